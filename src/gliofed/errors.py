@@ -1,0 +1,47 @@
+"""Every error that gliofed raises on purpose.
+
+    GliofedError
+    ├── StudyError        the study file: unknown key, value of the wrong kind, settings at odds
+    ├── DataError         a data set: missing file or column, unreadable image, label with no meaning
+    │   └── OverlapError  one patient on both sides of a line that must not be crossed
+    ├── StoreError        a prepared store: damaged, or made by another recipe
+    ├── UpdateError       an update refused by the gate before it is merged
+    ├── CheckpointError   a run's saved state: damaged, or of another study
+    └── QuorumError       too few sites gave an update that could be merged
+
+A message says what is wrong, which case and file, what was expected, and how to cure it.
+"""
+
+from __future__ import annotations
+
+
+class GliofedError(Exception):
+    """The root; catching it catches everything below."""
+
+
+class StudyError(GliofedError):
+    """The study file cannot be used as written."""
+
+
+class DataError(GliofedError):
+    """A data set or one of its files cannot be used as found."""
+
+
+class OverlapError(DataError):
+    """One patient stands at two sites, or in both training and test."""
+
+
+class StoreError(GliofedError):
+    """A prepared store is damaged or was made by another recipe."""
+
+
+class UpdateError(GliofedError):
+    """An update was refused; the message names the site and the failed check."""
+
+
+class CheckpointError(GliofedError):
+    """A run's saved state cannot be continued."""
+
+
+class QuorumError(GliofedError):
+    """Too few sites answered for a round to be committed."""

@@ -1,0 +1,63 @@
+"""What scoring takes in and gives out: one `CaseResult` a case and model, one `ScoreRow` a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gliofed.types import Labels
+
+Role = Literal["external", "holdout"]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """One model's answer for one case, beside the truth.
+
+    model: "federated", "pooled" or "alone:<site>". fold names the train/external split; seed the
+    repeat. probabilities: marker id to class probabilities in the marker table's order.
+    dice, hd95_mm, volume_ml, volume_true_ml: on the scan's own grid; None where the case has no
+    expert mask, and hd95_mm also where either mask is empty.
+    """
+
+    model: str
+    seed: int
+    fold: str
+    role: Role
+    case: str
+    site: str
+    patient: str
+    labels: Labels
+    probabilities: Mapping[str, tuple[float, ...]]
+    dice: float | None
+    hd95_mm: float | None
+    volume_ml: float
+    volume_true_ml: float | None
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One figure: a metric of one model on one group of cases, with its 95 % interval.
+
+    site: a hospital, or "all" for every case of the role together. task: "mask", a marker id, or
+    "markers" (the mean over markers). n: cases that entered. value, low, high: None with the
+    reason in `note` where the figure does not exist. difference: this model's value minus the
+    federated model's on the same cases, with its paired interval; None for the federated model.
+    seeds: how many repeats the value is the mean of.
+    """
+
+    model: str
+    role: Role
+    site: str
+    task: str
+    metric: str
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    seeds: int
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    note: str = ""

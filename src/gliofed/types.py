@@ -1,0 +1,145 @@
+"""The types that pass between rooms: frozen, and free of torch until a tensor is really held."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Sequence(enum.StrEnum):
+    """The four MRI sequences, in the channel order of every image tensor."""
+
+    T1 = "T1"
+    T1CE = "T1CE"
+    T2 = "T2"
+    FLAIR = "FLAIR"
+
+
+SEQUENCES: Final[tuple[Sequence, ...]] = tuple(Sequence)
+
+
+class Unknown(enum.Enum):
+    """The value of a label nobody determined. It is no class, no number and not falsy zero."""
+
+    UNKNOWN = "unknown"
+
+    def __bool__(self) -> bool:
+        raise TypeError("UNKNOWN is neither true nor false: compare with `is UNKNOWN`")
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of one case's markers: marker id to class name.
+
+    A marker that is absent reads as `UNKNOWN`; storing `UNKNOWN` and leaving it out are equal.
+
+    >>> labels = Labels({"idh": "mutant"})
+    >>> labels["idh"], labels["mgmt"] is UNKNOWN
+    ('mutant', True)
+    """
+
+    values: Mapping[str, str]
+
+    def __init__(self, values: Mapping[str, str | Unknown] | None = None) -> None:
+        known = {k: v for k, v in sorted((values or {}).items()) if not isinstance(v, Unknown)}
+        object.__setattr__(self, "values", MappingProxyType(known))
+
+    def __getitem__(self, marker: str) -> str | Unknown:
+        return self.values.get(marker, UNKNOWN)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Labels) and dict(self.values) == dict(other.values)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.values.items()))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's preoperative study at one site: paths, not pixels.
+
+    Any sequence may be missing from `images`; `mask` is the T2/FLAIR-hyperintense region
+    (label > 0), or None where nobody drew one. `patient` is what overlap between sites is
+    judged by; `id` is unique within its site.
+    """
+
+    id: str
+    site: str
+    patient: str
+    images: Mapping[Sequence, Path]
+    mask: Path | None
+    labels: Labels
+
+    def __str__(self) -> str:
+        return f"{self.site}/{self.id}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees. B cases, C = 4 sequences, M markers in `markers.MARKERS` order.
+
+    image: float (B, C, X, Y, Z), z-scored, 0 where there is no brain or no sequence.
+    present: float (B, C), 1 where the sequence was scanned.
+    mask: float (B, 1, X, Y, Z) in {0, 1}; 0 everywhere where `has_mask` is false.
+    has_mask: bool (B,).
+    labels: int64 (B, M), a class index; 0 where `known` is false, and never read there.
+    known: bool (B, M).
+    """
+
+    image: Tensor
+    present: Tensor
+    mask: Tensor
+    has_mask: Tensor
+    labels: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True)
+class Update:
+    """One site's answer to one round.
+
+    weights: the site's weights after its local steps, by parameter name.
+    cases: training cases at the site. labelled: task ("mask" or a marker id) to the number of
+    those cases with a label for it. stats: mergeable sums measured on the way.
+    """
+
+    run: str
+    round: int
+    site: str
+    weights: Mapping[str, Tensor]
+    cases: int
+    labelled: Mapping[str, int]
+    stats: Mapping[str, Stat]
+
+
+@dataclass(frozen=True)
+class Stat:
+    """A sum and its weight. Sites send sums, never averages, so that merging is exact.
+
+    >>> (Stat(3.0, 2.0) + Stat(1.0, 2.0)).mean
+    1.0
+    """
+
+    sum: float = 0.0
+    weight: float = 0.0
+
+    def __add__(self, other: Stat) -> Stat:
+        return Stat(self.sum + other.sum, self.weight + other.weight)
+
+    @property
+    def mean(self) -> float | None:
+        """The merged mean; None where nothing was counted."""
+        return self.sum / self.weight if self.weight > 0 else None
