@@ -2,7 +2,7 @@
 
     GliofedError
     ├── StudyError        the study file: unknown key, value of the wrong kind, settings at odds
-    ├── DataError         a data set: missing file or column, unreadable image, label with no meaning
+    ├── DataError         a data set: missing file or column, unreadable image, unknown label
     │   └── OverlapError  one patient on both sides of a line that must not be crossed
     ├── StoreError        a prepared store: damaged, or made by another recipe
     ├── UpdateError       an update refused by the gate before it is merged

@@ -253,7 +253,7 @@ def _union(args: tuple[Any, ...], raw: object, where: str) -> Any:
             return _value(option, raw, where)
         except StudyError:
             continue
-    raise StudyError(f"{where}: expected a number or \"native\", found {raw!r}")
+    raise StudyError(f'{where}: expected a number or "native", found {raw!r}')
 
 
 def _weights(raw: object, where: str) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""What the results page shows, as plain values: the page computes nothing of its own but figures."""
+"""What the results page shows, as plain values: it computes nothing of its own but figures."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ class Mosaic:
     case: str
     model: str
     dice: float
-    planes: tuple[
-        tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float], ...
-    ]
+    planes: tuple[tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float], ...]
 
 
 @dataclass(frozen=True)

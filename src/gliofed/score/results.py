@@ -1,4 +1,4 @@
-"""What scoring takes in and gives out: one `CaseResult` a case and model, one `ScoreRow` a figure."""
+"""What scoring takes and gives: one `CaseResult` a case and model, one `ScoreRow` a figure."""
 
 from __future__ import annotations
 
