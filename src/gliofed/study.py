@@ -63,11 +63,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Net:
-    """preset: a row of `gliofed.nets.PRESETS`. stem: the stride of the first convolution along
-    each axis, where the preset lets it be chosen."""
+    """preset: a row of `gliofed.nets.presets.PRESETS`. stem: the stride of the first convolution
+    along each axis, in place of the preset's own ("parent" has a fixed one); thick slices want 1
+    along their axis."""
 
     preset: str = "small"
-    stem: tuple[int, int, int] = (2, 2, 2)
+    stem: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -185,7 +186,8 @@ def study_toml(study: Study) -> str:
     tables = {k: v for k, v in plain.items() if isinstance(v, dict)}
     lines = [f"{k} = {_toml(v)}" for k, v in plain.items() if k not in tables]
     for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in table.items())]
+        given = {k: v for k, v in table.items() if v is not None}
+        lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in given.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -248,11 +250,13 @@ def _tuple(args: tuple[Any, ...], raw: object, where: str) -> tuple[Any, ...]:
 
 
 def _union(args: tuple[Any, ...], raw: object, where: str) -> Any:
-    for option in args:
+    options = [a for a in args if a is not types.NoneType]
+    for option in options:
         try:
             return _value(option, raw, where)
         except StudyError:
-            continue
+            if len(options) == 1:
+                raise
     raise StudyError(f'{where}: expected a number or "native", found {raw!r}')
 
 

@@ -1,0 +1,1 @@
+"""Files: NIfTI in, the prepared store, and weights as safetensors."""

@@ -1,0 +1,88 @@
+"""The pieces that a network is put together from."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from gliofed.nets.presets import NetSpec, Triple
+
+
+def norm_layer(kind: str, width: int) -> nn.Module:
+    """The normalisation of `width` channels: group norm of up to 8 groups, or nothing."""
+    return nn.GroupNorm(math.gcd(8, width), width) if kind == "group" else nn.Identity()
+
+
+class ConvUnit(nn.Module):
+    """Convolution, normalisation, leaky ReLU."""
+
+    def __init__(
+        self, cin: int, cout: int, norm: str, kernel: Triple = (3, 3, 3), stride: Triple = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(cin, cout, kernel, stride, tuple(k // 2 for k in kernel))
+        self.norm = norm_layer(norm, cout)
+        self.act = nn.LeakyReLU(0.01, inplace=True) if norm == "group" else nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, cin, X, Y, Z) to (B, cout, X/stride, Y/stride, Z/stride), rounded up."""
+        out: Tensor = self.act(self.norm(self.conv(x)))
+        return out
+
+
+class Level(nn.Module):
+    """`count` convolution units of one width; the first may step down by `stride`."""
+
+    def __init__(
+        self, cin: int, cout: int, count: int, norm: str, stride: Triple = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        first = ConvUnit(cin, cout, norm, stride=stride)
+        rest = [ConvUnit(cout, cout, norm) for _ in range(count - 1)]
+        self.units = nn.Sequential(first, *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, cin, X, Y, Z) to (B, cout, ...)."""
+        out: Tensor = self.units(x)
+        return out
+
+
+class Up(nn.Module):
+    """One level up: transposed convolution, crop to the skip's size, concatenate, convolve."""
+
+    def __init__(
+        self, cin: int, skip: int, cout: int, spec: NetSpec, kernel: Triple, stride: Triple
+    ) -> None:
+        super().__init__()
+        # Same-size arithmetic: out = in * stride exactly, whatever the kernel.
+        padding = tuple(math.ceil((k - s) / 2) for k, s in zip(kernel, stride, strict=True))
+        extra = tuple((s - k) % 2 for k, s in zip(kernel, stride, strict=True))
+        self.up = nn.ConvTranspose3d(cin, cout, kernel, stride, padding, extra)
+        self.level = Level(cout + skip, cout, spec.convs_up, spec.norm)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """x: (B, cin, ...) and skip: (B, skip, X, Y, Z) to (B, cout, X, Y, Z)."""
+        raised = self.up(x)[..., : skip.shape[2], : skip.shape[3], : skip.shape[4]]
+        out: Tensor = self.level(torch.cat([skip, raised], dim=1))
+        return out
+
+
+class Head(nn.Module):
+    """One marker: dropout, dense, ReLU, dropout, dense to class logits."""
+
+    def __init__(self, features: int, hidden: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(features, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, classes),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, features) to (B, classes)."""
+        out: Tensor = self.layers(features)
+        return out

@@ -1,0 +1,164 @@
+"""The multi-task U-Net after van der Voort et al. 2023 (Neuro-Oncology 25:279).
+
+Global max pooling at every level, down and up, gathers the features that the marker heads read;
+the code of present sequences joins the first convolution and the features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gliofed.errors import StudyError
+from gliofed.markers import MARKERS
+from gliofed.nets.blocks import ConvUnit, Head, Level, Up
+from gliofed.nets.presets import PRESETS, NetSpec, Triple
+from gliofed.types import SEQUENCES
+
+MASK_TASK = "mask"
+TRUNK_TASK = "trunk"
+
+
+class Answers(NamedTuple):
+    """What the network says of a batch.
+
+    mask: logits (B, 1, X, Y, Z) on the input's grid. markers: marker id to logits (B, classes).
+    """
+
+    mask: Tensor
+    markers: Mapping[str, Tensor]
+
+
+class MultiTaskNet(nn.Module):
+    """One shared encoder-decoder, one mask, one head a marker.
+
+    Any input size works: sizes are rounded up level by level and the mask is cropped back.
+    """
+
+    def __init__(self, spec: NetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        widths, norm, two = spec.widths, spec.norm, (2, 2, 2)
+        self.presence = nn.Linear(len(SEQUENCES), widths[0], bias=False)
+        nn.init.zeros_(self.presence.weight)  # starts as no opinion on which sequences exist
+        first = widths[0]
+        if spec.full_level:
+            self.full = Level(len(SEQUENCES), first, 1, norm)
+            self.stem = nn.Conv3d(first, first, spec.stem_kernel, spec.stem_stride, _half(spec))
+            down_widths = widths[1:]
+        else:
+            self.stem = ConvUnit(
+                len(SEQUENCES), first, norm, spec.stem_kernel, spec.stem_stride
+            )
+            down_widths = widths
+        self.down = nn.ModuleList()
+        before = first
+        for index, width in enumerate(down_widths):
+            stride = (1, 1, 1) if spec.pool or index == 0 else two
+            self.down.append(Level(before, width, spec.convs_down, norm, stride))
+            before = width
+        self.pool = nn.MaxPool3d(2, ceil_mode=True) if spec.pool else nn.Identity()
+        self.up = nn.ModuleList()
+        for width in reversed(down_widths[:-1]):
+            self.up.append(Up(before, width, width, spec, two, two))
+            before = width
+        if spec.full_level:
+            self.last_up = Up(before, first, first, spec, spec.stem_kernel, spec.stem_stride)
+            self.mask = nn.Conv3d(first, 1, 1)
+        elif spec.stem_stride == (1, 1, 1):
+            self.mask = nn.Conv3d(first, 1, 1)
+        else:
+            self.mask = nn.ConvTranspose3d(first, 1, spec.stem_stride, spec.stem_stride)
+        features = sum(widths) + sum(widths[:-1]) + len(SEQUENCES)
+        self.heads = nn.ModuleDict(
+            {
+                m.id: Head(features, spec.hidden, len(m.classes), spec.dropout)
+                for m in MARKERS
+            }
+        )
+        if spec.channels_last:
+            self.to(memory_format=torch.channels_last_3d)
+
+    def forward(self, image: Tensor, present: Tensor) -> Answers:
+        """image: (B, 4, X, Y, Z) z-scored, 0 where absent; present: (B, 4) in {0, 1}."""
+        if self.spec.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last_3d)
+        code = self.presence(present)[:, :, None, None, None]
+        skips: list[Tensor] = []
+        if self.spec.full_level:
+            skips.append(self.full(image) + code)
+            x = self.stem(skips[0])
+        else:
+            x = self.stem(image) + code
+        for index, level in enumerate(self.down):
+            x = level(self.pool(x) if index else x)
+            skips.append(x)
+        pooled = [_global_max(s) for s in skips]
+        x = skips.pop()
+        for up in self.up:
+            x = up(x, skips.pop())
+            pooled.append(_global_max(x))
+        if self.spec.full_level:
+            x = self.last_up(x, skips.pop())
+            pooled.append(_global_max(x))
+        size = image.shape[2:]
+        mask = self.mask(x)[..., : size[0], : size[1], : size[2]]
+        features = torch.cat([*pooled, present.to(pooled[0].dtype)], dim=1)
+        return Answers(mask, {name: head(features) for name, head in self.heads.items()})
+
+
+def build_net(preset: str, stem: Triple | None, seed: int) -> MultiTaskNet:
+    """A network of a preset, its weights decided by `seed` alone (He et al. 2015).
+
+    `stem` replaces the preset's first stride.
+    Raises StudyError for a preset that does not exist, and for a stem of "parent", which is fixed.
+    """
+    if preset not in PRESETS:
+        raise StudyError(f"net.preset: {preset!r} is none of {sorted(PRESETS)}")
+    spec = PRESETS[preset]
+    if stem is not None:
+        if spec.full_level:
+            raise StudyError(f"net.stem: preset {preset!r} has a fixed one; leave the key out")
+        spec = dataclasses.replace(spec, stem_stride=stem)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = MultiTaskNet(spec)
+        for module in net.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
+                if module is not net.presence:
+                    nn.init.kaiming_normal_(module.weight, a=0.01)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for head in net.heads.values():
+            nn.init.normal_(head.layers[-1].weight, std=0.01)  # begin undecided
+    return net
+
+
+def task_of(parameter: str) -> str:
+    """Whose labels train a parameter: a marker id, "mask", or "trunk" for what all share.
+
+    >>> task_of("heads.idh.layers.1.weight"), task_of("mask.bias"), task_of("up.0.up.weight")
+    ('idh', 'mask', 'trunk')
+    """
+    parts = parameter.split(".")
+    if parts[0] == "heads":
+        return parts[1]
+    return MASK_TASK if parts[0] == "mask" else TRUNK_TASK
+
+
+def parameter_count(net: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def _global_max(x: Tensor) -> Tensor:
+    return x.amax(dim=(2, 3, 4))
+
+
+def _half(spec: NetSpec) -> Triple:
+    a, b, c = spec.stem_kernel
+    return a // 2, b // 2, c // 2
