@@ -55,7 +55,9 @@ def read_participants(path: Path) -> Mapping[str, Labels]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{path}: missing; BIDS keeps the labels there, one row a subject") from None
+        raise DataError(
+            f"{path}: missing; BIDS keeps the labels there, one row a subject"
+        ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
     rows = csv.DictReader(text.splitlines(), delimiter="\t")

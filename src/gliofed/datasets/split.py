@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,21 +35,22 @@ def make_splits(data: Data, cases: Mapping[str, Sequence[Case]], seed: int) -> t
     study says "refuse".
     """
     if not data.leave_one_out:
-        return (_split("external", data.train, data.external, data, cases, seed),)
+        return (_split("external", data, cases, seed),)
     return tuple(
-        _split(site, tuple(s for s in data.train if s != site), (site,), data, cases, seed)
+        _split(
+            site,
+            dataclasses.replace(
+                data, train=tuple(s for s in data.train if s != site), external=(site,)
+            ),
+            cases,
+            seed,
+        )
         for site in data.leave_one_out
     )
 
 
-def _split(
-    fold: str,
-    train: Sequence[str],
-    external: Sequence[str],
-    data: Data,
-    cases: Mapping[str, Sequence[Case]],
-    seed: int,
-) -> Split:
+def _split(fold: str, data: Data, cases: Mapping[str, Sequence[Case]], seed: int) -> Split:
+    train, external = data.train, data.external
     seen: dict[str, str] = {}
     dropped: list[tuple[Case, str]] = []
     kept: dict[str, list[Case]] = {}

@@ -22,7 +22,8 @@ class ConvUnit(nn.Module):
         self, cin: int, cout: int, norm: str, kernel: Triple = (3, 3, 3), stride: Triple = (1, 1, 1)
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(cin, cout, kernel, stride, tuple(k // 2 for k in kernel))
+        a, b, c = kernel
+        self.conv = nn.Conv3d(cin, cout, kernel, stride, (a // 2, b // 2, c // 2))
         self.norm = norm_layer(norm, cout)
         self.act = nn.LeakyReLU(0.01, inplace=True) if norm == "group" else nn.ReLU(inplace=True)
 
@@ -50,20 +51,20 @@ class Level(nn.Module):
 
 
 class Up(nn.Module):
-    """One level up: transposed convolution, crop to the skip's size, concatenate, convolve."""
+    """One level up: transposed convolution, crop to the skip's size, concatenate, convolve.
 
-    def __init__(
-        self, cin: int, skip: int, cout: int, spec: NetSpec, kernel: Triple, stride: Triple
-    ) -> None:
+    cin, cout: channels before and after; the skip has `cout` channels too.
+    """
+
+    def __init__(self, cin: int, cout: int, spec: NetSpec, kernel: int, stride: int) -> None:
         super().__init__()
-        # Same-size arithmetic: out = in * stride exactly, whatever the kernel.
-        padding = tuple(math.ceil((k - s) / 2) for k, s in zip(kernel, stride, strict=True))
-        extra = tuple((s - k) % 2 for k, s in zip(kernel, stride, strict=True))
-        self.up = nn.ConvTranspose3d(cin, cout, kernel, stride, padding, extra)
-        self.level = Level(cout + skip, cout, spec.convs_up, spec.norm)
+        # out = in * stride exactly, whatever the kernel
+        padding = math.ceil((kernel - stride) / 2)
+        self.up = nn.ConvTranspose3d(cin, cout, kernel, stride, padding, (stride - kernel) % 2)
+        self.level = Level(2 * cout, cout, spec.convs_up, spec.norm)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """x: (B, cin, ...) and skip: (B, skip, X, Y, Z) to (B, cout, X, Y, Z)."""
+        """x: (B, cin, ...) and skip: (B, cout, X, Y, Z) to (B, cout, X, Y, Z)."""
         raised = self.up(x)[..., : skip.shape[2], : skip.shape[3], : skip.shape[4]]
         out: Tensor = self.level(torch.cat([skip, raised], dim=1))
         return out

@@ -42,46 +42,29 @@ class MultiTaskNet(nn.Module):
     def __init__(self, spec: NetSpec) -> None:
         super().__init__()
         self.spec = spec
-        widths, norm, two = spec.widths, spec.norm, (2, 2, 2)
-        self.presence = nn.Linear(len(SEQUENCES), widths[0], bias=False)
-        nn.init.zeros_(self.presence.weight)  # starts as no opinion on which sequences exist
-        first = widths[0]
-        if spec.full_level:
-            self.full = Level(len(SEQUENCES), first, 1, norm)
-            self.stem = nn.Conv3d(first, first, spec.stem_kernel, spec.stem_stride, _half(spec))
-            down_widths = widths[1:]
-        else:
-            self.stem = ConvUnit(
-                len(SEQUENCES), first, norm, spec.stem_kernel, spec.stem_stride
-            )
-            down_widths = widths
+        widths, norm, first = spec.widths, spec.norm, spec.widths[0]
+        self.presence = nn.Linear(len(SEQUENCES), first, bias=False)
+        self.full = Level(len(SEQUENCES), first, 1, norm) if spec.full_level else None
+        self.stem = _stem(spec)
+        below = widths[1:] if spec.full_level else widths
         self.down = nn.ModuleList()
         before = first
-        for index, width in enumerate(down_widths):
-            stride = (1, 1, 1) if spec.pool or index == 0 else two
+        for index, width in enumerate(below):
+            stride = (1, 1, 1) if spec.pool or index == 0 else (2, 2, 2)
             self.down.append(Level(before, width, spec.convs_down, norm, stride))
             before = width
         self.pool = nn.MaxPool3d(2, ceil_mode=True) if spec.pool else nn.Identity()
         self.up = nn.ModuleList()
-        for width in reversed(down_widths[:-1]):
-            self.up.append(Up(before, width, width, spec, two, two))
+        for width in reversed(below[:-1]):
+            self.up.append(Up(before, width, spec, 2, 2))
             before = width
         if spec.full_level:
-            self.last_up = Up(before, first, first, spec, spec.stem_kernel, spec.stem_stride)
-            self.mask = nn.Conv3d(first, 1, 1)
-        elif spec.stem_stride == (1, 1, 1):
-            self.mask = nn.Conv3d(first, 1, 1)
-        else:
-            self.mask = nn.ConvTranspose3d(first, 1, spec.stem_stride, spec.stem_stride)
+            self.up.append(Up(before, first, spec, spec.stem_kernel[0], spec.stem_stride[0]))
+        self.mask = _mask_layer(spec)
         features = sum(widths) + sum(widths[:-1]) + len(SEQUENCES)
         self.heads = nn.ModuleDict(
-            {
-                m.id: Head(features, spec.hidden, len(m.classes), spec.dropout)
-                for m in MARKERS
-            }
+            {m.id: Head(features, spec.hidden, len(m.classes), spec.dropout) for m in MARKERS}
         )
-        if spec.channels_last:
-            self.to(memory_format=torch.channels_last_3d)
 
     def forward(self, image: Tensor, present: Tensor) -> Answers:
         """image: (B, 4, X, Y, Z) z-scored, 0 where absent; present: (B, 4) in {0, 1}."""
@@ -89,11 +72,11 @@ class MultiTaskNet(nn.Module):
             image = image.contiguous(memory_format=torch.channels_last_3d)
         code = self.presence(present)[:, :, None, None, None]
         skips: list[Tensor] = []
-        if self.spec.full_level:
+        if self.full is None:
+            x = self.stem(image) + code
+        else:
             skips.append(self.full(image) + code)
             x = self.stem(skips[0])
-        else:
-            x = self.stem(image) + code
         for index, level in enumerate(self.down):
             x = level(self.pool(x) if index else x)
             skips.append(x)
@@ -101,9 +84,6 @@ class MultiTaskNet(nn.Module):
         x = skips.pop()
         for up in self.up:
             x = up(x, skips.pop())
-            pooled.append(_global_max(x))
-        if self.spec.full_level:
-            x = self.last_up(x, skips.pop())
             pooled.append(_global_max(x))
         size = image.shape[2:]
         mask = self.mask(x)[..., : size[0], : size[1], : size[2]]
@@ -127,15 +107,24 @@ def build_net(preset: str, stem: Triple | None, seed: int) -> MultiTaskNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = MultiTaskNet(spec)
-        for module in net.modules():
-            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
-                if module is not net.presence:
-                    nn.init.kaiming_normal_(module.weight, a=0.01)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for head in net.heads.values():
-            nn.init.normal_(head.layers[-1].weight, std=0.01)  # begin undecided
+        _initialise(net)
+    if spec.channels_last:
+        for parameter in net.parameters():
+            if parameter.dim() == 5:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
     return net
+
+
+def _initialise(net: MultiTaskNet) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, a=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    nn.init.zeros_(net.presence.weight)  # no opinion yet on which sequences exist
+    for name, parameter in net.heads.named_parameters():
+        if name.endswith("layers.4.weight"):
+            nn.init.normal_(parameter, std=0.01)  # begin undecided
 
 
 def task_of(parameter: str) -> str:
@@ -159,6 +148,18 @@ def _global_max(x: Tensor) -> Tensor:
     return x.amax(dim=(2, 3, 4))
 
 
-def _half(spec: NetSpec) -> Triple:
+def _stem(spec: NetSpec) -> nn.Module:
+    """The first way down: a bare convolution below a full level, else a whole unit."""
     a, b, c = spec.stem_kernel
-    return a // 2, b // 2, c // 2
+    if spec.full_level:
+        width, padding = spec.widths[0], (a // 2, b // 2, c // 2)
+        return nn.Conv3d(width, width, spec.stem_kernel, spec.stem_stride, padding)
+    kernel, stride = spec.stem_kernel, spec.stem_stride
+    return ConvUnit(len(SEQUENCES), spec.widths[0], spec.norm, kernel, stride)
+
+
+def _mask_layer(spec: NetSpec) -> nn.Module:
+    """Mask logits at full resolution from the finest level's channels."""
+    if spec.full_level or spec.stem_stride == (1, 1, 1):
+        return nn.Conv3d(spec.widths[0], 1, 1)
+    return nn.ConvTranspose3d(spec.widths[0], 1, spec.stem_stride, spec.stem_stride)
