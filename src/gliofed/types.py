@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -143,3 +145,33 @@ class Stat:
     def mean(self) -> float | None:
         """The merged mean; None where nothing was counted."""
         return self.sum / self.weight if self.weight > 0 else None
+
+
+@dataclass(frozen=True)
+class RoundPoint:
+    """One committed round of one model's training.
+
+    losses: task ("mask" or a marker id) to the mean training loss over all sites, tasks nobody
+    had left out. dice: soft foreground Dice on the training samples, or None. seconds: wall time.
+    bytes_up: of all updates. refused: sites whose update was not merged, each with the reason.
+    """
+
+    round: int
+    losses: Mapping[str, float]
+    dice: float | None
+    seconds: float
+    bytes_up: int
+    refused: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One model's answer for one case.
+
+    probability: (X, Y, Z) float32 of tumour, on the grid given by `affine` (voxel to RAS mm).
+    markers: marker id to class probabilities, summing to 1.
+    """
+
+    probability: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    markers: Mapping[str, tuple[float, ...]]

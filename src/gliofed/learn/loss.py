@@ -73,7 +73,7 @@ def total_loss(
         logits, mask = answers.mask[rows], batch.mask[rows]
         value, count = mask_loss(logits, mask), int(rows.sum())
         parts.append(task_weights[MASK_TASK] * value)
-        stats[MASK_TASK] = Stat(float(value) * count, count)
+        stats[MASK_TASK] = Stat(float(value.detach()) * count, count)
         stats["dice"] = _dice_stat(logits.detach(), mask)
     for column, marker in enumerate(MARKERS):
         rows = batch.known[:, column]
@@ -85,7 +85,7 @@ def total_loss(
         )
         count = int(rows.sum())
         parts.append(task_weights[marker.id] * value)
-        stats[marker.id] = Stat(float(value) * count, count)
+        stats[marker.id] = Stat(float(value.detach()) * count, count)
     return (torch.stack(parts).sum() if parts else None), stats
 
 

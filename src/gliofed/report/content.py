@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.types import RoundPoint
 
-
-@dataclass(frozen=True)
-class RoundPoint:
-    """One round of one model's training: the merged means of what the sites measured.
-
-    losses: task ("mask" or a marker id) to mean training loss, tasks nobody had left out.
-    dice: soft foreground Dice on the training samples, or None.
-    seconds: wall time of the round. refused: sites whose update the gate refused, with why.
-    """
-
-    round: int
-    losses: Mapping[str, float]
-    dice: float | None
-    seconds: float
-    bytes_up: int
-    refused: Mapping[str, str]
+__all__ = ["Content", "Curve", "Mosaic", "RoundPoint"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The federation: what a site answers, what the server merges, and the rounds between them."""

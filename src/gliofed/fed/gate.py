@@ -1,0 +1,123 @@
+"""The one gate that every update passes before it is merged.
+
+    right run and round -> right site -> size -> exact names, shapes, dtypes -> finite
+    -> counts within the cap -> norm of the change within bound
+
+The first failed check refuses the update whole, with an `UpdateError` that names site and check.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gliofed.errors import UpdateError
+from gliofed.fed.counts import Counts
+from gliofed.fed.wire import LARGEST_HEADER, unpack_counts, unpack_update
+from gliofed.markers import MARKERS
+from gliofed.nets.unet import MASK_TASK
+from gliofed.study import Federation
+from gliofed.types import Update
+
+TASKS = frozenset({MASK_TASK, *(m.id for m in MARKERS)})
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What an acceptable answer to one round looks like."""
+
+    run: str
+    round: int
+    model: Mapping[str, Tensor]
+    limits: Federation
+
+    def check(self, site: str, data: bytes) -> Update:
+        """The update in `data`, or UpdateError saying which check it failed."""
+        try:
+            expected = sum(t.numel() * t.element_size() for t in self.model.values())
+            _require(len(data) <= expected + LARGEST_HEADER, "it is larger than the model")
+            update = unpack_update(data)
+            self._check_origin(site, update)
+            self._check_tensors(update)
+            _check_counts(update.cases, update.labelled, self.limits.max_cases)
+            self._check_stats(update)
+            self._check_norm(update)
+        except UpdateError as error:
+            raise UpdateError(f"site {site}: update refused: {error}") from None
+        return update
+
+    def _check_origin(self, site: str, update: Update) -> None:
+        _require(update.run == self.run, f"it is of run {update.run!r}, not {self.run!r}")
+        _require(update.round == self.round, f"it is of round {update.round}, not {self.round}")
+        _require(update.site == site, f"it bears the name of site {update.site!r}")
+
+    def _check_tensors(self, update: Update) -> None:
+        extra = sorted(set(update.weights) - set(self.model))
+        missing = sorted(set(self.model) - set(update.weights))
+        _require(not extra, f"it has tensors the model lacks: {extra[:3]}")
+        _require(not missing, f"it lacks tensors of the model: {missing[:3]}")
+        for name, tensor in update.weights.items():
+            own = self.model[name]
+            _require(
+                tensor.shape == own.shape and tensor.dtype == own.dtype,
+                f"{name} is {tuple(tensor.shape)} {tensor.dtype}, expected "
+                f"{tuple(own.shape)} {own.dtype}",
+            )
+            _require(bool(torch.isfinite(tensor).all()), f"{name} has NaN or infinite values")
+
+    def _check_stats(self, update: Update) -> None:
+        for name, stat in update.stats.items():
+            sound = math.isfinite(stat.sum) and 0 <= stat.weight < math.inf
+            _require(sound, f"its statistic {name!r} is not finite")
+
+    def _check_norm(self, update: Update) -> None:
+        own = _norm(self.model)
+        change = math.sqrt(
+            sum(
+                float((t.double() - self.model[k].double()).square().sum())
+                for k, t in update.weights.items()
+            )
+        )
+        bound = self.limits.max_norm_ratio * own
+        _require(
+            change <= bound,
+            f"its change has norm {change:.4g}, above the bound {bound:.4g} "
+            f"(max_norm_ratio {self.limits.max_norm_ratio:g} x model norm {own:.4g})",
+        )
+
+
+def check_counts(site: str, run: str, data: bytes, limits: Federation) -> Counts:
+    """The counts in `data`, or UpdateError saying which check they failed."""
+    try:
+        of_run, of_site, counts = unpack_counts(data)
+        _require(of_run == run, f"they are of run {of_run!r}, not {run!r}")
+        _require(of_site == site, f"they bear the name of site {of_site!r}")
+        expected = {m.id: len(m.classes) for m in MARKERS}
+        found = {k: len(v) for k, v in counts.classes.items()}
+        _require(found == expected, "their markers or classes are not this version's")
+        flat = [n for v in counts.classes.values() for n in v]
+        _require(min(flat) >= 0, "a class count is below 0")
+        _check_counts(counts.cases, counts.labelled, limits.max_cases)
+    except UpdateError as error:
+        raise UpdateError(f"site {site}: counts refused: {error}") from None
+    return counts
+
+
+def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:
+    _require(1 <= cases <= cap, f"it claims {cases} cases, allowed are 1 to {cap}")
+    _require(set(labelled) == TASKS, f"it counts labels for {sorted(labelled)}")
+    for task, count in labelled.items():
+        _require(0 <= count <= cases, f"it claims {count} labels of {task} for {cases} cases")
+
+
+def _norm(model: Mapping[str, Tensor]) -> float:
+    return math.sqrt(sum(float(t.double().square().sum()) for t in model.values()))
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise UpdateError(otherwise)

@@ -1,0 +1,115 @@
+"""The site's half: answers a task with its own data, which never leaves it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from gliofed.errors import CheckpointError, DataError
+from gliofed.fed.counts import Counts, count_cases
+from gliofed.fed.wire import Task, pack, pack_counts, pack_update, unpack, unpack_task
+from gliofed.io.files import write_bytes
+from gliofed.io.store import Prepared
+from gliofed.learn.fit import FitPlan, fit_epoch
+from gliofed.learn.machine import Machine
+from gliofed.learn.optimiser import load_optimiser_state, make_optimiser, optimiser_state
+from gliofed.nets.unet import MultiTaskNet, build_net
+from gliofed.study import Study
+from gliofed.types import Stat, Update
+
+SiteProgress = Callable[[str, int, int], None]
+
+
+class Site:
+    """One hospital in a federation.
+
+    The optimiser's moments stay at the site, one file a round, so that a round asked for again
+    starts from exactly the state it started from before.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        cases: Sequence[Prepared],
+        study: Study,
+        seed: int,
+        folder: Path,
+        machine: Machine,
+        progress: SiteProgress | None = None,
+    ) -> None:
+        if not cases:
+            raise DataError(f"site {name} has no training case; take it out of data.train")
+        self.name = name
+        self._cases = cases
+        self._study = study
+        self._seed = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6], "big")
+        self._folder = folder
+        self._machine = machine
+        self._progress = progress
+
+    def answer(self, data: bytes) -> bytes:
+        """Do the task in `data`; the bytes of an update or of counts."""
+        task = unpack_task(data)
+        if task.kind == "count":
+            return pack_counts(self._counts, task.run, self.name)
+        return pack_update(self._train(task))
+
+    @cached_property
+    def _counts(self) -> Counts:
+        return count_cases(self._cases)
+
+    @cached_property
+    def _net(self) -> MultiTaskNet:
+        net = build_net(self._study.net.preset, self._study.net.stem, seed=0)
+        return net.to(self._machine.device)
+
+    def _train(self, task: Task) -> Update:
+        train = self._study.train
+        self._net.load_state_dict(dict(task.weights))
+        optimiser = make_optimiser(self._net, train)
+        if task.round > 0:
+            load_optimiser_state(self._net, optimiser, self._load_state(task))
+        plan = FitPlan(
+            self._study, task.class_weights, self._seed, train.rounds * train.local_epochs
+        )
+        stats: dict[str, Stat] = defaultdict(Stat)
+        for epoch in range(train.local_epochs):
+            at = task.round * train.local_epochs + epoch
+            found = fit_epoch(
+                self._net, optimiser, self._cases, plan, at, self._machine, self._tell
+            )
+            for name, stat in found.items():
+                stats[name] += stat
+        self._save_state(task, pack(optimiser_state(self._net, optimiser), {"run": task.run}))
+        weights = {k: v.detach().to("cpu") for k, v in self._net.state_dict().items()}
+        counts = self._counts
+        return Update(
+            task.run, task.round, self.name, weights, counts.cases, counts.labelled, dict(stats)
+        )
+
+    def _tell(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(self.name, done, total)
+
+    def _save_state(self, task: Task, data: bytes) -> None:
+        """Keep the state after this round and the one before, should this round be repeated."""
+        write_bytes(self._folder / f"after-{task.round:05d}.safetensors", data)
+        for old in sorted(self._folder.glob("after-*.safetensors"))[:-2]:
+            old.unlink()
+
+    def _load_state(self, task: Task) -> Mapping[str, Tensor]:
+        path = self._folder / f"after-{task.round - 1:05d}.safetensors"
+        if not path.is_file():
+            raise CheckpointError(
+                f"site {self.name}: {path} is missing, the optimiser state that round "
+                f"{task.round} starts from; restore it, or start the run in a new folder"
+            )
+        tensors, note = unpack(path.read_bytes())
+        if note.get("run") != task.run:
+            raise CheckpointError(f"{path}: is of another run; choose another folder")
+        return tensors
