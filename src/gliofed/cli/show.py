@@ -1,0 +1,96 @@
+"""Progress and results in a terminal."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from gliofed.experiment.run import Outcome
+from gliofed.markers import MARKERS
+from gliofed.score.results import ScoreRow
+
+MODELS = ("federated", "pooled", "alone:median")
+
+
+class Terminal:
+    """A `Watcher` that draws one bar; where the output is no terminal, one line a stage."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(), console=self._console, transient=True,
+            disable=not self._console.is_terminal,
+        )  # fmt: skip
+        self._task: TaskID | None = None
+        self._started = time.monotonic()
+        self._text = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if kind is None:
+            self._close()
+
+    def stage(self, text: str) -> None:
+        """Close the stage before and open the next."""
+        self._close()
+        self._text, self._started = text, time.monotonic()
+        self._task = self._bar.add_task(text, total=None, detail="")
+
+    def progress(self, done: float, total: float, detail: str) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, detail=detail)
+
+    def _close(self) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
+            seconds = time.monotonic() - self._started
+            self._console.print(f"{self._text}: {seconds:.1f} s", highlight=False)
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """The external test as a table, and where the page is."""
+    console = Console()
+    table = Table(title="External test: mean (95 % interval)")
+    table.add_column("")
+    for model in MODELS:
+        table.add_column(model.replace("alone:median", "median single site"))
+    tasks = [("mask", "dice", "Dice"), *((m.id, "auc", f"AUC {m.title}") for m in MARKERS),
+             ("markers", "auc", "AUC, mean of markers")]  # fmt: skip
+    for task, metric, title in tasks:
+        found = {
+            r.model: r
+            for r in outcome.rows
+            if (r.role, r.site, r.task, r.metric) == ("external", "all", task, metric)
+        }
+        if found:
+            count = max(r.n for r in found.values())
+            cells = [_cell(found[m]) if m in found else "" for m in MODELS]
+            table.add_row(f"{title} (n = {count})", *cells)
+    console.print(table)
+    console.print("Research use only. Not a medical device.")
+    console.print(f"Page: {outcome.page}", soft_wrap=True)
+
+
+def _cell(row: ScoreRow) -> str:
+    if row.value is None:
+        return f"n/a: {row.note}"
+    if row.low is None or row.high is None:
+        return f"{row.value:.2f}"
+    return f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})"

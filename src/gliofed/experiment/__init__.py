@@ -1,0 +1,1 @@
+"""The paper's experiment: federated against pooled against each site alone, on held-out sites."""

@@ -1,0 +1,72 @@
+"""A trained model's answers for held-out cases, scored on each scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from gliofed.experiment.cells import Cell
+from gliofed.infer.native import THRESHOLD, mask_on
+from gliofed.infer.predict import predict
+from gliofed.io.nifti import read_nifti
+from gliofed.io.store import Prepared
+from gliofed.learn.machine import Machine
+from gliofed.nets.unet import MultiTaskNet
+from gliofed.score.overlap import dice, hd95_mm, volume_ml
+from gliofed.score.results import CaseResult, Role
+from gliofed.types import Case, Prediction
+
+
+def evaluate(
+    net: MultiTaskNet,
+    cell: Cell,
+    prepared: Mapping[str, Prepared],
+    machine: Machine,
+    mirror: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[CaseResult, ...]:
+    """One result for every external case and every held-out case of the training sites.
+
+    prepared: "site/id" to the prepared case.
+    """
+    tests: list[tuple[Role, Case]] = [("external", c) for c in cell.split.external]
+    tests += [("holdout", c) for cases in cell.split.holdout.values() for c in cases]
+    results = []
+    for done, (role, case) in enumerate(tests, start=1):
+        prediction = predict(net, prepared[str(case)], machine, mirror)
+        results.append(score_case(prediction, case, cell, role))
+        if progress is not None:
+            progress(done, len(tests))
+    return tuple(results)
+
+
+def score_case(prediction: Prediction, case: Case, cell: Cell, role: Role) -> CaseResult:
+    """Compare one prediction with what the experts said."""
+    overlap, distance, true_volume = None, None, None
+    spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
+    volume = volume_ml(prediction.probability >= THRESHOLD, spacing)
+    if case.mask is not None:
+        drawn = read_nifti(case.mask)
+        truth = drawn.data > 0
+        if truth.any():
+            shape = (truth.shape[0], truth.shape[1], truth.shape[2])
+            found = mask_on(prediction, shape, drawn.affine)
+            own = np.linalg.norm(drawn.affine[:3, :3], axis=0)
+            overlap, distance = dice(truth, found), hd95_mm(truth, found, own)
+            volume, true_volume = volume_ml(found, own), volume_ml(truth, own)
+    return CaseResult(
+        model=cell.model,
+        seed=cell.seed,
+        fold=cell.split.fold,
+        role=role,
+        case=case.id,
+        site=case.site,
+        patient=case.patient,
+        labels=case.labels,
+        probabilities=prediction.markers,
+        dice=overlap,
+        hd95_mm=distance,
+        volume_ml=volume,
+        volume_true_ml=true_volume,
+    )

@@ -1,0 +1,192 @@
+"""What a run has to say for itself, gathered for the results page."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gliofed import __version__
+from gliofed.datasets.split import Split
+from gliofed.experiment.cells import FEDERATED, Cell
+from gliofed.fed.checkpoint import Committed
+from gliofed.infer.native import THRESHOLD
+from gliofed.infer.predict import predict
+from gliofed.io.store import Prepared
+from gliofed.learn.machine import Machine
+from gliofed.markers import MARKERS
+from gliofed.nets.unet import build_net, parameter_count
+from gliofed.report.content import Content, Curve, Mosaic
+from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.study import Study
+from gliofed.types import SEQUENCES, Case, Unknown
+
+
+def make_content(
+    study: Study,
+    splits: Mapping[int, Sequence[Split]],
+    trained: Sequence[tuple[Cell, Committed]],
+    results: Sequence[CaseResult],
+    rows: Sequence[ScoreRow],
+    prepared: Mapping[str, Prepared],
+    machine: Machine,
+) -> Content:
+    """Everything the page of a finished run shows."""
+    cases = [p.case for p in prepared.values()]
+    return Content(
+        study=study.name,
+        synthetic=study.data.synthetic,
+        rows=tuple(rows),
+        results=tuple(results),
+        curves=tuple(Curve(c.model, c.seed, c.split.fold, s.history) for c, s in trained),
+        mosaics=_mosaics(study, trained, results, prepared, machine),
+        cohort=_cohort(study, cases),
+        notes=_notes(study, splits, trained, cases),
+        facts=_facts(study, trained, machine),
+    )
+
+
+def _mosaics(
+    study: Study,
+    trained: Sequence[tuple[Cell, Committed]],
+    results: Sequence[CaseResult],
+    prepared: Mapping[str, Prepared],
+    machine: Machine,
+) -> tuple[Mosaic, ...]:
+    """Best, median and worst external case of the first federated model."""
+    first = next(((c, s) for c, s in trained if c.model == FEDERATED), None)
+    if first is None:
+        return ()
+    cell, state = first
+    mine = [r for r in results if (r.model, r.seed, r.fold, r.role) ==
+            (FEDERATED, cell.seed, cell.split.fold, "external")]  # fmt: skip
+    ranked = sorted(((r.dice, r.case, r) for r in mine if r.dice is not None), key=lambda t: t[:2])
+    if not ranked:
+        return ()
+    net = build_net(study.net.preset, study.net.stem, seed=0)
+    net.load_state_dict(dict(state.weights))
+    net.to(machine.device)
+    out = []
+    picks = (("best", -1), ("median", len(ranked) // 2), ("worst", 0))
+    for rank, index in picks:
+        overlap, _, result = ranked[index]
+        case = prepared[f"{result.site}/{result.case}"]
+        found = predict(net, case, machine, study.score.mirror).probability >= THRESHOLD
+        name = f"{result.site}/{result.case}"
+        out.append(Mosaic(rank, name, FEDERATED, overlap, mosaic_planes(case, found)))
+    return tuple(out)
+
+
+def mosaic_planes(
+    prepared: Prepared, found: NDArray[np.bool_]
+) -> tuple[tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float], ...]:
+    """Axial, coronal and sagittal slices where the tumour is largest, turned radiologically.
+
+    found: the predicted mask on the prepared (RAS) grid.
+    """
+    drawn = np.zeros(found.shape, bool) if prepared.mask is None else prepared.mask > 0
+    # FLAIR if scanned, else the last sequence that was
+    channel = max(i for i, there in enumerate(prepared.present) if there)
+    image = prepared.image[channel].astype(np.float32)
+    low, high = np.percentile(image[image != 0], [1, 99.5])
+    grey = np.where(image == 0, 0, np.clip((image - low) / max(high - low, 1e-6), 0, 1))
+    either = drawn | found if (drawn | found).any() else np.ones(found.shape, bool)
+    at = [int(either.sum(axis=tuple({0, 1, 2} - {a})).argmax()) for a in range(3)]
+    sx, sy, sz = np.linalg.norm(prepared.affine[:3, :3], axis=0)
+    cuts = (
+        ("axial", np.s_[::-1, ::-1, at[2]], sy / sx),
+        ("coronal", np.s_[::-1, at[1], ::-1], sz / sx),
+        ("sagittal", np.s_[at[0], ::-1, ::-1], sz / sy),
+    )
+    return tuple(
+        (name, grey[cut].T.astype(np.float32), drawn[cut].T, found[cut].T, float(aspect))
+        for name, cut, aspect in cuts
+    )
+
+
+def _cohort(study: Study, cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:
+    """One row a hospital: cases, masks, sequences, and each marker's classes and unknowns."""
+    header = ("hospital", "role", "cases", "masks", *(s.value for s in SEQUENCES),
+              *(f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS))  # fmt: skip
+    rows = [header]
+    for site in dict.fromkeys((*study.data.train, *study.data.external)):
+        own = [c for c in cases if c.site == site]
+        role = "external test" if site in study.data.external else "training"
+        if site in study.data.leave_one_out:
+            role = "training and, in turn, external test"
+        rows.append((
+            site, role, str(len(own)), str(sum(c.mask is not None for c in own)),
+            *(str(sum(s in c.images for c in own)) for s in SEQUENCES),
+            *(_class_counts(own, m.id, m.classes) for m in MARKERS),
+        ))  # fmt: skip
+    return tuple(rows)
+
+
+def _class_counts(cases: Iterable[Case], marker: str, classes: Sequence[str]) -> str:
+    values = [c.labels[marker] for c in cases]
+    counts = Counter("unknown" if isinstance(v, Unknown) else v for v in values)
+    return "/".join(str(counts[k]) for k in (*classes, "unknown"))
+
+
+def _notes(
+    study: Study,
+    splits: Mapping[int, Sequence[Split]],
+    trained: Sequence[tuple[Cell, Committed]],
+    cases: Sequence[Case],
+) -> tuple[str, ...]:
+    notes = []
+    if study.data.synthetic:
+        notes.append("Every scan here is a synthetic phantom. No figure says anything of patients.")
+    dropped = {
+        f"{case}: {why}" for s in splits.values() for split in s for case, why in split.dropped
+    }
+    notes += [f"Left out of this study: {text}." for text in sorted(dropped)]
+    for sequence in SEQUENCES:
+        missing = sum(sequence not in c.images for c in cases)
+        if missing:
+            notes.append(f"{sequence.value} is missing in {missing} of {len(cases)} cases.")
+    unmasked = sum(c.mask is None for c in cases)
+    if unmasked:
+        notes.append(
+            f"{unmasked} of {len(cases)} cases have no expert mask: they train and test the "
+            "markers only."
+        )
+    held = max(sum(len(c) for c in split.holdout.values()) for s in splits.values() for split in s)
+    notes.append(
+        f"Training hospitals kept back {held} cases in all for their own test rows; none of them "
+        "is trained on. No model, round or threshold was chosen by looking at a test result."
+    )
+    for cell, state in trained:
+        refused = {f"{name} ({why})" for p in state.history for name, why in p.refused.items()}
+        notes += [f"{cell}: an update was not merged: {text}." for text in sorted(refused)]
+    notes.append(
+        "Intervals are 95 % bootstrap intervals over patients; they do not cover the choice of "
+        "hospitals, and several figures are shown without correction for their number."
+    )
+    return tuple(notes)
+
+
+def _facts(
+    study: Study, trained: Sequence[tuple[Cell, Committed]], machine: Machine
+) -> tuple[tuple[str, str], ...]:
+    net = build_net(study.net.preset, study.net.stem, seed=0)
+    seconds = sum(p.seconds for _, state in trained for p in state.history)
+    t = study.train
+    return (
+        ("gliofed", __version__),
+        ("study", f"{study.name}, digest {study.digest[:16]}"),
+        ("network", f"{study.net.preset}, {parameter_count(net):,} parameters"),
+        ("training", f"{t.rounds} rounds x {t.local_epochs} local epochs, batch {t.batch}, "
+                     f"AdamW {t.lr:g}; pooled and single-site models see as many epochs"),
+        ("strategy", study.federation.strategy),
+        ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
+        ("seeds", ", ".join(map(str, study.seeds))),
+        ("training time", f"{seconds / 60:.1f} minutes for {len(trained)} models"),
+        ("machine", f"{machine.device.type}, {torch.get_num_threads()} threads, "
+                    f"{'bf16 autocast' if machine.bf16 else 'float32'}, PyTorch "
+                    f"{torch.__version__}, {platform.system()} {platform.machine()}"),
+    )  # fmt: skip

@@ -1,0 +1,170 @@
+"""Run a study from hospitals on disk to a results page; killed at any moment, it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliofed.datasets.bids import read_bids
+from gliofed.datasets.split import make_splits
+from gliofed.errors import CheckpointError
+from gliofed.experiment.cells import Cell, plan_cells
+from gliofed.experiment.evaluate import evaluate
+from gliofed.experiment.page import make_content
+from gliofed.experiment.watch import Watcher
+from gliofed.fed.checkpoint import Committed
+from gliofed.fed.engines.local import LocalEngine
+from gliofed.fed.rounds import run_rounds
+from gliofed.fed.site import Site
+from gliofed.io.files import write_text
+from gliofed.io.store import Prepared, PreparedStore
+from gliofed.learn.machine import Machine, keep_memory, this_machine
+from gliofed.nets.unet import MultiTaskNet, build_net
+from gliofed.prepare.recipe import prepare_all
+from gliofed.report.page import write_page
+from gliofed.score.files import (
+    read_predictions,
+    write_predictions,
+    write_scores_csv,
+    write_scores_json,
+)
+from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.score.table import score_table
+from gliofed.study import Study, load_study, study_toml
+from gliofed.types import Case
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves: the page, the tables beside it, and the rows for the terminal."""
+
+    page: Path
+    rows: tuple[ScoreRow, ...]
+    results: tuple[CaseResult, ...]
+
+
+def run_study(study: Study, out: Path, store: Path, watcher: Watcher) -> Outcome:
+    """Train and test every model of `study`, write tables and page below `out`.
+
+    What is already there of the same study is not done again. Raises CheckpointError where `out`
+    holds another study, and every error of the rooms below.
+    """
+    keep_memory()
+    machine = this_machine()
+    _claim(study, out)
+    cases = _read_sites(study)
+    splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
+    prepared = _prepare(study, cases, store, watcher)
+    cells = plan_cells(study, splits)
+    trained: list[tuple[Cell, Committed]] = []
+    results: list[CaseResult] = []
+    for number, cell in enumerate(cells, start=1):
+        watcher.stage(f"model {number} of {len(cells)}: {cell}")
+        state = _train(study, cell, prepared, out, machine, watcher)
+        trained.append((cell, state))
+        results += _test(study, cell, state, prepared, out, machine)
+    watcher.stage("scores and intervals")
+    rows = score_table(results, study.score.bootstrap)
+    write_predictions(out / "predictions.csv", results)
+    write_scores_csv(out / "scores.csv", rows)
+    write_scores_json(out / "scores.json", rows)
+    watcher.stage("page")
+    content = make_content(study, splits, trained, results, rows, prepared, machine)
+    write_page(content, out / "report.html")
+    return Outcome(out / "report.html", tuple(rows), tuple(results))
+
+
+def model_of(study: Study, state: Committed, machine: Machine) -> MultiTaskNet:
+    """The network with a committed state's weights, on the machine's device."""
+    net = build_net(study.net.preset, study.net.stem, seed=0)
+    net.load_state_dict(dict(state.weights))
+    return net.to(machine.device)
+
+
+def _claim(study: Study, out: Path) -> None:
+    """Write the study into the folder, or see that it is the one already there."""
+    path = out / "study.toml"
+    if path.exists() and load_study(path).digest != study.digest:
+        raise CheckpointError(
+            f"{out} holds a run of another study ({path}); choose another --out, or delete it"
+        )
+    write_text(path, study_toml(study))
+
+
+def _read_sites(study: Study) -> Mapping[str, Sequence[Case]]:
+    sites = dict.fromkeys((*study.data.train, *study.data.external))
+    return {site: read_bids(study.data.root / site, site) for site in sites}
+
+
+def _prepare(
+    study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Watcher
+) -> Mapping[str, Prepared]:
+    every = [c for site in cases.values() for c in site]
+    watcher.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
+    shelf = PreparedStore(store)
+    prepared = prepare_all(
+        every, study.grid, shelf, lambda done, total: watcher.progress(done, total, "cases")
+    )
+    shelf.save_digests()
+    return {str(p.case): p for p in prepared}
+
+
+def _train(
+    study: Study,
+    cell: Cell,
+    prepared: Mapping[str, Prepared],
+    out: Path,
+    machine: Machine,
+    watcher: Watcher,
+) -> Committed:
+    folder = cell.folder(out)
+    done = {"rounds": 0, "site": 0}
+
+    def at_site(name: str, step: int, steps: int) -> None:
+        share = (done["site"] + step / steps) / (len(cell.sites) * study.train.local_epochs)
+        whole = done["rounds"] + min(share, 1)
+        watcher.progress(whole, study.train.rounds, f"round {done['rounds'] + 1}, {name}")
+        done["site"] += step == steps
+
+    def at_round(rounds: int) -> None:
+        done.update(rounds=rounds, site=0)
+
+    sites = [
+        Site(
+            name=name,
+            cases=[prepared[str(c)] for c in cases],
+            study=study,
+            seed=cell.seed,
+            folder=folder / "sites" / name,
+            machine=machine,
+            progress=at_site,
+        )
+        for name, cases in cell.sites.items()
+    ]
+    initial = build_net(study.net.preset, study.net.stem, seed=cell.seed).state_dict()
+    return run_rounds(
+        LocalEngine(sites),
+        {k: v.clone() for k, v in initial.items()},
+        study,
+        cell.run_id(study),
+        folder / "rounds",
+        lambda point: at_round(point.round + 1),
+    )
+
+
+def _test(
+    study: Study,
+    cell: Cell,
+    state: Committed,
+    prepared: Mapping[str, Prepared],
+    out: Path,
+    machine: Machine,
+) -> tuple[CaseResult, ...]:
+    path = cell.folder(out) / "predictions.csv"
+    if path.exists():
+        return read_predictions(path)
+    net = model_of(study, state, machine)
+    results = evaluate(net, cell, prepared, machine, study.score.mirror)
+    write_predictions(path, results)
+    return results

@@ -1,0 +1,27 @@
+"""How long work tells what it is doing; the terminal and the tests each listen in their way."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """Told of progress; must not raise."""
+
+    def stage(self, text: str) -> None:
+        """A new piece of work has begun."""
+        ...
+
+    def progress(self, done: float, total: float, detail: str) -> None:
+        """How far the present piece is."""
+        ...
+
+
+class Silent:
+    """Listens to nothing."""
+
+    def stage(self, text: str) -> None:
+        """Say nothing."""
+
+    def progress(self, done: float, total: float, detail: str) -> None:
+        """Say nothing."""
