@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gliofed.datasets.phantom import HOSPITALS
 from gliofed.markers import MARKERS
-from gliofed.study import Data, Grid, Loss, Net, Study, Train
+from gliofed.study import Data, Grid, Loss, Net, Score, Study, Train
 
 SEED = 1
 
@@ -23,5 +23,6 @@ def demo_study(root: Path) -> Study:
         grid=Grid(spacing_mm=(3.5, 3.5, 3.5), patch=(40, 48, 40)),
         net=Net(preset="small"),
         train=Train(rounds=16, batch=2, lr=2e-3),
+        score=Score(bootstrap=500),
         loss=Loss(markers=weights),
     )

@@ -23,12 +23,7 @@ from gliofed.learn.machine import Machine, keep_memory, this_machine
 from gliofed.nets.unet import MultiTaskNet, build_net
 from gliofed.prepare.recipe import prepare_all
 from gliofed.report.page import write_page
-from gliofed.score.files import (
-    read_predictions,
-    write_predictions,
-    write_scores_csv,
-    write_scores_json,
-)
+from gliofed.score.files import parse_predictions, predictions_csv, scores_csv, scores_json
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import score_table
 from gliofed.study import Study, load_study, study_toml
@@ -66,9 +61,9 @@ def run_study(study: Study, out: Path, store: Path, watcher: Watcher) -> Outcome
         results += _test(study, cell, state, prepared, out, machine)
     watcher.stage("scores and intervals")
     rows = score_table(results, study.score.bootstrap)
-    write_predictions(out / "predictions.csv", results)
-    write_scores_csv(out / "scores.csv", rows)
-    write_scores_json(out / "scores.json", rows)
+    write_text(out / "predictions.csv", predictions_csv(results))
+    write_text(out / "scores.csv", scores_csv(rows))
+    write_text(out / "scores.json", scores_json(rows))
     watcher.stage("page")
     content = make_content(study, splits, trained, results, rows, prepared, machine)
     write_page(content, out / "report.html")
@@ -163,8 +158,8 @@ def _test(
 ) -> tuple[CaseResult, ...]:
     path = cell.folder(out) / "predictions.csv"
     if path.exists():
-        return read_predictions(path)
+        return parse_predictions(path.read_text(), str(path))
     net = model_of(study, state, machine)
     results = evaluate(net, cell, prepared, machine, study.score.mirror)
-    write_predictions(path, results)
+    write_text(path, predictions_csv(results))
     return results
