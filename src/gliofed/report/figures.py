@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -23,7 +24,15 @@ from gliofed.types import Unknown
 # Okabe & Ito 2008: told apart with any colour vision
 COLOURS = {"federated": "#0072B2", "pooled": "#D55E00", "alone": "#6b6b6b"}
 MARKS = {"federated": "o", "pooled": "s", "alone": "d"}
-STYLE = {"svg.hashsalt": "gliofed", "svg.fonttype": "path", "font.size": 9}
+STYLE: Final[Mapping[Any, Any]] = {
+    "svg.hashsalt": "gliofed",
+    "svg.fonttype": "path",
+    "font.size": 9,
+}
+    "svg.hashsalt": "gliofed",
+    "svg.fonttype": "path",
+    "font.size": 9,
+}
 
 
 def kind(model: str) -> str:
@@ -107,8 +116,8 @@ def roc(results: Sequence[CaseResult]) -> str:
                 for c in (1,) if len(marker.classes) == 2 else range(len(marker.classes)):
                     if len(truth) and 0 < (truth == c).sum() < len(truth):
                         far, hit, _ = roc_curve(truth == c, found[:, c])
-                        axis.plot(far, hit, color=COLOURS[model], lw=1.4,
-                                  ls=("-", "--", ":")[c % 3], label=f"{model}: {marker.classes[c]}")  # fmt: skip
+                        style, label = ("-", "--", ":")[c % 3], f"{model}: {marker.classes[c]}"
+                        axis.plot(far, hit, color=COLOURS[model], lw=1.4, ls=style, label=label)
             axis.plot([0, 1], [0, 1], color="#bbbbbb", lw=0.8)
             axis.set(title=f"{marker.title} (n = {count})", xlabel="1 - specificity",
                      xlim=(0, 1), ylim=(0, 1.01))  # fmt: skip
@@ -182,7 +191,7 @@ def _known(
 
 
 def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(dict(STYLE)):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         for axis in figure.axes:

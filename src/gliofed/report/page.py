@@ -1,107 +1,61 @@
-"""One self-contained HTML page: no request to any other place, whatever it is opened with."""
+"""The results page: one HTML file that asks nothing of any network."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from gliofed import __version__
 from gliofed.io.files import write_text
-from gliofed.markers import MARKERS
-from gliofed.report import figures
+from gliofed.markers import MARKERS, Marker
+from gliofed.report.chances import marker_pictures
 from gliofed.report.content import Content
-from gliofed.score.results import ScoreRow
-
-HEADLINE = (
-    ("mask", "dice", "Dice of the outline"),
-    *((m.id, "auc", f"AUC, {m.title}") for m in MARKERS),
-    ("markers", "auc", "AUC, mean of the markers"),
+from gliofed.report.drawing import Picture
+from gliofed.report.forest import forest_pictures
+from gliofed.report.outlines import outlined
+from gliofed.report.tables import (
+    HEADLINE_MODELS,
+    cohort_of,
+    costs,
+    external_summary,
+    filters,
+    full_table,
+    headline,
+    refusals,
 )
-COLUMNS = ("federated", "pooled", "alone:median")
+from gliofed.report.training import training_pictures
+from gliofed.report.wording import model_title
+
+NOTES_AT_ONCE = 12
 
 
 @dataclass(frozen=True)
-class FigureOnPage:
-    """A figure with its heading and what it shows for those who cannot see it."""
+class MarkerFigures:
+    """One marker's row of figures; pictures are empty where no external label is known."""
 
-    title: str
-    alt: str
-    kind: str
-    data: str
+    marker: Marker
+    pictures: tuple[Picture, ...]
 
 
 def write_page(content: Content, path: Path) -> None:
-    """Write the page of one run to `path`, whole or not at all."""
-    environment = Environment(
+    """Write the page to `path` in one step: a reader never meets half of it.
+
+    Equal contents give equal bytes. Raises DataError where a mosaic's masks do not fit its image.
+    """
+    write_text(path, render(content))
+
+
+def render(content: Content) -> str:
+    """The page as one HTML text: styles, script and figures inside, all names escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    rooms = Environment(
         loader=PackageLoader("gliofed.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = environment.get_template("page.html.j2").render(
-        content=content,
-        headline=_headline(content),
-        columns=COLUMNS,
-        figures=_figures(content),
-        mosaics=[(m, figures.mosaic(m)) for m in content.mosaics],
-        cell=cell,
-        difference=difference,
-    )
-    write_text(path, html)
-
-
-def cell(row: ScoreRow) -> str:
-    """A figure in words: value, interval and n, or n/a."""
-    if row.value is None:
-        return f"n/a (n = {row.n})"
-    if row.low is None or row.high is None:
-        return f"{row.value:.3f} (no interval), n = {row.n}"
-    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f}), n = {row.n}"
-
-
-def difference(row: ScoreRow) -> str:
-    """The difference to the federated model in words, or nothing."""
-    if row.difference is None:
-        return ""
-    if row.difference_low is None or row.difference_high is None:
-        return f"{row.difference:+.3f}"
-    return f"{row.difference:+.3f} ({row.difference_low:+.3f} to {row.difference_high:+.3f})"
-
-
-def _headline(content: Content) -> list[tuple[str, list[ScoreRow | None]]]:
-    found = {(r.model, r.task, r.metric): r for r in _external(content)}
-    return [
-        (title, [found.get((model, task, metric)) for model in COLUMNS])
-        for task, metric, title in HEADLINE
-    ]
-
-
-def _external(content: Content) -> list[ScoreRow]:
-    return [r for r in content.rows if (r.role, r.site) == ("external", "all")]
-
-
-def _figures(content: Content) -> list[FigureOnPage]:
-    svg = "image/svg+xml"
-    out = []
-    if external := _external(content):
-        out.append(FigureOnPage(
-            "Every model on the external cases",
-            "Dice and AUC of each model with 95 % intervals; the same figures stand in the "
-            "table of all scores.", svg, figures.forest(external)))  # fmt: skip
-    if any(c.points for c in content.curves):
-        out.append(FigureOnPage(
-            "Training, round by round",
-            "Soft Dice and each task's training loss by round, one line a model.",
-            svg, figures.training(content.curves)))  # fmt: skip
-    if any(r.role == "external" for r in content.results):
-        out.append(FigureOnPage(
-            "ROC curves, external cases",
-            "Sensitivity against 1 - specificity of each marker; areas stand in the table.",
-            svg, figures.roc(content.results)))  # fmt: skip
-        out.append(FigureOnPage(
-            "Calibration, external cases",
-            "Observed fraction against predicted probability in five bins of equal counts.",
-            svg, figures.calibration(content.results)))  # fmt: skip
-    return out
+    script = _source(rooms.loader, rooms, "page.js")

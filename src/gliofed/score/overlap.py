@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,10 +30,12 @@ def hd95_mm(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> fl
     where = np.nonzero(truth | predicted)
     box = tuple(slice(max(int(w.min()) - 1, 0), int(w.max()) + 2) for w in where)
     pair = [torch.from_numpy(np.ascontiguousarray(m[box]))[None, None] for m in (predicted, truth)]
-    distance = compute_hausdorff_distance(
-        pair[0], pair[1], include_background=True, percentile=95,
-        spacing=[float(s) for s in spacing_mm],
-    )  # fmt: skip
+    with warnings.catch_warnings():  # MONAI warns of an argument that it sets itself
+        warnings.simplefilter("ignore", FutureWarning)
+        distance = compute_hausdorff_distance(
+            pair[0], pair[1], include_background=True, percentile=95,
+            spacing=[float(s) for s in spacing_mm],
+        )  # fmt: skip
     return float(distance[0, 0])
 
 

@@ -149,7 +149,7 @@ def _tumour(
         patch = np.exp(-(((depth - 0.35) / 0.2) ** 2))
         enhancement = rng.normal((2, 14, 34)[grade - 2], 4) * patch * np.clip(0.7 + rough, 0, 1)
     if patient.mgmt == "methylated":
-        t2 = t2 - rng.normal(7, 5)  # a weak sign, weaker than its own spread
+        t2 = t2 - rng.normal(16, 8)  # a weak sign beside the others
     return {Sequence.T1: t1, Sequence.T1CE: t1 + 2 + np.maximum(enhancement, 0),
             Sequence.T2: t2, Sequence.FLAIR: flair}  # fmt: skip
 

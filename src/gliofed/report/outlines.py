@@ -1,0 +1,96 @@
+"""Tumour outlines over FLAIR: the expert's and the network's, plane by plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.errors import DataError
+from gliofed.report.content import Mosaic
+from gliofed.report.drawing import ORANGE, SKY, Picture, drawing, picture
+from gliofed.report.wording import count, model_title, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+EXPERT: Final = (ORANGE, "solid")
+PREDICTED: Final = (SKY, "dashed")
+SIDES: Final = {"sagittal": ("A", "P")}
+SIDE_WORDS: Final = {"R": "patient's right", "L": "left", "A": "front", "P": "back"}
+WIDTH: Final = 2.9
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case's planes. rank: best, median or worst. expert: whether anybody drew an outline."""
+
+    rank: str
+    case: str
+    model: str
+    dice: str
+    expert: bool
+    planes: tuple[tuple[str, Picture], ...]
+
+
+def outlined(mosaic: Mosaic) -> Case:
+    """The mosaic's planes as pictures. Raises DataError where a mask does not fit its image."""
+    planes = []
+    for name, grey, expert, predicted, aspect in mosaic.planes:
+        if grey.ndim != 2 or not grey.shape == expert.shape == predicted.shape:
+            raise DataError(
+                f"{mosaic.case}, {name}: image {grey.shape}, expert mask {expert.shape} and "
+                f"predicted mask {predicted.shape} must be 2D and of one shape; cut all three "
+                "from the same grid"
+            )
+        planes.append((name, _plane(mosaic, name, grey, expert, predicted, aspect)))
+    return Case(
+        rank=mosaic.rank,
+        case=mosaic.case,
+        model=model_title(mosaic.model),
+        dice=number(mosaic.dice, 2),
+        expert=any(bool(expert.any()) for _, _, expert, _, _ in mosaic.planes),
+        planes=tuple(planes),
+    )
+
+
+def _plane(
+    mosaic: Mosaic,
+    name: str,
+    grey: NDArray[np.float32],
+    expert: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
+    aspect: float,
+) -> Picture:
+    from matplotlib.figure import Figure
+
+    rows, columns = grey.shape
+    shape = min(max(rows * aspect / columns, 0.4), 2.0)
+    with drawing():
+        figure = Figure(figsize=(WIDTH, WIDTH * shape), facecolor="black")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="none")
+        for mask, (colour, line) in ((expert, EXPERT), (predicted, PREDICTED)):
+            _outline(axes, mask, colour, line)
+        axes.set_xlim(-0.5, columns - 0.5)
+        axes.set_ylim(rows - 0.5, -0.5)
+        left, right = SIDES.get(name, ("R", "L"))
+        for at, side, align in ((0.03, left, "left"), (0.97, right, "right")):
+            axes.text(at, 0.5, side, transform=axes.transAxes, color="white", fontsize=12,
+                      fontweight="bold", ha=align, va="center")  # fmt: skip
+        seen = (f"expert outline {count(int(expert.sum()), 'pixel')}, predicted "
+                f"{count(int(predicted.sum()), 'pixel')}")  # fmt: skip
+        sides = f"{SIDE_WORDS[left]} on the left of the image"
+        return picture(figure, f"{mosaic.case}, {name} FLAIR slice, {sides}: {seen}.")
+
+
+def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, line: str) -> None:
+    """The mask's border, closed also where it touches the edge of the image."""
+    if not mask.any():
+        return
+    rows, columns = (np.arange(-1, side + 1) for side in mask.shape)
+    axes.contour(columns, rows, np.pad(mask, 1).astype(float), levels=[0.5], colors=[colour],
+                 linestyles=[line], linewidths=1.8)  # fmt: skip

@@ -1,0 +1,273 @@
+"""The tables of the page, as plain strings in the order in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gliofed.markers import MARKERS
+from gliofed.report.content import Content, Curve
+from gliofed.report.wording import (
+    NOT_AVAILABLE,
+    between,
+    count,
+    estimate,
+    gap,
+    is_alone,
+    metric_digits,
+    metric_title,
+    model_title,
+    number,
+    reason,
+    role_title,
+    signed,
+    site_title,
+    task_title,
+)
+from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
+
+HEADLINE_MODELS = ("federated", "pooled", MEDIAN_MODEL)
+HEADLINE_DIGITS = 2
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One line of the first table and one panel of the figure below it."""
+
+    title: str
+    task: str
+    metric: str
+
+
+MEASURES: tuple[Measure, ...] = (
+    Measure("Dice of the outline, mean", "mask", "dice"),
+    *(Measure(f"{m.title}: AUC", m.id, "auc") for m in MARKERS),
+    Measure("All markers: mean AUC", "markers", "auc"),
+)
+
+
+@dataclass(frozen=True)
+class HeadlineCell:
+    """One model's figure. why: the note; verdict: what the interval of the difference says."""
+
+    model: str
+    main: str
+    why: str
+    gap: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class HeadlineLine:
+    """One measure for every headline model."""
+
+    title: str
+    cells: tuple[HeadlineCell, ...]
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One `ScoreRow` in words; role, site, model and task are also what the filters compare."""
+
+    role: str
+    site: str
+    model: str
+    task: str
+    metric: str
+    n: str
+    value: str
+    interval: str
+    difference: str
+    seeds: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One select above the full table: the data attribute it compares and its choices."""
+
+    name: str
+    title: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it took to train one model, summed over its repeats."""
+
+    model: str
+    repeats: str
+    rounds: str
+    minutes: str
+    sent: str
+    refused: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One update that was not merged."""
+
+    model: str
+    repeat: str
+    round: str
+    site: str
+    why: str
+
+
+def external_rows(rows: Sequence[ScoreRow]) -> Mapping[Key, ScoreRow]:
+    """(model, task, metric) to the row of all external cases together."""
+    found: dict[Key, ScoreRow] = {}
+    for row in rows:
+        if row.role == "external" and row.site == ALL_SITES:
+            found.setdefault((row.model, row.task, row.metric), row)
+    return found
+
+
+def headline(rows: Sequence[ScoreRow]) -> tuple[HeadlineLine, ...]:
+    """External test, all hospitals; a model or figure that is not there says so. Empty without
+    any external row.
+    """
+    found = external_rows(rows)
+    if not found:
+        return ()
+    return tuple(
+        HeadlineLine(
+            measure.title,
+            tuple(
+                _headline_cell(model, found.get((model, measure.task, measure.metric)))
+                for model in HEADLINE_MODELS
+            ),
+        )
+        for measure in MEASURES
+    )
+
+
+def _headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
+    title = model_title(model)
+    if row is None:
+        return HeadlineCell(title, NOT_AVAILABLE, "not part of this run", "", "")
+    main = f"{estimate(row, HEADLINE_DIGITS)}, n = {row.n}"
+    return HeadlineCell(title, main, reason(row), gap(row, HEADLINE_DIGITS), _verdict(row))
+
+
+def _verdict(row: ScoreRow) -> str:
+    low, high = row.difference_low, row.difference_high
+    if row.difference is None:
+        return ""
+    if low is None or high is None:
+        return "no interval"
+    if low > 0:
+        return "higher"
+    return "lower" if high < 0 else "no clear difference"
+
+
+def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) -> str:
+    """Which cases the first table rests on, as one sentence; empty without external cases."""
+    outside = [r for r in results if r.role == "external"]
+    if not outside:
+        return ""
+    cases = len({(r.site, r.case) for r in outside})
+    sites = sorted({r.site for r in outside})
+    alone = len({r.model for r in rows if is_alone(r.model)})
+    seeds = len({r.seed for r in outside})
+    folds = len({r.fold for r in outside})
+    text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
+    text += ", tested by models that trained on none of them"
+    if folds > 1:
+        text += f", over {folds} splits"
+    if seeds > 1:
+        text += f"; each figure is the mean of {seeds} repeats with other random seeds"
+    if alone:
+        text += f"; {count(alone, 'single-site model')}"
+    return text + "."
+
+
+def full_table(rows: Sequence[ScoreRow]) -> tuple[TableRow, ...]:
+    """Every row, in the order in which it was scored."""
+    return tuple(_table_row(row) for row in rows)
+
+
+def _table_row(row: ScoreRow) -> TableRow:
+    digits = metric_digits(row.metric)
+    value = number(row.value, digits)
+    return TableRow(
+        role=role_title(row.role),
+        site=site_title(row.site),
+        model=model_title(row.model),
+        task=task_title(row.task),
+        metric=metric_title(row.metric),
+        n=str(row.n),
+        value=value,
+        interval=between(row.low, row.high, digits) if value != NOT_AVAILABLE else "",
+        difference=gap(row, digits),
+        seeds=str(row.seeds),
+        note=reason(row),
+    )
+
+
+def filters(table: Sequence[TableRow]) -> tuple[Filter, ...]:
+    """Selects for the full table, each with the values that occur."""
+    return (
+        Filter("role", "Test", tuple(dict.fromkeys(r.role for r in table))),
+        Filter("site", "Hospital", tuple(dict.fromkeys(r.site for r in table))),
+        Filter("model", "Model", tuple(dict.fromkeys(r.model for r in table))),
+        Filter("task", "Task", tuple(dict.fromkeys(r.task for r in table))),
+    )
+
+
+def costs(curves: Sequence[Curve]) -> tuple[Cost, ...]:
+    """One line a model, in order of appearance; models without a round are left out."""
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        if curve.points:
+            groups.setdefault(curve.model, []).append(curve)
+    return tuple(_cost(model, own) for model, own in groups.items())
+
+
+def _cost(model: str, own: Sequence[Curve]) -> Cost:
+    points = [p for curve in own for p in curve.points]
+    lengths = sorted({len(curve.points) for curve in own})
+    rounds = str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+    sent = sum(p.bytes_up for p in points)
+    return Cost(
+        model=model_title(model),
+        repeats=str(len(own)),
+        rounds=rounds,
+        minutes=number(sum(p.seconds for p in points) / 60, 1),
+        sent=number(sent / 1e6, 1) if model == "federated" else "nothing left the hospital"
+        if is_alone(model) else "images pooled beforehand",
+        refused=str(sum(len(p.refused) for p in points)),
+    )  # fmt: skip
+
+
+def refusals(curves: Sequence[Curve]) -> tuple[Refusal, ...]:
+    """Every update that was not merged, with the gate's own words."""
+    return tuple(
+        Refusal(
+            model_title(curve.model), f"seed {curve.seed}, {curve.fold}", str(point.round), *refused
+        )
+        for curve in curves
+        for point in curve.points
+        for refused in point.refused.items()
+    )
+
+
+def cohort_of(content: Content) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Header and body; both empty where nothing was counted."""
+    return (content.cohort[0], content.cohort[1:]) if content.cohort else ((), ())
+
+
+def first_round_to_last(values: Sequence[tuple[int, float]]) -> str:
+    """A curve in words, for those who cannot see it."""
+    if not values:
+        return "no value"
+    (start, first), (end, last) = values[0], values[-1]
+    if start == end:
+        return f"{number(first, 2)} in round {start}"
+    change = signed(last - first, 2)
+    return (
+        f"from {number(first, 2)} in round {start} to {number(last, 2)} in round {end} ({change})"
+    )

@@ -1,0 +1,115 @@
+"""Training as it went: the loss of each task and the soft Dice, round by round."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from gliofed.markers import MARKERS
+from gliofed.report.content import Curve
+from gliofed.report.drawing import BLACK, Picture, drawing, new_figure, picture, stroke_of
+from gliofed.report.tables import first_round_to_last
+from gliofed.report.wording import is_alone, task_title
+from gliofed.types import RoundPoint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Value = Callable[[RoundPoint], float | None]
+Line = list[tuple[int, float]]
+MOST_DOTS = 25
+
+
+def training_pictures(curves: Sequence[Curve]) -> tuple[Picture, ...]:
+    """Soft Dice first, then one panel a task; a panel nobody has a value for is left out."""
+    given = {task for curve in curves for point in curve.points for task in point.losses}
+    order = ["mask", *(m.id for m in MARKERS)]
+    tasks = [t for t in order if t in given] + sorted(given - set(order))
+    panels: list[tuple[str, Value]] = [("Soft Dice on training samples", lambda p: p.dice)]
+    panels += [(f"{task_title(t)}: training loss", _loss(t)) for t in tasks]
+    return tuple(
+        _panel(title, value, curves)
+        for title, value in panels
+        if any(value(p) is not None for c in curves for p in c.points)
+    )
+
+
+def _loss(task: str) -> Value:
+    return lambda point: point.losses.get(task)
+
+
+def _line(curve: Curve, value: Value) -> Line:
+    return [(p.round, v) for p in curve.points if (v := value(p)) is not None]
+
+
+def mean_line(lines: Sequence[Line]) -> Line:
+    """The mean over the lines at every round that all of them reached."""
+    tables = [dict(line) for line in lines if line]
+    if not tables:
+        return []
+    shared = sorted(set(tables[0]).intersection(*tables[1:]))
+    return [(r, statistics.fmean(t[r] for t in tables)) for r in shared]
+
+
+def _panel(title: str, value: Value, curves: Sequence[Curve]) -> Picture:
+    words = []
+    with drawing():
+        figure = new_figure(3.9, 2.9)
+        axes = figure.subplots()
+        _single_sites(axes, [_line(c, value) for c in curves if is_alone(c.model)])
+        for model in ("pooled", "federated"):
+            own = [c for c in curves if c.model == model]
+            mean = _model_lines(axes, model, [_line(c, value) for c in own])
+            if mean:
+                words.append(f"{model} {first_round_to_last(mean)}")
+            _refused(axes, own, dict(mean))
+        _finish(axes, title)
+        figure.legend(loc="outside lower center", ncols=2, handlelength=2.6)
+        return picture(figure, f"{title}, per round: {'; '.join(reversed(words)) or 'see key'}.")
+
+
+def _single_sites(axes: Axes, lines: Sequence[Line]) -> None:
+    stroke = stroke_of("alone")
+    for number, line in enumerate(line for line in lines if line):
+        axes.plot(*zip(*line, strict=True), stroke.line, color=stroke.colour, linewidth=1,
+                  alpha=0.75, label="" if number else "single sites")  # fmt: skip
+
+
+def _model_lines(axes: Axes, model: str, lines: Sequence[Line]) -> Line:
+    """A thin line a repeat and a thick one for their mean; the mean is given back."""
+    stroke = stroke_of(model)
+    drawn = [line for line in lines if line]
+    mean = mean_line(drawn)
+    if not mean:
+        return []
+    name = model
+    if len(drawn) > 1:
+        name = f"{model}, mean of {len(drawn)}"
+        for line in drawn:
+            axes.plot(*zip(*line, strict=True), stroke.line, color=stroke.colour,
+                      linewidth=0.8, alpha=0.5)  # fmt: skip
+    dots = stroke.marker if len(mean) <= MOST_DOTS else ""
+    axes.plot(*zip(*mean, strict=True), linestyle=stroke.line, color=stroke.colour, marker=dots,
+              markersize=3.5, label=name)  # fmt: skip
+    return mean
+
+
+def _refused(axes: Axes, curves: Sequence[Curve], mean: dict[int, float]) -> None:
+    rounds = sorted({p.round for c in curves for p in c.points if p.refused and p.round in mean})
+    if rounds:
+        axes.plot(rounds, [mean[r] for r in rounds], "X", color=BLACK, markersize=8,
+                  markeredgecolor="white", zorder=5, label="update refused")  # fmt: skip
+
+
+def _finish(axes: Axes, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_title(title)
+    axes.set_xlabel("round")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
+    axes.grid(axis="y")
+    if "Dice" in title:
+        axes.set_ylim(0, 1)
+    elif axes.get_ylim()[0] >= 0:
+        axes.set_ylim(bottom=0)

@@ -1,0 +1,134 @@
+"""How names and numbers are written on the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.markers import BY_ID
+from gliofed.score.results import ScoreRow
+from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
+
+NOT_AVAILABLE: Final = "n/a"
+MINUS: Final = "\N{MINUS SIGN}"
+_ALONE: Final = "alone:"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one metric is named and rounded; `digits` are decimals."""
+
+    title: str
+    digits: int = 3
+    lower_is_better: bool = False
+
+
+METRICS: Final[Mapping[str, Metric]] = {
+    "dice": Metric("Dice, mean"),
+    "dice_median": Metric("Dice, median"),
+    "hd95_mm": Metric("95 % Hausdorff distance in mm, mean", 1, lower_is_better=True),
+    "auc": Metric("AUC"),
+    "balanced_accuracy": Metric("Balanced accuracy"),
+    "brier": Metric("Brier score", lower_is_better=True),
+}
+_ROLES: Final = {"external": "external test", "holdout": "own hospital's test"}
+_TASKS: Final = {"mask": "Tumour outline", "markers": "Mean over markers"}
+_MODELS: Final = {
+    "federated": "federated",
+    "pooled": "pooled",
+    MEDIAN_MODEL: "single site, median",
+}
+
+
+def metric_title(metric: str) -> str:
+    """The metric's name, saying so where lower is better."""
+    known = METRICS.get(metric, Metric(metric))
+    return f"{known.title} (lower is better)" if known.lower_is_better else known.title
+
+
+def metric_digits(metric: str) -> int:
+    """Decimals of the metric in the full table."""
+    return METRICS.get(metric, Metric(metric)).digits
+
+
+def role_title(role: str) -> str:
+    """Which cases were scored."""
+    return _ROLES.get(role, role)
+
+
+def task_title(task: str) -> str:
+    """Outline, a marker, or the mean over markers."""
+    return BY_ID[task].title if task in BY_ID else _TASKS.get(task, task)
+
+
+def site_title(site: str) -> str:
+    """A hospital, or all of them."""
+    return "all hospitals" if site == ALL_SITES else site
+
+
+def is_alone(model: str) -> bool:
+    """Whether the model is that of one hospital alone (their median is not)."""
+    return model.startswith(_ALONE) and model != MEDIAN_MODEL
+
+
+def model_title(model: str) -> str:
+    """ "alone:utrecht" reads "utrecht alone"."""
+    if is_alone(model):
+        return f"{model.removeprefix(_ALONE)} alone"
+    return _MODELS.get(model, model)
+
+
+def number(value: float | None, digits: int) -> str:
+    """Rounded, with a real minus sign and no negative zero; n/a where there is none."""
+    if value is None or not math.isfinite(value):
+        return NOT_AVAILABLE
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int) -> str:
+    """As `number`, with a plus sign above zero."""
+    text = number(value, digits)
+    plain = value is None or text == NOT_AVAILABLE or text.startswith(MINUS)
+    return text if plain or float(text) == 0 else f"+{text}"
+
+
+def between(low: float | None, high: float | None, digits: int) -> str:
+    """ "0.81 to 0.92", or nothing where either end is missing."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def estimate(row: ScoreRow, digits: int) -> str:
+    """ "0.87 (0.81 to 0.92)", "0.87" without an interval, or n/a."""
+    text = number(row.value, digits)
+    span = between(row.low, row.high, digits)
+    return f"{text} ({span})" if span and text != NOT_AVAILABLE else text
+
+
+def gap(row: ScoreRow, digits: int) -> str:
+    """The difference to the federated model with its interval; empty where there is none."""
+    if row.difference is None or not math.isfinite(row.difference):
+        return ""
+    span = between(row.difference_low, row.difference_high, digits)
+    text = signed(row.difference, digits)
+    return f"{text} ({span})" if span else text
+
+
+def reason(row: ScoreRow) -> str:
+    """Why a figure, or its interval, is missing, and whatever else its note says."""
+    if row.value is not None and not math.isfinite(row.value):
+        return row.note or "the value is not a finite number"
+    if row.value is None:
+        return row.note or "no reason was recorded"
+    return row.note
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """ "1 case", "3 cases"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"

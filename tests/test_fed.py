@@ -1,0 +1,306 @@
+"""The gate, the merge, the rounds, and runs that are killed."""
+
+import dataclasses
+import math
+import weakref
+
+import pytest
+import torch
+
+from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
+from gliofed.fed.checkpoint import last_committed
+from gliofed.fed.counts import NO_CASES, Counts, class_weights, count_cases
+from gliofed.fed.engines.local import LocalEngine
+from gliofed.fed.gate import Gate, check_counts
+from gliofed.fed.merge import RunningMerge
+from gliofed.fed.rounds import Reply, run_rounds
+from gliofed.fed.site import Site
+from gliofed.fed.strategy import FEDAVG, LABEL_AWARE, STRATEGIES
+from gliofed.fed.wire import pack, pack_counts, pack_update, read_note, unpack, unpack_update
+from gliofed.learn.machine import Machine
+from gliofed.markers import MARKERS
+from gliofed.nets.unet import build_net, task_of
+from gliofed.study import Federation
+from gliofed.types import Stat, Update
+
+CPU = Machine(torch.device("cpu"), bf16=False)
+LIMITS = Federation(max_norm_ratio=0.5, max_cases=100)
+FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade": "3"}
+
+
+@pytest.fixture
+def model():
+    return {
+        "up.0.weight": torch.tensor([3.0, 0.0]),
+        "mask.weight": torch.tensor([[4.0]]),
+        "heads.idh.layers.1.weight": torch.tensor([0.0]),
+    }
+
+
+def update(model, site="a", cases=10, idh=10, shift=0.1, **changes) -> Update:
+    labelled = {"mask": cases, "idh": idh, "codel_1p19q": 0, "mgmt": 0, "grade": 0}
+    whole = Update("run", 3, site, {k: v + shift for k, v in model.items()}, cases, labelled,
+                   {"mask": Stat(2.0, cases)})  # fmt: skip
+    return dataclasses.replace(whole, **changes)
+
+
+def gate(model) -> Gate:
+    return Gate("run", 3, model, LIMITS)
+
+
+def test_a_sound_update_passes_unchanged(model) -> None:
+    sent = update(model)
+    got = gate(model).check("a", pack_update(sent))
+    assert got.labelled == sent.labelled
+    assert got.stats == sent.stats
+    assert all(torch.equal(got.weights[k], v) for k, v in sent.weights.items())
+
+
+def scaled(model, factor):
+    return {k: v * factor for k, v in model.items()}
+
+
+BAD = {
+    "NaN": (lambda m: {"weights": {**scaled(m, 1), "mask.weight": torch.tensor([[math.nan]])}}, "NaN"),
+    "infinite": (lambda m: {"weights": {**m, "mask.weight": torch.tensor([[math.inf]])}}, "infinite"),
+    "shape": (lambda m: {"weights": {**m, "mask.weight": torch.ones(2, 1)}}, r"is \(2, 1\)"),
+    "broadcastable": (lambda m: {"weights": {**m, "up.0.weight": torch.ones(1)}}, r"is \(1,\)"),
+    "dtype": (lambda m: {"weights": {**m, "mask.weight": m["mask.weight"].double()}}, "float64"),
+    "extra key": (lambda m: {"weights": {**m, "evil": torch.ones(1)}}, "the model lacks: .*evil"),
+    "missing key": (lambda m: {"weights": {k: v for k, v in m.items() if k != "mask.weight"}}, "lacks tensors"),
+    "x1000": (lambda m: {"weights": scaled(m, 1000)}, "above the bound"),
+    "claims 1e12": (lambda m: {"cases": 10**12}, "claims 1000000000000 cases"),
+    "no cases": (lambda m: {"cases": 0}, "claims 0 cases"),
+    "more labels than cases": (lambda m: {"labelled": {**update(m).labelled, "idh": 11}}, "11 labels of idh"),
+    "negative labels": (lambda m: {"labelled": {**update(m).labelled, "idh": -1}}, "-1 labels"),
+    "unknown task": (lambda m: {"labelled": {"mask": 1, "other": 1}}, "counts labels for"),
+    "other run": (lambda m: {"run": "other"}, "of run 'other'"),
+    "old round": (lambda m: {"round": 2}, "of round 2"),
+    "other name": (lambda m: {"site": "b"}, "name of site 'b'"),
+    "NaN statistic": (lambda m: {"stats": {"mask": Stat(math.nan, 1)}}, "statistic"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_update_is_refused_by_name(model, kind) -> None:
+    change, message = BAD[kind]
+    data = pack_update(update(model, **change(model)))
+    with pytest.raises(UpdateError, match=rf"site a: update refused: .*{message}"):
+        gate(model).check("a", data)
+
+
+def test_both_sides_of_each_bound(model) -> None:
+    # the model's norm is 5, so the bound on the change is 2.5
+    near = {**model, "up.0.weight": torch.tensor([3.0, 2.4999])}
+    over = {**model, "up.0.weight": torch.tensor([3.0, 2.5001])}
+    gate(model).check("a", pack_update(update(model, weights=near)))
+    with pytest.raises(UpdateError, match="above the bound"):
+        gate(model).check("a", pack_update(update(model, weights=over)))
+    gate(model).check("a", pack_update(update(model, cases=100)))
+    with pytest.raises(UpdateError, match="allowed are 1 to 100"):
+        gate(model).check("a", pack_update(update(model, cases=101)))
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\x04K\x01.", b"\xff" * 64, b"{}", pack({}, {}), pack({}, {"run": "run"})])
+def test_bytes_that_are_no_update_are_refused(model, data) -> None:
+    with pytest.raises(UpdateError, match="site a"):
+        gate(model).check("a", data)
+    with pytest.raises(UpdateError, match="site a"):
+        check_counts("a", "run", data, LIMITS)
+
+
+def test_an_update_cut_short_is_refused(model) -> None:
+    data = pack_update(update(model))
+    with pytest.raises(UpdateError, match="cannot be read"):
+        unpack(data[:-3])
+    assert read_note(data)["site"] == "a"
+    assert pack_update(update(model)) == data
+
+
+def test_merging_with_bad_sites_equals_the_honest_merge(model) -> None:
+    honest = [update(model, "a", 10, 5, 0.1), update(model, "c", 30, 0, 0.3)]
+    alone, mixed = RunningMerge(model, LABEL_AWARE), RunningMerge(model, LABEL_AWARE)
+    for one in honest:
+        alone.add(one)
+    refused = []
+    everyone = [honest[0], *(update(model, **{"site": "b", **c(model)}) for k, (c, _) in BAD.items() if k != "other name"), honest[1]]
+    for one in everyone:
+        try:
+            mixed.add(gate(model).check(one.site, pack_update(one)))
+        except UpdateError as error:
+            refused.append(str(error))
+    assert len(refused) == len(BAD) - 1
+    assert all(torch.equal(v, mixed.result()[k]) for k, v in alone.result().items())
+
+
+def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model) -> None:
+    merge = RunningMerge(model, LABEL_AWARE)
+    merge.add(update(model, "a", 10, 5, 0.1))
+    merge.add(update(model, "c", 30, 15, 0.3))
+    merge.add(update(model, "d", 60, 0, 0.5))
+    out = merge.result()
+    assert out["up.0.weight"][0] == pytest.approx(3 + (0.1 * 10 + 0.3 * 30 + 0.5 * 60) / 100)
+    assert out["heads.idh.layers.1.weight"][0] == pytest.approx((0.1 * 5 + 0.3 * 15) / 20)
+    plain = RunningMerge(model, FEDAVG)
+    plain.add(update(model, "a", 10, 5, 0.1))
+    plain.add(update(model, "d", 30, 0, 0.5))
+    assert plain.result()["heads.idh.layers.1.weight"][0] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=lambda s: s.id)
+def test_every_strategy_hands_one_site_back_bit_for_bit(strategy) -> None:
+    net = build_net("small", None, 0).state_dict()
+    merge = RunningMerge(net, strategy)
+    labelled = {"mask": 7, **{m.id: 7 for m in MARKERS}}
+    sent = {k: torch.randn_like(v) for k, v in net.items()}
+    merge.add(Update("r", 0, "a", sent, 7, labelled, {}))
+    assert all(torch.equal(sent[k], v) for k, v in merge.result().items())
+    assert strategy.source
+
+
+def test_a_head_nobody_has_labels_for_stays(model) -> None:
+    merge = RunningMerge(model, LABEL_AWARE)
+    merge.add(update(model, "a", 10, 0, 0.1))
+    assert torch.equal(merge.result()["heads.idh.layers.1.weight"], model["heads.idh.layers.1.weight"])
+
+
+def test_class_weights_come_from_the_sum_of_counts(make_prepared) -> None:
+    one = count_cases([make_prepared(f"a{i}", {"idh": "mutant"}) for i in range(3)])
+    two = count_cases([make_prepared("b", {"idh": "wildtype"}, mask=False)])
+    total = NO_CASES + one + two
+    assert total.labelled == {"mask": 3, "idh": 4, "codel_1p19q": 0, "mgmt": 0, "grade": 0}
+    weights = class_weights(total)
+    assert weights["idh"] == pytest.approx((2.0, 2 / 3))
+    assert weights["grade"] == (0.0, 0.0, 0.0)
+    assert sum(n * w for n, w in zip(total.classes["idh"], weights["idh"], strict=True)) == 4
+
+
+def test_counts_are_judged_too() -> None:
+    sound = {m.id: (1,) * len(m.classes) for m in MARKERS}
+    check_counts("a", "run", pack_counts(Counts(3, 1, sound), "run", "a"), LIMITS)
+    for counts in (Counts(10**12, 1, sound), Counts(3, 4, sound), Counts(2, 1, sound),
+                   Counts(3, 1, {**sound, "idh": (-1, 2)}), Counts(3, 1, {"idh": (1, 1)})):  # fmt: skip
+        with pytest.raises(UpdateError, match="site a: counts refused"):
+            check_counts("a", "run", pack_counts(counts, "run", "a"), LIMITS)
+
+
+def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Site]:
+    sets = {
+        "a": [make_prepared(f"c{i}", FULL, "a") for i in range(3)],
+        "b": [make_prepared("d0", {"idh": "wildtype"}, "b"), make_prepared("d1", {}, "b", mask=False)],
+    }
+    return [Site(n, sets[n], study, 5, folder / n, CPU) for n in names]
+
+
+def start(make_prepared, study, folder, names=("a", "b"), wrap=lambda e: e, run="run"):
+    engine = wrap(LocalEngine(make_sites(make_prepared, study, folder, names)))
+    initial = {k: v.clone() for k, v in build_net("small", None, 1).state_dict().items()}
+    return run_rounds(engine, initial, study, run, folder / "rounds")
+
+
+def same(one, other) -> bool:
+    return all(torch.equal(v, other.weights[k]) for k, v in one.weights.items())
+
+
+def test_rounds_leave_a_history_and_an_untrained_head_alone(make_prepared, tiny_study, tmp_path) -> None:
+    end = start(make_prepared, tiny_study, tmp_path, ("b",))
+    initial = build_net("small", None, 1).state_dict()
+    assert [p.round for p in end.history] == [0, 1]
+    assert set(end.history[0].losses) == {"mask", "idh"}
+    assert end.history[0].bytes_up > 0
+    for name, value in end.weights.items():
+        if task_of(name) in ("mgmt", "grade", "codel_1p19q"):
+            assert torch.equal(value, initial[name]), name
+    assert not torch.equal(end.weights["mask.weight"], initial["mask.weight"])
+
+
+class Dies:
+    """An engine that is killed at a site's turn of a round."""
+
+    def __init__(self, engine, at: int) -> None:
+        self.engine, self.left = engine, at
+
+    def ask(self, task):
+        for reply in self.engine.ask(task):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield reply
+
+
+@pytest.mark.parametrize("at", [0, 2, 3, 4, 5])
+def test_an_interrupted_run_ends_with_the_same_bits(make_prepared, tiny_study, tmp_path, at) -> None:
+    whole = start(make_prepared, tiny_study, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        start(make_prepared, tiny_study, tmp_path / "cut", wrap=lambda e: Dies(e, at))
+    assert same(whole, start(make_prepared, tiny_study, tmp_path / "cut"))
+
+
+class Twists:
+    """An engine whose site "a" sends something else."""
+
+    def __init__(self, engine, twist) -> None:
+        self.engine, self.twist = engine, twist
+
+    def ask(self, task):
+        counting = read_note(task)["kind"] == "count"
+        for reply in self.engine.ask(task):
+            yield reply if counting or reply.site != "a" else self.twist(reply)
+
+
+def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study, tmp_path) -> None:
+    def times_1000(reply):
+        sent = unpack_update(reply.data)
+        loud = dataclasses.replace(sent, weights=scaled(sent.weights, 1000.0))
+        return Reply("a", pack_update(loud))
+
+    end = start(make_prepared, tiny_study, tmp_path, wrap=lambda e: Twists(e, times_1000))
+    assert all("above the bound" in p.refused["a"] for p in end.history)
+    silent = start(make_prepared, tiny_study, tmp_path / "s", wrap=lambda e: Twists(e, lambda r: Reply("a", None, "gone")))
+    assert "no answer: gone" in silent.history[0].refused["a"]
+    assert same(end, silent)
+
+
+def test_below_quorum_nothing_is_committed(make_prepared, tiny_study, tmp_path) -> None:
+    strict = dataclasses.replace(tiny_study, federation=Federation(quorum=2))
+    with pytest.raises(QuorumError, match="round 0: 1 of at least 2"):
+        start(make_prepared, strict, tmp_path, wrap=lambda e: Twists(e, lambda r: Reply("a", None, "gone")))
+    assert last_committed(tmp_path / "rounds", "run") is None
+    assert len(start(make_prepared, strict, tmp_path).history) == 2
+
+
+def test_a_checkpoint_of_another_run_or_damaged_is_refused(make_prepared, tiny_study, tmp_path) -> None:
+    start(make_prepared, tiny_study, tmp_path)
+    with pytest.raises(CheckpointError, match="another study"):
+        start(make_prepared, tiny_study, tmp_path, run="other")
+    newest = max((tmp_path / "rounds").glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="delete this file"):
+        start(make_prepared, tiny_study, tmp_path)
+    newest.unlink()
+    assert len(start(make_prepared, tiny_study, tmp_path).history) == 2
+
+
+def test_a_site_without_its_state_says_so(make_prepared, tiny_study, tmp_path) -> None:
+    one_round = dataclasses.replace(tiny_study, federation=Federation(quorum=2))
+    with pytest.raises(KeyboardInterrupt):
+        start(make_prepared, one_round, tmp_path, wrap=lambda e: Dies(e, 4))
+    for path in (tmp_path / "a").glob("*"):
+        path.unlink()
+    with pytest.raises(QuorumError, match="optimiser state"):
+        start(make_prepared, one_round, tmp_path)
+
+
+def test_a_site_without_cases_is_refused(tiny_study, tmp_path) -> None:
+    with pytest.raises(DataError, match="no training case"):
+        Site("empty", [], tiny_study, 0, tmp_path, CPU)
+
+
+def test_the_merge_keeps_nothing_of_an_update(model) -> None:
+    merge = RunningMerge(model, LABEL_AWARE)
+    sent = update(model)
+    watched = [weakref.ref(t) for t in sent.weights.values()]
+    merge.add(sent)
+    assert all(w() is not None for w in watched)
+    del sent
+    assert all(w() is None for w in watched)

@@ -1,0 +1,247 @@
+"""What is unknown teaches nothing; what is known is learnt the same way twice."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gliofed.errors import CheckpointError, StudyError
+from gliofed.infer.predict import predict
+from gliofed.learn.augment import drop_sequences, intensity, place
+from gliofed.learn.fit import FitPlan, fit_epoch
+from gliofed.learn.loss import marker_loss, mask_loss, total_loss
+from gliofed.learn.machine import Machine
+from gliofed.learn.optimiser import (
+    learning_rate,
+    load_optimiser_state,
+    make_optimiser,
+    optimiser_state,
+)
+from gliofed.learn.sample import draw, stack
+from gliofed.markers import MARKERS
+from gliofed.nets.presets import PRESETS
+from gliofed.nets.unet import build_net, parameter_count, task_of
+from gliofed.study import Train
+from gliofed.types import SEQUENCES
+
+CPU = Machine(torch.device("cpu"), bf16=False)
+ONES = {m.id: torch.ones(len(m.classes)) for m in MARKERS}
+EQUAL = {"mask": 1.0, **{m.id: 1.0 for m in MARKERS}}
+FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade": "3"}
+
+
+def batch_of(cases, size=16):
+    rng = np.random.default_rng(0)
+    return stack([draw(c, (size,) * 3, Train(augment=0, drop_sequence=0), rng) for c in cases], cases)
+
+
+def gradients(net, batch, tasks=EQUAL):
+    net.zero_grad(set_to_none=True)
+    net.eval()  # no dropout: two batches are compared
+    loss, _ = total_loss(net(batch.image, batch.present), batch, tasks, ONES)
+    if loss is not None:
+        loss.backward()
+    return {k: p.grad for k, p in net.named_parameters()}
+
+
+@pytest.mark.parametrize("marker", MARKERS, ids=lambda m: m.id)
+def test_an_unknown_label_gives_its_head_no_gradient(make_prepared, marker) -> None:
+    labels = {k: v for k, v in FULL.items() if k != marker.id}
+    net = build_net("small", None, 0)
+    found = gradients(net, batch_of([make_prepared("a", labels)]))
+    for name, gradient in found.items():
+        assert (gradient is None) == (task_of(name) == marker.id), name
+
+
+@pytest.mark.parametrize("kind", ["absent", "empty"])
+def test_an_absent_or_empty_mask_changes_nothing_at_all(make_prepared, kind) -> None:
+    without = make_prepared("a", FULL, tumour=kind == "absent", mask=kind == "empty")
+    net = build_net("small", None, 0)
+    batch = batch_of([without])
+    found = gradients(net, batch)
+    only_markers = gradients(net, batch, {**EQUAL, "mask": 0.0})
+    assert found["mask.weight"] is None
+    for name, gradient in found.items():
+        other = only_markers[name]
+        assert (gradient is None) == (other is None)
+        assert gradient is None or torch.equal(gradient, other), name
+
+
+def test_an_unknown_row_adds_exactly_nothing_beside_a_known_one(make_prepared) -> None:
+    known, unknown = make_prepared("a", {"idh": "mutant"}), make_prepared("b", {}, mask=False)
+    net = build_net("small", None, 0)
+    both, alone = gradients(net, batch_of([known, unknown])), gradients(net, batch_of([known]))
+    for name, gradient in both.items():
+        assert (gradient is None) == (alone[name] is None)
+        if gradient is not None:
+            torch.testing.assert_close(gradient, alone[name], rtol=1e-4, atol=1e-6)
+
+
+def test_with_nothing_known_there_is_no_loss_and_no_step(make_prepared, tiny_study) -> None:
+    net = build_net("small", None, 0)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1)
+    stats = fit_epoch(net, make_optimiser(net, tiny_study.train), [make_prepared("a", {}, mask=False)],
+                      plan, 0, CPU)  # fmt: skip
+    assert stats == {}
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+def test_losses_agree_with_their_formulas() -> None:
+    logits, mask = torch.full((1, 1, 2, 2, 2), 20.0), torch.ones(1, 1, 2, 2, 2)
+    assert mask_loss(logits, mask) < 1e-4
+    assert mask_loss(-logits, mask) > 20
+    nothing = torch.zeros_like(mask)
+    assert mask_loss(-logits, nothing) < 1e-4  # a patch beside the tumour
+    two = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
+    labels, weights = torch.tensor([1, 0]), torch.tensor([0.5, 2.0])
+    expected = (2.0 * np.log(1 + np.exp(-1)) + 0.5 * np.log(1 + np.exp(-2))) / 2
+    assert marker_loss(two, labels, weights, 0.0).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_weight_of_zero_takes_the_task_out(make_prepared) -> None:
+    found = gradients(build_net("small", None, 0), batch_of([make_prepared("a", FULL)]),
+                      {**EQUAL, "mgmt": 0.0})  # fmt: skip
+    assert all(g is None for n, g in found.items() if task_of(n) == "mgmt")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("size", [(17, 20, 23), (32, 32, 16)])
+def test_every_preset_answers_any_size_on_its_own_grid(preset, size) -> None:
+    net = build_net(preset, None, 0).eval()
+    with torch.inference_mode():
+        mask, markers = net(torch.randn(1, 4, *size), torch.ones(1, 4))
+    assert mask.shape == (1, 1, *size)
+    assert {k: v.shape[1] for k, v in markers.items()} == {m.id: len(m.classes) for m in MARKERS}
+
+
+def test_the_parent_is_laid_out_as_published() -> None:
+    net = build_net("parent", None, 0)
+    assert net.spec.widths == (32, 64, 128, 256, 512)
+    assert sum(net.spec.widths) + sum(net.spec.widths[:-1]) == 1472  # features of nine levels
+    first = next(iter(net.heads.values())).layers[1]
+    assert first.in_features == 1472 + len(SEQUENCES)
+    assert first.out_features == 512
+    assert net.stem.kernel_size == (9, 9, 9)
+    assert net.stem.stride == (3, 3, 3)
+    assert not any(isinstance(m, nn.GroupNorm | nn.BatchNorm3d) for m in net.modules())
+    assert parameter_count(net) > 25e6
+    with pytest.raises(StudyError, match="fixed"):
+        build_net("parent", (2, 2, 2), 0)
+    with pytest.raises(StudyError, match="none of"):
+        build_net("huge", None, 0)
+
+
+def test_the_presence_code_reaches_the_answer() -> None:
+    net = build_net("small", None, 0).eval()
+    nn.init.normal_(net.presence.weight)
+    image = torch.randn(1, 4, 16, 16, 16)
+    with torch.inference_mode():
+        all_there = net(image, torch.ones(1, 4)).mask
+        one_hidden = net(image, torch.tensor([[1.0, 1, 0, 1]])).mask
+    assert not torch.equal(all_there, one_hidden)
+
+
+def test_dropping_keeps_one_sequence_and_never_adds_one() -> None:
+    rng = np.random.default_rng(0)
+    image, present = np.ones((4, 2, 2, 2), np.float32), np.array([1, 0, 1, 1], np.float32)
+    kept = []
+    for _ in range(200):
+        out, there = drop_sequences(image, present, 0.5, rng)
+        assert there.sum() >= 1
+        assert there[1] == 0
+        assert [bool(c.any()) for c in out] == [bool(t) for t in there]
+        kept.append(there.sum())
+    assert min(kept) == 1
+    assert max(kept) == 3
+
+
+def test_augmentation_moves_image_and_mask_together() -> None:
+    image = np.zeros((4, 24, 24, 24), np.float16)
+    mask = np.zeros((24, 24, 24), np.uint8)
+    image[:, 6:14, 8:18, 9:16], mask[6:14, 8:18, 9:16] = 1, 1
+    moved = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        out, placed = place(image, mask, np.full(3, 11.5), (24, 24, 24), np.array([1, 1, 2.0]), 1, rng)
+        same = (out[0] >= 0.5) == (placed > 0)
+        assert same.mean() > 0.999
+        moved += not np.array_equal(placed, mask)
+    assert 10 < moved < 30
+
+
+def test_without_augmentation_a_patch_is_a_plain_crop_or_pad() -> None:
+    image = np.arange(4 * 10 * 12 * 8, dtype=np.float16).reshape(4, 10, 12, 8) % 97
+    centre = (np.array(image.shape[1:]) - 1) / 2
+    rng = np.random.default_rng(0)
+    out, placed = place(image, None, centre, (16, 16, 16), np.ones(3), 0, rng)
+    np.testing.assert_array_equal(out[:, 3:13, 2:14, 4:12], image)
+    assert out.sum() == image.astype(np.float32).sum()
+    assert not placed.any()
+    small, _ = place(image, None, centre, (4, 4, 4), np.ones(3), 0, rng)
+    np.testing.assert_array_equal(small, image[:, 3:7, 4:8, 2:6])
+
+
+def test_intensity_leaves_the_outside_at_zero() -> None:
+    image = np.zeros((4, 6, 6, 6), np.float32)
+    image[:, 2:4] = 1.0
+    changed = [intensity(image, 1, np.random.default_rng(s)) for s in range(20)]
+    assert all(not c[:, :2].any() for c in changed)
+    assert any(not np.array_equal(c, image) for c in changed)
+
+
+def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
+    cases = [make_prepared(f"c{i}", FULL if i % 2 else {"idh": "wildtype"}) for i in range(4)]
+    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 7, 12)
+
+    def train():
+        net = build_net("small", None, 3)
+        optimiser = make_optimiser(net, tiny_study.train)
+        history = [fit_epoch(net, optimiser, cases, plan, e, CPU) for e in range(12)]
+        return net, optimiser, history
+
+    (net, optimiser, history), (again, _, _) = train(), train()
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+    assert history[-1]["mask"].mean < 0.8 * history[0]["mask"].mean
+    assert history[0]["idh"].weight == 4
+    assert history[0]["mgmt"].weight == 2
+    fresh = make_optimiser(again, tiny_study.train)
+    load_optimiser_state(again, fresh, optimiser_state(net, optimiser))
+    for step in (net, optimiser), (again, fresh):
+        fit_epoch(*step, cases, plan, 11, CPU)
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+    with pytest.raises(CheckpointError, match="fits no parameter"):
+        load_optimiser_state(net, fresh, {"other:step": torch.ones(1)})
+
+
+def test_a_case_that_makes_nan_changes_no_weight(make_prepared, tiny_study) -> None:
+    bad = dataclasses.replace(make_prepared("a", FULL), image=np.full((4, 16, 16, 16), np.nan, np.float16))
+    net = build_net("small", None, 0)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1)
+    stats = fit_epoch(net, make_optimiser(net, tiny_study.train), [bad], plan, 0, CPU)
+    assert stats["skipped"].sum == 1
+    assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
+
+
+def test_the_rate_warms_up_and_runs_down() -> None:
+    train = Train(lr=1.0, warmup=0.1)
+    rates = [learning_rate(train, s, 100) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert np.argmax(rates) in (9, 10)
+    assert rates[-1] < 0.02
+    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+
+
+def test_a_mirrored_prediction_of_a_mirrored_scan_is_the_mirror_image(make_prepared) -> None:
+    net = build_net("small", None, 0)
+    case = make_prepared("a")
+    flipped = dataclasses.replace(case, image=case.image[:, ::-1].copy())
+    one, other = predict(net, case, CPU, mirror=True), predict(net, flipped, CPU, mirror=True)
+    np.testing.assert_allclose(one.probability, other.probability[::-1], atol=1e-5)
+    assert sum(one.markers["grade"]) == pytest.approx(1, abs=1e-9)
+    plain = predict(net, case, CPU, mirror=False)
+    assert not np.allclose(plain.probability, one.probability, atol=1e-5)
