@@ -1,6 +1,6 @@
 import pytest
-
 from conftest import write_hospital, write_image, write_subject
+
 from gliofed.datasets.bids import read_bids
 from gliofed.datasets.split import make_splits
 from gliofed.errors import DataError, OverlapError
@@ -39,7 +39,9 @@ def test_the_first_session_is_the_preoperative_one(tmp_path) -> None:
         target = root / "sub-A" / session / "anat"
         target.mkdir(parents=True)
         for path in anat.glob("*"):
-            (target / path.name.replace("sub-A_", f"sub-A_{session}_")).write_bytes(path.read_bytes())
+            (target / path.name.replace("sub-A_", f"sub-A_{session}_")).write_bytes(
+                path.read_bytes()
+            )
     for path in list(anat.iterdir()):
         path.unlink()
     (case,) = read_bids(root, "h")
@@ -129,7 +131,9 @@ def test_a_patient_at_two_sites_is_refused_or_dropped_from_training() -> None:
     data = Data(root=None, train=("a", "b"), external=("c",))
     with pytest.raises(OverlapError, match="patient c2 stands at c and at a"):
         make_splits(data, sites, 1)
-    (split,) = make_splits(Data(root=None, train=("a", "b"), external=("c",), overlap="drop"), sites, 1)
+    (split,) = make_splits(
+        Data(root=None, train=("a", "b"), external=("c",), overlap="drop"), sites, 1
+    )
     assert {str(c) for c, _ in split.dropped} == {"a/c2", "b/a3"}
     trained = {c.patient for s in ("a", "b") for c in (*split.train[s], *split.holdout[s])}
     assert trained.isdisjoint(c.patient for c in split.external)

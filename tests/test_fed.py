@@ -101,7 +101,9 @@ def test_both_sides_of_each_bound(model) -> None:
         gate(model).check("a", pack_update(update(model, cases=101)))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x80\x04K\x01.", b"\xff" * 64, b"{}", pack({}, {}), pack({}, {"run": "run"})])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x80\x04K\x01.", b"\xff" * 64, b"{}", pack({}, {}), pack({}, {"run": "run"})]
+)
 def test_bytes_that_are_no_update_are_refused(model, data) -> None:
     with pytest.raises(UpdateError, match="site a"):
         gate(model).check("a", data)
@@ -123,7 +125,15 @@ def test_merging_with_bad_sites_equals_the_honest_merge(model) -> None:
     for one in honest:
         alone.add(one)
     refused = []
-    everyone = [honest[0], *(update(model, **{"site": "b", **c(model)}) for k, (c, _) in BAD.items() if k != "other name"), honest[1]]
+    everyone = [
+        honest[0],
+        *(
+            update(model, **{"site": "b", **c(model)})
+            for k, (c, _) in BAD.items()
+            if k != "other name"
+        ),
+        honest[1],
+    ]
     for one in everyone:
         try:
             mixed.add(gate(model).check(one.site, pack_update(one)))
@@ -161,7 +171,9 @@ def test_every_strategy_hands_one_site_back_bit_for_bit(strategy) -> None:
 def test_a_head_nobody_has_labels_for_stays(model) -> None:
     merge = RunningMerge(model, LABEL_AWARE)
     merge.add(update(model, "a", 10, 0, 0.1))
-    assert torch.equal(merge.result()["heads.idh.layers.1.weight"], model["heads.idh.layers.1.weight"])
+    assert torch.equal(
+        merge.result()["heads.idh.layers.1.weight"], model["heads.idh.layers.1.weight"]
+    )
 
 
 def test_class_weights_come_from_the_sum_of_counts(make_prepared) -> None:
@@ -187,7 +199,10 @@ def test_counts_are_judged_too() -> None:
 def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Site]:
     sets = {
         "a": [make_prepared(f"c{i}", FULL, "a") for i in range(3)],
-        "b": [make_prepared("d0", {"idh": "wildtype"}, "b"), make_prepared("d1", {}, "b", mask=False)],
+        "b": [
+            make_prepared("d0", {"idh": "wildtype"}, "b"),
+            make_prepared("d1", {}, "b", mask=False),
+        ],
     }
     return [Site(n, sets[n], study, 5, folder / n, CPU) for n in names]
 
@@ -202,7 +217,9 @@ def same(one, other) -> bool:
     return all(torch.equal(v, other.weights[k]) for k, v in one.weights.items())
 
 
-def test_rounds_leave_a_history_and_an_untrained_head_alone(make_prepared, tiny_study, tmp_path) -> None:
+def test_rounds_leave_a_history_and_an_untrained_head_alone(
+    make_prepared, tiny_study, tmp_path
+) -> None:
     end = start(make_prepared, tiny_study, tmp_path, ("b",))
     initial = build_net("small", None, 1).state_dict()
     assert [p.round for p in end.history] == [0, 1]
@@ -229,7 +246,9 @@ class Dies:
 
 
 @pytest.mark.parametrize("at", [0, 2, 3, 4, 5])
-def test_an_interrupted_run_ends_with_the_same_bits(make_prepared, tiny_study, tmp_path, at) -> None:
+def test_an_interrupted_run_ends_with_the_same_bits(
+    make_prepared, tiny_study, tmp_path, at
+) -> None:
     whole = start(make_prepared, tiny_study, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
         start(make_prepared, tiny_study, tmp_path / "cut", wrap=lambda e: Dies(e, at))
@@ -256,7 +275,12 @@ def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study,
 
     end = start(make_prepared, tiny_study, tmp_path, wrap=lambda e: Twists(e, times_1000))
     assert all("above the bound" in p.refused["a"] for p in end.history)
-    silent = start(make_prepared, tiny_study, tmp_path / "s", wrap=lambda e: Twists(e, lambda r: Reply("a", None, "gone")))
+    silent = start(
+        make_prepared,
+        tiny_study,
+        tmp_path / "s",
+        wrap=lambda e: Twists(e, lambda r: Reply("a", None, "gone")),
+    )
     assert "no answer: gone" in silent.history[0].refused["a"]
     assert same(end, silent)
 
@@ -264,12 +288,19 @@ def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study,
 def test_below_quorum_nothing_is_committed(make_prepared, tiny_study, tmp_path) -> None:
     strict = dataclasses.replace(tiny_study, federation=Federation(quorum=2))
     with pytest.raises(QuorumError, match="round 0: 1 of at least 2"):
-        start(make_prepared, strict, tmp_path, wrap=lambda e: Twists(e, lambda r: Reply("a", None, "gone")))
+        start(
+            make_prepared,
+            strict,
+            tmp_path,
+            wrap=lambda e: Twists(e, lambda r: Reply("a", None, "gone")),
+        )
     assert last_committed(tmp_path / "rounds", "run") is None
     assert len(start(make_prepared, strict, tmp_path).history) == 2
 
 
-def test_a_checkpoint_of_another_run_or_damaged_is_refused(make_prepared, tiny_study, tmp_path) -> None:
+def test_a_checkpoint_of_another_run_or_damaged_is_refused(
+    make_prepared, tiny_study, tmp_path
+) -> None:
     start(make_prepared, tiny_study, tmp_path)
     with pytest.raises(CheckpointError, match="another study"):
         start(make_prepared, tiny_study, tmp_path, run="other")

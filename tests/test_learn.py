@@ -1,6 +1,7 @@
 """What is unknown teaches nothing; what is known is learnt the same way twice."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -34,7 +35,9 @@ FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade":
 
 def batch_of(cases, size=16):
     rng = np.random.default_rng(0)
-    return stack([draw(c, (size,) * 3, Train(augment=0, drop_sequence=0), rng) for c in cases], cases)
+    return stack(
+        [draw(c, (size,) * 3, Train(augment=0, drop_sequence=0), rng) for c in cases], cases
+    )
 
 
 def gradients(net, batch, tasks=EQUAL):
@@ -165,7 +168,9 @@ def test_augmentation_moves_image_and_mask_together() -> None:
     moved = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        out, placed = place(image, mask, np.full(3, 11.5), (24, 24, 24), np.array([1, 1, 2.0]), 1, rng)
+        out, placed = place(
+            image, mask, np.full(3, 11.5), (24, 24, 24), np.array([1, 1, 2.0]), 1, rng
+        )
         same = (out[0] >= 0.5) == (placed > 0)
         assert same.mean() > 0.999
         moved += not np.array_equal(placed, mask)
@@ -203,7 +208,10 @@ def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
         return net, optimiser, history
 
     (net, optimiser, history), (again, _, _) = train(), train()
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     assert history[-1]["mask"].mean < 0.8 * history[0]["mask"].mean
     assert history[0]["idh"].weight == 4
     assert history[0]["mgmt"].weight == 2
@@ -211,13 +219,18 @@ def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
     load_optimiser_state(again, fresh, optimiser_state(net, optimiser))
     for step in (net, optimiser), (again, fresh):
         fit_epoch(*step, cases, plan, 11, CPU)
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     with pytest.raises(CheckpointError, match="fits no parameter"):
         load_optimiser_state(net, fresh, {"other:step": torch.ones(1)})
 
 
 def test_a_case_that_makes_nan_changes_no_weight(make_prepared, tiny_study) -> None:
-    bad = dataclasses.replace(make_prepared("a", FULL), image=np.full((4, 16, 16, 16), np.nan, np.float16))
+    bad = dataclasses.replace(
+        make_prepared("a", FULL), image=np.full((4, 16, 16, 16), np.nan, np.float16)
+    )
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1)
@@ -233,7 +246,7 @@ def test_the_rate_warms_up_and_runs_down() -> None:
     assert max(rates) == pytest.approx(1.0)
     assert np.argmax(rates) in (9, 10)
     assert rates[-1] < 0.02
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
 
 
 def test_a_mirrored_prediction_of_a_mirrored_scan_is_the_mirror_image(make_prepared) -> None:

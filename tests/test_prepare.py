@@ -5,8 +5,8 @@ import threading
 import nibabel as nib
 import numpy as np
 import pytest
-
 from conftest import write_hospital, write_image
+
 from gliofed.datasets.bids import read_bids
 from gliofed.errors import DataError, StoreError
 from gliofed.infer.native import mask_on
@@ -54,7 +54,9 @@ def test_any_axis_order_gives_the_same_voxels(hospital) -> None:
     straight = prepare_case(case, GRID)
     for path in (*case.images.values(), case.mask):
         image = nib.load(path)
-        turned = image.as_reoriented(nib.orientations.axcodes2ornt(("P", "S", "L"), (("L", "R"), ("P", "A"), ("I", "S"))))
+        turned = image.as_reoriented(
+            nib.orientations.axcodes2ornt(("P", "S", "L"), (("L", "R"), ("P", "A"), ("I", "S")))
+        )
         data = np.asarray(turned.dataobj)
         nib.save(nib.Nifti1Image(data, turned.affine), path)
     again = prepare_case(case, GRID)
@@ -78,7 +80,9 @@ def test_a_world_point_keeps_its_place_through_resampling() -> None:
 
 
 def test_going_down_in_resolution_averages_what_it_cannot_show() -> None:
-    stripes = np.tile(np.array([0, 2], np.float32), 32)[:, None, None] * np.ones((64, 4, 4), np.float32)
+    stripes = np.tile(np.array([0, 2], np.float32), 32)[:, None, None] * np.ones(
+        (64, 4, 4), np.float32
+    )
     coarse = np.diag([4.0, 1, 1, 1])
     out = resample(stripes, np.eye(4), (16, 4, 4), coarse)
     assert abs(out[4:12] - 1).max() < 0.05
@@ -120,7 +124,10 @@ def test_the_store_makes_each_entry_once_and_follows_content(hospital, tmp_path)
     assert isinstance(second[0].image, np.memmap)
     assert store_key(cases[0], Grid(spacing_mm=(1, 1, 1)), store) != first[0].key
     image = nib.load(cases[0].images["T1"])
-    nib.save(nib.Nifti1Image(image.get_fdata().astype(np.float32) * 2, image.affine), cases[0].images["T1"])
+    nib.save(
+        nib.Nifti1Image(image.get_fdata().astype(np.float32) * 2, image.affine),
+        cases[0].images["T1"],
+    )
     assert store_key(cases[0], GRID, PreparedStore(store.root)) != first[0].key
 
 

@@ -69,7 +69,9 @@ def test_written_out_and_read_back_it_is_the_same() -> None:
 
 def test_digest_follows_settings_but_not_the_folder() -> None:
     study = parse_study(SOUND)
-    moved = dataclasses.replace(study, data=dataclasses.replace(study.data, root=study.data.root / "x"))
+    moved = dataclasses.replace(
+        study, data=dataclasses.replace(study.data, root=study.data.root / "x")
+    )
     longer = parse_study(changed("train", rounds=31))
     assert study.digest == moved.digest != longer.digest
 

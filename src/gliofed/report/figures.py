@@ -29,10 +29,6 @@ STYLE: Final[Mapping[Any, Any]] = {
     "svg.fonttype": "path",
     "font.size": 9,
 }
-    "svg.hashsalt": "gliofed",
-    "svg.fonttype": "path",
-    "font.size": 9,
-}
 
 
 def kind(model: str) -> str:

@@ -5,35 +5,26 @@ from __future__ import annotations
 import base64
 import hashlib
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 from gliofed import __version__
 from gliofed.io.files import write_text
 from gliofed.markers import MARKERS, Marker
+from gliofed.report import tables
 from gliofed.report.chances import marker_pictures
 from gliofed.report.content import Content
 from gliofed.report.drawing import Picture
 from gliofed.report.forest import forest_pictures
 from gliofed.report.outlines import outlined
-from gliofed.report.tables import (
-    HEADLINE_MODELS,
-    cohort_of,
-    costs,
-    external_summary,
-    filters,
-    full_table,
-    headline,
-    refusals,
-)
 from gliofed.report.training import training_pictures
-from gliofed.report.wording import model_title
 
 NOTES_AT_ONCE = 12
 
 
 @dataclass(frozen=True)
 class MarkerFigures:
-    """One marker's row of figures; pictures are empty where no external label is known."""
+    """One marker's figures; none where no external label is known."""
 
     marker: Marker
     pictures: tuple[Picture, ...]
@@ -49,13 +40,46 @@ def write_page(content: Content, path: Path) -> None:
 
 def render(content: Content) -> str:
     """The page as one HTML text: styles, script and figures inside, all names escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     rooms = Environment(
-        loader=PackageLoader("gliofed.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    script = _source(rooms.loader, rooms, "page.js")
+    script = _part("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    table = tables.full_table(content.rows)
+    columns, cohort = tables.cohort_of(content)
+    text: str = rooms.from_string(
+        _part("page.html.j2")
+    ).render(
+        version=__version__,
+        style=Markup(_part("page.css")),  # noqa: S704  (our own files, no names in them)
+        script=Markup(script),  # noqa: S704
+        script_digest=digest,
+        study=content.study,
+        synthetic=content.synthetic,
+        external=tables.external_summary(content.results, content.rows),
+        headline=tables.headline(content.rows),
+        notes=content.notes[:NOTES_AT_ONCE],
+        more_notes=content.notes[NOTES_AT_ONCE:],
+        forest=forest_pictures(content.rows),
+        markers=[
+            MarkerFigures(m, marker_pictures(m, content.results, content.rows)) for m in MARKERS
+        ],
+        mosaics=[outlined(m) for m in content.mosaics],
+        training=training_pictures(content.curves),
+        costs=tables.costs(content.curves),
+        refusals=tables.refusals(content.curves),
+        columns=columns,
+        cohort=cohort,
+        table=table,
+        filters=tables.filters(table),
+        facts=content.facts,
+    )
+    return text
+
+
+def _part(name: str) -> str:
+    """One of the page's own files, as it lies in the package."""
+    return files("gliofed.report").joinpath(name).read_text(encoding="utf-8")

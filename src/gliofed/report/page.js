@@ -1,0 +1,24 @@
+"use strict";
+(function () {
+  const form = document.getElementById("filters");
+  const rows = Array.from(document.querySelectorAll("#figures-body tr"));
+  const said = document.getElementById("shown");
+  if (!form || !said) return;
+  const selects = Array.from(form.querySelectorAll("select"));
+
+  function apply() {
+    let shown = 0;
+    for (const row of rows) {
+      const keep = selects.every((s) => s.value === "" || row.dataset[s.name] === s.value);
+      row.hidden = !keep;
+      if (keep) shown += 1;
+    }
+    said.textContent = shown + " of " + rows.length + " figures shown";
+  }
+
+  form.hidden = false;
+  form.addEventListener("change", apply);
+  form.addEventListener("reset", function () { setTimeout(apply, 0); });
+  form.addEventListener("submit", function (event) { event.preventDefault(); });
+  apply();
+})();

@@ -1,0 +1,199 @@
+"""What the documents say about files, settings, verbs, networks and sources is what the code has."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import re
+import sys
+import tomllib
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from typer.main import get_command
+
+from gliofed.cli.main import app
+from gliofed.fed.gate import Gate
+from gliofed.nets.presets import PRESETS
+from gliofed.nets.unet import build_net
+from gliofed.study import Study, parse_study
+from gliofed.types import SEQUENCES
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    return FENCE.sub("", page.read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Headings as the links that Markdown renderers make of them."""
+    heads = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_relative_links_lead_somewhere(page) -> None:
+    for link in LINK.findall(prose(page)):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_relative_to(ROOT), f"{link} leaves the repository"
+        assert target.exists(), f"{link} leads nowhere"
+        if anchor:
+            assert anchor in anchors(target), f"{link}: no such heading"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    seen, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in seen:
+            continue
+        seen.add(page)
+        for link in LINK.findall(prose(page)):
+            target = (page.parent / link.partition("#")[0]).resolve()
+            if target.suffix == ".md" and target.is_file():
+                waiting.append(target)
+    assert set(PAGES) - seen == set()
+
+
+def test_every_complete_study_in_the_documents_is_sound() -> None:
+    found = 0
+    for page in PAGES:
+        for kind, text in FENCE.findall(page.read_text()):
+            if kind != "toml":
+                continue
+            raw = tomllib.loads(text)
+            if "data" in raw:
+                parse_study(raw, where=page_id(page))
+                found += 1
+    assert found >= 3
+
+
+def documented_settings() -> dict[str, dict[str, tuple[str, str, str]]]:
+    """Table name ("" for the top level) to key to (type, default, meaning)."""
+    text = (ROOT / "docs/reference/study.md").read_text()
+    out = {}
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        head, _, body = part.partition("\n")
+        name = "" if head == "Top level" else head.strip("`[]")
+        rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+) \|$", body, re.MULTILINE)
+        out[name] = {key: (kind, default, meaning) for key, kind, default, meaning in rows}
+    return out
+
+
+def study_tables() -> dict[str, type]:
+    hints = typing.get_type_hints(Study)
+    tables = {n: h for n, h in hints.items() if dataclasses.is_dataclass(h)}
+    return {"": Study, **tables}
+
+
+def default_text(field: dataclasses.Field) -> str:
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    elif field.default is not dataclasses.MISSING:
+        value = field.default
+    else:
+        return "required"
+    if dataclasses.is_dataclass(value):
+        return "all defaults"
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        return "`{ " + ", ".join(f"{k} = {json.dumps(v)}" for k, v in value.items()) + " }`"
+    return f"`{json.dumps(value)}`"
+
+
+def test_the_study_reference_has_every_table() -> None:
+    assert set(documented_settings()) == set(study_tables())
+
+
+@pytest.mark.parametrize("table", study_tables())
+def test_the_study_reference_has_every_key_with_its_default(table) -> None:
+    documented = documented_settings()[table]
+    fields = {f.name: f for f in dataclasses.fields(study_tables()[table])}
+    assert list(documented) == list(fields)
+    for name, field in fields.items():
+        assert documented[name][1] == default_text(field), name
+
+
+def test_the_cli_reference_has_every_verb_and_option() -> None:
+    text = (ROOT / "docs/reference/cli.md").read_text()
+    parts = dict(re.findall(r"^## `gliofed ?(\w*).*?`\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+    verbs = get_command(app).commands
+    assert set(parts) == {"", *verbs}
+    for name, verb in verbs.items():
+        for parameter in verb.params:
+            option = parameter.opts[0] if parameter.opts[0].startswith("-") else None
+            shown = option or parameter.name.upper()
+            assert f"`{shown}`" in parts[name], f"{name}: {shown}"
+
+
+@pytest.fixture
+def networks(monkeypatch):
+    """The script that prints the network tables."""
+    spec = importlib.util.spec_from_file_location("networks", ROOT / "benchmarks/networks.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "networks", module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_network_tables_are_those_of_the_code(networks) -> None:
+    text = (ROOT / "docs/reference/networks.md").read_text()
+    for table in networks.tables().split("\n\n"):
+        assert table in text
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_receptive_field_is_what_gradients_reach(networks, preset) -> None:
+    net = build_net(preset, None, seed=0)
+    expected = networks.receptive_field(networks.path(net))
+    for module in net.modules():
+        if hasattr(module, "norm"):
+            module.norm = nn.Identity()  # its mean would reach everywhere
+    if isinstance(net.pool, nn.MaxPool3d):
+        net.pool = nn.AvgPool3d((2, 1, 1), ceil_mode=True)  # a gradient to every voxel of a window
+    for name, parameter in net.named_parameters():
+        positive = torch.rand_like(parameter) / parameter.numel() ** 0.5
+        parameter.data = positive if name.endswith("weight") else torch.zeros_like(parameter)
+    net.double()
+    period, length = 24, 24 * (2 + expected // 24)
+    image = torch.rand(1, len(SEQUENCES), length, 1, 1, dtype=torch.double, requires_grad=True)
+    mask = net(image, torch.ones(1, len(SEQUENCES), dtype=torch.double)).mask.flatten()
+    widths = []
+    for place in range((length - period) // 2, (length + period) // 2):
+        (gradient,) = torch.autograd.grad(mask[place], image, retain_graph=True)
+        reached = gradient.abs().sum((0, 1, 3, 4)).nonzero()
+        widths.append(int(reached[-1] - reached[0] + 1))
+    assert max(widths) == expected
+
+
+def test_the_gate_checks_in_the_documented_order() -> None:
+    doc = " ".join((ROOT / "docs/reference/messages.md").read_text().split())
+    order = [doc.index(f"| {n} | ") for n in range(1, 10)]
+    assert order == sorted(order)
+    names = ("_check_origin", "_check_tensors", "_check_counts", "_check_stats", "_check_norm")
+    found = [n for n in Gate.check.__code__.co_names if n in names]
+    assert found == list(names)
+
+
+def test_every_import_rule_room_is_described() -> None:
+    rooms = {p.stem for p in (ROOT / "src/gliofed").iterdir() if p.stem[0] not in "_."}
+    text = (ROOT / "docs/architecture.md").read_text()
+    table = text[text.index("## The rooms") : text.index("## The way of the data")]
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.+?) \|", table, re.M))))
+    assert named == rooms - {"py"}
