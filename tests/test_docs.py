@@ -197,3 +197,22 @@ def test_every_import_rule_room_is_described() -> None:
     table = text[text.index("## The rooms") : text.index("## The way of the data")]
     named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.+?) \|", table, re.M))))
     assert named == rooms - {"py"}
+
+
+def test_the_tutorial_goes_through_every_part_of_the_page() -> None:
+    template = (ROOT / "src/gliofed/report/page.html.j2").read_text()
+    parts = re.findall(r"<h2[^>]*>(.+?)</h2>", template)
+    text = (ROOT / "docs/tutorial.md").read_text()
+    assert re.findall(r"^\| (.+?) \|", text.split("## 3.")[0], re.M)[1:] == parts
+
+
+def test_every_dependency_is_used_and_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.match(r"[\w-]+", d)[0] for d in project["dependencies"]]
+    text = (ROOT / "docs/adr/0009-dependencies.md").read_text()
+    assert re.findall(r"^\| ([\w-]+) \|", text, re.M)[1:] == names
+    code = "\n".join(
+        p.read_text() for folder in ("src", "tests") for p in (ROOT / folder).rglob("*.py")
+    )
+    for name in names:
+        assert re.search(rf"^\s*(import|from) {name}\b", code, re.M), f"{name} is never imported"

@@ -22,6 +22,7 @@ from gliofed.learn.optimiser import (
 )
 from gliofed.learn.sample import draw, stack
 from gliofed.markers import MARKERS
+from gliofed.nets.blocks import Conv3d, ConvTranspose3d
 from gliofed.nets.presets import PRESETS
 from gliofed.nets.unet import build_net, parameter_count, task_of
 from gliofed.study import Train
@@ -258,3 +259,22 @@ def test_a_mirrored_prediction_of_a_mirrored_scan_is_the_mirror_image(make_prepa
     assert sum(one.markers["grade"]) == pytest.approx(1, abs=1e-9)
     plain = predict(net, case, CPU, mirror=False)
     assert not np.allclose(plain.probability, one.probability, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (9, 3)])
+@pytest.mark.parametrize("layer", [Conv3d, ConvTranspose3d])
+def test_bfloat16_gradients_of_small_sides_agree_with_float32(layer, kernel, stride, side) -> None:
+    torch.manual_seed(0)
+    conv = layer(8, 8, kernel, stride, kernel // 2)
+    image = torch.randn(2, 8, side, side, side)
+    gradients = []
+    for bf16 in (False, True, True):
+        conv.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            out = conv(image)
+        out.float().square().sum().backward()
+        gradients.append(conv.weight.grad.clone())
+    exact, once, again = gradients
+    assert torch.equal(once, again)
+    assert (once - exact).norm() <= 0.03 * exact.norm()

@@ -65,3 +65,7 @@ def phantom(
     from gliofed.cli import verbs
 
     verbs.phantom(root)
+
+
+if __name__ == "__main__":
+    app()

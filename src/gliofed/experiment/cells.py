@@ -9,6 +9,8 @@ from pathlib import Path
 
 from gliofed import __version__
 from gliofed.datasets.split import Split
+from gliofed.io.store import Prepared
+from gliofed.score.results import Role
 from gliofed.study import Study
 from gliofed.types import Case
 
@@ -20,7 +22,6 @@ class Cell:
     """One model to train and test.
 
     sites: site to its training cases; the pooled and single-site models are federations of one.
-    tests: sites whose held-out cases it is tested on, beside the external ones.
     """
 
     model: str
@@ -33,15 +34,35 @@ class Cell:
         name = self.model.replace(":", "-")
         return root / "models" / f"seed-{self.seed}" / self.split.fold / name
 
-    def run_id(self, study: Study) -> str:
-        """The name that binds every message and checkpoint to this cell of this study."""
-        cases = sorted(str(c) for site in self.sites.values() for c in site)
-        text = "|".join([study.digest, __version__, self.model, self.split.fold,
-                         str(self.seed), *cases])  # fmt: skip
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+    @property
+    def tests(self) -> tuple[tuple[Role, Case], ...]:
+        """The cases that it is tested on: the external ones, then those held out at its sites."""
+        held = [c for cases in self.split.holdout.values() for c in cases]
+        return (*(("external", c) for c in self.split.external), *(("holdout", c) for c in held))
+
+    def run_id(self, study: Study, prepared: Mapping[str, Prepared]) -> str:
+        """The name that binds messages and checkpoints to this cell, its scans and its labels."""
+        cases = [f"{s}>{_content(prepared[str(c)])}" for s, own in self.sites.items() for c in own]
+        return _digest(study.digest, __version__, self.model, self.split.fold, str(self.seed),
+                       *sorted(cases))  # fmt: skip
+
+    def test_id(self, study: Study, prepared: Mapping[str, Prepared]) -> str:
+        """The name that binds predictions to the trained cell and to what it is tested on."""
+        cases = [f"{role}>{_content(prepared[str(c)])}" for role, c in self.tests]
+        return _digest(self.run_id(study, prepared), *cases)
 
     def __str__(self) -> str:
         return f"{self.model}, {self.split.fold}, seed {self.seed}"
+
+
+def _content(prepared: Prepared) -> str:
+    """All that training and scoring read of a case: who it is, its voxels, its labels."""
+    case = prepared.case
+    return f"{case}/{case.patient}/{prepared.key}/{sorted(case.labels.values.items())}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
 
 
 def plan_cells(study: Study, splits: Mapping[int, Sequence[Split]]) -> tuple[Cell, ...]:

@@ -30,14 +30,12 @@ def evaluate(
 
     prepared: "site/id" to the prepared case.
     """
-    tests: list[tuple[Role, Case]] = [("external", c) for c in cell.split.external]
-    tests += [("holdout", c) for cases in cell.split.holdout.values() for c in cases]
     results = []
-    for done, (role, case) in enumerate(tests, start=1):
+    for done, (role, case) in enumerate(cell.tests, start=1):
         prediction = predict(net, prepared[str(case)], machine, mirror)
         results.append(score_case(prediction, case, cell, role))
         if progress is not None:
-            progress(done, len(tests))
+            progress(done, len(cell.tests))
     return tuple(results)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliofed.datasets.bids import read_bids
 from gliofed.datasets.split import make_splits
 from gliofed.errors import CheckpointError
-from gliofed.experiment.cells import Cell, plan_cells
+from gliofed.experiment.cells import FEDERATED, Cell, plan_cells
 from gliofed.experiment.evaluate import evaluate
 from gliofed.experiment.page import make_content
 from gliofed.experiment.watch import Watcher
@@ -17,7 +17,7 @@ from gliofed.fed.checkpoint import Committed
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.rounds import run_rounds
 from gliofed.fed.site import Site
-from gliofed.io.files import write_text
+from gliofed.io.files import alone_in, write_text
 from gliofed.io.store import Prepared, PreparedStore
 from gliofed.learn.machine import Machine, keep_memory, this_machine
 from gliofed.nets.unet import MultiTaskNet, build_net
@@ -43,13 +43,17 @@ def run_study(study: Study, out: Path, store: Path, watcher: Watcher) -> Outcome
     """Train and test every model of `study`, write tables and page below `out`.
 
     What is already there of the same study is not done again. Raises CheckpointError where `out`
-    holds another study, and every error of the rooms below.
+    holds another study or another process works there, and every error of the rooms below.
     """
     keep_memory()
-    machine = this_machine()
-    _claim(study, out)
+    with alone_in(out):
+        return _run(study, out, store, watcher, this_machine())
+
+
+def _run(study: Study, out: Path, store: Path, watcher: Watcher, machine: Machine) -> Outcome:
     cases = _read_sites(study)
     splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
+    _claim(study, out)
     prepared = _prepare(study, cases, store, watcher)
     cells = plan_cells(study, splits)
     trained: list[tuple[Cell, Committed]] = []
@@ -141,11 +145,18 @@ def _train(
     return run_rounds(
         LocalEngine(sites),
         {k: v.clone() for k, v in initial.items()},
-        study,
-        cell.run_id(study),
+        _rules(study, cell),
+        cell.run_id(study, prepared),
         folder / "rounds",
         lambda point: at_round(point.round + 1),
     )
+
+
+def _rules(study: Study, cell: Cell) -> Study:
+    """The study as a cell's rounds follow it: a federation of one has a quorum of one."""
+    if cell.model == FEDERATED:
+        return study
+    return replace(study, federation=replace(study.federation, quorum=1))
 
 
 def _test(
@@ -156,7 +167,7 @@ def _test(
     out: Path,
     machine: Machine,
 ) -> tuple[CaseResult, ...]:
-    path = cell.folder(out) / "predictions.csv"
+    path = cell.folder(out) / f"predictions-{cell.test_id(study, prepared)[:12]}.csv"
     if path.exists():
         return parse_predictions(path.read_text(), str(path))
     net = model_of(study, state, machine)

@@ -57,8 +57,8 @@ def last_committed(folder: Path, run: str) -> Committed | None:
         ) from None
     if state.run != run:
         raise CheckpointError(
-            f"{folder}: holds a run of another study or version; choose another folder, or "
-            "delete this one to start anew"
+            f"{folder}: holds rounds of another study, version, or of scans or labels that have "
+            "changed since; choose another folder, or delete this one to start anew"
         )
     return state
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from gliofed.errors import DataError, StoreError
@@ -127,8 +128,9 @@ class PreparedStore:
         return self._digests[name]
 
     def save_digests(self) -> None:
-        """Keep the file digests for the next start."""
-        with self._lock:
+        """Keep the file digests for the next start, together with other processes' own."""
+        with self._lock, FileLock(self.root / ".lock"):
+            self._digests = self._read_digests() | self._digests
             write_text(self.root / "digests.json", json.dumps(self._digests, indent=0))
 
     def _read_digests(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,41 @@ def norm_layer(kind: str, width: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(8, width), width) if kind == "group" else nn.Identity()
 
 
+class Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d` that leaves bfloat16 for float32 on the CPU where that would be wrong.
+
+    oneDNN's bfloat16 weight gradient (seen in torch 2.13) reads and writes beyond its buffers when
+    a side is hardly larger than the kernel; sides of kernel + stride and more are sound.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # as in torch
+        if not _too_small_for_bf16(x.shape[2:], x, self):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
+class ConvTranspose3d(nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d` with the same care as `Conv3d`; its output is the larger side."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: D102
+        larger = tuple(n * s for n, s in zip(x.shape[2:], self.stride, strict=True))
+        if not _too_small_for_bf16(larger, x, self):
+            return super().forward(x, output_size)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float(), output_size)
+
+
+def _too_small_for_bf16(
+    sides: Sequence[int], x: Tensor, conv: nn.Conv3d | nn.ConvTranspose3d
+) -> bool:
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return False
+    overlapping = [k > s for k, s in zip(conv.kernel_size, conv.stride, strict=True)]
+    needed = [k + s for k, s in zip(conv.kernel_size, conv.stride, strict=True)]
+    return any(o and n < m for o, n, m in zip(overlapping, sides, needed, strict=True))
+
+
 class ConvUnit(nn.Module):
     """Convolution, normalisation, leaky ReLU."""
 
@@ -23,7 +59,7 @@ class ConvUnit(nn.Module):
     ) -> None:
         super().__init__()
         a, b, c = kernel
-        self.conv = nn.Conv3d(cin, cout, kernel, stride, (a // 2, b // 2, c // 2))
+        self.conv = Conv3d(cin, cout, kernel, stride, (a // 2, b // 2, c // 2))
         self.norm = norm_layer(norm, cout)
         self.act = nn.LeakyReLU(0.01, inplace=True) if norm == "group" else nn.ReLU(inplace=True)
 
@@ -60,7 +96,7 @@ class Up(nn.Module):
         super().__init__()
         # out = in * stride exactly, whatever the kernel
         padding = math.ceil((kernel - stride) / 2)
-        self.up = nn.ConvTranspose3d(cin, cout, kernel, stride, padding, (stride - kernel) % 2)
+        self.up = ConvTranspose3d(cin, cout, kernel, stride, padding, (stride - kernel) % 2)
         self.level = Level(2 * cout, cout, spec.convs_up, spec.norm)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:

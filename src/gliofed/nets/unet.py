@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gliofed.errors import StudyError
 from gliofed.markers import MARKERS
-from gliofed.nets.blocks import ConvUnit, Head, Level, Up
+from gliofed.nets.blocks import Conv3d, ConvTranspose3d, ConvUnit, Head, Level, Up
 from gliofed.nets.presets import PRESETS, NetSpec, Triple
 from gliofed.types import SEQUENCES
 
@@ -153,7 +153,7 @@ def _stem(spec: NetSpec) -> nn.Module:
     a, b, c = spec.stem_kernel
     if spec.full_level:
         width, padding = spec.widths[0], (a // 2, b // 2, c // 2)
-        return nn.Conv3d(width, width, spec.stem_kernel, spec.stem_stride, padding)
+        return Conv3d(width, width, spec.stem_kernel, spec.stem_stride, padding)
     kernel, stride = spec.stem_kernel, spec.stem_stride
     return ConvUnit(len(SEQUENCES), spec.widths[0], spec.norm, kernel, stride)
 
@@ -161,5 +161,5 @@ def _stem(spec: NetSpec) -> nn.Module:
 def _mask_layer(spec: NetSpec) -> nn.Module:
     """Mask logits at full resolution from the finest level's channels."""
     if spec.full_level or spec.stem_stride == (1, 1, 1):
-        return nn.Conv3d(spec.widths[0], 1, 1)
-    return nn.ConvTranspose3d(spec.widths[0], 1, spec.stem_stride, spec.stem_stride)
+        return Conv3d(spec.widths[0], 1, 1)
+    return ConvTranspose3d(spec.widths[0], 1, spec.stem_stride, spec.stem_stride)

@@ -34,6 +34,7 @@ CASES_A_BIN = 8
 MOST_BINS = 8
 MODELS = ("federated", "pooled")
 SIDE = 3.7
+LARGEST_POINT = 150.0
 
 Truth = NDArray[np.bool_]
 Chance = NDArray[np.float64]
@@ -83,7 +84,9 @@ def marker_series(marker: Marker, results: Sequence[CaseResult]) -> tuple[Series
         picks = [(m, m, 1, stroke_of(m)) for m in MODELS]
     else:
         strokes = [CLASSES[i % len(CLASSES)] for i in range(len(marker.classes))]
-        picks = [(f"{c} or not", MODELS[0], i, strokes[i]) for i, c in enumerate(marker.classes)]
+        picks = [
+            (f"{marker.title} {c}", MODELS[0], i, strokes[i]) for i, c in enumerate(marker.classes)
+        ]
     return tuple(_series(marker, results, *pick) for pick in picks)
 
 
@@ -161,10 +164,13 @@ def _calibration_picture(marker: Marker, series: Sequence[Series]) -> Picture:
             bins = max(1, min(MOST_BINS, one.cases // CASES_A_BIN))
             points = calibration_curve(truth, chance, bins)
             x, y = [p.predicted for p in points], [p.observed for p in points]
-            sizes = [max(14.0, 260 * p.n / len(truth)) for p in points]
-            axes.plot(x, y, one.stroke.line, color=one.stroke.colour, linewidth=1.4)
-            axes.scatter(x, y, s=sizes, marker=one.stroke.marker, color=one.stroke.colour,
-                         edgecolors="white", linewidths=0.6, zorder=3, label=one.name)  # fmt: skip
+            sizes = [LARGEST_POINT * max(0.1, p.n / len(truth)) for p in points]
+            look = one.stroke
+            axes.plot(x, y, look.line, color=look.colour, linewidth=1.4)
+            axes.scatter(x, y, s=sizes, marker=look.marker, color=look.colour,
+                         edgecolors="white", linewidths=0.6, zorder=3)  # fmt: skip
+            axes.plot([], [], look.line, color=look.colour, marker=look.marker, markersize=5.5,
+                      linewidth=1.4, label=one.name)  # fmt: skip
             pairs = zip(x, y, strict=True)
             said = ", ".join(f"predicted {number(a, 2)} observed {number(b, 2)}" for a, b in pairs)
             words.append(f"{one.name}: {said}")
@@ -178,12 +184,11 @@ def _calibration_picture(marker: Marker, series: Sequence[Series]) -> Picture:
 
 
 def _size(marker: Marker, series: Sequence[Series]) -> str:
-    """How many cases there are of each class."""
+    """How many cases, and of two classes how many of the second."""
     if len(marker.classes) == 2:
         most = max(series, key=lambda s: s.cases)
         return f"n = {most.cases} ({most.positive} {marker.classes[1]})"
-    parts = [f"{s.positive} of {c}" for c, s in zip(marker.classes, series, strict=True)]
-    return f"n = {series[0].cases} ({', '.join(parts)})"
+    return f"n = {series[0].cases}"
 
 
 def _sides(one: Series) -> str:

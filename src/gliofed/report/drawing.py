@@ -114,11 +114,14 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def picture(figure: Figure, alt: str) -> Picture:
-    """The figure as SVG in a data URI: the same bytes for the same figure."""
+def picture(figure: Figure, alt: str, dpi: int = 72) -> Picture:
+    """The figure as SVG in a data URI: the same bytes for the same figure.
+
+    dpi: how finely images inside the figure are sampled.
+    """
     out = io.StringIO()
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    figure.savefig(out, format="svg", metadata=nothing)
+    figure.savefig(out, format="svg", dpi=dpi, metadata=nothing)
     svg = out.getvalue().replace(f"'{_MEASURED_FONT}'", _SHOWN_FONTS)
     encoded = base64.b64encode(svg.encode()).decode("ascii")
     width, height = (round(96 * side) for side in figure.get_size_inches())

@@ -20,8 +20,8 @@ def forest_pictures(rows: Sequence[ScoreRow]) -> tuple[Picture, ...]:
     """Federated, pooled and each single-site model; empty without external rows."""
     found = external_rows(rows)
     names = list(dict.fromkeys(model for model, _, _ in found))
-    models = [m for m in ("federated", "pooled") if m in names]
-    models += sorted(m for m in names if is_alone(m))
+    together = [m for m in names if m in {"federated", "pooled"}]
+    models = [*sorted(together), *sorted(m for m in names if is_alone(m))]
     if not models:
         return ()
     out = []
@@ -56,7 +56,7 @@ def _model_line(axes: Axes, place: int, model: str, row: ScoreRow | None) -> Non
     stroke = stroke_of(model)
     weight = "bold" if model == "federated" else "normal"
     above = place - 0.28
-    axes.text(0, above, label(model_title(model), 24), va="center", fontweight=weight)
+    axes.text(0, above, label(model_title(model), 32), va="center", fontweight=weight)
     text = NOT_AVAILABLE if row is None else estimate(row, HEADLINE_DIGITS)
     axes.text(1, above, text, va="center", ha="right", fontweight=weight)
     at = place + 0.1

@@ -20,7 +20,8 @@ EXPERT: Final = (ORANGE, "solid")
 PREDICTED: Final = (SKY, "dashed")
 SIDES: Final = {"sagittal": ("A", "P")}
 SIDE_WORDS: Final = {"R": "patient's right", "L": "left", "A": "front", "P": "back"}
-WIDTH: Final = 2.9
+HEIGHT: Final = 3.0
+DOTS_PER_INCH: Final = 144
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,12 @@ def _plane(
     from matplotlib.figure import Figure
 
     rows, columns = grey.shape
-    shape = min(max(rows * aspect / columns, 0.4), 2.0)
+    shape = min(max(rows * aspect / columns, 0.5), 2.0)
     with drawing():
-        figure = Figure(figsize=(WIDTH, WIDTH * shape), facecolor="black")
+        figure = Figure(figsize=(HEIGHT / shape, HEIGHT), facecolor="black")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="none")
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="bilinear")
         for mask, (colour, line) in ((expert, EXPERT), (predicted, PREDICTED)):
             _outline(axes, mask, colour, line)
         axes.set_xlim(-0.5, columns - 0.5)
@@ -84,7 +85,8 @@ def _plane(
         seen = (f"expert outline {count(int(expert.sum()), 'pixel')}, predicted "
                 f"{count(int(predicted.sum()), 'pixel')}")  # fmt: skip
         sides = f"{SIDE_WORDS[left]} on the left of the image"
-        return picture(figure, f"{mosaic.case}, {name} FLAIR slice, {sides}: {seen}.")
+        alt = f"{mosaic.case}, {name} FLAIR slice, {sides}: {seen}."
+        return picture(figure, alt, DOTS_PER_INCH)
 
 
 def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, line: str) -> None:

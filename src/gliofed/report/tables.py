@@ -19,7 +19,6 @@ from gliofed.report.wording import (
     model_title,
     number,
     reason,
-    role_title,
     signed,
     site_title,
     task_title,
@@ -29,6 +28,8 @@ from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
 
 HEADLINE_MODELS = ("federated", "pooled", MEDIAN_MODEL)
 HEADLINE_DIGITS = 2
+GAP_DIGITS = 3
+FEW_CASES = 10
 
 Key = tuple[str, str, str]
 
@@ -108,7 +109,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Refusal:
-    """One update that was not merged."""
+    """One update that was not merged; rounds count from 1."""
 
     model: str
     repeat: str
@@ -150,18 +151,18 @@ def _headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
     if row is None:
         return HeadlineCell(title, NOT_AVAILABLE, "not part of this run", "", "")
     main = f"{estimate(row, HEADLINE_DIGITS)}, n = {row.n}"
-    return HeadlineCell(title, main, reason(row), gap(row, HEADLINE_DIGITS), _verdict(row))
+    few = f"fewer than {FEW_CASES} cases: too few for any claim" if row.n < FEW_CASES else ""
+    why = "; ".join(filter(None, (reason(row), few)))
+    return HeadlineCell(title, main, why, gap(row, GAP_DIGITS), _verdict(row))
 
 
 def _verdict(row: ScoreRow) -> str:
     low, high = row.difference_low, row.difference_high
-    if row.difference is None:
+    if row.difference is None or low is None or high is None:
         return ""
-    if low is None or high is None:
-        return "no interval"
     if low > 0:
-        return "higher"
-    return "lower" if high < 0 else "no clear difference"
+        return "higher than federated"
+    return "lower than federated" if high < 0 else "no clear difference"
 
 
 def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) -> str:
@@ -175,7 +176,7 @@ def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) ->
     seeds = len({r.seed for r in outside})
     folds = len({r.fold for r in outside})
     text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
-    text += ", tested by models that trained on none of them"
+    text += ", each tested by models that trained on no case of its hospital"
     if folds > 1:
         text += f", over {folds} splits"
     if seeds > 1:
@@ -194,7 +195,7 @@ def _table_row(row: ScoreRow) -> TableRow:
     digits = metric_digits(row.metric)
     value = number(row.value, digits)
     return TableRow(
-        role=role_title(row.role),
+        role=row.role,
         site=site_title(row.site),
         model=model_title(row.model),
         task=task_title(row.task),
@@ -247,7 +248,10 @@ def refusals(curves: Sequence[Curve]) -> tuple[Refusal, ...]:
     """Every update that was not merged, with the gate's own words."""
     return tuple(
         Refusal(
-            model_title(curve.model), f"seed {curve.seed}, {curve.fold}", str(point.round), *refused
+            model_title(curve.model),
+            f"seed {curve.seed}, {curve.fold}",
+            str(point.round + 1),
+            *refused,
         )
         for curve in curves
         for point in curve.points

@@ -1,4 +1,4 @@
-"""Training as it went: the loss of each task and the soft Dice, round by round."""
+"""Training as it went: the loss of each task and the soft Dice, by rounds counted from 1."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _loss(task: str) -> Value:
 
 
 def _line(curve: Curve, value: Value) -> Line:
-    return [(p.round, v) for p in curve.points if (v := value(p)) is not None]
+    return [(p.round + 1, v) for p in curve.points if (v := value(p)) is not None]
 
 
 def mean_line(lines: Sequence[Line]) -> Line:
@@ -96,7 +96,8 @@ def _model_lines(axes: Axes, model: str, lines: Sequence[Line]) -> Line:
 
 
 def _refused(axes: Axes, curves: Sequence[Curve], mean: dict[int, float]) -> None:
-    rounds = sorted({p.round for c in curves for p in c.points if p.refused and p.round in mean})
+    refused = {p.round + 1 for c in curves for p in c.points if p.refused}
+    rounds = sorted(refused & mean.keys())
     if rounds:
         axes.plot(rounds, [mean[r] for r in rounds], "X", color=BLACK, markersize=8,
                   markeredgecolor="white", zorder=5, label="update refused")  # fmt: skip

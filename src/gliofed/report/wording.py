@@ -28,12 +28,11 @@ class Metric:
 METRICS: Final[Mapping[str, Metric]] = {
     "dice": Metric("Dice, mean"),
     "dice_median": Metric("Dice, median"),
-    "hd95_mm": Metric("95 % Hausdorff distance in mm, mean", 1, lower_is_better=True),
+    "hd95_mm": Metric("HD95 in mm, mean", 1, lower_is_better=True),
     "auc": Metric("AUC"),
     "balanced_accuracy": Metric("Balanced accuracy"),
     "brier": Metric("Brier score", lower_is_better=True),
 }
-_ROLES: Final = {"external": "external test", "holdout": "own hospital's test"}
 _TASKS: Final = {"mask": "Tumour outline", "markers": "Mean over markers"}
 _MODELS: Final = {
     "federated": "federated",
@@ -51,11 +50,6 @@ def metric_title(metric: str) -> str:
 def metric_digits(metric: str) -> int:
     """Decimals of the metric in the full table."""
     return METRICS.get(metric, Metric(metric)).digits
-
-
-def role_title(role: str) -> str:
-    """Which cases were scored."""
-    return _ROLES.get(role, role)
 
 
 def task_title(task: str) -> str:

@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.score.discrimination import Index, Probabilities
+from gliofed.score.intervals import Values, Weights, mean
 
 
-def brier(truth: Index, probabilities: Probabilities) -> float | None:
-    """Mean squared error of the probabilities (Brier 1950). None without cases.
+def brier(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+    """Mean squared error of the probabilities (Brier 1950). NaN without cases.
 
-    Two classes: of the second class's probability, 0 to 1. More: summed over classes, 0 to 2.
+    weights: (replicates, n). Two classes: of the second class's probability, 0 to 1. More: summed
+    over classes, 0 to 2.
     """
-    if len(truth) == 0:
-        return None
-    hit = np.eye(probabilities.shape[1])[truth]
-    squared = ((probabilities - hit) ** 2).sum(1).mean()
-    return float(squared / 2 if probabilities.shape[1] == 2 else squared)
+    classes = probabilities.shape[1]
+    squared = ((probabilities - np.eye(classes)[truth]) ** 2).sum(1)
+    return mean(squared / 2 if classes == 2 else squared, weights)
 
 
 @dataclass(frozen=True)

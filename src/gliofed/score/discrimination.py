@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+
+from gliofed.score.intervals import Values, Weights, ratio
 
 Index = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
 
-def auc(truth: Index, probabilities: Probabilities) -> float | None:
+def auc(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
     """Area under the ROC curve as the Mann-Whitney statistic, ties counting half.
 
-    truth: (n,) class indices; probabilities: (n, classes). Two classes: that of the second. More:
-    the mean over classes of one against the rest, classes without cases or without rest left out.
-    None where no class has both.
+    truth: (n,) class indices; probabilities: (n, classes); weights: (replicates, n). Two classes:
+    that of the second. More: the mean over classes of one against the rest (Hand & Till's first
+    form), classes without cases or without rest left out. NaN where no class has both.
     """
     classes = probabilities.shape[1]
     picks = range(1, 2) if classes == 2 else range(classes)
-    areas = [a for c in picks if (a := _binary_auc(truth == c, probabilities[:, c])) is not None]
-    return float(np.mean(areas)) if areas else None
+    areas = np.stack([_binary_auc(truth == c, probabilities[:, c], weights) for c in picks])
+    found = np.isfinite(areas)
+    return ratio(np.where(found, areas, 0).sum(0), found.sum(0))
 
 
-def _binary_auc(positive: NDArray[np.bool_], score: NDArray[np.float64]) -> float | None:
-    p = int(positive.sum())
-    n = len(positive) - p
-    if p == 0 or n == 0:
-        return None
-    ranks = rankdata(score)
-    return float((ranks[positive].sum() - p * (p + 1) / 2) / (p * n))
+def _binary_auc(positive: NDArray[np.bool_], score: Values, weights: Weights) -> Values:
+    above, below = weights[:, positive], weights[:, ~positive]
+    gap = score[positive][:, None] - score[~positive][None, :]
+    wins = (np.sign(gap) + 1) / 2
+    return ratio(((above @ wins) * below).sum(1), above.sum(1) * below.sum(1))
 
 
-def balanced_accuracy(truth: Index, probabilities: Probabilities) -> float | None:
+def balanced_accuracy(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
     """Mean recall of the likeliest class, over the classes that have cases.
 
-    None where only one class has cases.
+    NaN where only one class has cases.
     """
-    present = np.unique(truth)
-    if len(present) < 2:
-        return None
-    said = probabilities.argmax(1)
-    return float(np.mean([(said[truth == c] == c).mean() for c in present]))
+    hit = probabilities.argmax(1) == truth
+    recalls = np.stack(
+        [
+            ratio(weights[:, (truth == c) & hit].sum(1), weights[:, truth == c].sum(1))
+            for c in range(probabilities.shape[1])
+        ]
+    )
+    found = np.isfinite(recalls)
+    counts = found.sum(0)
+    return ratio(np.where(found, recalls, 0).sum(0), np.where(counts > 1, counts, 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,22 +12,35 @@ import numpy as np
 from gliofed.markers import MARKERS, Marker
 from gliofed.score.calibration import brier
 from gliofed.score.discrimination import Index, Probabilities, auc, balanced_accuracy
-from gliofed.score.intervals import Interval, Metric, Rows, interval, resamples
+from gliofed.score.intervals import (
+    Interval,
+    Values,
+    Weights,
+    interval,
+    mean,
+    median,
+    once,
+    resamples,
+)
 from gliofed.score.results import CaseResult, Role, ScoreRow
 from gliofed.types import Unknown
 
 ALL_SITES = "all"
 MARKER_METRICS = {"auc": auc, "balanced_accuracy": balanced_accuracy, "brier": brier}
 MEDIAN_MODEL = "alone:median"
+NOTHING: Values = np.zeros(0)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric, the mean over seeds: point value and replicates, n, and why it is missing."""
+    """A metric, the mean over seeds: point value and replicates, n, and why it is missing.
 
-    patients: tuple[str, ...]
+    rows: seed, fold, site and id of each answer that entered. n: cases among them.
+    """
+
+    rows: tuple[tuple[int, str, str, str], ...]
     value: float | None
-    replicates: tuple[float | None, ...]
+    replicates: Values
     n: int
     seeds: int
     note: str = ""
@@ -71,7 +84,7 @@ def _figures(
         return {}
     out = _mask_figures(results, replicates)
     for marker in MARKERS:
-        known = [r for r in results if not isinstance(r.labels[marker.id], Unknown)]
+        known = _known(results, marker)
         for metric in MARKER_METRICS:
             out[marker.id, metric] = _marker_figure(known, marker, metric, replicates)
     if with_mean:
@@ -88,21 +101,21 @@ def _mask_figures(results: Sequence[CaseResult], replicates: int) -> dict[tuple[
     left = len(drawn) - len(surfaces)
     empty = f"{left} predictions without a surface left out" if left else none
     return {
-        ("mask", "dice"): _figure(drawn, lambda r: float(dices[r].mean()), replicates, none),
-        ("mask", "dice_median"): _figure(
-            drawn, lambda r: float(np.median(dices[r])), replicates, none
-        ),
-        ("mask", "hd95_mm"): _figure(
-            surfaces, lambda r: float(distances[r].mean()), replicates, empty
-        ),
+        ("mask", "dice"): _figure(drawn, lambda w: mean(dices, w), replicates, none),
+        ("mask", "dice_median"): _figure(drawn, lambda w: median(dices, w), replicates, none),
+        ("mask", "hd95_mm"): _figure(surfaces, lambda w: mean(distances, w), replicates, empty),
     }
 
 
-def _arrays(known: Sequence[CaseResult], marker: Marker) -> tuple[Index, Probabilities]:
-    truth = np.array([marker.classes.index(str(r.labels[marker.id])) for r in known], np.int64)
-    wide = (len(known), len(marker.classes))
-    found = np.array([r.probabilities[marker.id] for r in known], float).reshape(wide)
+def _arrays(results: Sequence[CaseResult], marker: Marker) -> tuple[Index, Probabilities]:
+    truth = np.array([marker.classes.index(str(r.labels[marker.id])) for r in results], np.int64)
+    wide = (len(results), len(marker.classes))
+    found = np.array([r.probabilities[marker.id] for r in results], float).reshape(wide)
     return truth, found
+
+
+def _known(results: Sequence[CaseResult], marker: Marker) -> list[CaseResult]:
+    return [r for r in results if not isinstance(r.labels[marker.id], Unknown)]
 
 
 def _marker_figure(
@@ -114,60 +127,63 @@ def _marker_figure(
     if not known:
         note = "no case with a known label"
     elif bad:
-        return Figure((), None, (), len(known), 1, f"probability of {bad[0]} is not finite")
+        return Figure((), None, NOTHING, len(known), 1, f"probability of {bad[0]} is not finite")
     elif metric != "brier" and len(np.unique(truth)) == 1:
         note = f"only {marker.classes[truth[0]]} present"
     scored = MARKER_METRICS[metric]
-    return _figure(known, lambda r: scored(truth[r], found[r]), replicates, note)
+    return _figure(known, lambda w: scored(truth, found, w), replicates, note)
 
 
 def _mean_auc(results: Sequence[CaseResult], replicates: int) -> Figure:
     """The mean over markers of the AUCs that exist on the whole group."""
     parts = []
     for marker in MARKERS:
-        truth, found = np.full(len(results), -1), np.zeros((len(results), len(marker.classes)))
-        for row, result in enumerate(results):
-            value = result.labels[marker.id]
-            if not isinstance(value, Unknown):
-                truth[row] = marker.classes.index(value)
-                found[row] = result.probabilities[marker.id]
-        if len(np.unique(truth[truth >= 0])) > 1 and np.isfinite(found).all():
-            parts.append((truth, found))
+        rows = [i for i, r in enumerate(results) if not isinstance(r.labels[marker.id], Unknown)]
+        truth, found = _arrays([results[i] for i in rows], marker)
+        if len(np.unique(truth)) > 1 and np.isfinite(found).all():
+            parts.append((rows, truth, found))
 
-    def mean(rows: Rows) -> float | None:
-        areas = []
-        for truth, found in parts:
-            known = rows[truth[rows] >= 0]
-            areas.append(auc(truth[known], found[known]))
-        kept = [a for a in areas if a is not None]
-        return statistics.fmean(kept) if len(kept) == len(parts) and kept else None
+    def over_markers(weights: Weights) -> Values:
+        areas: Values = np.mean([auc(t, p, weights[:, rows]) for rows, t, p in parts], axis=0)
+        return areas
 
-    return _figure(results, mean, replicates, "" if parts else "no marker has two known classes")
+    if not parts:
+        return Figure((), None, NOTHING, len(results), 0, "no marker has two known classes")
+    return _figure(results, over_markers, replicates, "")
 
 
-def _figure(results: Sequence[CaseResult], metric: Metric, replicates: int, note: str) -> Figure:
-    """The metric on all rows of a seed, averaged over seeds, and on every resample of patients."""
+def _figure(
+    results: Sequence[CaseResult], metric: Callable[[Weights], Values], replicates: int, note: str
+) -> Figure:
+    """The metric on each seed's results, averaged over seeds, and on every resample of patients.
+
+    A figure that one seed lacks is lacking. Seeds may hold out different patients; a resample
+    draws from all of them, and each seed sees those of its own.
+    """
     if not results:
-        return Figure((), None, (), 0, 0, note)
-    seeds = sorted({r.seed for r in results})
-    by_seed = [np.array([i for i, r in enumerate(results) if r.seed == s]) for s in seeds]
-    values = [metric(rows) for rows in by_seed]
-    patients = tuple(results[i].patient for i in by_seed[0])
-    again: list[float | None] = [None] * replicates
-    if all(v is not None for v in values) and len(patients) > 1:
-        draws = resamples(patients, replicates)
-        again = [_mean([metric(rows[draw]) for rows in by_seed]) for draw in draws]
-    return Figure(patients, _mean(values), tuple(again), len(by_seed[0]), len(seeds), note)
+        return Figure((), None, NOTHING, 0, 0, note)
+    seed = np.array([r.seed for r in results])
+    seeds = np.unique(seed)
 
+    def over_seeds(weights: Weights) -> Values:
+        found: Values = np.mean([metric(weights * (seed == s)) for s in seeds], axis=0)
+        return found
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    found = [v for v in values if v is not None]
-    return statistics.fmean(found) if len(found) == len(values) and found else None
+    rows = tuple((r.seed, r.fold, r.site, r.case) for r in results)
+    cases = len({r[2:] for r in rows})
+    value = float(over_seeds(once(len(results)))[0])
+    patients = [r.patient for r in results]
+    if not np.isfinite(value):
+        return Figure(rows, None, NOTHING, cases, len(seeds), note)
+    if len(set(patients)) == 1:
+        return Figure(rows, value, NOTHING, cases, len(seeds), note or "one patient")
+    again = over_seeds(resamples(patients, replicates))
+    return Figure(rows, value, again, cases, len(seeds), note)
 
 
 def _row(model: str, role: Role, site: str, task: str, metric: str, figure: Figure) -> ScoreRow:
     bounds = Interval(None, None)
-    if figure.value is not None:
+    if len(figure.replicates):
         bounds = interval(figure.replicates)
     note = "; ".join(filter(None, (figure.note, bounds.note)))
     return ScoreRow(
@@ -177,14 +193,12 @@ def _row(model: str, role: Role, site: str, task: str, metric: str, figure: Figu
 
 
 def _with_difference(row: ScoreRow, own: Figure, base: Figure) -> ScoreRow:
-    """Paired where both answered the same patients, in the same order, with the same draws."""
-    if own.value is None or base.value is None or own.patients != base.patients:
+    """Paired where both answered the same cases in the same order, on the same draws."""
+    if own.value is None or base.value is None or own.rows != base.rows:
         return row
-    gaps = [
-        None if a is None or b is None else a - b
-        for a, b in zip(own.replicates, base.replicates, strict=True)
-    ]
-    bounds = interval(gaps)
+    bounds = Interval(None, None)
+    if len(own.replicates):
+        bounds = interval(own.replicates - base.replicates)
     return replace(
         row,
         difference=own.value - base.value,

@@ -21,6 +21,7 @@ from gliofed.datasets.phantom.cohort import (
     generator,
 )
 from gliofed.datasets.phantom.draw import affine, draw_patient_images, scan
+from gliofed.errors import DataError
 from gliofed.types import Sequence as Mri
 
 VERSION: Final = 1
@@ -41,6 +42,8 @@ def write_phantom(
 
     The files are the same to the byte for the same hospital and seed. A hospital is written
     beside its place and moved there whole. progress: told the name of each case when done.
+
+    Raises DataError where a folder of a hospital's name holds anything but a phantom.
     """
     root.mkdir(parents=True, exist_ok=True)
     for hospital in hospitals:
@@ -49,6 +52,7 @@ def write_phantom(
         marker = target / "dataset_description.json"
         if marker.exists() and marker.read_text() == description:
             continue
+        _require_phantom(target)
         part = root / f".{hospital.name}.part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
@@ -56,6 +60,20 @@ def write_phantom(
         (part / "dataset_description.json").write_text(description)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
+
+
+def _require_phantom(target: Path) -> None:
+    """Only what this module wrote is ever replaced."""
+    try:
+        found = json.loads((target / "dataset_description.json").read_text(encoding="utf-8"))
+        ours = isinstance(found, dict) and "PhantomSettings" in found
+    except (OSError, ValueError):
+        ours = False
+    if target.exists() and not ours:
+        raise DataError(
+            f"{target}: is there already and is no phantom of gliofed's; nothing was written to "
+            "it. Choose another folder"
+        )
 
 
 def _write_hospital(

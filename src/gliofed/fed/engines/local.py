@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gliofed.errors import GliofedError
+from gliofed.errors import CheckpointError, GliofedError
 from gliofed.fed.rounds import Reply
 from gliofed.fed.site import Site
 
@@ -16,10 +16,15 @@ class LocalEngine:
         self._sites = sorted(sites, key=lambda s: s.name)
 
     def ask(self, task: bytes) -> Iterator[Reply]:
-        """One reply a site; a site that fails is named and the others go on."""
+        """One reply a site; a site that fails is named and the others go on.
+
+        Raises CheckpointError: a site that lost its own state would fail in every later round too.
+        """
         for site in self._sites:
             try:
                 data = site.answer(task)
+            except CheckpointError:
+                raise
             except GliofedError as error:
                 yield Reply(site.name, None, str(error))
             else:

@@ -1,0 +1,194 @@
+"""The whole experiment on a few phantom patients, whole and killed on the way."""
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from gliofed.datasets.phantom import PhantomHospital, write_phantom
+from gliofed.errors import CheckpointError, QuorumError
+from gliofed.experiment.run import run_study
+from gliofed.experiment.watch import Silent
+from gliofed.io.files import alone_in
+from gliofed.study import load_study
+from gliofed.types import Sequence
+
+STUDY = """
+name = "small"
+models = ["federated", "pooled", "alone"]
+[data]
+root = "hospitals"
+train = ["one", "two"]
+external = ["three"]
+synthetic = true
+[grid]
+spacing_mm = [7.0, 7.0, 7.0]
+patch = [24, 24, 24]
+[train]
+rounds = 3
+[score]
+bootstrap = 100
+"""
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("study")
+    hospitals = [
+        PhantomHospital("one", 5),
+        PhantomHospital("two", 2, {Sequence.T2: 1.0}, unmasked=1.0, never_known=("mgmt",)),
+        PhantomHospital("three", 4),
+    ]
+    write_phantom(root / "hospitals", hospitals, 1)
+    (root / "small.toml").write_text(STUDY)
+    return root / "small.toml"
+
+
+@pytest.fixture(scope="module")
+def finished(study_file, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    torch.set_num_threads(1)
+    run_study(load_study(study_file), out, out / "store", Silent())
+    return out
+
+
+def last_weights(out: Path) -> dict[str, dict[str, torch.Tensor]]:
+    return {
+        str(folder.relative_to(out)): safetensors.torch.load_file(max(folder.glob("*.safetensors")))
+        for folder in sorted(out.glob("models/*/*/*/rounds"))
+    }
+
+
+def test_every_model_is_trained_scored_and_shown(finished) -> None:
+    assert len(last_weights(finished)) == 4  # federated, pooled, two alone
+    with (finished / "predictions.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert {r["model"] for r in lines} == {"federated", "pooled", "alone:one", "alone:two"}
+    assert sum(r["role"] == "external" for r in lines) == 4 * 4
+    assert sum(r["role"] == "holdout" for r in lines) == 4 * 1  # one fifth of the five at "one"
+    rows = json.loads((finished / "scores.json").read_text())
+    found = {
+        r["model"]: r
+        for r in rows
+        if (r["site"], r["metric"]) == ("all", "dice") and r["role"] == "external"
+    }
+    assert found["federated"]["n"] == 4
+    assert found["federated"]["low"] <= found["federated"]["value"] <= found["federated"]["high"]
+    page = (finished / "report.html").read_text()
+    assert "not a medical device" in page.lower()
+    assert "synthetic" in page.lower()
+
+
+def test_a_second_start_does_nothing_again(finished, study_file) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.glob("models/**/*.safetensors")}
+    run_study(load_study(study_file), finished, finished / "store", Silent())
+    assert before == {p: p.stat().st_mtime_ns for p in finished.glob("models/**/*.safetensors")}
+
+
+def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) -> None:
+    other = tmp_path / "other.toml"
+    root = study_file.parent / "hospitals"
+    other.write_text(
+        STUDY.replace("rounds = 3", "rounds = 4").replace('"hospitals"', json.dumps(str(root)))
+    )
+    with pytest.raises(CheckpointError, match="another study"):
+        run_study(load_study(other), finished, finished / "store", Silent())
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(finished, study_file, tmp_path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "gliofed.cli.main",
+        "run",
+        str(study_file),
+        "--out",
+        str(tmp_path),
+    ]
+    command += ["--store", str(finished / "store")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    kills, seen = 0, 0
+    while kills < 4:
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        while process.poll() is None:
+            committed = len(list(tmp_path.glob("models/*/*/*/rounds/round-*"))) + len(
+                list(tmp_path.glob("models/*/*/*/sites/*/*"))
+            )
+            if committed > seen:
+                seen = committed
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+                break
+            time.sleep(0.005)
+        process.stderr.close()
+        if process.returncode == 0:
+            break
+    assert kills >= 2
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    whole, cut = last_weights(finished), last_weights(tmp_path)
+    assert whole.keys() == cut.keys()
+    for name, weights in whole.items():
+        assert all(torch.equal(v, cut[name][k]) for k, v in weights.items()), name
+    assert (finished / "predictions.csv").read_bytes() == (
+        tmp_path / "predictions.csv"
+    ).read_bytes()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_folder_serves_one_process_at_a_time(finished, study_file) -> None:
+    with alone_in(finished), pytest.raises(CheckpointError, match="another gliofed process"):
+        run_study(load_study(study_file), finished, finished / "store", Silent())
+    run_study(load_study(study_file), finished, finished / "store", Silent())
+
+
+def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path) -> None:
+    shutil.copytree(study_file.parent, tmp_path / "study")
+    study = load_study(tmp_path / "study" / "small.toml")
+    study = dataclasses.replace(
+        study, models=("pooled",), train=dataclasses.replace(study.train, rounds=1)
+    )
+    out, store = tmp_path / "run", tmp_path / "store"
+
+    def relabel(site: str) -> None:
+        table = study.data.root / site / "participants.tsv"
+        header, first, *rest = table.read_text().splitlines()
+        cells = first.split("\t")
+        place = header.split("\t").index("idh")
+        cells[place] = "1" if cells[place] == "0" else "0"
+        table.write_text("\n".join([header, "\t".join(cells), *rest]) + "\n")
+
+    before = run_study(study, out, store, Silent())
+    relabel("three")  # tests only: the model stands, the test is done anew
+    after = run_study(study, out, store, Silent())
+    assert [r.labels for r in before.results] != [r.labels for r in after.results]
+    assert [r.probabilities for r in before.results] == [r.probabilities for r in after.results]
+    relabel("one")
+    with pytest.raises(CheckpointError, match="have changed since"):
+        run_study(study, out, store, Silent())
+
+
+def test_a_quorum_binds_the_federation_alone(study_file, tmp_path) -> None:
+    study = load_study(study_file)
+    quick = dataclasses.replace(study.train, rounds=1)
+    for quorum in (2, 3):
+        rules = dataclasses.replace(study.federation, quorum=quorum)
+        run = dataclasses.replace(study, train=quick, federation=rules)
+        out = tmp_path / str(quorum)
+        if quorum == 2:
+            run_study(run, out, tmp_path / "store", Silent())
+            continue
+        with pytest.raises(QuorumError, match="2 of at least 3"):
+            run_study(run, out, tmp_path / "store", Silent())
