@@ -22,7 +22,7 @@ def demo_study(root: Path) -> Study:
         seeds=(SEED,),
         grid=Grid(spacing_mm=(3.5, 3.5, 3.5), patch=(40, 48, 40)),
         net=Net(preset="small"),
-        train=Train(rounds=16, batch=2, lr=2e-3),
+        train=Train(rounds=40, batch=2, lr=2e-3, drop_sequence=0.05, augment=0.4),
         score=Score(bootstrap=500),
         loss=Loss(markers=weights),
     )

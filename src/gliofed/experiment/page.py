@@ -158,7 +158,8 @@ def _notes(
     held = max(sum(len(c) for c in split.holdout.values()) for s in splits.values() for split in s)
     notes.append(
         f"Training hospitals kept back {held} cases in all for their own test rows; none of them "
-        "is trained on. No model, round or threshold was chosen by looking at a test result."
+        "is trained on. gliofed chose no model, round or threshold by a test result; whether the "
+        "settings of the study were chosen so is for its authors to say."
     )
     for cell, state in trained:
         refused = {f"{name} ({why})" for p in state.history for name, why in p.refused.items()}
