@@ -318,7 +318,7 @@ def test_a_site_without_its_state_says_so(make_prepared, tiny_study, tmp_path) -
     for path in (tmp_path / "a").glob("*"):
         path.unlink()
     # going on without the site would leave it out of every round to come
-    with pytest.raises(CheckpointError, match="site a: .* optimiser state"):
+    with pytest.raises(CheckpointError, match=r"site a: .* optimiser state"):
         start(make_prepared, tiny_study, tmp_path)
 
 
@@ -335,3 +335,14 @@ def test_the_merge_keeps_nothing_of_an_update(model) -> None:
     assert all(w() is not None for w in watched)
     del sent
     assert all(w() is None for w in watched)
+
+
+@pytest.mark.parametrize(("server_lr", "expected"), [(0.5, 3.1), (1.0, 3.2), (2.0, 3.4)])
+def test_the_server_goes_server_lr_times_as_far_as_the_mean(model, server_lr, expected) -> None:
+    merge = RunningMerge(model, LABEL_AWARE, server_lr)
+    merge.add(update(model, "a", 10, 0, 0.1))
+    merge.add(update(model, "b", 10, 0, 0.3))
+    out = merge.result()
+    assert out["up.0.weight"][0] == pytest.approx(expected)
+    unheard = "heads.idh.layers.1.weight"
+    assert torch.equal(out[unheard], model[unheard])

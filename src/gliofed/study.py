@@ -112,12 +112,15 @@ class Loss:
 class Federation:
     """How updates are merged and which are refused.
 
+    server_lr: how far the federated model goes towards the mean of the sites' models; 1 is
+    federated averaging, more makes up for sites that each take few steps a round.
     max_norm_ratio: an update whose change from the round's model has an L2 norm above this many
     times the model's own norm is refused. max_cases: the largest case count a site may claim.
     quorum: updates that must pass for a round to be committed.
     """
 
     strategy: str = "label_aware"
+    server_lr: float = 1.0
     max_norm_ratio: float = 2.0
     max_cases: int = 20_000
     quorum: int = 1
@@ -298,6 +301,7 @@ def _check(study: Study, where: str) -> None:
         (len(set(study.seeds)) < len(study.seeds), "seeds: each must differ"),
         (study.score.bootstrap < 100, "score.bootstrap: at least 100 replicates"),
         (study.federation.quorum < 1, "federation.quorum: at least 1"),
+        (not 0 < study.federation.server_lr <= 4, "federation.server_lr: above 0 and at most 4"),
     )  # fmt: skip
     for fault, message in faults:
         if fault:

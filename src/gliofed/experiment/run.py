@@ -153,10 +153,10 @@ def _train(
 
 
 def _rules(study: Study, cell: Cell) -> Study:
-    """The study as a cell's rounds follow it: a federation of one has a quorum of one."""
+    """The study as a cell's rounds follow it: a federation of one is plain training."""
     if cell.model == FEDERATED:
         return study
-    return replace(study, federation=replace(study.federation, quorum=1))
+    return replace(study, federation=replace(study.federation, quorum=1, server_lr=1.0))
 
 
 def _test(

@@ -1,4 +1,8 @@
-"""The weighted mean of updates, taken one at a time: memory does not grow with the sites."""
+"""The weighted mean of updates, taken one at a time: memory does not grow with the sites.
+
+The server then goes `server_lr` times as far as the mean (FedOpt with plain SGD at the server:
+Reddi et al. 2021, Adaptive federated optimization, ICLR).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,11 @@ from gliofed.types import Stat, Update
 class RunningMerge:
     """Sums of weight x value in float64, so that one site alone is handed back bit for bit."""
 
-    def __init__(self, model: Mapping[str, Tensor], strategy: Strategy) -> None:
+    def __init__(
+        self, model: Mapping[str, Tensor], strategy: Strategy, server_lr: float = 1.0
+    ) -> None:
         self._model = model
+        self._server_lr = server_lr
         self._strategy = strategy
         self._sums = {k: torch.zeros(v.shape, dtype=torch.float64) for k, v in model.items()}
         self._weights: dict[str, float] = defaultdict(float)
@@ -41,5 +48,7 @@ class RunningMerge:
         for name, own in self._model.items():
             weight = self._weights[name]
             merged = self._sums[name] / weight if weight > 0 else own
+            if self._server_lr != 1:
+                merged = own + self._server_lr * (merged - own)
             out[name] = merged.to(own.dtype)
         return out

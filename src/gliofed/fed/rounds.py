@@ -80,8 +80,9 @@ def _counts(engine: Engine, study: Study, run: str) -> Counts:
 
 def _round(engine: Engine, study: Study, state: Committed, task: Task) -> Committed:
     started = time.monotonic()
-    gate = Gate(task.run, task.round, task.weights, study.federation)
-    merge = RunningMerge(task.weights, strategy_named(study.federation.strategy))
+    rules = study.federation
+    gate = Gate(task.run, task.round, task.weights, rules)
+    merge = RunningMerge(task.weights, strategy_named(rules.strategy), rules.server_lr)
     refused: dict[str, str] = {}
     received = 0
     for reply in engine.ask(pack_task(task)):
