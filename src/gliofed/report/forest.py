@@ -20,8 +20,8 @@ def forest_pictures(rows: Sequence[ScoreRow]) -> tuple[Picture, ...]:
     """Federated, pooled and each single-site model; empty without external rows."""
     found = external_rows(rows)
     names = list(dict.fromkeys(model for model, _, _ in found))
-    together = [m for m in names if m in {"federated", "pooled"}]
-    models = [*sorted(together), *sorted(m for m in names if is_alone(m))]
+    models: list[str] = [m for m in ("federated", "pooled") if m in names]
+    models += sorted(m for m in names if is_alone(m))
     if not models:
         return ()
     out = []
