@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +70,19 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Person:
+    """What a site knows of a patient beside the markers; it never leaves the site as such.
+
+    sex: "F" or "M". age: years at the scan. scanner: manufacturer, model and field strength as
+    one line of text. Each may be `UNKNOWN`.
+    """
+
+    sex: Literal["F", "M"] | Unknown = UNKNOWN
+    age: float | Unknown = UNKNOWN
+    scanner: str | Unknown = UNKNOWN
+
+
+@dataclass(frozen=True)
 class Case:
     """One patient's preoperative study at one site: paths, not pixels.
 
@@ -84,6 +97,7 @@ class Case:
     images: Mapping[Sequence, Path]
     mask: Path | None
     labels: Labels
+    person: Person = field(default_factory=Person)
 
     def __str__(self) -> str:
         return f"{self.site}/{self.id}"
