@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 import types
 import typing
@@ -37,6 +38,8 @@ class Data:
     first site in `train`).
     leave_one_out: sites to hold out in turn, each tested by models trained on all other `train`
     sites; takes the place of `external`.
+    formats: site to the layout its folder has, a row of `gliofed.datasets.formats.FORMATS`; "bids"
+    where it is not named. Where it names a set of several hospitals, "set/hospital" is a site too.
     """
 
     root: Path
@@ -47,6 +50,7 @@ class Data:
     holdout_from: int = 5
     overlap: Literal["refuse", "drop"] = "refuse"
     synthetic: bool = False
+    formats: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,8 @@ class Study:
         """SHA-256 of the settings in canonical JSON; where the data lies does not enter."""
         plain = dataclasses.asdict(self)
         plain["data"].pop("root")
+        if not self.data.formats:  # so that studies keep the digest from before there were any
+            plain["data"].pop("formats")
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -196,10 +202,14 @@ def study_toml(study: Study) -> str:
 
 def _toml(value: object) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + " }"
+        return "{ " + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + " }"
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
 def _build(kind: Any, raw: object, where: str) -> Any:
@@ -233,7 +243,7 @@ def _value(kind: Any, raw: object, where: str) -> Any:  # noqa: PLR0911  (one re
             return raw
         raise StudyError(f"{where}: expected one of {list(args)}, found {raw!r}")
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return _weights(raw, where)
+        return _texts(raw, where) if args[1] is str else _weights(raw, where)
     if kind is Path and isinstance(raw, str):
         return Path(raw)
     if kind is float and type(raw) is int:
@@ -263,6 +273,12 @@ def _union(args: tuple[Any, ...], raw: object, where: str) -> Any:
     raise StudyError(f'{where}: expected a number or "native", found {raw!r}')
 
 
+def _texts(raw: object, where: str) -> Mapping[str, str]:
+    if not isinstance(raw, Mapping):
+        raise StudyError(f"{where}: expected a table of names, found {raw!r}")
+    return {str(k): str(_value(str, v, f"{where}: {k}")) for k, v in raw.items()}
+
+
 def _weights(raw: object, where: str) -> Mapping[str, float]:
     """Marker weights; markers left out keep their own row's weight."""
     if not isinstance(raw, Mapping):
@@ -281,10 +297,13 @@ def _check(study: Study, where: str) -> None:
     data, train = study.data, study.train
     both = sorted(set(data.train) & set(data.external))
     strangers = sorted(set(data.leave_one_out) - set(data.train))
+    named = {s for site in (*data.train, *data.external) for s in (site, site.rpartition("/")[0])}
+    nowhere = sorted(set(data.formats) - named)
     faults = (
         (not data.train, "data.train: name at least one hospital"),
         (bool(both), f"data: {both} stand in both train and external"),
         (bool(strangers), f"data.leave_one_out: {strangers} are not in data.train"),
+        (bool(nowhere), f"data.formats: {nowhere} are in neither data.train nor data.external"),
         (bool(data.leave_one_out) and bool(data.external),
          "data: give external or leave_one_out, not both"),
         (not (data.leave_one_out or data.external),

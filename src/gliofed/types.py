@@ -88,7 +88,8 @@ class Case:
 
     Any sequence may be missing from `images`; `mask` is the T2/FLAIR-hyperintense region
     (label > 0), or None where nobody drew one. `patient` is what overlap between sites is
-    judged by; `id` is unique within its site.
+    judged by; `id` is unique within its site. `mask_labels` are the values above 0 that the set's
+    preoperative masks hold; empty where it has no convention.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Case:
     mask: Path | None
     labels: Labels
     person: Person = field(default_factory=Person)
+    mask_labels: frozenset[int] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.site}/{self.id}"

@@ -2,27 +2,42 @@
 
     <hospital>/participants.tsv                       participant_id idh codel_1p19q mgmt grade ...
     <hospital>/sub-X/[ses-Y/]anat/sub-X_..._{T1w,ce-*_T1w,T2w,FLAIR}.nii[.gz]
+    <hospital>/sub-X/[ses-Y/]anat/sub-X_..._{T1w,...}.json      scanner, where there is one
     <hospital>/derivatives/*/sub-X/[ses-Y/]anat/sub-X_..._{label-tumor_mask,dseg}.nii[.gz]
 
-Label cells follow each marker's row in `gliofed.markers`; n/a or an absent column stays unknown.
+Your own data: licence and citation are yours. Label cells follow each marker's row in
+`gliofed.markers`; n/a or an absent column stays unknown. `sex` and `age` (years) are read where
+they are there.
 """
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from gliofed.datasets.audit import Mapped, Reading, tally
+from gliofed.datasets.fields import A_NUMBER, Values, years
+from gliofed.datasets.fields import sex as read_sex
+from gliofed.datasets.layout import Found, scanner_line, settle
+from gliofed.datasets.tables import Row, by_id, read_json, read_table
 from gliofed.errors import DataError
 from gliofed.markers import MARKERS
-from gliofed.types import Case, Labels, Sequence, Unknown
+from gliofed.types import UNKNOWN, Case, Sequence, Unknown
 
 _SUFFIX = re.compile(r"^sub-[A-Za-z0-9]+(?P<entities>.*)_(?P<suffix>T1w|T2w|FLAIR)\.nii(\.gz)?$")
 _MASK = re.compile(r"^sub-.*_(label-(tumor|tumour|lesion)_mask|dseg)\.nii(\.gz)?$")
+_SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
+
+Account = list[tuple[str, str, str, str | Unknown]]
 
 
 def read_bids(root: Path, site: str) -> tuple[Case, ...]:
+    """Every case of one hospital, ordered by id. Raises DataError as `read` says."""
+    return read(root, site).cases
+
+
+def read(root: Path, site: str) -> Reading:
     """Every case of one hospital, ordered by id.
 
     A subject without any of the four sequences is not a case. Raises DataError: no folder, no
@@ -31,55 +46,80 @@ def read_bids(root: Path, site: str) -> tuple[Case, ...]:
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one BIDS data set for site {site!r}")
-    labels = read_participants(root / "participants.tsv")
-    cases = []
+    table = root / "participants.tsv"
+    values, mapped = read_participants(table)
+    there: dict[str, Mapping[Sequence, Path]] = {}
     for folder in sorted(p for p in root.glob("sub-*") if p.is_dir()):
         images = _images(folder)
-        if not images:
-            continue
-        if folder.name not in labels:
+        if images and folder.name not in values:
             raise DataError(
-                f"{root / 'participants.tsv'}: no row for {folder.name}, which has images; add a "
-                "row (labels may be n/a)"
+                f"{table}: no row for {folder.name}, which has images; add a row (labels may be "
+                "n/a)"
             )
-        name = folder.name.removeprefix("sub-")
-        mask = _mask(root, folder.name)
-        cases.append(Case(name, site, name, images, mask, labels[folder.name]))
-    if not cases:
+        if images:
+            there[folder.name] = images
+    if not there:
         raise DataError(f"{root}: no sub-*/anat folder with T1w, T2w or FLAIR images")
-    return tuple(cases)
+    scanners = {name: _scanner(images.values()) for name, images in there.items()}
+    found = []
+    for subject, own in values.items():
+        name = subject.removeprefix("sub-")
+        found.append(Found(
+            row=subject, id=name, patient=name, site=site, values=own,
+            images=there.get(subject, {}), mask=_mask(root, subject) if subject in there else None,
+            scanner=scanners[subject][0] if subject in there else UNKNOWN,
+        ))  # fmt: skip
+    notes = tuple(note for _, note in scanners.values() if note)
+    return settle("bids", root, found, mapped, notes)
 
 
-def read_participants(path: Path) -> Mapping[str, Labels]:
-    """`participant_id` to `Labels`. Raises DataError as `read_bids` says."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(
-            f"{path}: missing; BIDS keeps the labels there, one row a subject"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from None
-    rows = csv.DictReader(text.splitlines(), delimiter="\t")
-    if "participant_id" not in (rows.fieldnames or ()):
-        raise DataError(f"{path}: no participant_id column; found {rows.fieldnames}")
-    table: dict[str, Labels] = {}
-    for line, row in enumerate(rows, start=2):
-        name = (row["participant_id"] or "").strip()
-        if name in table:
-            raise DataError(f"{path}:{line}: {name} stands twice; keep one row a subject")
-        table[name] = _labels(row, f"{path}:{line}: {name}")
-    return table
+def read_participants(path: Path) -> tuple[Mapping[str, Values], tuple[Mapped, ...]]:
+    """`participant_id` to what its row says, and the account. Raises DataError as `read` says."""
+    if not path.exists():
+        raise DataError(f"{path}: missing; BIDS keeps the labels there, one row a subject")
+    table = read_table(path, delimiter="\t", utf8_only=True)
+    if "participant_id" not in table.columns:
+        raise DataError(f"{path}: no participant_id column; found {list(table.columns)}")
+    rows = by_id(table, "participant_id", str)
+    account: Account = []
+    values = {n: _values(r, f"{path}:{r.line}: {n}", account) for n, r in rows.items()}
+    return values, tally(account)
 
 
-def _labels(row: Mapping[str, str | None], where: str) -> Labels:
+def _values(row: Row, where: str, account: Account) -> Values:
     values: dict[str, str | Unknown] = {}
     for marker in MARKERS:
+        if marker.id in row.cells:
+            raw = row.cells[marker.id]
+            try:
+                values[marker.id] = marker.parse(raw)
+            except ValueError as error:
+                raise DataError(f"{where}: {error}; correct the cell") from None
+            account.append((marker.id, raw, marker.id, values[marker.id]))
+    if "sex" in row.cells:
+        values["sex"] = read_sex(row.cells["sex"])
+        account.append(("sex", row.cells["sex"], "sex", values["sex"]))
+    if "age" in row.cells:
+        number = years(row.cells["age"])
+        known = not isinstance(number, Unknown)
+        values["age"] = str(number) if known else UNKNOWN
+        account.append(("age", A_NUMBER if known else row.cells["age"], "age",
+                        "years" if known else UNKNOWN))  # fmt: skip
+    return values
+
+
+def _scanner(images: Iterable[Path]) -> tuple[str | Unknown, str]:
+    """The scanner by the first image's sidecar that names one, and a note on one not readable."""
+    for image in images:
         try:
-            values[marker.id] = marker.parse(row.get(marker.id) or "")
-        except ValueError as error:
-            raise DataError(f"{where}: {error}; correct the cell") from None
-    return Labels(values)
+            found = read_json(image.with_name(image.name.partition(".nii")[0] + ".json"))
+        except DataError as error:
+            return UNKNOWN, str(error)
+        make, model, strength = (str(found.get(k, "")) for k in _SCANNER)
+        line = scanner_line(make, model, strength)
+        if not isinstance(line, Unknown):
+            return line, ""
+    return UNKNOWN, ""
 
 
 def _images(folder: Path) -> Mapping[Sequence, Path]:

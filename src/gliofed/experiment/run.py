@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gliofed.datasets.bids import read_bids
+from gliofed.datasets.formats import read_sites
 from gliofed.datasets.split import make_splits
 from gliofed.errors import CheckpointError
 from gliofed.experiment.cells import FEDERATED, Cell, plan_cells
@@ -51,7 +51,7 @@ def run_study(study: Study, out: Path, store: Path, watcher: Watcher) -> Outcome
 
 
 def _run(study: Study, out: Path, store: Path, watcher: Watcher, machine: Machine) -> Outcome:
-    cases = _read_sites(study)
+    cases = read_sites(study.data)
     splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
     _claim(study, out)
     prepared = _prepare(study, cases, store, watcher)
@@ -89,11 +89,6 @@ def _claim(study: Study, out: Path) -> None:
             f"{out} holds a run of another study ({path}); choose another --out, or delete it"
         )
     write_text(path, study_toml(study))
-
-
-def _read_sites(study: Study) -> Mapping[str, Sequence[Case]]:
-    sites = dict.fromkeys((*study.data.train, *study.data.external))
-    return {site: read_bids(study.data.root / site, site) for site in sites}
 
 
 def _prepare(

@@ -15,6 +15,7 @@ from typing import Final
 
 import numpy as np
 
+from gliofed.datasets.preoperative import check_mask_labels
 from gliofed.errors import DataError
 from gliofed.io.nifti import Volume, read_nifti
 from gliofed.io.store import Entry, Prepared, PreparedStore
@@ -33,8 +34,9 @@ REFERENCE: Final = (Mri.FLAIR, Mri.T2, Mri.T1CE, Mri.T1)
 def prepare_case(case: Case, grid: Grid) -> Entry:
     """Run the recipe on one case.
 
-    Raises DataError naming the case and file: unreadable, a mask on an image with no brain, or a
-    sequence that does not meet the reference's field of view.
+    Raises DataError naming the case and file: unreadable, a mask on an image with no brain, a
+    mask with labels that the set's preoperative masks do not have, or a sequence that does not
+    meet the reference's field of view.
     """
     volumes = {s: read_nifti(p) for s, p in case.images.items()}
     reference = volumes[next(s for s in REFERENCE if s in volumes)]
@@ -55,6 +57,7 @@ def prepare_case(case: Case, grid: Grid) -> Entry:
     mask = None
     if case.mask is not None:
         drawn = read_nifti(case.mask)
+        check_mask_labels(case, np.unique(drawn.data[drawn.data > 0]).tolist())
         whole = resample_mask(drawn.data > 0, drawn.affine, shape, affine)[box]
         mask = whole.astype(np.uint8)
     shifted = affine.copy()
@@ -100,13 +103,14 @@ def _stored(case: Case, grid: Grid, store: PreparedStore) -> Prepared:
 
 
 def store_key(case: Case, grid: Grid, store: PreparedStore) -> str:
-    """SHA-256 over the recipe, the spacing and the bytes of every source file."""
+    """SHA-256 over the recipe, the spacing, the bytes of every source file and mask labels."""
     files: Sequence[tuple[str, Path | None]] = [
         *((s.value, case.images.get(s)) for s in SEQUENCES),
         ("mask", case.mask),
     ]
     parts = {name: store.file_digest(path) if path else None for name, path in files}
-    text = json.dumps([RECIPE, list(grid.spacing_mm), parts], sort_keys=True)
+    held = [sorted(case.mask_labels)] if case.mask_labels else []
+    text = json.dumps([RECIPE, list(grid.spacing_mm), parts, *held], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
