@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gliofed.datasets.audit import Reading
+from gliofed.datasets.formats import DEFAULT, format_of
 from gliofed.datasets.phantom import HOSPITALS, write_phantom
 from gliofed.experiment.demo import SEED, demo_study
 from gliofed.experiment.run import Outcome, run_study
 from gliofed.experiment.watch import Silent, Watcher
 from gliofed.study import load_study
 
-__all__ = ["Outcome", "demo", "phantom", "run"]
+__all__ = ["Outcome", "Reading", "demo", "inspect", "phantom", "run"]
 
 
 def run(
@@ -23,6 +25,15 @@ def run(
     Raises GliofedError and its kinds.
     """
     return run_study(load_study(study), out, store or out / "store", watcher or Silent())
+
+
+def inspect(path: Path, format_id: str = DEFAULT, site: str = "") -> Reading:
+    """Read one data set as a study would, opening no image: its cases and the account of them.
+
+    format_id: a row of `gliofed.datasets.formats.FORMATS`. site: what to call the hospital
+    (default: the folder's name). Raises StudyError for an unknown format, else DataError.
+    """
+    return format_of(format_id).read(path, site or path.resolve().name)
 
 
 def phantom(root: Path, watcher: Watcher | None = None) -> Path:

@@ -67,5 +67,27 @@ def phantom(
     verbs.phantom(root)
 
 
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    layout: Annotated[
+        str, typer.Option("--format", help="Its layout: bids, ucsf_pdgm, upenn_gbm, tcga, ...")
+    ] = "bids",
+    site: Annotated[
+        str, typer.Option(help="What to call the hospital [default: the folder's name].")
+    ] = "",
+    json: Annotated[
+        Path | None, typer.Option(help="Write the account to this file as well.")
+    ] = None,
+) -> None:
+    """See how a data set is read: every row kept or dropped and why, every label's meaning.
+
+    Opens no image and changes nothing.
+    """
+    from gliofed.cli import verbs
+
+    verbs.inspect(path, layout, site, json)
+
+
 if __name__ == "__main__":
     app()

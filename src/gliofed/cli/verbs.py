@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from types import FrameType
 import typer
 
 from gliofed import api
+from gliofed.cli.inspection import show_reading
 from gliofed.cli.show import Terminal, show_outcome
+from gliofed.datasets.formats import format_of
 from gliofed.errors import GliofedError
+from gliofed.io.files import write_text
 
 
 def demo(out: Path) -> None:
@@ -36,6 +40,15 @@ def phantom(root: Path) -> None:
     """`gliofed phantom`."""
     with _plain_ends(), Terminal() as terminal:
         typer.echo(f"wrote {api.phantom(root, terminal)}")
+
+
+def inspect(path: Path, format_id: str, site: str, out: Path | None) -> None:
+    """`gliofed inspect`."""
+    with _plain_ends():
+        reading = api.inspect(path, format_id, site)
+        if out is not None:
+            write_text(out, json.dumps(reading.audit.plain(), indent=1, ensure_ascii=False) + "\n")
+        show_reading(format_of(format_id), reading)
 
 
 @contextmanager
