@@ -1,7 +1,9 @@
+import json
 import subprocess
 import sys
 
 import pytest
+from trees import TREES
 from typer.testing import CliRunner
 
 from gliofed import __version__
@@ -12,7 +14,7 @@ def test_help_names_the_verbs_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from gliofed.cli.main import app;"
         "out = CliRunner().invoke(app, ['--help']).output;"
-        "assert 'demo' in out and 'run' in out and 'phantom' in out, out;"
+        "assert 'demo' in out and 'run' in out and 'phantom' in out and 'inspect' in out, out;"
         "print(sorted({'torch', 'numpy', 'monai', 'matplotlib'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -40,3 +42,22 @@ def test_a_known_error_is_one_line_and_exit_code_1(tmp_path, text, message) -> N
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_inspect_shows_what_was_kept_and_dropped_and_writes_it(tmp_path) -> None:
+    TREES["rhuh_gbm"](tmp_path / "set")
+    out = tmp_path / "account.json"
+    args = ["inspect", str(tmp_path / "set"), "--format", "rhuh_gbm", "--json", str(out)]
+    done = CliRunner().invoke(app, args, env={"COLUMNS": "160"})
+    assert done.exit_code == 0, done.output
+    for text in ("found 9, kept 2, dropped 7", "session 1: after surgery", "Before use: the background",
+                 "IDH status = (mutant [mut], wild type [wt], NOS)", "CC BY 4.0"):  # fmt: skip
+        assert text in done.output
+    account = json.loads(out.read_text())
+    assert (account["found"], account["kept"], len(account["dropped"])) == (9, 2, 7)
+
+
+def test_inspect_of_an_unknown_format_names_the_nearest(tmp_path) -> None:
+    done = CliRunner().invoke(app, ["inspect", str(tmp_path), "--format", "ucsf"])
+    assert done.exit_code == 1
+    assert "nearest is 'ucsf_pdgm'" in done.output

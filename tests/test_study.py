@@ -46,6 +46,9 @@ def test_unknown_key_is_refused_with_the_nearest_one() -> None:
         (changed("loss", markers={"idh": -1}), "at least 0"),
         (changed("score", bootstrap=99), "at least 100"),
         ({**SOUND, "train": 3}, "expected a table"),
+        (changed("data", formats={"c": "bids"}), r"data.formats: \['c'\] are in neither"),
+        (changed("data", formats={"a": 3}), "expected str, found 3"),
+        (changed("data", formats="bids"), "expected a table of names"),
     ],
 )
 def test_a_setting_at_odds_is_named(study: dict, message: str) -> None:
@@ -95,3 +98,15 @@ def test_any_table_is_a_study_or_one_clear_error(raw: object) -> None:
         parse_study(raw)
     except StudyError as error:
         assert str(error).startswith("study")
+
+
+def test_formats_are_part_of_a_study_and_leave_older_studies_their_digest() -> None:
+    plain = parse_study(SOUND)
+    ours = parse_study(changed("data", train=["set/a b", "c"], formats={"set": "tcga", "c": "egd"}))
+    assert parse_study(tomllib.loads(study_toml(ours))) == ours
+    assert ours.data.formats == {"set": "tcga", "c": "egd"}
+    assert plain.digest == parse_study(changed("data", formats={})).digest
+    named = parse_study(changed("data", formats={"a": "egd"}))
+    assert named.digest != plain.digest
+    odd = parse_study(changed("data", train=["a b"], formats={"a b": "egd"}))
+    assert parse_study(tomllib.loads(study_toml(odd))) == odd
