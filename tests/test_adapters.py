@@ -163,6 +163,15 @@ def test_utsw_masks_names_scanner_and_gate(tmp_path) -> None:
     assert said == {("Preop", "preoperative"), ("Postop", "postoperative")}
 
 
+@pytest.mark.parametrize(
+    ("text", "session"),
+    [("Preop", "preoperative"), ("Pre-operative", "preoperative"), ("post-op", "postoperative"),
+     ("Postoperative", "postoperative"), ("Resection", UNKNOWN), ("Biopsy", UNKNOWN), ("", UNKNOWN)],
+)  # fmt: skip
+def test_utsw_operation_status(text, session) -> None:
+    assert utsw_set._session(text) == session
+
+
 def test_tcga_by_hospital_with_the_corrected_mask(tmp_path) -> None:
     TREES["tcga"](tmp_path)
     reading = tcga.read(tmp_path, "tcga")

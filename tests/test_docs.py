@@ -17,6 +17,7 @@ from torch import nn
 from typer.main import get_command
 
 from gliofed.cli.main import app
+from gliofed.datasets.formats import FORMATS
 from gliofed.fed.gate import Gate
 from gliofed.nets.presets import PRESETS
 from gliofed.nets.unet import build_net
@@ -140,6 +141,13 @@ def test_the_cli_reference_has_every_verb_and_option() -> None:
             option = parameter.opts[0] if parameter.opts[0].startswith("-") else None
             shown = option or parameter.name.upper()
             assert f"`{shown}`" in parts[name], f"{name}: {shown}"
+
+
+def test_the_formats_page_has_every_format_with_its_licence_citation_and_caution() -> None:
+    text = (ROOT / "docs/reference/formats.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", text, re.M)
+    assert rows == [(f.id, f.title, f.layout, f.licence, f.citation) for f in FORMATS]
+    assert all(f"- `{f.id}`: {f.caution}." in text for f in FORMATS if f.caution)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         read=utsw.read,
         layout="BT0001/brain_fl_ants.nii.gz, UTSW_Glioma_Metadata-2-1.tsv",
         licence="CC BY 4.0",
-        citation="UTSW-Glioma, The Cancer Imaging Archive, as its page says",
+        citation="Reddy et al. 2026, Scientific Data 13:934",
     ),
     Format(
         id="tcga",

@@ -1,7 +1,7 @@
 """UTSW-Glioma: 625 patients, UT Southwestern.
 
-Had at https://www.cancerimagingarchive.net/collection/utsw-glioma/ (version 2). Licence: CC BY 4.0.
-Cite the data as the collection's page says.
+Had at https://www.cancerimagingarchive.net/collection/utsw-glioma/. Licence: CC BY 4.0. Cite Reddy
+et al. 2026, Scientific Data 13:934, and the data, https://doi.org/10.7937/DFAE-1B86.
 
     UTSW_Glioma_Metadata-2-1.tsv
     UTSW-Glioma/BT0001/brain_{t1,t1ce,t2,fl}_ants.nii.gz      else brain_{t1,t1ce,t2,flair}.nii.gz
@@ -10,8 +10,9 @@ Cite the data as the collection's page says.
 
 `tumorseg_manual_correction.nii.gz` (without the r) is in another frame than the images for many
 patients and is never read. Whole tumour is every label above 0; corrected masks hold labels from 1
-to 5. A few automatic masks are empty. Rows whose `Operation Status` says post-operative are
-refused. Images are skull-stripped.
+to 5. A few automatic masks are empty. The set was collected before surgery; should a row's
+`Operation Status` say post-operative all the same, it is refused, and every text there is counted.
+Images are skull-stripped, in two variants, of which the `_ants` one goes first.
 """
 
 from __future__ import annotations
@@ -44,11 +45,9 @@ def _said(own: Values, key: str) -> str:
 
 
 def _session(text: str) -> str | Unknown:
-    """Whether the scan was before surgery; what says neither is unknown."""
-    key = text.strip().lower()
-    if re.search(r"post|recurr|resected", key):
-        return AFTER
-    return "preoperative" if re.search(r"pre|naive|no (prior|previous)", key) else UNKNOWN
+    """Whether the text says before or after surgery; else unknown."""
+    match = re.search(r"\b(pre|post)[- ]?op", text.lower())
+    return {"pre": "preoperative", "post": AFTER}[match[1]] if match else UNKNOWN
 
 
 def _text(text: str) -> str | Unknown:
