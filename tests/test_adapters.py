@@ -145,6 +145,9 @@ def test_egd_as_xnat_packs_it(tmp_path) -> None:
     assert case.mask is not None
     assert (case.person.sex, case.person.age) == ("F", 39.0)
     assert by_id(egd.read(tmp_path, "e"))["EGD-0902"].person.age is UNKNOWN
+    clinical = tmp_path / "Clinical_data.csv"
+    clinical.write_bytes(clinical.read_bytes() + "EGD-0904;50;\xe9\n".encode("cp1252"))
+    assert any("read as Windows-1252" in n for n in egd.read(tmp_path, "e").audit.notes)
 
 
 def test_utsw_masks_names_scanner_and_gate(tmp_path) -> None:

@@ -51,6 +51,9 @@ FIELDS: Final = (
     Field("sex", ("Sex",), sex, required=False),
     Field("age", ("Age",), age, required=False),
 )
+Labelled = tuple[Mapping[str, Values], tuple[Mapped, ...], tuple[str, ...]]
+"""Values by patient, the account of their cells, notes on how the tables were read."""
+
 LABELS: Final = tuple(f for f in FIELDS if f.required)
 CLINICAL: Final = tuple(f for f in FIELDS if not f.required)
 
@@ -60,7 +63,7 @@ def read(root: Path, site: str) -> Reading:
     there = folders(root, ID)
     inside = {name: _metadata(folder / "metadata.json") for name, folder in there.items()}
     known = {name: found for name, found in inside.items() if found}
-    by_name, mapped = _from_json(root, known) if known else _from_tables(root)
+    by_name, mapped, notes = _from_json(root, known) if known else _from_tables(root)
     found = (
         Found(
             row=name, id=name, patient=name, site=site, values=by_name.get(name, {}),
@@ -71,10 +74,10 @@ def read(root: Path, site: str) -> Reading:
         )
         for name in dict.fromkeys((*by_name, *there))
     )  # fmt: skip
-    return settle("egd", root, found, mapped)
+    return settle("egd", root, found, mapped, notes)
 
 
-def _from_tables(root: Path) -> tuple[Mapping[str, Values], tuple[Mapped, ...]]:
+def _from_tables(root: Path) -> Labelled:
     """Labels, and age and sex where the clinical table is there too."""
     table = read_table(
         find_table(root, ("Genetic_and_Histological_labels.csv",),
@@ -82,20 +85,18 @@ def _from_tables(root: Path) -> tuple[Mapping[str, Values], tuple[Mapped, ...]]:
     )  # fmt: skip
     rows = by_id(table, column(table, "Subject"), _patient)
     values, mapped = read_fields(table, rows.values(), LABELS)
-    found = dict(zip(rows, values, strict=True))
+    found, notes = dict(zip(rows, values, strict=True)), table.notes
     path = look_for_table(root, ("Clinical_data.csv",))
     if path is not None:
         clinical = read_table(path)
         also = by_id(clinical, column(clinical, "Subject"), _patient)
         more, seen = read_fields(clinical, also.values(), CLINICAL)
-        mapped = (*mapped, *seen)
+        mapped, notes = (*mapped, *seen), (*notes, *clinical.notes)
         found |= {n: {**found.get(n, {}), **own} for n, own in zip(also, more, strict=True)}
-    return found, mapped
+    return found, mapped, notes
 
 
-def _from_json(
-    root: Path, known: Mapping[str, Mapping[str, str]]
-) -> tuple[Mapping[str, Values], tuple[Mapped, ...]]:
+def _from_json(root: Path, known: Mapping[str, Mapping[str, str]]) -> Labelled:
     """The same from the patients' metadata.json."""
     names = tuple(f.names[0] for f in FIELDS)
     for name, found in known.items():
@@ -108,7 +109,7 @@ def _from_json(
     )
     table = Table(root / "SUBJECTS/*/metadata.json", "utf-8", "", ("Subject", *names), rows)
     values, mapped = read_fields(table, rows, FIELDS)
-    return dict(zip(known, values, strict=True)), mapped
+    return dict(zip(known, values, strict=True)), mapped, ()
 
 
 def _patient(text: str) -> str:
