@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from gliofed.datasets.phantom import HOSPITALS, write_phantom
+from gliofed.experiment.cohort import cohort_table
 from gliofed.experiment.demo import SEED, demo_study
-from gliofed.experiment.run import Outcome, run_study
+from gliofed.experiment.overlap import Overlap, find_overlap
+from gliofed.experiment.run import Outcome, compare_sites, read_sites, run_study
 from gliofed.experiment.watch import Silent, Watcher
+from gliofed.fed.cohort import CohortTable
 from gliofed.study import load_study
 
-__all__ = ["Outcome", "demo", "phantom", "run"]
+__all__ = ["CohortTable", "Outcome", "Overlap", "cohort", "demo", "overlap", "phantom", "run"]
 
 
 def run(
@@ -23,6 +26,25 @@ def run(
     Raises GliofedError and its kinds.
     """
     return run_study(load_study(study), out, store or out / "store", watcher or Silent())
+
+
+def overlap(study: Path, store: Path | None = None, watcher: Watcher | None = None) -> Overlap:
+    """How many patients the study's hospitals share, and at each hospital which; trains nothing.
+
+    store: folder of prepared cases, needed where `[data] overlap_by` has "image" (default: as
+    `run`, `store` in `runs/<name of the study file>`).
+    """
+    asked = load_study(study)
+    sites = read_sites(asked)
+    if "image" not in asked.data.overlap_by:
+        return find_overlap(asked, sites, None, None)
+    shelf = store or Path("runs") / study.stem / "store"
+    return compare_sites(asked, sites, shelf, watcher or Silent())[0]
+
+
+def cohort(study: Path) -> CohortTable:
+    """Counts of each marker, sex, age band, scanner and sequence by site, small ones hidden."""
+    return cohort_table(load_study(study))
 
 
 def phantom(root: Path, watcher: Watcher | None = None) -> Path:

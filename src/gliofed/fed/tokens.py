@@ -2,8 +2,9 @@
 
 An id becomes HMAC-SHA256 (RFC 2104) of its normal form. A fingerprint is first cut into signs of
 random projections (Charikar 2002, STOC 380), `BITS` a token, `TOKENS` a vector, as locality
-sensitive hashing does (Indyk and Motwani 1998, STOC 604); each token then becomes four bytes
-of BLAKE2s (RFC 7693) under a key of its own place. Equal tokens say that two vectors lie close; unequal ones say nothing to whoever lacks the salt.
+sensitive hashing does (Indyk and Motwani 1998, STOC 604); each token then becomes four bytes of
+BLAKE2s (RFC 7693) under a key of its own place. Equal tokens say that two vectors lie close;
+unequal ones say nothing to whoever lacks the salt.
 """
 
 from __future__ import annotations
