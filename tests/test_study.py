@@ -100,7 +100,7 @@ def test_any_table_is_a_study_or_one_clear_error(raw: object) -> None:
         assert str(error).startswith("study")
 
 
-def test_formats_are_part_of_a_study_and_leave_older_studies_their_digest() -> None:
+def test_formats_are_part_of_a_study() -> None:
     plain = parse_study(SOUND)
     ours = parse_study(changed("data", train=["set/a b", "c"], formats={"set": "tcga", "c": "egd"}))
     assert parse_study(tomllib.loads(study_toml(ours))) == ours

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from gliofed.datasets.audit import Reading
-from gliofed.datasets.formats import DEFAULT, format_of
+from gliofed.datasets.formats import DEFAULT, format_of, read_sites
 from gliofed.datasets.phantom import HOSPITALS, write_phantom
+from gliofed.experiment.cohort import cohort_table
 from gliofed.experiment.demo import SEED, demo_study
-from gliofed.experiment.run import Outcome, run_study
+from gliofed.experiment.overlap import Overlap, find_overlap
+from gliofed.experiment.run import Outcome, compare_sites, run_study
 from gliofed.experiment.watch import Silent, Watcher
+from gliofed.fed.cohort import CohortTable
 from gliofed.study import load_study
 
-__all__ = ["Outcome", "Reading", "demo", "inspect", "phantom", "run"]
+__all__ = [
+    "CohortTable", "Outcome", "Overlap", "Reading", "cohort", "demo", "inspect", "overlap",
+    "phantom", "run",
+]  # fmt: skip
 
 
 def run(
@@ -34,6 +40,25 @@ def inspect(path: Path, format_id: str = DEFAULT, site: str = "") -> Reading:
     (default: the folder's name). Raises StudyError for an unknown format, else DataError.
     """
     return format_of(format_id).read(path, site or path.resolve().name)
+
+
+def overlap(study: Path, store: Path | None = None, watcher: Watcher | None = None) -> Overlap:
+    """How many patients the study's hospitals share, and at each hospital which; trains nothing.
+
+    store: folder of prepared cases, needed where `[data] overlap_by` has "image" (default: as
+    `run`, `store` in `runs/<name of the study file>`).
+    """
+    asked = load_study(study)
+    sites = read_sites(asked.data)
+    if "image" not in asked.data.overlap_by:
+        return find_overlap(asked, sites, None, None)
+    shelf = store or Path("runs") / study.stem / "store"
+    return compare_sites(asked, sites, shelf, watcher or Silent())[0]
+
+
+def cohort(study: Path) -> CohortTable:
+    """Counts of each marker, sex, age band, scanner and sequence by site, small ones hidden."""
+    return cohort_table(load_study(study))
 
 
 def phantom(root: Path, watcher: Watcher | None = None) -> Path:

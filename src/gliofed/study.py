@@ -35,7 +35,8 @@ class Data:
     holdout: fraction of each training site's patients kept for its own test row (a site with
     fewer than `holdout_from` cases keeps none). overlap: what to do with a patient found at two
     sites: "refuse" the study, or "drop" the case from training (external test wins, then the
-    first site in `train`).
+    first site in `train`). overlap_by: how such a patient is found: by the id in normal form, by
+    the scans; "id" alone compares no images, and "image" alone trusts no id.
     leave_one_out: sites to hold out in turn, each tested by models trained on all other `train`
     sites; takes the place of `external`.
     formats: site to the layout its folder has, a row of `gliofed.datasets.formats.FORMATS`; "bids"
@@ -49,6 +50,7 @@ class Data:
     holdout: float = 0.2
     holdout_from: int = 5
     overlap: Literal["refuse", "drop"] = "refuse"
+    overlap_by: tuple[Literal["id", "image"], ...] = ("id", "image")
     synthetic: bool = False
     formats: Mapping[str, str] = field(default_factory=dict)
 
@@ -159,8 +161,6 @@ class Study:
         """SHA-256 of the settings in canonical JSON; where the data lies does not enter."""
         plain = dataclasses.asdict(self)
         plain["data"].pop("root")
-        if not self.data.formats:  # so that studies keep the digest from before there were any
-            plain["data"].pop("formats")
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -308,6 +308,8 @@ def _check(study: Study, where: str) -> None:
          "data: give external or leave_one_out, not both"),
         (not (data.leave_one_out or data.external),
          "data: give external hospitals, or leave_one_out"),
+        (not data.overlap_by or len(set(data.overlap_by)) < len(data.overlap_by),
+         'data.overlap_by: give "id", "image" or both, each once'),
         (not 0 <= data.holdout < 1, "data.holdout: expected at least 0 and below 1"),
         (min(train.rounds, train.local_epochs, train.batch) < 1,
          "train: rounds, local_epochs and batch must be at least 1"),

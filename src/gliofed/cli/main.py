@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gliofed import __version__
+
+
+class Form(enum.StrEnum):
+    """How a table is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
 
 app = typer.Typer(
     add_completion=False,
@@ -55,6 +65,35 @@ def run(
     from gliofed.cli import verbs
 
     verbs.run(study, out or Path("runs") / study.stem, store)
+
+
+@app.command()
+def overlap(
+    study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of prepared cases [default: runs/<study file's name>/store]."),
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Also name this hospital's own patients that are shared.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count the patients that hospitals share, by id and by image; trains nothing."""
+    from gliofed.cli import overlap as verb
+
+    verb.overlap(study, store, site, json)
+
+
+@app.command()
+def cohort(
+    study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
+    form: Annotated[Form, typer.Option("--format", help="How to print it.")] = Form.TABLE,
+) -> None:
+    """Count markers, sex, age, scanners and sequences by hospital, counts from 1 to 10 hidden."""
+    from gliofed.cli import cohort as verb
+
+    verb.cohort(study, form.value)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from gliofed.io.files import write_text
 
 def demo(out: Path) -> None:
     """`gliofed demo`."""
-    with _plain_ends():
+    with plain_ends():
         with Terminal() as terminal:
             outcome = api.demo(out, terminal)
         show_outcome(outcome)
@@ -30,7 +30,7 @@ def demo(out: Path) -> None:
 
 def run(study: Path, out: Path, store: Path | None) -> None:
     """`gliofed run`."""
-    with _plain_ends():
+    with plain_ends():
         with Terminal() as terminal:
             outcome = api.run(study, out, store, terminal)
         show_outcome(outcome)
@@ -38,13 +38,13 @@ def run(study: Path, out: Path, store: Path | None) -> None:
 
 def phantom(root: Path) -> None:
     """`gliofed phantom`."""
-    with _plain_ends(), Terminal() as terminal:
+    with plain_ends(), Terminal() as terminal:
         typer.echo(f"wrote {api.phantom(root, terminal)}")
 
 
 def inspect(path: Path, format_id: str, site: str, out: Path | None) -> None:
     """`gliofed inspect`."""
-    with _plain_ends():
+    with plain_ends():
         reading = api.inspect(path, format_id, site)
         if out is not None:
             write_text(out, json.dumps(reading.audit.plain(), indent=1, ensure_ascii=False) + "\n")
@@ -52,7 +52,7 @@ def inspect(path: Path, format_id: str, site: str, out: Path | None) -> None:
 
 
 @contextmanager
-def _plain_ends() -> Iterator[None]:
+def plain_ends() -> Iterator[None]:
     """One line for a known error, and a clean stop on Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:

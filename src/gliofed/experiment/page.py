@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gliofed import __version__
 from gliofed.datasets.split import Split
 from gliofed.experiment.cells import FEDERATED, Cell
+from gliofed.experiment.overlap import Overlap, statement
 from gliofed.fed.checkpoint import Committed
 from gliofed.infer.native import THRESHOLD
 from gliofed.infer.predict import predict
@@ -34,6 +35,7 @@ def make_content(
     rows: Sequence[ScoreRow],
     prepared: Mapping[str, Prepared],
     machine: Machine,
+    overlap: Overlap,
 ) -> Content:
     """Everything the page of a finished run shows."""
     cases = [p.case for p in prepared.values()]
@@ -45,7 +47,7 @@ def make_content(
         curves=tuple(Curve(c.model, c.seed, c.split.fold, s.history) for c, s in trained),
         mosaics=_mosaics(study, trained, results, prepared, machine),
         cohort=_cohort(study, cases),
-        notes=_notes(study, splits, trained, cases),
+        notes=(*_notes(study, splits, trained, cases), statement(overlap)),
         facts=_facts(study, trained, machine),
     )
 

@@ -11,6 +11,7 @@ from gliofed.datasets.split import make_splits
 from gliofed.errors import CheckpointError
 from gliofed.experiment.cells import FEDERATED, Cell, plan_cells
 from gliofed.experiment.evaluate import evaluate
+from gliofed.experiment.overlap import Overlap, find_overlap, linked, refuse
 from gliofed.experiment.page import make_content
 from gliofed.experiment.watch import Watcher
 from gliofed.fed.checkpoint import Committed
@@ -51,10 +52,11 @@ def run_study(study: Study, out: Path, store: Path, watcher: Watcher) -> Outcome
 
 
 def _run(study: Study, out: Path, store: Path, watcher: Watcher, machine: Machine) -> Outcome:
-    cases = read_sites(study.data)
-    splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
+    cases: Mapping[str, Sequence[Case]] = read_sites(study.data)
+    refuse(study, find_overlap(study, cases, None, None))
     _claim(study, out)
-    prepared = _prepare(study, cases, store, watcher)
+    cases, prepared, overlap = _compared(study, cases, store, watcher)
+    splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
     cells = plan_cells(study, splits)
     trained: list[tuple[Cell, Committed]] = []
     results: list[CaseResult] = []
@@ -69,7 +71,7 @@ def _run(study: Study, out: Path, store: Path, watcher: Watcher, machine: Machin
     write_text(out / "scores.csv", scores_csv(rows))
     write_text(out / "scores.json", scores_json(rows))
     watcher.stage("page")
-    content = make_content(study, splits, trained, results, rows, prepared, machine)
+    content = make_content(study, splits, trained, results, rows, prepared, machine, overlap)
     write_page(content, out / "report.html")
     return Outcome(out / "report.html", tuple(rows), tuple(results))
 
@@ -91,9 +93,10 @@ def _claim(study: Study, out: Path) -> None:
     write_text(path, study_toml(study))
 
 
-def _prepare(
+def compare_sites(
     study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Watcher
-) -> Mapping[str, Prepared]:
+) -> tuple[Overlap, tuple[Prepared, ...]]:
+    """Prepare every case, then look for patients at two hospitals in every way the study asks."""
     every = [c for site in cases.values() for c in site]
     watcher.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
     shelf = PreparedStore(store)
@@ -101,7 +104,19 @@ def _prepare(
         every, study.grid, shelf, lambda done, total: watcher.progress(done, total, "cases")
     )
     shelf.save_digests()
-    return {str(p.case): p for p in prepared}
+    watcher.stage("comparing patients between hospitals")
+    return find_overlap(study, cases, {str(p.case): p for p in prepared}, shelf), prepared
+
+
+def _compared(
+    study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Watcher
+) -> tuple[Mapping[str, Sequence[Case]], Mapping[str, Prepared], Overlap]:
+    """The cases and their prepared scans, one `patient` for all that are one person."""
+    overlap, prepared = compare_sites(study, cases, store, watcher)
+    refuse(study, overlap)
+    cases = linked(cases, overlap)
+    one = {str(c): c for own in cases.values() for c in own}
+    return cases, {str(p.case): replace(p, case=one[str(p.case)]) for p in prepared}, overlap
 
 
 def _train(

@@ -1,0 +1,59 @@
+"""`gliofed overlap`: the counts between hospitals, for a terminal or as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gliofed import api
+from gliofed.cli.show import Terminal
+from gliofed.cli.verbs import plain_ends
+from gliofed.errors import DataError
+from gliofed.experiment.overlap import Overlap, statement
+
+
+def overlap(study: Path, store: Path | None, site: str | None, as_json: bool) -> None:
+    """Compare, then print counts between sites, and one site's own patients where asked."""
+    with plain_ends():
+        with Terminal() as terminal:
+            found = api.overlap(study, store, terminal)
+        if site is not None and site not in found.patients:
+            raise DataError(
+                f"{site}: not a hospital of {study}; it has {', '.join(found.patients)}"
+            )
+        typer.echo(_json(found, site)) if as_json else _show(found, site)
+
+
+def _json(found: Overlap, site: str | None) -> str:
+    whole: dict[str, object] = {
+        "by": list(found.by),
+        "patients": dict(found.patients),
+        "whole_brains": dict(found.whole_brains),
+        "pairs_found_by": dict(found.found_by),
+        "shared": [{"sites": list(s), "patients": n} for s, n in sorted(found.counts.items())],
+    }
+    if site is not None:
+        whole["own"] = dict(found.elsewhere.get(site, {}))
+    return json.dumps(whole, indent=1)
+
+
+def _show(found: Overlap, site: str | None) -> None:
+    console = Console()
+    table = Table(title="Patients shared by two hospitals")
+    sites = list(found.patients)
+    for head in ("", *sites[1:]):
+        table.add_column(head, justify="right" if head else "left")
+    for number, one in enumerate(sites[:-1], start=1):
+        counts = [str(found.counts.get((min(one, s), max(one, s)), 0)) for s in sites[number:]]
+        table.add_row(one, *[""] * (number - 1), *counts)
+    console.print(table)
+    console.print(statement(found), soft_wrap=True, highlight=False)
+    if site is not None:
+        own = found.elsewhere.get(site, {})
+        console.print(f"{site}: {len(own)} of its patients stand elsewhere", highlight=False)
+        for patient, others in sorted(own.items()):
+            console.print(f"  {patient}: at {others} other", soft_wrap=True, highlight=False)

@@ -1,0 +1,347 @@
+"""Patients at two hospitals: scans however changed, who learns what, and what a study does."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from conftest import write_hospital, write_image
+from scipy import ndimage
+from typer.testing import CliRunner
+
+from gliofed.cli.main import app
+from gliofed.datasets.bids import read_bids
+from gliofed.datasets.identity import read_mapping
+from gliofed.errors import OverlapError, UpdateError
+from gliofed.experiment.overlap import find_overlap, linked, refuse, statement
+from gliofed.experiment.run import compare_sites, read_sites
+from gliofed.experiment.watch import Silent
+from gliofed.fed.overlap import (
+    CORNERS,
+    ENOUGH,
+    Pair,
+    Place,
+    find_pairs,
+    notice,
+    read_announcement,
+    shared_counts,
+)
+from gliofed.fed.overlap_site import Announced, announce, read_notice
+from gliofed.fed.tokens import TOKENS, salt_of
+from gliofed.fed.wire import pack, unpack
+from gliofed.io.store import Entry, PreparedStore
+from gliofed.prepare import fingerprint
+from gliofed.prepare.fingerprint import WHOLE_BRAIN_ML, describe, stored_fingerprint
+from gliofed.study import parse_study
+from gliofed.types import Case, Labels, Sequence
+
+ROOT = Path(__file__).parents[1]
+SALT = salt_of("tests")
+LABELS = ("1", "0", "1", "2")
+
+
+# the fingerprint
+
+
+def head(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A brain of 2.5 mm voxels: random tissue that is smooth over a few millimetres."""
+    rng = np.random.default_rng(seed)
+    shape = (60, 72, 56)
+    axes = [np.linspace(-1.1, 1.1, n) for n in shape]
+    radius = sum(a**2 for a in np.meshgrid(*axes, indexing="ij"))
+    tissue = ndimage.gaussian_filter(rng.standard_normal(shape), 3)
+    image = np.where(radius < 1, 100 + 20 * tissue / tissue.std(), 0)
+    return image.clip(0).astype(np.float32), np.diag([2.5, 2.5, 2.5, 1.0])
+
+
+@pytest.fixture(scope="module")
+def changes():
+    spec = importlib.util.spec_from_file_location("overlap_rows", ROOT / "benchmarks/overlap.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["overlap_rows"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_head_is_known_again_and_another_is_not(changes) -> None:
+    volumes = [changes.Volume(*head(seed)) for seed in range(3)]
+    cases = [{Sequence.FLAIR: v} for v in volumes]
+    kept = changes.rows(cases, SALT, None)
+    for name in ("shift", "crop", "cut top", "gamma 0.6", "scale", "noise 0.1", "3 mm", "cubic"):
+        changed = changes.rows(cases, SALT, changes.CHANGES[name])
+        like = np.array([changes.likeness(t, s, *changed) for t, s in zip(*kept, strict=True)])
+        assert np.diag(like).min() >= ENOUGH, name
+        assert like[~np.eye(3, dtype=bool)].max() < ENOUGH, name
+
+
+def test_less_than_a_whole_brain_has_no_fingerprint() -> None:
+    data, affine = head(0)
+    assert describe(data, affine) is not None
+    assert describe(data[20:44, 24:48, 20:44], affine) is None
+    assert describe(np.zeros((9, 9, 9), np.float32), affine) is None
+    for side, whole in ((1.6, False), (1.9, True)):  # the head has 1.5 L at 2.5 mm
+        millilitres = 4 / 3 * np.pi * np.prod(np.array(data.shape) * side / 2.2) / 1e3
+        assert bool(millilitres > WHOLE_BRAIN_ML) is whole
+        assert (describe(data, np.diag([side, side, side, 1.0])) is not None) is whole
+
+
+def test_a_stored_fingerprint_is_made_once(tmp_path, monkeypatch) -> None:
+    store, prepared = PreparedStore(tmp_path), None
+    data, affine = head(1)
+    image = np.stack([data, 0 * data, 0 * data, data]).astype(np.float16)
+    case = Case("1", "a", "1", {}, None, Labels())
+    store.put("k", Entry(image, None, (True, False, False, True), affine), {})
+    prepared = store.open("k", case)
+    first = stored_fingerprint(prepared, store)
+    assert set(first) == {Sequence.T1, Sequence.FLAIR}
+    monkeypatch.setattr(fingerprint, "describe", None)
+    again = stored_fingerprint(prepared, store)
+    assert all((again[s] == v).all() for s, v in first.items())
+    monkeypatch.undo()
+    (tmp_path / "k" / "fingerprint-1.npy").write_bytes(b"half")
+    assert (stored_fingerprint(prepared, store)[Sequence.T1] == first[Sequence.T1]).all()
+
+
+# what crosses, and who is told what
+
+
+def case(site: str, patient: str, number: int = 0) -> Case:
+    return Case(f"{patient}x{number}", site, patient, {}, None, Labels())
+
+
+def announced(site: str, *patients: str) -> Announced:
+    return announce(site, [case(site, p) for p in patients], SALT, ("id",))
+
+
+def told(*sites: tuple[str, ...]) -> tuple[tuple[Pair, ...], dict[str, dict[str, int]]]:
+    sent = {name: announced(name, *patients) for name, *patients in sites}
+    pairs = find_pairs([read_announcement(s, a.message, 99) for s, a in sent.items()])
+    return pairs, {s: dict(read_notice(a, s, notice(s, pairs))) for s, a in sent.items()}
+
+
+def test_each_site_is_told_its_own_patients_and_nothing_else() -> None:
+    pairs, own = told(("a", "P-01", "P2", "P3"), ("b", "p1", "P9"), ("c", "sub-P1", "P3", "P9"))
+    assert shared_counts(pairs) == {("a", "b"): 1, ("a", "c"): 2, ("b", "c"): 2}
+    assert own == {"a": {"P-01": 2, "P3": 1}, "b": {"p1": 2, "P9": 1},
+                   "c": {"sub-P1": 2, "P3": 1, "P9": 1}}  # fmt: skip
+    message = notice("a", pairs)
+    assert set(safetensors.torch.load(message)) == set()
+    assert b"P" not in message.replace(b"gliofed", b"")
+    with pytest.raises(UpdateError, match="notice"):
+        read_notice(announced("b", "P1"), "b", message)
+
+
+def test_a_site_alone_and_sites_without_overlap_share_none() -> None:
+    assert told(("a", "P1"), ("b", "P2"))[0] == ()
+    assert told(("a", "P1"))[0] == ()
+    assert find_pairs([]) == ()
+
+
+def test_one_patient_twice_at_one_site_is_found_and_counted_once() -> None:
+    pairs, own = told(("a", "P1", "P01"), ("b", "P1"))
+    assert len(pairs) == 3
+    assert shared_counts(pairs) == {("a", "b"): 1}
+    assert own["a"] == {"P1": 1, "P01": 1}
+
+
+def test_a_message_holds_tokens_and_no_id(tmp_path) -> None:
+    message = announced("north", "TCGA-FG-A60K", "Miller1948").message
+    tensors, note = unpack(message)
+    assert note == {"form": "overlap-1", "site": "north", "patients": 2}
+    assert set(tensors) == {"ids", "id_owner", "images", "shown", "image_owner"}
+    for text in (b"A60K", b"iller", b"ILLER", SALT.secret):
+        assert text not in message
+    again = announce("north", [case("north", p) for p in ("Miller1948", "TCGA-FG-A60K")], SALT,
+                     ("id",))  # fmt: skip
+    assert again.message == message  # the order of the table is not sent
+
+
+def test_a_message_that_cannot_be_is_refused() -> None:
+    good = announced("a", "P1", "P2").message
+    tensors, note = unpack(good)
+    assert read_announcement("a", good, 2).patients == 2
+    bad = [
+        (good, "b", 2), (good, "a", 1), (b"", "a", 2), (good[:-3], "a", 2),
+        (pack(tensors, {**note, "patients": True}), "a", 2),
+        (pack({k: v for k, v in tensors.items() if k != "ids"}, note), "a", 2),
+        (pack({**tensors, "ids": tensors["ids"][:, :8]}, note), "a", 2),
+        (pack({**tensors, "ids": tensors["ids"].int()}, note), "a", 2),
+        (pack({**tensors, "id_owner": tensors["id_owner"] + 1}, note), "a", 2),
+        (pack({**tensors, "id_owner": tensors["id_owner"] - 1}, note), "a", 2),
+    ]  # fmt: skip
+    for data, site, most in bad:
+        with pytest.raises(UpdateError, match=f"site {site}"):
+            read_announcement(site, data, most)
+
+
+def test_the_threshold_has_two_sides() -> None:
+    tokens = torch.arange(4 * CORNERS * TOKENS, dtype=torch.int32).reshape(1, 4, CORNERS, TOKENS)
+    shown = torch.tensor([[0, 0, 0, 1]], dtype=torch.uint8)
+
+    def site(name: str, images: torch.Tensor):
+        tensors = {"ids": torch.zeros(0, 16, dtype=torch.uint8), "shown": shown, "images": images,
+                   "id_owner": torch.zeros(0, dtype=torch.int32),
+                   "image_owner": torch.zeros(1, dtype=torch.int32)}  # fmt: skip
+        note = {"form": "overlap-1", "site": name, "patients": 1}
+        return read_announcement(name, pack(tensors, note), 1)
+
+    for equal, pairs in ((ENOUGH, 1), (ENOUGH - 1, 0)):
+        other = tokens + 10**6
+        other[0, 3, 5, :equal] = tokens[0, 3, 5, :equal]  # one corner of the one shown sequence
+        other[0, 2] = tokens[0, 2]  # a sequence that nobody shows
+        found = find_pairs([site("a", tokens), site("b", other)])
+        assert len(found) == pairs
+    assert found == ()
+    assert Pair(Place("a", 0), Place("b", 0), ("image",)) in find_pairs(
+        [site("a", tokens), site("b", tokens)]
+    )
+
+
+# the study
+
+
+def study_of(root: Path, **data: object):
+    return parse_study(
+        {
+            "name": "s",
+            "data": {"root": str(root), "train": ["a", "b"], "external": ["c"], **data},
+            "grid": {"spacing_mm": [3, 3, 3]},
+        }
+    )
+
+
+@pytest.fixture
+def three(tmp_path) -> Path:
+    for number, (site, names) in enumerate({"a": "X01 Y1", "b": "x1 Y2", "c": "Z1"}.items()):
+        write_hospital(tmp_path / site, dict.fromkeys(names.split(), LABELS), number)
+    return tmp_path
+
+
+def test_a_study_refuses_a_patient_written_in_two_ways(three) -> None:
+    study = study_of(three)
+    cases = read_sites(study)
+    found = find_overlap(study, cases, None, None)
+    with pytest.raises(OverlapError, match=r"by id: a and b share 1\. a: X01; b: x1"):
+        refuse(study, found)
+    refuse(study_of(three, overlap="drop"), found)
+    one = linked(cases, found)
+    assert one["a"][0].patient == one["b"][1].patient
+    assert len({c.patient for own in one.values() for c in own}) == 4
+    assert "a and b: 1" in statement(found)
+
+
+def test_by_image_alone_equal_ids_mean_nothing(three) -> None:
+    study = study_of(three, overlap_by=["image"])
+    found, _ = compare_sites(study, read_sites(study), three / "store", Silent())
+    refuse(study, found)
+    assert found.counts == {}
+    assert "0 cases show a whole brain" in statement(found)  # the drawn ones are balls of 17 mL
+    assert len({c.patient for own in linked(read_sites(study), found).values() for c in own}) == 5
+
+
+def test_a_mapping_file_at_a_site_is_used(three) -> None:
+    (three / "c" / "name_mapping.csv").write_text("one_ID,two_ID\nZ1,Y2\n")
+    study = study_of(three)
+    found = find_overlap(study, read_sites(study), None, None)
+    assert found.counts == {("a", "b"): 1, ("b", "c"): 1}
+
+
+def test_a_renamed_scan_is_found_by_image(tmp_path) -> None:
+    for number, (site, name) in enumerate({"a": "X1", "b": "Q7", "c": "Z1"}.items()):
+        root = write_hospital(tmp_path / site, {name: LABELS}, number)
+        data, affine = head(0 if site != "c" else 5)
+        data = 0.3 * data if site == "b" else data
+        for path in root.glob("sub-*/anat/*"):
+            write_image(path, data, affine)
+        for path in root.glob("derivatives/*/*/anat/*"):
+            write_image(path, (data > 120).astype(np.uint8), affine)
+    study = study_of(tmp_path)
+    cases = read_sites(study)
+    assert find_overlap(study, cases, None, None).counts == {}
+    found, _ = compare_sites(study, cases, tmp_path / "store", Silent())
+    assert found.counts == {("a", "b"): 1}
+    assert found.found_by == {"id": 0, "image": 1}
+    with pytest.raises(OverlapError, match="by id and image: a and b share 1"):
+        refuse(study, found)
+
+
+def test_the_verbs(three) -> None:
+    path = three / "s.toml"
+    path.write_text(f'name="s"\n[data]\nroot="{three}"\ntrain=["a","b"]\nexternal=["c"]\n'
+                    'overlap_by=["id"]\n')  # fmt: skip
+    shown = CliRunner().invoke(app, ["overlap", str(path), "--site", "b"])
+    assert shown.exit_code == 0, shown.output
+    assert "x1: at 1 other" in shown.output
+    assert "X01" not in shown.output  # of another site
+    told = CliRunner().invoke(app, ["overlap", str(path), "--json"])
+    assert '"patients": 1' in told.output
+    assert "own" not in told.output
+    table = CliRunner().invoke(app, ["cohort", str(path), "--format", "csv"])
+    assert table.output == "variable,category,site,count\n"  # five cases at three small sites
+    assert "left out" in CliRunner().invoke(app, ["cohort", str(path)]).output
+
+
+# real scans
+
+
+@pytest.mark.data
+def test_the_fifty_patients_of_two_real_sets_by_id(real_data) -> None:
+    sent = {}
+    for name in ("tcga-lgg", "tcga-roi"):
+        sites = sorted(p.name for p in (real_data / name).iterdir() if p.is_dir())
+        cases = [c for s in sites for c in read_bids(real_data / name / s, s)]
+        if name == "tcga-roi":  # as the archive writes them
+            cases = [dataclasses.replace(c, patient=f"{c.patient[:4]}-{c.patient[4:6]}-"
+                                         f"{c.patient[6:]}") for c in cases]  # fmt: skip
+        sent[name] = announce(name, cases, SALT, ("id",))
+    assert [len(a.patients) for a in sent.values()] == [94, 142]
+    pairs = find_pairs([read_announcement(s, a.message, 999) for s, a in sent.items()])
+    assert shared_counts(pairs) == {("tcga-lgg", "tcga-roi"): 50}
+    assert len(pairs) == 50
+
+
+@pytest.mark.data
+def test_two_real_patients_under_their_brats_names(real_data) -> None:
+    mapping = read_mapping(real_data / "brats-tcga" / "name_mapping.csv")
+    brats = [p.name for p in (real_data / "brats-tcga").iterdir() if p.is_dir()]
+    lgg = [p.name for p in (real_data / "tcga-lgg").glob("*/sub-*")]
+    one = announce("brats", [case("brats", p) for p in brats], SALT, ("id",), mapping)
+    other = announce("lgg", [case("lgg", p) for p in lgg], SALT, ("id",))
+    sent = [
+        read_announcement("brats", one.message, 99),
+        read_announcement("lgg", other.message, 99),
+    ]
+    found = find_pairs(sent)
+    assert (len(brats), len(lgg), len(found)) == (6, 94, 2)
+
+
+@pytest.mark.data
+def test_a_crop_of_a_real_scan_is_no_whole_brain(real_data) -> None:
+    case = read_bids(real_data / "tcga-roi" / "duke", "duke")[0]
+    from gliofed.io.nifti import read_nifti
+
+    volumes = [read_nifti(p) for p in case.images.values()]
+    assert [describe(v.data, v.affine) for v in volumes] == [None] * 4
+
+
+@pytest.mark.data
+def test_real_scans_are_known_again_by_image_alone(real_data, changes) -> None:
+    """Eight of the whole brains; benchmarks/overlap.py does all of them and more changes."""
+    from gliofed.io.nifti import read_nifti
+
+    site = "henry-ford-hospital"
+    every = read_bids(real_data / "tcga-lgg" / site, site)[::6]
+    cases = [{s: read_nifti(p) for s, p in c.images.items()} for c in every]
+    kept = changes.rows(cases, SALT, None)
+    for name in ("together", "cut bottom"):
+        changed = changes.rows(cases, SALT, changes.CHANGES[name])
+        like = np.array([changes.likeness(t, s, *changed) for t, s in zip(*kept, strict=True)])
+        assert len(like) == 8
+        assert (np.diag(like) >= ENOUGH).all(), name
+        assert (like[~np.eye(8, dtype=bool)] < ENOUGH).all(), name
