@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.check.face import has_face
 from gliofed.check.findings import Fault
+from gliofed.check.head import SKULL, find_head, is_face, nose_mm, skull_share
 from gliofed.check.masks import check_mask_place
 from gliofed.check.scan import Scan
 from gliofed.check.space import onto, same_grid
-from gliofed.types import Sequence
+from gliofed.types import SEQUENCES, Sequence
 
 GRID_ORDER: Final = (Sequence.FLAIR, Sequence.T2, Sequence.T1CE, Sequence.T1)
 """The first of these that a case has gives the grid on which all are compared."""
@@ -135,13 +135,14 @@ def _brain(stack: Stack) -> list[Fault]:
     text = f"{volume:.0f} mL, {share:.0%} of the image, are not 0"
     if share < 0.02 and volume < 100:
         return [Fault("SET-NO-BRAIN", text)]
-    if volume <= LARGEST_BRAIN_ML:
-        return []
-    faults = [Fault("SET-NOT-STRIPPED", text)]
-    for sequence in (Sequence.T1, Sequence.T1CE, Sequence.T2, Sequence.FLAIR):
-        if sequence in stack.images:
-            face = has_face(stack.images[sequence], stack.reference)
-            return [*faults, Fault("SET-FACE", f"in {sequence.value}: {face}")] if face else faults
+    faults = [Fault("SET-VOLUME", text)] if volume > LARGEST_BRAIN_ML else []
+    image = next(stack.images[s] for s in SEQUENCES if s in stack.images)
+    head = find_head(image, stack.reference)
+    if head is None or (share := skull_share(head)) < SKULL:
+        return faults
+    faults.append(Fault("SET-NOT-STRIPPED", f"a skull on {share:.0%} of lines through the head"))
+    if is_face(nose := nose_mm(head)):
+        faults.append(Fault("SET-FACE", f"tissue {nose:+.0f} mm from the forehead, at the nose"))
     return faults
 
 

@@ -9,22 +9,16 @@ import resource
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
 
 import numpy as np
 
 from gliofed.check.case import check_case, check_image, check_numbers
 from gliofed.check.findings import Fault
 from gliofed.check.masks import check_labels
-from gliofed.check.messages import Job, Looked, begin_line
+from gliofed.check.messages import CPU_SECONDS, MEMORY, Job, Looked, begin_line
 from gliofed.check.scan import Scan, read_scan
 from gliofed.check.thumbs import thumbnail
-from gliofed.types import Sequence
-
-MEMORY: Final = 2**30
-"""Bytes of address space."""
-CPU_SECONDS: Final = 20
-"""For one file, and for the comparisons of one case."""
+from gliofed.types import SEQUENCES, Sequence
 
 
 def main() -> None:
@@ -61,7 +55,10 @@ def look(job: Job, begin: Callable[[str], None]) -> Looked:
     found_here, stack = check_case(images, masks)
     faults += found_here
     outlined = next((masks[name] for name in job.masks if name in masks), None)
-    picture = thumbnail(stack, outlined) if job.picture and stack is not None else b""
+    picture = b""
+    if job.picture and stack is not None:
+        columns = [s for s in SEQUENCES if s in job.images]
+        picture = thumbnail(stack, outlined, columns)
     digests = {s.value: scan.digest for s, scan in images.items() if not scan.flat}
     return Looked(tuple(faults), digests, picture)
 

@@ -124,8 +124,9 @@ CODES: Final[tuple[Code, ...]] = (
          "file in its place"),
     Code("SET-MISALIGNED", _W, "the brains of two sequences do not coincide", "register them"),
     Code("SET-NO-BRAIN", _E, "hardly anything but background", _LOOK),
-    Code("SET-NOT-STRIPPED", _W, "more tissue than a brain: is the skull removed?", "remove the "
-         "skull"),
+    Code("SET-VOLUME", _W, "more volume than a brain has", "check the slice spacing"),
+    Code("SET-NOT-STRIPPED", _W, "the skull is still there", "remove it: gliofed takes all that is "
+         "not 0 for brain"),
     Code("SET-FACE", _W, "a face may be recognised", "remove skull or face before sharing"),
     # A mask
     Code("SET-MASK-MISSING", _N, "no tumour mask", "nothing, if nobody drew one"),

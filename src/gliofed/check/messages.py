@@ -10,11 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gliofed.check.codes import BY_ID
 from gliofed.check.findings import Fault
 from gliofed.types import Sequence
+
+MEMORY: Final = 2**30
+"""Bytes of address space that the child may have."""
+CPU_SECONDS: Final = 20
+"""Of the child for one file, and for the comparisons of one case."""
 
 
 @dataclass(frozen=True)

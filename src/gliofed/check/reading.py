@@ -12,16 +12,17 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import IO, Any, Final, Self
 
 import gliofed
-from gliofed.check.child import CPU_SECONDS
 from gliofed.check.findings import Fault
-from gliofed.check.messages import Job, Looked
+from gliofed.check.messages import CPU_SECONDS, MEMORY, Job, Looked
 from gliofed.errors import DataError
 
 WALL_SECONDS: Final = 120.0
@@ -36,6 +37,7 @@ class Reader:
     def __init__(self, wall_seconds: float = WALL_SECONDS) -> None:
         self._wall = wall_seconds
         self._child: subprocess.Popen[bytes] | None = None
+        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed on exit)
         self._rest = b""
 
     def __enter__(self) -> Self:
@@ -48,6 +50,7 @@ class Reader:
         trace: TracebackType | None,
     ) -> None:
         self._end()
+        self._words.close()
 
     def look(self, job: Job) -> Looked:
         """As `child.look`, and FILE-MEMORY, FILE-TIME or FILE-CRASH for files that end the child.
@@ -110,10 +113,12 @@ class Reader:
         paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._rest = b""
+        self._words.seek(0)
+        self._words.truncate()
         try:
-            self._child = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
+            self._child = subprocess.Popen(
                 [sys.executable, "-m", "gliofed.check.child"], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                stdout=subprocess.PIPE, stderr=self._words, start_new_session=True,
                 env={**os.environ, **single, "PYTHONPATH": os.pathsep.join(paths)},
             )  # fmt: skip
         except OSError as error:
@@ -122,40 +127,32 @@ class Reader:
 
     def _died(self) -> Fault:
         """Why, as far as the system and the child's last words tell."""
-        child = self._child
-        assert child is not None
-        self._end(wait=2.0)
-        words = child.stderr.read().decode("utf-8", "replace").strip() if child.stderr else ""
-        self._close(child)
-        if child.returncode == -signal.SIGXCPU:
+        status = self._end()
+        self._words.seek(0)
+        words = self._words.read(_PIECE).decode("utf-8", "replace").strip()
+        if status == -signal.SIGXCPU:
             return Fault("FILE-TIME", f"over {CPU_SECONDS} s of computing")
-        if "MemoryError" in words or child.returncode == -signal.SIGKILL:
-            return Fault("FILE-MEMORY", "the child process ran out of its memory")
-        last = words.splitlines()[-1] if words else f"status {child.returncode}"
+        if "MemoryError" in words or status == -signal.SIGKILL:
+            return Fault("FILE-MEMORY", f"over {MEMORY >> 20} MiB")
+        last = words.splitlines()[-1] if words else f"status {status}"
         return Fault("FILE-CRASH", last)
 
-    def _end(self, wait: float = 0.0) -> None:
+    def _end(self) -> int:
+        """Close the child's input, wait a moment, and end it if it goes on; its status."""
         child, self._child = self._child, None
         if child is None:
-            return
-        if child.stdin is not None and not child.stdin.closed:
-            try:
+            return 0
+        with suppress(OSError):
+            if child.stdin is not None:
                 child.stdin.close()
-            except OSError:
-                pass
         try:
-            child.wait(wait or 0.2)
+            child.wait(1.0)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-        if not wait:
-            self._close(child)
-
-    @staticmethod
-    def _close(child: subprocess.Popen[bytes]) -> None:
-        for pipe in (child.stdout, child.stderr):
-            if pipe is not None:
-                pipe.close()
+        if child.stdout is not None:
+            child.stdout.close()
+        return child.returncode
 
 
 def _without(job: Job, where: str) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from gliofed.check.case import Stack
 from gliofed.check.scan import Scan
 from gliofed.check.space import onto, upright, upright_size
-from gliofed.types import SEQUENCES
+from gliofed.types import Sequence as Mri
 
 SIDE: Final = 112
 """Pixels of one plane of one sequence; its longer side fills them."""
@@ -23,10 +24,10 @@ _PALETTE: Final = bytes(
 ) + bytes((0xE6, 0x9F, 0x00))  # orange of Okabe & Ito 2008
 
 
-def thumbnail(stack: Stack, mask: Scan | None) -> bytes:
-    """A PNG: a row for each of axial, coronal, sagittal; a column for each of the four sequences.
+def thumbnail(stack: Stack, mask: Scan | None, columns: Sequence[Mri]) -> bytes:
+    """A PNG: a row for each of axial, coronal, sagittal; a column for each of `columns`.
 
-    A column without its sequence stays black. The patient's right is on the left of the picture,
+    The column of a sequence that could not be read stays black. The patient's right is on the left of the picture,
     the front on the left of sagittal planes. Planes go through the middle of the mask, or of the
     brain.
     """
@@ -38,8 +39,8 @@ def thumbnail(stack: Stack, mask: Scan | None) -> bytes:
     brain = upright(stack.brain, affine).astype(bool)
     outlined = upright(drawn, affine).astype(bool)
     at = _middle(outlined if outlined.any() else brain)
-    sheet = np.zeros((3 * SIDE, len(SEQUENCES) * SIDE), np.uint8)
-    for column, sequence in enumerate(SEQUENCES):
+    sheet = np.zeros((3 * SIDE, len(columns) * SIDE), np.uint8)
+    for column, sequence in enumerate(columns):
         if sequence not in stack.images:
             continue
         grey = _greys(upright(stack.images[sequence], affine).astype(np.float32), brain)
