@@ -135,12 +135,11 @@ def _brain(stack: Stack) -> list[Fault]:
     text = f"{volume:.0f} mL, {share:.0%} of the image, are not 0"
     if share < 0.02 and volume < 100:
         return [Fault("SET-NO-BRAIN", text)]
-    faults = [Fault("SET-VOLUME", text)] if volume > LARGEST_BRAIN_ML else []
     image = next(stack.images[s] for s in SEQUENCES if s in stack.images)
     head = find_head(image, stack.reference)
     if head is None or (share := skull_share(head)) < SKULL:
-        return faults
-    faults.append(Fault("SET-NOT-STRIPPED", f"a skull on {share:.0%} of lines through the head"))
+        return [Fault("SET-VOLUME", text)] if volume > LARGEST_BRAIN_ML else []
+    faults = [Fault("SET-NOT-STRIPPED", f"a skull on {share:.0%} of lines through the head")]
     if is_face(nose := nose_mm(head)):
         faults.append(Fault("SET-FACE", f"tissue {nose:+.0f} mm from the forehead, at the nose"))
     return faults

@@ -77,7 +77,8 @@ def skull_share(head: Head) -> float:
 
 def _first(lines: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The place of the first true value of each row; the row's length where there is none."""
-    return np.where(lines.any(axis=1), lines.argmax(axis=1), lines.shape[1])
+    place: NDArray[np.intp] = np.where(lines.any(axis=1), lines.argmax(axis=1), lines.shape[1])
+    return place
 
 
 def nose_mm(head: Head) -> float | None:

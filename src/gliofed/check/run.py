@@ -104,13 +104,14 @@ def _missing(site: Site) -> Iterator[Finding]:
     cases = [p for p in site.places if p.images]
     if not cases or not site.name:
         return
+    there = {s for place in cases for s in place.images}
     for sequence in SEQUENCES:
-        without = [p for p in cases if sequence not in p.images]
-        if len(without) == len(cases):
+        if sequence not in there:
             yield Finding("SET-SEQUENCE-NEVER", site.name, "", sequence.value)
-        else:
-            for place in without:
-                yield Finding("SET-SEQUENCE-MISSING", place.case, "", sequence.value)
+    for place in cases:
+        lacks = [s.value for s in SEQUENCES if s in there and s not in place.images]
+        if lacks:
+            yield Finding("SET-SEQUENCE-MISSING", place.case, "", ", ".join(lacks))
 
 
 def _tables(root: Path, site: Site, ids: dict[str, tuple[str, str]]) -> Sequence[Finding]:

@@ -27,9 +27,9 @@ _PALETTE: Final = bytes(
 def thumbnail(stack: Stack, mask: Scan | None, columns: Sequence[Mri]) -> bytes:
     """A PNG: a row for each of axial, coronal, sagittal; a column for each of `columns`.
 
-    The column of a sequence that could not be read stays black. The patient's right is on the left of the picture,
-    the front on the left of sagittal planes. Planes go through the middle of the mask, or of the
-    brain.
+    The column of a sequence that could not be read stays black. The patient's right is on the
+    left of the picture, the front on the left of sagittal planes. Planes go through the middle of
+    the mask, or of the brain.
     """
     affine = stack.reference.affine
     assert affine is not None
@@ -38,22 +38,27 @@ def thumbnail(stack: Stack, mask: Scan | None, columns: Sequence[Mri]) -> bytes:
         drawn = onto(mask, stack.reference)[0] > 0
     brain = upright(stack.brain, affine).astype(bool)
     outlined = upright(drawn, affine).astype(bool)
+    box = _box(brain | outlined)
+    brain, outlined = brain[box], outlined[box]
     at = _middle(outlined if outlined.any() else brain)
     sheet = np.zeros((3 * SIDE, len(columns) * SIDE), np.uint8)
     for column, sequence in enumerate(columns):
         if sequence not in stack.images:
             continue
-        grey = _greys(upright(stack.images[sequence], affine).astype(np.float32), brain)
+        grey = _greys(upright(stack.images[sequence], affine).astype(np.float32)[box], brain)
         for row, plane in enumerate(_planes(grey, outlined, at, upright_size(affine))):
             sheet[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE] = plane
     return png(sheet)
 
 
+def _box(volume: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box around `volume`, which is not empty."""
+    ends = [np.flatnonzero(volume.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
+    return tuple(slice(int(e[0]), int(e[-1]) + 1) for e in ends)
+
+
 def _middle(volume: NDArray[np.bool_]) -> tuple[int, int, int]:
     """The voxel of `volume`'s centre of mass, moved to the fullest axial plane."""
-    if not volume.any():
-        x, y, z = (n // 2 for n in volume.shape)
-        return x, y, z
     sums = [volume.sum(axis=tuple(b for b in range(3) if b != a)) for a in range(3)]
     x, y = (int((s * np.arange(s.size)).sum() / s.sum()) for s in sums[:2])
     return x, y, int(sums[2].argmax())

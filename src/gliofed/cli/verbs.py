@@ -18,7 +18,7 @@ from gliofed.errors import GliofedError
 
 def demo(out: Path) -> None:
     """`gliofed demo`."""
-    with _plain_ends():
+    with plain_ends():
         with Terminal() as terminal:
             outcome = api.demo(out, terminal)
         show_outcome(outcome)
@@ -26,7 +26,7 @@ def demo(out: Path) -> None:
 
 def run(study: Path, out: Path, store: Path | None) -> None:
     """`gliofed run`."""
-    with _plain_ends():
+    with plain_ends():
         with Terminal() as terminal:
             outcome = api.run(study, out, store, terminal)
         show_outcome(outcome)
@@ -34,12 +34,12 @@ def run(study: Path, out: Path, store: Path | None) -> None:
 
 def phantom(root: Path) -> None:
     """`gliofed phantom`."""
-    with _plain_ends(), Terminal() as terminal:
+    with plain_ends(), Terminal() as terminal:
         typer.echo(f"wrote {api.phantom(root, terminal)}")
 
 
 @contextmanager
-def _plain_ends() -> Iterator[None]:
+def plain_ends() -> Iterator[None]:
     """One line for a known error, and a clean stop on Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
