@@ -78,7 +78,10 @@ def check_case(
     for sequence, scan in usable.items():
         values, inside = onto(scan, reference)
         if not same_grid(scan, reference):
-            faults += _apart(sequence, name, float(inside.mean()))
+            common = float(inside.mean())
+            faults.append((sequence.value, _grids(sequence, name, common)))
+            if common < _COMMON:
+                continue
         on_grid[sequence] = values
     stack = _stack(reference, on_grid)
     faults += _alike(stack, name)
@@ -111,10 +114,9 @@ def _same_images(images: Mapping[Sequence, Scan]) -> list[tuple[str, Fault]]:
     return faults
 
 
-def _apart(sequence: Sequence, reference: Sequence, common: float) -> list[tuple[str, Fault]]:
+def _grids(sequence: Sequence, reference: Sequence, common: float) -> Fault:
     text = f"{sequence.value} covers {common:.0%} of the grid of {reference.value}"
-    code = "SET-APART" if common < _COMMON else "SET-GRIDS"
-    return [(sequence.value, Fault(code, text))]
+    return Fault("SET-APART" if common < _COMMON else "SET-GRIDS", text)
 
 
 def _alike(stack: Stack, name: Sequence) -> list[tuple[str, Fault]]:
@@ -135,6 +137,8 @@ def _brain(stack: Stack) -> list[Fault]:
     text = f"{volume:.0f} mL, {share:.0%} of the image, are not 0"
     if share < 0.02 and volume < 100:
         return [Fault("SET-NO-BRAIN", text)]
+    if volume <= WHOLE_BRAIN_ML:
+        return []
     image = next(stack.images[s] for s in SEQUENCES if s in stack.images)
     head = find_head(image, stack.reference)
     if head is None or (share := skull_share(head)) < SKULL:

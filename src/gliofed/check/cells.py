@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import stat
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,7 +69,10 @@ def read_cells(path: Path) -> Cells:
 
 def _bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > LARGEST:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise BrokenFileError("FILE-UNREADABLE", "not a regular file")
+        if about.st_size > LARGEST:
             raise BrokenFileError("TAB-NOT-TEXT", f"over {LARGEST >> 20} MiB")
         return path.read_bytes()
     except OSError as error:

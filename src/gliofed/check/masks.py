@@ -72,9 +72,8 @@ def check_mask_place(
         return faults
     if (contrast := _contrast(flair, drawn & brain, brain)) < _DARK:
         faults.append(Fault("SET-MASK-DARK", f"contrast {contrast:.2f} interquartile ranges"))
-    elif whole and (gain := _mirror(flair, drawn & brain, brain, reference)) < _MIRROR:
-        faults.append(Fault("SET-MASK-MIRROR", "FLAIR is brighter at its mirror image, by "
-                            f"{-gain:.2f} interquartile ranges"))  # fmt: skip
+    elif whole:
+        faults += _mirrors(flair, drawn & brain, brain, reference)
     return faults
 
 
@@ -95,32 +94,38 @@ def _contrast(
     return float((flair[drawn].mean() - middle) / max(high - low, 1e-6))
 
 
-def _mirror(
+def _mirrors(
     flair: NDArray[np.float32],
     drawn: NDArray[np.bool_],
     brain: NDArray[np.bool_],
     reference: Scan,
-) -> float:
-    """Contrast of the mask less that of its mirror image about the middle of the brain."""
+) -> list[Fault]:
+    """A fault where FLAIR is brighter in the mask's mirror image about the middle of the brain."""
     assert reference.affine is not None
     image = upright(flair, reference.affine).astype(np.float64)
     mask, head = (upright(a, reference.affine).astype(bool) for a in (drawn, brain))
-    mirrored = _mirrored(mask, head)
-    alone, other = mask & ~mirrored, mirrored & head & ~mask
-    if other.sum() < SPECK or alone.sum() < SPECK:
-        return 0.0
     low, high = np.percentile(image[head], [25, 75])
-    return float((image[alone].mean() - image[other].mean()) / max(high - low, 1e-6))
+    faults = []
+    for axis, name in enumerate(("left and right", "front and back", "top and bottom")):
+        mirrored = _mirrored(mask, head, axis)
+        alone, other = mask & ~mirrored, mirrored & head & ~mask
+        if other.sum() < SPECK or alone.sum() < SPECK:
+            continue
+        gain = float((image[alone].mean() - image[other].mean()) / max(high - low, 1e-6))
+        if gain < _MIRROR:
+            text = f"{name}: FLAIR is brighter there by {-gain:.2f} interquartile ranges"
+            faults.append(Fault("SET-MASK-MIRROR", text))
+    return faults
 
 
-def _mirrored(mask: NDArray[np.bool_], head: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask on the other side of the middle of the head, left and right along the first axis."""
-    columns = np.flatnonzero(head.any(axis=(1, 2)))
-    x, y, z = np.nonzero(mask)
-    turned = columns[0] + columns[-1] - x
-    kept = (turned >= 0) & (turned < mask.shape[0])
+def _mirrored(mask: NDArray[np.bool_], head: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """The mask on the other side of the middle of the head along one axis."""
+    planes = np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis)))
+    place = list(np.nonzero(mask))
+    place[axis] = planes[0] + planes[-1] - place[axis]
+    kept = (place[axis] >= 0) & (place[axis] < mask.shape[axis])
     out = np.zeros(mask.shape, bool)
-    out[turned[kept], y[kept], z[kept]] = True
+    out[tuple(p[kept] for p in place)] = True
     return out
 
 

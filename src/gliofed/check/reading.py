@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from gliofed.check.findings import Fault
 from gliofed.check.messages import CPU_SECONDS, MEMORY, Job, Looked
 from gliofed.errors import DataError
 
+CHILD: Final = "gliofed.check.child"
 WALL_SECONDS: Final = 120.0
 """Without a word of the child: a slow disk is no fault of the file's."""
 LONGEST_ANSWER: Final = 2**24
@@ -32,10 +34,12 @@ _PIECE: Final = 2**16
 
 
 class Reader:
-    """Looks at cases, one after the other, in one child."""
+    """Looks at cases, one after the other, in one child: Python with the arguments `child`."""
 
-    def __init__(self, wall_seconds: float = WALL_SECONDS) -> None:
-        self._wall = wall_seconds
+    def __init__(
+        self, wall_seconds: float = WALL_SECONDS, child: Sequence[str] = ("-m", CHILD)
+    ) -> None:
+        self._wall, self._arguments = wall_seconds, tuple(child)
         self._child: subprocess.Popen[bytes] | None = None
         self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed on exit)
         self._rest = b""
@@ -116,8 +120,8 @@ class Reader:
         self._words.seek(0)
         self._words.truncate()
         try:
-            self._child = subprocess.Popen(
-                [sys.executable, "-m", "gliofed.check.child"], stdin=subprocess.PIPE,
+            self._child = subprocess.Popen(  # noqa: S603  (our own interpreter)
+                [sys.executable, *self._arguments], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=self._words, start_new_session=True,
                 env={**os.environ, **single, "PYTHONPATH": os.pathsep.join(paths)},
             )  # fmt: skip

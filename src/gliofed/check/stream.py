@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import zlib
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,10 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.bytes = path.stat().st_size
+            about = path.stat()
+            if not stat.S_ISREG(about.st_mode):
+                raise BrokenFileError("FILE-UNREADABLE", "not a regular file")
+            self.bytes = about.st_size
             self._file = path.open("rb")
         except OSError as error:
             raise BrokenFileError("FILE-UNREADABLE", error.strerror or "not readable") from None
