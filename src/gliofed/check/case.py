@@ -60,6 +60,7 @@ def check_numbers(scan: Scan) -> list[Fault]:
     return [Fault(code, f"{count} voxels") for code, count in found if count]
 
 
+@np.errstate(all="ignore")
 def check_case(
     images: Mapping[Sequence, Scan], masks: Mapping[str, Scan]
 ) -> tuple[list[tuple[str, Fault]], Stack | None]:

@@ -10,8 +10,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-import numpy as np
-
 from gliofed.check.case import check_case, check_image, check_numbers
 from gliofed.check.findings import Fault
 from gliofed.check.masks import check_labels
@@ -25,7 +23,6 @@ def main() -> None:
     """Answer jobs until the parent closes the pipe."""
     _limit(resource.RLIMIT_AS, MEMORY)
     _limit(resource.RLIMIT_CORE, 0)
-    np.seterr(all="ignore")
     for line in sys.stdin.buffer:
         answer = look(Job.parse(line), _begin)
         sys.stdout.buffer.write(answer.line())

@@ -23,6 +23,7 @@ FURTHEST_MM: Final = 1000.0
 _UNITS: Final = {1: "metres", 3: "micrometres"}
 
 
+@np.errstate(all="ignore")
 def frame(header: Header) -> tuple[Affine | None, tuple[Fault, ...]]:
     """The affine (voxel to RAS mm; the sform before the qform), and what is wrong with the frame.
 
@@ -88,8 +89,7 @@ def _qform(header: Header) -> Affine | None:
     sizes = np.array(header.pixdim[1:4])
     sizes[2] *= -1 if header.pixdim[0] == -1 else 1
     affine = np.eye(4)
-    with np.errstate(over="ignore", invalid="ignore"):
-        affine[:3, :3] = turn * sizes
+    affine[:3, :3] = turn * sizes
     affine[:3, 3] = header.qoffset
     return affine
 

@@ -16,7 +16,7 @@ from typing import Final
 from gliofed.check.findings import BrokenFileError, Fault
 
 SIZES: Final[Mapping[int, int]] = {1: 348, 2: 540}
-LARGEST: Final = 512 * 2**20
+LARGEST: Final = 384 * 2**20
 """Bytes of voxels that one image may have; decided from the header, before anything is unpacked."""
 FURTHEST: Final = 16 * 2**20
 """Bytes that may stand before the voxels: header and extensions."""

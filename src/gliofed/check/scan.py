@@ -6,6 +6,7 @@ The file streams through in slabs, so that memory does not grow with what it dec
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -56,6 +57,7 @@ class Scan:
         return not self.low < self.high
 
 
+@np.errstate(all="ignore")
 def read_scan(path: Path) -> tuple[Scan | None, tuple[Fault, ...]]:
     """The scan, and every fault of its file; None where its voxels cannot be read."""
     faults: list[Fault] = []
@@ -102,8 +104,7 @@ def _voxels(
         kept = np.arange(start, start + count) % step[2] == 0
         part = slab[:: step[0], :: step[1], kept]
         first = -(-start // step[2])
-        with np.errstate(over="ignore", invalid="ignore"):
-            small[:, :, first : first + part.shape[2]] = part
+        small[:, :, first : first + part.shape[2]] = part
     return Scan(
         path=path, shape=(x, y, z), small=np.nan_to_num(small, copy=False, posinf=0, neginf=0),
         step=step, affine=None if affine is None else affine @ np.diag([*step, 1.0]),
@@ -117,8 +118,7 @@ def _scaled(slab: NDArray[np.generic], slope: float, inter: float) -> NDArray[np
     """As nifti1.h has it: a slope of 0 (and, as others read it, NaN) means none."""
     if slope == 0 or np.isnan(slope) or (slope == 1 and inter == 0):
         return slab
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled: NDArray[np.generic] = slab.astype(np.float64) * slope + inter
+    scaled: NDArray[np.generic] = slab.astype(np.float64) * slope + inter
     return scaled
 
 
@@ -133,20 +133,32 @@ class _Facts:
     def add(self, slab: NDArray[np.generic]) -> None:
         """Count one slab."""
         flat = slab.ravel(order="K")
+        if flat.size and flat.min() == flat.max() and np.isfinite(flat[0]):
+            self._add_even(float(flat[0]), flat.size)
+            return
         if flat.dtype.kind == "f":
             finite = np.isfinite(flat)
             if not finite.all():
                 self.nan += int(np.isnan(flat).sum())
                 self.infinite += int(np.isinf(flat).sum())
                 flat = flat[finite]
-            with np.errstate(invalid="ignore"):
-                self.fractions += int((flat != np.rint(flat)).sum())
+            self.fractions += int((flat != np.rint(flat)).sum())
         if not flat.size:
             return
         self.low = min(self.low, float(flat.min()))
         self.high = max(self.high, float(flat.max()))
         self.positive += int(np.count_nonzero(np.greater(flat, 0)))
+        self._add_values(np.unique(flat).tolist() if self.values is not None else ())
+
+    def _add_even(self, value: float, count: int) -> None:
+        """As `add`, of a slab that has one value: most of a mask, all of a bomb."""
+        self.low, self.high = min(self.low, value), max(self.high, value)
+        self.positive += count * (value > 0)
+        self.fractions += count * (value != round(value))
+        self._add_values((value,))
+
+    def _add_values(self, values: Iterable[float]) -> None:
         if self.values is not None:
-            self.values.update(np.unique(flat).tolist()[: VALUES + 1])
+            self.values.update(values)
             if len(self.values) > VALUES:
                 self.values = None

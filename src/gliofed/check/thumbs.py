@@ -24,12 +24,13 @@ _PALETTE: Final = bytes(
 ) + bytes((0xE6, 0x9F, 0x00))  # orange of Okabe & Ito 2008
 
 
+@np.errstate(all="ignore")
 def thumbnail(stack: Stack, mask: Scan | None, columns: Sequence[Mri]) -> bytes:
     """A PNG: a row for each of axial, coronal, sagittal; a column for each of `columns`.
 
     The column of a sequence that could not be read stays black. The patient's right is on the
     left of the picture, the front on the left of sagittal planes. Planes go through the middle of
-    the mask, or of the brain.
+    the mask, or of the brain. Nothing where there is neither.
     """
     affine = stack.reference.affine
     assert affine is not None
@@ -38,6 +39,8 @@ def thumbnail(stack: Stack, mask: Scan | None, columns: Sequence[Mri]) -> bytes:
         drawn = onto(mask, stack.reference)[0] > 0
     brain = upright(stack.brain, affine).astype(bool)
     outlined = upright(drawn, affine).astype(bool)
+    if not (brain | outlined).any():
+        return b""
     box = _box(brain | outlined)
     brain, outlined = brain[box], outlined[box]
     at = _middle(outlined if outlined.any() else brain)
