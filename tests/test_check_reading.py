@@ -237,7 +237,7 @@ pokes = st.lists(st.tuples(st.integers(0, 560), st.binary(min_size=1, max_size=8
 
 @given(st.sampled_from([SMALL.to_bytes(), SMALL2.to_bytes()]), pokes, st.integers(0, 3000),
        st.booleans(), st.booleans())  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_damaged_image_gives_findings_and_never_an_exception(
     tmp_path_factory, start, changes, length, cut, pack
 ) -> None:
@@ -270,7 +270,7 @@ def test_any_bytes_are_a_header_or_a_fault(data) -> None:
                  st.lists(st.lists(st.sampled_from(["participant_id", "idh", "sub-1", "0", "", '"',
                           "age", "1e999", "nan"]), max_size=4).map("\t".join))
                  .map(lambda rows: "\n".join(rows).encode())))  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_bytes_are_a_table_or_findings(tmp_path_factory, data) -> None:
     path = tmp_path_factory.getbasetemp() / "participants.tsv"
     path.write_bytes(data)
