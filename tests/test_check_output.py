@@ -129,9 +129,39 @@ def test_names_of_case_folders(tmp_path, name, sequence) -> None:
     if sequence == "unknown":
         assert [f.code for f in odd] == ["SET-UNKNOWN-IMAGE"]
     elif sequence is None:
-        assert list(place.masks) == ["mask"]
+        assert list(place.masks) == [name]
     else:
         assert list(place.images) == [sequence]
+
+
+@pytest.mark.parametrize(
+    ("files", "images", "masks", "odd"),
+    [
+        (["x_T1", "x_T1_bias", "x_T1c", "x_T1c_bias", "x_FLAIR", "x_T2", "x_ADC",
+          "x_tumor_segmentation", "x_brain_segmentation", "x_brain_parenchyma_segmentation"],
+         4, ["x_tumor_segmentation"], 5),
+        (["brain_fl_ants", "brain_t1_ants", "brain_t1ce_ants", "brain_t2_ants", "tumorseg_FeTS",
+          "tumorseg_manual_correction"], 4, ["tumorseg_FeTS", "tumorseg_manual_correction"], 0),
+        (["FLAIR", "T1", "T1GD", "T2", "MASK"], 4, ["MASK"], 0),
+    ],
+    ids=["UCSF-PDGM", "UTSW", "EGD"],
+)  # fmt: skip
+def test_files_of_published_sets(tmp_path, files, images, masks, odd) -> None:
+    (tmp_path / "set/x").mkdir(parents=True)
+    for name in files:
+        (tmp_path / f"set/x/{name}.nii.gz").write_bytes(b"")
+    (site,), findings = locate(tmp_path / "set")
+    assert len(site.places[0].images) == images
+    assert list(site.places[0].masks) == masks
+    assert [f.code for f in findings] == ["SET-UNKNOWN-IMAGE"] * odd
+
+
+def test_a_pile_of_masks_is_a_case_each(hospitals, tmp_path) -> None:
+    for name in ("a_segm", "b_segm"):
+        (tmp_path / "segm").mkdir(exist_ok=True)
+        shutil.copy(at(hospitals, "mask"), tmp_path / f"segm/{name}.nii.gz")
+    result = api.check(tmp_path / "segm")
+    assert (result.cases, result.findings) == (2, ())
 
 
 def test_a_date_in_a_header_is_not_repeated(hospitals) -> None:

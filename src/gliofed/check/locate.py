@@ -29,7 +29,11 @@ _TOKENS: Final[Mapping[str, Sequence]] = {
     "flair": Sequence.FLAIR, "fl": Sequence.FLAIR, "t2f": Sequence.FLAIR,
 }  # fmt: skip
 """How case folders in the style of BraTS name their sequences: the last of these words counts."""
-_MASK_TOKENS: Final = frozenset({"seg", "segm", "mask", "label", "glistrboost", "segmentation"})
+_MASK_TOKENS: Final = frozenset({
+    "seg", "segm", "mask", "label", "glistrboost", "segmentation", "tumorseg", "tumourseg",
+})  # fmt: skip
+_OTHER_MASKS: Final = frozenset({"brain", "parenchyma", "bet"})
+"""What a segmentation may be of that is no tumour."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def _folder(root: Path, depth: int, found: _Found) -> None:
     folders = [p for p in inside if p.is_dir() and not p.name.startswith(".")]
     cases = [p for p in folders if any(is_nifti(f) for f in _inside(p))]
     if any(is_nifti(p) for p in inside):
-        found.sites.append(_case_folders(root, [root], found))
+        _loose(root, [p for p in inside if is_nifti(p)], found)
     elif cases:
         found.sites.append(_case_folders(root, cases, found))
     elif depth < DEPTH:
@@ -116,8 +120,20 @@ def _folder(root: Path, depth: int, found: _Found) -> None:
             _folder(folder, depth + 1, found)
 
 
+def _loose(root: Path, files: list[Path], found: _Found) -> None:
+    """A folder with images in it: one case, or a pile of masks whose images lie elsewhere."""
+    if len(files) > 1 and all(_by_token(_stem(p))[0] for p in files):
+        places = tuple(Place(_stem(p), _stem(p), {}, {"mask": p}) for p in files)
+        found.sites.append(Site("", root, False, places, ()))
+    else:
+        found.sites.append(_case_folders(root, [root], found))
+
+
 def _case_folders(root: Path, folders: Iterable[Path], found: _Found) -> Site:
-    """Case folders in the style of BraTS: a sequence is known by a word in the file's name."""
+    """Case folders in the style of BraTS: a sequence is known by a word in the file's name.
+
+    Several masks are all looked at: which of them counts is for the data set's reader to say.
+    """
     places = []
     for folder in folders:
         case = f"{root.name}/{folder.name}" if folder != root else folder.name
@@ -127,14 +143,19 @@ def _case_folders(root: Path, folders: Iterable[Path], found: _Found) -> Site:
             is_mask, sequence = _by_token(_stem(path).removeprefix(folder.name))
             where = shown(path, root)
             if is_mask:
-                _put(masks, "mask", path, "SET-MASK-TWICE", case, where, found)
-            elif sequence is None:
+                masks[_stem(path)] = path
+            elif sequence is None or _made_from(path, images.get(sequence)):
                 found.findings.append(Finding("SET-UNKNOWN-IMAGE", case, where, path.name))
             else:
                 _put(images, sequence, path, "SET-SEQUENCE-TWICE", case, where, found)
         places.append(Place(case, folder.name, images, masks))
     tables = tuple(p for p in _inside(root) if p.suffix.lower() in (".csv", ".tsv"))
     return Site(root.name, root, False, tuple(places), tables)
+
+
+def _made_from(path: Path, other: Path | None) -> bool:
+    """Whether the name is the other's with a word more, as `x_T1_bias` is of `x_T1`."""
+    return other is not None and _stem(path).startswith((f"{_stem(other)}_", f"{_stem(other)}-"))
 
 
 def _put(
@@ -147,9 +168,10 @@ def _put(
 
 def _by_token(name: str) -> tuple[bool, Sequence | None]:
     """Whether the name is a mask's, and else its sequence, by the last word that says so."""
-    for word in reversed(re.split(r"[^a-z0-9]+", name.lower())):
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    for word in reversed(words):
         if word in _MASK_TOKENS:
-            return True, None
+            return _OTHER_MASKS.isdisjoint(words), None
         if word in _TOKENS:
             return False, _TOKENS[word]
     return False, None
