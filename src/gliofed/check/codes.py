@@ -72,6 +72,7 @@ CODES: Final[tuple[Code, ...]] = (
     Code("NII-EXTENSION", _W, "header extensions are malformed", _EXPORT),
     # Geometry
     Code("NII-NO-AFFINE", _E, "neither sform nor qform", _AFFINE),
+    Code("NII-FORM-CODE", _E, "sform_code or qform_code has no meaning", _AFFINE),
     Code("NII-AFFINE-NAN", _E, "affine is not finite", _AFFINE),
     Code("NII-AFFINE-SINGULAR", _E, "affine is singular", _AFFINE),
     Code("NII-QFORM", _E, "quaternion is no rotation", _AFFINE),

@@ -20,6 +20,8 @@ ANISOTROPY: Final = 12.0
 FIELD_MM: Final = (20.0, 600.0)
 """A crop around a tumour has at least the one, no head coil sees more than the other."""
 FURTHEST_MM: Final = 1000.0
+CODES: Final = range(6)
+"""Of the frames that nifti1.h and nifti2.h know; 0 is none. Some readers drop any other."""
 _UNITS: Final = {1: "metres", 3: "micrometres"}
 
 
@@ -31,7 +33,10 @@ def frame(header: Header) -> tuple[Affine | None, tuple[Fault, ...]]:
     `check_layout`.
     """
     faults = _units(header) + _pixdim(header)
-    if header.sform_code <= 0 and header.qform_code <= 0:
+    if not (header.sform_code in CODES and header.qform_code in CODES):
+        text = f"sform_code {header.sform_code}, qform_code {header.qform_code}"
+        return None, (*faults, Fault("NII-FORM-CODE", text))
+    if header.sform_code == header.qform_code == 0:
         return None, (*faults, Fault("NII-NO-AFFINE", "sform_code and qform_code are 0"))
     sform = _sform(header) if header.sform_code > 0 else None
     qform = _qform(header) if header.qform_code > 0 else None
