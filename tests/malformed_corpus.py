@@ -249,6 +249,7 @@ CORPUS: tuple[Spoilt, ...] = (
     _("FILE-EMPTY", "a table of zero bytes", on(tsv, lambda b: b"")),
     _("TAB-EMPTY", "heading alone", on(table, ())),
     _("TAB-EMPTY", "blank lines", on(tsv, lambda b: b"\n \n\n")),
+    _("TAB-EMPTY", "delimiters alone", on(tsv, lambda b: b"\t\t \n \t\n")),
     _("TAB-NOT-TEXT", "a spreadsheet", on(tsv, lambda b: b"PK\3\4" + bytes(100))),
     _("TAB-NOT-TEXT", "zero bytes", on(tsv, lambda b: b + b"\0")),
     _("TAB-ENCODING", "UTF-16", on(tsv, lambda b: b.decode().encode("utf-16"))),

@@ -51,6 +51,8 @@ def read_cells(path: Path) -> Cells:
                 rows.append((reader.line_num, [cell.strip() for cell in row]))
     except csv.Error as error:
         raise BrokenFileError("TAB-QUOTES", f"line {reader.line_num}: {error}") from None
+    if not rows:
+        raise BrokenFileError("TAB-EMPTY", "delimiters alone")
     (_, columns), body = rows[0], rows[1:]
     if not body:
         raise BrokenFileError("TAB-EMPTY", "a heading, and no rows")
