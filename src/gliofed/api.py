@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gliofed.check.run import Result, check_path
+from gliofed.check.sheet import write_json, write_sheet
 from gliofed.datasets.audit import Reading
 from gliofed.datasets.formats import DEFAULT, format_of, read_sites
 from gliofed.datasets.phantom import HOSPITALS, write_phantom
@@ -16,9 +18,28 @@ from gliofed.fed.cohort import CohortTable
 from gliofed.study import load_study
 
 __all__ = [
-    "CohortTable", "Outcome", "Overlap", "Reading", "cohort", "demo", "inspect", "overlap",
-    "phantom", "run",
+    "CohortTable", "Outcome", "Overlap", "Reading", "Result", "check", "cohort", "demo", "inspect",
+    "overlap", "phantom", "run",
 ]  # fmt: skip
+
+
+def check(
+    path: Path, json: Path | None = None, sheet: Path | None = None, watcher: Watcher | None = None
+) -> Result:
+    """Check a hospital, a folder of hospitals or of case folders, an image or a table.
+
+    json, sheet: files to write the findings to, as JSON and as an HTML page with thumbnails.
+    Every fault of the data is a finding of the result; raises DataError where `path` does not
+    exist or no reading process can be started.
+    """
+    watcher = watcher or Silent()
+    watcher.stage(f"checking {path}")
+    result = check_path(path, sheet is not None, watcher.progress)
+    if json is not None:
+        write_json(result, json)
+    if sheet is not None:
+        write_sheet(result, sheet)
+    return result
 
 
 def run(

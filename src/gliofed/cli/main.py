@@ -49,6 +49,25 @@ def demo(
 
 
 @app.command()
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="A hospital, a folder of them, an image or a table.")
+    ],
+    json: Annotated[Path | None, typer.Option(help="Write the findings as JSON.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write an HTML page with thumbnails of every case.")
+    ] = None,
+) -> None:
+    """Check images, masks and tables before they are trusted; each fault with its cure.
+
+    Ends with status 1 where an error was found. Reads only; damaged files can do no harm.
+    """
+    from gliofed.cli import check as verb
+
+    verb.check(path, json, sheet)
+
+
+@app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
     out: Annotated[

@@ -1,0 +1,72 @@
+"""`gliofed check` with a terminal around it."""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gliofed import api
+from gliofed.check.codes import BY_ID, Severity
+from gliofed.cli.show import Terminal
+from gliofed.cli.verbs import plain_ends
+
+ROWS: Final = 10
+"""Of one code; the files have all."""
+NARROWEST: Final = 100
+"""Columns; where the output is no terminal, it is never narrower."""
+_STYLE: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+
+
+def check(path: Path, json: Path | None, sheet: Path | None) -> None:
+    """`gliofed check`."""
+    with plain_ends():
+        with Terminal() as terminal:
+            result = api.check(path, json, sheet, terminal)
+        console = Console()
+        if not console.is_terminal:
+            console.width = max(console.width, NARROWEST)
+        show(result, console)
+        for written in (json, sheet):
+            if written is not None:
+                console.print(f"wrote {written}", soft_wrap=True, markup=False, highlight=False)
+    if result.count(Severity.ERROR):
+        sys.exit(1)
+
+
+def show(result: api.Result, console: Console) -> None:
+    """One table of the findings, errors first, with the cure at the first row of each code."""
+    if result.findings:
+        console.print(_table(result))
+    counts = ", ".join(
+        f"{n} {s.value}{'' if n == 1 else 's'}" for s in Severity for n in [result.count(s)]
+    )
+    console.print(
+        f"{result.cases} cases, {result.tables} tables in {result.seconds:.1f} s: {counts}",
+        highlight=False,
+    )
+    console.print("Research use only. Not a medical device.")
+
+
+def _table(result: api.Result) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("severity", no_wrap=True)
+    table.add_column("code, case", overflow="fold")
+    table.add_column("file", overflow="fold")
+    table.add_column("finding, cure", ratio=1)
+    for code, group in groupby(result.findings, key=lambda f: f.code):
+        kind, rows = BY_ID[code], list(group)
+        severity = Text(kind.severity.value, style=_STYLE[kind.severity])
+        cure = Text(f"{kind.title}. Cure: {kind.cure}.")
+        table.add_row(severity, Text(f"{code} ({len(rows)})", style="bold"), Text(), cure)
+        for f in rows[:ROWS]:
+            table.add_row(Text(), Text(f"  {f.case}"), Text(Path(f.file).name), Text(f.text))
+        if len(rows) > ROWS:
+            more = Text(f"  and {len(rows) - ROWS} more", style="dim")
+            table.add_row(Text(), more, Text(), Text("--json and --sheet have all", style="dim"))
+    return table
