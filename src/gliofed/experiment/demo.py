@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gliofed.datasets.phantom import HOSPITALS
 from gliofed.markers import MARKERS
-from gliofed.study import Data, Grid, Loss, Net, Score, Study, Train
+from gliofed.study import Data, Federation, Grid, Loss, Net, Score, Study, Train
 
 SEED = 1
 
@@ -20,9 +20,10 @@ def demo_study(root: Path) -> Study:
         name="demo",
         data=Data(root=root, train=names[:-1], external=names[-1:], overlap="drop", synthetic=True),
         seeds=(SEED,),
-        grid=Grid(spacing_mm=(3.5, 3.5, 3.5), patch=(40, 48, 40)),
+        grid=Grid(spacing_mm=(4.0, 4.0, 4.0), patch=(36, 44, 36)),
         net=Net(preset="small"),
-        train=Train(rounds=40, batch=2, lr=2e-3, drop_sequence=0.05, augment=0.4),
+        train=Train(rounds=32, batch=2, lr=2e-3, drop_sequence=0.05, augment=0.4),
+        federation=Federation(server_lr=2.5),
         score=Score(bootstrap=500),
         loss=Loss(markers=weights),
     )

@@ -21,6 +21,8 @@ from gliofed.types import SEQUENCES
 
 MASK_TASK = "mask"
 TRUNK_TASK = "trunk"
+MASK_PRIOR_LOGIT = -3.0
+"""The mask's first answer everywhere: a probability of 0.05."""
 
 
 class Answers(NamedTuple):
@@ -121,6 +123,9 @@ def _initialise(net: MultiTaskNet) -> None:
             nn.init.kaiming_normal_(module.weight, a=0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    # about the share of a brain that is tumour, so that training does not begin by learning that
+    # most of it is not (Lin et al. 2017, Focal loss for dense object detection, ICCV, section 4.1)
+    nn.init.constant_(net.mask.bias, MASK_PRIOR_LOGIT)
     nn.init.zeros_(net.presence.weight)  # no opinion yet on which sequences exist
     for name, parameter in net.heads.named_parameters():
         if name.endswith("layers.4.weight"):

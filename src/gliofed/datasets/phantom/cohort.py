@@ -37,11 +37,11 @@ class PhantomHospital:
 
 
 HOSPITALS: Final[tuple[PhantomHospital, ...]] = (
-    PhantomHospital("north", 24, gain=4.0, unknown=0.05),
-    PhantomHospital("harbour", 22, {Sequence.T2: 0.35}, gain=1.3, noise=4.0, unknown=0.1),
-    PhantomHospital("hillside", 20, unmasked=0.3, never_known=("codel_1p19q",), gain=8.0, blur=0.5,
+    PhantomHospital("north", 30, gain=4.0, unknown=0.05),
+    PhantomHospital("harbour", 20, {Sequence.T2: 0.35}, gain=1.3, noise=4.0, unknown=0.1),
+    PhantomHospital("hillside", 16, unmasked=0.3, never_known=("codel_1p19q",), gain=8.0, blur=0.5,
                     guest=("harbour", 3)),
-    PhantomHospital("lakeside", 18, {Sequence.T1CE: 0.15}, never_known=("mgmt",), gain=2.2,
+    PhantomHospital("lakeside", 12, {Sequence.T1CE: 0.15}, never_known=("mgmt",), gain=2.2,
                     bias=0.25),
     PhantomHospital("cottage", 1, gain=3.0),
     PhantomHospital("university", 40, {Sequence.T1: 0.1}, gain=5.0, noise=3.5, bias=0.15),

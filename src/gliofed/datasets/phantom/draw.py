@@ -18,8 +18,8 @@ from scipy import ndimage
 from gliofed.datasets.phantom.cohort import PhantomHospital, PhantomPatient
 from gliofed.types import SEQUENCES, Sequence
 
-SHAPE: Final = (46, 54, 42)
-SPACING_MM: Final = 3.5
+SHAPE: Final = (36, 43, 34)
+SPACING_MM: Final = 4.5
 Field = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -132,11 +132,11 @@ def _tumour(
     if wildtype and grade == 4:
         core = np.clip((0.48 - depth) / 0.08, 0, 1)
         ring = np.exp(-(((depth - 0.56) / 0.10) ** 2))
-        enhancement = rng.normal(62, 10) * ring
+        enhancement = rng.normal(85, 10) * ring
         t1, t2, flair = t1 - 16 * core, t2 + 14 * core, flair - 34 * core
     elif wildtype:
         enhancement = rng.normal(6 + 6 * (grade - 2), 4) * np.clip(0.6 + rough, 0, 1)
-        t2, flair = t2 - 8, flair - 6
+        t2, flair = t2 - 14, flair - 12
     elif patient.codel == "codeleted":
         mixed = _smooth(rng, 2.0)
         calcified = np.clip((mixed - 0.9) / 0.3, 0, 1)
@@ -145,11 +145,11 @@ def _tumour(
         enhancement = rng.normal(4 + 10 * (grade - 2), 4) * np.clip(mixed, 0, 1)
     else:
         inside = np.clip((0.80 - depth) / 0.08, 0, 1) * rng.uniform(0.6, 1)
-        t2, flair = t2 + 12, flair + 6 - 44 * inside
+        t2, flair = t2 + 16, flair + 6 - 42 * inside
         patch = np.exp(-(((depth - 0.35) / 0.2) ** 2))
-        enhancement = rng.normal((2, 14, 34)[grade - 2], 4) * patch * np.clip(0.7 + rough, 0, 1)
+        enhancement = rng.normal((2, 16, 40)[grade - 2], 4) * patch * np.clip(0.7 + rough, 0, 1)
     if patient.mgmt == "methylated":
-        t2 = t2 - rng.normal(16, 8)  # a weak sign beside the others
+        t2 = t2 - rng.normal(22, 6)  # a weak sign beside the others
     return {Sequence.T1: t1, Sequence.T1CE: t1 + 2 + np.maximum(enhancement, 0),
             Sequence.T2: t2, Sequence.FLAIR: flair}  # fmt: skip
 

@@ -24,7 +24,7 @@ from gliofed.datasets.phantom.draw import affine, draw_patient_images, scan
 from gliofed.errors import DataError
 from gliofed.types import Sequence as Mri
 
-VERSION: Final = 1
+VERSION: Final = 2
 FILE_ENDS: Final[Mapping[Mri, str]] = {
     Mri.T1: "T1w", Mri.T1CE: "ce-gadolinium_T1w", Mri.T2: "T2w", Mri.FLAIR: "FLAIR",
 }  # fmt: skip
