@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import safetensors.torch
 import torch
 
 from gliofed.datasets.phantom import PhantomHospital, write_phantom
-from gliofed.errors import CheckpointError, QuorumError
+from gliofed.errors import CheckpointError, GliofedError, QuorumError
 from gliofed.experiment.run import run_study
 from gliofed.experiment.watch import Silent
 from gliofed.io.files import alone_in
@@ -192,3 +193,73 @@ def test_a_quorum_binds_the_federation_alone(study_file, tmp_path) -> None:
             continue
         with pytest.raises(QuorumError, match="2 of at least 3"):
             run_study(run, out, tmp_path / "store", Silent())
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(p) for p in listed.read_text().split()] if listed.exists() else []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
+    finished, study_file, tmp_path
+) -> None:
+    seen: list[float] = []
+
+    class Listener(Silent):
+        def progress(self, done: float, total: float, detail: str) -> None:
+            seen.append(done / total)
+
+    torch.set_num_threads(1)
+    run_study(load_study(study_file), tmp_path, finished / "store", Listener(), processes=2)
+    assert max(seen) == 1
+    whole, beside = last_weights(finished), last_weights(tmp_path)
+    assert whole.keys() == beside.keys()
+    for name, weights in whole.items():
+        assert all(torch.equal(v, beside[name][k]) for k, v in weights.items()), name
+    same = [(f / "predictions.csv").read_bytes() for f in (finished, tmp_path)]
+    assert same[0] == same[1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_processes_end_with_the_run_that_started_them(finished, study_file, tmp_path) -> None:
+    command = [sys.executable, "-m", "gliofed.cli.main", "run", str(study_file), "--processes", "2",
+               "--out", str(tmp_path), "--store", str(finished / "store")]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob("models/*/*/*/rounds/round-*")):
+        time.sleep(0.01)
+    started = children_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(started) >= 2
+    until = time.monotonic() + 10
+    while time.monotonic() < until and any(alive(p) for p in started):
+        time.sleep(0.05)
+    assert not any(alive(p) for p in started)
+
+
+def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
+    study_file, tmp_path
+) -> None:
+    study = load_study(study_file)
+    rules = dataclasses.replace(study.federation, quorum=3)
+    strict = dataclasses.replace(study, models=("federated", "pooled"), federation=rules)
+    with pytest.raises(QuorumError, match="2 of at least 3"):
+        run_study(strict, tmp_path / "a", tmp_path / "store", Silent(), processes=2)
+
+    class Killer(Silent):
+        def progress(self, done: float, total: float, detail: str) -> None:
+            for child in multiprocessing.active_children():
+                child.kill()
+
+    two = dataclasses.replace(study, models=("federated", "pooled"))
+    with pytest.raises(GliofedError, match="ended with status -9.*--processes 1"):
+        run_study(two, tmp_path / "b", tmp_path / "store", Killer(), processes=2)
+    assert not multiprocessing.active_children()

@@ -43,15 +43,21 @@ def check(
 
 
 def run(
-    study: Path, out: Path, store: Path | None = None, watcher: Watcher | None = None
+    study: Path,
+    out: Path,
+    store: Path | None = None,
+    watcher: Watcher | None = None,
+    processes: int = 1,
 ) -> Outcome:
     """Train, test and report the study in a TOML file; see `gliofed.study` for its keys.
 
     out: folder of the run; starting again goes on from the last committed round. store: folder
-    of prepared cases, shared between runs if wished (default: `out`/store).
+    of prepared cases, shared between runs if wished (default: `out`/store). processes: models
+    trained side by side, each on its share of the cores; a script that asks for more than 1 must
+    guard its own work with `if __name__ == "__main__"`.
     Raises GliofedError and its kinds.
     """
-    return run_study(load_study(study), out, store or out / "store", watcher or Silent())
+    return run_study(load_study(study), out, store or out / "store", watcher or Silent(), processes)
 
 
 def inspect(path: Path, format_id: str = DEFAULT, site: str = "") -> Reading:
@@ -98,7 +104,7 @@ def phantom(root: Path, watcher: Watcher | None = None) -> Path:
     return root
 
 
-def demo(out: Path, watcher: Watcher | None = None) -> Outcome:
+def demo(out: Path, watcher: Watcher | None = None, processes: int = 1) -> Outcome:
     """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
     root = phantom(out / "hospitals", watcher)
-    return run_study(demo_study(root), out, out / "store", watcher or Silent())
+    return run_study(demo_study(root), out, out / "store", watcher or Silent(), processes)

@@ -68,6 +68,10 @@ class Labels:
     def __iter__(self) -> Iterator[str]:
         return iter(self.values)
 
+    def __reduce__(self) -> tuple[type[Labels], tuple[dict[str, str]]]:
+        """For another process of gliofed's own: the read-only view itself cannot be sent."""
+        return Labels, (dict(self.values),)
+
 
 @dataclass(frozen=True)
 class Person:

@@ -76,6 +76,13 @@ def run(
     store: Annotated[
         Path | None, typer.Option(help="Folder of prepared cases [default: <out>/store].")
     ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Models trained side by side [default: one a core; 1 with an accelerator].",
+        ),
+    ] = None,
 ) -> None:
     """Run a study: federated, pooled and single-site models, tested on held-out hospitals.
 
@@ -83,7 +90,7 @@ def run(
     """
     from gliofed.cli import verbs
 
-    verbs.run(study, out or Path("runs") / study.stem, store)
+    verbs.run(study, out or Path("runs") / study.stem, store, processes)
 
 
 @app.command()

@@ -18,21 +18,23 @@ from gliofed.cli.show import Terminal, show_outcome
 from gliofed.datasets.formats import format_of
 from gliofed.errors import GliofedError
 from gliofed.io.files import write_text
+from gliofed.learn.machine import processes_at_once
 
 
 def demo(out: Path) -> None:
     """`gliofed demo`."""
     with plain_ends():
         with Terminal() as terminal:
-            outcome = api.demo(out, terminal)
+            outcome = api.demo(out, terminal, processes_at_once())
         show_outcome(outcome)
 
 
-def run(study: Path, out: Path, store: Path | None) -> None:
+def run(study: Path, out: Path, store: Path | None, processes: int | None) -> None:
     """`gliofed run`."""
     with plain_ends():
         with Terminal() as terminal:
-            outcome = api.run(study, out, store, terminal)
+            at_once = processes or processes_at_once()
+            outcome = api.run(study, out, store, terminal, at_once)
         show_outcome(outcome)
 
 

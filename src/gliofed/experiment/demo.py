@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gliofed.datasets.phantom import HOSPITALS
+from gliofed.datasets.phantom.draw import SPACING_MM
 from gliofed.markers import MARKERS
 from gliofed.study import Data, Federation, Grid, Loss, Net, Score, Study, Train
 
@@ -20,10 +21,10 @@ def demo_study(root: Path) -> Study:
         name="demo",
         data=Data(root=root, train=names[:-1], external=names[-1:], overlap="drop", synthetic=True),
         seeds=(SEED,),
-        grid=Grid(spacing_mm=(4.0, 4.0, 4.0), patch=(36, 44, 36)),
+        grid=Grid(spacing_mm=(SPACING_MM,) * 3, patch=(32, 40, 32)),
         net=Net(preset="small"),
-        train=Train(rounds=32, batch=2, lr=2e-3, drop_sequence=0.05, augment=0.4),
-        federation=Federation(server_lr=2.5),
+        train=Train(rounds=38, batch=1, lr=2e-3, drop_sequence=0.05, augment=0.6),
+        federation=Federation(server_lr=3.0),
         score=Score(bootstrap=500),
         loss=Loss(markers=weights),
     )

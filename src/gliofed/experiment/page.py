@@ -35,9 +35,10 @@ def make_content(
     rows: Sequence[ScoreRow],
     prepared: Mapping[str, Prepared],
     machine: Machine,
+    processes: int,
     overlap: Overlap,
 ) -> Content:
-    """Everything the page of a finished run shows."""
+    """Everything the page of a finished run shows. processes: models trained side by side."""
     cases = [p.case for p in prepared.values()]
     return Content(
         study=study.name,
@@ -48,7 +49,7 @@ def make_content(
         mosaics=_mosaics(study, trained, results, prepared, machine),
         cohort=_cohort(study, cases),
         notes=(*_notes(study, splits, trained, cases), statement(overlap)),
-        facts=_facts(study, trained, machine),
+        facts=_facts(study, trained, machine, processes),
     )
 
 
@@ -174,7 +175,7 @@ def _notes(
 
 
 def _facts(
-    study: Study, trained: Sequence[tuple[Cell, Committed]], machine: Machine
+    study: Study, trained: Sequence[tuple[Cell, Committed]], machine: Machine, processes: int
 ) -> tuple[tuple[str, str], ...]:
     net = build_net(study.net.preset, study.net.stem, seed=0)
     seconds = sum(p.seconds for _, state in trained for p in state.history)
@@ -185,11 +186,13 @@ def _facts(
         ("network", f"{study.net.preset}, {parameter_count(net):,} parameters"),
         ("training", f"{t.rounds} rounds x {t.local_epochs} local epochs, batch {t.batch}, "
                      f"AdamW {t.lr:g}; pooled and single-site models see as many epochs"),
-        ("strategy", study.federation.strategy),
+        ("strategy", f"{study.federation.strategy}, server learning rate "
+                     f"{study.federation.server_lr:g}"),
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
         ("seeds", ", ".join(map(str, study.seeds))),
-        ("training time", f"{seconds / 60:.1f} minutes for {len(trained)} models"),
-        ("machine", f"{machine.device.type}, {torch.get_num_threads()} threads, "
+        ("training time", f"{seconds / 60:.1f} minutes, summed over {len(trained)} models"),
+        ("machine", f"{machine.device.type}, {processes} models at a time on "
+                    f"{max(1, torch.get_num_threads() // processes)} threads each, "
                     f"{'bf16 autocast' if machine.bf16 else 'float32'}, PyTorch "
                     f"{torch.__version__}, {platform.system()} {platform.machine()}"),
     )  # fmt: skip

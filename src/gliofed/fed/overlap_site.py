@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -17,6 +19,9 @@ from gliofed.fed.wire import pack, read_note
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.fingerprint import stored_fingerprint
 from gliofed.types import SEQUENCES, Case
+
+AT_ONCE: Final = 2
+"""Cases described at the same time."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +62,10 @@ def announce(
     ]
     rows = []
     if "image" in by and store is not None and images is not None:
-        for number, patient in enumerate(patients):
-            for case in own[patient]:
-                found = _tokens(case, images[str(case)], store, salt)
-                if found is not None:
-                    rows.append((number, *found))
+        asked = [(number, c) for number, name in enumerate(patients) for c in own[name]]
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            tokens = pool.map(lambda a: _tokens(a[1], images[str(a[1])], store, salt), asked)
+            rows = [(number, *t) for (number, _), t in zip(asked, tokens, strict=True) if t]
     tensors = {
         "ids": _stack([np.frombuffer(t, np.uint8) for _, t in ids], (16,), np.uint8),
         "id_owner": np.array([n for n, _ in ids], np.int32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,14 @@ def this_machine() -> Machine:
         torch.backends.cudnn.deterministic = True
         return Machine(torch.device("cuda"), torch.cuda.is_bf16_supported())
     return Machine(torch.device("cpu"), _cpu_bf16())
+
+
+def processes_at_once() -> int:
+    """How many models to train side by side: one a core of a CPU, one on an accelerator."""
+    if this_machine().device.type != "cpu":
+        return 1
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable is not None else os.cpu_count() or 1
 
 
 def keep_memory() -> None:

@@ -125,7 +125,7 @@ def _initialise(net: MultiTaskNet) -> None:
                 nn.init.zeros_(module.bias)
     # about the share of a brain that is tumour, so that training does not begin by learning that
     # most of it is not (Lin et al. 2017, Focal loss for dense object detection, ICCV, section 4.1)
-    nn.init.constant_(net.mask.bias, MASK_PRIOR_LOGIT)
+    nn.init.constant_(net.mask.get_parameter("bias"), MASK_PRIOR_LOGIT)
     nn.init.zeros_(net.presence.weight)  # no opinion yet on which sequences exist
     for name, parameter in net.heads.named_parameters():
         if name.endswith("layers.4.weight"):
@@ -163,7 +163,7 @@ def _stem(spec: NetSpec) -> nn.Module:
     return ConvUnit(len(SEQUENCES), spec.widths[0], spec.norm, kernel, stride)
 
 
-def _mask_layer(spec: NetSpec) -> nn.Module:
+def _mask_layer(spec: NetSpec) -> Conv3d | ConvTranspose3d:
     """Mask logits at full resolution from the finest level's channels."""
     if spec.full_level or spec.stem_stride == (1, 1, 1):
         return Conv3d(spec.widths[0], 1, 1)

@@ -126,7 +126,7 @@ def _tumour(
     """Signal of each sequence inside the tumour."""
     grade = int(patient.grade)
     rough = _smooth(rng, 1.2)
-    t1, t2, flair = (v + 4 * rough for v in (44.0, 104.0, 100.0))
+    t1, t2, flair = (v + 4 * rough for v in (42.0, 118.0, 120.0))
     enhancement = np.zeros(SHAPE)
     wildtype = patient.idh == "wildtype"
     if wildtype and grade == 4:
@@ -149,7 +149,8 @@ def _tumour(
         patch = np.exp(-(((depth - 0.35) / 0.2) ** 2))
         enhancement = rng.normal((2, 16, 40)[grade - 2], 4) * patch * np.clip(0.7 + rough, 0, 1)
     if patient.mgmt == "methylated":
-        t2 = t2 - rng.normal(22, 6)  # a weak sign beside the others
+        duller = rng.normal(14, 6)  # a weak sign beside the others
+        t2, flair = t2 - duller, flair - duller
     return {Sequence.T1: t1, Sequence.T1CE: t1 + 2 + np.maximum(enhancement, 0),
             Sequence.T2: t2, Sequence.FLAIR: flair}  # fmt: skip
 

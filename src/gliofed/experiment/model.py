@@ -1,0 +1,97 @@
+"""One model of a study, trained and tested; all it finds out is on the disk when it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from gliofed.experiment.cells import FEDERATED, Cell
+from gliofed.experiment.evaluate import evaluate
+from gliofed.fed.checkpoint import Committed
+from gliofed.fed.engines.local import LocalEngine
+from gliofed.fed.rounds import run_rounds
+from gliofed.fed.site import Site
+from gliofed.io.files import write_text
+from gliofed.io.store import Prepared
+from gliofed.learn.machine import Machine
+from gliofed.nets.unet import build_net
+from gliofed.score.files import parse_predictions, predictions_csv
+from gliofed.score.results import CaseResult
+from gliofed.study import Study
+
+Progress = Callable[[float, str], None]
+"""Told of the rounds done, with fractions, and of what is being done."""
+
+
+def train_cell(
+    study: Study,
+    cell: Cell,
+    prepared: Mapping[str, Prepared],
+    out: Path,
+    machine: Machine,
+    progress: Progress,
+) -> Committed:
+    """The model after its last round; rounds already committed below `out` are not made again.
+
+    prepared: "site/id" to the prepared case, at least of the cell's training cases.
+    """
+    folder = cell.folder(out)
+    done = {"rounds": 0, "site": 0}
+
+    def at_site(name: str, step: int, steps: int) -> None:
+        share = (done["site"] + step / steps) / (len(cell.sites) * study.train.local_epochs)
+        whole = done["rounds"] + min(share, 1)
+        progress(whole, f"round {done['rounds'] + 1}, {name}")
+        done["site"] += step == steps
+
+    def at_round(rounds: int) -> None:
+        done.update(rounds=rounds, site=0)
+
+    sites = [
+        Site(
+            name=name,
+            cases=[prepared[str(c)] for c in cases],
+            study=study,
+            seed=cell.seed,
+            folder=folder / "sites" / name,
+            machine=machine,
+            progress=at_site,
+        )
+        for name, cases in cell.sites.items()
+    ]
+    initial = build_net(study.net.preset, study.net.stem, seed=cell.seed).state_dict()
+    return run_rounds(
+        LocalEngine(sites),
+        {k: v.clone() for k, v in initial.items()},
+        _rules(study, cell),
+        cell.run_id(study, prepared),
+        folder / "rounds",
+        lambda point: at_round(point.round + 1),
+    )
+
+
+def test_cell(
+    study: Study,
+    cell: Cell,
+    state: Committed,
+    prepared: Mapping[str, Prepared],
+    out: Path,
+    machine: Machine,
+) -> tuple[CaseResult, ...]:
+    """Its answers for every case that it is tested on, from the disk where they are there."""
+    path = cell.folder(out) / f"predictions-{cell.test_id(study, prepared)[:12]}.csv"
+    if path.exists():
+        return parse_predictions(path.read_text(), str(path))
+    net = build_net(study.net.preset, study.net.stem, seed=0)
+    net.load_state_dict(dict(state.weights))
+    results = evaluate(net.to(machine.device), cell, prepared, machine, study.score.mirror)
+    write_text(path, predictions_csv(results))
+    return results
+
+
+def _rules(study: Study, cell: Cell) -> Study:
+    """The study as a cell's rounds follow it: a federation of one is plain training."""
+    if cell.model == FEDERATED:
+        return study
+    return replace(study, federation=replace(study.federation, quorum=1, server_lr=1.0))
