@@ -260,6 +260,6 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
                 child.kill()
 
     two = dataclasses.replace(study, models=("federated", "pooled"))
-    with pytest.raises(GliofedError, match="ended with status -9.*--processes 1"):
+    with pytest.raises(GliofedError, match=r"ended with status -9.*--processes 1"):
         run_study(two, tmp_path / "b", tmp_path / "store", Killer(), processes=2)
     assert not multiprocessing.active_children()

@@ -49,7 +49,7 @@ def finish_all(
     processes: int,
     progress: Callable[[float, float, str], None],
 ) -> None:
-    """Train and test every cell, `processes` at a time, each with an equal share of torch's threads.
+    """Train and test every cell, `processes` at a time, each on an equal share of the threads.
 
     Raises the first error of gliofed that a process meets, and GliofedError where one is killed;
     the others are then stopped, and what they had committed stays.
