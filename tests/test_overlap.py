@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 
 from gliofed.cli.main import app
 from gliofed.datasets.bids import read_bids
+from gliofed.datasets.formats import read_sites
 from gliofed.datasets.identity import read_mapping
 from gliofed.errors import OverlapError, UpdateError
 from gliofed.experiment.overlap import find_overlap, linked, refuse, statement
-from gliofed.experiment.run import compare_sites, read_sites
+from gliofed.experiment.run import compare_sites
 from gliofed.experiment.watch import Silent
 from gliofed.fed.overlap import (
     CORNERS,
@@ -225,7 +226,7 @@ def three(tmp_path) -> Path:
 
 def test_a_study_refuses_a_patient_written_in_two_ways(three) -> None:
     study = study_of(three)
-    cases = read_sites(study)
+    cases = read_sites(study.data)
     found = find_overlap(study, cases, None, None)
     with pytest.raises(OverlapError, match=r"by id: a and b share 1\. a: X01; b: x1"):
         refuse(study, found)
@@ -238,17 +239,17 @@ def test_a_study_refuses_a_patient_written_in_two_ways(three) -> None:
 
 def test_by_image_alone_equal_ids_mean_nothing(three) -> None:
     study = study_of(three, overlap_by=["image"])
-    found, _ = compare_sites(study, read_sites(study), three / "store", Silent())
+    found, _ = compare_sites(study, read_sites(study.data), three / "store", Silent())
     refuse(study, found)
     assert found.counts == {}
     assert "0 cases show a whole brain" in statement(found)  # the drawn ones are balls of 17 mL
-    assert len({c.patient for own in linked(read_sites(study), found).values() for c in own}) == 5
+    assert len({c.patient for own in linked(read_sites(study.data), found).values() for c in own}) == 5
 
 
 def test_a_mapping_file_at_a_site_is_used(three) -> None:
     (three / "c" / "name_mapping.csv").write_text("one_ID,two_ID\nZ1,Y2\n")
     study = study_of(three)
-    found = find_overlap(study, read_sites(study), None, None)
+    found = find_overlap(study, read_sites(study.data), None, None)
     assert found.counts == {("a", "b"): 1, ("b", "c"): 1}
 
 
@@ -262,7 +263,7 @@ def test_a_renamed_scan_is_found_by_image(tmp_path) -> None:
         for path in root.glob("derivatives/*/*/anat/*"):
             write_image(path, (data > 120).astype(np.uint8), affine)
     study = study_of(tmp_path)
-    cases = read_sites(study)
+    cases = read_sites(study.data)
     assert find_overlap(study, cases, None, None).counts == {}
     found, _ = compare_sites(study, cases, tmp_path / "store", Silent())
     assert found.counts == {("a", "b"): 1}
