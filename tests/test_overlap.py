@@ -243,7 +243,9 @@ def test_by_image_alone_equal_ids_mean_nothing(three) -> None:
     refuse(study, found)
     assert found.counts == {}
     assert "0 cases show a whole brain" in statement(found)  # the drawn ones are balls of 17 mL
-    assert len({c.patient for own in linked(read_sites(study.data), found).values() for c in own}) == 5
+    assert (
+        len({c.patient for own in linked(read_sites(study.data), found).values() for c in own}) == 5
+    )
 
 
 def test_a_mapping_file_at_a_site_is_used(three) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from gliofed import api
 from gliofed.cli.verbs import plain_ends
-from gliofed.experiment.cohort import HIDDEN, cohort_csv, cohort_json
+from gliofed.experiment.cohort import cohort_csv, cohort_json
 from gliofed.fed.cohort import CohortTable
 
 
@@ -26,27 +26,27 @@ def cohort(study: Path, form: str) -> None:
 
 def _show(table: CohortTable) -> None:
     console = Console()
+    for number, (site, cases) in enumerate(table.sites.items(), start=1):
+        console.print(f"{number}: {site}, {cases} cases", highlight=False)
     shown = Table(title="Cases by hospital")
-    shown.add_column("")
-    shown.add_column("")
-    for site, cases in table.sites.items():
-        shown.add_column(f"{site}\n{cases}", justify="right")
-    shown.add_column(f"all\n{sum(table.sites.values())}", justify="right")
+    heads = [*map(str, range(1, len(table.sites) + 1)), "all"]  # names would not fit a terminal
+    for head in ("", "", *heads):
+        shown.add_column(head, justify="right" if head else "left")
     counts = {(r.variable, r.category, r.site): r.count for r in table.rows}
     before = ""
     for variable, category in dict.fromkeys((r.variable, r.category) for r in table.rows):
         found = [counts[variable, category, s] for s in (*table.sites, None)]
         if any(found) or None in found:
-            cells = [HIDDEN if n is None else str(n) for n in found]
+            cells = ["*" if n is None else str(n) for n in found]
             shown.add_row(variable if variable != before else "", category, *cells)
             before = variable
     console.print(shown)
     if table.left_out:
         console.print(
-            f"{table.left_out} hospitals of 1 to 10 cases are left out, of the totals too.",
+            f"Hospitals of 1 to 10 cases left out, of the totals too: {table.left_out}.",
             highlight=False,
         )
     console.print(
-        "Hidden: counts from 1 to 10, and others without which they could be reckoned.",
+        "*: hidden, counts from 1 to 10, and others without which they could be reckoned.",
         highlight=False,
     )

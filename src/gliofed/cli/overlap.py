@@ -45,11 +45,12 @@ def _show(found: Overlap, site: str | None) -> None:
     console = Console()
     table = Table(title="Patients shared by two hospitals")
     sites = list(found.patients)
-    for head in ("", *sites[1:]):
-        table.add_column(head, justify="right" if head else "left")
-    for number, one in enumerate(sites[:-1], start=1):
+    table.add_column("")
+    for number in range(2, len(sites) + 1):
+        table.add_column(str(number), justify="right")  # names would not fit a terminal
+    for number, one in enumerate(sites, start=1):
         counts = [str(found.counts.get((min(one, s), max(one, s)), 0)) for s in sites[number:]]
-        table.add_row(one, *[""] * (number - 1), *counts)
+        table.add_row(f"{number} {one}", *[""] * (number - 1), *counts)
     console.print(table)
     console.print(statement(found), soft_wrap=True, highlight=False)
     if site is not None:

@@ -115,7 +115,7 @@ def _few(names: list[str], most: int = 5) -> str:
 
 
 def statement(overlap: Overlap) -> str:
-    """One sentence for the results page: how patients were compared, and what was found."""
+    """In words: how patients were compared, and what was found."""
     total = sum(overlap.patients.values())
     how = {"id": "id", "image": "whole-brain scans"}
     text = f"{total} patients of {len(overlap.patients)} hospitals were compared by "
@@ -125,4 +125,4 @@ def statement(overlap: Overlap) -> str:
     if not overlap.counts:
         return f"{text}: no patient stands at two of them."
     pairs = "; ".join(f"{a} and {b}: {n}" for (a, b), n in sorted(overlap.counts.items()))
-    return f"{text}. Shared patients: {pairs}; each is kept at one hospital only."
+    return f"{text}. Shared patients: {pairs}."
