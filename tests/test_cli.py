@@ -61,3 +61,15 @@ def test_inspect_of_an_unknown_format_names_the_nearest(tmp_path) -> None:
     done = CliRunner().invoke(app, ["inspect", str(tmp_path), "--format", "ucsf"])
     assert done.exit_code == 1
     assert "nearest is 'ucsf_pdgm'" in done.output
+
+
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path) -> None:
+    TREES["rhuh_gbm"](tmp_path / "set")
+    (tmp_path / "file").write_text("in the way")
+    out = tmp_path / "file" / "account.json"
+    args = ["inspect", str(tmp_path / "set"), "--format", "rhuh_gbm", "--json", str(out)]
+    done = CliRunner().invoke(app, args)
+    assert done.exit_code == 1
+    (line,) = done.output.strip().splitlines()
+    assert "file" in line
+    assert "check the path" in line

@@ -55,12 +55,18 @@ def inspect(path: Path, format_id: str, site: str, out: Path | None) -> None:
 
 @contextmanager
 def plain_ends() -> Iterator[None]:
-    """One line for a known error, and a clean stop on Ctrl-C or SIGTERM."""
+    """One line for a known error or a path that fails, and a clean stop on Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except GliofedError as error:
         typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        text = f"{error.filename}: {error.strerror}; check the path, its rights and the disk"
+        typer.secho(text, fg="red", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from the last committed round", err=True)
