@@ -21,7 +21,7 @@ import torch
 
 from gliofed.errors import GliofedError
 from gliofed.experiment.cells import Cell
-from gliofed.experiment.model import test_cell, train_cell
+from gliofed.experiment.model import answers_file, test_cell, train_cell
 from gliofed.io.store import Prepared, PreparedStore
 from gliofed.learn.machine import keep_memory, this_machine
 from gliofed.study import Study
@@ -51,14 +51,19 @@ def finish_all(
 ) -> None:
     """Train and test every cell, `processes` at a time, each on an equal share of the threads.
 
+    Cells whose answers are on the disk already need no process.
+
     Raises the first error of gliofed that a process meets, and GliofedError where one is killed;
     the others are then stopped, and what they had committed stays.
     """
     threads = max(1, torch.get_num_threads() // processes)
     waiting = deque(
-        Job(study, cell, _needed(cell, prepared), store, out, threads) for cell in cells
+        Job(study, cell, _needed(cell, prepared), store, out, threads)
+        for cell in cells
+        if not answers_file(study, cell, prepared, out).exists()
     )
-    done = dict.fromkeys((str(c) for c in cells), 0.0)
+    done = {str(job.cell): 0.0 for job in waiting}
+    rounds_in_all = study.train.rounds * len(waiting)
     running: dict[Connection, tuple[SpawnProcess, Job]] = {}
     try:
         while waiting or running:
@@ -74,8 +79,7 @@ def finish_all(
                     continue
                 rounds, doing = told
                 done[str(job.cell)] = rounds
-                progress(sum(done.values()), study.train.rounds * len(cells),
-                         f"{job.cell}: {doing}")  # fmt: skip
+                progress(sum(done.values()), rounds_in_all, f"{job.cell}: {doing}")
     finally:
         for process, _ in running.values():
             process.kill()

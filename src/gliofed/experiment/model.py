@@ -80,7 +80,7 @@ def test_cell(
     machine: Machine,
 ) -> tuple[CaseResult, ...]:
     """Its answers for every case that it is tested on, from the disk where they are there."""
-    path = cell.folder(out) / f"predictions-{cell.test_id(study, prepared)[:12]}.csv"
+    path = answers_file(study, cell, prepared, out)
     if path.exists():
         return parse_predictions(path.read_text(), str(path))
     net = build_net(study.net.preset, study.net.stem, seed=0)
@@ -88,6 +88,11 @@ def test_cell(
     results = evaluate(net.to(machine.device), cell, prepared, machine, study.score.mirror)
     write_text(path, predictions_csv(results))
     return results
+
+
+def answers_file(study: Study, cell: Cell, prepared: Mapping[str, Prepared], out: Path) -> Path:
+    """Where a model's answers are once it is trained and tested."""
+    return cell.folder(out) / f"predictions-{cell.test_id(study, prepared)[:12]}.csv"
 
 
 def _rules(study: Study, cell: Cell) -> Study:

@@ -44,27 +44,6 @@ def read_nifti(path: Path) -> Volume:
     return Volume(data, np.asarray(image.affine, dtype=np.float64))
 
 
-def write_nifti(path: Path, data: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
-    """Write a mask, scanner-anatomical sform and qform set."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(data, affine)
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
-    part = path.with_name("." + path.name)
-    nib.save(image, part)
-    part.replace(path)
-
-
-def grid_of(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """The (shape, affine) that `read_nifti` would give, from the header alone."""
-    image = nib.load(path)
-    shape, affine = image.shape[:3], image.affine
-    turn = nib.orientations.io_orientation(affine)
-    new_affine = affine @ nib.orientations.inv_ornt_aff(turn, shape)
-    by_axis = sorted(range(3), key=lambda a: turn[a, 0])
-    return (shape[by_axis[0]], shape[by_axis[1]], shape[by_axis[2]]), new_affine
-
-
 def _check_header(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:
     if len(shape) != 3 or min(shape) < 1:
         raise DataError(f"{path}: expected one 3D volume, found shape {shape}")
