@@ -96,6 +96,8 @@ def make_prepared() -> Callable[..., Prepared]:
             present=(True,) * 4,
             affine=np.eye(4),
             lesion=lesion,
+            placements={},
+            mask_placement=None,
         )
 
     return make

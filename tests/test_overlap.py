@@ -97,7 +97,7 @@ def test_a_stored_fingerprint_is_made_once(tmp_path, monkeypatch) -> None:
     data, affine = head(1)
     image = np.stack([data, 0 * data, 0 * data, data]).astype(np.float16)
     case = Case("1", "a", "1", {}, None, Labels())
-    store.put("k", Entry(image, None, (True, False, False, True), affine), {})
+    store.put("k", Entry(image, None, (True, False, False, True), affine, {}, None), {})
     prepared = store.open("k", case)
     first = stored_fingerprint(prepared, store)
     assert set(first) == {Sequence.T1, Sequence.FLAIR}

@@ -10,16 +10,20 @@ from conftest import write_hospital, write_image
 from gliofed.datasets.bids import read_bids
 from gliofed.errors import DataError, StoreError
 from gliofed.infer.native import mask_on
-from gliofed.io.nifti import read_nifti
+from gliofed.io.nifti import Volume, read_nifti
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.brain import bounding_box, nonzero_brain
 from gliofed.prepare.normalise import zscore
 from gliofed.prepare.recipe import prepare_all, prepare_case, store_key
 from gliofed.prepare.resample import resample, resample_mask, target_grid
 from gliofed.study import Grid
-from gliofed.types import Prediction
+from gliofed.types import Placement, Prediction
 
 GRID = Grid(spacing_mm=(2.0, 2.0, 2.0))
+
+
+def in_ras(volume: Volume) -> Placement:
+    return Placement(volume.data.shape, volume.affine, np.eye(4))
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_a_mask_goes_to_the_network_and_back_to_the_scan(hospital) -> None:
     drawn = read_nifti(case.mask)
     entry = prepare_case(case, Grid(spacing_mm=(1.0, 1.0, 1.0)))
     prediction = Prediction(entry.mask.astype(np.float32), entry.affine, {})
-    back = mask_on(prediction, drawn.data.shape, drawn.affine)
+    back = mask_on(prediction, in_ras(drawn))
     truth = drawn.data > 0
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.95
 
@@ -225,5 +229,5 @@ def test_real_hospitals_prepare_without_loss(real_data, tmp_path) -> None:
     for prepared in prepare_all(cases, grid, PreparedStore(tmp_path)):
         drawn = read_nifti(prepared.case.mask)
         prediction = Prediction(prepared.mask.astype(np.float32), prepared.affine, {})
-        back = mask_on(prediction, drawn.data.shape, drawn.affine)
+        back = mask_on(prediction, in_ras(drawn))
         np.testing.assert_array_equal(back, drawn.data > 0)

@@ -110,6 +110,19 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Placement:
+    """Where one scan lies in the network's space; every step between the two is linear.
+
+    shape, affine: of the file as it is stored, its axes in the file's order; affine: voxel to RAS
+    mm of the scan. matrix: (4, 4), RAS mm of the network's space to RAS mm of the scan.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Batch:
     """What one training step sees. B cases, C = 4 sequences, M markers in `markers.MARKERS` order.
 

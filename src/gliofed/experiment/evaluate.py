@@ -15,7 +15,7 @@ from gliofed.learn.machine import Machine
 from gliofed.nets.unet import MultiTaskNet
 from gliofed.score.overlap import dice, hd95_mm, volume_ml
 from gliofed.score.results import CaseResult, Role
-from gliofed.types import Case, Prediction
+from gliofed.types import Placement, Prediction
 
 
 def evaluate(
@@ -32,24 +32,27 @@ def evaluate(
     """
     results = []
     for done, (role, case) in enumerate(cell.tests, start=1):
-        prediction = predict(net, prepared[str(case)], machine, mirror)
-        results.append(score_case(prediction, case, cell, role))
+        own = prepared[str(case)]
+        prediction = predict(net, own, machine, mirror)
+        results.append(score_case(prediction, own, cell, role))
         if progress is not None:
             progress(done, len(cell.tests))
     return tuple(results)
 
 
-def score_case(prediction: Prediction, case: Case, cell: Cell, role: Role) -> CaseResult:
+def score_case(prediction: Prediction, prepared: Prepared, cell: Cell, role: Role) -> CaseResult:
     """Compare one prediction with what the experts said."""
+    case = prepared.case
     overlap, distance, true_volume = None, None, None
     spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
     volume = volume_ml(prediction.probability >= THRESHOLD, spacing)
-    if case.mask is not None:
+    if case.mask is not None and prepared.mask_placement is not None:
         drawn = read_nifti(case.mask)
         truth = drawn.data > 0
         if truth.any():
-            shape = (truth.shape[0], truth.shape[1], truth.shape[2])
-            found = mask_on(prediction, shape, drawn.affine)
+            x, y, z = truth.shape
+            matrix = prepared.mask_placement.matrix
+            found = mask_on(prediction, Placement((x, y, z), drawn.affine, matrix))
             own = np.linalg.norm(drawn.affine[:3, :3], axis=0)
             overlap, distance = dice(truth, found), hd95_mm(truth, found, own)
             volume, true_volume = volume_ml(found, own), volume_ml(truth, own)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.prepare.resample import Affine, Shape, resample
-from gliofed.types import Prediction
+from gliofed.prepare.resample import resample
+from gliofed.types import Placement, Prediction
 
 THRESHOLD = 0.5
 
 
-def mask_on(prediction: Prediction, shape: Shape, affine: Affine) -> NDArray[np.bool_]:
-    """The predicted mask on another grid: probability resampled, then cut at one half.
+def mask_on(prediction: Prediction, placement: Placement) -> NDArray[np.bool_]:
+    """The predicted mask on a scan's own grid: probability resampled once, then cut at one half.
 
-    shape, affine: of that grid, voxel to RAS millimetres. Outside the network's field it is False.
+    The exact inverse of the way the scan came. Outside the network's field it is False.
     """
-    there = resample(prediction.probability, prediction.affine, shape, affine)
+    affine = np.linalg.inv(placement.matrix) @ placement.affine
+    there = resample(prediction.probability, prediction.affine, placement.shape, affine)
     return there >= THRESHOLD

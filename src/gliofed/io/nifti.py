@@ -15,10 +15,15 @@ from gliofed.errors import DataError
 
 @dataclass(frozen=True)
 class Volume:
-    """A 3D image. data: (X, Y, Z) float32; affine: voxel to RAS millimetres, (4, 4)."""
+    """A 3D image. data: (X, Y, Z) float32; affine: voxel to RAS millimetres, (4, 4).
+
+    stored_shape, stored_affine: the same of the file, before its axes were put into RAS order.
+    """
 
     data: NDArray[np.float32]
     affine: NDArray[np.float64]
+    stored_shape: tuple[int, int, int]
+    stored_affine: NDArray[np.float64]
 
 
 def read_nifti(path: Path) -> Volume:
@@ -33,6 +38,7 @@ def read_nifti(path: Path) -> Volume:
         if image.ndim > 3 and set(image.shape[3:]) == {1}:
             image = image.slicer[(slice(None),) * 3 + (0,) * (image.ndim - 3)]
         _check_header(path, image.shape, image.affine)
+        shape, affine = image.shape, np.asarray(image.affine, dtype=np.float64)
         image = nib.as_closest_canonical(image)
         data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
     except FileNotFoundError:
@@ -41,7 +47,7 @@ def read_nifti(path: Path) -> Volume:
         raise DataError(f"{path}: cannot be read as NIfTI ({error}); copy the file again") from None
     if not np.isfinite(data).all():
         raise DataError(f"{path}: has NaN or infinite voxels; export the series again")
-    return Volume(data, np.asarray(image.affine, dtype=np.float64))
+    return Volume(data, np.asarray(image.affine, dtype=np.float64), shape, affine)
 
 
 def _check_header(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:

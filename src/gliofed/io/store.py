@@ -2,7 +2,7 @@
 
     <store>/<key>/image.npy   float16 (4, X, Y, Z), z-scored, 0 outside the brain or if absent
     <store>/<key>/mask.npy    uint8 (X, Y, Z), where an expert drew one
-    <store>/<key>/entry.json  present sequences, affine, provenance
+    <store>/<key>/entry.json  present sequences, affine, where each scan lies, provenance
 
 `key` is the digest of everything that went in, so an entry is never wrong, only present or not.
 An entry is written beside its place and moved there whole.
@@ -18,6 +18,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
@@ -25,17 +26,22 @@ from numpy.typing import NDArray
 
 from gliofed.errors import DataError, StoreError
 from gliofed.io.files import write_text
-from gliofed.types import Case
+from gliofed.types import Case, Placement, Sequence
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a recipe makes of a case. affine: voxel to RAS millimetres of the cropped grid."""
+    """What a recipe makes of a case. affine: voxel to RAS millimetres of the cropped grid.
+
+    placements: of each sequence that is there. mask_placement: of the expert's mask, where drawn.
+    """
 
     image: NDArray[np.float16]
     mask: NDArray[np.uint8] | None
     present: tuple[bool, ...]
     affine: NDArray[np.float64]
+    placements: Mapping[Sequence, Placement]
+    mask_placement: Placement | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Prepared:
     present: tuple[bool, ...]
     affine: NDArray[np.float64]
     lesion: NDArray[np.int64] | None
+    placements: Mapping[Sequence, Placement]
+    mask_placement: Placement | None
 
 
 class PreparedStore:
@@ -80,6 +88,8 @@ class PreparedStore:
                 "present": list(entry.present),
                 "affine": entry.affine.tolist(),
                 "lesion": _extent(entry.mask),
+                "placements": {s.value: _plain(p) for s, p in entry.placements.items()},
+                "mask_placement": entry.mask_placement and _plain(entry.mask_placement),
                 "provenance": dict(provenance),
             }
             (part / "entry.json").write_text(json.dumps(record, indent=1))
@@ -106,12 +116,15 @@ class PreparedStore:
             lesion = None if record["lesion"] is None else np.array(record["lesion"])
             affine = np.array(record["affine"])
             present = tuple(bool(p) for p in record["present"])
+            placements = {Sequence(s): _placement(p) for s, p in record["placements"].items()}
+            placed = record["mask_placement"]
+            mask_placement = None if placed is None else _placement(placed)
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise StoreError(
                 f"{case}: its prepared entry {folder} is damaged ({error}); delete that folder "
                 "and start again"
             ) from None
-        return Prepared(case, key, image, mask, present, affine, lesion)
+        return Prepared(case, key, image, mask, present, affine, lesion, placements, mask_placement)
 
     def file_digest(self, path: Path) -> str:
         """SHA-256 of a file, remembered by path, size and time of change."""
@@ -139,6 +152,19 @@ class PreparedStore:
         except (FileNotFoundError, ValueError):
             return {}
         return digests
+
+
+def _plain(placement: Placement) -> Mapping[str, object]:
+    return {
+        "shape": list(placement.shape),
+        "affine": placement.affine.tolist(),
+        "matrix": placement.matrix.tolist(),
+    }
+
+
+def _placement(plain: Mapping[str, Any]) -> Placement:
+    x, y, z = plain["shape"]
+    return Placement((x, y, z), np.array(plain["affine"]), np.array(plain["matrix"]))
 
 
 def _extent(mask: NDArray[np.uint8] | None) -> list[list[int]] | None:

@@ -23,7 +23,7 @@ from gliofed.prepare.brain import bounding_box, nonzero_brain
 from gliofed.prepare.normalise import zscore
 from gliofed.prepare.resample import resample, resample_mask, target_grid
 from gliofed.study import Grid
-from gliofed.types import SEQUENCES, Case
+from gliofed.types import SEQUENCES, Case, Placement
 from gliofed.types import Sequence as Mri
 
 RECIPE: Final = "stripped-1"
@@ -54,7 +54,7 @@ def prepare_case(case: Case, grid: Grid) -> Entry:
     brain = nonzero_brain(image)
     box = bounding_box(brain)
     image = np.stack([zscore(c, brain & (c != 0)) for c in image])[(slice(None), *box)]
-    mask = None
+    mask, drawn = None, None
     if case.mask is not None:
         drawn = read_nifti(case.mask)
         check_mask_labels(case, np.unique(drawn.data[drawn.data > 0]).tolist())
@@ -67,6 +67,8 @@ def prepare_case(case: Case, grid: Grid) -> Entry:
         mask=mask,
         present=tuple(s in volumes for s in SEQUENCES),
         affine=shifted,
+        placements={s: _placement(v) for s, v in volumes.items()},
+        mask_placement=None if drawn is None else _placement(drawn),
     )
 
 
@@ -112,6 +114,10 @@ def store_key(case: Case, grid: Grid, store: PreparedStore) -> str:
     held = [sorted(case.mask_labels)] if case.mask_labels else []
     text = json.dumps([RECIPE, list(grid.spacing_mm), parts, *held], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _placement(volume: Volume) -> Placement:
+    return Placement(volume.stored_shape, volume.stored_affine, np.eye(4))
 
 
 def _shape(volume: Volume) -> tuple[int, int, int]:
