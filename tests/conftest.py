@@ -12,11 +12,14 @@ import pytest
 import torch
 
 from gliofed.io.store import Prepared
-from gliofed.study import Study, parse_study
-from gliofed.types import SEQUENCES, Case, Labels
+from gliofed.study import Prepare, Study, parse_study
+from gliofed.types import SEQUENCES, Case, Labels, Measures
 
 SUFFIX = {"T1": "T1w", "T1CE": "ce-gadolinium_T1w", "T2": "T2w", "FLAIR": "FLAIR"}
 COLUMNS = ("idh", "codel_1p19q", "mgmt", "grade")
+
+
+STRIPPED = Prepare(brain="stripped", register=False, space="scanner", bias=False)
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +101,7 @@ def make_prepared() -> Callable[..., Prepared]:
             lesion=lesion,
             placements={},
             mask_placement=None,
+            measures=Measures(1.3, None, {}),
         )
 
     return make
@@ -111,6 +115,8 @@ def tiny_study() -> Study:
             "name": "tiny",
             "data": {"root": "nowhere", "train": ["a", "b"], "external": ["c"]},
             "grid": {"patch": [16, 16, 16], "spacing_mm": [2, 2, 2]},
+            "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
+            "quality": {"brain_litres": [0, 9]},
             "train": {"rounds": 2, "batch": 2},
             "score": {"bootstrap": 100},
         }

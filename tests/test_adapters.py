@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_hospital, write_image
+from conftest import STRIPPED, write_hospital, write_image
 from trees import BRATS_ENDS, MAPPING_2021, NEW_ENDS, TREES, touch
 
 from gliofed.datasets import bids, brats, brats_collections, egd, rhuh_gbm, tcga, ucsf_pdgm
@@ -19,7 +19,8 @@ from gliofed.datasets.audit import Reading
 from gliofed.datasets.preoperative import check_mask_labels
 from gliofed.errors import DataError
 from gliofed.io.store import PreparedStore
-from gliofed.prepare.recipe import prepare_case, store_key
+from gliofed.prepare.cases import store_key
+from gliofed.prepare.recipe import prepare_case
 from gliofed.study import Grid
 from gliofed.types import UNKNOWN, Case, Labels, Sequence
 
@@ -359,7 +360,7 @@ def case_with_mask(tmp_path: Path, values: set[int], allowed: set[int]) -> Case:
     [({1, 2, 3}, {1, 2, 3}), ({1, 2, 4}, {1, 2, 4}), ({1}, {1, 2, 4}), ({1, 2, 3, 4}, set())],
 )
 def test_masks_that_hold_to_their_convention_are_prepared(tmp_path, values, allowed) -> None:
-    entry = prepare_case(case_with_mask(tmp_path, values, allowed), GRID)
+    entry = prepare_case(case_with_mask(tmp_path, values, allowed), GRID, STRIPPED)
     assert entry.mask is not None
     assert set(np.unique(entry.mask)) == {0, 1}
 
@@ -369,10 +370,10 @@ def test_a_mask_with_a_resection_cavity_is_refused_where_it_is_read(tmp_path) ->
     with pytest.raises(
         DataError, match=r"h/A: .*holds label 4; .*hold 1, 2, 3\..*resection cavity"
     ):
-        prepare_case(case, GRID)
+        prepare_case(case, GRID, STRIPPED)
     store = PreparedStore(tmp_path / "store")
     free = dataclasses.replace(case, mask_labels=frozenset())
-    assert store_key(case, GRID, store) != store_key(free, GRID, store)
+    assert store_key(case, GRID, STRIPPED, store) != store_key(free, GRID, STRIPPED, store)
 
 
 def test_a_fractional_label_is_no_label(tmp_path) -> None:

@@ -40,7 +40,7 @@ from gliofed.io.store import Entry, PreparedStore
 from gliofed.prepare import fingerprint
 from gliofed.prepare.fingerprint import WHOLE_BRAIN_ML, describe, stored_fingerprint
 from gliofed.study import parse_study
-from gliofed.types import Case, Labels, Sequence
+from gliofed.types import Case, Labels, Measures, Sequence
 
 ROOT = Path(__file__).parents[1]
 SALT = salt_of("tests")
@@ -97,7 +97,11 @@ def test_a_stored_fingerprint_is_made_once(tmp_path, monkeypatch) -> None:
     data, affine = head(1)
     image = np.stack([data, 0 * data, 0 * data, data]).astype(np.float16)
     case = Case("1", "a", "1", {}, None, Labels())
-    store.put("k", Entry(image, None, (True, False, False, True), affine, {}, None), {})
+    store.put(
+        "k",
+        Entry(image, None, (True, False, False, True), affine, {}, None, Measures(1.3, None, {})),
+        {},
+    )
     prepared = store.open("k", case)
     first = stored_fingerprint(prepared, store)
     assert set(first) == {Sequence.T1, Sequence.FLAIR}

@@ -5,7 +5,7 @@ import threading
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import write_hospital, write_image
+from conftest import STRIPPED, write_hospital, write_image
 
 from gliofed.datasets.bids import read_bids
 from gliofed.errors import DataError, StoreError
@@ -13,8 +13,9 @@ from gliofed.infer.native import mask_on
 from gliofed.io.nifti import Volume, read_nifti
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.brain import bounding_box, nonzero_brain
+from gliofed.prepare.cases import prepare_all, store_key
 from gliofed.prepare.normalise import zscore
-from gliofed.prepare.recipe import prepare_all, prepare_case, store_key
+from gliofed.prepare.recipe import prepare_case
 from gliofed.prepare.resample import resample, resample_mask, target_grid
 from gliofed.study import Grid
 from gliofed.types import Placement, Prediction
@@ -35,7 +36,7 @@ def hospital(tmp_path):
 
 def test_a_prepared_case_is_cropped_scored_and_flagged(hospital) -> None:
     case = read_bids(hospital, "h")[0]
-    entry = prepare_case(case, GRID)
+    entry = prepare_case(case, GRID, STRIPPED)
     assert entry.image.shape[1:] == (15, 15, 15)  # the ball's box, its radius below 8 voxels
     assert entry.mask.shape == entry.image.shape[1:]
     assert 0 < entry.mask.sum() == (nib.load(case.mask).get_fdata() > 0).sum()
@@ -47,7 +48,7 @@ def test_a_prepared_case_is_cropped_scored_and_flagged(hospital) -> None:
 
 def test_a_missing_sequence_is_zero_and_marked(hospital) -> None:
     (hospital / "sub-A/anat/sub-A_T2w.nii.gz").unlink()
-    entry = prepare_case(read_bids(hospital, "h")[0], GRID)
+    entry = prepare_case(read_bids(hospital, "h")[0], GRID, STRIPPED)
     assert entry.present == (True, True, False, True)
     assert not entry.image[2].any()
     assert entry.image[3].any()
@@ -55,7 +56,7 @@ def test_a_missing_sequence_is_zero_and_marked(hospital) -> None:
 
 def test_any_axis_order_gives_the_same_voxels(hospital) -> None:
     case = read_bids(hospital, "h")[0]
-    straight = prepare_case(case, GRID)
+    straight = prepare_case(case, GRID, STRIPPED)
     for path in (*case.images.values(), case.mask):
         image = nib.load(path)
         turned = image.as_reoriented(
@@ -63,7 +64,7 @@ def test_any_axis_order_gives_the_same_voxels(hospital) -> None:
         )
         data = np.asarray(turned.dataobj)
         nib.save(nib.Nifti1Image(data, turned.affine), path)
-    again = prepare_case(case, GRID)
+    again = prepare_case(case, GRID, STRIPPED)
     np.testing.assert_array_equal(straight.image, again.image)
     np.testing.assert_array_equal(straight.mask, again.mask)
     np.testing.assert_allclose(straight.affine, again.affine, atol=1e-5)
@@ -95,7 +96,7 @@ def test_going_down_in_resolution_averages_what_it_cannot_show() -> None:
 def test_a_mask_goes_to_the_network_and_back_to_the_scan(hospital) -> None:
     case = read_bids(hospital, "h")[0]
     drawn = read_nifti(case.mask)
-    entry = prepare_case(case, Grid(spacing_mm=(1.0, 1.0, 1.0)))
+    entry = prepare_case(case, Grid(spacing_mm=(1.0, 1.0, 1.0)), STRIPPED)
     prediction = Prediction(entry.mask.astype(np.float32), entry.affine, {})
     back = mask_on(prediction, in_ras(drawn))
     truth = drawn.data > 0
@@ -118,21 +119,23 @@ def test_the_store_makes_each_entry_once_and_follows_content(hospital, tmp_path)
     cases = read_bids(hospital, "h")
     store = PreparedStore(tmp_path / "store")
     seen = []
-    first = prepare_all(cases, GRID, store, lambda done, total: seen.append((done, total)))
+    first = prepare_all(
+        cases, GRID, STRIPPED, store, lambda done, total: seen.append((done, total))
+    )
     assert seen == [(1, 3), (2, 3), (3, 3)]
     stamps = {p.key: (store.root / p.key / "image.npy").stat().st_mtime_ns for p in first}
     store.save_digests()
-    second = prepare_all(cases, GRID, PreparedStore(store.root))
+    second = prepare_all(cases, GRID, STRIPPED, PreparedStore(store.root))
     assert [p.key for p in second] == [p.key for p in first]
     assert stamps == {p.key: (store.root / p.key / "image.npy").stat().st_mtime_ns for p in second}
     assert isinstance(second[0].image, np.memmap)
-    assert store_key(cases[0], Grid(spacing_mm=(1, 1, 1)), store) != first[0].key
+    assert store_key(cases[0], Grid(spacing_mm=(1, 1, 1)), STRIPPED, store) != first[0].key
     image = nib.load(cases[0].images["T1"])
     nib.save(
         nib.Nifti1Image(image.get_fdata().astype(np.float32) * 2, image.affine),
         cases[0].images["T1"],
     )
-    assert store_key(cases[0], GRID, PreparedStore(store.root)) != first[0].key
+    assert store_key(cases[0], GRID, STRIPPED, PreparedStore(store.root)) != first[0].key
 
 
 def test_a_failed_case_leaves_nothing_half_written(hospital, tmp_path) -> None:
@@ -141,7 +144,7 @@ def test_a_failed_case_leaves_nothing_half_written(hospital, tmp_path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     store = PreparedStore(tmp_path / "store")
     with pytest.raises(DataError, match=str(path)):
-        prepare_all(cases, GRID, store)
+        prepare_all(cases, GRID, STRIPPED, store)
     left = [p for p in store.root.iterdir() if p.is_dir()]
     assert all((p / "entry.json").exists() for p in left)
     assert not any(p.name.startswith(".") for p in left)
@@ -150,7 +153,7 @@ def test_a_failed_case_leaves_nothing_half_written(hospital, tmp_path) -> None:
 def test_a_damaged_entry_says_how_to_cure_it(hospital, tmp_path) -> None:
     cases = read_bids(hospital, "h")
     store = PreparedStore(tmp_path / "store")
-    (prepared, *_) = prepare_all(cases, GRID, store)
+    (prepared, *_) = prepare_all(cases, GRID, STRIPPED, store)
     path = store.root / prepared.key / "image.npy"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(StoreError, match=r"h/A.*delete that folder"):
@@ -163,8 +166,8 @@ def test_a_damaged_entry_says_how_to_cure_it(hospital, tmp_path) -> None:
 def test_two_writers_of_one_entry_agree(hospital, tmp_path) -> None:
     case = read_bids(hospital, "h")[0]
     store = PreparedStore(tmp_path / "store")
-    key = store_key(case, GRID, store)
-    entry = prepare_case(case, GRID)
+    key = store_key(case, GRID, STRIPPED, store)
+    entry = prepare_case(case, GRID, STRIPPED)
     threads = [threading.Thread(target=store.put, args=(key, entry, {})) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -226,7 +229,7 @@ def test_mask_resampling_cuts_at_one_half() -> None:
 def test_real_hospitals_prepare_without_loss(real_data, tmp_path) -> None:
     cases = read_bids(real_data / "tcga-lgg/case-western", "case-western")[:3]
     grid = Grid(spacing_mm=(1.875, 1.875, "native"))
-    for prepared in prepare_all(cases, grid, PreparedStore(tmp_path)):
+    for prepared in prepare_all(cases, grid, STRIPPED, PreparedStore(tmp_path)):
         drawn = read_nifti(prepared.case.mask)
         prediction = Prediction(prepared.mask.astype(np.float32), prepared.affine, {})
         back = mask_on(prediction, in_ras(drawn))

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import STRIPPED
 from trees import touch
 
 from gliofed.datasets import bids, brats, tcga, ucsf_pdgm, upenn_gbm
@@ -117,7 +118,7 @@ def test_the_real_brats_scans_pass_the_preoperative_gate(real_data) -> None:
     reading = brats.read(real_data / "brats-tcga", "brats")
     assert (reading.audit.found, reading.audit.kept) == (6, 6)
     assert {c.patient[:5] for c in reading.cases} == {"TCGA-"}
-    entry = prepare_case(reading.cases[0], Grid(spacing_mm=(4.0, 4.0, 4.0)))
+    entry = prepare_case(reading.cases[0], Grid(spacing_mm=(4.0, 4.0, 4.0)), STRIPPED)
     assert entry.mask is not None
     assert entry.mask.any()
 

@@ -64,7 +64,8 @@ def test_bounds_hold_on_their_other_side() -> None:
 
 
 def test_written_out_and_read_back_it_is_the_same() -> None:
-    study = parse_study(changed("grid", spacing_mm=[1.5, 1.5, "native"]))
+    native = {**SOUND, "prepare": {"space": "scanner"}}
+    study = parse_study({**native, "grid": {"spacing_mm": [1.5, 1.5, "native"]}})
     assert parse_study(tomllib.loads(study_toml(study))) == study
     with_stem = parse_study(changed("net", stem=[2, 2, 1]))
     assert parse_study(tomllib.loads(study_toml(with_stem))) == with_stem

@@ -68,6 +68,37 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """The steps between a case's files and the network's space, each linear.
+
+    brain: where the brain is. "auto": the case's own brain mask, else the voxels that are not 0
+    where the scans are skull-stripped already, else "deepbet"; "given", "stripped" and "deepbet"
+    are one of these for every case, "hd-bet" needs its package. register: lay a case's sequences
+    on its finest one (rigid). space: "mni152" (affine) or the scan's own, "scanner". bias: correct
+    the intensities for slow changes across the field of view (N4).
+    """
+
+    brain: Literal["auto", "given", "stripped", "deepbet", "hd-bet"] = "auto"
+    register: bool = True
+    space: Literal["mni152", "scanner"] = "mni152"
+    bias: bool = True
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a prepared case must reach; one that does not is set aside, neither trained nor tested.
+
+    brain_litres: least and greatest volume of the brain mask. template_dice: least overlap of the
+    brain with that of MNI152, where cases are registered to it. shared_information: least
+    normalised mutual information of each sequence with the reference (1 none, 2 all).
+    """
+
+    brain_litres: tuple[float, float] = (0.8, 2.2)
+    template_dice: float = 0.85
+    shared_information: float = 1.02
+
+
+@dataclass(frozen=True)
 class Net:
     """preset: a row of `gliofed.nets.presets.PRESETS`. stem: the stride of the first convolution
     along each axis, in place of the preset's own ("parent" has a fixed one); thick slices want 1
@@ -150,6 +181,8 @@ class Study:
     seeds: tuple[int, ...] = (1,)
     models: tuple[Literal["federated", "pooled", "alone"], ...] = ("federated", "pooled", "alone")
     grid: Grid = field(default_factory=Grid)
+    prepare: Prepare = field(default_factory=Prepare)
+    quality: Quality = field(default_factory=Quality)
     net: Net = field(default_factory=Net)
     train: Train = field(default_factory=Train)
     loss: Loss = field(default_factory=Loss)
@@ -318,6 +351,14 @@ def _check(study: Study, where: str) -> None:
         (any(s != "native" and s <= 0 for s in study.grid.spacing_mm),
          "grid.spacing_mm: every spacing must be above 0 mm"),
         (min(study.grid.patch) < 16, "grid.patch: every side must be at least 16 voxels"),
+        (not 0 <= study.quality.brain_litres[0] < study.quality.brain_litres[1],
+         "quality.brain_litres: give the least and the greatest volume, in litres"),
+        (not 0 <= study.quality.template_dice < 1,
+         "quality.template_dice: at least 0 and below 1"),
+        (not 1 <= study.quality.shared_information < 2,
+         "quality.shared_information: at least 1 (not asked for) and below 2"),
+        (study.prepare.space == "mni152" and "native" in study.grid.spacing_mm,
+         'grid.spacing_mm: "native" needs prepare.space = "scanner"'),
         (not study.seeds, "seeds: give at least one"),
         (len(set(study.seeds)) < len(study.seeds), "seeds: each must differ"),
         (study.score.bootstrap < 100, "score.bootstrap: at least 100 replicates"),

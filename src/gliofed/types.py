@@ -123,6 +123,21 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Measures:
+    """What can be told of a case's preparation by numbers, without its truth.
+
+    brain_litres: of the brain mask. template_dice: of the brain with that of MNI152; None where
+    the case was not registered to it. shared_information: of each sequence with the reference,
+    normalised (Studholme et al. 1999, Pattern Recognition 32:71), 1 none to 2 all; the reference
+    itself is left out.
+    """
+
+    brain_litres: float
+    template_dice: float | None
+    shared_information: Mapping[Sequence, float]
+
+
+@dataclass(frozen=True)
 class Batch:
     """What one training step sees. B cases, C = 4 sequences, M markers in `markers.MARKERS` order.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gliofed.datasets.phantom import HOSPITALS
 from gliofed.datasets.phantom.draw import SPACING_MM
 from gliofed.markers import MARKERS
-from gliofed.study import Data, Federation, Grid, Loss, Net, Score, Study, Train
+from gliofed.study import Data, Federation, Grid, Loss, Net, Prepare, Quality, Score, Study, Train
 
 SEED = 1
 
@@ -22,6 +22,8 @@ def demo_study(root: Path) -> Study:
         data=Data(root=root, train=names[:-1], external=names[-1:], overlap="drop", synthetic=True),
         seeds=(SEED,),
         grid=Grid(spacing_mm=(SPACING_MM,) * 3, patch=(32, 40, 32)),
+        prepare=Prepare(brain="stripped", register=False, space="scanner", bias=False),
+        quality=Quality(brain_litres=(0.3, 2.2)),
         net=Net(preset="small"),
         train=Train(rounds=38, batch=1, lr=2e-3, drop_sequence=0.05, augment=0.6),
         federation=Federation(server_lr=3.0),

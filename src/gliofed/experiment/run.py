@@ -19,7 +19,7 @@ from gliofed.fed.checkpoint import Committed
 from gliofed.io.files import alone_in, write_text
 from gliofed.io.store import Prepared, PreparedStore
 from gliofed.learn.machine import keep_memory, this_machine
-from gliofed.prepare.recipe import prepare_all
+from gliofed.prepare.cases import prepare_all
 from gliofed.report.page import write_page
 from gliofed.score.files import predictions_csv, scores_csv, scores_json
 from gliofed.score.results import CaseResult, ScoreRow
@@ -106,7 +106,11 @@ def compare_sites(
     watcher.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
     shelf = PreparedStore(store)
     prepared = prepare_all(
-        every, study.grid, shelf, lambda done, total: watcher.progress(done, total, "cases")
+        every,
+        study.grid,
+        study.prepare,
+        shelf,
+        lambda done, total: watcher.progress(done, total, "cases"),
     )
     shelf.save_digests()
     watcher.stage("comparing patients between hospitals")

@@ -15,15 +15,10 @@ from gliofed.errors import DataError
 
 @dataclass(frozen=True)
 class Volume:
-    """A 3D image. data: (X, Y, Z) float32; affine: voxel to RAS millimetres, (4, 4).
-
-    stored_shape, stored_affine: the same of the file, before its axes were put into RAS order.
-    """
+    """A 3D image. data: (X, Y, Z) float32; affine: voxel to RAS millimetres, (4, 4)."""
 
     data: NDArray[np.float32]
     affine: NDArray[np.float64]
-    stored_shape: tuple[int, int, int]
-    stored_affine: NDArray[np.float64]
 
 
 def read_nifti(path: Path) -> Volume:
@@ -38,7 +33,6 @@ def read_nifti(path: Path) -> Volume:
         if image.ndim > 3 and set(image.shape[3:]) == {1}:
             image = image.slicer[(slice(None),) * 3 + (0,) * (image.ndim - 3)]
         _check_header(path, image.shape, image.affine)
-        shape, affine = image.shape, np.asarray(image.affine, dtype=np.float64)
         image = nib.as_closest_canonical(image)
         data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
     except FileNotFoundError:
@@ -47,7 +41,14 @@ def read_nifti(path: Path) -> Volume:
         raise DataError(f"{path}: cannot be read as NIfTI ({error}); copy the file again") from None
     if not np.isfinite(data).all():
         raise DataError(f"{path}: has NaN or infinite voxels; export the series again")
-    return Volume(data, np.asarray(image.affine, dtype=np.float64), shape, affine)
+    return Volume(data, np.asarray(image.affine, dtype=np.float64))
+
+
+def stored_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Shape and affine (voxel to RAS mm) of a readable file, its axes as they are stored."""
+    image = nib.load(path)
+    x, y, z = image.shape[:3]
+    return (x, y, z), np.asarray(image.affine, dtype=np.float64)
 
 
 def _check_header(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:

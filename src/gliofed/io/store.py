@@ -10,6 +10,7 @@ An entry is written beside its place and moved there whole.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from gliofed.errors import DataError, StoreError
 from gliofed.io.files import write_text
-from gliofed.types import Case, Placement, Sequence
+from gliofed.types import Case, Measures, Placement, Sequence
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Entry:
     affine: NDArray[np.float64]
     placements: Mapping[Sequence, Placement]
     mask_placement: Placement | None
+    measures: Measures
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Prepared:
     lesion: NDArray[np.int64] | None
     placements: Mapping[Sequence, Placement]
     mask_placement: Placement | None
+    measures: Measures
 
 
 class PreparedStore:
@@ -90,6 +93,7 @@ class PreparedStore:
                 "lesion": _extent(entry.mask),
                 "placements": {s.value: _plain(p) for s, p in entry.placements.items()},
                 "mask_placement": entry.mask_placement and _plain(entry.mask_placement),
+                "measures": dataclasses.asdict(entry.measures),
                 "provenance": dict(provenance),
             }
             (part / "entry.json").write_text(json.dumps(record, indent=1))
@@ -119,12 +123,15 @@ class PreparedStore:
             placements = {Sequence(s): _placement(p) for s, p in record["placements"].items()}
             placed = record["mask_placement"]
             mask_placement = None if placed is None else _placement(placed)
+            measures = _measures(record["measures"])
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise StoreError(
                 f"{case}: its prepared entry {folder} is damaged ({error}); delete that folder "
                 "and start again"
             ) from None
-        return Prepared(case, key, image, mask, present, affine, lesion, placements, mask_placement)
+        return Prepared(
+            case, key, image, mask, present, affine, lesion, placements, mask_placement, measures
+        )
 
     def file_digest(self, path: Path) -> str:
         """SHA-256 of a file, remembered by path, size and time of change."""
@@ -165,6 +172,15 @@ def _plain(placement: Placement) -> Mapping[str, object]:
 def _placement(plain: Mapping[str, Any]) -> Placement:
     x, y, z = plain["shape"]
     return Placement((x, y, z), np.array(plain["affine"]), np.array(plain["matrix"]))
+
+
+def _measures(plain: Mapping[str, Any]) -> Measures:
+    dice, shared = plain["template_dice"], plain["shared_information"]
+    return Measures(
+        float(plain["brain_litres"]),
+        None if dice is None else float(dice),
+        {Sequence(s): float(v) for s, v in shared.items()},
+    )
 
 
 def _extent(mask: NDArray[np.uint8] | None) -> list[list[int]] | None:
