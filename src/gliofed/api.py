@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from gliofed.check.run import Result, check_path
@@ -15,11 +16,14 @@ from gliofed.experiment.overlap import Overlap, find_overlap
 from gliofed.experiment.run import Outcome, compare_sites, run_study
 from gliofed.experiment.watch import Silent, Watcher
 from gliofed.fed.cohort import CohortTable
+from gliofed.io.files import write_text
+from gliofed.prepare.whole import Preparation, account_json, asked_of, prepare_set
+from gliofed.prepare.workers import Account
 from gliofed.study import load_study
 
 __all__ = [
-    "CohortTable", "Outcome", "Overlap", "Reading", "Result", "check", "cohort", "demo", "inspect",
-    "overlap", "phantom", "run",
+    "Account", "CohortTable", "Outcome", "Overlap", "Preparation", "Reading", "Result", "check",
+    "cohort", "demo", "inspect", "overlap", "phantom", "prepare", "run",
 ]  # fmt: skip
 
 
@@ -67,6 +71,38 @@ def inspect(path: Path, format_id: str = DEFAULT, site: str = "") -> Reading:
     (default: the folder's name). Raises StudyError for an unknown format, else DataError.
     """
     return format_of(format_id).read(path, site or path.resolve().name)
+
+
+def prepare(
+    path: Path,
+    store: Path,
+    study: Path | None = None,
+    format_id: str = DEFAULT,
+    site: str = "",
+    processes: int = 1,
+    figures: Path | None = None,
+    json: Path | None = None,
+    watcher: Watcher | None = None,
+    ended: Callable[[Account], None] = lambda account: None,
+) -> Preparation:
+    """Prepare one data set's cases into `store`, each in a process of its own.
+
+    study: its [grid], [prepare] and [quality] are used, so that its run finds the entries.
+    figures: folder of a picture a case and a page (default: `store`/figures/<site>). json: file
+    for the account. ended: hears of each case as it ends. A case that fails does not stop the
+    others; a script must guard its own work with `if __name__ == "__main__"`. Raises GliofedError
+    where the set cannot be read or the store not be written.
+    """
+    watcher, name = watcher or Silent(), site or path.resolve().name
+    asked = asked_of(
+        load_study(study) if study else None, store, figures or store / "figures" / name
+    )
+    cases = inspect(path.resolve(), format_id, site).cases
+    watcher.stage(f"preparing {len(cases)} cases")
+    found = prepare_set(cases, name, asked, processes, ended, watcher.progress)
+    if json is not None:
+        write_text(json, account_json(found))
+    return found
 
 
 def overlap(study: Path, store: Path | None = None, watcher: Watcher | None = None) -> Overlap:

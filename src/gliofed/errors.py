@@ -5,6 +5,7 @@
     ├── DataError         a data set: missing file or column, unreadable image, unknown label
     │   └── OverlapError  one patient on both sides of a line that must not be crossed
     ├── StoreError        a prepared store: damaged, or made by another recipe
+    │   └── UnwritableError  its disk is full, or it may not be written to
     ├── UpdateError       an update refused by the gate before it is merged
     ├── CheckpointError   a run's saved state: damaged, or of another study
     └── QuorumError       too few sites gave an update that could be merged
@@ -33,6 +34,10 @@ class OverlapError(DataError):
 
 class StoreError(GliofedError):
     """A prepared store is damaged or was made by another recipe."""
+
+
+class UnwritableError(StoreError):
+    """A store, or a folder beside it, cannot be written to."""
 
 
 class UpdateError(GliofedError):

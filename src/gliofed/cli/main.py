@@ -68,6 +68,40 @@ def check(
 
 
 @app.command()
+def prepare(
+    path: Annotated[Path, typer.Argument(help="The data set's folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of prepared cases; studies may share one.")],
+    study: Annotated[
+        Path | None,
+        typer.Option(help="Take [grid], [prepare] and [quality] of this study file."),
+    ] = None,
+    layout: Annotated[
+        str, typer.Option("--format", help="Its layout: bids, ucsf_pdgm, upenn_gbm, tcga, ...")
+    ] = "bids",
+    site: Annotated[
+        str, typer.Option(help="What to call the hospital [default: the folder's name].")
+    ] = "",
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cases side by side [default: one a core and 4 GiB of memory]."),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a picture of each case [default: <out>/figures/<site>]."),
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="Write every case's account as JSON.")] = None,
+) -> None:
+    """Prepare a hospital's scans for the network, a figure a case; what fails is set aside.
+
+    Interrupt it when you like: what is in the folder is not made again. Ends with status 1 where a
+    case failed or was set aside, 2 where none can be used.
+    """
+    from gliofed.cli import prepare as verb
+
+    verb.prepare(path, out, study, layout, site, processes, figures, json)
+
+
+@app.command()
 def run(
     study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
     out: Annotated[

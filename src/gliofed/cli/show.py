@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -27,6 +28,7 @@ class Terminal:
             TimeElapsedColumn(), console=self._console, transient=True,
             disable=not self._console.is_terminal,
         )  # fmt: skip
+        self._out = sys.stdout  # the bar puts its own in that place
         self._task: TaskID | None = None
         self._started = time.monotonic()
         self._text = ""
@@ -55,6 +57,17 @@ class Terminal:
         """Move the bar."""
         if self._task is not None:
             self._bar.update(self._task, completed=done, total=total, detail=detail)
+
+    def note(self, text: str) -> None:
+        """A line above the bar that stays."""
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def line(self, text: str) -> None:
+        """A line of the result while work goes on: above the bar, or to where the output goes."""
+        if self._console.is_terminal and self._out.isatty():
+            self.note(text)
+        else:
+            print(text, file=self._out, flush=True)
 
     def _close(self) -> None:
         if self._task is not None:

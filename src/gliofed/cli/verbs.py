@@ -54,22 +54,22 @@ def inspect(path: Path, format_id: str, site: str, out: Path | None) -> None:
 
 
 @contextmanager
-def plain_ends() -> Iterator[None]:
+def plain_ends(status: int = 1) -> Iterator[None]:
     """One line for a known error or a path that fails, and a clean stop on Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     except GliofedError as error:
         typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
-        sys.exit(1)
+        sys.exit(status)
     except OSError as error:
         if error.filename is None:
             raise
         text = f"{error.filename}: {error.strerror}; check the path, its rights and the disk"
         typer.secho(text, fg="red", err=True)
-        sys.exit(1)
+        sys.exit(status)
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from the last committed round", err=True)
+        typer.echo("stopped; the same command goes on from there", err=True)
         sys.exit(130)
 
 

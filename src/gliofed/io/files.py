@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -15,15 +15,37 @@ from gliofed.errors import CheckpointError
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step; the bytes are on the disk when this returns.
 
-    One writer at a time: what a killed one left beside `path` is written over.
+    One writer at a time: what a killed one left beside `path` is written over. Raises OSError
+    with the path in it; `path` is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
+    try:
+        keep(part, data)
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def keep(path: Path, data: bytes | memoryview) -> None:
+    """Write `data` to `path` and to the disk; half of it may stay where this fails."""
+    with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    part.replace(path)
+
+
+def keep_folder(folder: Path) -> None:
+    """Bring the names in `folder` to the disk, where the system can (Windows cannot)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,28 +5,31 @@
     <store>/<key>/entry.json  present sequences, affine, where each scan lies, provenance
 
 `key` is the digest of everything that went in, so an entry is never wrong, only present or not.
-An entry is written beside its place and moved there whole.
+An entry is written beside its place, brought to the disk, and moved there whole. Its writer holds
+a lock that ends with the process, so that what a killed one left can be told from work under way.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
-import os
+import secrets
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from gliofed.errors import DataError, StoreError
-from gliofed.io.files import write_text
+from gliofed.errors import DataError, StoreError, UnwritableError
+from gliofed.io.files import keep, keep_folder, write_text
 from gliofed.types import Case, Measures, Placement, Sequence
 
 
@@ -70,8 +73,12 @@ class PreparedStore:
     """A folder of entries. Several processes may use one at the same time."""
 
     def __init__(self, root: Path) -> None:
+        """Raises UnwritableError where the folder cannot be made."""
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(root, error) from None
         self._digests: dict[str, str] = self._read_digests()
         self._lock = threading.Lock()
 
@@ -80,30 +87,64 @@ class PreparedStore:
         return (self.root / key / "entry.json").is_file()
 
     def put(self, key: str, entry: Entry, provenance: Mapping[str, object]) -> None:
-        """Write an entry; another process that finished the same one first wins."""
-        part = self.root / f".{key}.{os.getpid()}.{threading.get_ident()}.part"
-        part.mkdir()
+        """Write an entry; another process that finished the same one first wins.
+
+        Raises UnwritableError where the disk is full or the folder may not be written; nothing
+        half-written stays.
+        """
+        record = {
+            "present": list(entry.present),
+            "affine": entry.affine.tolist(),
+            "lesion": _extent(entry.mask),
+            "placements": {s.value: _plain(p) for s, p in entry.placements.items()},
+            "mask_placement": entry.mask_placement and _plain(entry.mask_placement),
+            "measures": dataclasses.asdict(entry.measures),
+            "provenance": dict(provenance),
+        }
         try:
-            np.save(part / "image.npy", entry.image)
-            if entry.mask is not None:
-                np.save(part / "mask.npy", entry.mask)
-            record = {
-                "present": list(entry.present),
-                "affine": entry.affine.tolist(),
-                "lesion": _extent(entry.mask),
-                "placements": {s.value: _plain(p) for s, p in entry.placements.items()},
-                "mask_placement": entry.mask_placement and _plain(entry.mask_placement),
-                "measures": dataclasses.asdict(entry.measures),
-                "provenance": dict(provenance),
-            }
-            (part / "entry.json").write_text(json.dumps(record, indent=1))
+            with self._part(key) as part:
+                keep(part / "image.npy", _npy(entry.image))
+                if entry.mask is not None:
+                    keep(part / "mask.npy", _npy(entry.mask))
+                keep(part / "entry.json", json.dumps(record, indent=1).encode())
+                keep_folder(part)
+                self._place(part, key)
+        except OSError as error:
+            raise unwritable(self.root, error) from None
+
+    @contextmanager
+    def _part(self, key: str) -> Iterator[Path]:
+        """A folder to write in, locked before it is there and until it is gone."""
+        part = self.root / f".{key}.{secrets.token_hex(8)}.part"
+        lock = FileLock(_lock_of(part))
+        with lock:
             try:
-                part.rename(self.root / key)
-            except OSError:
-                if not self.has(key):
-                    raise
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+                part.mkdir()
+                yield part
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+                with suppress(OSError):
+                    _lock_of(part).unlink()
+
+    def _place(self, part: Path, key: str) -> None:
+        try:
+            part.rename(self.root / key)
+        except OSError:
+            if self.has(key):
+                return
+            shutil.rmtree(self.root / key, ignore_errors=True)  # no entry: half deleted by hand
+            part.rename(self.root / key)
+        keep_folder(self.root)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written; the work of living ones is left alone."""
+        found = [*self.root.glob(".*.part"), *self.root.glob(".*.part.lock")]
+        for part in {p.with_suffix("") if p.suffix == ".lock" else p for p in found}:
+            if part.is_file():  # of one file, written over by the next writer
+                continue
+            with suppress(Timeout, OSError), FileLock(_lock_of(part), timeout=0):
+                shutil.rmtree(part, ignore_errors=True)
+                _lock_of(part).unlink(missing_ok=True)
 
     def open(self, key: str, case: Case) -> Prepared:
         """The entry `key` as prepared data of `case`.
@@ -147,11 +188,27 @@ class PreparedStore:
                 self._digests[name] = digest
         return self._digests[name]
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What `file_digest` remembers, for another process of the same store."""
+        return self._digests
+
+    def remember(self, digests: Mapping[str, str]) -> None:
+        """Take over what another process's `file_digest` found."""
+        with self._lock:
+            self._digests |= digests
+
     def save_digests(self) -> None:
-        """Keep the file digests for the next start, together with other processes' own."""
-        with self._lock, FileLock(self.root / ".lock"):
-            self._digests = self._read_digests() | self._digests
-            write_text(self.root / "digests.json", json.dumps(self._digests, indent=0))
+        """Keep the file digests for the next start, together with other processes' own.
+
+        Raises UnwritableError.
+        """
+        try:
+            with self._lock, FileLock(self.root / ".lock"):
+                self._digests = self._read_digests() | self._digests
+                write_text(self.root / "digests.json", json.dumps(self._digests, indent=0))
+        except OSError as error:
+            raise unwritable(self.root, error) from None
 
     def _read_digests(self) -> dict[str, str]:
         try:
@@ -159,6 +216,25 @@ class PreparedStore:
         except (FileNotFoundError, ValueError):
             return {}
         return digests
+
+
+def unwritable(folder: Path, error: OSError) -> UnwritableError:
+    """The error of a folder that could not be written to."""
+    return UnwritableError(
+        f"{folder}: cannot be written to ({error.strerror or error}); make room on the disk, see "
+        "to the folder's rights, or choose another"
+    )
+
+
+def _lock_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.lock")
+
+
+def _npy(array: NDArray[Any]) -> memoryview:
+    """The array as the bytes of a .npy file: NumPy's own writing tells no cause when it fails."""
+    held = io.BytesIO()
+    np.save(held, array)
+    return held.getbuffer()
 
 
 def _plain(placement: Placement) -> Mapping[str, object]:

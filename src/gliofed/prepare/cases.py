@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Final
 
+from gliofed import __version__
+from gliofed.errors import DataError, GliofedError, UnwritableError
 from gliofed.io.store import Prepared, PreparedStore
 from gliofed.prepare.recipe import RECIPE, prepare_case
 from gliofed.study import Grid, Prepare
 from gliofed.types import SEQUENCES, Case
+
+NAMED: Final = 10
+"""Cases that fail are named in one error up to this number."""
+_ALWAYS: Final = ("numpy", "scipy", "nibabel")
+_SPACE: Final = ("simpleitk", "nilearn")
+_BRAIN: Final = ("torch", "deepbet", "hd-bet")
 
 
 def prepare_all(
@@ -24,38 +35,106 @@ def prepare_all(
 ) -> tuple[Prepared, ...]:
     """Every case prepared, in order; those already in the store are not made again.
 
-    Two cases are worked on at a time. Raises the first case's DataError; what was finished
-    before stays in the store, so a second start goes on from there.
+    Two cases are worked on at a time. A case that fails does not stop the others: what was
+    finished stays in the store, so a second start is quick. Raises DataError, after the last
+    case, naming those that failed; UnwritableError at once.
     """
     work = list(cases)
-    done = 0
+    store.sweep()
+    found: list[Prepared] = []
+    failed: list[str] = []
     with ThreadPoolExecutor(max_workers=2) as pool:
-        results = []
-        for prepared in pool.map(lambda c: _stored(c, grid, steps, store), work):
-            results.append(prepared)
-            done += 1
+        for done, one in enumerate(pool.map(lambda c: _tried(c, grid, steps, store), work), 1):
+            if isinstance(one, Prepared):
+                found.append(one)
+            else:
+                failed.append(one)
             if progress is not None:
                 progress(done, len(work))
-    return tuple(results)
+    if failed:
+        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        raise DataError(
+            f"{len(failed)} of {len(work)} cases cannot be prepared, the others are in the store: "
+            + "; ".join(failed[:NAMED])
+            + more
+        )
+    return tuple(found)
 
 
-def _stored(case: Case, grid: Grid, steps: Prepare, store: PreparedStore) -> Prepared:
+def _tried(case: Case, grid: Grid, steps: Prepare, store: PreparedStore) -> Prepared | str:
+    try:
+        return prepare_one(case, grid, steps, store)[0]
+    except UnwritableError:
+        raise
+    except GliofedError as error:
+        return named(case, error)
+
+
+def named(case: Case, error: GliofedError) -> str:
+    """An error of a case in words, the case in it."""
+    text = str(error)
+    return text if str(case) in text else f"{case}: {text}"
+
+
+def prepare_one(
+    case: Case, grid: Grid, steps: Prepare, store: PreparedStore
+) -> tuple[Prepared, bool]:
+    """A case's entry, and whether it was in the store already.
+
+    Raises as `prepare_case` does; StoreError for a damaged entry, UnwritableError.
+    """
     key = store_key(case, grid, steps, store)
-    if not store.has(key):
-        sources = {s.value: str(p) for s, p in case.images.items()}
-        store.put(key, prepare_case(case, grid, steps), {"recipe": RECIPE, "sources": sources,
-                                                         "grid": list(grid.spacing_mm),
-                                                         "steps": asdict(steps)})  # fmt: skip
-    return store.open(key, case)
+    kept = store.has(key)
+    if not kept:
+        started = time.monotonic()
+        entry = prepare_case(case, grid, steps)
+        seconds = round(time.monotonic() - started, 1)
+        store.put(key, entry, {**_provenance(case, grid, steps, store), "seconds": seconds})
+    return store.open(key, case), kept
 
 
 def store_key(case: Case, grid: Grid, steps: Prepare, store: PreparedStore) -> str:
     """SHA-256 over the recipe, its settings, the spacing, every source file and mask labels."""
-    files: Sequence[tuple[str, Path | None]] = [
-        *((s.value, case.images.get(s)) for s in SEQUENCES),
-        ("mask", case.mask),
-    ]
-    parts = {name: store.file_digest(path) if path else None for name, path in files}
+    parts = {name: store.file_digest(path) if path else None for name, path in _files(case)}
     held = [sorted(case.mask_labels)] if case.mask_labels else []
     text = json.dumps([RECIPE, asdict(steps), list(grid.spacing_mm), parts, *held], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _files(case: Case) -> Sequence[tuple[str, Path | None]]:
+    """Every source file by what it is, None where there is none."""
+    return [*((s.value, case.images.get(s)) for s in SEQUENCES), ("mask", case.mask)]
+
+
+def _provenance(
+    case: Case, grid: Grid, steps: Prepare, store: PreparedStore
+) -> Mapping[str, object]:
+    """What made an entry. No folders: their names may be those of people."""
+    return {
+        "gliofed": __version__,
+        "recipe": RECIPE,
+        "steps": asdict(steps),
+        "grid": list(grid.spacing_mm),
+        "libraries": _libraries(steps),
+        "sources": {
+            name: {"file": path.name, "sha256": store.file_digest(path)}
+            for name, path in _files(case)
+            if path
+        },
+    }
+
+
+def _libraries(steps: Prepare) -> Mapping[str, str]:
+    """The installed versions of the libraries that these steps may use on voxels."""
+    used = list(_ALWAYS)
+    if steps.register or steps.bias or steps.space == "mni152":
+        used += _SPACE
+    if steps.brain not in ("given", "stripped"):
+        used += _BRAIN
+    found = {}
+    for name in used:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

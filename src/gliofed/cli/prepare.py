@@ -1,0 +1,66 @@
+"""`gliofed prepare` with a terminal around it: a line a case as it ends, and what it came to."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import typer
+
+from gliofed import api
+from gliofed.cli.show import Terminal
+from gliofed.cli.verbs import plain_ends
+from gliofed.prepare.figure import measured
+from gliofed.prepare.index import ORDER
+from gliofed.prepare.workers import processes_at_once
+
+
+def prepare(
+    path: Path,
+    out: Path,
+    study: Path | None,
+    format_id: str,
+    site: str,
+    processes: int | None,
+    figures: Path | None,
+    json: Path | None,
+) -> None:
+    """`gliofed prepare`: status 0 where all are sound, 1 where some are not, 2 where none is."""
+    started = time.monotonic()
+    with plain_ends(status=2):
+        with Terminal() as terminal:
+            found = api.prepare(
+                path, out, study, format_id, site, processes or processes_at_once(), figures, json,
+                terminal, lambda account: terminal.line(line(account)),
+            )  # fmt: skip
+        typer.echo(summary(found, time.monotonic() - started))
+    if not found.usable:
+        sys.exit(2)
+    if found.usable < len(found.accounts):
+        sys.exit(1)
+
+
+def line(account: api.Account) -> str:
+    """One case in one line."""
+    case = _printable(str(account.case))
+    if account.reasons:
+        return f"{case}  {account.fate}: {_printable('; '.join(account.reasons))}"
+    if account.fate == "kept" or account.measures is None:
+        return f"{case}  {account.fate}"
+    return f"{case}  {account.fate}  {account.seconds:.0f} s  {measured(account.measures)}"
+
+
+def summary(found: api.Preparation, seconds: float) -> str:
+    """How many of each fate, and where to look."""
+    counts = ", ".join(f"{found.count(fate)} {fate}" for fate in reversed(ORDER))
+    return (
+        f"{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
+        f"Figures: {found.page}\n"
+        "Research use only. Not a medical device."
+    )
+
+
+def _printable(text: str) -> str:
+    """File names and ids may hold anything; a terminal obeys some of it."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,91 @@
+"""A whole data set into a store, with a figure a case, a page over them, and the account of it."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliofed import __version__
+from gliofed.prepare.index import ORDER, write_index
+from gliofed.prepare.workers import Account, Asked, Fate, prepare_beside
+from gliofed.study import Grid, Prepare, Quality, Study
+from gliofed.types import Case
+
+INDEX = "index.html"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What became of every case, in the order of the data set. page: over the figures."""
+
+    accounts: tuple[Account, ...]
+    page: Path
+
+    def count(self, fate: Fate) -> int:
+        """Cases with this fate."""
+        return Counter(a.fate for a in self.accounts)[fate]
+
+    @property
+    def usable(self) -> int:
+        """Cases that a study may use."""
+        return self.count("prepared") + self.count("kept")
+
+
+def asked_of(study: Study | None, store: Path, figures: Path) -> Asked:
+    """What a study asks for, so that its run finds the entries; the defaults without one."""
+    if study is None:
+        return Asked(Grid(), Prepare(), Quality(), store, figures)
+    return Asked(study.grid, study.prepare, study.quality, store, figures)
+
+
+def prepare_set(
+    cases: Sequence[Case],
+    name: str,
+    asked: Asked,
+    processes: int,
+    ended: Callable[[Account], None],
+    progress: Callable[[float, float, str], None],
+) -> Preparation:
+    """As `prepare_beside`, with progress, and the page."""
+    done = 0
+
+    def hear(account: Account) -> None:
+        nonlocal done
+        done += 1
+        ended(account)
+        progress(done, len(cases), "cases")
+
+    progress(0, len(cases), "cases")
+    accounts = prepare_beside(cases, asked, processes, hear)
+    page = asked.figures / INDEX
+    write_index(accounts, name, page)
+    return Preparation(accounts, page)
+
+
+def account_json(preparation: Preparation) -> str:
+    """Every case's account as JSON; what does not exist is null."""
+    whole = {
+        "gliofed": __version__,
+        "counts": {fate: preparation.count(fate) for fate in ORDER},
+        "cases": [_plain(a) for a in preparation.accounts],
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain(account: Account) -> dict[str, object]:
+    measures = account.measures
+    return {
+        "case": account.case.id,
+        "site": account.case.site,
+        "fate": account.fate,
+        "reasons": list(account.reasons),
+        "seconds": round(account.seconds, 1),
+        "brain_litres": measures and measures.brain_litres,
+        "template_dice": measures and measures.template_dice,
+        "shared_information": measures and dict(measures.shared_information),
+        "key": account.key,
+        "figure": account.figure and account.figure.name,
+    }
