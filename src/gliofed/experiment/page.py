@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gliofed import __version__
 from gliofed.datasets.split import Split
+from gliofed.experiment.aside import Aside, in_words
 from gliofed.experiment.cells import FEDERATED, Cell
 from gliofed.experiment.overlap import Overlap, statement
 from gliofed.fed.checkpoint import Committed
@@ -37,6 +38,7 @@ def make_content(
     machine: Machine,
     processes: int,
     overlap: Overlap,
+    aside: Sequence[Aside],
 ) -> Content:
     """Everything the page of a finished run shows. processes: models trained side by side."""
     cases = [p.case for p in prepared.values()]
@@ -48,8 +50,13 @@ def make_content(
         curves=tuple(Curve(c.model, c.seed, c.split.fold, s.history) for c, s in trained),
         mosaics=_mosaics(study, trained, results, prepared, machine),
         cohort=_cohort(study, cases),
-        notes=(*_notes(study, splits, trained, cases), statement(overlap)),
+        notes=(
+            *([f"{in_words(aside)}. Why: see Set aside, below."] if aside else []),
+            *_notes(study, splits, trained, cases),
+            statement(overlap),
+        ),
         facts=_facts(study, trained, machine, processes),
+        aside=tuple((str(a.case), a.case.site, "; ".join(a.reasons)) for a in aside),
     )
 
 

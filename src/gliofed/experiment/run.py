@@ -9,6 +9,7 @@ from pathlib import Path
 from gliofed.datasets.formats import read_sites
 from gliofed.datasets.split import make_splits
 from gliofed.errors import CheckpointError
+from gliofed.experiment.aside import Aside, in_words, set_aside, sites_of
 from gliofed.experiment.beside import finish_all
 from gliofed.experiment.cells import Cell, plan_cells
 from gliofed.experiment.model import test_cell, train_cell
@@ -56,7 +57,7 @@ def _run(study: Study, out: Path, store: Path, watcher: Watcher, processes: int)
     cases: Mapping[str, Sequence[Case]] = read_sites(study.data)
     refuse(study, find_overlap(study, cases, None, None))
     _claim(study, out)
-    cases, prepared, overlap = _compared(study, cases, store, watcher)
+    cases, prepared, overlap, aside = _compared(study, cases, store, watcher)
     splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
     cells = plan_cells(study, splits)
     trained: list[tuple[Cell, Committed]] = []
@@ -82,7 +83,7 @@ def _run(study: Study, out: Path, store: Path, watcher: Watcher, processes: int)
     write_text(out / "scores.json", scores_json(rows))
     watcher.stage("page")
     content = make_content(
-        study, splits, trained, results, rows, prepared, machine, processes, overlap
+        study, splits, trained, results, rows, prepared, machine, processes, overlap, aside
     )
     write_page(content, out / "report.html")
     return Outcome(out / "report.html", tuple(rows), tuple(results))
@@ -100,8 +101,11 @@ def _claim(study: Study, out: Path) -> None:
 
 def compare_sites(
     study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Watcher
-) -> tuple[Overlap, tuple[Prepared, ...]]:
-    """Prepare every case, then look for patients at two hospitals in every way the study asks."""
+) -> tuple[Overlap, tuple[Prepared, ...], tuple[Aside, ...]]:
+    """Prepare every case, then look for patients at two hospitals in every way the study asks.
+
+    Cases that do not reach what `[quality]` asks are set aside before: they are not compared.
+    """
     every = [c for site in cases.values() for c in site]
     watcher.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
     shelf = PreparedStore(store)
@@ -113,16 +117,22 @@ def compare_sites(
         lambda done, total: watcher.progress(done, total, "cases"),
     )
     shelf.save_digests()
+    prepared, aside = set_aside(study, prepared)
+    if aside:
+        watcher.note(in_words(aside))
     watcher.stage("comparing patients between hospitals")
-    return find_overlap(study, cases, {str(p.case): p for p in prepared}, shelf), prepared
+    used = sites_of(cases, prepared)
+    overlap = find_overlap(study, used, {str(p.case): p for p in prepared}, shelf)
+    return overlap, prepared, aside
 
 
 def _compared(
     study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Watcher
-) -> tuple[Mapping[str, Sequence[Case]], Mapping[str, Prepared], Overlap]:
+) -> tuple[Mapping[str, Sequence[Case]], Mapping[str, Prepared], Overlap, tuple[Aside, ...]]:
     """The cases and their prepared scans, one `patient` for all that are one person."""
-    overlap, prepared = compare_sites(study, cases, store, watcher)
+    overlap, prepared, aside = compare_sites(study, cases, store, watcher)
     refuse(study, overlap)
-    cases = linked(cases, overlap)
+    cases = linked(sites_of(cases, prepared), overlap)
     one = {str(c): c for own in cases.values() for c in own}
-    return cases, {str(p.case): replace(p, case=one[str(p.case)]) for p in prepared}, overlap
+    named = {str(p.case): replace(p, case=one[str(p.case)]) for p in prepared}
+    return cases, named, overlap, aside

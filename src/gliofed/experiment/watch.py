@@ -16,6 +16,10 @@ class Watcher(Protocol):
         """How far the present piece is."""
         ...
 
+    def note(self, text: str) -> None:
+        """Something that must be seen."""
+        ...
+
 
 class Silent:
     """Listens to nothing."""
@@ -24,4 +28,7 @@ class Silent:
         """Say nothing."""
 
     def progress(self, done: float, total: float, detail: str) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
         """Say nothing."""

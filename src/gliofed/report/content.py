@@ -44,7 +44,7 @@ class Content:
 
     notes: plain sentences a reader must see (overlap dropped, sequences missing, refused
     updates). facts: provenance as (name, value) rows. cohort: per hospital counts, the first row
-    being the header.
+    being the header. aside: (case, hospital, why) of prepared cases that are not in the study.
     """
 
     study: str
@@ -56,3 +56,4 @@ class Content:
     cohort: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    aside: tuple[tuple[str, str, str], ...] = ()

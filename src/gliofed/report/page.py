@@ -73,6 +73,7 @@ def render(content: Content) -> str:
         refusals=tables.refusals(content.curves),
         columns=columns,
         cohort=cohort,
+        aside=content.aside,
         table=table,
         filters=tables.filters(table),
         facts=content.facts,
