@@ -198,10 +198,7 @@ class _Crew:
             worker.process.join()
             status = worker.process.exitcode or 0
             if not self._can_start:
-                raise GliofedError(
-                    f"no process for preparing can be started (status {status}); a script must "
-                    "guard its own work with `if __name__ == '__main__'`, and there must be memory"
-                ) from None
+                raise _none_to_be_had(f"status {status}") from None
             return status
         if isinstance(said, GliofedError):
             raise said
@@ -239,10 +236,20 @@ def _start(asked: Asked, threads: int) -> tuple[Connection, SpawnProcess]:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=True)
     process = context.Process(target=_work, args=(asked, there), daemon=True)
-    with _environment(threads):
-        process.start()
+    try:
+        with _environment(threads):
+            process.start()
+    except OSError as error:
+        raise _none_to_be_had(str(error)) from None
     there.close()
     return here, process
+
+
+def _none_to_be_had(why: str) -> GliofedError:
+    return GliofedError(
+        f"no process for preparing can be started ({why}); a script must guard its own work with "
+        "`if __name__ == '__main__'`, and there must be memory for it"
+    )
 
 
 @contextmanager

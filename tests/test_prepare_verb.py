@@ -1,0 +1,520 @@
+"""`gliofed prepare`: whole, with cases that fail, interrupted, and killed on the way."""
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import STRIPPED, write_hospital
+from typer.testing import CliRunner
+
+from gliofed import api
+from gliofed.cli.main import app
+from gliofed.cli.prepare import line
+from gliofed.datasets.bids import read_bids
+from gliofed.errors import GliofedError, UnwritableError
+from gliofed.io.store import PreparedStore
+from gliofed.prepare.cases import prepare_all
+from gliofed.prepare.workers import Account, Asked, prepare_beside, processes_at_once
+from gliofed.study import Grid, Quality
+from gliofed.types import Measures, Sequence
+
+GRID = Grid(spacing_mm=(1.0, 1.0, 1.0))
+ROW = ("1", "0", "1", "2")
+STUDY = """
+name = "verb"
+[data]
+root = "."
+train = ["north"]
+external = ["south"]
+[grid]
+spacing_mm = [1.0, 1.0, 1.0]
+[prepare]
+brain = "stripped"
+register = false
+space = "scanner"
+bias = false
+[quality]
+brain_litres = [0.0, 9.0]
+"""
+
+
+@pytest.fixture
+def north(tmp_path) -> Path:
+    (tmp_path / "study.toml").write_text(STUDY)
+    return write_hospital(tmp_path / "north", dict.fromkeys(("A", "B", "C"), ROW))
+
+
+def command(north: Path, store: Path, *more: str) -> list[str]:
+    study = north.parent / "study.toml"
+    return [sys.executable, "-m", "gliofed.cli.main", "prepare", str(north), "--out", str(store),
+            "--study", str(study), *more]  # fmt: skip
+
+
+def start(*arguments: str, **more: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
+    )
+
+
+def invoke(north: Path, store: Path, *more: str):
+    return CliRunner().invoke(app, command(north, store, *more)[3:])
+
+
+def asked(tmp_path: Path) -> Asked:
+    return Asked(GRID, STRIPPED, Quality((0, 9)), tmp_path / "store", tmp_path / "figures")
+
+
+def entries(store: Path) -> list[Path]:
+    """Every entry, whole: opening it reads all of its files."""
+    found = [p for p in store.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "figures"]
+    for entry in found:
+        record = json.loads((entry / "entry.json").read_text())
+        shape = np.load(entry / "image.npy").shape
+        assert np.load(entry / "mask.npy").shape == shape[1:]
+        assert shape[0] == len(record["present"])
+    return found
+
+
+def half_written(store: Path) -> list[Path]:
+    return [p for p in store.rglob(".*") if ".part" in p.name]
+
+
+def same(one: Path, other: Path) -> bool:
+    """Two stores with the same entries, but for how long each took."""
+    names = sorted(p.name for p in entries(one))
+    if names != sorted(p.name for p in entries(other)):
+        return False
+    for name in names:
+        records = [json.loads((s / name / "entry.json").read_text()) for s in (one, other)]
+        for record in records:
+            record["provenance"].pop("seconds")
+        files = [[(s / name / f).read_bytes() for f in ("image.npy", "mask.npy")]
+                 for s in (one, other)]  # fmt: skip
+        if records[0] != records[1] or files[0] != files[1]:
+            return False
+    return True
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(p) for p in listed.read_text().split()] if listed.exists() else []
+
+
+def wait_until(true, seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_a_data_set_is_prepared_then_kept_and_found_by_a_run(north, tmp_path) -> None:
+    store = tmp_path / "store"
+    first = invoke(north, store, "--json", str(tmp_path / "account.json"))
+    assert first.exit_code == 0, first.output
+    assert sum("  prepared  " in text for text in first.output.splitlines()) == 3
+    assert "3 cases in" in first.output
+    assert ": 0 kept, 3 prepared, 0 set aside, 0 failed" in first.output
+    account = json.loads((tmp_path / "account.json").read_text())
+    assert account["counts"] == {"failed": 0, "set aside": 0, "prepared": 3, "kept": 0}
+    assert [(c["site"], c["case"]) for c in account["cases"]] == [("north", n) for n in "ABC"]
+    assert all(c["brain_litres"] > 0 for c in account["cases"])
+    figures = {p.name for p in (store / "figures/north").iterdir()}
+    assert figures == {"index.html", *(c["figure"] for c in account["cases"])}
+    stamps = {p: p.stat().st_mtime_ns for p in store.rglob("*.[np][pn][yg]")}
+    again = invoke(north, store)
+    assert again.exit_code == 0
+    assert sum(text.endswith("  kept") for text in again.output.splitlines()) == 3
+    assert stamps == {p: p.stat().st_mtime_ns for p in store.rglob("*.[np][pn][yg]")}
+    shelf = PreparedStore(store)
+    for prepared in prepare_all(read_bids(north, "anything"), GRID, STRIPPED, shelf):
+        assert prepared.key in {c["key"] for c in account["cases"]}
+    assert len(entries(store)) == 3
+
+
+def test_what_made_an_entry_stands_in_it_without_any_folder(north, tmp_path) -> None:
+    invoke(north, tmp_path / "store")
+    for entry in entries(tmp_path / "store"):
+        text = (entry / "entry.json").read_text()
+        assert str(tmp_path) not in text
+        made = json.loads(text)["provenance"]
+        assert set(made) == {
+            "gliofed",
+            "recipe",
+            "steps",
+            "grid",
+            "libraries",
+            "sources",
+            "seconds",
+        }
+        assert made["libraries"]["numpy"] == np.__version__
+        assert "deepbet" not in made["libraries"]  # it touched no voxel
+        assert set(made["sources"]) == {"T1", "T1CE", "T2", "FLAIR", "mask"}
+        assert made["sources"]["T2"]["file"].endswith("_T2w.nii.gz")
+        assert len(made["sources"]["T2"]["sha256"]) == 64
+
+
+def test_a_failed_and_a_set_aside_case_do_not_stop_the_others(north, tmp_path) -> None:
+    broken = north / "sub-B/anat/sub-B_T2w.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:-40])
+    half = north / "sub-C/anat"
+    for path in half.iterdir():
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([4.0, 4, 4, 1])), path)
+    study = tmp_path / "study.toml"
+    study.write_text(study.read_text().replace("[0.0, 9.0]", "[0.0, 0.05]"))
+    done = invoke(north, tmp_path / "store")
+    assert done.exit_code == 1
+    assert "north/A  prepared" in done.output
+    assert "north/B  failed: " in done.output
+    assert str(broken) in done.output
+    assert "north/C  set aside: the brain mask has" in done.output
+    assert ": 0 kept, 1 prepared, 1 set aside, 1 failed" in done.output
+    page = (tmp_path / "store/figures/north/index.html").read_text()
+    assert page.index("north/B") < page.index("north/C") < page.index("north/A")
+    study.write_text(study.read_text().replace("[0.0, 0.05]", "[0.0, 0.001]"))
+    worse = invoke(north, tmp_path / "store")  # nothing is made again, but judged again
+    assert worse.exit_code == 2
+    assert ": 0 kept, 0 prepared, 2 set aside, 1 failed" in worse.output
+    study.write_text(study.read_text().replace("[0.0, 0.001]", "[0.0, 9.0]"))
+    better = invoke(north, tmp_path / "store")
+    assert better.exit_code == 1
+    assert ": 2 kept, 0 prepared, 0 set aside, 1 failed" in better.output
+
+
+@pytest.mark.parametrize("kind", ["no set", "no format", "no study", "store in the way", "figures in the way"])  # fmt: skip
+def test_what_stops_everything_is_one_line_and_status_2(north, tmp_path, kind) -> None:
+    (tmp_path / "file").write_text("in the way")
+    arguments, words = {
+        "no set": (command(tmp_path / "nowhere", tmp_path / "store"), "nowhere"),
+        "no format": (command(north, tmp_path / "store", "--format", "ucsf"), "'ucsf_pdgm'"),
+        "no study": (command(north, tmp_path / "store", "--study", "gone.toml"), "no such study"),
+        "store in the way": (command(north, tmp_path / "file/store"), "cannot be written to"),
+        "figures in the way": (command(north, tmp_path / "store", "--figures", str(tmp_path / "file")),
+                               "cannot be written to"),
+    }[kind]  # fmt: skip
+    done = CliRunner().invoke(app, arguments[3:])
+    assert done.exit_code == 2
+    (text,) = [t for t in done.output.splitlines() if "Error" in t]
+    assert words in text
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing_half(north, tmp_path) -> None:
+    def little_room() -> None:  # the size of one file rather than of the disk: no test can fill one
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = start(*command(north, tmp_path / "store"), preexec_fn=little_room)
+    _, errors = done.communicate()
+    assert done.returncode == 2, errors
+    assert "Traceback" not in errors
+    (text,) = errors.splitlines()
+    assert text.startswith("UnwritableError")
+    assert "File too large" in text
+    assert not entries(tmp_path / "store")
+    assert not half_written(tmp_path / "store")
+    assert invoke(north, tmp_path / "store").exit_code == 0
+
+
+def test_a_line_a_case_says_what_became_of_it(north) -> None:
+    case = read_bids(north, "north")[0]
+    measures = Measures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
+    sound = Account(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
+    assert line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, least shared 1.10"
+    assert line(dataclasses.replace(sound, fate="kept")) == "north/A  kept"
+    odd = dataclasses.replace(case, id="A\x1b[2J")
+    aside = Account(odd, "set aside", ("too small", "too far"), 1.0, "key", measures)
+    assert line(aside) == "north/A\N{REPLACEMENT CHARACTER}[2J  set aside: too small; too far"
+
+
+def stuck(north: Path, tmp_path: Path, name: str = "B"):
+    """The hospital's cases, the scan of one being a pipe: whoever reads it waits for us."""
+    pipe = tmp_path / "scan.nii.gz"
+    os.mkfifo(pipe)
+    cases = read_bids(north, "north")
+    return pipe, [
+        dataclasses.replace(c, images={**c.images, Sequence.T1: pipe}) if c.id == name else c
+        for c in cases
+    ]
+
+
+def kill_readers(pipe: Path, how: signal.Signals, times: int) -> threading.Thread:
+    """Kill, `times` over, the process that reads the pipe."""
+
+    def reader() -> list[multiprocessing.Process]:
+        found = []
+        for process in multiprocessing.active_children():
+            with contextlib.suppress(OSError):
+                handles = [h.readlink() for h in Path(f"/proc/{process.pid}/fd").iterdir()]
+                found += [process] if pipe in handles else []
+        return found
+
+    def work() -> None:
+        for _ in range(times):
+            handle = os.open(pipe, os.O_WRONLY)  # waits for the reader
+            wait_until(reader)
+            (process,) = reader()
+            os.kill(process.pid, how)
+            wait_until(lambda gone=process.pid: not alive(gone))
+            os.close(handle)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+@linux
+@pytest.mark.parametrize(
+    ("how", "times", "words"),
+    [(signal.SIGKILL, 2, "killed twice"), (signal.SIGSEGV, 1, r"crashed (SIGSEGV)")],
+)
+def test_a_process_that_dies_takes_its_case_alone(north, tmp_path, how, times, words) -> None:
+    pipe, cases = stuck(north, tmp_path)
+    thread = kill_readers(pipe, how, times)
+    heard: list[str] = []
+    accounts = prepare_beside(cases, asked(tmp_path), 2, lambda a: heard.append(a.case.id))
+    thread.join()
+    assert sorted(heard) == ["A", "B", "C"]
+    assert [a.fate for a in accounts] == ["prepared", "failed", "prepared"]
+    assert words in accounts[1].reasons[0]
+    assert "north/B" in accounts[1].reasons[0]
+    assert len(entries(tmp_path / "store")) == 2
+    assert not multiprocessing.active_children()
+
+
+@linux
+def test_a_process_killed_for_others_memory_is_tried_again_alone(north, tmp_path) -> None:
+    pipe, cases = stuck(north, tmp_path)
+    content = cases[0].images[Sequence.T1].read_bytes()
+    thread = kill_readers(pipe, signal.SIGKILL, 1)
+
+    def heal() -> None:  # the second reader finds a whole scan
+        thread.join()
+        pipe.unlink()
+        pipe.write_bytes(content)
+
+    healer = threading.Thread(target=heal)
+    healer.start()
+    accounts = prepare_beside(cases, asked(tmp_path), 2, lambda a: None)
+    healer.join()
+    assert [a.fate for a in accounts] == ["prepared"] * 3
+
+
+def test_no_process_to_be_had_is_an_error_of_its_own(north, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(
+        "multiprocessing.spawn.get_executable", lambda: os.fsencode(shutil.which("false"))
+    )
+    cases = read_bids(north, "north")
+    with pytest.raises(GliofedError, match="can be started"):
+        prepare_beside(cases, asked(tmp_path), 2, lambda a: None)
+
+
+def test_an_empty_list_of_cases_needs_no_process(tmp_path) -> None:
+    assert prepare_beside([], asked(tmp_path), 2, lambda a: None) == ()
+
+
+def test_threads_are_shared_among_processes_but_for_what_the_user_has_set(monkeypatch) -> None:
+    from gliofed.prepare import workers
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with workers._environment(3):
+        assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("7", "3")
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_at_least_one_case_at_a_time(monkeypatch) -> None:
+    from gliofed.prepare import workers
+
+    monkeypatch.setattr(workers, "cores", lambda: 8)
+    monkeypatch.setattr(workers, "MEMORY_EACH", 1)
+    assert processes_at_once() == 8
+    monkeypatch.setattr(workers, "MEMORY_EACH", 2**62)
+    assert processes_at_once() == 1
+
+
+@linux
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_leaves_no_half_entry_and_no_process(north, tmp_path, how) -> None:
+    store = tmp_path / "store"
+    process = start(*command(north, store, "--processes", "2"))
+    wait_until(lambda: any(store.glob(".*.part")) or process.poll() is not None)
+    workers = children_of(process.pid)
+    process.send_signal(how)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1].startswith("stopped; the same command goes on")
+    assert workers
+    assert not any(alive(p) for p in workers)
+    assert not half_written(store)
+    entries(store)
+    assert invoke(north, store).exit_code == 0
+    assert len(entries(store)) == 3
+
+
+@linux
+def test_killed_again_and_again_the_store_ends_as_an_undisturbed_one(tmp_path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    rows = {f"{n:02d}": ROW for n in range(12)}
+    north = write_hospital(tmp_path / "north", rows)
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    kills, seen, rng = 0, set[str](), np.random.default_rng(0)
+    while kills < 5:
+        process = start(*command(north, cut, "--processes", "2"), start_new_session=True)
+        while process.poll() is None:
+            fresh = {p.name for p in cut.glob("*")} - seen if cut.exists() else set()
+            if fresh:
+                seen |= fresh
+                time.sleep(rng.uniform(0, 0.02))
+                workers = children_of(process.pid)
+                if kills % 2:  # as a lost machine ends them all
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.kill()
+                kills += 1
+                break
+            time.sleep(0.001)
+        process.communicate()
+        if process.returncode == 0:
+            break
+        entries(cut)
+        wait_until(lambda gone=workers: not any(alive(p) for p in gone))
+    assert kills >= 3
+    assert invoke(north, cut).exit_code == 0
+    assert not half_written(cut)
+    prepare_all(read_bids(north, "north"), GRID, STRIPPED, PreparedStore(whole))
+    assert len(entries(whole)) == 12
+    assert same(cut, whole)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from gliofed.io.store import PreparedStore
+store = PreparedStore(Path(sys.argv[1]))
+with store._part("key") as part:
+    (part / "image.npy").write_text("half")
+    print(part.name, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_only_what_a_dead_process_left_is_swept_away(tmp_path) -> None:
+    store = PreparedStore(tmp_path / "store")
+    (store.root / ".old.part").mkdir()  # left without a lock
+    (store.root / ".older.part.lock").touch()  # or the lock alone
+    process = start(sys.executable, "-c", HOLD, str(store.root))
+    name = process.stdout.readline().strip()
+    store.sweep()
+    assert {p.name for p in store.root.iterdir()} == {name, f"{name}.lock"}
+    process.kill()
+    process.communicate()
+    store.sweep()
+    assert not list(store.root.iterdir())
+
+
+def test_a_folder_that_is_no_entry_does_not_stand_in_the_way(north, tmp_path) -> None:
+    store = PreparedStore(tmp_path / "store")
+    cases = read_bids(north, "north")
+    (prepared, *_) = prepare_all(cases[:1], GRID, STRIPPED, store)
+    (store.root / prepared.key / "entry.json").unlink()  # as a deletion that was cut short
+    (again,) = prepare_all(cases[:1], GRID, STRIPPED, store)
+    assert again.key == prepared.key
+    assert len(entries(store.root)) == 1
+
+
+def test_an_entry_is_on_the_disk_before_it_has_its_name(north, tmp_path, monkeypatch) -> None:
+    """What a power cut can take: a name is given after all bytes are synced."""
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def synced(handle: int) -> None:
+        done.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        sync(handle)
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append("rename")
+        return rename(path, target)
+
+    if not sys.platform.startswith("linux"):
+        pytest.skip("reads /proc")
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    store = PreparedStore(tmp_path / "store")
+    prepare_all(read_bids(north, "north")[:1], GRID, STRIPPED, store)
+    assert done[:3] == ["image.npy", "mask.npy", "entry.json"]
+    assert done[3].endswith(".part")  # the folder with their names
+    assert done[4:] == ["rename", "store"]
+
+
+def test_every_failed_case_is_named_and_the_others_are_in_the_store(tmp_path) -> None:
+    north = write_hospital(tmp_path / "north", {f"{n:02d}": ROW for n in range(14)})
+    for number in range(2, 14):
+        (north / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii.gz").write_bytes(b"no scan")
+    store = PreparedStore(tmp_path / "store")
+    with pytest.raises(GliofedError) as caught:
+        prepare_all(read_bids(north, "north"), GRID, STRIPPED, store)
+    text = str(caught.value)
+    assert text.startswith("12 of 14 cases cannot be prepared, the others are in the store: ")
+    assert all(f"sub-{n:02d}_T1w" in text for n in range(2, 12))
+    assert "sub-12_T1w" not in text
+    assert text.endswith("; and 2 more")
+    assert len(entries(store.root)) == 2
+
+
+def test_a_store_that_cannot_be_written_stops_at_once(north, tmp_path, monkeypatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = PreparedStore(tmp_path / "store")
+    monkeypatch.setattr("gliofed.io.store.keep", full)
+    with pytest.raises(UnwritableError, match="No space left on device"):
+        prepare_all(read_bids(north, "north"), GRID, STRIPPED, store)
+    assert not list(store.root.iterdir())
+
+
+@pytest.mark.slow
+def test_the_phantom_hospitals_are_prepared(tmp_path) -> None:
+    api.phantom(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY.replace("[1.0, 1.0, 1.0]", "[4.5, 4.5, 4.5]"))
+    found = api.prepare(tmp_path / "hillside", tmp_path / "store", tmp_path / "study.toml")
+    assert found.usable == len(found.accounts) > 10
+    assert all(a.figure.is_file() for a in found.accounts)
+
+
+@pytest.mark.data
+def test_real_scans_are_prepared_as_the_study_asks(real_data, tmp_path) -> None:
+    study = Path(__file__).parents[1] / "studies/tcga-lgg.toml"
+    site = tmp_path / "case-western"
+    shutil.copytree(real_data / "tcga-lgg/case-western", site)
+    table = site / "participants.tsv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(rows[:4]) + "\n")
+    named = {row.split("\t")[0] for row in rows[1:4]}
+    for folder in [*site.glob("sub-*"), *site.glob("derivatives/*/sub-*")]:
+        if folder.name not in named:
+            shutil.rmtree(folder)
+    found = api.prepare(site, tmp_path / "store", study, processes=2)
+    assert [a.fate for a in found.accounts] == ["prepared"] * 3, found.accounts
+    assert all(0.8 < a.measures.brain_litres < 2.2 for a in found.accounts)
+    assert all(20_000 < a.figure.stat().st_size < 500_000 for a in found.accounts)
