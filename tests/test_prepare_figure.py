@@ -12,7 +12,7 @@ from gliofed.errors import UnwritableError
 from gliofed.prepare import figure
 from gliofed.prepare.figure import draw, figure_name, keep_figure
 from gliofed.prepare.index import render
-from gliofed.prepare.workers import Account
+from gliofed.prepare.workers import CaseAccount
 from gliofed.types import Measures, Sequence
 
 
@@ -113,10 +113,10 @@ def test_names_fit_every_file_system_and_stay_apart(head) -> None:
 
 
 def test_the_page_shows_what_needs_a_look_first_and_escapes_names(head, tmp_path) -> None:
-    def account(id_: str, fate: str, *why: str) -> Account:
+    def account(id_: str, fate: str, *why: str) -> CaseAccount:
         case = dataclasses.replace(head.case, id=id_)
         path = None if fate == "failed" else tmp_path / f"a b#{id_}.png"
-        return Account(
+        return CaseAccount(
             case, fate, why, 1.0, None, None if fate == "failed" else head.measures, path
         )  # type: ignore[arg-type]
 

@@ -27,7 +27,7 @@ from gliofed.datasets.bids import read_bids
 from gliofed.errors import GliofedError, UnwritableError
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.cases import prepare_all
-from gliofed.prepare.workers import Account, Asked, prepare_beside, processes_at_once
+from gliofed.prepare.workers import CaseAccount, Asked, prepare_beside, processes_at_once
 from gliofed.study import Grid, Quality
 from gliofed.types import Measures, Sequence
 
@@ -237,11 +237,11 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half(north, tmp_path) -> No
 def test_a_line_a_case_says_what_became_of_it(north) -> None:
     case = read_bids(north, "north")[0]
     measures = Measures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
-    sound = Account(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
+    sound = CaseAccount(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
     assert line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, least shared 1.10"
     assert line(dataclasses.replace(sound, fate="kept")) == "north/A  kept"
     odd = dataclasses.replace(case, id="A\x1b[2J")
-    aside = Account(odd, "set aside", ("too small", "too far"), 1.0, "key", measures)
+    aside = CaseAccount(odd, "set aside", ("too small", "too far"), 1.0, "key", measures)
     assert line(aside) == "north/A\N{REPLACEMENT CHARACTER}[2J  set aside: too small; too far"
 
 

@@ -18,11 +18,11 @@ from gliofed.experiment.watch import Silent, Watcher
 from gliofed.fed.cohort import CohortTable
 from gliofed.io.files import write_text
 from gliofed.prepare.whole import Preparation, account_json, asked_of, prepare_set
-from gliofed.prepare.workers import Account
+from gliofed.prepare.workers import CaseAccount
 from gliofed.study import load_study
 
 __all__ = [
-    "Account", "CohortTable", "Outcome", "Overlap", "Preparation", "Reading", "Result", "check",
+    "CaseAccount", "CohortTable", "Outcome", "Overlap", "Preparation", "Reading", "Result", "check",
     "cohort", "demo", "inspect", "overlap", "phantom", "prepare", "run",
 ]  # fmt: skip
 
@@ -83,7 +83,7 @@ def prepare(
     figures: Path | None = None,
     json: Path | None = None,
     watcher: Watcher | None = None,
-    ended: Callable[[Account], None] = lambda account: None,
+    ended: Callable[[CaseAccount], None] = lambda account: None,
 ) -> Preparation:
     """Prepare one data set's cases into `store`, each in a process of its own.
 

@@ -41,7 +41,7 @@ def prepare(
         sys.exit(1)
 
 
-def line(account: api.Account) -> str:
+def line(account: api.CaseAccount) -> str:
     """One case in one line."""
     case = _printable(str(account.case))
     if account.reasons:

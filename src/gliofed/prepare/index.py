@@ -13,7 +13,7 @@ from gliofed import __version__
 from gliofed.io.files import write_text
 from gliofed.io.store import unwritable
 from gliofed.prepare.figure import measured
-from gliofed.prepare.workers import Account, Fate
+from gliofed.prepare.workers import CaseAccount, Fate
 
 ORDER: Final[tuple[Fate, ...]] = ("failed", "set aside", "prepared", "kept")
 
@@ -29,7 +29,7 @@ class Card:
     figure: str
 
 
-def write_index(accounts: Sequence[Account], name: str, path: Path) -> None:
+def write_index(accounts: Sequence[CaseAccount], name: str, path: Path) -> None:
     """Write the page beside the figures. Raises UnwritableError."""
     try:
         write_text(path, render(accounts, name))
@@ -37,7 +37,7 @@ def write_index(accounts: Sequence[Account], name: str, path: Path) -> None:
         raise unwritable(path.parent, error) from None
 
 
-def render(accounts: Sequence[Account], name: str) -> str:
+def render(accounts: Sequence[CaseAccount], name: str) -> str:
     """The page as one text, failed and set-aside cases first, all names escaped."""
     from jinja2 import Environment, StrictUndefined
 
@@ -55,7 +55,7 @@ def render(accounts: Sequence[Account], name: str) -> str:
     return text
 
 
-def _card(account: Account) -> Card:
+def _card(account: CaseAccount) -> Card:
     return Card(
         case=str(account.case),
         fate=account.fate,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gliofed import __version__
 from gliofed.prepare.index import ORDER, write_index
-from gliofed.prepare.workers import Account, Asked, Fate, prepare_beside
+from gliofed.prepare.workers import CaseAccount, Asked, Fate, prepare_beside
 from gliofed.study import Grid, Prepare, Quality, Study
 from gliofed.types import Case
 
@@ -21,7 +21,7 @@ INDEX = "index.html"
 class Preparation:
     """What became of every case, in the order of the data set. page: over the figures."""
 
-    accounts: tuple[Account, ...]
+    accounts: tuple[CaseAccount, ...]
     page: Path
 
     def count(self, fate: Fate) -> int:
@@ -46,13 +46,13 @@ def prepare_set(
     name: str,
     asked: Asked,
     processes: int,
-    ended: Callable[[Account], None],
+    ended: Callable[[CaseAccount], None],
     progress: Callable[[float, float, str], None],
 ) -> Preparation:
     """As `prepare_beside`, with progress, and the page."""
     done = 0
 
-    def hear(account: Account) -> None:
+    def hear(account: CaseAccount) -> None:
         nonlocal done
         done += 1
         ended(account)
@@ -75,7 +75,7 @@ def account_json(preparation: Preparation) -> str:
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
-def _plain(account: Account) -> dict[str, object]:
+def _plain(account: CaseAccount) -> dict[str, object]:
     measures = account.measures
     return {
         "case": account.case.id,

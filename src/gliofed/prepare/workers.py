@@ -53,7 +53,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Account:
+class CaseAccount:
     """What became of one case.
 
     fate: "prepared" now, or "kept" from an earlier start, is sound; "set aside" is in the store
@@ -72,7 +72,7 @@ class Account:
 
 @dataclass(frozen=True)
 class _Answer:
-    account: Account
+    account: CaseAccount
     digests: Mapping[str, str]
 
 
@@ -98,8 +98,8 @@ def cores() -> int:
 
 
 def prepare_beside(
-    cases: Sequence[Case], asked: Asked, processes: int, ended: Callable[[Account], None]
-) -> tuple[Account, ...]:
+    cases: Sequence[Case], asked: Asked, processes: int, ended: Callable[[CaseAccount], None]
+) -> tuple[CaseAccount, ...]:
     """Every case prepared, `processes` at a time; `ended` hears of each as it ends.
 
     A case that fails, or over which a process dies, does not stop the others; one that may have
@@ -110,9 +110,9 @@ def prepare_beside(
     shelf = PreparedStore(asked.store)
     shelf.sweep()
     crew = _Crew(asked, min(processes, len(cases)), shelf.remember)
-    accounts: dict[str, Account] = {}
+    accounts: dict[str, CaseAccount] = {}
 
-    def hear(account: Account) -> None:
+    def hear(account: CaseAccount) -> None:
         accounts[str(account.case)] = account
         ended(account)
 
@@ -140,7 +140,7 @@ class _Crew:
         self._can_start = False
 
     def work(
-        self, cases: Sequence[Case], ended: Callable[[Account], None], last: bool
+        self, cases: Sequence[Case], ended: Callable[[CaseAccount], None], last: bool
     ) -> list[Case]:
         """Prepare every case; those whose process was killed are left over, unless it is `last`."""
         waiting, left = deque(cases), list[Case]()
@@ -152,7 +152,7 @@ class _Crew:
                 case = worker.case
                 assert case is not None
                 said = self._hear(ready)
-                if isinstance(said, Account):
+                if isinstance(said, CaseAccount):
                     ended(said)
                 elif said is not None and said == -signal.SIGKILL and not last:
                     left.append(case)
@@ -187,7 +187,7 @@ class _Crew:
                 worker.case = waiting.popleft()
                 _send(pipe, worker.case)
 
-    def _hear(self, pipe: Connection) -> Account | int | None:
+    def _hear(self, pipe: Connection) -> CaseAccount | int | None:
         """A case's account, the status of a process that died over it, or None for neither."""
         worker = self._workers[pipe]
         try:
@@ -217,7 +217,7 @@ def _send(pipe: Connection, case: Case) -> None:
         return
 
 
-def _dead(case: Case, status: int) -> Account:
+def _dead(case: Case, status: int) -> CaseAccount:
     if status == -signal.SIGKILL:
         why = (
             f"{case}: its process was killed twice, the second time with no other beside it; it "
@@ -229,7 +229,7 @@ def _dead(case: Case, status: int) -> Account:
             f"{case}: its process crashed ({how}); look for a damaged file with gliofed check, "
             "and leave the case out if there is none"
         )
-    return Account(case, "failed", (why,), 0.0)
+    return CaseAccount(case, "failed", (why,), 0.0)
 
 
 def _start(asked: Asked, threads: int) -> tuple[Connection, SpawnProcess]:
@@ -283,7 +283,7 @@ def _work(asked: Asked, pipe: Connection) -> None:
         return
 
 
-def prepare_told(case: Case, asked: Asked, shelf: PreparedStore) -> Account:
+def prepare_told(case: Case, asked: Asked, shelf: PreparedStore) -> CaseAccount:
     """One case and its figure. Raises UnwritableError; everything else is the case's account."""
     started = time.monotonic()
     try:
@@ -294,17 +294,17 @@ def prepare_told(case: Case, asked: Asked, shelf: PreparedStore) -> Account:
     except UnwritableError:
         raise
     except GliofedError as error:
-        return Account(case, "failed", (named(case, error),), time.monotonic() - started)
+        return CaseAccount(case, "failed", (named(case, error),), time.monotonic() - started)
     except MemoryError:
         why = (f"{case}: not enough memory; try with --processes 1",)
-        return Account(case, "failed", why, time.monotonic() - started)
+        return CaseAccount(case, "failed", why, time.monotonic() - started)
     except Exception as error:  # a fault in gliofed must not cost the night's other cases
         traceback.print_exc(file=sys.stderr)
         why = (f"{case}: {type(error).__name__}: {error}; a fault in gliofed, please report it",)
-        return Account(case, "failed", why, time.monotonic() - started)
+        return CaseAccount(case, "failed", why, time.monotonic() - started)
     fate: Fate = "set aside" if why else "kept" if kept else "prepared"
     seconds = time.monotonic() - started
-    return Account(case, fate, why, seconds, prepared.key, prepared.measures, figure)
+    return CaseAccount(case, fate, why, seconds, prepared.key, prepared.measures, figure)
 
 
 def _end_with_parent() -> None:
