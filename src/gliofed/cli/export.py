@@ -46,7 +46,8 @@ def _line(done: api.Exported) -> str:
     if done.path is None:
         return f"{done.sequence.value}: nothing outlined, so no {done.kind} was written"
     nothing = "" if done.volume_ml else ", nothing outlined"
-    return f"{done.path}: {done.kind}, {done.volume_ml:.2f} ml{nothing}"
+    beyond = f", {done.outside_ml:.2f} ml more lie outside this scan" if done.outside_ml else ""
+    return f"{done.path}: {done.kind}, {done.volume_ml:.2f} ml{nothing}{beyond}"
 
 
 def _pairs(option: str, texts: Iterable[str]) -> dict[Sequence, str]:

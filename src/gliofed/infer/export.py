@@ -13,13 +13,13 @@ from typing import Final, Literal
 
 import nibabel as nib
 import numpy as np
-from nibabel.affines import voxel_sizes
+from nibabel.affines import apply_affine, voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 import gliofed
 from gliofed.errors import DataError, StoreError, StudyError
-from gliofed.infer.native import mask_on
+from gliofed.infer.native import THRESHOLD, mask_on
 from gliofed.io.files import write_bytes, write_text
 from gliofed.io.nifti import read_nifti
 from gliofed.io.store import Prepared, PreparedStore
@@ -51,12 +51,14 @@ class Exported:
     """One file of an export. volume_ml: of the outline on that scan's own voxels.
 
     path: None where nothing is outlined on that scan, so that no DICOM-SEG can be written.
+    outside_ml: of the outline where that scan has no voxels, in the network's space.
     """
 
     path: Path | None
     sequence: Sequence
     kind: Literal["NIfTI", "DICOM-SEG"]
     volume_ml: float
+    outside_ml: float
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,11 @@ class _Mask:
     sequence: Sequence
     placement: Placement
     voxels: NDArray[np.bool_]
+    outside_ml: float
 
-    @property
-    def ml(self) -> float:
-        return volume_ml(self.voxels, voxel_sizes(self.placement.affine))
+    def exported(self, path: Path | None, kind: Literal["NIfTI", "DICOM-SEG"]) -> Exported:
+        ml = volume_ml(self.voxels, voxel_sizes(self.placement.affine))
+        return Exported(path, self.sequence, kind, ml, self.outside_ml)
 
 
 def open_entry(folder: Path) -> Prepared:
@@ -143,7 +146,10 @@ def export_masks(
     finals = [_with(p, e) for p in stem.values() for e in (".nii.gz", ".json")]
     finals += [_with(stem[s], ".dcm") for s in series]
     _check_free(finals, overwrite)
-    masks = [_Mask(s, p, mask_on(outline, p)) for s, p in prepared.placements.items()]
+    masks = [
+        _Mask(s, p, mask_on(outline, p), _outside_ml(outline, p))
+        for s, p in prepared.placements.items()
+    ]
     images = [_nifti(m, prepared.case.images.get(m.sequence)) for m in masks]
     segments = _segmentations(masks, series, model, person)
     done = []
@@ -152,7 +158,7 @@ def export_masks(
         source = prepared.case.images.get(mask.sequence)
         write_text(_with(stem[mask.sequence], ".json"), _sidecar(source, model))
         write_bytes(path, image)
-        done.append(Exported(path, mask.sequence, "NIfTI", mask.ml))
+        done.append(mask.exported(path, "NIfTI"))
     for mask in masks:
         if mask.sequence in series:
             path, data = _with(stem[mask.sequence], ".dcm"), segments[mask.sequence]
@@ -160,7 +166,7 @@ def export_masks(
                 path.unlink(missing_ok=True)  # an older one, which `overwrite` gave up
             else:
                 write_bytes(path, data)
-            done.append(Exported(path if data else None, mask.sequence, "DICOM-SEG", mask.ml))
+            done.append(mask.exported(path if data else None, "DICOM-SEG"))
     return tuple(done)
 
 
@@ -178,6 +184,15 @@ def export_image(
     data = prepared.image[SEQUENCES.index(sequence)].astype(np.float32)
     write_bytes(path, _packed(nib.Nifti1Image(data, prepared.affine), prepared.affine, ALIGNED))
     return path
+
+
+def _outside_ml(outline: Prediction, placement: Placement) -> float:
+    """How much of the outline lies where the scan has no voxels."""
+    drawn = np.argwhere(outline.probability >= THRESHOLD)
+    way = np.linalg.inv(placement.affine) @ placement.matrix @ outline.affine
+    at = apply_affine(way, drawn)
+    beyond = ((at < -0.5) | (at > np.array(placement.shape) - 0.5)).any(axis=1)
+    return volume_ml(beyond, voxel_sizes(outline.affine))
 
 
 def _segmentations(
