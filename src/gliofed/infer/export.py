@@ -87,7 +87,7 @@ def open_entry(folder: Path) -> Prepared:
         )
     try:
         sources = dict(json.loads(record.read_text())["provenance"].get("sources", {}))
-        images = {Sequence(s): Path(p) for s, p in sources.items()}
+        images = {s: Path(sources[s]) for s in SEQUENCES if s in sources}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{record}: is damaged ({error}); prepare the case again") from None
     case = Case(_subject(images.values()), "", "", images, None, Labels({}))

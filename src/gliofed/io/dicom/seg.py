@@ -26,6 +26,7 @@ from pydicom.valuerep import validate_value
 import gliofed
 from gliofed.errors import DataError
 from gliofed.io.dicom.source import (
+    DAMAGE,
     LPS_TO_RAS,
     Array,
     Fit,
@@ -69,7 +70,7 @@ class Author:
 class Tracking:
     """What says that segments in several files are of one tumour: on each sequence, later on."""
 
-    name: str = "tumour"
+    name: str = "tumor"
     uid: str = field(default_factory=lambda: str(hd.UID()))
 
 
@@ -117,7 +118,7 @@ def build_segmentation(
     with quiet():
         try:
             data = _encode(_compose(planes, series, author, tracking or Tracking()))
-        except (ValueError, TypeError, AttributeError, UnicodeError) as error:
+        except DAMAGE as error:
             raise DataError(
                 f"{series.folder}: its headers cannot be carried into a segmentation ({error}); "
                 "correct the source series"
@@ -136,11 +137,13 @@ def read_segmentation(
     Raises DataError: not a readable binary or label-map segmentation, no such segment, several
     and no label, or frames that are not on the scan's grid (half a voxel off or more).
     """
-    try:
-        dataset = pydicom.dcmread(path)
-    except (InvalidDicomError, OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as DICOM ({error}); export it again") from None
     with quiet():
+        try:
+            dataset = pydicom.dcmread(path)
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file") from None
+        except (InvalidDicomError, *DAMAGE) as error:
+            raise DataError(f"{path}: cannot be read as DICOM ({error}); export it again") from None
         return _read(dataset, str(path), shape, affine, label)
 
 
@@ -172,24 +175,22 @@ def _check_fit(found: Fit, shape: Shape, what: str, grid: str) -> None:
 def _compose(
     planes: NDArray[np.bool_], series: Series, author: Author, tracking: Tracking
 ) -> hd.seg.Segmentation:
-    source = copy.copy(series.headers[0])
+    source, first = copy.copy(series.images[0]), series.slices[0]
     for name in _NEEDED:
         if name not in source:
             setattr(source, name, None)
     if source.PatientSex not in ("F", "M", "O"):
         source.PatientSex = ""  # DICOM knows no other; where unknown it is empty
-    source.SliceThickness = source.get("SliceThickness") or series.gap
+    thickness = first.thickness or series.gap
+    if not first.frame:
+        source.SliceThickness = thickness
     number = int(source.get("SeriesNumber") or 0)
     segmentation = hd.seg.Segmentation(
-        source_images=[source, *series.headers[1:]],
+        source_images=[source, *series.images[1:]],
         pixel_array=planes.transpose(2, 1, 0).astype(np.uint8),
-        plane_positions=[
-            hd.PlanePositionSequence("PATIENT", h.ImagePositionPatient) for h in series.headers
-        ],
-        plane_orientation=hd.PlaneOrientationSequence("PATIENT", source.ImageOrientationPatient),
-        pixel_measures=hd.PixelMeasuresSequence(
-            source.PixelSpacing, float(source.SliceThickness), series.gap
-        ),
+        plane_positions=[hd.PlanePositionSequence("PATIENT", s.position) for s in series.slices],
+        plane_orientation=hd.PlaneOrientationSequence("PATIENT", first.orientation),
+        pixel_measures=hd.PixelMeasuresSequence(first.spacing, thickness, series.gap),
         segmentation_type="BINARY",
         segment_descriptions=[_segment(author, tracking)],
         series_instance_uid=hd.UID(),
@@ -264,18 +265,19 @@ def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: Series)
     where = f"the segmentation of {series.folder}"
     with quiet():
         again = _read(dataset, where, _shape(mask), affine, None)
-        named = {str(h.SOPInstanceUID): h for h in series.headers}
+        named = {(str(s.header.SOPInstanceUID), s.frame): s for s in series.slices}
         faults = []
         if not np.array_equal(again, mask):
             faults.append(f"{np.count_nonzero(again != mask)} voxels differ")
         for group in dataset.PerFrameFunctionalGroupsSequence:
             refers = group.DerivationImageSequence[0].SourceImageSequence[0]
-            own = named.get(str(refers.ReferencedSOPInstanceUID))
+            frame = int(refers.get("ReferencedFrameNumber") or 0)
+            own = named.get((str(refers.ReferencedSOPInstanceUID), frame))
             position = group.PlanePositionSequence[0].ImagePositionPatient
-            if own is None or not np.allclose(position, own.ImagePositionPatient, atol=1e-3):
+            if own is None or not np.allclose(position, own.position, atol=1e-3):
                 faults.append(f"a frame at {list(position)} refers to another slice")
         for name in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"):
-            if dataset.get(name) != series.headers[0].get(name):
+            if (dataset.get(name) or "") != (series.images[0].get(name) or ""):
                 faults.append(f"{name} is not that of the source")
     if faults:
         raise DataError(f"{where}: is not what was asked ({'; '.join(faults[:3])}); nothing was "
@@ -285,12 +287,12 @@ def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: Series)
 def _read(
     dataset: Header, where: str, shape: Shape, affine: Array, label: str | None
 ) -> NDArray[np.bool_]:
-    labelmap = dataset.get("SOPClassUID") == _LABELMAP
-    if not labelmap and dataset.get("SOPClassUID") != _BINARY:
-        raise DataError(f"{where}: is no DICOM Segmentation; expected modality SEG")
-    if dataset.get("SegmentationType") == "FRACTIONAL":
-        raise DataError(f"{where}: is fractional; export a binary segmentation")
     try:
+        labelmap = dataset.get("SOPClassUID") == _LABELMAP
+        if not labelmap and dataset.get("SOPClassUID") != _BINARY:
+            raise DataError(f"{where}: is no DICOM Segmentation; expected modality SEG")
+        if dataset.get("SegmentationType") == "FRACTIONAL":
+            raise DataError(f"{where}: is fractional; export a binary segmentation")
         number = _number(dataset, where, label)
         pixels = dataset.pixel_array.reshape(-1, int(dataset.Rows), int(dataset.Columns))
         frames = [
@@ -298,7 +300,7 @@ def _read(
             for frame, pixel in zip(dataset.PerFrameFunctionalGroupsSequence, pixels, strict=True)
             if labelmap or _segment_of(dataset, frame) == number
         ]
-    except (AttributeError, KeyError, IndexError, ValueError, TypeError) as error:
+    except DAMAGE as error:
         raise DataError(f"{where}: is damaged ({error}); export it again") from None
     return _stack(where, frames, shape, affine)
 

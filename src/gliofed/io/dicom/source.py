@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from gliofed.errors import DataError
 
@@ -21,24 +22,51 @@ LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 JITTER: Final = 0.1
 """How far a slice may lie from an even spacing, in parts of that spacing."""
 
+DAMAGE: Final = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError,
+    OverflowError, struct.error, BytesLengthException,
+)  # fmt: skip
+"""What pydicom and highdicom raise on bytes that are no sound DICOM."""
+
 Shape = tuple[int, int, int]
 Header = Any
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Series:
-    """One MR series of single-frame images.
+class Slice:
+    """One plane: an image of its own, or a frame of a multi-frame image (from 1; 0 where not).
 
-    headers: without pixels, in slice order along the normal of the images. shape: columns, rows,
-    slices. affine: (column, row, slice) to RAS mm. gap: between slices, mm.
+    orientation: direction cosines of a row, then a column. position: of the first pixel, LPS mm.
+    spacing: between rows, between columns, mm. thickness: mm, 0 where the source does not say.
+    """
+
+    header: Header
+    frame: int
+    orientation: tuple[float, ...]
+    position: tuple[float, ...]
+    spacing: tuple[float, ...]
+    thickness: float
+
+
+@dataclass(frozen=True)
+class Series:
+    """One MR series, headers without pixels.
+
+    slices: in order along the normal of the images. shape: columns, rows, slices. affine:
+    (column, row, slice) to RAS mm. gap: between slices, mm.
     """
 
     folder: Path
-    headers: tuple[Header, ...]
+    slices: tuple[Slice, ...]
     shape: Shape
     affine: Array
     gap: float
+
+    @property
+    def images(self) -> tuple[Header, ...]:
+        """Each image once, in slice order; a single one where it is multi-frame."""
+        return tuple({id(s.header): s.header for s in self.slices}.values())
 
 
 @dataclass(frozen=True)
@@ -59,14 +87,19 @@ def read_series(folder: Path, choose: str = "") -> Series:
     """The series in `folder` and below it; the names and the order of files do not matter.
 
     choose: number or UID of the series, needed where the folder holds several MR series.
-    Raises DataError: no such folder, no DICOM image or none of MR, several series, a series that
-    is multi-frame, has images of several orientations or sizes, several images at one place,
-    missing or uneven slices, or no geometry.
+    Raises DataError: no such folder, no DICOM image or none of MR, several series, or a series
+    with images of several orientations or sizes, several at one place, missing or uneven slices,
+    or no geometry.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected the source series' DICOM files")
     with quiet():
-        return _span(folder, _pick(folder, _by_series(folder), choose))
+        try:
+            return _span(folder, _pick(folder, _by_series(folder), choose))
+        except DAMAGE as error:
+            raise DataError(
+                f"{folder}: a header is damaged ({error}); copy the series again"
+            ) from error
 
 
 def fit(shape: Shape, affine: Array, other: Array) -> Fit:
@@ -99,7 +132,7 @@ def _by_series(folder: Path) -> dict[str, dict[str, Header]]:
             header = pydicom.dcmread(path, stop_before_pixels=True)
         except InvalidDicomError:
             continue
-        except (OSError, EOFError, ValueError, AttributeError) as error:
+        except DAMAGE as error:
             raise DataError(f"{path}: cannot be read as DICOM ({error}); copy it again") from None
         if "SOPInstanceUID" in header and "Rows" in header:
             own = found.setdefault(str(header.get("SeriesInstanceUID", "")), {})
@@ -140,42 +173,65 @@ def _line(images: list[Header]) -> str:
 
 
 def _span(folder: Path, images: list[Header]) -> Series:
-    """Order the images along their normal and check that they make one even stack."""
-    where = f"{folder}: series {_line(images)}"
-    first = images[0]
-    if len(images) < 2 or int(first.get("NumberOfFrames") or 1) > 1:
-        raise DataError(f"{where}: expected a file for each of at least two slices; export the "
-                        "series as classic (single-frame) MR images")  # fmt: skip
-    directions = np.array([_values(where, i, "ImageOrientationPatient", 6) for i in images])
-    positions = np.array([_values(where, i, "ImagePositionPatient", 3) for i in images])
-    spacings = np.array([_values(where, i, "PixelSpacing", 2) for i in images])
+    """Order the slices along their normal and check that they make one even stack."""
+    where, first = f"{folder}: series {_line(images)}", images[0]
+    frames = [int(i.get("NumberOfFrames") or 0) for i in images]
+    if any(frames) and len(images) > 1:
+        raise DataError(f"{where}: has several multi-frame images; give a folder with one of them")
+    slices = [_slice(where, i, n) for i, f in zip(images, frames, strict=True)
+              for n in (range(1, f + 1) if f else [0])]  # fmt: skip
+    if len(slices) < 2:
+        raise DataError(f"{where}: has one slice, expected at least two; copy the whole series")
     if not first.get("FrameOfReferenceUID"):
         raise DataError(f"{where}: has no FrameOfReferenceUID; export the series again")
+    looks = np.array([(*s.orientation, *s.spacing) for s in slices])
     sizes = {(int(i.Columns), int(i.Rows)) for i in images}
-    if (
-        np.ptp(directions, axis=0).max() > 1e-4
-        or np.ptp(spacings, 0).max() > 1e-4
-        or len(sizes) > 1
-    ):
+    if np.ptp(looks, axis=0).max() > 1e-4 or len(sizes) > 1:
         raise DataError(f"{where}: its images differ in orientation, voxel or size; give a folder "
                         "with one volume")  # fmt: skip
-    along, down = directions[0, :3], directions[0, 3:]
-    depth = positions @ np.cross(along, down)
-    order = np.argsort(depth, kind="stable")
-    _check_even(where, depth[order])
-    ordered, count = positions[order], len(images)
-    step = (ordered[-1] - ordered[0]) / (count - 1)
-    lps = np.eye(4)
-    lps[:3] = np.c_[along * spacings[0, 1], down * spacings[0, 0], step, ordered[0]]
-    stray = np.abs(ordered - ordered[0] - np.outer(np.arange(count), step)).max()
+    along, down = looks[0, :3], looks[0, 3:6]
+    slices.sort(key=lambda s: float(np.dot(s.position, np.cross(along, down))))
+    positions, count = np.array([s.position for s in slices]), len(slices)
+    _check_even(where, positions @ np.cross(along, down))
+    step = (positions[-1] - positions[0]) / (count - 1)
+    stray = np.abs(positions - positions[0] - np.outer(np.arange(count), step)).max()
     lean = np.linalg.norm(np.cross(step, np.cross(along, down))) * (count - 1)
-    if max(stray, lean) > spacings[0].min() / 2:
+    if max(stray, lean) > looks[0, 6:].min() / 2:
         raise DataError(f"{where}: its slices are not stacked at a right angle; resample the "
                         "series, or keep to the NIfTI mask")  # fmt: skip
+    lps = np.eye(4)
+    lps[:3] = np.c_[along * looks[0, 7], down * looks[0, 6], step, positions[0]]
     columns, rows = sizes.pop()
-    return Series(
-        folder, tuple(images[i] for i in order), (columns, rows, count), LPS_TO_RAS @ lps,
-        float(np.linalg.norm(step)),
+    return Series(folder, tuple(slices), (columns, rows, count), LPS_TO_RAS @ lps,
+                  float(np.linalg.norm(step)))  # fmt: skip
+
+
+def _slice(where: str, image: Header, frame: int) -> Slice:
+    def part(group: str) -> Header:
+        """Where the attributes of a functional group stand for this frame."""
+        if not frame:
+            return image
+        groups = image.get("PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * frame
+        shared = image.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
+        held = next((g for g in (groups[frame - 1], shared[0]) if group in g), None)
+        return pydicom.Dataset() if held is None else held[group].value[0]
+
+    def values(group: str, name: str, count: int) -> tuple[float, ...]:
+        try:
+            found = tuple(float(v) for v in part(group).get(name) or ())
+        except DAMAGE as error:
+            raise DataError(f"{where}: {image.filename} is damaged ({name}: {error}); copy it "
+                            "again") from None  # fmt: skip
+        if len(found) != count or not np.isfinite(found).all():
+            raise DataError(f"{where}: an image has no {name}; export the series again")
+        return found
+
+    spacing = values("PixelMeasuresSequence", "PixelSpacing", 2)
+    return Slice(
+        image, frame,
+        values("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        values("PlanePositionSequence", "ImagePositionPatient", 3),
+        spacing, float(part("PixelMeasuresSequence").get("SliceThickness") or 0),
     )  # fmt: skip
 
 
@@ -193,10 +249,3 @@ def _check_even(where: str, depth: Array) -> None:
     if np.abs(depth - np.linspace(depth[0], depth[-1], len(depth))).max() > JITTER * usual:
         raise DataError(f"{where}: its slices are unevenly spaced ({gaps.min():.2f} to "
                         f"{gaps.max():.2f} mm); give a series of even spacing")  # fmt: skip
-
-
-def _values(where: str, image: Header, name: str, count: int) -> list[float]:
-    values = image.get(name)
-    if values is None or len(values) != count:
-        raise DataError(f"{where}: an image has no {name}; export the series again")
-    return [float(v) for v in values]
