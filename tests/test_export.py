@@ -15,6 +15,7 @@ import numpy as np
 import pydicom
 import pytest
 from dcm2niix import bin as dcm2niix
+from ellipsoid import CENTRE, NETWORK, RADII, SIZE, depth, ellipsoid, rigid, voxels_in_mm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine, voxel_sizes
@@ -33,32 +34,6 @@ from gliofed.io.store import Entry, PreparedStore
 from gliofed.prepare.resample import resample_mask
 from gliofed.score.overlap import dice
 from gliofed.types import Placement, Prediction, Sequence
-
-NETWORK = np.array([[1.0, 0, 0, -20], [0, 1, 0, -24], [0, 0, 1, -18], [0, 0, 0, 1]])
-SIZE = (40, 48, 36)
-CENTRE, RADII = np.array([3.0, -4, 2]), np.array([9.0, 12, 7])
-
-
-def rigid(turns=(0.0, 0.0, 0.0), shift=(0.0, 0.0, 0.0)) -> np.ndarray:
-    along, down = map(np.array, dicom.oblique(turns))
-    matrix = np.eye(4)
-    matrix[:3] = np.c_[along, down, np.cross(along, down), shift]
-    return matrix
-
-
-def depth(points: np.ndarray) -> np.ndarray:
-    """About how many mm inside the ellipsoid; negative outside."""
-    r = np.linalg.norm((points - CENTRE) / RADII, axis=-1)
-    return (1 - r) * RADII.min()
-
-
-def voxels_in_mm(shape, affine) -> np.ndarray:
-    return apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
-
-
-def ellipsoid() -> np.ndarray:
-    return depth(voxels_in_mm(SIZE, NETWORK)) >= 0
-
 
 MOVED = rigid((10.0, -20.0, 15.0), (4.0, -3.0, 6.0))
 STRETCHED = MOVED @ np.diag([1.1, 0.95, 1.05, 1])  # as to a template
