@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from gliofed.check.run import Result, check_path
@@ -15,11 +16,20 @@ from gliofed.experiment.overlap import Overlap, find_overlap
 from gliofed.experiment.run import Outcome, compare_sites, run_study
 from gliofed.experiment.watch import Silent, Watcher
 from gliofed.fed.cohort import CohortTable
+from gliofed.infer.export import (
+    Exported,
+    Source,
+    export_image,
+    export_masks,
+    open_entry,
+    read_outline,
+)
 from gliofed.study import load_study
+from gliofed.types import Sequence
 
 __all__ = [
-    "CohortTable", "Outcome", "Overlap", "Reading", "Result", "check", "cohort", "demo", "inspect",
-    "overlap", "phantom", "run",
+    "CohortTable", "Exported", "Outcome", "Overlap", "Reading", "Result", "Source", "check",
+    "cohort", "demo", "export", "image", "inspect", "overlap", "phantom", "run",
 ]  # fmt: skip
 
 
@@ -108,3 +118,27 @@ def demo(out: Path, watcher: Watcher | None = None, processes: int = 1) -> Outco
     """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
     root = phantom(out / "hospitals", watcher)
     return run_study(demo_study(root), out, out / "store", watcher or Silent(), processes)
+
+
+def export(
+    mask: Path,
+    case: Path,
+    out: Path,
+    series: Mapping[Sequence, Source] | None = None,
+    model: str = "",
+    person: str = "",
+    overwrite: bool = False,
+) -> tuple[Exported, ...]:
+    """Bring a mask or probability map in the network's space back to every scan of its case.
+
+    case: the case's folder in the prepared store. series: DICOM series by sequence, to which a
+    DICOM-SEG is written besides. model, person: who made the mask.
+    """
+    prepared = open_entry(case)
+    outline = read_outline(mask, prepared)
+    return export_masks(outline, prepared, out, series, model, person, overwrite)
+
+
+def image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:
+    """Write one sequence of a prepared case in the network's space, to draw a mask on."""
+    return export_image(open_entry(case), sequence, out, overwrite)

@@ -123,6 +123,41 @@ def cohort(
 
 
 @app.command()
+def export(
+    case: Annotated[Path, typer.Option(help="The case's folder in the prepared store.")],
+    out: Annotated[Path, typer.Option(help="Folder to write into.")],
+    mask: Annotated[
+        Path | None,
+        typer.Argument(help="A mask or probability map in the network's space (NIfTI)."),
+    ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(help="SEQUENCE=FOLDER of DICOM files: write a DICOM-SEG for them as well."),
+    ] = None,
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(help="SEQUENCE=NUMBER or UID of the series, where its folder holds several."),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="Write this sequence in the network's space, to draw on."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="The model whose outline it is.")] = "",
+    person: Annotated[str, typer.Option(help="Who drew or corrected it (Family^Given).")] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there already.")
+    ] = False,
+) -> None:
+    """Bring an outline back to every scan of its case: NIfTI, and DICOM-SEG for a PACS.
+
+    Research use only. Not a medical device.
+    """
+    from gliofed.cli import export as verb
+
+    verb.export(mask, case, out, series or [], choose or [], image or [], model, person, overwrite)
+
+
+@app.command()
 def phantom(
     root: Annotated[Path, typer.Argument(help="Folder to write the hospitals into.")],
 ) -> None:

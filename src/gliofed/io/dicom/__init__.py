@@ -1,0 +1,1 @@
+"""DICOM: the only place that knows pydicom, highdicom and their kin."""
