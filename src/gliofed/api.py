@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gliofed.check.run import Result, check_path
 from gliofed.check.sheet import write_json, write_sheet
@@ -17,9 +18,13 @@ from gliofed.experiment.watch import Silent, Watcher
 from gliofed.fed.cohort import CohortTable
 from gliofed.study import load_study
 
+if TYPE_CHECKING:  # the libraries of DICOM are an extra
+    from gliofed.intake.run import Account, Request
+    from gliofed.io.dicom.receive import Port
+
 __all__ = [
     "CohortTable", "Outcome", "Overlap", "Reading", "Result", "check", "cohort", "demo", "inspect",
-    "overlap", "phantom", "run",
+    "intake", "overlap", "phantom", "receive", "run",
 ]  # fmt: skip
 
 
@@ -108,3 +113,24 @@ def demo(out: Path, watcher: Watcher | None = None, processes: int = 1) -> Outco
     """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
     root = phantom(out / "hospitals", watcher)
     return run_study(demo_study(root), out, out / "store", watcher or Silent(), processes)
+
+
+def intake(request: Request, watcher: Watcher | None = None) -> Account:
+    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.intake.run.Request`.
+
+    Raises DataError where the source or one of the site's own files cannot be used; faults of
+    single series are in the account. Needs the extra `gliofed[hospital]`.
+    """
+    from gliofed.intake.run import intake as take_in
+
+    return take_in(request, watcher or Silent())
+
+
+def receive(folder: Path, port: Port, watcher: Watcher | None = None) -> int:
+    """Let a PACS send MR instances into `folder` until idle or interrupted; how many came."""
+    from gliofed.io.dicom.receive import receive as listen
+
+    watcher = watcher or Silent()
+    watcher.stage("receiving")
+    tell = watcher.progress
+    return listen(folder, port, lambda count: tell(count, count + 1, f"{count} instances"))
