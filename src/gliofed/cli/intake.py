@@ -89,8 +89,8 @@ def _show_patient(outcome: Outcome, words: frozenset[str], console: Console) -> 
 
 def _table(study: StudyPlan, words: frozenset[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
-    for head in ("series", "description", "files", "became", "sure", "why"):
-        table.add_column(head, overflow="fold", ratio=1 if head == "why" else None)
+    for title in ("series", "description", "files", "became", "sure", "why"):
+        table.add_column(title, overflow="fold", ratio=1 if title == "why" else None)
     for v in study.verdicts:
         head = v.series.first
         became = v.sequence.value if v.sequence else v.state.value

@@ -117,10 +117,10 @@ def _copy(path: Path, member: _Member, to: Path, left: int) -> int:
 def _members(path: Path) -> Iterator[Iterator[_Member]]:
     if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as packed:
-            yield map(lambda info: _zipped(packed, info), packed.infolist())
+            yield (_zipped(packed, info) for info in packed.infolist())
     else:
         with tarfile.open(path, "r|*") as packed_tar:
-            yield map(lambda info: _tarred(packed_tar, info), packed_tar)
+            yield (_tarred(packed_tar, info) for info in packed_tar)
 
 
 def _zipped(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:

@@ -53,7 +53,7 @@ def affine_of(headers: Ordered[Header]) -> NDArray[np.float64]:
 
 
 def mixed(headers: Ordered[Header]) -> str:
-    """What differs within one series that must not; empty where nothing does."""
+    """What is in one series that must not be; empty where nothing is."""
     planes = [h.plane for h in headers]
     if any(p is None for p in planes):
         missing = sum(p is None for p in planes)
@@ -62,25 +62,20 @@ def mixed(headers: Ordered[Header]) -> str:
     first = known[0]
     axes = np.array([p.orientation for p in known])
     spacings = np.array([p.spacing for p in known])
-    if len({h.patient.id for h in headers}) > 1 or len({h.patient.issuer for h in headers}) > 1:
-        return "two patient ids in one series"
-    if len({h.study for h in headers}) > 1:
-        return "two studies in one series"
-    if np.abs(axes - axes[0]).max() > 1e-3:
-        return "two slice orientations in one series"
-    if len({(p.rows, p.columns) for p in known}) > 1:
-        return "two matrix sizes in one series"
-    if np.abs(spacings - spacings[0]).max() > 1e-3 * spacings[0].min():
-        return "two pixel spacings in one series"
-    if len({p.frame for p in known}) > 1:
-        return "two frames of reference in one series"
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
-    unit = np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-3)
-    if not unit or spacings.min() <= 0:
-        return (
-            "its orientation is not two unit vectors at a right angle, or a spacing is not above 0"
-        )
-    return ""
+    right = np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-3)
+    checks = (
+        (len({(h.patient.issuer, h.patient.id) for h in headers}) > 1, "two patient ids"),
+        (len({h.study for h in headers}) > 1, "two studies"),
+        (np.abs(axes - axes[0]).max() > 1e-3, "two slice orientations"),
+        (len({(p.rows, p.columns) for p in known}) > 1, "two matrix sizes"),
+        (np.abs(spacings - spacings[0]).max() > 1e-3 * spacings[0].min(), "two pixel spacings"),
+        (len({p.frame for p in known}) > 1, "two frames of reference"),
+        (not right, "row and column directions that are not two unit vectors at a right angle"),
+        (spacings.min() <= 0, "a pixel spacing that is not above 0"),
+    )
+    what = next((text for bad, text in checks if bad), "")
+    return f"{what} in one series" if what else ""
 
 
 def repeated(headers: Ordered[Header]) -> int:

@@ -77,8 +77,8 @@ def sidecar_of(header: Header, sequence: Sequence) -> Mapping[str, Any]:
         "FlipAngle": timing.flip,
         "SliceThickness": scanner.thickness,
         "SpacingBetweenSlices": scanner.step,
-        "MRAcquisitionType": "3D" if timing.three_d else "2D",
-        "ContrastBolusAgent": "yes" if sequence is Sequence.T1CE or timing.agent else "no",
+        "MRAcquisitionType": timing.dimension if timing.dimension in ("2D", "3D") else None,
+        "ContrastBolusAgent": _contrast(header, sequence),
         "ConversionSoftwareVersion": version(),
     }
     return {k: v for k, v in told.items() if v not in (None, "")}
@@ -120,6 +120,12 @@ def add_participant(out: Path, pseudonym: str, age: str, sex: str) -> None:
     line = "\t".join(known.get(column, ABSENT) for column in table.columns).encode()
     between = b"" if old.endswith(b"\n") else end
     write_bytes(path, old + between + line + end)
+
+
+def _contrast(header: Header, sequence: Sequence) -> str | None:
+    if sequence is Sequence.T1CE or header.timing.agent:
+        return "yes"
+    return "no" if sequence is Sequence.T1 else None
 
 
 def _maker(header: Header) -> str:

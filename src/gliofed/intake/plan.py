@@ -27,6 +27,7 @@ from gliofed.types import SEQUENCES, Sequence
 CLEARLY: Final = 1.2
 """One series is preferred for its slices only where they are finer or more by this factor."""
 DECIDED: Final = "decided by a person"
+NOTHING: Final = Guess((), 1.0, "")
 
 
 class State(StrEnum):
@@ -105,44 +106,53 @@ def _study(own: tuple[Series, ...], decisions: Mapping[str, Decision]) -> tuple[
     verdicts = [_judge(s, clock, decisions.get(s.first.series)) for s in own]
     for sequence in SEQUENCES:
         verdicts = _settle(verdicts, sequence)
-    clear = {v.sequence: v for v in verdicts if v.state is State.TAKEN}
-    out = []
-    for v in verdicts:
-        if (
-            v.state is State.UNDECIDED
-            and v.decided is None
-            and set(v.guess.candidates) <= set(clear)
-        ):
-            names = " and ".join(s.value for s in v.guess.candidates)
-            v = _left(v, f"{names} clear from others; {v.guess.reason}")
-        out.append(v)
-    return tuple(sorted(out, key=lambda v: (v.series.first.number or 0, v.series.first.series)))
+    clear = {v.sequence for v in verdicts if v.state is State.TAKEN}
+    verdicts = [_needless(v) if _unneeded(v, clear) else v for v in verdicts]
+    return tuple(
+        sorted(verdicts, key=lambda v: (v.series.first.number or 0, v.series.first.series))
+    )
+
+
+def _unneeded(verdict: Verdict, clear: set[Sequence | None]) -> bool:
+    """Whether a series in doubt can only be what others clearly are."""
+    return verdict.state is State.UNDECIDED and set(verdict.guess.candidates) <= clear
+
+
+def _needless(verdict: Verdict) -> Verdict:
+    names = " and ".join(s.value for s in verdict.guess.candidates)
+    return _left(verdict, f"{names} clear from other series; {verdict.guess.reason}")
 
 
 def _judge(series: Series, clock: Clock, decision: Decision | None) -> Verdict:
     head = series.first
-    nothing = Guess((), 1.0, "")
     if series.fault is not None:
-        return _faulty(series, nothing, series.fault, decision)
+        return _faulty(series, NOTHING, series.fault, decision)
     if head.modality in NO_IMAGES:
         return Verdict(series, State.LEFT, Guess((), 1.0, "holds no MR images"))
     guess = recognise(head, clock)
-    if not guess.candidates and (decision is None or decision.sequence is None):
-        return Verdict(series, State.LEFT, guess, decided=decision)
-    fault = block_fault(series.headers)
-    if fault is not None:
-        return _faulty(series, guess, fault, decision)
-    several = several_volumes(series.headers)
-    if several:
-        return Verdict(series, State.LEFT, Guess((), 1.0, several))
-    fault = gap_fault(series.headers)
-    if fault is not None:
-        return _faulty(series, guess, fault, decision)
-    if decision is not None:
-        if decision.sequence is None:
-            return Verdict(series, State.LEFT, replace(guess, reason=DECIDED), decided=decision)
-        told = Guess((decision.sequence,), 1.0, DECIDED)
-        return Verdict(series, State.TAKEN, told, decision.sequence, decided=decision)
+    wanted = decision is not None and decision.sequence is not None
+    if guess.candidates or wanted:
+        fault = block_fault(series.headers)
+        several = "" if fault else several_volumes(series.headers)
+        if several:
+            return Verdict(series, State.LEFT, Guess((), 1.0, several))
+        fault = fault or gap_fault(series.headers)
+        if fault is not None:
+            return _faulty(series, guess, fault, decision)
+    return _chosen(series, guess, decision)
+
+
+def _chosen(series: Series, guess: Guess, decision: Decision | None) -> Verdict:
+    """Of a series without fault."""
+    sequence = decision.sequence if decision is not None else None
+    if decision is not None and sequence is None:
+        told = replace(guess, reason=DECIDED)
+        return Verdict(series, State.LEFT, told, decided=decision)
+    if sequence is not None:
+        told = Guess((sequence,), 1.0, DECIDED)
+        return Verdict(series, State.TAKEN, told, sequence, decided=decision)
+    if not guess.candidates:
+        return Verdict(series, State.LEFT, guess)
     if guess.confidence < ENOUGH:
         return Verdict(series, State.UNDECIDED, guess)
     return Verdict(series, State.TAKEN, guess, guess.candidates[0])
@@ -165,22 +175,27 @@ def _settle(verdicts: list[Verdict], sequence: Sequence) -> list[Verdict]:
     if chosen:
         why = "a person decided for another series"
         return [_left(v, why) if v in rivals and v not in chosen else v for v in verdicts]
-    best, why = rivals[0], ""
+    best = rivals[0]
     for other in rivals[1:]:
         best, _ = better(best, other)
-    beaten = {id(v): better(best, v) for v in rivals if v is not best}
-    tied = {id(v) for v in rivals if v is not best and not beaten[id(v)][1]}
-    out = []
-    for v in verdicts:
-        if id(v) in tied or (v is best and tied):
-            why = f"{v.guess.reason}; another {sequence.value} is as good"
-            v = replace(v, state=State.UNDECIDED, sequence=None,
-                        guess=replace(v.guess, reason=why))  # fmt: skip
-        elif id(v) in beaten:
-            number = best.series.first.number
-            v = _left(v, f"{sequence.value} from series {number} instead: {beaten[id(v)][1]}")
-        out.append(v)
-    return out
+    reasons = {id(v): better(best, v)[1] for v in rivals if v is not best}
+    tied = {i for i, why in reasons.items() if not why}
+    if tied:
+        tied.add(id(best))
+    return [
+        _tied(v, sequence) if id(v) in tied
+        else _left(v, f"{sequence.value} from series {best.series.first.number} instead: "
+                      f"{reasons[id(v)]}") if id(v) in reasons
+        else v
+        for v in verdicts
+    ]  # fmt: skip
+
+
+def _tied(verdict: Verdict, sequence: Sequence) -> Verdict:
+    guess = replace(
+        verdict.guess, reason=f"{verdict.guess.reason}; another {sequence.value} is as good"
+    )
+    return replace(verdict, state=State.UNDECIDED, sequence=None, guess=guess)
 
 
 def _left(verdict: Verdict, why: str) -> Verdict:

@@ -88,8 +88,8 @@ def read_key(path: Path) -> Key:
         secret = b""
     if len(secret) < KEY_BYTES:
         raise DataError(
-            f"{path}: expected at least {KEY_BYTES} random bytes as hexadecimal digits; restore the "
-            "site's key from its safe copy: with another key every pseudonym changes"
+            f"{path}: expected at least {KEY_BYTES} random bytes as hexadecimal digits; restore "
+            "the site's key from its safe copy: with another key every pseudonym changes"
         )
     return Key(secret)
 

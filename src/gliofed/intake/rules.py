@@ -103,7 +103,8 @@ WORDS: Final = (
     Word(_word(r"t1[ _-]?w?[ _-]*(flair|tirm)"), Weighting.T1),
     Word(_word(r"flair\w*|t2[ _-]?flair|tirm|dark[ _-]?fluid|da[_-]?fl|dunkle?[ _-]fl\w+"),
          Weighting.FLAIR),
-    Word(_word(r"t1\w{0,3}|mp-?2?rage|mpr|bravo|fspgr|spgr|ir-?fspgr|mp-?rage\w*|(3d)?[ _-]?tfe|vibe|"
+    Word(_word(r"t1\w{0,3}|mp-?2?rage|mpr|bravo|fspgr|spgr|ir-?fspgr|mp-?rage\w*|(3d)?[ _-]?tfe|"
+         r"vibe|"
                r"thrive|flash|vol(ume)?t1"), Weighting.T1),
     Word(_word(r"t2\w{0,3}"), Weighting.T2),
 )  # fmt: skip
@@ -111,18 +112,22 @@ WORDS: Final = (
 
 CONTRAST_YES: Final = re.compile(
     _word(
-        r"km|mit km|m ?km|nach km|post(?![ _-]?op)([ _-]?(km|gd|gad\w*|contrast\w*|kontrast\w*|c|cm|"
-        r"inj\w*|iv))?|gd|gad|gado\w*|ce|w(ith)?[ _]contrast|w/? ?c|apr[eè]s([ _-]?(inj\w*|gado?\w*|"
+        r"km|mit km|m ?km|nach km|post(?![ _-]?op)([ _-]?(km|gd|gad\w*|contrast\w*|kontrast\w*|"
+        r"c|cm|"
+        r"inj\w*|iv))?|gd|gad|gado\w*|ce|w(ith)?[ _]contrast|w/? ?c|apr[eè]s([ _-]?(inj\w*|"
+        r"gado?\w*|"
         r"contraste))?|inject[eé]e?|c?[ _]?mdc|civ|t1w?[ _]?(c|ce|gd|km|post)|spgrc|contrast\w*|"
         r"kontrast\w*|dotarem|gadovist|prohance|clariscan"
     ).pattern
     + r"|\+ ?(c|ce|gd|gad\w*|km|k|mdc|contrast)(?![a-z])|(?<![a-z])(c|km|gd)\+"
 )
 CONTRAST_NO: Final = _word(
-    r"nativ\w*|nat|pre(?![ _-]?op)([ _-]?(km|gd|gad\w*|contrast\w*|c|cm|inj\w*|mdc))?|ohne[ _-]?(km|gd|"
+    r"nativ\w*|nat|pre(?![ _-]?op)([ _-]?(km|gd|gad\w*|contrast\w*|c|cm|inj\w*|mdc))?|"
+    r"ohne[ _-]?(km|gd|"
     r"kontrast\w*)?|o ?km|non[ _-]?(contrast|con|ce|gd)|no[ _-]?(contrast|gd|gad\w*|con)|without\w*"
     r"([ _]contrast)?|w/?o[ _]?(c|contrast|gd|gad\w*)?|sans[ _-]?(inj\w*|gado?\w*|contraste)?|"
-    r"avant[ _-]?(inj\w*|gado?\w*)?|senza[ _-]?(mdc|contrasto)?|sin[ _-]?(contraste|gd|civ)?|basale|"
+    r"avant[ _-]?(inj\w*|gado?\w*)?|senza[ _-]?(mdc|contrasto)?|sin[ _-]?(contraste|gd|civ)?|"
+    r"basale|"
     r"vor[ _-]?km|unenhanced|plain|zonder[ _-]?contrast|s ?mdc|-c"
 )
 MOVED: Final = _word(
@@ -157,12 +162,15 @@ EXCLUDED: Final = (
     _out("diffusion", r"dwi\w*|dti\w*|adc\w*|trace\w*|e?xp[ _-]?adc|diff\w*|resolve|tensor|"
          r"b[ _]?\d{3,4}\w*|noddi|ivim|hardi|colfa|fa[ _-]?map", "DIFFUSION", "ADC", "TRACEW",
          "TRACE", "FA", "TENSOR", "EADC", "AVDC", "CFA", "MEAN DIFFUSIVITY"),
-    _out("perfusion or a map of it", r"perf\w*|dsc\w*|dce\w*|r?cbf\w*|r?cbv\w*|mtt\w*|ttp\w*|asl\w*|"
+    _out("perfusion or a map of it", r"perf\w*|dsc\w*|dce\w*|r?cbf\w*|r?cbv\w*|mtt\w*|ttp\w*|"
+         r"asl\w*|"
          r"pasl|pcasl|tmax|ktrans|pwi\w*|gbp|pbp|twist\w*|tricks", "PERFUSION", "CBF", "CBV", "MTT",
          "TTP", "ASL", "RELCBF", "RELCBV", "RELMTT", "DCE", "DSC", "TMAX"),
-    _out("susceptibility weighted", r"swi\w*|swan\w*|gre[ _-]?t2\w*|t2[ _-]?(star|\*)\w*|t2s|hemo\w*|"
+    _out("susceptibility weighted", r"swi\w*|swan\w*|gre[ _-]?t2\w*|t2[ _-]?(star|\*)\w*|t2s|"
+         r"hemo\w*|"
          r"qsm\w*|venobold|mip[ _]?swi|pha([ _]images)?", "SWI", "MNIP", "SUSCEPTIBILITY"),
-    _out("angiography", r"tof\w*|mra|mrv|angio\w*|venogr\w*|pca|inhance\w*|phase[ _-]?contrast|pc3d",
+    _out("angiography", r"tof\w*|mra|mrv|angio\w*|venogr\w*|pca|inhance\w*|phase[ _-]?contrast|"
+         r"pc3d",
          "ANGIO", "TOF", "VELOCITY"),
     _out("spectroscopy", r"mrs|svs\w*|csi\w*|spectro\w*|press|cho|naa|metabol\w*", "SPECTROSCOPY"),
     _out("functional", r"bold\w*|fmri\w*|resting\w*|task", "FMRI", "BOLD"),
@@ -178,8 +186,10 @@ EXCLUDED: Final = (
     _out("reformatted from another series", r"mpr[ _-]?(cor|sag|tra|ax|recon|range)\w*|"
          r"(cor|sag|tra|ax)\w*[ _-]?mpr|reform\w*|refmt|rfmt|curved", "MPR", "REFORMATTED",
          "REFORMAT", "CURVED", "CPR", "MPR_THICK", derived=True),
-    _out("a phase, real or imaginary image", "", "P", "R", "I", "PHASE", "PHASE MAP", "REAL", "IMAGINARY"),
-    _out("a screen, report or fused image", r"screen\w*|report\w*|fused|fusion|summary|captur\w*", "CSA REPORT", "SCREEN SAVE", "FUSED",
+    _out("a phase, real or imaginary image", "", "P", "R", "I", "PHASE", "PHASE MAP", "REAL",
+         "IMAGINARY"),
+    _out("a screen, report or fused image", r"screen\w*|report\w*|fused|fusion|summary|"
+         r"captur\w*", "CSA REPORT", "SCREEN SAVE", "FUSED",
          "PASTED", "DRAWING"),
     _out("not of the head", r"spine|wirbels\w*|[chl]ws|cervic\w*|lumb\w*|thora\w*|myelo\w*"),
 )  # fmt: skip

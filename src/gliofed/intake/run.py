@@ -200,6 +200,6 @@ def _check_places(request: Request, out: Path, private: Path) -> None:
     with suppress(OSError):
         if Path(request.source).resolve().is_relative_to(hospital):
             raise DataError(
-                f"{request.source}: the DICOM files lie in the hospital folder, which is shared; move "
-                "them"
+                f"{request.source}: the DICOM files lie in the hospital folder, which is shared; "
+                "move them"
             )

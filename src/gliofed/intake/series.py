@@ -81,11 +81,12 @@ def find(folder: Path, progress: Callable[[float, float, str], None]) -> Found:
                 continue
             header = read_header(path)
         except DataError as error:
-            bad.append(BadFile(path.relative_to(folder), Fault(*str(error).split("; ", 1))))
+            what, _, cure = str(error).partition("; ")
+            bad.append(BadFile(path.relative_to(folder), Fault(what, cure)))
             continue
         except OSError as error:
-            what = Fault(f"cannot be read ({error.strerror})", "check its rights and the disk")
-            bad.append(BadFile(path.relative_to(folder), what))
+            fault = Fault(f"cannot be read ({error.strerror})", "check its rights and the disk")
+            bad.append(BadFile(path.relative_to(folder), fault))
             continue
         if header is None:
             continue

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from nibabel.nifti1 import Nifti1Image
+
 from gliofed.errors import DataError
 from gliofed.intake.geometry import affine_of, in_order, same_grid
 from gliofed.intake.hospital import (
@@ -21,6 +23,7 @@ from gliofed.intake.plan import PatientPlan, State, StudyPlan, Verdict
 from gliofed.intake.private import Link, read_links, set_links
 from gliofed.intake.series import Fault, Series
 from gliofed.io.dicom.convert import convert
+from gliofed.io.dicom.headers import Header
 from gliofed.types import Sequence
 
 OFF_MM = 0.01
@@ -120,8 +123,8 @@ def _add(
     strange = [s for s in studies if s.uid not in sessions]
     if strange:
         note = (
-            f"{folder.name} is there without this study; decide skip for its series if it is a "
-            f"follow-up, else move {folder.name} away and take in all studies of the patient at once"
+            f"{folder.name} is there without this study; skip its series if it is a follow-up, "
+            f"else move {folder.name} away and take in all studies of the patient at once"
         )
         return Outcome(plan, Fate.REFUSED, {s.uid: "" for s in studies}, note)
     links = {(link.study_uid, link.sequence): link for link in own}
@@ -154,23 +157,11 @@ def _add(
 def _convert(series: Series, sequence: Sequence, path: Path, work: Path) -> Fault | None:
     """Convert one series to `path`, or say why not. work: emptied before and after."""
     headers = in_order(series.headers)
-    plane = headers[0].plane
-    assert plane is not None, "checked by `block_fault`"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o700)
     try:
         image = convert([h.path for h in headers], work)
-        promised = (plane.columns, plane.rows, len(headers))
-        if sorted(image.shape) != sorted(promised):
-            raise DataError(
-                f"converted to {image.shape} voxels where the headers promise {promised}; export "
-                "the series again"
-            )
-        off = same_grid(affine_of(headers), promised, image.affine)
-        if off > OFF_MM:
-            raise DataError(
-                f"converted {off:.3f} mm off the place in the headers; export the series again"
-            )
+        _check_place(image, headers)
         write_image(path, image.to_bytes(), headers[0], sequence)
     except DataError as error:
         what, _, cure = str(error).partition("; ")
@@ -178,6 +169,23 @@ def _convert(series: Series, sequence: Sequence, path: Path, work: Path) -> Faul
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return None
+
+
+def _check_place(image: Nifti1Image, headers: tuple[Header, ...]) -> None:
+    """Raises DataError where the volume is not the block of voxels that the headers promise."""
+    plane = headers[0].plane
+    assert plane is not None, "checked by `block_fault`"
+    promised = (plane.columns, plane.rows, len(headers))
+    if sorted(image.shape) != sorted(promised):
+        raise DataError(
+            f"converted to {image.shape} voxels where the headers promise {promised}; export the "
+            "series again"
+        )
+    off = same_grid(affine_of(headers), promised, image.affine)
+    if off > OFF_MM:
+        raise DataError(
+            f"converted {off:.3f} mm off the place in the headers; export the series again"
+        )
 
 
 def _link(

@@ -81,7 +81,7 @@ def _read(head: Header) -> str:
             ("TE", t.echo), ("TR", t.repetition), ("TI", t.inversion), ("flip", t.flip))
         if value is not None
     ]  # fmt: skip
-    told += ["3D" if t.three_d else "2D", *(["contrast agent"] if t.agent else [])]
+    told += [*([t.dimension] if t.dimension else []), *(["contrast agent"] if t.agent else [])]
     return _cell(", ".join([*told, "\\".join(head.image_type)]))
 
 

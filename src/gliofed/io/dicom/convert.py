@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dcm2niix
 import nibabel as nib
@@ -41,7 +41,7 @@ def convert(files: Sequence[Path], work: Path) -> nib.Nifti1Image:
     command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", _NAME, "-p", "n", "-x", "i", "-l", "o",
                "-i", "n", "-g", "i", "-o", str(target), str(source)]  # fmt: skip
     try:
-        done = subprocess.run(  # noqa: S603: our own words and paths, no shell
+        done = subprocess.run(  # noqa: S603
             command, capture_output=True, timeout=SECONDS, check=False, cwd=work,
             env={"PATH": os.defpath, "HOME": str(work)},
         )  # fmt: skip
@@ -60,7 +60,7 @@ def _bare(path: Path) -> nib.Nifti1Image:
     """Voxels and affine under a new header: no text, no extension, nothing of the old one."""
     try:
         image = nib.load(path)
-        raw: NDArray[np.generic] = np.asarray(image.dataobj.get_unscaled())
+        raw: NDArray[np.int16] = np.asarray(image.dataobj.get_unscaled())
         slope, inter = image.dataobj.slope, image.dataobj.inter
         affine = np.asarray(image.affine)
     except (ImageFileError, OSError, EOFError, ValueError):
@@ -68,8 +68,12 @@ def _bare(path: Path) -> nib.Nifti1Image:
     if raw.ndim != 3:
         raise DataError(f"dcm2niix made {raw.ndim} dimensions, expected one 3D volume")
     if (slope, inter) != (1, 0):
-        raw = (raw * np.float64(slope) + np.float64(inter)).astype(np.float32)
-    out = nib.Nifti1Image(raw, affine)
+        return _under_new_header((raw * float(slope) + float(inter)).astype(np.float32), affine)
+    return _under_new_header(raw, affine)
+
+
+def _under_new_header(data: NDArray[Any], affine: NDArray[np.float64]) -> nib.Nifti1Image:
+    out = nib.Nifti1Image(data, affine)
     out.header.set_xyzt_units("mm")
     out.set_qform(affine, code=1)
     out.set_sform(affine, code=1)

@@ -9,10 +9,12 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
@@ -54,6 +56,7 @@ class Timing:
 
     sequence, variant, options: (0018,0020), (0018,0021), (0018,0022). agent: whether
     (0018,0010) or its kin tell of contrast. injected: seconds after midnight of its start.
+    dimension: "2D", "3D" or "".
     """
 
     sequence: tuple[str, ...]
@@ -63,11 +66,16 @@ class Timing:
     repetition: float | None
     inversion: float | None
     flip: float | None
-    three_d: bool
+    dimension: str
     agent: bool
     injected: float | None
     b_value: float | None
     angio: bool
+
+    @property
+    def three_d(self) -> bool:
+        """Whether it was encoded in three dimensions."""
+        return self.dimension == "3D"
 
 
 @dataclass(frozen=True)
@@ -144,8 +152,7 @@ def read_header(path: Path) -> Header | None:
     read, or is cut.
     """
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom tells of each value of the wrong form
+        with path.open("rb") as file, _quiet():
             pixels = _Pixels(file)
             data = read_partial(file, stop_when=pixels.met)
             data.decode()
@@ -157,6 +164,14 @@ def read_header(path: Path) -> Header | None:
         raise DataError(
             f"its header cannot be read as DICOM ({kind}), it may be cut short; export it again"
         ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """pydicom warns and logs of each value of the wrong form, and quotes it: it may be a name."""
+    with warnings.catch_warnings(), disable_value_validation():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Pixels:
@@ -270,7 +285,7 @@ def _timing(data: Dataset) -> Timing:
         repetition=_number(data, "RepetitionTime"),
         inversion=_number(data, "InversionTime"),
         flip=_number(data, "FlipAngle"),
-        three_d=_text(data, "MRAcquisitionType").upper() == "3D",
+        dimension=_text(data, "MRAcquisitionType").upper(),
         agent=(agent != "" or kin) and (agent == "" or _NO_AGENT.fullmatch(agent) is None),
         injected=_clock(_text(data, "ContrastBolusStartTime")),
         b_value=_number(data, "DiffusionBValue"),

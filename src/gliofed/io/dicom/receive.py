@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pynetdicom import AE, evt
 from pynetdicom.events import Event
@@ -32,6 +32,7 @@ SYNTAXES: Final = (
 _OUT_OF_ROOM: Final = 0xA700
 _NOT_UNDERSTOOD: Final = 0xC000
 _DONE: Final = 0x0000
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _TICK: Final = 0.2
 MOST_ASSOCIATIONS: Final = 8
 
@@ -69,7 +70,7 @@ class _Desk:
         name = hashlib.sha256(uid.encode()).hexdigest()[:32]
         part = self.folder / f".{name}.{threading.get_ident()}.part"
         try:
-            with part.open("wb", opener=_mine) as file:
+            with os.fdopen(os.open(part, _NEW, 0o600), "wb") as file:
                 file.write(event.encoded_dataset())
                 file.flush()
                 os.fsync(file.fileno())
@@ -110,7 +111,7 @@ def receive(folder: Path, port: Port, tell: Callable[[int], None]) -> int:
         left.unlink()
     desk = _Desk(folder, tell)
     entity = _entity(port)
-    handlers = [(evt.EVT_C_STORE, desk.store), (evt.EVT_C_ECHO, lambda event: _DONE),
+    handlers: list[Any] = [(evt.EVT_C_STORE, desk.store), (evt.EVT_C_ECHO, lambda event: _DONE),
                 (evt.EVT_CONN_OPEN, desk.opened), (evt.EVT_CONN_CLOSE, desk.closed)]  # fmt: skip
     try:
         server = entity.start_server((port.host, port.number), block=False, evt_handlers=handlers)
@@ -154,7 +155,3 @@ def _check(port: Port) -> None:
         raise DataError(
             f"--host {port.host} lets other machines in; name those that may send: --peer TITLE"
         )
-
-
-def _mine(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -60,8 +60,8 @@ def fetch(address: str, pacs: Pacs, folder: Path, progress: Progress) -> int:
         wanted = [pair for study in _studies(client, pacs) for pair in _series(client, study)]
         if not wanted:
             raise DataError(
-                f"{_plain(address)}: no MR series of the studies or patient asked for; check --study and "
-                "--patient"
+                f"{_plain(address)}: no MR series of the studies or patient asked for; check "
+                "--study and --patient"
             )
         if len(wanted) > MOST_SERIES:
             raise DataError(
@@ -127,8 +127,8 @@ def _session(address: str, pacs: Pacs) -> Iterator[requests.Session]:
         raise DataError("the address holds a password; put it into a file: --secret FILE")
     if parts.scheme == "http" and not pacs.plain and not _loopback(parts.hostname or ""):
         raise DataError(
-            f"{_plain(address)}: http without TLS would show patients' images to the network; use https, or "
-            "--plain where the network is itself safe"
+            f"{_plain(address)}: http without TLS would show patients' images to the network; "
+            "use https, or --plain where the network is itself safe"
         )
     if pacs.ca is not None and not pacs.ca.is_file():
         raise DataError(f"{pacs.ca}: no such file of certificates")
@@ -164,27 +164,28 @@ def _log_in(session: requests.Session, pacs: Pacs) -> None:
 @contextmanager
 def _reaching(address: str) -> Iterator[None]:
     """What the libraries raise, as one line that quotes no URL (it may hold a patient id)."""
-    where = _plain(address)
     try:
         yield
-    except requests.exceptions.SSLError:
-        raise DataError(
-            f"{where}: its certificate is not trusted; give its authority: --ca FILE"
-        ) from None
-    except requests.exceptions.TooManyRedirects:
-        raise DataError(f"{where}: it sends on to another address; give that one") from None
-    except requests.exceptions.HTTPError as error:
-        code = error.response.status_code if error.response is not None else "?"
-        cure = "check --secret" if code in (401, 403) else "check the address and the server's log"
-        raise DataError(f"{where}: it answered with HTTP status {code}; {cure}") from None
     except requests.exceptions.RequestException as error:
-        kind = type(error).__name__
-        raise DataError(
-            f"{where}: cannot be reached ({kind}); check the address and network"
-        ) from None
+        raise DataError(f"{_plain(address)}: {_why(error)}") from None
     except (InvalidDicomError, ValueError, KeyError, AttributeError, TypeError, EOFError) as error:
         kind = type(error).__name__
-        raise DataError(f"{where}: its answer is no DICOMweb ({kind}); check the address") from None
+        raise DataError(
+            f"{_plain(address)}: its answer is no DICOMweb ({kind}); check the address"
+        ) from None
+
+
+def _why(error: requests.exceptions.RequestException) -> str:
+    kinds = requests.exceptions
+    if isinstance(error, kinds.SSLError):
+        return "its certificate is not trusted; give its authority: --ca FILE"
+    if isinstance(error, kinds.TooManyRedirects):
+        return "it sends on to another address; give that one"
+    if isinstance(error, kinds.HTTPError) and error.response is not None:
+        code = error.response.status_code
+        cure = "check --secret" if code in (401, 403) else "check the address and the server's log"
+        return f"it answered with HTTP status {code}; {cure}"
+    return f"cannot be reached ({type(error).__name__}); check the address and network"
 
 
 def _plain(address: str) -> str:
