@@ -86,6 +86,23 @@ def test_voxels_lie_where_the_headers_put_them(tmp_path, vendor, degrees) -> Non
         np.testing.assert_array_equal(found, truth.voxels)
 
 
+@pytest.mark.parametrize("digits", [2, 3])
+def test_rounded_positions_leave_first_and_last_slice_in_place(tmp_path, digits) -> None:
+    def rounded(data, index):
+        data.ImagePositionPatient = [f"{float(v):.{digits}f}" for v in data.ImagePositionPatient]
+
+    made = write_series(tmp_path / "in", SIEMENS["T2"], shape=(8, 8, 150), spacing=(1, 1, 0.9),
+                        change=rounded)  # fmt: skip
+    take(tmp_path / "in", tmp_path / "out")
+    (case,) = read_bids(tmp_path / "out", "here")
+    image = nib.load(case.images[Sequence.T2])
+    for index in (0, 149):
+        corner = made.affine @ [0, 0, index, 1]
+        voxel = np.linalg.solve(image.affine, corner)
+        off = image.affine @ [*np.rint(voxel[:3]), 1] - corner
+        assert np.abs(off).max() <= 0.5 * 10.0**-digits + 1e-4
+
+
 def _indices(shape: tuple[int, ...]) -> np.ndarray:
     return np.vstack([np.indices(shape).reshape(3, -1), np.ones(np.prod(shape))])
 

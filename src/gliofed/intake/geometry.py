@@ -16,7 +16,7 @@ SAME_MM: Final = 0.01
 """Two slices closer than this lie at one place."""
 SIDEWAYS_MM: Final = 0.1
 UNEVEN: Final = 0.05
-"""Of the usual step; scanners round positions, and 5 % of a step moves no outline."""
+"""Of a step, from a regular block; scanners round positions, and so little moves no outline."""
 GAP: Final = 1.5
 """Steps; more than this is a missing slice."""
 _TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -101,11 +101,12 @@ def spoiled(headers: Ordered[Header]) -> str:
         )  # fmt: skip
         more = f"; and {len(gaps) - 3} more gaps" if len(gaps) > 3 else ""
         return f"slices are missing where the usual step is {usual:.2f} mm: {each}{more}"
-    worst = int(np.argmax(np.abs(steps - usual)))
-    if abs(steps[worst] - usual) > max(UNEVEN * usual, SAME_MM):
+    even = np.linspace(places[0], places[-1], len(places))
+    worst = int(np.argmax(np.abs(places - even)))
+    if abs(places[worst] - even[worst]) > max(UNEVEN * usual, SAME_MM):
         return (
-            f"uneven steps: {steps[worst]:.2f} mm between slices {worst + 1} and {worst + 2}, "
-            f"usually {usual:.2f} mm"
+            f"uneven steps: slice {worst + 1} lies {abs(places[worst] - even[worst]):.2f} mm from "
+            f"its place in a regular block with steps of {usual:.2f} mm"
         )
     points = np.array([_plane(h).position for h in ordered])
     along = np.outer(places - places[0], normal(_plane(ordered[0])))
@@ -115,21 +116,30 @@ def spoiled(headers: Ordered[Header]) -> str:
     return ""
 
 
-def same_grid(
-    own: NDArray[np.float64], shape: tuple[int, ...], other: NDArray[np.float64]
-) -> float:
-    """How far, in millimetres, the corner voxels of a volume on `other` lie from those of `own`.
+def as_turned(
+    own: NDArray[np.float64],
+    shape: tuple[int, ...],
+    other: NDArray[np.float64],
+    other_shape: tuple[int, ...],
+) -> tuple[NDArray[np.float64], float]:
+    """The grid `own` of `shape` with its axes ordered and directed as those of `other`.
 
-    Both have `shape` up to the order and direction of axes; infinite where no turning of axes
-    makes them alike.
+    With it, how far in millimetres the corner voxels of the two then lie apart; infinite where
+    no turning of axes makes `other_shape` of `shape`.
     """
-    ends = [(0, n - 1) for n in shape]
-    corners = np.array(np.meshgrid(*ends, [1], indexing="ij")).reshape(4, -1)
-    theirs = other @ corners
-    voxels = np.rint(np.linalg.solve(own, theirs))
-    if {tuple(v) for v in voxels.T} != {tuple(v) for v in corners.T.astype(float)}:
-        return float("inf")
-    return float(np.linalg.norm((own @ voxels - theirs)[:3], axis=0).max())
+    turn = np.rint(np.linalg.solve(own, other)[:3, :3])
+    once = np.abs(turn)
+    whole = (once.sum(0) == 1).all() and (once.sum(1) == 1).all()
+    if not whole or tuple(once.T @ np.array(shape)) != other_shape:
+        return own, float("inf")
+    move = np.eye(4)
+    move[:3, :3] = turn
+    move[:3, 3] = np.where(turn.sum(1) < 0, np.array(shape) - 1, 0)
+    out = own @ move
+    ends = np.meshgrid(*[(0, n - 1) for n in other_shape], [1], indexing="ij")
+    corners = np.array(ends).reshape(4, -1)
+    apart = (out - other) @ corners
+    return out, float(np.linalg.norm(apart[:3], axis=0).max())
 
 
 def _plane(header: Header) -> Plane:

@@ -70,7 +70,7 @@ BY_TIME: Final = (
     ByTime("FLAIR", Weighting.FLAIR, "", True, Band(60, 700), Band(4000, 2e4),
            Band(1400, 3200), 0.9),
     ByTime("T1 by inversion and gradient echo (MPRAGE)", Weighting.T1, "GR", True, Band(0, 12),
-           Band(3, 3500), Band(250, 1400), 0.9),
+           Band(3, 3500), Band(301, 1400), 0.9),
     ByTime("T1 by inversion and spin echo (T1-FLAIR)", Weighting.T1, "", True, Band(0, 50),
            Band(900, 4000), Band(350, 1300), 0.85),
     ByTime("T1 by spoiled gradient echo", Weighting.T1, "GR", False, Band(0, 12), Band(2, 700),
@@ -116,7 +116,8 @@ CONTRAST_YES: Final = re.compile(
         r"c|cm|"
         r"inj\w*|iv))?|gd|gad|gado\w*|ce|w(ith)?[ _]contrast|w/? ?c|apr[eè]s([ _-]?(inj\w*|"
         r"gado?\w*|"
-        r"contraste))?|inject[eé]e?|c?[ _]?mdc|civ|t1w?[ _]?(c|ce|gd|km|post)|spgrc|contrast\w*|"
+        r"contraste))?|inject[eé]e?|"
+        r"c?[ _]?mdc|civ|t1w?[ _]?(c|ce|gd|km|post(?![ _-]?op))|spgrc|contrast\w*|"
         r"kontrast\w*|dotarem|gadovist|prohance|clariscan"
     ).pattern
     + r"|\+ ?(c|ce|gd|gad\w*|km|k|mdc|contrast)(?![a-z])|(?<![a-z])(c|km|gd)\+"

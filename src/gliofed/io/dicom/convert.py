@@ -68,11 +68,12 @@ def _bare(path: Path) -> nib.Nifti1Image:
     if raw.ndim != 3:
         raise DataError(f"dcm2niix made {raw.ndim} dimensions, expected one 3D volume")
     if (slope, inter) != (1, 0):
-        return _under_new_header((raw * float(slope) + float(inter)).astype(np.float32), affine)
-    return _under_new_header(raw, affine)
+        return bare((raw * float(slope) + float(inter)).astype(np.float32), affine)
+    return bare(raw, affine)
 
 
-def _under_new_header(data: NDArray[Any], affine: NDArray[np.float64]) -> nib.Nifti1Image:
+def bare(data: NDArray[Any], affine: NDArray[np.float64]) -> nib.Nifti1Image:
+    """An image whose header tells of voxels and affine (to RAS mm), and of nothing else."""
     out = nib.Nifti1Image(data, affine)
     out.header.set_xyzt_units("mm")
     out.set_qform(affine, code=1)
