@@ -127,7 +127,7 @@ def test_titles_are_asked_for(tmp_path, title, called, let_in) -> None:
 @pytest.mark.parametrize(
     ("port", "message"),
     [(Port(11112, title="x" * 17), "1 to 16"), (Port(11112, title=""), "1 to 16"),
-     (Port(11112, peers=("a\\b",)), "1 to 16"), (Port(11112, host="0.0.0.0"), "--peer"),  # noqa: S104
+     (Port(11112, peers=("a\\b",)), "1 to 16"), (Port(11112, host="0.0.0.0"), "--peer"),
      (Port(11112, host="example.org"), "--peer")],
 )  # fmt: skip
 def test_a_port_that_is_not_safe_is_refused(tmp_path, port, message) -> None:
@@ -168,8 +168,12 @@ def test_the_command_listens_on_this_machine_alone_and_ends_on_ctrl_c(tmp_path) 
     )  # fmt: skip
     try:
         for _ in range(3000):
-            listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-            own = [row[1] for row in listening if row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+            listening = [
+                line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+            ]
+            own = [
+                row[1] for row in listening if row[3] == "0A" and row[1].endswith(f":{port:04X}")
+            ]
             if own:
                 break
             time.sleep(0.01)

@@ -18,24 +18,102 @@ from pydicom.tag import Tag
 
 from gliofed.intake.shown import shown
 
-TEXTS = """PatientName PatientID IssuerOfPatientID OtherPatientIDs OtherPatientNames PatientBirthName
-PatientMotherBirthName PatientAddress PatientTelephoneNumbers PatientComments MedicalRecordLocator
-EthnicGroup Occupation AdditionalPatientHistory MilitaryRank CountryOfResidence RegionOfResidence
-PatientReligiousPreference AccessionNumber StudyID StudyDescription InstitutionName InstitutionAddress
-InstitutionalDepartmentName ReferringPhysicianName ReferringPhysicianAddress
-ReferringPhysicianTelephoneNumbers PerformingPhysicianName NameOfPhysiciansReadingStudy OperatorsName
-PhysiciansOfRecord RequestingPhysician RequestingService RequestedProcedureDescription
-RequestedProcedureID ScheduledProcedureStepID PerformedProcedureStepID
-PerformedProcedureStepDescription StationName DeviceSerialNumber DeviceID ImageComments
-DerivationDescription AdmissionID AdmittingDiagnosesDescription CurrentPatientLocation
-PatientInsurancePlanCodeSequence SoftwareVersions DetectorID GantryID PlateID CassetteID
-AcquisitionComments RequestAttributesComments StudyComments VisitComments ResponsiblePerson
-ResponsibleOrganization PatientBirthTime SpecialNeeds PatientState Allergies
-InsurancePlanIdentification ProtocolNameExtra SequenceName ReceiveCoilName TransmitCoilName
-ContrastBolusAgent AcquisitionDeviceProcessingDescription""".split()
-DATES = "PatientBirthDate StudyDate SeriesDate AcquisitionDate ContentDate InstanceCreationDate PerformedProcedureStepStartDate DateOfLastCalibration".split()
-TIMES = "StudyTime SeriesTime AcquisitionTime ContentTime PerformedProcedureStepStartTime".split()
-UIDS = "StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID InstanceCreatorUID DeviceUID SynchronizationFrameOfReferenceUID".split()
+TEXTS = [
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "PatientBirthName",
+    "PatientMotherBirthName",
+    "PatientAddress",
+    "PatientTelephoneNumbers",
+    "PatientComments",
+    "MedicalRecordLocator",
+    "EthnicGroup",
+    "Occupation",
+    "AdditionalPatientHistory",
+    "MilitaryRank",
+    "CountryOfResidence",
+    "RegionOfResidence",
+    "PatientReligiousPreference",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDescription",
+    "InstitutionName",
+    "InstitutionAddress",
+    "InstitutionalDepartmentName",
+    "ReferringPhysicianName",
+    "ReferringPhysicianAddress",
+    "ReferringPhysicianTelephoneNumbers",
+    "PerformingPhysicianName",
+    "NameOfPhysiciansReadingStudy",
+    "OperatorsName",
+    "PhysiciansOfRecord",
+    "RequestingPhysician",
+    "RequestingService",
+    "RequestedProcedureDescription",
+    "RequestedProcedureID",
+    "ScheduledProcedureStepID",
+    "PerformedProcedureStepID",
+    "PerformedProcedureStepDescription",
+    "StationName",
+    "DeviceSerialNumber",
+    "DeviceID",
+    "ImageComments",
+    "DerivationDescription",
+    "AdmissionID",
+    "AdmittingDiagnosesDescription",
+    "CurrentPatientLocation",
+    "PatientInsurancePlanCodeSequence",
+    "SoftwareVersions",
+    "DetectorID",
+    "GantryID",
+    "PlateID",
+    "CassetteID",
+    "AcquisitionComments",
+    "RequestAttributesComments",
+    "StudyComments",
+    "VisitComments",
+    "ResponsiblePerson",
+    "ResponsibleOrganization",
+    "PatientBirthTime",
+    "SpecialNeeds",
+    "PatientState",
+    "Allergies",
+    "InsurancePlanIdentification",
+    "ProtocolNameExtra",
+    "SequenceName",
+    "ReceiveCoilName",
+    "TransmitCoilName",
+    "ContrastBolusAgent",
+    "AcquisitionDeviceProcessingDescription",
+]
+DATES = [
+    "PatientBirthDate",
+    "StudyDate",
+    "SeriesDate",
+    "AcquisitionDate",
+    "ContentDate",
+    "InstanceCreationDate",
+    "PerformedProcedureStepStartDate",
+    "DateOfLastCalibration",
+]
+TIMES = [
+    "StudyTime",
+    "SeriesTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "PerformedProcedureStepStartTime",
+]
+UIDS = [
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "InstanceCreatorUID",
+    "DeviceUID",
+    "SynchronizationFrameOfReferenceUID",
+]
 
 
 def canaries(number: int) -> dict[str, str]:
@@ -59,7 +137,9 @@ def marked(words: dict[str, str]):
         item.CodeMeaning = "Zq903Kanari"
         data.ProcedureCodeSequence = [item]
         # People write names where they should not.
-        data.SeriesDescription = f"{data.SeriesDescription} {words['PatientName']} {words['PatientID']}"
+        data.SeriesDescription = (
+            f"{data.SeriesDescription} {words['PatientName']} {words['PatientID']}"
+        )
         data.ProtocolName = f"{words['OperatorsName']} {data.ProtocolName}"
         data.ManufacturerModelName = f"Skyra {words['StationName']}"
 
@@ -91,7 +171,10 @@ def source(tmp_path) -> tuple[Path, list[str]]:
         mine = canaries(number if number < 4 else 4)
         mine["SeriesInstanceUID"] = uid("canary series", number)
         mine["StudyInstanceUID"] = uid("canary study", number // 4)
-        mine["PatientID"], mine["PatientName"] = f"Zq{number // 4}idKanari", f"Zq{number // 4}namKanari^Wilma"
+        mine["PatientID"], mine["PatientName"] = (
+            f"Zq{number // 4}idKanari",
+            f"Zq{number // 4}namKanari^Wilma",
+        )
         folder = tmp_path / "in" / mine["PatientID"] / f"{mine['PatientName']}-{mine['StudyDate']}"
         write_series(folder, style, number=number + 1, who=Who(), change=marked(mine),
                      drop=(3,) if number == 5 else ())  # fmt: skip
@@ -128,7 +211,11 @@ def test_the_canaries_are_in_the_source(tmp_path, source) -> None:
     folder, words = source
     seen = readable(folder)
     missing = [w for w in set(words) if w.encode() not in seen]
-    known = {w for w in missing if any(canaries(n).get(name) == w for n in range(5) for name in TEXTS if not _known(name))}
+    known = {
+        w
+        for w in missing
+        if any(canaries(n).get(name) == w for n in range(5) for name in TEXTS if not _known(name))
+    }
     assert set(missing) == known
     assert keyword_for_tag(Tag(0x0010, 0x0010)) == "PatientName"
 

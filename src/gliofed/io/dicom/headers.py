@@ -152,7 +152,7 @@ def read_header(path: Path) -> Header | None:
     read, or is cut.
     """
     try:
-        with path.open("rb") as file, _quiet():
+        with path.open("rb") as file, quiet():
             pixels = _Pixels(file)
             data = read_partial(file, stop_when=pixels.met)
             data.decode()
@@ -167,7 +167,7 @@ def read_header(path: Path) -> Header | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """pydicom warns and logs of each value of the wrong form, and quotes it: it may be a name."""
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -19,9 +20,11 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from gliofed.errors import DataError
-from gliofed.io.dicom.headers import is_uid
+from gliofed.io.dicom.headers import is_uid, quiet
 
 SECONDS: Final = 60
+ATTEMPTS: Final = 3
+WAIT_MS: Final = 200
 MOST_SERIES: Final = 10_000
 _STUDY, _SERIES = "0020000D", "0020000E"
 Progress = Callable[[float, float, str], None]
@@ -57,6 +60,7 @@ def fetch(address: str, pacs: Pacs, folder: Path, progress: Progress) -> int:
     """
     with _reaching(address), _session(address, pacs) as session:
         client = DICOMwebClient(address.rstrip("/"), session=session, timeout=SECONDS)
+        client.set_http_retry_params(max_attempts=ATTEMPTS, wait_exponential_multiplier=WAIT_MS)
         wanted = [pair for study in _studies(client, pacs) for pair in _series(client, study)]
         if not wanted:
             raise DataError(
@@ -164,8 +168,11 @@ def _log_in(session: requests.Session, pacs: Pacs) -> None:
 @contextmanager
 def _reaching(address: str) -> Iterator[None]:
     """What the libraries raise, as one line that quotes no URL (it may hold a patient id)."""
+    log, deaf = logging.getLogger("dicomweb_client"), logging.NullHandler()
+    log.addHandler(deaf)  # it would print what the server warns of
     try:
-        yield
+        with quiet():
+            yield
     except requests.exceptions.RequestException as error:
         raise DataError(f"{_plain(address)}: {_why(error)}") from None
     except (InvalidDicomError, ValueError, KeyError, AttributeError, TypeError, EOFError) as error:
@@ -173,6 +180,8 @@ def _reaching(address: str) -> Iterator[None]:
         raise DataError(
             f"{_plain(address)}: its answer is no DICOMweb ({kind}); check the address"
         ) from None
+    finally:
+        log.removeHandler(deaf)
 
 
 def _why(error: requests.exceptions.RequestException) -> str:
