@@ -196,3 +196,12 @@ def write_study(
         name: write_series(folder / f"S{number}", style, who=who, number=number, vendor=vendor)
         for number, (name, style) in enumerate(VENDORS[vendor].items(), start=first)
     }
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file below, with a digest of its bytes."""
+    return {
+        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }

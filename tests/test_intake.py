@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import io
-import os
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from dicom_maker import GE, SIEMENS, Who, turned, write_series, write_study
+from dicom_maker import GE, SIEMENS, Who, tree, turned, write_series, write_study
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
 from gliofed.datasets.bids import read_bids
 from gliofed.errors import CheckpointError, DataError
 from gliofed.experiment.watch import Silent
-from gliofed.intake import hospital
 from gliofed.intake.private import Key
 from gliofed.intake.run import Account, Request, intake
 from gliofed.io.files import alone_in
@@ -36,15 +29,6 @@ LATER = dataclasses.replace(WHO, date="20200112")
 
 def take(source: Path, out: Path, **over: object) -> Account:
     return intake(Request(str(source), out, **over), Silent())
-
-
-def tree(root: Path) -> dict[str, str]:
-    """Every file below, with a digest of its bytes."""
-    return {
-        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(root.rglob("*"))
-        if p.is_file() and p.name != ".lock"
-    }
 
 
 def decide(account: Account, **words: str) -> None:
@@ -359,62 +343,6 @@ def test_an_archive_is_as_good_as_its_folder(tmp_path, ending) -> None:
     account = take(packed, tmp_path / "b", key=key)
     assert tree(tmp_path / "a") == tree(tmp_path / "b")
     assert not (account.private / "work").exists()
-
-
-def test_a_subject_is_whole_or_not_there(tmp_path, monkeypatch) -> None:
-    write_study(tmp_path / "in")
-    real = hospital.write_bytes
-    written = []
-
-    def failing(path: Path, data: bytes) -> None:
-        if len(written) == 2:
-            raise OSError(28, "No space left on device", str(path))
-        written.append(path)
-        real(path, data)
-
-    monkeypatch.setattr(hospital, "write_bytes", failing)
-    with pytest.raises(OSError, match="No space left"):
-        take(tmp_path / "in", tmp_path / "out")
-    assert len(written) == 2
-    assert not list((tmp_path / "out").glob("sub-*"))
-    monkeypatch.undo()
-    assert take(tmp_path / "in", tmp_path / "out").status == 0
-    assert not list((tmp_path / "out").glob(".*"))
-
-
-def test_killed_at_any_moment_it_leaves_no_half_subject(tmp_path) -> None:
-    for number in range(4):
-        write_study(tmp_path / "in", who=Who(id=f"P{number}"), first=1 + 4 * number)
-    key = tmp_path / "key"
-    whole = tmp_path / "whole"
-    take(tmp_path / "in", whole, key=key)
-    out = tmp_path / "out"
-    code = (
-        "import sys, pathlib; from gliofed.intake.run import Request, intake\n"
-        "class Deaf:\n def stage(self, *a): 0\n def progress(self, *a): 0\n"
-        "source, out, key = sys.argv[1:]\n"
-        "intake(Request(source, pathlib.Path(out), key=pathlib.Path(key)), Deaf())"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "in"), str(out), str(key)]
-    kills = 0
-    for wanted in range(1, 5):
-        process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        # The moment: as soon as there is something of the next subject, in part or whole.
-        while process.poll() is None and len(list(out.glob("*sub-*"))) < wanted:
-            time.sleep(0.001)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-        for subject in out.glob("sub-*"):
-            assert tree(subject) == tree(whole / subject.name)
-        if list(out.glob("sub-*")):
-            read_bids(out, "here")
-    assert kills
-    take(tmp_path / "in", out, key=key)
-    assert tree(out) == tree(whole)
 
 
 @pytest.mark.data

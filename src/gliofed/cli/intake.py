@@ -17,7 +17,7 @@ from gliofed.intake.plan import State, StudyPlan, Verdict
 from gliofed.intake.run import Account, Request
 from gliofed.intake.shown import shown
 from gliofed.intake.subject import Outcome
-from gliofed.intake.tables import reason_of
+from gliofed.intake.tables import naming_words, reason_of
 from gliofed.io.dicom.receive import Port
 from gliofed.types import SEQUENCES
 
@@ -54,7 +54,7 @@ def receive(folder: Path, port: Port) -> None:
 def show(account: Account, out: Path, console: Console) -> None:
     """By pseudonym: a line a study, a row a series; then what a person has to do."""
     for outcome in account.outcomes:
-        _show_patient(outcome, account.words, console)
+        _show_patient(outcome, console)
     for bad in account.bad:
         text = f"a file: {bad.fault}; its name is in series.tsv"
         console.print(Text(text, style="bold red"), soft_wrap=True)
@@ -75,7 +75,8 @@ def show(account: Account, out: Path, console: Console) -> None:
     console.print("Research use only. Not a medical device.")
 
 
-def _show_patient(outcome: Outcome, words: frozenset[str], console: Console) -> None:
+def _show_patient(outcome: Outcome, console: Console) -> None:
+    words = naming_words(outcome)
     for number, study in enumerate(outcome.plan.studies, start=1):
         name = outcome.sessions.get(study.uid) or f"study {number}"
         has = ", ".join(s.value for s in SEQUENCES if s in study.taken) or "none of the sequences"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import lzma
 import tarfile
 import zipfile
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, BinaryIO, Final
 
 from gliofed.errors import DataError
 
@@ -22,9 +23,20 @@ RATIO: Final = 200
 SMALL: Final = 64 * 2**20
 """Up to this size nobody asks for the ratio."""
 _CHUNK: Final = 2**20
+_BLOCK: Final = 512
+_ROOM: Final = 2**16  # for what fills the last record
 _ENDINGS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
-_BROKEN: Final = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError,
-                  NotImplementedError, RuntimeError, ValueError)  # fmt: skip
+_BROKEN: Final = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError,
+    NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+
+
+_Stream = gzip.GzipFile | lzma.LZMAFile | BinaryIO
+
+
+class _TooMuch(Exception):  # noqa: N818
+    """More bytes than an archive may hold."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +76,20 @@ def unpack(
     most = min(limits.bytes, max(SMALL, RATIO * path.stat().st_size))
     written = 0
     try:
-        with _members(path) as members:
+        room = _ROOM + limits.members * 4 * _BLOCK
+        with _members(path, most + room) as members:
             for count, member in enumerate(members, start=1):
                 progress(count, max(count, 1), f"{count} members")
                 if count > limits.members:
                     raise DataError(f"{path}: more than {limits.members} members; unpack a part")
                 _check(path, count, member)
                 if not member.folder:
-                    written += _copy(path, member, folder / f"{count:06d}", most - written)
+                    written += _copy(member, folder / f"{count:06d}", most - written)
+    except _TooMuch:
+        raise DataError(
+            f"{path}: unpacks to far more than it should (a zip bomb?); unpack it yourself and "
+            "give the folder"
+        ) from None
     except _BROKEN as error:
         kind = type(error).__name__
         raise DataError(
@@ -95,7 +113,7 @@ def _check(path: Path, count: int, member: _Member) -> None:
         )
 
 
-def _copy(path: Path, member: _Member, to: Path, left: int) -> int:
+def _copy(member: _Member, to: Path, left: int) -> int:
     """Bytes written; what a header says of sizes is not believed."""
     done = 0
     source = member.open()
@@ -105,22 +123,53 @@ def _copy(path: Path, member: _Member, to: Path, left: int) -> int:
         while chunk := source.read(_CHUNK):
             done += len(chunk)
             if done > left:
-                raise DataError(
-                    f"{path}: unpacks to far more than it should (a zip bomb?); unpack it yourself "
-                    "and give the folder"
-                )
+                raise _TooMuch
             out.write(chunk)
     return done
 
 
 @contextmanager
-def _members(path: Path) -> Iterator[Iterator[_Member]]:
+def _members(path: Path, most: int) -> Iterator[Iterator[_Member]]:
     if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as packed:
             yield (_zipped(packed, info) for info in packed.infolist())
     else:
-        with tarfile.open(path, "r|*") as packed_tar:
-            yield (_tarred(packed_tar, info) for info in packed_tar)
+        with _unpacked(path) as stream:
+            counted = _Counted(stream, most)
+            with tarfile.open(fileobj=counted, mode="r|") as packed_tar:  # type: ignore[call-overload]
+                yield (_tarred(packed_tar, info) for info in packed_tar)
+            counted.end()
+
+
+def _unpacked(path: Path) -> _Stream:
+    """A tar file's bytes; unlike tarfile's own, these readers tell of a cut file."""
+    with path.open("rb") as file:
+        mark = file.read(6)
+    if mark.startswith(b"\x1f\x8b"):
+        return gzip.open(path)
+    return lzma.open(path) if mark == b"\xfd7zXZ\0" else path.open("rb")
+
+
+class _Counted:
+    """A stream that gives so many bytes and no more, and knows how it ended."""
+
+    def __init__(self, stream: _Stream, most: int) -> None:
+        self._stream, self._left, self._tail = stream, most, b""
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _TooMuch
+        self._tail = (self._tail + data)[-_BLOCK:]
+        return data
+
+    def end(self) -> None:
+        """Raises EOFError where no empty block ends the archive (POSIX ustar): it was cut."""
+        while self.read(_CHUNK):
+            pass
+        if self._tail != bytes(_BLOCK):
+            raise EOFError
 
 
 def _zipped(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:

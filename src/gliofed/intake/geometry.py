@@ -71,6 +71,7 @@ def mixed(headers: Ordered[Header]) -> str:
         (len({(p.rows, p.columns) for p in known}) > 1, "two matrix sizes"),
         (np.abs(spacings - spacings[0]).max() > 1e-3 * spacings[0].min(), "two pixel spacings"),
         (len({p.frame for p in known}) > 1, "two frames of reference"),
+        (len({h.rescale for h in headers}) > 1, "two rescale slopes or intercepts"),
         (not right, "row and column directions that are not two unit vectors at a right angle"),
         (spacings.min() <= 0, "a pixel spacing that is not above 0"),
     )

@@ -61,8 +61,6 @@ class Account:
     copies: int
     private: Path
     decisions: Path
-    words: frozenset[str]
-    """What names anyone in any header: not for the screen."""
 
     @property
     def status(self) -> int:
@@ -117,10 +115,7 @@ def _intake(request: Request, listener: Listener, key: Key, private: Path, work:
     outcomes = tuple(take(plan, places, tell) for plan in plans)
     write_questions(decisions, questions_of(outcomes, key))
     write_series(private / "series.tsv", outcomes, found, folder, key)
-    words = {w for s in found.series for h in s.headers for w in h.patient.words}
-    return Account(
-        outcomes, found.bad, found.other, found.copies, private, decisions, frozenset(words)
-    )
+    return Account(outcomes, found.bad, found.other, found.copies, private, decisions)
 
 
 def _bring(request: Request, work: Path, listener: Listener) -> Path:

@@ -69,11 +69,14 @@ class Found:
 
 
 def find(folder: Path, progress: Callable[[float, float, str], None]) -> Found:
-    """Read every header below `folder`. Faults are in what comes back; nothing is raised."""
+    """Read every header below `folder`. Faults are in what comes back.
+
+    Raises DataError where a folder within cannot be read.
+    """
     headers: list[Header] = []
     bad: list[BadFile] = []
     other = 0
-    for count, path in enumerate(walk(folder, lambda _: None), start=1):
+    for count, path in enumerate(walk(folder), start=1):
         progress(count, max(count, 1), f"{count} files")
         try:
             if not is_dicom(path):

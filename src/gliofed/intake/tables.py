@@ -28,6 +28,13 @@ def rows_of(outcome: Outcome) -> Iterator[tuple[int, Verdict]]:
             yield number, verdict
 
 
+def naming_words(outcome: Outcome) -> frozenset[str]:
+    """What names anyone or any place in a patient's headers: not for the screen."""
+    return frozenset(
+        w for _, v in rows_of(outcome) for h in v.series.headers for w in h.patient.words
+    )
+
+
 def reason_of(verdict: Verdict) -> str:
     """Why a series became what it did."""
     return str(verdict.fault) if verdict.fault is not None else verdict.guess.reason

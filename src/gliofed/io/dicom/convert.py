@@ -39,7 +39,7 @@ def convert(files: Sequence[Path], work: Path) -> nib.Nifti1Image:
     for number, path in enumerate(files):
         _bring(path, source / f"{number:05d}.dcm")
     command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", _NAME, "-p", "n", "-x", "i", "-l", "o",
-               "-i", "n", "-g", "i", "-o", str(target), str(source)]  # fmt: skip
+               "-i", "n", "-m", "y", "-g", "i", "-o", str(target), str(source)]  # fmt: skip
     try:
         done = subprocess.run(  # noqa: S603
             command, capture_output=True, timeout=SECONDS, check=False, cwd=work,
@@ -85,4 +85,7 @@ def _bring(path: Path, to: Path) -> None:
     try:
         to.symlink_to(path.resolve())
     except OSError:  # a file system without links
-        shutil.copyfile(path, to)
+        try:
+            shutil.copyfile(path, to)
+        except OSError as error:  # without the path: it may hold a name
+            raise DataError(f"a file cannot be copied ({error.strerror}); check the disk") from None

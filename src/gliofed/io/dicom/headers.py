@@ -6,9 +6,10 @@ Attribute names and meanings: DICOM PS3.3, C.7 (patient, study, series, image), 
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,12 @@ _DAYS: Final = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 _DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 _NO_AGENT: Final = re.compile(r"(none|no|n/?a|nein|kein\w*|non|nil|0|-+)?", re.I)
+_NAMING: Final = (
+    "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames",
+    "AccessionNumber", "ReferringPhysicianName", "OperatorsName", "PerformingPhysicianName",
+    "StudyID", "InstitutionName", "InstitutionalDepartmentName", "StationName",
+    "DeviceSerialNumber", "StudyDate",
+)  # fmt: skip
 _CONTRAST: Final = (
     "ContrastBolusAgentSequence", "ContrastBolusRoute", "ContrastBolusVolume",
     "ContrastBolusTotalDose", "ContrastBolusIngredient", "ContrastBolusStartTime",
@@ -108,7 +115,8 @@ class Scanner:
 @dataclass(frozen=True)
 class Header:
     """One instance. date, time: of the study; acquired: seconds after midnight; frames: 1 unless
-    multi-frame; pixels: whether there are any; cut: whether the file ends inside them."""
+    multi-frame; pixels: whether there are any; cut: whether the file ends inside them; rescale:
+    slope and intercept."""
 
     path: Path
     modality: str
@@ -128,6 +136,7 @@ class Header:
     frames: int
     pixels: bool
     cut: bool
+    rescale: tuple[float, float]
     patient: Patient
     timing: Timing
     plane: Plane | None
@@ -234,6 +243,10 @@ def _header(path: Path, data: FileDataset, pixels: _Pixels) -> Header:
         frames=frames,
         pixels=pixels.there or syntax == _DEFLATED,
         cut=pixels.cut(needed // 8),
+        rescale=(
+            _or(_number(data, "RescaleSlope"), 1.0),
+            _or(_number(data, "RescaleIntercept"), 0.0),
+        ),
         patient=_patient(data),
         timing=_timing(data),
         plane=_plane(data),
@@ -248,11 +261,7 @@ def _header(path: Path, data: FileDataset, pixels: _Pixels) -> Header:
 
 
 def _patient(data: Dataset) -> Patient:
-    names = ("PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "AccessionNumber",
-             "ReferringPhysicianName", "OperatorsName", "PerformingPhysicianName", "StudyID",
-             "InstitutionName", "StationName", "DeviceSerialNumber", "StudyDate",
-             "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")  # fmt: skip
-    words = dict.fromkeys(w for n in names for w in re.split(r"[\^=\s,;]+", _text(data, n)) if w)
+    words = dict.fromkeys(w for n in _NAMING for w in re.split(r"[\^=\s,;]+", _text(data, n)) if w)
     return Patient(
         id=_text(data, "PatientID"),
         issuer=_text(data, "IssuerOfPatientID"),
@@ -337,6 +346,10 @@ def _numbers(data: Dataset, name: str, count: int) -> tuple[float, ...]:
     return found if len(found) == count and all(map(math.isfinite, found)) else ()
 
 
+def _or(number: float | None, usual: float) -> float:
+    return usual if number is None else number
+
+
 def _whole(number: float | None) -> int | None:
     return None if number is None else int(number)
 
@@ -348,9 +361,15 @@ def _clock(text: str) -> float | None:
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3] or 0)
 
 
-def walk(folder: Path, tell: Callable[[int], None]) -> Iterator[Path]:
-    """Every plain file below `folder`, ordered; links are not followed. tell: files so far."""
-    for count, path in enumerate(sorted(p for p in folder.rglob("*") if not p.is_symlink())):
-        tell(count)
-        if path.is_file():
-            yield path
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, ordered; links to files are followed, those to folders not.
+
+    Raises DataError, without its name, where a folder within cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"{folder}: a folder in it cannot be read; check its rights") from None
+
+    for place, folders, files in os.walk(folder, onerror=fail):
+        folders.sort()
+        yield from (p for p in (Path(place, name) for name in sorted(files)) if p.is_file())
