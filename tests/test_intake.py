@@ -224,6 +224,44 @@ def test_a_follow_up_does_not_pass_for_the_first_study(tmp_path) -> None:
     assert set(case.images) == {Sequence.T1}
 
 
+@pytest.mark.parametrize("date", ["", "20190730"])
+def test_studies_that_cannot_be_put_in_order_wait(tmp_path, date) -> None:
+    def undated(data, index):
+        data.StudyDate, data.StudyTime = date, WHO.time
+
+    write_study(tmp_path / "in")
+    write_series(tmp_path / "in", SIEMENS["T2"], number=30, who=LATER, change=undated)
+    account = take(tmp_path / "in", tmp_path / "out")
+    assert account.status == 1
+    assert "cannot be put in order" in account.outcomes[0].note
+    assert not list((tmp_path / "out").glob("sub-*"))
+    name = next(
+        r for r in (account.private / "series.tsv").read_text().splitlines() if "\t30\t" in r
+    )
+    with account.decisions.open("a") as table:
+        table.write("\t" * 8 + name.split("\t")[-1] + "\tskip\n")
+    assert take(tmp_path / "in", tmp_path / "out").status == 0
+
+
+def test_another_key_for_the_same_hospital_is_refused(tmp_path) -> None:
+    write_study(tmp_path / "in")
+    account = take(tmp_path / "in", tmp_path / "out")
+    before = tree(tmp_path / "out")
+    key = account.private / "key.txt"
+    old = key.read_text()
+    key.write_text("cd" * 32)
+    with pytest.raises(DataError, match="the key is not the one"):
+        take(tmp_path / "in", tmp_path / "out")
+    key.unlink()
+    with pytest.raises(DataError, match="no such key, but patients were taken in"):
+        take(tmp_path / "in", tmp_path / "out")
+    assert not key.exists()
+    assert tree(tmp_path / "out") == before
+    key.write_text(old)
+    key.chmod(0o600)
+    assert take(tmp_path / "in", tmp_path / "out").status == 0
+
+
 def test_a_study_of_a_known_patient_that_comes_later_is_refused(tmp_path) -> None:
     write_study(tmp_path / "in")
     take(tmp_path / "in", tmp_path / "out")

@@ -119,8 +119,9 @@ def set_links(path: Path, pseudonym: str, rows: Iterable[Link]) -> None:
 
 
 def check_links(path: Path, rows: Iterable[Link]) -> None:
-    """Raises DataError where one pseudonym stands for two patients."""
+    """Raises DataError where one pseudonym stands for two patients, or a patient has two."""
     owner: dict[str, tuple[str, str]] = {}
+    named: dict[tuple[str, str], str] = {}
     for row in rows:
         who = (row.issuer, row.patient_id)
         if owner.setdefault(row.pseudonym, who) != who:
@@ -128,6 +129,12 @@ def check_links(path: Path, rows: Iterable[Link]) -> None:
                 f"{path}: two patients would have the pseudonym {row.pseudonym}; nothing was "
                 "written: use another key for a new hospital folder (--key), or see whether the "
                 "key was changed"
+            )
+        before = named.setdefault(who, row.pseudonym)
+        if before != row.pseudonym:
+            raise DataError(
+                f"{path}: the patient of {before} would now be {row.pseudonym}: the key is not the "
+                "one this hospital was made with; nothing was written, restore that key"
             )
 
 

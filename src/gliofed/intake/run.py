@@ -84,7 +84,7 @@ def intake(request: Request, listener: Listener) -> Account:
     _check_places(request, out, private)
     open_folder(private)
     with alone_in(private):
-        key = read_key(request.key or private / "key.txt")
+        key = read_key(_key_path(request, private))
         work = private / "work"
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(mode=0o700)
@@ -178,6 +178,17 @@ def _check_pseudonyms(plans: tuple[PatientPlan, ...], links: Path) -> None:
         for p in plans for s in p.studies for v in s.verdicts for h in [v.series.first]
     ]  # fmt: skip
     check_links(links, (*read_links(links), *rows))
+
+
+def _key_path(request: Request, private: Path) -> Path:
+    """Raises DataError where a hospital has been made with a key that is gone."""
+    path = request.key or private / "key.txt"
+    if not path.exists() and (private / "links.tsv").exists():
+        raise DataError(
+            f"{path}: no such key, but patients were taken in with one; restore it from its "
+            "safe copy"
+        )
+    return path
 
 
 def _check_places(request: Request, out: Path, private: Path) -> None:

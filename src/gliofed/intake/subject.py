@@ -32,6 +32,12 @@ OFF: Final = 0.5
 """Voxels; how far a converted corner may lie from where the headers put it."""
 
 
+UNORDERED: Final = (
+    "its studies cannot be put in order, for a date is missing or two are the same; write skip, in "
+    "rows made from series.tsv, for every series of those that are not preoperative"
+)
+
+
 class Fate(StrEnum):
     """What became of a patient."""
 
@@ -90,6 +96,8 @@ def _write(
         return _waits(plan, {}, len(studies) > 1)
     studies = [s for s in studies if s.taken]
     several = len(studies) > 1
+    if several and not _ordered(studies):
+        return Outcome(plan, Fate.WAITS, {}, UNORDERED)
     sessions = {s.uid: f"ses-{n:02d}" if several else "" for n, s in enumerate(studies, start=1)}
     part = part_of(places.out, plan.pseudonym)
     shutil.rmtree(part, ignore_errors=True)
@@ -211,6 +219,12 @@ def _with_fault(plan: PatientPlan, verdict: Verdict, fault: Fault) -> PatientPla
         replace(s, verdicts=tuple(spoiled if v is verdict else v for v in s.verdicts))
         for s in plan.studies
     ))  # fmt: skip
+
+
+def _ordered(studies: list[StudyPlan]) -> bool:
+    """Whether each study has a date, and no two the same date and time."""
+    dates = [s.date for s in studies]
+    return len(set(dates)) == len(dates) and all(d[:8].isdigit() and len(d) >= 8 for d in dates)
 
 
 def _waits(plan: PatientPlan, sessions: Mapping[str, str], several: bool) -> Outcome:
