@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gliofed.check.run import Result, check_path
 from gliofed.check.sheet import write_json, write_sheet
@@ -27,9 +28,14 @@ from gliofed.infer.export import (
 from gliofed.study import load_study
 from gliofed.types import Sequence
 
+if TYPE_CHECKING:  # the libraries of DICOM are an extra
+    from gliofed.intake.run import Account, Request
+    from gliofed.io.dicom.receive import Port
+
 __all__ = [
     "CohortTable", "Exported", "Outcome", "Overlap", "Reading", "Result", "Source", "check",
-    "cohort", "demo", "export", "image", "inspect", "overlap", "phantom", "run",
+    "cohort", "demo", "export", "image", "inspect", "intake", "overlap", "phantom",
+    "receive", "run",
 ]  # fmt: skip
 
 
@@ -142,3 +148,24 @@ def export(
 def image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:
     """Write one sequence of a prepared case in the network's space, to draw a mask on."""
     return export_image(open_entry(case), sequence, out, overwrite)
+
+
+def intake(request: Request, watcher: Watcher | None = None) -> Account:
+    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.intake.run.Request`.
+
+    Raises DataError where the source or one of the site's own files cannot be used; faults of
+    single series are in the account. Needs the extra `gliofed[hospital]`.
+    """
+    from gliofed.intake.run import intake as take_in
+
+    return take_in(request, watcher or Silent())
+
+
+def receive(folder: Path, port: Port, watcher: Watcher | None = None) -> int:
+    """Let a PACS send MR instances into `folder` until idle or interrupted; how many came."""
+    from gliofed.io.dicom.receive import receive as listen
+
+    watcher = watcher or Silent()
+    watcher.stage("receiving")
+    tell = watcher.progress
+    return listen(folder, port, lambda count: tell(count, count + 1, f"{count} instances"))
