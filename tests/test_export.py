@@ -33,7 +33,9 @@ from gliofed.io.nifti import read_nifti
 from gliofed.io.store import Entry, PreparedStore
 from gliofed.prepare.resample import resample_mask
 from gliofed.score.overlap import dice
-from gliofed.types import Placement, Prediction, Sequence
+from gliofed.types import Measures, Placement, Prediction, Sequence
+
+MEASURES = Measures(1.3, None, {})
 
 MOVED = rigid((10.0, -20.0, 15.0), (4.0, -3.0, 6.0))
 STRETCHED = MOVED @ np.diag([1.1, 0.95, 1.05, 1])  # as to a template
@@ -61,7 +63,8 @@ def case(tmp_path) -> Path:
     image = np.zeros((4, *SIZE), np.float16)
     image[:, 5:-5, 5:-5, 5:-5] = 1
     image[3][ellipsoid()] = 2
-    entry = Entry(image, None, (True, False, False, True), NETWORK, placements, None)
+    entry = Entry(image, None, (True, False, False, True), NETWORK, placements, None,
+                  MEASURES, "stripped", Sequence.FLAIR)  # fmt: skip
     PreparedStore(tmp_path / "store").put("abc", entry, {"sources": sources})
     return tmp_path / "store/abc"
 
@@ -369,7 +372,7 @@ def test_a_real_series(real_data, tmp_path) -> None:
     matrix[:3, 3] += apply_affine(scan.affine, (np.array(scan.shape) - 1) / 2)
     placement = Placement(scan.shape, scan.affine, matrix)
     entry = Entry(np.ones((4, *SIZE), np.float16), None, (True, False, False, False), NETWORK,
-                  {Sequence.T1: placement}, None)  # fmt: skip
+                  {Sequence.T1: placement}, None, MEASURES, "stripped", Sequence.T1)  # fmt: skip
     PreparedStore(tmp_path / "store").put(
         "abc", entry, {"sources": {"T1": str(tmp_path / "sub-1_T1w.nii")}}
     )
