@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gliofed.io.nifti import Volume
 from gliofed.prepare.register import to_itk
 
-FIT_MM: Final = 4.0
+FIT_MM: Final = 6.0
 """The field is smooth: it is fitted on voxels of about this side and applied on the scan's own."""
 STEPS: Final = (50, 50, 30)
 """At most so many iterations a level; each level halves the distance of the field's knots."""
