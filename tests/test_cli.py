@@ -15,10 +15,29 @@ def test_help_names_the_verbs_and_imports_nothing_heavy() -> None:
         "import sys; from typer.testing import CliRunner; from gliofed.cli.main import app;"
         "out = CliRunner().invoke(app, ['--help']).output;"
         "assert 'demo' in out and 'run' in out and 'phantom' in out and 'inspect' in out, out;"
-        "print(sorted({'torch', 'numpy', 'monai', 'matplotlib'} & set(sys.modules)))"
+        "print(sorted({'torch', 'numpy', 'monai', 'matplotlib', 'pydicom', 'pynetdicom'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("verb", [["intake", "in", "--out", "out"], ["receive", "in"]])
+def test_without_the_hospital_extra_the_verb_says_so(tmp_path, verb) -> None:
+    code = (
+        "import sys; sys.modules['pydicom'] = sys.modules['pynetdicom'] = None\n"
+        "from gliofed import api; from gliofed.cli.main import app; app(sys.argv[1:])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *verb],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "is missing; install gliofed[hospital]" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_version() -> None:

@@ -99,7 +99,17 @@ def test_a_stored_fingerprint_is_made_once(tmp_path, monkeypatch) -> None:
     case = Case("1", "a", "1", {}, None, Labels())
     store.put(
         "k",
-        Entry(image, None, (True, False, False, True), affine, {}, None, Measures(1.3, None, {})),
+        Entry(
+            image,
+            None,
+            (True, False, False, True),
+            affine,
+            {},
+            None,
+            Measures(1.3, None, {}),
+            "stripped",
+            Sequence.FLAIR,
+        ),
         {},
     )
     prepared = store.open("k", case)

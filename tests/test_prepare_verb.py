@@ -27,7 +27,7 @@ from gliofed.datasets.bids import read_bids
 from gliofed.errors import GliofedError, UnwritableError
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.cases import prepare_all
-from gliofed.prepare.workers import CaseAccount, Asked, prepare_beside, processes_at_once
+from gliofed.prepare.workers import Asked, CaseAccount, prepare_beside, processes_at_once
 from gliofed.study import Grid, Quality
 from gliofed.types import Measures, Sequence
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gliofed.check.run import Result, check_path
 from gliofed.check.sheet import write_json, write_sheet
@@ -16,14 +17,28 @@ from gliofed.experiment.overlap import Overlap, find_overlap
 from gliofed.experiment.run import Outcome, compare_sites, run_study
 from gliofed.experiment.watch import Silent, Watcher
 from gliofed.fed.cohort import CohortTable
+from gliofed.infer.export import (
+    Exported,
+    Source,
+    export_image,
+    export_masks,
+    open_entry,
+    read_outline,
+)
 from gliofed.io.files import write_text
 from gliofed.prepare.whole import Preparation, account_json, asked_of, prepare_set
 from gliofed.prepare.workers import CaseAccount
 from gliofed.study import load_study
+from gliofed.types import Sequence
+
+if TYPE_CHECKING:  # the libraries of DICOM are an extra
+    from gliofed.intake.run import Account, Request
+    from gliofed.io.dicom.receive import Port
 
 __all__ = [
-    "CaseAccount", "CohortTable", "Outcome", "Overlap", "Preparation", "Reading", "Result", "check",
-    "cohort", "demo", "inspect", "overlap", "phantom", "prepare", "run",
+    "CaseAccount", "CohortTable", "Exported", "Outcome", "Overlap", "Preparation", "Reading",
+    "Result", "Source", "check", "cohort", "demo", "export", "image", "inspect", "intake",
+    "overlap", "phantom", "prepare", "receive", "run",
 ]  # fmt: skip
 
 
@@ -144,3 +159,48 @@ def demo(out: Path, watcher: Watcher | None = None, processes: int = 1) -> Outco
     """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
     root = phantom(out / "hospitals", watcher)
     return run_study(demo_study(root), out, out / "store", watcher or Silent(), processes)
+
+
+def export(
+    mask: Path,
+    case: Path,
+    out: Path,
+    series: Mapping[Sequence, Source] | None = None,
+    model: str = "",
+    person: str = "",
+    overwrite: bool = False,
+) -> tuple[Exported, ...]:
+    """Bring a mask or probability map in the network's space back to every scan of its case.
+
+    case: the case's folder in the prepared store. series: DICOM series by sequence, to which a
+    DICOM-SEG is written besides. model, person: who made the mask.
+    """
+    prepared = open_entry(case)
+    outline = read_outline(mask, prepared)
+    return export_masks(outline, prepared, out, series, model, person, overwrite)
+
+
+def image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:
+    """Write one sequence of a prepared case in the network's space, to draw a mask on."""
+    return export_image(open_entry(case), sequence, out, overwrite)
+
+
+def intake(request: Request, watcher: Watcher | None = None) -> Account:
+    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.intake.run.Request`.
+
+    Raises DataError where the source or one of the site's own files cannot be used; faults of
+    single series are in the account. Needs the extra `gliofed[hospital]`.
+    """
+    from gliofed.intake.run import intake as take_in
+
+    return take_in(request, watcher or Silent())
+
+
+def receive(folder: Path, port: Port, watcher: Watcher | None = None) -> int:
+    """Let a PACS send MR instances into `folder` until idle or interrupted; how many came."""
+    from gliofed.io.dicom.receive import receive as listen
+
+    watcher = watcher or Silent()
+    watcher.stage("receiving")
+    tell = watcher.progress
+    return listen(folder, port, lambda count: tell(count, count + 1, f"{count} instances"))

@@ -26,6 +26,7 @@ from gliofed.errors import StudyError
 from gliofed.markers import BY_ID, MARKERS
 
 Spacing = float | Literal["native"]
+BrainWay = Literal["auto", "given", "stripped", "deepbet", "hd-bet"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Prepare:
     the intensities for slow changes across the field of view (N4).
     """
 
-    brain: Literal["auto", "given", "stripped", "deepbet", "hd-bet"] = "auto"
+    brain: BrainWay = "auto"
     register: bool = True
     space: Literal["mni152", "scanner"] = "mni152"
     bias: bool = True
@@ -95,7 +96,7 @@ class Quality:
 
     brain_litres: tuple[float, float] = (0.8, 2.2)
     template_dice: float = 0.85
-    shared_information: float = 1.02
+    shared_information: float = 1.01
 
 
 @dataclass(frozen=True)

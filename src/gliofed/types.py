@@ -92,7 +92,8 @@ class Case:
 
     Any sequence may be missing from `images`; `mask` is the T2/FLAIR-hyperintense region
     (label > 0), or None where nobody drew one. `patient` is what overlap between sites is
-    judged by; `id` is unique within its site. `mask_labels` are the values above 0 that the set's
+    judged by; `id` is unique within its site. `brain` is a brain mask on the grid of one of the
+    images, where the site has drawn one. `mask_labels` are the values above 0 that the set's
     preoperative masks hold; empty where it has no convention.
     """
 
@@ -104,6 +105,7 @@ class Case:
     labels: Labels
     person: Person = field(default_factory=Person)
     mask_labels: frozenset[int] = frozenset()
+    brain: Path | None = None
 
     def __str__(self) -> str:
         return f"{self.site}/{self.id}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -157,6 +159,41 @@ def cohort(
 
 
 @app.command()
+def export(
+    case: Annotated[Path, typer.Option(help="The case's folder in the prepared store.")],
+    out: Annotated[Path, typer.Option(help="Folder to write into.")],
+    mask: Annotated[
+        Path | None,
+        typer.Argument(help="A mask or probability map in the network's space (NIfTI)."),
+    ] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(help="SEQUENCE=FOLDER of DICOM files: write a DICOM-SEG for them as well."),
+    ] = None,
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(help="SEQUENCE=NUMBER or UID of the series, where its folder holds several."),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="Write this sequence in the network's space, to draw on."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="The model whose outline it is.")] = "",
+    person: Annotated[str, typer.Option(help="Who drew or corrected it (Family^Given).")] = "",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there already.")
+    ] = False,
+) -> None:
+    """Bring an outline back to every scan of its case: NIfTI, and DICOM-SEG for a PACS.
+
+    Research use only. Not a medical device.
+    """
+    from gliofed.cli import export as verb
+
+    verb.export(mask, case, out, series or [], choose or [], image or [], model, person, overwrite)
+
+
+@app.command()
 def phantom(
     root: Annotated[Path, typer.Argument(help="Folder to write the hospitals into.")],
 ) -> None:
@@ -186,6 +223,82 @@ def inspect(
     from gliofed.cli import verbs
 
     verbs.inspect(path, layout, site, json)
+
+
+@app.command()
+def intake(
+    source: Annotated[
+        str, typer.Argument(help="A folder of DICOM, an archive of one, or a DICOMweb address.")
+    ],
+    out: Annotated[Path, typer.Option(help="The hospital folder to make or add to.")],
+    private: Annotated[
+        Path | None,
+        typer.Option(help="Folder that never leaves the site [default: <out>-private]."),
+    ] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="The pseudonyms' key [default: key.txt, private].")
+    ] = None,
+    study: Annotated[
+        list[str] | None, typer.Option(help="DICOMweb: a StudyInstanceUID; may be repeated.")
+    ] = None,
+    patient: Annotated[str, typer.Option(help="DICOMweb: a patient id.")] = "",
+    secret: Annotated[
+        Path | None, typer.Option(help="DICOMweb: file of user:password or Bearer TOKEN.")
+    ] = None,
+    secret_env: Annotated[
+        str, typer.Option(help="DICOMweb: environment variable that holds the same.")
+    ] = "",
+    ca: Annotated[
+        Path | None, typer.Option(help="DICOMweb: certificates of the server's authority.")
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="DICOMweb: allow http to another machine.")
+    ] = False,
+) -> None:
+    """Turn DICOM into a pseudonymised BIDS hospital: T1, T1CE, T2 and FLAIR recognised.
+
+    Ends with status 0: all fine; 1: something was set aside or needs a decision; 2: nothing of use.
+    """
+    with _hospital_extra():
+        from gliofed.cli import intake as verb
+        from gliofed.intake.run import Request
+        from gliofed.io.dicom.web import Pacs
+
+    pacs = Pacs(tuple(study or ()), patient, secret, secret_env, ca, plain)
+    verb.intake(Request(source, out, private, key, pacs))
+
+
+@app.command()
+def receive(
+    folder: Annotated[Path, typer.Argument(help="Folder for what comes.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port.")] = 11112,
+    title: Annotated[str, typer.Option(help="Own application entity title.")] = "GLIOFED",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Title that may send; may be repeated.")
+    ] = None,
+    idle: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so many seconds without a sender.")
+    ] = None,
+) -> None:
+    """Let a PACS send MR images (DICOM C-STORE) into a folder, for `gliofed intake`."""
+    with _hospital_extra():
+        from gliofed.cli import intake as verb
+        from gliofed.io.dicom.receive import Port
+
+    verb.receive(folder, Port(port, title, host, tuple(peer or ()), idle))
+
+
+@contextmanager
+def _hospital_extra() -> Iterator[None]:
+    """One line where the libraries of DICOM are not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "gliofed").partition(".")[0] == "gliofed":
+            raise
+        typer.secho(f"{error.name} is missing; install gliofed[hospital]", fg="red", err=True)
+        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Entry:
     """What a recipe makes of a case. affine: voxel to RAS millimetres of the cropped grid.
 
     placements: of each sequence that is there. mask_placement: of the expert's mask, where drawn.
+    brain: how the brain was found. reference: the sequence that the others were laid on.
     """
 
     image: NDArray[np.float16]
@@ -47,6 +48,8 @@ class Entry:
     placements: Mapping[Sequence, Placement]
     mask_placement: Placement | None
     measures: Measures
+    brain: str
+    reference: Sequence
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class PreparedStore:
             "lesion": _extent(entry.mask),
             "placements": {s.value: _plain(p) for s, p in entry.placements.items()},
             "mask_placement": entry.mask_placement and _plain(entry.mask_placement),
+            "brain": entry.brain,
+            "reference": entry.reference.value,
             "measures": dataclasses.asdict(entry.measures),
             "provenance": dict(provenance),
         }

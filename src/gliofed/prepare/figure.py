@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliofed.io.files import write_bytes
 from gliofed.io.store import Prepared, unwritable
+from gliofed.prepare.template import mni152
 from gliofed.types import SEQUENCES, Case, Measures, Sequence
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 DRAWING: Final = "figure-1"
 """Changed with every change of the drawing, so that older pictures are drawn again."""
 BRAIN, EXPERT, EDGES, TROUBLE = "#56b4e9", "#e69f00", "#33e6a0", "#ff6d4d"
+TEMPLATE: Final = "#9a9a9a"
 """Of Okabe and Ito 2008, lighter on black."""
 PLANES: Final = (("axial", "R", "L"), ("coronal", "R", "L"), ("sagittal", "A", "P"))
 ROWS: Final = (Sequence.FLAIR, Sequence.T2, Sequence.T1CE, Sequence.T1)
@@ -105,9 +108,10 @@ def draw(prepared: Prepared, why: tuple[str, ...]) -> bytes:
             figure.text(0.01, 1 - (0.1 + LEAD * number) / height, line, color=colour, fontsize=9,
                         va="top", parse_math=False)  # fmt: skip
         _panels(figure, prepared, shown, head, height)
-        legend = ((BRAIN, "brain mask"), (EXPERT, "expert's outline"),
-                  (EDGES, f"edges of {shown[0].value}, the reference"))  # fmt: skip
-        for at, (colour, words) in zip((0.01, 0.16, 0.36), legend, strict=True):
+        legend = ((0.01, BRAIN, "brain mask"), (0.13, EXPERT, "expert's outline"),
+                  (0.29, EDGES, f"edges of {shown[0].value}, the reference"),
+                  (0.55, TEMPLATE, "MNI152" if prepared.measures.template_dice else ""))  # fmt: skip
+        for at, colour, words in legend:
             figure.text(at, 0.06 / height, words, color=colour, fontsize=8)
         figure.text(0.99, 0.06 / height, "Research use only. Not a medical device.",
                     color="white", fontsize=8, ha="right")  # fmt: skip
@@ -147,6 +151,7 @@ def _panels(
     brain = np.logical_or.reduce([v != 0 for v in volumes.values()])
     drawn = np.zeros(brain.shape, bool) if prepared.mask is None else prepared.mask > 0
     at = _middle(drawn if drawn.any() else brain)
+    behind = _template(prepared, at)
     for row, sequence in enumerate(shown):
         bottom = 1 - (head + ROW * (row + 1)) / height
         for column, (name, left, right) in enumerate(PLANES):
@@ -156,6 +161,7 @@ def _panels(
             plane = _cut(volumes[sequence], name, at)
             axes.imshow(_greys(plane, volumes[sequence]), cmap=greys, vmin=0, vmax=1,
                         aspect=tall / wide, interpolation="nearest")  # fmt: skip
+            _outline(axes, behind[name], TEMPLATE)
             inside = ndimage.binary_fill_holes(_cut(brain, name, at))
             _outline(axes, inside, BRAIN)
             _outline(axes, _cut(drawn, name, at), EXPERT)
@@ -167,6 +173,27 @@ def _panels(
             if column == 0:
                 axes.text(0.02, 0.97, sequence.value, transform=axes.transAxes, color="white",
                           fontsize=10, va="top")  # fmt: skip
+
+
+def _template(prepared: Prepared, at: tuple[int, int, int]) -> dict[str, Flags]:
+    """The brain of MNI152 in each plane, nothing where the case was not laid on it."""
+    shape = prepared.image.shape[1:]
+    if prepared.measures.template_dice is None:
+        return {name: np.zeros(_cut(np.zeros(shape, bool), name, at).shape, bool)
+                for name, _, _ in PLANES}  # fmt: skip
+    template, brain = mni152()
+    to_template = np.linalg.inv(template.affine) @ prepared.affine
+    found = {}
+    for axis, name in enumerate(("sagittal", "coronal", "axial")):
+        slab = np.zeros(shape, bool)
+        ranges = [np.arange(n) if a != axis else np.array([at[a]]) for a, n in enumerate(shape)]
+        grid = np.stack(np.meshgrid(*ranges, indexing="ij"), -1)
+        places = np.rint(apply_affine(to_template, grid)).astype(int)
+        within = ((places >= 0) & (places < brain.shape)).all(-1)
+        x, y, z = np.moveaxis(np.where(within[..., None], places, 0), -1, 0)
+        slab[np.ix_(*ranges)] = brain[x, y, z] & within
+        found[name] = _cut(slab, name, at)
+    return found
 
 
 def _middle(volume: Flags) -> tuple[int, int, int]:

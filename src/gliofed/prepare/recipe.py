@@ -1,79 +1,256 @@
 """The recipe: a case's files to the arrays that the network is trained on.
 
-read -> RAS axes -> one grid -> brain -> crop to the brain -> z-score. Its version is part of
-every store key, so a change of any step makes new entries instead of mixing with old ones.
+read in RAS axes -> the brain on the reference -> each sequence onto the reference (rigid) -> the
+reference onto MNI152 (affine) -> N4 -> one resampling through all of it -> z-score -> crop.
+
+Every step between a scan and the network's space is linear, so the steps are multiplied into one
+matrix a scan, no voxel is interpolated twice, and the way back is the inverse. `RECIPE` and the
+study's `[prepare]` are part of every store key: a change of either makes new entries instead of
+mixing with old ones.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib.util
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
 
 from gliofed.datasets.preoperative import check_mask_labels
 from gliofed.errors import DataError
 from gliofed.io.nifti import Volume, read_nifti, stored_grid
 from gliofed.io.store import Entry
-from gliofed.prepare.brain import bounding_box, nonzero_brain
+from gliofed.prepare.brain import (
+    bounding_box,
+    deepbet_brain,
+    hd_bet_brain,
+    looks_stripped,
+    nonzero_brain,
+    volume_litres,
+)
+from gliofed.prepare.measure import shared_information
 from gliofed.prepare.normalise import zscore
-from gliofed.prepare.resample import resample, resample_mask, target_grid
-from gliofed.study import Grid, Prepare
+from gliofed.prepare.resample import Affine, Shape, resample, resample_mask, target_grid
+from gliofed.prepare.template import mni152
+from gliofed.score.overlap import dice
+from gliofed.study import BrainWay, Grid, Prepare
 from gliofed.types import SEQUENCES, Case, Measures, Placement
 from gliofed.types import Sequence as Mri
 
-RECIPE: Final = "stripped-1"
+RECIPE: Final = "linear-1"
 REFERENCE: Final = (Mri.FLAIR, Mri.T2, Mri.T1CE, Mri.T1)
-"""The first of these that a case has gives its grid: the outline is drawn on T2/FLAIR."""
+"""Where nothing is registered, the first of these gives the grid: the outline is drawn on it."""
+ANATOMY: Final = (Mri.T1CE, Mri.T1)
+"""Where sequences are registered, the finest of these that a case has: brain extraction and the
+template are T1-weighted. Without one, the finest of the others."""
+MASKED_ON: Final = (Mri.FLAIR, Mri.T2, Mri.T1CE, Mri.T1)
+"""A mask lies on the first of these whose grid it shares, else on the reference."""
+
+Volumes = Mapping[Mri, Volume]
+Matrices = Mapping[Mri, Affine]
 
 
 def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
     """Run the recipe on one case.
 
-    Raises DataError naming the case and file: unreadable, a mask on an image with no brain, a
-    mask with labels that the set's preoperative masks do not have, or a sequence that does not
-    meet the reference's field of view.
+    Raises DataError naming the case and file: unreadable, no brain found, sequences that cannot
+    be laid on each other, a sequence that does not meet the reference's field of view, or a mask
+    with labels that the set's preoperative masks do not have. A doubtful result raises nothing:
+    `Entry.measures` tell, and `prepare.quality` judges them.
     """
-    volumes = {s: read_nifti(p) for s, p in case.images.items()}
-    reference = volumes[next(s for s in REFERENCE if s in volumes)]
-    shape, affine = target_grid(_shape(reference), reference.affine, grid.spacing_mm)
+    _check_installed(steps)
+    volumes: Volumes = {s: read_nifti(p) for s, p in case.images.items()}
+    reference, brain, way = _brain(case, volumes, steps)
+    to_scan = _onto_reference(case, volumes, reference, brain, steps)
+    shape, affine, to_reference, like_template = _space(
+        case, volumes[reference], brain, grid, steps
+    )
+    to_scan = {s: m @ to_reference for s, m in to_scan.items()}
+    if steps.bias:
+        volumes = _without_bias(volumes, to_scan, reference, brain)
+    image = _resampled(case, volumes, to_scan, shape, affine)
+    if way == "stripped":  # any sequence may show a part of the brain that another one cut
+        inside = nonzero_brain(image)
+    else:
+        frame = volumes[reference].affine
+        inside = resample_mask(brain, frame, shape, to_reference @ affine)
+    box = bounding_box(inside)
+    shared = {
+        s: shared_information(image[SEQUENCES.index(reference)], image[SEQUENCES.index(s)], inside)
+        for s in volumes
+        if s is not reference
+    }
+    image = np.stack([zscore(c, inside & (c != 0)) for c in image])[(slice(None), *box)]
+    mask, placed = _mask(case, volumes, to_scan, reference, shape, affine)
+    shifted = affine.copy()
+    shifted[:3, 3] += affine[:3, :3] @ [s.start for s in box]
+    return Entry(
+        image=image.astype(np.float16),
+        mask=None if mask is None else mask[box].astype(np.uint8),
+        present=tuple(s in volumes for s in SEQUENCES),
+        affine=shifted,
+        placements={s: Placement(*stored_grid(p), to_scan[s]) for s, p in case.images.items()},
+        mask_placement=placed,
+        measures=Measures(volume_litres(brain, volumes[reference].affine), like_template, shared),
+        brain=way,
+        reference=reference,
+    )
+
+
+def _check_installed(steps: Prepare) -> None:
+    asked = steps.register or steps.bias or steps.space == "mni152"
+    if asked and importlib.util.find_spec("SimpleITK") is None:
+        raise DataError(
+            "registration and bias correction need the package SimpleITK, which is not installed; "
+            "install it with pip install 'gliofed[hospital]', or set [prepare] register = false, "
+            'bias = false and space = "scanner"'
+        )
+
+
+def _brain(case: Case, volumes: Volumes, steps: Prepare) -> tuple[Mri, NDArray[np.bool_], BrainWay]:
+    """The reference sequence, the brain on its grid, and how it was found."""
+    way = steps.brain
+    if way == "auto" and case.brain is not None:
+        way = "given"
+    elif way == "auto":
+        way = "stripped" if all(map(looks_stripped, volumes.values())) else "deepbet"
+    given = _given(case) if way == "given" else None
+    able = {s: v for s, v in volumes.items() if given is None or _same_grid(v, given)}
+    if not able:
+        raise DataError(
+            f"{case}: the brain mask {case.brain} lies on the grid of none of its sequences; "
+            "draw it on one of them"
+        )
+    reference = _reference(able, steps)
+    volume = able[reference]
+    try:
+        if given is not None:
+            brain = given.data > 0
+        elif way == "stripped":
+            brain = nonzero_brain(volume.data[None])
+        else:
+            brain = hd_bet_brain(volume) if way == "hd-bet" else deepbet_brain(volume)
+    except ValueError as error:
+        raise DataError(f"{case}: {case.images[reference]}: {error}; give a brain mask") from None
+    if not brain.any():
+        raise DataError(f"{case}: no brain in {case.brain if given else case.images[reference]}")
+    return reference, brain, way
+
+
+def _given(case: Case) -> Volume:
+    if case.brain is None:
+        raise DataError(
+            f'{case}: [prepare] brain = "given", and it has no brain mask; add one '
+            '(derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz), or set brain = "auto"'
+        )
+    return read_nifti(case.brain)
+
+
+def _reference(able: Volumes, steps: Prepare) -> Mri:
+    if not steps.register:
+        return next(s for s in REFERENCE if s in able)
+    first = [s for s in ANATOMY if s in able] or [s for s in REFERENCE if s in able]
+    return min(first, key=lambda s: round(float(voxel_sizes(able[s].affine).max()), 1))
+
+
+def _onto_reference(
+    case: Case, volumes: Volumes, reference: Mri, brain: NDArray[np.bool_], steps: Prepare
+) -> Matrices:
+    """RAS mm of the reference to RAS mm of each scan.
+
+    A scan on the reference's own grid lies on it already: that is how sets are published.
+    """
+    fixed = volumes[reference]
+    out: dict[Mri, Affine] = {}
+    for sequence, volume in volumes.items():
+        out[sequence] = np.eye(4)
+        if steps.register and not _same_grid(fixed, volume):
+            from gliofed.prepare.register import rigid
+
+            try:
+                out[sequence] = rigid(fixed, volume, brain)
+            except ValueError as error:
+                raise DataError(
+                    f"{case}: {case.images[sequence]} cannot be laid on "
+                    f"{case.images[reference].name} ({error}); check that both are of one patient "
+                    "and show the whole brain"
+                ) from None
+    return out
+
+
+def _space(
+    case: Case, reference: Volume, brain: NDArray[np.bool_], grid: Grid, steps: Prepare
+) -> tuple[Shape, Affine, Affine, float | None]:
+    """The network's grid, its RAS mm to the reference's, and the overlap with the template."""
+    if steps.space == "scanner":
+        shape, affine = target_grid(_shape(reference), reference.affine, grid.spacing_mm)
+        return shape, affine, np.eye(4), None
+    from gliofed.prepare.register import affine as on_template
+
+    template, template_brain = mni152()
+    try:
+        matrix = on_template(template, template_brain, reference, brain)
+    except ValueError as error:
+        raise DataError(
+            f"{case}: its brain cannot be laid on MNI152 ({error}); look at its brain mask"
+        ) from None
+    there = resample_mask(brain, reference.affine, _shape(template), matrix @ template.affine)
+    shape, affine = target_grid(_shape(template), template.affine, grid.spacing_mm)
+    return shape, affine, matrix, dice(template_brain, there)
+
+
+def _without_bias(
+    volumes: Volumes, to_scan: Matrices, reference: Mri, brain: NDArray[np.bool_]
+) -> Volumes:
+    from gliofed.prepare.bias import without_bias
+
+    out = {}
+    for sequence, volume in volumes.items():
+        back = to_scan[reference] @ np.linalg.inv(to_scan[sequence]) @ volume.affine
+        own = resample_mask(brain, volumes[reference].affine, _shape(volume), back)
+        out[sequence] = without_bias(volume, own)
+    return out
+
+
+def _resampled(
+    case: Case, volumes: Volumes, to_scan: Matrices, shape: Shape, affine: Affine
+) -> NDArray[np.float32]:
+    """(4, X, Y, Z), each scan through its one matrix; 0 where a sequence is not there."""
     image = np.zeros((len(SEQUENCES), *shape), np.float32)
     for channel, sequence in enumerate(SEQUENCES):
         if sequence in volumes:
             volume = volumes[sequence]
-            image[channel] = resample(volume.data, volume.affine, shape, affine)
+            to = to_scan[sequence] @ affine
+            image[channel] = resample(volume.data, volume.affine, shape, to)
             if not image[channel].any():
                 raise DataError(
                     f"{case}: {case.images[sequence]} is empty within the field of view of the "
                     "reference sequence; check that it belongs to this study"
                 )
-    brain = nonzero_brain(image)
-    box = bounding_box(brain)
-    image = np.stack([zscore(c, brain & (c != 0)) for c in image])[(slice(None), *box)]
-    mask = None
-    if case.mask is not None:
-        drawn = read_nifti(case.mask)
-        check_mask_labels(case, np.unique(drawn.data[drawn.data > 0]).tolist())
-        whole = resample_mask(drawn.data > 0, drawn.affine, shape, affine)[box]
-        mask = whole.astype(np.uint8)
-    shifted = affine.copy()
-    shifted[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-    return Entry(
-        image=image.astype(np.float16),
-        mask=mask,
-        present=tuple(s in volumes for s in SEQUENCES),
-        affine=shifted,
-        placements={s: _placement(p) for s, p in case.images.items()},
-        mask_placement=None if case.mask is None else _placement(case.mask),
-        measures=Measures(float(brain.sum() * np.prod(voxel_sizes(affine))) / 1e6, None, {}),
-    )
+    return image
 
 
-def _placement(path: Path) -> Placement:
-    return Placement(*stored_grid(path), np.eye(4))
+def _mask(
+    case: Case, volumes: Volumes, to_scan: Matrices, reference: Mri, shape: Shape, affine: Affine
+) -> tuple[NDArray[np.bool_] | None, Placement | None]:
+    """The expert's mask in the network's space, and where its own grid lies."""
+    if case.mask is None:
+        return None, None
+    drawn = read_nifti(case.mask)
+    check_mask_labels(case, np.unique(drawn.data[drawn.data > 0]).tolist())
+    shared = [s for s in MASKED_ON if s in volumes and _same_grid(volumes[s], drawn)]
+    matrix = to_scan[shared[0] if shared else reference]
+    there = resample_mask(drawn.data > 0, drawn.affine, shape, matrix @ affine)
+    return there, Placement(*stored_grid(case.mask), matrix)
 
 
-def _shape(volume: Volume) -> tuple[int, int, int]:
+def _same_grid(one: Volume, other: Volume) -> bool:
+    return one.data.shape == other.data.shape and np.allclose(one.affine, other.affine, atol=1e-2)
+
+
+def _shape(volume: Volume) -> Shape:
     x, y, z = volume.data.shape
     return x, y, z

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gliofed import __version__
 from gliofed.prepare.index import ORDER, write_index
-from gliofed.prepare.workers import CaseAccount, Asked, Fate, prepare_beside
+from gliofed.prepare.workers import Asked, CaseAccount, Fate, prepare_beside
 from gliofed.study import Grid, Prepare, Quality, Study
 from gliofed.types import Case
 

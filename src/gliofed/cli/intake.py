@@ -1,0 +1,118 @@
+"""`gliofed intake` and `gliofed receive` with a terminal around them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gliofed import api
+from gliofed.cli.show import Terminal
+from gliofed.cli.verbs import plain_ends
+from gliofed.intake.plan import State, StudyPlan, Verdict
+from gliofed.intake.run import Account, Request
+from gliofed.intake.shown import shown
+from gliofed.intake.subject import Outcome
+from gliofed.intake.tables import naming_words, reason_of
+from gliofed.io.dicom.receive import Port
+from gliofed.types import SEQUENCES
+
+WIDTH = 120
+"""Columns where the output is no terminal."""
+_STYLE = {State.TAKEN: "green", State.UNDECIDED: "yellow", State.FAULT: "bold red"}
+
+
+def intake(request: Request) -> None:
+    """`gliofed intake`."""
+    with plain_ends():
+        with Terminal() as terminal:
+            account = api.intake(request, terminal)
+        console = Console()
+        if not console.is_terminal:
+            console.width = max(console.width, WIDTH)
+        show(account, request.out, console)
+    sys.exit(account.status)
+
+
+def receive(folder: Path, port: Port) -> None:
+    """`gliofed receive`."""
+    with plain_ends():
+        typer.echo(f"{port.title} listens on {port.host}:{port.number}; Ctrl-C ends", err=True)
+        count = 0
+        try:
+            with Terminal() as terminal:
+                count = api.receive(folder, port, terminal)
+        except KeyboardInterrupt:
+            count = len(list(folder.glob("*.dcm")))
+        typer.echo(f"{count} instances in {folder}; next: gliofed intake {folder} --out HOSPITAL")
+
+
+def show(account: Account, out: Path, console: Console) -> None:
+    """By pseudonym: a line a study, a row a series; then what a person has to do."""
+    for outcome in account.outcomes:
+        _show_patient(outcome, console)
+    for bad in account.bad:
+        text = f"a file: {bad.fault}; its name is in series.tsv"
+        console.print(Text(text, style="bold red"), soft_wrap=True)
+    asked = sum(v.state in (State.UNDECIDED, State.FAULT)
+                for o in account.outcomes for s in o.plan.studies for v in s.verdicts)  # fmt: skip
+    lines = [
+        f"{len(account.outcomes)} patients; {account.other} files are no DICOM, {account.copies} "
+        f"are copies. Hospital: {out}",
+        f"Private, never to leave this site: {account.private}",
+    ]
+    if asked:
+        lines.append(
+            f"{asked} series need a person: fill the column decision in {account.decisions} "
+            "and run the same command again"
+        )
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    console.print("Research use only. Not a medical device.")
+
+
+def _show_patient(outcome: Outcome, console: Console) -> None:
+    words = naming_words(outcome)
+    for number, study in enumerate(outcome.plan.studies, start=1):
+        name = outcome.sessions.get(study.uid) or f"study {number}"
+        has = ", ".join(s.value for s in SEQUENCES if s in study.taken) or "none of the sequences"
+        title = Text(f"sub-{outcome.plan.pseudonym} {name}: {has}", style="bold")
+        title.append(f" ({outcome.fate.value})", style="dim")
+        console.print(title, soft_wrap=True)
+        console.print(_table(study, words))
+    if outcome.note:
+        console.print(Text(f"  {outcome.note}", style="yellow"), soft_wrap=True)
+
+
+def _table(study: StudyPlan, words: frozenset[str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
+    for title in ("series", "description", "files", "became", "sure", "why"):
+        table.add_column(title, overflow="fold", ratio=1 if title == "why" else None)
+    for v in study.verdicts:
+        head = v.series.first
+        became = v.sequence.value if v.sequence else v.state.value
+        table.add_row(
+            "?" if head.number is None else str(head.number),
+            Text(shown(head.description, words)), str(len(v.series.headers)),
+            Text(became, style=_STYLE.get(v.state, "dim")), _sure(v), Text(_why(v, words)),
+        )  # fmt: skip
+    return table
+
+
+def _sure(verdict: Verdict) -> str:
+    return "" if verdict.state is State.FAULT else f"{verdict.guess.confidence:.2f}"
+
+
+def _why(verdict: Verdict, words: frozenset[str]) -> str:
+    """The reason, for a fault with its file, for a question with its candidates."""
+    why = reason_of(verdict)
+    if verdict.fault is not None and verdict.fault.path is not None:
+        return f"{why} (file {shown(verdict.fault.path.name, words)})"
+    if verdict.state is State.UNDECIDED:
+        names = " or ".join(s.value for s in verdict.guess.candidates)
+        return f"{names}? {why}"
+    return why

@@ -1,0 +1,327 @@
+"""A case's outline, from the network's space back to each of its scans: NIfTI and DICOM-SEG."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Final, Literal
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+import gliofed
+from gliofed.errors import DataError, StoreError, StudyError
+from gliofed.infer.native import THRESHOLD, mask_on
+from gliofed.io.files import write_bytes, write_text
+from gliofed.io.nifti import read_nifti
+from gliofed.io.store import Prepared, PreparedStore
+from gliofed.score.overlap import volume_ml
+from gliofed.types import SEQUENCES, Case, Labels, Placement, Prediction, Sequence
+
+_IMAGE: Final = {
+    Sequence.T1: "_space-gliofed_desc-preproc_T1w",
+    Sequence.T1CE: "_ce-gadolinium_space-gliofed_desc-preproc_T1w",
+    Sequence.T2: "_space-gliofed_desc-preproc_T2w",
+    Sequence.FLAIR: "_space-gliofed_desc-preproc_FLAIR",
+}
+SCANNER: Final = 1
+ALIGNED: Final = 2
+"""Codes of NIfTI's sform and qform: a scanner's coordinates, and some other scan's."""
+_SUBJECT: Final = re.compile(r"^(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)_")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sequence's DICOM series. choose: its number or UID where the folder holds several."""
+
+    folder: Path
+    choose: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One file of an export. volume_ml: of the outline on that scan's own voxels.
+
+    path: None where nothing is outlined on that scan, so that no DICOM-SEG can be written.
+    outside_ml: of the outline where that scan has no voxels, in the network's space.
+    """
+
+    path: Path | None
+    sequence: Sequence
+    kind: Literal["NIfTI", "DICOM-SEG"]
+    volume_ml: float
+    outside_ml: float
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """An outline on one scan's grid, axes in the file's order."""
+
+    sequence: Sequence
+    placement: Placement
+    voxels: NDArray[np.bool_]
+    outside_ml: float
+
+    def exported(self, path: Path | None, kind: Literal["NIfTI", "DICOM-SEG"]) -> Exported:
+        ml = volume_ml(self.voxels, voxel_sizes(self.placement.affine))
+        return Exported(path, self.sequence, kind, ml, self.outside_ml)
+
+
+def open_entry(folder: Path) -> Prepared:
+    """A case by its folder in the prepared store; its id is how its files' names begin.
+
+    Raises StoreError where the folder is no entry or is damaged.
+    """
+    record = folder / "entry.json"
+    if not record.is_file():
+        raise StoreError(
+            f"{folder}: is no prepared case (it has no entry.json); give its folder in the store"
+        )
+    try:
+        sources = dict(json.loads(record.read_text())["provenance"].get("sources", {}))
+        images = {s: Path(sources[s]) for s in SEQUENCES if s in sources}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{record}: is damaged ({error}); prepare the case again") from None
+    case = Case(_subject(images.values()), "", "", images, None, Labels({}))
+    return PreparedStore(folder.resolve().parent).open(folder.resolve().name, case)
+
+
+def read_outline(path: Path, prepared: Prepared) -> Prediction:
+    """A NIfTI mask or probability map in the network's space, on the entry's grid.
+
+    Whole numbers are labels, and every label above 0 is tumour; else the file is a probability
+    map. Raises DataError: unreadable, values that are neither, or a grid that is not the entry's
+    (another shape, or half a voxel off anywhere).
+    """
+    volume = read_nifti(path)
+    data = volume.data
+    if data.min() < 0:
+        raise DataError(f"{path}: has values below 0; expected a mask or a probability map")
+    labels = bool((data == np.round(data)).all())
+    if not labels and data.max() > 1:
+        raise DataError(f"{path}: has values that are neither whole nor from 0 to 1; expected a "
+                        "mask or a probability map")  # fmt: skip
+    _check_grid(path, data.shape, volume.affine, prepared)
+    return Prediction((data > 0).astype(np.float32) if labels else data, prepared.affine, {})
+
+
+def outline_of(mask: NDArray[np.bool_], prepared: Prepared) -> Prediction:
+    """A mask drawn in the network's space, (X, Y, Z) on the prepared grid, as an outline."""
+    return Prediction(mask.astype(np.float32), prepared.affine, {})
+
+
+def export_masks(
+    outline: Prediction,
+    prepared: Prepared,
+    out: Path,
+    series: Mapping[Sequence, Source] | None = None,
+    model: str = "",
+    person: str = "",
+    overwrite: bool = False,
+) -> tuple[Exported, ...]:
+    """Write the outline on the grid of every scan of the case, and on the DICOM `series` given.
+
+    The probability is resampled once to each scan's own grid and cut at one half. Files are
+    `<id>_space-orig_label-tumor_desc-<sequence>_mask`, as `.nii.gz` with a BIDS sidecar and as
+    `.dcm`. model: id of the model whose outline it is. person: who drew or, with a model,
+    corrected it; in the DICOM files alone.
+    Nothing is written unless all can be. Raises DataError: a file that is there already without
+    `overwrite`, a scan that changed since it was prepared, a series of a sequence that the case
+    does not have, and as `gliofed.io.dicom.seg.build_segmentation` says.
+    """
+    series = series or {}
+    _check_present(prepared, series)
+    if series and not model and not np.isin(outline.probability, (0, 1)).all():
+        raise DataError("a probability map is a model's: name the model, which DICOM asks for")
+    stem = {s: out / f"{prepared.case.id}_space-orig_label-tumor_desc-{s.value}_mask"
+            for s in prepared.placements}  # fmt: skip
+    finals = [_with(p, e) for p in stem.values() for e in (".nii.gz", ".json")]
+    finals += [_with(stem[s], ".dcm") for s in series]
+    _check_free(finals, overwrite)
+    masks = [
+        _Mask(s, p, mask_on(outline, p), _outside_ml(outline, p))
+        for s, p in prepared.placements.items()
+    ]
+    images = [_nifti(m, prepared.case.images.get(m.sequence)) for m in masks]
+    segments = _segmentations(masks, series, model, person)
+    done = []
+    for mask, image in zip(masks, images, strict=True):
+        path = _with(stem[mask.sequence], ".nii.gz")
+        source = prepared.case.images.get(mask.sequence)
+        write_text(_with(stem[mask.sequence], ".json"), _sidecar(source, model))
+        write_bytes(path, image)
+        done.append(mask.exported(path, "NIfTI"))
+    for mask in masks:
+        if mask.sequence in series:
+            path, data = _with(stem[mask.sequence], ".dcm"), segments[mask.sequence]
+            if data is None:
+                path.unlink(missing_ok=True)  # an older one, which `overwrite` gave up
+            else:
+                write_bytes(path, data)
+            done.append(mask.exported(path if data else None, "DICOM-SEG"))
+    return tuple(done)
+
+
+def export_image(
+    prepared: Prepared, sequence: Sequence, out: Path, overwrite: bool = False
+) -> Path:
+    """Write a sequence in the network's space as NIfTI, to look at or to draw on.
+
+    Intensities are z-scores in the brain, 0 elsewhere. Raises DataError where the case does not
+    have the sequence, or the file is there already without `overwrite`.
+    """
+    _check_present(prepared, [sequence])
+    path = out / f"{prepared.case.id}{_IMAGE[sequence]}.nii.gz"
+    _check_free([path], overwrite)
+    data = prepared.image[SEQUENCES.index(sequence)].astype(np.float32)
+    write_bytes(path, _packed(nib.Nifti1Image(data, prepared.affine), prepared.affine, ALIGNED))
+    return path
+
+
+def _outside_ml(outline: Prediction, placement: Placement) -> float:
+    """How much of the outline lies where the scan has no voxels."""
+    drawn = np.argwhere(outline.probability >= THRESHOLD)
+    way = np.linalg.inv(placement.affine) @ placement.matrix @ outline.affine
+    at = apply_affine(way, drawn)
+    beyond = ((at < -0.5) | (at > np.array(placement.shape) - 0.5)).any(axis=1)
+    return volume_ml(beyond, voxel_sizes(outline.affine))
+
+
+def _segmentations(
+    masks: Iterable[_Mask], series: Mapping[Sequence, Source], model: str, person: str
+) -> dict[Sequence, bytes | None]:
+    """The DICOM files' bytes, one tumour tracked through all; None where nothing is outlined."""
+    if not series:
+        return {}
+    try:
+        from gliofed.io.dicom import seg, source
+    except ImportError as error:
+        raise StudyError(
+            f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
+        ) from error
+    author, tracking = seg.Author(model, person), seg.Tracking()
+    found: dict[Sequence, bytes | None] = {}
+    for mask in masks:
+        if mask.sequence in series:
+            own = series[mask.sequence]
+            try:
+                stack = source.read_series(own.folder, own.choose)
+                found[mask.sequence] = seg.build_segmentation(
+                    mask.voxels, mask.placement.affine, stack, author, tracking
+                )
+            except DataError as error:
+                raise DataError(f"{mask.sequence.value}: {error}") from error
+    return found
+
+
+def _nifti(mask: _Mask, source: Path | None) -> bytes:
+    affine = mask.placement.affine
+    image = nib.Nifti1Image(mask.voxels.astype(np.uint8), affine)
+    image.header["cal_max"] = 1
+    return _packed(image, affine, _code(mask, source))
+
+
+def _packed(image: nib.Nifti1Image, affine: NDArray[np.float64], code: int) -> bytes:
+    """The same voxels always give the same bytes."""
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    if not np.allclose(image.get_qform(), affine, atol=1e-3):  # sheared: no quaternion says that
+        image.set_qform(affine, 0)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = f"gliofed {gliofed.__version__}. {gliofed.CAUTION}".encode()[:79]
+    return gzip.compress(image.to_bytes(), 6, mtime=0)
+
+
+def _code(mask: _Mask, source: Path | None) -> int:
+    """What kind of coordinates the scan's file says it has; a scanner's, if it says nothing."""
+    if source is None or not source.is_file():
+        return SCANNER
+    try:
+        scan = nib.load(source)
+        shape, affine, header = scan.shape[:3], scan.affine, scan.header
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise DataError(f"{source}: cannot be read as NIfTI ({error}); copy it again") from None
+    placed = mask.placement
+    if shape != placed.shape or not np.allclose(affine, placed.affine, atol=1e-3):
+        raise DataError(
+            f"{source}: its grid is not the one that was prepared; the file was changed: prepare "
+            "the case again"
+        )
+    return int(header["sform_code"]) or int(header["qform_code"]) or SCANNER
+
+
+def _sidecar(source: Path | None, model: str) -> str:
+    name = None if source is None else source.name
+    plain = {
+        "Description": f"T2/FLAIR-hyperintense region of a glioma. {gliofed.CAUTION}",
+        "Type": "Lesion",
+        "Manual": not model,
+        "SpatialReference": name,
+        "Sources": [] if name is None else [name],
+        "GeneratedBy": [{"Name": "gliofed", "Version": gliofed.__version__, "Model": model}],
+    }
+    return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+
+
+def _check_present(prepared: Prepared, asked: Iterable[Sequence]) -> None:
+    for sequence in asked:
+        if sequence not in prepared.placements:
+            there = ", ".join(s.value for s in prepared.placements) or "none"
+            raise DataError(f"{prepared.case.id}: was prepared without {sequence.value}; it has "
+                            f"{there}")  # fmt: skip
+
+
+def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
+    taken = [p for p in paths if p.exists()]
+    if taken and not overwrite:
+        raise DataError(
+            f"{taken[0]}: is there already, and somebody may have corrected it; choose another "
+            "folder, or ask to overwrite"
+        )
+
+
+def _check_grid(
+    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64], prepared: Prepared
+) -> None:
+    expected = prepared.image.shape[1:]
+    if shape != expected:
+        have, want = (" x ".join(map(str, s)) for s in (shape, expected))
+        raise DataError(
+            f"{path}: has {have} voxels, the prepared case {want}; draw on the image that "
+            "`gliofed export --image` writes"
+        )
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
+    off = (affine - prepared.affine) @ np.c_[corners, np.ones(8)].T
+    voxels = float(abs(np.linalg.inv(prepared.affine) @ off).max())
+    if voxels >= 0.5:
+        far = float(np.linalg.norm(off, axis=0).max())
+        raise DataError(
+            f"{path}: lies up to {far:.2f} mm ({voxels:.2f} voxels) off the prepared case, "
+            "expected less than half a voxel; draw on the image that `gliofed export --image` "
+            "writes"
+        )
+
+
+def _subject(images: Iterable[Path]) -> str:
+    """`sub-X[_ses-Y]` as the files are named, else made of what their names have in common."""
+    paths = list(images)
+    found = {m[1] if m else "" for m in (_SUBJECT.match(p.name) for p in paths)}
+    if len(found) == 1 and "" not in found:
+        return found.pop()
+    letters = zip(*(p.name.split(".")[0] for p in paths), strict=False)
+    common = "".join(a[0] for a in takewhile(lambda c: len(set(c)) == 1, letters))
+    whole = re.sub(r"[^-_ ]*$", "", common) if len(paths) > 1 else common
+    words = [whole, *(p.parent.name for p in paths[:1]), "case"]
+    return "sub-" + next(filter(None, (re.sub(r"[^A-Za-z0-9]", "", w) for w in words)))
+
+
+def _with(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)

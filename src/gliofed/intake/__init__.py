@@ -1,0 +1,1 @@
+"""From a hospital's DICOM to a pseudonymised BIDS folder."""

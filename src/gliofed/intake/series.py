@@ -1,0 +1,189 @@
+"""Files to series, and what is wrong with a series; one fault each, with its cure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gliofed.errors import DataError
+from gliofed.intake.geometry import mixed, repeated, spoiled
+from gliofed.io.dicom.headers import Header, is_dicom, is_uid, read_header, walk
+
+MR: Final = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED: Final = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
+NO_IMAGES: Final = frozenset({"SR", "PR", "KO", "SEG", "REG", "DOC", "RTSTRUCT", "PLAN", "FID"})
+READABLE: Final = frozenset({
+    "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2",  # uncompressed
+    "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70",  # JPEG lossless
+    "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90",  # JPEG-LS and JPEG 2000, lossless
+    "1.2.840.10008.1.2.5",  # RLE
+})  # fmt: skip
+"""Transfer syntaxes of PS3.5 that dcm2niix decodes and that lose nothing."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a file or series cannot be used, and what to do. Names no patient; path may."""
+
+    what: str
+    cure: str
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.cure}"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One SeriesInstanceUID: its instances, each once. fault: None where it can be converted."""
+
+    headers: tuple[Header, ...]
+    fault: Fault | None
+
+    @property
+    def first(self) -> Header:
+        """An instance to read what all share from."""
+        return self.headers[0]
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that belongs to no series, by its path within the source."""
+
+    path: Path
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds. other: files that are no DICOM; copies: instances found again."""
+
+    series: tuple[Series, ...]
+    bad: tuple[BadFile, ...]
+    other: int
+    copies: int
+
+
+def find(folder: Path, progress: Callable[[float, float, str], None]) -> Found:
+    """Read every header below `folder`. Faults are in what comes back.
+
+    Raises DataError where a folder within cannot be read.
+    """
+    headers: list[Header] = []
+    bad: list[BadFile] = []
+    other = 0
+    for count, path in enumerate(walk(folder), start=1):
+        progress(count, max(count, 1), f"{count} files")
+        try:
+            if not is_dicom(path):
+                other += 1
+                continue
+            header = read_header(path)
+        except DataError as error:
+            what, _, cure = str(error).partition("; ")
+            bad.append(BadFile(path.relative_to(folder), Fault(what, cure)))
+            continue
+        except OSError as error:
+            fault = Fault(f"cannot be read ({error.strerror})", "check its rights and the disk")
+            bad.append(BadFile(path.relative_to(folder), fault))
+            continue
+        if header is None:
+            continue
+        missing = _nameless(header)
+        if missing is not None:
+            bad.append(BadFile(path.relative_to(folder), missing))
+        else:
+            headers.append(header)
+    series, copies = group(headers)
+    return Found(series, tuple(bad), other, copies)
+
+
+def group(headers: Iterable[Header]) -> tuple[tuple[Series, ...], int]:
+    """By SeriesInstanceUID, ordered by study date, time and number; and how many were copies."""
+    by_uid: dict[str, dict[str, Header]] = defaultdict(dict)
+    twice: set[str] = set()
+    copies = 0
+    for header in headers:
+        own = by_uid[header.series]
+        there = own.setdefault(header.instance, header)
+        if there is not header:
+            copies += 1
+            if dataclasses.replace(header, path=there.path) != there:
+                twice.add(header.series)
+    clash = Fault("two different files have one instance UID", "export the series again")
+    made = [
+        Series(tuple(own.values()), clash if uid in twice else fault_of(tuple(own.values())))
+        for uid, own in by_uid.items()
+    ]
+    made.sort(key=lambda s: (s.first.date, s.first.time, s.first.number or 0, s.first.series))
+    return tuple(made), copies
+
+
+def fault_of(headers: tuple[Header, ...]) -> Fault | None:
+    """The first fault of a series by what each file says it is; see `block_fault` for the rest."""
+    first = headers[0]
+    for h in headers:
+        if not all(map(is_uid, (h.study, h.series, h.instance))):
+            return Fault(
+                "a UID holds characters that no UID may hold (digits and dots, at most 64)",
+                "have the sender correct it; it was not used as a name", h.path,
+            )  # fmt: skip
+        if h.modality != "MR" and h.modality not in NO_IMAGES:
+            shown = h.modality if h.modality.isalpha() and len(h.modality) <= 4 else "unknown"
+            return Fault(f"modality {shown}, not MR", "leave it out of the export", h.path)
+        if h.burned_in:
+            return Fault(
+                "BurnedInAnnotation is YES: the pixels may show the patient's name",
+                "export the original images", h.path,
+            )  # fmt: skip
+    if not first.patient.id:
+        return Fault("no patient id", "give the patient an id")
+    return None
+
+
+def block_fault(headers: tuple[Header, ...]) -> Fault | None:
+    """The first fault of an MR series' files that keeps them from being one kind of slice."""
+    for h in headers:
+        if h.kind in ENHANCED or h.frames > 1:
+            return Fault(
+                "an enhanced multi-frame object, which this version does not read",
+                "export it as classic MR images, one slice a file", h.path,
+            )  # fmt: skip
+        if h.kind != MR:
+            return Fault("not MR Image Storage", "export the original images", h.path)
+        if not h.pixels:
+            return Fault("a file has no pixel data", "export it again", h.path)
+        if h.cut:
+            return Fault("a file is cut short", "copy or export it again", h.path)
+        if h.syntax not in READABLE:
+            shown = h.syntax if is_uid(h.syntax) else "unknown"
+            return Fault(
+                f"transfer syntax {shown} is lossy or cannot be decoded",
+                "export uncompressed (Explicit VR Little Endian)", h.path,
+            )  # fmt: skip
+    what = mixed(headers)
+    return Fault(what, "export each part as a series of its own") if what else None
+
+
+def several_volumes(headers: tuple[Header, ...]) -> str:
+    """Why a series that is not mixed is more than one volume; empty where it is one."""
+    again = repeated(headers)
+    if not again:
+        return ""
+    return f"{again} slices lie where another one lies: several echoes, b-values or times"
+
+
+def gap_fault(headers: tuple[Header, ...]) -> Fault | None:
+    """Slices of a series that is one volume: too few, missing, uneven or shifted."""
+    what = spoiled(headers)
+    return Fault(what, "export all slices of the series again") if what else None
+
+
+def _nameless(header: Header) -> Fault | None:
+    if header.series and header.study and header.instance:
+        return None
+    return Fault("has no study, series or instance UID", "it may be cut short; export it again")

@@ -1,0 +1,375 @@
+"""A mask as DICOM Segmentation (binary) on its source series, and back.
+
+A segmentation that lies a slice off still passes validators. So each frame is given the position
+of the source slice it belongs to, and what was made is read again and compared before it is
+written.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.config import RAISE
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+from pydicom.valuerep import validate_value
+
+import gliofed
+from gliofed.errors import DataError
+from gliofed.io.dicom.source import (
+    DAMAGE,
+    LPS_TO_RAS,
+    Array,
+    Fit,
+    Header,
+    Series,
+    Shape,
+    fit,
+    quiet,
+    read_series,
+)
+from gliofed.io.files import write_bytes
+
+LABEL: Final = "T2/FLAIR-hyperintense region"
+RED: Final = (255, 64, 64)
+_BINARY: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+_LABELMAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"
+_NEEDED: Final = (  # of the patient and study, empty where the source has none (type 2)
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+    "StudyID", "AccessionNumber",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who made a mask. model: id of the model whose outline it is. person: who drew it or, where
+    there is a model, corrected it; as DICOM writes names ("Family^Given"). Either may be empty.
+    """
+
+    model: str = ""
+    person: str = ""
+
+    @property
+    def kind(self) -> Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]:
+        """As DICOM's Segment Algorithm Type."""
+        if self.model:
+            return "SEMIAUTOMATIC" if self.person else "AUTOMATIC"
+        return "MANUAL"
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What says that segments in several files are of one tumour: on each sequence, later on."""
+
+    name: str = "tumor"
+    uid: str = field(default_factory=lambda: str(hd.UID()))
+
+
+def write_segmentation(
+    mask: NDArray[np.bool_],
+    affine: Array,
+    series_folder: Path,
+    out: Path,
+    author: Author,
+    choose: str = "",
+    tracking: Tracking | None = None,
+) -> bool:
+    """Write `mask` as a DICOM Segmentation that refers to the images of a source series.
+
+    mask: (X, Y, Z) on the grid of the series in any order of axes, such as that of its NIfTI.
+    affine: voxel to RAS mm. choose: number or UID of the series where the folder holds several.
+    True where written; False, and nothing is written, where the mask is empty: a segmentation
+    without a frame is not valid DICOM.
+    Raises DataError as `read_series` and `build_segmentation` say, and where `out` exists.
+    """
+    if out.exists():
+        raise DataError(f"{out}: is there already; remove it or choose another name")
+    data = build_segmentation(mask, affine, read_series(series_folder, choose), author, tracking)
+    if data is not None:
+        write_bytes(out, data)
+    return data is not None
+
+
+def build_segmentation(
+    mask: NDArray[np.bool_],
+    affine: Array,
+    series: Series,
+    author: Author,
+    tracking: Tracking | None = None,
+) -> bytes | None:
+    """The file's bytes, read again and compared with what was asked; None for an empty mask.
+
+    Raises DataError: a mask that is not on the grid of the series (another shape, or half a voxel
+    off anywhere), attributes of the source that no segmentation can carry, or a difference when
+    read again.
+    """
+    planes = _planes(mask, affine, series)
+    if not planes.any():
+        return None
+    with quiet():
+        try:
+            data = _encode(_compose(planes, series, author, tracking or Tracking()))
+        except DAMAGE as error:
+            raise DataError(
+                f"{series.folder}: its headers cannot be carried into a segmentation ({error}); "
+                "correct the source series"
+            ) from error
+    _verify(data, mask, affine, series)
+    return data
+
+
+def read_segmentation(
+    path: Path, shape: Shape, affine: Array, label: str | None = None
+) -> NDArray[np.bool_]:
+    """One segment as a mask on a scan's grid, such as that of the NIfTI file of the series.
+
+    shape, affine: of the scan as stored, voxel to RAS mm. label: the segment's label or number;
+    needed where the file has several segments.
+    Raises DataError: not a readable binary or label-map segmentation, no such segment, several
+    and no label, or frames that are not on the scan's grid (half a voxel off or more).
+    """
+    with quiet():
+        try:
+            dataset = pydicom.dcmread(path)
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file") from None
+        except (InvalidDicomError, *DAMAGE) as error:
+            raise DataError(f"{path}: cannot be read as DICOM ({error}); export it again") from None
+        return _read(dataset, str(path), shape, affine, label)
+
+
+def _planes(mask: NDArray[np.bool_], affine: Array, series: Series) -> NDArray[np.bool_]:
+    """The mask in the order of the series: (column, row, slice)."""
+    try:
+        found = fit(_shape(mask), affine, series.affine)
+    except DataError as error:
+        raise DataError(f"the mask for {series.folder}: {error}") from None
+    _check_fit(found, series.shape, f"the mask for {series.folder}", "the series")
+    planes: NDArray[np.bool_] = nib.apply_orientation(mask, found.turn).astype(bool)
+    return planes
+
+
+def _check_fit(found: Fit, shape: Shape, what: str, grid: str) -> None:
+    if found.shape != shape:
+        have, want = (" x ".join(map(str, s)) for s in (found.shape, shape))
+        raise DataError(
+            f"{what}: has {have} voxels along the axes of {grid}, expected {want}; use the scan "
+            "that was converted from this very series"
+        )
+    if found.off_voxels >= 0.5:
+        raise DataError(
+            f"{what}: lies up to {found.off_mm:.2f} mm ({found.off_voxels:.2f} voxels) off {grid}, "
+            "expected less than half a voxel; use the scan that was converted from this very series"
+        )
+
+
+def _compose(
+    planes: NDArray[np.bool_], series: Series, author: Author, tracking: Tracking
+) -> hd.seg.Segmentation:
+    source, first = copy.copy(series.images[0]), series.slices[0]
+    for name in _NEEDED:
+        if name not in source:
+            setattr(source, name, None)
+    if source.PatientSex not in ("F", "M", "O"):
+        source.PatientSex = ""  # DICOM knows no other; where unknown it is empty
+    thickness = first.thickness or series.gap
+    if not first.frame:
+        source.SliceThickness = thickness
+    number = int(source.get("SeriesNumber") or 0)
+    segmentation = hd.seg.Segmentation(
+        source_images=[source, *series.images[1:]],
+        pixel_array=planes.transpose(2, 1, 0).astype(np.uint8),
+        plane_positions=[hd.PlanePositionSequence("PATIENT", s.position) for s in series.slices],
+        plane_orientation=hd.PlaneOrientationSequence("PATIENT", first.orientation),
+        pixel_measures=hd.PixelMeasuresSequence(first.spacing, thickness, series.gap),
+        segmentation_type="BINARY",
+        segment_descriptions=[_segment(author, tracking)],
+        series_instance_uid=hd.UID(),
+        series_number=1000 + (number if 0 < number < 2**30 else 0),
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="gliofed",
+        manufacturer_model_name="gliofed",
+        software_versions=gliofed.__version__,
+        device_serial_number="none: software",
+        content_label="TUMOR",
+        content_description=f"{LABEL}, by gliofed, research use only",
+        content_creator_name=author.person or None,
+        series_description=f"Tumor outline. {gliofed.CAUTION}",
+        specific_character_set="ISO_IR 192",
+    )
+    if author.person.isascii():  # as the source writes it, so that names compare equal byte by byte
+        del segmentation.SpecificCharacterSet
+        if source.get("SpecificCharacterSet"):
+            segmentation.SpecificCharacterSet = source.SpecificCharacterSet
+    _leave_out_invalid(segmentation)
+    segmentation.SeriesDate = segmentation.ContentDate
+    segmentation.SeriesTime = segmentation.ContentTime
+    return segmentation
+
+
+def _leave_out_invalid(segmentation: hd.seg.Segmentation) -> None:
+    """Optional values of the patient that break their kind, such as an age of "42", stay behind."""
+    for element in segmentation.group_dataset(0x0010):
+        if element.keyword not in _NEEDED and isinstance(element.value, str):
+            try:
+                validate_value(element.VR, element.value, RAISE)
+            except ValueError:
+                del segmentation[element.tag]
+
+
+def _segment(author: Author, tracking: Tracking) -> hd.seg.SegmentDescription:
+    """T2/FLAIR hyperintensity of a glioma holds tumour and oedema: coded as neoplasm in the brain,
+    the label says which region.
+    """
+    algorithm = None
+    if author.kind != "MANUAL":
+        algorithm = hd.AlgorithmIdentificationSequence(
+            name="gliofed", family=codes.cid7162.ArtificialIntelligence,
+            version=gliofed.__version__, source="gliofed", parameters={"model": author.model},
+        )  # fmt: skip
+    segment = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=LABEL,
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Neoplasm,
+        algorithm_type=author.kind,
+        algorithm_identification=algorithm,
+        tracking_uid=tracking.uid,
+        tracking_id=tracking.name,
+        anatomic_regions=[codes.SCT.Brain],
+        display_color=hd.color.CIELabColor.from_rgb(*RED),
+    )
+    segment.SegmentDescription = f"{LABEL} of a glioma: tumor and edema. {gliofed.CAUTION}"
+    return segment
+
+
+def _encode(dataset: pydicom.Dataset) -> bytes:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: Series) -> None:
+    """Read the bytes again by pydicom alone: same voxels, same places, the right references."""
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    where = f"the segmentation of {series.folder}"
+    with quiet():
+        again = _read(dataset, where, _shape(mask), affine, None)
+        named = {(str(s.header.SOPInstanceUID), s.frame): s for s in series.slices}
+        faults = []
+        if not np.array_equal(again, mask):
+            faults.append(f"{np.count_nonzero(again != mask)} voxels differ")
+        for group in dataset.PerFrameFunctionalGroupsSequence:
+            refers = group.DerivationImageSequence[0].SourceImageSequence[0]
+            frame = int(refers.get("ReferencedFrameNumber") or 0)
+            own = named.get((str(refers.ReferencedSOPInstanceUID), frame))
+            position = group.PlanePositionSequence[0].ImagePositionPatient
+            if own is None or not np.allclose(position, own.position, atol=1e-3):
+                faults.append(f"a frame at {list(position)} refers to another slice")
+        for name in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"):
+            if (dataset.get(name) or "") != (series.images[0].get(name) or ""):
+                faults.append(f"{name} is not that of the source")
+    if faults:
+        raise DataError(f"{where}: is not what was asked ({'; '.join(faults[:3])}); nothing was "
+                        "written, please report it")  # fmt: skip
+
+
+def _read(
+    dataset: Header, where: str, shape: Shape, affine: Array, label: str | None
+) -> NDArray[np.bool_]:
+    try:
+        labelmap = dataset.get("SOPClassUID") == _LABELMAP
+        if not labelmap and dataset.get("SOPClassUID") != _BINARY:
+            raise DataError(f"{where}: is no DICOM Segmentation; expected modality SEG")
+        if dataset.get("SegmentationType") == "FRACTIONAL":
+            raise DataError(f"{where}: is fractional; export a binary segmentation")
+        number = _number(dataset, where, label)
+        pixels = dataset.pixel_array.reshape(-1, int(dataset.Rows), int(dataset.Columns))
+        frames = [
+            (_plane(dataset, frame), pixel == number if labelmap else pixel > 0)
+            for frame, pixel in zip(dataset.PerFrameFunctionalGroupsSequence, pixels, strict=True)
+            if labelmap or _segment_of(dataset, frame) == number
+        ]
+    except DAMAGE as error:
+        raise DataError(f"{where}: is damaged ({error}); export it again") from None
+    return _stack(where, frames, shape, affine)
+
+
+def _number(dataset: Header, where: str, label: str | None) -> int:
+    """The number of the segment that is meant."""
+    there = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
+    found = [n for n, name in there.items() if label in (None, str(n), name)]
+    if len(found) != 1:
+        listed = ", ".join(f"{n} {name!r}" for n, name in there.items())
+        wrong = "which one is not said" if label is None else f"{len(found)} of them are {label!r}"
+        raise DataError(f"{where}: has the segments {listed}; {wrong}: give a label or number")
+    return found[0]
+
+
+def _group(dataset: Header, frame: Header, name: str) -> Header:
+    """The item of a functional group, from the frame or from what all frames share."""
+    own = frame if name in frame else dataset.SharedFunctionalGroupsSequence[0]
+    return own[name].value[0]
+
+
+def _segment_of(dataset: Header, frame: Header) -> int:
+    return int(_group(dataset, frame, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+
+
+def _plane(dataset: Header, frame: Header) -> Array:
+    """(4, 4), (column, row, mm along the normal) of a frame to RAS mm."""
+    turned = _group(dataset, frame, "PlaneOrientationSequence").ImageOrientationPatient
+    down_mm, along_mm = _group(dataset, frame, "PixelMeasuresSequence").PixelSpacing
+    along, down = np.array(turned[:3], float), np.array(turned[3:], float)
+    plane = np.eye(4)
+    plane[:3, :3] = np.c_[along * along_mm, down * down_mm, np.cross(along, down)]
+    plane[:3, 3] = _group(dataset, frame, "PlanePositionSequence").ImagePositionPatient
+    return LPS_TO_RAS @ plane
+
+
+def _stack(
+    where: str, frames: list[tuple[Array, NDArray[np.bool_]]], shape: Shape, affine: Array
+) -> NDArray[np.bool_]:
+    """Frames of (row, column) put where they lie on a grid, its axes in any order."""
+    out = np.zeros(shape, bool)
+    if not frames:
+        return out
+    turn = nib.io_orientation(np.linalg.inv(frames[0][0]) @ affine)
+    view = nib.apply_orientation(out, turn)  # of `out`: columns, rows, slices
+    grid = affine @ nib.orientations.inv_ornt_aff(turn, shape)
+    for plane, pixels in frames:
+        columns, rows = view.shape[:2]
+        if pixels.shape != (rows, columns):
+            raise DataError(
+                f"{where}: its frames have {pixels.shape[1]} x {pixels.shape[0]} pixels, the scan "
+                f"{columns} x {rows}; give the scan it was drawn on"
+            )
+        corners = np.array([[0, 0, 0, 1], [columns - 1, 0, 0, 1], [0, rows - 1, 0, 1],
+                            [columns - 1, rows - 1, 0, 1]], float).T  # fmt: skip
+        found = np.linalg.inv(grid) @ plane @ corners
+        depth = round(float(found[2].mean()))
+        off = found - corners - [[0], [0], [depth], [0]]
+        inside = 0 <= depth < view.shape[2]
+        if abs(off).max() >= 0.5 or not inside:
+            far = float(np.linalg.norm((grid @ off)[:3], axis=0).max())
+            raise DataError(
+                f"{where}: a frame lies {f'{far:.2f} mm off' if inside else 'outside'} the scan's "
+                "grid; give the scan it was drawn on"
+            )
+        view[:, :, depth] |= pixels.T
+    return out
+
+
+def _shape(mask: NDArray[np.bool_]) -> Shape:
+    x, y, z = mask.shape
+    return x, y, z

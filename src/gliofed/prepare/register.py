@@ -1,0 +1,207 @@
+"""Registration by mutual information (Mattes et al. 2003, IEEE TMI 22:120), with SimpleITK.
+
+Of two scans, the one with the thicker slices is sampled and the finer one interpolated: between
+thick slices there is nothing to interpolate, and mutual information falls for it. Docs:
+`docs/adr/0017-registration-with-simpleitk.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  (its own name)
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
+
+from gliofed.io.nifti import Volume
+
+Matrix = NDArray[np.float64]
+
+LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""ITK's millimetres run to left, posterior and superior."""
+BINS: Final = 32
+SEED: Final = 1
+MASK_MM: Final = 4.0
+"""How far around the brain the last level still looks."""
+
+
+@dataclass(frozen=True)
+class _Level:
+    """voxel_mm: both scans are averaged to about this. smooth_mm: and blurred by this sigma.
+    samples: points of the fixed scan that are looked at."""
+
+    voxel_mm: float
+    smooth_mm: float
+    samples: int
+    steps: int
+    first_step_mm: float
+
+
+_COARSE: Final = _Level(voxel_mm=4, smooth_mm=2, samples=20_000, steps=60, first_step_mm=2.0)
+_MIDDLE: Final = _Level(voxel_mm=2, smooth_mm=0, samples=40_000, steps=40, first_step_mm=0.5)
+_AFFINE: Final = (
+    _Level(voxel_mm=4, smooth_mm=2, samples=20_000, steps=100, first_step_mm=0.5),
+    _Level(voxel_mm=2, smooth_mm=0, samples=40_000, steps=40, first_step_mm=0.25),
+)
+"""Small first steps: a longer one shrinks a brain into one tissue, which tells the metric much."""
+_FINE: Final = _Level(voxel_mm=1, smooth_mm=0, samples=100_000, steps=30, first_step_mm=0.25)
+
+
+def rigid(reference: Volume, other: Volume, brain: NDArray[np.bool_]) -> Matrix:
+    """RAS mm of `reference` to RAS mm of `other`: rotation and shift. brain: on the reference.
+
+    Both starts are tried: the scanner's own coordinates, and centre on centre of mass. Raises
+    ValueError where the two cannot be laid on each other (no common part, no structure).
+    """
+    inside, around = _mask(reference, brain, MASK_MM), _mask(reference, brain, 3 * MASK_MM)
+    ours, inside, around = _cropped(around, to_itk(reference), inside, around)
+    theirs = to_itk(other)
+    turned = voxel_sizes(other.affine).max() > voxel_sizes(reference.affine).max()
+    fixed, moving = (theirs, ours) if turned else (ours, theirs)
+    try:
+        tried = [
+            _level(fixed, moving, start, _COARSE, _onto(around, fixed, start, turned))
+            for start in _starts(fixed, moving)
+        ]
+        found = min(tried, key=lambda result: result[0])[1]
+        for level in (_MIDDLE, _FINE):
+            found = _level(fixed, moving, found, level, _onto(inside, fixed, found, turned))[1]
+    except RuntimeError as error:
+        raise ValueError(_reason(error)) from None
+    matrix = to_ras(found)
+    return np.asarray(np.linalg.inv(matrix), np.float64) if turned else matrix
+
+
+def affine(
+    template: Volume, template_brain: NDArray[np.bool_], scan: Volume, brain: NDArray[np.bool_]
+) -> Matrix:
+    """RAS mm of the template to RAS mm of the scan: twelve parameters, brain on brain.
+
+    Both are taken as 0 outside their brains. Raises ValueError as `rigid`.
+    """
+    fixed, moving = to_itk(_stripped(template, template_brain)), to_itk(_stripped(scan, brain))
+    mask = _mask(template, template_brain, 3 * MASK_MM)
+    try:
+        first = _level(fixed, moving, _starts(fixed, moving)[1], _COARSE, mask)[1]
+        free = sitk.AffineTransform(3)
+        free.SetCenter(first.GetCenter())
+        free.SetMatrix(first.GetMatrix())
+        free.SetTranslation(first.GetTranslation())
+        for level in _AFFINE:
+            free = _level(fixed, moving, free, level, mask)[1]
+    except RuntimeError as error:
+        raise ValueError(_reason(error)) from None
+    return to_ras(free)
+
+
+def to_itk(volume: Volume) -> sitk.Image:
+    """The same voxels in ITK's frame (LPS)."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.data.T))
+    sizes = voxel_sizes(volume.affine)
+    frame = LPS @ volume.affine
+    image.SetSpacing(sizes.tolist())
+    image.SetOrigin(frame[:3, 3].tolist())
+    image.SetDirection((frame[:3, :3] / sizes).ravel().tolist())
+    return image
+
+
+def to_ras(transform: Any) -> Matrix:
+    """A linear ITK transform as one matrix between RAS millimetres."""
+    turn = np.array(transform.GetMatrix()).reshape(3, 3)
+    centre = np.array(transform.GetCenter())
+    out = np.eye(4)
+    out[:3, :3] = turn
+    out[:3, 3] = centre + np.array(transform.GetTranslation()) - turn @ centre
+    return np.asarray(LPS @ out @ LPS)
+
+
+def _level(
+    fixed: sitk.Image, moving: sitk.Image, start: Any, level: _Level, mask: sitk.Image
+) -> tuple[float, Any]:
+    """Minus the mutual information reached, and the transform from fixed to moving millimetres."""
+    method = sitk.ImageRegistrationMethod()
+    small, large = _thinned(fixed, level), _thinned(moving, level)
+    method.SetMetricAsMattesMutualInformation(BINS)
+    method.SetMetricFixedMask(mask)
+    inside = float(sitk.GetArrayViewFromImage(mask).mean()) * small.GetNumberOfPixels()
+    if inside < 1:
+        raise RuntimeError("no common part")
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(min(1.0, level.samples / inside), SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(level.first_step_mm, 0.005, level.steps, 0.6)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(start, inPlace=False)
+    found = method.Execute(small, large)
+    return method.GetMetricValue(), _inner(found, start)
+
+
+def _inner(found: Any, start: Any) -> Any:
+    """The transform of the start's own kind out of the composite that ITK answers with."""
+    if isinstance(found, sitk.CompositeTransform):
+        found = found.GetNthTransform(0)
+    return type(start)(found)
+
+
+def _starts(fixed: sitk.Image, moving: sitk.Image) -> Sequence[Any]:
+    """No move at all, and centre of mass on centre of mass; both turn about the fixed centre."""
+    here, there = _centre(fixed), _centre(moving)
+    out = []
+    for shift in (np.zeros(3), there - here):
+        start = sitk.Euler3DTransform()
+        start.SetCenter(here.tolist())
+        start.SetTranslation(shift.tolist())
+        out.append(start)
+    return out
+
+
+def _centre(image: sitk.Image) -> NDArray[np.float64]:
+    """The middle, in mm, of what is brighter than Otsu's threshold."""
+    bright = sitk.OtsuThreshold(image, 0, 1, 64)
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(bright)
+    if not shape.HasLabel(1):
+        raise RuntimeError("no structure")
+    return np.array(shape.GetCentroid(1))
+
+
+def _thinned(image: sitk.Image, level: _Level) -> sitk.Image:
+    every = [max(1, round(level.voxel_mm / size)) for size in image.GetSpacing()]
+    thin = sitk.BinShrink(image, every) if max(every) > 1 else image
+    if level.smooth_mm > 0:
+        thin = sitk.DiscreteGaussian(thin, level.smooth_mm**2, 32, 0.01, True)
+    return thin
+
+
+def _mask(volume: Volume, brain: NDArray[np.bool_], around_mm: float) -> sitk.Image:
+    grown = [max(1, round(around_mm / size)) for size in voxel_sizes(volume.affine)]
+    inside = to_itk(Volume(brain.astype(np.float32), volume.affine))
+    return sitk.BinaryDilate(sitk.Cast(inside, sitk.sitkUInt8), grown)
+
+
+def _cropped(around: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
+    """All cut to the box of the first, so that no time goes into the neck and the air."""
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(around)
+    if not shape.HasLabel(1):
+        raise ValueError("the brain mask is empty")
+    box = shape.GetBoundingBox(1)
+    return tuple(sitk.RegionOfInterest(i, box[3:], box[:3]) for i in images)
+
+
+def _onto(mask: sitk.Image, grid: sitk.Image, found: Any, turned: bool) -> sitk.Image:
+    """The reference's mask on the fixed scan, which is the other one where they are turned."""
+    if not turned:
+        return mask
+    return sitk.Resample(mask, grid, found, sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+
+
+def _stripped(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
+    return Volume(np.where(brain, volume.data, 0).astype(np.float32), volume.affine)
+
+
+def _reason(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1].strip()

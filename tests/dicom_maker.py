@@ -1,0 +1,207 @@
+"""MR series in DICOM, as two vendors write them, from arrays; with whatever fault a test wants."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pydicom.config import disable_value_validation
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+MR = "1.2.840.10008.5.1.4.1.1.4"
+SHAPE = (20, 16, 12)
+"""Columns, rows, slices."""
+
+
+def uid(*parts: object) -> str:
+    """The same for the same words."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()
+    return f"1.2.826.0.1.3680043.8.498.{int(digest[:28], 16)}"
+
+
+@dataclass(frozen=True)
+class Style:
+    """What a vendor writes for one sequence."""
+
+    description: str
+    sequence: str
+    variant: str
+    echo: float
+    repetition: float
+    inversion: float | None
+    flip: float
+    three_d: bool
+    agent: str = ""
+    image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "M", "ND", "NORM")
+
+
+SIEMENS: Mapping[str, Style] = {
+    "T1": Style("t1_mprage_sag_p2_iso", "GR\\IR", "SK\\SP\\MP", 2.98, 2300, 900, 9, True),
+    "T1CE": Style(
+        "t1_mprage_sag_p2_iso_KM", "GR\\IR", "SK\\SP\\MP", 2.98, 2300, 900, 9, True, "Gadovist"
+    ),
+    "T2": Style("t2_tse_tra_512", "SE", "SK\\SP\\OSP", 93, 5530, None, 150, False),
+    "FLAIR": Style(
+        "t2_tirm_tra_dark-fluid", "SE\\IR", "SK\\SP\\MP\\OSP", 81, 9000, 2500, 150, False
+    ),
+}
+GE: Mapping[str, Style] = {
+    "T1": Style("Ax T1 FLAIR", "SE\\IR", "SK", 24.4, 2600, 860, 111, False, "", ("ORIGINAL", "PRIMARY", "OTHER")),
+    "T1CE": Style("Ax 3D BRAVO +C", "GR", "SS\\SP\\SK", 3.2, 8.2, 450, 12, True, "", ("ORIGINAL", "PRIMARY", "OTHER")),
+    "T2": Style("Ax T2 PROPELLER", "SE", "SK", 105, 5200, None, 142, False, "", ("ORIGINAL", "PRIMARY", "OTHER")),
+    "FLAIR": Style("Sag CUBE T2 FLAIR", "SE\\IR", "SK", 117, 6300, 1766, 90, True, "", ("ORIGINAL", "PRIMARY", "OTHER")),
+}  # fmt: skip
+VENDORS = {"SIEMENS": SIEMENS, "GE MEDICAL SYSTEMS": GE}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A series on disk. voxels: (columns, rows, slices), rescaled; affine: to RAS mm."""
+
+    files: tuple[Path, ...]
+    voxels: np.ndarray
+    affine: np.ndarray
+
+
+@dataclass(frozen=True)
+class Who:
+    """A patient and one of their studies."""
+
+    id: str = "4711-0815"
+    name: str = "Rotkehl^Wilhelmine"
+    birth: str = "19610214"
+    age: str = "058Y"
+    sex: str = "F"
+    date: str = "20190730"
+    time: str = "101500"
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+def turned(degrees: float = 17.0) -> np.ndarray:
+    """Row, column and slice directions in LPS as columns, oblique to every axis."""
+    a, b = np.deg2rad(degrees), np.deg2rad(degrees / 2)
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
+    return z @ x
+
+
+@disable_value_validation()
+def write_series(
+    folder: Path,
+    style: Style,
+    *,
+    who: Who | None = None,
+    number: int = 1,
+    vendor: str = "SIEMENS",
+    shape: tuple[int, int, int] = SHAPE,
+    axes: np.ndarray | None = None,
+    spacing: tuple[float, float, float] = (0.9, 1.1, 1.3),
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    minute: int | None = None,
+    change: Callable[[Dataset, int], None] = lambda data, index: None,
+    drop: tuple[int, ...] = (),
+) -> Made:
+    """spacing: between columns, rows, slices. change: edits each dataset. drop: slices left out."""
+    who = who or Who()
+    axes = turned() if axes is None else axes
+    rng = np.random.default_rng(number)
+    stored = rng.integers(0, 1000, shape).astype(np.int16)
+    steps = axes * np.array(spacing)
+    start = -steps @ (np.array(shape) - 1) / 2
+    files = []
+    for index in range(shape[2]):
+        if index in drop:
+            continue
+        data = _slice(style, who, number, vendor, minute)
+        data.InstanceNumber = index + 1
+        data.SOPInstanceUID = uid(who.id, who.date, number, index)
+        data.ImagePositionPatient = [f"{v:.8f}"[:16] for v in start + steps[:, 2] * index]
+        data.ImageOrientationPatient = [f"{v:.12f}"[:16] for v in (*axes[:, 0], *axes[:, 1])]
+        data.PixelSpacing = [spacing[1], spacing[0]]
+        data.SliceThickness = data.SpacingBetweenSlices = spacing[2]
+        data.SliceLocation = f"{index * spacing[2]:.4f}"
+        data.Rows, data.Columns = shape[1], shape[0]
+        data.RescaleSlope, data.RescaleIntercept = slope, intercept
+        data.PixelData = np.ascontiguousarray(stored[:, :, index].T).tobytes()
+        change(data, index)
+        path = folder / f"IM{number:03d}{index:04d}"
+        save(data, path)
+        files.append(path)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = steps, start
+    voxels = stored * slope + intercept
+    return Made(tuple(files), voxels, np.diag([-1.0, -1, 1, 1]) @ affine)
+
+
+@disable_value_validation()
+def save(data: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> None:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = data.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    meta.TransferSyntaxUID = syntax
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = FileDataset(str(path), dict(data), file_meta=meta, preamble=b"\0" * 128)
+    whole.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
+
+
+def _slice(style: Style, who: Who, number: int, vendor: str, minute: int | None) -> Dataset:
+    data = Dataset()
+    data.SOPClassUID = MR
+    data.Modality = "MR"
+    data.Manufacturer = vendor
+    data.ManufacturerModelName = "Skyra" if vendor == "SIEMENS" else "SIGNA Premier"
+    data.MagneticFieldStrength = 3
+    data.ImageType = list(style.image_type)
+    data.PatientID, data.PatientName = who.id, who.name
+    data.PatientBirthDate, data.PatientAge, data.PatientSex = who.birth, who.age, who.sex
+    data.StudyDate = data.SeriesDate = data.AcquisitionDate = data.ContentDate = who.date
+    data.StudyTime = who.time
+    clock = f"{10 + (minute or number) // 60:02d}{(minute or number) % 60:02d}00"
+    data.SeriesTime = data.AcquisitionTime = data.ContentTime = clock
+    data.StudyInstanceUID = uid(who.id, who.date)
+    data.SeriesInstanceUID = uid(who.id, who.date, number)
+    data.FrameOfReferenceUID = uid(who.id, who.date, "frame")
+    data.SeriesNumber, data.AcquisitionNumber = number, 1
+    data.SeriesDescription = style.description
+    data.ProtocolName = style.description
+    data.BodyPartExamined = "HEAD"
+    data.PatientPosition = "HFS"
+    data.ScanningSequence = style.sequence.split("\\")
+    data.SequenceVariant = style.variant.split("\\")
+    data.MRAcquisitionType = "3D" if style.three_d else "2D"
+    data.EchoTime, data.RepetitionTime, data.FlipAngle = style.echo, style.repetition, style.flip
+    if style.inversion is not None:
+        data.InversionTime = style.inversion
+    if style.agent:
+        data.ContrastBolusAgent = style.agent
+    data.EchoNumbers = 1
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation = 15, 1
+    for name, value in who.extra.items():
+        setattr(data, name, value)
+    return data
+
+
+def write_study(
+    folder: Path, vendor: str = "SIEMENS", who: Who | None = None, first: int = 1
+) -> dict[str, Made]:
+    """All four sequences, numbered from `first`."""
+    return {
+        name: write_series(folder / f"S{number}", style, who=who, number=number, vendor=vendor)
+        for number, (name, style) in enumerate(VENDORS[vendor].items(), start=first)
+    }
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file below, with a digest of its bytes."""
+    return {
+        str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(root.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }

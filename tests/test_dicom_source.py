@@ -1,0 +1,98 @@
+"""A source series: found whatever its files are called, and refused where it is no one stack."""
+
+from __future__ import annotations
+
+import dicom_series as dicom
+import pydicom
+import pytest
+
+from gliofed.errors import DataError
+from gliofed.io.dicom.source import read_series
+
+
+@pytest.fixture
+def flair(tmp_path):
+    return dicom.write_series(tmp_path / "flair", dicom.Made())
+
+
+def changed(kind):
+    def change(ds, index):
+        match kind:
+            case "ct":
+                ds.Modality = "CT"
+            case "localiser" if index > 4:
+                ds.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+            case "echoes":
+                ds.ImagePositionPatient[2] = float(dicom.Made().first[2]) + 5 * (index // 2)
+            case "uneven":
+                ds.ImagePositionPatient[2] += 0.7 * (index % 2)
+            case "sheared":
+                ds.ImagePositionPatient[0] += 0.3 * index
+            case "no place":
+                del ds.ImagePositionPatient
+            case "no frame":
+                del ds.FrameOfReferenceUID
+            case "multi-frame":
+                ds.NumberOfFrames = 2
+
+    return change
+
+
+@pytest.mark.parametrize(("kind", "says"), [
+    ("ct", "holds no MR series but 5 't2_flair' .CT, 10 images"),
+    ("localiser", "differ in orientation"),
+    ("echoes", "several images at one place"),
+    ("uneven", "unevenly spaced"),
+    ("sheared", "right angle"),
+    ("no place", "no ImagePositionPatient"),
+    ("no frame", "no FrameOfReferenceUID"),
+    ("multi-frame", "several multi-frame images"),
+])  # fmt: skip
+def test_a_series_that_cannot_carry_a_mask(kind, says, tmp_path) -> None:
+    folder = dicom.write_series(tmp_path / "s", dicom.Made(), change=changed(kind))
+    with pytest.raises(DataError, match=says):
+        read_series(folder)
+
+
+def test_missing_slices_are_counted(flair) -> None:
+    for name in ("004.dcm", "005.dcm"):
+        (flair / name).unlink()
+    with pytest.raises(DataError, match="2 slices are missing, first after slice 4 of 8"):
+        read_series(flair)
+
+
+def test_a_multi_frame_image_without_its_frames_places(flair) -> None:
+    for path in sorted(flair.iterdir())[1:]:
+        path.unlink()
+    image = pydicom.dcmread(flair / "000.dcm")
+    image.NumberOfFrames = 2
+    image.save_as(flair / "000.dcm")
+    with pytest.raises(DataError, match="no PixelSpacing"):
+        read_series(flair)
+
+
+def test_no_folder_no_series_one_image(tmp_path, flair) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        read_series(tmp_path / "gone")
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/notes.txt").write_text("hello")
+    with pytest.raises(DataError, match="no DICOM image"):
+        read_series(tmp_path / "none")
+    for path in sorted(flair.iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match="has one slice"):
+        read_series(flair)
+
+
+def test_several_series_are_listed_and_one_is_chosen(tmp_path) -> None:
+    folder = tmp_path / "study"
+    for number, description, slices in ((5, "t2_flair", 10), (6, "t1_post", 8)):
+        made = dicom.Made(number=number, description=description, slices=slices)
+        dicom.write_series(folder / str(number), made)
+    with pytest.raises(DataError, match=r"2 MR series: 5 't2_flair'.*; 6 't1_post'.*choose one"):
+        read_series(folder)
+    assert read_series(folder, "6").shape == (20, 24, 8)
+    uid = str(read_series(folder, "5").images[0].SeriesInstanceUID)
+    assert read_series(folder, uid).shape == (20, 24, 10)
+    with pytest.raises(DataError, match="no series 7"):
+        read_series(folder, "7")

@@ -1,0 +1,296 @@
+"""What a series is taken for, by words and times; and which of several is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from dicom_maker import GE, SIEMENS, Style, Who, write_series
+
+from gliofed.intake.plan import State, plan_patient
+from gliofed.intake.recognise import Clock, clock_of, excluded, recognise
+from gliofed.intake.rules import BY_TIME, ENOUGH, EXCLUDED, Weighting, by_time
+from gliofed.intake.series import find
+from gliofed.io.dicom.headers import Timing
+
+NO_CLOCK = Clock(None, None, None)
+
+
+def headers(tmp_path, *styles, **over):
+    for number, style in enumerate(styles, start=1):
+        write_series(tmp_path / "in", style, number=number, shape=(4, 4, 10), **over)
+    found = find(tmp_path / "in", lambda *_: None)
+    return [s.first for s in found.series]
+
+
+def verdicts(tmp_path, *styles, spacings=(), **over):
+    for number, style in enumerate(styles, start=1):
+        extra = {"spacing": spacings[number - 1]} if spacings else {}
+        write_series(tmp_path / "in", style, number=number, **{**extra, **over})
+    series = find(tmp_path / "in", lambda *_: None).series
+    (study,) = plan_patient("x", series, {}).studies
+    return study.verdicts
+
+
+def named(style: Style, text: str, **over) -> Style:
+    return dataclasses.replace(style, description=text, **over)
+
+
+def timed(kind: str, echo, repetition, inversion=None) -> Timing:
+    return Timing(
+        tuple(kind.split("\\")),
+        (),
+        (),
+        echo,
+        repetition,
+        inversion,
+        None,
+        "2D",
+        False,
+        None,
+        None,
+        False,
+    )
+
+
+@pytest.mark.parametrize("style", [*SIEMENS.items(), *GE.items()], ids=str)
+def test_two_vendors_protocols(tmp_path, style) -> None:
+    name, one = style
+    (head,) = headers(tmp_path, one)
+    guess = recognise(head, NO_CLOCK)
+    assert guess.candidates[0].value == name
+    # Nothing tells that a T1 is without contrast but the study's other series.
+    assert (guess.confidence >= ENOUGH) == (name != "T1")
+
+
+@pytest.mark.parametrize(
+    ("timing", "weighting"),
+    [
+        (timed("GR\\IR", 2.98, 2300, 900), Weighting.T1),  # Siemens MPRAGE
+        (timed("GR", 3.2, 8.2, 450), Weighting.T1),  # GE BRAVO
+        (timed("GR", 3.7, 8.1), Weighting.T1),  # Philips TFE without a TI
+        (timed("SE", 11, 600), Weighting.T1),
+        (timed("SE\\IR", 24, 2600, 860), Weighting.T1),  # T1-FLAIR
+        (timed("IR", 20, 2000, 800), Weighting.T1),  # Philips IR-TSE
+        (timed("SE\\IR", 388, 5000, 1800), Weighting.FLAIR),  # SPACE
+        (timed("IR", 125, 11000, 2800), Weighting.FLAIR),
+        (timed("SE\\IR", 60, 6000, 160), Weighting.OTHER),  # STIR
+        (timed("SE", 100, 5000), Weighting.T2),
+        (timed("SE", 12, 3000), Weighting.OTHER),  # proton density
+        (timed("GR", 20, 600), Weighting.OTHER),  # T2*
+        (timed("EP\\SE", 90, 6000), Weighting.OTHER),
+        (timed("SE", None, 5000), None),
+        (timed("SE", 50, 1400), None),
+    ],
+)
+def test_times_tell_the_weighting(timing, weighting) -> None:
+    row = by_time(timing)
+    assert (row.weighting if row else None) is weighting
+
+
+@pytest.mark.parametrize("row", BY_TIME, ids=lambda r: r.name)
+def test_every_row_of_times_holds_inside_its_bounds_and_not_outside(row) -> None:
+    kind = row.kind or "SE"
+    middle = lambda band, usual: usual if band.high == float("inf") else (band.low + band.high) / 2  # noqa: E731
+    echo, repetition = middle(row.echo, 90.0), middle(row.repetition, 2000.0)
+    inversion = middle(row.inversion, 1000.0) if row.inverted else None
+    kinds = f"{kind}\\IR" if row.inverted else kind
+    assert by_time(timed(kinds, echo, repetition, inversion)) is row
+    for band, place in ((row.echo, 0), (row.repetition, 1), (row.inversion, 2)):
+        if band.high == float("inf"):
+            continue
+        for bound, off in ((band.low, -0.5), (band.high, 0.5)):
+            times = [echo, repetition, inversion]
+            times[place] = bound
+            if bound > 0:
+                assert by_time(timed(kinds, *times)) is row, (band, bound)
+            times[place] = bound + off
+            assert by_time(timed(kinds, *times)) is not row, (band, bound + off)
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [("t1 KM", True), ("T1 Gd", True), ("t1_se_post", True), ("Ax T1 post contrast", True), ("T1 +C", True),
+     ("T1+C", True), ("T1 C+", True), ("t1 mprage mit KM", True), ("T1 GADO", True), ("T1 apres inj", True),
+     ("T1 con mdc", True), ("t1c", True), ("T1 MPRAGE w contrast", True),
+     ("t1 nativ", False), ("T1 ohne KM", False), ("T1 pre contrast", False), ("T1 w/o contrast", False),
+     ("T1 sans gado", False), ("T1 senza mdc", False), ("T1 sin contraste", False), ("T1 non contrast", False),
+     ("t1 vor KM", False), ("T1 pre Gd", False), ("T1 without contrast", False),
+     ("t1_mprage_sag", None), ("T1 preop", None), ("T1 pre-op", None), ("T1 post-op", None),
+     ("T1 pre and post", None)],
+)  # fmt: skip
+def test_words_of_contrast(tmp_path, text, has) -> None:
+    (head,) = headers(tmp_path, named(SIEMENS["T1"], text))
+    guess = recognise(head, NO_CLOCK)
+    if has is None:
+        assert guess.confidence < ENOUGH
+        assert {c.value for c in guess.candidates} == {"T1", "T1CE"}
+    else:
+        assert guess.candidates[0].value == ("T1CE" if has else "T1")
+        assert guess.confidence >= ENOUGH
+
+
+def test_words_of_no_contrast_against_an_agent_are_left_to_a_person(tmp_path) -> None:
+    (head,) = headers(tmp_path, named(SIEMENS["T1"], "t1 nativ", agent="Gadovist"))
+    guess = recognise(head, NO_CLOCK)
+    assert guess.confidence < ENOUGH
+    assert "words of none" in guess.reason
+
+
+@pytest.mark.parametrize("text", ["none", "NO", "n/a", "ohne", ""])
+def test_an_agent_field_may_say_none(tmp_path, text) -> None:
+    (head,) = headers(tmp_path, named(SIEMENS["T1"], "t1", agent=text))
+    assert head.timing.agent == (text == "ohne")
+
+
+def test_order_around_contrast_tells_silent_t1s_apart(tmp_path) -> None:
+    silent = named(SIEMENS["T1"], "t1_mprage")
+    before, given, after = headers(tmp_path, silent, SIEMENS["T1CE"], silent)
+    clock = clock_of([before, given, after])
+    assert recognise(before, clock).candidates[0].value == "T1"
+    assert recognise(after, clock).candidates[0].value == "T1CE"
+    assert min(recognise(h, clock).confidence for h in (before, after)) >= ENOUGH
+
+
+def test_the_start_of_contrast_tells_silent_t1s_apart(tmp_path) -> None:
+    silent = named(SIEMENS["T1"], "t1_mprage")
+
+    def injected(data, index):
+        data.ContrastBolusStartTime = "100200" if data.SeriesNumber == 3 else ""
+
+    one, two, three = headers(tmp_path, silent, silent, SIEMENS["T2"], change=injected)
+    clock = clock_of([one, two, three])
+    assert [recognise(h, clock).candidates[0].value for h in (one, two)] == ["T1", "T1"]
+    later = dataclasses.replace(two, acquired=clock.injected + 1)
+    assert recognise(later, clock).candidates[0].value == "T1CE"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "best"),
+    [("T1", "flair", "T1"), ("FLAIR", "t2_space_dark-fluid", "FLAIR"), ("FLAIR", "AX T2 FLAIR", "FLAIR"),
+     ("FLAIR", "TIRM tra", "FLAIR"), ("T2", "t1 se", "T2")],
+)  # fmt: skip
+def test_times_come_before_words(tmp_path, name, text, best) -> None:
+    style = GE[name] if name == "T1" else SIEMENS[name]
+    (head,) = headers(tmp_path, named(style, text))
+    guess = recognise(head, NO_CLOCK)
+    assert guess.candidates[0].value == best
+    at_odds = (name, text) in (("T1", "flair"), ("T2", "t1 se"))
+    assert (guess.confidence < ENOUGH) == at_odds
+
+
+def without_times(data, index):
+    for name in ("EchoTime", "RepetitionTime", "InversionTime", "ScanningSequence"):
+        if name in data:
+            delattr(data, name)
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [("FLAIR", True), ("T1 KM", True), ("T2w", True), ("sag 3D", False), ("T1", False)],
+)
+def test_words_alone_are_enough_where_there_are_no_times(tmp_path, text, taken) -> None:
+    (head,) = headers(tmp_path, named(SIEMENS["T2"], text), change=without_times)
+    guess = recognise(head, NO_CLOCK)
+    assert (bool(guess.candidates) and guess.confidence >= ENOUGH) == taken
+
+
+@pytest.mark.parametrize(
+    ("text", "types", "reason"),
+    [
+        ("localizer", (), "localiser"), ("AAHScout", (), "localiser"), ("3-Plane Loc", (), "localiser"),
+        ("ep2d_diff_b1000", (), "diffusion"), ("t2 x", ("DERIVED", "PRIMARY", "DIFFUSION", "ADC"), "diffusion"),
+        ("t2 x", ("DERIVED", "PRIMARY", "DIFFUSION", "TRACEW"), "diffusion"),
+        ("perf_dsc", (), "perfusion"), ("t1 x", ("DERIVED", "PRIMARY", "CBV"), "perfusion"),
+        ("SWI_Images", (), "susceptibility"), ("t2*_gre", (), "susceptibility"), ("tof_3d", (), "angiography"),
+        ("t1_sub", (), "subtracted"), ("t1 x", ("DERIVED", "SECONDARY", "SUBTRACTION"), "subtracted"),
+        ("t1 x", ("DERIVED", "SECONDARY", "MPR"), "reformatted"), ("t1 mip", ("DERIVED", "SECONDARY"), "projection"),
+        ("t1 x", ("DERIVED", "SECONDARY", "PROJECTION IMAGE"), "projection"), ("t2_stir", (), "fat"),
+        ("t2_ciss3d", (), "balanced"), ("csi_slaser", (), "spectroscopy"), ("t1_map", (), "map"),
+        ("t1 x", ("ORIGINAL", "PRIMARY", "P", "ND"), "phase"), ("t2_tse_cervical spine", (), "head"),
+    ],
+)  # fmt: skip
+def test_what_is_none_of_the_four_is_left_out_with_its_reason(
+    tmp_path, text, types, reason
+) -> None:
+    style = named(SIEMENS["T2"], text, **({"image_type": types} if types else {}))
+    (head,) = headers(tmp_path, style)
+    assert reason in excluded(head)
+    assert recognise(head, NO_CLOCK).candidates == ()
+
+
+def test_no_protocol_that_is_wanted_is_left_out(tmp_path) -> None:
+    for style in (*SIEMENS.values(), *GE.values()):
+        (head,) = headers(tmp_path / style.description.replace(" ", ""), style)
+        assert excluded(head) == ""
+    (head,) = headers(tmp_path, named(SIEMENS["T1CE"], "t1_mpr_sag_KM"))
+    assert excluded(head) == ""  # an original MPRAGE by a short name
+    assert len({row.reason for row in EXCLUDED}) == len(EXCLUDED)
+
+
+def test_a_b_value_is_diffusion(tmp_path) -> None:
+    def weighted(data, index):
+        data.DiffusionBValue = 1000.0
+
+    (head,) = headers(tmp_path, named(SIEMENS["T2"], "t2"), change=weighted)
+    assert "b-value" in excluded(head)
+
+
+def test_secondary_images_are_left_to_a_person(tmp_path) -> None:
+    (head,) = headers(tmp_path, named(SIEMENS["T2"], "t2", image_type=("DERIVED", "SECONDARY")))
+    assert recognise(head, NO_CLOCK).confidence < ENOUGH
+
+
+T1CE = SIEMENS["T1CE"]
+USUAL = (0.9, 1.1, 1.3)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "spacing", "taken"),
+    [
+        (named(T1CE, "t1 km tra", three_d=False), T1CE, USUAL, 2),
+        (T1CE, named(T1CE, "t1 km", image_type=("DERIVED", "PRIMARY")), USUAL, 1),
+        (named(T1CE, "t1 km MOTION"), T1CE, USUAL, 2),
+        (T1CE, named(T1CE, "t1 km wdh"), USUAL, 2),
+        (T1CE, T1CE, (0.9, 1.1, 1.3 * 1.25), 1),
+        (T1CE, T1CE, (0.9, 1.1, 1.3 / 1.25), 2),
+        (T1CE, T1CE, (0.9, 1.1, 1.3 * 1.15), None),
+        (T1CE, T1CE, USUAL, None),
+    ],
+)  # fmt: skip
+def test_the_clearly_better_of_two_is_taken_else_a_person_decides(
+    tmp_path, one, two, spacing, taken
+) -> None:
+    found = verdicts(tmp_path, one, two, spacings=(USUAL, spacing))
+    states = {v.series.first.number: v.state for v in found}
+    if taken is None:
+        assert set(states.values()) == {State.UNDECIDED}
+        assert all("as good" in v.guess.reason for v in found)
+    else:
+        assert states == {taken: State.TAKEN, 3 - taken: State.LEFT}
+        assert (
+            f"from series {taken} instead"
+            in next(v for v in found if v.state is State.LEFT).guess.reason
+        )
+
+
+def test_more_slices_are_better(tmp_path) -> None:
+    write_series(tmp_path / "in", T1CE, number=1, shape=(20, 16, 12))
+    write_series(tmp_path / "in", T1CE, number=2, shape=(20, 16, 15))
+    series = find(tmp_path / "in", lambda *_: None).series
+    (study,) = plan_patient("x", series, {}).studies
+    assert [v.state for v in study.verdicts] == [State.LEFT, State.TAKEN]
+
+
+def test_a_doubtful_series_is_not_asked_about_where_others_are_clear(tmp_path) -> None:
+    found = verdicts(
+        tmp_path, SIEMENS["T2"], named(SIEMENS["T2"], "t2", image_type=("DERIVED", "SECONDARY"))
+    )
+    assert [v.state for v in found] == [State.TAKEN, State.LEFT]
+    assert "clear from other series" in found[1].guess.reason
+
+
+def test_issuer_and_id_name_the_patient(tmp_path) -> None:
+    who = Who(extra={"IssuerOfPatientID": "KH"})
+    (head,) = headers(tmp_path, SIEMENS["T2"], who=who)
+    assert (head.patient.issuer, head.patient.id) == ("KH", who.id)
