@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import json
 import threading
@@ -136,6 +137,16 @@ def test_the_store_makes_each_entry_once_and_follows_content(hospital, tmp_path)
         cases[0].images["T1"],
     )
     assert store_key(cases[0], GRID, STRIPPED, PreparedStore(store.root)) != first[0].key
+
+
+def test_a_brain_mask_is_part_of_the_key_where_it_is_used(hospital, tmp_path) -> None:
+    case, other, _ = read_bids(hospital, "h")
+    store = PreparedStore(tmp_path / "store")
+    given = dataclasses.replace(case, brain=other.mask)
+    for way, differs in (("auto", True), ("given", True), ("stripped", False), ("deepbet", False)):
+        steps = dataclasses.replace(STRIPPED, brain=way)
+        keys = {store_key(c, GRID, steps, store) for c in (case, given)}
+        assert len(keys) == 1 + differs, way
 
 
 def test_a_failed_case_leaves_nothing_half_written(hospital, tmp_path) -> None:

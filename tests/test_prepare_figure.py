@@ -66,6 +66,16 @@ def test_edges_of_the_reference_lie_on_the_other_sequences_alone(head) -> None:
     assert min(green[1:]) > 0
 
 
+def test_the_template_shows_where_the_case_was_laid_on_it(head) -> None:
+    pytest.importorskip("nilearn")
+    blank = dataclasses.replace(head, image=np.zeros_like(head.image), mask=None)
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[:3, 3] = -60, -80, -50
+    laid = dataclasses.replace(blank, affine=affine, measures=Measures(1.3, 0.9, {}))
+    found = [near(pixels(draw(p, ()))[50:-30], figure.TEMPLATE).sum() for p in (blank, laid)]
+    assert found[1] > found[0] + 1000
+
+
 def test_faults_are_told_in_words(head) -> None:
     sound, aside = (
         near(pixels(draw(head, why)), figure.TROUBLE).sum() for why in ((), ("far $x",))

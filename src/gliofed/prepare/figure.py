@@ -48,7 +48,7 @@ EDGES_MM: Final = 6.0
 WIDTH: Final = 8.0
 ROW: Final = 2.5
 DOTS_PER_INCH: Final = 100
-GREYS: Final = 40
+GREYS: Final = 32
 """Few, for the size of the file."""
 LEAD: Final = 0.18
 """Inches from line to line of the title."""
@@ -108,9 +108,10 @@ def draw(prepared: Prepared, why: tuple[str, ...]) -> bytes:
             figure.text(0.01, 1 - (0.1 + LEAD * number) / height, line, color=colour, fontsize=9,
                         va="top", parse_math=False)  # fmt: skip
         _panels(figure, prepared, shown, head, height)
+        on_template = prepared.measures.template_dice is not None
         legend = ((0.01, BRAIN, "brain mask"), (0.13, EXPERT, "expert's outline"),
                   (0.29, EDGES, f"edges of {shown[0].value}, the reference"),
-                  (0.55, TEMPLATE, "MNI152" if prepared.measures.template_dice else ""))  # fmt: skip
+                  (0.55, TEMPLATE, "MNI152" if on_template else ""))  # fmt: skip
         for at, colour, words in legend:
             figure.text(at, 0.06 / height, words, color=colour, fontsize=8)
         figure.text(0.99, 0.06 / height, "Research use only. Not a medical device.",
