@@ -148,7 +148,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         layout="LGG-104/T2.nii.gz, TCIA_LGG_cases_159.csv",
         licence="CC BY 3.0",
         citation="Akkus et al. 2017, Journal of Digital Imaging 30:469",
-        caution="published as DICOM with a skull: convert first (gliofed intake); there are no masks",
+        caution="published as DICOM with a skull: convert it first (gliofed intake); no masks",
     ),
 )
 
