@@ -18,13 +18,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import STRIPPED, write_hospital
+from prepared_stores import alive, children_of, entries, half_written, same, wait_until
 from typer.testing import CliRunner
 
 from gliofed import api
 from gliofed.cli.main import app
 from gliofed.cli.prepare import line
 from gliofed.datasets.bids import read_bids
-from gliofed.errors import GliofedError, UnwritableError
+from gliofed.errors import GliofedError
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.cases import prepare_all
 from gliofed.prepare.workers import Asked, CaseAccount, prepare_beside, processes_at_once
@@ -75,56 +76,6 @@ def invoke(north: Path, store: Path, *more: str):
 
 def asked(tmp_path: Path) -> Asked:
     return Asked(GRID, STRIPPED, Quality((0, 9)), tmp_path / "store", tmp_path / "figures")
-
-
-def entries(store: Path) -> list[Path]:
-    """Every entry, whole: opening it reads all of its files."""
-    found = [p for p in store.iterdir() if p.is_dir() and p.name[0] != "." and p.name != "figures"]
-    for entry in found:
-        record = json.loads((entry / "entry.json").read_text())
-        shape = np.load(entry / "image.npy").shape
-        assert np.load(entry / "mask.npy").shape == shape[1:]
-        assert shape[0] == len(record["present"])
-    return found
-
-
-def half_written(store: Path) -> list[Path]:
-    return [p for p in store.rglob(".*") if ".part" in p.name]
-
-
-def same(one: Path, other: Path) -> bool:
-    """Two stores with the same entries, but for how long each took."""
-    names = sorted(p.name for p in entries(one))
-    if names != sorted(p.name for p in entries(other)):
-        return False
-    for name in names:
-        records = [json.loads((s / name / "entry.json").read_text()) for s in (one, other)]
-        for record in records:
-            record["provenance"].pop("seconds")
-        files = [[(s / name / f).read_bytes() for f in ("image.npy", "mask.npy")]
-                 for s in (one, other)]  # fmt: skip
-        if records[0] != records[1] or files[0] != files[1]:
-            return False
-    return True
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def children_of(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(p) for p in listed.read_text().split()] if listed.exists() else []
-
-
-def wait_until(true, seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def test_a_data_set_is_prepared_then_kept_and_found_by_a_run(north, tmp_path) -> None:
@@ -406,92 +357,6 @@ def test_killed_again_and_again_the_store_ends_as_an_undisturbed_one(tmp_path) -
     prepare_all(read_bids(north, "north"), GRID, STRIPPED, PreparedStore(whole))
     assert len(entries(whole)) == 12
     assert same(cut, whole)
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from gliofed.io.store import PreparedStore
-store = PreparedStore(Path(sys.argv[1]))
-with store._part("key") as part:
-    (part / "image.npy").write_text("half")
-    print(part.name, flush=True)
-    time.sleep(600)
-"""
-
-
-def test_only_what_a_dead_process_left_is_swept_away(tmp_path) -> None:
-    store = PreparedStore(tmp_path / "store")
-    (store.root / ".old.part").mkdir()  # left without a lock
-    (store.root / ".older.part.lock").touch()  # or the lock alone
-    process = start(sys.executable, "-c", HOLD, str(store.root))
-    name = process.stdout.readline().strip()
-    store.sweep()
-    assert {p.name for p in store.root.iterdir()} == {name, f"{name}.lock"}
-    process.kill()
-    process.communicate()
-    store.sweep()
-    assert not list(store.root.iterdir())
-
-
-def test_a_folder_that_is_no_entry_does_not_stand_in_the_way(north, tmp_path) -> None:
-    store = PreparedStore(tmp_path / "store")
-    cases = read_bids(north, "north")
-    (prepared, *_) = prepare_all(cases[:1], GRID, STRIPPED, store)
-    (store.root / prepared.key / "entry.json").unlink()  # as a deletion that was cut short
-    (again,) = prepare_all(cases[:1], GRID, STRIPPED, store)
-    assert again.key == prepared.key
-    assert len(entries(store.root)) == 1
-
-
-def test_an_entry_is_on_the_disk_before_it_has_its_name(north, tmp_path, monkeypatch) -> None:
-    """What a power cut can take: a name is given after all bytes are synced."""
-    done: list[str] = []
-    sync, rename = os.fsync, Path.rename
-
-    def synced(handle: int) -> None:
-        done.append(Path(f"/proc/self/fd/{handle}").readlink().name)
-        sync(handle)
-
-    def renamed(path: Path, target: Path) -> Path:
-        done.append("rename")
-        return rename(path, target)
-
-    if not sys.platform.startswith("linux"):
-        pytest.skip("reads /proc")
-    monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "rename", renamed)
-    store = PreparedStore(tmp_path / "store")
-    prepare_all(read_bids(north, "north")[:1], GRID, STRIPPED, store)
-    assert done[:3] == ["image.npy", "mask.npy", "entry.json"]
-    assert done[3].endswith(".part")  # the folder with their names
-    assert done[4:] == ["rename", "store"]
-
-
-def test_every_failed_case_is_named_and_the_others_are_in_the_store(tmp_path) -> None:
-    north = write_hospital(tmp_path / "north", {f"{n:02d}": ROW for n in range(14)})
-    for number in range(2, 14):
-        (north / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii.gz").write_bytes(b"no scan")
-    store = PreparedStore(tmp_path / "store")
-    with pytest.raises(GliofedError) as caught:
-        prepare_all(read_bids(north, "north"), GRID, STRIPPED, store)
-    text = str(caught.value)
-    assert text.startswith("12 of 14 cases cannot be prepared, the others are in the store: ")
-    assert all(f"sub-{n:02d}_T1w" in text for n in range(2, 12))
-    assert "sub-12_T1w" not in text
-    assert text.endswith("; and 2 more")
-    assert len(entries(store.root)) == 2
-
-
-def test_a_store_that_cannot_be_written_stops_at_once(north, tmp_path, monkeypatch) -> None:
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    store = PreparedStore(tmp_path / "store")
-    monkeypatch.setattr("gliofed.io.store.keep", full)
-    with pytest.raises(UnwritableError, match="No space left on device"):
-        prepare_all(read_bids(north, "north"), GRID, STRIPPED, store)
-    assert not list(store.root.iterdir())
 
 
 @pytest.mark.slow

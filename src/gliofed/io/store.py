@@ -183,14 +183,14 @@ class PreparedStore:
         """SHA-256 of a file, remembered by path, size and time of change."""
         try:
             stat = path.stat()
+            name = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
+            if name not in self._digests:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                with self._lock:
+                    self._digests[name] = digest
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-        name = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
-        if name not in self._digests:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            with self._lock:
-                self._digests[name] = digest
         return self._digests[name]
 
     @property
@@ -206,8 +206,10 @@ class PreparedStore:
     def save_digests(self) -> None:
         """Keep the file digests for the next start, together with other processes' own.
 
-        Raises UnwritableError.
+        Nothing is written where all are kept already. Raises UnwritableError.
         """
+        if self._digests.items() <= self._read_digests().items():
+            return
         try:
             with self._lock, FileLock(self.root / ".lock"):
                 self._digests = self._read_digests() | self._digests
