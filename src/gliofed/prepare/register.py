@@ -50,7 +50,7 @@ _AFFINE: Final = (
     _Level(voxel_mm=2, smooth_mm=0, samples=40_000, steps=40, first_step_mm=0.25),
 )
 """Small first steps: a longer one shrinks a brain into one tissue, which tells the metric much."""
-_FINE: Final = _Level(voxel_mm=1, smooth_mm=0, samples=100_000, steps=30, first_step_mm=0.25)
+_FINE: Final = _Level(voxel_mm=1, smooth_mm=0, samples=30_000, steps=20, first_step_mm=0.25)
 
 
 def rigid(reference: Volume, other: Volume, brain: NDArray[np.bool_]) -> Matrix:
