@@ -35,6 +35,13 @@ synthetic = true
 [grid]
 spacing_mm = [7.0, 7.0, 7.0]
 patch = [24, 24, 24]
+[prepare]
+brain = "stripped"
+register = false
+space = "scanner"
+bias = false
+[quality]
+brain_litres = [0.3, 2.2]
 [train]
 rounds = 3
 [score]
