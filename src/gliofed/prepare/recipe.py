@@ -82,6 +82,8 @@ def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
     else:
         frame = volumes[reference].affine
         inside = resample_mask(brain, frame, shape, to_reference @ affine)
+    if not inside.any():
+        raise DataError(f"{case}: its brain came to lie outside MNI152; give a brain mask")
     box = bounding_box(inside)
     shared = {
         s: shared_information(image[SEQUENCES.index(reference)], image[SEQUENCES.index(s)], inside)

@@ -1,4 +1,4 @@
-"""The public verbs. Each is what the command of the same name does."""
+"""A hospital's scans: from DICOM to a hospital folder, checked, prepared, and outlines back."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING
 from gliofed.check.run import Result, check_path
 from gliofed.check.sheet import write_json, write_sheet
 from gliofed.datasets.audit import Reading
-from gliofed.datasets.formats import DEFAULT, format_of, read_sites
-from gliofed.datasets.phantom import HOSPITALS, write_phantom
-from gliofed.experiment.cohort import cohort_table
-from gliofed.experiment.demo import SEED, demo_study
-from gliofed.experiment.overlap import Overlap, find_overlap
-from gliofed.experiment.run import Outcome, compare_sites, run_study
+from gliofed.datasets.formats import DEFAULT, format_of
 from gliofed.experiment.watch import Silent, Watcher
-from gliofed.fed.cohort import CohortTable
 from gliofed.infer.export import (
     Exported,
     Source,
@@ -35,11 +29,26 @@ if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.intake.run import Account, Request
     from gliofed.io.dicom.receive import Port
 
-__all__ = [
-    "CaseAccount", "CohortTable", "Exported", "Outcome", "Overlap", "Preparation", "Reading",
-    "Result", "Source", "check", "cohort", "demo", "export", "image", "inspect", "intake",
-    "overlap", "phantom", "prepare", "receive", "run",
-]  # fmt: skip
+
+def intake(request: Request, watcher: Watcher | None = None) -> Account:
+    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.intake.run.Request`.
+
+    Raises DataError where the source or one of the site's own files cannot be used; faults of
+    single series are in the account. Needs the extra `gliofed[hospital]`.
+    """
+    from gliofed.intake.run import intake as take_in
+
+    return take_in(request, watcher or Silent())
+
+
+def receive(folder: Path, port: Port, watcher: Watcher | None = None) -> int:
+    """Let a PACS send MR instances into `folder` until idle or interrupted; how many came."""
+    from gliofed.io.dicom.receive import receive as listen
+
+    watcher = watcher or Silent()
+    watcher.stage("receiving")
+    tell = watcher.progress
+    return listen(folder, port, lambda count: tell(count, count + 1, f"{count} instances"))
 
 
 def check(
@@ -59,24 +68,6 @@ def check(
     if sheet is not None:
         write_sheet(result, sheet)
     return result
-
-
-def run(
-    study: Path,
-    out: Path,
-    store: Path | None = None,
-    watcher: Watcher | None = None,
-    processes: int = 1,
-) -> Outcome:
-    """Train, test and report the study in a TOML file; see `gliofed.study` for its keys.
-
-    out: folder of the run; starting again goes on from the last committed round. store: folder
-    of prepared cases, shared between runs if wished (default: `out`/store). processes: models
-    trained side by side, each on its share of the cores; a script that asks for more than 1 must
-    guard its own work with `if __name__ == "__main__"`.
-    Raises GliofedError and its kinds.
-    """
-    return run_study(load_study(study), out, store or out / "store", watcher or Silent(), processes)
 
 
 def inspect(path: Path, format_id: str = DEFAULT, site: str = "") -> Reading:
@@ -120,47 +111,6 @@ def prepare(
     return found
 
 
-def overlap(study: Path, store: Path | None = None, watcher: Watcher | None = None) -> Overlap:
-    """How many patients the study's hospitals share, and at each hospital which; trains nothing.
-
-    store: folder of prepared cases, needed where `[data] overlap_by` has "image" (default: as
-    `run`, `store` in `runs/<name of the study file>`).
-    """
-    asked = load_study(study)
-    sites = read_sites(asked.data)
-    if "image" not in asked.data.overlap_by:
-        return find_overlap(asked, sites, None, None)
-    shelf = store or Path("runs") / study.stem / "store"
-    return compare_sites(asked, sites, shelf, watcher or Silent())[0]
-
-
-def cohort(study: Path) -> CohortTable:
-    """Counts of each marker, sex, age band, scanner and sequence by site, small ones hidden."""
-    return cohort_table(load_study(study))
-
-
-def phantom(root: Path, watcher: Watcher | None = None) -> Path:
-    """Write the demo's six synthetic hospitals as BIDS data sets below `root`."""
-    watcher = watcher or Silent()
-    total = sum(h.cases for h in HOSPITALS)
-    watcher.stage(f"drawing {total} phantom patients for {len(HOSPITALS)} hospitals")
-    done = 0
-
-    def tell(case: str) -> None:
-        nonlocal done
-        done += 1
-        watcher.progress(done, total, case)
-
-    write_phantom(root, HOSPITALS, SEED, tell)
-    return root
-
-
-def demo(out: Path, watcher: Watcher | None = None, processes: int = 1) -> Outcome:
-    """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
-    root = phantom(out / "hospitals", watcher)
-    return run_study(demo_study(root), out, out / "store", watcher or Silent(), processes)
-
-
 def export(
     mask: Path,
     case: Path,
@@ -183,24 +133,3 @@ def export(
 def image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:
     """Write one sequence of a prepared case in the network's space, to draw a mask on."""
     return export_image(open_entry(case), sequence, out, overwrite)
-
-
-def intake(request: Request, watcher: Watcher | None = None) -> Account:
-    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.intake.run.Request`.
-
-    Raises DataError where the source or one of the site's own files cannot be used; faults of
-    single series are in the account. Needs the extra `gliofed[hospital]`.
-    """
-    from gliofed.intake.run import intake as take_in
-
-    return take_in(request, watcher or Silent())
-
-
-def receive(folder: Path, port: Port, watcher: Watcher | None = None) -> int:
-    """Let a PACS send MR instances into `folder` until idle or interrupted; how many came."""
-    from gliofed.io.dicom.receive import receive as listen
-
-    watcher = watcher or Silent()
-    watcher.stage("receiving")
-    tell = watcher.progress
-    return listen(folder, port, lambda count: tell(count, count + 1, f"{count} instances"))
