@@ -227,6 +227,8 @@ def study_of(root: Path, **data: object):
             "name": "s",
             "data": {"root": str(root), "train": ["a", "b"], "external": ["c"], **data},
             "grid": {"spacing_mm": [3, 3, 3]},
+            "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
+            "quality": {"brain_litres": [0, 9]},
         }
     )
 
@@ -253,7 +255,7 @@ def test_a_study_refuses_a_patient_written_in_two_ways(three) -> None:
 
 def test_by_image_alone_equal_ids_mean_nothing(three) -> None:
     study = study_of(three, overlap_by=["image"])
-    found, _ = compare_sites(study, read_sites(study.data), three / "store", Silent())
+    found, _, _ = compare_sites(study, read_sites(study.data), three / "store", Silent())
     refuse(study, found)
     assert found.counts == {}
     assert "0 cases show a whole brain" in statement(found)  # the drawn ones are balls of 17 mL
@@ -281,7 +283,7 @@ def test_a_renamed_scan_is_found_by_image(tmp_path) -> None:
     study = study_of(tmp_path)
     cases = read_sites(study.data)
     assert find_overlap(study, cases, None, None).counts == {}
-    found, _ = compare_sites(study, cases, tmp_path / "store", Silent())
+    found, _, _ = compare_sites(study, cases, tmp_path / "store", Silent())
     assert found.counts == {("a", "b"): 1}
     assert found.found_by == {"id": 0, "image": 1}
     with pytest.raises(OverlapError, match="by id and image: a and b share 1"):
