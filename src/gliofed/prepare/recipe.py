@@ -77,7 +77,7 @@ def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
     if steps.bias:
         volumes = _without_bias(volumes, to_scan, reference, brain)
     image = _resampled(case, volumes, to_scan, shape, affine)
-    if way == "stripped":  # any sequence may show a part of the brain that another one cut
+    if way == "stripped" and lies == set(volumes):  # what one cut, another one may show
         inside = nonzero_brain(image)
     else:
         frame = volumes[reference].affine
