@@ -189,7 +189,7 @@ def test_a_line_a_case_says_what_became_of_it(north) -> None:
     case = read_bids(north, "north")[0]
     measures = Measures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
     sound = CaseAccount(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
-    assert line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, least shared 1.10"
+    assert line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, alignment 1.10"
     assert line(dataclasses.replace(sound, fate="kept")) == "north/A  kept"
     odd = dataclasses.replace(case, id="A\x1b[2J")
     aside = CaseAccount(odd, "set aside", ("too small", "too far"), 1.0, "key", measures)

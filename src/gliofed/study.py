@@ -90,13 +90,14 @@ class Quality:
     """What a prepared case must reach; one that does not is set aside, neither trained nor tested.
 
     brain_litres: least and greatest volume of the brain mask. template_dice: least overlap of the
-    brain with that of MNI152, where cases are registered to it. shared_information: least
-    normalised mutual information of each sequence with the reference (1 none, 2 all).
+    brain with that of MNI152, where cases are registered to it. alignment: how
+    many times more each sequence tells of the reference where it lies than 6 mm away, at least;
+    0 asks for none.
     """
 
     brain_litres: tuple[float, float] = (0.8, 2.2)
     template_dice: float = 0.85
-    shared_information: float = 1.01
+    alignment: float = 1.6
 
 
 @dataclass(frozen=True)
@@ -356,8 +357,7 @@ def _check(study: Study, where: str) -> None:
          "quality.brain_litres: give the least and the greatest volume, in litres"),
         (not 0 <= study.quality.template_dice < 1,
          "quality.template_dice: at least 0 and below 1"),
-        (not 1 <= study.quality.shared_information < 2,
-         "quality.shared_information: at least 1 (not asked for) and below 2"),
+        (study.quality.alignment < 0, "quality.alignment: at least 0 (not asked for)"),
         (study.prepare.space == "mni152" and "native" in study.grid.spacing_mm,
          'grid.spacing_mm: "native" needs prepare.space = "scanner"'),
         (not study.seeds, "seeds: give at least one"),

@@ -258,7 +258,7 @@ def _placement(plain: Mapping[str, Any]) -> Placement:
 
 
 def _measures(plain: Mapping[str, Any]) -> Measures:
-    dice, shared = plain["template_dice"], plain["shared_information"]
+    dice, shared = plain["template_dice"], plain["alignment"]
     return Measures(
         float(plain["brain_litres"]),
         None if dice is None else float(dice),

@@ -122,7 +122,7 @@ def draw(prepared: Prepared, why: tuple[str, ...]) -> bytes:
 def _shown(prepared: Prepared) -> list[Sequence]:
     """The sequences that are there, the reference first: the one not measured against it."""
     there = [s for s in ROWS if prepared.present[SEQUENCES.index(s)]]
-    return sorted(there, key=lambda s: s in prepared.measures.shared_information)
+    return sorted(there, key=lambda s: s in prepared.measures.alignment)
 
 
 def measured(measures: Measures) -> str:
@@ -130,8 +130,8 @@ def measured(measures: Measures) -> str:
     parts = [f"brain {measures.brain_litres:.2f} L"]
     if measures.template_dice is not None:
         parts.append(f"template {measures.template_dice:.2f}")
-    if measures.shared_information:
-        parts.append(f"least shared {min(measures.shared_information.values()):.2f}")
+    if measures.alignment:
+        parts.append(f"alignment {min(measures.alignment.values()):.2f}")
     return ", ".join(parts)
 
 

@@ -26,11 +26,11 @@ def faults(measures: Measures, asked: Quality) -> tuple[str, ...]:
             f"{asked.template_dice:g}; check that the scan shows a whole head and that its axes "
             "are right"
         )
-    for sequence, shared in measures.shared_information.items():
-        if shared < asked.shared_information:
+    for sequence, alignment in measures.alignment.items():
+        if alignment < asked.alignment:
             found.append(
-                f"{sequence.value} does not lie on the reference: normalised mutual information "
-                f"{shared:.3f}, expected at least {asked.shared_information:g}; check that it is "
-                "of this patient, and its affine"
+                f"{sequence.value} does not lie on the reference: it tells {alignment:.2f} times "
+                f"as much of it there as 6 mm away, expected at least {asked.alignment:g}; check "
+                "that it is of this patient, its affine, and motion"
             )
     return tuple(found)

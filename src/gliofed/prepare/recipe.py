@@ -31,7 +31,7 @@ from gliofed.prepare.brain import (
     nonzero_brain,
     volume_litres,
 )
-from gliofed.prepare.measure import shared_information
+from gliofed.prepare.measure import alignment
 from gliofed.prepare.normalise import zscore
 from gliofed.prepare.resample import Affine, Shape, resample, resample_mask, target_grid
 from gliofed.prepare.template import mni152
@@ -85,8 +85,8 @@ def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
     if not inside.any():
         raise DataError(f"{case}: its brain came to lie outside MNI152; give a brain mask")
     box = bounding_box(inside)
-    shared = {
-        s: shared_information(image[SEQUENCES.index(reference)], image[SEQUENCES.index(s)], inside)
+    aligned = {
+        s: alignment(image[SEQUENCES.index(reference)], image[SEQUENCES.index(s)], inside, affine)
         for s in volumes
         if s is not reference
     }
@@ -101,7 +101,7 @@ def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
         affine=shifted,
         placements={s: Placement(*stored_grid(p), to_scan[s]) for s, p in case.images.items()},
         mask_placement=placed,
-        measures=Measures(volume_litres(brain, volumes[reference].affine), like_template, shared),
+        measures=Measures(volume_litres(brain, volumes[reference].affine), like_template, aligned),
         brain=way,
         reference=reference,
     )

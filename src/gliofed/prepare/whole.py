@@ -85,7 +85,7 @@ def _plain(account: CaseAccount) -> dict[str, object]:
         "seconds": round(account.seconds, 1),
         "brain_litres": measures and measures.brain_litres,
         "template_dice": measures and measures.template_dice,
-        "shared_information": measures and dict(measures.shared_information),
+        "alignment": measures and dict(measures.alignment),
         "key": account.key,
         "figure": account.figure and account.figure.name,
     }
