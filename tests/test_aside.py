@@ -133,7 +133,7 @@ def test_reasons_of_every_kind_are_kept(make_prepared, small) -> None:
     study, _ = small
     good = make_prepared("good")
     far = dataclasses.replace(
-        make_prepared("far"), measures=Measures(0.1, 0.2, {Sequence.T1: 1.0, Sequence.T2: 1.5})
+        make_prepared("far"), measures=Measures(0.1, 0.2, {Sequence.T1: 1.0, Sequence.T2: 1.7})
     )
     used, aside = set_aside(study, [good, far])
     assert used == (good,)
