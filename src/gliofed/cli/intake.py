@@ -97,7 +97,7 @@ def _table(study: StudyPlan, words: frozenset[str]) -> Table:
         became = v.sequence.value if v.sequence else v.state.value
         table.add_row(
             "?" if head.number is None else str(head.number),
-            Text(shown(head.description, words)), str(len(v.series.headers)),
+            Text(shown(head.description, words)), str(v.series.files),
             Text(became, style=_STYLE.get(v.state, "dim")), _sure(v), Text(_why(v, words)),
         )  # fmt: skip
     return table

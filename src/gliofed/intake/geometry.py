@@ -64,6 +64,7 @@ def mixed(headers: Ordered[Header]) -> str:
     spacings = np.array([p.spacing for p in known])
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
     right = np.allclose([row @ row, column @ column, row @ column], [1, 1, 0], atol=1e-3)
+    rescales = len({h.rescale for h in headers})  # several volumes may have each its own
     checks = (
         (len({(h.patient.issuer, h.patient.id) for h in headers}) > 1, "two patient ids"),
         (len({h.study for h in headers}) > 1, "two studies"),
@@ -71,7 +72,7 @@ def mixed(headers: Ordered[Header]) -> str:
         (len({(p.rows, p.columns) for p in known}) > 1, "two matrix sizes"),
         (np.abs(spacings - spacings[0]).max() > 1e-3 * spacings[0].min(), "two pixel spacings"),
         (len({p.frame for p in known}) > 1, "two frames of reference"),
-        (len({h.rescale for h in headers}) > 1, "two rescale slopes or intercepts"),
+        (rescales > 1 and not repeated(headers), "two rescale slopes or intercepts"),
         (not right, "row and column directions that are not two unit vectors at a right angle"),
         (spacings.min() <= 0, "a pixel spacing that is not above 0"),
     )
