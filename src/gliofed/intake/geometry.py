@@ -57,7 +57,7 @@ def mixed(headers: Ordered[Header]) -> str:
     planes = [h.plane for h in headers]
     if any(p is None for p in planes):
         missing = sum(p is None for p in planes)
-        return f"{missing} files have no position, orientation, pixel spacing or matrix"
+        return f"{missing} slices have no position, orientation, pixel spacing or matrix"
     known = [p for p in planes if p is not None]
     first = known[0]
     axes = np.array([p.orientation for p in known])
