@@ -28,7 +28,7 @@ _STYLE = {State.TAKEN: "green", State.UNDECIDED: "yellow", State.FAULT: "bold re
 
 def intake(request: Request) -> None:
     """`gliofed intake`."""
-    with plain_ends():
+    with plain_ends(after="patients that are whole stay, and the same command takes the others"):
         with Terminal() as terminal:
             account = api.intake(request, terminal)
         console = Console()
@@ -40,7 +40,7 @@ def intake(request: Request) -> None:
 
 def receive(folder: Path, port: Port) -> None:
     """`gliofed receive`."""
-    with plain_ends():
+    with plain_ends(after="what was received stays, and the same command listens again"):
         typer.echo(f"{port.title} listens on {port.host}:{port.number}; Ctrl-C ends", err=True)
         count = 0
         try:
