@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.errors import DataError
-from gliofed.intake.geometry import mixed, repeated, spoiled
 from gliofed.io.dicom.enhanced import ENHANCED
+from gliofed.io.dicom.geometry import SAME_MM, differing, in_order, repeated, stack_of
 from gliofed.io.dicom.headers import MR, Header, is_dicom, is_uid, read_headers, walk
 
+FEWEST: Final = 10
+"""Slices; a head at the usual 4 to 6 mm has 20 or more."""
+SIDEWAYS_MM: Final = 0.1
+UNEVEN: Final = 0.05
+"""Of a step, from a regular block; scanners round positions, and so little moves no outline."""
 NO_IMAGES: Final = frozenset({"SR", "PR", "KO", "SEG", "REG", "DOC", "RTSTRUCT", "PLAN", "FID"})
 READABLE: Final = frozenset({
     "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2",  # uncompressed
@@ -168,7 +173,7 @@ def block_fault(headers: tuple[Header, ...]) -> Fault | None:
                 f"transfer syntax {shown} is lossy or cannot be decoded",
                 "export uncompressed (Explicit VR Little Endian)", h.path,
             )  # fmt: skip
-    what = mixed(headers)
+    what = _mixed(headers)
     return Fault(what, "export each part as a series of its own") if what else None
 
 
@@ -199,8 +204,48 @@ def several_volumes(headers: tuple[Header, ...]) -> str:
 
 def gap_fault(headers: tuple[Header, ...]) -> Fault | None:
     """Slices of a series that is one volume: too few, missing, uneven or shifted."""
-    what = spoiled(headers)
+    what = _spoiled(headers)
     return Fault(what, "export all slices of the series again") if what else None
+
+
+def _mixed(headers: tuple[Header, ...]) -> str:
+    """What is in one series that must not be; empty where nothing is."""
+    missing = sum(h.plane is None for h in headers)
+    if missing:
+        return f"{missing} slices have no position, orientation, pixel spacing or matrix"
+    rescales = len({h.rescale for h in headers})  # several volumes may have each its own
+    planes = differing(headers)
+    checks = (
+        (len({(h.patient.issuer, h.patient.id) for h in headers}) > 1, "two patient ids"),
+        (len({h.study for h in headers}) > 1, "two studies"),
+        (planes != "", planes),
+        (rescales > 1 and not repeated(headers), "two rescale slopes or intercepts"),
+    )
+    what = next((text for bad, text in checks if bad), "")
+    return f"{what} in one series" if what else ""
+
+
+def _spoiled(headers: tuple[Header, ...]) -> str:
+    """Too few slices, missing ones, uneven or sideways steps, of a series neither mixed nor
+    repeated; empty where the slices are one regular block."""
+    if len(headers) < FEWEST:
+        return f"{len(headers)} slices; expected at least {FEWEST}"
+    stack = stack_of(in_order(headers))
+    if stack.gaps:
+        each = "; ".join(
+            f"{g.missing} missing between slices {g.after} and {g.after + 1}, a gap of "
+            f"{g.wide:.1f} mm at {g.at:.1f} mm along the normal" for g in stack.gaps[:3]
+        )  # fmt: skip
+        more = f"; and {len(stack.gaps) - 3} more gaps" if len(stack.gaps) > 3 else ""
+        return f"slices are missing where the usual step is {stack.usual:.2f} mm: {each}{more}"
+    if stack.off > max(UNEVEN * stack.usual, SAME_MM):
+        return (
+            f"uneven steps: slice {stack.worst} lies {stack.off:.2f} mm from its place in a "
+            f"regular block with steps of {stack.usual:.2f} mm"
+        )
+    if stack.sideways > SIDEWAYS_MM:
+        return f"slices are shifted sideways by up to {stack.sideways:.2f} mm (a tilted gantry)"
+    return ""
 
 
 def _nameless(header: Header) -> Fault | None:

@@ -13,7 +13,6 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from gliofed.errors import DataError
-from gliofed.intake.geometry import affine_of, as_turned, in_order
 from gliofed.intake.hospital import (
     add_participant,
     image_path,
@@ -26,6 +25,7 @@ from gliofed.intake.private import Link, read_links, set_links
 from gliofed.intake.series import Fault, Series
 from gliofed.io.dicom.convert import bare, convert
 from gliofed.io.dicom.frames import split
+from gliofed.io.dicom.geometry import affine_of, as_turned, in_order
 from gliofed.io.dicom.headers import Header
 from gliofed.types import Sequence
 

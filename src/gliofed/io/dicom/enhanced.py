@@ -26,7 +26,7 @@ def as_classic(data: Dataset) -> Iterator[Dataset]:
     frames = data.get("PerFrameFunctionalGroupsSequence") or []
     if data.get("SOPClassUID") not in ENHANCED or len(frames) != (data.get("NumberOfFrames") or 1):
         return
-    common = {e.tag: e for e in data if e.VR != "SQ" and not e.tag.is_private}
+    common = _elements(data)
     for group in data.get("SharedFunctionalGroupsSequence") or []:
         common |= _attributes(group)
     agents = data.get("ContrastBolusAgentSequence") or []
@@ -38,10 +38,17 @@ def as_classic(data: Dataset) -> Iterator[Dataset]:
         yield flat
 
 
+def _elements(data: Dataset) -> dict[Any, Any]:
+    """As they were read: an element that is damaged, and that nobody asks for, does no harm."""
+    return {tag: data.get_item(tag) for tag in list(data.keys())}
+
+
 def _attributes(group: Dataset) -> dict[Any, Any]:
     """Those of the first item of each sequence in a functional group, which has but one."""
     public = [e for e in group if e.VR == "SQ" and not e.tag.is_private]
-    found = {e.tag: e for s in public for e in (s.value[0] if s.value else ())}
+    found: dict[Any, Any] = {}
+    for sequence in public:
+        found |= _elements(sequence.value[0]) if sequence.value else {}
     return found | {s.tag: s for s in public if s.keyword == "ContrastBolusUsageSequence"}
 
 

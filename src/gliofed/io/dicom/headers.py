@@ -258,7 +258,7 @@ def _header(path: Path, data: FileDataset, pixels: _Pixels) -> Header:
         rescale=_rescale(data),
         patient=_patient(data),
         timing=_timing(data),
-        plane=_plane(data),
+        plane=plane_of(data),
         scanner=_scanner(data),
     )
 
@@ -267,7 +267,7 @@ def _frame(whole: Header, number: int, data: Dataset) -> Header:
     """data: of one frame, under classic names."""
     return replace(
         whole, frame=number, image_type=_texts(data, "ImageType"), rescale=_rescale(data),
-        timing=_timing(data), plane=_plane(data), scanner=_scanner(data),
+        timing=_timing(data), plane=plane_of(data), scanner=_scanner(data),
     )  # fmt: skip
 
 
@@ -328,7 +328,8 @@ def _timing(data: Dataset) -> Timing:
     )
 
 
-def _plane(data: Dataset) -> Plane | None:
+def plane_of(data: Dataset) -> Plane | None:
+    """Of a classic image or a frame under classic names; None where a part of it is missing."""
     position = _numbers(data, "ImagePositionPatient", 3)
     orientation = _numbers(data, "ImageOrientationPatient", 6)
     spacing = _numbers(data, "PixelSpacing", 2)
