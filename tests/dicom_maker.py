@@ -129,13 +129,10 @@ def write_series(
     for index in range(shape[2]):
         if index in drop:
             continue
-        data = _slice(style, who, number, vendor, minute)
+        data = classic(style, who, number, vendor, minute)
         data.InstanceNumber = index + 1
         data.SOPInstanceUID = uid(who.id, who.date, number, index)
-        data.ImagePositionPatient = [f"{v:.8f}"[:16] for v in start + steps[:, 2] * index]
-        data.ImageOrientationPatient = [f"{v:.12f}"[:16] for v in (*axes[:, 0], *axes[:, 1])]
-        data.PixelSpacing = [spacing[1], spacing[0]]
-        data.SliceThickness = data.SpacingBetweenSlices = spacing[2]
+        place(data, start + steps[:, 2] * index, (axes[:, 0], axes[:, 1]), spacing)
         data.SliceLocation = f"{index * spacing[2]:.4f}"
         data.Rows, data.Columns = shape[1], shape[0]
         data.RescaleSlope, data.RescaleIntercept = slope, intercept
@@ -153,6 +150,14 @@ def write_series(
     affine[:3, :3], affine[:3, 3] = steps, start
     voxels = stored * slope + intercept
     return Made(tuple(names), voxels, np.diag([-1.0, -1, 1, 1]) @ affine)
+
+
+def place(data: Dataset, position, orientation, spacing) -> None:
+    """orientation: directions of a row and a column. spacing: between columns, rows, slices."""
+    data.ImagePositionPatient = [f"{v:.8f}"[:16] for v in position]
+    data.ImageOrientationPatient = [f"{v:.12f}"[:16] for d in orientation for v in d]
+    data.PixelSpacing = [spacing[1], spacing[0]]
+    data.SliceThickness = data.SpacingBetweenSlices = spacing[2]
 
 
 @disable_value_validation()
@@ -252,7 +257,8 @@ def _coded(value: str, scheme: str, meaning: str) -> Dataset:
     return _of(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
 
 
-def _slice(style: Style, who: Who, number: int, vendor: str, minute: int | None) -> Dataset:
+def classic(style: Style, who: Who, number: int, vendor: str, minute: int | None) -> Dataset:
+    """A slice without place and pixels."""
     data = Dataset()
     data.SOPClassUID = MR
     data.Modality = "MR"
