@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
+ENHANCED = "1.2.840.10008.5.1.4.1.1.4.1"
 SHAPE = (20, 16, 12)
 """Columns, rows, slices."""
 
@@ -56,6 +57,13 @@ GE: Mapping[str, Style] = {
     "FLAIR": Style("Sag CUBE T2 FLAIR", "SE\\IR", "SK", 117, 6300, 1766, 90, True, "", ("ORIGINAL", "PRIMARY", "OTHER")),
 }  # fmt: skip
 VENDORS = {"SIEMENS": SIEMENS, "GE MEDICAL SYSTEMS": GE}
+_BY_FRAME = frozenset({
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+    "SpacingBetweenSlices", "SliceLocation", "RescaleSlope", "RescaleIntercept", "PixelData",
+    "EchoTime", "EchoNumbers", "RepetitionTime", "InversionTime", "FlipAngle", "ScanningSequence",
+    "SequenceVariant", "ContrastBolusAgent", "AcquisitionTime", "AcquisitionDate",
+})  # fmt: skip
+"""What an enhanced image has in functional groups, by another name or not at all."""
 
 
 @dataclass(frozen=True)
@@ -105,37 +113,51 @@ def write_series(
     minute: int | None = None,
     change: Callable[[Dataset, int], None] = lambda data, index: None,
     drop: tuple[int, ...] = (),
+    enhanced: Callable[[Dataset], None] | None = None,
 ) -> Made:
-    """spacing: between columns, rows, slices. change: edits each dataset. drop: slices left out."""
+    """spacing: between columns, rows, slices. change: edits each dataset. drop: slices left out.
+
+    enhanced: where given, one enhanced multi-frame file is written, edited by it.
+    """
     who = who or Who()
     axes = turned() if axes is None else axes
     rng = np.random.default_rng(number)
     stored = rng.integers(0, 1000, shape).astype(np.int16)
     steps = axes * np.array(spacing)
     start = -steps @ (np.array(shape) - 1) / 2
-    files = []
+    slices = []
     for index in range(shape[2]):
         if index in drop:
             continue
-        data = _slice(style, who, number, vendor, minute)
+        data = classic(style, who, number, vendor, minute)
         data.InstanceNumber = index + 1
         data.SOPInstanceUID = uid(who.id, who.date, number, index)
-        data.ImagePositionPatient = [f"{v:.8f}"[:16] for v in start + steps[:, 2] * index]
-        data.ImageOrientationPatient = [f"{v:.12f}"[:16] for v in (*axes[:, 0], *axes[:, 1])]
-        data.PixelSpacing = [spacing[1], spacing[0]]
-        data.SliceThickness = data.SpacingBetweenSlices = spacing[2]
+        place(data, start + steps[:, 2] * index, (axes[:, 0], axes[:, 1]), spacing)
         data.SliceLocation = f"{index * spacing[2]:.4f}"
         data.Rows, data.Columns = shape[1], shape[0]
         data.RescaleSlope, data.RescaleIntercept = slope, intercept
         data.PixelData = np.ascontiguousarray(stored[:, :, index].T).tobytes()
         change(data, index)
-        path = folder / f"IM{number:03d}{index:04d}"
+        slices.append(data)
+    made = slices
+    if enhanced is not None:
+        made = [join(slices)]
+        enhanced(made[0])
+    names = [folder / f"IM{number:03d}{n:04d}" for n in range(len(made))]
+    for data, path in zip(made, names, strict=True):
         save(data, path)
-        files.append(path)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = steps, start
     voxels = stored * slope + intercept
-    return Made(tuple(files), voxels, np.diag([-1.0, -1, 1, 1]) @ affine)
+    return Made(tuple(names), voxels, np.diag([-1.0, -1, 1, 1]) @ affine)
+
+
+def place(data: Dataset, position, orientation, spacing) -> None:
+    """orientation: directions of a row and a column. spacing: between columns, rows, slices."""
+    data.ImagePositionPatient = [f"{v:.8f}"[:16] for v in position]
+    data.ImageOrientationPatient = [f"{v:.12f}"[:16] for d in orientation for v in d]
+    data.PixelSpacing = [spacing[1], spacing[0]]
+    data.SliceThickness = data.SpacingBetweenSlices = spacing[2]
 
 
 @disable_value_validation()
@@ -149,7 +171,94 @@ def save(data: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Non
     whole.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
 
 
-def _slice(style: Style, who: Who, number: int, vendor: str, minute: int | None) -> Dataset:
+def join(slices: Sequence[Dataset]) -> Dataset:
+    """Classic slices as one Enhanced MR image (PS3.3 A.36.2), as the maker of the slices writes it.
+
+    Philips: every group a frame's own, with the classic attributes in a private sequence of each
+    frame. Siemens (XA): what all frames share stands once.
+    """
+    first = slices[0]
+    philips = "philips" in first.Manufacturer.lower()
+    data = Dataset()
+    for element in first:
+        if element.keyword not in _BY_FRAME:
+            data.add(element)
+    data.SOPClassUID = ENHANCED
+    data.NumberOfFrames = len(slices)
+    data.ImageType = [*first.ImageType[:2], "M" if philips else "VOLUME", "NONE"]
+    data.EchoPulseSequence = "SPIN" if "SE" in first.ScanningSequence else "GRADIENT"
+    data.EchoPlanarPulseSequence, data.PhaseContrast, data.TimeOfFlightContrast = "NO", "NO", "NO"
+    data.AcquisitionDateTime = first.AcquisitionDate + first.AcquisitionTime
+    if "ContrastBolusAgent" in first:
+        data.ContrastBolusAgentSequence = [_coded("C-B0318", "SRT", first.ContrastBolusAgent)]
+        data.ContrastBolusAgentSequence[0].ContrastBolusAgentNumber = 1
+    data.DimensionOrganizationSequence = [_of(DimensionOrganizationUID=uid("dimensions"))]
+    data.DimensionIndexSequence = [
+        _of(DimensionOrganizationUID=uid("dimensions"), DimensionIndexPointer=pointer,
+            FunctionalGroupPointer=0x00209111)
+        for pointer in (0x00209056, 0x00209057)
+    ]  # fmt: skip
+    shared, frames = Dataset(), [Dataset() for _ in slices]
+    for number, (frame, one) in enumerate(zip(frames, slices, strict=True), start=1):
+        frame.FrameContentSequence = [
+            _of(StackID="1", InStackPositionNumber=number, DimensionIndexValues=[1, number],
+                FrameAcquisitionNumber=1, TemporalPositionIndex=1)
+        ]  # fmt: skip
+        frame.PlanePositionSequence = [_pick(one, "ImagePositionPatient")]
+        _groups(frame if philips else shared, one)
+        if philips:
+            block = frame.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
+            own = _pick(one, "EchoTime", "ImagePositionPatient", "ImageOrientationPatient",
+                        "ScanningSequence", "RescaleSlope", "RescaleIntercept")  # fmt: skip
+            block.add_new(0x0F, "SQ", [own])
+    data.SharedFunctionalGroupsSequence = [shared]
+    data.PerFrameFunctionalGroupsSequence = frames
+    data.PixelData = b"".join(one.PixelData for one in slices)
+    return data
+
+
+def _groups(group: Dataset, one: Dataset) -> None:
+    """What shared functional groups hold (PS3.3 C.8.13.5)."""
+    inversion = one.get("InversionTime")
+    group.PlaneOrientationSequence = [_pick(one, "ImageOrientationPatient")]
+    group.PixelMeasuresSequence = [
+        _pick(one, "PixelSpacing", "SliceThickness", "SpacingBetweenSlices")
+    ]
+    group.PixelValueTransformationSequence = [_pick(one, "RescaleSlope", "RescaleIntercept")]
+    group.PixelValueTransformationSequence[0].RescaleType = "US"
+    group.MREchoSequence = [_of(EffectiveEchoTime=float(one.EchoTime))]
+    group.MRTimingAndRelatedParametersSequence = [_pick(one, "RepetitionTime", "FlipAngle")]
+    group.MRModifierSequence = [_of(InversionRecovery="NO" if inversion is None else "YES")]
+    if inversion is not None:
+        group.MRModifierSequence[0].InversionTimes = [float(inversion)]
+    group.MRImageFrameTypeSequence = [
+        _of(FrameType=[*one.ImageType[:2], "M", "NONE"], PixelPresentation="MONOCHROME",
+            VolumetricProperties="VOLUME", ComplexImageComponent="MAGNITUDE",
+            AcquisitionContrast="UNKNOWN")
+    ]  # fmt: skip
+    if "ContrastBolusAgent" in one:
+        group.ContrastBolusUsageSequence = [
+            _of(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES")
+        ]
+
+
+def _of(**values: object) -> Dataset:
+    data = Dataset()
+    for name, value in values.items():
+        setattr(data, name, value)
+    return data
+
+
+def _pick(one: Dataset, *names: str) -> Dataset:
+    return _of(**{n: one[n].value for n in names if n in one})
+
+
+def _coded(value: str, scheme: str, meaning: str) -> Dataset:
+    return _of(CodeValue=value, CodingSchemeDesignator=scheme, CodeMeaning=meaning)
+
+
+def classic(style: Style, who: Who, number: int, vendor: str, minute: int | None) -> Dataset:
+    """A slice without place and pixels."""
     data = Dataset()
     data.SOPClassUID = MR
     data.Modality = "MR"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from dicom_maker import Style, Who, classic, place, save
+from pydicom.dataset import Dataset
+from pydicom.uid import generate_uid
 
 AXIAL = ((1.0, 0, 0), (0, 1.0, 0))
 SAGITTAL = ((0, 1.0, 0), (0, 0, -1.0))
@@ -60,37 +61,19 @@ class Made:
 
 def image(made: Made, index: int, uid: str) -> Dataset:
     """Slice `index` from 0; its values count voxels, so that a conversion can be checked."""
-    ds = Dataset()
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    style = Style(made.description, "SE", "NONE", 100, 9000, None, 90, False)
+    who = Who("P1", "Müller^Jörg", "19700101", "054Y", "M", "20240229")
+    ds = classic(style, who, made.number, "MADE UP", None)
     ds.SpecificCharacterSet = "ISO_IR 100"
-    ds.ImageType = ["ORIGINAL", "PRIMARY", "OTHER"]
-    ds.SOPClassUID, ds.SOPInstanceUID = MRImageStorage, generate_uid()
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.StudyDate = ds.SeriesDate = ds.ContentDate = ds.AcquisitionDate = "20240229"
-    ds.StudyTime = ds.SeriesTime = ds.ContentTime = ds.AcquisitionTime = "101500"
+    ds.SOPInstanceUID = generate_uid()
     ds.AccessionNumber, ds.StudyID, ds.ReferringPhysicianName = "A1", "S1", ""
-    ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = made.modality, "MADE UP", "Model"
+    ds.Modality, ds.StudyDescription = made.modality, "brain"
     ds.DeviceSerialNumber, ds.SoftwareVersions = "1", "1"
-    ds.SeriesDescription, ds.StudyDescription = made.description, "brain"
-    ds.PatientName, ds.PatientID = "Müller^Jörg", "P1"
-    ds.PatientBirthDate, ds.PatientSex = "19700101", "M"
     ds.StudyInstanceUID, ds.SeriesInstanceUID = made.study_uid, uid
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = made.frame_uid, ""
-    ds.SeriesNumber, ds.InstanceNumber, ds.AcquisitionNumber = made.number, index + 1, 1
-    ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions = "SE", "NONE", ""
-    ds.MRAcquisitionType, ds.EchoTime, ds.RepetitionTime = "2D", 100, 9000
-    ds.EchoTrainLength, ds.MagneticFieldStrength = 1, 3
-    ds.SliceThickness = ds.SpacingBetweenSlices = made.spacing[2]
-    ds.ImageOrientationPatient = [f"{v:.12f}"[:16] for d in made.orientation for v in d]
-    position = np.array(made.first) + index * made.step
-    ds.ImagePositionPatient = [f"{v:.10f}"[:16] for v in position]
-    ds.PatientPosition = "HFS"
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Rows, ds.Columns = made.rows, made.columns
-    ds.PixelSpacing = [made.spacing[1], made.spacing[0]]
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+    ds.InstanceNumber, ds.ScanOptions, ds.EchoTrainLength = index + 1, "", 1
+    place(ds, made.first + index * made.step, made.orientation, made.spacing)
+    ds.Rows, ds.Columns, ds.PixelRepresentation = made.rows, made.columns, 0
     j, i = np.indices((made.rows, made.columns))
     values = i + made.columns * (j + made.rows * index)
     ds.PixelData = values.astype("<u2").tobytes()
@@ -106,7 +89,7 @@ def write_series(folder: Path, made: Made, names=None, change=None) -> Path:
         if change is not None:
             change(ds, index)
         name = f"{index:03d}.dcm" if names is None else names[index]
-        ds.save_as(folder / name, enforce_file_format=True)
+        save(ds, folder / name)
     return folder
 
 

@@ -6,7 +6,7 @@ import pytest
 from trees import TREES
 from typer.testing import CliRunner
 
-from gliofed import __version__
+from gliofed import __version__, api
 from gliofed.cli.main import app
 
 
@@ -92,3 +92,28 @@ def test_a_path_that_cannot_be_written_is_one_line(tmp_path) -> None:
     (line,) = done.output.strip().splitlines()
     assert "file" in line
     assert "check the path" in line
+
+
+@pytest.mark.parametrize(("words", "does", "after"), [
+    (["demo", "--out", "o"], "demo", "goes on from the last committed round"),
+    (["run", "s.toml", "--out", "o"], "run", "goes on from the last committed round"),
+    (["phantom", "o"], "phantom", "hospitals that are whole stay"),
+    (["intake", "in", "--out", "o"], "intake", "patients that are whole stay"),
+    (["export", "m.nii.gz", "--case", "c", "--out", "o"], "export", "with --overwrite writes all"),
+    (["check", "x"], "check", "run the same command again"),
+    (["inspect", "x"], "inspect", "run the same command again"),
+])  # fmt: skip
+def test_a_stop_says_what_is_true_of_the_verb(words, does, after, tmp_path, monkeypatch) -> None:
+    def stop(*args, **over):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("s.toml", "x", "m.nii.gz"):
+        (tmp_path / name).touch()
+    for name in ("in", "c"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(api, does, stop)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 130, result.output
+    assert "stopped; " in result.output
+    assert after in result.output

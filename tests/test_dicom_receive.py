@@ -15,13 +15,20 @@ import pytest
 from dicom_maker import SIEMENS, write_series
 from pydicom import dcmread
 from pynetdicom import AE
-from pynetdicom.sop_class import CTImageStorage, MRImageStorage, Verification
+from pynetdicom.sop_class import (
+    CTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+    Verification,
+)
 
 from gliofed.errors import DataError
 from gliofed.experiment.watch import Silent
 from gliofed.intake.run import Request, intake
 from gliofed.io.dicom.receive import Port, receive
 
+OF_MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
@@ -56,13 +63,14 @@ class Listening:
 
     def associate(self, title: str = "PACS", called: str = "GLIOFED"):
         entity = AE(ae_title=title)
-        for kind in (MRImageStorage, CTImageStorage, Verification):
+        for kind in (*OF_MR, CTImageStorage, Verification):
             entity.add_requested_context(kind)
         return entity.associate("127.0.0.1", self.port.number, ae_title=called)
 
 
-def test_what_is_sent_is_kept_as_it_came_and_taken_in(tmp_path) -> None:
-    made = write_series(tmp_path / "in", SIEMENS["T2"])
+@pytest.mark.parametrize("enhanced", [None, lambda data: None], ids=["classic", "enhanced"])
+def test_what_is_sent_is_kept_as_it_came_and_taken_in(tmp_path, enhanced) -> None:
+    made = write_series(tmp_path / "in", SIEMENS["T2"], enhanced=enhanced)
     with Listening(tmp_path / "got") as there:
         link = there.associate()
         assert link.send_c_echo().Status == 0
@@ -86,7 +94,7 @@ def test_other_than_mr_is_not_let_in(tmp_path) -> None:
     with Listening(tmp_path / "got") as there:
         link = there.associate()
         accepted = {c.abstract_syntax for c in link.accepted_contexts}
-        assert accepted == {MRImageStorage, Verification}
+        assert accepted == {*OF_MR, Verification}
         link.release()
     assert there.count == 0
 

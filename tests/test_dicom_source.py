@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dicom_maker as maker
 import dicom_series as dicom
+import numpy as np
 import pydicom
 import pytest
 
@@ -96,3 +98,36 @@ def test_several_series_are_listed_and_one_is_chosen(tmp_path) -> None:
     assert read_series(folder, uid).shape == (20, 24, 10)
     with pytest.raises(DataError, match="no series 7"):
         read_series(folder, "7")
+
+
+@pytest.mark.parametrize("vendor", ["SIEMENS", "Philips Medical Systems"])
+def test_an_enhanced_image_lies_where_its_classic_slices_lie(vendor, tmp_path) -> None:
+    maker.write_series(tmp_path / "classic", maker.SIEMENS["T2"], vendor=vendor)
+    maker.write_series(
+        tmp_path / "one", maker.SIEMENS["T2"], vendor=vendor, enhanced=lambda d: None
+    )
+    classic, enhanced = read_series(tmp_path / "classic"), read_series(tmp_path / "one")
+    assert [s.plane for s in enhanced.slices] == [s.plane for s in classic.slices]
+    assert [s.frame for s in enhanced.slices] == [*range(1, 13)]
+    np.testing.assert_array_equal(enhanced.affine, classic.affine)
+    assert (len(enhanced.images), len(classic.images)) == (1, 12)
+
+
+@pytest.mark.parametrize(("kind", "shift", "says"), [
+    ("uneven", 0.09, ""), ("uneven", 0.11, "unevenly spaced"),
+    ("sideways", 0.4, ""), ("sideways", 0.6, "right angle"),
+])  # fmt: skip
+def test_how_far_a_slice_may_lie_from_an_even_stack(kind, shift, says, tmp_path) -> None:
+    """uneven: in steps of 5 mm. sideways: in pixels of 1 mm."""
+
+    def change(ds, index):
+        if index == 5:
+            axis, mm = (2, 5 * shift) if kind == "uneven" else (0, shift)
+            ds.ImagePositionPatient[axis] += mm
+
+    folder = dicom.write_series(tmp_path / "s", dicom.Made(), change=change)
+    if says:
+        with pytest.raises(DataError, match=says):
+            read_series(folder)
+    else:
+        assert read_series(folder).shape == (20, 24, 10)

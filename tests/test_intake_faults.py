@@ -18,9 +18,9 @@ from pydicom.uid import JPEGBaseline8Bit, RLELossless
 from gliofed.errors import DataError
 from gliofed.experiment.watch import Silent
 from gliofed.intake.archive import Limits, unpack
-from gliofed.intake.geometry import FEWEST
 from gliofed.intake.plan import State, Verdict
 from gliofed.intake.run import Account, Request, intake
+from gliofed.intake.series import FEWEST
 
 T2, FLAIR = SIEMENS["T2"], SIEMENS["FLAIR"]
 

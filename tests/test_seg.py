@@ -161,7 +161,7 @@ def test_slices_that_are_not_quite_even_keep_their_own_positions(tmp_path, mask)
 
     folder = dicom.write_series(tmp_path / "s", dicom.Made(), change=jitter)
     write_segmentation(mask, dicom.Made().affine(), folder, tmp_path / "o.dcm", BY_MODEL)
-    there = {s.position[2] for s in read_series(folder).slices}
+    there = {s.plane.position[2] for s in read_series(folder).slices}
     frames = pydicom.dcmread(tmp_path / "o.dcm").PerFrameFunctionalGroupsSequence
     assert {float(f.PlanePositionSequence[0].ImagePositionPatient[2]) for f in frames} <= there
 

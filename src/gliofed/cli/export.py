@@ -32,7 +32,7 @@ def export(
     if chosen.keys() - folders.keys():
         raise typer.BadParameter("--choose names a sequence that has no --series")
     sources = {s: api.Source(Path(p), chosen.get(s, "")) for s, p in folders.items()}
-    with plain_ends():
+    with plain_ends(after="the same command with --overwrite writes all files anew"):
         for sequence in shown:
             path = api.image(case, sequence, out, overwrite)
             typer.echo(f"{path}: {sequence.value} in the network's space")

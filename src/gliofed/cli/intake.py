@@ -28,7 +28,7 @@ _STYLE = {State.TAKEN: "green", State.UNDECIDED: "yellow", State.FAULT: "bold re
 
 def intake(request: Request) -> None:
     """`gliofed intake`."""
-    with plain_ends():
+    with plain_ends(after="patients that are whole stay, and the same command takes the others"):
         with Terminal() as terminal:
             account = api.intake(request, terminal)
         console = Console()
@@ -40,7 +40,7 @@ def intake(request: Request) -> None:
 
 def receive(folder: Path, port: Port) -> None:
     """`gliofed receive`."""
-    with plain_ends():
+    with plain_ends(after="what was received stays, and the same command listens again"):
         typer.echo(f"{port.title} listens on {port.host}:{port.number}; Ctrl-C ends", err=True)
         count = 0
         try:
@@ -97,7 +97,7 @@ def _table(study: StudyPlan, words: frozenset[str]) -> Table:
         became = v.sequence.value if v.sequence else v.state.value
         table.add_row(
             "?" if head.number is None else str(head.number),
-            Text(shown(head.description, words)), str(len(v.series.headers)),
+            Text(shown(head.description, words)), str(v.series.files),
             Text(became, style=_STYLE.get(v.state, "dim")), _sure(v), Text(_why(v, words)),
         )  # fmt: skip
     return table

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import typer
 
@@ -20,10 +21,13 @@ from gliofed.errors import GliofedError
 from gliofed.io.files import write_text
 from gliofed.learn.machine import processes_at_once
 
+ROUNDS: Final = "the same command goes on from the last committed round"
+WHOLE: Final = "hospitals that are whole stay, and the same command writes the others"
+
 
 def demo(out: Path) -> None:
     """`gliofed demo`."""
-    with plain_ends():
+    with plain_ends(after=ROUNDS):
         with Terminal() as terminal:
             outcome = api.demo(out, terminal, processes_at_once())
         show_outcome(outcome)
@@ -31,7 +35,7 @@ def demo(out: Path) -> None:
 
 def run(study: Path, out: Path, store: Path | None, processes: int | None) -> None:
     """`gliofed run`."""
-    with plain_ends():
+    with plain_ends(after=ROUNDS):
         with Terminal() as terminal:
             at_once = processes or processes_at_once()
             outcome = api.run(study, out, store, terminal, at_once)
@@ -40,7 +44,7 @@ def run(study: Path, out: Path, store: Path | None, processes: int | None) -> No
 
 def phantom(root: Path) -> None:
     """`gliofed phantom`."""
-    with plain_ends(), Terminal() as terminal:
+    with plain_ends(after=WHOLE), Terminal() as terminal:
         typer.echo(f"wrote {api.phantom(root, terminal)}")
 
 
@@ -54,8 +58,11 @@ def inspect(path: Path, format_id: str, site: str, out: Path | None) -> None:
 
 
 @contextmanager
-def plain_ends(status: int = 1) -> Iterator[None]:
-    """One line for a known error or a path that fails, and a clean stop on Ctrl-C or SIGTERM."""
+def plain_ends(after: str = "run the same command again", status: int = 1) -> Iterator[None]:
+    """One line for a known error or a path that fails, and a clean stop on Ctrl-C or SIGTERM.
+
+    after: what to do after such a stop; true of the verb. status: of a known error.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -69,7 +76,7 @@ def plain_ends(status: int = 1) -> Iterator[None]:
         typer.secho(text, fg="red", err=True)
         sys.exit(status)
     except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from there", err=True)
+        typer.echo(f"stopped; {after}", err=True)
         sys.exit(130)
 
 

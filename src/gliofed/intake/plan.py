@@ -11,7 +11,6 @@ from typing import Final
 import numpy as np
 
 from gliofed.intake.decisions import Decision
-from gliofed.intake.geometry import in_order, normal, place
 from gliofed.intake.recognise import Clock, Guess, clock_of, recognise, words_of
 from gliofed.intake.rules import ENOUGH, MOVED, REPEAT
 from gliofed.intake.series import (
@@ -22,6 +21,7 @@ from gliofed.intake.series import (
     gap_fault,
     several_volumes,
 )
+from gliofed.io.dicom.geometry import in_order, normal, place
 from gliofed.types import SEQUENCES, Sequence
 
 CLEARLY: Final = 1.2

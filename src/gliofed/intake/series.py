@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.errors import DataError
-from gliofed.intake.geometry import mixed, repeated, spoiled
-from gliofed.io.dicom.headers import Header, is_dicom, is_uid, read_header, walk
+from gliofed.io.dicom.enhanced import ENHANCED
+from gliofed.io.dicom.geometry import SAME_MM, differing, in_order, repeated, stack_of
+from gliofed.io.dicom.headers import MR, Header, is_dicom, is_uid, read_headers, walk
 
-MR: Final = "1.2.840.10008.5.1.4.1.1.4"
-ENHANCED: Final = ("1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4")
+FEWEST: Final = 10
+"""Slices; a head at the usual 4 to 6 mm has 20 or more."""
+SIDEWAYS_MM: Final = 0.1
+UNEVEN: Final = 0.05
+"""Of a step, from a regular block; scanners round positions, and so little moves no outline."""
 NO_IMAGES: Final = frozenset({"SR", "PR", "KO", "SEG", "REG", "DOC", "RTSTRUCT", "PLAN", "FID"})
 READABLE: Final = frozenset({
     "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2",  # uncompressed
@@ -39,7 +43,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class Series:
-    """One SeriesInstanceUID: its instances, each once. fault: None where it can be converted."""
+    """One SeriesInstanceUID: its instances or their frames, each once.
+
+    fault: None where it can be converted.
+    """
 
     headers: tuple[Header, ...]
     fault: Fault | None
@@ -48,6 +55,11 @@ class Series:
     def first(self) -> Header:
         """An instance to read what all share from."""
         return self.headers[0]
+
+    @property
+    def files(self) -> int:
+        """How many there are; one may hold many slices."""
+        return len({h.path for h in self.headers})
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ def find(folder: Path, progress: Callable[[float, float, str], None]) -> Found:
             if not is_dicom(path):
                 other += 1
                 continue
-            header = read_header(path)
+            own = read_headers(path)
         except DataError as error:
             what, _, cure = str(error).partition("; ")
             bad.append(BadFile(path.relative_to(folder), Fault(what, cure)))
@@ -91,27 +103,25 @@ def find(folder: Path, progress: Callable[[float, float, str], None]) -> Found:
             fault = Fault(f"cannot be read ({error.strerror})", "check its rights and the disk")
             bad.append(BadFile(path.relative_to(folder), fault))
             continue
-        if header is None:
-            continue
-        missing = _nameless(header)
+        missing = _nameless(own[0]) if own else None
         if missing is not None:
             bad.append(BadFile(path.relative_to(folder), missing))
         else:
-            headers.append(header)
+            headers += own
     series, copies = group(headers)
     return Found(series, tuple(bad), other, copies)
 
 
 def group(headers: Iterable[Header]) -> tuple[tuple[Series, ...], int]:
     """By SeriesInstanceUID, ordered by study date, time and number; and how many were copies."""
-    by_uid: dict[str, dict[str, Header]] = defaultdict(dict)
+    by_uid: dict[str, dict[tuple[str, int], Header]] = defaultdict(dict)
     twice: set[str] = set()
     copies = 0
     for header in headers:
         own = by_uid[header.series]
-        there = own.setdefault(header.instance, header)
+        there = own.setdefault((header.instance, header.frame), header)
         if there is not header:
-            copies += 1
+            copies += header.frame <= 1
             if dataclasses.replace(header, path=there.path) != there:
                 twice.add(header.series)
     clash = Fault("two different files have one instance UID", "export the series again")
@@ -147,13 +157,11 @@ def fault_of(headers: tuple[Header, ...]) -> Fault | None:
 
 def block_fault(headers: tuple[Header, ...]) -> Fault | None:
     """The first fault of an MR series' files that keeps them from being one kind of slice."""
+    several = _frames_fault(headers)
+    if several is not None:
+        return several
     for h in headers:
-        if h.kind in ENHANCED or h.frames > 1:
-            return Fault(
-                "an enhanced multi-frame object, which this version does not read",
-                "export it as classic MR images, one slice a file", h.path,
-            )  # fmt: skip
-        if h.kind != MR:
+        if h.kind not in (MR, *ENHANCED):
             return Fault("not MR Image Storage", "export the original images", h.path)
         if not h.pixels:
             return Fault("a file has no pixel data", "export it again", h.path)
@@ -165,8 +173,25 @@ def block_fault(headers: tuple[Header, ...]) -> Fault | None:
                 f"transfer syntax {shown} is lossy or cannot be decoded",
                 "export uncompressed (Explicit VR Little Endian)", h.path,
             )  # fmt: skip
-    what = mixed(headers)
+    what = _mixed(headers)
     return Fault(what, "export each part as a series of its own") if what else None
+
+
+def _frames_fault(headers: tuple[Header, ...]) -> Fault | None:
+    """Frames that nothing describes, or of several files."""
+    cure = "export {}, or as classic MR images, one slice a file"
+    for h in headers:
+        if not h.frame and (h.kind in ENHANCED or h.frames > 1):
+            return Fault(
+                "several frames in a file, but not each described as enhanced multi-frame MR does",
+                cure.format("it again"), h.path,
+            )  # fmt: skip
+    if any(h.frame for h in headers) and len({h.path for h in headers}) > 1:
+        return Fault(
+            "an enhanced multi-frame file and others in one series",
+            cure.format("each as a series of its own"), headers[0].path,
+        )  # fmt: skip
+    return None
 
 
 def several_volumes(headers: tuple[Header, ...]) -> str:
@@ -179,8 +204,48 @@ def several_volumes(headers: tuple[Header, ...]) -> str:
 
 def gap_fault(headers: tuple[Header, ...]) -> Fault | None:
     """Slices of a series that is one volume: too few, missing, uneven or shifted."""
-    what = spoiled(headers)
+    what = _spoiled(headers)
     return Fault(what, "export all slices of the series again") if what else None
+
+
+def _mixed(headers: tuple[Header, ...]) -> str:
+    """What is in one series that must not be; empty where nothing is."""
+    missing = sum(h.plane is None for h in headers)
+    if missing:
+        return f"{missing} slices have no position, orientation, pixel spacing or matrix"
+    rescales = len({h.rescale for h in headers})  # several volumes may have each its own
+    planes = differing(headers)
+    checks = (
+        (len({(h.patient.issuer, h.patient.id) for h in headers}) > 1, "two patient ids"),
+        (len({h.study for h in headers}) > 1, "two studies"),
+        (planes != "", planes),
+        (rescales > 1 and not repeated(headers), "two rescale slopes or intercepts"),
+    )
+    what = next((text for bad, text in checks if bad), "")
+    return f"{what} in one series" if what else ""
+
+
+def _spoiled(headers: tuple[Header, ...]) -> str:
+    """Too few slices, missing ones, uneven or sideways steps, of a series neither mixed nor
+    repeated; empty where the slices are one regular block."""
+    if len(headers) < FEWEST:
+        return f"{len(headers)} slices; expected at least {FEWEST}"
+    stack = stack_of(in_order(headers))
+    if stack.gaps:
+        each = "; ".join(
+            f"{g.missing} missing between slices {g.after} and {g.after + 1}, a gap of "
+            f"{g.wide:.1f} mm at {g.at:.1f} mm along the normal" for g in stack.gaps[:3]
+        )  # fmt: skip
+        more = f"; and {len(stack.gaps) - 3} more gaps" if len(stack.gaps) > 3 else ""
+        return f"slices are missing where the usual step is {stack.usual:.2f} mm: {each}{more}"
+    if stack.off > max(UNEVEN * stack.usual, SAME_MM):
+        return (
+            f"uneven steps: slice {stack.worst} lies {stack.off:.2f} mm from its place in a "
+            f"regular block with steps of {stack.usual:.2f} mm"
+        )
+    if stack.sideways > SIDEWAYS_MM:
+        return f"slices are shifted sideways by up to {stack.sideways:.2f} mm (a tilted gantry)"
+    return ""
 
 
 def _nameless(header: Header) -> Fault | None:

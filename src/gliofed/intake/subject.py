@@ -13,7 +13,6 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from gliofed.errors import DataError
-from gliofed.intake.geometry import affine_of, as_turned, in_order
 from gliofed.intake.hospital import (
     add_participant,
     image_path,
@@ -25,6 +24,8 @@ from gliofed.intake.plan import PatientPlan, State, StudyPlan, Verdict
 from gliofed.intake.private import Link, read_links, set_links
 from gliofed.intake.series import Fault, Series
 from gliofed.io.dicom.convert import bare, convert
+from gliofed.io.dicom.frames import split
+from gliofed.io.dicom.geometry import affine_of, as_turned, in_order
 from gliofed.io.dicom.headers import Header
 from gliofed.types import Sequence
 
@@ -173,7 +174,10 @@ def _convert(series: Series, sequence: Sequence, path: Path, work: Path) -> Faul
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o700)
     try:
-        image = _placed(convert([h.path for h in headers], work), headers)
+        slices = [h.path for h in headers]
+        if headers[0].frame:
+            slices = split(headers, work / "frames")
+        image = _placed(convert(slices, work), headers)
         write_image(path, image.to_bytes(), headers[0], sequence)
     except DataError as error:
         what, _, cure = str(error).partition("; ")

@@ -71,7 +71,7 @@ def write_series(
             at = v.fault.path if v.fault is not None and v.fault.path is not None else head.path
             writer.writerow((
                 outcome.plan.pseudonym, number, _number(head), _cell(head.description),
-                len(v.series.headers), _cell(str(at.relative_to(folder))), v.state.value,
+                v.series.files, _cell(str(at.relative_to(folder))), v.state.value,
                 v.sequence.value if v.sequence else "", f"{v.guess.confidence:.2f}",
                 _cell(reason_of(v)), key.series(head.series),
             ))  # fmt: skip

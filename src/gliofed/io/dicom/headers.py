@@ -1,4 +1,4 @@
-"""One DICOM file's header as a frozen value; pixels are neither read nor decoded.
+"""A DICOM file's header as frozen values, one a frame; pixels are neither read nor decoded.
 
 Attribute names and meanings: DICOM PS3.3, C.7 (patient, study, series, image), C.8.3.1 (MR image).
 """
@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -21,7 +21,10 @@ from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 
 from gliofed.errors import DataError
+from gliofed.io.dicom.enhanced import as_classic
 
+MR: Final = "1.2.840.10008.5.1.4.1.1.4"
+"""MR Image Storage: classic, one slice a file."""
 _MAGIC_AT: Final = 128
 _PIXELS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
@@ -114,9 +117,12 @@ class Scanner:
 
 @dataclass(frozen=True)
 class Header:
-    """One instance. date, time: of the study; acquired: seconds after midnight; frames: 1 unless
-    multi-frame; pixels: whether there are any; cut: whether the file ends inside them; rescale:
-    slope and intercept."""
+    """One slice: a classic instance, or a frame of an enhanced multi-frame one.
+
+    date, time: of the study; acquired: seconds after midnight; frames: in the file, 1 unless
+    multi-frame; frame: which of them, from 1, and 0 for the instance as a whole; pixels: whether
+    there are any; cut: whether the file ends inside them; rescale: slope and intercept.
+    """
 
     path: Path
     modality: str
@@ -134,6 +140,7 @@ class Header:
     time: str
     acquired: float | None
     frames: int
+    frame: int
     pixels: bool
     cut: bool
     rescale: tuple[float, float]
@@ -154,11 +161,12 @@ def is_dicom(path: Path) -> bool:
         return file.read(_MAGIC_AT + 4)[_MAGIC_AT:] == b"DICM"
 
 
-def read_header(path: Path) -> Header | None:
-    """The header of a DICOM file; None for a DICOMDIR, which lists files and is no instance.
+def read_headers(path: Path) -> tuple[Header, ...]:
+    """The header of each frame of an enhanced MR image, else the one of the file.
 
-    Raises DataError without the file's name (it may hold the patient's): a header that cannot be
-    read, or is cut.
+    Empty for a DICOMDIR, which lists files and is no instance. An enhanced image that does not
+    describe its frames has one header, of frame 0. Raises DataError without the file's name (it
+    may hold the patient's): a header that cannot be read, or is cut.
     """
     try:
         with path.open("rb") as file, quiet():
@@ -166,8 +174,11 @@ def read_header(path: Path) -> Header | None:
             data = read_partial(file, stop_when=pixels.met)
             data.decode()
             if str(getattr(data.file_meta, "MediaStorageSOPClassUID", "")) == _DICOMDIR:
-                return None
-            return _header(path, data, pixels)
+                return ()
+            whole = _header(path, data, pixels)
+            return tuple(_frame(whole, n, f) for n, f in enumerate(as_classic(data), start=1)) or (
+                whole,
+            )
     except (Exception, RecursionError) as error:  # foreign bytes: pydicom raises of any kind
         kind = type(error).__name__
         raise DataError(
@@ -241,22 +252,37 @@ def _header(path: Path, data: FileDataset, pixels: _Pixels) -> Header:
         time=_text(data, "StudyTime"),
         acquired=_clock(_text(data, "AcquisitionTime") or _text(data, "AcquisitionDateTime")[8:]),
         frames=frames,
+        frame=0,
         pixels=pixels.there or syntax == _DEFLATED,
         cut=pixels.cut(needed // 8),
-        rescale=(
-            _or(_number(data, "RescaleSlope"), 1.0),
-            _or(_number(data, "RescaleIntercept"), 0.0),
-        ),
+        rescale=_rescale(data),
         patient=_patient(data),
         timing=_timing(data),
-        plane=_plane(data),
-        scanner=Scanner(
-            manufacturer=_text(data, "Manufacturer"),
-            model=_text(data, "ManufacturerModelName"),
-            strength=_number(data, "MagneticFieldStrength"),
-            thickness=_number(data, "SliceThickness"),
-            step=_number(data, "SpacingBetweenSlices"),
-        ),
+        plane=plane_of(data),
+        scanner=_scanner(data),
+    )
+
+
+def _frame(whole: Header, number: int, data: Dataset) -> Header:
+    """data: of one frame, under classic names."""
+    return replace(
+        whole, frame=number, image_type=_texts(data, "ImageType"), rescale=_rescale(data),
+        timing=_timing(data), plane=plane_of(data), scanner=_scanner(data),
+    )  # fmt: skip
+
+
+def _rescale(data: Dataset) -> tuple[float, float]:
+    slope, intercept = _number(data, "RescaleSlope"), _number(data, "RescaleIntercept")
+    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+
+
+def _scanner(data: Dataset) -> Scanner:
+    return Scanner(
+        manufacturer=_text(data, "Manufacturer"),
+        model=_text(data, "ManufacturerModelName"),
+        strength=_number(data, "MagneticFieldStrength"),
+        thickness=_number(data, "SliceThickness"),
+        step=_number(data, "SpacingBetweenSlices"),
     )
 
 
@@ -302,7 +328,8 @@ def _timing(data: Dataset) -> Timing:
     )
 
 
-def _plane(data: Dataset) -> Plane | None:
+def plane_of(data: Dataset) -> Plane | None:
+    """Of a classic image or a frame under classic names; None where a part of it is missing."""
     position = _numbers(data, "ImagePositionPatient", 3)
     orientation = _numbers(data, "ImageOrientationPatient", 6)
     spacing = _numbers(data, "PixelSpacing", 2)
@@ -344,10 +371,6 @@ def _numbers(data: Dataset, name: str, count: int) -> tuple[float, ...]:
     except ValueError:
         return ()
     return found if len(found) == count and all(map(math.isfinite, found)) else ()
-
-
-def _or(number: float | None, usual: float) -> float:
-    return usual if number is None else number
 
 
 def _whole(number: float | None) -> int | None:

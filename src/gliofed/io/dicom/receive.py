@@ -17,6 +17,7 @@ from pynetdicom import AE, evt
 from pynetdicom.events import Event
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     EnhancedMRImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
     Verification,
 )
@@ -29,6 +30,7 @@ SYNTAXES: Final = (
     "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5",
 )  # fmt: skip
 """What is offered, uncompressed first; all lossless."""
+_KINDS: Final = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 _OUT_OF_ROOM: Final = 0xA700
 _NOT_UNDERSTOOD: Final = 0xC000
 _DONE: Final = 0x0000
@@ -130,7 +132,7 @@ def receive(folder: Path, port: Port, tell: Callable[[int], None]) -> int:
 
 def _entity(port: Port) -> AE:
     entity = AE(ae_title=port.title)
-    for kind in (MRImageStorage, EnhancedMRImageStorage):
+    for kind in _KINDS:
         entity.add_supported_context(kind, list(SYNTAXES))
     entity.add_supported_context(Verification)
     entity.require_called_aet = True

@@ -25,9 +25,9 @@ from pydicom.valuerep import validate_value
 
 import gliofed
 from gliofed.errors import DataError
+from gliofed.io.dicom.geometry import LPS_TO_RAS
 from gliofed.io.dicom.source import (
     DAMAGE,
-    LPS_TO_RAS,
     Array,
     Fit,
     Header,
@@ -188,9 +188,11 @@ def _compose(
     segmentation = hd.seg.Segmentation(
         source_images=[source, *series.images[1:]],
         pixel_array=planes.transpose(2, 1, 0).astype(np.uint8),
-        plane_positions=[hd.PlanePositionSequence("PATIENT", s.position) for s in series.slices],
-        plane_orientation=hd.PlaneOrientationSequence("PATIENT", first.orientation),
-        pixel_measures=hd.PixelMeasuresSequence(first.spacing, thickness, series.gap),
+        plane_positions=[
+            hd.PlanePositionSequence("PATIENT", s.plane.position) for s in series.slices
+        ],
+        plane_orientation=hd.PlaneOrientationSequence("PATIENT", first.plane.orientation),
+        pixel_measures=hd.PixelMeasuresSequence(first.plane.spacing, thickness, series.gap),
         segmentation_type="BINARY",
         segment_descriptions=[_segment(author, tracking)],
         series_instance_uid=hd.UID(),
@@ -274,7 +276,7 @@ def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: Series)
             frame = int(refers.get("ReferencedFrameNumber") or 0)
             own = named.get((str(refers.ReferencedSOPInstanceUID), frame))
             position = group.PlanePositionSequence[0].ImagePositionPatient
-            if own is None or not np.allclose(position, own.position, atol=1e-3):
+            if own is None or not np.allclose(position, own.plane.position, atol=1e-3):
                 faults.append(f"a frame at {list(position)} refers to another slice")
         for name in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"):
             if (dataset.get(name) or "") != (series.images[0].get(name) or ""):

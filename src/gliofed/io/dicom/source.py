@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from gliofed.errors import DataError
+from gliofed.io.dicom.enhanced import as_classic
+from gliofed.io.dicom.geometry import affine_of, differing, in_order, repeated, stack_of
+from gliofed.io.dicom.headers import Plane, plane_of
 
-LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 JITTER: Final = 0.1
 """How far a slice may lie from an even spacing, in parts of that spacing."""
 
+_NEEDED: Final = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "Rows")
 DAMAGE: Final = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError,
     OverflowError, struct.error, BytesLengthException,
@@ -37,15 +40,12 @@ Array = NDArray[np.float64]
 class Slice:
     """One plane: an image of its own, or a frame of a multi-frame image (from 1; 0 where not).
 
-    orientation: direction cosines of a row, then a column. position: of the first pixel, LPS mm.
-    spacing: between rows, between columns, mm. thickness: mm, 0 where the source does not say.
+    thickness: mm, 0 where the source does not say.
     """
 
     header: Header
     frame: int
-    orientation: tuple[float, ...]
-    position: tuple[float, ...]
-    spacing: tuple[float, ...]
+    plane: Plane
     thickness: float
 
 
@@ -175,77 +175,48 @@ def _line(images: list[Header]) -> str:
 def _span(folder: Path, images: list[Header]) -> Series:
     """Order the slices along their normal and check that they make one even stack."""
     where, first = f"{folder}: series {_line(images)}", images[0]
-    frames = [int(i.get("NumberOfFrames") or 0) for i in images]
-    if any(frames) and len(images) > 1:
+    if any(i.get("NumberOfFrames") for i in images) and len(images) > 1:
         raise DataError(f"{where}: has several multi-frame images; give a folder with one of them")
-    slices = [_slice(where, i, n) for i, f in zip(images, frames, strict=True)
-              for n in (range(1, f + 1) if f else [0])]  # fmt: skip
+    slices = in_order([s for image in images for s in _slices(where, image)])
     if len(slices) < 2:
         raise DataError(f"{where}: has one slice, expected at least two; copy the whole series")
     if not first.get("FrameOfReferenceUID"):
         raise DataError(f"{where}: has no FrameOfReferenceUID; export the series again")
-    looks = np.array([(*s.orientation, *s.spacing) for s in slices])
-    sizes = {(int(i.Columns), int(i.Rows)) for i in images}
-    if np.ptp(looks, axis=0).max() > 1e-4 or len(sizes) > 1:
+    if differing(slices):
         raise DataError(f"{where}: its images differ in orientation, voxel or size; give a folder "
                         "with one volume")  # fmt: skip
-    along, down = looks[0, :3], looks[0, 3:6]
-    slices.sort(key=lambda s: float(np.dot(s.position, np.cross(along, down))))
-    positions, count = np.array([s.position for s in slices]), len(slices)
-    _check_even(where, positions @ np.cross(along, down))
-    step = (positions[-1] - positions[0]) / (count - 1)
-    stray = np.abs(positions - positions[0] - np.outer(np.arange(count), step)).max()
-    lean = np.linalg.norm(np.cross(step, np.cross(along, down))) * (count - 1)
-    if max(stray, lean) > looks[0, 6:].min() / 2:
-        raise DataError(f"{where}: its slices are not stacked at a right angle; resample the "
-                        "series, or keep to the NIfTI mask")  # fmt: skip
-    lps = np.eye(4)
-    lps[:3] = np.c_[along * looks[0, 7], down * looks[0, 6], step, positions[0]]
-    columns, rows = sizes.pop()
-    return Series(folder, tuple(slices), (columns, rows, count), LPS_TO_RAS @ lps,
-                  float(np.linalg.norm(step)))  # fmt: skip
+    _check_stack(where, slices)
+    affine, plane = affine_of(slices), slices[0].plane
+    gap = float(np.linalg.norm(affine[:3, 2]))
+    return Series(folder, slices, (plane.columns, plane.rows, len(slices)), affine, gap)
 
 
-def _slice(where: str, image: Header, frame: int) -> Slice:
-    def part(group: str) -> Header:
-        """Where the attributes of a functional group stand for this frame."""
-        if not frame:
-            return image
-        groups = image.get("PerFrameFunctionalGroupsSequence") or [pydicom.Dataset()] * frame
-        shared = image.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
-        held = next((g for g in (groups[frame - 1], shared[0]) if group in g), None)
-        return pydicom.Dataset() if held is None else held[group].value[0]
-
-    def values(group: str, name: str, count: int) -> tuple[float, ...]:
-        try:
-            found = tuple(float(v) for v in part(group).get(name) or ())
-        except DAMAGE as error:
-            raise DataError(f"{where}: {image.filename} is damaged ({name}: {error}); copy it "
-                            "again") from None  # fmt: skip
-        if len(found) != count or not np.isfinite(found).all():
-            raise DataError(f"{where}: an image has no {name}; export the series again")
-        return found
-
-    spacing = values("PixelMeasuresSequence", "PixelSpacing", 2)
-    return Slice(
-        image, frame,
-        values("PlaneOrientationSequence", "ImageOrientationPatient", 6),
-        values("PlanePositionSequence", "ImagePositionPatient", 3),
-        spacing, float(part("PixelMeasuresSequence").get("SliceThickness") or 0),
-    )  # fmt: skip
+def _slices(where: str, image: Header) -> list[Slice]:
+    """A classic image is one slice; a multi-frame one has as many as frames."""
+    count = int(image.get("NumberOfFrames") or 0)
+    flats = list(as_classic(image)) or [pydicom.Dataset()] * count if count else [image]
+    made = []
+    for number, flat in enumerate(flats, start=1 if count else 0):
+        plane = plane_of(flat)
+        if plane is None:
+            missing = next((n for n in _NEEDED if not flat.get(n)), "sound geometry")
+            raise DataError(f"{where}: an image has no {missing}; export the series again")
+        made.append(Slice(image, number, plane, float(flat.get("SliceThickness") or 0)))
+    return made
 
 
-def _check_even(where: str, depth: Array) -> None:
-    gaps = np.diff(depth)
-    usual = float(np.median(gaps))
-    if gaps.min() < 1e-3:
+def _check_stack(where: str, slices: tuple[Slice, ...]) -> None:
+    if repeated(slices):
         raise DataError(f"{where}: has several images at one place (echoes, repeats); give a "
                         "folder with one volume")  # fmt: skip
-    missing = [int(n + 1) for n, g in enumerate(gaps) if g > 1.5 * usual]
-    if missing:
-        lost = sum(round(g / usual) - 1 for g in gaps if g > 1.5 * usual)
-        raise DataError(f"{where}: {lost} slices are missing, first after slice {missing[0]} of "
-                        f"{len(depth)}; copy the whole series")  # fmt: skip
-    if np.abs(depth - np.linspace(depth[0], depth[-1], len(depth))).max() > JITTER * usual:
-        raise DataError(f"{where}: its slices are unevenly spaced ({gaps.min():.2f} to "
-                        f"{gaps.max():.2f} mm); give a series of even spacing")  # fmt: skip
+    stack = stack_of(slices)
+    if stack.gaps:
+        lost, after = sum(g.missing for g in stack.gaps), stack.gaps[0].after
+        raise DataError(f"{where}: {lost} slices are missing, first after slice {after} of "
+                        f"{len(slices)}; copy the whole series")  # fmt: skip
+    if stack.off > JITTER * stack.usual:
+        raise DataError(f"{where}: its slices are unevenly spaced (slice {stack.worst} is "
+                        f"{stack.off:.2f} mm off); give a series of even spacing")  # fmt: skip
+    if stack.sideways > min(slices[0].plane.spacing) / 2:
+        raise DataError(f"{where}: its slices are not stacked at a right angle; resample the "
+                        "series, or keep to the NIfTI mask")  # fmt: skip
