@@ -2,6 +2,7 @@ import dataclasses
 import gzip
 import json
 import threading
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -18,7 +19,7 @@ from gliofed.prepare.cases import prepare_all, store_key
 from gliofed.prepare.normalise import zscore
 from gliofed.prepare.recipe import prepare_case
 from gliofed.prepare.resample import resample, resample_mask, target_grid
-from gliofed.study import Grid
+from gliofed.study import Grid, Prepare
 from gliofed.types import Placement, Prediction
 
 GRID = Grid(spacing_mm=(2.0, 2.0, 2.0))
@@ -245,3 +246,14 @@ def test_real_hospitals_prepare_without_loss(real_data, tmp_path) -> None:
         prediction = Prediction(prepared.mask.astype(np.float32), prepared.affine, {})
         back = mask_on(prediction, in_ras(drawn))
         np.testing.assert_array_equal(back, drawn.data > 0)
+
+
+def test_without_the_hospital_extra_it_says_so_once(hospital, tmp_path, monkeypatch) -> None:
+    cases = read_bids(hospital, "h")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    store = PreparedStore(tmp_path / "store")
+    for steps in (Prepare(brain="stripped"), replace(STRIPPED, bias=True)):
+        with pytest.raises(DataError, match=r"gliofed\[hospital\]") as caught:
+            prepare_all(cases, GRID, steps, store)
+        assert str(caught.value).count("SimpleITK") == 1
+    assert len(prepare_all(cases, GRID, STRIPPED, store)) == 3

@@ -15,7 +15,7 @@ from typing import Final
 from gliofed import __version__
 from gliofed.errors import DataError, GliofedError, UnwritableError
 from gliofed.io.store import Prepared, PreparedStore
-from gliofed.prepare.recipe import RECIPE, prepare_case
+from gliofed.prepare.recipe import RECIPE, check_installed, prepare_case
 from gliofed.study import Grid, Prepare
 from gliofed.types import SEQUENCES, Case
 
@@ -39,6 +39,7 @@ def prepare_all(
     finished stays in the store, so a second start is quick. Raises DataError, after the last
     case, naming those that failed; UnwritableError at once.
     """
+    check_installed(steps)
     work = list(cases)
     store.sweep()
     found: list[Prepared] = []

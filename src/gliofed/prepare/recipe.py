@@ -61,7 +61,6 @@ def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
     with labels that the set's preoperative masks do not have. A doubtful result raises nothing:
     `Entry.measures` tell, and `prepare.quality` judges them.
     """
-    _check_installed(steps)
     volumes: Volumes = {s: read_nifti(p) for s, p in case.images.items()}
     reference, brain, way = _brain(case, volumes, steps)
     lies = {
@@ -107,7 +106,8 @@ def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
     )
 
 
-def _check_installed(steps: Prepare) -> None:
+def check_installed(steps: Prepare) -> None:
+    """Once before many cases. Raises DataError where a step needs a package that is not there."""
     asked = steps.register or steps.bias or steps.space == "mni152"
     if asked and importlib.util.find_spec("SimpleITK") is None:
         raise DataError(

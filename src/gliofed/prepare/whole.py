@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gliofed import __version__
 from gliofed.prepare.index import ORDER, write_index
+from gliofed.prepare.recipe import check_installed
 from gliofed.prepare.workers import Asked, CaseAccount, Fate, prepare_beside
 from gliofed.study import Grid, Prepare, Quality, Study
 from gliofed.types import Case
@@ -49,7 +50,11 @@ def prepare_set(
     ended: Callable[[CaseAccount], None],
     progress: Callable[[float, float, str], None],
 ) -> Preparation:
-    """As `prepare_beside`, with progress, and the page."""
+    """As `prepare_beside`, with progress, and the page.
+
+    Raises DataError, before the first case, where a step needs a package that is not installed.
+    """
+    check_installed(asked.steps)
     done = 0
 
     def hear(account: CaseAccount) -> None:
