@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,6 +18,11 @@ from gliofed.types import SEQUENCES, Case, Labels, Measures
 
 SUFFIX = {"T1": "T1w", "T1CE": "ce-gadolinium_T1w", "T2": "T2w", "FLAIR": "FLAIR"}
 COLUMNS = ("idh", "codel_1p19q", "mgmt", "grade")
+
+
+def pytest_configure() -> None:
+    """Commands that tests start hear Ctrl-C: a shell's background has it ignored, and they too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 STRIPPED = Prepare(brain="stripped", register=False, space="scanner", bias=False)
@@ -116,7 +122,7 @@ def tiny_study() -> Study:
             "data": {"root": "nowhere", "train": ["a", "b"], "external": ["c"]},
             "grid": {"patch": [16, 16, 16], "spacing_mm": [2, 2, 2]},
             "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
-            "quality": {"brain_litres": [0, 9]},
+            "quality": {"brain_litres": [0, 9], "alignment": 0},
             "train": {"rounds": 2, "batch": 2},
             "score": {"bootstrap": 100},
         }

@@ -69,7 +69,7 @@ def litres(small) -> dict[str, float]:
 
 
 def asking(study: Study, least: float) -> Study:
-    return dataclasses.replace(study, quality=Quality(brain_litres=(least, 9.0)))
+    return dataclasses.replace(study, quality=Quality(brain_litres=(least, 9.0), alignment=0.0))
 
 
 def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path) -> None:

@@ -42,6 +42,7 @@ space = "scanner"
 bias = false
 [quality]
 brain_litres = [0.3, 2.2]
+alignment = 0.0
 [train]
 rounds = 3
 [score]

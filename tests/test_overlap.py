@@ -228,7 +228,7 @@ def study_of(root: Path, **data: object):
             "data": {"root": str(root), "train": ["a", "b"], "external": ["c"], **data},
             "grid": {"spacing_mm": [3, 3, 3]},
             "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
-            "quality": {"brain_litres": [0, 9]},
+            "quality": {"brain_litres": [0, 9], "alignment": 0},
         }
     )
 

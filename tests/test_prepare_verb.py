@@ -49,6 +49,7 @@ space = "scanner"
 bias = false
 [quality]
 brain_litres = [0.0, 9.0]
+alignment = 0.0
 """
 
 
@@ -75,7 +76,9 @@ def invoke(north: Path, store: Path, *more: str):
 
 
 def asked(tmp_path: Path) -> Asked:
-    return Asked(GRID, STRIPPED, Quality((0, 9)), tmp_path / "store", tmp_path / "figures")
+    return Asked(
+        GRID, STRIPPED, Quality((0, 9), alignment=0), tmp_path / "store", tmp_path / "figures"
+    )
 
 
 def test_a_data_set_is_prepared_then_kept_and_found_by_a_run(north, tmp_path) -> None:

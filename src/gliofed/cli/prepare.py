@@ -28,7 +28,7 @@ def prepare(
 ) -> None:
     """`gliofed prepare`: status 0 where all are sound, 1 where some are not, 2 where none is."""
     started = time.monotonic()
-    with plain_ends(after="finished cases are kept; the same command goes on from there", status=2):
+    with plain_ends(after="the same command goes on from there", status=2):
         with Terminal() as terminal:
             found = api.prepare(
                 path, out, study, format_id, site, processes or processes_at_once(), figures, json,
