@@ -86,7 +86,17 @@ def niimath(fixed: Path, moving: Path, kind: Kind, *options: str) -> Matrix:
     with tempfile.TemporaryDirectory() as folder:
         saved, image = Path(folder) / "matrix.json", Path(folder) / "image.nii"
         warp = ("-warp", "shr") if kind == "rigid" and "hel" in options else ()
-        command = (_niimath(), moving, "-allineate", fixed, *options, *warp, "-savemat", saved, image)
+        command = (
+            _niimath(),
+            moving,
+            "-allineate",
+            fixed,
+            *options,
+            *warp,
+            "-savemat",
+            saved,
+            image,
+        )
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
         numbers = [v for v in json.loads(saved.read_text()).values() if np.size(v) in (12, 16)]
     matrix = np.eye(4)
