@@ -14,14 +14,16 @@ methods take turns, each in a process of its own on two threads:
   ANTs: "Affine"), each scan resampled. So van der Voort et al. 2023 laid their scans on an atlas
   with elastix.
 
-Seconds: reading, registering, resampling; without the start of Python and imports. Memory: the
+Seconds: reading, registering, resampling; without the start of Python and imports. CPU seconds
+are summed over threads and count where other work runs on the machine: the last but one column
+compares them. Memory: the
 child's greatest resident size. Error: how far apart a sequence and T1CE lie in the network's
 space, |T_s(p_s) - T_r(p_r)|, mean over points of the brain, where T takes a scan to MNI152 and
 p_s, p_r are one anatomical point in both. The truth is as good as the published alignment, so
 errors below some 0.3 mm mean little.
 
 --rigid compares rigid registration alone: T1, T2 and FLAIR to T1CE, three pairs a case; there
-niimath, niimath-hel and greedy are peers too. `registration_peers.py` says how each is called.
+niimath and greedy are peers too. `registration_peers.py` says how each is called.
 
 Measured: see FIGURES below.
 """
@@ -66,10 +68,11 @@ TEMPLATE = "template.nii"
 
 @dataclass(frozen=True)
 class Result:
-    """What one method took for one case. seconds: one figure a job. matrices: from the network's
-    space, or with --rigid from the reference, RAS mm, to each scan's."""
+    """What one method took for one case. seconds, cpu: one figure a job. matrices: from the
+    network's space, or with --rigid from the reference, RAS mm, to each scan's."""
 
     seconds: list[float]
+    cpu: list[float]
     gigabytes: float
     matrices: Matrices
 
@@ -82,7 +85,7 @@ def gliofed_space(folder: Path, paths: Paths) -> Matrices:
     brain = nonzero_brain(reference.data[None])
     template, template_brain = mni152()
     there = affine(template, template_brain, reference, brain)
-    found = {s: there for s in volumes}
+    found = dict.fromkeys(volumes, there)
     for sequence in set(volumes) - {REFERENCE}:
         found[sequence] = rigid(reference, volumes[sequence], brain) @ there
     for sequence, volume in volumes.items():
@@ -124,24 +127,27 @@ WHOLE: dict[str, Callable[[Path, Paths], Matrices]] = {
 def child(method: str, folder: Path, rigid: bool) -> None:
     """One method on one case, in this process; prints what `Result` holds."""
     paths = {s: folder / f"{s.value.lower()}.nii" for s in Sequence}
-    seconds, found = [], {}
-    if rigid:
-        for sequence in [s for s in Sequence if s is not REFERENCE]:
-            start = time.perf_counter()
-            matrix = peers.METHODS[method](paths[REFERENCE], paths[sequence], "rigid")
-            seconds.append(time.perf_counter() - start)
-            found[sequence] = matrix
-    else:
-        _import_first(method)
-        start = time.perf_counter()
-        found = WHOLE[method](folder, paths)
+    _import_first(method)
+    seconds, cpu, found = [], [], {}
+    for sequence in [s for s in Sequence if s is not REFERENCE] if rigid else [REFERENCE]:
+        start, busy = time.perf_counter(), _cpu_seconds()
+        if rigid:
+            found[sequence] = peers.METHODS[method](paths[REFERENCE], paths[sequence], "rigid")
+        else:
+            found = WHOLE[method](folder, paths)
         seconds.append(time.perf_counter() - start)
-    usage = max(
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+        cpu.append(_cpu_seconds() - busy)
+    peak = max(resource.getrusage(who).ru_maxrss for who in _WHO) / 1e6
     matrices = {s.value: np.asarray(m).tolist() for s, m in found.items()}
-    print("\n" + json.dumps({"seconds": seconds, "gb": usage / 1e6, "matrices": matrices}))
+    told = {"seconds": seconds, "cpu": cpu, "gb": peak, "matrices": matrices}
+    print("\n" + json.dumps(told))
+
+
+_WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+
+def _cpu_seconds() -> float:
+    return sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, _WHO))
 
 
 def _import_first(method: str) -> None:
@@ -156,14 +162,14 @@ def run(method: str, folder: Path, rigid: bool) -> Result:
     threads = str(peers.THREADS)
     names = ("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "OMP_NUM_THREADS")
     command = [sys.executable, __file__, "--one", method, str(folder), *["--rigid"][: int(rigid)]]
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: PLW1510  (looked at below)
         command, env=os.environ | dict.fromkeys(names, threads), capture_output=True, text=True
     )
     if done.returncode:
         sys.exit(f"{method} on {folder.name} failed:\n{done.stderr[-2000:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     matrices = {Sequence(s): np.array(m) for s, m in found["matrices"].items()}
-    return Result(found["seconds"], found["gb"], matrices)
+    return Result(found["seconds"], found["cpu"], found["gb"], matrices)
 
 
 def errors(
@@ -183,18 +189,27 @@ def errors(
 
 
 def table(results: dict[str, list[Result]], wrong: dict[str, list[float]], first: str) -> str:
-    """One row a method; times as multiples of the first one's."""
-    medians = {m: statistics.median(t for r in done for t in r.seconds)
-               for m, done in results.items()}  # fmt: skip
-    lines = ["| method | error, median | greatest | seconds, median | times | peak memory |",
-             "|---|---:|---:|---:|---:|---:|"]  # fmt: skip
+    """One row a method; CPU times also as multiples of the first one's."""
+
+    def median(method: str, what: str) -> float:
+        return statistics.median(t for r in results[method] for t in getattr(r, what))
+
+    lines = ["| method | error, median | greatest | seconds | CPU seconds | times | peak memory |",
+             "|---|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
     for method, done in results.items():
+        cpu = median(method, "cpu")
         lines.append(
             f"| {method} | {statistics.median(wrong[method]):.2f} mm | {max(wrong[method]):.2f} mm "
-            f"| {medians[method]:.1f} | {medians[method] / medians[first]:.1f} "
+            f"| {median(method, 'seconds'):.1f} | {cpu:.1f} | {cpu / median(first, 'cpu'):.1f} "
             f"| {max(r.gigabytes for r in done):.1f} GB |"
         )
     return "\n".join(lines)
+
+
+def _line(result: Result, off: list[float]) -> str:
+    shown = " ".join(f"{e:.2f}" for e in off)
+    took = f"{sum(result.seconds):.1f} s, {sum(result.cpu):.1f} s CPU"
+    return f"{took}, {shown} mm, load {os.getloadavg()[0]:.1f}"
 
 
 def main(data: Path, cases: int, named: list[str], rigid: bool) -> None:
@@ -219,9 +234,7 @@ def main(data: Path, cases: int, named: list[str], rigid: bool) -> None:
                 off = errors(result, truth, points, rigid)
                 results[method].append(result)
                 wrong[method] += off
-                shown = " ".join(f"{e:.2f}" for e in off)
-                print(published.name, method, f"{sum(result.seconds):.1f} s, {shown} mm, load "
-                      f"{os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)  # fmt: skip
+                print(published.name, method, _line(result, off), file=sys.stderr, flush=True)
     print(f"{len(folders)} cases, {len(wrong[methods[0]])} pairs\n")
     print(table(results, wrong, methods[0]))
 
