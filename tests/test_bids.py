@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from conftest import write_hospital, write_image, write_subject
 
@@ -23,6 +24,20 @@ def test_reads_sequences_masks_and_labels(tmp_path) -> None:
     assert set(second.images) == set(Sequence) - {Sequence.T2}
     assert second.mask is None
     assert second.labels["grade"] == "4"
+
+
+def test_a_brain_mask_goes_with_its_case(tmp_path) -> None:
+    root = write_hospital(tmp_path / "h", {"A": ("1", "0", "n/a", "2"), "B": ("0", "0", "1", "4")})
+    anat = root / "derivatives/bet/sub-A/anat"
+    write_image(anat / "sub-A_T1w_desc-brain_mask.nii.gz", np.ones((4, 4, 4), np.uint8))
+    first, second = read_bids(root, "h")
+    assert first.brain == anat / "sub-A_T1w_desc-brain_mask.nii.gz"
+    assert first.mask is not None
+    assert first.mask.parent != anat
+    assert second.brain is None
+    write_image(anat / "sub-A_FLAIR_desc-brain_mask.nii.gz", np.ones((4, 4, 4), np.uint8))
+    with pytest.raises(DataError, match="more than one brain mask"):
+        read_bids(root, "h")
 
 
 def test_a_column_that_is_absent_is_unknown(tmp_path) -> None:

@@ -4,6 +4,7 @@
     <hospital>/sub-X/[ses-Y/]anat/sub-X_..._{T1w,ce-*_T1w,T2w,FLAIR}.nii[.gz]
     <hospital>/sub-X/[ses-Y/]anat/sub-X_..._{T1w,...}.json      scanner, where there is one
     <hospital>/derivatives/*/sub-X/[ses-Y/]anat/sub-X_..._{label-tumor_mask,dseg}.nii[.gz]
+    <hospital>/derivatives/*/sub-X/[ses-Y/]anat/sub-X_..._desc-brain_mask.nii[.gz]
 
 Your own data: licence and citation are yours. Label cells follow each marker's row in
 `gliofed.markers`; n/a or an absent column stays unknown. `sex` and `age` (years) are read where
@@ -27,6 +28,7 @@ from gliofed.types import UNKNOWN, Case, Sequence, Unknown
 
 _SUFFIX = re.compile(r"^sub-[A-Za-z0-9]+(?P<entities>.*)_(?P<suffix>T1w|T2w|FLAIR)\.nii(\.gz)?$")
 _MASK = re.compile(r"^sub-.*_(label-(tumor|tumour|lesion)_mask|dseg)\.nii(\.gz)?$")
+_BRAIN = re.compile(r"^sub-.*_(desc|label)-brain_mask\.nii(\.gz)?$")
 _SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 
 Account = list[tuple[str, str, str, str | Unknown]]
@@ -67,6 +69,7 @@ def read(root: Path, site: str) -> Reading:
         found.append(Found(
             row=subject, id=name, patient=name, site=site, values=own,
             images=there.get(subject, {}), mask=_mask(root, subject) if subject in there else None,
+            brain=_brain(root, subject) if subject in there else None,
             scanner=scanners[subject][0] if subject in there else UNKNOWN,
         ))  # fmt: skip
     notes = tuple(note for _, note in scanners.values() if note)
@@ -155,15 +158,26 @@ def _first_session(folder: Path, pattern: str) -> list[Path]:
 
 def _mask(root: Path, subject: str) -> Path | None:
     """The expert's tumour mask; a `_mask` file goes before a `_dseg` of several labels."""
-    found = [
+    found = _derived(root, subject, _MASK)
+    whole = [p for p in found if "_mask." in p.name]
+    return _only(root, subject, "tumour mask", whole or found)
+
+
+def _brain(root: Path, subject: str) -> Path | None:
+    return _only(root, subject, "brain mask", _derived(root, subject, _BRAIN))
+
+
+def _derived(root: Path, subject: str, name: re.Pattern[str]) -> list[Path]:
+    return [
         path
         for derivative in sorted((root / "derivatives").glob("*"))
         for path in _first_session(derivative / subject, "anat/*.nii*")
-        if _MASK.match(path.name)
+        if name.match(path.name)
     ]
-    whole = [p for p in found if "_mask." in p.name]
-    chosen = whole or found
-    if len(chosen) > 1:
-        names = ", ".join(str(p.relative_to(root)) for p in chosen)
-        raise DataError(f"{subject}: more than one tumour mask: {names}; keep one")
-    return chosen[0] if chosen else None
+
+
+def _only(root: Path, subject: str, what: str, found: list[Path]) -> Path | None:
+    if len(found) > 1:
+        names = ", ".join(str(p.relative_to(root)) for p in found)
+        raise DataError(f"{subject}: more than one {what}: {names}; keep one")
+    return found[0] if found else None

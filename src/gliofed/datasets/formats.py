@@ -80,7 +80,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         "Genetic_and_Histological_labels.csv",
         licence="the project's agreement: non-commercial, no passing on",
         citation="van der Voort et al. 2021, Data in Brief 37:107191",
-        caution="scans have a skull: strip them before they are prepared",
+        caution='scans have a skull: leave [prepare] brain at "auto" or "deepbet"',
     ),
     Format(
         id="utsw",
@@ -148,7 +148,7 @@ FORMATS: Final[tuple[Format, ...]] = (
         layout="LGG-104/T2.nii.gz, TCIA_LGG_cases_159.csv",
         licence="CC BY 3.0",
         citation="Akkus et al. 2017, Journal of Digital Imaging 30:469",
-        caution="published as DICOM with a skull: convert and strip first; there are no masks",
+        caution="published as DICOM with a skull: convert it first (gliofed intake); no masks",
     ),
 )
 

@@ -25,7 +25,7 @@ Names = Mapping[Sequence, tuple[str, ...]]
 class Found:
     """One thing found: a row of the table, a folder of scans, or both.
 
-    row: its id as the set writes it. refused: why it is no case, or empty. mask_labels: see
+    row: its id as the set writes it. refused: why it is no case, or empty. mask_labels, brain: see
     `types.Case`.
     """
 
@@ -37,6 +37,7 @@ class Found:
     images: Mapping[Sequence, Path] = field(default_factory=dict)
     mask: Path | None = None
     mask_labels: frozenset[int] = frozenset()
+    brain: Path | None = None
     refused: str = ""
     scanner: str | Unknown = UNKNOWN
 
@@ -65,7 +66,7 @@ def settle(
         cases[key] = Case(
             id=item.id, site=item.site, patient=item.patient, images=item.images, mask=item.mask,
             labels=labels_of(item.values), person=person_of(item.values, item.scanner),
-            mask_labels=item.mask_labels,
+            mask_labels=item.mask_labels, brain=item.brain,
         )  # fmt: skip
     if not cases:
         why = f": {dropped[0].row}: {dropped[0].reason}" if dropped else ""

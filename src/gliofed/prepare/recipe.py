@@ -64,7 +64,12 @@ def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
     _check_installed(steps)
     volumes: Volumes = {s: read_nifti(p) for s, p in case.images.items()}
     reference, brain, way = _brain(case, volumes, steps)
-    to_scan = _onto_reference(case, volumes, reference, brain, steps)
+    lies = {
+        s for s, v in volumes.items()
+        if s is reference or not steps.register
+        or (way == "stripped" and _same_grid(volumes[reference], v))
+    }  # fmt: skip
+    to_scan = _onto_reference(case, volumes, reference, brain, lies)
     shape, affine, to_reference, like_template = _space(
         case, volumes[reference], brain, grid, steps
     )
@@ -157,17 +162,18 @@ def _reference(able: Volumes, steps: Prepare) -> Mri:
 
 
 def _onto_reference(
-    case: Case, volumes: Volumes, reference: Mri, brain: NDArray[np.bool_], steps: Prepare
+    case: Case, volumes: Volumes, reference: Mri, brain: NDArray[np.bool_], lies: set[Mri]
 ) -> Matrices:
-    """RAS mm of the reference to RAS mm of each scan.
+    """RAS mm of the reference to RAS mm of each scan; `lies`: those that lie on it already.
 
-    A scan on the reference's own grid lies on it already: that is how sets are published.
+    Stripped scans on one grid do: that is how sets are published. Two scans of a head on one grid
+    need not, for people move.
     """
     fixed = volumes[reference]
     out: dict[Mri, Affine] = {}
     for sequence, volume in volumes.items():
         out[sequence] = np.eye(4)
-        if steps.register and not _same_grid(fixed, volume):
+        if sequence not in lies:
             from gliofed.prepare.register import rigid
 
             try:

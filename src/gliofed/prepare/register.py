@@ -17,6 +17,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from gliofed.io.nifti import Volume
+from gliofed.prepare.brain import bounding_box
 
 Matrix = NDArray[np.float64]
 
@@ -25,7 +26,9 @@ LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 BINS: Final = 32
 SEED: Final = 1
 MASK_MM: Final = 4.0
-"""How far around the brain the last level still looks."""
+"""How far around the brain the last levels still look."""
+AROUND_MM: Final = 12.0
+"""How far the first one does."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ _AFFINE: Final = (
     _Level(voxel_mm=2, smooth_mm=0, samples=40_000, steps=40, first_step_mm=0.25),
 )
 """Small first steps: a longer one shrinks a brain into one tissue, which tells the metric much."""
-_FINE: Final = _Level(voxel_mm=1, smooth_mm=0, samples=100_000, steps=30, first_step_mm=0.25)
+_FINE: Final = _Level(voxel_mm=1, smooth_mm=0, samples=30_000, steps=20, first_step_mm=0.25)
 
 
 def rigid(reference: Volume, other: Volume, brain: NDArray[np.bool_]) -> Matrix:
@@ -56,9 +59,9 @@ def rigid(reference: Volume, other: Volume, brain: NDArray[np.bool_]) -> Matrix:
     Both starts are tried: the scanner's own coordinates, and centre on centre of mass. Raises
     ValueError where the two cannot be laid on each other (no common part, no structure).
     """
-    inside, around = _mask(reference, brain, MASK_MM), _mask(reference, brain, 3 * MASK_MM)
-    ours, inside, around = _cropped(around, to_itk(reference), inside, around)
-    theirs = to_itk(other)
+    near, brain = _near(reference, brain)
+    inside, around = _mask(near, brain, MASK_MM), _mask(near, brain, AROUND_MM)
+    ours, theirs = to_itk(near), to_itk(other)
     turned = voxel_sizes(other.affine).max() > voxel_sizes(reference.affine).max()
     fixed, moving = (theirs, ours) if turned else (ours, theirs)
     try:
@@ -83,7 +86,7 @@ def affine(
     Both are taken as 0 outside their brains. Raises ValueError as `rigid`.
     """
     fixed, moving = to_itk(_stripped(template, template_brain)), to_itk(_stripped(scan, brain))
-    mask = _mask(template, template_brain, 3 * MASK_MM)
+    mask = _mask(template, template_brain, AROUND_MM)
     try:
         first = _level(fixed, moving, _starts(fixed, moving)[1], _COARSE, mask)[1]
         free = sitk.AffineTransform(3)
@@ -177,19 +180,25 @@ def _thinned(image: sitk.Image, level: _Level) -> sitk.Image:
 
 
 def _mask(volume: Volume, brain: NDArray[np.bool_], around_mm: float) -> sitk.Image:
-    grown = [max(1, round(around_mm / size)) for size in voxel_sizes(volume.affine)]
+    """The brain and so much around it, on voxels of about `MASK_MM`: its rim needs no more."""
+    every = [max(1, round(MASK_MM / size)) for size in voxel_sizes(volume.affine)]
     inside = to_itk(Volume(brain.astype(np.float32), volume.affine))
-    return sitk.BinaryDilate(sitk.Cast(inside, sitk.sitkUInt8), grown)
+    coarse = sitk.BinShrink(inside, every) > 0
+    return sitk.BinaryDilate(coarse, [max(1, round(around_mm / s)) for s in coarse.GetSpacing()])
 
 
-def _cropped(around: sitk.Image, *images: sitk.Image) -> tuple[sitk.Image, ...]:
-    """All cut to the box of the first, so that no time goes into the neck and the air."""
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.Execute(around)
-    if not shape.HasLabel(1):
+def _near(volume: Volume, brain: NDArray[np.bool_]) -> tuple[Volume, NDArray[np.bool_]]:
+    """Both cut to the brain and `AROUND_MM`, so that no time goes into the neck and the air."""
+    if not brain.any():
         raise ValueError("the brain mask is empty")
-    box = shape.GetBoundingBox(1)
-    return tuple(sitk.RegionOfInterest(i, box[3:], box[:3]) for i in images)
+    margin = np.ceil(AROUND_MM / voxel_sizes(volume.affine)).astype(int)
+    box = tuple(
+        slice(max(0, part.start - more), part.stop + more)
+        for part, more in zip(bounding_box(brain), margin, strict=True)
+    )
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    return Volume(volume.data[box], affine), brain[box]
 
 
 def _onto(mask: sitk.Image, grid: sitk.Image, found: Any, turned: bool) -> sitk.Image:

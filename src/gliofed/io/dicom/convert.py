@@ -33,6 +33,7 @@ def convert(files: Sequence[Path], work: Path) -> nib.Nifti1Image:
     own words are not shown: they hold names. Rescaling as by RescaleSlope and RescaleIntercept.
     Raises DataError: the converter failed, or made no volume, or several.
     """
+    work = work.resolve()  # the converter works there, and a relative path would mean another
     source, target = work / "in", work / "out"
     source.mkdir()
     target.mkdir()
