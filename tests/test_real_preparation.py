@@ -1,0 +1,147 @@
+"""Registration, the way back and brain extraction on real scans, with the truth known.
+
+The published cases are moved, thinned out and shaded first, or get a head: see moved_scans.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import moved_scans as scans
+import numpy as np
+import pytest
+
+from gliofed.infer.native import mask_on
+from gliofed.io.nifti import Volume, read_nifti
+from gliofed.io.store import Entry
+from gliofed.prepare.brain import deepbet_brain, looks_stripped, nonzero_brain
+from gliofed.prepare.recipe import prepare_case
+from gliofed.score.overlap import dice
+from gliofed.study import Grid, Prepare, Quality
+from gliofed.types import Case, Labels, Placement, Prediction, Sequence
+
+pytestmark = [pytest.mark.data, pytest.mark.slow]
+CASES = 2
+"""Of the six; benchmarks/prepare.py has them all."""
+
+
+@pytest.fixture(scope="module")
+def published() -> list[Path]:
+    root = Path(os.environ.get("GLIOFED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    found = scans.published_folders(root)[:CASES]
+    if len(found) < CASES:
+        pytest.skip(f"no brats-tcga in {root}; set GLIOFED_DATA to test on real cases")
+    return found
+
+
+@dataclass(frozen=True)
+class Known:
+    """A prepared case; apart: mm between each other sequence and T1CE in the network's space."""
+
+    case: Case
+    entry: Entry
+    apart: dict[Sequence, float]
+
+
+@pytest.fixture(scope="module")
+def moved(published, tmp_path_factory) -> list[Known]:
+    """Each sequence moved for itself, the mask on the grid of the thick FLAIR."""
+    out = []
+    for number, source in enumerate(published):
+        folder = tmp_path_factory.mktemp(source.name)
+        volumes = scans.published_case(source)
+        there = scans.moved_case(volumes, seed=100 + number)
+        paths = scans.write(folder, {s: m.volume for s, m in there.items()})
+        flair = there[Sequence.FLAIR]
+        drawn = scans.on_grid(
+            scans.published_mask(source), flair.matrix, flair.volume.data.shape, flair.volume.affine
+        )
+        mask = Volume((drawn >= 0.5).astype(np.uint8), flair.volume.affine)
+        scans.write_volume(folder / "mask.nii", mask)
+        case = Case(source.name, "here", source.name, paths, folder / "mask.nii", Labels())
+        entry = prepare_case(case, Grid(), Prepare())
+        to_network = {
+            s: np.linalg.inv(p.matrix) @ there[s].matrix for s, p in entry.placements.items()
+        }
+        points = scans.brain_points(volumes[Sequence.T1CE])
+        apart = {
+            s: scans.apart(matrix, to_network[Sequence.T1CE], points)
+            for s, matrix in to_network.items()
+            if s is not Sequence.T1CE
+        }
+        out.append(Known(case, entry, apart))
+    return out
+
+
+def test_moved_sequences_are_laid_on_each_other(moved) -> None:
+    found = [mm for known in moved for mm in known.apart.values()]
+    assert len(found) == 3 * CASES
+    assert np.median(found) < 1
+    assert max(found) < 2
+    assert all(known.entry.reference is Sequence.T1CE for known in moved)
+
+
+def test_the_expert_s_mask_survives_the_way_to_thick_slices(moved) -> None:
+    for known in moved:
+        drawn = read_nifti(known.case.mask).data > 0
+        assert dice(back(known.entry, known.entry.mask_placement), drawn) >= 0.97
+
+
+def test_sound_cases_pass_the_default_bounds(moved) -> None:
+    for known in moved:
+        measures, asked = known.entry.measures, Quality()
+        assert measures.template_dice > asked.template_dice
+        assert asked.brain_litres[0] < measures.brain_litres < asked.brain_litres[1]
+        assert min(measures.shared_information.values()) > asked.shared_information
+
+
+def test_the_expert_s_mask_survives_the_way_to_its_own_millimetres(published) -> None:
+    source = published[0]
+    images = {s: source / f"{source.name}_{s.value.lower()}.nii.gz" for s in Sequence}
+    mask = source / f"{source.name}_seg.nii.gz"
+    case = Case(source.name, "here", source.name, images, mask, Labels())
+    entry = prepare_case(case, Grid(), replace(Prepare(), bias=False))
+    matrices = [p.matrix for p in entry.placements.values()]
+    assert all(np.array_equal(m, matrices[0]) for m in matrices)
+    drawn = read_nifti(mask)
+    in_ras = replace(entry.mask_placement, shape=drawn.data.shape, affine=drawn.affine)
+    assert dice(back(entry, in_ras), drawn.data > 0) >= 0.97
+
+
+def back(entry: Entry, placement: Placement) -> np.ndarray:
+    return mask_on(Prediction(entry.mask.astype(np.float32), entry.affine, {}), placement)
+
+
+@pytest.fixture(scope="module")
+def in_a_head(published) -> list[tuple[dict[Sequence, Volume], np.ndarray]]:
+    """The sequences of each case with a made-up head around, and the true brain."""
+    out = []
+    for number, source in enumerate(published):
+        heads = scans.with_head(scans.published_case(source), seed=200 + number)
+        first = next(iter(heads.values()))
+        brain = scans.published_case(source)[Sequence.T1CE]
+        there = scans.on_grid(brain, np.eye(4), first.data.shape, first.affine)
+        out.append((heads, nonzero_brain(there[None])))
+    return out
+
+
+LEAST = {Sequence.T1: 0.95, Sequence.T1CE: 0.95, Sequence.T2: 0.9, Sequence.FLAIR: 0.9}
+
+
+@pytest.mark.parametrize("sequence", Sequence)
+def test_the_brain_is_found_in_a_head(in_a_head, sequence) -> None:
+    for heads, brain in in_a_head:
+        assert not looks_stripped(heads[sequence])
+        assert dice(deepbet_brain(heads[sequence]), brain) > LEAST[sequence]
+
+
+def test_the_brain_is_found_in_colin27() -> None:
+    """One real head: the template of MRIcron (Debian: mricron-data), and its own brain."""
+    folder = Path(os.environ.get("GLIOFED_COLIN27", "/usr/share/mricron/templates"))
+    if not (folder / "ch2bet.nii.gz").is_file():
+        pytest.skip(f"no ch2.nii.gz and ch2bet.nii.gz in {folder}; set GLIOFED_COLIN27")
+    head, brain = read_nifti(folder / "ch2.nii.gz"), read_nifti(folder / "ch2bet.nii.gz")
+    assert not looks_stripped(head)
+    assert dice(deepbet_brain(head), brain.data > 0) > 0.93
