@@ -94,7 +94,7 @@ def test_sound_cases_pass_the_default_bounds(moved) -> None:
         measures, asked = known.entry.measures, Quality()
         assert measures.template_dice > asked.template_dice
         assert asked.brain_litres[0] < measures.brain_litres < asked.brain_litres[1]
-        assert min(measures.shared_information.values()) > asked.shared_information
+        assert min(measures.alignment.values()) > asked.alignment
 
 
 def test_the_expert_s_mask_survives_the_way_to_its_own_millimetres(published) -> None:
