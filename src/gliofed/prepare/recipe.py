@@ -63,10 +63,11 @@ def prepare_case(case: Case, grid: Grid, steps: Prepare) -> Entry:
     """
     volumes: Volumes = {s: read_nifti(p) for s, p in case.images.items()}
     reference, brain, way = _brain(case, volumes, steps)
+    published = way == "stripped" or all(map(looks_stripped, volumes.values()))
     lies = {
         s for s, v in volumes.items()
         if s is reference or not steps.register
-        or (way == "stripped" and _same_grid(volumes[reference], v))
+        or (published and _same_grid(volumes[reference], v))
     }  # fmt: skip
     to_scan = _onto_reference(case, volumes, reference, brain, lies)
     shape, affine, to_reference, like_template = _space(
