@@ -185,7 +185,7 @@ def test_affine_brings_the_moved_template_back() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A phantom patient on disk, every sequence moved for itself; T1CE and FLAIR of one grid."""
+    """A phantom patient on disk, every sequence moved for itself."""
 
     case: Case
     matrices: dict[Sequence, np.ndarray]
@@ -207,11 +207,10 @@ def written(tmp_path_factory) -> Written:
     spacing = {Sequence.T1: (1.5, 1.5, 5.0), Sequence.T1CE: (2.0, 2.0, 2.0),
                Sequence.T2: (1.5, 1.5, 5.0), Sequence.FLAIR: (2.0, 2.0, 2.0)}  # fmt: skip
     seen = {s: scan(v, matrices[s], spacing[s], seed=30) for s, v in volumes.items()}
-    grid = seen[Sequence.T1CE]
-    flair = scans.on_grid(
-        volumes[Sequence.FLAIR], matrices[Sequence.FLAIR], grid.data.shape, grid.affine
-    )
-    seen[Sequence.FLAIR] = Volume(flair, grid.affine)
+    shape, affine = seen[Sequence.T1CE].data.shape, seen[Sequence.T1CE].affine.copy()
+    affine[:3, 3] += 1  # on one grid, stripped scans would be taken to lie on each other
+    flair = scans.on_grid(volumes[Sequence.FLAIR], matrices[Sequence.FLAIR], shape, affine)
+    seen[Sequence.FLAIR] = Volume(flair, affine)
     paths = scans.write(folder, seen)
     on_t2 = seen[Sequence.T2]
     drawn = scans.on_grid(tumour, matrices[Sequence.T2], on_t2.data.shape, on_t2.affine) >= 0.5
@@ -306,12 +305,31 @@ def test_flair_alone_and_without_a_brain_mask(written) -> None:
     assert found.measures.template_dice > Quality().template_dice
 
 
-def test_stripped_scans_of_one_grid_are_left_where_they_lie(written) -> None:
+@pytest.mark.parametrize("brain", ["given", "auto"])
+def test_stripped_scans_of_one_grid_are_left_where_they_lie(written, tmp_path, brain) -> None:
     """That is how sets are published; the two are apart here, and stay so."""
-    images = {s: written.case.images[s] for s in (Sequence.T1CE, Sequence.FLAIR)}
-    case = dataclasses.replace(written.case, images=images, brain=None, mask=None)
+    case = of_one_grid(written, tmp_path, skull=0)
+    case = case if brain == "given" else dataclasses.replace(case, brain=None)
     placed = prepare_case(case, SMALL, RIGID_ONLY).placements
     np.testing.assert_array_equal(placed[Sequence.FLAIR].matrix, placed[Sequence.T1CE].matrix)
+
+
+def test_heads_of_one_grid_are_laid_on_each_other(written, tmp_path) -> None:
+    """No voxel is 0, so these look like heads, and people move."""
+    placed = prepare_case(of_one_grid(written, tmp_path, skull=5), SMALL, RIGID_ONLY).placements
+    apart = np.linalg.inv(placed[Sequence.FLAIR].matrix) @ placed[Sequence.T1CE].matrix
+    assert np.linalg.norm(apart[:3, 3]) > 2  # mm, of 4
+
+
+def of_one_grid(written: Written, folder, skull: float) -> Case:
+    """T1CE, and the same two voxels (4 mm) further as FLAIR. skull: added everywhere."""
+    volume = read_nifti(written.case.images[Sequence.T1CE])
+    moved = np.roll(volume.data, 2, axis=0)
+    images = scans.write(folder, {
+        Sequence.T1CE: Volume(volume.data + skull, volume.affine),
+        Sequence.FLAIR: Volume(moved + skull, volume.affine),
+    })  # fmt: skip
+    return dataclasses.replace(written.case, images=images, mask=None)
 
 
 def test_without_t1_the_finest_of_the_others_is_the_reference(written) -> None:
