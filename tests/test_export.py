@@ -14,6 +14,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from conftest import STRIPPED, write_hospital
 from dcm2niix import bin as dcm2niix
 from ellipsoid import CENTRE, NETWORK, RADII, SIZE, depth, ellipsoid, rigid, voxels_in_mm
 from hypothesis import given, settings
@@ -24,6 +25,7 @@ from typer.testing import CliRunner
 
 from gliofed import CAUTION, api
 from gliofed.cli.main import app
+from gliofed.datasets.bids import read_bids
 from gliofed.errors import DataError, StoreError, StudyError
 from gliofed.infer.export import open_entry, outline_of, read_outline
 from gliofed.infer.native import mask_on
@@ -31,8 +33,10 @@ from gliofed.io import dicom as gliofed_dicom
 from gliofed.io.dicom.seg import read_segmentation
 from gliofed.io.nifti import read_nifti
 from gliofed.io.store import Entry, PreparedStore
+from gliofed.prepare.cases import prepare_all
 from gliofed.prepare.resample import resample_mask
 from gliofed.score.overlap import dice
+from gliofed.study import Grid
 from gliofed.types import Measures, Placement, Prediction, Sequence
 
 MEASURES = Measures(1.3, None, {})
@@ -59,7 +63,7 @@ def case(tmp_path) -> Path:
         path = out / f"sub-07_ses-pre_{suffix}.nii.gz"
         scan = nib.load(path)
         placements[sequence] = Placement(scan.shape, scan.affine, matrix)
-        sources[sequence.value] = str(path)
+        sources[sequence.value] = {"file": path.name}
     image = np.zeros((4, *SIZE), np.float16)
     image[:, 5:-5, 5:-5, 5:-5] = 1
     image[3][ellipsoid()] = 2
@@ -83,6 +87,11 @@ def gliofed(*words):
     return CliRunner().invoke(app, ["export", *map(str, words)])
 
 
+def scan_of(tmp_path: Path, sequence: Sequence) -> Path:
+    suffix = {"FLAIR": "FLAIR", "T1": "T1w"}[sequence]
+    return tmp_path / f"bids/sub-07/anat/sub-07_ses-pre_{suffix}.nii.gz"
+
+
 NAME = "sub-07_ses-pre_space-orig_label-tumor_desc-{}_mask"
 
 
@@ -92,12 +101,12 @@ def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> No
     assert {d.sequence for d in done} == set(SCANS)
     for item in done:
         assert item.path == tmp_path / f"out/{NAME.format(item.sequence)}.nii.gz"
-        found, source = nib.load(item.path), nib.load(prepared.case.images[item.sequence])
+        found, source = nib.load(item.path), nib.load(scan_of(tmp_path, item.sequence))
         assert found.shape == source.shape
         assert np.array_equal(found.affine, source.affine)
         assert found.get_data_dtype() == np.uint8
         for code in ("sform_code", "qform_code"):
-            assert found.header[code] == source.header[code]
+            assert found.header[code] == 1  # a scanner's coordinates
         assert CAUTION in found.header["descrip"].item().decode()
         voxels = np.asarray(found.dataobj) > 0
         matrix = SCANS[item.sequence][1]
@@ -236,15 +245,26 @@ def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, t
     assert not path.exists()
 
 
-def test_a_scan_that_changed_or_went_since(case, mask, tmp_path) -> None:
-    source = open_entry(case).case.images[Sequence.FLAIR]
-    scan = nib.load(source)
-    source.unlink()
+def test_the_scans_themselves_are_not_needed(case, mask, tmp_path) -> None:
+    scan = nib.load(scan_of(tmp_path, Sequence.FLAIR))
+    shutil.rmtree(tmp_path / "bids")
     done = {d.sequence: d for d in api.export(mask, case, tmp_path / "gone")}
     assert np.array_equal(nib.load(done[Sequence.FLAIR].path).affine, scan.affine)
-    nib.save(nib.Nifti1Image(np.ones((9, 9, 9), np.uint8), np.eye(4)), source)
-    with pytest.raises(DataError, match="was changed"):
-        api.export(mask, case, tmp_path / "changed")
+
+
+def test_an_entry_as_prepare_makes_it_is_opened(tmp_path) -> None:
+    hospital = write_hospital(tmp_path / "h", {"A": ("1", "0", "1", "2")})
+    (made,) = prepare_all(
+        read_bids(hospital, "h"), Grid((2.0, 2.0, 2.0)), STRIPPED, PreparedStore(tmp_path / "s")
+    )
+    prepared = open_entry(tmp_path / "s" / made.key)
+    assert prepared.case.id == "sub-A"
+    assert set(prepared.placements) == set(Sequence)
+    drawn = save(tmp_path / "mask.nii.gz", made.mask, made.affine)
+    done = api.export(drawn, tmp_path / "s" / made.key, tmp_path / "out")
+    assert {d.path.name for d in done} == {
+        f"sub-A_space-orig_label-tumor_desc-{s}_mask.nii.gz" for s in Sequence
+    }
 
 
 def test_what_lies_outside_a_scan_is_told(case, mask, tmp_path) -> None:
@@ -292,12 +312,12 @@ def test_a_sheared_scan_keeps_its_sform_alone(case, mask, tmp_path) -> None:
     (("sub-1_FLAIR.nii.gz", "sub-1_ce-gadolinium_T1w.nii.gz"), "sub-1"),
     (("sub-1_ses-2_FLAIR.nii.gz",), "sub-1_ses-2"),
     (("BraTS20_Training_158_t1.nii.gz", "BraTS20_Training_158_t2.nii.gz"), "sub-BraTS20Training158"),
-    (("flair.nii", "t1.nii"), "sub-Case7"),
+    (("flair.nii", "t1.nii"), "sub-case"),
 ])  # fmt: skip
 def test_names_come_from_the_scans(names, expected, case) -> None:
     record = json.loads((case / "entry.json").read_text())
-    paths = [f"/data/Case 7/{name}" for name in names]
-    record["provenance"] = {"sources": dict(zip(("FLAIR", "T1"), paths, strict=False))}
+    files = [{"file": name} for name in names]
+    record["provenance"] = {"sources": dict(zip(("FLAIR", "T1"), files, strict=False))}
     (case / "entry.json").write_text(json.dumps(record))
     assert open_entry(case).case.id == expected
 
@@ -374,7 +394,7 @@ def test_a_real_series(real_data, tmp_path) -> None:
     entry = Entry(np.ones((4, *SIZE), np.float16), None, (True, False, False, False), NETWORK,
                   {Sequence.T1: placement}, None, MEASURES, "stripped", Sequence.T1)  # fmt: skip
     PreparedStore(tmp_path / "store").put(
-        "abc", entry, {"sources": {"T1": str(tmp_path / "sub-1_T1w.nii")}}
+        "abc", entry, {"sources": {"T1": {"file": "sub-1_T1w.nii"}}}
     )
     mask = save(tmp_path / "mask.nii.gz", ellipsoid().astype(np.uint8))
     _, done = api.export(mask, tmp_path / "store/abc", tmp_path / "out",

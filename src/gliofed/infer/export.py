@@ -14,7 +14,6 @@ from typing import Final, Literal
 import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 import gliofed
@@ -87,7 +86,7 @@ def open_entry(folder: Path) -> Prepared:
         )
     try:
         sources = dict(json.loads(record.read_text())["provenance"].get("sources", {}))
-        images = {s: Path(sources[s]) for s in SEQUENCES if s in sources}
+        images = {s: Path(sources[s]["file"]) for s in SEQUENCES if s in sources}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(f"{record}: is damaged ({error}); prepare the case again") from None
     case = Case(_subject(images.values()), "", "", images, None, Labels({}))
@@ -150,7 +149,7 @@ def export_masks(
         _Mask(s, p, mask_on(outline, p), _outside_ml(outline, p))
         for s, p in prepared.placements.items()
     ]
-    images = [_nifti(m, prepared.case.images.get(m.sequence)) for m in masks]
+    images = [_nifti(m) for m in masks]
     segments = _segmentations(masks, series, model, person)
     done = []
     for mask, image in zip(masks, images, strict=True):
@@ -222,11 +221,11 @@ def _segmentations(
     return found
 
 
-def _nifti(mask: _Mask, source: Path | None) -> bytes:
+def _nifti(mask: _Mask) -> bytes:
     affine = mask.placement.affine
     image = nib.Nifti1Image(mask.voxels.astype(np.uint8), affine)
     image.header["cal_max"] = 1
-    return _packed(image, affine, _code(mask, source))
+    return _packed(image, affine, SCANNER)
 
 
 def _packed(image: nib.Nifti1Image, affine: NDArray[np.float64], code: int) -> bytes:
@@ -238,24 +237,6 @@ def _packed(image: nib.Nifti1Image, affine: NDArray[np.float64], code: int) -> b
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = f"gliofed {gliofed.__version__}. {gliofed.CAUTION}".encode()[:79]
     return gzip.compress(image.to_bytes(), 6, mtime=0)
-
-
-def _code(mask: _Mask, source: Path | None) -> int:
-    """What kind of coordinates the scan's file says it has; a scanner's, if it says nothing."""
-    if source is None or not source.is_file():
-        return SCANNER
-    try:
-        scan = nib.load(source)
-        shape, affine, header = scan.shape[:3], scan.affine, scan.header
-    except (ImageFileError, OSError, EOFError, ValueError) as error:
-        raise DataError(f"{source}: cannot be read as NIfTI ({error}); copy it again") from None
-    placed = mask.placement
-    if shape != placed.shape or not np.allclose(affine, placed.affine, atol=1e-3):
-        raise DataError(
-            f"{source}: its grid is not the one that was prepared; the file was changed: prepare "
-            "the case again"
-        )
-    return int(header["sform_code"]) or int(header["qform_code"]) or SCANNER
 
 
 def _sidecar(source: Path | None, model: str) -> str:
@@ -319,7 +300,7 @@ def _subject(images: Iterable[Path]) -> str:
     letters = zip(*(p.name.split(".")[0] for p in paths), strict=False)
     common = "".join(a[0] for a in takewhile(lambda c: len(set(c)) == 1, letters))
     whole = re.sub(r"[^-_ ]*$", "", common) if len(paths) > 1 else common
-    words = [whole, *(p.parent.name for p in paths[:1]), "case"]
+    words = [whole, "case"]
     return "sub-" + next(filter(None, (re.sub(r"[^A-Za-z0-9]", "", w) for w in words)))
 
 
