@@ -81,7 +81,7 @@ def _expected(mask: Scan, reference: Scan, there: int) -> int:
     """How many voxels of the reference's grid the mask should fill, were all of it there."""
     if same_grid(mask, reference):
         return there
-    assert mask.affine is not None and reference.affine is not None  # noqa: PT018
+    assert mask.affine is not None and reference.affine is not None  # noqa: PT018  (no test: it tells mypy)
     size = abs(np.linalg.det(mask.affine[:3, :3]) / np.linalg.det(reference.affine[:3, :3]))
     return max(there, round(float(np.count_nonzero(mask.small > 0) * size)))
 

@@ -109,7 +109,7 @@ class Reader:
         line, _, self._rest = self._rest.partition(b"\n")
         said = json.loads(line)
         if not isinstance(said, dict):
-            raise ValueError("no object")  # noqa: TRY004
+            raise ValueError("no object")  # noqa: TRY004  (of the line, not of a type)
         return said
 
     def _start(self) -> subprocess.Popen[bytes]:

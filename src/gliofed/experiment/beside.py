@@ -7,9 +7,6 @@ there. A process ends with the one that started it, however that ends.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +19,7 @@ import torch
 from gliofed.errors import GliofedError
 from gliofed.experiment.cells import Cell
 from gliofed.experiment.model import answers_file, test_cell, train_cell
+from gliofed.io.process import belong_to_parent
 from gliofed.io.store import Prepared, PreparedStore
 from gliofed.learn.machine import keep_memory, this_machine
 from gliofed.study import Study
@@ -119,8 +117,7 @@ def _read(pipe: Connection, process: SpawnProcess, job: Job) -> tuple[float, str
 
 def _work(job: Job, pipe: Connection) -> None:
     """A process's whole life."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this stops it
+    belong_to_parent()
     torch.set_num_threads(job.threads)
     keep_memory()
     machine = this_machine()
@@ -134,10 +131,3 @@ def _work(job: Job, pipe: Connection) -> None:
         test_cell(job.study, job.cell, state, prepared, job.out, machine)
     except GliofedError as error:
         pipe.send(error)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

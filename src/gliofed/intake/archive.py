@@ -35,7 +35,7 @@ _BROKEN: Final = (
 _Stream = gzip.GzipFile | lzma.LZMAFile | BinaryIO
 
 
-class _TooMuch(Exception):  # noqa: N818
+class _TooMuch(Exception):  # noqa: N818  (never leaves this file)
     """More bytes than an archive may hold."""
 
 

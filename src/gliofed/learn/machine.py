@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
+
+from gliofed.io.process import cores
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
@@ -37,8 +38,7 @@ def processes_at_once() -> int:
     """How many models to train side by side: one a core of a CPU, one on an accelerator."""
     if this_machine().device.type != "cpu":
         return 1
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable is not None else os.cpu_count() or 1
+    return cores()
 
 
 def keep_memory() -> None:

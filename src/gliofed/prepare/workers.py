@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections import deque
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from gliofed.errors import GliofedError, UnwritableError
+from gliofed.io.process import belong_to_parent, cores
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.cases import named, prepare_one
 from gliofed.prepare.figure import figure_name, keep_figure
@@ -89,12 +89,6 @@ def processes_at_once() -> int:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         rooms = min(rooms, memory // MEMORY_EACH)
     return max(1, rooms)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable is not None else os.cpu_count() or 1
 
 
 def prepare_beside(
@@ -266,8 +260,7 @@ def _environment(threads: int) -> Iterator[None]:
 
 def _work(asked: Asked, pipe: Connection) -> None:
     """A process's whole life."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this stops it
+    belong_to_parent()
     try:
         shelf = PreparedStore(asked.store)
         pipe.send(READY)
@@ -305,10 +298,3 @@ def prepare_told(case: Case, asked: Asked, shelf: PreparedStore) -> CaseAccount:
     fate: Fate = "set aside" if why else "kept" if kept else "prepared"
     seconds = time.monotonic() - started
     return CaseAccount(case, fate, why, seconds, prepared.key, prepared.measures, figure)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -42,7 +42,7 @@ def convert(files: Sequence[Path], work: Path) -> nib.Nifti1Image:
     command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", _NAME, "-p", "n", "-x", "i", "-l", "o",
                "-i", "n", "-m", "y", "-g", "i", "-o", str(target), str(source)]  # fmt: skip
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(  # noqa: S603  (the wheel's own binary)
             command, capture_output=True, timeout=SECONDS, check=False, cwd=work,
             env={"PATH": os.defpath, "HOME": str(work)},
         )  # fmt: skip
