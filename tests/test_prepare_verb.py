@@ -310,10 +310,12 @@ def test_at_least_one_case_at_a_time(monkeypatch) -> None:
 
 @linux
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_leaves_no_half_entry_and_no_process(north, tmp_path, how) -> None:
-    store = tmp_path / "store"
+def test_a_stop_leaves_no_half_entry_and_no_process(tmp_path, how) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    rows = {f"{n:02d}": ROW for n in range(16)}  # at the first entry most are still to come
+    north, store = write_hospital(tmp_path / "north", rows), tmp_path / "store"
     process = start(*command(north, store, "--processes", "2"))
-    wait_until(lambda: any(store.glob(".*.part")) or process.poll() is not None)
+    wait_until(lambda: any(store.glob("*")) or process.poll() is not None)
     workers = children_of(process.pid)
     process.send_signal(how)
     _, errors = process.communicate()
@@ -324,7 +326,7 @@ def test_a_stop_leaves_no_half_entry_and_no_process(north, tmp_path, how) -> Non
     assert not half_written(store)
     entries(store)
     assert invoke(north, store).exit_code == 0
-    assert len(entries(store)) == 3
+    assert len(entries(store)) == 16
 
 
 @linux
