@@ -52,7 +52,7 @@ def make_curve(model: str, seed: int, rounds: int) -> Curve:
         points.append(
             RoundPoint(
                 r, losses, float(0.85 - 0.6 * left + rng.normal(0, 0.02)), 12.5, 4_100_000,
-                refused if model == "federated" and seed == 1 else {},
+                refused if model == "federated" and seed == 1 else {}, {"utrecht": 11.5},
             )
         )  # fmt: skip
     return Curve(model, seed, "external", tuple(points))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +17,16 @@ from gliofed.fed.merge import RunningMerge
 from gliofed.fed.rounds import Reply, run_rounds
 from gliofed.fed.site import Site
 from gliofed.fed.strategy import FEDAVG, LABEL_AWARE, STRATEGIES
-from gliofed.fed.wire import pack, pack_counts, pack_update, read_note, unpack, unpack_update
+from gliofed.fed.wire import (
+    CountsOf,
+    Task,
+    load_note,
+    load_update,
+    pack,
+    save_counts,
+    save_update,
+    unpack,
+)
 from gliofed.learn.machine import Machine
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import build_net, task_of
@@ -25,6 +35,7 @@ from gliofed.types import Stat, Update
 
 CPU = Machine(torch.device("cpu"), bf16=False)
 LIMITS = Federation(max_norm_ratio=0.5, max_cases=100)
+NONCE = "0" * 32
 FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade": "3"}
 
 
@@ -39,21 +50,36 @@ def model():
 
 def update(model, site="a", cases=10, idh=10, shift=0.1, **changes) -> Update:
     labelled = {"mask": cases, "idh": idh, "codel_1p19q": 0, "mgmt": 0, "grade": 0}
-    whole = Update("run", 3, site, {k: v + shift for k, v in model.items()}, cases, labelled,
+    whole = Update("run", 3, NONCE, site, {k: v + shift for k, v in model.items()}, cases, labelled,
                    {"mask": Stat(2.0, cases)})  # fmt: skip
     return dataclasses.replace(whole, **changes)
 
 
+def task(model) -> Task:
+    return Task("train", "run", 3, NONCE, model, {})
+
+
+@pytest.fixture
+def sent(tmp_path):
+    """Puts an update into a file, as a site does."""
+
+    def write(update: Update) -> Path:
+        save_update(tmp_path / "update", update)
+        return tmp_path / "update"
+
+    return write
+
+
 def gate(model) -> Gate:
-    return Gate("run", 3, model, LIMITS)
+    return Gate(task(model), LIMITS)
 
 
-def test_a_sound_update_passes_unchanged(model) -> None:
-    sent = update(model)
-    got = gate(model).check("a", pack_update(sent))
-    assert got.labelled == sent.labelled
-    assert got.stats == sent.stats
-    assert all(torch.equal(got.weights[k], v) for k, v in sent.weights.items())
+def test_a_sound_update_passes_unchanged(model, sent) -> None:
+    whole = update(model)
+    got = gate(model).check("a", sent(whole))
+    assert got.labelled == whole.labelled
+    assert got.stats == whole.stats
+    assert all(torch.equal(got.weights[k], v) for k, v in whole.weights.items())
 
 
 def scaled(model, factor):
@@ -77,49 +103,70 @@ BAD = {
     "other run": (lambda m: {"run": "other"}, "of run 'other'"),
     "old round": (lambda m: {"round": 2}, "of round 2"),
     "other name": (lambda m: {"site": "b"}, "name of site 'b'"),
+    "replay": (lambda m: {"nonce": "1" * 32}, "another request"),
     "NaN statistic": (lambda m: {"stats": {"mask": Stat(math.nan, 1)}}, "statistic"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_update_is_refused_by_name(model, kind) -> None:
+def test_a_bad_update_is_refused_by_name(model, kind, sent) -> None:
     change, message = BAD[kind]
-    data = pack_update(update(model, **change(model)))
+    data = sent(update(model, **change(model)))
     with pytest.raises(UpdateError, match=rf"site a: update refused: .*{message}"):
         gate(model).check("a", data)
 
 
-def test_both_sides_of_each_bound(model) -> None:
+def test_both_sides_of_each_bound(model, sent) -> None:
     # the model's norm is 5, so the bound on the change is 2.5
     near = {**model, "up.0.weight": torch.tensor([3.0, 2.4999])}
     over = {**model, "up.0.weight": torch.tensor([3.0, 2.5001])}
-    gate(model).check("a", pack_update(update(model, weights=near)))
+    gate(model).check("a", sent(update(model, weights=near)))
     with pytest.raises(UpdateError, match="above the bound"):
-        gate(model).check("a", pack_update(update(model, weights=over)))
-    gate(model).check("a", pack_update(update(model, cases=100)))
+        gate(model).check("a", sent(update(model, weights=over)))
+    gate(model).check("a", sent(update(model, cases=100)))
     with pytest.raises(UpdateError, match="allowed are 1 to 100"):
-        gate(model).check("a", pack_update(update(model, cases=101)))
+        gate(model).check("a", sent(update(model, cases=101)))
 
 
 @pytest.mark.parametrize(
     "data", [b"", b"\x80\x04K\x01.", b"\xff" * 64, b"{}", pack({}, {}), pack({}, {"run": "run"})]
 )
-def test_bytes_that_are_no_update_are_refused(model, data) -> None:
+def test_bytes_that_are_no_update_are_refused(model, data, tmp_path) -> None:
+    (tmp_path / "answer").write_bytes(data)
     with pytest.raises(UpdateError, match="site a"):
-        gate(model).check("a", data)
+        gate(model).check("a", tmp_path / "answer")
     with pytest.raises(UpdateError, match="site a"):
-        check_counts("a", "run", data, LIMITS)
+        check_counts("a", task({}), tmp_path / "answer", LIMITS)
 
 
-def test_an_update_cut_short_is_refused(model) -> None:
-    data = pack_update(update(model))
+def test_an_update_cut_short_or_changed_is_refused(model, sent) -> None:
+    path = sent(update(model))
+    data = path.read_bytes()
+    path.write_bytes(data[:-3])
     with pytest.raises(UpdateError, match="cannot be read"):
-        unpack(data[:-3])
-    assert read_note(data)["site"] == "a"
-    assert pack_update(update(model)) == data
+        load_update(path)
+    assert load_note(path)["site"] == "a"
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(UpdateError, match="its digest does not fit"):
+        load_update(path)
+    path.write_bytes(data.replace(b'cases\\": 10', b'cases\\": 11'))
+    with pytest.raises(UpdateError, match="its digest does not fit"):
+        load_update(path)
+    assert sent(update(model)).read_bytes() == data
+    assert unpack(data)[1]["cases"] == 10
 
 
-def test_merging_with_bad_sites_equals_the_honest_merge(model) -> None:
+def test_an_update_larger_than_the_model_is_not_even_read(model, tmp_path) -> None:
+    path = tmp_path / "answer"
+    most = gate(model).largest
+    for size, words in ((most, "not one of gliofed's"), (most + 1, "larger than the model")):
+        with path.open("wb") as file:
+            file.truncate(size)
+        with pytest.raises(UpdateError, match=words):
+            gate(model).check("a", path)
+
+
+def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
     honest = [update(model, "a", 10, 5, 0.1), update(model, "c", 30, 0, 0.3)]
     alone, mixed = RunningMerge(model, LABEL_AWARE), RunningMerge(model, LABEL_AWARE)
     for one in honest:
@@ -136,11 +183,12 @@ def test_merging_with_bad_sites_equals_the_honest_merge(model) -> None:
     ]
     for one in everyone:
         try:
-            mixed.add(gate(model).check(one.site, pack_update(one)))
+            mixed.add(gate(model).check(one.site, sent(one)))
         except UpdateError as error:
             refused.append(str(error))
     assert len(refused) == len(BAD) - 1
-    assert all(torch.equal(v, mixed.result()[k]) for k, v in alone.result().items())
+    merged = mixed.result()
+    assert all(torch.equal(v, merged[k]) for k, v in alone.result().items())
 
 
 def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model) -> None:
@@ -163,7 +211,7 @@ def test_every_strategy_hands_one_site_back_bit_for_bit(strategy) -> None:
     merge = RunningMerge(net, strategy)
     labelled = {"mask": 7, **{m.id: 7 for m in MARKERS}}
     sent = {k: torch.randn_like(v) for k, v in net.items()}
-    merge.add(Update("r", 0, "a", sent, 7, labelled, {}))
+    merge.add(Update("r", 0, NONCE, "a", sent, 7, labelled, {}))
     assert all(torch.equal(sent[k], v) for k, v in merge.result().items())
     assert strategy.source
 
@@ -187,13 +235,22 @@ def test_class_weights_come_from_the_sum_of_counts(make_prepared) -> None:
     assert sum(n * w for n, w in zip(total.classes["idh"], weights["idh"], strict=True)) == 4
 
 
-def test_counts_are_judged_too() -> None:
+def test_counts_are_judged_too(tmp_path) -> None:
     sound = {m.id: (1,) * len(m.classes) for m in MARKERS}
-    check_counts("a", "run", pack_counts(Counts(3, 1, sound), "run", "a"), LIMITS)
+    path = tmp_path / "counts"
+
+    def judge(counts, run="run", nonce=NONCE, site="a"):
+        save_counts(path, CountsOf(run, nonce, site, counts))
+        return check_counts("a", task({}), path, LIMITS)
+
+    assert judge(Counts(3, 1, sound)).cases == 3
     for counts in (Counts(10**12, 1, sound), Counts(3, 4, sound), Counts(2, 1, sound),
                    Counts(3, 1, {**sound, "idh": (-1, 2)}), Counts(3, 1, {"idh": (1, 1)})):  # fmt: skip
         with pytest.raises(UpdateError, match="site a: counts refused"):
-            check_counts("a", "run", pack_counts(counts, "run", "a"), LIMITS)
+            judge(counts)
+    for other in ({"run": "other"}, {"nonce": "1" * 32}, {"site": "b"}):
+        with pytest.raises(UpdateError, match="site a: counts refused"):
+            judge(Counts(3, 1, sound), **other)
 
 
 def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Site]:
@@ -208,7 +265,7 @@ def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Site]:
 
 
 def start(make_prepared, study, folder, names=("a", "b"), wrap=lambda e: e, run="run"):
-    engine = wrap(LocalEngine(make_sites(make_prepared, study, folder, names)))
+    engine = wrap(LocalEngine(make_sites(make_prepared, study, folder, names), folder))
     initial = {k: v.clone() for k, v in build_net("small", None, 1).state_dict().items()}
     return run_rounds(engine, initial, study, run, folder / "rounds")
 
@@ -262,16 +319,16 @@ class Twists:
         self.engine, self.twist = engine, twist
 
     def ask(self, task):
-        counting = read_note(task)["kind"] == "count"
+        counting = load_note(task)["kind"] == "count"
         for reply in self.engine.ask(task):
             yield reply if counting or reply.site != "a" else self.twist(reply)
 
 
 def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study, tmp_path) -> None:
     def times_1000(reply):
-        sent = unpack_update(reply.data)
-        loud = dataclasses.replace(sent, weights=scaled(sent.weights, 1000.0))
-        return Reply("a", pack_update(loud))
+        sent = load_update(reply.answer)
+        save_update(tmp_path / "loud", dataclasses.replace(sent, weights=scaled(sent.weights, 1e3)))
+        return Reply("a", tmp_path / "loud")
 
     end = start(make_prepared, tiny_study, tmp_path, wrap=lambda e: Twists(e, times_1000))
     assert all("above the bound" in p.refused["a"] for p in end.history)

@@ -261,7 +261,7 @@ def test_hostile_names_stay_text(content: Content) -> None:
         model = "alone:" + HOSTILE if result.model == "alone:gent" else result.model
         return dataclasses.replace(result, model=model, site=HOSTILE, case=HOSTILE + "\x00")
 
-    point = RoundPoint(0, {HOSTILE: 1.0}, 0.5, 1.0, 1, {HOSTILE: HOSTILE})
+    point = RoundPoint(0, {HOSTILE: 1.0}, 0.5, 1.0, 1, {HOSTILE: HOSTILE}, {HOSTILE: 1.0})
     bad = rescored(
         Content(
             study=HOSTILE,

@@ -163,13 +163,15 @@ class Batch:
 class Update:
     """One site's answer to one round.
 
-    weights: the site's weights after its local steps, by parameter name.
+    nonce: of the request that it answers. weights: the site's weights after its local steps, by
+    parameter name.
     cases: training cases at the site. labelled: task ("mask" or a marker id) to the number of
     those cases with a label for it. stats: mergeable sums measured on the way.
     """
 
     run: str
     round: int
+    nonce: str
     site: str
     weights: Mapping[str, Tensor]
     cases: int
@@ -204,6 +206,7 @@ class RoundPoint:
     losses: task ("mask" or a marker id) to the mean training loss over all sites, tasks nobody
     had left out. dice: soft foreground Dice on the training samples, or None. seconds: wall time.
     bytes_up: of all updates. refused: sites whose update was not merged, each with the reason.
+    answered: sites whose update was merged, each with the seconds until its answer was there.
     """
 
     round: int
@@ -212,6 +215,7 @@ class RoundPoint:
     seconds: float
     bytes_up: int
     refused: Mapping[str, str]
+    answered: Mapping[str, float]
 
 
 @dataclass(frozen=True)

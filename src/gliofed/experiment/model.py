@@ -62,7 +62,7 @@ def train_cell(
     ]
     initial = build_net(study.net.preset, study.net.stem, seed=cell.seed).state_dict()
     return run_rounds(
-        LocalEngine(sites),
+        LocalEngine(sites, folder / "rounds"),
         {k: v.clone() for k, v in initial.items()},
         _rules(study, cell),
         cell.run_id(study, prepared),

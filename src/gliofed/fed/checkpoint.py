@@ -15,8 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gliofed.errors import CheckpointError, UpdateError
-from gliofed.fed.wire import pack, unpack
-from gliofed.io.files import write_bytes
+from gliofed.fed.wire import load, save
 from gliofed.types import RoundPoint
 
 
@@ -34,7 +33,7 @@ def commit(folder: Path, state: Committed) -> None:
     """Put a state on the disk for good, then drop all but the last two."""
     note = {"run": state.run, "rounds": state.rounds,
             "history": [dataclasses.asdict(p) for p in state.history]}  # fmt: skip
-    write_bytes(_file(folder, state.rounds), pack(state.weights, note))
+    save(_file(folder, state.rounds), state.weights, note)
     for old in sorted(folder.glob("round-*.safetensors"))[:-2]:
         old.unlink()
 
@@ -48,7 +47,7 @@ def last_committed(folder: Path, run: str) -> Committed | None:
     if not files:
         return None
     try:
-        weights, note = unpack(files[-1].read_bytes())
+        weights, note = load(files[-1])
         history = tuple(RoundPoint(**p) for p in note["history"])
         state = Committed(note["run"], note["rounds"], weights, history)
     except (UpdateError, KeyError, TypeError) as error:

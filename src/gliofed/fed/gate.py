@@ -1,7 +1,7 @@
 """The one gate that every update passes before it is merged.
 
-    right run and round -> right site -> size -> exact names, shapes, dtypes -> finite
-    -> counts within the cap -> norm of the change within bound
+    size -> digest -> right run, round and nonce -> right site -> exact names, shapes, dtypes
+    -> finite -> counts within the cap -> norm of the change within bound
 
 The first failed check refuses the update whole, with an `UpdateError` that names site and check.
 """
@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gliofed.errors import UpdateError
 from gliofed.fed.counts import Counts
-from gliofed.fed.wire import LARGEST_HEADER, unpack_counts, unpack_update
+from gliofed.fed.wire import LARGEST_HEADER, Task, load_counts, load_update
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import MASK_TASK
 from gliofed.study import Federation
@@ -30,17 +31,22 @@ TASKS = frozenset({MASK_TASK, *(m.id for m in MARKERS)})
 class Gate:
     """What an acceptable answer to one round looks like."""
 
-    run: str
-    round: int
-    model: Mapping[str, Tensor]
+    task: Task
     limits: Federation
 
-    def check(self, site: str, data: bytes) -> Update:
-        """The update in `data`, or UpdateError saying which check it failed."""
+    @property
+    def largest(self) -> int:
+        """Bytes that an answer may have."""
+        return largest_answer(self.task)
+
+    def check(self, site: str, answer: Path) -> Update:
+        """The update in the file `answer`, or UpdateError saying which check it failed.
+
+        The file must stay as it is while the update lives.
+        """
         try:
-            expected = sum(t.numel() * t.element_size() for t in self.model.values())
-            _require(len(data) <= expected + LARGEST_HEADER, "it is larger than the model")
-            update = unpack_update(data)
+            _require(answer.stat().st_size <= self.largest, "it is larger than the model")
+            update = load_update(answer)
             self._check_origin(site, update)
             self._check_tensors(update)
             _check_counts(update.cases, update.labelled, self.limits.max_cases)
@@ -51,17 +57,19 @@ class Gate:
         return update
 
     def _check_origin(self, site: str, update: Update) -> None:
-        _require(update.run == self.run, f"it is of run {update.run!r}, not {self.run!r}")
-        _require(update.round == self.round, f"it is of round {update.round}, not {self.round}")
+        task = self.task
+        _require(update.run == task.run, f"it is of run {update.run!r}, not {task.run!r}")
+        _require(update.round == task.round, f"it is of round {update.round}, not {task.round}")
+        _require(update.nonce == task.nonce, "it answers another request (its nonce differs)")
         _require(update.site == site, f"it bears the name of site {update.site!r}")
 
     def _check_tensors(self, update: Update) -> None:
-        extra = sorted(set(update.weights) - set(self.model))
-        missing = sorted(set(self.model) - set(update.weights))
+        extra = sorted(set(update.weights) - set(self.task.weights))
+        missing = sorted(set(self.task.weights) - set(update.weights))
         _require(not extra, f"it has tensors the model lacks: {extra[:3]}")
         _require(not missing, f"it lacks tensors of the model: {missing[:3]}")
         for name, tensor in update.weights.items():
-            own = self.model[name]
+            own = self.task.weights[name]
             _require(
                 tensor.shape == own.shape and tensor.dtype == own.dtype,
                 f"{name} is {tuple(tensor.shape)} {tensor.dtype}, expected "
@@ -75,10 +83,10 @@ class Gate:
             _require(sound, f"its statistic {name!r} is not finite")
 
     def _check_norm(self, update: Update) -> None:
-        own = _norm(self.model)
+        own = _norm(self.task.weights)
         change = math.sqrt(
             sum(
-                float((t.double() - self.model[k].double()).square().sum())
+                float((t.double() - self.task.weights[k].double()).square().sum())
                 for k, t in update.weights.items()
             )
         )
@@ -90,15 +98,23 @@ class Gate:
         )
 
 
-def check_counts(site: str, run: str, data: bytes, limits: Federation) -> Counts:
-    """The counts in `data`, or UpdateError saying which check they failed."""
+def largest_answer(task: Task) -> int:
+    """Bytes that an answer to `task` may have: as many as the model, and a header."""
+    return sum(t.numel() * t.element_size() for t in task.weights.values()) + LARGEST_HEADER
+
+
+def check_counts(site: str, task: Task, answer: Path, limits: Federation) -> Counts:
+    """The counts in the file `answer`, or UpdateError saying which check they failed."""
     try:
-        of_run, of_site, counts = unpack_counts(data)
-        _require(of_run == run, f"they are of run {of_run!r}, not {run!r}")
-        _require(of_site == site, f"they bear the name of site {of_site!r}")
+        _require(answer.stat().st_size <= largest_answer(task), "they are larger than a header")
+        found = load_counts(answer)
+        counts = found.counts
+        _require(found.run == task.run, f"they are of run {found.run!r}, not {task.run!r}")
+        _require(found.nonce == task.nonce, "they answer another request (their nonce differs)")
+        _require(found.site == site, f"they bear the name of site {found.site!r}")
         expected = {m.id: len(m.classes) for m in MARKERS}
-        found = {k: len(v) for k, v in counts.classes.items()}
-        _require(found == expected, "their markers or classes are not this version's")
+        own = {k: len(v) for k, v in counts.classes.items()}
+        _require(own == expected, "their markers or classes are not this version's")
         flat = [n for v in counts.classes.values() for n in v]
         _require(min(flat) >= 0, "a class count is below 0")
         _check_counts(counts.cases, counts.labelled, limits.max_cases)

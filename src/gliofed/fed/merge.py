@@ -43,11 +43,14 @@ class RunningMerge:
         self.sites.append(update.site)
 
     def result(self) -> dict[str, Tensor]:
-        """The merged model; a parameter that no site weighed keeps its value."""
+        """The merged model; a parameter that no site weighed keeps its value.
+
+        To be asked for once: the sums are let go one by one.
+        """
         out = {}
         for name, own in self._model.items():
-            weight = self._weights[name]
-            merged = self._sums[name] / weight if weight > 0 else own
+            weight, total = self._weights[name], self._sums.pop(name)
+            merged = total / weight if weight > 0 else own
             if self._server_lr != 1:
                 merged = own + self._server_lr * (merged - own)
             out[name] = merged.to(own.dtype)

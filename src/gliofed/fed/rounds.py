@@ -16,25 +16,31 @@ from gliofed.fed.counts import NO_CASES, Counts, class_weights
 from gliofed.fed.gate import Gate, check_counts
 from gliofed.fed.merge import RunningMerge
 from gliofed.fed.strategy import strategy_named
-from gliofed.fed.wire import Task, pack_task
+from gliofed.fed.wire import Task, new_nonce, save_task
 from gliofed.study import Study
 from gliofed.types import RoundPoint
+
+_ASKED = "task.safetensors"
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back from one site: its bytes, or why there are none."""
+    """What came back from one site: a file, or why there is none.
+
+    seconds: from the request until the answer was there; None where the engine does not know.
+    """
 
     site: str
-    data: bytes | None
+    answer: Path | None
     failure: str = ""
+    seconds: float | None = None
 
 
 class Engine(Protocol):
     """Carries one task to every site and yields the replies, ordered by site name."""
 
-    def ask(self, task: bytes) -> Iterator[Reply]:
-        """Send `task`; one reply a site, each asked for only when the last has been used."""
+    def ask(self, task: Path) -> Iterator[Reply]:
+        """Send the file `task`; one reply a site, its file there until the next is asked for."""
         ...
 
 
@@ -45,32 +51,35 @@ def run_rounds(
     run: str,
     folder: Path,
     on_round: Callable[[RoundPoint], None] | None = None,
+    most: int | None = None,
 ) -> Committed:
     """Train for `study.train.rounds` rounds, going on from the last committed one in `folder`.
 
+    most: rounds to make before returning, where the rest is left to a later call; None for all.
     Raises QuorumError where fewer than `federation.quorum` updates of a round can be merged; the
     rounds before it stay committed.
     """
     state = last_committed(folder, run) or Committed(run, 0, initial, ())
-    if state.rounds >= study.train.rounds:
+    end = study.train.rounds if most is None else min(study.train.rounds, state.rounds + most)
+    if state.rounds >= end:
         return state
-    weights = class_weights(_counts(engine, study, run))
-    while state.rounds < study.train.rounds:
-        task = Task("train", run, state.rounds, state.weights, weights)
-        state = _round(engine, study, state, task)
+    weights = class_weights(_counts(engine, study, run, folder))
+    while state.rounds < end:
+        state = _round(engine, study, state, weights, folder)
         commit(folder, state)
         if on_round is not None:
             on_round(state.history[-1])
     return state
 
 
-def _counts(engine: Engine, study: Study, run: str) -> Counts:
+def _counts(engine: Engine, study: Study, run: str, folder: Path) -> Counts:
     total = NO_CASES
     refused: dict[str, str] = {}
     accepted = 0
-    for reply in engine.ask(pack_task(Task("count", run, -1, {}, {}))):
+    task = Task("count", run, -1, new_nonce(), {}, {})
+    for reply in _ask(engine, task, folder):
         try:
-            total += check_counts(reply.site, run, _payload(reply), study.federation)
+            total += check_counts(reply.site, task, _answer(reply), study.federation)
             accepted += 1
         except UpdateError as error:
             refused[reply.site] = str(error)
@@ -78,21 +87,31 @@ def _counts(engine: Engine, study: Study, run: str) -> Counts:
     return total
 
 
-def _round(engine: Engine, study: Study, state: Committed, task: Task) -> Committed:
+def _round(
+    engine: Engine,
+    study: Study,
+    state: Committed,
+    class_weights: Mapping[str, tuple[float, ...]],
+    folder: Path,
+) -> Committed:
     started = time.monotonic()
     rules = study.federation
-    gate = Gate(task.run, task.round, task.weights, rules)
+    task = Task("train", state.run, state.rounds, new_nonce(), state.weights, class_weights)
+    gate = Gate(task, rules)
     merge = RunningMerge(task.weights, strategy_named(rules.strategy), rules.server_lr)
     refused: dict[str, str] = {}
+    answered: dict[str, float] = {}
     received = 0
-    for reply in engine.ask(pack_task(task)):
+    for reply in _ask(engine, task, folder):
+        seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
         try:
-            data = _payload(reply)
-            received += len(data)
-            merge.add(gate.check(reply.site, data))
+            answer = _answer(reply)
+            received += answer.stat().st_size
+            merge.add(gate.check(reply.site, answer))
+            answered[reply.site] = seconds
         except UpdateError as error:
             refused[reply.site] = str(error)
-    _require_quorum(len(merge.sites), study, f"round {task.round}", refused)
+    _require_quorum(len(answered), study, f"round {task.round}", refused)
     means = {k: m for k, s in merge.stats.items() if (m := s.mean) is not None}
     point = RoundPoint(
         round=task.round,
@@ -101,14 +120,24 @@ def _round(engine: Engine, study: Study, state: Committed, task: Task) -> Commit
         seconds=time.monotonic() - started,
         bytes_up=received,
         refused=refused,
+        answered=answered,
     )
     return Committed(task.run, task.round + 1, merge.result(), (*state.history, point))
 
 
-def _payload(reply: Reply) -> bytes:
-    if reply.data is None:
+def _ask(engine: Engine, task: Task, folder: Path) -> Iterator[Reply]:
+    asked = folder / _ASKED
+    save_task(asked, task)
+    try:
+        yield from engine.ask(asked)
+    finally:
+        asked.unlink(missing_ok=True)
+
+
+def _answer(reply: Reply) -> Path:
+    if reply.answer is None:
         raise UpdateError(f"site {reply.site}: no answer: {reply.failure}")
-    return reply.data
+    return reply.answer
 
 
 def _require_quorum(accepted: int, study: Study, when: str, refused: Mapping[str, str]) -> None:

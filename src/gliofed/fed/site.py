@@ -12,8 +12,7 @@ from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError
 from gliofed.fed.counts import Counts, count_cases
-from gliofed.fed.wire import Task, pack, pack_counts, pack_update, unpack, unpack_task
-from gliofed.io.files import write_bytes
+from gliofed.fed.wire import CountsOf, Task, load, load_task, save, save_counts, save_update
 from gliofed.io.store import Prepared
 from gliofed.learn.fit import FitPlan, fit_epoch
 from gliofed.learn.machine import Machine
@@ -52,12 +51,13 @@ class Site:
         self._machine = machine
         self._progress = progress
 
-    def answer(self, data: bytes) -> bytes:
-        """Do the task in `data`; the bytes of an update or of counts."""
-        task = unpack_task(data)
+    def answer(self, asked: Path, answer: Path) -> None:
+        """Do the task in the file `asked`; write an update or counts to the file `answer`."""
+        task = load_task(asked)
         if task.kind == "count":
-            return pack_counts(self._counts, task.run, self.name)
-        return pack_update(self._train(task))
+            save_counts(answer, CountsOf(task.run, task.nonce, self.name, self._counts))
+        else:
+            save_update(answer, self._train(task))
 
     @cached_property
     def _counts(self) -> Counts:
@@ -85,20 +85,27 @@ class Site:
             )
             for name, stat in found.items():
                 stats[name] += stat
-        self._save_state(task, pack(optimiser_state(self._net, optimiser), {"run": task.run}))
+        self._save_state(task, optimiser_state(self._net, optimiser))
         weights = {k: v.detach().to("cpu") for k, v in self._net.state_dict().items()}
         counts = self._counts
         return Update(
-            task.run, task.round, self.name, weights, counts.cases, counts.labelled, dict(stats)
+            run=task.run,
+            round=task.round,
+            nonce=task.nonce,
+            site=self.name,
+            weights=weights,
+            cases=counts.cases,
+            labelled=counts.labelled,
+            stats=dict(stats),
         )
 
     def _tell(self, done: int, total: int) -> None:
         if self._progress is not None:
             self._progress(self.name, done, total)
 
-    def _save_state(self, task: Task, data: bytes) -> None:
+    def _save_state(self, task: Task, state: Mapping[str, Tensor]) -> None:
         """Keep the state after this round and the one before, should this round be repeated."""
-        write_bytes(self._folder / f"after-{task.round:05d}.safetensors", data)
+        save(self._folder / f"after-{task.round:05d}.safetensors", state, {"run": task.run})
         for old in sorted(self._folder.glob("after-*.safetensors"))[:-2]:
             old.unlink()
 
@@ -109,7 +116,7 @@ class Site:
                 f"site {self.name}: {path} is missing, the optimiser state that round "
                 f"{task.round} starts from; restore it, or start the run in a new folder"
             )
-        tensors, note = unpack(path.read_bytes())
+        tensors, note = load(path)
         if note.get("run") != task.run:
             raise CheckpointError(f"{path}: is of another run; choose another folder")
         return tensors

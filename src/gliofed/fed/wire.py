@@ -1,57 +1,104 @@
-"""What crosses between server and site: safetensors bytes with one JSON note, and no pickle.
+"""What crosses between server and site: safetensors with one JSON note, and no pickle.
 
-Task, server to site: the model's weights and {kind, run, round, class_weights}.
-Answer, site to server: the site's weights and {run, round, site, cases, labelled, stats}, or for
-a count no tensors and {run, site, cases, masks, classes}.
+Task, server to site: the model's weights and {kind, run, round, nonce, class_weights}.
+Answer, site to server: the site's weights and {run, round, nonce, site, cases, labelled, stats},
+or for a count no tensors and {run, nonce, site, cases, masks, classes}.
+
+Every note also bears `digest`, the SHA-256 of the tensors and of the rest of the note: a message
+that was changed or cut on its way is refused. Messages with a model are files, so that a server
+holds one site's tensors at a time, mapped rather than read; small ones are bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import secrets
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import safetensors
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
 from gliofed.errors import UpdateError
 from gliofed.fed.counts import Counts
+from gliofed.io.files import replacing
 from gliofed.types import Stat, Update
 
 NOTE = "gliofed"
 LARGEST_HEADER = 16 * 2**20
+_DIGEST = "digest"
 
 
 @dataclass(frozen=True)
 class Task:
-    """One request to a site. round: from 0; -1 and no weights for "count"."""
+    """One request to a site. round: from 0; -1 and no weights for "count".
+
+    nonce: new for every request; the answer repeats it, so that none fits another request.
+    """
 
     kind: Literal["count", "train"]
     run: str
     round: int
+    nonce: str
     weights: Mapping[str, Tensor]
     class_weights: Mapping[str, tuple[float, ...]]
 
 
+def new_nonce() -> str:
+    """128 random bits as text."""
+    return secrets.token_hex(16)
+
+
 def pack(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> bytes:
     """Tensors and a JSON-able note as safetensors bytes; equal inputs give equal bytes."""
-    whole = {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
-    data: bytes = safetensors.torch.save(whole, {NOTE: json.dumps(note, sort_keys=True)})
+    whole = _whole_tensors(tensors)
+    data: bytes = safetensors.torch.save(whole, _metadata(whole, note))
     return data
 
 
+def save(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+    """As `pack`, into a file that is there whole, and on the disk, or not at all.
+
+    Raises OSError with the path in it. No copy of the tensors is made where they lie on the CPU.
+    """
+    whole = _whole_tensors(tensors)
+    with replacing(path) as part:
+        try:
+            safetensors.torch.save_file(whole, part, _metadata(whole, note))
+        except SafetensorError as error:  # of the disk: names and dtypes are our own
+            raise OSError(None, str(error), str(path)) from None
+
+
 def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `pack` packed. Raises UpdateError for bytes that are not such a message."""
+    """What `pack` packed. Raises UpdateError for bytes that are not such a message, or changed."""
     note = read_note(data)
     try:
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
     except (SafetensorError, KeyError, ValueError) as error:
         raise UpdateError(f"the message's tensors cannot be read: {error}") from None
-    return tensors, note
+    return tensors, _judged(tensors, note)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save` saved, the tensors mapped from the file: leave it as it is while they live.
+
+    Raises UpdateError as `unpack` does, and OSError.
+    """
+    note = load_note(path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UpdateError(f"the message's tensors cannot be read: {error}") from None
+    return tensors, _judged(tensors, note)
 
 
 def read_note(data: bytes) -> dict[str, Any]:
@@ -65,43 +112,81 @@ def read_note(data: bytes) -> dict[str, Any]:
     return note
 
 
-def pack_task(task: Task) -> bytes:
-    """A task as bytes."""
-    note = {"kind": task.kind, "run": task.run, "round": task.round,
+def load_note(path: Path) -> dict[str, Any]:
+    """As `read_note`, of a file."""
+    with path.open("rb") as file:
+        return read_note(file.read(8 + LARGEST_HEADER))
+
+
+def _whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
+
+
+def _metadata(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> dict[str, str]:
+    signed = {**note, _DIGEST: digest_of(tensors, note)}
+    return {NOTE: json.dumps(signed, sort_keys=True)}
+
+
+def digest_of(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
+    """SHA-256 of a message: its note without `digest`, then every tensor in the order of names."""
+    found = hashlib.sha256()
+    rest = {k: v for k, v in note.items() if k != _DIGEST}
+    found.update(json.dumps(rest, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        flat = tensor.as_strided((tensor.numel(),), (1,))  # contiguous, and so also where of one
+        found.update(flat.view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def _judged(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> dict[str, Any]:
+    """The note without its digest, which fits. Raises UpdateError where it does not."""
+    if note.get(_DIGEST) != digest_of(tensors, note):
+        raise UpdateError("the message was changed or cut on its way: its digest does not fit")
+    return {k: v for k, v in note.items() if k != _DIGEST}
+
+
+def save_task(path: Path, task: Task) -> None:
+    """A task as a file."""
+    note = {"kind": task.kind, "run": task.run, "round": task.round, "nonce": task.nonce,
             "class_weights": dict(task.class_weights)}  # fmt: skip
-    return pack(task.weights, note)
+    save(path, task.weights, note)
 
 
-def unpack_task(data: bytes) -> Task:
-    """Bytes as a task. Raises UpdateError where they are none."""
-    tensors, note = unpack(data)
+def load_task(path: Path) -> Task:
+    """A file as a task. Raises UpdateError where it is none."""
+    tensors, note = load(path)
     try:
         weights = {str(k): tuple(float(x) for x in v) for k, v in note["class_weights"].items()}
-        return Task(note["kind"], str(note["run"]), int(note["round"]), tensors, weights)
+        kind, nonce = note["kind"], str(note["nonce"])
+        return Task(kind, str(note["run"]), int(note["round"]), nonce, tensors, weights)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UpdateError(f"the task lacks or garbles {error}") from None
 
 
-def pack_update(update: Update) -> bytes:
-    """An update as bytes."""
+def save_update(path: Path, update: Update) -> None:
+    """An update as a file."""
     note = {
         "run": update.run,
         "round": update.round,
+        "nonce": update.nonce,
         "site": update.site,
         "cases": update.cases,
         "labelled": dict(update.labelled),
         "stats": {k: [v.sum, v.weight] for k, v in update.stats.items()},
     }
-    return pack(update.weights, note)
+    save(path, update.weights, note)
 
 
-def unpack_update(data: bytes) -> Update:
-    """Bytes as an update, its fields of the right kinds but not yet judged."""
-    tensors, note = unpack(data)
+def load_update(path: Path) -> Update:
+    """A file as an update, its fields of the right kinds but not yet judged."""
+    tensors, note = load(path)
     try:
         return Update(
             run=str(note["run"]),
             round=_whole(note["round"]),
+            nonce=str(note["nonce"]),
             site=str(note["site"]),
             weights=tensors,
             cases=_whole(note["cases"]),
@@ -112,18 +197,29 @@ def unpack_update(data: bytes) -> Update:
         raise UpdateError(f"the update's note lacks or garbles {error}") from None
 
 
-def pack_counts(counts: Counts, run: str, site: str) -> bytes:
-    """A site's counts as bytes."""
-    return pack({}, {"run": run, "site": site, **dataclasses.asdict(counts)})
+@dataclass(frozen=True)
+class CountsOf:
+    """A site's answer to a count."""
+
+    run: str
+    nonce: str
+    site: str
+    counts: Counts
 
 
-def unpack_counts(data: bytes) -> tuple[str, str, Counts]:
-    """(run, site, counts) from bytes. Raises UpdateError where they are none."""
-    note = read_note(data)
+def save_counts(path: Path, answer: CountsOf) -> None:
+    """A site's counts as a file."""
+    origin = {"run": answer.run, "nonce": answer.nonce, "site": answer.site}
+    save(path, {}, {**origin, **dataclasses.asdict(answer.counts)})
+
+
+def load_counts(path: Path) -> CountsOf:
+    """A file as a site's counts. Raises UpdateError where it is none."""
+    _, note = load(path)
     try:
         classes = {str(k): tuple(_whole(n) for n in v) for k, v in note["classes"].items()}
         counts = Counts(_whole(note["cases"]), _whole(note["masks"]), classes)
-        return str(note["run"]), str(note["site"]), counts
+        return CountsOf(str(note["run"]), str(note["nonce"]), str(note["site"]), counts)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UpdateError(f"the counts lack or garble {error}") from None
 

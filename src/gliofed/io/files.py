@@ -15,18 +15,34 @@ from gliofed.errors import CheckpointError
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step; the bytes are on the disk when this returns.
 
-    One writer at a time: what a killed one left beside `path` is written over. Raises OSError
-    with the path in it; `path` is then as it was.
+    Raises OSError with the path in it; `path` is then as it was.
+    """
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write, which replaces it at the end, once it is on the disk.
+
+    One writer at a time: what a killed one left beside `path` is written over. Where the body or
+    the disk fails, `path` stays as it was, and an OSError bears its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
-        keep(part, data)
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
 
 
 def keep(path: Path, data: bytes | memoryview) -> None:

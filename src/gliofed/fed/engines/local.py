@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from gliofed.errors import CheckpointError, GliofedError
 from gliofed.fed.rounds import Reply
@@ -10,22 +11,28 @@ from gliofed.fed.site import Site
 
 
 class LocalEngine:
-    """Asks each site in turn, in the order of their names."""
+    """Asks each site in turn, in the order of their names.
 
-    def __init__(self, sites: Sequence[Site]) -> None:
+    spool: folder for the answer that is being used.
+    """
+
+    def __init__(self, sites: Sequence[Site], spool: Path) -> None:
         self._sites = sorted(sites, key=lambda s: s.name)
+        self._spool = spool
 
-    def ask(self, task: bytes) -> Iterator[Reply]:
+    def ask(self, task: Path) -> Iterator[Reply]:
         """One reply a site; a site that fails is named and the others go on.
 
         Raises CheckpointError: a site that lost its own state would fail in every later round too.
         """
+        answer = self._spool / "answer.safetensors"
         for site in self._sites:
             try:
-                data = site.answer(task)
+                site.answer(task, answer)
             except CheckpointError:
                 raise
             except GliofedError as error:
                 yield Reply(site.name, None, str(error))
             else:
-                yield Reply(site.name, data)
+                yield Reply(site.name, answer)
+                answer.unlink()
