@@ -8,6 +8,8 @@
     │   └── UnwritableError  its disk is full, or it may not be written to
     ├── UpdateError       an update refused by the gate before it is merged
     ├── CheckpointError   a run's saved state: damaged, or of another study
+    ├── TransferError     a file between server and site that did not come through whole
+    ├── StoppedError      work that was told to stop; what it had committed stays
     └── QuorumError       too few sites gave an update that could be merged
 
 A message says what is wrong, which case and file, what was expected, and how to cure it.
@@ -46,6 +48,14 @@ class UpdateError(GliofedError):
 
 class CheckpointError(GliofedError):
     """A run's saved state cannot be continued."""
+
+
+class TransferError(GliofedError):
+    """A file did not come through from the other side."""
+
+
+class StoppedError(GliofedError):
+    """The work was told to stop."""
 
 
 class QuorumError(GliofedError):

@@ -155,7 +155,8 @@ class Federation:
     federated averaging, more makes up for sites that each take few steps a round.
     max_norm_ratio: an update whose change from the round's model has an L2 norm above this many
     times the model's own norm is refused. max_cases: the largest case count a site may claim.
-    quorum: updates that must pass for a round to be committed.
+    quorum: updates that must pass for a round to be committed. deadline: seconds that a site on
+    another machine has to answer a request; one that has not is left out of the round.
     """
 
     strategy: str = "label_aware"
@@ -163,6 +164,7 @@ class Federation:
     max_norm_ratio: float = 2.0
     max_cases: int = 20_000
     quorum: int = 1
+    deadline: float = 3600.0
 
 
 @dataclass(frozen=True)

@@ -51,20 +51,20 @@ def run_rounds(
     run: str,
     folder: Path,
     on_round: Callable[[RoundPoint], None] | None = None,
-    most: int | None = None,
+    enough: Callable[[int], bool] = lambda done: False,
 ) -> Committed:
     """Train for `study.train.rounds` rounds, going on from the last committed one in `folder`.
 
-    most: rounds to make before returning, where the rest is left to a later call; None for all.
-    Raises QuorumError where fewer than `federation.quorum` updates of a round can be merged; the
+    enough: asked before each round with how many this call has made; where it says so, the rest
+    is left to a later call. Raises QuorumError where fewer than `federation.quorum` updates of a round can be merged; the
     rounds before it stay committed.
     """
     state = last_committed(folder, run) or Committed(run, 0, initial, ())
-    end = study.train.rounds if most is None else min(study.train.rounds, state.rounds + most)
-    if state.rounds >= end:
+    begun = state.rounds
+    if begun >= study.train.rounds:
         return state
     weights = class_weights(_counts(engine, study, run, folder))
-    while state.rounds < end:
+    while state.rounds < study.train.rounds and not enough(state.rounds - begun):
         state = _round(engine, study, state, weights, folder)
         commit(folder, state)
         if on_round is not None:

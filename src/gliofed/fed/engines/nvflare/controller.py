@@ -1,0 +1,170 @@
+"""The server's half on FLARE: an `Engine` whose sites are behind mutual TLS."""
+
+from __future__ import annotations
+
+import queue
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nvflare.apis.client import Client
+from nvflare.apis.controller_spec import ClientTask
+from nvflare.apis.controller_spec import Task as FlareTask
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.impl.controller import Controller
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+
+from gliofed.errors import StoppedError, TransferError
+from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, REF, SOURCE, TASK
+from gliofed.fed.engines.nvflare.transfer import Offer, fetch
+from gliofed.fed.gate import largest_answer
+from gliofed.fed.rounds import Reply
+from gliofed.fed.wire import load_task
+
+_POLL_SECONDS: Final = 0.2
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    site: str
+    data: Shareable | None
+
+
+class FlareEngine:
+    """Sends a task to every site of the segment and fetches the answers, one at a time.
+
+    sites: those that the study asks, by name. deadline: seconds from a request until a site that
+    has not answered is left out. spool: folder for the answers of one request; on the disk, since
+    they come in any order and are used in that of the names. stop: ends the waiting.
+    """
+
+    def __init__(
+        self,
+        controller: Controller,
+        context: FLContext,
+        sites: Sequence[str],
+        deadline: float,
+        spool: Path,
+        stop: Callable[[], bool],
+    ) -> None:
+        self._controller, self._context, self._stop = controller, context, stop
+        self._sites, self._deadline, self._spool = sorted(sites), deadline, spool
+        self._cell = context.get_engine().get_cell()
+
+    def ask(self, task: Path) -> Iterator[Reply]:
+        """One reply a site, ordered by name. Raises StoppedError where it is told to stop."""
+        replies = {s: Reply(s, None, "not connected when the segment began") for s in self._sites}
+        here = {c.name for c in self._context.get_engine().get_clients()}
+        waited = [s for s in self._sites if s in here]
+        if waited:
+            replies |= self._collect(task, waited)
+        for site in self._sites:
+            yield replies[site]
+            (self._spool / site).unlink(missing_ok=True)
+
+    def _collect(self, task: Path, sites: Sequence[str]) -> dict[str, Reply]:
+        started = time.monotonic()
+        until = started + self._deadline
+        offer = Offer(self._cell, task, len(sites), self._deadline + 60)
+        arrived: queue.Queue[_Arrived] = queue.Queue()
+
+        def take(client_task: ClientTask, fl_ctx: FLContext) -> None:
+            arrived.put(_Arrived(client_task.client.name, client_task.result))
+
+        data = Shareable()
+        data[SOURCE], data[REF], data[BYTES] = offer.source, offer.ref, offer.size
+        asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
+        most = largest_answer(load_task(task))
+        out = {s: Reply(s, None, f"no answer within {self._deadline:g} s") for s in sites}
+        waiting = set(sites)
+        self._controller.broadcast(asked, self._context, list(sites), len(sites))
+        try:
+            while waiting and time.monotonic() < until:
+                one = self._next(arrived, waiting)
+                if one is not None and one.site in waiting:
+                    waiting.remove(one.site)
+                    out[one.site] = self._take_in(one, most, started, until)
+        finally:
+            self._controller.cancel_task(asked, fl_ctx=self._context)
+            offer.withdraw()
+        return out
+
+    def _next(self, arrived: queue.Queue[_Arrived], waiting: set[str]) -> _Arrived | None:
+        if self._stop():
+            raise StoppedError("the segment was stopped")
+        try:
+            return arrived.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            for site in sorted(waiting):
+                if self._controller.get_client_disconnect_time(site):
+                    return _Arrived(site, None)
+            return None
+
+    def _take_in(self, one: _Arrived, most: int, started: float, until: float) -> Reply:
+        if one.data is None:
+            return Reply(one.site, None, "its connection was lost")
+        failure, source, ref = (one.data.get(k) for k in (FAILURE, SOURCE, REF))
+        if failure is not None or not isinstance(source, str) or not isinstance(ref, str):
+            return Reply(one.site, None, self.failure_of(failure))
+        path = self._spool / one.site
+        self._spool.mkdir(parents=True, exist_ok=True)
+        try:
+            fetch(self._cell, source, ref, path, most,
+                  lambda: self._stop() or time.monotonic() > until)  # fmt: skip
+        except TransferError as error:
+            return Reply(one.site, None, f"its answer did not come through: {error}")
+        return Reply(one.site, path, seconds=time.monotonic() - started)
+
+    @staticmethod
+    def failure_of(failure: object) -> str:
+        """What a site says of its own failure, in words of ours."""
+        return str(failure)
+
+
+class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
+    """A FLARE workflow that conducts one segment of a run."""
+
+    def start_controller(self, fl_ctx: FLContext) -> None:
+        """Nothing to do before the first task."""
+
+    def stop_controller(self, fl_ctx: FLContext) -> None:
+        """Nothing to do after the last."""
+
+    def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
+        """Conduct the segment; a stop ends it between two rounds' commits."""
+        root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
+        job = Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
+
+        def engine(sites: Sequence[str], deadline: float, spool: Path) -> FlareEngine:
+            return FlareEngine(self, fl_ctx, sites, deadline, spool, lambda: abort_signal.triggered)
+
+        try:
+            self.conduct(engine, root, job)
+        except StoppedError:
+            return
+        except Exception as error:  # FLARE would print it with a traceback, and call it completed
+            self.system_panic(f"{type(error).__name__}: {error}", fl_ctx)
+
+    @abstractmethod
+    def conduct(
+        self, engine: Callable[[Sequence[str], float, Path], FlareEngine], kit: Path, job: Path
+    ) -> None:
+        """Do the segment's work. kit: the server's. job: folder that the lead is given a copy of.
+
+        engine: makes one, of the sites to ask, a deadline in seconds, and a spool folder.
+        """
+
+    def process_result_of_unknown_task(
+        self,
+        client: Client,
+        task_name: str,
+        client_task_id: str,
+        result: Shareable,
+        fl_ctx: FLContext,
+    ) -> None:
+        """Drop an answer that came after its deadline."""
+        self.log_info(fl_ctx, f"dropped an answer of {client.name} that came too late")
