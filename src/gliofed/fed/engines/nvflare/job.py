@@ -1,0 +1,56 @@
+"""A job of configuration only: what FLARE deploys to the server and to every site."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from gliofed.fed.engines.nvflare.names import TASK
+from gliofed.io.files import write_text
+
+CONDUCTOR: Final = "gliofed.consortium.conductor.Conductor"
+MEMBER: Final = "gliofed.consortium.member.Member"
+"""The classes that a server's and a site's allow-list name; installed there, never sent."""
+_TASK_REQUEST_SECONDS: Final = 0.2
+
+
+def write_job(
+    folder: Path, name: str, settings: Mapping[str, Any], sites: Sequence[str], quorum: int
+) -> Path:
+    """A job folder below `folder`, in place of an older one; returned.
+
+    settings: what both classes are made with. sites: those it is deployed to; quorum: how many of
+    them must be there for it to begin.
+    """
+    root = folder / name
+    shutil.rmtree(root, ignore_errors=True)
+    meta = {
+        "name": name,
+        "resource_spec": {},
+        "deploy_map": {"server": ["server"], "site": list(sites)},
+        "min_clients": quorum,
+        "mandatory_clients": [],
+    }
+    server = {
+        "format_version": 2,
+        "server": {"task_request_interval": _TASK_REQUEST_SECONDS},
+        "workflows": [{"id": TASK, "path": CONDUCTOR, "args": dict(settings)}],
+        "components": [],
+    }
+    executor = {"path": MEMBER, "args": dict(settings)}
+    site = {
+        "format_version": 2,
+        "executors": [{"tasks": [TASK], "executor": executor}],
+        "components": [],
+    }
+    _write(root / "meta.json", meta)
+    _write(root / "server/config/config_fed_server.json", server)
+    _write(root / "site/config/config_fed_client.json", site)
+    return root
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1))
