@@ -1,14 +1,15 @@
 """Every error that gliofed raises on purpose.
 
     GliofedError
-    ├── StudyError        the study file: unknown key, value of the wrong kind, settings at odds
+    ├── StudyError        the study or federation file: unknown key, value of the wrong kind, settings at odds
     ├── DataError         a data set: missing file or column, unreadable image, unknown label
     │   └── OverlapError  one patient on both sides of a line that must not be crossed
     ├── StoreError        a prepared store: damaged, or made by another recipe
     │   └── UnwritableError  its disk is full, or it may not be written to
     ├── UpdateError       an update refused by the gate before it is merged
     ├── CheckpointError   a run's saved state: damaged, or of another study
-    └── QuorumError       too few sites gave an update that could be merged
+    ├── QuorumError       too few sites gave an update that could be merged
+    └── KitError          a federation's kit: of another role, unsafe, expired or not made
 
 A message says what is wrong, which case and file, what was expected, and how to cure it.
 """
@@ -21,7 +22,7 @@ class GliofedError(Exception):
 
 
 class StudyError(GliofedError):
-    """The study file cannot be used as written."""
+    """The study file, or the federation file, cannot be used as written."""
 
 
 class DataError(GliofedError):
@@ -50,3 +51,7 @@ class CheckpointError(GliofedError):
 
 class QuorumError(GliofedError):
     """Too few sites answered for a round to be committed."""
+
+
+class KitError(GliofedError):
+    """A start-up kit cannot be used as it lies there, or could not be made."""
