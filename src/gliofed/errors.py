@@ -1,7 +1,7 @@
 """Every error that gliofed raises on purpose.
 
     GliofedError
-    ├── StudyError        the study or federation file: unknown key, value of the wrong kind, settings at odds
+    ├── StudyError        the study or federation file: unknown key, wrong kind, settings at odds
     ├── DataError         a data set: missing file or column, unreadable image, unknown label
     │   └── OverlapError  one patient on both sides of a line that must not be crossed
     ├── StoreError        a prepared store: damaged, or made by another recipe
