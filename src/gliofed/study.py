@@ -226,7 +226,7 @@ def read_toml(path: Path, kind: str) -> dict[str, Any]:
 
 def parse_study(raw: Mapping[str, Any], where: str = "study") -> Study:
     """A checked `Study` from plain TOML values; `where` opens each error message."""
-    study: Study = build_settings(Study, raw, where)
+    study: Study = build(Study, raw, where)
     _check(study, where)
     return study
 
@@ -254,11 +254,11 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
-def build_settings(kind: Any, raw: object, where: str) -> Any:
-    """Fill the dataclass `kind` from a TOML table; `where` opens each error message.
+def build(kind: Any, raw: object, where: str) -> Any:
+    """Fill the dataclass `kind` from a TOML table; nothing is checked but keys and their kinds.
 
-    Raises StudyError: an unknown key (with the nearest valid one), a missing one, or a value of
-    another kind than its annotation.
+    Raises StudyError, opening with `where`: an unknown key (with the nearest valid one), a missing
+    key, or a value of another kind than the annotation.
     """
     if not isinstance(raw, Mapping):
         raise StudyError(f"{where}: expected a table, found {raw!r}")
@@ -279,7 +279,7 @@ def _value(kind: Any, raw: object, where: str) -> Any:  # noqa: PLR0911  (one re
     """One setting, checked against its annotation; lists become tuples, ints serve as floats."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        return build_settings(kind, raw, where)
+        return build(kind, raw, where)
     if origin is tuple:
         return _tuple(args, raw, where)
     if origin in (typing.Union, types.UnionType):

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from gliofed.errors import StudyError
-from gliofed.study import Study, build_settings, load_study, read_toml
+from gliofed.study import Study, build, load_study, read_toml
 
 SERVER: Final = "server"
 LEAD: Final = "lead"
@@ -110,7 +110,7 @@ def load_plan(path: Path) -> ConsortiumPlan:
 
 def parse_plan(raw: Mapping[str, Any], where: str = "federation") -> ConsortiumPlan:
     """A checked plan from plain TOML values; `where` opens each error message."""
-    plan: ConsortiumPlan = build_settings(ConsortiumPlan, raw, where)
+    plan: ConsortiumPlan = build(ConsortiumPlan, raw, where)
     for fault in _faults(plan):
         raise StudyError(f"{where}: {fault}")
     return plan

@@ -31,9 +31,7 @@ ANSWERED: Final = (
 def answer_jobs_only() -> None:
     """Take every other request's processor out of FLARE's table, for this process."""
     kept = [
-        one
-        for one in ClientRequestProcessors.request_processors
-        if type(one).__name__ in ANSWERED
+        one for one in ClientRequestProcessors.request_processors if type(one).__name__ in ANSWERED
     ]
     ClientRequestProcessors.request_processors[:] = kept
 
