@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gliofed.consortium.kit import Kit, open_kit
@@ -29,14 +29,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def plan_of(*sites: str, port: int = 0, **top: object) -> ConsortiumPlan:
+def plan_of(*sites: str, port: int = 0, listen: str = "loopback", **top: object) -> ConsortiumPlan:
     """A federation on loopback; port 0: one that is free now."""
     return parse_plan(
         {
             "name": "glio",
-            "server": {"host": "127.0.0.1", "port": port or free_port(), "listen": "loopback"},
+            "server": {"host": "127.0.0.1", "port": port or free_port(), "listen": listen},
             "lead": {"name": LEAD, "org": "university"},
-            "sites": [{"name": s, "org": f"{s}_hospital".replace("-", "_")} for s in sites],
+            "sites": [{"name": s, "org": f"{s[:40]}_hospital".replace("-", "_")} for s in sites],
             **top,
         }
     )
@@ -75,13 +75,9 @@ def running(process: Process, said: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield child
     finally:
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with ExitStack() as ignoring:
-                ignoring.callback(lambda: None)
-                try:
-                    os.killpg(child.pid, number)
-                    child.wait(10)
-                except (ProcessLookupError, subprocess.TimeoutExpired):
-                    pass
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(child.pid, number)
+                child.wait(10)
 
 
 def wait_for(ready: Callable[[], bool], what: str) -> None:
