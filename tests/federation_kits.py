@@ -11,16 +11,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
 from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.plan import ConsortiumPlan, parse_plan
 from gliofed.consortium.provision import provision
 from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
 
+HOUR = timedelta(hours=1)
 POLICY = "# a policy\n"
 LEAD = "ada@example.org"
 PATIENCE_S = 90
+FEDERATION = """
+name = "glio"
+[server]
+host = "fed.example.org"
+[lead]
+name = "ada@example.org"
+org = "university"
+[[sites]]
+name = "north"
+org = "north_hospital"
+"""
 
 
 def free_port() -> int:
@@ -117,3 +133,27 @@ def session(kit: Path, *commands: str, user: str = LEAD) -> dict:
         capture_output=True, text=True, timeout=PATIENCE_S, check=True, cwd=kit,
     )  # fmt: skip
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def signed_anew(kits: Path, name: str, start: timedelta, end: timedelta) -> None:
+    """Give the site another certificate from the same authority, good from `start` to `end`."""
+    root = certificate(kits / "authority/rootCA.pem")
+    key = serialization.load_pem_private_key((kits / "authority/rootCA.key").read_bytes(), None)
+    old = certificate(kits / name / "startup/client.crt")
+    now = datetime.now(UTC)
+    new = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(root.subject)
+        .public_key(old.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + start)
+        .not_valid_after(now + end)
+        .sign(key, hashes.SHA256())
+    )
+    path = kits / name / "startup/client.crt"
+    path.write_bytes(new.public_bytes(serialization.Encoding.PEM))

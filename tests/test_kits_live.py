@@ -17,6 +17,7 @@ from threading import Thread
 import psutil
 import pytest
 from federation_kits import (
+    HOUR,
     LEAD,
     POLICY,
     listening,
@@ -25,10 +26,10 @@ from federation_kits import (
     running,
     server_of,
     session,
+    signed_anew,
     site_of,
     wait_for,
 )
-from test_provision import HOUR, signed_anew
 
 from gliofed.consortium.provision import provision
 

@@ -7,14 +7,23 @@ import shutil
 import stat
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from federation_kits import LEAD, POLICY, make_kits, plan_of
+from federation_kits import (
+    FEDERATION,
+    HOUR,
+    LEAD,
+    POLICY,
+    certificate,
+    make_kits,
+    plan_of,
+    signed_anew,
+)
 from nvflare.fuel.sec.authz import AuthzContext, Person
 from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 from typer.testing import CliRunner
@@ -22,24 +31,11 @@ from typer.testing import CliRunner
 from gliofed.cli.main import app
 from gliofed.consortium import provision as provisioning
 from gliofed.consortium.kit import open_kit
-from gliofed.consortium.plan import RESERVED, load_plan
 from gliofed.consortium.provision import provision
 from gliofed.errors import KitError, StudyError
 from gliofed.fed.engines.nvflare import rules
 from gliofed.fed.tokens import read_salt
 from gliofed.study import load_study
-
-FEDERATION = """
-name = "glio"
-[server]
-host = "fed.example.org"
-[lead]
-name = "ada@example.org"
-org = "university"
-[[sites]]
-name = "north"
-org = "north_hospital"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -55,67 +51,8 @@ def kits(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "kits"))
 
 
-def certificate(path: Path) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(path.read_bytes())
-
-
 def contents(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
-
-
-def test_a_federation_file_becomes_a_plan_with_defaults(tmp_path) -> None:
-    path = tmp_path / "federation.toml"
-    path.write_text(FEDERATION.replace('"glio"', '"glio"\nstudy = "study.toml"', 1))
-    plan = load_plan(path)
-    assert (plan.server.port, plan.server.listen, plan.site_names) == (8002, "all", ("north",))
-    assert plan.study == tmp_path / "study.toml"
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("[server]\nhost", "[server]\nhots", "unknown key 'hots'; the nearest valid key is 'host'"),
-        ('org = "north_hospital"', "", "missing key 'org'"),
-        ('[[sites]]\nname = "north"\norg = "north_hospital"\n', "", "missing key 'sites'"),
-        ('"glio"', '"glio"\nsites = []', "name at least one hospital"),
-        ('"north"', '"../north"', "first a letter or digit"),
-        ('"north"', '"a/b"', "first a letter or digit"),
-        ('"north"', '"n.orth"', "first a letter or digit"),
-        ('"north"', '"-north"', "first a letter or digit"),
-        ('"north"', '"' + "n" * 64 + '"', "1 to 63"),
-        ('"north"', '"Glio"', "also the name of the federation"),
-        ('"fed.example.org"', '"north"', "also the name of the federation or its server"),
-        ('"north_hospital"', '"north hospital"', "letters, digits or _"),
-        ('"ada@example.org"', '"ada"', "e-mail"),
-        ('"ada@example.org"', '"ada..b@example.org"', "e-mail"),
-        ('"fed.example.org"', '"https://fed.example.org"', "host name or an IPv4"),
-        ('"fed.example.org"', '"10.0.0.256"', "host name or an IPv4"),
-        ('"fed.example.org"', '"fed.example.org"\nport = 0', "1 to 65535"),
-        ('"fed.example.org"', '"fed.example.org"\nport = 65536', "1 to 65535"),
-        ('"fed.example.org"', '"fed.example.org"\nlisten = "any"', "expected one of"),
-    ],
-)  # fmt: skip
-def test_a_plan_that_cannot_be_used_is_refused_with_one_reason(tmp_path, old, new, said) -> None:
-    path = tmp_path / "federation.toml"
-    text = FEDERATION.replace(old, new, 1)
-    if "sites = []" in new:
-        text = text.partition("[[sites]]")[0]
-    path.write_text(text)
-    with pytest.raises(StudyError, match=r"federation\.toml") as refused:
-        load_plan(path)
-    assert said in str(refused.value)
-
-
-@pytest.mark.parametrize("name", [*RESERVED, "SERVER"])
-def test_a_site_may_not_be_called_as_another_part(name) -> None:
-    with pytest.raises(StudyError, match="kept for another part"):
-        plan_of("north", name)
-
-
-def test_names_that_only_case_tells_apart_are_refused_and_the_longest_name_is_not() -> None:
-    with pytest.raises(StudyError, match="taken for one another"):
-        plan_of("North", "south", "north")
-    assert plan_of("n" * 63).site_names == ("n" * 63,)
 
 
 def test_nothing_in_a_kit_is_for_other_users(made) -> None:
@@ -339,29 +276,6 @@ def test_a_missing_file_is_named(kits, file) -> None:
     (kits / "north" / file).unlink()
     with pytest.raises(KitError, match=f"{file}.*is missing"):
         open_kit(kits / "north", "site")
-
-
-def signed_anew(kits: Path, name: str, start: timedelta, end: timedelta) -> None:
-    """Give the site another certificate from the same authority, good from `start` to `end`."""
-    root = certificate(kits / "authority/rootCA.pem")
-    key = serialization.load_pem_private_key((kits / "authority/rootCA.key").read_bytes(), None)
-    old = certificate(kits / name / "startup/client.crt")
-    now = datetime.now(UTC)
-    new = (
-        x509.CertificateBuilder()
-        .subject_name(old.subject)
-        .issuer_name(root.subject)
-        .public_key(old.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now + start)
-        .not_valid_after(now + end)
-        .sign(key, hashes.SHA256())
-    )
-    path = kits / name / "startup/client.crt"
-    path.write_bytes(new.public_bytes(serialization.Encoding.PEM))
-
-
-HOUR = timedelta(hours=1)
 
 
 @pytest.mark.parametrize(("start", "end", "state"), [(-2, -1, "expired"), (1, 2, "not yet valid")])
