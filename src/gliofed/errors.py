@@ -1,7 +1,7 @@
 """Every error that gliofed raises on purpose.
 
     GliofedError
-    ├── StudyError        the study file: unknown key, value of the wrong kind, settings at odds
+    ├── StudyError        the study or federation file: unknown key, wrong kind, settings at odds
     ├── DataError         a data set: missing file or column, unreadable image, unknown label
     │   └── OverlapError  one patient on both sides of a line that must not be crossed
     ├── StoreError        a prepared store: damaged, or made by another recipe
@@ -10,7 +10,8 @@
     ├── CheckpointError   a run's saved state: damaged, or of another study
     ├── TransferError     a file between server and site that did not come through whole
     ├── StoppedError      work that was told to stop; what it had committed stays
-    └── QuorumError       too few sites gave an update that could be merged
+    ├── QuorumError       too few sites gave an update that could be merged
+    └── KitError          a federation's kit: of another role, unsafe, expired or not made
 
 A message says what is wrong, which case and file, what was expected, and how to cure it.
 """
@@ -23,7 +24,7 @@ class GliofedError(Exception):
 
 
 class StudyError(GliofedError):
-    """The study file cannot be used as written."""
+    """The study file, or the federation file, cannot be used as written."""
 
 
 class DataError(GliofedError):
@@ -60,3 +61,7 @@ class StoppedError(GliofedError):
 
 class QuorumError(GliofedError):
     """Too few sites answered for a round to be committed."""
+
+
+class KitError(GliofedError):
+    """A start-up kit cannot be used as it lies there, or could not be made."""

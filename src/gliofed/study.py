@@ -208,20 +208,27 @@ def load_study(path: Path) -> Study:
     Raises StudyError: no such file, TOML that does not parse, an unknown key (with the nearest
     valid one), a missing key, a value of another kind, or settings that contradict each other.
     """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such study file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: not a TOML file: {error}") from None
-    study = parse_study(raw, where=str(path))
+    study = parse_study(read_toml(path, "study"), where=str(path))
     root = (path.parent / study.data.root).resolve()
     return dataclasses.replace(study, data=dataclasses.replace(study.data, root=root))
 
 
+def read_toml(path: Path, kind: str) -> dict[str, Any]:
+    """The plain values of a TOML file; `kind` names it in an error.
+
+    Raises StudyError: no such file, or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such {kind} file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: not a TOML file: {error}") from None
+
+
 def parse_study(raw: Mapping[str, Any], where: str = "study") -> Study:
     """A checked `Study` from plain TOML values; `where` opens each error message."""
-    study: Study = _build(Study, raw, where)
+    study: Study = build(Study, raw, where)
     _check(study, where)
     return study
 
@@ -249,8 +256,12 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
-def _build(kind: Any, raw: object, where: str) -> Any:
-    """Fill the dataclass `kind` from a TOML table."""
+def build(kind: Any, raw: object, where: str) -> Any:
+    """Fill the dataclass `kind` from a TOML table; nothing is checked but keys and their kinds.
+
+    Raises StudyError, opening with `where`: an unknown key (with the nearest valid one), a missing
+    key, or a value of another kind than the annotation.
+    """
     if not isinstance(raw, Mapping):
         raise StudyError(f"{where}: expected a table, found {raw!r}")
     hints = typing.get_type_hints(kind)
@@ -270,7 +281,7 @@ def _value(kind: Any, raw: object, where: str) -> Any:  # noqa: PLR0911  (one re
     """One setting, checked against its annotation; lists become tuples, ints serve as floats."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        return _build(kind, raw, where)
+        return build(kind, raw, where)
     if origin is tuple:
         return _tuple(args, raw, where)
     if origin in (typing.Union, types.UnionType):

@@ -259,7 +259,7 @@ def intake(
 
     Ends with status 0: all fine; 1: something was set aside or needs a decision; 2: nothing of use.
     """
-    with _hospital_extra():
+    with _extra("hospital"):
         from gliofed.cli import intake as verb
         from gliofed.intake.run import Request
         from gliofed.io.dicom.web import Pacs
@@ -282,22 +282,37 @@ def receive(
     ] = None,
 ) -> None:
     """Let a PACS send MR images (DICOM C-STORE) into a folder, for `gliofed intake`."""
-    with _hospital_extra():
+    with _extra("hospital"):
         from gliofed.cli import intake as verb
         from gliofed.io.dicom.receive import Port
 
     verb.receive(folder, Port(port, title, host, tuple(peer or ()), idle))
 
 
+@app.command()
+def provision(
+    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")],
+    out: Annotated[Path, typer.Option(help="Folder of the kits.")],
+) -> None:
+    """Make a start-up kit for the server, the lead and each hospital of a federation.
+
+    Run it again with more sites in the file: only theirs are made, for the same federation.
+    """
+    with _extra("federation"):
+        from gliofed.cli import provision as verb
+
+        verb.provision(federation, out)
+
+
 @contextmanager
-def _hospital_extra() -> Iterator[None]:
-    """One line where the libraries of DICOM are not installed."""
+def _extra(name: str) -> Iterator[None]:
+    """One line where the libraries of an extra are not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "gliofed").partition(".")[0] == "gliofed":
             raise
-        typer.secho(f"{error.name} is missing; install gliofed[hospital]", fg="red", err=True)
+        typer.secho(f"{error.name} is missing; install gliofed[{name}]", fg="red", err=True)
         raise typer.Exit(1) from None
 
 

@@ -1,0 +1,159 @@
+"""Kits of small federations on loopback, and their processes, for tests that start real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from gliofed.consortium.kit import Kit, open_kit
+from gliofed.consortium.plan import ConsortiumPlan, parse_plan
+from gliofed.consortium.provision import provision
+from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
+
+HOUR = timedelta(hours=1)
+POLICY = "# a policy\n"
+LEAD = "ada@example.org"
+PATIENCE_S = 90
+FEDERATION = """
+name = "glio"
+[server]
+host = "fed.example.org"
+[lead]
+name = "ada@example.org"
+org = "university"
+[[sites]]
+name = "north"
+org = "north_hospital"
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def plan_of(*sites: str, port: int = 0, listen: str = "loopback", **top: object) -> ConsortiumPlan:
+    """A federation on loopback; port 0: one that is free now."""
+    return parse_plan(
+        {
+            "name": "glio",
+            "server": {"host": "127.0.0.1", "port": port or free_port(), "listen": listen},
+            "lead": {"name": LEAD, "org": "university"},
+            "sites": [{"name": s, "org": f"{s[:40]}_hospital".replace("-", "_")} for s in sites],
+            **top,
+        }
+    )
+
+
+def make_kits(out: Path, *sites: str) -> ConsortiumPlan:
+    plan = plan_of(*sites)
+    provision(plan, out, POLICY)
+    return plan
+
+
+def server_of(out: Path) -> Process:
+    kit = open_kit(out / "server", "server")
+    return server_process(kit.root, kit.work, kit.org)
+
+
+def site_of(folder: Path, name: str = "") -> Process:
+    """The client of a kit; name: says it is this site instead."""
+    kit: Kit = open_kit(folder, "site")
+    return site_process(kit.root, kit.work, name or kit.name, kit.org)
+
+
+@contextmanager
+def running(process: Process, said: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The process while the block runs, in a group of its own that is gone afterwards."""
+    with said.open("wb") as out:
+        child = subprocess.Popen(
+            process.argv,
+            env={**process.env, "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+            cwd=process.folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield child
+    finally:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(child.pid, number)
+                child.wait(10)
+
+
+def wait_for(ready: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not ready():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {PATIENCE_S} s: {what}")
+        time.sleep(0.2)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+_SESSION = """
+import json, os, sys, traceback
+from nvflare.fuel.flare_api.flare_api import new_secure_session
+kit, user, commands = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+out = {}
+try:
+    session = new_secure_session(user, kit, timeout=10)
+    out["sites"] = sorted(c.name for c in session.get_system_info().client_info)
+    for one in commands:
+        out[one] = session.do_command(one)
+except BaseException as error:
+    out["error"] = f"{type(error).__name__}: {error}"
+print("\\n" + json.dumps(out, default=str), flush=True)
+os._exit(0)
+"""
+
+
+def session(kit: Path, *commands: str, user: str = LEAD) -> dict:
+    """What the server answers to a session of `kit`: its sites, and each command; or "error"."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SESSION, str(kit), user, json.dumps(commands)],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True, cwd=kit,
+    )  # fmt: skip
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def certificate(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(path.read_bytes())
+
+
+def signed_anew(kits: Path, name: str, start: timedelta, end: timedelta) -> None:
+    """Give the site another certificate from the same authority, good from `start` to `end`."""
+    root = certificate(kits / "authority/rootCA.pem")
+    key = serialization.load_pem_private_key((kits / "authority/rootCA.key").read_bytes(), None)
+    old = certificate(kits / name / "startup/client.crt")
+    now = datetime.now(UTC)
+    new = (
+        x509.CertificateBuilder()
+        .subject_name(old.subject)
+        .issuer_name(root.subject)
+        .public_key(old.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now + start)
+        .not_valid_after(now + end)
+        .sign(key, hashes.SHA256())
+    )
+    path = kits / name / "startup/client.crt"
+    path.write_bytes(new.public_bytes(serialization.Encoding.PEM))
