@@ -219,7 +219,7 @@ def load_study(path: Path) -> Study:
 
 def parse_study(raw: Mapping[str, Any], where: str = "study") -> Study:
     """A checked `Study` from plain TOML values; `where` opens each error message."""
-    study: Study = _build(Study, raw, where)
+    study: Study = build(Study, raw, where)
     _check(study, where)
     return study
 
@@ -247,8 +247,12 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
-def _build(kind: Any, raw: object, where: str) -> Any:
-    """Fill the dataclass `kind` from a TOML table."""
+def build(kind: Any, raw: object, where: str) -> Any:
+    """Fill the dataclass `kind` from a TOML table; nothing is checked but keys and their kinds.
+
+    Raises StudyError, opening with `where`: an unknown key (with the nearest valid one), a missing
+    key, or a value of another kind than the annotation.
+    """
     if not isinstance(raw, Mapping):
         raise StudyError(f"{where}: expected a table, found {raw!r}")
     hints = typing.get_type_hints(kind)
@@ -268,7 +272,7 @@ def _value(kind: Any, raw: object, where: str) -> Any:  # noqa: PLR0911  (one re
     """One setting, checked against its annotation; lists become tuples, ints serve as floats."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
-        return _build(kind, raw, where)
+        return build(kind, raw, where)
     if origin is tuple:
         return _tuple(args, raw, where)
     if origin in (typing.Union, types.UnionType):
