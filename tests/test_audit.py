@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from gliofed.cli.main import app
 from gliofed.errors import AuditError, UnwritableError
 from gliofed.fed.trust.audit import AuditLog
 from gliofed.fed.trust.chain import (
@@ -466,3 +469,72 @@ def test_a_long_log_is_read_in_little_memory(tmp_path) -> None:
     assert verdict.sound
     assert verdict.head.number == 5_000
     assert 8 * peak < path.stat().st_size
+
+
+class TestVerb:
+    def run(self, *words: object):
+        return CliRunner().invoke(app, ["audit", *map(str, words)])
+
+    def test_a_sound_log_ends_with_0_and_another_with_1(self, written, copied) -> None:
+        done = self.run("verify", written)
+        assert done.exit_code == 0, done.output
+        assert f"{LINES} lines, all sound" in done.output
+        lines = lines_of(written)
+        done = self.run("verify", copied([*lines[:2], *lines[3:]]))
+        assert done.exit_code == 1
+        assert "line 3: dropped: lines 3 to 3 are missing" in done.output
+
+    def test_a_torn_end_is_told_of(self, written, copied) -> None:
+        done = self.run("verify", copied([written.read_bytes(), b"{"]))
+        assert done.exit_code == 0
+        assert "1 bytes after it" in done.output
+
+    def test_it_compares_with_the_other_side(self, written, copied, tmp_path) -> None:
+        server = AuditLog(tmp_path / "server.jsonl", "server")
+        server.note("harbour", verify(written).head)
+        words = ("--against", server.path, "--site", "harbour")
+        done = self.run("verify", written, *words)
+        assert done.exit_code == 0, done.output
+        assert "1 heads noted" in done.output
+        forged = AuditLog(tmp_path / "forged.jsonl", "harbour")
+        rounds(forged, LINES)
+        assert self.run("verify", forged.path).exit_code == 0
+        assert self.run("verify", forged.path, *words).exit_code == 1
+        assert (
+            self.run("verify", written, "--against", server.path, "--site", "north").exit_code == 1
+        )
+        assert self.run("verify", written, "--against", server.path).exit_code == 2
+
+    def test_show_prints_every_line_and_obeys_none(self, written, copied) -> None:
+        done = self.run("show", written)
+        assert done.exit_code == 0
+        assert len(done.output.splitlines()) == LINES
+        assert "harbour  started  version=0.1.0" in done.output
+        lines = lines_of(written)
+        done = self.run("show", copied([*lines[:3], lines[4]]))
+        assert done.exit_code == 1
+        assert "line 4: dropped" in done.output
+        plain = {
+            "n": 1,
+            "at": "2025-11-25T04:48:00.000Z",
+            "who": "\x1b[2J",
+            "event": "started",
+            "prev": "0" * 64,
+        }
+        plain["hash"] = hashlib.sha256(
+            json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+        ).hexdigest()
+        done = self.run(
+            "show",
+            copied([json.dumps(plain, sort_keys=True, separators=(",", ":")).encode() + b"\n"]),
+        )
+        assert done.exit_code == 0
+        assert "started" in done.output
+        assert "\x1b" not in done.output
+
+    def test_a_log_that_is_not_there_is_one_line(self, tmp_path) -> None:
+        for verb in ("verify", "show"):
+            done = self.run(verb, tmp_path / "nowhere")
+            assert done.exit_code == 1
+            (line,) = done.output.splitlines()
+            assert "no such audit log" in line

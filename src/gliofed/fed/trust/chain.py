@@ -35,7 +35,7 @@ START: Final = "0" * 64
 LONGEST: Final = 4096
 """Bytes of the longest line."""
 _OWN: Final = ("n", "at", "who", "event", "prev", "hash")
-_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _CODE: Final = re.compile(r"[a-z]+(?:-[a-z]+){0,5}")
 _HEX: Final = re.compile(r"[0-9a-f]{8,64}")
 _KIND: Final = re.compile(r"[A-Z][A-Za-z]{1,39}")
