@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -31,7 +33,7 @@ from gliofed.fed.trust.chain import (
     line_bytes,
     read_head,
 )
-from gliofed.fed.trust.verify import read_anchors, read_lines, verify
+from gliofed.fed.trust.verify import Kind, read_anchors, read_lines, verify
 
 LINES = 8
 quick = settings(
@@ -253,6 +255,7 @@ def test_a_torn_end_does_not_make_a_log_unsound_and_is_told(written, copied) -> 
 WRITER = """
 import sys
 from pathlib import Path
+from typing import get_args
 from gliofed.fed.trust.audit import AuditLog
 log = AuditLog(Path(sys.argv[1]), sys.argv[2])
 print("ready", flush=True)
@@ -538,3 +541,36 @@ class TestVerb:
             assert done.exit_code == 1
             (line,) = done.output.splitlines()
             assert "no such audit log" in line
+
+
+def test_the_page_on_audit_logs_has_every_event_and_fault() -> None:
+    text = (Path(__file__).parents[1] / "docs/how-to/audit.md").read_text()
+    rows = "".join(re.findall(r"^\| (`.+?) \|", text, re.M))
+    assert set(re.findall(r"`([a-zA-Z -]+)`", rows)) == EVENTS | set(get_args(Kind))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@quick
+@given(
+    st.binary(min_size=1, max_size=200) | json_values.map(lambda v: json.dumps(v).encode()),
+    st.data(),
+)
+def test_whatever_bytes_stand_in_a_log_or_head_there_is_a_verdict_or_one_error(
+    written, copied, junk, data
+) -> None:
+    lines = lines_of(written)
+    path = copied([*lines[:2], junk, *lines[data.draw(st.integers(2, LINES)) :]])
+    if data.draw(st.booleans()):
+        head_path(path).write_bytes(data.draw(st.binary(max_size=60)) or junk)
+    try:
+        assert not verify(path).sound or verify(path).torn
+    except AuditError as error:
+        assert "is not the head" in str(error)

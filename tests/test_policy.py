@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -264,3 +267,18 @@ def test_trust_needs_neither_torch_nor_flare() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_reference_has_every_setting_with_its_default() -> None:
+    text = (Path(__file__).parents[1] / "docs/reference/policy.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| .+ \|$", text, re.M)
+    assert rows == [(f.name, json.dumps(f.default)) for f in dataclasses.fields(Policy)]
+
+
+def test_the_reference_explains_its_example() -> None:
+    sent = enforce_counts(Policy(), counts(40, idh=(36, 4)))
+    text = (Path(__file__).parents[1] / "docs/reference/policy.md").read_text()
+    assert (
+        "With 40 cases, 36 wildtype and 4 mutant: {} and {} are sent".format(*sent.classes["idh"])
+        in text
+    )
