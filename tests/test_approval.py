@@ -108,6 +108,12 @@ def test_what_is_no_canonical_study_does_not_run(folder, text) -> None:
         require(text, DIGEST, folder, Policy())
 
 
+@pytest.mark.parametrize("text", [SHORT, TEXT + "\n", TEXT + "# remark\n"])
+def test_a_study_written_otherwise_is_told_so(folder, text) -> None:
+    with pytest.raises(ApprovalError, match="not in canonical form"):
+        require(text, DIGEST, folder, Policy())
+
+
 def test_a_text_may_be_just_so_long() -> None:
     text = SHORT + "#" * (LARGEST - len(SHORT))
     assert canonical(text) == TEXT

@@ -259,25 +259,35 @@ from typing import get_args
 from gliofed.fed.trust.audit import AuditLog
 log = AuditLog(Path(sys.argv[1]), sys.argv[2])
 print("ready", flush=True)
+sys.stdin.readline()
 for number in range(int(sys.argv[3])):
     log.write("task-received", round=number)
 """
 
 
-def writer(path: Path, who: str, count: int) -> subprocess.Popen:
-    child = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path), who, str(count)], stdout=subprocess.PIPE
-    )
-    assert child.stdout.readline() == b"ready\n"
-    child.stdout.close()
-    return child
+def writers(path: Path, names: tuple[str, ...], count: int) -> list[subprocess.Popen]:
+    """Processes that write `count` lines each, all of them at once."""
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path), name, str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for name in names
+    ]
+    for child in children:
+        assert child.stdout.readline() == b"ready\n"
+    for child in children:
+        child.stdin.close()
+        child.stdout.close()
+    return children
 
 
 def test_a_log_whose_writers_are_killed_stays_sound(tmp_path) -> None:
     path, chance = tmp_path / "audit.jsonl", random.Random(7)
     before = 0
     for _ in range(12):
-        child = writer(path, "harbour", 10**6)
+        (child,) = writers(path, ("harbour",), 10**6)
         while not path.exists() or verify(path).head.number <= before:
             assert child.poll() is None, "the writer ended"
         time.sleep(chance.uniform(0.001, 0.05))
@@ -294,7 +304,7 @@ def test_a_log_whose_writers_are_killed_stays_sound(tmp_path) -> None:
 
 def test_several_processes_write_one_log(tmp_path) -> None:
     path = tmp_path / "audit.jsonl"
-    children = [writer(path, who, 40) for who in ("one", "two", "three")]
+    children = writers(path, ("one", "two", "three"), 40)
     assert [c.wait() for c in children] == [0, 0, 0]
     assert verify(path).sound
     found = [(line.who, line.fields["round"]) for line in read_lines(path)]
