@@ -47,6 +47,18 @@ class UpdateError(GliofedError):
     """An update was refused; the message names the site and the failed check."""
 
 
+class PolicyError(GliofedError):
+    """The hospital's policy forbids what was asked, or its file cannot be used as written."""
+
+
+class ApprovalError(GliofedError):
+    """A study, or the approval of one, is not what somebody at the hospital agreed to."""
+
+
+class AuditError(GliofedError):
+    """An audit log was changed behind gliofed's back, or a field has no place in one."""
+
+
 class CheckpointError(GliofedError):
     """A run's saved state cannot be continued."""
 

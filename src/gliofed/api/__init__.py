@@ -3,17 +3,22 @@
 from gliofed.api.consortium import provision
 from gliofed.api.scans import check, export, image, inspect, intake, prepare, receive
 from gliofed.api.studies import cohort, demo, overlap, phantom, run
+from gliofed.api.trust import approve, consent, network_size, new_key, read_log, verify_log
 from gliofed.check.run import Result
 from gliofed.datasets.audit import Reading
 from gliofed.experiment.overlap import Overlap
 from gliofed.experiment.run import Outcome
 from gliofed.fed.cohort import CohortTable
+from gliofed.fed.trust.approval import Approval
+from gliofed.fed.trust.chain import Line
+from gliofed.fed.trust.verify import Verdict
 from gliofed.infer.export import Exported, Source
 from gliofed.prepare.whole import Preparation
 from gliofed.prepare.workers import CaseAccount
 
 __all__ = [
-    "CaseAccount", "CohortTable", "Exported", "Outcome", "Overlap", "Preparation", "Reading",
-    "Result", "Source", "check", "cohort", "demo", "export", "image", "inspect", "intake",
-    "overlap", "phantom", "prepare", "provision", "receive", "run",
+    "Approval", "CaseAccount", "CohortTable", "Exported", "Line", "Outcome", "Overlap",
+    "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check", "cohort",
+    "consent", "demo", "export", "image", "inspect", "intake", "network_size", "new_key",
+    "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run", "verify_log",
 ]  # fmt: skip

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gliofed.fed.trust.policy import DEFAULT_POLICY_TOML
+
 if TYPE_CHECKING:  # NVIDIA FLARE is an extra
     from gliofed.consortium.provision import Provisioned
 
 
-def provision(federation: Path, out: Path, policy_toml: str = "") -> Provisioned:
+def provision(federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOML) -> Provisioned:
     """Make a start-up kit for the server, the lead and each site of a federation file.
 
     out: folder of the kits; where it holds the kits of the same federation, those of new sites

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from gliofed import __version__
+from gliofed.cli.audit import audit
 
 
 class Form(enum.StrEnum):
@@ -28,6 +29,7 @@ app = typer.Typer(
     help="Hospitals train one 3D glioma network together; no image leaves the building.\n\n"
     "Research use only. Not a medical device.",
 )
+app.add_typer(audit, name="audit")
 
 
 @app.callback(invoke_without_command=True)
@@ -302,6 +304,31 @@ def provision(
         from gliofed.cli import provision as verb
 
         verb.provision(federation, out)
+
+
+@app.command()
+def approve(
+    study: Annotated[Path | None, typer.Argument(help="The study file (TOML).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File for the approval, or the approvals folder of a kit."),
+    ] = None,
+    who: Annotated[str, typer.Option(help="Who approves [default: the login's name].")] = "",
+    key: Annotated[
+        Path | None, typer.Option(help="Sign with this private key of an approver.")
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="The site's policy; the approval ends where it changes.")
+    ] = None,
+    new_key: Annotated[
+        Path | None, typer.Option(help="Make an approver's key in this file, and nothing else.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Read what a study runs and sends, and agree to it on behalf of a hospital."""
+    from gliofed.cli import approve as verb
+
+    verb.approve(study, out, who, key, policy, new_key, yes)
 
 
 @contextmanager

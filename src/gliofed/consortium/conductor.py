@@ -1,4 +1,4 @@
-"""The server's half of a segment: rounds made and committed, and word of how it stands."""
+"""The server's half of a segment: rounds made and committed, each written into the audit log."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gliofed.consortium.segment import Segment, read_study
+from gliofed.consortium.kit import open_kit
+from gliofed.consortium.segment import Segment, segment_from
+from gliofed.errors import QuorumError
 from gliofed.fed.engines.nvflare.controller import FlareController, FlareEngine
 from gliofed.fed.rounds import run_rounds
-from gliofed.io.files import alone_in, write_text
+from gliofed.fed.trust.approval import study_of
+from gliofed.fed.trust.audit import AuditLog
+from gliofed.io.files import alone_in
 from gliofed.nets.unet import build_net
 from gliofed.types import RoundPoint
 
@@ -19,29 +23,40 @@ class Conductor(FlareController):
 
     def __init__(self, **segment: Any) -> None:
         super().__init__()
-        self._segment = Segment(**{**segment, "withdrawn": tuple(segment["withdrawn"])})
+        self._segment: Segment = segment_from(segment)
 
     def conduct(
-        self, engine: Callable[[Sequence[str], float, Path], FlareEngine], kit: Path, job: Path
+        self, engine: Callable[[Sequence[str], float, Path], FlareEngine], kit: Path
     ) -> None:
         """Make the segment's rounds; those committed before are not made again."""
-        segment = self._segment
-        study = read_study(segment.study)
-        folder = kit / "gliofed" / "work" / segment.run
+        segment, own = self._segment, open_kit(kit, "server")
+        study = study_of(segment.study)
+        log = AuditLog(own.audit, "server")
+        folder = own.work / segment.run
         sites = [s for s in study.data.train if s not in segment.withdrawn]
         initial = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
 
         def at_round(point: RoundPoint) -> None:
-            print("ROUND", point, flush=True)
+            for site, seconds in point.answered.items():
+                log.write("update-accepted", run=segment.run, round=point.round, site=site,
+                          seconds=round(seconds, 3))  # fmt: skip
+            for site in point.refused:
+                log.write("update-refused", run=segment.run, round=point.round, site=site)
+            log.write("round-committed", run=segment.run, round=point.round)
 
+        log.write("segment-started", run=segment.run, study=segment.digest)
         with alone_in(folder):
-            state = run_rounds(
-                engine(sites, study.federation.deadline, folder / "spool"),
-                initial,
-                study,
-                segment.run,
-                folder / "rounds",
-                at_round,
-                lambda done: done >= segment.rounds,
-            )
-            write_text(job / "status.json", str(state.rounds))
+            try:
+                state = run_rounds(
+                    engine(sites, study.federation.deadline, folder / "spool"),
+                    initial,
+                    study,
+                    segment.run,
+                    folder / "rounds",
+                    at_round,
+                    lambda done: done >= segment.rounds,
+                )
+            except QuorumError:
+                log.write("quorum-missed", run=segment.run)
+                raise
+        log.write("segment-ended", run=segment.run, rounds=state.rounds)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gliofed import __version__
 from gliofed.errors import StudyError
-from gliofed.study import Study, parse_study, study_toml
+from gliofed.study import Study, build, study_toml
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,7 @@ def run_of(study: Study) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def read_study(text: str) -> Study:
-    """A study from a segment's text. Raises StudyError."""
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyError(f"the study sent is not TOML: {error}") from None
-    return parse_study(raw, "the study sent")
+def segment_from(plain: Mapping[str, Any]) -> Segment:
+    """A segment from what a job's configuration holds. Raises StudyError for anything else."""
+    segment: Segment = build(Segment, plain, "the job's segment")
+    return segment

@@ -82,8 +82,8 @@ class Gate:
             sound = math.isfinite(stat.sum) and 0 <= stat.weight < math.inf
             _require(sound, f"its statistic {name!r} is not finite")
 
-    def _check_norm(self, update: Update) -> None:
-        own = _norm(self.task.weights)
+    def _checknorm(self, update: Update) -> None:
+        own = norm(self.task.weights)
         change = math.sqrt(
             sum(
                 float((t.double() - self.task.weights[k].double()).square().sum())
@@ -130,7 +130,8 @@ def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:
         _require(0 <= count <= cases, f"it claims {count} labels of {task} for {cases} cases")
 
 
-def _norm(model: Mapping[str, Tensor]) -> float:
+def norm(model: Mapping[str, Tensor]) -> float:
+    """The L2 norm of all tensors together, summed in float64."""
     return math.sqrt(sum(float(t.double().square().sum()) for t in model.values()))
 
 

@@ -56,8 +56,8 @@ def run_rounds(
     """Train for `study.train.rounds` rounds, going on from the last committed one in `folder`.
 
     enough: asked before each round with how many this call has made; where it says so, the rest
-    is left to a later call. Raises QuorumError where fewer than `federation.quorum` updates of a round can be merged; the
-    rounds before it stay committed.
+    is left to a later call. Raises QuorumError where fewer than `federation.quorum` updates of a
+    round can be merged; the rounds before it stay committed.
     """
     state = last_committed(folder, run) or Committed(run, 0, initial, ())
     begun = state.rounds

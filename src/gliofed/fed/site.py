@@ -12,6 +12,8 @@ from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError
 from gliofed.fed.counts import Counts, count_cases
+from gliofed.fed.gate import norm
+from gliofed.fed.trust.policy import Policy, enforce_counts, enforce_update, hide_labels
 from gliofed.fed.wire import CountsOf, Task, load, load_task, save, save_counts, save_update
 from gliofed.io.store import Prepared
 from gliofed.learn.fit import FitPlan, fit_epoch
@@ -28,7 +30,9 @@ class Site:
     """One hospital in a federation.
 
     The optimiser's moments stay at the site, one file a round, so that a round asked for again
-    starts from exactly the state it started from before.
+    starts from exactly the state it started from before. policy: the hospital's, applied before
+    anything is written into an answer; None where all sites are one person's. rejoins: whether a
+    site that missed rounds goes on from the moments it has, or from none, rather than refusing.
     """
 
     def __init__(
@@ -40,11 +44,14 @@ class Site:
         folder: Path,
         machine: Machine,
         progress: SiteProgress | None = None,
+        policy: Policy | None = None,
+        rejoins: bool = False,
     ) -> None:
         if not cases:
             raise DataError(f"site {name} has no training case; take it out of data.train")
         self.name = name
-        self._cases = cases
+        self._cases = cases if policy is None else hide_labels(policy, cases)
+        self._policy, self._rejoins = policy, rejoins
         self._study = study
         self._seed = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6], "big")
         self._folder = folder
@@ -55,9 +62,18 @@ class Site:
         """Do the task in the file `asked`; write an update or counts to the file `answer`."""
         task = load_task(asked)
         if task.kind == "count":
-            save_counts(answer, CountsOf(task.run, task.nonce, self.name, self._counts))
+            own = self._counts
+            counts = own if self._policy is None else enforce_counts(self._policy, own)
+            save_counts(answer, CountsOf(task.run, task.nonce, self.name, counts))
         else:
-            save_update(answer, self._train(task))
+            save_update(answer, self._leaving(task, self._train(task)))
+
+    def _leaving(self, task: Task, update: Update) -> Update:
+        """The update as far as the policy lets it leave."""
+        if self._policy is None:
+            return update
+        change = {k: v.double() - task.weights[k].double() for k, v in update.weights.items()}
+        return enforce_update(self._policy, update, self._counts, norm(change), norm(task.weights))
 
     @cached_property
     def _counts(self) -> Counts:
@@ -111,6 +127,11 @@ class Site:
 
     def _load_state(self, task: Task) -> Mapping[str, Tensor]:
         path = self._folder / f"after-{task.round - 1:05d}.safetensors"
+        if not path.is_file() and self._rejoins:
+            earlier = [p for p in sorted(self._folder.glob("after-*.safetensors")) if p < path]
+            if not earlier:
+                return {}
+            path = earlier[-1]
         if not path.is_file():
             raise CheckpointError(
                 f"site {self.name}: {path} is missing, the optimiser state that round "

@@ -16,7 +16,7 @@ from typing import Final
 
 from gliofed.datasets.tables import read_table
 from gliofed.errors import DataError
-from gliofed.intake.private import write_private
+from gliofed.io.files import write_private
 from gliofed.types import Sequence
 
 SKIP: Final = "skip"

@@ -11,7 +11,6 @@ import base64
 import csv
 import hmac
 import io
-import os
 import secrets
 import stat
 from collections.abc import Iterable
@@ -21,7 +20,7 @@ from typing import Final
 
 from gliofed.datasets.tables import read_table
 from gliofed.errors import DataError
-from gliofed.io.files import write_bytes
+from gliofed.io.files import write_private
 
 KEY_BYTES: Final = 32
 LETTERS: Final = 10
@@ -136,13 +135,3 @@ def check_links(path: Path, rows: Iterable[Link]) -> None:
                 f"{path}: the patient of {before} would now be {row.pseudonym}: the key is not the "
                 "one this hospital was made with; nothing was written, restore that key"
             )
-
-
-def write_private(path: Path, text: str) -> None:
-    """As `write_text`, for the owner alone from the first byte on."""
-    before = os.umask(0o077)
-    try:
-        write_bytes(path, text.encode())
-    finally:
-        os.umask(before)
-    path.chmod(0o600)

@@ -10,10 +10,11 @@ from typing import Final
 
 from gliofed.intake.decisions import Question
 from gliofed.intake.plan import State, Verdict
-from gliofed.intake.private import Key, write_private
+from gliofed.intake.private import Key
 from gliofed.intake.series import Found
 from gliofed.intake.subject import Outcome
 from gliofed.io.dicom.headers import Header
+from gliofed.io.files import write_private
 
 SERIES: Final = (
     "patient", "study", "number", "description", "files", "first_file", "became", "sequence",

@@ -12,17 +12,18 @@ from filelock import FileLock, Timeout
 from gliofed.errors import CheckpointError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, private: bool = False) -> None:
     """Replace `path` by `data` in one step; the bytes are on the disk when this returns.
 
-    Raises OSError with the path in it; `path` is then as it was.
+    private: for the owner alone (mode 0600) from the first byte on. Raises OSError with the path
+    in it; `path` is then as it was.
     """
-    with replacing(path) as part:
+    with replacing(path, private) as part:
         part.write_bytes(data)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, private: bool = False) -> Iterator[Path]:
     """A file beside `path` to write, which replaces it at the end, once it is on the disk.
 
     One writer at a time: what a killed one left beside `path` is written over. Where the body or
@@ -31,6 +32,9 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
+        if private:
+            part.unlink(missing_ok=True)
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
@@ -67,6 +71,11 @@ def keep_folder(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """As `write_bytes`, UTF-8."""
     write_bytes(path, text.encode())
+
+
+def write_private(path: Path, text: str) -> None:
+    """As `write_text`, for the owner alone (mode 0600) from the first byte on."""
+    write_bytes(path, text.encode(), private=True)
 
 
 @contextmanager

@@ -18,11 +18,12 @@ from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
-from gliofed.errors import StoppedError, TransferError
+from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, REF, SOURCE, TASK
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
 from gliofed.fed.gate import largest_answer
 from gliofed.fed.rounds import Reply
+from gliofed.fed.trust.failure import read_failure
 from gliofed.fed.wire import load_task
 
 _POLL_SECONDS: Final = 0.2
@@ -109,7 +110,7 @@ class FlareEngine:
             return Reply(one.site, None, "its connection was lost")
         failure, source, ref = (one.data.get(k) for k in (FAILURE, SOURCE, REF))
         if failure is not None or not isinstance(source, str) or not isinstance(ref, str):
-            return Reply(one.site, None, self.failure_of(failure))
+            return Reply(one.site, None, _told(failure))
         path = self._spool / one.site
         self._spool.mkdir(parents=True, exist_ok=True)
         try:
@@ -119,10 +120,13 @@ class FlareEngine:
             return Reply(one.site, None, f"its answer did not come through: {error}")
         return Reply(one.site, path, seconds=time.monotonic() - started)
 
-    @staticmethod
-    def failure_of(failure: object) -> str:
-        """What a site says of its own failure, in words of ours."""
-        return str(failure)
+
+def _told(failure: object) -> str:
+    """What a site says of its own failure, in words of ours."""
+    try:
+        return read_failure(failure).text
+    except UpdateError as error:
+        return str(error)
 
 
 class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
@@ -137,13 +141,12 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Conduct the segment; a stop ends it between two rounds' commits."""
         root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
-        job = Path(fl_ctx.get_engine().get_workspace().get_run_dir(fl_ctx.get_job_id()))
 
         def engine(sites: Sequence[str], deadline: float, spool: Path) -> FlareEngine:
             return FlareEngine(self, fl_ctx, sites, deadline, spool, lambda: abort_signal.triggered)
 
         try:
-            self.conduct(engine, root, job)
+            self.conduct(engine, root)
         except StoppedError:
             return
         except Exception as error:  # FLARE would print it with a traceback, and call it completed
@@ -151,9 +154,9 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
 
     @abstractmethod
     def conduct(
-        self, engine: Callable[[Sequence[str], float, Path], FlareEngine], kit: Path, job: Path
+        self, engine: Callable[[Sequence[str], float, Path], FlareEngine], kit: Path
     ) -> None:
-        """Do the segment's work. kit: the server's. job: folder that the lead is given a copy of.
+        """Do the segment's work. kit: the server's.
 
         engine: makes one, of the sites to ask, a deadline in seconds, and a spool folder.
         """

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from gliofed.fed.engines.nvflare.names import TASK
+from gliofed.fed.engines.nvflare.rules import CONTROLLER, EXECUTOR
 from gliofed.io.files import write_text
 
-CONDUCTOR: Final = "gliofed.consortium.conductor.Conductor"
-MEMBER: Final = "gliofed.consortium.member.Member"
-"""The classes that a server's and a site's allow-list name; installed there, never sent."""
 _TASK_REQUEST_SECONDS: Final = 0.2
 
 
@@ -37,10 +35,10 @@ def write_job(
     server = {
         "format_version": 2,
         "server": {"task_request_interval": _TASK_REQUEST_SECONDS},
-        "workflows": [{"id": TASK, "path": CONDUCTOR, "args": dict(settings)}],
+        "workflows": [{"id": TASK, "path": CONTROLLER, "args": dict(settings)}],
         "components": [],
     }
-    executor = {"path": MEMBER, "args": dict(settings)}
+    executor = {"path": EXECUTOR, "args": dict(settings)}
     site = {
         "format_version": 2,
         "executors": [{"tasks": [TASK], "executor": executor}],

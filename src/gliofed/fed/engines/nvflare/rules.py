@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 ROLE: Final = "lead"
-CONTROLLER: Final = "gliofed.fed.engines.nvflare.controller.RoundController"
-EXECUTOR: Final = "gliofed.consortium.member.MemberExecutor"
+CONTROLLER: Final = "gliofed.consortium.conductor.Conductor"
+EXECUTOR: Final = "gliofed.consortium.member.Member"
 
 HEARTBEAT_TIMEOUT_S: Final = 60
 """Seconds without a heartbeat (one each 10 s) after which a site counts as gone."""

@@ -67,11 +67,12 @@ class _Into(Consumer):  # type: ignore[misc]  # (FLARE has no types)
     def consume(self, ref_id: str, state: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Take in one chunk."""
         self._done += len(data)
+        if self._done > self._most:
+            self.failure = TransferError(f"more than the {self._most} bytes that it may have")
+            raise self.failure
         try:
-            if self._done > self._most:
-                raise TransferError(f"more than the {self._most} bytes that it may have")
             self._file.write(data)
-        except (TransferError, OSError) as error:
+        except OSError as error:
             self.failure = error
             raise
         return {"received_bytes": self._done}

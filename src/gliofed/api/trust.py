@@ -1,0 +1,80 @@
+"""What a hospital agreed to, and whether the logs of a federation are as they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gliofed.errors import StudyError
+from gliofed.fed.trust.approval import (
+    Approval,
+    approval_of,
+    canonical,
+    keep_approval,
+    sign,
+    study_of,
+)
+from gliofed.fed.trust.chain import Line
+from gliofed.fed.trust.consent import what_leaves, what_runs
+from gliofed.fed.trust.keys import new_approver_key
+from gliofed.fed.trust.policy import Policy, load_policy
+from gliofed.fed.trust.verify import Verdict, read_anchors, read_lines, verify
+from gliofed.nets.unet import build_net
+from gliofed.study import Study
+
+
+def approve(
+    study: Path, who: str, out: Path, key: Path | None = None, policy: Path | None = None
+) -> Approval:
+    """Approve a study file for one site; the approval is written to `out`.
+
+    who: approves it. out: a file, or the folder of a kit's approvals. key: an approver's private
+    key, to sign with. policy: the site's policy file, to bind the approval to. Raises StudyError,
+    PolicyError, ApprovalError.
+    """
+    approval = approval_of(_text(study), who, None if policy is None else load_policy(policy))
+    if key is not None:
+        approval = sign(approval, key)
+    keep_approval(approval, out)
+    return approval
+
+
+def new_key(path: Path) -> str:
+    """Make an approver's key in `path` (private) and `path`.pub; the public one for a policy."""
+    return new_approver_key(path)
+
+
+def consent(study: Path, policy: Path | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a study file runs at a site, and what then leaves under its policy, a line each."""
+    asked = study_of(_text(study), str(study))
+    size = network_size(asked)
+    rules = Policy() if policy is None else load_policy(policy)
+    return what_runs(asked, size), what_leaves(asked, rules, None, size)
+
+
+def network_size(study: Study) -> int:
+    """Parameters of the study's network."""
+    return sum(p.numel() for p in build_net(study.net.preset, study.net.stem, seed=0).parameters())
+
+
+def verify_log(log: Path, against: Path | None = None, site: str = "") -> Verdict:
+    """Whether an audit log is as it was written.
+
+    against, site: another side's log, and the name under which it noted this one's heads. Raises
+    AuditError where either cannot be read.
+    """
+    return verify(log, None if against is None else read_anchors(against, site))
+
+
+def read_log(log: Path) -> Iterator[Line]:
+    """Every line of an audit log. Raises AuditError at the first that is not sound."""
+    return read_lines(log)
+
+
+def _text(study: Path) -> str:
+    try:
+        return canonical(study.read_text(encoding="utf-8"), str(study))
+    except FileNotFoundError:
+        raise StudyError(f"{study}: no such study file") from None
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{study}: not a TOML file: {error}") from None

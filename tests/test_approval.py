@@ -1,0 +1,359 @@
+"""What was approved runs, and nothing else does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from gliofed.cli.main import app
+from gliofed.errors import ApprovalError, PolicyError, StudyError
+from gliofed.fed.counts import Counts
+from gliofed.fed.trust.approval import (
+    LARGEST,
+    Approval,
+    approval_of,
+    approve,
+    canonical,
+    keep_approval,
+    read_approval,
+    require,
+    sign,
+)
+from gliofed.fed.trust.consent import what_leaves, what_runs
+from gliofed.fed.trust.keys import new_approver_key, read_public, signed_by
+from gliofed.fed.trust.policy import Policy, load_policy
+from gliofed.markers import MARKERS
+from gliofed.study import parse_study
+
+SHORT = 'name = "glioma"\n[data]\nroot = "."\ntrain = ["north", "harbour"]\nexternal = ["south"]\n'
+TEXT = canonical(SHORT)
+DIGEST = parse_study(
+    {"name": "glioma", "data": {"root": ".", "train": ["north", "harbour"], "external": ["south"]}}
+).digest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Approvals, with `TEXT` among them."""
+    approve(TEXT, "Dr. A. Example", tmp_path / "approvals")
+    return tmp_path / "approvals"
+
+
+def test_what_was_approved_may_run(folder) -> None:
+    approval = require(TEXT, DIGEST, folder, Policy())
+    assert (approval.study, approval.name, approval.who) == (DIGEST, "glioma", "Dr. A. Example")
+    (file,) = folder.iterdir()
+    assert file.name == f"{DIGEST}.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert read_approval(file) == approval
+
+
+def test_the_same_study_written_otherwise_is_approved_as_its_canonical_text(tmp_path) -> None:
+    approve("# a remark\n" + SHORT + "[train]\nrounds = 30\n", "A", tmp_path)
+    require(TEXT, DIGEST, tmp_path, Policy())
+    assert canonical(TEXT) == TEXT
+
+
+def test_a_study_nobody_approved_does_not_run(folder) -> None:
+    other = canonical(SHORT + "[train]\nrounds = 31\n")
+    digest = approval_of(other, "A").study
+    with pytest.raises(ApprovalError, match=r"'glioma'.*is not approved here.*gliofed approve"):
+        require(other, digest, folder, Policy())
+    with pytest.raises(ApprovalError, match="not the one it was announced with"):
+        require(other, DIGEST, folder, Policy())
+    with pytest.raises(ApprovalError, match="not the one it was announced with"):
+        require(TEXT, f"../{DIGEST}", folder, Policy())
+
+
+quick = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@quick
+@given(
+    st.integers(0, len(TEXT) - 1),
+    st.characters(codec="utf-8"),
+    st.sampled_from(["change", "insert", "drop"]),
+)
+def test_a_text_with_a_byte_changed_does_not_run(folder, place, character, how) -> None:
+    after = place if how == "insert" else place + 1
+    changed = TEXT[:place] + ("" if how == "drop" else character) + TEXT[after:]
+    if changed == TEXT:
+        return
+    with pytest.raises(ApprovalError):
+        require(changed, DIGEST, folder, Policy())
+
+
+def test_another_place_of_the_data_is_another_text(folder) -> None:
+    moved = canonical(SHORT.replace('root = "."', 'root = "/elsewhere"'))
+    assert approval_of(moved, "A").study == DIGEST  # where the data lies does not enter the digest
+    with pytest.raises(ApprovalError, match="approves another text"):
+        require(moved, DIGEST, folder, Policy())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "name = 3", "[" * 20_000, SHORT, TEXT + "\n", TEXT.replace("rounds = 30", "rounds = +30"),
+             TEXT + "# remark\n", "x" * (LARGEST + 1), "name = '\ud800'"],
+)  # fmt: skip
+def test_what_is_no_canonical_study_does_not_run(folder, text) -> None:
+    with pytest.raises(ApprovalError):
+        require(text, DIGEST, folder, Policy())
+
+
+@pytest.mark.parametrize("text", [SHORT, TEXT + "\n", TEXT + "# remark\n"])
+def test_a_study_written_otherwise_is_told_so(folder, text) -> None:
+    with pytest.raises(ApprovalError, match="not in canonical form"):
+        require(text, DIGEST, folder, Policy())
+
+
+def test_a_text_may_be_just_so_long() -> None:
+    text = SHORT + "#" * (LARGEST - len(SHORT))
+    assert canonical(text) == TEXT
+    with pytest.raises(StudyError, match="longer than"):
+        canonical(text + "#")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"study": "ab" * 32}, {"text": "ab" * 32}, {"who": 3}, {"who": None}, {"more": "x"}],
+)
+def test_an_approval_that_was_changed_is_refused(folder, change) -> None:
+    (file,) = folder.iterdir()
+    plain = json.loads(file.read_text())
+    file.write_text(json.dumps(plain))
+    require(TEXT, DIGEST, folder, Policy())
+    file.write_text(json.dumps(plain | change))
+    with pytest.raises(ApprovalError):
+        require(TEXT, DIGEST, folder, Policy())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "7", "[" * 20_000])
+def test_what_is_no_approval_is_refused(folder, text) -> None:
+    (file,) = folder.iterdir()
+    file.write_text(text)
+    with pytest.raises(ApprovalError, match="approve again"):
+        require(TEXT, DIGEST, folder, Policy())
+
+
+def test_an_approval_that_others_may_write_is_refused(folder) -> None:
+    (file,) = folder.iterdir()
+    for mode, fine in ((0o644, True), (0o664, False), (0o646, False)):
+        file.chmod(mode)
+        if fine:
+            require(TEXT, DIGEST, folder, Policy())
+            continue
+        with pytest.raises(ApprovalError, match="chmod 600"):
+            require(TEXT, DIGEST, folder, Policy())
+
+
+def test_an_approval_bound_to_a_policy_ends_with_it(tmp_path) -> None:
+    policy = Policy(min_cases=20)
+    approve(TEXT, "A", tmp_path, policy)
+    require(TEXT, DIGEST, tmp_path, policy)
+    with pytest.raises(ApprovalError, match="policy was changed"):
+        require(TEXT, DIGEST, tmp_path, Policy(min_cases=21))
+
+
+@pytest.mark.parametrize(("who", "fine"), [("", False), (" ", False), ("a\nb", False), ("\x1b[2J", False),
+                                           ("a" * 81, False), ("a" * 80, True), ("Dr. Ä. Öz", True)])  # fmt: skip
+def test_who_approves_is_one_plain_line(who, fine) -> None:
+    if fine:
+        assert approval_of(TEXT, who).who == who
+        return
+    with pytest.raises(ApprovalError, match="who approves"):
+        approval_of(TEXT, who)
+
+
+class TestSignatures:
+    @pytest.fixture
+    def key(self, tmp_path):
+        new_approver_key(tmp_path / "key")
+        return tmp_path / "key"
+
+    @pytest.fixture
+    def policy(self, key):
+        return Policy(approvers=("ab" * 32, read_public(key)))
+
+    def test_a_signed_approval_may_run_and_an_unsigned_may_not(self, folder, key, policy) -> None:
+        with pytest.raises(ApprovalError, match="bears no signature"):
+            require(TEXT, DIGEST, folder, policy)
+        keep_approval(sign(read_approval(folder / f"{DIGEST}.json"), key), folder)
+        assert require(TEXT, DIGEST, folder, policy).signature
+
+    def test_the_signature_of_a_stranger_is_none(self, folder, tmp_path, policy) -> None:
+        new_approver_key(tmp_path / "other")
+        keep_approval(sign(approval_of(TEXT, "A"), tmp_path / "other"), folder)
+        with pytest.raises(ApprovalError, match="bears no signature"):
+            require(TEXT, DIGEST, folder, policy)
+
+    @pytest.mark.parametrize(
+        "field", [f.name for f in dataclasses.fields(Approval) if f.name != "signature"]
+    )
+    def test_every_field_is_signed(self, key, field) -> None:
+        signed = sign(approval_of(TEXT, "A", Policy()), key)
+        assert signed_by(signed.signature, signed.signed_bytes(), [read_public(key)])
+        changed = dataclasses.replace(signed, **{field: "another"})
+        assert not signed_by(changed.signature, changed.signed_bytes(), [read_public(key)])
+
+    @pytest.mark.parametrize("signature", [None, "", "ab" * 63, "zz" * 64, "ab" * 64])
+    def test_what_is_no_signature_signs_nothing(self, key, signature) -> None:
+        assert not signed_by(signature, b"data", [read_public(key), "ff" * 32])
+
+    def test_a_key_is_for_its_owner_and_never_written_over(self, key) -> None:
+        assert key.stat().st_mode & 0o777 == 0o600
+        public = read_public(key)
+        assert public == read_public(key.with_name("key.pub"))
+        for path in (key, key.with_name("key.pub")):
+            with pytest.raises(ApprovalError, match="never written over"):
+                new_approver_key(key)
+            path.unlink()
+        assert new_approver_key(key) != public
+
+    def test_a_key_that_cannot_be_used_is_named(self, key, tmp_path) -> None:
+        approval = approval_of(TEXT, "A")
+        key.chmod(0o640)
+        with pytest.raises(ApprovalError, match="chmod 600"):
+            sign(approval, key)
+        with pytest.raises(ApprovalError, match="cannot be read"):
+            sign(approval, tmp_path / "nowhere")
+        with pytest.raises(ApprovalError, match="no approver's private key"):
+            sign(approval, key.with_name("key.pub"))
+        from cryptography.hazmat.primitives import serialization as form
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        other = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+            form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())  # fmt: skip
+        (tmp_path / "ec").touch(0o600)
+        (tmp_path / "ec").write_bytes(other)
+        with pytest.raises(ApprovalError, match="expected Ed25519"):
+            sign(approval, tmp_path / "ec")
+
+    def test_without_the_library_the_extra_is_named(self, tmp_path) -> None:
+        code = (
+            "import sys; sys.modules['cryptography'] = None\n"
+            "from pathlib import Path; from gliofed.errors import ApprovalError\n"
+            "from gliofed.fed.trust.keys import new_approver_key\n"
+            "try: new_approver_key(Path(sys.argv[1]))\n"
+            "except ApprovalError as error: print(error)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "key")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "install gliofed[federation]" in done.stdout
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestConsent:
+    study = parse_study({
+        "name": "glio\x1b[2Jma", "data": {"root": ".", "train": ["a", "b"], "external": ["c"]},
+        "train": {"rounds": 7, "local_epochs": 2, "batch": 3}, "seeds": [1, 2],
+        "loss": {"markers": {"mgmt": 0}}, "grid": {"patch": [32, 48, 64]}})  # fmt: skip
+    cases = Counts(
+        40,
+        38,
+        {m.id: (0,) * len(m.classes) for m in MARKERS} | {"idh": (36, 4), "grade": (20, 8, 12)},
+    )
+
+    def test_it_says_what_runs(self) -> None:
+        text = "\n".join(what_runs(self.study, 1_234_567))
+        for words in ("digest " + self.study.digest, "1,234,567 parameters", "Rounds: 7, each of 2 passes",
+                      "3 at a time", "2 times", "32 x 48 x 64", "outline, IDH mutation, 1p/19q co-deletion, WHO grade",
+                      "1 x 1 x 1 mm", "No code"):  # fmt: skip
+            assert words in text
+        assert "MGMT" not in text
+        assert "\x1b" not in text
+
+    def test_it_says_what_leaves_with_the_counts_that_will_be_sent(self) -> None:
+        text = "\n".join(what_leaves(self.study, Policy(), self.cases, 2**20))
+        for words in ("training cases and of those with an outline: 40, and 35;", "any from 1 to 4 is sent as 0",
+                      "IDH mutation (wildtype, mutant): 35, 0.", "WHO grade (2, 3, 4): 20, 8, 12.", "Every round, 7 in all",
+                      "(4.0 MiB)", "each task's training loss, training Dice", "at least 5 test cases", "2 x the model's"):  # fmt: skip
+            assert words in text
+
+    def test_before_anything_is_counted_it_says_what_will_be(self) -> None:
+        text = "\n".join(what_leaves(self.study, Policy(markers=("idh",)), None, 2**20))
+        for words in (
+            "those with an outline; and",
+            "IDH mutation (wildtype, mutant): the number of each.",
+            "WHO grade: nothing",
+        ):
+            assert words in text
+
+    def test_it_follows_the_policy(self) -> None:
+        policy = Policy(1, 1, ("idh",), False, ("losses",), 0.5, ())
+        text = "\n".join(what_leaves(self.study, policy, self.cases, 10))
+        for words in ("IDH mutation (wildtype, mutant): 36, 4.", "WHO grade: nothing", "No training statistic", "No test scores",
+                      "0.5 x the model's"):  # fmt: skip
+            assert words in text
+        assert "sent as 0" not in text
+        losses = "\n".join(what_leaves(self.study, Policy(metrics=("losses",)), self.cases, 10))
+        assert "training loss, steps" in losses
+        assert "Dice" not in losses
+
+    def test_a_site_with_too_few_cases_has_nothing_to_send(self) -> None:
+        with pytest.raises(PolicyError):
+            what_leaves(self.study, Policy(min_cases=41), self.cases, 10)
+
+
+class TestVerb:
+    @pytest.fixture
+    def study(self, tmp_path):
+        (tmp_path / "study.toml").write_text(SHORT)
+        return tmp_path / "study.toml"
+
+    def run(self, *words: object, answer: str = ""):
+        return CliRunner().invoke(app, ["approve", *map(str, words)], input=answer)
+
+    def test_an_approver_makes_a_key_signs_and_the_site_accepts(self, study, tmp_path) -> None:
+        key, kit = tmp_path / "key", tmp_path / "approvals"
+        kit.mkdir()
+        done = self.run("--new-key", key)
+        assert done.exit_code == 0, done.output
+        policy = tmp_path / "policy.toml"
+        policy.write_text(f'approvers = ["{read_public(key)}"]\n')
+        assert read_public(key) in done.output
+        done = self.run(
+            study, "--key", key, "--policy", policy, "--out", kit, "--who", "Dr. B", answer="y\n"
+        )
+        assert done.exit_code == 0, done.output
+        for words in (
+            "What runs at the site:",
+            f"digest {DIGEST}",
+            "What leaves it",
+            "Approve this as Dr. B?",
+            "(signed)",
+        ):
+            assert words in done.output
+        assert require(TEXT, DIGEST, kit, load_policy(policy)).who == "Dr. B"
+
+    def test_without_a_yes_nothing_is_approved(self, study, tmp_path) -> None:
+        for answer in ("n\n", ""):
+            assert (
+                self.run(study, "--out", tmp_path / "approval.json", answer=answer).exit_code == 1
+            )
+        assert not (tmp_path / "approval.json").exists()
+        done = self.run(study, "--out", tmp_path / "approval.json", "--yes")
+        assert done.exit_code == 0, done.output
+        assert "(not signed)" in done.output
+        assert read_approval(tmp_path / "approval.json").study == DIGEST
+
+    def test_what_cannot_be_approved_is_one_line(self, study, tmp_path) -> None:
+        assert self.run().exit_code == 2
+        assert self.run(study, "--new-key", tmp_path / "key").exit_code == 2
+        study.write_text("nam = 1")
+        for words in ((study, "--yes"), (tmp_path / "nowhere.toml", "--yes")):
+            done = self.run(*words)
+            assert done.exit_code == 1
+            (line,) = done.output.splitlines()
+            assert line.startswith("StudyError")

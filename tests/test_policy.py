@@ -1,0 +1,284 @@
+"""A hospital's policy: each bound on both sides, and no small count to be had from what leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gliofed.errors import PolicyError
+from gliofed.fed.counts import Counts, count_cases
+from gliofed.fed.gate import check_counts
+from gliofed.fed.trust.policy import (
+    DEFAULT_POLICY_TOML,
+    Policy,
+    enforce_cases,
+    enforce_counts,
+    enforce_scores,
+    enforce_update,
+    hide_labels,
+    load_policy,
+    parse_policy,
+)
+from gliofed.fed.wire import pack_counts, pack_update
+from gliofed.markers import MARKERS
+from gliofed.study import Federation
+from gliofed.types import UNKNOWN, Stat, Update
+
+OPEN = Policy(min_cases=1, smallest_count=1)
+
+
+def counts(cases: int, masks: int | None = None, **classes: tuple[int, ...]) -> Counts:
+    none = {m.id: (0,) * len(m.classes) for m in MARKERS}
+    return Counts(cases, cases if masks is None else masks, none | classes)
+
+
+def update(of: Counts, **stats: Stat) -> Update:
+    return Update("run", 3, "north", {"w": torch.zeros(1)}, of.cases, of.labelled, stats)
+
+
+def test_the_text_for_hospitals_is_the_default_policy(tmp_path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text(DEFAULT_POLICY_TOML)
+    assert load_policy(path) == Policy() == parse_policy({})
+    for field in dataclasses.fields(Policy):
+        assert f"\n{field.name} = " in DEFAULT_POLICY_TOML
+
+
+def test_another_setting_is_another_policy() -> None:
+    assert Policy().digest == parse_policy({}).digest
+    changed = [{"min_cases": 11}, {"smallest_count": 6}, {"markers": ["idh"]}, {"round_statistics": False},
+               {"metrics": ["dice"]}, {"max_change": 1.0}, {"approvers": ["ab" * 32]}]  # fmt: skip
+    digests = {parse_policy(c).digest for c in changed} | {Policy().digest}
+    assert len(digests) == len(dataclasses.fields(Policy)) + 1
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"min_case": 3}, r"unknown key 'min_case'.*'min_cases'"),
+        ({"min_cases": 2.5}, "min_cases: expected int, found 2.5"),
+        ({"markers": "idh"}, "markers: expected a list"),
+        ({"markers": ["idhh"]}, r"unknown marker.*nearest one is 'idh'"),
+        ({"markers": ["idh", "idh"]}, "markers: each once"),
+        ({"metrics": ["loss"]}, "expected one of"),
+        ({"metrics": ["dice", "dice"]}, "metrics: each once"),
+        ({"smallest_count": 0}, "smallest_count: at least 1"),
+        ({"min_cases": 4}, "min_cases: at least smallest_count"),
+        ({"max_change": 0}, "max_change: above 0"),
+        ({"max_change": math.nan}, "max_change: above 0"),
+        ({"max_change": math.inf}, "max_change: above 0"),
+        ({"approvers": ["ab" * 31]}, "64 hexadecimal digits"),
+        ({"approvers": ["AB" * 32]}, "64 hexadecimal digits"),
+        ({"approvers": ["ab" * 32] * 2}, "approvers: each once"),
+        ({"round_statistics": 1}, "expected bool, found 1"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(raw, message) -> None:
+    with pytest.raises(PolicyError, match=message):
+        parse_policy(raw)
+
+
+def test_bounds_of_settings_hold_on_their_other_side() -> None:
+    parse_policy({"min_cases": 5})
+    parse_policy({"min_cases": 1, "smallest_count": 1})
+    parse_policy(
+        {"max_change": 1e-9, "markers": [], "metrics": [], "approvers": ["ab" * 32, "cd" * 32]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(None, "every site needs a policy"), ("min_cases", "not a TOML file")]
+)
+def test_a_file_that_is_no_policy_is_named(tmp_path, text, message) -> None:
+    path = tmp_path / "policy.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(PolicyError, match=message):
+        load_policy(path)
+
+
+def test_a_policy_that_everybody_may_write_is_refused(tmp_path) -> None:
+    path = tmp_path / "policy.toml"
+    path.write_text("")
+    path.chmod(0o666)
+    with pytest.raises(PolicyError, match="chmod o-w"):
+        load_policy(path)
+    path.chmod(0o664)
+    load_policy(path)
+
+
+def test_too_few_cases_take_no_part() -> None:
+    enforce_cases(Policy(), 10)
+    enforce_counts(Policy(), counts(10))
+    for refuse in (enforce_cases, lambda p, n: enforce_counts(p, counts(n)),
+                   lambda p, n: enforce_update(p, update(counts(n)), counts(n), 0.0, 1.0)):  # fmt: skip
+        with pytest.raises(PolicyError, match=r"9 training cases.*at least 10"):
+            refuse(Policy(), 9)
+
+
+@pytest.mark.parametrize(
+    ("cases", "found", "sent"),
+    [
+        (40, (20, 5), (20, 5)),  # 15 without a label
+        (40, (20, 4), (20, 0)),
+        (40, (20, 1), (20, 0)),
+        (40, (36, 4), (35, 0)),  # 4 are left over: lowered until it is 5
+        (40, (39, 1), (35, 0)),
+        (40, (35, 5), (35, 5)),  # nothing is left over
+        (40, (40, 0), (40, 0)),
+        (40, (30, 5), (30, 5)),  # 5 without a label
+        (40, (31, 5), (30, 5)),  # 4 without a label
+        (10, (6, 4), (5, 0)),
+        (10, (5, 5), (5, 5)),
+        (10, (5, 4), (5, 0)),
+        (11, (5, 5), (0, 5)),  # 1 is left over, and 5 cannot be lowered without being small
+        (40, (4, 4), (0, 0)),
+    ],
+)
+def test_small_counts_are_not_to_be_had(cases, found, sent) -> None:
+    assert enforce_counts(Policy(), counts(cases, idh=found)).classes["idh"] == sent
+
+
+@pytest.mark.parametrize(
+    ("masks", "sent"), [(4, 0), (5, 5), (35, 35), (36, 35), (39, 35), (40, 40), (0, 0)]
+)
+def test_so_are_counts_of_outlines(masks, sent) -> None:
+    assert enforce_counts(Policy(), counts(40, masks)).masks == sent
+
+
+made = st.integers(1, 60).flatmap(
+    lambda cases: st.tuples(
+        st.just(cases), st.integers(0, cases), st.lists(st.integers(0, cases), min_size=3, max_size=3)
+    )
+).filter(lambda drawn: sum(drawn[2]) <= drawn[0])  # fmt: skip
+
+
+@given(made, st.integers(1, 12))
+def test_every_count_that_leaves_and_its_rest_is_none_or_large(drawn, least) -> None:
+    cases, masks, grades = drawn
+    true = counts(max(cases, least), masks, grade=tuple(grades))
+    policy = Policy(min_cases=least, smallest_count=least)
+    sent = enforce_counts(policy, true)
+    assert sent.cases == true.cases
+    for count in (sent.masks, *sent.classes["grade"], *sent.labelled.values()):
+        assert count == 0 or count >= least
+        assert count == sent.cases or sent.cases - count >= least
+    for had, kept in zip(true.classes["grade"], sent.classes["grade"], strict=True):
+        assert kept <= had  # never a label that is not there
+    assert enforce_counts(policy, sent) == sent
+    check_counts("north", "run", pack_counts(sent, "run", "north"), Federation())
+
+
+@given(made)
+def test_a_policy_that_hides_nothing_changes_nothing(drawn) -> None:
+    cases, masks, grades = drawn
+    true = counts(cases, masks, grade=tuple(grades))
+    assert enforce_counts(OPEN, true) == true
+    sent = update(true, grade=Stat(2.0, 3.0), skipped=Stat(1, 1))
+    kept = enforce_update(OPEN, sent, true, 1.0, 1.0).stats
+    assert ("grade" in kept) == (sum(grades) > 0)
+    assert all(kept[k] == sent.stats[k] for k in kept)
+
+
+def test_a_marker_that_is_not_shared_is_unknown_to_training(make_prepared) -> None:
+    policy = Policy(min_cases=1, smallest_count=1, markers=("grade",))
+    whole = [
+        make_prepared("one", {"idh": "mutant", "grade": "4"}),
+        make_prepared("two", {"mgmt": "methylated"}),
+    ]
+    hidden = hide_labels(policy, whole)
+    assert [dict(c.case.labels.values) for c in hidden] == [{"grade": "4"}, {}]
+    assert hidden[0].case.labels["idh"] is UNKNOWN
+    assert hidden[0].image is whole[0].image
+    assert hidden[0].case.id == "one"
+    assert whole[0].case.labels["idh"] == "mutant"
+    assert count_cases(hidden).classes["idh"] == (0, 0)
+    assert enforce_counts(policy, count_cases(whole)) == enforce_counts(policy, count_cases(hidden))
+    assert hide_labels(OPEN, whole) == tuple(whole)
+
+
+def test_an_update_counts_labels_as_the_counts_did() -> None:
+    true = counts(40, 38, idh=(36, 4), grade=(20, 3, 17))
+    sent = enforce_update(Policy(), update(true), true, 0.0, 1.0)
+    assert sent.labelled == enforce_counts(Policy(), true).labelled
+    assert (sent.labelled["idh"], sent.labelled["grade"], sent.labelled["mask"]) == (35, 35, 35)
+
+
+def test_no_statistic_tells_a_count_that_is_hidden() -> None:
+    true = counts(40, 38, idh=(36, 4), mgmt=(4, 3), grade=(20, 20, 0))
+    stats = {"mask": Stat(19.0, 38.0), "dice": Stat(30.0, 38.0), "idh": Stat(20.0, 40.0), "mgmt": Stat(3.0, 7.0),
+             "grade": Stat(10.0, 40.0), "skipped": Stat(1, 1), "patient_7": Stat(1, 1)}  # fmt: skip
+    kept = enforce_update(Policy(), update(true, **stats), true, 0.0, 1.0).stats
+    assert set(kept) == {"mask", "dice", "idh", "grade", "skipped"}
+    assert (kept["mask"].weight, kept["dice"].weight, kept["idh"].weight) == (35, 35, 35)
+    for name in kept:
+        assert kept[name].mean == pytest.approx(stats[name].mean)
+    assert kept["grade"] == stats["grade"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "left"),
+    [({}, {"mask", "dice", "idh", "skipped"}), ({"metrics": ("losses",)}, {"mask", "idh", "skipped"}),
+     ({"metrics": ("dice",)}, {"dice", "skipped"}), ({"metrics": ()}, {"skipped"}),
+     ({"round_statistics": False}, set()), ({"markers": ("mgmt",)}, {"mask", "dice", "skipped"})],
+)  # fmt: skip
+def test_only_the_figures_of_the_policy_leave(changed, left) -> None:
+    true = counts(40, idh=(20, 20))
+    stats = dict.fromkeys(("mask", "dice", "idh", "skipped"), Stat(1.0, 2.0))
+    sent = enforce_update(Policy(**changed), update(true, **stats), true, 0.0, 1.0)
+    assert set(sent.stats) == left
+    pack_update(sent)
+
+
+def test_too_large_a_change_is_kept_back() -> None:
+    true = counts(40)
+    policy = Policy(max_change=0.5)
+    assert enforce_update(policy, update(true), true, 1.5, 3.0).weights
+    for change in (1.5 + 1e-9, math.inf, math.nan):
+        with pytest.raises(PolicyError, match=r"round 3: the change has norm .*allows 0.5 x"):
+            enforce_update(policy, update(true), true, change, 3.0)
+    with pytest.raises(PolicyError):
+        enforce_update(policy, update(true), true, 1.0, math.nan)
+
+
+def test_scores_leave_where_the_policy_says_so_and_enough_cases_were_tested() -> None:
+    enforce_scores(Policy(), 5)
+    with pytest.raises(PolicyError, match="scores of 4 test cases"):
+        enforce_scores(Policy(), 4)
+    with pytest.raises(PolicyError, match="no test scores"):
+        enforce_scores(Policy(metrics=("losses", "dice")), 500)
+
+
+def test_trust_needs_neither_torch_nor_flare() -> None:
+    code = (
+        "import importlib, pkgutil, sys; from gliofed.fed import trust\n"
+        "for m in pkgutil.iter_modules(trust.__path__): importlib.import_module(f'gliofed.fed.trust.{m.name}')\n"
+        "print(sorted({'torch', 'nvflare', 'cryptography', 'typer', 'monai'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_reference_has_every_setting_with_its_default() -> None:
+    text = (Path(__file__).parents[1] / "docs/reference/policy.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| .+ \|$", text, re.M)
+    assert rows == [(f.name, json.dumps(f.default)) for f in dataclasses.fields(Policy)]
+
+
+def test_the_reference_explains_its_example() -> None:
+    sent = enforce_counts(Policy(), counts(40, idh=(36, 4)))
+    text = (Path(__file__).parents[1] / "docs/reference/policy.md").read_text()
+    assert (
+        "With 40 cases, 36 wildtype and 4 mutant: {} and {} are sent".format(*sent.classes["idh"])
+        in text
+    )
