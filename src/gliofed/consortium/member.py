@@ -77,16 +77,17 @@ class Member(FlareExecutor):
         """Answer with the site's own cases, as far as its policy lets it."""
         self._stage = "data"
         note = load_note(asked)
-        self._log.write("task-received", run=self._segment.run, round=int(note["round"]))
+        counting = note["kind"] == "count"
+        what = {"run": self._segment.run} | ({} if counting else {"round": int(note["round"])})
+        self._log.write("task-received", **what)
         site = self._site
-        self._stage = "count" if note["kind"] == "count" else "train"
+        self._stage = "count" if counting else "train"
         try:
             site.answer(asked, answer)
         except PolicyError:
-            self._log.write("policy-refused", run=self._segment.run, round=int(note["round"]))
+            self._log.write("policy-refused", **what)
             raise
-        size = answer.stat().st_size
-        self._log.write("answer-sent", run=self._segment.run, round=int(note["round"]), bytes=size)
+        self._log.write("answer-sent", **what, bytes=answer.stat().st_size)
 
     def failure(self, error: Exception, kit: Path) -> Mapping[str, str]:
         """The step, the kind of error, and the number of the report that stays here."""

@@ -82,7 +82,7 @@ class Gate:
             sound = math.isfinite(stat.sum) and 0 <= stat.weight < math.inf
             _require(sound, f"its statistic {name!r} is not finite")
 
-    def _checknorm(self, update: Update) -> None:
+    def _check_norm(self, update: Update) -> None:
         own = norm(self.task.weights)
         change = math.sqrt(
             sum(

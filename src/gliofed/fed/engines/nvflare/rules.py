@@ -31,6 +31,7 @@ _AT_SERVER: Final = {
     "abort": "n:submitter",
 }
 _AT_SITE: Final = {
+    "submit_job": "any",  # a site asks again whether who signed a job may have it deployed
     "check_status": "any",
     "abort_job": "n:submitter",
     "abort": "n:submitter",

@@ -1,0 +1,162 @@
+"""A segment on real NVIDIA FLARE processes over mutual TLS, beside the same study in one process."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import write_hospital
+from federation_kits import LEAD, make_kits, running, server_of, session, site_of, wait_for
+
+from gliofed.consortium.kit import open_kit
+from gliofed.consortium.member import Data, keep_data, read_data
+from gliofed.consortium.segment import run_of, segment_from, segment_of
+from gliofed.datasets.bids import read_bids
+from gliofed.datasets.split import make_splits
+from gliofed.errors import StudyError
+from gliofed.fed.checkpoint import last_committed
+from gliofed.fed.engines.local import LocalEngine
+from gliofed.fed.engines.nvflare.job import write_job
+from gliofed.fed.rounds import run_rounds
+from gliofed.fed.site import Site
+from gliofed.fed.trust.approval import approve, study_of
+from gliofed.fed.trust.policy import load_policy
+from gliofed.fed.trust.verify import read_lines, verify
+from gliofed.io.process import cores
+from gliofed.io.store import PreparedStore
+from gliofed.learn.machine import this_machine
+from gliofed.nets.unet import build_net
+from gliofed.prepare.cases import prepare_all
+
+POLICY = "min_cases = 3\nsmallest_count = 1\n"
+ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
+
+_SUBMIT = """
+import json, os, sys, time
+from nvflare.fuel.flare_api.flare_api import new_secure_session
+kit, user, job = sys.argv[1:]
+session = new_secure_session(user, kit, timeout=20)
+job_id = session.submit_job(job)
+end = time.monotonic() + 240
+while time.monotonic() < end:
+    status = session.get_job_meta(job_id)["status"]
+    if status.startswith("FINISHED"):
+        break
+    time.sleep(0.5)
+print("\\n" + json.dumps(status), flush=True)
+os._exit(0)
+"""
+
+
+def submit(kit: Path, job: Path) -> str:
+    """How FLARE says that the job ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SUBMIT, str(kit), LEAD, str(job)],
+        capture_output=True, text=True, timeout=300, check=False, cwd=kit,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def study(tiny_study):
+    return dataclasses.replace(
+        tiny_study,
+        data=dataclasses.replace(tiny_study.data, train=("north", "south", "west")),
+        federation=dataclasses.replace(tiny_study.federation, quorum=2, deadline=120.0),
+    )
+
+
+def in_one_process(study, folder: Path, hospitals, stores, policies):
+    """The same rounds with `LocalEngine`, on as many threads as a process of its own has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cores())
+    sites = []
+    for name, path in hospitals.items():
+        cases = read_bids(path, name)
+        prepared = prepare_all(cases, study.grid, study.prepare, PreparedStore(stores[name]))
+        only = dataclasses.replace(study.data, train=(name,), external=())
+        (split,) = make_splits(only, {name: cases}, study.seeds[0])
+        by_name = {str(p.case): p for p in prepared}
+        own = [by_name[str(c)] for c in split.train[name]]
+        sites.append(Site(name, own, study, study.seeds[0], folder / name, this_machine(),
+                          policy=load_policy(policies[name])))  # fmt: skip
+    net = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
+    initial = {k: v.clone() for k, v in net.items()}
+    try:
+        return run_rounds(LocalEngine(sites, folder), initial, study, "local", folder / "rounds")
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is_named(
+    study, tmp_path
+) -> None:
+    names, segment = ("north", "south", "west"), segment_of(study, rounds=5)
+    make_kits(tmp_path / "kits", *names)
+    kits = {n: open_kit(tmp_path / "kits" / n, "site") for n in names}
+    hospitals = {n: write_hospital(tmp_path / n, ROWS, seed=i) for i, n in enumerate(names)}
+    for name, kit in kits.items():
+        kit.policy.write_text(POLICY)
+        keep_data(kit, Data(hospitals[name], tmp_path / f"store-{name}"))
+        if name != "west":
+            approve(segment.study, "Dr Who", kit.approvals)
+    job = write_job(tmp_path / "jobs", "segment", segment.plain, names, quorum=2)
+    with ExitStack() as stack:
+        server = tmp_path / "kits/server"
+        stack.enter_context(running(server_of(tmp_path / "kits"), tmp_path / "server.log"))
+        for name, kit in kits.items():
+            stack.enter_context(running(site_of(kit.root), tmp_path / f"{name}.log"))
+        lead = tmp_path / "kits/lead"
+        wait_for(lambda: session(lead).get("sites") == list(names), "all sites are connected")
+        status = submit(lead, job)
+    assert status == "FINISHED:COMPLETED"
+    far = last_committed(server / "gliofed/work" / segment.run / "rounds", segment.run)
+    assert far is not None
+    assert far.rounds == study.train.rounds
+    assert all(set(p.answered) == {"north", "south"} for p in far.history)
+    assert all("ApprovalError" in p.refused["west"] for p in far.history)
+    near = in_one_process(
+        study_of(segment.study), tmp_path / "local",
+        {n: hospitals[n] for n in names[:2]}, {n: tmp_path / f"store-{n}" for n in names},
+        {n: kits[n].policy for n in names},
+    )  # fmt: skip
+    assert all(torch.equal(v, near.weights[k]) for k, v in far.weights.items())
+    for kit, event in ((kits["north"], "answer-sent"), (kits["west"], "failure-reported")):
+        assert verify(kit.audit).sound
+        assert event in {line.event for line in read_lines(kit.audit)}
+    events = [line.event for line in read_lines(server / "gliofed/audit.jsonl")]
+    assert events.count("round-committed") == study.train.rounds
+    for log in tmp_path.glob("*.log"):
+        assert "sub-0" not in log.read_text(), "a case's name stands in FLARE's log"
+
+
+def test_a_segment_is_what_its_job_says(study) -> None:
+    segment = segment_of(study, rounds=3, withdrawn=("west",))
+    assert segment_from(json.loads(json.dumps(segment.plain))) == segment
+    assert segment.run == run_of(study_of(segment.study))
+    with pytest.raises(StudyError, match="the nearest valid key is 'rounds'"):
+        segment_from({**segment.plain, "round": 1})
+
+
+def test_a_study_that_hospitals_cannot_do_apart_is_refused(study) -> None:
+    turns = dataclasses.replace(study.data, external=(), leave_one_out=("north",))
+    with pytest.raises(StudyError, match="leave_one_out"):
+        segment_of(dataclasses.replace(study, data=turns), 1)
+    with pytest.raises(StudyError, match="seeds"):
+        segment_of(dataclasses.replace(study, seeds=(1, 2)), 1)
+
+
+def test_where_the_scans_are_stays_in_the_kit(tmp_path) -> None:
+    make_kits(tmp_path / "kits", "north")
+    kit = open_kit(tmp_path / "kits/north", "site")
+    own = Data(tmp_path / "scans", tmp_path / "store", "brats")
+    keep_data(kit, own)
+    assert read_data(kit) == own
+    (path,) = kit.own.glob("member.toml")
+    assert path.stat().st_mode & 0o777 == 0o600
