@@ -216,7 +216,8 @@ def test_the_tutorial_goes_through_every_part_of_the_page() -> None:
 
 def test_every_dependency_is_used_and_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["hospital"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["hospital"], *extras["federation"]]
     names = [re.match(r"[\w-]+", d)[0] for d in wanted]
     text = (ROOT / "docs/adr/0009-dependencies.md").read_text()
     rows = re.findall(r"^\| ([\w-]+) \|", text, re.M)

@@ -99,7 +99,7 @@ def test_a_site_runs_no_code_but_the_members_and_sends_no_log(made) -> None:
     rights = json.loads((local / "authorization.json").read_text())["permissions"]
     assert set(rights) == {rules.ROLE}
     allowed = {right for right, who in rights[rules.ROLE].items() if who != "none"}
-    assert allowed == {"check_status", "abort_job", "abort"}
+    assert allowed == {"check_status", "abort_job", "abort", "submit_job"}
     assert json.loads((made / "north/startup/fed_client.json").read_text())["require_signed_jobs"]
     assert not list((made / "north").rglob("*.sh"))
     assert (made / "north/gliofed/policy.toml").read_text() == POLICY
@@ -116,8 +116,8 @@ def test_flare_grants_the_lead_what_a_study_needs_and_nobody_anything_else(serve
                       "clone_job", "server-predeployed-flwr"]
         if authorizer.authorize(AuthzContext(right, somebody, somebody))[0]
     }  # fmt: skip
-    at_both = {"abort", "abort_job", "check_status"}
-    at_server = at_both | {"submit_job", "list_jobs", "get_job_meta", "app_command"}
+    at_both = {"abort", "abort_job", "check_status", "submit_job"}
+    at_server = at_both | {"list_jobs", "get_job_meta", "app_command"}
     assert granted == ((at_server if server else at_both) if role == "lead" else set())
 
 
