@@ -12,16 +12,30 @@ from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError
 from gliofed.fed.counts import Counts, count_cases
-from gliofed.fed.wire import CountsOf, Task, load, load_task, save, save_counts, save_update
+from gliofed.fed.wire import (
+    CountsOf,
+    SumsOf,
+    Task,
+    load,
+    load_task,
+    save,
+    save_counts,
+    save_tested,
+    save_update,
+)
 from gliofed.io.store import Prepared
 from gliofed.learn.fit import FitPlan, fit_epoch
 from gliofed.learn.machine import Machine
 from gliofed.learn.optimiser import load_optimiser_state, make_optimiser, optimiser_state
 from gliofed.nets.unet import MultiTaskNet, build_net
+from gliofed.score.results import Role
+from gliofed.score.sums import ScoreSums
 from gliofed.study import Study
 from gliofed.types import Stat, Update
 
 SiteProgress = Callable[[str, int, int], None]
+SiteTest = Callable[[Mapping[str, Tensor]], Mapping[Role, ScoreSums]]
+"""The model's weights to the sums of a test on the site's own cases, small counts hidden."""
 
 
 class Site:
@@ -29,6 +43,9 @@ class Site:
 
     The optimiser's moments stay at the site, one file a round, so that a round asked for again
     starts from exactly the state it started from before.
+
+    cases: to train on; a site that only tests has none. test: what it does when asked to test.
+    Raises DataError where it has neither.
     """
 
     def __init__(
@@ -40,8 +57,9 @@ class Site:
         folder: Path,
         machine: Machine,
         progress: SiteProgress | None = None,
+        test: SiteTest | None = None,
     ) -> None:
-        if not cases:
+        if not cases and test is None:
             raise DataError(f"site {name} has no training case; take it out of data.train")
         self.name = name
         self._cases = cases
@@ -50,14 +68,27 @@ class Site:
         self._folder = folder
         self._machine = machine
         self._progress = progress
+        self._test = test
 
     def answer(self, asked: Path, answer: Path) -> None:
-        """Do the task in the file `asked`; write an update or counts to the file `answer`."""
+        """Do the task in the file `asked`; write what it asks for to the file `answer`.
+
+        Raises DataError where the site has no case for it.
+        """
         task = load_task(asked)
-        if task.kind == "count":
+        if task.kind == "test":
+            save_tested(answer, SumsOf(task.run, task.nonce, self.name, self._tested(task)))
+        elif not self._cases:
+            raise DataError(f"site {self.name} has no training case: it can only test")
+        elif task.kind == "count":
             save_counts(answer, CountsOf(task.run, task.nonce, self.name, self._counts))
         else:
             save_update(answer, self._train(task))
+
+    def _tested(self, task: Task) -> Mapping[Role, ScoreSums]:
+        if self._test is None:
+            raise DataError(f"site {self.name} was not set up to test: it has no test cases")
+        return self._test(task.weights)
 
     @cached_property
     def _counts(self) -> Counts:
