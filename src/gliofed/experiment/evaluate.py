@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
+from torch import Tensor
 
 from gliofed.experiment.cells import Cell
+from gliofed.fed.site import SiteTest
 from gliofed.infer.native import THRESHOLD, mask_on
 from gliofed.infer.predict import predict
 from gliofed.io.nifti import read_nifti
 from gliofed.io.store import Prepared
 from gliofed.learn.machine import Machine
-from gliofed.nets.unet import MultiTaskNet
+from gliofed.nets.unet import MultiTaskNet, build_net
 from gliofed.score.overlap import dice, hd95_mm, volume_ml
 from gliofed.score.results import CaseResult, Role
+from gliofed.score.sums import ScoreSums, hide, sums_of
+from gliofed.study import Study
 from gliofed.types import Placement, Prediction
 
 
@@ -38,6 +43,40 @@ def evaluate(
         if progress is not None:
             progress(done, len(cell.tests))
     return tuple(results)
+
+
+def site_test(
+    study: Study,
+    cell: Cell,
+    site: str,
+    prepared: Mapping[str, Prepared],
+    machine: Machine,
+    smallest: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> SiteTest:
+    """What a site does in a federated test: the cell's test cases of `site`, of which sums leave.
+
+    prepared: "site/id" to the prepared case, at least of these. smallest: the least number of
+    cases that the hospital shows (see `score.sums.hide`).
+    """
+    split = cell.split
+    own = replace(
+        cell,
+        split=replace(
+            split,
+            external=tuple(c for c in split.external if c.site == site),
+            holdout={s: c for s, c in split.holdout.items() if s == site},
+        ),
+    )
+
+    def test(weights: Mapping[str, Tensor]) -> Mapping[Role, ScoreSums]:
+        net = build_net(study.net.preset, study.net.stem, seed=0)
+        net.load_state_dict(dict(weights))
+        mirror = study.score.mirror
+        results = evaluate(net.to(machine.device), own, prepared, machine, mirror, progress)
+        return {role: hide(sums, smallest) for role, sums in sums_of(results).items()}
+
+    return test
 
 
 def score_case(prediction: Prediction, prepared: Prepared, cell: Cell, role: Role) -> CaseResult:

@@ -18,9 +18,12 @@ from torch import Tensor
 
 from gliofed.errors import UpdateError
 from gliofed.fed.counts import Counts
-from gliofed.fed.wire import LARGEST_HEADER, Task, load_counts, load_update
+from gliofed.fed.wire import LARGEST_HEADER, Task, load_counts, load_tested, load_update
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import MASK_TASK
+from gliofed.score.faults import first_fault
+from gliofed.score.results import Role
+from gliofed.score.sums import ScoreSums
 from gliofed.study import Federation
 from gliofed.types import Update
 
@@ -121,6 +124,24 @@ def check_counts(site: str, task: Task, answer: Path, limits: Federation) -> Cou
     except UpdateError as error:
         raise UpdateError(f"site {site}: counts refused: {error}") from None
     return counts
+
+
+def check_tested(
+    site: str, task: Task, answer: Path, limits: Federation
+) -> Mapping[Role, ScoreSums]:
+    """The sums in the file `answer`, or UpdateError saying which check they failed."""
+    try:
+        _require(answer.stat().st_size <= 8 + LARGEST_HEADER, "they are larger than a header")
+        found = load_tested(answer)
+        _require(found.run == task.run, f"they are of run {found.run!r}, not {task.run!r}")
+        _require(found.nonce == task.nonce, "they answer another request (their nonce differs)")
+        _require(found.site == site, f"they bear the name of site {found.site!r}")
+        for role, sums in found.roles.items():
+            fault = first_fault(sums, limits.max_cases)
+            _require(not fault, f"{role}: {fault}")
+    except UpdateError as error:
+        raise UpdateError(f"site {site}: sums of a test refused: {error}") from None
+    return found.roles
 
 
 def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:

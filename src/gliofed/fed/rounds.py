@@ -77,9 +77,9 @@ def _counts(engine: Engine, study: Study, run: str, folder: Path) -> Counts:
     refused: dict[str, str] = {}
     accepted = 0
     task = Task("count", run, -1, new_nonce(), {}, {})
-    for reply in _ask(engine, task, folder):
+    for reply in ask_all(engine, task, folder):
         try:
-            total += check_counts(reply.site, task, _answer(reply), study.federation)
+            total += check_counts(reply.site, task, answer_of(reply), study.federation)
             accepted += 1
         except UpdateError as error:
             refused[reply.site] = str(error)
@@ -102,10 +102,10 @@ def _round(
     refused: dict[str, str] = {}
     answered: dict[str, float] = {}
     received = 0
-    for reply in _ask(engine, task, folder):
+    for reply in ask_all(engine, task, folder):
         seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
         try:
-            answer = _answer(reply)
+            answer = answer_of(reply)
             received += answer.stat().st_size
             merge.add(gate.check(reply.site, answer))
             answered[reply.site] = seconds
@@ -125,7 +125,8 @@ def _round(
     return Committed(task.run, task.round + 1, merge.result(), (*state.history, point))
 
 
-def _ask(engine: Engine, task: Task, folder: Path) -> Iterator[Reply]:
+def ask_all(engine: Engine, task: Task, folder: Path) -> Iterator[Reply]:
+    """One reply a site to `task`, which lies in `folder` meanwhile."""
     asked = folder / _ASKED
     save_task(asked, task)
     try:
@@ -134,7 +135,8 @@ def _ask(engine: Engine, task: Task, folder: Path) -> Iterator[Reply]:
         asked.unlink(missing_ok=True)
 
 
-def _answer(reply: Reply) -> Path:
+def answer_of(reply: Reply) -> Path:
+    """The file that came back. Raises UpdateError with the reason where none did."""
     if reply.answer is None:
         raise UpdateError(f"site {reply.site}: no answer: {reply.failure}")
     return reply.answer

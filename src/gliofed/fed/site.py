@@ -14,16 +14,30 @@ from gliofed.errors import CheckpointError, DataError
 from gliofed.fed.counts import Counts, count_cases
 from gliofed.fed.gate import norm
 from gliofed.fed.trust.policy import Policy, enforce_counts, enforce_update, hide_labels
-from gliofed.fed.wire import CountsOf, Task, load, load_task, save, save_counts, save_update
+from gliofed.fed.wire import (
+    CountsOf,
+    SumsOf,
+    Task,
+    load,
+    load_task,
+    save,
+    save_counts,
+    save_tested,
+    save_update,
+)
 from gliofed.io.store import Prepared
 from gliofed.learn.fit import FitPlan, fit_epoch
 from gliofed.learn.machine import Machine
 from gliofed.learn.optimiser import load_optimiser_state, make_optimiser, optimiser_state
 from gliofed.nets.unet import MultiTaskNet, build_net
+from gliofed.score.results import Role
+from gliofed.score.sums import ScoreSums
 from gliofed.study import Study
 from gliofed.types import Stat, Update
 
 SiteProgress = Callable[[str, int, int], None]
+SiteTest = Callable[[Mapping[str, Tensor]], Mapping[Role, ScoreSums]]
+"""The model's weights to the sums of a test on the site's own cases, small counts hidden."""
 
 
 class Site:
@@ -33,6 +47,9 @@ class Site:
     starts from exactly the state it started from before. policy: the hospital's, applied before
     anything is written into an answer; None where all sites are one person's. rejoins: whether a
     site that missed rounds goes on from the moments it has, or from none, rather than refusing.
+
+    cases: to train on; a site that only tests has none. test: what it does when asked to test.
+    Raises DataError where it has neither.
     """
 
     def __init__(
@@ -46,8 +63,9 @@ class Site:
         progress: SiteProgress | None = None,
         policy: Policy | None = None,
         rejoins: bool = False,
+        test: SiteTest | None = None,
     ) -> None:
-        if not cases:
+        if not cases and test is None:
             raise DataError(f"site {name} has no training case; take it out of data.train")
         self.name = name
         self._cases = cases if policy is None else hide_labels(policy, cases)
@@ -57,11 +75,19 @@ class Site:
         self._folder = folder
         self._machine = machine
         self._progress = progress
+        self._test = test
 
     def answer(self, asked: Path, answer: Path) -> None:
-        """Do the task in the file `asked`; write an update or counts to the file `answer`."""
+        """Do the task in the file `asked`; write what it asks for to the file `answer`.
+
+        Raises DataError where the site has no case for it.
+        """
         task = load_task(asked)
-        if task.kind == "count":
+        if task.kind == "test":
+            save_tested(answer, SumsOf(task.run, task.nonce, self.name, self._tested(task)))
+        elif not self._cases:
+            raise DataError(f"site {self.name} has no training case: it can only test")
+        elif task.kind == "count":
             own = self._counts
             counts = own if self._policy is None else enforce_counts(self._policy, own)
             save_counts(answer, CountsOf(task.run, task.nonce, self.name, counts))
@@ -74,6 +100,11 @@ class Site:
             return update
         change = {k: v.double() - task.weights[k].double() for k, v in update.weights.items()}
         return enforce_update(self._policy, update, self._counts, norm(change), norm(task.weights))
+
+    def _tested(self, task: Task) -> Mapping[Role, ScoreSums]:
+        if self._test is None:
+            raise DataError(f"site {self.name} was not set up to test: it has no test cases")
+        return self._test(task.weights)
 
     @cached_property
     def _counts(self) -> Counts:

@@ -2,7 +2,8 @@
 
 Task, server to site: the model's weights and {kind, run, round, nonce, class_weights}.
 Answer, site to server: the site's weights and {run, round, nonce, site, cases, labelled, stats},
-or for a count no tensors and {run, nonce, site, cases, masks, classes}.
+or no tensors and for a count {run, nonce, site, cases, masks, classes}, for a test {run, nonce,
+site, roles}.
 
 Every note also bears `digest`, the SHA-256 of the tensors and of the rest of the note: a message
 that was changed or cut on its way is refused. Messages with a model are files, so that a server
@@ -19,7 +20,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import safetensors
 import safetensors.torch
@@ -30,21 +31,28 @@ from torch import Tensor
 from gliofed.errors import UpdateError
 from gliofed.fed.counts import Counts
 from gliofed.io.files import replacing
+from gliofed.score.results import Role
+from gliofed.score.sums import Areas, MarkerSums, Moments, ScoreSums, Why
 from gliofed.types import Stat, Update
 
 NOTE = "gliofed"
 LARGEST_HEADER = 16 * 2**20
 _DIGEST = "digest"
+_LARGEST = 1e300
+
+
+Kind = Literal["count", "train", "test"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One request to a site. round: from 0; -1 and no weights for "count".
+    """One request to a site. round: from 0; -1 and no weights for "count"; for "test", how many
+    rounds made the weights.
 
     nonce: new for every request; the answer repeats it, so that none fits another request.
     """
 
-    kind: Literal["count", "train"]
+    kind: Kind
     run: str
     round: int
     nonce: str
@@ -159,7 +167,7 @@ def load_task(path: Path) -> Task:
     tensors, note = load(path)
     try:
         weights = {str(k): tuple(float(x) for x in v) for k, v in note["class_weights"].items()}
-        kind, nonce = note["kind"], str(note["nonce"])
+        kind, nonce = _one_of(note["kind"], Kind), str(note["nonce"])
         return Task(kind, str(note["run"]), int(note["round"]), nonce, tensors, weights)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UpdateError(f"the task lacks or garbles {error}") from None
@@ -224,7 +232,95 @@ def load_counts(path: Path) -> CountsOf:
         raise UpdateError(f"the counts lack or garble {error}") from None
 
 
+@dataclass(frozen=True)
+class SumsOf:
+    """A site's answer to a test."""
+
+    run: str
+    nonce: str
+    site: str
+    roles: Mapping[Role, ScoreSums]
+
+
+def save_tested(path: Path, answer: SumsOf) -> None:
+    """A site's sums as a file; what follows from the cases of each class is not written."""
+    roles = {role: _sums_note(sums) for role, sums in answer.roles.items()}
+    note = {"run": answer.run, "nonce": answer.nonce, "site": answer.site, "roles": roles}
+    save(path, {}, note)
+
+
+def load_tested(path: Path) -> SumsOf:
+    """A file as a site's sums, of the right kinds but not yet judged. Raises UpdateError where it
+    is none."""
+    tensors, note = load(path)
+    if tensors:
+        raise UpdateError(f"the sums of a test come with tensors: {sorted(tensors)[:3]}")
+    try:
+        roles = {_one_of(k, Role): _sums(v) for k, v in note["roles"].items()}
+        return SumsOf(str(note["run"]), str(note["nonce"]), str(note["site"]), roles)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UpdateError(f"the sums lack or garble {error}") from None
+
+
+def _sums_note(sums: ScoreSums) -> dict[str, Any]:
+    markers = {
+        name: {
+            "classes": own.classes,
+            "correct": own.correct,
+            "brier": [own.brier.sum, own.brier.squares],
+            "won": own.areas.won,
+            "covariance": own.areas.covariance,
+        }
+        for name, own in sums.markers.items()
+    }
+    return {
+        "smallest": sums.smallest,
+        "cases": sums.cases,
+        "patients": sums.patients,
+        "mask": [sums.mask.n, sums.mask.sum, sums.mask.squares],
+        "markers": markers,
+        "left_out": dict(sums.left_out),
+    }
+
+
+def _sums(note: Mapping[str, Any]) -> ScoreSums:
+    n, total, squares = note["mask"]
+    return ScoreSums(
+        smallest=_whole(note["smallest"]),
+        cases=_whole(note["cases"]),
+        patients=_whole(note["patients"]),
+        mask=Moments(_whole(n), _number(total), _number(squares)),
+        markers={str(k): _marker_sums(v) for k, v in note["markers"].items()},
+        left_out={str(k): _one_of(v, Why) for k, v in note["left_out"].items()},
+    )
+
+
+def _marker_sums(note: Mapping[str, Any]) -> MarkerSums:
+    classes = tuple(_whole(n) for n in note["classes"])
+    total, squares = note["brier"]
+    won = [_number(n) for n in note["won"]]
+    covariance = [[_number(n) for n in row] for row in note["covariance"]]
+    return MarkerSums(
+        classes=classes,
+        correct=tuple(_whole(n) for n in note["correct"]),
+        brier=Moments(sum(classes), _number(total), _number(squares)),
+        areas=Areas.of(classes, won, covariance),
+    )
+
+
 def _whole(value: object) -> int:
     if type(value) is not int:
         raise ValueError(f"{value!r}, expected a whole number")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
+        return float(value)  # (NaN is below nothing)
+    raise ValueError(f"{value!r}, expected a finite number")
+
+
+def _one_of(value: object, allowed: Any) -> Any:
+    if value not in get_args(allowed):
+        raise ValueError(f"{value!r}, expected one of {get_args(allowed)}")
     return value

@@ -1,0 +1,93 @@
+"""The federated test, the server's half: every site tests the model, and only sums leave it.
+
+    <folder>/test.json     the table, the sites that answered, and why the others did not
+
+The file is written whole or not at all, and read again by a later call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gliofed.errors import CheckpointError, QuorumError, UpdateError
+from gliofed.fed.checkpoint import Committed
+from gliofed.fed.gate import check_tested
+from gliofed.fed.rounds import Engine, answer_of, ask_all
+from gliofed.fed.wire import Task, new_nonce
+from gliofed.io.files import write_text
+from gliofed.score.results import Role, ScoreRow
+from gliofed.score.stratified import rows
+from gliofed.score.sums import ScoreSums
+from gliofed.study import Study
+
+TABLE: Final = "test.json"
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A finished test. rounds: that made the model. sites: whose sums are in the rows. failures:
+    each other site and why."""
+
+    run: str
+    rounds: int
+    rows: tuple[ScoreRow, ...]
+    sites: tuple[str, ...]
+    failures: Mapping[str, str]
+
+
+def run_test(engine: Engine, state: Committed, study: Study, run: str, folder: Path) -> Tested:
+    """Have every site test the model of `state`; one that fails is named and the others go on.
+
+    A test that `folder` holds is handed back, with the sites that failed then; delete
+    `folder`/test.json to ask again. Raises QuorumError where no site's answer could be used, and
+    CheckpointError as `last_tested` does.
+    """
+    done = last_tested(folder, run, state.rounds)
+    if done is not None:
+        return done
+    task = Task("test", run, state.rounds, new_nonce(), state.weights, {})
+    sums: dict[str, Mapping[Role, ScoreSums]] = {}
+    failures: dict[str, str] = {}
+    for reply in ask_all(engine, task, folder):
+        try:
+            answer = answer_of(reply)
+            sums[reply.site] = check_tested(reply.site, task, answer, study.federation)
+        except UpdateError as error:
+            failures[reply.site] = str(error)
+    if not sums:
+        why = "; ".join(failures.values()) or "no site answered"
+        raise QuorumError(f"the test: no answer could be used ({why}); the model is kept")
+    table = rows(sums, failures)
+    failed = dict(sorted(failures.items()))
+    found = Tested(run, state.rounds, table, tuple(sorted(sums)), failed)
+    write_text(folder / TABLE, json.dumps(dataclasses.asdict(found), indent=1))
+    return found
+
+
+def last_tested(folder: Path, run: str, rounds: int) -> Tested | None:
+    """The test of the model after `rounds` rounds, or None before it.
+
+    Raises CheckpointError where it is damaged or belongs to another run.
+    """
+    path = folder / TABLE
+    if not path.exists():
+        return None
+    try:
+        raw = json.loads(path.read_text())
+        table = tuple(ScoreRow(**row) for row in raw["rows"])
+        found = Tested(raw["run"], raw["rounds"], table, tuple(raw["sites"]), raw["failures"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: damaged ({error}); delete this file to test the model again"
+        ) from None
+    if found.run != run:
+        raise CheckpointError(
+            f"{path}: is the test of another study, version, or of other scans or labels; choose "
+            "another folder, or delete this file to test again"
+        )
+    return found if found.rounds == rounds else None

@@ -1,0 +1,369 @@
+"""The federated test: what is asked, what is sent back, what is refused, and what is kept."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_sums import alike, find, of, result, two
+
+from gliofed.datasets.split import Split
+from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
+from gliofed.experiment.cells import Cell
+from gliofed.experiment.evaluate import evaluate, site_test
+from gliofed.fed.checkpoint import Committed
+from gliofed.fed.engines.local import LocalEngine
+from gliofed.fed.gate import check_tested
+from gliofed.fed.rounds import Reply, run_rounds
+from gliofed.fed.site import Site
+from gliofed.fed.testing import last_tested, run_test
+from gliofed.fed.wire import (
+    LARGEST_HEADER,
+    SumsOf,
+    Task,
+    load_note,
+    load_task,
+    load_tested,
+    save,
+    save_task,
+    save_tested,
+)
+from gliofed.learn.machine import Machine
+from gliofed.nets.unet import build_net
+from gliofed.score.stratified import rows
+from gliofed.score.sums import hide, sums_of
+from gliofed.study import Federation
+
+CPU = Machine(torch.device("cpu"), bf16=False)
+LIMITS = Federation(max_cases=100)
+NONCE = "0" * 32
+TASK = Task("test", "run", 2, NONCE, {}, {})
+STATE = Committed("run", 2, {"mask.weight": torch.ones(2, 2)}, ())
+TRUTH = [0] * 6 + [1] * 5
+
+
+def sums(seed: int, truth=TRUTH, site="a", smallest=1):
+    random = np.random.default_rng(seed).random(len(truth))
+    return hide(of("idh", truth, two(random), site), smallest)
+
+
+ROLES = {"a": {"holdout": sums(1)}, "b": {"holdout": sums(2, site="b", smallest=6)},
+         "c": {"external": sums(3, TRUTH * 2, "c")}}  # fmt: skip
+
+
+# ---- the message
+
+
+def written(folder: Path, roles, **changes) -> Path:
+    answer = dataclasses.replace(SumsOf("run", NONCE, "a", roles), **changes)
+    save_tested(folder / "answer", answer)
+    return folder / "answer"
+
+
+@pytest.mark.parametrize("site", ROLES)
+def test_sums_come_back_bit_for_bit(site, tmp_path) -> None:
+    path = written(tmp_path, ROLES[site])
+    assert check_tested("a", TASK, path, LIMITS) == ROLES[site]
+    random = np.random.default_rng(0)
+    grades = of("grade", np.repeat(np.arange(3), 4), random.dirichlet(np.ones(3), 12))
+    path = written(tmp_path, {"holdout": grades, "external": grades})
+    assert check_tested("a", TASK, path, LIMITS) == {"holdout": grades, "external": grades}
+    assert check_tested("a", TASK, written(tmp_path, {}), LIMITS) == {}
+
+
+def test_an_answer_says_no_more_than_sums(tmp_path) -> None:
+    own = [result(i, dice=0.5 + i / 20, patient=f"Frida {i}") for i in range(7)]
+    note = load_note(written(tmp_path, sums_of(own)))
+    assert set(note) == {"run", "nonce", "site", "roles", "digest"}
+    assert set(note["roles"]["holdout"]) == {"smallest", "cases", "patients", "mask", "markers", "left_out"}  # fmt: skip
+    assert "Frida" not in json.dumps(note)
+    hidden = load_note(written(tmp_path, {"holdout": sums(1, smallest=12)}))
+    shown = hidden["roles"]["holdout"]
+    assert (shown["cases"], shown["patients"], shown["mask"], shown["markers"]) == (0, 0, [0, 0, 0], {})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"run": "other"}, "of run 'other'"),
+        ({"nonce": "1" * 32}, "another request"),
+        ({"site": "b"}, "name of site 'b'"),
+    ],
+)
+def test_an_answer_of_another_origin_is_refused(changes, words, tmp_path) -> None:
+    with pytest.raises(UpdateError, match=f"site a: sums of a test refused: .*{words}"):
+        check_tested("a", TASK, written(tmp_path, ROLES["a"], **changes), LIMITS)
+
+
+def test_sums_that_cannot_be_are_refused_and_a_site_may_claim_as_many_as_allowed(tmp_path) -> None:
+    path = written(tmp_path, ROLES["a"])
+    check_tested("a", TASK, path, Federation(max_cases=11))
+    with pytest.raises(UpdateError, match=r"site a: .*holdout: it claims 11 cases"):
+        check_tested("a", TASK, path, Federation(max_cases=10))
+
+
+def put(*keys, value):
+    """Changes one field of a note."""
+
+    def change(note) -> None:
+        for key in keys[:-1]:
+            note = note[key]
+        note[keys[-1]] = value
+
+    return change
+
+
+OWN = ("roles", "holdout")
+GARBLED = {
+    "no roles": put("roles", value=None),
+    "another role": put("roles", "training", value={}),
+    "part of a case": put(*OWN, "cases", value=11.0),
+    "true cases": put(*OWN, "cases", value=True),
+    "text": put(*OWN, "mask", value=[11, "5", 3]),
+    "a yes": put(*OWN, "mask", value=[11, True, 3]),
+    "NaN": put(*OWN, "mask", value=[11, float("nan"), 3]),
+    "infinite": put(*OWN, "mask", value=[11, float("inf"), 3]),
+    "too large for a float": put(*OWN, "mask", value=[11, 10**400, 3]),
+    "too many for a float": put(*OWN, "markers", "idh", "classes", value=[10**400, 1]),
+    "a sum too few": put(*OWN, "mask", value=[11, 5]),
+    "no markers": put(*OWN, "markers", value=[]),
+    "no class": put(*OWN, "markers", "idh", "classes", value=[]),
+    "no right ones": put(*OWN, "markers", "idh", "correct", value=[]),
+    "no comparison": put(*OWN, "markers", "idh", "won", value=[]),
+    "no row": put(*OWN, "markers", "idh", "covariance", value=[[]]),
+    "another reason": put(*OWN, "left_out", value={"idh": "no wish"}),
+    "a list as a reason": put(*OWN, "left_out", value={"idh": ["few cases"]}),
+}
+
+
+@pytest.mark.parametrize("kind", GARBLED)
+def test_a_garbled_answer_is_refused_by_name(kind, tmp_path) -> None:
+    note = load_note(written(tmp_path, ROLES["a"]))
+    del note["digest"]
+    save(tmp_path / "answer", {}, note)
+    check_tested("a", TASK, tmp_path / "answer", LIMITS)
+    GARBLED[kind](note)
+    save(tmp_path / "answer", {}, note)
+    with pytest.raises(UpdateError, match="site a: sums of a test refused"):
+        check_tested("a", TASK, tmp_path / "answer", LIMITS)
+
+
+def test_an_answer_with_tensors_or_too_large_is_refused(tmp_path) -> None:
+    note = load_note(written(tmp_path, ROLES["a"]))
+    del note["digest"]
+    save(tmp_path / "answer", {"scan": torch.ones(3)}, note)
+    with pytest.raises(UpdateError, match=r"tensors: .*scan"):
+        load_tested(tmp_path / "answer")
+    for more, words in ((0, "not one of gliofed's"), (1, "larger than a header")):
+        with (tmp_path / "answer").open("wb") as file:
+            file.truncate(8 + LARGEST_HEADER + more)
+        with pytest.raises(UpdateError, match=words):
+            check_tested("a", TASK, tmp_path / "answer", LIMITS)
+
+
+def test_a_task_of_an_unknown_kind_is_refused(tmp_path) -> None:
+    save_task(tmp_path / "task", TASK)
+    assert load_task(tmp_path / "task") == TASK
+    save_task(tmp_path / "task", dataclasses.replace(TASK, kind="upload"))
+    with pytest.raises(UpdateError, match="'upload'"):
+        load_task(tmp_path / "task")
+
+
+# ---- the server's half
+
+
+class Sites:
+    """An engine over sites whose sums are known; it counts how often it was asked."""
+
+    def __init__(self, tiny_study, folder, order="abc", tests=ROLES) -> None:
+        self.asked, self.folder, self.kinds = 0, folder, []
+        self.sites = {
+            n: Site(n, [], tiny_study, 1, folder / n, CPU, test=lambda _, n=n: tests[n])
+            for n in order
+        }
+
+    def ask(self, task):
+        self.asked += 1
+        self.kinds.append(load_note(task)["kind"])
+        for name, site in self.sites.items():
+            site.answer(task, self.folder / "answer")
+            yield Reply(name, self.folder / "answer")
+
+
+def test_the_table_is_the_same_whichever_site_answers_first(tiny_study, tmp_path) -> None:
+    tables = []
+    for order in ("abc", "cba", "bca"):
+        engine = Sites(tiny_study, tmp_path, order)
+        found = run_test(engine, STATE, tiny_study, "run", tmp_path / order)
+        assert (found.sites, found.failures, found.rounds) == (("a", "b", "c"), {}, 2)
+        assert engine.kinds == ["test"]
+        tables.append(found.rows)
+    assert tables[0] == tables[1] == tables[2] == rows(ROLES)
+    row = find(tables[0], role="holdout", site="all", task="idh", metric="auc")
+    assert "without b (hidden: fewer than 6 cases of a class)" in row.note
+    assert find(tables[0], role="external", site="c", task="idh", metric="auc").n == 22
+
+
+def test_a_finished_test_is_not_asked_for_again(tiny_study, tmp_path) -> None:
+    engine = Sites(tiny_study, tmp_path)
+    assert last_tested(tmp_path / "run", "run", 2) is None
+    first = run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
+    assert run_test(engine, STATE, tiny_study, "run", tmp_path / "run") == first
+    assert last_tested(tmp_path / "run", "run", 2) == first
+    assert engine.asked == 1
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["test.json"]
+    later = dataclasses.replace(STATE, rounds=3)  # more rounds were made: another model
+    assert run_test(engine, later, tiny_study, "run", tmp_path / "run").rounds == 3
+    assert engine.asked == 2
+
+
+class Twists:
+    """An engine some of whose sites answer otherwise."""
+
+    def __init__(self, engine, twists) -> None:
+        self.engine, self.twists = engine, twists
+
+    def ask(self, task):
+        for reply in self.engine.ask(task):
+            yield self.twists.get(reply.site, lambda r: r)(reply)
+
+
+def lies(reply: Reply) -> Reply:
+    sent = load_tested(reply.answer)
+    bad = {k: dataclasses.replace(v, patients=v.cases + 1) for k, v in sent.roles.items()}
+    save_tested(reply.answer, dataclasses.replace(sent, roles=bad))
+    return reply
+
+
+def test_a_refused_and_an_absent_site_are_named_and_the_others_stand(tiny_study, tmp_path) -> None:
+    engine = Twists(
+        Sites(tiny_study, tmp_path), {"a": lambda r: Reply("a", None, "gone"), "c": lies}
+    )
+    found = run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
+    assert found.sites == ("b",)
+    assert found.failures["a"] == "site a: no answer: gone"
+    assert "site c: sums of a test refused: external: it claims 23 patients" in found.failures["c"]
+    row = find(found.rows, site="all", task="mask")
+    assert "without a (no answer that could be used); without c (no answer" in row.note
+    assert {r.site for r in found.rows} == {"all", "b"}
+    assert last_tested(tmp_path / "run", "run", 2) == found
+
+
+def test_without_any_answer_nothing_is_kept(tiny_study, tmp_path) -> None:
+    gone = {n: lambda r: Reply(r.site, None, "gone") for n in ROLES}
+    engine = Twists(Sites(tiny_study, tmp_path), gone)
+    with pytest.raises(QuorumError, match=r"the test: no answer could be used .*site b: no answer"):
+        run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+class Dies:
+    """An engine that is killed when the second site's turn comes."""
+
+    def __init__(self, engine) -> None:
+        self.engine = engine
+
+    def ask(self, task):
+        yield next(self.engine.ask(task))
+        raise KeyboardInterrupt
+
+
+def test_a_test_that_was_killed_leaves_nothing_half_done(tiny_study, tmp_path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_test(Dies(Sites(tiny_study, tmp_path)), STATE, tiny_study, "run", tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+    found = run_test(Sites(tiny_study, tmp_path), STATE, tiny_study, "run", tmp_path / "run")
+    assert found.sites == ("a", "b", "c")
+
+
+def test_a_table_that_is_damaged_or_of_another_run_is_refused(tiny_study, tmp_path) -> None:
+    run_test(Sites(tiny_study, tmp_path), STATE, tiny_study, "run", tmp_path)
+    with pytest.raises(CheckpointError, match=r"test\.json: is the test of another study"):
+        last_tested(tmp_path, "other", 2)
+    path = tmp_path / "test.json"
+    text = path.read_text()
+    for bad in (text[:-9], "[]", "{}", text.replace('"metric"', '"metrik"')):
+        path.write_text(bad)
+        with pytest.raises(CheckpointError, match="delete this file to test the model again"):
+            last_tested(tmp_path, "run", 2)
+
+
+# ---- the site's half
+
+
+def test_a_site_that_only_tests_refuses_to_train(tiny_study, make_prepared, tmp_path) -> None:
+    only = Site("c", [], tiny_study, 1, tmp_path, CPU, test=lambda _: ROLES["c"])
+    for kind in ("count", "train"):
+        save_task(tmp_path / "task", dataclasses.replace(TASK, kind=kind))
+        with pytest.raises(DataError, match="site c has no training case: it can only test"):
+            only.answer(tmp_path / "task", tmp_path / "answer")
+    with pytest.raises(DataError, match="no training case"):
+        Site("c", [], tiny_study, 1, tmp_path, CPU)
+    trains = Site("a", [make_prepared("a0")], tiny_study, 1, tmp_path, CPU)
+    save_task(tmp_path / "task", TASK)
+    with pytest.raises(DataError, match="site a was not set up to test"):
+        trains.answer(tmp_path / "task", tmp_path / "answer")
+    assert not (tmp_path / "answer").exists()
+
+
+LABELS = ({"idh": "wildtype"}, {"idh": "mutant", "grade": "3"})
+
+
+def cell_of(make_prepared, study):
+    """Sites a and b train and hold cases out; c only tests. And all their prepared cases."""
+    names = {"train": {"a": 2, "b": 2}, "holdout": {"a": 4, "b": 3}}
+    made = {
+        role: {
+            site: [make_prepared(f"{role}{i}", LABELS[i % 2], site, mask=role == "train") for i in range(n)]
+            for site, n in sites.items()
+        }
+        for role, sites in names.items()
+    }  # fmt: skip
+    external = [make_prepared(f"x{i}", LABELS[i % 2], "c", mask=False) for i in range(4)]
+    split = Split(
+        "external",
+        *({s: tuple(p.case for p in own) for s, own in made[r].items()} for r in names),
+        tuple(p.case for p in external),
+        (),
+    )
+    everyone = [*external, *(p for sites in made.values() for own in sites.values() for p in own)]
+    return Cell("federated", 1, split, split.train), {str(p.case): p for p in everyone}
+
+
+def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
+    make_prepared, tiny_study, tmp_path
+) -> None:
+    cell, prepared = cell_of(make_prepared, tiny_study)
+    told = []
+    sites = {
+        name: Site(
+            name, [prepared[str(c)] for c in cell.sites.get(name, ())], tiny_study, 5,
+            tmp_path / name, CPU,
+            test=site_test(tiny_study, cell, name, prepared, CPU, 2 if name == "b" else 1,
+                           lambda done, total: told.append((done, total))),
+        )
+        for name in "abc"
+    }  # fmt: skip
+    net = build_net("small", None, 1)
+    training = LocalEngine([sites["a"], sites["b"]], tmp_path)
+    state = run_rounds(
+        training, {k: v.clone() for k, v in net.state_dict().items()}, tiny_study, "run", tmp_path
+    )
+    found = run_test(
+        LocalEngine(list(sites.values()), tmp_path), state, tiny_study, "run", tmp_path
+    )
+    assert (found.sites, found.failures, found.rounds) == (("a", "b", "c"), {}, 2)
+    assert told == [(i, n) for n in (4, 3, 4) for i in range(1, n + 1)]
+
+    net.load_state_dict(state.weights)
+    whole = evaluate(net, cell, prepared, CPU, tiny_study.score.mirror)
+    expected = {name: sums_of([r for r in whole if r.site == name]) for name in "abc"}
+    expected["b"] = {k: hide(v, 2) for k, v in expected["b"].items()}
+    assert alike([dataclasses.asdict(r) for r in found.rows],
+                 [dataclasses.asdict(r) for r in rows(expected)])  # fmt: skip
+    assert find(found.rows, role="holdout", site="a", task="idh", metric="auc").n == 4
+    assert find(found.rows, role="holdout", site="b", task="idh", metric="auc").value is None
+    assert find(found.rows, role="external", site="all", task="idh", metric="auc").n == 4
+    assert last_tested(tmp_path, "run", 2) == found
