@@ -12,25 +12,21 @@ import torch
 from conftest import write_hospital
 from federation_kits import LEAD, make_kits, running, server_of, session, site_of, wait_for
 
+from gliofed.consortium.hospital import Data, keep_data, open_site, read_data
 from gliofed.consortium.kit import open_kit
-from gliofed.consortium.member import Data, keep_data, read_data
 from gliofed.consortium.segment import run_of, segment_from, segment_of
-from gliofed.datasets.bids import read_bids
-from gliofed.datasets.split import make_splits
 from gliofed.errors import StudyError
 from gliofed.fed.checkpoint import last_committed
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.engines.nvflare.job import write_job
 from gliofed.fed.rounds import run_rounds
-from gliofed.fed.site import Site
+from gliofed.fed.testing import last_tested, run_test
 from gliofed.fed.trust.approval import approve, study_of
 from gliofed.fed.trust.policy import load_policy
 from gliofed.fed.trust.verify import read_lines, verify
 from gliofed.io.process import cores
-from gliofed.io.store import PreparedStore
 from gliofed.learn.machine import this_machine
 from gliofed.nets.unet import build_net
-from gliofed.prepare.cases import prepare_all
 
 POLICY = "min_cases = 3\nsmallest_count = 1\n"
 ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
@@ -71,24 +67,20 @@ def study(tiny_study):
     )
 
 
-def in_one_process(study, folder: Path, hospitals, stores, policies):
-    """The same rounds with `LocalEngine`, on as many threads as a process of its own has."""
+def in_one_process(study, folder: Path, own, policies):
+    """The same rounds and test with `LocalEngine`, on as many threads as a process of its own."""
     threads = torch.get_num_threads()
     torch.set_num_threads(cores())
-    sites = []
-    for name, path in hospitals.items():
-        cases = read_bids(path, name)
-        prepared = prepare_all(cases, study.grid, study.prepare, PreparedStore(stores[name]))
-        only = dataclasses.replace(study.data, train=(name,), external=())
-        (split,) = make_splits(only, {name: cases}, study.seeds[0])
-        by_name = {str(p.case): p for p in prepared}
-        own = [by_name[str(c)] for c in split.train[name]]
-        sites.append(Site(name, own, study, study.seeds[0], folder / name, this_machine(),
-                          policy=load_policy(policies[name])))  # fmt: skip
+    everyone = [
+        open_site(study, name, data, load_policy(policies[name]), folder / name, this_machine())
+        for name, data in own.items()
+    ]
+    trains = [s for s in everyone if s.name in study.data.train]
     net = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
     initial = {k: v.clone() for k, v in net.items()}
     try:
-        return run_rounds(LocalEngine(sites, folder), initial, study, "local", folder / "rounds")
+        state = run_rounds(LocalEngine(trains, folder), initial, study, "near", folder / "rounds")
+        return state, run_test(LocalEngine(everyone, folder), state, study, "near", folder)
     finally:
         torch.set_num_threads(threads)
 
@@ -97,13 +89,14 @@ def in_one_process(study, folder: Path, hospitals, stores, policies):
 def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is_named(
     study, tmp_path
 ) -> None:
-    names, segment = ("north", "south", "west"), segment_of(study, rounds=5)
+    names, segment = ("c", "north", "south", "west"), segment_of(study, rounds=5)
     make_kits(tmp_path / "kits", *names)
+    own = {n: Data(tmp_path / n, tmp_path / f"store-{n}") for n in names}
     kits = {n: open_kit(tmp_path / "kits" / n, "site") for n in names}
-    hospitals = {n: write_hospital(tmp_path / n, ROWS, seed=i) for i, n in enumerate(names)}
     for name, kit in kits.items():
         kit.policy.write_text(POLICY)
-        keep_data(kit, Data(hospitals[name], tmp_path / f"store-{name}"))
+        write_hospital(tmp_path / name, ROWS, seed=len(name))
+        keep_data(kit, own[name])
         if name != "west":
             approve(segment.study, "Dr Who", kit.approvals)
     job = write_job(tmp_path / "jobs", "segment", segment.plain, names, quorum=2)
@@ -121,12 +114,21 @@ def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is
     assert far.rounds == study.train.rounds
     assert all(set(p.answered) == {"north", "south"} for p in far.history)
     assert all("ApprovalError" in p.refused["west"] for p in far.history)
-    near = in_one_process(
+    near, table = in_one_process(
         study_of(segment.study), tmp_path / "local",
-        {n: hospitals[n] for n in names[:2]}, {n: tmp_path / f"store-{n}" for n in names},
-        {n: kits[n].policy for n in names},
+        {n: own[n] for n in names if n != "west"}, {n: k.policy for n, k in kits.items()},
     )  # fmt: skip
     assert all(torch.equal(v, near.weights[k]) for k, v in far.weights.items())
+    tested = last_tested(server / "gliofed/work" / segment.run, segment.run, far.rounds)
+    assert tested is not None
+    assert tested.sites == table.sites == ("c", "north", "south")
+    assert [dataclasses.replace(r, note="") for r in tested.rows] == [
+        dataclasses.replace(r, note="")
+        for r in table.rows  # which names the site that is missing
+    ]
+    assert {r.role for r in tested.rows} == {"external", "holdout"}
+    assert any(r.task == "idh" and r.value is not None for r in tested.rows)
+    assert set(tested.failures) == {"west"}
     for kit, event in ((kits["north"], "answer-sent"), (kits["west"], "failure-reported")):
         assert verify(kit.audit).sound
         assert event in {line.event for line in read_lines(kit.audit)}

@@ -11,6 +11,7 @@ from gliofed.consortium.segment import Segment, segment_from
 from gliofed.errors import QuorumError
 from gliofed.fed.engines.nvflare.controller import FlareController, FlareEngine
 from gliofed.fed.rounds import run_rounds
+from gliofed.fed.testing import run_test
 from gliofed.fed.trust.approval import study_of
 from gliofed.fed.trust.audit import AuditLog
 from gliofed.io.files import alone_in
@@ -28,7 +29,10 @@ class Conductor(FlareController):
     def conduct(
         self, engine: Callable[[Sequence[str], float, Path], FlareEngine], kit: Path
     ) -> None:
-        """Make the segment's rounds; those committed before are not made again."""
+        """Make the segment's rounds, and after the run's last one the test.
+
+        Rounds committed before are not made again.
+        """
         segment, own = self._segment, open_kit(kit, "server")
         study = study_of(segment.study)
         log = AuditLog(own.audit, "server")
@@ -56,6 +60,10 @@ class Conductor(FlareController):
                     at_round,
                     lambda done: done >= segment.rounds,
                 )
+                if state.rounds == study.train.rounds:
+                    everyone = [*sites, *(set(study.data.external) - set(segment.withdrawn))]
+                    asked = engine(everyone, study.federation.deadline, folder / "spool")
+                    run_test(asked, state, study, segment.run, folder)
             except QuorumError:
                 log.write("quorum-missed", run=segment.run)
                 raise
