@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
+from gliofed.consortium.segment import segment_of
 from gliofed.errors import ApprovalError, PolicyError, StudyError
 from gliofed.fed.counts import Counts
 from gliofed.fed.trust.approval import (
@@ -25,6 +26,7 @@ from gliofed.fed.trust.approval import (
     read_approval,
     require,
     sign,
+    study_of,
 )
 from gliofed.fed.trust.consent import what_leaves, what_runs
 from gliofed.fed.trust.keys import new_approver_key, read_public, signed_by
@@ -306,6 +308,9 @@ class TestConsent:
             what_leaves(self.study, Policy(min_cases=41), self.cases, 10)
 
 
+SENT = segment_of(study_of(SHORT), rounds=1)  # what a job brings to the site
+
+
 class TestVerb:
     @pytest.fixture
     def study(self, tmp_path):
@@ -329,13 +334,13 @@ class TestVerb:
         assert done.exit_code == 0, done.output
         for words in (
             "What runs at the site:",
-            f"digest {DIGEST}",
+            f"digest {SENT.digest}",
             "What leaves it",
             "Approve this as Dr. B?",
             "(signed)",
         ):
             assert words in done.output
-        assert require(TEXT, DIGEST, kit, load_policy(policy)).who == "Dr. B"
+        assert require(SENT.study, SENT.digest, kit, load_policy(policy)).who == "Dr. B"
 
     def test_without_a_yes_nothing_is_approved(self, study, tmp_path) -> None:
         for answer in ("n\n", ""):
@@ -346,7 +351,7 @@ class TestVerb:
         done = self.run(study, "--out", tmp_path / "approval.json", "--yes")
         assert done.exit_code == 0, done.output
         assert "(not signed)" in done.output
-        assert read_approval(tmp_path / "approval.json").study == DIGEST
+        assert read_approval(tmp_path / "approval.json").study == SENT.digest
 
     def test_what_cannot_be_approved_is_one_line(self, study, tmp_path) -> None:
         assert self.run().exit_code == 2

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ from gliofed.fed.trust.policy import (
     load_policy,
     parse_policy,
 )
-from gliofed.fed.wire import pack_counts, pack_update
+from gliofed.fed.wire import CountsOf, Task, save_counts, save_update
 from gliofed.markers import MARKERS
 from gliofed.study import Federation
 from gliofed.types import UNKNOWN, Stat, Update
@@ -43,7 +44,7 @@ def counts(cases: int, masks: int | None = None, **classes: tuple[int, ...]) -> 
 
 
 def update(of: Counts, **stats: Stat) -> Update:
-    return Update("run", 3, "north", {"w": torch.zeros(1)}, of.cases, of.labelled, stats)
+    return Update("run", 3, "0" * 32, "north", {"w": torch.zeros(1)}, of.cases, of.labelled, stats)
 
 
 def test_the_text_for_hospitals_is_the_default_policy(tmp_path) -> None:
@@ -176,7 +177,11 @@ def test_every_count_that_leaves_and_its_rest_is_none_or_large(drawn, least) -> 
     for had, kept in zip(true.classes["grade"], sent.classes["grade"], strict=True):
         assert kept <= had  # never a label that is not there
     assert enforce_counts(policy, sent) == sent
-    check_counts("north", "run", pack_counts(sent, "run", "north"), Federation())
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "counts"
+        save_counts(path, CountsOf("run", "0" * 32, "north", sent))
+        asked = Task("count", "run", -1, "0" * 32, {}, {})
+        assert check_counts("north", asked, path, Federation()) == sent
 
 
 @given(made)
@@ -232,12 +237,12 @@ def test_no_statistic_tells_a_count_that_is_hidden() -> None:
      ({"metrics": ("dice",)}, {"dice", "skipped"}), ({"metrics": ()}, {"skipped"}),
      ({"round_statistics": False}, set()), ({"markers": ("mgmt",)}, {"mask", "dice", "skipped"})],
 )  # fmt: skip
-def test_only_the_figures_of_the_policy_leave(changed, left) -> None:
+def test_only_the_figures_of_the_policy_leave(changed, left, tmp_path) -> None:
     true = counts(40, idh=(20, 20))
     stats = dict.fromkeys(("mask", "dice", "idh", "skipped"), Stat(1.0, 2.0))
     sent = enforce_update(Policy(**changed), update(true, **stats), true, 0.0, 1.0)
     assert set(sent.stats) == left
-    pack_update(sent)
+    save_update(tmp_path / "update", sent)
 
 
 def test_too_large_a_change_is_kept_back() -> None:

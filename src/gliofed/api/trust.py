@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from gliofed.consortium.segment import fit_for_sites
 from gliofed.errors import StudyError
 from gliofed.fed.trust.approval import (
     Approval,
     approval_of,
-    canonical,
     keep_approval,
     sign,
     study_of,
@@ -20,7 +20,7 @@ from gliofed.fed.trust.keys import new_approver_key
 from gliofed.fed.trust.policy import Policy, load_policy
 from gliofed.fed.trust.verify import Verdict, read_anchors, read_lines, verify
 from gliofed.nets.unet import build_net
-from gliofed.study import Study
+from gliofed.study import Study, study_toml
 
 
 def approve(
@@ -72,9 +72,11 @@ def read_log(log: Path) -> Iterator[Line]:
 
 
 def _text(study: Path) -> str:
+    """The text in which sites are asked a study: the one that a job brings."""
     try:
-        return canonical(study.read_text(encoding="utf-8"), str(study))
+        whole = study_of(study.read_text(encoding="utf-8"), str(study))
     except FileNotFoundError:
         raise StudyError(f"{study}: no such study file") from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{study}: not a TOML file: {error}") from None
+    return study_toml(fit_for_sites(whole))
