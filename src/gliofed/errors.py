@@ -9,6 +9,7 @@
     ├── UpdateError       an update refused by the gate before it is merged
     ├── CheckpointError   a run's saved state: damaged, or of another study
     ├── TransferError     a file between server and site that did not come through whole
+    │   └── LinkError     the server does not answer the lead
     ├── StoppedError      work that was told to stop; what it had committed stays
     ├── QuorumError       too few sites gave an update that could be merged
     └── KitError          a federation's kit: of another role, unsafe, expired or not made
@@ -65,6 +66,10 @@ class CheckpointError(GliofedError):
 
 class TransferError(GliofedError):
     """A file did not come through from the other side."""
+
+
+class LinkError(TransferError):
+    """The server does not answer the lead."""
 
 
 class StoppedError(GliofedError):

@@ -1,6 +1,15 @@
 """The public verbs. Each is what the command of the same name does."""
 
-from gliofed.api.consortium import provision
+from gliofed.api.consortium import (
+    join,
+    look,
+    provision,
+    serve,
+    start,
+    status,
+    stop,
+    withdraw,
+)
 from gliofed.api.scans import check, export, image, inspect, intake, prepare, receive
 from gliofed.api.studies import cohort, demo, overlap, phantom, run
 from gliofed.api.trust import approve, consent, network_size, new_key, read_log, verify_log
@@ -19,6 +28,8 @@ from gliofed.prepare.workers import CaseAccount
 __all__ = [
     "Approval", "CaseAccount", "CohortTable", "Exported", "Line", "Outcome", "Overlap",
     "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check", "cohort",
-    "consent", "demo", "export", "image", "inspect", "intake", "network_size", "new_key",
-    "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run", "verify_log",
+    "consent", "demo", "export", "image", "inspect", "intake", "join", "look", "network_size",
+    "new_key",
+    "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run", "serve", "start",
+    "status", "stop", "verify_log", "withdraw",
 ]  # fmt: skip

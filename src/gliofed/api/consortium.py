@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gliofed.experiment.watch import Silent, Watcher
 from gliofed.fed.trust.policy import DEFAULT_POLICY_TOML
 
 if TYPE_CHECKING:  # NVIDIA FLARE is an extra
+    from gliofed.consortium.hospital import Data
+    from gliofed.consortium.join import Proposal
     from gliofed.consortium.provision import Provisioned
+    from gliofed.consortium.status import RunStatus
+    from gliofed.consortium.supervisor import Patience
 
 
 def provision(federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOML) -> Provisioned:
@@ -23,3 +29,68 @@ def provision(federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOM
     from gliofed.consortium.provision import provision as make
 
     return make(load_plan(federation), out, policy_toml)
+
+
+def look(
+    kit: Path, data: Data, study: Path | None = None, watcher: Watcher | None = None
+) -> Proposal:
+    """Check and prepare a site's data, and say what a study would do with it.
+
+    The first half of joining; see `gliofed.consortium.join.look` for what it raises.
+    """
+    from gliofed.consortium.join import look as make
+
+    return make(kit, data, study, watcher or Silent())
+
+
+def join(proposal: Proposal, who: str, signed: Path | None = None) -> None:
+    """Agree to a proposal, unless it was before, and take part until interrupted.
+
+    who: says yes. signed: an approval file to take in place of their word. Raises ApprovalError,
+    CheckpointError where the kit is in use, GliofedError where the process ends by itself.
+    """
+    from gliofed.consortium.join import agree, stay
+
+    if not proposal.agreed:
+        agree(proposal, who, signed)
+    stay(proposal.kit)
+
+
+def serve(kit: Path) -> None:
+    """Run a federation's server until interrupted. Raises as `join` does."""
+    from gliofed.consortium.join import serve as run
+
+    run(kit)
+
+
+def start(
+    study: Path, kit: Path, told: Callable[[RunStatus], None], patience: Patience | None = None
+) -> RunStatus:
+    """See a study through with the lead's kit, from its last committed round; how it ended.
+
+    Raises KitError, StudyError; CheckpointError where another process sees it through.
+    """
+    from gliofed.consortium.start import start as run
+
+    return run(study, kit, told, patience)
+
+
+def status(kit: Path) -> RunStatus:
+    """How the newest run of a lead's or server's kit stands. Raises CheckpointError before any."""
+    from gliofed.consortium.start import status as read
+
+    return read(kit)
+
+
+def stop(kit: Path) -> RunStatus:
+    """Have the run of a lead's kit stop after its present round."""
+    from gliofed.consortium.start import stop as order
+
+    return order(kit)
+
+
+def withdraw(kit: Path, site: str) -> RunStatus:
+    """Ask a site no more, from the next round on. Raises KitError where there is no such site."""
+    from gliofed.consortium.start import withdraw as order
+
+    return order(kit, site)

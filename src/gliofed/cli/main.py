@@ -331,6 +331,89 @@ def approve(
     verb.approve(study, out, who, key, policy, new_key, yes)
 
 
+@app.command()
+def serve(kit: Annotated[Path, typer.Argument(help="The server's kit.")]) -> None:
+    """Run a federation's server, in the foreground, until interrupted."""
+    with _extra("federation"):
+        from gliofed.cli import federation as verb
+
+        verb.serve(kit)
+
+
+@app.command()
+def join(
+    kit: Annotated[Path, typer.Argument(help="This hospital's kit.")],
+    data: Annotated[Path, typer.Option(help="Folder of the hospital's data set.")],
+    store: Annotated[Path, typer.Option(help="Folder of its prepared cases.")],
+    format: Annotated[str, typer.Option(help="Layout of the data set.")] = "bids",
+    study: Annotated[
+        Path | None, typer.Option(help="The study, where the kit proposes none.")
+    ] = None,
+    approval: Annotated[
+        Path | None, typer.Option(help="An approval of this study, signed elsewhere.")
+    ] = None,
+    who: Annotated[str, typer.Option(help="Who approves [default: the login's name].")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Join a federation: check the data, read what a study does with it, agree, and take part.
+
+    Runs in the foreground until interrupted; nothing dials in to the hospital.
+    """
+    with _extra("federation"):
+        from gliofed.cli import federation as verb
+
+        verb.join(verb.Joining(kit, data, store, format, study, approval, who, yes))
+
+
+@app.command()
+def start(
+    study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
+    kit: Annotated[Path, typer.Option(help="The lead's kit.")],
+    segment: Annotated[int, typer.Option(help="Rounds of one job.", min=1)] = 20,
+) -> None:
+    """See a study through at the sites of a federation, from its last committed round.
+
+    Ends with status 1 where it could not be completed. The same command goes on later.
+    """
+    with _extra("federation"):
+        from gliofed.cli import federation as verb
+
+        verb.start(study, kit, segment)
+
+
+@app.command()
+def status(
+    kit: Annotated[Path, typer.Argument(help="The lead's or the server's kit.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show it until the run is over.")] = False,
+) -> None:
+    """Show how a study stands: rounds, sites, seconds, bytes, losses, and who is missing."""
+    with _extra("federation"):
+        from gliofed.cli import federation as verb
+
+        verb.status(kit, watch)
+
+
+@app.command()
+def stop(kit: Annotated[Path, typer.Argument(help="The lead's kit.")]) -> None:
+    """Stop a study after its present round; `gliofed start` goes on from there."""
+    with _extra("federation"):
+        from gliofed.cli import federation as verb
+
+        verb.stop(kit)
+
+
+@app.command()
+def withdraw(
+    site: Annotated[str, typer.Argument(help="The site's name.")],
+    kit: Annotated[Path, typer.Option(help="The lead's kit.")],
+) -> None:
+    """Ask a site no more, from the next round on."""
+    with _extra("federation"):
+        from gliofed.cli import federation as verb
+
+        verb.withdraw(site, kit)
+
+
 @contextmanager
 def _extra(name: str) -> Iterator[None]:
     """One line where the libraries of an extra are not installed."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gliofed.consortium.kit import open_kit
+from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.segment import Segment, segment_from
-from gliofed.errors import QuorumError
+from gliofed.consortium.status import RunStatus, State, keep_status
+from gliofed.errors import GliofedError, QuorumError
+from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.engines.nvflare.controller import FlareController, FlareEngine
 from gliofed.fed.rounds import run_rounds
 from gliofed.fed.testing import run_test
@@ -18,6 +21,8 @@ from gliofed.io.files import alone_in
 from gliofed.nets.unet import build_net
 from gliofed.types import RoundPoint
 
+Make = Callable[[Sequence[str], float, Path], FlareEngine]
+
 
 class Conductor(FlareController):
     """The one workflow of every job."""
@@ -25,46 +30,86 @@ class Conductor(FlareController):
     def __init__(self, **segment: Any) -> None:
         super().__init__()
         self._segment: Segment = segment_from(segment)
+        self._study = study_of(self._segment.study)
+        self._status = RunStatus(
+            run=self._segment.run,
+            study=self._study.name,
+            digest=self._segment.digest,
+            state="training",
+            why="",
+            rounds=self._study.train.rounds,
+            sites=self._segment.sites,
+        )
 
-    def conduct(
-        self, engine: Callable[[Sequence[str], float, Path], FlareEngine], kit: Path
-    ) -> None:
+    def status(self) -> Mapping[str, Any]:
+        """How the run stands."""
+        return self._status.plain
+
+    def conduct(self, engine: Make, kit: Path) -> None:
         """Make the segment's rounds, and after the run's last one the test.
 
         Rounds committed before are not made again.
         """
-        segment, own = self._segment, open_kit(kit, "server")
-        study = study_of(segment.study)
+        own = open_kit(kit, "server")
         log = AuditLog(own.audit, "server")
-        folder = own.work / segment.run
-        sites = [s for s in study.data.train if s not in segment.withdrawn]
-        initial = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
+        run = self._segment.run
+        log.write("segment-started", run=run, study=self._segment.digest)
+        try:
+            with alone_in(own.work / run):
+                self._work(engine, own, log)
+        except QuorumError as error:
+            log.write("quorum-missed", run=run)
+            self._note("below quorum", str(error))
+            raise
+        except GliofedError as error:
+            log.write("segment-failed", run=run, kind=type(error).__name__)
+            self._note("failed", str(error))
+            raise
+        finally:
+            keep_status(own.work / run, self._status)
+        log.write("segment-ended", run=run, rounds=len(self._status.points))
+
+    def _work(self, engine: Make, kit: Kit, log: AuditLog) -> None:
+        segment, study = self._segment, self._study
+        folder = kit.work / segment.run
+        before = last_committed(folder / "rounds", segment.run)
+        self._status = dataclasses.replace(self._status, points=before.history if before else ())
 
         def at_round(point: RoundPoint) -> None:
-            for site, seconds in point.answered.items():
-                log.write("update-accepted", run=segment.run, round=point.round, site=site,
-                          seconds=round(seconds, 3))  # fmt: skip
-            for site in point.refused:
-                log.write("update-refused", run=segment.run, round=point.round, site=site)
-            log.write("round-committed", run=segment.run, round=point.round)
+            _record(log, segment.run, point)
+            points = (*self._status.points, point)
+            self._status = dataclasses.replace(self._status, points=points)
+            keep_status(folder, self._status)
 
-        log.write("segment-started", run=segment.run, study=segment.digest)
-        with alone_in(folder):
-            try:
-                state = run_rounds(
-                    engine(sites, study.federation.deadline, folder / "spool"),
-                    initial,
-                    study,
-                    segment.run,
-                    folder / "rounds",
-                    at_round,
-                    lambda done: done >= segment.rounds,
-                )
-                if state.rounds == study.train.rounds:
-                    everyone = [*sites, *(set(study.data.external) - set(segment.withdrawn))]
-                    asked = engine(everyone, study.federation.deadline, folder / "spool")
-                    run_test(asked, state, study, segment.run, folder)
-            except QuorumError:
-                log.write("quorum-missed", run=segment.run)
-                raise
-        log.write("segment-ended", run=segment.run, rounds=state.rounds)
+        def ask(names: Sequence[str]) -> FlareEngine:
+            wanted = [n for n in names if n not in segment.withdrawn]
+            return engine(wanted, study.federation.deadline, folder / "spool")
+
+        initial = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
+        state = run_rounds(
+            ask(study.data.train), initial, study, segment.run, folder / "rounds", at_round,
+            lambda done: done >= segment.rounds or self.ending.is_set(),
+        )  # fmt: skip
+        if state.rounds < study.train.rounds:
+            self._note("waiting", "for the next segment")
+            return
+        self._test(ask((*study.data.train, *study.data.external)), state, folder)
+
+    def _test(self, engine: FlareEngine, state: Committed, folder: Path) -> None:
+        self._note("testing", "")
+        tested = run_test(engine, state, self._study, self._segment.run, folder)
+        self._status = dataclasses.replace(
+            self._status, state="completed", rows=tested.rows, failures=tested.failures
+        )
+
+    def _note(self, state: State, why: str) -> None:
+        self._status = dataclasses.replace(self._status, state=state, why=why)
+
+
+def _record(log: AuditLog, run: str, point: RoundPoint) -> None:
+    for site, seconds in point.answered.items():
+        took = round(seconds, 3)
+        log.write("update-accepted", run=run, round=point.round, site=site, seconds=took)
+    for site in point.refused:
+        log.write("update-refused", run=run, round=point.round, site=site)
+    log.write("round-committed", run=run, round=point.round)

@@ -94,6 +94,11 @@ class Kit:
         return self.own / "study.toml"
 
 
+def open_any(path: Path) -> Kit:
+    """The kit in `path`, whatever its role; raises as `open_kit` does."""
+    return open_kit(path, _read_facts(path.resolve()).role)
+
+
 def open_kit(path: Path, role: Role) -> Kit:
     """The kit in `path`, which must be of `role` and safe and valid now.
 

@@ -19,26 +19,35 @@ class Segment:
     """What the server and every site of a job are told.
 
     study: canonical TOML (`gliofed.study.study_toml`). digest: of that study. run: the name that
-    binds messages and checkpoints. rounds: to make at most. withdrawn: sites of the study that
-    take no part any more.
+    binds messages and checkpoints. rounds: to make at most. sites: that the job is given to.
+    withdrawn: sites of the study that take no part any more.
     """
 
     study: str
     digest: str
     run: str
     rounds: int
+    sites: tuple[str, ...]
     withdrawn: tuple[str, ...] = ()
 
     @property
     def plain(self) -> dict[str, Any]:
         """As a job's configuration holds it."""
-        return {**dataclasses.asdict(self), "withdrawn": list(self.withdrawn)}
+        plain = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 
-def segment_of(study: Study, rounds: int, withdrawn: tuple[str, ...] = ()) -> Segment:
-    """The segment of `rounds` rounds of a study. Raises StudyError as `fit_for_sites` does."""
+def segment_of(
+    study: Study, rounds: int, sites: tuple[str, ...] | None = None, withdrawn: tuple[str, ...] = ()
+) -> Segment:
+    """The segment of `rounds` rounds of a study. Raises StudyError as `fit_for_sites` does.
+
+    sites: that are there for it; None for all that the study names.
+    """
     study = fit_for_sites(study)
-    return Segment(study_toml(study), study.digest, run_of(study), rounds, withdrawn)
+    everyone = (*study.data.train, *study.data.external)
+    named = tuple(s for s in (everyone if sites is None else sites) if s not in withdrawn)
+    return Segment(study_toml(study), study.digest, run_of(study), rounds, named, withdrawn)
 
 
 def fit_for_sites(study: Study) -> Study:

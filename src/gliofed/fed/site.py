@@ -88,7 +88,7 @@ class Site:
         elif not self._cases:
             raise DataError(f"site {self.name} has no training case: it can only test")
         elif task.kind == "count":
-            own = self._counts
+            own = self.counts
             counts = own if self._policy is None else enforce_counts(self._policy, own)
             save_counts(answer, CountsOf(task.run, task.nonce, self.name, counts))
         else:
@@ -99,7 +99,7 @@ class Site:
         if self._policy is None:
             return update
         change = {k: v.double() - task.weights[k].double() for k, v in update.weights.items()}
-        return enforce_update(self._policy, update, self._counts, norm(change), norm(task.weights))
+        return enforce_update(self._policy, update, self.counts, norm(change), norm(task.weights))
 
     def _tested(self, task: Task) -> Mapping[Role, ScoreSums]:
         if self._test is None:
@@ -107,7 +107,8 @@ class Site:
         return self._test(task.weights)
 
     @cached_property
-    def _counts(self) -> Counts:
+    def counts(self) -> Counts:
+        """Of its training cases, as they are: what leaves is cut down by the policy."""
         return count_cases(self._cases)
 
     @cached_property
@@ -134,7 +135,7 @@ class Site:
                 stats[name] += stat
         self._save_state(task, optimiser_state(self._net, optimiser))
         weights = {k: v.detach().to("cpu") for k, v in self._net.state_dict().items()}
-        counts = self._counts
+        counts = self.counts
         return Update(
             run=task.run,
             round=task.round,

@@ -16,6 +16,8 @@ from nvflare.private.fed.app.client import client_train
 from nvflare.private.fed.app.utils import version_check
 from nvflare.private.fed.client.client_req_processors import ClientRequestProcessors
 
+from gliofed.io.process import end_with_starter
+
 ANSWERED: Final = (
     "AbortAppProcessor",
     "AbortTaskProcessor",
@@ -38,6 +40,7 @@ def answer_jobs_only() -> None:
 
 def main() -> int:
     """Run until stopped; the arguments are those of FLARE's client."""
+    end_with_starter()
     version_check()
     answer_jobs_only()
     arguments = client_train.parse_arguments()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nvflare.apis.client import Client
 from nvflare.apis.controller_spec import ClientTask
@@ -19,14 +20,18 @@ from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
+from gliofed.fed.engines.nvflare.link import END, STATUS
 from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, REF, SOURCE, TASK
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
 from gliofed.fed.gate import largest_answer
 from gliofed.fed.rounds import Reply
 from gliofed.fed.trust.failure import read_failure
 from gliofed.fed.wire import load_task
+from gliofed.io.process import end_with_starter
 
 _POLL_SECONDS: Final = 0.2
+_HEARD_SECONDS: Final = 10.0
+"""How long a segment that is over waits for the lead to hear how it ended."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +137,29 @@ def _told(failure: object) -> str:
 class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
     """A FLARE workflow that conducts one segment of a run."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        end_with_starter()
+        self.ending = threading.Event()
+        self._over, self._heard = threading.Event(), threading.Event()
+
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """Nothing to do before the first task."""
+        """Be there for the lead's questions."""
+        engine = fl_ctx.get_engine()
+        engine.register_app_command(STATUS, self._on_status)
+        engine.register_app_command(END, self._on_end)
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
         """Nothing to do after the last."""
+
+    def _on_status(self, topic: str, data: object, fl_ctx: FLContext) -> dict[str, Any]:
+        if self._over.is_set():
+            self._heard.set()
+        return dict(self.status())
+
+    def _on_end(self, topic: str, data: object, fl_ctx: FLContext) -> dict[str, Any]:
+        self.ending.set()
+        return {}
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Conduct the segment; a stop ends it between two rounds' commits."""
@@ -145,12 +168,21 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
         def engine(sites: Sequence[str], deadline: float, spool: Path) -> FlareEngine:
             return FlareEngine(self, fl_ctx, sites, deadline, spool, lambda: abort_signal.triggered)
 
+        failure = ""
         try:
             self.conduct(engine, root)
         except StoppedError:
             return
         except Exception as error:  # FLARE would print it with a traceback, and call it completed
-            self.system_panic(f"{type(error).__name__}: {error}", fl_ctx)
+            failure = f"{type(error).__name__}: {error}"
+        self._over.set()
+        self._heard.wait(_HEARD_SECONDS)  # what the lead asks after this job, it cannot answer
+        if failure:
+            self.system_panic(failure, fl_ctx)
+
+    @abstractmethod
+    def status(self) -> Mapping[str, Any]:
+        """How the run stands, as plain values; asked from another thread."""
 
     @abstractmethod
     def conduct(

@@ -16,6 +16,7 @@ from nvflare.apis.signal import Signal
 from gliofed.errors import TransferError
 from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, REF, SOURCE, TASK
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
+from gliofed.io.process import end_with_starter
 
 LARGEST_TASK: Final = 2**32
 """Bytes that a site fetches at most for one task."""
@@ -27,6 +28,7 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
 
     def __init__(self) -> None:
         super().__init__()
+        end_with_starter()
         self._offer: Offer | None = None
 
     def execute(

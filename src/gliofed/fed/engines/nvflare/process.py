@@ -17,7 +17,7 @@ from typing import Final
 from gliofed.io.files import write_text
 
 _SITE_MODULE: Final = "gliofed.fed.engines.nvflare.client"
-_SERVER_MODULE: Final = "nvflare.private.fed.app.server.server_train"
+_SERVER_MODULE: Final = "gliofed.fed.engines.nvflare.server"
 
 
 @dataclass(frozen=True)

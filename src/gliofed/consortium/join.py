@@ -1,0 +1,105 @@
+"""A hospital joins: its data checked, the study read and agreed to, then its process runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliofed.check.codes import Severity
+from gliofed.check.run import check_path
+from gliofed.consortium.hospital import Data, keep_data, open_site
+from gliofed.consortium.kit import Kit, open_kit
+from gliofed.consortium.process import run_process
+from gliofed.consortium.segment import fit_for_sites
+from gliofed.errors import ApprovalError, DataError
+from gliofed.experiment.watch import Watcher
+from gliofed.fed.engines.nvflare.process import server_process, site_process
+from gliofed.fed.trust.approval import approve, keep_approval, read_approval, require, study_of
+from gliofed.fed.trust.audit import AuditLog
+from gliofed.fed.trust.consent import what_leaves, what_runs
+from gliofed.fed.trust.policy import load_policy
+from gliofed.learn.machine import this_machine
+from gliofed.nets.unet import build_net
+from gliofed.study import study_toml
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a hospital is asked. text: the study as it will arrive. runs, leaves: plain lines.
+    agreed: whether it was approved here before."""
+
+    kit: Kit
+    text: str
+    runs: tuple[str, ...]
+    leaves: tuple[str, ...]
+    agreed: bool
+
+
+def look(kit: Path, data: Data, study: Path | None, watcher: Watcher) -> Proposal:
+    """Open the kit, check and prepare the site's data, and say what the study would do with it.
+
+    study: the file, or None for the one proposed in the kit. Raises KitError, PolicyError,
+    StudyError; DataError where the check finds an error or the policy's least number of cases is
+    not there.
+    """
+    own = open_kit(kit, "site")
+    path = study or own.study
+    if not path.is_file():
+        raise DataError(f"{path}: no study is proposed in the kit; give one with --study")
+    asked = fit_for_sites(study_of(path.read_text(encoding="utf-8"), str(path)))
+    policy = load_policy(own.policy)
+    watcher.stage("checking the data")
+    found = check_path(data.folder, pictures=False, tell=watcher.progress)
+    errors = found.count(Severity.ERROR)
+    if errors:
+        raise DataError(
+            f"{data.folder}: the check finds {errors} errors; see them with gliofed check "
+            f"{data.folder}, cure them, and join again"
+        )
+    watcher.stage("preparing the data")
+    site = open_site(asked, own.name, data, policy, own.work / "state", this_machine())
+    keep_data(own, data)
+    size = sum(p.numel() for p in build_net(asked.net.preset, asked.net.stem, 0).parameters())
+    text = study_toml(asked)
+    counts = site.counts if own.name in asked.data.train else None
+    agreed = True
+    try:
+        require(text, asked.digest, own.approvals, policy)
+    except ApprovalError:
+        agreed = False
+    return Proposal(
+        own, text, what_runs(asked, size), what_leaves(asked, policy, counts, size), agreed
+    )
+
+
+def agree(proposal: Proposal, who: str, signed: Path | None) -> None:
+    """Keep the hospital's yes: `who` said it, or an approval file signed elsewhere.
+
+    Raises ApprovalError where the file does not hold for this study and policy.
+    """
+    kit, study = proposal.kit, study_of(proposal.text)
+    policy = load_policy(kit.policy)
+    if signed is None:
+        approve(proposal.text, who, kit.approvals, policy)
+    else:
+        kit.approvals.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keep_approval(read_approval(signed), kit.approvals)
+    given = require(proposal.text, study.digest, kit.approvals, policy)
+    AuditLog(kit.audit, kit.name).write(
+        "approved", study=study.digest, policy=policy.digest, signed=given.signature is not None
+    )
+
+
+def stay(kit: Kit) -> None:
+    """Take part until interrupted. Raises GliofedError where the process ends by itself."""
+    log = AuditLog(kit.audit, kit.name)
+    log.write("joined", site=kit.name)
+    process = site_process(kit.root, kit.work, kit.name, kit.org)
+    run_process(process, kit.work, log, kit.own / "process.log")
+
+
+def serve(kit: Path) -> None:
+    """Run the federation's server until interrupted; raises as `stay` does."""
+    own = open_kit(kit, "server")
+    process = server_process(own.root, own.work, own.org)
+    run_process(process, own.work, AuditLog(own.audit, "server"), own.own / "process.log")
