@@ -8,6 +8,7 @@ from gliofed.api.consortium import (
     start,
     status,
     stop,
+    try_out,
     withdraw,
 )
 from gliofed.api.scans import check, export, image, inspect, intake, prepare, receive
@@ -29,7 +30,6 @@ __all__ = [
     "Approval", "CaseAccount", "CohortTable", "Exported", "Line", "Outcome", "Overlap",
     "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check", "cohort",
     "consent", "demo", "export", "image", "inspect", "intake", "join", "look", "network_size",
-    "new_key",
-    "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run", "serve", "start",
-    "status", "stop", "verify_log", "withdraw",
+    "new_key", "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run", "serve",
+    "start", "status", "stop", "try_out", "verify_log", "withdraw",
 ]  # fmt: skip

@@ -94,3 +94,15 @@ def withdraw(kit: Path, site: str) -> RunStatus:
     from gliofed.consortium.start import withdraw as order
 
     return order(kit, site)
+
+
+def try_out(out: Path, say: Callable[[str], None], watcher: Watcher | None = None) -> RunStatus:
+    """Train a federation of phantom hospitals on this machine, each party a process of its own.
+
+    out: folder of everything; the same one goes on from the last committed round. say: told the
+    command of each party, then what the lead's prints. Raises GliofedError where a party ends
+    before the study does.
+    """
+    from gliofed.consortium.trial import try_out as run
+
+    return run(out, say, watcher or Silent())

@@ -117,6 +117,16 @@ def withdraw(site: str, kit: Path) -> None:
         )
 
 
+def try_out(out: Path) -> None:
+    """`gliofed federation try`."""
+    with plain_ends(after=AGAIN):
+        with Terminal() as terminal:
+            end = api.try_out(out, terminal.line, terminal)
+        if end.state != "completed":
+            raise typer.Exit(1)
+        typer.echo(f"Kits, logs and audit logs of every party: {out}")
+
+
 def one_line(now: RunStatus) -> str:
     """How a run stands, in a line."""
     text = f"{now.study}: {now.state}, {len(now.points)} of {now.rounds} rounds"
@@ -152,13 +162,14 @@ def _sites(point: RoundPoint) -> str:
 
 
 def _scores(now: RunStatus) -> Table:
-    scores = Table(title="Test (95 % interval)", title_justify="left")
-    for name in ("role", "site", "task", "metric", "n", "value"):
+    scores = Table(title="Test, all sites of a role together (95 % interval)", title_justify="left")
+    for name in ("role", "task", "metric", "n", "value"):
         scores.add_column(name)
-    hidden = sum(r.value is None for r in now.rows)
-    for r in (r for r in now.rows if r.value is not None):
+    whole = [r for r in now.rows if r.site == "all"]
+    hidden = sum(r.value is None for r in whole)
+    for r in (r for r in whole if r.value is not None):
         interval = "" if r.low is None else f" ({r.low:.3f} to {r.high:.3f})"
-        scores.add_row(r.role, r.site, r.task, r.metric, str(r.n), f"{r.value:.3f}{interval}")
+        scores.add_row(r.role, r.task, r.metric, str(r.n), f"{r.value:.3f}{interval}")
     notes = [
         *now.failures.values(),
         *([f"{hidden} figures hidden or not to be had"] if hidden else []),

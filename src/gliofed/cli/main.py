@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from gliofed import __version__
+from gliofed.cli import consortium
 from gliofed.cli.audit import audit
+from gliofed.cli.extra import extra
 
 
 class Form(enum.StrEnum):
@@ -261,7 +261,7 @@ def intake(
 
     Ends with status 0: all fine; 1: something was set aside or needs a decision; 2: nothing of use.
     """
-    with _extra("hospital"):
+    with extra("hospital"):
         from gliofed.cli import intake as verb
         from gliofed.intake.run import Request
         from gliofed.io.dicom.web import Pacs
@@ -284,26 +284,11 @@ def receive(
     ] = None,
 ) -> None:
     """Let a PACS send MR images (DICOM C-STORE) into a folder, for `gliofed intake`."""
-    with _extra("hospital"):
+    with extra("hospital"):
         from gliofed.cli import intake as verb
         from gliofed.io.dicom.receive import Port
 
     verb.receive(folder, Port(port, title, host, tuple(peer or ()), idle))
-
-
-@app.command()
-def provision(
-    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")],
-    out: Annotated[Path, typer.Option(help="Folder of the kits.")],
-) -> None:
-    """Make a start-up kit for the server, the lead and each hospital of a federation.
-
-    Run it again with more sites in the file: only theirs are made, for the same federation.
-    """
-    with _extra("federation"):
-        from gliofed.cli import provision as verb
-
-        verb.provision(federation, out)
 
 
 @app.command()
@@ -331,99 +316,7 @@ def approve(
     verb.approve(study, out, who, key, policy, new_key, yes)
 
 
-@app.command()
-def serve(kit: Annotated[Path, typer.Argument(help="The server's kit.")]) -> None:
-    """Run a federation's server, in the foreground, until interrupted."""
-    with _extra("federation"):
-        from gliofed.cli import federation as verb
-
-        verb.serve(kit)
-
-
-@app.command()
-def join(
-    kit: Annotated[Path, typer.Argument(help="This hospital's kit.")],
-    data: Annotated[Path, typer.Option(help="Folder of the hospital's data set.")],
-    store: Annotated[Path, typer.Option(help="Folder of its prepared cases.")],
-    format: Annotated[str, typer.Option(help="Layout of the data set.")] = "bids",
-    study: Annotated[
-        Path | None, typer.Option(help="The study, where the kit proposes none.")
-    ] = None,
-    approval: Annotated[
-        Path | None, typer.Option(help="An approval of this study, signed elsewhere.")
-    ] = None,
-    who: Annotated[str, typer.Option(help="Who approves [default: the login's name].")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Join a federation: check the data, read what a study does with it, agree, and take part.
-
-    Runs in the foreground until interrupted; nothing dials in to the hospital.
-    """
-    with _extra("federation"):
-        from gliofed.cli import federation as verb
-
-        verb.join(verb.Joining(kit, data, store, format, study, approval, who, yes))
-
-
-@app.command()
-def start(
-    study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
-    kit: Annotated[Path, typer.Option(help="The lead's kit.")],
-    segment: Annotated[int, typer.Option(help="Rounds of one job.", min=1)] = 20,
-) -> None:
-    """See a study through at the sites of a federation, from its last committed round.
-
-    Ends with status 1 where it could not be completed. The same command goes on later.
-    """
-    with _extra("federation"):
-        from gliofed.cli import federation as verb
-
-        verb.start(study, kit, segment)
-
-
-@app.command()
-def status(
-    kit: Annotated[Path, typer.Argument(help="The lead's or the server's kit.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show it until the run is over.")] = False,
-) -> None:
-    """Show how a study stands: rounds, sites, seconds, bytes, losses, and who is missing."""
-    with _extra("federation"):
-        from gliofed.cli import federation as verb
-
-        verb.status(kit, watch)
-
-
-@app.command()
-def stop(kit: Annotated[Path, typer.Argument(help="The lead's kit.")]) -> None:
-    """Stop a study after its present round; `gliofed start` goes on from there."""
-    with _extra("federation"):
-        from gliofed.cli import federation as verb
-
-        verb.stop(kit)
-
-
-@app.command()
-def withdraw(
-    site: Annotated[str, typer.Argument(help="The site's name.")],
-    kit: Annotated[Path, typer.Option(help="The lead's kit.")],
-) -> None:
-    """Ask a site no more, from the next round on."""
-    with _extra("federation"):
-        from gliofed.cli import federation as verb
-
-        verb.withdraw(site, kit)
-
-
-@contextmanager
-def _extra(name: str) -> Iterator[None]:
-    """One line where the libraries of an extra are not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "gliofed").partition(".")[0] == "gliofed":
-            raise
-        typer.secho(f"{error.name} is missing; install gliofed[{name}]", fg="red", err=True)
-        raise typer.Exit(1) from None
+consortium.add_to(app)
 
 
 if __name__ == "__main__":
