@@ -31,6 +31,7 @@ class Conductor(FlareController):
         super().__init__()
         self._segment: Segment = segment_from(segment)
         self._study = study_of(self._segment.study)
+        self._begun = False
         self._status = RunStatus(
             run=self._segment.run,
             study=self._study.name,
@@ -43,7 +44,7 @@ class Conductor(FlareController):
 
     def status(self) -> Mapping[str, Any]:
         """How the run stands."""
-        return self._status.plain
+        return self._status.plain if self._begun else {}
 
     def conduct(self, engine: Make, kit: Path) -> None:
         """Make the segment's rounds, and after the run's last one the test.
@@ -74,6 +75,7 @@ class Conductor(FlareController):
         folder = kit.work / segment.run
         before = last_committed(folder / "rounds", segment.run)
         self._status = dataclasses.replace(self._status, points=before.history if before else ())
+        self._begun = True
 
         def at_round(point: RoundPoint) -> None:
             _record(log, segment.run, point)

@@ -20,6 +20,7 @@ from gliofed.consortium.status import RunStatus, keep_status, read_status, statu
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.fed.engines.nvflare.job import write_job
 from gliofed.fed.engines.nvflare.link import END, STATUS
+from gliofed.fed.engines.nvflare.names import LOST
 from gliofed.io.files import alone_in, write_text
 from gliofed.study import Study
 
@@ -30,8 +31,8 @@ _FINISHED: Final = "FINISHED"
 class Server(Protocol):
     """What is asked of the server (`gliofed.fed.engines.nvflare.link.Link`)."""
 
-    def sites(self) -> frozenset[str]:
-        """Who is connected."""
+    def sites(self) -> Mapping[str, float]:
+        """Who is connected, and when each was last heard."""
         ...
 
     def submit(self, job: Path) -> str:
@@ -122,6 +123,7 @@ class Supervisor:
             )
         self._folder = run_folder(self.kit, study)
         self._status = self._remembered()
+        self._lost: dict[str, float] = {}
 
     def run(self) -> RunStatus:
         """Segment after segment until the run is over, stopped, or below quorum too often."""
@@ -147,6 +149,7 @@ class Supervisor:
             if sites is None:
                 return
             orders = read_orders(self._folder)
+            self._lost = {}
             segment = segment_of(self.study, self.patience.rounds, sites, orders.withdrawn)
             quorum = max(1, min(len(segment.sites), self.study.federation.quorum))
             place = self._folder / "jobs"
@@ -164,7 +167,7 @@ class Supervisor:
         started = time.monotonic()
         while not (orders := read_orders(self._folder)).stop:
             wanted = [s for s in self._everyone if s not in orders.withdrawn]
-            here = self.server.sites() & set(wanted)
+            here = self.server.sites().keys() & set(wanted)
             missing = tuple(s for s in wanted if s not in here)
             training = [s for s in self.study.data.train if s in here]
             enough = len(training) >= self.study.federation.quorum
@@ -185,7 +188,8 @@ class Supervisor:
                 found = self.server.tell(job, STATUS)
                 if found is not None:
                     heard, lost = time.monotonic(), False
-                    self._take(status_from(found))
+                    if found:
+                        self._take(status_from(found))
                     self._end_early(job, orders)
                 elif lost or time.monotonic() - heard > self.patience.silent:
                     self.server.abort(job)  # of a server that has died since
@@ -196,13 +200,22 @@ class Supervisor:
             time.sleep(self.patience.poll)
 
     def _end_early(self, job: str, orders: Orders) -> None:
-        here = self.server.sites() & set(self._everyone)
+        heard = self.server.sites()
+        here = heard.keys() & set(self._everyone)
         now = read_orders(self._folder)
-        come = here - set(self._status.sites) - set(now.withdrawn)
+        come = (here - set(self._status.sites) | self._back(heard)) - set(now.withdrawn)
         asked = [s for s in self._everyone if s not in now.withdrawn]
         self._tell(missing=tuple(s for s in asked if s not in here))
         if (now.stop or now != orders or come) and self._status.state == "training":
             self.server.tell(job, END)
+
+    def _back(self, heard: Mapping[str, float]) -> set[str]:
+        """Sites that the last round lost, and that were heard since: FLARE lets none of them back
+        into a job under way."""
+        last = self._status.points[-1].refused if self._status.points else {}
+        for site in (s for s, why in last.items() if why.endswith(LOST)):
+            self._lost.setdefault(site, heard.get(site, 0.0))
+        return {site for site, at in self._lost.items() if heard.get(site, 0.0) > at}
 
     def _take(self, status: RunStatus) -> None:
         """A running segment's word, which knows nothing of who is missing."""

@@ -85,14 +85,18 @@ def try_out(out: Path, say: Callable[[str], None], watcher: Watcher) -> RunStatu
     place = Place(out.resolve())
     with alone_in(place.root):
         watcher.stage(f"drawing phantom patients for {len(TRAIN + EXTERNAL)} hospitals")
-        study = set_up(place, trial_study(place.root))
+        study = trial_study(place.root)
+        names = (*study.data.train, *study.data.external)
+        write_phantom(place.root / "hospitals", [h for h in HOSPITALS if h.name in names], SEED)
+        if not (place.kits / AUTHORITY).exists():
+            make_kits(place, study)
         watcher.stage("the federation")
         with ended_after() as parties:
             for party in (SERVER, *TRAIN, *EXTERNAL, LEAD):
                 say(f"{party}$ {shlex.join(place.command(party))}")
                 parties[party] = start_party(place, party)
             follow(place, parties, say)
-        return read_status(run_folder(open_kit(place.kits / LEAD, "lead"), study))
+        return read_status(run_folder(open_kit(place.kits / LEAD, "lead"), load_study(place.study)))
 
 
 def trial_study(root: Path) -> Study:
@@ -107,24 +111,22 @@ def trial_study(root: Path) -> Study:
     )
 
 
-def set_up(place: Place, study: Study) -> Study:
-    """Draw the patients and make the kits, unless they are there; the study."""
-    names = (*study.data.train, *study.data.external)
-    write_phantom(place.root / "hospitals", [h for h in HOSPITALS if h.name in names], SEED)
-    if not (place.kits / AUTHORITY).exists():
-        write_text(place.study, study_toml(study))
-        write_text(place.root / "federation.toml", _plan_toml(names))
-        provision(load_plan(place.root / "federation.toml"), place.kits, DEFAULT_POLICY_TOML)
-    return load_study(place.study)
+def make_kits(place: Place, study: Study, host: str = "127.0.0.1") -> None:
+    """Write the study and the federation's file, and make the kits. host: dialled by sites."""
+    write_text(place.study, study_toml(study))
+    plan = place.root / "federation.toml"
+    write_text(plan, _plan_toml(host, (*study.data.train, *study.data.external)))
+    provision(load_plan(plan), place.kits, DEFAULT_POLICY_TOML)
 
 
-def _plan_toml(sites: tuple[str, ...]) -> str:
+def _plan_toml(host: str, sites: tuple[str, ...]) -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    listen = "loopback" if host.startswith("127.") else "all"
     lines = [
-        'name = "trial"', 'study = "study.toml"', "", "[server]", 'host = "127.0.0.1"',
-        f"port = {port}", 'listen = "loopback"', "", "[lead]", 'name = "lead@example.org"',
+        'name = "trial"', 'study = "study.toml"', "", "[server]", f'host = "{host}"',
+        f"port = {port}", f'listen = "{listen}"', "", "[lead]", 'name = "lead@example.org"',
         'org = "university"',
         *(f'\n[[sites]]\nname = "{name}"\norg = "{name}"' for name in sites),
     ]  # fmt: skip

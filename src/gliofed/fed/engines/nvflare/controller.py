@@ -21,7 +21,7 @@ from nvflare.apis.signal import Signal
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.link import END, STATUS
-from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, REF, SOURCE, TASK
+from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, LOST, REF, SOURCE, TASK
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
 from gliofed.fed.gate import largest_answer
 from gliofed.fed.rounds import Reply
@@ -112,7 +112,7 @@ class FlareEngine:
 
     def _take_in(self, one: _Arrived, most: int, started: float, until: float) -> Reply:
         if one.data is None:
-            return Reply(one.site, None, "its connection was lost")
+            return Reply(one.site, None, LOST)
         failure, source, ref = (one.data.get(k) for k in (FAILURE, SOURCE, REF))
         if failure is not None or not isinstance(source, str) or not isinstance(ref, str):
             return Reply(one.site, None, _told(failure))
@@ -182,7 +182,7 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
 
     @abstractmethod
     def status(self) -> Mapping[str, Any]:
-        """How the run stands, as plain values; asked from another thread."""
+        """How the run stands, as plain values; none yet where it is not known. From any thread."""
 
     @abstractmethod
     def conduct(

@@ -35,9 +35,9 @@ class Link:
         self._kit, self._name, self._log = kit, name, log
         self._child: subprocess.Popen[str] | None = None
 
-    def sites(self) -> frozenset[str]:
-        """The sites that are connected now."""
-        return frozenset(self._ask("sites"))
+    def sites(self) -> Mapping[str, float]:
+        """The sites that are connected, and when each was last heard, in the server's seconds."""
+        return {str(name): float(at) for name, at in self._ask("sites").items()}
 
     def submit(self, job: Path) -> str:
         """Hand in a job folder; its id."""
@@ -149,7 +149,9 @@ def _abort(session: Any, job: str) -> None:
 
 
 _VERBS: Final[Mapping[str, Callable[..., Any]]] = {
-    "sites": lambda session: sorted(c.name for c in session.get_system_info().client_info),
+    "sites": lambda session: {
+        c.name: c.last_connect_time or 0.0 for c in session.get_system_info().client_info
+    },
     "submit": lambda session, job: session.submit_job(job),
     "state": lambda session, job: session.get_job_meta(job)["status"],
     "tell": _tell,

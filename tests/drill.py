@@ -1,0 +1,306 @@
+"""A federation of real processes to do harm to: every party the verb that it would type.
+
+A `Drill` is three small hospitals, a lead and a server below one folder. Faults are done from
+outside: signals, a proxy, network namespaces, a small disk. What is seen is read from what the
+parties leave: audit logs, the server's committed rounds, the lead's status.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from conftest import write_hospital
+
+from gliofed.consortium.kit import open_kit
+from gliofed.consortium.plan import LEAD, SERVER
+from gliofed.consortium.segment import fit_for_sites, run_of
+from gliofed.consortium.status import RunStatus, read_status
+from gliofed.consortium.trial import Place, ended_after, make_kits, start_party
+from gliofed.errors import AuditError, CheckpointError
+from gliofed.fed.checkpoint import Committed, last_committed
+from gliofed.fed.trust.chain import Line
+from gliofed.fed.trust.verify import read_lines, verify
+from gliofed.io.files import write_text
+from gliofed.study import Study, parse_study, study_toml
+
+TRAIN = ("east", "north", "west")
+SITES = (*TRAIN, "outer")
+ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
+POLICY = "min_cases = 3\nsmallest_count = 1\n"
+DEADLINE = 20.0
+PATIENCE = 240.0
+"""Seconds that anything awaited may take."""
+
+
+def drill_study(root: Path, rounds: int, deadline: float = DEADLINE) -> Study:
+    """A net of some MB on cubes of 16 voxels: seconds a round, mostly the transport's."""
+    return parse_study({
+        "name": "drill",
+        "data": {"root": str(root / "hospitals"), "train": list(TRAIN),
+                 "external": ["outer"]},
+        "grid": {"patch": [16, 16, 16], "spacing_mm": [2, 2, 2]},
+        "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
+        "quality": {"brain_litres": [0, 9], "alignment": 0},
+        "train": {"rounds": rounds, "batch": 2},
+        "federation": {"quorum": 2, "deadline": deadline},
+        "score": {"bootstrap": 100},
+    })  # fmt: skip
+
+
+@dataclasses.dataclass
+class Drill:
+    """place: where it lies. parties: the processes, by name."""
+
+    place: Place
+    study: Study
+    parties: dict[str, subprocess.Popen[bytes]]
+
+    # parties
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            self.parties[name] = start_party(self.place, name)
+
+    def end(self, name: str, number: int = signal.SIGTERM) -> None:
+        """Send a signal to the verb alone, and wait until it and its children are gone."""
+        child = self.parties.pop(name)
+        child.send_signal(number)
+        child.wait(PATIENCE)
+        self.wait(lambda: not self.processes(name), f"the processes of {name} have ended")
+
+    def kill_all(self, name: str) -> None:
+        """SIGKILL every process of a party at once, as a machine that goes down."""
+        child = self.parties.pop(name)
+        for pid in self.processes(name):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        child.wait(PATIENCE)
+
+    def signal_all(self, name: str, number: int) -> None:
+        for pid in self.processes(name):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def processes(self, name: str = "") -> list[int]:
+        """Processes that name the kit of a party, or that of any, in their arguments."""
+        kit = str(self.place.kits / name).encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                said = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if any(a == kit or a.startswith(kit + b"/") for a in said.split(b"\0")):
+                found.append(int(entry.name))
+        return found
+
+    def job_processes(self, name: str) -> list[int]:
+        """The site's process for a segment."""
+        found = []
+        for pid in self.processes(name):
+            with suppress(OSError):
+                if b"worker_process" in (Path("/proc") / str(pid) / "cmdline").read_bytes():
+                    found.append(pid)
+        return found
+
+    # what is seen
+
+    @property
+    def run(self) -> str:
+        return run_of(fit_for_sites(self.study))
+
+    def work(self, name: str) -> Path:
+        return self.place.kits / name / "gliofed/work" / self.run
+
+    def log(self, name: str) -> list[Line]:
+        path = self.place.kits / name / "gliofed/audit.jsonl"
+        try:
+            return list(read_lines(path)) if path.exists() else []
+        except (AuditError, OSError):  # in the middle of a line
+            return []
+
+    def last(self, name: str) -> Line | None:
+        lines = self.log(name)
+        return lines[-1] if lines else None
+
+    @property
+    def committed(self) -> Committed | None:
+        """What the server has on its disk; raises where it is damaged."""
+        while True:
+            try:
+                return last_committed(self.work(SERVER) / "rounds", self.run)
+            except (FileNotFoundError, OSError):  # dropped between the listing and the reading
+                continue
+
+    @property
+    def rounds(self) -> int:
+        return len([e for e in self.log(SERVER) if e.event == "round-committed"])
+
+    @property
+    def status(self) -> RunStatus | None:
+        try:
+            return read_status(self.work(LEAD))
+        except CheckpointError:
+            return None
+
+    @property
+    def server_state(self) -> str:
+        try:
+            return read_status(self.work(SERVER)).state
+        except CheckpointError:
+            return ""
+
+    def sites_are_there(self) -> None:
+        """Wait until every site that was started has asked the server for work."""
+        names = [n for n in self.parties if n in SITES]
+        self.wait(
+            lambda: all(
+                "Successfully registered" in (self.place.kits / n / "log.txt").read_text()
+                or "registered" in self.said(n)
+                for n in names
+            ),
+            "sites are registered",
+        )
+
+    def said(self, name: str) -> str:
+        path = self.place.kits / name / "gliofed/process.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def wait(self, ready: Callable[[], object], what: str, poll: float = 0.05) -> float:
+        """Seconds until `ready`."""
+        started = time.monotonic()
+        while not ready():
+            if time.monotonic() - started > PATIENCE:
+                raise AssertionError(f"not within {PATIENCE:g} s: {what}")
+            time.sleep(poll)
+        return time.monotonic() - started
+
+    def over(self) -> RunStatus:
+        """Wait for the lead's verb; how the run ended."""
+        self.wait(lambda: self.parties[LEAD].poll() is not None, "the study is over")
+        status = self.status
+        assert status is not None
+        return status
+
+    def is_sound(self) -> str:
+        """What is wrong with what the parties left, or nothing."""
+        state = self.committed
+        wrong = []
+        if state is not None and [p.round for p in state.history] != list(range(state.rounds)):
+            wrong.append("rounds missing in the history")
+        if state is not None and not all(v.isfinite().all() for v in state.weights.values()):
+            wrong.append("weights not finite")
+        if state is not None and max((p.seconds for p in state.history), default=0) > (
+            self.study.federation.deadline + 10
+        ):
+            wrong.append("a round took longer than its deadline and 10 s")
+        for name in (SERVER, LEAD, *SITES):
+            path = self.place.kits / name / "gliofed/audit.jsonl"
+            if path.exists() and not verify(path).sound:
+                wrong.append(f"audit log of {name}")
+        return "; ".join(wrong)
+
+
+@contextmanager
+def drill(root: Path, rounds: int, deadline: float = DEADLINE, host: str = "127.0.0.1"):
+    """A drill with nobody started yet; afterwards all have ended."""
+    place = Place(root.resolve())
+    study = drill_study(place.root, rounds, deadline)
+    place.root.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(SITES):
+        write_hospital(place.root / "hospitals" / name, ROWS, seed=number + 1)
+    make_kits(place, study, host)
+    for name in SITES:
+        policy = open_kit(place.kits / name, "site").policy
+        write_text(policy, POLICY)
+        policy.chmod(0o600)
+    with ended_after() as parties:
+        yield Drill(place, study, parties)
+
+
+def again(one: Drill, rounds: int, deadline: float = DEADLINE) -> None:
+    """Another study for the same kits; the sites must be started anew to approve it."""
+    one.study = drill_study(one.place.root, rounds, deadline)
+    write_text(one.place.study, study_toml(one.study))
+    for name in SITES:
+        write_text(one.place.kits / name / "gliofed/study.toml", study_toml(one.study))
+
+
+def same_weights(a: Committed, b: Committed) -> bool:
+    return all(torch.equal(v, b.weights[k]) for k, v in a.weights.items())
+
+
+class Proxy:
+    """A TCP proxy that can reset what goes through it, or let nothing pass."""
+
+    def __init__(self, listen: tuple[str, int], target: tuple[str, int]) -> None:
+        self._target = target
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.up = 0
+        self.reset_after: int | None = None
+        self._listener = socket.create_server(listen)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def reset(self) -> None:
+        """End every connection with a reset."""
+        for pair in self._pairs:
+            for one in pair:
+                with suppress(OSError):
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    one.close()
+        self._pairs.clear()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.reset()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                try:
+                    far = socket.create_connection(self._target)
+                except OSError:
+                    near.close()
+                    continue
+                self._pairs.append((near, far))
+                threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
+                threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+                if up:
+                    self.up += len(data)
+                    if self.reset_after is not None and self.up >= self.reset_after:
+                        self.reset_after = None
+                        self.reset()
+            with suppress(OSError):
+                sink.shutdown(socket.SHUT_WR)
+
+
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """What is in `folder` on a disk of its own size meanwhile (root alone may do it)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True
+    )
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
