@@ -32,7 +32,7 @@ from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.trust.chain import Line
 from gliofed.fed.trust.verify import read_lines, verify
 from gliofed.io.files import write_text
-from gliofed.study import Study, parse_study, study_toml
+from gliofed.study import Study, parse_study
 
 TRAIN = ("east", "north", "west")
 SITES = (*TRAIN, "outer")
@@ -71,6 +71,10 @@ class Drill:
     def start(self, *names: str) -> None:
         for name in names:
             self.parties[name] = start_party(self.place, name)
+
+    def start_in(self, namespace: str, name: str) -> None:
+        """Start a party in a network namespace."""
+        self.parties[name] = start_party(self.place, name, ("ip", "netns", "exec", namespace))
 
     def end(self, name: str, number: int = signal.SIGTERM) -> None:
         """Send a signal to the verb alone, and wait until it and its children are gone."""
@@ -163,18 +167,6 @@ class Drill:
         except CheckpointError:
             return ""
 
-    def sites_are_there(self) -> None:
-        """Wait until every site that was started has asked the server for work."""
-        names = [n for n in self.parties if n in SITES]
-        self.wait(
-            lambda: all(
-                "Successfully registered" in (self.place.kits / n / "log.txt").read_text()
-                or "registered" in self.said(n)
-                for n in names
-            ),
-            "sites are registered",
-        )
-
     def said(self, name: str) -> str:
         path = self.place.kits / name / "gliofed/process.log"
         return path.read_text(errors="replace") if path.exists() else ""
@@ -229,14 +221,6 @@ def drill(root: Path, rounds: int, deadline: float = DEADLINE, host: str = "127.
         policy.chmod(0o600)
     with ended_after() as parties:
         yield Drill(place, study, parties)
-
-
-def again(one: Drill, rounds: int, deadline: float = DEADLINE) -> None:
-    """Another study for the same kits; the sites must be started anew to approve it."""
-    one.study = drill_study(one.place.root, rounds, deadline)
-    write_text(one.place.study, study_toml(one.study))
-    for name in SITES:
-        write_text(one.place.kits / name / "gliofed/study.toml", study_toml(one.study))
 
 
 def same_weights(a: Committed, b: Committed) -> bool:
@@ -304,3 +288,50 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cable:
+    """A link into a network namespace."""
+
+    namespace: str
+    near: str
+
+    def down(self) -> None:
+        _ip("link", "set", self.near, "down")
+
+    def up(self) -> None:
+        _ip("link", "set", self.near, "up")
+
+
+@contextmanager
+def cut_off(near: str, far: str) -> Iterator[Cable]:
+    """A network namespace with the address `far`, on a link to `near` here (root alone may)."""
+    cable = Cable(f"gliofed{os.getpid()}", f"gf{os.getpid()}"[:15])
+    inside = f"{cable.near[:14]}x"
+    _ip("netns", "add", cable.namespace)
+    try:
+        _ip(
+            "link",
+            "add",
+            cable.near,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            inside,
+            "netns",
+            cable.namespace,
+        )
+        _ip("addr", "add", f"{near}/24", "dev", cable.near)
+        cable.up()
+        _ip("-n", cable.namespace, "addr", "add", f"{far}/24", "dev", inside)
+        _ip("-n", cable.namespace, "link", "set", inside, "up")
+        _ip("-n", cable.namespace, "link", "set", "lo", "up")
+        yield cable
+    finally:
+        _ip("netns", "del", cable.namespace)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)

@@ -123,6 +123,7 @@ class Supervisor:
             )
         self._folder = run_folder(self.kit, study)
         self._status = self._remembered()
+        self._before = 0
         self._lost: dict[str, float] = {}
 
     def run(self) -> RunStatus:
@@ -133,11 +134,11 @@ class Supervisor:
             while fruitless < self.patience.tries:
                 if read_orders(self._folder).stop:
                     return self._tell(state="stopped", why="as ordered")
-                before = len(self._status.points)
+                self._before, self._lost = len(self._status.points), {}
                 self._segment()
                 if self._status.state == "completed":
                     return self._status
-                fruitless = 0 if len(self._status.points) > before else fruitless + 1
+                fruitless = 0 if len(self._status.points) > self._before else fruitless + 1
             if self._status.state in ("below quorum", "failed"):
                 return self._status
             return self._tell(state="failed", why=f"{fruitless} segments in a row made no round")
@@ -149,7 +150,6 @@ class Supervisor:
             if sites is None:
                 return
             orders = read_orders(self._folder)
-            self._lost = {}
             segment = segment_of(self.study, self.patience.rounds, sites, orders.withdrawn)
             quorum = max(1, min(len(segment.sites), self.study.federation.quorum))
             place = self._folder / "jobs"
@@ -212,7 +212,8 @@ class Supervisor:
     def _back(self, heard: Mapping[str, float]) -> set[str]:
         """Sites that the last round lost, and that were heard since: FLARE lets none of them back
         into a job under way."""
-        last = self._status.points[-1].refused if self._status.points else {}
+        made = self._status.points[self._before :]
+        last = made[-1].refused if made else {}
         for site in (s for s, why in last.items() if why.endswith(LOST)):
             self._lost.setdefault(site, heard.get(site, 0.0))
         return {site for site, at in self._lost.items() if heard.get(site, 0.0) > at}
