@@ -168,7 +168,7 @@ class Drill:
             return ""
 
     def said(self, name: str) -> str:
-        path = self.place.kits / name / "gliofed/process.log"
+        path = self.place.kits / name / "log.txt"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def wait(self, ready: Callable[[], object], what: str, poll: float = 0.05) -> float:

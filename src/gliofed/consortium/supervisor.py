@@ -210,12 +210,11 @@ class Supervisor:
             self.server.tell(job, END)
 
     def _back(self, heard: Mapping[str, float]) -> set[str]:
-        """Sites that the last round lost, and that were heard since: FLARE lets none of them back
+        """Sites that this segment lost, and that were heard since: FLARE lets none of them back
         into a job under way."""
-        made = self._status.points[self._before :]
-        last = made[-1].refused if made else {}
-        for site in (s for s, why in last.items() if why.endswith(LOST)):
-            self._lost.setdefault(site, heard.get(site, 0.0))
+        for point in self._status.points[self._before :]:
+            for site in (s for s, why in point.refused.items() if why.endswith(LOST)):
+                self._lost.setdefault(site, heard.get(site, 0.0))
         return {site for site, at in self._lost.items() if heard.get(site, 0.0) > at}
 
     def _take(self, status: RunStatus) -> None:
