@@ -17,7 +17,7 @@ from gliofed.consortium.supervisor import (
 )
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.fed.engines.nvflare.link import END, STATUS
-from gliofed.fed.engines.nvflare.names import LOST
+from gliofed.fed.engines.nvflare.names import ABSENT, LATE, LOST
 from gliofed.types import RoundPoint
 
 EVERYONE = ("a", "b", "c")
@@ -160,14 +160,15 @@ def test_a_site_that_comes_late_ends_the_segment_early(kit, study) -> None:
     assert server.jobs[1]["sites"] == list(EVERYONE)
 
 
-def test_a_site_that_was_lost_is_taken_back_only_once_it_was_heard_again(kit, study) -> None:
+@pytest.mark.parametrize("why", [ABSENT, f"{LATE} 20 s", LOST])
+def test_a_site_that_was_lost_is_taken_back_only_once_it_was_heard_again(kit, study, why) -> None:
     train = dataclasses.replace(study.train, rounds=12)
     study = dataclasses.replace(study, train=train)
     server = Server(study, rounds=99)
 
     def ask() -> None:
         if len(server.points) == 3:
-            server.points[-1] = point(2, {"c": f"site c: no answer: {LOST}"})
+            server.points[-1] = point(2, {"c": f"site c: no answer: {why}"})
         if len(server.points) in (4, 5) and len(server.jobs) == 1:
             assert END not in server.told, "the site is still away: nothing heard of it"
         if len(server.points) == 6:
@@ -282,3 +283,18 @@ def test_a_status_comes_back_from_the_disk_and_a_damaged_one_is_refused(tmp_path
         read_status(tmp_path)
     with pytest.raises(CheckpointError, match="nothing was started here yet"):
         read_status(tmp_path / "elsewhere")
+
+
+def test_a_site_that_failed_is_not_waited_back(kit, study) -> None:
+    server = Server(study, rounds=99)
+
+    def ask() -> None:
+        if len(server.points) == 2:
+            server.points[-1] = point(1, {"c": "site c: no answer: DataError in train, report 1"})
+        server.here["c"] += 1.0
+
+    server.on_ask = ask
+    job, _ = supervise(kit, study, server)
+    assert job.run().state == "completed"
+    assert END not in server.told
+    assert len(server.jobs) == 1

@@ -20,7 +20,7 @@ from gliofed.consortium.status import RunStatus, keep_status, read_status, statu
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.fed.engines.nvflare.job import write_job
 from gliofed.fed.engines.nvflare.link import END, STATUS
-from gliofed.fed.engines.nvflare.names import LOST
+from gliofed.fed.engines.nvflare.names import AWAY
 from gliofed.io.files import alone_in, write_text
 from gliofed.study import Study
 
@@ -210,11 +210,12 @@ class Supervisor:
             self.server.tell(job, END)
 
     def _back(self, heard: Mapping[str, float]) -> set[str]:
-        """Sites that this segment lost, and that were heard since: FLARE lets none of them back
-        into a job under way."""
+        """Sites that did not answer in this segment, and that were heard since: FLARE lets none
+        that was started anew into a job under way."""
         for point in self._status.points[self._before :]:
-            for site in (s for s, why in point.refused.items() if why.endswith(LOST)):
-                self._lost.setdefault(site, heard.get(site, 0.0))
+            for site, why in point.refused.items():
+                if any(text in why for text in AWAY):
+                    self._lost.setdefault(site, heard.get(site, 0.0))
         return {site for site, at in self._lost.items() if heard.get(site, 0.0) > at}
 
     def _take(self, status: RunStatus) -> None:

@@ -21,7 +21,7 @@ from nvflare.apis.signal import Signal
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.link import END, STATUS
-from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, LOST, REF, SOURCE, TASK
+from gliofed.fed.engines.nvflare.names import ABSENT, BYTES, FAILURE, LATE, LOST, REF, SOURCE, TASK
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
 from gliofed.fed.gate import largest_answer
 from gliofed.fed.rounds import Reply
@@ -63,7 +63,7 @@ class FlareEngine:
 
     def ask(self, task: Path) -> Iterator[Reply]:
         """One reply a site, ordered by name. Raises StoppedError where it is told to stop."""
-        replies = {s: Reply(s, None, "not connected when the segment began") for s in self._sites}
+        replies = {s: Reply(s, None, ABSENT) for s in self._sites}
         here = {c.name for c in self._context.get_engine().get_clients()}
         waited = [s for s in self._sites if s in here]
         if waited:
@@ -85,7 +85,7 @@ class FlareEngine:
         data[SOURCE], data[REF], data[BYTES] = offer.source, offer.ref, offer.size
         asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
         most = largest_answer(load_task(task))
-        out = {s: Reply(s, None, f"no answer within {self._deadline:g} s") for s in sites}
+        out = {s: Reply(s, None, f"{LATE} {self._deadline:g} s") for s in sites}
         waiting = set(sites)
         self._controller.broadcast(asked, self._context, list(sites), len(sites))
         try:

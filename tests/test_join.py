@@ -1,0 +1,172 @@
+"""Joining: data checked, the study read and agreed to; then a process that is watched."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import write_hospital
+from federation_kits import make_kits
+
+from gliofed.consortium.hospital import Data, read_data
+from gliofed.consortium.join import agree, look
+from gliofed.consortium.kit import open_kit
+from gliofed.consortium.process import run_process
+from gliofed.consortium.segment import fit_for_sites
+from gliofed.errors import ApprovalError, CheckpointError, DataError, GliofedError, StudyError
+from gliofed.experiment.watch import Silent
+from gliofed.fed.engines.nvflare.process import Process
+from gliofed.fed.trust.approval import approve
+from gliofed.fed.trust.audit import AuditLog
+from gliofed.fed.trust.verify import read_lines
+from gliofed.io.files import alone_in
+from gliofed.study import study_toml
+
+ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
+
+
+@pytest.fixture
+def study(tiny_study):
+    data = dataclasses.replace(tiny_study.data, train=("north", "south"), external=("c",))
+    return dataclasses.replace(tiny_study, data=data)
+
+
+@pytest.fixture
+def kit(tmp_path):
+    make_kits(tmp_path / "kits", "north", "south", "c", "stranger")
+    kit = open_kit(tmp_path / "kits/north", "site")
+    kit.policy.write_text("min_cases = 3\nsmallest_count = 1\n")
+    return kit
+
+
+@pytest.fixture
+def data(tmp_path):
+    return Data(write_hospital(tmp_path / "north", ROWS), tmp_path / "store")
+
+
+@pytest.fixture
+def file(study, tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(study_toml(study))
+    return path
+
+
+def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, study) -> None:
+    asked = look(kit.root, data, file, Silent())
+    assert not asked.agreed
+    assert any("No code comes with a study" in line for line in asked.runs)
+    assert any("number of training cases" in line for line in asked.leaves)
+    assert read_data(kit).folder == data.folder.resolve()
+    agree(asked, "Dr Who", None)
+    assert look(kit.root, data, file, Silent()).agreed
+    (line,) = read_lines(kit.audit)
+    assert line.event == "approved"
+    assert line.fields["study"] == fit_for_sites(study).digest
+
+
+def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
+    agree(look(kit.root, data, file, Silent()), "Dr Who", None)
+    train = dataclasses.replace(study.train, rounds=study.train.rounds + 1)
+    file.write_text(study_toml(dataclasses.replace(study, train=train)))
+    assert not look(kit.root, data, file, Silent()).agreed
+    file.write_text(study_toml(study))
+    assert look(kit.root, data, file, Silent()).agreed
+    kit.policy.write_text("min_cases = 3\nsmallest_count = 2\n")
+    assert not look(kit.root, data, file, Silent()).agreed
+
+
+def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path) -> None:
+    other = study_toml(fit_for_sites(dataclasses.replace(study, name="other")))
+    elsewhere = tmp_path / "elsewhere"
+    approve(other, "Dr Who", elsewhere)
+    (signed,) = elsewhere.iterdir()
+    asked = look(kit.root, data, file, Silent())
+    with pytest.raises(ApprovalError):
+        agree(asked, "", signed)
+    assert not look(kit.root, data, file, Silent()).agreed
+    approve(asked.text, "Dr Who", tmp_path / "right")
+    (signed,) = (tmp_path / "right").iterdir()
+    agree(asked, "", signed)
+    assert look(kit.root, data, file, Silent()).agreed
+
+
+def test_data_with_errors_joins_nothing(kit, data, file) -> None:
+    table = data.folder / "participants.tsv"
+    table.write_text(table.read_text().replace("sub-00\t0", "sub-00\tperhaps"))
+    with pytest.raises(DataError, match="see them with gliofed check"):
+        look(kit.root, data, file, Silent())
+    assert not (kit.own / "member.toml").exists()
+
+
+def test_no_study_and_a_study_for_others_are_told(kit, data, file, tmp_path) -> None:
+    with pytest.raises(DataError, match="no study is proposed in the kit; give one with --study"):
+        look(kit.root, data, None, Silent())
+    with pytest.raises(DataError, match="the study is for north, south, c, not for stranger"):
+        look(tmp_path / "kits/stranger", data, file, Silent())
+    file.write_text("name = 1")
+    with pytest.raises(StudyError):
+        look(kit.root, data, file, Silent())
+
+
+def process(folder: Path, code: str) -> Process:
+    return Process((sys.executable, "-c", code), dict(os.environ), folder)
+
+
+def test_a_process_that_ends_by_itself_is_told_with_its_log(tmp_path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl", "north")
+    with pytest.raises(GliofedError, match="ended by itself, with status 3"):
+        run_process(
+            process(tmp_path, "print('because'); exit(3)"), tmp_path / "work", log, tmp_path / "log"
+        )
+    assert (tmp_path / "log").read_text() == "because\n"
+    assert [line.event for line in read_lines(log.path)] == ["started", "stopped"]
+
+
+def test_a_kit_in_use_is_not_used_twice(tmp_path) -> None:
+    log = AuditLog(tmp_path / "audit.jsonl", "north")
+    with alone_in(tmp_path / "work"), pytest.raises(CheckpointError, match="another gliofed"):
+        run_process(process(tmp_path, ""), tmp_path / "work", log, tmp_path / "log")
+    assert not (tmp_path / "log").exists()
+
+
+_STARTER = """
+import sys
+from pathlib import Path
+from gliofed.consortium.process import run_process
+from gliofed.fed.engines.nvflare.process import Process
+from gliofed.fed.trust.audit import AuditLog
+import os
+folder = Path(sys.argv[1])
+code = '''
+import subprocess, sys, time, os
+from gliofed.io.process import end_with_starter
+end_with_starter()
+open("pid", "w").write(str(os.getpid()))
+time.sleep(60)
+'''
+run_process(
+    Process((sys.executable, "-c", code), dict(os.environ), folder), folder / "work",
+    AuditLog(folder / "audit.jsonl", "north"), folder / "log",
+)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_process_ends_with_the_verb_however_that_ends(tmp_path, number) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", _STARTER, str(tmp_path)], stderr=subprocess.DEVNULL
+    )
+    pid = tmp_path / "pid"
+    until = time.monotonic() + 60
+    while not (pid.exists() and pid.read_text()) and time.monotonic() < until:
+        time.sleep(0.05)
+    grandchild = int(pid.read_text())
+    child.send_signal(number)
+    child.wait(60)
+    while Path(f"/proc/{grandchild}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{grandchild}").exists()
