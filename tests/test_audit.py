@@ -29,6 +29,7 @@ from gliofed.fed.trust.chain import (
     LONGEST,
     Head,
     encode,
+    head_from,
     head_path,
     line_bytes,
     read_head,
@@ -584,3 +585,11 @@ def test_whatever_bytes_stand_in_a_log_or_head_there_is_a_verdict_or_one_error(
         assert not verify(path).sound or verify(path).torn
     except AuditError as error:
         assert "is not the head" in str(error)
+
+
+def test_a_head_that_was_told_is_taken_only_where_it_is_one() -> None:
+    good = [3, "ab" * 32]
+    assert head_from(good) == Head(3, "ab" * 32)
+    for bad in (None, 3, "ab", [3], [3, "ab"], [-1, "ab" * 32], [True, "ab" * 32], [3, "AB" * 32],
+                [3, "ab" * 32, 1], {"number": 3}):  # fmt: skip
+        assert head_from(bad) is None, bad

@@ -23,7 +23,7 @@ from gliofed.fed.rounds import run_rounds
 from gliofed.fed.testing import last_tested, run_test
 from gliofed.fed.trust.approval import approve, study_of
 from gliofed.fed.trust.policy import load_policy
-from gliofed.fed.trust.verify import read_lines, verify
+from gliofed.fed.trust.verify import read_anchors, read_lines, verify
 from gliofed.io.process import cores
 from gliofed.learn.machine import this_machine
 from gliofed.nets.unet import build_net
@@ -132,7 +132,11 @@ def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is
     for kit, event in ((kits["north"], "answer-sent"), (kits["west"], "failure-reported")):
         assert verify(kit.audit).sound
         assert event in {line.event for line in read_lines(kit.audit)}
-    events = [line.event for line in read_lines(server / "gliofed/audit.jsonl")]
+    log = server / "gliofed/audit.jsonl"
+    for name in ("north", "south", "c"):
+        assert verify(kits[name].audit, read_anchors(log, name)).sound
+        assert verify(log, read_anchors(kits[name].audit, "server")).sound
+    events = [line.event for line in read_lines(log)]
     assert events.count("round-committed") == study.train.rounds
     for log in tmp_path.glob("*.log"):
         assert "sub-0" not in log.read_text(), "a case's name stands in FLARE's log"

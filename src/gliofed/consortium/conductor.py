@@ -17,6 +17,7 @@ from gliofed.fed.rounds import run_rounds
 from gliofed.fed.testing import run_test
 from gliofed.fed.trust.approval import study_of
 from gliofed.fed.trust.audit import AuditLog
+from gliofed.fed.trust.chain import head_from
 from gliofed.io.files import alone_in
 from gliofed.nets.unet import build_net
 from gliofed.types import RoundPoint
@@ -42,6 +43,17 @@ class Conductor(FlareController):
             sites=self._segment.sites,
         )
 
+    def head(self) -> tuple[int, str]:
+        """Of the server's audit log."""
+        head = self._log.head()
+        return head.number, head.hash
+
+    def note(self, site: str, head: object) -> None:
+        """Write a site's head down; one that tells none is nobody's fault but its own."""
+        told = head_from(head)
+        if told is not None:
+            self._log.note(site, told)
+
     def status(self) -> Mapping[str, Any]:
         """How the run stands."""
         return self._status.plain if self._begun else {}
@@ -52,7 +64,7 @@ class Conductor(FlareController):
         Rounds committed before are not made again.
         """
         own = open_kit(kit, "server")
-        log = AuditLog(own.audit, "server")
+        log = self._log = AuditLog(own.audit, "server")
         run = self._segment.run
         log.write("segment-started", run=run, study=self._segment.digest)
         try:

@@ -16,6 +16,7 @@ from gliofed.fed.site import Site
 from gliofed.fed.tokens import read_salt
 from gliofed.fed.trust.approval import require, study_of
 from gliofed.fed.trust.audit import AuditLog
+from gliofed.fed.trust.chain import head_from
 from gliofed.fed.trust.failure import Stage, report_of
 from gliofed.fed.trust.policy import load_policy
 from gliofed.fed.wire import load_note
@@ -58,6 +59,14 @@ class Member(FlareExecutor):
             self._log.write("policy-refused", **what)
             raise
         self._log.write("answer-sent", **what, bytes=answer.stat().st_size)
+
+    def exchange(self, head: object) -> tuple[int, str]:
+        """Write the server's head down; the site's own."""
+        told = head_from(head)
+        if told is not None:
+            self._log.note("server", told)
+        own = self._log.head()
+        return own.number, own.hash
 
     def failure(self, error: Exception, kit: Path) -> Mapping[str, str]:
         """The step, the kind of error, and the number of the report that stays here."""

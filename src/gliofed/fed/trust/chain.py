@@ -198,6 +198,14 @@ def read_head(log: Path) -> Head | None:
     return head
 
 
+def head_from(told: object) -> Head | None:
+    """What another side told of its head; None where it told none."""
+    if not isinstance(told, list | tuple) or len(told) != 2:
+        return None
+    number, digest = told
+    return Head(number, digest) if _count(number) and _text(_HEX)(digest) else None
+
+
 def _digest(plain: Mapping[str, object]) -> str:
     return hashlib.sha256(_canonical(plain)).hexdigest()
 

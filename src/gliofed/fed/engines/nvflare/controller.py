@@ -21,7 +21,17 @@ from nvflare.apis.signal import Signal
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.link import END, STATUS
-from gliofed.fed.engines.nvflare.names import ABSENT, BYTES, FAILURE, LATE, LOST, REF, SOURCE, TASK
+from gliofed.fed.engines.nvflare.names import (
+    ABSENT,
+    BYTES,
+    FAILURE,
+    HEAD,
+    LATE,
+    LOST,
+    REF,
+    SOURCE,
+    TASK,
+)
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
 from gliofed.fed.gate import largest_answer
 from gliofed.fed.rounds import Reply
@@ -50,7 +60,7 @@ class FlareEngine:
 
     def __init__(
         self,
-        controller: Controller,
+        controller: FlareController,
         context: FLContext,
         sites: Sequence[str],
         deadline: float,
@@ -83,6 +93,7 @@ class FlareEngine:
 
         data = Shareable()
         data[SOURCE], data[REF], data[BYTES] = offer.source, offer.ref, offer.size
+        data[HEAD] = list(self._controller.head())
         asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
         most = largest_answer(load_task(task))
         out = {s: Reply(s, None, f"{LATE} {self._deadline:g} s") for s in sites}
@@ -123,6 +134,7 @@ class FlareEngine:
                   lambda: self._stop() or time.monotonic() > until)  # fmt: skip
         except TransferError as error:
             return Reply(one.site, None, f"its answer did not come through: {error}")
+        self._controller.note(one.site, one.data.get(HEAD))
         return Reply(one.site, path, seconds=time.monotonic() - started)
 
 
@@ -179,6 +191,14 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
         self._heard.wait(_HEARD_SECONDS)  # what the lead asks after this job, it cannot answer
         if failure:
             self.system_panic(failure, fl_ctx)
+
+    @abstractmethod
+    def head(self) -> tuple[int, str]:
+        """Of the server's audit log."""
+
+    @abstractmethod
+    def note(self, site: str, head: object) -> None:
+        """Take note of what a site told of its audit log's head."""
 
     @abstractmethod
     def status(self) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from gliofed.errors import TransferError
-from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, REF, SOURCE, TASK
+from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, HEAD, REF, SOURCE, TASK
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
 from gliofed.io.process import end_with_starter
 
@@ -48,6 +48,7 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
             self._fetch(shareable, fl_ctx, asked, abort_signal)
             self.answer(asked, answer)
             asked.unlink()
+            reply[HEAD] = list(self.exchange(shareable.get(HEAD)))
             offer = Offer(fl_ctx.get_engine().get_cell(), answer, 1, _KEPT_SECONDS)
         except Exception as error:  # whatever it is, the server hears that there is no answer
             reply[FAILURE] = dict(self.failure(error, kit))
@@ -73,6 +74,10 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
     @abstractmethod
     def answer(self, asked: Path, answer: Path) -> None:
         """Do the task in the file `asked`; write the file `answer`."""
+
+    @abstractmethod
+    def exchange(self, head: object) -> tuple[int, str]:
+        """Take note of what the server told of its audit log's head; the site's own."""
 
     @abstractmethod
     def failure(self, error: Exception, kit: Path) -> Mapping[str, str]:
