@@ -22,6 +22,7 @@ from gliofed.report.wording import (
     signed,
     site_title,
     task_title,
+    value_of,
 )
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
@@ -138,7 +139,7 @@ def headline(rows: Sequence[ScoreRow]) -> tuple[HeadlineLine, ...]:
         HeadlineLine(
             measure.title,
             tuple(
-                _headline_cell(model, found.get((model, measure.task, measure.metric)))
+                headline_cell(model, found.get((model, measure.task, measure.metric)))
                 for model in HEADLINE_MODELS
             ),
         )
@@ -146,7 +147,8 @@ def headline(rows: Sequence[ScoreRow]) -> tuple[HeadlineLine, ...]:
     )
 
 
-def _headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
+def headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
+    """A model's figure in one line of the first table; row: None where it took no part."""
     title = model_title(model)
     if row is None:
         return HeadlineCell(title, NOT_AVAILABLE, "not part of this run", "", "")
@@ -193,7 +195,7 @@ def full_table(rows: Sequence[ScoreRow]) -> tuple[TableRow, ...]:
 
 def _table_row(row: ScoreRow) -> TableRow:
     digits = metric_digits(row.metric)
-    value = number(row.value, digits)
+    value = value_of(row, digits)
     return TableRow(
         role=row.role,
         site=site_title(row.site),

@@ -9,6 +9,7 @@ from typing import Final
 
 from gliofed.markers import BY_ID
 from gliofed.score.results import ScoreRow
+from gliofed.score.stratified import HIDDEN
 from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
 
 NOT_AVAILABLE: Final = "n/a"
@@ -89,6 +90,12 @@ def signed(value: float | None, digits: int) -> str:
     text = number(value, digits)
     plain = value is None or text == NOT_AVAILABLE or text.startswith(MINUS)
     return text if plain or float(text) == 0 else f"+{text}"
+
+
+def value_of(row: ScoreRow, digits: int) -> str:
+    """The value alone, or whether it is hidden or does not exist."""
+    hidden = row.value is None and HIDDEN in row.note
+    return "hidden" if hidden else number(row.value, digits)
 
 
 def between(low: float | None, high: float | None, digits: int) -> str:
