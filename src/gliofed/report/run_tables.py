@@ -10,14 +10,13 @@ from typing import Final
 from gliofed.report.run_content import RunContent, Station
 from gliofed.report.tables import MEASURES, HeadlineCell, external_rows, headline_cell
 from gliofed.report.training import tasks_of
-from gliofed.report.wording import count, number, task_title
+from gliofed.report.wording import count, number, stretches, task_title
 from gliofed.score.results import ScoreRow
 from gliofed.score.stratified import HIDDEN, MODEL
 from gliofed.types import RoundPoint
 
 SHOWN: Final = 50
 """The newest rounds, and the newest faults, that a page has."""
-_STRETCHES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -101,20 +100,7 @@ def fault_lines(points: Sequence[RoundPoint]) -> tuple[FaultLine, ...]:
         for site, why in point.refused.items():
             found.setdefault((site, why), []).append(point.round + 1)
     newest = sorted(found.items(), key=lambda item: item[1][-1], reverse=True)
-    return tuple(FaultLine(_stretches(rounds), site, why) for (site, why), rounds in newest)
-
-
-def _stretches(rounds: Sequence[int]) -> str:
-    """ "1 to 4, 7"; where there are too many stretches, how many rounds and between which."""
-    parts: list[list[int]] = []
-    for number_ in rounds:
-        if parts and number_ == parts[-1][-1] + 1:
-            parts[-1].append(number_)
-        else:
-            parts.append([number_])
-    if len(parts) > _STRETCHES:
-        return f"{count(len(rounds), 'round')} between {rounds[0]} and {rounds[-1]}"
-    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
+    return tuple(FaultLine(stretches(rounds), site, why) for (site, why), rounds in newest)
 
 
 def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell], ...]:

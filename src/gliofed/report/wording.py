@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
 NOT_AVAILABLE: Final = "n/a"
 MINUS: Final = "\N{MINUS SIGN}"
 _ALONE: Final = "alone:"
+_MOST_STRETCHES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -133,3 +134,16 @@ def reason(row: ScoreRow) -> str:
 def count(n: int, one: str, many: str | None = None) -> str:
     """ "1 case", "3 cases"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def stretches(rounds: Sequence[int]) -> str:
+    """ "1 to 4, 7" of ascending numbers; with many gaps, how many rounds and between which."""
+    parts: list[list[int]] = []
+    for one in rounds:
+        if parts and one == parts[-1][-1] + 1:
+            parts[-1].append(one)
+        else:
+            parts.append([one])
+    if len(parts) > _MOST_STRETCHES:
+        return f"{count(len(rounds), 'round')} between {rounds[0]} and {rounds[-1]}"
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
