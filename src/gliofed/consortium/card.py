@@ -19,7 +19,7 @@ from gliofed.consortium.status import RunStatus
 from gliofed.io.files import write_text
 from gliofed.markers import MARKERS, Marker
 from gliofed.report.tables import TableRow, full_table
-from gliofed.report.wording import count, stretches
+from gliofed.report.wording import count, stretches, told_of
 from gliofed.score.results import ScoreRow
 from gliofed.study import Study
 
@@ -82,7 +82,7 @@ def card(study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str)
         silent=[p.site for p in parts if p.trained and not p.merged],
         withdrawn=_withdrawn(study, status, withdrawn),
         table=_table(status.rows, withdrawn),
-        failures={s: why for s, why in status.failures.items() if s not in withdrawn},
+        failures={s: told_of(s, why) for s, why in status.failures.items() if s not in withdrawn},
         count=count,
     )
 

@@ -10,6 +10,7 @@ from gliofed.report.frame import fill
 from gliofed.report.run_content import RunContent
 from gliofed.report.tables import full_table
 from gliofed.report.training import run_pictures
+from gliofed.report.wording import told_of
 
 
 def write_run_page(content: RunContent, path: Path) -> None:
@@ -33,6 +34,7 @@ def render_run(content: RunContent) -> str:
         more_rounds=max(0, len(content.points) - shown),
         faults=faults[:shown],
         more_faults=max(0, len(faults) - shown),
+        failures=[(s, told_of(s, why)) for s, why in content.failures.items()],
         curves=run_pictures(content.points),
         headline=run_tables.tested_headline(content.rows),
         table=full_table(content.rows),

@@ -10,9 +10,9 @@ from typing import Final
 from gliofed.report.run_content import RunContent, Station
 from gliofed.report.tables import MEASURES, HeadlineCell, external_rows, headline_cell
 from gliofed.report.training import tasks_of
-from gliofed.report.wording import count, number, stretches, task_title
+from gliofed.report.wording import count, is_hidden, number, stretches, task_title, told_of
 from gliofed.score.results import ScoreRow
-from gliofed.score.stratified import HIDDEN, MODEL
+from gliofed.score.stratified import MODEL
 from gliofed.types import RoundPoint
 
 SHOWN: Final = 50
@@ -21,7 +21,7 @@ SHOWN: Final = 50
 
 @dataclass(frozen=True)
 class SiteLine:
-    """One site, with what it did in the rounds so far."""
+    """One site, with what it did in the rounds so far; of one that only tests, nothing."""
 
     site: str
     part: str
@@ -65,8 +65,8 @@ def _site_line(station: Station, points: Sequence[RoundPoint]) -> SiteLine:
         site=station.site,
         part="trains" if station.trains else "only tests",
         standing=station.standing,
-        answered=str(len(took)),
-        refused=str(sum(station.site in p.refused for p in points)),
+        answered=str(len(took)) if station.trains else "",
+        refused=str(sum(station.site in p.refused for p in points)) if station.trains else "",
         seconds=number(statistics.median(took), 1) if took else "",
         last=str(last[-1]) if last else "",
     )
@@ -100,7 +100,9 @@ def fault_lines(points: Sequence[RoundPoint]) -> tuple[FaultLine, ...]:
         for site, why in point.refused.items():
             found.setdefault((site, why), []).append(point.round + 1)
     newest = sorted(found.items(), key=lambda item: item[1][-1], reverse=True)
-    return tuple(FaultLine(stretches(rounds), site, why) for (site, why), rounds in newest)
+    return tuple(
+        FaultLine(stretches(rounds), site, told_of(site, why)) for (site, why), rounds in newest
+    )
 
 
 def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell], ...]:
@@ -116,7 +118,7 @@ def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell],
 def lacking(rows: Sequence[ScoreRow]) -> str:
     """How many figures have no value and why, as one sentence; empty where all have one."""
     none = [r for r in rows if r.value is None]
-    hidden = sum(HIDDEN in r.note for r in none)
+    hidden = sum(is_hidden(r) for r in none)
     parts = []
     if hidden:
         parts.append(f"{count(hidden, 'figure')} hidden, where a site shows none of so few cases")

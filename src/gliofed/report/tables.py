@@ -14,6 +14,7 @@ from gliofed.report.wording import (
     estimate,
     gap,
     is_alone,
+    is_hidden,
     metric_digits,
     metric_title,
     model_title,
@@ -152,6 +153,8 @@ def headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
     title = model_title(model)
     if row is None:
         return HeadlineCell(title, NOT_AVAILABLE, "not part of this run", "", "")
+    if is_hidden(row):
+        return HeadlineCell(title, estimate(row, HEADLINE_DIGITS), reason(row), "", "")
     main = f"{estimate(row, HEADLINE_DIGITS)}, n = {row.n}"
     few = f"fewer than {FEW_CASES} cases: too few for any claim" if row.n < FEW_CASES else ""
     why = "; ".join(filter(None, (reason(row), few)))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Value = Callable[[RoundPoint], float | None]
 Line = list[tuple[int, float]]
 MOST_DOTS = 25
+_MERGED = "Sites merged"
 
 
 def training_pictures(curves: Sequence[Curve]) -> tuple[Picture, ...]:
@@ -33,7 +34,7 @@ def run_pictures(points: Sequence[RoundPoint]) -> tuple[Picture, ...]:
     """The same of one run, then what its rounds took; nothing before the first round."""
     curve = Curve("federated", 0, "", tuple(points))
     taken: list[tuple[str, Value]] = [
-        ("Sites merged", lambda p: len(p.answered)),
+        (_MERGED, lambda p: len(p.answered)),
         ("Seconds a round", lambda p: p.seconds),
         ("Megabytes sent by sites a round", lambda p: p.bytes_up / 1e6),
     ]
@@ -130,6 +131,8 @@ def _finish(axes: Axes, title: str) -> None:
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
     axes.grid(axis="y")
+    if title == _MERGED:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if "Dice" in title:
         axes.set_ylim(0, 1)
     elif axes.get_ylim()[0] >= 0:

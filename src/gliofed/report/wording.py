@@ -95,8 +95,12 @@ def signed(value: float | None, digits: int) -> str:
 
 def value_of(row: ScoreRow, digits: int) -> str:
     """The value alone, or whether it is hidden or does not exist."""
-    hidden = row.value is None and HIDDEN in row.note
-    return "hidden" if hidden else number(row.value, digits)
+    return "hidden" if is_hidden(row) else number(row.value, digits)
+
+
+def is_hidden(row: ScoreRow) -> bool:
+    """Whether sites do not show the figure, since it rests on too few cases."""
+    return row.value is None and HIDDEN in row.note
 
 
 def between(low: float | None, high: float | None, digits: int) -> str:
@@ -107,10 +111,10 @@ def between(low: float | None, high: float | None, digits: int) -> str:
 
 
 def estimate(row: ScoreRow, digits: int) -> str:
-    """ "0.87 (0.81 to 0.92)", "0.87" without an interval, or n/a."""
-    text = number(row.value, digits)
+    """ "0.87 (0.81 to 0.92)", "0.87" without an interval, "hidden", or n/a."""
+    text = value_of(row, digits)
     span = between(row.low, row.high, digits)
-    return f"{text} ({span})" if span and text != NOT_AVAILABLE else text
+    return f"{text} ({span})" if span and row.value is not None and text != NOT_AVAILABLE else text
 
 
 def gap(row: ScoreRow, digits: int) -> str:
@@ -129,6 +133,11 @@ def reason(row: ScoreRow) -> str:
     if row.value is None:
         return row.note or "no reason was recorded"
     return row.note
+
+
+def told_of(site: str, why: str) -> str:
+    """A reason beside its site's name, which it need not repeat."""
+    return why.removeprefix(f"site {site}: ")
 
 
 def count(n: int, one: str, many: str | None = None) -> str:
