@@ -13,8 +13,10 @@ import pytest
 from federation_kits import make_kits
 from made_up_federation import EXTERNAL, LATE, make_rows, make_status, make_study
 from made_up_run import TRAIN
+from rich.console import Console
 from test_report import HOSTILE, RESEARCH, SYNTHETIC, Reader, pictures
 
+from gliofed.cli.federation import table
 from gliofed.consortium import page as page_module
 from gliofed.consortium.kit import open_kit
 from gliofed.consortium.page import PAGE, RunPage, run_content
@@ -308,6 +310,14 @@ def test_a_page_that_cannot_be_drawn_ends_no_run_and_stands_in_its_status(
     assert end.state == "completed"
     assert str(error) in end.page
     assert read_status(run_folder(job.kit, STUDY)).page == end.page
+
+
+@pytest.mark.parametrize("fault", ["", "OSError: the disk is full"])
+def test_the_lead_is_told_in_the_terminal_too(fault, capsys) -> None:
+    Console(width=200).print(table(make_status(STUDY, 2, page=fault)))
+    said = capsys.readouterr().out
+    assert ("could not be drawn" in said) == bool(fault)
+    assert fault in said
 
 
 def test_an_error_of_our_own_making_is_not_hidden(monkeypatch, tmp_path) -> None:
