@@ -28,6 +28,7 @@ from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.model import keep_model
 from gliofed.fed.site import Site
+from gliofed.fed.testing import TABLE
 from gliofed.fed.trust.verify import read_lines, verify
 from gliofed.fed.wire import NOTE, load
 from gliofed.learn.machine import Machine
@@ -244,8 +245,19 @@ def test_a_site_that_withdraws_after_the_end_goes_from_the_card_with_the_next_se
     assert [x[0] for x in table(after, "Sites")] == ["a", "c"]
     assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
     assert "1 site has withdrawn" in after
+    assert "include cases tested there before" in after
     assert (folder / MODEL).read_bytes() == model
     assert read_status(folder).state == "completed"
+
+
+def test_the_model_can_be_tested_again_without_a_site_that_withdrew(federation) -> None:
+    folder = federation.conduct(rounds=2)
+    (folder / TABLE).unlink()
+    federation.conduct(rounds=2, withdrawn=("b",))
+    after = (folder / CARD).read_text()
+    assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
+    assert "keep what was learnt there before" in after
+    assert "include cases" not in after
 
 
 def test_below_quorum_there_is_a_page_and_no_model(federation) -> None:
