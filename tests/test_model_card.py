@@ -97,10 +97,10 @@ def test_the_card_says_what_the_model_is_and_what_it_rests_on() -> None:
     assert "synthetic" not in text
     assert "withdrawn" not in text
     assert table(text, "Sites") == [
-        ["gent", "trained", "30", "1 to 30"],
-        ["leiden", "trained", "26", "1 to 4, 8 to 11, 13 to 30"],
-        ["utrecht", "trained", "30", "1 to 30"],
-        ["amsterdam", "only tested", "", ""],
+        ["gent", "trains", "30", "1 to 30"],
+        ["leiden", "trains", "26", "1 to 4, 8 to 11, 13 to 30"],
+        ["utrecht", "trains", "30", "1 to 30"],
+        ["amsterdam", "only tests", "", ""],
     ]
     rows = table(text, "Test")
     assert len(rows) == len(status.rows)
@@ -238,7 +238,7 @@ def test_a_site_that_withdraws_after_the_end_goes_from_the_card_with_the_next_se
 ) -> None:
     folder = federation.conduct(rounds=2)
     before, model = (folder / CARD).read_text(), (folder / MODEL).read_bytes()
-    assert table(before, "Sites")[1] == ["b", "trained", "2", "1 to 2"]
+    assert table(before, "Sites")[1] == ["b", "trains", "2", "1 to 2"]
     federation.silent = {"a", "b", "c"}  # nobody is asked again
     federation.conduct(rounds=2, withdrawn=("b",))
     after = (folder / CARD).read_text()

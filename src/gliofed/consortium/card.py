@@ -29,10 +29,10 @@ CARD: Final = "model-card.md"
 
 @dataclass(frozen=True)
 class Part:
-    """What a site did. rounds: those in which its update was merged, in words."""
+    """A site's part. trains: else it only tests. rounds: those in which its update was merged, in words."""
 
     site: str
-    trained: bool
+    trains: bool
     merged: int
     rounds: str
 
@@ -79,7 +79,7 @@ def card(study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str)
         spacing=" x ".join(map(str, study.grid.spacing_mm)),
         markers=_learnt(study),
         parts=parts,
-        silent=[p.site for p in parts if p.trained and not p.merged],
+        silent=[p.site for p in parts if p.trains and not p.merged],
         withdrawn=_withdrawn(study, status, withdrawn),
         table=_table(status.rows, withdrawn),
         failures={s: told_of(s, why) for s, why in status.failures.items() if s not in withdrawn},
