@@ -29,7 +29,7 @@ CARD: Final = "model-card.md"
 
 @dataclass(frozen=True)
 class Part:
-    """A site's part. trains: else it only tests. rounds: those in which its update was merged, in words."""
+    """A site's part. trains: else it only tests. rounds: with an update merged, in words."""
 
     site: str
     trains: bool
