@@ -18,6 +18,7 @@ from gliofed import api
 from gliofed.cli.show import Terminal
 from gliofed.cli.verbs import plain_ends
 from gliofed.consortium.hospital import Data
+from gliofed.consortium.start import page_of
 from gliofed.consortium.status import RunStatus
 from gliofed.consortium.supervisor import Patience
 from gliofed.types import RoundPoint
@@ -75,6 +76,8 @@ def start(study: Path, kit: Path, segment: int) -> None:
 
         def told(now: RunStatus) -> None:
             line = one_line(now)
+            if not said:
+                typer.echo(f"its page: {page_of(kit)}")
             if not said or said[-1] != line:
                 said.append(line)
                 typer.echo(line)
@@ -92,6 +95,7 @@ def status(kit: Path, watch: bool) -> None:
         now = api.status(kit)
         if not watch:
             Console().print(table(now))
+            typer.echo(f"its page: {page_of(kit)}")
             return
         with Live(table(now), auto_refresh=False) as live:
             while now.state not in _OVER:
@@ -115,6 +119,8 @@ def withdraw(site: str, kit: Path) -> None:
             f"{site} is asked no more from the next round on; the model keeps what it learnt "
             f"there in rounds up to {len(now.points)}"
         )
+        if now.state == "completed":
+            typer.echo("gliofed start writes the model's card on the server anew, without its name")
 
 
 def try_out(out: Path) -> None:
@@ -148,8 +154,9 @@ def table(now: RunStatus) -> Group:
             _sites(point),
         )  # fmt: skip
     parts = [rounds]
-    if now.missing:
-        rounds.caption = f"not connected: {', '.join(now.missing)}"
+    remarks = [f"not connected: {', '.join(now.missing)}"] if now.missing else []
+    remarks += [f"its page could not be drawn: {now.page}"] if now.page else []
+    rounds.caption = "; ".join(remarks) or None
     if now.rows:
         parts.append(_scores(now))
     return Group(*parts, "Research use only. Not a medical device.")

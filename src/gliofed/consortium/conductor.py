@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gliofed.consortium.card import MODEL, write_card
 from gliofed.consortium.kit import Kit, open_kit
+from gliofed.consortium.page import RunPage
 from gliofed.consortium.segment import Segment, segment_from
 from gliofed.consortium.status import RunStatus, State, keep_status
 from gliofed.errors import GliofedError, QuorumError
 from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.engines.nvflare.controller import FlareController, FlareEngine
+from gliofed.fed.model import keep_model
 from gliofed.fed.rounds import run_rounds
 from gliofed.fed.testing import run_test
 from gliofed.fed.trust.approval import study_of
@@ -61,7 +64,8 @@ class Conductor(FlareController):
     def conduct(self, engine: Make, kit: Path) -> None:
         """Make the segment's rounds, and after the run's last one the test.
 
-        Rounds committed before are not made again.
+        Rounds committed before are not made again. Of a run that is complete, the model and its
+        card are written, each in one step.
         """
         own = open_kit(kit, "server")
         log = self._log = AuditLog(own.audit, "server")
@@ -79,7 +83,7 @@ class Conductor(FlareController):
             self._note("failed", str(error))
             raise
         finally:
-            keep_status(own.work / run, self._status)
+            self._keep(own.work / run)
         log.write("segment-ended", run=run, rounds=len(self._status.points))
 
     def _work(self, engine: Make, kit: Kit, log: AuditLog) -> None:
@@ -108,13 +112,27 @@ class Conductor(FlareController):
             self._note("waiting", "for the next segment")
             return
         self._test(ask((*study.data.train, *study.data.external)), state, folder)
+        self._hand_over(state, folder, log)
+        self._note("completed", "")
 
     def _test(self, engine: FlareEngine, state: Committed, folder: Path) -> None:
         self._note("testing", "")
         tested = run_test(engine, state, self._study, self._segment.run, folder)
-        self._status = dataclasses.replace(
-            self._status, state="completed", rows=tested.rows, failures=tested.failures
-        )
+        self._status = dataclasses.replace(self._status, rows=tested.rows, failures=tested.failures)
+
+    def _hand_over(self, state: Committed, folder: Path, log: AuditLog) -> None:
+        """The model, and its card anew: a site may have withdrawn since the last one."""
+        sha256 = keep_model(folder / MODEL, state, self._study)
+        write_card(folder, self._study, self._status, self._segment.withdrawn, sha256)
+        log.write("model-written", run=state.run, rounds=state.rounds, model=sha256)
+
+    def _keep(self, folder: Path) -> None:
+        """The status at the segment's end, and its page."""
+        keep_status(folder, self._status)
+        fault = RunPage(folder, self._study).show(self._status, self._segment.withdrawn)
+        if fault:
+            self._status = dataclasses.replace(self._status, page=fault)
+            keep_status(folder, self._status)
 
     def _note(self, state: State, why: str) -> None:
         self._status = dataclasses.replace(self._status, state=state, why=why)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gliofed.consortium.kit import Kit, open_any, open_kit
+from gliofed.consortium.page import PAGE
 from gliofed.consortium.status import FILE, RunStatus, read_status
 from gliofed.consortium.supervisor import Patience, Supervisor, give_orders
 from gliofed.errors import CheckpointError, KitError
@@ -35,6 +36,11 @@ def start(
 def status(kit: Path) -> RunStatus:
     """How the newest run of a lead's or server's kit stands. Raises CheckpointError before any."""
     return read_status(_newest(open_any(kit)))
+
+
+def page_of(kit: Path) -> Path:
+    """Where the page of the newest run of a kit is. Raises CheckpointError before any."""
+    return _newest(open_any(kit)) / PAGE
 
 
 def stop(kit: Path) -> RunStatus:

@@ -42,6 +42,7 @@ class RunStatus:
     points: tuple[RoundPoint, ...] = ()
     rows: tuple[ScoreRow, ...] = ()
     failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    page: str = ""
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from gliofed.consortium.kit import Kit
+from gliofed.consortium.page import RunPage
 from gliofed.consortium.segment import fit_for_sites, run_of, segment_of
 from gliofed.consortium.status import RunStatus, keep_status, read_status, status_from
 from gliofed.errors import CheckpointError, LinkError, StudyError
@@ -122,6 +123,7 @@ class Supervisor:
                 f"{', '.join(self.kit.sites)}"
             )
         self._folder = run_folder(self.kit, study)
+        self._page = RunPage(self._folder, study)
         self._status = self._remembered()
         self._before = 0
         self._lost: dict[str, float] = {}
@@ -130,18 +132,23 @@ class Supervisor:
         """Segment after segment until the run is over, stopped, or below quorum too often."""
         with alone_in(self._folder):
             give_orders(self._folder, stop=False)
-            fruitless = 0
-            while fruitless < self.patience.tries:
-                if read_orders(self._folder).stop:
-                    return self._tell(state="stopped", why="as ordered")
-                self._before, self._lost = len(self._status.points), {}
-                self._segment()
-                if self._status.state == "completed":
-                    return self._status
-                fruitless = 0 if len(self._status.points) > self._before else fruitless + 1
-            if self._status.state in ("below quorum", "failed"):
-                return self._status
-            return self._tell(state="failed", why=f"{fruitless} segments in a row made no round")
+            self._segments()
+            self._show(now=True)
+            return self._status
+
+    def _segments(self) -> None:
+        fruitless = 0
+        while fruitless < self.patience.tries:
+            if read_orders(self._folder).stop:
+                self._tell(state="stopped", why="as ordered")
+                return
+            self._before, self._lost = len(self._status.points), {}
+            self._segment()
+            if self._status.state == "completed":
+                return
+            fruitless = 0 if len(self._status.points) > self._before else fruitless + 1
+        if self._status.state not in ("below quorum", "failed"):
+            self._tell(state="failed", why=f"{fruitless} segments in a row made no round")
 
     def _segment(self) -> None:
         """One job, from the gathering of its sites to its end."""
@@ -219,20 +226,27 @@ class Supervisor:
         return {site for site, at in self._lost.items() if heard.get(site, 0.0) > at}
 
     def _take(self, status: RunStatus) -> None:
-        """A running segment's word, which knows nothing of who is missing."""
+        """A running segment's word, which knows nothing of who is missing, nor of this page."""
         self._tell(**{
             f.name: getattr(status, f.name)
             for f in dataclasses.fields(status)
-            if f.name != "missing"
+            if f.name not in ("missing", "page")
         })  # fmt: skip
 
-    def _tell(self, **changes: Any) -> RunStatus:
-        new = dataclasses.replace(self._status, **changes)
+    def _tell(self, **changes: Any) -> None:
+        self._keep(dataclasses.replace(self._status, **changes))
+        self._show()
+
+    def _show(self, now: bool = False) -> None:
+        """The page, where it is time for one, and word of it where it could not be drawn."""
+        fault = self._page.show(self._status, read_orders(self._folder).withdrawn, now)
+        self._keep(dataclasses.replace(self._status, page=fault))
+
+    def _keep(self, new: RunStatus) -> None:
         if new != self._status:
             self._status = new
             keep_status(self._folder, new)
             self.told(new)
-        return new
 
     def _remembered(self) -> RunStatus:
         try:

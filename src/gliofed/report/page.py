@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-from gliofed import __version__
 from gliofed.io.files import write_text
 from gliofed.markers import MARKERS, Marker
 from gliofed.report import tables
@@ -16,6 +12,7 @@ from gliofed.report.chances import marker_pictures
 from gliofed.report.content import Content
 from gliofed.report.drawing import Picture
 from gliofed.report.forest import forest_pictures
+from gliofed.report.frame import fill
 from gliofed.report.outlines import outlined
 from gliofed.report.training import training_pictures
 
@@ -40,23 +37,11 @@ def write_page(content: Content, path: Path) -> None:
 
 def render(content: Content) -> str:
     """The page as one HTML text: styles, script and figures inside, all names escaped."""
-    from jinja2 import Environment, StrictUndefined
-    from markupsafe import Markup
-
-    rooms = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script = _part("page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     table = tables.full_table(content.rows)
     columns, cohort = tables.cohort_of(content)
-    text: str = rooms.from_string(
-        _part("page.html.j2")
-    ).render(
-        version=__version__,
-        style=Markup(_part("page.css")),  # noqa: S704  (our own files, no names in them)
-        script=Markup(script),  # noqa: S704
-        script_digest=digest,
+    return fill(
+        "page.html.j2",
+        script="page.js",
         study=content.study,
         synthetic=content.synthetic,
         external=tables.external_summary(content.results, content.rows),
@@ -78,9 +63,3 @@ def render(content: Content) -> str:
         filters=tables.filters(table),
         facts=content.facts,
     )
-    return text
-
-
-def _part(name: str) -> str:
-    """One of the page's own files, as it lies in the package."""
-    return files("gliofed.report").joinpath(name).read_text(encoding="utf-8")

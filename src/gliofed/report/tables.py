@@ -14,6 +14,7 @@ from gliofed.report.wording import (
     estimate,
     gap,
     is_alone,
+    is_hidden,
     metric_digits,
     metric_title,
     model_title,
@@ -22,6 +23,7 @@ from gliofed.report.wording import (
     signed,
     site_title,
     task_title,
+    value_of,
 )
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
@@ -138,7 +140,7 @@ def headline(rows: Sequence[ScoreRow]) -> tuple[HeadlineLine, ...]:
         HeadlineLine(
             measure.title,
             tuple(
-                _headline_cell(model, found.get((model, measure.task, measure.metric)))
+                headline_cell(model, found.get((model, measure.task, measure.metric)))
                 for model in HEADLINE_MODELS
             ),
         )
@@ -146,10 +148,13 @@ def headline(rows: Sequence[ScoreRow]) -> tuple[HeadlineLine, ...]:
     )
 
 
-def _headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
+def headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
+    """A model's figure in one line of the first table; row: None where it took no part."""
     title = model_title(model)
     if row is None:
         return HeadlineCell(title, NOT_AVAILABLE, "not part of this run", "", "")
+    if is_hidden(row):
+        return HeadlineCell(title, estimate(row, HEADLINE_DIGITS), reason(row), "", "")
     main = f"{estimate(row, HEADLINE_DIGITS)}, n = {row.n}"
     few = f"fewer than {FEW_CASES} cases: too few for any claim" if row.n < FEW_CASES else ""
     why = "; ".join(filter(None, (reason(row), few)))
@@ -193,7 +198,7 @@ def full_table(rows: Sequence[ScoreRow]) -> tuple[TableRow, ...]:
 
 def _table_row(row: ScoreRow) -> TableRow:
     digits = metric_digits(row.metric)
-    value = number(row.value, digits)
+    value = value_of(row, digits)
     return TableRow(
         role=row.role,
         site=site_title(row.site),

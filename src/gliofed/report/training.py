@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gliofed.markers import MARKERS
@@ -19,15 +19,36 @@ if TYPE_CHECKING:
 Value = Callable[[RoundPoint], float | None]
 Line = list[tuple[int, float]]
 MOST_DOTS = 25
+_MERGED = "Sites merged"
 
 
 def training_pictures(curves: Sequence[Curve]) -> tuple[Picture, ...]:
     """Soft Dice first, then one panel a task; a panel nobody has a value for is left out."""
-    given = {task for curve in curves for point in curve.points for task in point.losses}
-    order = ["mask", *(m.id for m in MARKERS)]
-    tasks = [t for t in order if t in given] + sorted(given - set(order))
     panels: list[tuple[str, Value]] = [("Soft Dice on training samples", lambda p: p.dice)]
+    tasks = tasks_of(p for c in curves for p in c.points)
     panels += [(f"{task_title(t)}: training loss", _loss(t)) for t in tasks]
+    return _panels(panels, curves)
+
+
+def run_pictures(points: Sequence[RoundPoint]) -> tuple[Picture, ...]:
+    """The same of one run, then what its rounds took; nothing before the first round."""
+    curve = Curve("federated", 0, "", tuple(points))
+    taken: list[tuple[str, Value]] = [
+        (_MERGED, lambda p: len(p.answered)),
+        ("Seconds a round", lambda p: p.seconds),
+        ("Megabytes sent by sites a round", lambda p: p.bytes_up / 1e6),
+    ]
+    return (*training_pictures([curve]), *_panels(taken, [curve]))
+
+
+def tasks_of(points: Iterable[RoundPoint]) -> list[str]:
+    """The tasks that have a loss in any round: the outline, the markers, then any others."""
+    given = {task for point in points for task in point.losses}
+    order = ["mask", *(m.id for m in MARKERS)]
+    return [t for t in order if t in given] + sorted(given - set(order))
+
+
+def _panels(panels: Sequence[tuple[str, Value]], curves: Sequence[Curve]) -> tuple[Picture, ...]:
     return tuple(
         _panel(title, value, curves)
         for title, value in panels
@@ -98,7 +119,7 @@ def _model_lines(axes: Axes, model: str, lines: Sequence[Line]) -> Line:
 def _refused(axes: Axes, curves: Sequence[Curve], mean: dict[int, float]) -> None:
     refused = {p.round + 1 for c in curves for p in c.points if p.refused}
     rounds = sorted(refused & mean.keys())
-    if rounds:
+    if 0 < len(rounds) <= MOST_DOTS:  # more would hide the line; the table of refusals has them
         axes.plot(rounds, [mean[r] for r in rounds], "X", color=BLACK, markersize=8,
                   markeredgecolor="white", zorder=5, label="update refused")  # fmt: skip
 
@@ -110,6 +131,8 @@ def _finish(axes: Axes, title: str) -> None:
     axes.set_xlabel("round")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
     axes.grid(axis="y")
+    if title == _MERGED:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if "Dice" in title:
         axes.set_ylim(0, 1)
     elif axes.get_ylim()[0] >= 0:

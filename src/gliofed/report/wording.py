@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from gliofed.markers import BY_ID
 from gliofed.score.results import ScoreRow
+from gliofed.score.stratified import HIDDEN
 from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
 
 NOT_AVAILABLE: Final = "n/a"
 MINUS: Final = "\N{MINUS SIGN}"
 _ALONE: Final = "alone:"
+_MOST_STRETCHES: Final = 6
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,16 @@ def signed(value: float | None, digits: int) -> str:
     return text if plain or float(text) == 0 else f"+{text}"
 
 
+def value_of(row: ScoreRow, digits: int) -> str:
+    """The value alone, or whether it is hidden or does not exist."""
+    return "hidden" if is_hidden(row) else number(row.value, digits)
+
+
+def is_hidden(row: ScoreRow) -> bool:
+    """Whether sites do not show the figure, since it rests on too few cases."""
+    return row.value is None and HIDDEN in row.note
+
+
 def between(low: float | None, high: float | None, digits: int) -> str:
     """ "0.81 to 0.92", or nothing where either end is missing."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
@@ -99,10 +111,10 @@ def between(low: float | None, high: float | None, digits: int) -> str:
 
 
 def estimate(row: ScoreRow, digits: int) -> str:
-    """ "0.87 (0.81 to 0.92)", "0.87" without an interval, or n/a."""
-    text = number(row.value, digits)
+    """ "0.87 (0.81 to 0.92)", "0.87" without an interval, "hidden", or n/a."""
+    text = value_of(row, digits)
     span = between(row.low, row.high, digits)
-    return f"{text} ({span})" if span and text != NOT_AVAILABLE else text
+    return f"{text} ({span})" if span and row.value is not None and text != NOT_AVAILABLE else text
 
 
 def gap(row: ScoreRow, digits: int) -> str:
@@ -123,6 +135,24 @@ def reason(row: ScoreRow) -> str:
     return row.note
 
 
+def told_of(site: str, why: str) -> str:
+    """A reason beside its site's name, which it need not repeat."""
+    return why.removeprefix(f"site {site}: ")
+
+
 def count(n: int, one: str, many: str | None = None) -> str:
     """ "1 case", "3 cases"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def stretches(rounds: Sequence[int]) -> str:
+    """ "1 to 4, 7" of ascending numbers; with many gaps, how many rounds and between which."""
+    parts: list[list[int]] = []
+    for one in rounds:
+        if parts and one == parts[-1][-1] + 1:
+            parts[-1].append(one)
+        else:
+            parts.append([one])
+    if len(parts) > _MOST_STRETCHES:
+        return f"{count(len(rounds), 'round')} between {rounds[0]} and {rounds[-1]}"
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

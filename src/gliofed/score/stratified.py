@@ -31,6 +31,8 @@ BY_DELONG: Final = "interval: DeLong 1988, on the logit scale"
 BY_SCORE: Final = "interval: Newcombe 2006, method 5; the pairs won have no spread"
 BY_WILSON: Final = "interval: Wilson's of each class, combined (Zou and Donner 2008)"
 SAME_SITE: Final = "pairs within one site (van Elteren 1960)"
+HIDDEN: Final = "hidden: fewer than"
+"""In the note of a figure that a site does not show."""
 _LEAST_VARIANCE: Final = 1e-12
 
 Named = tuple[str, str, int, float | None, Interval]
@@ -213,7 +215,7 @@ def _left_out(task: str, name: str, sums: ScoreSums, site: str) -> str:
         why = "a probability is not finite"
     else:
         kind = "" if not sums.cases else " with an expert mask" if task == MASK else " of a class"
-        why = f"hidden: fewer than {sums.smallest} cases{kind}"
+        why = f"{HIDDEN} {sums.smallest} cases{kind}"
     return f"without {name} ({why})" if site == ALL_SITES else f"{why} at this site"
 
 

@@ -24,8 +24,8 @@ Event = Literal[
     "connection-refused", "proposed", "approved", "approval-refused", "policy-refused",
     "segment-started", "segment-ended", "segment-failed", "task-received", "task-refused",
     "answer-sent", "answer-refused", "counts-accepted", "counts-refused", "update-accepted",
-    "update-refused", "round-committed", "quorum-missed", "failure-reported", "model-published",
-    "head-noted", "log-mended",
+    "update-refused", "round-committed", "quorum-missed", "failure-reported", "model-written",
+    "model-published", "head-noted", "log-mended",
 ]  # fmt: skip
 EVENTS: Final[frozenset[str]] = frozenset(get_args(Event))
 

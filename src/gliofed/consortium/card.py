@@ -1,0 +1,127 @@
+"""The card of the model that a run made: what it is for, what it rests on, where it ends.
+
+A site that has withdrawn is not named, neither in the text nor in the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from gliofed import CAUTION, __version__
+from gliofed.consortium.status import RunStatus
+from gliofed.io.files import write_text
+from gliofed.markers import MARKERS, Marker
+from gliofed.report.tables import TableRow, full_table
+from gliofed.report.wording import count, stretches, told_of
+from gliofed.score.results import ScoreRow
+from gliofed.study import Study
+
+MODEL: Final = "model.safetensors"
+CARD: Final = "model-card.md"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A site's part. trains: else it only tests. rounds: with an update merged, in words."""
+
+    site: str
+    trains: bool
+    merged: int
+    rounds: str
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """Sites that are not named. learnt: any update of theirs was merged. tested: their cases are
+    in the figures over all sites."""
+
+    sites: int
+    learnt: bool
+    tested: bool
+
+
+def write_card(
+    folder: Path, study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str
+) -> None:
+    """Write the card of the model in `folder` in one step. Equal inputs give equal bytes.
+
+    sha256: of the weights' file. Raises OSError.
+    """
+    write_text(folder / CARD, card(study, status, withdrawn, sha256))
+
+
+def card(study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str) -> str:
+    """The card as Markdown; text from elsewhere is escaped."""
+    rooms = Environment(
+        loader=PackageLoader("gliofed", "consortium"),
+        autoescape=False,  # noqa: S701 (no HTML; `plain` escapes)
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rooms.filters["plain"] = plain
+    parts = _parts(study, status, withdrawn)
+    return rooms.get_template("model-card.md.j2").render(
+        caution=CAUTION,
+        version=__version__,
+        model=MODEL,
+        sha256=sha256,
+        status=status,
+        study=study,
+        spacing=" x ".join(map(str, study.grid.spacing_mm)),
+        markers=_learnt(study),
+        parts=parts,
+        silent=[p.site for p in parts if p.trains and not p.merged],
+        withdrawn=_withdrawn(study, status, withdrawn),
+        table=_table(status.rows, withdrawn),
+        failures={s: told_of(s, why) for s, why in status.failures.items() if s not in withdrawn},
+        count=count,
+    )
+
+
+def plain(text: object) -> str:
+    """Text on one line that Markdown shows as it is."""
+    line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", line)
+
+
+def _learnt(study: Study) -> tuple[Marker, ...]:
+    return tuple(m for m in MARKERS if study.loss.markers.get(m.id, 0) > 0)
+
+
+def _parts(study: Study, status: RunStatus, withdrawn: Sequence[str]) -> tuple[Part, ...]:
+    out = []
+    for site in (*study.data.train, *study.data.external):
+        rounds = [p.round + 1 for p in status.points if site in p.answered]
+        if site not in withdrawn:
+            out.append(Part(site, site in study.data.train, len(rounds), stretches(rounds)))
+    return tuple(out)
+
+
+def _withdrawn(study: Study, status: RunStatus, withdrawn: Sequence[str]) -> Withdrawn:
+    gone = {*study.data.train, *study.data.external} & set(withdrawn)
+    return Withdrawn(
+        sites=len(gone),
+        learnt=any(not gone.isdisjoint(p.answered) for p in status.points),
+        tested=any(row.site in gone for row in status.rows),
+    )
+
+
+def _table(rows: Sequence[ScoreRow], withdrawn: Sequence[str]) -> tuple[TableRow, ...]:
+    """The test's rows without those of withdrawn sites, and without their names in the notes."""
+    shown = []
+    for row in rows:
+        note = row.note
+        for site in withdrawn:
+            note = note.replace(f"without {site} (", "without a withdrawn site (")
+        if row.site not in withdrawn:
+            shown.append(dataclasses.replace(row, note=note))
+    return full_table(shown)

@@ -1,0 +1,64 @@
+"""A made-up run between hospitals, as its server and its lead tell of it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from made_up_run import TRAIN, make_curve, make_result
+
+from gliofed.consortium.segment import fit_for_sites, run_of
+from gliofed.consortium.status import RunStatus
+from gliofed.score.results import ScoreRow
+from gliofed.score.stratified import rows
+from gliofed.score.sums import hide, sums_of
+from gliofed.study import Study, parse_study
+from gliofed.types import RoundPoint
+
+EXTERNAL = "amsterdam"
+LATE = "site leiden: no answer: no answer within 3600 s"
+
+
+def make_study(rounds: int = 30, **data: object) -> Study:
+    """Three hospitals train, one only tests."""
+    raw = {"root": "nowhere", "train": list(TRAIN), "external": [EXTERNAL], **data}
+    whole = {"name": "Three hospitals and Amsterdam", "data": raw, "train": {"rounds": rounds},
+             "federation": {"quorum": 2}}  # fmt: skip
+    return fit_for_sites(parse_study(whole))
+
+
+def make_points(rounds: int) -> tuple[RoundPoint, ...]:
+    """Leiden is late from round 5 to 7 and refused in round 12; Gent is the fastest."""
+    out = []
+    for point in make_curve("federated", 1, rounds).points:
+        number = point.round + 1
+        refused = {"leiden": LATE} if 5 <= number <= 7 else {}
+        if number == 12:
+            refused = {"leiden": "site leiden: norm of the change 61.2 above 2 x 24.1"}
+        took = {"gent": 8.25 + number / 100, "leiden": 11.5, "utrecht": 10.0}
+        answered = {s: t for s, t in took.items() if s not in refused}
+        out.append(dataclasses.replace(point, refused=refused, answered=answered))
+    return tuple(out)
+
+
+def make_rows(
+    cases: int = 60, smallest: int = 1, failed: tuple[str, ...] = ()
+) -> tuple[ScoreRow, ...]:
+    """The test: `cases` at the external hospital, a quarter of them held out at each other."""
+    sums = {}
+    for site in (*TRAIN, EXTERNAL):
+        rng = np.random.default_rng([*site.encode()])
+        role, n = ("external", cases) if site == EXTERNAL else ("holdout", cases // 4)
+        own = [make_result(rng, "federated", 1, role, site, k) for k in range(n)]
+        if site not in failed:
+            sums[site] = {r: hide(s, smallest) for r, s in sums_of(own).items()}
+    return rows(sums, failed)
+
+
+def make_status(study: Study, rounds: int, state: str = "training", **more: object) -> RunStatus:
+    whole = RunStatus(
+        run=run_of(study), study=study.name, digest=study.digest, state="training", why="",
+        rounds=study.train.rounds, sites=(*study.data.train, *study.data.external),
+        points=make_points(rounds),
+    )  # fmt: skip
+    return dataclasses.replace(whole, state=state, **more)

@@ -1,0 +1,284 @@
+"""What comes out of a run: the weights, the card that goes with them, and who is not named."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from federation_kits import make_kits
+from made_up_federation import LATE, make_rows, make_status, make_study
+from safetensors import safe_open
+from test_sums import of, two
+
+from gliofed import CAUTION, __version__
+from gliofed.consortium import conductor as conductor_module
+from gliofed.consortium.card import CARD, MODEL, card, plain
+from gliofed.consortium.conductor import Conductor
+from gliofed.consortium.kit import Kit, open_kit
+from gliofed.consortium.page import PAGE
+from gliofed.consortium.segment import segment_of
+from gliofed.consortium.status import read_status
+from gliofed.errors import QuorumError
+from gliofed.fed.checkpoint import Committed, last_committed
+from gliofed.fed.engines.local import LocalEngine
+from gliofed.fed.model import keep_model
+from gliofed.fed.site import Site
+from gliofed.fed.testing import TABLE
+from gliofed.fed.trust.verify import read_lines, verify
+from gliofed.fed.wire import NOTE, load
+from gliofed.learn.machine import Machine
+from gliofed.nets.unet import build_net
+from gliofed.study import Study
+
+CPU = Machine(torch.device("cpu"), bf16=False)
+SHA = "0123456789abcdef" * 4
+STUDY = make_study()
+TRUTH = [0] * 6 + [1] * 5
+
+
+def sums(seed: int, site: str):
+    found = torch.rand(len(TRUTH), generator=torch.Generator().manual_seed(seed))
+    return of("idh", TRUTH, two(found.numpy()), site)
+
+
+# ---- the weights
+
+
+def test_the_weights_are_read_by_the_readers_of_messages_and_of_safetensors(tmp_path) -> None:
+    weights = build_net(STUDY.net.preset, STUDY.net.stem, seed=3).state_dict()
+    state = Committed("ab" * 12, 30, weights, make_status(STUDY, 30).points)
+    sha256 = keep_model(tmp_path / MODEL, state, STUDY)
+    assert sha256 == hashlib.sha256((tmp_path / MODEL).read_bytes()).hexdigest()
+    found, note = load(tmp_path / MODEL)
+    assert note == {
+        "run": "ab" * 12, "rounds": 30, "study": STUDY.digest, "gliofed": __version__,
+        "preset": STUDY.net.preset, "stem": STUDY.net.stem, "caution": CAUTION,
+    }  # fmt: skip
+    net = build_net(note["preset"], note["stem"], seed=0)
+    net.load_state_dict(found)
+    assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
+    with safe_open(tmp_path / MODEL, "pt") as file:
+        assert set(file.keys()) == set(weights)
+        metadata = file.metadata()
+    assert json.loads(metadata[NOTE])["run"] == state.run
+    assert "leiden" not in str(metadata)  # which the history of the rounds names
+    assert keep_model(tmp_path / "again", state, STUDY) == sha256
+    assert {p.name for p in tmp_path.iterdir()} == {MODEL, "again"}
+
+
+# ---- the card
+
+
+def done(**more: object):
+    rows, failures = make_rows(60, 11, ("leiden",)), {"leiden": LATE}
+    return make_status(STUDY, 30, "completed", **{"rows": rows, "failures": failures, **more})
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """The lines of the first table below a heading, without its head."""
+    below = text.split(f"## {heading}\n")[1].split("\n## ", maxsplit=1)[0]
+    lines = [x for x in below.splitlines() if x.startswith("|")]
+    return [[cell.strip() for cell in x.strip("|").split(" |")] for x in lines[2:]]
+
+
+def test_the_card_says_what_the_model_is_and_what_it_rests_on() -> None:
+    status = done()
+    text = card(STUDY, status, (), SHA)
+    for said in (CAUTION, SHA, STUDY.digest, status.run, __version__, "30 of 30", MODEL,
+                 "10.3389/fradi.2025.1648145", "10.1093/neuonc/noac166", "Not for diagnosis",
+                 "IDH mutation", "1p/19q co-deletion", "MGMT promoter methylation", "WHO grade",
+                 "**Outline**", "## Limits", "## Test"):  # fmt: skip
+        assert said in text
+    assert "synthetic" not in text
+    assert "withdrawn" not in text
+    assert table(text, "Sites") == [
+        ["gent", "trains", "30", "1 to 30"],
+        ["leiden", "trains", "26", "1 to 4, 8 to 11, 13 to 30"],
+        ["utrecht", "trains", "30", "1 to 30"],
+        ["amsterdam", "only tests", "", ""],
+    ]
+    rows = table(text, "Test")
+    assert len(rows) == len(status.rows)
+    for line, row in zip(rows, status.rows, strict=True):
+        assert line[0] == row.role
+        assert line[4] == str(row.n)
+        assert line[5] == ("hidden" if row.value is None else f"{row.value:.3f}")
+        assert line[6] == ("" if row.low is None else f"{row.low:.3f} to {row.high:.3f}")
+    assert "- leiden: no answer: no answer within 3600 s" in text
+    assert "synthetic phantoms" in card(make_study(synthetic=True), status, (), SHA)
+
+
+def test_a_task_without_a_loss_is_not_promised() -> None:
+    loss = dataclasses.replace(STUDY.loss, mask=0.0, markers={**STUDY.loss.markers, "mgmt": 0.0})
+    text = card(dataclasses.replace(STUDY, loss=loss), make_status(STUDY, 30), (), SHA)
+    assert "**Outline**" not in text
+    assert "**MGMT" not in text
+    assert "**IDH" in text
+
+
+def test_a_site_that_never_answered_is_said_to_have_taught_nothing() -> None:
+    points = [
+        dataclasses.replace(p, answered={s: t for s, t in p.answered.items() if s != "gent"})
+        for p in make_status(STUDY, 30).points
+    ]
+    assert "No update was merged of gent:" in card(STUDY, done(points=tuple(points)), (), SHA)
+    assert "No update was merged of" not in card(STUDY, done(), (), SHA)
+
+
+def test_a_withdrawn_site_is_not_named_and_it_is_said_what_stays_of_it() -> None:
+    text = card(STUDY, done(), ("utrecht",), SHA)
+    assert "utrecht" not in text
+    assert "without a withdrawn site (hidden" in text
+    assert "1 site has withdrawn" in text
+    assert "keep what was learnt there before" in text
+    assert "include cases tested there before" in text
+    assert len(table(text, "Test")) == sum(r.site != "utrecht" for r in done().rows)
+    both = card(STUDY, done(), ("leiden", "utrecht"), SHA)  # the first is in no row of the test
+    assert "leiden" not in both
+    assert "utrecht" not in both
+    assert "2 sites have withdrawn" in both
+
+
+def test_a_site_that_withdrew_before_it_did_anything_leaves_nothing() -> None:
+    points = [
+        dataclasses.replace(p, answered={"gent": 1.0, "leiden": 1.0}, refused={})
+        for p in make_status(STUDY, 30).points
+    ]
+    rows = make_rows(60, 1, ("utrecht",))
+    status = done(points=tuple(points), rows=rows, failures={})
+    text = card(STUDY, status, ("utrecht",), SHA)
+    assert "No update from there is in the weights" in text
+    assert "include cases" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a_b*c", r"a\_b\*c"),
+        ("<img src=x>", r"\<img src=x\>"),
+        ("two\nlines | cells", r"two lines \| cells"),
+        ("[x](http://evil)", r"\[x\](http://evil)"),
+    ],
+)
+def test_text_from_elsewhere_stays_text(text, shown) -> None:
+    assert plain(text) == shown
+    named = dataclasses.replace(STUDY, name=text)
+    assert shown in card(named, done(), (), SHA)
+
+
+# ---- the server's half of a segment, with sites in this process
+
+
+class Federation:
+    """Hospitals a, b (training) and c, and the server's kit that a segment is conducted with."""
+
+    def __init__(self, folder: Path, study: Study, make_prepared) -> None:
+        make_kits(folder / "kits", "a", "b", "c")
+        self.kit: Kit = open_kit(folder / "kits/server", "server")
+        self.study, self.silent, self._folder = study, set(), folder
+        roles = {"a": "holdout", "b": "holdout", "c": "external"}
+        labels = {"idh": "mutant"}, {"idh": "wildtype"}
+        self._sites = {
+            name: Site(
+                name, [make_prepared(f"{name}{n}", labels[n], name) for n in range(2)] if name != "c" else [],
+                study, 1, folder / name, CPU, rejoins=True,
+                test=lambda _, n=number, s=name, r=role: {r: sums(n, s)},
+            )
+            for number, (name, role) in enumerate(roles.items())
+        }  # fmt: skip
+
+    def conduct(self, rounds: int, withdrawn: tuple[str, ...] = ()) -> Path:
+        segment = segment_of(self.study, rounds, withdrawn=withdrawn)
+
+        def engine(names: Sequence[str], deadline: float, spool: Path) -> LocalEngine:
+            return LocalEngine([self._sites[n] for n in names if n not in self.silent], spool)
+
+        try:
+            Conductor(**segment.plain).conduct(engine, self.kit.root)
+        finally:
+            self.folder = self.kit.work / segment.run
+        return self.folder
+
+
+@pytest.fixture
+def federation(tmp_path, tiny_study, make_prepared) -> Federation:
+    rules = dataclasses.replace(tiny_study.federation, quorum=2)
+    return Federation(tmp_path, dataclasses.replace(tiny_study, federation=rules), make_prepared)
+
+
+def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> None:
+    folder = federation.conduct(rounds=1)
+    assert read_status(folder).state == "waiting"
+    assert "1 of 2 rounds" in (folder / PAGE).read_text()
+    assert not (folder / MODEL).exists()
+    assert not (folder / CARD).exists()
+    federation.conduct(rounds=1)
+    status = read_status(folder)
+    assert (status.state, status.page, len(status.points)) == ("completed", "", 2)
+    assert "2 of 2 rounds" in (folder / PAGE).read_text()
+    state = last_committed(folder / "rounds", status.run)
+    weights, note = load(folder / MODEL)
+    assert (note["run"], note["rounds"], note["study"]) == (status.run, 2, status.digest)
+    assert all(torch.equal(v, state.weights[k]) for k, v in weights.items())
+    sha256 = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
+    assert sha256 in (folder / CARD).read_text()
+    lines = [x for x in read_lines(federation.kit.audit) if x.event == "model-written"]
+    assert [x.fields for x in lines] == [{"run": status.run, "rounds": 2, "model": sha256}]
+    assert verify(federation.kit.audit).sound
+    assert not list(folder.glob(".*.part"))
+
+
+def test_a_site_that_withdraws_after_the_end_goes_from_the_card_with_the_next_segment(
+    federation,
+) -> None:
+    folder = federation.conduct(rounds=2)
+    before, model = (folder / CARD).read_text(), (folder / MODEL).read_bytes()
+    assert table(before, "Sites")[1] == ["b", "trains", "2", "1 to 2"]
+    federation.silent = {"a", "b", "c"}  # nobody is asked again
+    federation.conduct(rounds=2, withdrawn=("b",))
+    after = (folder / CARD).read_text()
+    assert [x[0] for x in table(after, "Sites")] == ["a", "c"]
+    assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
+    assert "1 site has withdrawn" in after
+    assert "include cases tested there before" in after
+    assert (folder / MODEL).read_bytes() == model
+    assert read_status(folder).state == "completed"
+
+
+def test_the_model_can_be_tested_again_without_a_site_that_withdrew(federation) -> None:
+    folder = federation.conduct(rounds=2)
+    (folder / TABLE).unlink()
+    federation.conduct(rounds=2, withdrawn=("b",))
+    after = (folder / CARD).read_text()
+    assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
+    assert "keep what was learnt there before" in after
+    assert "include cases" not in after
+
+
+def test_below_quorum_there_is_a_page_and_no_model(federation) -> None:
+    federation.silent = {"b"}
+    with pytest.raises(QuorumError):
+        federation.conduct(rounds=2)
+    folder = federation.folder
+    assert read_status(folder).state == "below quorum"
+    assert "below quorum" in (folder / PAGE).read_text()
+    assert not (folder / MODEL).exists()
+
+
+def test_a_run_whose_model_cannot_be_written_is_not_complete(federation, monkeypatch) -> None:
+    def fail(*_: object) -> str:
+        raise OSError(28, "No space left on device", "model.safetensors")
+
+    monkeypatch.setattr(conductor_module, "keep_model", fail)
+    with pytest.raises(OSError, match="No space"):
+        federation.conduct(rounds=2)
+    assert read_status(federation.folder).state == "testing"
+    assert "model-written" not in {x.event for x in read_lines(federation.kit.audit)}
+    monkeypatch.undo()
+    federation.conduct(rounds=2)
+    assert read_status(federation.folder).state == "completed"
