@@ -21,6 +21,7 @@ from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.plan import ConsortiumPlan, parse_plan
 from gliofed.consortium.provision import provision
 from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
+from gliofed.io.process import starter
 
 HOUR = timedelta(hours=1)
 POLICY = "# a policy\n"
@@ -81,7 +82,7 @@ def running(process: Process, said: Path) -> Iterator[subprocess.Popen[bytes]]:
     with said.open("wb") as out:
         child = subprocess.Popen(
             process.argv,
-            env={**process.env, "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+            env={**process.env, **starter(), "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
             cwd=process.folder,
             stdout=out,
             stderr=subprocess.STDOUT,

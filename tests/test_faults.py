@@ -61,7 +61,7 @@ def test_a_killed_server_costs_no_committed_round_and_no_bit(tmp_path) -> None:
 
 
 def test_a_killed_site_is_named_and_comes_back(tmp_path) -> None:
-    with drill(tmp_path, rounds=100, deadline=6.0) as d:
+    with drill(tmp_path, rounds=100, deadline=15.0) as d:
         d.start(SERVER, *SITES, LEAD)
         d.wait(lambda: d.rounds >= 1, "a round")
         d.wait(lambda: in_training(d), "north trains", poll=0.001)

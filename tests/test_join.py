@@ -155,6 +155,25 @@ run_process(
 """
 
 
+def test_a_process_whose_starter_is_gone_already_ends_at_once(tmp_path) -> None:
+    code = "import time; from gliofed.io.process import end_with_starter\n"
+    code += "end_with_starter(); print('on', flush=True); time.sleep(30)"
+    for starter, ends in ((str(os.getpid()), False), ("1", True)):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code], env={**os.environ, "GLIOFED_STARTER": starter},
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+        with child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            try:
+                child.wait(2)
+                assert ends, "its starter lives"
+            except subprocess.TimeoutExpired:
+                assert not ends, "its starter is gone"
+            child.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_process_ends_with_the_verb_however_that_ends(tmp_path, number) -> None:
     child = subprocess.Popen(

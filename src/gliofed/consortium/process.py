@@ -13,6 +13,7 @@ from gliofed.errors import GliofedError
 from gliofed.fed.engines.nvflare.process import Process
 from gliofed.fed.trust.audit import AuditLog
 from gliofed.io.files import alone_in
+from gliofed.io.process import starter
 
 END_SECONDS: Final = 20.0
 """How long a process may take to end before it is killed."""
@@ -29,7 +30,7 @@ def run_process(process: Process, work: Path, audit: AuditLog, log: Path) -> Non
         audit.write("started")
         with log.open("ab") as out:
             child = subprocess.Popen(  # noqa: S603  (our own command)
-                process.argv, env=dict(process.env), cwd=process.folder, stdin=subprocess.DEVNULL,
+                process.argv, env={**process.env, **starter()}, cwd=process.folder, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:

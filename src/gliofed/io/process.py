@@ -8,6 +8,9 @@ import signal
 import threading
 import time
 from multiprocessing.connection import wait
+from typing import Final
+
+_STARTER: Final = "GLIOFED_STARTER"
 
 
 def cores() -> int:
@@ -29,12 +32,23 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+def starter() -> dict[str, str]:
+    """What the environment of a process has to hold that is to `end_with_starter` of this one."""
+    return {_STARTER: str(os.getpid())}
+
+
 def end_with_starter(poll: float = 0.5) -> None:
-    """In a process started by another program of gliofed's: end when that ends, however it does."""
-    starter = os.getppid()
+    """In a process started by another program of gliofed's: end when that ends, however it does.
+
+    At once where it has ended by now: loading libraries takes seconds. Whoever starts a process
+    with `starter` in its environment is meant, else the parent; what this process starts in turn
+    is to end with this one.
+    """
+    expected = int(os.environ.get(_STARTER, os.getppid()))
+    os.environ.update(starter())
 
     def watch() -> None:
-        while os.getppid() == starter:
+        while os.getppid() == expected:
             time.sleep(poll)
         os._exit(1)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gliofed.errors import LinkError
-from gliofed.io.process import end_with_starter
+from gliofed.io.process import end_with_starter, starter
 
 STATUS: Final = "gliofed.status"
 """What a running segment is asked for how it stands."""
@@ -84,7 +84,7 @@ class Link:
             self._child = subprocess.Popen(  # noqa: S603  (our own command)
                 [sys.executable, "-m", __name__, str(self._kit.resolve()), self._name],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                start_new_session=True, cwd=self._kit,
+                start_new_session=True, cwd=self._kit, env={**os.environ, **starter()},
             )  # fmt: skip
         return self._child
 
