@@ -31,7 +31,8 @@ def run_process(process: Process, work: Path, audit: AuditLog, log: Path) -> Non
         with log.open("ab") as out:
             child = subprocess.Popen(  # noqa: S603  (our own command)
                 process.argv, env={**process.env, **starter()}, cwd=process.folder,
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                start_new_session=True,
             )  # fmt: skip
         try:
             status = child.wait()

@@ -33,7 +33,7 @@ from gliofed.experiment.demo import SEED, demo_study
 from gliofed.experiment.watch import Watcher
 from gliofed.fed.trust.policy import DEFAULT_POLICY_TOML
 from gliofed.io.files import alone_in, write_text
-from gliofed.io.process import cores
+from gliofed.io.process import cores, starter
 from gliofed.study import Study, load_study, study_toml
 
 TRAIN: Final = ("north", "harbour", "lakeside")
@@ -144,7 +144,7 @@ def start_party(place: Place, party: str, under: tuple[str, ...] = ()) -> subpro
     with place.log(party).open("ab") as log:
         return subprocess.Popen(  # noqa: S603  (our own command)
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": threads}, start_new_session=True,
+            env={**os.environ, **starter(), "OMP_NUM_THREADS": threads}, start_new_session=True,
         )  # fmt: skip
 
 

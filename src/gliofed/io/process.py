@@ -37,6 +37,11 @@ def starter() -> dict[str, str]:
     return {_STARTER: str(os.getpid())}
 
 
+def was_started() -> bool:
+    """Whether another program of gliofed's started this one with `starter`, and no person."""
+    return _STARTER in os.environ
+
+
 def end_with_starter(poll: float = 0.5) -> None:
     """In a process started by another program of gliofed's: end when that ends, however it does.
 
