@@ -40,8 +40,8 @@ class Refusals:
     def hear(self, line: str) -> None:
         """One line of the process; "" where it was silent. Raises as `AuditLog.write` does."""
         now = self.clock()
-        for kind in [k for k, since in self._since.items() if now - since >= QUIET_SECONDS]:
-            self._settle(kind)
+        for old in [k for k, since in self._since.items() if now - since >= QUIET_SECONDS]:
+            self._settle(old)
         heard = read_line(line)
         kind = None if heard is None else self._kind(heard)
         if kind is None:
@@ -58,7 +58,7 @@ class Refusals:
             self._settle(kind)
 
     def _kind(self, heard: Heard) -> _Kind | None:
-        if heard.what in ("connected", "lost"):
+        if heard.what == "connected" or heard.what == "lost":  # noqa: PLR1714  (mypy narrows this)
             return None
         named = [s for s in self.sites if s.lower() == heard.who.lower()]
         return heard.what, heard.reason, named[0] if named else ""

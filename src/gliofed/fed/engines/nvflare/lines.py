@@ -37,31 +37,29 @@ _LOGIN: Final = r"ERROR nvflare\.fuel\.hci\.server\.login\.LoginModule: "
 _RUNNER: Final = r"ERROR nvflare\.private\.fed\.app\.(?:server\.runner|client\.worker)_process: "
 _SHAKE: Final = r"ssl_transport_security\.cc:\d+\] Handshake failed with error .*"
 
-_TABLE: Final[tuple[tuple[re.Pattern[str], What, str], ...]] = tuple(
-    (re.compile(form), what, reason)
-    for form, what, reason in (
-        (_SHAKE + "PEER_DID_NOT_RETURN_A_CERTIFICATE", "connection-refused", "no-certificate"),
-        (_SHAKE + "certificate has expired", "connection-refused", "expired"),
-        (_SHAKE + "CERTIFICATE_VERIFY_FAILED", "connection-refused", "unknown-authority"),
-        (_SHAKE, "connection-refused", "handshake"),
-        (r"ERROR nvflare\.fuel\.f3\.sfm\.conn_manager: Error processing frame: .* authenticated "
-         r"as '(?P<who>[^']*)' but claimed endpoint ", "connection-refused", "other-name"),
-        (_MANAGER + "failed to verify client identity: ", "connection-refused", "other-name"),
-        (_MANAGER + "missing (?:client cert|signature)", "connection-refused", "no-certificate"),
-        (_LOGIN + "(?:admin certificate validation failed|identity_verifier)",
-         "connection-refused", "other-name"),
-        (rf"WARNING {re.escape(DENIED)}: denied {CODE} to (?P<who>\S*)$",
-         "job-refused", "custom-code"),
-        (rf"WARNING {re.escape(DENIED)}: denied (?P<right>[a-z_]+) to (?P<who>\S*)$",
-         "command-refused", ""),
-        (_RUNNER + r"FL (?:server|client) execution exception: ComponentNotAuthorized",
-         "job-refused", "class-not-allowed"),
-        (_RUNNER + r"FL (?:server|client) execution exception: ConfigError",
-         "job-refused", "not-understood"),
-        (rf"INFO {re.escape(CLIENT_LOGGER)}: Successfully registered client", "connected", ""),
-        (rf"INFO {re.escape(DRIVER_LOGGER)}: CLIENT: finished connection", "lost", ""),
-    )
+_ROWS: Final[tuple[tuple[str, What, str], ...]] = (
+    (_SHAKE + "PEER_DID_NOT_RETURN_A_CERTIFICATE", "connection-refused", "no-certificate"),
+    (_SHAKE + "certificate has expired", "connection-refused", "expired"),
+    (_SHAKE + "CERTIFICATE_VERIFY_FAILED", "connection-refused", "unknown-authority"),
+    (_SHAKE, "connection-refused", "handshake"),
+    (r"ERROR nvflare\.fuel\.f3\.sfm\.conn_manager: Error processing frame: .* authenticated "
+     r"as '(?P<who>[^']*)' but claimed endpoint ", "connection-refused", "other-name"),
+    (_MANAGER + "failed to verify client identity: ", "connection-refused", "other-name"),
+    (_MANAGER + "missing (?:client cert|signature)", "connection-refused", "no-certificate"),
+    (_LOGIN + "(?:admin certificate validation failed|identity_verifier)",
+     "connection-refused", "other-name"),
+    (rf"WARNING {re.escape(DENIED)}: denied {CODE} to (?P<who>\S*)$",
+     "job-refused", "custom-code"),
+    (rf"WARNING {re.escape(DENIED)}: denied (?P<right>[a-z_]+) to (?P<who>\S*)$",
+     "command-refused", ""),
+    (_RUNNER + r"FL (?:server|client) execution exception: ComponentNotAuthorized",
+     "job-refused", "class-not-allowed"),
+    (_RUNNER + r"FL (?:server|client) execution exception: ConfigError",
+     "job-refused", "not-understood"),
+    (rf"INFO {re.escape(CLIENT_LOGGER)}: Successfully registered client", "connected", ""),
+    (rf"INFO {re.escape(DRIVER_LOGGER)}: CLIENT: finished connection", "lost", ""),
 )  # fmt: skip
+_TABLE: Final = tuple((re.compile(form), what, reason) for form, what, reason in _ROWS)
 
 
 def read_line(line: str) -> Heard | None:
