@@ -1,7 +1,7 @@
 """Attacks on a federation of real processes over mutual TLS, each refused and recorded once.
 
-A server (`gliofed serve`), an honest hospital (`gliofed join`) and one whose owner changed gliofed
-(`evil_site`): all run for the whole module, their logs are compared before and after each attack.
+A server (`gliofed serve`) and two hospitals (`gliofed join`), of which one sends bad updates
+(`evil_site`), run for the whole module. Logs are compared before and after each attack.
 """
 
 from __future__ import annotations
@@ -107,8 +107,7 @@ def live(tmp_path_factory) -> Iterator[Live]:
             data = write_hospital(root / name, ROWS, seed=number)
             join = verb("join", kits / name, "--data", data, "--store", root / f"store-{name}",
                         "--study", root / "study.toml", "--yes")  # fmt: skip
-            evil = EVIL if name == "east" else None
-            stack.enter_context(running(join, said[name], path=evil))
+            stack.enter_context(running(join, said[name], path=EVIL))
         wait_for(lambda: listening(plan.server.port), "a server that listens")
         for name in SITES:
             wait_for(lambda n=name: "connected to" in said[n].read_text(), f"{name} is let in")
@@ -242,8 +241,9 @@ def class_for(side: str, config: str, ours: str, theirs: str) -> Callable[[Live,
 
 
 def changed_study(live: Live, place: Path) -> None:
-    """One byte of the study, its digests made to fit."""
-    changed = dataclasses.replace(live.study, name="tinx")
+    """One byte of the study, and the digests that a job brings made to fit."""
+    changed = dataclasses.replace(live.study, train=dataclasses.replace(live.study.train, batch=3))
+    assert [*map(len, map(study_toml, (changed, live.study)))] == [len(study_toml(changed))] * 2
     status = submit(live.kits / "lead", live.job("changed", changed))
     assert status != "FINISHED:COMPLETED"
     run = segment_of(changed, 1).run
@@ -337,6 +337,80 @@ def test_a_bad_update_is_refused_and_recorded_once_and_the_round_goes_on(
     (line,) = [x for x in live.refusals()["server"]
                if x.fields.get("round") == number and x.fields["run"] == rounds.run]  # fmt: skip
     assert (line.event, line.fields["site"]) == ("update-refused", "east")
+
+
+@pytest.mark.slow
+def test_a_lead_kit_with_a_sites_certificate_starts_nothing(live, tmp_path) -> None:
+    """The kit says that it is north's, as far as the lead's verb looks."""
+    kit = sites_kit_for_the_lead(live, tmp_path)
+    facts = kit / "gliofed/kit.toml"
+    done = ran(live, "start", live.kits.parent / "study.toml", "--kit", kit)
+    assert done.returncode == 1
+    assert "is the certificate of 'north'; expected 'ada@example.org'" in done.stderr
+    facts.write_text(facts.read_text().replace(f'name = "{LEAD}"', 'name = "north"'))
+    done = ran(live, "start", live.kits.parent / "study.toml", "--kit", kit)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "the server does not grant this kit what a lead may do" in line
+
+
+class TestWhatIsHeard:
+    """Without processes: how often a refusal is written, and what a site is told."""
+
+    SHAKE = (
+        "I1 ssl_transport_security.cc:1] Handshake failed with error x CERTIFICATE_VERIFY_FAILED"
+    )
+
+    def test_a_refusal_without_end_is_written_once_an_hour_with_how_often(self, tmp_path) -> None:
+        now = [0.0]
+        log = AuditLog(tmp_path / "audit.jsonl", "server")
+        refusals = Refusals(log, SITES, lambda: now[0])
+        for number in range(50_000):
+            now[0] = number * 2 * QUIET_SECONDS / 50_000
+            refusals.hear(self.SHAKE)
+            refusals.hear("another line")
+        refusals.close()
+        lines = list(read_lines(log.path))
+        assert len(lines) <= 4
+        assert sum(int(x.fields.get("times", 1)) for x in lines) == 50_000
+
+    def test_kinds_are_counted_apart_and_only_sites_are_named(self, tmp_path) -> None:
+        log = AuditLog(tmp_path / "audit.jsonl", "server")
+        refusals = Refusals(log, ("North",))
+        for who in ("north", "ada@example.org", "sub-001", ""):
+            refusals.hear(f"WARNING gliofed.denied: denied list_jobs to {who}")
+        lines = list(read_lines(log.path))
+        assert [x.fields.get("site") for x in lines] == ["North", None]
+        refusals.close()
+        assert [*read_lines(log.path)][-1].fields["times"] == 2
+
+    def test_a_site_that_is_not_let_in_is_told_so_once_with_what_to_look_at(self) -> None:
+        now, said = [0.0], []
+        presence = Presence("fed.example.org:8002", said.append, lambda: now[0])
+        now[0] = LET_IN_SECONDS - 0.1
+        presence.hear("")
+        assert said == []
+        now[0] = LET_IN_SECONDS
+        presence.hear("")
+        presence.hear("")
+        (line,) = said
+        assert "has not let this site in" in line
+        assert "clocks" in line
+
+    def test_a_site_whose_kit_is_used_twice_is_told_so(self) -> None:
+        now, said = [0.0], []
+        presence = Presence("host:1", said.append, lambda: now[0])
+        let_in = "INFO nvflare.private.fed.client.fed_client.FederatedClient: Successfully registered client:n"
+        lost = (
+            "INFO nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver: CLIENT: finished connection [x]"
+        )
+        presence.hear(let_in)
+        for seconds in (200, 400, 410, 420):
+            now[0] = seconds
+            presence.hear(lost)
+            assert len(said) == (1 if seconds < 410 else 2)
+        assert said[0] == "connected to host:1"
+        assert "in use on another machine too" in said[1]
 
 
 @pytest.mark.slow

@@ -80,7 +80,10 @@ BAD = {
 
 
 def send_bad_updates(site: type) -> None:
-    """From now on, `site` trains no more, and answers round n with the n-th of `BAD`."""
+    """From now on, no `site` trains, which takes long; the one named east answers with `BAD`.
+
+    Round n is answered with the n-th of them.
+    """
     honest = site.answer
 
     def answer(self, asked: Path, answer: Path) -> None:
@@ -94,7 +97,7 @@ def send_bad_updates(site: type) -> None:
                         counts.labelled, {})  # fmt: skip
         save_update(new, update)
         shutil.copy(new, answer)
-        if task.round > 0:
+        if self.name == "east" and task.round > 0:
             change, _ = list(BAD.values())[task.round - 1]
             change(answer, task)
         new.replace(_earlier(answer))

@@ -1,4 +1,4 @@
-"""On the path of a site's processes: its answers become those of `bad_updates`."""
+"""On the path of sites' processes: their answers become those of `bad_updates`."""
 
 import importlib.abc
 import importlib.util
