@@ -38,11 +38,13 @@ from federation_kits import (
     wait_for,
 )
 
+from gliofed.consortium.refusals import LET_IN_SECONDS, QUIET_SECONDS, Presence, Refusals
 from gliofed.consortium.segment import segment_of
 from gliofed.consortium.start import start
 from gliofed.consortium.status import RunStatus
 from gliofed.consortium.supervisor import Patience
 from gliofed.fed.engines.nvflare.job import write_job
+from gliofed.fed.trust.audit import AuditLog
 from gliofed.fed.trust.chain import Line
 from gliofed.fed.trust.verify import read_lines, verify
 from gliofed.study import Study, parse_study, study_toml
