@@ -106,10 +106,10 @@ def running(
                 child.wait(10)
 
 
-def verb(*words: object) -> Process:
-    """A verb of the command line."""
+def verb(*words: object, **env: str) -> Process:
+    """A verb of the command line, its environment changed by `env`."""
     argv = (sys.executable, "-m", "gliofed.cli.main", *map(str, words))
-    return Process(argv, {**os.environ, "COLUMNS": "200"}, Path.cwd())
+    return Process(argv, {**os.environ, "COLUMNS": "200", **env}, Path.cwd())
 
 
 def wait_for(ready: Callable[[], bool], what: str) -> None:

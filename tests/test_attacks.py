@@ -1,7 +1,7 @@
 """Attacks on a federation of real processes over mutual TLS, each refused and recorded once.
 
 A server (`gliofed serve`) and two hospitals (`gliofed join`), of which one sends bad updates
-(`evil_site`), run for the whole module. Logs are compared before and after each attack.
+(`changed_site`), run for the whole module. Logs are compared before and after each attack.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, write_hospital
-from evil_site.bad_updates import BAD
+from changed_site.bad_updates import BAD
 from federation_kits import (
     HOUR,
     LEAD,
@@ -54,7 +54,7 @@ ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(4)}
 SITES = ("east", "north")
 REFUSED = {"connection-refused", "command-refused", "job-refused", "update-refused",
            "failure-reported", "policy-refused"}  # fmt: skip
-EVIL = Path(__file__).parent / "evil_site"
+CHANGED = Path(__file__).parent / "changed_site"
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def live(tmp_path_factory) -> Iterator[Live]:
             (kits / name / "gliofed/policy.toml").write_text(POLICY)
             data = write_hospital(root / name, ROWS, seed=number)
             join = verb("join", kits / name, "--data", data, "--store", root / f"store-{name}",
-                        "--study", root / "study.toml", "--yes")  # fmt: skip
-            stack.enter_context(running(join, said[name], path=EVIL))
+                        "--study", root / "study.toml", "--yes", GLIOFED_TEST_SITE="bad_updates")  # fmt: skip
+            stack.enter_context(running(join, said[name], path=CHANGED))
         wait_for(lambda: listening(plan.server.port), "a server that listens")
         for name in SITES:
             wait_for(lambda n=name: "connected to" in said[n].read_text(), f"{name} is let in")

@@ -1,13 +1,15 @@
-"""On the path of sites' processes: their answers become those of `bad_updates`."""
+"""On the path of sites' processes: gliofed as a hospital's owner may have changed it.
+
+GLIOFED_TEST_SITE names the module whose `change` gets the class `Site`.
+"""
 
 import importlib.abc
 import importlib.util
+import os
 import sys
 
 
 class _AfterSite(importlib.abc.MetaPathFinder):
-    """Changes gliofed's own module once it is loaded: a hospital's machine is its owner's."""
-
     def find_spec(self, name, path, target=None):
         if name != "gliofed.fed.site":
             return None
@@ -17,9 +19,7 @@ class _AfterSite(importlib.abc.MetaPathFinder):
 
         def exec_module(module) -> None:
             load(module)
-            from bad_updates import send_bad_updates  # needs torch
-
-            send_bad_updates(module.Site)
+            importlib.import_module(os.environ["GLIOFED_TEST_SITE"]).change(module.Site)
 
         spec.loader.exec_module = exec_module
         return spec

@@ -79,7 +79,7 @@ BAD = {
 }  # fmt: skip
 
 
-def send_bad_updates(site: type) -> None:
+def change(site: type) -> None:
     """From now on, no `site` trains, which takes long; the one named east answers with `BAD`.
 
     Round n is answered with the n-th of them.
