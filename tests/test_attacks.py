@@ -19,8 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import TINY, write_hospital
 from changed_site.bad_updates import BAD
+from conftest import TINY, write_hospital
 from federation_kits import (
     HOUR,
     LEAD,

@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ def found_in(data: bytes, wanted: set[str]) -> set[str]:
     if data[:2] == b"PK":
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             for name in packed.namelist():
-                found |= found_in(name.encode() + b"\n" + packed.read(name), wanted)
+                found |= found_in(name.encode(), wanted) | found_in(packed.read(name), wanted)
     return found
 
 
@@ -114,7 +114,7 @@ def leaks(root: Path, wanted: set[str], without: tuple[str, ...] = ()) -> dict[s
         if any(name.is_relative_to(w) for w in without):
             continue
         data = path.read_bytes() if path.is_file() else b""
-        if found := found_in(str(name).encode() + b"\n" + data, wanted):
+        if found := found_in(str(name).encode(), wanted) | found_in(data, wanted):
             out[str(path)] = found
     return out
 
@@ -149,7 +149,7 @@ class Onlooker(threading.Thread):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory) -> Iterator[Ran]:
+def ran(tmp_path_factory) -> Ran:
     """Counted, trained, failed at one site, and tested, over TLS."""
     root = tmp_path_factory.mktemp("planted")
     kits, planter = root / "kits", Planter()
@@ -182,7 +182,7 @@ def ran(tmp_path_factory) -> Iterator[Ran]:
         end = start(root / "study.toml", kits / "lead", lambda now: None, Patience(gather=0))
     onlooker.over.set()
     onlooker.join(10)
-    yield Ran(root, kits, planter.planted, onlooker.seen, end)
+    return Ran(root, kits, planter.planted, onlooker.seen, end)
 
 
 @pytest.mark.slow
