@@ -160,7 +160,9 @@ def ran(tmp_path_factory) -> Ran:
     tiny = parse_study(TINY)
     study = dataclasses.replace(
         tiny,
-        data=dataclasses.replace(tiny.data, train=TRAIN, external=EXTERNAL),
+        data=dataclasses.replace(
+            tiny.data, train=TRAIN, external=EXTERNAL, holdout=0.25, holdout_from=CASES
+        ),
         federation=dataclasses.replace(tiny.federation, quorum=1, deadline=180.0),
     )
     (root / "study.toml").write_text(study_toml(study))
