@@ -416,6 +416,17 @@ class TestWhatIsHeard:
 
 
 @pytest.mark.slow
+def test_whoever_runs_a_site_is_told_that_its_kit_is_in_use_elsewhere(
+    live, rounds, tmp_path
+) -> None:
+    """Last of the attacks, since it leaves north less well connected."""
+    shutil.copytree(live.kits / "north", tmp_path / "north")
+    with running(site_of(tmp_path / "north"), tmp_path / "said.txt"):
+        told = "or this kit is in use on another machine too"
+        wait_for(lambda: told in live.said["north"].read_text(), "north is told")
+
+
+@pytest.mark.slow
 def test_nobody_who_runs_a_verb_sees_a_traceback_and_every_log_is_sound(live, rounds) -> None:
     for said in live.said.values():
         assert "Traceback" not in said.read_text()
