@@ -113,17 +113,18 @@ def make_prepared() -> Callable[..., Prepared]:
     return make
 
 
+TINY = {
+    "name": "tiny",
+    "data": {"root": "nowhere", "train": ["a", "b"], "external": ["c"]},
+    "grid": {"patch": [16, 16, 16], "spacing_mm": [2, 2, 2]},
+    "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
+    "quality": {"brain_litres": [0, 9], "alignment": 0},
+    "train": {"rounds": 2, "batch": 2},
+    "score": {"bootstrap": 100},
+}
+
+
 @pytest.fixture
 def tiny_study() -> Study:
     """Two rounds on 16-voxel cubes."""
-    return parse_study(
-        {
-            "name": "tiny",
-            "data": {"root": "nowhere", "train": ["a", "b"], "external": ["c"]},
-            "grid": {"patch": [16, 16, 16], "spacing_mm": [2, 2, 2]},
-            "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
-            "quality": {"brain_litres": [0, 9], "alignment": 0},
-            "train": {"rounds": 2, "batch": 2},
-            "score": {"bootstrap": 100},
-        }
-    )
+    return parse_study(TINY)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -77,12 +78,22 @@ def site_of(folder: Path, name: str = "") -> Process:
 
 
 @contextmanager
-def running(process: Process, said: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The process while the block runs, in a group of its own that is gone afterwards."""
+def running(
+    process: Process, said: Path, path: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The process while the block runs, in a group of its own that is gone afterwards.
+
+    path: of Python, before that of the sources.
+    """
+    source = Path(__file__).parents[1] / "src"
     with said.open("wb") as out:
         child = subprocess.Popen(
             process.argv,
-            env={**process.env, **starter(), "PYTHONPATH": str(Path(__file__).parents[1] / "src")},
+            env={
+                **process.env,
+                **starter(),
+                "PYTHONPATH": os.pathsep.join(map(str, [path, source] if path else [source])),
+            },
             cwd=process.folder,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -95,6 +106,12 @@ def running(process: Process, said: Path) -> Iterator[subprocess.Popen[bytes]]:
             with suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(child.pid, number)
                 child.wait(10)
+
+
+def verb(*words: object, **env: str) -> Process:
+    """A verb of the command line, its environment changed by `env`."""
+    argv = (sys.executable, "-m", "gliofed.cli.main", *map(str, words))
+    return Process(argv, {**os.environ, "COLUMNS": "200", **env}, Path.cwd())
 
 
 def wait_for(ready: Callable[[], bool], what: str) -> None:
@@ -158,3 +175,49 @@ def signed_anew(kits: Path, name: str, start: timedelta, end: timedelta) -> None
     )
     path = kits / name / "startup/client.crt"
     path.write_bytes(new.public_bytes(serialization.Encoding.PEM))
+
+
+_SUBMIT = """
+import json, os, sys, time
+from nvflare.fuel.flare_api.flare_api import new_secure_session
+kit, user, job = sys.argv[1:]
+session = new_secure_session(user, kit, timeout=20)
+job_id = session.submit_job(job)
+end = time.monotonic() + 240
+while time.monotonic() < end:
+    status = session.get_job_meta(job_id)["status"]
+    if status.startswith("FINISHED"):
+        break
+    time.sleep(0.5)
+print("\\n" + json.dumps(status), flush=True)
+os._exit(0)
+"""
+
+
+def submit(kit: Path, job: Path) -> str:
+    """How FLARE says that the job ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", _SUBMIT, str(kit), LEAD, str(job)],
+        capture_output=True, text=True, timeout=300, check=False, cwd=kit,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def context(kit: Path | None, authority: Path) -> ssl.SSLContext:
+    """As a gRPC client, TLS 1.2 so that a refusal ends the handshake."""
+    made = ssl.create_default_context(cafile=str(authority))
+    made.maximum_version = ssl.TLSVersion.TLSv1_2
+    made.set_alpn_protocols(["h2"])
+    if kit is not None:
+        made.load_cert_chain(kit / "startup/client.crt", kit / "startup/client.key")
+    return made
+
+
+def shake_hands(port: int, made: ssl.SSLContext) -> str:
+    """The version of TLS agreed on."""
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as plain,
+        made.wrap_socket(plain, server_hostname="127.0.0.1") as safe,
+    ):
+        return str(safe.version())

@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import write_hospital
-from federation_kits import LEAD, make_kits, running, server_of, session, site_of, wait_for
+from federation_kits import make_kits, running, server_of, session, site_of, submit, wait_for
 
 from gliofed.consortium.hospital import Data, keep_data, open_site, read_data
 from gliofed.consortium.kit import open_kit
@@ -30,32 +28,6 @@ from gliofed.nets.unet import build_net
 
 POLICY = "min_cases = 3\nsmallest_count = 1\n"
 ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
-
-_SUBMIT = """
-import json, os, sys, time
-from nvflare.fuel.flare_api.flare_api import new_secure_session
-kit, user, job = sys.argv[1:]
-session = new_secure_session(user, kit, timeout=20)
-job_id = session.submit_job(job)
-end = time.monotonic() + 240
-while time.monotonic() < end:
-    status = session.get_job_meta(job_id)["status"]
-    if status.startswith("FINISHED"):
-        break
-    time.sleep(0.5)
-print("\\n" + json.dumps(status), flush=True)
-os._exit(0)
-"""
-
-
-def submit(kit: Path, job: Path) -> str:
-    """How FLARE says that the job ended."""
-    done = subprocess.run(
-        [sys.executable, "-c", _SUBMIT, str(kit), LEAD, str(job)],
-        capture_output=True, text=True, timeout=300, check=False, cwd=kit,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 @pytest.fixture

@@ -43,17 +43,23 @@ def look(
     return make(kit, data, study, watcher or Silent())
 
 
-def join(proposal: Proposal, who: str, signed: Path | None = None) -> None:
+def join(
+    proposal: Proposal,
+    who: str,
+    signed: Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
     """Agree to a proposal, unless it was before, and take part until interrupted.
 
-    who: says yes. signed: an approval file to take in place of their word. Raises ApprovalError,
+    who: says yes. signed: an approval file to take in place of their word. tell: hears in one line
+    each that the server let the site in, or does not. Raises ApprovalError,
     CheckpointError where the kit is in use, GliofedError where the process ends by itself.
     """
     from gliofed.consortium.join import agree, stay
 
     if not proposal.agreed:
         agree(proposal, who, signed)
-    stay(proposal.kit)
+    stay(proposal.kit, tell)
 
 
 def serve(kit: Path) -> None:

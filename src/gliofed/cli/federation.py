@@ -69,7 +69,7 @@ def join(asked: Joining) -> None:
             typer.echo("nothing was approved, and nothing is sent")
             raise typer.Exit(1)
         typer.echo(f"taking part as {proposal.kit.name}; Ctrl-C leaves")
-        api.join(proposal, who, asked.approval)
+        api.join(proposal, who, asked.approval, lambda line: typer.echo(line, err=True))
 
 
 def start(study: Path, kit: Path, segment: int) -> None:

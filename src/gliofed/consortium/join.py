@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from gliofed.check.run import check_path
 from gliofed.consortium.hospital import Data, keep_data, open_site
 from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.process import run_process
+from gliofed.consortium.refusals import Presence, Refusals
 from gliofed.consortium.segment import fit_for_sites
 from gliofed.errors import ApprovalError, DataError
 from gliofed.experiment.watch import Watcher
-from gliofed.fed.engines.nvflare.process import server_process, site_process
+from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
 from gliofed.fed.trust.approval import approve, keep_approval, read_approval, require, study_of
 from gliofed.fed.trust.audit import AuditLog
 from gliofed.fed.trust.consent import what_leaves, what_runs
@@ -90,16 +92,33 @@ def agree(proposal: Proposal, who: str, signed: Path | None) -> None:
     )
 
 
-def stay(kit: Kit) -> None:
-    """Take part until interrupted. Raises GliofedError where the process ends by itself."""
+def stay(kit: Kit, tell: Callable[[str], None]) -> None:
+    """Take part until interrupted. Raises GliofedError where the process ends by itself.
+
+    tell: hears, in one line each, that the server let the site in, or does not.
+    """
     log = AuditLog(kit.audit, kit.name)
     log.write("joined", site=kit.name)
     process = site_process(kit.root, kit.work, kit.name, kit.org)
-    run_process(process, kit.work, log, kit.own / "process.log")
+    _run(kit, process, log, Presence(f"{kit.host}:{kit.port}", tell).hear)
 
 
 def serve(kit: Path) -> None:
     """Run the federation's server until interrupted; raises as `stay` does."""
     own = open_kit(kit, "server")
     process = server_process(own.root, own.work, own.org)
-    run_process(process, own.work, AuditLog(own.audit, "server"), own.own / "process.log")
+    _run(own, process, AuditLog(own.audit, "server"), lambda _: None)
+
+
+def _run(kit: Kit, process: Process, log: AuditLog, hear: Callable[[str], None]) -> None:
+    """Run a kit's process, what it refuses in its audit log, each of its lines to `hear` too."""
+    refusals = Refusals(log, kit.sites)
+
+    def each(line: str) -> None:
+        refusals.hear(line)
+        hear(line)
+
+    try:
+        run_process(process, kit.work, log, kit.own / "process.log", each)
+    finally:
+        refusals.close()

@@ -148,7 +148,9 @@ class Supervisor:
                 return
             fruitless = 0 if len(self._status.points) > self._before else fruitless + 1
         if self._status.state not in ("below quorum", "failed"):
-            self._tell(state="failed", why=f"{fruitless} segments in a row made no round")
+            last = f"; the last: {self._status.why}" if self._status.why else ""
+            why = f"{fruitless} segments in a row made no round{last}"
+            self._tell(state="failed", why=why)
 
     def _segment(self) -> None:
         """One job, from the gathering of its sites to its end."""

@@ -21,11 +21,11 @@ from gliofed.errors import AuditError
 
 Event = Literal[
     "started", "stopped", "joined", "withdrawn", "site-joined", "site-missing", "site-withdrawn",
-    "connection-refused", "proposed", "approved", "approval-refused", "policy-refused",
-    "segment-started", "segment-ended", "segment-failed", "task-received", "task-refused",
-    "answer-sent", "answer-refused", "counts-accepted", "counts-refused", "update-accepted",
-    "update-refused", "round-committed", "quorum-missed", "failure-reported", "model-written",
-    "model-published", "head-noted", "log-mended",
+    "connection-refused", "command-refused", "job-refused", "proposed", "approved",
+    "approval-refused", "policy-refused", "segment-started", "segment-ended", "segment-failed",
+    "task-received", "task-refused", "answer-sent", "answer-refused", "counts-accepted",
+    "counts-refused", "update-accepted", "update-refused", "round-committed", "quorum-missed",
+    "failure-reported", "model-written", "model-published", "head-noted", "log-mended",
 ]  # fmt: skip
 EVENTS: Final[frozenset[str]] = frozenset(get_args(Event))
 
@@ -83,6 +83,7 @@ FIELDS: Final[Mapping[str, Callable[[object], bool]]] = {
     "missing": _count,
     "bytes": _count,
     "seconds": _number,
+    "times": _count,  # that the same happened again, unwritten
     "number": _count,  # of another log's last line, and its hash
     "head": _text(_HEX),
 }

@@ -3,7 +3,7 @@
 FLARE's client obeys some twenty requests, among them `cat`, `grep`, `restart` and `shutdown`. It
 checks the site's `authorization.json` only where the request says that it should, so that file
 holds against the lead but not against whoever runs the server. Here, all requests but those of
-jobs have nobody to answer them.
+jobs are refused, and logged.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from nvflare.private.fed.app.client import client_train
 from nvflare.private.fed.app.utils import version_check
 from nvflare.private.fed.client.client_req_processors import ClientRequestProcessors
 
+from gliofed.fed.engines.nvflare.denials import Refuser, log_denials
 from gliofed.io.process import end_with_starter
 
 ANSWERED: Final = (
@@ -31,11 +32,11 @@ ANSWERED: Final = (
 
 
 def answer_jobs_only() -> None:
-    """Take every other request's processor out of FLARE's table, for this process."""
-    kept = [
-        one for one in ClientRequestProcessors.request_processors if type(one).__name__ in ANSWERED
+    """Put a refusal in the place of every other request's processor, for this process."""
+    ClientRequestProcessors.request_processors[:] = [
+        one if type(one).__name__ in ANSWERED else Refuser(one.get_topics())
+        for one in ClientRequestProcessors.request_processors
     ]
-    ClientRequestProcessors.request_processors[:] = kept
 
 
 def main() -> int:
@@ -43,6 +44,7 @@ def main() -> int:
     end_with_starter()
     version_check()
     answer_jobs_only()
+    log_denials()
     arguments = client_train.parse_arguments()
     status: int = MainProcessMonitor.run(
         main_func=client_train.main, run_dir=arguments.workspace, args=arguments

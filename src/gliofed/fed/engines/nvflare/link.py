@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from gliofed.errors import LinkError
+from gliofed.errors import KitError, LinkError
 from gliofed.io.process import end_with_starter, starter
 
 STATUS: Final = "gliofed.status"
@@ -25,10 +25,18 @@ END: Final = "gliofed.end"
 """What a running segment is told so that it ends after its present round."""
 _CONNECT_SECONDS: Final = 20.0
 _ANSWER_SECONDS: Final = 30.0
+_REFUSED: Final = frozenset({"AuthorizationError", "AuthenticationError"})
+_PLAIN: Final[Mapping[str, str]] = {
+    "NoConnection": "the server cannot be reached",
+    "FLCommunicationError": "the server does not let this kit in, its audit log says why",
+}
 
 
 class Link:
-    """Questions to the server, in the lead's name. Each raises LinkError where none answers."""
+    """Questions to the server, in the lead's name.
+
+    Each raises LinkError where none answers, KitError where the server refuses what is asked.
+    """
 
     def __init__(self, kit: Path, name: str, log: Path) -> None:
         """kit, name: the lead's. log: file for what FLARE prints."""
@@ -75,7 +83,13 @@ class Link:
             raise LinkError(f"the server does not answer ({error})") from None
         if "error" in answer:
             self.close()
-            raise LinkError(str(answer["error"]))
+            kind, text = answer["error"]
+            if kind in _REFUSED:
+                raise KitError(
+                    f"{self._kit}: the server does not grant this kit what a lead may do ({text}); "
+                    "use the lead's kit as it was handed over"
+                )
+            raise LinkError(f"{_PLAIN.get(kind, kind)} ({text})")
         return answer["ok"]
 
     def _start(self) -> subprocess.Popen[str]:
@@ -118,7 +132,7 @@ def _serve(kit: str, name: str, questions: IO[str], answers: IO[str]) -> None:
                 session.set_timeout(_ANSWER_SECONDS)
             answer = {"ok": _VERBS[verb](session, *rest)}
         except Exception as error:  # of any kind: FLARE has its own, and none outlives this line
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            answer = {"error": (type(error).__name__, str(error))}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

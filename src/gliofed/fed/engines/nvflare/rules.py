@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from gliofed.fed.engines.nvflare.lines import CLIENT_LOGGER, DRIVER_LOGGER
+
 ROLE: Final = "lead"
 CONTROLLER: Final = "gliofed.consortium.conductor.Conductor"
 EXECUTOR: Final = "gliofed.consortium.member.Member"
@@ -133,7 +135,8 @@ def site_resources() -> dict[str, Any]:
 
 
 def logging_rules() -> dict[str, Any]:
-    """`log_config.json`: one file in the kit, 10 MB and 5 older ones; warnings to the terminal."""
+    """`log_config.json`: one file in the kit, 10 MB and 5 older ones; to the terminal warnings, and
+    whether a site is connected."""
     line = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     return {
         "version": 1,
@@ -146,6 +149,11 @@ def logging_rules() -> dict[str, Any]:
                 "formatter": "line",
                 "stream": "ext://sys.stderr",
             },
+            "presence": {
+                "class": "logging.StreamHandler",
+                "formatter": "line",
+                "stream": "ext://sys.stderr",
+            },
             "file": {
                 "class": "logging.handlers.RotatingFileHandler",
                 "level": "DEBUG",
@@ -155,7 +163,11 @@ def logging_rules() -> dict[str, Any]:
                 "backupCount": 5,
             },
         },
-        "loggers": {"root": {"level": "INFO", "handlers": ["terminal", "file"]}},
+        "loggers": {
+            "root": {"level": "INFO", "handlers": ["terminal", "file"]},
+            CLIENT_LOGGER: {"level": "INFO", "handlers": ["presence"]},
+            DRIVER_LOGGER: {"level": "INFO", "handlers": ["presence"]},
+        },
     }
 
 

@@ -1,0 +1,434 @@
+"""Attacks on a federation of real processes over mutual TLS, each refused and recorded once.
+
+A server (`gliofed serve`) and two hospitals (`gliofed join`), of which one sends bad updates
+(`changed_site`), run for the whole module. Logs are compared before and after each attack.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from changed_site.bad_updates import BAD
+from conftest import TINY, write_hospital
+from federation_kits import (
+    HOUR,
+    LEAD,
+    PATIENCE_S,
+    context,
+    listening,
+    make_kits,
+    running,
+    session,
+    shake_hands,
+    signed_anew,
+    site_of,
+    submit,
+    verb,
+    wait_for,
+)
+
+from gliofed.consortium.refusals import LET_IN_SECONDS, QUIET_SECONDS, Presence, Refusals
+from gliofed.consortium.segment import segment_of
+from gliofed.consortium.start import start
+from gliofed.consortium.status import RunStatus
+from gliofed.consortium.supervisor import Patience
+from gliofed.fed.engines.nvflare.job import write_job
+from gliofed.fed.trust.audit import AuditLog
+from gliofed.fed.trust.chain import Line
+from gliofed.fed.trust.verify import read_lines, verify
+from gliofed.study import Study, parse_study, study_toml
+
+POLICY = "min_cases = 1\nsmallest_count = 1\n"
+ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(4)}
+SITES = ("east", "north")
+REFUSED = {"connection-refused", "command-refused", "job-refused", "update-refused",
+           "failure-reported", "policy-refused"}  # fmt: skip
+CHANGED = Path(__file__).parent / "changed_site"
+
+
+@dataclass(frozen=True)
+class Live:
+    """The running federation. said: what each verb printed, by the name of its kit."""
+
+    kits: Path
+    port: int
+    study: Study
+    said: Mapping[str, Path]
+
+    @property
+    def authority(self) -> Path:
+        return self.kits / "authority/rootCA.pem"
+
+    def refusals(self) -> dict[str, list[Line]]:
+        """Lines that tell of a refusal, by the kit whose log has them."""
+        logs = {n: self.kits / n / "gliofed/audit.jsonl" for n in ("server", *SITES, "lead")}
+        return {
+            name: [line for line in read_lines(log) if line.event in REFUSED]
+            for name, log in logs.items()
+            if log.exists()
+        }
+
+    def job(self, name: str, study: Study | None = None) -> Path:
+        segment = segment_of(study or self.study, rounds=1)
+        return write_job(self.kits.parent / "jobs", name, segment.plain, SITES, 1)
+
+
+def study_of_attacks(tiny: Study) -> Study:
+    return dataclasses.replace(
+        tiny,
+        data=dataclasses.replace(tiny.data, train=SITES, external=("south",)),
+        train=dataclasses.replace(tiny.train, rounds=1 + len(BAD)),
+        federation=dataclasses.replace(tiny.federation, quorum=1, deadline=60.0),
+    )
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory) -> Iterator[Live]:
+    """A server and two sites that were let in."""
+    root = tmp_path_factory.mktemp("live")
+    kits = root / "kits"
+    plan = make_kits(kits, *SITES, "south")
+    study = study_of_attacks(parse_study(TINY))
+    (root / "study.toml").write_text(study_toml(study))
+    said = {name: root / f"{name}.txt" for name in ("server", *SITES)}
+    with ExitStack() as stack:
+        stack.enter_context(running(verb("serve", kits / "server"), said["server"]))
+        for number, name in enumerate(SITES):
+            (kits / name / "gliofed/policy.toml").write_text(POLICY)
+            data = write_hospital(root / name, ROWS, seed=number)
+            join = verb("join", kits / name, "--data", data, "--store", root / f"store-{name}",
+                        "--study", root / "study.toml", "--yes", GLIOFED_TEST_SITE="bad_updates")  # fmt: skip
+            stack.enter_context(running(join, said[name], path=CHANGED))
+        wait_for(lambda: listening(plan.server.port), "a server that listens")
+        for name in SITES:
+            wait_for(lambda n=name: "connected to" in said[n].read_text(), f"{name} is let in")
+        yield Live(kits, plan.server.port, study, said)
+
+
+@pytest.fixture(scope="module")
+def rounds(live) -> RunStatus:
+    """A whole study in which one site sends a bad update each round but the first."""
+    patience = Patience(gather=0, rounds=live.study.train.rounds)
+    path = live.kits.parent / "study.toml"
+    end = start(path, live.kits / "lead", lambda now: None, patience)
+    assert end.state == "completed", end
+    return end
+
+
+def ran(live: Live, *words: object) -> subprocess.CompletedProcess[str]:
+    """A verb that ends by itself, without a traceback."""
+    process = verb(*words)
+    done = subprocess.run(
+        process.argv, env=process.env, cwd=live.kits, capture_output=True, text=True,
+        timeout=3 * PATIENCE_S, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+# --- attacks on the transport and by commands, each as: what is done, and what the log says of it
+
+
+def no_certificate(live: Live, place: Path) -> None:
+    refused_handshake(live, context(None, live.authority))
+
+
+def other_authority(live: Live, place: Path) -> None:
+    make_kits(place / "other", "north")
+    refused_handshake(live, context(place / "other/north", live.authority))
+
+
+def expired(live: Live, place: Path) -> None:
+    for name in ("north", "authority"):
+        shutil.copytree(live.kits / name, place / name)
+    signed_anew(place, "north", -HOUR, HOUR)
+    assert shake_hands(live.port, context(place / "north", live.authority)) == "TLSv1.2"
+    signed_anew(place, "north", -HOUR, -timedelta(minutes=1))
+    refused_handshake(live, context(place / "north", live.authority))
+
+
+def refused_handshake(live: Live, made: ssl.SSLContext) -> None:
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        shake_hands(live.port, made)
+
+
+def other_name(live: Live, place: Path) -> None:
+    shutil.copytree(live.kits / "north", place / "north")
+    with running(site_of(place / "north", name="south"), place / "said.txt"):
+        wait_for(lambda: len(live.refusals()["server"]) > 0, "the server refuses")
+        time.sleep(3)  # it tries again
+        assert "south" not in session(live.kits / "lead")["sites"]
+
+
+def leads_name(live: Live, place: Path) -> None:
+    assert "sites" not in session(sites_kit_for_the_lead(live, place), user=LEAD)
+
+
+def sites_kit_for_the_lead(live: Live, place: Path) -> Path:
+    """A lead's kit with a site's certificate and key in it."""
+    kit = Path(shutil.copytree(live.kits / "lead", place / "lead"))
+    for name in ("client.crt", "client.key"):
+        shutil.copy(live.kits / "north/startup" / name, kit / "startup" / name)
+    return kit
+
+
+_OPERATE = """
+import os, sys
+from nvflare.fuel.flare_api.flare_api import new_secure_session
+kit, name, *words = sys.argv[1:]
+session = new_secure_session("north", kit, timeout=20)
+try:
+    print("\\nDONE", getattr(session, name)(*words), flush=True)
+except BaseException as error:
+    print(f"\\nREFUSED {type(error).__name__}", flush=True)
+os._exit(0)
+"""
+
+
+def operate(command: str) -> Callable[[Live, Path], None]:
+    def attack(live: Live, place: Path) -> None:
+        kit = sites_kit_for_the_lead(live, place)
+        jobs = live.kits / "server/gliofed/work/flare/jobs"
+        words = {"submit_job": [str(live.job("theirs"))], "list_jobs": [],
+                 "abort_job": [next(p.name for p in jobs.rglob("*-*-*-*-*"))]}[command]  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", _OPERATE, str(kit), command, *words],
+            capture_output=True, text=True, timeout=PATIENCE_S, check=True, cwd=kit,
+        )  # fmt: skip
+        assert "REFUSED" in done.stdout, done.stdout + done.stderr
+        assert "DONE" not in done.stdout
+
+    return attack
+
+
+def by_the_lead(command: str) -> Callable[[Live, Path], None]:
+    def attack(live: Live, place: Path) -> None:
+        answer = session(live.kits / "lead", command)[command]
+        assert "not_authorized" in str(answer) or "not authorized" in str(answer), answer
+
+    return attack
+
+
+def code_for(side: str) -> Callable[[Live, Path], None]:
+    def attack(live: Live, place: Path) -> None:
+        job = live.job(f"code-{side}")
+        (job / side / "custom").mkdir()
+        (job / side / "custom/evil.py").write_text(f"open({str(place / 'ran')!r}, 'w')")
+        assert submit(live.kits / "lead", job) == "FINISHED:FAILED_TO_RUN"
+        assert not (place / "ran").exists()
+
+    return attack
+
+
+def class_for(side: str, config: str, ours: str, theirs: str) -> Callable[[Live, Path], None]:
+    def attack(live: Live, place: Path) -> None:
+        job = live.job(f"class-{side}")
+        path = job / side / "config" / config
+        assert ours in path.read_text()
+        path.write_text(path.read_text().replace(ours, theirs))
+        assert submit(live.kits / "lead", job) != "FINISHED:COMPLETED"
+
+    return attack
+
+
+def changed_study(live: Live, place: Path) -> None:
+    """One byte of the study, and the digests that a job brings made to fit."""
+    changed = dataclasses.replace(live.study, train=dataclasses.replace(live.study.train, batch=3))
+    assert [*map(len, map(study_toml, (changed, live.study)))] == [len(study_toml(changed))] * 2
+    status = submit(live.kits / "lead", live.job("changed", changed))
+    assert status != "FINISHED:COMPLETED"
+    run = segment_of(changed, 1).run
+    for name in SITES:
+        assert not (live.kits / name / "gliofed/work" / run).exists()
+        lines = read_lines(live.kits / name / "gliofed/audit.jsonl")
+        assert not [x for x in lines if x.event == "task-received" and x.fields["run"] == run]
+
+
+@dataclass(frozen=True)
+class Attack:
+    """do: the attack. found: by the side that refuses, the event and its fields."""
+
+    do: Callable[[Live, Path], None]
+    found: Mapping[str, tuple[str, Mapping[str, str]]]
+
+
+def at_server(event: str, **fields: str) -> Mapping[str, tuple[str, Mapping[str, str]]]:
+    return {"server": (event, fields)}
+
+
+def at_sites(event: str, **fields: str) -> Mapping[str, tuple[str, Mapping[str, str]]]:
+    return dict.fromkeys(SITES, (event, fields))
+
+
+ATTACKS = {
+    "no certificate": Attack(no_certificate, at_server("connection-refused", reason="no-certificate")),
+    "certificate of another authority": Attack(
+        other_authority, at_server("connection-refused", reason="unknown-authority")),
+    "expired certificate": Attack(expired, at_server("connection-refused", reason="expired")),
+    "kit under another site's name": Attack(
+        other_name, at_server("connection-refused", reason="other-name", site="north")),
+    "site's certificate under the lead's name": Attack(
+        leads_name, at_server("connection-refused", reason="other-name")),
+    "site lists jobs": Attack(
+        operate("list_jobs"), at_server("command-refused", reason="list-jobs", site="north")),
+    "site submits a job": Attack(
+        operate("submit_job"), at_server("command-refused", reason="submit-job", site="north")),
+    "site aborts the lead's job": Attack(
+        operate("abort_job"), at_server("command-refused", reason="abort-job", site="north")),
+    "lead looks into the server": Attack(
+        by_the_lead("ls server"), at_server("command-refused", reason="ls")),
+    "lead shuts the server down": Attack(
+        by_the_lead("shutdown server"), at_server("command-refused", reason="shutdown")),
+    "code for the server": Attack(code_for("server"), at_server("job-refused", reason="custom-code")),
+    "code for the sites": Attack(code_for("site"), at_sites("job-refused", reason="custom-code")),
+    "other class at the server": Attack(
+        class_for("server", "config_fed_server.json", "gliofed.consortium.conductor.Conductor",
+                  "nvflare.app_common.workflows.fedavg.FedAvg"),
+        at_server("job-refused", reason="class-not-allowed")),
+    "other class at the sites": Attack(
+        class_for("site", "config_fed_client.json", "gliofed.consortium.member.Member",
+                  "nvflare.app_common.np.np_trainer.NPTrainer"),
+        at_sites("job-refused", reason="class-not-allowed")),
+    "study with another byte": Attack(
+        changed_study, at_sites("failure-reported", stage="approval", kind="ApprovalError")),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_refused_and_recorded_once(live, rounds, tmp_path, name) -> None:
+    attack = ATTACKS[name]
+    before = {side: len(lines) for side, lines in live.refusals().items()}
+    attack.do(live, tmp_path)
+
+    def new() -> dict[str, list[Line]]:
+        found = {side: lines[before[side] :] for side, lines in live.refusals().items()}
+        return {side: lines for side, lines in found.items() if lines}
+
+    wait_for(lambda: new().keys() == attack.found.keys(), f"the logs tell of it: {new()}")
+    time.sleep(1)
+    for side, (event, fields) in attack.found.items():
+        (line,) = new()[side]
+        assert (line.event, line.fields | dict(fields)) == (event, line.fields)
+        assert "times" not in line.fields
+        assert ("site" in fields) == ("site" in line.fields)
+    assert new().keys() == attack.found.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_update_is_refused_and_recorded_once_and_the_round_goes_on(
+    live, rounds, kind
+) -> None:
+    number, said = 1 + list(BAD).index(kind), BAD[kind][1]
+    assert rounds.points[0].answered.keys() == set(SITES)
+    point = rounds.points[number]
+    assert point.answered.keys() == {"north"}
+    assert said in point.refused["east"]
+    (line,) = [x for x in live.refusals()["server"]
+               if x.fields.get("round") == number and x.fields["run"] == rounds.run]  # fmt: skip
+    assert (line.event, line.fields["site"]) == ("update-refused", "east")
+
+
+@pytest.mark.slow
+def test_a_lead_kit_with_a_sites_certificate_starts_nothing(live, tmp_path) -> None:
+    """The kit says that it is north's, as far as the lead's verb looks."""
+    kit = sites_kit_for_the_lead(live, tmp_path)
+    facts = kit / "gliofed/kit.toml"
+    done = ran(live, "start", live.kits.parent / "study.toml", "--kit", kit)
+    assert done.returncode == 1
+    assert "is the certificate of 'north'; expected 'ada@example.org'" in done.stderr
+    facts.write_text(facts.read_text().replace(f'name = "{LEAD}"', 'name = "north"'))
+    done = ran(live, "start", live.kits.parent / "study.toml", "--kit", kit)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "the server does not grant this kit what a lead may do" in line
+
+
+class TestWhatIsHeard:
+    """Without processes: how often a refusal is written, and what a site is told."""
+
+    SHAKE = (
+        "I1 ssl_transport_security.cc:1] Handshake failed with error x CERTIFICATE_VERIFY_FAILED"
+    )
+
+    def test_a_refusal_without_end_is_written_once_an_hour_with_how_often(self, tmp_path) -> None:
+        now = [0.0]
+        log = AuditLog(tmp_path / "audit.jsonl", "server")
+        refusals = Refusals(log, SITES, lambda: now[0])
+        for number in range(50_000):
+            now[0] = number * 2 * QUIET_SECONDS / 50_000
+            refusals.hear(self.SHAKE)
+            refusals.hear("another line")
+        refusals.close()
+        lines = list(read_lines(log.path))
+        assert len(lines) <= 4
+        assert sum(int(x.fields.get("times", 1)) for x in lines) == 50_000
+
+    def test_kinds_are_counted_apart_and_only_sites_are_named(self, tmp_path) -> None:
+        log = AuditLog(tmp_path / "audit.jsonl", "server")
+        refusals = Refusals(log, ("North",))
+        for who in ("north", "ada@example.org", "sub-001", ""):
+            refusals.hear(f"WARNING gliofed.denied: denied list_jobs to {who}")
+        lines = list(read_lines(log.path))
+        assert [x.fields.get("site") for x in lines] == ["North", None]
+        refusals.close()
+        assert [*read_lines(log.path)][-1].fields["times"] == 2
+
+    def test_a_site_that_is_not_let_in_is_told_so_once_with_what_to_look_at(self) -> None:
+        now, said = [0.0], []
+        presence = Presence("fed.example.org:8002", said.append, lambda: now[0])
+        now[0] = LET_IN_SECONDS - 0.1
+        presence.hear("")
+        assert said == []
+        now[0] = LET_IN_SECONDS
+        presence.hear("")
+        presence.hear("")
+        (line,) = said
+        assert "has not let this site in" in line
+        assert "clocks" in line
+
+    def test_a_site_whose_kit_is_used_twice_is_told_so(self) -> None:
+        now, said = [0.0], []
+        presence = Presence("host:1", said.append, lambda: now[0])
+        let_in = "INFO nvflare.private.fed.client.fed_client.FederatedClient: Successfully registered client:n"
+        lost = (
+            "INFO nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver: CLIENT: finished connection [x]"
+        )
+        presence.hear(let_in)
+        for seconds in (200, 400, 410, 420):
+            now[0] = seconds
+            presence.hear(lost)
+            assert len(said) == (1 if seconds < 410 else 2)
+        assert said[0] == "connected to host:1"
+        assert "in use on another machine too" in said[1]
+
+
+@pytest.mark.slow
+def test_whoever_runs_a_site_is_told_that_its_kit_is_in_use_elsewhere(
+    live, rounds, tmp_path
+) -> None:
+    """Last of the attacks, since it leaves north less well connected."""
+    shutil.copytree(live.kits / "north", tmp_path / "north")
+    with running(site_of(tmp_path / "north"), tmp_path / "said.txt"):
+        told = "or this kit is in use on another machine too"
+        wait_for(lambda: told in live.said["north"].read_text(), "north is told")
+
+
+@pytest.mark.slow
+def test_nobody_who_runs_a_verb_sees_a_traceback_and_every_log_is_sound(live, rounds) -> None:
+    for said in live.said.values():
+        assert "Traceback" not in said.read_text()
+    for name in ("server", *SITES, "lead"):
+        assert verify(live.kits / name / "gliofed/audit.jsonl").sound
