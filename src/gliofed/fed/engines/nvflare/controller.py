@@ -7,6 +7,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,13 +24,14 @@ from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.link import END, STATUS
 from gliofed.fed.engines.nvflare.names import BYTES, FAILURE, REF, SOURCE, TASK
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
-from gliofed.fed.gate import largest_answer
 from gliofed.fed.rounds import Reply
 from gliofed.fed.trust.failure import read_failure
-from gliofed.fed.wire import load_task
+from gliofed.fed.wire import LARGEST_HEADER
 from gliofed.io.process import end_with_starter
 
 _POLL_SECONDS: Final = 0.2
+_AT_ONCE: Final = 8
+"""Answers fetched at a time: a slow line holds up no other, and each holds a few chunks at most."""
 _HEARD_SECONDS: Final = 10.0
 """How long a segment that is over waits for the lead to hear how it ended."""
 
@@ -41,7 +43,7 @@ class _Arrived:
 
 
 class FlareEngine:
-    """Sends a task to every site of the segment and fetches the answers, one at a time.
+    """Sends a task to every site of the segment and fetches the answers as they come.
 
     sites: those that the study asks, by name. deadline: seconds from a request until a site that
     has not answered is left out. spool: folder for the answers of one request; on the disk, since
@@ -84,20 +86,26 @@ class FlareEngine:
         data = Shareable()
         data[SOURCE], data[REF], data[BYTES] = offer.source, offer.ref, offer.size
         asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
-        most = largest_answer(load_task(task))
+        most = offer.size + LARGEST_HEADER  # the gate looks more closely
         out = {s: Reply(s, None, f"no answer within {self._deadline:g} s") for s in sites}
         waiting = set(sites)
         self._controller.broadcast(asked, self._context, list(sites), len(sites))
+        coming: dict[str, Future[Reply]] = {}
         try:
-            while waiting and time.monotonic() < until:
-                one = self._next(arrived, waiting)
-                if one is not None and one.site in waiting:
-                    waiting.remove(one.site)
-                    out[one.site] = self._take_in(one, most, started, until)
+            with ThreadPoolExecutor(_AT_ONCE) as fetching:
+                while waiting and time.monotonic() < until:
+                    one = self._next(arrived, waiting)
+                    if one is not None and one.site in waiting:
+                        waiting.remove(one.site)
+                        coming[one.site] = fetching.submit(
+                            self._take_in, one, most, started, until
+                        )
         finally:
             self._controller.cancel_task(asked, fl_ctx=self._context)
             offer.withdraw()
-        return out
+        if self._stop():
+            raise StoppedError("the segment was stopped")
+        return out | {site: reply.result() for site, reply in coming.items()}
 
     def _next(self, arrived: queue.Queue[_Arrived], waiting: set[str]) -> _Arrived | None:
         if self._stop():
