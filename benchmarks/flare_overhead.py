@@ -10,6 +10,7 @@ on the disk; the first two of each job are left out.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -52,8 +53,8 @@ def ours(fed: Federation, link: Link, study: Study, rounds: int, into: Measured)
     before = len(list(read_lines(audit))) if audit.is_file() else 0
     job = write_job(fed.out / "jobs", "gliofed", segment.plain, fed.sites, 1)
     follow(fed, link, job, into)
-    ends = [datetime.fromisoformat(line.at).timestamp()
-            for line in list(read_lines(audit))[before:] if line.event == "round-committed"]  # fmt: skip
+    made = [one for one in list(read_lines(audit))[before:] if one.event == "round-committed"]
+    ends = [datetime.fromisoformat(one.at).timestamp() for one in made]
     into.seconds += between(ends, rounds)
 
 
@@ -79,7 +80,7 @@ def between(ends: list[float], rounds: int) -> list[float]:
     """Seconds of the rounds after those left out."""
     if len(ends) != rounds:
         raise SystemExit(f"{len(ends)} of {rounds} rounds were made; see the logs")
-    found = [b - a for a, b in zip(ends, ends[1:], strict=False)][LEFT_OUT - 1 :]
+    found = [b - a for a, b in itertools.pairwise(ends)][LEFT_OUT - 1 :]
     print("   ", " ".join(f"{s:.2f}" for s in found), flush=True)
     return found
 

@@ -6,6 +6,7 @@ processes hold is read from /proc, so Linux only.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -17,8 +18,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import stub_site
 
 from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.plan import parse_plan
@@ -43,6 +42,7 @@ PATIENCE_S = 240
 def as_stubs() -> None:
     """Let this process write jobs that name the stub classes, and its children find them."""
     os.environ["PYTHONPATH"] = os.pathsep.join((str(HERE.parent / "src"), str(HERE)))
+    importlib.import_module("stub_site")  # its networks are known from here on
     os.environ["OMP_NUM_THREADS"] = "1"
     job.CONTROLLER = rules.CONTROLLER = "stub_site.StubConductor"  # type: ignore[misc]
     job.EXECUTOR = rules.EXECUTOR = "stub_site.StubMember"  # type: ignore[misc]

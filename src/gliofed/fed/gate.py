@@ -171,7 +171,7 @@ def change_norm(new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> float:
 
 
 def _blocks(tensor: Tensor) -> Sequence[Tensor]:
-    return tensor.detach().reshape(-1).split(_BLOCK)
+    return torch.split(tensor.detach().reshape(-1), _BLOCK)
 
 
 def _squares(block: Tensor) -> float:
