@@ -91,7 +91,7 @@ class Federation:
     def end(self, name: str, number: int = signal.SIGKILL) -> None:
         """Kill a kit's process and those it started."""
         child = self.running.pop(name)
-        for pid in (*descendants(child.pid), child.pid):
+        for pid in (child.pid, *descendants(child.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
         child.wait()
