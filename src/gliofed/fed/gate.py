@@ -86,7 +86,7 @@ class Gate:
                 f"{name} is {tuple(tensor.shape)} {tensor.dtype}, expected "
                 f"{tuple(own.shape)} {own.dtype}",
             )
-            _require(bool(torch.isfinite(tensor).all()), f"{name} has NaN or infinite values")
+            _require(_finite(tensor), f"{name} has NaN or infinite values")
 
     def _check_stats(self, update: Update) -> None:
         for name, stat in update.stats.items():
@@ -168,6 +168,11 @@ def change_norm(new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> float:
             for a, b in zip(_blocks(tensor), _blocks(old[name]), strict=True)
         )
     )
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all values are; smallest and largest tell, without a second tensor."""
+    return not tensor.numel() or all(bool(v.isfinite()) for v in torch.aminmax(tensor))
 
 
 def _blocks(tensor: Tensor) -> Sequence[Tensor]:
