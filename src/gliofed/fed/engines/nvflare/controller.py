@@ -19,6 +19,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
+from nvflare.fuel.utils.memory_utils import cleanup_memory
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.link import END, STATUS
@@ -116,6 +117,7 @@ class FlareEngine:
                     answer.cancel()
                 self._controller.cancel_task(asked, fl_ctx=self._context)
                 offer.withdraw()
+        cleanup_memory()  # else a transfer's buffers stay, and the process grows round by round
 
     def _reply(self, site: str, answer: Future[Reply], until: float) -> Reply:
         """What `site` answered, once it has, or cannot any more."""
