@@ -5,6 +5,7 @@ import math
 import weakref
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
 from gliofed.fed.checkpoint import last_committed
 from gliofed.fed.counts import NO_CASES, Counts, class_weights, count_cases
 from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.gate import Gate, check_counts
+from gliofed.fed.gate import Gate, change_norm, check_counts, norm
 from gliofed.fed.merge import RunningMerge
 from gliofed.fed.rounds import Reply, run_rounds
 from gliofed.fed.site import Site
@@ -403,3 +404,22 @@ def test_the_server_goes_server_lr_times_as_far_as_the_mean(model, server_lr, ex
     assert out["up.0.weight"][0] == pytest.approx(expected)
     unheard = "heads.idh.layers.1.weight"
     assert torch.equal(out[unheard], model[unheard])
+
+
+def test_norms_are_those_of_the_whole_in_float64() -> None:
+    generator = torch.Generator().manual_seed(3)
+    new = {
+        "several blocks": torch.randn(3, 70_001, generator=generator),
+        "one value": torch.tensor(2.5),
+        "none": torch.zeros(0, 3),
+        "another layout": torch.randn(2, 8, 5, 5, 5, generator=generator).to(
+            memory_format=torch.channels_last_3d
+        ),
+    }
+    old = {k: v.contiguous() * 0.5 + 1e-3 for k, v in new.items()}
+    flat = np.concatenate([v.contiguous().numpy().ravel() for v in new.values()])
+    was = np.concatenate([v.numpy().ravel() for v in old.values()])
+    assert norm(new) == pytest.approx(np.linalg.norm(flat.astype(float)), rel=1e-12)
+    change = np.linalg.norm(flat.astype(float) - was.astype(float))
+    assert change_norm(new, old) == pytest.approx(change, rel=1e-12)
+    assert change_norm(new, new) == 0

@@ -17,7 +17,7 @@ from gliofed.consortium.supervisor import (
 )
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.fed.engines.nvflare.link import END, STATUS
-from gliofed.fed.engines.nvflare.names import ABSENT, LATE, LOST
+from gliofed.fed.engines.nvflare.names import ABSENT, CUT, LATE, LOST
 from gliofed.types import RoundPoint
 
 EVERYONE = ("a", "b", "c")
@@ -160,7 +160,7 @@ def test_a_site_that_comes_late_ends_the_segment_early(kit, study) -> None:
     assert server.jobs[1]["sites"] == list(EVERYONE)
 
 
-@pytest.mark.parametrize("why", [ABSENT, f"{LATE} 20 s", LOST])
+@pytest.mark.parametrize("why", [ABSENT, f"{LATE} 20 s", LOST, f"{CUT}: why"])
 def test_a_site_that_was_lost_is_taken_back_only_once_it_was_heard_again(kit, study, why) -> None:
     train = dataclasses.replace(study.train, rounds=12)
     study = dataclasses.replace(study, train=train)

@@ -9,9 +9,11 @@ The first failed check refuses the update whole, with an `UpdateError` that name
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -27,6 +29,8 @@ from gliofed.score.sums import ScoreSums
 from gliofed.study import Federation
 from gliofed.types import Update
 
+_BLOCK: Final = 2**16
+"""Values taken into float64 at once: they stay in a core's cache, and no second model is held."""
 TASKS = frozenset({MASK_TASK, *(m.id for m in MARKERS)})
 
 
@@ -36,6 +40,10 @@ class Gate:
 
     task: Task
     limits: Federation
+
+    @cached_property
+    def _own_norm(self) -> float:
+        return norm(self.task.weights)
 
     @property
     def largest(self) -> int:
@@ -78,7 +86,7 @@ class Gate:
                 f"{name} is {tuple(tensor.shape)} {tensor.dtype}, expected "
                 f"{tuple(own.shape)} {own.dtype}",
             )
-            _require(bool(torch.isfinite(tensor).all()), f"{name} has NaN or infinite values")
+            _require(_finite(tensor), f"{name} has NaN or infinite values")
 
     def _check_stats(self, update: Update) -> None:
         for name, stat in update.stats.items():
@@ -86,13 +94,8 @@ class Gate:
             _require(sound, f"its statistic {name!r} is not finite")
 
     def _check_norm(self, update: Update) -> None:
-        own = norm(self.task.weights)
-        change = math.sqrt(
-            sum(
-                float((t.double() - self.task.weights[k].double()).square().sum())
-                for k, t in update.weights.items()
-            )
-        )
+        own = self._own_norm
+        change = change_norm(update.weights, self.task.weights)
         bound = self.limits.max_norm_ratio * own
         _require(
             change <= bound,
@@ -153,7 +156,31 @@ def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:
 
 def norm(model: Mapping[str, Tensor]) -> float:
     """The L2 norm of all tensors together, summed in float64."""
-    return math.sqrt(sum(float(t.double().square().sum()) for t in model.values()))
+    return math.sqrt(sum(_squares(block.double()) for t in model.values() for block in _blocks(t)))
+
+
+def change_norm(new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> float:
+    """The L2 norm of `new` minus `old`, summed in float64; both have the same names and shapes."""
+    return math.sqrt(
+        sum(
+            _squares(a.double() - b.double())
+            for name, tensor in new.items()
+            for a, b in zip(_blocks(tensor), _blocks(old[name]), strict=True)
+        )
+    )
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all values are; smallest and largest tell, without a second tensor."""
+    return not tensor.numel() or all(bool(v.isfinite()) for v in torch.aminmax(tensor))
+
+
+def _blocks(tensor: Tensor) -> Sequence[Tensor]:
+    return torch.split(tensor.detach().reshape(-1), _BLOCK)
+
+
+def _squares(block: Tensor) -> float:
+    return float(block.dot(block))
 
 
 def _require(holds: bool, otherwise: str) -> None:

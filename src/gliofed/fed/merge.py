@@ -50,7 +50,7 @@ class RunningMerge:
         out = {}
         for name, own in self._model.items():
             weight, total = self._weights[name], self._sums.pop(name)
-            merged = total / weight if weight > 0 else own
+            merged = total.div_(weight) if weight > 0 else own
             if self._server_lr != 1:
                 merged = own + self._server_lr * (merged - own)
             out[name] = merged.to(own.dtype)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError
 from gliofed.fed.counts import Counts, count_cases
-from gliofed.fed.gate import norm
+from gliofed.fed.gate import change_norm, norm
 from gliofed.fed.trust.policy import Policy, enforce_counts, enforce_update, hide_labels
 from gliofed.fed.wire import (
     CountsOf,
@@ -98,8 +98,8 @@ class Site:
         """The update as far as the policy lets it leave."""
         if self._policy is None:
             return update
-        change = {k: v.double() - task.weights[k].double() for k, v in update.weights.items()}
-        return enforce_update(self._policy, update, self.counts, norm(change), norm(task.weights))
+        change = change_norm(update.weights, task.weights)
+        return enforce_update(self._policy, update, self.counts, change, norm(task.weights))
 
     def _tested(self, task: Task) -> Mapping[Role, ScoreSums]:
         if self._test is None:

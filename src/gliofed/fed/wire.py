@@ -72,13 +72,17 @@ def pack(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> bytes:
     return data
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:
+def save(
+    path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any], lasting: bool = True
+) -> None:
     """As `pack`, into a file that is there whole, and on the disk, or not at all.
 
-    Raises OSError with the path in it. No copy of the tensors is made where they lie on the CPU.
+    lasting: False for a message of one round, which a loss of power ends anyway: it is then whole
+    for every process, but not brought to the disk. Raises OSError with the path in it. No copy of
+    the tensors is made where they lie on the CPU.
     """
     whole = _whole_tensors(tensors)
-    with replacing(path) as part:
+    with replacing(path, lasting=lasting) as part:
         try:
             safetensors.torch.save_file(whole, part, _metadata(whole, note))
         except SafetensorError as error:  # of the disk: names and dtypes are our own
@@ -159,7 +163,7 @@ def save_task(path: Path, task: Task) -> None:
     """A task as a file."""
     note = {"kind": task.kind, "run": task.run, "round": task.round, "nonce": task.nonce,
             "class_weights": dict(task.class_weights)}  # fmt: skip
-    save(path, task.weights, note)
+    save(path, task.weights, note, lasting=False)
 
 
 def load_task(path: Path) -> Task:
@@ -184,7 +188,7 @@ def save_update(path: Path, update: Update) -> None:
         "labelled": dict(update.labelled),
         "stats": {k: [v.sum, v.weight] for k, v in update.stats.items()},
     }
-    save(path, update.weights, note)
+    save(path, update.weights, note, lasting=False)
 
 
 def load_update(path: Path) -> Update:

@@ -23,9 +23,10 @@ def write_bytes(path: Path, data: bytes, private: bool = False) -> None:
 
 
 @contextmanager
-def replacing(path: Path, private: bool = False) -> Iterator[Path]:
+def replacing(path: Path, private: bool = False, lasting: bool = True) -> Iterator[Path]:
     """A file beside `path` to write, which replaces it at the end, once it is on the disk.
 
+    lasting: False does not wait for the disk, for what a loss of power may take.
     One writer at a time: what a killed one left beside `path` is written over. Where the body or
     the disk fails, `path` stays as it was, and an OSError bears its name.
     """
@@ -36,8 +37,9 @@ def replacing(path: Path, private: bool = False) -> Iterator[Path]:
             part.unlink(missing_ok=True)
             os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        if lasting:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +19,14 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
+from nvflare.fuel.utils.memory_utils import cleanup_memory
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.link import END, STATUS
 from gliofed.fed.engines.nvflare.names import (
     ABSENT,
     BYTES,
+    CUT,
     FAILURE,
     HEAD,
     LATE,
@@ -33,25 +36,20 @@ from gliofed.fed.engines.nvflare.names import (
     TASK,
 )
 from gliofed.fed.engines.nvflare.transfer import Offer, fetch
-from gliofed.fed.gate import largest_answer
 from gliofed.fed.rounds import Reply
 from gliofed.fed.trust.failure import read_failure
-from gliofed.fed.wire import load_task
+from gliofed.fed.wire import LARGEST_HEADER
 from gliofed.io.process import end_with_starter
 
 _POLL_SECONDS: Final = 0.2
+_AT_ONCE: Final = 8
+"""Answers fetched at a time: a slow line holds up no other, and each holds a few chunks at most."""
 _HEARD_SECONDS: Final = 10.0
 """How long a segment that is over waits for the lead to hear how it ended."""
 
 
-@dataclass(frozen=True)
-class _Arrived:
-    site: str
-    data: Shareable | None
-
-
 class FlareEngine:
-    """Sends a task to every site of the segment and fetches the answers, one at a time.
+    """Sends a task to every site of the segment and fetches the answers as they come.
 
     sites: those that the study asks, by name. deadline: seconds from a request until a site that
     has not answered is left out. spool: folder for the answers of one request; on the disk, since
@@ -72,70 +70,103 @@ class FlareEngine:
         self._cell = context.get_engine().get_cell()
 
     def ask(self, task: Path) -> Iterator[Reply]:
-        """One reply a site, ordered by name. Raises StoppedError where it is told to stop."""
-        replies = {s: Reply(s, None, ABSENT) for s in self._sites}
+        """One reply a site, ordered by name, each as soon as it and those before it are there.
+
+        Raises StoppedError where it is told to stop.
+        """
         here = {c.name for c in self._context.get_engine().get_clients()}
         waited = [s for s in self._sites if s in here]
-        if waited:
-            replies |= self._collect(task, waited)
-        for site in self._sites:
-            yield replies[site]
-            (self._spool / site).unlink(missing_ok=True)
+        if not waited:
+            yield from (Reply(s, None, ABSENT) for s in self._sites)
+            return
+        until = time.monotonic() + self._deadline
+        with self._asked(task, waited, until) as answers:
+            for site in self._sites:
+                yield (
+                    self._reply(site, answers[site], until)
+                    if site in answers
+                    else Reply(site, None, ABSENT)
+                )
+                (self._spool / site).unlink(missing_ok=True)
 
-    def _collect(self, task: Path, sites: Sequence[str]) -> dict[str, Reply]:
-        started = time.monotonic()
-        until = started + self._deadline
+    @contextmanager
+    def _asked(
+        self, task: Path, sites: Sequence[str], until: float
+    ) -> Iterator[Mapping[str, Future[Reply]]]:
+        """The task is out while the block runs; each answer is fetched when it comes."""
+        started, over = time.monotonic(), threading.Event()
+        answers: dict[str, Future[Reply]] = {s: Future() for s in sites}
         offer = Offer(self._cell, task, len(sites), self._deadline + 60)
-        arrived: queue.Queue[_Arrived] = queue.Queue()
+        most = offer.size + LARGEST_HEADER  # the gate looks more closely
+
+        def ended() -> bool:
+            return over.is_set() or self._stop() or time.monotonic() > until
+
+        def fetched(site: str, told: Shareable | None) -> Reply:
+            reply = self._fetched(site, told, most, ended)
+            return replace(reply, seconds=time.monotonic() - started) if reply.answer else reply
 
         def take(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            arrived.put(_Arrived(client_task.client.name, client_task.result))
+            site, told = client_task.client.name, client_task.result
+            answer = answers[site]
+            if not (answer.running() or answer.done()) and answer.set_running_or_notify_cancel():
+                fetching.submit(_settle, answer, lambda: fetched(site, told))
 
         data = Shareable()
         data[SOURCE], data[REF], data[BYTES] = offer.source, offer.ref, offer.size
         data[HEAD] = list(self._controller.head())
         asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
-        most = largest_answer(load_task(task))
-        out = {s: Reply(s, None, f"{LATE} {self._deadline:g} s") for s in sites}
-        waiting = set(sites)
-        self._controller.broadcast(asked, self._context, list(sites), len(sites))
-        try:
-            while waiting and time.monotonic() < until:
-                one = self._next(arrived, waiting)
-                if one is not None and one.site in waiting:
-                    waiting.remove(one.site)
-                    out[one.site] = self._take_in(one, most, started, until)
-        finally:
-            self._controller.cancel_task(asked, fl_ctx=self._context)
-            offer.withdraw()
-        return out
+        with ThreadPoolExecutor(_AT_ONCE) as fetching:
+            self._controller.broadcast(asked, self._context, list(sites), len(sites))
+            try:
+                yield answers
+            finally:
+                over.set()
+                for answer in answers.values():
+                    answer.cancel()
+                self._controller.cancel_task(asked, fl_ctx=self._context)
+                offer.withdraw()
+        cleanup_memory()  # else a transfer's buffers stay, and the process grows round by round
 
-    def _next(self, arrived: queue.Queue[_Arrived], waiting: set[str]) -> _Arrived | None:
-        if self._stop():
-            raise StoppedError("the segment was stopped")
-        try:
-            return arrived.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            for site in sorted(waiting):
-                if self._controller.get_client_disconnect_time(site):
-                    return _Arrived(site, None)
-            return None
+    def _reply(self, site: str, answer: Future[Reply], until: float) -> Reply:
+        """What `site` answered, once it has, or cannot any more."""
+        while True:
+            there = wait([answer], _POLL_SECONDS).done
+            if self._stop():
+                raise StoppedError("the segment was stopped")
+            if there:
+                return answer.result()
+            why = ""
+            if time.monotonic() > until:
+                why = f"{LATE} {self._deadline:g} s"
+            elif self._controller.get_client_disconnect_time(site):
+                why = LOST
+            if why and answer.cancel():  # one that is being fetched has its own end
+                return Reply(site, None, why)
 
-    def _take_in(self, one: _Arrived, most: int, started: float, until: float) -> Reply:
-        if one.data is None:
-            return Reply(one.site, None, LOST)
-        failure, source, ref = (one.data.get(k) for k in (FAILURE, SOURCE, REF))
+    def _fetched(
+        self, site: str, told: Shareable | None, most: int, ended: Callable[[], bool]
+    ) -> Reply:
+        if told is None:
+            return Reply(site, None, LOST)
+        failure, source, ref = (told.get(k) for k in (FAILURE, SOURCE, REF))
         if failure is not None or not isinstance(source, str) or not isinstance(ref, str):
-            return Reply(one.site, None, _told(failure))
-        path = self._spool / one.site
+            return Reply(site, None, _told(failure))
+        path = self._spool / site
         self._spool.mkdir(parents=True, exist_ok=True)
         try:
-            fetch(self._cell, source, ref, path, most,
-                  lambda: self._stop() or time.monotonic() > until)  # fmt: skip
+            fetch(self._cell, source, ref, path, most, ended)
         except TransferError as error:
-            return Reply(one.site, None, f"its answer did not come through: {error}")
-        self._controller.note(one.site, one.data.get(HEAD))
-        return Reply(one.site, path, seconds=time.monotonic() - started)
+            return Reply(site, None, f"{CUT}: {error}")
+        self._controller.note(site, told.get(HEAD))
+        return Reply(site, path)
+
+
+def _settle(answer: Future[Reply], work: Callable[[], Reply]) -> None:
+    try:
+        answer.set_result(work())
+    except Exception as error:
+        answer.set_exception(error)
 
 
 def _told(failure: object) -> str:

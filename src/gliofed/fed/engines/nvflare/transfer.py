@@ -58,6 +58,8 @@ def fetch(cell: Cell, source: str, ref: str, to: Path, most: int, stop: Callable
 class _Into(Consumer):  # type: ignore[misc]  # (FLARE has no types)
     """Writes what comes to a file, as much as may come."""
 
+    supports_pipelining = True  # the next chunk is on its way while this one is written
+
     def __init__(self, path: Path, most: int) -> None:
         super().__init__()
         self._most, self._done = most, 0

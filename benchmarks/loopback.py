@@ -1,0 +1,212 @@
+"""A federation of real FLARE processes on 127.0.0.1 over mutual TLS, for benchmarks of it.
+
+Its kits are gliofed's own, except that the classes of `stub_site` may be named by jobs too. What
+processes hold is read from /proc, so Linux only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliofed.consortium.kit import Kit, open_kit
+from gliofed.consortium.plan import parse_plan
+from gliofed.consortium.provision import provision
+from gliofed.consortium.segment import fit_for_sites, segment_of
+from gliofed.fed.engines.nvflare import job, rules
+from gliofed.fed.engines.nvflare.link import Link
+from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
+from gliofed.fed.trust.approval import approve
+from gliofed.fed.trust.policy import load_policy
+from gliofed.study import Study, parse_study
+
+HERE = Path(__file__).parent
+LEAD = "ada@example.org"
+CLASSES = ("StubConductor", "StubMember", "PeerFedAvg", "PeerExecutor")
+TESTER = "tester"
+"""An external hospital, which a study must name; it has a kit but is never started."""
+POLICY = "min_cases = 3\nsmallest_count = 1\n"
+PATIENCE_S = 240
+
+
+def as_stubs() -> None:
+    """Let this process write jobs that name the stub classes, and its children find them."""
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(HERE.parent / "src"), str(HERE)))
+    importlib.import_module("stub_site")  # its networks are known from here on
+    os.environ["OMP_NUM_THREADS"] = "1"
+    job.CONTROLLER = rules.CONTROLLER = "stub_site.StubConductor"  # type: ignore[misc]
+    job.EXECUTOR = rules.EXECUTOR = "stub_site.StubMember"  # type: ignore[misc]
+
+
+def study_for(megabytes: int, sites: Sequence[str], rounds: int) -> Study:
+    """A study of a stub network. rounds: more than are ever made, so that no test follows."""
+    return fit_for_sites(
+        parse_study(
+            {
+                "name": f"load-{megabytes}",
+                "data": {"root": "nowhere", "train": list(sites), "external": [TESTER]},
+                "net": {"preset": f"mb{megabytes}", "stem": [1, 1, 1]},
+                "train": {"rounds": rounds},
+                "federation": {"quorum": max(1, len(sites) // 2), "deadline": 120.0},
+            }
+        )
+    )
+
+
+@dataclass
+class Federation:
+    """Kits below `out` and their processes by name."""
+
+    out: Path
+    sites: tuple[str, ...]
+    running: dict[str, subprocess.Popen[bytes]]
+
+    def kit(self, name: str) -> Kit:
+        role = {"server": "server", "lead": "lead"}.get(name, "site")
+        return open_kit(self.out / name, role)  # type: ignore[arg-type]
+
+    def start(self, name: str) -> None:
+        kit = self.kit(name)
+        process: Process = (
+            server_process(kit.root, kit.work, kit.org)
+            if name == "server"
+            else site_process(kit.root, kit.work, kit.name, kit.org)
+        )
+        with (self.out / f"{name}.log").open("ab") as said:
+            self.running[name] = subprocess.Popen(
+                process.argv, env=dict(process.env), cwd=process.folder, stdin=subprocess.DEVNULL,
+                stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def end(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Kill a kit's process and those it started."""
+        child = self.running.pop(name)
+        for pid in (child.pid, *descendants(child.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        child.wait()
+
+    def approve(self, study: Study) -> None:
+        text = segment_of(study, 1).study
+        for site in self.sites:
+            kit = self.kit(site)
+            approve(text, "The benchmark", kit.approvals, load_policy(kit.policy))
+
+    def server_job(self) -> int | None:
+        """The process of the job under way on the server."""
+        for pid in descendants(self.running["server"].pid):
+            with suppress(OSError):
+                if b"runner_process" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        return None
+
+
+@contextmanager
+def federation(out: Path, sites: Sequence[str]) -> Iterator[tuple[Federation, Link]]:
+    """Provisioned, started and connected while the block runs; all processes are gone after it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    plan = parse_plan(
+        {
+            "name": "load",
+            "server": {"host": "127.0.0.1", "port": port, "listen": "loopback"},
+            "lead": {"name": LEAD, "org": "university"},
+            "sites": [{"name": s, "org": f"{s}_hospital"} for s in (*sites, TESTER)],
+        }
+    )
+    provision(plan, out, POLICY)
+    for name in ("server", *sites):
+        path = out / name / "local/resources.json"
+        found = json.loads(path.read_text())
+        found["class_allow_list"] += [f"stub_site.{c}" for c in CLASSES]
+        path.write_text(json.dumps(found))
+    fed = Federation(out, tuple(sites), {})
+    with ExitStack() as stack:
+        stack.callback(lambda: [fed.end(name) for name in list(fed.running)])
+        fed.start("server")
+        time.sleep(3)
+        for site in sites:
+            fed.start(site)
+        lead = fed.kit("lead")
+        link = Link(lead.root, lead.name, lead.own / "session.log")
+        stack.callback(link.close)
+        wait_for_sites(link, sites)
+        yield fed, link
+
+
+def wait_for_sites(link: Link, sites: Sequence[str]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        with suppress(Exception):
+            if link.sites() >= set(sites):
+                return
+        time.sleep(1)
+    raise SystemExit(f"not all of {', '.join(sites)} connected within {PATIENCE_S} s")
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below `pid`, deepest last."""
+    out = []
+    for task in Path("/proc").glob(f"{pid}/task/*/children"):
+        with suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                out += [child, *descendants(child)]
+    return out
+
+
+def held(pid: int, key: str = "VmRSS") -> float:
+    """Megabytes (10^6 bytes) of a process: `VmRSS` now, or `VmHWM` at its peak; 0 if gone."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(f"{key}:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
+def open_files(pid: int) -> int:
+    """File descriptors of a process; 0 if it is gone."""
+    with suppress(OSError):
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return 0
+
+
+def forget_peak(pid: int) -> None:
+    """Let `VmHWM` begin anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+class Watch:
+    """Notes the peaks of the server's parent process and of its job's while the block runs."""
+
+    def __init__(self, fed: Federation) -> None:
+        self._fed = fed
+        self.parent = self.job = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> Watch:
+        forget_peak(self._fed.running["server"].pid)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.3):
+            self.parent = max(self.parent, held(self._fed.running["server"].pid, "VmHWM"))
+            pid = self._fed.server_job()
+            if pid is not None:
+                self.job = max(self.job, held(pid, "VmHWM"))

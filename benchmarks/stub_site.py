@@ -1,0 +1,134 @@
+"""Classes that benchmarks of the transport name in their jobs; the processes import this module.
+
+`StubConductor` and `StubMember` are gliofed's own halves with networks of chosen sizes and a site
+that does not train: everything else (approval, policy, wire files, gate, merge, commit, audit
+log) is the real thing. `PeerFedAvg` and `PeerExecutor` are FLARE's own FedAvg with tensors, and
+the least client for it. All change each weight by the same small amount.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from nvflare.apis.executor import Executor
+from nvflare.apis.fl_context import FLContext
+from nvflare.apis.shareable import Shareable
+from nvflare.apis.signal import Signal
+from nvflare.app_common.abstract.fl_model import FLModel, ParamsType
+from nvflare.app_common.utils.fl_model_utils import FLModelUtils
+from nvflare.app_opt.pt.decomposers import TensorDecomposer
+from nvflare.app_opt.pt.fedavg import PTFedAvg
+from nvflare.fuel.utils import fobs
+from torch import Tensor
+
+from gliofed.consortium.conductor import Conductor
+from gliofed.consortium.member import Member
+from gliofed.fed.counts import Counts
+from gliofed.fed.site import Site
+from gliofed.fed.trust.approval import study_of
+from gliofed.fed.trust.policy import load_policy
+from gliofed.fed.wire import Task
+from gliofed.io.process import end_with_starter
+from gliofed.learn.machine import this_machine
+from gliofed.markers import MARKERS
+from gliofed.nets.presets import BASE, PRESETS
+from gliofed.nets.unet import build_net
+from gliofed.types import Stat, Update
+
+AWAY = "GLIOFED_STUB_AWAY"
+"""Environment: the share of rounds that a stub site answers with a failure."""
+WIDTHS = {
+    6: (16, 32, 64, 104),
+    30: (40, 72, 144, 304),
+    150: (48, 96, 208, 400, 512),
+}
+"""Megabytes of a model: channels of a network of that size."""
+STEP = 1e-5
+PRESETS.update({  # type: ignore[attr-defined]  # (only here is the table added to)
+    f"mb{size}": dataclasses.replace(BASE, widths=widths) for size, widths in WIDTHS.items()
+})  # fmt: skip
+
+
+def model(megabytes: int) -> dict[str, Tensor]:
+    """The network's weights."""
+    return dict(build_net(f"mb{megabytes}", (1, 1, 1), seed=1).state_dict())
+
+
+def changed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What every stub site answers."""
+    return {k: v + STEP for k, v in weights.items()}
+
+
+class StubConductor(Conductor):
+    """gliofed's server half; named here so that the networks above are known."""
+
+
+class StubSite(Site):
+    """A site of twenty cases that exist in its counts alone."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(cases=(), machine=this_machine(), test=lambda weights: {}, **settings)
+        self._cases = ("not looked at",)
+        self._chance = random.Random(f"{self.name}/{time.time_ns()}")
+
+    @cached_property
+    def counts(self) -> Counts:
+        return Counts(20, 20, {m.id: (10, *(5 for _ in m.classes[1:])) for m in MARKERS})
+
+    def _train(self, task: Task) -> Update:
+        if self._chance.random() < float(os.environ.get(AWAY, "0")):
+            raise RuntimeError("away, as the benchmark wants it")
+        return Update(
+            run=task.run, round=task.round, nonce=task.nonce, site=self.name,
+            weights=changed(task.weights), cases=self.counts.cases,
+            labelled=self.counts.labelled, stats={"mask": Stat(10.0, 20.0)},
+        )  # fmt: skip
+
+
+class StubMember(Member):
+    """gliofed's site half with a stub site."""
+
+    @cached_property
+    def _site(self) -> Site:
+        kit, study = self._kit, study_of(self._segment.study)
+        folder = kit.work / self._segment.run / "state"
+        return StubSite(name=kit.name, study=study, seed=1, folder=folder,
+                        policy=load_policy(kit.policy), rejoins=True)  # fmt: skip
+
+
+class PeerFedAvg(PTFedAvg):
+    """FLARE's FedAvg; notes when each round's model is on the disk."""
+
+    def __init__(self, megabytes: int, beats: str, **settings: Any) -> None:
+        super().__init__(model=model(megabytes), persistor_id="", **settings)
+        end_with_starter()
+        self._beats = Path(beats)
+
+    def save_model(self, model: FLModel) -> None:
+        super().save_model(model)
+        with self._beats.open("a") as file:
+            file.write(json.dumps(time.time()) + "\n")
+
+
+class PeerExecutor(Executor):
+    """The least client: weights in, changed weights out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        end_with_starter()
+        fobs.register(TensorDecomposer)
+
+    def execute(
+        self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
+    ) -> Shareable:
+        asked = FLModelUtils.from_shareable(shareable)
+        answer = FLModel(params=changed(asked.params), params_type=ParamsType.FULL)
+        return FLModelUtils.to_shareable(answer)
