@@ -117,11 +117,13 @@ def process(folder: Path, code: str) -> Process:
 
 
 def test_a_process_that_ends_by_itself_is_told_with_its_log(tmp_path) -> None:
-    log = AuditLog(tmp_path / "audit.jsonl", "north")
+    log, heard = AuditLog(tmp_path / "audit.jsonl", "north"), []
     with pytest.raises(GliofedError, match="ended by itself, with status 3"):
         run_process(
-            process(tmp_path, "print('because'); exit(3)"), tmp_path / "work", log, tmp_path / "log"
-        )
+            process(tmp_path, "print('because'); exit(3)"), tmp_path / "work", log,
+            tmp_path / "log", heard.append,
+        )  # fmt: skip
+    assert "because" in heard
     assert (tmp_path / "log").read_text() == "because\n"
     assert [line.event for line in read_lines(log.path)] == ["started", "stopped"]
 
@@ -129,7 +131,7 @@ def test_a_process_that_ends_by_itself_is_told_with_its_log(tmp_path) -> None:
 def test_a_kit_in_use_is_not_used_twice(tmp_path) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", "north")
     with alone_in(tmp_path / "work"), pytest.raises(CheckpointError, match="another gliofed"):
-        run_process(process(tmp_path, ""), tmp_path / "work", log, tmp_path / "log")
+        run_process(process(tmp_path, ""), tmp_path / "work", log, tmp_path / "log", print)
     assert not (tmp_path / "log").exists()
 
 
@@ -150,7 +152,7 @@ time.sleep(60)
 '''
 run_process(
     Process((sys.executable, "-c", code), dict(os.environ), folder), folder / "work",
-    AuditLog(folder / "audit.jsonl", "north"), folder / "log",
+    AuditLog(folder / "audit.jsonl", "north"), folder / "log", print,
 )
 """
 
