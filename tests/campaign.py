@@ -22,7 +22,19 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from drill import DEADLINE, SITES, TRAIN, Drill, Proxy, cut_off, drill, same_weights, small_disk
+import torch
+from drill import (
+    DEADLINE,
+    SITES,
+    TRAIN,
+    Drill,
+    Proxy,
+    cut_off,
+    drill,
+    same_weights,
+    small_disk,
+    undisturbed,
+)
 
 from gliofed.consortium.kit import open_kit
 from gliofed.consortium.plan import LEAD, SERVER
@@ -113,11 +125,12 @@ SERVER_PHASES: dict[str, Callable[[Drill], bool]] = {
 
 
 def server_killed(book: Book, root: Path) -> None:
-    """Kill the server five times at each phase in one run; then compare with an undisturbed one."""
-    rounds = SERVER_TIMES * len(SERVER_PHASES) + 3
+    """Kill the server five times at each phase in one run; then compare with one process."""
     lost: dict[str, int] = dict.fromkeys([*SERVER_PHASES, "the model is tested"], 0)
     back: dict[str, list[float]] = {p: [] for p in lost}
-    with drill(root / "server", rounds) as d:
+    torch.set_num_threads(1)
+    with drill(root / "server", 2 * SERVER_TIMES * len(SERVER_PHASES), 120.0) as d:
+        d.segment = 2
         started(d)
         for time_ in range(SERVER_TIMES):
             for phase, now in SERVER_PHASES.items():
@@ -132,13 +145,9 @@ def server_killed(book: Book, root: Path) -> None:
         state, wrong = d.committed, d.is_sound()
         everyone = all(set(p.answered) == set(TRAIN) for p in end.points)
     orphans = d.processes()
-    with drill(root / "undisturbed", rounds) as quiet:
-        started(quiet)
-        quiet.over()
-        other = quiet.committed
-    same = state is not None and other is not None and same_weights(state, other)
+    same = state is not None and same_weights(state, undisturbed(d, root / "near"))
     for phase, count in lost.items():
-        seen = (f"{count} rounds lost; back at work after {median(back[phase]):.0f} s; "
+        seen = (f"{count} rounds lost; next round or test after {median(back[phase]):.0f} s; "
                 f"{'same weights as undisturbed' if same else 'other weights'}; {end.state}")  # fmt: skip
         good = not count and same and everyone and end.state == "completed" and not wrong
         book.add(f"server SIGKILL while {phase}", SERVER_TIMES,
@@ -150,20 +159,13 @@ def server_killed(book: Book, root: Path) -> None:
 def kill_server(d: Drill, time_: int, back: list[float], phase: str) -> int:
     """Kill, start anew, and wait until it works again; committed rounds that were lost."""
     before = rounds_now(d)
-    started = len(d.log(SERVER))
     if time_ % 2:
         d.end(SERVER, signal.SIGKILL)
     else:
         d.kill_all(SERVER)
     after = rounds_now(d)
     d.start(SERVER)
-    began = time.monotonic()
-
-    def works() -> bool:
-        return any(e.event == "segment-started" for e in d.log(SERVER)[started:])
-
-    d.wait(works, f"server works again after {phase}")
-    back.append(time.monotonic() - began)
+    back.append(d.wait(lambda: rounds_now(d) > after or in_test(d), f"it goes on after {phase}"))
     print(f"  {phase}: killed after round {before}, {back[-1]:.0f} s", flush=True)
     return max(0, before - after)
 

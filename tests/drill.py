@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from conftest import write_hospital
 
+from gliofed.consortium.hospital import Data, open_site
 from gliofed.consortium.kit import open_kit
 from gliofed.consortium.plan import LEAD, SERVER
 from gliofed.consortium.segment import fit_for_sites, run_of
@@ -29,9 +30,14 @@ from gliofed.consortium.status import RunStatus, read_status
 from gliofed.consortium.trial import Place, ended_after, make_kits, start_party
 from gliofed.errors import AuditError, CheckpointError
 from gliofed.fed.checkpoint import Committed, last_committed
+from gliofed.fed.engines.local import LocalEngine
+from gliofed.fed.rounds import run_rounds
 from gliofed.fed.trust.chain import Line
+from gliofed.fed.trust.policy import load_policy
 from gliofed.fed.trust.verify import read_lines, verify
 from gliofed.io.files import write_text
+from gliofed.learn.machine import this_machine
+from gliofed.nets.unet import build_net
 from gliofed.study import Study, parse_study
 
 TRAIN = ("east", "north", "west")
@@ -65,12 +71,14 @@ class Drill:
     place: Place
     study: Study
     parties: dict[str, subprocess.Popen[bytes]]
+    segment: int = 20
 
     # parties
 
     def start(self, *names: str) -> None:
         for name in names:
-            self.parties[name] = start_party(self.place, name)
+            more = ("--segment", str(self.segment)) if name == LEAD else ()
+            self.parties[name] = start_party(self.place, name, more=more)
 
     def start_in(self, namespace: str, name: str) -> None:
         """Start a party in a network namespace."""
@@ -221,6 +229,20 @@ def drill(root: Path, rounds: int, deadline: float = DEADLINE, host: str = "127.
         policy.chmod(0o600)
     with ended_after() as parties:
         yield Drill(place, study, parties)
+
+
+def undisturbed(d: Drill, folder: Path) -> Committed:
+    """The same rounds in this process, on as many threads as each of the drill's."""
+    study = fit_for_sites(d.study)
+    policy = load_policy(d.place.kits / "north/gliofed/policy.toml")
+    sites = [
+        open_site(study, name, Data(d.place.root / "hospitals" / name, folder / f"store-{name}"),
+                  policy, folder / name, this_machine())
+        for name in TRAIN
+    ]  # fmt: skip
+    net = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
+    initial = {k: v.clone() for k, v in net.items()}
+    return run_rounds(LocalEngine(sites, folder), initial, study, "near", folder / "rounds")
 
 
 def same_weights(a: Committed, b: Committed) -> bool:

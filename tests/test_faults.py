@@ -4,38 +4,15 @@
 """
 
 import signal
-from pathlib import Path
 
 import pytest
 import torch
 from campaign import in_training
-from drill import SITES, TRAIN, Drill, drill, same_weights
+from drill import SITES, TRAIN, drill, same_weights, undisturbed
 
-from gliofed.consortium.hospital import Data, open_site
 from gliofed.consortium.plan import LEAD, SERVER
-from gliofed.consortium.segment import fit_for_sites
-from gliofed.fed.checkpoint import Committed
-from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.rounds import run_rounds
-from gliofed.fed.trust.policy import load_policy
-from gliofed.learn.machine import this_machine
-from gliofed.nets.unet import build_net
 
 pytestmark = pytest.mark.slow
-
-
-def undisturbed(d: Drill, folder: Path) -> Committed:
-    """The same rounds in this process, on as many threads as each of the drill's."""
-    study = fit_for_sites(d.study)
-    policy = load_policy(d.place.kits / "north/gliofed/policy.toml")
-    sites = [
-        open_site(study, name, Data(d.place.root / "hospitals" / name, folder / f"store-{name}"),
-                  policy, folder / name, this_machine())
-        for name in TRAIN
-    ]  # fmt: skip
-    net = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
-    initial = {k: v.clone() for k, v in net.items()}
-    return run_rounds(LocalEngine(sites, folder), initial, study, "near", folder / "rounds")
 
 
 def test_a_killed_server_costs_no_committed_round_and_no_bit(tmp_path) -> None:

@@ -133,14 +133,16 @@ def _plan_toml(host: str, sites: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def start_party(place: Place, party: str, under: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+def start_party(
+    place: Place, party: str, under: tuple[str, ...] = (), more: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
     """A party's verb in a process group of its own, on its share of the cores.
 
-    under: a command that runs it.
+    under: a command that runs it. more: arguments of its verb.
     """
     threads = str(max(1, cores() // len(TRAIN)))
     place.log(party).parent.mkdir(exist_ok=True)
-    argv = [*under, sys.executable, "-m", "gliofed.cli.main", *place.command(party)[1:]]
+    argv = [*under, sys.executable, "-m", "gliofed.cli.main", *place.command(party)[1:], *more]
     with place.log(party).open("ab") as log:
         return subprocess.Popen(  # noqa: S603  (our own command)
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
