@@ -138,6 +138,7 @@ def server_killed(book: Book, root: Path) -> None:
                 lost[phase] += kill_server(d, time_, back[phase], phase)
         for time_ in range(SERVER_TIMES):
             d.wait(lambda: in_test(d), "the test", poll=0.001)
+            time.sleep(time_)
             lost["the model is tested"] += kill_server(
                 d, time_, back["the model is tested"], "test"
             )
@@ -163,9 +164,14 @@ def kill_server(d: Drill, time_: int, back: list[float], phase: str) -> int:
         d.end(SERVER, signal.SIGKILL)
     else:
         d.kill_all(SERVER)
-    after = rounds_now(d)
+    after, heard = rounds_now(d), len(d.log(SERVER))
     d.start(SERVER)
-    back.append(d.wait(lambda: rounds_now(d) > after or in_test(d), f"it goes on after {phase}"))
+
+    def goes_on() -> bool:
+        begun = any(e.event == "segment-started" for e in d.log(SERVER)[heard:])
+        return rounds_now(d) > after or (begun and in_test(d))
+
+    back.append(d.wait(goes_on, f"it goes on after {phase}"))
     print(f"  {phase}: killed after round {before}, {back[-1]:.0f} s", flush=True)
     return max(0, before - after)
 
