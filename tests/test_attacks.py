@@ -416,9 +416,7 @@ class TestWhatIsHeard:
 
 
 @pytest.mark.slow
-def test_whoever_runs_a_site_is_told_that_its_kit_is_in_use_elsewhere(
-    live, rounds, tmp_path
-) -> None:
+def test_whoever_runs_a_site_is_told_that_its_kit_is_in_use_elsewhere(live, tmp_path) -> None:
     """Last of the attacks, since it leaves north less well connected."""
     shutil.copytree(live.kits / "north", tmp_path / "north")
     with running(site_of(tmp_path / "north"), tmp_path / "said.txt"):
@@ -427,8 +425,8 @@ def test_whoever_runs_a_site_is_told_that_its_kit_is_in_use_elsewhere(
 
 
 @pytest.mark.slow
-def test_nobody_who_runs_a_verb_sees_a_traceback_and_every_log_is_sound(live, rounds) -> None:
+def test_nobody_who_runs_a_verb_sees_a_traceback_and_every_log_is_sound(live) -> None:
     for said in live.said.values():
         assert "Traceback" not in said.read_text()
-    for name in ("server", *SITES, "lead"):
+    for name in ("server", *SITES):
         assert verify(live.kits / name / "gliofed/audit.jsonl").sound
