@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from gliofed.fed.gate import largest_answer
-from gliofed.fed.wire import load_task, load_update, save_update
+from gliofed.fed.wire import LARGEST_HEADER, load_task, load_update, save_update
 from gliofed.types import Update
 
 
@@ -49,7 +49,7 @@ def _header(data: bytes, length: int) -> bytes:
 
 def _oversize(path: Path, task) -> None:
     with path.open("r+b") as file:
-        file.truncate(largest_answer(task) + 1)
+        file.truncate(largest_answer(task) + LARGEST_HEADER)  # the transfer's bound, not the gate's
 
 
 def _earlier(path: Path) -> Path:
