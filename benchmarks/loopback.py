@@ -50,7 +50,7 @@ def as_stubs() -> None:
     job.EXECUTOR = rules.EXECUTOR = "stub_site.StubMember"  # type: ignore[misc]
 
 
-def study_for(megabytes: int, sites: Sequence[str], rounds: int) -> Study:
+def study_for(megabytes: int, sites: Sequence[str], rounds: int, deadline: float = 900.0) -> Study:
     """A study of a stub network. rounds: more than are ever made, so that no test follows."""
     return fit_for_sites(
         parse_study(
@@ -59,7 +59,7 @@ def study_for(megabytes: int, sites: Sequence[str], rounds: int) -> Study:
                 "data": {"root": "nowhere", "train": list(sites), "external": [TESTER]},
                 "net": {"preset": f"mb{megabytes}", "stem": [1, 1, 1]},
                 "train": {"rounds": rounds},
-                "federation": {"quorum": max(1, len(sites) // 2), "deadline": 900.0},
+                "federation": {"quorum": max(1, len(sites) // 2), "deadline": deadline},
             }
         )
     )
