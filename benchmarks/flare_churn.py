@@ -1,7 +1,7 @@
 """Whether a long run with sites that come and go makes the server grow: memory and open files.
 
     python benchmarks/flare_churn.py --rounds 100 --segment 100
-    python benchmarks/flare_churn.py --rounds 100 --segment 20 --kills 0.02
+    python benchmarks/flare_churn.py --rounds 100 --segment 20 --kills 0.02 --deadline 20
 
 Sixteen sites that do not train, under the supervisor, on one machine over mutual TLS. In each
 round a site answers with a failure with probability `--away`, and its processes are killed and
@@ -92,12 +92,13 @@ def main() -> None:
     args.add_argument("--away", default="0.1")
     args.add_argument("--kills", type=float, default=0.0)
     args.add_argument("--seconds", type=float, default=460, help="after which the run is stopped")
+    args.add_argument("--deadline", type=float, default=30, help="seconds of a round at most")
     args.add_argument("--keep", type=Path)
     asked = args.parse_args()
     as_stubs()
     os.environ["GLIOFED_STUB_AWAY"] = asked.away
     names = [f"s{n:02d}" for n in range(asked.sites)]
-    study = study_for(asked.megabytes, names, 10_000)
+    study = study_for(asked.megabytes, names, 10_000, asked.deadline)
     with (
         tempfile.TemporaryDirectory() as place,
         federation(asked.keep or Path(place) / "kits", names) as (fed, link),
@@ -107,7 +108,7 @@ def main() -> None:
         folder = run_folder(kit, study)
         give_orders(folder, withdraw=TESTER)
         churn = Churn(fed, folder, asked.rounds, asked.kills)
-        patience = Patience(poll=0.3, gather=40, silent=60, rounds=asked.segment)
+        patience = Patience(poll=0.3, gather=40, silent=240, rounds=asked.segment)
         late = threading.Timer(asked.seconds, lambda: give_orders(folder, stop=True))
         late.daemon = True
         late.start()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import statistics
 import tempfile
@@ -117,12 +118,12 @@ def show(megabytes: int, sites: int, mine: Measured, theirs: Measured) -> None:
     print("|---:|---:|---|---:|---|---:|---:|---:|")
     both = mine.seconds and theirs.seconds
     for name, one in (("gliofed", mine), ("FLARE FedAvg", theirs)):
-        if not one.seconds:
+        if not one.job:
             continue
-        middle = statistics.median(one.seconds)
+        middle, least, most = (f(one.seconds or [math.nan]) for f in (statistics.median, min, max))
         ratio = f"{middle / statistics.median(theirs.seconds):.2f}" if both and one is mine else ""
         print(f"| {megabytes} | {sites} | {name} | {len(one.seconds)} | {middle:.2f} "
-              f"({min(one.seconds):.2f} to {max(one.seconds):.2f}) | {one.job:.0f} "
+              f"({least:.2f} to {most:.2f}) | {one.job:.0f} "
               f"| {one.parent:.0f} | {ratio} |")  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -42,13 +43,14 @@ PATIENCE_S = 240
 def as_stubs() -> None:
     """Let this process write jobs that name the stub classes, and its children find them."""
     os.environ["PYTHONPATH"] = os.pathsep.join((str(HERE.parent / "src"), str(HERE)))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and so its children
     importlib.import_module("stub_site")  # its networks are known from here on
     os.environ["OMP_NUM_THREADS"] = "1"
     job.CONTROLLER = rules.CONTROLLER = "stub_site.StubConductor"  # type: ignore[misc]
     job.EXECUTOR = rules.EXECUTOR = "stub_site.StubMember"  # type: ignore[misc]
 
 
-def study_for(megabytes: int, sites: Sequence[str], rounds: int) -> Study:
+def study_for(megabytes: int, sites: Sequence[str], rounds: int, deadline: float = 900.0) -> Study:
     """A study of a stub network. rounds: more than are ever made, so that no test follows."""
     return fit_for_sites(
         parse_study(
@@ -57,7 +59,7 @@ def study_for(megabytes: int, sites: Sequence[str], rounds: int) -> Study:
                 "data": {"root": "nowhere", "train": list(sites), "external": [TESTER]},
                 "net": {"preset": f"mb{megabytes}", "stem": [1, 1, 1]},
                 "train": {"rounds": rounds},
-                "federation": {"quorum": max(1, len(sites) // 2), "deadline": 120.0},
+                "federation": {"quorum": max(1, len(sites) // 2), "deadline": deadline},
             }
         )
     )
