@@ -21,7 +21,7 @@ from gliofed.consortium.hospital import Data
 from gliofed.consortium.start import page_of
 from gliofed.consortium.status import RunStatus
 from gliofed.consortium.supervisor import Patience
-from gliofed.io.process import end_with_starter, was_started
+from gliofed.io.process import end_with_starter
 from gliofed.types import RoundPoint
 
 AGAIN: Final = "the same command goes on"
@@ -46,7 +46,7 @@ class Joining:
 
 def serve(kit: Path) -> None:
     """`gliofed serve`."""
-    _end_with_trial()
+    end_with_starter()
     with plain_ends(after=AGAIN):
         typer.echo("serving; Ctrl-C ends it")
         api.serve(kit)
@@ -54,7 +54,7 @@ def serve(kit: Path) -> None:
 
 def join(asked: Joining) -> None:
     """`gliofed join`."""
-    _end_with_trial()
+    end_with_starter()
     with plain_ends(after=AGAIN):
         data = Data(asked.data, asked.store, asked.format)
         with Terminal() as terminal:
@@ -74,7 +74,7 @@ def join(asked: Joining) -> None:
 
 def start(study: Path, kit: Path, segment: int) -> None:
     """`gliofed start`."""
-    _end_with_trial()
+    end_with_starter()
     with plain_ends(after="the segment under way ends by itself; the same command goes on"):
         said: list[str] = []
 
@@ -135,12 +135,6 @@ def try_out(out: Path) -> None:
         if end.state != "completed":
             raise typer.Exit(1)
         typer.echo(f"Kits, logs and audit logs of every party: {out}")
-
-
-def _end_with_trial() -> None:
-    """End when the `gliofed federation try` that started this does."""
-    if was_started():
-        end_with_starter()
 
 
 def one_line(now: RunStatus) -> str:

@@ -37,23 +37,19 @@ def starter() -> dict[str, str]:
     return {_STARTER: str(os.getpid())}
 
 
-def was_started() -> bool:
-    """Whether another program of gliofed's started this one with `starter`, and no person."""
-    return _STARTER in os.environ
-
-
 def end_with_starter(poll: float = 0.5) -> None:
-    """In a process started by another program of gliofed's: end when that ends, however it does.
+    """In a process that was started with `starter` in its environment: end when whoever did ends.
 
-    At once where it has ended by now: loading libraries takes seconds. Whoever starts a process
-    with `starter` in its environment is meant, else the parent; what this process starts in turn
-    is to end with this one.
+    At once where it has ended by now: loading libraries takes seconds. What this process starts in
+    turn is to end with this one. A process that somebody else started is left alone.
     """
-    expected = int(os.environ.get(_STARTER, os.getppid()))
+    expected = os.environ.get(_STARTER)
+    if expected is None or int(expected) == os.getpid():  # or it is watched already
+        return
     os.environ.update(starter())
 
     def watch() -> None:
-        while os.getppid() == expected:
+        while os.getppid() == int(expected):
             time.sleep(poll)
         os._exit(1)
 
