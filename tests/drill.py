@@ -255,8 +255,6 @@ class Proxy:
     def __init__(self, listen: tuple[str, int], target: tuple[str, int]) -> None:
         self._target = target
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self.up = 0
-        self.reset_after: int | None = None
         self._listener = socket.create_server(listen)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -283,18 +281,13 @@ class Proxy:
                     near.close()
                     continue
                 self._pairs.append((near, far))
-                threading.Thread(target=self._pump, args=(near, far, True), daemon=True).start()
-                threading.Thread(target=self._pump, args=(far, near, False), daemon=True).start()
+                threading.Thread(target=self._pump, args=(near, far), daemon=True).start()
+                threading.Thread(target=self._pump, args=(far, near), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 sink.sendall(data)
-                if up:
-                    self.up += len(data)
-                    if self.reset_after is not None and self.up >= self.reset_after:
-                        self.reset_after = None
-                        self.reset()
             with suppress(OSError):
                 sink.shutdown(socket.SHUT_WR)
 

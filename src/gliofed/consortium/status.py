@@ -28,7 +28,7 @@ class RunStatus:
     study: its name. why: what a state other than training is for. rounds: of the study; `points`
     has those committed. sites: asked by the segment under way, or by the last one. missing: those
     of the study that are not connected. rows: of the test, once it is made; failures: site to why
-    it is not in it.
+    it is not in it. page: why the run's page could not be drawn, empty where it was.
     """
 
     run: str

@@ -11,13 +11,11 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from nvflare.fuel.f3.mpm import MainProcessMonitor
 from nvflare.private.fed.app.client import client_train
-from nvflare.private.fed.app.utils import version_check
 from nvflare.private.fed.client.client_req_processors import ClientRequestProcessors
 
-from gliofed.fed.engines.nvflare.denials import Refuser, log_denials
-from gliofed.io.process import end_with_starter
+from gliofed.fed.engines.nvflare.denials import Refuser
+from gliofed.fed.engines.nvflare.program import run_program
 
 ANSWERED: Final = (
     "AbortAppProcessor",
@@ -39,18 +37,6 @@ def answer_jobs_only() -> None:
     ]
 
 
-def main() -> int:
-    """Run until stopped; the arguments are those of FLARE's client."""
-    end_with_starter()
-    version_check()
-    answer_jobs_only()
-    log_denials()
-    arguments = client_train.parse_arguments()
-    status: int = MainProcessMonitor.run(
-        main_func=client_train.main, run_dir=arguments.workspace, args=arguments
-    )
-    return status
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    answer_jobs_only()
+    sys.exit(run_program(client_train))

@@ -4,25 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from nvflare.fuel.f3.mpm import MainProcessMonitor
 from nvflare.private.fed.app.server import server_train
-from nvflare.private.fed.app.utils import version_check
 
-from gliofed.fed.engines.nvflare.denials import log_denials
-from gliofed.io.process import end_with_starter
-
-
-def main() -> int:
-    """Run until stopped; the arguments are those of FLARE's server."""
-    end_with_starter()
-    version_check()
-    log_denials()
-    arguments = server_train.parse_arguments()
-    status: int = MainProcessMonitor.run(
-        main_func=server_train.main, run_dir=arguments.workspace, args=arguments
-    )
-    return status
-
+from gliofed.fed.engines.nvflare.program import run_program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(server_train))
