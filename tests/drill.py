@@ -37,7 +37,6 @@ from gliofed.fed.trust.policy import load_policy
 from gliofed.fed.trust.verify import read_lines, verify
 from gliofed.io.files import write_text
 from gliofed.learn.machine import this_machine
-from gliofed.nets.unet import build_net
 from gliofed.study import Study, parse_study
 
 TRAIN = ("east", "north", "west")
@@ -240,9 +239,7 @@ def undisturbed(d: Drill, folder: Path) -> Committed:
                   policy, folder / name, this_machine())
         for name in TRAIN
     ]  # fmt: skip
-    net = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
-    initial = {k: v.clone() for k, v in net.items()}
-    return run_rounds(LocalEngine(sites, folder), initial, study, "near", folder / "rounds")
+    return run_rounds(LocalEngine(sites, folder), study, study.seeds[0], "near", folder / "rounds")
 
 
 def same_weights(a: Committed, b: Committed) -> bool:

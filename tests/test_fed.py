@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
+from gliofed.fed.blocks import change_norm, norm
 from gliofed.fed.checkpoint import last_committed
 from gliofed.fed.counts import NO_CASES, Counts, class_weights, count_cases
 from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.gate import Gate, change_norm, check_counts, norm
+from gliofed.fed.gate import Gate, check_counts
 from gliofed.fed.merge import RunningMerge
 from gliofed.fed.rounds import Reply, run_rounds
 from gliofed.fed.site import Site
@@ -267,8 +268,7 @@ def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Site]:
 
 def start(make_prepared, study, folder, names=("a", "b"), wrap=lambda e: e, run="run"):
     engine = wrap(LocalEngine(make_sites(make_prepared, study, folder, names), folder))
-    initial = {k: v.clone() for k, v in build_net("small", None, 1).state_dict().items()}
-    return run_rounds(engine, initial, study, run, folder / "rounds")
+    return run_rounds(engine, study, 1, run, folder / "rounds")
 
 
 def same(one, other) -> bool:

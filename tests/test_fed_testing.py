@@ -348,9 +348,7 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     }  # fmt: skip
     net = build_net("small", None, 1)
     training = LocalEngine([sites["a"], sites["b"]], tmp_path)
-    state = run_rounds(
-        training, {k: v.clone() for k, v in net.state_dict().items()}, tiny_study, "run", tmp_path
-    )
+    state = run_rounds(training, tiny_study, 1, "run", tmp_path)
     found = run_test(
         LocalEngine(list(sites.values()), tmp_path), state, tiny_study, "run", tmp_path
     )

@@ -24,7 +24,6 @@ from gliofed.fed.trust.policy import load_policy
 from gliofed.fed.trust.verify import read_anchors, read_lines, verify
 from gliofed.io.process import cores
 from gliofed.learn.machine import this_machine
-from gliofed.nets.unet import build_net
 
 POLICY = "min_cases = 3\nsmallest_count = 1\n"
 ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
@@ -48,10 +47,10 @@ def in_one_process(study, folder: Path, own, policies):
         for name, data in own.items()
     ]
     trains = [s for s in everyone if s.name in study.data.train]
-    net = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
-    initial = {k: v.clone() for k, v in net.items()}
     try:
-        state = run_rounds(LocalEngine(trains, folder), initial, study, "near", folder / "rounds")
+        state = run_rounds(
+            LocalEngine(trains, folder), study, study.seeds[0], "near", folder / "rounds"
+        )
         return state, run_test(LocalEngine(everyone, folder), state, study, "near", folder)
     finally:
         torch.set_num_threads(threads)

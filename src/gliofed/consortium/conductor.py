@@ -22,7 +22,6 @@ from gliofed.fed.trust.approval import study_of
 from gliofed.fed.trust.audit import AuditLog
 from gliofed.fed.trust.chain import head_from
 from gliofed.io.files import alone_in
-from gliofed.nets.unet import build_net
 from gliofed.types import RoundPoint
 
 Make = Callable[[Sequence[str], float, Path], FlareEngine]
@@ -103,9 +102,8 @@ class Conductor(FlareController):
             wanted = [n for n in names if n not in segment.withdrawn]
             return engine(wanted, study.federation.deadline, folder / "spool")
 
-        initial = build_net(study.net.preset, study.net.stem, seed=study.seeds[0]).state_dict()
         state = run_rounds(
-            ask(study.data.train), initial, study, segment.run, folder / "rounds", at_round,
+            ask(study.data.train), study, study.seeds[0], segment.run, folder / "rounds", at_round,
             lambda done: done >= segment.rounds or self.ending.is_set(),
         )  # fmt: skip
         if state.rounds < study.train.rounds:

@@ -60,11 +60,10 @@ def train_cell(
         )
         for name, cases in cell.sites.items()
     ]
-    initial = build_net(study.net.preset, study.net.stem, seed=cell.seed).state_dict()
     return run_rounds(
         LocalEngine(sites, folder / "rounds"),
-        {k: v.clone() for k, v in initial.items()},
         _rules(study, cell),
+        cell.seed,
         cell.run_id(study, prepared),
         folder / "rounds",
         lambda point: at_round(point.round + 1),

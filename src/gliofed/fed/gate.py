@@ -9,16 +9,16 @@ The first failed check refuses the update whole, with an `UpdateError` that name
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
 
 import torch
 from torch import Tensor
 
 from gliofed.errors import UpdateError
+from gliofed.fed.blocks import change_norm, norm
 from gliofed.fed.counts import Counts
 from gliofed.fed.wire import LARGEST_HEADER, Task, load_counts, load_tested, load_update
 from gliofed.markers import MARKERS
@@ -29,8 +29,6 @@ from gliofed.score.sums import ScoreSums
 from gliofed.study import Federation
 from gliofed.types import Update
 
-_BLOCK: Final = 2**16
-"""Values taken into float64 at once: they stay in a core's cache, and no second model is held."""
 TASKS = frozenset({MASK_TASK, *(m.id for m in MARKERS)})
 
 
@@ -154,33 +152,9 @@ def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:
         _require(0 <= count <= cases, f"it claims {count} labels of {task} for {cases} cases")
 
 
-def norm(model: Mapping[str, Tensor]) -> float:
-    """The L2 norm of all tensors together, summed in float64."""
-    return math.sqrt(sum(_squares(block.double()) for t in model.values() for block in _blocks(t)))
-
-
-def change_norm(new: Mapping[str, Tensor], old: Mapping[str, Tensor]) -> float:
-    """The L2 norm of `new` minus `old`, summed in float64; both have the same names and shapes."""
-    return math.sqrt(
-        sum(
-            _squares(a.double() - b.double())
-            for name, tensor in new.items()
-            for a, b in zip(_blocks(tensor), _blocks(old[name]), strict=True)
-        )
-    )
-
-
 def _finite(tensor: Tensor) -> bool:
     """Whether all values are; smallest and largest tell, without a second tensor."""
     return not tensor.numel() or all(bool(v.isfinite()) for v in torch.aminmax(tensor))
-
-
-def _blocks(tensor: Tensor) -> Sequence[Tensor]:
-    return torch.split(tensor.detach().reshape(-1), _BLOCK)
-
-
-def _squares(block: Tensor) -> float:
-    return float(block.dot(block))
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from gliofed.fed.blocks import blocks
 from gliofed.fed.strategy import Strategy
 from gliofed.nets.unet import task_of
 from gliofed.types import Stat, Update
@@ -36,7 +37,8 @@ class RunningMerge:
         for name, tensor in update.weights.items():
             task = task_of(name)
             weight = self._strategy.weight(update, task)
-            self._sums[name].add_(tensor, alpha=weight)
+            for total, part in zip(blocks(self._sums[name]), blocks(tensor), strict=True):
+                total.add_(part, alpha=weight)
             self._weights[name] += weight
         for name, stat in update.stats.items():
             self.stats[name] += stat

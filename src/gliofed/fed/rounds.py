@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from torch import Tensor
-
 from gliofed.errors import QuorumError, UpdateError
 from gliofed.fed.checkpoint import Committed, commit, last_committed
 from gliofed.fed.counts import NO_CASES, Counts, class_weights
@@ -17,6 +15,7 @@ from gliofed.fed.gate import Gate, check_counts
 from gliofed.fed.merge import RunningMerge
 from gliofed.fed.strategy import strategy_named
 from gliofed.fed.wire import Task, new_nonce, save_task
+from gliofed.nets.unet import build_net
 from gliofed.study import Study
 from gliofed.types import RoundPoint
 
@@ -46,8 +45,8 @@ class Engine(Protocol):
 
 def run_rounds(
     engine: Engine,
-    initial: Mapping[str, Tensor],
     study: Study,
+    seed: int,
     run: str,
     folder: Path,
     on_round: Callable[[RoundPoint], None] | None = None,
@@ -55,11 +54,12 @@ def run_rounds(
 ) -> Committed:
     """Train for `study.train.rounds` rounds, going on from the last committed one in `folder`.
 
-    enough: asked before each round with how many this call has made; where it says so, the rest
-    is left to a later call. Raises QuorumError where fewer than `federation.quorum` updates of a
-    round can be merged; the rounds before it stay committed.
+    seed: of the weights that the first round starts from. enough: asked before each round with how
+    many this call has made; where it says so, the rest is left to a later call. Raises QuorumError
+    where fewer than `federation.quorum` updates of a round can be merged; the rounds before it stay
+    committed.
     """
-    state = last_committed(folder, run) or Committed(run, 0, initial, ())
+    state = last_committed(folder, run) or _beginning(study, seed, run)
     begun = state.rounds
     if begun >= study.train.rounds:
         return state
@@ -70,6 +70,11 @@ def run_rounds(
         if on_round is not None:
             on_round(state.history[-1])
     return state
+
+
+def _beginning(study: Study, seed: int, run: str) -> Committed:
+    net = build_net(study.net.preset, study.net.stem, seed)
+    return Committed(run, 0, net.state_dict(), ())
 
 
 def _counts(engine: Engine, study: Study, run: str, folder: Path) -> Counts:

@@ -11,8 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError
+from gliofed.fed.blocks import change_norm, norm
 from gliofed.fed.counts import Counts, count_cases
-from gliofed.fed.gate import change_norm, norm
 from gliofed.fed.trust.policy import Policy, enforce_counts, enforce_update, hide_labels
 from gliofed.fed.wire import (
     CountsOf,
