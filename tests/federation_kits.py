@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.plan import ConsortiumPlan, parse_plan
 from gliofed.consortium.provision import provision
 from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
-from gliofed.io.process import starter
+from gliofed.io.process import end_groups, starter
 
 HOUR = timedelta(hours=1)
 POLICY = "# a policy\n"
@@ -102,10 +101,7 @@ def running(
     try:
         yield child
     finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(child.pid, number)
-                child.wait(10)
+        end_groups([child], 10)
 
 
 def verb(*words: object, **env: str) -> Process:

@@ -19,13 +19,12 @@ from gliofed.cli.show import Terminal
 from gliofed.cli.verbs import plain_ends
 from gliofed.consortium.hospital import Data
 from gliofed.consortium.start import page_of
-from gliofed.consortium.status import RunStatus
+from gliofed.consortium.status import OVER, RunStatus
 from gliofed.consortium.supervisor import Patience
 from gliofed.io.process import end_with_starter
 from gliofed.types import RoundPoint
 
 AGAIN: Final = "the same command goes on"
-_OVER: Final = ("completed", "stopped", "failed", "below quorum")
 _SHOWN: Final = 12
 """The newest rounds that a table has."""
 
@@ -102,7 +101,7 @@ def status(kit: Path, watch: bool) -> None:
             typer.echo(f"its page: {page_of(kit)}")
             return
         with Live(table(now), auto_refresh=False) as live:
-            while now.state not in _OVER:
+            while now.state not in OVER:
                 time.sleep(1)
                 now = api.status(kit)
                 live.update(table(now), refresh=True)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import selectors
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
@@ -17,7 +15,7 @@ from gliofed.errors import GliofedError
 from gliofed.fed.engines.nvflare.process import Process
 from gliofed.fed.trust.audit import AuditLog
 from gliofed.io.files import alone_in
-from gliofed.io.process import starter
+from gliofed.io.process import end_groups, starter
 
 END_SECONDS: Final = 20.0
 """How long a process may take to end before it is killed."""
@@ -52,7 +50,7 @@ def run_process(
                 hear(line)
             status = child.wait()
         finally:
-            _end(child)
+            end_groups([child], END_SECONDS)
             said.close()
             audit.write("stopped")
     raise GliofedError(f"the process ended by itself, with status {status}; what it said: {log}")
@@ -81,13 +79,3 @@ def _lines(child: subprocess.Popen[bytes]) -> Iterator[str]:
                 return
             else:
                 yield ""
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """End the process and its group, at first kindly; what they still say is read and dropped."""
-    for number, seconds in ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS)):
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=seconds)
-            return

@@ -18,6 +18,8 @@ from gliofed.types import RoundPoint
 State = Literal[
     "waiting", "training", "testing", "completed", "below quorum", "stopped", "failed"
 ]  # fmt: skip
+OVER: Final[tuple[State, ...]] = ("completed", "stopped", "failed", "below quorum")
+"""A run in such a state goes on only where the lead starts it again."""
 FILE: Final = "status.json"
 
 

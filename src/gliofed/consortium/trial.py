@@ -11,13 +11,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,7 +32,7 @@ from gliofed.experiment.demo import SEED, demo_study
 from gliofed.experiment.watch import Watcher
 from gliofed.fed.trust.policy import DEFAULT_POLICY_TOML
 from gliofed.io.files import alone_in, write_text
-from gliofed.io.process import cores, starter
+from gliofed.io.process import cores, end_groups, starter
 from gliofed.study import Study, load_study, study_toml
 
 TRAIN: Final = ("north", "harbour", "lakeside")
@@ -91,11 +90,13 @@ def try_out(out: Path, say: Callable[[str], None], watcher: Watcher) -> RunStatu
         if not (place.kits / AUTHORITY).exists():
             make_kits(place, study)
         watcher.stage("the federation")
+        log = place.log(LEAD)
+        before = log.stat().st_size if log.exists() else 0  # of earlier trials
         with ended_after() as parties:
             for party in (SERVER, *TRAIN, *EXTERNAL, LEAD):
                 say(f"{party}$ {shlex.join(place.command(party))}")
                 parties[party] = start_party(place, party)
-            follow(place, parties, say)
+            follow(place, parties, before, say)
         return read_status(run_folder(open_kit(place.kits / LEAD, "lead"), load_study(place.study)))
 
 
@@ -157,22 +158,21 @@ def ended_after() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     try:
         yield parties
     finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for child in reversed(parties.values()):
-                with suppress(ProcessLookupError):
-                    os.killpg(child.pid, number)
-            until = time.monotonic() + _END_SECONDS
-            for child in parties.values():
-                with suppress(subprocess.TimeoutExpired):
-                    child.wait(max(0.1, until - time.monotonic()))
+        end_groups([*reversed(parties.values())], _END_SECONDS)
 
 
 def follow(
-    place: Place, parties: Mapping[str, subprocess.Popen[bytes]], say: Callable[[str], None]
+    place: Place,
+    parties: Mapping[str, subprocess.Popen[bytes]],
+    before: int,
+    say: Callable[[str], None],
 ) -> None:
-    """Say what the lead's verb prints until it ends. Raises GliofedError where another does."""
+    """Say what the lead's verb prints until it ends. Raises GliofedError where another does.
+
+    before: bytes that its log had before it was started.
+    """
     with place.log(LEAD).open(encoding="utf-8") as printed:
-        printed.seek(0, os.SEEK_END if parties[LEAD].poll() is None else os.SEEK_SET)
+        printed.seek(before)
         while True:
             over = parties[LEAD].poll() is not None
             for line in printed:

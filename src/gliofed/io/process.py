@@ -5,8 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Final
 
@@ -54,3 +57,19 @@ def end_with_starter(poll: float = 0.5) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_groups(children: Sequence[subprocess.Popen[bytes]], seconds: float) -> None:
+    """End processes that lead groups of their own, and their groups, the first of them first.
+
+    Kindly at first; what is left after `seconds`, or of a group whose leader has ended, is killed.
+    What they still print into a pipe is read and dropped, so that none waits for a reader.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+        until = time.monotonic() + seconds
+        for child in children:
+            with suppress(subprocess.TimeoutExpired):
+                child.communicate(timeout=max(0.1, until - time.monotonic()))
