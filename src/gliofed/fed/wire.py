@@ -18,6 +18,7 @@ import json
 import secrets
 import struct
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,6 +32,7 @@ from torch import Tensor
 from gliofed.errors import UpdateError
 from gliofed.fed.counts import Counts
 from gliofed.io.files import replacing
+from gliofed.io.process import cores
 from gliofed.score.results import Role
 from gliofed.score.sums import Areas, MarkerSums, Moments, ScoreSums, Why
 from gliofed.types import Stat, Update
@@ -140,16 +142,22 @@ def _metadata(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> dict[st
 
 
 def digest_of(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
-    """SHA-256 of a message: its note without `digest`, then every tensor in the order of names."""
+    """SHA-256 of a message: its note without `digest`, then of every tensor in the order of names
+    what it is and the SHA-256 of its values. The values are hashed on all cores at once."""
     found = hashlib.sha256()
     rest = {k: v for k, v in note.items() if k != _DIGEST}
     found.update(json.dumps(rest, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        found.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
-        flat = tensor.as_strided((tensor.numel(),), (1,))  # contiguous, and so also where of one
-        found.update(flat.view(torch.uint8).numpy().data)
+    names = sorted(tensors)
+    with ThreadPoolExecutor(cores()) as pool:
+        for name, own in zip(names, pool.map(_digest, [tensors[n] for n in names]), strict=True):
+            tensor = tensors[name]
+            found.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode() + own)
     return found.hexdigest()
+
+
+def _digest(tensor: Tensor) -> bytes:
+    flat = tensor.as_strided((tensor.numel(),), (1,))  # contiguous, and so also where of one
+    return hashlib.sha256(flat.view(torch.uint8).numpy().data).digest()
 
 
 def _judged(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> dict[str, Any]:
