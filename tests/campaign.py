@@ -197,6 +197,13 @@ def site_killed(book: Book, root: Path) -> None:
             d.wait(lambda b=before: rounds_now(d) > b, f"a round after north died while {phase}")
             site_back(book, d, phase, before)
         job_killed(book, d)
+        wrong = d.is_sound()
+    assert not wrong, wrong
+
+
+def site_killed_in_test(book: Book, root: Path) -> None:
+    with drill(root / "test", 2) as d:
+        started(d)
         d.wait(lambda: in_test(d), "the test", poll=0.001)
         d.end("north", signal.SIGKILL)
         end = d.over()
@@ -401,7 +408,7 @@ def below_quorum(book: Book, root: Path) -> None:
 
 
 PARTS = {
-    "site": site_killed, "server": server_killed, "stopped": site_stopped, "link": link_cut,
+    "site": site_killed, "test": site_killed_in_test, "server": server_killed, "stopped": site_stopped, "link": link_cut,
     "reset": upload_reset, "disk": disk_full, "quorum": below_quorum,
 }  # fmt: skip
 

@@ -115,6 +115,7 @@ class Conductor(FlareController):
 
     def _test(self, engine: FlareEngine, state: Committed, folder: Path) -> None:
         self._note("testing", "")
+        keep_status(folder, self._status)
         tested = run_test(engine, state, self._study, self._segment.run, folder)
         self._status = dataclasses.replace(self._status, rows=tested.rows, failures=tested.failures)
 
