@@ -24,6 +24,7 @@ from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.plan import parse_plan
 from gliofed.consortium.provision import provision
 from gliofed.consortium.segment import fit_for_sites, segment_of
+from gliofed.errors import LinkError
 from gliofed.fed.engines.nvflare import job, rules
 from gliofed.fed.engines.nvflare.link import Link
 from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
@@ -150,8 +151,8 @@ def federation(out: Path, sites: Sequence[str]) -> Iterator[tuple[Federation, Li
 def wait_for_sites(link: Link, sites: Sequence[str]) -> None:
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        with suppress(Exception):
-            if link.sites() >= set(sites):
+        with suppress(LinkError):
+            if link.sites().keys() >= set(sites):
                 return
         time.sleep(1)
     raise SystemExit(f"not all of {', '.join(sites)} connected within {PATIENCE_S} s")
