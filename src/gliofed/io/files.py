@@ -40,6 +40,8 @@ def replacing(path: Path, private: bool = False, lasting: bool = True) -> Iterat
         if lasting:
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
+        else:
+            path.unlink(missing_ok=True)  # replacing a file makes ext4 wait for the disk
         part.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -19,7 +19,7 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
-from nvflare.fuel.utils.memory_utils import cleanup_memory
+from nvflare.fuel.utils.memory_utils import try_malloc_trim
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.link import END, STATUS
@@ -42,7 +42,7 @@ from gliofed.fed.wire import LARGEST_HEADER
 from gliofed.io.process import end_with_starter
 
 _POLL_SECONDS: Final = 0.2
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 4
 """Answers fetched at a time: a slow line holds up no other, and each holds a few chunks at most."""
 _HEARD_SECONDS: Final = 10.0
 """How long a segment that is over waits for the lead to hear how it ended."""
@@ -118,6 +118,7 @@ class FlareEngine:
         asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
         with ThreadPoolExecutor(_AT_ONCE) as fetching:
             self._controller.broadcast(asked, self._context, list(sites), len(sites))
+            try_malloc_trim()  # while sites work: what was freed since the last request goes back
             try:
                 yield answers
             finally:
@@ -126,7 +127,6 @@ class FlareEngine:
                     answer.cancel()
                 self._controller.cancel_task(asked, fl_ctx=self._context)
                 offer.withdraw()
-        cleanup_memory()  # else a transfer's buffers stay, and the process grows round by round
 
     def _reply(self, site: str, answer: Future[Reply], until: float) -> Reply:
         """What `site` answered, once it has, or cannot any more."""

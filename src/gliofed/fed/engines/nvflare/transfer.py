@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,46 @@ from nvflare.fuel.f3.streaming.obj_downloader import ObjectDownloader
 
 from gliofed.errors import TransferError
 
-CHUNK: Final = 2**22
+CHUNK: Final = 2**24
 """Bytes a request asks for."""
 REQUEST_SECONDS: Final = 30.0
 """How long one chunk may take before it is asked for again."""
 _POLL_SECONDS: Final = 0.2
+_SWEEP: Final = 2**26
+"""Bytes that pass between two sweeps."""
+
+
+class _Sweep:
+    """Lets go of the chunks that have passed.
+
+    FLARE leaves each in a cycle of references, which Python looks for too seldom: without this, a
+    process comes to hold a model for every site that it has sent one to.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._passed, self._begun = threading.Lock(), 0, False
+
+    def after(self, size: int) -> None:
+        """Hear that a chunk of so many bytes has passed."""
+        with self._lock:
+            self._passed += size
+            if self._passed < _SWEEP:
+                return
+            self._passed = 0
+            gc.collect()
+            if not self._begun:
+                gc.freeze()  # what is there by now stays, and is not looked through again
+                self._begun = True
+
+
+_sweep: Final = _Sweep()
+
+
+class _File(FileDownloadable):  # type: ignore[misc]  # (FLARE has no types)
+    def produce(self, state: dict[str, Any], requester: str) -> tuple[str, Any, dict[str, Any]]:
+        found: tuple[str, Any, dict[str, Any]] = super().produce(state, requester)
+        _sweep.after(len(found[1] or b""))
+        return found
 
 
 class Offer:
@@ -30,7 +66,7 @@ class Offer:
         """receivers: how many fetch it. seconds: kept for, without anybody asking for a chunk."""
         self._downloader = ObjectDownloader(cell, timeout=seconds, num_receivers=receivers)
         self.source: str = cell.get_fqcn()
-        self.ref: str = self._downloader.add_object(FileDownloadable(str(path), chunk_size=CHUNK))
+        self.ref: str = self._downloader.add_object(_File(str(path), chunk_size=CHUNK))
         self.size = path.stat().st_size
 
     def withdraw(self) -> None:
@@ -69,6 +105,7 @@ class _Into(Consumer):  # type: ignore[misc]  # (FLARE has no types)
     def consume(self, ref_id: str, state: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Take in one chunk."""
         self._done += len(data)
+        _sweep.after(len(data))
         if self._done > self._most:
             self.failure = TransferError(f"more than the {self._most} bytes that it may have")
             raise self.failure
