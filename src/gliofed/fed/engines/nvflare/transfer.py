@@ -36,6 +36,14 @@ class _Sweep:
     def __init__(self) -> None:
         self._lock, self._passed, self._begun = threading.Lock(), 0, False
 
+    def begin(self) -> None:
+        """Before the first transfer: what is there by now stays, and is not looked through again."""
+        with self._lock:
+            if not self._begun:
+                gc.collect()
+                gc.freeze()
+                self._begun = True
+
     def after(self, size: int) -> None:
         """Hear that a chunk of so many bytes has passed."""
         with self._lock:
@@ -44,9 +52,6 @@ class _Sweep:
                 return
             self._passed = 0
             gc.collect()
-            if not self._begun:
-                gc.freeze()  # what is there by now stays, and is not looked through again
-                self._begun = True
 
 
 _sweep: Final = _Sweep()
@@ -64,6 +69,7 @@ class Offer:
 
     def __init__(self, cell: Cell, path: Path, receivers: int, seconds: float) -> None:
         """receivers: how many fetch it. seconds: kept for, without anybody asking for a chunk."""
+        _sweep.begin()
         self._downloader = ObjectDownloader(cell, timeout=seconds, num_receivers=receivers)
         self.source: str = cell.get_fqcn()
         self.ref: str = self._downloader.add_object(_File(str(path), chunk_size=CHUNK))
@@ -80,6 +86,7 @@ def fetch(cell: Cell, source: str, ref: str, to: Path, most: int, stop: Callable
     most: bytes that it may have. stop: asked on the way; the fetching ends where it is true.
     Raises TransferError, and OSError where `to` cannot be written; nothing of it stays then.
     """
+    _sweep.begin()
     into = _Into(to, most)
     try:
         with _signal(stop) as signal:
