@@ -37,7 +37,7 @@ class _Sweep:
         self._lock, self._passed, self._begun = threading.Lock(), 0, False
 
     def begin(self) -> None:
-        """Before the first transfer: what is there by now stays, and is not looked through again."""
+        """Before the first transfer: what is there by now stays, and need not be looked through."""
         with self._lock:
             if not self._begun:
                 gc.collect()
