@@ -23,7 +23,7 @@ from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.page import PAGE
 from gliofed.consortium.segment import segment_of
 from gliofed.consortium.status import read_status
-from gliofed.errors import QuorumError
+from gliofed.errors import CheckpointError, QuorumError
 from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.model import keep_model
@@ -277,8 +277,41 @@ def test_a_run_whose_model_cannot_be_written_is_not_complete(federation, monkeyp
     monkeypatch.setattr(conductor_module, "keep_model", fail)
     with pytest.raises(OSError, match="No space"):
         federation.conduct(rounds=2)
-    assert read_status(federation.folder).state == "testing"
-    assert "model-written" not in {x.event for x in read_lines(federation.kit.audit)}
+    told = read_status(federation.folder)
+    assert (told.state, told.why) == ("failed", "on the server: No space left on device")
+    events = [x.event for x in read_lines(federation.kit.audit)]
+    assert events.count("segment-failed") == 1
+    assert "model-written" not in events
     monkeypatch.undo()
     federation.conduct(rounds=2)
     assert read_status(federation.folder).state == "completed"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (
+            OSError(28, "No space left on device", "a path"),
+            "on the server: No space left on device",
+        ),
+        (CheckpointError("round-00001: damaged"), "round-00001: damaged"),
+    ],
+)
+def test_a_segment_that_fails_before_its_first_round_tells_the_lead_why(
+    federation, monkeypatch, error, why
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(conductor_module, "last_committed", fail)
+    monkeypatch.setattr(conductor_module, "keep_status", fail)
+    segment = segment_of(federation.study, 2)
+    conductor = Conductor(**segment.plain)
+    assert conductor.status() == {}
+    with pytest.raises(type(error)):
+        conductor.conduct(lambda *_: None, federation.kit.root)
+    told = conductor.status()
+    assert (told["state"], told["why"]) == ("failed", why)
+    assert [x.event for x in read_lines(federation.kit.audit)] == [
+        "segment-started", "segment-failed",
+    ]  # fmt: skip

@@ -260,6 +260,26 @@ def test_a_segment_that_knows_nothing_yet_takes_back_no_round(kit, study) -> Non
     assert counts == sorted(counts)
 
 
+def test_a_segment_that_fails_early_gives_the_run_its_reason_and_takes_back_no_round(
+    kit, study
+) -> None:
+    class Full(Server):
+        def status(self) -> RunStatus:
+            now = super().status()
+            if len(self.jobs) == 1:
+                return now
+            self.made = self.rounds
+            why = "on the server: No space left on device"
+            return dataclasses.replace(now, state="failed", why=why, points=())
+
+    job, heard = supervise(kit, study, Full(study))
+    end = job.run()
+    assert (end.state, end.why) == ("failed", "on the server: No space left on device")
+    counts = [len(h.points) for h in heard]
+    assert counts == sorted(counts)
+    assert counts[-1] == 2
+
+
 def test_a_study_of_unknown_sites_and_damaged_orders_are_refused(kit, study) -> None:
     data = dataclasses.replace(study.data, external=("elsewhere",))
     with pytest.raises(StudyError, match="no site 'elsewhere'; it has a, b, c"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,21 +70,31 @@ class Conductor(FlareController):
         own = open_kit(kit, "server")
         log = self._log = AuditLog(own.audit, "server")
         run = self._segment.run
-        log.write("segment-started", run=run, study=self._segment.digest)
-        try:
+        with self._failing(log):
+            log.write("segment-started", run=run, study=self._segment.digest)
             with alone_in(own.work / run):
-                self._work(engine, own, log)
-        except QuorumError as error:
-            log.write("quorum-missed", run=run)
-            self._note("below quorum", str(error))
+                try:
+                    with self._failing(log):
+                        self._work(engine, own, log)
+                finally:
+                    self._keep(own.work / run)
+            log.write("segment-ended", run=run, rounds=len(self._status.points))
+
+    @contextmanager
+    def _failing(self, log: AuditLog) -> Iterator[None]:
+        """What ends the block early is what the lead hears, even if no disk can take it down."""
+        try:
+            yield
+        except (GliofedError, OSError) as error:
+            if self._status.state not in ("below quorum", "failed"):  # by a block within this one
+                self._begun = True
+                below = isinstance(error, QuorumError)
+                self._note("below quorum" if below else "failed", _why(error))
+                kind = {} if below else {"kind": type(error).__name__}
+                with suppress(GliofedError):
+                    log.write("quorum-missed" if below else "segment-failed",
+                              run=self._segment.run, **kind)  # fmt: skip
             raise
-        except GliofedError as error:
-            log.write("segment-failed", run=run, kind=type(error).__name__)
-            self._note("failed", str(error))
-            raise
-        finally:
-            self._keep(own.work / run)
-        log.write("segment-ended", run=run, rounds=len(self._status.points))
 
     def _work(self, engine: Make, kit: Kit, log: AuditLog) -> None:
         segment, study = self._segment, self._study
@@ -126,15 +137,22 @@ class Conductor(FlareController):
         log.write("model-written", run=state.run, rounds=state.rounds, model=sha256)
 
     def _keep(self, folder: Path) -> None:
-        """The status at the segment's end, and its page."""
-        keep_status(folder, self._status)
-        fault = RunPage(folder, self._study).show(self._status, self._segment.withdrawn)
-        if fault:
-            self._status = dataclasses.replace(self._status, page=fault)
+        """The status at the segment's end, and its page, where the disk takes them."""
+        with suppress(OSError):
             keep_status(folder, self._status)
+            fault = RunPage(folder, self._study).show(self._status, self._segment.withdrawn)
+            if fault:
+                self._status = dataclasses.replace(self._status, page=fault)
+                keep_status(folder, self._status)
 
     def _note(self, state: State, why: str) -> None:
         self._status = dataclasses.replace(self._status, state=state, why=why)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):  # most often of a full disk
+        return f"on the server: {error.strerror or type(error).__name__}"
+    return str(error)
 
 
 def _record(log: AuditLog, run: str, point: RoundPoint) -> None:

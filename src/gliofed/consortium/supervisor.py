@@ -228,7 +228,12 @@ class Supervisor:
         return {site for site, at in self._lost.items() if heard.get(site, 0.0) > at}
 
     def _take(self, status: RunStatus) -> None:
-        """A running segment's word, which knows nothing of who is missing, nor of this page."""
+        """A running segment's word, which knows nothing of who is missing, nor of this page.
+
+        One that failed early knows of no round either.
+        """
+        if status.state == "failed" and not status.points:
+            status = dataclasses.replace(status, points=self._status.points)
         self._tell(**{
             f.name: getattr(status, f.name)
             for f in dataclasses.fields(status)
