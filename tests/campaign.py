@@ -408,8 +408,9 @@ def below_quorum(book: Book, root: Path) -> None:
 
 
 PARTS = {
-    "site": site_killed, "test": site_killed_in_test, "server": server_killed, "stopped": site_stopped, "link": link_cut,
-    "reset": upload_reset, "disk": disk_full, "quorum": below_quorum,
+    "site": site_killed, "test": site_killed_in_test, "server": server_killed,
+    "stopped": site_stopped, "link": link_cut, "reset": upload_reset, "disk": disk_full,
+    "quorum": below_quorum,
 }  # fmt: skip
 
 

@@ -26,7 +26,8 @@ def write_bytes(path: Path, data: bytes, private: bool = False) -> None:
 def replacing(path: Path, private: bool = False, lasting: bool = True) -> Iterator[Path]:
     """A file beside `path` to write, which replaces it at the end, once it is on the disk.
 
-    lasting: False does not wait for the disk, for what a loss of power may take.
+    lasting: False does not wait for the disk, for what a loss of power may take; for a moment
+    there is then neither the old file nor the new one.
     One writer at a time: what a killed one left beside `path` is written over. Where the body or
     the disk fails, `path` stays as it was, and an OSError bears its name.
     """
