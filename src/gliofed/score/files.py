@@ -85,6 +85,6 @@ def _result(row: dict[str, str]) -> CaseResult:
         },
         dice=numbers["dice"],
         hd95_mm=numbers["hd95_mm"],
-        volume_ml=float(row["volume_ml"]),
+        volume_ml=numbers["volume_ml"],
         volume_true_ml=numbers["volume_true_ml"],
     )

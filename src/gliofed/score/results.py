@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from gliofed.types import Labels
+from gliofed.types import Labels, Person, Sequence
 
 Role = Literal["external", "holdout"]
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """true: lesions that an expert drew. found: of them, those that the prediction touches.
+    false: predicted ones that touch no true one."""
+
+    true: int
+    found: int
+    false: int
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,8 @@ class CaseResult:
     model: "federated", "pooled" or "alone:<site>". fold names the train/external split; seed the
     repeat. probabilities: marker id to class probabilities in the marker table's order.
     dice, hd95_mm, volume_ml, volume_true_ml: on the scan's own grid; None where the case has no
-    expert mask, and hd95_mm also where either mask is empty.
+    expert mask, and hd95_mm also where either mask is empty. person: for strata and confounders;
+    sequences: those the model had. None of them where nobody said.
     """
 
     model: str
@@ -32,8 +43,11 @@ class CaseResult:
     probabilities: Mapping[str, tuple[float, ...]]
     dice: float | None
     hd95_mm: float | None
-    volume_ml: float
+    volume_ml: float | None
     volume_true_ml: float | None
+    person: Person = field(default_factory=Person)
+    sequences: frozenset[Sequence] | None = None
+    lesions: Lesions | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,8 @@ class ScoreRow:
     "markers" (the mean over markers). n: cases that entered. value, low, high: None with the
     reason in `note` where the figure does not exist. difference: this model's value minus the
     federated model's on the same cases, with its paired interval; None for the federated model.
-    seeds: how many repeats the value is the mean of.
+    seeds: how many repeats the value is the mean of. method: how the interval was made. stratum:
+    which cases of the group, in words; empty for all.
     """
 
     model: str
@@ -61,3 +76,5 @@ class ScoreRow:
     difference_low: float | None = None
     difference_high: float | None = None
     note: str = ""
+    method: str = ""
+    stratum: str = ""
