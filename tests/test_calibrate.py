@@ -340,6 +340,22 @@ def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> 
     assert (found["c"].n, found["c"].value) == (0, None)
 
 
+def test_coverage_at_a_site_unlike_the_others_is_told_as_it_is() -> None:
+    own = fit_all({"a": SiteCases(answers(400, "a", 1)), "b": SiteCases(answers(400, "b", 2))},
+                  Wishes(by_class=False))  # fmt: skip
+    noise = np.random.default_rng(0).normal(size=(500, 3)) * 6
+    odd = []
+    for case, shift in zip(answers(500, "c", 3), noise, strict=True):
+        moved = softmax(np.log(case.probabilities["grade"]) + shift)
+        probabilities = {**case.probabilities, "grade": tuple(moved.tolist())}
+        odd.append(CaseResult(**{**case.__dict__, "probabilities": probabilities}))
+    tested = {"like": SiteCases(answers(500, "d", 4)), "odd": SiteCases(tuple(odd))}
+    found = coverages(own, "grade", tested)
+    assert 0.87 <= found["like"].value <= 0.93
+    assert found["like"].n == sum(tested["like"].classes("grade"))
+    assert found["odd"].high < 0.9
+
+
 def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
     own = fit_all({}, Wishes())
     assert {s.kind for s in own.scalings.values()} == {"identity"}

@@ -131,7 +131,7 @@ def fit_limit(marker: str, counts: Counts, wished: float) -> Limit:
     right, errors = at_or_above(counts)
     kept = right + errors
     n = int(kept[0])
-    good = np.flatnonzero((kept > 0) & (errors <= wished * kept))
+    good = np.flatnonzero((kept > 0) & (errors <= wished * kept + 1e-9))
     if not len(good):
         why = f"at no confidence were errors {wished:g} or fewer" if n else "no case"
         return Limit(marker, wished, None, n, 0, 0, None, None, why)
