@@ -23,6 +23,7 @@ from scipy.special import ndtr
 from gliofed.markers import MARKERS
 from gliofed.score.intervals import Interval, Values, interval
 from gliofed.score.paired import (
+    FEWEST,
     TASKS,
     Answers,
     Figure,
@@ -35,6 +36,7 @@ from gliofed.score.paired import (
 )
 from gliofed.score.results import CaseResult, Role, ScoreRow
 from gliofed.score.stratified import NORMAL
+from gliofed.score.sums import MASK
 from gliofed.score.table import ALL_SITES
 
 BY_DELONG: Final = "DeLong 1988, paired"
@@ -45,6 +47,9 @@ BY_CHANCE: Final = "bootstrap over patients, against 0.5; p by inverting its per
 CHANCE: Final = "chance"
 SECOND: Final = {"auc": BY_BOOTSTRAP, "dice": BY_RANKS}
 """The method of each metric on which no verdict rests."""
+DRAWS: Final = 100
+"""Resamples for each comparison of a family, at least: with fewer, the least p that there can be,
+times the family's size, could not fall below 0.05."""
 _NO_SPREAD: Final = 1e-14
 
 
@@ -100,6 +105,7 @@ def comparisons(
     On all sites of a role together, and where these are several, on each. Holm's family is all
     comparisons of a role with the reference by first methods on one such group of cases; those by
     second methods are a family of their own. Give the results of two models to compare these two.
+    The AUC is drawn `replicates` times, Dice DRAWS times the family's size where that is more.
     """
     groups: dict[tuple[Role, str], dict[str, list[CaseResult]]] = defaultdict(
         lambda: defaultdict(list)
@@ -113,14 +119,16 @@ def comparisons(
             groups[result.role, result.site][result.model].append(result)
     out: list[Comparison] = []
     for (role, site), models in groups.items():
-        base = {t: figure(answers(models.get(reference, []), t), replicates) for t in TASKS}
+        draws = dict.fromkeys(TASKS, replicates)
+        draws[MASK] = max(replicates, DRAWS * len(TASKS) * len(models))
+        base = {t: figure(answers(models.get(reference, []), t), draws[t]) for t in TASKS}
         found = [
             row
             for model, own in models.items()
             if model != reference
             for task in TASKS
             for row in compare(
-                figure(answers(own, task), replicates), base[task], model, reference, role, site
+                figure(answers(own, task), draws[task]), base[task], model, reference, role, site
             )
         ]
         out += holm([c for c in found if c.first]) + holm([c for c in found if not c.first])
@@ -151,15 +159,14 @@ def against_chance(
 ) -> tuple[Comparison, ...]:
     """The model's AUC of each marker less 0.5, over all sites of each role.
 
-    By the bootstrap, so that the interval is that of the score table. Holm's family is the
-    markers of one role.
+    By the bootstrap, as the intervals of the score table. Holm's family is the markers of one
+    role; see DRAWS.
     """
     out: list[Comparison] = []
+    draws = max(replicates, DRAWS * len(MARKERS))
     for role in sorted({r.role for r in results}):
         own = [r for r in results if r.role == role and r.model == model]
-        out += holm(
-            [chance_row(figure(answers(own, m.id), replicates), model, role) for m in MARKERS]
-        )
+        out += holm([chance_row(figure(answers(own, m.id), draws), model, role) for m in MARKERS])
     return tuple(out)
 
 
@@ -174,9 +181,12 @@ def chance_row(own: Figure, model: str, role: Role, other: str = CHANCE) -> Comp
 def holm(family: Sequence[Comparison]) -> list[Comparison]:
     """The family with `p_holm` (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
-    A comparison without a p tests nothing and does not count in the family.
+    A comparison without a p, or with fewer than FEWEST cases of a class, on which no verdict
+    rests, is no member of the family: its `p_holm` is None.
     """
-    tested = sorted((c.p, i) for i, c in enumerate(family) if c.p is not None)
+    tested = sorted(
+        (c.p, i) for i, c in enumerate(family) if c.p is not None and c.fewest >= FEWEST
+    )
     out, reached = list(family), 0.0
     for place, (p, i) in enumerate(tested):
         reached = max(reached, min(1.0, (len(tested) - place) * p))

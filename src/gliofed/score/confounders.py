@@ -19,6 +19,7 @@ from gliofed.markers import BY_ID
 from gliofed.score.comparison import (
     BY_LIKELIHOOD,
     CHANCE,
+    DRAWS,
     Comparison,
     chance_row,
     compare,
@@ -138,19 +139,20 @@ def beyond(
 
     Likelihood-ratio tests of a logistic model with the confounder against one with the model's
     logit besides; and the AUC of MGMT within IDH-wildtype, less 0.5. Holm's family is these four
-    of a role. With the IDH score held fixed, an MGMT score that is merely a second measurement of
-    IDH still adds something; with the true status held fixed it does not.
+    of a role (see DRAWS). With the IDH score held fixed, an MGMT score that is merely a second
+    measurement of IDH still adds something; with the true status held fixed it does not.
     """
     out: list[Comparison] = []
     for role, own in _by_role(results, model):
         scores = _scores(own)
         part = [r for s in MARKER_STRATA if s.title == IDH_WILDTYPE for r in own if s.holds(r)]
+        within = figure(answers(part, "mgmt"), max(replicates, 4 * DRAWS))
         out += holm(
             [
                 _added(own, "idh", scores[AGE], model, GIVEN_AGE, role),
                 _added(own, "mgmt", _idh_logit, model, GIVEN_SCORE, role),
                 _added(own, "mgmt", scores[IDH_TRUE], model, GIVEN_IDH, role),
-                chance_row(figure(answers(part, "mgmt"), replicates), model, role, WITHIN),
+                chance_row(within, model, role, WITHIN),
             ]
         )
     return tuple(out)

@@ -8,6 +8,7 @@ from typing import Final
 
 from gliofed.markers import BY_ID
 from gliofed.score.comparison import (
+    BY_CHANCE,
     Comparison,
     Cross,
     against_chance,
@@ -101,10 +102,10 @@ def verdicts(
 
 def verdict(c: Comparison, claim: str) -> Verdict:
     """That the difference is above 0."""
-    if c.p_holm is None or c.low is None or c.high is None:
+    if c.p is None or c.low is None or c.high is None:
         return Verdict(c.role, c.task, claim, None, f"{c.note or 'no interval'}; n = {c.n}")
-    if c.fewest < FEWEST:
-        few = f"too few: {c.fewest} cases of the rarest class, fewer than {FEWEST}"
+    if c.p_holm is None:
+        few = f"too few: {c.fewest} cases of the rarest class, {FEWEST} are needed"
         return Verdict(c.role, c.task, claim, None, f"{few}; n = {c.n}")
     turned = "; the other way round" if c.high < 0 else ""
     return Verdict(c.role, c.task, claim, c.low > 0 and c.p_holm < ALPHA, _figures(c) + turned)
@@ -129,11 +130,15 @@ def _differ(c: Comparison) -> Verdict:
 
 
 def _figures(c: Comparison) -> str:
+    """Of a comparison with all its figures. Beside chance, the AUC itself."""
     of = {"auc": "AUC", "dice": "Dice", "log_odds": "log odds"}[c.metric]
-    return (
-        f"{of} {c.difference:+.3f} (95 % interval {c.low:+.3f} to {c.high:+.3f}), "
-        f"p {c.p_holm:.3g} after Holm, n = {c.n}"
+    chance = c.method == BY_CHANCE
+    value, low, high = (
+        f"{v + 0.5:.3f}" if chance else f"{v:+.3f}"
+        for v in (c.difference, c.low, c.high)
+        if v is not None
     )
+    return f"{of} {value} (95 % interval {low} to {high}), p {c.p_holm:.3g} after Holm, n = {c.n}"
 
 
 def _title(c: Comparison) -> str:
