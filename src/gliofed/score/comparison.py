@@ -28,6 +28,7 @@ from gliofed.score.paired import (
     Answers,
     Figure,
     answers,
+    by_role,
     contributions,
     figure,
     score_row,
@@ -164,8 +165,7 @@ def against_chance(
     """
     out: list[Comparison] = []
     draws = max(replicates, DRAWS * len(MARKERS))
-    for role in sorted({r.role for r in results}):
-        own = [r for r in results if r.role == role and r.model == model]
+    for role, own in by_role(results, model):
         out += holm([chance_row(figure(answers(own, m.id), draws), model, role) for m in MARKERS])
     return tuple(out)
 

@@ -28,7 +28,7 @@ from gliofed.score.comparison import (
 from gliofed.score.discrimination import Index
 from gliofed.score.intervals import Values
 from gliofed.score.logistic import FitSums, fit, sums_at
-from gliofed.score.paired import answers, figure, ranked, score_row, too_few
+from gliofed.score.paired import answers, by_role, figure, ranked, score_row, too_few
 from gliofed.score.results import CaseResult, Role, ScoreRow
 from gliofed.score.strata import IDH_WILDTYPE, MARKER_STRATA, volumes
 from gliofed.score.stratified import NORMAL
@@ -95,7 +95,7 @@ def alone(
     cases without an expert mask, to the volume.
     """
     rows = []
-    for role, own in _by_role(results, model):
+    for role, own in by_role(results, model):
         scores = _scores(own)
         for confounder in CONFOUNDERS:
             for task in (*confounder.up, *confounder.down):
@@ -119,7 +119,7 @@ def gains(
     see `beyond`.
     """
     out: list[Comparison] = []
-    for role, own in _by_role(results, model):
+    for role, own in by_role(results, model):
         scores = _scores(own)
         rows: list[Comparison] = []
         for task, name in (("idh", AGE), ("mgmt", IDH_SCORE), ("mgmt", IDH_TRUE)):
@@ -143,7 +143,7 @@ def beyond(
     measurement of IDH still adds something; with the true status held fixed it does not.
     """
     out: list[Comparison] = []
-    for role, own in _by_role(results, model):
+    for role, own in by_role(results, model):
         scores = _scores(own)
         part = [r for s in MARKER_STRATA if s.title == IDH_WILDTYPE for r in own if s.holds(r)]
         within = figure(answers(part, "mgmt"), max(replicates, 4 * DRAWS))
@@ -156,14 +156,6 @@ def beyond(
             ]
         )
     return tuple(out)
-
-
-def _by_role(results: Sequence[CaseResult], model: str) -> list[tuple[Role, list[CaseResult]]]:
-    roles: dict[Role, list[CaseResult]] = defaultdict(list)
-    for result in results:
-        if result.model == model:
-            roles[result.role].append(result)
-    return sorted(roles.items())
 
 
 def _scores(results: Sequence[CaseResult]) -> dict[str, Score]:

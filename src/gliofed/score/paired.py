@@ -7,6 +7,7 @@ variance. With several seeds a value is the mean over seeds.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -83,6 +84,15 @@ class Figure:
     value: float | None
     replicates: Values
     note: str = ""
+
+
+def by_role(results: Sequence[CaseResult], model: str) -> list[tuple[Role, list[CaseResult]]]:
+    """One model's answers, apart for each role that it has any of."""
+    roles: dict[Role, list[CaseResult]] = defaultdict(list)
+    for result in results:
+        if result.model == model:
+            roles[result.role].append(result)
+    return sorted(roles.items())
 
 
 def answers(results: Sequence[CaseResult], task: str) -> Answers:

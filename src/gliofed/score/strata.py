@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from gliofed.score.paired import FEWEST, TASKS, answers, figure, score_row, too_few
+from gliofed.score.paired import FEWEST, TASKS, answers, by_role, figure, score_row, too_few
 from gliofed.score.results import CaseResult, Role, ScoreRow
 from gliofed.score.table import ALL_SITES
 from gliofed.types import SEQUENCES, Unknown
@@ -59,8 +59,7 @@ def strata_table(
     scanners with fewer than FEWEST cases neither.
     """
     rows = []
-    for role in sorted({r.role for r in results}):
-        own = [r for r in results if r.role == role and r.model == model]
+    for role, own in by_role(results, model):
         for stratum in strata_of(own):
             part = [r for r in own if stratum.holds(r)]
             rows += [row_within(part, task, stratum.title, model, role, replicates)
