@@ -33,7 +33,7 @@ TASKS: Final = SUM_TASKS
 FEWEST: Final = 10
 """Cases of the rarest class that a stratum's figure, or a verdict, needs. Measured, not derived:
 with 5 beside 40 others, tests of a true null say otherwise 7 to 9 times in a hundred, with 10,
-5 to 6 times."""
+5 to 6 times (`benchmarks/few_cases.py`)."""
 BY_PERCENTILES: Final = "bootstrap over patients, percentiles"
 Metric = Literal["auc", "dice"]
 Key = tuple[int, str, str, str]
