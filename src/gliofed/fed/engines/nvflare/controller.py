@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from abc import abstractmethod
@@ -74,6 +75,7 @@ class FlareEngine:
 
         Raises StoppedError where it is told to stop.
         """
+        shutil.rmtree(self._spool, ignore_errors=True)  # what an earlier request left unused
         here = {c.name for c in self._context.get_engine().get_clients()}
         waited = [s for s in self._sites if s in here]
         if not waited:
@@ -87,7 +89,6 @@ class FlareEngine:
                     if site in answers
                     else Reply(site, None, ABSENT)
                 )
-                (self._spool / site).unlink(missing_ok=True)
 
     @contextmanager
     def _asked(
