@@ -159,8 +159,8 @@ def flow(facts: RunFacts) -> Said:
     text = (
         f"{count(read, 'case')} read; {_left_out(facts)} Of the {facts.everyone.cases} prepared: "
         f"{divided(facts)}. Outcomes: {outcomes(facts.everyone)}. There is no follow-up. A "
-        "diagram, and who was left out before (gliofed inspect counts the rows of each set): for the "
-        "authors to add."
+        "diagram, and who was left out before (gliofed inspect counts the rows of each set): for "
+        "the authors to add."
     )
     return Said("partly", text, f"{COHORT}; page: Set aside")
 

@@ -68,8 +68,8 @@ def measured(facts: RunFacts) -> Said:
     """When scanned is not known; the network sees no outcome."""
     text = (
         f"{predictors(facts).text} The network sees no outcome of the case it answers. When and "
-        "how the scans were made, and whether whoever chose or drew on them knew the outcomes: for the "
-        "authors to say."
+        "how the scans were made, and whether whoever chose or drew on them knew the outcomes: for "
+        "the authors to say."
     )
     return Said("partly", text, STUDY)
 
@@ -120,11 +120,11 @@ def training(facts: RunFacts) -> Said:
     minutes = number(sum(m.seconds for m in facts.models) / 60, 1)
     refused = sum(m.refused for m in facts.models)
     text = (
-        f"Loss: Dice and cross-entropy of the outline, class-weighted cross-entropy of the "
-        f"markers, weighed {', '.join(weights)}. AdamW, learning rate {t.lr:g} after a warm-up over "
-        f"{t.warmup:.0%} of the steps, then cosine; weight decay {t.weight_decay:g}, gradients cut "
-        f"at norm {t.clip:g}, batch {t.batch}. {t.rounds} rounds of {t.local_epochs} local epochs; "
-        f'updates merged by "{s.federation.strategy}", server learning rate '
+        "Loss: Dice and cross-entropy of the outline, class-weighted cross-entropy of the "
+        f"markers, weighed {', '.join(weights)}. AdamW, learning rate {t.lr:g} after a warm-up "
+        f"over {t.warmup:.0%} of the steps, then cosine; weight decay {t.weight_decay:g}, gradient "
+        f"norm at most {t.clip:g}, batch {t.batch}. {t.rounds} rounds of {t.local_epochs} local "
+        f'epochs; updates merged by "{s.federation.strategy}", server learning rate '
         f"{s.federation.server_lr:g}; {count(refused, 'update')} refused. "
         f"{count(len(facts.models), 'model')}, {minutes} minutes in all."
     )
@@ -217,8 +217,8 @@ def calculation(facts: RunFacts) -> Said:
     mirror = " and its left-right mirror image, averaged" if facts.study.score.mirror else ""
     text = (
         f"gliofed {facts.versions.get('gliofed', '')}: the weights of the last round over the "
-        f"whole prepared brain{mirror}; a sigmoid gives each voxel's probability, a softmax those of a "
-        "marker's classes. Outlines are brought back to the scan's own grid before they are scored."
+        f"whole prepared brain{mirror}; a sigmoid gives each voxel's probability, a softmax those "
+        "of a marker's classes. Outlines are scored on the scan's own grid."
     )
     return Said("answered", text, "predictions.csv; model-card.md: Weights")
 

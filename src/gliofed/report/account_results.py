@@ -19,9 +19,10 @@ from gliofed.score.table import ALL_SITES
 
 ALL = "page: All figures; scores.csv"
 NO_EXTERNAL = "No external test: this run has no figure on cases of hospitals that did not train."
-CONFOUNDERS = (
+UNSEEN = (
     "Figures are not adjusted for age, grade, scanner or each other, which go along with the "
-    "markers, unless a stratum is named."
+    "markers. Intervals do not cover the choice of hospitals, and several figures are shown "
+    "without correction for their number."
 )
 
 
@@ -121,7 +122,8 @@ def failures(facts: RunFacts) -> Said:
 
 def limitations(facts: RunFacts) -> Said:
     """Those that the run can see."""
-    text = f"{' '.join(limits(facts))} What follows for bias and use elsewhere: for the authors."
+    known = " ".join((*limits(facts), UNSEEN))
+    text = f"{known} What follows for bias and use elsewhere: for the authors."
     return Said("partly", text, "page: Before you trust this; model-card.md: Limits")
 
 
@@ -148,11 +150,6 @@ def limits(facts: RunFacts) -> tuple[str, ...]:
         out.append(f"{left} of {everyone.cases} cases have no expert outline.")
     if facts.aside:
         out.append(f"{count(len(facts.aside), 'case')} set aside: in no figure.")
-    out.append(CONFOUNDERS)
-    out.append(
-        "Intervals do not cover the choice of hospitals, and several figures are shown without "
-        "correction for their number."
-    )
     return tuple(out)
 
 

@@ -17,6 +17,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Final
 
 from gliofed.errors import StudyError
 from gliofed.report.claim import CLAIM
@@ -43,6 +44,9 @@ class Statements:
 
     items: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     card: CardWords = field(default_factory=CardWords)
+
+
+NO_STATEMENTS: Final = Statements()
 
 
 def read_statements(path: Path) -> Statements:
