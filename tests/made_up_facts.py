@@ -36,7 +36,7 @@ def make_facts(content: Content | None = None, **changes: object) -> RunFacts:
         "study": make_study(),
         "everyone": make_group(241),
         "hospitals": (*training, Hospital(EXTERNAL, "external test", make_group(61), *public)),
-        "divisions": (Division(1, "external", make_group(150), make_group(30), make_group(61)),),
+        "divisions": (Division(1, "external", make_group(150), make_group(30), make_group(60)),),
         "dropped": (("leiden/sub-009", "the same patient stands at amsterdam"),),
         "aside": (("gent/sub-003", "gent", "the brain mask has 0.31 L"),),
         "overlap": "242 patients of 4 hospitals were compared by id: no patient stands at two.",

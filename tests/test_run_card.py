@@ -86,7 +86,7 @@ def test_the_card_says_use_data_gaps_overlap_and_digests() -> None:
                  "## Data", "### What is not known", "## Test", "## Limits", "## Weights",
                  FACTS.study.digest, "ab" * 32, "models/a.safetensors", plain(FACTS.overlap),
                  "Not for diagnosis", "1,204,331 parameters", "Collins et al. 2024",
-                 "150 cases train"):  # fmt: skip
+                 "cases in training: 150,"):  # fmt: skip
         assert said in text
     body = text.split("## Data\n")[1]
     lines = [x for x in body.splitlines() if x.startswith(("| gent", "| amsterdam"))][:2]
@@ -95,11 +95,12 @@ def test_the_card_says_use_data_gaps_overlap_and_digests() -> None:
     assert "T1CE 12" in lines[0]
 
 
-def test_every_row_is_in_the_table_with_n_and_interval() -> None:
+def test_every_row_of_the_model_is_in_the_table_with_n_and_interval() -> None:
     lines = card().split("## Test\n")[1].split("## Limits")[0].splitlines()
     lines = [x for x in lines if x.startswith("| ")][1:]
-    assert len(lines) == len(FACTS.rows)
-    for line, row in zip(lines, FACTS.rows, strict=True):
+    rows = [r for r in FACTS.rows if r.model == "federated"]
+    assert len(lines) == len(rows) > 30
+    for line, row in zip(lines, rows, strict=True):
         assert f" | {row.n} | " in line
         if row.low is not None and row.metric != "hd95_mm":
             assert f"{row.low:.3f} to {row.high:.3f}" in line

@@ -61,7 +61,6 @@ def card(study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str)
         "model-card.md.j2",
         Head(study, status.rows),
         model=MODEL,
-        models=False,
         sha256=sha256,
         status=status,
         parts=parts,

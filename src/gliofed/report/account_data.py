@@ -73,8 +73,8 @@ def preparation(facts: RunFacts) -> Said:
     steps.append("z-scores over the brain, cut at 10 standard deviations")
     text = (
         f"In this order: {listed(steps)}; the same for every case and hospital, whatever its sex "
-        f"or age. Checked by measure: {_quality(facts)}; {count(len(facts.aside), 'case')} failed "
-        "and were set aside."
+        f"or age. Asked of each, by measure: {_quality(facts)}. Set aside for it: "
+        f"{len(facts.aside)} of {facts.everyone.cases + len(facts.aside)} cases."
     )
     return Said("answered", text, "study.toml; page: Set aside")
 
@@ -129,7 +129,11 @@ def disjoint(facts: RunFacts) -> Said:
     """Patients and hospitals stand on one side only, as far as was looked for."""
     dropped = f" {count(len(facts.dropped), 'case')} of a patient seen elsewhere left out."
     text = f"By patient and, for external cases, by hospital. {facts.overlap}"
-    return Said("answered", text + (dropped if facts.dropped else ""), "page: Before you trust")
+    return Said(
+        "answered",
+        text + (dropped if facts.dropped else ""),
+        "page: What to know before you trust this",
+    )
 
 
 def size(facts: RunFacts) -> Said:
@@ -157,7 +161,7 @@ def flow(facts: RunFacts) -> Said:
     """From the cases read to those that train and test."""
     read = facts.everyone.cases + len(facts.aside)
     text = (
-        f"{count(read, 'case')} read; {_left_out(facts)} Of the {facts.everyone.cases} prepared: "
+        f"{count(read, 'case')} read. {_left_out(facts)} Of the {facts.everyone.cases} prepared: "
         f"{divided(facts)}. Outcomes: {outcomes(facts.everyone)}. There is no follow-up. A "
         "diagram, and who was left out before (gliofed inspect counts the rows of each set): for "
         "the authors to add."
@@ -227,8 +231,8 @@ def _label(facts: RunFacts, fold: str) -> str:
 def _left_out(facts: RunFacts) -> str:
     aside, dropped = len(facts.aside), len(facts.dropped)
     return (
-        f"{count(aside, 'case')} set aside for their preparation, {dropped} left out because the "
-        "same patient stands at another hospital."
+        f"Set aside for the preparation: {aside}; left out because the same patient stands at "
+        f"another hospital: {dropped}."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gliofed.markers import MARKERS
 from gliofed.report.account_words import divided, has_external, learnt, listed, outside, tasks
 from gliofed.report.checklist import Said
-from gliofed.report.facts import TEST_POLICY, RunFacts
+from gliofed.report.facts import TEST_POLICY, RunFacts, main_files
 from gliofed.report.wording import count, metric_title, number
 from gliofed.types import SEQUENCES
 
@@ -76,10 +76,10 @@ def measured(facts: RunFacts) -> Said:
 
 def assessors(facts: RunFacts) -> Said:
     """Whether a person's judgement enters as an input."""
-    if facts.study.prepare.brain in ("given", "auto"):
+    if facts.study.prepare.brain in ("given", "stripped", "auto"):
         text = (
-            "Scans enter by automatic steps, but where a hospital gives a brain mask it is taken "
-            "as it is. Whether masks were given and who drew them: for the authors to say."
+            "Scans enter by automatic steps, but a hospital's own brain mask or stripped scan is "
+            "taken as it is. Whether there were any, and who made them: for the authors to say."
         )
         return Said("partly", text, STUDY)
     return Said("answered", "None: scans enter by automatic steps, without a person's judgement.")
@@ -133,10 +133,11 @@ def training(facts: RunFacts) -> Said:
 
 def building(facts: RunFacts) -> Said:
     """Type, training and internal test; how settings were found is for the authors."""
+    held = any(d.holdout.cases for d in facts.divisions)
+    inside = "patients held out at training hospitals" if held else "none"
     text = (
-        f"{architecture(facts).text} {training(facts).text} Tested inside by the patients held out "
-        "at training hospitals. gliofed tunes no setting; how those of the study were found: for "
-        "the authors to say."
+        f"{architecture(facts).text} {training(facts).text} Internal test: {inside}. "
+        "gliofed tunes no setting; how those of the study were found: for the authors to say."
     )
     return Said("partly", text, STUDY)
 
@@ -169,9 +170,9 @@ def ensembling(facts: RunFacts) -> Said:
 def clusters(facts: RunFacts) -> Said:
     """What is done about hospitals that differ."""
     text = (
-        f'One network for all hospitals, merged by "{facts.study.federation.strategy}"; beside it '
-        f"{listed(facts.study.models)} training. Figures are given by hospital and for all "
-        "together; no variance between hospitals is estimated."
+        f"Kinds of model: {listed(facts.study.models)}. The federated one is one network for all "
+        f'hospitals, merged by "{facts.study.federation.strategy}". Figures are given by hospital '
+        "and for all together; no variance between hospitals is estimated."
     )
     return Said("answered", text, "page: All figures (filter by hospital)")
 
@@ -184,8 +185,8 @@ def measures(facts: RunFacts) -> Said:
     plots = "ROC and calibration curves, a forest plot of every model, outlines of single cases"
     compared = "; models compared by paired differences" if _differ(facts) else ""
     text = (
-        f"{listed(names)}{compared}. Plots: {plots}. Net benefit of decisions is not among them. "
-        "Why these, beyond what gliofed's documents say: for the authors."
+        f"{listed(names)}{compared}. Plots, where there are cases for them: {plots}. Why these, "
+        "and whether a measure of use for decisions is missed: for the authors to say."
     )
     return Said("partly", text, "docs: how-to/read-the-results")
 
@@ -195,14 +196,14 @@ def uncertainty(facts: RunFacts) -> Said:
     if not any(r.low is not None for r in facts.rows):
         return Said("open", "This run has no figure with an interval.")
     methods = list(dict.fromkeys(r.method for r in facts.rows if r.method))
-    how = f" ({'; '.join(methods)})" if methods else ""
+    drawn = f"from {facts.study.score.bootstrap} bootstrap resamples of patients"
+    how = listed(methods) if methods else drawn
     paired = (
         " Differences between models: on the same cases and resamples." if _differ(facts) else ""
     )
     text = (
-        f"95 % intervals from {facts.study.score.bootstrap} bootstrap resamples of patients{how}."
-        f"{paired} No p-value, and no correction for the number of figures; intervals do not cover "
-        "the choice of hospitals."
+        f"95 % intervals: {how}.{paired} No p-value, and no correction for the number of figures; "
+        "intervals do not cover the choice of hospitals."
     )
     return Said("answered", text, "scores.csv")
 
@@ -227,8 +228,8 @@ def imbalance(facts: RunFacts) -> Said:
     """Class weights; not undone afterwards."""
     text = (
         "Cross-entropy of a marker is weighted inversely to the number of training cases of each "
-        "class, summed over the hospitals that train, since classes differ in size between them. "
-        "Probabilities were not recalibrated for it."
+        "class, summed over the hospitals that train the model, since classes differ in size "
+        "between them. Probabilities were not recalibrated for it."
     )
     return Said("answered", text, "page: Cohort")
 
@@ -257,7 +258,7 @@ def explanation(facts: RunFacts) -> Said:
 
 def specification(facts: RunFacts) -> Said:
     """Where the model itself is."""
-    files = listed(f"{m.file} (SHA-256 {m.sha256[:16]}...)" for m in facts.models)
+    files = listed(f"{m.file} (SHA-256 {m.sha256[:16]}...)" for m in main_files(facts))
     text = (
         f"{architecture(facts).text} Weights: {files}. Under which terms others may have them: "
         "for the authors to say."
@@ -280,7 +281,8 @@ def code_sharing(facts: RunFacts) -> Said:
     """The program is named; where it is had is not known."""
     text = (
         f"gliofed {facts.versions.get('gliofed', '')} (Apache-2.0) and study.toml, digest "
-        f"{facts.study.digest}, repeat the run. Where they can be had: for the authors to say."
+        f"{facts.study.digest}, repeat the run on the same data. Where they can be had: "
+        "for the authors to say."
     )
     return Said("partly", text, STUDY)
 
@@ -299,12 +301,14 @@ def protocol(facts: RunFacts) -> Said:
 
 def unavailable(facts: RunFacts) -> Said:
     """What to do with poor or missing scans."""
-    q = facts.study.quality
+    chance = facts.study.train.drop_sequence
+    hidden = (
+        f"some were hidden in training (chance {chance:g})" if chance > 0 else "none was hidden"
+    )
     text = (
-        "Any sequence may be missing and is then left out; the network was trained with hidden "
-        f"ones (chance {facts.study.train.drop_sequence:g}). Scans that cannot be prepared, or "
-        f"whose preparation does not reach [quality] (brain of {q.brain_litres[0]:g} to "
-        f"{q.brain_litres[1]:g} L and the rest), get no answer: {len(facts.aside)} of "
+        f"Any sequence may be missing and is then left out; {hidden}. Scans that cannot be "
+        "prepared, or whose preparation does not reach [quality] of the study, get "
+        f"no answer: {len(facts.aside)} of "
         f"{facts.everyone.cases + len(facts.aside)} here."
     )
     return Said("answered", text, "docs: how-to/prepare-your-scans")
@@ -313,7 +317,7 @@ def unavailable(facts: RunFacts) -> Said:
 def handling(facts: RunFacts) -> Said:
     """Automatic, but to be looked at."""
     text = (
-        "Preparation and answer are automatic; somebody has to look at each case's figure of its "
+        "Preparation and answer are automatic; somebody should look at each case's figure of its "
         "preparation. What training that person needs: for the authors to say."
     )
     return Said("partly", text, "docs: how-to/prepare-your-scans")

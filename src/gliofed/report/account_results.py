@@ -48,7 +48,7 @@ def precision(facts: RunFacts) -> Said:
     parts = [f"{name}: {figures(rows)}." for name, rows in kinds if rows]
     if not parts:
         return Said("open", "This run has no figure of a marker.")
-    text = f"{' '.join(parts)} Sensitivity and specificity at a threshold: none was set."
+    text = f"{' '.join(parts)} No threshold for a decision was set."
     return Said("answered", text, f"{ALL}; page: Markers")
 
 
@@ -114,8 +114,9 @@ def failures(facts: RunFacts) -> Said:
     if not has_external(facts):
         return Said("open", f"{NO_EXTERNAL} For the authors to say.")
     text = (
-        "The best, median and worst external outline are shown, and every case's truth and answer "
-        "are in predictions.csv. Why answers were wrong: for the authors to say."
+        "Every case's truth and answer are in predictions.csv, and the page shows the federated "
+        "model's best, median and worst external outline, where there are any. Why answers were "
+        "wrong: for the authors to say."
     )
     return Said("partly", text, "page: Outlines; predictions.csv")
 
@@ -124,7 +125,7 @@ def limitations(facts: RunFacts) -> Said:
     """Those that the run can see."""
     known = " ".join((*limits(facts), UNSEEN))
     text = f"{known} What follows for bias and use elsewhere: for the authors."
-    return Said("partly", text, "page: Before you trust this; model-card.md: Limits")
+    return Said("partly", text, "page: What to know before you trust this; model-card.md: Limits")
 
 
 def implications(facts: RunFacts) -> Said:

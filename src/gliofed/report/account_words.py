@@ -66,7 +66,7 @@ def people(group: Group) -> str:
         low, middle, high = (number(x, 0) for x in group.age_quartiles)
         age = f"median age {middle} (quartiles {low} and {high}; {age})"
     known = sum(group.sexes.values())
-    sex = f"women {group.sexes['F']}, men {group.sexes['M']}, sex unknown {group.cases - known}"
+    sex = f"sex: F {group.sexes['F']}, M {group.sexes['M']}, unknown {group.cases - known}"
     return f"{age}; {sex}"
 
 
@@ -89,8 +89,8 @@ def sizes(own: Sequence[Division]) -> str:
     train, held, outside = (
         span(getattr(d, part).cases for d in own) for part in ("train", "holdout", "external")
     )
-    text = f"{train} cases train, {held} are held out at training hospitals"
-    return f"{text}, {outside} are of hospitals that do not train"
+    inside = f"cases in training: {train}, held out at training hospitals: {held}"
+    return f"{inside}, of hospitals that do not train: {outside}"
 
 
 def divided(facts: RunFacts) -> str:

@@ -88,10 +88,10 @@ class Trained:
 class RunFacts:
     """All that is known.
 
-    everyone: the cases used, of all hospitals. dropped: case and why, of those whose patient stands
-    elsewhere. aside: case, hospital and why, of those whose preparation failed the study's demands.
-    overlap: how patients at two hospitals were looked for, and what was found. parameters: of the
-    network. versions: program or package to its version.
+    everyone: the prepared cases of all hospitals, the dropped ones too. dropped: case and why, of
+    those whose patient stands elsewhere. aside: case, hospital and why, of those whose preparation
+    did not reach what the study asks. overlap: how patients at two hospitals were looked for, and
+    what was found. parameters: of the network. versions: program or package to its version.
     """
 
     study: Study
@@ -121,6 +121,12 @@ def whole_rows(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:
         r for r in rows
         if (r.model, r.role, r.site, r.stratum) == (model, role, ALL_SITES, "")
     )  # fmt: skip
+
+
+def main_files(facts: RunFacts) -> tuple[Trained, ...]:
+    """The weights of the main model, one a seed and fold; of every model where none was scored."""
+    model = main_model(facts.rows)
+    return tuple(m for m in facts.models if model in ("", m.model))
 
 
 def tested_in(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:

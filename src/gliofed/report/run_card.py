@@ -11,7 +11,7 @@ from gliofed.report.account_results import limits
 from gliofed.report.account_words import divided, learnt, people, tasks
 from gliofed.report.card import UNKNOWN_LICENSE, Head, fill_card
 from gliofed.report.checklist import Answers
-from gliofed.report.facts import TEST_POLICY, Group, RunFacts
+from gliofed.report.facts import TEST_POLICY, Group, RunFacts, main_files, main_model
 from gliofed.report.statements import CardWords
 from gliofed.report.tables import full_table
 from gliofed.report.wording import model_title
@@ -48,7 +48,7 @@ class Weights:
 
 def run_card(facts: RunFacts, checked: Sequence[Answers], words: CardWords) -> str:
     """The card as Markdown; equal facts give equal text. words: the authors' choices."""
-    study = facts.study
+    study, model = facts.study, main_model(facts.rows)
     sets = (f for name, f in study.data.formats.items() if f != DEFAULT and _trains(facts, name))
     head = Head(study, facts.rows, sorted(set(sets)), words.license or UNKNOWN_LICENSE)
     named = (
@@ -70,11 +70,11 @@ def run_card(facts: RunFacts, checked: Sequence[Answers], words: CardWords) -> s
         policy=TEST_POLICY,
         weights=[
             Weights(model_title(m.model), m.seed, m.fold, m.rounds, m.file, m.sha256)
-            for m in facts.models
+            for m in main_files(facts)
         ],
         checked=checked,
-        models=True,
-        table=full_table(facts.rows),
+        model=model_title(model),
+        table=full_table([r for r in facts.rows if r.model == model and not r.stratum]),
         citations=list(dict.fromkeys(h.citation for h in facts.hospitals if h.citation)),
     )
 
