@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import multiprocessing
 import os
@@ -16,8 +17,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from gliofed import api
 from gliofed.datasets.phantom import PhantomHospital, write_phantom
-from gliofed.errors import CheckpointError, GliofedError, QuorumError
+from gliofed.errors import CheckpointError, GliofedError, QuorumError, StudyError
 from gliofed.experiment.run import run_study
 from gliofed.experiment.watch import Silent
 from gliofed.io.files import alone_in
@@ -96,6 +98,44 @@ def test_every_model_is_trained_scored_and_shown(finished) -> None:
     page = (finished / "report.html").read_text()
     assert "not a medical device" in page.lower()
     assert "synthetic" in page.lower()
+
+
+def test_the_run_tells_of_itself_and_lets_its_authors_speak(finished, study_file, tmp_path) -> None:
+    with (finished / "tripod-ai.csv").open() as file:
+        tripod = {r["item"]: r for r in csv.DictReader(file)}
+    with (finished / "claim.csv").open() as file:
+        claim = {r["item"]: r for r in csv.DictReader(file)}
+    assert (len(tripod), len(claim)) == (52, 44)
+    rows = json.loads((finished / "scores.json").read_text())
+    row = next(
+        r for r in rows
+        if (r["model"], r["role"], r["site"], r["metric"]) == ("federated", "external", "all", "dice")
+    )  # fmt: skip
+    assert (
+        f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), n = 4" in claim["33"]["text"]
+    )
+    assert "cases in training: 6, held out at training hospitals: 1," in tripod["12a"]["text"]
+    assert "T2 in 2 of 11 cases" in tripod["11"]["text"]  # hospital two has none
+    card = (finished / "model-card.md").read_text()
+    last = max(finished.glob("models/*/*/federated/rounds/*.safetensors"))
+    assert hashlib.sha256(last.read_bytes()).hexdigest() in card
+    assert last.relative_to(finished).as_posix() in card
+    assert load_study(study_file).digest in card
+    words = tmp_path / "words.toml"
+    words.write_text('[claim]\n44 = "Nobody paid."\n')
+    before = load_study(finished / "study.toml").digest
+    api.run(study_file, finished, finished / "store", statements=words)
+    assert "The authors: Nobody paid." in (finished / "report.html").read_text()
+    assert "Nobody paid." in (finished / "claim.csv").read_text()
+    assert load_study(finished / "study.toml").digest == before
+
+
+def test_statements_that_do_not_read_stop_a_run_before_it_begins(study_file, tmp_path) -> None:
+    words = tmp_path / "words.toml"
+    words.write_text('[claim]\n99 = "x"\n')
+    with pytest.raises(StudyError, match="unknown item '99'"):
+        api.run(study_file, tmp_path / "run", statements=words)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_second_start_does_nothing_again(finished, study_file) -> None:

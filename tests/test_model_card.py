@@ -17,7 +17,7 @@ from test_sums import of, two
 
 from gliofed import CAUTION, __version__
 from gliofed.consortium import conductor as conductor_module
-from gliofed.consortium.card import CARD, MODEL, card, plain
+from gliofed.consortium.card import CARD, MODEL, card
 from gliofed.consortium.conductor import Conductor
 from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.page import PAGE
@@ -33,6 +33,7 @@ from gliofed.fed.trust.verify import read_lines, verify
 from gliofed.fed.wire import NOTE, load
 from gliofed.learn.machine import Machine
 from gliofed.nets.unet import build_net
+from gliofed.report.card import plain
 from gliofed.study import Study
 
 CPU = Machine(torch.device("cpu"), bf16=False)

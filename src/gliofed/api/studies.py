@@ -12,6 +12,7 @@ from gliofed.experiment.overlap import Overlap, find_overlap
 from gliofed.experiment.run import Outcome, compare_sites, run_study
 from gliofed.experiment.watch import Silent, Watcher
 from gliofed.fed.cohort import CohortTable
+from gliofed.report.statements import NO_STATEMENTS, read_statements
 from gliofed.study import load_study
 
 
@@ -21,16 +22,21 @@ def run(
     store: Path | None = None,
     watcher: Watcher | None = None,
     processes: int = 1,
+    statements: Path | None = None,
 ) -> Outcome:
     """Train, test and report the study in a TOML file; see `gliofed.study` for its keys.
 
     out: folder of the run; starting again goes on from the last committed round. store: folder
     of prepared cases, shared between runs if wished (default: `out`/store). processes: models
     trained side by side, each on its share of the cores; a script that asks for more than 1 must
-    guard its own work with `if __name__ == "__main__"`.
+    guard its own work with `if __name__ == "__main__"`. statements: a TOML file of what the authors
+    say to items of the reporting checklists and for the model card (`gliofed.report.statements`).
     Raises GliofedError and its kinds.
     """
-    return run_study(load_study(study), out, store or out / "store", watcher or Silent(), processes)
+    asked = load_study(study)
+    words = read_statements(statements) if statements else NO_STATEMENTS
+    watcher = watcher or Silent()
+    return run_study(asked, out, store or out / "store", watcher, processes, words)
 
 
 def overlap(study: Path, store: Path | None = None, watcher: Watcher | None = None) -> Overlap:

@@ -121,6 +121,10 @@ def run(
             help="Models trained side by side [default: one a core; 1 with an accelerator].",
         ),
     ] = None,
+    statements: Annotated[
+        Path | None,
+        typer.Option(help="What the authors say themselves (TOML), for checklists and card."),
+    ] = None,
 ) -> None:
     """Run a study: federated, pooled and single-site models, tested on held-out hospitals.
 
@@ -128,7 +132,7 @@ def run(
     """
     from gliofed.cli import verbs
 
-    verbs.run(study, out or Path("runs") / study.stem, store, processes)
+    verbs.run(study, out or Path("runs") / study.stem, store, processes, statements)
 
 
 @app.command()

@@ -33,12 +33,14 @@ def demo(out: Path) -> None:
         show_outcome(outcome)
 
 
-def run(study: Path, out: Path, store: Path | None, processes: int | None) -> None:
+def run(
+    study: Path, out: Path, store: Path | None, processes: int | None, statements: Path | None
+) -> None:
     """`gliofed run`."""
     with plain_ends(after=ROUNDS):
         with Terminal() as terminal:
             at_once = processes or processes_at_once()
-            outcome = api.run(study, out, store, terminal, at_once)
+            outcome = api.run(study, out, store, terminal, at_once, statements)
         show_outcome(outcome)
 
 

@@ -6,20 +6,16 @@ A site that has withdrawn is not named, neither in the text nor in the table.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from gliofed import CAUTION, __version__
 from gliofed.consortium.status import RunStatus
 from gliofed.io.files import write_text
-from gliofed.markers import MARKERS, Marker
+from gliofed.report.card import Head, fill_card
 from gliofed.report.tables import TableRow, full_table
-from gliofed.report.wording import count, stretches, told_of
+from gliofed.report.wording import stretches, told_of
 from gliofed.score.results import ScoreRow
 from gliofed.study import Study
 
@@ -59,42 +55,20 @@ def write_card(
 
 def card(study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str) -> str:
     """The card as Markdown; text from elsewhere is escaped."""
-    rooms = Environment(
-        loader=PackageLoader("gliofed", "consortium"),
-        autoescape=False,  # noqa: S701 (no HTML; `plain` escapes)
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    rooms.filters["plain"] = plain
     parts = _parts(study, status, withdrawn)
-    return rooms.get_template("model-card.md.j2").render(
-        caution=CAUTION,
-        version=__version__,
+    return fill_card(
+        "consortium",
+        "model-card.md.j2",
+        Head(study, status.rows),
         model=MODEL,
         sha256=sha256,
         status=status,
-        study=study,
-        spacing=" x ".join(map(str, study.grid.spacing_mm)),
-        markers=_learnt(study),
         parts=parts,
         silent=[p.site for p in parts if p.trains and not p.merged],
         withdrawn=_withdrawn(study, status, withdrawn),
         table=_table(status.rows, withdrawn),
         failures={s: told_of(s, why) for s, why in status.failures.items() if s not in withdrawn},
-        count=count,
     )
-
-
-def plain(text: object) -> str:
-    """Text on one line that Markdown shows as it is."""
-    line = " ".join(str(text).split())
-    return re.sub(r"([\\`*_\[\]<>|#&~])", r"\\\1", line)
-
-
-def _learnt(study: Study) -> tuple[Marker, ...]:
-    return tuple(m for m in MARKERS if study.loss.markers.get(m.id, 0) > 0)
 
 
 def _parts(study: Study, status: RunStatus, withdrawn: Sequence[str]) -> tuple[Part, ...]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import platform
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gliofed import __version__
 from gliofed.datasets.split import Split
 from gliofed.experiment.aside import Aside, in_words
 from gliofed.experiment.cells import FEDERATED, Cell
+from gliofed.experiment.facts import group_of, machine_in_words, place_of
 from gliofed.experiment.overlap import Overlap, statement
 from gliofed.fed.checkpoint import Committed
 from gliofed.infer.native import THRESHOLD
@@ -23,9 +21,10 @@ from gliofed.learn.machine import Machine
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import build_net, parameter_count
 from gliofed.report.content import Content, Curve, Mosaic
+from gliofed.report.facts import TEST_POLICY, Group
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.study import Study
-from gliofed.types import SEQUENCES, Case, Unknown
+from gliofed.types import SEQUENCES, Case
 
 
 def make_content(
@@ -124,22 +123,17 @@ def _cohort(study: Study, cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:
               *(f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS))  # fmt: skip
     rows = [header]
     for site in dict.fromkeys((*study.data.train, *study.data.external)):
-        own = [c for c in cases if c.site == site]
-        role = "external test" if site in study.data.external else "training"
-        if site in study.data.leave_one_out:
-            role = "training and, in turn, external test"
+        own = group_of([c for c in cases if c.site == site])
         rows.append((
-            site, role, str(len(own)), str(sum(c.mask is not None for c in own)),
-            *(str(sum(s in c.images for c in own)) for s in SEQUENCES),
-            *(_class_counts(own, m.id, m.classes) for m in MARKERS),
+            site, place_of(study.data, site), str(own.cases), str(own.masks),
+            *(str(own.cases - own.missing[s]) for s in SEQUENCES),
+            *(_class_counts(own, m.id) for m in MARKERS),
         ))  # fmt: skip
     return tuple(rows)
 
 
-def _class_counts(cases: Iterable[Case], marker: str, classes: Sequence[str]) -> str:
-    values = [c.labels[marker] for c in cases]
-    counts = Counter("unknown" if isinstance(v, Unknown) else v for v in values)
-    return "/".join(str(counts[k]) for k in (*classes, "unknown"))
+def _class_counts(group: Group, marker: str) -> str:
+    return "/".join(map(str, (*group.classes[marker], group.unknown(marker))))
 
 
 def _notes(
@@ -168,8 +162,7 @@ def _notes(
     held = max(sum(len(c) for c in split.holdout.values()) for s in splits.values() for split in s)
     notes.append(
         f"Training hospitals kept back {held} cases in all for their own test rows; none of them "
-        "is trained on. gliofed chose no model, round or threshold by a test result; whether the "
-        "settings of the study were chosen so is for its authors to say."
+        f"is trained on. {TEST_POLICY}"
     )
     for cell, state in trained:
         refused = {f"{name} ({why})" for p in state.history for name, why in p.refused.items()}
@@ -198,8 +191,5 @@ def _facts(
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
         ("seeds", ", ".join(map(str, study.seeds))),
         ("training time", f"{seconds / 60:.1f} minutes, summed over {len(trained)} models"),
-        ("machine", f"{machine.device.type}, {processes} models at a time on "
-                    f"{max(1, torch.get_num_threads() // processes)} threads each, "
-                    f"{'bf16 autocast' if machine.bf16 else 'float32'}, PyTorch "
-                    f"{torch.__version__}, {platform.system()} {platform.machine()}"),
+        ("machine", machine_in_words(machine, processes)),
     )  # fmt: skip

@@ -9,9 +9,11 @@ from pathlib import Path
 from gliofed.datasets.formats import read_sites
 from gliofed.datasets.split import make_splits
 from gliofed.errors import CheckpointError
+from gliofed.experiment.accounts import write_accounts
 from gliofed.experiment.aside import Aside, in_words, set_aside, sites_of
 from gliofed.experiment.beside import finish_all
 from gliofed.experiment.cells import Cell, plan_cells
+from gliofed.experiment.facts import run_facts
 from gliofed.experiment.model import test_cell, train_cell
 from gliofed.experiment.overlap import Overlap, find_overlap, linked, refuse
 from gliofed.experiment.page import make_content
@@ -22,6 +24,7 @@ from gliofed.io.store import Prepared, PreparedStore
 from gliofed.learn.machine import keep_memory, this_machine
 from gliofed.prepare.cases import prepare_all
 from gliofed.report.page import write_page
+from gliofed.report.statements import NO_STATEMENTS, Statements
 from gliofed.score.files import predictions_csv, scores_csv, scores_json
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import score_table
@@ -39,20 +42,33 @@ class Outcome:
 
 
 def run_study(
-    study: Study, out: Path, store: Path, watcher: Watcher, processes: int = 1
+    study: Study,
+    out: Path,
+    store: Path,
+    watcher: Watcher,
+    processes: int = 1,
+    statements: Statements = NO_STATEMENTS,
 ) -> Outcome:
     """Train and test every model of `study`, write tables and page below `out`.
 
     processes: how many models are trained side by side, each on its share of the cores.
+    statements: what the authors say themselves, for checklists and card.
     What is already there of the same study is not done again. Raises CheckpointError where `out`
     holds another study or another process works there, and every error of the rooms below.
     """
     keep_memory()
     with alone_in(out):
-        return _run(study, out, store, watcher, processes)
+        return _run(study, out, store, watcher, processes, statements)
 
 
-def _run(study: Study, out: Path, store: Path, watcher: Watcher, processes: int) -> Outcome:
+def _run(
+    study: Study,
+    out: Path,
+    store: Path,
+    watcher: Watcher,
+    processes: int,
+    statements: Statements,
+) -> Outcome:
     machine = this_machine()
     cases: Mapping[str, Sequence[Case]] = read_sites(study.data)
     refuse(study, find_overlap(study, cases, None, None))
@@ -85,7 +101,11 @@ def _run(study: Study, out: Path, store: Path, watcher: Watcher, processes: int)
     content = make_content(
         study, splits, trained, results, rows, prepared, machine, processes, overlap, aside
     )
-    write_page(content, out / "report.html")
+    facts = run_facts(
+        study, out, splits, trained, rows, prepared, machine, processes, overlap, aside
+    )
+    checked = write_accounts(out, facts, statements)
+    write_page(replace(content, checklists=checked), out / "report.html")
     return Outcome(out / "report.html", tuple(rows), tuple(results))
 
 

@@ -33,7 +33,7 @@ def commit(folder: Path, state: Committed) -> None:
     """Put a state on the disk for good, then drop all but the last two."""
     note = {"run": state.run, "rounds": state.rounds,
             "history": [dataclasses.asdict(p) for p in state.history]}  # fmt: skip
-    save(_file(folder, state.rounds), state.weights, note)
+    save(committed_file(folder, state.rounds), state.weights, note)
     for old in sorted(folder.glob("round-*.safetensors"))[:-2]:
         old.unlink()
 
@@ -62,5 +62,6 @@ def last_committed(folder: Path, run: str) -> Committed | None:
     return state
 
 
-def _file(folder: Path, rounds: int) -> Path:
+def committed_file(folder: Path, rounds: int) -> Path:
+    """Where the state after so many rounds lies, while it is one of the last two."""
     return folder / f"round-{rounds:05d}.safetensors"

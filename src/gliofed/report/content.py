@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.report.checklist import Answers
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.types import RoundPoint
 
@@ -45,6 +46,7 @@ class Content:
     notes: plain sentences a reader must see (overlap dropped, sequences missing, refused
     updates). facts: provenance as (name, value) rows. cohort: per hospital counts, the first row
     being the header. aside: (case, hospital, why) of prepared cases that are not in the study.
+    checklists: reporting checklists with what the run says to each item.
     """
 
     study: str
@@ -57,3 +59,4 @@ class Content:
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     aside: tuple[tuple[str, str, str], ...] = ()
+    checklists: tuple[Answers, ...] = ()

@@ -61,5 +61,6 @@ def render(content: Content) -> str:
         aside=content.aside,
         table=table,
         filters=tables.filters(table),
+        checklists=content.checklists,
         facts=content.facts,
     )
