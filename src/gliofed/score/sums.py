@@ -63,10 +63,12 @@ class Areas:
         classes: Sequence[int],
         won: Sequence[float],
         covariance: Sequence[Sequence[float]],
+        repeats: int = 1,
     ) -> Areas:
-        """Of one site. classes: its number of cases of each class."""
+        """Of one site. classes: its number of cases of each class. repeats: how many models'
+        answers for these cases stand one after the other."""
         total = sum(classes)
-        pairs = tuple(classes[c] * (total - classes[c]) for c in compared(len(classes)))
+        pairs = tuple(classes[c] * (total - classes[c]) for c in compared(len(classes))) * repeats
         return cls(
             total if any(pairs) else 0,
             pairs,
@@ -207,25 +209,27 @@ def _marker_sums(results: Sequence[CaseResult], marker: Marker) -> MarkerSums | 
         classes=_counts(truth, len(names)),
         correct=_counts(truth[hit], len(names)),
         brier=_moments(errors.tolist()),
-        areas=_areas(truth, found),
+        areas=areas_of(truth, found),
     )
 
 
-def _areas(truth: Index, found: Probabilities) -> Areas:
+def areas_of(truth: Index, *answers: Probabilities) -> Areas:
     """Each case's share of the pairs won gives their covariance.
 
+    answers: of one model, or of several for the same cases: a comparison of each class by each.
     A class enters by the spread among its own cases, times their number: with two classes this is
     DeLong's variance. A class of one case has no spread that could be measured; it enters with the
     greatest it can have, a quarter of the squared range (Popoviciu 1935, Mathematica 9:129).
     """
-    classes = found.shape[1]
-    wins, most = np.zeros((2, len(compared(classes)), len(truth)))
-    for row, c in enumerate(compared(classes)):
+    classes = answers[0].shape[1]
+    comparisons = [(found, c) for found in answers for c in compared(classes)]
+    wins, most = np.zeros((2, len(comparisons), len(truth)))
+    for row, (found, c) in enumerate(comparisons):
         own = truth == c
         wins[row, own] = _places(found[own, c], found[~own, c])
         wins[row, ~own] = own.sum() - _places(found[~own, c], found[own, c])
         most[row] = np.where(own, (~own).sum(), own.sum())
-    won = [wins[row, truth == c].sum() for row, c in enumerate(compared(classes))]
+    won = [wins[row, truth == c].sum() for row, (_, c) in enumerate(comparisons)]
     covariance = np.zeros((len(won), len(won)))
     for c in range(classes):
         members = truth == c
@@ -234,7 +238,8 @@ def _areas(truth: Index, found: Probabilities) -> Areas:
         elif members.any():
             covariance += members.sum() * np.atleast_2d(np.cov(wins[:, members]))
     even = (covariance + covariance.T) / 2
-    return Areas.of(_counts(truth, classes), [float(w) for w in won], even.tolist())
+    counts, shares = _counts(truth, classes), [float(w) for w in won]
+    return Areas.of(counts, shares, even.tolist(), len(answers))
 
 
 def _places(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
