@@ -47,12 +47,13 @@ def between(
 ) -> tuple[NDArray[np.bool_], Index, Probabilities]:
     """Two groups of classes as a question of two classes: who is in it, and their answers.
 
-    The probability of the positive group is its share of both; half where both have none.
+    The probability of the positive group is its share of both, to 12 digits, so that rounding
+    breaks no ties; half where both have none.
     """
     inside = np.isin(truth, [*positive, *negative])
     shares = [probabilities[inside][:, list(group)].sum(1) for group in (negative, positive)]
     both = shares[0] + shares[1]
-    share = np.where(both > 0, shares[1] / np.where(both > 0, both, 1), 0.5)
+    share = np.where(both > 0, shares[1] / np.where(both > 0, both, 1), 0.5).round(12)
     return inside, np.isin(truth[inside], list(positive)) * 1, np.stack([1 - share, share], 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -30,13 +30,14 @@ from gliofed.score.discrimination import (
     recall_where,
 )
 from gliofed.score.figure import UNBOUND, Figure, fixed, missing, resampled
-from gliofed.score.intervals import Interval, Values, interval
+from gliofed.score.intervals import Interval, Values
 from gliofed.score.logistic import Fit
 from gliofed.score.results import CaseResult
 from gliofed.score.sample import (
     Sample,
     by_delong,
     by_logit,
+    by_percentile,
     by_student,
     by_wilson,
     by_wilsons,
@@ -45,7 +46,8 @@ from gliofed.score.sums import areas_of
 from gliofed.types import Unknown
 
 BY_WALD: Final = "Wald, from the fit's covariance"
-AT_90: Final = "threshold chosen on these cases"
+AT_HALF: Final = "threshold 0.5"
+OWN_THRESHOLD: Final = "threshold chosen on these cases"
 SEPARATED: Final = "separated: the probabilities tell the classes apart, so that no fit exists"
 ALL_EQUAL: Final = "all probabilities are equal"
 DRAWS: Final = 1000
@@ -159,25 +161,18 @@ def _recall(of_class: int) -> Callable[..., Figure]:
         def around(value: float, again: Values) -> Interval:
             return by_wilson(asked.sample, hits, own)
 
-        return _of_class(asked, resampled(asked.results, asked.sample, metric, around), own)
+        found = resampled(asked.results, asked.sample, metric, around, asked.one_class or AT_HALF)
+        n = len({c for c, inside in zip(asked.sample.cases, own, strict=True) if inside})
+        return replace(found, n=n)
 
     return figure
-
-
-def _of_class(asked: Asked, figure: Figure, own: Values) -> Figure:
-    """With the number of cases of the class, on which alone a recall rests."""
-    n = len({c for c, inside in zip(asked.sample.cases, own, strict=True) if inside})
-    note = figure.note if figure.value is not None else asked.one_class
-    return Figure(
-        figure.rows, figure.value, figure.replicates, n, figure.seeds, figure.bounds, note
-    )
 
 
 def _recall_where(of_class: int, other: float) -> Callable[..., Figure]:
     def figure(asked: Asked) -> Figure:
         metric = partial(recall_where, asked.truth, asked.found, of_class=of_class, other=other)
-        why = asked.one_class or AT_90
-        return resampled(asked.results, asked.sample, metric, lambda _, v: interval(v), why)
+        why = asked.one_class or OWN_THRESHOLD
+        return resampled(asked.results, asked.sample, metric, lambda _, v: by_percentile(v), why)
 
     return figure
 

@@ -12,11 +12,12 @@ import numpy as np
 from gliofed.score.figure import Figure, missing, resampled
 from gliofed.score.intervals import quantile, ratio
 from gliofed.score.results import CaseResult
-from gliofed.score.sample import Sample, by_student, by_woodruff
+from gliofed.score.sample import Sample, by_order, by_student
 
 Amount = Callable[[CaseResult], float | None]
 NO_MASK: Final = "no case with an expert mask"
-NO_LESIONS: Final = "no case whose lesions were counted"
+NO_LESIONS: Final = "no case with a lesion that was counted"
+NO_SURFACE: Final = "no case with a surface distance"
 
 
 def _one(result: CaseResult) -> float:
@@ -46,21 +47,20 @@ def outline_figure(
     """The measure on the cases that enter it; where a drawn case does not, the note says so."""
     parts = [(r, measure.above(r), measure.below(r)) for r in results]
     used = [(r, a, b) for r, a, b in parts if a is not None and b is not None]
-    drawn = sum(r.dice is not None for r in results)
-    left = drawn - len(used)
-    lost = measure.id in SURFACES and left > 0
-    note = f"{left} predictions without a surface left out" if lost else ""
     above, below = (np.array([row[i] for row in used], float) for i in (1, 2))
+    drawn = sum(r.dice is not None for r in results)
     if not below.any():
-        return missing(len(used), note if lost else measure.empty)
+        return missing(len(used), measure.empty if drawn else NO_MASK)
+    left = drawn - len(used) if measure.empty == NO_SURFACE else 0
+    note = f"{left} predictions without a surface left out" if left > 0 else ""
     own = [r for r, _, _ in used]
     sample = Sample.of(own, replicates)
+    bounds = (measure.least, measure.most)
     if (share := measure.share) is not None:
         return resampled(
             own, sample, lambda w: quantile(above, w, share),
-            lambda value, again: by_woodruff(sample, above, share), note,
+            lambda value, again: by_order(sample, above, share, bounds, again), note,
         )  # fmt: skip
-    bounds = (measure.least, measure.most)
     return resampled(
         own, sample, lambda w: ratio(w @ above, w @ below),
         lambda value, again: by_student(sample, above, below, bounds), note,
@@ -85,20 +85,28 @@ def _size(amount: Amount) -> Amount:
     return of
 
 
-SURFACES: Final = ("hd95_mm", "hd95_mm_median")
+def _lesions_true(result: CaseResult) -> float | None:
+    return None if result.lesions is None else float(result.lesions.true)
+
+
+def _lesions_found(result: CaseResult) -> float | None:
+    return None if result.lesions is None else float(result.lesions.found)
+
+
+def _lesions_false(result: CaseResult) -> float | None:
+    return None if result.lesions is None else float(result.lesions.false)
+
+
 OUTLINE_MEASURES: Final = (
     OutlineMeasure("dice", lambda r: r.dice, most=1.0),
-    OutlineMeasure("dice_median", lambda r: r.dice, share=0.5),
-    OutlineMeasure("dice_p10", lambda r: r.dice, share=0.1),
-    OutlineMeasure("hd95_mm", lambda r: r.hd95_mm),
-    OutlineMeasure("hd95_mm_median", lambda r: r.hd95_mm, share=0.5),
+    OutlineMeasure("dice_median", lambda r: r.dice, share=0.5, most=1.0),
+    OutlineMeasure("dice_p10", lambda r: r.dice, share=0.1, most=1.0),
+    OutlineMeasure("hd95_mm", lambda r: r.hd95_mm, empty=NO_SURFACE),
+    OutlineMeasure("hd95_mm_median", lambda r: r.hd95_mm, share=0.5, empty=NO_SURFACE),
     OutlineMeasure(
-        "lesion_sensitivity", lambda r: r.lesions and float(r.lesions.found),
-        below=lambda r: r.lesions and float(r.lesions.true), most=1.0, empty=NO_LESIONS,
+        "lesion_sensitivity", _lesions_found, below=_lesions_true, most=1.0, empty=NO_LESIONS
     ),
-    OutlineMeasure(
-        "false_lesions", lambda r: r.lesions and float(r.lesions.false), empty=NO_LESIONS
-    ),
+    OutlineMeasure("false_lesions", _lesions_false, empty=NO_LESIONS),
     OutlineMeasure("volume_error_ml", _volume_error, least=-math.inf),
     OutlineMeasure("volume_error_abs_ml", _size(_volume_error)),
     OutlineMeasure("volume_error_percent", _percent_error, least=-100.0),

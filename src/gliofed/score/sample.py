@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import bdtr, expit, logit
 
 from gliofed.score.analytic import NORMAL, auc_interval, recall_mean, wilson
 from gliofed.score.discrimination import Index, Probabilities
@@ -24,8 +24,8 @@ from gliofed.score.intervals import (
     Interval,
     Values,
     Weights,
+    interval,
     once,
-    quantile,
     resamples,
 )
 from gliofed.score.results import CaseResult
@@ -34,10 +34,9 @@ from gliofed.score.sums import areas_of
 BY_LOGIT: Final = "bootstrap standard error, logit scale"
 BY_STUDENT: Final = "bootstrap-t"
 BY_WILSON: Final = "Wilson 1927"
-BY_WOODRUFF: Final = "Woodruff 1952, with Wilson's interval of the share"
+BY_ORDER: Final = "order statistics, interpolated (Beran & Hall 1993)"
 _LEAST_ERROR: Final = 1e-9
 _NO_SPREAD: Final = "no interval: the cases do not differ"
-_ONE_PATIENT: Final = "no interval: one patient"
 
 Metric = Callable[[Weights], Values]
 
@@ -107,6 +106,14 @@ def by_logit(value: float, again: Values) -> Interval:
     return Interval(float(low), float(high), method=BY_LOGIT)
 
 
+def by_percentile(again: Values) -> Interval:
+    """Of any figure: the middle 95 % of the replicates; none where they do not differ."""
+    found = interval(again)
+    if found.low is not None and found.low == found.high:
+        return Interval(None, None, _NO_SPREAD)
+    return found
+
+
 def by_delong(sample: Sample, truth: Index, found: Probabilities) -> Interval:
     """Of an AUC: DeLong's variance, of several seeds that of the mean of correlated AUCs.
 
@@ -159,23 +166,46 @@ def by_wilsons(sample: Sample, truth: Index, found: Probabilities) -> Interval:
     return recall_mean([share for share, _ in parts], [n for _, n in parts])[1]
 
 
-def by_woodruff(sample: Sample, values: Values, share: float) -> Interval:
-    """Of a quantile: the quantiles at the ends of the interval of its share (Woodruff 1952, JASA
-    47:635). Of several seeds, the mean of their ends, as if all erred to the same side."""
-    ends = []
-    for s in range(sample.repeats):
-        own = sample.seeds == s
-        patients = len(np.unique(sample.patients[own]))
-        if patients == 1:
-            return Interval(None, None, _ONE_PATIENT)
-        ends.append(
-            [
-                quantile(values[own], once(int(own.sum())), end)[0]
-                for end in wilson(share * patients, patients)
-            ]
-        )
-    low, high = np.mean(ends, axis=0)
-    return Interval(float(low), float(high), method=BY_WOODRUFF)
+def by_order(
+    sample: Sample,
+    values: Values,
+    share: float,
+    bounds: tuple[float, float],
+    again: Values,
+) -> Interval:
+    """Of a quantile: between the values of two ranks, which how many cases lie below it decides.
+
+    Ranks are whole, so that each end is interpolated between two values by the chances of their
+    ranks (Beran & Hall 1993, JRSS B 55:643); where not even the outermost value is far enough, it
+    is that of `bounds`. Of several seeds, the mean of their ends, as if all erred to the same
+    side. Cases of one patient depend on each other: then, that of the replicates `again`.
+    """
+    own = [np.sort(values[sample.seeds == s]) for s in range(sample.repeats)]
+    if len(set(zip(sample.seeds, sample.patients, strict=True))) < len(values):
+        return by_percentile(again)
+    low, high = np.mean([_order_ends(v, share, bounds) for v in own], axis=0)
+    if not np.isfinite(low + high):
+        return Interval(None, None, "no interval: too few cases for this quantile")
+    return Interval(float(low), float(high), method=BY_ORDER)
+
+
+def _order_ends(ordered: Values, share: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Each end has a chance of 2.5 % to lie beyond the quantile."""
+    low = _order_end(ordered, share, bounds[0])
+    return low, -_order_end(-ordered[::-1], 1 - share, -bounds[1])
+
+
+def _order_end(ordered: Values, share: float, bound: float) -> float:
+    """The k-th value lies above the quantile where fewer than k cases lie below it."""
+    n = len(ordered)
+    chances = np.array([bdtr(k, n, share) for k in range(n)])  # of at most k cases
+    rank = int((chances <= 0.025).sum())
+    if rank == 0:
+        return bound
+    if rank == n:
+        return float(ordered[-1])
+    past = (0.025 - chances[rank - 1]) / (chances[rank] - chances[rank - 1])
+    return float(ordered[rank - 1] + past * (ordered[rank] - ordered[rank - 1]))
 
 
 def _by_patient(sample: Sample, drawn: Weights | None = None) -> Weights:
