@@ -4,12 +4,17 @@ import dataclasses
 import itertools
 import math
 
+import nibabel
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics as sklearn
 from sklearn.linear_model import LogisticRegression
 
+from gliofed.datasets.split import Split
+from gliofed.experiment.cells import Cell
+from gliofed.experiment.evaluate import score_case
+from gliofed.io.store import Prepared
 from gliofed.markers import MARKERS
 from gliofed.score.analytic import BY_DELONG, BY_SCORE, auc_interval, wilson
 from gliofed.score.calibration import (
@@ -36,7 +41,7 @@ from gliofed.score.sample import (
 )
 from gliofed.score.sums import areas_of
 from gliofed.score.table import score_table
-from gliofed.types import Labels
+from gliofed.types import Case, Labels, Measures, Person, Placement, Prediction, Sequence
 
 RNG = np.random.default_rng
 
@@ -536,3 +541,31 @@ def test_outlines_that_lack_something_are_left_out_and_said() -> None:
     rows = figures(none, "mask")
     assert (rows["lesion_sensitivity"].value, rows["lesion_sensitivity"].note) == (None, NO_LESIONS)
     assert (rows["false_lesions"].value, rows["false_lesions"].low) == (0, None)
+
+
+# ---- an answer beside the truth
+
+
+def test_an_answer_carries_the_patient_the_sequences_and_the_lesions(tmp_path) -> None:
+    drawn_mask = np.zeros((20, 20, 20), np.uint8)
+    drawn_mask[2:7, 2:7, 2:7] = drawn_mask[12:17, 12:17, 12:17] = 1
+    said = np.zeros((20, 20, 20), np.float32)
+    said[2:7, 2:7, 2:7] = said[2:7, 12:17, 12:17] = 1
+    path = tmp_path / "mask.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(drawn_mask, np.eye(4)), path)
+    person = Person("F", 55.0, "a scanner")
+    case = Case("c", "s", "p", {}, path, Labels({"idh": "mutant"}), person)
+    there = Placement((20, 20, 20), np.eye(4), np.eye(4))
+    prepared = Prepared(
+        case, "key", np.zeros((4, 1, 1, 1), np.float16), None, (True, False, False, True),
+        np.eye(4), None, {}, there, Measures(1.0, None, {}),
+    )  # fmt: skip
+    cell = Cell("federated", 1, Split("external", {}, {}, (), ()), {})
+    found = score_case(Prediction(said, np.eye(4), {}), prepared, cell, "external")
+    assert found.person == person
+    assert found.sequences == {Sequence.T1, Sequence.FLAIR}
+    assert found.lesions == Lesions(true=2, found=1, false=1)
+    assert found.dice == 0.5
+    unmasked = dataclasses.replace(prepared, case=dataclasses.replace(case, mask=None))
+    bare = score_case(Prediction(said, np.eye(4), {}), unmasked, cell, "external")
+    assert (bare.lesions, bare.dice, bare.person) == (None, None, person)

@@ -6,6 +6,7 @@ A resample is a row of weights: how often each case was drawn. Every metric take
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,14 +45,22 @@ def resamples(patients: Sequence[str], replicates: int) -> Weights:
     """Weights (replicates, cases): patients drawn with replacement, all their cases moving along.
 
     patients: the patient of each case. Decided by the patients' names alone, so that two models
-    on the same patients are compared on the same draws.
+    on the same patients are compared on the same draws. Not to be written to: the last draws are
+    kept, since most figures of a group ask for the same.
     """
+    return _drawn(tuple(patients), replicates)
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(patients: tuple[str, ...], replicates: int) -> Weights:
     names = sorted(set(patients))
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), replicates)
     row = {name: index for index, name in enumerate(names)}
-    return drawn[:, [row[p] for p in patients]]
+    weights = drawn[:, [row[p] for p in patients]]
+    weights.setflags(write=False)
+    return weights
 
 
 def interval(values: Values) -> Interval:
