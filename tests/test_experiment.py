@@ -87,6 +87,7 @@ def test_every_model_is_trained_scored_and_shown(finished) -> None:
     assert {r["model"] for r in lines} == {"federated", "pooled", "alone:one", "alone:two"}
     assert sum(r["role"] == "external" for r in lines) == 4 * 4
     assert sum(r["role"] == "holdout" for r in lines) == 4 * 1  # one fifth of the five at "one"
+    assert all(r["sequences"] and r["lesions_true"] for r in lines if r["dice"])
     rows = json.loads((finished / "scores.json").read_text())
     found = {
         r["model"]: r

@@ -23,7 +23,7 @@ from gliofed.report.content import Content, Curve
 from gliofed.report.page import render, write_page
 from gliofed.report.tables import MEASURES, external_rows, full_table, headline, refusals
 from gliofed.report.training import mean_line
-from gliofed.report.wording import estimate, number, signed
+from gliofed.report.wording import estimate, metric_digits, number, signed
 from gliofed.score.discrimination import auc
 from gliofed.score.intervals import once
 from gliofed.score.results import CaseResult, ScoreRow
@@ -135,7 +135,7 @@ def test_every_row_is_in_the_table(content: Content, page: str) -> None:
     assert len(lines) == len(content.rows) > 100
     for line, row in zip(lines, content.rows, strict=True):
         cells = Reader(line).text
-        digits = 1 if row.metric == "hd95_mm" else 3
+        digits = metric_digits(row.metric)
         assert number(row.value, digits) in cells
         assert str(row.n) in cells
         for bound in (row.low, row.high):
@@ -145,6 +145,8 @@ def test_every_row_is_in_the_table(content: Content, page: str) -> None:
             assert signed(row.difference, digits) in " ".join(cells)
         if row.note:
             assert row.note in cells
+        if row.method:
+            assert row.method in cells
 
 
 def test_headline_shows_value_interval_n_and_difference(content: Content, page: str) -> None:

@@ -11,9 +11,10 @@ from gliofed.errors import DataError
 from gliofed.markers import MARKERS
 from gliofed.score.calibration import brier, calibration_curve
 from gliofed.score.discrimination import auc, balanced_accuracy
-from gliofed.score.files import parse_predictions, predictions_csv, scores_csv, scores_json
+from gliofed.score.files import predictions_csv, scores_csv, scores_json
 from gliofed.score.intervals import interval, mean, median, once, resamples
 from gliofed.score.overlap import dice, hd95_mm, volume_ml
+from gliofed.score.reader import parse_predictions
 from gliofed.score.results import CaseResult
 from gliofed.score.table import MEDIAN_MODEL, score_table
 from gliofed.types import Labels

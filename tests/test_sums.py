@@ -9,12 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.score.calibration import brier
-from gliofed.score.discrimination import auc, balanced_accuracy
-from gliofed.score.faults import first_fault
-from gliofed.score.intervals import mean, once
-from gliofed.score.results import CaseResult
-from gliofed.score.stratified import (
+from gliofed.score.analytic import (
     BY_DELONG,
     BY_SCORE,
     BY_T,
@@ -22,8 +17,13 @@ from gliofed.score.stratified import (
     auc_of,
     balanced_accuracy_of,
     mean_interval,
-    rows,
 )
+from gliofed.score.calibration import brier
+from gliofed.score.discrimination import auc, balanced_accuracy
+from gliofed.score.faults import first_fault
+from gliofed.score.intervals import mean, once
+from gliofed.score.results import CaseResult
+from gliofed.score.stratified import rows
 from gliofed.score.sums import SUM_TASKS, Areas, Moments, ScoreSums, compared, hide, sums_of
 from gliofed.types import Labels
 
@@ -123,7 +123,8 @@ def test_one_sites_values_are_those_of_its_cases(own) -> None:
         for row in (table[marker.id, m] for m in ("auc", "balanced_accuracy", "brier")):
             if row.low is not None:
                 assert 0 <= row.low <= row.value <= row.high <= 2
-            assert row.note
+            assert row.note or row.method
+            assert (row.low is None) == (row.method == "")
 
 
 def delong_variance(positive, negative) -> float:
@@ -280,7 +281,7 @@ def test_a_perfect_model_still_has_an_interval_and_a_narrower_one_with_more_case
         areas = of(marker, truth, found).markers[marker].areas
         between = auc_interval(areas)
         assert auc_of(areas) == 1 == between.high
-        assert between.note == BY_SCORE
+        assert between.method == BY_SCORE
         lows.append(between.low)
         upside = auc_interval(of(marker, truth, 1 - found).markers[marker].areas)
         assert upside.low == 0
@@ -304,7 +305,7 @@ def test_a_model_that_says_the_same_of_everybody_has_a_wide_interval() -> None:
     areas = of("idh", [0] * 8 + [1] * 8, two([0.3] * 16)).markers["idh"].areas
     assert auc_of(areas) == 0.5
     found = auc_interval(areas)
-    assert found.note == BY_SCORE
+    assert found.method == BY_SCORE
     assert found.low < 0.35
     assert found.high > 0.65
 
@@ -317,7 +318,7 @@ def test_the_interval_at_one_is_about_as_wide_as_just_below_it() -> None:
     one, near = (
         auc_interval(of("idh", truth, two(s)).markers["idh"].areas) for s in (sure, swapped)
     )
-    assert (one.note, near.note) == (BY_SCORE, BY_DELONG)
+    assert (one.method, near.method) == (BY_SCORE, BY_DELONG)
     assert 0.5 < (1 - one.low) / (1 - near.low) < 4
 
 
@@ -327,7 +328,7 @@ def test_means_have_students_interval_within_their_range() -> None:
     found = mean_interval(sums, 1.0)
     half = 3.182446 * values.std(ddof=1) / 2  # 97.5 % of Student's t with 3 degrees of freedom
     assert found.low == pytest.approx(values.mean() - half, abs=1e-6)
-    assert (found.high, found.note) == (1.0, BY_T)  # the mean plus half would be above 1
+    assert (found.high, found.method) == (1.0, BY_T)  # the mean plus half would be above 1
     assert values.mean() + half > 1
     assert mean_interval(sums, 2.0).high == pytest.approx(values.mean() + half, abs=1e-6)
     assert "one case" in mean_interval(Moments(1, 0.5, 0.25), 1.0).note

@@ -12,6 +12,7 @@ from gliofed.api.consortium import (
     withdraw,
 )
 from gliofed.api.scans import check, export, image, inspect, intake, prepare, receive
+from gliofed.api.scores import score
 from gliofed.api.studies import cohort, demo, overlap, phantom, run
 from gliofed.api.trust import approve, consent, network_size, new_key, read_log, verify_log
 from gliofed.check.run import Result
@@ -30,6 +31,6 @@ __all__ = [
     "Approval", "CaseAccount", "CohortTable", "Exported", "Line", "Outcome", "Overlap",
     "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check", "cohort",
     "consent", "demo", "export", "image", "inspect", "intake", "join", "look", "network_size",
-    "new_key", "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run", "serve",
-    "start", "status", "stop", "try_out", "verify_log", "withdraw",
+    "new_key", "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run", "score",
+    "serve", "start", "status", "stop", "try_out", "verify_log", "withdraw",
 ]  # fmt: skip

@@ -136,6 +136,29 @@ def run(
 
 
 @app.command()
+def score(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Tables of predictions (CSV), one or more models.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for scores.csv and scores.json.")],
+    reference: Annotated[
+        str,
+        typer.Option(
+            help="Model that others are compared with [default: federated, or the first]."
+        ),
+    ] = "",
+    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of patients.")] = 2000,
+) -> None:
+    """Score any model's predictions, gliofed's own or a peer's, every figure with its interval.
+
+    Research use only. Not a medical device.
+    """
+    from gliofed.cli import score as verb
+
+    verb.score(predictions, out, reference, bootstrap)
+
+
+@app.command()
 def overlap(
     study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
     store: Annotated[

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -14,8 +15,13 @@ from rich.table import Table
 from gliofed.experiment.run import Outcome
 from gliofed.markers import MARKERS
 from gliofed.score.results import ScoreRow
+from gliofed.score.table import ALL_SITES
 
-MODELS = ("federated", "pooled", "alone:median")
+MODELS: Final = ("federated", "pooled", "alone:median")
+TITLES: Final = {
+    "external": "External test: mean (95 % interval)",
+    "holdout": "Own hospitals' test: mean (95 % interval)",
+}
 
 
 class Terminal:
@@ -80,25 +86,33 @@ class Terminal:
 def show_outcome(outcome: Outcome) -> None:
     """The external test as a table, and where the page is."""
     console = Console()
-    table = Table(title="External test: mean (95 % interval)")
-    table.add_column("")
-    for model in MODELS:
-        table.add_column(model.replace("alone:median", "median single site"))
-    tasks = [("mask", "dice", "Dice"), *((m.id, "auc", f"AUC {m.title}") for m in MARKERS),
-             ("markers", "auc", "AUC, mean of markers")]  # fmt: skip
-    for task, metric, title in tasks:
-        found = {
-            r.model: r
-            for r in outcome.rows
-            if (r.role, r.site, r.task, r.metric) == ("external", "all", task, metric)
-        }
-        if found:
-            count = max(r.n for r in found.values())
-            cells = [_cell(found[m]) if m in found else "" for m in MODELS]
-            table.add_row(f"{title} (n = {count})", *cells)
-    console.print(table)
+    for table in score_tables(outcome.rows, MODELS):
+        if table.title == TITLES["external"]:
+            console.print(table)
     console.print("Research use only. Not a medical device.")
     console.print(f"Page: {outcome.page}", soft_wrap=True)
+
+
+def score_tables(rows: Sequence[ScoreRow], models: Sequence[str]) -> Iterator[Table]:
+    """The main figures over all sites, a table for each kind of test that has any."""
+    measures = [("mask", "dice", "Dice"), *((m.id, "auc", f"AUC {m.title}") for m in MARKERS),
+                ("markers", "auc", "AUC, mean of markers")]  # fmt: skip
+    for role, title in TITLES.items():
+        every = {
+            (r.model, r.task, r.metric): r for r in rows if (r.role, r.site) == (role, ALL_SITES)
+        }
+        if not every:
+            continue
+        table = Table(title=title)
+        table.add_column("")
+        for model in models:
+            table.add_column(model.replace("alone:median", "median single site"))
+        for task, metric, name in measures:
+            found = {m: every[m, task, metric] for m in models if (m, task, metric) in every}
+            if count := max((r.n for r in found.values()), default=0):
+                cells = [_cell(found[m]) if m in found else "" for m in models]
+                table.add_row(f"{name} (n = {count})", *cells)
+        yield table
 
 
 def _cell(row: ScoreRow) -> str:

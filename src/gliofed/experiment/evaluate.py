@@ -16,11 +16,11 @@ from gliofed.io.nifti import read_nifti
 from gliofed.io.store import Prepared
 from gliofed.learn.machine import Machine
 from gliofed.nets.unet import MultiTaskNet, build_net
-from gliofed.score.overlap import dice, hd95_mm, volume_ml
+from gliofed.score.overlap import dice, hd95_mm, lesions, volume_ml
 from gliofed.score.results import CaseResult, Role
 from gliofed.score.sums import ScoreSums, hide, sums_of
 from gliofed.study import Study
-from gliofed.types import Placement, Prediction
+from gliofed.types import SEQUENCES, Placement, Prediction
 
 
 def evaluate(
@@ -82,7 +82,7 @@ def site_test(
 def score_case(prediction: Prediction, prepared: Prepared, cell: Cell, role: Role) -> CaseResult:
     """Compare one prediction with what the experts said."""
     case = prepared.case
-    overlap, distance, true_volume = None, None, None
+    overlap, distance, true_volume, counted = None, None, None, None
     spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
     volume = volume_ml(prediction.probability >= THRESHOLD, spacing)
     if case.mask is not None and prepared.mask_placement is not None:
@@ -94,6 +94,7 @@ def score_case(prediction: Prediction, prepared: Prepared, cell: Cell, role: Rol
             found = mask_on(prediction, Placement((x, y, z), drawn.affine, matrix))
             own = np.linalg.norm(drawn.affine[:3, :3], axis=0)
             overlap, distance = dice(truth, found), hd95_mm(truth, found, own)
+            counted = lesions(truth, found, own)
             volume, true_volume = volume_ml(found, own), volume_ml(truth, own)
     return CaseResult(
         model=cell.model,
@@ -109,4 +110,9 @@ def score_case(prediction: Prediction, prepared: Prepared, cell: Cell, role: Rol
         hd95_mm=distance,
         volume_ml=volume,
         volume_true_ml=true_volume,
+        person=case.person,
+        sequences=frozenset(
+            s for s, there in zip(SEQUENCES, prepared.present, strict=True) if there
+        ),
+        lesions=counted,
     )

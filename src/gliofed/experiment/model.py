@@ -16,7 +16,8 @@ from gliofed.io.files import write_text
 from gliofed.io.store import Prepared
 from gliofed.learn.machine import Machine
 from gliofed.nets.unet import build_net
-from gliofed.score.files import parse_predictions, predictions_csv
+from gliofed.score.files import predictions_csv
+from gliofed.score.reader import parse_predictions
 from gliofed.score.results import CaseResult
 from gliofed.study import Study
 

@@ -86,6 +86,7 @@ class TableRow:
     difference: str
     seeds: str
     note: str
+    method: str
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,7 @@ def _table_row(row: ScoreRow) -> TableRow:
         difference=gap(row, digits),
         seeds=str(row.seeds),
         note=reason(row),
+        method=row.method,
     )
 
 

@@ -8,46 +8,33 @@ import io
 import json
 from collections.abc import Sequence
 
-from gliofed.errors import DataError
+from gliofed import types
 from gliofed.markers import MARKERS
+from gliofed.score.reader import NAMES, NUMBERS, PERSON, columns
 from gliofed.score.results import CaseResult, ScoreRow
-from gliofed.types import Labels, Unknown
-
-_PLAIN = ("model", "seed", "fold", "role", "case", "site", "patient")
-_NUMBERS = ("dice", "hd95_mm", "volume_ml", "volume_true_ml")
+from gliofed.types import SEQUENCES, Unknown
 
 
 def predictions_csv(results: Sequence[CaseResult]) -> str:
-    """One line a case and model: truth and probability of every class, Dice, volumes.
+    """One line a case and model: truth and probability of every class, the outline, the patient.
 
-    Unknown labels and absent figures are empty cells; numbers read back exactly.
+    Unknown labels and absent figures are empty cells; numbers read back exactly, by
+    `score.reader.parse_predictions`.
     """
-    head = [*_PLAIN]
-    for marker in MARKERS:
-        head += [f"{marker.id}_true", *(f"{marker.id}_p_{c}" for c in marker.classes)]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*head, *_NUMBERS])
+    writer.writerow(columns())
     for result in results:
-        cells: list[object] = [getattr(result, name) for name in _PLAIN]
+        cells: list[object] = [getattr(result, name) for name in NAMES]
         for marker in MARKERS:
-            value = result.labels[marker.id]
-            cells.append("" if isinstance(value, Unknown) else value)
-            cells += [repr(p) for p in result.probabilities[marker.id]]
-        numbers = [getattr(result, name) for name in _NUMBERS]
-        writer.writerow([*cells, *("" if n is None else repr(n) for n in numbers)])
+            cells += [result.labels[marker.id], *result.probabilities[marker.id]]
+        cells += [getattr(result, name) for name in NUMBERS]
+        cells += [getattr(result.person, name) for name in PERSON]
+        cells.append(_sequences(result.sequences))
+        counted = result.lesions
+        cells += (counted.true, counted.found, counted.false) if counted else (None, None, None)
+        writer.writerow([_text(cell) for cell in cells])
     return out.getvalue()
-
-
-def parse_predictions(text: str, where: str) -> tuple[CaseResult, ...]:
-    """What `predictions_csv` wrote. Raises DataError naming the line that does not read."""
-    results = []
-    for line, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        try:
-            results.append(_result(row))
-        except (KeyError, ValueError, TypeError) as error:
-            raise DataError(f"{where}:{line}: not a line of predictions: {error}") from None
-    return tuple(results)
 
 
 def scores_csv(rows: Sequence[ScoreRow]) -> str:
@@ -66,25 +53,10 @@ def scores_json(rows: Sequence[ScoreRow]) -> str:
     return json.dumps([dataclasses.asdict(r) for r in rows], indent=1)
 
 
-def _result(row: dict[str, str]) -> CaseResult:
-    numbers = {n: float(row[n]) if row[n] else None for n in _NUMBERS}
-    role = row["role"]
-    if role not in ("external", "holdout"):
-        raise ValueError(f"role {role!r}")
-    return CaseResult(
-        model=row["model"],
-        seed=int(row["seed"]),
-        fold=row["fold"],
-        role="external" if role == "external" else "holdout",
-        case=row["case"],
-        site=row["site"],
-        patient=row["patient"],
-        labels=Labels({m.id: t for m in MARKERS if (t := row[f"{m.id}_true"])}),
-        probabilities={
-            m.id: tuple(float(row[f"{m.id}_p_{c}"]) for c in m.classes) for m in MARKERS
-        },
-        dice=numbers["dice"],
-        hd95_mm=numbers["hd95_mm"],
-        volume_ml=numbers["volume_ml"],
-        volume_true_ml=numbers["volume_true_ml"],
-    )
+def _text(value: object) -> str:
+    """A cell: empty where nothing is known."""
+    return "" if value is None or isinstance(value, Unknown) else str(value)
+
+
+def _sequences(found: frozenset[types.Sequence] | None) -> str:
+    return "+".join(s for s in SEQUENCES if found is not None and s in found)

@@ -1,4 +1,4 @@
-"""Bootstrap intervals over patients (Efron & Tibshirani 1993, percentile method).
+"""Resampled patients, and what weights do to means and quantiles.
 
 A resample is a row of weights: how often each case was drawn. Every metric takes such weights,
 (replicates, cases), and gives one value a replicate, NaN where it does not exist there.
@@ -6,9 +6,11 @@ A resample is a row of weights: how often each case was drawn. Every metric take
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +18,22 @@ from numpy.typing import NDArray
 Weights = NDArray[np.int64]
 Values = NDArray[np.float64]
 MOST_MISSING = 0.5
+BY_PERCENTILE: Final = "bootstrap, percentile"
+"""Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13."""
+TOO_FEW: Final = "no interval: the metric exists in too few resamples"
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval; None on both sides, with why, where there is none."""
+    """A 95 % interval; None on both sides, with why in `note`, where there is none.
+
+    method: how it was made; empty where there is none.
+    """
 
     low: float | None
     high: float | None
     note: str = ""
+    method: str = ""
 
 
 def once(cases: int) -> Weights:
@@ -36,23 +45,31 @@ def resamples(patients: Sequence[str], replicates: int) -> Weights:
     """Weights (replicates, cases): patients drawn with replacement, all their cases moving along.
 
     patients: the patient of each case. Decided by the patients' names alone, so that two models
-    on the same patients are compared on the same draws.
+    on the same patients are compared on the same draws. Not to be written to: the last draws are
+    kept, since most figures of a group ask for the same.
     """
+    return _drawn(tuple(patients), replicates)
+
+
+@functools.lru_cache(maxsize=4)
+def _drawn(patients: tuple[str, ...], replicates: int) -> Weights:
     names = sorted(set(patients))
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), replicates)
     row = {name: index for index, name in enumerate(names)}
-    return drawn[:, [row[p] for p in patients]]
+    weights = drawn[:, [row[p] for p in patients]]
+    weights.setflags(write=False)
+    return weights
 
 
 def interval(values: Values) -> Interval:
     """The middle 95 % of a metric's replicates; those in which it does not exist are left out."""
     found = values[np.isfinite(values)]
     if len(found) <= (1 - MOST_MISSING) * len(values):
-        return Interval(None, None, "no interval: the metric exists in too few resamples")
+        return Interval(None, None, TOO_FEW)
     low, high = np.percentile(found, [2.5, 97.5])
-    return Interval(float(low), float(high))
+    return Interval(float(low), float(high), method=BY_PERCENTILE)
 
 
 def mean(values: Values, weights: Weights) -> Values:
@@ -62,15 +79,25 @@ def mean(values: Values, weights: Weights) -> Values:
 
 def median(values: Values, weights: Weights) -> Values:
     """Median of (cases,) values, each repeated as its weight says. NaN without cases."""
+    return quantile(values, weights, 0.5)
+
+
+def quantile(values: Values, weights: Weights, share: float) -> Values:
+    """The quantile of (cases,) values, each repeated as its weight says. NaN without cases.
+
+    Between two values as numpy's "linear" (Hyndman & Fan 1996, definition 7).
+    """
     if len(values) == 0:
         return np.full(len(weights), np.nan)
     order = np.argsort(values)
     reached = weights[:, order].cumsum(1)
-    total = reached[:, -1:]
-    # the first case whose running count passes each of the two middle places
-    middle = [(reached > place).argmax(1) for place in ((total - 1) // 2, total // 2)]
-    found: Values = (values[order][middle[0]] + values[order][middle[1]]) / 2
-    return np.where(total[:, 0] > 0, found, np.nan)
+    total = reached[:, -1]
+    place = share * np.maximum(total - 1, 0)
+    # the first case whose running count passes each of the two places around it
+    beside = [(reached > side(place)[:, None]).argmax(1) for side in (np.floor, np.ceil)]
+    low, high = (values[order][b] for b in beside)
+    found: Values = low + (high - low) * (place - np.floor(place))
+    return np.where(total > 0, found, np.nan)
 
 
 def ratio(above: NDArray[np.number], below: NDArray[np.number]) -> Values:

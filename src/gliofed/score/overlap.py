@@ -7,7 +7,11 @@ import warnings
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.score.results import Lesions
+
 Mask = NDArray[np.bool_]
+SMALLEST_LESION_ML = 0.05
+"""Connected parts below this volume are no lesions: 50 voxels of 1 mm."""
 
 
 def dice(truth: Mask, predicted: Mask) -> float:
@@ -42,3 +46,27 @@ def hd95_mm(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> fl
 def volume_ml(mask: Mask, spacing_mm: NDArray[np.float64]) -> float:
     """Volume in millilitres of the mask's voxels."""
     return float(mask.sum()) * float(np.prod(spacing_mm)) / 1000
+
+
+def lesions(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> Lesions:
+    """Connected parts of both masks, corners joining (26 neighbours), and which of them meet.
+
+    A drawn lesion is found where any predicted voxel lies in it; a predicted one is false where it
+    lies in no drawn voxel. Parts below `SMALLEST_LESION_ML` are not counted, but can be met.
+    """
+    drawn, met = _parts(truth, predicted, spacing_mm)
+    said, true = _parts(predicted, truth, spacing_mm)
+    return Lesions(true=drawn, found=met, false=said - true)
+
+
+def _parts(mask: Mask, other: Mask, spacing_mm: NDArray[np.float64]) -> tuple[int, int]:
+    """How many parts are large enough, and how many of these meet the other mask."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    # by the size in voxels, so that rounding cannot decide
+    large = sizes >= np.ceil(SMALLEST_LESION_ML * 1000 / np.prod(spacing_mm) - 1e-6)
+    touched = np.zeros(count + 1, bool)
+    touched[parts[other]] = True
+    return int(large.sum()), int((large & touched[1:]).sum())

@@ -8,35 +8,25 @@ and, say, brighter scans cannot raise the AUC over all sites.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit, stdtrit
-
 from gliofed.markers import BY_ID, MARKERS
+from gliofed.score.analytic import auc_interval, auc_of, balanced_accuracy_of, mean_interval
 from gliofed.score.intervals import Interval
 from gliofed.score.results import Role, ScoreRow
-from gliofed.score.sums import MASK, Areas, MarkerSums, Moments, ScoreSums
+from gliofed.score.sums import MASK, ScoreSums
 from gliofed.score.table import ALL_SITES
 
 MODEL: Final = "federated"
 ROLES: Final[tuple[Role, ...]] = ("external", "holdout")
-NORMAL: Final = 1.959963984540054
-"""The 97.5th percentile of the normal distribution."""
-BY_T: Final = "interval: Student's t, of the mean"
-BY_DELONG: Final = "interval: DeLong 1988, on the logit scale"
-BY_SCORE: Final = "interval: Newcombe 2006, method 5; the pairs won have no spread"
-BY_WILSON: Final = "interval: Wilson's of each class, combined (Zou and Donner 2008)"
 SAME_SITE: Final = "pairs within one site (van Elteren 1960)"
 HIDDEN: Final = "hidden: fewer than"
 """In the note of a figure that a site does not show."""
-_LEAST_VARIANCE: Final = 1e-12
 
 Named = tuple[str, str, int, float | None, Interval]
-"""Task, metric, n, value, interval; the interval's note tells how it was made."""
+"""Task, metric, n, value, interval."""
 
 
 def rows(
@@ -61,98 +51,6 @@ def rows(
     return tuple(out)
 
 
-def mean_interval(values: Moments, most: float) -> Interval:
-    """Student's t interval of a mean of values from 0 to `most`, cut to that range."""
-    if values.n < 2:
-        return Interval(None, None, "no interval: one case" if values.n else "")
-    centre = values.sum / values.n
-    variance = (values.squares - values.sum * centre) / (values.n - 1)
-    if variance <= _LEAST_VARIANCE:
-        return Interval(None, None, "no interval: the cases do not differ")
-    half = float(stdtrit(values.n - 1, 0.975)) * math.sqrt(variance / values.n)
-    return Interval(max(0.0, centre - half), min(most, centre + half), BY_T)
-
-
-def auc_of(areas: Areas) -> float | None:
-    """Pairs won of all pairs; with more classes, the mean over those that have any.
-
-    Of one site, exactly `score.discrimination.auc`. None without a pair.
-    """
-    pairs, won = np.array(areas.pairs), np.array(areas.won)
-    found = pairs > 0
-    if not found.any():
-        return None
-    shares = np.zeros(len(pairs))
-    np.divide(won, pairs, out=shares, where=found)
-    return float(shares.sum() / found.sum())
-
-
-def auc_interval(areas: Areas) -> Interval:
-    """A 95 % interval of `auc_of`, on the logit scale, from DeLong's variance.
-
-    The variance of the pairs won adds up over sites, which are independent. Where it is 0, or all
-    pairs are won or all lost, it says nothing, and the interval is Newcombe's (2006, Statistics in
-    Medicine 25:559, method 5): all areas that lie within 1.96 standard errors, by the variance
-    that such an area has in Hanley and McNeil's model.
-    """
-    area = auc_of(areas)
-    if area is None:
-        return Interval(None, None)
-    pairs = np.array(areas.pairs, float)
-    found = pairs > 0
-    share = 1 / (found.sum() * pairs[found])
-    covariance = np.array(areas.covariance)[np.ix_(found, found)]
-    variance = float(share @ covariance @ share)
-    if variance <= _LEAST_VARIANCE or not 0 < area < 1:
-        return _by_score(area, pairs[found], np.array(areas.reach)[found])
-    half = NORMAL * math.sqrt(variance) / (area * (1 - area))
-    low, high = expit(logit(area) + np.array([-half, half]))
-    return Interval(float(low), float(high), BY_DELONG)
-
-
-def _by_score(
-    area: float, pairs: np.ndarray[tuple[int], np.dtype[np.float64]],
-    reach: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> Interval:  # fmt: skip
-    """The score interval; of a mean of comparisons, the error is taken as the mean of theirs,
-    which it cannot exceed."""
-
-    def beyond(other: float) -> float:
-        model = (1 - other) / (2 - other) + other / (1 + other)
-        errors = np.sqrt(other * (1 - other) * (pairs + reach * model)) / pairs
-        return float(abs(area - other) - NORMAL * errors.mean())
-
-    edge = 1e-12
-    low = float(brentq(beyond, 0, area - edge if area == 1 else area)) if area > 0 else 0.0
-    high = float(brentq(beyond, area + edge if area == 0 else area, 1)) if area < 1 else 1.0
-    return Interval(low, high, BY_SCORE)
-
-
-def balanced_accuracy_of(sums: MarkerSums) -> tuple[float | None, Interval]:
-    """Mean recall over the classes that have cases, and its interval; None where only one has.
-
-    Each class's interval is Wilson's; their distances from the recalls combine as the standard
-    errors of independent parts do (Zou and Donner 2008, Statistics in Medicine 27:1693).
-    """
-    present = [(k, n) for k, n in zip(sums.correct, sums.classes, strict=True) if n]
-    if len(present) < 2:
-        return None, Interval(None, None)
-    recalls = np.array([k / n for k, n in present])
-    low, high = np.array([_wilson(k, n) for k, n in present]).T
-    value = float(recalls.sum() / len(present))
-    below = float(np.linalg.norm(recalls - low)) / len(present)
-    above = float(np.linalg.norm(high - recalls)) / len(present)
-    return value, Interval(max(0.0, value - below), min(1.0, value + above), BY_WILSON)
-
-
-def _wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's score interval of a fraction (1927, JASA 22:209)."""
-    square = NORMAL**2
-    centre = (hits + square / 2) / (n + square)
-    half = NORMAL * math.sqrt(hits * (n - hits) / n + square / 4) / (n + square)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def _rows(
     role: Role, site: str, sums: ScoreSums, parts: Mapping[str, ScoreSums], absent: str = ""
 ) -> list[ScoreRow]:
@@ -161,8 +59,11 @@ def _rows(
         left = [_left_out(task, name, one, site) for name, one in parts.items()]
         note = "; ".join(filter(None, (absent, *left, found.note, _patients(sums, value))))
         out.append(
-            ScoreRow(MODEL, role, site, task, metric, n, value, found.low, found.high, 1, note=note)
-        )
+            ScoreRow(
+                MODEL, role, site, task, metric, n, value, found.low, found.high, 1,
+                note=note, method=found.method,
+            )
+        )  # fmt: skip
     return out
 
 
@@ -189,7 +90,7 @@ def _markers(sums: ScoreSums, over_sites: bool) -> list[Named]:
         if area is None:
             between = lacking if lacking.note else Interval(None, None, "no site has two classes")
         elif over_sites:
-            between = Interval(between.low, between.high, f"{SAME_SITE}; {between.note}")
+            between = replace(between, note=SAME_SITE)
         most = 1.0 if len(marker.classes) == 2 else 2.0
         brier = own.brier.sum / n if n else None
         out += [

@@ -63,10 +63,12 @@ class Areas:
         classes: Sequence[int],
         won: Sequence[float],
         covariance: Sequence[Sequence[float]],
+        repeats: int = 1,
     ) -> Areas:
-        """Of one site. classes: its number of cases of each class."""
+        """Of one site. classes: its number of cases of each class. repeats: how many models'
+        answers for these cases stand one after the other."""
         total = sum(classes)
-        pairs = tuple(classes[c] * (total - classes[c]) for c in compared(len(classes)))
+        pairs = tuple(classes[c] * (total - classes[c]) for c in compared(len(classes))) * repeats
         return cls(
             total if any(pairs) else 0,
             pairs,
@@ -207,7 +209,7 @@ def _marker_sums(results: Sequence[CaseResult], marker: Marker) -> MarkerSums | 
         classes=_counts(truth, len(names)),
         correct=_counts(truth[hit], len(names)),
         brier=_moments(errors.tolist()),
-        areas=_areas(truth, found),
+        areas=areas_of(truth, found),
     )
 
 
@@ -227,16 +229,18 @@ def wins_of(truth: Index, found: Probabilities) -> tuple[Probabilities, Probabil
     return wins, most
 
 
-def _areas(truth: Index, found: Probabilities) -> Areas:
+def areas_of(truth: Index, *answers: Probabilities) -> Areas:
     """Each case's share of the pairs won gives their covariance.
 
+    answers: of one model, or of several for the same cases: a comparison of each class by each.
     A class enters by the spread among its own cases, times their number: with two classes this is
     DeLong's variance. A class of one case has no spread that could be measured; it enters with the
     greatest it can have, a quarter of the squared range (Popoviciu 1935, Mathematica 9:129).
     """
-    classes = found.shape[1]
-    wins, most = wins_of(truth, found)
-    won = [wins[row, truth == c].sum() for row, c in enumerate(compared(classes))]
+    classes = answers[0].shape[1]
+    wins, most = np.concatenate([wins_of(truth, found) for found in answers], axis=1)
+    rows = [c for _ in answers for c in compared(classes)]
+    won = [wins[row, truth == c].sum() for row, c in enumerate(rows)]
     covariance = np.zeros((len(won), len(won)))
     for c in range(classes):
         members = truth == c
@@ -245,7 +249,8 @@ def _areas(truth: Index, found: Probabilities) -> Areas:
         elif members.any():
             covariance += members.sum() * np.atleast_2d(np.cov(wins[:, members]))
     even = (covariance + covariance.T) / 2
-    return Areas.of(_counts(truth, classes), [float(w) for w in won], even.tolist())
+    counts, shares = _counts(truth, classes), [float(w) for w in won]
+    return Areas.of(counts, shares, even.tolist(), len(answers))
 
 
 def _places(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,46 +4,24 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from gliofed.markers import MARKERS, Marker
-from gliofed.score.calibration import brier
-from gliofed.score.discrimination import Index, Probabilities, auc, balanced_accuracy
-from gliofed.score.intervals import (
-    Interval,
-    Values,
-    Weights,
-    interval,
-    mean,
-    median,
-    once,
-    resamples,
-)
+from gliofed.markers import MARKERS
+from gliofed.score.discrimination import auc
+from gliofed.score.figure import Figure, missing, resampled
+from gliofed.score.intervals import Interval, Values, Weights, interval
+from gliofed.score.measures import marker_figures
+from gliofed.score.outline import OUTLINE_MEASURES, outline_figure
 from gliofed.score.results import CaseResult, Role, ScoreRow
+from gliofed.score.sample import Sample, by_logit
 from gliofed.types import Unknown
 
 ALL_SITES = "all"
-MARKER_METRICS = {"auc": auc, "balanced_accuracy": balanced_accuracy, "brier": brier}
+"""The site of rows of every case together; also that of cases whose site nobody said."""
 MEDIAN_MODEL = "alone:median"
-NOTHING: Values = np.zeros(0)
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A metric, the mean over seeds: point value and replicates, n, and why it is missing.
-
-    rows: seed, fold, site and id of each answer that entered. n: cases among them.
-    """
-
-    rows: tuple[tuple[int, str, str, str], ...]
-    value: float | None
-    replicates: Values
-    n: int
-    seeds: int
-    note: str = ""
 
 
 def score_table(
@@ -58,7 +36,7 @@ def score_table(
         lambda: defaultdict(list)
     )
     for result in results:
-        for site in (ALL_SITES, result.site):
+        for site in {ALL_SITES: 0, result.site: 0}:  # in this order, and once
             groups[result.role, site][result.model].append(result)
     rows: list[ScoreRow] = []
     for (role, site), models in groups.items():
@@ -82,56 +60,13 @@ def _figures(
 ) -> Mapping[tuple[str, str], Figure]:
     if not results:
         return {}
-    out = _mask_figures(results, replicates)
+    out = {("mask", m.id): outline_figure(results, m, replicates) for m in OUTLINE_MEASURES}
     for marker in MARKERS:
-        known = _known(results, marker)
-        for metric in MARKER_METRICS:
-            out[marker.id, metric] = _marker_figure(known, marker, metric, replicates)
+        figures = marker_figures(results, marker, replicates)
+        out |= {(marker.id, metric): figure for metric, figure in figures.items()}
     if with_mean:
         out["markers", "auc"] = _mean_auc(results, replicates)
     return out
-
-
-def _mask_figures(results: Sequence[CaseResult], replicates: int) -> dict[tuple[str, str], Figure]:
-    drawn = [r for r in results if r.dice is not None]
-    surfaces = [r for r in drawn if r.hd95_mm is not None]
-    dices = np.array([r.dice for r in drawn], float)
-    distances = np.array([r.hd95_mm for r in surfaces], float)
-    none = "" if drawn else "no case with an expert mask"
-    left = len(drawn) - len(surfaces)
-    empty = f"{left} predictions without a surface left out" if left else none
-    return {
-        ("mask", "dice"): _figure(drawn, lambda w: mean(dices, w), replicates, none),
-        ("mask", "dice_median"): _figure(drawn, lambda w: median(dices, w), replicates, none),
-        ("mask", "hd95_mm"): _figure(surfaces, lambda w: mean(distances, w), replicates, empty),
-    }
-
-
-def _arrays(results: Sequence[CaseResult], marker: Marker) -> tuple[Index, Probabilities]:
-    truth = np.array([marker.classes.index(str(r.labels[marker.id])) for r in results], np.int64)
-    wide = (len(results), len(marker.classes))
-    found = np.array([r.probabilities[marker.id] for r in results], float).reshape(wide)
-    return truth, found
-
-
-def _known(results: Sequence[CaseResult], marker: Marker) -> list[CaseResult]:
-    return [r for r in results if not isinstance(r.labels[marker.id], Unknown)]
-
-
-def _marker_figure(
-    known: Sequence[CaseResult], marker: Marker, metric: str, replicates: int
-) -> Figure:
-    truth, found = _arrays(known, marker)
-    bad = [str(r.case) for r, p in zip(known, found, strict=True) if not np.isfinite(p).all()]
-    note = ""
-    if not known:
-        note = "no case with a known label"
-    elif bad:
-        return Figure((), None, NOTHING, len(known), 1, f"probability of {bad[0]} is not finite")
-    elif metric != "brier" and len(np.unique(truth)) == 1:
-        note = f"only {marker.classes[truth[0]]} present"
-    scored = MARKER_METRICS[metric]
-    return _figure(known, lambda w: scored(truth, found, w), replicates, note)
 
 
 def _mean_auc(results: Sequence[CaseResult], replicates: int) -> Figure:
@@ -139,8 +74,10 @@ def _mean_auc(results: Sequence[CaseResult], replicates: int) -> Figure:
     parts = []
     for marker in MARKERS:
         rows = [i for i, r in enumerate(results) if not isinstance(r.labels[marker.id], Unknown)]
-        truth, found = _arrays([results[i] for i in rows], marker)
-        if len(np.unique(truth)) > 1 and np.isfinite(found).all():
+        names = [str(results[i].labels[marker.id]) for i in rows]
+        truth = np.array([marker.classes.index(name) for name in names], np.int64)
+        found = np.array([results[i].probabilities[marker.id] for i in rows], float)
+        if len(set(names)) > 1 and np.isfinite(found).all():
             parts.append((rows, truth, found))
 
     def over_markers(weights: Weights) -> Values:
@@ -148,56 +85,26 @@ def _mean_auc(results: Sequence[CaseResult], replicates: int) -> Figure:
         return areas
 
     if not parts:
-        return Figure((), None, NOTHING, len(results), 0, "no marker has two known classes")
-    return _figure(results, over_markers, replicates, "")
-
-
-def _figure(
-    results: Sequence[CaseResult], metric: Callable[[Weights], Values], replicates: int, note: str
-) -> Figure:
-    """The metric on each seed's results, averaged over seeds, and on every resample of patients.
-
-    A figure that one seed lacks is lacking. Seeds may hold out different patients; a resample
-    draws from all of them, and each seed sees those of its own.
-    """
-    if not results:
-        return Figure((), None, NOTHING, 0, 0, note)
-    seed = np.array([r.seed for r in results])
-    seeds = np.unique(seed)
-
-    def over_seeds(weights: Weights) -> Values:
-        found: Values = np.mean([metric(weights * (seed == s)) for s in seeds], axis=0)
-        return found
-
-    rows = tuple((r.seed, r.fold, r.site, r.case) for r in results)
-    cases = len({r[2:] for r in rows})
-    value = float(over_seeds(once(len(results)))[0])
-    patients = [r.patient for r in results]
-    if not np.isfinite(value):
-        return Figure(rows, None, NOTHING, cases, len(seeds), note)
-    if len(set(patients)) == 1:
-        return Figure(rows, value, NOTHING, cases, len(seeds), note or "one patient")
-    again = over_seeds(resamples(patients, replicates))
-    return Figure(rows, value, again, cases, len(seeds), note)
+        return missing(len(results), "no marker has two known classes")
+    return resampled(results, Sample.of(results, replicates), over_markers, by_logit)
 
 
 def _row(model: str, role: Role, site: str, task: str, metric: str, figure: Figure) -> ScoreRow:
-    bounds = Interval(None, None)
-    if len(figure.replicates):
-        bounds = interval(figure.replicates)
+    bounds = figure.bounds
     note = "; ".join(filter(None, (figure.note, bounds.note)))
     return ScoreRow(
         model, role, site, task, metric, figure.n, figure.value, bounds.low, bounds.high,
-        figure.seeds, note=note,
+        figure.seeds, note=note, method=bounds.method,
     )  # fmt: skip
 
 
 def _with_difference(row: ScoreRow, own: Figure, base: Figure) -> ScoreRow:
-    """Paired where both answered the same cases in the same order, on the same draws."""
+    """Paired where both answered the same cases in the same order, on the same draws: the middle
+    95 % of the replicates' differences."""
     if own.value is None or base.value is None or own.rows != base.rows:
         return row
     bounds = Interval(None, None)
-    if len(own.replicates):
+    if len(own.replicates) and len(base.replicates):
         bounds = interval(own.replicates - base.replicates)
     return replace(
         row,

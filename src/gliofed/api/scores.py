@@ -1,0 +1,54 @@
+"""Scores of any model's predictions, gliofed's own or a peer's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gliofed.errors import DataError
+from gliofed.experiment.cells import FEDERATED
+from gliofed.io.files import write_text
+from gliofed.score.files import scores_csv, scores_json
+from gliofed.score.reader import key_of, parse_predictions
+from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.score.table import score_table
+
+
+def score(
+    files: Sequence[Path], out: Path, reference: str = "", bootstrap: int = 2000
+) -> tuple[ScoreRow, ...]:
+    """Score tables of predictions; write `scores.csv` and `scores.json` into `out`.
+
+    files: as docs/how-to/score-any-model.md says; a table without the column `model` is a model of
+    the file's name. reference: the model that others are compared with (default: "federated",
+    else the first). bootstrap: how many resamples. Raises DataError.
+    """
+    answers: list[CaseResult] = []
+    for path in files:
+        answers += parse_predictions(_text(path), str(path), path.stem)
+    names = ", ".join(map(str, files))
+    if not answers:
+        raise DataError(f"{names}: no line below the header; expected a line a case")
+    seen: set[tuple[object, ...]] = set()
+    for answer in answers:
+        if key_of(answer) in seen:
+            raise DataError(
+                f"{names}: model {answer.model!r} answers case {answer.case!r} in two of the files;"
+                " rename one file, or its column 'model'"
+            )
+        seen.add(key_of(answer))
+    models = list(dict.fromkeys(a.model for a in answers))
+    if reference and reference not in models:
+        raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")
+    base = reference or (FEDERATED if FEDERATED in models else models[0])
+    rows = score_table(answers, bootstrap, base)
+    write_text(out / "scores.csv", scores_csv(rows))
+    write_text(out / "scores.json", scores_json(rows))
+    return rows
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text; save the table as CSV UTF-8") from None

@@ -1,0 +1,26 @@
+"""`gliofed score`: any model's predictions, as a short table and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+import gliofed
+from gliofed import api
+from gliofed.cli.show import score_tables
+from gliofed.cli.verbs import plain_ends
+
+
+def score(files: Sequence[Path], out: Path, reference: str, bootstrap: int) -> None:
+    """Score, write, then show the main figures of every model."""
+    with plain_ends():
+        rows = api.score(files, out, reference, bootstrap)
+        models = tuple(dict.fromkeys(row.model for row in rows))
+        console = Console()
+        for table in score_tables(rows, models):
+            console.print(table)
+        typer.echo(gliofed.CAUTION)
+        typer.echo(f"All figures: {out / 'scores.csv'}, {out / 'scores.json'}")

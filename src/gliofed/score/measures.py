@@ -1,0 +1,246 @@
+"""The measures of a marker: one line each, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from gliofed.markers import Marker
+from gliofed.score.analytic import NORMAL, auc_interval
+from gliofed.score.calibration import (
+    BINS,
+    brier,
+    calibration_error,
+    error_if_calibrated,
+    in_the_large,
+    recalibration,
+)
+from gliofed.score.discrimination import (
+    Index,
+    Probabilities,
+    auc,
+    auc_of_pairs,
+    balanced_accuracy,
+    between,
+    recall,
+    recall_where,
+)
+from gliofed.score.figure import UNBOUND, Figure, fixed, missing, resampled
+from gliofed.score.intervals import Interval, Values
+from gliofed.score.logistic import Fit
+from gliofed.score.results import CaseResult
+from gliofed.score.sample import (
+    Sample,
+    by_delong,
+    by_logit,
+    by_percentile,
+    by_student,
+    by_wilson,
+    by_wilsons,
+)
+from gliofed.score.sums import areas_of
+from gliofed.types import Unknown
+
+BY_WALD: Final = "Wald, from the fit's covariance"
+AT_HALF: Final = "threshold 0.5"
+OWN_THRESHOLD: Final = "threshold chosen on these cases"
+SEPARATED: Final = "separated: the probabilities tell the classes apart, so that no fit exists"
+ALL_EQUAL: Final = "all probabilities are equal"
+DRAWS: Final = 1000
+"""Of the calibration error that a calibrated model would have on the same cases."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Cases whose class of one marker is known, and what was said of them.
+
+    truth: (n,) class indices, n at least 1. found: (n, classes), all finite. names: of the classes.
+    """
+
+    results: Sequence[CaseResult]
+    sample: Sample
+    truth: Index
+    found: Probabilities
+    names: tuple[str, ...]
+    replicates: int
+
+    @property
+    def one_class(self) -> str:
+        """That all are of one class, in words; empty where they are not."""
+        present = np.unique(self.truth)
+        return f"only {self.names[present[0]]} present" if len(present) == 1 else ""
+
+
+@dataclass(frozen=True)
+class MarkerMeasure:
+    """classes: how many a marker must have for it; None for any number."""
+
+    id: str
+    figure: Callable[[Asked], Figure]
+    classes: int | None = None
+
+
+def marker_figures(
+    results: Sequence[CaseResult], marker: Marker, replicates: int
+) -> dict[str, Figure]:
+    """Every measure of the marker on the cases whose class is known."""
+    known = [r for r in results if not isinstance(r.labels[marker.id], Unknown)]
+    measures = [m for m in MARKER_MEASURES if m.classes in (None, len(marker.classes))]
+    truth = np.array([marker.classes.index(str(r.labels[marker.id])) for r in known], np.int64)
+    rows = [r.probabilities[marker.id] for r in known]
+    found = np.array(rows, float).reshape(len(known), len(marker.classes))
+    bad = [r.case for r, p in zip(known, found, strict=True) if not np.isfinite(p).all()]
+    if bad or not known:
+        why = f"probability of {bad[0]} is not finite" if bad else "no case with a known label"
+        return {m.id: missing(len(known), why) for m in measures}
+    sample = Sample.of(known, replicates)
+    asked = Asked(known, sample, truth, found, marker.classes, replicates)
+    return {m.id: m.figure(asked) for m in measures}
+
+
+def _area(asked: Asked) -> Figure:
+    def around(value: float, again: Values) -> Interval:
+        if 0 < value < 1:
+            return by_logit(value, again)
+        first = asked.sample.seeds == 0  # of several perfect repeats, no more than one tells
+        return auc_interval(areas_of(asked.truth[first], asked.found[first]))
+
+    metric = partial(auc, asked.truth, asked.found)
+    return resampled(asked.results, asked.sample, metric, around, asked.one_class)
+
+
+def _area_by_delong(asked: Asked) -> Figure:
+    """The same value as `_area`; only that one is resampled."""
+    value = asked.sample.value(partial(auc, asked.truth, asked.found))
+    if not np.isfinite(value):
+        return fixed(asked.results, asked.sample, None, note=asked.one_class)
+    bounds = by_delong(asked.sample, asked.truth, asked.found)
+    return fixed(asked.results, asked.sample, value, bounds)
+
+
+def _area_of_pairs(asked: Asked) -> Figure:
+    metric = partial(auc_of_pairs, asked.truth, asked.found)
+    return resampled(asked.results, asked.sample, metric, by_logit, asked.one_class)
+
+
+def _area_between(positive: tuple[str, ...], negative: tuple[str, ...]) -> Callable[..., Figure]:
+    """The AUC of one group of classes against another, by names, among their cases."""
+
+    def figure(asked: Asked) -> Figure:
+        groups = [[asked.names.index(name) for name in g] for g in (positive, negative)]
+        inside, truth, found = between(asked.truth, asked.found, *groups)
+        own = [r for r, among in zip(asked.results, inside, strict=True) if among]
+        names = ("-".join(negative), "-".join(positive))
+        if not own:
+            return missing(0, f"no case of {' or '.join(sorted(positive + negative))}")
+        sample = Sample.of(own, asked.replicates)
+        return _area(Asked(own, sample, truth, found, names, asked.replicates))
+
+    return figure
+
+
+def _balanced_accuracy(asked: Asked) -> Figure:
+    metric = partial(balanced_accuracy, asked.truth, asked.found)
+
+    def around(value: float, again: Values) -> Interval:
+        return by_wilsons(asked.sample, asked.truth, asked.found)
+
+    return resampled(asked.results, asked.sample, metric, around, asked.one_class)
+
+
+def _recall(of_class: int) -> Callable[..., Figure]:
+    def figure(asked: Asked) -> Figure:
+        own = (asked.truth == of_class) * 1.0
+        hits = own * (asked.found.argmax(1) == asked.truth)
+        metric = partial(recall, asked.truth, asked.found, of_class=of_class)
+
+        def around(value: float, again: Values) -> Interval:
+            return by_wilson(asked.sample, hits, own)
+
+        found = resampled(asked.results, asked.sample, metric, around, asked.one_class or AT_HALF)
+        n = len({c for c, inside in zip(asked.sample.cases, own, strict=True) if inside})
+        return replace(found, n=n)
+
+    return figure
+
+
+def _recall_where(of_class: int, other: float) -> Callable[..., Figure]:
+    def figure(asked: Asked) -> Figure:
+        metric = partial(recall_where, asked.truth, asked.found, of_class=of_class, other=other)
+        why = asked.one_class or OWN_THRESHOLD
+        return resampled(asked.results, asked.sample, metric, lambda _, v: by_percentile(v), why)
+
+    return figure
+
+
+def _brier(asked: Asked) -> Figure:
+    classes = len(asked.names)
+    errors = ((asked.found - np.eye(classes)[asked.truth]) ** 2).sum(1) / (2 if classes == 2 else 1)
+    most = 1.0 if classes == 2 else 2.0
+
+    def around(value: float, again: Values) -> Interval:
+        return by_student(asked.sample, errors, np.ones(len(errors)), (0.0, most))
+
+    metric = partial(brier, asked.truth, asked.found)
+    return resampled(asked.results, asked.sample, metric, around)
+
+
+def _calibration_error(asked: Asked) -> Figure:
+    """Without an interval: few cases raise the error, and resampling raises it again."""
+    value = asked.sample.value(partial(calibration_error, asked.truth, asked.found))
+    seeds = [asked.sample.seeds == s for s in range(asked.sample.repeats)]
+    chance = np.mean([error_if_calibrated(asked.found[own], DRAWS) for own in seeds], axis=0)
+    low, high = np.percentile(chance, [2.5, 97.5])
+    note = (
+        f"{BINS} bins of equal counts; a calibrated model would have {chance.mean():.3f} "
+        f"({low:.3f} to {high:.3f}) on these cases; no interval: it is biased upwards"
+    )
+    return fixed(asked.results, asked.sample, value, note=note)
+
+
+def _fitted(place: int, ask: Callable[[Index, Probabilities], Fit | None]) -> Callable[..., Figure]:
+    """A coefficient of a fit of each seed; of several, the mean and the mean of their errors,
+    which the mean's own error cannot exceed."""
+
+    def figure(asked: Asked) -> Figure:
+        if asked.one_class:
+            return fixed(asked.results, asked.sample, None, note=asked.one_class)
+        values, errors = [], []
+        for s in range(asked.sample.repeats):
+            own = asked.sample.seeds == s
+            found = ask(asked.truth[own], asked.found[own])
+            if found is None or not found.converged:
+                why = ALL_EQUAL if found is None else SEPARATED
+                return fixed(asked.results, asked.sample, None, note=why)
+            values.append(found.coefficients[0, place])
+            errors.append(np.sqrt(found.covariance[place, place]))
+        value, half = float(np.mean(values)), NORMAL * float(np.mean(errors))
+        bounds = Interval(value - half, value + half, method=BY_WALD)
+        if not len(asked.sample.drawn):
+            return fixed(asked.results, asked.sample, value, UNBOUND, "one patient")
+        return fixed(asked.results, asked.sample, value, bounds)
+
+    return figure
+
+
+MARKER_MEASURES: Final = (
+    MarkerMeasure("auc", _area),
+    MarkerMeasure("auc_delong", _area_by_delong),
+    MarkerMeasure("auc_pairs", _area_of_pairs, classes=3),
+    MarkerMeasure("auc_4_against_2_3", _area_between(("4",), ("2", "3")), classes=3),
+    MarkerMeasure("auc_3_against_2", _area_between(("3",), ("2",)), classes=3),
+    MarkerMeasure("balanced_accuracy", _balanced_accuracy),
+    MarkerMeasure("sensitivity", _recall(1), classes=2),
+    MarkerMeasure("specificity", _recall(0), classes=2),
+    MarkerMeasure("sensitivity_at_specificity_90", _recall_where(1, 0.9), classes=2),
+    MarkerMeasure("specificity_at_sensitivity_90", _recall_where(0, 0.9), classes=2),
+    MarkerMeasure("brier", _brier),
+    MarkerMeasure("calibration_error", _calibration_error),
+    MarkerMeasure("calibration_slope", _fitted(1, recalibration), classes=2),
+    MarkerMeasure("calibration_intercept", _fitted(0, recalibration), classes=2),
+    MarkerMeasure("calibration_in_the_large", _fitted(0, in_the_large), classes=2),
+)
