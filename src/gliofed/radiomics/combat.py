@@ -135,7 +135,9 @@ def _shrunk(own: Values) -> tuple[Values, Values]:
     mean, variance = np.nanmean(own, axis=0), np.nanvar(own, axis=0, ddof=1)
     centre, width = mean.mean(), mean.var(ddof=1)
     middle, around = variance.mean(), variance.var(ddof=1)
-    if width <= 0 or middle <= 0 or around <= 0:  # features alike to the last bit: nothing to shrink
+    if (
+        width <= 0 or middle <= 0 or around <= 0
+    ):  # features alike to the last bit: nothing to shrink
         return mean, np.where(variance > 0, np.sqrt(variance), 1.0)
     shape, rate = middle**2 / around + 2, middle + middle**3 / around
     place, square = mean, variance

@@ -34,14 +34,14 @@ RIDGES: Final = tuple(float(r) for r in np.logspace(4, 0, 9))
 """Tried from the strongest down, on standardised features and a loss summed over cases."""
 FOLDS: Final = 5
 LEVEL_RIDGE: Final = 1e-6
-"""On intercepts: far below what can be seen, and enough that one exists for a class without cases."""
+"""On intercepts: too weak to be seen, and enough that a class without cases has one."""
 _RANK: Final = 1e-9
 _CHANCE_95: Final = 1.959963984540054
 
 
 @dataclass(frozen=True)
 class MarkerModel:
-    """One marker's regression. R rows: 1 of two classes (the logit of the second), else one a class.
+    """One marker's regression. R rows: 1 of two classes (logit of the second), else one a class.
 
     coefficients, errors: (R, 1 + F), the intercept first, then of each feature for one standard
     deviation; errors are standard errors (see `weights`). ridge: as chosen. cases: of each class.
@@ -192,7 +192,7 @@ def weights(model: RadiomicsModel, marker: Marker) -> tuple[Weight, ...]:
 
 
 def fold_of(patient: str) -> int:
-    """Which of the `FOLDS` a patient's cases are in, the same at every site and on every machine."""
+    """Which of the `FOLDS` a patient's cases are in, the same wherever they are."""
     return int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") % FOLDS
 
 
@@ -246,8 +246,8 @@ def _part(table: FeatureTable, features: Values, marker: Marker) -> _Part:
 
 
 def _cases(parts: Sequence[_Part], classes: int) -> list[int]:
-    counts: list[int] = sum(np.bincount(p.truth, minlength=classes) for p in parts).tolist()
-    return counts
+    counts = np.sum([np.bincount(p.truth, minlength=classes) for p in parts], axis=0)
+    return [int(n) for n in counts]
 
 
 def _choose(parts: Sequence[_Part], classes: int) -> float:
@@ -287,9 +287,7 @@ def _directions(parts: Sequence[_Part]) -> Values:
     return found
 
 
-def _fit(
-    parts: Sequence[_Part], basis: Values, classes: int, ridge: float, start: Values
-) -> Fit:
+def _fit(parts: Sequence[_Part], basis: Values, classes: int, ridge: float, start: Values) -> Fit:
     there = [(_with_ones(p.features @ basis), p.truth) for p in parts]
 
     def ask(coefficients: Values) -> FitSums:

@@ -1,7 +1,7 @@
 """Tables of features: one row a case, unknown values NaN; gliofed's own and a published one.
 
-    features.csv    case, site, patient, a column a marker, sex, age, scanner, sequences; then features
-    TCGA_GBM_radiomicFeatures.csv, TCGA_LGG_radiomicFeatures.csv: ID, Date; then features
+    features.csv    case, site, patient, each marker, sex, age, scanner, sequences; features
+    TCGA_GBM_radiomicFeatures.csv, TCGA_LGG_radiomicFeatures.csv: ID, Date; features
 
 The second is of Bakas et al. 2017, Scientific Data 4:170117, without labels: these are looked up
 in the table of Ceccarelli et al. 2016 (see `datasets.tcga`), the hospital in the barcode.
@@ -140,13 +140,15 @@ def read_published(paths: Sequence[Path], labels: Path) -> FeatureTable:
     known = dict(zip(asked, values, strict=True))
     subjects: dict[str, Subject] = {}
     names: tuple[str, ...] = ()
-    parts = []
+    parts: list[Values] = []
     for path in paths:
         table = read_table(path)
         rows = by_id(table, column(table, _PUBLISHED[0]), tcga.known_id)
         own = tuple(c for c in table.columns if c not in _PUBLISHED)
         if not own or (parts and own != names):
-            raise DataError(f"{path}: its features are not those of {paths[0]}; take both as published")
+            raise DataError(
+                f"{path}: its features are not those of {paths[0]}; take both as published"
+            )
         names = own
         for patient in rows:
             if patient in subjects:
@@ -230,5 +232,7 @@ def _number(path: Path, row: Row, name: str) -> float:
 def _hospital(path: Path, patient: str) -> str:
     code = patient.split("-")[1]
     if code not in tcga.BY_CODE:
-        raise DataError(f"{path}: {patient}: {code} is the code of no hospital with gliomas in TCGA")
+        raise DataError(
+            f"{path}: {patient}: {code} is the code of no hospital with gliomas in TCGA"
+        )
     return tcga.BY_CODE[code]
