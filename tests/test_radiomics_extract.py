@@ -13,6 +13,7 @@ from gliofed.cli.main import app
 from gliofed.errors import DataError
 from gliofed.io.store import Entry, PreparedStore
 from gliofed.radiomics import extract as room
+from gliofed.radiomics import model
 from gliofed.radiomics.extract import Settings, extract, feature_names, features_of
 from gliofed.radiomics.table import read_features
 from gliofed.types import SEQUENCES, Labels, Sequence
@@ -121,6 +122,7 @@ def test_only_the_outline_and_its_rim_are_measured(pretended, make_prepared) -> 
     assert ["shape" in families for *_, families in pretended] == [True, False, False, False]
     assert found["shape_Voxels"] == 74
     assert found["FLAIR_firstorder_Mean"] == pytest.approx(159 / 74)
+    assert max(image.max() for image, *_ in pretended) == 20  # around the phantom there is 99
     given = np.ones((9, 9, 9), np.uint8)
     assert features_of(case, Settings(), given)["shape_Voxels"] == 729
 
@@ -215,7 +217,10 @@ alignment = 0
 """
 
 
-def test_the_verbs_extract_a_study_and_predict_each_hospital(pretended, tmp_path) -> None:
+def test_the_verbs_extract_a_study_and_predict_each_hospital(
+    pretended, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(model, "RIDGES", (10.0,))
     rows = {"x": ("1", "0", "1", "4"), "y": ("0", "0", "0", "2"), "z": ("n/a", "0", "1", "3")}
     for seed, site in enumerate("ab"):
         named = {site + name: row for name, row in rows.items()}
@@ -229,7 +234,7 @@ def test_the_verbs_extract_a_study_and_predict_each_hospital(pretended, tmp_path
     table = read_features(tmp_path / "f" / "features.csv")
     assert table.sites == ("a", "b")
     told = json.loads((tmp_path / "f" / "settings.json").read_text())
-    assert told["settings"] == {"bin_width": 0.25, "fewest_voxels": 64}
+    assert told["settings"] == {"bin_width": 0.25, "fewest_voxels": 64, "farthest": 20}
     done = CliRunner().invoke(app, ["radiomics", "test", str(tmp_path / "f" / "features.csv"),
                                     "--out", str(tmp_path / "t")])  # fmt: skip
     assert done.exit_code == 0, done.output

@@ -41,11 +41,13 @@ TEXTURES: Final = ("firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
 class Settings:
     """bin_width: of grey levels, in standard deviations of the brain's intensities, counted from 0.
 
-    fewest_voxels: an outline of fewer is too small for textures.
+    fewest_voxels: an outline of fewer is too small for textures. farthest: in the same unit;
+    intensities beyond are moved in, so that one wrong voxel does not make thousands of grey levels.
     """
 
     bin_width: float = 0.25
     fewest_voxels: int = 64
+    farthest: float = 20.0
 
     @property
     def digest(self) -> str:
@@ -90,7 +92,8 @@ def features_of(
             continue
         families = TEXTURES if shaped else (SHAPE, *TEXTURES)
         try:
-            own = _measure(prepared.image[number][box], inside[box], spacing, families, settings)
+            image = np.clip(prepared.image[number][box], -settings.farthest, settings.farthest)
+            own = _measure(image, inside[box], spacing, families, settings)
         except (ValueError, RuntimeError) as error:
             raise DataError(f"{prepared.case}: no features of {sequence.value}: {error}") from None
         shaped = True
@@ -149,7 +152,7 @@ def settings_json(settings: Settings) -> str:
         "digest": settings.digest,
         "region": "the expert's outline of the T2/FLAIR-hyperintense region, 3D",
         "interpolation": "none beyond the preparation's",
-        "resegmentation": "none",
+        "resegmentation": f"none; intensities beyond {settings.farthest} are moved in to it",
         "intensities": "z-scored over the brain at preparation; no other normalisation",
         "discretisation": f"fixed bin size {width}, bin edges at multiples of {width}",
         "texture": "3D; distance 1 (Chebyshev), 26 neighbours; GLCM symmetric; GLCM and GLRLM "
