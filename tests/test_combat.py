@@ -32,8 +32,9 @@ def plain_combat(parts, covariates):
         a, b = (2 * v + m**2) / v, (m * v + m**3) / v
         for f, c in enumerate(columns):
             n, gamma, delta = len(c), means[f], variances[f]
-            for _ in range(200):
-                t2 = means.var(ddof=1)
+            t2, before = means.var(ddof=1), np.inf
+            while abs(delta - before) > 1e-13 * delta:
+                before = delta
                 gamma = (t2 * n * means[f] + delta * means.mean()) / (t2 * n + delta)
                 delta = (b + 0.5 * ((c - gamma) ** 2).sum()) / (n / 2 + a - 1)
             expected, spread = back[f]
