@@ -37,7 +37,8 @@ lint: $(DEV_STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Run after a deliberate upgrade in .venv: writes down what is there now.
+# Run after a deliberate upgrade in .venv: writes down what is there now. Install .[radiomics] before:
+# it is not in dev, as it needs a C compiler, and its versions are to stay pinned too.
 lock: $(DEV_STAMP)
 	@{ sed -n '/^#/p' constraints.txt; \
 	   $(PIP) list --format=freeze --exclude-editable --exclude pip \

@@ -11,6 +11,7 @@ from gliofed.api.consortium import (
     try_out,
     withdraw,
 )
+from gliofed.api.radiomics import Extracted, extract_features, try_features
 from gliofed.api.scans import check, export, image, inspect, intake, prepare, receive
 from gliofed.api.scores import score
 from gliofed.api.studies import cohort, demo, overlap, phantom, run
@@ -28,9 +29,10 @@ from gliofed.prepare.whole import Preparation
 from gliofed.prepare.workers import CaseAccount
 
 __all__ = [
-    "Approval", "CaseAccount", "CohortTable", "Exported", "Line", "Outcome", "Overlap",
+    "Approval", "CaseAccount", "CohortTable", "Exported", "Extracted", "Line", "Outcome", "Overlap",
     "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check", "cohort",
-    "consent", "demo", "export", "image", "inspect", "intake", "join", "look", "network_size",
-    "new_key", "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run", "score",
-    "serve", "start", "status", "stop", "try_out", "verify_log", "withdraw",
+    "consent", "demo", "export", "extract_features", "image", "inspect", "intake", "join", "look",
+    "network_size", "new_key", "overlap", "phantom", "prepare", "provision", "read_log", "receive",
+    "run", "score", "serve", "start", "status", "stop", "try_features", "try_out", "verify_log",
+    "withdraw",
 ]  # fmt: skip

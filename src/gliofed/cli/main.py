@@ -12,6 +12,7 @@ from gliofed import __version__
 from gliofed.cli import consortium
 from gliofed.cli.audit import audit
 from gliofed.cli.extra import extra
+from gliofed.cli.radiomics import radiomics
 
 
 class Form(enum.StrEnum):
@@ -30,6 +31,7 @@ app = typer.Typer(
     "Research use only. Not a medical device.",
 )
 app.add_typer(audit, name="audit")
+app.add_typer(radiomics, name="radiomics")
 
 
 @app.callback(invoke_without_command=True)

@@ -97,7 +97,7 @@ def read(root: Path, site: str) -> Reading:
         find_table(root, ("tcga_subtypes_ceccarelli2016.csv", "*mmc2*.csv", "*eccarelli*.csv"),
                    "the labels are in Table S1 of Ceccarelli et al. 2016")
     )  # fmt: skip
-    rows = by_id(table, column(table, "patient", "Case"), _known_id)
+    rows = by_id(table, column(table, "patient", "Case"), known_id)
     values, mapped = read_fields(table, rows.values(), FIELDS)
     by_name = dict(zip(rows, values, strict=True))
     scans = brats.scan(root)
@@ -112,7 +112,8 @@ def read(root: Path, site: str) -> Reading:
     return settle("tcga", root, found, (*mapped, *counted), (*table.notes, *notes))
 
 
-def _known_id(text: str) -> str:
+def known_id(text: str) -> str:
+    """The text, where it is a TCGA patient's barcode. Raises DataError."""
     if ID.fullmatch(text) is None:
         raise DataError(f"{text!r}: not a TCGA patient; expected such as TCGA-02-0006")
     return text

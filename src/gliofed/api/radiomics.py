@@ -1,0 +1,91 @@
+"""Radiomic features of a study's cases, and regressions on them beside the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gliofed.datasets.formats import read_sites
+from gliofed.experiment.run import compare_sites
+from gliofed.experiment.watch import Silent, Watcher
+from gliofed.io.files import alone_in, write_text
+from gliofed.radiomics.files import left_out_csv, model_json, weights_csv
+from gliofed.radiomics.table import features_csv, read_tables
+from gliofed.radiomics.trial import MODELS, leave_one_out, train_model
+from gliofed.score.files import predictions_csv
+from gliofed.study import load_study
+
+if TYPE_CHECKING:  # the library of features is an extra
+    from gliofed.radiomics.extract import LeftOut, Settings
+
+FEATURES = "features.csv"
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """table: features.csv. cases: in it. left_out: the others, each with why."""
+
+    table: Path
+    cases: int
+    left_out: tuple[LeftOut, ...]
+
+
+def extract_features(
+    study: Path,
+    out: Path,
+    store: Path | None = None,
+    settings: Settings | None = None,
+    processes: int = 1,
+    watcher: Watcher | None = None,
+) -> Extracted:
+    """Measure every prepared case of a study within its outline; prepares what is not yet.
+
+    out: folder for features.csv, left-out.csv, settings.json and a file a case; starting again
+    goes on from these. store: as `run`'s (default: `store` in `runs/<name of the study file>`).
+    processes: cases side by side; a script that asks for more than 1 must guard its own work with
+    `if __name__ == "__main__"`. Raises GliofedError and its kinds. Needs the extra
+    `gliofed[radiomics]`.
+    """
+    from gliofed.radiomics.extract import Settings, extract, feature_names, settings_json
+
+    feature_names()  # says that the library is missing before hours of preparation
+    watcher, asked = watcher or Silent(), load_study(study)
+    settings = settings or Settings()
+    shelf = store or Path("runs") / study.stem / "store"
+    with alone_in(out):
+        prepared = compare_sites(asked, read_sites(asked.data), shelf, watcher)[1]
+        watcher.stage(f"measuring {len(prepared)} cases")
+        table, left = extract(prepared, shelf, out, settings, processes, watcher.progress)
+        write_text(out / "settings.json", settings_json(settings))
+        write_text(out / "left-out.csv", left_out_csv(left))
+        write_text(out / FEATURES, features_csv(table))
+    return Extracted(out / FEATURES, len(table.subjects), left)
+
+
+def try_features(
+    tables: Sequence[Path],
+    out: Path,
+    labels: Path | None = None,
+    watcher: Watcher | None = None,
+) -> Path:
+    """Train on tables of features, each hospital left out in turn; the predictions' file.
+
+    tables: features.csv of one or several extractions, or the published tables of TCGA with
+    `labels`, the table of Ceccarelli et al. 2016. Models: "radiomics", "radiomics_combat",
+    "age_sex". Of each, trained on all hospitals at last, `out` holds the model and its
+    coefficients besides. Raises DataError.
+    """
+    watcher = watcher or Silent()
+    table = read_tables(tables, labels)
+    with alone_in(out):
+        watcher.stage(f"leaving out {len(table.sites)} hospitals in turn")
+        found = leave_one_out(table, lambda n, all_: watcher.progress(n, all_, "models"))
+        watcher.stage("models of all hospitals")
+        models = [train_model(table, name) for name in MODELS]
+        for model in models:
+            write_text(out / f"{model.name}.json", model_json(model))
+        write_text(out / "coefficients.csv", weights_csv(models))
+        write_text(out / "predictions.csv", predictions_csv(found))
+    return out / "predictions.csv"

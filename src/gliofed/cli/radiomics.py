@@ -1,0 +1,68 @@
+"""`gliofed radiomics`: features of outlines, and regressions on them beside the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gliofed.cli.extra import extra
+
+radiomics = typer.Typer(
+    no_args_is_help=True, help="Features of outlines, and regressions on them beside the network."
+)
+
+
+@radiomics.command("extract")
+def measure(
+    study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
+    out: Annotated[Path, typer.Option(help="Folder for features.csv and what belongs to it.")],
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Folder of prepared cases [default: runs/<study file's name>/store]."),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Cases side by side [default: one a core].")
+    ] = None,
+) -> None:
+    """Measure shape, intensities and textures of every case of a study within its outline.
+
+    Interrupt it when you like: what was measured is not measured again.
+    """
+    from gliofed import api
+    from gliofed.cli.show import Terminal
+    from gliofed.cli.verbs import plain_ends
+    from gliofed.io.process import cores
+
+    with plain_ends(after="the same command goes on from there"):
+        with extra("radiomics"), Terminal() as terminal:
+            found = api.extract_features(
+                study, out, store, processes=processes or cores(), watcher=terminal
+            )
+        for left in found.left_out:
+            typer.echo(f"left out: {left.reason}", err=True)
+        typer.echo(f"wrote {found.table}: {found.cases} cases, {len(found.left_out)} left out")
+
+
+@radiomics.command("test")
+def leave_out(
+    tables: Annotated[list[Path], typer.Argument(help="Tables of features.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions, models, coefficients.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="For the published tables of TCGA: Table S1 of Ceccarelli et al. 2016."),
+    ] = None,
+) -> None:
+    """Train on features by sums, leaving out each hospital in turn, and predict its cases.
+
+    Research use only. Not a medical device.
+    """
+    from gliofed import api
+    from gliofed.cli.show import Terminal
+    from gliofed.cli.verbs import plain_ends
+
+    with plain_ends():
+        with Terminal() as terminal:
+            path = api.try_features(tables, out, labels, terminal)
+        typer.echo(f"wrote {path}\nResearch use only. Not a medical device.")

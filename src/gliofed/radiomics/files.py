@@ -1,0 +1,139 @@
+"""Models of features, what explains them, and cases without features, as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gliofed.errors import DataError
+from gliofed.markers import MARKERS
+from gliofed.radiomics.combat import Common
+from gliofed.radiomics.model import Harmonisation, MarkerModel, RadiomicsModel, weights
+from gliofed.radiomics.scaling import Scaling
+from gliofed.score.intervals import Values
+
+if TYPE_CHECKING:  # the library of features is an extra
+    from gliofed.radiomics.extract import LeftOut
+
+
+def model_json(model: RadiomicsModel) -> str:
+    """Everything that `predict` and `weights` need; numbers read back exactly, NaN as null."""
+    harmonisation = model.harmonisation
+    whole = {
+        "name": model.name,
+        "features": model.features,
+        "scaling": _scaling_plain(model.scaling),
+        "harmonisation": harmonisation
+        and {
+            "people": _scaling_plain(harmonisation.people),
+            "level": _plain(harmonisation.shared.level),
+            "slopes": _plain(harmonisation.shared.slopes),
+            "spread": _plain(harmonisation.shared.spread),
+        },
+        "markers": {
+            name: {
+                "coefficients": _plain(own.coefficients),
+                "errors": _plain(own.errors),
+                "ridge": None if np.isnan(own.ridge) else own.ridge,
+                "cases": own.cases,
+                "note": own.note,
+            }
+            for name, own in model.markers.items()
+        },
+    }
+    return json.dumps(whole, allow_nan=False) + "\n"
+
+
+def parse_model(text: str, where: str) -> RadiomicsModel:
+    """What `model_json` wrote. Raises DataError where it is damaged, or of other markers."""
+    try:
+        raw = json.loads(text)
+        model = RadiomicsModel(
+            str(raw["name"]),
+            tuple(map(str, raw["features"])),
+            _scaling(raw["scaling"]),
+            raw["harmonisation"] and _harmonisation(raw["harmonisation"]),
+            {str(name): _marker(own) for name, own in raw["markers"].items()},
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{where}: not a model of features ({error}); train it again") from None
+    _check(model, where)
+    return model
+
+
+def weights_csv(models: Sequence[RadiomicsModel]) -> str:
+    """One line a model, marker, class and feature, the largest coefficient of each marker first."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["model", "marker", "class", "feature", "coefficient", "low", "high"])
+    for model in models:
+        for marker in MARKERS:
+            for w in weights(model, marker):
+                numbers = [repr(n) for n in (w.value, w.low, w.high)]
+                writer.writerow([model.name, marker.id, w.which, w.feature, *numbers])
+    return out.getvalue()
+
+
+def left_out_csv(left: Sequence[LeftOut]) -> str:
+    """One line a case that has no features."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["site", "case", "reason"])
+    writer.writerows([item.case.site, item.case.id, item.reason] for item in left)
+    return out.getvalue()
+
+
+def _plain(values: Values) -> list[Any]:
+    """Nested lists, NaN as None."""
+    plain: list[Any] = np.where(np.isnan(values), None, values).tolist()  # type: ignore[call-overload]
+    return plain
+
+
+def _scaling_plain(scaling: Scaling) -> Mapping[str, object]:
+    return {"mean": _plain(scaling.mean), "scale": _plain(scaling.scale)}
+
+
+def _scaling(raw: Mapping[str, Any]) -> Scaling:
+    return Scaling(_array(raw["mean"]), _array(raw["scale"]))
+
+
+def _harmonisation(raw: Mapping[str, Any]) -> Harmonisation:
+    shared = Common(_array(raw["level"]), _array(raw["slopes"]), _array(raw["spread"]))
+    return Harmonisation(_scaling(raw["people"]), shared)
+
+
+def _marker(raw: Mapping[str, Any]) -> MarkerModel:
+    ridge = float("nan") if raw["ridge"] is None else float(raw["ridge"])
+    cases = tuple(int(n) for n in raw["cases"])
+    return MarkerModel(
+        _array(raw["coefficients"]), _array(raw["errors"]), ridge, cases, str(raw["note"])
+    )
+
+
+def _array(raw: object) -> Values:
+    return np.array(raw, np.float64)
+
+
+def _check(model: RadiomicsModel, where: str) -> None:
+    """That every array has the shape which the features and markers ask for."""
+    width = len(model.features)
+    shapes: list[tuple[Values, tuple[int, ...]]]
+    shapes = [(model.scaling.mean, (width,)), (model.scaling.scale, (width,))]
+    if model.harmonisation is not None:
+        shared = model.harmonisation.shared
+        own = len(model.harmonisation.people.mean)
+        shapes += [(shared.level, (width,)), (shared.spread, (width,))]
+        shapes.append((shared.slopes, (width, own)))
+    for marker in MARKERS:
+        found = model.markers.get(marker.id)
+        if found is None:
+            raise DataError(f"{where}: has no {marker.id}; train it again")
+        rows = 1 if len(marker.classes) == 2 else len(marker.classes)
+        shapes += [(found.coefficients, (rows, 1 + width)), (found.errors, (rows, 1 + width))]
+    if any(array.shape != shape for array, shape in shapes):
+        raise DataError(f"{where}: its numbers do not fit its features; train it again")
