@@ -17,7 +17,7 @@ from gliofed.calibrate.abstain import (
     risk_at,
     risk_figures,
 )
-from gliofed.calibrate.conformal import coverage, fit_sets, true_counts, wilson
+from gliofed.calibrate.conformal import coverage, fit_sets, true_counts
 from gliofed.calibrate.files import calibration_json, parse_calibration
 from gliofed.calibrate.grid import BINS, EDGES, bins_of
 from gliofed.calibrate.scaling import LEAST, RIDGE, fit_scaling, scaling_sums
@@ -25,6 +25,7 @@ from gliofed.calibrate.sites import SiteCases, raw
 from gliofed.calibrate.whole import Wishes, answer, calibrated, coverages, fit_all, shown
 from gliofed.errors import DataError
 from gliofed.markers import MARKERS
+from gliofed.score.analytic import wilson
 from gliofed.score.intervals import once
 from gliofed.score.results import CaseResult
 from gliofed.types import Labels

@@ -22,9 +22,9 @@ from gliofed.score.comparison import (
     cross_matrix,
     holm,
 )
+from gliofed.score.files import rows_csv, rows_json
 from gliofed.score.intervals import interval
 from gliofed.score.paired import FEWEST, answers, contributions, figure, ranked, variance
-from gliofed.score.rows import rows_csv, rows_json
 from gliofed.score.stratified import NORMAL
 from gliofed.score.table import score_table
 

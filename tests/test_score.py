@@ -11,11 +11,11 @@ from gliofed.errors import DataError
 from gliofed.markers import MARKERS
 from gliofed.score.calibration import brier, calibration_curve
 from gliofed.score.discrimination import auc, balanced_accuracy
-from gliofed.score.files import predictions_csv, scores_csv, scores_json
+from gliofed.score.files import predictions_csv, rows_csv, rows_json
 from gliofed.score.intervals import interval, mean, median, once, resamples
 from gliofed.score.overlap import dice, hd95_mm, volume_ml
 from gliofed.score.reader import parse_predictions
-from gliofed.score.results import CaseResult
+from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import MEDIAN_MODEL, score_table
 from gliofed.types import Labels
 
@@ -281,8 +281,8 @@ def test_a_damaged_prediction_file_is_refused_by_line() -> None:
 
 def test_score_files_hold_every_row() -> None:
     rows = score_table([answer(c) for c in CASES], 100)
-    assert len(scores_csv(rows).splitlines()) == len(rows) + 1
-    assert scores_json(rows).count('"metric"') == len(rows)
-    gaps = [line for line in scores_csv(rows).splitlines() if "no case" in line]
+    assert len(rows_csv(ScoreRow, rows).splitlines()) == len(rows) + 1
+    assert rows_json(rows).count('"metric"') == len(rows)
+    gaps = [line for line in rows_csv(ScoreRow, rows).splitlines() if "no case" in line]
     assert gaps
     assert all(",," in line for line in gaps)

@@ -8,7 +8,7 @@ from pathlib import Path
 from gliofed.errors import DataError
 from gliofed.experiment.cells import FEDERATED
 from gliofed.io.files import write_text
-from gliofed.score.files import scores_csv, scores_json
+from gliofed.score.files import rows_csv, rows_json
 from gliofed.score.reader import key_of, parse_predictions
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import score_table
@@ -42,8 +42,8 @@ def score(
         raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")
     base = reference or (FEDERATED if FEDERATED in models else models[0])
     rows = score_table(answers, bootstrap, base)
-    write_text(out / "scores.csv", scores_csv(rows))
-    write_text(out / "scores.json", scores_json(rows))
+    write_text(out / "scores.csv", rows_csv(ScoreRow, rows))
+    write_text(out / "scores.json", rows_json(rows))
     return rows
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
-from gliofed.calibrate.conformal import wilson
 from gliofed.calibrate.grid import BINS, EDGES, Counts, at_or_above, bins_of
+from gliofed.score.analytic import wilson
 from gliofed.score.intervals import (
     Interval,
     Values,

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from gliofed.calibrate.grid import BINS, EDGES, Counts, at_or_above, bins_of
 from gliofed.markers import BY_ID
+from gliofed.score.analytic import wilson
 from gliofed.score.discrimination import Index, Probabilities
 
 Sets = NDArray[np.bool_]
@@ -106,12 +106,6 @@ def coverage(sets: Sets, truth: Index) -> Coverage:
         return Coverage(0, 0, None, None, None, None, empty, single)
     low, high = wilson(hits, n)
     return Coverage(n, hits, hits / n, low, high, float(sizes.mean()), empty, single)
-
-
-def wilson(hits: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of a fraction (1927, JASA 22:209); n above 0."""
-    found = binomtest(hits, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
 
 
 def _threshold(counts: Counts, alpha: float) -> float:

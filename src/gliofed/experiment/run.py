@@ -25,7 +25,7 @@ from gliofed.learn.machine import keep_memory, this_machine
 from gliofed.prepare.cases import prepare_all
 from gliofed.report.page import write_page
 from gliofed.report.statements import NO_STATEMENTS, Statements
-from gliofed.score.files import predictions_csv, scores_csv, scores_json
+from gliofed.score.files import predictions_csv, rows_csv, rows_json
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import score_table
 from gliofed.study import Study, load_study, study_toml
@@ -95,8 +95,8 @@ def _run(
     watcher.stage("scores and intervals")
     rows = score_table(results, study.score.bootstrap)
     write_text(out / "predictions.csv", predictions_csv(results))
-    write_text(out / "scores.csv", scores_csv(rows))
-    write_text(out / "scores.json", scores_json(rows))
+    write_text(out / "scores.csv", rows_csv(ScoreRow, rows))
+    write_text(out / "scores.json", rows_json(rows))
     watcher.stage("page")
     content = make_content(
         study, splits, trained, results, rows, prepared, machine, processes, overlap, aside

@@ -21,6 +21,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from gliofed.markers import MARKERS
+from gliofed.score.analytic import NORMAL
 from gliofed.score.intervals import Interval, Values, interval
 from gliofed.score.paired import (
     FEWEST,
@@ -36,7 +37,6 @@ from gliofed.score.paired import (
     variance,
 )
 from gliofed.score.results import CaseResult, Role, ScoreRow
-from gliofed.score.stratified import NORMAL
 from gliofed.score.sums import MASK
 from gliofed.score.table import ALL_SITES
 

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import chdtrc
 
 from gliofed.markers import BY_ID
+from gliofed.score.analytic import NORMAL
 from gliofed.score.comparison import (
     BY_LIKELIHOOD,
     CHANCE,
@@ -31,7 +32,6 @@ from gliofed.score.logistic import FitSums, fit, sums_at
 from gliofed.score.paired import answers, by_role, figure, ranked, score_row, too_few
 from gliofed.score.results import CaseResult, Role, ScoreRow
 from gliofed.score.strata import IDH_WILDTYPE, MARKER_STRATA, volumes
-from gliofed.score.stratified import NORMAL
 from gliofed.score.table import ALL_SITES
 from gliofed.types import Unknown
 

@@ -7,12 +7,16 @@ import dataclasses
 import io
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gliofed import types
 from gliofed.markers import MARKERS
 from gliofed.score.reader import NAMES, NUMBERS, PERSON, columns
-from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.score.results import CaseResult
 from gliofed.types import SEQUENCES, Unknown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def predictions_csv(results: Sequence[CaseResult]) -> str:
@@ -37,10 +41,11 @@ def predictions_csv(results: Sequence[CaseResult]) -> str:
     return out.getvalue()
 
 
-def scores_csv(rows: Sequence[ScoreRow]) -> str:
-    """One line a figure; an absent figure is an empty cell and its note says why."""
+def rows_csv(kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> str:
+    """Frozen rows of one kind: a head of its fields, then one line a row; an absent figure is an
+    empty cell."""
     out = io.StringIO()
-    names = [f.name for f in dataclasses.fields(ScoreRow)]
+    names = [f.name for f in dataclasses.fields(kind)]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
@@ -48,8 +53,8 @@ def scores_csv(rows: Sequence[ScoreRow]) -> str:
     return out.getvalue()
 
 
-def scores_json(rows: Sequence[ScoreRow]) -> str:
-    """The same rows as a list of objects."""
+def rows_json(rows: Sequence[DataclassInstance]) -> str:
+    """The same rows as a list of objects; an absent figure is null."""
     return json.dumps([dataclasses.asdict(r) for r in rows], indent=1)
 
 
