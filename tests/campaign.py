@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from drill import (
     DEADLINE,
+    PATIENCE,
     SITES,
     TRAIN,
     Drill,
@@ -344,7 +345,11 @@ def disk_full(book: Book, root: Path) -> None:
             fill = d.work(SERVER) / "fill"
             full(fill)
             at = rounds_now(d)
-            d.wait(lambda: d.parties[LEAD].poll() is not None, "the lead's verb ends")
+            d.wait(
+                lambda: d.parties[LEAD].poll() is not None,
+                "the lead's verb ends",
+                patience=2 * PATIENCE,
+            )  # (five segments are begun)
             status = d.status
             kept = rounds_now(d) >= at
             fill.unlink()

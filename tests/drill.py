@@ -178,12 +178,18 @@ class Drill:
         path = self.place.kits / name / "log.txt"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def wait(self, ready: Callable[[], object], what: str, poll: float = 0.05) -> float:
+    def wait(
+        self,
+        ready: Callable[[], object],
+        what: str,
+        poll: float = 0.05,
+        patience: float = PATIENCE,
+    ) -> float:
         """Seconds until `ready`."""
         started = time.monotonic()
         while not ready():
-            if time.monotonic() - started > PATIENCE:
-                raise AssertionError(f"not within {PATIENCE:g} s: {what}")
+            if time.monotonic() - started > patience:
+                raise AssertionError(f"not within {patience:g} s: {what}")
             time.sleep(poll)
         return time.monotonic() - started
 

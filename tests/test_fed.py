@@ -1,6 +1,7 @@
 """The gate, the merge, the rounds, and runs that are killed."""
 
 import dataclasses
+import itertools
 import math
 import weakref
 from pathlib import Path
@@ -15,7 +16,7 @@ from gliofed.fed.checkpoint import last_committed
 from gliofed.fed.counts import NO_CASES, Counts, class_weights, count_cases
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.gate import Gate, check_counts
-from gliofed.fed.merge import RunningMerge
+from gliofed.fed.merge import Merge
 from gliofed.fed.rounds import Reply, run_rounds
 from gliofed.fed.site import Site
 from gliofed.fed.strategy import FEDAVG, LABEL_AWARE, STRATEGIES
@@ -65,11 +66,18 @@ def task(model) -> Task:
 def sent(tmp_path):
     """Puts an update into a file, as a site does."""
 
+    numbers = itertools.count()
+
     def write(update: Update) -> Path:
-        save_update(tmp_path / "update", update)
-        return tmp_path / "update"
+        path = tmp_path / f"update-{next(numbers)}"
+        save_update(path, update)
+        return path
 
     return write
+
+
+def add(merge: Merge, sent, one: Update) -> None:
+    merge.add(one, sent(one))
 
 
 def gate(model) -> Gate:
@@ -170,9 +178,9 @@ def test_an_update_larger_than_the_model_is_not_even_read(model, tmp_path) -> No
 
 def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
     honest = [update(model, "a", 10, 5, 0.1), update(model, "c", 30, 0, 0.3)]
-    alone, mixed = RunningMerge(model, LABEL_AWARE), RunningMerge(model, LABEL_AWARE)
+    alone, mixed = Merge(model, LABEL_AWARE), Merge(model, LABEL_AWARE)
     for one in honest:
-        alone.add(one)
+        alone.add(one, sent(one))
     refused = []
     everyone = [
         honest[0],
@@ -185,7 +193,8 @@ def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
     ]
     for one in everyone:
         try:
-            mixed.add(gate(model).check(one.site, sent(one)))
+            path = sent(one)
+            mixed.add(gate(model).check(one.site, path), path)
         except UpdateError as error:
             refused.append(str(error))
     assert len(refused) == len(BAD) - 1
@@ -193,34 +202,34 @@ def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
     assert all(torch.equal(v, merged[k]) for k, v in alone.result().items())
 
 
-def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model) -> None:
-    merge = RunningMerge(model, LABEL_AWARE)
-    merge.add(update(model, "a", 10, 5, 0.1))
-    merge.add(update(model, "c", 30, 15, 0.3))
-    merge.add(update(model, "d", 60, 0, 0.5))
+def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model, sent) -> None:
+    merge = Merge(model, LABEL_AWARE)
+    add(merge, sent, update(model, "a", 10, 5, 0.1))
+    add(merge, sent, update(model, "c", 30, 15, 0.3))
+    add(merge, sent, update(model, "d", 60, 0, 0.5))
     out = merge.result()
     assert out["up.0.weight"][0] == pytest.approx(3 + (0.1 * 10 + 0.3 * 30 + 0.5 * 60) / 100)
     assert out["heads.idh.layers.1.weight"][0] == pytest.approx((0.1 * 5 + 0.3 * 15) / 20)
-    plain = RunningMerge(model, FEDAVG)
-    plain.add(update(model, "a", 10, 5, 0.1))
-    plain.add(update(model, "d", 30, 0, 0.5))
+    plain = Merge(model, FEDAVG)
+    add(plain, sent, update(model, "a", 10, 5, 0.1))
+    add(plain, sent, update(model, "d", 30, 0, 0.5))
     assert plain.result()["heads.idh.layers.1.weight"][0] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=lambda s: s.id)
-def test_every_strategy_hands_one_site_back_bit_for_bit(strategy) -> None:
+def test_every_strategy_hands_one_site_back_bit_for_bit(strategy, sent) -> None:
     net = build_net("small", None, 0).state_dict()
-    merge = RunningMerge(net, strategy)
+    merge = Merge(net, strategy)
     labelled = {"mask": 7, **{m.id: 7 for m in MARKERS}}
-    sent = {k: torch.randn_like(v) for k, v in net.items()}
-    merge.add(Update("r", 0, NONCE, "a", sent, 7, labelled, {}))
-    assert all(torch.equal(sent[k], v) for k, v in merge.result().items())
+    own = {k: torch.randn_like(v) for k, v in net.items()}
+    add(merge, sent, Update("r", 0, NONCE, "a", own, 7, labelled, {}))
+    assert all(torch.equal(own[k], v) for k, v in merge.result().items())
     assert strategy.source
 
 
-def test_a_head_nobody_has_labels_for_stays(model) -> None:
-    merge = RunningMerge(model, LABEL_AWARE)
-    merge.add(update(model, "a", 10, 0, 0.1))
+def test_a_head_nobody_has_labels_for_stays(model, sent) -> None:
+    merge = Merge(model, LABEL_AWARE)
+    add(merge, sent, update(model, "a", 10, 0, 0.1))
     assert torch.equal(
         merge.result()["heads.idh.layers.1.weight"], model["heads.idh.layers.1.weight"]
     )
@@ -385,21 +394,23 @@ def test_a_site_without_cases_is_refused(tiny_study, tmp_path) -> None:
         Site("empty", [], tiny_study, 0, tmp_path, CPU)
 
 
-def test_the_merge_keeps_nothing_of_an_update(model) -> None:
-    merge = RunningMerge(model, LABEL_AWARE)
-    sent = update(model)
-    watched = [weakref.ref(t) for t in sent.weights.values()]
-    merge.add(sent)
+def test_the_merge_keeps_nothing_of_an_update(model, sent) -> None:
+    merge = Merge(model, LABEL_AWARE)
+    own = update(model)
+    watched = [weakref.ref(t) for t in own.weights.values()]
+    add(merge, sent, own)
     assert all(w() is not None for w in watched)
-    del sent
+    del own
     assert all(w() is None for w in watched)
 
 
 @pytest.mark.parametrize(("server_lr", "expected"), [(0.5, 3.1), (1.0, 3.2), (2.0, 3.4)])
-def test_the_server_goes_server_lr_times_as_far_as_the_mean(model, server_lr, expected) -> None:
-    merge = RunningMerge(model, LABEL_AWARE, server_lr)
-    merge.add(update(model, "a", 10, 0, 0.1))
-    merge.add(update(model, "b", 10, 0, 0.3))
+def test_the_server_goes_server_lr_times_as_far_as_the_mean(
+    model, sent, server_lr, expected
+) -> None:
+    merge = Merge(model, LABEL_AWARE, server_lr)
+    add(merge, sent, update(model, "a", 10, 0, 0.1))
+    add(merge, sent, update(model, "b", 10, 0, 0.3))
     out = merge.result()
     assert out["up.0.weight"][0] == pytest.approx(expected)
     unheard = "heads.idh.layers.1.weight"

@@ -1,4 +1,5 @@
-"""The weighted mean of updates, taken one at a time: memory does not grow with the sites.
+"""The weighted mean of updates that lie on the disk, a tensor at a time: memory does not grow with
+the sites, and holds no sum of a whole model.
 
 The server then goes `server_lr` times as far as the mean (FedOpt with plain SGD at the server:
 Reddi et al. 2021, Adaptive federated optimization, ICLR).
@@ -8,52 +9,65 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from gliofed.fed.blocks import blocks
 from gliofed.fed.strategy import Strategy
+from gliofed.fed.wire import load_tensor
 from gliofed.nets.unet import task_of
 from gliofed.types import Stat, Update
 
 
-class RunningMerge:
-    """Sums of weight x value in float64, so that one site alone is handed back bit for bit."""
+@dataclass(frozen=True)
+class _Part:
+    """One site's update: where its tensors lie, and what those of each task weigh."""
+
+    answer: Path
+    weights: Mapping[str, float]
+
+
+class Merge:
+    """The mean of weight x value over sites, summed in float64, so that one site alone is handed
+    back bit for bit."""
 
     def __init__(
         self, model: Mapping[str, Tensor], strategy: Strategy, server_lr: float = 1.0
     ) -> None:
         self._model = model
+        self._tasks = {name: task_of(name) for name in model}
         self._server_lr = server_lr
         self._strategy = strategy
-        self._sums = {k: torch.zeros(v.shape, dtype=torch.float64) for k, v in model.items()}
-        self._weights: dict[str, float] = defaultdict(float)
+        self._parts: list[_Part] = []
         self.stats: dict[str, Stat] = defaultdict(Stat)
-        self.sites: list[str] = []
 
-    def add(self, update: Update) -> None:
-        """Take in one update that passed the gate. Keeps nothing of it but the sums."""
-        for name, tensor in update.weights.items():
-            task = task_of(name)
-            weight = self._strategy.weight(update, task)
-            for total, part in zip(blocks(self._sums[name]), blocks(tensor), strict=True):
-                total.add_(part, alpha=weight)
-            self._weights[name] += weight
+    def add(self, update: Update, answer: Path) -> None:
+        """Take in one update that passed the gate. Keeps nothing of it but what it weighs and
+        where it lies: the file `answer` stays as it is until there is a result."""
+        tasks = {*self._tasks.values()}
+        weights = {task: self._strategy.weight(update, task) for task in tasks}
+        self._parts.append(_Part(answer, weights))
         for name, stat in update.stats.items():
             self.stats[name] += stat
-        self.sites.append(update.site)
 
     def result(self) -> dict[str, Tensor]:
-        """The merged model; a parameter that no site weighed keeps its value.
+        """The merged model; a parameter that no site weighed keeps its value."""
+        return {name: self._merged(name, own) for name, own in self._model.items()}
 
-        To be asked for once: the sums are let go one by one.
-        """
-        out = {}
-        for name, own in self._model.items():
-            weight, total = self._weights[name], self._sums.pop(name)
-            merged = total.div_(weight) if weight > 0 else own
-            if self._server_lr != 1:
-                merged = own + self._server_lr * (merged - own)
-            out[name] = merged.to(own.dtype)
-        return out
+    def _merged(self, name: str, own: Tensor) -> Tensor:
+        total, weight = torch.zeros(own.shape, dtype=torch.float64), 0.0
+        for part in self._parts:
+            share = part.weights[self._tasks[name]]
+            tensor = load_tensor(part.answer, name)
+            for to, values in zip(blocks(total), blocks(tensor), strict=True):
+                to.add_(values, alpha=share)
+            weight += share
+        if weight <= 0:
+            return own
+        merged = total.div_(weight)
+        if self._server_lr != 1:
+            merged = own + self._server_lr * (merged - own)
+        return merged.to(own.dtype)

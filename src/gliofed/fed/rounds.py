@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +13,7 @@ from gliofed.errors import QuorumError, UpdateError
 from gliofed.fed.checkpoint import Committed, commit, last_committed
 from gliofed.fed.counts import NO_CASES, Counts, class_weights
 from gliofed.fed.gate import Gate, check_counts
-from gliofed.fed.merge import RunningMerge
+from gliofed.fed.merge import Merge
 from gliofed.fed.strategy import strategy_named
 from gliofed.fed.wire import Task, new_nonce, save_task
 from gliofed.nets.unet import build_net
@@ -39,7 +40,7 @@ class Engine(Protocol):
     """Carries one task to every site and yields the replies, ordered by site name."""
 
     def ask(self, task: Path) -> Iterator[Reply]:
-        """Send the file `task`; one reply a site, its file there until the next is asked for."""
+        """Send the file `task`; one reply a site, its file from then on the caller's to delete."""
         ...
 
 
@@ -82,12 +83,13 @@ def _counts(engine: Engine, study: Study, run: str, folder: Path) -> Counts:
     refused: dict[str, str] = {}
     accepted = 0
     task = Task("count", run, -1, new_nonce(), {}, {})
-    for reply in ask_all(engine, task, folder):
-        try:
-            total += check_counts(reply.site, task, answer_of(reply), study.federation)
-            accepted += 1
-        except UpdateError as error:
-            refused[reply.site] = str(error)
+    with ask_all(engine, task, folder) as replies:
+        for reply in replies:
+            try:
+                total += check_counts(reply.site, task, answer_of(reply), study.federation)
+                accepted += 1
+            except UpdateError as error:
+                refused[reply.site] = str(error)
     _require_quorum(accepted, study, "the count before the first round", refused)
     return total
 
@@ -103,20 +105,22 @@ def _round(
     rules = study.federation
     task = Task("train", state.run, state.rounds, new_nonce(), state.weights, class_weights)
     gate = Gate(task, rules)
-    merge = RunningMerge(task.weights, strategy_named(rules.strategy), rules.server_lr)
+    merge = Merge(task.weights, strategy_named(rules.strategy), rules.server_lr)
     refused: dict[str, str] = {}
     answered: dict[str, float] = {}
     received = 0
-    for reply in ask_all(engine, task, folder):
-        seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
-        try:
-            answer = answer_of(reply)
-            received += answer.stat().st_size
-            merge.add(gate.check(reply.site, answer))
-            answered[reply.site] = seconds
-        except UpdateError as error:
-            refused[reply.site] = str(error)
-    _require_quorum(len(answered), study, f"round {task.round}", refused)
+    with ask_all(engine, task, folder) as replies:
+        for reply in replies:
+            seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
+            try:
+                answer = answer_of(reply)
+                received += answer.stat().st_size
+                merge.add(gate.check(reply.site, answer), answer)
+                answered[reply.site] = seconds
+            except UpdateError as error:
+                refused[reply.site] = str(error)
+        _require_quorum(len(answered), study, f"round {task.round}", refused)
+        merged = merge.result()
     means = {k: m for k, s in merge.stats.items() if (m := s.mean) is not None}
     point = RoundPoint(
         round=task.round,
@@ -127,17 +131,28 @@ def _round(
         refused=refused,
         answered=answered,
     )
-    return Committed(task.run, task.round + 1, merge.result(), (*state.history, point))
+    return Committed(task.run, task.round + 1, merged, (*state.history, point))
 
 
-def ask_all(engine: Engine, task: Task, folder: Path) -> Iterator[Reply]:
-    """One reply a site to `task`, which lies in `folder` meanwhile."""
+@contextmanager
+def ask_all(engine: Engine, task: Task, folder: Path) -> Iterator[Iterator[Reply]]:
+    """One reply a site to `task`; it lies in `folder`, and the answers wherever the engine puts
+    them, until the block ends."""
     asked = folder / _ASKED
     save_task(asked, task)
+    here = [asked]
+
+    def replies() -> Generator[Reply, None, None]:
+        for reply in engine.ask(asked):
+            here.extend([reply.answer] if reply.answer else [])
+            yield reply
+
     try:
-        yield from engine.ask(asked)
+        with closing(replies()) as found:
+            yield found
     finally:
-        asked.unlink(missing_ok=True)
+        for path in here:
+            path.unlink(missing_ok=True)
 
 
 def answer_of(reply: Reply) -> Path:

@@ -53,12 +53,13 @@ def run_test(engine: Engine, state: Committed, study: Study, run: str, folder: P
     task = Task("test", run, state.rounds, new_nonce(), state.weights, {})
     sums: dict[str, Mapping[Role, ScoreSums]] = {}
     failures: dict[str, str] = {}
-    for reply in ask_all(engine, task, folder):
-        try:
-            answer = answer_of(reply)
-            sums[reply.site] = check_tested(reply.site, task, answer, study.federation)
-        except UpdateError as error:
-            failures[reply.site] = str(error)
+    with ask_all(engine, task, folder) as replies:
+        for reply in replies:
+            try:
+                answer = answer_of(reply)
+                sums[reply.site] = check_tested(reply.site, task, answer, study.federation)
+            except UpdateError as error:
+                failures[reply.site] = str(error)
     if not sums:
         why = "; ".join(failures.values()) or "no site answered"
         raise QuorumError(f"the test: no answer could be used ({why}); the model is kept")

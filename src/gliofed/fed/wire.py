@@ -115,6 +115,13 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, _judged(tensors, note)
 
 
+def load_tensor(path: Path, name: str) -> Tensor:
+    """One tensor of a message that `load` has found whole, mapped for itself alone."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        found: Tensor = file.get_tensor(name)
+    return found
+
+
 def read_note(data: bytes) -> dict[str, Any]:
     """The JSON note alone, without reading a tensor. Raises UpdateError as `unpack` does."""
     try:

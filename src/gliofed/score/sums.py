@@ -211,6 +211,22 @@ def _marker_sums(results: Sequence[CaseResult], marker: Marker) -> MarkerSums | 
     )
 
 
+def wins_of(truth: Index, found: Probabilities) -> tuple[Probabilities, Probabilities]:
+    """Each case's part in the pairs: how many it wins for its comparison, and how many it is in.
+
+    Both (comparisons, n). A case of the class wins where it is above another case; another case,
+    where it is below one of the class. DeLong's structural components, not yet divided.
+    """
+    rows = compared(found.shape[1])
+    wins, most = np.zeros((2, len(rows), len(truth)))
+    for row, c in enumerate(rows):
+        own = truth == c
+        wins[row, own] = _places(found[own, c], found[~own, c])
+        wins[row, ~own] = own.sum() - _places(found[~own, c], found[own, c])
+        most[row] = np.where(own, (~own).sum(), own.sum())
+    return wins, most
+
+
 def _areas(truth: Index, found: Probabilities) -> Areas:
     """Each case's share of the pairs won gives their covariance.
 
@@ -219,12 +235,7 @@ def _areas(truth: Index, found: Probabilities) -> Areas:
     greatest it can have, a quarter of the squared range (Popoviciu 1935, Mathematica 9:129).
     """
     classes = found.shape[1]
-    wins, most = np.zeros((2, len(compared(classes)), len(truth)))
-    for row, c in enumerate(compared(classes)):
-        own = truth == c
-        wins[row, own] = _places(found[own, c], found[~own, c])
-        wins[row, ~own] = own.sum() - _places(found[~own, c], found[own, c])
-        most[row] = np.where(own, (~own).sum(), own.sum())
+    wins, most = wins_of(truth, found)
     won = [wins[row, truth == c].sum() for row, c in enumerate(compared(classes))]
     covariance = np.zeros((len(won), len(won)))
     for c in range(classes):

@@ -13,7 +13,7 @@ from gliofed.fed.site import Site
 class LocalEngine:
     """Asks each site in turn, in the order of their names.
 
-    spool: folder for the answer that is being used.
+    spool: folder for the answers.
     """
 
     def __init__(self, sites: Sequence[Site], spool: Path) -> None:
@@ -25,8 +25,8 @@ class LocalEngine:
 
         Raises CheckpointError: a site that lost its own state would fail in every later round too.
         """
-        answer = self._spool / "answer.safetensors"
         for site in self._sites:
+            answer = self._spool / f"answer-{site.name}.safetensors"
             try:
                 site.answer(task, answer)
             except CheckpointError:
@@ -35,4 +35,3 @@ class LocalEngine:
                 yield Reply(site.name, None, str(error))
             else:
                 yield Reply(site.name, answer)
-                answer.unlink()

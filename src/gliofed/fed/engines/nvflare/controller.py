@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from abc import abstractmethod
@@ -19,7 +20,6 @@ from nvflare.apis.fl_context import FLContext
 from nvflare.apis.impl.controller import Controller
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.signal import Signal
-from nvflare.fuel.utils.memory_utils import try_malloc_trim
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.fed.engines.nvflare.link import END, STATUS
@@ -35,7 +35,7 @@ from gliofed.fed.engines.nvflare.names import (
     SOURCE,
     TASK,
 )
-from gliofed.fed.engines.nvflare.transfer import Offer, fetch
+from gliofed.fed.engines.nvflare.transfer import Offer, fetch, let_go
 from gliofed.fed.rounds import Reply
 from gliofed.fed.trust.failure import read_failure
 from gliofed.fed.wire import LARGEST_HEADER
@@ -74,6 +74,7 @@ class FlareEngine:
 
         Raises StoppedError where it is told to stop.
         """
+        shutil.rmtree(self._spool, ignore_errors=True)  # what an earlier request left unused
         here = {c.name for c in self._context.get_engine().get_clients()}
         waited = [s for s in self._sites if s in here]
         if not waited:
@@ -87,7 +88,6 @@ class FlareEngine:
                     if site in answers
                     else Reply(site, None, ABSENT)
                 )
-                (self._spool / site).unlink(missing_ok=True)
 
     @contextmanager
     def _asked(
@@ -118,7 +118,7 @@ class FlareEngine:
         asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
         with ThreadPoolExecutor(_AT_ONCE) as fetching:
             self._controller.broadcast(asked, self._context, list(sites), len(sites))
-            try_malloc_trim()  # while sites work: what was freed since the last request goes back
+            let_go()
             try:
                 yield answers
             finally:
