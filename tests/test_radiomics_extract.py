@@ -189,7 +189,6 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
         extract(cases, store, tmp_path / "out", Settings(), 1, lambda *a: None)
 
 
-@pytest.mark.slow
 def test_side_by_side_is_as_one_after_the_other(library, make_prepared, tmp_path) -> None:
     cases, store = stored(tmp_path, make_prepared)
     one, _ = extract(cases, store, tmp_path / "one", Settings(), 1, lambda *a: None)
