@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_up_answers import answer, binary, made_up_results
 
+from gliofed.score.analytic import NORMAL
 from gliofed.score.comparison import (
     BY_BOOTSTRAP,
     BY_DELONG,
@@ -25,7 +26,6 @@ from gliofed.score.comparison import (
 from gliofed.score.files import rows_csv, rows_json
 from gliofed.score.intervals import interval
 from gliofed.score.paired import FEWEST, answers, contributions, figure, ranked, variance
-from gliofed.score.stratified import NORMAL
 from gliofed.score.table import score_table
 
 RNG = np.random.default_rng
