@@ -14,6 +14,7 @@ from test_report import HOSTILE, Reader
 
 from gliofed.errors import StudyError
 from gliofed.experiment.facts import group_of
+from gliofed.report.account_words import MAIN, figure
 from gliofed.report.checklist import STATES, Answers, answer, checklist_csv
 from gliofed.report.claim import CLAIM
 from gliofed.report.content import Content
@@ -21,7 +22,7 @@ from gliofed.report.facts import RunFacts, main_model, whole_rows
 from gliofed.report.page import render
 from gliofed.report.statements import read_statements
 from gliofed.report.tripod_ai import TRIPOD_AI
-from gliofed.report.wording import estimate
+from gliofed.report.wording import estimate, metric_digits
 from gliofed.score.results import ScoreRow
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
@@ -206,8 +207,8 @@ def test_own_data_are_not_the_runs_to_share() -> None:
 
 def test_figures_are_those_of_the_rows() -> None:
     for row in whole_rows(FACTS.rows, "external"):
-        digits = 1 if row.metric == "hd95_mm" else 3
-        assert f"{estimate(row, digits)}, n = {row.n}" in said(CLAIM, "33").text
+        assert (figure(row) in said(CLAIM, "33").text) == (row.metric in MAIN)
+        assert f"{estimate(row, metric_digits(row.metric))}, n = {row.n}" in figure(row)
     target = next(r for r in whole_rows(FACTS.rows, "external") if r.metric == "dice")
     other = dataclasses.replace(target, value=0.1234, low=0.0567, high=0.2345, n=77)
     rows = tuple(other if r is target else r for r in FACTS.rows)
@@ -241,7 +242,7 @@ def test_counts_are_those_of_the_facts() -> None:
 
 def test_the_metrics_named_are_those_of_the_rows() -> None:
     assert "HD95" in said(CLAIM, "28").text
-    rows = tuple(r for r in FACTS.rows if r.metric != "hd95_mm")
+    rows = tuple(r for r in FACTS.rows if not r.metric.startswith("hd95_mm"))
     assert "HD95" not in said(CLAIM, "28", dataclasses.replace(FACTS, rows=rows)).text
 
 

@@ -1,6 +1,7 @@
 """Confounders, strata and verdicts on made-up patients whose truth is known."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,7 +109,11 @@ def test_every_marker_has_one_direction_and_a_source_in_each_confounder() -> Non
 @pytest.mark.parametrize(("rare", "there"), [(FEWEST - 1, False), (FEWEST, True)])
 def test_too_few_of_a_class_have_n_but_no_figure(rare, there) -> None:
     truth = np.arange(40) < rare
-    results = binary(truth, RNG(0).normal(size=40), person=Person(age=50.0))
+    ages = RNG(1).uniform(20, 80, 40)
+    results = [
+        replace(r, person=Person(age=float(age)))
+        for r, age in zip(binary(truth, RNG(0).normal(size=40)), ages, strict=True)
+    ]
     row = of(alone(results, 100), model=AGE, task="idh")
     assert (row.n, row.value is not None, row.low is not None) == (40, there, there)
     assert row.note == ("" if there else "too few: idh mutant: 9; 10 of each are needed")

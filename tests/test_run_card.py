@@ -17,6 +17,7 @@ from gliofed.report.facts import RunFacts, whole_rows
 from gliofed.report.run_card import FOR_AUTHORS, run_card
 from gliofed.report.statements import CardWords
 from gliofed.report.tripod_ai import TRIPOD_AI
+from gliofed.report.wording import between, metric_digits
 
 FACTS = make_facts()
 
@@ -42,11 +43,14 @@ def test_the_head_is_that_of_a_model_hub() -> None:
     metrics = [m for r in entry["results"] for m in r["metrics"]]
     assert len(metrics) == len(rows) > 10
     for metric, row in zip(metrics, rows, strict=True):
-        digits = 1 if row.metric == "hd95_mm" else 3
+        digits = metric_digits(row.metric)
         assert metric["type"] == row.metric
         assert metric["value"] == pytest.approx(row.value, abs=0.51 * 10**-digits)
         assert f"n = {row.n}" in metric["name"]
-        assert f"{row.low:.{digits}f} to {row.high:.{digits}f}" in metric["name"]
+        span = "no interval"
+        if row.low is not None:
+            span = f"95 % interval {between(row.low, row.high, digits)}"
+        assert span in metric["name"]
     assert {r["dataset"]["type"] for r in entry["results"]} == {"external"}
     kinds = {r["task"]["type"] for r in entry["results"]}
     assert kinds == {"image-segmentation", "image-classification"}
@@ -102,8 +106,8 @@ def test_every_row_of_the_model_is_in_the_table_with_n_and_interval() -> None:
     assert len(lines) == len(rows) > 30
     for line, row in zip(lines, rows, strict=True):
         assert f" | {row.n} | " in line
-        if row.low is not None and row.metric != "hd95_mm":
-            assert f"{row.low:.3f} to {row.high:.3f}" in line
+        if row.low is not None:
+            assert between(row.low, row.high, metric_digits(row.metric)) in line
 
 
 def test_an_untrained_head_is_said_to_mean_nothing() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gliofed.report.account_model import USE
-from gliofed.report.account_words import absences, figures, has_external, outside
+from gliofed.report.account_words import MAIN, absences, figures, has_external, outside
 from gliofed.report.checklist import Said
 from gliofed.report.facts import RunFacts, main_model, tested_in, whole_rows
 from gliofed.report.wording import (
@@ -172,7 +172,7 @@ def _by_hospital(facts: RunFacts, role: Role) -> tuple[str, ...]:
     groups: dict[tuple[str, str], list[ScoreRow]] = {}
     for r in facts.rows:
         own = r.site != ALL_SITES and not r.stratum and r.value is not None
-        if own and (r.model, r.role) == (model, role):
+        if own and r.metric in MAIN and (r.model, r.role) == (model, role):
             groups.setdefault((r.task, r.metric), []).append(r)
     out = []
     for (task, metric), rows in groups.items():

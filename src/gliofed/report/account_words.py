@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from gliofed.markers import MARKERS, Marker
 from gliofed.report.facts import Division, Group, RunFacts, tested_in
@@ -18,6 +19,9 @@ from gliofed.report.wording import (
 from gliofed.score.results import ScoreRow
 from gliofed.study import Study
 from gliofed.types import SEQUENCES
+
+MAIN: Final = ("dice", "dice_median", "hd95_mm", "auc", "balanced_accuracy", "brier")
+"""The metrics that a sentence gives; all are in the table that it points to."""
 
 
 def listed(parts: Iterable[str]) -> str:
@@ -113,8 +117,8 @@ def figure(row: ScoreRow) -> str:
 
 
 def figures(rows: Iterable[ScoreRow]) -> str:
-    """Several of them."""
-    return "; ".join(figure(r) for r in rows)
+    """Those of MAIN among several."""
+    return "; ".join(figure(r) for r in rows if r.metric in MAIN)
 
 
 def outside(facts: RunFacts) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import logit, ndtr
 
 from gliofed.markers import MARKERS
 from gliofed.score.analytic import NORMAL
@@ -44,7 +44,7 @@ BY_DELONG: Final = "DeLong 1988, paired"
 BY_BOOTSTRAP: Final = "paired bootstrap over patients; p by inverting its percentile interval"
 BY_RANKS: Final = "Wilcoxon 1945, signed ranks of patients; Hodges-Lehmann median difference"
 BY_LIKELIHOOD: Final = "likelihood ratio of logistic models, 1 degree of freedom; Wald interval"
-BY_CHANCE: Final = "bootstrap over patients, against 0.5; p by inverting its percentile interval"
+BY_CHANCE: Final = "bootstrap standard error, logit scale, against 0.5"
 CHANCE: Final = "chance"
 SECOND: Final = {"auc": BY_BOOTSTRAP, "dice": BY_RANKS}
 """The method of each metric on which no verdict rests."""
@@ -160,8 +160,7 @@ def against_chance(
 ) -> tuple[Comparison, ...]:
     """The model's AUC of each marker less 0.5, over all sites of each role.
 
-    By the bootstrap, as the intervals of the score table. Holm's family is the markers of one
-    role; see DRAWS.
+    With the intervals of the score table. Holm's family is the markers of one role; see DRAWS.
     """
     out: list[Comparison] = []
     draws = max(replicates, DRAWS * len(MARKERS))
@@ -171,10 +170,12 @@ def against_chance(
 
 
 def chance_row(own: Figure, model: str, role: Role, other: str = CHANCE) -> Comparison:
-    """An AUC less 0.5, by the bootstrap; None where there is no AUC or no interval."""
-    found = _Found(note=own.note)
-    if own.value is not None and not own.note:
-        found = _bootstrapped(own.value - 0.5, own.replicates - 0.5)
+    """An AUC less 0.5, with the interval of the score table; None where there is no AUC or no
+    interval."""
+    value, low, high = own.value, own.bounds.low, own.bounds.high
+    found = _Found(note=own.note or own.bounds.note)
+    if value is not None and low is not None and high is not None:
+        found = _Found(value - 0.5, low - 0.5, high - 0.5, _chance_p(own, value, low, high))
     return _comparison(own.answers, model, other, role, ALL_SITES, BY_CHANCE, found)
 
 
@@ -234,6 +235,15 @@ def cross_matrix(results: Sequence[CaseResult], replicates: int) -> tuple[Cross,
         )
         for task in TASKS
     )
+
+
+def _chance_p(own: Figure, value: float, low: float, high: float) -> float | None:
+    """Of 0.5, on the logit scale that the interval is of, and so below 0.05 where that leaves 0.5
+    out; of a perfect AUC, which has no place on that scale, by the bootstrap."""
+    if not 0 < value < 1:
+        return bootstrap_p(own.replicates - 0.5)
+    error = float(logit(high) - logit(low)) / (2 * NORMAL)
+    return 2 * float(ndtr(-abs(float(logit(value))) / error))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from gliofed.markers import Marker
-from gliofed.score.analytic import NORMAL, auc_interval
+from gliofed.score.analytic import NORMAL
 from gliofed.score.calibration import (
     BINS,
     brier,
@@ -35,6 +35,7 @@ from gliofed.score.logistic import Fit
 from gliofed.score.results import CaseResult
 from gliofed.score.sample import (
     Sample,
+    by_area,
     by_delong,
     by_logit,
     by_percentile,
@@ -42,7 +43,6 @@ from gliofed.score.sample import (
     by_wilson,
     by_wilsons,
 )
-from gliofed.score.sums import areas_of
 from gliofed.types import Unknown
 
 BY_WALD: Final = "Wald, from the fit's covariance"
@@ -103,12 +103,7 @@ def marker_figures(
 
 
 def _area(asked: Asked) -> Figure:
-    def around(value: float, again: Values) -> Interval:
-        if 0 < value < 1:
-            return by_logit(value, again)
-        first = asked.sample.seeds == 0  # of several perfect repeats, no more than one tells
-        return auc_interval(areas_of(asked.truth[first], asked.found[first]))
-
+    around = partial(by_area, asked.sample, asked.truth, asked.found)
     metric = partial(auc, asked.truth, asked.found)
     return resampled(asked.results, asked.sample, metric, around, asked.one_class)
 

@@ -10,22 +10,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal
 
 import numpy as np
 
 from gliofed.markers import BY_ID, Marker
 from gliofed.score.discrimination import Index, Probabilities, auc
-from gliofed.score.intervals import (
-    Interval,
-    Values,
-    Weights,
-    interval,
-    mean,
-    once,
-    resamples,
-)
+from gliofed.score.figure import UNBOUND
+from gliofed.score.intervals import Interval, Values, mean, resamples
 from gliofed.score.results import CaseResult, Role, ScoreRow
+from gliofed.score.sample import Metric as Measured
+from gliofed.score.sample import Sample, by_area, by_student
 from gliofed.score.sums import MASK, SUM_TASKS, wins_of
 from gliofed.types import Unknown
 
@@ -34,7 +30,6 @@ FEWEST: Final = 10
 """Cases of the rarest class that a stratum's figure, or a verdict, needs. Measured, not derived:
 with 5 beside 40 others, tests of a true null say otherwise 7 to 9 times in a hundred, with 10,
 5 to 6 times (`benchmarks/few_cases.py`)."""
-BY_PERCENTILES: Final = "bootstrap over patients, percentiles"
 Metric = Literal["auc", "dice"]
 Key = tuple[int, str, str, str]
 """Seed, fold, site, case."""
@@ -78,12 +73,14 @@ class Answers:
 
 @dataclass(frozen=True)
 class Figure:
-    """Answers with their value and its replicates; value None, and no replicates, with a note."""
+    """Answers with their value, its replicates and its interval, which is made as the score table
+    makes it; value None, and no replicates, with a note."""
 
     answers: Answers
     value: float | None
     replicates: Values
     note: str = ""
+    bounds: Interval = UNBOUND
 
 
 def by_role(results: Sequence[CaseResult], model: str) -> list[tuple[Role, list[CaseResult]]]:
@@ -133,10 +130,18 @@ def figure(own: Answers, replicates: int) -> Figure:
     reason = why_not(own)
     if reason:
         return Figure(own, None, np.zeros(0), reason)
-    value = float(over_seeds(own, once(len(own.keys)))[0])
+    sample, metric = _sample(own, replicates), _metric(own)
+    value = sample.value(metric)
     if len(set(own.patients)) == 1:
         return Figure(own, value, np.zeros(0), "one patient")
-    return Figure(own, value, over_seeds(own, resamples(own.patients, replicates)))
+    again = sample.again(metric)
+    if not len(again):
+        return Figure(own, value, again)
+    if own.metric == "dice":
+        bounds = by_student(sample, own.found[:, 0], np.ones(len(own.keys)), (0.0, 1.0))
+    else:
+        bounds = by_area(sample, own.truth, own.found, value, again)
+    return Figure(own, value, again, bounds=bounds)
 
 
 def why_not(own: Answers) -> str:
@@ -172,21 +177,6 @@ def too_few(own: Answers) -> str:
     ]
     rare = ", ".join(f"{own.task} {name}: {n}" for name, n in counts if 0 < n < FEWEST)
     return f"too few: {rare}; {FEWEST} of each are needed"
-
-
-def over_seeds(own: Answers, weights: Weights) -> Values:
-    """The figure on each row of weights (replicates, n), the mean over seeds."""
-    seeds = np.array([key[0] for key in own.keys])
-    parts = []
-    for seed in np.unique(seeds):
-        rows = seeds == seed
-        part = weights[:, rows]
-        if own.metric == "dice":
-            parts.append(mean(own.found[rows, 0], part))
-        else:
-            parts.append(auc(own.truth[rows], own.found[rows], part))
-    out: Values = np.mean(parts, axis=0)
-    return out
 
 
 def contributions(own: Answers) -> Values:
@@ -233,16 +223,26 @@ def score_row(
     found: Figure, model: str, role: Role, site: str, stratum: str = "", note: str = ""
 ) -> ScoreRow:
     """The figure as a row of a score table; with a note given, only n and the note."""
-    value = None if note else found.value
-    bounds = Interval(None, None)
-    if value is not None and len(found.replicates):
-        bounds = interval(found.replicates)
+    value, bounds = (None, UNBOUND) if note else (found.value, found.bounds)
     return ScoreRow(
         model, role, site, found.answers.task, found.answers.metric, found.answers.n, value,
         bounds.low, bounds.high, found.answers.seeds,
         note=note or "; ".join(filter(None, (found.note, bounds.note))),
-        method=BY_PERCENTILES if bounds.low is not None else "", stratum=stratum,
+        method=bounds.method, stratum=stratum,
     )  # fmt: skip
+
+
+def _sample(own: Answers, replicates: int) -> Sample:
+    _, patients = np.unique(own.patients, return_inverse=True)
+    _, seeds = np.unique([key[0] for key in own.keys], return_inverse=True)
+    drawn = resamples(own.patients, replicates if patients.max() else 0)
+    return Sample(tuple(f"{k[2]}/{k[3]}" for k in own.keys), seeds, patients, drawn)
+
+
+def _metric(own: Answers) -> Measured:
+    if own.metric == "dice":
+        return partial(mean, own.found[:, 0])
+    return partial(auc, own.truth, own.found)
 
 
 def _key(result: CaseResult) -> Key:

@@ -106,6 +106,17 @@ def by_logit(value: float, again: Values) -> Interval:
     return Interval(float(low), float(high), method=BY_LOGIT)
 
 
+def by_area(
+    sample: Sample, truth: Index, found: Probabilities, value: float, again: Values
+) -> Interval:
+    """Of an AUC: `by_logit`; where all pairs are won, or all lost, as `auc_interval`, of the first
+    repeat: of several perfect ones, no more than one tells."""
+    if 0 < value < 1:
+        return by_logit(value, again)
+    first = sample.seeds == 0
+    return auc_interval(areas_of(truth[first], found[first]))
+
+
 def by_percentile(again: Values) -> Interval:
     """Of any figure: the middle 95 % of the replicates; none where they do not differ."""
     found = interval(again)
