@@ -1,8 +1,8 @@
 """How often tests and intervals are wrong where a class has few cases.
 
 Two made-up models of equal AUC on 40 cases of one class and few of the other: how often DeLong's
-paired test and the paired bootstrap call them different, and how often the bootstrap interval of
-one misses its true AUC. The ground for `gliofed.score.paired.FEWEST`. Takes a minute.
+paired test and the paired bootstrap call them different, and how often the score table's interval
+of one misses its true AUC. The ground for `gliofed.score.paired.FEWEST`. Takes a minute.
 
     python benchmarks/few_cases.py
 """
