@@ -320,6 +320,10 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     with pytest.raises(KeyboardInterrupt):
         start(make_prepared, tiny_study, tmp_path / "cut", wrap=lambda e: Dies(e, at))
     assert same(whole, start(make_prepared, tiny_study, tmp_path / "cut"))
+    left = [
+        p.name for p in tmp_path.rglob("*.safetensors") if p.name.startswith(("answer", "task"))
+    ]
+    assert left == []
 
 
 class Twists:

@@ -76,7 +76,9 @@ def engine(tmp_path, monkeypatch):
     return make
 
 
-def test_answers_come_in_the_order_of_names_each_there_until_the_next(engine, tmp_path) -> None:
+def test_answers_come_in_the_order_of_names_and_are_there_until_the_next_request(
+    engine, tmp_path
+) -> None:
     sites = Sites({"b": 0.0, "c": 0.1, "a": 0.4})
     asking, fetched = engine(sites)
     seen = []
@@ -88,7 +90,11 @@ def test_answers_come_in_the_order_of_names_each_there_until_the_next(engine, tm
     assert seen == ["a", "absent", "b", "c"]
     assert fetched.order == ["b", "c", "a"]
     assert sites.noted == {name: [1, name] for name in "abc"}
-    assert list((tmp_path / "spool").iterdir()) == []
+    spool = tmp_path / "spool"
+    assert sorted(p.name for p in spool.iterdir()) == ["a", "b", "c"]
+    sites.after["c"] = None
+    next(asking.ask(tmp_path / "task"))
+    assert "c" not in {p.name for p in spool.iterdir()}
     assert sites.cancelled
 
 
