@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -101,10 +102,9 @@ def risk_figures(
 ) -> tuple[RiskFigure, ...]:
     """The risk at `COVERAGES`, and the area last. patients: the patient of each case."""
     metrics: list[tuple[float | None, Callable[[Weights], Values]]] = [
-        (c, lambda w, c=c: risk_at(confidence, wrong, w, c))  # type: ignore[misc]
-        for c in COVERAGES
+        (c, partial(risk_at, confidence, wrong, coverage=c)) for c in COVERAGES
     ]
-    metrics.append((None, lambda w: risk_area(confidence, wrong, w)))
+    metrics.append((None, partial(risk_area, confidence, wrong)))
     n = len(confidence)
     if not n:
         return tuple(RiskFigure(c, 0, None, None, None, "no case") for c, _ in metrics)

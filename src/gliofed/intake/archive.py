@@ -136,7 +136,7 @@ def _members(path: Path, most: int) -> Iterator[Iterator[_Member]]:
     else:
         with _unpacked(path) as stream:
             counted = _Counted(stream, most)
-            with tarfile.open(fileobj=counted, mode="r|") as packed_tar:  # type: ignore[call-overload]
+            with tarfile.open(fileobj=counted, mode="r|") as packed_tar:  # type: ignore[call-overload]  # (it only reads from it)
                 yield (_tarred(packed_tar, info) for info in packed_tar)
             counted.end()
 

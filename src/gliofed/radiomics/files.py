@@ -90,7 +90,7 @@ def left_out_csv(left: Sequence[LeftOut]) -> str:
 
 def _plain(values: Values) -> list[Any]:
     """Nested lists, NaN as None."""
-    plain: list[Any] = np.where(np.isnan(values), None, values).tolist()  # type: ignore[call-overload]
+    plain: list[Any] = np.where(np.isnan(values), None, values).tolist()  # type: ignore[call-overload]  # (numpy knows no None)
     return plain
 
 

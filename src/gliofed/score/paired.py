@@ -18,7 +18,7 @@ import numpy as np
 from gliofed.markers import BY_ID, Marker
 from gliofed.score.discrimination import Index, Probabilities, auc
 from gliofed.score.figure import UNBOUND
-from gliofed.score.intervals import Interval, Values, mean, resamples
+from gliofed.score.intervals import Interval, Values, mean
 from gliofed.score.results import CaseResult, Role, ScoreRow
 from gliofed.score.sample import Metric as Measured
 from gliofed.score.sample import Sample, by_area, by_student
@@ -233,10 +233,8 @@ def score_row(
 
 
 def _sample(own: Answers, replicates: int) -> Sample:
-    _, patients = np.unique(own.patients, return_inverse=True)
-    _, seeds = np.unique([key[0] for key in own.keys], return_inverse=True)
-    drawn = resamples(own.patients, replicates if patients.max() else 0)
-    return Sample(tuple(f"{k[2]}/{k[3]}" for k in own.keys), seeds, patients, drawn)
+    cases = [f"{site}/{case}" for _, _, site, case in own.keys]
+    return Sample.named(cases, [key[0] for key in own.keys], own.patients, replicates)
 
 
 def _metric(own: Answers) -> Measured:

@@ -58,11 +58,18 @@ class Sample:
     def of(cls, results: Sequence[CaseResult], replicates: int) -> Sample:
         """Of at least one answer. Seeds may hold out different patients; a resample draws from
         all of them, and each seed sees those of its own."""
-        names = [r.patient for r in results]
-        _, patients = np.unique(names, return_inverse=True)
-        _, seeds = np.unique([r.seed for r in results], return_inverse=True)
-        drawn = resamples(names, replicates if patients.max() else 0)
-        return cls(tuple(f"{r.site}/{r.case}" for r in results), seeds, patients, drawn)
+        cases = [f"{r.site}/{r.case}" for r in results]
+        return cls.named(cases, [r.seed for r in results], [r.patient for r in results], replicates)
+
+    @classmethod
+    def named(
+        cls, cases: Sequence[str], seeds: Sequence[int], patients: Sequence[str], replicates: int
+    ) -> Sample:
+        """As `of`, from each answer's case, seed and patient."""
+        _, whose = np.unique(patients, return_inverse=True)
+        _, repeats = np.unique(seeds, return_inverse=True)
+        drawn = resamples(patients, replicates if whose.max() else 0)
+        return cls(tuple(cases), repeats, whose, drawn)
 
     @property
     def repeats(self) -> int:
