@@ -22,12 +22,13 @@ from gliofed.calibrate.files import calibration_json, parse_calibration
 from gliofed.calibrate.grid import BINS, EDGES, bins_of
 from gliofed.calibrate.scaling import LEAST, RIDGE, fit_scaling, scaling_sums
 from gliofed.calibrate.sites import SiteCases, raw
-from gliofed.calibrate.whole import Wishes, answer, calibrated, coverages, fit_all, shown
+from gliofed.calibrate.whole import answer, calibrated, coverages, fit_all, shown
 from gliofed.errors import DataError
 from gliofed.markers import MARKERS
 from gliofed.score.analytic import wilson
 from gliofed.score.intervals import once
 from gliofed.score.results import CaseResult
+from gliofed.study import Wishes
 from gliofed.types import Labels
 
 MARKER = {2: "idh", 3: "grade"}

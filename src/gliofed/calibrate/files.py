@@ -14,9 +14,10 @@ from gliofed.calibrate.abstain import Limit
 from gliofed.calibrate.conformal import Conformal
 from gliofed.calibrate.joint import allowed
 from gliofed.calibrate.scaling import Kind, Scaling
-from gliofed.calibrate.whole import Calibration, Wishes
+from gliofed.calibrate.whole import Calibration
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID
+from gliofed.study import Wishes
 
 
 def calibration_json(calibration: Calibration) -> str:

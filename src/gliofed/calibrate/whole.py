@@ -25,22 +25,7 @@ from gliofed.score.discrimination import Probabilities
 from gliofed.score.intervals import Values
 from gliofed.score.logistic import FitSums
 from gliofed.score.results import CaseResult
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What is asked of a calibration, decided before any case is seen.
-
-    kind: of scaling. alpha: how often a prediction set may miss the true class; by_class: within
-    each class. risk: the share of errors wished for among the answers that are kept. least: the
-    probability below which no integrated type is named.
-    """
-
-    kind: Kind = "platt"
-    alpha: float = 0.1
-    by_class: bool = True
-    risk: float = 0.1
-    least: float = 0.8
+from gliofed.study import Wishes
 
 
 @dataclass(frozen=True)

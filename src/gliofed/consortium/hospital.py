@@ -18,7 +18,8 @@ from gliofed.io.files import write_private
 from gliofed.io.store import Prepared, PreparedStore
 from gliofed.learn.machine import Machine
 from gliofed.prepare.cases import prepare_all
-from gliofed.study import Study, build, read_toml
+from gliofed.settings import build, read_toml
+from gliofed.study import Study
 
 _FILE = "member.toml"
 

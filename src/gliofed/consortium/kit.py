@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 
 from gliofed.errors import KitError, StudyError
 from gliofed.io.files import write_text
-from gliofed.study import build, read_toml
+from gliofed.settings import build, read_toml
 
 Role = Literal["site", "server", "lead"]
 

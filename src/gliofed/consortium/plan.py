@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from gliofed.errors import StudyError
-from gliofed.study import Study, build, load_study, read_toml
+from gliofed.settings import build, read_toml
+from gliofed.study import Study, load_study
 
 SERVER: Final = "server"
 LEAD: Final = "lead"

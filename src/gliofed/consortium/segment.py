@@ -11,7 +11,8 @@ from typing import Any
 
 from gliofed import __version__
 from gliofed.errors import StudyError
-from gliofed.study import Study, build, study_toml
+from gliofed.settings import build
+from gliofed.study import Study, study_toml
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from gliofed.errors import CheckpointError, StudyError
 from gliofed.io.files import write_text
 from gliofed.score.results import ScoreRow
-from gliofed.study import build
+from gliofed.settings import build
 from gliofed.types import RoundPoint
 
 State = Literal[

@@ -22,7 +22,7 @@ from typing import Final
 from gliofed.errors import StudyError
 from gliofed.report.claim import CLAIM
 from gliofed.report.tripod_ai import TRIPOD_AI
-from gliofed.study import build, read_toml
+from gliofed.settings import build, read_toml
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gliofed.errors import PolicyError, StudyError
 from gliofed.markers import BY_ID
-from gliofed.study import build
+from gliofed.settings import build
 from gliofed.types import Case, Labels, Stat
 
 if TYPE_CHECKING:  # they bring torch, of which a policy needs nothing
