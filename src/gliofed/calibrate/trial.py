@@ -1,7 +1,8 @@
 """What a calibration does on cases that it was not fitted on.
 
 One calibration for each seed and fold, fitted on the cases that training sites kept back and tried
-on the external ones. Figures are of the answers of all seeds together, and a patient is the unit of their intervals.
+on the external ones. Figures are of the answers of all seeds together; the unit of their intervals
+is the patient.
 """
 
 from __future__ import annotations
