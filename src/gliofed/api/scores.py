@@ -6,23 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gliofed.errors import DataError
-from gliofed.experiment.cells import FEDERATED
-from gliofed.io.files import write_text
-from gliofed.score.files import rows_csv, rows_json
+from gliofed.experiment.evidence import claimed, find, write_findings
 from gliofed.score.reader import key_of, parse_predictions
 from gliofed.score.results import CaseResult, ScoreRow
-from gliofed.score.table import score_table
+from gliofed.study import Wishes, load_study
 
 
 def score(
-    files: Sequence[Path], out: Path, reference: str = "", bootstrap: int = 2000
+    files: Sequence[Path],
+    out: Path,
+    reference: str = "",
+    bootstrap: int = 2000,
+    study: Path | None = None,
 ) -> tuple[ScoreRow, ...]:
-    """Score tables of predictions; write `scores.csv` and `scores.json` into `out`.
+    """Score tables of predictions; write `scores.csv`, `scores.json` and the folder `evidence`.
 
     files: as docs/how-to/score-any-model.md says; a table without the column `model` is a model of
-    the file's name. reference: the model that others are compared with (default: "federated",
-    else the first). bootstrap: how many resamples. Raises DataError.
+    the file's name. reference: the model that claims are made of, and that others are compared
+    with (default: "federated", else the first). bootstrap: how many resamples. study: whose
+    [calibration] is asked for; defaults without one. Raises DataError, and StudyError.
     """
+    wishes = load_study(study).calibration if study else Wishes()
     answers: list[CaseResult] = []
     for path in files:
         answers += parse_predictions(_text(path), str(path), path.stem)
@@ -40,11 +44,9 @@ def score(
     models = list(dict.fromkeys(a.model for a in answers))
     if reference and reference not in models:
         raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")
-    base = reference or (FEDERATED if FEDERATED in models else models[0])
-    rows = score_table(answers, bootstrap, base)
-    write_text(out / "scores.csv", rows_csv(ScoreRow, rows))
-    write_text(out / "scores.json", rows_json(rows))
-    return rows
+    found = find(answers, reference or claimed(models), wishes, bootstrap)
+    write_findings(found, out)
+    return found.rows
 
 
 def _text(path: Path) -> str:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from gliofed.calibrate.abstain import risk_figures
 from gliofed.calibrate.cns5 import OUTCOMES, reference_type
-from gliofed.calibrate.sites import SiteCases
-from gliofed.calibrate.whole import Answer, Calibration, answer, fit_all
+from gliofed.calibrate.sites import SiteCases, raw
+from gliofed.calibrate.whole import Answer, Calibration, answers, fit_all
 from gliofed.markers import MARKERS, Marker
 from gliofed.score.results import CaseResult
 from gliofed.score.sample import Sample, by_wilson
@@ -161,7 +161,8 @@ def trial(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates:
             continue
         found = fit_all(_by_site(held), wishes)
         fits += _fit_rows(found, model, seed, fold)
-        tried += [_Tried(r, answer(found, r.probabilities)) for r in own if r.role == "external"]
+        test = [r for r in own if r.role == "external"]
+        tried += map(_Tried, test, answers(found, raw(test)))
     if not tried:
         why = NO_HOLDOUT if not fits else "no external case was answered"
         return Trial(model, wishes, (), tuple(fits), (), (), (), (), why)

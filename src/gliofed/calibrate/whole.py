@@ -102,20 +102,27 @@ def shown(
             for m, p in scaled.items()}, cells  # fmt: skip
 
 
+def answers(calibration: Calibration, own: Mapping[str, Probabilities]) -> tuple[Answer, ...]:
+    """For n cases. own: the model's own probabilities, (n, classes) of every marker."""
+    found, cells = shown(calibration, own)
+    sets = {m: calibration.sets[m].sets(p) for m, p in own.items()}
+    kept = {m: calibration.limits[m].keeps(p.max(1)) for m, p in found.items()}
+    return tuple(
+        Answer(
+            {m: tuple(p[i].tolist()) for m, p in found.items()},
+            {m: tuple(np.array(BY_ID[m].classes)[rows[i]].tolist()) for m, rows in sets.items()},
+            {m: bool(rows[i]) for m, rows in kept.items()},
+            integrated_type(
+                cells[i], {m: rows[i] for m, rows in sets.items()}, calibration.wishes.least
+            ),
+        )
+        for i in range(len(cells))
+    )
+
+
 def answer(calibration: Calibration, own: Mapping[str, tuple[float, ...]]) -> Answer:
     """For one case's probabilities by the model, of every marker."""
-    rows = {m.id: np.array([own[m.id]], float) for m in MARKERS}
-    found, cells = shown(calibration, rows)
-    sets = {m: calibration.sets[m].sets(p)[0] for m, p in rows.items()}
-    return Answer(
-        {m: tuple(p[0].tolist()) for m, p in found.items()},
-        {
-            m: tuple(c for c, inside in zip(BY_ID[m].classes, row, strict=True) if inside)
-            for m, row in sets.items()
-        },
-        {m: bool(calibration.limits[m].keeps(p.max(1))[0]) for m, p in found.items()},
-        integrated_type(cells[0], sets, calibration.wishes.least),
-    )
+    return answers(calibration, {m.id: np.array([own[m.id]], float) for m in MARKERS})[0]
 
 
 def calibrated(calibration: Calibration, result: CaseResult) -> CaseResult:

@@ -150,6 +150,9 @@ def score(
         ),
     ] = "",
     bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of patients.")] = 2000,
+    study: Annotated[
+        Path | None, typer.Option(help="Take [calibration] of this study file.")
+    ] = None,
 ) -> None:
     """Score any model's predictions, gliofed's own or a peer's, every figure with its interval.
 
@@ -157,7 +160,7 @@ def score(
     """
     from gliofed.cli import score as verb
 
-    verb.score(predictions, out, reference, bootstrap)
+    verb.score(predictions, out, reference, bootstrap, study)
 
 
 @app.command()

@@ -14,10 +14,12 @@ from gliofed.cli.show import score_tables
 from gliofed.cli.verbs import plain_ends
 
 
-def score(files: Sequence[Path], out: Path, reference: str, bootstrap: int) -> None:
+def score(
+    files: Sequence[Path], out: Path, reference: str, bootstrap: int, study: Path | None
+) -> None:
     """Score, write, then show the main figures of every model."""
     with plain_ends():
-        rows = api.score(files, out, reference, bootstrap)
+        rows = api.score(files, out, reference, bootstrap, study)
         models = tuple(dict.fromkeys(row.model for row in rows))
         console = Console()
         for table in score_tables(rows, models):

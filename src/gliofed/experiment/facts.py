@@ -18,6 +18,7 @@ from gliofed.datasets.formats import DEFAULT
 from gliofed.datasets.split import Split
 from gliofed.experiment.aside import Aside
 from gliofed.experiment.cells import Cell
+from gliofed.experiment.evidence import Findings
 from gliofed.experiment.overlap import Overlap, statement
 from gliofed.fed.checkpoint import Committed, committed_file
 from gliofed.io.store import Prepared
@@ -25,7 +26,6 @@ from gliofed.learn.machine import Machine
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import build_net, parameter_count
 from gliofed.report.facts import Division, Group, Hospital, Place, RunFacts, Trained
-from gliofed.score.results import ScoreRow
 from gliofed.study import Data, Study
 from gliofed.types import SEQUENCES, Case, Unknown
 
@@ -38,7 +38,7 @@ def run_facts(
     out: Path,
     splits: Mapping[int, Sequence[Split]],
     trained: Sequence[tuple[Cell, Committed]],
-    rows: Sequence[ScoreRow],
+    found: Findings,
     prepared: Mapping[str, Prepared],
     machine: Machine,
     processes: int,
@@ -59,7 +59,9 @@ def run_facts(
         dropped=tuple(sorted({(str(c), why) for _, s in every for c, why in s.dropped})),
         aside=tuple((str(a.case), a.case.site, "; ".join(a.reasons)) for a in aside),
         overlap=statement(overlap),
-        rows=tuple(rows),
+        rows=found.rows,
+        evidence=found.evidence,
+        trial=found.trial,
         models=tuple(_trained(cell, state, out) for cell, state in trained),
         parameters=parameter_count(build_net(study.net.preset, study.net.stem, seed=0)),
         versions=_versions(),

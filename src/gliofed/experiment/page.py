@@ -11,6 +11,7 @@ from gliofed import __version__
 from gliofed.datasets.split import Split
 from gliofed.experiment.aside import Aside, in_words
 from gliofed.experiment.cells import FEDERATED, Cell
+from gliofed.experiment.evidence import Findings
 from gliofed.experiment.facts import group_of, machine_in_words, place_of
 from gliofed.experiment.overlap import Overlap, statement
 from gliofed.fed.checkpoint import Committed
@@ -22,7 +23,7 @@ from gliofed.markers import MARKERS
 from gliofed.nets.unet import build_net, parameter_count
 from gliofed.report.content import Content, Curve, Mosaic
 from gliofed.report.facts import TEST_POLICY, Group
-from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.score.results import CaseResult
 from gliofed.study import Study
 from gliofed.types import SEQUENCES, Case
 
@@ -32,7 +33,7 @@ def make_content(
     splits: Mapping[int, Sequence[Split]],
     trained: Sequence[tuple[Cell, Committed]],
     results: Sequence[CaseResult],
-    rows: Sequence[ScoreRow],
+    found: Findings,
     prepared: Mapping[str, Prepared],
     machine: Machine,
     processes: int,
@@ -44,7 +45,7 @@ def make_content(
     return Content(
         study=study.name,
         synthetic=study.data.synthetic,
-        rows=tuple(rows),
+        rows=found.rows,
         results=tuple(results),
         curves=tuple(Curve(c.model, c.seed, c.split.fold, s.history) for c, s in trained),
         mosaics=_mosaics(study, trained, results, prepared, machine),

@@ -13,6 +13,7 @@ from gliofed.experiment.accounts import write_accounts
 from gliofed.experiment.aside import Aside, in_words, set_aside, sites_of
 from gliofed.experiment.beside import finish_all
 from gliofed.experiment.cells import Cell, plan_cells
+from gliofed.experiment.evidence import claimed, find, write_findings
 from gliofed.experiment.facts import run_facts
 from gliofed.experiment.model import test_cell, train_cell
 from gliofed.experiment.overlap import Overlap, find_overlap, linked, refuse
@@ -25,9 +26,8 @@ from gliofed.learn.machine import keep_memory, this_machine
 from gliofed.prepare.cases import prepare_all
 from gliofed.report.page import write_page
 from gliofed.report.statements import NO_STATEMENTS, Statements
-from gliofed.score.files import predictions_csv, rows_csv, rows_json
+from gliofed.score.files import predictions_csv
 from gliofed.score.results import CaseResult, ScoreRow
-from gliofed.score.table import score_table
 from gliofed.study import Study, load_study, study_toml
 from gliofed.types import Case
 
@@ -93,20 +93,20 @@ def _run(
         trained.append((cell, state))
         results += test_cell(study, cell, state, prepared, out, machine)
     watcher.stage("scores and intervals")
-    rows = score_table(results, study.score.bootstrap)
     write_text(out / "predictions.csv", predictions_csv(results))
-    write_text(out / "scores.csv", rows_csv(ScoreRow, rows))
-    write_text(out / "scores.json", rows_json(rows))
+    model = claimed([cell.model for cell in cells])
+    found = find(results, model, study.calibration, study.score.bootstrap)
+    write_findings(found, out)
     watcher.stage("page")
     content = make_content(
-        study, splits, trained, results, rows, prepared, machine, processes, overlap, aside
+        study, splits, trained, results, found, prepared, machine, processes, overlap, aside
     )
     facts = run_facts(
-        study, out, splits, trained, rows, prepared, machine, processes, overlap, aside
+        study, out, splits, trained, found, prepared, machine, processes, overlap, aside
     )
     checked = write_accounts(out, facts, statements)
     write_page(replace(content, checklists=checked), out / "report.html")
-    return Outcome(out / "report.html", tuple(rows), tuple(results))
+    return Outcome(out / "report.html", found.rows, tuple(results))
 
 
 def _claim(study: Study, out: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gliofed.calibrate.trial import Trial
+from gliofed.score.evidence import Evidence
 from gliofed.score.results import Role, ScoreRow
 from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
 from gliofed.study import Study
@@ -106,6 +108,19 @@ class RunFacts:
     parameters: int
     versions: Mapping[str, str]
     machine: str
+    evidence: Evidence | None = None
+    trial: Trial | None = None
+
+    @property
+    def calibrated(self) -> Trial | None:
+        """The calibration that was fitted and tried, if one was."""
+        return self.trial if self.trial is not None and self.trial.results else None
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """The groups of cases that have figures of their own, in words."""
+        rows = self.evidence.strata if self.evidence else ()
+        return tuple(dict.fromkeys(r.stratum for r in rows if r.value is not None))
 
 
 def main_model(rows: Sequence[ScoreRow]) -> str:

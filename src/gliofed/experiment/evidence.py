@@ -1,0 +1,79 @@
+"""All that answers say: scores, comparisons, confounders, calibration, as values and as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gliofed.calibrate.trial import FitRow, KeptRow, RiskRow, SetRow, Trial, TypeRow, trial
+from gliofed.experiment.cells import FEDERATED
+from gliofed.io.files import write_text
+from gliofed.score.comparison import Comparison
+from gliofed.score.evidence import Evidence, Verdict, evidence
+from gliofed.score.files import predictions_csv, rows_csv, rows_json
+from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.score.table import score_table
+from gliofed.study import Wishes
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+EVIDENCE: Final = "evidence"
+"""The folder of all tables but the scores, within a run's."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """rows: of every model, and of the calibrated answers of the one that claims are made of."""
+
+    rows: tuple[ScoreRow, ...]
+    evidence: Evidence
+    trial: Trial
+
+
+def find(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates: int) -> Findings:
+    """model: the one that claims are made of, and that others are compared with."""
+    tried = trial(results, model, wishes, replicates)
+    rows = score_table([*results, *tried.results], replicates, model)
+    return Findings(rows, evidence(results, replicates, model), tried)
+
+
+def claimed(models: Sequence[str]) -> str:
+    """Of which of these models claims are made, where nobody says: the federated one, else the
+    first."""
+    return FEDERATED if FEDERATED in models else models[0]
+
+
+def write_findings(found: Findings, out: Path) -> None:
+    """`scores` into `out` and the other tables into `out`/evidence, each as CSV and JSON.
+
+    Each is written in one step; one without a row has its head alone. Raises OSError.
+    """
+    proof, tried = found.evidence, found.trial
+    cross = [c for matrix in proof.cross for c in chain.from_iterable(matrix.cells)]
+    tables: tuple[tuple[str, type[DataclassInstance], Sequence[DataclassInstance]], ...] = (
+        ("verdicts", Verdict, proof.verdicts),
+        ("comparisons", Comparison, proof.comparisons),
+        ("confounders", Comparison, (*proof.chance, *proof.gains, *proof.beyond)),
+        ("confounders-alone", ScoreRow, proof.alone),
+        ("strata", ScoreRow, proof.strata),
+        ("models-by-hospital", ScoreRow, cross),
+        ("calibrations", FitRow, tried.fits),
+        ("prediction-sets", SetRow, tried.sets),
+        ("coverage-risk", RiskRow, tried.risks),
+        ("kept-answers", KeptRow, tried.kept),
+        ("integrated-types", TypeRow, tried.types),
+    )
+    _write(out / "scores", ScoreRow, found.rows)
+    for name, kind, rows in tables:
+        _write(out / EVIDENCE / name, kind, rows)
+    write_text(out / EVIDENCE / "calibrated.csv", predictions_csv(tried.results))
+
+
+def _write(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:
+    write_text(path.with_suffix(".csv"), rows_csv(kind, rows))
+    write_text(path.with_suffix(".json"), rows_json(rows))
