@@ -9,9 +9,11 @@ import re
 from collections import Counter
 
 import pytest
+from made_up_answers import answer as made_up_answer
 from made_up_facts import make_facts, make_group
 from test_report import HOSTILE, Reader
 
+from gliofed.calibrate.trial import trial
 from gliofed.errors import StudyError
 from gliofed.experiment.facts import group_of
 from gliofed.report.account_words import MAIN, figure
@@ -23,7 +25,9 @@ from gliofed.report.page import render
 from gliofed.report.statements import read_statements
 from gliofed.report.tripod_ai import TRIPOD_AI
 from gliofed.report.wording import estimate, metric_digits
+from gliofed.score.evidence import Evidence
 from gliofed.score.results import ScoreRow
+from gliofed.study import Wishes
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
 LISTS = (TRIPOD_AI, CLAIM)
@@ -139,9 +143,24 @@ def test_a_run_without_a_figure_claims_none() -> None:
         assert said(checklist, number).state != "open", number
 
 
+def test_a_calibration_is_told_of_where_one_was_tried() -> None:
+    results = [
+        made_up_answer(i, {"idh": ("wildtype", "mutant")[i % 2]}, role=role, site=role)
+        for role in ("holdout", "external")
+        for i in range(4)
+    ]
+    tried = trial(results, "federated", Wishes(), 100)
+    done = dataclasses.replace(FACTS, trial=tried)
+    for number, words in (("12f", "Platt scaling"), ("13", "Platt scaling")):
+        assert words not in said(TRIPOD_AI, number).text
+        assert words in said(TRIPOD_AI, number, done).text
+    untold = dataclasses.replace(FACTS, trial=trial([], "federated", Wishes(), 100))
+    assert said(TRIPOD_AI, "12f", untold) == said(TRIPOD_AI, "12f")
+
+
 def test_subgroups_are_claimed_only_where_rows_have_a_stratum() -> None:
     row = dataclasses.replace(whole_rows(FACTS.rows, "external")[0], stratum="age below 50")
-    split = dataclasses.replace(FACTS, rows=(*FACTS.rows, row))
+    split = dataclasses.replace(FACTS, evidence=Evidence((), (), (), (), (), (), (row,), ()))
     for checklist, number in ((TRIPOD_AI, "23a"), (TRIPOD_AI, "14"), (CLAIM, "37")):
         assert said(checklist, number).state == "partly"
         assert said(checklist, number, split).state == "answered"

@@ -14,6 +14,7 @@ USE = (
     "hospitals. Not for diagnosis, treatment or any other decision about a patient."
 )
 STUDY = "study.toml"
+CALIBRATED = "evidence/calibrations.csv; page: Calibrated"
 PROVENANCE = "page: Provenance"
 
 
@@ -192,7 +193,7 @@ def measures(facts: RunFacts) -> Said:
 
 
 def uncertainty(facts: RunFacts) -> Said:
-    """How intervals are made; no test of significance."""
+    """How intervals and p are made."""
     if not any(r.low is not None for r in facts.rows):
         return Said("open", "This run has no figure with an interval.")
     methods = list(dict.fromkeys(r.method for r in facts.rows if r.method))
@@ -201,16 +202,38 @@ def uncertainty(facts: RunFacts) -> Said:
     paired = (
         " Differences between models: on the same cases and resamples." if _differ(facts) else ""
     )
+    tests = "No p-value, and no correction for the number of figures"
+    if facts.evidence is not None:
+        tests = (
+            "Claims rest on tests named beforehand, with Holm's correction in each family; the "
+            "figures themselves are not corrected for their number"
+        )
     text = (
-        f"95 % intervals: {how}.{paired} No p-value, and no correction for the number of figures; "
-        "intervals do not cover the choice of hospitals."
+        f"95 % intervals: {how}.{paired} {tests}; intervals do not cover the choice of hospitals."
     )
-    return Said("answered", text, "scores.csv")
+    return Said("answered", text, "scores.csv; evidence/verdicts.csv")
 
 
 def updating(facts: RunFacts) -> Said:
-    """None is done by a run."""
-    return Said("answered", "None: no model was changed or recalibrated after its test.")
+    """No model is changed by a run; probabilities may be calibrated, on other cases."""
+    if facts.calibrated is None:
+        return Said("answered", "None: no model was changed or recalibrated after its test.")
+    return Said(
+        "answered", f"No model was changed after its test. {calibration(facts)}", CALIBRATED
+    )
+
+
+def calibration(facts: RunFacts) -> str:
+    """What was done to the probabilities, in a sentence; empty where nothing was."""
+    tried = facts.calibrated
+    if tried is None:
+        return ""
+    kinds = {"platt": "Platt", "temperature": "temperature"}
+    return (
+        f"Besides the network's own, probabilities after {kinds[tried.wishes.kind]} scaling are "
+        "shown: fitted on the cases that training hospitals kept back, never on those tested, and "
+        "with IDH, 1p/19q and grade decided together."
+    )
 
 
 def calculation(facts: RunFacts) -> Said:
@@ -225,11 +248,14 @@ def calculation(facts: RunFacts) -> Said:
 
 
 def imbalance(facts: RunFacts) -> Said:
-    """Class weights; not undone afterwards."""
+    """Class weights, and whether they are undone afterwards."""
+    undone = (
+        calibration(facts) if facts.calibrated else "Probabilities were not recalibrated for it."
+    )
     text = (
         "Cross-entropy of a marker is weighted inversely to the number of training cases of each "
         "class, summed over the hospitals that train the model, since classes differ in size "
-        "between them. Probabilities were not recalibrated for it."
+        f"between them. {undone}"
     )
     return Said("answered", text, "page: Cohort")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gliofed.report.account_model import USE
+from gliofed.report.account_model import CALIBRATED, USE, calibration
 from gliofed.report.account_words import MAIN, absences, figures, has_external, outside
 from gliofed.report.checklist import Said
 from gliofed.report.facts import RunFacts, main_model, tested_in, whole_rows
@@ -18,11 +18,13 @@ from gliofed.score.results import Role, ScoreRow
 from gliofed.score.table import ALL_SITES
 
 ALL = "page: All figures; scores.csv"
+STRATA = f"{ALL}; evidence/strata.csv"
 NO_EXTERNAL = "No external test: this run has no figure on cases of hospitals that did not train."
 UNSEEN = (
     "Figures are not adjusted for age, grade, scanner or each other, which go along with the "
-    "markers. Intervals do not cover the choice of hospitals, and several figures are shown "
-    "without correction for their number."
+    "markers; what these reach alone, and what the model adds, stands beside them. Intervals do "
+    "not cover the choice of hospitals, and several figures are shown without correction for their "
+    "number."
 )
 
 
@@ -34,7 +36,7 @@ def performance(facts: RunFacts) -> Said:
     model = f"{model_title(main_model(facts.rows)).capitalize()} model. "
     strata = _strata(facts)
     if strata:
-        return Said("answered", f"{model}{' '.join(parts)} Also by stratum: {strata}.", ALL)
+        return Said("answered", f"{model}{' '.join(parts)} Also by stratum: {strata}.", STRATA)
     text = f"{model}{' '.join(parts)} No figure by age, sex or any other subgroup was made."
     return Said("partly", text, ALL)
 
@@ -81,8 +83,11 @@ def heterogeneity(facts: RunFacts) -> Said:
 
 
 def no_update(facts: RunFacts) -> Said:
-    """Nothing was updated."""
-    return Said("answered", "None: no model was changed after its test.")
+    """No model was; probabilities may be calibrated."""
+    if facts.calibrated is None:
+        return Said("answered", "None: no model was changed after its test.")
+    text = f"No model was changed after its test. {calibration(facts)}"
+    return Said("answered", text, CALIBRATED)
 
 
 def fairness(facts: RunFacts) -> Said:
@@ -91,7 +96,7 @@ def fairness(facts: RunFacts) -> Said:
     text += "than by the weight of each hospital in the merge. "
     strata = _strata(facts)
     if strata:
-        return Said("answered", f"{text}Figures by stratum: {strata}.", ALL)
+        return Said("answered", f"{text}Figures by stratum: {strata}.", STRATA)
     return Said("partly", f"{text}No figure by sex or age was made. Why so: for the authors.")
 
 
@@ -164,7 +169,7 @@ def _roles(facts: RunFacts) -> tuple[tuple[str, Role], ...]:
 
 
 def _strata(facts: RunFacts) -> str:
-    return ", ".join(dict.fromkeys(r.stratum for r in facts.rows if r.stratum))
+    return ", ".join(facts.strata)
 
 
 def _by_hospital(facts: RunFacts, role: Role) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gliofed.datasets.formats import DEFAULT
 from gliofed.markers import MARKERS
+from gliofed.report.account_model import calibration
 from gliofed.report.account_results import limits
 from gliofed.report.account_words import divided, learnt, people, tasks
 from gliofed.report.card import UNKNOWN_LICENSE, Head, fill_card
@@ -67,6 +68,8 @@ def run_card(facts: RunFacts, checked: Sequence[Answers], words: CardWords) -> s
         untrained=[m.title for m in MARKERS if m not in learnt(study)],
         divided=divided(facts),
         limits=limits(facts),
+        verdicts=facts.evidence.verdicts if facts.evidence else (),
+        calibrated=calibration(facts),
         policy=TEST_POLICY,
         weights=[
             Weights(model_title(m.model), m.seed, m.fold, m.rounds, m.file, m.sha256)
