@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,16 +13,16 @@ from numpy.typing import NDArray
 from gliofed.markers import Marker
 from gliofed.report.drawing import (
     CLASSES,
+    FEDERATED,
     GREY,
-    Picture,
+    OTHERS,
+    POOLED,
+    Plot,
     Stroke,
-    drawing,
-    new_figure,
-    picture,
-    stroke_of,
+    label,
 )
 from gliofed.report.tables import HEADLINE_DIGITS, external_rows
-from gliofed.report.wording import estimate, number
+from gliofed.report.wording import estimate, model_title, number
 from gliofed.score.calibration import calibration_curve
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.types import Unknown
@@ -35,6 +36,7 @@ MOST_BINS = 8
 MODELS = ("federated", "pooled")
 SIDE = 3.7
 LARGEST_POINT = 150.0
+LONGEST_KEY = 48
 
 Truth = NDArray[np.bool_]
 Chance = NDArray[np.float64]
@@ -64,40 +66,78 @@ class Series:
         return 0 < self.positive < self.cases
 
 
-def marker_pictures(
-    marker: Marker, results: Sequence[CaseResult], rows: Sequence[ScoreRow]
-) -> tuple[Picture, ...]:
+def marker_plots(
+    marker: Marker,
+    results: Sequence[CaseResult],
+    rows: Sequence[ScoreRow],
+    models: Sequence[str] = MODELS,
+) -> tuple[Plot, ...]:
     """ROC and calibration on the external cases; empty where no label is known.
 
-    Two classes: federated against pooled for the second class. More: each class against the
-    rest, federated alone.
+    Two classes: the models' answers for the second class. More: each class against the rest, by
+    the first model alone.
     """
-    series = marker_series(marker, results)
+    series = marker_series(marker, results, models)
     if not any(s.cases for s in series):
         return ()
-    return (_roc_picture(marker, series, rows), _calibration_picture(marker, series))
+    size = _size(marker, series)
+    labels = _roc_labels(marker, series, rows)
+    roc_words = [
+        text if s.drawable else f"{text}, no curve: only one side has cases"
+        for s, text in zip(series, labels, strict=True)
+    ]
+    return (
+        Plot(f"roc-{marker.id}", f"{marker.title}, ROC, {size}. {'. '.join(roc_words)}.",
+             SIDE, SIDE + 0.35, partial(_draw_roc, series, labels, f"ROC, {size}")),
+        _calibration_plot(f"calibration-{marker.id}", f"{marker.title}, calibration, {size}",
+                          f"Calibration, {size}", series, rug=len(marker.classes) == 2),
+    )  # fmt: skip
 
 
-def marker_series(marker: Marker, results: Sequence[CaseResult]) -> tuple[Series, ...]:
+def reliability_plots(
+    marker: Marker, before: Sequence[CaseResult], after: Sequence[CaseResult]
+) -> tuple[Plot, ...]:
+    """Each class's predicted and observed frequency on the external cases, of one model, before
+    its calibration and after. Of two classes, the second; empty where no label is known."""
+    out = []
+    for index in (1,) if len(marker.classes) == 2 else range(len(marker.classes)):
+        name = marker.classes[index]
+        series = tuple(
+            _series(marker, [r for r in own if r.role == "external"], title, index, look)
+            for own, title, look in ((before, "before", POOLED), (after, "after", FEDERATED))
+        )
+        if any(s.cases for s in series):
+            one = series[-1]
+            title = f"{marker.title}: {name}, n = {one.cases} ({one.positive})"
+            out.append(_calibration_plot(f"reliability-{marker.id}-{name}", title, title, series))
+    return tuple(out)
+
+
+def marker_series(
+    marker: Marker, results: Sequence[CaseResult], models: Sequence[str] = MODELS
+) -> tuple[Series, ...]:
     """The lines of the marker's figures; answers that are not finite are left out."""
+    own = {m: [r for r in results if r.model == m and r.role == "external"] for m in models}
     if len(marker.classes) == 2:
-        picks = [(m, m, 1, stroke_of(m)) for m in MODELS]
-    else:
-        strokes = [CLASSES[i % len(CLASSES)] for i in range(len(marker.classes))]
-        picks = [
-            (f"{marker.title} {c}", MODELS[0], i, strokes[i]) for i, c in enumerate(marker.classes)
-        ]
-    return tuple(_series(marker, results, *pick) for pick in picks)
+        looks = (FEDERATED, POOLED, *OTHERS)
+        return tuple(
+            _series(marker, own[m], m, 1, looks[i % len(looks)]) for i, m in enumerate(models)
+        )
+    return tuple(
+        _series(marker, own[models[0]], f"{marker.title} {c}", i, CLASSES[i % len(CLASSES)])
+        for i, c in enumerate(marker.classes)
+    )
 
 
 def _series(
-    marker: Marker, results: Sequence[CaseResult], name: str, model: str, index: int, stroke: Stroke
+    marker: Marker, results: Sequence[CaseResult], name: str, index: int, stroke: Stroke
 ) -> Series:
+    """results: of one model and role."""
     seeds: dict[int, list[tuple[bool, float]]] = {}
     for result in results:
         value = result.labels[marker.id]
         chances = result.probabilities.get(marker.id, ())
-        if result.model != model or result.role != "external" or isinstance(value, Unknown):
+        if isinstance(value, Unknown):
             continue
         if len(chances) == len(marker.classes) and np.isfinite(chances[index]):
             pair = (value == marker.classes[index], chances[index])
@@ -123,64 +163,91 @@ def roc(truth: Truth, chance: Chance) -> tuple[Chance, Chance]:
     return np.append(zero, alarms / alarms[-1]), np.append(zero, hits / hits[-1])
 
 
-def _roc_picture(marker: Marker, series: Sequence[Series], rows: Sequence[ScoreRow]) -> Picture:
+def _roc_labels(
+    marker: Marker, series: Sequence[Series], rows: Sequence[ScoreRow]
+) -> tuple[str, ...]:
     found = external_rows(rows)
-    words = []
-    with drawing():
-        figure = new_figure(SIDE, SIDE + 0.35)
-        axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color="#b0b0b0", linewidth=1)
-        for one in series:
-            row = found.get((one.name, marker.id, "auc"))
-            area = f"AUC {estimate(row, HEADLINE_DIGITS)}" if row else _sides(one)
-            words.append(f"{one.name}: {area}")
-            if not one.drawable:
-                words[-1] += ", no curve: only one side has cases"
-                continue
-            for repeat, question in enumerate(one.repeats):
-                axes.plot(*roc(question.truth, question.chance), one.stroke.line,
-                          color=one.stroke.colour, linewidth=1.8 if len(one.repeats) == 1 else 1.2,
-                          label="" if repeat else words[-1])  # fmt: skip
-        if not any(s.drawable for s in series):
-            _say(axes, "No ROC curve: only one class\nhas cases.")
-        axes.set(xlabel="false positive rate", ylabel="true positive rate")
-        axes.set_title(f"ROC, {_size(marker, series)}")
-        _unit_square(axes)
-        _key(figure, axes)
-        return picture(figure, f"{marker.title}, ROC, {_size(marker, series)}. {'. '.join(words)}.")
+    out = []
+    for one in series:
+        row = found.get((one.name, marker.id, "auc"))
+        area = f"AUC {estimate(row, HEADLINE_DIGITS)}" if row else _sides(one)
+        out.append(f"{model_title(one.name)}: {area}")
+    return tuple(out)
 
 
-def _calibration_picture(marker: Marker, series: Sequence[Series]) -> Picture:
-    words = []
-    with drawing():
-        figure = new_figure(SIDE, SIDE + 0.35)
-        axes = figure.subplots()
-        axes.plot([0, 1], [0, 1], color="#b0b0b0", linewidth=1)
-        for one in series:
-            if not one.cases:
-                continue
-            truth = np.concatenate([q.truth for q in one.repeats])
-            chance = np.concatenate([q.chance for q in one.repeats])
-            bins = max(1, min(MOST_BINS, one.cases // CASES_A_BIN))
-            points = calibration_curve(truth, chance, bins)
-            x, y = [p.predicted for p in points], [p.observed for p in points]
-            sizes = [LARGEST_POINT * max(0.1, p.n / len(truth)) for p in points]
-            look = one.stroke
-            axes.plot(x, y, look.line, color=look.colour, linewidth=1.4)
-            axes.scatter(x, y, s=sizes, marker=look.marker, color=look.colour,
-                         edgecolors="white", linewidths=0.6, zorder=3)  # fmt: skip
-            axes.plot([], [], look.line, color=look.colour, marker=look.marker, markersize=5.5,
-                      linewidth=1.4, label=one.name)  # fmt: skip
-            pairs = zip(x, y, strict=True)
-            said = ", ".join(f"predicted {number(a, 2)} observed {number(b, 2)}" for a, b in pairs)
-            words.append(f"{one.name}: {said}")
-        _rug(axes, series)
-        axes.set(xlabel="predicted probability", ylabel="observed fraction")
-        axes.set_title(f"Calibration, {_size(marker, series)}")
-        _unit_square(axes)
-        _key(figure, axes)
-        alt = f"{marker.title}, calibration, {_size(marker, series)}. {'. '.join(words)}."
-        return picture(figure, alt)
+def _draw_roc(series: Sequence[Series], labels: Sequence[str], title: str, figure: Figure) -> None:
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#b0b0b0", linewidth=1)
+    for one, text in zip(series, labels, strict=True):
+        for repeat, question in enumerate(one.repeats if one.drawable else ()):
+            axes.plot(*roc(question.truth, question.chance), one.stroke.line,
+                      color=one.stroke.colour, linewidth=1.8 if len(one.repeats) == 1 else 1.2,
+                      label="" if repeat else label(text, LONGEST_KEY))  # fmt: skip
+    if not any(s.drawable for s in series):
+        _say(axes, "No ROC curve: only one class\nhas cases.")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    axes.set_title(title)
+    _unit_square(axes)
+    _key(figure, axes)
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """A calibration curve. sizes: of its points."""
+
+    series: Series
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    sizes: tuple[float, ...]
+
+
+def _bins(one: Series) -> _Bins:
+    truth = np.concatenate([q.truth for q in one.repeats])
+    chance = np.concatenate([q.chance for q in one.repeats])
+    bins = max(1, min(MOST_BINS, one.cases // CASES_A_BIN))
+    points = calibration_curve(truth, chance, bins)
+    return _Bins(
+        one,
+        tuple(p.predicted for p in points),
+        tuple(p.observed for p in points),
+        tuple(LARGEST_POINT * max(0.1, p.n / len(truth)) for p in points),
+    )
+
+
+def _calibration_plot(
+    name: str, words: str, title: str, series: Sequence[Series], rug: bool = False
+) -> Plot:
+    curves = tuple(_bins(one) for one in series if one.cases)
+    said = [
+        f"{model_title(c.series.name)}: " + ", ".join(
+            f"predicted {number(a, 2)} observed {number(b, 2)}"
+            for a, b in zip(c.x, c.y, strict=True)
+        )
+        for c in curves
+    ]  # fmt: skip
+    draw = partial(_draw_calibration, curves, series[0] if rug else None, title)
+    return Plot(name, f"{words}. {'. '.join(said)}.", SIDE, SIDE + 0.35, draw)
+
+
+def _draw_calibration(
+    curves: Sequence[_Bins], rug: Series | None, title: str, figure: Figure
+) -> None:
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="#b0b0b0", linewidth=1)
+    for curve in curves:
+        look = curve.series.stroke
+        axes.plot(curve.x, curve.y, look.line, color=look.colour, linewidth=1.4)
+        axes.scatter(curve.x, curve.y, s=curve.sizes, marker=look.marker, color=look.colour,
+                     edgecolors="white", linewidths=0.6, zorder=3)  # fmt: skip
+        name = label(model_title(curve.series.name), LONGEST_KEY)
+        axes.plot([], [], look.line, color=look.colour, marker=look.marker, markersize=5.5,
+                  linewidth=1.4, label=name)  # fmt: skip
+    if rug is not None and rug.cases:
+        _rug(axes, rug)
+    axes.set(xlabel="predicted probability", ylabel="observed fraction")
+    axes.set_title(title)
+    _unit_square(axes)
+    _key(figure, axes)
 
 
 def _size(marker: Marker, series: Sequence[Series]) -> str:
@@ -199,11 +266,9 @@ def _say(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", backgroundcolor="white")
 
 
-def _rug(axes: Axes, series: Sequence[Series]) -> None:
-    """Each case of the federated model's first repeat: with the class above, without below."""
-    if len(series) > len(MODELS) or not series[0].cases:
-        return
-    question = series[0].repeats[0]
+def _rug(axes: Axes, one: Series) -> None:
+    """Each case of the first repeat: with the class above, without below."""
+    question = one.repeats[0]
     for height, picked in ((1.03, question.truth), (-0.03, ~question.truth)):
         chances = question.chance[picked]
         axes.plot(chances, np.full(len(chances), height), "|", color=GREY, markersize=6,

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.calibrate.trial import Trial
 from gliofed.report.checklist import Answers
+from gliofed.score.evidence import Evidence
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.types import RoundPoint
 
-__all__ = ["Content", "Curve", "Mosaic", "RoundPoint"]
+__all__ = ["Content", "Curve", "Mosaic", "RoundPoint", "Scored"]
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,30 @@ class Mosaic:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """What predictions alone give: the part that a run's page and one of any predictions share.
+
+    reference: the model whose evidence and trial these are, and that others are compared with.
+    rows: also of its calibrated answers, if there is a trial. results: without these.
+    evidence, trial: None where nobody made them.
+    """
+
+    rows: tuple[ScoreRow, ...]
+    results: tuple[CaseResult, ...]
+    evidence: Evidence | None = None
+    trial: Trial | None = None
+    reference: str = "federated"
+
+
+@dataclass(frozen=True)
 class Content:
     """Everything on the page.
 
     notes: plain sentences a reader must see (overlap dropped, sequences missing, refused
     updates). facts: provenance as (name, value) rows. cohort: per hospital counts, the first row
     being the header. aside: (case, hospital, why) of prepared cases that are not in the study.
-    checklists: reporting checklists with what the run says to each item.
+    checklists: reporting checklists with what the run says to each item. evidence, trial: of the
+    federated model, see `Scored`.
     """
 
     study: str
@@ -60,3 +79,10 @@ class Content:
     facts: tuple[tuple[str, str], ...]
     aside: tuple[tuple[str, str, str], ...] = ()
     checklists: tuple[Answers, ...] = ()
+    evidence: Evidence | None = None
+    trial: Trial | None = None
+
+    @property
+    def scored(self) -> Scored:
+        """The part that rests on predictions alone."""
+        return Scored(self.rows, self.results, self.evidence, self.trial)

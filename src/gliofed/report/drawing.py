@@ -6,10 +6,10 @@ import base64
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +49,18 @@ _STYLE: Final[Mapping[str, object]] = {
     "legend.fontsize": 8.5,
     "figure.facecolor": "white",
 }
+_PRINT: Final[Mapping[str, object]] = {
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.labelsize": 7.5,
+    "legend.fontsize": 7,
+    "lines.linewidth": 1.4,
+    "pdf.fonttype": 42,  # letters stay letters
+}
+_PRINT_FONTS: Final = "Arial, Helvetica, 'DejaVu Sans', sans-serif"
+_LEAST_POINTS: Final = 7.0
+COLUMN_MM: Final[Mapping[int, float]] = {1: 85.0, 2: 174.0}
+"""Widths of one and of two columns of a journal."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,10 @@ class Stroke:
 FEDERATED: Final = Stroke(BLUE, "-", "o")
 POOLED: Final = Stroke(VERMILLION, "--", "s")
 ALONE: Final = Stroke(GREY, ":", "D")
+OTHERS: Final = (
+    Stroke(GREEN, "-.", "^"), Stroke(PURPLE, ":", "v"), Stroke(ORANGE, "--", "P"),
+    Stroke(SKY, "-.", "X"), Stroke(BLACK, ":", "h"),
+)  # fmt: skip
 CLASSES: Final = (
     Stroke(BLACK, "-", "o"), Stroke(GREEN, "--", "^"), Stroke(PURPLE, "-.", "s"),
     Stroke(SKY, ":", "D"),
@@ -72,6 +88,22 @@ CLASSES: Final = (
 def stroke_of(model: str) -> Stroke:
     """The stroke of a model by its name."""
     return {"federated": FEDERATED, "pooled": POOLED}.get(model, ALONE)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, drawn when it is shown: as a picture of a page, or as a file for print.
+
+    name: of the file. alt: what it shows, in words. width, height: inches on the page. draw: puts
+    it onto an empty figure. columns: of a journal's page that it fills in print.
+    """
+
+    name: str
+    alt: str
+    width: float
+    height: float
+    draw: Callable[[Figure], None]
+    columns: Literal[1, 2] = 1
 
 
 @dataclass(frozen=True)
@@ -88,11 +120,11 @@ class Picture:
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
+def drawing(more: Mapping[str, object] | None = None) -> Iterator[None]:
     """Our style alone, whatever the reader's own settings; left as found afterwards.
 
-    Letters that the measuring font lacks are no cause for alarm: the page is shown in the
-    reader's own fonts.
+    more: settings besides. Letters that the measuring font lacks are no cause for alarm: the page
+    is shown in the reader's own fonts.
     """
     from matplotlib import style
 
@@ -100,7 +132,7 @@ def drawing() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.ERROR)
     try:
-        with style.context(["default", dict(_STYLE)]), warnings.catch_warnings():
+        with style.context(["default", {**_STYLE, **(more or {})}]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"Glyph .* missing from")
             yield
     finally:
@@ -126,6 +158,39 @@ def picture(figure: Figure, alt: str, dpi: int = 72) -> Picture:
     encoded = base64.b64encode(svg.encode()).decode("ascii")
     width, height = (round(96 * side) for side in figure.get_size_inches())
     return Picture(f"data:image/svg+xml;base64,{encoded}", alt, width, height)
+
+
+KINDS: Final[tuple[Literal["svg", "pdf"], ...]] = ("svg", "pdf")
+
+
+def shown(plot: Plot) -> Picture:
+    """The plot on a page."""
+    with drawing():
+        figure = new_figure(plot.width, plot.height)
+        plot.draw(figure)
+        return picture(figure, plot.alt)
+
+
+def printed(plot: Plot, kind: Literal["svg", "pdf"]) -> bytes:
+    """The same plot at the width of a journal's column, letters 7 to 8 points high, as vectors
+    without a date: equal bytes for equal plots. In the SVG letters stay text."""
+    width = COLUMN_MM[plot.columns] / 25.4
+    dates = {"svg": "Date", "pdf": "CreationDate"}
+    out = io.BytesIO()
+    with drawing(_PRINT):
+        figure = new_figure(width, plot.height * width / plot.width)
+        plot.draw(figure)
+        figure.savefig(out, format=kind, metadata={dates[kind]: None, "Creator": None})
+    if kind == "pdf":
+        return out.getvalue()
+    return out.getvalue().replace(f"'{_MEASURED_FONT}'".encode(), _PRINT_FONTS.encode())
+
+
+def small() -> float:
+    """Points of the least letters: 8 on the page, and in print no less than a journal takes."""
+    from matplotlib import rcParams
+
+    return max(_LEAST_POINTS, float(rcParams["font.size"]) * 8 / 9)
 
 
 def label(text: str, longest: int = 34) -> str:

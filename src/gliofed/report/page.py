@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from gliofed.io.files import write_text
-from gliofed.markers import MARKERS, Marker
 from gliofed.report import tables
-from gliofed.report.chances import marker_pictures
 from gliofed.report.content import Content
-from gliofed.report.drawing import Picture
-from gliofed.report.forest import forest_pictures
 from gliofed.report.frame import fill
 from gliofed.report.outlines import outlined
+from gliofed.report.shown import show
 from gliofed.report.training import training_pictures
 
 NOTES_AT_ONCE = 12
 
 
-@dataclass(frozen=True)
-class MarkerFigures:
-    """One marker's figures; none where no external label is known."""
-
-    marker: Marker
-    pictures: tuple[Picture, ...]
+ABOUT = (
+    "hospitals train together, images stay",
+    "all images in one place",
+    "each hospital on its own",
+)
 
 
 def write_page(content: Content, path: Path) -> None:
@@ -37,21 +32,16 @@ def write_page(content: Content, path: Path) -> None:
 
 def render(content: Content) -> str:
     """The page as one HTML text: styles, script and figures inside, all names escaped."""
-    table = tables.full_table(content.rows)
     columns, cohort = tables.cohort_of(content)
     return fill(
         "page.html.j2",
         script="page.js",
         study=content.study,
         synthetic=content.synthetic,
+        shown=show(content.scored, tables.HEADLINE_MODELS, ABOUT),
         external=tables.external_summary(content.results, content.rows),
-        headline=tables.headline(content.rows),
         notes=content.notes[:NOTES_AT_ONCE],
         more_notes=content.notes[NOTES_AT_ONCE:],
-        forest=forest_pictures(content.rows),
-        markers=[
-            MarkerFigures(m, marker_pictures(m, content.results, content.rows)) for m in MARKERS
-        ],
         mosaics=[outlined(m) for m in content.mosaics],
         training=training_pictures(content.curves),
         costs=tables.costs(content.curves),
@@ -59,8 +49,6 @@ def render(content: Content) -> str:
         columns=columns,
         cohort=cohort,
         aside=content.aside,
-        table=table,
-        filters=tables.filters(table),
         checklists=content.checklists,
         facts=content.facts,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gliofed.markers import MARKERS
@@ -14,6 +14,7 @@ from gliofed.report.wording import (
     estimate,
     gap,
     is_alone,
+    is_calibrated,
     is_hidden,
     metric_digits,
     metric_title,
@@ -28,7 +29,8 @@ from gliofed.report.wording import (
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
 
-HEADLINE_MODELS = ("federated", "pooled", MEDIAN_MODEL)
+FEDERATED = "federated"
+HEADLINE_MODELS = (FEDERATED, "pooled", MEDIAN_MODEL)
 HEADLINE_DIGITS = 2
 GAP_DIGITS = 3
 FEW_CASES = 10
@@ -121,6 +123,15 @@ class Refusal:
     why: str
 
 
+def in_order(models: Iterable[str], reference: str) -> tuple[str, ...]:
+    """Each once: the reference, pooled, the others, then single sites by name. Without calibrated
+    answers and the median of single sites, which are no models."""
+    names = [m for m in dict.fromkeys(models) if m != MEDIAN_MODEL and not is_calibrated(m)]
+    first = [m for m in dict.fromkeys((reference, FEDERATED, "pooled")) if m in names]
+    others = [m for m in names if m not in first and not is_alone(m)]
+    return (*first, *others, *sorted(m for m in names if m not in first and is_alone(m)))
+
+
 def external_rows(rows: Sequence[ScoreRow]) -> Mapping[Key, ScoreRow]:
     """(model, task, metric) to the row of all external cases together."""
     found: dict[Key, ScoreRow] = {}
@@ -130,9 +141,13 @@ def external_rows(rows: Sequence[ScoreRow]) -> Mapping[Key, ScoreRow]:
     return found
 
 
-def headline(rows: Sequence[ScoreRow]) -> tuple[HeadlineLine, ...]:
+def headline(
+    rows: Sequence[ScoreRow],
+    models: Sequence[str] = HEADLINE_MODELS,
+    reference: str = FEDERATED,
+) -> tuple[HeadlineLine, ...]:
     """External test, all hospitals; a model or figure that is not there says so. Empty without
-    any external row.
+    any external row. reference: the model that `difference` is against.
     """
     found = external_rows(rows)
     if not found:
@@ -141,15 +156,15 @@ def headline(rows: Sequence[ScoreRow]) -> tuple[HeadlineLine, ...]:
         HeadlineLine(
             measure.title,
             tuple(
-                headline_cell(model, found.get((model, measure.task, measure.metric)))
-                for model in HEADLINE_MODELS
+                headline_cell(model, found.get((model, measure.task, measure.metric)), reference)
+                for model in models
             ),
         )
         for measure in MEASURES
     )
 
 
-def headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
+def headline_cell(model: str, row: ScoreRow | None, reference: str = FEDERATED) -> HeadlineCell:
     """A model's figure in one line of the first table; row: None where it took no part."""
     title = model_title(model)
     if row is None:
@@ -159,16 +174,16 @@ def headline_cell(model: str, row: ScoreRow | None) -> HeadlineCell:
     main = f"{estimate(row, HEADLINE_DIGITS)}, n = {row.n}"
     few = f"fewer than {FEW_CASES} cases: too few for any claim" if row.n < FEW_CASES else ""
     why = "; ".join(filter(None, (reason(row), few)))
-    return HeadlineCell(title, main, why, gap(row, GAP_DIGITS), _verdict(row))
+    return HeadlineCell(title, main, why, gap(row, GAP_DIGITS), _verdict(row, reference))
 
 
-def _verdict(row: ScoreRow) -> str:
+def _verdict(row: ScoreRow, reference: str) -> str:
     low, high = row.difference_low, row.difference_high
     if row.difference is None or low is None or high is None:
         return ""
-    if low > 0:
-        return "higher than federated"
-    return "lower than federated" if high < 0 else "no clear difference"
+    if low <= 0 <= high:
+        return "no clear difference"
+    return f"{'higher' if low > 0 else 'lower'} than {model_title(reference)}"
 
 
 def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gliofed.calibrate.trial import CALIBRATED
 from gliofed.markers import BY_ID
 from gliofed.score.results import ScoreRow
 from gliofed.score.stratified import HIDDEN
@@ -86,11 +87,18 @@ def site_title(site: str) -> str:
 
 def is_alone(model: str) -> bool:
     """Whether the model is that of one hospital alone (their median is not)."""
-    return model.startswith(_ALONE) and model != MEDIAN_MODEL
+    return model.startswith(_ALONE) and model != MEDIAN_MODEL and not is_calibrated(model)
+
+
+def is_calibrated(model: str) -> bool:
+    """Whether these are another model's answers with calibrated probabilities."""
+    return model.endswith(CALIBRATED)
 
 
 def model_title(model: str) -> str:
     """ "alone:utrecht" reads "utrecht alone"."""
+    if is_calibrated(model):
+        return model_title(model.removesuffix(CALIBRATED)) + CALIBRATED
     if is_alone(model):
         return f"{model.removeprefix(_ALONE)} alone"
     return _MODELS.get(model, model)
@@ -138,12 +146,29 @@ def estimate(row: ScoreRow, digits: int) -> str:
 
 
 def gap(row: ScoreRow, digits: int) -> str:
-    """The difference to the federated model with its interval; empty where there is none."""
-    if row.difference is None or not math.isfinite(row.difference):
+    """The difference to the reference with its interval; empty where there is none."""
+    return change(row.difference, row.difference_low, row.difference_high, digits)
+
+
+def change(value: float | None, low: float | None, high: float | None, digits: int) -> str:
+    """ "+0.03 (-0.01 to 0.07)"; empty where there is no value."""
+    if value is None or not math.isfinite(value):
         return ""
-    span = between(row.difference_low, row.difference_high, digits)
-    text = signed(row.difference, digits)
+    text, span = signed(value, digits), between(low, high, digits)
     return f"{text} ({span})" if span else text
+
+
+def spanned(value: float | None, low: float | None, high: float | None, digits: int) -> str:
+    """ "0.87 (0.81 to 0.92)", or n/a."""
+    text, span = number(value, digits), between(low, high, digits)
+    return f"{text} ({span})" if span and text != NOT_AVAILABLE else text
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals, or that it is below the least that these tell."""
+    if p is None or not math.isfinite(p):
+        return NOT_AVAILABLE
+    return "< 0.001" if p < 0.001 else number(p, 3)
 
 
 def reason(row: ScoreRow) -> str:

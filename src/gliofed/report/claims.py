@@ -1,0 +1,173 @@
+"""What is claimed of a model and whether it is shown, and the comparisons behind it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.report.content import Scored
+from gliofed.report.drawing import Plot
+from gliofed.report.lattice import Lattice, Panel, Spot, around, lattice_plot
+from gliofed.report.tables import in_order
+from gliofed.report.wording import (
+    change,
+    count,
+    is_calibrated,
+    metric_title,
+    model_title,
+    p_value,
+    site_title,
+    task_title,
+)
+from gliofed.score.comparison import Comparison
+from gliofed.score.evidence import Evidence, Verdict, verdicts
+from gliofed.score.paired import TASKS
+from gliofed.score.results import Role
+from gliofed.score.table import ALL_SITES
+
+ROLES: Final[tuple[Role, ...]] = ("external", "holdout")
+ROLE_TITLES: Final = {
+    "external": "External test: patients of hospitals that trained nothing",
+    "holdout": "Patients kept back at training hospitals",
+}
+SHORT_ROLES: Final = {"external": "external", "holdout": "kept back"}
+DIGITS: Final = 3
+LEAST_REACH: Final = 0.1
+
+
+@dataclass(frozen=True)
+class Claim:
+    """words: shown, not shown or n/a. why: the figures that it rests on."""
+
+    claim: str
+    words: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Of one role. own: on the model itself. differ: that other models differ from it. summary: of
+    the latter, one sentence; empty without any."""
+
+    role: str
+    title: str
+    own: tuple[Claim, ...]
+    differ: tuple[Claim, ...]
+    summary: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One comparison. verdict: empty where none was asked of it."""
+
+    role: str
+    site: str
+    model: str
+    task: str
+    metric: str
+    n: str
+    difference: str
+    p: str
+    p_holm: str
+    verdict: str
+    method: str
+    note: str
+
+
+def claims(evidence: Evidence) -> tuple[Claims, ...]:
+    """The external role first; a role about which nothing is claimed is left out."""
+    own = verdicts(evidence.chance, evidence.gains, evidence.beyond, ())
+    differ = verdicts((), (), (), kept(evidence.comparisons))
+    return tuple(
+        _claims(role, [v for v in own if v.role == role], [v for v in differ if v.role == role])
+        for role in ROLES
+        if any(v.role == role for v in (*own, *differ))
+    )
+
+
+def _claims(role: Role, own: Sequence[Verdict], differ: Sequence[Verdict]) -> Claims:
+    asked = [v for v in differ if v.shown is not None]
+    summary = ""
+    if differ:
+        shown = sum(bool(v.shown) for v in differ)
+        summary = f"{count(len(differ), 'comparison')} with other models: {shown} shown to differ"
+        summary += f", {len(asked) - shown} not shown, {len(differ) - len(asked)} n/a"
+    return Claims(role, ROLE_TITLES[role], _plain(own), _plain(differ), summary)
+
+
+def _plain(found: Sequence[Verdict]) -> tuple[Claim, ...]:
+    return tuple(Claim(v.claim, v.words, v.why) for v in found)
+
+
+def kept(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Without calibrated answers, which outline and rank as the model itself does."""
+    return tuple(c for c in comparisons if not is_calibrated(c.model))
+
+
+def differences(evidence: Evidence) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """Other models against the reference: first methods over all sites, external first; then the
+    rest: each site, and second methods."""
+    every = sorted(kept(evidence.comparisons), key=lambda c: ROLES.index(c.role))
+    first = [c for c in every if c.first and c.site == ALL_SITES]
+    rest = [c for c in every if not (c.first and c.site == ALL_SITES)]
+    return tuple(map(line, first)), tuple(map(line, rest))
+
+
+def line(c: Comparison) -> Line:
+    """In words. Of a comparison of two models, its verdict is that they differ."""
+    found = verdicts((), (), (), (c,))
+    return Line(
+        role=SHORT_ROLES[c.role],
+        site=site_title(c.site),
+        model=model_title(c.model),
+        task=task_title(c.task),
+        metric=metric_title(c.metric),
+        n=str(c.n),
+        difference=change(c.difference, c.low, c.high, DIGITS) or "n/a",
+        p=p_value(c.p),
+        p_holm=p_value(c.p_holm),
+        verdict=found[0].words if found else "",
+        method=c.method,
+        note=c.note,
+    )
+
+
+def difference_plots(scored: Scored) -> tuple[Plot, ...]:
+    """Every other model less the reference on all external cases; empty without one."""
+    if scored.evidence is None:
+        return ()
+    found = {
+        (c.model, c.task): c
+        for c in kept(scored.evidence.comparisons)
+        if c.role == "external" and c.site == ALL_SITES and c.first
+    }
+    models = in_order((m for m, _ in found), scored.reference)
+    if not models:
+        return ()
+    reach = [v for c in found.values() for v in (c.low, c.high, c.difference)]
+    limits = around(reach, 0, LEAST_REACH)
+    panels = tuple(
+        Panel(short_title(t), tuple(_spot(found.get((m, t))) for m in models), 0, limits)
+        for t in TASKS
+    )
+    lines = tuple(map(model_title, models))
+    axis = f"difference to {model_title(scored.reference)}, with 95 % interval"
+    words = f"Each model less {model_title(scored.reference)}, external test, same cases:"
+    return (lattice_plot("differences", words, Lattice(lines, panels, axis)),)
+
+
+def short_title(task: str) -> str:
+    """Above a narrow panel: the task and what is measured."""
+    shorter = {
+        "mask": "Outline: Dice", "idh": "IDH: AUC", "codel_1p19q": "1p/19q: AUC",
+        "mgmt": "MGMT: AUC", "grade": "WHO grade: AUC",
+    }  # fmt: skip
+    return shorter.get(task, task_title(task))
+
+
+def _spot(c: Comparison | None) -> Spot | None:
+    if c is None:
+        return None
+    found = verdicts((), (), (), (c,))
+    return Spot(c.difference, c.low, c.high, full=bool(found and found[0].shown))

@@ -1,0 +1,73 @@
+"""Who was tested where: one table a measure, each cell with its figure in words and a shade."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.report.claims import SHORT_ROLES
+from gliofed.report.wording import (
+    between,
+    is_alone,
+    is_calibrated,
+    metric_title,
+    model_title,
+    number,
+    task_title,
+)
+from gliofed.score.comparison import Cross
+from gliofed.score.results import ScoreRow
+
+SHADES: Final = 6
+FLOORS: Final = {"auc": 0.5, "dice": 0.0}
+
+
+@dataclass(frozen=True)
+class CrossCell:
+    """shade: 0 for none, to SHADES. more: interval and n, or why there is no figure."""
+
+    value: str
+    more: str
+    shade: int
+
+
+@dataclass(frozen=True)
+class CrossTable:
+    """columns: (role, site). lines: a model's title and a cell a column."""
+
+    title: str
+    columns: tuple[tuple[str, str], ...]
+    lines: tuple[tuple[str, tuple[CrossCell, ...]], ...]
+
+
+def cross_tables(found: Sequence[Cross]) -> tuple[CrossTable, ...]:
+    """Models over tests; a measure that no cell has is left out, and so are calibrated answers."""
+    return tuple(
+        _table(c) for c in found if any(r.value is not None for row in c.cells for r in row)
+    )
+
+
+def _table(cross: Cross) -> CrossTable:
+    rows = [
+        (model, cells)
+        for model, cells in zip(cross.models, cross.cells, strict=True)
+        if not is_calibrated(model)
+    ]
+    return CrossTable(
+        f"{task_title(cross.task)}: {metric_title(cross.metric)}",
+        tuple((SHORT_ROLES[role], site) for role, site in cross.columns),
+        tuple((model_title(m), tuple(_cell(m, r) for r in cells)) for m, cells in rows),
+    )
+
+
+def _cell(model: str, row: ScoreRow) -> CrossCell:
+    if row.value is None:
+        own = is_alone(model) and model_title(model) == f"{row.site} alone"
+        untested = "trained there" if own and not row.n else row.note
+        return CrossCell("", untested, 0)
+    span = between(row.low, row.high, 2)
+    floor = FLOORS[row.metric]
+    share = min(1.0, max(0.0, (row.value - floor) / (1 - floor)))
+    more = f"{span}, n = {row.n}" if span else f"n = {row.n}"
+    return CrossCell(number(row.value, 2), more, round(share * SHADES))

@@ -1,0 +1,226 @@
+"""What a calibration did on external cases, and when an answer is kept back, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.calibrate.cns5 import OUTCOMES
+from gliofed.calibrate.trial import ALL, CALIBRATED, TYPE, FitRow, KeptRow, RiskRow, SetRow, Trial
+from gliofed.markers import BY_ID, MARKERS
+from gliofed.report.content import Scored
+from gliofed.report.tables import external_rows
+from gliofed.report.wording import (
+    NOT_AVAILABLE,
+    estimate,
+    gap,
+    metric_digits,
+    metric_title,
+    number,
+    site_title,
+    spanned,
+    task_title,
+)
+from gliofed.score.results import ScoreRow
+
+MEASURES: Final = (
+    "brier", "calibration_error", "calibration_slope", "calibration_intercept",
+    "calibration_in_the_large",
+)  # fmt: skip
+TYPE_TITLE: Final = "Integrated type (WHO CNS5)"
+DIGITS: Final = 2
+
+
+@dataclass(frozen=True)
+class Change:
+    """One measure of calibration, of the model's own probabilities and of the calibrated ones."""
+
+    marker: str
+    measure: str
+    n: str
+    before: str
+    after: str
+    difference: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Cover:
+    """How often sets held the true class. standing: against the promise, as far as n tells."""
+
+    site: str
+    marker: str
+    label: str
+    n: str
+    share: str
+    standing: str
+    size: str
+    single: str
+    empty: str
+
+
+@dataclass(frozen=True)
+class Risk:
+    """Errors of a marker at each coverage, then the area under the curve."""
+
+    marker: str
+    n: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What keeping back did."""
+
+    marker: str
+    wished: str
+    n: str
+    kept: str
+    errors: str
+    note: str
+
+
+@dataclass(frozen=True)
+class TypeLine:
+    """A reference type: cases, and the share called each of the outcomes."""
+
+    reference: str
+    n: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One marker's calibration of one seed and fold."""
+
+    repeat: str
+    marker: str
+    classes: str
+    slope: str
+    intercepts: str
+    limit: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """All tables of a trial. promise: "0.90". covers: all classes together; by_class: each.
+    coverages: heads of the columns of `risks`. outcomes: of the columns of `types`."""
+
+    promise: str
+    changes: tuple[Change, ...]
+    covers: tuple[Cover, ...]
+    by_class: tuple[Cover, ...]
+    coverages: tuple[str, ...]
+    risks: tuple[Risk, ...]
+    kept: tuple[Kept, ...]
+    outcomes: tuple[str, ...]
+    types: tuple[TypeLine, ...]
+    fits: tuple[Fit, ...]
+
+
+def doubt(scored: Scored) -> Doubt | None:
+    """None without a trial, or where it has nothing; its note says why."""
+    trial = scored.trial
+    if trial is None or not trial.results:
+        return None
+    whole = [r for r in trial.sets if r.label == ALL]
+    coverages = tuple(dict.fromkeys(r.coverage for r in trial.risks))
+    return Doubt(
+        promise=number(1 - trial.wishes.alpha, DIGITS),
+        changes=_changes(scored.rows, trial.model),
+        covers=tuple(map(_cover, whole)),
+        by_class=tuple(_cover(r) for r in trial.sets if r.label != ALL),
+        coverages=tuple(_coverage(c) for c in coverages),
+        risks=_risks(trial.risks, coverages),
+        kept=tuple(map(_kept, trial.kept)),
+        outcomes=OUTCOMES,
+        types=_types(trial),
+        fits=tuple(map(_fit, trial.fits)),
+    )
+
+
+def _changes(rows: Sequence[ScoreRow], model: str) -> tuple[Change, ...]:
+    found = external_rows(rows)
+    out = []
+    for marker in MARKERS:
+        for measure in MEASURES:
+            before = found.get((model, marker.id, measure))
+            after = found.get((model + CALIBRATED, marker.id, measure))
+            if before is not None and after is not None:
+                out.append(_change(before, after))
+    return tuple(out)
+
+
+def _change(before: ScoreRow, after: ScoreRow) -> Change:
+    digits = metric_digits(before.metric)
+    notes = dict.fromkeys(filter(None, (before.note, after.note)))
+    ns = dict.fromkeys((before.n, after.n))
+    return Change(
+        task_title(before.task), metric_title(before.metric), " / ".join(map(str, ns)),
+        estimate(before, digits), estimate(after, digits), gap(after, digits),
+        "; after: ".join(notes),
+    )  # fmt: skip
+
+
+def _cover(row: SetRow) -> Cover:
+    standing = NOT_AVAILABLE
+    if row.low is not None and row.high is not None:
+        standing = "keeps it, as far as n tells"
+        if row.high < row.asked:
+            standing = "below the promise"
+        elif row.low > row.asked:
+            standing = "above the promise"
+    return Cover(
+        site_title(row.site), task_title(row.marker), row.label, str(row.n),
+        spanned(row.value, row.low, row.high, DIGITS), standing,
+        *(number(v, DIGITS) for v in (row.size, row.single, row.empty)),
+    )  # fmt: skip
+
+
+def _coverage(covered: float | None) -> str:
+    return "area under the curve" if covered is None else f"of the {covered:.0%} most confident"
+
+
+def _risks(rows: Sequence[RiskRow], coverages: Sequence[float | None]) -> tuple[Risk, ...]:
+    out = []
+    for marker in MARKERS:
+        own = {r.coverage: r for r in rows if r.marker == marker.id}
+        if own:
+            cells = tuple(_risk(own[c]) for c in coverages)
+            out.append(Risk(marker.title, str(max(r.n for r in own.values())), cells))
+    return tuple(out)
+
+
+def _risk(row: RiskRow) -> str:
+    text = spanned(row.value, row.low, row.high, DIGITS)
+    return f"{text}: {row.note}" if row.note else text
+
+
+def _kept(row: KeptRow) -> Kept:
+    wished = "none asked" if row.wished is None else f"at most {number(row.wished, DIGITS)}"
+    title = TYPE_TITLE if row.marker == TYPE else BY_ID[row.marker].title
+    errors = spanned(row.errors, row.low, row.high, DIGITS)
+    return Kept(title, wished, str(row.n), number(row.kept, DIGITS), errors, row.note)
+
+
+def _types(trial: Trial) -> tuple[TypeLine, ...]:
+    out = []
+    for reference in OUTCOMES:
+        own = {r.answer: r for r in trial.types if r.reference == reference}
+        if own:
+            cells = tuple(number(own[o].share, DIGITS) for o in OUTCOMES)
+            out.append(TypeLine(reference, str(next(iter(own.values())).n), cells))
+    return tuple(out)
+
+
+def _fit(row: FitRow) -> Fit:
+    classes = BY_ID[row.marker].classes
+    limit = "keeps nothing" if row.limit is None else number(row.limit, 3)
+    return Fit(
+        f"seed {row.seed}, {row.fold}", task_title(row.marker),
+        ", ".join(f"{c} {n}" for c, n in zip(classes, row.n, strict=True)),
+        number(row.slope, DIGITS), ", ".join(number(v, DIGITS) for v in row.intercepts), limit,
+        row.note,
+    )  # fmt: skip

@@ -1,0 +1,58 @@
+"""The page of any model's scored predictions: the parts of a study's page that these can fill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliofed.io.files import write_text
+from gliofed.report.content import Scored
+from gliofed.report.frame import fill
+from gliofed.report.shown import show
+from gliofed.report.tables import in_order
+from gliofed.report.wording import count
+from gliofed.score.results import CaseResult
+
+
+@dataclass(frozen=True)
+class ScoresContent:
+    """Everything on the page. title: what a reader calls it. facts: where the predictions are
+    from, as (name, value) rows."""
+
+    title: str
+    scored: Scored
+    facts: tuple[tuple[str, str], ...]
+
+
+def write_scores_page(content: ScoresContent, path: Path) -> None:
+    """Write the page to `path` in one step. Equal contents give equal bytes."""
+    write_text(path, render_scores(content))
+
+
+def render_scores(content: ScoresContent) -> str:
+    """The page as one HTML text."""
+    scored = content.scored
+    models = in_order((r.model for r in scored.rows), scored.reference)
+    return fill(
+        "scores.html.j2",
+        script="page.js",
+        study=content.title,
+        synthetic=False,
+        shown=show(scored, models, [""] * len(models)),
+        external=_asked(scored.results),
+        facts=content.facts,
+    )
+
+
+def _asked(results: Sequence[CaseResult]) -> str:
+    """Which cases the first table rests on; empty without an external one."""
+    outside = [r for r in results if r.role == "external"]
+    if not outside:
+        return ""
+    cases = len({(r.site, r.case) for r in outside})
+    sites = sorted({r.site for r in outside})
+    seeds = len({r.seed for r in outside})
+    text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
+    text += f"; each figure is the mean of {seeds} repeats" if seeds > 1 else ""
+    return f"{text}. That no model trained on any of them, the files say, and nobody checked."

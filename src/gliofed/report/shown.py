@@ -1,0 +1,140 @@
+"""What every page of scored predictions shows of them: tables and figures, in reading order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gliofed.calibrate.cns5 import UNSEEN
+from gliofed.io.files import write_bytes
+from gliofed.markers import MARKERS, Marker
+from gliofed.report import claims, confounding, crossing, doubt, doubt_plots, drawing, tables
+from gliofed.report.chances import marker_plots
+from gliofed.report.content import Scored
+from gliofed.report.drawing import Picture, Plot
+from gliofed.report.forest import model_plots
+from gliofed.report.wording import is_alone, model_title
+
+MOST_CURVES: Final = 5
+NO_TRIAL: Final = "no calibration was tried"
+
+
+@dataclass(frozen=True)
+class MarkerFigures:
+    """One marker's figures; none where no external label is known."""
+
+    marker: Marker
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """reference: its title. columns, headline: of the first table; about: of each column, in a few
+    words. evidence: whether anybody made it. trial: None with `no_trial`, why."""
+
+    reference: str
+    columns: tuple[tuple[str, str], ...]
+    headline: tuple[tables.HeadlineLine, ...]
+    evidence: bool
+    verdicts: tuple[claims.Claims, ...]
+    models: tuple[Picture, ...]
+    markers: tuple[MarkerFigures, ...]
+    differences: tuple[claims.Line, ...]
+    more_differences: tuple[claims.Line, ...]
+    difference_pictures: tuple[Picture, ...]
+    reaches: tuple[confounding.Reaches, ...]
+    added: tuple[confounding.Added, ...]
+    strata: tuple[confounding.Strata, ...]
+    alone_pictures: tuple[Picture, ...]
+    strata_pictures: tuple[Picture, ...]
+    cross: tuple[crossing.CrossTable, ...]
+    trial: doubt.Doubt | None
+    no_trial: str
+    before_and_after: tuple[Picture, ...]
+    coverage: tuple[Picture, ...]
+    risks: tuple[Picture, ...]
+    unseen: str
+    table: tuple[tables.TableRow, ...]
+    filters: tuple[tables.Filter, ...]
+
+
+def show(scored: Scored, models: Sequence[str], about: Sequence[str]) -> Shown:
+    """models: of the columns of the first table, the reference first. about: of each, in a few
+    words."""
+    evidence, trial = scored.evidence, scored.trial
+    first, rest = claims.differences(evidence) if evidence else ((), ())
+    table = tables.full_table(scored.rows)
+    return Shown(
+        reference=model_title(scored.reference),
+        columns=tuple(zip(map(model_title, models), about, strict=True)),
+        headline=tables.headline(scored.rows, models, scored.reference),
+        evidence=evidence is not None,
+        verdicts=claims.claims(evidence) if evidence else (),
+        models=_pictures(model_plots(scored.rows, scored.reference)),
+        markers=tuple(
+            MarkerFigures(m, _pictures(_of_marker(m, scored))) for m in MARKERS
+        ),
+        differences=first,
+        more_differences=rest,
+        difference_pictures=_pictures(claims.difference_plots(scored)),
+        reaches=confounding.reaches(scored),
+        added=confounding.added(evidence) if evidence else (),
+        strata=confounding.strata(evidence) if evidence else (),
+        alone_pictures=_pictures(confounding.alone_plots(scored)),
+        strata_pictures=_pictures(confounding.strata_plots(scored)),
+        cross=crossing.cross_tables(evidence.cross) if evidence else (),
+        trial=doubt.doubt(scored),
+        no_trial=(trial.note if trial else "") or NO_TRIAL,
+        before_and_after=_pictures(doubt_plots.before_and_after(scored)),
+        coverage=_pictures(doubt_plots.coverage_plots(scored)),
+        risks=_pictures(doubt_plots.risk_plots(scored)),
+        unseen=UNSEEN,
+        table=table,
+        filters=tables.filters(table),
+    )  # fmt: skip
+
+
+def plots(scored: Scored) -> tuple[Plot, ...]:
+    """Every figure that comes from predictions, in the order of the page."""
+    return (
+        *model_plots(scored.rows, scored.reference),
+        *(p for m in MARKERS for p in _of_marker(m, scored)),
+        *claims.difference_plots(scored),
+        *confounding.alone_plots(scored),
+        *confounding.strata_plots(scored),
+        *doubt_plots.before_and_after(scored),
+        *doubt_plots.coverage_plots(scored),
+        *doubt_plots.risk_plots(scored),
+    )
+
+
+def write_figures(scored: Scored, folder: Path) -> tuple[Path, ...]:
+    """Each figure of `plots` as NAME.svg and NAME.pdf, at the width of a journal's column.
+
+    Names are those of tasks, not of the data. Equal predictions give equal bytes. Other files of
+    the folder stay.
+    """
+    out = []
+    for plot in plots(scored):
+        for kind in drawing.KINDS:
+            path = folder / f"{plot.name}.{kind}"
+            write_bytes(path, drawing.printed(plot, kind))
+            out.append(path)
+    return tuple(out)
+
+
+def _pictures(found: Sequence[Plot]) -> tuple[Picture, ...]:
+    return tuple(map(drawing.shown, found))
+
+
+def _of_marker(marker: Marker, scored: Scored) -> tuple[Plot, ...]:
+    return marker_plots(marker, scored.results, scored.rows, curved(scored))
+
+
+def curved(scored: Scored) -> tuple[str, ...]:
+    """Models with a curve of their own: the reference, and the first that are no single site."""
+    order = tables.in_order((r.model for r in scored.results), scored.reference)
+    others = [m for m in order if m != scored.reference and not is_alone(m)]
+    return (scored.reference, *others)[:MOST_CURVES]
