@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from gliofed import __version__
 from gliofed.errors import DataError
 from gliofed.experiment.evidence import claimed, find, write_findings
+from gliofed.report.scores_page import ScoresContent, write_scores_page
 from gliofed.score.reader import key_of, parse_predictions
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.study import Wishes, load_study
@@ -19,7 +21,7 @@ def score(
     bootstrap: int = 2000,
     study: Path | None = None,
 ) -> tuple[ScoreRow, ...]:
-    """Score tables of predictions; write `scores.csv`, `scores.json` and the folder `evidence`.
+    """Score tables of predictions; write tables, figures and the page `report.html`.
 
     files: as docs/how-to/score-any-model.md says; a table without the column `model` is a model of
     the file's name. reference: the model that claims are made of, and that others are compared
@@ -46,6 +48,9 @@ def score(
         raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")
     found = find(answers, reference or claimed(models), wishes, bootstrap)
     write_findings(found, out)
+    facts = (("gliofed", __version__), ("tables", names), ("resamples", f"{bootstrap:,}"))
+    title = ", ".join(path.stem for path in files)
+    write_scores_page(ScoresContent(title, found, facts), out / "report.html")
     return found.rows
 
 

@@ -25,4 +25,4 @@ def score(
         for table in score_tables(rows, models):
             console.print(table)
         typer.echo(gliofed.CAUTION)
-        typer.echo(f"All figures: {out / 'scores.csv'}, {out / 'scores.json'}")
+        typer.echo(f"All figures: {out / 'report.html'}, {out / 'scores.csv'}")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gliofed.calibrate.trial import FitRow, KeptRow, RiskRow, SetRow, Trial, TypeRow, trial
+from gliofed.calibrate.trial import FitRow, KeptRow, RiskRow, SetRow, TypeRow, trial
 from gliofed.experiment.cells import FEDERATED
 from gliofed.io.files import write_text
+from gliofed.report.content import Scored
+from gliofed.report.shown import write_figures
 from gliofed.score.comparison import Comparison
-from gliofed.score.evidence import Evidence, Verdict, evidence
+from gliofed.score.evidence import Verdict, evidence
 from gliofed.score.files import predictions_csv, rows_csv, rows_json
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.score.table import score_table
@@ -24,22 +25,15 @@ if TYPE_CHECKING:
 
 EVIDENCE: Final = "evidence"
 """The folder of all tables but the scores, within a run's."""
+FIGURES: Final = "figures"
+"""The folder of the page's figures for print."""
 
 
-@dataclass(frozen=True)
-class Findings:
-    """rows: of every model, and of the calibrated answers of the one that claims are made of."""
-
-    rows: tuple[ScoreRow, ...]
-    evidence: Evidence
-    trial: Trial
-
-
-def find(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates: int) -> Findings:
+def find(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates: int) -> Scored:
     """model: the one that claims are made of, and that others are compared with."""
     tried = trial(results, model, wishes, replicates)
     rows = score_table([*results, *tried.results], replicates, model)
-    return Findings(rows, evidence(results, replicates, model), tried)
+    return Scored(rows, tuple(results), evidence(results, replicates, model), tried, model)
 
 
 def claimed(models: Sequence[str]) -> str:
@@ -48,12 +42,15 @@ def claimed(models: Sequence[str]) -> str:
     return FEDERATED if FEDERATED in models else models[0]
 
 
-def write_findings(found: Findings, out: Path) -> None:
-    """`scores` into `out` and the other tables into `out`/evidence, each as CSV and JSON.
+def write_findings(found: Scored, out: Path) -> None:
+    """`scores` into `out`, the other tables into `out`/evidence, each as CSV and JSON, and the
+    figures into `out`/figures.
 
-    Each is written in one step; one without a row has its head alone. Raises OSError.
+    Each is written in one step; a table without a row has its head alone. Raises OSError.
     """
     proof, tried = found.evidence, found.trial
+    assert proof is not None
+    assert tried is not None
     cross = [c for matrix in proof.cross for c in chain.from_iterable(matrix.cells)]
     tables: tuple[tuple[str, type[DataclassInstance], Sequence[DataclassInstance]], ...] = (
         ("verdicts", Verdict, proof.verdicts),
@@ -72,6 +69,7 @@ def write_findings(found: Findings, out: Path) -> None:
     for name, kind, rows in tables:
         _write(out / EVIDENCE / name, kind, rows)
     write_text(out / EVIDENCE / "calibrated.csv", predictions_csv(tried.results))
+    write_figures(found, out / FIGURES)
 
 
 def _write(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:

@@ -18,13 +18,13 @@ from gliofed.datasets.formats import DEFAULT
 from gliofed.datasets.split import Split
 from gliofed.experiment.aside import Aside
 from gliofed.experiment.cells import Cell
-from gliofed.experiment.evidence import Findings
 from gliofed.experiment.overlap import Overlap, statement
 from gliofed.fed.checkpoint import Committed, committed_file
 from gliofed.io.store import Prepared
 from gliofed.learn.machine import Machine
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import build_net, parameter_count
+from gliofed.report.content import Scored
 from gliofed.report.facts import Division, Group, Hospital, Place, RunFacts, Trained
 from gliofed.study import Data, Study
 from gliofed.types import SEQUENCES, Case, Unknown
@@ -38,7 +38,7 @@ def run_facts(
     out: Path,
     splits: Mapping[int, Sequence[Split]],
     trained: Sequence[tuple[Cell, Committed]],
-    found: Findings,
+    found: Scored,
     prepared: Mapping[str, Prepared],
     machine: Machine,
     processes: int,

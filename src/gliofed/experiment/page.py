@@ -11,7 +11,6 @@ from gliofed import __version__
 from gliofed.datasets.split import Split
 from gliofed.experiment.aside import Aside, in_words
 from gliofed.experiment.cells import FEDERATED, Cell
-from gliofed.experiment.evidence import Findings
 from gliofed.experiment.facts import group_of, machine_in_words, place_of
 from gliofed.experiment.overlap import Overlap, statement
 from gliofed.fed.checkpoint import Committed
@@ -21,7 +20,7 @@ from gliofed.io.store import Prepared
 from gliofed.learn.machine import Machine
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import build_net, parameter_count
-from gliofed.report.content import Content, Curve, Mosaic
+from gliofed.report.content import Content, Curve, Mosaic, Scored
 from gliofed.report.facts import TEST_POLICY, Group
 from gliofed.score.results import CaseResult
 from gliofed.study import Study
@@ -33,7 +32,7 @@ def make_content(
     splits: Mapping[int, Sequence[Split]],
     trained: Sequence[tuple[Cell, Committed]],
     results: Sequence[CaseResult],
-    found: Findings,
+    found: Scored,
     prepared: Mapping[str, Prepared],
     machine: Machine,
     processes: int,
@@ -46,6 +45,8 @@ def make_content(
         study=study.name,
         synthetic=study.data.synthetic,
         rows=found.rows,
+        evidence=found.evidence,
+        trial=found.trial,
         results=tuple(results),
         curves=tuple(Curve(c.model, c.seed, c.split.fold, s.history) for c, s in trained),
         mosaics=_mosaics(study, trained, results, prepared, machine),
