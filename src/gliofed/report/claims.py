@@ -14,7 +14,6 @@ from gliofed.report.wording import (
     change,
     count,
     is_calibrated,
-    metric_title,
     model_title,
     p_value,
     site_title,
@@ -59,20 +58,18 @@ class Claims:
 
 @dataclass(frozen=True)
 class Line:
-    """One comparison. verdict: empty where none was asked of it."""
+    """One comparison. verdict: empty where none was asked of it. method: with the note."""
 
     role: str
     site: str
     model: str
     task: str
-    metric: str
     n: str
     difference: str
     p: str
     p_holm: str
     verdict: str
     method: str
-    note: str
 
 
 def claims(evidence: Evidence) -> tuple[Claims, ...]:
@@ -108,7 +105,11 @@ def kept(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 def differences(evidence: Evidence) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
     """Other models against the reference: first methods over all sites, external first; then the
     rest: each site, and second methods."""
-    every = sorted(kept(evidence.comparisons), key=lambda c: ROLES.index(c.role))
+    models = in_order((c.model for c in evidence.comparisons), "")
+    every = sorted(
+        kept(evidence.comparisons),
+        key=lambda c: (ROLES.index(c.role), TASKS.index(c.task), models.index(c.model)),
+    )
     first = [c for c in every if c.first and c.site == ALL_SITES]
     rest = [c for c in every if not (c.first and c.site == ALL_SITES)]
     return tuple(map(line, first)), tuple(map(line, rest))
@@ -121,15 +122,13 @@ def line(c: Comparison) -> Line:
         role=SHORT_ROLES[c.role],
         site=site_title(c.site),
         model=model_title(c.model),
-        task=task_title(c.task),
-        metric=metric_title(c.metric),
+        task=short_title(c.task),
         n=str(c.n),
         difference=change(c.difference, c.low, c.high, DIGITS) or "n/a",
         p=p_value(c.p),
         p_holm=p_value(c.p_holm),
         verdict=found[0].words if found else "",
-        method=c.method,
-        note=c.note,
+        method=f"{c.method}; {c.note}" if c.note else c.method,
     )
 
 

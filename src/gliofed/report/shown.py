@@ -17,7 +17,7 @@ from gliofed.report.drawing import Picture, Plot
 from gliofed.report.forest import model_plots
 from gliofed.report.wording import is_alone, model_title
 
-MOST_CURVES: Final = 5
+MOST_CURVES: Final = 3
 NO_TRIAL: Final = "no calibration was tried"
 
 
@@ -32,7 +32,8 @@ class MarkerFigures:
 @dataclass(frozen=True)
 class Shown:
     """reference: its title. columns, headline: of the first table; about: of each column, in a few
-    words. evidence: whether anybody made it. trial: None with `no_trial`, why."""
+    words. evidence: whether anybody made it. curved: titles of models that have curves. trial:
+    None with `no_trial`, why."""
 
     reference: str
     columns: tuple[tuple[str, str], ...]
@@ -40,6 +41,7 @@ class Shown:
     evidence: bool
     verdicts: tuple[claims.Claims, ...]
     models: tuple[Picture, ...]
+    curved: tuple[str, ...]
     markers: tuple[MarkerFigures, ...]
     differences: tuple[claims.Line, ...]
     more_differences: tuple[claims.Line, ...]
@@ -73,6 +75,7 @@ def show(scored: Scored, models: Sequence[str], about: Sequence[str]) -> Shown:
         evidence=evidence is not None,
         verdicts=claims.claims(evidence) if evidence else (),
         models=_pictures(model_plots(scored.rows, scored.reference)),
+        curved=tuple(map(model_title, curved(scored))),
         markers=tuple(
             MarkerFigures(m, _pictures(_of_marker(m, scored))) for m in MARKERS
         ),
@@ -118,9 +121,9 @@ def write_figures(scored: Scored, folder: Path) -> tuple[Path, ...]:
     """
     out = []
     for plot in plots(scored):
-        for kind in drawing.KINDS:
+        for kind, data in drawing.printed(plot):
             path = folder / f"{plot.name}.{kind}"
-            write_bytes(path, drawing.printed(plot, kind))
+            write_bytes(path, data)
             out.append(path)
     return tuple(out)
 
