@@ -43,7 +43,7 @@ class Shown:
     models: tuple[Picture, ...]
     curved: tuple[str, ...]
     markers: tuple[MarkerFigures, ...]
-    differences: tuple[claims.Line, ...]
+    differences: claims.Matrix | None
     more_differences: tuple[claims.Line, ...]
     difference_pictures: tuple[Picture, ...]
     reaches: tuple[confounding.Reaches, ...]
@@ -66,7 +66,7 @@ def show(scored: Scored, models: Sequence[str], about: Sequence[str]) -> Shown:
     """models: of the columns of the first table, the reference first. about: of each, in a few
     words."""
     evidence, trial = scored.evidence, scored.trial
-    first, rest = claims.differences(evidence) if evidence else ((), ())
+    first, rest = claims.differences(evidence) if evidence else (None, ())
     table = tables.full_table(scored.rows)
     return Shown(
         reference=model_title(scored.reference),
@@ -87,7 +87,7 @@ def show(scored: Scored, models: Sequence[str], about: Sequence[str]) -> Shown:
         strata=confounding.strata(evidence) if evidence else (),
         alone_pictures=_pictures(confounding.alone_plots(scored)),
         strata_pictures=_pictures(confounding.strata_plots(scored)),
-        cross=crossing.cross_tables(evidence.cross) if evidence else (),
+        cross=crossing.cross_tables(evidence.cross, scored.reference) if evidence else (),
         trial=doubt.doubt(scored),
         no_trial=(trial.note if trial else "") or NO_TRIAL,
         before_and_after=_pictures(doubt_plots.before_and_after(scored)),
