@@ -14,7 +14,6 @@ from gliofed.report.wording import (
     change,
     count,
     is_calibrated,
-    metric_title,
     model_title,
     p_value,
     site_title,
@@ -24,6 +23,7 @@ from gliofed.score.comparison import Comparison
 from gliofed.score.evidence import Evidence, Verdict, verdicts
 from gliofed.score.paired import TASKS
 from gliofed.score.results import Role
+from gliofed.score.sums import MASK
 from gliofed.score.table import ALL_SITES
 
 ROLES: Final[tuple[Role, ...]] = ("external", "holdout")
@@ -32,6 +32,7 @@ ROLE_TITLES: Final = {
     "holdout": "Patients kept back at training hospitals",
 }
 SHORT_ROLES: Final = {"external": "external", "holdout": "kept back"}
+SHORT: Final = {"idh": "IDH", "codel_1p19q": "1p/19q", "mgmt": "MGMT", "grade": "WHO grade"}
 DIGITS: Final = 3
 LEAST_REACH: Final = 0.1
 
@@ -65,7 +66,6 @@ class Line:
     site: str
     model: str
     task: str
-    metric: str
     n: str
     difference: str
     p: str
@@ -73,6 +73,15 @@ class Line:
     verdict: str
     method: str
     note: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Of one role, all sites: other models against the reference, a line a model, a cell a task."""
+
+    title: str
+    tasks: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[Line, ...]], ...]
 
 
 def claims(evidence: Evidence) -> tuple[Claims, ...]:
@@ -105,13 +114,31 @@ def kept(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     return tuple(c for c in comparisons if not is_calibrated(c.model))
 
 
-def differences(evidence: Evidence) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
-    """Other models against the reference: first methods over all sites, external first; then the
-    rest: each site, and second methods."""
-    every = sorted(kept(evidence.comparisons), key=lambda c: ROLES.index(c.role))
-    first = [c for c in every if c.first and c.site == ALL_SITES]
-    rest = [c for c in every if not (c.first and c.site == ALL_SITES)]
-    return tuple(map(line, first)), tuple(map(line, rest))
+def differences(evidence: Evidence) -> tuple[Matrix | None, tuple[Line, ...]]:
+    """Other models against the reference: first methods over all sites, of the external role where
+    it has any; then the rest: the other role, each site, and second methods."""
+    models = in_order((c.model for c in evidence.comparisons), "")
+    every = sorted(
+        kept(evidence.comparisons),
+        key=lambda c: (ROLES.index(c.role), TASKS.index(c.task), models.index(c.model)),
+    )
+    whole = [c for c in every if c.first and c.site == ALL_SITES]
+    first = [c for c in whole if c.role == whole[0].role]
+    rest = tuple(line(c) for c in every if c not in first)
+    return (_matrix(first, models) if first else None), rest
+
+
+def _matrix(first: Sequence[Comparison], models: Sequence[str]) -> Matrix:
+    found = {(c.model, c.task): line(c) for c in first}
+    return Matrix(
+        ROLE_TITLES[first[0].role],
+        tuple(map(short_title, TASKS)),
+        tuple(
+            (model_title(m), tuple(found[m, t] for t in TASKS))
+            for m in models
+            if (m, TASKS[0]) in found
+        ),
+    )
 
 
 def line(c: Comparison) -> Line:
@@ -121,8 +148,7 @@ def line(c: Comparison) -> Line:
         role=SHORT_ROLES[c.role],
         site=site_title(c.site),
         model=model_title(c.model),
-        task=task_title(c.task),
-        metric=metric_title(c.metric),
+        task=short_title(c.task),
         n=str(c.n),
         difference=change(c.difference, c.low, c.high, DIGITS) or "n/a",
         p=p_value(c.p),
@@ -157,13 +183,11 @@ def difference_plots(scored: Scored) -> tuple[Plot, ...]:
     return (lattice_plot("differences", words, Lattice(lines, panels, axis)),)
 
 
-def short_title(task: str) -> str:
-    """Above a narrow panel: the task and what is measured."""
-    shorter = {
-        "mask": "Outline: Dice", "idh": "IDH: AUC", "codel_1p19q": "1p/19q: AUC",
-        "mgmt": "MGMT: AUC", "grade": "WHO grade: AUC",
-    }  # fmt: skip
-    return shorter.get(task, task_title(task))
+def short_title(task: str, measured: str = ": AUC") -> str:
+    """Where there is little room: the task and what is measured."""
+    if task == MASK:
+        return "Outline: Dice"
+    return SHORT.get(task, task_title(task)) + measured
 
 
 def _spot(c: Comparison | None) -> Spot | None:

@@ -10,7 +10,7 @@ from gliofed.markers import MARKERS
 from gliofed.report.claims import ROLE_TITLES, ROLES, SHORT_ROLES, short_title
 from gliofed.report.content import Scored
 from gliofed.report.drawing import Plot
-from gliofed.report.lattice import Lattice, Panel, Spot, lattice_plot
+from gliofed.report.lattice import WHOLE, Lattice, Panel, Spot, lattice_plot
 from gliofed.report.wording import (
     NOT_AVAILABLE,
     change,
@@ -19,7 +19,6 @@ from gliofed.report.wording import (
     p_value,
     reason,
     spanned,
-    task_title,
 )
 from gliofed.score.comparison import BY_CHANCE, Comparison
 from gliofed.score.confounders import CONFOUNDERS, POSITIVE
@@ -31,7 +30,6 @@ from gliofed.score.table import ALL_SITES
 CHANCE: Final = 0.5
 RANKED: Final[Mapping[str, str]] = {"grade": "auc_4_against_2_3"}
 """Where the class that confounders rank has a measure of its own."""
-WHOLE: Final = (0.0, 1.0)
 NOT_ASKED: Final = "not asked"
 
 
@@ -115,7 +113,7 @@ def _added(c: Comparison) -> Added:
         question = f"adds to it, {c.other}"
         text = f"log odds for one standard deviation {slope}" if slope else ""
     return Added(
-        SHORT_ROLES[c.role], task_title(c.task), question, text or NOT_AVAILABLE, str(c.n),
+        SHORT_ROLES[c.role], short_title(c.task, ""), question, text or NOT_AVAILABLE, str(c.n),
         p_value(c.p_holm), verdict(c, question).words, verdict_note(c),
     )  # fmt: skip
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from gliofed.report.claims import SHORT_ROLES
+from gliofed.report.tables import in_order
 from gliofed.report.wording import (
     between,
     is_alone,
-    is_calibrated,
     metric_title,
     model_title,
     number,
@@ -25,10 +25,10 @@ FLOORS: Final = {"auc": 0.5, "dice": 0.0}
 
 @dataclass(frozen=True)
 class CrossCell:
-    """shade: 0 for none, to SHADES. more: interval and n, or why there is no figure."""
+    """shade: 0 for none, to SHADES. more: interval, then n; or why there is no figure."""
 
     value: str
-    more: str
+    more: tuple[str, ...]
     shade: int
 
 
@@ -41,19 +41,19 @@ class CrossTable:
     lines: tuple[tuple[str, tuple[CrossCell, ...]], ...]
 
 
-def cross_tables(found: Sequence[Cross]) -> tuple[CrossTable, ...]:
-    """Models over tests; a measure that no cell has is left out, and so are calibrated answers."""
+def cross_tables(found: Sequence[Cross], reference: str) -> tuple[CrossTable, ...]:
+    """Models over tests, the reference first; without measures that no cell has, and without
+    calibrated answers."""
     return tuple(
-        _table(c) for c in found if any(r.value is not None for row in c.cells for r in row)
+        _table(c, reference)
+        for c in found
+        if any(r.value is not None for row in c.cells for r in row)
     )
 
 
-def _table(cross: Cross) -> CrossTable:
-    rows = [
-        (model, cells)
-        for model, cells in zip(cross.models, cross.cells, strict=True)
-        if not is_calibrated(model)
-    ]
+def _table(cross: Cross, reference: str) -> CrossTable:
+    cells = dict(zip(cross.models, cross.cells, strict=True))
+    rows = [(m, cells[m]) for m in in_order(cross.models, reference)]
     return CrossTable(
         f"{task_title(cross.task)}: {metric_title(cross.metric)}",
         tuple((SHORT_ROLES[role], site) for role, site in cross.columns),
@@ -65,9 +65,9 @@ def _cell(model: str, row: ScoreRow) -> CrossCell:
     if row.value is None:
         own = is_alone(model) and model_title(model) == f"{row.site} alone"
         untested = "trained there" if own and not row.n else row.note
-        return CrossCell("", untested, 0)
+        return CrossCell("", (untested,), 0)
     span = between(row.low, row.high, 2)
     floor = FLOORS[row.metric]
     share = min(1.0, max(0.0, (row.value - floor) / (1 - floor)))
-    more = f"{span}, n = {row.n}" if span else f"n = {row.n}"
+    more = tuple(filter(None, (span, f"n = {row.n}")))
     return CrossCell(number(row.value, 2), more, round(share * SHADES))

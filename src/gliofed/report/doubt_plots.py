@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gliofed.calibrate.trial import ALL, RiskRow, Trial
 from gliofed.markers import MARKERS
@@ -11,14 +11,12 @@ from gliofed.report.chances import reliability_plots
 from gliofed.report.claims import short_title
 from gliofed.report.content import Scored
 from gliofed.report.drawing import BLUE, GREY, Plot, small
-from gliofed.report.lattice import WIDTH, Lattice, Panel, Spot, lattice_plot
+from gliofed.report.lattice import WHOLE, WIDTH, Lattice, Panel, Spot, lattice_plot
 from gliofed.report.wording import number, site_title, spanned, task_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-FULL: Final = (0.0, 1.02)
 
 
 def before_and_after(scored: Scored) -> tuple[Plot, ...]:
@@ -40,13 +38,13 @@ def coverage_plots(scored: Scored) -> tuple[Plot, ...]:
     asked = 1 - trial.wishes.alpha
     panels = tuple(
         Panel(
-            short_title(m.id).removesuffix(": AUC"),
+            short_title(m.id, ""),
             tuple(
                 Spot(r.value, r.low, r.high, r.note)
                 for r in (found[s, m.id] for s in sites)
             ),
             asked,
-            FULL,
+            WHOLE,
         )
         for m in MARKERS
     )  # fmt: skip
@@ -76,7 +74,7 @@ def _draw(trial: Trial, figure: Figure) -> None:
         rows = [r for r in trial.risks if r.marker == marker.id and r.coverage is not None]
         _curve(axes, rows)
         n = max((r.n for r in rows), default=0)
-        name = short_title(marker.id).removesuffix(": AUC")
+        name = short_title(marker.id, "")
         axes.set_title(f"{name}, n = {n}", fontsize=small())
         axes.axhline(trial.wishes.risk, color="#8a8a8a", linewidth=1, linestyle="--")
         axes.set_xlim(0.67, 1.03)

@@ -160,9 +160,6 @@ def picture(figure: Figure, alt: str, dpi: int = 72) -> Picture:
     return Picture(f"data:image/svg+xml;base64,{encoded}", alt, width, height)
 
 
-KINDS: Final[tuple[Literal["svg", "pdf"], ...]] = ("svg", "pdf")
-
-
 def shown(plot: Plot) -> Picture:
     """The plot on a page."""
     with drawing():
@@ -171,19 +168,19 @@ def shown(plot: Plot) -> Picture:
         return picture(figure, plot.alt)
 
 
-def printed(plot: Plot, kind: Literal["svg", "pdf"]) -> bytes:
-    """The same plot at the width of a journal's column, letters 7 to 8 points high, as vectors
-    without a date: equal bytes for equal plots. In the SVG letters stay text."""
+def printed(plot: Plot) -> Iterator[tuple[str, bytes]]:
+    """The same plot at the width of a journal's column, as "svg" and as "pdf": vectors, letters 7
+    to 8 points high, no date, equal bytes for equal plots. In the SVG letters stay text."""
     width = COLUMN_MM[plot.columns] / 25.4
-    dates = {"svg": "Date", "pdf": "CreationDate"}
-    out = io.BytesIO()
+    out, pages = io.BytesIO(), io.BytesIO()
     with drawing(_PRINT):
         figure = new_figure(width, plot.height * width / plot.width)
         plot.draw(figure)
-        figure.savefig(out, format=kind, metadata={dates[kind]: None, "Creator": None})
-    if kind == "pdf":
-        return out.getvalue()
-    return out.getvalue().replace(f"'{_MEASURED_FONT}'".encode(), _PRINT_FONTS.encode())
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # it is laid out, for the same size
+        figure.savefig(pages, format="pdf", metadata={"CreationDate": None})
+    yield "svg", out.getvalue().replace(f"'{_MEASURED_FONT}'".encode(), _PRINT_FONTS.encode())
+    yield "pdf", pages.getvalue()
 
 
 def small() -> float:

@@ -20,6 +20,8 @@ WIDTH: Final = 8.4
 LINE: Final = 0.24
 LONGEST: Final = 30
 LONGEST_TITLE: Final = 22
+WHOLE: Final = (-0.03, 1.03)
+"""Limits of an axis from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,17 @@ def _draw(lattice: Lattice, figure: Figure) -> None:
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.locator_params(axis="x", nbins=4)
+        _ticks(axes, panel.limits)
         axes.grid(axis="x")
     every[0].set_yticks(range(len(lines)), [label(line, LONGEST) for line in lines])
     figure.supxlabel(lattice.axis, fontsize=small())
+
+
+def _ticks(axes: Axes, limits: tuple[float, float]) -> None:
+    if limits == WHOLE:
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    else:
+        axes.locator_params(axis="x", nbins=4)
 
 
 def _spot(axes: Axes, place: int, spot: Spot, mark: float) -> None:

@@ -4,12 +4,13 @@
   const rows = Array.from(document.querySelectorAll("#figures-body tr"));
   const said = document.getElementById("shown");
   if (!form || !said) return;
+  const columns = ["role", "site", "model", "task"]; // the first cells of a row
   const selects = Array.from(form.querySelectorAll("select"));
 
   function apply() {
     let shown = 0;
     for (const row of rows) {
-      const keep = selects.every((s) => s.value === "" || row.dataset[s.name] === s.value);
+      const keep = selects.every((s) => s.value === "" || row.cells[columns.indexOf(s.name)].textContent === s.value);
       row.hidden = !keep;
       if (keep) shown += 1;
     }

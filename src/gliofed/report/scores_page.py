@@ -11,8 +11,12 @@ from gliofed.report.content import Scored
 from gliofed.report.frame import fill
 from gliofed.report.shown import show
 from gliofed.report.tables import in_order
-from gliofed.report.wording import count
+from gliofed.report.wording import count, is_alone
 from gliofed.score.results import CaseResult
+from gliofed.score.table import MEDIAN_MODEL
+
+MOST_COLUMNS = 5
+"""Of the first table; every model has a line in the figure below."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,10 @@ def write_scores_page(content: ScoresContent, path: Path) -> None:
 def render_scores(content: ScoresContent) -> str:
     """The page as one HTML text."""
     scored = content.scored
-    models = in_order((r.model for r in scored.rows), scored.reference)
+    every = in_order((r.model for r in scored.rows), scored.reference)
+    single = [m for m in every if is_alone(m) and m != scored.reference]
+    several = [m for m in every if m not in single][:MOST_COLUMNS]
+    models = (*several, MEDIAN_MODEL) if single else tuple(several)
     return fill(
         "scores.html.j2",
         script="page.js",

@@ -17,7 +17,7 @@ from gliofed.report.drawing import Picture, Plot
 from gliofed.report.forest import model_plots
 from gliofed.report.wording import is_alone, model_title
 
-MOST_CURVES: Final = 5
+MOST_CURVES: Final = 3
 NO_TRIAL: Final = "no calibration was tried"
 
 
@@ -32,7 +32,8 @@ class MarkerFigures:
 @dataclass(frozen=True)
 class Shown:
     """reference: its title. columns, headline: of the first table; about: of each column, in a few
-    words. evidence: whether anybody made it. trial: None with `no_trial`, why."""
+    words. evidence: whether anybody made it. curved: titles of models that have curves. trial:
+    None with `no_trial`, why."""
 
     reference: str
     columns: tuple[tuple[str, str], ...]
@@ -40,8 +41,9 @@ class Shown:
     evidence: bool
     verdicts: tuple[claims.Claims, ...]
     models: tuple[Picture, ...]
+    curved: tuple[str, ...]
     markers: tuple[MarkerFigures, ...]
-    differences: tuple[claims.Line, ...]
+    differences: claims.Matrix | None
     more_differences: tuple[claims.Line, ...]
     difference_pictures: tuple[Picture, ...]
     reaches: tuple[confounding.Reaches, ...]
@@ -64,7 +66,7 @@ def show(scored: Scored, models: Sequence[str], about: Sequence[str]) -> Shown:
     """models: of the columns of the first table, the reference first. about: of each, in a few
     words."""
     evidence, trial = scored.evidence, scored.trial
-    first, rest = claims.differences(evidence) if evidence else ((), ())
+    first, rest = claims.differences(evidence) if evidence else (None, ())
     table = tables.full_table(scored.rows)
     return Shown(
         reference=model_title(scored.reference),
@@ -73,6 +75,7 @@ def show(scored: Scored, models: Sequence[str], about: Sequence[str]) -> Shown:
         evidence=evidence is not None,
         verdicts=claims.claims(evidence) if evidence else (),
         models=_pictures(model_plots(scored.rows, scored.reference)),
+        curved=tuple(map(model_title, curved(scored))),
         markers=tuple(
             MarkerFigures(m, _pictures(_of_marker(m, scored))) for m in MARKERS
         ),
@@ -84,7 +87,7 @@ def show(scored: Scored, models: Sequence[str], about: Sequence[str]) -> Shown:
         strata=confounding.strata(evidence) if evidence else (),
         alone_pictures=_pictures(confounding.alone_plots(scored)),
         strata_pictures=_pictures(confounding.strata_plots(scored)),
-        cross=crossing.cross_tables(evidence.cross) if evidence else (),
+        cross=crossing.cross_tables(evidence.cross, scored.reference) if evidence else (),
         trial=doubt.doubt(scored),
         no_trial=(trial.note if trial else "") or NO_TRIAL,
         before_and_after=_pictures(doubt_plots.before_and_after(scored)),
@@ -118,9 +121,9 @@ def write_figures(scored: Scored, folder: Path) -> tuple[Path, ...]:
     """
     out = []
     for plot in plots(scored):
-        for kind in drawing.KINDS:
+        for kind, data in drawing.printed(plot):
             path = folder / f"{plot.name}.{kind}"
-            write_bytes(path, drawing.printed(plot, kind))
+            write_bytes(path, data)
             out.append(path)
     return tuple(out)
 
