@@ -63,6 +63,7 @@ class Stroke:
 FEDERATED: Final = Stroke(BLUE, "-", "o")
 POOLED: Final = Stroke(VERMILLION, "--", "s")
 ALONE: Final = Stroke(GREY, ":", "D")
+OTHER: Final = Stroke(GREEN, "-.", "^")
 CLASSES: Final = (
     Stroke(BLACK, "-", "o"), Stroke(GREEN, "--", "^"), Stroke(PURPLE, "-.", "s"),
     Stroke(SKY, ":", "D"),
@@ -71,7 +72,9 @@ CLASSES: Final = (
 
 def stroke_of(model: str) -> Stroke:
     """The stroke of a model by its name."""
-    return {"federated": FEDERATED, "pooled": POOLED}.get(model, ALONE)
+    if model.startswith("alone"):
+        return ALONE
+    return {"federated": FEDERATED, "pooled": POOLED}.get(model, OTHER)
 
 
 @dataclass(frozen=True)

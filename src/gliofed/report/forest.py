@@ -9,6 +9,7 @@ from gliofed.report.drawing import Picture, drawing, label, new_figure, picture,
 from gliofed.report.tables import HEADLINE_DIGITS, MEASURES, Measure, external_rows
 from gliofed.report.wording import NOT_AVAILABLE, estimate, is_alone, model_title, reason
 from gliofed.score.results import ScoreRow
+from gliofed.score.table import MEDIAN_MODEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,10 +18,12 @@ CHANCE = 0.5
 
 
 def forest_pictures(rows: Sequence[ScoreRow]) -> tuple[Picture, ...]:
-    """Federated, pooled and each single-site model; empty without external rows."""
+    """Federated, pooled, what else they are compared with, and each single-site model; empty
+    without external rows."""
     found = external_rows(rows)
     names = list(dict.fromkeys(model for model, _, _ in found))
     models: list[str] = [m for m in ("federated", "pooled") if m in names]
+    models += [m for m in names if m not in (*models, MEDIAN_MODEL) and not is_alone(m)]
     models += sorted(m for m in names if is_alone(m))
     if not models:
         return ()
