@@ -15,6 +15,7 @@ from gliofed.cli.show import show_outcome
 from gliofed.datasets.phantom import PhantomHospital, write_phantom
 from gliofed.datasets.split import Split, make_splits
 from gliofed.errors import DataError
+from gliofed.experiment.cells import plan_cells
 from gliofed.experiment.regress import (
     Features,
     Regressions,
@@ -28,7 +29,7 @@ from gliofed.radiomics.model import results, train
 from gliofed.radiomics.table import FeatureTable, features_csv, people
 from gliofed.score.comparison import comparisons, cross_matrix
 from gliofed.score.table import score_table
-from gliofed.study import Data, Study, load_study
+from gliofed.study import Data, Net, Study, load_study
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
 SITES = ("s0", "s1", "s2", "s3")
@@ -220,6 +221,24 @@ def test_published_tables_find_cases_by_barcode_however_it_is_written(tmp_path) 
     with pytest.raises(DataError, match="those of a kind"):
         study_features(study_of(("radiomics",), features=(path, own)), cases)
     assert study_features(study_of(("age_sex",), features=(tmp_path / "no",)), cases) == Features()
+
+
+def test_the_parent_takes_the_place_of_the_studys_network_and_of_nothing_else() -> None:
+    study = study_of(("federated", "pooled", "parent"))
+    study = dataclasses.replace(
+        study,
+        net=Net("base", (1, 1, 1)),
+        federation=dataclasses.replace(study.federation, quorum=2, server_lr=2.0),
+    )
+    splits = {1: make_splits(study.data, cases_of(few()), 1)}
+    federated, pooled, parent = plan_cells(study, splits)
+    assert (parent.model, parent.sites) == ("parent", pooled.sites)
+    assert federated.rules(study) == study
+    assert parent.rules(study).net == Net("parent")
+    assert dataclasses.replace(parent.rules(study), net=study.net) == pooled.rules(study)
+    assert pooled.rules(study).federation.quorum == 1
+    assert parent.folder(Path("x")) == Path("x/models/seed-1/external/parent")
+    assert plan_regressions(study, splits) == ()
 
 
 STUDY = """
