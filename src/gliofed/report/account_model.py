@@ -38,7 +38,7 @@ def objectives(facts: RunFacts) -> Said:
     models = _kinds(facts)
     test = outside(facts) if has_external(facts) else "none"
     text = (
-        f"Development of a model for {tasks(facts.study)}. Models: {models}. External test: "
+        f"Development of a model for {tasks(facts.study)}. Models: {models}; external test: "
         f"{test}. The question and its hypotheses: for the authors to say."
     )
     return Said("partly", text, STUDY)
