@@ -1,5 +1,6 @@
 import dataclasses
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -49,6 +50,15 @@ def test_unknown_key_is_refused_with_the_nearest_one() -> None:
         (changed("data", formats={"c": "bids"}), r"data.formats: \['c'\] are in neither"),
         (changed("data", formats={"a": 3}), "expected str, found 3"),
         (changed("data", formats="bids"), "expected a table of names"),
+        ({**SOUND, "models": []}, "models: name at least one"),
+        ({**SOUND, "models": ["age"]}, "expected one of"),
+        ({**SOUND, "models": ["radiomics"]}, "data.features: the models of radiomics need it"),
+        ({**SOUND, "models": ["radiomics_combat"]}, "data.features: the models of radiomics"),
+        ({**SOUND, "models": ["parent", "age_sex"]}, '"parent" is there for comparison'),
+        (
+            {**SOUND, "models": ["pooled", "parent"], "net": {"preset": "parent"}},
+            'net.preset is "parent" already',
+        ),
     ],
 )
 def test_a_setting_at_odds_is_named(study: dict, message: str) -> None:
@@ -61,6 +71,9 @@ def test_bounds_hold_on_their_other_side() -> None:
     parse_study(changed("score", bootstrap=100))
     parse_study(changed("data", holdout=0.0))
     parse_study(changed("loss", markers={"idh": 0}))
+    parse_study({**SOUND, "models": ["age_sex"]})
+    parse_study({**changed("data", features=["f.csv"]), "models": ["radiomics"]})
+    parse_study({**SOUND, "models": ["alone", "parent"], "net": {"stem": [1, 1, 1]}})
 
 
 def test_written_out_and_read_back_it_is_the_same() -> None:
@@ -78,13 +91,18 @@ def test_digest_follows_settings_but_not_the_folder() -> None:
     )
     longer = parse_study(changed("train", rounds=31))
     assert study.digest == moved.digest != longer.digest
+    featured = parse_study(changed("data", features=["f.csv"]))
+    assert parse_study(tomllib.loads(study_toml(featured))) == featured
+    assert featured.digest == study.digest != parse_study({**SOUND, "models": ["age_sex"]}).digest
 
 
 def test_root_is_relative_to_the_file(tmp_path) -> None:
     path = tmp_path / "deep" / "study.toml"
     path.parent.mkdir()
-    path.write_text('name="s"\n[data]\nroot="../data"\ntrain=["a"]\nexternal=["b"]\n')
+    text = 'name="s"\n[data]\nroot="../data"\ntrain=["a"]\nexternal=["b"]\n'
+    path.write_text(f'{text}features=["a.csv", "/b.csv"]\n')
     assert load_study(path).data.root == tmp_path / "data"
+    assert load_study(path).data.features == (tmp_path / "deep/a.csv", Path("/b.csv"))
     with pytest.raises(StudyError, match="no such study file"):
         load_study(tmp_path / "absent.toml")
     path.write_text("name =")

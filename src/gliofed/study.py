@@ -22,6 +22,7 @@ from gliofed.markers import MARKERS
 from gliofed.settings import build, read_toml, toml_of
 
 Spacing = float | Literal["native"]
+Kind = Literal["federated", "pooled", "alone", "parent", "age_sex", "radiomics", "radiomics_combat"]
 BrainWay = Literal["auto", "given", "stripped", "deepbet", "hd-bet"]
 
 
@@ -38,6 +39,7 @@ class Data:
     sites; takes the place of `external`.
     formats: site to the layout its folder has, a row of `gliofed.datasets.formats.FORMATS`; "bids"
     where it is not named. Where it names a set of several hospitals, "set/hospital" is a site too.
+    features: tables that the models "radiomics" and "radiomics_combat" read, relative too.
     """
 
     root: Path
@@ -50,6 +52,7 @@ class Data:
     overlap_by: tuple[Literal["id", "image"], ...] = ("id", "image")
     synthetic: bool = False
     formats: Mapping[str, str] = field(default_factory=dict)
+    features: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,7 @@ class Study:
     name: str
     data: Data
     seeds: tuple[int, ...] = (1,)
-    models: tuple[Literal["federated", "pooled", "alone"], ...] = ("federated", "pooled", "alone")
+    models: tuple[Kind, ...] = ("federated", "pooled", "alone")
     grid: Grid = field(default_factory=Grid)
     prepare: Prepare = field(default_factory=Prepare)
     quality: Quality = field(default_factory=Quality)
@@ -210,7 +213,7 @@ class Study:
     def digest(self) -> str:
         """SHA-256 of the settings in canonical JSON; where the data lies does not enter."""
         plain = dataclasses.asdict(self)
-        plain["data"].pop("root")
+        del plain["data"]["root"], plain["data"]["features"]
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -223,7 +226,9 @@ def load_study(path: Path) -> Study:
     """
     study = parse_study(read_toml(path, "study"), where=str(path))
     root = (path.parent / study.data.root).resolve()
-    return dataclasses.replace(study, data=dataclasses.replace(study.data, root=root))
+    features = tuple((path.parent / f).resolve() for f in study.data.features)
+    data = dataclasses.replace(study.data, root=root, features=features)
+    return dataclasses.replace(study, data=data)
 
 
 def parse_study(raw: Mapping[str, Any], where: str = "study") -> Study:
@@ -271,6 +276,13 @@ def _check(study: Study, where: str) -> None:
         (study.quality.alignment < 0, "quality.alignment: at least 0 (not asked for)"),
         (study.prepare.space == "mni152" and "native" in study.grid.spacing_mm,
          'grid.spacing_mm: "native" needs prepare.space = "scanner"'),
+        (not study.models, "models: name at least one"),
+        ("parent" in study.models and study.net.preset == "parent",
+         'models: net.preset is "parent" already, so that "parent" would be "pooled" again'),
+        ("parent" in study.models and not {"federated", "pooled", "alone"} & {*study.models},
+         'models: "parent" is there for comparison; name "federated", "pooled" or "alone" too'),
+        (any(m.startswith("radiomics") for m in study.models) and not data.features,
+         "data.features: the models of radiomics need it; name the tables of features"),
         (not study.seeds, "seeds: give at least one"),
         (len(set(study.seeds)) < len(study.seeds), "seeds: each must differ"),
         (study.score.bootstrap < 100, "score.bootstrap: at least 100 replicates"),

@@ -46,7 +46,7 @@ def score(
     models = list(dict.fromkeys(a.model for a in answers))
     if reference and reference not in models:
         raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")
-    found = find(answers, reference or claimed(models), wishes, bootstrap)
+    found = find(answers, reference or claimed(answers), wishes, bootstrap)
     write_findings(found, out)
     facts = (("gliofed", __version__), ("tables", names), ("resamples", f"{bootstrap:,}"))
     title = ", ".join(path.stem for path in files)

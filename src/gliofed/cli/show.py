@@ -14,10 +14,11 @@ from rich.table import Table
 
 from gliofed.experiment.run import Outcome
 from gliofed.markers import MARKERS
+from gliofed.report.wording import is_alone, model_title
 from gliofed.score.results import ScoreRow
-from gliofed.score.table import ALL_SITES
+from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
 
-MODELS: Final = ("federated", "pooled", "alone:median")
+FIRST: Final = ("federated", "pooled", MEDIAN_MODEL)
 TITLES: Final = {
     "external": "External test: mean (95 % interval)",
     "holdout": "Own hospitals' test: mean (95 % interval)",
@@ -86,7 +87,9 @@ class Terminal:
 def show_outcome(outcome: Outcome) -> None:
     """The external test as a table, and where the page is."""
     console = Console()
-    for table in score_tables(outcome.rows, MODELS):
+    there = list(dict.fromkeys(r.model for r in outcome.rows if not is_alone(r.model)))
+    models = [*(m for m in FIRST if m in there), *(m for m in there if m not in FIRST)]
+    for table in score_tables(outcome.rows, models):
         if table.title == TITLES["external"]:
             console.print(table)
     console.print("Research use only. Not a medical device.")
@@ -106,7 +109,7 @@ def score_tables(rows: Sequence[ScoreRow], models: Sequence[str]) -> Iterator[Ta
         table = Table(title=title)
         table.add_column("")
         for model in models:
-            table.add_column(model.replace("alone:median", "median single site"))
+            table.add_column(model_title(model))
         for task, metric, name in measures:
             found = {m: every[m, task, metric] for m in models if (m, task, metric) in every}
             if count := max((r.n for r in found.values()), default=0):

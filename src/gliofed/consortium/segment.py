@@ -67,7 +67,7 @@ def fit_for_sites(study: Study) -> Study:
             f"seeds: between hospitals one model is trained, expected one seed, found "
             f"{list(study.seeds)}; start the study once for each"
         )
-    data = dataclasses.replace(study.data, root=Path(), formats={})
+    data = dataclasses.replace(study.data, root=Path(), formats={}, features=())
     return dataclasses.replace(study, data=data, models=("federated",))
 
 

@@ -1,27 +1,27 @@
-"""The models that a study trains: one cell for each seed, fold and kind of model."""
+"""The networks that a study trains: one cell for each seed, fold and kind of model."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliofed import __version__
 from gliofed.datasets.split import Split
 from gliofed.io.store import Prepared
 from gliofed.score.results import Role
-from gliofed.study import Study
+from gliofed.study import Net, Study
 from gliofed.types import Case
 
-FEDERATED, POOLED, ALONE = "federated", "pooled", "alone"
+FEDERATED, POOLED, ALONE, PARENT = "federated", "pooled", "alone", "parent"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model to train and test.
+    """One network to train and test.
 
-    sites: site to its training cases; the pooled and single-site models are federations of one.
+    sites: site to its training cases; all but the federated model are federations of one.
     """
 
     model: str
@@ -31,25 +31,32 @@ class Cell:
 
     def folder(self, root: Path) -> Path:
         """Where its checkpoints and predictions live below the run's folder."""
-        name = self.model.replace(":", "-")
-        return root / "models" / f"seed-{self.seed}" / self.split.fold / name
+        return model_folder(root, self.model, self.seed, self.split)
 
     @property
     def tests(self) -> tuple[tuple[Role, Case], ...]:
         """The cases that it is tested on: the external ones, then those held out at its sites."""
-        held = [c for cases in self.split.holdout.values() for c in cases]
-        return (*(("external", c) for c in self.split.external), *(("holdout", c) for c in held))
+        return tests_of(self.split)
+
+    def rules(self, study: Study) -> Study:
+        """The study as it follows it: a federation of one is plain training, and the parent's
+        network takes the place of the study's own."""
+        if self.model == FEDERATED:
+            return study
+        net = Net(PARENT) if self.model == PARENT else study.net
+        plain = replace(study.federation, quorum=1, server_lr=1.0)
+        return replace(study, net=net, federation=plain)
 
     def run_id(self, study: Study, prepared: Mapping[str, Prepared]) -> str:
         """The name that binds messages and checkpoints to this cell, its scans and its labels."""
         cases = [f"{s}>{_content(prepared[str(c)])}" for s, own in self.sites.items() for c in own]
-        return _digest(study.digest, __version__, self.model, self.split.fold, str(self.seed),
-                       *sorted(cases))  # fmt: skip
+        return digest(study.digest, __version__, self.model, self.split.fold, str(self.seed),
+                      *sorted(cases))  # fmt: skip
 
     def test_id(self, study: Study, prepared: Mapping[str, Prepared]) -> str:
         """The name that binds predictions to the trained cell and to what it is tested on."""
         cases = [f"{role}>{_content(prepared[str(c)])}" for role, c in self.tests]
-        return _digest(self.run_id(study, prepared), *cases)
+        return digest(self.run_id(study, prepared), *cases)
 
     def __str__(self) -> str:
         return f"{self.model}, {self.split.fold}, seed {self.seed}"
@@ -61,12 +68,24 @@ def _content(prepared: Prepared) -> str:
     return f"{case}/{case.patient}/{prepared.key}/{sorted(case.labels.values.items())}"
 
 
-def _digest(*parts: str) -> str:
+def model_folder(root: Path, model: str, seed: int, split: Split) -> Path:
+    """Where a model's files live below the run's folder."""
+    return root / "models" / f"seed-{seed}" / split.fold / model.replace(":", "-")
+
+
+def tests_of(split: Split) -> tuple[tuple[Role, Case], ...]:
+    """The cases that every model of a split is tested on, in one order."""
+    held = [c for cases in split.holdout.values() for c in cases]
+    return (*(("external", c) for c in split.external), *(("holdout", c) for c in held))
+
+
+def digest(*parts: str) -> str:
+    """A short name of all parts in their order."""
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
 
 
 def plan_cells(study: Study, splits: Mapping[int, Sequence[Split]]) -> tuple[Cell, ...]:
-    """Every cell of a study, in the order in which they are trained.
+    """Every network of a study, in the order in which they are trained.
 
     splits: seed to its folds. A site left without a training case trains no model of its own.
     """
@@ -81,4 +100,6 @@ def plan_cells(study: Study, splits: Mapping[int, Sequence[Split]]) -> tuple[Cel
                 cells.append(Cell(POOLED, seed, split, {POOLED: everyone}))
             if ALONE in study.models:
                 cells += [Cell(f"{ALONE}:{s}", seed, split, {s: c}) for s, c in sites.items()]
+            if PARENT in study.models:
+                cells.append(Cell(PARENT, seed, split, {POOLED: everyone}))
     return tuple(cells)

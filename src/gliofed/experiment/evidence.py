@@ -36,10 +36,10 @@ def find(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates: 
     return Scored(rows, tuple(results), evidence(results, replicates, model), tried, model)
 
 
-def claimed(models: Sequence[str]) -> str:
-    """Of which of these models claims are made, where nobody says: the federated one, else the
-    first."""
-    return FEDERATED if FEDERATED in models else models[0]
+def claimed(results: Sequence[CaseResult]) -> str:
+    """Of which model claims are made, where nobody says: the federated one, else the first."""
+    models = dict.fromkeys(r.model for r in results)
+    return FEDERATED if FEDERATED in models else next(iter(models), FEDERATED)
 
 
 def write_findings(found: Scored, out: Path) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from gliofed.experiment.cells import FEDERATED, Cell
+from gliofed.experiment.cells import Cell
 from gliofed.experiment.evaluate import evaluate
 from gliofed.fed.checkpoint import Committed
 from gliofed.fed.engines.local import LocalEngine
@@ -37,11 +36,11 @@ def train_cell(
 
     prepared: "site/id" to the prepared case, at least of the cell's training cases.
     """
-    folder = cell.folder(out)
+    folder, rules = cell.folder(out), cell.rules(study)
     done = {"rounds": 0, "site": 0}
 
     def at_site(name: str, step: int, steps: int) -> None:
-        share = (done["site"] + step / steps) / (len(cell.sites) * study.train.local_epochs)
+        share = (done["site"] + step / steps) / (len(cell.sites) * rules.train.local_epochs)
         whole = done["rounds"] + min(share, 1)
         progress(whole, f"round {done['rounds'] + 1}, {name}")
         done["site"] += step == steps
@@ -53,7 +52,7 @@ def train_cell(
         Site(
             name=name,
             cases=[prepared[str(c)] for c in cases],
-            study=study,
+            study=rules,
             seed=cell.seed,
             folder=folder / "sites" / name,
             machine=machine,
@@ -63,7 +62,7 @@ def train_cell(
     ]
     return run_rounds(
         LocalEngine(sites, folder / "rounds"),
-        _rules(study, cell),
+        rules,
         cell.seed,
         cell.run_id(study, prepared),
         folder / "rounds",
@@ -83,7 +82,8 @@ def test_cell(
     path = answers_file(study, cell, prepared, out)
     if path.exists():
         return parse_predictions(path.read_text(), str(path))
-    net = build_net(study.net.preset, study.net.stem, seed=0)
+    own = cell.rules(study).net
+    net = build_net(own.preset, own.stem, seed=0)
     net.load_state_dict(dict(state.weights))
     results = evaluate(net.to(machine.device), cell, prepared, machine, study.score.mirror)
     write_text(path, predictions_csv(results))
@@ -93,10 +93,3 @@ def test_cell(
 def answers_file(study: Study, cell: Cell, prepared: Mapping[str, Prepared], out: Path) -> Path:
     """Where a model's answers are once it is trained and tested."""
     return cell.folder(out) / f"predictions-{cell.test_id(study, prepared)[:12]}.csv"
-
-
-def _rules(study: Study, cell: Cell) -> Study:
-    """The study as a cell's rounds follow it: a federation of one is plain training."""
-    if cell.model == FEDERATED:
-        return study
-    return replace(study, federation=replace(study.federation, quorum=1, server_lr=1.0))

@@ -13,6 +13,7 @@ from gliofed.experiment.aside import Aside, in_words
 from gliofed.experiment.cells import FEDERATED, Cell
 from gliofed.experiment.facts import group_of, machine_in_words, place_of
 from gliofed.experiment.overlap import Overlap, statement
+from gliofed.experiment.regress import Regressions
 from gliofed.fed.checkpoint import Committed
 from gliofed.infer.native import THRESHOLD
 from gliofed.infer.predict import predict
@@ -31,6 +32,7 @@ def make_content(
     study: Study,
     splits: Mapping[int, Sequence[Split]],
     trained: Sequence[tuple[Cell, Committed]],
+    regressions: Regressions,
     results: Sequence[CaseResult],
     found: Scored,
     prepared: Mapping[str, Prepared],
@@ -54,9 +56,10 @@ def make_content(
         notes=(
             *([f"{in_words(aside)}. Why: see Set aside, below."] if aside else []),
             *_notes(study, splits, trained, cases),
+            *regressions.notes,
             statement(overlap),
         ),
-        facts=_facts(study, trained, machine, processes),
+        facts=(*_facts(study, trained, machine, processes), *regressions.provenance),
         aside=tuple((str(a.case), a.case.site, "; ".join(a.reasons)) for a in aside),
     )
 
@@ -179,19 +182,23 @@ def _notes(
 def _facts(
     study: Study, trained: Sequence[tuple[Cell, Committed]], machine: Machine, processes: int
 ) -> tuple[tuple[str, str], ...]:
-    net = build_net(study.net.preset, study.net.stem, seed=0)
     seconds = sum(p.seconds for _, state in trained for p in state.history)
     t = study.train
+    run = (("gliofed", __version__), ("study", f"{study.name}, digest {study.digest[:16]}"))
+    seeds = ("seeds", ", ".join(map(str, study.seeds)))
+    if not trained:
+        return (*run, seeds)
+    presets = {c.rules(study).net.preset: c.rules(study).net for c, _ in trained}
+    nets = [(n, parameter_count(build_net(n, net.stem, seed=0))) for n, net in presets.items()]
     return (
-        ("gliofed", __version__),
-        ("study", f"{study.name}, digest {study.digest[:16]}"),
-        ("network", f"{study.net.preset}, {parameter_count(net):,} parameters"),
+        *run,
+        *(("network", f"{name}, {size:,} parameters") for name, size in nets),
         ("training", f"{t.rounds} rounds x {t.local_epochs} local epochs, batch {t.batch}, "
-                     f"AdamW {t.lr:g}; pooled and single-site models see as many epochs"),
+                     f"AdamW {t.lr:g}; all other networks see as many epochs"),
         ("strategy", f"{study.federation.strategy}, server learning rate "
                      f"{study.federation.server_lr:g}"),
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
-        ("seeds", ", ".join(map(str, study.seeds))),
+        seeds,
         ("training time", f"{seconds / 60:.1f} minutes, summed over {len(trained)} models"),
         ("machine", machine_in_words(machine, processes)),
     )  # fmt: skip

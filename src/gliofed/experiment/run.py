@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gliofed.datasets.formats import read_sites
-from gliofed.datasets.split import make_splits
+from gliofed.datasets.split import Split, make_splits
 from gliofed.errors import CheckpointError
 from gliofed.experiment.accounts import write_accounts
 from gliofed.experiment.aside import Aside, in_words, set_aside, sites_of
@@ -18,6 +18,13 @@ from gliofed.experiment.facts import run_facts
 from gliofed.experiment.model import test_cell, train_cell
 from gliofed.experiment.overlap import Overlap, find_overlap, linked, refuse
 from gliofed.experiment.page import make_content
+from gliofed.experiment.regress import (
+    Features,
+    Regressions,
+    plan_regressions,
+    run_regressions,
+    study_features,
+)
 from gliofed.experiment.watch import Watcher
 from gliofed.fed.checkpoint import Committed
 from gliofed.io.files import alone_in, write_text
@@ -73,6 +80,7 @@ def _run(
     cases: Mapping[str, Sequence[Case]] = read_sites(study.data)
     refuse(study, find_overlap(study, cases, None, None))
     _claim(study, out)
+    features = study_features(study, [c for own in cases.values() for c in own])
     cases, prepared, overlap, aside = _compared(study, cases, store, watcher)
     splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
     cells = plan_cells(study, splits)
@@ -82,7 +90,7 @@ def _run(
     def tell(rounds: float, doing: str) -> None:
         watcher.progress(rounds, study.train.rounds, doing)
 
-    processes = min(processes, len(cells))
+    processes = max(1, min(processes, len(cells)))
     if processes > 1:
         watcher.stage(f"training {len(cells)} models, {processes} side by side")
         finish_all(study, cells, prepared, store, out, processes, watcher.progress)
@@ -92,21 +100,43 @@ def _run(
         state = train_cell(study, cell, prepared, out, machine, tell)
         trained.append((cell, state))
         results += test_cell(study, cell, state, prepared, out, machine)
+    regressions = _regressions(study, splits, prepared, features, out, watcher)
+    results += regressions.results
     watcher.stage("scores and intervals")
     write_text(out / "predictions.csv", predictions_csv(results))
-    model = claimed([cell.model for cell in cells])
-    found = find(results, model, study.calibration, study.score.bootstrap)
+    found = find(results, claimed(results), study.calibration, study.score.bootstrap)
     write_findings(found, out)
     watcher.stage("page")
     content = make_content(
-        study, splits, trained, results, found, prepared, machine, processes, overlap, aside
-    )
-    facts = run_facts(
-        study, out, splits, trained, found, prepared, machine, processes, overlap, aside
-    )
-    checked = write_accounts(out, facts, statements)
-    write_page(replace(content, checklists=checked), out / "report.html")
+        study, splits, trained, regressions, results, found, prepared, machine, processes, overlap,
+        aside,
+    )  # fmt: skip
+    if trained:
+        facts = run_facts(
+            study, out, splits, trained, found, prepared, machine, processes, overlap, aside
+        )
+        content = replace(content, checklists=write_accounts(out, facts, statements))
+    write_page(content, out / "report.html")
     return Outcome(out / "report.html", found.rows, tuple(results))
+
+
+def _regressions(
+    study: Study,
+    splits: Mapping[int, Sequence[Split]],
+    prepared: Mapping[str, Prepared],
+    features: Features,
+    out: Path,
+    watcher: Watcher,
+) -> Regressions:
+    """All that the study asks for, and their notes told."""
+    planned = plan_regressions(study, splits)
+    if planned:
+        watcher.stage(f"fitting {len(planned)} regressions")
+    cases = [p.case for p in prepared.values()]
+    found = run_regressions(study, planned, cases, features, out, watcher.progress)
+    for note in found.notes:
+        watcher.note(note)
+    return found
 
 
 def _claim(study: Study, out: Path) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.datasets import tcga
+from gliofed.datasets.fields import Values as Fields
 from gliofed.datasets.fields import labels_of, person_of, read_fields, sex, years
 from gliofed.datasets.tables import Row, Table, by_id, column, find_column, read_table
 from gliofed.errors import DataError
@@ -127,17 +128,15 @@ def read_features(path: Path) -> FeatureTable:
     return FeatureTable(subjects, names, _numbers(table, table.rows, names, frozenset({""})))
 
 
-def read_published(paths: Sequence[Path], labels: Path) -> FeatureTable:
+def read_published(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
     """The tables of TCGA-GBM and TCGA-LGG as one; the site is the hospital, by the barcode.
 
-    labels: the table of Ceccarelli et al. 2016. A patient without a row there has features and no
-    label. Raises DataError: a damaged table, other features in the second than in the first, a
-    patient in both, or a barcode of no hospital that has gliomas.
+    labels: the table of Ceccarelli et al. 2016, or None where they are known from elsewhere. A
+    patient without a row there has features and no label. Raises DataError: a damaged table, other
+    features in the second than in the first, a patient in both, or a barcode of no hospital that
+    has gliomas.
     """
-    told = read_table(labels)
-    asked = by_id(told, column(told, "patient", "Case"), tcga.known_id)
-    values, _ = read_fields(told, asked.values(), tcga.FIELDS)
-    known = dict(zip(asked, values, strict=True))
+    known = {} if labels is None else _told(labels)
     subjects: dict[str, Subject] = {}
     names: tuple[str, ...] = ()
     parts: list[Values] = []
@@ -170,8 +169,7 @@ def read_tables(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
     if labels is not None:
         return read_published(paths, labels)
     for path in paths:
-        head = read_table(path)
-        if find_column(head, "case") is None and find_column(head, "ID") is not None:
+        if is_published(path):
             raise DataError(f"{path}: has no labels; give the table that has them with --labels")
     tables = [read_features(path) for path in paths]
     for path, table in zip(paths, tables, strict=True):
@@ -181,6 +179,20 @@ def read_tables(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
     if len({(s.site, s.case) for s in subjects}) < len(subjects):
         raise DataError(f"{paths[-1]}: a case of it stands in another of the tables too; keep one")
     return FeatureTable(subjects, tables[0].names, np.concatenate([t.values for t in tables]))
+
+
+def is_published(path: Path) -> bool:
+    """Whether a table names patients as the published ones do, in place of cases."""
+    head = read_table(path)
+    return find_column(head, "case") is None and find_column(head, _PUBLISHED[0]) is not None
+
+
+def _told(labels: Path) -> Mapping[str, Fields]:
+    """Barcode to what the table of labels says of it."""
+    table = read_table(labels)
+    rows = by_id(table, column(table, "patient", "Case"), tcga.known_id)
+    values, _ = read_fields(table, rows.values(), tcga.FIELDS)
+    return dict(zip(rows, values, strict=True))
 
 
 def _subject(path: Path, row: Row) -> Subject:

@@ -6,7 +6,7 @@ from gliofed.markers import MARKERS
 from gliofed.report.account_words import divided, has_external, learnt, listed, outside, tasks
 from gliofed.report.checklist import Said
 from gliofed.report.facts import TEST_POLICY, RunFacts, main_files
-from gliofed.report.wording import count, metric_title, number
+from gliofed.report.wording import count, metric_title, model_title, number
 from gliofed.types import SEQUENCES
 
 USE = (
@@ -36,10 +36,10 @@ def purpose(facts: RunFacts) -> Said:
 
 def objectives(facts: RunFacts) -> Said:
     """What the study compares."""
-    models = listed(facts.study.models)
+    models = _kinds(facts)
     test = outside(facts) if has_external(facts) else "none"
     text = (
-        f"Development of a model for {tasks(facts.study)}, by {models} training; external test: "
+        f"Development of a model for {tasks(facts.study)}. Models: {models}; external test: "
         f"{test}. The question and its hypotheses: for the authors to say."
     )
     return Said("partly", text, STUDY)
@@ -60,7 +60,8 @@ def predictors(facts: RunFacts) -> Said:
     """The scans, chosen before anything was trained."""
     text = (
         f"The four sequences {listed(s.value for s in SEQUENCES)} as whole images, and which of "
-        "them are there. None was chosen by its data, and no clinical value (age, sex) enters."
+        "them are there. None was chosen by its data, and no clinical value (age, sex) enters the "
+        f"network.{_compared(facts)}"
     )
     return Said("answered", text, "model-card.md: What it takes and what it gives")
 
@@ -171,7 +172,7 @@ def ensembling(facts: RunFacts) -> Said:
 def clusters(facts: RunFacts) -> Said:
     """What is done about hospitals that differ."""
     text = (
-        f"Kinds of model: {listed(facts.study.models)}. The federated one is one network for all "
+        f"Kinds of model: {_kinds(facts)}. The federated one is one network for all "
         f'hospitals, merged by "{facts.study.federation.strategy}". Figures are given by hospital '
         "and for all together; no variance between hospitals is estimated."
     )
@@ -353,6 +354,21 @@ def design(facts: RunFacts) -> Said:
     """A run reads what is there."""
     text = "For the authors to say. The run read scans that were there; for what they were made "
     return Said("open", f"{text}it does not know. {divided(facts)}.")
+
+
+def _kinds(facts: RunFacts) -> str:
+    return listed("single site" if m == "alone" else model_title(m) for m in facts.study.models)
+
+
+def _compared(facts: RunFacts) -> str:
+    """What regressions for comparison read, if there are any."""
+    texts = {
+        "age_sex": "age and sex",
+        "radiomics": "features measured within outlines",
+        "radiomics_combat": "the same features after ComBat",
+    }
+    read = [text for model, text in texts.items() if model in facts.study.models]
+    return f" For comparison, logistic regressions read {listed(read)}." if read else ""
 
 
 def _differ(facts: RunFacts) -> bool:

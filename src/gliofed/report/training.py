@@ -10,7 +10,7 @@ from gliofed.markers import MARKERS
 from gliofed.report.content import Curve
 from gliofed.report.drawing import BLACK, Picture, drawing, new_figure, picture, stroke_of
 from gliofed.report.tables import first_round_to_last
-from gliofed.report.wording import is_alone, task_title
+from gliofed.report.wording import is_alone, model_title, task_title
 from gliofed.types import RoundPoint
 
 if TYPE_CHECKING:
@@ -79,11 +79,11 @@ def _panel(title: str, value: Value, curves: Sequence[Curve]) -> Picture:
         figure = new_figure(3.9, 2.9)
         axes = figure.subplots()
         _single_sites(axes, [_line(c, value) for c in curves if is_alone(c.model)])
-        for model in ("pooled", "federated"):
+        for model in ("parent", "pooled", "federated"):
             own = [c for c in curves if c.model == model]
             mean = _model_lines(axes, model, [_line(c, value) for c in own])
             if mean:
-                words.append(f"{model} {first_round_to_last(mean)}")
+                words.append(f"{model_title(model)} {first_round_to_last(mean)}")
             _refused(axes, own, dict(mean))
         _finish(axes, title)
         figure.legend(loc="outside lower center", ncols=2, handlelength=2.6)
@@ -104,9 +104,9 @@ def _model_lines(axes: Axes, model: str, lines: Sequence[Line]) -> Line:
     mean = mean_line(drawn)
     if not mean:
         return []
-    name = model
+    name = model_title(model)
     if len(drawn) > 1:
-        name = f"{model}, mean of {len(drawn)}"
+        name += f", mean of {len(drawn)}"
         for line in drawn:
             axes.plot(*zip(*line, strict=True), stroke.line, color=stroke.colour,
                       linewidth=0.8, alpha=0.5)  # fmt: skip

@@ -61,6 +61,10 @@ _MODELS: Final = {
     "federated": "federated",
     "pooled": "pooled",
     MEDIAN_MODEL: "single site, median",
+    "parent": "parent network, pooled",
+    "age_sex": "age and sex alone",
+    "radiomics": "radiomics",
+    "radiomics_combat": "radiomics after ComBat",
 }
 
 

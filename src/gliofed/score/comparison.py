@@ -212,9 +212,12 @@ def bootstrap_p(replicates: Values) -> float | None:
 def cross_matrix(results: Sequence[CaseResult], replicates: int) -> tuple[Cross, ...]:
     """For Dice and each marker's AUC: every model on every site, external and held-out apart.
 
-    Federated and pooled come first, then the single-site models by name.
+    Federated and pooled come first, the single-site models last, each group by name.
     """
-    models = sorted({r.model for r in results}, key=lambda m: (m.startswith("alone:"), m))
+    first = ("federated", "pooled")
+    models = sorted(
+        {r.model for r in results}, key=lambda m: (m.startswith("alone:"), m not in first, m)
+    )
     columns = sorted({(r.role, r.site) for r in results})
     cells: dict[tuple[str, Role, str], list[CaseResult]] = defaultdict(list)
     for result in results:

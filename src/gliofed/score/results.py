@@ -25,11 +25,12 @@ class Lesions:
 class CaseResult:
     """One model's answer for one case, beside the truth.
 
-    model: "federated", "pooled" or "alone:<site>". fold names the train/external split; seed the
-    repeat. probabilities: marker id to class probabilities in the marker table's order.
-    dice, hd95_mm, volume_ml, volume_true_ml: on the scan's own grid; None where the case has no
-    expert mask, and hd95_mm also where either mask is empty. person: for strata and confounders;
-    sequences: those the model had. None of them where nobody said.
+    model: "federated", "pooled", "alone:<site>", or another that these are compared with. fold
+    names the train/external split; seed the repeat. probabilities: marker id to class
+    probabilities in the marker table's order. dice, hd95_mm, volume_ml, volume_true_ml: on the
+    scan's own grid; None where the case has no expert mask, and hd95_mm also where either mask is
+    empty. person: for strata and confounders; sequences: those the model had. None of them where
+    nobody said.
     """
 
     model: str
