@@ -101,6 +101,18 @@ def test_every_model_is_trained_scored_and_shown(finished) -> None:
     assert "synthetic" in page.lower()
 
 
+def test_every_table_and_figure_can_be_made_again_from_the_predictions(finished, tmp_path) -> None:
+    """One command, equal bytes: `gliofed score RUN/predictions.csv --study RUN/study.toml`."""
+    api.score(
+        [finished / "predictions.csv"], tmp_path, bootstrap=100, study=finished / "study.toml"
+    )
+    made = [p for name in ("evidence", "figures") for p in sorted((finished / name).iterdir())]
+    assert len(made) > 40
+    for path in [finished / "scores.csv", *made]:
+        again = tmp_path / path.relative_to(finished)
+        assert again.read_bytes() == path.read_bytes(), path.name
+
+
 def test_the_run_tells_of_itself_and_lets_its_authors_speak(finished, study_file, tmp_path) -> None:
     with (finished / "tripod-ai.csv").open() as file:
         tripod = {r["item"]: r for r in csv.DictReader(file)}

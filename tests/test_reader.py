@@ -1,5 +1,6 @@
 """Any model's predictions: what is read, what is refused with its line, and the verb around it."""
 
+import csv
 import dataclasses
 import json
 import math
@@ -184,6 +185,23 @@ def test_two_files_are_two_models_compared_with_the_reference(tables, tmp_path) 
     written = json.loads((tmp_path / "out/scores.json").read_text())
     assert [w["value"] for w in written] == [r.value for r in other]
     assert len((tmp_path / "out/scores.csv").read_text().splitlines()) == len(rows) + 1
+
+
+def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
+    out = tmp_path / "out"
+    api.score(tables, out, bootstrap=100)
+    verdicts = json.loads((out / "evidence/verdicts.json").read_text())
+    claims = {v["claim"]: v["shown"] for v in verdicts}
+    assert claims["IDH mutation: ranked better than by chance"] is True
+    assert claims["IDH mutation: ranked better than by age alone"] is None  # no ages
+    with (out / "evidence/comparisons.csv").open() as file:
+        assert {(r["model"], r["other"]) for r in csv.DictReader(file)} == {("theirs", "ours")}
+    # a table without a row has its head: nothing was kept back to calibrate on
+    assert (out / "evidence/calibrations.csv").read_text().startswith("model,seed,fold,marker")
+    assert (out / "evidence/kept-answers.json").read_text() == "[]"
+    assert (out / "figures/roc-idh.pdf").read_bytes().startswith(b"%PDF")
+    page = (out / "report.html").read_text()
+    assert "No case of a training hospital was kept back" in page
 
 
 def test_files_that_cannot_be_scored_together(tables, tmp_path) -> None:
