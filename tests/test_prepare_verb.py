@@ -25,6 +25,7 @@ from gliofed import api
 from gliofed.cli.main import app
 from gliofed.cli.prepare import line
 from gliofed.datasets.bids import read_bids
+from gliofed.datasets.phantom import HOSPITALS
 from gliofed.errors import GliofedError
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.cases import prepare_all
@@ -365,7 +366,10 @@ def test_killed_again_and_again_the_store_ends_as_an_undisturbed_one(tmp_path) -
 
 
 @pytest.mark.slow
-def test_the_phantom_hospitals_are_prepared(tmp_path) -> None:
+def test_the_phantom_hospitals_are_prepared(tmp_path, monkeypatch) -> None:
+    """One of them, and the one whose patients it sees too; the others need not be drawn."""
+    two = [h for h in HOSPITALS if h.name in ("harbour", "hillside")]
+    monkeypatch.setattr("gliofed.api.studies.HOSPITALS", two)
     api.phantom(tmp_path)
     (tmp_path / "study.toml").write_text(STUDY.replace("[1.0, 1.0, 1.0]", "[4.5, 4.5, 4.5]"))
     found = api.prepare(tmp_path / "hillside", tmp_path / "store", tmp_path / "study.toml")
