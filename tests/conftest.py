@@ -21,8 +21,12 @@ COLUMNS = ("idh", "codel_1p19q", "mgmt", "grade")
 
 
 def pytest_configure() -> None:
-    """Commands that tests start hear Ctrl-C: a shell's background has it ignored, and they too."""
+    """Commands that tests start hear Ctrl-C: a shell's background has it ignored, and they too.
+
+    And they keep what they compile: some fifty processes do not each compile the sources anew.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 STRIPPED = Prepare(brain="stripped", register=False, space="scanner", bias=False)

@@ -48,17 +48,20 @@ PATIENCE = 240.0
 """Seconds that anything awaited may take."""
 
 
-def drill_study(root: Path, rounds: int, deadline: float = DEADLINE) -> Study:
-    """A net of some MB on cubes of 16 voxels: seconds a round, mostly the transport's."""
+def drill_study(root: Path, rounds: int, deadline: float, train: tuple[str, ...]) -> Study:
+    """A net of some MB on cubes of 16 voxels: seconds a round, mostly the transport's.
+
+    One of the hospitals that train may be missing.
+    """
     return parse_study({
         "name": "drill",
-        "data": {"root": str(root / "hospitals"), "train": list(TRAIN),
+        "data": {"root": str(root / "hospitals"), "train": list(train),
                  "external": ["outer"]},
         "grid": {"patch": [16, 16, 16], "spacing_mm": [2, 2, 2]},
         "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
         "quality": {"brain_litres": [0, 9], "alignment": 0},
         "train": {"rounds": rounds, "batch": 2},
-        "federation": {"quorum": 2, "deadline": deadline},
+        "federation": {"quorum": len(train) - 1, "deadline": deadline},
         "score": {"bootstrap": 100},
     })  # fmt: skip
 
@@ -73,6 +76,10 @@ class Drill:
     segment: int = 20
 
     # parties
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        return (*self.study.data.train, *self.study.data.external)
 
     def start(self, *names: str) -> None:
         for name in names:
@@ -212,7 +219,7 @@ class Drill:
             self.study.federation.deadline + 10
         ):
             wrong.append("a round took longer than its deadline and 10 s")
-        for name in (SERVER, LEAD, *SITES):
+        for name in (SERVER, LEAD, *self.sites):
             path = self.place.kits / name / "gliofed/audit.jsonl"
             if path.exists() and not verify(path).sound:
                 wrong.append(f"audit log of {name}")
@@ -220,15 +227,22 @@ class Drill:
 
 
 @contextmanager
-def drill(root: Path, rounds: int, deadline: float = DEADLINE, host: str = "127.0.0.1"):
+def drill(
+    root: Path,
+    rounds: int,
+    deadline: float = DEADLINE,
+    host: str = "127.0.0.1",
+    train: tuple[str, ...] = TRAIN,
+):
     """A drill with nobody started yet; afterwards all have ended."""
     place = Place(root.resolve())
-    study = drill_study(place.root, rounds, deadline)
+    study = drill_study(place.root, rounds, deadline, train)
     place.root.mkdir(parents=True, exist_ok=True)
-    for number, name in enumerate(SITES):
+    sites = (*study.data.train, *study.data.external)
+    for number, name in enumerate(sites):
         write_hospital(place.root / "hospitals" / name, ROWS, seed=number + 1)
     make_kits(place, study, host)
-    for name in SITES:
+    for name in sites:
         policy = open_kit(place.kits / name, "site").policy
         write_text(policy, POLICY)
         policy.chmod(0o600)
@@ -243,7 +257,7 @@ def undisturbed(d: Drill, folder: Path) -> Committed:
     sites = [
         open_site(study, name, Data(d.place.root / "hospitals" / name, folder / f"store-{name}"),
                   policy, folder / name, this_machine())
-        for name in TRAIN
+        for name in study.data.train
     ]  # fmt: skip
     return run_rounds(LocalEngine(sites, folder), study, study.seeds[0], "near", folder / "rounds")
 

@@ -80,6 +80,9 @@ def test_a_pacs_gives_a_real_series(tmp_path, real_data) -> None:
         pytest.skip(f"no {packed}")
     with tarfile.open(packed) as archive:
         archive.extractall(tmp_path / "in", filter="data")
+    slices = sorted((tmp_path / "in/dicoms").iterdir())
+    for path in slices[48:]:  # that all 384 are taken in, test_intake shows
+        path.unlink()
     told = session(tmp_path / "in/dicoms", tmp_path / "work")
     assert (told["web"], told["sent"]) == (1, 1), told  # a person must tell T1 from T1CE
     key = tmp_path / "work/key"

@@ -73,11 +73,33 @@ def finished(study_file, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def shorter(study_file) -> Path:
+    """The same study with two of its models."""
+    path = study_file.parent / "shorter.toml"
+    path.write_text(STUDY.replace(', "alone"]', "]"))
+    return path
+
+
 def last_weights(out: Path) -> dict[str, dict[str, torch.Tensor]]:
     return {
         str(folder.relative_to(out)): safetensors.torch.load_file(max(folder.glob("*.safetensors")))
         for folder in sorted(out.glob("models/*/*/*/rounds"))
     }
+
+
+def same_as(finished: Path, out: Path, *models: str) -> None:
+    """`out` has these models and no other, each with the bits and predictions of the whole run."""
+    whole, own = last_weights(finished), last_weights(out)
+    assert len(own) == len(models)
+    for name, weights in own.items():
+        assert weights.keys() == whole[name].keys()
+        assert all(torch.equal(v, whole[name][k]) for k, v in weights.items()), name
+    header, *lines = (finished / "predictions.csv").read_bytes().splitlines(keepends=True)
+    place = header.split(b",").index(b"model")
+    kept = [t for t in lines if t.split(b",")[place].decode() in models]
+    assert {t.split(b",")[place].decode() for t in kept} == set(models)
+    assert (out / "predictions.csv").read_bytes() == b"".join([header, *kept])
 
 
 def test_every_model_is_trained_scored_and_shown(finished) -> None:
@@ -167,20 +189,20 @@ def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) ->
         run_study(load_study(other), finished, finished / "store", Silent())
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(finished, study_file, tmp_path) -> None:
+def test_killed_again_and_again_it_ends_with_the_same_bits(finished, shorter, tmp_path) -> None:
     command = [
         sys.executable,
         "-m",
         "gliofed.cli.main",
         "run",
-        str(study_file),
+        str(shorter),
         "--out",
         str(tmp_path),
     ]
     command += ["--store", str(finished / "store")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     kills, seen = 0, 0
-    while kills < 4:
+    while kills < 3:
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
@@ -199,14 +221,8 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(finished, study_file,
         if process.returncode == 0:
             break
     assert kills >= 2
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    whole, cut = last_weights(finished), last_weights(tmp_path)
-    assert whole.keys() == cut.keys()
-    for name, weights in whole.items():
-        assert all(torch.equal(v, cut[name][k]) for k, v in weights.items()), name
-    assert (finished / "predictions.csv").read_bytes() == (
-        tmp_path / "predictions.csv"
-    ).read_bytes()
+    run_study(load_study(shorter), tmp_path, finished / "store", Silent())
+    same_as(finished, tmp_path, "federated", "pooled")
     assert not list(tmp_path.rglob("*.part"))
 
 
@@ -242,7 +258,7 @@ def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path)
         run_study(study, out, store, Silent())
 
 
-def test_a_quorum_binds_the_federation_alone(study_file, tmp_path) -> None:
+def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> None:
     study = load_study(study_file)
     quick = dataclasses.replace(study.train, rounds=1)
     for quorum in (2, 3):
@@ -250,10 +266,10 @@ def test_a_quorum_binds_the_federation_alone(study_file, tmp_path) -> None:
         run = dataclasses.replace(study, train=quick, federation=rules)
         out = tmp_path / str(quorum)
         if quorum == 2:
-            run_study(run, out, tmp_path / "store", Silent())
+            run_study(run, out, finished / "store", Silent())
             continue
         with pytest.raises(QuorumError, match="2 of at least 3"):
-            run_study(run, out, tmp_path / "store", Silent())
+            run_study(run, out, finished / "store", Silent())
 
 
 def children_of(pid: int) -> list[int]:
@@ -280,16 +296,12 @@ def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
                 seen.append(done / total)
 
     torch.set_num_threads(1)
-    run_study(load_study(study_file), tmp_path, finished / "store", Listener(), processes=2)
+    three = dataclasses.replace(load_study(study_file), models=("federated", "alone"))
+    run_study(three, tmp_path, finished / "store", Listener(), processes=2)  # one has to wait
     assert max(seen) == 1
-    whole, beside = last_weights(finished), last_weights(tmp_path)
-    assert whole.keys() == beside.keys()
-    for name, weights in whole.items():
-        assert all(torch.equal(v, beside[name][k]) for k, v in weights.items()), name
-    same = [(f / "predictions.csv").read_bytes() for f in (finished, tmp_path)]
-    assert same[0] == same[1]
+    same_as(finished, tmp_path, "federated", "alone:one", "alone:two")
     seen.clear()  # all is there: a second start needs no process
-    run_study(load_study(study_file), tmp_path, finished / "store", Listener(), processes=2)
+    run_study(three, tmp_path, finished / "store", Listener(), processes=2)
     assert seen == []
 
 
@@ -311,13 +323,13 @@ def test_processes_end_with_the_run_that_started_them(finished, study_file, tmp_
 
 
 def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
-    study_file, tmp_path
+    finished, study_file, tmp_path
 ) -> None:
     study = load_study(study_file)
     rules = dataclasses.replace(study.federation, quorum=3)
     strict = dataclasses.replace(study, models=("federated", "pooled"), federation=rules)
     with pytest.raises(QuorumError, match="2 of at least 3"):
-        run_study(strict, tmp_path / "a", tmp_path / "store", Silent(), processes=2)
+        run_study(strict, tmp_path / "a", finished / "store", Silent(), processes=2)
 
     class Killer(Silent):
         def progress(self, done: float, total: float, detail: str) -> None:
@@ -326,5 +338,5 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
 
     two = dataclasses.replace(study, models=("federated", "pooled"))
     with pytest.raises(GliofedError, match=r"ended with status -9.*--processes 1"):
-        run_study(two, tmp_path / "b", tmp_path / "store", Killer(), processes=2)
+        run_study(two, tmp_path / "b", finished / "store", Killer(), processes=2)
     assert not multiprocessing.active_children()

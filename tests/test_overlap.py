@@ -351,16 +351,16 @@ def test_a_crop_of_a_real_scan_is_no_whole_brain(real_data) -> None:
 
 @pytest.mark.data
 def test_real_scans_are_known_again_by_image_alone(real_data, changes) -> None:
-    """Eight of the whole brains; benchmarks/overlap.py does all of them and more changes."""
+    """Five of the whole brains; benchmarks/overlap.py does all of them and more changes."""
     from gliofed.io.nifti import read_nifti
 
     site = "henry-ford-hospital"
-    every = read_bids(real_data / "tcga-lgg" / site, site)[::6]
+    every = read_bids(real_data / "tcga-lgg" / site, site)[::10]
     cases = [{s: read_nifti(p) for s, p in c.images.items()} for c in every]
     kept = changes.rows(cases, SALT, None)
     for name in ("together", "cut bottom"):
         changed = changes.rows(cases, SALT, changes.CHANGES[name])
         like = np.array([changes.likeness(t, s, *changed) for t, s in zip(*kept, strict=True)])
-        assert len(like) == 8
+        assert len(like) == 5
         assert (np.diag(like) >= ENOUGH).all(), name
-        assert (like[~np.eye(8, dtype=bool)] < ENOUGH).all(), name
+        assert (like[~np.eye(5, dtype=bool)] < ENOUGH).all(), name

@@ -97,7 +97,10 @@ def plant(root: Path, planter: Planter, seed: int) -> Path:
 
 def found_in(data: bytes, wanted: set[str]) -> set[str]:
     """Which of `wanted` stand in the bytes, as UTF-8, Latin-1 or JSON; in a zip, in its files."""
-    found = {w for w in wanted for form in _forms(w) if form in data}
+    possible = wanted
+    if not any(stem in data for stem in (_STEM.encode(), _STEM.lower().encode())):
+        possible = {w for w in wanted if _STEM.lower() not in w.lower()}  # no other can be there
+    found = {w for w in possible for form in _forms(w) if form in data}
     if data[:2] == b"PK":
         with zipfile.ZipFile(io.BytesIO(data)) as packed:
             for name in packed.namelist():

@@ -25,6 +25,7 @@ from gliofed import api
 from gliofed.cli.main import app
 from gliofed.cli.prepare import line
 from gliofed.datasets.bids import read_bids
+from gliofed.datasets.phantom import HOSPITALS
 from gliofed.errors import GliofedError
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.cases import prepare_all
@@ -337,7 +338,7 @@ def test_killed_again_and_again_the_store_ends_as_an_undisturbed_one(tmp_path) -
     north = write_hospital(tmp_path / "north", rows)
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     kills, seen, rng = 0, set[str](), np.random.default_rng(0)
-    while kills < 5:
+    while kills < 3:
         process = start(*command(north, cut, "--processes", "2"), start_new_session=True)
         while process.poll() is None:
             fresh = {p.name for p in cut.glob("*")} - seen if cut.exists() else set()
@@ -365,7 +366,10 @@ def test_killed_again_and_again_the_store_ends_as_an_undisturbed_one(tmp_path) -
 
 
 @pytest.mark.slow
-def test_the_phantom_hospitals_are_prepared(tmp_path) -> None:
+def test_the_phantom_hospitals_are_prepared(tmp_path, monkeypatch) -> None:
+    """One of them, and the one whose patients it sees too; the others need not be drawn."""
+    two = [h for h in HOSPITALS if h.name in ("harbour", "hillside")]
+    monkeypatch.setattr("gliofed.api.studies.HOSPITALS", two)
     api.phantom(tmp_path)
     (tmp_path / "study.toml").write_text(STUDY.replace("[1.0, 1.0, 1.0]", "[4.5, 4.5, 4.5]"))
     found = api.prepare(tmp_path / "hillside", tmp_path / "store", tmp_path / "study.toml")
@@ -380,12 +384,12 @@ def test_real_scans_are_prepared_as_the_study_asks(real_data, tmp_path) -> None:
     shutil.copytree(real_data / "tcga-lgg/case-western", site)
     table = site / "participants.tsv"
     rows = table.read_text().splitlines()
-    table.write_text("\n".join(rows[:4]) + "\n")
-    named = {row.split("\t")[0] for row in rows[1:4]}
+    table.write_text("\n".join(rows[:3]) + "\n")
+    named = {row.split("\t")[0] for row in rows[1:3]}
     for folder in [*site.glob("sub-*"), *site.glob("derivatives/*/sub-*")]:
         if folder.name not in named:
             shutil.rmtree(folder)
     found = api.prepare(site, tmp_path / "store", study, processes=2)
-    assert [a.fate for a in found.accounts] == ["prepared"] * 3, found.accounts
+    assert [a.fate for a in found.accounts] == ["prepared"] * 2, found.accounts
     assert all(0.8 < a.measures.brain_litres < 2.2 for a in found.accounts)
     assert all(20_000 < a.figure.stat().st_size < 500_000 for a in found.accounts)
