@@ -201,7 +201,7 @@ def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
     assert (out / "evidence/kept-answers.json").read_text() == "[]"
     assert (out / "figures/roc-idh.pdf").read_bytes().startswith(b"%PDF")
     page = (out / "report.html").read_text()
-    assert "No case of a training hospital was kept back" in page
+    assert "no case of a training hospital was kept back to calibrate on" in page
 
 
 def test_files_that_cannot_be_scored_together(tables, tmp_path) -> None:
