@@ -74,19 +74,25 @@ def sums_at(
     coefficients: Values, features: Values, truth: Index, offset: Values | None = None
 ) -> FitSums:
     """One site's sums. truth: (n,) class indices; n = 0 gives sums of 0."""
-    rows, width = coefficients.shape
+    rows = len(coefficients)
+    each = range(rows)
     classes = max(rows, 2)
     logs = _log_chances(coefficients, features, offset)
     free = slice(1, None) if rows == 1 else slice(None)
     found = np.exp(logs)[:, free]
     miss = found - np.eye(classes)[truth][:, free]
-    spread = np.einsum("nr,rs->nrs", found, np.eye(rows)) - np.einsum("nr,ns->nrs", found, found)
-    hessian = np.einsum("nrs,nf,ng->rfsg", spread, features, features, optimize=True)
+    spread = found[:, :, None] * (np.eye(rows) - found[:, None, :])
+    hessian = np.block(
+        [
+            [features.T @ (spread[:, r, s, None] * features) for s in range(rows)]
+            for r in range(rows)
+        ]
+    )
     return FitSums(
         len(truth),
         -float(logs[np.arange(len(truth)), truth].sum()),
         (miss.T @ features).ravel(),
-        hessian.reshape(rows * width, rows * width),
+        hessian,
     )
 
 

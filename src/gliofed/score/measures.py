@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Final
 
 import numpy as np
@@ -73,6 +73,17 @@ class Asked:
         """That all are of one class, in words; empty where they are not."""
         present = np.unique(self.truth)
         return f"only {self.names[present[0]]} present" if len(present) == 1 else ""
+
+    @property
+    def by_seed(self) -> list[tuple[Index, Probabilities]]:
+        """Truth and probabilities of each repeat."""
+        each = [self.sample.seeds == s for s in range(self.sample.repeats)]
+        return [(self.truth[own], self.found[own]) for own in each]
+
+    @cached_property
+    def recalibrations(self) -> list[Fit | None]:
+        """One a repeat."""
+        return [recalibration(*own) for own in self.by_seed]
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,11 @@ def _calibration_error(asked: Asked) -> Figure:
     return fixed(asked.results, asked.sample, value, note=note)
 
 
-def _fitted(place: int, ask: Callable[[Index, Probabilities], Fit | None]) -> Callable[..., Figure]:
+def _in_the_large(asked: Asked) -> list[Fit]:
+    return [in_the_large(*own) for own in asked.by_seed]
+
+
+def _fitted(place: int, fits: Callable[[Asked], Sequence[Fit | None]]) -> Callable[..., Figure]:
     """A coefficient of a fit of each seed; of several, the mean and the mean of their errors,
     which the mean's own error cannot exceed."""
 
@@ -205,9 +220,7 @@ def _fitted(place: int, ask: Callable[[Index, Probabilities], Fit | None]) -> Ca
         if asked.one_class:
             return fixed(asked.results, asked.sample, None, note=asked.one_class)
         values, errors = [], []
-        for s in range(asked.sample.repeats):
-            own = asked.sample.seeds == s
-            found = ask(asked.truth[own], asked.found[own])
+        for found in fits(asked):
             if found is None or not found.converged:
                 why = ALL_EQUAL if found is None else SEPARATED
                 return fixed(asked.results, asked.sample, None, note=why)
@@ -235,7 +248,7 @@ MARKER_MEASURES: Final = (
     MarkerMeasure("specificity_at_sensitivity_90", _recall_where(0, 0.9), classes=2),
     MarkerMeasure("brier", _brier),
     MarkerMeasure("calibration_error", _calibration_error),
-    MarkerMeasure("calibration_slope", _fitted(1, recalibration), classes=2),
-    MarkerMeasure("calibration_intercept", _fitted(0, recalibration), classes=2),
-    MarkerMeasure("calibration_in_the_large", _fitted(0, in_the_large), classes=2),
+    MarkerMeasure("calibration_slope", _fitted(1, lambda a: a.recalibrations), classes=2),
+    MarkerMeasure("calibration_intercept", _fitted(0, lambda a: a.recalibrations), classes=2),
+    MarkerMeasure("calibration_in_the_large", _fitted(0, _in_the_large), classes=2),
 )
