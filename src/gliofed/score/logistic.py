@@ -75,7 +75,6 @@ def sums_at(
 ) -> FitSums:
     """One site's sums. truth: (n,) class indices; n = 0 gives sums of 0."""
     rows = len(coefficients)
-    each = range(rows)
     classes = max(rows, 2)
     logs = _log_chances(coefficients, features, offset)
     free = slice(1, None) if rows == 1 else slice(None)
