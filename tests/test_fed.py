@@ -13,7 +13,7 @@ import torch
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
 from gliofed.fed.blocks import change_norm, norm
 from gliofed.fed.checkpoint import last_committed
-from gliofed.fed.counts import NO_CASES, Counts, class_weights, count_cases
+from gliofed.fed.counts import NO_CASES, Counts, class_weights, count_cases, share_of_batch
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.gate import Gate, check_counts
 from gliofed.fed.merge import Merge
@@ -244,6 +244,40 @@ def test_class_weights_come_from_the_sum_of_counts(make_prepared) -> None:
     assert weights["idh"] == pytest.approx((2.0, 2 / 3))
     assert weights["grade"] == (0.0, 0.0, 0.0)
     assert sum(n * w for n, w in zip(total.classes["idh"], weights["idh"], strict=True)) == 4
+
+
+def test_sites_take_about_as_many_steps_a_pass_as_all_cases_together() -> None:
+    cases, batch = (69, 22, 14, 13, 12), 10
+    together = math.ceil(sum(cases) / batch)
+    for own in cases:
+        steps = math.ceil(own / share_of_batch(batch, own, sum(cases)))
+        assert abs(steps - together) <= 2, own
+        assert math.ceil(own / batch) < together - 2  # what the whole batch would make of it
+
+
+def test_a_share_of_the_batch_is_from_one_case_to_all_of_it() -> None:
+    assert share_of_batch(8, 55, 55) == 8  # pooled: the batch of the study
+    assert share_of_batch(8, 3, 5) == 5
+    assert share_of_batch(8, 1, 10_000) == 1
+    assert share_of_batch(1, 30, 60) == 1
+    assert share_of_batch(8, 30, 0) == 8  # counted without this site
+
+
+def test_a_site_takes_its_share_whatever_its_cases_are_worth(
+    make_prepared, tiny_study, tmp_path
+) -> None:
+    steps: dict[str, int] = {}
+    sets = {"a": [make_prepared(f"c{i}", FULL, "a") for i in range(6)],
+            "b": [make_prepared(f"d{i}", {"idh": "wildtype"}, "b") for i in range(2)]}  # fmt: skip
+
+    def tell(name: str, done: int, total: int) -> None:
+        steps[name] = total
+
+    train = dataclasses.replace(tiny_study.train, rounds=1, batch=4)
+    study = dataclasses.replace(tiny_study, train=train)
+    sites = [Site(n, own, study, 5, tmp_path / n, CPU, tell) for n, own in sets.items()]
+    run_rounds(LocalEngine(sites, tmp_path), study, 1, "run", tmp_path / "rounds")
+    assert steps == {"a": 2, "b": 2}  # of 3 and of 1 case; 2 are what 8 cases take
 
 
 def test_counts_are_judged_too(tmp_path) -> None:

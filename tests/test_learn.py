@@ -86,7 +86,7 @@ def test_an_unknown_row_adds_exactly_nothing_beside_a_known_one(make_prepared) -
 def test_with_nothing_known_there_is_no_loss_and_no_step(make_prepared, tiny_study) -> None:
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1)
+    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1, 2)
     stats = fit_epoch(net, make_optimiser(net, tiny_study.train), [make_prepared("a", {}, mask=False)],
                       plan, 0, CPU)  # fmt: skip
     assert stats == {}
@@ -200,7 +200,7 @@ def test_intensity_leaves_the_outside_at_zero() -> None:
 
 def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
     cases = [make_prepared(f"c{i}", FULL if i % 2 else {"idh": "wildtype"}) for i in range(4)]
-    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 7, 12)
+    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 7, 12, 2)
 
     def train():
         net = build_net("small", None, 3)
@@ -234,7 +234,7 @@ def test_a_case_that_makes_nan_changes_no_weight(make_prepared, tiny_study) -> N
     )
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1)
+    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1, 2)
     stats = fit_epoch(net, make_optimiser(net, tiny_study.train), [bad], plan, 0, CPU)
     assert stats["skipped"].sum == 1
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())

@@ -114,10 +114,11 @@ class Train:
     """One local pass and how many of them.
 
     rounds: rounds of the federation. local_epochs: passes over a site's cases in each round; the
-    pooled and single-site models take rounds x local_epochs passes. drop_sequence: chance that a
-    scanned sequence is hidden from one sample (one always stays). clip: largest gradient norm.
-    lesion: chance that a sample is centred on the tumour rather than anywhere in the brain.
-    augment: strength of augmentation, 0 none, 1 as published in `learn.augment`.
+    pooled and single-site models take rounds x local_epochs passes. batch: cases a step, of all
+    sites together; each takes its share, at least 1 (`fed.counts.share_of_batch`). drop_sequence:
+    chance that a scanned sequence is hidden from one sample (one always stays). clip: largest
+    gradient norm. lesion: chance that a sample is centred on the tumour rather than anywhere in
+    the brain. augment: strength of augmentation, 0 none, 1 as published in `learn.augment`.
     """
 
     rounds: int = 30

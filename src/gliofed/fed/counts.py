@@ -48,6 +48,19 @@ def count_cases(cases: Sequence[Prepared]) -> Counts:
     return Counts(len(cases), masks, {k: tuple(v) for k, v in classes.items()})
 
 
+def share_of_batch(batch: int, own: int, total: int) -> int:
+    """Cases a step at a site that has `own` of the `total` training cases: its part of `batch`.
+
+    So all sites go through their cases in about as many steps as all cases together would take,
+    and one that has them all takes the whole batch. At least 1 and at most `batch`, also where
+    `total` does not count this site.
+
+    >>> share_of_batch(8, 22, 64), share_of_batch(8, 4, 64), share_of_batch(8, 64, 64)
+    (3, 1, 8)
+    """
+    return min(batch, max(1, round(batch * own / max(own, total))))
+
+
 def class_weights(counts: Counts) -> Mapping[str, tuple[float, ...]]:
     """For each marker, weights inverse to class counts, of mean 1 over the labelled cases.
 

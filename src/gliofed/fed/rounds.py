@@ -64,9 +64,9 @@ def run_rounds(
     begun = state.rounds
     if begun >= study.train.rounds:
         return state
-    weights = class_weights(_counts(engine, study, run, folder))
+    counts = _counts(engine, study, run, folder)
     while state.rounds < study.train.rounds and not enough(state.rounds - begun):
-        state = _round(engine, study, state, weights, folder)
+        state = _round(engine, study, state, counts, folder)
         commit(folder, state)
         if on_round is not None:
             on_round(state.history[-1])
@@ -98,12 +98,13 @@ def _round(
     engine: Engine,
     study: Study,
     state: Committed,
-    class_weights: Mapping[str, tuple[float, ...]],
+    counts: Counts,
     folder: Path,
 ) -> Committed:
     started = time.monotonic()
     rules = study.federation
-    task = Task("train", state.run, state.rounds, new_nonce(), state.weights, class_weights)
+    task = Task("train", state.run, state.rounds, new_nonce(), state.weights,
+                class_weights(counts), counts.cases)  # fmt: skip
     gate = Gate(task, rules)
     merge = Merge(task.weights, strategy_named(rules.strategy), rules.server_lr)
     refused: dict[str, str] = {}

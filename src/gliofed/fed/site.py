@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError
 from gliofed.fed.blocks import change_norm, norm
-from gliofed.fed.counts import Counts, count_cases
+from gliofed.fed.counts import Counts, count_cases, share_of_batch
 from gliofed.fed.trust.policy import Policy, enforce_counts, enforce_update, hide_labels
 from gliofed.fed.wire import (
     CountsOf,
@@ -123,7 +123,11 @@ class Site:
         if task.round > 0:
             load_optimiser_state(self._net, optimiser, self._load_state(task))
         plan = FitPlan(
-            self._study, task.class_weights, self._seed, train.rounds * train.local_epochs
+            study=self._study,
+            class_weights=task.class_weights,
+            seed=self._seed,
+            epochs=train.rounds * train.local_epochs,
+            batch=share_of_batch(train.batch, len(self._cases), task.cases),
         )
         stats: dict[str, Stat] = defaultdict(Stat)
         for epoch in range(train.local_epochs):

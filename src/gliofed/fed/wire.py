@@ -1,6 +1,6 @@
 """What crosses between server and site: safetensors with one JSON note, and no pickle.
 
-Task, server to site: the model's weights and {kind, run, round, nonce, class_weights}.
+Task, server to site: the model's weights and {kind, run, round, nonce, class_weights, cases}.
 Answer, site to server: the site's weights and {run, round, nonce, site, cases, labelled, stats},
 or no tensors and for a count {run, nonce, site, cases, masks, classes}, for a test {run, nonce,
 site, roles}.
@@ -52,6 +52,7 @@ class Task:
     rounds made the weights.
 
     nonce: new for every request; the answer repeats it, so that none fits another request.
+    cases: training cases of all sites together; 0 for "count" and "test".
     """
 
     kind: Kind
@@ -60,6 +61,7 @@ class Task:
     nonce: str
     weights: Mapping[str, Tensor]
     class_weights: Mapping[str, tuple[float, ...]]
+    cases: int = 0
 
 
 def new_nonce() -> str:
@@ -177,7 +179,7 @@ def _judged(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> dict[str,
 def save_task(path: Path, task: Task) -> None:
     """A task as a file."""
     note = {"kind": task.kind, "run": task.run, "round": task.round, "nonce": task.nonce,
-            "class_weights": dict(task.class_weights)}  # fmt: skip
+            "class_weights": dict(task.class_weights), "cases": task.cases}  # fmt: skip
     save(path, task.weights, note, lasting=False)
 
 
@@ -187,7 +189,8 @@ def load_task(path: Path) -> Task:
     try:
         weights = {str(k): tuple(float(x) for x in v) for k, v in note["class_weights"].items()}
         kind, nonce = _one_of(note["kind"], Kind), str(note["nonce"])
-        return Task(kind, str(note["run"]), int(note["round"]), nonce, tensors, weights)
+        cases = int(note["cases"])
+        return Task(kind, str(note["run"]), int(note["round"]), nonce, tensors, weights, cases)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UpdateError(f"the task lacks or garbles {error}") from None
 

@@ -32,13 +32,14 @@ class FitPlan:
     """What a fit needs beside network and cases.
 
     class_weights: marker id to one weight a class. seed: decides order, patches and augmentation.
-    epochs: of the whole training, which the learning rate runs down over.
+    epochs: of the whole training, which the learning rate runs down over. batch: cases a step.
     """
 
     study: Study
     class_weights: Mapping[str, tuple[float, ...]]
     seed: int
     epochs: int
+    batch: int
 
 
 def fit_epoch(
@@ -56,7 +57,7 @@ def fit_epoch(
     A step whose loss or gradient is not finite changes nothing and is counted under "skipped".
     """
     train = plan.study.train
-    batches = _order(len(cases), train.batch, plan.seed, epoch)
+    batches = _order(len(cases), plan.batch, plan.seed, epoch)
     weights = {k: torch.tensor(v, device=machine.device) for k, v in plan.class_weights.items()}
     tasks = {MASK_TASK: plan.study.loss.mask, **plan.study.loss.markers}
     sums: dict[str, Stat] = defaultdict(Stat)
