@@ -20,7 +20,7 @@ from gliofed.calibrate.trial import ALL, NO_HOLDOUT, trial
 from gliofed.markers import MARKERS
 from gliofed.report.claims import claims, differences, line
 from gliofed.report.confounding import added, reaches, strata
-from gliofed.report.content import Content, Scored
+from gliofed.report.content import Content, Curve, Scored
 from gliofed.report.crossing import SHADES, cross_tables
 from gliofed.report.doubt import doubt
 from gliofed.report.drawing import COLUMN_MM, Picture, printed, shown
@@ -28,13 +28,14 @@ from gliofed.report.lattice import around
 from gliofed.report.page import render
 from gliofed.report.scores_page import ScoresContent, render_scores, write_scores_page
 from gliofed.report.shown import curved, plots, write_figures
-from gliofed.report.tables import external_rows, headline, in_order
+from gliofed.report.tables import costs, external_rows, headline, in_order
+from gliofed.report.training import training_pictures
 from gliofed.report.wording import NOT_AVAILABLE, change, model_title, number, p_value, spanned
 from gliofed.score.evidence import evidence
 from gliofed.score.results import ScoreRow
 from gliofed.score.table import score_table
 from gliofed.study import Wishes
-from gliofed.types import Labels
+from gliofed.types import Labels, RoundPoint
 
 SECTIONS = ("answer", "verdicts", "models", "markers", "against", "confounders", "cross",
             "calibrated", "all", "facts")  # fmt: skip
@@ -277,6 +278,15 @@ def test_models_are_in_order() -> None:
     assert in_order(names, "alone:b")[:3] == ("alone:b", "federated", "pooled")
 
 
+def test_training_of_any_model_is_drawn_and_counted() -> None:
+    point = RoundPoint(0, {"mask": 1.0}, 0.5, 60.0, 3_000_000, {}, {})
+    curves = [Curve(m, 1, "f", (point,)) for m in ("federated", "pooled", "parent", "alone:gent")]
+    assert [c.sent for c in costs(curves)] == [
+        "3.0", "images pooled beforehand", "3.0", "nothing left the hospital",
+    ]  # fmt: skip
+    assert "parent 0.50 in round 1" in training_pictures(curves)[0].alt
+
+
 def test_hostile_names_stay_text(scored: Scored) -> None:
     def renamed(model: str) -> str:
         return "alone:" + HOSTILE if model == "alone:gent" else HOSTILE if model == "radiomics" else model  # fmt: skip
@@ -297,7 +307,7 @@ def test_hostile_names_stay_text(scored: Scored) -> None:
 
 
 def test_figures_for_print(scored: Scored, tmp_path: Path) -> None:
-    some = {"models-idh": 85, "strata": 174, "roc-grade": 85, "errors-kept": 174}
+    some = {"models-idh": 85, "roc-grade": 85, "errors-kept": 174}
     drawn = [p for p in plots(scored) if p.name in some]
     assert len(drawn) == len(some)
     for plot in drawn:
