@@ -22,7 +22,7 @@ from gliofed.report.drawing import (
     label,
 )
 from gliofed.report.tables import HEADLINE_DIGITS, external_rows
-from gliofed.report.wording import estimate, model_title, number
+from gliofed.report.wording import estimate, model_title, number, short_title
 from gliofed.score.calibration import calibration_curve
 from gliofed.score.results import CaseResult, ScoreRow
 from gliofed.types import Unknown
@@ -108,8 +108,9 @@ def reliability_plots(
         )
         if any(s.cases for s in series):
             one = series[-1]
-            title = f"{marker.title}: {name}, n = {one.cases} ({one.positive})"
-            out.append(_calibration_plot(f"reliability-{marker.id}-{name}", title, title, series))
+            title = f"{short_title(marker.id, '')} {name}, n = {one.cases} ({one.positive})"
+            file = f"reliability-{marker.id}-{name}"
+            out.append(_calibration_plot(file, f"{marker.title}: {title}", title, series))
     return tuple(out)
 
 

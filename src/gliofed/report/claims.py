@@ -16,14 +16,13 @@ from gliofed.report.wording import (
     is_calibrated,
     model_title,
     p_value,
+    short_title,
     site_title,
-    task_title,
 )
 from gliofed.score.comparison import Comparison
 from gliofed.score.evidence import Evidence, Verdict, verdicts
 from gliofed.score.paired import TASKS
 from gliofed.score.results import Role
-from gliofed.score.sums import MASK
 from gliofed.score.table import ALL_SITES
 
 ROLES: Final[tuple[Role, ...]] = ("external", "holdout")
@@ -32,7 +31,6 @@ ROLE_TITLES: Final = {
     "holdout": "Patients kept back at training hospitals",
 }
 SHORT_ROLES: Final = {"external": "external", "holdout": "kept back"}
-SHORT: Final = {"idh": "IDH", "codel_1p19q": "1p/19q", "mgmt": "MGMT", "grade": "WHO grade"}
 DIGITS: Final = 3
 LEAST_REACH: Final = 0.1
 
@@ -181,13 +179,6 @@ def difference_plots(scored: Scored) -> tuple[Plot, ...]:
     axis = f"difference to {model_title(scored.reference)}, with 95 % interval"
     words = f"Each model less {model_title(scored.reference)}, external test, same cases:"
     return (lattice_plot("differences", words, Lattice(lines, panels, axis)),)
-
-
-def short_title(task: str, measured: str = ": AUC") -> str:
-    """Where there is little room: the task and what is measured."""
-    if task == MASK:
-        return "Outline: Dice"
-    return SHORT.get(task, task_title(task)) + measured
 
 
 def _spot(c: Comparison | None) -> Spot | None:

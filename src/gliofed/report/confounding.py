@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gliofed.markers import MARKERS
-from gliofed.report.claims import ROLE_TITLES, ROLES, SHORT_ROLES, short_title
+from gliofed.report.claims import ROLE_TITLES, ROLES, SHORT_ROLES
 from gliofed.report.content import Scored
 from gliofed.report.drawing import Plot
 from gliofed.report.lattice import WHOLE, Lattice, Panel, Spot, lattice_plot
@@ -18,6 +18,7 @@ from gliofed.report.wording import (
     model_title,
     p_value,
     reason,
+    short_title,
     spanned,
 )
 from gliofed.score.comparison import BY_CHANCE, Comparison

@@ -155,19 +155,19 @@ def _changes(rows: Sequence[ScoreRow], model: str) -> tuple[Change, ...]:
 
 def _change(before: ScoreRow, after: ScoreRow) -> Change:
     digits = metric_digits(before.metric)
-    notes = dict.fromkeys(filter(None, (before.note, after.note)))
+    notes = dict.fromkeys(n for row in (before, after) for n in row.note.split("; ") if n)
     ns = dict.fromkeys((before.n, after.n))
     return Change(
         task_title(before.task), metric_title(before.metric), " / ".join(map(str, ns)),
-        estimate(before, digits), estimate(after, digits), gap(after, digits),
-        "; after: ".join(notes),
+        estimate(before, digits), estimate(after, digits), gap(after, digits) or NOT_AVAILABLE,
+        "; ".join(notes),
     )  # fmt: skip
 
 
 def _cover(row: SetRow) -> Cover:
     standing = NOT_AVAILABLE
     if row.low is not None and row.high is not None:
-        standing = "keeps it, as far as n tells"
+        standing = "neither shown below it nor above"
         if row.high < row.asked:
             standing = "below the promise"
         elif row.low > row.asked:
@@ -180,7 +180,9 @@ def _cover(row: SetRow) -> Cover:
 
 
 def _coverage(covered: float | None) -> str:
-    return "area under the curve" if covered is None else f"of the {covered:.0%} most confident"
+    return (
+        "area under the curve" if covered is None else f"the {100 * covered:.0f} % most confident"
+    )
 
 
 def _risks(rows: Sequence[RiskRow], coverages: Sequence[float | None]) -> tuple[Risk, ...]:

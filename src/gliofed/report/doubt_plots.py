@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from gliofed.calibrate.trial import ALL, RiskRow, Trial
 from gliofed.markers import MARKERS
 from gliofed.report.chances import reliability_plots
-from gliofed.report.claims import short_title
 from gliofed.report.content import Scored
 from gliofed.report.drawing import BLUE, GREY, Plot, small
 from gliofed.report.lattice import WHOLE, WIDTH, Lattice, Panel, Spot, lattice_plot
-from gliofed.report.wording import number, site_title, spanned, task_title
+from gliofed.report.wording import number, short_title, site_title, spanned
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +59,7 @@ def risk_plots(scored: Scored) -> tuple[Plot, ...]:
     if trial is None or not any(r.value is not None for r in trial.risks):
         return ()
     said = [
-        f"{task_title(r.marker)}, {r.coverage:.0%} kept: {spanned(r.value, r.low, r.high, 2)}"
+        f"{short_title(r.marker, '')}, {r.coverage:.2f} kept: {spanned(r.value, r.low, r.high, 2)}"
         for r in trial.risks
         if r.coverage is not None
     ]

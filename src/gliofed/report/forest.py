@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gliofed.report.drawing import FEDERATED as LOOK
 from gliofed.report.drawing import Plot, label, small, stroke_of
 from gliofed.report.tables import (
     FEDERATED,
@@ -66,7 +67,7 @@ def _draw(measure: Measure, own: Sequence[tuple[str, ScoreRow | None]], figure: 
 
 def _model_line(axes: Axes, place: int, model: str, row: ScoreRow | None, bold: bool) -> None:
     """The model's name and figures above its point and interval."""
-    stroke = stroke_of(model)
+    stroke = LOOK if bold else stroke_of(model)
     weight = "bold" if bold else "normal"
     above = place - 0.28
     axes.text(0, above, label(model_title(model), 32), va="center", fontweight=weight)

@@ -15,7 +15,7 @@ from gliofed.report.wording import count, is_alone
 from gliofed.score.results import CaseResult
 from gliofed.score.table import MEDIAN_MODEL
 
-MOST_COLUMNS = 5
+MOST_COLUMNS = 4
 """Of the first table; every model has a line in the figure below."""
 
 

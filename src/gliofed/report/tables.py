@@ -260,10 +260,15 @@ def _cost(model: str, own: Sequence[Curve]) -> Cost:
         repeats=str(len(own)),
         rounds=rounds,
         minutes=number(sum(p.seconds for p in points) / 60, 1),
-        sent=number(sent / 1e6, 1) if model == "federated" else "nothing left the hospital"
-        if is_alone(model) else "images pooled beforehand",
+        sent=_sent(model, sent),
         refused=str(sum(len(p.refused) for p in points)),
     )  # fmt: skip
+
+
+def _sent(model: str, sent: int) -> str:
+    if is_alone(model):
+        return "nothing left the hospital"
+    return "images pooled beforehand" if model == "pooled" else number(sent / 1e6, 1)
 
 
 def refusals(curves: Sequence[Curve]) -> tuple[Refusal, ...]:

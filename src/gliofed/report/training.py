@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 from gliofed.markers import MARKERS
 from gliofed.report.content import Curve
-from gliofed.report.drawing import BLACK, Picture, drawing, new_figure, picture, stroke_of
+from gliofed.report.drawing import (
+    ALONE,
+    BLACK,
+    FEDERATED,
+    OTHERS,
+    POOLED,
+    Picture,
+    Stroke,
+    drawing,
+    label,
+    new_figure,
+    picture,
+)
 from gliofed.report.tables import first_round_to_last
 from gliofed.report.wording import is_alone, model_title, task_title
 from gliofed.types import RoundPoint
@@ -79,9 +91,9 @@ def _panel(title: str, value: Value, curves: Sequence[Curve]) -> Picture:
         figure = new_figure(3.9, 2.9)
         axes = figure.subplots()
         _single_sites(axes, [_line(c, value) for c in curves if is_alone(c.model)])
-        for model in ("parent", "pooled", "federated"):
+        for model, stroke in _strokes(curves):
             own = [c for c in curves if c.model == model]
-            mean = _model_lines(axes, model, [_line(c, value) for c in own])
+            mean = _model_lines(axes, model, stroke, [_line(c, value) for c in own])
             if mean:
                 words.append(f"{model_title(model)} {first_round_to_last(mean)}")
             _refused(axes, own, dict(mean))
@@ -90,23 +102,31 @@ def _panel(title: str, value: Value, curves: Sequence[Curve]) -> Picture:
         return picture(figure, f"{title}, per round: {'; '.join(reversed(words)) or 'see key'}.")
 
 
+def _strokes(curves: Sequence[Curve]) -> list[tuple[str, Stroke]]:
+    """Of every model but single sites; federated last, and so above the others."""
+    known = ("pooled", "federated")
+    others = [m for m in dict.fromkeys(c.model for c in curves) if m not in known]
+    several = [m for m in others if not is_alone(m)]
+    looks = [(m, OTHERS[i % len(OTHERS)]) for i, m in enumerate(several)]
+    return [("pooled", POOLED), *looks, ("federated", FEDERATED)]
+
+
 def _single_sites(axes: Axes, lines: Sequence[Line]) -> None:
-    stroke = stroke_of("alone")
+    stroke = ALONE
     for number, line in enumerate(line for line in lines if line):
         axes.plot(*zip(*line, strict=True), stroke.line, color=stroke.colour, linewidth=1,
                   alpha=0.75, label="" if number else "single sites")  # fmt: skip
 
 
-def _model_lines(axes: Axes, model: str, lines: Sequence[Line]) -> Line:
+def _model_lines(axes: Axes, model: str, stroke: Stroke, lines: Sequence[Line]) -> Line:
     """A thin line a repeat and a thick one for their mean; the mean is given back."""
-    stroke = stroke_of(model)
     drawn = [line for line in lines if line]
     mean = mean_line(drawn)
     if not mean:
         return []
-    name = model_title(model)
+    name = label(model_title(model))
     if len(drawn) > 1:
-        name += f", mean of {len(drawn)}"
+        name = f"{name}, mean of {len(drawn)}"
         for line in drawn:
             axes.plot(*zip(*line, strict=True), stroke.line, color=stroke.colour,
                       linewidth=0.8, alpha=0.5)  # fmt: skip

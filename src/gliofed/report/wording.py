@@ -57,6 +57,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "calibration_in_the_large": Metric("Calibration in the large (0 is best)", 2),
 }
 _TASKS: Final = {"mask": "Tumour outline", "markers": "Mean over markers"}
+_SHORT: Final = {"idh": "IDH", "codel_1p19q": "1p/19q", "mgmt": "MGMT", "grade": "WHO grade"}
 _MODELS: Final = {
     "federated": "federated",
     "pooled": "pooled",
@@ -82,6 +83,13 @@ def metric_digits(metric: str) -> int:
 def task_title(task: str) -> str:
     """Outline, a marker, or the mean over markers."""
     return BY_ID[task].title if task in BY_ID else _TASKS.get(task, task)
+
+
+def short_title(task: str, measured: str = ": AUC") -> str:
+    """Where there is little room: the task and what is measured."""
+    if task == "mask":
+        return "Outline: Dice"
+    return _SHORT.get(task, task_title(task)) + measured
 
 
 def site_title(site: str) -> str:

@@ -1,0 +1,49 @@
+"""Made-up answers of a study with evidence, and a calibration, for the tests of pages."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from made_up_run import SKILL, make_result
+
+from gliofed.calibrate.trial import trial
+from gliofed.report.content import Scored
+from gliofed.score.evidence import evidence
+from gliofed.score.results import CaseResult
+from gliofed.score.table import score_table
+from gliofed.study import Wishes
+from gliofed.types import Person
+
+EXTERNAL = {"amsterdam": 40, "brussels": 12}
+HELD = {"gent": 16, "leiden": 14, "utrecht": 12}
+MODELS = {"federated": "federated", "pooled": "pooled", "radiomics": "alone:leiden",
+          "alone:gent": "alone:gent"}  # fmt: skip
+"""Names, and of which made-up model the answers are."""
+
+
+def study_results(seeds: tuple[int, ...] = (1,)) -> tuple[CaseResult, ...]:
+    """Of every model: two external hospitals, three that kept patients back; ages go with IDH."""
+    out = []
+    for seed in seeds:
+        for model, kin in MODELS.items():
+            assert kin in SKILL
+            rng = np.random.default_rng([seed, *model.encode()])
+            for role, sites in (("external", EXTERNAL), ("holdout", HELD)):
+                for site, n in sites.items():
+                    for number in range(n):
+                        one = make_result(rng, kin, seed, role, site, number)
+                        own = np.random.default_rng([number, *site.encode(), 1])
+                        age = float(own.normal(45 if one.labels["idh"] == "mutant" else 60, 12))
+                        person = Person("F" if own.random() < 0.5 else "M", age)
+                        out.append(dataclasses.replace(one, model=model, person=person))
+    return tuple(out)
+
+
+def make_scored(reference: str = "federated", replicates: int = 20) -> Scored:
+    """As a run or `gliofed score` would hand it to a page."""
+    results = study_results()
+    tried = trial(results, reference, Wishes(), replicates)
+    rows = score_table([*results, *tried.results], replicates, reference)
+    found = evidence(results, replicates, reference)
+    return Scored(rows, results, found, tried, reference)

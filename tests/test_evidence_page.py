@@ -1,0 +1,401 @@
+"""Evidence on pages: what is claimed and what is not shown, in words, and as figures for print."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from made_up_evidence import EXTERNAL, HELD, MODELS, make_scored, study_results
+from made_up_run import make_content
+from test_report import HOSTILE, RESEARCH, Reader
+
+from gliofed.calibrate.cns5 import OUTCOMES, UNSEEN
+from gliofed.calibrate.trial import ALL, NO_HOLDOUT, trial
+from gliofed.markers import MARKERS
+from gliofed.report.claims import claims, differences, line
+from gliofed.report.confounding import added, reaches, strata
+from gliofed.report.content import Content, Curve, Scored
+from gliofed.report.crossing import SHADES, cross_tables
+from gliofed.report.doubt import doubt
+from gliofed.report.drawing import COLUMN_MM, Picture, printed, shown
+from gliofed.report.lattice import around
+from gliofed.report.page import render
+from gliofed.report.scores_page import ScoresContent, render_scores, write_scores_page
+from gliofed.report.shown import curved, plots, write_figures
+from gliofed.report.tables import costs, external_rows, headline, in_order
+from gliofed.report.training import training_pictures
+from gliofed.report.wording import NOT_AVAILABLE, change, model_title, number, p_value, spanned
+from gliofed.score.evidence import evidence
+from gliofed.score.results import ScoreRow
+from gliofed.score.table import score_table
+from gliofed.study import Wishes
+from gliofed.types import Labels, RoundPoint
+
+SECTIONS = ("answer", "verdicts", "models", "markers", "against", "confounders", "cross",
+            "calibrated", "all", "facts")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scored() -> Scored:
+    return make_scored()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def words_alone() -> Iterator[None]:
+    """Pages with the words of their pictures only: drawing them takes a third of a second each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gliofed.report.drawing.shown", lambda p: Picture("data:,", p.alt, 9, 9))
+        yield
+
+
+@pytest.fixture(scope="module")
+def page(scored: Scored, words_alone: None) -> str:
+    return render_scores(ScoresContent("two files", scored, (("files", "a.csv, b.csv"),)))
+
+
+def section(page: str, name: str) -> str:
+    return page.split(f'<section id="{name}"')[1].split("</section>", maxsplit=1)[0]
+
+
+def seen(text: str) -> str:
+    return " ".join(Reader("<p " + text).seen.split())
+
+
+def test_every_verdict_stands_with_what_it_rests_on_and_external_ones_first(
+    scored: Scored, page: str
+) -> None:
+    found = scored.evidence.verdicts
+    text = section(page, "verdicts")
+    rows = re.findall(
+        r'rowheader">(.*?)</th><td [^>]*><b class="said [^"]*">(.*?)</b></td><td [^>]*>(.*?)</td>',
+        text,
+    )
+    shown = [tuple(map(html.unescape, r)) for r in rows]
+    assert sorted(shown) == sorted((v.claim, v.words, v.why) for v in found)
+    assert {v.words for v in found} == {"shown", "not shown", "n/a"}
+    roles = [g.role for g in claims(scored.evidence)]
+    assert roles == ["external", "holdout"]
+    assert text.index("External test:") < text.index("kept back at training hospitals")
+    assert "does not mean that there is nothing" in seen(text)
+
+
+def test_a_summary_counts_the_models_that_differ(scored: Scored) -> None:
+    outside = claims(scored.evidence)[0]
+    words = [c.words for c in outside.differ]
+    assert len(words) == 5 * (len(MODELS) - 1)
+    assert outside.summary == (
+        f"{len(words)} comparisons with other models: {words.count('shown')} shown to differ, "
+        f"{words.count('not shown')} not shown, {words.count('n/a')} n/a"
+    )
+
+
+def test_comparisons_have_difference_interval_p_and_n(scored: Scored, page: str) -> None:
+    matrix, rest = differences(scored.evidence)
+    text = seen(section(page, "against"))
+    assert matrix.title.startswith("External")
+    assert [name for name, _ in matrix.lines] == ["pooled", "radiomics", "gent alone"]
+    first = [c for c in scored.evidence.comparisons
+             if c.first and (c.role, c.site) == ("external", "all")]  # fmt: skip
+    assert len(first) == sum(len(cells) for _, cells in matrix.lines)
+    for c in first:
+        assert change(c.difference, c.low, c.high, 3) in text
+        few = f"too few cases of a class; n = {c.n}"
+        assert (few if c.p_holm is None else f"p {p_value(c.p_holm)}, n = {c.n}") in text
+    assert len(rest) + len(first) == len(scored.evidence.comparisons)
+    assert {r.verdict for r in rest if r.site != "all hospitals"} == {""}
+
+
+def test_confounders_stand_beside_the_model_and_strata_say_what_is_too_few(
+    scored: Scored, page: str
+) -> None:
+    text = seen(section(page, "confounders"))
+    outside, held = reaches(scored)
+    assert [r.title for r in outside.lines][:2] == ["federated", "age alone"]
+    assert held.role == "holdout"
+    for row in scored.evidence.alone:
+        assert f"n = {row.n}" in text
+        if row.value is not None:
+            assert spanned(row.value, row.low, row.high, 2) in text
+    asked = [a.question for a in added(scored.evidence) if a.role == "external"]
+    assert asked[:3] == ["better than age alone", "better than IDH score alone",
+                         "better than true IDH status alone"]  # fmt: skip
+    assert "adds to it, true IDH status held fixed" in asked
+    cells = [c for group in strata(scored.evidence) for _, own in group.lines for c in own]
+    assert any(c.startswith("too few: ") for c in cells)
+    assert "not asked" in cells
+    assert all(c in text for c in cells)
+
+
+def test_each_cell_of_the_cross_table_is_read_without_its_shade(scored: Scored, page: str) -> None:
+    tables = cross_tables(scored.evidence.cross, "federated")
+    assert tables[0].title.startswith("Tumour outline")
+    assert len(tables) == 1 + len(MARKERS)
+    assert {site for _, site in tables[0].columns} == {*EXTERNAL, *HELD}
+    values = {number(r.value, 2) for c in scored.evidence.cross for row in c.cells for r in row}
+    text = section(page, "cross")
+    for shade, cell in re.findall(r'<td(?: class="h(\d)")?>(.*?)</td>', text):
+        words = Reader(f"<p>{cell}").text
+        assert (words[0] in values and words[-1].startswith("n = ")) or not shade
+        assert not shade or 1 <= int(shade) <= SHADES
+    best = max((c for t in tables for _, own in t.lines for c in own), key=lambda c: c.value)
+    assert best.shade >= SHADES - 1
+
+
+def test_before_and_after_come_from_the_rows_of_both(scored: Scored, page: str) -> None:
+    text = seen(section(page, "calibrated"))
+    found = external_rows(scored.rows)
+    lines = doubt(scored).changes
+    assert [c.measure for c in lines if c.marker == "WHO grade"] == [
+        "Brier score (lower is better)", "Expected calibration error (lower is better)",
+    ]  # fmt: skip
+    for marker in MARKERS:
+        for model in ("federated", "federated, calibrated"):
+            row = found[model, marker.id, "brier"]
+            assert spanned(row.value, row.low, row.high, 3) in text
+    brier = found["federated, calibrated", "idh", "brier"]
+    gap = change(brier.difference, brier.difference_low, brier.difference_high, 3)
+    assert gap
+    assert gap in text
+
+
+def test_coverage_is_told_of_each_hospital_by_name(scored: Scored, page: str) -> None:
+    text = section(page, "calibrated")
+    lines = doubt(scored).covers
+    assert {c.site for c in lines} == {"all hospitals", *EXTERNAL}
+    for row in scored.trial.sets:
+        assert spanned(row.value, row.low, row.high, 2) in text
+    assert "0.90" in seen(text)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [(0.7, 0.89, "below the promise"), (0.7, 0.9, "neither shown below it nor above"),
+     (0.9, 1.0, "neither shown below it nor above"), (0.91, 1.0, "above the promise"),
+     (None, None, NOT_AVAILABLE)],
+)  # fmt: skip
+def test_a_promise_is_broken_only_where_the_interval_says_so(
+    scored: Scored, low: float | None, high: float | None, words: str
+) -> None:
+    row = next(r for r in scored.trial.sets if r.label == ALL)
+    other = dataclasses.replace(row, low=low, high=high)
+    one = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, sets=(other,)))
+    assert doubt(one).covers[0].standing == words
+
+
+def test_what_the_model_does_not_see_stands_with_every_type(scored: Scored, page: str) -> None:
+    text = seen(section(page, "calibrated"))
+    assert UNSEEN in text
+    types = doubt(scored).types
+    assert {t.reference for t in types} <= set(OUTCOMES)
+    for line_ in types:
+        assert sum(map(float, line_.cells)) == pytest.approx(1, abs=0.021)
+    bare = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, types=()))
+    again = render_scores(ScoresContent("x", dataclasses.replace(bare, results=()), ()))
+    assert UNSEEN in html.unescape(section(again, "calibrated"))
+    assert "No external case has labels that tell its type" in again
+
+
+def test_sections_with_nothing_say_why(scored: Scored) -> None:
+    outside = tuple(r for r in scored.results if r.role == "external" and r.model == "federated")
+    rows = score_table(outside, 0)
+    no = Scored(rows, outside, evidence(outside, 0), trial(outside, "federated", Wishes(), 0))
+    text = seen(render_scores(ScoresContent("x", no, ())))
+    assert NO_HOLDOUT in text
+    assert "No other model answered these cases" in text
+    bare = seen(render_scores(ScoresContent("x", Scored((), ()), ())))
+    for words in ("No verdict: no claim was tested here", "Models were not compared here",
+                  "Confounders were not looked at here", "This table was not made here",
+                  "no calibration was tried", "No figure was scored"):  # fmt: skip
+        assert words in bare
+    empty = seen(render_scores(ScoresContent("x", Scored((), (), evidence((), 0)), ())))
+    assert "No verdict: federated answered no case" in empty
+
+
+def test_a_run_shows_the_same_parts(scored: Scored, page: str) -> None:
+    plain = make_content(cases=2, seeds=(1,), rounds=1, replicates=0)
+    run = dataclasses.replace(
+        plain, rows=scored.rows, results=scored.results, evidence=scored.evidence,
+        trial=scored.trial, curves=(), mosaics=(),
+    )  # fmt: skip
+    text = render(run)
+    for name in ("verdicts", "models", "markers", "against", "confounders", "cross", "calibrated"):
+        assert section(text, name) == section(page, name)
+    assert text.index('id="answer"') < text.index('id="verdicts"') < text.index('id="trust"')
+    assert "images stay" in section(text, "answer")
+    assert "images stay" not in section(page, "answer")
+
+
+def test_page_of_scores_is_whole(scored: Scored, page: str) -> None:
+    reader = Reader(page)
+    assert RESEARCH in reader.seen
+    assert re.findall(r'<section id="(\w+)"', page) == list(SECTIONS)
+    assert len(reader.all("script")) == 1
+    for _, attrs in reader.tags:
+        for name in ("src", "href", "action"):
+            assert attrs.get(name, "#").startswith(("#", "data:"))
+    ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for a in reader.all("a")} <= set(ids)
+    assert all(th.get("scope") in {"col", "row"} for th in reader.all("th"))
+    assert [i["alt"] for i in reader.all("img")] == [p.alt for p in plots(scored)]
+    assert all(len(p.alt) > 20 for p in plots(scored))
+    regions = [attrs for _, attrs in reader.tags if attrs.get("class", "").startswith("scroll")]
+    assert all(r["tabindex"] == "0" and r["aria-label"] for r in regions)
+
+
+def test_columns_are_the_models_of_the_files() -> None:
+    results = study_results()
+    bare = Scored(score_table(results, 0, "radiomics"), results, reference="radiomics")
+    answer = section(render_scores(ScoresContent("x", bare, ())), "answer")
+    heads = re.findall(r'columnheader"[^>]*>(.*?)</th>', answer)
+    assert heads == ["Measure", "Radiomics", "Federated", "Pooled", "Single site, median"]
+    assert "that model minus radiomics on the same cases" in seen(answer)
+    rows = [dataclasses.replace(r, difference=0.1, difference_low=0.05, difference_high=0.2)
+            for r in bare.rows]  # fmt: skip
+    cell = headline(rows, ("federated",), "radiomics")[0].cells[0]
+    assert cell.verdict == "higher than radiomics"
+    assert curved(bare) == ("radiomics", "federated", "pooled")
+
+
+def test_calibrated_answers_have_no_line_where_they_only_repeat(scored: Scored, page: str) -> None:
+    title = model_title("federated, calibrated")
+    assert title == "federated, calibrated"
+    for name in ("answer", "models", "markers", "against", "cross"):
+        assert title not in section(page, name)
+    assert f"<td>{title}</td>" in section(page, "all")
+
+
+def test_models_are_in_order() -> None:
+    names = ["alone:b", "parent", "alone:a", "federated, calibrated", "pooled", "alone:median",
+             "federated"]  # fmt: skip
+    assert in_order(names, "federated") == ("federated", "pooled", "parent", "alone:a", "alone:b")
+    assert in_order(names, "alone:b")[:3] == ("alone:b", "federated", "pooled")
+
+
+def test_training_of_any_model_is_drawn_and_counted() -> None:
+    point = RoundPoint(0, {"mask": 1.0}, 0.5, 60.0, 3_000_000, {}, {})
+    curves = [Curve(m, 1, "f", (point,)) for m in ("federated", "pooled", "parent", "alone:gent")]
+    assert [c.sent for c in costs(curves)] == [
+        "3.0", "images pooled beforehand", "3.0", "nothing left the hospital",
+    ]  # fmt: skip
+    assert "parent 0.50 in round 1" in training_pictures(curves)[0].alt
+
+
+def test_hostile_names_stay_text(scored: Scored) -> None:
+    def renamed(model: str) -> str:
+        return "alone:" + HOSTILE if model == "alone:gent" else HOSTILE if model == "radiomics" else model  # fmt: skip
+
+    results = tuple(
+        dataclasses.replace(
+            r, model=renamed(r.model), site=HOSTILE if r.site == "brussels" else r.site
+        )
+        for r in scored.results
+    )
+    tried = trial(results, "federated", Wishes(), 0)
+    bad = Scored(score_table(results, 0), results, evidence(results, 0), tried)
+    text = render_scores(ScoresContent(HOSTILE, bad, ((HOSTILE, HOSTILE),)))
+    reader = Reader(text)
+    assert len(reader.all("script")) == 1
+    assert not any("evil" in image["src"] for image in reader.all("img"))
+    assert HOSTILE in reader.seen
+
+
+def test_figures_for_print(scored: Scored, tmp_path: Path) -> None:
+    some = {"models-idh": 85, "roc-grade": 85, "errors-kept": 174}
+    drawn = [p for p in plots(scored) if p.name in some]
+    assert len(drawn) == len(some)
+    for plot in drawn:
+        files = dict(printed(plot))
+        svg = files["svg"].decode()
+        root = ElementTree.fromstring(svg)
+        width = some[plot.name] / 25.4 * 72
+        assert COLUMN_MM[plot.columns] == some[plot.name]
+        assert float(root.attrib["width"].removesuffix("pt")) == pytest.approx(width, abs=0.01)
+        sizes = [float(s) for s in re.findall(r"font(?:-size)?: [^;\"]*?([\d.]+)px", svg)]
+        assert len(sizes) > 5
+        assert min(sizes) >= 7
+        assert max(sizes) <= 8
+        assert "<dc:date>" not in svg
+        assert "<text" in svg  # letters stay letters
+        assert files["pdf"].startswith(b"%PDF")
+        assert b"/FontFile2" in files["pdf"]  # and travel with it
+        box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", files["pdf"])
+        assert float(box[1]) == pytest.approx(width, abs=0.01)
+        assert b"Date" not in files["pdf"]
+
+
+def test_equal_predictions_give_equal_files_with_names_of_tasks(
+    scored: Scored, tmp_path: Path
+) -> None:
+    names = {p.name for p in plots(scored)}
+    assert len(names) == len(plots(scored))
+    assert {"differences", "confounders", "strata", "coverage", "errors-kept", "models-mask",
+            "roc-idh", "calibration-idh", "reliability-idh-mutant"} <= names  # fmt: skip
+    few = Scored((), (), None, dataclasses.replace(scored.trial, results=(), risks=()))
+    write_figures(few, tmp_path / "a")
+    paths = write_figures(few, tmp_path / "b")
+    assert [p.name for p in paths] == ["coverage.svg", "coverage.pdf"]
+    for path in paths:
+        assert (tmp_path / "a" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_pictures_of_a_page_are_whole(scored: Scored) -> None:
+    for plot in plots(scored):
+        if plot.name in {"differences", "confounders"}:
+            head, _, data = shown(plot).src.partition(",")
+            assert head == "data:image/svg+xml;base64"
+            root = ElementTree.fromstring(base64.b64decode(data))
+            words = [e.text for e in root.iter() if e.tag.endswith("}text")]
+            assert "MGMT: AUC" in words
+            assert ("radiomics" if plot.name == "differences" else "age alone") in words
+
+
+def test_page_of_scores_is_written_in_one_step(tmp_path: Path) -> None:
+    content = ScoresContent("none", Scored((), ()), ())
+    write_scores_page(content, tmp_path / "x" / "report.html")
+    assert (tmp_path / "x" / "report.html").read_text() == render_scores(content)
+
+
+def test_limits_hold_every_value_around_the_mark() -> None:
+    assert around([0.3, None, -0.1], 0, 0.1) == (pytest.approx(-0.324), pytest.approx(0.324))
+    assert around([], 0, 0.1) == (pytest.approx(-0.108), pytest.approx(0.108))
+
+
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0009, "< 0.001"), (0.001, "0.001"), (1.0, "1.000"), (None, "n/a"),
+                    (float("nan"), "n/a")],
+)  # fmt: skip
+def test_p_values(p: float | None, text: str) -> None:
+    assert p_value(p) == text
+
+
+def test_no_known_label_leaves_no_curve_of_before_and_after(scored: Scored) -> None:
+    tried = dataclasses.replace(
+        scored.trial,
+        results=tuple(dataclasses.replace(r, labels=Labels({})) for r in scored.trial.results),
+    )
+    results = tuple(dataclasses.replace(r, labels=Labels({})) for r in scored.results)
+    bare = Scored((), results, None, tried)
+    assert not any(p.name.startswith("reliability") for p in plots(bare))
+
+
+def test_a_line_of_a_comparison_without_figures_says_so(scored: Scored) -> None:
+    one = next(c for c in scored.evidence.comparisons if c.first and c.site == "all")
+    none = dataclasses.replace(one, difference=None, low=None, high=None, p=None, p_holm=None,
+                               note="not the same cases")  # fmt: skip
+    found = line(none)
+    assert (found.difference, found.p, found.p_holm, found.verdict, found.note) == (
+        "n/a", "n/a", "n/a", "n/a", "not the same cases",
+    )  # fmt: skip
+
+
+def test_a_run_without_evidence_keeps_its_sections() -> None:
+    row = ScoreRow("parent", "external", "all", "mask", "dice", 40, 0.8, 0.7, 0.9, 1)
+    text = render(Content("x", False, (row,), (), (), (), (), (), ()))
+    assert "parent 0.80 (0.70 to 0.90)" in section(text, "models")  # any model has its line
