@@ -284,7 +284,7 @@ def test_training_of_any_model_is_drawn_and_counted() -> None:
     assert [c.sent for c in costs(curves)] == [
         "3.0", "images pooled beforehand", "3.0", "nothing left the hospital",
     ]  # fmt: skip
-    assert "parent 0.50 in round 1" in training_pictures(curves)[0].alt
+    assert "parent network, pooled 0.50 in round 1" in training_pictures(curves)[0].alt
 
 
 def test_hostile_names_stay_text(scored: Scored) -> None:
@@ -310,9 +310,9 @@ def test_figures_for_print(scored: Scored, tmp_path: Path) -> None:
     some = {"models-idh": 85, "roc-grade": 85, "errors-kept": 174}
     drawn = [p for p in plots(scored) if p.name in some]
     assert len(drawn) == len(some)
+    single, whole = printed(drawn)
     for plot in drawn:
-        files = dict(printed(plot))
-        svg = files["svg"].decode()
+        svg = single[plot.name].decode()
         root = ElementTree.fromstring(svg)
         width = some[plot.name] / 25.4 * 72
         assert COLUMN_MM[plot.columns] == some[plot.name]
@@ -323,11 +323,12 @@ def test_figures_for_print(scored: Scored, tmp_path: Path) -> None:
         assert max(sizes) <= 8
         assert "<dc:date>" not in svg
         assert "<text" in svg  # letters stay letters
-        assert files["pdf"].startswith(b"%PDF")
-        assert b"/FontFile2" in files["pdf"]  # and travel with it
-        box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", files["pdf"])
-        assert float(box[1]) == pytest.approx(width, abs=0.01)
-        assert b"Date" not in files["pdf"]
+    assert whole.startswith(b"%PDF")
+    assert b"/FontFile2" in whole  # letters travel with it
+    boxes = [float(b) for b in re.findall(rb"/MediaBox \[ 0 0 ([\d.]+)", whole)]
+    assert boxes == pytest.approx([some[p.name] / 25.4 * 72 for p in drawn], abs=0.01)
+    assert b"Date" not in whole
+    assert printed([]) == ({}, b"")
 
 
 def test_equal_predictions_give_equal_files_with_names_of_tasks(
@@ -339,8 +340,9 @@ def test_equal_predictions_give_equal_files_with_names_of_tasks(
             "roc-idh", "calibration-idh", "reliability-idh-mutant"} <= names  # fmt: skip
     few = Scored((), (), None, dataclasses.replace(scored.trial, results=(), risks=()))
     write_figures(few, tmp_path / "a")
-    paths = write_figures(few, tmp_path / "b")
-    assert [p.name for p in paths] == ["coverage.svg", "coverage.pdf"]
+    write_figures(few, tmp_path / "b")
+    paths = sorted((tmp_path / "b").iterdir())
+    assert [p.name for p in paths] == ["coverage.svg", "figures.pdf"]
     for path in paths:
         assert (tmp_path / "a" / path.name).read_bytes() == path.read_bytes()
 
@@ -398,4 +400,6 @@ def test_a_line_of_a_comparison_without_figures_says_so(scored: Scored) -> None:
 def test_a_run_without_evidence_keeps_its_sections() -> None:
     row = ScoreRow("parent", "external", "all", "mask", "dice", 40, 0.8, 0.7, 0.9, 1)
     text = render(Content("x", False, (row,), (), (), (), (), (), ()))
-    assert "parent 0.80 (0.70 to 0.90)" in section(text, "models")  # any model has its line
+    assert "parent network, pooled 0.80 (0.70 to 0.90)" in section(
+        text, "models"
+    )  # any model has its line

@@ -129,7 +129,7 @@ def test_every_table_and_figure_can_be_made_again_from_the_predictions(finished,
         [finished / "predictions.csv"], tmp_path, bootstrap=100, study=finished / "study.toml"
     )
     made = [p for name in ("evidence", "figures") for p in sorted((finished / name).iterdir())]
-    assert len(made) > 40
+    assert len(made) > 30
     for path in [finished / "scores.csv", *made]:
         again = tmp_path / path.relative_to(finished)
         assert again.read_bytes() == path.read_bytes(), path.name

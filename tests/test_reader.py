@@ -199,7 +199,8 @@ def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
     # a table without a row has its head: nothing was kept back to calibrate on
     assert (out / "evidence/calibrations.csv").read_text().startswith("model,seed,fold,marker")
     assert (out / "evidence/kept-answers.json").read_text() == "[]"
-    assert (out / "figures/roc-idh.pdf").read_bytes().startswith(b"%PDF")
+    assert (out / "figures/figures.pdf").read_bytes().startswith(b"%PDF")
+    assert "<svg" in (out / "figures/roc-idh.svg").read_text()
     page = (out / "report.html").read_text()
     assert "no case of a training hospital was kept back to calibrate on" in page
 

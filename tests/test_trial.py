@@ -112,6 +112,22 @@ def test_each_seed_and_fold_is_calibrated_on_its_own_held_out_cases() -> None:
     assert pick(whole.sets, site=ALL, marker="idh", label=ALL).n == 50
 
 
+def test_calibrated_answers_come_in_the_order_of_the_models_own() -> None:
+    """However folds and seeds are ordered, so that a score table pairs the two."""
+    held = [
+        r for s in (2, 1) for f in ("z", "b") for r in patients(40, "holdout", "a", run=s, fold=f)
+    ]  # fmt: skip
+    test = [
+        r for s, f in ((2, "z"), (1, "b"), (1, "z"), (2, "b"))
+        for r in patients(20, "external", f"of-{f}", run=s, fold=f)
+    ]  # fmt: skip
+    tried = trial([*held, *test], "federated", Wishes(), 100)
+    key = [(r.seed, r.fold, r.site, r.case) for r in test]
+    assert [(r.seed, r.fold, r.site, r.case) for r in tried.results] == key
+    rows = score_table([*test, *tried.results], 100)
+    assert figure(rows, "federated" + CALIBRATED, "idh", "brier").difference is not None
+
+
 def test_no_external_label_enters_a_calibration(exchangeable) -> None:
     held = [r for s in ("a", "bb") for r in patients(700, "holdout", s)]
     other = patients(300, "external", "ccc", seed=5, mixed=0.0)

@@ -163,6 +163,8 @@ def trial(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates:
         fits += _fit_rows(found, model, seed, fold)
         test = [r for r in own if r.role == "external"]
         tried += map(_Tried, test, answers(found, raw(test)))
+    order = {id(r): place for place, r in enumerate(results)}
+    tried.sort(key=lambda t: order[id(t.result)])  # as they came, so that scores can be paired
     if not tried:
         why = NO_HOLDOUT if not fits else "no external case was answered"
         return Trial(model, wishes, (), tuple(fits), (), (), (), (), why)

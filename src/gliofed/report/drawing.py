@@ -6,7 +6,7 @@ import base64
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -168,19 +168,27 @@ def shown(plot: Plot) -> Picture:
         return picture(figure, plot.alt)
 
 
-def printed(plot: Plot) -> Iterator[tuple[str, bytes]]:
-    """The same plot at the width of a journal's column, as "svg" and as "pdf": vectors, letters 7
-    to 8 points high, no date, equal bytes for equal plots. In the SVG letters stay text."""
-    width = COLUMN_MM[plot.columns] / 25.4
-    out, pages = io.BytesIO(), io.BytesIO()
-    with drawing(_PRINT):
-        figure = new_figure(width, plot.height * width / plot.width)
-        plot.draw(figure)
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-        figure.set_layout_engine("none")  # it is laid out, for the same size
-        figure.savefig(pages, format="pdf", metadata={"CreationDate": None})
-    yield "svg", out.getvalue().replace(f"'{_MEASURED_FONT}'".encode(), _PRINT_FONTS.encode())
-    yield "pdf", pages.getvalue()
+def printed(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
+    """The plots at the width of a journal's column: each as SVG by its name, and all as the pages
+    of one PDF, empty without a plot.
+
+    Vectors, letters 7 to 8 points high, no date, equal bytes for equal plots. In the SVG letters
+    stay text; the PDF has them with it, once for all pages.
+    """
+    from matplotlib.backends.backend_pdf import PdfPages
+
+    whole, single = io.BytesIO(), {}
+    with drawing(_PRINT), PdfPages(whole, metadata={"CreationDate": None}) as pages:
+        for plot in plots:
+            width, out = COLUMN_MM[plot.columns] / 25.4, io.BytesIO()
+            figure = new_figure(width, plot.height * width / plot.width)
+            plot.draw(figure)
+            figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+            figure.set_layout_engine("none")  # it is laid out, for the same size
+            pages.savefig(figure)
+            svg = out.getvalue().replace(f"'{_MEASURED_FONT}'".encode(), _PRINT_FONTS.encode())
+            single[plot.name] = svg
+    return single, whole.getvalue() if single else b""
 
 
 def small() -> float:

@@ -17,6 +17,7 @@ from gliofed.report.drawing import Picture, Plot
 from gliofed.report.forest import model_plots
 from gliofed.report.wording import is_alone, model_title
 
+PRINT: Final = "figures.pdf"
 MOST_CURVES: Final = 3
 NO_TRIAL: Final = "no calibration was tried"
 
@@ -113,19 +114,17 @@ def plots(scored: Scored) -> tuple[Plot, ...]:
     )
 
 
-def write_figures(scored: Scored, folder: Path) -> tuple[Path, ...]:
-    """Each figure of `plots` as NAME.svg and NAME.pdf, at the width of a journal's column.
+def write_figures(scored: Scored, folder: Path) -> None:
+    """Each figure of `plots` as NAME.svg at the width of a journal's column, and all as PRINT.
 
     Names are those of tasks, not of the data. Equal predictions give equal bytes. Other files of
-    the folder stay.
+    the folder stay. Without a figure nothing is written.
     """
-    out = []
-    for plot in plots(scored):
-        for kind, data in drawing.printed(plot):
-            path = folder / f"{plot.name}.{kind}"
-            write_bytes(path, data)
-            out.append(path)
-    return tuple(out)
+    single, whole = drawing.printed(plots(scored))
+    for name, svg in single.items():
+        write_bytes(folder / f"{name}.svg", svg)
+    if single:
+        write_bytes(folder / PRINT, whole)
 
 
 def _pictures(found: Sequence[Plot]) -> tuple[Picture, ...]:
