@@ -40,7 +40,7 @@ def make_facts(content: Content | None = None, **changes: object) -> RunFacts:
         "dropped": (("leiden/sub-009", "the same patient stands at amsterdam"),),
         "aside": (("gent/sub-003", "gent", "the brain mask has 0.31 L"),),
         "overlap": "242 patients of 4 hospitals were compared by id: no patient stands at two.",
-        "rows": content.rows,
+        "rows": content.scored.rows,
         "models": (
             Trained("federated", 1, "external", 30, 90.0, 4_100_000, 2, "models/a.safetensors",
                     "ab" * 32),

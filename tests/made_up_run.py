@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.report.content import Content, Curve, Mosaic
+from gliofed.report.content import Content, Curve, Mosaic, Scored
 from gliofed.score.results import CaseResult, Role
 from gliofed.score.table import score_table
 from gliofed.types import Labels, RoundPoint
@@ -92,8 +92,7 @@ def make_content(
     return Content(
         study="Three hospitals and Amsterdam",
         synthetic=True,
-        rows=score_table(results, replicates),
-        results=tuple(results),
+        scored=Scored(score_table(results, replicates), tuple(results)),
         curves=tuple(make_curve(m, s, rounds) for m in MODELS for s in seeds),
         mosaics=(
             make_mosaic("best", "amsterdam/sub-011", 0.94, 0),

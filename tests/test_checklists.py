@@ -19,7 +19,7 @@ from gliofed.experiment.facts import group_of
 from gliofed.report.account_words import MAIN, figure
 from gliofed.report.checklist import STATES, Answers, answer, checklist_csv
 from gliofed.report.claim import CLAIM
-from gliofed.report.content import Content
+from gliofed.report.content import Content, Scored
 from gliofed.report.facts import RunFacts, main_model, whole_rows
 from gliofed.report.page import render
 from gliofed.report.statements import read_statements
@@ -334,7 +334,7 @@ def test_the_csv_reads_back() -> None:
     assert [x["text"] for x in lines] == [a.text for a in found.answers]
 
 
-PAGE = Content("made up", False, (), (), (), (), (), (), ())
+PAGE = Content("made up", False, Scored((), ()), (), (), (), (), ())
 
 
 def test_the_page_counts_states_and_shows_every_item() -> None:

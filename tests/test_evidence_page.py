@@ -220,8 +220,7 @@ def test_sections_with_nothing_say_why(scored: Scored) -> None:
 def test_a_run_shows_the_same_parts(scored: Scored, page: str) -> None:
     plain = make_content(cases=2, seeds=(1,), rounds=1, replicates=0)
     run = dataclasses.replace(
-        plain, rows=scored.rows, results=scored.results, evidence=scored.evidence,
-        trial=scored.trial, curves=(), mosaics=(),
+        plain, scored=scored, curves=(), mosaics=(),
     )  # fmt: skip
     text = render(run)
     for name in ("verdicts", "models", "markers", "against", "confounders", "cross", "calibrated"):
@@ -399,7 +398,7 @@ def test_a_line_of_a_comparison_without_figures_says_so(scored: Scored) -> None:
 
 def test_a_run_without_evidence_keeps_its_sections() -> None:
     row = ScoreRow("parent", "external", "all", "mask", "dice", 40, 0.8, 0.7, 0.9, 1)
-    text = render(Content("x", False, (row,), (), (), (), (), (), ()))
+    text = render(Content("x", False, Scored((row,), ()), (), (), (), (), ()))
     assert "parent network, pooled 0.80 (0.70 to 0.90)" in section(
         text, "models"
     )  # any model has its line

@@ -20,7 +20,7 @@ from made_up_run import make_content
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.report.chances import marker_plots, marker_series, roc
-from gliofed.report.content import Content, Curve
+from gliofed.report.content import Content, Curve, Scored
 from gliofed.report.drawing import shown
 from gliofed.report.page import render, write_page
 from gliofed.report.tables import MEASURES, external_rows, full_table, headline, refusals
@@ -94,8 +94,8 @@ def without(content: Content, **changes: object) -> Content:
 
 
 def rescored(content: Content, change: Callable[[CaseResult], CaseResult]) -> Content:
-    results = tuple(change(r) for r in content.results)
-    return without(content, results=results, rows=score_table(results, 100))
+    results = tuple(change(r) for r in content.scored.results)
+    return without(content, scored=Scored(score_table(results, 100), results))
 
 
 def test_page_asks_nothing_of_any_network(page: str) -> None:
@@ -134,8 +134,8 @@ def test_every_picture_has_words_and_a_size(page: str) -> None:
 def test_every_row_is_in_the_table(content: Content, page: str) -> None:
     body = page.split('<tbody id="figures-body">')[1].split("</tbody>", maxsplit=1)[0]
     lines = re.findall(r"<tr>.*?</tr>", body)
-    assert len(lines) == len(content.rows) > 100
-    for line, row in zip(lines, content.rows, strict=True):
+    assert len(lines) == len(content.scored.rows) > 100
+    for line, row in zip(lines, content.scored.rows, strict=True):
         cells = Reader(line).text
         digits = metric_digits(row.metric)
         assert number(row.value, digits) in cells
@@ -152,7 +152,7 @@ def test_every_row_is_in_the_table(content: Content, page: str) -> None:
 
 
 def test_headline_shows_value_interval_n_and_difference(content: Content, page: str) -> None:
-    row = external_rows(content.rows)["pooled", "mask", "dice"]
+    row = external_rows(content.scored.rows)["pooled", "mask", "dice"]
     assert row.value is not None
     assert row.low is not None
     assert row.high is not None
@@ -217,7 +217,7 @@ def test_no_masks_at_all(content: Content) -> None:
         return dataclasses.replace(result, dice=None, hd95_mm=None, volume_true_ml=None)
 
     bare = rescored(without(content, mosaics=()), undrawn)
-    line = headline(bare.rows)[0]
+    line = headline(bare.scored.rows)[0]
     assert line.cells[0].main == "n/a, n = 0"
     assert line.cells[0].why.startswith("no case with an expert mask")
     seen = Reader(render(bare)).seen
@@ -230,12 +230,12 @@ def test_one_class_has_no_roc_curve_and_says_so(content: Content) -> None:
         return dataclasses.replace(result, labels=Labels({"idh": "wildtype"}))
 
     one = rescored(content, wildtype)
-    assert not any(s.drawable for s in marker_series(BY_ID["idh"], one.results))
-    curve, _ = marker_plots(BY_ID["idh"], one.results, one.rows)
+    assert not any(s.drawable for s in marker_series(BY_ID["idh"], one.scored.results))
+    curve, _ = marker_plots(BY_ID["idh"], one.scored.results, one.scored.rows)
     assert "no curve: only one side has cases" in curve.alt
     svg = base64.b64decode(shown(curve).src.split(",")[1]).decode()
     assert "only one class" in svg
-    assert marker_plots(BY_ID["mgmt"], one.results, one.rows) == ()
+    assert marker_plots(BY_ID["mgmt"], one.scored.results, one.scored.rows) == ()
     seen = Reader(render(one)).seen
     assert "only wildtype present" in seen
     assert "No figure: no external case" in seen
@@ -243,7 +243,7 @@ def test_one_class_has_no_roc_curve_and_says_so(content: Content) -> None:
 
 def test_answers_that_are_not_finite_are_left_out_of_figures(content: Content) -> None:
     hole = {m.id: tuple(float("nan") for _ in m.classes) for m in MARKERS}
-    mine = [r for r in content.results if r.model == "federated" and r.role == "external"]
+    mine = [r for r in content.scored.results if r.model == "federated" and r.role == "external"]
     known = [r for r in mine if "idh" in r.labels]
     first = dataclasses.replace(known[0], probabilities=hole)
     whole = marker_series(BY_ID["idh"], known)[0]
@@ -252,7 +252,7 @@ def test_answers_that_are_not_finite_are_left_out_of_figures(content: Content) -
 
 
 def test_nothing_at_all_still_makes_a_page() -> None:
-    page = render(Content("empty", False, (), (), (), (), (), (), ()))
+    page = render(Content("empty", False, Scored((), ()), (), (), (), (), ()))
     seen = Reader(page).seen
     assert RESEARCH in seen
     assert pictures(page) == []
@@ -270,8 +270,7 @@ def test_hostile_names_stay_text(content: Content) -> None:
         Content(
             study=HOSTILE,
             synthetic=True,
-            rows=(),
-            results=content.results,
+            scored=content.scored,
             curves=(Curve("federated", 1, HOSTILE, (point,)), Curve(HOSTILE, 1, "f", (point,))),
             mosaics=(dataclasses.replace(content.mosaics[0], case=HOSTILE, rank=HOSTILE),),
             cohort=((HOSTILE,), (HOSTILE,)),
@@ -292,7 +291,7 @@ def test_hostile_names_stay_text(content: Content) -> None:
 
 def test_filters_offer_exactly_the_values_of_the_rows(content: Content, page: str) -> None:
     reader = Reader(page)
-    table = full_table(content.rows)
+    table = full_table(content.scored.rows)
     body = page.split('<tbody id="figures-body">')[1].split("</tbody>", maxsplit=1)[0]
     lines = [re.findall("<td>(.*?)</td>", line) for line in re.findall("<tr>.*?</tr>", body)]
     assert [s["name"] for s in reader.all("select")] == ["role", "site", "model", "task"]

@@ -30,7 +30,7 @@ from gliofed.score.intervals import (
 )
 
 COVERAGES: Final = (1.0, 0.9, 0.8, 0.7)
-Wrong = NDArray[np.bool_]
+Wrong = NDArray[np.bool_] | Values
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gliofed.calibrate.agreement import OutlineRow, outline_rows
 from gliofed.calibrate.trial import FitRow, KeptRow, RiskRow, SetRow, TypeRow, trial
 from gliofed.experiment.cells import FEDERATED
 from gliofed.io.files import write_text
@@ -33,7 +34,14 @@ def find(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates: 
     """model: the one that claims are made of, and that others are compared with."""
     tried = trial(results, model, wishes, replicates)
     rows = score_table([*results, *tried.results], replicates, model)
-    return Scored(rows, tuple(results), evidence(results, replicates, model), tried, model)
+    return Scored(
+        rows,
+        tuple(results),
+        evidence(results, replicates, model),
+        tried,
+        model,
+        outline_rows(results, model, replicates),
+    )
 
 
 def claimed(results: Sequence[CaseResult]) -> str:
@@ -64,6 +72,7 @@ def write_findings(found: Scored, out: Path) -> None:
         ("coverage-risk", RiskRow, tried.risks),
         ("kept-answers", KeptRow, tried.kept),
         ("integrated-types", TypeRow, tried.types),
+        ("outline-agreement", OutlineRow, found.outlines),
     )
     _write(out / "scores", ScoreRow, found.rows)
     for name, kind, rows in tables:

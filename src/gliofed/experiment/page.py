@@ -46,10 +46,7 @@ def make_content(
     return Content(
         study=study.name,
         synthetic=study.data.synthetic,
-        rows=found.rows,
-        evidence=found.evidence,
-        trial=found.trial,
-        results=tuple(results),
+        scored=found,
         curves=tuple(Curve(c.model, c.seed, c.split.fold, s.history) for c, s in trained),
         mosaics=_mosaics(study, trained, results, prepared, machine),
         cohort=_cohort(study, cases),

@@ -10,6 +10,7 @@ from gliofed.datasets.formats import read_sites
 from gliofed.datasets.split import Split, make_splits
 from gliofed.errors import CheckpointError
 from gliofed.experiment.accounts import write_accounts
+from gliofed.experiment.agreement import with_agreement
 from gliofed.experiment.aside import Aside, in_words, set_aside, sites_of
 from gliofed.experiment.beside import finish_all
 from gliofed.experiment.cells import Cell, plan_cells
@@ -100,6 +101,7 @@ def _run(
         state = train_cell(study, cell, prepared, out, machine, tell)
         trained.append((cell, state))
         results += test_cell(study, cell, state, prepared, out, machine)
+    results = with_agreement(study, trained, prepared, results, out, machine, watcher.progress)
     regressions = _regressions(study, splits, prepared, features, out, watcher)
     results += regressions.results
     watcher.stage("scores and intervals")

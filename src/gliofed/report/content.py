@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.calibrate.agreement import OutlineRow
 from gliofed.calibrate.trial import Trial
 from gliofed.report.checklist import Answers
 from gliofed.score.evidence import Evidence
@@ -48,6 +49,7 @@ class Scored:
     reference: the model whose evidence and trial these are, and that others are compared with.
     rows: also of its calibrated answers, if there is a trial. results: without these.
     evidence, trial: None where nobody made them.
+    outlines: whether models that agree are right; none of one seed.
     """
 
     rows: tuple[ScoreRow, ...]
@@ -55,6 +57,7 @@ class Scored:
     evidence: Evidence | None = None
     trial: Trial | None = None
     reference: str = "federated"
+    outlines: tuple[OutlineRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,12 @@ class Content:
     notes: plain sentences a reader must see (overlap dropped, sequences missing, refused
     updates). facts: provenance as (name, value) rows. cohort: per hospital counts, the first row
     being the header. aside: (case, hospital, why) of prepared cases that are not in the study.
-    checklists: reporting checklists with what the run says to each item. evidence, trial: of the
-    federated model, see `Scored`.
+    checklists: reporting checklists with what the run says to each item.
     """
 
     study: str
     synthetic: bool
-    rows: tuple[ScoreRow, ...]
-    results: tuple[CaseResult, ...]
+    scored: Scored
     curves: tuple[Curve, ...]
     mosaics: tuple[Mosaic, ...]
     cohort: tuple[tuple[str, ...], ...]
@@ -79,10 +80,3 @@ class Content:
     facts: tuple[tuple[str, str], ...]
     aside: tuple[tuple[str, str, str], ...] = ()
     checklists: tuple[Answers, ...] = ()
-    evidence: Evidence | None = None
-    trial: Trial | None = None
-
-    @property
-    def scored(self) -> Scored:
-        """The part that rests on predictions alone."""
-        return Scored(self.rows, self.results, self.evidence, self.trial)

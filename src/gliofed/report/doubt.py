@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gliofed.calibrate.agreement import OutlineRow
 from gliofed.calibrate.cns5 import OUTCOMES
 from gliofed.calibrate.trial import ALL, CALIBRATED, TYPE, FitRow, KeptRow, RiskRow, SetRow, Trial
 from gliofed.markers import BY_ID, MARKERS
@@ -118,6 +119,29 @@ class Doubt:
     outcomes: tuple[str, ...]
     types: tuple[TypeLine, ...]
     fits: tuple[Fit, ...]
+
+
+@dataclass(frozen=True)
+class AgreementLine:
+    """One figure of what the agreement of outlines tells of their Dice."""
+
+    what: str
+    n: str
+    value: str
+    method: str
+    note: str
+
+
+def agreement_lines(rows: Sequence[OutlineRow]) -> tuple[AgreementLine, ...]:
+    """In the order of the rows."""
+    return tuple(
+        AgreementLine(
+            "rank correlation with the agreement" if r.coverage is None
+            else f"mean of the {100 * r.coverage:.0f} % that agree most",
+            str(r.n), spanned(r.value, r.low, r.high, DIGITS), r.method, r.note,
+        )
+        for r in rows
+    )  # fmt: skip
 
 
 def doubt(scored: Scored) -> Doubt | None:

@@ -39,7 +39,7 @@ def render(content: Content) -> str:
         study=content.study,
         synthetic=content.synthetic,
         shown=show(content.scored, tables.HEADLINE_MODELS, ABOUT),
-        external=tables.external_summary(content.results, content.rows),
+        external=tables.external_summary(content.scored.results, content.scored.rows),
         notes=content.notes[:NOTES_AT_ONCE],
         more_notes=content.notes[NOTES_AT_ONCE:],
         mosaics=[outlined(m) for m in content.mosaics],

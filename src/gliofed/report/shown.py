@@ -59,6 +59,7 @@ class Shown:
     coverage: tuple[Picture, ...]
     risks: tuple[Picture, ...]
     unseen: str
+    agreement: tuple[doubt.AgreementLine, ...]
     table: tuple[tables.TableRow, ...]
     filters: tuple[tables.Filter, ...]
 
@@ -95,6 +96,7 @@ def show(scored: Scored, models: Sequence[str], about: Sequence[str]) -> Shown:
         coverage=_pictures(doubt_plots.coverage_plots(scored)),
         risks=_pictures(doubt_plots.risk_plots(scored)),
         unseen=UNSEEN,
+        agreement=doubt.agreement_lines(scored.outlines),
         table=table,
         filters=tables.filters(table),
     )  # fmt: skip

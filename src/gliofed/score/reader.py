@@ -22,12 +22,12 @@ from gliofed.score.table import ALL_SITES
 from gliofed.types import SEQUENCES, UNKNOWN, Labels, Person, Unknown
 
 NAMES: Final = ("model", "seed", "fold", "role", "case", "site", "patient")
-NUMBERS: Final = ("dice", "hd95_mm", "volume_ml", "volume_true_ml")
+NUMBERS: Final = ("dice", "hd95_mm", "volume_ml", "volume_true_ml", "agreement")
 PERSON: Final = ("age", "sex", "scanner")
 LESIONS: Final = ("lesions_true", "lesions_found", "lesions_false")
 TOLERANCE: Final = 1e-3
 """How far probabilities may add up to other than 1."""
-_MOST: Final = {"dice": 1.0, "age": 130.0}
+_MOST: Final = {"dice": 1.0, "agreement": 1.0, "age": 130.0}
 _ALIKE: Final = 0.85
 _SEXES: Final[Mapping[str, Literal["F", "M"]]] = {"f": "F", "female": "F", "m": "M", "male": "M"}
 _T = TypeVar("_T")
@@ -202,6 +202,7 @@ def _answer(row: _Row, model: str) -> CaseResult:
         hd95_mm=row.number("hd95_mm"),
         volume_ml=row.number("volume_ml"),
         volume_true_ml=row.number("volume_true_ml"),
+        agreement=row.number("agreement"),
         person=_person(row),
         sequences=sequences,
         lesions=_lesions(row),

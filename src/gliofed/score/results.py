@@ -30,7 +30,8 @@ class CaseResult:
     probabilities in the marker table's order. dice, hd95_mm, volume_ml, volume_true_ml: on the
     scan's own grid; None where the case has no expert mask, and hd95_mm also where either mask is
     empty. person: for strata and confounders; sequences: those the model had. None of them where
-    nobody said.
+    nobody said. agreement: mean Dice between the outlines that several such models, trained apart,
+    give the case; None where there are not several.
     """
 
     model: str
@@ -49,6 +50,7 @@ class CaseResult:
     person: Person = field(default_factory=Person)
     sequences: frozenset[Sequence] | None = None
     lesions: Lesions | None = None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,92 @@
+"""Whether models that agree on an outline are right: from made-up cases, against plain sums."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from made_up_answers import answer
+from scipy.stats import spearmanr
+
+from gliofed.calibrate.agreement import outline_rows
+from gliofed.report.doubt import agreement_lines
+from gliofed.score.files import predictions_csv
+from gliofed.score.reader import parse_predictions
+
+
+def outlines(n, follows, seed=0, seeds=(1,)):
+    """Cases whose Dice follows the agreement as closely as said, on average over seeds."""
+    rng = np.random.default_rng(seed)
+    agreed = rng.uniform(0.3, 1, n)
+    dices = np.clip(follows * agreed + (1 - follows) * rng.uniform(0.3, 1, n), 0, 1)
+    return [
+        answer(i, run and {}, seed=run, dice=float(d), agreement=float(a))
+        for run in seeds
+        for i, (a, d) in enumerate(zip(agreed, dices, strict=True))
+    ]
+
+
+def test_keeping_what_agrees_keeps_the_better_outlines() -> None:
+    results = outlines(60, 0.8)
+    rows = {r.coverage: r for r in outline_rows(results, "federated", 300)}
+    agreed = np.array([r.agreement for r in results])
+    dices = np.array([r.dice for r in results])
+    for share in (1.0, 0.9, 0.8, 0.7):
+        best = np.argsort(-agreed)[: int(np.ceil(share * 60))]
+        assert rows[share].value == pytest.approx(dices[best].mean(), abs=1e-12)
+        assert rows[share].low < rows[share].value < rows[share].high
+        assert rows[share].n == 60
+    assert rows[0.7].value > rows[1.0].value
+    assert rows[None].value == pytest.approx(spearmanr(agreed, dices).statistic)
+    assert rows[None].low > 0.8
+
+
+def test_agreement_that_tells_nothing_has_an_interval_about_0() -> None:
+    """Nineteen intervals of twenty, for a rank correlation of 0 and for a strong one."""
+    truth = spearmanr(*np.array([(r.agreement, r.dice) for r in outlines(20000, 0.5)]).T).statistic
+    for follows, value in ((0.0, 0.0), (0.5, truth)):
+        held = 0
+        for seed in range(200):
+            row = outline_rows(outlines(40, follows, seed + 1), "federated", 0)[-1]
+            held += row.low <= value <= row.high
+        assert 0.91 <= held / 200 <= 0.985
+
+
+def test_seeds_are_one_case_each_and_other_answers_do_not_count() -> None:
+    one, two = outlines(20, 0.8), outlines(20, 0.8, seeds=(1, 2))
+    assert [r.n for r in outline_rows(two, "federated", 50)] == [20] * 5
+    assert outline_rows(two, "federated", 50)[-1] == outline_rows(one, "federated", 50)[-1]
+    others = [
+        dataclasses.replace(one[0], role="holdout", dice=0.0),
+        dataclasses.replace(one[0], case="x", agreement=None),
+        dataclasses.replace(one[0], case="y", dice=None),
+        dataclasses.replace(one[0], model="pooled", dice=0.0),
+    ]
+    assert outline_rows([*one, *others], "federated", 50) == outline_rows(one, "federated", 50)
+    assert outline_rows(others, "federated", 50) == ()
+
+
+def test_few_cases_and_equal_ones_have_a_reason_in_place_of_a_figure() -> None:
+    rows = outline_rows(outlines(4, 0.8), "federated", 50)
+    assert (rows[-1].value, rows[-1].note) == (None, "4 cases, 5 are needed")
+    same = [dataclasses.replace(r, dice=0.8) for r in outlines(9, 0.8)]
+    assert outline_rows(same, "federated", 50)[-1].note == "the cases do not differ"
+    lone = [dataclasses.replace(r, patient="one") for r in outlines(9, 0.8)]
+    assert {r.note for r in outline_rows(lone, "federated", 50)} == {
+        "one patient", "no interval: patients with several cases",
+    }  # fmt: skip
+    perfect = [dataclasses.replace(r, dice=r.agreement) for r in outlines(9, 1.0)]
+    row = outline_rows(perfect, "federated", 50)[-1]
+    assert row.value == pytest.approx(1)
+    assert row.low is None
+
+
+def test_it_is_written_read_and_said() -> None:
+    results = outlines(12, 0.5)
+    again = parse_predictions(predictions_csv(results), "x.csv")
+    assert [r.agreement for r in again] == [r.agreement for r in results]
+    lines = agreement_lines(outline_rows(again, "federated", 50))
+    assert lines[0].what == "mean of the 100 % that agree most"
+    assert lines[-1].what == "rank correlation with the agreement"
+    assert all(line.n == "12" for line in lines)
