@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from made_up_answers import answer
 from scipy.stats import spearmanr
 
 from gliofed.calibrate.agreement import outline_rows
+from gliofed.datasets.split import Split
+from gliofed.experiment.agreement import with_agreement
+from gliofed.experiment.cells import FEDERATED, Cell
+from gliofed.fed.checkpoint import Committed
+from gliofed.infer.native import THRESHOLD
+from gliofed.infer.predict import predict
+from gliofed.learn.machine import Machine
+from gliofed.nets.unet import build_net
 from gliofed.report.doubt import agreement_lines
 from gliofed.score.files import predictions_csv
+from gliofed.score.overlap import dice
 from gliofed.score.reader import parse_predictions
+from gliofed.study import Data, Study
 
 
 def outlines(n, follows, seed=0, seeds=(1,)):
@@ -90,3 +103,60 @@ def test_it_is_written_read_and_said() -> None:
     assert lines[0].what == "mean of the 100 % that agree most"
     assert lines[-1].what == "rank correlation with the agreement"
     assert all(line.n == "12" for line in lines)
+
+
+# ---- in a run
+
+
+def seeds_of(make_prepared, seeds, cases=2):
+    """Networks that no one trained, one a seed, and the cases that they are tested on."""
+    study = Study("x", Data(Path(), ("here",), ("there",)), seeds=tuple(seeds))
+    prepared = {f"there/{n}": make_prepared(str(n), site="there") for n in range(cases)}
+    outside = tuple(p.case for p in prepared.values())
+    trained = []
+    for seed in seeds:
+        split = Split("external", {}, {}, outside, ())
+        weights = build_net("small", None, seed).state_dict()
+        trained.append((Cell(FEDERATED, seed, split, {}), Committed("run", 1, weights, ())))
+    return study, trained, prepared
+
+
+def told(model, seed, name, role="external"):
+    return answer(0, model=model, seed=seed, case=name, site="there", role=role, dice=0.5)
+
+
+def test_models_of_several_seeds_are_asked_once_for_each_case(make_prepared, tmp_path) -> None:
+    study, trained, prepared = seeds_of(make_prepared, (1, 2))
+    results = [told(FEDERATED, s, str(n)) for s in (1, 2) for n in range(2)]
+    others = [told("pooled", 1, "0"), told(FEDERATED, 1, "0", "holdout")]
+    machine = Machine(torch.device("cpu"), bf16=False)
+
+    def ask():
+        return with_agreement(
+            study, trained, prepared, [*results, *others], tmp_path, machine, lambda *_: None
+        )
+
+    found = ask()
+    maps = {}
+    for cell, state in trained:
+        net = build_net("small", None, 0)
+        net.load_state_dict(dict(state.weights))
+        for name, scan in prepared.items():
+            answered = predict(net, scan, machine, study.score.mirror).probability
+            maps[cell.seed, name] = answered >= THRESHOLD
+    for r in found[:4]:
+        one, two = (maps[s, f"there/{r.case}"] for s in (1, 2))
+        assert r.agreement == pytest.approx(dice(one, two), abs=1e-12)
+    assert [r.agreement for r in found[4:]] == [None, None]
+    (kept,) = (tmp_path / "models").glob("agreement-external-*.json")
+    kept.write_text(json.dumps({"there/0": 0.25, "there/1": None}))
+    assert [r.agreement for r in ask()[:4]] == [0.25, None] * 2  # read, not found anew
+
+
+def test_models_of_one_seed_agree_with_nobody(make_prepared, tmp_path) -> None:
+    study, trained, prepared = seeds_of(make_prepared, (1,))
+    results = [told(FEDERATED, 1, "0")]
+    machine = Machine(torch.device("cpu"), bf16=False)
+    found = with_agreement(study, trained, prepared, results, tmp_path, machine, lambda *_: None)
+    assert found == results
+    assert not (tmp_path / "models").exists()
