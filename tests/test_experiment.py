@@ -114,10 +114,13 @@ def test_every_model_is_trained_scored_and_shown(finished) -> None:
     found = {
         r["model"]: r
         for r in rows
-        if (r["site"], r["metric"]) == ("all", "dice") and r["role"] == "external"
+        if (r["site"], r["task"], r["metric"], r["role"]) == ("all", "grade", "brier", "external")
     }
     assert found["federated"]["n"] == 4
-    assert found["federated"]["low"] <= found["federated"]["value"] <= found["federated"]["high"]
+    assert found["federated"]["low"] < found["federated"]["value"] < found["federated"]["high"]
+    drawn = next(r for r in rows if (r["model"], r["metric"]) == ("federated", "dice"))
+    assert (drawn["n"], drawn["seeds"]) == (4, 1)
+    assert 0 <= drawn["value"] <= 1
     page = (finished / "report.html").read_text()
     assert "not a medical device" in page.lower()
     assert "synthetic" in page.lower()
@@ -144,7 +147,8 @@ def test_the_run_tells_of_itself_and_lets_its_authors_speak(finished, study_file
     rows = json.loads((finished / "scores.json").read_text())
     row = next(
         r for r in rows
-        if (r["model"], r["role"], r["site"], r["metric"]) == ("federated", "external", "all", "dice")
+        if (r["model"], r["role"], r["site"], r["task"], r["metric"])
+        == ("federated", "external", "all", "grade", "brier")
     )  # fmt: skip
     assert (
         f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f}), n = 4" in claim["33"]["text"]
