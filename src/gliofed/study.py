@@ -153,6 +153,8 @@ class Federation:
 
     server_lr: how far the federated model goes towards the mean of the sites' models; 1 is
     federated averaging, more makes up for sites that each take few steps a round.
+    moments: where AdamW's moments are: each site keeps its own, or all share the mean of theirs,
+    which travels with the model at three times its bytes.
     max_norm_ratio: an update whose change from the round's model has an L2 norm above this many
     times the model's own norm is refused. max_cases: the largest case count a site may claim.
     quorum: updates that must pass for a round to be committed. deadline: seconds that a site on
@@ -161,6 +163,7 @@ class Federation:
 
     strategy: str = "label_aware"
     server_lr: float = 1.0
+    moments: Literal["own", "shared"] = "own"
     max_norm_ratio: float = 2.0
     max_cases: int = 20_000
     quorum: int = 1

@@ -84,5 +84,5 @@ def _of_fold(
 def _net(study: Study, cell: Cell, state: Committed, machine: Machine) -> MultiTaskNet:
     own = cell.rules(study).net
     net = build_net(own.preset, own.stem, seed=0)
-    net.load_state_dict(dict(state.weights))
+    net.load_state_dict(state.model)
     return net.to(machine.device)

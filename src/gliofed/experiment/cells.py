@@ -44,7 +44,7 @@ class Cell:
         if self.model == FEDERATED:
             return study
         net = Net(PARENT) if self.model == PARENT else study.net
-        plain = replace(study.federation, quorum=1, server_lr=1.0)
+        plain = replace(study.federation, quorum=1, server_lr=1.0, moments="own")
         return replace(study, net=net, federation=plain)
 
     def run_id(self, study: Study, prepared: Mapping[str, Prepared]) -> str:

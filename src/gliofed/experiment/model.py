@@ -84,7 +84,7 @@ def test_cell(
         return parse_predictions(path.read_text(), str(path))
     own = cell.rules(study).net
     net = build_net(own.preset, own.stem, seed=0)
-    net.load_state_dict(dict(state.weights))
+    net.load_state_dict(state.model)
     results = evaluate(net.to(machine.device), cell, prepared, machine, study.score.mirror)
     write_text(path, predictions_csv(results))
     return results

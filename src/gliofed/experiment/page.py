@@ -79,7 +79,7 @@ def _mosaics(
     if not ranked:
         return ()
     net = build_net(study.net.preset, study.net.stem, seed=0)
-    net.load_state_dict(dict(state.weights))
+    net.load_state_dict(state.model)
     net.to(machine.device)
     out = []
     picks = (("best", -1), ("median", len(ranked) // 2), ("worst", 0))

@@ -15,18 +15,27 @@ from pathlib import Path
 from torch import Tensor
 
 from gliofed.errors import CheckpointError, UpdateError
+from gliofed.fed.moments import weights_of
 from gliofed.fed.wire import load, save
 from gliofed.types import RoundPoint
 
 
 @dataclass(frozen=True)
 class Committed:
-    """The state after `rounds` rounds (0: as initialised)."""
+    """The state after `rounds` rounds (0: as initialised).
+
+    weights: of the model, and the moments where sites share them (`fed.moments`).
+    """
 
     run: str
     rounds: int
     weights: Mapping[str, Tensor]
     history: tuple[RoundPoint, ...]
+
+    @property
+    def model(self) -> dict[str, Tensor]:
+        """The weights without moments."""
+        return weights_of(self.weights)
 
 
 def commit(folder: Path, state: Committed) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from gliofed.errors import UpdateError
 from gliofed.fed.blocks import change_norm, norm
 from gliofed.fed.counts import Counts
+from gliofed.fed.moments import SQUARES, weights_of
 from gliofed.fed.wire import LARGEST_HEADER, Task, load_counts, load_tested, load_update
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import MASK_TASK
@@ -41,7 +42,7 @@ class Gate:
 
     @cached_property
     def _own_norm(self) -> float:
-        return norm(self.task.weights)
+        return norm(weights_of(self.task.weights))
 
     @property
     def largest(self) -> int:
@@ -85,6 +86,8 @@ class Gate:
                 f"{tuple(own.shape)} {own.dtype}",
             )
             _require(_finite(tensor), f"{name} has NaN or infinite values")
+            if name.endswith(f":{SQUARES}"):
+                _require(bool((tensor >= 0).all()), f"{name} has values below 0")
 
     def _check_stats(self, update: Update) -> None:
         for name, stat in update.stats.items():
@@ -93,7 +96,7 @@ class Gate:
 
     def _check_norm(self, update: Update) -> None:
         own = self._own_norm
-        change = change_norm(update.weights, self.task.weights)
+        change = change_norm(weights_of(update.weights), self.task.weights)
         bound = self.limits.max_norm_ratio * own
         _require(
             change <= bound,

@@ -1,8 +1,8 @@
 """The weighted mean of updates that lie on the disk, a tensor at a time: memory does not grow with
 the sites, and holds no sum of a whole model.
 
-The server then goes `server_lr` times as far as the mean (FedOpt with plain SGD at the server:
-Reddi et al. 2021, Adaptive federated optimization, ICLR).
+Of the weights, the server then goes `server_lr` times as far as the mean (FedOpt with plain SGD at
+the server: Reddi et al. 2021, Adaptive federated optimization, ICLR).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gliofed.fed.blocks import blocks
+from gliofed.fed.moments import is_moment
 from gliofed.fed.strategy import Strategy
 from gliofed.fed.wire import load_tensor
 from gliofed.nets.unet import task_of
@@ -68,6 +69,6 @@ class Merge:
         if weight <= 0:
             return own
         merged = total.div_(weight)
-        if self._server_lr != 1:
+        if self._server_lr != 1 and not is_moment(name):
             merged = own + self._server_lr * (merged - own)
         return merged.to(own.dtype)

@@ -27,6 +27,6 @@ def keep_model(path: Path, state: Committed, study: Study) -> str:
         "stem": study.net.stem,
         "caution": CAUTION,
     }
-    save(path, state.weights, note)
+    save(path, state.model, note)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from torch import Tensor
+
 from gliofed.errors import QuorumError, UpdateError
 from gliofed.fed.checkpoint import Committed, commit, last_committed
 from gliofed.fed.counts import NO_CASES, Counts, class_weights
 from gliofed.fed.gate import Gate, check_counts
 from gliofed.fed.merge import Merge
+from gliofed.fed.moments import with_moments
 from gliofed.fed.strategy import strategy_named
 from gliofed.fed.wire import Task, new_nonce, save_task
 from gliofed.nets.unet import build_net
@@ -75,7 +78,10 @@ def run_rounds(
 
 def _beginning(study: Study, seed: int, run: str) -> Committed:
     net = build_net(study.net.preset, study.net.stem, seed)
-    return Committed(run, 0, net.state_dict(), ())
+    weights: Mapping[str, Tensor] = net.state_dict()
+    if study.federation.moments == "shared":
+        weights = with_moments(weights)
+    return Committed(run, 0, weights, ())
 
 
 def _counts(engine: Engine, study: Study, run: str, folder: Path) -> Counts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -13,6 +14,7 @@ from torch import Tensor
 from gliofed.errors import CheckpointError, DataError
 from gliofed.fed.blocks import change_norm, norm
 from gliofed.fed.counts import Counts, count_cases, share_of_batch
+from gliofed.fed.moments import moments_of, weights_of
 from gliofed.fed.trust.policy import Policy, enforce_counts, enforce_update, hide_labels
 from gliofed.fed.wire import (
     CountsOf,
@@ -28,7 +30,12 @@ from gliofed.fed.wire import (
 from gliofed.io.store import Prepared
 from gliofed.learn.fit import FitPlan, fit_epoch
 from gliofed.learn.machine import Machine
-from gliofed.learn.optimiser import load_optimiser_state, make_optimiser, optimiser_state
+from gliofed.learn.optimiser import (
+    load_optimiser_state,
+    make_optimiser,
+    optimiser_state,
+    with_steps,
+)
 from gliofed.nets.unet import MultiTaskNet, build_net
 from gliofed.score.results import Role
 from gliofed.score.sums import ScoreSums
@@ -44,7 +51,8 @@ class Site:
     """One hospital in a federation.
 
     The optimiser's moments stay at the site, one file a round, so that a round asked for again
-    starts from exactly the state it started from before. policy: the hospital's, applied before
+    starts from exactly the state it started from before; where sites share them, they come and go
+    with the model, and the site keeps none. policy: the hospital's, applied before
     anything is written into an answer; None where all sites are one person's. rejoins: whether a
     site that missed rounds goes on from the moments it has, or from none, rather than refusing.
 
@@ -98,8 +106,9 @@ class Site:
         """The update as far as the policy lets it leave."""
         if self._policy is None:
             return update
-        change = change_norm(update.weights, task.weights)
-        return enforce_update(self._policy, update, self.counts, change, norm(task.weights))
+        change = change_norm(weights_of(update.weights), task.weights)
+        own = norm(weights_of(task.weights))
+        return enforce_update(self._policy, update, self.counts, change, own)
 
     def _tested(self, task: Task) -> Mapping[Role, ScoreSums]:
         if self._test is None:
@@ -118,16 +127,20 @@ class Site:
 
     def _train(self, task: Task) -> Update:
         train = self._study.train
-        self._net.load_state_dict(dict(task.weights))
+        shared = moments_of(task.weights)
+        batch = share_of_batch(train.batch, len(self._cases), task.cases)
+        self._net.load_state_dict(weights_of(task.weights))
         optimiser = make_optimiser(self._net, train)
         if task.round > 0:
-            load_optimiser_state(self._net, optimiser, self._load_state(task))
+            steps = task.round * train.local_epochs * math.ceil(len(self._cases) / batch)
+            state = with_steps(shared, steps) if shared else self._load_state(task)
+            load_optimiser_state(self._net, optimiser, state)
         plan = FitPlan(
             study=self._study,
             class_weights=task.class_weights,
             seed=self._seed,
             epochs=train.rounds * train.local_epochs,
-            batch=share_of_batch(train.batch, len(self._cases), task.cases),
+            batch=batch,
         )
         stats: dict[str, Stat] = defaultdict(Stat)
         for epoch in range(train.local_epochs):
@@ -137,8 +150,12 @@ class Site:
             )
             for name, stat in found.items():
                 stats[name] += stat
-        self._save_state(task, optimiser_state(self._net, optimiser))
+        state = optimiser_state(self._net, optimiser)
         weights = {k: v.detach().to("cpu") for k, v in self._net.state_dict().items()}
+        if shared:  # of a parameter that was never stepped, those of the task
+            weights |= {name: state.get(name, own) for name, own in shared.items()}
+        else:
+            self._save_state(task, state)
         counts = self.counts
         return Update(
             run=task.run,

@@ -50,7 +50,7 @@ def run_test(engine: Engine, state: Committed, study: Study, run: str, folder: P
     done = last_tested(folder, run, state.rounds)
     if done is not None:
         return done
-    task = Task("test", run, state.rounds, new_nonce(), state.weights, {})
+    task = Task("test", run, state.rounds, new_nonce(), state.model, {})
     sums: dict[str, Mapping[Role, ScoreSums]] = {}
     failures: dict[str, str] = {}
     with ask_all(engine, task, folder) as replies:

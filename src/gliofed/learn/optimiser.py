@@ -45,6 +45,12 @@ def optimiser_state(net: nn.Module, optimiser: torch.optim.Optimizer) -> Mapping
     return out
 
 
+def with_steps(moments: Mapping[str, Tensor], steps: int) -> dict[str, Tensor]:
+    """Moments by `<parameter>:<moment>`, each parameter as if it had been stepped so often."""
+    names = {name.rpartition(":")[0] for name in moments}
+    return {**moments, **{f"{name}:step": torch.tensor(float(steps)) for name in names}}
+
+
 def load_optimiser_state(
     net: nn.Module, optimiser: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:

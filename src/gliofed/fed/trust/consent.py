@@ -55,7 +55,7 @@ def what_leaves(
         f"those with an outline{numbers}; and counts of labels{hidden}:",
         *(_marker_line(m, policy, sent.classes[m.id] if sent else None) for m in MARKERS),
         f"Every round, {study.train.rounds} in all: the network's weights, {parameters:,} numbers "
-        f"({size:.1f} MiB), and the numbers of cases above.",
+        f"({size:.1f} MiB){_moments(study)}, and the numbers of cases above.",
         _statistics_line(policy),
         _scores_line(policy),
         f"A round whose change is larger than {policy.max_change:g} x the model's own norm is kept "
@@ -65,6 +65,12 @@ def what_leaves(
         "The lead's server sees this site's weights singly. Weights are no scans, and may still "
         "betray something of them. No scan, mask, name, id or path is sent.",
     )
+
+
+def _moments(study: Study) -> str:
+    if study.federation.moments == "own":
+        return ""
+    return ", twice as many numbers on the mean size of this site's gradients"
 
 
 def _marker_line(marker: Marker, policy: Policy, counts: tuple[int, ...] | None) -> str:
