@@ -15,7 +15,7 @@ from gliofed.calibrate.abstain import (
     fit_limit,
     risk_area,
     risk_at,
-    risk_figures,
+    risk_rows,
 )
 from gliofed.calibrate.conformal import coverage, fit_sets, true_counts
 from gliofed.calibrate.files import calibration_json, parse_calibration
@@ -270,17 +270,19 @@ def test_risk_curve_against_every_order_of_ties() -> None:
     assert risk_at(np.array([np.nan, 0.1]), np.array([True, False]), once(2), 0.5)[0] == 0
 
 
-def test_risk_figures_have_n_and_an_interval_or_a_reason() -> None:
+def test_risks_have_n_and_an_interval_or_a_reason() -> None:
     truth, found, _ = made_up(120, 2)
     sure, wrong = found.max(1), found.argmax(1) != truth
-    patients = [f"p{i}" for i in range(120)]
-    whole, *_, area = own = risk_figures(sure, wrong, patients, 200)
+    cases = [(f"p{i}", f"c{i}") for i in range(120)]
+    whole, *_, area = own = risk_rows("m", "idh", sure, wrong, cases, 200)
     assert [f.coverage for f in own] == [1.0, 0.9, 0.8, 0.7, None]
     assert whole.value == pytest.approx(wrong.mean())
     assert area.value < whole.value
     assert all(f.low < f.value < f.high for f in own)
-    assert {f.note for f in risk_figures(sure[:2], wrong[:2], ["p", "p"], 50)} == {"one patient"}
-    assert all(f.value is None and f.note for f in risk_figures(sure[:0], wrong[:0], [], 50))
+    lone = risk_rows("m", "idh", sure[:2], wrong[:2], [("p", "c"), ("p", "c")], 50)
+    assert {(f.note, f.n) for f in lone} == {("one patient", 1)}
+    none = risk_rows("m", "idh", sure[:0], wrong[:0], [], 50)
+    assert all(f.value is None and f.note for f in none)
 
 
 def test_a_limit_keeps_most_cases_at_the_wished_risk() -> None:

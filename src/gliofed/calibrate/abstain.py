@@ -34,12 +34,13 @@ Wrong = NDArray[np.bool_] | Values
 
 
 @dataclass(frozen=True)
-class RiskFigure:
-    """The share of errors at one coverage, or, where coverage is None, the area under the curve.
+class RiskRow:
+    """The share of errors among the most confident `coverage` of the answers; where that is None,
+    the area under the curve. n: cases, however often each is answered. low, high: 95 % bootstrap
+    interval over patients, None with the reason in `note`."""
 
-    n: cases. low, high: 95 % bootstrap interval over patients, None with the reason in `note`.
-    """
-
+    model: str
+    marker: str
     coverage: float | None
     n: int
     value: float | None
@@ -97,25 +98,30 @@ def risk_at(confidence: Values, wrong: Wrong, weights: Weights, coverage: float)
     return ratio(np.where(last, missed + (kept - before) * share, 0).sum(1), kept[:, 0])
 
 
-def risk_figures(
-    confidence: Values, wrong: Wrong, patients: Sequence[str], replicates: int
-) -> tuple[RiskFigure, ...]:
-    """The risk at `COVERAGES`, and the area last. patients: the patient of each case."""
+def risk_rows(
+    model: str,
+    marker: str,
+    confidence: Values,
+    wrong: Wrong,
+    cases: Sequence[tuple[str, str]],
+    replicates: int,
+) -> tuple[RiskRow, ...]:
+    """The risk at `COVERAGES`, and the area last. cases: patient and case of each answer."""
     metrics: list[tuple[float | None, Callable[[Weights], Values]]] = [
         (c, partial(risk_at, confidence, wrong, coverage=c)) for c in COVERAGES
     ]
     metrics.append((None, partial(risk_area, confidence, wrong)))
-    n = len(confidence)
-    if not n:
-        return tuple(RiskFigure(c, 0, None, None, None, "no case") for c, _ in metrics)
-    drawn = resamples(patients, replicates)
+    if not cases:
+        return tuple(RiskRow(model, marker, c, 0, None, None, None, "no case") for c, _ in metrics)
+    patients = [patient for patient, _ in cases]
+    drawn, n = resamples(patients, replicates), len(set(cases))
     out = []
     for covered, metric in metrics:
         found = Interval(None, None, "one patient")
         if len(set(patients)) > 1:
             found = interval(metric(drawn))
-        value = float(metric(once(n))[0])
-        out.append(RiskFigure(covered, n, value, found.low, found.high, found.note))
+        value = float(metric(once(len(cases)))[0])
+        out.append(RiskRow(model, marker, covered, n, value, found.low, found.high, found.note))
     return tuple(out)
 
 

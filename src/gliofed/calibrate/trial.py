@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.calibrate.abstain import risk_figures
+from gliofed.calibrate.abstain import RiskRow, risk_rows
 from gliofed.calibrate.cns5 import OUTCOMES, reference_type
 from gliofed.calibrate.sites import SiteCases, raw
 from gliofed.calibrate.whole import Answer, Calibration, answers, fit_all
@@ -72,21 +72,6 @@ class SetRow:
     size: float | None
     single: float | None
     empty: float | None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class RiskRow:
-    """The share of errors among the most confident `coverage` of the cases, where that is None the
-    area under the curve. value, low, high: None with the reason in `note`."""
-
-    model: str
-    marker: str
-    coverage: float | None
-    n: int
-    value: float | None
-    low: float | None
-    high: float | None
     note: str = ""
 
 
@@ -252,10 +237,8 @@ def _risk_rows(tried: Sequence[_Tried], model: str, replicates: int) -> Iterable
     for marker in MARKERS:
         own = _known(tried, marker)
         sure = np.array([max(t.answer.probabilities[marker.id]) for t in own], float)
-        patients = [t.result.patient for t in own]
-        n = len({(t.result.site, t.result.case) for t in own})
-        for f in risk_figures(sure, _wrong(own, marker), patients, replicates):
-            yield RiskRow(model, marker.id, f.coverage, n, f.value, f.low, f.high, f.note)
+        cases = [(t.result.patient, f"{t.result.site}/{t.result.case}") for t in own]
+        yield from risk_rows(model, marker.id, sure, _wrong(own, marker), cases, replicates)
 
 
 def _kept_rows(tried: Sequence[_Tried], model: str, wishes: Wishes) -> Iterable[KeptRow]:

@@ -7,8 +7,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gliofed.calibrate.abstain import RiskRow
 from gliofed.calibrate.agreement import OutlineRow, outline_rows
-from gliofed.calibrate.trial import FitRow, KeptRow, RiskRow, SetRow, TypeRow, trial
+from gliofed.calibrate.trial import FitRow, KeptRow, SetRow, TypeRow, trial
 from gliofed.experiment.cells import FEDERATED
 from gliofed.io.files import write_text
 from gliofed.report.content import Scored

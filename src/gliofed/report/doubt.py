@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gliofed.calibrate.abstain import RiskRow
 from gliofed.calibrate.agreement import OutlineRow
 from gliofed.calibrate.cns5 import OUTCOMES
-from gliofed.calibrate.trial import ALL, CALIBRATED, TYPE, FitRow, KeptRow, RiskRow, SetRow, Trial
+from gliofed.calibrate.trial import ALL, CALIBRATED, TYPE, FitRow, KeptRow, SetRow, Trial
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.report.content import Scored
 from gliofed.report.tables import external_rows

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gliofed.calibrate.trial import ALL, RiskRow, Trial
+from gliofed.calibrate.abstain import RiskRow
+from gliofed.calibrate.trial import ALL, Trial
 from gliofed.markers import MARKERS
 from gliofed.report.chances import reliability_plots
 from gliofed.report.content import Scored
