@@ -12,13 +12,13 @@ import numpy as np
 
 from gliofed.calibrate.spread import spread_of
 from gliofed.experiment.cells import FEDERATED, Cell, digest
+from gliofed.experiment.model import trained_net
 from gliofed.fed.checkpoint import Committed
 from gliofed.infer.native import THRESHOLD
 from gliofed.infer.predict import predict
 from gliofed.io.files import write_text
 from gliofed.io.store import Prepared
 from gliofed.learn.machine import Machine
-from gliofed.nets.unet import MultiTaskNet, build_net
 from gliofed.score.results import CaseResult
 from gliofed.study import Study
 
@@ -70,7 +70,7 @@ def _of_fold(
     if path.exists():
         kept: dict[str, float | None] = json.loads(path.read_text())
         return kept
-    nets = [_net(study, cell, state, machine) for cell, state in own]
+    nets = [trained_net(study, cell, state, machine) for cell, state in own]
     found = {}
     for case in split.external:
         scan = prepared[str(case)]
@@ -79,10 +79,3 @@ def _of_fold(
         found[str(case)] = spread_of(maps, spacing, THRESHOLD).agreement
     write_text(path, json.dumps(found, indent=1))
     return found
-
-
-def _net(study: Study, cell: Cell, state: Committed, machine: Machine) -> MultiTaskNet:
-    own = cell.rules(study).net
-    net = build_net(own.preset, own.stem, seed=0)
-    net.load_state_dict(state.model)
-    return net.to(machine.device)

@@ -14,7 +14,7 @@ from gliofed.fed.site import Site
 from gliofed.io.files import write_text
 from gliofed.io.store import Prepared
 from gliofed.learn.machine import Machine
-from gliofed.nets.unet import build_net
+from gliofed.nets.unet import MultiTaskNet, build_net
 from gliofed.score.files import predictions_csv
 from gliofed.score.reader import parse_predictions
 from gliofed.score.results import CaseResult
@@ -82,12 +82,18 @@ def test_cell(
     path = answers_file(study, cell, prepared, out)
     if path.exists():
         return parse_predictions(path.read_text(), str(path))
+    net = trained_net(study, cell, state, machine)
+    results = evaluate(net, cell, prepared, machine, study.score.mirror)
+    write_text(path, predictions_csv(results))
+    return results
+
+
+def trained_net(study: Study, cell: Cell, state: Committed, machine: Machine) -> MultiTaskNet:
+    """The cell's network with the weights of `state`, on the machine's device."""
     own = cell.rules(study).net
     net = build_net(own.preset, own.stem, seed=0)
     net.load_state_dict(state.model)
-    results = evaluate(net.to(machine.device), cell, prepared, machine, study.score.mirror)
-    write_text(path, predictions_csv(results))
-    return results
+    return net.to(machine.device)
 
 
 def answers_file(study: Study, cell: Cell, prepared: Mapping[str, Prepared], out: Path) -> Path:

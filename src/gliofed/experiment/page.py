@@ -12,6 +12,7 @@ from gliofed.datasets.split import Split
 from gliofed.experiment.aside import Aside, in_words
 from gliofed.experiment.cells import FEDERATED, Cell
 from gliofed.experiment.facts import group_of, machine_in_words, place_of
+from gliofed.experiment.model import trained_net
 from gliofed.experiment.overlap import Overlap, statement
 from gliofed.experiment.regress import Regressions
 from gliofed.fed.checkpoint import Committed
@@ -78,9 +79,7 @@ def _mosaics(
     ranked = sorted(((r.dice, r.case, r) for r in mine if r.dice is not None), key=lambda t: t[:2])
     if not ranked:
         return ()
-    net = build_net(study.net.preset, study.net.stem, seed=0)
-    net.load_state_dict(state.model)
-    net.to(machine.device)
+    net = trained_net(study, cell, state, machine)
     out = []
     picks = (("best", -1), ("median", len(ranked) // 2), ("worst", 0))
     for rank, index in picks:
