@@ -13,7 +13,8 @@ from gliofed.datasets.formats import read_sites
 from gliofed.datasets.phantom import PhantomHospital, write_phantom
 from gliofed.errors import DataError
 from gliofed.experiment.aside import in_words, set_aside
-from gliofed.experiment.run import compare_sites, run_study
+from gliofed.experiment.compare import compare_sites
+from gliofed.experiment.run import run_study
 from gliofed.experiment.watch import Silent
 from gliofed.io.store import PreparedStore
 from gliofed.prepare.cases import prepare_all

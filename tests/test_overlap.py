@@ -20,8 +20,8 @@ from gliofed.datasets.bids import read_bids
 from gliofed.datasets.formats import read_sites
 from gliofed.datasets.identity import read_mapping
 from gliofed.errors import OverlapError, UpdateError
+from gliofed.experiment.compare import compare_sites
 from gliofed.experiment.overlap import find_overlap, linked, refuse, statement
-from gliofed.experiment.run import compare_sites
 from gliofed.experiment.watch import Silent
 from gliofed.fed.overlap import (
     CORNERS,

@@ -1,4 +1,8 @@
-"""The public verbs. Each is what the command of the same name does."""
+"""The public verbs. Each is what the command of the same name does.
+
+A verb that trains, or that writes what goes between sites, imports torch when it is called: the
+others need not wait for it.
+"""
 
 from gliofed.api.consortium import (
     join,
@@ -18,9 +22,7 @@ from gliofed.api.studies import cohort, demo, overlap, phantom, run
 from gliofed.api.trust import approve, consent, network_size, new_key, read_log, verify_log
 from gliofed.check.run import Result
 from gliofed.datasets.audit import Reading
-from gliofed.experiment.overlap import Overlap
-from gliofed.experiment.run import Outcome
-from gliofed.fed.cohort import CohortTable
+from gliofed.experiment.outcome import Outcome
 from gliofed.fed.trust.approval import Approval
 from gliofed.fed.trust.chain import Line
 from gliofed.fed.trust.verify import Verdict
@@ -29,10 +31,10 @@ from gliofed.prepare.whole import Preparation
 from gliofed.prepare.workers import CaseAccount
 
 __all__ = [
-    "Approval", "CaseAccount", "CohortTable", "Exported", "Extracted", "Line", "Outcome", "Overlap",
-    "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check", "cohort",
-    "consent", "demo", "export", "extract_features", "image", "inspect", "intake", "join", "look",
-    "network_size", "new_key", "overlap", "phantom", "prepare", "provision", "read_log", "receive",
-    "run", "score", "serve", "start", "status", "stop", "try_features", "try_out", "verify_log",
+    "Approval", "CaseAccount", "Exported", "Extracted", "Line", "Outcome", "Preparation",
+    "Reading", "Result", "Source", "Verdict", "approve", "check", "cohort", "consent", "demo",
+    "export", "extract_features", "image", "inspect", "intake", "join", "look", "network_size",
+    "new_key", "overlap", "phantom", "prepare", "provision", "read_log", "receive", "run",
+    "score", "serve", "start", "status", "stop", "try_features", "try_out", "verify_log",
     "withdraw",
 ]  # fmt: skip

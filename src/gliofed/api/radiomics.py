@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliofed.datasets.formats import read_sites
-from gliofed.experiment.run import compare_sites
 from gliofed.experiment.watch import Silent, Watcher
 from gliofed.io.files import alone_in, write_text
 from gliofed.radiomics.files import left_out_csv, model_json, weights_csv
@@ -48,6 +47,7 @@ def extract_features(
     `if __name__ == "__main__"`. Raises GliofedError and its kinds. Needs the extra
     `gliofed[radiomics]`.
     """
+    from gliofed.experiment.compare import compare_sites
     from gliofed.radiomics.extract import Settings, extract, feature_names, settings_json
 
     feature_names()  # says that the library is missing before hours of preparation

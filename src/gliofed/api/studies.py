@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gliofed.datasets.formats import read_sites
 from gliofed.datasets.phantom import HOSPITALS, write_phantom
-from gliofed.experiment.cohort import cohort_table
 from gliofed.experiment.demo import SEED, demo_study
-from gliofed.experiment.overlap import Overlap, find_overlap
-from gliofed.experiment.run import Outcome, compare_sites, run_study
+from gliofed.experiment.outcome import Outcome
 from gliofed.experiment.watch import Silent, Watcher
-from gliofed.fed.cohort import CohortTable
 from gliofed.report.statements import NO_STATEMENTS, read_statements
 from gliofed.study import load_study
+
+if TYPE_CHECKING:
+    from gliofed.experiment.overlap import Overlap
+    from gliofed.fed.cohort import CohortTable
 
 
 def run(
@@ -33,6 +35,8 @@ def run(
     say to items of the reporting checklists and for the model card (`gliofed.report.statements`).
     Raises GliofedError and its kinds.
     """
+    from gliofed.experiment.run import run_study
+
     asked = load_study(study)
     words = read_statements(statements) if statements else NO_STATEMENTS
     watcher = watcher or Silent()
@@ -45,6 +49,9 @@ def overlap(study: Path, store: Path | None = None, watcher: Watcher | None = No
     store: folder of prepared cases, needed where `[data] overlap_by` has "image" (default: as
     `run`, `store` in `runs/<name of the study file>`).
     """
+    from gliofed.experiment.compare import compare_sites
+    from gliofed.experiment.overlap import find_overlap
+
     asked = load_study(study)
     sites = read_sites(asked.data)
     if "image" not in asked.data.overlap_by:
@@ -55,6 +62,8 @@ def overlap(study: Path, store: Path | None = None, watcher: Watcher | None = No
 
 def cohort(study: Path) -> CohortTable:
     """Counts of each marker, sex, age band, scanner and sequence by site, small ones hidden."""
+    from gliofed.experiment.cohort import cohort_table
+
     return cohort_table(load_study(study))
 
 
@@ -76,5 +85,7 @@ def phantom(root: Path, watcher: Watcher | None = None) -> Path:
 
 def demo(out: Path, watcher: Watcher | None = None, processes: int = 1) -> Outcome:
     """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
+    from gliofed.experiment.run import run_study
+
     root = phantom(out / "hospitals", watcher)
     return run_study(demo_study(root), out, out / "store", watcher or Silent(), processes)

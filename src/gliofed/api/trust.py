@@ -19,7 +19,6 @@ from gliofed.fed.trust.consent import what_leaves, what_runs
 from gliofed.fed.trust.keys import new_approver_key
 from gliofed.fed.trust.policy import Policy, load_policy
 from gliofed.fed.trust.verify import Verdict, read_anchors, read_lines, verify
-from gliofed.nets.unet import build_net
 from gliofed.study import Study, study_toml
 
 
@@ -54,6 +53,8 @@ def consent(study: Path, policy: Path | None = None) -> tuple[tuple[str, ...], t
 
 def network_size(study: Study) -> int:
     """Parameters of the study's network."""
+    from gliofed.nets.unet import build_net
+
     return sum(p.numel() for p in build_net(study.net.preset, study.net.stem, seed=0).parameters())
 
 

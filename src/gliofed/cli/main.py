@@ -49,9 +49,9 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for data, models and page.")] = Path("demo"),
 ) -> None:
     """See the whole thing work: six synthetic hospitals, no data, no GPU, a few minutes."""
-    from gliofed.cli import verbs
+    from gliofed.cli import run as verb
 
-    verbs.demo(out)
+    verb.demo(out)
 
 
 @app.command()
@@ -132,9 +132,9 @@ def run(
 
     Interrupt it when you like: the same command goes on from the last committed round.
     """
-    from gliofed.cli import verbs
+    from gliofed.cli import run as verb
 
-    verbs.run(study, out or Path("runs") / study.stem, store, processes, statements)
+    verb.run(study, out or Path("runs") / study.stem, store, processes, statements)
 
 
 @app.command()

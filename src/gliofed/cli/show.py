@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gliofed.experiment.run import Outcome
+from gliofed.experiment.outcome import Outcome
 from gliofed.markers import MARKERS
 from gliofed.report.wording import is_alone, model_title
 from gliofed.score.results import ScoreRow

@@ -15,33 +15,12 @@ import typer
 
 from gliofed import api
 from gliofed.cli.inspection import show_reading
-from gliofed.cli.show import Terminal, show_outcome
+from gliofed.cli.show import Terminal
 from gliofed.datasets.formats import format_of
 from gliofed.errors import GliofedError
 from gliofed.io.files import write_text
-from gliofed.learn.machine import processes_at_once
 
-ROUNDS: Final = "the same command goes on from the last committed round"
 WHOLE: Final = "hospitals that are whole stay, and the same command writes the others"
-
-
-def demo(out: Path) -> None:
-    """`gliofed demo`."""
-    with plain_ends(after=ROUNDS):
-        with Terminal() as terminal:
-            outcome = api.demo(out, terminal, processes_at_once())
-        show_outcome(outcome)
-
-
-def run(
-    study: Path, out: Path, store: Path | None, processes: int | None, statements: Path | None
-) -> None:
-    """`gliofed run`."""
-    with plain_ends(after=ROUNDS):
-        with Terminal() as terminal:
-            at_once = processes or processes_at_once()
-            outcome = api.run(study, out, store, terminal, at_once, statements)
-        show_outcome(outcome)
 
 
 def phantom(root: Path) -> None:

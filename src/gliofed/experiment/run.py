@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from gliofed.datasets.formats import read_sites
@@ -11,13 +11,14 @@ from gliofed.datasets.split import Split, make_splits
 from gliofed.errors import CheckpointError
 from gliofed.experiment.accounts import write_accounts
 from gliofed.experiment.agreement import with_agreement
-from gliofed.experiment.aside import Aside, in_words, set_aside, sites_of
 from gliofed.experiment.beside import finish_all
 from gliofed.experiment.cells import Cell, plan_cells
+from gliofed.experiment.compare import compared_cases
 from gliofed.experiment.evidence import claimed, find, write_findings
 from gliofed.experiment.facts import run_facts
 from gliofed.experiment.model import test_cell, train_cell
-from gliofed.experiment.overlap import Overlap, find_overlap, linked, refuse
+from gliofed.experiment.outcome import Outcome
+from gliofed.experiment.overlap import find_overlap, refuse
 from gliofed.experiment.page import make_content
 from gliofed.experiment.regress import (
     Features,
@@ -29,24 +30,14 @@ from gliofed.experiment.regress import (
 from gliofed.experiment.watch import Watcher
 from gliofed.fed.checkpoint import Committed
 from gliofed.io.files import alone_in, write_text
-from gliofed.io.store import Prepared, PreparedStore
+from gliofed.io.store import Prepared
 from gliofed.learn.machine import keep_memory, this_machine
-from gliofed.prepare.cases import prepare_all
 from gliofed.report.page import write_page
 from gliofed.report.statements import NO_STATEMENTS, Statements
 from gliofed.score.files import predictions_csv
-from gliofed.score.results import CaseResult, ScoreRow
+from gliofed.score.results import CaseResult
 from gliofed.study import Study, load_study, study_toml
 from gliofed.types import Case
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run leaves: the page, the tables beside it, and the rows for the terminal."""
-
-    page: Path
-    rows: tuple[ScoreRow, ...]
-    results: tuple[CaseResult, ...]
 
 
 def run_study(
@@ -82,7 +73,7 @@ def _run(
     refuse(study, find_overlap(study, cases, None, None))
     _claim(study, out)
     features = study_features(study, [c for own in cases.values() for c in own])
-    cases, prepared, overlap, aside = _compared(study, cases, store, watcher)
+    cases, prepared, overlap, aside = compared_cases(study, cases, store, watcher)
     splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
     cells = plan_cells(study, splits)
     trained: list[tuple[Cell, Committed]] = []
@@ -149,42 +140,3 @@ def _claim(study: Study, out: Path) -> None:
             f"{out} holds a run of another study ({path}); choose another --out, or delete it"
         )
     write_text(path, study_toml(study))
-
-
-def compare_sites(
-    study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Watcher
-) -> tuple[Overlap, tuple[Prepared, ...], tuple[Aside, ...]]:
-    """Prepare every case, then look for patients at two hospitals in every way the study asks.
-
-    Cases that do not reach what `[quality]` asks are set aside before: they are not compared.
-    """
-    every = [c for site in cases.values() for c in site]
-    watcher.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
-    shelf = PreparedStore(store)
-    prepared = prepare_all(
-        every,
-        study.grid,
-        study.prepare,
-        shelf,
-        lambda done, total: watcher.progress(done, total, "cases"),
-    )
-    shelf.save_digests()
-    prepared, aside = set_aside(study, prepared)
-    if aside:
-        watcher.note(in_words(aside))
-    watcher.stage("comparing patients between hospitals")
-    used = sites_of(cases, prepared)
-    overlap = find_overlap(study, used, {str(p.case): p for p in prepared}, shelf)
-    return overlap, prepared, aside
-
-
-def _compared(
-    study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Watcher
-) -> tuple[Mapping[str, Sequence[Case]], Mapping[str, Prepared], Overlap, tuple[Aside, ...]]:
-    """The cases and their prepared scans, one `patient` for all that are one person."""
-    overlap, prepared, aside = compare_sites(study, cases, store, watcher)
-    refuse(study, overlap)
-    cases = linked(sites_of(cases, prepared), overlap)
-    one = {str(c): c for own in cases.values() for c in own}
-    named = {str(p.case): replace(p, case=one[str(p.case)]) for p in prepared}
-    return cases, named, overlap, aside

@@ -1,0 +1,32 @@
+"""`gliofed run` and `gliofed demo`: the verbs that train here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from gliofed import api
+from gliofed.cli.show import Terminal, show_outcome
+from gliofed.cli.verbs import plain_ends
+from gliofed.learn.machine import processes_at_once
+
+ROUNDS: Final = "the same command goes on from the last committed round"
+
+
+def demo(out: Path) -> None:
+    """`gliofed demo`."""
+    with plain_ends(after=ROUNDS):
+        with Terminal() as terminal:
+            outcome = api.demo(out, terminal, processes_at_once())
+        show_outcome(outcome)
+
+
+def run(
+    study: Path, out: Path, store: Path | None, processes: int | None, statements: Path | None
+) -> None:
+    """`gliofed run`."""
+    with plain_ends(after=ROUNDS):
+        with Terminal() as terminal:
+            at_once = processes or processes_at_once()
+            outcome = api.run(study, out, store, terminal, at_once, statements)
+        show_outcome(outcome)
