@@ -7,10 +7,12 @@
 #   TORCH_INDEX   a package index for torch alone. On Linux, PyPI's torch carries several gigabytes
 #                 of CUDA; without an NVIDIA GPU take the CPU build:
 #                 make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   WORKERS       test files run side by side (default 2; 0: one after the other, for a debugger)
 #   PYTEST_ARGS   more arguments for pytest, for example PYTEST_ARGS="-k gate"
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+WORKERS ?= 2
 PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -27,7 +29,7 @@ demo: $(USER_STAMP)
 	$(BIN)/gliofed demo
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 setup: $(DEV_STAMP)
 
