@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from made_up_run import make_content
+from small_study import write_study
 
 from gliofed.datasets.formats import read_sites
-from gliofed.datasets.phantom import PhantomHospital, write_phantom
+from gliofed.datasets.phantom import PhantomHospital
 from gliofed.errors import DataError
 from gliofed.experiment.aside import in_words, set_aside
 from gliofed.experiment.compare import compare_sites
@@ -21,28 +22,6 @@ from gliofed.prepare.cases import prepare_all
 from gliofed.report.page import render
 from gliofed.study import Quality, Study, load_study
 from gliofed.types import Measures, Sequence
-
-STUDY = """
-name = "small"
-models = ["pooled"]
-[data]
-root = "hospitals"
-train = ["one", "two"]
-external = ["three"]
-synthetic = true
-[grid]
-spacing_mm = [7.0, 7.0, 7.0]
-patch = [24, 24, 24]
-[prepare]
-brain = "stripped"
-register = false
-space = "scanner"
-bias = false
-[train]
-rounds = 1
-[score]
-bootstrap = 100
-"""
 
 
 class Listener(Silent):
@@ -56,9 +35,8 @@ class Listener(Silent):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> tuple[Study, Path]:
     root = tmp_path_factory.mktemp("aside")
-    write_phantom(root / "hospitals", [PhantomHospital(n, 3) for n in ("one", "two", "three")], 1)
-    (root / "small.toml").write_text(STUDY)
-    return load_study(root / "small.toml"), root / "store"
+    path = write_study(root, [PhantomHospital(n, 3) for n in ("one", "two", "three")], ("pooled",))
+    return dataclasses.replace(load_study(path), quality=Quality()), root / "store"
 
 
 @pytest.fixture(scope="module")

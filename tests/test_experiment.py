@@ -16,40 +16,16 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from small_study import write_study
 
 from gliofed import api
-from gliofed.datasets.phantom import PhantomHospital, write_phantom
+from gliofed.datasets.phantom import PhantomHospital
 from gliofed.errors import CheckpointError, GliofedError, QuorumError, StudyError
 from gliofed.experiment.run import run_study
 from gliofed.experiment.watch import Silent
 from gliofed.io.files import alone_in
 from gliofed.study import load_study
 from gliofed.types import Sequence
-
-STUDY = """
-name = "small"
-models = ["federated", "pooled", "alone"]
-[data]
-root = "hospitals"
-train = ["one", "two"]
-external = ["three"]
-synthetic = true
-[grid]
-spacing_mm = [7.0, 7.0, 7.0]
-patch = [24, 24, 24]
-[prepare]
-brain = "stripped"
-register = false
-space = "scanner"
-bias = false
-[quality]
-brain_litres = [0.3, 2.2]
-alignment = 0.0
-[train]
-rounds = 3
-[score]
-bootstrap = 100
-"""
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +36,7 @@ def study_file(tmp_path_factory) -> Path:
         PhantomHospital("two", 2, {Sequence.T2: 1.0}, unmasked=1.0, never_known=("mgmt",)),
         PhantomHospital("three", 4),
     ]
-    write_phantom(root / "hospitals", hospitals, 1)
-    (root / "small.toml").write_text(STUDY)
-    return root / "small.toml"
+    return write_study(root, hospitals, ("federated", "pooled", "alone"), rounds=3)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +51,7 @@ def finished(study_file, tmp_path_factory) -> Path:
 def shorter(study_file) -> Path:
     """The same study with two of its models."""
     path = study_file.parent / "shorter.toml"
-    path.write_text(STUDY.replace(', "alone"]', "]"))
+    path.write_text(study_file.read_text().replace(', "alone"]', "]"))
     return path
 
 
@@ -187,7 +161,9 @@ def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) ->
     other = tmp_path / "other.toml"
     root = study_file.parent / "hospitals"
     other.write_text(
-        STUDY.replace("rounds = 3", "rounds = 4").replace('"hospitals"', json.dumps(str(root)))
+        study_file.read_text()
+        .replace("rounds = 3", "rounds = 4")
+        .replace('"hospitals"', json.dumps(str(root)))
     )
     with pytest.raises(CheckpointError, match="another study"):
         run_study(load_study(other), finished, finished / "store", Silent())

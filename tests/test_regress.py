@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from feature_tables import made_up
+from small_study import write_study
 
 from gliofed.cli.show import show_outcome
-from gliofed.datasets.phantom import PhantomHospital, write_phantom
+from gliofed.datasets.phantom import PhantomHospital
 from gliofed.datasets.split import Split, make_splits
 from gliofed.errors import DataError
 from gliofed.experiment.cells import plan_cells
@@ -241,38 +242,12 @@ def test_the_parent_takes_the_place_of_the_studys_network_and_of_nothing_else() 
     assert plan_regressions(study, splits) == ()
 
 
-STUDY = """
-name = "small"
-models = ["age_sex", "radiomics"]
-[data]
-root = "hospitals"
-train = ["one", "two"]
-external = ["three"]
-features = ["features.csv"]
-synthetic = true
-[grid]
-spacing_mm = [7.0, 7.0, 7.0]
-patch = [24, 24, 24]
-[prepare]
-brain = "stripped"
-register = false
-space = "scanner"
-bias = false
-[quality]
-brain_litres = [0.3, 2.2]
-alignment = 0.0
-[train]
-rounds = 1
-[score]
-bootstrap = 100
-"""
-
-
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("study")
     hospitals = [PhantomHospital("one", 5), PhantomHospital("two", 1), PhantomHospital("three", 3)]
-    write_phantom(root / "hospitals", hospitals, 1)
+    features = 'features = ["features.csv"]'
+    path = write_study(root, hospitals, ("age_sex", "radiomics"), data=features)
     rng = np.random.default_rng(1)
     lines = ["case,site,patient,idh,codel_1p19q,mgmt,grade,sex,age,scanner,sequences,f1,f2"]
     for site in ("one", "two", "three"):
@@ -282,8 +257,7 @@ def study_file(tmp_path_factory) -> Path:
             name = row["participant_id"].removeprefix("sub-")
             lines.append(f"{name},{site},{name},,,,,,,,T1,{rng.normal()},{rng.normal()}")
     (root / "features.csv").write_text("\n".join(lines) + "\n")
-    (root / "small.toml").write_text(STUDY)
-    return root / "small.toml"
+    return path
 
 
 def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, capsys) -> None:
