@@ -18,19 +18,22 @@ from gliofed.calibrate.abstain import (
     risk_rows,
 )
 from gliofed.calibrate.conformal import coverage, fit_sets, true_counts
+from gliofed.calibrate.exchange import Question
 from gliofed.calibrate.files import calibration_json, parse_calibration
 from gliofed.calibrate.grid import BINS, EDGES, bins_of
-from gliofed.calibrate.scaling import LEAST, RIDGE, fit_scaling, scaling_sums
-from gliofed.calibrate.sites import SiteCases, raw
+from gliofed.calibrate.scaling import LEAST, RIDGE, Place, scaling_steps, scaling_sums
+from gliofed.calibrate.sites import SiteCases, at_hand, raw
 from gliofed.calibrate.whole import answer, calibrated, coverages, fit_all, shown
 from gliofed.errors import DataError
 from gliofed.markers import MARKERS
 from gliofed.score.analytic import wilson
 from gliofed.score.intervals import once
+from gliofed.score.logistic import together
 from gliofed.score.results import CaseResult
 from gliofed.study import Wishes
 from gliofed.types import Labels
 
+COUNT = Question("count")
 MARKER = {2: "idh", 3: "grade"}
 
 
@@ -48,12 +51,11 @@ def scaled_by_sites(parts, kind, marker):
     classes = parts[0][1].shape[1]
     counts = {f"s{i}": tuple(np.bincount(t, minlength=classes)) for i, (t, _) in enumerate(parts)}
 
-    def ask(how, coefficients):
-        return functools.reduce(
-            lambda a, b: a + b, [scaling_sums(how, coefficients, *p) for p in parts]
-        )
+    def ask(places):
+        each = [scaling_sums(places[marker], *p) for p in parts]
+        return {marker: functools.reduce(lambda a, b: a + b, each)}
 
-    return fit_scaling(marker, kind, counts, ask)
+    return together({marker: scaling_steps(marker, kind, counts)}, ask)[marker]
 
 
 def ece(truth, probabilities, bins=15):
@@ -105,12 +107,14 @@ def test_platt_scaling_is_logistic_regression_on_the_logit() -> None:
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_gradient_and_curve_of_a_site_are_those_of_its_loss(classes) -> None:
     truth, found, _ = made_up(25, classes)
-    place = np.random.default_rng(1).normal(size=(1, classes))
-    own = scaling_sums("platt", place, truth, found)
-    for axis in range(classes):
-        step = np.zeros((1, classes))
-        step[0, axis] = 1e-5
-        ahead, back = (scaling_sums("platt", place + s * step, truth, found) for s in (1, -1))
+    place = np.random.default_rng(1).normal(size=classes)
+
+    def at(coefficients):
+        return scaling_sums(Place("platt", tuple(coefficients)), truth, found)
+
+    own = at(place)
+    for step, axis in zip(np.eye(classes) * 1e-5, range(classes), strict=True):
+        ahead, back = at(place + step), at(place - step)
         assert (ahead.loss - back.loss) / 2e-5 == pytest.approx(own.gradient[axis], abs=1e-5)
         assert (ahead.gradient - back.gradient) / 2e-5 == pytest.approx(own.hessian[axis], abs=1e-5)
 
@@ -323,8 +327,8 @@ def answers(n, site, seed, sharp=3.0):
 def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> None:
     parts = {"a": answers(120, "a", 1), "b": answers(60, "b", 2), "c": ()}
     sites = {k: SiteCases(v) for k, v in parts.items()}
-    own = fit_all(sites, Wishes())
-    pooled = fit_all({"all": SiteCases(parts["a"] + parts["b"])}, Wishes())
+    own = fit_all(at_hand(sites), Wishes())
+    pooled = fit_all(at_hand({"all": SiteCases(parts["a"] + parts["b"])}), Wishes())
     assert own.sets == pooled.sets
     assert own.cells == pooled.cells
     for marker in own.scalings:
@@ -345,8 +349,8 @@ def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> 
 
 
 def test_coverage_at_a_site_unlike_the_others_is_told_as_it_is() -> None:
-    own = fit_all({"a": SiteCases(answers(400, "a", 1)), "b": SiteCases(answers(400, "b", 2))},
-                  Wishes(by_class=False))  # fmt: skip
+    sites = {"a": SiteCases(answers(400, "a", 1)), "b": SiteCases(answers(400, "b", 2))}
+    own = fit_all(at_hand(sites), Wishes(by_class=False))
     noise = np.random.default_rng(0).normal(size=(500, 3)) * 6
     odd = []
     for case, shift in zip(answers(500, "c", 3), noise, strict=True):
@@ -356,12 +360,12 @@ def test_coverage_at_a_site_unlike_the_others_is_told_as_it_is() -> None:
     tested = {"like": SiteCases(answers(500, "d", 4)), "odd": SiteCases(tuple(odd))}
     found = coverages(own, "grade", tested)
     assert 0.87 <= found["like"].value <= 0.93
-    assert found["like"].n == sum(tested["like"].classes("grade"))
+    assert found["like"].n == sum(tested["like"].told(COUNT).classes("grade"))
     assert found["odd"].high < 0.9
 
 
 def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
-    own = fit_all({}, Wishes())
+    own = fit_all(at_hand({}), Wishes())
     assert {s.kind for s in own.scalings.values()} == {"identity"}
     told = answer(own, answers(1, "a", 1)[0].probabilities)
     assert told.sets["grade"] == ("2", "3", "4")
@@ -371,7 +375,7 @@ def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
     spoilt = cases[0].probabilities | {"grade": (float("nan"),) * 3}
     bad = CaseResult(**{**cases[0].__dict__, "probabilities": spoilt,
                         "labels": Labels({"grade": "2"}), "case": "bad"})  # fmt: skip
-    own = fit_all({"a": SiteCases((*cases, bad))}, Wishes())
+    own = fit_all(at_hand({"a": SiteCases((*cases, bad))}), Wishes())
     assert "1 cases left out" in own.notes["grade"]
     assert own.notes["idh"] == ""
     told = answer(own, spoilt)
@@ -383,12 +387,12 @@ def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
 
 def test_a_site_with_few_cases_of_a_class_is_left_out_and_named() -> None:
     cases = answers(30, "a", 4)
-    least = min(n for n in SiteCases(cases).classes("codel_1p19q"))
+    least = min(n for n in SiteCases(cases).told(COUNT).classes("codel_1p19q"))
     shows, hides = (SiteCases(cases, least + extra) for extra in (0, 1))
     assert not shows.hidden("codel_1p19q")
     assert hides.hidden("codel_1p19q")
-    assert hides.classes("codel_1p19q") == (0, 0)
-    own = fit_all({"a": hides}, Wishes())
+    assert hides.told(COUNT).classes("codel_1p19q") == (0, 0)
+    own = fit_all(at_hand({"a": hides}), Wishes())
     assert "without a" in own.notes["codel_1p19q"]
     assert own.scalings["codel_1p19q"].kind == "identity"
     assert own.cells is None
@@ -398,7 +402,7 @@ def test_answers_of_two_models_are_refused() -> None:
     cases = answers(2, "a", 1)
     other = CaseResult(**{**cases[1].__dict__, "model": "pooled"})
     with pytest.raises(ValueError, match="2 models"):
-        fit_all({"a": SiteCases((cases[0], other))}, Wishes())
+        at_hand({"a": SiteCases((cases[0], other))})
 
 
 @pytest.mark.parametrize(
@@ -415,7 +419,9 @@ def test_answers_of_two_models_are_refused() -> None:
     ],
 )
 def test_a_spoilt_calibration_is_refused(spoil) -> None:
-    plain = json.loads(calibration_json(fit_all({"a": SiteCases(answers(60, "a", 5))}, Wishes())))
+    plain = json.loads(
+        calibration_json(fit_all(at_hand({"a": SiteCases(answers(60, "a", 5))}), Wishes()))
+    )
     parse_calibration(json.dumps(plain), "x")
     spoil(plain)
     with pytest.raises(DataError, match="x: not a calibration"):

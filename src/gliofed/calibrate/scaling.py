@@ -9,7 +9,7 @@ probabilities; a slope cannot shift them back, an intercept can.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,7 +19,7 @@ from scipy.special import log_softmax
 from gliofed.markers import BY_ID
 from gliofed.score.discrimination import Index, Probabilities
 from gliofed.score.intervals import Values
-from gliofed.score.logistic import FitSums, fit
+from gliofed.score.logistic import Fit, FitSums, fit_steps
 
 Kind = Literal["identity", "temperature", "platt"]
 RIDGE: Final = 1.0
@@ -54,10 +54,16 @@ class Scaling:
         return scaled
 
 
-def scaling_sums(
-    kind: Kind, coefficients: Values, truth: Index, probabilities: Probabilities
-) -> FitSums:
-    """One site's sums. coefficients: (1, P), the slope less 1, then for "platt" the intercepts.
+@dataclass(frozen=True)
+class Place:
+    """Where a fit stands: the slope less 1, then for "platt" the intercepts but the first."""
+
+    kind: Kind
+    coefficients: tuple[float, ...]
+
+
+def scaling_sums(at: Place, truth: Index, probabilities: Probabilities) -> FitSums:
+    """One site's sums at a place.
 
     truth: (n,), probabilities: (n, classes), finite. n = 0 gives sums of 0. It is a softmax
     regression in which a class's score is linear in features of its own.
@@ -65,10 +71,10 @@ def scaling_sums(
     logs = _logs(probabilities)
     cases, classes = logs.shape
     features = logs[:, :, None]
-    if kind == "platt":
+    if at.kind == "platt":
         ones = np.broadcast_to(np.eye(classes)[:, 1:], (cases, classes, classes - 1))
         features = np.concatenate([features, ones], axis=2)
-    found = log_softmax(logs + features @ coefficients[0], axis=1)
+    found = log_softmax(logs + features @ np.array(at.coefficients), axis=1)
     chance = np.exp(found)
     each = np.arange(cases)
     expected = np.einsum("nc,ncp->np", chance, features)
@@ -81,18 +87,15 @@ def scaling_sums(
     )
 
 
-def fit_scaling(
-    marker: str,
-    kind: Kind,
-    counts: Mapping[str, tuple[int, ...]],
-    ask: Callable[[Kind, Values], FitSums],
-) -> Scaling:
-    """The scaling of the pooled cases, but for rounding, from the sums of all sites.
+def scaling_steps(
+    marker: str, kind: Kind, counts: Mapping[str, tuple[int, ...]]
+) -> Generator[Place, FitSums, Scaling]:
+    """The scaling of the pooled cases, but for rounding: yields places, is sent all sites' sums.
 
-    counts: site to its cases of each class. ask: the sums of all sites at given coefficients.
-    Where a class has no case, "platt" becomes "temperature": its intercept would be the ridge's
-    own. Nothing is fitted ("identity") without two classes, and where the slope would not be above
-    0, which is where the model orders the calibration cases no better than chance.
+    counts: site to its cases of each class. Where a class has no case, "platt" becomes
+    "temperature": its intercept would be the ridge's own. Nothing is asked and nothing fitted
+    ("identity") without two classes; nothing is fitted where the slope would not be above 0, which
+    is where the model orders the calibration cases no better than chance.
     """
     classes = BY_ID[marker].classes
     sums = [sum(own[c] for own in counts.values()) for c in range(len(classes))]
@@ -111,7 +114,7 @@ def fit_scaling(
     if absent and kind == "platt":
         kind, note = "temperature", f"no {absent[0]} among the calibration cases: no intercepts"
     width = len(classes) if kind == "platt" else 1
-    found = fit(lambda c: ask(kind, c), np.zeros((1, width)), RIDGE)
+    found = yield from _placed(kind, fit_steps(np.zeros((1, width)), RIDGE))
     slope, *shifts = (found.coefficients[0] + np.eye(width)[0]).tolist()
     if not found.converged:
         return plainly("the fit did not converge")
@@ -119,6 +122,17 @@ def fit_scaling(
         return plainly("the model orders the calibration cases no better than chance")
     intercepts = (0.0, *shifts) if shifts else (0.0,) * len(classes)
     return Scaling(marker, kind, slope, intercepts, sum(sums), sites, note)
+
+
+def _placed(kind: Kind, steps: Generator[Values, FitSums, Fit]) -> Generator[Place, FitSums, Fit]:
+    at = next(steps)
+    while True:
+        sums = yield Place(kind, tuple(at[0].tolist()))
+        try:
+            at = steps.send(sums)
+        except StopIteration as end:
+            found: Fit = end.value
+            return found
 
 
 def _logs(probabilities: Probabilities) -> Values:

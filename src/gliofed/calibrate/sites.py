@@ -9,13 +9,13 @@ import numpy as np
 
 from gliofed.calibrate.abstain import confidence_counts
 from gliofed.calibrate.conformal import true_counts
+from gliofed.calibrate.exchange import Ask, Cells, Question, Told
 from gliofed.calibrate.grid import BINS, Counts
-from gliofed.calibrate.joint import allowed, cell_counts
-from gliofed.calibrate.scaling import Kind, scaling_sums
+from gliofed.calibrate.joint import allowed, cell_counts, joint, marginals_of
+from gliofed.calibrate.scaling import Scaling, scaling_sums
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.score.discrimination import Index, Probabilities
 from gliofed.score.intervals import Values
-from gliofed.score.logistic import FitSums
 from gliofed.score.results import CaseResult
 from gliofed.types import Unknown
 
@@ -32,6 +32,22 @@ class SiteCases:
     results: tuple[CaseResult, ...]
     smallest: int = 1
 
+    def told(self, question: Question) -> Told:
+        """The answer to a question: what leaves the site."""
+        if question.step == "count":
+            bad = {m: _known(self.results, m)[2] for m in BY_ID}
+            return Told(
+                true_classes={m: true_counts(*self.known(m)) for m in BY_ID},
+                cells=self._cells(),
+                hidden=tuple(m for m in BY_ID if self.hidden(m)),
+                not_finite={m: n if n >= self.smallest else 0 for m, n in bad.items()},
+            )
+        if question.step == "scale":
+            places = question.places.items()
+            return Told(sums={m: scaling_sums(at, *self.known(m)) for m, at in places})
+        seen, _ = decided(question.scalings, question.cells, raw(self.results))
+        return Told(confidences={m: self._confidences(m, seen[m]) for m in BY_ID})
+
     def known(self, marker: str) -> tuple[Index, Probabilities]:
         """(n,) class indices and (n, classes) probabilities: what does not leave the site."""
         truth, found, _ = _known(self.results, marker)
@@ -39,46 +55,50 @@ class SiteCases:
             return truth[:0], found[:0]
         return truth, found
 
-    def classes(self, marker: str) -> tuple[int, ...]:
-        """Cases of each class that are calibrated on."""
-        truth, _ = self.known(marker)
-        return tuple(int((truth == c).sum()) for c in range(len(BY_ID[marker].classes)))
-
     def hidden(self, marker: str) -> bool:
         """Whether the marker is left out for too few cases of a class."""
         return self._too_few(_known(self.results, marker)[0], marker)
 
-    def not_finite(self, marker: str) -> int:
-        """Cases left out since a probability is not finite."""
-        return _known(self.results, marker)[2]
-
-    def scaling(self, marker: str, kind: Kind, coefficients: Values) -> FitSums:
-        """For `fit_scaling`."""
-        return scaling_sums(kind, coefficients, *self.known(marker))
-
-    def true_classes(self, marker: str) -> Counts:
-        """For `fit_sets`."""
-        return true_counts(*self.known(marker))
-
-    def cells(self) -> Counts:
-        """For `joint`; nothing where a cell has from 1 to `smallest` - 1 cases."""
+    def _cells(self) -> Counts:
         counts = cell_counts([r.labels for r in self.results])
         few = ((counts > 0) & (counts < self.smallest)).any()
         return np.zeros(allowed().shape, np.int64) if few else counts
 
-    def confidences(self, marker: str, shown: Mapping[str, Probabilities]) -> Counts:
-        """For `fit_limit`. shown: the marker's probabilities as they will be shown, of `results`
-        in their order."""
-        rows = [i for i, r in enumerate(self.results) if _usable(r, marker)]
+    def _confidences(self, marker: str, seen: Probabilities) -> Counts:
+        """seen: the marker's probabilities as they are shown, of `results` in their order."""
         truth, _ = self.known(marker)
         if not len(truth):
             return np.zeros((2, BINS), np.int64)
-        found = shown[marker][rows]
+        found = seen[[i for i, r in enumerate(self.results) if _usable(r, marker)]]
         return confidence_counts(found.max(1), found.argmax(1) != truth)
 
     def _too_few(self, truth: Index, marker: str) -> bool:
         counts = np.bincount(truth, minlength=len(BY_ID[marker].classes))
         return bool(((counts > 0) & (counts < self.smallest)).any())
+
+
+def at_hand(sites: Mapping[str, SiteCases]) -> Ask:
+    """Asks sites whose cases are all here. Raises ValueError where they are of several models."""
+    models = {(r.model, r.seed, r.fold) for own in sites.values() for r in own.results}
+    if len(models) > 1:
+        raise ValueError(f"the answers are of {len(models)} models, expected one")
+    return lambda question: {name: own.told(question) for name, own in sites.items()}
+
+
+def decided(
+    scalings: Mapping[str, Scaling], cells: Cells | None, own: Mapping[str, Probabilities]
+) -> tuple[dict[str, Probabilities], Values]:
+    """What is shown of n cases: marker to (n, classes); and the joint, (n, 2, 2, 3).
+
+    own: the model's own probabilities, as `raw` gives them. Where one of the three of the joint is
+    not finite there is none, NaN, and the others are shown as they were scaled.
+    """
+    scaled = {m: scalings[m].apply(p) for m, p in own.items()}
+    chances = joint(scaled, None if cells is None else np.array(cells))
+    together = marginals_of(chances)
+    whole = np.isfinite(chances[:, 0, 0, 0])[:, None]
+    return {m: np.where(whole, together[m], p) if m in together else p
+            for m, p in scaled.items()}, chances  # fmt: skip
 
 
 def raw(results: Sequence[CaseResult]) -> dict[str, Probabilities]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gliofed.calibrate.abstain import RiskRow, risk_rows
 from gliofed.calibrate.cns5 import OUTCOMES, reference_type
-from gliofed.calibrate.sites import SiteCases, raw
+from gliofed.calibrate.sites import SiteCases, at_hand, raw
 from gliofed.calibrate.whole import Answer, Calibration, answers, fit_all
 from gliofed.markers import MARKERS, Marker
 from gliofed.score.results import CaseResult
@@ -144,7 +144,7 @@ def trial(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates:
         held = [r for r in own if r.role == "holdout"]
         if not held:
             continue
-        found = fit_all(_by_site(held), wishes)
+        found = fit_all(at_hand(_by_site(held)), wishes)
         fits += _fit_rows(found, model, seed, fold)
         test = [r for r in own if r.role == "external"]
         tried += map(_Tried, test, answers(found, raw(test)))

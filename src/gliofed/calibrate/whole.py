@@ -8,7 +8,8 @@ own probabilities: their promise asks that the score was not fitted on the same 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,14 +17,15 @@ import numpy as np
 from gliofed.calibrate.abstain import Limit, fit_limit
 from gliofed.calibrate.cns5 import IntegratedType, integrated_type
 from gliofed.calibrate.conformal import Conformal, Coverage, coverage, fit_sets
-from gliofed.calibrate.grid import BINS, Counts
-from gliofed.calibrate.joint import allowed, joint, marginals_of
-from gliofed.calibrate.scaling import Kind, Scaling, fit_scaling
-from gliofed.calibrate.sites import SiteCases, raw
+from gliofed.calibrate.exchange import Ask, Cells, Question, Told
+from gliofed.calibrate.grid import BINS
+from gliofed.calibrate.joint import allowed
+from gliofed.calibrate.scaling import Kind, Place, Scaling, scaling_steps
+from gliofed.calibrate.sites import SiteCases, decided
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.score.discrimination import Probabilities
 from gliofed.score.intervals import Values
-from gliofed.score.logistic import FitSums
+from gliofed.score.logistic import FitSums, together
 from gliofed.score.results import CaseResult
 from gliofed.study import Wishes
 
@@ -40,7 +42,7 @@ class Calibration:
     scalings: Mapping[str, Scaling]
     sets: Mapping[str, Conformal]
     limits: Mapping[str, Limit]
-    cells: tuple[tuple[tuple[int, ...], ...], ...] | None
+    cells: Cells | None
     notes: Mapping[str, str]
 
 
@@ -56,50 +58,35 @@ class Answer:
     integrated: IntegratedType
 
 
-def fit_all(sites: Mapping[str, SiteCases], wishes: Wishes) -> Calibration:
+def fit_all(ask: Ask, wishes: Wishes) -> Calibration:
     """The calibration of one model on cases that it was neither trained on nor is tested on.
 
-    It is that of the pooled cases: scalings but for rounding, sets and limits but for the grid of
-    counts. No site, or no case: every scaling is the identity, every set holds all classes and
-    nothing is kept. Raises ValueError where the answers are of more than one model.
+    ask: puts a question to all sites. The result is that of the pooled cases: scalings but for
+    rounding, sets and limits but for the grid of counts. No site, or no case: every scaling is the
+    identity, every set holds all classes and nothing is kept.
     """
-    models = {(r.model, r.seed, r.fold) for own in sites.values() for r in own.results}
-    if len(models) > 1:
-        raise ValueError(f"the answers are of {len(models)} models, expected one")
-    scalings, sets, notes = {}, {}, {}
+    counted = ask(Question("count"))
+    scalings = _scalings(ask, wishes.kind, counted)
+    sets, notes = {}, {}
     for marker in BY_ID:
-        counts = {name: own.classes(marker) for name, own in sites.items()}
-        ask = functools.partial(_sums, sites, marker)
-        scalings[marker] = fit_scaling(marker, wishes.kind, counts, ask)
         nothing = np.zeros((len(BY_ID[marker].classes), BINS), np.int64)
-        whole = sum((own.true_classes(marker) for own in sites.values()), nothing)
+        whole = sum((told.true_classes[marker] for told in counted.values()), nothing)
         sets[marker] = fit_sets(marker, whole, wishes.alpha, wishes.by_class)
-        notes[marker] = _note(sites, marker)
-    table = sum((own.cells() for own in sites.values()), np.zeros(allowed().shape, np.int64))
-    cells = _frozen(table) if table.any() else None
-    fitted = Calibration(wishes, scalings, sets, {}, cells, notes)
-    seen = {name: shown(fitted, raw(own.results))[0] for name, own in sites.items()}
+        notes[marker] = _note(counted, marker)
+    cells = _cells(counted.values())
+    sure = ask(Question("limit", scalings=scalings, cells=cells))
     limits = {}
     for marker in BY_ID:
-        each = (own.confidences(marker, seen[name]) for name, own in sites.items())
+        each = (told.confidences[marker] for told in sure.values())
         limits[marker] = fit_limit(marker, sum(each, np.zeros((2, BINS), np.int64)), wishes.risk)
-    return replace(fitted, limits=limits)
+    return Calibration(wishes, scalings, sets, limits, cells, notes)
 
 
 def shown(
     calibration: Calibration, own: Mapping[str, Probabilities]
 ) -> tuple[dict[str, Probabilities], Values]:
-    """What is shown of n cases: marker to (n, classes); and the joint, (n, 2, 2, 3).
-
-    own: the model's own probabilities, as `calibrate.sites.raw` gives them. Where one of the three
-    is not finite there is no joint, NaN, and the others are shown as they were scaled.
-    """
-    scaled = {m: calibration.scalings[m].apply(p) for m, p in own.items()}
-    cells = joint(scaled, None if calibration.cells is None else np.array(calibration.cells))
-    together = marginals_of(cells)
-    whole = np.isfinite(cells[:, 0, 0, 0])[:, None]
-    return {m: np.where(whole, together[m], p) if m in together else p
-            for m, p in scaled.items()}, cells  # fmt: skip
+    """`calibrate.sites.decided` by a calibration."""
+    return decided(calibration.scalings, calibration.cells, own)
 
 
 def answers(calibration: Calibration, own: Mapping[str, Probabilities]) -> tuple[Answer, ...]:
@@ -141,19 +128,35 @@ def coverages(
     return out
 
 
-def _sums(sites: Mapping[str, SiteCases], marker: str, kind: Kind, coefficients: Values) -> FitSums:
-    parts = [own.scaling(marker, kind, coefficients) for own in sites.values()]
-    return functools.reduce(lambda a, b: a + b, parts)
+def _scalings(ask: Ask, kind: Kind, counted: Mapping[str, Told]) -> dict[str, Scaling]:
+    """All markers at once, so that sites are asked as often as the slowest of them needs."""
+    fits = {
+        marker: scaling_steps(
+            marker, kind, {s: told.classes(marker) for s, told in counted.items()}
+        )
+        for marker in BY_ID
+    }
+
+    def sums(places: Mapping[str, Place]) -> dict[str, FitSums]:
+        told = ask(Question("scale", places=places)).values()
+        return {m: functools.reduce(operator.add, (own.sums[m] for own in told)) for m in places}
+
+    return together(fits, sums)
 
 
-def _note(sites: Mapping[str, SiteCases], marker: str) -> str:
-    few = [name for name, own in sorted(sites.items()) if own.hidden(marker)]
-    bad = sum(own.not_finite(marker) for own in sites.values())
+def _note(counted: Mapping[str, Told], marker: str) -> str:
+    few = [name for name, told in sorted(counted.items()) if marker in told.hidden]
+    bad = sum(told.not_finite[marker] for told in counted.values())
     out = [f"without {name} (too few cases of a class)" for name in few]
     if bad:
         out.append(f"{bad} cases left out: a probability is not finite")
     return "; ".join(out)
 
 
-def _frozen(table: Counts) -> tuple[tuple[tuple[int, ...], ...], ...]:
+def _cells(counted: Iterable[Told]) -> Cells | None:
+    """Of all sites; None where no case has all three."""
+    nothing = np.zeros(allowed().shape, np.int64)
+    table = sum((told.cells for told in counted if told.cells is not None), nothing)
+    if not table.any():
+        return None
     return tuple(tuple(tuple(int(n) for n in row) for row in plane) for plane in table)

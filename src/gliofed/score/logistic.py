@@ -8,9 +8,9 @@ JAMIA 19:758).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ CLOSE: Final = 1e-6
 """A fit has converged where a step is this small beside the coefficients and 1. Where classes are
 separated, steps do not become smaller, however flat the loss."""
 _HALVINGS: Final = 40
+_At = TypeVar("_At")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,29 @@ def fit(
 ) -> Fit:
     """The coefficients of the least loss plus ridge / 2 times their squared distance to `centre`.
 
-    ask: the sums of all sites at given coefficients. start: (rows, features), for example zeros.
-    ridge: one number, or one a feature (0 for an intercept). Damped Newton steps; of several
-    minima, as softmax without a ridge has, the one nearest to the start. No case: the start.
+    ask: the sums of all sites at given coefficients. The rest: see `fit_steps`.
+    """
+    steps = fit_steps(start, ridge, centre)
+    return together({"": steps}, lambda asked: {"": ask(asked[""])})[""]
+
+
+def fit_steps(
+    start: Values, ridge: float | Values = 0.0, centre: float = 0.0
+) -> Generator[Values, FitSums, Fit]:
+    """`fit`, one question at a time: yields coefficients and is sent the sums of all sites there.
+
+    start: (rows, features), for example zeros. ridge: one number, or one a feature (0 for an
+    intercept). Damped Newton steps; of several minima, as softmax without a ridge has, the one
+    nearest to the start. No case: the start.
     """
     weight = np.broadcast_to(np.asarray(ridge, float), start.shape).ravel()
     place = start.astype(float)
-    sums, loss = _penalised(ask, place, weight, centre)
+
+    def whole(sums: FitSums, at: Values) -> float:
+        return sums.loss + float(weight @ (at.ravel() - centre) ** 2) / 2
+
+    sums = yield place
+    loss = whole(sums, place)
     for step in range(1, STEPS + 1):
         gradient = sums.gradient + weight * (place.ravel() - centre)
         curve = sums.hessian + np.diag(weight)
@@ -119,7 +137,8 @@ def fit(
             return _fit(place, curve, loss, sums.n, step, converged=sums.n > 0)
         for halving in range(_HALVINGS):
             there = place + (move / 2**halving).reshape(place.shape)
-            ahead, less = _penalised(ask, there, weight, centre)
+            ahead = yield there
+            less = whole(ahead, there)
             if less < loss:
                 break
         else:  # the loss has no more digits to lose
@@ -128,11 +147,22 @@ def fit(
     return _fit(place, curve, loss, sums.n, STEPS, converged=False)
 
 
-def _penalised(
-    ask: Callable[[Values], FitSums], place: Values, weight: Values, centre: float
-) -> tuple[FitSums, float]:
-    sums = ask(place)
-    return sums, sums.loss + float(weight @ (place.ravel() - centre) ** 2) / 2
+def together(
+    fits: Mapping[str, Generator[_At, FitSums, _Found]],
+    ask: Callable[[Mapping[str, _At]], Mapping[str, FitSums]],
+) -> dict[str, _Found]:
+    """Fits side by side: what each asks next goes into one question, until all have ended."""
+    found: dict[str, _Found] = {}
+    sums: Mapping[str, FitSums | None] = dict.fromkeys(fits)
+    while sums:
+        asked: dict[str, _At] = {}
+        for name, own in sums.items():
+            try:
+                asked[name] = next(fits[name]) if own is None else fits[name].send(own)
+            except StopIteration as end:
+                found[name] = end.value
+        sums = ask(asked) if asked else {}
+    return found
 
 
 def _fit(
