@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_sums import alike, find, of, result, two
+from test_sums import alike, answers, find, of, result, two
 
 from gliofed.datasets.split import Split
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
@@ -19,6 +19,7 @@ from gliofed.fed.gate import check_tested
 from gliofed.fed.rounds import Reply, run_rounds
 from gliofed.fed.site import Site
 from gliofed.fed.testing import last_tested, run_test
+from gliofed.fed.trust.policy import Policy
 from gliofed.fed.wire import (
     LARGEST_HEADER,
     SumsOf,
@@ -44,13 +45,18 @@ STATE = Committed("run", 2, {"mask.weight": torch.ones(2, 2)}, ())
 TRUTH = [0] * 6 + [1] * 5
 
 
-def sums(seed: int, truth=TRUTH, site="a", smallest=1):
+def told(seed: int, truth=TRUTH, site="a", role="holdout"):
     random = np.random.default_rng(seed).random(len(truth))
-    return hide(of("idh", truth, two(random), site), smallest)
+    return [dataclasses.replace(r, role=role) for r in answers("idh", truth, two(random), site)]
 
 
-ROLES = {"a": {"holdout": sums(1)}, "b": {"holdout": sums(2, site="b", smallest=6)},
-         "c": {"external": sums(3, TRUTH * 2, "c")}}  # fmt: skip
+def sums(seed: int, truth=TRUTH, site="a", smallest=1):
+    return hide(sums_of(told(seed, truth, site))["holdout"], smallest)
+
+
+TOLD = {"a": told(1), "b": told(2, site="b"), "c": told(3, TRUTH * 2, "c", "external")}
+SMALLEST = {"a": 1, "b": 6, "c": 1}
+ROLES = {n: {r: hide(s, SMALLEST[n]) for r, s in sums_of(own).items()} for n, own in TOLD.items()}
 
 
 # ---- the message
@@ -177,10 +183,19 @@ def test_a_task_of_an_unknown_kind_is_refused(tmp_path) -> None:
 class Sites:
     """An engine over sites whose sums are known; it counts how often it was asked."""
 
-    def __init__(self, tiny_study, folder, order="abc", tests=ROLES) -> None:
+    def __init__(self, tiny_study, folder, order="abc", tests=TOLD) -> None:
         self.asked, self.folder, self.kinds = 0, folder, []
         self.sites = {
-            n: Site(n, [], tiny_study, 1, folder / n, CPU, test=lambda _, n=n: tests[n])
+            n: Site(
+                n,
+                [],
+                tiny_study,
+                1,
+                folder / n,
+                CPU,
+                test=lambda _, n=n: tests[n],
+                policy=Policy(smallest_count=SMALLEST[n]),
+            )
             for n in order
         }
 
@@ -294,7 +309,7 @@ def test_a_table_that_is_damaged_or_of_another_run_is_refused(tiny_study, tmp_pa
 
 
 def test_a_site_that_only_tests_refuses_to_train(tiny_study, make_prepared, tmp_path) -> None:
-    only = Site("c", [], tiny_study, 1, tmp_path, CPU, test=lambda _: ROLES["c"])
+    only = Site("c", [], tiny_study, 1, tmp_path, CPU, test=lambda _: TOLD["c"])
     for kind in ("count", "train"):
         save_task(tmp_path / "task", dataclasses.replace(TASK, kind=kind))
         with pytest.raises(DataError, match="site c has no training case: it can only test"):
@@ -341,7 +356,8 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
         name: Site(
             name, [prepared[str(c)] for c in cell.sites.get(name, ())], tiny_study, 5,
             tmp_path / name, CPU,
-            test=site_test(tiny_study, cell, name, prepared, CPU, 2 if name == "b" else 1,
+            policy=Policy(min_cases=1, smallest_count=2 if name == "b" else 1),
+            test=site_test(tiny_study, cell, name, prepared, CPU,
                            lambda done, total: told.append((done, total))),
         )
         for name in "abc"

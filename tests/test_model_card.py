@@ -13,9 +13,10 @@ import torch
 from federation_kits import make_kits
 from made_up_federation import LATE, make_rows, make_status, make_study
 from safetensors import safe_open
-from test_sums import of, two
+from test_fed_testing import told
 
 from gliofed import CAUTION, __version__
+from gliofed.calibrate.trial import fit_rows
 from gliofed.consortium import conductor as conductor_module
 from gliofed.consortium.card import CARD, MODEL, card
 from gliofed.consortium.conductor import Conductor
@@ -24,6 +25,7 @@ from gliofed.consortium.page import PAGE
 from gliofed.consortium.segment import segment_of
 from gliofed.consortium.status import read_status
 from gliofed.errors import CheckpointError, QuorumError
+from gliofed.fed.calibrating import CALIBRATION, last_calibrated
 from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.model import keep_model
@@ -39,12 +41,6 @@ from gliofed.study import Study
 CPU = Machine(torch.device("cpu"), bf16=False)
 SHA = "0123456789abcdef" * 4
 STUDY = make_study()
-TRUTH = [0] * 6 + [1] * 5
-
-
-def sums(seed: int, site: str):
-    found = torch.rand(len(TRUTH), generator=torch.Generator().manual_seed(seed))
-    return of("idh", TRUTH, two(found.numpy()), site)
 
 
 # ---- the weights
@@ -188,7 +184,7 @@ class Federation:
             name: Site(
                 name, [make_prepared(f"{name}{n}", labels[n], name) for n in range(2)] if name != "c" else [],
                 study, 1, folder / name, CPU, rejoins=True,
-                test=lambda _, n=number, s=name, r=role: {r: sums(n, s)},
+                test=lambda _, n=number, s=name, r=role: told(n, site=s, role=r),
             )
             for number, (name, role) in enumerate(roles.items())
         }  # fmt: skip
@@ -228,6 +224,12 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert all(torch.equal(v, state.weights[k]) for k, v in weights.items())
     sha256 = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
     assert sha256 in (folder / CARD).read_text()
+    assert [f.n for f in status.fits if f.marker == "idh"] == [(12, 10)]  # a and b keep cases back
+    assert status.fits == tuple(
+        fit_rows(last_calibrated(folder, status.run, 2).calibration, "federated", 1, "")
+    )
+    assert f"`{CALIBRATION}` beside them" in (folder / CARD).read_text()
+    assert "Calibrated on" in (folder / PAGE).read_text()
     lines = [x for x in read_lines(federation.kit.audit) if x.event == "model-written"]
     assert [x.fields for x in lines] == [{"run": status.run, "rounds": 2, "model": sha256}]
     assert verify(federation.kit.audit).sound

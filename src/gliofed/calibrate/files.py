@@ -6,14 +6,14 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
 from gliofed.calibrate.abstain import Limit
 from gliofed.calibrate.conformal import Conformal
 from gliofed.calibrate.joint import allowed
-from gliofed.calibrate.scaling import Kind, Scaling
+from gliofed.calibrate.plain import scaling_from
 from gliofed.calibrate.whole import Calibration
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID
@@ -34,7 +34,7 @@ def parse_calibration(text: str, where: str) -> Calibration:
         raw = json.loads(text, object_hook=_tuples)
         found = Calibration(
             Wishes(**raw["wishes"]),
-            {m: Scaling(**row) for m, row in raw["scalings"].items()},
+            {m: scaling_from(m, row) for m, row in raw["scalings"].items()},
             {m: Conformal(**row) for m, row in raw["sets"].items()},
             {m: Limit(**row) for m, row in raw["limits"].items()},
             raw["cells"],
@@ -51,16 +51,10 @@ def _check(found: Calibration) -> None:
         rows: Mapping[str, Any] = getattr(found, name)
         if set(rows) != set(BY_ID) or any(row.marker != m for m, row in rows.items()):
             raise ValueError(f"{name}: expected one for each of {sorted(BY_ID)}")
-    for marker, scaling in found.scalings.items():
-        classes = len(BY_ID[marker].classes)
+    for marker in BY_ID:
         own = found.sets[marker].at_least
-        numbers = (scaling.slope, *scaling.intercepts, *own)
-        if len(scaling.intercepts) != classes or len(own) != classes:
-            raise ValueError(f"{marker}: expected {classes} classes")
-        if not all(math.isfinite(v) for v in numbers) or scaling.slope <= 0:
-            raise ValueError(f"{marker}: slope {scaling.slope}, expected one above 0")
-        if scaling.kind not in get_args(Kind):
-            raise ValueError(f"{marker}: kind {scaling.kind!r}")
+        if len(own) != len(BY_ID[marker].classes) or not all(math.isfinite(v) for v in own):
+            raise ValueError(f"{marker}: thresholds {own}")
         at_least = found.limits[marker].at_least
         if at_least is not None and not 0 <= at_least <= 1:
             raise ValueError(f"{marker}: limit {at_least}")

@@ -145,7 +145,7 @@ def trial(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates:
         if not held:
             continue
         found = fit_all(at_hand(_by_site(held)), wishes)
-        fits += _fit_rows(found, model, seed, fold)
+        fits += fit_rows(found, model, seed, fold)
         test = [r for r in own if r.role == "external"]
         tried += map(_Tried, test, answers(found, raw(test)))
     order = {id(r): place for place, r in enumerate(results)}
@@ -175,7 +175,8 @@ def _by_site(held: Iterable[CaseResult]) -> Mapping[str, SiteCases]:
     return {name: SiteCases(tuple(own)) for name, own in sorted(sites.items())}
 
 
-def _fit_rows(found: Calibration, model: str, seed: int, fold: str) -> list[FitRow]:
+def fit_rows(found: Calibration, model: str, seed: int, fold: str) -> list[FitRow]:
+    """One row a marker."""
     out = []
     for m in MARKERS:
         scaling, sets, limit = found.scalings[m.id], found.sets[m.id], found.limits[m.id]

@@ -20,6 +20,7 @@ from gliofed.calibrate.conformal import Conformal, Coverage, coverage, fit_sets
 from gliofed.calibrate.exchange import Ask, Cells, Question, Told
 from gliofed.calibrate.grid import BINS
 from gliofed.calibrate.joint import allowed
+from gliofed.calibrate.plain import frozen
 from gliofed.calibrate.scaling import Kind, Place, Scaling, scaling_steps
 from gliofed.calibrate.sites import SiteCases, decided
 from gliofed.markers import BY_ID, MARKERS
@@ -157,6 +158,4 @@ def _cells(counted: Iterable[Told]) -> Cells | None:
     """Of all sites; None where no case has all three."""
     nothing = np.zeros(allowed().shape, np.int64)
     table = sum((told.cells for told in counted if told.cells is not None), nothing)
-    if not table.any():
-        return None
-    return tuple(tuple(tuple(int(n) for n in row) for row in plane) for plane in table)
+    return frozen(table) if table.any() else None

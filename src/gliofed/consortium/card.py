@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.consortium.status import RunStatus
+from gliofed.fed.calibrating import CALIBRATION
 from gliofed.io.files import write_text
 from gliofed.report.card import Head, fill_card
+from gliofed.report.doubt import fit_lines
 from gliofed.report.tables import TableRow, full_table
 from gliofed.report.wording import stretches, told_of
 from gliofed.score.results import ScoreRow
@@ -68,6 +70,8 @@ def card(study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str)
         withdrawn=_withdrawn(study, status, withdrawn),
         table=_table(status.rows, withdrawn),
         failures={s: told_of(s, why) for s, why in status.failures.items() if s not in withdrawn},
+        fits=fit_lines(status.fits),
+        calibration=CALIBRATION,
     )
 
 

@@ -8,12 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from gliofed.calibrate.trial import fit_rows
 from gliofed.consortium.card import MODEL, write_card
 from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.page import RunPage
 from gliofed.consortium.segment import Segment, segment_from
 from gliofed.consortium.status import RunStatus, State, keep_status
 from gliofed.errors import GliofedError, QuorumError
+from gliofed.experiment.cells import FEDERATED
+from gliofed.fed.calibrating import Reach, run_calibration
 from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.engines.nvflare.controller import FlareController, FlareEngine
 from gliofed.fed.model import keep_model
@@ -62,7 +65,7 @@ class Conductor(FlareController):
         return self._status.plain if self._begun else {}
 
     def conduct(self, engine: Make, kit: Path) -> None:
-        """Make the segment's rounds, and after the run's last one the test.
+        """Make the segment's rounds, and after the run's last one the test and the calibration.
 
         Rounds committed before are not made again. Of a run that is complete, the model and its
         card are written, each in one step.
@@ -121,6 +124,8 @@ class Conductor(FlareController):
             self._note("waiting", "for the next segment")
             return
         self._test(ask((*study.data.train, *study.data.external)), state, folder)
+        if study.data.holdout:
+            self._calibrate(ask, state, folder)
         self._hand_over(state, folder, log)
         self._note("completed", "")
 
@@ -129,6 +134,16 @@ class Conductor(FlareController):
         keep_status(folder, self._status)
         tested = run_test(engine, state, self._study, self._segment.run, folder)
         self._status = dataclasses.replace(self._status, rows=tested.rows, failures=tested.failures)
+
+    def _calibrate(self, ask: Reach, state: Committed, folder: Path) -> None:
+        self._note("calibrating", "")
+        keep_status(folder, self._status)
+        study = self._study
+        found = run_calibration(ask, state, study, self._segment.run, folder)
+        rows = fit_rows(found.calibration, FEDERATED, study.seeds[0], "")
+        self._status = dataclasses.replace(
+            self._status, fits=tuple(rows), uncalibrated=found.failures
+        )
 
     def _hand_over(self, state: Committed, folder: Path, log: AuditLog) -> None:
         """The model, and its card anew: a site may have withdrawn since the last one."""

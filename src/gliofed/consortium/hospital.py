@@ -74,7 +74,7 @@ def open_site(
         machine=machine,
         policy=policy,
         rejoins=True,
-        test=site_test(study, cell, name, prepared, machine, policy.smallest_count)
+        test=site_test(study, cell, name, prepared, machine)
         if "scores" in policy.metrics
         else None,
     )

@@ -22,7 +22,7 @@ from gliofed.fed.trust.policy import load_policy
 from gliofed.fed.wire import load_note
 from gliofed.learn.machine import keep_memory, this_machine
 
-_STAGES: Final[Mapping[str, Stage]] = {"count": "count", "train": "train", "test": "test"}
+_STAGES: Final[Mapping[str, Stage]] = {s: s for s in ("count", "train", "test", "calibrate")}
 
 
 class Member(FlareExecutor):

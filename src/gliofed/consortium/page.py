@@ -29,6 +29,8 @@ _HINTS: Final[Mapping[State, str]] = {
     "waiting": "The run goes on by itself once enough sites are there; the rounds made are kept.",
     "training": "Sites train and the server merges, round by round; each round made is kept.",
     "testing": "The last round is made. Each site tests the model, and only sums come back.",
+    "calibrating": "The model is tested. On the cases that training sites kept back its "
+    "probabilities are calibrated, and only sums come back.",
     "completed": f"Trained and tested. {MODEL} and its card lie beside this run's rounds in the "
     "server's kit.",
     "below quorum": f"Too few sites gave an update that could be merged: {_GOES_ON}.",
@@ -90,6 +92,8 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
         points=status.points,
         rows=status.rows,
         failures=status.failures,
+        fits=status.fits,
+        uncalibrated=status.uncalibrated,
         facts=(
             ("gliofed", __version__),
             ("run", status.run),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from gliofed.calibrate.trial import FitRow
 from gliofed.errors import CheckpointError, StudyError
 from gliofed.io.files import write_text
 from gliofed.score.results import ScoreRow
@@ -16,7 +17,8 @@ from gliofed.settings import build
 from gliofed.types import RoundPoint
 
 State = Literal[
-    "waiting", "training", "testing", "completed", "below quorum", "stopped", "failed"
+    "waiting", "training", "testing", "calibrating",
+    "completed", "below quorum", "stopped", "failed",
 ]  # fmt: skip
 OVER: Final[tuple[State, ...]] = ("completed", "stopped", "failed", "below quorum")
 """A run in such a state goes on only where the lead starts it again."""
@@ -30,7 +32,8 @@ class RunStatus:
     study: its name. why: what a state other than training is for. rounds: of the study; `points`
     has those committed. sites: asked by the segment under way, or by the last one. missing: those
     of the study that are not connected. rows: of the test, once it is made; failures: site to why
-    it is not in it. page: why the run's page could not be drawn, empty where it was.
+    it is not in it. fits: of the calibration, one a marker; uncalibrated: training site to why its
+    cases are not in it. page: why the run's page could not be drawn, empty where it was.
     """
 
     run: str
@@ -44,6 +47,8 @@ class RunStatus:
     points: tuple[RoundPoint, ...] = ()
     rows: tuple[ScoreRow, ...] = ()
     failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fits: tuple[FitRow, ...] = ()
+    uncalibrated: Mapping[str, str] = dataclasses.field(default_factory=dict)
     page: str = ""
 
     @property
@@ -58,11 +63,17 @@ def status_from(plain: Mapping[str, Any], where: str = "status") -> RunStatus:
     try:
         points = tuple(RoundPoint(**p) for p in plain["points"])
         rows = tuple(ScoreRow(**r) for r in plain["rows"])
-        rest = {k: v for k, v in plain.items() if k not in ("points", "rows")}
+        fits = tuple(_fit(r) for r in plain.get("fits", ()))
+        rest = {k: v for k, v in plain.items() if k not in ("points", "rows", "fits")}
         bare: RunStatus = build(RunStatus, rest, where)
     except (KeyError, TypeError, StudyError) as error:
         raise CheckpointError(f"{where}: is no status of a run ({error})") from None
-    return dataclasses.replace(bare, points=points, rows=rows)
+    return dataclasses.replace(bare, points=points, rows=rows, fits=fits)
+
+
+def _fit(plain: Mapping[str, Any]) -> FitRow:
+    own = {name: tuple(plain[name]) for name in ("n", "intercepts", "at_least")}
+    return FitRow(**{**plain, **own})
 
 
 def keep_status(folder: Path, status: RunStatus) -> None:

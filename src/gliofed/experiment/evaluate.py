@@ -18,7 +18,6 @@ from gliofed.learn.machine import Machine
 from gliofed.nets.unet import MultiTaskNet, build_net
 from gliofed.score.overlap import dice, hd95_mm, lesions, volume_ml
 from gliofed.score.results import CaseResult, Role
-from gliofed.score.sums import ScoreSums, hide, sums_of
 from gliofed.study import Study
 from gliofed.types import SEQUENCES, Placement, Prediction
 
@@ -51,13 +50,11 @@ def site_test(
     site: str,
     prepared: Mapping[str, Prepared],
     machine: Machine,
-    smallest: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> SiteTest:
-    """What a site does in a federated test: the cell's test cases of `site`, of which sums leave.
+    """How a model answers for the cell's test cases of `site`.
 
-    prepared: "site/id" to the prepared case, at least of these. smallest: the least number of
-    cases that the hospital shows (see `score.sums.hide`).
+    prepared: "site/id" to the prepared case, at least of these.
     """
     split = cell.split
     own = replace(
@@ -69,12 +66,12 @@ def site_test(
         ),
     )
 
-    def test(weights: Mapping[str, Tensor]) -> Mapping[Role, ScoreSums]:
+    def test(weights: Mapping[str, Tensor]) -> tuple[CaseResult, ...]:
         net = build_net(study.net.preset, study.net.stem, seed=0)
         net.load_state_dict(dict(weights))
-        mirror = study.score.mirror
-        results = evaluate(net.to(machine.device), own, prepared, machine, mirror, progress)
-        return {role: hide(sums, smallest) for role, sums in sums_of(results).items()}
+        return evaluate(
+            net.to(machine.device), own, prepared, machine, study.score.mirror, progress
+        )
 
     return test
 

@@ -17,11 +17,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gliofed.calibrate.exchange import Told
 from gliofed.errors import UpdateError
 from gliofed.fed.blocks import change_norm, norm
 from gliofed.fed.counts import Counts
 from gliofed.fed.moments import SQUARES, weights_of
-from gliofed.fed.wire import LARGEST_HEADER, Task, load_counts, load_tested, load_update
+from gliofed.fed.wire import (
+    LARGEST_HEADER,
+    Task,
+    load_counts,
+    load_tested,
+    load_told,
+    load_update,
+)
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import MASK_TASK
 from gliofed.score.faults import first_fault
@@ -146,6 +154,27 @@ def check_tested(
     except UpdateError as error:
         raise UpdateError(f"site {site}: sums of a test refused: {error}") from None
     return found.roles
+
+
+def check_told(site: str, task: Task, answer: Path, limits: Federation) -> Told:
+    """What the file `answer` tells of the task's question, or UpdateError saying which check
+    failed."""
+    if task.question is None:
+        raise ValueError(f"a task of kind {task.kind} asks no question")
+    try:
+        _require(answer.stat().st_size <= 8 + LARGEST_HEADER, "it is larger than a header")
+        found = load_told(answer, task.question)
+        _require(found.run == task.run, f"it is of run {found.run!r}, not {task.run!r}")
+        _require(found.nonce == task.nonce, "it answers another request (its nonce differs)")
+        _require(found.site == site, f"it bears the name of site {found.site!r}")
+        told, most = found.told, limits.max_cases
+        for counts in (*told.true_classes.values(), *told.confidences.values()):
+            _require(counts.sum() <= most, f"it claims {counts.sum()} cases, allowed are {most}")
+        _require(told.cells is None or told.cells.sum() <= most, "its cells have too many cases")
+        _require(all(s.n <= most for s in told.sums.values()), "its sums are of too many cases")
+    except UpdateError as error:
+        raise UpdateError(f"site {site}: calibration refused: {error}") from None
+    return told
 
 
 def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gliofed.calibrate.sites import SiteCases
 from gliofed.errors import CheckpointError, DataError
 from gliofed.fed.blocks import change_norm, norm
 from gliofed.fed.counts import Counts, count_cases, share_of_batch
@@ -20,11 +21,13 @@ from gliofed.fed.wire import (
     CountsOf,
     SumsOf,
     Task,
+    ToldOf,
     load,
     load_task,
     save,
     save_counts,
     save_tested,
+    save_told,
     save_update,
 )
 from gliofed.io.store import Prepared
@@ -37,14 +40,14 @@ from gliofed.learn.optimiser import (
     with_steps,
 )
 from gliofed.nets.unet import MultiTaskNet, build_net
-from gliofed.score.results import Role
-from gliofed.score.sums import ScoreSums
+from gliofed.score.results import CaseResult, Role
+from gliofed.score.sums import ScoreSums, hide, sums_of
 from gliofed.study import Study
 from gliofed.types import Stat, Update
 
 SiteProgress = Callable[[str, int, int], None]
-SiteTest = Callable[[Mapping[str, Tensor]], Mapping[Role, ScoreSums]]
-"""The model's weights to the sums of a test on the site's own cases, small counts hidden."""
+SiteTest = Callable[[Mapping[str, Tensor]], Sequence[CaseResult]]
+"""The model's weights to its answers for the site's own test cases, which do not leave it."""
 
 
 class Site:
@@ -56,8 +59,8 @@ class Site:
     anything is written into an answer; None where all sites are one person's. rejoins: whether a
     site that missed rounds goes on from the moments it has, or from none, rather than refusing.
 
-    cases: to train on; a site that only tests has none. test: what it does when asked to test.
-    Raises DataError where it has neither.
+    cases: to train on; a site that only tests has none. test: how a model answers for its test
+    cases. Raises DataError where it has neither.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class Site:
         self._machine = machine
         self._progress = progress
         self._test = test
+        self._smallest = 1 if policy is None else policy.smallest_count
+        self._answered: tuple[tuple[str, int], tuple[CaseResult, ...]] | None = None
 
     def answer(self, asked: Path, answer: Path) -> None:
         """Do the task in the file `asked`; write what it asks for to the file `answer`.
@@ -93,6 +98,10 @@ class Site:
         task = load_task(asked)
         if task.kind == "test":
             save_tested(answer, SumsOf(task.run, task.nonce, self.name, self._tested(task)))
+        elif task.question is not None:
+            held = tuple(r for r in self._answers(task) if r.role == "holdout")
+            told = SiteCases(held, self._smallest).told(task.question)
+            save_told(answer, ToldOf(task.run, task.nonce, self.name, told))
         elif not self._cases:
             raise DataError(f"site {self.name} has no training case: it can only test")
         elif task.kind == "count":
@@ -111,9 +120,22 @@ class Site:
         return enforce_update(self._policy, update, self.counts, change, own)
 
     def _tested(self, task: Task) -> Mapping[Role, ScoreSums]:
+        sums = sums_of(self._answers(task))
+        return {role: hide(own, self._smallest) for role, own in sums.items()}
+
+    def _answers(self, task: Task) -> tuple[CaseResult, ...]:
+        """Of the task's model, kept until another is asked about."""
         if self._test is None:
             raise DataError(f"site {self.name} was not set up to test: it has no test cases")
-        return self._test(task.weights)
+        model = (task.run, task.round)
+        if self._answered is None or self._answered[0] != model:
+            if not task.weights:
+                raise DataError(
+                    f"site {self.name} was started anew amid the calibration, and the question "
+                    "came without the model; the calibration goes on without the site"
+                )
+            self._answered = (model, tuple(self._test(task.weights)))
+        return self._answered[1]
 
     @cached_property
     def counts(self) -> Counts:

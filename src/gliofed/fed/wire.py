@@ -3,7 +3,7 @@
 Task, server to site: the model's weights and {kind, run, round, nonce, class_weights, cases}.
 Answer, site to server: the site's weights and {run, round, nonce, site, cases, labelled, stats},
 or no tensors and for a count {run, nonce, site, cases, masks, classes}, for a test {run, nonce,
-site, roles}.
+site, roles}, for a calibration {run, nonce, site, told}.
 
 Every note also bears `digest`, the SHA-256 of the tensors and of the rest of the note: a message
 that was changed or cut on its way is refused. Messages with a model are files, so that a server
@@ -29,6 +29,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from gliofed.calibrate.exchange import Question, Told
+from gliofed.calibrate.plain import question_from, question_plain, told_from, told_plain
 from gliofed.errors import UpdateError
 from gliofed.fed.counts import Counts
 from gliofed.io.files import replacing
@@ -43,16 +45,17 @@ _DIGEST = "digest"
 _LARGEST = 1e300
 
 
-Kind = Literal["count", "train", "test"]
+Kind = Literal["count", "train", "test", "calibrate"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """One request to a site. round: from 0; -1 and no weights for "count"; for "test", how many
-    rounds made the weights.
+    """One request to a site. round: from 0; -1 and no weights for "count"; for "test" and
+    "calibrate", how many rounds made the weights.
 
     nonce: new for every request; the answer repeats it, so that none fits another request.
-    cases: training cases of all sites together; 0 for "count" and "test".
+    cases: training cases of all sites together; 0 for all but "train". question: of "calibrate";
+    its first one comes with weights, the others without.
     """
 
     kind: Kind
@@ -62,6 +65,7 @@ class Task:
     weights: Mapping[str, Tensor]
     class_weights: Mapping[str, tuple[float, ...]]
     cases: int = 0
+    question: Question | None = None
 
 
 def new_nonce() -> str:
@@ -180,6 +184,8 @@ def save_task(path: Path, task: Task) -> None:
     """A task as a file."""
     note = {"kind": task.kind, "run": task.run, "round": task.round, "nonce": task.nonce,
             "class_weights": dict(task.class_weights), "cases": task.cases}  # fmt: skip
+    if task.question is not None:
+        note["question"] = question_plain(task.question)
     save(path, task.weights, note, lasting=False)
 
 
@@ -190,7 +196,10 @@ def load_task(path: Path) -> Task:
         weights = {str(k): tuple(float(x) for x in v) for k, v in note["class_weights"].items()}
         kind, nonce = _one_of(note["kind"], Kind), str(note["nonce"])
         cases = int(note["cases"])
-        return Task(kind, str(note["run"]), int(note["round"]), nonce, tensors, weights, cases)
+        asked = question_from(note["question"]) if kind == "calibrate" else None
+        return Task(
+            kind, str(note["run"]), int(note["round"]), nonce, tensors, weights, cases, asked
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UpdateError(f"the task lacks or garbles {error}") from None
 
@@ -282,6 +291,32 @@ def load_tested(path: Path) -> SumsOf:
         return SumsOf(str(note["run"]), str(note["nonce"]), str(note["site"]), roles)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UpdateError(f"the sums lack or garble {error}") from None
+
+
+@dataclass(frozen=True)
+class ToldOf:
+    """A site's answer to a question of the calibration."""
+
+    run: str
+    nonce: str
+    site: str
+    told: Told
+
+
+def save_told(path: Path, answer: ToldOf) -> None:
+    """What a site tells as a file."""
+    note = {"run": answer.run, "nonce": answer.nonce, "site": answer.site}
+    save(path, {}, {**note, "told": told_plain(answer.told)})
+
+
+def load_told(path: Path, question: Question) -> ToldOf:
+    """A file as what a site tells when asked `question`. Raises UpdateError where it is not."""
+    _, note = load(path)
+    try:
+        told = told_from(note["told"], question)
+        return ToldOf(str(note["run"]), str(note["nonce"]), str(note["site"]), told)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise UpdateError(f"the answer lacks or garbles {error}") from None
 
 
 def _sums_note(sums: ScoreSums) -> dict[str, Any]:

@@ -242,11 +242,16 @@ def _types(trial: Trial) -> tuple[TypeLine, ...]:
     return tuple(out)
 
 
+def fit_lines(rows: Sequence[FitRow]) -> tuple[Fit, ...]:
+    """In the order of the rows."""
+    return tuple(map(_fit, rows))
+
+
 def _fit(row: FitRow) -> Fit:
     classes = BY_ID[row.marker].classes
     limit = "keeps nothing" if row.limit is None else number(row.limit, 3)
     return Fit(
-        f"seed {row.seed}, {row.fold}", task_title(row.marker),
+        ", ".join(filter(None, (f"seed {row.seed}", row.fold))), task_title(row.marker),
         ", ".join(f"{c} {n}" for c, n in zip(classes, row.n, strict=True)),
         number(row.slope, DIGITS), ", ".join(number(v, DIGITS) for v in row.intercepts), limit,
         row.note,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from gliofed.calibrate.trial import FitRow
 from gliofed.score.results import ScoreRow
 from gliofed.types import RoundPoint
 
@@ -31,7 +32,8 @@ class RunContent:
 
     state, why: as in `gliofed status`; hint: what the state means for whoever reads. rounds: of the
     whole study. at: when this was so, as text. rows: of the test, none before it; failures: site to
-    why it is not in the test. facts: provenance as (name, value) rows.
+    why it is not in the test. fits: of the calibration, one a marker; uncalibrated: training site
+    to why it is not in that. facts: provenance as (name, value) rows.
     """
 
     study: str
@@ -45,4 +47,6 @@ class RunContent:
     points: tuple[RoundPoint, ...]
     rows: tuple[ScoreRow, ...]
     failures: Mapping[str, str]
+    fits: tuple[FitRow, ...]
+    uncalibrated: Mapping[str, str]
     facts: tuple[tuple[str, str], ...]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from gliofed.io.files import write_text
 from gliofed.report import run_tables
+from gliofed.report.doubt import fit_lines
 from gliofed.report.frame import fill
 from gliofed.report.run_content import RunContent
 from gliofed.report.tables import full_table
@@ -35,6 +36,8 @@ def render_run(content: RunContent) -> str:
         faults=faults[:shown],
         more_faults=max(0, len(faults) - shown),
         failures=[(s, told_of(s, why)) for s, why in content.failures.items()],
+        fits=fit_lines(content.fits),
+        uncalibrated=[(s, told_of(s, why)) for s, why in content.uncalibrated.items()],
         curves=run_pictures(content.points),
         headline=run_tables.tested_headline(content.rows),
         table=full_table(content.rows),

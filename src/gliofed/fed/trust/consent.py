@@ -92,7 +92,11 @@ def _statistics_line(policy: Policy) -> str:
 def _scores_line(policy: Policy) -> str:
     if "scores" not in policy.metrics:
         return "No test scores: this site's policy keeps them."
-    return f"Test scores, of at least {policy.smallest_count} test cases, if the study tests here."
+    return (
+        f"Test scores, of at least {policy.smallest_count} test cases, if the study tests here. To "
+        "calibrate the model: over cases kept back, counts of how likely it took their true class "
+        "to be, and sums that follow from these; nothing of a marker with so few cases of a class."
+    )
 
 
 def _count(number: int, one: str, more: str) -> str:

@@ -20,7 +20,9 @@ from gliofed import errors
 from gliofed.errors import ApprovalError, GliofedError, PolicyError, UnwritableError, UpdateError
 from gliofed.io.files import write_private
 
-Stage = Literal["approval", "policy", "data", "count", "train", "test", "memory", "disk", "other"]
+Stage = Literal[
+    "approval", "policy", "data", "count", "train", "test", "calibrate", "memory", "disk", "other"
+]
 STAGES: Final[frozenset[str]] = frozenset(get_args(Stage))
 KINDS: Final[frozenset[str]] = frozenset(
     name
