@@ -11,6 +11,7 @@ from campaign import in_training
 from drill import drill, same_weights, undisturbed
 
 from gliofed.consortium.plan import LEAD, SERVER
+from gliofed.markers import BY_ID
 
 pytestmark = pytest.mark.slow
 TRAIN = ("north", "west")
@@ -31,6 +32,8 @@ def test_a_killed_server_costs_no_committed_round_and_no_bit(tmp_path) -> None:
     assert not wrong
     assert end.state == "completed"
     assert state.rounds == 3
+    assert {f.marker for f in end.fits} == set(BY_ID), "the model was not calibrated"
+    assert not end.uncalibrated
     assert state.history[: kept.rounds] == kept.history, "a committed round was made anew"
     assert all(set(p.answered) == set(TRAIN) for p in state.history)
     assert any(e.event == "round-committed" for e in d.log(SERVER))
