@@ -27,7 +27,7 @@ from gliofed.score.paired import (
     FEWEST,
     TASKS,
     Answers,
-    Figure,
+    PairedFigure,
     answers,
     by_role,
     contributions,
@@ -137,12 +137,12 @@ def comparisons(
 
 
 def compare(
-    own: Figure, base: Figure, model: str, other: str, role: Role, site: str
+    own: PairedFigure, base: PairedFigure, model: str, other: str, role: Role, site: str
 ) -> tuple[Comparison, Comparison]:
     """Both methods, the first first; neither corrected. None where both did not answer the same
     cases, or either has no figure."""
     reason = unpaired(own.answers, base.answers) or own.note or base.note
-    methods: tuple[tuple[str, Callable[[Figure, Figure], _Found]], ...] = (
+    methods: tuple[tuple[str, Callable[[PairedFigure, PairedFigure], _Found]], ...] = (
         ((BY_BOOTSTRAP, _by_bootstrap), (BY_RANKS, _by_ranks))
         if own.answers.metric == "dice"
         else ((BY_DELONG, _by_delong), (BY_BOOTSTRAP, _by_bootstrap))
@@ -169,7 +169,7 @@ def against_chance(
     return tuple(out)
 
 
-def chance_row(own: Figure, model: str, role: Role, other: str = CHANCE) -> Comparison:
+def chance_row(own: PairedFigure, model: str, role: Role, other: str = CHANCE) -> Comparison:
     """An AUC less 0.5, with the interval of the score table; None where there is no AUC or no
     interval."""
     value, low, high = own.value, own.bounds.low, own.bounds.high
@@ -240,7 +240,7 @@ def cross_matrix(results: Sequence[CaseResult], replicates: int) -> tuple[Cross,
     )
 
 
-def _chance_p(own: Figure, value: float, low: float, high: float) -> float | None:
+def _chance_p(own: PairedFigure, value: float, low: float, high: float) -> float | None:
     """Of 0.5, on the logit scale that the interval is of, and so below 0.05 where that leaves 0.5
     out; of a perfect AUC, which has no place on that scale, by the bootstrap."""
     if not 0 < value < 1:
@@ -258,7 +258,7 @@ class _Found:
     note: str = ""
 
 
-def _by_delong(own: Figure, base: Figure) -> _Found:
+def _by_delong(own: PairedFigure, base: PairedFigure) -> _Found:
     difference = _gap(own, base)
     parts = contributions(own.answers) - contributions(base.answers)
     alone = np.flatnonzero(~np.isfinite(parts))
@@ -275,7 +275,7 @@ def _by_delong(own: Figure, base: Figure) -> _Found:
     return _Found(difference, max(-1.0, low), min(1.0, high), p)
 
 
-def _by_bootstrap(own: Figure, base: Figure) -> _Found:
+def _by_bootstrap(own: PairedFigure, base: PairedFigure) -> _Found:
     return _bootstrapped(_gap(own, base), own.replicates - base.replicates)
 
 
@@ -284,7 +284,7 @@ def _bootstrapped(difference: float, replicates: Values) -> _Found:
     return _Found(difference, bounds.low, bounds.high, bootstrap_p(replicates), bounds.note)
 
 
-def _by_ranks(own: Figure, base: Figure) -> _Found:
+def _by_ranks(own: PairedFigure, base: PairedFigure) -> _Found:
     """Of each patient's mean difference; patients without a difference are dropped, as Wilcoxon
     did. No interval: that of the mean is the bootstrap's."""
     from scipy.stats import wilcoxon
@@ -299,7 +299,7 @@ def _by_ranks(own: Figure, base: Figure) -> _Found:
     return _Found(middle, p=float(wilcoxon(patients).pvalue))
 
 
-def _gap(own: Figure, base: Figure) -> float:
+def _gap(own: PairedFigure, base: PairedFigure) -> float:
     if own.value is None or base.value is None:
         raise ValueError("a source without a figure cannot be compared")
     return own.value - base.value

@@ -72,7 +72,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Figure:
+class PairedFigure:
     """Answers with their value, its replicates and its interval, which is made as the score table
     makes it; value None, and no replicates, with a note."""
 
@@ -122,26 +122,26 @@ def ranked(
     return _answers([r for r, _ in pairs], task, "auc", (rest, positive), truth, found)
 
 
-def figure(own: Answers, replicates: int) -> Figure:
+def figure(own: Answers, replicates: int) -> PairedFigure:
     """The AUC or mean Dice, and the same on every resample of patients.
 
     Of the AUC over several sites, pairs across sites count, as in the score table.
     """
     reason = why_not(own)
     if reason:
-        return Figure(own, None, np.zeros(0), reason)
+        return PairedFigure(own, None, np.zeros(0), reason)
     sample, metric = _sample(own, replicates), _metric(own)
     value = sample.value(metric)
     if len(set(own.patients)) == 1:
-        return Figure(own, value, np.zeros(0), "one patient")
+        return PairedFigure(own, value, np.zeros(0), "one patient")
     again = sample.again(metric)
     if not len(again):
-        return Figure(own, value, again)
+        return PairedFigure(own, value, again)
     if own.metric == "dice":
         bounds = by_student(sample, own.found[:, 0], np.ones(len(own.keys)), (0.0, 1.0))
     else:
         bounds = by_area(sample, own.truth, own.found, value, again)
-    return Figure(own, value, again, bounds=bounds)
+    return PairedFigure(own, value, again, bounds=bounds)
 
 
 def why_not(own: Answers) -> str:
@@ -220,7 +220,7 @@ def unpaired(one: Answers, other: Answers) -> str:
 
 
 def score_row(
-    found: Figure, model: str, role: Role, site: str, stratum: str = "", note: str = ""
+    found: PairedFigure, model: str, role: Role, site: str, stratum: str = "", note: str = ""
 ) -> ScoreRow:
     """The figure as a row of a score table; with a note given, only n and the note."""
     value, bounds = (None, UNBOUND) if note else (found.value, found.bounds)
