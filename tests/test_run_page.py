@@ -16,11 +16,12 @@ from made_up_run import TRAIN
 from rich.console import Console
 from test_report import HOSTILE, RESEARCH, SYNTHETIC, Reader, pictures
 
+from gliofed.calibrate.trial import FitRow
 from gliofed.cli.federation import table
 from gliofed.consortium import page as page_module
 from gliofed.consortium.kit import open_kit
 from gliofed.consortium.page import PAGE, RunPage, run_content
-from gliofed.consortium.status import State, read_status
+from gliofed.consortium.status import State, read_status, status_from
 from gliofed.consortium.supervisor import Patience, Supervisor, run_folder
 from gliofed.errors import LinkError
 from gliofed.report.run_content import RunContent
@@ -327,3 +328,22 @@ def test_an_error_of_our_own_making_is_not_hidden(monkeypatch, tmp_path) -> None
     monkeypatch.setattr(page_module, "write_run_page", fail)
     with pytest.raises(TypeError, match="a bug"):
         RunPage(tmp_path, STUDY).show(make_status(STUDY, 1), ())
+
+
+def test_the_calibration_and_who_is_not_in_it_are_on_the_page_and_in_the_table(
+    tmp_path, capsys
+) -> None:
+    fit = FitRow(
+        "federated", 1, "", "idh", "platt", (31, 12), 0.6, (0.0, 0.25), (0.1, 0.2), 0.9, ""
+    )
+    gone = {"leiden": "site leiden: no answer: gone"}
+    status = make_status(STUDY, 30, "completed", fits=(fit,), uncalibrated=gone)
+    assert status_from(status.plain) == status
+    page = render_run(run_content(status, (), STUDY))
+    assert "wildtype 31, mutant 12" in page
+    assert "Training sites that are not in the calibration" in page
+    Console(width=200).print(table(status))
+    shown = capsys.readouterr().out
+    assert "wildtype 31, mutant 12" in shown
+    assert "0.60" in shown
+    assert "site leiden: no answer: gone" in shown

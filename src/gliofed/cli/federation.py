@@ -22,6 +22,7 @@ from gliofed.consortium.start import page_of
 from gliofed.consortium.status import OVER, RunStatus
 from gliofed.consortium.supervisor import Patience
 from gliofed.io.process import end_with_starter
+from gliofed.report.doubt import fit_lines
 from gliofed.types import RoundPoint
 
 AGAIN: Final = "the same command goes on"
@@ -162,6 +163,8 @@ def table(now: RunStatus) -> Group:
     rounds.caption = "; ".join(remarks) or None
     if now.rows:
         parts.append(_scores(now))
+    if now.fits:
+        parts.append(_fits(now))
     return Group(*parts, "Research use only. Not a medical device.")
 
 
@@ -169,6 +172,16 @@ def _sites(point: RoundPoint) -> str:
     seconds: Mapping[str, float] = point.answered
     text = ", ".join(f"{site} {s:.1f} s" for site, s in seconds.items())
     return f"{text}; without {', '.join(point.refused)}" if point.refused else text
+
+
+def _fits(now: RunStatus) -> Table:
+    fits = Table(title="Calibration, on cases that training sites kept back", title_justify="left")
+    for name in ("marker", "cases", "slope", "intercepts", "note"):
+        fits.add_column(name)
+    for f in fit_lines(now.fits):
+        fits.add_row(f.marker, f.classes, f.slope, f.intercepts, f.note)
+    fits.caption = "; ".join(now.uncalibrated.values()) or None
+    return fits
 
 
 def _scores(now: RunStatus) -> Table:
