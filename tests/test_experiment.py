@@ -112,7 +112,7 @@ def test_every_table_and_figure_can_be_made_again_from_the_predictions(finished,
         assert again.read_bytes() == path.read_bytes(), path.name
 
 
-def test_the_run_tells_of_itself_and_lets_its_authors_speak(finished, study_file, tmp_path) -> None:
+def test_the_run_tells_of_itself(finished, study_file) -> None:
     with (finished / "tripod-ai.csv").open() as file:
         tripod = {r["item"]: r for r in csv.DictReader(file)}
     with (finished / "claim.csv").open() as file:
@@ -134,13 +134,6 @@ def test_the_run_tells_of_itself_and_lets_its_authors_speak(finished, study_file
     assert hashlib.sha256(last.read_bytes()).hexdigest() in card
     assert last.relative_to(finished).as_posix() in card
     assert load_study(study_file).digest in card
-    words = tmp_path / "words.toml"
-    words.write_text('[claim]\n44 = "Nobody paid."\n')
-    before = load_study(finished / "study.toml").digest
-    api.run(study_file, finished, finished / "store", statements=words)
-    assert "The authors: Nobody paid." in (finished / "report.html").read_text()
-    assert "Nobody paid." in (finished / "claim.csv").read_text()
-    assert load_study(finished / "study.toml").digest == before
 
 
 def test_statements_that_do_not_read_stop_a_run_before_it_begins(study_file, tmp_path) -> None:
@@ -151,9 +144,19 @@ def test_statements_that_do_not_read_stop_a_run_before_it_begins(study_file, tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_a_second_start_does_nothing_again(finished, study_file) -> None:
+def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
+    finished, study_file, tmp_path
+) -> None:
+    with alone_in(finished), pytest.raises(CheckpointError, match="another gliofed process"):
+        run_study(load_study(study_file), finished, finished / "store", Silent())
     before = {p: p.stat().st_mtime_ns for p in finished.glob("models/**/*.safetensors")}
-    run_study(load_study(study_file), finished, finished / "store", Silent())
+    digest = load_study(finished / "study.toml").digest
+    words = tmp_path / "words.toml"
+    words.write_text('[claim]\n44 = "Nobody paid."\n')
+    api.run(study_file, finished, finished / "store", statements=words)
+    assert "The authors: Nobody paid." in (finished / "report.html").read_text()
+    assert "Nobody paid." in (finished / "claim.csv").read_text()
+    assert load_study(finished / "study.toml").digest == digest
     assert before == {p: p.stat().st_mtime_ns for p in finished.glob("models/**/*.safetensors")}
 
 
@@ -204,12 +207,6 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(finished, shorter, tm
     run_study(load_study(shorter), tmp_path, finished / "store", Silent())
     same_as(finished, tmp_path, "federated", "pooled")
     assert not list(tmp_path.rglob("*.part"))
-
-
-def test_a_folder_serves_one_process_at_a_time(finished, study_file) -> None:
-    with alone_in(finished), pytest.raises(CheckpointError, match="another gliofed process"):
-        run_study(load_study(study_file), finished, finished / "store", Silent())
-    run_study(load_study(study_file), finished, finished / "store", Silent())
 
 
 def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path) -> None:
