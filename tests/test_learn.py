@@ -278,3 +278,30 @@ def test_bfloat16_gradients_of_small_sides_agree_with_float32(layer, kernel, str
     exact, once, again = gradients
     assert torch.equal(once, again)
     assert (once - exact).norm() <= 0.03 * exact.norm()
+
+
+@pytest.mark.parametrize("depth", [10, 20, 21])  # 64 x 20 x 16 = 20480 is torch's bound
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2)])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_convolution_by_onednn_is_torchs_own(rows, kernel, stride, depth, monkeypatch) -> None:
+    asked = []
+    given = torch.Tensor.to_mkldnn
+    monkeypatch.setattr(torch.Tensor, "to_mkldnn", lambda x: asked.append(x.shape) or given(x))
+    torch.manual_seed(0)
+    ours = Conv3d(64, 8, kernel, stride, 1).double()
+    image = torch.randn(rows, 64, depth, 16, 5, dtype=torch.float64)
+    exact = torch.nn.Conv3d.forward(ours, image)
+    exact.square().sum().backward()
+    want = [exact, ours.weight.grad.clone(), ours.bias.grad.clone()]
+    ours.float().zero_grad()
+    single = image.float().requires_grad_()
+    found = ours(single)
+    found.square().sum().backward()
+    small = rows == 1 and depth <= 20 and torch.backends.mkldnn.is_available()
+    assert bool(asked) == small
+    assert found.shape == exact.shape
+    for own, other in zip((found, ours.weight.grad, ours.bias.grad), want, strict=True):
+        assert (own - other).norm() <= 1e-5 * other.norm()
+    assert single.grad.shape == image.shape
+    with torch.no_grad():
+        assert torch.equal(ours(single), found)

@@ -17,17 +17,26 @@ def norm_layer(kind: str, width: int) -> nn.Module:
 
 
 class Conv3d(nn.Conv3d):
-    """`torch.nn.Conv3d` that leaves bfloat16 for float32 on the CPU where that would be wrong.
+    """`torch.nn.Conv3d` with two cures for the CPU.
 
-    oneDNN's bfloat16 weight gradient (seen in torch 2.13) reads and writes beyond its buffers when
-    a side is hardly larger than the kernel; sides of kernel + stride and more are sound.
+    It leaves bfloat16 for float32 where that would be wrong: oneDNN's bfloat16 weight gradient
+    (seen in torch 2.13) reads and writes beyond its buffers when a side is hardly larger than the
+    kernel; sides of kernel + stride and more are sound. And it has oneDNN compute a small float32
+    convolution of one case, which torch would give to a path of its own that is slower by half or
+    more (`benchmarks/small_convolution.py`).
     """
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # as in torch
         if not _too_small_for_bf16(x.shape[2:], x, self):
-            return super().forward(x)
+            return self._convolved(x)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float())
+            return self._convolved(x.float())
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        if not _left_to_the_slow_path(x, self):
+            return super().forward(x)
+        found: Tensor = super().forward(x.to_mkldnn()).to_dense()
+        return found
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
@@ -49,6 +58,23 @@ def _too_small_for_bf16(
     overlapping = [k > s for k, s in zip(conv.kernel_size, conv.stride, strict=True)]
     needed = [k + s for k, s in zip(conv.kernel_size, conv.stride, strict=True)]
     return any(o and n < m for o, n, m in zip(overlapping, sides, needed, strict=True))
+
+
+def _left_to_the_slow_path(x: Tensor, conv: nn.Conv3d) -> bool:
+    """Whether torch would not ask oneDNN, and be the slower for it.
+
+    As in `use_mkldnn` of ATen's Convolution.cpp: of one case, where channels x depth x height are
+    few. Kernels of 1 x 1 x 1 are as fast without.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.shape[0] == 1
+        and math.prod(x.shape[1:-1]) <= 20480
+        and math.prod(conv.kernel_size) > 1
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # (torch's)
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 class ConvUnit(nn.Module):
