@@ -169,6 +169,29 @@ def test_what_cannot_be_fitted_says_why(value, reason) -> None:
     )
 
 
+NEARLY = (
+    (42, 0.1796, 1), (67, -3.1423, 0), (43, 0.1023, 1), (44, -0.0425, 1), (61, 0.2847, 0),
+    (60, 0.1771, 1), (30, 0.0933, 1), (76, -1.5556, 0), (41, -0.0216, 1), (55, -2.1761, 0),
+    (55, -2.8239, 0), (40, -0.708, 1), (51, -1.0353, 0), (51, -2.611, 0), (65, -0.5187, 0),
+)  # fmt: skip
+"""Age, logit and truth of phantoms. A line separates them by a hair: Newton's steps end far out,
+where the loss has no digits left, at a slope of thousands."""
+
+
+def test_classes_that_age_and_score_together_separate_have_no_slope() -> None:
+    results = [
+        dataclasses.replace(
+            r, labels=Labels({"idh": "mutant" if t else "wildtype"}), person=Person(age=float(a)),
+            probabilities=r.probabilities | {"idh": chance(x)},
+        )
+        for r, (a, x, t) in zip(cohort(3, 15), NEARLY, strict=True)
+    ]  # fmt: skip
+    row = of(beyond(results, 100), other=GIVEN_AGE)
+    assert (row.difference, row.note) == (None, "no fit: the classes are separated")
+    mixed = [dataclasses.replace(results[0], labels=Labels({"idh": "wildtype"})), *results[1:]]
+    assert of(beyond(mixed, 100), other=GIVEN_AGE).difference is not None
+
+
 def test_probabilities_of_zero_and_one_have_a_finite_logit() -> None:
     results = scored(cohort(3, 80), lambda r: (0.0, 1.0) if int(r.case[-1]) % 2 else (1.0, 0.0))
     assert of(beyond(results, 100), other=GIVEN_IDH).p is not None

@@ -44,6 +44,8 @@ SEX: Final = "sex alone"
 VOLUME: Final = "tumour volume alone"
 IDH_SCORE: Final = "IDH score alone"
 IDH_TRUE: Final = "true IDH status alone"
+SEPARATED: Final = 100.0
+"""A standard error, in log odds for one standard deviation, that only separated classes give."""
 GIVEN_AGE: Final = "age held fixed"
 GIVEN_SCORE: Final = "IDH score held fixed"
 GIVEN_IDH: Final = "true IDH status held fixed"
@@ -265,9 +267,9 @@ def _tested(truth: Index, base: Values, score: Values) -> _Added:
         return lambda place: sums_at(place, features[:, :columns], truth)
 
     less, more = (fit(sums(columns), np.zeros((1, columns))) for columns in (2, 3))
-    if not (less.converged and more.converged):
-        return _Added(note="no fit: the classes are separated")
     slope, error = float(more.coefficients[0, 2]), float(np.sqrt(more.covariance[2, 2]))
+    if not (less.converged and more.converged and error < SEPARATED):
+        return _Added(note="no fit: the classes are separated")
     p = float(chdtrc(1, max(0.0, 2 * (less.loss - more.loss))))
     return _Added(slope, slope - NORMAL * error, slope + NORMAL * error, p)
 
