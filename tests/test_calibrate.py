@@ -22,8 +22,8 @@ from gliofed.calibrate.exchange import Question
 from gliofed.calibrate.files import calibration_json, parse_calibration
 from gliofed.calibrate.grid import BINS, EDGES, bins_of
 from gliofed.calibrate.scaling import LEAST, RIDGE, Place, scaling_steps, scaling_sums
-from gliofed.calibrate.sites import SiteCases, at_hand, raw
-from gliofed.calibrate.whole import answer, calibrated, coverages, fit_all, shown
+from gliofed.calibrate.sites import SiteCases, at_hand, decided, raw
+from gliofed.calibrate.whole import answer, calibrated, coverages, fit_all
 from gliofed.errors import DataError
 from gliofed.markers import MARKERS
 from gliofed.score.analytic import wilson
@@ -339,7 +339,7 @@ def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> 
     one = parts["a"][0]
     told = answer(own, one.probabilities)
     assert calibrated(own, one).probabilities == told.probabilities
-    together, _ = shown(own, raw(parts["a"]))
+    together, _ = decided(own.scalings, own.cells, raw(parts["a"]))
     assert told.probabilities["idh"] == pytest.approx(together["idh"][0], abs=1e-12)
     for marker in MARKERS:
         assert sum(told.probabilities[marker.id]) == pytest.approx(1, abs=1e-9)

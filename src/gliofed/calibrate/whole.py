@@ -25,7 +25,6 @@ from gliofed.calibrate.scaling import Kind, Place, Scaling, scaling_steps
 from gliofed.calibrate.sites import SiteCases, decided
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.score.discrimination import Probabilities
-from gliofed.score.intervals import Values
 from gliofed.score.logistic import FitSums, together
 from gliofed.score.results import CaseResult
 from gliofed.study import Wishes
@@ -83,16 +82,9 @@ def fit_all(ask: Ask, wishes: Wishes) -> Calibration:
     return Calibration(wishes, scalings, sets, limits, cells, notes)
 
 
-def shown(
-    calibration: Calibration, own: Mapping[str, Probabilities]
-) -> tuple[dict[str, Probabilities], Values]:
-    """`calibrate.sites.decided` by a calibration."""
-    return decided(calibration.scalings, calibration.cells, own)
-
-
 def answers(calibration: Calibration, own: Mapping[str, Probabilities]) -> tuple[Answer, ...]:
     """For n cases. own: the model's own probabilities, (n, classes) of every marker."""
-    found, cells = shown(calibration, own)
+    found, cells = decided(calibration.scalings, calibration.cells, own)
     sets = {m: calibration.sets[m].sets(p) for m, p in own.items()}
     kept = {m: calibration.limits[m].keeps(p.max(1)) for m, p in found.items()}
     return tuple(

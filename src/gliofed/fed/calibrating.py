@@ -11,13 +11,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gliofed.calibrate.exchange import Question, Told
 from gliofed.calibrate.files import calibration_json, parse_calibration
 from gliofed.calibrate.whole import Calibration, fit_all
-from gliofed.errors import CheckpointError, DataError, UpdateError
-from gliofed.fed.checkpoint import Committed
+from gliofed.errors import UpdateError
+from gliofed.fed.checkpoint import Committed, last_record
 from gliofed.fed.gate import check_told
 from gliofed.fed.rounds import Engine, answer_of, ask_all
 from gliofed.fed.wire import Task, new_nonce
@@ -81,23 +81,13 @@ def last_calibrated(folder: Path, run: str, rounds: int) -> Calibrated | None:
     Raises CheckpointError where it is damaged or belongs to another run.
     """
     path = folder / CALIBRATION
-    if not path.exists():
-        return None
-    try:
-        raw = json.loads(path.read_text())
+
+    def read(raw: Any) -> Calibrated:
         own = parse_calibration(json.dumps(raw["calibration"]), str(path))
         failures = {str(k): str(v) for k, v in raw["failures"].items()}
-        found = Calibrated(raw["run"], raw["rounds"], own, tuple(raw["sites"]), failures)
-    except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
-        raise CheckpointError(
-            f"{path}: damaged ({error}); delete this file to calibrate the model again"
-        ) from None
-    if found.run != run:
-        raise CheckpointError(
-            f"{path}: is the calibration of another study, version, or of other scans or labels; "
-            "choose another folder, or delete this file to calibrate again"
-        )
-    return found if found.rounds == rounds else None
+        return Calibrated(raw["run"], raw["rounds"], own, tuple(raw["sites"]), failures)
+
+    return last_record(path, run, rounds, read, "calibration", "calibrate")
 
 
 @dataclass

@@ -8,16 +8,28 @@ Each file is written whole or not at all; the last two are kept.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor
 
-from gliofed.errors import CheckpointError, UpdateError
+from gliofed.errors import CheckpointError, DataError, UpdateError
 from gliofed.fed.moments import weights_of
 from gliofed.fed.wire import load, save
 from gliofed.types import RoundPoint
+
+
+class _OfRun(Protocol):
+    @property
+    def run(self) -> str: ...
+    @property
+    def rounds(self) -> int: ...
+
+
+_Record = TypeVar("_Record", bound=_OfRun)
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,30 @@ def last_committed(folder: Path, run: str) -> Committed | None:
             "changed since; choose another folder, or delete this one to start anew"
         )
     return state
+
+
+def last_record(
+    path: Path, run: str, rounds: int, read: Callable[[Any], _Record], what: str, doing: str
+) -> _Record | None:
+    """The JSON record in `path` of the model after `rounds` rounds, or None before it.
+
+    read: makes it of the plain values. what, doing: "the calibration" and "to calibrate", in errors,
+    without "the" and "to". Raises CheckpointError where it is damaged or belongs to another run.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = read(json.loads(path.read_text()))
+    except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
+        raise CheckpointError(
+            f"{path}: damaged ({error}); delete this file to {doing} the model again"
+        ) from None
+    if found.run != run:
+        raise CheckpointError(
+            f"{path}: is the {what} of another study, version, or of other scans or labels; choose "
+            f"another folder, or delete this file to {doing} again"
+        )
+    return found if found.rounds == rounds else None
 
 
 def committed_file(folder: Path, rounds: int) -> Path:

@@ -24,7 +24,10 @@ from gliofed.fed.counts import Counts
 from gliofed.fed.moments import SQUARES, weights_of
 from gliofed.fed.wire import (
     LARGEST_HEADER,
+    CountsOf,
+    SumsOf,
     Task,
+    ToldOf,
     load_counts,
     load_tested,
     load_told,
@@ -65,7 +68,9 @@ class Gate:
         try:
             _require(answer.stat().st_size <= self.largest, "it is larger than the model")
             update = load_update(answer)
-            self._check_origin(site, update)
+            _check_origin(site, self.task, update)
+            of, asked = update.round, self.task.round
+            _require(of == asked, f"it is of round {of}, not {asked}")
             self._check_tensors(update)
             _check_counts(update.cases, update.labelled, self.limits.max_cases)
             self._check_stats(update)
@@ -73,13 +78,6 @@ class Gate:
         except UpdateError as error:
             raise UpdateError(f"site {site}: update refused: {error}") from None
         return update
-
-    def _check_origin(self, site: str, update: Update) -> None:
-        task = self.task
-        _require(update.run == task.run, f"it is of run {update.run!r}, not {task.run!r}")
-        _require(update.round == task.round, f"it is of round {update.round}, not {task.round}")
-        _require(update.nonce == task.nonce, "it answers another request (its nonce differs)")
-        _require(update.site == site, f"it bears the name of site {update.site!r}")
 
     def _check_tensors(self, update: Update) -> None:
         extra = sorted(set(update.weights) - set(self.task.weights))
@@ -124,9 +122,7 @@ def check_counts(site: str, task: Task, answer: Path, limits: Federation) -> Cou
         _require(answer.stat().st_size <= largest_answer(task), "they are larger than a header")
         found = load_counts(answer)
         counts = found.counts
-        _require(found.run == task.run, f"they are of run {found.run!r}, not {task.run!r}")
-        _require(found.nonce == task.nonce, "they answer another request (their nonce differs)")
-        _require(found.site == site, f"they bear the name of site {found.site!r}")
+        _check_origin(site, task, found)
         expected = {m.id: len(m.classes) for m in MARKERS}
         own = {k: len(v) for k, v in counts.classes.items()}
         _require(own == expected, "their markers or classes are not this version's")
@@ -145,9 +141,7 @@ def check_tested(
     try:
         _require(answer.stat().st_size <= 8 + LARGEST_HEADER, "they are larger than a header")
         found = load_tested(answer)
-        _require(found.run == task.run, f"they are of run {found.run!r}, not {task.run!r}")
-        _require(found.nonce == task.nonce, "they answer another request (their nonce differs)")
-        _require(found.site == site, f"they bear the name of site {found.site!r}")
+        _check_origin(site, task, found)
         for role, sums in found.roles.items():
             fault = first_fault(sums, limits.max_cases)
             _require(not fault, f"{role}: {fault}")
@@ -164,9 +158,7 @@ def check_told(site: str, task: Task, answer: Path, limits: Federation) -> Told:
     try:
         _require(answer.stat().st_size <= 8 + LARGEST_HEADER, "it is larger than a header")
         found = load_told(answer, task.question)
-        _require(found.run == task.run, f"it is of run {found.run!r}, not {task.run!r}")
-        _require(found.nonce == task.nonce, "it answers another request (its nonce differs)")
-        _require(found.site == site, f"it bears the name of site {found.site!r}")
+        _check_origin(site, task, found)
         told, most = found.told, limits.max_cases
         for counts in (*told.true_classes.values(), *told.confidences.values()):
             _require(counts.sum() <= most, f"it claims {counts.sum()} cases, allowed are {most}")
@@ -175,6 +167,12 @@ def check_told(site: str, task: Task, answer: Path, limits: Federation) -> Told:
     except UpdateError as error:
         raise UpdateError(f"site {site}: calibration refused: {error}") from None
     return told
+
+
+def _check_origin(site: str, task: Task, found: Update | CountsOf | SumsOf | ToldOf) -> None:
+    _require(found.run == task.run, f"it is of run {found.run!r}, not {task.run!r}")
+    _require(found.nonce == task.nonce, "it answers another request (its nonce differs)")
+    _require(found.site == site, f"it bears the name of site {found.site!r}")
 
 
 def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:

@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from gliofed.errors import CheckpointError, QuorumError, UpdateError
-from gliofed.fed.checkpoint import Committed
+from gliofed.errors import QuorumError, UpdateError
+from gliofed.fed.checkpoint import Committed, last_record
 from gliofed.fed.gate import check_tested
 from gliofed.fed.rounds import Engine, answer_of, ask_all
 from gliofed.fed.wire import Task, new_nonce
@@ -75,20 +75,9 @@ def last_tested(folder: Path, run: str, rounds: int) -> Tested | None:
 
     Raises CheckpointError where it is damaged or belongs to another run.
     """
-    path = folder / TABLE
-    if not path.exists():
-        return None
-    try:
-        raw = json.loads(path.read_text())
+
+    def read(raw: Any) -> Tested:
         table = tuple(ScoreRow(**row) for row in raw["rows"])
-        found = Tested(raw["run"], raw["rounds"], table, tuple(raw["sites"]), raw["failures"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path}: damaged ({error}); delete this file to test the model again"
-        ) from None
-    if found.run != run:
-        raise CheckpointError(
-            f"{path}: is the test of another study, version, or of other scans or labels; choose "
-            "another folder, or delete this file to test again"
-        )
-    return found if found.rounds == rounds else None
+        return Tested(raw["run"], raw["rounds"], table, tuple(raw["sites"]), raw["failures"])
+
+    return last_record(folder / TABLE, run, rounds, read, "test", "test")

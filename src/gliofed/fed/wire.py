@@ -17,11 +17,11 @@ import hashlib
 import json
 import secrets
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import safetensors
 import safetensors.torch
@@ -45,6 +45,7 @@ _DIGEST = "digest"
 _LARGEST = 1e300
 
 
+_T = TypeVar("_T")
 Kind = Literal["count", "train", "test", "calibrate"]
 
 
@@ -254,13 +255,12 @@ def save_counts(path: Path, answer: CountsOf) -> None:
 
 def load_counts(path: Path) -> CountsOf:
     """A file as a site's counts. Raises UpdateError where it is none."""
-    _, note = load(path)
-    try:
+
+    def read(note: Mapping[str, Any]) -> Counts:
         classes = {str(k): tuple(_whole(n) for n in v) for k, v in note["classes"].items()}
-        counts = Counts(_whole(note["cases"]), _whole(note["masks"]), classes)
-        return CountsOf(str(note["run"]), str(note["nonce"]), str(note["site"]), counts)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UpdateError(f"the counts lack or garble {error}") from None
+        return Counts(_whole(note["cases"]), _whole(note["masks"]), classes)
+
+    return CountsOf(*_load_small(path, "the counts", read))
 
 
 @dataclass(frozen=True)
@@ -283,14 +283,11 @@ def save_tested(path: Path, answer: SumsOf) -> None:
 def load_tested(path: Path) -> SumsOf:
     """A file as a site's sums, of the right kinds but not yet judged. Raises UpdateError where it
     is none."""
-    tensors, note = load(path)
-    if tensors:
-        raise UpdateError(f"the sums of a test come with tensors: {sorted(tensors)[:3]}")
-    try:
-        roles = {_one_of(k, Role): _sums(v) for k, v in note["roles"].items()}
-        return SumsOf(str(note["run"]), str(note["nonce"]), str(note["site"]), roles)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UpdateError(f"the sums lack or garble {error}") from None
+
+    def read(note: Mapping[str, Any]) -> Mapping[Role, ScoreSums]:
+        return {_one_of(k, Role): _sums(v) for k, v in note["roles"].items()}
+
+    return SumsOf(*_load_small(path, "the sums of a test", read))
 
 
 @dataclass(frozen=True)
@@ -311,12 +308,24 @@ def save_told(path: Path, answer: ToldOf) -> None:
 
 def load_told(path: Path, question: Question) -> ToldOf:
     """A file as what a site tells when asked `question`. Raises UpdateError where it is not."""
-    _, note = load(path)
+
+    def read(note: Mapping[str, Any]) -> Told:
+        return told_from(note["told"], question)
+
+    return ToldOf(*_load_small(path, "the answers to a question", read))
+
+
+def _load_small(
+    path: Path, what: str, read: Callable[[Mapping[str, Any]], _T]
+) -> tuple[str, str, str, _T]:
+    """Run, nonce and site of an answer without a model, and what `read` makes of its note."""
+    tensors, note = load(path)
+    if tensors:
+        raise UpdateError(f"{what} come with tensors: {sorted(tensors)[:3]}")
     try:
-        told = told_from(note["told"], question)
-        return ToldOf(str(note["run"]), str(note["nonce"]), str(note["site"]), told)
+        return str(note["run"]), str(note["nonce"]), str(note["site"]), read(note)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UpdateError(f"the answer lacks or garbles {error}") from None
+        raise UpdateError(f"{what} lack or garble {error}") from None
 
 
 def _sums_note(sums: ScoreSums) -> dict[str, Any]:

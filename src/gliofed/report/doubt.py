@@ -162,7 +162,7 @@ def doubt(scored: Scored) -> Doubt | None:
         kept=tuple(map(_kept, trial.kept)),
         outcomes=OUTCOMES,
         types=_types(trial),
-        fits=tuple(map(_fit, trial.fits)),
+        fits=fit_lines(trial.fits),
     )
 
 
