@@ -88,8 +88,8 @@ def last_record(
 ) -> _Record | None:
     """The JSON record in `path` of the model after `rounds` rounds, or None before it.
 
-    read: makes it of the plain values. what, doing: "the calibration" and "to calibrate", in errors,
-    without "the" and "to". Raises CheckpointError where it is damaged or belongs to another run.
+    read: makes it of the plain values. what, doing: as "calibration" and "calibrate", in errors.
+    Raises CheckpointError where it is damaged or belongs to another run.
     """
     if not path.exists():
         return None

@@ -68,9 +68,9 @@ class Gate:
         try:
             _require(answer.stat().st_size <= self.largest, "it is larger than the model")
             update = load_update(answer)
-            _check_origin(site, self.task, update)
             of, asked = update.round, self.task.round
             _require(of == asked, f"it is of round {of}, not {asked}")
+            _check_origin(site, self.task, update)
             self._check_tensors(update)
             _check_counts(update.cases, update.labelled, self.limits.max_cases)
             self._check_stats(update)
