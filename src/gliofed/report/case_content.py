@@ -1,0 +1,86 @@
+"""Everything on the page of one case, as plain values: the page knows no network and no file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.calibrate.cns5 import IntegratedType
+from gliofed.types import Sequence
+
+
+@dataclass(frozen=True)
+class MarkerShown:
+    """One marker's answer. marker: its id; all else in the order of its classes.
+
+    probabilities: calibrated where the model has a calibration, else its own. low, high: bounds of
+    the network's own spread about them (passes with dropout, mirrored, of several models); None
+    with one pass. left: class names that the prediction set does not rule out; kept: whether the
+    answer is confident enough for the risk wished; both None without a calibration.
+    """
+
+    marker: str
+    probabilities: tuple[float, ...]
+    low: tuple[float, ...] | None
+    high: tuple[float, ...] | None
+    left: tuple[str, ...] | None
+    kept: bool | None
+
+
+@dataclass(frozen=True)
+class Why:
+    """What a marker's answer rests on, for one class of it.
+
+    of: the class whose probability is explained. regions: float32 (X, Y, Z) on the case's grid, by
+    how much that probability falls where the region is hidden. sequences: the same where a whole
+    sequence is hidden, of those that are there.
+    """
+
+    marker: str
+    of: str
+    regions: NDArray[np.float32]
+    sequences: Mapping[Sequence, float]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which model answered, in words for the page. id: digest that names it. trained, tested,
+    calibrated: one line each, empty where it does not say; synthetic: trained on drawn patients."""
+
+    name: str
+    id: str
+    trained: str
+    tested: str
+    calibrated: str
+    synthetic: bool
+
+
+@dataclass(frozen=True)
+class CaseContent:
+    """One case. Arrays are (X, Y, Z) on one grid, whose `affine` is voxel to RAS mm.
+
+    images: of the sequences that are there, z-scored in the brain, 0 elsewhere. probability: of
+    tumour, 0 to 1. deviation: standard deviation of it over passes; None with one. volume_ml: of
+    the outline at one half, volume_range_ml: least and greatest over passes; None with one.
+    whys: empty where nothing was explained. quality: faults of the preparation, each a sentence
+    with a cure; empty where there is none. missing: sequences that the case does not have.
+    written: the day, ISO 8601.
+    """
+
+    case: str
+    source: Source
+    images: Mapping[Sequence, NDArray[np.float32]]
+    affine: NDArray[np.float64]
+    probability: NDArray[np.float32]
+    deviation: NDArray[np.float32] | None
+    volume_ml: float
+    volume_range_ml: tuple[float, float] | None
+    markers: tuple[MarkerShown, ...]
+    integrated: IntegratedType
+    whys: tuple[Why, ...]
+    quality: tuple[str, ...]
+    missing: tuple[Sequence, ...]
+    written: str
