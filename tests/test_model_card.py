@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,13 +10,12 @@ import pytest
 import torch
 from federation_kits import make_kits
 from made_up_federation import LATE, make_rows, make_status, make_study
-from safetensors import safe_open
 from test_fed_testing import told
 
 from gliofed import CAUTION, __version__
 from gliofed.calibrate.trial import fit_rows
 from gliofed.consortium import conductor as conductor_module
-from gliofed.consortium.card import CARD, MODEL, card
+from gliofed.consortium.card import MODEL, card
 from gliofed.consortium.conductor import Conductor
 from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.page import PAGE
@@ -28,11 +25,10 @@ from gliofed.errors import CheckpointError, QuorumError
 from gliofed.fed.calibrating import CALIBRATION, last_calibrated
 from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.model import keep_model
 from gliofed.fed.site import Site
 from gliofed.fed.testing import TABLE
 from gliofed.fed.trust.verify import read_lines, verify
-from gliofed.fed.wire import NOTE, load
+from gliofed.io.model import read_model
 from gliofed.learn.machine import Machine
 from gliofed.nets.unet import build_net
 from gliofed.report.card import plain
@@ -41,31 +37,6 @@ from gliofed.study import Study
 CPU = Machine(torch.device("cpu"), bf16=False)
 SHA = "0123456789abcdef" * 4
 STUDY = make_study()
-
-
-# ---- the weights
-
-
-def test_the_weights_are_read_by_the_readers_of_messages_and_of_safetensors(tmp_path) -> None:
-    weights = build_net(STUDY.net.preset, STUDY.net.stem, seed=3).state_dict()
-    state = Committed("ab" * 12, 30, weights, make_status(STUDY, 30).points)
-    sha256 = keep_model(tmp_path / MODEL, state, STUDY)
-    assert sha256 == hashlib.sha256((tmp_path / MODEL).read_bytes()).hexdigest()
-    found, note = load(tmp_path / MODEL)
-    assert note == {
-        "run": "ab" * 12, "rounds": 30, "study": STUDY.digest, "gliofed": __version__,
-        "preset": STUDY.net.preset, "stem": STUDY.net.stem, "caution": CAUTION,
-    }  # fmt: skip
-    net = build_net(note["preset"], note["stem"], seed=0)
-    net.load_state_dict(found)
-    assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
-    with safe_open(tmp_path / MODEL, "pt") as file:
-        assert set(file.keys()) == set(weights)
-        metadata = file.metadata()
-    assert json.loads(metadata[NOTE])["run"] == state.run
-    assert "leiden" not in str(metadata)  # which the history of the rounds names
-    assert keep_model(tmp_path / "again", state, STUDY) == sha256
-    assert {p.name for p in tmp_path.iterdir()} == {MODEL, "again"}
 
 
 # ---- the card
@@ -86,7 +57,7 @@ def table(text: str, heading: str) -> list[list[str]]:
 def test_the_card_says_what_the_model_is_and_what_it_rests_on() -> None:
     status = done()
     text = card(STUDY, status, (), SHA)
-    for said in (CAUTION, SHA, STUDY.digest, status.run, __version__, "30 of 30", MODEL,
+    for said in (CAUTION, SHA, STUDY.digest, status.run, __version__, "30 of 30",
                  "10.3389/fradi.2025.1648145", "10.1093/neuonc/noac166", "Not for diagnosis",
                  "IDH mutation", "1p/19q co-deletion", "MGMT promoter methylation", "WHO grade",
                  "**Outline**", "## Limits", "## Test"):  # fmt: skip
@@ -213,25 +184,26 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert read_status(folder).state == "waiting"
     assert "1 of 2 rounds" in (folder / PAGE).read_text()
     assert not (folder / MODEL).exists()
-    assert not (folder / CARD).exists()
     federation.conduct(rounds=1)
     status = read_status(folder)
     assert (status.state, status.page, len(status.points)) == ("completed", "", 2)
     assert "2 of 2 rounds" in (folder / PAGE).read_text()
     state = last_committed(folder / "rounds", status.run)
-    weights, note = load(folder / MODEL)
-    assert (note["run"], note["rounds"], note["study"]) == (status.run, 2, status.digest)
-    assert all(torch.equal(v, state.weights[k]) for k, v in weights.items())
-    sha256 = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
-    assert sha256 in (folder / CARD).read_text()
+    model = read_model(folder / MODEL)
+    own = model.recipe
+    assert (own.run, own.rounds, own.study) == (status.run, 2, status.digest)
+    assert all(torch.equal(v, state.weights[k]) for k, v in model.weights.items())
+    assert model.id in model.card
     assert [f.n for f in status.fits if f.marker == "idh"] == [(12, 10)]  # a and b keep cases back
     assert status.fits == tuple(
         fit_rows(last_calibrated(folder, status.run, 2).calibration, "federated", 1, "")
     )
-    assert f"`{CALIBRATION}` beside them" in (folder / CARD).read_text()
+    made = last_calibrated(folder, status.run, 2).calibration
+    assert model.calibration == dataclasses.replace(made, notes=dict.fromkeys(made.notes, ""))
+    assert f"`{CALIBRATION}` beside them" in model.card
     assert "Calibrated on" in (folder / PAGE).read_text()
     lines = [x for x in read_lines(federation.kit.audit) if x.event == "model-written"]
-    assert [x.fields for x in lines] == [{"run": status.run, "rounds": 2, "model": sha256}]
+    assert [x.fields for x in lines] == [{"run": status.run, "rounds": 2, "model": model.id}]
     assert verify(federation.kit.audit).sound
     assert not list(folder.glob(".*.part"))
 
@@ -240,16 +212,18 @@ def test_a_site_that_withdraws_after_the_end_goes_from_the_card_with_the_next_se
     federation,
 ) -> None:
     folder = federation.conduct(rounds=2)
-    before, model = (folder / CARD).read_text(), (folder / MODEL).read_bytes()
-    assert table(before, "Sites")[1] == ["b", "trains", "2", "1 to 2"]
+    before = read_model(folder / MODEL)
+    assert table(before.card, "Sites")[1] == ["b", "trains", "2", "1 to 2"]
     federation.silent = {"a", "b", "c"}  # nobody is asked again
     federation.conduct(rounds=2, withdrawn=("b",))
-    after = (folder / CARD).read_text()
+    model = read_model(folder / MODEL)
+    after = model.card
     assert [x[0] for x in table(after, "Sites")] == ["a", "c"]
     assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
     assert "1 site has withdrawn" in after
     assert "include cases tested there before" in after
-    assert (folder / MODEL).read_bytes() == model
+    assert model.id == before.id
+    assert all(torch.equal(v, before.weights[k]) for k, v in model.weights.items())
     assert read_status(folder).state == "completed"
 
 
@@ -257,7 +231,7 @@ def test_the_model_can_be_tested_again_without_a_site_that_withdrew(federation) 
     folder = federation.conduct(rounds=2)
     (folder / TABLE).unlink()
     federation.conduct(rounds=2, withdrawn=("b",))
-    after = (folder / CARD).read_text()
+    after = read_model(folder / MODEL).card
     assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
     assert "keep what was learnt there before" in after
     assert "include cases" not in after
@@ -275,9 +249,9 @@ def test_below_quorum_there_is_a_page_and_no_model(federation) -> None:
 
 def test_a_run_whose_model_cannot_be_written_is_not_complete(federation, monkeypatch) -> None:
     def fail(*_: object) -> str:
-        raise OSError(28, "No space left on device", "model.safetensors")
+        raise OSError(28, "No space left on device", "weights.safetensors")
 
-    monkeypatch.setattr(conductor_module, "keep_model", fail)
+    monkeypatch.setattr(conductor_module, "write_model", fail)
     with pytest.raises(OSError, match="No space"):
         federation.conduct(rounds=2)
     told = read_status(federation.folder)

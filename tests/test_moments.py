@@ -13,14 +13,14 @@ from gliofed.errors import UpdateError
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.gate import Gate
 from gliofed.fed.merge import Merge
-from gliofed.fed.model import keep_model
 from gliofed.fed.moments import KINDS, moments_of, weights_of, with_moments
 from gliofed.fed.rounds import Reply, run_rounds
 from gliofed.fed.site import Site
 from gliofed.fed.strategy import LABEL_AWARE
 from gliofed.fed.trust.consent import what_leaves
 from gliofed.fed.trust.policy import Policy
-from gliofed.fed.wire import load, load_task, load_update, save_update
+from gliofed.fed.wire import load_task, load_update, save_update
+from gliofed.io.model import read_model, recipe_of, write_model
 
 
 def same(one, other) -> bool:
@@ -139,8 +139,8 @@ def test_an_interrupted_run_ends_with_the_same_bits_without_state_at_sites(
 def test_only_weights_leave_a_run_as_its_model(sites, tiny_study, tmp_path) -> None:
     study = shared(tiny_study)
     state = trained(sites(study), study, tmp_path / "run")
-    keep_model(tmp_path / "model.safetensors", state, study)
-    kept, _ = load(tmp_path / "model.safetensors")
+    write_model(tmp_path / "model", recipe_of(study, "run", 2), state.model, None, lambda _: "")
+    kept = read_model(tmp_path / "model").weights
     assert same(kept, weights_of(state.weights))
     assert not moments_of(kept)
 

@@ -7,6 +7,7 @@
     ├── StoreError        a prepared store: damaged, or made by another recipe
     │   └── UnwritableError  its disk is full, or it may not be written to
     ├── UpdateError       an update refused by the gate before it is merged
+    ├── ModelError        a model folder: damaged, changed, or of a format that is not known
     ├── CheckpointError   a run's saved state: damaged, or of another study
     ├── TransferError     a file between server and site that did not come through whole
     │   └── LinkError     the server does not answer the lead
@@ -58,6 +59,10 @@ class ApprovalError(GliofedError):
 
 class AuditError(GliofedError):
     """An audit log was changed behind gliofed's back, or a field has no place in one."""
+
+
+class ModelError(GliofedError):
+    """A model folder cannot be used as it lies there."""
 
 
 class CheckpointError(GliofedError):

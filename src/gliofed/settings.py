@@ -112,6 +112,8 @@ def _tuple(args: tuple[Any, ...], raw: object, where: str) -> tuple[Any, ...]:
 
 def _union(args: tuple[Any, ...], raw: object, where: str) -> Any:
     options = [a for a in args if a is not types.NoneType]
+    if raw is None and len(options) < len(args):  # JSON has it, TOML has not
+        return None
     for option in options:
         try:
             return _value(option, raw, where)

@@ -108,7 +108,8 @@ class TypeRow:
 @dataclass(frozen=True)
 class Trial:
     """results: the external answers with the probabilities that are shown, the model's name
-    followed by CALIBRATED. note: why nothing is here; empty where something is."""
+    followed by CALIBRATED. calibrations: by seed and fold. note: why nothing is here; empty where
+    something is."""
 
     model: str
     wishes: Wishes
@@ -118,6 +119,7 @@ class Trial:
     risks: tuple[RiskRow, ...]
     kept: tuple[KeptRow, ...]
     types: tuple[TypeRow, ...]
+    calibrations: Mapping[tuple[int, str], Calibration]
     note: str = ""
 
 
@@ -139,12 +141,14 @@ def trial(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates:
         if result.model == model:
             folds[result.seed, result.fold].append(result)
     fits: list[FitRow] = []
+    made: dict[tuple[int, str], Calibration] = {}
     tried: list[_Tried] = []
     for (seed, fold), own in sorted(folds.items()):
         held = [r for r in own if r.role == "holdout"]
         if not held:
             continue
         found = fit_all(at_hand(_by_site(held)), wishes)
+        made[seed, fold] = found
         fits += fit_rows(found, model, seed, fold)
         test = [r for r in own if r.role == "external"]
         tried += map(_Tried, test, answers(found, raw(test)))
@@ -152,7 +156,7 @@ def trial(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates:
     tried.sort(key=lambda t: order[id(t.result)])  # as they came, so that scores can be paired
     if not tried:
         why = NO_HOLDOUT if not fits else "no external case was answered"
-        return Trial(model, wishes, (), tuple(fits), (), (), (), (), why)
+        return Trial(model, wishes, (), tuple(fits), (), (), (), (), made, why)
     return Trial(
         model,
         wishes,
@@ -165,6 +169,7 @@ def trial(results: Sequence[CaseResult], model: str, wishes: Wishes, replicates:
         tuple(_risk_rows(tried, model, replicates)),
         (*_kept_rows(tried, model, wishes), _named(tried, model)),
         _type_rows(tried, model),
+        made,
     )
 
 

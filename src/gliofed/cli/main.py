@@ -12,6 +12,7 @@ from gliofed import __version__
 from gliofed.cli import consortium
 from gliofed.cli.audit import audit
 from gliofed.cli.extra import extra
+from gliofed.cli.model import model
 from gliofed.cli.radiomics import radiomics
 
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.add_typer(audit, name="audit")
 app.add_typer(radiomics, name="radiomics")
+app.add_typer(model, name="model")
 
 
 @app.callback(invoke_without_command=True)

@@ -8,12 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from gliofed.consortium.status import RunStatus
-from gliofed.fed.calibrating import CALIBRATION
-from gliofed.io.files import write_text
+from gliofed.io.model import CALIBRATION
 from gliofed.report.card import Head, fill_card
 from gliofed.report.doubt import fit_lines
 from gliofed.report.tables import TableRow, full_table
@@ -21,8 +19,8 @@ from gliofed.report.wording import stretches, told_of
 from gliofed.score.results import ScoreRow
 from gliofed.study import Study
 
-MODEL: Final = "model.safetensors"
-CARD: Final = "model-card.md"
+MODEL: Final = "model"
+"""The folder of the model, in the run's own."""
 
 
 @dataclass(frozen=True)
@@ -45,25 +43,14 @@ class Withdrawn:
     tested: bool
 
 
-def write_card(
-    folder: Path, study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str
-) -> None:
-    """Write the card of the model in `folder` in one step. Equal inputs give equal bytes.
-
-    sha256: of the weights' file. Raises OSError.
-    """
-    write_text(folder / CARD, card(study, status, withdrawn, sha256))
-
-
-def card(study: Study, status: RunStatus, withdrawn: Sequence[str], sha256: str) -> str:
-    """The card as Markdown; text from elsewhere is escaped."""
+def card(study: Study, status: RunStatus, withdrawn: Sequence[str], model: str) -> str:
+    """The card as Markdown; text from elsewhere is escaped. model: its id."""
     parts = _parts(study, status, withdrawn)
     return fill_card(
         "consortium",
         "model-card.md.j2",
         Head(study, status.rows),
-        model=MODEL,
-        sha256=sha256,
+        model=model,
         status=status,
         parts=parts,
         silent=[p.site for p in parts if p.trains and not p.merged],

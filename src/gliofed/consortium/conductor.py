@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from gliofed.calibrate.trial import fit_rows
-from gliofed.consortium.card import MODEL, write_card
+from gliofed.consortium.card import MODEL, card
 from gliofed.consortium.kit import Kit, open_kit
 from gliofed.consortium.page import RunPage
 from gliofed.consortium.segment import Segment, segment_from
 from gliofed.consortium.status import RunStatus, State, keep_status
 from gliofed.errors import GliofedError, QuorumError
 from gliofed.experiment.cells import FEDERATED
-from gliofed.fed.calibrating import Reach, run_calibration
+from gliofed.fed.calibrating import Reach, last_calibrated, run_calibration
 from gliofed.fed.checkpoint import Committed, last_committed
 from gliofed.fed.engines.nvflare.controller import FlareController, FlareEngine
-from gliofed.fed.model import keep_model
 from gliofed.fed.rounds import run_rounds
 from gliofed.fed.testing import run_test
 from gliofed.fed.trust.approval import study_of
 from gliofed.fed.trust.audit import AuditLog
 from gliofed.fed.trust.chain import head_from
 from gliofed.io.files import alone_in
+from gliofed.io.model import recipe_of, write_model
 from gliofed.types import RoundPoint
 
 Make = Callable[[Sequence[str], float, Path], FlareEngine]
@@ -147,9 +147,15 @@ class Conductor(FlareController):
 
     def _hand_over(self, state: Committed, folder: Path, log: AuditLog) -> None:
         """The model, and its card anew: a site may have withdrawn since the last one."""
-        sha256 = keep_model(folder / MODEL, state, self._study)
-        write_card(folder, self._study, self._status, self._segment.withdrawn, sha256)
-        log.write("model-written", run=state.run, rounds=state.rounds, model=sha256)
+        made = last_calibrated(folder, state.run, state.rounds)
+        own = write_model(
+            folder / MODEL,
+            recipe_of(self._study, state.run, state.rounds),
+            state.model,
+            made.calibration if made else None,
+            lambda own: card(self._study, self._status, self._segment.withdrawn, own),
+        )
+        log.write("model-written", run=state.run, rounds=state.rounds, model=own)
 
     def _keep(self, folder: Path) -> None:
         """The status at the segment's end, and its page, where the disk takes them."""

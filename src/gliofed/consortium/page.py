@@ -31,7 +31,7 @@ _HINTS: Final[Mapping[State, str]] = {
     "testing": "The last round is made. Each site tests the model, and only sums come back.",
     "calibrating": "The model is tested. On the cases that training sites kept back its "
     "probabilities are calibrated, and only sums come back.",
-    "completed": f"Trained and tested. {MODEL} and its card lie beside this run's rounds in the "
+    "completed": f"Trained and tested. The folder {MODEL} lies beside this run's rounds in the "
     "server's kit.",
     "below quorum": f"Too few sites gave an update that could be merged: {_GOES_ON}.",
     "stopped": f"Somebody ended it: {_GOES_ON}.",

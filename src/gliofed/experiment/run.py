@@ -9,7 +9,7 @@ from pathlib import Path
 from gliofed.datasets.formats import read_sites
 from gliofed.datasets.split import Split, make_splits
 from gliofed.errors import CheckpointError
-from gliofed.experiment.accounts import write_accounts
+from gliofed.experiment.accounts import CARD, write_accounts
 from gliofed.experiment.agreement import with_agreement
 from gliofed.experiment.beside import finish_all
 from gliofed.experiment.cells import Cell, plan_cells
@@ -17,6 +17,7 @@ from gliofed.experiment.compare import compared_cases
 from gliofed.experiment.evidence import claimed, find, write_findings
 from gliofed.experiment.facts import run_facts
 from gliofed.experiment.model import test_cell, train_cell
+from gliofed.experiment.models import write_models
 from gliofed.experiment.outcome import Outcome
 from gliofed.experiment.overlap import find_overlap, refuse
 from gliofed.experiment.page import make_content
@@ -109,6 +110,7 @@ def _run(
             study, out, splits, trained, found, prepared, machine, processes, overlap, aside
         )
         content = replace(content, checklists=write_accounts(out, facts, statements))
+        write_models(study, trained, found, out, (out / CARD).read_text())
     write_page(content, out / "report.html")
     return Outcome(out / "report.html", found.rows, tuple(results))
 

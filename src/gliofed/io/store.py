@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -31,6 +31,9 @@ from numpy.typing import NDArray
 from gliofed.errors import DataError, StoreError, UnwritableError
 from gliofed.io.files import keep, keep_folder, write_text
 from gliofed.types import Case, Measures, Placement, Sequence
+
+RECIPE: Final = "linear-1"
+"""The steps of `gliofed.prepare.recipe`; other steps have another name, and make other entries."""
 
 
 @dataclass(frozen=True)

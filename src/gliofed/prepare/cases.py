@@ -14,8 +14,8 @@ from typing import Final
 
 from gliofed import __version__
 from gliofed.errors import DataError, GliofedError, UnwritableError
-from gliofed.io.store import Prepared, PreparedStore
-from gliofed.prepare.recipe import RECIPE, check_installed, prepare_case
+from gliofed.io.store import RECIPE, Prepared, PreparedStore
+from gliofed.prepare.recipe import check_installed, prepare_case
 from gliofed.study import Grid, Prepare
 from gliofed.types import SEQUENCES, Case
 

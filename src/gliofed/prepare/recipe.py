@@ -4,9 +4,9 @@ read in RAS axes -> the brain on the reference -> each sequence onto the referen
 reference onto MNI152 (affine) -> N4 -> one resampling through all of it -> z-score -> crop.
 
 Every step between a scan and the network's space is linear, so the steps are multiplied into one
-matrix a scan, no voxel is interpolated twice, and the way back is the inverse. `RECIPE` and the
-study's `[prepare]` are part of every store key: a change of either makes new entries instead of
-mixing with old ones.
+matrix a scan, no voxel is interpolated twice, and the way back is the inverse.
+`io.store.RECIPE` and the study's `[prepare]` are part of every store key: a change of either makes
+new entries instead of mixing with old ones.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from gliofed.study import BrainWay, Grid, Prepare
 from gliofed.types import SEQUENCES, Case, Measures, Placement
 from gliofed.types import Sequence as Mri
 
-RECIPE: Final = "linear-1"
 REFERENCE: Final = (Mri.FLAIR, Mri.T2, Mri.T1CE, Mri.T1)
 """Where nothing is registered, the first of these gives the grid: the outline is drawn on it."""
 ANATOMY: Final = (Mri.T1CE, Mri.T1)

@@ -1,0 +1,52 @@
+"""Models as folders: looked at, and brought up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gliofed.errors import ModelError, UpdateError
+
+if TYPE_CHECKING:
+    from gliofed.io.model import Model
+
+
+def read_model(folder: Path) -> Model:
+    """A model whose every file is as it was written. Raises ModelError."""
+    from gliofed.io.model import read_model as read
+
+    return read(folder)
+
+
+def upgrade_model(old: Path, study: Path, out: Path) -> str:
+    """A model of an older format as a folder of today's; its id.
+
+    old: the `model.safetensors` of a federation's run (format 1), which does not say how cases are
+    prepared for it; `study` does. A `calibration.json` beside it, of the same run, goes along.
+    Raises ModelError: not such a file, of another study as far as digests of that version of
+    gliofed can tell, or weights that are not of the study's network;
+    CheckpointError: a calibration that is damaged or of another run; StudyError, OSError.
+    """
+    from gliofed import __version__
+    from gliofed.consortium.segment import fit_for_sites
+    from gliofed.fed.calibrating import last_calibrated
+    from gliofed.fed.wire import load
+    from gliofed.io.model import check_weights, recipe_of, write_model
+    from gliofed.study import load_study
+
+    try:
+        weights, note = load(old)
+        run, rounds, made_of = str(note["run"]), int(note["rounds"]), note["study"]
+    except (UpdateError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{old}: is no model of an older format ({error})") from None
+    asked = fit_for_sites(load_study(study))
+    if note.get("gliofed") == __version__ and made_of != asked.digest:
+        raise ModelError(
+            f"{old}: was trained by a study of digest {str(made_of)[:12]}, {study} has "
+            f"{asked.digest[:12]}; give the very study that it was started with"
+        )
+    recipe = recipe_of(asked, run, rounds)
+    check_weights(weights, recipe, old)
+    found = last_calibrated(old.parent, run, rounds)
+    calibration = found.calibration if found else None
+    return write_model(out, recipe, weights, calibration, lambda _: "")

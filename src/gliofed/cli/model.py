@@ -1,0 +1,48 @@
+"""`gliofed model`: a model's folder, looked at and brought up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+model = typer.Typer(no_args_is_help=True, help="A model's folder: what it is, and older formats.")
+
+
+@model.command("show")
+def show(folder: Annotated[Path, typer.Argument(help="The model's folder.")]) -> None:
+    """Check every file of a model and say what it is."""
+    from gliofed import CAUTION, api
+    from gliofed.cli.verbs import plain_ends
+
+    with plain_ends():
+        found = api.read_model(folder)
+        own = found.recipe
+        rows = (
+            ("model", found.id),
+            ("study", f"{own.name}, digest {own.study}"),
+            ("training", f"run {own.run}, {own.rounds} rounds, gliofed {own.gliofed}"),
+            ("network", own.net.preset + (f", stem {own.net.stem}" if own.net.stem else "")),
+            ("voxels", " x ".join(str(s) for s in own.grid.spacing_mm) + " mm"),
+            ("markers", ", ".join(f"{m.marker} ({', '.join(m.classes)})" for m in own.markers)),
+            ("calibration", "yes" if found.calibration else "none: probabilities as they fall"),
+            ("patients", "drawn, for demonstration" if own.synthetic else "real"),
+        )
+        for name, text in rows:
+            typer.echo(f"{name:12} {text}")
+        typer.echo(CAUTION)
+
+
+@model.command("upgrade")
+def upgrade(
+    old: Annotated[Path, typer.Argument(help="The old model.safetensors of a federation's run.")],
+    study: Annotated[Path, typer.Option(help="The study that it was trained by (TOML).")],
+    out: Annotated[Path, typer.Option(help="Folder of the model to write.")],
+) -> None:
+    """Bring a model of an older format up to date; the old file stays."""
+    from gliofed import api
+    from gliofed.cli.verbs import plain_ends
+
+    with plain_ends():
+        typer.echo(f"wrote {out}: model {api.upgrade_model(old, study, out)}")
