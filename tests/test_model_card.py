@@ -23,14 +23,13 @@ from gliofed.consortium.segment import segment_of
 from gliofed.consortium.status import read_status
 from gliofed.errors import CheckpointError, QuorumError
 from gliofed.fed.calibrating import CALIBRATION, last_calibrated
-from gliofed.fed.checkpoint import Committed, last_committed
+from gliofed.fed.checkpoint import last_committed
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.site import Site
 from gliofed.fed.testing import TABLE
 from gliofed.fed.trust.verify import read_lines, verify
 from gliofed.io.model import read_model
 from gliofed.learn.machine import Machine
-from gliofed.nets.unet import build_net
 from gliofed.report.card import plain
 from gliofed.study import Study
 
