@@ -70,6 +70,11 @@ class MultiTaskNet(nn.Module):
 
     def forward(self, image: Tensor, present: Tensor) -> Answers:
         """image: (B, 4, X, Y, Z) z-scored, 0 where absent; present: (B, 4) in {0, 1}."""
+        mask, features = self.trunk(image, present)
+        return Answers(mask, {name: head(features) for name, head in self.heads.items()})
+
+    def trunk(self, image: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask logits, as in `Answers`, and (B, features) that every head reads."""
         if self.spec.channels_last:
             image = image.contiguous(memory_format=torch.channels_last_3d)
         code = self.presence(present)[:, :, None, None, None]
@@ -89,8 +94,7 @@ class MultiTaskNet(nn.Module):
             pooled.append(_global_max(x))
         size = image.shape[2:]
         mask = self.mask(x)[..., : size[0], : size[1], : size[2]]
-        features = torch.cat([*pooled, present.to(pooled[0].dtype)], dim=1)
-        return Answers(mask, {name: head(features) for name, head in self.heads.items()})
+        return mask, torch.cat([*pooled, present.to(pooled[0].dtype)], dim=1)
 
 
 def build_net(preset: str, stem: Triple | None, seed: int) -> MultiTaskNet:
