@@ -1,13 +1,16 @@
-"""Models as folders: looked at, and brought up to date."""
+"""Models as folders: looked at, brought up to date, and asked about scans."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliofed.errors import ModelError, UpdateError
+from gliofed.experiment.watch import Silent, Watcher
 
 if TYPE_CHECKING:
+    from gliofed.infer.batch import CaseFate
     from gliofed.io.model import Model
 
 
@@ -50,3 +53,28 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     found = last_calibrated(old.parent, run, rounds)
     calibration = found.calibration if found else None
     return write_model(out, recipe, weights, calibration, lambda _: "")
+
+
+def predict(
+    model: Path,
+    scans: Path,
+    out: Path,
+    store: Path | None = None,
+    overwrite: bool = False,
+    watcher: Watcher | None = None,
+    ended: Callable[[CaseFate], None] = lambda fate: None,
+) -> tuple[CaseFate, ...]:
+    """Answer every case at or below `scans`, each in a folder of its own below `out`.
+
+    model: a model's folder. scans: BIDS hospitals, case folders or a folder of images; sequences
+    may be missing. store: of prepared cases (default: `out`/store). A case answered by this model
+    before is kept; one that cannot be used is refused with its faults and stops no other. Raises
+    GliofedError and its kinds as `gliofed.infer.batch.predict_all` says.
+    """
+    from gliofed.infer.batch import Wanted, predict_all
+    from gliofed.learn.machine import this_machine
+
+    own, heard = read_model(model), watcher or Silent()
+    heard.stage(f"answering with model {own.id[:12]}")
+    wanted = Wanted(out, store or out / "store", overwrite)
+    return predict_all(scans, own, wanted, this_machine(), ended, heard.progress)

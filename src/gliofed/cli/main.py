@@ -57,6 +57,30 @@ def demo(
 
 
 @app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model's folder.")],
+    scans: Annotated[
+        Path, typer.Argument(help="BIDS hospitals, case folders or a folder of images (NIfTI).")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the answers, one folder a case.")],
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of prepared cases [default: OUT/store].")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write outlines anew that are there already.")
+    ] = False,
+) -> None:
+    """Outline a tumour and predict its markers, case by case. Sequences may be missing.
+
+    Interrupt it when you like: cases that were answered are not answered again.
+    Research use only. Not a medical device.
+    """
+    from gliofed.cli import predict as verb
+
+    verb.predict(model, scans, out, store, overwrite)
+
+
+@app.command()
 def check(
     path: Annotated[
         Path, typer.Argument(help="A hospital, a folder of them, an image or a table.")

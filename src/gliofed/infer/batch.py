@@ -1,0 +1,176 @@
+"""Many cases answered, one after the other; what is whole stays, and a second start skips it.
+
+<out>/<case>/answer.json        all that is said of the case; written last
+<out>/<case>/..._mask.nii.gz    the outline on the grid of each of its scans, and its sidecar
+<out>/predictions.csv           every case in one table, which `gliofed score` reads
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from gliofed.check.findings import Finding
+from gliofed.check.locate import Place, Site, locate, shown
+from gliofed.check.messages import Job
+from gliofed.check.reading import Reader
+from gliofed.errors import DataError, GliofedError, ModelError, UnwritableError
+from gliofed.infer.case import CaseAnswer, answer_case, answer_json
+from gliofed.infer.export import export_masks
+from gliofed.io.files import alone_in, write_text
+from gliofed.io.model import Model
+from gliofed.io.store import RECIPE, Prepared, PreparedStore
+from gliofed.learn.machine import Machine
+from gliofed.prepare.cases import prepare_one
+from gliofed.prepare.recipe import check_installed
+from gliofed.types import Case, Labels
+
+ANSWER: Final = "answer.json"
+Fate = Literal["answered", "kept", "refused"]
+
+
+@dataclass(frozen=True)
+class CaseFate:
+    """What became of one case. kept: answered by the same model before. reasons: why it was
+    refused, each with its cure; of a case that was answered, what to look at."""
+
+    case: str
+    fate: Fate
+    reasons: tuple[str, ...]
+    seconds: float
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """out: folder of the answers. store: of prepared cases. overwrite: what was exported before,
+    and may have been corrected since, is written anew."""
+
+    out: Path
+    store: Path
+    overwrite: bool = False
+
+
+def predict_all(
+    path: Path,
+    model: Model,
+    wanted: Wanted,
+    machine: Machine,
+    ended: Callable[[CaseFate], None],
+    progress: Callable[[float, float, str], None],
+) -> tuple[CaseFate, ...]:
+    """Every case at or below `path`, as `check` finds them: a BIDS hospital or several, case
+    folders in the style of BraTS, or one folder of images.
+
+    A case that cannot be used is refused with its faults and does not stop the others. Raises
+    DataError where nothing is there or a package is missing, ModelError for a model prepared by
+    other steps, CheckpointError where another process works in `out`, UnwritableError, OSError.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give the scans that are to be answered")
+    _check_steps(model)
+    check_installed(model.recipe.prepare)
+    sites, odd = locate(path.resolve())
+    places = [(site, place) for site in sites for place in site.places if place.images]
+    if not places:
+        raise DataError(
+            f"{path}: no scan is there; give a BIDS hospital, case folders, or a folder of images "
+            "whose names say T1, T1CE, T2 or FLAIR"
+        )
+    work = _Work(path.resolve(), model, wanted, machine, odd)
+    fates = []
+    with alone_in(wanted.out), Reader() as reader:
+        for done, (site, place) in enumerate(places):
+            progress(done, len(places), place.case)
+            fate = work.one(site, place, reader)
+            fates.append(fate)
+            ended(fate)
+    return tuple(fates)
+
+
+class _Work:
+    """What stays the same from case to case."""
+
+    def __init__(
+        self, root: Path, model: Model, wanted: Wanted, machine: Machine, odd: Iterable[Finding]
+    ) -> None:
+        self._root, self._model, self._wanted, self._machine = root, model, wanted, machine
+        self._net = model.net().to(machine.device)
+        self._store = PreparedStore(wanted.store)
+        self._store.sweep()
+        self._odd = [f for f in odd if f.severity == "error"]
+
+    def one(self, site: Site, place: Place, reader: Reader) -> CaseFate:
+        """A case from its files to what is written of it."""
+        started = time.monotonic()
+        folder = self._wanted.out / place.subject
+        faults = [_words(f) for f in self._odd if f.case == place.case]
+        faults += self._faults(place, reader)
+        if faults:
+            return CaseFate(place.case, "refused", tuple(faults), _since(started), folder)
+        own = self._model.recipe
+        case = Case(place.subject, site.name, place.subject, place.images, None, Labels())
+        try:
+            prepared = prepare_one(case, own.grid, own.prepare, self._store)[0]
+            before = _before(folder)
+            if before == (self._model.id, prepared.key):
+                return CaseFate(place.case, "kept", (), _since(started), folder)
+            found = answer_case(self._model, self._net, prepared, self._machine)
+            self._write(found, prepared, folder)
+        except UnwritableError:
+            raise
+        except GliofedError as error:
+            return CaseFate(place.case, "refused", (str(error),), _since(started), folder)
+        self._store.save_digests()
+        return CaseFate(place.case, "answered", found.content.quality, _since(started), folder)
+
+    def _faults(self, place: Place, reader: Reader) -> list[str]:
+        looked = reader.look(Job(place.images, {}, picture=False))
+        files = {s.value: p for s, p in place.images.items()}
+        return [
+            _words(Finding(f.code, place.case, self._named(where, files), f.text))
+            for where, f in looked.faults
+            if f.fatal
+        ]
+
+    def _named(self, where: str, files: Mapping[str, Path]) -> str:
+        return shown(files[where], self._root) if where in files else ""
+
+    def _write(self, found: CaseAnswer, prepared: Prepared, folder: Path) -> None:
+        (folder / ANSWER).unlink(missing_ok=True)
+        export_masks(
+            found.prediction, prepared, folder, model=self._model.id[:12],
+            overwrite=self._wanted.overwrite,
+        )  # fmt: skip
+        plain = {**json.loads(answer_json(found)), "prepared": prepared.key, "steps": RECIPE}
+        write_text(folder / ANSWER, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+
+
+def _check_steps(model: Model) -> None:
+    if model.recipe.steps != RECIPE:
+        raise ModelError(
+            f"model {model.id[:12]}: its cases were prepared by the steps {model.recipe.steps!r}, "
+            f"this version of gliofed has {RECIPE!r}; install gliofed {model.recipe.gliofed}"
+        )
+
+
+def _before(folder: Path) -> tuple[str, str] | None:
+    """Which model answered which prepared case in this folder; None where none did, wholly."""
+    try:
+        plain: Mapping[str, Any] = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
+        return str(plain["model"]["id"]), str(plain["prepared"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _words(finding: Finding) -> str:
+    where = f"{finding.file}: " if finding.file else ""
+    return f"{where}{finding.title} ({finding.text}); {finding.cure}"
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
