@@ -22,13 +22,13 @@ from gliofed.consortium.page import PAGE
 from gliofed.consortium.segment import segment_of
 from gliofed.consortium.status import read_status
 from gliofed.errors import CheckpointError, QuorumError
-from gliofed.fed.calibrating import CALIBRATION, last_calibrated
+from gliofed.fed.calibrating import last_calibrated
 from gliofed.fed.checkpoint import last_committed
 from gliofed.fed.engines.local import LocalEngine
 from gliofed.fed.site import Site
 from gliofed.fed.testing import TABLE
 from gliofed.fed.trust.verify import read_lines, verify
-from gliofed.io.model import read_model
+from gliofed.io.model import CALIBRATIONS, read_model
 from gliofed.learn.machine import Machine
 from gliofed.report.card import plain
 from gliofed.study import Study
@@ -198,8 +198,9 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
         fit_rows(last_calibrated(folder, status.run, 2).calibration, "federated", 1, "")
     )
     made = last_calibrated(folder, status.run, 2).calibration
-    assert model.calibration == dataclasses.replace(made, notes=dict.fromkeys(made.notes, ""))
-    assert f"`{CALIBRATION}` beside them" in model.card
+    quiet = dataclasses.replace(made, notes=dict.fromkeys(made.notes, ""))
+    assert model.calibrations == {0: quiet}
+    assert f"`{CALIBRATIONS}` beside them" in model.card
     assert "Calibrated on" in (folder / PAGE).read_text()
     lines = [x for x in read_lines(federation.kit.audit) if x.event == "model-written"]
     assert [x.fields for x in lines] == [{"run": status.run, "rounds": 2, "model": model.id}]

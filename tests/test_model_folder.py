@@ -21,7 +21,7 @@ from gliofed.errors import CheckpointError, ModelError, StudyError
 from gliofed.fed.wire import save
 from gliofed.io import model as model_room
 from gliofed.io.model import (
-    CALIBRATION,
+    CALIBRATIONS,
     CARD,
     RECORD,
     WEIGHTS,
@@ -62,7 +62,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def folder(tmp_path, weights) -> Path:
-    write_model(tmp_path / "m", RECIPE, weights, calibration(), lambda own: f"# model {own}\n")
+    write_model(tmp_path / "m", RECIPE, weights, {0: calibration()}, lambda own: f"# model {own}\n")
     return tmp_path / "m"
 
 
@@ -72,12 +72,26 @@ def test_a_model_reads_back_as_it_was(folder, weights) -> None:
     assert set(found.weights) == set(weights)
     assert all(torch.equal(v, weights[k]) for k, v in found.weights.items())
     assert found.card == f"# model {found.id}\n"
-    assert found.calibration == dataclasses.replace(
-        calibration(), notes=dict.fromkeys(calibration().notes, "")
-    )
+    quiet = dataclasses.replace(calibration(), notes=dict.fromkeys(calibration().notes, ""))
+    assert found.calibrations == {0: quiet}
     net = found.net()
     assert all(torch.equal(v, weights[k]) for k, v in net.state_dict().items())
     assert not net.training
+
+
+def test_the_calibration_is_that_of_cases_that_lack_as_many_sequences_or_more(
+    tmp_path, weights
+) -> None:
+    own = dataclasses.replace(calibration(), notes={})
+    several = {
+        n: dataclasses.replace(own, wishes=dataclasses.replace(own.wishes, least=n / 10))
+        for n in (1, 2)
+    }
+    write_model(tmp_path / "m", RECIPE, weights, several, no_card)
+    found = read_model(tmp_path / "m")
+    assert [found.calibration(n).wishes.least for n in range(4)] == [0.1, 0.1, 0.2, 0.2]
+    write_model(tmp_path / "m", RECIPE, weights, {}, no_card)
+    assert read_model(tmp_path / "m").calibration(0) is None
 
 
 def test_no_file_of_it_names_a_hospital(folder) -> None:
@@ -90,22 +104,22 @@ def test_the_id_is_of_recipe_weights_and_calibration_and_not_of_the_card(
     folder, tmp_path, weights
 ) -> None:
     own = read_model(folder).id
-    same = write_model(tmp_path / "a", RECIPE, weights, calibration(), no_card)
+    same = write_model(tmp_path / "a", RECIPE, weights, {0: calibration()}, no_card)
     assert same == own
     other = dataclasses.replace(RECIPE, mirror=not RECIPE.mirror)
     changed = {**weights, "mask.bias": weights["mask.bias"] + 1}
     ids = {
         own,
-        write_model(tmp_path / "b", other, weights, calibration(), no_card),
-        write_model(tmp_path / "c", RECIPE, changed, calibration(), no_card),
-        write_model(tmp_path / "d", RECIPE, weights, None, no_card),
+        write_model(tmp_path / "b", other, weights, {0: calibration()}, no_card),
+        write_model(tmp_path / "c", RECIPE, changed, {0: calibration()}, no_card),
+        write_model(tmp_path / "d", RECIPE, weights, {}, no_card),
     }
     assert len(ids) == 4
     assert {p.name for p in (tmp_path / "d").iterdir()} == {RECORD, WEIGHTS}
 
 
 def test_equal_models_are_equal_bytes(folder, tmp_path, weights) -> None:
-    write_model(tmp_path / "n", RECIPE, weights, calibration(), lambda own: f"# model {own}\n")
+    write_model(tmp_path / "n", RECIPE, weights, {0: calibration()}, lambda own: f"# model {own}\n")
     for path in folder.iterdir():
         assert (tmp_path / "n" / path.name).read_bytes() == path.read_bytes()
 
@@ -114,12 +128,12 @@ def test_a_model_takes_the_place_of_an_older_one_and_of_nothing_else(
     folder, tmp_path, weights
 ) -> None:
     before = read_model(folder).id
-    assert write_model(folder, RECIPE, weights, None, no_card) != before
-    assert read_model(folder).calibration is None
+    assert write_model(folder, RECIPE, weights, {}, no_card) != before
+    assert read_model(folder).calibrations == {}
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/a.txt").write_text("mine")
     with pytest.raises(ModelError, match="is there and is no model"):
-        write_model(tmp_path / "letters", RECIPE, weights, None, no_card)
+        write_model(tmp_path / "letters", RECIPE, weights, {}, no_card)
     assert (tmp_path / "letters/a.txt").read_text() == "mine"
     assert {p.name for p in tmp_path.iterdir()} == {"m", "letters"}
 
@@ -138,7 +152,7 @@ def test_a_disk_that_fails_leaves_the_older_model(folder, weights, monkeypatch, 
     real = getattr(owner, place)
     monkeypatch.setattr(owner, place, fail)
     with pytest.raises(OSError, match="No space"):
-        write_model(folder, RECIPE, weights, None, no_card)
+        write_model(folder, RECIPE, weights, {}, no_card)
     monkeypatch.undo()
     assert read_model(folder).id == before
     assert [p.name for p in folder.parent.iterdir()] == ["m"]
@@ -154,10 +168,10 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 def with_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     """Other weights, their digest put right."""
-    write_model(folder, RECIPE, weights, None, no_card)
+    write_model(folder, RECIPE, weights, {}, no_card)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, CALIBRATION, CARD])
+@pytest.mark.parametrize("name", [WEIGHTS, CALIBRATIONS, CARD])
 def test_one_changed_byte_is_refused(folder, name) -> None:
     raw = bytearray((folder / name).read_bytes())
     raw[len(raw) // 2] ^= 1
@@ -166,7 +180,7 @@ def test_one_changed_byte_is_refused(folder, name) -> None:
         read_model(folder)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, CALIBRATION, CARD])
+@pytest.mark.parametrize("name", [WEIGHTS, CALIBRATIONS, CARD])
 def test_a_lost_file_is_refused(folder, name) -> None:
     (folder / name).unlink()
     with pytest.raises(ModelError, match=f"{name}: is missing"):
@@ -248,7 +262,7 @@ def test_what_is_no_model_is_said(tmp_path) -> None:
 
 def test_a_network_that_does_not_exist_is_refused_before_weights(folder) -> None:
     recipe = dataclasses.replace(RECIPE, net=Net("parent", (1, 1, 1)))
-    write_model(folder, recipe, {}, None, no_card)
+    write_model(folder, recipe, {}, {}, no_card)
     with pytest.raises(ModelError, match="has a fixed one"):
         read_model(folder)
 
@@ -267,7 +281,7 @@ def old(tmp_path) -> Path:
 def test_format_1_opens_and_answers_as_it_did(old, tmp_path) -> None:
     own = api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     found = read_model(tmp_path / "m")
-    assert (found.id, found.recipe.rounds, found.calibration) == (own, 7, None)
+    assert (found.id, found.recipe.rounds, found.calibrations) == (own, 7, {})
     generator = torch.Generator().manual_seed(5)
     image = torch.randn(1, 4, 17, 19, 21, generator=generator)
     with torch.inference_mode():
@@ -316,10 +330,10 @@ def test_a_calibration_beside_an_older_file_goes_along_or_is_refused(old, tmp_pa
     save(old, build_net("small", (4, 4, 4), 1).state_dict(), note)
     beside.write_text(json.dumps(plain))
     api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
-    assert read_model(tmp_path / "m").calibration is not None
+    assert list(read_model(tmp_path / "m").calibrations) == [0]
     beside.write_text(json.dumps({**plain, "rounds": 6}))  # of the model a round before
     api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
-    assert read_model(tmp_path / "m").calibration is None
+    assert read_model(tmp_path / "m").calibrations == {}
     beside.write_text(json.dumps({**plain, "run": "another"}))
     with pytest.raises(CheckpointError):
         api.upgrade_model(old, OLD / "study.toml", tmp_path / "n")

@@ -139,7 +139,7 @@ def test_an_interrupted_run_ends_with_the_same_bits_without_state_at_sites(
 def test_only_weights_leave_a_run_as_its_model(sites, tiny_study, tmp_path) -> None:
     study = shared(tiny_study)
     state = trained(sites(study), study, tmp_path / "run")
-    write_model(tmp_path / "model", recipe_of(study, "run", 2), state.model, None, lambda _: "")
+    write_model(tmp_path / "model", recipe_of(study, "run", 2), state.model, {}, lambda _: "")
     kept = read_model(tmp_path / "model").weights
     assert same(kept, weights_of(state.weights))
     assert not moments_of(kept)

@@ -51,8 +51,8 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     recipe = recipe_of(asked, run, rounds)
     check_weights(weights, recipe, old)
     found = last_calibrated(old.parent, run, rounds)
-    calibration = found.calibration if found else None
-    return write_model(out, recipe, weights, calibration, lambda _: "")
+    calibrations = {0: found.calibration} if found else {}
+    return write_model(out, recipe, weights, calibrations, lambda _: "")
 
 
 def predict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -26,12 +27,19 @@ def show(folder: Annotated[Path, typer.Argument(help="The model's folder.")]) ->
             ("network", own.net.preset + (f", stem {own.net.stem}" if own.net.stem else "")),
             ("voxels", " x ".join(str(s) for s in own.grid.spacing_mm) + " mm"),
             ("markers", ", ".join(f"{m.marker} ({', '.join(m.classes)})" for m in own.markers)),
-            ("calibration", "yes" if found.calibration else "none: probabilities as they fall"),
+            ("calibration", _fitted(found.calibrations)),
             ("patients", "drawn, for demonstration" if own.synthetic else "real"),
         )
         for name, text in rows:
             typer.echo(f"{name:12} {text}")
         typer.echo(CAUTION)
+
+
+def _fitted(calibrations: Mapping[int, object]) -> str:
+    if not calibrations:
+        return "none: probabilities as they fall"
+    most = ", ".join(str(n) for n in sorted(calibrations))
+    return f"for cases that lack up to this many sequences: {most}"
 
 
 @model.command("upgrade")

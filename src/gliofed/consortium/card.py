@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gliofed.consortium.status import RunStatus
-from gliofed.io.model import CALIBRATION
+from gliofed.io.model import CALIBRATIONS
 from gliofed.report.card import Head, fill_card
 from gliofed.report.doubt import fit_lines
 from gliofed.report.tables import TableRow, full_table
@@ -58,7 +58,7 @@ def card(study: Study, status: RunStatus, withdrawn: Sequence[str], model: str) 
         table=_table(status.rows, withdrawn),
         failures={s: told_of(s, why) for s, why in status.failures.items() if s not in withdrawn},
         fits=fit_lines(status.fits),
-        calibration=CALIBRATION,
+        calibration=CALIBRATIONS,
     )
 
 

@@ -152,7 +152,7 @@ class Conductor(FlareController):
             folder / MODEL,
             recipe_of(self._study, state.run, state.rounds),
             state.model,
-            made.calibration if made else None,
+            {0: made.calibration} if made else {},
             lambda own: card(self._study, self._status, self._segment.withdrawn, own),
         )
         log.write("model-written", run=state.run, rounds=state.rounds, model=own)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from gliofed.calibrate.whole import Calibration
 from gliofed.experiment.cells import Cell
+from gliofed.experiment.hidden import WITHOUT, calibrations
 from gliofed.fed.checkpoint import Committed
 from gliofed.io.model import recipe_of, write_model
 from gliofed.report.content import Scored
+from gliofed.score.results import CaseResult
 from gliofed.study import Study
 
 MODEL: Final = "model"
@@ -17,20 +20,37 @@ MODEL: Final = "model"
 
 
 def write_models(
-    study: Study, trained: Sequence[tuple[Cell, Committed]], found: Scored, out: Path, card: str
+    study: Study,
+    trained: Sequence[tuple[Cell, Committed]],
+    found: Scored,
+    hidden: Sequence[CaseResult],
+    out: Path,
+    card: str,
 ) -> tuple[Path, ...]:
     """One folder for each seed and fold of the model that claims are made of.
 
-    card: the run's. Without cases to calibrate on, a model is written without a calibration.
-    Raises ModelError and OSError.
+    hidden: its answers where sequences were hidden. card: the run's. Without cases to calibrate on,
+    a model is written without a calibration. Raises ModelError and OSError.
     """
-    calibrations = found.trial.calibrations if found.trial else {}
+    natural = found.trial.calibrations if found.trial else {}
     written = []
     for cell, state in trained:
         if cell.model == found.reference:
             recipe = recipe_of(cell.rules(study), state.run, state.rounds)
             folder = cell.folder(out) / MODEL
-            calibration = calibrations.get((cell.seed, cell.split.fold))
-            write_model(folder, recipe, state.model, calibration, lambda _: card)
+            key = (cell.seed, cell.split.fold)
+            fitted: Mapping[int, Calibration] = {}
+            if key in natural:
+                results = _of(found.results, key, found.reference)
+                fitted = calibrations(natural[key], results, _of(hidden, key, found.reference))
+            write_model(folder, recipe, state.model, fitted, lambda _: card)
             written.append(folder)
     return tuple(written)
+
+
+def _of(results: Sequence[CaseResult], key: tuple[int, str], model: str) -> list[CaseResult]:
+    """Of one seed and fold of a model, also with sequences hidden."""
+    return [
+        r for r in results
+        if (r.seed, r.fold) == key and r.model.partition(WITHOUT)[0] == model
+    ]  # fmt: skip

@@ -16,6 +16,7 @@ from gliofed.experiment.cells import Cell, plan_cells
 from gliofed.experiment.compare import compared_cases
 from gliofed.experiment.evidence import claimed, find, write_findings
 from gliofed.experiment.facts import run_facts
+from gliofed.experiment.hidden import hidden_results, losses, write_losses
 from gliofed.experiment.model import test_cell, train_cell
 from gliofed.experiment.models import write_models
 from gliofed.experiment.outcome import Outcome
@@ -99,7 +100,11 @@ def _run(
     watcher.stage("scores and intervals")
     write_text(out / "predictions.csv", predictions_csv(results))
     found = find(results, claimed(results), study.calibration, study.score.bootstrap)
+    hidden = hidden_results(
+        study, trained, found.reference, prepared, out, machine, watcher.progress
+    )
     write_findings(found, out)
+    write_losses(losses(results, hidden, found.reference, study.score.bootstrap), out)
     watcher.stage("page")
     content = make_content(
         study, splits, trained, regressions, results, found, prepared, machine, processes, overlap,
@@ -110,7 +115,7 @@ def _run(
             study, out, splits, trained, found, prepared, machine, processes, overlap, aside
         )
         content = replace(content, checklists=write_accounts(out, facts, statements))
-        write_models(study, trained, found, out, (out / CARD).read_text())
+        write_models(study, trained, found, hidden, out, (out / CARD).read_text())
     write_page(content, out / "report.html")
     return Outcome(out / "report.html", found.rows, tuple(results))
 

@@ -48,14 +48,15 @@ def answer_case(
     """net: `model.net()` on the machine's device. whys: what was found to explain it."""
     found, doubt = predict_with_doubt(net, prepared, machine, model.recipe.mirror)
     spread = spread_of(doubt.maps, np.linalg.norm(found.affine[:3, :3], axis=0), THRESHOLD)
-    own = model.calibration or fit_all(at_hand({}), Wishes())
-    told = answer(own, found.markers)
     there = dict(zip(SEQUENCES, prepared.present, strict=True))
+    fitted = model.calibration(list(there.values()).count(False))
+    own = fitted or fit_all(at_hand({}), Wishes())
+    told = answer(own, found.markers)
     return CaseAnswer(
         found,
         CaseContent(
             case=prepared.case.id,
-            source=_source(model),
+            source=_source(model, fitted),
             images={
                 s: prepared.image[i].astype(np.float32) for i, s in enumerate(SEQUENCES) if there[s]
             },
@@ -64,7 +65,7 @@ def answer_case(
             deviation=spread.deviation if len(doubt.maps) > 1 else None,
             volume_ml=spread.volume_ml,
             volume_range_ml=spread.volume_range_ml,
-            markers=_shown(told, own, doubt, calibrated=model.calibration is not None),
+            markers=_shown(told, own, doubt, calibrated=fitted is not None),
             integrated=told.integrated,
             whys=tuple(whys),
             quality=faults(prepared.measures, model.recipe.quality),
@@ -130,11 +131,11 @@ def _range(
     return tuple(low.tolist()), tuple(high.tolist())
 
 
-def _source(model: Model) -> Source:
+def _source(model: Model, fitted: Calibration | None) -> Source:
     own = model.recipe
     calibrated = "no calibration: probabilities as they fall"
-    if model.calibration is not None:
-        held = [_cases(model.calibration, m.id) for m in MARKERS]
+    if fitted is not None:
+        held = [_cases(fitted, m.id) for m in MARKERS]
         calibrated = "calibrated on " + "; ".join(filter(None, held))
     return Source(
         name=own.name,

@@ -2,7 +2,7 @@
 
     <folder>/model.json            format, recipe, and the SHA-256 of each other file
     <folder>/weights.safetensors   tensors by parameter name
-    <folder>/calibration.json      where the model was calibrated
+    <folder>/calibrations.json     where the model was calibrated
     <folder>/model-card.md         what it is for and what it rests on
 
 `model.json` is written last and the folder moved to its place whole. The id of a model is of its
@@ -42,7 +42,7 @@ FORMAT: Final = 2
 """Of the folder. 1 was the weights alone, as one message of `gliofed.fed.wire`."""
 RECORD: Final = "model.json"
 WEIGHTS: Final = "weights.safetensors"
-CALIBRATION: Final = "calibration.json"
+CALIBRATIONS: Final = "calibrations.json"
 CARD: Final = "model-card.md"
 _LARGEST: Final = 2**20
 """Bytes of a record: it is read before its digest can be known."""
@@ -87,13 +87,25 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Model:
-    """A model as read. id: hexadecimal digest. weights: of the CPU. card: Markdown, or empty."""
+    """A model as read. id: hexadecimal digest. weights: of the CPU. card: Markdown, or empty.
+
+    calibrations: by how many of the four sequences the cases lacked that it was fitted on, at
+    most; empty where there is none.
+    """
 
     id: str
     recipe: Recipe
     weights: Mapping[str, Tensor]
-    calibration: Calibration | None
+    calibrations: Mapping[int, Calibration]
     card: str
+
+    def calibration(self, missing: int) -> Calibration | None:
+        """For a case that lacks `missing` sequences: fitted on cases that lack as many, else more,
+        else on those that lack most. None where the model was not calibrated."""
+        if not self.calibrations:
+            return None
+        enough = [n for n in self.calibrations if n >= missing]
+        return self.calibrations[min(enough, default=max(self.calibrations))]
 
     def net(self) -> MultiTaskNet:
         """The network with these weights, ready to answer."""
@@ -107,12 +119,12 @@ def write_model(
     folder: Path,
     recipe: Recipe,
     weights: Mapping[str, Tensor],
-    calibration: Calibration | None,
+    calibrations: Mapping[int, Calibration],
     card: Callable[[str], str],
 ) -> str:
     """Write the folder whole, in the place of an older one; the model's id.
 
-    card: from the id to the card's text; empty for none. The calibration's notes, which name
+    card: from the id to the card's text; empty for none. Notes of calibrations, which name
     sites, are left out. Equal inputs give equal bytes. Raises ModelError where `folder` is there
     and no model, OSError where the disk does not take it; what was there then stays.
     """
@@ -120,9 +132,8 @@ def write_model(
         raise ModelError(f"{folder}: is there and is no model; choose another name")
     held = {k: v.detach().to("cpu").contiguous() for k, v in sorted(weights.items())}
     files = {WEIGHTS: safetensors.torch.save(held)}
-    if calibration is not None:
-        quiet = dataclasses.replace(calibration, notes=dict.fromkeys(calibration.notes, ""))
-        files[CALIBRATION] = calibration_json(quiet).encode()
+    if calibrations:
+        files[CALIBRATIONS] = _calibrations_json(calibrations).encode()
     own = id_of(_record(recipe, files))
     if text := card(own):
         files[CARD] = text.encode()
@@ -152,16 +163,10 @@ def read_model(folder: Path) -> Model:
     recipe = _recipe(record, folder)
     weights = _weights(folder / WEIGHTS)
     check_weights(weights, recipe, folder / WEIGHTS)
-    calibration, card = None, ""
-    if CALIBRATION in digests:
-        text = (folder / CALIBRATION).read_text(encoding="utf-8")
-        try:
-            calibration = parse_calibration(text, str(folder / CALIBRATION))
-        except DataError as error:
-            raise ModelError(str(error)) from None
-    if CARD in digests:
-        card = (folder / CARD).read_text(encoding="utf-8")
-    return Model(id_of(record), recipe, weights, calibration, card)
+    there = CALIBRATIONS in digests
+    calibrations = _calibrations(folder / CALIBRATIONS) if there else {}
+    card = (folder / CARD).read_text(encoding="utf-8") if CARD in digests else ""
+    return Model(id_of(record), recipe, weights, calibrations, card)
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
@@ -252,11 +257,11 @@ def _place(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
     """Exactly the files of the record, each as it was written."""
-    known = {WEIGHTS, CALIBRATION, CARD}
+    known = {WEIGHTS, CALIBRATIONS, CARD}
     there = {p.name for p in folder.iterdir()} - {RECORD}
     if WEIGHTS not in digests or not set(digests) <= known:
         raise ModelError(f"{folder / RECORD}: names the files {sorted(digests)}, expected "
-                         f"{WEIGHTS} and at most {CALIBRATION} and {CARD}")  # fmt: skip
+                         f"{WEIGHTS} and at most {CALIBRATIONS} and {CARD}")  # fmt: skip
     if strange := sorted(there - set(digests)):
         raise ModelError(
             f"{folder / strange[0]}: is no part of the model; a model folder holds nothing else, "
@@ -285,6 +290,27 @@ def _recipe(record: Mapping[str, Any], folder: Path) -> Recipe:
             f"gliofed {_words(CLASSES)}; install gliofed {recipe.gliofed}"
         )
     return recipe
+
+
+def _calibrations_json(calibrations: Mapping[int, Calibration]) -> str:
+    plain = {
+        str(missing): json.loads(
+            calibration_json(dataclasses.replace(own, notes=dict.fromkeys(own.notes, "")))
+        )
+        for missing, own in sorted(calibrations.items())
+    }
+    return json.dumps(plain, indent=1, allow_nan=False)
+
+
+def _calibrations(path: Path) -> dict[int, Calibration]:
+    try:
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            int(missing): parse_calibration(json.dumps(own), str(path))
+            for missing, own in plain.items()
+        }
+    except (DataError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: is damaged ({error}); fetch the model again") from None
 
 
 def _weights(path: Path) -> dict[str, Tensor]:
