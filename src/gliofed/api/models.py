@@ -11,6 +11,7 @@ from gliofed.experiment.watch import Silent, Watcher
 
 if TYPE_CHECKING:
     from gliofed.infer.batch import CaseFate
+    from gliofed.io.dicom.web import Pacs
     from gliofed.io.model import Model
 
 
@@ -57,24 +58,31 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
 
 def predict(
     model: Path,
-    scans: Path,
+    scans: str,
     out: Path,
     store: Path | None = None,
     overwrite: bool = False,
+    pacs: Pacs | None = None,
     watcher: Watcher | None = None,
     ended: Callable[[CaseFate], None] = lambda fate: None,
 ) -> tuple[CaseFate, ...]:
     """Answer every case at or below `scans`, each in a folder of its own below `out`.
 
-    model: a model's folder. scans: BIDS hospitals, case folders or a folder of images; sequences
-    may be missing. store: of prepared cases (default: `out`/store). A case answered by this model
-    before is kept; one that cannot be used is refused with its faults and stops no other. Raises
-    GliofedError and its kinds as `gliofed.infer.batch.predict_all` says.
+    model: a model's folder. scans: BIDS hospitals, case folders or a folder of images; a folder or
+    archive of DICOM, or a DICOMweb address with what `pacs` asks of it, which are taken in below
+    `out` first. Sequences may be missing. store: of prepared cases (default: `out`/store). A case
+    answered by this model before is kept; one that cannot be used is refused with its faults and
+    stops no other. Raises GliofedError and its kinds as `gliofed.infer.batch.predict_all` and
+    `gliofed.infer.source.bring` say.
     """
     from gliofed.infer.batch import Wanted, predict_all
+    from gliofed.infer.source import bring
     from gliofed.learn.machine import this_machine
 
     own, heard = read_model(model), watcher or Silent()
+    found = bring(scans, out, pacs, heard)
+    for note in found.notes:
+        heard.note(note)
     heard.stage(f"answering with model {own.id[:12]}")
-    wanted = Wanted(out, store or out / "store", overwrite)
-    return predict_all(scans, own, wanted, this_machine(), ended, heard.progress)
+    wanted = Wanted(out, store or out / "store", overwrite, found.series)
+    return predict_all(found.folder, own, wanted, this_machine(), ended, heard.progress)

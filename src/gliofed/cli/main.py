@@ -60,7 +60,10 @@ def demo(
 def predict(
     model: Annotated[Path, typer.Argument(help="A model's folder.")],
     scans: Annotated[
-        Path, typer.Argument(help="BIDS hospitals, case folders or a folder of images (NIfTI).")
+        str,
+        typer.Argument(
+            help="BIDS hospitals, case folders or images; DICOM: a folder, an archive, an address."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the answers, one folder a case.")],
     store: Annotated[
@@ -68,6 +71,22 @@ def predict(
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write outlines anew that are there already.")
+    ] = False,
+    study: Annotated[
+        list[str] | None, typer.Option(help="DICOMweb: a StudyInstanceUID; may be repeated.")
+    ] = None,
+    patient: Annotated[str, typer.Option(help="DICOMweb: a patient id.")] = "",
+    secret: Annotated[
+        Path | None, typer.Option(help="DICOMweb: file of user:password or Bearer TOKEN.")
+    ] = None,
+    secret_env: Annotated[
+        str, typer.Option(help="DICOMweb: environment variable that holds the same.")
+    ] = "",
+    ca: Annotated[
+        Path | None, typer.Option(help="DICOMweb: certificates of the server's authority.")
+    ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="DICOMweb: allow http to another machine.")
     ] = False,
 ) -> None:
     """Outline a tumour and predict its markers, case by case. Sequences may be missing.
@@ -77,7 +96,13 @@ def predict(
     """
     from gliofed.cli import predict as verb
 
-    verb.predict(model, scans, out, store, overwrite)
+    pacs = None
+    if study or patient:
+        with extra("hospital"):
+            from gliofed.io.dicom.web import Pacs
+
+        pacs = Pacs(tuple(study or ()), patient, secret, secret_env, ca, plain)
+    verb.predict(model, scans, out, store, overwrite, pacs)
 
 
 @app.command()

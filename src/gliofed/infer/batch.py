@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,14 +20,14 @@ from gliofed.check.messages import Job
 from gliofed.check.reading import Reader
 from gliofed.errors import DataError, GliofedError, ModelError, UnwritableError
 from gliofed.infer.case import CaseAnswer, answer_case, answer_json
-from gliofed.infer.export import export_masks
+from gliofed.infer.export import Source, export_masks
 from gliofed.io.files import alone_in, write_text
 from gliofed.io.model import Model
 from gliofed.io.store import RECIPE, Prepared, PreparedStore
 from gliofed.learn.machine import Machine
 from gliofed.prepare.cases import prepare_one
 from gliofed.prepare.recipe import check_installed
-from gliofed.types import Case, Labels
+from gliofed.types import Case, Labels, Sequence
 
 ANSWER: Final = "answer.json"
 Fate = Literal["answered", "kept", "refused"]
@@ -48,11 +48,13 @@ class CaseFate:
 @dataclass(frozen=True)
 class Wanted:
     """out: folder of the answers. store: of prepared cases. overwrite: what was exported before,
-    and may have been corrected since, is written anew."""
+    and may have been corrected since, is written anew. series: DICOM series by subject, to which
+    answers in DICOM are written besides."""
 
     out: Path
     store: Path
     overwrite: bool = False
+    series: Mapping[str, Mapping[Sequence, Source]] = field(default_factory=dict)
 
 
 def predict_all(
@@ -143,8 +145,8 @@ class _Work:
     def _write(self, found: CaseAnswer, prepared: Prepared, folder: Path) -> None:
         (folder / ANSWER).unlink(missing_ok=True)
         export_masks(
-            found.prediction, prepared, folder, model=self._model.id[:12],
-            overwrite=self._wanted.overwrite,
+            found.prediction, prepared, folder, self._wanted.series.get(prepared.case.id),
+            model=self._model.id[:12], overwrite=self._wanted.overwrite,
         )  # fmt: skip
         plain = {**json.loads(answer_json(found)), "prepared": prepared.key, "steps": RECIPE}
         write_text(folder / ANSWER, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
