@@ -1,0 +1,277 @@
+"""`gliofed predict`: cases from their files to what is written of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from dicom_maker import SIEMENS, write_series
+from malformed import write_healthy
+from malformed_corpus import CORPUS
+from typer.testing import CliRunner
+
+from gliofed import api
+from gliofed.calibrate.sites import SiteCases, at_hand
+from gliofed.calibrate.whole import Calibration, fit_all
+from gliofed.check.child import look
+from gliofed.check.codes import BY_ID
+from gliofed.cli.main import app
+from gliofed.errors import DataError, ModelError
+from gliofed.infer import batch
+from gliofed.infer.batch import ANSWER, CaseFate, Wanted, predict_all
+from gliofed.infer.predict import predict, predict_with_doubt
+from gliofed.io.dicom.seg import read_segmentation
+from gliofed.io.model import read_model, recipe_of, write_model
+from gliofed.learn.machine import Machine
+from gliofed.markers import MARKERS
+from gliofed.nets.unet import build_net
+from gliofed.study import Wishes, parse_study
+from gliofed.types import SEQUENCES, Sequence
+
+CPU = Machine(torch.device("cpu"), bf16=False)
+STUDY = parse_study(
+    {
+        "name": "s",
+        "data": {"root": "r", "train": ["a"], "external": ["b"]},
+        "net": {"preset": "small", "stem": [4, 4, 4]},
+        "grid": {"spacing_mm": ["native", "native", "native"]},
+        "prepare": {"space": "scanner", "register": False, "bias": False, "brain": "stripped"},
+        "quality": {"brain_litres": [0.0, 9.0], "alignment": 0.0},
+    }
+)
+
+
+class InProcess:
+    """A `Reader` without a child."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def look(self, job):
+        return look(job, lambda where: None)
+
+
+def calibration(slope: float) -> Calibration:
+    found = fit_all(at_hand({"a": SiteCases(())}), Wishes())
+    scalings = {m: dataclasses.replace(s, slope=slope) for m, s in found.scalings.items()}
+    return dataclasses.replace(found, scalings=scalings)
+
+
+def make_model(folder: Path, seed: int = 1, calibrations=None, **changes: object) -> Path:
+    net = build_net("small", (4, 4, 4), seed)
+    with torch.no_grad():
+        net.mask.get_parameter("bias").fill_(0.5)  # so that something is outlined
+    recipe = dataclasses.replace(recipe_of(STUDY, "ab" * 12, 3), **changes)
+    write_model(folder, recipe, net.state_dict(), calibrations or {}, lambda _: "")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    fitted = {0: calibration(0.5), 2: calibration(0.1)}
+    return make_model(tmp_path_factory.mktemp("model") / "m", calibrations=fitted)
+
+
+@pytest.fixture(scope="session")
+def healthy(tmp_path_factory) -> Path:
+    return write_healthy(tmp_path_factory.mktemp("healthy") / "data")
+
+
+@pytest.fixture(autouse=True)
+def _reader(monkeypatch) -> None:
+    monkeypatch.setattr(batch, "Reader", InProcess)
+
+
+def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[CaseFate, ...]:
+    wanted = Wanted(out, out / "store", **over)
+    return predict_all(scans, read_model(model), wanted, CPU, lambda _: None, lambda *_: None)
+
+
+def test_every_case_has_its_answer_and_its_outline_on_each_scan(model, healthy, tmp_path) -> None:
+    fates = answered(model, healthy, tmp_path)
+    assert [f.fate for f in fates] == ["answered"] * 2
+    for fate in fates:
+        plain = json.loads((fate.folder / ANSWER).read_text())
+        assert plain["model"]["id"] == read_model(model).id
+        assert plain["missing"] == []
+        assert set(plain["markers"]) == {m.id for m in MARKERS}
+        for marker in MARKERS:
+            own = plain["markers"][marker.id]
+            assert sum(own["own"]) == pytest.approx(1)
+            assert sum(own["probabilities"]) == pytest.approx(1)
+            pairs = zip(own["low"], own["probabilities"], own["high"], strict=True)
+            assert all(0 <= low < high <= 1 for low, _, high in pairs)
+        for sequence in SEQUENCES:
+            (mask,) = fate.folder.glob(f"*_desc-{sequence.value}_mask.nii.gz")
+            (scan,) = healthy.glob(f"{fate.folder.name}/anat/*{ENDINGS[sequence]}.nii.gz")
+            drawn, image = nib.load(mask), nib.load(scan)
+            assert drawn.shape == image.shape
+            assert np.allclose(drawn.affine, image.affine, atol=1e-4)
+            assert set(np.unique(drawn.get_fdata())) == {0, 1}
+
+
+ENDINGS = {
+    Sequence.T1: "sub-0?_T1w", Sequence.T1CE: "ce-*_T1w", Sequence.T2: "_T2w",
+    Sequence.FLAIR: "_FLAIR",
+}  # fmt: skip
+
+
+def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
+    model, healthy, tmp_path
+) -> None:
+    first = answered(model, healthy, tmp_path)
+    before = {p: p.read_bytes() for f in first for p in f.folder.iterdir()}
+    assert [f.fate for f in answered(model, healthy, tmp_path)] == ["kept"] * 2
+    (first[0].folder / ANSWER).unlink()  # killed before it was written
+    again = answered(model, healthy, tmp_path, overwrite=True)
+    assert [f.fate for f in again] == ["answered", "kept"]
+    assert {p: p.read_bytes() for f in first for p in f.folder.iterdir()} == before
+    other = make_model(tmp_path / "other", seed=2)
+    refused = answered(other, healthy, tmp_path)
+    assert [f.fate for f in refused] == ["refused"] * 2
+    assert "somebody may have corrected it" in refused[0].reasons[0]
+    masks = {p: b for p, b in before.items() if p.name != ANSWER}
+    assert {p: p.read_bytes() for p in masks} == masks
+    assert [f.fate for f in answered(other, healthy, tmp_path, overwrite=True)] == ["answered"] * 2
+
+
+def test_missing_sequences_are_said_and_calibrated_for(model, healthy, tmp_path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(healthy, root)
+    for path in root.glob("sub-01/anat/*"):
+        if "T1w" in path.name:
+            path.unlink()
+    short, whole = answered(model, root, tmp_path / "out")
+    plain = json.loads((short.folder / ANSWER).read_text())
+    assert plain["missing"] == ["T1", "T1CE"]
+    own = plain["markers"]["mgmt"]
+    logit = np.log(own["own"][1] / own["own"][0])
+    assert np.log(own["probabilities"][1] / own["probabilities"][0]) == pytest.approx(0.1 * logit)
+    plain = json.loads((whole.folder / ANSWER).read_text())
+    own = plain["markers"]["mgmt"]
+    logit = np.log(own["own"][1] / own["own"][0])
+    assert np.log(own["probabilities"][1] / own["probabilities"][0]) == pytest.approx(0.5 * logit)
+
+
+def test_a_model_without_calibration_says_so_and_names_no_type(healthy, tmp_path) -> None:
+    plain_model = make_model(tmp_path / "m")
+    (first, _) = answered(plain_model, healthy, tmp_path / "out")
+    plain = json.loads((first.folder / ANSWER).read_text())
+    assert plain["model"]["calibrated"].startswith("no calibration")
+    assert plain["markers"]["idh"]["left"] is None
+    assert plain["markers"]["idh"]["kept"] is None
+    assert plain["integrated"]["answer"] == "not determinable"
+
+
+BAD = [
+    s for s in CORPUS
+    if s.code.startswith(("FILE-", "NII-", "VOX-")) and BY_ID[s.code].severity == "error"
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoilt", BAD, ids=lambda s: f"{s.code}: {s.name}")
+def test_a_spoilt_case_is_refused_in_one_line_each_and_the_other_is_answered(
+    spoilt, model, healthy, tmp_path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(healthy, root)
+    spoilt.make(root)
+    try:
+        fates = answered(model, root, tmp_path / "out")
+    except DataError as error:  # nothing at all is left
+        assert "\n" not in str(error)
+        return
+    refused = [f for f in fates if f.fate == "refused"]
+    for fate in refused:
+        assert fate.reasons
+        assert all("\n" not in r for r in fate.reasons)
+        assert not fate.folder.exists()
+    masks_only = all("mask" in p.name for p in _changed(healthy, root))
+    assert refused or masks_only, spoilt.code
+    assert any(f.fate == "answered" for f in fates) or len(fates) == len(refused) == 1
+
+
+def _changed(one: Path, other: Path) -> list[Path]:
+    names = {p.relative_to(r) for r in (one, other) for p in r.rglob("*") if p.is_file()}
+    return [
+        n for n in names
+        if not ((one / n).exists() and (other / n).exists())
+        or (one / n).read_bytes() != (other / n).read_bytes()
+    ]  # fmt: skip
+
+
+def test_doubt_leaves_the_answer_as_it_is_and_is_the_same_each_time(make_prepared) -> None:
+    net = build_net("small", (2, 2, 2), seed=4)
+    own = make_prepared("a", {}, "one")
+    for mirror, passes in ((True, 2), (False, 1)):
+        plain = predict(net, own, CPU, mirror)
+        answer, doubt = predict_with_doubt(net, own, CPU, mirror, draws=51)
+        again = predict_with_doubt(net, own, CPU, mirror, draws=51)[1]
+        assert np.array_equal(answer.probability, plain.probability)
+        assert answer.markers == plain.markers
+        assert len(doubt.maps) == passes
+        for marker in MARKERS:
+            drawn = doubt.markers[marker.id]
+            assert drawn.shape == (51, len(marker.classes))
+            assert drawn.sum(1) == pytest.approx(np.ones(51))
+            assert drawn.std(0).min() > 0
+            assert np.array_equal(drawn, again.markers[marker.id])
+    assert not net.training
+    assert not any(m.training for m in net.modules())
+
+
+def test_what_cannot_be_used_at_all_is_one_error(model, tmp_path) -> None:
+    with pytest.raises(DataError, match="no such file or folder"):
+        answered(model, tmp_path / "nowhere", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no scan is there"):
+        answered(model, tmp_path / "empty", tmp_path / "out")
+    other = make_model(tmp_path / "m", steps="linear-0")
+    with pytest.raises(ModelError, match=r"prepared by the steps 'linear-0'.*install gliofed"):
+        answered(other, tmp_path / "empty", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_path) -> None:
+    for number, style in enumerate(SIEMENS.values(), start=1):
+        write_series(tmp_path / "in", style, number=number)
+    out = tmp_path / "out"
+    (fate,) = api.predict(model, str(tmp_path / "in"), out)
+    assert fate.fate == "answered"
+    for sequence in SEQUENCES:
+        (path,) = fate.folder.glob(f"*_desc-{sequence.value}_mask.dcm")
+        drawn = nib.load(path.with_suffix(".nii.gz"))
+        again = read_segmentation(path, drawn.shape, drawn.affine)
+        assert np.array_equal(again, drawn.get_fdata() > 0)
+        assert again.any()
+    assert (out / "hospital-private").stat().st_mode & 0o077 == 0
+    (kept,) = api.predict(model, str(tmp_path / "in"), out)
+    assert kept.fate == "kept"
+
+
+def test_the_verb_ends_with_a_status(model, healthy, tmp_path) -> None:
+    runner = CliRunner()
+    root = tmp_path / "data"
+    shutil.copytree(healthy, root)
+    done = runner.invoke(app, ["predict", str(model), str(root), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "2 of 2 cases answered" in done.output
+    assert "Research use only" in done.output
+    (flair,) = root.glob("sub-01/anat/*FLAIR.nii.gz")
+    flair.write_bytes(flair.read_bytes()[:300])
+    some = runner.invoke(app, ["predict", str(model), str(root), "--out", str(tmp_path / "new")])
+    assert some.exit_code == 1
+    assert "1 of 2 cases answered" in some.output
+    none = runner.invoke(
+        app, ["predict", str(model), str(root / "sub-01"), "--out", str(tmp_path / "none")]
+    )
+    assert none.exit_code == 2, none.output
