@@ -169,8 +169,8 @@ def _notes(
         refused = {f"{name} ({why})" for p in state.history for name, why in p.refused.items()}
         notes += [f"{cell}: an update was not merged: {text}." for text in sorted(refused)]
     notes.append(
-        "Intervals are 95 % bootstrap intervals over patients; they do not cover the choice of "
-        "hospitals, and several figures are shown without correction for their number."
+        "Intervals are of 95 % over patients (how each is made stands in scores.csv); they do not "
+        "cover the choice of hospitals, and figures are shown without correction for their number."
     )
     return tuple(notes)
 
