@@ -1,8 +1,9 @@
-"""A mask brought onto the grid of a scan: the same voxels, their axes in another order."""
+"""Voxels brought onto the grid they lie on: the same ones, their axes in another order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +13,7 @@ from gliofed.errors import DataError
 
 Shape = tuple[int, int, int]
 Array = NDArray[np.float64]
+_Kind = TypeVar("_Kind", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,13 @@ class _Fit:
     off_voxels: float
 
 
-def laid_on(mask: NDArray[np.bool_], affine: Array, grid: Grid, what: str) -> NDArray[np.bool_]:
-    """The mask, (X, Y, Z) in any order of axes, with its axes as `grid` has them.
+def laid_on(data: NDArray[_Kind], affine: Array, grid: Grid, what: str) -> NDArray[_Kind]:
+    """(X, Y, Z) in any order of axes, with the axes as `grid` has them; nothing is resampled.
 
-    affine: of the mask, voxel to RAS mm. what: the mask in words. Raises DataError: a singular
-    affine, another number of voxels, or half a voxel off anywhere.
+    affine: voxel to RAS mm. what: the data in words. Raises DataError: a singular affine, another
+    number of voxels, or half a voxel off anywhere.
     """
-    found = _fit(mask.shape, affine, grid.affine, what)
+    found = _fit(data.shape, affine, grid.affine, what)
     if found.shape != grid.shape:
         have, want = (" x ".join(map(str, s)) for s in (found.shape, grid.shape))
         raise DataError(
@@ -55,7 +57,7 @@ def laid_on(mask: NDArray[np.bool_], affine: Array, grid: Grid, what: str) -> ND
             f"{what}: lies up to {found.off_mm:.2f} mm ({found.off_voxels:.2f} voxels) off "
             f"{grid.name}, expected less than half a voxel; {grid.cure}"
         )
-    turned: NDArray[np.bool_] = nib.apply_orientation(mask, found.turn).astype(bool)
+    turned: NDArray[_Kind] = nib.apply_orientation(data, found.turn)
     return turned
 
 

@@ -40,6 +40,7 @@ def source_of(series: Series) -> Header:
         if name not in source:
             setattr(source, name, None)
     if source.PatientSex not in ("F", "M", "O"):
+        del source.PatientSex  # the element is the series' own
         source.PatientSex = ""  # DICOM knows no other; where unknown it is empty
     return source
 

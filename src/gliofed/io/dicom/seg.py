@@ -136,7 +136,7 @@ def _planes(mask: NDArray[np.bool_], affine: Array, series: Series) -> NDArray[n
     """The mask in the order of the series: (column, row, slice)."""
     cure = "use the scan that was converted from this very series"
     grid = Grid("the series", series.shape, series.affine, cure)
-    return laid_on(mask, affine, grid, f"the mask for {series.folder}")
+    return laid_on(mask.astype(bool), affine, grid, f"the mask for {series.folder}")
 
 
 def _compose(
