@@ -18,7 +18,7 @@ from gliofed.infer.native import mask_on
 from gliofed.io.grid import Array, Grid, laid_on
 from gliofed.io.nifti import read_nifti, stored_grid
 from gliofed.prepare.recipe import MASKED_ON
-from gliofed.types import Case, Sequence
+from gliofed.types import SEQUENCES, Case, Sequence
 
 Space = Literal["scan", "network", "DICOM-SEG"]
 _CURE: Final = (
@@ -54,7 +54,7 @@ def read_drawn(
     case's (half a voxel off anywhere); a prepared case of other scans.
     """
     if sequence is not None and sequence not in case.images:
-        there = ", ".join(case.images)
+        there = ", ".join(s for s in SEQUENCES if s in case.images)
         raise DataError(f"sub-{case.id}: has no {sequence.value}; it has {there}")
     wanted = [s for s in MASKED_ON if s in case.images and sequence in (None, s)]
     if _is_dicom(mask):
