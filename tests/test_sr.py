@@ -358,6 +358,7 @@ def test_sources_without_patient_data_still_work(tmp_path) -> None:
                      "ReferringPhysicianName"):  # fmt: skip
             delattr(ds, name)
         ds.PatientSex = "U"
+        del ds.PatientAge
         with disable_value_validation():
             ds.PatientAge = "42"
 
