@@ -412,18 +412,12 @@ def test_a_faulty_report_is_never_written(harm, flair, monkeypatch) -> None:
         build_report(REPORT, read_series(flair))
 
 
-def every_code() -> list[tuple[str, Code]]:
-    """Group in the table of the documents, and code."""
-    own = []
+def every_code() -> list[Code]:
+    own = [getattr(concepts, n) for n in dir(concepts) if isinstance(getattr(concepts, n), Code)]
     for m in MARKERS:
-        own += [("", concepts.MARKER[m.id])]
-        own += [("", concepts.PROBABILITY[m.id][c]) for c in m.classes]
-        own += [("", concepts.CLASS[m.id][c]) for c in m.classes]
-    own += [
-        ("", c) for o in OUTCOMES for c in (concepts.OUTCOME_PROBABILITY[o], concepts.OUTCOME[o])
-    ]
-    own += [("", getattr(concepts, name)) for name in dir(concepts)
-            if isinstance(getattr(concepts, name), Code)]  # fmt: skip
+        own.append(concepts.MARKER[m.id])
+        own += [t[m.id][c] for t in (concepts.PROBABILITY, concepts.CLASS) for c in m.classes]
+    own += [t[o] for t in (concepts.OUTCOME, concepts.OUTCOME_PROBABILITY) for o in OUTCOMES]
     return own
 
 
@@ -432,7 +426,7 @@ def test_every_marker_class_and_outcome_has_its_code() -> None:
     for table in (concepts.CLASS, concepts.PROBABILITY):
         assert {m: tuple(c) for m, c in table.items()} == {m.id: m.classes for m in MARKERS}
     assert set(concepts.OUTCOME) == set(concepts.OUTCOME_PROBABILITY) == set(OUTCOMES)
-    seen = [code for _, code in every_code()]
+    seen = every_code()
     assert len({(c.value, c.scheme_designator) for c in seen}) == len(seen)
     assert all(len(c.value) <= 16 and len(c.meaning) <= 64 for c in seen)
 
@@ -457,6 +451,4 @@ def test_published_codes_that_the_dictionary_has_are_its_own() -> None:
 def test_the_table_of_codes_is_that_of_the_code() -> None:
     text = (Path(__file__).parents[1] / "docs/reference/dicom-report.md").read_text()
     rows = re.findall(r"^\| `([^`]+)` \| (\S+) \| (.+?) \|", text, re.M)
-    assert sorted(rows) == sorted(
-        (c.value, c.scheme_designator, c.meaning) for _, c in every_code()
-    )
+    assert sorted(rows) == sorted((c.value, c.scheme_designator, c.meaning) for c in every_code())
