@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import pytest
 from dicom_maker import Style, Who, classic, place, save
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -113,3 +116,11 @@ def world_of(path: Path, number: int = 1) -> np.ndarray:
         origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
         points.append(origin + np.outer(i * along_mm, along) + np.outer(j * down_mm, down))
     return np.concatenate(points) * [-1, -1, 1]
+
+
+def validated(command: str, *files) -> list[str]:
+    """What a validator of dicom3tools says, by line."""
+    if shutil.which(command) is None:
+        pytest.skip(f"no {command}; install dicom3tools to validate")
+    done = subprocess.run([command, *files], capture_output=True, check=False)
+    return (done.stdout + done.stderr).decode(errors="replace").splitlines()

@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from dcm2niix import bin as dcm2niix
+from dicom_series import validated
 from nibabel.affines import apply_affine
 
 from gliofed import CAUTION
@@ -60,14 +61,6 @@ def convert(folder: Path, out: Path):
     subprocess.run([dcm2niix, "-z", "n", "-f", "scan", "-o", out, folder], check=True,
                    capture_output=True)  # fmt: skip
     return nib.load(out / "scan.nii")
-
-
-def validated(command: str, *files) -> list[str]:
-    """What a validator of dicom3tools says, by line."""
-    if shutil.which(command) is None:
-        pytest.skip(f"no {command}; install dicom3tools to validate")
-    done = subprocess.run([command, *files], capture_output=True, check=False)
-    return (done.stdout + done.stderr).decode(errors="replace").splitlines()
 
 
 @pytest.fixture

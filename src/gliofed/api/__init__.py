@@ -17,7 +17,7 @@ from gliofed.api.consortium import (
 )
 from gliofed.api.models import predict, read_model, upgrade_model
 from gliofed.api.radiomics import Extracted, extract_features, try_features
-from gliofed.api.scans import check, export, image, inspect, intake, prepare, receive
+from gliofed.api.scans import check, correct, export, image, inspect, intake, prepare, receive
 from gliofed.api.scores import score
 from gliofed.api.studies import cohort, demo, overlap, phantom, run
 from gliofed.api.trust import approve, consent, network_size, new_key, read_log, verify_log
@@ -27,15 +27,17 @@ from gliofed.experiment.outcome import Outcome
 from gliofed.fed.trust.approval import Approval
 from gliofed.fed.trust.chain import Line
 from gliofed.fed.trust.verify import Verdict
+from gliofed.infer.correct import Corrected, Correction
 from gliofed.infer.export import Exported, Source
 from gliofed.prepare.whole import Preparation
 from gliofed.prepare.workers import CaseAccount
 
 __all__ = [
-    "Approval", "CaseAccount", "Exported", "Extracted", "Line", "Outcome", "Preparation",
-    "Reading", "Result", "Source", "Verdict", "approve", "check", "cohort", "consent", "demo",
-    "export", "extract_features", "image", "inspect", "intake", "join", "look", "network_size",
-    "new_key", "overlap", "phantom", "predict", "prepare", "provision", "read_log",
-    "read_model", "receive", "run", "score", "serve", "start", "status", "stop", "try_features",
-    "try_out", "upgrade_model", "verify_log", "withdraw",
+    "Approval", "CaseAccount", "Corrected", "Correction", "Exported", "Extracted", "Line",
+    "Outcome", "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check",
+    "cohort", "consent", "correct", "demo", "export", "extract_features", "image", "inspect",
+    "intake", "join", "look", "network_size", "new_key", "overlap", "phantom", "predict",
+    "prepare", "provision", "read_log", "read_model", "receive", "run", "score", "serve",
+    "start", "status", "stop", "try_features", "try_out", "upgrade_model", "verify_log",
+    "withdraw",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""A hospital's scans: from DICOM to a hospital folder, checked, prepared, and outlines back."""
+"""A hospital's scans: from DICOM to a hospital, checked, prepared; outlines out, corrections in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from gliofed.check.sheet import write_json, write_sheet
 from gliofed.datasets.audit import Reading
 from gliofed.datasets.formats import DEFAULT, format_of
 from gliofed.experiment.watch import Silent, Watcher
+from gliofed.infer.correct import Corrected, Correction
+from gliofed.infer.correct import correct as take_back
 from gliofed.infer.export import (
     Exported,
     Source,
@@ -133,3 +135,11 @@ def export(
 def image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:
     """Write one sequence of a prepared case in the network's space, to draw a mask on."""
     return export_image(open_entry(case), sequence, out, overwrite)
+
+
+def correct(correction: Correction, hospital: Path, subject: str) -> Corrected:
+    """Take a person's corrected mask back as the label of one subject of a BIDS hospital.
+
+    The label that was in force until now is kept beside it, under a name that no study reads.
+    """
+    return take_back(correction, hospital, subject)

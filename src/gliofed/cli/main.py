@@ -11,6 +11,7 @@ import typer
 from gliofed import __version__
 from gliofed.cli import consortium
 from gliofed.cli.audit import audit
+from gliofed.cli.correct import correct
 from gliofed.cli.extra import extra
 from gliofed.cli.model import model
 from gliofed.cli.radiomics import radiomics
@@ -276,6 +277,9 @@ def export(
     from gliofed.cli import export as verb
 
     verb.export(mask, case, out, series or [], choose or [], image or [], model, person, overwrite)
+
+
+app.command()(correct)
 
 
 @app.command()

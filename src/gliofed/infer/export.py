@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +10,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Final, Literal
 
-import nibabel as nib
 import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 from numpy.typing import NDArray
@@ -20,7 +18,8 @@ import gliofed
 from gliofed.errors import DataError, StoreError, StudyError
 from gliofed.infer.native import THRESHOLD, mask_on
 from gliofed.io.files import write_bytes, write_text
-from gliofed.io.nifti import read_nifti
+from gliofed.io.grid import Grid, laid_on
+from gliofed.io.nifti import ALIGNED, SCANNER, packed, read_nifti
 from gliofed.io.store import Prepared, PreparedStore
 from gliofed.score.overlap import volume_ml
 from gliofed.types import SEQUENCES, Case, Labels, Placement, Prediction, Sequence
@@ -31,9 +30,6 @@ _IMAGE: Final = {
     Sequence.T2: "_space-gliofed_desc-preproc_T2w",
     Sequence.FLAIR: "_space-gliofed_desc-preproc_FLAIR",
 }
-SCANNER: Final = 1
-ALIGNED: Final = 2
-"""Codes of NIfTI's sform and qform: a scanner's coordinates, and some other scan's."""
 _SUBJECT: Final = re.compile(r"^(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)_")
 
 
@@ -108,8 +104,15 @@ def read_outline(path: Path, prepared: Prepared) -> Prediction:
     if not labels and data.max() > 1:
         raise DataError(f"{path}: has values that are neither whole nor from 0 to 1; expected a "
                         "mask or a probability map")  # fmt: skip
-    _check_grid(path, data.shape, volume.affine, prepared)
+    data = laid_on(data, volume.affine, grid_of(prepared), str(path))
     return Prediction((data > 0).astype(np.float32) if labels else data, prepared.affine, {})
+
+
+def grid_of(prepared: Prepared) -> Grid:
+    """The grid of the network's space that a case was prepared on."""
+    x, y, z = prepared.image.shape[1:]
+    cure = "draw on the image that `gliofed export --image` writes"
+    return Grid("the prepared case", (x, y, z), prepared.affine, cure)
 
 
 def outline_of(mask: NDArray[np.bool_], prepared: Prepared) -> Prediction:
@@ -146,10 +149,10 @@ def export_masks(
     finals += [_with(stem[s], ".dcm") for s in series]
     _check_free(finals, overwrite)
     masks = [
-        _Mask(s, p, mask_on(outline, p), _outside_ml(outline, p))
+        _Mask(s, p, mask_on(outline, p), outside_ml(outline, p))
         for s, p in prepared.placements.items()
     ]
-    images = [_nifti(m) for m in masks]
+    images = [packed(m.voxels.astype(np.uint8), m.placement.affine, SCANNER) for m in masks]
     segments = _segmentations(masks, series, model, person)
     done = []
     for mask, image in zip(masks, images, strict=True):
@@ -181,11 +184,11 @@ def export_image(
     path = out / f"{prepared.case.id}{_IMAGE[sequence]}.nii.gz"
     _check_free([path], overwrite)
     data = prepared.image[SEQUENCES.index(sequence)].astype(np.float32)
-    write_bytes(path, _packed(nib.Nifti1Image(data, prepared.affine), prepared.affine, ALIGNED))
+    write_bytes(path, packed(data, prepared.affine, ALIGNED))
     return path
 
 
-def _outside_ml(outline: Prediction, placement: Placement) -> float:
+def outside_ml(outline: Prediction, placement: Placement) -> float:
     """How much of the outline lies where the scan has no voxels."""
     drawn = np.argwhere(outline.probability >= THRESHOLD)
     way = np.linalg.inv(placement.affine) @ placement.matrix @ outline.affine
@@ -221,24 +224,6 @@ def _segmentations(
     return found
 
 
-def _nifti(mask: _Mask) -> bytes:
-    affine = mask.placement.affine
-    image = nib.Nifti1Image(mask.voxels.astype(np.uint8), affine)
-    image.header["cal_max"] = 1
-    return _packed(image, affine, SCANNER)
-
-
-def _packed(image: nib.Nifti1Image, affine: NDArray[np.float64], code: int) -> bytes:
-    """The same voxels always give the same bytes."""
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
-    if not np.allclose(image.get_qform(), affine, atol=1e-3):  # sheared: no quaternion says that
-        image.set_qform(affine, 0)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = f"gliofed {gliofed.__version__}. {gliofed.CAUTION}".encode()[:79]
-    return gzip.compress(image.to_bytes(), 6, mtime=0)
-
-
 def _sidecar(source: Path | None, model: str) -> str:
     name = None if source is None else source.name
     plain = {
@@ -266,28 +251,6 @@ def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
         raise DataError(
             f"{taken[0]}: is there already, and somebody may have corrected it; choose another "
             "folder, or ask to overwrite"
-        )
-
-
-def _check_grid(
-    path: Path, shape: tuple[int, ...], affine: NDArray[np.float64], prepared: Prepared
-) -> None:
-    expected = prepared.image.shape[1:]
-    if shape != expected:
-        have, want = (" x ".join(map(str, s)) for s in (shape, expected))
-        raise DataError(
-            f"{path}: has {have} voxels, the prepared case {want}; draw on the image that "
-            "`gliofed export --image` writes"
-        )
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1)
-    off = (affine - prepared.affine) @ np.c_[corners, np.ones(8)].T
-    voxels = float(abs(np.linalg.inv(prepared.affine) @ off).max())
-    if voxels >= 0.5:
-        far = float(np.linalg.norm(off, axis=0).max())
-        raise DataError(
-            f"{path}: lies up to {far:.2f} mm ({voxels:.2f} voxels) off the prepared case, "
-            "expected less than half a voxel; draw on the image that `gliofed export --image` "
-            "writes"
         )
 
 

@@ -1,16 +1,23 @@
-"""Reading NIfTI: 3D, finite, with a frame that can be trusted, or one clear error."""
+"""NIfTI: read as 3D, finite, with a frame that can be trusted, or one clear error; and written."""
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
+import gliofed
 from gliofed.errors import DataError
+
+SCANNER: Final = 1
+ALIGNED: Final = 2
+"""Codes of NIfTI's sform and qform: a scanner's coordinates, and some other scan's."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,26 @@ def stored_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     image = nib.load(path)
     x, y, z = image.shape[:3]
     return (x, y, z), np.asarray(image.affine, dtype=np.float64)
+
+
+def packed(
+    data: NDArray[Any], affine: NDArray[np.float64], code: int, compressed: bool = True
+) -> bytes:
+    """A file's bytes, gzip or plain; the same voxels always give the same bytes.
+
+    affine: voxel to RAS mm. code: `SCANNER` or `ALIGNED`.
+    """
+    image = nib.Nifti1Image(data, affine)
+    if data.dtype == np.uint8:
+        image.header["cal_max"] = 1
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    if not np.allclose(image.get_qform(), affine, atol=1e-3):  # sheared: no quaternion says that
+        image.set_qform(affine, 0)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = f"gliofed {gliofed.__version__}. {gliofed.CAUTION}".encode()[:79]
+    raw: bytes = image.to_bytes()
+    return gzip.compress(raw, 6, mtime=0) if compressed else raw
 
 
 def _check_header(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:

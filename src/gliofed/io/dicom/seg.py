@@ -7,7 +7,6 @@ written.
 
 from __future__ import annotations
 
-import copy
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,35 +17,21 @@ import nibabel as nib
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.config import RAISE
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
-from pydicom.valuerep import validate_value
 
 import gliofed
 from gliofed.errors import DataError
+from gliofed.io.dicom.derived import encode, finish, own_series, source_of, strayed
 from gliofed.io.dicom.geometry import LPS_TO_RAS
-from gliofed.io.dicom.source import (
-    DAMAGE,
-    Array,
-    Fit,
-    Header,
-    Series,
-    Shape,
-    fit,
-    quiet,
-    read_series,
-)
+from gliofed.io.dicom.source import DAMAGE, Header, Series, quiet, read_series
 from gliofed.io.files import write_bytes
+from gliofed.io.grid import Array, Grid, Shape, laid_on
 
 LABEL: Final = "T2/FLAIR-hyperintense region"
 RED: Final = (255, 64, 64)
 _BINARY: Final = "1.2.840.10008.5.1.4.1.1.66.4"
 _LABELMAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"
-_NEEDED: Final = (  # of the patient and study, empty where the source has none (type 2)
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
-    "StudyID", "AccessionNumber",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -117,7 +102,7 @@ def build_segmentation(
         return None
     with quiet():
         try:
-            data = _encode(_compose(planes, series, author, tracking or Tracking()))
+            data = encode(_compose(planes, series, author, tracking or Tracking()))
         except DAMAGE as error:
             raise DataError(
                 f"{series.folder}: its headers cannot be carried into a segmentation ({error}); "
@@ -149,42 +134,18 @@ def read_segmentation(
 
 def _planes(mask: NDArray[np.bool_], affine: Array, series: Series) -> NDArray[np.bool_]:
     """The mask in the order of the series: (column, row, slice)."""
-    try:
-        found = fit(_shape(mask), affine, series.affine)
-    except DataError as error:
-        raise DataError(f"the mask for {series.folder}: {error}") from None
-    _check_fit(found, series.shape, f"the mask for {series.folder}", "the series")
-    planes: NDArray[np.bool_] = nib.apply_orientation(mask, found.turn).astype(bool)
-    return planes
-
-
-def _check_fit(found: Fit, shape: Shape, what: str, grid: str) -> None:
-    if found.shape != shape:
-        have, want = (" x ".join(map(str, s)) for s in (found.shape, shape))
-        raise DataError(
-            f"{what}: has {have} voxels along the axes of {grid}, expected {want}; use the scan "
-            "that was converted from this very series"
-        )
-    if found.off_voxels >= 0.5:
-        raise DataError(
-            f"{what}: lies up to {found.off_mm:.2f} mm ({found.off_voxels:.2f} voxels) off {grid}, "
-            "expected less than half a voxel; use the scan that was converted from this very series"
-        )
+    cure = "use the scan that was converted from this very series"
+    grid = Grid("the series", series.shape, series.affine, cure)
+    return laid_on(mask.astype(bool), affine, grid, f"the mask for {series.folder}")
 
 
 def _compose(
     planes: NDArray[np.bool_], series: Series, author: Author, tracking: Tracking
 ) -> hd.seg.Segmentation:
-    source, first = copy.copy(series.images[0]), series.slices[0]
-    for name in _NEEDED:
-        if name not in source:
-            setattr(source, name, None)
-    if source.PatientSex not in ("F", "M", "O"):
-        source.PatientSex = ""  # DICOM knows no other; where unknown it is empty
+    source, first = source_of(series), series.slices[0]
     thickness = first.thickness or series.gap
     if not first.frame:
         source.SliceThickness = thickness
-    number = int(source.get("SeriesNumber") or 0)
     segmentation = hd.seg.Segmentation(
         source_images=[source, *series.images[1:]],
         pixel_array=planes.transpose(2, 1, 0).astype(np.uint8),
@@ -195,38 +156,13 @@ def _compose(
         pixel_measures=hd.PixelMeasuresSequence(first.plane.spacing, thickness, series.gap),
         segmentation_type="BINARY",
         segment_descriptions=[_segment(author, tracking)],
-        series_instance_uid=hd.UID(),
-        series_number=1000 + (number if 0 < number < 2**30 else 0),
-        sop_instance_uid=hd.UID(),
-        instance_number=1,
-        manufacturer="gliofed",
-        manufacturer_model_name="gliofed",
-        software_versions=gliofed.__version__,
-        device_serial_number="none: software",
         content_label="TUMOR",
         content_description=f"{LABEL}, by gliofed, research use only",
         content_creator_name=author.person or None,
-        series_description=f"Tumor outline. {gliofed.CAUTION}",
-        specific_character_set="ISO_IR 192",
+        **own_series(source, 1000, "Tumor outline"),
     )
-    if author.person.isascii():  # as the source writes it, so that names compare equal byte by byte
-        del segmentation.SpecificCharacterSet
-        if source.get("SpecificCharacterSet"):
-            segmentation.SpecificCharacterSet = source.SpecificCharacterSet
-    _leave_out_invalid(segmentation)
-    segmentation.SeriesDate = segmentation.ContentDate
-    segmentation.SeriesTime = segmentation.ContentTime
+    finish(segmentation, source, [author.person])
     return segmentation
-
-
-def _leave_out_invalid(segmentation: hd.seg.Segmentation) -> None:
-    """Optional values of the patient that break their kind, such as an age of "42", stay behind."""
-    for element in segmentation.group_dataset(0x0010):
-        if element.keyword not in _NEEDED and isinstance(element.value, str):
-            try:
-                validate_value(element.VR, element.value, RAISE)
-            except ValueError:
-                del segmentation[element.tag]
 
 
 def _segment(author: Author, tracking: Tracking) -> hd.seg.SegmentDescription:
@@ -255,12 +191,6 @@ def _segment(author: Author, tracking: Tracking) -> hd.seg.SegmentDescription:
     return segment
 
 
-def _encode(dataset: pydicom.Dataset) -> bytes:
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
-
-
 def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: Series) -> None:
     """Read the bytes again by pydicom alone: same voxels, same places, the right references."""
     dataset = pydicom.dcmread(io.BytesIO(data))
@@ -278,9 +208,10 @@ def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: Series)
             position = group.PlanePositionSequence[0].ImagePositionPatient
             if own is None or not np.allclose(position, own.plane.position, atol=1e-3):
                 faults.append(f"a frame at {list(position)} refers to another slice")
-        for name in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"):
-            if (dataset.get(name) or "") != (series.images[0].get(name) or ""):
-                faults.append(f"{name} is not that of the source")
+        source = series.images[0]
+        if dataset.FrameOfReferenceUID != source.FrameOfReferenceUID:
+            faults.append("FrameOfReferenceUID is not that of the source")
+        faults += strayed(dataset, source)
     if faults:
         raise DataError(f"{where}: is not what was asked ({'; '.join(faults[:3])}); nothing was "
                         "written, please report it")  # fmt: skip

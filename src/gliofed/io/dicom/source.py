@@ -10,16 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import nibabel as nib
 import numpy as np
 import pydicom
-from numpy.typing import NDArray
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from gliofed.errors import DataError
 from gliofed.io.dicom.enhanced import as_classic
 from gliofed.io.dicom.geometry import affine_of, differing, in_order, repeated, stack_of
 from gliofed.io.dicom.headers import Plane, plane_of
+from gliofed.io.grid import Array, Shape
 
 JITTER: Final = 0.1
 """How far a slice may lie from an even spacing, in parts of that spacing."""
@@ -31,9 +30,7 @@ DAMAGE: Final = (
 )  # fmt: skip
 """What pydicom and highdicom raise on bytes that are no sound DICOM."""
 
-Shape = tuple[int, int, int]
 Header = Any
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -69,20 +66,6 @@ class Series:
         return tuple({id(s.header): s.header for s in self.slices}.values())
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How a grid lies on another one of the same voxels, whose axes are ordered otherwise.
-
-    turn: nibabel's orientation, from the grid's axes to the other's. off_mm, off_voxels: the
-    farthest that a corner lies from where the other grid has it; voxels along the worst axis.
-    """
-
-    turn: Array
-    shape: Shape
-    off_mm: float
-    off_voxels: float
-
-
 def read_series(folder: Path, choose: str = "") -> Series:
     """The series in `folder` and below it; the names and the order of files do not matter.
 
@@ -100,20 +83,6 @@ def read_series(folder: Path, choose: str = "") -> Series:
             raise DataError(
                 f"{folder}: a header is damaged ({error}); copy the series again"
             ) from error
-
-
-def fit(shape: Shape, affine: Array, other: Array) -> Fit:
-    """The grid (shape, affine) seen along the axes of a grid with the affine `other`."""
-    turn = nib.io_orientation(np.linalg.inv(other) @ affine)
-    if np.isnan(turn).any():
-        raise DataError("its affine is singular; set a valid sform or qform")
-    x, y, z = (int(n) for n in np.array(shape)[np.argsort(turn[:, 0])])
-    turned = affine @ nib.orientations.inv_ornt_aff(turn, shape)
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array([x, y, z]) - 1)
-    corners = np.c_[corners, np.ones(8)].T
-    off = (turned - other) @ corners
-    voxels = np.linalg.inv(other) @ off
-    return Fit(turn, (x, y, z), float(np.linalg.norm(off, axis=0).max()), float(abs(voxels).max()))
 
 
 @contextmanager
