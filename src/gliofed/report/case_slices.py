@@ -50,7 +50,7 @@ def slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[Slices, ...]
     for sequence in ORDER:
         if sequence not in content.images:
             continue
-        grey = greys(content.images[sequence], inside) / np.float32(255)
+        grey = _shades(content.images[sequence], inside)
         planes = tuple((n, _slice(content, sequence.value, n, grey, drawn, at)) for n in PLANES)
         out.append(Slices(sequence.value, planes))
     return tuple(out)
@@ -66,7 +66,7 @@ def explained(content: CaseContent, why: Why) -> Picture | None:
     x, y, z = np.unravel_index(int(np.abs(within).argmax()), within.shape)
     at = (int(x), int(y), int(z))
     sequence = next(s for s in ORDER if s in content.images)
-    grey = cut(greys(content.images[sequence], brain(content)) / np.float32(255), "axial", at)
+    grey = cut(_shades(content.images[sequence], brain(content)), "axial", at)
     image = np.repeat(grey[..., None], 3, axis=2)
     change = cut(within, "axial", at) / most
     for colours, share in (("falls", change), ("rises", -change)):
@@ -98,6 +98,10 @@ def _slice(
             name, cut(grey, name, at), aspect(content.affine, name), ((line, LINE, "solid"),)
         )
         return dots(figure, words, DOTS_PER_INCH)
+
+
+def _shades(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return (greys(image, inside) / 255).astype(np.float32)
 
 
 def _coloured(colours: str, share: NDArray[np.float32]) -> NDArray[np.float32]:
