@@ -17,7 +17,7 @@ from gliofed.report.case_content import CaseContent, MarkerShown, Source, Why
 from gliofed.types import SEQUENCES, Sequence
 
 SHAPE = (40, 48, 36)
-BLOB = (10, 34, 24)
+BLOB = (12, 32, 22)
 """Its middle voxel: X below the middle is the patient's left."""
 PASSES = "6 passes: 3 models, each also of the mirrored scan"
 EXPLAINED = (
@@ -45,7 +45,7 @@ def make_case(
     images = {}
     for s in sequences:
         level = {"FLAIR": 3.0, "T2": 2.5, "T1CE": 0.8, "T1": -0.8}[s.value]
-        image = 0.7 * folds + rng.normal(0, 0.3, shape) + level * (far < radius)
+        image = 0.7 * folds + rng.normal(0, 0.3, shape) + level * (far <= radius)
         images[s] = np.where(brain, image, 0).astype(np.float32)
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = -spacing * np.array(shape) / 2

@@ -337,10 +337,10 @@ def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) 
     chances += [p for m in content.markers for p in m.probabilities]
     assert shares == pytest.approx([100 * p for p in chances])
     spans = re.findall(r'<path class="span" d="M([\d.]+) 5H([\d.]+)M', page)
-    ends = [(a, b) for m in content.markers for a, b in zip(m.low, m.high, strict=True)]
-    assert [(float(a), float(b)) for a, b in spans] == pytest.approx(
-        [(100 * a, 100 * b) for a, b in ends]
-    )
+    ends = [
+        end for m in content.markers for pair in zip(m.low, m.high, strict=True) for end in pair
+    ]
+    assert [float(end) for span in spans for end in span] == pytest.approx([100 * e for e in ends])
     left = len(content.integrated.open) + sum(len(m.left) for m in content.markers)
     assert page.count('<tr class="out">') == len(shares) - left
 

@@ -23,6 +23,7 @@ from gliofed.types import Sequence
 LIVE = "document.querySelector('#viewer.live') !== null"
 STILL = "getComputedStyle(document.getElementById('still')).display"
 CANVAS = "#canvas"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -126,27 +127,31 @@ def test_left_is_on_the_right_of_the_image_and_front_is_up(opened: Browser) -> N
     assert not of_line(shown(opened)).any()
 
 
-@pytest.mark.parametrize(
-    ("view", "key", "axis", "by"),
-    [
-        ("0", "ArrowUp", 2, 1), ("0", "ArrowLeft", 2, -1), ("0", "PageDown", 2, -10),
-        ("1", "ArrowRight", 1, 1), ("2", "ArrowDown", 0, -1), ("3", "ArrowUp", 2, 1),
-        ("3", "ArrowRight", 0, -1), ("3", "PageUp", 1, 10),
-    ],
-)  # fmt: skip
-def test_keys_go_through_the_slices(
-    opened: Browser, content: CaseContent, view: str, key: str, axis: int, by: int
-) -> None:
-    press(opened, "view", view)
-    opened.tell("document.getElementById('canvas').focus()")
-    opened.press(key)
+def test_keys_go_through_the_slices(opened: Browser, content: CaseContent) -> None:
     voxel = list(centre(content))
-    voxel[axis] = min(voxel[axis] + by, SHAPE[axis] - 1)
-    value = f"document.getElementById('slice-{axis}').value"
-    assert opened.until(value, lambda found: found == str(voxel[axis] + 1))
-    mm = apply_affine(content.affine, voxel)
-    names = zip(("LR", "PA", "IS"), mm, strict=True)
-    assert place(opened) == ", ".join(f"{n[v >= 0]} {abs(v):.1f}" for n, v in names) + " mm"
+    for view, key, axis, by in (
+        ("0", "ArrowUp", 2, 1), ("0", "ArrowLeft", 2, -1), ("0", "PageDown", 2, -10),
+        ("0", "ArrowRight", 2, 1), ("1", "ArrowRight", 1, 1), ("1", "PageUp", 1, 10),
+        ("2", "ArrowDown", 0, -1), ("2", "PageUp", 0, 10), ("3", "ArrowUp", 2, 1),
+        ("3", "ArrowRight", 0, -1), ("3", "ArrowLeft", 0, 1), ("3", "PageDown", 1, -10),
+    ):  # fmt: skip
+        press(opened, "view", view)
+        opened.tell("document.getElementById('canvas').focus()")
+        opened.press(key)
+        voxel[axis] += by
+        value = f"document.getElementById('slice-{axis}').value"
+        assert opened.until(value, lambda found, at=str(voxel[axis] + 1): found == at)
+        mm = apply_affine(content.affine, voxel)
+        names = zip(("LR", "PA", "IS"), mm, strict=True)
+        assert (
+            place(opened) == ", ".join(f"{n[int(v >= 0)]} {abs(v):.1f}" for n, v in names) + " mm"
+        )
+    opened.press("v")  # the viewer's own keys do nothing
+    opened.press("c")
+    assert (
+        opened.tell("document.querySelector('[data-view][aria-pressed=true]').textContent")
+        == "All three"
+    )
     assert opened.problems == []
 
 
@@ -154,6 +159,7 @@ def test_sliders_wheel_and_mouse_do_what_they_say(opened: Browser, content: Case
     put(opened, "slice-2", "12")
     assert place(opened).endswith(f"I {-apply_affine(content.affine, (0, 0, 11))[2]:.1f} mm")
     press(opened, "view", "0")
+    opened.tell("document.getElementById('canvas').scrollIntoView({behavior: 'instant'})")
     x, y = opened.tell(
         "(({x, y, width, height}) => [x + width / 2, y + height / 2])"
         "(document.getElementById('canvas').getBoundingClientRect())"

@@ -126,8 +126,8 @@
 
   function placed(location) {
     const parts = letters.map(([above, below], i) => {
-      const text = Math.abs(location.mm[i]).toFixed(1);
-      return (location.mm[i] < 0 ? below : above) + " " + text;
+      const mm = Number(location.mm[i].toFixed(1));
+      return (mm < 0 ? below : above) + " " + Math.abs(mm).toFixed(1);
     });
     byId("place").textContent = parts.join(", ") + " mm";
     for (const axis of [0, 1, 2]) {
