@@ -27,6 +27,7 @@ from nibabel.orientations import (
 from PIL import Image
 from test_report import HOSTILE, RESEARCH, Reader
 
+from gliofed import CAUTION
 from gliofed.calibrate.cns5 import OUTCOMES, UNSEEN, IntegratedType
 from gliofed.errors import DataError
 from gliofed.infer.native import THRESHOLD
@@ -327,6 +328,7 @@ def test_figures_ranges_and_model_are_shown(content: CaseContent, page: str) -> 
         assert text in seen
     assert seen.count(f"over {PASSES}") == 2
     assert "It is no confidence interval" in seen
+    assert CAUTION in part("case.css")  # at the foot of each printed page
     assert "distances and sizes on these images are not the patient's" in seen
     assert "not calibrated" not in seen.lower()
 
