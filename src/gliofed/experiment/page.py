@@ -24,6 +24,7 @@ from gliofed.markers import MARKERS
 from gliofed.nets.unet import build_net, parameter_count
 from gliofed.report.content import Content, Curve, Mosaic, Scored
 from gliofed.report.facts import TEST_POLICY, Group
+from gliofed.report.planes import PLANES, aspect, cut, middle
 from gliofed.score.results import CaseResult
 from gliofed.study import Study
 from gliofed.types import SEQUENCES, Case
@@ -105,17 +106,12 @@ def mosaic_planes(
     low, high = np.percentile(image[image != 0], [1, 99.5])
     grey = np.where(image == 0, 0, np.clip((image - low) / max(high - low, 1e-6), 0, 1))
     either = drawn | found if (drawn | found).any() else np.ones(found.shape, bool)
-    at = [int(either.sum(axis=tuple({0, 1, 2} - {a})).argmax()) for a in range(3)]
-    sx, sy, sz = np.linalg.norm(prepared.affine[:3, :3], axis=0)
-    cuts = (
-        ("axial", np.s_[::-1, ::-1, at[2]], sy / sx),
-        ("coronal", np.s_[::-1, at[1], ::-1], sz / sx),
-        ("sagittal", np.s_[at[0], ::-1, ::-1], sz / sy),
-    )
+    at = middle(either)
     return tuple(
-        (name, grey[cut].T.astype(np.float32), drawn[cut].T, found[cut].T, float(aspect))
-        for name, cut, aspect in cuts
-    )
+        (name, cut(grey, name, at).astype(np.float32), cut(drawn, name, at), cut(found, name, at),
+         aspect(prepared.affine, name))
+        for name in PLANES
+    )  # fmt: skip
 
 
 def _cohort(study: Study, cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +12,18 @@ from numpy.typing import NDArray
 from gliofed.calibrate.cns5 import IntegratedType
 from gliofed.types import Sequence
 
+OUTLINED: Final = 0.5
+"""The probability of tumour from which on a voxel is within the outline."""
+
 
 @dataclass(frozen=True)
 class MarkerShown:
     """One marker's answer. marker: its id; all else in the order of its classes.
 
-    probabilities: calibrated where the model has a calibration, else its own. low, high: bounds of
-    the network's own spread about them (passes with dropout, mirrored, of several models); None
-    with one pass. left: class names that the prediction set does not rule out; kept: whether the
-    answer is confident enough for the risk wished; both None without a calibration.
+    probabilities: calibrated where the model has a calibration, else its own. low, high: the least
+    and the greatest of the same kind of probability over the passes that `CaseContent.passes`
+    names; None with one pass. left: class names that the prediction set does not rule out; kept:
+    whether the answer is confident enough for the risk wished; both None without a calibration.
     """
 
     marker: str
@@ -35,8 +39,8 @@ class Why:
     """What a marker's answer rests on, for one class of it.
 
     of: the class whose probability is explained. regions: float32 (X, Y, Z) on the case's grid, by
-    how much that probability falls where the region is hidden. sequences: the same where a whole
-    sequence is hidden, of those that are there.
+    how much that probability falls where the region is hidden; below 0 where it rises. sequences:
+    the same where a whole sequence is hidden, of those that are there.
     """
 
     marker: str
@@ -62,25 +66,32 @@ class Source:
 class CaseContent:
     """One case. Arrays are (X, Y, Z) on one grid, whose `affine` is voxel to RAS mm.
 
+    space: whose millimetres these are. In "mni152" brains are stretched to one size, so that
+    `volume_ml` cannot be of this grid: it is of the outline at one half on the patient's scan.
+    volume_range_ml: least and greatest over passes; None with one.
     images: of the sequences that are there, z-scored in the brain, 0 elsewhere. probability: of
-    tumour, 0 to 1. deviation: standard deviation of it over passes; None with one. volume_ml: of
-    the outline at one half, volume_range_ml: least and greatest over passes; None with one.
-    whys: empty where nothing was explained. quality: faults of the preparation, each a sentence
-    with a cure; empty where there is none. missing: sequences that the case does not have.
-    written: the day, ISO 8601.
+    tumour, 0 to 1. deviation: standard deviation of it over passes; None with one. passes: what
+    every spread is over, as words that follow "over", such as "6 passes: 3 models, each also of
+    the mirrored scan"; empty with one pass. whys: empty where nothing was explained; explained:
+    one sentence on how they were found. quality: faults of the preparation, each a sentence with
+    a cure; empty where there is none. missing: sequences that the case does not have. written: the
+    day, ISO 8601.
     """
 
     case: str
     source: Source
     images: Mapping[Sequence, NDArray[np.float32]]
     affine: NDArray[np.float64]
+    space: Literal["mni152", "scanner"]
     probability: NDArray[np.float32]
     deviation: NDArray[np.float32] | None
     volume_ml: float
     volume_range_ml: tuple[float, float] | None
+    passes: str
     markers: tuple[MarkerShown, ...]
     integrated: IntegratedType
     whys: tuple[Why, ...]
+    explained: str
     quality: tuple[str, ...]
     missing: tuple[Sequence, ...]
     written: str

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from importlib.resources import files
 
 from gliofed import CAUTION, __version__
 
 
-def fill(template: str, script: str = "", **values: object) -> str:
-    """A page as one HTML text: styles, script and figures inside, all names escaped.
+def fill(
+    template: str, scripts: Sequence[str] = (), styles: Sequence[str] = (), **values: object
+) -> str:
+    """A page as one HTML text: styles, scripts and figures inside, all names escaped.
 
-    template: a file of this package that extends `frame.html.j2`. script: another one, the only
-    script that the page may run; empty for none.
+    template: a file of this package that extends `frame.html.j2`. scripts: others, the only ones
+    that the page may run, in this order. styles: what it needs besides `page.css`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -22,18 +25,24 @@ def fill(template: str, script: str = "", **values: object) -> str:
         loader=PackageLoader("gliofed", "report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    code = _part(script) if script else ""
-    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
+    code = [part(name) for name in scripts]
+    style = "".join(part(name) for name in ("page.css", *styles))
     return rooms.get_template(template).render(
         version=__version__,
         caution=CAUTION,
-        style=Markup(_part("page.css")),  # noqa: S704  (our own files, no names in them)
-        script=Markup(code),  # noqa: S704  (as above)
-        scripts=Markup(f"'sha256-{digest}'" if script else "'none'"),  # noqa: S704  (as above)
+        style=Markup(style),  # noqa: S704  (our own files, no names in them)
+        scripts=[Markup(c) for c in code],  # noqa: S704  (as above)
+        allowed=Markup(" ".join(map(_digest, code)) or "'none'"),  # noqa: S704  (as above)
         **values,
     )
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
     """One of the pages' own files, as it lies in the package."""
     return files("gliofed.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(code: str) -> str:
+    """What names one script in a page's policy."""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
+    return f"'sha256-{digest}'"

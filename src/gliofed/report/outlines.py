@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ from gliofed.report.wording import count, model_title, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 EXPERT: Final = (ORANGE, "solid")
 PREDICTED: Final = (SKY, "dashed")
@@ -65,28 +67,47 @@ def _plane(
     predicted: NDArray[np.bool_],
     aspect: float,
 ) -> Picture:
-    from matplotlib.figure import Figure
-
-    rows, columns = grey.shape
-    shape = min(max(rows * aspect / columns, 0.5), 2.0)
     with drawing():
-        figure = Figure(figsize=(HEIGHT / shape, HEIGHT), facecolor="black")
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.axis("off")
-        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="bilinear")
-        for mask, (colour, line) in ((expert, EXPERT), (predicted, PREDICTED)):
-            _outline(axes, mask, colour, line)
-        axes.set_xlim(-0.5, columns - 0.5)
-        axes.set_ylim(rows - 0.5, -0.5)
-        left, right = SIDES.get(name, ("R", "L"))
-        for at, side, align in ((0.03, left, "left"), (0.97, right, "right")):
-            axes.text(at, 0.5, side, transform=axes.transAxes, color="white", fontsize=12,
-                      fontweight="bold", ha=align, va="center")  # fmt: skip
+        figure = plane(name, grey, aspect, ((expert, *EXPERT), (predicted, *PREDICTED)))
         seen = (f"expert outline {count(int(expert.sum()), 'pixel')}, predicted "
                 f"{count(int(predicted.sum()), 'pixel')}")  # fmt: skip
-        sides = f"{SIDE_WORDS[left]} on the left of the image"
-        alt = f"{mosaic.case}, {name} FLAIR slice, {sides}: {seen}."
+        alt = f"{mosaic.case}, {name} FLAIR slice, {turned(name)}: {seen}."
         return picture(figure, alt, DOTS_PER_INCH)
+
+
+def turned(name: str) -> str:
+    """Which side of the patient is on the left of a plane's image."""
+    return f"{SIDE_WORDS[SIDES.get(name, ('R', 'L'))[0]]} on the left of the image"
+
+
+def plane(
+    name: str,
+    image: NDArray[np.float32],
+    aspect: float,
+    masks: Sequence[tuple[NDArray[np.bool_], str, str]],
+) -> Figure:
+    """One slice with its sides written on it.
+
+    image: (rows, columns) grey or (rows, columns, 3), 0 to 1. masks: each with the colour and
+    style of its line. aspect: height by width of a pixel.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = image.shape[:2]
+    shape = min(max(rows * aspect / columns, 0.5), 2.0)
+    figure = Figure(figsize=(HEIGHT / shape, HEIGHT), facecolor="black")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    axes.imshow(image, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="bilinear")
+    for mask, colour, line in masks:
+        _outline(axes, mask, colour, line)
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
+    left, right = SIDES.get(name, ("R", "L"))
+    for at, side, align in ((0.03, left, "left"), (0.97, right, "right")):
+        axes.text(at, 0.5, side, transform=axes.transAxes, color="white", fontsize=12,
+                  fontweight="bold", ha=align, va="center")  # fmt: skip
+    return figure
 
 
 def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, line: str) -> None:

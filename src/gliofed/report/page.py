@@ -35,7 +35,7 @@ def render(content: Content) -> str:
     columns, cohort = tables.cohort_of(content)
     return fill(
         "page.html.j2",
-        script="page.js",
+        scripts=("page.js",),
         study=content.study,
         synthetic=content.synthetic,
         shown=show(content.scored, tables.HEADLINE_MODELS, ABOUT),

@@ -43,7 +43,7 @@ def render_scores(content: ScoresContent) -> str:
     models = (*several, MEDIAN_MODEL) if single else tuple(several)
     return fill(
         "scores.html.j2",
-        script="page.js",
+        scripts=("page.js",),
         study=content.title,
         synthetic=False,
         shown=show(scored, models, [""] * len(models)),

@@ -1,0 +1,468 @@
+"""The page of one case: complete in itself, exact in its words, left is left."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import io
+import itertools
+import json
+import math
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from made_up_case import BLOB, EXPLAINED, PASSES, SHAPE, make_case
+from nibabel.affines import apply_affine
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    ornt_transform,
+)
+from PIL import Image
+from test_report import HOSTILE, RESEARCH, Reader
+
+from gliofed import CAUTION
+from gliofed.calibrate.cns5 import OUTCOMES, UNSEEN, IntegratedType
+from gliofed.errors import DataError
+from gliofed.infer.native import THRESHOLD
+from gliofed.markers import BY_ID
+from gliofed.report import case_words
+from gliofed.report.case_content import OUTLINED, CaseContent, MarkerShown
+from gliofed.report.case_page import LICENCES, VIEWER, render_case, write_case_page
+from gliofed.report.case_slices import centre, slices
+from gliofed.report.case_volumes import (
+    LEAST_DEVIATION,
+    LINE,
+    MOST_DEVIATION,
+    STEPS,
+    WINDOW,
+    brain,
+    greys,
+    in_ras,
+    volumes,
+)
+from gliofed.report.drawing import Picture
+from gliofed.report.frame import part
+from gliofed.types import SEQUENCES, Sequence
+
+VENDOR = Path(__file__).parents[1] / "src/gliofed/report/vendor"
+TURNS = ("RAS", "LPS", "PIR", "SLA")
+
+
+@pytest.fixture(scope="module")
+def content() -> CaseContent:
+    return make_case()
+
+
+@pytest.fixture(scope="module")
+def page(content: CaseContent) -> str:
+    """With its pictures."""
+    return render_case(content)
+
+
+@pytest.fixture
+def words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages with the words of their pictures only: drawing them takes a second."""
+    picture = "gliofed.report.case_slices.dots"
+    monkeypatch.setattr(picture, lambda figure, alt, dpi: Picture("data:,", alt, 9, 9))
+
+
+@pytest.fixture
+def bare(words_alone: None) -> CaseContent:
+    """One sequence, one pass, nothing outlined, no calibration, nothing explained."""
+    case = make_case(sequences=(Sequence.T2,))
+    markers = [
+        dataclasses.replace(m, low=None, high=None, left=None, kept=None) for m in case.markers
+    ]
+    return dataclasses.replace(
+        case, probability=np.zeros(SHAPE, np.float32), deviation=None, volume_ml=0.0,
+        volume_range_ml=None, passes="", markers=tuple(markers), whys=(), explained="",
+    )  # fmt: skip
+
+
+def volume(page: str, name: str) -> nib.Nifti1Image:
+    """One of the volumes inside a page, as any reader of NIfTI has it."""
+    data = re.search(rf'<script type="application/gzip" id="{name}">(.*?)</script>', page)[1]
+    return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(data)))
+
+
+def turned(content: CaseContent, codes: str) -> CaseContent:
+    """The same case as another scanner might have stored it."""
+    axes = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(codes))
+    return dataclasses.replace(
+        content,
+        images={s: apply_orientation(i, axes) for s, i in content.images.items()},
+        affine=content.affine @ inv_ornt_aff(axes, SHAPE),
+        probability=apply_orientation(content.probability, axes),
+        deviation=apply_orientation(content.deviation, axes),
+        whys=tuple(
+            dataclasses.replace(w, regions=apply_orientation(w.regions, axes)) for w in content.whys
+        ),
+    )
+
+
+def pixels(picture: Picture) -> np.ndarray:
+    """(rows, columns, 3)."""
+    data = base64.b64decode(picture.src.removeprefix("data:image/png;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+
+
+def of_line(shown: np.ndarray) -> np.ndarray:
+    """Where an image has the colour of the outline."""
+    wanted = [int(LINE[i : i + 2], 16) for i in (1, 3, 5)]
+    return np.abs(shown - wanted).max(-1) < 40
+
+
+# What is inside
+
+
+def test_it_asks_nothing_of_any_network(page: str) -> None:
+    reader = Reader(page)
+    for _, attrs in reader.tags:
+        for name in ("src", "href", "action", "srcset", "poster", "data"):
+            assert attrs.get(name, "#").startswith(("#", "data:"))
+    assert not {"iframe", "object", "embed", "base", "form"} & {tag for tag, _ in reader.tags}
+    policy = next(m["content"] for m in reader.all("meta") if "http-equiv" in m)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts]
+    assert policy == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
+        f"'sha256-{digests[0]}' 'sha256-{digests[1]}'; base-uri 'none'; form-action 'none'"
+    )
+    assert scripts == [part(VIEWER), part("case.js")]
+
+
+def test_the_viewer_is_the_one_that_its_notes_name() -> None:
+    notes = (VENDOR / "README.md").read_text()
+    script = (VENDOR / "niivue.umd.js").read_bytes()
+    assert hashlib.sha256(script).hexdigest() in notes
+    (version,) = re.findall(r"NiiVue (\d+\.\d+\.\d+)", notes)
+    assert f"NiiVue {version}, unchanged" in part(LICENCES)
+    assert f'"{version}"'.encode() in script
+    assert b"</script" not in script  # inside HTML it would end there
+    assert b"<!--" not in script
+
+
+def test_licences_stand_in_the_page(page: str) -> None:
+    seen = Reader(page).seen
+    assert "BSD 2-Clause License" in seen
+    assert "Copyright (c) 2021, Niivue" in seen
+
+
+def test_every_control_has_a_name_and_headings_do_not_skip(page: str) -> None:
+    reader = Reader(page)
+    ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for a in reader.all("a")} <= set(ids)
+    named = {label["for"] for label in reader.all("label") if "for" in label}
+    inputs = [i for i in reader.all("input") if i["type"] == "range"] + reader.all("select")
+    assert {i["id"] for i in inputs} == named
+    assert len(inputs) == 3 + 2 + 1 + 1 + 1
+    boxes = [i["id"] for i in reader.all("input") if i["type"] == "checkbox"]
+    for box in boxes:
+        assert re.search(rf'<label class="check"><input type="checkbox" id="{box}"[^>]*> \w', page)
+    assert sorted(boxes) == ["crosshair", "outline"]
+    levels = [int(t[1]) for t, _ in reader.tags if re.fullmatch(r"h[1-6]", t)]
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+    assert all(th.get("scope") in {"col", "row"} for th in reader.all("th"))
+    assert all(len(i["alt"]) > 40 for i in reader.all("img"))
+
+
+def test_equal_contents_give_equal_bytes_and_faults_leave_the_old_page(
+    content: CaseContent, page: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "new" / "case.html"
+    write_case_page(content, path)
+    assert path.read_text(encoding="utf-8") == page
+    assert [p.name for p in path.parent.iterdir()] == ["case.html"]
+    hole = np.where(np.arange(SHAPE[0])[:, None, None] == 3, np.nan, content.images[Sequence.T1])
+    why = dataclasses.replace(content.whys[0], regions=content.whys[0].regions[1:])
+    for change, told in (
+        ({"images": {**content.images, Sequence.T1: hole}}, "T1, .*finite"),
+        ({"images": {}}, "no sequence"),
+        ({"whys": (why,)}, "what idh rests on, .*39.*of the shape of the probability, .*40"),
+        ({"deviation": content.probability[..., 0]}, "the deviation"),
+        ({"affine": np.diag([1.0, 0, 1, 1])}, "affine is singular"),
+    ):
+        with pytest.raises(DataError, match=f"leiden/sub-017.*{told}"):
+            write_case_page(dataclasses.replace(content, **change), path)
+    assert path.read_text(encoding="utf-8") == page
+
+
+# Where things lie
+
+
+def test_the_embedded_outline_lies_on_the_blob_and_left_is_left(
+    content: CaseContent, page: str
+) -> None:
+    outline, flair = volume(page, "volume-outline"), volume(page, "volume-FLAIR")
+    for image in (outline, flair):
+        assert image.get_data_dtype() == np.uint8
+        assert image.header["sform_code"] == 4  # MNI
+        assert np.allclose(image.affine, content.affine)
+        assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
+    codes = np.asarray(outline.dataobj)
+    assert np.array_equal(codes, content.probability >= 0.5)
+    middle = apply_affine(outline.affine, np.argwhere(codes).mean(0))
+    assert np.allclose(middle, apply_affine(content.affine, BLOB), atol=0.5)
+    assert np.array_equal(np.sign(middle), [-1, 1, 1])  # left, front, top
+    grey = np.asarray(flair.dataobj).astype(float)
+    inside = brain(content)
+    assert grey[codes > 0].min() > np.percentile(grey[inside & (codes == 0)], 95)
+    bright = apply_affine(flair.affine, np.argwhere(grey > 0.9 * grey.max()).mean(0))
+    assert np.linalg.norm(bright - middle) < 8
+
+
+@pytest.mark.parametrize("codes", TURNS)
+def test_however_it_was_stored_the_volumes_are_the_same(content: CaseContent, codes: str) -> None:
+    other = turned(content, codes)
+    assert nib.aff2axcodes(other.affine) == tuple(codes)
+    back = in_ras(other)
+    assert np.allclose(back.affine, content.affine)
+    assert np.array_equal(back.probability, content.probability)
+    assert centre(back) == centre(content)
+    assert volumes(back, centre(back)) == volumes(content, centre(content))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS"])
+def test_slices_show_the_outline_on_the_blob(content: CaseContent, codes: str) -> None:
+    case = in_ras(turned(content, codes))
+    one = dataclasses.replace(case, images={Sequence.FLAIR: case.images[Sequence.FLAIR]})
+    ((name, planes),) = [(s.sequence, dict(s.planes)) for s in slices(one, centre(one))]
+    assert name == "FLAIR"
+    x, y, z = ((b + 0.5) / n for b, n in zip(BLOB, SHAPE, strict=True))
+    expected = {"axial": (1 - y, 1 - x), "coronal": (1 - z, 1 - x), "sagittal": (1 - z, 1 - y)}
+    for plane, place in expected.items():  # (down, to the right) as shares of the picture
+        shown = pixels(planes[plane])
+        line = np.argwhere(of_line(shown))
+        assert np.allclose(line.mean(0) / shown.shape[:2], place, atol=0.02), plane
+        bright = np.argwhere(shown.min(-1) > 230)
+        bright = bright[np.abs(bright[:, 0] / shown.shape[0] - 0.5) > 0.05]  # not the letters
+        assert np.allclose(bright.mean(0) / shown.shape[:2], place, atol=0.03), plane
+    assert "patient's right on the left of the image" in planes["axial"].alt
+    assert "front on the left of the image" in planes["sagittal"].alt
+
+
+def test_the_page_begins_within_the_outline(content: CaseContent, page: str) -> None:
+    told = json.loads(re.search(r'id="told">(.*?)</script>', page)[1])
+    at = centre(content)
+    assert content.probability[at] >= OUTLINED
+    assert np.allclose(told["start"], apply_affine(content.affine, at))
+    assert told["shape"] == list(SHAPE)
+    assert [i["title"] for i in told["images"]] == ["FLAIR", "T2", "T1CE", "T1"]
+    for identity in (*(i["id"] for i in told["images"]), *(o["id"] for o in told["overlays"])):
+        assert volume(page, identity).shape == SHAPE
+    assert len(told["overlays"]) == 1 + len(content.whys)
+
+
+# What the codes mean
+
+
+def test_greys_keep_the_brain_apart_from_what_is_outside() -> None:
+    inside = np.zeros((10, 10, 10), bool)
+    inside[1:] = True
+    image = np.where(inside, np.linspace(-3, 5, 1000).reshape(inside.shape), 0).astype(np.float32)
+    codes = greys(image, inside)
+    assert (codes[~inside] == 0).all()
+    assert codes[inside].min() == 1
+    assert codes[inside].max() == 255
+    low, high = np.percentile(image[inside], WINDOW)
+    between = inside & (image > low) & (image < high)
+    expected = 1 + 254 * (image[between] - low) / (high - low)
+    assert np.abs(codes[between] - expected).max() <= 0.51
+    assert (greys(np.zeros_like(image), inside)[inside] == 1).all()  # constant: no contrast
+    assert not greys(image, np.zeros_like(inside)).any()
+
+
+def test_uncertainty_and_regions_come_back_as_they_were(content: CaseContent, page: str) -> None:
+    deviation = volume(page, "volume-deviation").get_fdata()
+    assert np.abs(deviation - content.deviation).max() <= MOST_DEVIATION / 255
+    assert LEAST_DEVIATION < content.deviation.max() < MOST_DEVIATION
+    for number, why in enumerate(content.whys):
+        found = volume(page, f"volume-why-{number}").get_fdata()
+        within = np.where(brain(content), why.regions, 0)
+        assert np.abs(found - within).max() <= 0.51 * np.abs(within).max() / STEPS
+        assert found.max() > 0 > found.min()
+        assert np.abs(found[~brain(content)]).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("chance", "within"), [(0.5, True), (np.nextafter(np.float32(0.5), 0), False)]
+)
+def test_the_outline_begins_at_one_half(chance: float, within: bool) -> None:
+    case = make_case(probability=np.full(SHAPE, chance, np.float32))
+    assert (volumes(case, centre(case)).outline is not None) is within
+    assert OUTLINED == THRESHOLD
+
+
+# What is said
+
+
+def test_banners(content: CaseContent, page: str, words_alone: None) -> None:
+    seen = Reader(page).seen
+    assert RESEARCH in seen
+    assert seen.index(RESEARCH) < seen.index("The answer at a glance")
+    assert UNSEEN in seen
+    assert "synthetic phantoms" not in seen
+    source = dataclasses.replace(content.source, synthetic=True)
+    drawn = Reader(render_case(dataclasses.replace(content, source=source))).seen
+    assert "The model was trained on drawn patients (synthetic phantoms) alone." in drawn
+    assert "no patient. Figures show" not in drawn  # this one may be of a patient
+
+
+def test_figures_ranges_and_model_are_shown(content: CaseContent, page: str) -> None:
+    seen = Reader(page).seen
+    for text in (
+        content.case, content.source.name, content.source.id, content.written, "34.2 ml (31.0 to 38.5 ml)",
+        content.source.trained, content.source.tested, content.source.calibrated, EXPLAINED,
+        "0.83 (0.71 to 0.90)", "Not determinable", content.integrated.reason, "falls by 0.21",
+        "rises by 0.03", *(BY_ID[m.marker].title for m in content.markers),
+    ):  # fmt: skip
+        assert text in seen
+    assert seen.count(f"over {PASSES}") == 2
+    assert "It is no confidence interval" in seen
+    assert CAUTION in part("case.css")  # at the foot of each printed page
+    assert "distances and sizes on these images are not the patient's" in seen
+    assert "not calibrated" not in seen.lower()
+
+
+def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) -> None:
+    shares = [float(s) for s in re.findall(r'<rect class="share" width="([\d.]+)"', page)]
+    chances = [content.integrated.probabilities[o] for o in OUTCOMES]
+    chances += [p for m in content.markers for p in m.probabilities]
+    assert shares == pytest.approx([100 * p for p in chances])
+    spans = re.findall(r'<path class="span" d="M([\d.]+) 5H([\d.]+)M', page)
+    ends = [
+        end for m in content.markers for pair in zip(m.low, m.high, strict=True) for end in pair
+    ]
+    assert [float(end) for span in spans for end in span] == pytest.approx([100 * e for e in ends])
+    left = len(content.integrated.open) + sum(len(m.left) for m in content.markers)
+    assert page.count('<tr class="out">') == len(shares) - left
+
+
+@pytest.mark.parametrize(
+    ("marker", "left", "said"),
+    [
+        ("idh", ("wildtype", "mutant"), "Neither class ruled out."),
+        ("idh", ("mutant",), "Ruled out: wildtype. Left: mutant."),
+        ("idh", (), "Every class ruled out: none is as likely as it was where it was true."),
+        ("grade", ("2", "3", "4"), "No class ruled out."),
+        ("grade", ("2", "4"), "Ruled out: 3. Left: 2 and 4."),
+        ("grade", ("3",), "Ruled out: 2 and 4. Left: 3."),
+        ("idh", None, ""),
+    ],
+)
+def test_what_a_set_leaves_open(marker: str, left: tuple[str, ...] | None, said: str) -> None:
+    n = len(BY_ID[marker].classes)
+    panel = case_words.panel(MarkerShown(marker, (1 / n,) * n, None, None, left, None))
+    assert panel.left == said
+    assert [b.open for b in panel.bars] == [
+        None if left is None else c in left for c in BY_ID[marker].classes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [(True, "confident enough to be said"), (False, "not confident enough to be said"), (None, "")],
+)
+def test_whether_it_may_be_said(kept: bool | None, said: str) -> None:
+    assert case_words.panel(MarkerShown("idh", (0.4, 0.6), None, None, None, kept)).kept == said
+
+
+def test_what_does_not_exist_is_not_available_and_has_no_bar() -> None:
+    shown = MarkerShown("idh", (math.nan, 1.2), (math.nan, 0.9), (math.nan, 1.3), (), False)
+    none, over = case_words.panel(shown).bars
+    assert (none.value, none.share, none.low) == ("n/a", None, None)
+    assert (over.share, over.low, over.high) == (100, 90, 100)
+    unknown = IntegratedType("not determinable", None, (), "a probability is not finite")
+    assert {(b.value, b.share) for b in case_words.outcomes(unknown)} == {("n/a", None)}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.21, "falls by 0.21"), (-0.031, "rises by 0.03"), (0.004, "changes by less than 0.01"),
+     (-0.004, "changes by less than 0.01"), (0.006, "falls by 0.01"), (math.nan, "n/a")],
+)  # fmt: skip
+def test_falls_in_words(value: float, said: str) -> None:
+    assert case_words.fall(value) == said
+
+
+def test_sequences_that_matter_most_come_first(content: CaseContent) -> None:
+    assert case_words.falls(content.whys[0]).rows == (
+        ("T1", "falls by 0.21"), ("T1CE", "falls by 0.13"),
+        ("T2", "falls by 0.05"), ("FLAIR", "rises by 0.03"),
+    )  # fmt: skip
+
+
+def test_a_bare_case_says_what_is_missing(bare: CaseContent) -> None:
+    page = render_case(bare)
+    seen = Reader(page).seen
+    for text in (
+        "Nothing is outlined: the probability of tumour reaches one half nowhere.", "0.0 ml",
+        "Missing: T1, T1CE, FLAIR.", "Not calibrated: IDH mutation, 1p/19q co-deletion, MGMT",
+        "nothing tells whether an answer is confident enough to be said", "T1CE (missing)",
+        "The network was asked once", "Nothing was explained.", "The middle of the brain".lower(),
+    ):  # fmt: skip
+        assert text in seen
+    for text in (
+        "ruled out: ",
+        "Ruled out",
+        "It is no confidence interval",
+        "Opacity of its inside",
+    ):
+        assert text not in seen
+    told = json.loads(re.search(r'id="told">(.*?)</script>', page)[1])
+    assert (told["outline"], told["overlays"], len(told["images"])) == ("", [], 1)
+    assert "volume-outline" not in page
+
+
+def test_regions_that_change_nothing_have_no_picture(
+    content: CaseContent, words_alone: None
+) -> None:
+    flat = dataclasses.replace(content.whys[0], regions=np.zeros(SHAPE, np.float32), sequences={})
+    page = render_case(dataclasses.replace(content, whys=(flat,)))
+    seen = Reader(page).seen
+    assert "No region changes it." in seen
+    assert "No sequence was hidden." in seen
+    assert "volume-why-0" not in page
+
+
+def test_faults_of_the_preparation_are_shown(
+    content: CaseContent, page: str, words_alone: None
+) -> None:
+    fault = "the brain mask has 0.61 L, expected 0.8 to 2.2 L; look at the figure"
+    assert "The checks of the preparation found nothing." in Reader(page).seen
+    seen = Reader(render_case(dataclasses.replace(content, quality=(fault,)))).seen
+    assert fault in seen
+    assert "reason to doubt every answer above" in seen
+    assert "found nothing" not in seen
+
+
+def test_hostile_names_stay_text(content: CaseContent, words_alone: None) -> None:
+    source = dataclasses.replace(
+        content.source,
+        name=HOSTILE,
+        id=HOSTILE,
+        trained=HOSTILE,
+        tested=HOSTILE,
+        calibrated=HOSTILE,
+    )
+    whys = tuple(dataclasses.replace(w, of=HOSTILE) for w in content.whys)
+    bad = dataclasses.replace(content, case=HOSTILE, source=source, quality=(HOSTILE,), passes=HOSTILE,
+                              explained=HOSTILE, written=HOSTILE, whys=whys)  # fmt: skip
+    page = render_case(bad)
+    reader = Reader(page)
+    scripts = [s for s in reader.all("script") if "type" not in s]
+    assert len(scripts) == 2
+    assert len(reader.all("script")) == 2 + 1 + len(SEQUENCES) + 1 + 1 + len(whys)
+    assert not any("evil" in image["src"] for image in reader.all("img"))
+    assert reader.seen.count(HOSTILE) > 8
+    told = json.loads(re.search(r'id="told">(.*?)</script>', page)[1])
+    assert HOSTILE in told["overlays"][1]["parts"][0]["meaning"]
