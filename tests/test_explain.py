@@ -76,9 +76,7 @@ def boxes(plan) -> list[np.ndarray]:
     grid = np.indices(plan.brain.shape)
     out = []
     for corner in plan.corners:
-        inside = [
-            (g >= c) & (g < c + s) for g, c, s in zip(grid, corner, plan.side, strict=True)
-        ]
+        inside = [(g >= c) & (g < c + s) for g, c, s in zip(grid, corner, plan.side, strict=True)]
         out.append(np.logical_and.reduce(inside))
     return out
 
@@ -101,7 +99,7 @@ def test_a_planted_cause_is_found_and_nothing_else(case) -> None:
     assert np.array_equal(idh.regions != 0, touched)
     assert idh.regions[WHERE].min() > 0
     x, y, z = np.unravel_index(idh.regions.argmax(), idh.regions.shape)
-    assert 4 <= x < 9 and 8 <= y < 12 and 12 <= z < 18
+    assert (x, y, z) in itertools.product(range(4, 9), range(8, 12), range(12, 18))
 
     assert idh.probability == pytest.approx(own, abs=1e-6)
     assert idh.sequences[Sequence.FLAIR] == pytest.approx(own - 0.5, abs=1e-6)
@@ -152,6 +150,8 @@ def test_a_hidden_sequence_is_hidden_as_in_training(case) -> None:
         assert np.array_equal(image[0], drawn[tuple(present[0])])
 
 
+# MONAI indexes in a way that torch 2.9 said it would change
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 def test_falls_are_those_of_predict_and_monai_finds_the_same_map(case) -> None:
     net = build_net("small", None, 3)
     plan = plan_hiding(case, nothing(case), mirror=False, block_mm=8)
@@ -225,7 +225,7 @@ def test_blocks_cover_the_brain_and_each_holds_some_of_it(case, seed) -> None:
     plan = plan_hiding(bare, nothing(case), mirror=False, block_mm=block, most=10_000)
     assert np.array_equal(plan.brain, brain)
     assert plan.side == tuple(max(1, round(block / s)) for s in spacing)
-    covered = np.sum([b for b in boxes(plan)], 0)
+    covered = np.sum(boxes(plan), 0)
     assert (covered[brain] == 1).all()  # side by side: each once
     assert all((b & brain).any() for b in boxes(plan))
     (why,) = explain(Stub(lambda i, p: i.sum() / 99), bare, CPU, plan_hiding(
@@ -330,7 +330,7 @@ def test_what_cannot_be_meant_is_refused(case) -> None:
     stub = Stub(planted)
     with pytest.raises(KeyError):
         explain(stub, case, CPU, plan, {"egfr": "amplified"})
-    with pytest.raises(ValueError, match="5"):
+    with pytest.raises(ValueError, match="not in tuple"):
         explain(stub, case, CPU, plan, {"grade": "5"})
     cropped = dataclasses.replace(case, image=case.image[:, 1:])
     with pytest.raises(ValueError, match="a plan of"):
@@ -338,14 +338,27 @@ def test_what_cannot_be_meant_is_refused(case) -> None:
     assert stub.asked == []
 
 
+CAUSE = (slice(3, 7), slice(8, 12), slice(9, 13))
+DECOY = (slice(10, 14), slice(2, 6), slice(2, 6))
+
+
+def scans(rng, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Every second one mutant: its FLAIR is bright at the cause. T1 is bright at the decoy in all."""
+    image = rng.standard_normal((count, 4, 16, 16, 16)).astype(np.float32)
+    label = np.arange(count) % 2
+    for own, mutant in zip(image, label, strict=True):
+        own[(0, *DECOY)] += 4
+        own[(FLAIR, *CAUSE)] += 4 * mutant
+    return torch.from_numpy(image), torch.from_numpy(label)
+
+
 @pytest.fixture(scope="module")
 def taught():
-    """A network that has learnt: mutant where FLAIR has a bright box, T1 has one in any case."""
-    torch.manual_seed(0)
-    net = build_net("small", None, 0)
+    torch.set_num_threads(1)
+    net = build_net("small", None, 0).eval()  # without dropout: nothing is drawn
     rng = np.random.default_rng(0)
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
-    for _ in range(20):
+    for _ in range(30):
         image, label = scans(rng, 4)
         logits = net(image, torch.ones(4, 4)).markers["idh"]
         optimiser.zero_grad()
@@ -354,24 +367,38 @@ def taught():
     return net
 
 
-def scans(rng, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    image = rng.standard_normal((count, 4, 24, 24, 24)).astype(np.float32)
-    label = np.arange(count) % 2
-    for own, mutant in zip(image, label, strict=True):
-        own[0, 14:20, 14:20, 2:8] += 4
-        if mutant:
-            own[(FLAIR, *WHERE)] += 4
-    return torch.from_numpy(image), torch.from_numpy(label)
+@pytest.fixture
+def mutant(make_prepared):
+    image, _ = scans(np.random.default_rng(1), 2)
+    return dataclasses.replace(make_prepared("a"), image=image[1].numpy().astype(np.float16))
 
 
 def test_a_network_taught_a_cause_shows_it_and_one_of_random_weights_does_not(
-    taught, make_prepared
+    taught, mutant
 ) -> None:
-    image, _ = scans(np.random.default_rng(1), 2)
-    case = dataclasses.replace(make_prepared("a", size=24), image=image[1].numpy().astype("f2"))
-    plan = plan_hiding(case, nothing(case), mirror=False, block_mm=6)
-    whys = explain(taught, case, CPU, plan, {"idh": "mutant"})
+    plan = plan_hiding(mutant, nothing(mutant), mirror=False, block_mm=4)
+    whys = explain(taught, mutant, CPU, plan, {"idh": "mutant"})
     (why,) = whys
-    print(why.probability, why.sequences, why.regions[WHERE].mean(), np.abs(why.regions).mean())
-    for seed in range(8):
-        print(likeness_to_chance(taught, case, CPU, plan, whys, seed))
+    assert why.probability > 0.6
+    away = np.ones(why.regions.shape, bool)
+    away[2:8, 7:13, 8:14] = False
+    peak = np.unravel_index(why.regions.argmax(), why.regions.shape)
+    assert not away[peak]
+    assert why.regions[CAUSE].mean() > 5 * np.abs(why.regions[away]).mean()
+    assert why.regions[CAUSE].mean() > 5 * np.abs(why.regions[DECOY]).mean()
+    assert max(why.sequences, key=why.sequences.get) is Sequence.FLAIR
+    for seed in range(1, 4):
+        assert abs(likeness_to_chance(taught, mutant, CPU, plan, whys, seed)["idh"]) < 0.5
+
+
+def test_likeness_to_chance_is_one_for_that_very_network_and_none_without_a_map(mutant) -> None:
+    net = build_net("small", None, 5)
+    plan = plan_hiding(mutant, nothing(mutant), mirror=False, block_mm=8)
+    whys = explain(net, mutant, CPU, plan, ALL)
+    assert likeness_to_chance(net, mutant, CPU, plan, whys, 5) == pytest.approx(
+        dict.fromkeys(ALL, 1)
+    )
+    flat = dataclasses.replace(whys[0], regions=np.zeros_like(whys[0].regions))
+    absent = dataclasses.replace(whys[1], regions=None)
+    found = likeness_to_chance(net, mutant, CPU, plan, (flat, absent), 5)
+    assert found == {"idh": None, "codel_1p19q": None}

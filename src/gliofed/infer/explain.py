@@ -151,7 +151,7 @@ def likeness_to_chance(
     """How like each marker's map is to that of the same layers with weights drawn from `seed`.
 
     Spearman's rank correlation over the brain's voxels; near 0 where the map shows what training
-    put into the weights (Adebayo et al. 2018, NeurIPS 31, section 3.1). None for a map that is
+    put into the weights (Adebayo et al. 2018, NeurIPS 31). None for a map that is
     absent or the same everywhere. Asks the network as often as `explain`.
     """
     drawn = net_of(net.spec, seed).to(machine.device)
