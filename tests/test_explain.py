@@ -228,6 +228,8 @@ def test_blocks_cover_the_brain_and_each_holds_some_of_it(case, seed) -> None:
     covered = np.sum(boxes(plan), 0)
     assert (covered[brain] == 1).all()  # side by side: each once
     assert all((b & brain).any() for b in boxes(plan))
+    beside = plan_hiding(bare, ~brain, mirror=False, block_mm=block, most=10_000)
+    assert beside.corners == plan.corners  # an outline beside the brain asks for nothing
     (why,) = explain(Stub(lambda i, p: i.sum() / 99), bare, CPU, plan_hiding(
         bare, nothing(case), mirror=False, block_mm=40), {"idh": "mutant"})  # fmt: skip
     assert not why.regions[~brain].any()
@@ -235,7 +237,7 @@ def test_blocks_cover_the_brain_and_each_holds_some_of_it(case, seed) -> None:
 
 def test_blocks_between_lie_on_the_outline_most_of_it_first(case) -> None:
     outline = nothing(case)
-    outline[9:17, 3:12, 5:20] = True
+    outline[9:17, 3:12, 5:24] = True
     alone = plan_hiding(case, nothing(case), mirror=False, block_mm=8, most=10_000)
     every = plan_hiding(case, outline, mirror=False, block_mm=8, most=10_000)
     assert every.corners[:27] == alone.corners
@@ -358,7 +360,7 @@ def taught():
     net = build_net("small", None, 0).eval()  # without dropout: nothing is drawn
     rng = np.random.default_rng(0)
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
-    for _ in range(30):
+    for _ in range(20):
         image, label = scans(rng, 4)
         logits = net(image, torch.ones(4, 4)).markers["idh"]
         optimiser.zero_grad()
@@ -387,7 +389,7 @@ def test_a_network_taught_a_cause_shows_it_and_one_of_random_weights_does_not(
     assert why.regions[CAUSE].mean() > 5 * np.abs(why.regions[away]).mean()
     assert why.regions[CAUSE].mean() > 5 * np.abs(why.regions[DECOY]).mean()
     assert max(why.sequences, key=why.sequences.get) is Sequence.FLAIR
-    for seed in range(1, 4):
+    for seed in (1, 2):
         assert abs(likeness_to_chance(taught, mutant, CPU, plan, whys, seed)["idh"]) < 0.5
 
 

@@ -220,7 +220,8 @@ def _rank_correlation(one: Why, other: Why, plan: Plan) -> float | None:
 
 def _covering(brain: NDArray[np.bool_], side: Corner) -> list[Corner]:
     """Corners of blocks side by side that hold a brain voxel, centred on the brain's box."""
-    return [c for c in itertools.product(*_starts(brain, side)) if brain[_box(c, side)].any()]
+    x, y, z = (_starts(brain, axis, side[axis]) for axis in range(3))
+    return [c for c in itertools.product(x, y, z) if brain[_box(c, side)].any()]
 
 
 def _between(brain: NDArray[np.bool_], outline: NDArray[np.bool_], side: Corner) -> list[Corner]:
@@ -229,32 +230,29 @@ def _between(brain: NDArray[np.bool_], outline: NDArray[np.bool_], side: Corner)
     Blocks without a voxel of the outline in the brain are left out.
     """
     inside = outline & brain
-    aligned = _starts(brain, side)
-    axes = [
-        sorted({*own, *(start + s // 2 for start in own[:-1])})
-        for own, s in zip(aligned, side, strict=True)
-    ]
+    aligned = [_starts(brain, axis, side[axis]) for axis in range(3)]
+    x, y, z = (
+        sorted({*own, *(start + length // 2 for start in own[:-1])})
+        for own, length in zip(aligned, side, strict=True)
+    )
     known = set(itertools.product(*aligned))
     held = {
         corner: int(inside[_box(corner, side)].sum())
-        for corner in itertools.product(*axes)
+        for corner in itertools.product(x, y, z)
         if corner not in known
     }
     return sorted((c for c, n in held.items() if n > 0), key=lambda c: -held[c])
 
 
-def _starts(brain: NDArray[np.bool_], side: Corner) -> list[list[int]]:
-    """Along each axis, the first voxels of blocks side by side; none without a brain."""
-    out = []
-    for axis, length in enumerate(side):
-        filled = np.flatnonzero(brain.any(tuple({0, 1, 2} - {axis})))
-        if not len(filled):
-            return [[], [], []]
-        low, extent = int(filled[0]), int(filled[-1] - filled[0] + 1)
-        count = -(-extent // length)
-        start = low - (count * length - extent) // 2
-        out.append([start + i * length for i in range(count)])
-    return out
+def _starts(brain: NDArray[np.bool_], axis: int, length: int) -> list[int]:
+    """Along an axis, the first voxels of blocks side by side; none without a brain."""
+    filled = np.flatnonzero(brain.any(tuple({0, 1, 2} - {axis})))
+    if not len(filled):
+        return []
+    low, extent = int(filled[0]), int(filled[-1] - filled[0] + 1)
+    count = -(-extent // length)
+    start = low - (count * length - extent) // 2
+    return [start + i * length for i in range(count)]
 
 
 def _voxels(block_mm: float, spacing_mm: NDArray[np.float64]) -> Corner:
