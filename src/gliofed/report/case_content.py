@@ -38,15 +38,21 @@ class MarkerShown:
 class Why:
     """What a marker's answer rests on, for one class of it.
 
-    of: the class whose probability is explained. regions: float32 (X, Y, Z) on the case's grid, by
-    how much that probability falls where the region is hidden; below 0 where it rises. sequences:
-    the same where a whole sequence is hidden, of those that are there.
+    of: the class that is explained. probability: the network's own for it, before calibration; None
+    where it is not finite. regions: float32 (X, Y, Z) on the case's grid, by how much that
+    probability falls where a block about the voxel is hidden, 0 outside the brain; None where
+    there is no map. block_mm: side of these blocks. sequences: the fall where a whole sequence is
+    hidden, of those that are there; empty where there are not two. notes: a sentence for each
+    part that is absent, saying why.
     """
 
     marker: str
     of: str
-    regions: NDArray[np.float32]
+    probability: float | None
+    block_mm: float
+    regions: NDArray[np.float32] | None
     sequences: Mapping[Sequence, float]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
