@@ -64,6 +64,7 @@ def make_case(
         images=images, affine=affine, space="mni152", probability=probability,
         deviation=(probability * (1 - probability)).astype(np.float32),
         volume_ml=34.21, volume_range_ml=(30.98, 38.52), passes=PASSES,
+        draws=f"the least and the greatest over {PASSES}",
         markers=(
             MarkerShown("idh", (0.17, 0.83), (0.10, 0.71), (0.29, 0.90),
                         ("wildtype", "mutant"), False),
@@ -82,10 +83,12 @@ def make_case(
             "promoter, EGFR and chromosomes 7 and 10",
         ),
         whys=tuple(
-            Why(marker, of, near * share - away, {s: share * (0.21 - 0.08 * i)
-                                                  for i, s in enumerate(sequences)})
-            for marker, of, share in (("idh", "mutant", 1.0), ("codel_1p19q", "intact", 0.4),
-                                      ("mgmt", "methylated", 0.2), ("grade", "2", 0.7))
+            Why(marker, of, own, 16.0, near * share - away, {s: share * (0.21 - 0.08 * i)
+                                                  for i, s in enumerate(sequences)}, ())
+            for marker, of, own, share in (("idh", "mutant", 0.91, 1.0),
+                                           ("codel_1p19q", "intact", 0.97, 0.4),
+                                           ("mgmt", "methylated", 0.6, 0.2),
+                                           ("grade", "2", 0.5, 0.7))
         ),
         explained=EXPLAINED, quality=(), missing=tuple(s for s in SEQUENCES if s not in sequences),
         written="2026-11-27",

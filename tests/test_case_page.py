@@ -82,7 +82,7 @@ def bare(words_alone: None) -> CaseContent:
     ]
     return dataclasses.replace(
         case, probability=np.zeros(SHAPE, np.float32), deviation=None, volume_ml=0.0,
-        volume_range_ml=None, passes="", markers=tuple(markers), whys=(), explained="",
+        volume_range_ml=None, passes="", draws="", markers=tuple(markers), whys=(), explained="",
     )  # fmt: skip
 
 
@@ -426,11 +426,25 @@ def test_a_bare_case_says_what_is_missing(bare: CaseContent) -> None:
 def test_regions_that_change_nothing_have_no_picture(
     content: CaseContent, words_alone: None
 ) -> None:
-    flat = dataclasses.replace(content.whys[0], regions=np.zeros(SHAPE, np.float32), sequences={})
+    full = np.full(SHAPE, 0.0099, np.float32)
+    flat = dataclasses.replace(content.whys[0], regions=full)
     page = render_case(dataclasses.replace(content, whys=(flat,)))
+    assert "No region changes it by 0.01." in Reader(page).seen
+    assert "volume-why-0" not in page
+    drawn = dataclasses.replace(flat, regions=full + np.float32(0.0002))
+    page = render_case(dataclasses.replace(content, whys=(drawn,)))
+    assert "No region changes it" not in Reader(page).seen
+    assert "volume-why-0" in page
+
+
+def test_what_could_not_be_explained_is_said(content: CaseContent, words_alone: None) -> None:
+    why = dataclasses.replace(
+        content.whys[0], probability=None, regions=None, sequences={}, notes=("because of this",)
+    )
+    page = render_case(dataclasses.replace(content, whys=(why,)))
     seen = Reader(page).seen
-    assert "No region changes it." in seen
-    assert "No sequence was hidden." in seen
+    assert "because of this" in seen
+    assert "No region changes it" not in seen
     assert "volume-why-0" not in page
 
 
@@ -455,7 +469,7 @@ def test_hostile_names_stay_text(content: CaseContent, words_alone: None) -> Non
         calibrated=HOSTILE,
     )
     whys = tuple(dataclasses.replace(w, of=HOSTILE) for w in content.whys)
-    bad = dataclasses.replace(content, case=HOSTILE, source=source, quality=(HOSTILE,), passes=HOSTILE,
+    bad = dataclasses.replace(content, case=HOSTILE, source=source, quality=(HOSTILE,), passes=HOSTILE, draws=HOSTILE,
                               explained=HOSTILE, written=HOSTILE, whys=whys)  # fmt: skip
     page = render_case(bad)
     reader = Reader(page)

@@ -24,7 +24,8 @@ from gliofed.check.codes import BY_ID
 from gliofed.cli.main import app
 from gliofed.errors import DataError, ModelError
 from gliofed.infer import batch
-from gliofed.infer.batch import ANSWER, CaseFate, Wanted, predict_all
+from gliofed.infer.answers import ANSWER
+from gliofed.infer.batch import CaseFate, Wanted, predict_all
 from gliofed.infer.predict import predict, predict_with_doubt
 from gliofed.io.dicom.seg import read_segmentation
 from gliofed.io.model import read_model, recipe_of, write_model

@@ -1,27 +1,37 @@
 """Many cases answered, one after the other; what is whole stays, and a second start skips it.
 
-<out>/<case>/answer.json        all that is said of the case; written last
+<out>/<case>/answer.json        all that is said of the case, with maps.safetensors; written last
 <out>/<case>/..._mask.nii.gz    the outline on the grid of each of its scans, and its sidecar
+<out>/<case>/..._mask.dcm       from DICOM: the outline on each series
+<out>/<case>/..._report.dcm     from DICOM: the answer as a Structured Report of one series
 <out>/predictions.csv           every case in one table, which `gliofed score` reads
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from gliofed.check.findings import Finding
 from gliofed.check.locate import Place, Site, locate, shown
 from gliofed.check.messages import Job
 from gliofed.check.reading import Reader
 from gliofed.errors import DataError, GliofedError, ModelError, UnwritableError
-from gliofed.infer.case import CaseAnswer, answer_case, answer_json
+from gliofed.infer.answers import (
+    ANSWER,
+    CaseAnswer,
+    answered_in,
+    read_written,
+    table_csv,
+    write_answer,
+)
+from gliofed.infer.case import answer_case
+from gliofed.infer.dicom import report_bytes
 from gliofed.infer.export import Source, export_masks
-from gliofed.io.files import alone_in, write_text
+from gliofed.io.files import alone_in, write_bytes, write_text
 from gliofed.io.model import Model
 from gliofed.io.store import RECIPE, Prepared, PreparedStore
 from gliofed.learn.machine import Machine
@@ -29,7 +39,7 @@ from gliofed.prepare.cases import prepare_one
 from gliofed.prepare.recipe import check_installed
 from gliofed.types import Case, Labels, Sequence
 
-ANSWER: Final = "answer.json"
+TABLE: Final = "predictions.csv"
 Fate = Literal["answered", "kept", "refused"]
 
 
@@ -49,12 +59,13 @@ class CaseFate:
 class Wanted:
     """out: folder of the answers. store: of prepared cases. overwrite: what was exported before,
     and may have been corrected since, is written anew. series: DICOM series by subject, to which
-    answers in DICOM are written besides."""
+    answers in DICOM are written besides. why: also find what each marker's answer rests on."""
 
     out: Path
     store: Path
     overwrite: bool = False
     series: Mapping[str, Mapping[Sequence, Source]] = field(default_factory=dict)
+    why: bool = False
 
 
 def predict_all(
@@ -87,11 +98,28 @@ def predict_all(
     fates = []
     with alone_in(wanted.out), Reader() as reader:
         for done, (site, place) in enumerate(places):
-            progress(done, len(places), place.case)
-            fate = work.one(site, place, reader)
+            step = _Step(done, len(places), place.case, progress)
+            fate = work.one(site, place, reader, step)
             fates.append(fate)
             ended(fate)
+        write_text(wanted.out / TABLE, table_csv(answered_in(wanted.out)))
     return tuple(fates)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One case's part of the whole, told as it goes on."""
+
+    done: int
+    cases: int
+    name: str
+    progress: Callable[[float, float, str], None]
+
+    def tell(self, part: float, what: str) -> None:
+        self.progress(self.done + part, self.cases, f"{self.name}: {what}")
+
+    def asked(self, count: int, of: int) -> None:
+        self.tell(count / (of + 1), f"explaining, {count} of {of}")
 
 
 class _Work:
@@ -106,9 +134,10 @@ class _Work:
         self._store.sweep()
         self._odd = [f for f in odd if f.severity == "error"]
 
-    def one(self, site: Site, place: Place, reader: Reader) -> CaseFate:
+    def one(self, site: Site, place: Place, reader: Reader, step: _Step) -> CaseFate:
         """A case from its files to what is written of it."""
         started = time.monotonic()
+        step.tell(0, "checking")
         folder = self._wanted.out / place.subject
         faults = [_words(f) for f in self._odd if f.case == place.case]
         faults += self._faults(place, reader)
@@ -117,11 +146,13 @@ class _Work:
         own = self._model.recipe
         case = Case(place.subject, site.name, place.subject, place.images, None, Labels())
         try:
+            step.tell(0, "preparing")
             prepared = prepare_one(case, own.grid, own.prepare, self._store)[0]
-            before = _before(folder)
-            if before == (self._model.id, prepared.key):
+            if self._is_kept(folder, prepared):
                 return CaseFate(place.case, "kept", (), _since(started), folder)
-            found = answer_case(self._model, self._net, prepared, self._machine)
+            step.tell(0, "answering")
+            asked = step.asked if self._wanted.why else None
+            found = answer_case(self._model, self._net, prepared, self._machine, asked)
             self._write(found, prepared, folder)
         except UnwritableError:
             raise
@@ -142,14 +173,24 @@ class _Work:
     def _named(self, where: str, files: Mapping[str, Path]) -> str:
         return shown(files[where], self._root) if where in files else ""
 
+    def _is_kept(self, folder: Path, prepared: Prepared) -> bool:
+        """Answered by this model before, and explained if that is asked."""
+        before = read_written(folder)
+        if before is None or (before.model, before.key) != (self._model.id, prepared.key):
+            return False
+        return before.explained or not self._wanted.why
+
     def _write(self, found: CaseAnswer, prepared: Prepared, folder: Path) -> None:
+        series = self._wanted.series.get(prepared.case.id, {})
         (folder / ANSWER).unlink(missing_ok=True)
-        export_masks(
-            found.prediction, prepared, folder, self._wanted.series.get(prepared.case.id),
-            model=self._model.id[:12], overwrite=self._wanted.overwrite,
+        files = export_masks(
+            found.prediction, prepared, folder, series, model=self._model.id[:12],
+            overwrite=self._wanted.overwrite,
         )  # fmt: skip
-        plain = {**json.loads(answer_json(found)), "prepared": prepared.key, "steps": RECIPE}
-        write_text(folder / ANSWER, json.dumps(plain, indent=1, ensure_ascii=False) + "\n")
+        if series:
+            report = report_bytes(found.content, files, series)
+            write_bytes(folder / f"{prepared.case.id}_report.dcm", report)
+        write_answer(found, prepared, self._wanted.store, folder)
 
 
 def _check_steps(model: Model) -> None:
@@ -158,15 +199,6 @@ def _check_steps(model: Model) -> None:
             f"model {model.id[:12]}: its cases were prepared by the steps {model.recipe.steps!r}, "
             f"this version of gliofed has {RECIPE!r}; install gliofed {model.recipe.gliofed}"
         )
-
-
-def _before(folder: Path) -> tuple[str, str] | None:
-    """Which model answered which prepared case in this folder; None where none did, wholly."""
-    try:
-        plain: Mapping[str, Any] = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
-        return str(plain["model"]["id"]), str(plain["prepared"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _words(finding: Finding) -> str:

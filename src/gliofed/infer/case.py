@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from datetime import date
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed import CAUTION, __version__
 from gliofed.calibrate.sites import at_hand
 from gliofed.calibrate.spread import spread_of
 from gliofed.calibrate.whole import Answer, Calibration, answer, answers, fit_all
-from gliofed.infer.native import THRESHOLD
-from gliofed.infer.predict import Doubt, predict_with_doubt
+from gliofed.errors import ModelError
+from gliofed.infer.answers import CaseAnswer, images_of
+from gliofed.infer.explain import explain, plan_hiding
+from gliofed.infer.native import THRESHOLD, scan_ml_per_ml
+from gliofed.infer.predict import DRAWS, Doubt, predict_with_doubt
 from gliofed.io.model import Model
 from gliofed.io.store import Prepared
 from gliofed.learn.machine import Machine
-from gliofed.markers import MARKERS
+from gliofed.markers import BY_ID, MARKERS
 from gliofed.nets.unet import MultiTaskNet
 from gliofed.prepare.quality import faults
 from gliofed.report.case_content import CaseContent, MarkerShown, Source, Why
 from gliofed.study import Wishes
 from gliofed.types import SEQUENCES, Prediction
 
-RANGE = (2.5, 97.5)
+RANGE: Final = (2.5, 97.5)
 """Percentiles of the draws that are shown as their range."""
-
-
-@dataclass(frozen=True)
-class CaseAnswer:
-    """prediction: the model's own, on the prepared grid. content: what is shown of it."""
-
-    prediction: Prediction
-    content: CaseContent
 
 
 def answer_case(
@@ -43,31 +36,43 @@ def answer_case(
     net: MultiTaskNet,
     prepared: Prepared,
     machine: Machine,
-    whys: Sequence[Why] = (),
+    asked: Callable[[int, int], None] | None = None,
 ) -> CaseAnswer:
-    """net: `model.net()` on the machine's device. whys: what was found to explain it."""
+    """net: `model.net()` on the machine's device.
+
+    asked: hears how often the network was asked to explain the answers, and how often in all;
+    without it they are not explained. Raises ModelError where an answer is not finite.
+    """
     found, doubt = predict_with_doubt(net, prepared, machine, model.recipe.mirror)
+    _check_finite(found, doubt, model, prepared)
     spread = spread_of(doubt.maps, np.linalg.norm(found.affine[:3, :3], axis=0), THRESHOLD)
     there = dict(zip(SEQUENCES, prepared.present, strict=True))
     fitted = model.calibration(list(there.values()).count(False))
     own = fitted or fit_all(at_hand({}), Wishes())
     told = answer(own, found.markers)
+    whys, explained = (
+        ((), "") if asked is None else _whys(net, prepared, machine, told, found, asked)
+    )
+    swings, scale = len(doubt.maps) > 1, scan_ml_per_ml(prepared)
+    span = spread.volume_range_ml
     return CaseAnswer(
         found,
         CaseContent(
             case=prepared.case.id,
             source=_source(model, fitted),
-            images={
-                s: prepared.image[i].astype(np.float32) for i, s in enumerate(SEQUENCES) if there[s]
-            },
+            images=images_of(prepared),
             affine=found.affine,
+            space=model.recipe.prepare.space,
             probability=found.probability,
-            deviation=spread.deviation if len(doubt.maps) > 1 else None,
-            volume_ml=spread.volume_ml,
-            volume_range_ml=spread.volume_range_ml,
+            deviation=spread.deviation if swings else None,
+            volume_ml=spread.volume_ml * scale,
+            volume_range_ml=(span[0] * scale, span[1] * scale) if span else None,
+            passes="2 passes: as scanned and mirrored" if swings else "",
+            draws=_draws(swings),
             markers=_shown(told, own, doubt, calibrated=fitted is not None),
             integrated=told.integrated,
-            whys=tuple(whys),
+            whys=whys,
+            explained=explained,
             quality=faults(prepared.measures, model.recipe.quality),
             missing=tuple(s for s in SEQUENCES if not there[s]),
             written=date.today().isoformat(),
@@ -75,32 +80,40 @@ def answer_case(
     )
 
 
-def answer_json(found: CaseAnswer) -> str:
-    """All that is said of the case but its voxels, as JSON; what does not exist is null."""
-    content = found.content
-    whole = {
-        "case": content.case,
-        "caution": CAUTION,
-        "gliofed": __version__,
-        "written": content.written,
-        "model": asdict(content.source),
-        "missing": [s.value for s in content.missing],
-        "quality": list(content.quality),
-        "volume_ml": content.volume_ml,
-        "volume_range_ml": content.volume_range_ml,
-        "markers": {
-            m.id: {"classes": list(m.classes), "own": found.prediction.markers[m.id],
-                   **{k: v for k, v in asdict(shown).items() if k != "marker"}}
-            for m, shown in zip(MARKERS, content.markers, strict=True)
-        },
-        "integrated": asdict(content.integrated),
-        "why": [
-            {"marker": w.marker, "of": w.of,
-             "sequences": {s.value: float(v) for s, v in w.sequences.items()}}
-            for w in content.whys
-        ],
-    }  # fmt: skip
-    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+def _check_finite(found: Prediction, doubt: Doubt, model: Model, prepared: Prepared) -> None:
+    numbers = [*doubt.maps, *doubt.markers.values(), *map(np.array, found.markers.values())]
+    if not all(np.isfinite(n).all() for n in numbers):
+        raise ModelError(
+            f"{prepared.case.id}: model {model.id[:12]} gives answers that are no numbers; look at "
+            "the prepared scans (`gliofed export --image`), or take another model"
+        )
+
+
+def _whys(
+    net: MultiTaskNet, prepared: Prepared, machine: Machine, told: Answer, found: Prediction,
+    asked: Callable[[int, int], None],
+) -> tuple[tuple[Why, ...], str]:  # fmt: skip
+    """What the likeliest class of each marker rests on, and a sentence on how that was found.
+
+    Of the scan as it is: twice the passes for the mirrored one would leave coarser blocks.
+    """
+    plan = plan_hiding(prepared, found.probability >= THRESHOLD, mirror=False)
+    of = {m: BY_ID[m].classes[int(np.argmax(chances))] for m, chances in told.probabilities.items()}
+    whys = explain(net, prepared, machine, plan, of, asked)
+    return whys, (
+        f"Of the likeliest class of each marker. {len(plan.corners)} blocks of "
+        f"{plan.block_mm:.0f} mm a side and {len(plan.sequences)} whole sequences were hidden, one "
+        "at a time, and the network asked again, of the scan as it is; changes are of its own "
+        "probability, before calibration."
+    )
+
+
+def _draws(mirrored: bool) -> str:
+    half = ", half of them of the mirrored scan" if mirrored else ""
+    return (
+        f"the middle 95 % of {DRAWS} answers with dropout at work in the network's heads{half}, "
+        "each calibrated as the answer is"
+    )
 
 
 def _shown(
@@ -122,11 +135,7 @@ def _shown(
     return tuple(out)
 
 
-def _range(
-    many: NDArray[np.float64],
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    if len(many) < 2 or not np.isfinite(many).all():
-        return None, None
+def _range(many: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     low, high = np.percentile(many, RANGE, axis=0)
     return tuple(low.tolist()), tuple(high.tolist())
 

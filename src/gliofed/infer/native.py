@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.io.store import Prepared
+from gliofed.prepare.recipe import MASKED_ON
 from gliofed.prepare.resample import resample
 from gliofed.types import Placement, Prediction
 
@@ -19,3 +21,13 @@ def mask_on(prediction: Prediction, placement: Placement) -> NDArray[np.bool_]:
     affine = np.linalg.inv(placement.matrix) @ placement.affine
     there = resample(prediction.probability, prediction.affine, placement.shape, affine)
     return there >= THRESHOLD
+
+
+def scan_ml_per_ml(prepared: Prepared) -> float:
+    """How large the scan's own anatomy is to that in the network's space, as a volume.
+
+    1 in the scanner's space; in MNI152, to which brains are stretched, the determinant of the way
+    back to the scan that the region is drawn on (FLAIR, where it is there).
+    """
+    placement = next(prepared.placements[s] for s in MASKED_ON if s in prepared.placements)
+    return float(abs(np.linalg.det(placement.matrix[:3, :3])))

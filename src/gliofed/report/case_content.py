@@ -20,10 +20,10 @@ OUTLINED: Final = 0.5
 class MarkerShown:
     """One marker's answer. marker: its id; all else in the order of its classes.
 
-    probabilities: calibrated where the model has a calibration, else its own. low, high: the least
-    and the greatest of the same kind of probability over the passes that `CaseContent.passes`
-    names; None with one pass. left: class names that the prediction set does not rule out; kept:
-    whether the answer is confident enough for the risk wished; both None without a calibration.
+    probabilities: calibrated where the model has a calibration, else its own. low, high: bounds of
+    the same kind of probability, which `CaseContent.draws` names; None with one pass. left: class
+    names that the prediction set does not rule out; kept: whether the answer is confident enough
+    for the risk wished; both None without a calibration.
     """
 
     marker: str
@@ -77,11 +77,12 @@ class CaseContent:
     volume_range_ml: least and greatest over passes; None with one.
     images: of the sequences that are there, z-scored in the brain, 0 elsewhere. probability: of
     tumour, 0 to 1. deviation: standard deviation of it over passes; None with one. passes: what
-    every spread is over, as words that follow "over", such as "6 passes: 3 models, each also of
-    the mirrored scan"; empty with one pass. whys: empty where nothing was explained; explained:
-    one sentence on how they were found. quality: faults of the preparation, each a sentence with
-    a cure; empty where there is none. missing: sequences that the case does not have. written: the
-    day, ISO 8601.
+    the spread of the outline is over, as words that follow "over", such as "6 passes: 3 models,
+    each also of the mirrored scan"; draws: what bounds the markers' low and high are, as words
+    that follow "In brackets:"; each empty with one pass. whys: empty where nothing was explained;
+    explained: how they were found, in sentences. quality: faults of the preparation, each a
+    sentence with a cure; empty where there is none. missing: sequences that the case does not
+    have. written: the day, ISO 8601.
     """
 
     case: str
@@ -94,6 +95,7 @@ class CaseContent:
     volume_ml: float
     volume_range_ml: tuple[float, float] | None
     passes: str
+    draws: str
     markers: tuple[MarkerShown, ...]
     integrated: IntegratedType
     whys: tuple[Why, ...]

@@ -58,11 +58,11 @@ def slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[Slices, ...]
 
 def explained(content: CaseContent, why: Why) -> Picture | None:
     """The axial slice with the greatest change of the probability, in colours over the first
-    sequence that is there; None where nothing changes it."""
+    sequence that is there; None as `regions` is."""
     within = regions(content, why)
-    most = float(np.abs(within).max())
-    if most == 0:
+    if within is None:
         return None
+    most = float(np.abs(within).max())
     x, y, z = np.unravel_index(int(np.abs(within).argmax()), within.shape)
     at = (int(x), int(y), int(z))
     sequence = next(s for s in ORDER if s in content.images)

@@ -28,6 +28,8 @@ MOST_DEVIATION: Final = 0.5
 LEAST_DEVIATION: Final = 0.05
 STEPS: Final = 40
 """Of colour from none to the most: few, for the size of the file."""
+LEAST_CHANGE: Final = 0.01
+"""Of a probability: the last digit that the page writes."""
 LEAST_SHARE: Final = 0.1
 """Of the greatest change of a probability: what is below is not coloured."""
 NIFTI_OFFSET: Final = 352
@@ -105,7 +107,9 @@ def in_ras(content: CaseContent) -> CaseContent:
         affine=content.affine @ inv_ornt_aff(axes, shape),
         probability=turn(content.probability),
         deviation=None if deviation is None else turn(deviation),
-        whys=tuple(replace(w, regions=turn(w.regions)) for w in content.whys),
+        whys=tuple(
+            w if w.regions is None else replace(w, regions=turn(w.regions)) for w in content.whys
+        ),
     )
 
 
@@ -115,7 +119,7 @@ def _check(content: CaseContent) -> None:
         **{s.value: a for s, a in content.images.items()},
         "the probability": content.probability,
         **({} if content.deviation is None else {"the deviation": content.deviation}),
-        **{f"what {w.marker} rests on": w.regions for w in content.whys},
+        **{f"what {w.marker} rests on": w.regions for w in content.whys if w.regions is not None},
     }
     if not content.images:
         raise DataError(f"{content.case}: has no sequence to show")
@@ -142,9 +146,16 @@ def brain(content: CaseContent) -> Flags:
     return there
 
 
-def regions(content: CaseContent, why: Why) -> NDArray[np.float32]:
-    """By how much the probability falls where a region of the brain is hidden; 0 outside it."""
-    return np.where(brain(content), why.regions, np.float32(0))
+def regions(content: CaseContent, why: Why) -> NDArray[np.float32] | None:
+    """By how much the probability falls where a region of the brain is hidden; 0 outside it.
+
+    None where there is no map, or where nothing in it reaches `LEAST_CHANGE`: its colours would
+    stand for nothing.
+    """
+    if why.regions is None:
+        return None
+    within = np.where(brain(content), why.regions, np.float32(0))
+    return within if float(np.abs(within).max()) >= LEAST_CHANGE else None
 
 
 def greys(image: NDArray[np.float32], inside: Flags) -> Codes:
@@ -186,13 +197,13 @@ def _deviation(content: CaseContent) -> tuple[Overlay, ...]:
 
 
 def _regions(content: CaseContent) -> tuple[Overlay, ...]:
-    """Of each marker whose probability changes at all."""
+    """Of each marker whose probability changes by enough to be written."""
     found = []
     for number, why in enumerate(content.whys):
         within = regions(content, why)
-        most = float(np.abs(within).max())
-        if most == 0:
+        if within is None:
             continue
+        most = float(np.abs(within).max())
         codes = (128 + np.rint(STEPS * within / most)).astype(np.uint8)
         title = BY_ID[why.marker].title
         data = _nifti(codes, content, most / STEPS, -128 * most / STEPS)

@@ -43,11 +43,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Falls:
-    """One marker's table: sequence, and by how much the probability changes where it is hidden."""
+    """One marker's table: sequence, and by how much the probability changes where it is hidden.
+
+    own: the probability that changes. notes: of what could not be found, and why.
+    """
 
     title: str
     of: str
+    own: str
     rows: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
 
 
 def panel(shown: MarkerShown) -> Panel:
@@ -95,7 +100,8 @@ def falls(why: Why) -> Falls:
     """Of the sequences that are there, the one that matters most first."""
     ranked = sorted(why.sequences.items(), key=lambda item: -item[1])
     rows = tuple((sequence.value, fall(value)) for sequence, value in ranked)
-    return Falls(BY_ID[why.marker].title, why.of, rows)
+    own = number(math.nan if why.probability is None else why.probability, DIGITS)
+    return Falls(BY_ID[why.marker].title, why.of, own, rows, why.notes)
 
 
 def fall(value: float) -> str:
