@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +19,32 @@ if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.io.dicom.web import Pacs
 
 
-def predict(
-    model: Path, scans: str, out: Path, store: Path | None, overwrite: bool, pacs: Pacs | None
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """As `api.predict` takes it. page: whether each case's page is written too."""
+
+    out: Path
+    store: Path | None
+    overwrite: bool
+    why: bool
+    page: bool
+
+
+def predict(model: Path, scans: str, asked: Asked, pacs: Pacs | None) -> None:
     """0: every case was answered; 1: some were refused, or a known error; 2: all were refused."""
     with plain_ends(after="cases that are whole stay, and the same command answers the others"):
         with Terminal() as terminal:
-            fates = api.predict(model, scans, out, store, overwrite, pacs, terminal)
+            fates = api.predict(
+                model, scans, asked.out, asked.store, asked.overwrite, asked.why, pacs, terminal
+            )
+            answered = [f.folder for f in fates if f.fate != "refused"]
+            if asked.page and answered:
+                api.report(asked.out, asked.store, terminal)
         for fate in fates:
             typer.echo(_line(fate))
-        refused = sum(f.fate == "refused" for f in fates)
-        typer.echo(f"{len(fates) - refused} of {len(fates)} cases answered, in {out}")
+        typer.echo(f"{len(answered)} of {len(fates)} cases answered, in {asked.out}")
         typer.echo(gliofed.CAUTION)
-    sys.exit(2 if refused == len(fates) else min(refused, 1))
+    sys.exit(0 if len(answered) == len(fates) else 1 if answered else 2)
 
 
 def _line(fate: CaseFate) -> str:

@@ -36,6 +36,7 @@ from gliofed.types import Sequence as Scan
 
 ANSWER: Final = "answer.json"
 MAPS: Final = "maps.safetensors"
+PAGE: Final = "report.html"
 FORMAT: Final = 1
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 

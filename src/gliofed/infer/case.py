@@ -81,8 +81,8 @@ def answer_case(
 
 
 def _check_finite(found: Prediction, doubt: Doubt, model: Model, prepared: Prepared) -> None:
-    numbers = [*doubt.maps, *doubt.markers.values(), *map(np.array, found.markers.values())]
-    if not all(np.isfinite(n).all() for n in numbers):
+    own = np.concatenate([np.array(v) for v in found.markers.values()])
+    if not all(np.isfinite(n).all() for n in (own, *doubt.maps, *doubt.markers.values())):
         raise ModelError(
             f"{prepared.case.id}: model {model.id[:12]} gives answers that are no numbers; look at "
             "the prepared scans (`gliofed export --image`), or take another model"

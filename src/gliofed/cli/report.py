@@ -1,0 +1,22 @@
+"""`gliofed report`: the pages of cases that were answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+import gliofed
+from gliofed import api
+from gliofed.cli.show import Terminal
+from gliofed.cli.verbs import plain_ends
+
+
+def report(answers: Path, store: Path | None) -> None:
+    """One page a case, in its folder."""
+    with plain_ends(after="pages that are written stay"):
+        with Terminal() as terminal:
+            pages = api.report(answers, store, terminal)
+        for page in pages:
+            typer.echo(page)
+        typer.echo(gliofed.CAUTION)
