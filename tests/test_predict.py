@@ -39,7 +39,7 @@ from gliofed.nets.unet import build_net
 from gliofed.prepare.cases import prepare_one
 from gliofed.score.reader import parse_predictions
 from gliofed.study import Wishes, parse_study
-from gliofed.types import SEQUENCES, Case, Sequence
+from gliofed.types import SEQUENCES, UNKNOWN, Case, Sequence
 
 CPU = Machine(torch.device("cpu"), bf16=False)
 STUDY = parse_study(
@@ -296,7 +296,7 @@ def test_all_cases_are_one_table_that_is_scored_once_the_truth_is_there(
     answered(model, healthy, tmp_path)
     text = (tmp_path / TABLE).read_text()
     blank = parse_predictions(text, "predictions.csv", "own")
-    assert all(not list(row.truth) for row in blank)
+    assert all(v is UNKNOWN for row in blank for v in row.labels.values.values())
     plain = json.loads((tmp_path / "sub-01" / ANSWER).read_text())
     lines = text.splitlines()
     column = lines[0].split(",").index("idh_true")
