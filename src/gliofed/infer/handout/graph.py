@@ -1,16 +1,15 @@
 """A model as one ONNX file: the network alone, its weights inside, what it is in its metadata.
 
-    image    float32 (B, 4, X, Y, Z), z-scored, 0 where absent; X, Y and Z of any size
-    present  float32 (B, 4), 1 where the sequence is there
-    mask     float32 (B, 1, X, Y, Z), logits
-    idh, ... float32 (B, classes), logits of each marker, not calibrated
+image    float32 (B, 4, X, Y, Z), z-scored, 0 where absent; X, Y and Z of any size
+present  float32 (B, 4), 1 where the sequence is there
+mask     float32 (B, 1, X, Y, Z), logits
+idh, ... float32 (B, classes), logits of each marker, not calibrated
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -123,8 +122,8 @@ def _describe(graph: Any, model: Model) -> None:
 
 def _ask_for_packages() -> None:
     try:
-        import onnx
-        import onnxruntime
+        import onnx  # noqa: F401  (asked for before work is done)
+        import onnxruntime  # noqa: F401  (as onnx)
         import onnxscript  # noqa: F401  (torch's exporter is written with it)
     except ImportError as error:
         raise StudyError(
@@ -134,8 +133,9 @@ def _ask_for_packages() -> None:
 
 def _example(net: MultiTaskNet) -> tuple[Tensor, Tensor]:
     """Two cases, of three sizes that no level makes 1: torch takes a 1 for a size that is fixed."""
-    first, levels = net.spec.stem_stride, len(net.spec.widths) - net.spec.full_level
-    sides = [math.prod((s, 2 ** (levels - 1))) + more for s, more in zip(first, (3, 5, 7), strict=True)]
+    spec = net.spec
+    halved = 2 ** (len(spec.widths) - spec.full_level - 1)
+    sides = [s * halved + more for s, more in zip(spec.stem_stride, (3, 5, 7), strict=True)]
     return torch.zeros(2, len(SEQUENCES), *sides), torch.ones(2, len(SEQUENCES))
 
 
