@@ -114,7 +114,7 @@ def licence_of(model: Model) -> str:
     """What can be said of rights: gliofed's licence is of its code, and not of weights."""
     return (
         f"The weights are of gliofed model {model.id}.\n"
-        "gliofed grants no right to them: that is for those who trained the model, within what the\n"
+        "gliofed grants no right to them: those who trained the model do, within what the\n"
         "training data allow. Ask them.\n"
         "The code of gliofed, which builds the network, is under the Apache License 2.0.\n"
         f"{gliofed.CAUTION}\n"
