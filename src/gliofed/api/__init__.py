@@ -15,7 +15,7 @@ from gliofed.api.consortium import (
     try_out,
     withdraw,
 )
-from gliofed.api.models import predict, read_model, report, upgrade_model
+from gliofed.api.models import export_model, predict, read_model, report, upgrade_model
 from gliofed.api.radiomics import Extracted, extract_features, try_features
 from gliofed.api.scans import check, correct, export, image, inspect, intake, prepare, receive
 from gliofed.api.scores import score
@@ -35,9 +35,9 @@ from gliofed.prepare.workers import CaseAccount
 __all__ = [
     "Approval", "CaseAccount", "Corrected", "Correction", "Exported", "Extracted", "Line",
     "Outcome", "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check",
-    "cohort", "consent", "correct", "demo", "export", "extract_features", "image", "inspect",
-    "intake", "join", "look", "network_size", "new_key", "overlap", "phantom", "predict",
-    "prepare", "provision", "read_log", "read_model", "receive", "report", "run", "score", "serve",
-    "start", "status", "stop", "try_features", "try_out", "upgrade_model", "verify_log",
-    "withdraw",
+    "cohort", "consent", "correct", "demo", "export", "export_model", "extract_features",
+    "image", "inspect", "intake", "join", "look", "network_size", "new_key", "overlap",
+    "phantom", "predict", "prepare", "provision", "read_log", "read_model", "receive", "report",
+    "run", "score", "serve", "start", "status", "stop", "try_features", "try_out",
+    "upgrade_model", "verify_log", "withdraw",
 ]  # fmt: skip

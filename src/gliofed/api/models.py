@@ -11,6 +11,7 @@ from gliofed.experiment.watch import Silent, Watcher
 
 if TYPE_CHECKING:
     from gliofed.infer.batch import CaseFate
+    from gliofed.infer.handout.forms import HandedOut
     from gliofed.io.dicom.web import Pacs
     from gliofed.io.model import Model
 
@@ -54,6 +55,16 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     found = last_calibrated(old.parent, run, rounds)
     calibrations = {0: found.calibration} if found else {}
     return write_model(out, recipe, weights, calibrations, lambda _: "")
+
+
+def export_model(folder: Path, form: str, out: Path) -> HandedOut:
+    """A model as an ONNX file (`onnx`) or a MONAI bundle (`monai`), for others to run.
+
+    Kept only where it answers as the model does. Raises as `gliofed.infer.handout.forms.hand_out`.
+    """
+    from gliofed.infer.handout.forms import hand_out
+
+    return hand_out(folder, form, out)
 
 
 def predict(

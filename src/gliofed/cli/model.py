@@ -1,4 +1,4 @@
-"""`gliofed model`: a model's folder, looked at and brought up to date."""
+"""`gliofed model`: a model's folder, looked at, brought up to date, and handed out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-model = typer.Typer(no_args_is_help=True, help="A model's folder: what it is, and older formats.")
+model = typer.Typer(
+    no_args_is_help=True, help="A model's folder: shown, brought up to date, handed out."
+)
 
 
 @model.command("show")
@@ -54,3 +56,20 @@ def upgrade(
 
     with plain_ends():
         typer.echo(f"wrote {out}: model {api.upgrade_model(old, study, out)}")
+
+
+@model.command("export")
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="MODEL", help="The model's folder.")],
+    to: Annotated[str, typer.Option(help="onnx (one file) or monai (a bundle's folder).")],
+    out: Annotated[Path, typer.Option(help="File or folder to write; not there yet.")],
+) -> None:
+    """Hand a model out as ONNX or as a MONAI bundle, checked against it before it is kept."""
+    from gliofed import CAUTION, api
+    from gliofed.cli.verbs import plain_ends
+
+    with plain_ends():
+        done = api.export_model(folder, to, out)
+        typer.echo(f"wrote {done.path}: {done.title} of model {done.model}")
+        typer.echo(f"its answers differ from the model's by {done.difference:.1e} at most (logits)")
+        typer.echo(CAUTION)

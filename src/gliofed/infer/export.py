@@ -24,7 +24,7 @@ from gliofed.io.store import Prepared, PreparedStore
 from gliofed.score.overlap import volume_ml
 from gliofed.types import SEQUENCES, Case, Labels, Placement, Prediction, Sequence
 
-_IMAGE: Final = {
+IMAGE_ENDINGS: Final = {
     Sequence.T1: "_space-gliofed_desc-preproc_T1w",
     Sequence.T1CE: "_ce-gadolinium_space-gliofed_desc-preproc_T1w",
     Sequence.T2: "_space-gliofed_desc-preproc_T2w",
@@ -181,7 +181,7 @@ def export_image(
     have the sequence, or the file is there already without `overwrite`.
     """
     _check_present(prepared, [sequence])
-    path = out / f"{prepared.case.id}{_IMAGE[sequence]}.nii.gz"
+    path = out / f"{prepared.case.id}{IMAGE_ENDINGS[sequence]}.nii.gz"
     _check_free([path], overwrite)
     data = prepared.image[SEQUENCES.index(sequence)].astype(np.float32)
     write_bytes(path, packed(data, prepared.affine, ALIGNED))

@@ -1,0 +1,330 @@
+"""A model handed out as ONNX and as a MONAI bundle: it answers as before, or is not kept."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import gc
+import json
+import logging
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from gliofed import CAUTION, __version__
+from gliofed.cli.main import app
+from gliofed.errors import ModelError, StudyError
+from gliofed.infer.export import export_image
+from gliofed.infer.handout import bundle, compare, graph
+from gliofed.infer.handout.compare import checked, outputs_of
+from gliofed.infer.handout.forms import hand_out
+from gliofed.infer.predict import predict
+from gliofed.io.model import read_model, recipe_of, write_model
+from gliofed.learn.machine import Machine
+from gliofed.markers import MARKERS
+from gliofed.nets.presets import PRESETS
+from gliofed.nets.unet import build_net
+from gliofed.study import parse_study
+from gliofed.types import SEQUENCES, Placement
+
+STUDY = parse_study(
+    {
+        "name": "s",
+        "data": {"root": "r", "train": ["leiden"], "external": ["gent"]},
+        "net": {"preset": "small", "stem": [2, 2, 3]},
+        "grid": {"spacing_mm": ["native", "native", 2]},
+        "prepare": {"space": "scanner"},
+    }
+)
+NO_READER = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
+"""What MONAI says of a reader that nobody asked for."""
+CPU = Machine(torch.device("cpu"), bf16=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny():
+    """Two levels: torch's exporter takes as many seconds more for each one more."""
+    with pytest.MonkeyPatch.context() as patch:
+        tiny = dataclasses.replace(PRESETS["small"], widths=(8, 16), convs_down=1, hidden=8)
+        patch.setitem(PRESETS, "small", tiny)
+        yield
+
+
+def make_model(folder: Path, seed: int = 1, mirror: bool = True) -> Path:
+    net = build_net("small", (2, 2, 3), seed)
+    nn.init.normal_(net.presence.weight)  # so that missing sequences count
+    for parameter in net.heads.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    recipe = dataclasses.replace(recipe_of(STUDY, "ab" * 12, 3), mirror=mirror)
+    write_model(folder, recipe, net.state_dict(), {}, lambda own: f"# model {own}\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, _tiny) -> Path:
+    return make_model(tmp_path_factory.mktemp("model") / "m")
+
+
+@pytest.fixture(scope="module")
+def graph_file(model, tmp_path_factory) -> Path:
+    """As the verb writes it, with no word more on the terminal than its own."""
+    path = tmp_path_factory.mktemp("onnx") / "m.onnx"
+    gc.disable()  # torch's exporter makes millions of small objects: a fifth of its time
+    try:
+        done = CliRunner().invoke(
+            app, ["model", "export", str(model), "--to", "onnx", "--out", str(path)]
+        )
+    finally:
+        gc.enable()
+    first, second, last = done.output.splitlines()
+    assert first == f"wrote {path}: ONNX file of model {read_model(model).id}"
+    assert second.startswith("its answers differ from the model's by ")
+    assert 0 < float(second.split("by ")[1].split(" ")[0]) < 1e-4
+    assert last == CAUTION
+    assert (done.exit_code, list(path.parent.iterdir())) == (0, [path])
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("monai") / "b"
+    done = hand_out(model, "monai", folder)
+    assert (done.difference, done.title, done.model) == (0, "MONAI bundle", read_model(model).id)
+    assert list(folder.parent.iterdir()) == [folder]
+    return folder
+
+
+# ---- ONNX
+
+
+@pytest.mark.slow
+def test_the_graph_takes_any_size_batch_and_missing_sequences(model, graph_file) -> None:
+    net = read_model(model).net()
+    session = onnxruntime.InferenceSession(graph_file, providers=["CPUExecutionProvider"])
+    assert [o.name for o in session.get_outputs()] == ["mask", *(m.id for m in MARKERS)]
+    assert [i.shape for i in session.get_inputs()] == [["B", 4, "X", "Y", "Z"], ["B", 4]]
+    rng = np.random.default_rng(3)
+    for size, rows in (((11, 16, 5), [[1, 0, 0, 1]]), ((17, 8, 21), [[1, 1, 1, 1]] * 3)):
+        present = np.array(rows, np.float32)
+        image = rng.standard_normal((len(rows), 4, *size)).astype(np.float32)
+        image *= present[:, :, None, None, None]
+        with torch.inference_mode():
+            own = outputs_of(net(torch.from_numpy(image), torch.from_numpy(present)))
+        found = session.run(None, {"image": image, "present": present})
+        for (name, logits), other in zip(own.items(), found, strict=True):
+            assert np.abs(logits.numpy() - other).max() < 1e-4, name
+        assert found[0].shape == (len(rows), 1, *size)
+
+
+@pytest.mark.slow
+def test_the_graph_says_what_it_is_and_nothing_of_this_machine(model, graph_file) -> None:
+    own, data = read_model(model), graph_file.read_bytes()
+    proto = onnx.load_from_string(data)
+    onnx.checker.check_model(proto, full_check=True)
+    said = {p.key: p.value for p in proto.metadata_props}
+    assert (said["model"], said["caution"], said["gliofed"]) == (own.id, CAUTION, __version__)
+    assert json.loads(said["markers"]) == {m.id: list(m.classes) for m in MARKERS}
+    assert json.loads(said["sequences"]) == list(SEQUENCES)
+    assert json.loads(said["spacing_mm"]) == ["native", "native", 2]
+    assert (said["space"], said["outputs"]) == ("scanner", "logits, not calibrated")
+    assert [(o.domain, o.version) for o in proto.opset_import] == [("", graph.OPSET)]
+    for hidden in (str(Path(graph.__file__).parents[4]), "site-packages", "stack_trace", "leiden"):
+        assert hidden.encode() not in data
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("off", "kept"), [(0.9, True), (1.2, False), (float("nan"), False)])
+def test_a_graph_that_answers_otherwise_is_not_kept(
+    model, graph_file, tmp_path, monkeypatch, off, kept
+) -> None:
+    """off: what is added to the mask's logits, in the allowed difference."""
+    proto = onnx.load(graph_file)
+    bias = next(i for i in proto.graph.initializer if i.name.endswith("net.mask.bias"))
+    changed = onnx.numpy_helper.to_array(bias) + np.float32(off * compare.TOLERANCE)
+    bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
+    monkeypatch.setattr(graph, "graph_of", lambda net: proto)
+    if kept:
+        found = hand_out(model, "onnx", tmp_path / "m.onnx").difference
+        assert found == pytest.approx(off * compare.TOLERANCE, rel=0.1)
+    else:
+        with pytest.raises(ModelError, match=r"m\.onnx: answers otherwise .* mask differs"):
+            hand_out(model, "onnx", tmp_path / "m.onnx")
+    assert bool(list(tmp_path.iterdir())) == kept
+
+
+def test_every_output_is_compared(model) -> None:
+    net = read_model(model).net()
+    for name in ("mask", *(m.id for m in MARKERS)):
+
+        def other(image, present, name=name):
+            found = dict(outputs_of(net(image, present)))
+            found[name] = found[name] + 2e-4
+            return found
+
+        with torch.inference_mode(), pytest.raises(ModelError, match=f"{name} differs by 2.0e-04"):
+            checked(net, other, "x")
+    with pytest.raises(ModelError, match="has other outputs"):
+        checked(net, lambda image, present: {"mask": image}, "x")
+
+
+def test_a_package_that_is_missing_is_said_before_any_work(model, tmp_path, monkeypatch) -> None:
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name == "onnxscript":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(StudyError, match=r"'onnxscript'.*install gliofed\[export\]"):
+        hand_out(model, "onnx", tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+# ---- MONAI
+
+
+@pytest.fixture
+def cases(make_prepared, tmp_path):
+    """Two cases as `gliofed export --image` writes them, the second without T1 and T2."""
+    affine = np.array([[-2.0, 0, 0.1, 5], [0, 1.5, 0, -7], [0, 0, 3, 9], [0, 0, 0, 1]])
+    found = []
+    for name, present in (("sub-a", (True,) * 4), ("sub-b", (False, True, False, True))):
+        prepared = make_prepared(name, {})
+        image = prepared.image * np.array(present)[:, None, None, None]
+        there = [s for s, has in zip(SEQUENCES, present, strict=True) if has]
+        placements = dict.fromkeys(there, Placement((16, 16, 15), affine, np.eye(4)))
+        prepared = dataclasses.replace(
+            prepared, image=image[..., :15].astype(np.float16), present=present, affine=affine,
+            placements=placements,
+        )  # fmt: skip
+        for sequence in there:
+            export_image(prepared, sequence, tmp_path / "images")
+        found.append(prepared)
+    return found
+
+
+def run_bundle(folder: Path, images: Path, out: Path) -> None:
+    """As `python -m monai.bundle run` does."""
+    from monai.bundle import run
+
+    with pytest.warns(UserWarning, match="Only proceed if this config is from a source you trust"):
+        run(
+            config_file=str(folder / "configs/inference.json"), bundle_root=str(folder),
+            dataset_dir=str(images), output_dir=str(out), device="$torch.device('cpu')",
+        )  # fmt: skip
+
+
+@NO_READER
+@pytest.mark.parametrize("mirror", [True, False])
+def test_a_bundle_answers_files_as_gliofed_does(
+    bundle_folder, tmp_path, cases, mirror, capsys, request
+) -> None:
+    if mirror:
+        folder, net = bundle_folder, read_model(request.getfixturevalue("model")).net()
+    else:
+        hand_out(make_model(tmp_path / "m", 2, mirror=False), "monai", tmp_path / "b")
+        folder, net = tmp_path / "b", read_model(tmp_path / "m").net()
+    run_bundle(folder, tmp_path / "images", tmp_path / "answers")
+    assert f"2 cases in {tmp_path / 'images'} - {CAUTION}" in capsys.readouterr().out
+    assert len(list((tmp_path / "answers").iterdir())) == 4
+    for prepared in cases:
+        expected = predict(net, prepared, CPU, mirror)
+        start = tmp_path / "answers" / prepared.case.id
+        image = nib.load(f"{start}_space-gliofed_desc-tumor_probseg.nii.gz")
+        assert np.allclose(image.affine, prepared.affine)
+        assert np.abs(image.get_fdata() - expected.probability).max() < 1e-6
+        said = json.loads(Path(f"{start}_markers.json").read_text())
+        assert said["sequences"] == [s.value for s in prepared.placements]
+        assert (said["caution"], said["calibrated"]) == (CAUTION, False)
+        for marker in MARKERS:
+            assert list(said["markers"][marker.id]) == list(marker.classes)
+            found = list(said["markers"][marker.id].values())
+            assert found == pytest.approx(expected.markers[marker.id], abs=1e-6)
+    other = predict(net, cases[0], CPU, not mirror)  # or the test could not tell
+    assert np.abs(other.probability - predict(net, cases[0], CPU, mirror).probability).max() > 1e-3
+
+
+def test_a_bundle_says_what_it_is_and_has_no_pickle(model, bundle_folder) -> None:
+    own = read_model(model)
+    files = {str(p.relative_to(bundle_folder)) for p in bundle_folder.rglob("*") if p.is_file()}
+    assert files == {
+        "configs/metadata.json", "configs/inference.json", "models/model.safetensors",
+        "docs/README.md", "LICENSE",
+    }  # fmt: skip
+    assert (bundle_folder / bundle.WEIGHTS).read_bytes() == (
+        model / "weights.safetensors"
+    ).read_bytes()
+    readme = (bundle_folder / "docs/README.md").read_text()
+    assert own.card in readme
+    assert CAUTION in readme
+    assert '    [grid]\n    spacing_mm = ["native", "native", 2.0]\n' in readme
+    said = json.loads((bundle_folder / "configs/metadata.json").read_text())
+    assert said["required_packages_version"]["gliofed"] == __version__
+    form = said["network_data_format"]
+    assert list(form["inputs"]) == ["image", "present"]
+    assert form["inputs"]["image"]["channel_def"] == dict(zip("0123", SEQUENCES, strict=True))
+    assert list(form["outputs"]) == ["mask", *(m.id for m in MARKERS)]
+    assert form["outputs"]["grade"]["channel_def"] == {"0": "2", "1": "3", "2": "4"}
+
+
+@NO_READER
+def test_monai_itself_finds_nothing_missing_but_what_needs_ignite(bundle_folder) -> None:
+    from monai.bundle import ConfigWorkflow
+
+    flow = ConfigWorkflow(str(bundle_folder / "configs/inference.json"), workflow_type="infer",
+                          bundle_root=str(bundle_folder), dataset_dir=str(bundle_folder))  # fmt: skip
+    flow.initialize()
+    required = {name for name, what in flow.properties.items() if what["required"]}
+    assert {"network_def", "inferer", "dataset", "evaluator"} < required
+    for name in required - {"evaluator"}:
+        assert getattr(flow, name) is not None, name
+
+
+@pytest.mark.parametrize("fault", ["changed", "lost"])
+def test_a_bundle_that_answers_otherwise_is_not_kept(model, tmp_path, monkeypatch, fault) -> None:
+    import safetensors.torch
+
+    def save(weights):
+        changed = {**weights, "mask.bias": weights["mask.bias"] + 2e-4}
+        if fault == "lost":
+            del changed["mask.bias"]
+        return real(changed)
+
+    real = safetensors.torch.save
+    monkeypatch.setattr(safetensors.torch, "save", save)
+    message = {"changed": "answers otherwise", "lost": r"MONAI cannot build .*mask\.bias"}[fault]
+    with pytest.raises(ModelError, match=rf"(?s){tmp_path / 'b'}: {message}"):
+        hand_out(model, "monai", tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+# ---- both
+
+
+def test_what_is_there_is_not_written_over_and_a_form_must_be_known(model, tmp_path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/mine.txt").write_text("mine")
+    for form in ("onnx", "monai"):
+        with pytest.raises(ModelError, match="is there already; choose another name"):
+            hand_out(model, form, tmp_path / "b")
+    assert [p.name for p in tmp_path.rglob("*")] == ["b", "mine.txt"]
+    with pytest.raises(StudyError, match="'tflite' is no form; choose one of onnx, monai"):
+        hand_out(model, "tflite", tmp_path / "x")
+    with pytest.raises(ModelError, match="is no model"):
+        hand_out(tmp_path, "onnx", tmp_path / "x")
+
+
+def test_the_exporter_is_quiet_and_leaves_logging_as_it_was() -> None:
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    with graph._quiet():
+        assert not log.isEnabledFor(logging.WARNING)
+    assert log.level == before
