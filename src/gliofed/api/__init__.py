@@ -4,6 +4,7 @@ A verb that trains, or that writes what goes between sites, imports torch when i
 others need not wait for it.
 """
 
+from gliofed.api.answers import view
 from gliofed.api.consortium import (
     join,
     look,
@@ -39,5 +40,5 @@ __all__ = [
     "intake", "join", "look", "network_size", "new_key", "overlap", "phantom", "predict",
     "prepare", "provision", "read_log", "read_model", "receive", "run", "score", "serve",
     "start", "status", "stop", "try_features", "try_out", "upgrade_model", "verify_log",
-    "withdraw",
+    "view", "withdraw",
 ]  # fmt: skip

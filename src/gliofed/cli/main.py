@@ -15,6 +15,7 @@ from gliofed.cli.correct import correct
 from gliofed.cli.extra import extra
 from gliofed.cli.model import model
 from gliofed.cli.radiomics import radiomics
+from gliofed.cli.view import view
 
 
 class Form(enum.StrEnum):
@@ -280,6 +281,7 @@ def export(
 
 
 app.command()(correct)
+app.command()(view)
 
 
 @app.command()
