@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 from gliofed import __version__
+from gliofed.check.findings import printable
 from gliofed.errors import DataError, GliofedError
 from gliofed.infer.answers import ANSWER, DAMAGED, read_answer
 from gliofed.infer.worklist import case_folders, read_worklist
@@ -21,6 +21,12 @@ from gliofed.report.frame import policy
 from gliofed.report.worklist_page import Worklist
 from gliofed.view.guard import plain_page
 
+REFUSALS: Final[dict[int | str, dict[str, str]]] = {
+    401: {"description": "Without the token."},
+    405: {"description": "Another method than GET and HEAD."},
+    421: {"description": "A host that is not this server's."},
+}
+"""What the guard may answer in place of any route."""
 KEPT: Final = 4
 """Pages of cases that are kept in memory, about 13 MB each."""
 
@@ -32,7 +38,7 @@ def make_app(answers: Path, store: Path | None) -> FastAPI:
     before it.
     """
     app = FastAPI(title="gliofed view", version=__version__, openapi_url=None, docs_url=None,
-                  redoc_url=None, redirect_slashes=False)  # fmt: skip
+                  redoc_url=None, redirect_slashes=False, responses={**REFUSALS})  # fmt: skip
     pages = Pages(store)
 
     @app.get("/", response_class=HTMLResponse)
@@ -45,7 +51,11 @@ def make_app(answers: Path, store: Path | None) -> FastAPI:
         """The list, as plain values."""
         return read_worklist(answers)
 
-    @app.get("/cases/{name}", response_class=HTMLResponse, responses={404: {"description": "None"}})
+    @app.get(
+        "/cases/{name}",
+        response_class=HTMLResponse,
+        responses={404: {"description": "No such case."}},
+    )
     def case(name: str) -> Response:
         """The page of one case. name: of its folder; it is looked up and makes no path."""
         folder = case_folders(answers).get(name)
@@ -54,7 +64,7 @@ def make_app(answers: Path, store: Path | None) -> FastAPI:
         try:
             return _page(pages.of(folder), case_page.SCRIPTS)
         except GliofedError as error:
-            return plain_page(404, "This case cannot be shown", str(error))
+            return plain_page(404, "This case cannot be shown", printable(str(error)))
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
@@ -90,7 +100,7 @@ class Pages:
 def _stamp(folder: Path) -> tuple[int, ...]:
     """Another one after each answer, which is written to a new file."""
     try:
-        found = os.stat(folder / ANSWER)
+        found = (folder / ANSWER).stat()
     except OSError as error:
         raise DataError(f"{folder}: its answer has gone ({error.strerror})") from None
     return (found.st_mtime_ns, found.st_size, found.st_ino)

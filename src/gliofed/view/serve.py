@@ -29,15 +29,19 @@ def serve(
     with listen(host, port) as found:
         taken = int(found.getsockname()[1])
         token = secrets.token_urlsafe(32)
-        config = uvicorn.Config(
-            Guard(make_app(answers, store), token, taken),
-            access_log=False, log_config=None, server_header=False, proxy_headers=False,
-            lifespan="off", ws="none", loop="asyncio", http="h11", timeout_graceful_shutdown=3,
-        )  # fmt: skip
+        config = config_of(Guard(make_app(answers, store), token, taken))
         named = f"[{host}]" if ":" in host else host
         ready(f"http://{named}:{taken}/?token={token}")
         with suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
             uvicorn.Server(config).run(sockets=[found])
+
+
+def config_of(app: Guard) -> uvicorn.Config:
+    """No log of addresses, since one of them holds the token; nothing but HTTP."""
+    return uvicorn.Config(
+        app, access_log=False, log_config=None, server_header=False, proxy_headers=False,
+        lifespan="off", ws="none", loop="asyncio", http="h11", timeout_graceful_shutdown=3,
+    )  # fmt: skip
 
 
 def listen(host: str, port: int) -> socket.socket:
