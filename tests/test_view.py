@@ -268,8 +268,8 @@ def test_the_list_says_of_each_case_what_its_answer_says(client) -> None:
     assert "<b>&" not in page
     assert "sub 02%2F&lt;b&gt;&amp;é" in page
     assert "Answers that cannot be read" in page
-    assert 'mutant 0.83 <span class="said not-shown">not said</span>' in page
-    assert 'intact 0.96 <span class="said shown">said</span>' in page
+    assert 'IDH mutant: 0.83 <span class="said not-shown">not said</span>' in page
+    assert '1p/19q intact: 0.96 <span class="said shown">said</span>' in page
     assert "34.2 ml" in page
     refused = client.get("/cases/sub-03")
     assert refused.status_code == 404
@@ -278,7 +278,7 @@ def test_the_list_says_of_each_case_what_its_answer_says(client) -> None:
 
 def test_a_figure_that_does_not_exist_is_said_to_be_absent() -> None:
     line = MarkerLine("idh", None, None, None)
-    assert chip(line).value == "n/a"
+    assert chip(line).text == "IDH: n/a"
     case = CaseLine(
         "a", "a", "2026-01-01", "m", "id", True, "not determinable", "open", None, (), (), (line,)
     )
@@ -298,11 +298,11 @@ def quick(monkeypatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_an_empty_folder_says_how_to_fill_it_and_new_cases_appear(tmp_path) -> None:
     client = let_in(tmp_path)
-    assert "No case has been answered yet" in client.get("/").text
+    assert "There is no answered case here yet" in client.get("/").text
     assert client.get("/cases.json").json() == {"cases": [], "damaged": []}
     write_case(tmp_path, "new")
     assert [c["name"] for c in client.get("/cases.json").json()["cases"]] == ["new"]
-    assert "No case has been answered yet" not in client.get("/").text
+    assert "There is no answered case here yet" not in client.get("/").text
     assert client.get("/cases/new").status_code == 200
     before = sorted(tmp_path.rglob("*"))
     (tmp_path / "new" / MAPS).unlink()

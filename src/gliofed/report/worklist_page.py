@@ -66,8 +66,7 @@ class Worklist:
 class Chip:
     """A marker as it is written. mark: whether it may be said; empty without a calibration."""
 
-    title: str
-    value: str
+    text: str
     mark: str
 
 
@@ -92,12 +91,12 @@ def address(name: str) -> str:
 
 
 def chip(line: MarkerLine) -> Chip:
-    """ "IDH", "mutant 0.83", "not said"."""
+    """ "IDH mutant: 0.83", "not said"."""
     title = short_title(line.marker, "")
     marks = {True: "said", False: "not said", None: ""}
     if line.likeliest is None:
-        return Chip(title, NOT_AVAILABLE, marks[line.said])
-    return Chip(title, f"{line.likeliest} {number(line.probability, 2)}", marks[line.said])
+        return Chip(f"{title}: {NOT_AVAILABLE}", marks[line.said])
+    return Chip(f"{title} {line.likeliest}: {number(line.probability, 2)}", marks[line.said])
 
 
 def _volume(line: CaseLine) -> str:
