@@ -399,6 +399,20 @@ def test_bytes_that_are_no_answer_are_a_row(tmp_path, data) -> None:
     assert let_in(tmp_path).get("/").status_code == 200
 
 
+def test_text_that_is_not_unicode_is_shown_as_far_as_it_is(answers, tmp_path) -> None:
+    """A lone surrogate is legal in JSON and in a folder's name, and cannot be sent."""
+    plain = json.loads((answers / "sub-01" / ANSWER).read_text())
+    odd = {"case": "x\ud800\n\u202e", "written": "\ud800", "quality": ["\ud800"]}
+    for name in ("a", "b\udcff"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ANSWER).write_text(json.dumps({**plain, **odd}))
+    client = let_in(tmp_path)
+    assert client.get("/").status_code == 200
+    found = client.get("/cases.json").json()
+    assert [c["case"] for c in found["cases"]] == ["x\ufffd\ufffd\ufffd"]
+    assert [d["name"] for d in found["damaged"]] == ["b\ufffd"]
+
+
 @MANY
 @given(st.binary(max_size=40), st.binary(max_size=40), st.sampled_from(["host", "cookie", "authorization", "x"]),
        st.binary(max_size=60), st.booleans())  # fmt: skip
