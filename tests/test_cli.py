@@ -21,7 +21,9 @@ def test_help_names_the_verbs_and_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("verb", ["check", "intake", "prepare", "export", "provision", "score"])
+@pytest.mark.parametrize(
+    "verb", ["check", "intake", "prepare", "export", "provision", "score", "view"]
+)
 def test_verbs_of_hospital_it_do_not_wait_for_torch(verb) -> None:
     code = f"import sys, gliofed.cli.{verb}; print(sorted({{'torch', 'monai'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

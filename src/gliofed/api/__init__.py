@@ -4,6 +4,7 @@ A verb that trains, or that writes what goes between sites, imports torch when i
 others need not wait for it.
 """
 
+from gliofed.api.answers import predict, report, view
 from gliofed.api.consortium import (
     join,
     look,
@@ -15,7 +16,7 @@ from gliofed.api.consortium import (
     try_out,
     withdraw,
 )
-from gliofed.api.models import export_model, predict, read_model, report, upgrade_model
+from gliofed.api.models import export_model, read_model, upgrade_model
 from gliofed.api.radiomics import Extracted, extract_features, try_features
 from gliofed.api.scans import check, correct, export, image, inspect, intake, prepare, receive
 from gliofed.api.scores import score
@@ -39,5 +40,5 @@ __all__ = [
     "image", "inspect", "intake", "join", "look", "network_size", "new_key", "overlap",
     "phantom", "predict", "prepare", "provision", "read_log", "read_model", "receive", "report",
     "run", "score", "serve", "start", "status", "stop", "try_features", "try_out",
-    "upgrade_model", "verify_log", "withdraw",
+    "upgrade_model", "verify_log", "view", "withdraw",
 ]  # fmt: skip

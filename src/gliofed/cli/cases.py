@@ -9,11 +9,12 @@ import typer
 
 from gliofed.cli.correct import correct
 from gliofed.cli.extra import extra
+from gliofed.cli.view import view
 
 
 def add_to(app: typer.Typer) -> None:
     """Add them to the command."""
-    for verb in (predict, report, export, correct):
+    for verb in (predict, report, view, export, correct):
         app.command()(verb)
 
 

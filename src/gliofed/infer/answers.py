@@ -38,7 +38,10 @@ ANSWER: Final = "answer.json"
 MAPS: Final = "maps.safetensors"
 PAGE: Final = "report.html"
 FORMAT: Final = 1
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+DAMAGED: Final = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""What reading an answer that is not as it was written may raise."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,10 @@ def write_answer(found: CaseAnswer, prepared: Prepared, store: Path, folder: Pat
 def read_written(folder: Path) -> Written | None:
     """Which model answered which prepared case in this folder; None where none did, wholly."""
     try:
-        plain = _load(folder)
+        plain = load_plain(folder)
         explained = bool(plain["explained"])
         return Written(str(plain["model"]["id"]), str(plain["prepared"]), explained)
-    except _DAMAGED:
+    except DAMAGED:
         return None
 
 
@@ -101,7 +104,7 @@ def read_answer(folder: Path, store: Path | None = None) -> CaseContent:
         raise DataError(f"{folder}: holds no answer (no {ANSWER}); give a case's folder as "
                         "`gliofed predict` writes it")  # fmt: skip
     try:
-        plain = _load(folder)
+        plain = load_plain(folder)
         data = (folder / MAPS).read_bytes()
         if hashlib.sha256(data).hexdigest() != plain["maps"]:
             raise ValueError(f"{MAPS} is not the one that belongs to it")
@@ -109,7 +112,7 @@ def read_answer(folder: Path, store: Path | None = None) -> CaseContent:
         where = store or Path(os.path.normpath(folder / str(plain["store"])))
         prepared = _prepared(where, str(plain["prepared"]), str(plain["case"]))
         return _content(plain, maps, prepared)
-    except (*_DAMAGED, SafetensorError) as error:
+    except (*DAMAGED, SafetensorError) as error:
         raise DataError(f"{path}: is damaged ({error}); predict the case again") from None
 
 
@@ -127,7 +130,7 @@ def table_csv(folders: Sequence[Path]) -> str:
     out = csv.writer(text, lineterminator="\n")
     out.writerow(["case", *columns, "volume_ml", "sequences", "integrated", "model"])
     for folder in folders:
-        plain = _load(folder)
+        plain = load_plain(folder)
         cells: list[object] = []
         for marker in MARKERS:
             cells += ["", *plain["markers"][marker.id]["probabilities"]]
@@ -171,7 +174,8 @@ def _plain(found: CaseAnswer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _load(folder: Path) -> Mapping[str, Any]:
+def load_plain(folder: Path) -> Mapping[str, Any]:
+    """What stands in `answer.json`. Raises one of `DAMAGED`, also for another format."""
     plain: Mapping[str, Any] = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
     if plain["format"] != FORMAT:
         raise ValueError(f"format {plain['format']!r}, expected {FORMAT}")

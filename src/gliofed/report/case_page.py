@@ -15,6 +15,7 @@ from gliofed.report.case_volumes import COLOURS, LINE, Volumes, in_ras, start, v
 from gliofed.report.frame import fill, part
 
 VIEWER: Final = "vendor/niivue.umd.js"
+SCRIPTS: Final = (VIEWER, "case.js")
 LICENCES: Final = "vendor/LICENSES.txt"
 
 
@@ -33,7 +34,7 @@ def render_case(content: CaseContent) -> str:
     inside = volumes(case, at)
     return fill(
         "case.html.j2",
-        scripts=(VIEWER, "case.js"),
+        scripts=SCRIPTS,
         styles=("case.css",),
         study=case.case,
         synthetic=case.source.synthetic,

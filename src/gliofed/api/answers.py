@@ -1,0 +1,95 @@
+"""Cases answered by a model, their pages, and all of them in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gliofed.errors import DataError, StudyError
+from gliofed.experiment.watch import Silent, Watcher
+
+if TYPE_CHECKING:
+    from gliofed.infer.batch import CaseFate
+    from gliofed.io.dicom.web import Pacs
+
+
+def predict(
+    model: Path,
+    scans: str,
+    out: Path,
+    store: Path | None = None,
+    overwrite: bool = False,
+    why: bool = False,
+    pacs: Pacs | None = None,
+    watcher: Watcher | None = None,
+    ended: Callable[[CaseFate], None] = lambda fate: None,
+) -> tuple[CaseFate, ...]:
+    """Answer every case at or below `scans`, each in a folder of its own below `out`.
+
+    model: a model's folder. scans: BIDS hospitals, case folders or a folder of images; a folder or
+    archive of DICOM, or a DICOMweb address with what `pacs` asks of it, which are taken in below
+    `out` first. Sequences may be missing. store: of prepared cases (default: `out`/store). why:
+    also find what each marker's answer rests on, which asks the network 150 times. A case answered
+    by this model before is kept; one that cannot be used is refused with its faults and stops no
+    other. Raises GliofedError and its kinds as `gliofed.infer.batch.predict_all` and
+    `gliofed.infer.source.bring` say.
+    """
+    from gliofed.infer.batch import Wanted, predict_all
+    from gliofed.infer.source import bring
+    from gliofed.io.model import read_model
+    from gliofed.learn.machine import this_machine
+
+    own, heard = read_model(model), watcher or Silent()
+    found = bring(scans, out, pacs, heard)
+    for note in found.notes:
+        heard.note(note)
+    heard.stage(f"answering with model {own.id[:12]}")
+    wanted = Wanted(out, store or out / "store", overwrite, found.series, why)
+    return predict_all(found.folder, own, wanted, this_machine(), ended, heard.progress)
+
+
+def report(
+    answers: Path, store: Path | None = None, watcher: Watcher | None = None
+) -> tuple[Path, ...]:
+    """Write the page of each case that `predict` answered, `report.html` in its folder.
+
+    answers: the folder of all, or of one case. store: of the prepared cases, where it is not where
+    it was. Raises DataError: no answer there, or a damaged one; StoreError: the prepared scans of
+    a case are gone. Pages written by then stay.
+    """
+    from gliofed.infer.answers import PAGE, answered_in, read_answer
+    from gliofed.report.case_page import write_case_page
+
+    folders = answered_in(answers)
+    if not folders:
+        raise DataError(f"{answers}: holds no answers; give the folder that `gliofed predict` "
+                        "wrote to")  # fmt: skip
+    heard = watcher or Silent()
+    heard.stage("writing pages")
+    for done, folder in enumerate(folders):
+        heard.progress(done, len(folders), folder.name)
+        write_case_page(read_answer(folder, store), folder / PAGE)
+    return tuple(f / PAGE for f in folders)
+
+
+def view(
+    answers: Path,
+    store: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    ready: Callable[[str], None] = print,
+) -> None:
+    """Serve the cases that `predict` answered below `answers` to this machine, until interrupted.
+
+    store: where their prepared cases are now, if not where they were. port: 0 takes a free one.
+    ready: hears the address to open, whose token lets in whoever has it. Raises DataError as
+    `gliofed.view.serve.serve` says, StudyError where the packages of a web server are missing.
+    """
+    try:
+        from gliofed.view.serve import serve
+    except ImportError as error:
+        raise StudyError(
+            f"a web server needs packages that are not there ({error}); install gliofed[view]"
+        ) from error
+    serve(answers, store, host, port, ready)

@@ -1,0 +1,1 @@
+"""Answered cases in a browser: served on this machine alone, behind a token."""
