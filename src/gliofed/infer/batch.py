@@ -34,7 +34,7 @@ from gliofed.infer.export import Source, export_masks
 from gliofed.io.files import alone_in, write_bytes, write_text
 from gliofed.io.model import Model
 from gliofed.io.store import RECIPE, Prepared, PreparedStore
-from gliofed.learn.machine import Machine
+from gliofed.learn.machine import Machine, keep_memory
 from gliofed.prepare.cases import prepare_one
 from gliofed.prepare.recipe import check_installed
 from gliofed.types import Case, Labels, Sequence
@@ -85,6 +85,7 @@ def predict_all(
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give the scans that are to be answered")
+    keep_memory()
     _check_steps(model)
     check_installed(model.recipe.prepare)
     sites, odd = locate(path.resolve())

@@ -142,10 +142,10 @@ def _range(many: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, .
 
 def _source(model: Model, fitted: Calibration | None) -> Source:
     own = model.recipe
-    calibrated = "no calibration: probabilities as they fall"
+    calibrated = ""
     if fitted is not None:
         held = [_cases(fitted, m.id) for m in MARKERS]
-        calibrated = "calibrated on " + "; ".join(filter(None, held))
+        calibrated = "on " + "; ".join(filter(None, held))
     return Source(
         name=own.name,
         id=model.id,

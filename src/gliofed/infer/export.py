@@ -148,10 +148,7 @@ def export_masks(
     finals = [_with(p, e) for p in stem.values() for e in (".nii.gz", ".json")]
     finals += [_with(stem[s], ".dcm") for s in series]
     _check_free(finals, overwrite)
-    masks = [
-        _Mask(s, p, mask_on(outline, p), outside_ml(outline, p))
-        for s, p in prepared.placements.items()
-    ]
+    masks = _masks(outline, prepared)
     images = [packed(m.voxels.astype(np.uint8), m.placement.affine, SCANNER) for m in masks]
     segments = _segmentations(masks, series, model, person)
     done = []
@@ -186,6 +183,18 @@ def export_image(
     data = prepared.image[SEQUENCES.index(sequence)].astype(np.float32)
     write_bytes(path, packed(data, prepared.affine, ALIGNED))
     return path
+
+
+def _masks(outline: Prediction, prepared: Prepared) -> list[_Mask]:
+    """On every scan; those that lie alike in the network's space share one."""
+    known: dict[tuple[object, ...], tuple[NDArray[np.bool_], float]] = {}
+    out = []
+    for sequence, placement in prepared.placements.items():
+        key = (placement.shape, placement.affine.tobytes(), placement.matrix.tobytes())
+        if key not in known:
+            known[key] = mask_on(outline, placement), outside_ml(outline, placement)
+        out.append(_Mask(sequence, placement, *known[key]))
+    return out
 
 
 def outside_ml(outline: Prediction, placement: Placement) -> float:

