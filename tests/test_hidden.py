@@ -13,7 +13,8 @@ from gliofed import api
 from gliofed.calibrate.sites import SiteCases, at_hand
 from gliofed.calibrate.whole import fit_all
 from gliofed.datasets.phantom import PhantomHospital
-from gliofed.experiment.hidden import WITHOUT, calibrations, hidden_of, losses, without
+from gliofed.experiment.hidden import WITHOUT, calibrations, hidden_of, losses
+from gliofed.infer.explain import without
 from gliofed.io.model import read_model
 from gliofed.markers import MARKERS
 from gliofed.score.results import CaseResult

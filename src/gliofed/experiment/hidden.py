@@ -14,14 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from gliofed.calibrate.sites import SiteCases, at_hand
 from gliofed.calibrate.whole import Calibration, fit_all
 from gliofed.experiment.cells import Cell
 from gliofed.experiment.evaluate import score_case
 from gliofed.experiment.model import trained_net
 from gliofed.fed.checkpoint import Committed
+from gliofed.infer.explain import without
 from gliofed.infer.predict import predict
 from gliofed.io.files import write_text
 from gliofed.io.store import Prepared
@@ -61,18 +60,6 @@ def hidden_results(
             write_text(path, predictions_csv(results))
         found += parse_predictions(path.read_text(), str(path))
     return found
-
-
-def without(prepared: Prepared, hidden: frozenset[Mri]) -> Prepared:
-    """The case as if these sequences had not been scanned, as training hides them."""
-    image = np.array(prepared.image)
-    for channel, sequence in enumerate(SEQUENCES):
-        if sequence in hidden:
-            image[channel] = 0
-    present = tuple(
-        there and s not in hidden for s, there in zip(SEQUENCES, prepared.present, strict=True)
-    )
-    return replace(prepared, image=image, present=present)
 
 
 def hidden_of(prepared: Prepared, role: Role) -> Iterator[frozenset[Mri]]:

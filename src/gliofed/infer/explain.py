@@ -131,12 +131,15 @@ def explain(
     return tuple(_why(plan, m, n, answers[:, i]) for i, (m, n) in enumerate(of.items()))
 
 
-def _without(prepared: Prepared, sequence: Sequence) -> Prepared:
-    """The case as if `sequence` had not been scanned, as training's hiding makes it."""
-    index = SEQUENCES.index(sequence)
+def without(prepared: Prepared, hidden: frozenset[Sequence]) -> Prepared:
+    """The case as if these sequences had not been scanned, as training hides them."""
     image = np.array(prepared.image)
-    image[index] = 0
-    present = tuple(p and i != index for i, p in enumerate(prepared.present))
+    for channel, sequence in enumerate(SEQUENCES):
+        if sequence in hidden:
+            image[channel] = 0
+    present = tuple(
+        there and s not in hidden for s, there in zip(SEQUENCES, prepared.present, strict=True)
+    )
     return dataclasses.replace(prepared, image=image, present=present)
 
 
@@ -170,7 +173,7 @@ def _each_hidden(prepared: Prepared, plan: Plan) -> Iterator[Prepared]:
         image[:, *_box(corner, plan.side)] = 0
         yield dataclasses.replace(prepared, image=image)
     for sequence in plan.sequences:
-        yield _without(prepared, sequence)
+        yield without(prepared, frozenset({sequence}))
 
 
 def _why(plan: Plan, marker: str, name: str, answers: NDArray[np.float64]) -> Why:
