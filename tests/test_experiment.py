@@ -24,8 +24,9 @@ from gliofed.errors import CheckpointError, GliofedError, QuorumError, StudyErro
 from gliofed.experiment.run import run_study
 from gliofed.experiment.watch import Silent
 from gliofed.io.files import alone_in
+from gliofed.io.model import Model, read_model
 from gliofed.study import load_study
-from gliofed.types import Sequence
+from gliofed.types import SEQUENCES, Sequence
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +150,7 @@ def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
 ) -> None:
     with alone_in(finished), pytest.raises(CheckpointError, match="another gliofed process"):
         run_study(load_study(study_file), finished, finished / "store", Silent())
-    before = {p: p.stat().st_mtime_ns for p in finished.glob("models/**/*.safetensors")}
+    before, model = kept_of(finished), model_of(finished).id
     digest = load_study(finished / "study.toml").digest
     words = tmp_path / "words.toml"
     words.write_text('[claim]\n44 = "Nobody paid."\n')
@@ -157,7 +158,30 @@ def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
     assert "The authors: Nobody paid." in (finished / "report.html").read_text()
     assert "Nobody paid." in (finished / "claim.csv").read_text()
     assert load_study(finished / "study.toml").digest == digest
-    assert before == {p: p.stat().st_mtime_ns for p in finished.glob("models/**/*.safetensors")}
+    assert before == kept_of(finished)
+    assert model_of(finished).id == model
+
+
+def kept_of(out: Path) -> dict[Path, int]:
+    """What training left, and answers with sequences hidden, each with its time."""
+    kept = [*out.glob("models/**/rounds/*.safetensors"), *out.glob("models/**/without-*.csv")]
+    return {p: p.stat().st_mtime_ns for p in kept}
+
+
+def model_of(out: Path) -> Model:
+    (folder,) = out.glob("models/*/*/federated/model")
+    return read_model(folder)
+
+
+def test_the_model_is_calibrated_for_missing_sequences(finished) -> None:
+    model = model_of(finished)
+    assert set(model.calibrations) == {0, 1, 2, 3}
+    assert model.card
+    with (finished / "missing-sequences.csv").open() as file:
+        rows = [*csv.DictReader(file)]
+    assert {r["model"] for r in rows} == {f"federated without {s}" for s in SEQUENCES}
+    assert all(r["n"] == "4" for r in rows if r["metric"] == "dice")
+    assert any(p.name.startswith("without-") for p in kept_of(finished))
 
 
 def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) -> None:

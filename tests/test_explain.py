@@ -26,7 +26,7 @@ from gliofed.infer.predict import predict
 from gliofed.learn.augment import drop_sequences
 from gliofed.learn.machine import Machine
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.nets.unet import Answers, build_net
+from gliofed.nets.unet import build_net
 from gliofed.types import SEQUENCES, Sequence
 
 CPU = Machine(torch.device("cpu"), False)
@@ -41,12 +41,26 @@ class Stub(nn.Module):
     def __init__(self, logit) -> None:
         super().__init__()
         self.logit, self.asked = logit, []
+        self.heads = nn.ModuleDict({m.id: Place(len(m.classes), m.id == "idh") for m in MARKERS})
 
-    def forward(self, image, present) -> Answers:
+    def trunk(self, image, present) -> tuple[torch.Tensor, torch.Tensor]:
         self.asked.append((image.numpy().copy(), present.numpy().copy()))
-        markers = {m.id: torch.zeros(1, len(m.classes)) for m in MARKERS}
-        markers["idh"][0, 1] = self.logit(image[0], present[0])
-        return Answers(torch.zeros(1, 1, *image.shape[2:]), markers)
+        logit = torch.as_tensor(self.logit(image[0], present[0]), dtype=torch.float32)
+        return torch.zeros(1, 1, *image.shape[2:]), logit.reshape(1, 1)
+
+
+class Place(nn.Module):
+    """The one feature as the second class's logit, or nothing."""
+
+    def __init__(self, classes: int, taken: bool) -> None:
+        super().__init__()
+        self.classes, self.taken = classes, taken
+
+    def forward(self, features) -> torch.Tensor:
+        logits = torch.zeros(len(features), self.classes)
+        if self.taken:
+            logits[:, 1] = features[:, 0]
+        return logits
 
 
 def planted(image, present) -> torch.Tensor:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 
 import numpy as np
 import pytest
-from small_study import write_study
 
-from gliofed import api
 from gliofed.calibrate.sites import SiteCases, at_hand
 from gliofed.calibrate.whole import fit_all
-from gliofed.datasets.phantom import PhantomHospital
 from gliofed.experiment.hidden import WITHOUT, calibrations, hidden_of, losses
 from gliofed.infer.explain import without
-from gliofed.io.model import read_model
 from gliofed.markers import MARKERS
 from gliofed.score.results import CaseResult
 from gliofed.study import Wishes
@@ -109,23 +104,3 @@ def test_calibrations_are_by_how_many_are_missing_beyond_the_usual() -> None:
     assert found[2].sets["idh"].at_least < natural.sets["idh"].at_least  # wider sets
     few = [r for r in hidden if len(r.sequences) == 3]
     assert list(calibrations(natural, held, few)) == [1]
-
-
-def test_a_run_leaves_a_model_that_is_calibrated_for_missing_sequences(tmp_path) -> None:
-    hospitals = [PhantomHospital("one", 6), PhantomHospital("two", 6), PhantomHospital("three", 4)]
-    study = write_study(tmp_path, hospitals, ["federated"])
-    api.run(study, tmp_path / "run")
-    (folder,) = (tmp_path / "run").glob("models/*/*/federated/model")
-    model = read_model(folder)
-    assert set(model.calibrations) == {0, 1, 2, 3}
-    assert model.card
-    with (tmp_path / "run/missing-sequences.csv").open() as file:
-        rows = [*csv.DictReader(file)]
-    names = {f"federated without {s}" for s in SEQUENCES}
-    assert {r["model"] for r in rows} == names
-    assert all(r["n"] == "4" for r in rows if r["metric"] == "dice")
-    (kept,) = folder.parent.glob("without-*.csv")
-    before = kept.stat().st_mtime_ns
-    api.run(study, tmp_path / "run")
-    assert kept.stat().st_mtime_ns == before
-    assert read_model(folder).id == model.id

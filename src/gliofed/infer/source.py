@@ -43,8 +43,8 @@ def bring(source: str, out: Path, pacs: Pacs | None, listener: Listener) -> Scan
     """The scans at `source`: a path, or a DICOMweb address with what `pacs` asks of it.
 
     DICOM is taken in below `out`; a second start takes in what is new. Raises DataError as
-    `gliofed.intake.run.intake` and `gliofed.io.dicom.web.fetch` do, StudyError where DICOM's
-    packages are not installed.
+    `gliofed.intake.run.intake` and `gliofed.io.dicom.web.fetch` do, and where no series could be
+    taken in, with what to decide; StudyError where DICOM's packages are not installed.
     """
     path = Path(source)
     address = source.lower().startswith(("http://", "https://"))
@@ -71,8 +71,11 @@ def bring(source: str, out: Path, pacs: Pacs | None, listener: Listener) -> Scan
     account = intake(Request(str(folder), out / "hospital"), listener)
     from gliofed.intake.private import read_links
 
-    links = read_links(account.private / "links.tsv")
-    return Scans(out / "hospital", _series(links, folder), _notes(account))
+    links, notes = read_links(account.private / "links.tsv"), _notes(account)
+    if not links:
+        said = "".join(f"\n  {note}" for note in notes)
+        raise DataError(f"{source}: no series could be taken in{said}")
+    return Scans(out / "hospital", _series(links, folder), notes)
 
 
 def _is_dicom(path: Path) -> bool:
