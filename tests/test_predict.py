@@ -158,6 +158,22 @@ def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
     assert [f.fate for f in answered(other, healthy, tmp_path, overwrite=True)] == ["answered"] * 2
 
 
+def test_two_hospitals_may_have_subjects_of_one_name(model, healthy, tmp_path) -> None:
+    root = tmp_path / "data"
+    for site in ("north", "south"):
+        shutil.copytree(healthy / "north", root / site)
+    shutil.rmtree(root / "south/sub-02")
+    fates = answered(model, root, tmp_path / "out")
+    assert [f.fate for f in fates] == ["answered"] * 3
+    assert {f.folder.name for f in fates} == {"north_sub-01", "south_sub-01", "sub-02"}
+    assert {read_answer(f.folder).case for f in fates} == {f.folder.name for f in fates}
+    (tmp_path / "out/sub-02" / ANSWER).write_text("{")
+    answered(model, root / "south", tmp_path / "out")
+    table = (tmp_path / "out" / TABLE).read_text()
+    assert "north_sub-01" in table
+    assert "sub-02" not in table
+
+
 def test_missing_sequences_are_said_and_calibrated_for(model, healthy, tmp_path) -> None:
     root = tmp_path / "data"
     shutil.copytree(healthy, root)

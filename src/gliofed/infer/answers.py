@@ -14,6 +14,7 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -124,20 +125,27 @@ def answered_in(out: Path) -> tuple[Path, ...]:
 
 
 def table_csv(folders: Sequence[Path]) -> str:
-    """A line a case, which `gliofed score` reads once the truth is filled in."""
+    """A line a case, which `gliofed score` reads once the truth is filled in.
+
+    An answer that is damaged is left out; `gliofed view` names it.
+    """
     columns = [c for m in MARKERS for c in (f"{m.id}_true", *class_columns(m))]
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     out.writerow(["case", *columns, "volume_ml", "sequences", "integrated", "model"])
     for folder in folders:
-        plain = load_plain(folder)
-        cells: list[object] = []
-        for marker in MARKERS:
-            cells += ["", *plain["markers"][marker.id]["probabilities"]]
-        there = "+".join(s.value for s in SEQUENCES if s.value not in plain["missing"])
-        out.writerow([plain["case"], *cells, plain["volume_ml"], there,
-                      plain["integrated"]["answer"], plain["model"]["id"]])  # fmt: skip
+        with suppress(*DAMAGED):
+            out.writerow(_cells(load_plain(folder)))
     return text.getvalue()
+
+
+def _cells(plain: Mapping[str, Any]) -> list[object]:
+    cells: list[object] = [plain["case"]]
+    for marker in MARKERS:
+        cells += ["", *plain["markers"][marker.id]["probabilities"]]
+    there = "+".join(s.value for s in SEQUENCES if s.value not in plain["missing"])
+    rest = plain["volume_ml"], there, plain["integrated"]["answer"], plain["model"]["id"]
+    return [*cells, *rest]
 
 
 def _plain(found: CaseAnswer) -> dict[str, Any]:

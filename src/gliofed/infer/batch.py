@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,12 +96,14 @@ def predict_all(
             f"{path}: no scan is there; give a BIDS hospital, case folders, or a folder of images "
             "whose names say T1, T1CE, T2 or FLAIR"
         )
+    twice = Counter(place.subject for _, place in places)
     work = _Work(path.resolve(), model, wanted, machine, odd)
     fates = []
     with alone_in(wanted.out), Reader() as reader:
         for done, (site, place) in enumerate(places):
             step = _Step(done, len(places), place.case, progress)
-            fate = work.one(site, place, reader, step)
+            name = place.subject if twice[place.subject] == 1 else f"{site.name}_{place.subject}"
+            fate = work.one(site, place, name, reader, step)
             fates.append(fate)
             ended(fate)
         write_text(wanted.out / TABLE, table_csv(answered_in(wanted.out)))
@@ -135,17 +138,17 @@ class _Work:
         self._store.sweep()
         self._odd = [f for f in odd if f.severity == "error"]
 
-    def one(self, site: Site, place: Place, reader: Reader, step: _Step) -> CaseFate:
-        """A case from its files to what is written of it."""
+    def one(self, site: Site, place: Place, name: str, reader: Reader, step: _Step) -> CaseFate:
+        """A case from its files to what is written of it. name: of its folder."""
         started = time.monotonic()
         step.tell(0, "checking")
-        folder = self._wanted.out / place.subject
+        folder = self._wanted.out / name
         faults = [_words(f) for f in self._odd if f.case == place.case]
         faults += self._faults(place, reader)
         if faults:
             return CaseFate(place.case, "refused", tuple(faults), _since(started), folder)
         own = self._model.recipe
-        case = Case(place.subject, site.name, place.subject, place.images, None, Labels())
+        case = Case(name, site.name, place.subject, place.images, None, Labels())
         try:
             step.tell(0, "preparing")
             prepared = prepare_one(case, own.grid, own.prepare, self._store)[0]
