@@ -1,9 +1,10 @@
 """One session with Orthanc, run in a network namespace of its own: it listens on every address.
 
-    unshare -rn python tests/orthanc_session.py SOURCE WORK
+    unshare -rn python tests/orthanc_session.py SOURCE WORK [MODEL]
 
 sends SOURCE by C-STORE, then takes it in by DICOMweb into WORK/web and by C-STORE from Orthanc into
-WORK/sent; WORK/key is the key. Prints one line of JSON.
+WORK/sent; WORK/key is the key. With a model's folder, it also answers the study, in WORK/answers.
+Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage
 
+from gliofed import api
 from gliofed.errors import DataError
 from gliofed.experiment.watch import Silent
 from gliofed.intake.run import Request, intake
@@ -33,7 +35,7 @@ ADDRESS = "http://127.0.0.1:8042/dicom-web"
 LOGIN = "reader:se:cret"
 
 
-def main(source: Path, work: Path) -> None:
+def main(source: Path, work: Path, model: Path | None) -> None:
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     config = {
         "StorageDirectory": str(work / "store"), "IndexDirectory": str(work / "store"), "Plugins": [PLUGIN],
@@ -49,7 +51,7 @@ def main(source: Path, work: Path) -> None:
     )  # fmt: skip
     try:
         wait()
-        print(json.dumps(talk(source, work)))
+        print(json.dumps(talk(source, work, model)))
     finally:
         server.terminate()
         server.wait()
@@ -74,7 +76,7 @@ def wait() -> None:
     raise RuntimeError("Orthanc did not start")
 
 
-def talk(source: Path, work: Path) -> dict[str, object]:
+def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
     files = [p for p in sorted(source.rglob("*")) if p.is_file()]
     entity = AE(ae_title="SCANNER")
     entity.add_requested_context(MRImageStorage, dcmread(files[0]).file_meta.TransferSyntaxUID)
@@ -100,6 +102,9 @@ def talk(source: Path, work: Path) -> dict[str, object]:
             out[name] = intake(Request(ADDRESS, work / name, key=key, pacs=pacs), Silent()).status
         except DataError as error:
             out[name] = str(error)
+    if model is not None:
+        fates = api.predict(model, ADDRESS, work / "answers", pacs=asked["web"])
+        out["answers"] = [fate.fate for fate in fates]
     thread = threading.Thread(
         target=receive,
         args=(work / "got", Port(11112, peers=("ORTHANC",), idle=2.0), lambda count: None),
@@ -113,4 +118,4 @@ def talk(source: Path, work: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) > 3 else None)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from dicom_maker import write_study
+from small_model import make_model
 
 from gliofed.errors import DataError
 from gliofed.experiment.watch import Silent
@@ -34,11 +35,11 @@ def fenced() -> bool:
 orthanc = pytest.mark.skipif(not fenced(), reason="needs Orthanc with DICOMweb, and unshare -n")
 
 
-def session(source: Path, work: Path) -> dict:
+def session(source: Path, work: Path, *model: Path) -> dict:
     work.mkdir()
     script = Path(__file__).with_name("orthanc_session.py")
     done = subprocess.run(
-        ["unshare", "-n", sys.executable, str(script), str(source), str(work)],
+        ["unshare", "-n", sys.executable, str(script), *map(str, (source, work, *model))],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -53,7 +54,10 @@ def images(out: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_a_pacs_gives_what_its_files_give(tmp_path) -> None:
     write_study(tmp_path / "in")
-    told = session(tmp_path / "in", tmp_path / "work")
+    told = session(tmp_path / "in", tmp_path / "work", make_model(tmp_path / "model"))
+    assert told["answers"] == ["answered"]
+    assert len(list((tmp_path / "work/answers").glob("sub-*/*_mask.dcm"))) == 4
+    assert len(list((tmp_path / "work/answers").glob("sub-*/*_report.dcm"))) == 1
     assert set(told["stored"]) == {0}
     assert (told["web"], told["again"], told["sent"]) == (0, 0, 0), told
     assert "no MR series" in told["unknown"]

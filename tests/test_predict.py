@@ -15,6 +15,7 @@ import torch
 from dicom_maker import SIEMENS, write_series
 from malformed import write_healthy
 from malformed_corpus import CORPUS
+from small_model import make_model
 from typer.testing import CliRunner
 
 from gliofed import api
@@ -31,27 +32,17 @@ from gliofed.infer.case import answer_case
 from gliofed.infer.explain import MOST_PASSES
 from gliofed.infer.predict import predict, predict_with_doubt
 from gliofed.io.dicom.seg import read_segmentation
-from gliofed.io.model import read_model, recipe_of, write_model
+from gliofed.io.model import read_model
 from gliofed.io.store import PreparedStore
 from gliofed.learn.machine import Machine
 from gliofed.markers import MARKERS
 from gliofed.nets.unet import build_net
 from gliofed.prepare.cases import prepare_one
 from gliofed.score.reader import parse_predictions
-from gliofed.study import Wishes, parse_study
+from gliofed.study import Wishes
 from gliofed.types import SEQUENCES, UNKNOWN, Case, Sequence
 
 CPU = Machine(torch.device("cpu"), bf16=False)
-STUDY = parse_study(
-    {
-        "name": "s",
-        "data": {"root": "r", "train": ["a"], "external": ["b"]},
-        "net": {"preset": "small", "stem": [4, 4, 4]},
-        "grid": {"spacing_mm": ["native", "native", "native"]},
-        "prepare": {"space": "scanner", "register": False, "bias": False, "brain": "stripped"},
-        "quality": {"brain_litres": [0.0, 9.0], "alignment": 0.0},
-    }
-)
 
 
 class InProcess:
@@ -74,15 +65,6 @@ def calibration(slope: float) -> Calibration:
         for m, s in found.scalings.items()
     }
     return dataclasses.replace(found, scalings=scalings)
-
-
-def make_model(folder: Path, seed: int = 1, calibrations=None, **changes: object) -> Path:
-    net = build_net("small", (4, 4, 4), seed)
-    with torch.no_grad():
-        net.mask.get_parameter("bias").fill_(0.5)  # so that something is outlined
-    recipe = dataclasses.replace(recipe_of(STUDY, "ab" * 12, 3), **changes)
-    write_model(folder, recipe, net.state_dict(), calibrations or {}, lambda _: "")
-    return folder
 
 
 @pytest.fixture(scope="module")
