@@ -89,9 +89,10 @@ def test_the_calibration_is_that_of_cases_that_lack_as_many_sequences_or_more(
     }
     write_model(tmp_path / "m", RECIPE, weights, several, no_card)
     found = read_model(tmp_path / "m")
-    assert [found.calibration(n).wishes.least for n in range(4)] == [0.1, 0.1, 0.2, 0.2]
+    assert {n: own.wishes.least for n, own in found.calibrations.items()} == {1: 0.1, 2: 0.2}
+    assert [found.fitted_for(n) for n in range(4)] == [1, 1, 2, 2]
     write_model(tmp_path / "m", RECIPE, weights, {}, no_card)
-    assert read_model(tmp_path / "m").calibration(0) is None
+    assert read_model(tmp_path / "m").fitted_for(0) is None
 
 
 def test_no_file_of_it_names_a_hospital(folder) -> None:

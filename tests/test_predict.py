@@ -174,6 +174,18 @@ def test_missing_sequences_are_said_and_calibrated_for(model, healthy, tmp_path)
     assert np.log(own["probabilities"][1] / own["probabilities"][0]) == pytest.approx(0.5 * logit)
 
 
+def test_a_calibration_on_fuller_cases_is_said_to_be_so(healthy, tmp_path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(healthy, root)
+    for ending in ("T2w", "FLAIR"):
+        next(root.glob(f"north/sub-01/anat/*_{ending}.nii.gz")).unlink()
+    full = make_model(tmp_path / "m", calibrations={1: calibration(0.5)})
+    short, whole = (read_answer(f.folder) for f in answered(full, root, tmp_path / "out"))
+    assert "lacked at most 1 of the four sequences and this one lacks 2" in short.source.calibrated
+    assert whole.source.calibrated
+    assert "lacked" not in whole.source.calibrated
+
+
 def test_a_model_without_calibration_says_so_and_names_no_type(healthy, tmp_path) -> None:
     plain_model = make_model(tmp_path / "m")
     (first, _) = answered(plain_model, healthy, tmp_path / "out")

@@ -47,8 +47,9 @@ def answer_case(
     _check_finite(found, doubt, model, prepared)
     spread = spread_of(doubt.maps, np.linalg.norm(found.affine[:3, :3], axis=0), THRESHOLD)
     there = dict(zip(SEQUENCES, prepared.present, strict=True))
-    fitted = model.calibration(list(there.values()).count(False))
-    own = fitted or fit_all(at_hand({}), Wishes())
+    missing = list(there.values()).count(False)
+    count = model.fitted_for(missing)
+    own = fit_all(at_hand({}), Wishes()) if count is None else model.calibrations[count]
     told = answer(own, found.markers)
     whys, explained = (
         ((), "") if asked is None else _whys(net, prepared, machine, told, found, asked)
@@ -59,7 +60,7 @@ def answer_case(
         found,
         CaseContent(
             case=prepared.case.id,
-            source=_source(model, fitted),
+            source=_source(model, missing),
             images=images_of(prepared),
             affine=found.affine,
             space=model.recipe.prepare.space,
@@ -69,7 +70,7 @@ def answer_case(
             volume_range_ml=(span[0] * scale, span[1] * scale) if span else None,
             passes="2 passes: as scanned and mirrored" if swings else "",
             draws=_draws(swings),
-            markers=_shown(told, own, doubt, calibrated=fitted is not None),
+            markers=_shown(told, own, doubt, calibrated=count is not None),
             integrated=told.integrated,
             whys=whys,
             explained=explained,
@@ -140,19 +141,31 @@ def _range(many: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, .
     return tuple(low.tolist()), tuple(high.tolist())
 
 
-def _source(model: Model, fitted: Calibration | None) -> Source:
+def _source(model: Model, missing: int) -> Source:
+    """missing: how many sequences the case lacks."""
     own = model.recipe
-    calibrated = ""
-    if fitted is not None:
-        held = [_cases(fitted, m.id) for m in MARKERS]
-        calibrated = "on " + "; ".join(filter(None, held))
     return Source(
         name=own.name,
         id=model.id,
         trained=f"{own.rounds} rounds of the study {own.name}, run {own.run}",
         tested="see the model's card",
-        calibrated=calibrated,
+        calibrated=_calibrated(model, missing),
         synthetic=own.synthetic,
+    )
+
+
+def _calibrated(model: Model, missing: int) -> str:
+    """On how many cases; empty without a calibration."""
+    count = model.fitted_for(missing)
+    if count is None:
+        return ""
+    fitted = model.calibrations[count]
+    on = "; ".join(_cases(fitted, m.id) for m in MARKERS)
+    if count >= missing:
+        return f"on {on}"
+    return (
+        f"on {on}. These cases lacked at most {count} of the four sequences and this one lacks "
+        f"{missing}: its probabilities may be too sure, and its sets too small"
     )
 
 

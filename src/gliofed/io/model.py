@@ -99,13 +99,13 @@ class Model:
     calibrations: Mapping[int, Calibration]
     card: str
 
-    def calibration(self, missing: int) -> Calibration | None:
-        """For a case that lacks `missing` sequences: fitted on cases that lack as many, else more,
-        else on those that lack most. None where the model was not calibrated."""
+    def fitted_for(self, missing: int) -> int | None:
+        """Which of `calibrations` is for a case that lacks `missing` sequences: fitted on cases
+        that lack as many, else more, else on those that lack most. None without a calibration."""
         if not self.calibrations:
             return None
         enough = [n for n in self.calibrations if n >= missing]
-        return self.calibrations[min(enough, default=max(self.calibrations))]
+        return min(enough, default=max(self.calibrations))
 
     def net(self) -> MultiTaskNet:
         """The network with these weights, ready to answer."""
