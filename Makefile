@@ -7,12 +7,12 @@
 #   TORCH_INDEX   a package index for torch alone. On Linux, PyPI's torch carries several gigabytes
 #                 of CUDA; without an NVIDIA GPU take the CPU build:
 #                 make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
-#   WORKERS       test files run side by side (default 2; 0: one after the other, for a debugger)
+#   WORKERS       test files run side by side (default 3: some wait; 0: one after the other, for a debugger)
 #   PYTEST_ARGS   more arguments for pytest, for example PYTEST_ARGS="-k gate"
 
 PYTHON ?= python3
 TORCH_INDEX ?=
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST_ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from gliofed.io.store import Prepared
+from gliofed.report import drawing
 from gliofed.study import Prepare, Study, parse_study
 from gliofed.types import SEQUENCES, Case, Labels, Measures
 
@@ -132,3 +133,10 @@ TINY = {
 def tiny_study() -> Study:
     """Two rounds on 16-voxel cubes."""
     return parse_study(TINY)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is not about figures: drawing them takes most of the end of a small run."""
+    monkeypatch.setattr(drawing, "printed", lambda plots: ({}, b""))
+    monkeypatch.setattr(drawing, "shown", lambda plot: drawing.Picture("data:,", plot.alt, 9, 9))

@@ -51,6 +51,7 @@ def asking(study: Study, least: float) -> Study:
     return dataclasses.replace(study, quality=Quality(brain_litres=(least, 9.0), alignment=0.0))
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path) -> None:
     study, store = small
     ranked = sorted(litres, key=litres.__getitem__)

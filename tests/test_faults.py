@@ -41,6 +41,7 @@ def test_a_killed_server_costs_no_committed_round_and_no_bit(tmp_path) -> None:
     assert same_weights(state, undisturbed(d, tmp_path / "near"))
 
 
+@pytest.mark.campaign
 def test_a_killed_site_is_named_and_comes_back(tmp_path) -> None:
     with drill(tmp_path, rounds=100, deadline=15.0, train=TRAIN) as d:
         d.start(SERVER, *d.sites, LEAD)

@@ -79,7 +79,7 @@ def engine(tmp_path, monkeypatch):
 def test_answers_come_in_the_order_of_names_and_are_there_until_the_next_request(
     engine, tmp_path
 ) -> None:
-    sites = Sites({"b": 0.0, "c": 0.6, "a": 1.5})
+    sites = Sites({"b": 0.0, "c": 1.0, "a": 4.0})
     asking, fetched = engine(sites)
     seen = []
     for reply in asking.ask(tmp_path / "task"):

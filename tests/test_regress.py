@@ -260,6 +260,7 @@ def study_file(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, capsys) -> None:
     study = load_study(study_file)
     assert study.data.features == (study_file.parent / "features.csv",)
@@ -305,6 +306,7 @@ def test_beside_networks_they_change_nothing_and_enter_every_table(study_file, t
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_pictures")
 def test_the_parent_network_is_trained_on_the_pooled_cases(study_file, tmp_path) -> None:
     torch.set_num_threads(1)
     study = load_study(study_file)
