@@ -173,4 +173,4 @@ def _cases(calibration: Calibration, marker: str) -> str:
     """How many cases of each class a marker was calibrated on."""
     names = next(m for m in MARKERS if m.id == marker)
     counts: Mapping[str, int] = dict(zip(names.classes, calibration.sets[marker].n, strict=True))
-    return f"{names.title}: " + ", ".join(f"{n} {c}" for c, n in counts.items())
+    return f"{names.title}: " + ", ".join(f"{c} ({n})" for c, n in counts.items())
