@@ -16,6 +16,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from gliofed.check.child import look
+
 SHAPE = (32, 36, 28)
 AFFINE = np.diag([-5.0, 5, 5, 1])
 AFFINE[:3, 3] = (77.5, -90, -70)
@@ -345,3 +347,16 @@ def poke_mask(root: Path, slope: float) -> None:
     data = bytearray(gzip.decompress(at(root, "mask").read_bytes()))
     struct.pack_into("<2f", data, FACT["slope"], slope, 0.0)
     at(root, "mask").write_bytes(gzip.compress(bytes(data), 1))
+
+
+class InProcess:
+    """A `Reader` without a child: quicker by a second for the many small cases."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def look(self, job):
+        return look(job, lambda where: None)

@@ -126,3 +126,9 @@ def test_a_stop_says_what_is_true_of_the_verb(words, does, after, tmp_path, monk
     assert result.exit_code == 130, result.output
     assert "stopped; " in result.output
     assert after in result.output
+
+
+def test_help_shows_what_is_taken_where_nothing_is_given() -> None:
+    for verb, default in (("intake", "<out>-private"), ("predict", "OUT/store")):
+        said = CliRunner().invoke(app, [verb, "--help"], terminal_width=200).output
+        assert f"[default: {default}]" in said

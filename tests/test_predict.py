@@ -13,7 +13,7 @@ import pydicom
 import pytest
 import torch
 from dicom_maker import SIEMENS, write_series
-from malformed import write_healthy
+from malformed import InProcess, write_healthy
 from malformed_corpus import CORPUS
 from small_model import make_model
 from typer.testing import CliRunner
@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 from gliofed import api
 from gliofed.calibrate.sites import SiteCases, at_hand
 from gliofed.calibrate.whole import Calibration, fit_all
-from gliofed.check.child import look
 from gliofed.check.codes import BY_ID
 from gliofed.cli.main import app
 from gliofed.errors import DataError, ModelError, StoreError
@@ -43,19 +42,6 @@ from gliofed.study import Wishes
 from gliofed.types import SEQUENCES, UNKNOWN, Case, Sequence
 
 CPU = Machine(torch.device("cpu"), bf16=False)
-
-
-class InProcess:
-    """A `Reader` without a child."""
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def look(self, job):
-        return look(job, lambda where: None)
 
 
 def calibration(slope: float) -> Calibration:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gliofed.cli import pacs
 from gliofed.cli.correct import correct
 from gliofed.cli.extra import extra
 from gliofed.cli.view import view
@@ -39,22 +40,12 @@ def predict(
     page: Annotated[
         bool, typer.Option("--report", help="Also write each case's page, as `report` does.")
     ] = False,
-    study: Annotated[
-        list[str] | None, typer.Option(help="DICOMweb: a StudyInstanceUID; may be repeated.")
-    ] = None,
-    patient: Annotated[str, typer.Option(help="DICOMweb: a patient id.")] = "",
-    secret: Annotated[
-        Path | None, typer.Option(help="DICOMweb: file of user:password or Bearer TOKEN.")
-    ] = None,
-    secret_env: Annotated[
-        str, typer.Option(help="DICOMweb: environment variable that holds the same.")
-    ] = "",
-    ca: Annotated[
-        Path | None, typer.Option(help="DICOMweb: certificates of the server's authority.")
-    ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="DICOMweb: allow http to another machine.")
-    ] = False,
+    study: pacs.Studies = None,
+    patient: pacs.Patient = "",
+    secret: pacs.SecretFile = None,
+    secret_env: pacs.SecretName = "",
+    ca: pacs.Authority = None,
+    plain: pacs.Plain = False,
 ) -> None:
     """Outline a tumour and predict its markers, case by case. Sequences may be missing.
 
@@ -64,13 +55,13 @@ def predict(
     from gliofed.cli import predict as verb
     from gliofed.cli.predict import Asked
 
-    pacs = None
+    asked = None
     if study or patient:
         with extra("hospital"):
             from gliofed.io.dicom.web import Pacs
 
-        pacs = Pacs(tuple(study or ()), patient, secret, secret_env, ca, plain)
-    verb.predict(model, scans, Asked(out, store, overwrite, why, page), pacs)
+        asked = Pacs(tuple(study or ()), patient, secret, secret_env, ca, plain)
+    verb.predict(model, scans, Asked(out, store, overwrite, why, page), asked)
 
 
 def report(

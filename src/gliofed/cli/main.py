@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gliofed import __version__
-from gliofed.cli import cases, consortium
+from gliofed.cli import cases, consortium, pacs
 from gliofed.cli.audit import audit
 from gliofed.cli.extra import extra
 from gliofed.cli.model import model
@@ -25,6 +25,7 @@ class Form(enum.StrEnum):
 
 
 app = typer.Typer(
+    rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -239,22 +240,12 @@ def intake(
     key: Annotated[
         Path | None, typer.Option(help="The pseudonyms' key [default: key.txt, private].")
     ] = None,
-    study: Annotated[
-        list[str] | None, typer.Option(help="DICOMweb: a StudyInstanceUID; may be repeated.")
-    ] = None,
-    patient: Annotated[str, typer.Option(help="DICOMweb: a patient id.")] = "",
-    secret: Annotated[
-        Path | None, typer.Option(help="DICOMweb: file of user:password or Bearer TOKEN.")
-    ] = None,
-    secret_env: Annotated[
-        str, typer.Option(help="DICOMweb: environment variable that holds the same.")
-    ] = "",
-    ca: Annotated[
-        Path | None, typer.Option(help="DICOMweb: certificates of the server's authority.")
-    ] = None,
-    plain: Annotated[
-        bool, typer.Option("--plain", help="DICOMweb: allow http to another machine.")
-    ] = False,
+    study: pacs.Studies = None,
+    patient: pacs.Patient = "",
+    secret: pacs.SecretFile = None,
+    secret_env: pacs.SecretName = "",
+    ca: pacs.Authority = None,
+    plain: pacs.Plain = False,
 ) -> None:
     """Turn DICOM into a pseudonymised BIDS hospital: T1, T1CE, T2 and FLAIR recognised.
 
@@ -265,8 +256,8 @@ def intake(
         from gliofed.intake.run import Request
         from gliofed.io.dicom.web import Pacs
 
-    pacs = Pacs(tuple(study or ()), patient, secret, secret_env, ca, plain)
-    verb.intake(Request(source, out, private, key, pacs))
+    asked = Pacs(tuple(study or ()), patient, secret, secret_env, ca, plain)
+    verb.intake(Request(source, out, private, key, asked))
 
 
 @app.command()
