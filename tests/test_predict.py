@@ -107,22 +107,28 @@ ENDINGS = {
 }  # fmt: skip
 
 
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
-    model, healthy, tmp_path
+    model, healthy, tmp_path, monkeypatch
 ) -> None:
     first = answered(model, healthy, tmp_path)
     before = {p: p.read_bytes() for f in first for p in f.folder.iterdir()}
     assert [f.fate for f in answered(model, healthy, tmp_path)] == ["kept"] * 2
-    (first[0].folder / ANSWER).unlink()  # killed before it was written
-    again = answered(model, healthy, tmp_path, overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "write_answer", killed)
+        with pytest.raises(KeyboardInterrupt):
+            answered(model, healthy, tmp_path, overwrite=True, why=True)
+    again = answered(model, healthy, tmp_path)  # what a killed start left needs no leave
     assert [f.fate for f in again] == ["answered", "kept"]
     assert {p: p.read_bytes() for f in first for p in f.folder.iterdir()} == before
     other = make_model(tmp_path / "other", seed=2)
     refused = answered(other, healthy, tmp_path)
     assert [f.fate for f in refused] == ["refused"] * 2
     assert "somebody may have corrected it" in refused[0].reasons[0]
-    masks = {p: b for p, b in before.items() if p.name != ANSWER}
-    assert {p: p.read_bytes() for p in masks} == masks
+    assert {p: p.read_bytes() for f in first for p in f.folder.iterdir()} == before
     assert [f.fate for f in answered(other, healthy, tmp_path, overwrite=True)] == ["answered"] * 2
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -41,6 +42,8 @@ from gliofed.prepare.recipe import check_installed
 from gliofed.types import Case, Labels, Sequence
 
 TABLE: Final = "predictions.csv"
+UNFINISHED: Final = ".unfinished"
+"""Stands in a case's folder while it is written: what is there then is nobody's correction."""
 Fate = Literal["answered", "kept", "refused"]
 
 
@@ -178,23 +181,35 @@ class _Work:
         return shown(files[where], self._root) if where in files else ""
 
     def _is_kept(self, folder: Path, prepared: Prepared) -> bool:
-        """Answered by this model before, and explained if that is asked."""
-        before = read_written(folder)
+        """Answered by this model before, wholly, and explained if that is asked."""
+        before = None if (folder / UNFINISHED).exists() else read_written(folder)
         if before is None or (before.model, before.key) != (self._model.id, prepared.key):
             return False
         return before.explained or not self._wanted.why
 
     def _write(self, found: CaseAnswer, prepared: Prepared, folder: Path) -> None:
+        """What was left by a start that was killed is written over, and nothing else unasked."""
         series = self._wanted.series.get(prepared.case.id, {})
+        mark = folder / UNFINISHED
+        left = mark.exists()
+        write_text(mark, "")
+        try:
+            files = export_masks(
+                found.prediction, prepared, folder, series, model=self._model.id[:12],
+                overwrite=self._wanted.overwrite or left,
+            )  # fmt: skip
+        except GliofedError:  # then nothing was written
+            if not left:
+                mark.unlink()
+                with suppress(OSError):  # another's answer is there
+                    folder.rmdir()
+            raise
         (folder / ANSWER).unlink(missing_ok=True)
-        files = export_masks(
-            found.prediction, prepared, folder, series, model=self._model.id[:12],
-            overwrite=self._wanted.overwrite,
-        )  # fmt: skip
         if series:
             report = report_bytes(found.content, files, series)
             write_bytes(folder / f"{prepared.case.id}_report.dcm", report)
         write_answer(found, prepared, self._wanted.store, folder)
+        mark.unlink()
 
 
 def _check_steps(model: Model) -> None:
