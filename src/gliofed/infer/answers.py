@@ -29,7 +29,7 @@ from gliofed.calibrate.cns5 import IntegratedType
 from gliofed.errors import DataError, StoreError
 from gliofed.io.files import write_bytes, write_text
 from gliofed.io.store import Prepared, PreparedStore
-from gliofed.markers import MARKERS
+from gliofed.markers import BY_ID, MARKERS
 from gliofed.report.case_content import CaseContent, MarkerShown, Source, Why
 from gliofed.score.reader import class_columns
 from gliofed.types import SEQUENCES, Case, Labels, Prediction
@@ -166,7 +166,7 @@ def _plain(found: CaseAnswer) -> dict[str, Any]:
         "draws": content.draws,
         "markers": {
             m.marker: {
-                "classes": list(next(k.classes for k in MARKERS if k.id == m.marker)),
+                "classes": list(BY_ID[m.marker].classes),
                 "own": found.prediction.markers[m.marker],
                 **{k: v for k, v in asdict(m).items() if k != "marker"},
             }

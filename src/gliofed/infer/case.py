@@ -171,6 +171,6 @@ def _calibrated(model: Model, missing: int) -> str:
 
 def _cases(calibration: Calibration, marker: str) -> str:
     """How many cases of each class a marker was calibrated on."""
-    names = next(m for m in MARKERS if m.id == marker)
+    names = BY_ID[marker]
     counts: Mapping[str, int] = dict(zip(names.classes, calibration.sets[marker].n, strict=True))
     return f"{names.title}: " + ", ".join(f"{c} ({n})" for c, n in counts.items())
