@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from gliofed.score.intervals import Interval, interval, quantile, ratio
-from gliofed.score.measures import MARKER_MEASURES, Asked
-from gliofed.score.sample import Sample, by_order, by_student
+from gliofed.evaluation.by_case.marker_metrics import MARKER_MEASURES, MarkerPredictions
+from gliofed.evaluation.intervals.bootstrap import Interval, interval, quantile, ratio
+from gliofed.evaluation.intervals.sample import PredictionSample, by_order, by_student
 
 SIZES = (50, 200)
 REPLICATES = 600
@@ -97,9 +97,9 @@ def truths(apart: float) -> dict[str, float]:
 def trial(rng: np.random.Generator, n: int, apart: float) -> dict[str, tuple[Interval, Interval]]:
     """Each measure's interval as in the table, and the percentile one of the same replicates."""
     drawn = rng.multinomial(n, np.full(n, 1 / n), REPLICATES)
-    sample = Sample(tuple(map(str, range(n))), np.zeros(n, np.int64), np.arange(n), drawn)
+    sample = PredictionSample(tuple(map(str, range(n))), np.zeros(n, np.int64), np.arange(n), drawn)
     truth, found = answers(rng, n, apart)
-    asked = Asked((), sample, truth, found, ("no", "yes"), REPLICATES)
+    asked = MarkerPredictions((), sample, truth, found, ("no", "yes"), REPLICATES)
     out = {}
     for measure in MARKER_MEASURES:
         if measure.classes in (None, 2) and measure.id not in SKIPPED:

@@ -2,7 +2,7 @@
 
 Two made-up models of equal AUC on 40 cases of one class and few of the other: how often DeLong's
 paired test and the paired bootstrap call them different, and how often the score table's interval
-of one misses its true AUC. The ground for `gliofed.score.paired.FEWEST`. Takes a minute.
+of one misses its true AUC. The ground for `gliofed.evaluation.paired.FEWEST`. Takes a minute.
 
     python benchmarks/few_cases.py
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from gliofed.score.comparison import chance_row, compare
-from gliofed.score.paired import Answers, Figure, figure
+from gliofed.evaluation.comparison import chance_row, compare
+from gliofed.evaluation.paired import Figure, PairedAnswers, figure
 
 TRIALS, DRAWS, OTHERS = 1000, 400, 40
 
@@ -24,7 +24,7 @@ def answered(truth: np.ndarray, scores: np.ndarray, trial: int) -> Figure:
     keys = tuple((1, "external", "site", name) for name in names)
     found = np.column_stack([-scores, scores])
     classes = ("wildtype", "mutant")
-    return figure(Answers("idh", "auc", classes, keys, names, truth, found), DRAWS)
+    return figure(PairedAnswers("idh", "auc", classes, keys, names, truth, found), DRAWS)
 
 
 def main() -> None:

@@ -25,8 +25,8 @@ from pathlib import Path
 
 from loopback import TESTER, Federation, as_stubs, federation, held, open_files, study_for
 
-from gliofed.consortium.status import RunStatus
-from gliofed.consortium.supervisor import Patience, Supervisor, give_orders, run_folder
+from gliofed.deployment.run_status import RunStatus
+from gliofed.deployment.supervisor import RetryLimits, Supervisor, give_orders, run_folder
 
 WARM = 10
 """Rounds of a segment, and of the whole, until which caches fill."""
@@ -108,7 +108,7 @@ def main() -> None:
         folder = run_folder(kit, study)
         give_orders(folder, withdraw=TESTER)
         churn = Churn(fed, folder, asked.rounds, asked.kills)
-        patience = Patience(poll=0.3, gather=40, silent=240, rounds=asked.segment)
+        patience = RetryLimits(poll=0.3, gather=40, silent=240, rounds=asked.segment)
         late = threading.Timer(asked.seconds, lambda: give_orders(folder, stop=True))
         late.daemon = True
         late.start()

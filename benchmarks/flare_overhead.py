@@ -23,10 +23,10 @@ from pathlib import Path
 
 from loopback import Federation, Watch, as_stubs, federation, study_for
 
-from gliofed.consortium.segment import segment_of
-from gliofed.fed.engines.nvflare.job import write_job
-from gliofed.fed.engines.nvflare.link import Link
-from gliofed.fed.trust.verify import read_lines
+from gliofed.deployment.training_job import segment_of
+from gliofed.federated.flare.admin_session import AdminSession
+from gliofed.federated.flare.job import write_job
+from gliofed.federated.governance.audit_verification import read_lines
 from gliofed.study import Study
 
 LEFT_OUT = 2
@@ -39,7 +39,7 @@ class Measured:
     parent: float = 0.0
 
 
-def follow(fed: Federation, link: Link, job: Path, into: Measured) -> None:
+def follow(fed: Federation, link: AdminSession, job: Path, into: Measured) -> None:
     with Watch(fed) as watch:
         number = link.submit(job)
         while not (state := link.state(number)).startswith("FINISHED"):
@@ -48,7 +48,7 @@ def follow(fed: Federation, link: Link, job: Path, into: Measured) -> None:
     into.job, into.parent = max(into.job, watch.job), max(into.parent, watch.parent)
 
 
-def ours(fed: Federation, link: Link, study: Study, rounds: int, into: Measured) -> None:
+def ours(fed: Federation, link: AdminSession, study: Study, rounds: int, into: Measured) -> None:
     segment = segment_of(study, rounds, fed.sites)
     audit = fed.kit("server").audit
     before = len(list(read_lines(audit))) if audit.is_file() else 0
@@ -59,7 +59,7 @@ def ours(fed: Federation, link: Link, study: Study, rounds: int, into: Measured)
     into.seconds += between(ends, rounds)
 
 
-def peer(fed: Federation, link: Link, megabytes: int, rounds: int, into: Measured) -> None:
+def peer(fed: Federation, link: AdminSession, megabytes: int, rounds: int, into: Measured) -> None:
     beats = fed.out / "beats"
     beats.write_text("")
     root = write_job(fed.out / "jobs", "peer", {}, fed.sites, 1)

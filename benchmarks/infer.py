@@ -1,6 +1,6 @@
 """A whole case, from NIfTI to a mask on its scans and its markers: gliofed, and MONAI's windows.
 
-    python benchmarks/infer.py MODEL CASES [--case NAME ...]
+    python benchmarks/inference.py MODEL CASES [--case NAME ...]
 
 MODEL: a model's folder, trained at 1 mm. CASES: a folder of case folders in the style of BraTS
 (240 x 240 x 155, four sequences, already stripped). The same network in both, on all cores:
@@ -49,7 +49,7 @@ def by_monai(model: Path, case: Path, out: Path) -> dict[str, float]:
     from monai import transforms as tf
     from monai.inferers import sliding_window_inference
 
-    from gliofed.io.model import read_model
+    from gliofed.models.folder import read_model
 
     net = read_model(model).net()
 
@@ -73,10 +73,10 @@ def by_monai(model: Path, case: Path, out: Path) -> dict[str, float]:
 
 
 def by_gliofed(model: Path, case: Path, out: Path, mirror: bool) -> dict[str, float]:
-    from gliofed.infer import batch, predict
-    from gliofed.infer.batch import Wanted, predict_all
-    from gliofed.io.model import read_model
-    from gliofed.learn.machine import this_machine
+    from gliofed.inference import batch, forward
+    from gliofed.inference.batch import BatchOptions, predict_all
+    from gliofed.models.folder import read_model
+    from gliofed.runtime.device import this_machine
 
     own = read_model(model)
     own = dataclasses.replace(own, recipe=dataclasses.replace(own.recipe, mirror=mirror))
@@ -87,11 +87,16 @@ def by_gliofed(model: Path, case: Path, out: Path, mirror: bool) -> dict[str, fl
         alone.append(seconds)
         return found
 
-    before, predict._passes = predict._passes, passes  # the network's part of the whole
-    assert batch.answer_case.__module__ == "gliofed.infer.case"
+    before, forward._passes = forward._passes, passes  # the network's part of the whole
+    assert batch.answer_case.__module__ == "gliofed.inference.case"
     seconds, fates = timed(
         lambda: predict_all(
-            case, own, Wanted(out, out / "store"), this_machine(), lambda _: None, lambda *_: None
+            case,
+            own,
+            BatchOptions(out, out / "store"),
+            this_machine(),
+            lambda _: None,
+            lambda *_: None,
         )
     )
     (fate,) = fates

@@ -20,16 +20,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliofed.consortium.kit import Kit, open_kit
-from gliofed.consortium.plan import parse_plan
-from gliofed.consortium.provision import provision
-from gliofed.consortium.segment import fit_for_sites, segment_of
+from gliofed.deployment.federation_plan import parse_plan
+from gliofed.deployment.kit import Kit, open_kit
+from gliofed.deployment.provision import provision
+from gliofed.deployment.training_job import fit_for_sites, segment_of
 from gliofed.errors import LinkError
-from gliofed.fed.engines.nvflare import job, rules
-from gliofed.fed.engines.nvflare.link import Link
-from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
-from gliofed.fed.trust.approval import approve
-from gliofed.fed.trust.policy import load_policy
+from gliofed.federated.flare import job, rules
+from gliofed.federated.flare.admin_session import AdminSession
+from gliofed.federated.flare.process import ProcessCommand, server_process, site_process
+from gliofed.federated.governance.approval import approve
+from gliofed.federated.governance.policy import load_policy
 from gliofed.study import Study, parse_study
 
 HERE = Path(__file__).parent
@@ -80,7 +80,7 @@ class Federation:
 
     def start(self, name: str) -> None:
         kit = self.kit(name)
-        process: Process = (
+        process: ProcessCommand = (
             server_process(kit.root, kit.work, kit.org)
             if name == "server"
             else site_process(kit.root, kit.work, kit.name, kit.org)
@@ -115,7 +115,7 @@ class Federation:
 
 
 @contextmanager
-def federation(out: Path, sites: Sequence[str]) -> Iterator[tuple[Federation, Link]]:
+def federation(out: Path, sites: Sequence[str]) -> Iterator[tuple[Federation, AdminSession]]:
     """Provisioned, started and connected while the block runs; all processes are gone after it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -142,13 +142,13 @@ def federation(out: Path, sites: Sequence[str]) -> Iterator[tuple[Federation, Li
         for site in sites:
             fed.start(site)
         lead = fed.kit("lead")
-        link = Link(lead.root, lead.name, lead.own / "session.log")
+        link = AdminSession(lead.root, lead.name, lead.own / "session.log")
         stack.callback(link.close)
         wait_for_sites(link, sites)
         yield fed, link
 
 
-def wait_for_sites(link: Link, sites: Sequence[str]) -> None:
+def wait_for_sites(link: AdminSession, sites: Sequence[str]) -> None:
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         with suppress(LinkError):

@@ -17,9 +17,9 @@ from typing import cast
 
 from torch import nn
 
-from gliofed.nets.blocks import ConvUnit, Level, Up
-from gliofed.nets.presets import PRESETS
-from gliofed.nets.unet import MultiTaskNet, build_net, parameter_count
+from gliofed.models.blocks import ConvUnit, EncoderLevel, UpBlock
+from gliofed.models.network import MultiTaskNet, build_net, parameter_count
+from gliofed.models.presets import PRESETS
 
 
 @dataclass(frozen=True)
@@ -75,13 +75,13 @@ def _path(net: MultiTaskNet) -> Iterator[Step]:
             yield Step(f"down {index + 1}", "max pool", level.units[0].conv.in_channels, 2, 2)
         yield from _level(f"down {index + 1}", level)
     for index, module in enumerate(net.up):
-        up = cast("Up", module)
+        up = cast("UpBlock", module)
         yield _conv(f"up {index + 1}", up.up)
         yield from _level(f"up {index + 1}", up.level)
     yield _conv("mask", cast("nn.Conv3d", net.mask))
 
 
-def _level(part: str, level: Level) -> Iterator[Step]:
+def _level(part: str, level: EncoderLevel) -> Iterator[Step]:
     for unit in level.units:
         yield _conv(part, unit.conv)
 

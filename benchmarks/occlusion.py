@@ -24,20 +24,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gliofed.infer.explain import BLOCK_MM, MOST_PASSES, plan_hiding
-from gliofed.infer.predict import predict
-from gliofed.io.store import Prepared
-from gliofed.learn.machine import Machine
-from gliofed.nets.unet import build_net
-from gliofed.types import SEQUENCES, Case, Labels, Measures
+from gliofed.data.store import PreparedCase
+from gliofed.inference.forward import predict
+from gliofed.inference.occlusion import BLOCK_MM, MOST_PASSES, plan_hiding
+from gliofed.models.network import build_net
+from gliofed.runtime.device import Device
+from gliofed.types import SEQUENCES, Case, Labels, PreparationMeasures
 
 SIZE, BRAIN, TUMOUR, STEPS, REPEATS = (150, 180, 150), (66, 82, 62), 23, 50, 3
 FEW = [70, 71, 85, 86, 40, 105]
 """Where MONAI's is timed: a column of some blocks."""
-CPU = Machine(torch.device("cpu"), False)
+CPU = Device(torch.device("cpu"), False)
 
 
-def drawn() -> tuple[Prepared, np.ndarray]:
+def drawn() -> tuple[PreparedCase, np.ndarray]:
     """A case, and the outline of its tumour."""
     middle = (np.array(SIZE) / 2)[:, None, None, None]
     place = np.indices(SIZE) - middle
@@ -46,8 +46,8 @@ def drawn() -> tuple[Prepared, np.ndarray]:
     rng = np.random.default_rng(0)
     image = np.where(brain, rng.standard_normal((4, *SIZE), np.float32) + tumour, 0)
     case = Case("drawn", "here", "drawn", dict.fromkeys(SEQUENCES, Path()), None, Labels())
-    measures = Measures(brain.sum() / 1e6, None, {})
-    prepared = Prepared(case, "drawn", image.astype(np.float16), None, (True,) * 4, np.eye(4),
+    measures = PreparationMeasures(brain.sum() / 1e6, None, {})
+    prepared = PreparedCase(case, "drawn", image.astype(np.float16), None, (True,) * 4, np.eye(4),
                         None, {}, None, measures)  # fmt: skip
     return prepared, tumour
 

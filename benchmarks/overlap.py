@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from gliofed.datasets.bids import read_bids
-from gliofed.fed.overlap import CORNERS, ENOUGH, likeness
-from gliofed.fed.tokens import TOKENS, Salt, salt_of
-from gliofed.io.nifti import Volume, read_nifti
-from gliofed.prepare.fingerprint import describe
-from gliofed.prepare.resample import resample, target_grid
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.nifti import Volume, read_nifti
+from gliofed.federated.linkage.server import CORNERS, ENOUGH, likeness
+from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, salt_of
+from gliofed.preprocessing.fingerprint import describe
+from gliofed.preprocessing.resampling import resample, target_grid
 from gliofed.types import SEQUENCES, Sequence
 
 Volumes = dict[Sequence, Volume]
@@ -154,7 +154,9 @@ CHANGES: dict[str, Change] = {
 }
 
 
-def rows(cases: list[Volumes], salt: Salt, change: Change | None) -> tuple[NDArray, NDArray]:
+def rows(
+    cases: list[Volumes], salt: FederationSalt, change: Change | None
+) -> tuple[NDArray, NDArray]:
     """Tokens (N, 4, 8, TOKENS) and which sequences are shown (N, 4)."""
     tokens = np.zeros((len(cases), len(SEQUENCES), CORNERS, TOKENS), np.int32)
     shown = np.zeros((len(cases), len(SEQUENCES)), np.uint8)

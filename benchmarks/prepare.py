@@ -58,12 +58,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 import moved_scans  # noqa: E402  (of the tests)
 import registration_peers as peers  # noqa: E402
 
-from gliofed.io.nifti import read_nifti  # noqa: E402
-from gliofed.prepare.brain import nonzero_brain  # noqa: E402
-from gliofed.prepare.recipe import prepare_case  # noqa: E402
-from gliofed.prepare.resample import resample  # noqa: E402
-from gliofed.prepare.template import mni152  # noqa: E402
-from gliofed.study import Grid, Prepare  # noqa: E402
+from gliofed.data.nifti import read_nifti  # noqa: E402
+from gliofed.preprocessing.brain_extraction import nonzero_brain  # noqa: E402
+from gliofed.preprocessing.recipe import prepare_case  # noqa: E402
+from gliofed.preprocessing.resampling import resample  # noqa: E402
+from gliofed.preprocessing.template import mni152  # noqa: E402
+from gliofed.study import GridConfig, PreparationConfig  # noqa: E402
 from gliofed.types import Case, Labels, Sequence  # noqa: E402
 
 Matrices = dict[Sequence, NDArray[np.float64]]
@@ -84,7 +84,7 @@ class Result:
 
 
 def gliofed_space(folder: Path, paths: Paths) -> Matrices:
-    from gliofed.prepare.register import affine, rigid
+    from gliofed.preprocessing.registration import affine, rigid
 
     volumes = {s: read_nifti(p) for s, p in paths.items()}
     reference = volumes[REFERENCE]
@@ -101,7 +101,7 @@ def gliofed_space(folder: Path, paths: Paths) -> Matrices:
 
 def gliofed_whole(folder: Path, paths: Paths) -> Matrices:
     entry = prepare_case(
-        Case("case", "benchmark", "case", paths, None, Labels()), Grid(), Prepare()
+        Case("case", "benchmark", "case", paths, None, Labels()), GridConfig(), PreparationConfig()
     )
     return {s: placed.matrix for s, placed in entry.placements.items()}
 
@@ -131,7 +131,7 @@ WHOLE: dict[str, Callable[[Path, Paths], Matrices]] = {
 
 
 def child(method: str, folder: Path, rigid: bool) -> None:
-    """One method on one case, in this process; prints what `Result` holds."""
+    """One method on one case, in this process; prints what `CheckResult` holds."""
     paths = {s: folder / f"{s.value.lower()}.nii" for s in Sequence}
     _import_first(method)
     seconds, cpu, found = [], [], {}
@@ -161,7 +161,7 @@ def _import_first(method: str) -> None:
     if method in peers.NEEDS:
         __import__(peers.NEEDS[method][0])
     else:
-        import gliofed.prepare.bias  # noqa: F401
+        import gliofed.preprocessing.bias_field  # noqa: F401
 
 
 def run(method: str, folder: Path, rigid: bool) -> Result:

@@ -33,9 +33,9 @@ SEED = 1
 
 def gliofed(fixed: Path, moving: Path, kind: Kind) -> Matrix:
     """For "affine" the fixed file is a template without a skull."""
-    from gliofed.io.nifti import read_nifti
-    from gliofed.prepare.brain import nonzero_brain
-    from gliofed.prepare.register import affine, rigid
+    from gliofed.data.nifti import read_nifti
+    from gliofed.preprocessing.brain_extraction import nonzero_brain
+    from gliofed.preprocessing.registration import affine, rigid
 
     ours, theirs = read_nifti(fixed), read_nifti(moving)
     brain = nonzero_brain(ours.data[None])

@@ -17,8 +17,8 @@ import time
 
 import torch
 
-from gliofed.learn.machine import keep_memory, this_machine
-from gliofed.nets.unet import build_net
+from gliofed.models.network import build_net
+from gliofed.runtime.device import keep_memory, this_machine
 
 SHAPES = (((32, 40, 32), 1, (2, 2, 2)), ((32, 32, 32), 8, (1, 1, 1)), ((80, 96, 32), 2, (2, 2, 1)))
 STEPS, REPEATS = 8, 3

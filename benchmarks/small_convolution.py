@@ -14,9 +14,9 @@ from unittest import mock
 
 import torch
 
-from gliofed.learn.machine import keep_memory
-from gliofed.nets import blocks
-from gliofed.nets.unet import build_net
+from gliofed.models import blocks
+from gliofed.models.network import build_net
+from gliofed.runtime.device import keep_memory
 
 SIDES, REPEATS = ((32, (2, 2, 2)), (32, None), (48, (2, 2, 2))), 9
 

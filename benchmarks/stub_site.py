@@ -29,18 +29,18 @@ from nvflare.app_opt.pt.fedavg import PTFedAvg
 from nvflare.fuel.utils import fobs
 from torch import Tensor
 
-from gliofed.consortium.conductor import Conductor
-from gliofed.consortium.member import Member
-from gliofed.fed.counts import Counts
-from gliofed.fed.site import Site
-from gliofed.fed.trust.approval import study_of
-from gliofed.fed.trust.policy import load_policy
-from gliofed.fed.wire import Task
-from gliofed.io.process import end_with_starter
-from gliofed.learn.machine import this_machine
+from gliofed.deployment.client_executor import ClientExecutor
+from gliofed.deployment.server_controller import ServerController
+from gliofed.federated.client import Client
+from gliofed.federated.governance.approval import study_of
+from gliofed.federated.governance.policy import load_policy
+from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.messages import Task
 from gliofed.markers import MARKERS
-from gliofed.nets.presets import BASE, PRESETS
-from gliofed.nets.unet import build_net
+from gliofed.models.network import build_net
+from gliofed.models.presets import BASE, PRESETS
+from gliofed.runtime.device import this_machine
+from gliofed.runtime.processes import end_with_starter
 from gliofed.types import Stat, Update
 
 AWAY = "GLIOFED_STUB_AWAY"
@@ -67,11 +67,11 @@ def changed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v + STEP for k, v in weights.items()}
 
 
-class StubConductor(Conductor):
+class StubConductor(ServerController):
     """gliofed's server half; named here so that the networks above are known."""
 
 
-class StubSite(Site):
+class StubSite(Client):
     """A site of twenty cases that exist in its counts alone."""
 
     def __init__(self, **settings: Any) -> None:
@@ -80,8 +80,8 @@ class StubSite(Site):
         self._chance = random.Random(f"{self.name}/{time.time_ns()}")
 
     @cached_property
-    def counts(self) -> Counts:
-        return Counts(20, 20, {m.id: (10, *(5 for _ in m.classes[1:])) for m in MARKERS})
+    def counts(self) -> LabelCounts:
+        return LabelCounts(20, 20, {m.id: (10, *(5 for _ in m.classes[1:])) for m in MARKERS})
 
     def _train(self, task: Task) -> Update:
         if self._chance.random() < float(os.environ.get(AWAY, "0")):
@@ -93,11 +93,11 @@ class StubSite(Site):
         )  # fmt: skip
 
 
-class StubMember(Member):
+class StubMember(ClientExecutor):
     """gliofed's site half with a stub site."""
 
     @cached_property
-    def _site(self) -> Site:
+    def _site(self) -> Client:
         kit, study = self._kit, study_of(self._segment.study)
         folder = kit.work / self._segment.run / "state"
         return StubSite(name=kit.name, study=study, seed=1, folder=folder,

@@ -6,7 +6,7 @@
 A step is forward, loss, backward and AdamW on 4 x 96 x 96 x 96, batch 1. Every network runs in a
 process of its own, rounds interleaved; the figures are medians. "as first written" is float32 in
 the contiguous memory format, with no allocator settings; "as gliofed trains" is what
-`gliofed.learn` does on this machine.
+`gliofed.training` does on this machine.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from monai.networks.nets import SegResNet
 from torch import nn
 
-from gliofed.learn.machine import Machine, keep_memory, this_machine
-from gliofed.nets.unet import build_net
+from gliofed.models.network import build_net
+from gliofed.runtime.device import Device, keep_memory, this_machine
 
 SIZE, STEPS, REPEATS = 96, 2, 3
 PEERS = ("nnU-Net PlainConvUNet", "MONAI SegResNet")
@@ -57,7 +57,7 @@ def peer(name: str) -> nn.Module:
 def one(name: str, how: str) -> None:
     """Time one network and print seconds a step and peak memory in GB as JSON."""
     ours, tuned = name in PRESETS, how == OURS
-    machine = this_machine() if tuned else Machine(torch.device("cpu"), bf16=False)
+    machine = this_machine() if tuned else Device(torch.device("cpu"), bf16=False)
     if tuned:
         keep_memory()
     torch.manual_seed(0)

@@ -17,13 +17,13 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["gliofed"]):
-    from gliofed.check.child import look
-    from gliofed.check.findings import BrokenFileError
-    from gliofed.check.geometry import frame
-    from gliofed.check.header import check_layout, read_header
-    from gliofed.check.messages import Job
-    from gliofed.check.privacy import extensions, header_texts
     from gliofed.types import Sequence
+    from gliofed.validation.findings import BrokenFileError
+    from gliofed.validation.header_privacy import extensions, header_texts
+    from gliofed.validation.nifti_geometry import frame
+    from gliofed.validation.nifti_header import check_layout, read_header
+    from gliofed.validation.reader_messages import ReadRequest
+    from gliofed.validation.reader_process import look
 
 FOLDER = Path(tempfile.mkdtemp(prefix="gliofed-fuzz-"))
 
@@ -57,7 +57,7 @@ def one(data: bytes) -> None:
     packed = bool(data[:1] and data[0] & 1)
     path = FOLDER / ("x.nii.gz" if packed else "x.nii")
     path.write_bytes(gzip.compress(data[1:], 1) if packed else data)
-    look(Job({Sequence.FLAIR: path}, {"mask": path}, True), lambda where: None)
+    look(ReadRequest({Sequence.FLAIR: path}, {"mask": path}, True), lambda where: None)
 
 
 if __name__ == "__main__":

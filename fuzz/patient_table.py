@@ -9,7 +9,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["gliofed", "csv"]):
-    from gliofed.check.table import check_table
+    from gliofed.validation.patient_table import check_table
 
 FOLDER = Path(tempfile.mkdtemp(prefix="gliofed-fuzz-"))
 SEED = "participant_id\tage\tsex\tidh\tcodel_1p19q\tmgmt\tgrade\nsub-01\t54\tF\t1\t0\t1\t3\n"

@@ -17,9 +17,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["gliofed"]):
-    from gliofed.datasets.formats import FORMATS
-    from gliofed.datasets.tables import read_json, read_table
+    from gliofed.data.formats.registry import FORMATS
     from gliofed.errors import DataError
+    from gliofed.tables import read_json, read_table
 
 from trees import TABLES, TREES
 

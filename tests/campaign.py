@@ -37,8 +37,8 @@ from drill import (
     undisturbed,
 )
 
-from gliofed.consortium.kit import open_kit
-from gliofed.consortium.plan import LEAD, SERVER
+from gliofed.deployment.federation_plan import LEAD, SERVER
+from gliofed.deployment.kit import open_kit
 
 SERVER_TIMES = 5
 

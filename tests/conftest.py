@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from gliofed.io.store import Prepared
-from gliofed.report import drawing
-from gliofed.study import Prepare, Study, parse_study
-from gliofed.types import SEQUENCES, Case, Labels, Measures
+from gliofed.data.store import PreparedCase
+from gliofed.reporting.plots import style
+from gliofed.study import PreparationConfig, Study, parse_study
+from gliofed.types import SEQUENCES, Case, Labels, PreparationMeasures
 
 SUFFIX = {"T1": "T1w", "T1CE": "ce-gadolinium_T1w", "T2": "T2w", "FLAIR": "FLAIR"}
 COLUMNS = ("idh", "codel_1p19q", "mgmt", "grade")
@@ -30,7 +30,7 @@ def pytest_configure() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-STRIPPED = Prepare(brain="stripped", register=False, space="scanner", bias=False)
+STRIPPED = PreparationConfig(brain="stripped", register=False, space="scanner", bias=False)
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def write_hospital(root: Path, labels: Mapping[str, tuple[str, ...]], seed: int 
 
 
 @pytest.fixture
-def make_prepared() -> Callable[..., Prepared]:
+def make_prepared() -> Callable[..., PreparedCase]:
     """A prepared case without files: labels by marker, and a box of a tumour unless told."""
 
     def make(
@@ -94,7 +94,7 @@ def make_prepared() -> Callable[..., Prepared]:
         tumour: bool = True,
         mask: bool = True,
         size: int = 16,
-    ) -> Prepared:
+    ) -> PreparedCase:
         rng = np.random.default_rng(sum(map(ord, site + name)))
         drawn = np.zeros((size,) * 3, np.uint8)
         if tumour:
@@ -102,7 +102,7 @@ def make_prepared() -> Callable[..., Prepared]:
         image = rng.standard_normal((4, size, size, size)) + 2 * drawn
         case = Case(name, site, name, dict.fromkeys(SEQUENCES, Path()), None, Labels(labels))
         lesion = np.array([[4, 8], [5, 9], [6, 10]]) if tumour and mask else None
-        return Prepared(
+        return PreparedCase(
             case=case,
             key=name,
             image=image.astype(np.float16),
@@ -112,7 +112,7 @@ def make_prepared() -> Callable[..., Prepared]:
             lesion=lesion,
             placements={},
             mask_placement=None,
-            measures=Measures(1.3, None, {}),
+            measures=PreparationMeasures(1.3, None, {}),
         )
 
     return make
@@ -138,5 +138,5 @@ def tiny_study() -> Study:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is not about figures: drawing them takes most of the end of a small run."""
-    monkeypatch.setattr(drawing, "printed", lambda plots: ({}, b""))
-    monkeypatch.setattr(drawing, "shown", lambda plot: drawing.Picture("data:,", plot.alt, 9, 9))
+    monkeypatch.setattr(style, "printed", lambda plots: ({}, b""))
+    monkeypatch.setattr(style, "shown", lambda plot: style.Picture("data:,", plot.alt, 9, 9))

@@ -22,21 +22,21 @@ from pathlib import Path
 import torch
 from conftest import write_hospital
 
-from gliofed.consortium.hospital import Data, open_site
-from gliofed.consortium.kit import open_kit
-from gliofed.consortium.plan import LEAD, SERVER
-from gliofed.consortium.segment import fit_for_sites, run_of
-from gliofed.consortium.status import RunStatus, read_status
-from gliofed.consortium.trial import Place, ended_after, make_kits, start_party
+from gliofed.deployment.federation_plan import LEAD, SERVER
+from gliofed.deployment.kit import open_kit
+from gliofed.deployment.run_status import RunStatus, read_status
+from gliofed.deployment.site_data import SiteDataPaths, open_site
+from gliofed.deployment.training_job import fit_for_sites, run_of
+from gliofed.deployment.try_out import TryOutFolder, ended_after, make_kits, start_party
 from gliofed.errors import AuditError, CheckpointError
-from gliofed.fed.checkpoint import Committed, last_committed
-from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.rounds import run_rounds
-from gliofed.fed.trust.chain import Line
-from gliofed.fed.trust.policy import load_policy
-from gliofed.fed.trust.verify import read_lines, verify
-from gliofed.io.files import write_text
-from gliofed.learn.machine import this_machine
+from gliofed.federated.checkpoint import CommittedRound, last_committed
+from gliofed.federated.governance.audit_verification import read_lines, verify
+from gliofed.federated.governance.hash_chain import LogLine
+from gliofed.federated.governance.policy import load_policy
+from gliofed.federated.local import LocalEngine
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.runtime.device import this_machine
+from gliofed.runtime.files import write_text
 from gliofed.study import Study, parse_study
 
 TRAIN = ("east", "north", "west")
@@ -70,7 +70,7 @@ def drill_study(root: Path, rounds: int, deadline: float, train: tuple[str, ...]
 class Drill:
     """place: where it lies. parties: the processes, by name."""
 
-    place: Place
+    place: TryOutFolder
     study: Study
     parties: dict[str, subprocess.Popen[bytes]]
     segment: int = 20
@@ -143,19 +143,19 @@ class Drill:
     def work(self, name: str) -> Path:
         return self.place.kits / name / "gliofed/work" / self.run
 
-    def log(self, name: str) -> list[Line]:
+    def log(self, name: str) -> list[LogLine]:
         path = self.place.kits / name / "gliofed/audit.jsonl"
         try:
             return list(read_lines(path)) if path.exists() else []
         except (AuditError, OSError):  # in the middle of a line
             return []
 
-    def last(self, name: str) -> Line | None:
+    def last(self, name: str) -> LogLine | None:
         lines = self.log(name)
         return lines[-1] if lines else None
 
     @property
-    def committed(self) -> Committed | None:
+    def committed(self) -> CommittedRound | None:
         """What the server has on its disk; raises where it is damaged."""
         while True:
             try:
@@ -235,7 +235,7 @@ def drill(
     train: tuple[str, ...] = TRAIN,
 ):
     """A drill with nobody started yet; afterwards all have ended."""
-    place = Place(root.resolve())
+    place = TryOutFolder(root.resolve())
     study = drill_study(place.root, rounds, deadline, train)
     place.root.mkdir(parents=True, exist_ok=True)
     sites = (*study.data.train, *study.data.external)
@@ -250,19 +250,19 @@ def drill(
         yield Drill(place, study, parties)
 
 
-def undisturbed(d: Drill, folder: Path) -> Committed:
+def undisturbed(d: Drill, folder: Path) -> CommittedRound:
     """The same rounds in this process, on as many threads as each of the drill's."""
     study = fit_for_sites(d.study)
     policy = load_policy(d.place.kits / "north/gliofed/policy.toml")
     sites = [
-        open_site(study, name, Data(d.place.root / "hospitals" / name, folder / f"store-{name}"),
+        open_site(study, name, SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
                   policy, folder / name, this_machine())
         for name in study.data.train
     ]  # fmt: skip
     return run_rounds(LocalEngine(sites, folder), study, study.seeds[0], "near", folder / "rounds")
 
 
-def same_weights(a: Committed, b: Committed) -> bool:
+def same_weights(a: CommittedRound, b: CommittedRound) -> bool:
     return all(torch.equal(v, b.weights[k]) for k, v in a.weights.items())
 
 

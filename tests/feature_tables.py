@@ -6,8 +6,8 @@ import functools
 
 import numpy as np
 
-from gliofed.radiomics.model import RadiomicsModel, train
-from gliofed.radiomics.table import FeatureTable, Subject
+from gliofed.radiomics.feature_table import FeatureSubject, FeatureTable
+from gliofed.radiomics.regression import RadiomicsModel, train
 from gliofed.types import UNKNOWN, Labels, Person
 
 
@@ -31,7 +31,7 @@ def made_up(sizes=(9, 1, 8, 10), features=32, seed=0, unknown=0.1) -> FeatureTab
                 UNKNOWN if number == 3 else round(50 - 8 * hidden + rng.normal(), 1),
             )
             name = f"s{place}-{number}"
-            subjects.append(Subject(name, f"s{place}", name, labels, person))
+            subjects.append(FeatureSubject(name, f"s{place}", name, labels, person))
             rows.append(values)
     return FeatureTable(tuple(subjects), tuple(f"f{n}" for n in range(features)), np.array(rows))
 

@@ -17,11 +17,11 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from gliofed.consortium.kit import Kit, open_kit
-from gliofed.consortium.plan import ConsortiumPlan, parse_plan
-from gliofed.consortium.provision import provision
-from gliofed.fed.engines.nvflare.process import Process, server_process, site_process
-from gliofed.io.process import end_groups, starter
+from gliofed.deployment.federation_plan import FederationPlan, parse_plan
+from gliofed.deployment.kit import Kit, open_kit
+from gliofed.deployment.provision import provision
+from gliofed.federated.flare.process import ProcessCommand, server_process, site_process
+from gliofed.runtime.processes import end_groups, starter
 
 HOUR = timedelta(hours=1)
 POLICY = "# a policy\n"
@@ -46,7 +46,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def plan_of(*sites: str, port: int = 0, listen: str = "loopback", **top: object) -> ConsortiumPlan:
+def plan_of(*sites: str, port: int = 0, listen: str = "loopback", **top: object) -> FederationPlan:
     """A federation on loopback; port 0: one that is free now."""
     return parse_plan(
         {
@@ -59,18 +59,18 @@ def plan_of(*sites: str, port: int = 0, listen: str = "loopback", **top: object)
     )
 
 
-def make_kits(out: Path, *sites: str) -> ConsortiumPlan:
+def make_kits(out: Path, *sites: str) -> FederationPlan:
     plan = plan_of(*sites)
     provision(plan, out, POLICY)
     return plan
 
 
-def server_of(out: Path) -> Process:
+def server_of(out: Path) -> ProcessCommand:
     kit = open_kit(out / "server", "server")
     return server_process(kit.root, kit.work, kit.org)
 
 
-def site_of(folder: Path, name: str = "") -> Process:
+def site_of(folder: Path, name: str = "") -> ProcessCommand:
     """The client of a kit; name: says it is this site instead."""
     kit: Kit = open_kit(folder, "site")
     return site_process(kit.root, kit.work, name or kit.name, kit.org)
@@ -78,7 +78,7 @@ def site_of(folder: Path, name: str = "") -> Process:
 
 @contextmanager
 def running(
-    process: Process, said: Path, path: Path | None = None
+    process: ProcessCommand, said: Path, path: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process while the block runs, in a group of its own that is gone afterwards.
 
@@ -104,10 +104,10 @@ def running(
         end_groups([child], 10)
 
 
-def verb(*words: object, **env: str) -> Process:
+def verb(*words: object, **env: str) -> ProcessCommand:
     """A verb of the command line, its environment changed by `env`."""
     argv = (sys.executable, "-m", "gliofed.cli.main", *map(str, words))
-    return Process(argv, {**os.environ, "COLUMNS": "200", **env}, Path.cwd())
+    return ProcessCommand(argv, {**os.environ, "COLUMNS": "200", **env}, Path.cwd())
 
 
 def wait_for(ready: Callable[[], bool], what: str) -> None:

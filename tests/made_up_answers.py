@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from made_up_run import MODELS, TRAIN, make_result
 
+from gliofed.evaluation.results import CaseResult
 from gliofed.markers import MARKERS
-from gliofed.score.results import CaseResult
 from gliofed.types import Labels, Person
 
 EVEN = {m.id: (1 / len(m.classes),) * len(m.classes) for m in MARKERS}

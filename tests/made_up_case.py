@@ -6,14 +6,14 @@ import dataclasses
 
 import numpy as np
 
-from gliofed.calibrate.cns5 import (
+from gliofed.calibration.cns5 import (
     ASTROCYTOMA,
     GLIOBLASTOMA,
     NOT_DETERMINABLE,
     OLIGODENDROGLIOMA,
     IntegratedType,
 )
-from gliofed.report.case_content import CaseContent, MarkerShown, Source, Why
+from gliofed.reporting.case.content import AnsweringModel, CaseContent, MarkerAnswer, Occlusion
 from gliofed.types import SEQUENCES, Sequence
 
 SHAPE = (40, 48, 36)
@@ -53,7 +53,7 @@ def make_case(
     away = np.roll(near, shape[0] // 2, axis=0) / 3
     content = CaseContent(
         case="leiden/sub-017",
-        source=Source(
+        source=AnsweringModel(
             name="federated, study four-hospitals", id="5b1f0c9d2e7a",
             trained="612 cases of 3 hospitals, 200 rounds",
             tested="on 148 cases of 1 hospital that trained nothing",
@@ -66,12 +66,12 @@ def make_case(
         volume_ml=34.21, volume_range_ml=(30.98, 38.52), passes=PASSES,
         draws=f"the least and the greatest over {PASSES}",
         markers=(
-            MarkerShown("idh", (0.17, 0.83), (0.10, 0.71), (0.29, 0.90),
+            MarkerAnswer("idh", (0.17, 0.83), (0.10, 0.71), (0.29, 0.90),
                         ("wildtype", "mutant"), False),
-            MarkerShown("codel_1p19q", (0.964, 0.036), (0.93, 0.01), (0.99, 0.07),
+            MarkerAnswer("codel_1p19q", (0.964, 0.036), (0.93, 0.01), (0.99, 0.07),
                         ("intact",), True),
-            MarkerShown("mgmt", (0.45, 0.55), (0.31, 0.42), (0.58, 0.69), (), False),
-            MarkerShown("grade", (0.52, 0.34, 0.14), (0.40, 0.22, 0.05), (0.61, 0.41, 0.30),
+            MarkerAnswer("mgmt", (0.45, 0.55), (0.31, 0.42), (0.58, 0.69), (), False),
+            MarkerAnswer("grade", (0.52, 0.34, 0.14), (0.40, 0.22, 0.05), (0.61, 0.41, 0.30),
                         ("2", "3"), False),
         ),
         integrated=IntegratedType(
@@ -83,7 +83,7 @@ def make_case(
             "promoter, EGFR and chromosomes 7 and 10",
         ),
         whys=tuple(
-            Why(marker, of, own, 16.0, near * share - away, {s: share * (0.21 - 0.08 * i)
+            Occlusion(marker, of, own, 16.0, near * share - away, {s: share * (0.21 - 0.08 * i)
                                                   for i, s in enumerate(sequences)}, ())
             for marker, of, own, share in (("idh", "mutant", 0.91, 1.0),
                                            ("codel_1p19q", "intact", 0.97, 0.4),

@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 from made_up_run import SKILL, make_result
 
-from gliofed.calibrate.trial import trial
-from gliofed.report.content import Scored
-from gliofed.score.evidence import evidence
-from gliofed.score.results import CaseResult
-from gliofed.score.table import score_table
-from gliofed.study import Wishes
+from gliofed.calibration.evaluation import trial
+from gliofed.evaluation.by_case.score_table import score_table
+from gliofed.evaluation.claims import evidence
+from gliofed.evaluation.results import CaseResult
+from gliofed.reporting.study.content import ScoredPredictions
+from gliofed.study import CalibrationConfig
 from gliofed.types import Person
 
 EXTERNAL = {"amsterdam": 40, "brussels": 12}
@@ -40,10 +40,10 @@ def study_results(seeds: tuple[int, ...] = (1,)) -> tuple[CaseResult, ...]:
     return tuple(out)
 
 
-def make_scored(reference: str = "federated", replicates: int = 20) -> Scored:
+def make_scored(reference: str = "federated", replicates: int = 20) -> ScoredPredictions:
     """As a run or `gliofed score` would hand it to a page."""
     results = study_results()
-    tried = trial(results, reference, Wishes(), replicates)
+    tried = trial(results, reference, CalibrationConfig(), replicates)
     rows = score_table([*results, *tried.results], replicates, reference)
     found = evidence(results, replicates, reference)
-    return Scored(rows, results, found, tried, reference)
+    return ScoredPredictions(rows, results, found, tried, reference)

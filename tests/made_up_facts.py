@@ -7,12 +7,18 @@ from made_up_run import TRAIN
 from made_up_run import make_content as make_run
 
 from gliofed.markers import MARKERS
-from gliofed.report.content import Content
-from gliofed.report.facts import Division, Group, Hospital, RunFacts, Trained
+from gliofed.reporting.checklists.run_facts import (
+    CaseGroup,
+    HospitalFacts,
+    ModelFacts,
+    RunFacts,
+    SplitFacts,
+)
+from gliofed.reporting.study.content import StudyContent
 from gliofed.types import SEQUENCES, Sequence
 
 
-def make_group(cases: int, **changes: object) -> Group:
+def make_group(cases: int, **changes: object) -> CaseGroup:
     """Cases of which a fifth lacks T1CE, a tenth an outline, and two know nothing of a marker."""
     known = max(cases - 2, 0)
     classes = {
@@ -25,24 +31,24 @@ def make_group(cases: int, **changes: object) -> Group:
         "sexes": {"F": cases // 2, "M": cases // 3}, "ages": known,
         "age_quartiles": (41.0, 55.0, 66.0) if known else None, "scanners": 0,
     }  # fmt: skip
-    return Group(**{**whole, **changes})
+    return CaseGroup(**{**whole, **changes})
 
 
-def make_facts(content: Content | None = None, **changes: object) -> RunFacts:
+def make_facts(content: StudyContent | None = None, **changes: object) -> RunFacts:
     content = content or make_run(cases=12, seeds=(1,), rounds=2, replicates=60)
-    training = tuple(Hospital(s, "training", make_group(60)) for s in TRAIN)
+    training = tuple(HospitalFacts(s, "training", make_group(60)) for s in TRAIN)
     public = ("UCSF-PDGM", "CC BY 4.0", "Calabrese et al. 2022")
     whole = {
         "study": make_study(),
         "everyone": make_group(241),
-        "hospitals": (*training, Hospital(EXTERNAL, "external test", make_group(61), *public)),
-        "divisions": (Division(1, "external", make_group(150), make_group(30), make_group(60)),),
+        "hospitals": (*training, HospitalFacts(EXTERNAL, "external test", make_group(61), *public)),
+        "divisions": (SplitFacts(1, "external", make_group(150), make_group(30), make_group(60)),),
         "dropped": (("leiden/sub-009", "the same patient stands at amsterdam"),),
         "aside": (("gent/sub-003", "gent", "the brain mask has 0.31 L"),),
         "overlap": "242 patients of 4 hospitals were compared by id: no patient stands at two.",
         "rows": content.scored.rows,
         "models": (
-            Trained("federated", 1, "external", 30, 90.0, 4_100_000, 2, "models/a.safetensors",
+            ModelFacts("federated", 1, "external", 30, 90.0, 4_100_000, 2, "models/a.safetensors",
                     "ab" * 32),
         ),
         "parameters": 1_204_331,

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 from made_up_run import TRAIN, make_curve, make_result
 
-from gliofed.consortium.segment import fit_for_sites, run_of
-from gliofed.consortium.status import RunStatus
-from gliofed.score.results import ScoreRow
-from gliofed.score.stratified import rows
-from gliofed.score.sums import hide, sums_of
+from gliofed.deployment.run_status import RunStatus
+from gliofed.deployment.training_job import fit_for_sites, run_of
+from gliofed.evaluation.by_site_sums.score_table import rows
+from gliofed.evaluation.by_site_sums.sums import hide, sums_of
+from gliofed.evaluation.results import ScoreRow
 from gliofed.study import Study, parse_study
 from gliofed.types import RoundPoint
 

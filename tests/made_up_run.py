@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
+from gliofed.evaluation.by_case.score_table import score_table
+from gliofed.evaluation.results import CaseResult, Role
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.report.content import Content, Curve, Mosaic, Scored
-from gliofed.score.results import CaseResult, Role
-from gliofed.score.table import score_table
+from gliofed.reporting.study.content import (
+    ScoredPredictions,
+    SegmentationExample,
+    StudyContent,
+    TrainingHistory,
+)
 from gliofed.types import Labels, RoundPoint
 
 TRAIN = ("gent", "leiden", "utrecht")
@@ -41,7 +46,7 @@ def make_result(
     )  # fmt: skip
 
 
-def make_curve(model: str, seed: int, rounds: int) -> Curve:
+def make_curve(model: str, seed: int, rounds: int) -> TrainingHistory:
     rng = np.random.default_rng([seed, *model.encode()])
     points = []
     for r in range(rounds):
@@ -55,10 +60,10 @@ def make_curve(model: str, seed: int, rounds: int) -> Curve:
                 refused if model == "federated" and seed == 1 else {}, {"utrecht": 11.5},
             )
         )  # fmt: skip
-    return Curve(model, seed, "external", tuple(points))
+    return TrainingHistory(model, seed, "external", tuple(points))
 
 
-def make_mosaic(rank: str, case: str, dice: float, shift: int) -> Mosaic:
+def make_mosaic(rank: str, case: str, dice: float, shift: int) -> SegmentationExample:
     planes = []
     for name, rows, columns, aspect in (
         ("axial", 60, 48, 1.0), ("coronal", 19, 48, 2.5), ("sagittal", 19, 60, 2.5),
@@ -70,12 +75,12 @@ def make_mosaic(rank: str, case: str, dice: float, shift: int) -> Mosaic:
         expert = blob < 9 + 2 * np.sin(x / 3)
         grey = np.clip(np.where(far < 0.95, 0.4 + noise + 0.4 * expert, 0), 0, 1)
         planes.append((name, grey.astype(np.float32), expert, np.roll(expert, shift, 1), aspect))
-    return Mosaic(rank, case, "federated", dice, tuple(planes))
+    return SegmentationExample(rank, case, "federated", dice, tuple(planes))
 
 
 def make_content(
     cases: int = 40, seeds: tuple[int, ...] = (1, 2), rounds: int = 30, replicates: int = 100
-) -> Content:
+) -> StudyContent:
     """A run of three hospitals and an external one, as its figures might look."""
     results = []
     for model in MODELS:
@@ -89,10 +94,10 @@ def make_content(
     header = ("hospital", "role", "cases", "masks", "T1", "T1CE", "T2", "FLAIR",
               *(f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS))  # fmt: skip
     body = ("61", "55", "61", "60", "58", "61", "21/29/11", "33/14/14", "20/22/19", "22/19/18/2")
-    return Content(
+    return StudyContent(
         study="Three hospitals and Amsterdam",
         synthetic=True,
-        scored=Scored(score_table(results, replicates), tuple(results)),
+        scored=ScoredPredictions(score_table(results, replicates), tuple(results)),
         curves=tuple(make_curve(m, s, rounds) for m in MODELS for s in seeds),
         mosaics=(
             make_mosaic("best", "amsterdam/sub-011", 0.94, 0),

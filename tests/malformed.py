@@ -16,7 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from gliofed.check.child import look
+from gliofed.validation.reader_process import look
 
 SHAPE = (32, 36, 28)
 AFFINE = np.diag([-5.0, 5, 5, 1])
@@ -350,7 +350,7 @@ def poke_mask(root: Path, slope: float) -> None:
 
 
 class InProcess:
-    """A `Reader` without a child: quicker by a second for the many small cases."""
+    """A `SafeReader` without a child: quicker by a second for the many small cases."""
 
     def __enter__(self):
         return self

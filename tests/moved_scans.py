@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from gliofed.io.nifti import Volume, read_nifti
+from gliofed.data.nifti import Volume, read_nifti
 from gliofed.types import Sequence
 
 SPACING = {

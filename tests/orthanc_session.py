@@ -24,11 +24,11 @@ from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage
 
 from gliofed import api
+from gliofed.dicom.dicomweb import DicomWebServer
+from gliofed.dicom.storescp import ListenAddress, receive
 from gliofed.errors import DataError
-from gliofed.experiment.watch import Silent
-from gliofed.intake.run import Request, intake
-from gliofed.io.dicom.receive import Port, receive
-from gliofed.io.dicom.web import Pacs
+from gliofed.ingest.ingest import IngestRequest, intake
+from gliofed.runtime.progress import NoProgress
 
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 ADDRESS = "http://127.0.0.1:8042/dicom-web"
@@ -90,16 +90,18 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
     key = work / "key"
     out: dict[str, object] = {"stored": stored}
     asked = {
-        "web": Pacs(studies=(head.StudyInstanceUID,), secret_file=secret),
-        "again": Pacs(patient=head.PatientID, secret_file=secret),
-        "unknown": Pacs(patient="nobody", secret_file=secret),
-        "wild": Pacs(patient="*", secret_file=secret),
-        "whole": Pacs(secret_file=secret),
-        "locked": Pacs(studies=(head.StudyInstanceUID,)),
+        "web": DicomWebServer(studies=(head.StudyInstanceUID,), secret_file=secret),
+        "again": DicomWebServer(patient=head.PatientID, secret_file=secret),
+        "unknown": DicomWebServer(patient="nobody", secret_file=secret),
+        "wild": DicomWebServer(patient="*", secret_file=secret),
+        "whole": DicomWebServer(secret_file=secret),
+        "locked": DicomWebServer(studies=(head.StudyInstanceUID,)),
     }
     for name, pacs in asked.items():
         try:
-            out[name] = intake(Request(ADDRESS, work / name, key=key, pacs=pacs), Silent()).status
+            out[name] = intake(
+                IngestRequest(ADDRESS, work / name, key=key, pacs=pacs), NoProgress()
+            ).status
         except DataError as error:
             out[name] = str(error)
     if model is not None:
@@ -107,13 +109,15 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
         out["answers"] = [fate.fate for fate in fates]
     thread = threading.Thread(
         target=receive,
-        args=(work / "got", Port(11112, peers=("ORTHANC",), idle=2.0), lambda count: None),
+        args=(work / "got", ListenAddress(11112, peers=("ORTHANC",), idle=2.0), lambda count: None),
     )
     thread.start()
     time.sleep(0.5)
     ask("/modalities/gliofed/store", ask("/series"))
     thread.join()
-    out["sent"] = intake(Request(str(work / "got"), work / "sent", key=key), Silent()).status
+    out["sent"] = intake(
+        IngestRequest(str(work / "got"), work / "sent", key=key), NoProgress()
+    ).status
     return out
 
 

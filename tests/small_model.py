@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from gliofed.io.model import recipe_of, write_model
-from gliofed.nets.unet import build_net
+from gliofed.models.folder import recipe_of, write_model
+from gliofed.models.network import build_net
 from gliofed.study import parse_study
 
 STUDY = parse_study(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gliofed.datasets.phantom import PhantomHospital, write_phantom
+from gliofed.data.phantom import PhantomHospital, write_phantom
 
 TEXT = """
 name = "small"

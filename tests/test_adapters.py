@@ -11,23 +11,23 @@ import pytest
 from conftest import STRIPPED, write_hospital, write_image
 from trees import BRATS_ENDS, MAPPING_2021, NEW_ENDS, TREES, touch
 
-from gliofed.datasets import bids, brats, brats_collections, egd, rhuh_gbm, tcga, ucsf_pdgm
-from gliofed.datasets import lgg_1p19q as lgg
-from gliofed.datasets import upenn_gbm as upenn
-from gliofed.datasets import utsw as utsw_set
-from gliofed.datasets.audit import Reading
-from gliofed.datasets.preoperative import check_mask_labels
+from gliofed.data.audit import DatasetReading
+from gliofed.data.formats import bids, brats, brats_collections, egd, rhuh_gbm, tcga, ucsf_pdgm
+from gliofed.data.formats import lgg_1p19q as lgg
+from gliofed.data.formats import upenn_gbm as upenn
+from gliofed.data.formats import utsw as utsw_set
+from gliofed.data.formats.preoperative import check_mask_labels
+from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError
-from gliofed.io.store import PreparedStore
-from gliofed.prepare.cases import store_key
-from gliofed.prepare.recipe import prepare_case
-from gliofed.study import Grid
+from gliofed.preprocessing.cases import store_key
+from gliofed.preprocessing.recipe import prepare_case
+from gliofed.study import GridConfig
 from gliofed.types import UNKNOWN, Case, Labels, Sequence
 
-GRID = Grid(spacing_mm=(2.0, 2.0, 2.0))
+GRID = GridConfig(spacing_mm=(2.0, 2.0, 2.0))
 
 
-def by_id(reading: Reading) -> dict[str, Case]:
+def by_id(reading: DatasetReading) -> dict[str, Case]:
     return {c.id: c for c in reading.cases}
 
 

@@ -12,20 +12,20 @@ import torch
 from made_up_answers import answer
 from scipy.stats import spearmanr
 
-from gliofed.calibrate.agreement import outline_rows
-from gliofed.datasets.split import Split
-from gliofed.experiment.agreement import with_agreement
-from gliofed.experiment.cells import FEDERATED, Cell
-from gliofed.fed.checkpoint import Committed
-from gliofed.infer.native import THRESHOLD
-from gliofed.infer.predict import predict
-from gliofed.learn.machine import Machine
-from gliofed.nets.unet import build_net
-from gliofed.report.doubt import agreement_lines
-from gliofed.score.files import predictions_csv
-from gliofed.score.overlap import dice
-from gliofed.score.reader import parse_predictions
-from gliofed.study import Data, Study
+from gliofed.calibration.model_agreement import outline_rows
+from gliofed.data.splits import Split
+from gliofed.evaluation.files import predictions_csv
+from gliofed.evaluation.metrics.segmentation import dice
+from gliofed.evaluation.prediction_table import parse_predictions
+from gliofed.experiments.model_runs import FEDERATED, ModelRun
+from gliofed.experiments.seed_agreement import with_agreement
+from gliofed.federated.checkpoint import CommittedRound
+from gliofed.inference.forward import predict
+from gliofed.inference.native_grid import THRESHOLD
+from gliofed.models.network import build_net
+from gliofed.reporting.study.calibration import agreement_lines
+from gliofed.runtime.device import Device
+from gliofed.study import DataConfig, Study
 
 
 def outlines(n, follows, seed=0, seeds=(1,)):
@@ -110,14 +110,16 @@ def test_it_is_written_read_and_said() -> None:
 
 def seeds_of(make_prepared, seeds, cases=2):
     """Networks that no one trained, one a seed, and the cases that they are tested on."""
-    study = Study("x", Data(Path(), ("here",), ("there",)), seeds=tuple(seeds))
+    study = Study("x", DataConfig(Path(), ("here",), ("there",)), seeds=tuple(seeds))
     prepared = {f"there/{n}": make_prepared(str(n), site="there") for n in range(cases)}
     outside = tuple(p.case for p in prepared.values())
     trained = []
     for seed in seeds:
         split = Split("external", {}, {}, outside, ())
         weights = build_net("small", None, seed).state_dict()
-        trained.append((Cell(FEDERATED, seed, split, {}), Committed("run", 1, weights, ())))
+        trained.append(
+            (ModelRun(FEDERATED, seed, split, {}), CommittedRound("run", 1, weights, ()))
+        )
     return study, trained, prepared
 
 
@@ -129,7 +131,7 @@ def test_models_of_several_seeds_are_asked_once_for_each_case(make_prepared, tmp
     study, trained, prepared = seeds_of(make_prepared, (1, 2))
     results = [told(FEDERATED, s, str(n)) for s in (1, 2) for n in range(2)]
     others = [told("pooled", 1, "0"), told(FEDERATED, 1, "0", "holdout")]
-    machine = Machine(torch.device("cpu"), bf16=False)
+    machine = Device(torch.device("cpu"), bf16=False)
 
     def ask():
         return with_agreement(
@@ -156,7 +158,7 @@ def test_models_of_several_seeds_are_asked_once_for_each_case(make_prepared, tmp
 def test_models_of_one_seed_agree_with_nobody(make_prepared, tmp_path) -> None:
     study, trained, prepared = seeds_of(make_prepared, (1,))
     results = [told(FEDERATED, 1, "0")]
-    machine = Machine(torch.device("cpu"), bf16=False)
+    machine = Device(torch.device("cpu"), bf16=False)
     found = with_agreement(study, trained, prepared, results, tmp_path, machine, lambda *_: None)
     assert found == results
     assert not (tmp_path / "models").exists()

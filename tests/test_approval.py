@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
-from gliofed.consortium.segment import segment_of
+from gliofed.deployment.training_job import segment_of
 from gliofed.errors import ApprovalError, PolicyError, StudyError
-from gliofed.fed.counts import Counts
-from gliofed.fed.trust.approval import (
+from gliofed.federated.governance.approval import (
     LARGEST,
     Approval,
     approval_of,
@@ -28,9 +27,10 @@ from gliofed.fed.trust.approval import (
     sign,
     study_of,
 )
-from gliofed.fed.trust.consent import what_leaves, what_runs
-from gliofed.fed.trust.keys import new_approver_key, read_public, signed_by
-from gliofed.fed.trust.policy import Policy, load_policy
+from gliofed.federated.governance.consent import what_leaves, what_runs
+from gliofed.federated.governance.keys import new_approver_key, read_public, signed_by
+from gliofed.federated.governance.policy import SitePolicy, load_policy
+from gliofed.federated.label_counts import LabelCounts
 from gliofed.markers import MARKERS
 from gliofed.study import parse_study
 
@@ -49,7 +49,7 @@ def folder(tmp_path):
 
 
 def test_what_was_approved_may_run(folder) -> None:
-    approval = require(TEXT, DIGEST, folder, Policy())
+    approval = require(TEXT, DIGEST, folder, SitePolicy())
     assert (approval.study, approval.name, approval.who) == (DIGEST, "glioma", "Dr. A. Example")
     (file,) = folder.iterdir()
     assert file.name == f"{DIGEST}.json"
@@ -59,7 +59,7 @@ def test_what_was_approved_may_run(folder) -> None:
 
 def test_the_same_study_written_otherwise_is_approved_as_its_canonical_text(tmp_path) -> None:
     approve("# a remark\n" + SHORT + "[train]\nrounds = 30\n", "A", tmp_path)
-    require(TEXT, DIGEST, tmp_path, Policy())
+    require(TEXT, DIGEST, tmp_path, SitePolicy())
     assert canonical(TEXT) == TEXT
 
 
@@ -67,11 +67,11 @@ def test_a_study_nobody_approved_does_not_run(folder) -> None:
     other = canonical(SHORT + "[train]\nrounds = 31\n")
     digest = approval_of(other, "A").study
     with pytest.raises(ApprovalError, match=r"'glioma'.*is not approved here.*gliofed approve"):
-        require(other, digest, folder, Policy())
+        require(other, digest, folder, SitePolicy())
     with pytest.raises(ApprovalError, match="not the one it was announced with"):
-        require(other, DIGEST, folder, Policy())
+        require(other, DIGEST, folder, SitePolicy())
     with pytest.raises(ApprovalError, match="not the one it was announced with"):
-        require(TEXT, f"../{DIGEST}", folder, Policy())
+        require(TEXT, f"../{DIGEST}", folder, SitePolicy())
 
 
 quick = settings(
@@ -91,14 +91,14 @@ def test_a_text_with_a_byte_changed_does_not_run(folder, place, character, how) 
     if changed == TEXT:
         return
     with pytest.raises(ApprovalError):
-        require(changed, DIGEST, folder, Policy())
+        require(changed, DIGEST, folder, SitePolicy())
 
 
 def test_another_place_of_the_data_is_another_text(folder) -> None:
     moved = canonical(SHORT.replace('root = "."', 'root = "/elsewhere"'))
     assert approval_of(moved, "A").study == DIGEST  # where the data lies does not enter the digest
     with pytest.raises(ApprovalError, match="approves another text"):
-        require(moved, DIGEST, folder, Policy())
+        require(moved, DIGEST, folder, SitePolicy())
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_another_place_of_the_data_is_another_text(folder) -> None:
 )  # fmt: skip
 def test_what_is_no_canonical_study_does_not_run(folder, text) -> None:
     with pytest.raises(ApprovalError):
-        require(text, DIGEST, folder, Policy())
+        require(text, DIGEST, folder, SitePolicy())
 
 
 @pytest.mark.parametrize("text", [SHORT, TEXT + "\n", TEXT + "# remark\n"])
 def test_a_study_written_otherwise_is_told_so(folder, text) -> None:
     with pytest.raises(ApprovalError, match="not in canonical form"):
-        require(text, DIGEST, folder, Policy())
+        require(text, DIGEST, folder, SitePolicy())
 
 
 def test_a_text_may_be_just_so_long() -> None:
@@ -131,10 +131,10 @@ def test_an_approval_that_was_changed_is_refused(folder, change) -> None:
     (file,) = folder.iterdir()
     plain = json.loads(file.read_text())
     file.write_text(json.dumps(plain))
-    require(TEXT, DIGEST, folder, Policy())
+    require(TEXT, DIGEST, folder, SitePolicy())
     file.write_text(json.dumps(plain | change))
     with pytest.raises(ApprovalError):
-        require(TEXT, DIGEST, folder, Policy())
+        require(TEXT, DIGEST, folder, SitePolicy())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "7", "[" * 20_000])
@@ -142,7 +142,7 @@ def test_what_is_no_approval_is_refused(folder, text) -> None:
     (file,) = folder.iterdir()
     file.write_text(text)
     with pytest.raises(ApprovalError, match="approve again"):
-        require(TEXT, DIGEST, folder, Policy())
+        require(TEXT, DIGEST, folder, SitePolicy())
 
 
 def test_an_approval_that_others_may_write_is_refused(folder) -> None:
@@ -150,18 +150,18 @@ def test_an_approval_that_others_may_write_is_refused(folder) -> None:
     for mode, fine in ((0o644, True), (0o664, False), (0o646, False)):
         file.chmod(mode)
         if fine:
-            require(TEXT, DIGEST, folder, Policy())
+            require(TEXT, DIGEST, folder, SitePolicy())
             continue
         with pytest.raises(ApprovalError, match="chmod 600"):
-            require(TEXT, DIGEST, folder, Policy())
+            require(TEXT, DIGEST, folder, SitePolicy())
 
 
 def test_an_approval_bound_to_a_policy_ends_with_it(tmp_path) -> None:
-    policy = Policy(min_cases=20)
+    policy = SitePolicy(min_cases=20)
     approve(TEXT, "A", tmp_path, policy)
     require(TEXT, DIGEST, tmp_path, policy)
     with pytest.raises(ApprovalError, match="policy was changed"):
-        require(TEXT, DIGEST, tmp_path, Policy(min_cases=21))
+        require(TEXT, DIGEST, tmp_path, SitePolicy(min_cases=21))
 
 
 @pytest.mark.parametrize(("who", "fine"), [("", False), (" ", False), ("a\nb", False), ("\x1b[2J", False),
@@ -182,7 +182,7 @@ class TestSignatures:
 
     @pytest.fixture
     def policy(self, key):
-        return Policy(approvers=("ab" * 32, read_public(key)))
+        return SitePolicy(approvers=("ab" * 32, read_public(key)))
 
     def test_a_signed_approval_may_run_and_an_unsigned_may_not(self, folder, key, policy) -> None:
         with pytest.raises(ApprovalError, match="bears no signature"):
@@ -200,7 +200,7 @@ class TestSignatures:
         "field", [f.name for f in dataclasses.fields(Approval) if f.name != "signature"]
     )
     def test_every_field_is_signed(self, key, field) -> None:
-        signed = sign(approval_of(TEXT, "A", Policy()), key)
+        signed = sign(approval_of(TEXT, "A", SitePolicy()), key)
         assert signed_by(signed.signature, signed.signed_bytes(), [read_public(key)])
         changed = dataclasses.replace(signed, **{field: "another"})
         assert not signed_by(changed.signature, changed.signed_bytes(), [read_public(key)])
@@ -242,7 +242,7 @@ class TestSignatures:
         code = (
             "import sys; sys.modules['cryptography'] = None\n"
             "from pathlib import Path; from gliofed.errors import ApprovalError\n"
-            "from gliofed.fed.trust.keys import new_approver_key\n"
+            "from gliofed.federated.governance.keys import new_approver_key\n"
             "try: new_approver_key(Path(sys.argv[1]))\n"
             "except ApprovalError as error: print(error)"
         )
@@ -261,7 +261,7 @@ class TestConsent:
         "name": "glio\x1b[2Jma", "data": {"root": ".", "train": ["a", "b"], "external": ["c"]},
         "train": {"rounds": 7, "local_epochs": 2, "batch": 3}, "seeds": [1, 2],
         "loss": {"markers": {"mgmt": 0}}, "grid": {"patch": [32, 48, 64]}})  # fmt: skip
-    cases = Counts(
+    cases = LabelCounts(
         40,
         38,
         {m.id: (0,) * len(m.classes) for m in MARKERS} | {"idh": (36, 4), "grade": (20, 8, 12)},
@@ -277,14 +277,14 @@ class TestConsent:
         assert "\x1b" not in text
 
     def test_it_says_what_leaves_with_the_counts_that_will_be_sent(self) -> None:
-        text = "\n".join(what_leaves(self.study, Policy(), self.cases, 2**20))
+        text = "\n".join(what_leaves(self.study, SitePolicy(), self.cases, 2**20))
         for words in ("training cases and of those with an outline: 40, and 35;", "any from 1 to 4 is sent as 0",
                       "IDH mutation (wildtype, mutant): 35, 0.", "WHO grade (2, 3, 4): 20, 8, 12.", "Every round, 7 in all",
                       "(4.0 MiB)", "each task's training loss, training Dice", "at least 5 test cases", "2 x the model's"):  # fmt: skip
             assert words in text
 
     def test_before_anything_is_counted_it_says_what_will_be(self) -> None:
-        text = "\n".join(what_leaves(self.study, Policy(markers=("idh",)), None, 2**20))
+        text = "\n".join(what_leaves(self.study, SitePolicy(markers=("idh",)), None, 2**20))
         for words in (
             "those with an outline; and",
             "IDH mutation (wildtype, mutant): the number of each.",
@@ -293,19 +293,19 @@ class TestConsent:
             assert words in text
 
     def test_it_follows_the_policy(self) -> None:
-        policy = Policy(1, 1, ("idh",), False, ("losses",), 0.5, ())
+        policy = SitePolicy(1, 1, ("idh",), False, ("losses",), 0.5, ())
         text = "\n".join(what_leaves(self.study, policy, self.cases, 10))
         for words in ("IDH mutation (wildtype, mutant): 36, 4.", "WHO grade: nothing", "No training statistic", "No test scores",
                       "0.5 x the model's"):  # fmt: skip
             assert words in text
         assert "sent as 0" not in text
-        losses = "\n".join(what_leaves(self.study, Policy(metrics=("losses",)), self.cases, 10))
+        losses = "\n".join(what_leaves(self.study, SitePolicy(metrics=("losses",)), self.cases, 10))
         assert "training loss, steps" in losses
         assert "Dice" not in losses
 
     def test_a_site_with_too_few_cases_has_nothing_to_send(self) -> None:
         with pytest.raises(PolicyError):
-            what_leaves(self.study, Policy(min_cases=41), self.cases, 10)
+            what_leaves(self.study, SitePolicy(min_cases=41), self.cases, 10)
 
 
 SENT = segment_of(study_of(SHORT), rounds=1)  # what a job brings to the site

@@ -10,21 +10,21 @@ import torch
 from made_up_run import make_content
 from small_study import write_study
 
-from gliofed.datasets.formats import read_sites
-from gliofed.datasets.phantom import PhantomHospital
+from gliofed.data.formats.registry import read_sites
+from gliofed.data.phantom import PhantomHospital
+from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError
-from gliofed.experiment.aside import in_words, set_aside
-from gliofed.experiment.compare import compare_sites
-from gliofed.experiment.run import run_study
-from gliofed.experiment.watch import Silent
-from gliofed.io.store import PreparedStore
-from gliofed.prepare.cases import prepare_all
-from gliofed.report.page import render
-from gliofed.study import Quality, Study, load_study
-from gliofed.types import Measures, Sequence
+from gliofed.experiments.cases import compare_sites
+from gliofed.experiments.exclusions import in_words, set_aside
+from gliofed.experiments.run import run_study
+from gliofed.preprocessing.cases import prepare_all
+from gliofed.reporting.study.page import render
+from gliofed.runtime.progress import NoProgress
+from gliofed.study import QualityConfig, Study, load_study
+from gliofed.types import PreparationMeasures, Sequence
 
 
-class Listener(Silent):
+class Listener(NoProgress):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
@@ -36,7 +36,7 @@ class Listener(Silent):
 def small(tmp_path_factory) -> tuple[Study, Path]:
     root = tmp_path_factory.mktemp("aside")
     path = write_study(root, [PhantomHospital(n, 3) for n in ("one", "two", "three")], ("pooled",))
-    return dataclasses.replace(load_study(path), quality=Quality()), root / "store"
+    return dataclasses.replace(load_study(path), quality=QualityConfig()), root / "store"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,9 @@ def litres(small) -> dict[str, float]:
 
 
 def asking(study: Study, least: float) -> Study:
-    return dataclasses.replace(study, quality=Quality(brain_litres=(least, 9.0), alignment=0.0))
+    return dataclasses.replace(
+        study, quality=QualityConfig(brain_litres=(least, 9.0), alignment=0.0)
+    )
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -97,7 +99,7 @@ def test_they_are_not_compared_with_other_hospitals_patients(small, litres) -> N
     study, store = small
     ranked = sorted(litres, key=litres.__getitem__)
     asked = asking(study, litres[ranked[1]])
-    overlap, prepared, aside = compare_sites(asked, read_sites(study.data), store, Silent())
+    overlap, prepared, aside = compare_sites(asked, read_sites(study.data), store, NoProgress())
     assert [str(a.case) for a in aside] == ranked[:1]
     assert sum(overlap.patients.values()) == len(prepared) == 8
 
@@ -106,14 +108,15 @@ def test_a_hospital_with_no_case_left_is_one_error(small, litres) -> None:
     study, store = small
     most = max(litres, key=litres.__getitem__)
     with pytest.raises(DataError, match=r"none of its 3 cases can be used.*change its \[quality\]"):
-        compare_sites(asking(study, litres[most]), read_sites(study.data), store, Silent())
+        compare_sites(asking(study, litres[most]), read_sites(study.data), store, NoProgress())
 
 
 def test_reasons_of_every_kind_are_kept(make_prepared, small) -> None:
     study, _ = small
     good = make_prepared("good")
     far = dataclasses.replace(
-        make_prepared("far"), measures=Measures(0.1, 0.2, {Sequence.T1: 1.0, Sequence.T2: 1.7})
+        make_prepared("far"),
+        measures=PreparationMeasures(0.1, 0.2, {Sequence.T1: 1.0, Sequence.T2: 1.7}),
     )
     used, aside = set_aside(study, [good, far])
     assert used == (good,)

@@ -38,18 +38,18 @@ from federation_kits import (
     wait_for,
 )
 
-from gliofed.consortium.process import run_process
-from gliofed.consortium.refusals import LET_IN_SECONDS, QUIET_SECONDS, Presence, Refusals
-from gliofed.consortium.segment import segment_of
-from gliofed.consortium.start import start
-from gliofed.consortium.status import RunStatus
-from gliofed.consortium.supervisor import Patience
+from gliofed.deployment.kit_process import run_process
+from gliofed.deployment.lead import start
+from gliofed.deployment.refusals import LET_IN_SECONDS, QUIET_SECONDS, Presence, Refusals
+from gliofed.deployment.run_status import RunStatus
+from gliofed.deployment.supervisor import RetryLimits
+from gliofed.deployment.training_job import segment_of
 from gliofed.errors import GliofedError
-from gliofed.fed.engines.nvflare.job import write_job
-from gliofed.fed.engines.nvflare.process import Process
-from gliofed.fed.trust.audit import AuditLog
-from gliofed.fed.trust.chain import Line
-from gliofed.fed.trust.verify import read_lines, verify
+from gliofed.federated.flare.job import write_job
+from gliofed.federated.flare.process import ProcessCommand
+from gliofed.federated.governance.audit_log import AuditLog
+from gliofed.federated.governance.audit_verification import read_lines, verify
+from gliofed.federated.governance.hash_chain import LogLine
 from gliofed.study import Study, parse_study, study_toml
 
 POLICY = "min_cases = 1\nsmallest_count = 1\n"
@@ -73,7 +73,7 @@ class Live:
     def authority(self) -> Path:
         return self.kits / "authority/rootCA.pem"
 
-    def refusals(self) -> dict[str, list[Line]]:
+    def refusals(self) -> dict[str, list[LogLine]]:
         """Lines that tell of a refusal, by the kit whose log has them."""
         logs = {n: self.kits / n / "gliofed/audit.jsonl" for n in ("server", *SITES, "lead")}
         return {
@@ -122,7 +122,7 @@ def live(tmp_path_factory) -> Iterator[Live]:
 @pytest.fixture(scope="module")
 def rounds(live) -> RunStatus:
     """A whole study in which one site sends a bad update each round but the first."""
-    patience = Patience(gather=0, rounds=live.study.train.rounds)
+    patience = RetryLimits(gather=0, rounds=live.study.train.rounds)
     path = live.kits.parent / "study.toml"
     end = start(path, live.kits / "lead", lambda now: None, patience)
     assert end.state == "completed", end
@@ -296,11 +296,11 @@ ATTACKS = {
     "code for the server": Attack(code_for("server"), at_server("job-refused", reason="custom-code")),
     "code for the sites": Attack(code_for("site"), at_sites("job-refused", reason="custom-code")),
     "other class at the server": Attack(
-        class_for("server", "config_fed_server.json", "gliofed.consortium.conductor.Conductor",
+        class_for("server", "config_fed_server.json", "gliofed.deployment.server_controller.ServerController",
                   "nvflare.app_common.workflows.fedavg.FedAvg"),
         at_server("job-refused", reason="class-not-allowed")),
     "other class at the sites": Attack(
-        class_for("site", "config_fed_client.json", "gliofed.consortium.member.Member",
+        class_for("site", "config_fed_client.json", "gliofed.deployment.client_executor.ClientExecutor",
                   "nvflare.app_common.np.np_trainer.NPTrainer"),
         at_sites("job-refused", reason="class-not-allowed")),
     "study with another byte": Attack(
@@ -315,7 +315,7 @@ def test_an_attack_is_refused_and_recorded_once(live, rounds, tmp_path, name) ->
     before = {side: len(lines) for side, lines in live.refusals().items()}
     attack.do(live, tmp_path)
 
-    def new() -> dict[str, list[Line]]:
+    def new() -> dict[str, list[LogLine]]:
         found = {side: lines[before[side] :] for side, lines in live.refusals().items()}
         return {side: lines for side, lines in found.items() if lines}
 
@@ -393,7 +393,9 @@ class TestWhatIsHeard:
         code = (
             "import time; print('one\\n\\xe9', flush=True); time.sleep(2.5); print('x' * 200_000)"
         )
-        process = Process((sys.executable, "-c", code), {"PYTHONIOENCODING": "latin-1"}, tmp_path)
+        process = ProcessCommand(
+            (sys.executable, "-c", code), {"PYTHONIOENCODING": "latin-1"}, tmp_path
+        )
         audit, heard, log = AuditLog(tmp_path / "a.jsonl", "north"), [], tmp_path / "process.log"
         with pytest.raises(GliofedError, match="ended by itself, with status 0"):
             run_process(process, tmp_path / "work", audit, log, heard.append)

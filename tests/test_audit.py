@@ -22,19 +22,19 @@ from typer.testing import CliRunner
 
 from gliofed.cli.main import app
 from gliofed.errors import AuditError, UnwritableError
-from gliofed.fed.trust.audit import AuditLog
-from gliofed.fed.trust.chain import (
+from gliofed.federated.governance.audit_log import AuditLog
+from gliofed.federated.governance.audit_verification import Kind, read_anchors, read_lines, verify
+from gliofed.federated.governance.hash_chain import (
     EVENTS,
     FIELDS,
     LONGEST,
-    Head,
+    LogHead,
     encode,
     head_from,
     head_path,
     line_bytes,
     read_head,
 )
-from gliofed.fed.trust.verify import Kind, read_anchors, read_lines, verify
 
 LINES = 8
 quick = settings(
@@ -257,7 +257,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from typing import get_args
-from gliofed.fed.trust.audit import AuditLog
+from gliofed.federated.governance.audit_log import AuditLog
 log = AuditLog(Path(sys.argv[1]), sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -319,7 +319,7 @@ def test_a_full_disk_is_one_error_and_leaves_the_log_as_it_was(tmp_path) -> None
     AuditLog(path, "harbour").write("started", version="0.1.0")
     code = (
         "import resource, sys; from pathlib import Path; from gliofed.errors import UnwritableError\n"
-        "from gliofed.fed.trust.audit import AuditLog\n"
+        "from gliofed.federated.governance.audit_log import AuditLog\n"
         "log = AuditLog(Path(sys.argv[1]), 'harbour')\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))\n"
         "try:\n"
@@ -376,12 +376,12 @@ class TestAnchors:
     def test_an_anchor_after_the_end_is_a_cut(self, written) -> None:
         head = verify(written).head
         assert verify(written, [head]).sound
-        verdict = verify(written, [head, Head(LINES + 1, "ab" * 32)])
+        verdict = verify(written, [head, LogHead(LINES + 1, "ab" * 32)])
         assert (verdict.fault.line, verdict.fault.kind) == (LINES + 1, "cut off")
 
     def test_two_histories_told_to_the_other_side_are_found(self, written) -> None:
         head = verify(written).head
-        verdict = verify(written, [head, Head(LINES, "ab" * 32)])
+        verdict = verify(written, [head, LogHead(LINES, "ab" * 32)])
         assert (verdict.fault.line, verdict.fault.kind) == (LINES, "edited")
         assert "two such lines" in verdict.fault.text
 
@@ -476,7 +476,7 @@ def test_a_long_log_is_read_in_little_memory(tmp_path) -> None:
             file.write(line_bytes(line))
     tracemalloc.start()
     try:
-        verdict = verify(path, [Head(5_000, prev)])
+        verdict = verify(path, [LogHead(5_000, prev)])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -589,7 +589,7 @@ def test_whatever_bytes_stand_in_a_log_or_head_there_is_a_verdict_or_one_error(
 
 def test_a_head_that_was_told_is_taken_only_where_it_is_one() -> None:
     good = [3, "ab" * 32]
-    assert head_from(good) == Head(3, "ab" * 32)
+    assert head_from(good) == LogHead(3, "ab" * 32)
     for bad in (None, 3, "ab", [3], [3, "ab"], [-1, "ab" * 32], [True, "ab" * 32], [3, "AB" * 32],
                 [3, "ab" * 32, 1], {"number": 3}):  # fmt: skip
         assert head_from(bad) is None, bad

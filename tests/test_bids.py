@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from conftest import write_hospital, write_image, write_subject
 
-from gliofed.datasets.bids import read_bids
-from gliofed.datasets.split import make_splits
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.splits import make_splits
 from gliofed.errors import DataError, OverlapError
-from gliofed.study import Data
+from gliofed.study import DataConfig
 from gliofed.types import UNKNOWN, Case, Labels, Sequence
 
 
@@ -115,7 +115,7 @@ SITES = {
 
 
 def test_holdout_is_by_patient_seeded_and_never_trained_on() -> None:
-    data = Data(root=None, train=("a", "b"), external=("c",), holdout=0.2)
+    data = DataConfig(root=None, train=("a", "b"), external=("c",), holdout=0.2)
     (split,) = make_splits(data, SITES, seed=1)
     assert len(split.holdout["a"]) == 2
     assert split.holdout["b"] == ()  # fewer than holdout_from
@@ -128,12 +128,12 @@ def test_holdout_is_by_patient_seeded_and_never_trained_on() -> None:
 
 
 def test_one_more_case_reaches_the_holdout_bound() -> None:
-    data = Data(root=None, train=("b",), external=("c",), holdout=0.25, holdout_from=4)
+    data = DataConfig(root=None, train=("b",), external=("c",), holdout=0.25, holdout_from=4)
     assert len(make_splits(data, SITES, 1)[0].holdout["b"]) == 1
 
 
 def test_leave_one_out_holds_each_site_out_once() -> None:
-    data = Data(root=None, train=("a", "b", "c"), leave_one_out=("b", "c"))
+    data = DataConfig(root=None, train=("a", "b", "c"), leave_one_out=("b", "c"))
     folds = make_splits(data, SITES, 1)
     assert [f.fold for f in folds] == ["b", "c"]
     for fold in folds:
@@ -143,11 +143,11 @@ def test_leave_one_out_holds_each_site_out_once() -> None:
 
 def test_a_patient_at_two_sites_is_refused_or_dropped_from_training() -> None:
     sites = {**SITES, "b": [*SITES["b"], case("b", "a3")], "a": [*SITES["a"], case("a", "c2")]}
-    data = Data(root=None, train=("a", "b"), external=("c",))
+    data = DataConfig(root=None, train=("a", "b"), external=("c",))
     with pytest.raises(OverlapError, match="patient c2 stands at c and at a"):
         make_splits(data, sites, 1)
     (split,) = make_splits(
-        Data(root=None, train=("a", "b"), external=("c",), overlap="drop"), sites, 1
+        DataConfig(root=None, train=("a", "b"), external=("c",), overlap="drop"), sites, 1
     )
     assert {str(c) for c, _ in split.dropped} == {"a/c2", "b/a3"}
     trained = {c.patient for s in ("a", "b") for c in (*split.train[s], *split.holdout[s])}

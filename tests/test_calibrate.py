@@ -10,30 +10,30 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logit, softmax
 from sklearn.linear_model import LogisticRegression
 
-from gliofed.calibrate.abstain import (
+from gliofed.calibration.calibrator import answer, calibrated, coverages, fit_all
+from gliofed.calibration.conformal import coverage, fit_sets, true_counts
+from gliofed.calibration.files import calibration_json, parse_calibration
+from gliofed.calibration.probability_bins import BINS, EDGES, bins_of
+from gliofed.calibration.scaling import LEAST, RIDGE, FitPosition, scaling_steps, scaling_sums
+from gliofed.calibration.selective import (
     confidence_counts,
     fit_limit,
     risk_area,
     risk_at,
     risk_rows,
 )
-from gliofed.calibrate.conformal import coverage, fit_sets, true_counts
-from gliofed.calibrate.exchange import Question
-from gliofed.calibrate.files import calibration_json, parse_calibration
-from gliofed.calibrate.grid import BINS, EDGES, bins_of
-from gliofed.calibrate.scaling import LEAST, RIDGE, Place, scaling_steps, scaling_sums
-from gliofed.calibrate.sites import SiteCases, at_hand, decided, raw
-from gliofed.calibrate.whole import answer, calibrated, coverages, fit_all
+from gliofed.calibration.site_statistics import CalibrationCases, at_hand, decided, raw
+from gliofed.calibration.statistics import StatisticsRequest
 from gliofed.errors import DataError
+from gliofed.evaluation.intervals.analytic import wilson
+from gliofed.evaluation.intervals.bootstrap import once
+from gliofed.evaluation.logistic_regression import together
+from gliofed.evaluation.results import CaseResult
 from gliofed.markers import MARKERS
-from gliofed.score.analytic import wilson
-from gliofed.score.intervals import once
-from gliofed.score.logistic import together
-from gliofed.score.results import CaseResult
-from gliofed.study import Wishes
+from gliofed.study import CalibrationConfig
 from gliofed.types import Labels
 
-COUNT = Question("count")
+COUNT = StatisticsRequest("count")
 MARKER = {2: "idh", 3: "grade"}
 
 
@@ -110,7 +110,7 @@ def test_the_gradient_and_curve_of_a_site_are_those_of_its_loss(classes) -> None
     place = np.random.default_rng(1).normal(size=classes)
 
     def at(coefficients):
-        return scaling_sums(Place("platt", tuple(coefficients)), truth, found)
+        return scaling_sums(FitPosition("platt", tuple(coefficients)), truth, found)
 
     own = at(place)
     for step, axis in zip(np.eye(classes) * 1e-5, range(classes), strict=True):
@@ -326,9 +326,11 @@ def answers(n, site, seed, sharp=3.0):
 
 def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> None:
     parts = {"a": answers(120, "a", 1), "b": answers(60, "b", 2), "c": ()}
-    sites = {k: SiteCases(v) for k, v in parts.items()}
-    own = fit_all(at_hand(sites), Wishes())
-    pooled = fit_all(at_hand({"all": SiteCases(parts["a"] + parts["b"])}), Wishes())
+    sites = {k: CalibrationCases(v) for k, v in parts.items()}
+    own = fit_all(at_hand(sites), CalibrationConfig())
+    pooled = fit_all(
+        at_hand({"all": CalibrationCases(parts["a"] + parts["b"])}), CalibrationConfig()
+    )
     assert own.sets == pooled.sets
     assert own.cells == pooled.cells
     for marker in own.scalings:
@@ -349,15 +351,18 @@ def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> 
 
 
 def test_coverage_at_a_site_unlike_the_others_is_told_as_it_is() -> None:
-    sites = {"a": SiteCases(answers(400, "a", 1)), "b": SiteCases(answers(400, "b", 2))}
-    own = fit_all(at_hand(sites), Wishes(by_class=False))
+    sites = {
+        "a": CalibrationCases(answers(400, "a", 1)),
+        "b": CalibrationCases(answers(400, "b", 2)),
+    }
+    own = fit_all(at_hand(sites), CalibrationConfig(by_class=False))
     noise = np.random.default_rng(0).normal(size=(500, 3)) * 6
     odd = []
     for case, shift in zip(answers(500, "c", 3), noise, strict=True):
         moved = softmax(np.log(case.probabilities["grade"]) + shift)
         probabilities = {**case.probabilities, "grade": tuple(moved.tolist())}
         odd.append(CaseResult(**{**case.__dict__, "probabilities": probabilities}))
-    tested = {"like": SiteCases(answers(500, "d", 4)), "odd": SiteCases(tuple(odd))}
+    tested = {"like": CalibrationCases(answers(500, "d", 4)), "odd": CalibrationCases(tuple(odd))}
     found = coverages(own, "grade", tested)
     assert 0.87 <= found["like"].value <= 0.93
     assert found["like"].n == sum(tested["like"].told(COUNT).classes("grade"))
@@ -365,7 +370,7 @@ def test_coverage_at_a_site_unlike_the_others_is_told_as_it_is() -> None:
 
 
 def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
-    own = fit_all(at_hand({}), Wishes())
+    own = fit_all(at_hand({}), CalibrationConfig())
     assert {s.kind for s in own.scalings.values()} == {"identity"}
     told = answer(own, answers(1, "a", 1)[0].probabilities)
     assert told.sets["grade"] == ("2", "3", "4")
@@ -375,7 +380,7 @@ def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
     spoilt = cases[0].probabilities | {"grade": (float("nan"),) * 3}
     bad = CaseResult(**{**cases[0].__dict__, "probabilities": spoilt,
                         "labels": Labels({"grade": "2"}), "case": "bad"})  # fmt: skip
-    own = fit_all(at_hand({"a": SiteCases((*cases, bad))}), Wishes())
+    own = fit_all(at_hand({"a": CalibrationCases((*cases, bad))}), CalibrationConfig())
     assert "1 cases left out" in own.notes["grade"]
     assert own.notes["idh"] == ""
     told = answer(own, spoilt)
@@ -387,12 +392,12 @@ def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
 
 def test_a_site_with_few_cases_of_a_class_is_left_out_and_named() -> None:
     cases = answers(30, "a", 4)
-    least = min(n for n in SiteCases(cases).told(COUNT).classes("codel_1p19q"))
-    shows, hides = (SiteCases(cases, least + extra) for extra in (0, 1))
+    least = min(n for n in CalibrationCases(cases).told(COUNT).classes("codel_1p19q"))
+    shows, hides = (CalibrationCases(cases, least + extra) for extra in (0, 1))
     assert not shows.hidden("codel_1p19q")
     assert hides.hidden("codel_1p19q")
     assert hides.told(COUNT).classes("codel_1p19q") == (0, 0)
-    own = fit_all(at_hand({"a": hides}), Wishes())
+    own = fit_all(at_hand({"a": hides}), CalibrationConfig())
     assert "without a" in own.notes["codel_1p19q"]
     assert own.scalings["codel_1p19q"].kind == "identity"
     assert own.cells is None
@@ -402,7 +407,7 @@ def test_answers_of_two_models_are_refused() -> None:
     cases = answers(2, "a", 1)
     other = CaseResult(**{**cases[1].__dict__, "model": "pooled"})
     with pytest.raises(ValueError, match="2 models"):
-        at_hand({"a": SiteCases((cases[0], other))})
+        at_hand({"a": CalibrationCases((cases[0], other))})
 
 
 @pytest.mark.parametrize(
@@ -420,7 +425,9 @@ def test_answers_of_two_models_are_refused() -> None:
 )
 def test_a_spoilt_calibration_is_refused(spoil) -> None:
     plain = json.loads(
-        calibration_json(fit_all(at_hand({"a": SiteCases(answers(60, "a", 5))}), Wishes()))
+        calibration_json(
+            fit_all(at_hand({"a": CalibrationCases(answers(60, "a", 5))}), CalibrationConfig())
+        )
     )
     parse_calibration(json.dumps(plain), "x")
     spoil(plain)

@@ -28,15 +28,15 @@ from PIL import Image
 from test_report import HOSTILE, RESEARCH, Reader
 
 from gliofed import CAUTION
-from gliofed.calibrate.cns5 import OUTCOMES, UNSEEN, IntegratedType
+from gliofed.calibration.cns5 import OUTCOMES, UNSEEN, IntegratedType
 from gliofed.errors import DataError
-from gliofed.infer.native import THRESHOLD
+from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import BY_ID
-from gliofed.report import case_words
-from gliofed.report.case_content import OUTLINED, CaseContent, MarkerShown
-from gliofed.report.case_page import LICENCES, VIEWER, render_case, write_case_page
-from gliofed.report.case_slices import centre, slices
-from gliofed.report.case_volumes import (
+from gliofed.reporting.case import wording
+from gliofed.reporting.case.content import OUTLINED, CaseContent, MarkerAnswer
+from gliofed.reporting.case.page import LICENCES, VIEWER, render_case, write_case_page
+from gliofed.reporting.case.slices import centre, slices
+from gliofed.reporting.case.volumes import (
     LEAST_DEVIATION,
     LINE,
     MOST_DEVIATION,
@@ -47,11 +47,11 @@ from gliofed.report.case_volumes import (
     in_ras,
     volumes,
 )
-from gliofed.report.drawing import Picture
-from gliofed.report.frame import part
+from gliofed.reporting.plots.style import Picture
+from gliofed.runtime.templates import packaged_text
 from gliofed.types import SEQUENCES, Sequence
 
-VENDOR = Path(__file__).parents[1] / "src/gliofed/report/vendor"
+VENDOR = Path(__file__).parents[1] / "src/gliofed/reporting/html/vendor"
 TURNS = ("RAS", "LPS", "PIR", "SLA")
 
 
@@ -69,7 +69,7 @@ def page(content: CaseContent) -> str:
 @pytest.fixture
 def words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages with the words of their pictures only: drawing them takes a second."""
-    picture = "gliofed.report.case_slices.dots"
+    picture = "gliofed.reporting.case.slices.dots"
     monkeypatch.setattr(picture, lambda figure, alt, dpi: Picture("data:,", alt, 9, 9))
 
 
@@ -135,7 +135,7 @@ def test_it_asks_nothing_of_any_network(page: str) -> None:
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src "
         f"'sha256-{digests[0]}' 'sha256-{digests[1]}'; base-uri 'none'; form-action 'none'"
     )
-    assert scripts == [part(VIEWER), part("case.js")]
+    assert scripts == [packaged_text(VIEWER), packaged_text("reporting/case/case.js")]
 
 
 def test_the_viewer_is_the_one_that_its_notes_name() -> None:
@@ -143,7 +143,7 @@ def test_the_viewer_is_the_one_that_its_notes_name() -> None:
     script = (VENDOR / "niivue.umd.js").read_bytes()
     assert hashlib.sha256(script).hexdigest() in notes
     (version,) = re.findall(r"NiiVue (\d+\.\d+\.\d+)", notes)
-    assert f"NiiVue {version}, unchanged" in part(LICENCES)
+    assert f"NiiVue {version}, unchanged" in packaged_text(LICENCES)
     assert f'"{version}"'.encode() in script
     assert b"</script" not in script  # inside HTML it would end there
     assert b"<!--" not in script
@@ -328,7 +328,7 @@ def test_figures_ranges_and_model_are_shown(content: CaseContent, page: str) -> 
         assert text in seen
     assert seen.count(f"over {PASSES}") == 2
     assert "It is no confidence interval" in seen
-    assert CAUTION in part("case.css")  # at the foot of each printed page
+    assert CAUTION in packaged_text("reporting/case/case.css")  # at the foot of each printed page
     assert "distances and sizes on these images are not the patient's" in seen
     assert "not calibrated" not in seen.lower()
 
@@ -361,7 +361,7 @@ def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) 
 )
 def test_what_a_set_leaves_open(marker: str, left: tuple[str, ...] | None, said: str) -> None:
     n = len(BY_ID[marker].classes)
-    panel = case_words.panel(MarkerShown(marker, (1 / n,) * n, None, None, left, None))
+    panel = wording.panel(MarkerAnswer(marker, (1 / n,) * n, None, None, left, None))
     assert panel.left == said
     assert [b.open for b in panel.bars] == [
         None if left is None else c in left for c in BY_ID[marker].classes
@@ -373,16 +373,16 @@ def test_what_a_set_leaves_open(marker: str, left: tuple[str, ...] | None, said:
     [(True, "confident enough to be said"), (False, "not confident enough to be said"), (None, "")],
 )
 def test_whether_it_may_be_said(kept: bool | None, said: str) -> None:
-    assert case_words.panel(MarkerShown("idh", (0.4, 0.6), None, None, None, kept)).kept == said
+    assert wording.panel(MarkerAnswer("idh", (0.4, 0.6), None, None, None, kept)).kept == said
 
 
 def test_what_does_not_exist_is_not_available_and_has_no_bar() -> None:
-    shown = MarkerShown("idh", (math.nan, 1.2), (math.nan, 0.9), (math.nan, 1.3), (), False)
-    none, over = case_words.panel(shown).bars
+    shown = MarkerAnswer("idh", (math.nan, 1.2), (math.nan, 0.9), (math.nan, 1.3), (), False)
+    none, over = wording.panel(shown).bars
     assert (none.value, none.share, none.low) == ("n/a", None, None)
     assert (over.share, over.low, over.high) == (100, 90, 100)
     unknown = IntegratedType("not determinable", None, (), "a probability is not finite")
-    assert {(b.value, b.share) for b in case_words.outcomes(unknown)} == {("n/a", None)}
+    assert {(b.value, b.share) for b in wording.outcomes(unknown)} == {("n/a", None)}
 
 
 @pytest.mark.parametrize(
@@ -391,11 +391,11 @@ def test_what_does_not_exist_is_not_available_and_has_no_bar() -> None:
      (-0.004, "changes by less than 0.01"), (0.006, "falls by 0.01"), (math.nan, "n/a")],
 )  # fmt: skip
 def test_falls_in_words(value: float, said: str) -> None:
-    assert case_words.fall(value) == said
+    assert wording.fall(value) == said
 
 
 def test_sequences_that_matter_most_come_first(content: CaseContent) -> None:
-    assert case_words.falls(content.whys[0]).rows == (
+    assert wording.falls(content.whys[0]).rows == (
         ("T1", "falls by 0.21"), ("T1CE", "falls by 0.13"),
         ("T2", "falls by 0.05"), ("FLAIR", "rises by 0.03"),
     )  # fmt: skip

@@ -14,10 +14,10 @@ from made_up_case import BLOB, SHAPE, make_case
 from nibabel.affines import apply_affine
 from test_case_page import of_line
 
-from gliofed.report.case_content import CaseContent
-from gliofed.report.case_page import write_case_page
-from gliofed.report.case_slices import centre
-from gliofed.report.drawing import Picture
+from gliofed.reporting.case.content import CaseContent
+from gliofed.reporting.case.page import write_case_page
+from gliofed.reporting.case.slices import centre
+from gliofed.reporting.plots.style import Picture
 from gliofed.types import Sequence
 
 LIVE = "document.querySelector('#viewer.live') !== null"
@@ -233,7 +233,7 @@ def test_a_bare_case_has_a_viewer_too(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "gliofed.report.case_slices.dots", lambda figure, alt, dpi: Picture("data:,", alt, 9, 9)
+        "gliofed.reporting.case.slices.dots", lambda figure, alt, dpi: Picture("data:,", alt, 9, 9)
     )
     case = make_case(sequences=(Sequence.T2,), probability=np.zeros(SHAPE, np.float32),
                      deviation=None, volume_range_ml=None, passes="", draws="", whys=())  # fmt: skip

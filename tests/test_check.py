@@ -8,9 +8,9 @@ import pytest
 from malformed import InProcess, write_healthy
 from malformed_corpus import CORPUS, Spoilt
 
-import gliofed.check.run
-from gliofed.check.codes import CODES
-from gliofed.check.run import Result, check_path
+import gliofed.validation.check
+from gliofed.validation.check import CheckResult, check_path
+from gliofed.validation.codes import CODES
 
 
 @pytest.fixture(scope="session")
@@ -18,8 +18,8 @@ def healthy(tmp_path_factory):
     return write_healthy(tmp_path_factory.mktemp("healthy") / "data")
 
 
-def check_here(path, monkeypatch, pictures=False) -> Result:
-    monkeypatch.setattr(gliofed.check.run, "Reader", InProcess)
+def check_here(path, monkeypatch, pictures=False) -> CheckResult:
+    monkeypatch.setattr(gliofed.validation.check, "SafeReader", InProcess)
     return check_path(path, pictures, lambda *_: None)
 
 

@@ -20,16 +20,16 @@ from malformed import FILES, at, cells, image, swap, write_healthy
 from typer.testing import CliRunner
 
 from gliofed import api
-from gliofed.check.case import check_case
-from gliofed.check.codes import CODES, Severity
-from gliofed.check.findings import LONGEST, Finding, ordered
-from gliofed.check.locate import locate
-from gliofed.check.scan import read_scan
-from gliofed.check.sheet import render
-from gliofed.check.table import check_table
 from gliofed.cli.main import app
 from gliofed.errors import DataError
 from gliofed.types import SEQUENCES, Sequence
+from gliofed.validation.case_checks import check_case
+from gliofed.validation.codes import CODES, Severity
+from gliofed.validation.findings import LONGEST, Finding, ordered
+from gliofed.validation.html_sheet import render
+from gliofed.validation.locate import locate
+from gliofed.validation.patient_table import check_table
+from gliofed.validation.scan import read_scan
 
 ROOT = Path(__file__).parents[1]
 

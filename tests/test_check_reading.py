@@ -18,48 +18,48 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from malformed import AFFINE, FACT, draw, save, write_healthy
 
-from gliofed.check.cells import read_cells
-from gliofed.check.child import look
-from gliofed.check.findings import BrokenFileError
-from gliofed.check.geometry import frame
-from gliofed.check.header import LARGEST, read_header
-from gliofed.check.messages import Job, Looked
-from gliofed.check.reading import Reader
-from gliofed.check.run import check_path
-from gliofed.check.scan import read_scan
-from gliofed.check.table import check_table
 from gliofed.errors import DataError
 from gliofed.types import Sequence
+from gliofed.validation.check import check_path
+from gliofed.validation.findings import BrokenFileError
+from gliofed.validation.nifti_geometry import frame
+from gliofed.validation.nifti_header import LARGEST, read_header
+from gliofed.validation.patient_table import check_table
+from gliofed.validation.reader import SafeReader
+from gliofed.validation.reader_messages import ReadRequest, ReadResponse
+from gliofed.validation.reader_process import look
+from gliofed.validation.scan import read_scan
+from gliofed.validation.table_cells import read_cells
 
-PROLOGUE = "import sys, resource, gliofed.check.child as c, gliofed.check.messages as m\n"
+PROLOGUE = "import sys, resource, gliofed.validation.reader_process as c, gliofed.validation.reader_messages as m\n"
 
 
-def job(folder: Path, picture: bool = False) -> Job:
+def job(folder: Path, picture: bool = False) -> ReadRequest:
     """T1 and FLAIR of a healthy subject."""
     data = draw(1)
     names = {Sequence.T1: "T1", Sequence.FLAIR: "FLAIR"}
     images = {s: save(folder / f"{n}.nii.gz", data[n]) for s, n in names.items()}
-    return Job(images, {"mask": save(folder / "mask.nii.gz", data["mask"])}, picture)
+    return ReadRequest(images, {"mask": save(folder / "mask.nii.gz", data["mask"])}, picture)
 
 
 def bad_child(deed: str, over: str = "FLAIR") -> list[str]:
     """A child that does `deed` over one file, and else answers as it should."""
     code = (
         PROLOGUE + f"c._limit(resource.RLIMIT_AS, m.MEMORY)\nfor line in sys.stdin.buffer:\n"
-        f" job = m.Job.parse(line)\n def begin(where):\n  c._begin(where)\n"
+        f" job = m.ReadRequest.parse(line)\n def begin(where):\n  c._begin(where)\n"
         f"  if where == {over!r}: {deed}\n"
         " sys.stdout.buffer.write(c.look(job, begin).line()); sys.stdout.buffer.flush()\n"
     )
     return ["-c", code]
 
 
-def codes(looked: Looked) -> set[tuple[str, str]]:
+def codes(looked: ReadResponse) -> set[tuple[str, str]]:
     return {(where, fault.code) for where, fault in looked.faults}
 
 
 def test_the_child_answers_as_the_function_does(tmp_path) -> None:
     asked = job(tmp_path, picture=True)
-    with Reader() as reader:
+    with SafeReader() as reader:
         answers = [reader.look(asked), reader.look(asked)]
     here = look(asked, lambda where: None)
     assert answers == [here, here]
@@ -83,22 +83,22 @@ def test_the_child_answers_as_the_function_does(tmp_path) -> None:
 def test_a_file_that_ends_the_child_is_a_finding_and_the_rest_goes_on(tmp_path, deed, code) -> None:
     asked = job(tmp_path)
     wall = 1.5 if "sleep" in deed else 60.0
-    with Reader(wall, bad_child(deed)) as reader:
+    with SafeReader(wall, bad_child(deed)) as reader:
         looked = reader.look(asked)
-        after = reader.look(Job({Sequence.T1: asked.images[Sequence.T1]}, {}, False))
+        after = reader.look(ReadRequest({Sequence.T1: asked.images[Sequence.T1]}, {}, False))
     assert codes(looked) == {("FLAIR", code)}
     assert set(looked.digests) == {"T1"}
     assert codes(after) == set()
 
 
 def test_comparisons_that_end_the_child_are_a_finding_of_the_case(tmp_path) -> None:
-    with Reader(60.0, bad_child("import os; os.abort()", over="")) as reader:
+    with SafeReader(60.0, bad_child("import os; os.abort()", over="")) as reader:
         assert codes(reader.look(job(tmp_path))) == {("", "FILE-CRASH")}
 
 
 def test_a_child_that_cannot_start_is_one_clear_error(tmp_path) -> None:
     with (
-        Reader(60.0, ["-c", "raise SystemExit(3)"]) as reader,
+        SafeReader(60.0, ["-c", "raise SystemExit(3)"]) as reader,
         pytest.raises(DataError, match=r"cannot run.*status 3"),
     ):
         reader.look(job(tmp_path))
@@ -139,7 +139,7 @@ def test_a_bomb_of_16_gib_takes_at_most_5_s_and_1_gib(tmp_path, shape, kind, cod
     assert path.stat().st_size < 2**25
     ask = (
         "import json, resource, time; from pathlib import Path\n"
-        "from gliofed.check.run import check_path\n"
+        "from gliofed.validation.check import check_path\n"
         f"start = time.monotonic(); r = check_path(Path({str(path)!r}), True, lambda *_: None)\n"
         "took = time.monotonic() - start\n"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
@@ -248,7 +248,7 @@ def test_a_damaged_image_gives_findings_and_never_an_exception(
     path = tmp_path_factory.getbasetemp() / ("fuzz.nii.gz" if pack else "fuzz.nii")
     path.write_bytes(gzip.compress(body, 1) if pack else body)
     looked = look(
-        Job({Sequence.T1: path, Sequence.FLAIR: path}, {"mask": path}, True), lambda _: None
+        ReadRequest({Sequence.T1: path, Sequence.FLAIR: path}, {"mask": path}, True), lambda _: None
     )
     scan, faults = read_scan(path)
     if scan is not None and not faults:  # then another reader sees the same image

@@ -13,21 +13,21 @@ from made_up_answers import answer as made_up_answer
 from made_up_facts import make_facts, make_group
 from test_report import HOSTILE, Reader
 
-from gliofed.calibrate.trial import trial
+from gliofed.calibration.evaluation import trial
 from gliofed.errors import StudyError
-from gliofed.experiment.facts import group_of
-from gliofed.report.account_words import MAIN, figure
-from gliofed.report.checklist import STATES, Answers, answer, checklist_csv
-from gliofed.report.claim import CLAIM
-from gliofed.report.content import Content, Scored
-from gliofed.report.facts import RunFacts, main_model, whole_rows
-from gliofed.report.page import render
-from gliofed.report.statements import read_statements
-from gliofed.report.tripod_ai import TRIPOD_AI
-from gliofed.report.wording import estimate, metric_digits
-from gliofed.score.evidence import Evidence
-from gliofed.score.results import ScoreRow
-from gliofed.study import Wishes
+from gliofed.evaluation.claims import Evidence
+from gliofed.evaluation.results import ScoreRow
+from gliofed.experiments.run_facts import group_of
+from gliofed.reporting.checklists.checklist import STATES, AnsweredChecklist, answer, checklist_csv
+from gliofed.reporting.checklists.claim import CLAIM
+from gliofed.reporting.checklists.run_facts import RunFacts, main_model, whole_rows
+from gliofed.reporting.checklists.statements import read_statements
+from gliofed.reporting.checklists.tripod_ai import TRIPOD_AI
+from gliofed.reporting.checklists.wording import MAIN, figure
+from gliofed.reporting.html.wording import estimate, metric_digits
+from gliofed.reporting.study.content import ScoredPredictions, StudyContent
+from gliofed.reporting.study.page import render
+from gliofed.study import CalibrationConfig
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
 LISTS = (TRIPOD_AI, CLAIM)
@@ -149,12 +149,12 @@ def test_a_calibration_is_told_of_where_one_was_tried() -> None:
         for role in ("holdout", "external")
         for i in range(4)
     ]
-    tried = trial(results, "federated", Wishes(), 100)
+    tried = trial(results, "federated", CalibrationConfig(), 100)
     done = dataclasses.replace(FACTS, trial=tried)
     for number, words in (("12f", "Platt scaling"), ("13", "Platt scaling")):
         assert words not in said(TRIPOD_AI, number).text
         assert words in said(TRIPOD_AI, number, done).text
-    untold = dataclasses.replace(FACTS, trial=trial([], "federated", Wishes(), 100))
+    untold = dataclasses.replace(FACTS, trial=trial([], "federated", CalibrationConfig(), 100))
     assert said(TRIPOD_AI, "12f", untold) == said(TRIPOD_AI, "12f")
 
 
@@ -322,7 +322,7 @@ def test_a_missing_file_of_statements_is_said(tmp_path) -> None:
 # ---- where they are shown
 
 
-def shown(facts: RunFacts = FACTS, **words: str) -> tuple[Answers, ...]:
+def shown(facts: RunFacts = FACTS, **words: str) -> tuple[AnsweredChecklist, ...]:
     return tuple(answer(c, facts, words) for c in LISTS)
 
 
@@ -334,7 +334,7 @@ def test_the_csv_reads_back() -> None:
     assert [x["text"] for x in lines] == [a.text for a in found.answers]
 
 
-PAGE = Content("made up", False, Scored((), ()), (), (), (), (), ())
+PAGE = StudyContent("made up", False, ScoredPredictions((), ()), (), (), (), (), ())
 
 
 def test_the_page_counts_states_and_shows_every_item() -> None:

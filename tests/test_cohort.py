@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from gliofed.errors import UpdateError
-from gliofed.fed.cohort import (
+from gliofed.federated.cohort.suppression import bounds, hidden_cells, small
+from gliofed.federated.cohort.table import (
     VARIABLES,
     CohortTable,
     age_band,
@@ -21,8 +22,7 @@ from gliofed.fed.cohort import (
     publish,
     read_cohort,
 )
-from gliofed.fed.suppress import bounds, hidden_cells, small
-from gliofed.fed.wire import pack
+from gliofed.federated.messages import pack
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gliofed.radiomics.combat import FEWEST, combat_sums, common, harmonise
-from gliofed.radiomics.scaling import together
+from gliofed.radiomics.standardisation import together
 
 
 def plain_combat(parts, covariates):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from made_up_answers import answer, binary, made_up_results
 
-from gliofed.score.analytic import NORMAL
-from gliofed.score.comparison import (
+from gliofed.evaluation.by_case.score_table import score_table
+from gliofed.evaluation.comparison import (
     BY_BOOTSTRAP,
     BY_DELONG,
     BY_RANKS,
@@ -23,10 +23,10 @@ from gliofed.score.comparison import (
     cross_matrix,
     holm,
 )
-from gliofed.score.files import rows_csv, rows_json
-from gliofed.score.intervals import interval
-from gliofed.score.paired import FEWEST, answers, contributions, figure, ranked, variance
-from gliofed.score.table import score_table
+from gliofed.evaluation.files import rows_csv, rows_json
+from gliofed.evaluation.intervals.analytic import NORMAL
+from gliofed.evaluation.intervals.bootstrap import interval
+from gliofed.evaluation.paired import FEWEST, answers, contributions, figure, ranked, variance
 
 RNG = np.random.default_rng
 

@@ -10,8 +10,9 @@ from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from gliofed.score.comparison import BY_CHANCE, BY_DELONG, Comparison
-from gliofed.score.confounders import (
+from gliofed.evaluation.claims import evidence, verdict, verdicts
+from gliofed.evaluation.comparison import BY_CHANCE, BY_DELONG, Comparison
+from gliofed.evaluation.confounding import (
     AGE,
     CONFOUNDERS,
     GIVEN_AGE,
@@ -26,9 +27,8 @@ from gliofed.score.confounders import (
     beyond,
     gains,
 )
-from gliofed.score.evidence import evidence, verdict, verdicts
-from gliofed.score.paired import FEWEST
-from gliofed.score.strata import strata_of, strata_table, volumes
+from gliofed.evaluation.paired import FEWEST
+from gliofed.evaluation.strata import strata_of, strata_table, volumes
 from gliofed.types import SEQUENCES, UNKNOWN, Labels, Person, Sequence
 
 RNG = np.random.default_rng

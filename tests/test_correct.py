@@ -22,17 +22,17 @@ from typer.testing import CliRunner
 
 from gliofed import CAUTION, __version__, api
 from gliofed.cli.main import app
-from gliofed.datasets.bids import read_bids
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.nifti import read_nifti
+from gliofed.data.store import PreparedStore, StoreEntry
+from gliofed.dicom.seg import MaskAuthor, write_segmentation
 from gliofed.errors import CheckpointError, DataError
-from gliofed.infer import correct as module
-from gliofed.infer.native import mask_on
-from gliofed.io.dicom.seg import Author, write_segmentation
-from gliofed.io.files import alone_in
-from gliofed.io.nifti import read_nifti
-from gliofed.io.store import Entry, PreparedStore
-from gliofed.prepare.cases import prepare_one
-from gliofed.study import Grid
-from gliofed.types import Measures, Placement, Prediction, Sequence
+from gliofed.inference import corrections as module
+from gliofed.inference.native_grid import mask_on
+from gliofed.preprocessing.cases import prepare_one
+from gliofed.runtime.files import alone_in
+from gliofed.study import GridConfig
+from gliofed.types import Placement, Prediction, PreparationMeasures, Sequence
 
 DAY = datetime.date(2026, 2, 28)
 SHAPE = (20, 24, 18)
@@ -176,7 +176,7 @@ def test_prepare_makes_a_new_entry_with_the_new_mask(hospital, mask, tmp_path) -
 
     def prepared():
         case = api.inspect(hospital).cases[0]
-        return prepare_one(case, Grid((2.0, 2.0, 2.0)), STRIPPED, store)
+        return prepare_one(case, GridConfig((2.0, 2.0, 2.0)), STRIPPED, store)
 
     first, _ = prepared()
     assert prepared()[1]  # nothing changed: the entry is kept
@@ -484,8 +484,8 @@ def entry(scanned, tmp_path) -> Path:
     scan = scanned / "sub-7/anat/sub-7_FLAIR.nii.gz"
     image = nib.load(scan)
     placement = Placement(image.shape, image.affine, MOVED)
-    made = Entry(np.ones((4, *SIZE), np.float16), None, (False, False, False, True), NETWORK,
-                 {Sequence.FLAIR: placement}, None, Measures(1.3, None, {}), "stripped",
+    made = StoreEntry(np.ones((4, *SIZE), np.float16), None, (False, False, False, True), NETWORK,
+                 {Sequence.FLAIR: placement}, None, PreparationMeasures(1.3, None, {}), "stripped",
                  Sequence.FLAIR)  # fmt: skip
     sources = {"FLAIR": {"file": scan.name, "sha256": digest(scan)}}
     PreparedStore(tmp_path / "store").put("abc", made, {"sources": sources})
@@ -550,7 +550,7 @@ def test_a_dicom_segmentation_from_elsewhere(scanned, entry, tmp_path) -> None:
     drawn = np.zeros(scan.shape, bool)
     drawn[10:20, 12:30, 3:6] = drawn[4, 5, 2] = True
     seg = tmp_path / "corrected.dcm"
-    write_segmentation(drawn, scan.affine, tmp_path / "dicom", seg, Author("m", "Curie^Marie"))
+    write_segmentation(drawn, scan.affine, tmp_path / "dicom", seg, MaskAuthor("m", "Curie^Marie"))
     with pytest.raises(DataError, match="leave the prepared case out"):
         api.correct(by(seg, entry=entry), scanned, "7")
     done = api.correct(by(seg), scanned, "sub-7")
@@ -569,7 +569,7 @@ def test_a_segmentation_of_another_series_is_refused(scanned, tmp_path) -> None:
     folder = dicom.write_series(tmp_path / "other", other)
     drawn = np.zeros((48, 52, 12), bool)
     drawn[10:20, 12:30, 3:6] = True
-    write_segmentation(drawn, other.affine(), folder, tmp_path / "o.dcm", Author())
+    write_segmentation(drawn, other.affine(), folder, tmp_path / "o.dcm", MaskAuthor())
     with pytest.raises(DataError, match="grid"):
         api.correct(by(tmp_path / "o.dcm"), scanned, "7")
     assert not (scanned / "derivatives").exists()

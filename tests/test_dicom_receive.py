@@ -23,10 +23,10 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from gliofed.dicom.storescp import ListenAddress, receive
 from gliofed.errors import DataError
-from gliofed.experiment.watch import Silent
-from gliofed.intake.run import Request, intake
-from gliofed.io.dicom.receive import Port, receive
+from gliofed.ingest.ingest import IngestRequest, intake
+from gliofed.runtime.progress import NoProgress
 
 OF_MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -42,7 +42,7 @@ class Listening:
     """A receiver in a thread, until it is idle."""
 
     def __init__(self, folder: Path, **over) -> None:
-        self.port = Port(free_port(), idle=1.0, **over)
+        self.port = ListenAddress(free_port(), idle=1.0, **over)
         self.count = -1
         self._thread = threading.Thread(target=self._run, args=(folder,))
 
@@ -84,7 +84,9 @@ def test_what_is_sent_is_kept_as_it_came_and_taken_in(tmp_path, enhanced) -> Non
     assert all(p.stat().st_mode & 0o777 == 0o600 for p in got)
     key = tmp_path / "key"
     for name in ("in", "got"):
-        account = intake(Request(str(tmp_path / name), tmp_path / f"out-{name}", key=key), Silent())
+        account = intake(
+            IngestRequest(str(tmp_path / name), tmp_path / f"out-{name}", key=key), NoProgress()
+        )
         assert account.status == 0
     images = [next((tmp_path / f"out-{n}").glob("sub-*/anat/*.nii.gz")) for n in ("in", "got")]
     assert images[0].read_bytes() == images[1].read_bytes()
@@ -134,9 +136,9 @@ def test_titles_are_asked_for(tmp_path, title, called, let_in) -> None:
 
 @pytest.mark.parametrize(
     ("port", "message"),
-    [(Port(11112, title="x" * 17), "1 to 16"), (Port(11112, title=""), "1 to 16"),
-     (Port(11112, peers=("a\\b",)), "1 to 16"), (Port(11112, host="0.0.0.0"), "--peer"),
-     (Port(11112, host="example.org"), "--peer")],
+    [(ListenAddress(11112, title="x" * 17), "1 to 16"), (ListenAddress(11112, title=""), "1 to 16"),
+     (ListenAddress(11112, peers=("a\\b",)), "1 to 16"), (ListenAddress(11112, host="0.0.0.0"), "--peer"),
+     (ListenAddress(11112, host="example.org"), "--peer")],
 )  # fmt: skip
 def test_a_port_that_is_not_safe_is_refused(tmp_path, port, message) -> None:
     with pytest.raises(DataError, match=message):
@@ -149,7 +151,7 @@ def test_a_taken_port_is_one_error(tmp_path) -> None:
         one.bind(("127.0.0.1", 0))
         one.listen()
         with pytest.raises(DataError, match="cannot be listened on"):
-            receive(tmp_path / "got", Port(one.getsockname()[1]), lambda count: None)
+            receive(tmp_path / "got", ListenAddress(one.getsockname()[1]), lambda count: None)
 
 
 def test_a_full_disk_is_told_to_the_sender_and_leaves_nothing(tmp_path, monkeypatch) -> None:

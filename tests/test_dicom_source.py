@@ -8,8 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 
+from gliofed.dicom.source_series import read_series
 from gliofed.errors import DataError
-from gliofed.io.dicom.source import read_series
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from dicom_maker import write_study
 from small_model import make_model
 
+from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
 from gliofed.errors import DataError
-from gliofed.experiment.watch import Silent
-from gliofed.intake.run import Request, intake
-from gliofed.io.dicom.web import Pacs, fetch, is_address
+from gliofed.ingest.ingest import IngestRequest, intake
+from gliofed.runtime.progress import NoProgress
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-STUDY = Pacs(studies=("1.2.3",))
+STUDY = DicomWebServer(studies=("1.2.3",))
 
 
 def fenced() -> bool:
@@ -65,7 +65,8 @@ def test_a_pacs_gives_what_its_files_give(tmp_path) -> None:
     assert "a whole PACS is not taken in" in told["whole"]
     assert "HTTP status 401; check --secret" in told["locked"]
     account = intake(
-        Request(str(tmp_path / "in"), tmp_path / "out", key=tmp_path / "work/key"), Silent()
+        IngestRequest(str(tmp_path / "in"), tmp_path / "out", key=tmp_path / "work/key"),
+        NoProgress(),
     )
     assert account.status == 0
     expected = images(tmp_path / "out")
@@ -91,10 +92,10 @@ def test_a_pacs_gives_a_real_series(tmp_path, real_data) -> None:
     assert (told["web"], told["sent"]) == (1, 1), told  # a person must tell T1 from T1CE
     key = tmp_path / "work/key"
     for name, source in (("sent", tmp_path / "work/got"), ("out", tmp_path / "in/dicoms")):
-        request = Request(str(source), tmp_path / "work" / name, key=key)
-        table = intake(request, Silent()).decisions
+        request = IngestRequest(str(source), tmp_path / "work" / name, key=key)
+        table = intake(request, NoProgress()).decisions
         table.write_text(table.read_text().rstrip("\n") + "T1\n")
-        assert intake(request, Silent()).status == 0
+        assert intake(request, NoProgress()).status == 0
     assert images(tmp_path / "work/sent") == images(tmp_path / "work/out")
 
 
@@ -107,11 +108,11 @@ def test_a_pacs_gives_a_real_series(tmp_path, real_data) -> None:
         ("http://127.0.0.1:9/", STUDY, "cannot be reached"),
         ("http://localhost:9/", STUDY, "cannot be reached"),
         ("http://[::1]:9/", STUDY, "cannot be reached"),
-        ("http://127.0.0.1:9/", Pacs(), "needs --study UID or --patient ID"),
-        ("http://127.0.0.1:9/", Pacs(studies=("../x",)), "not a UID"),
-        ("http://127.0.0.1:9/", Pacs(patient="A*"), "wildcard"),
-        ("https://127.0.0.1:9/", Pacs(studies=("1.2",), ca=Path("/nowhere")), "no such file of certificates"),
-        ("http://127.0.0.1:9/", Pacs(studies=("1.2",), secret_env="GLIOFED_NO_SUCH"), "neither `user:password`"),
+        ("http://127.0.0.1:9/", DicomWebServer(), "needs --study UID or --patient ID"),
+        ("http://127.0.0.1:9/", DicomWebServer(studies=("../x",)), "not a UID"),
+        ("http://127.0.0.1:9/", DicomWebServer(patient="A*"), "wildcard"),
+        ("https://127.0.0.1:9/", DicomWebServer(studies=("1.2",), ca=Path("/nowhere")), "no such file of certificates"),
+        ("http://127.0.0.1:9/", DicomWebServer(studies=("1.2",), secret_env="GLIOFED_NO_SUCH"), "neither `user:password`"),
     ],
 )  # fmt: skip
 def test_what_is_not_safe_is_refused(tmp_path, address, pacs, message) -> None:
@@ -122,7 +123,7 @@ def test_what_is_not_safe_is_refused(tmp_path, address, pacs, message) -> None:
 
 
 def test_plain_http_to_another_machine_needs_a_flag(tmp_path) -> None:
-    pacs = Pacs(studies=("1.2",), plain=True)
+    pacs = DicomWebServer(studies=("1.2",), plain=True)
     with pytest.raises(DataError, match="cannot be reached"):
         fetch("http://pacs.invalid/dicom-web", pacs, tmp_path, lambda *_: None)
 
@@ -132,7 +133,7 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path, mode, message) -> No
     secret = tmp_path / "secret"
     secret.write_text("Bearer abc\n")
     secret.chmod(mode)
-    pacs = Pacs(studies=("1.2",), secret_file=secret)
+    pacs = DicomWebServer(studies=("1.2",), secret_file=secret)
     with pytest.raises(DataError, match=message) as caught:
         fetch("http://127.0.0.1:9/", pacs, tmp_path, lambda *_: None)
     assert "abc" not in str(caught.value)

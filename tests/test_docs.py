@@ -17,10 +17,10 @@ from torch import nn
 from typer.main import get_command
 
 from gliofed.cli.main import app
-from gliofed.datasets.formats import FORMATS
-from gliofed.fed.gate import Gate
-from gliofed.nets.presets import PRESETS
-from gliofed.nets.unet import build_net
+from gliofed.data.formats.registry import FORMATS
+from gliofed.federated.gate import UpdateGate
+from gliofed.models.network import build_net
+from gliofed.models.presets import PRESETS
 from gliofed.study import Study, parse_study
 from gliofed.types import SEQUENCES
 
@@ -195,7 +195,7 @@ def test_the_gate_checks_in_the_documented_order() -> None:
     order = [doc.index(f"| {n} | ") for n in range(1, 10)]
     assert order == sorted(order)
     names = ("_check_origin", "_check_tensors", "_check_counts", "_check_stats", "_check_norm")
-    found = [n for n in Gate.check.__code__.co_names if n in names]
+    found = [n for n in UpdateGate.check.__code__.co_names if n in names]
     assert found == list(names)
 
 
@@ -208,7 +208,7 @@ def test_every_import_rule_room_is_described() -> None:
 
 
 def test_the_tutorial_goes_through_every_part_of_the_page() -> None:
-    template = (ROOT / "src/gliofed/report/page.html.j2").read_text()
+    template = (ROOT / "src/gliofed/reporting/study/page.html.j2").read_text()
     parts = re.findall(r"<h2[^>]*>(.+?)</h2>", template)
     text = (ROOT / "docs/tutorial.md").read_text()
     assert re.findall(r"^\| (.+?) \|", text.split("## 3.")[0], re.M)[1:] == parts

@@ -15,26 +15,33 @@ from made_up_evidence import EXTERNAL, HELD, MODELS, make_scored, study_results
 from made_up_run import make_content
 from test_report import HOSTILE, RESEARCH, Reader
 
-from gliofed.calibrate.cns5 import OUTCOMES, UNSEEN
-from gliofed.calibrate.trial import ALL, NO_HOLDOUT, trial
+from gliofed.calibration.cns5 import OUTCOMES, UNSEEN
+from gliofed.calibration.evaluation import ALL, NO_HOLDOUT, trial
+from gliofed.evaluation.by_case.score_table import score_table
+from gliofed.evaluation.claims import evidence
+from gliofed.evaluation.results import ScoreRow
 from gliofed.markers import MARKERS
-from gliofed.report.claims import claims, differences, line
-from gliofed.report.confounding import added, reaches, strata
-from gliofed.report.content import Content, Curve, Scored
-from gliofed.report.crossing import SHADES, cross_tables
-from gliofed.report.doubt import doubt
-from gliofed.report.drawing import COLUMN_MM, Picture, printed, shown
-from gliofed.report.lattice import around
-from gliofed.report.page import render
-from gliofed.report.scores_page import ScoresContent, render_scores, write_scores_page
-from gliofed.report.shown import curved, plots, write_figures
-from gliofed.report.tables import costs, external_rows, headline, in_order
-from gliofed.report.training import training_pictures
-from gliofed.report.wording import NOT_AVAILABLE, change, model_title, number, p_value, spanned
-from gliofed.score.evidence import evidence
-from gliofed.score.results import ScoreRow
-from gliofed.score.table import score_table
-from gliofed.study import Wishes
+from gliofed.reporting.html.wording import (
+    NOT_AVAILABLE,
+    change,
+    model_title,
+    number,
+    p_value,
+    spanned,
+)
+from gliofed.reporting.plots.forest_plot import around
+from gliofed.reporting.plots.style import COLUMN_MM, Picture, printed, shown
+from gliofed.reporting.plots.training_curves import training_pictures
+from gliofed.reporting.study.calibration import doubt
+from gliofed.reporting.study.claims import claims, differences, line
+from gliofed.reporting.study.confounding import added, reaches, strata
+from gliofed.reporting.study.content import ScoredPredictions, StudyContent, TrainingHistory
+from gliofed.reporting.study.cross_site import SHADES, cross_tables
+from gliofed.reporting.study.page import render
+from gliofed.reporting.study.report_context import curved, plots, write_figures
+from gliofed.reporting.study.scores_page import ScoresPageContent, render_scores, write_scores_page
+from gliofed.reporting.study.tables import costs, external_rows, headline, in_order
+from gliofed.study import CalibrationConfig
 from gliofed.types import Labels, RoundPoint
 
 SECTIONS = ("answer", "verdicts", "models", "markers", "against", "confounders", "cross",
@@ -42,7 +49,7 @@ SECTIONS = ("answer", "verdicts", "models", "markers", "against", "confounders",
 
 
 @pytest.fixture(scope="module")
-def scored() -> Scored:
+def scored() -> ScoredPredictions:
     return make_scored()
 
 
@@ -50,13 +57,15 @@ def scored() -> Scored:
 def words_alone() -> Iterator[None]:
     """Pages with the words of their pictures only: drawing them takes a third of a second each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gliofed.report.drawing.shown", lambda p: Picture("data:,", p.alt, 9, 9))
+        patch.setattr(
+            "gliofed.reporting.plots.style.shown", lambda p: Picture("data:,", p.alt, 9, 9)
+        )
         yield
 
 
 @pytest.fixture(scope="module")
-def page(scored: Scored, words_alone: None) -> str:
-    return render_scores(ScoresContent("two files", scored, (("files", "a.csv, b.csv"),)))
+def page(scored: ScoredPredictions, words_alone: None) -> str:
+    return render_scores(ScoresPageContent("two files", scored, (("files", "a.csv, b.csv"),)))
 
 
 def section(page: str, name: str) -> str:
@@ -68,7 +77,7 @@ def seen(text: str) -> str:
 
 
 def test_every_verdict_stands_with_what_it_rests_on_and_external_ones_first(
-    scored: Scored, page: str
+    scored: ScoredPredictions, page: str
 ) -> None:
     found = scored.evidence.verdicts
     text = section(page, "verdicts")
@@ -85,7 +94,7 @@ def test_every_verdict_stands_with_what_it_rests_on_and_external_ones_first(
     assert "does not mean that there is nothing" in seen(text)
 
 
-def test_a_summary_counts_the_models_that_differ(scored: Scored) -> None:
+def test_a_summary_counts_the_models_that_differ(scored: ScoredPredictions) -> None:
     outside = claims(scored.evidence)[0]
     words = [c.words for c in outside.differ]
     assert len(words) == 5 * (len(MODELS) - 1)
@@ -95,7 +104,7 @@ def test_a_summary_counts_the_models_that_differ(scored: Scored) -> None:
     )
 
 
-def test_comparisons_have_difference_interval_p_and_n(scored: Scored, page: str) -> None:
+def test_comparisons_have_difference_interval_p_and_n(scored: ScoredPredictions, page: str) -> None:
     matrix, rest = differences(scored.evidence)
     text = seen(section(page, "against"))
     assert matrix.title.startswith("External")
@@ -112,7 +121,7 @@ def test_comparisons_have_difference_interval_p_and_n(scored: Scored, page: str)
 
 
 def test_confounders_stand_beside_the_model_and_strata_say_what_is_too_few(
-    scored: Scored, page: str
+    scored: ScoredPredictions, page: str
 ) -> None:
     text = seen(section(page, "confounders"))
     outside, held = reaches(scored)
@@ -132,7 +141,9 @@ def test_confounders_stand_beside_the_model_and_strata_say_what_is_too_few(
     assert all(c in text for c in cells)
 
 
-def test_each_cell_of_the_cross_table_is_read_without_its_shade(scored: Scored, page: str) -> None:
+def test_each_cell_of_the_cross_table_is_read_without_its_shade(
+    scored: ScoredPredictions, page: str
+) -> None:
     tables = cross_tables(scored.evidence.cross, "federated")
     assert tables[0].title.startswith("Tumour outline")
     assert len(tables) == 1 + len(MARKERS)
@@ -147,7 +158,7 @@ def test_each_cell_of_the_cross_table_is_read_without_its_shade(scored: Scored, 
     assert best.shade >= SHADES - 1
 
 
-def test_before_and_after_come_from_the_rows_of_both(scored: Scored, page: str) -> None:
+def test_before_and_after_come_from_the_rows_of_both(scored: ScoredPredictions, page: str) -> None:
     text = seen(section(page, "calibrated"))
     found = external_rows(scored.rows)
     lines = doubt(scored).changes
@@ -164,7 +175,7 @@ def test_before_and_after_come_from_the_rows_of_both(scored: Scored, page: str) 
     assert gap in text
 
 
-def test_coverage_is_told_of_each_hospital_by_name(scored: Scored, page: str) -> None:
+def test_coverage_is_told_of_each_hospital_by_name(scored: ScoredPredictions, page: str) -> None:
     text = section(page, "calibrated")
     lines = doubt(scored).covers
     assert {c.site for c in lines} == {"all hospitals", *EXTERNAL}
@@ -180,7 +191,7 @@ def test_coverage_is_told_of_each_hospital_by_name(scored: Scored, page: str) ->
      (None, None, NOT_AVAILABLE)],
 )  # fmt: skip
 def test_a_promise_is_broken_only_where_the_interval_says_so(
-    scored: Scored, low: float | None, high: float | None, words: str
+    scored: ScoredPredictions, low: float | None, high: float | None, words: str
 ) -> None:
     row = next(r for r in scored.trial.sets if r.label == ALL)
     other = dataclasses.replace(row, low=low, high=high)
@@ -188,7 +199,9 @@ def test_a_promise_is_broken_only_where_the_interval_says_so(
     assert doubt(one).covers[0].standing == words
 
 
-def test_what_the_model_does_not_see_stands_with_every_type(scored: Scored, page: str) -> None:
+def test_what_the_model_does_not_see_stands_with_every_type(
+    scored: ScoredPredictions, page: str
+) -> None:
     text = seen(section(page, "calibrated"))
     assert UNSEEN in text
     types = doubt(scored).types
@@ -196,28 +209,32 @@ def test_what_the_model_does_not_see_stands_with_every_type(scored: Scored, page
     for line_ in types:
         assert sum(map(float, line_.cells)) == pytest.approx(1, abs=0.021)
     bare = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, types=()))
-    again = render_scores(ScoresContent("x", dataclasses.replace(bare, results=()), ()))
+    again = render_scores(ScoresPageContent("x", dataclasses.replace(bare, results=()), ()))
     assert UNSEEN in html.unescape(section(again, "calibrated"))
     assert "No external case has labels that tell its type" in again
 
 
-def test_sections_with_nothing_say_why(scored: Scored) -> None:
+def test_sections_with_nothing_say_why(scored: ScoredPredictions) -> None:
     outside = tuple(r for r in scored.results if r.role == "external" and r.model == "federated")
     rows = score_table(outside, 0)
-    no = Scored(rows, outside, evidence(outside, 0), trial(outside, "federated", Wishes(), 0))
-    text = seen(render_scores(ScoresContent("x", no, ())))
+    no = ScoredPredictions(
+        rows, outside, evidence(outside, 0), trial(outside, "federated", CalibrationConfig(), 0)
+    )
+    text = seen(render_scores(ScoresPageContent("x", no, ())))
     assert NO_HOLDOUT in text
     assert "No other model answered these cases" in text
-    bare = seen(render_scores(ScoresContent("x", Scored((), ()), ())))
+    bare = seen(render_scores(ScoresPageContent("x", ScoredPredictions((), ()), ())))
     for words in ("No verdict: no claim was tested here", "Models were not compared here",
                   "Confounders were not looked at here", "This table was not made here",
                   "no calibration was tried", "No figure was scored"):  # fmt: skip
         assert words in bare
-    empty = seen(render_scores(ScoresContent("x", Scored((), (), evidence((), 0)), ())))
+    empty = seen(
+        render_scores(ScoresPageContent("x", ScoredPredictions((), (), evidence((), 0)), ()))
+    )
     assert "No verdict: federated answered no case" in empty
 
 
-def test_a_run_shows_the_same_parts(scored: Scored, page: str) -> None:
+def test_a_run_shows_the_same_parts(scored: ScoredPredictions, page: str) -> None:
     plain = make_content(cases=2, seeds=(1,), rounds=1, replicates=0)
     run = dataclasses.replace(
         plain, scored=scored, curves=(), mosaics=(),
@@ -230,7 +247,7 @@ def test_a_run_shows_the_same_parts(scored: Scored, page: str) -> None:
     assert "images stay" not in section(page, "answer")
 
 
-def test_page_of_scores_is_whole(scored: Scored, page: str) -> None:
+def test_page_of_scores_is_whole(scored: ScoredPredictions, page: str) -> None:
     reader = Reader(page)
     assert RESEARCH in reader.seen
     assert re.findall(r'<section id="(\w+)"', page) == list(SECTIONS)
@@ -250,8 +267,8 @@ def test_page_of_scores_is_whole(scored: Scored, page: str) -> None:
 
 def test_columns_are_the_models_of_the_files() -> None:
     results = study_results()
-    bare = Scored(score_table(results, 0, "radiomics"), results, reference="radiomics")
-    answer = section(render_scores(ScoresContent("x", bare, ())), "answer")
+    bare = ScoredPredictions(score_table(results, 0, "radiomics"), results, reference="radiomics")
+    answer = section(render_scores(ScoresPageContent("x", bare, ())), "answer")
     heads = re.findall(r'columnheader"[^>]*>(.*?)</th>', answer)
     assert heads == ["Measure", "Radiomics", "Federated", "Pooled", "Single site, median"]
     assert "that model minus radiomics on the same cases" in seen(answer)
@@ -262,7 +279,9 @@ def test_columns_are_the_models_of_the_files() -> None:
     assert curved(bare) == ("radiomics", "federated", "pooled")
 
 
-def test_calibrated_answers_have_no_line_where_they_only_repeat(scored: Scored, page: str) -> None:
+def test_calibrated_answers_have_no_line_where_they_only_repeat(
+    scored: ScoredPredictions, page: str
+) -> None:
     title = model_title("federated, calibrated")
     assert title == "federated, calibrated"
     for name in ("answer", "models", "markers", "against", "cross"):
@@ -279,14 +298,17 @@ def test_models_are_in_order() -> None:
 
 def test_training_of_any_model_is_drawn_and_counted() -> None:
     point = RoundPoint(0, {"mask": 1.0}, 0.5, 60.0, 3_000_000, {}, {})
-    curves = [Curve(m, 1, "f", (point,)) for m in ("federated", "pooled", "parent", "alone:gent")]
+    curves = [
+        TrainingHistory(m, 1, "f", (point,))
+        for m in ("federated", "pooled", "parent", "alone:gent")
+    ]
     assert [c.sent for c in costs(curves)] == [
         "3.0", "images pooled beforehand", "3.0", "nothing left the hospital",
     ]  # fmt: skip
     assert "parent network, pooled 0.50 in round 1" in training_pictures(curves)[0].alt
 
 
-def test_hostile_names_stay_text(scored: Scored) -> None:
+def test_hostile_names_stay_text(scored: ScoredPredictions) -> None:
     def renamed(model: str) -> str:
         return "alone:" + HOSTILE if model == "alone:gent" else HOSTILE if model == "radiomics" else model  # fmt: skip
 
@@ -296,16 +318,16 @@ def test_hostile_names_stay_text(scored: Scored) -> None:
         )
         for r in scored.results
     )
-    tried = trial(results, "federated", Wishes(), 0)
-    bad = Scored(score_table(results, 0), results, evidence(results, 0), tried)
-    text = render_scores(ScoresContent(HOSTILE, bad, ((HOSTILE, HOSTILE),)))
+    tried = trial(results, "federated", CalibrationConfig(), 0)
+    bad = ScoredPredictions(score_table(results, 0), results, evidence(results, 0), tried)
+    text = render_scores(ScoresPageContent(HOSTILE, bad, ((HOSTILE, HOSTILE),)))
     reader = Reader(text)
     assert len(reader.all("script")) == 1
     assert not any("evil" in image["src"] for image in reader.all("img"))
     assert HOSTILE in reader.seen
 
 
-def test_figures_for_print(scored: Scored, tmp_path: Path) -> None:
+def test_figures_for_print(scored: ScoredPredictions, tmp_path: Path) -> None:
     some = {"models-idh": 85, "roc-grade": 85, "errors-kept": 174}
     drawn = [p for p in plots(scored) if p.name in some]
     assert len(drawn) == len(some)
@@ -331,13 +353,13 @@ def test_figures_for_print(scored: Scored, tmp_path: Path) -> None:
 
 
 def test_equal_predictions_give_equal_files_with_names_of_tasks(
-    scored: Scored, tmp_path: Path
+    scored: ScoredPredictions, tmp_path: Path
 ) -> None:
     names = {p.name for p in plots(scored)}
     assert len(names) == len(plots(scored))
     assert {"differences", "confounders", "strata", "coverage", "errors-kept", "models-mask",
             "roc-idh", "calibration-idh", "reliability-idh-mutant"} <= names  # fmt: skip
-    few = Scored((), (), None, dataclasses.replace(scored.trial, results=(), risks=()))
+    few = ScoredPredictions((), (), None, dataclasses.replace(scored.trial, results=(), risks=()))
     write_figures(few, tmp_path / "a")
     write_figures(few, tmp_path / "b")
     paths = sorted((tmp_path / "b").iterdir())
@@ -346,7 +368,7 @@ def test_equal_predictions_give_equal_files_with_names_of_tasks(
         assert (tmp_path / "a" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_pictures_of_a_page_are_whole(scored: Scored) -> None:
+def test_pictures_of_a_page_are_whole(scored: ScoredPredictions) -> None:
     for plot in plots(scored):
         if plot.name in {"differences", "confounders"}:
             head, _, data = shown(plot).src.partition(",")
@@ -358,7 +380,7 @@ def test_pictures_of_a_page_are_whole(scored: Scored) -> None:
 
 
 def test_page_of_scores_is_written_in_one_step(tmp_path: Path) -> None:
-    content = ScoresContent("none", Scored((), ()), ())
+    content = ScoresPageContent("none", ScoredPredictions((), ()), ())
     write_scores_page(content, tmp_path / "x" / "report.html")
     assert (tmp_path / "x" / "report.html").read_text() == render_scores(content)
 
@@ -376,17 +398,17 @@ def test_p_values(p: float | None, text: str) -> None:
     assert p_value(p) == text
 
 
-def test_no_known_label_leaves_no_curve_of_before_and_after(scored: Scored) -> None:
+def test_no_known_label_leaves_no_curve_of_before_and_after(scored: ScoredPredictions) -> None:
     tried = dataclasses.replace(
         scored.trial,
         results=tuple(dataclasses.replace(r, labels=Labels({})) for r in scored.trial.results),
     )
     results = tuple(dataclasses.replace(r, labels=Labels({})) for r in scored.results)
-    bare = Scored((), results, None, tried)
+    bare = ScoredPredictions((), results, None, tried)
     assert not any(p.name.startswith("reliability") for p in plots(bare))
 
 
-def test_a_line_of_a_comparison_without_figures_says_so(scored: Scored) -> None:
+def test_a_line_of_a_comparison_without_figures_says_so(scored: ScoredPredictions) -> None:
     one = next(c for c in scored.evidence.comparisons if c.first and c.site == "all")
     none = dataclasses.replace(one, difference=None, low=None, high=None, p=None, p_holm=None,
                                note="not the same cases")  # fmt: skip
@@ -398,7 +420,7 @@ def test_a_line_of_a_comparison_without_figures_says_so(scored: Scored) -> None:
 
 def test_a_run_without_evidence_keeps_its_sections() -> None:
     row = ScoreRow("parent", "external", "all", "mask", "dice", 40, 0.8, 0.7, 0.9, 1)
-    text = render(Content("x", False, Scored((row,), ()), (), (), (), (), ()))
+    text = render(StudyContent("x", False, ScoredPredictions((row,), ()), (), (), (), (), ()))
     assert "parent network, pooled 0.80 (0.70 to 0.90)" in section(
         text, "models"
     )  # any model has its line

@@ -19,12 +19,12 @@ import torch
 from small_study import write_study
 
 from gliofed import api
-from gliofed.datasets.phantom import PhantomHospital
+from gliofed.data.phantom import PhantomHospital
 from gliofed.errors import CheckpointError, GliofedError, QuorumError, StudyError
-from gliofed.experiment.run import run_study
-from gliofed.experiment.watch import Silent
-from gliofed.io.files import alone_in
-from gliofed.io.model import Model, read_model
+from gliofed.experiments.run import run_study
+from gliofed.models.folder import TrainedModel, read_model
+from gliofed.runtime.files import alone_in
+from gliofed.runtime.progress import NoProgress
 from gliofed.study import load_study
 from gliofed.types import SEQUENCES, Sequence
 
@@ -44,7 +44,7 @@ def study_file(tmp_path_factory) -> Path:
 def finished(study_file, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("run")
     torch.set_num_threads(1)
-    run_study(load_study(study_file), out, out / "store", Silent())
+    run_study(load_study(study_file), out, out / "store", NoProgress())
     return out
 
 
@@ -150,7 +150,7 @@ def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
     finished, study_file, tmp_path
 ) -> None:
     with alone_in(finished), pytest.raises(CheckpointError, match="another gliofed process"):
-        run_study(load_study(study_file), finished, finished / "store", Silent())
+        run_study(load_study(study_file), finished, finished / "store", NoProgress())
     before, model = kept_of(finished), model_of(finished).id
     digest = load_study(finished / "study.toml").digest
     words = tmp_path / "words.toml"
@@ -169,7 +169,7 @@ def kept_of(out: Path) -> dict[Path, int]:
     return {p: p.stat().st_mtime_ns for p in kept}
 
 
-def model_of(out: Path) -> Model:
+def model_of(out: Path) -> TrainedModel:
     (folder,) = out.glob("models/*/*/federated/model")
     return read_model(folder)
 
@@ -195,7 +195,7 @@ def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) ->
         .replace('"hospitals"', json.dumps(str(root)))
     )
     with pytest.raises(CheckpointError, match="another study"):
-        run_study(load_study(other), finished, finished / "store", Silent())
+        run_study(load_study(other), finished, finished / "store", NoProgress())
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -231,7 +231,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(finished, shorter, tm
         if process.returncode == 0:
             break
     assert kills == 2
-    run_study(load_study(shorter), tmp_path, finished / "store", Silent())
+    run_study(load_study(shorter), tmp_path, finished / "store", NoProgress())
     same_as(finished, tmp_path, "federated", "pooled")
     assert not list(tmp_path.rglob("*.part"))
 
@@ -253,14 +253,14 @@ def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path)
         cells[place] = "1" if cells[place] == "0" else "0"
         table.write_text("\n".join([header, "\t".join(cells), *rest]) + "\n")
 
-    before = run_study(study, out, store, Silent())
+    before = run_study(study, out, store, NoProgress())
     relabel("three")  # tests only: the model stands, the test is done anew
-    after = run_study(study, out, store, Silent())
+    after = run_study(study, out, store, NoProgress())
     assert [r.labels for r in before.results] != [r.labels for r in after.results]
     assert [r.probabilities for r in before.results] == [r.probabilities for r in after.results]
     relabel("one")
     with pytest.raises(CheckpointError, match="have changed since"):
-        run_study(study, out, store, Silent())
+        run_study(study, out, store, NoProgress())
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -272,10 +272,10 @@ def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> 
         run = dataclasses.replace(study, train=quick, federation=rules)
         out = tmp_path / str(quorum)
         if quorum == 2:
-            run_study(run, out, finished / "store", Silent())
+            run_study(run, out, finished / "store", NoProgress())
             continue
         with pytest.raises(QuorumError, match="2 of at least 3"):
-            run_study(run, out, finished / "store", Silent())
+            run_study(run, out, finished / "store", NoProgress())
 
 
 def children_of(pid: int) -> list[int]:
@@ -297,7 +297,7 @@ def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
 ) -> None:
     seen: list[float] = []
 
-    class Listener(Silent):
+    class Listener(NoProgress):
         def progress(self, done: float, total: float, detail: str) -> None:
             if detail.endswith("tests"):  # told by a process that has trained its model
                 seen.append(done / total)
@@ -337,9 +337,9 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
     rules = dataclasses.replace(study.federation, quorum=3)
     strict = dataclasses.replace(study, models=("federated", "pooled"), federation=rules)
     with pytest.raises(QuorumError, match="2 of at least 3"):
-        run_study(strict, tmp_path / "a", finished / "store", Silent(), processes=2)
+        run_study(strict, tmp_path / "a", finished / "store", NoProgress(), processes=2)
 
-    class Killer(Silent):
+    class Killer(NoProgress):
         def progress(self, done: float, total: float, detail: str) -> None:
             for child in multiprocessing.active_children():
                 child.kill()

@@ -13,7 +13,8 @@ from scipy.special import expit
 from torch import nn
 from torch.nn import functional
 
-from gliofed.infer.explain import (
+from gliofed.inference.forward import predict
+from gliofed.inference.occlusion import (
     FEW_SEQUENCES,
     NO_BRAIN,
     NOT_FINITE,
@@ -22,14 +23,13 @@ from gliofed.infer.explain import (
     likeness_to_chance,
     plan_hiding,
 )
-from gliofed.infer.predict import predict
-from gliofed.learn.augment import drop_sequences
-from gliofed.learn.machine import Machine
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.nets.unet import build_net
+from gliofed.models.network import build_net
+from gliofed.runtime.device import Device
+from gliofed.training.augmentation import drop_sequences
 from gliofed.types import SEQUENCES, Sequence
 
-CPU = Machine(torch.device("cpu"), False)
+CPU = Device(torch.device("cpu"), False)
 ALL = {"idh": "mutant", "codel_1p19q": "codeleted", "mgmt": "methylated", "grade": "4"}
 WHERE = (slice(4, 9), slice(8, 12), slice(12, 18))
 FLAIR = SEQUENCES.index(Sequence.FLAIR)

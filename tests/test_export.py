@@ -24,22 +24,22 @@ from scipy.spatial import cKDTree
 from typer.testing import CliRunner
 
 from gliofed import CAUTION, api
+from gliofed import dicom as gliofed_dicom
 from gliofed.cli.main import app
-from gliofed.datasets.bids import read_bids
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.nifti import read_nifti
+from gliofed.data.store import PreparedStore, StoreEntry
+from gliofed.dicom.seg import read_segmentation
 from gliofed.errors import DataError, StoreError, StudyError
-from gliofed.infer.export import open_entry, outline_of, read_outline
-from gliofed.infer.native import mask_on
-from gliofed.io import dicom as gliofed_dicom
-from gliofed.io.dicom.seg import read_segmentation
-from gliofed.io.nifti import read_nifti
-from gliofed.io.store import Entry, PreparedStore
-from gliofed.prepare.cases import prepare_all
-from gliofed.prepare.resample import resample_mask
-from gliofed.score.overlap import dice
-from gliofed.study import Grid
-from gliofed.types import Measures, Placement, Prediction, Sequence
+from gliofed.evaluation.metrics.segmentation import dice
+from gliofed.inference.mask_export import open_entry, outline_of, read_outline
+from gliofed.inference.native_grid import mask_on
+from gliofed.preprocessing.cases import prepare_all
+from gliofed.preprocessing.resampling import resample_mask
+from gliofed.study import GridConfig
+from gliofed.types import Placement, Prediction, PreparationMeasures, Sequence
 
-MEASURES = Measures(1.3, None, {})
+MEASURES = PreparationMeasures(1.3, None, {})
 
 MOVED = rigid((10.0, -20.0, 15.0), (4.0, -3.0, 6.0))
 STRETCHED = MOVED @ np.diag([1.1, 0.95, 1.05, 1])  # as to a template
@@ -67,7 +67,7 @@ def case(tmp_path) -> Path:
     image = np.zeros((4, *SIZE), np.float16)
     image[:, 5:-5, 5:-5, 5:-5] = 1
     image[3][ellipsoid()] = 2
-    entry = Entry(image, None, (True, False, False, True), NETWORK, placements, None,
+    entry = StoreEntry(image, None, (True, False, False, True), NETWORK, placements, None,
                   MEASURES, "stripped", Sequence.FLAIR)  # fmt: skip
     PreparedStore(tmp_path / "store").put("abc", entry, {"sources": sources})
     return tmp_path / "store/abc"
@@ -127,7 +127,7 @@ def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> No
 
 
 def test_the_dicom_files_say_the_same_as_the_nifti_files(case, mask, tmp_path) -> None:
-    series = {s: api.Source(tmp_path / "dicom" / s) for s in SCANS}
+    series = {s: api.SeriesSource(tmp_path / "dicom" / s) for s in SCANS}
     done = api.export(mask, case, tmp_path / "out", series, person="Curie^Marie")
     tracked = set()
     for sequence in SCANS:
@@ -212,7 +212,7 @@ def test_a_mask_of_another_grid_is_refused(case, tmp_path) -> None:
 
 def test_a_probability_map_in_dicom_needs_its_model(case, tmp_path) -> None:
     path = save(tmp_path / "p.nii.gz", ellipsoid().astype(np.float32) * 0.9)
-    series = {Sequence.FLAIR: api.Source(tmp_path / "dicom/FLAIR")}
+    series = {Sequence.FLAIR: api.SeriesSource(tmp_path / "dicom/FLAIR")}
     with pytest.raises(DataError, match="name the model"):
         api.export(path, case, tmp_path / "out", series)
     assert api.export(path, case, tmp_path / "out", series, model="base-7")
@@ -220,11 +220,11 @@ def test_a_probability_map_in_dicom_needs_its_model(case, tmp_path) -> None:
 
 def test_nothing_is_written_unless_all_can_be(case, mask, tmp_path) -> None:
     out = tmp_path / "out"
-    series = {Sequence.FLAIR: api.Source(tmp_path / "dicom/T1")}
+    series = {Sequence.FLAIR: api.SeriesSource(tmp_path / "dicom/T1")}
     with pytest.raises(DataError, match=r"^FLAIR: .*expected 50 x 50 x 44"):
         api.export(mask, case, out, series)
     with pytest.raises(DataError, match="prepared without T2; it has FLAIR, T1"):
-        api.export(mask, case, out, {Sequence.T2: api.Source(tmp_path)})
+        api.export(mask, case, out, {Sequence.T2: api.SeriesSource(tmp_path)})
     assert not out.exists()
 
 
@@ -239,7 +239,7 @@ def test_a_corrected_mask_is_not_written_over(case, mask, tmp_path) -> None:
 
 
 def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, tmp_path) -> None:
-    series = {Sequence.FLAIR: api.Source(tmp_path / "dicom/FLAIR")}
+    series = {Sequence.FLAIR: api.SeriesSource(tmp_path / "dicom/FLAIR")}
     path = api.export(mask, case, tmp_path / "out", series)[-1].path
     empty = save(tmp_path / "empty.nii.gz", np.zeros(SIZE, np.uint8))
     last = api.export(empty, case, tmp_path / "out", series, overwrite=True)[-1]
@@ -257,7 +257,10 @@ def test_the_scans_themselves_are_not_needed(case, mask, tmp_path) -> None:
 def test_an_entry_as_prepare_makes_it_is_opened(tmp_path) -> None:
     hospital = write_hospital(tmp_path / "h", {"A": ("1", "0", "1", "2")})
     (made,) = prepare_all(
-        read_bids(hospital, "h"), Grid((2.0, 2.0, 2.0)), STRIPPED, PreparedStore(tmp_path / "s")
+        read_bids(hospital, "h"),
+        GridConfig((2.0, 2.0, 2.0)),
+        STRIPPED,
+        PreparedStore(tmp_path / "s"),
     )
     prepared = open_entry(tmp_path / "s" / made.key)
     assert prepared.case.id == "sub-A"
@@ -287,9 +290,9 @@ def test_what_lies_outside_a_scan_is_told(case, mask, tmp_path) -> None:
 
 
 def test_dicom_is_an_extra(case, mask, tmp_path, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "gliofed.io.dicom.seg", None)
+    monkeypatch.setitem(sys.modules, "gliofed.dicom.seg", None)
     monkeypatch.delattr(gliofed_dicom, "seg", raising=False)
-    series = {Sequence.FLAIR: api.Source(tmp_path / "dicom/FLAIR")}
+    series = {Sequence.FLAIR: api.SeriesSource(tmp_path / "dicom/FLAIR")}
     with pytest.raises(StudyError, match=r"install gliofed\[hospital\]"):
         api.export(mask, case, tmp_path / "out", series)
     assert len(api.export(mask, case, tmp_path / "out")) == 2
@@ -393,14 +396,14 @@ def test_a_real_series(real_data, tmp_path) -> None:
     matrix = rigid((8.0, 3.0, -5.0), (2.0, 5.0, -4.0)) @ np.diag([1.05, 0.97, 1.02, 1])
     matrix[:3, 3] += apply_affine(scan.affine, (np.array(scan.shape) - 1) / 2)
     placement = Placement(scan.shape, scan.affine, matrix)
-    entry = Entry(np.ones((4, *SIZE), np.float16), None, (True, False, False, False), NETWORK,
+    entry = StoreEntry(np.ones((4, *SIZE), np.float16), None, (True, False, False, False), NETWORK,
                   {Sequence.T1: placement}, None, MEASURES, "stripped", Sequence.T1)  # fmt: skip
     PreparedStore(tmp_path / "store").put(
         "abc", entry, {"sources": {"T1": {"file": "sub-1_T1w.nii"}}}
     )
     mask = save(tmp_path / "mask.nii.gz", ellipsoid().astype(np.uint8))
     _, done = api.export(mask, tmp_path / "store/abc", tmp_path / "out",
-                         {Sequence.T1: api.Source(folder)}, model="base-7")  # fmt: skip
+                         {Sequence.T1: api.SeriesSource(folder)}, model="base-7")  # fmt: skip
     points = dicom.world_of(done.path)
     half = voxel_sizes(scan.affine).min() / 2
     drawn = np.asarray(nib.load(done.path.with_suffix(".nii.gz")).dataobj) > 0

@@ -19,12 +19,12 @@ from gliofed.errors import (
     UnwritableError,
     UpdateError,
 )
-from gliofed.fed.trust.failure import (
+from gliofed.federated.governance.failure import (
     KINDS,
     REPORTS,
     STAGES,
     UNKEPT,
-    Failure,
+    FailureReport,
     read_failure,
     report_of,
 )
@@ -122,7 +122,7 @@ def test_every_error_of_gliofed_can_be_named() -> None:
 def test_a_report_that_cannot_be_written_still_lets_the_failure_be_told(tmp_path) -> None:
     (tmp_path / "file").touch()
     failure = report_of(fail("MRN0047711"), "train", tmp_path / "file" / "reports", KEY)
-    assert failure == Failure("train", "DataError", UNKEPT)
+    assert failure == FailureReport("train", "DataError", UNKEPT)
     assert read_failure(failure.plain()) == failure
     assert "could not write its report" in failure.text
 

@@ -10,7 +10,7 @@ import torch
 from campaign import in_training
 from drill import drill, same_weights, undisturbed
 
-from gliofed.consortium.plan import LEAD, SERVER
+from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.markers import BY_ID
 
 pytestmark = pytest.mark.slow

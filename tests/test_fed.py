@@ -11,17 +11,16 @@ import pytest
 import torch
 
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
-from gliofed.fed.blocks import change_norm, norm
-from gliofed.fed.checkpoint import last_committed
-from gliofed.fed.counts import NO_CASES, Counts, class_weights, count_cases, share_of_batch
-from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.gate import Gate, check_counts
-from gliofed.fed.merge import Merge
-from gliofed.fed.rounds import Reply, run_rounds
-from gliofed.fed.site import Site
-from gliofed.fed.strategy import FEDAVG, LABEL_AWARE, STRATEGIES
-from gliofed.fed.wire import (
-    CountsOf,
+from gliofed.federated.aggregation.blocks import change_norm, norm
+from gliofed.federated.aggregation.merge import StreamingMean
+from gliofed.federated.aggregation.strategies import FEDAVG, LABEL_AWARE, STRATEGIES
+from gliofed.federated.checkpoint import last_committed
+from gliofed.federated.client import Client, count_cases
+from gliofed.federated.gate import UpdateGate, check_counts
+from gliofed.federated.label_counts import NO_CASES, LabelCounts, class_weights, share_of_batch
+from gliofed.federated.local import LocalEngine
+from gliofed.federated.messages import (
+    CountsResponse,
     Task,
     load_note,
     load_update,
@@ -30,14 +29,15 @@ from gliofed.fed.wire import (
     save_update,
     unpack,
 )
-from gliofed.learn.machine import Machine
+from gliofed.federated.server.rounds import SiteReply, run_rounds
 from gliofed.markers import MARKERS
-from gliofed.nets.unet import build_net, task_of
-from gliofed.study import Federation
+from gliofed.models.network import build_net, task_of
+from gliofed.runtime.device import Device
+from gliofed.study import FederationConfig
 from gliofed.types import Stat, Update
 
-CPU = Machine(torch.device("cpu"), bf16=False)
-LIMITS = Federation(max_norm_ratio=0.5, max_cases=100)
+CPU = Device(torch.device("cpu"), bf16=False)
+LIMITS = FederationConfig(max_norm_ratio=0.5, max_cases=100)
 NONCE = "0" * 32
 FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade": "3"}
 
@@ -76,12 +76,12 @@ def sent(tmp_path):
     return write
 
 
-def add(merge: Merge, sent, one: Update) -> None:
+def add(merge: StreamingMean, sent, one: Update) -> None:
     merge.add(one, sent(one))
 
 
-def gate(model) -> Gate:
-    return Gate(task(model), LIMITS)
+def gate(model) -> UpdateGate:
+    return UpdateGate(task(model), LIMITS)
 
 
 def test_a_sound_update_passes_unchanged(model, sent) -> None:
@@ -178,7 +178,7 @@ def test_an_update_larger_than_the_model_is_not_even_read(model, tmp_path) -> No
 
 def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
     honest = [update(model, "a", 10, 5, 0.1), update(model, "c", 30, 0, 0.3)]
-    alone, mixed = Merge(model, LABEL_AWARE), Merge(model, LABEL_AWARE)
+    alone, mixed = StreamingMean(model, LABEL_AWARE), StreamingMean(model, LABEL_AWARE)
     for one in honest:
         alone.add(one, sent(one))
     refused = []
@@ -203,14 +203,14 @@ def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
 
 
 def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model, sent) -> None:
-    merge = Merge(model, LABEL_AWARE)
+    merge = StreamingMean(model, LABEL_AWARE)
     add(merge, sent, update(model, "a", 10, 5, 0.1))
     add(merge, sent, update(model, "c", 30, 15, 0.3))
     add(merge, sent, update(model, "d", 60, 0, 0.5))
     out = merge.result()
     assert out["up.0.weight"][0] == pytest.approx(3 + (0.1 * 10 + 0.3 * 30 + 0.5 * 60) / 100)
     assert out["heads.idh.layers.1.weight"][0] == pytest.approx((0.1 * 5 + 0.3 * 15) / 20)
-    plain = Merge(model, FEDAVG)
+    plain = StreamingMean(model, FEDAVG)
     add(plain, sent, update(model, "a", 10, 5, 0.1))
     add(plain, sent, update(model, "d", 30, 0, 0.5))
     assert plain.result()["heads.idh.layers.1.weight"][0] == pytest.approx(0.4)
@@ -219,7 +219,7 @@ def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model, sent) ->
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=lambda s: s.id)
 def test_every_strategy_hands_one_site_back_bit_for_bit(strategy, sent) -> None:
     net = build_net("small", None, 0).state_dict()
-    merge = Merge(net, strategy)
+    merge = StreamingMean(net, strategy)
     labelled = {"mask": 7, **{m.id: 7 for m in MARKERS}}
     own = {k: torch.randn_like(v) for k, v in net.items()}
     add(merge, sent, Update("r", 0, NONCE, "a", own, 7, labelled, {}))
@@ -228,7 +228,7 @@ def test_every_strategy_hands_one_site_back_bit_for_bit(strategy, sent) -> None:
 
 
 def test_a_head_nobody_has_labels_for_stays(model, sent) -> None:
-    merge = Merge(model, LABEL_AWARE)
+    merge = StreamingMean(model, LABEL_AWARE)
     add(merge, sent, update(model, "a", 10, 0, 0.1))
     assert torch.equal(
         merge.result()["heads.idh.layers.1.weight"], model["heads.idh.layers.1.weight"]
@@ -275,7 +275,7 @@ def test_a_site_takes_its_share_whatever_its_cases_are_worth(
 
     train = dataclasses.replace(tiny_study.train, rounds=1, batch=4)
     study = dataclasses.replace(tiny_study, train=train)
-    sites = [Site(n, own, study, 5, tmp_path / n, CPU, tell) for n, own in sets.items()]
+    sites = [Client(n, own, study, 5, tmp_path / n, CPU, tell) for n, own in sets.items()]
     run_rounds(LocalEngine(sites, tmp_path), study, 1, "run", tmp_path / "rounds")
     assert steps == {"a": 2, "b": 2}  # of 3 and of 1 case; 2 are what 8 cases take
 
@@ -285,20 +285,20 @@ def test_counts_are_judged_too(tmp_path) -> None:
     path = tmp_path / "counts"
 
     def judge(counts, run="run", nonce=NONCE, site="a"):
-        save_counts(path, CountsOf(run, nonce, site, counts))
+        save_counts(path, CountsResponse(run, nonce, site, counts))
         return check_counts("a", task({}), path, LIMITS)
 
-    assert judge(Counts(3, 1, sound)).cases == 3
-    for counts in (Counts(10**12, 1, sound), Counts(3, 4, sound), Counts(2, 1, sound),
-                   Counts(3, 1, {**sound, "idh": (-1, 2)}), Counts(3, 1, {"idh": (1, 1)})):  # fmt: skip
+    assert judge(LabelCounts(3, 1, sound)).cases == 3
+    for counts in (LabelCounts(10**12, 1, sound), LabelCounts(3, 4, sound), LabelCounts(2, 1, sound),
+                   LabelCounts(3, 1, {**sound, "idh": (-1, 2)}), LabelCounts(3, 1, {"idh": (1, 1)})):  # fmt: skip
         with pytest.raises(UpdateError, match="site a: counts refused"):
             judge(counts)
     for other in ({"run": "other"}, {"nonce": "1" * 32}, {"site": "b"}):
         with pytest.raises(UpdateError, match="site a: counts refused"):
-            judge(Counts(3, 1, sound), **other)
+            judge(LabelCounts(3, 1, sound), **other)
 
 
-def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Site]:
+def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Client]:
     sets = {
         "a": [make_prepared(f"c{i}", FULL, "a") for i in range(3)],
         "b": [
@@ -306,7 +306,7 @@ def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Site]:
             make_prepared("d1", {}, "b", mask=False),
         ],
     }
-    return [Site(n, sets[n], study, 5, folder / n, CPU) for n in names]
+    return [Client(n, sets[n], study, 5, folder / n, CPU) for n in names]
 
 
 def start(make_prepared, study, folder, names=("a", "b"), wrap=lambda e: e, run="run"):
@@ -375,7 +375,7 @@ def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study,
     def times_1000(reply):
         sent = load_update(reply.answer)
         save_update(tmp_path / "loud", dataclasses.replace(sent, weights=scaled(sent.weights, 1e3)))
-        return Reply("a", tmp_path / "loud")
+        return SiteReply("a", tmp_path / "loud")
 
     end = start(make_prepared, tiny_study, tmp_path, wrap=lambda e: Twists(e, times_1000))
     assert all("above the bound" in p.refused["a"] for p in end.history)
@@ -383,20 +383,20 @@ def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study,
         make_prepared,
         tiny_study,
         tmp_path / "s",
-        wrap=lambda e: Twists(e, lambda r: Reply("a", None, "gone")),
+        wrap=lambda e: Twists(e, lambda r: SiteReply("a", None, "gone")),
     )
     assert "no answer: gone" in silent.history[0].refused["a"]
     assert same(end, silent)
 
 
 def test_below_quorum_nothing_is_committed(make_prepared, tiny_study, tmp_path) -> None:
-    strict = dataclasses.replace(tiny_study, federation=Federation(quorum=2))
+    strict = dataclasses.replace(tiny_study, federation=FederationConfig(quorum=2))
     with pytest.raises(QuorumError, match="round 0: 1 of at least 2"):
         start(
             make_prepared,
             strict,
             tmp_path,
-            wrap=lambda e: Twists(e, lambda r: Reply("a", None, "gone")),
+            wrap=lambda e: Twists(e, lambda r: SiteReply("a", None, "gone")),
         )
     assert last_committed(tmp_path / "rounds", "run") is None
     assert len(start(make_prepared, strict, tmp_path).history) == 2
@@ -428,11 +428,11 @@ def test_a_site_without_its_state_says_so(make_prepared, tiny_study, tmp_path) -
 
 def test_a_site_without_cases_is_refused(tiny_study, tmp_path) -> None:
     with pytest.raises(DataError, match="no training case"):
-        Site("empty", [], tiny_study, 0, tmp_path, CPU)
+        Client("empty", [], tiny_study, 0, tmp_path, CPU)
 
 
 def test_the_merge_keeps_nothing_of_an_update(model, sent) -> None:
-    merge = Merge(model, LABEL_AWARE)
+    merge = StreamingMean(model, LABEL_AWARE)
     own = update(model)
     watched = [weakref.ref(t) for t in own.weights.values()]
     add(merge, sent, own)
@@ -445,7 +445,7 @@ def test_the_merge_keeps_nothing_of_an_update(model, sent) -> None:
 def test_the_server_goes_server_lr_times_as_far_as_the_mean(
     model, sent, server_lr, expected
 ) -> None:
-    merge = Merge(model, LABEL_AWARE, server_lr)
+    merge = StreamingMean(model, LABEL_AWARE, server_lr)
     add(merge, sent, update(model, "a", 10, 0, 0.1))
     add(merge, sent, update(model, "b", 10, 0, 0.3))
     out = merge.result()

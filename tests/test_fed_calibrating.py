@@ -9,25 +9,33 @@ import pytest
 import torch
 from test_calibrate import answers
 
-from gliofed.calibrate.exchange import Question
-from gliofed.calibrate.sites import SiteCases, at_hand
-from gliofed.calibrate.whole import fit_all
+from gliofed.calibration.calibrator import fit_all
+from gliofed.calibration.site_statistics import CalibrationCases, at_hand
+from gliofed.calibration.statistics import StatisticsRequest
 from gliofed.errors import CheckpointError, UpdateError
-from gliofed.fed.calibrating import CALIBRATION, last_calibrated, run_calibration
-from gliofed.fed.checkpoint import Committed
-from gliofed.fed.gate import check_told
-from gliofed.fed.rounds import Reply
-from gliofed.fed.site import Site
-from gliofed.fed.trust.policy import Policy
-from gliofed.fed.wire import Task, ToldOf, load_note, load_task, save, save_task, save_told
-from gliofed.learn.machine import Machine
+from gliofed.evaluation.results import CaseResult
+from gliofed.federated.checkpoint import CommittedRound
+from gliofed.federated.client import Client
+from gliofed.federated.gate import check_told
+from gliofed.federated.governance.policy import SitePolicy
+from gliofed.federated.messages import (
+    StatisticsResponse,
+    Task,
+    load_note,
+    load_task,
+    save,
+    save_task,
+    save_told,
+)
+from gliofed.federated.server.calibration import CALIBRATION, last_calibrated, run_calibration
+from gliofed.federated.server.rounds import SiteReply
 from gliofed.markers import BY_ID
-from gliofed.score.results import CaseResult
-from gliofed.study import Federation, Wishes
+from gliofed.runtime.device import Device
+from gliofed.study import CalibrationConfig, FederationConfig
 
-CPU = Machine(torch.device("cpu"), bf16=False)
-LIMITS = Federation(max_cases=1000)
-STATE = Committed("run", 2, {"mask.weight": torch.ones(2, 2)}, ())
+CPU = Device(torch.device("cpu"), bf16=False)
+LIMITS = FederationConfig(max_cases=1000)
+STATE = CommittedRound("run", 2, {"mask.weight": torch.ones(2, 2)}, ())
 CASES = {"a": answers(120, "a", 1), "b": answers(60, "b", 2), "c": answers(25, "c", 3)}
 NONCE = "0" * 32
 
@@ -47,13 +55,13 @@ class Sites:
         self.tests, self.tasks, self.asked = dict.fromkeys(cases, 0), [], []
         self.sites = {n: self.site(n) for n in cases}
 
-    def site(self, name: str) -> Site:
+    def site(self, name: str) -> Client:
         def test(_weights) -> tuple[CaseResult, ...]:
             self.tests[name] += 1
             return (*self.cases[name], *external(answers(7, f"x{name}", 9)))
 
-        folder, policy = self.folder / name, Policy(smallest_count=self.smallest)
-        return Site(name, [], self.study, 1, folder, CPU, policy=policy, test=test)
+        folder, policy = self.folder / name, SitePolicy(smallest_count=self.smallest)
+        return Client(name, [], self.study, 1, folder, CPU, policy=policy, test=test)
 
     def reach(self, names):
         self.asked = names
@@ -65,9 +73,9 @@ class Sites:
             answer = self.folder / f"answer-{name}"
             try:
                 self.sites[name].answer(task, answer)
-                reply = Reply(name, answer)
+                reply = SiteReply(name, answer)
             except Exception as error:
-                reply = Reply(name, None, str(error))
+                reply = SiteReply(name, None, str(error))
             yield self.twists.get(name, lambda _, r: r)(self.tasks[-1], reply)
 
     def run(self, folder=None):
@@ -76,7 +84,9 @@ class Sites:
 
 
 def pooled(*names, smallest=1):
-    return fit_all(at_hand({n: SiteCases(CASES[n], smallest) for n in names}), Wishes())
+    return fit_all(
+        at_hand({n: CalibrationCases(CASES[n], smallest) for n in names}), CalibrationConfig()
+    )
 
 
 def test_it_is_the_calibration_of_the_cases_together_and_the_model_is_sent_once(
@@ -86,7 +96,9 @@ def test_it_is_the_calibration_of_the_cases_together_and_the_model_is_sent_once(
     found = sites.run()
     assert (found.sites, found.failures, found.rounds) == (("a", "b", "c"), {}, 2)
     assert found.calibration == pooled("a", "b", "c")  # to the last bit, over the wire or not
-    whole = fit_all(at_hand({"all": SiteCases(sum(CASES.values(), ()))}), Wishes())
+    whole = fit_all(
+        at_hand({"all": CalibrationCases(sum(CASES.values(), ()))}), CalibrationConfig()
+    )
     for marker, own in found.calibration.scalings.items():
         assert own.kind == "platt"
         assert own.slope == pytest.approx(whole.scalings[marker].slope, abs=1e-9)
@@ -126,7 +138,7 @@ def test_a_site_lost_on_the_way_is_named_and_the_others_begin_anew_without_it(
     def late(task, reply):
         if task.question.step == "scale":
             scales.append(1)
-        return Reply("b", None, "gone") if len(scales) == 3 else reply
+        return SiteReply("b", None, "gone") if len(scales) == 3 else reply
 
     sites = Sites(tiny_study, tmp_path, b=late)
     found = sites.run()
@@ -150,7 +162,7 @@ def test_a_site_that_was_started_anew_cannot_go_on(tiny_study, tmp_path) -> None
 
 
 def test_nobody_answers_or_nobody_kept_a_case_back(tiny_study, tmp_path) -> None:
-    gone = dict.fromkeys(CASES, lambda _, r: Reply(r.site, None, "gone"))
+    gone = dict.fromkeys(CASES, lambda _, r: SiteReply(r.site, None, "gone"))
     found = Sites(tiny_study, tmp_path, **gone).run()
     assert (found.sites, set(found.failures)) == ((), {"a", "b", "c"})
     assert found.calibration == pooled()
@@ -186,11 +198,11 @@ def test_cases_of_few_stay_hidden_and_what_leaves_names_nobody(tiny_study, tmp_p
 # ---- the message
 
 
-def told(folder: Path, question: Question, **changes) -> tuple[Task, Path]:
+def told(folder: Path, question: StatisticsRequest, **changes) -> tuple[Task, Path]:
     task = Task("calibrate", "run", 2, NONCE, {}, {}, question=question)
     save_task(folder / "task", task)
-    own = SiteCases(CASES["c"]).told(load_task(folder / "task").question)
-    answer = dataclasses.replace(ToldOf("run", NONCE, "c", own), **changes)
+    own = CalibrationCases(CASES["c"]).told(load_task(folder / "task").question)
+    answer = dataclasses.replace(StatisticsResponse("run", NONCE, "c", own), **changes)
     save_told(folder / "answer", answer)
     return task, folder / "answer"
 
@@ -200,9 +212,9 @@ def every_question():
 
     def ask(question):
         asked.append(question)
-        return {"c": SiteCases(CASES["c"]).told(question)}
+        return {"c": CalibrationCases(CASES["c"]).told(question)}
 
-    fit_all(ask, Wishes())
+    fit_all(ask, CalibrationConfig())
     return {q.step: q for q in reversed(asked)}  # the first of each step: of all markers
 
 
@@ -214,7 +226,7 @@ def test_questions_and_answers_come_back_bit_for_bit(step, tmp_path) -> None:
     task, answer = told(tmp_path, QUESTIONS[step])
     assert load_task(tmp_path / "task") == task
     found = check_told("c", task, answer, LIMITS)
-    own = SiteCases(CASES["c"]).told(QUESTIONS[step])
+    own = CalibrationCases(CASES["c"]).told(QUESTIONS[step])
     assert found.hidden == own.hidden
     assert found.not_finite == own.not_finite
     for name in ("true_classes", "confidences"):
@@ -243,10 +255,12 @@ def test_an_answer_of_another_origin_is_refused(changes, words, tmp_path) -> Non
 def test_more_cases_than_are_allowed_are_refused(tmp_path) -> None:
     for step in ("count", "scale", "limit"):
         task, answer = told(tmp_path, QUESTIONS[step])
-        most = max(sum(SiteCases(CASES["c"]).told(QUESTIONS["count"]).classes(m)) for m in BY_ID)
-        check_told("c", task, answer, Federation(max_cases=most))
+        most = max(
+            sum(CalibrationCases(CASES["c"]).told(QUESTIONS["count"]).classes(m)) for m in BY_ID
+        )
+        check_told("c", task, answer, FederationConfig(max_cases=most))
         with pytest.raises(UpdateError, match="cases"):
-            check_told("c", task, answer, Federation(max_cases=most - 1))
+            check_told("c", task, answer, FederationConfig(max_cases=most - 1))
 
 
 SPOILT = {

@@ -9,20 +9,20 @@ import pytest
 import torch
 from test_sums import alike, answers, find, of, result, two
 
-from gliofed.datasets.split import Split
+from gliofed.data.splits import Split
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
-from gliofed.experiment.cells import Cell
-from gliofed.experiment.evaluate import evaluate, site_test
-from gliofed.fed.checkpoint import Committed
-from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.gate import check_tested
-from gliofed.fed.rounds import Reply, run_rounds
-from gliofed.fed.site import Site
-from gliofed.fed.testing import last_tested, run_test
-from gliofed.fed.trust.policy import Policy
-from gliofed.fed.wire import (
+from gliofed.evaluation.by_site_sums.score_table import rows
+from gliofed.evaluation.by_site_sums.sums import hide, sums_of
+from gliofed.experiments.model_runs import ModelRun
+from gliofed.experiments.predictions import evaluate, site_test
+from gliofed.federated.checkpoint import CommittedRound
+from gliofed.federated.client import Client
+from gliofed.federated.gate import check_tested
+from gliofed.federated.governance.policy import SitePolicy
+from gliofed.federated.local import LocalEngine
+from gliofed.federated.messages import (
     LARGEST_HEADER,
-    SumsOf,
+    ScoresResponse,
     Task,
     load_note,
     load_task,
@@ -31,17 +31,17 @@ from gliofed.fed.wire import (
     save_task,
     save_tested,
 )
-from gliofed.learn.machine import Machine
-from gliofed.nets.unet import build_net
-from gliofed.score.stratified import rows
-from gliofed.score.sums import hide, sums_of
-from gliofed.study import Federation
+from gliofed.federated.server.rounds import SiteReply, run_rounds
+from gliofed.federated.server.testing import last_tested, run_test
+from gliofed.models.network import build_net
+from gliofed.runtime.device import Device
+from gliofed.study import FederationConfig
 
-CPU = Machine(torch.device("cpu"), bf16=False)
-LIMITS = Federation(max_cases=100)
+CPU = Device(torch.device("cpu"), bf16=False)
+LIMITS = FederationConfig(max_cases=100)
 NONCE = "0" * 32
 TASK = Task("test", "run", 2, NONCE, {}, {})
-STATE = Committed("run", 2, {"mask.weight": torch.ones(2, 2)}, ())
+STATE = CommittedRound("run", 2, {"mask.weight": torch.ones(2, 2)}, ())
 TRUTH = [0] * 6 + [1] * 5
 
 
@@ -63,7 +63,7 @@ ROLES = {n: {r: hide(s, SMALLEST[n]) for r, s in sums_of(own).items()} for n, ow
 
 
 def written(folder: Path, roles, **changes) -> Path:
-    answer = dataclasses.replace(SumsOf("run", NONCE, "a", roles), **changes)
+    answer = dataclasses.replace(ScoresResponse("run", NONCE, "a", roles), **changes)
     save_tested(folder / "answer", answer)
     return folder / "answer"
 
@@ -105,9 +105,9 @@ def test_an_answer_of_another_origin_is_refused(changes, words, tmp_path) -> Non
 
 def test_sums_that_cannot_be_are_refused_and_a_site_may_claim_as_many_as_allowed(tmp_path) -> None:
     path = written(tmp_path, ROLES["a"])
-    check_tested("a", TASK, path, Federation(max_cases=11))
+    check_tested("a", TASK, path, FederationConfig(max_cases=11))
     with pytest.raises(UpdateError, match=r"site a: .*holdout: it claims 11 cases"):
-        check_tested("a", TASK, path, Federation(max_cases=10))
+        check_tested("a", TASK, path, FederationConfig(max_cases=10))
 
 
 def put(*keys, value):
@@ -186,7 +186,7 @@ class Sites:
     def __init__(self, tiny_study, folder, order="abc", tests=TOLD) -> None:
         self.asked, self.folder, self.kinds = 0, folder, []
         self.sites = {
-            n: Site(
+            n: Client(
                 n,
                 [],
                 tiny_study,
@@ -194,7 +194,7 @@ class Sites:
                 folder / n,
                 CPU,
                 test=lambda _, n=n: tests[n],
-                policy=Policy(smallest_count=SMALLEST[n]),
+                policy=SitePolicy(smallest_count=SMALLEST[n]),
             )
             for n in order
         }
@@ -204,7 +204,7 @@ class Sites:
         self.kinds.append(load_note(task)["kind"])
         for name, site in self.sites.items():
             site.answer(task, self.folder / "answer")
-            yield Reply(name, self.folder / "answer")
+            yield SiteReply(name, self.folder / "answer")
 
 
 def test_the_table_is_the_same_whichever_site_answers_first(tiny_study, tmp_path) -> None:
@@ -245,7 +245,7 @@ class Twists:
             yield self.twists.get(reply.site, lambda r: r)(reply)
 
 
-def lies(reply: Reply) -> Reply:
+def lies(reply: SiteReply) -> SiteReply:
     sent = load_tested(reply.answer)
     bad = {k: dataclasses.replace(v, patients=v.cases + 1) for k, v in sent.roles.items()}
     save_tested(reply.answer, dataclasses.replace(sent, roles=bad))
@@ -254,7 +254,7 @@ def lies(reply: Reply) -> Reply:
 
 def test_a_refused_and_an_absent_site_are_named_and_the_others_stand(tiny_study, tmp_path) -> None:
     engine = Twists(
-        Sites(tiny_study, tmp_path), {"a": lambda r: Reply("a", None, "gone"), "c": lies}
+        Sites(tiny_study, tmp_path), {"a": lambda r: SiteReply("a", None, "gone"), "c": lies}
     )
     found = run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
     assert found.sites == ("b",)
@@ -267,7 +267,7 @@ def test_a_refused_and_an_absent_site_are_named_and_the_others_stand(tiny_study,
 
 
 def test_without_any_answer_nothing_is_kept(tiny_study, tmp_path) -> None:
-    gone = {n: lambda r: Reply(r.site, None, "gone") for n in ROLES}
+    gone = {n: lambda r: SiteReply(r.site, None, "gone") for n in ROLES}
     engine = Twists(Sites(tiny_study, tmp_path), gone)
     with pytest.raises(QuorumError, match=r"the test: no answer could be used .*site b: no answer"):
         run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
@@ -309,14 +309,14 @@ def test_a_table_that_is_damaged_or_of_another_run_is_refused(tiny_study, tmp_pa
 
 
 def test_a_site_that_only_tests_refuses_to_train(tiny_study, make_prepared, tmp_path) -> None:
-    only = Site("c", [], tiny_study, 1, tmp_path, CPU, test=lambda _: TOLD["c"])
+    only = Client("c", [], tiny_study, 1, tmp_path, CPU, test=lambda _: TOLD["c"])
     for kind in ("count", "train"):
         save_task(tmp_path / "task", dataclasses.replace(TASK, kind=kind))
         with pytest.raises(DataError, match="site c has no training case: it can only test"):
             only.answer(tmp_path / "task", tmp_path / "answer")
     with pytest.raises(DataError, match="no training case"):
-        Site("c", [], tiny_study, 1, tmp_path, CPU)
-    trains = Site("a", [make_prepared("a0")], tiny_study, 1, tmp_path, CPU)
+        Client("c", [], tiny_study, 1, tmp_path, CPU)
+    trains = Client("a", [make_prepared("a0")], tiny_study, 1, tmp_path, CPU)
     save_task(tmp_path / "task", TASK)
     with pytest.raises(DataError, match="site a was not set up to test"):
         trains.answer(tmp_path / "task", tmp_path / "answer")
@@ -344,7 +344,7 @@ def cell_of(make_prepared, study):
         (),
     )
     everyone = [*external, *(p for sites in made.values() for own in sites.values() for p in own)]
-    return Cell("federated", 1, split, split.train), {str(p.case): p for p in everyone}
+    return ModelRun("federated", 1, split, split.train), {str(p.case): p for p in everyone}
 
 
 def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
@@ -353,10 +353,10 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     cell, prepared = cell_of(make_prepared, tiny_study)
     told = []
     sites = {
-        name: Site(
+        name: Client(
             name, [prepared[str(c)] for c in cell.sites.get(name, ())], tiny_study, 5,
             tmp_path / name, CPU,
-            policy=Policy(min_cases=1, smallest_count=2 if name == "b" else 1),
+            policy=SitePolicy(min_cases=1, smallest_count=2 if name == "b" else 1),
             test=site_test(tiny_study, cell, name, prepared, CPU,
                            lambda done, total: told.append((done, total))),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from federation_kits import FEDERATION, plan_of
 
-from gliofed.consortium.plan import RESERVED, load_plan
+from gliofed.deployment.federation_plan import RESERVED, load_plan
 from gliofed.errors import StudyError
 
 

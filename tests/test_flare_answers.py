@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from gliofed.errors import StoppedError, TransferError
-from gliofed.fed.engines.nvflare import controller
-from gliofed.fed.engines.nvflare.controller import FlareEngine
-from gliofed.fed.engines.nvflare.names import HEAD, REF, SOURCE
+from gliofed.federated.flare import controller
+from gliofed.federated.flare.controller import FlareEngine
+from gliofed.federated.flare.names import HEAD, REF, SOURCE
 
 
 class Sites:
@@ -63,7 +63,7 @@ def engine(tmp_path, monkeypatch):
     def make(sites, deadline=20.0, stop=lambda: False, **fetched):
         offer = SimpleNamespace(source="server", ref="r", size=5, withdraw=lambda: None)
         found = Fetched(**fetched)
-        monkeypatch.setattr(controller, "Offer", lambda *a: offer)
+        monkeypatch.setattr(controller, "FileOffer", lambda *a: offer)
         monkeypatch.setattr(controller, "fetch", found)
         flare = SimpleNamespace(
             get_cell=lambda: None,

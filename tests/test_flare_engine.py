@@ -10,20 +10,20 @@ import torch
 from conftest import write_hospital
 from federation_kits import make_kits, running, server_of, session, site_of, submit, wait_for
 
-from gliofed.consortium.hospital import Data, keep_data, open_site, read_data
-from gliofed.consortium.kit import open_kit
-from gliofed.consortium.segment import run_of, segment_from, segment_of
+from gliofed.deployment.kit import open_kit
+from gliofed.deployment.site_data import SiteDataPaths, keep_data, open_site, read_data
+from gliofed.deployment.training_job import run_of, segment_from, segment_of
 from gliofed.errors import StudyError
-from gliofed.fed.checkpoint import last_committed
-from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.engines.nvflare.job import write_job
-from gliofed.fed.rounds import run_rounds
-from gliofed.fed.testing import last_tested, run_test
-from gliofed.fed.trust.approval import approve, study_of
-from gliofed.fed.trust.policy import load_policy
-from gliofed.fed.trust.verify import read_anchors, read_lines, verify
-from gliofed.io.process import cores
-from gliofed.learn.machine import this_machine
+from gliofed.federated.checkpoint import last_committed
+from gliofed.federated.flare.job import write_job
+from gliofed.federated.governance.approval import approve, study_of
+from gliofed.federated.governance.audit_verification import read_anchors, read_lines, verify
+from gliofed.federated.governance.policy import load_policy
+from gliofed.federated.local import LocalEngine
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.testing import last_tested, run_test
+from gliofed.runtime.device import this_machine
+from gliofed.runtime.processes import cores
 
 POLICY = "min_cases = 3\nsmallest_count = 1\n"
 ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
@@ -62,7 +62,7 @@ def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is
 ) -> None:
     names, segment = ("c", "north", "south", "west"), segment_of(study, rounds=5)
     make_kits(tmp_path / "kits", *names)
-    own = {n: Data(tmp_path / n, tmp_path / f"store-{n}") for n in names}
+    own = {n: SiteDataPaths(tmp_path / n, tmp_path / f"store-{n}") for n in names}
     kits = {n: open_kit(tmp_path / "kits" / n, "site") for n in names}
     for name, kit in kits.items():
         kit.policy.write_text(POLICY)
@@ -132,7 +132,7 @@ def test_a_study_that_hospitals_cannot_do_apart_is_refused(study) -> None:
 def test_where_the_scans_are_stays_in_the_kit(tmp_path) -> None:
     make_kits(tmp_path / "kits", "north")
     kit = open_kit(tmp_path / "kits/north", "site")
-    own = Data(tmp_path / "scans", tmp_path / "store", "brats")
+    own = SiteDataPaths(tmp_path / "scans", tmp_path / "store", "brats")
     keep_data(kit, own)
     assert read_data(kit) == own
     (path,) = kit.own.glob("member.toml")

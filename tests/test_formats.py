@@ -8,10 +8,10 @@ import nibabel as nib
 import pytest
 from trees import TABLES, TREES, ceccarelli, touch
 
-from gliofed.datasets.formats import FORMATS, format_of, read_sites
+from gliofed.data.formats.registry import FORMATS, format_of, read_sites
 from gliofed.errors import DataError, StudyError
 from gliofed.markers import BY_ID
-from gliofed.study import Data
+from gliofed.study import DataConfig
 from gliofed.types import UNKNOWN, Sequence
 
 ROWS = pytest.mark.parametrize("form", FORMATS, ids=lambda f: f.id)
@@ -171,7 +171,7 @@ def test_sites_of_a_study_by_format_and_hospitals_inside_a_set(tmp_path) -> None
     TREES["bids"](tmp_path / "north")
     TREES["ucsf_pdgm"](tmp_path / "ucsf")
     TREES["tcga"](tmp_path / "tcga")
-    data = Data(
+    data = DataConfig(
         root=tmp_path,
         train=("north", "ucsf", "tcga/henry-ford-hospital"),
         external=("tcga/case-western",),
@@ -181,25 +181,27 @@ def test_sites_of_a_study_by_format_and_hospitals_inside_a_set(tmp_path) -> None
     assert list(sites) == [*data.train, *data.external]
     assert {s: {c.site for c in cases} for s, cases in sites.items()} == {s: {s} for s in sites}
     assert [c.id for c in sites["tcga/case-western"]] == ["TCGA-FG-9902"]
-    whole = read_sites(Data(root=tmp_path, train=("tcga",), formats={"tcga": "tcga"}))["tcga"]
+    whole = read_sites(DataConfig(root=tmp_path, train=("tcga",), formats={"tcga": "tcga"}))["tcga"]
     assert {str(c) for c in whole} == {"tcga/TCGA-06-9901", "tcga/TCGA-FG-9902"}
     with pytest.raises(DataError, match=r"no hospital 'duke'; there are case-western, henry-ford"):
-        read_sites(Data(root=tmp_path, train=("tcga/duke",), formats={"tcga": "tcga"}))
+        read_sites(DataConfig(root=tmp_path, train=("tcga/duke",), formats={"tcga": "tcga"}))
     with pytest.raises(StudyError, match="unknown format 'bid'; the nearest is 'bids'"):
-        read_sites(Data(root=tmp_path, train=("north",), formats={"north": "bid"}))
+        read_sites(DataConfig(root=tmp_path, train=("north",), formats={"north": "bid"}))
 
 
 def test_a_folder_of_a_folder_is_a_site_where_no_set_is_named(tmp_path) -> None:
     TREES["bids"](tmp_path / "country/north")
-    assert len(read_sites(Data(root=tmp_path, train=("country/north",)))["country/north"]) == 2
+    assert (
+        len(read_sites(DataConfig(root=tmp_path, train=("country/north",)))["country/north"]) == 2
+    )
 
 
 def test_the_account_must_add_up(tmp_path) -> None:
-    from gliofed.datasets.audit import Audit, Dropped
+    from gliofed.data.audit import DatasetAudit, DroppedRow
 
-    Audit("x", tmp_path, 2, 1, (Dropped("a", "b"),), ())
+    DatasetAudit("x", tmp_path, 2, 1, (DroppedRow("a", "b"),), ())
     with pytest.raises(ValueError, match="2 found, 2 kept, 1 dropped"):
-        Audit("x", tmp_path, 2, 2, (Dropped("a", "b"),), ())
+        DatasetAudit("x", tmp_path, 2, 2, (DroppedRow("a", "b"),), ())
 
 
 @ROWS

@@ -21,16 +21,16 @@ from typer.testing import CliRunner
 from gliofed import CAUTION, __version__
 from gliofed.cli.main import app
 from gliofed.errors import ModelError, StudyError
-from gliofed.infer.export import export_image
-from gliofed.infer.handout import bundle, compare, graph
-from gliofed.infer.handout.compare import checked, outputs_of
-from gliofed.infer.handout.forms import hand_out
-from gliofed.infer.predict import predict
-from gliofed.io.model import read_model, recipe_of, write_model
-from gliofed.learn.machine import Machine
+from gliofed.inference.forward import predict
+from gliofed.inference.mask_export import export_image
 from gliofed.markers import MARKERS
-from gliofed.nets.presets import PRESETS
-from gliofed.nets.unet import build_net
+from gliofed.models.export import equivalence, monai_bundle, onnx_file
+from gliofed.models.export.equivalence import checked, outputs_of
+from gliofed.models.export.formats import hand_out
+from gliofed.models.folder import read_model, recipe_of, write_model
+from gliofed.models.network import build_net
+from gliofed.models.presets import PRESETS
+from gliofed.runtime.device import Device
 from gliofed.study import parse_study
 from gliofed.types import SEQUENCES, Placement
 
@@ -45,7 +45,7 @@ STUDY = parse_study(
 )
 NO_READER = pytest.mark.filterwarnings("ignore:NvImgCodecPydicomReader")
 """What MONAI says of a reader that nobody asked for."""
-CPU = Machine(torch.device("cpu"), bf16=False)
+CPU = Device(torch.device("cpu"), bf16=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -134,8 +134,13 @@ def test_the_graph_says_what_it_is_and_nothing_of_this_machine(model, graph_file
     assert json.loads(said["sequences"]) == list(SEQUENCES)
     assert json.loads(said["spacing_mm"]) == ["native", "native", 2]
     assert (said["space"], said["outputs"]) == ("scanner", "logits, not calibrated")
-    assert [(o.domain, o.version) for o in proto.opset_import] == [("", graph.OPSET)]
-    for hidden in (str(Path(graph.__file__).parents[4]), "site-packages", "stack_trace", "leiden"):
+    assert [(o.domain, o.version) for o in proto.opset_import] == [("", onnx_file.OPSET)]
+    for hidden in (
+        str(Path(onnx_file.__file__).parents[4]),
+        "site-packages",
+        "stack_trace",
+        "leiden",
+    ):
         assert hidden.encode() not in data
 
 
@@ -147,12 +152,12 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
     """off: what is added to the mask's logits, in the allowed difference."""
     proto = onnx.load(graph_file)
     bias = next(i for i in proto.graph.initializer if i.name.endswith("net.mask.bias"))
-    changed = onnx.numpy_helper.to_array(bias) + np.float32(off * compare.TOLERANCE)
+    changed = onnx.numpy_helper.to_array(bias) + np.float32(off * equivalence.TOLERANCE)
     bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
-    monkeypatch.setattr(graph, "graph_of", lambda net: proto)
+    monkeypatch.setattr(onnx_file, "graph_of", lambda net: proto)
     if kept:
         found = hand_out(model, "onnx", tmp_path / "m.onnx").difference
-        assert found == pytest.approx(off * compare.TOLERANCE, rel=0.1)
+        assert found == pytest.approx(off * equivalence.TOLERANCE, rel=0.1)
     else:
         with pytest.raises(ModelError, match=r"m\.onnx: answers otherwise .* mask differs"):
             hand_out(model, "onnx", tmp_path / "m.onnx")
@@ -259,7 +264,7 @@ def test_a_bundle_says_what_it_is_and_has_no_pickle(model, bundle_folder) -> Non
         "configs/metadata.json", "configs/inference.json", "models/model.safetensors",
         "docs/README.md", "LICENSE",
     }  # fmt: skip
-    assert (bundle_folder / bundle.WEIGHTS).read_bytes() == (
+    assert (bundle_folder / monai_bundle.WEIGHTS).read_bytes() == (
         model / "weights.safetensors"
     ).read_bytes()
     readme = (bundle_folder / "docs/README.md").read_text()
@@ -325,6 +330,6 @@ def test_what_is_there_is_not_written_over_and_a_form_must_be_known(model, tmp_p
 def test_the_exporter_is_quiet_and_leaves_logging_as_it_was() -> None:
     log = logging.getLogger("torch.onnx")
     before = log.level
-    with graph._quiet():
+    with onnx_file._quiet():
         assert not log.isEnabledFor(logging.WARNING)
     assert log.level == before

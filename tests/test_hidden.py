@@ -7,13 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gliofed.calibrate.sites import SiteCases, at_hand
-from gliofed.calibrate.whole import fit_all
-from gliofed.experiment.hidden import WITHOUT, calibrations, hidden_of, losses
-from gliofed.infer.explain import without
+from gliofed.calibration.calibrator import fit_all
+from gliofed.calibration.site_statistics import CalibrationCases, at_hand
+from gliofed.evaluation.results import CaseResult
+from gliofed.experiments.sequence_ablation import WITHOUT, calibrations, hidden_of, losses
+from gliofed.inference.occlusion import without
 from gliofed.markers import MARKERS
-from gliofed.score.results import CaseResult
-from gliofed.study import Wishes
+from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, Labels, Sequence
 
 T1, T1CE, T2, FLAIR = SEQUENCES
@@ -96,7 +96,7 @@ def test_calibrations_are_by_how_many_are_missing_beyond_the_usual() -> None:
             answer(f"c{n}", vague, mutant, "holdout", f"m{WITHOUT}{s}", had=had)
             for s, had in (("T1", {T1CE, FLAIR}), ("T1+FLAIR", {T1CE}))
         ]
-    natural = fit_all(at_hand({"s": SiteCases(tuple(held))}), Wishes())
+    natural = fit_all(at_hand({"s": CalibrationCases(tuple(held))}), CalibrationConfig())
     found = calibrations(natural, held, hidden)
     assert list(found) == [1, 2, 3]
     assert found[1] is natural

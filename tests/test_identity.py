@@ -7,11 +7,11 @@ import os
 import numpy as np
 import pytest
 
-from gliofed.datasets.identity import known_ids, normal_id, read_mapping
+from gliofed.data.patient_ids import known_ids, normal_id, read_mapping
 from gliofed.errors import DataError
-from gliofed.fed.overlap import CORNERS
-from gliofed.fed.tokens import TOKENS, Salt, read_salt, salt_of
-from gliofed.prepare.fingerprint import LENGTH
+from gliofed.federated.linkage.server import CORNERS
+from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, read_salt, salt_of
+from gliofed.preprocessing.fingerprint import LENGTH
 
 SALT = salt_of("tests")
 
@@ -96,8 +96,8 @@ def test_a_weak_salt_is_refused(tmp_path, text, message) -> None:
     path.chmod(0o600)
     with pytest.raises(DataError, match=message):
         read_salt(path)
-    assert Salt(bytes(range(32)))
-    assert "01" not in repr(Salt(bytes(range(32))))
+    assert FederationSalt(bytes(range(32)))
+    assert "01" not in repr(FederationSalt(bytes(range(32))))
 
 
 def test_tokens_need_the_salt_and_never_compare_between_places() -> None:

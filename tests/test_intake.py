@@ -15,23 +15,23 @@ from dicom_maker import GE, SIEMENS, Who, tree, turned, write_series, write_stud
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
-from gliofed.datasets.bids import read_bids
+from gliofed.data.formats.bids import read_bids
 from gliofed.errors import CheckpointError, DataError
-from gliofed.experiment.watch import Silent
-from gliofed.intake.private import Key
-from gliofed.intake.run import Account, Request, intake
-from gliofed.io.files import alone_in
+from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
+from gliofed.ingest.pseudonyms import PseudonymKey
+from gliofed.runtime.files import alone_in
+from gliofed.runtime.progress import NoProgress
 from gliofed.types import SEQUENCES, Sequence
 
 WHO = Who()
 LATER = dataclasses.replace(WHO, date="20200112")
 
 
-def take(source: Path, out: Path, **over: object) -> Account:
-    return intake(Request(str(source), out, **over), Silent())
+def take(source: Path, out: Path, **over: object) -> IngestAccount:
+    return intake(IngestRequest(str(source), out, **over), NoProgress())
 
 
-def decide(account: Account, **words: str) -> None:
+def decide(account: IngestAccount, **words: str) -> None:
     """Fill the column decision by series number: n7="T1"."""
     rows = list(csv.reader(io.StringIO(account.decisions.read_text()), delimiter="\t"))
     for row in rows[1:]:
@@ -276,14 +276,14 @@ def test_a_study_of_a_known_patient_that_comes_later_is_refused(tmp_path) -> Non
 def test_two_patients_of_one_pseudonym_are_refused(tmp_path, monkeypatch) -> None:
     write_study(tmp_path / "in")
     write_study(tmp_path / "in", who=Who(id="other"), first=11)
-    monkeypatch.setattr(Key, "patient", lambda self, issuer, patient: "aaaaaaaaaa")
+    monkeypatch.setattr(PseudonymKey, "patient", lambda self, issuer, patient: "aaaaaaaaaa")
     with pytest.raises(DataError, match="two patients would have the pseudonym aaaaaaaaaa"):
         take(tmp_path / "in", tmp_path / "out")
     assert not list((tmp_path / "out").glob("sub-*"))
 
 
 def test_pseudonyms_depend_on_key_issuer_and_id_alone() -> None:
-    a, b = Key(bytes(range(32))), Key(bytes(range(1, 33)))
+    a, b = PseudonymKey(bytes(range(32))), PseudonymKey(bytes(range(1, 33)))
     names = [a.patient("h", "1"), a.patient("h", "2"), a.patient("", "h1"), b.patient("h", "1")]
     assert len(set(names)) == 4
     assert a.patient("h", "1") == names[0]

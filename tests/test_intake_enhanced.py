@@ -11,17 +11,17 @@ import pytest
 from dicom_maker import SIEMENS, Who, turned, uid, write_series
 from pydicom.uid import RLELossless
 
-from gliofed.experiment.watch import Silent
-from gliofed.intake.plan import State, Verdict
-from gliofed.intake.recognise import Clock, excluded, recognise
-from gliofed.intake.run import Account, Request, intake
-from gliofed.intake.series import find
-from gliofed.io.dicom.frames import split
-from gliofed.io.dicom.headers import read_headers
+from gliofed.dicom.frames import split
+from gliofed.dicom.headers import read_headers
+from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
+from gliofed.ingest.plan import SeriesPlan, SeriesState
+from gliofed.ingest.recognition import ContrastClock, excluded, recognise
+from gliofed.ingest.series import find
+from gliofed.runtime.progress import NoProgress
 
 XA, PHILIPS = "SIEMENS", "Philips Medical Systems"
 MAKERS = pytest.mark.parametrize("vendor", [XA, PHILIPS])
-NO_CLOCK = Clock(None, None, None)
+NO_CLOCK = ContrastClock(None, None, None)
 
 
 def as_is(data) -> None:
@@ -65,8 +65,8 @@ ORDERS = {
 }
 
 
-def take(source: Path, out: Path, key: Path) -> tuple[Account, list[Verdict]]:
-    account = intake(Request(str(source), out, key=key), Silent())
+def take(source: Path, out: Path, key: Path) -> tuple[IngestAccount, list[SeriesPlan]]:
+    account = intake(IngestRequest(str(source), out, key=key), NoProgress())
     return account, [v for o in account.outcomes for s in o.plan.studies for v in s.verdicts]
 
 
@@ -90,7 +90,7 @@ def test_the_hospital_is_the_one_of_the_classic_series(tmp_path, vendor, order) 
     for kind in ("classic", "enhanced"):
         account, verdicts = take(tmp_path / kind, tmp_path / f"out-{kind}", key)
         assert account.status == 0
-        assert [v.state for v in verdicts] == [State.TAKEN] * 4
+        assert [v.state for v in verdicts] == [SeriesState.TAKEN] * 4
         assert {v.series.files for v in verdicts} == {12 if kind == "classic" else 1}
     classic, enhanced = subject(tmp_path / "out-classic"), subject(tmp_path / "out-enhanced")
     assert len(classic) == 8  # four images, four sidecars
@@ -148,7 +148,7 @@ def test_the_same_file_twice_is_one_copy(tmp_path) -> None:
     made = write_series(tmp_path / "in", SIEMENS["T2"], enhanced=as_is)
     shutil.copy(made.files[0], tmp_path / "in/again")
     account, (verdict,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert (account.copies, account.status, verdict.state) == (1, 0, State.TAKEN)
+    assert (account.copies, account.status, verdict.state) == (1, 0, SeriesState.TAKEN)
 
 
 def test_slices_for_the_converter_name_nobody(tmp_path) -> None:
@@ -214,15 +214,15 @@ def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"], number=5, vendor=PHILIPS, enhanced=change)
     write_series(tmp_path / "in", SIEMENS["FLAIR"], number=6, vendor=PHILIPS, enhanced=as_is)
     account, (bad, good) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert (account.status, bad.state, good.state) == (1, State.FAULT, State.TAKEN)
+    assert (account.status, bad.state, good.state) == (1, SeriesState.FAULT, SeriesState.TAKEN)
     assert message in bad.fault.what
     assert bad.fault.cure
 
 
 @pytest.mark.parametrize(
     ("drop", "state", "message"),
-    [((), State.TAKEN, ""), ((0,), State.TAKEN, ""), ((4, 5), State.FAULT, "2 missing between"),
-     ((0, 1, 2), State.FAULT, "9 slices")],
+    [((), SeriesState.TAKEN, ""), ((0,), SeriesState.TAKEN, ""), ((4, 5), SeriesState.FAULT, "2 missing between"),
+     ((0, 1, 2), SeriesState.FAULT, "9 slices")],
 )  # fmt: skip
 @MAKERS
 def test_missing_frames_are_missing_slices(tmp_path, vendor, drop, state, message) -> None:
@@ -236,7 +236,7 @@ def test_missing_frames_are_missing_slices(tmp_path, vendor, drop, state, messag
 def test_several_volumes_in_a_file_are_left_out(tmp_path) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"], vendor=PHILIPS, enhanced=at_one_place)
     account, (verdict,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert verdict.state is State.LEFT
+    assert verdict.state is SeriesState.LEFT
     assert "6 slices lie where another one lies: several echoes" in verdict.guess.reason
     assert account.status == 2
 
@@ -252,7 +252,7 @@ def test_several_files_in_a_series_are_refused(tmp_path, other) -> None:
     for name in "ab":
         shutil.copytree(tmp_path / name, tmp_path / "in", dirs_exist_ok=True)
     _, (verdict,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert verdict.state is State.FAULT
+    assert verdict.state is SeriesState.FAULT
     assert "an enhanced multi-frame file and others" in verdict.fault.what
 
 

@@ -16,17 +16,17 @@ from pydicom import dcmread
 from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
 from gliofed.errors import DataError
-from gliofed.experiment.watch import Silent
-from gliofed.intake.archive import Limits, unpack
-from gliofed.intake.plan import State, Verdict
-from gliofed.intake.run import Account, Request, intake
-from gliofed.intake.series import FEWEST
+from gliofed.ingest.archive import ArchiveLimits, unpack
+from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
+from gliofed.ingest.plan import SeriesPlan, SeriesState
+from gliofed.ingest.series import FEWEST
+from gliofed.runtime.progress import NoProgress
 
 T2, FLAIR = SIEMENS["T2"], SIEMENS["FLAIR"]
 
 
-def take(root: Path) -> tuple[Account, dict[int | None, Verdict]]:
-    account = intake(Request(str(root / "in"), root / "out"), Silent())
+def take(root: Path) -> tuple[IngestAccount, dict[int | None, SeriesPlan]]:
+    account = intake(IngestRequest(str(root / "in"), root / "out"), NoProgress())
     found = [v for o in account.outcomes for s in o.plan.studies for v in s.verdicts]
     return account, {v.series.first.number: v for v in found}
 
@@ -127,10 +127,10 @@ def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
     write_series(tmp_path / "in", FLAIR, number=6)
     account, by_number = take(tmp_path)
     assert account.status == 1
-    assert by_number[5].state is State.FAULT
+    assert by_number[5].state is SeriesState.FAULT
     assert message in str(by_number[5].fault)
     assert by_number[5].fault.cure
-    assert by_number[6].state is State.TAKEN
+    assert by_number[6].state is SeriesState.TAKEN
     assert len(list((tmp_path / "out").glob("sub-*/anat/*.nii.gz"))) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "out-private"]
 
@@ -139,7 +139,7 @@ def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
 def test_what_only_looks_like_a_fault_is_taken(tmp_path, what) -> None:
     write_series(tmp_path / "in", T2, number=5, change=SOUND[what])
     account, by_number = take(tmp_path)
-    assert by_number[5].state is State.TAKEN, by_number[5]
+    assert by_number[5].state is SeriesState.TAKEN, by_number[5]
     assert account.status == 0
 
 
@@ -150,7 +150,9 @@ def test_missing_slices_are_told_with_size_and_place(tmp_path) -> None:
     assert "2 missing between slices 4 and 5, a gap of 3.9 mm at -" in text
 
 
-@pytest.mark.parametrize(("count", "state"), [(FEWEST - 1, State.FAULT), (FEWEST, State.TAKEN)])
+@pytest.mark.parametrize(
+    ("count", "state"), [(FEWEST - 1, SeriesState.FAULT), (FEWEST, SeriesState.TAKEN)]
+)
 def test_too_few_slices(tmp_path, count, state) -> None:
     write_series(tmp_path / "in", T2, number=5, shape=(20, 16, count))
     _, by_number = take(tmp_path)
@@ -162,7 +164,7 @@ def test_several_volumes_in_one_series_are_left_out(tmp_path) -> None:
     write_series(tmp_path / "in/b", T2, number=5,
                  change=lambda d, i: setattr(d, "SOPInstanceUID", uid("echo 2", i)))  # fmt: skip
     account, by_number = take(tmp_path)
-    assert by_number[5].state is State.LEFT
+    assert by_number[5].state is SeriesState.LEFT
     assert "12 slices lie where another one lies" in by_number[5].guess.reason
     assert account.status == 2
 
@@ -172,7 +174,7 @@ def test_copies_count_once_and_two_files_of_one_uid_are_a_fault(tmp_path) -> Non
     shutil.copy(made.files[0], tmp_path / "in/again.dcm")
     account, by_number = take(tmp_path)
     assert account.copies == 1
-    assert by_number[5].state is State.TAKEN
+    assert by_number[5].state is SeriesState.TAKEN
     data = dcmread(made.files[0])
     data.ImagePositionPatient = [0, 0, 0]
     data.save_as(tmp_path / "in/again.dcm")
@@ -191,8 +193,8 @@ def test_a_cut_file_is_told(tmp_path, left) -> None:
         str(v.fault) for v in by_number.values() if v.fault
     ]
     assert any("cut short" in t for t in told), told
-    assert by_number[6].state is State.TAKEN
-    assert by_number[5].state is State.FAULT  # a slice is missing or cut
+    assert by_number[6].state is SeriesState.TAKEN
+    assert by_number[5].state is SeriesState.FAULT  # a slice is missing or cut
 
 
 @pytest.mark.parametrize("byte", [0, 255])
@@ -222,7 +224,7 @@ def test_a_transfer_syntax_that_loses_is_a_fault_and_a_lossless_one_is_taken(tmp
         data["PixelData"].VR = "OB"
         data.save_as(path)
     _, by_number = take(tmp_path)
-    assert by_number[5].state is State.TAKEN
+    assert by_number[5].state is SeriesState.TAKEN
     assert "transfer syntax 1.2.840.10008.1.2.4.50" in str(by_number[6].fault)
 
 
@@ -231,7 +233,7 @@ def test_objects_without_images_are_no_fault(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=9, change=every("Modality", "PR"))
     account, by_number = take(tmp_path)
     assert account.status == 0
-    assert by_number[9].state is State.LEFT
+    assert by_number[9].state is SeriesState.LEFT
 
 
 def test_a_faulty_localiser_is_no_fault(tmp_path) -> None:
@@ -240,7 +242,7 @@ def test_a_faulty_localiser_is_no_fault(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=5)
     account, by_number = take(tmp_path)
     assert account.status == 0
-    assert by_number[1].state is State.LEFT
+    assert by_number[1].state is SeriesState.LEFT
 
 
 def test_skip_settles_a_fault(tmp_path) -> None:
@@ -311,8 +313,8 @@ def test_a_hostile_archive_is_refused(tmp_path, pack, name, kind, message) -> No
 
 @pytest.mark.parametrize(
     ("limits", "message"),
-    [(Limits(members=2, bytes=100), "more than 2 members"), (Limits(members=3, bytes=29), "zip bomb"),
-     (Limits(members=3, bytes=30), None)],
+    [(ArchiveLimits(members=2, bytes=100), "more than 2 members"), (ArchiveLimits(members=3, bytes=29), "zip bomb"),
+     (ArchiveLimits(members=3, bytes=30), None)],
 )  # fmt: skip
 @pytest.mark.parametrize("ending", ["zip", "tar"])
 def test_an_archive_has_limits(tmp_path, limits, message, ending) -> None:
@@ -350,11 +352,11 @@ def test_a_cut_archive_is_one_error(tmp_path, ending, size) -> None:
         whole = path.read_bytes().rstrip(b"\0")
         path.write_bytes(whole + bytes(-len(whole) % 512 + 1024))
     if size is None:
-        assert intake(Request(str(path), tmp_path / "out"), Silent()).status == 0
+        assert intake(IngestRequest(str(path), tmp_path / "out"), NoProgress()).status == 0
         return
     if ending == "tar" and size < 0:
         size -= 1024  # half of the empty end would do
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match=r"damaged, or locked|neither"):
-        intake(Request(str(path), tmp_path / "out"), Silent())
+        intake(IngestRequest(str(path), tmp_path / "out"), NoProgress())
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from gliofed.intake.shown import shown
+from gliofed.ingest.printable import shown
 
 TEXTS = [
     "PatientName",
@@ -222,10 +222,10 @@ def test_the_canaries_are_in_the_source(tmp_path, source) -> None:
 
 def test_the_image_header_is_bare(tmp_path) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"])
-    from gliofed.experiment.watch import Silent
-    from gliofed.intake.run import Request, intake
+    from gliofed.ingest.ingest import IngestRequest, intake
+    from gliofed.runtime.progress import NoProgress
 
-    intake(Request(str(tmp_path / "in"), tmp_path / "out"), Silent())
+    intake(IngestRequest(str(tmp_path / "in"), tmp_path / "out"), NoProgress())
     (path,) = (tmp_path / "out").glob("sub-*/anat/*.nii.gz")
     header = nib.load(path).header
     for field in ("descrip", "aux_file", "intent_name", "db_name"):

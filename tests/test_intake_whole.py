@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 from dicom_maker import Who, tree, write_study
 
-from gliofed.datasets.bids import read_bids
-from gliofed.experiment.watch import Silent
-from gliofed.intake import hospital
-from gliofed.intake.run import Account, Request, intake
+from gliofed.data.formats.bids import read_bids
+from gliofed.ingest import bids_hospital
+from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
+from gliofed.runtime.progress import NoProgress
 
 
-def take(source: Path, out: Path, **over: object) -> Account:
-    return intake(Request(str(source), out, **over), Silent())
+def take(source: Path, out: Path, **over: object) -> IngestAccount:
+    return intake(IngestRequest(str(source), out, **over), NoProgress())
 
 
 def test_a_subject_is_whole_or_not_there(tmp_path, monkeypatch) -> None:
     write_study(tmp_path / "in")
-    real = hospital.write_bytes
+    real = bids_hospital.write_bytes
     written = []
 
     def failing(path: Path, data: bytes) -> None:
@@ -33,7 +33,7 @@ def test_a_subject_is_whole_or_not_there(tmp_path, monkeypatch) -> None:
         written.append(path)
         real(path, data)
 
-    monkeypatch.setattr(hospital, "write_bytes", failing)
+    monkeypatch.setattr(bids_hospital, "write_bytes", failing)
     with pytest.raises(OSError, match="No space left"):
         take(tmp_path / "in", tmp_path / "out")
     assert len(written) == 2
@@ -51,10 +51,10 @@ def test_killed_at_any_moment_it_leaves_no_half_subject(tmp_path) -> None:
     take(tmp_path / "in", whole, key=key)
     out = tmp_path / "out"
     code = (
-        "import sys, pathlib; from gliofed.intake.run import Request, intake\n"
+        "import sys, pathlib; from gliofed.ingest.ingest import IngestRequest, intake\n"
         "class Deaf:\n def stage(self, *a): 0\n def progress(self, *a): 0\n"
         "source, out, key = sys.argv[1:]\n"
-        "intake(Request(source, pathlib.Path(out), key=pathlib.Path(key)), Deaf())"
+        "intake(IngestRequest(source, pathlib.Path(out), key=pathlib.Path(key)), Deaf())"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "in"), str(out), str(key)]
     kills = 0

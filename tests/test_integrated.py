@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from gliofed.calibrate.cns5 import (
+from gliofed.calibration.cns5 import (
     ASTROCYTOMA,
     GLIOBLASTOMA,
     NOT_DETERMINABLE,
@@ -21,8 +21,15 @@ from gliofed.calibrate.cns5 import (
     outcome_probabilities,
     reference_type,
 )
-from gliofed.calibrate.joint import EXCLUDED, HOLD, allowed, cell_counts, joint, marginals_of
-from gliofed.calibrate.spread import spread_of
+from gliofed.calibration.joint_decision import (
+    EXCLUDED,
+    HOLD,
+    allowed,
+    cell_counts,
+    joint,
+    marginals_of,
+)
+from gliofed.calibration.segmentation_uncertainty import spread_of
 from gliofed.types import UNKNOWN, Labels
 
 

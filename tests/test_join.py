@@ -12,18 +12,18 @@ import pytest
 from conftest import write_hospital
 from federation_kits import make_kits
 
-from gliofed.consortium.hospital import Data, read_data
-from gliofed.consortium.join import agree, look
-from gliofed.consortium.kit import open_kit
-from gliofed.consortium.process import run_process
-from gliofed.consortium.segment import fit_for_sites
+from gliofed.deployment.join import agree, look
+from gliofed.deployment.kit import open_kit
+from gliofed.deployment.kit_process import run_process
+from gliofed.deployment.site_data import SiteDataPaths, read_data
+from gliofed.deployment.training_job import fit_for_sites
 from gliofed.errors import ApprovalError, CheckpointError, DataError, GliofedError, StudyError
-from gliofed.experiment.watch import Silent
-from gliofed.fed.engines.nvflare.process import Process
-from gliofed.fed.trust.approval import approve
-from gliofed.fed.trust.audit import AuditLog
-from gliofed.fed.trust.verify import read_lines
-from gliofed.io.files import alone_in
+from gliofed.federated.flare.process import ProcessCommand
+from gliofed.federated.governance.approval import approve
+from gliofed.federated.governance.audit_log import AuditLog
+from gliofed.federated.governance.audit_verification import read_lines
+from gliofed.runtime.files import alone_in
+from gliofed.runtime.progress import NoProgress
 from gliofed.study import study_toml
 
 ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
@@ -45,7 +45,7 @@ def kit(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    return Data(write_hospital(tmp_path / "north", ROWS), tmp_path / "store")
+    return SiteDataPaths(write_hospital(tmp_path / "north", ROWS), tmp_path / "store")
 
 
 @pytest.fixture
@@ -56,27 +56,27 @@ def file(study, tmp_path):
 
 
 def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, study) -> None:
-    asked = look(kit.root, data, file, Silent())
+    asked = look(kit.root, data, file, NoProgress())
     assert not asked.agreed
     assert any("No code comes with a study" in line for line in asked.runs)
     assert any("number of training cases" in line for line in asked.leaves)
     assert read_data(kit).folder == data.folder.resolve()
     agree(asked, "Dr Who", None)
-    assert look(kit.root, data, file, Silent()).agreed
+    assert look(kit.root, data, file, NoProgress()).agreed
     (line,) = read_lines(kit.audit)
     assert line.event == "approved"
     assert line.fields["study"] == fit_for_sites(study).digest
 
 
 def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
-    agree(look(kit.root, data, file, Silent()), "Dr Who", None)
+    agree(look(kit.root, data, file, NoProgress()), "Dr Who", None)
     train = dataclasses.replace(study.train, rounds=study.train.rounds + 1)
     file.write_text(study_toml(dataclasses.replace(study, train=train)))
-    assert not look(kit.root, data, file, Silent()).agreed
+    assert not look(kit.root, data, file, NoProgress()).agreed
     file.write_text(study_toml(study))
-    assert look(kit.root, data, file, Silent()).agreed
+    assert look(kit.root, data, file, NoProgress()).agreed
     kit.policy.write_text("min_cases = 3\nsmallest_count = 2\n")
-    assert not look(kit.root, data, file, Silent()).agreed
+    assert not look(kit.root, data, file, NoProgress()).agreed
 
 
 def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path) -> None:
@@ -84,36 +84,36 @@ def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path
     elsewhere = tmp_path / "elsewhere"
     approve(other, "Dr Who", elsewhere)
     (signed,) = elsewhere.iterdir()
-    asked = look(kit.root, data, file, Silent())
+    asked = look(kit.root, data, file, NoProgress())
     with pytest.raises(ApprovalError):
         agree(asked, "", signed)
-    assert not look(kit.root, data, file, Silent()).agreed
+    assert not look(kit.root, data, file, NoProgress()).agreed
     approve(asked.text, "Dr Who", tmp_path / "right")
     (signed,) = (tmp_path / "right").iterdir()
     agree(asked, "", signed)
-    assert look(kit.root, data, file, Silent()).agreed
+    assert look(kit.root, data, file, NoProgress()).agreed
 
 
 def test_data_with_errors_joins_nothing(kit, data, file) -> None:
     table = data.folder / "participants.tsv"
     table.write_text(table.read_text().replace("sub-00\t0", "sub-00\tperhaps"))
     with pytest.raises(DataError, match="see them with gliofed check"):
-        look(kit.root, data, file, Silent())
+        look(kit.root, data, file, NoProgress())
     assert not (kit.own / "member.toml").exists()
 
 
 def test_no_study_and_a_study_for_others_are_told(kit, data, file, tmp_path) -> None:
     with pytest.raises(DataError, match="no study is proposed in the kit; give one with --study"):
-        look(kit.root, data, None, Silent())
+        look(kit.root, data, None, NoProgress())
     with pytest.raises(DataError, match="the study is for north, south, c, not for stranger"):
-        look(tmp_path / "kits/stranger", data, file, Silent())
+        look(tmp_path / "kits/stranger", data, file, NoProgress())
     file.write_text("name = 1")
     with pytest.raises(StudyError):
-        look(kit.root, data, file, Silent())
+        look(kit.root, data, file, NoProgress())
 
 
-def process(folder: Path, code: str) -> Process:
-    return Process((sys.executable, "-c", code), dict(os.environ), folder)
+def process(folder: Path, code: str) -> ProcessCommand:
+    return ProcessCommand((sys.executable, "-c", code), dict(os.environ), folder)
 
 
 def test_a_process_that_ends_by_itself_is_told_with_its_log(tmp_path) -> None:
@@ -138,27 +138,27 @@ def test_a_kit_in_use_is_not_used_twice(tmp_path) -> None:
 _STARTER = """
 import sys
 from pathlib import Path
-from gliofed.consortium.process import run_process
-from gliofed.fed.engines.nvflare.process import Process
-from gliofed.fed.trust.audit import AuditLog
+from gliofed.deployment.kit_process import run_process
+from gliofed.federated.flare.process import ProcessCommand
+from gliofed.federated.governance.audit_log import AuditLog
 import os
 folder = Path(sys.argv[1])
 code = '''
 import subprocess, sys, time, os
-from gliofed.io.process import end_with_starter
+from gliofed.runtime.processes import end_with_starter
 end_with_starter()
 open("pid", "w").write(str(os.getpid()))
 time.sleep(60)
 '''
 run_process(
-    Process((sys.executable, "-c", code), dict(os.environ), folder), folder / "work",
+    ProcessCommand((sys.executable, "-c", code), dict(os.environ), folder), folder / "work",
     AuditLog(folder / "audit.jsonl", "north"), folder / "log", print,
 )
 """
 
 
 def test_a_process_whose_starter_is_gone_already_ends_at_once(tmp_path) -> None:
-    code = "import time; from gliofed.io.process import end_with_starter\n"
+    code = "import time; from gliofed.runtime.processes import end_with_starter\n"
     code += "end_with_starter(); end_with_starter(); print('on', flush=True); time.sleep(30)"
     for said, ends in (({"GLIOFED_STARTER": str(os.getpid())}, False), ({}, False),
                        ({"GLIOFED_STARTER": "1"}, True)):  # fmt: skip

@@ -31,7 +31,7 @@ from federation_kits import (
     wait_for,
 )
 
-from gliofed.consortium.provision import provision
+from gliofed.deployment.provision import provision
 
 pytestmark = pytest.mark.slow
 

@@ -9,26 +9,26 @@ import torch
 from torch import nn
 
 from gliofed.errors import CheckpointError, StudyError
-from gliofed.infer.predict import predict
-from gliofed.learn.augment import drop_sequences, intensity, place
-from gliofed.learn.fit import FitPlan, fit_epoch
-from gliofed.learn.loss import marker_loss, mask_loss, total_loss
-from gliofed.learn.machine import Machine
-from gliofed.learn.optimiser import (
+from gliofed.inference.forward import predict
+from gliofed.markers import MARKERS
+from gliofed.models.blocks import Conv3d, ConvTranspose3d
+from gliofed.models.network import build_net, parameter_count, task_of
+from gliofed.models.presets import PRESETS
+from gliofed.runtime.device import Device
+from gliofed.study import TrainingConfig
+from gliofed.training.augmentation import drop_sequences, intensity, place
+from gliofed.training.loop import TrainingPlan, fit_epoch
+from gliofed.training.loss import marker_loss, mask_loss, total_loss
+from gliofed.training.optimiser import (
     learning_rate,
     load_optimiser_state,
     make_optimiser,
     optimiser_state,
 )
-from gliofed.learn.sample import draw, stack
-from gliofed.markers import MARKERS
-from gliofed.nets.blocks import Conv3d, ConvTranspose3d
-from gliofed.nets.presets import PRESETS
-from gliofed.nets.unet import build_net, parameter_count, task_of
-from gliofed.study import Train
+from gliofed.training.samples import draw, stack
 from gliofed.types import SEQUENCES
 
-CPU = Machine(torch.device("cpu"), bf16=False)
+CPU = Device(torch.device("cpu"), bf16=False)
 ONES = {m.id: torch.ones(len(m.classes)) for m in MARKERS}
 EQUAL = {"mask": 1.0, **{m.id: 1.0 for m in MARKERS}}
 FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade": "3"}
@@ -37,7 +37,8 @@ FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade":
 def batch_of(cases, size=16):
     rng = np.random.default_rng(0)
     return stack(
-        [draw(c, (size,) * 3, Train(augment=0, drop_sequence=0), rng) for c in cases], cases
+        [draw(c, (size,) * 3, TrainingConfig(augment=0, drop_sequence=0), rng) for c in cases],
+        cases,
     )
 
 
@@ -86,7 +87,7 @@ def test_an_unknown_row_adds_exactly_nothing_beside_a_known_one(make_prepared) -
 def test_with_nothing_known_there_is_no_loss_and_no_step(make_prepared, tiny_study) -> None:
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1, 2)
+    plan = TrainingPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1, 2)
     stats = fit_epoch(net, make_optimiser(net, tiny_study.train), [make_prepared("a", {}, mask=False)],
                       plan, 0, CPU)  # fmt: skip
     assert stats == {}
@@ -200,7 +201,7 @@ def test_intensity_leaves_the_outside_at_zero() -> None:
 
 def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
     cases = [make_prepared(f"c{i}", FULL if i % 2 else {"idh": "wildtype"}) for i in range(4)]
-    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 7, 12, 2)
+    plan = TrainingPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 7, 12, 2)
 
     def train():
         net = build_net("small", None, 3)
@@ -234,14 +235,14 @@ def test_a_case_that_makes_nan_changes_no_weight(make_prepared, tiny_study) -> N
     )
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    plan = FitPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1, 2)
+    plan = TrainingPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1, 2)
     stats = fit_epoch(net, make_optimiser(net, tiny_study.train), [bad], plan, 0, CPU)
     assert stats["skipped"].sum == 1
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 
 
 def test_the_rate_warms_up_and_runs_down() -> None:
-    train = Train(lr=1.0, warmup=0.1)
+    train = TrainingConfig(lr=1.0, warmup=0.1)
     rates = [learning_rate(train, s, 100) for s in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0)

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from gliofed.score.logistic import chances, fit, sums_at
+from gliofed.evaluation.logistic_regression import chances, fit, sums_at
 
 
 def made_up(n: int, classes: int, seed: int = 0):

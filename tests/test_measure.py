@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gliofed.prepare.measure import alignment, shared_information
-from gliofed.prepare.quality import faults
-from gliofed.study import Quality
-from gliofed.types import Measures, Sequence
+from gliofed.preprocessing.alignment import alignment, shared_information
+from gliofed.preprocessing.quality_control import faults
+from gliofed.study import QualityConfig
+from gliofed.types import PreparationMeasures, Sequence
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -24,7 +24,7 @@ def test_scans_of_one_patient_lie_on_each_other_and_not_when_moved() -> None:
     one, brain = anatomy(0)
     other = (150 - one) ** 2 / 50  # another contrast of the same tissue
     other = (other + np.random.default_rng(9).normal(0, 5, one.shape)).astype(np.float32)
-    asked = Quality().alignment
+    asked = QualityConfig().alignment
     assert alignment(one, other, brain, AFFINE) > 2 * asked
     moved = np.roll(other, 4, axis=1)  # 8 mm
     assert alignment(one, moved, brain, AFFINE) < asked
@@ -47,19 +47,23 @@ def test_the_grid_s_voxels_do_not_decide(size) -> None:
     fine, there = ndimage.zoom(one, zoom, order=1), ndimage.zoom(brain.astype(float), zoom) > 0.5
     noise = np.random.default_rng(2).normal(0, 4, fine.shape).astype(np.float32)
     affine = np.diag([size, size, size, 1.0])
-    assert alignment(fine, 200 - fine + noise, there, affine) > Quality().alignment
+    assert alignment(fine, 200 - fine + noise, there, affine) > QualityConfig().alignment
 
 
 def test_each_measure_has_its_bound_and_its_cure() -> None:
-    asked = Quality(brain_litres=(0.8, 2.2), template_dice=0.85, alignment=1.6)
-    sound = Measures(1.4, 0.85, {Sequence.T2: 1.6})
+    asked = QualityConfig(brain_litres=(0.8, 2.2), template_dice=0.85, alignment=1.6)
+    sound = PreparationMeasures(1.4, 0.85, {Sequence.T2: 1.6})
     assert faults(sound, asked) == ()
-    assert faults(Measures(0.8, None, {}), asked) == faults(Measures(2.2, None, {}), asked) == ()
+    assert (
+        faults(PreparationMeasures(0.8, None, {}), asked)
+        == faults(PreparationMeasures(2.2, None, {}), asked)
+        == ()
+    )
     for measures, words in (
-        (Measures(0.79, 0.9, {}), "0.79 L"),
-        (Measures(2.21, 0.9, {}), "2.21 L"),
-        (Measures(1.4, 0.84, {}), "Dice 0.84"),
-        (Measures(1.4, 0.9, {Sequence.T2: 1.59, Sequence.T1: 3.0}), "T2 does not lie"),
+        (PreparationMeasures(0.79, 0.9, {}), "0.79 L"),
+        (PreparationMeasures(2.21, 0.9, {}), "2.21 L"),
+        (PreparationMeasures(1.4, 0.84, {}), "Dice 0.84"),
+        (PreparationMeasures(1.4, 0.9, {Sequence.T2: 1.59, Sequence.T1: 3.0}), "T2 does not lie"),
     ):
         (only,) = faults(measures, asked)
         assert words in only

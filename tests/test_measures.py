@@ -11,37 +11,48 @@ from scipy import stats
 from sklearn import metrics as sklearn
 from sklearn.linear_model import LogisticRegression
 
-from gliofed.datasets.split import Split
-from gliofed.experiment.cells import Cell
-from gliofed.experiment.evaluate import score_case
-from gliofed.io.store import Prepared
-from gliofed.markers import MARKERS
-from gliofed.score.analytic import BY_DELONG, BY_SCORE, auc_interval, wilson
-from gliofed.score.calibration import (
+from gliofed.data.splits import Split
+from gliofed.data.store import PreparedCase
+from gliofed.evaluation.by_case.marker_metrics import ALL_EQUAL, BY_WALD, MARKER_MEASURES, SEPARATED
+from gliofed.evaluation.by_case.score_table import score_table
+from gliofed.evaluation.by_case.segmentation_metrics import (
+    NO_LESIONS,
+    NO_MASK,
+    NO_SURFACE,
+    OUTLINE_MEASURES,
+)
+from gliofed.evaluation.by_site_sums.sums import areas_of
+from gliofed.evaluation.intervals.analytic import BY_DELONG, BY_SCORE, auc_interval, wilson
+from gliofed.evaluation.intervals.bootstrap import BY_PERCENTILE, interval, once, quantile
+from gliofed.evaluation.intervals.sample import (
+    BY_LOGIT,
+    BY_ORDER,
+    BY_STUDENT,
+    BY_WILSON,
+    PredictionSample,
+    by_order,
+    by_student,
+    by_wilson,
+)
+from gliofed.evaluation.metrics.calibration import (
     calibration_error,
     error_if_calibrated,
     in_the_large,
     recalibration,
 )
-from gliofed.score.discrimination import auc, auc_of_pairs, between, recall, recall_where
-from gliofed.score.intervals import BY_PERCENTILE, interval, once, quantile
-from gliofed.score.measures import ALL_EQUAL, BY_WALD, MARKER_MEASURES, SEPARATED
-from gliofed.score.outline import NO_LESIONS, NO_MASK, NO_SURFACE, OUTLINE_MEASURES
-from gliofed.score.overlap import lesions
-from gliofed.score.results import CaseResult, Lesions
-from gliofed.score.sample import (
-    BY_LOGIT,
-    BY_ORDER,
-    BY_STUDENT,
-    BY_WILSON,
-    Sample,
-    by_order,
-    by_student,
-    by_wilson,
+from gliofed.evaluation.metrics.discrimination import (
+    auc,
+    auc_of_pairs,
+    between,
+    recall,
+    recall_where,
 )
-from gliofed.score.sums import areas_of
-from gliofed.score.table import score_table
-from gliofed.types import Case, Labels, Measures, Person, Placement, Prediction, Sequence
+from gliofed.evaluation.metrics.segmentation import lesions
+from gliofed.evaluation.results import CaseResult, LesionCounts
+from gliofed.experiments.model_runs import ModelRun
+from gliofed.experiments.predictions import score_case
+from gliofed.markers import MARKERS
+from gliofed.types import Case, Labels, Person, Placement, Prediction, PreparationMeasures, Sequence
 
 RNG = np.random.default_rng
 
@@ -238,7 +249,7 @@ def by_hand(truth, predicted, spacing):
 
     drawn, said = list(parts(truth)), list(parts(predicted))
     met = sum(meets(p, predicted) for p in drawn)
-    return Lesions(len(drawn), met, sum(not meets(p, truth) for p in said))
+    return LesionCounts(len(drawn), met, sum(not meets(p, truth) for p in said))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -256,13 +267,13 @@ def test_corners_join_and_the_smallest_lesion_has_50_microlitres() -> None:
     empty, step = np.zeros((9, 9, 9), bool), np.ones(3)
     corner = empty.copy()
     corner[0:4, 0:4, 0:3] = corner[4:6, 4, 3] = True  # 48 and 2 voxels that share a corner
-    assert lesions(corner, empty, step) == Lesions(1, 0, 0)
-    assert lesions(empty, corner, step) == Lesions(0, 0, 1)
+    assert lesions(corner, empty, step) == LesionCounts(1, 0, 0)
+    assert lesions(empty, corner, step) == LesionCounts(0, 0, 1)
     corner[5, 4, 3] = False
-    assert lesions(corner, empty, step) == Lesions(0, 0, 0)
+    assert lesions(corner, empty, step) == LesionCounts(0, 0, 0)
     whole = corner.copy()
     whole[4:, 4:, 4:] = True
-    assert lesions(whole, corner, step) == Lesions(1, 1, 0)
+    assert lesions(whole, corner, step) == LesionCounts(1, 1, 0)
 
 
 # ---- intervals
@@ -270,7 +281,7 @@ def test_corners_join_and_the_smallest_lesion_has_50_microlitres() -> None:
 
 def plain(n, seed=0, replicates=4000):
     drawn = RNG(seed).multinomial(n, np.full(n, 1 / n), replicates)
-    return Sample(tuple(map(str, range(n))), np.zeros(n, int), np.arange(n), drawn)
+    return PredictionSample(tuple(map(str, range(n))), np.zeros(n, int), np.arange(n), drawn)
 
 
 def test_the_bootstrap_t_is_that_of_a_loop_over_resamples() -> None:
@@ -302,7 +313,7 @@ def test_wilson_counts_patients_and_repeats_for_what_they_tell() -> None:
     # the same answers by two seeds tell nothing more; nor do two cases of each patient
     twice = np.tile(np.arange(20), 2)
     for seeds in (np.repeat([0, 1], 20), np.zeros(40, int)):
-        sample = Sample(tuple(map(str, twice)), seeds, twice, np.ones((1, 40), int))
+        sample = PredictionSample(tuple(map(str, twice)), seeds, twice, np.ones((1, 40), int))
         again = by_wilson(sample, np.tile(hits, 2), np.ones(40))
         assert (again.low, again.high) == pytest.approx((once_each.low, once_each.high))
     all_right = by_wilson(plain(20), np.ones(20), np.ones(20))
@@ -365,7 +376,7 @@ def worlds(n, trials):
         good = rng.random(n) < 0.92
         values = np.where(good, rng.beta(12, 2.2, n), rng.beta(1, 4, n))
         drawn = rng.multinomial(n, np.full(n, 1 / n), 300)
-        sample = Sample(tuple(map(str, range(n))), np.zeros(n, int), np.arange(n), drawn)
+        sample = PredictionSample(tuple(map(str, range(n))), np.zeros(n, int), np.arange(n), drawn)
         both = by_student(sample, values, np.ones(n), (0, 1)), interval(drawn @ values / n)
         yield [i.low <= truth <= i.high for i in both]
 
@@ -499,7 +510,7 @@ def drawn(n, seed=0):
     rng = RNG(seed)
     return [
         answer(i, dice=float(rng.beta(9, 2)), hd95_mm=float(rng.gamma(2, 4)), volume_ml=v + e,
-               volume_true_ml=v, lesions=Lesions(1 + i % 3, 1, i % 2))
+               volume_true_ml=v, lesions=LesionCounts(1 + i % 3, 1, i % 2))
         for i, (v, e) in enumerate(zip(rng.uniform(5, 90, n), rng.normal(2, 6, n), strict=True))
     ]  # fmt: skip
 
@@ -537,7 +548,7 @@ def test_outlines_that_lack_something_are_left_out_and_said() -> None:
     rows = figures(results, "mask")
     assert (rows["lesion_sensitivity"].n, rows["hd95_mm_median"].n, rows["dice"].n) == (5, 5, 6)
     assert "1 prediction" in rows["hd95_mm_median"].note
-    none = [dataclasses.replace(r, lesions=Lesions(0, 0, 0)) for r in results]
+    none = [dataclasses.replace(r, lesions=LesionCounts(0, 0, 0)) for r in results]
     rows = figures(none, "mask")
     assert (rows["lesion_sensitivity"].value, rows["lesion_sensitivity"].note) == (None, NO_LESIONS)
     assert (rows["false_lesions"].value, rows["false_lesions"].low) == (0, None)
@@ -556,15 +567,15 @@ def test_an_answer_carries_the_patient_the_sequences_and_the_lesions(tmp_path) -
     person = Person("F", 55.0, "a scanner")
     case = Case("c", "s", "p", {}, path, Labels({"idh": "mutant"}), person)
     there = Placement((20, 20, 20), np.eye(4), np.eye(4))
-    prepared = Prepared(
+    prepared = PreparedCase(
         case, "key", np.zeros((4, 1, 1, 1), np.float16), None, (True, False, False, True),
-        np.eye(4), None, {}, there, Measures(1.0, None, {}),
+        np.eye(4), None, {}, there, PreparationMeasures(1.0, None, {}),
     )  # fmt: skip
-    cell = Cell("federated", 1, Split("external", {}, {}, (), ()), {})
+    cell = ModelRun("federated", 1, Split("external", {}, {}, (), ()), {})
     found = score_case(Prediction(said, np.eye(4), {}), prepared, cell, "external")
     assert found.person == person
     assert found.sequences == {Sequence.T1, Sequence.FLAIR}
-    assert found.lesions == Lesions(true=2, found=1, false=1)
+    assert found.lesions == LesionCounts(true=2, found=1, false=1)
     assert found.dice == 0.5
     unmasked = dataclasses.replace(prepared, case=dataclasses.replace(case, mask=None))
     bare = score_case(Prediction(said, np.eye(4), {}), unmasked, cell, "external")

@@ -13,27 +13,27 @@ from made_up_federation import LATE, make_rows, make_status, make_study
 from test_fed_testing import told
 
 from gliofed import CAUTION, __version__
-from gliofed.calibrate.trial import fit_rows
-from gliofed.consortium import conductor as conductor_module
-from gliofed.consortium.card import MODEL, card
-from gliofed.consortium.conductor import Conductor
-from gliofed.consortium.kit import Kit, open_kit
-from gliofed.consortium.page import PAGE
-from gliofed.consortium.segment import segment_of
-from gliofed.consortium.status import read_status
+from gliofed.calibration.evaluation import fit_rows
+from gliofed.deployment import server_controller as conductor_module
+from gliofed.deployment.kit import Kit, open_kit
+from gliofed.deployment.model_card import MODEL, card
+from gliofed.deployment.run_page import PAGE
+from gliofed.deployment.run_status import read_status
+from gliofed.deployment.server_controller import ServerController
+from gliofed.deployment.training_job import segment_of
 from gliofed.errors import CheckpointError, QuorumError
-from gliofed.fed.calibrating import last_calibrated
-from gliofed.fed.checkpoint import last_committed
-from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.site import Site
-from gliofed.fed.testing import TABLE
-from gliofed.fed.trust.verify import read_lines, verify
-from gliofed.io.model import CALIBRATIONS, read_model
-from gliofed.learn.machine import Machine
-from gliofed.report.card import plain
+from gliofed.federated.checkpoint import last_committed
+from gliofed.federated.client import Client
+from gliofed.federated.governance.audit_verification import read_lines, verify
+from gliofed.federated.local import LocalEngine
+from gliofed.federated.server.calibration import last_calibrated
+from gliofed.federated.server.testing import TABLE
+from gliofed.models.folder import CALIBRATIONS, read_model
+from gliofed.runtime.device import Device
+from gliofed.runtime.templates import plain
 from gliofed.study import Study
 
-CPU = Machine(torch.device("cpu"), bf16=False)
+CPU = Device(torch.device("cpu"), bf16=False)
 SHA = "0123456789abcdef" * 4
 STUDY = make_study()
 
@@ -151,7 +151,7 @@ class Federation:
         roles = {"a": "holdout", "b": "holdout", "c": "external"}
         labels = {"idh": "mutant"}, {"idh": "wildtype"}
         self._sites = {
-            name: Site(
+            name: Client(
                 name, [make_prepared(f"{name}{n}", labels[n], name) for n in range(2)] if name != "c" else [],
                 study, 1, folder / name, CPU, rejoins=True,
                 test=lambda _, n=number, s=name, r=role: told(n, site=s, role=r),
@@ -166,7 +166,7 @@ class Federation:
             return LocalEngine([self._sites[n] for n in names if n not in self.silent], spool)
 
         try:
-            Conductor(**segment.plain).conduct(engine, self.kit.root)
+            ServerController(**segment.plain).conduct(engine, self.kit.root)
         finally:
             self.folder = self.kit.work / segment.run
         return self.folder
@@ -283,7 +283,7 @@ def test_a_segment_that_fails_before_its_first_round_tells_the_lead_why(
     monkeypatch.setattr(conductor_module, "last_committed", fail)
     monkeypatch.setattr(conductor_module, "keep_status", fail)
     segment = segment_of(federation.study, 2)
-    conductor = Conductor(**segment.plain)
+    conductor = ServerController(**segment.plain)
     assert conductor.status() == {}
     with pytest.raises(type(error)):
         conductor.conduct(lambda *_: None, federation.kit.root)

@@ -13,25 +13,25 @@ import torch
 from typer.testing import CliRunner
 
 from gliofed import __version__, api
-from gliofed.calibrate.sites import SiteCases, at_hand
-from gliofed.calibrate.whole import Calibration, fit_all
+from gliofed.calibration.calibrator import Calibration, fit_all
+from gliofed.calibration.site_statistics import CalibrationCases, at_hand
 from gliofed.cli.main import app
-from gliofed.consortium.segment import fit_for_sites, run_of
+from gliofed.deployment.training_job import fit_for_sites, run_of
 from gliofed.errors import CheckpointError, ModelError, StudyError
-from gliofed.fed.wire import save
-from gliofed.io import model as model_room
-from gliofed.io.model import (
+from gliofed.federated.messages import save
+from gliofed.models import folder as model_room
+from gliofed.models.folder import (
     CALIBRATIONS,
     CARD,
     RECORD,
     WEIGHTS,
-    Recipe,
+    ModelRecipe,
     read_model,
     recipe_of,
     write_model,
 )
-from gliofed.nets.unet import build_net
-from gliofed.study import Net, Study, Wishes, load_study, parse_study
+from gliofed.models.network import build_net
+from gliofed.study import CalibrationConfig, NetworkConfig, Study, load_study, parse_study
 
 OLD = Path(__file__).parent / "old_models"
 STUDY: Study = parse_study(
@@ -43,7 +43,7 @@ STUDY: Study = parse_study(
         "prepare": {"space": "scanner"},
     }
 )
-RECIPE: Recipe = recipe_of(STUDY, "ab" * 12, 7)
+RECIPE: ModelRecipe = recipe_of(STUDY, "ab" * 12, 7)
 
 
 def no_card(_: str) -> str:
@@ -51,7 +51,7 @@ def no_card(_: str) -> str:
 
 
 def calibration() -> Calibration:
-    found = fit_all(at_hand({"leiden": SiteCases(())}), Wishes())
+    found = fit_all(at_hand({"leiden": CalibrationCases(())}), CalibrationConfig())
     return dataclasses.replace(found, notes=dict.fromkeys(found.notes, "without leiden"))
 
 
@@ -262,7 +262,7 @@ def test_what_is_no_model_is_said(tmp_path) -> None:
 
 
 def test_a_network_that_does_not_exist_is_refused_before_weights(folder) -> None:
-    recipe = dataclasses.replace(RECIPE, net=Net("parent", (1, 1, 1)))
+    recipe = dataclasses.replace(RECIPE, net=NetworkConfig("parent", (1, 1, 1)))
     write_model(folder, recipe, {}, {}, no_card)
     with pytest.raises(ModelError, match="has a fixed one"):
         read_model(folder)
@@ -321,7 +321,7 @@ def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path, weights) 
 
 
 def test_a_calibration_beside_an_older_file_goes_along_or_is_refused(old, tmp_path) -> None:
-    from gliofed.calibrate.files import calibration_json
+    from gliofed.calibration.files import calibration_json
 
     run = run_of(fit_for_sites(load_study(OLD / "study.toml")))
     plain = {"run": run, "rounds": 7, "sites": ["leiden"], "failures": {},

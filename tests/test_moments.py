@@ -10,17 +10,17 @@ import torch
 from test_fed import CPU, LIMITS, add, task, update
 
 from gliofed.errors import UpdateError
-from gliofed.fed.engines.local import LocalEngine
-from gliofed.fed.gate import Gate
-from gliofed.fed.merge import Merge
-from gliofed.fed.moments import KINDS, moments_of, weights_of, with_moments
-from gliofed.fed.rounds import Reply, run_rounds
-from gliofed.fed.site import Site
-from gliofed.fed.strategy import LABEL_AWARE
-from gliofed.fed.trust.consent import what_leaves
-from gliofed.fed.trust.policy import Policy
-from gliofed.fed.wire import load_task, load_update, save_update
-from gliofed.io.model import read_model, recipe_of, write_model
+from gliofed.federated.aggregation.merge import StreamingMean
+from gliofed.federated.aggregation.moments import KINDS, moments_of, weights_of, with_moments
+from gliofed.federated.aggregation.strategies import LABEL_AWARE
+from gliofed.federated.client import Client
+from gliofed.federated.gate import UpdateGate
+from gliofed.federated.governance.consent import what_leaves
+from gliofed.federated.governance.policy import SitePolicy
+from gliofed.federated.local import LocalEngine
+from gliofed.federated.messages import load_task, load_update, save_update
+from gliofed.federated.server.rounds import SiteReply, run_rounds
+from gliofed.models.folder import read_model, recipe_of, write_model
 
 
 def same(one, other) -> bool:
@@ -59,7 +59,7 @@ def sites(make_prepared, tiny_study, tmp_path):
     def make(study, names=("a", "b")):
         kinds = {"a": {"idh": "mutant", "grade": "2"}, "b": {"idh": "wildtype", "grade": "4"}}
         return [
-            Site(n, [make_prepared(f"{n}{i}", kinds[n], n) for i in range(3)], study, 1,
+            Client(n, [make_prepared(f"{n}{i}", kinds[n], n) for i in range(3)], study, 1,
                  tmp_path / study.federation.moments / "sites" / n, CPU)
             for n in names
         ]  # fmt: skip
@@ -98,7 +98,7 @@ class Watched:
                 self.answers[asked.round, reply.site] = {
                     k: v.clone() for k, v in load_update(reply.answer).weights.items()
                 }
-            yield Reply(reply.site, reply.answer)
+            yield SiteReply(reply.site, reply.answer)
 
 
 def test_sites_start_each_round_from_the_mean_of_their_moments(sites, tiny_study, tmp_path) -> None:
@@ -147,7 +147,7 @@ def test_only_weights_leave_a_run_as_its_model(sites, tiny_study, tmp_path) -> N
 
 def test_the_gate_asks_for_moments_and_squares_of_0_or_more(sent) -> None:
     whole = with_moments(MODEL)
-    gate = Gate(task(whole), LIMITS)
+    gate = UpdateGate(task(whole), LIMITS)
     good = update(whole)
     gate.check("a", sent(good))
     name = "mask.weight:exp_avg_sq"
@@ -158,21 +158,21 @@ def test_the_gate_asks_for_moments_and_squares_of_0_or_more(sent) -> None:
     with pytest.raises(UpdateError, match="lacks tensors of the model"):
         gate.check("a", sent(dataclasses.replace(good, weights=without)))
     with pytest.raises(UpdateError, match="tensors the model lacks"):
-        Gate(task(MODEL), LIMITS).check("a", sent(good))
+        UpdateGate(task(MODEL), LIMITS).check("a", sent(good))
 
 
 def test_moments_do_not_enter_the_norm_of_a_change(sent) -> None:
     whole = with_moments(MODEL)
     large = {k: v + (1e3 if ":" in k else 0.1) for k, v in whole.items()}
-    Gate(task(whole), LIMITS).check("a", sent(update(whole, shift=0, weights=large)))
+    UpdateGate(task(whole), LIMITS).check("a", sent(update(whole, shift=0, weights=large)))
     far = {k: v + (0 if ":" in k else 10.0) for k, v in whole.items()}
     with pytest.raises(UpdateError, match="above the bound"):
-        Gate(task(whole), LIMITS).check("a", sent(update(whole, shift=0, weights=far)))
+        UpdateGate(task(whole), LIMITS).check("a", sent(update(whole, shift=0, weights=far)))
 
 
 def test_moments_of_a_head_are_averaged_by_its_labels(sent) -> None:
     whole = with_moments(MODEL)
-    merge = Merge(whole, LABEL_AWARE)
+    merge = StreamingMean(whole, LABEL_AWARE)
     add(merge, sent, update(whole, "a", cases=10, idh=10, shift=1.0))
     add(merge, sent, update(whole, "b", cases=30, idh=0, shift=3.0))
     found = merge.result()
@@ -182,7 +182,7 @@ def test_moments_of_a_head_are_averaged_by_its_labels(sent) -> None:
 
 def test_a_hospital_is_told_that_moments_leave(tiny_study) -> None:
     told, other = (
-        " ".join(what_leaves(s, Policy(), None, 1000)) for s in (shared(tiny_study), tiny_study)
+        " ".join(what_leaves(s, SitePolicy(), None, 1000)) for s in (shared(tiny_study), tiny_study)
     )
     assert "twice as many numbers on the mean size of this site's gradients" in told
     assert "gradients" not in other

@@ -16,31 +16,31 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
-from gliofed.datasets.bids import read_bids
-from gliofed.datasets.formats import read_sites
-from gliofed.datasets.identity import read_mapping
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.formats.registry import read_sites
+from gliofed.data.patient_ids import read_mapping
+from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.errors import OverlapError, UpdateError
-from gliofed.experiment.compare import compare_sites
-from gliofed.experiment.overlap import find_overlap, linked, refuse, statement
-from gliofed.experiment.watch import Silent
-from gliofed.fed.overlap import (
+from gliofed.experiments.cases import compare_sites
+from gliofed.experiments.patient_overlap import find_overlap, linked, refuse, statement
+from gliofed.federated.linkage.client import LocalAnnouncement, announce, read_notice
+from gliofed.federated.linkage.server import (
     CORNERS,
     ENOUGH,
-    Pair,
-    Place,
+    SharedPatient,
+    SitePatient,
     find_pairs,
     notice,
     read_announcement,
     shared_counts,
 )
-from gliofed.fed.overlap_site import Announced, announce, read_notice
-from gliofed.fed.tokens import TOKENS, salt_of
-from gliofed.fed.wire import pack, unpack
-from gliofed.io.store import Entry, PreparedStore
-from gliofed.prepare import fingerprint
-from gliofed.prepare.fingerprint import WHOLE_BRAIN_ML, describe, stored_fingerprint
+from gliofed.federated.linkage.tokens import TOKENS, salt_of
+from gliofed.federated.messages import pack, unpack
+from gliofed.preprocessing import fingerprint
+from gliofed.preprocessing.fingerprint import WHOLE_BRAIN_ML, describe, stored_fingerprint
+from gliofed.runtime.progress import NoProgress
 from gliofed.study import parse_study
-from gliofed.types import Case, Labels, Measures, Sequence
+from gliofed.types import Case, Labels, PreparationMeasures, Sequence
 
 ROOT = Path(__file__).parents[1]
 SALT = salt_of("tests")
@@ -99,14 +99,14 @@ def test_a_stored_fingerprint_is_made_once(tmp_path, monkeypatch) -> None:
     case = Case("1", "a", "1", {}, None, Labels())
     store.put(
         "k",
-        Entry(
+        StoreEntry(
             image,
             None,
             (True, False, False, True),
             affine,
             {},
             None,
-            Measures(1.3, None, {}),
+            PreparationMeasures(1.3, None, {}),
             "stripped",
             Sequence.FLAIR,
         ),
@@ -130,11 +130,11 @@ def case(site: str, patient: str, number: int = 0) -> Case:
     return Case(f"{patient}x{number}", site, patient, {}, None, Labels())
 
 
-def announced(site: str, *patients: str) -> Announced:
+def announced(site: str, *patients: str) -> LocalAnnouncement:
     return announce(site, [case(site, p) for p in patients], SALT, ("id",))
 
 
-def told(*sites: tuple[str, ...]) -> tuple[tuple[Pair, ...], dict[str, dict[str, int]]]:
+def told(*sites: tuple[str, ...]) -> tuple[tuple[SharedPatient, ...], dict[str, dict[str, int]]]:
     sent = {name: announced(name, *patients) for name, *patients in sites}
     pairs = find_pairs([read_announcement(s, a.message, 99) for s, a in sent.items()])
     return pairs, {s: dict(read_notice(a, s, notice(s, pairs))) for s, a in sent.items()}
@@ -213,7 +213,7 @@ def test_the_threshold_has_two_sides() -> None:
         found = find_pairs([site("a", tokens), site("b", other)])
         assert len(found) == pairs
     assert found == ()
-    assert Pair(Place("a", 0), Place("b", 0), ("image",)) in find_pairs(
+    assert SharedPatient(SitePatient("a", 0), SitePatient("b", 0), ("image",)) in find_pairs(
         [site("a", tokens), site("b", tokens)]
     )
 
@@ -255,7 +255,7 @@ def test_a_study_refuses_a_patient_written_in_two_ways(three) -> None:
 
 def test_by_image_alone_equal_ids_mean_nothing(three) -> None:
     study = study_of(three, overlap_by=["image"])
-    found, _, _ = compare_sites(study, read_sites(study.data), three / "store", Silent())
+    found, _, _ = compare_sites(study, read_sites(study.data), three / "store", NoProgress())
     refuse(study, found)
     assert found.counts == {}
     assert "0 cases show a whole brain" in statement(found)  # the drawn ones are balls of 17 mL
@@ -283,7 +283,7 @@ def test_a_renamed_scan_is_found_by_image(tmp_path) -> None:
     study = study_of(tmp_path)
     cases = read_sites(study.data)
     assert find_overlap(study, cases, None, None).counts == {}
-    found, _, _ = compare_sites(study, cases, tmp_path / "store", Silent())
+    found, _, _ = compare_sites(study, cases, tmp_path / "store", NoProgress())
     assert found.counts == {("a", "b"): 1}
     assert found.found_by == {"id": 0, "image": 1}
     with pytest.raises(OverlapError, match="by id and image: a and b share 1"):
@@ -343,7 +343,7 @@ def test_two_real_patients_under_their_brats_names(real_data) -> None:
 @pytest.mark.data
 def test_a_crop_of_a_real_scan_is_no_whole_brain(real_data) -> None:
     case = read_bids(real_data / "tcga-roi" / "duke", "duke")[0]
-    from gliofed.io.nifti import read_nifti
+    from gliofed.data.nifti import read_nifti
 
     volumes = [read_nifti(p) for p in case.images.values()]
     assert [describe(v.data, v.affine) for v in volumes] == [None] * 4
@@ -352,7 +352,7 @@ def test_a_crop_of_a_real_scan_is_no_whole_brain(real_data) -> None:
 @pytest.mark.data
 def test_real_scans_are_known_again_by_image_alone(real_data, changes) -> None:
     """Five of the whole brains; benchmarks/overlap.py does all of them and more changes."""
-    from gliofed.io.nifti import read_nifti
+    from gliofed.data.nifti import read_nifti
 
     site = "henry-ford-hospital"
     every = read_bids(real_data / "tcga-lgg" / site, site)[::10]

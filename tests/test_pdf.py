@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from test_sr import REPORT, consistent
 
 from gliofed import CAUTION
+from gliofed.dicom import pdf as module
+from gliofed.dicom.pdf import build_pdf, write_pdf
+from gliofed.dicom.seg import MaskAuthor, write_segmentation
+from gliofed.dicom.source_series import read_series
+from gliofed.dicom.sr import write_report
 from gliofed.errors import DataError
-from gliofed.io.dicom import pdf as module
-from gliofed.io.dicom.pdf import build_pdf, write_pdf
-from gliofed.io.dicom.seg import Author, write_segmentation
-from gliofed.io.dicom.source import read_series
-from gliofed.io.dicom.sr import write_report
 
 STREAM = b"%PDF-1.5\n1 0 obj\n<</Type/XRef>>\nendobj\nstartxref\n9\n%%EOF"
 """A table that is an object, as since PDF 1.5."""
@@ -69,7 +69,7 @@ def test_validators_find_no_fault_in_all_that_is_made(flair, pages, tmp_path) ->
     mask = np.zeros((20, 24, 10), bool)
     mask[5:9, 6:10, 3:6] = True
     seg, sr, pdf = (tmp_path / f"{n}.dcm" for n in ("seg", "sr", "pdf"))
-    write_segmentation(mask, dicom.Made().affine(), flair, seg, Author("3f2a9c"))
+    write_segmentation(mask, dicom.Made().affine(), flair, seg, MaskAuthor("3f2a9c"))
     write_report(REPORT, flair, sr, segmentation=seg)
     write_pdf(pages, flair, pdf, "Bericht über Fall 7")
     assert validated("dciodvfy", pdf) == ["EncapsulatedPDF"]

@@ -4,14 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gliofed.datasets.bids import read_bids
-from gliofed.datasets.phantom import HOSPITALS, PhantomHospital, write_phantom
-from gliofed.datasets.phantom.cohort import PhantomPatient, draw_patient, generator
-from gliofed.datasets.phantom.draw import draw_patient_images
-from gliofed.datasets.split import make_splits
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.nifti import read_nifti
+from gliofed.data.phantom import HOSPITALS, PhantomHospital, write_phantom
+from gliofed.data.phantom.cohort import PhantomPatient, draw_patient, generator
+from gliofed.data.phantom.images import draw_patient_images
+from gliofed.data.splits import make_splits
 from gliofed.errors import DataError
-from gliofed.io.nifti import read_nifti
-from gliofed.study import Data
+from gliofed.study import DataConfig
 from gliofed.types import UNKNOWN, Sequence
 
 SMALL = PhantomHospital("small", 3, {Sequence.T2: 1.0}, never_known=("mgmt",))
@@ -88,7 +88,7 @@ def test_one_patient_at_two_hospitals_is_the_same_head_and_is_found(tmp_path) ->
     assert one.patient == other.patient
     a, b = (read_nifti(c.images[Sequence.T1]).data for c in (one, other))
     assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.98
-    data = Data(root=tmp_path, train=("home",), external=("away",), overlap="drop")
+    data = DataConfig(root=tmp_path, train=("home",), external=("away",), overlap="drop")
     assert [str(c) for c, _ in make_splits(data, cases, 1)[0].dropped] == [str(one)]
 
 

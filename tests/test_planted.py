@@ -18,10 +18,10 @@ import pytest
 from conftest import TINY, write_hospital
 from federation_kits import listening, make_kits, running, verb, wait_for
 
-from gliofed.consortium.start import start
-from gliofed.consortium.status import RunStatus
-from gliofed.consortium.supervisor import Patience
-from gliofed.fed.trust.verify import read_lines
+from gliofed.deployment.lead import start
+from gliofed.deployment.run_status import RunStatus
+from gliofed.deployment.supervisor import RetryLimits
+from gliofed.federated.governance.audit_verification import read_lines
 from gliofed.study import parse_study, study_toml
 
 POLICY = "min_cases = 1\nsmallest_count = 1\n"
@@ -187,7 +187,7 @@ def ran(tmp_path_factory) -> Ran:
         for name in SITES:
             said = root / f"{name}.txt"
             wait_for(lambda s=said: "connected to" in s.read_text(), f"{name} is let in")
-        end = start(root / "study.toml", kits / "lead", lambda now: None, Patience(gather=0))
+        end = start(root / "study.toml", kits / "lead", lambda now: None, RetryLimits(gather=0))
     onlooker.over.set()
     onlooker.join(10)
     return Ran(root, kits, planter.planted, onlooker.seen, end)

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gliofed.errors import PolicyError
-from gliofed.fed.counts import Counts, count_cases
-from gliofed.fed.gate import check_counts
-from gliofed.fed.trust.policy import (
+from gliofed.federated.client import count_cases
+from gliofed.federated.gate import check_counts
+from gliofed.federated.governance.policy import (
     DEFAULT_POLICY_TOML,
-    Policy,
+    SitePolicy,
     enforce_cases,
     enforce_counts,
     enforce_scores,
@@ -30,37 +30,38 @@ from gliofed.fed.trust.policy import (
     load_policy,
     parse_policy,
 )
-from gliofed.fed.wire import CountsOf, Task, save_counts, save_update
+from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.messages import CountsResponse, Task, save_counts, save_update
 from gliofed.markers import MARKERS
-from gliofed.study import Federation
+from gliofed.study import FederationConfig
 from gliofed.types import UNKNOWN, Stat, Update
 
-OPEN = Policy(min_cases=1, smallest_count=1)
+OPEN = SitePolicy(min_cases=1, smallest_count=1)
 
 
-def counts(cases: int, masks: int | None = None, **classes: tuple[int, ...]) -> Counts:
+def counts(cases: int, masks: int | None = None, **classes: tuple[int, ...]) -> LabelCounts:
     none = {m.id: (0,) * len(m.classes) for m in MARKERS}
-    return Counts(cases, cases if masks is None else masks, none | classes)
+    return LabelCounts(cases, cases if masks is None else masks, none | classes)
 
 
-def update(of: Counts, **stats: Stat) -> Update:
+def update(of: LabelCounts, **stats: Stat) -> Update:
     return Update("run", 3, "0" * 32, "north", {"w": torch.zeros(1)}, of.cases, of.labelled, stats)
 
 
 def test_the_text_for_hospitals_is_the_default_policy(tmp_path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(DEFAULT_POLICY_TOML)
-    assert load_policy(path) == Policy() == parse_policy({})
-    for field in dataclasses.fields(Policy):
+    assert load_policy(path) == SitePolicy() == parse_policy({})
+    for field in dataclasses.fields(SitePolicy):
         assert f"\n{field.name} = " in DEFAULT_POLICY_TOML
 
 
 def test_another_setting_is_another_policy() -> None:
-    assert Policy().digest == parse_policy({}).digest
+    assert SitePolicy().digest == parse_policy({}).digest
     changed = [{"min_cases": 11}, {"smallest_count": 6}, {"markers": ["idh"]}, {"round_statistics": False},
                {"metrics": ["dice"]}, {"max_change": 1.0}, {"approvers": ["ab" * 32]}]  # fmt: skip
-    digests = {parse_policy(c).digest for c in changed} | {Policy().digest}
-    assert len(digests) == len(dataclasses.fields(Policy)) + 1
+    digests = {parse_policy(c).digest for c in changed} | {SitePolicy().digest}
+    assert len(digests) == len(dataclasses.fields(SitePolicy)) + 1
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,12 @@ def test_a_policy_that_everybody_may_write_is_refused(tmp_path) -> None:
 
 
 def test_too_few_cases_take_no_part() -> None:
-    enforce_cases(Policy(), 10)
-    enforce_counts(Policy(), counts(10))
+    enforce_cases(SitePolicy(), 10)
+    enforce_counts(SitePolicy(), counts(10))
     for refuse in (enforce_cases, lambda p, n: enforce_counts(p, counts(n)),
                    lambda p, n: enforce_update(p, update(counts(n)), counts(n), 0.0, 1.0)):  # fmt: skip
         with pytest.raises(PolicyError, match=r"9 training cases.*at least 10"):
-            refuse(Policy(), 9)
+            refuse(SitePolicy(), 9)
 
 
 @pytest.mark.parametrize(
@@ -147,14 +148,14 @@ def test_too_few_cases_take_no_part() -> None:
     ],
 )
 def test_small_counts_are_not_to_be_had(cases, found, sent) -> None:
-    assert enforce_counts(Policy(), counts(cases, idh=found)).classes["idh"] == sent
+    assert enforce_counts(SitePolicy(), counts(cases, idh=found)).classes["idh"] == sent
 
 
 @pytest.mark.parametrize(
     ("masks", "sent"), [(4, 0), (5, 5), (35, 35), (36, 35), (39, 35), (40, 40), (0, 0)]
 )
 def test_so_are_counts_of_outlines(masks, sent) -> None:
-    assert enforce_counts(Policy(), counts(40, masks)).masks == sent
+    assert enforce_counts(SitePolicy(), counts(40, masks)).masks == sent
 
 
 made = st.integers(1, 60).flatmap(
@@ -168,7 +169,7 @@ made = st.integers(1, 60).flatmap(
 def test_every_count_that_leaves_and_its_rest_is_none_or_large(drawn, least) -> None:
     cases, masks, grades = drawn
     true = counts(max(cases, least), masks, grade=tuple(grades))
-    policy = Policy(min_cases=least, smallest_count=least)
+    policy = SitePolicy(min_cases=least, smallest_count=least)
     sent = enforce_counts(policy, true)
     assert sent.cases == true.cases
     for count in (sent.masks, *sent.classes["grade"], *sent.labelled.values()):
@@ -179,9 +180,9 @@ def test_every_count_that_leaves_and_its_rest_is_none_or_large(drawn, least) -> 
     assert enforce_counts(policy, sent) == sent
     with TemporaryDirectory() as folder:
         path = Path(folder) / "counts"
-        save_counts(path, CountsOf("run", "0" * 32, "north", sent))
+        save_counts(path, CountsResponse("run", "0" * 32, "north", sent))
         asked = Task("count", "run", -1, "0" * 32, {}, {})
-        assert check_counts("north", asked, path, Federation()) == sent
+        assert check_counts("north", asked, path, FederationConfig()) == sent
 
 
 @given(made)
@@ -196,7 +197,7 @@ def test_a_policy_that_hides_nothing_changes_nothing(drawn) -> None:
 
 
 def test_a_marker_that_is_not_shared_is_unknown_to_training(make_prepared) -> None:
-    policy = Policy(min_cases=1, smallest_count=1, markers=("grade",))
+    policy = SitePolicy(min_cases=1, smallest_count=1, markers=("grade",))
     whole = [
         make_prepared("one", {"idh": "mutant", "grade": "4"}),
         make_prepared("two", {"mgmt": "methylated"}),
@@ -214,8 +215,8 @@ def test_a_marker_that_is_not_shared_is_unknown_to_training(make_prepared) -> No
 
 def test_an_update_counts_labels_as_the_counts_did() -> None:
     true = counts(40, 38, idh=(36, 4), grade=(20, 3, 17))
-    sent = enforce_update(Policy(), update(true), true, 0.0, 1.0)
-    assert sent.labelled == enforce_counts(Policy(), true).labelled
+    sent = enforce_update(SitePolicy(), update(true), true, 0.0, 1.0)
+    assert sent.labelled == enforce_counts(SitePolicy(), true).labelled
     assert (sent.labelled["idh"], sent.labelled["grade"], sent.labelled["mask"]) == (35, 35, 35)
 
 
@@ -223,7 +224,7 @@ def test_no_statistic_tells_a_count_that_is_hidden() -> None:
     true = counts(40, 38, idh=(36, 4), mgmt=(4, 3), grade=(20, 20, 0))
     stats = {"mask": Stat(19.0, 38.0), "dice": Stat(30.0, 38.0), "idh": Stat(20.0, 40.0), "mgmt": Stat(3.0, 7.0),
              "grade": Stat(10.0, 40.0), "skipped": Stat(1, 1), "patient_7": Stat(1, 1)}  # fmt: skip
-    kept = enforce_update(Policy(), update(true, **stats), true, 0.0, 1.0).stats
+    kept = enforce_update(SitePolicy(), update(true, **stats), true, 0.0, 1.0).stats
     assert set(kept) == {"mask", "dice", "idh", "grade", "skipped"}
     assert (kept["mask"].weight, kept["dice"].weight, kept["idh"].weight) == (35, 35, 35)
     for name in kept:
@@ -240,14 +241,14 @@ def test_no_statistic_tells_a_count_that_is_hidden() -> None:
 def test_only_the_figures_of_the_policy_leave(changed, left, tmp_path) -> None:
     true = counts(40, idh=(20, 20))
     stats = dict.fromkeys(("mask", "dice", "idh", "skipped"), Stat(1.0, 2.0))
-    sent = enforce_update(Policy(**changed), update(true, **stats), true, 0.0, 1.0)
+    sent = enforce_update(SitePolicy(**changed), update(true, **stats), true, 0.0, 1.0)
     assert set(sent.stats) == left
     save_update(tmp_path / "update", sent)
 
 
 def test_too_large_a_change_is_kept_back() -> None:
     true = counts(40)
-    policy = Policy(max_change=0.5)
+    policy = SitePolicy(max_change=0.5)
     assert enforce_update(policy, update(true), true, 1.5, 3.0).weights
     for change in (1.5 + 1e-9, math.inf, math.nan):
         with pytest.raises(PolicyError, match=r"round 3: the change has norm .*allows 0.5 x"):
@@ -257,17 +258,17 @@ def test_too_large_a_change_is_kept_back() -> None:
 
 
 def test_scores_leave_where_the_policy_says_so_and_enough_cases_were_tested() -> None:
-    enforce_scores(Policy(), 5)
+    enforce_scores(SitePolicy(), 5)
     with pytest.raises(PolicyError, match="scores of 4 test cases"):
-        enforce_scores(Policy(), 4)
+        enforce_scores(SitePolicy(), 4)
     with pytest.raises(PolicyError, match="no test scores"):
-        enforce_scores(Policy(metrics=("losses", "dice")), 500)
+        enforce_scores(SitePolicy(metrics=("losses", "dice")), 500)
 
 
 def test_trust_needs_neither_torch_nor_flare() -> None:
     code = (
-        "import importlib, pkgutil, sys; from gliofed.fed import trust\n"
-        "for m in pkgutil.iter_modules(trust.__path__): importlib.import_module(f'gliofed.fed.trust.{m.name}')\n"
+        "import importlib, pkgutil, sys; from gliofed.federated import governance\n"
+        "for m in pkgutil.iter_modules(governance.__path__): importlib.import_module(f'gliofed.federated.governance.{m.name}')\n"
         "print(sorted({'torch', 'nvflare', 'cryptography', 'typer', 'monai'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -277,11 +278,11 @@ def test_trust_needs_neither_torch_nor_flare() -> None:
 def test_the_reference_has_every_setting_with_its_default() -> None:
     text = (Path(__file__).parents[1] / "docs/reference/policy.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| .+ \|$", text, re.M)
-    assert rows == [(f.name, json.dumps(f.default)) for f in dataclasses.fields(Policy)]
+    assert rows == [(f.name, json.dumps(f.default)) for f in dataclasses.fields(SitePolicy)]
 
 
 def test_the_reference_explains_its_example() -> None:
-    sent = enforce_counts(Policy(), counts(40, idh=(36, 4)))
+    sent = enforce_counts(SitePolicy(), counts(40, idh=(36, 4)))
     text = (Path(__file__).parents[1] / "docs/reference/policy.md").read_text()
     assert (
         "With 40 cases, 36 wildtype and 4 mutant: {} and {} are sent".format(*sent.classes["idh"])

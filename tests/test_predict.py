@@ -19,33 +19,33 @@ from small_model import make_model
 from typer.testing import CliRunner
 
 from gliofed import api
-from gliofed.calibrate.sites import SiteCases, at_hand
-from gliofed.calibrate.whole import Calibration, fit_all
-from gliofed.check.codes import BY_ID
+from gliofed.calibration.calibrator import Calibration, fit_all
+from gliofed.calibration.site_statistics import CalibrationCases, at_hand
 from gliofed.cli.main import app
+from gliofed.data.store import PreparedStore
+from gliofed.dicom.seg import read_segmentation
 from gliofed.errors import DataError, ModelError, StoreError
-from gliofed.infer import batch
-from gliofed.infer.answers import ANSWER, MAPS, read_answer, read_written, write_answer
-from gliofed.infer.batch import TABLE, CaseFate, Wanted, predict_all
-from gliofed.infer.case import answer_case
-from gliofed.infer.explain import MOST_PASSES
-from gliofed.infer.predict import predict, predict_with_doubt
-from gliofed.io.dicom.seg import read_segmentation
-from gliofed.io.model import read_model
-from gliofed.io.store import PreparedStore
-from gliofed.learn.machine import Machine
+from gliofed.evaluation.prediction_table import parse_predictions
+from gliofed.inference import batch
+from gliofed.inference.answer_files import ANSWER, MAPS, read_answer, read_written, write_answer
+from gliofed.inference.batch import TABLE, BatchOptions, CaseStatus, predict_all
+from gliofed.inference.case import answer_case
+from gliofed.inference.forward import predict, predict_with_doubt
+from gliofed.inference.occlusion import MOST_PASSES
 from gliofed.markers import MARKERS
-from gliofed.nets.unet import build_net
-from gliofed.prepare.cases import prepare_one
-from gliofed.score.reader import parse_predictions
-from gliofed.study import Wishes
+from gliofed.models.folder import read_model
+from gliofed.models.network import build_net
+from gliofed.preprocessing.cases import prepare_one
+from gliofed.runtime.device import Device
+from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, UNKNOWN, Case, Sequence
+from gliofed.validation.codes import BY_ID
 
-CPU = Machine(torch.device("cpu"), bf16=False)
+CPU = Device(torch.device("cpu"), bf16=False)
 
 
 def calibration(slope: float) -> Calibration:
-    found = fit_all(at_hand({"a": SiteCases(())}), Wishes())
+    found = fit_all(at_hand({"a": CalibrationCases(())}), CalibrationConfig())
     scalings = {
         m: dataclasses.replace(s, kind="temperature", slope=slope)
         for m, s in found.scalings.items()
@@ -66,15 +66,15 @@ def healthy(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _reader(monkeypatch) -> None:
-    monkeypatch.setattr(batch, "Reader", InProcess)
+    monkeypatch.setattr(batch, "SafeReader", InProcess)
 
 
 def cases_of(root: Path) -> tuple[Case, ...]:
     return api.inspect(root / "north").cases
 
 
-def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[CaseFate, ...]:
-    wanted = Wanted(out, out / "store", **over)
+def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[CaseStatus, ...]:
+    wanted = BatchOptions(out, out / "store", **over)
     return predict_all(scans, read_model(model), wanted, CPU, lambda _: None, lambda *_: None)
 
 

@@ -9,20 +9,20 @@ import numpy as np
 import pytest
 from conftest import STRIPPED, write_hospital, write_image
 
-from gliofed.datasets.bids import read_bids
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.nifti import Volume, read_nifti
+from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError, StoreError
-from gliofed.infer.native import mask_on
-from gliofed.io.nifti import Volume, read_nifti
-from gliofed.io.store import PreparedStore
-from gliofed.prepare.brain import bounding_box, nonzero_brain
-from gliofed.prepare.cases import prepare_all, store_key
-from gliofed.prepare.normalise import zscore
-from gliofed.prepare.recipe import prepare_case
-from gliofed.prepare.resample import resample, resample_mask, target_grid
-from gliofed.study import Grid, Prepare
+from gliofed.inference.native_grid import mask_on
+from gliofed.preprocessing.brain_extraction import bounding_box, nonzero_brain
+from gliofed.preprocessing.cases import prepare_all, store_key
+from gliofed.preprocessing.normalisation import zscore
+from gliofed.preprocessing.recipe import prepare_case
+from gliofed.preprocessing.resampling import resample, resample_mask, target_grid
+from gliofed.study import GridConfig, PreparationConfig
 from gliofed.types import Placement, Prediction
 
-GRID = Grid(spacing_mm=(2.0, 2.0, 2.0))
+GRID = GridConfig(spacing_mm=(2.0, 2.0, 2.0))
 
 
 def in_ras(volume: Volume) -> Placement:
@@ -98,7 +98,7 @@ def test_going_down_in_resolution_averages_what_it_cannot_show() -> None:
 def test_a_mask_goes_to_the_network_and_back_to_the_scan(hospital) -> None:
     case = read_bids(hospital, "h")[0]
     drawn = read_nifti(case.mask)
-    entry = prepare_case(case, Grid(spacing_mm=(1.0, 1.0, 1.0)), STRIPPED)
+    entry = prepare_case(case, GridConfig(spacing_mm=(1.0, 1.0, 1.0)), STRIPPED)
     prediction = Prediction(entry.mask.astype(np.float32), entry.affine, {})
     back = mask_on(prediction, in_ras(drawn))
     truth = drawn.data > 0
@@ -131,7 +131,7 @@ def test_the_store_makes_each_entry_once_and_follows_content(hospital, tmp_path)
     assert [p.key for p in second] == [p.key for p in first]
     assert stamps == {p.key: (store.root / p.key / "image.npy").stat().st_mtime_ns for p in second}
     assert isinstance(second[0].image, np.memmap)
-    assert store_key(cases[0], Grid(spacing_mm=(1, 1, 1)), STRIPPED, store) != first[0].key
+    assert store_key(cases[0], GridConfig(spacing_mm=(1, 1, 1)), STRIPPED, store) != first[0].key
     image = nib.load(cases[0].images["T1"])
     nib.save(
         nib.Nifti1Image(image.get_fdata().astype(np.float32) * 2, image.affine),
@@ -240,7 +240,7 @@ def test_mask_resampling_cuts_at_one_half() -> None:
 @pytest.mark.data
 def test_real_hospitals_prepare_without_loss(real_data, tmp_path) -> None:
     cases = read_bids(real_data / "tcga-lgg/case-western", "case-western")[:3]
-    grid = Grid(spacing_mm=(1.875, 1.875, "native"))
+    grid = GridConfig(spacing_mm=(1.875, 1.875, "native"))
     for prepared in prepare_all(cases, grid, STRIPPED, PreparedStore(tmp_path)):
         drawn = read_nifti(prepared.case.mask)
         prediction = Prediction(prepared.mask.astype(np.float32), prepared.affine, {})
@@ -252,7 +252,7 @@ def test_without_the_hospital_extra_it_says_so_once(hospital, tmp_path, monkeypa
     cases = read_bids(hospital, "h")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     store = PreparedStore(tmp_path / "store")
-    for steps in (Prepare(brain="stripped"), replace(STRIPPED, bias=True)):
+    for steps in (PreparationConfig(brain="stripped"), replace(STRIPPED, bias=True)):
         with pytest.raises(DataError, match=r"gliofed\[hospital\]") as caught:
             prepare_all(cases, GRID, steps, store)
         assert str(caught.value).count("SimpleITK") == 1

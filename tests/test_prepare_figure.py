@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from gliofed.errors import UnwritableError
-from gliofed.prepare import figure
-from gliofed.prepare.figure import draw, figure_name, keep_figure
-from gliofed.prepare.index import render
-from gliofed.prepare.workers import CaseAccount
-from gliofed.types import Measures, Sequence
+from gliofed.preprocessing import quality_figure
+from gliofed.preprocessing.quality_figure import draw, figure_name, keep_figure
+from gliofed.preprocessing.quality_index import render
+from gliofed.preprocessing.workers import CasePreparation
+from gliofed.types import PreparationMeasures, Sequence
 
 
 @pytest.fixture
@@ -46,22 +46,27 @@ def test_the_patients_right_is_on_the_left(head) -> None:
 def test_every_sequence_has_a_row_and_a_missing_one_none(head) -> None:
     whole = pixels(draw(head, ()))
     three = pixels(draw(dataclasses.replace(head, present=(True, True, False, True)), ()))
-    assert abs((whole.shape[0] - three.shape[0]) - figure.ROW * figure.DOTS_PER_INCH) <= 1
+    assert (
+        abs((whole.shape[0] - three.shape[0]) - quality_figure.ROW * quality_figure.DOTS_PER_INCH)
+        <= 1
+    )
 
 
 def test_outlines_are_there_where_there_is_something_to_outline(head) -> None:
     with_mask = pixels(draw(head, ()))[50:-30]
     bare = dataclasses.replace(head, mask=None)
-    assert near(with_mask, figure.BRAIN).sum() > 1000
-    assert near(with_mask, figure.EXPERT).sum() > 300
-    assert near(pixels(draw(bare, ()))[50:-30], figure.EXPERT).sum() == 0
+    assert near(with_mask, quality_figure.BRAIN).sum() > 1000
+    assert near(with_mask, quality_figure.EXPERT).sum() > 300
+    assert near(pixels(draw(bare, ()))[50:-30], quality_figure.EXPERT).sum() == 0
 
 
 def test_edges_of_the_reference_lie_on_the_other_sequences_alone(head) -> None:
-    measures = Measures(1.3, None, dict.fromkeys((Sequence.T1CE, Sequence.T2, Sequence.FLAIR), 1.2))
+    measures = PreparationMeasures(
+        1.3, None, dict.fromkeys((Sequence.T1CE, Sequence.T2, Sequence.FLAIR), 1.2)
+    )
     image = pixels(draw(dataclasses.replace(head, measures=measures), ()))[50:-30]
     row = image.shape[0] // 4
-    green = [near(image[row * n : row * (n + 1)], figure.EDGES).sum() for n in range(4)]
+    green = [near(image[row * n : row * (n + 1)], quality_figure.EDGES).sum() for n in range(4)]
     assert green[0] == 0  # T1, the one without a measure, is the reference
     assert min(green[1:]) > 0
 
@@ -71,14 +76,16 @@ def test_the_template_shows_where_the_case_was_laid_on_it(head) -> None:
     blank = dataclasses.replace(head, image=np.zeros_like(head.image), mask=None)
     affine = np.diag([4.0, 4, 4, 1])
     affine[:3, 3] = -60, -80, -50
-    laid = dataclasses.replace(blank, affine=affine, measures=Measures(1.3, 0.9, {}))
-    found = [near(pixels(draw(p, ()))[50:-30], figure.TEMPLATE).sum() for p in (blank, laid)]
+    laid = dataclasses.replace(blank, affine=affine, measures=PreparationMeasures(1.3, 0.9, {}))
+    found = [
+        near(pixels(draw(p, ()))[50:-30], quality_figure.TEMPLATE).sum() for p in (blank, laid)
+    ]
     assert found[1] > found[0] + 1000
 
 
 def test_faults_are_told_in_words(head) -> None:
     sound, aside = (
-        near(pixels(draw(head, why)), figure.TROUBLE).sum() for why in ((), ("far $x",))
+        near(pixels(draw(head, why)), quality_figure.TROUBLE).sum() for why in ((), ("far $x",))
     )
     assert sound == 0 < aside
 
@@ -98,7 +105,7 @@ def test_odd_cases_are_drawn(head) -> None:
 def test_a_figure_is_drawn_once_for_what_it_shows(head, tmp_path, monkeypatch) -> None:
     path = tmp_path / "f.png"
     drawn: list[tuple[str, ...]] = []
-    monkeypatch.setattr(figure, "draw", lambda p, why: drawn.append(why) or draw(p, why))
+    monkeypatch.setattr(quality_figure, "draw", lambda p, why: drawn.append(why) or draw(p, why))
     for why in ((), (), ("far",), ("far",)):
         keep_figure(head, why, path)
     assert drawn == [(), ("far",)]
@@ -123,10 +130,10 @@ def test_names_fit_every_file_system_and_stay_apart(head) -> None:
 
 
 def test_the_page_shows_what_needs_a_look_first_and_escapes_names(head, tmp_path) -> None:
-    def account(id_: str, fate: str, *why: str) -> CaseAccount:
+    def account(id_: str, fate: str, *why: str) -> CasePreparation:
         case = dataclasses.replace(head.case, id=id_)
         path = None if fate == "failed" else tmp_path / f"a b#{id_}.png"
-        return CaseAccount(
+        return CasePreparation(
             case, fate, why, 1.0, None, None if fate == "failed" else head.measures, path
         )  # type: ignore[arg-type]
 

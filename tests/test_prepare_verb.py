@@ -24,16 +24,21 @@ from typer.testing import CliRunner
 from gliofed import api
 from gliofed.cli.main import app
 from gliofed.cli.prepare import line
-from gliofed.datasets.bids import read_bids
-from gliofed.datasets.phantom import HOSPITALS
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.phantom import HOSPITALS
+from gliofed.data.store import PreparedStore
 from gliofed.errors import GliofedError
-from gliofed.io.store import PreparedStore
-from gliofed.prepare.cases import prepare_all
-from gliofed.prepare.workers import Asked, CaseAccount, prepare_beside, processes_at_once
-from gliofed.study import Grid, Quality
-from gliofed.types import Measures, Sequence
+from gliofed.preprocessing.cases import prepare_all
+from gliofed.preprocessing.workers import (
+    CasePreparation,
+    PreparationRequest,
+    prepare_beside,
+    processes_at_once,
+)
+from gliofed.study import GridConfig, QualityConfig
+from gliofed.types import PreparationMeasures, Sequence
 
-GRID = Grid(spacing_mm=(1.0, 1.0, 1.0))
+GRID = GridConfig(spacing_mm=(1.0, 1.0, 1.0))
 ROW = ("1", "0", "1", "2")
 STUDY = """
 name = "verb"
@@ -76,9 +81,9 @@ def invoke(north: Path, store: Path, *more: str):
     return CliRunner().invoke(app, command(north, store, *more)[3:])
 
 
-def asked(tmp_path: Path) -> Asked:
-    return Asked(
-        GRID, STRIPPED, Quality((0, 9), alignment=0), tmp_path / "store", tmp_path / "figures"
+def asked(tmp_path: Path) -> PreparationRequest:
+    return PreparationRequest(
+        GRID, STRIPPED, QualityConfig((0, 9), alignment=0), tmp_path / "store", tmp_path / "figures"
     )
 
 
@@ -191,12 +196,12 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half(north, tmp_path) -> No
 
 def test_a_line_a_case_says_what_became_of_it(north) -> None:
     case = read_bids(north, "north")[0]
-    measures = Measures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
-    sound = CaseAccount(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
+    measures = PreparationMeasures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
+    sound = CasePreparation(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
     assert line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, alignment 1.10"
     assert line(dataclasses.replace(sound, fate="kept")) == "north/A  kept"
     odd = dataclasses.replace(case, id="A\x1b[2J")
-    aside = CaseAccount(odd, "set aside", ("too small", "too far"), 1.0, "key", measures)
+    aside = CasePreparation(odd, "set aside", ("too small", "too far"), 1.0, "key", measures)
     assert line(aside) == "north/A\N{REPLACEMENT CHARACTER}[2J  set aside: too small; too far"
 
 
@@ -290,7 +295,7 @@ def test_an_empty_list_of_cases_needs_no_process(tmp_path) -> None:
 
 
 def test_threads_are_shared_among_processes_but_for_what_the_user_has_set(monkeypatch) -> None:
-    from gliofed.prepare import workers
+    from gliofed.preprocessing import workers
 
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
@@ -300,7 +305,7 @@ def test_threads_are_shared_among_processes_but_for_what_the_user_has_set(monkey
 
 
 def test_at_least_one_case_at_a_time(monkeypatch) -> None:
-    from gliofed.prepare import workers
+    from gliofed.preprocessing import workers
 
     monkeypatch.setattr(workers, "cores", lambda: 8)
     monkeypatch.setattr(workers, "MEMORY_EACH", 1)

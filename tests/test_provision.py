@@ -29,12 +29,12 @@ from nvflare.security.security import COMMAND_CATEGORIES, FLAuthorizer
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
-from gliofed.consortium import provision as provisioning
-from gliofed.consortium.kit import open_kit
-from gliofed.consortium.provision import provision
+from gliofed.deployment import provision as provisioning
+from gliofed.deployment.kit import open_kit
+from gliofed.deployment.provision import provision
 from gliofed.errors import KitError, StudyError
-from gliofed.fed.engines.nvflare import rules
-from gliofed.fed.tokens import read_salt
+from gliofed.federated.flare import rules
+from gliofed.federated.linkage.tokens import read_salt
 from gliofed.study import load_study
 
 

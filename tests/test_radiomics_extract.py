@@ -10,12 +10,12 @@ from conftest import write_hospital
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
+from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.errors import DataError
-from gliofed.io.store import Entry, PreparedStore
-from gliofed.radiomics import extract as room
-from gliofed.radiomics import model
-from gliofed.radiomics.extract import Settings, extract, feature_names, features_of
-from gliofed.radiomics.table import read_features
+from gliofed.radiomics import features as room
+from gliofed.radiomics import regression
+from gliofed.radiomics.feature_table import read_features
+from gliofed.radiomics.features import FeatureSettings, extract, feature_names, features_of
 from gliofed.types import SEQUENCES, Labels, Sequence
 
 # The digital phantom of the Image Biomarker Standardisation Initiative, (x, y, z) from slices
@@ -86,7 +86,7 @@ def phantom(make_prepared, missing=()):
 def test_the_values_of_the_digital_phantom_are_those_of_the_reference(
     library, make_prepared
 ) -> None:
-    found = features_of(phantom(make_prepared), Settings(bin_width=1))
+    found = features_of(phantom(make_prepared), FeatureSettings(bin_width=1))
     for name, value in REFERENCE.items():
         own = found[name if name.startswith("shape") else f"T2_{name}"]
         assert own == pytest.approx(value, rel=0.006), name
@@ -97,8 +97,8 @@ def test_the_values_of_the_digital_phantom_are_those_of_the_reference(
 def test_every_feature_of_a_missing_sequence_is_unknown_and_no_other(
     library, make_prepared
 ) -> None:
-    whole = features_of(phantom(make_prepared), Settings(bin_width=1))
-    found = features_of(phantom(make_prepared, missing=(0, 2)), Settings(bin_width=1))
+    whole = features_of(phantom(make_prepared), FeatureSettings(bin_width=1))
+    found = features_of(phantom(make_prepared, missing=(0, 2)), FeatureSettings(bin_width=1))
     for name, value in found.items():
         if name.startswith(("T1_", "T2_")):
             assert np.isnan(value), name
@@ -108,15 +108,15 @@ def test_every_feature_of_a_missing_sequence_is_unknown_and_no_other(
 
 
 def test_the_bin_width_tells(library, make_prepared) -> None:
-    fine = features_of(phantom(make_prepared), Settings(bin_width=1))
-    coarse = features_of(phantom(make_prepared), Settings(bin_width=10))
+    fine = features_of(phantom(make_prepared), FeatureSettings(bin_width=1))
+    coarse = features_of(phantom(make_prepared), FeatureSettings(bin_width=10))
     assert coarse["T1_glcm_Contrast"] == 0 < fine["T1_glcm_Contrast"]
     assert coarse["T1_firstorder_Mean"] == fine["T1_firstorder_Mean"]
 
 
 def test_only_the_outline_and_its_rim_are_measured(pretended, make_prepared) -> None:
     case = phantom(make_prepared)
-    found = features_of(case, Settings())
+    found = features_of(case, FeatureSettings())
     assert [image.shape for image, *_ in pretended] == [(7, 6, 6)] * 4
     assert pretended[0][2] == (2, 2, 2)
     assert ["shape" in families for *_, families in pretended] == [True, False, False, False]
@@ -124,11 +124,11 @@ def test_only_the_outline_and_its_rim_are_measured(pretended, make_prepared) -> 
     assert found["FLAIR_firstorder_Mean"] == pytest.approx(159 / 74)
     assert max(image.max() for image, *_ in pretended) == 20  # around the phantom there is 99
     given = np.ones((9, 9, 9), np.uint8)
-    assert features_of(case, Settings(), given)["shape_Voxels"] == 729
+    assert features_of(case, FeatureSettings(), given)["shape_Voxels"] == 729
 
 
 def test_no_outline_or_too_small_a_one_is_one_clear_reason(pretended, make_prepared) -> None:
-    few = Settings(fewest_voxels=74)
+    few = FeatureSettings(fewest_voxels=74)
     case = phantom(make_prepared)
     assert features_of(case, few)["shape_Voxels"] == 74
     with pytest.raises(DataError, match="here/a: its outline has 74 voxels, too few"):
@@ -149,7 +149,7 @@ def stored(tmp_path, make_prepared, **changes):
         case = make_prepared(name, {"idh": "mutant"}, tumour=name != "c")
         present = tuple(name != "b" or s is not Sequence.T2 for s in SEQUENCES)
         case = dataclasses.replace(case, present=present)
-        shelf.put(name, Entry(case.image, case.mask, present, case.affine, {}, None, case.measures,
+        shelf.put(name, StoreEntry(case.image, case.mask, present, case.affine, {}, None, case.measures,
                               "given", Sequence.T1), {})  # fmt: skip
         out.append(shelf.open(name, case.case))
     return out, shelf.root
@@ -164,7 +164,7 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
         cases,
         store,
         tmp_path / "out",
-        Settings(),
+        FeatureSettings(),
         1,
         lambda done, total, _: told.append((done, total)),
     )
@@ -178,21 +178,21 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
     assert [(item.case.id, "0 voxels" in item.reason) for item in left] == [("c", True)]
     measured = len(pretended)
     assert measured == 7
-    again, _ = extract(cases, store, tmp_path / "out", Settings(), 1, lambda *a: None)
+    again, _ = extract(cases, store, tmp_path / "out", FeatureSettings(), 1, lambda *a: None)
     assert len(pretended) == measured
     assert np.array_equal(again.values, table.values, equal_nan=True)
-    extract(cases, store, tmp_path / "out", Settings(bin_width=0.5), 1, lambda *a: None)
+    extract(cases, store, tmp_path / "out", FeatureSettings(bin_width=0.5), 1, lambda *a: None)
     assert len(pretended) == 2 * measured
     for place in (tmp_path / "out" / "cases").iterdir():
         place.write_text("{")
     with pytest.raises(DataError, match="delete it and start again"):
-        extract(cases, store, tmp_path / "out", Settings(), 1, lambda *a: None)
+        extract(cases, store, tmp_path / "out", FeatureSettings(), 1, lambda *a: None)
 
 
 def test_side_by_side_is_as_one_after_the_other(library, make_prepared, tmp_path) -> None:
     cases, store = stored(tmp_path, make_prepared)
-    one, _ = extract(cases, store, tmp_path / "one", Settings(), 1, lambda *a: None)
-    two, left = extract(cases, store, tmp_path / "two", Settings(), 2, lambda *a: None)
+    one, _ = extract(cases, store, tmp_path / "one", FeatureSettings(), 1, lambda *a: None)
+    two, left = extract(cases, store, tmp_path / "two", FeatureSettings(), 2, lambda *a: None)
     assert np.array_equal(one.values, two.values, equal_nan=True)
     assert len(left) == 1
 
@@ -219,7 +219,7 @@ alignment = 0
 def test_the_verbs_extract_a_study_and_predict_each_hospital(
     pretended, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(model, "RIDGES", (10.0,))
+    monkeypatch.setattr(regression, "RIDGES", (10.0,))
     rows = {"x": ("1", "0", "1", "4"), "y": ("0", "0", "0", "2"), "z": ("n/a", "0", "1", "3")}
     for seed, site in enumerate("ab"):
         named = {site + name: row for name, row in rows.items()}

@@ -11,12 +11,12 @@ from test_combat import plain_combat
 
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.radiomics import model as room
+from gliofed.radiomics import regression as room
+from gliofed.radiomics.feature_table import FeatureTable, people, read_published
 from gliofed.radiomics.files import model_json, parse_model, weights_csv
-from gliofed.radiomics.model import FOLDS, RIDGES, fold_of, predict, results, train, weights
-from gliofed.radiomics.scaling import FARTHEST, scaling
-from gliofed.radiomics.table import FeatureTable, people, read_published
-from gliofed.radiomics.trial import MODELS, leave_one_out
+from gliofed.radiomics.leave_one_out import MODELS, leave_one_out
+from gliofed.radiomics.regression import FOLDS, RIDGES, fold_of, predict, results, train, weights
+from gliofed.radiomics.standardisation import FARTHEST, scaling
 from gliofed.types import Labels, Unknown
 
 

@@ -7,7 +7,7 @@ import pytest
 from feature_tables import made_up
 
 from gliofed.errors import DataError
-from gliofed.radiomics.table import FeatureTable, features_csv, read_features, read_tables
+from gliofed.radiomics.feature_table import FeatureTable, features_csv, read_features, read_tables
 from gliofed.types import UNKNOWN, Labels, Person, Sequence
 
 LABELS = """patient,IDH.status,X1p.19q.codeletion,MGMT.promoter.status,Grade,Gender,Age..years.at.diagnosis.

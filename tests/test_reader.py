@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from gliofed import api
 from gliofed.cli.main import app
 from gliofed.errors import DataError
+from gliofed.evaluation.files import predictions_csv
+from gliofed.evaluation.prediction_table import parse_predictions
+from gliofed.evaluation.results import CaseResult, LesionCounts
 from gliofed.markers import MARKERS
-from gliofed.score.files import predictions_csv
-from gliofed.score.reader import parse_predictions
-from gliofed.score.results import CaseResult, Lesions
 from gliofed.types import UNKNOWN, Labels, Person, Sequence
 
 PEER = """\
@@ -62,7 +62,7 @@ def test_what_gliofed_writes_reads_back_exactly() -> None:
     plain = CaseResult(
         "federated", 3, "external", "holdout", "c1", "a; b", 'p"1', Labels({"idh": "mutant"}),
         third, 1 / 3, 2 / 3, 10.1, None, Person("M", 70.25, "Siemens, 3 T"),
-        frozenset({Sequence.FLAIR, Sequence.T1}), Lesions(3, 2, 0),
+        frozenset({Sequence.FLAIR, Sequence.T1}), LesionCounts(3, 2, 0),
     )  # fmt: skip
     bare = dataclasses.replace(
         plain, case="c2", person=Person(), sequences=None, lesions=None, dice=None, volume_ml=None

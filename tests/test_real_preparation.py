@@ -13,13 +13,13 @@ import moved_scans as scans
 import numpy as np
 import pytest
 
-from gliofed.infer.native import mask_on
-from gliofed.io.nifti import Volume, read_nifti
-from gliofed.io.store import Entry
-from gliofed.prepare.brain import deepbet_brain, looks_stripped, nonzero_brain
-from gliofed.prepare.recipe import prepare_case
-from gliofed.score.overlap import dice
-from gliofed.study import Grid, Prepare, Quality
+from gliofed.data.nifti import Volume, read_nifti
+from gliofed.data.store import StoreEntry
+from gliofed.evaluation.metrics.segmentation import dice
+from gliofed.inference.native_grid import mask_on
+from gliofed.preprocessing.brain_extraction import deepbet_brain, looks_stripped, nonzero_brain
+from gliofed.preprocessing.recipe import prepare_case
+from gliofed.study import GridConfig, PreparationConfig, QualityConfig
 from gliofed.types import Case, Labels, Placement, Prediction, Sequence
 
 pytestmark = [pytest.mark.data, pytest.mark.slow]
@@ -40,7 +40,7 @@ class Known:
     """A prepared case; apart: mm between each other sequence and T1CE in the network's space."""
 
     case: Case
-    entry: Entry
+    entry: StoreEntry
     apart: dict[Sequence, float]
 
 
@@ -59,7 +59,7 @@ def moved(published, tmp_path_factory) -> Known:
     mask = Volume((drawn >= 0.5).astype(np.uint8), flair.volume.affine)
     scans.write_volume(folder / "mask.nii", mask)
     case = Case(source.name, "here", source.name, paths, folder / "mask.nii", Labels())
-    entry = prepare_case(case, Grid(), Prepare())
+    entry = prepare_case(case, GridConfig(), PreparationConfig())
     to_network = {s: np.linalg.inv(p.matrix) @ there[s].matrix for s, p in entry.placements.items()}
     points = scans.brain_points(volumes[Sequence.T1CE])
     apart = {
@@ -84,7 +84,7 @@ def test_the_expert_s_mask_survives_the_way_to_thick_slices(moved) -> None:
 
 
 def test_a_sound_case_passes_the_default_bounds(moved) -> None:
-    measures, asked = moved.entry.measures, Quality()
+    measures, asked = moved.entry.measures, QualityConfig()
     assert measures.template_dice > asked.template_dice
     assert asked.brain_litres[0] < measures.brain_litres < asked.brain_litres[1]
     assert min(measures.alignment.values()) > asked.alignment
@@ -95,7 +95,7 @@ def test_the_expert_s_mask_survives_the_way_to_its_own_millimetres(published) ->
     images = {s: source / f"{source.name}_{s.value.lower()}.nii.gz" for s in Sequence}
     mask = source / f"{source.name}_seg.nii.gz"
     case = Case(source.name, "here", source.name, images, mask, Labels())
-    entry = prepare_case(case, Grid(), replace(Prepare(), bias=False))
+    entry = prepare_case(case, GridConfig(), replace(PreparationConfig(), bias=False))
     matrices = [p.matrix for p in entry.placements.values()]
     assert all(np.array_equal(m, matrices[0]) for m in matrices)
     drawn = read_nifti(mask)
@@ -103,7 +103,7 @@ def test_the_expert_s_mask_survives_the_way_to_its_own_millimetres(published) ->
     assert dice(back(entry, in_ras), drawn.data > 0) >= 0.97
 
 
-def back(entry: Entry, placement: Placement) -> np.ndarray:
+def back(entry: StoreEntry, placement: Placement) -> np.ndarray:
     return mask_on(Prediction(entry.mask.astype(np.float32), entry.affine, {}), placement)
 
 

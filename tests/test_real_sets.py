@@ -10,11 +10,11 @@ import pytest
 from conftest import STRIPPED
 from trees import touch
 
-from gliofed.datasets import bids, brats, tcga, ucsf_pdgm, upenn_gbm
-from gliofed.datasets.audit import Audit
+from gliofed.data.audit import DatasetAudit
+from gliofed.data.formats import bids, brats, tcga, ucsf_pdgm, upenn_gbm
 from gliofed.markers import MARKERS
-from gliofed.prepare.recipe import prepare_case
-from gliofed.study import Grid
+from gliofed.preprocessing.recipe import prepare_case
+from gliofed.study import GridConfig
 from gliofed.types import UNKNOWN, Sequence
 
 pytestmark = pytest.mark.data
@@ -36,7 +36,7 @@ def ids(path: Path, column: str) -> list[str]:
     return [row[column] for row in csv.DictReader(lines)]
 
 
-def counts(audit: Audit, field: str) -> dict[str, int]:
+def counts(audit: DatasetAudit, field: str) -> dict[str, int]:
     out: Counter[str] = Counter()
     for item in audit.mapped:
         if item.marker_or_field == field:
@@ -118,7 +118,7 @@ def test_the_real_brats_scans_pass_the_preoperative_gate(real_data) -> None:
     reading = brats.read(real_data / "brats-tcga", "brats")
     assert (reading.audit.found, reading.audit.kept) == (6, 6)
     assert {c.patient[:5] for c in reading.cases} == {"TCGA-"}
-    entry = prepare_case(reading.cases[0], Grid(spacing_mm=(4.0, 4.0, 4.0)), STRIPPED)
+    entry = prepare_case(reading.cases[0], GridConfig(spacing_mm=(4.0, 4.0, 4.0)), STRIPPED)
     assert entry.mask is not None
     assert entry.mask.any()
 

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 from dicom_maker import GE, SIEMENS, Style, Who, write_series
 
-from gliofed.intake.plan import State, plan_patient
-from gliofed.intake.recognise import Clock, clock_of, excluded, recognise
-from gliofed.intake.rules import BY_TIME, ENOUGH, EXCLUDED, Weighting, by_time
-from gliofed.intake.series import find
-from gliofed.io.dicom.headers import Timing
+from gliofed.dicom.headers import PulseTiming
+from gliofed.ingest.plan import SeriesState, plan_patient
+from gliofed.ingest.recognition import ContrastClock, clock_of, excluded, recognise
+from gliofed.ingest.recognition_rules import BY_TIME, ENOUGH, EXCLUDED, WeightingFamily, by_time
+from gliofed.ingest.series import find
 
-NO_CLOCK = Clock(None, None, None)
+NO_CLOCK = ContrastClock(None, None, None)
 
 
 def headers(tmp_path, *styles, **over):
@@ -36,8 +36,8 @@ def named(style: Style, text: str, **over) -> Style:
     return dataclasses.replace(style, description=text, **over)
 
 
-def timed(kind: str, echo, repetition, inversion=None) -> Timing:
-    return Timing(
+def timed(kind: str, echo, repetition, inversion=None) -> PulseTiming:
+    return PulseTiming(
         tuple(kind.split("\\")),
         (),
         (),
@@ -66,19 +66,19 @@ def test_two_vendors_protocols(tmp_path, style) -> None:
 @pytest.mark.parametrize(
     ("timing", "weighting"),
     [
-        (timed("GR\\IR", 2.98, 2300, 900), Weighting.T1),  # Siemens MPRAGE
-        (timed("GR", 3.2, 8.2, 450), Weighting.T1),  # GE BRAVO
-        (timed("GR", 3.7, 8.1), Weighting.T1),  # Philips TFE without a TI
-        (timed("SE", 11, 600), Weighting.T1),
-        (timed("SE\\IR", 24, 2600, 860), Weighting.T1),  # T1-FLAIR
-        (timed("IR", 20, 2000, 800), Weighting.T1),  # Philips IR-TSE
-        (timed("SE\\IR", 388, 5000, 1800), Weighting.FLAIR),  # SPACE
-        (timed("IR", 125, 11000, 2800), Weighting.FLAIR),
-        (timed("SE\\IR", 60, 6000, 160), Weighting.OTHER),  # STIR
-        (timed("SE", 100, 5000), Weighting.T2),
-        (timed("SE", 12, 3000), Weighting.OTHER),  # proton density
-        (timed("GR", 20, 600), Weighting.OTHER),  # T2*
-        (timed("EP\\SE", 90, 6000), Weighting.OTHER),
+        (timed("GR\\IR", 2.98, 2300, 900), WeightingFamily.T1),  # Siemens MPRAGE
+        (timed("GR", 3.2, 8.2, 450), WeightingFamily.T1),  # GE BRAVO
+        (timed("GR", 3.7, 8.1), WeightingFamily.T1),  # Philips TFE without a TI
+        (timed("SE", 11, 600), WeightingFamily.T1),
+        (timed("SE\\IR", 24, 2600, 860), WeightingFamily.T1),  # T1-FLAIR
+        (timed("IR", 20, 2000, 800), WeightingFamily.T1),  # Philips IR-TSE
+        (timed("SE\\IR", 388, 5000, 1800), WeightingFamily.FLAIR),  # SPACE
+        (timed("IR", 125, 11000, 2800), WeightingFamily.FLAIR),
+        (timed("SE\\IR", 60, 6000, 160), WeightingFamily.OTHER),  # STIR
+        (timed("SE", 100, 5000), WeightingFamily.T2),
+        (timed("SE", 12, 3000), WeightingFamily.OTHER),  # proton density
+        (timed("GR", 20, 600), WeightingFamily.OTHER),  # T2*
+        (timed("EP\\SE", 90, 6000), WeightingFamily.OTHER),
         (timed("SE", None, 5000), None),
         (timed("SE", 50, 1400), None),
     ],
@@ -264,13 +264,13 @@ def test_the_clearly_better_of_two_is_taken_else_a_person_decides(
     found = verdicts(tmp_path, one, two, spacings=(USUAL, spacing))
     states = {v.series.first.number: v.state for v in found}
     if taken is None:
-        assert set(states.values()) == {State.UNDECIDED}
+        assert set(states.values()) == {SeriesState.UNDECIDED}
         assert all("as good" in v.guess.reason for v in found)
     else:
-        assert states == {taken: State.TAKEN, 3 - taken: State.LEFT}
+        assert states == {taken: SeriesState.TAKEN, 3 - taken: SeriesState.LEFT}
         assert (
             f"from series {taken} instead"
-            in next(v for v in found if v.state is State.LEFT).guess.reason
+            in next(v for v in found if v.state is SeriesState.LEFT).guess.reason
         )
 
 
@@ -279,14 +279,14 @@ def test_more_slices_are_better(tmp_path) -> None:
     write_series(tmp_path / "in", T1CE, number=2, shape=(20, 16, 15))
     series = find(tmp_path / "in", lambda *_: None).series
     (study,) = plan_patient("x", series, {}).studies
-    assert [v.state for v in study.verdicts] == [State.LEFT, State.TAKEN]
+    assert [v.state for v in study.verdicts] == [SeriesState.LEFT, SeriesState.TAKEN]
 
 
 def test_a_doubtful_series_is_not_asked_about_where_others_are_clear(tmp_path) -> None:
     found = verdicts(
         tmp_path, SIEMENS["T2"], named(SIEMENS["T2"], "t2", image_type=("DERIVED", "SECONDARY"))
     )
-    assert [v.state for v in found] == [State.TAKEN, State.LEFT]
+    assert [v.state for v in found] == [SeriesState.TAKEN, SeriesState.LEFT]
     assert "clear from other series" in found[1].guess.reason
 
 

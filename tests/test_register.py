@@ -11,16 +11,16 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from gliofed.datasets.phantom.draw import TISSUE
+from gliofed.data.nifti import Volume, read_nifti
+from gliofed.data.phantom.images import TISSUE
 from gliofed.errors import DataError
-from gliofed.infer.native import mask_on
-from gliofed.io.nifti import Volume, read_nifti
-from gliofed.prepare.recipe import prepare_case
-from gliofed.prepare.register import affine, rigid, to_itk, to_ras
-from gliofed.prepare.resample import resample_mask
-from gliofed.prepare.template import mni152
-from gliofed.score.overlap import dice
-from gliofed.study import Grid, Prepare, Quality
+from gliofed.evaluation.metrics.segmentation import dice
+from gliofed.inference.native_grid import mask_on
+from gliofed.preprocessing.recipe import prepare_case
+from gliofed.preprocessing.registration import affine, rigid, to_itk, to_ras
+from gliofed.preprocessing.resampling import resample_mask
+from gliofed.preprocessing.template import mni152
+from gliofed.study import GridConfig, PreparationConfig, QualityConfig
 from gliofed.types import Case, Labels, Prediction, Sequence
 
 THIN, THICK = (2.0, 2.0, 2.0), (1.5, 1.5, 5.0)
@@ -224,7 +224,7 @@ def written(tmp_path_factory) -> Written:
 @pytest.fixture(scope="module")
 def entry(written):
     """The whole recipe with the settings a study has by itself, on larger voxels."""
-    return prepare_case(written.case, Grid(spacing_mm=(2.0, 2.0, 2.0)), Prepare())
+    return prepare_case(written.case, GridConfig(spacing_mm=(2.0, 2.0, 2.0)), PreparationConfig())
 
 
 @pytest.mark.slow
@@ -257,16 +257,16 @@ def test_a_mask_comes_back_to_the_grid_it_was_drawn_on(written, entry) -> None:
 
 @pytest.mark.slow
 def test_the_brain_lies_on_that_of_the_template(entry) -> None:
-    assert entry.measures.template_dice > Quality().template_dice
+    assert entry.measures.template_dice > QualityConfig().template_dice
     template, _ = mni152()
     middle = apply_affine(entry.affine, (np.array(entry.image.shape[1:]) - 1) / 2)
     np.testing.assert_allclose(middle, scans.middle(template), atol=10)
     assert set(entry.measures.alignment) == set(Sequence) - {Sequence.T1CE}
-    assert min(entry.measures.alignment.values()) > Quality().alignment
+    assert min(entry.measures.alignment.values()) > QualityConfig().alignment
 
 
-RIGID_ONLY = Prepare(brain="auto", register=True, space="scanner", bias=False)
-SMALL = Grid(spacing_mm=(4.0, 4.0, 4.0))
+RIGID_ONLY = PreparationConfig(brain="auto", register=True, space="scanner", bias=False)
+SMALL = GridConfig(spacing_mm=(4.0, 4.0, 4.0))
 
 
 def test_a_brain_mask_on_no_sequence_s_grid_is_refused(written, tmp_path) -> None:
@@ -294,7 +294,7 @@ def test_the_brain_given_decides_which_sequence_is_the_reference(written, tmp_pa
 def test_flair_alone_and_without_a_brain_mask(written) -> None:
     only = {Sequence.FLAIR: written.case.images[Sequence.FLAIR]}
     case = dataclasses.replace(written.case, images=only, brain=None, mask=None)
-    found = prepare_case(case, SMALL, Prepare())
+    found = prepare_case(case, SMALL, PreparationConfig())
     assert (found.brain, found.reference) == ("stripped", Sequence.FLAIR)
     assert found.present == (False, False, False, True)
     assert not found.image[:3].any()
@@ -302,7 +302,7 @@ def test_flair_alone_and_without_a_brain_mask(written) -> None:
     assert found.mask is None
     assert found.mask_placement is None
     assert found.measures.alignment == {}
-    assert found.measures.template_dice > Quality().template_dice
+    assert found.measures.template_dice > QualityConfig().template_dice
 
 
 @pytest.mark.parametrize("brain", ["given", "auto"])

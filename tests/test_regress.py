@@ -13,24 +13,24 @@ from feature_tables import made_up
 from small_study import write_study
 
 from gliofed.cli.show import show_outcome
-from gliofed.datasets.phantom import PhantomHospital
-from gliofed.datasets.split import Split, make_splits
+from gliofed.data.phantom import PhantomHospital
+from gliofed.data.splits import Split, make_splits
 from gliofed.errors import DataError
-from gliofed.experiment.cells import plan_cells
-from gliofed.experiment.regress import (
-    Features,
+from gliofed.evaluation.by_case.score_table import score_table
+from gliofed.evaluation.comparison import comparisons, cross_matrix
+from gliofed.experiments.model_runs import plan_cells
+from gliofed.experiments.regressions import (
     Regressions,
+    StudyFeatures,
     plan_regressions,
     run_regressions,
     study_features,
 )
-from gliofed.experiment.run import run_study
-from gliofed.experiment.watch import Silent
-from gliofed.radiomics.model import results, train
-from gliofed.radiomics.table import FeatureTable, features_csv, people
-from gliofed.score.comparison import comparisons, cross_matrix
-from gliofed.score.table import score_table
-from gliofed.study import Data, Net, Study, load_study
+from gliofed.experiments.run import run_study
+from gliofed.radiomics.feature_table import FeatureTable, features_csv, people
+from gliofed.radiomics.regression import results, train
+from gliofed.runtime.progress import NoProgress
+from gliofed.study import DataConfig, NetworkConfig, Study, load_study
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
 SITES = ("s0", "s1", "s2", "s3")
@@ -51,16 +51,16 @@ def cases_of(table: FeatureTable) -> dict[str, tuple[Case, ...]]:
 
 def study_of(models=EVERY, seeds=(1,), **data: object) -> Study:
     given = {"root": Path("r"), "train": SITES[:3], "external": SITES[3:], **data}
-    return Study(name="s", data=Data(**given), seeds=seeds, models=models)
+    return Study(name="s", data=DataConfig(**given), seeds=seeds, models=models)
 
 
-def features_of(table: FeatureTable) -> Features:
+def features_of(table: FeatureTable) -> StudyFeatures:
     named = zip(table.subjects, table.values, strict=True)
-    return Features(table.names, {f"{s.site}/{s.case}": v for s, v in named})
+    return StudyFeatures(table.names, {f"{s.site}/{s.case}": v for s, v in named})
 
 
 def run(
-    study: Study, cases: dict[str, tuple[Case, ...]], features: Features, out: Path
+    study: Study, cases: dict[str, tuple[Case, ...]], features: StudyFeatures, out: Path
 ) -> tuple[Regressions, tuple[Split, ...]]:
     splits = {seed: make_splits(study.data, cases, seed) for seed in study.seeds}
     planned = plan_regressions(study, splits)
@@ -134,14 +134,14 @@ def test_cases_without_features_train_nothing_and_get_no_answer(tmp_path) -> Non
     lost = ("s0/s0-0", "s3/s3-4")
     kept = {k: v for k, v in whole.values.items() if k not in lost}
     study = study_of(("age_sex", "radiomics"), holdout=0.0)
-    found, _ = run(study, cases, Features(whole.names, kept), tmp_path)
+    found, _ = run(study, cases, StudyFeatures(whole.names, kept), tmp_path)
     answered = {(r.model, r.case) for r in found.results}
     assert ("radiomics", "s3-3") in answered
     assert ("age_sex", "s3-4") in answered
     assert ("radiomics", "s3-4") not in answered
     assert any(n.startswith("Radiomics: 2 of 28 cases have no features.") for n in found.notes)
     fewer = {site: tuple(c for c in own if str(c) not in lost) for site, own in cases.items()}
-    again, _ = run(study, fewer, Features(whole.names, kept), tmp_path / "b")
+    again, _ = run(study, fewer, StudyFeatures(whole.names, kept), tmp_path / "b")
     mine, other = ([r.probabilities for r in f.results if r.model == "radiomics"]
                    for f in (found, again))  # fmt: skip
     assert repr(mine) == repr(other)
@@ -154,7 +154,7 @@ def test_cases_without_features_train_nothing_and_get_no_answer(tmp_path) -> Non
 def test_unknown_age_is_the_mean_and_what_cannot_be_fitted_is_said(tmp_path) -> None:
     cases = cases_of(few())
     study = study_of(("age_sex",))
-    found, _ = run(study, cases, Features(), tmp_path)
+    found, _ = run(study, cases, StudyFeatures(), tmp_path)
     assert found.notes[0] == (
         "Age and sex alone: age is unknown in 3 and sex in 3 of 28 cases; unknown counts as the mean."
     )
@@ -165,18 +165,18 @@ def test_unknown_age_is_the_mean_and_what_cannot_be_fitted_is_said(tmp_path) -> 
     assert any(r.task == "idh" and r.value is not None for r in rows)
     nobody = {s: tuple(dataclasses.replace(c, person=Person()) for c in own)
               for s, own in cases.items()}  # fmt: skip
-    blind, _ = run(study, nobody, Features(), tmp_path / "b")
+    blind, _ = run(study, nobody, StudyFeatures(), tmp_path / "b")
     assert blind.results == ()
     assert any("in 1 of 1 training: nothing is known" in n for n in blind.notes)
 
 
 def test_folds_and_seeds_pair_and_equal_trainings_are_fitted_once(tmp_path, monkeypatch) -> None:
-    from gliofed.experiment import regress
+    from gliofed.experiments import regressions
 
     asked = []
-    fit = regress.train_model
+    fit = regressions.train_model
     monkeypatch.setattr(
-        regress, "train_model", lambda table, name: asked.append(name) or fit(table, name)
+        regressions, "train_model", lambda table, name: asked.append(name) or fit(table, name)
     )
     table = few()
     data = {"train": SITES, "external": (), "leave_one_out": ("s0", "s3"), "holdout": 0.0}
@@ -221,21 +221,24 @@ def test_published_tables_find_cases_by_barcode_however_it_is_written(tmp_path) 
     own.write_text(features_csv(few()))
     with pytest.raises(DataError, match="those of a kind"):
         study_features(study_of(("radiomics",), features=(path, own)), cases)
-    assert study_features(study_of(("age_sex",), features=(tmp_path / "no",)), cases) == Features()
+    assert (
+        study_features(study_of(("age_sex",), features=(tmp_path / "no",)), cases)
+        == StudyFeatures()
+    )
 
 
 def test_the_parent_takes_the_place_of_the_studys_network_and_of_nothing_else() -> None:
     study = study_of(("federated", "pooled", "parent"))
     study = dataclasses.replace(
         study,
-        net=Net("base", (1, 1, 1)),
+        net=NetworkConfig("base", (1, 1, 1)),
         federation=dataclasses.replace(study.federation, quorum=2, server_lr=2.0),
     )
     splits = {1: make_splits(study.data, cases_of(few()), 1)}
     federated, pooled, parent = plan_cells(study, splits)
     assert (parent.model, parent.sites) == ("parent", pooled.sites)
     assert federated.rules(study) == study
-    assert parent.rules(study).net == Net("parent")
+    assert parent.rules(study).net == NetworkConfig("parent")
     assert dataclasses.replace(parent.rules(study), net=study.net) == pooled.rules(study)
     assert pooled.rules(study).federation.quorum == 1
     assert parent.folder(Path("x")) == Path("x/models/seed-1/external/parent")
@@ -264,7 +267,7 @@ def study_file(tmp_path_factory) -> Path:
 def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, capsys) -> None:
     study = load_study(study_file)
     assert study.data.features == (study_file.parent / "features.csv",)
-    outcome = run_study(study, tmp_path, study_file.parent / "store", Silent(), processes=2)
+    outcome = run_study(study, tmp_path, study_file.parent / "store", NoProgress(), processes=2)
     assert {r.model for r in outcome.results} == {"age_sex", "radiomics"}
     assert {r.role for r in outcome.results} == {"external", "holdout"}
     page = outcome.page.read_text()
@@ -276,7 +279,7 @@ def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, cap
     show_outcome(outcome)
     assert "age and sex" in capsys.readouterr().out
     before = (tmp_path / "predictions.csv").read_bytes()
-    run_study(study, tmp_path, study_file.parent / "store", Silent())
+    run_study(study, tmp_path, study_file.parent / "store", NoProgress())
     assert (tmp_path / "predictions.csv").read_bytes() == before
 
 
@@ -284,7 +287,7 @@ def test_beside_networks_they_change_nothing_and_enter_every_table(study_file, t
     torch.set_num_threads(1)
     study = load_study(study_file)
     both = dataclasses.replace(study, models=("age_sex", "federated", "radiomics"))
-    outcome = run_study(both, tmp_path, study_file.parent / "store", Silent())
+    outcome = run_study(both, tmp_path, study_file.parent / "store", NoProgress())
     keys = {m: [(r.role, r.site, r.case) for r in outcome.results if r.model == m]
             for m in both.models}  # fmt: skip
     assert keys["federated"] == keys["radiomics"] == keys["age_sex"]
@@ -312,7 +315,7 @@ def test_the_parent_network_is_trained_on_the_pooled_cases(study_file, tmp_path)
     study = load_study(study_file)
     net = dataclasses.replace(study.net, stem=(1, 1, 1))
     both = dataclasses.replace(study, models=("pooled", "parent"), net=net)
-    outcome = run_study(both, tmp_path, study_file.parent / "store", Silent())
+    outcome = run_study(both, tmp_path, study_file.parent / "store", NoProgress())
     assert {r.model for r in outcome.results} == {"pooled", "parent"}
     last = {p.parts[-3]: p.stat().st_size
             for p in tmp_path.glob("models/*/*/*/rounds/*.safetensors")}  # fmt: skip
@@ -321,5 +324,5 @@ def test_the_parent_network_is_trained_on_the_pooled_cases(study_file, tmp_path)
     assert "parent network, pooled" in page
     assert "images pooled beforehand" in page
     answers = [tuple(r.probabilities["idh"]) for r in outcome.results]
-    again = run_study(both, tmp_path, study_file.parent / "store", Silent())
+    again = run_study(both, tmp_path, study_file.parent / "store", NoProgress())
     assert answers == [tuple(r.probabilities["idh"]) for r in again.results]

@@ -18,18 +18,18 @@ import pytest
 from made_up_run import make_content
 
 from gliofed.errors import DataError
+from gliofed.evaluation.by_case.score_table import score_table
+from gliofed.evaluation.intervals.bootstrap import once
+from gliofed.evaluation.metrics.discrimination import auc
+from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.report.chances import marker_plots, marker_series, roc
-from gliofed.report.content import Content, Curve, Scored
-from gliofed.report.drawing import shown
-from gliofed.report.page import render, write_page
-from gliofed.report.tables import MEASURES, external_rows, full_table, headline, refusals
-from gliofed.report.training import mean_line
-from gliofed.report.wording import estimate, metric_digits, number, signed
-from gliofed.score.discrimination import auc
-from gliofed.score.intervals import once
-from gliofed.score.results import CaseResult, ScoreRow
-from gliofed.score.table import score_table
+from gliofed.reporting.html.wording import estimate, metric_digits, number, signed
+from gliofed.reporting.plots.probability_curves import marker_plots, marker_series, roc
+from gliofed.reporting.plots.style import shown
+from gliofed.reporting.plots.training_curves import mean_line
+from gliofed.reporting.study.content import ScoredPredictions, StudyContent, TrainingHistory
+from gliofed.reporting.study.page import render, write_page
+from gliofed.reporting.study.tables import MEASURES, external_rows, full_table, headline, refusals
 from gliofed.types import Labels, RoundPoint
 
 RESEARCH = "Research use only. Not a medical device."
@@ -41,12 +41,12 @@ HOSTILE = '<script>alert("x")</script>&<img src=http://evil.example/x.png>$\\fra
 
 
 @pytest.fixture(scope="module")
-def content() -> Content:
+def content() -> StudyContent:
     return make_content(cases=12, seeds=(1, 2), rounds=9)
 
 
 @pytest.fixture(scope="module")
-def page(content: Content) -> str:
+def page(content: StudyContent) -> str:
     return render(content)
 
 
@@ -89,13 +89,13 @@ def pictures(text: str) -> list[str]:
     return [base64.b64decode(s.removeprefix(head)).decode() for s in sources]
 
 
-def without(content: Content, **changes: object) -> Content:
+def without(content: StudyContent, **changes: object) -> StudyContent:
     return dataclasses.replace(content, **changes)  # type: ignore[arg-type]
 
 
-def rescored(content: Content, change: Callable[[CaseResult], CaseResult]) -> Content:
+def rescored(content: StudyContent, change: Callable[[CaseResult], CaseResult]) -> StudyContent:
     results = tuple(change(r) for r in content.scored.results)
-    return without(content, scored=Scored(score_table(results, 100), results))
+    return without(content, scored=ScoredPredictions(score_table(results, 100), results))
 
 
 def test_page_asks_nothing_of_any_network(page: str) -> None:
@@ -131,7 +131,7 @@ def test_every_picture_has_words_and_a_size(page: str) -> None:
         assert int(image["height"]) > 0
 
 
-def test_every_row_is_in_the_table(content: Content, page: str) -> None:
+def test_every_row_is_in_the_table(content: StudyContent, page: str) -> None:
     body = page.split('<tbody id="figures-body">')[1].split("</tbody>", maxsplit=1)[0]
     lines = re.findall(r"<tr>.*?</tr>", body)
     assert len(lines) == len(content.scored.rows) > 100
@@ -151,7 +151,7 @@ def test_every_row_is_in_the_table(content: Content, page: str) -> None:
             assert row.method in cells
 
 
-def test_headline_shows_value_interval_n_and_difference(content: Content, page: str) -> None:
+def test_headline_shows_value_interval_n_and_difference(content: StudyContent, page: str) -> None:
     row = external_rows(content.scored.rows)["pooled", "mask", "dice"]
     assert row.value is not None
     assert row.low is not None
@@ -190,7 +190,7 @@ def test_headline_says_when_cases_are_too_few(n: int, few: bool) -> None:
     assert ("too few" in headline([row])[0].cells[0].why) is few
 
 
-def test_banners(content: Content, page: str) -> None:
+def test_banners(content: StudyContent, page: str) -> None:
     seen = Reader(page).seen
     assert RESEARCH in seen
     assert SYNTHETIC in seen
@@ -199,7 +199,7 @@ def test_banners(content: Content, page: str) -> None:
     assert SYNTHETIC not in real
 
 
-def test_notes_facts_cohort_and_refusals_are_shown(content: Content, page: str) -> None:
+def test_notes_facts_cohort_and_refusals_are_shown(content: StudyContent, page: str) -> None:
     seen = Reader(page).seen
     for note in content.notes:
         assert note in seen
@@ -212,7 +212,7 @@ def test_notes_facts_cohort_and_refusals_are_shown(content: Content, page: str) 
     assert found[0].why in seen
 
 
-def test_no_masks_at_all(content: Content) -> None:
+def test_no_masks_at_all(content: StudyContent) -> None:
     def undrawn(result: CaseResult) -> CaseResult:
         return dataclasses.replace(result, dice=None, hd95_mm=None, volume_true_ml=None)
 
@@ -225,7 +225,7 @@ def test_no_masks_at_all(content: Content) -> None:
     assert "No outline to show" in seen
 
 
-def test_one_class_has_no_roc_curve_and_says_so(content: Content) -> None:
+def test_one_class_has_no_roc_curve_and_says_so(content: StudyContent) -> None:
     def wildtype(result: CaseResult) -> CaseResult:
         return dataclasses.replace(result, labels=Labels({"idh": "wildtype"}))
 
@@ -241,7 +241,7 @@ def test_one_class_has_no_roc_curve_and_says_so(content: Content) -> None:
     assert "No figure: no external case" in seen
 
 
-def test_answers_that_are_not_finite_are_left_out_of_figures(content: Content) -> None:
+def test_answers_that_are_not_finite_are_left_out_of_figures(content: StudyContent) -> None:
     hole = {m.id: tuple(float("nan") for _ in m.classes) for m in MARKERS}
     mine = [r for r in content.scored.results if r.model == "federated" and r.role == "external"]
     known = [r for r in mine if "idh" in r.labels]
@@ -252,7 +252,7 @@ def test_answers_that_are_not_finite_are_left_out_of_figures(content: Content) -
 
 
 def test_nothing_at_all_still_makes_a_page() -> None:
-    page = render(Content("empty", False, Scored((), ()), (), (), (), (), ()))
+    page = render(StudyContent("empty", False, ScoredPredictions((), ()), (), (), (), (), ()))
     seen = Reader(page).seen
     assert RESEARCH in seen
     assert pictures(page) == []
@@ -260,18 +260,21 @@ def test_nothing_at_all_still_makes_a_page() -> None:
         assert sentence in seen
 
 
-def test_hostile_names_stay_text(content: Content) -> None:
+def test_hostile_names_stay_text(content: StudyContent) -> None:
     def renamed(result: CaseResult) -> CaseResult:
         model = "alone:" + HOSTILE if result.model == "alone:gent" else result.model
         return dataclasses.replace(result, model=model, site=HOSTILE, case=HOSTILE + "\x00")
 
     point = RoundPoint(0, {HOSTILE: 1.0}, 0.5, 1.0, 1, {HOSTILE: HOSTILE}, {HOSTILE: 1.0})
     bad = rescored(
-        Content(
+        StudyContent(
             study=HOSTILE,
             synthetic=True,
             scored=content.scored,
-            curves=(Curve("federated", 1, HOSTILE, (point,)), Curve(HOSTILE, 1, "f", (point,))),
+            curves=(
+                TrainingHistory("federated", 1, HOSTILE, (point,)),
+                TrainingHistory(HOSTILE, 1, "f", (point,)),
+            ),
             mosaics=(dataclasses.replace(content.mosaics[0], case=HOSTILE, rank=HOSTILE),),
             cohort=((HOSTILE,), (HOSTILE,)),
             notes=(HOSTILE,),
@@ -289,7 +292,7 @@ def test_hostile_names_stay_text(content: Content) -> None:
         assert "script" not in tags
 
 
-def test_filters_offer_exactly_the_values_of_the_rows(content: Content, page: str) -> None:
+def test_filters_offer_exactly_the_values_of_the_rows(content: StudyContent, page: str) -> None:
     reader = Reader(page)
     table = full_table(content.scored.rows)
     body = page.split('<tbody id="figures-body">')[1].split("</tbody>", maxsplit=1)[0]
@@ -315,7 +318,7 @@ def test_tables_name_their_columns_and_headings_do_not_skip(page: str) -> None:
 
 
 def test_equal_contents_give_equal_bytes_and_leave_no_trace(
-    content: Content, page: str, tmp_path: Path
+    content: StudyContent, page: str, tmp_path: Path
 ) -> None:
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):  # a reader's own taste
@@ -325,7 +328,9 @@ def test_equal_contents_give_equal_bytes_and_leave_no_trace(
     assert dict(mpl.rcParams) == before
 
 
-def test_a_page_that_cannot_be_drawn_leaves_the_old_one(content: Content, tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_drawn_leaves_the_old_one(
+    content: StudyContent, tmp_path: Path
+) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
     mosaic = content.mosaics[0]
@@ -338,7 +343,7 @@ def test_a_page_that_cannot_be_drawn_leaves_the_old_one(content: Content, tmp_pa
     assert path.read_text() == "old"
 
 
-def test_an_empty_outline_is_named(content: Content) -> None:
+def test_an_empty_outline_is_named(content: StudyContent) -> None:
     planes = tuple((n, g, np.zeros_like(e), p, a) for n, g, e, p, a in content.mosaics[0].planes)
     bare = dataclasses.replace(content.mosaics[0], planes=planes)
     assert "no expert outline" in render(without(content, mosaics=(bare,)))

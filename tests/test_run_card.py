@@ -10,14 +10,15 @@ from made_up_facts import make_facts
 from test_report import HOSTILE
 
 from gliofed import CAUTION
-from gliofed.report.card import Head, front_matter, plain
-from gliofed.report.checklist import answer
-from gliofed.report.claim import CLAIM
-from gliofed.report.facts import RunFacts, whole_rows
-from gliofed.report.run_card import FOR_AUTHORS, run_card
-from gliofed.report.statements import CardWords
-from gliofed.report.tripod_ai import TRIPOD_AI
-from gliofed.report.wording import between, metric_digits
+from gliofed.reporting.checklists.checklist import answer
+from gliofed.reporting.checklists.claim import CLAIM
+from gliofed.reporting.checklists.run_facts import RunFacts, whole_rows
+from gliofed.reporting.checklists.statements import CardWords
+from gliofed.reporting.checklists.tripod_ai import TRIPOD_AI
+from gliofed.reporting.html.wording import between, metric_digits
+from gliofed.reporting.model_card import CardHeader, front_matter
+from gliofed.reporting.study.model_card import FOR_AUTHORS, run_card
+from gliofed.runtime.templates import plain
 
 FACTS = make_facts()
 
@@ -130,7 +131,7 @@ def test_text_from_elsewhere_stays_text() -> None:
 
 
 def test_the_head_names_no_site() -> None:
-    text = front_matter(Head(FACTS.study, FACTS.rows))
+    text = front_matter(CardHeader(FACTS.study, FACTS.rows))
     assert not any(h.name in text.replace(FACTS.study.name, "").lower() for h in FACTS.hospitals)
 
 

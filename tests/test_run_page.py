@@ -16,18 +16,18 @@ from made_up_run import TRAIN
 from rich.console import Console
 from test_report import HOSTILE, RESEARCH, SYNTHETIC, Reader, pictures
 
-from gliofed.calibrate.trial import FitRow
+from gliofed.calibration.evaluation import ScalingRow
 from gliofed.cli.federation import table
-from gliofed.consortium import page as page_module
-from gliofed.consortium.kit import open_kit
-from gliofed.consortium.page import PAGE, RunPage, run_content
-from gliofed.consortium.status import State, read_status, status_from
-from gliofed.consortium.supervisor import Patience, Supervisor, run_folder
+from gliofed.deployment import run_page as page_module
+from gliofed.deployment.kit import open_kit
+from gliofed.deployment.run_page import PAGE, FederationPage, run_content
+from gliofed.deployment.run_status import State, read_status, status_from
+from gliofed.deployment.supervisor import RetryLimits, Supervisor, run_folder
 from gliofed.errors import LinkError
-from gliofed.report.run_content import RunContent
-from gliofed.report.run_page import render_run
-from gliofed.report.run_tables import SHOWN, fault_lines, round_lines, site_lines
-from gliofed.report.wording import stretches
+from gliofed.reporting.federation.content import FederationContent
+from gliofed.reporting.federation.page import render_run
+from gliofed.reporting.federation.tables import SHOWN, fault_lines, round_lines, site_lines
+from gliofed.reporting.html.wording import stretches
 from gliofed.types import RoundPoint
 
 STUDY = make_study()
@@ -35,19 +35,19 @@ STUDY = make_study()
 
 def content(
     rounds: int = 14, state: str = "training", withdrawn: tuple[str, ...] = (), **more: object
-) -> RunContent:
+) -> FederationContent:
     return run_content(make_status(STUDY, rounds, state, **more), withdrawn, STUDY)
 
 
 @pytest.fixture(scope="module")
-def done() -> RunContent:
+def done() -> FederationContent:
     """Complete; Leiden is not in the test, Utrecht has withdrawn, Amsterdam hides small counts."""
     rows, failures = make_rows(60, 11, ("leiden",)), {"leiden": LATE}
     return content(30, "completed", ("utrecht",), rows=rows, failures=failures)
 
 
 @pytest.fixture(scope="module")
-def whole(done: RunContent) -> str:
+def whole(done: FederationContent) -> str:
     return render_run(done)
 
 
@@ -79,7 +79,7 @@ def test_it_asks_nothing_of_any_network_and_runs_no_script(whole: str) -> None:
     assert len(pictures(whole)) == 1 + 5 + 3  # Dice, losses, what rounds took
 
 
-def test_banners_state_and_provenance(done: RunContent, whole: str) -> None:
+def test_banners_state_and_provenance(done: FederationContent, whole: str) -> None:
     seen = Reader(whole).seen
     assert RESEARCH in seen
     assert SYNTHETIC not in seen
@@ -199,9 +199,9 @@ def test_a_long_run_stays_a_small_page() -> None:
 
 
 @pytest.fixture
-def drawn(monkeypatch) -> list[RunContent]:
+def drawn(monkeypatch) -> list[FederationContent]:
     """What was drawn; and a clock of which the test is master, in place of time."""
-    out: list[RunContent] = []
+    out: list[FederationContent] = []
     monkeypatch.setattr(page_module, "write_run_page", lambda c, path: out.append(c))
     return out
 
@@ -211,7 +211,7 @@ def test_a_page_is_drawn_when_the_state_changes_and_else_not_more_often_than_it_
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(page_module.time, "monotonic", lambda: now[0])
-    page = RunPage(tmp_path, STUDY)
+    page = FederationPage(tmp_path, STUDY)
 
     def show(rounds: int, state: State = "training", **more: bool) -> int:
         page.show(make_status(STUDY, rounds, state), (), **more)
@@ -235,13 +235,13 @@ def test_a_page_is_drawn_when_the_state_changes_and_else_not_more_often_than_it_
 def test_a_page_that_takes_long_is_drawn_less_often(monkeypatch, tmp_path) -> None:
     now, drawn = [0.0], []
 
-    def slow(_: RunContent, path: Path) -> None:
+    def slow(_: FederationContent, path: Path) -> None:
         drawn.append(path)
         now[0] += 2.0
 
     monkeypatch.setattr(page_module, "write_run_page", slow)
     monkeypatch.setattr(page_module.time, "monotonic", lambda: now[0])
-    page = RunPage(tmp_path, STUDY)
+    page = FederationPage(tmp_path, STUDY)
     page.show(make_status(STUDY, 1), ())
     now[0] += 39.9
     page.show(make_status(STUDY, 2), ())
@@ -281,7 +281,7 @@ def supervisor(tmp_path: Path, word: Mapping[str, Any]) -> Supervisor:
     make_kits(tmp_path / "kits", *TRAIN, EXTERNAL)
     kit = open_kit(tmp_path / "kits/lead", "lead")
     server = FakeServer(word, (*TRAIN, EXTERNAL))
-    return Supervisor(kit, STUDY, server, lambda _: None, Patience(poll=0.01))
+    return Supervisor(kit, STUDY, server, lambda _: None, RetryLimits(poll=0.01))
 
 
 def test_the_lead_gets_the_page_of_a_run_seen_through(tmp_path) -> None:
@@ -327,13 +327,13 @@ def test_an_error_of_our_own_making_is_not_hidden(monkeypatch, tmp_path) -> None
 
     monkeypatch.setattr(page_module, "write_run_page", fail)
     with pytest.raises(TypeError, match="a bug"):
-        RunPage(tmp_path, STUDY).show(make_status(STUDY, 1), ())
+        FederationPage(tmp_path, STUDY).show(make_status(STUDY, 1), ())
 
 
 def test_the_calibration_and_who_is_not_in_it_are_on_the_page_and_in_the_table(
     tmp_path, capsys
 ) -> None:
-    fit = FitRow(
+    fit = ScalingRow(
         "federated", 1, "", "idh", "platt", (31, 12), 0.6, (0.0, 0.25), (0.1, 0.2), 0.9, ""
     )
     gone = {"leiden": "site leiden: no answer: gone"}

@@ -8,15 +8,15 @@ from scipy import ndimage
 from sklearn import metrics as sklearn
 
 from gliofed.errors import DataError
+from gliofed.evaluation.by_case.score_table import MEDIAN_MODEL, score_table
+from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
+from gliofed.evaluation.intervals.bootstrap import interval, mean, median, once, resamples
+from gliofed.evaluation.metrics.calibration import brier, calibration_curve
+from gliofed.evaluation.metrics.discrimination import auc, balanced_accuracy
+from gliofed.evaluation.metrics.segmentation import dice, hd95_mm, volume_ml
+from gliofed.evaluation.prediction_table import parse_predictions
+from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.markers import MARKERS
-from gliofed.score.calibration import brier, calibration_curve
-from gliofed.score.discrimination import auc, balanced_accuracy
-from gliofed.score.files import predictions_csv, rows_csv, rows_json
-from gliofed.score.intervals import interval, mean, median, once, resamples
-from gliofed.score.overlap import dice, hd95_mm, volume_ml
-from gliofed.score.reader import parse_predictions
-from gliofed.score.results import CaseResult, ScoreRow
-from gliofed.score.table import MEDIAN_MODEL, score_table
 from gliofed.types import Labels
 
 RNG = np.random.default_rng

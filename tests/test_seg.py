@@ -17,18 +17,18 @@ from dicom_series import validated
 from nibabel.affines import apply_affine
 
 from gliofed import CAUTION
-from gliofed.errors import DataError
-from gliofed.io.dicom.seg import (
+from gliofed.dicom.seg import (
     LABEL,
-    Author,
-    Tracking,
+    MaskAuthor,
+    SegmentTracking,
     build_segmentation,
     read_segmentation,
     write_segmentation,
 )
-from gliofed.io.dicom.source import read_series
+from gliofed.dicom.source_series import read_series
+from gliofed.errors import DataError
 
-BY_MODEL = Author(model="base-7")
+BY_MODEL = MaskAuthor(model="base-7")
 SHAPES = {
     "axial": dicom.Made(),
     "axial, slices downwards": dicom.Made(direction=-1),
@@ -161,12 +161,12 @@ def test_slices_that_are_not_quite_even_keep_their_own_positions(tmp_path, mask)
 
 @pytest.mark.parametrize(("author", "kind"), [
     (BY_MODEL, "AUTOMATIC"),
-    (Author("base-7", "Curie^Marie"), "SEMIAUTOMATIC"),
-    (Author(person="Weiß^Ähn"), "MANUAL"),
-    (Author(), "MANUAL"),
+    (MaskAuthor("base-7", "Curie^Marie"), "SEMIAUTOMATIC"),
+    (MaskAuthor(person="Weiß^Ähn"), "MANUAL"),
+    (MaskAuthor(), "MANUAL"),
 ])  # fmt: skip
 def test_what_a_viewer_shows(author, kind, flair, mask, tmp_path) -> None:
-    out, tracking = tmp_path / "o.dcm", Tracking("case 1")
+    out, tracking = tmp_path / "o.dcm", SegmentTracking("case 1")
     write_segmentation(mask, dicom.Made().affine(), flair, out, author, tracking=tracking)
     seg, source = pydicom.dcmread(out), pydicom.dcmread(flair / "000.dcm")
     for name in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "StudyDate",
@@ -206,7 +206,7 @@ def test_names_in_any_script(names, tmp_path, mask) -> None:
     folder = dicom.write_series(tmp_path / "s", dicom.Made(), change=named)
     for number, person in enumerate(("", "Weiß^Ähn")):
         out = tmp_path / f"{number}.dcm"
-        write_segmentation(mask, dicom.Made().affine(), folder, out, Author(person=person))
+        write_segmentation(mask, dicom.Made().affine(), folder, out, MaskAuthor(person=person))
         assert pydicom.dcmread(out).PatientName == names[1]
 
 

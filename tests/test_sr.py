@@ -18,19 +18,19 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from gliofed import CAUTION, __version__
-from gliofed.calibrate.cns5 import (
+from gliofed.calibration.cns5 import (
     GLIOBLASTOMA,
     NOT_DETERMINABLE,
     OUTCOMES,
     UNSEEN,
     IntegratedType,
 )
+from gliofed.dicom import report_codes, sr
+from gliofed.dicom.case_report import CaseReport, ReportedMarker
+from gliofed.dicom.seg import MaskAuthor, SegmentTracking, write_segmentation
+from gliofed.dicom.source_series import read_series
+from gliofed.dicom.sr import NO_FAULT, build_report, write_report
 from gliofed.errors import DataError
-from gliofed.io.dicom import concepts, sr
-from gliofed.io.dicom.case_report import CaseReport, MarkerAnswer
-from gliofed.io.dicom.seg import Author, Tracking, write_segmentation
-from gliofed.io.dicom.source import read_series
-from gliofed.io.dicom.sr import NO_FAULT, build_report, write_report
 from gliofed.markers import BY_ID, MARKERS
 
 NONE = float("nan")
@@ -44,10 +44,10 @@ REPORT = CaseReport(
     model="3f2a9c",
     volume_ml=12.345678901234567,
     markers=(
-        MarkerAnswer("idh", (0.1234567890123456789, 0.8765432109876543211), ("mutant",), True),
-        MarkerAnswer("codel_1p19q", (0.5, 0.5), ("intact", "codeleted"), False),
-        MarkerAnswer("mgmt", (0.3, 0.7), (), False),
-        MarkerAnswer("grade", (0.0, 1e-9, 1 - 1e-9), None, None),
+        ReportedMarker("idh", (0.1234567890123456789, 0.8765432109876543211), ("mutant",), True),
+        ReportedMarker("codel_1p19q", (0.5, 0.5), ("intact", "codeleted"), False),
+        ReportedMarker("mgmt", (0.3, 0.7), (), False),
+        ReportedMarker("grade", (0.0, 1e-9, 1 - 1e-9), None, None),
     ),
     integrated=OPEN,
     quality=("T2 is missing.", "T1 lies 3 mm off; look at it."),
@@ -72,7 +72,9 @@ def flair(tmp_path):
 def outline(flair, tmp_path):
     out = tmp_path / "seg.dcm"
     affine = dicom.Made().affine()
-    write_segmentation(MASK, affine, flair, out, Author("3f2a9c"), tracking=Tracking("case 7"))
+    write_segmentation(
+        MASK, affine, flair, out, MaskAuthor("3f2a9c"), tracking=SegmentTracking("case 7")
+    )
     return out
 
 
@@ -119,11 +121,11 @@ def test_every_figure_reads_back_exactly(flair, outline, tmp_path) -> None:
     write_report(REPORT, flair, out, segmentation=outline)
     assert values(out, "NUM", "118565006") == [(REPORT.volume_ml, "ml")]
     for answer in REPORT.markers:
-        names = concepts.PROBABILITY[answer.marker]
+        names = report_codes.PROBABILITY[answer.marker]
         for name, chance in zip(names.values(), answer.probabilities, strict=True):
             assert values(out, "NUM", name.value) == [(chance, "1")], name.meaning
     for name, chance in OPEN.probabilities.items():
-        assert values(out, "NUM", concepts.OUTCOME_PROBABILITY[name].value) == [(chance, "1")]
+        assert values(out, "NUM", report_codes.OUTCOME_PROBABILITY[name].value) == [(chance, "1")]
     assert values(out, "CODE", "SET") == [
         ("C18093", "NCIt"), ("CODEL-INTACT", "99GLIOFED"), ("C79099", "NCIt"),
         ("SET-EMPTY", "99GLIOFED"), ("SET-ABSENT", "99GLIOFED"),
@@ -155,7 +157,7 @@ def test_highdicom_reads_it_as_a_measurement_report(flair, outline, tmp_path) ->
     assert group.finding_type == codes.SCT.Neoplasm
     groups = content.get_image_measurement_groups(tracking_uid=segment.TrackingUID)
     assert [g.finding_type.value for g in groups] == ["IDH", "CODEL", "MGMT", "GRADE", "CNS5"]
-    idh = groups[0].get_measurements(concepts.PROBABILITY["idh"]["mutant"])
+    idh = groups[0].get_measurements(report_codes.PROBABILITY["idh"]["mutant"])
     assert [m.value for m in idh] == [REPORT.markers[0].probabilities[1]]
     (observer,) = content.get_observer_contexts()
     assert observer.observer_type == codes.DCM.Device
@@ -208,7 +210,7 @@ def test_a_type_that_is_determined_has_no_reason(flair, tmp_path) -> None:
 def test_a_figure_that_does_not_exist_is_said_and_no_number(flair, tmp_path) -> None:
     out = tmp_path / "sr.dcm"
     kind = IntegratedType(NOT_DETERMINABLE, None, (), "a probability is not finite")
-    markers = (MarkerAnswer("idh", (NONE, NONE), (), False),)
+    markers = (ReportedMarker("idh", (NONE, NONE), (), False),)
     write_report(replace(REPORT, markers=markers, integrated=kind), flair, out)
     assert values(out, "CODE", "IDH-P-MUTANT") == [("114000", "DCM")]
     assert [v for k, _, v in told(out) if k == "NUM"] == [(REPORT.volume_ml, "ml")]
@@ -413,19 +415,27 @@ def test_a_faulty_report_is_never_written(harm, flair, monkeypatch) -> None:
 
 
 def every_code() -> list[Code]:
-    own = [getattr(concepts, n) for n in dir(concepts) if isinstance(getattr(concepts, n), Code)]
+    own = [
+        getattr(report_codes, n)
+        for n in dir(report_codes)
+        if isinstance(getattr(report_codes, n), Code)
+    ]
     for m in MARKERS:
-        own.append(concepts.MARKER[m.id])
-        own += [t[m.id][c] for t in (concepts.PROBABILITY, concepts.CLASS) for c in m.classes]
-    own += [t[o] for t in (concepts.OUTCOME, concepts.OUTCOME_PROBABILITY) for o in OUTCOMES]
+        own.append(report_codes.MARKER[m.id])
+        own += [
+            t[m.id][c] for t in (report_codes.PROBABILITY, report_codes.CLASS) for c in m.classes
+        ]
+    own += [
+        t[o] for t in (report_codes.OUTCOME, report_codes.OUTCOME_PROBABILITY) for o in OUTCOMES
+    ]
     return own
 
 
 def test_every_marker_class_and_outcome_has_its_code() -> None:
-    assert list(concepts.MARKER) == list(BY_ID)
-    for table in (concepts.CLASS, concepts.PROBABILITY):
+    assert list(report_codes.MARKER) == list(BY_ID)
+    for table in (report_codes.CLASS, report_codes.PROBABILITY):
         assert {m: tuple(c) for m, c in table.items()} == {m.id: m.classes for m in MARKERS}
-    assert set(concepts.OUTCOME) == set(concepts.OUTCOME_PROBABILITY) == set(OUTCOMES)
+    assert set(report_codes.OUTCOME) == set(report_codes.OUTCOME_PROBABILITY) == set(OUTCOMES)
     seen = every_code()
     assert len({(c.value, c.scheme_designator) for c in seen}) == len(seen)
     assert all(len(c.value) <= 16 and len(c.meaning) <= 64 for c in seen)
@@ -443,7 +453,7 @@ def test_published_codes_that_the_dictionary_has_are_its_own() -> None:
         "NO",
         "QUALITY",
     ):
-        code = getattr(concepts, name)
+        code = getattr(report_codes, name)
         found = getattr(codes, code.scheme_designator)
         assert any(getattr(found, k).value == code.value for k in found.dir()), name
 

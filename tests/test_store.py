@@ -9,13 +9,13 @@ import pytest
 from conftest import STRIPPED, write_hospital
 from prepared_stores import entries
 
-from gliofed.datasets.bids import read_bids
+from gliofed.data.formats.bids import read_bids
+from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError, GliofedError, UnwritableError
-from gliofed.io.store import PreparedStore
-from gliofed.prepare.cases import prepare_all
-from gliofed.study import Grid
+from gliofed.preprocessing.cases import prepare_all
+from gliofed.study import GridConfig
 
-GRID = Grid(spacing_mm=(1.0, 1.0, 1.0))
+GRID = GridConfig(spacing_mm=(1.0, 1.0, 1.0))
 ROW = ("1", "0", "1", "2")
 
 
@@ -27,7 +27,7 @@ def north(tmp_path) -> Path:
 HOLD = """
 import sys, time
 from pathlib import Path
-from gliofed.io.store import PreparedStore
+from gliofed.data.store import PreparedStore
 store = PreparedStore(Path(sys.argv[1]))
 with store._part("key") as part:
     (part / "image.npy").write_text("half")
@@ -106,7 +106,7 @@ def test_a_store_that_cannot_be_written_stops_at_once(north, tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     store = PreparedStore(tmp_path / "store")
-    monkeypatch.setattr("gliofed.io.store.keep", full)
+    monkeypatch.setattr("gliofed.data.store.keep", full)
     with pytest.raises(UnwritableError, match="No space left on device"):
         prepare_all(read_bids(north, "north"), GRID, STRIPPED, store)
     assert not list(store.root.iterdir())

@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gliofed.markers import BY_ID, MARKERS
-from gliofed.score.analytic import (
+from gliofed.evaluation.by_site_sums.plausibility import first_fault
+from gliofed.evaluation.by_site_sums.score_table import rows
+from gliofed.evaluation.by_site_sums.sums import (
+    SUM_TASKS,
+    AucSums,
+    ScoreSums,
+    ValueMoments,
+    compared,
+    hide,
+    sums_of,
+)
+from gliofed.evaluation.intervals.analytic import (
     BY_DELONG,
     BY_SCORE,
     BY_T,
@@ -18,13 +28,11 @@ from gliofed.score.analytic import (
     balanced_accuracy_of,
     mean_interval,
 )
-from gliofed.score.calibration import brier
-from gliofed.score.discrimination import auc, balanced_accuracy
-from gliofed.score.faults import first_fault
-from gliofed.score.intervals import mean, once
-from gliofed.score.results import CaseResult
-from gliofed.score.stratified import rows
-from gliofed.score.sums import SUM_TASKS, Areas, Moments, ScoreSums, compared, hide, sums_of
+from gliofed.evaluation.intervals.bootstrap import mean, once
+from gliofed.evaluation.metrics.calibration import brier
+from gliofed.evaluation.metrics.discrimination import auc, balanced_accuracy
+from gliofed.evaluation.results import CaseResult
+from gliofed.markers import BY_ID, MARKERS
 from gliofed.types import Labels
 
 CAP = 1000
@@ -184,7 +192,7 @@ def test_the_covariance_of_three_classes_is_that_of_shares_counted_pair_by_pair(
     assert areas.pairs == (4 * 8, 5 * 7, 3 * 9)
 
 
-def a_class_of_one(positive) -> Areas:
+def a_class_of_one(positive) -> AucSums:
     truth = np.array([0] * 5 + [1])
     return of("idh", truth, two(positive)).markers["idh"].areas
 
@@ -324,15 +332,15 @@ def test_the_interval_at_one_is_about_as_wide_as_just_below_it() -> None:
 
 def test_means_have_students_interval_within_their_range() -> None:
     values = np.array([0.2, 0.4, 0.9, 0.7])
-    sums = Moments(4, values.sum(), (values**2).sum())
+    sums = ValueMoments(4, values.sum(), (values**2).sum())
     found = mean_interval(sums, 1.0)
     half = 3.182446 * values.std(ddof=1) / 2  # 97.5 % of Student's t with 3 degrees of freedom
     assert found.low == pytest.approx(values.mean() - half, abs=1e-6)
     assert (found.high, found.method) == (1.0, BY_T)  # the mean plus half would be above 1
     assert values.mean() + half > 1
     assert mean_interval(sums, 2.0).high == pytest.approx(values.mean() + half, abs=1e-6)
-    assert "one case" in mean_interval(Moments(1, 0.5, 0.25), 1.0).note
-    same = mean_interval(Moments(3, 1.5, 0.75), 1.0)
+    assert "one case" in mean_interval(ValueMoments(1, 0.5, 0.25), 1.0).note
+    same = mean_interval(ValueMoments(3, 1.5, 0.75), 1.0)
     assert (same.low, same.note) == (None, "no interval: the cases do not differ")
 
 
@@ -447,7 +455,7 @@ def test_a_site_with_too_few_cases_sends_only_that() -> None:
     sums = of("idh", [0, 1] * 3, two(np.linspace(0, 1, 6)))
     assert hide(sums, 6).cases == 6
     hidden = hide(sums, 7)
-    assert hidden == ScoreSums(7, 0, 0, Moments(), {}, dict.fromkeys(SUM_TASKS, "few cases"))
+    assert hidden == ScoreSums(7, 0, 0, ValueMoments(), {}, dict.fromkeys(SUM_TASKS, "few cases"))
     assert first_fault(hidden, CAP) == ""
     table = rows({"a": {"holdout": hidden}})
     assert {r.note for r in table if r.site == "a"} == {"hidden: fewer than 7 cases at this site"}
@@ -459,7 +467,7 @@ def test_a_mask_score_of_too_few_is_hidden_and_at_the_limit_is_not() -> None:
     sums = sums_of(own)["holdout"]
     assert hide(sums, 4).mask.n == 4
     hidden = hide(sums, 5)
-    assert (hidden.mask, hidden.left_out) == (Moments(), {"mask": "few cases"})
+    assert (hidden.mask, hidden.left_out) == (ValueMoments(), {"mask": "few cases"})
     assert first_fault(hidden, CAP) == ""
     row = find(rows({"a": {"holdout": hidden}}), site="a", task="mask")
     assert row.note == "hidden: fewer than 5 cases with an expert mask at this site"
@@ -503,17 +511,17 @@ IMPOSSIBLE = {
     "a marker too many": (whole(left_out={"idh": "few cases"}), "not this version's"),
     "an unknown marker": (whole(left_out={"egfr": "few cases"}), "not this version's"),
     "a hidden mask shown": (whole(left_out={"mask": "few cases"}), "mask score that it says"),
-    "shown of no case": (whole(cases=0, patients=0, mask=Moments()), "of no case"),
-    "more masks than cases": (whole(mask=Moments(12, 6.0, 3.5)), "12 values of mask"),
-    "Dice above 1": (whole(mask=Moments(11, 11.1, 11.1)), "the sum of 11 values of mask"),
-    "Dice below 0": (whole(mask=Moments(11, -0.1, 1.0)), "the sum of 11 values of mask"),
-    "too little spread": (whole(mask=Moments(11, 5.5, 2.7)), "squares of mask"),
-    "too much spread": (whole(mask=Moments(11, 5.5, 5.6)), "squares of mask"),
+    "shown of no case": (whole(cases=0, patients=0, mask=ValueMoments()), "of no case"),
+    "more masks than cases": (whole(mask=ValueMoments(12, 6.0, 3.5)), "12 values of mask"),
+    "Dice above 1": (whole(mask=ValueMoments(11, 11.1, 11.1)), "the sum of 11 values of mask"),
+    "Dice below 0": (whole(mask=ValueMoments(11, -0.1, 1.0)), "the sum of 11 values of mask"),
+    "too little spread": (whole(mask=ValueMoments(11, 5.5, 2.7)), "squares of mask"),
+    "too much spread": (whole(mask=ValueMoments(11, 5.5, 5.6)), "squares of mask"),
     "three classes of two": (with_idh(classes=(6, 5, 0)), "does not have 2 classes"),
     "a class below 0": (with_idh(classes=(12, -1)), "cases of each class"),
     "more labels than cases": (with_idh(classes=(6, 6)), "cases of each class"),
     "more right than there are": (with_idh(correct=(7, 0)), "right of"),
-    "a Brier sum above n": (with_idh(brier=Moments(11, 11.5, 11.5)), "values of idh's error"),
+    "a Brier sum above n": (with_idh(brier=ValueMoments(11, 11.5, 11.5)), "values of idh's error"),
     "pairs below 0": (with_areas(won=(-0.5,)), "pairs won"),
     "more won than pairs": (with_areas(won=(30.5,)), "pairs won"),
     "a third of a pair": (with_areas(won=(1 / 3,)), "pairs won"),
@@ -532,8 +540,8 @@ def test_sums_that_no_cases_could_give_are_named(kind) -> None:
 def test_the_bounds_of_what_can_be_are_met() -> None:
     assert first_fault(SOUND, 11) == ""
     assert "11 cases" in first_fault(SOUND, 10)
-    for sums in (whole(mask=Moments(11, 11.0, 11.0)), with_areas(won=(30.0,)),
-                 with_areas(covariance=((165.0,),)), whole(mask=Moments(11, 5.5, 2.75))):  # fmt: skip
+    for sums in (whole(mask=ValueMoments(11, 11.0, 11.0)), with_areas(won=(30.0,)),
+                 with_areas(covariance=((165.0,),)), whole(mask=ValueMoments(11, 5.5, 2.75))):  # fmt: skip
         assert first_fault(sums, CAP) == ""
 
 

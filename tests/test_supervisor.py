@@ -5,23 +5,23 @@ import dataclasses
 import pytest
 from federation_kits import make_kits
 
-from gliofed.consortium.kit import open_kit
-from gliofed.consortium.status import RunStatus, keep_status, read_status
-from gliofed.consortium.supervisor import (
-    Orders,
-    Patience,
+from gliofed.deployment.kit import open_kit
+from gliofed.deployment.run_status import RunStatus, keep_status, read_status
+from gliofed.deployment.supervisor import (
+    LeadOrders,
+    RetryLimits,
     Supervisor,
     give_orders,
     read_orders,
     run_folder,
 )
 from gliofed.errors import CheckpointError, LinkError, StudyError
-from gliofed.fed.engines.nvflare.link import END, STATUS
-from gliofed.fed.engines.nvflare.names import ABSENT, CUT, LATE, LOST
+from gliofed.federated.flare.admin_session import END, STATUS
+from gliofed.federated.flare.names import ABSENT, CUT, LATE, LOST
 from gliofed.types import RoundPoint
 
 EVERYONE = ("a", "b", "c")
-QUICK = Patience(poll=0.0, gather=0.05, silent=0.3, tries=3, rounds=2)
+QUICK = RetryLimits(poll=0.0, gather=0.05, silent=0.3, tries=3, rounds=2)
 
 
 def point(number: int, refused=()) -> RoundPoint:
@@ -285,7 +285,7 @@ def test_a_study_of_unknown_sites_and_damaged_orders_are_refused(kit, study) -> 
     with pytest.raises(StudyError, match="no site 'elsewhere'; it has a, b, c"):
         supervise(kit, dataclasses.replace(study, data=data), Server(study))
     folder = run_folder(kit, study)
-    assert read_orders(folder) == Orders()
+    assert read_orders(folder) == LeadOrders()
     folder.mkdir(parents=True)
     (folder / "orders.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"orders\.json: damaged"):

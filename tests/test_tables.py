@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trees import TABLES, TREES
 
-from gliofed.datasets import tables
-from gliofed.datasets.fields import Field, coded, read_fields, years
-from gliofed.datasets.formats import FORMATS
-from gliofed.datasets.layout import scanner_line
-from gliofed.datasets.tables import by_id, column, find_table, read_json, read_table
+from gliofed import tables
+from gliofed.data.formats.fields import LabelField, coded, read_fields, years
+from gliofed.data.formats.layout import scanner_line
+from gliofed.data.formats.registry import FORMATS
 from gliofed.errors import DataError
+from gliofed.tables import by_id, column, find_table, read_json, read_table
 from gliofed.types import UNKNOWN
 
 TEXT = "ID,städ\nA,Malmö\n"
@@ -141,7 +141,7 @@ def test_a_table_is_looked_for_by_name_and_a_spreadsheet_says_how_to_export(tmp_
 
 
 def test_strange_cells_are_told_all_at_once(tmp_path) -> None:
-    field = Field("idh", ("IDH",), coded({"yes": "mutant", "1": "mutant", "?": UNKNOWN}))
+    field = LabelField("idh", ("IDH",), coded({"yes": "mutant", "1": "mutant", "?": UNKNOWN}))
     table = read_table(
         written(tmp_path, "IDH,a\nyes,1\nmaybe,1\n1.0,1\n?,1\nn/a,1\nmaybe,1\nso,1\n")
     )

@@ -9,11 +9,11 @@ import pytest
 from made_up_answers import EVEN, answer
 from scipy.special import softmax
 
-from gliofed.calibrate.cns5 import GLIOBLASTOMA, NOT_DETERMINABLE
-from gliofed.calibrate.trial import ALL, CALIBRATED, NO_HOLDOUT, TYPE, trial
+from gliofed.calibration.cns5 import GLIOBLASTOMA, NOT_DETERMINABLE
+from gliofed.calibration.evaluation import ALL, CALIBRATED, NO_HOLDOUT, TYPE, trial
+from gliofed.evaluation.by_case.score_table import score_table
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.score.table import score_table
-from gliofed.study import Wishes
+from gliofed.study import CalibrationConfig
 
 SHARP = 3.0
 POSSIBLE = {("mutant", "2"), ("mutant", "3")}
@@ -59,7 +59,7 @@ def pick(rows, **wanted):
 @pytest.fixture(scope="module")
 def exchangeable():
     held = [r for s in ("a", "bb") for r in patients(700, "holdout", s)]
-    return trial([*held, *patients(900, "external", "ccc")], "federated", Wishes(), 200)
+    return trial([*held, *patients(900, "external", "ccc")], "federated", CalibrationConfig(), 200)
 
 
 def test_sets_keep_their_promise_on_exchangeable_cases(exchangeable) -> None:
@@ -75,7 +75,9 @@ def test_sets_at_a_hospital_unlike_the_others_are_shown_as_they_are() -> None:
     """Where the truth is a coin, sets that hold nine of ten elsewhere hold fewer."""
     held = patients(900, "holdout", "a")
     odd = patients(600, "external", "odd", mixed=0.0)
-    tried = trial([*held, *odd, *patients(600, "external", "like")], "federated", Wishes(), 100)
+    tried = trial(
+        [*held, *odd, *patients(600, "external", "like")], "federated", CalibrationConfig(), 100
+    )
     at = {s: pick(tried.sets, site=s, marker="idh", label=ALL) for s in ("odd", "like", ALL)}
     assert at["odd"].high < 0.87
     assert at["like"].value == pytest.approx(0.9, abs=0.03)
@@ -100,11 +102,11 @@ def test_each_seed_and_fold_is_calibrated_on_its_own_held_out_cases() -> None:
     two = patients(300, "holdout", "a", run=2, sharp=1.0)
     test = [r for run, sharp in ((1, SHARP), (2, 1.0))
             for r in patients(50, "external", "ccc", run=run, sharp=sharp)]  # fmt: skip
-    whole = trial([*one, *two, *test], "federated", Wishes(), 100)
+    whole = trial([*one, *two, *test], "federated", CalibrationConfig(), 100)
     slopes = [pick(whole.fits, seed=s, marker="idh").slope for s in (1, 2)]
     assert slopes == pytest.approx([1 / 3, 1.0], abs=0.15)
     split = [dataclasses.replace(r, site=f"s{i % 3}") for i, r in enumerate(one)]
-    again = trial([*split, *two, *test], "federated", Wishes(), 100)
+    again = trial([*split, *two, *test], "federated", CalibrationConfig(), 100)
     for a, b in zip(whole.fits, again.fits, strict=True):
         assert a.slope == pytest.approx(b.slope, abs=1e-9)
         assert a.at_least == b.at_least
@@ -121,7 +123,7 @@ def test_calibrated_answers_come_in_the_order_of_the_models_own() -> None:
         r for s, f in ((2, "z"), (1, "b"), (1, "z"), (2, "b"))
         for r in patients(20, "external", f"of-{f}", run=s, fold=f)
     ]  # fmt: skip
-    tried = trial([*held, *test], "federated", Wishes(), 100)
+    tried = trial([*held, *test], "federated", CalibrationConfig(), 100)
     key = [(r.seed, r.fold, r.site, r.case) for r in test]
     assert [(r.seed, r.fold, r.site, r.case) for r in tried.results] == key
     rows = score_table([*test, *tried.results], 100)
@@ -131,7 +133,7 @@ def test_calibrated_answers_come_in_the_order_of_the_models_own() -> None:
 def test_no_external_label_enters_a_calibration(exchangeable) -> None:
     held = [r for s in ("a", "bb") for r in patients(700, "holdout", s)]
     other = patients(300, "external", "ccc", seed=5, mixed=0.0)
-    assert trial([*held, *other], "federated", Wishes(), 100).fits == exchangeable.fits
+    assert trial([*held, *other], "federated", CalibrationConfig(), 100).fits == exchangeable.fits
 
 
 def test_keeping_back_costs_cases_and_saves_errors(exchangeable) -> None:
@@ -165,7 +167,7 @@ def test_a_type_is_named_rightly_wrongly_or_not_at_all(exchangeable) -> None:
     ],
 )
 def test_nothing_to_fit_or_nothing_to_try_is_said(results, why) -> None:
-    tried = trial(results, "federated", Wishes(), 100)
+    tried = trial(results, "federated", CalibrationConfig(), 100)
     assert tried.note == why
     assert tried.results == tried.sets == tried.kept == tried.types == ()
 
@@ -179,7 +181,7 @@ def test_single_classes_single_cases_and_nan_do_no_harm() -> None:
         answer(2, {"grade": "4"}),
         answer(3, {"idh": "wildtype"}, probabilities=nan),
     ]
-    tried = trial([*held, *test], "federated", Wishes(), 100)
+    tried = trial([*held, *test], "federated", CalibrationConfig(), 100)
     fit = pick(tried.fits, marker="idh")
     assert fit.kind == "identity"
     assert "only mutant" in fit.note

@@ -28,16 +28,22 @@ from typer.testing import CliRunner
 
 from gliofed import CAUTION
 from gliofed.cli.main import app as command
+from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.errors import DataError
-from gliofed.infer.answers import ANSWER, MAPS, CaseAnswer, write_answer
-from gliofed.infer.worklist import case_folders, read_worklist
-from gliofed.io.store import Entry, PreparedStore
-from gliofed.report.worklist_page import CaseLine, MarkerLine, Worklist, chip, render_worklist
-from gliofed.types import SEQUENCES, Case, Labels, Measures, Prediction, Sequence
-from gliofed.view import app as app_module
-from gliofed.view.app import KEPT, Pages, make_app
-from gliofed.view.guard import HEADERS, Guard
-from gliofed.view.serve import config_of, listen
+from gliofed.inference.answer_files import ANSWER, MAPS, CaseAnswer, write_answer
+from gliofed.inference.worklist import case_folders, read_worklist
+from gliofed.reporting.case.worklist_page import (
+    Worklist,
+    WorklistCase,
+    WorklistMarker,
+    chip,
+    render_worklist,
+)
+from gliofed.types import SEQUENCES, Case, Labels, Prediction, PreparationMeasures, Sequence
+from gliofed.viewer import app as app_module
+from gliofed.viewer.access import HEADERS, AccessGuard
+from gliofed.viewer.app import KEPT, CasePages, make_app
+from gliofed.viewer.server import config_of, listen
 
 PORT = 8123
 TOKEN = "t0ken-_" * 6
@@ -52,10 +58,10 @@ def write_case(out: Path, name: str, **changes: object) -> Path:
     """An answered case of a few voxels, with its prepared scans in `out`/store."""
     content = make_case((14, 16, 12), (5, 10, 7), case=name, **changes)
     shape = content.probability.shape
-    store, entry = PreparedStore(out / "store"), Entry(
+    store, entry = PreparedStore(out / "store"), StoreEntry(
         image=np.stack([content.images.get(s, np.zeros(shape)) for s in SEQUENCES]).astype(np.float16),
         mask=None, present=tuple(s in content.images for s in SEQUENCES), affine=content.affine,
-        placements={}, mask_placement=None, measures=Measures(1.3, None, {}), brain="stripped",
+        placements={}, mask_placement=None, measures=PreparationMeasures(1.3, None, {}), brain="stripped",
         reference=Sequence.T1,
     )  # fmt: skip
     store.put(f"key-{name}", entry, {})
@@ -91,7 +97,7 @@ def app(answers) -> FastAPI:
 
 
 def client_of(app: FastAPI, **more: object) -> TestClient:
-    guard = Guard(app, TOKEN, PORT)
+    guard = AccessGuard(app, TOKEN, PORT)
     return TestClient(guard, f"http://127.0.0.1:{PORT}", follow_redirects=False, **more)
 
 
@@ -114,7 +120,7 @@ def live(app) -> Iterator[Callable[..., http.client.HTTPResponse]]:
     """Asks a real server for an address as it is, nothing of it tidied by a client."""
     with listen("127.0.0.1", 0) as found:
         port = found.getsockname()[1]
-        server = uvicorn.Server(config_of(Guard(app, TOKEN, port)))
+        server = uvicorn.Server(config_of(AccessGuard(app, TOKEN, port)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [found]})
         thread.start()
         yield lambda path, headers=BEARER: ask(port, path, headers)
@@ -277,9 +283,9 @@ def test_the_list_says_of_each_case_what_its_answer_says(client) -> None:
 
 
 def test_a_figure_that_does_not_exist_is_said_to_be_absent() -> None:
-    line = MarkerLine("idh", None, None, None)
+    line = WorklistMarker("idh", None, None, None)
     assert chip(line).text == "IDH: n/a"
-    case = CaseLine(
+    case = WorklistCase(
         "a", "a", "2026-01-01", "m", "id", True, "not determinable", "open", None, (), (), (line,)
     )
     page = render_worklist(Worklist((case,), ()))
@@ -292,7 +298,7 @@ def test_a_figure_that_does_not_exist_is_said_to_be_absent() -> None:
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """A page is the name of its case."""
-    monkeypatch.setattr(app_module.case_page, "render_case", lambda content: content.case)
+    monkeypatch.setattr(app_module.page, "render_case", lambda content: content.case)
 
 
 @pytest.mark.usefixtures("quick")
@@ -325,17 +331,15 @@ def test_scans_that_moved_are_found_by_the_store(tmp_path) -> None:
     assert lost.status_code == 404
     assert "name the store where they are now" in lost.text
     assert not (tmp_path / "store").exists()
-    assert Pages(tmp_path / "moved").of(case) == b"a"
+    assert CasePages(tmp_path / "moved").of(case) == b"a"
 
 
 def test_few_pages_are_kept(answers, monkeypatch) -> None:
     made = []
     monkeypatch.setattr(app_module, "read_answer", lambda folder, store: folder)
-    monkeypatch.setattr(
-        app_module.case_page, "render_case", lambda c: made.append(c.name) or c.name
-    )
+    monkeypatch.setattr(app_module.page, "render_case", lambda c: made.append(c.name) or c.name)
     monkeypatch.setattr(app_module, "_stamp", lambda folder: (0,))
-    pages = Pages(None)
+    pages = CasePages(None)
     names = [f"sub-{n}" for n in range(KEPT + 1)]
     for name in [*names, names[-1]]:
         assert pages.of(Path(name)) == name.encode()
@@ -430,7 +434,7 @@ def test_no_request_is_an_error_of_the_server(
 def schema(app):
     """Of the routes, as they stand behind the guard."""
     found = schemathesis.openapi.from_dict(app.openapi())
-    found.app = Guard(app, TOKEN, PORT)
+    found.app = AccessGuard(app, TOKEN, PORT)
     return found
 
 
@@ -486,7 +490,7 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path) -> None:
 
 
 def test_without_the_extra_the_verb_says_so(tmp_path, monkeypatch) -> None:
-    monkeypatch.delitem(sys.modules, "gliofed.view.serve")
+    monkeypatch.delitem(sys.modules, "gliofed.viewer.server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     done = CliRunner().invoke(command, ["view", str(tmp_path)])
     assert done.exit_code == 1

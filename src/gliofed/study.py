@@ -27,7 +27,7 @@ BrainWay = Literal["auto", "given", "stripped", "deepbet", "hd-bet"]
 
 
 @dataclass(frozen=True)
-class Data:
+class DataConfig:
     """Where the hospitals are. Each of `train` and `external` is a folder below `root`.
 
     holdout: fraction of each training site's patients kept for its own test row (a site with
@@ -37,7 +37,7 @@ class Data:
     the scans; "id" alone compares no images, and "image" alone trusts no id.
     leave_one_out: sites to hold out in turn, each tested by models trained on all other `train`
     sites; takes the place of `external`.
-    formats: site to the layout its folder has, a row of `gliofed.datasets.formats.FORMATS`; "bids"
+    formats: site to the layout its folder has, a row of `gliofed.data.formats.registry.FORMATS`; "bids"
     where it is not named. Where it names a set of several hospitals, "set/hospital" is a site too.
     features: tables that the models "radiomics" and "radiomics_combat" read, relative too.
     """
@@ -56,7 +56,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Grid:
+class GridConfig:
     """The voxels that the network sees.
 
     spacing_mm: voxel size along right, anterior and superior (RAS axes); "native" keeps that
@@ -68,7 +68,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Prepare:
+class PreparationConfig:
     """The steps between a case's files and the network's space, each linear.
 
     brain: where the brain is. "auto": the case's own brain mask, else the voxels that are not 0
@@ -85,7 +85,7 @@ class Prepare:
 
 
 @dataclass(frozen=True)
-class Quality:
+class QualityConfig:
     """What a prepared case must reach; one that does not is set aside, neither trained nor tested.
 
     brain_litres: least and greatest volume of the brain mask. template_dice: least overlap of the
@@ -100,8 +100,8 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Net:
-    """preset: a row of `gliofed.nets.presets.PRESETS`. stem: the stride of the first convolution
+class NetworkConfig:
+    """preset: a row of `gliofed.models.presets.PRESETS`. stem: the stride of the first convolution
     along each axis, in place of the preset's own ("parent" has a fixed one); thick slices want 1
     along their axis."""
 
@@ -110,7 +110,7 @@ class Net:
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainingConfig:
     """One local pass and how many of them.
 
     rounds: rounds of the federation. local_epochs: passes over a site's cases in each round; the
@@ -134,7 +134,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossConfig:
     """Factors of the training loss, one a task (0 leaves the task out of training).
 
     Defaults for the markers are those of the marker table.
@@ -148,7 +148,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class Federation:
+class FederationConfig:
     """How updates are merged and which are refused.
 
     server_lr: how far the federated model goes towards the mean of the sites' models; 1 is
@@ -171,7 +171,7 @@ class Federation:
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreConfig:
     """bootstrap: replicates of each 95 % interval. mirror: average the prediction with that of
     the left-right mirrored scan."""
 
@@ -180,7 +180,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class CalibrationConfig:
     """What is asked of a calibration, decided before any case is seen.
 
     kind: of scaling. alpha: how often a prediction set may miss the true class; by_class: within
@@ -200,18 +200,18 @@ class Study:
     """The whole study. `digest` names it: equal digests decide equal results."""
 
     name: str
-    data: Data
+    data: DataConfig
     seeds: tuple[int, ...] = (1,)
     models: tuple[Kind, ...] = ("federated", "pooled", "alone")
-    grid: Grid = field(default_factory=Grid)
-    prepare: Prepare = field(default_factory=Prepare)
-    quality: Quality = field(default_factory=Quality)
-    net: Net = field(default_factory=Net)
-    train: Train = field(default_factory=Train)
-    loss: Loss = field(default_factory=Loss)
-    federation: Federation = field(default_factory=Federation)
-    score: Score = field(default_factory=Score)
-    calibration: Wishes = field(default_factory=Wishes)
+    grid: GridConfig = field(default_factory=GridConfig)
+    prepare: PreparationConfig = field(default_factory=PreparationConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    net: NetworkConfig = field(default_factory=NetworkConfig)
+    train: TrainingConfig = field(default_factory=TrainingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
     @property
     def digest(self) -> str:

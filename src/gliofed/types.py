@@ -125,7 +125,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Measures:
+class PreparationMeasures:
     """What can be told of a case's preparation by numbers, without its truth.
 
     brain_litres: of the brain mask. template_dice: of the brain with that of MNI152; None where

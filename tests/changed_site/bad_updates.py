@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from gliofed.fed.gate import largest_answer
-from gliofed.fed.wire import LARGEST_HEADER, load_task, load_update, save_update
+from gliofed.federated.gate import largest_answer
+from gliofed.federated.messages import LARGEST_HEADER, load_task, load_update, save_update
 from gliofed.types import Update
 
 

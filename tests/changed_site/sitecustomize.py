@@ -11,7 +11,7 @@ import sys
 
 class _AfterSite(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "gliofed.fed.site":
+        if name != "gliofed.federated.client":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -19,7 +19,7 @@ class _AfterSite(importlib.abc.MetaPathFinder):
 
         def exec_module(module) -> None:
             load(module)
-            importlib.import_module(os.environ["GLIOFED_TEST_SITE"]).change(module.Site)
+            importlib.import_module(os.environ["GLIOFED_TEST_SITE"]).change(module.Client)
 
         spec.loader.exec_module = exec_module
         return spec

@@ -22,23 +22,66 @@ from gliofed.api.scans import check, correct, export, image, inspect, intake, pr
 from gliofed.api.scores import score
 from gliofed.api.studies import cohort, demo, overlap, phantom, run
 from gliofed.api.trust import approve, consent, network_size, new_key, read_log, verify_log
-from gliofed.check.run import Result
-from gliofed.datasets.audit import Reading
-from gliofed.experiment.outcome import Outcome
-from gliofed.fed.trust.approval import Approval
-from gliofed.fed.trust.chain import Line
-from gliofed.fed.trust.verify import Verdict
-from gliofed.infer.correct import Corrected, Correction
-from gliofed.infer.export import Exported, Source
-from gliofed.prepare.whole import Preparation
-from gliofed.prepare.workers import CaseAccount
+from gliofed.data.audit import DatasetReading
+from gliofed.experiments.finished_run import FinishedRun
+from gliofed.federated.governance.approval import Approval
+from gliofed.federated.governance.audit_verification import LogVerdict
+from gliofed.federated.governance.hash_chain import LogLine
+from gliofed.inference.corrections import CorrectedLabel, Correction
+from gliofed.inference.mask_export import ExportedMask, SeriesSource
+from gliofed.preprocessing.dataset import DatasetPreparation
+from gliofed.preprocessing.workers import CasePreparation
+from gliofed.validation.check import CheckResult
 
 __all__ = [
-    "Approval", "CaseAccount", "Corrected", "Correction", "Exported", "Extracted", "Line",
-    "Outcome", "Preparation", "Reading", "Result", "Source", "Verdict", "approve", "check",
-    "cohort", "consent", "correct", "demo", "export", "export_model", "extract_features",
-    "image", "inspect", "intake", "join", "look", "network_size", "new_key", "overlap",
-    "phantom", "predict", "prepare", "provision", "read_log", "read_model", "receive", "report",
-    "run", "score", "serve", "start", "status", "stop", "try_features", "try_out",
-    "upgrade_model", "verify_log", "view", "withdraw",
+    "Approval",
+    "CasePreparation",
+    "CheckResult",
+    "CorrectedLabel",
+    "Correction",
+    "DatasetPreparation",
+    "DatasetReading",
+    "ExportedMask",
+    "Extracted",
+    "FinishedRun",
+    "LogLine",
+    "LogVerdict",
+    "SeriesSource",
+    "approve",
+    "check",
+    "cohort",
+    "consent",
+    "correct",
+    "demo",
+    "export",
+    "export_model",
+    "extract_features",
+    "image",
+    "inspect",
+    "intake",
+    "join",
+    "look",
+    "network_size",
+    "new_key",
+    "overlap",
+    "phantom",
+    "predict",
+    "prepare",
+    "provision",
+    "read_log",
+    "read_model",
+    "receive",
+    "report",
+    "run",
+    "score",
+    "serve",
+    "start",
+    "status",
+    "stop",
+    "try_features",
+    "try_out",
+    "upgrade_model",
+    "verify_log",
+    "view",
+    "withdraw",
 ]  # fmt: skip

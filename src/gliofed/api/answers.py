@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliofed.errors import DataError, StudyError
-from gliofed.experiment.watch import Silent, Watcher
+from gliofed.runtime.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
-    from gliofed.infer.batch import CaseFate
-    from gliofed.io.dicom.web import Pacs
+    from gliofed.dicom.dicomweb import DicomWebServer
+    from gliofed.inference.batch import CaseStatus
 
 
 def predict(
@@ -21,10 +21,10 @@ def predict(
     store: Path | None = None,
     overwrite: bool = False,
     why: bool = False,
-    pacs: Pacs | None = None,
-    watcher: Watcher | None = None,
-    ended: Callable[[CaseFate], None] = lambda fate: None,
-) -> tuple[CaseFate, ...]:
+    pacs: DicomWebServer | None = None,
+    watcher: Progress | None = None,
+    ended: Callable[[CaseStatus], None] = lambda fate: None,
+) -> tuple[CaseStatus, ...]:
     """Answer every case at or below `scans`, each in a folder of its own below `out`.
 
     model: a model's folder. scans: BIDS hospitals, case folders or a folder of images; a folder or
@@ -32,25 +32,25 @@ def predict(
     `out` first. Sequences may be missing. store: of prepared cases (default: `out`/store). why:
     also find what each marker's answer rests on, which asks the network 150 times. A case answered
     by this model before is kept; one that cannot be used is refused with its faults and stops no
-    other. Raises GliofedError and its kinds as `gliofed.infer.batch.predict_all` and
-    `gliofed.infer.source.bring` say.
+    other. Raises GliofedError and its kinds as `gliofed.inference.batch.predict_all` and
+    `gliofed.inference.scan_source.bring` say.
     """
-    from gliofed.infer.batch import Wanted, predict_all
-    from gliofed.infer.source import bring
-    from gliofed.io.model import read_model
-    from gliofed.learn.machine import this_machine
+    from gliofed.inference.batch import BatchOptions, predict_all
+    from gliofed.inference.scan_source import bring
+    from gliofed.models.folder import read_model
+    from gliofed.runtime.device import this_machine
 
-    own, heard = read_model(model), watcher or Silent()
+    own, heard = read_model(model), watcher or NoProgress()
     found = bring(scans, out, pacs, heard)
     for note in found.notes:
         heard.note(note)
     heard.stage(f"answering with model {own.id[:12]}")
-    wanted = Wanted(out, store or out / "store", overwrite, found.series, why)
+    wanted = BatchOptions(out, store or out / "store", overwrite, found.series, why)
     return predict_all(found.folder, own, wanted, this_machine(), ended, heard.progress)
 
 
 def report(
-    answers: Path, store: Path | None = None, watcher: Watcher | None = None
+    answers: Path, store: Path | None = None, watcher: Progress | None = None
 ) -> tuple[Path, ...]:
     """Write the page of each case that `predict` answered, `report.html` in its folder.
 
@@ -58,14 +58,14 @@ def report(
     it was. Raises DataError: no answer there, or a damaged one; StoreError: the prepared scans of
     a case are gone. Pages written by then stay.
     """
-    from gliofed.infer.answers import PAGE, answered_in, read_answer
-    from gliofed.report.case_page import write_case_page
+    from gliofed.inference.answer_files import PAGE, answered_in, read_answer
+    from gliofed.reporting.case.page import write_case_page
 
     folders = answered_in(answers)
     if not folders:
         raise DataError(f"{answers}: holds no answers; give the folder that `gliofed predict` "
                         "wrote to")  # fmt: skip
-    heard = watcher or Silent()
+    heard = watcher or NoProgress()
     heard.stage("writing pages")
     for done, folder in enumerate(folders):
         heard.progress(done, len(folders), folder.name)
@@ -84,10 +84,10 @@ def view(
 
     store: where their prepared cases are now, if not where they were. port: 0 takes a free one.
     ready: hears the address to open, whose token lets in whoever has it. Raises DataError as
-    `gliofed.view.serve.serve` says, StudyError where the packages of a web server are missing.
+    `gliofed.viewer.server.serve` says, StudyError where the packages of a web server are missing.
     """
     try:
-        from gliofed.view.serve import serve
+        from gliofed.viewer.server import serve
     except ImportError as error:
         raise StudyError(
             f"a web server needs packages that are not there ({error}); install gliofed[view]"

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gliofed.experiment.watch import Silent, Watcher
-from gliofed.fed.trust.policy import DEFAULT_POLICY_TOML
+from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
+from gliofed.runtime.progress import NoProgress, Progress
 
 if TYPE_CHECKING:  # NVIDIA FLARE is an extra
-    from gliofed.consortium.hospital import Data
-    from gliofed.consortium.join import Proposal
-    from gliofed.consortium.provision import Provisioned
-    from gliofed.consortium.status import RunStatus
-    from gliofed.consortium.supervisor import Patience
+    from gliofed.deployment.join import Proposal
+    from gliofed.deployment.provision import Provisioned
+    from gliofed.deployment.run_status import RunStatus
+    from gliofed.deployment.site_data import SiteDataPaths
+    from gliofed.deployment.supervisor import RetryLimits
 
 
 def provision(federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOML) -> Provisioned:
@@ -25,22 +25,22 @@ def provision(federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOM
     federation file or its study cannot be used, KitError where `out` cannot. Needs the extra
     `gliofed[federation]`.
     """
-    from gliofed.consortium.plan import load_plan
-    from gliofed.consortium.provision import provision as make
+    from gliofed.deployment.federation_plan import load_plan
+    from gliofed.deployment.provision import provision as make
 
     return make(load_plan(federation), out, policy_toml)
 
 
 def look(
-    kit: Path, data: Data, study: Path | None = None, watcher: Watcher | None = None
+    kit: Path, data: SiteDataPaths, study: Path | None = None, watcher: Progress | None = None
 ) -> Proposal:
     """Check and prepare a site's data, and say what a study would do with it.
 
-    The first half of joining; see `gliofed.consortium.join.look` for what it raises.
+    The first half of joining; see `gliofed.deployment.join.look` for what it raises.
     """
-    from gliofed.consortium.join import look as make
+    from gliofed.deployment.join import look as make
 
-    return make(kit, data, study, watcher or Silent())
+    return make(kit, data, study, watcher or NoProgress())
 
 
 def join(
@@ -55,7 +55,7 @@ def join(
     each that the server let the site in, or does not. Raises ApprovalError,
     CheckpointError where the kit is in use, GliofedError where the process ends by itself.
     """
-    from gliofed.consortium.join import agree, stay
+    from gliofed.deployment.join import agree, stay
 
     if not proposal.agreed:
         agree(proposal, who, signed)
@@ -64,51 +64,51 @@ def join(
 
 def serve(kit: Path) -> None:
     """Run a federation's server until interrupted. Raises as `join` does."""
-    from gliofed.consortium.join import serve as run
+    from gliofed.deployment.join import serve as run
 
     run(kit)
 
 
 def start(
-    study: Path, kit: Path, told: Callable[[RunStatus], None], patience: Patience | None = None
+    study: Path, kit: Path, told: Callable[[RunStatus], None], patience: RetryLimits | None = None
 ) -> RunStatus:
     """See a study through with the lead's kit, from its last committed round; how it ended.
 
     Raises KitError, StudyError; CheckpointError where another process sees it through.
     """
-    from gliofed.consortium.start import start as run
+    from gliofed.deployment.lead import start as run
 
     return run(study, kit, told, patience)
 
 
 def status(kit: Path) -> RunStatus:
     """How the newest run of a lead's or server's kit stands. Raises CheckpointError before any."""
-    from gliofed.consortium.start import status as read
+    from gliofed.deployment.lead import status as read
 
     return read(kit)
 
 
 def stop(kit: Path) -> RunStatus:
     """Have the run of a lead's kit stop after its present round."""
-    from gliofed.consortium.start import stop as order
+    from gliofed.deployment.lead import stop as order
 
     return order(kit)
 
 
 def withdraw(kit: Path, site: str) -> RunStatus:
     """Ask a site no more, from the next round on. Raises KitError where there is no such site."""
-    from gliofed.consortium.start import withdraw as order
+    from gliofed.deployment.lead import withdraw as order
 
     return order(kit, site)
 
 
-def try_out(out: Path, say: Callable[[str], None], watcher: Watcher | None = None) -> RunStatus:
+def try_out(out: Path, say: Callable[[str], None], watcher: Progress | None = None) -> RunStatus:
     """Train a federation of phantom hospitals on this machine, each party a process of its own.
 
     out: folder of everything; the same one goes on from the last committed round. say: told the
     command of each party, then what the lead's prints. Raises GliofedError where a party ends
     before the study does.
     """
-    from gliofed.consortium.trial import try_out as run
+    from gliofed.deployment.try_out import try_out as run
 
-    return run(out, say, watcher or Silent())
+    return run(out, say, watcher or NoProgress())

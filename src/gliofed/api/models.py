@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from gliofed.errors import ModelError, UpdateError
 
 if TYPE_CHECKING:
-    from gliofed.infer.handout.forms import HandedOut
-    from gliofed.io.model import Model
+    from gliofed.models.export.formats import ExportedModel
+    from gliofed.models.folder import TrainedModel
 
 
-def read_model(folder: Path) -> Model:
+def read_model(folder: Path) -> TrainedModel:
     """A model whose every file is as it was written. Raises ModelError."""
-    from gliofed.io.model import read_model as read
+    from gliofed.models.folder import read_model as read
 
     return read(folder)
 
@@ -29,10 +29,10 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     CheckpointError: a calibration that is damaged or of another run; StudyError, OSError.
     """
     from gliofed import __version__
-    from gliofed.consortium.segment import fit_for_sites
-    from gliofed.fed.calibrating import last_calibrated
-    from gliofed.fed.wire import load
-    from gliofed.io.model import check_weights, recipe_of, write_model
+    from gliofed.deployment.training_job import fit_for_sites
+    from gliofed.federated.messages import load
+    from gliofed.federated.server.calibration import last_calibrated
+    from gliofed.models.folder import check_weights, recipe_of, write_model
     from gliofed.study import load_study
 
     try:
@@ -53,11 +53,11 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     return write_model(out, recipe, weights, calibrations, lambda _: "")
 
 
-def export_model(folder: Path, form: str, out: Path) -> HandedOut:
+def export_model(folder: Path, form: str, out: Path) -> ExportedModel:
     """A model as an ONNX file (`onnx`) or a MONAI bundle (`monai`), for others to run.
 
-    Kept only where it answers as the model does. Raises as `gliofed.infer.handout.forms.hand_out`.
+    Kept only where it answers as the model does. Raises as `gliofed.models.export.formats.hand_out`.
     """
-    from gliofed.infer.handout.forms import hand_out
+    from gliofed.models.export.formats import hand_out
 
     return hand_out(folder, form, out)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gliofed.datasets.formats import read_sites
-from gliofed.experiment.watch import Silent, Watcher
-from gliofed.io.files import alone_in, write_text
+from gliofed.data.formats.registry import read_sites
+from gliofed.evaluation.files import predictions_csv
+from gliofed.radiomics.feature_table import features_csv, read_tables
 from gliofed.radiomics.files import left_out_csv, model_json, weights_csv
-from gliofed.radiomics.table import features_csv, read_tables
-from gliofed.radiomics.trial import MODELS, leave_one_out, train_model
-from gliofed.score.files import predictions_csv
+from gliofed.radiomics.leave_one_out import MODELS, leave_one_out, train_model
+from gliofed.runtime.files import alone_in, write_text
+from gliofed.runtime.progress import NoProgress, Progress
 from gliofed.study import load_study
 
 if TYPE_CHECKING:  # the library of features is an extra
-    from gliofed.radiomics.extract import LeftOut, Settings
+    from gliofed.radiomics.features import CaseWithoutFeatures, FeatureSettings
 
 FEATURES = "features.csv"
 
@@ -28,16 +28,16 @@ class Extracted:
 
     table: Path
     cases: int
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[CaseWithoutFeatures, ...]
 
 
 def extract_features(
     study: Path,
     out: Path,
     store: Path | None = None,
-    settings: Settings | None = None,
+    settings: FeatureSettings | None = None,
     processes: int = 1,
-    watcher: Watcher | None = None,
+    watcher: Progress | None = None,
 ) -> Extracted:
     """Measure every prepared case of a study within its outline; prepares what is not yet.
 
@@ -47,12 +47,12 @@ def extract_features(
     `if __name__ == "__main__"`. Raises GliofedError and its kinds. Needs the extra
     `gliofed[radiomics]`.
     """
-    from gliofed.experiment.compare import compare_sites
-    from gliofed.radiomics.extract import Settings, extract, feature_names, settings_json
+    from gliofed.experiments.cases import compare_sites
+    from gliofed.radiomics.features import FeatureSettings, extract, feature_names, settings_json
 
     feature_names()  # says that the library is missing before hours of preparation
-    watcher, asked = watcher or Silent(), load_study(study)
-    settings = settings or Settings()
+    watcher, asked = watcher or NoProgress(), load_study(study)
+    settings = settings or FeatureSettings()
     shelf = store or Path("runs") / study.stem / "store"
     with alone_in(out):
         prepared = compare_sites(asked, read_sites(asked.data), shelf, watcher)[1]
@@ -68,7 +68,7 @@ def try_features(
     tables: Sequence[Path],
     out: Path,
     labels: Path | None = None,
-    watcher: Watcher | None = None,
+    watcher: Progress | None = None,
 ) -> Path:
     """Train on tables of features, each hospital left out in turn; the predictions' file.
 
@@ -77,7 +77,7 @@ def try_features(
     "age_sex". Of each, trained on all hospitals at last, `out` holds the model and its
     coefficients besides. Raises DataError.
     """
-    watcher = watcher or Silent()
+    watcher = watcher or NoProgress()
     table = read_tables(tables, labels)
     with alone_in(out):
         watcher.stage(f"leaving out {len(table.sites)} hospitals in turn")

@@ -6,63 +6,63 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gliofed.check.run import Result, check_path
-from gliofed.check.sheet import write_json, write_sheet
-from gliofed.datasets.audit import Reading
-from gliofed.datasets.formats import DEFAULT, format_of
-from gliofed.experiment.watch import Silent, Watcher
-from gliofed.infer.correct import Corrected, Correction
-from gliofed.infer.correct import correct as take_back
-from gliofed.infer.export import (
-    Exported,
-    Source,
+from gliofed.data.audit import DatasetReading
+from gliofed.data.formats.registry import DEFAULT, format_of
+from gliofed.inference.corrections import CorrectedLabel, Correction
+from gliofed.inference.corrections import correct as take_back
+from gliofed.inference.mask_export import (
+    ExportedMask,
+    SeriesSource,
     export_image,
     export_masks,
     open_entry,
     read_outline,
 )
-from gliofed.io.files import write_text
-from gliofed.prepare.whole import Preparation, account_json, asked_of, prepare_set
-from gliofed.prepare.workers import CaseAccount
+from gliofed.preprocessing.dataset import DatasetPreparation, account_json, asked_of, prepare_set
+from gliofed.preprocessing.workers import CasePreparation
+from gliofed.runtime.files import write_text
+from gliofed.runtime.progress import NoProgress, Progress
 from gliofed.study import load_study
 from gliofed.types import Sequence
+from gliofed.validation.check import CheckResult, check_path
+from gliofed.validation.html_sheet import write_json, write_sheet
 
 if TYPE_CHECKING:  # the libraries of DICOM are an extra
-    from gliofed.intake.run import Account, Request
-    from gliofed.io.dicom.receive import Port
+    from gliofed.dicom.storescp import ListenAddress
+    from gliofed.ingest.ingest import IngestAccount, IngestRequest
 
 
-def intake(request: Request, watcher: Watcher | None = None) -> Account:
-    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.intake.run.Request`.
+def intake(request: IngestRequest, watcher: Progress | None = None) -> IngestAccount:
+    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.ingest.ingest.IngestRequest`.
 
     Raises DataError where the source or one of the site's own files cannot be used; faults of
     single series are in the account. Needs the extra `gliofed[hospital]`.
     """
-    from gliofed.intake.run import intake as take_in
+    from gliofed.ingest.ingest import intake as take_in
 
-    return take_in(request, watcher or Silent())
+    return take_in(request, watcher or NoProgress())
 
 
-def receive(folder: Path, port: Port, watcher: Watcher | None = None) -> int:
+def receive(folder: Path, port: ListenAddress, watcher: Progress | None = None) -> int:
     """Let a PACS send MR instances into `folder` until idle or interrupted; how many came."""
-    from gliofed.io.dicom.receive import receive as listen
+    from gliofed.dicom.storescp import receive as listen
 
-    watcher = watcher or Silent()
+    watcher = watcher or NoProgress()
     watcher.stage("receiving")
     tell = watcher.progress
     return listen(folder, port, lambda count: tell(count, count + 1, f"{count} instances"))
 
 
 def check(
-    path: Path, json: Path | None = None, sheet: Path | None = None, watcher: Watcher | None = None
-) -> Result:
+    path: Path, json: Path | None = None, sheet: Path | None = None, watcher: Progress | None = None
+) -> CheckResult:
     """Check a hospital, a folder of hospitals or of case folders, an image or a table.
 
     json, sheet: files to write the findings to, as JSON and as an HTML page with thumbnails.
     Every fault of the data is a finding of the result; raises DataError where `path` does not
     exist or no reading process can be started.
     """
-    watcher = watcher or Silent()
+    watcher = watcher or NoProgress()
     watcher.stage(f"checking {path}")
     result = check_path(path, sheet is not None, watcher.progress)
     if json is not None:
@@ -72,10 +72,10 @@ def check(
     return result
 
 
-def inspect(path: Path, format_id: str = DEFAULT, site: str = "") -> Reading:
+def inspect(path: Path, format_id: str = DEFAULT, site: str = "") -> DatasetReading:
     """Read one data set as a study would, opening no image: its cases and the account of them.
 
-    format_id: a row of `gliofed.datasets.formats.FORMATS`. site: what to call the hospital
+    format_id: a row of `gliofed.data.formats.registry.FORMATS`. site: what to call the hospital
     (default: the folder's name). Raises StudyError for an unknown format, else DataError.
     """
     return format_of(format_id).read(path, site or path.resolve().name)
@@ -90,9 +90,9 @@ def prepare(
     processes: int = 1,
     figures: Path | None = None,
     json: Path | None = None,
-    watcher: Watcher | None = None,
-    ended: Callable[[CaseAccount], None] = lambda account: None,
-) -> Preparation:
+    watcher: Progress | None = None,
+    ended: Callable[[CasePreparation], None] = lambda account: None,
+) -> DatasetPreparation:
     """Prepare one data set's cases into `store`, each in a process of its own.
 
     study: its [grid], [prepare] and [quality] are used, so that its run finds the entries.
@@ -101,7 +101,7 @@ def prepare(
     others; a script must guard its own work with `if __name__ == "__main__"`. Raises GliofedError
     where the set cannot be read or the store not be written.
     """
-    watcher, name = watcher or Silent(), site or path.resolve().name
+    watcher, name = watcher or NoProgress(), site or path.resolve().name
     asked = asked_of(
         load_study(study) if study else None, store, figures or store / "figures" / name
     )
@@ -117,11 +117,11 @@ def export(
     mask: Path,
     case: Path,
     out: Path,
-    series: Mapping[Sequence, Source] | None = None,
+    series: Mapping[Sequence, SeriesSource] | None = None,
     model: str = "",
     person: str = "",
     overwrite: bool = False,
-) -> tuple[Exported, ...]:
+) -> tuple[ExportedMask, ...]:
     """Bring a mask or probability map in the network's space back to every scan of its case.
 
     case: the case's folder in the prepared store. series: DICOM series by sequence, to which a
@@ -137,7 +137,7 @@ def image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) ->
     return export_image(open_entry(case), sequence, out, overwrite)
 
 
-def correct(correction: Correction, hospital: Path, subject: str) -> Corrected:
+def correct(correction: Correction, hospital: Path, subject: str) -> CorrectedLabel:
     """Take a person's corrected mask back as the label of one subject of a BIDS hospital.
 
     The label that was in force until now is kept beside it, under a name that no study reads.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from gliofed import __version__
 from gliofed.errors import DataError
-from gliofed.experiment.evidence import claimed, find, write_findings
-from gliofed.report.scores_page import ScoresContent, write_scores_page
-from gliofed.score.reader import key_of, parse_predictions
-from gliofed.score.results import CaseResult, ScoreRow
-from gliofed.study import Wishes, load_study
+from gliofed.evaluation.prediction_table import key_of, parse_predictions
+from gliofed.evaluation.results import CaseResult, ScoreRow
+from gliofed.experiments.evaluation import claimed, find, write_findings
+from gliofed.reporting.study.scores_page import ScoresPageContent, write_scores_page
+from gliofed.study import CalibrationConfig, load_study
 
 
 def score(
@@ -28,7 +28,7 @@ def score(
     with (default: "federated", else the first). bootstrap: how many resamples. study: whose
     [calibration] is asked for; defaults without one. Raises DataError, and StudyError.
     """
-    wishes = load_study(study).calibration if study else Wishes()
+    wishes = load_study(study).calibration if study else CalibrationConfig()
     answers: list[CaseResult] = []
     for path in files:
         answers += parse_predictions(_text(path), str(path), path.stem)
@@ -50,7 +50,7 @@ def score(
     write_findings(found, out)
     facts = (("gliofed", __version__), ("tables", names), ("resamples", f"{bootstrap:,}"))
     title = ", ".join(path.stem for path in files)
-    write_scores_page(ScoresContent(title, found, facts), out / "report.html")
+    write_scores_page(ScoresPageContent(title, found, facts), out / "report.html")
     return found.rows
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gliofed.consortium.segment import fit_for_sites
+from gliofed.deployment.training_job import fit_for_sites
 from gliofed.errors import StudyError
-from gliofed.fed.trust.approval import (
+from gliofed.federated.governance.approval import (
     Approval,
     approval_of,
     keep_approval,
     sign,
     study_of,
 )
-from gliofed.fed.trust.chain import Line
-from gliofed.fed.trust.consent import what_leaves, what_runs
-from gliofed.fed.trust.keys import new_approver_key
-from gliofed.fed.trust.policy import Policy, load_policy
-from gliofed.fed.trust.verify import Verdict, read_anchors, read_lines, verify
+from gliofed.federated.governance.audit_verification import (
+    LogVerdict,
+    read_anchors,
+    read_lines,
+    verify,
+)
+from gliofed.federated.governance.consent import what_leaves, what_runs
+from gliofed.federated.governance.hash_chain import LogLine
+from gliofed.federated.governance.keys import new_approver_key
+from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.study import Study, study_toml
 
 
@@ -47,18 +52,18 @@ def consent(study: Path, policy: Path | None = None) -> tuple[tuple[str, ...], t
     """What a study file runs at a site, and what then leaves under its policy, a line each."""
     asked = study_of(_text(study), str(study))
     size = network_size(asked)
-    rules = Policy() if policy is None else load_policy(policy)
+    rules = SitePolicy() if policy is None else load_policy(policy)
     return what_runs(asked, size), what_leaves(asked, rules, None, size)
 
 
 def network_size(study: Study) -> int:
     """Parameters of the study's network."""
-    from gliofed.nets.unet import build_net
+    from gliofed.models.network import build_net
 
     return sum(p.numel() for p in build_net(study.net.preset, study.net.stem, seed=0).parameters())
 
 
-def verify_log(log: Path, against: Path | None = None, site: str = "") -> Verdict:
+def verify_log(log: Path, against: Path | None = None, site: str = "") -> LogVerdict:
     """Whether an audit log is as it was written.
 
     against, site: another side's log, and the name under which it noted this one's heads. Raises
@@ -67,7 +72,7 @@ def verify_log(log: Path, against: Path | None = None, site: str = "") -> Verdic
     return verify(log, None if against is None else read_anchors(against, site))
 
 
-def read_log(log: Path) -> Iterator[Line]:
+def read_log(log: Path) -> Iterator[LogLine]:
     """Every line of an audit log. Raises AuditError at the first that is not sound."""
     return read_lines(log)
 

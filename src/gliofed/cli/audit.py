@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:  # they are imported when a verb runs, so that --help stays light
-    from gliofed.api import Line, Verdict
+    from gliofed.api import LogLine, LogVerdict
 
 audit = typer.Typer(no_args_is_help=True, help="Check and read the audit logs of a federation.")
 
@@ -53,7 +53,7 @@ def show(log: Annotated[Path, typer.Argument(help="The audit log.")]) -> None:
             typer.echo(_row(line))
 
 
-def _told(log: Path, verdict: Verdict) -> list[str]:
+def _told(log: Path, verdict: LogVerdict) -> list[str]:
     if verdict.fault is not None:
         fault = verdict.fault
         return [f"{log}: line {fault.line}: {fault.kind}: {fault.text}"]
@@ -69,7 +69,7 @@ def _told(log: Path, verdict: Verdict) -> list[str]:
     return out
 
 
-def _row(line: Line) -> str:
+def _row(line: LogLine) -> str:
     """The line for a terminal; whatever a log holds, nothing in it is obeyed."""
     fields = "  ".join(f"{k}={v}" for k, v in line.fields.items())
     text = f"{line.n:>6}  {line.at}  {line.who}  {line.event}  {fields}".rstrip()

@@ -53,15 +53,15 @@ def predict(
     Research use only. Not a medical device.
     """
     from gliofed.cli import predict as verb
-    from gliofed.cli.predict import Asked
+    from gliofed.cli.predict import PredictOptions
 
     asked = None
     if study or patient:
         with extra("hospital"):
-            from gliofed.io.dicom.web import Pacs
+            from gliofed.dicom.dicomweb import DicomWebServer
 
-        asked = Pacs(tuple(study or ()), patient, secret, secret_env, ca, plain)
-    verb.predict(model, scans, Asked(out, store, overwrite, why, page), asked)
+        asked = DicomWebServer(tuple(study or ()), patient, secret, secret_env, ca, plain)
+    verb.predict(model, scans, PredictOptions(out, store, overwrite, why, page), asked)
 
 
 def report(

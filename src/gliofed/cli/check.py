@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gliofed import api
-from gliofed.check.codes import BY_ID, Severity
-from gliofed.cli.show import Terminal
+from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
+from gliofed.validation.codes import BY_ID, Severity
 
 ROWS: Final = 10
 """Of one code; the files have all."""
@@ -26,7 +26,7 @@ _STYLE: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severit
 def check(path: Path, json: Path | None, sheet: Path | None) -> None:
     """`gliofed check`."""
     with plain_ends():
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             result = api.check(path, json, sheet, terminal)
         console = Console()
         if not console.is_terminal:
@@ -39,7 +39,7 @@ def check(path: Path, json: Path | None, sheet: Path | None) -> None:
         sys.exit(1)
 
 
-def show(result: api.Result, console: Console) -> None:
+def show(result: api.CheckResult, console: Console) -> None:
     """One table of the findings, errors first, with the cure at the first row of each code."""
     if result.findings:
         console.print(_table(result))
@@ -53,7 +53,7 @@ def show(result: api.Result, console: Console) -> None:
     console.print("Research use only. Not a medical device.")
 
 
-def _table(result: api.Result) -> Table:
+def _table(result: api.CheckResult) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("severity", no_wrap=True)
     table.add_column("code, case", overflow="fold")

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from gliofed import api
 from gliofed.cli.verbs import plain_ends
-from gliofed.experiment.cohort import cohort_csv, cohort_json
-from gliofed.fed.cohort import CohortTable
+from gliofed.experiments.cohort import cohort_csv, cohort_json
+from gliofed.federated.cohort.table import CohortTable
 
 
 def cohort(study: Path, form: str) -> None:

@@ -62,7 +62,7 @@ def join(
     with extra("federation"):
         from gliofed.cli import federation as verb
 
-        verb.join(verb.Joining(kit, data, store, format, study, approval, who, yes))
+        verb.join(verb.JoinOptions(kit, data, store, format, study, approval, who, yes))
 
 
 def start(

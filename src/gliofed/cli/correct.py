@@ -53,7 +53,7 @@ def correct(
         typer.echo(gliofed.CAUTION)
 
 
-def _line(done: api.Corrected) -> str:
+def _line(done: api.CorrectedLabel) -> str:
     was = "" if done.volume_before_ml is None else f" (was {done.volume_before_ml:.2f} ml)"
     kept = "" if done.earlier is None else f"; the earlier label is {done.earlier}"
     beyond = f", {done.outside_ml:.2f} ml more lie outside this scan" if done.outside_ml else ""

@@ -15,14 +15,14 @@ from rich.live import Live
 from rich.table import Table
 
 from gliofed import api
-from gliofed.cli.show import Terminal
+from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
-from gliofed.consortium.hospital import Data
-from gliofed.consortium.start import page_of
-from gliofed.consortium.status import OVER, RunStatus
-from gliofed.consortium.supervisor import Patience
-from gliofed.io.process import end_with_starter
-from gliofed.report.doubt import fit_lines
+from gliofed.deployment.lead import page_of
+from gliofed.deployment.run_status import OVER, RunStatus
+from gliofed.deployment.site_data import SiteDataPaths
+from gliofed.deployment.supervisor import RetryLimits
+from gliofed.reporting.study.calibration import fit_lines
+from gliofed.runtime.processes import end_with_starter
 from gliofed.types import RoundPoint
 
 AGAIN: Final = "the same command goes on"
@@ -31,7 +31,7 @@ _SHOWN: Final = 12
 
 
 @dataclass(frozen=True)
-class Joining:
+class JoinOptions:
     """What `gliofed join` was given."""
 
     kit: Path
@@ -52,12 +52,12 @@ def serve(kit: Path) -> None:
         api.serve(kit)
 
 
-def join(asked: Joining) -> None:
+def join(asked: JoinOptions) -> None:
     """`gliofed join`."""
     end_with_starter()
     with plain_ends(after=AGAIN):
-        data = Data(asked.data, asked.store, asked.format)
-        with Terminal() as terminal:
+        data = SiteDataPaths(asked.data, asked.store, asked.format)
+        with TerminalProgress() as terminal:
             proposal = api.look(asked.kit, data, asked.study, terminal)
         typer.echo("What runs here:")
         typer.echo("\n".join(f"  {line}" for line in proposal.runs))
@@ -86,7 +86,7 @@ def start(study: Path, kit: Path, segment: int) -> None:
                 said.append(line)
                 typer.echo(line)
 
-        end = api.start(study, kit, told, Patience(rounds=segment))
+        end = api.start(study, kit, told, RetryLimits(rounds=segment))
         Console().print(table(end))
         if end.state not in ("completed", "stopped"):
             typer.secho(f"{end.state}: {end.why}", fg="red", err=True)
@@ -130,7 +130,7 @@ def withdraw(site: str, kit: Path) -> None:
 def try_out(out: Path) -> None:
     """`gliofed federation try`."""
     with plain_ends(after=AGAIN):
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             end = api.try_out(out, terminal.line, terminal)
         if end.state != "completed":
             raise typer.Exit(1)

@@ -8,13 +8,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gliofed.datasets.audit import EXAMPLES, Reading
-from gliofed.datasets.formats import Format
+from gliofed.data.audit import EXAMPLES, DatasetReading
+from gliofed.data.formats.registry import Format
 from gliofed.markers import MARKERS
 from gliofed.types import SEQUENCES, Unknown
 
 
-def show_reading(form: Format, reading: Reading) -> None:
+def show_reading(form: Format, reading: DatasetReading) -> None:
     """Found, kept and dropped; every spelling and what it became; what the cases come to."""
     console, audit = Console(highlight=False), reading.audit
     console.print(f"{form.title}: {audit.root}", soft_wrap=True, markup=False)
@@ -29,7 +29,7 @@ def show_reading(form: Format, reading: Reading) -> None:
     console.print(f"Licence: {form.licence}. Cite {form.citation}.", soft_wrap=True, markup=False)
 
 
-def _dropped(reading: Reading) -> Table:
+def _dropped(reading: DatasetReading) -> Table:
     table = Table("rows", "why", "which", title="Dropped")
     for reason, rows in reading.audit.reasons():
         more = ", ..." if len(rows) > EXAMPLES else ""
@@ -37,7 +37,7 @@ def _dropped(reading: Reading) -> Table:
     return table
 
 
-def _mapped(reading: Reading) -> Table:
+def _mapped(reading: DatasetReading) -> Table:
     table = Table(
         "column", "cell", "field", "read as", "rows", title="Every cell, dropped rows too"
     )
@@ -47,7 +47,7 @@ def _mapped(reading: Reading) -> Table:
     return table
 
 
-def _kept(reading: Reading) -> Table:
+def _kept(reading: DatasetReading) -> Table:
     """What the kept cases have, a column a hospital."""
     cases = reading.cases
     sites = sorted({c.site for c in cases})

@@ -11,25 +11,29 @@ from rich.table import Table
 from rich.text import Text
 
 from gliofed import api
-from gliofed.cli.show import Terminal
+from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
-from gliofed.intake.plan import State, StudyPlan, Verdict
-from gliofed.intake.run import Account, Request
-from gliofed.intake.shown import shown
-from gliofed.intake.subject import Outcome
-from gliofed.intake.tables import naming_words, reason_of
-from gliofed.io.dicom.receive import Port
+from gliofed.dicom.storescp import ListenAddress
+from gliofed.ingest.ingest import IngestAccount, IngestRequest
+from gliofed.ingest.plan import SeriesPlan, SeriesState, StudyPlan
+from gliofed.ingest.printable import shown
+from gliofed.ingest.private_tables import naming_words, reason_of
+from gliofed.ingest.subject import PatientOutcome
 from gliofed.types import SEQUENCES
 
 WIDTH = 120
 """Columns where the output is no terminal."""
-_STYLE = {State.TAKEN: "green", State.UNDECIDED: "yellow", State.FAULT: "bold red"}
+_STYLE = {
+    SeriesState.TAKEN: "green",
+    SeriesState.UNDECIDED: "yellow",
+    SeriesState.FAULT: "bold red",
+}
 
 
-def intake(request: Request) -> None:
+def intake(request: IngestRequest) -> None:
     """`gliofed intake`."""
     with plain_ends(after="patients that are whole stay, and the same command takes the others"):
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             account = api.intake(request, terminal)
         console = Console()
         if not console.is_terminal:
@@ -38,27 +42,27 @@ def intake(request: Request) -> None:
     sys.exit(account.status)
 
 
-def receive(folder: Path, port: Port) -> None:
+def receive(folder: Path, port: ListenAddress) -> None:
     """`gliofed receive`."""
     with plain_ends(after="what was received stays, and the same command listens again"):
         typer.echo(f"{port.title} listens on {port.host}:{port.number}; Ctrl-C ends", err=True)
         count = 0
         try:
-            with Terminal() as terminal:
+            with TerminalProgress() as terminal:
                 count = api.receive(folder, port, terminal)
         except KeyboardInterrupt:
             count = len(list(folder.glob("*.dcm")))
         typer.echo(f"{count} instances in {folder}; next: gliofed intake {folder} --out HOSPITAL")
 
 
-def show(account: Account, out: Path, console: Console) -> None:
+def show(account: IngestAccount, out: Path, console: Console) -> None:
     """By pseudonym: a line a study, a row a series; then what a person has to do."""
     for outcome in account.outcomes:
         _show_patient(outcome, console)
     for bad in account.bad:
         text = f"a file: {bad.fault}; its name is in series.tsv"
         console.print(Text(text, style="bold red"), soft_wrap=True)
-    asked = sum(v.state in (State.UNDECIDED, State.FAULT)
+    asked = sum(v.state in (SeriesState.UNDECIDED, SeriesState.FAULT)
                 for o in account.outcomes for s in o.plan.studies for v in s.verdicts)  # fmt: skip
     lines = [
         f"{len(account.outcomes)} patients; {account.other} files are no DICOM, {account.copies} "
@@ -75,7 +79,7 @@ def show(account: Account, out: Path, console: Console) -> None:
     console.print("Research use only. Not a medical device.")
 
 
-def _show_patient(outcome: Outcome, console: Console) -> None:
+def _show_patient(outcome: PatientOutcome, console: Console) -> None:
     words = naming_words(outcome)
     for number, study in enumerate(outcome.plan.studies, start=1):
         name = outcome.sessions.get(study.uid) or f"study {number}"
@@ -103,16 +107,16 @@ def _table(study: StudyPlan, words: frozenset[str]) -> Table:
     return table
 
 
-def _sure(verdict: Verdict) -> str:
-    return "" if verdict.state is State.FAULT else f"{verdict.guess.confidence:.2f}"
+def _sure(verdict: SeriesPlan) -> str:
+    return "" if verdict.state is SeriesState.FAULT else f"{verdict.guess.confidence:.2f}"
 
 
-def _why(verdict: Verdict, words: frozenset[str]) -> str:
+def _why(verdict: SeriesPlan, words: frozenset[str]) -> str:
     """The reason, for a fault with its file, for a question with its candidates."""
     why = reason_of(verdict)
     if verdict.fault is not None and verdict.fault.path is not None:
         return f"{why} (file {shown(verdict.fault.path.name, words)})"
-    if verdict.state is State.UNDECIDED:
+    if verdict.state is SeriesState.UNDECIDED:
         names = " or ".join(s.value for s in verdict.guess.candidates)
         return f"{names}? {why}"
     return why

@@ -16,7 +16,7 @@ from gliofed.cli.model import model
 from gliofed.cli.radiomics import radiomics
 
 
-class Form(enum.StrEnum):
+class OutputFormat(enum.StrEnum):
     """How a table is printed."""
 
     TABLE = "table"
@@ -187,7 +187,9 @@ def overlap(
 @app.command()
 def cohort(
     study: Annotated[Path, typer.Argument(help="The study file (TOML).")],
-    form: Annotated[Form, typer.Option("--format", help="How to print it.")] = Form.TABLE,
+    form: Annotated[
+        OutputFormat, typer.Option("--format", help="How to print it.")
+    ] = OutputFormat.TABLE,
 ) -> None:
     """Count markers, sex, age, scanners and sequences by hospital, counts from 1 to 10 hidden."""
     from gliofed.cli import cohort as verb
@@ -253,11 +255,11 @@ def intake(
     """
     with extra("hospital"):
         from gliofed.cli import intake as verb
-        from gliofed.intake.run import Request
-        from gliofed.io.dicom.web import Pacs
+        from gliofed.dicom.dicomweb import DicomWebServer
+        from gliofed.ingest.ingest import IngestRequest
 
-    asked = Pacs(tuple(study or ()), patient, secret, secret_env, ca, plain)
-    verb.intake(Request(source, out, private, key, asked))
+    asked = DicomWebServer(tuple(study or ()), patient, secret, secret_env, ca, plain)
+    verb.intake(IngestRequest(source, out, private, key, asked))
 
 
 @app.command()
@@ -276,9 +278,9 @@ def receive(
     """Let a PACS send MR images (DICOM C-STORE) into a folder, for `gliofed intake`."""
     with extra("hospital"):
         from gliofed.cli import intake as verb
-        from gliofed.io.dicom.receive import Port
+        from gliofed.dicom.storescp import ListenAddress
 
-    verb.receive(folder, Port(port, title, host, tuple(peer or ()), idle))
+    verb.receive(folder, ListenAddress(port, title, host, tuple(peer or ()), idle))
 
 
 @app.command()

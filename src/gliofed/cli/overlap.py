@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.table import Table
 
 from gliofed import api
-from gliofed.cli.show import Terminal
+from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.errors import DataError
-from gliofed.experiment.overlap import Overlap, statement
+from gliofed.experiments.patient_overlap import PatientOverlap, statement
 
 
 def overlap(study: Path, store: Path | None, site: str | None, as_json: bool) -> None:
     """Compare, then print counts between sites, and one site's own patients where asked."""
     with plain_ends():
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             found = api.overlap(study, store, terminal)
         if site is not None and site not in found.patients:
             raise DataError(
@@ -28,7 +28,7 @@ def overlap(study: Path, store: Path | None, site: str | None, as_json: bool) ->
         typer.echo(_json(found, site)) if as_json else _show(found, site)
 
 
-def _json(found: Overlap, site: str | None) -> str:
+def _json(found: PatientOverlap, site: str | None) -> str:
     whole: dict[str, object] = {
         "by": list(found.by),
         "patients": dict(found.patients),
@@ -41,7 +41,7 @@ def _json(found: Overlap, site: str | None) -> str:
     return json.dumps(whole, indent=1)
 
 
-def _show(found: Overlap, site: str | None) -> None:
+def _show(found: PatientOverlap, site: str | None) -> None:
     console = Console()
     table = Table(title="Patients shared by two hospitals")
     sites = list(found.patients)

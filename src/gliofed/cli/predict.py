@@ -11,16 +11,16 @@ import typer
 
 import gliofed
 from gliofed import api
-from gliofed.cli.show import Terminal
+from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
-from gliofed.infer.batch import CaseFate
+from gliofed.inference.batch import CaseStatus
 
 if TYPE_CHECKING:  # the libraries of DICOM are an extra
-    from gliofed.io.dicom.web import Pacs
+    from gliofed.dicom.dicomweb import DicomWebServer
 
 
 @dataclass(frozen=True)
-class Asked:
+class PredictOptions:
     """As `api.predict` takes it. page: whether each case's page is written too."""
 
     out: Path
@@ -30,10 +30,10 @@ class Asked:
     page: bool
 
 
-def predict(model: Path, scans: str, asked: Asked, pacs: Pacs | None) -> None:
+def predict(model: Path, scans: str, asked: PredictOptions, pacs: DicomWebServer | None) -> None:
     """0: every case was answered; 1: some were refused, or a known error; 2: all were refused."""
     with plain_ends(after="cases that are whole stay, and the same command answers the others"):
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             fates = api.predict(
                 model, scans, asked.out, asked.store, asked.overwrite, asked.why, pacs, terminal
             )
@@ -47,6 +47,6 @@ def predict(model: Path, scans: str, asked: Asked, pacs: Pacs | None) -> None:
     sys.exit(0 if len(answered) == len(fates) else 1 if answered else 2)
 
 
-def _line(fate: CaseFate) -> str:
+def _line(fate: CaseStatus) -> str:
     rest = "".join(f"\n  {reason}" for reason in fate.reasons)
     return f"{fate.case}: {fate.fate}, {fate.seconds:.1f} s{rest}"

@@ -9,11 +9,11 @@ from pathlib import Path
 import typer
 
 from gliofed import api
-from gliofed.cli.show import Terminal
+from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
-from gliofed.prepare.figure import measured
-from gliofed.prepare.index import ORDER
-from gliofed.prepare.workers import processes_at_once
+from gliofed.preprocessing.quality_figure import measured
+from gliofed.preprocessing.quality_index import ORDER
+from gliofed.preprocessing.workers import processes_at_once
 
 
 def prepare(
@@ -29,7 +29,7 @@ def prepare(
     """`gliofed prepare`: status 0 where all are sound, 1 where some are not, 2 where none is."""
     started = time.monotonic()
     with plain_ends(after="the same command goes on from there", status=2):
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             found = api.prepare(
                 path, out, study, format_id, site, processes or processes_at_once(), figures, json,
                 terminal, lambda account: terminal.line(line(account)),
@@ -41,7 +41,7 @@ def prepare(
         sys.exit(1)
 
 
-def line(account: api.CaseAccount) -> str:
+def line(account: api.CasePreparation) -> str:
     """One case in one line."""
     case = _printable(str(account.case))
     if account.reasons:
@@ -51,7 +51,7 @@ def line(account: api.CaseAccount) -> str:
     return f"{case}  {account.fate}  {account.seconds:.0f} s  {measured(account.measures)}"
 
 
-def summary(found: api.Preparation, seconds: float) -> str:
+def summary(found: api.DatasetPreparation, seconds: float) -> str:
     """How many of each fate, and where to look."""
     counts = ", ".join(f"{found.count(fate)} {fate}" for fate in reversed(ORDER))
     return (

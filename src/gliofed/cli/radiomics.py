@@ -31,12 +31,12 @@ def measure(
     Interrupt it when you like: what was measured is not measured again.
     """
     from gliofed import api
-    from gliofed.cli.show import Terminal
+    from gliofed.cli.show import TerminalProgress
     from gliofed.cli.verbs import plain_ends
-    from gliofed.io.process import cores
+    from gliofed.runtime.processes import cores
 
     with plain_ends(after="the same command goes on from there"):
-        with extra("radiomics"), Terminal() as terminal:
+        with extra("radiomics"), TerminalProgress() as terminal:
             found = api.extract_features(
                 study, out, store, processes=processes or cores(), watcher=terminal
             )
@@ -59,10 +59,10 @@ def leave_out(
     Research use only. Not a medical device.
     """
     from gliofed import api
-    from gliofed.cli.show import Terminal
+    from gliofed.cli.show import TerminalProgress
     from gliofed.cli.verbs import plain_ends
 
     with plain_ends():
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             path = api.try_features(tables, out, labels, terminal)
         typer.echo(f"wrote {path}\nResearch use only. Not a medical device.")

@@ -8,14 +8,14 @@ import typer
 
 import gliofed
 from gliofed import api
-from gliofed.cli.show import Terminal
+from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 
 
 def report(answers: Path, store: Path | None) -> None:
     """One page a case, in its folder."""
     with plain_ends(after="pages that are written stay"):
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             pages = api.report(answers, store, terminal)
         for page in pages:
             typer.echo(page)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from gliofed import api
-from gliofed.cli.show import Terminal, show_outcome
+from gliofed.cli.show import TerminalProgress, show_outcome
 from gliofed.cli.verbs import plain_ends
-from gliofed.learn.machine import processes_at_once
+from gliofed.runtime.device import processes_at_once
 
 ROUNDS: Final = "the same command goes on from the last committed round"
 
@@ -16,7 +16,7 @@ ROUNDS: Final = "the same command goes on from the last committed round"
 def demo(out: Path) -> None:
     """`gliofed demo`."""
     with plain_ends(after=ROUNDS):
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             outcome = api.demo(out, terminal, processes_at_once())
         show_outcome(outcome)
 
@@ -26,7 +26,7 @@ def run(
 ) -> None:
     """`gliofed run`."""
     with plain_ends(after=ROUNDS):
-        with Terminal() as terminal:
+        with TerminalProgress() as terminal:
             at_once = processes or processes_at_once()
             outcome = api.run(study, out, store, terminal, at_once, statements)
         show_outcome(outcome)

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from gliofed.experiment.outcome import Outcome
+from gliofed.evaluation.by_case.score_table import ALL_SITES, MEDIAN_MODEL
+from gliofed.evaluation.results import ScoreRow
+from gliofed.experiments.finished_run import FinishedRun
 from gliofed.markers import MARKERS
-from gliofed.report.wording import is_alone, model_title
-from gliofed.score.results import ScoreRow
-from gliofed.score.table import ALL_SITES, MEDIAN_MODEL
+from gliofed.reporting.html.wording import is_alone, model_title
 
 FIRST: Final = ("federated", "pooled", MEDIAN_MODEL)
 TITLES: Final = {
@@ -25,8 +25,8 @@ TITLES: Final = {
 }
 
 
-class Terminal:
-    """A `Watcher` that draws one bar; where the output is no terminal, one line a stage."""
+class TerminalProgress:
+    """A `Progress` that draws one bar; where the output is no terminal, one line a stage."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -84,7 +84,7 @@ class Terminal:
             self._console.print(f"{self._text}: {seconds:.1f} s", highlight=False)
 
 
-def show_outcome(outcome: Outcome) -> None:
+def show_outcome(outcome: FinishedRun) -> None:
     """The external test as a table, and where the page is."""
     console = Console()
     there = list(dict.fromkeys(r.model for r in outcome.rows if not is_alone(r.model)))

@@ -15,17 +15,17 @@ import typer
 
 from gliofed import api
 from gliofed.cli.inspection import show_reading
-from gliofed.cli.show import Terminal
-from gliofed.datasets.formats import format_of
+from gliofed.cli.show import TerminalProgress
+from gliofed.data.formats.registry import format_of
 from gliofed.errors import GliofedError
-from gliofed.io.files import write_text
+from gliofed.runtime.files import write_text
 
 WHOLE: Final = "hospitals that are whole stay, and the same command writes the others"
 
 
 def phantom(root: Path) -> None:
     """`gliofed phantom`."""
-    with plain_ends(after=WHOLE), Terminal() as terminal:
+    with plain_ends(after=WHOLE), TerminalProgress() as terminal:
         typer.echo(f"wrote {api.phantom(root, terminal)}")
 
 

@@ -22,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from gliofed.score.intervals import Values
+from gliofed.evaluation.intervals.bootstrap import Values
 
 FEWEST: Final = 2
 """Known cases of a feature at a site from which it is corrected there. Of one case alone nobody
@@ -59,7 +59,7 @@ class ComBatSums:
 
 
 @dataclass(frozen=True)
-class Common:
+class SharedEffects:
     """What all sites share. level: (F,), a; slopes: (F, C), b; spread: (F,), the root of s2.
 
     spread is 0 where a feature does not vary, or no site knows enough of it: it is left as it is.
@@ -94,7 +94,7 @@ def combat_sums(values: Values, covariates: Values) -> ComBatSums:
     )
 
 
-def common(sums: ComBatSums) -> Common:
+def common(sums: ComBatSums) -> SharedEffects:
     """From the sums of all sites together: least squares with a level of its own for each site."""
     n = np.maximum(sums.known, 1)
     inverse = np.linalg.pinv(sums.xx, rcond=1e-10, hermitian=True)
@@ -104,10 +104,10 @@ def common(sums: ComBatSums) -> Common:
     level = (sums.y - (slopes * sums.x).sum(1)) / n
     spread = np.sqrt(np.maximum(left, 0) / n)
     flat = spread <= _FLAT * np.maximum(np.abs(level), np.sqrt(sums.yy / n))
-    return Common(level, slopes, np.where(flat, 0.0, spread))
+    return SharedEffects(level, slopes, np.where(flat, 0.0, spread))
 
 
-def harmonise(values: Values, covariates: Values, shared: Common) -> Values:
+def harmonise(values: Values, covariates: Values, shared: SharedEffects) -> Values:
     """One site's values without its own location and scale, which do not leave this function.
 
     Also for a site that gave no sums: only its unlabelled cases are needed. Unknown stays NaN. Left

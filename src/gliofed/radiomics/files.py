@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gliofed.errors import DataError
+from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.markers import MARKERS
-from gliofed.radiomics.combat import Common
-from gliofed.radiomics.model import Harmonisation, MarkerModel, RadiomicsModel, weights
-from gliofed.radiomics.scaling import Scaling
-from gliofed.score.intervals import Values
+from gliofed.radiomics.combat import SharedEffects
+from gliofed.radiomics.regression import Harmonisation, MarkerRegression, RadiomicsModel, weights
+from gliofed.radiomics.standardisation import FeatureScaling
 
 if TYPE_CHECKING:  # the library of features is an extra
-    from gliofed.radiomics.extract import LeftOut
+    from gliofed.radiomics.features import CaseWithoutFeatures
 
 
 def model_json(model: RadiomicsModel) -> str:
@@ -79,7 +79,7 @@ def weights_csv(models: Sequence[RadiomicsModel]) -> str:
     return out.getvalue()
 
 
-def left_out_csv(left: Sequence[LeftOut]) -> str:
+def left_out_csv(left: Sequence[CaseWithoutFeatures]) -> str:
     """One line a case that has no features."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -94,23 +94,23 @@ def _plain(values: Values) -> list[Any]:
     return plain
 
 
-def _scaling_plain(scaling: Scaling) -> Mapping[str, object]:
+def _scaling_plain(scaling: FeatureScaling) -> Mapping[str, object]:
     return {"mean": _plain(scaling.mean), "scale": _plain(scaling.scale)}
 
 
-def _scaling(raw: Mapping[str, Any]) -> Scaling:
-    return Scaling(_array(raw["mean"]), _array(raw["scale"]))
+def _scaling(raw: Mapping[str, Any]) -> FeatureScaling:
+    return FeatureScaling(_array(raw["mean"]), _array(raw["scale"]))
 
 
 def _harmonisation(raw: Mapping[str, Any]) -> Harmonisation:
-    shared = Common(_array(raw["level"]), _array(raw["slopes"]), _array(raw["spread"]))
+    shared = SharedEffects(_array(raw["level"]), _array(raw["slopes"]), _array(raw["spread"]))
     return Harmonisation(_scaling(raw["people"]), shared)
 
 
-def _marker(raw: Mapping[str, Any]) -> MarkerModel:
+def _marker(raw: Mapping[str, Any]) -> MarkerRegression:
     ridge = float("nan") if raw["ridge"] is None else float(raw["ridge"])
     cases = tuple(int(n) for n in raw["cases"])
-    return MarkerModel(
+    return MarkerRegression(
         _array(raw["coefficients"]), _array(raw["errors"]), ridge, cases, str(raw["note"])
     )
 

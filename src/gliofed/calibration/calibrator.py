@@ -1,0 +1,157 @@
+"""All of it together: one calibration fitted from sites' sums, and its answer for a case.
+
+A model's own probabilities are scaled, marker by marker; then IDH, 1p/19q and grade are decided
+together; limits of confidence are for what is shown after that. Prediction sets are of the model's
+own probabilities: their promise asks that the score was not fitted on the same cases.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gliofed.calibration.cns5 import IntegratedType, integrated_type
+from gliofed.calibration.conformal import PredictionSets, SetCoverage, coverage, fit_sets
+from gliofed.calibration.joint_decision import allowed
+from gliofed.calibration.probability_bins import BINS
+from gliofed.calibration.scaling import FitPosition, Kind, ProbabilityScaling, scaling_steps
+from gliofed.calibration.selective import ConfidenceThreshold, fit_limit
+from gliofed.calibration.site_statistics import CalibrationCases, decided
+from gliofed.calibration.statistics import Ask, Cells, SiteStatistics, StatisticsRequest
+from gliofed.calibration.statistics_json import frozen
+from gliofed.evaluation.logistic_regression import LogisticSums, together
+from gliofed.evaluation.metrics.discrimination import Probabilities
+from gliofed.evaluation.results import CaseResult
+from gliofed.markers import BY_ID, MARKERS
+from gliofed.study import CalibrationConfig
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns a model's probabilities into what is shown. By marker id: scalings, sets, limits.
+
+    cells: of all sites, (2, 2, 3) as nested tuples, see `calibrate.joint`; None where no case has
+    all three. notes: by marker, which sites left it out and cases that could not be used.
+    """
+
+    wishes: CalibrationConfig
+    scalings: Mapping[str, ProbabilityScaling]
+    sets: Mapping[str, PredictionSets]
+    limits: Mapping[str, ConfidenceThreshold]
+    cells: Cells | None
+    notes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class CalibratedAnswer:
+    """One case. By marker id: probabilities: calibrated and free of contradiction. sets: the class
+    names that are not ruled out. kept: whether the answer is confident enough for the risk wished.
+    """
+
+    probabilities: Mapping[str, tuple[float, ...]]
+    sets: Mapping[str, tuple[str, ...]]
+    kept: Mapping[str, bool]
+    integrated: IntegratedType
+
+
+def fit_all(ask: Ask, wishes: CalibrationConfig) -> Calibration:
+    """The calibration of one model on cases that it was neither trained on nor is tested on.
+
+    ask: puts a question to all sites. The result is that of the pooled cases: scalings but for
+    rounding, sets and limits but for the grid of counts. No site, or no case: every scaling is the
+    identity, every set holds all classes and nothing is kept.
+    """
+    counted = ask(StatisticsRequest("count"))
+    scalings = _scalings(ask, wishes.kind, counted)
+    sets, notes = {}, {}
+    for marker in BY_ID:
+        nothing = np.zeros((len(BY_ID[marker].classes), BINS), np.int64)
+        whole = sum((told.true_classes[marker] for told in counted.values()), nothing)
+        sets[marker] = fit_sets(marker, whole, wishes.alpha, wishes.by_class)
+        notes[marker] = _note(counted, marker)
+    cells = _cells(counted.values())
+    sure = ask(StatisticsRequest("limit", scalings=scalings, cells=cells))
+    limits = {}
+    for marker in BY_ID:
+        each = (told.confidences[marker] for told in sure.values())
+        limits[marker] = fit_limit(marker, sum(each, np.zeros((2, BINS), np.int64)), wishes.risk)
+    return Calibration(wishes, scalings, sets, limits, cells, notes)
+
+
+def answers(
+    calibration: Calibration, own: Mapping[str, Probabilities]
+) -> tuple[CalibratedAnswer, ...]:
+    """For n cases. own: the model's own probabilities, (n, classes) of every marker."""
+    found, cells = decided(calibration.scalings, calibration.cells, own)
+    sets = {m: calibration.sets[m].sets(p) for m, p in own.items()}
+    kept = {m: calibration.limits[m].keeps(p.max(1)) for m, p in found.items()}
+    return tuple(
+        CalibratedAnswer(
+            {m: tuple(p[i].tolist()) for m, p in found.items()},
+            {m: tuple(np.array(BY_ID[m].classes)[rows[i]].tolist()) for m, rows in sets.items()},
+            {m: bool(rows[i]) for m, rows in kept.items()},
+            integrated_type(
+                cells[i], {m: rows[i] for m, rows in sets.items()}, calibration.wishes.least
+            ),
+        )
+        for i in range(len(cells))
+    )
+
+
+def answer(calibration: Calibration, own: Mapping[str, tuple[float, ...]]) -> CalibratedAnswer:
+    """For one case's probabilities by the model, of every marker."""
+    return answers(calibration, {m.id: np.array([own[m.id]], float) for m in MARKERS})[0]
+
+
+def calibrated(calibration: Calibration, result: CaseResult) -> CaseResult:
+    """The same answer with the probabilities that are shown, for scoring."""
+    return replace(result, probabilities=answer(calibration, result.probabilities).probabilities)
+
+
+def coverages(
+    calibration: Calibration, marker: str, sites: Mapping[str, CalibrationCases]
+) -> dict[str, SetCoverage]:
+    """How often the sets held the true class on other cases: by site, as it is at each."""
+    out = {}
+    for name, own in sites.items():
+        truth, found = own.known(marker)
+        out[name] = coverage(calibration.sets[marker].sets(found), truth)
+    return out
+
+
+def _scalings(
+    ask: Ask, kind: Kind, counted: Mapping[str, SiteStatistics]
+) -> dict[str, ProbabilityScaling]:
+    """All markers at once, so that sites are asked as often as the slowest of them needs."""
+    fits = {
+        marker: scaling_steps(
+            marker, kind, {s: told.classes(marker) for s, told in counted.items()}
+        )
+        for marker in BY_ID
+    }
+
+    def sums(places: Mapping[str, FitPosition]) -> dict[str, LogisticSums]:
+        told = ask(StatisticsRequest("scale", places=places)).values()
+        return {m: functools.reduce(operator.add, (own.sums[m] for own in told)) for m in places}
+
+    return together(fits, sums)
+
+
+def _note(counted: Mapping[str, SiteStatistics], marker: str) -> str:
+    few = [name for name, told in sorted(counted.items()) if marker in told.hidden]
+    bad = sum(told.not_finite[marker] for told in counted.values())
+    out = [f"without {name} (too few cases of a class)" for name in few]
+    if bad:
+        out.append(f"{bad} cases left out: a probability is not finite")
+    return "; ".join(out)
+
+
+def _cells(counted: Iterable[SiteStatistics]) -> Cells | None:
+    """Of all sites; None where no case has all three."""
+    nothing = np.zeros(allowed().shape, np.int64)
+    table = sum((told.cells for told in counted if told.cells is not None), nothing)
+    return frozen(table) if table.any() else None

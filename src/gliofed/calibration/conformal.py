@@ -1,0 +1,117 @@
+"""Sets of classes that hold the true one as often as was asked: split conformal prediction.
+
+A class is in a case's set where its probability is at least a threshold; in the usual words the
+nonconformity is 1 minus the probability of the true class (Vovk, Gammerman and Shafer 2005,
+Algorithmic Learning in a Random World; Angelopoulos and Bates 2023, Foundations and Trends in
+Machine Learning 16:494). The promise holds for cases that are exchangeable with the calibration
+cases and is on average over them: not for a hospital unlike those, and, with sites in unequal
+shares, not for each site by itself (Lu et al. 2023, ICML, federated conformal predictors, on
+weaker assumptions). Coverage is therefore measured, site by site.
+
+Sites send counts on the grid of `calibrate.grid`. A threshold found from them lies below that of
+the pooled cases by less than one bin, never above it: sets may be larger, never smaller.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.calibration.probability_bins import BINS, EDGES, Counts, at_or_above, bins_of
+from gliofed.evaluation.intervals.analytic import wilson
+from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.markers import BY_ID
+
+Sets = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class PredictionSets:
+    """One marker's prediction sets.
+
+    alpha: how often the true class may be missing. by_class: the promise is for each class's
+    cases (Mondrian; Vovk 2013, Machine Learning 92:349), else for all together. at_least: a
+    threshold a class; 0 where there are too few cases for any. n: calibration cases a class.
+    """
+
+    marker: str
+    alpha: float
+    by_class: bool
+    at_least: tuple[float, ...]
+    n: tuple[int, ...]
+    note: str = ""
+
+    def sets(self, probabilities: Probabilities) -> Sets:
+        """(n, classes), true where the class is in the set; may be empty. NaN is in every set."""
+        return ~(probabilities < np.array(self.at_least))
+
+
+@dataclass(frozen=True)
+class SetCoverage:
+    """How often sets held the true class. n: cases. low, high: Wilson's 95 % interval of `value`.
+
+    size: mean number of classes in a set. empty, single: sets of no and of one class. All None,
+    but the counts, without a case.
+    """
+
+    n: int
+    covered: int
+    value: float | None
+    low: float | None
+    high: float | None
+    size: float | None
+    empty: int
+    single: int
+
+
+def true_counts(truth: Index, probabilities: Probabilities) -> Counts:
+    """(classes, BINS): how many cases of each class have their class's probability in each bin.
+
+    Counts of several sites add. probabilities: (n, classes), finite.
+    """
+    counts = np.zeros((probabilities.shape[1], BINS), np.int64)
+    np.add.at(counts, (truth, bins_of(probabilities[np.arange(len(truth)), truth])), 1)
+    return counts
+
+
+def fit_sets(marker: str, counts: Counts, alpha: float, by_class: bool) -> PredictionSets:
+    """Thresholds from all sites' counts. Raises ValueError for an alpha that is not within 0 to 1.
+
+    Of n cases, the threshold is the ceil((n + 1) (1 - alpha))-th largest probability of a true
+    class; where n is smaller than that, every class is in every set.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}, expected a number between 0 and 1")
+    classes = BY_ID[marker].classes
+    n = tuple(int(own.sum()) for own in counts)
+    if by_class:
+        at_least = tuple(_threshold(own, alpha) for own in counts)
+        few = [c for c, own in zip(classes, n, strict=True) if _rank(own, alpha) > own]
+    else:
+        at_least = (_threshold(counts.sum(0), alpha),) * len(classes)
+        few = list(classes) if _rank(sum(n), alpha) > sum(n) else []
+    note = f"too few calibration cases: always in the set are {', '.join(few)}" if few else ""
+    return PredictionSets(marker, alpha, by_class, at_least, n, note)
+
+
+def coverage(sets: Sets, truth: Index) -> SetCoverage:
+    """Of one group of cases, such as one site's. sets: (n, classes), truth: (n,)."""
+    sizes = sets.sum(1)
+    n, hits = len(truth), int(sets[np.arange(len(truth)), truth].sum())
+    empty, single = int((sizes == 0).sum()), int((sizes == 1).sum())
+    if not n:
+        return SetCoverage(0, 0, None, None, None, None, empty, single)
+    low, high = wilson(hits, n)
+    return SetCoverage(n, hits, hits / n, low, high, float(sizes.mean()), empty, single)
+
+
+def _threshold(counts: Counts, alpha: float) -> float:
+    reached = at_or_above(counts) >= _rank(int(counts.sum()), alpha)
+    return float(EDGES[np.flatnonzero(reached)[-1]]) if reached.any() else 0.0
+
+
+def _rank(n: int, alpha: float) -> int:
+    return math.ceil((n + 1) * (1 - alpha) - 1e-9)  # 1e-9: 1 - alpha has no exact digits

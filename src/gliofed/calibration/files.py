@@ -1,0 +1,73 @@
+"""A calibration as JSON, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gliofed.calibration.calibrator import Calibration
+from gliofed.calibration.conformal import PredictionSets
+from gliofed.calibration.joint_decision import allowed
+from gliofed.calibration.selective import ConfidenceThreshold
+from gliofed.calibration.statistics_json import scaling_from
+from gliofed.errors import DataError
+from gliofed.markers import BY_ID
+from gliofed.study import CalibrationConfig
+
+
+def calibration_json(calibration: Calibration) -> str:
+    """Every field; numbers read back exactly."""
+    return json.dumps(dataclasses.asdict(calibration), indent=1, allow_nan=False)
+
+
+def parse_calibration(text: str, where: str) -> Calibration:
+    """What `calibration_json` wrote.
+
+    Raises DataError where it does not read, or holds numbers that no calibration has.
+    """
+    try:
+        raw = json.loads(text, object_hook=_tuples)
+        found = Calibration(
+            CalibrationConfig(**raw["wishes"]),
+            {m: scaling_from(m, row) for m, row in raw["scalings"].items()},
+            {m: PredictionSets(**row) for m, row in raw["sets"].items()},
+            {m: ConfidenceThreshold(**row) for m, row in raw["limits"].items()},
+            raw["cells"],
+            dict(raw["notes"]),
+        )
+        _check(found)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{where}: not a calibration: {error}; fit it again") from None
+    return found
+
+
+def _check(found: Calibration) -> None:
+    for name in ("scalings", "sets", "limits"):
+        rows: Mapping[str, Any] = getattr(found, name)
+        if set(rows) != set(BY_ID) or any(row.marker != m for m, row in rows.items()):
+            raise ValueError(f"{name}: expected one for each of {sorted(BY_ID)}")
+    for marker in BY_ID:
+        own = found.sets[marker].at_least
+        if len(own) != len(BY_ID[marker].classes) or not all(math.isfinite(v) for v in own):
+            raise ValueError(f"{marker}: thresholds {own}")
+        at_least = found.limits[marker].at_least
+        if at_least is not None and not 0 <= at_least <= 1:
+            raise ValueError(f"{marker}: limit {at_least}")
+    if found.cells is not None:
+        counts = np.asarray(found.cells)
+        if counts.shape != allowed().shape or counts.dtype.kind != "i" or (counts < 0).any():
+            raise ValueError(f"cells: expected counts of shape {allowed().shape}")
+
+
+def _tuples(row: dict[str, Any]) -> dict[str, Any]:
+    """An object's arrays as tuples: JSON has no others."""
+    return {k: _deep(v) if isinstance(v, list) else v for k, v in row.items()}
+
+
+def _deep(value: list[Any]) -> tuple[Any, ...]:
+    return tuple(_deep(v) if isinstance(v, list) else v for v in value)

@@ -1,0 +1,95 @@
+"""Whether models that agree on an outline are right: agreement against Dice, over test cases.
+
+Agreement is the mean Dice between the outlines of models trained apart (deep ensembles,
+Lakshminarayanan et al. 2017, NeurIPS 30; as a figure for a whole structure, Roy et al. 2019,
+NeuroImage 195:11). It is known without an expert, so that outlines can be kept back by it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from gliofed.calibration.selective import COVERAGES, risk_at
+from gliofed.evaluation.intervals.analytic import NORMAL
+from gliofed.evaluation.intervals.bootstrap import Interval, Values, interval, once, resamples
+from gliofed.evaluation.results import CaseResult
+
+BY_BONETT: Final = "Bonett & Wright 2000, Psychometrika 65:23"
+BY_PERCENTILE: Final = "bootstrap percentiles"
+FEWEST: Final = 5
+"""Cases below which no correlation is given."""
+
+
+@dataclass(frozen=True)
+class AgreementRow:
+    """Mean Dice of the share `coverage` of the cases whose outlines agree most; where that is
+    None, Spearman's rank correlation of agreement and Dice. n: cases with both, each with its mean
+    Dice over seeds. value, low, high: with 95 % interval; None with the reason in `note`."""
+
+    model: str
+    coverage: float | None
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    method: str = ""
+    note: str = ""
+
+
+def outline_rows(
+    results: Sequence[CaseResult], model: str, replicates: int
+) -> tuple[AgreementRow, ...]:
+    """Of one model's external cases; none where no case has an agreement and an expert mask."""
+    cases: dict[tuple[str, str], list[CaseResult]] = defaultdict(list)
+    for r in results:
+        known = r.agreement is not None and r.dice is not None
+        if known and (r.model, r.role) == (model, "external"):
+            cases[r.site, r.case].append(r)
+    if not cases:
+        return ()
+    agreed = np.array([own[0].agreement for own in cases.values()], float)
+    dices = np.array([np.mean([r.dice for r in own]) for own in cases.values()], float)
+    patients = [own[0].patient for own in cases.values()]
+    kept = [(c, *_kept(agreed, dices, patients, c, replicates)) for c in COVERAGES]
+    return (
+        *(AgreementRow(model, c, len(cases), value, f.low, f.high, f.method, f.note)
+          for c, value, f in kept),
+        _correlation(model, agreed, dices, patients),
+    )  # fmt: skip
+
+
+def _kept(
+    agreed: Values, dices: Values, patients: Sequence[str], coverage: float, replicates: int
+) -> tuple[float, Interval]:
+    missed = partial(risk_at, agreed, 1 - dices, coverage=coverage)
+    value = 1 - float(missed(weights=once(len(agreed)))[0])
+    if len(set(patients)) == 1:
+        return value, Interval(None, None, "one patient")
+    found = interval(1 - missed(weights=resamples(patients, replicates)))
+    return value, Interval(found.low, found.high, found.note, BY_PERCENTILE)
+
+
+def _correlation(
+    model: str, agreed: Values, dices: Values, patients: Sequence[str]
+) -> AgreementRow:
+    """Of the ranks; the interval, on Fisher's scale, takes cases as independent."""
+    n = len(agreed)
+    if n < FEWEST:
+        why = f"{n} cases, {FEWEST} are needed"
+        return AgreementRow(model, None, n, None, None, None, note=why)
+    if np.ptp(agreed) == 0 or np.ptp(dices) == 0:
+        return AgreementRow(model, None, n, None, None, None, note="the cases do not differ")
+    value = float(spearmanr(agreed, dices).statistic)
+    if len(set(patients)) < n or abs(value) >= 1:
+        why = "patients with several cases" if abs(value) < 1 else "the ranks are the same"
+        return AgreementRow(model, None, n, value, None, None, note=f"no interval: {why}")
+    half = NORMAL * np.sqrt((1 + value**2 / 2) / (n - 3))
+    low, high = np.tanh(np.arctanh(value) + np.array([-half, half]))
+    return AgreementRow(model, None, n, value, float(low), float(high), BY_BONETT)

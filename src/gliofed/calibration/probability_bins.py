@@ -1,0 +1,27 @@
+"""The grid of probabilities on which sites count their cases, so that counts add."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.evaluation.intervals.bootstrap import Values
+
+BINS: Final = 200
+"""Bins of width 0.005: what a threshold found from counts may be off by."""
+EDGES: Final[Values] = np.arange(BINS + 1) / BINS
+Counts = NDArray[np.int64]
+
+
+def bins_of(values: Values) -> NDArray[np.int64]:
+    """The bin of each value: its lower edge belongs to it. Values beyond 0 to 1 are in the last."""
+    found = np.searchsorted(EDGES, values, side="right") - 1
+    return np.clip(found, 0, BINS - 1).astype(np.int64)
+
+
+def at_or_above(counts: Counts) -> Counts:
+    """(..., BINS) counts to how many lie at or above each bin's lower edge."""
+    above: Counts = counts[..., ::-1].cumsum(-1)[..., ::-1]
+    return above

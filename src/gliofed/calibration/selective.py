@@ -1,0 +1,169 @@
+"""Keeping back the least confident answers: what it costs in cases, and gains in errors.
+
+The risk at a coverage is the share of errors among the most confident cases that make up this
+share of all (El-Yaniv and Wiener 2010, Journal of Machine Learning Research 11:1605); the area
+under that curve is its mean over 1, 2, ... all cases kept (Geifman et al. 2019, ICLR). Cases of
+equal confidence are kept in any order: they share their errors evenly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import digamma
+
+from gliofed.calibration.probability_bins import BINS, EDGES, Counts, at_or_above, bins_of
+from gliofed.evaluation.intervals.analytic import wilson
+from gliofed.evaluation.intervals.bootstrap import (
+    Interval,
+    Values,
+    Weights,
+    interval,
+    once,
+    ratio,
+    resamples,
+)
+
+COVERAGES: Final = (1.0, 0.9, 0.8, 0.7)
+Wrong = NDArray[np.bool_] | Values
+
+
+@dataclass(frozen=True)
+class SelectiveRiskRow:
+    """The share of errors among the most confident `coverage` of the answers; where that is None,
+    the area under the curve. n: cases, however often each is answered. low, high: 95 % bootstrap
+    interval over patients, None with the reason in `note`."""
+
+    model: str
+    marker: str
+    coverage: float | None
+    n: int
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ConfidenceThreshold:
+    """The least confidence at which the answers that are kept had no more errors than wished.
+
+    n: calibration cases. kept, errors: of them. at_least: None where no confidence will do; then
+    nothing is kept. low, high: Wilson's 95 % interval of errors / kept. It was chosen on these
+    very cases, so that new ones tend to have more errors: read `high`.
+    """
+
+    marker: str
+    wished: float
+    at_least: float | None
+    n: int
+    kept: int
+    errors: int
+    low: float | None
+    high: float | None
+    note: str = ""
+
+    def keeps(self, confidence: Values) -> NDArray[np.bool_]:
+        """(n,), true where an answer is given. NaN is never kept."""
+        if self.at_least is None:
+            return np.zeros(confidence.shape, bool)
+        return confidence >= self.at_least
+
+
+def risk_area(confidence: Values, wrong: Wrong, weights: Weights) -> Values:
+    """Area under the coverage-risk curve. weights: (replicates, n). NaN without cases.
+
+    confidence, wrong: (n,). A confidence that is NaN is the least of all.
+    """
+    before, cases, missed, share = _groups(confidence, wrong, weights)
+    # the mean over k of errors(k) / k, errors rising by `share` a case within a group
+    steps = digamma(before + cases + 1) - digamma(before + 1)
+    sums = ((missed - before * share) * steps + share * cases).sum(1)
+    return ratio(sums, cases.sum(1))
+
+
+def risk_at(confidence: Values, wrong: Wrong, weights: Weights, coverage: float) -> Values:
+    """Share of errors among the most confident `coverage` of the cases, rounded up to whole ones.
+
+    As `risk_area`.
+    """
+    before, cases, missed, share = _groups(confidence, wrong, weights)
+    kept = np.ceil(coverage * cases.sum(1, keepdims=True) - 1e-9)
+    last = (before < kept) & (kept <= before + cases)
+    return ratio(np.where(last, missed + (kept - before) * share, 0).sum(1), kept[:, 0])
+
+
+def risk_rows(
+    model: str,
+    marker: str,
+    confidence: Values,
+    wrong: Wrong,
+    cases: Sequence[tuple[str, str]],
+    replicates: int,
+) -> tuple[SelectiveRiskRow, ...]:
+    """The risk at `COVERAGES`, and the area last. cases: patient and case of each answer."""
+    metrics: list[tuple[float | None, Callable[[Weights], Values]]] = [
+        (c, partial(risk_at, confidence, wrong, coverage=c)) for c in COVERAGES
+    ]
+    metrics.append((None, partial(risk_area, confidence, wrong)))
+    if not cases:
+        return tuple(
+            SelectiveRiskRow(model, marker, c, 0, None, None, None, "no case") for c, _ in metrics
+        )
+    patients = [patient for patient, _ in cases]
+    drawn, n = resamples(patients, replicates), len(set(cases))
+    out = []
+    for covered, metric in metrics:
+        found = Interval(None, None, "one patient")
+        if len(set(patients)) > 1:
+            found = interval(metric(drawn))
+        value = float(metric(once(len(cases)))[0])
+        out.append(
+            SelectiveRiskRow(model, marker, covered, n, value, found.low, found.high, found.note)
+        )
+    return tuple(out)
+
+
+def confidence_counts(confidence: Values, wrong: Wrong) -> Counts:
+    """(2, BINS): right answers and wrong ones by confidence. Counts of several sites add."""
+    counts = np.zeros((2, BINS), np.int64)
+    np.add.at(counts, (wrong.astype(np.int64), bins_of(confidence)), 1)
+    return counts
+
+
+def fit_limit(marker: str, counts: Counts, wished: float) -> ConfidenceThreshold:
+    """The limit that keeps most cases, among the grid's edges: exact, as counts at edges are."""
+    right, errors = at_or_above(counts)
+    kept = right + errors
+    n = int(kept[0])
+    good = np.flatnonzero((kept > 0) & (errors <= wished * kept + 1e-9))
+    if not len(good):
+        why = f"at no confidence were errors {wished:g} or fewer" if n else "no case"
+        return ConfidenceThreshold(marker, wished, None, n, 0, 0, None, None, why)
+    edge = int(good[0])
+    low, high = wilson(int(errors[edge]), int(kept[edge]))
+    return ConfidenceThreshold(
+        marker, wished, float(EDGES[edge]), n, int(kept[edge]), int(errors[edge]), low, high
+    )
+
+
+def _groups(
+    confidence: Values, wrong: Wrong, weights: Weights
+) -> tuple[Values, Values, Values, Values]:
+    """By falling confidence, (replicates, groups): cases before a group and in it, errors before
+    it, and the share of errors in it."""
+    if not len(confidence):
+        nothing = np.zeros((len(weights), 0))
+        return nothing, nothing, nothing, nothing
+    order = np.argsort(-np.nan_to_num(confidence, nan=-1.0), kind="stable")
+    ranked = np.nan_to_num(confidence, nan=-1.0)[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
+    cases = np.add.reduceat(weights[:, order], starts, axis=1).astype(float)
+    errors = np.add.reduceat((weights * wrong)[:, order], starts, axis=1).astype(float)
+    share = np.nan_to_num(ratio(errors, cases))
+    return cases.cumsum(1) - cases, cases, errors.cumsum(1) - errors, share

@@ -1,0 +1,56 @@
+"""What sites are asked of their calibration cases, and what they tell: all of it adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gliofed.calibration.probability_bins import Counts
+from gliofed.calibration.scaling import FitPosition, ProbabilityScaling
+from gliofed.evaluation.logistic_regression import LogisticSums
+
+Step = Literal["count", "scale", "limit"]
+Cells = tuple[tuple[tuple[int, ...], ...], ...]
+"""As `calibrate.joint.cell_counts`: (2, 2, 3)."""
+
+
+@dataclass(frozen=True)
+class StatisticsRequest:
+    """One question to every site, about the calibration cases of one model.
+
+    step: "count", how many there are and how they were answered; "scale", the sums of some
+    markers' fits, at `places`; "limit", how sure what is shown is, scaled by `scalings` and decided
+    together by `cells`. Markers are named by id.
+    """
+
+    step: Step
+    places: Mapping[str, FitPosition] = field(default_factory=dict)
+    scalings: Mapping[str, ProbabilityScaling] = field(default_factory=dict)
+    cells: Cells | None = None
+
+
+@dataclass(frozen=True)
+class SiteStatistics:
+    """What a site tells; what its step does not ask for is empty.
+
+    true_classes: by marker (classes, BINS), see `conformal.true_counts`. cells: (2, 2, 3), see
+    `joint.cell_counts`. hidden: markers left out for too few cases of a class; not_finite: by
+    marker the cases left out since a probability is not finite. sums: of the fits asked for.
+    confidences: by marker (2, BINS), see `abstain.confidence_counts`.
+    """
+
+    true_classes: Mapping[str, Counts] = field(default_factory=dict)
+    cells: Counts | None = None
+    hidden: tuple[str, ...] = ()
+    not_finite: Mapping[str, int] = field(default_factory=dict)
+    sums: Mapping[str, LogisticSums] = field(default_factory=dict)
+    confidences: Mapping[str, Counts] = field(default_factory=dict)
+
+    def classes(self, marker: str) -> tuple[int, ...]:
+        """Cases of each class that are calibrated on."""
+        return tuple(self.true_classes[marker].sum(1).tolist())
+
+
+Ask = Callable[[StatisticsRequest], Mapping[str, SiteStatistics]]
+"""Puts a question to the sites; by site, what each told."""

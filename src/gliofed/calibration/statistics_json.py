@@ -1,0 +1,145 @@
+"""Questions and what sites tell, as plain JSON values and back; numbers come back exactly.
+
+What comes back may be from anybody: it is of the right kinds and shapes, or ValueError, KeyError,
+TypeError or AttributeError is raised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import numpy as np
+
+from gliofed.calibration.joint_decision import allowed
+from gliofed.calibration.probability_bins import BINS, Counts
+from gliofed.calibration.scaling import FitPosition, Kind, ProbabilityScaling
+from gliofed.calibration.statistics import Cells, SiteStatistics, StatisticsRequest, Step
+from gliofed.evaluation.intervals.bootstrap import Values
+from gliofed.evaluation.logistic_regression import LogisticSums
+from gliofed.markers import BY_ID
+
+
+def question_plain(question: StatisticsRequest) -> dict[str, Any]:
+    """The question for the wire."""
+    return dataclasses.asdict(question)
+
+
+def question_from(raw: Mapping[str, Any]) -> StatisticsRequest:
+    """What `question_plain` made."""
+    if raw["step"] not in get_args(Step):
+        raise ValueError(f"step {raw['step']!r}, expected one of {get_args(Step)}")
+    found = StatisticsRequest(
+        step=raw["step"],
+        places={_marker(m): _place(m, own) for m, own in raw["places"].items()},
+        scalings={_marker(m): scaling_from(m, own) for m, own in raw["scalings"].items()},
+        cells=None if raw["cells"] is None else frozen(_counts(raw["cells"], allowed().shape)),
+    )
+    if found.step == "limit" and set(found.scalings) != set(BY_ID):
+        raise ValueError(f"scalings of {sorted(found.scalings)}, expected {sorted(BY_ID)}")
+    return found
+
+
+def scaling_from(marker: str, raw: Mapping[str, Any]) -> ProbabilityScaling:
+    """A scaling that can be: of this marker, its slope above 0, an intercept a class."""
+    rest = {"intercepts": tuple(raw["intercepts"]), "sites": tuple(raw["sites"])}
+    found = ProbabilityScaling(**{**raw, **rest})
+    if found.marker != marker:
+        raise ValueError(f"{marker}: is of {found.marker}")
+    if found.kind not in get_args(Kind):
+        raise ValueError(f"{marker}: kind {found.kind!r}")
+    if len(found.intercepts) != len(BY_ID[marker].classes):
+        raise ValueError(f"{marker}: expected {len(BY_ID[marker].classes)} classes")
+    if not all(math.isfinite(v) for v in (found.slope, *found.intercepts)) or found.slope <= 0:
+        raise ValueError(f"{marker}: slope {found.slope}, expected one above 0")
+    return found
+
+
+def told_plain(told: SiteStatistics) -> dict[str, Any]:
+    """What a site tells, for the wire."""
+    return {
+        "true_classes": {m: own.tolist() for m, own in told.true_classes.items()},
+        "cells": None if told.cells is None else told.cells.tolist(),
+        "hidden": list(told.hidden),
+        "not_finite": dict(told.not_finite),
+        "sums": {
+            m: [own.n, own.loss, own.gradient.tolist(), own.hessian.tolist()]
+            for m, own in told.sums.items()
+        },
+        "confidences": {m: own.tolist() for m, own in told.confidences.items()},
+    }
+
+
+def told_from(raw: Mapping[str, Any], question: StatisticsRequest) -> SiteStatistics:
+    """What `told_plain` made of an answer to `question`: all that it asks for and no more."""
+    counted, limited = question.step == "count", question.step == "limit"
+    found = SiteStatistics(
+        true_classes={
+            _marker(m): _counts(own, (len(BY_ID[m].classes), BINS))
+            for m, own in raw["true_classes"].items()
+        },
+        cells=None if raw["cells"] is None else _counts(raw["cells"], allowed().shape),
+        hidden=tuple(_marker(m) for m in raw["hidden"]),
+        not_finite={_marker(m): int(_counts(n, ())) for m, n in raw["not_finite"].items()},
+        sums={_marker(m): _sums(own, question.places[m]) for m, own in raw["sums"].items()},
+        confidences={_marker(m): _counts(own, (2, BINS)) for m, own in raw["confidences"].items()},
+    )
+    every, none = set(BY_ID), set[str]()
+    expected = {
+        "true_classes": every if counted else none,
+        "not_finite": every if counted else none,
+        "sums": set(question.places),
+        "confidences": every if limited else none,
+    }
+    for name, markers in expected.items():
+        if set(getattr(found, name)) != markers:
+            raise ValueError(f"{name} of {sorted(getattr(found, name))}, not {sorted(markers)}")
+    if (found.cells is not None) != counted or (found.hidden and not counted):
+        raise ValueError("cells or hidden markers do not fit the question")
+    return found
+
+
+def frozen(table: Counts) -> Cells:
+    """(2, 2, 3) as nested tuples."""
+    return tuple(tuple(tuple(int(n) for n in row) for row in plane) for plane in table)
+
+
+def _marker(name: str) -> str:
+    if name not in BY_ID:
+        raise ValueError(f"marker {name!r}, expected one of {sorted(BY_ID)}")
+    return name
+
+
+def _place(marker: str, raw: Mapping[str, Any]) -> FitPosition:
+    kind = raw["kind"]
+    width = {"temperature": 1, "platt": len(BY_ID[marker].classes)}.get(kind)
+    if width is None:
+        raise ValueError(f"{marker}: a place of kind {kind!r}")
+    return FitPosition(kind, tuple(_numbers(raw["coefficients"], (width,)).tolist()))
+
+
+def _sums(raw: tuple[Any, Any, Any, Any], at: FitPosition) -> LogisticSums:
+    n, loss, gradient, hessian = raw
+    width = len(at.coefficients)
+    return LogisticSums(
+        int(_counts(n, ())),
+        float(_numbers(loss, ())),
+        _numbers(gradient, (width,)),
+        _numbers(hessian, (width, width)),
+    )
+
+
+def _counts(value: object, shape: tuple[int, ...]) -> Counts:
+    found = np.array(value)
+    if found.dtype.kind != "i" or found.shape != shape or (found < 0).any():
+        raise ValueError(f"expected counts of shape {shape}")
+    return found.astype(np.int64)
+
+
+def _numbers(value: object, shape: tuple[int, ...]) -> Values:
+    found = np.array(value)
+    if found.dtype.kind not in "if" or found.shape != shape or not np.isfinite(found).all():
+        raise ValueError(f"expected finite numbers of shape {shape}")
+    return found.astype(np.float64)

@@ -1,0 +1,183 @@
+"""One hospital as a BIDS data set (Gorgolewski et al. 2016, Scientific Data 3:160044).
+
+    <hospital>/participants.tsv                       participant_id idh codel_1p19q mgmt grade ...
+    <hospital>/sub-X/[ses-Y/]anat/sub-X_..._{T1w,ce-*_T1w,T2w,FLAIR}.nii[.gz]
+    <hospital>/sub-X/[ses-Y/]anat/sub-X_..._{T1w,...}.json      scanner, where there is one
+    <hospital>/derivatives/*/sub-X/[ses-Y/]anat/sub-X_..._{label-tumor_mask,dseg}.nii[.gz]
+    <hospital>/derivatives/*/sub-X/[ses-Y/]anat/sub-X_..._desc-brain_mask.nii[.gz]
+
+Your own data: licence and citation are yours. Label cells follow each marker's row in
+`gliofed.markers`; n/a or an absent column stays unknown. `sex` and `age` (years) are read where
+they are there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from gliofed.data.audit import DatasetReading, MappedValue, tally
+from gliofed.data.formats.fields import A_NUMBER, Values, years
+from gliofed.data.formats.fields import sex as read_sex
+from gliofed.data.formats.layout import FoundCase, scanner_line, settle
+from gliofed.errors import DataError
+from gliofed.markers import MARKERS
+from gliofed.tables import TableRow, by_id, read_json, read_table
+from gliofed.types import UNKNOWN, Case, Sequence, Unknown
+
+_SUFFIX = re.compile(r"^sub-[A-Za-z0-9]+(?P<entities>.*)_(?P<suffix>T1w|T2w|FLAIR)\.nii(\.gz)?$")
+_MASK = re.compile(r"^sub-.*_(label-(tumor|tumour|lesion)_mask|dseg)\.nii(\.gz)?$")
+_BRAIN = re.compile(r"^sub-.*_(desc|label)-brain_mask\.nii(\.gz)?$")
+_SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
+
+Account = list[tuple[str, str, str, str | Unknown]]
+
+
+def read_bids(root: Path, site: str) -> tuple[Case, ...]:
+    """Every case of one hospital, ordered by id. Raises DataError as `read` says."""
+    return read(root, site).cases
+
+
+def read(root: Path, site: str) -> DatasetReading:
+    """Every case of one hospital, ordered by id.
+
+    A subject without any of the four sequences is not a case. Raises DataError: no folder, no
+    participants.tsv or no subjects; a subject missing from the table or standing in it twice; a
+    label cell with no agreed meaning; two files for one sequence of one subject.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one BIDS data set for site {site!r}")
+    table = root / "participants.tsv"
+    values, mapped = read_participants(table)
+    there: dict[str, Mapping[Sequence, Path]] = {}
+    for folder in sorted(p for p in root.glob("sub-*") if p.is_dir()):
+        images = _images(folder)
+        if images and folder.name not in values:
+            raise DataError(
+                f"{table}: no row for {folder.name}, which has images; add a row (labels may be "
+                "n/a)"
+            )
+        if images:
+            there[folder.name] = images
+    if not there:
+        raise DataError(f"{root}: no sub-*/anat folder with T1w, T2w or FLAIR images")
+    scanners = {name: _scanner(images.values()) for name, images in there.items()}
+    found = []
+    for subject, own in values.items():
+        name = subject.removeprefix("sub-")
+        found.append(FoundCase(
+            row=subject, id=name, patient=name, site=site, values=own,
+            images=there.get(subject, {}), mask=_mask(root, subject) if subject in there else None,
+            brain=_brain(root, subject) if subject in there else None,
+            scanner=scanners[subject][0] if subject in there else UNKNOWN,
+        ))  # fmt: skip
+    notes = tuple(note for _, note in scanners.values() if note)
+    return settle("bids", root, found, mapped, notes)
+
+
+def read_participants(path: Path) -> tuple[Mapping[str, Values], tuple[MappedValue, ...]]:
+    """`participant_id` to what its row says, and the account. Raises DataError as `read` says."""
+    if not path.exists():
+        raise DataError(f"{path}: missing; BIDS keeps the labels there, one row a subject")
+    table = read_table(path, delimiter="\t", utf8_only=True)
+    if "participant_id" not in table.columns:
+        raise DataError(f"{path}: no participant_id column; found {list(table.columns)}")
+    rows = by_id(table, "participant_id", str)
+    account: Account = []
+    values = {n: _values(r, f"{path}:{r.line}: {n}", account) for n, r in rows.items()}
+    return values, tally(account)
+
+
+def _values(row: TableRow, where: str, account: Account) -> Values:
+    values: dict[str, str | Unknown] = {}
+    for marker in MARKERS:
+        if marker.id in row.cells:
+            raw = row.cells[marker.id]
+            try:
+                values[marker.id] = marker.parse(raw)
+            except ValueError as error:
+                raise DataError(f"{where}: {error}; correct the cell") from None
+            account.append((marker.id, raw, marker.id, values[marker.id]))
+    if "sex" in row.cells:
+        values["sex"] = read_sex(row.cells["sex"])
+        account.append(("sex", row.cells["sex"], "sex", values["sex"]))
+    if "age" in row.cells:
+        number = years(row.cells["age"])
+        known = not isinstance(number, Unknown)
+        values["age"] = str(number) if known else UNKNOWN
+        account.append(("age", A_NUMBER if known else row.cells["age"], "age",
+                        "years" if known else UNKNOWN))  # fmt: skip
+    return values
+
+
+def _scanner(images: Iterable[Path]) -> tuple[str | Unknown, str]:
+    """The scanner by the first image's sidecar that names one, and a note on one not readable."""
+    for image in images:
+        try:
+            found = read_json(image.with_name(image.name.partition(".nii")[0] + ".json"))
+        except DataError as error:
+            return UNKNOWN, str(error)
+        make, model, strength = (str(found.get(k, "")) for k in _SCANNER)
+        line = scanner_line(make, model, strength)
+        if not isinstance(line, Unknown):
+            return line, ""
+    return UNKNOWN, ""
+
+
+def _images(folder: Path) -> Mapping[Sequence, Path]:
+    found: dict[Sequence, Path] = {}
+    for path in _first_session(folder, "anat/*.nii*"):
+        match = _SUFFIX.match(path.name)
+        if match is None:
+            continue
+        sequence = _sequence(match["suffix"], match["entities"])
+        if sequence in found:
+            raise DataError(
+                f"{folder.name}: two files for {sequence.value}: {found[sequence].name} and "
+                f"{path.name}; keep one in anat/"
+            )
+        found[sequence] = path
+    return found
+
+
+def _sequence(suffix: str, entities: str) -> Sequence:
+    if suffix == "T1w":
+        return Sequence.T1CE if "_ce-" in entities else Sequence.T1
+    return Sequence.T2 if suffix == "T2w" else Sequence.FLAIR
+
+
+def _first_session(folder: Path, pattern: str) -> list[Path]:
+    """Files without a session, else those of the first session (the preoperative one)."""
+    plain = sorted(folder.glob(pattern))
+    if plain:
+        return plain
+    sessions = sorted(p for p in folder.glob("ses-*") if p.is_dir())
+    return sorted(sessions[0].glob(pattern)) if sessions else []
+
+
+def _mask(root: Path, subject: str) -> Path | None:
+    """The expert's tumour mask; a `_mask` file goes before a `_dseg` of several labels."""
+    found = _derived(root, subject, _MASK)
+    whole = [p for p in found if "_mask." in p.name]
+    return _only(root, subject, "tumour mask", whole or found)
+
+
+def _brain(root: Path, subject: str) -> Path | None:
+    return _only(root, subject, "brain mask", _derived(root, subject, _BRAIN))
+
+
+def _derived(root: Path, subject: str, name: re.Pattern[str]) -> list[Path]:
+    return [
+        path
+        for derivative in sorted((root / "derivatives").glob("*"))
+        for path in _first_session(derivative / subject, "anat/*.nii*")
+        if name.match(path.name)
+    ]
+
+
+def _only(root: Path, subject: str, what: str, found: list[Path]) -> Path | None:
+    if len(found) > 1:
+        names = ", ".join(str(p.relative_to(root)) for p in found)
+        raise DataError(f"{subject}: more than one {what}: {names}; keep one")
+    return found[0] if found else None

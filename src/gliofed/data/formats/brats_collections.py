@@ -1,0 +1,71 @@
+"""CPTAC-GBM, IvyGAP and REMBRANDT: TCIA collections whose prepared scans are those of BraTS.
+
+Collections, licences and citations:
+
+    CPTAC-GBM   https://www.cancerimagingarchive.net/collection/cptac-gbm/   CC BY 3.0
+                National Cancer Institute CPTAC 2018, doi:10.7937/k9/tcia.2018.3rje41q1
+    IvyGAP      https://www.cancerimagingarchive.net/collection/ivygap/      CC BY 3.0
+                Shah et al. 2016, doi:10.7937/K9/TCIA.2016.XLwaN6nL; Puchalski et al. 2018,
+                Science 360:660
+    REMBRANDT   https://www.cancerimagingarchive.net/collection/rembrandt/   CC BY 3.0
+                Scarpace et al. 2019, doi:10.7937/K9/TCIA.2015.588OZUZB; Gusev et al. 2018,
+                Scientific Data 5:180158
+
+The folder is one of BraTS, as `data/formats/brats.py` describes it, with its mapping table
+(BraTS2021_MappingToTCIA.csv or BraTS2023_2017_GLI_Mapping.csv), which says which case is whose.
+Cases of other collections are left out and counted. CPTAC-GBM and IvyGAP are of glioblastoma:
+grade 4. MGMT is the mapping's; all else comes from a `labels.csv` of yours, or is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from gliofed.data.audit import DatasetReading, MappedValue
+from gliofed.data.formats import brats
+from gliofed.data.formats.layout import FoundCase, settle
+
+
+def read_cptac(root: Path, site: str) -> DatasetReading:
+    """The cases of CPTAC-GBM."""
+    return _read("cptac_gbm", "CPTAC-GBM", "4", root, site)
+
+
+def read_ivygap(root: Path, site: str) -> DatasetReading:
+    """The cases of IvyGAP."""
+    return _read("ivygap", "IvyGAP", "4", root, site)
+
+
+def read_rembrandt(root: Path, site: str) -> DatasetReading:
+    """The cases of REMBRANDT."""
+    return _read("rembrandt", "REMBRANDT", "", root, site)
+
+
+def _read(format_id: str, collection: str, grade: str, root: Path, site: str) -> DatasetReading:
+    """One collection's cases; `grade` where the collection is of one grade, else "".
+
+    Raises DataError as `brats.read` does, and where there is no mapping with collections.
+    """
+    there = brats.scan(root)
+    if not any(s.collection for s in there.scans):
+        raise brats.mapped_error(root, collection)
+    patients, more = brats.own_labels(root)
+    found: list[FoundCase] = []
+    for scan in there.scans:
+        item = brats.as_found(scan, site, patients)
+        if scan.collection.casefold() != collection.casefold():
+            of = scan.collection or "no collection in the mapping"
+            item = replace(item, refused=item.refused or f"of another collection ({of})")
+        elif grade:
+            own = {"grade": grade, **patients.get(scan.patient, {})}
+            item = replace(item, values={**item.values, **own})
+        found.append(item)
+    found += [FoundCase(row=r, id=r, patient=r, site=site) for r in there.rows]
+    mapped = (*there.mapped, *more)
+    if grade:
+        count = sum(not f.refused for f in found if f.images)
+        mapped += (
+            MappedValue("(the set is of glioblastoma)", "(every case)", "grade", grade, count),
+        )
+    return settle(format_id, root, found, mapped, there.notes)

@@ -1,0 +1,137 @@
+"""What the columns of a published table mean: cell text to a marker's class, sex, age.
+
+One `LabelField` a column. A cell with no agreed meaning stops the reading; it never becomes a class.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from gliofed.data.audit import MappedValue, tally
+from gliofed.errors import DataError
+from gliofed.markers import ABSENT, BY_ID, MARKERS
+from gliofed.tables import Table, TableRow, column, find_column
+from gliofed.types import UNKNOWN, Labels, Person, Unknown
+
+Parse = Callable[[str], str | Unknown]
+Values = Mapping[str, str | Unknown]
+
+A_NUMBER: Final = "(a number)"
+OLDEST: Final = 120.0
+_SEX: Final[Mapping[str, Literal["F", "M"]]] = {
+    "f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LabelField:
+    """One column. target: a marker id, "sex", "age" or a field of the adapter's own.
+
+    names: what the column is called, over versions. parse: cell to value; raises ValueError for
+    text with no agreed meaning. required: whether a table without it is refused.
+    """
+
+    target: str
+    names: tuple[str, ...]
+    parse: Parse
+    required: bool = True
+
+
+def coded(codes: Mapping[str, str | Unknown]) -> Parse:
+    """A parser by list: `codes` from lower-case text; empty, n/a and the like are unknown."""
+
+    def parse(text: str) -> str | Unknown:
+        key = whole(text.strip().lower())
+        if key in codes:
+            return codes[key]
+        if key in ABSENT:
+            return UNKNOWN
+        raise ValueError(f"none of {sorted(codes)} nor n/a")
+
+    return parse
+
+
+def marker(name: str) -> Parse:
+    """The parser of a marker's own codes, as BIDS tables write them."""
+    return BY_ID[name].parse
+
+
+def sex(text: str) -> str | Unknown:
+    """F or M; anything else is unknown."""
+    return _SEX.get(text.strip().lower(), UNKNOWN)
+
+
+def age(text: str) -> str | Unknown:
+    """Years as a number between 0 and 120, decimal point or comma; anything else is unknown."""
+    found = years(text)
+    return UNKNOWN if isinstance(found, Unknown) else str(found)
+
+
+def years(text: str) -> float | Unknown:
+    """As `age`, as a number."""
+    if re.fullmatch(r"\d{1,3}([.,]\d{1,20})?", text.strip(), re.ASCII) is None:
+        return UNKNOWN
+    found = float(text.strip().replace(",", "."))
+    return found if found <= OLDEST else UNKNOWN
+
+
+def whole(text: str) -> str:
+    """ "1.0" as "1": spreadsheets write whole numbers so."""
+    return text.removesuffix(".0") if re.fullmatch(r"-?\d+\.0", text, re.ASCII) else text
+
+
+def read_fields(
+    table: Table, rows: Iterable[TableRow], fields: Iterable[LabelField]
+) -> tuple[tuple[Values, ...], tuple[MappedValue, ...]]:
+    """Each row's values by target, and the account of every cell.
+
+    Raises DataError: a required column is missing, or cells have no agreed meaning (all spellings
+    of one column in one message, with how often and where first).
+    """
+    rows = tuple(rows)
+    values: tuple[dict[str, str | Unknown], ...] = tuple({} for _ in rows)
+    account: list[tuple[str, str, str, str | Unknown]] = []
+    for item in fields:
+        name = column(table, *item.names) if item.required else find_column(table, *item.names)
+        if name is None:
+            continue
+        strange: Counter[str] = Counter()
+        first: dict[str, str] = {}
+        for row, found in zip(rows, values, strict=True):
+            raw = row.cells[name]
+            try:
+                found[item.target] = value = item.parse(raw)
+            except ValueError as error:
+                strange[raw] += 1
+                first.setdefault(raw, f"line {row.line}: {error}")
+                continue
+            number = item.target == "age" and not isinstance(value, Unknown)
+            account.append((name, A_NUMBER if number else raw, item.target,
+                            "years" if number else value))  # fmt: skip
+        if strange:
+            each = "; ".join(f"{raw!r} in {n} rows, {first[raw]}" for raw, n in strange.items())
+            raise DataError(
+                f"{table.path}: column {name!r} holds text with no agreed meaning: {each}; "
+                "correct the cells, or write n/a"
+            )
+    return values, tally(account)
+
+
+def labels_of(values: Values) -> Labels:
+    """The markers among a row's values."""
+    return Labels({m.id: values.get(m.id, UNKNOWN) for m in MARKERS})
+
+
+def person_of(values: Values, scanner: str | Unknown = UNKNOWN) -> Person:
+    """Sex and age among a row's values."""
+    found = values.get("sex", UNKNOWN)
+    text = values.get("age", UNKNOWN)
+    return Person(
+        sex=_SEX.get(found.lower(), UNKNOWN) if isinstance(found, str) else UNKNOWN,
+        age=years(text) if isinstance(text, str) else UNKNOWN,
+        scanner=scanner,
+    )

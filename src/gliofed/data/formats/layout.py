@@ -1,0 +1,140 @@
+"""Finding scans by their published names, and settling what was found into cases."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gliofed.data.audit import DatasetAudit, DatasetReading, DroppedRow, MappedValue
+from gliofed.data.formats.fields import Values, labels_of, person_of
+from gliofed.errors import DataError
+from gliofed.types import UNKNOWN, Case, Sequence, Unknown
+
+DEPTH = 4
+"""How far below its root a set's folders are looked for: archives unpack into wrappers."""
+
+UNSAID = frozenset({"", "n/a", "na", "nan", "none", "unknown", "-1"})
+
+Names = Mapping[Sequence, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """One thing found: a row of the table, a folder of scans, or both.
+
+    row: its id as the set writes it. refused: why it is no case, or empty. mask_labels, brain: see
+    `types.Case`.
+    """
+
+    row: str
+    id: str
+    patient: str
+    site: str
+    values: Values = field(default_factory=dict)
+    images: Mapping[Sequence, Path] = field(default_factory=dict)
+    mask: Path | None = None
+    mask_labels: frozenset[int] = frozenset()
+    brain: Path | None = None
+    refused: str = ""
+    scanner: str | Unknown = UNKNOWN
+
+
+def settle(
+    format_id: str,
+    root: Path,
+    found: Iterable[FoundCase],
+    mapped: tuple[MappedValue, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> DatasetReading:
+    """Cases of all that have images and are not refused, ordered by site and id.
+
+    Raises DataError: two of one id at one site, or no case at all.
+    """
+    found = tuple(found)
+    cases: dict[tuple[str, str], Case] = {}
+    dropped: list[DroppedRow] = []
+    for item in found:
+        if item.refused or not item.images:
+            dropped.append(DroppedRow(item.row, item.refused or "no images in this folder"))
+            continue
+        key = (item.site, item.id)
+        if key in cases:
+            raise DataError(f"{root}: {item.id} is there twice; keep one copy of its scans")
+        cases[key] = Case(
+            id=item.id, site=item.site, patient=item.patient, images=item.images, mask=item.mask,
+            labels=labels_of(item.values), person=person_of(item.values, item.scanner),
+            mask_labels=item.mask_labels, brain=item.brain,
+        )  # fmt: skip
+    if not cases:
+        why = f": {dropped[0].row}: {dropped[0].reason}" if dropped else ""
+        raise DataError(
+            f"{root}: no case to read in format {format_id!r}; {len(found)} found, none kept{why}. "
+            f"docs/how-to/bring-your-data.md shows the layout of {format_id!r}"
+        )
+    kept = tuple(cases[key] for key in sorted(cases))
+    audit = DatasetAudit(format_id, root, len(found), len(kept), tuple(dropped), mapped, notes)
+    return DatasetReading(kept, audit)
+
+
+def folders(root: Path, name: re.Pattern[str]) -> Mapping[str, Path]:
+    """Every folder below `root` whose whole name matches, by name, in order.
+
+    A folder that matches is not looked into. Raises DataError: no such root, it cannot be listed,
+    or a name that is there twice.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one data set as published")
+    found: dict[str, Path] = {}
+    for path in _walk(root, name, DEPTH):
+        if path.name in found:
+            raise DataError(f"{path.name} is there twice: {found[path.name]} and {path}; keep one")
+        found[path.name] = path
+    return dict(sorted(found.items()))
+
+
+def _walk(root: Path, name: re.Pattern[str], depth: int) -> Iterator[Path]:
+    try:
+        with os.scandir(root) as entries:
+            below = sorted(e.name for e in entries if e.is_dir())
+    except OSError as error:
+        raise DataError(f"{root}: cannot be listed ({error.strerror})") from None
+    for child in below:
+        if name.fullmatch(child):
+            yield root / child
+        elif depth > 1 and not child.startswith("."):
+            yield from _walk(root / child, name, depth - 1)
+
+
+def pick_images(folder: Path, names: Names) -> Mapping[Sequence, Path]:
+    """The first file there of each sequence's `names`, which are without `.nii.gz` or `.nii`."""
+    picked = {s: pick(folder, *names[s]) for s in names}
+    return {s: path for s, path in picked.items() if path is not None}
+
+
+def pick(folder: Path, *names: str) -> Path | None:
+    """The first of `names` that is there as `.nii.gz` or `.nii`, or None.
+
+    Raises DataError where one name has both.
+    """
+    for name in names:
+        there = [p for end in (".nii.gz", ".nii") if (p := folder / f"{name}{end}").is_file()]
+        if len(there) > 1:
+            raise DataError(f"{folder}: {there[0].name} and {there[1].name}; keep one")
+        if there:
+            return there[0]
+    return None
+
+
+def scanner_line(make: str, model: str, strength: str) -> str | Unknown:
+    """Manufacturer, model and field strength ("3", "3T" and "3.0 T" alike) as one line.
+
+    UNKNOWN where none of them is known.
+    """
+    number = re.fullmatch(r"(\d{1,2}(\.\d{1,3})?) ?(T|tesla)?", strength.strip(), re.ASCII | re.I)
+    field_strength = f"{float(number[1]):g} T" if number else strength
+    tidy = (" ".join(part.split()) for part in (make, model, field_strength))
+    known = [p for p in tidy if p.lower() not in UNSAID]
+    return " ".join(known) if known else UNKNOWN

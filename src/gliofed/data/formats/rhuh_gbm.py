@@ -1,0 +1,84 @@
+"""RHUH-GBM: 40 patients with glioblastoma at three times, Rio Hortega University Hospital.
+
+Had at https://www.cancerimagingarchive.net/collection/rhuh-gbm/ (version 1, NIfTI package).
+Licence: CC BY 4.0. Cite Cepeda et al. 2023, Data in Brief 50:109617, and the data,
+https://doi.org/10.7937/4545-c905.
+
+    clinical_data_TCIA_RHUH-GBM.csv
+    RHUH-GBM_nii_v1/RHUH-0001/0/RHUH-0001_0_{t1,t1ce,t2,flair,segmentations}.nii.gz
+
+Folder 0 is before surgery; 1 (within 72 hours after) and 2 (recurrence) are refused, and so are
+patients operated on before, whose first scan has a cavity. Labels 1, 2, 3; whole tumour is above 0.
+Images are skull-stripped, but **their background is not 0** (they were z-scored with it): set it to
+0 before they are prepared.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from gliofed.data.audit import DatasetReading
+from gliofed.data.formats.fields import LabelField, age, coded, marker, read_fields, sex
+from gliofed.data.formats.layout import FoundCase, folders, pick, pick_images, settle
+from gliofed.tables import by_id, column, find_table, read_table
+from gliofed.types import UNKNOWN, Sequence, Unknown
+
+ID: Final = re.compile(r"RHUH-\d{4}", re.ASCII)
+SESSION: Final = re.compile(r"\d", re.ASCII)
+MASK_LABELS: Final = frozenset({1, 2, 3})
+NAMES: Final = {
+    Sequence.T1: "t1", Sequence.T1CE: "t1ce", Sequence.T2: "t2", Sequence.FLAIR: "flair",
+}  # fmt: skip
+AFTER: Final = "treated before"
+
+
+def _before(text: str) -> str | Unknown:
+    """Whether the patient was untreated at the first scan."""
+    key = text.strip().lower()
+    if key in ("", "na", "n/a", "nan"):
+        return UNKNOWN
+    return "untreated" if key in ("no", "none") else AFTER
+
+
+FIELDS: Final = (
+    LabelField("idh", ("IDH status = (mutant [mut], wild type [wt], NOS)", "IDH status"), coded(
+        {"wt": "wildtype", "mut": "mutant", "nos": UNKNOWN, "nos/nec": UNKNOWN})),
+    LabelField("grade", ("WHO grade",), marker("grade")),
+    LabelField("session", ("Previous treatment = (no, surgery, surgery + QT/RT)",
+                      "Previous treatment"), _before),
+    LabelField("sex", ("Sex",), sex, required=False),
+    LabelField("age", ("Age",), age, required=False),
+)  # fmt: skip
+
+
+def read(root: Path, site: str) -> DatasetReading:
+    """Every untreated patient's first scan. Raises DataError as `tables` and `layout` say."""
+    table = read_table(
+        find_table(root, ("clinical_data_TCIA_RHUH-GBM.csv",),
+                   "download the clinical table from the collection's page into this folder")
+    )  # fmt: skip
+    rows = by_id(table, column(table, "Patient ID"), str)
+    values, mapped = read_fields(table, rows.values(), FIELDS)
+    there = folders(root, ID)
+    found = []
+    for name, own in zip(rows, values, strict=True):
+        first = there[name] / "0" if name in there else None
+        stem = f"{name}_0_"
+        found.append(FoundCase(
+            row=name, id=name, patient=name, site=site, values=own,
+            images=pick_images(first, {s: (stem + n,) for s, n in NAMES.items()}) if first else {},
+            mask=pick(first, f"{stem}segmentations") if first else None, mask_labels=MASK_LABELS,
+            refused="operated on or treated before" if own["session"] == AFTER else "",
+        ))  # fmt: skip
+    for name, folder in there.items():
+        if name not in rows:
+            found.append(FoundCase(row=name, id=name, patient=name, site=site,
+                               refused="no row in table"))  # fmt: skip
+        found += [
+            FoundCase(row=f"{name}/{session}", id=f"{name}-{session}", patient=name, site=site,
+                  refused=f"session {session}: after surgery")
+            for session in folders(folder, SESSION) if session != "0"
+        ]  # fmt: skip
+    return settle("rhuh_gbm", root, found, mapped, table.notes)

@@ -1,0 +1,168 @@
+"""TCGA-GBM and TCGA-LGG: preoperative scans prepared for BraTS, molecular labels, real hospitals.
+
+Scans: https://www.cancerimagingarchive.net/analysis-result/brats-tcga-gbm/ and .../brats-tcga-lgg/
+(135 and 108 patients), or the TCGA cases of BraTS 2018 to 2023 with their mapping table. Licence:
+CC BY 3.0. Cite Bakas et al. 2017, Scientific Data 4:170117 and the two data sets
+(doi:10.7937/K9/TCIA.2017.KLXWJJ1Q, doi:10.7937/K9/TCIA.2017.GJQ7R0EF).
+Labels: Ceccarelli et al. 2016, Cell 164:550, Table S1 (or TCGAbiolinks' copy of it), saved as CSV.
+
+    tcga_subtypes_ceccarelli2016.csv or mmc2.csv
+    TCGA-02-0006/TCGA-02-0006_1996.08.23_{t1,t1Gd,t2,flair}.nii.gz
+    TCGA-02-0006/TCGA-02-0006_1996.08.23_GlistrBoost_ManuallyCorrected.nii.gz   else ..._GlistrBoost
+or  BraTS folders and name_mapping.csv, as `data/formats/brats.py` describes them
+
+The second part of an id is the tissue source site: the hospital the patient was treated at. It
+becomes the case's site, so that one download is the federation of hospitals that it came from
+(codes: https://gdc.cancer.gov/resources-tcga-users/tcga-code-tables/tissue-source-site-codes).
+Labels 1, 2, 4; whole tumour is above 0. Grade is WHO 2007, as in the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from gliofed.data.audit import DatasetReading, MappedValue
+from gliofed.data.formats import brats
+from gliofed.data.formats.fields import LabelField, Values, age, coded, read_fields, sex
+from gliofed.data.formats.layout import FoundCase, folders, settle
+from gliofed.errors import DataError
+from gliofed.tables import by_id, column, find_table, read_table
+from gliofed.types import Sequence
+
+ID: Final = re.compile(r"TCGA-([A-Z0-9]{2})-[A-Z0-9]{4}", re.ASCII)
+MASK_LABELS: Final = frozenset({1, 2, 4})
+NAMES: Final = {
+    Sequence.T1: "t1", Sequence.T1CE: "t1Gd", Sequence.T2: "t2", Sequence.FLAIR: "flair",
+}  # fmt: skip
+MASKS: Final = ("GlistrBoost_ManuallyCorrected", "GlistrBoost")
+
+HOSPITALS: Final[Mapping[str, tuple[str, ...]]] = {
+    "asterand": ("F6",),
+    "case-western": ("19", "FG"),
+    "case-western-st-joseph": ("HT",),
+    "cedars-sinai": ("28",),
+    "chi-penrose": ("81",),
+    "christiana-healthcare": ("41", "IK"),
+    "cureline": ("P5",),
+    "duke": ("12", "E1"),
+    "emory-university": ("14",),
+    "fondazione-besta": ("27", "QH"),
+    "greenville-health-system": ("WH",),
+    "hartford": ("KT",),
+    "henry-ford-hospital": ("06", "DU"),
+    "huntsman-cancer-institute": ("VM",),
+    "international-genomics-consortium": ("87", "FN"),
+    "john-wayne-cancer-center": ("VV",),
+    "johns-hopkins": ("WY",),
+    "mayo-clinic-rochester": ("15", "DB"),
+    "md-anderson-cancer-center": ("02", "R8"),
+    "msk-cancer-center": ("HW",),
+    "northwestern-university": ("VW",),
+    "st-joseph-arizona": ("32", "RR"),
+    "swedish-neurosciences": ("74",),
+    "thomas-jefferson-university": ("76", "CS"),
+    "toronto-western-hospital": ("16",),
+    "ucsf": ("08", "RY"),
+    "unc": ("EZ", "OX"),
+    "university-of-florida": ("26", "DH"),
+    "university-of-heidelberg": ("S9",),
+    "university-of-kansas": ("W9",),
+    "university-of-miami": ("4W",),
+    "university-of-new-south-wales": ("TM",),
+    "university-of-sao-paulo": ("TQ",),
+}
+BY_CODE: Final = {code: name for name, codes in HOSPITALS.items() for code in codes}
+
+FIELDS: Final = (
+    LabelField("idh", ("IDH.status", "IDH status"), coded({"mutant": "mutant", "wt": "wildtype"})),
+    LabelField("codel_1p19q", ("X1p.19q.codeletion", "1p/19q codeletion"),
+          coded({"codel": "codeleted", "non-codel": "intact"})),
+    LabelField("mgmt", ("MGMT.promoter.status", "MGMT promoter status"),
+          coded({"methylated": "methylated", "unmethylated": "unmethylated"})),
+    LabelField("grade", ("Grade",), coded({"g2": "2", "g3": "3", "g4": "4"})),
+    LabelField("sex", ("Gender",), sex, required=False),
+    LabelField("age", ("Age..years.at.diagnosis.", "Age (years at diagnosis)"), age, required=False),
+)  # fmt: skip
+
+
+def read(root: Path, site: str) -> DatasetReading:
+    """Every patient with images; a case's site is the hospital, whatever `site` says.
+
+    Raises DataError as `tables` and `layout` say.
+    """
+    table = read_table(
+        find_table(root, ("tcga_subtypes_ceccarelli2016.csv", "*mmc2*.csv", "*eccarelli*.csv"),
+                   "the labels are in Table S1 of Ceccarelli et al. 2016")
+    )  # fmt: skip
+    rows = by_id(table, column(table, "patient", "Case"), known_id)
+    values, mapped = read_fields(table, rows.values(), FIELDS)
+    by_name = dict(zip(rows, values, strict=True))
+    scans = brats.scan(root)
+    found = [_folder(f, by_name) for f in folders(root, ID).values()]
+    found += [_brats(s, by_name) for s in scans.scans]
+    there = {f.patient for f in found}
+    found += [
+        FoundCase(row=r, id=r, patient=r, site=site, values=by_name[r])
+        for r in rows
+        if r not in there
+    ]
+    notes = scans.notes if scans.scans else ()
+    counted: tuple[MappedValue, ...] = tuple(m for m in scans.mapped if scans.scans)
+    return settle("tcga", root, found, (*mapped, *counted), (*table.notes, *notes))
+
+
+def known_id(text: str) -> str:
+    """The text, where it is a TCGA patient's barcode. Raises DataError."""
+    if ID.fullmatch(text) is None:
+        raise DataError(f"{text!r}: not a TCGA patient; expected such as TCGA-02-0006")
+    return text
+
+
+def _folder(folder: Path, by_name: Mapping[str, Values]) -> FoundCase:
+    """One patient of the BraTS-TCGA packages."""
+    images = {s: _one(folder, name) for s, name in NAMES.items()}
+    mask = next((m for name in MASKS if (m := _one(folder, name))), None)
+    return _found(folder.name, folder.name, {s: p for s, p in images.items() if p}, mask,
+                  MASK_LABELS, "", by_name)  # fmt: skip
+
+
+def _brats(scan: brats.BratsCase, by_name: Mapping[str, Values]) -> FoundCase:
+    """One case of a BraTS release, named after its patient."""
+    refused = scan.refused
+    if not refused and ID.fullmatch(scan.patient) is None:
+        refused = "not a TCGA patient by the mapping table"
+    return _found(scan.name, scan.patient, scan.images, scan.mask, scan.mask_labels, refused,
+                  by_name)  # fmt: skip
+
+
+def _found(
+    row: str,
+    patient: str,
+    images: Mapping[Sequence, Path],
+    mask: Path | None,
+    mask_labels: frozenset[int],
+    refused: str,
+    by_name: Mapping[str, Values],
+) -> FoundCase:
+    match = ID.fullmatch(patient)
+    hospital = BY_CODE.get(match[1]) if match else None
+    if not refused and hospital is None:
+        refused = "its tissue source site is not among the glioma hospitals of TCGA"
+    if not refused and patient not in by_name:
+        refused = "no row in table"
+    return FoundCase(
+        row=row, id=patient, patient=patient, site=hospital or "", values=by_name.get(patient, {}),
+        images=images, mask=mask, mask_labels=mask_labels, refused=refused,
+    )  # fmt: skip
+
+
+def _one(folder: Path, end: str) -> Path | None:
+    """The file TCGA-02-0006_<date>_<end>. Raises DataError where there are two."""
+    found = sorted(p for p in folder.glob(f"{folder.name}_*_{end}.nii*") if p.is_file())
+    found = [p for p in found if len(p.name.partition(f"_{end}.nii")[0].split("_")) == 2]
+    if len(found) > 1:
+        raise DataError(f"{folder}: {found[0].name} and {found[1].name}; keep the first scan's")
+    return found[0] if found else None

@@ -1,0 +1,93 @@
+"""NIfTI: read as 3D, finite, with a frame that can be trusted, or one clear error; and written."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+import gliofed
+from gliofed.errors import DataError
+from gliofed.types import Sequence
+
+SCANNER: Final = 1
+ALIGNED: Final = 2
+"""Codes of NIfTI's sform and qform: a scanner's coordinates, and some other scan's."""
+IMAGE_ENDINGS: Final = {
+    Sequence.T1: "_space-gliofed_desc-preproc_T1w",
+    Sequence.T1CE: "_ce-gadolinium_space-gliofed_desc-preproc_T1w",
+    Sequence.T2: "_space-gliofed_desc-preproc_T2w",
+    Sequence.FLAIR: "_space-gliofed_desc-preproc_FLAIR",
+}
+"""BIDS endings of a case's images in the network's space."""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A 3D image. data: (X, Y, Z) float32; affine: voxel to RAS millimetres, (4, 4)."""
+
+    data: NDArray[np.float32]
+    affine: NDArray[np.float64]
+
+
+def read_nifti(path: Path) -> Volume:
+    """Read a `.nii` or `.nii.gz` file, reoriented to the closest RAS axes without resampling.
+
+    Raises DataError naming the file: absent or not NIfTI, cut short, not 3D (a trailing axis of
+    length 1 is dropped), an axis of length 0, an affine that is singular or not finite, or
+    voxels that are NaN or infinite.
+    """
+    try:
+        image = nib.load(path)
+        if image.ndim > 3 and set(image.shape[3:]) == {1}:
+            image = image.slicer[(slice(None),) * 3 + (0,) * (image.ndim - 3)]
+        _check_header(path, image.shape, image.affine)
+        image = nib.as_closest_canonical(image)
+        data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except (ImageFileError, OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as NIfTI ({error}); copy the file again") from None
+    if not np.isfinite(data).all():
+        raise DataError(f"{path}: has NaN or infinite voxels; export the series again")
+    return Volume(data, np.asarray(image.affine, dtype=np.float64))
+
+
+def stored_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+    """Shape and affine (voxel to RAS mm) of a readable file, its axes as they are stored."""
+    image = nib.load(path)
+    x, y, z = image.shape[:3]
+    return (x, y, z), np.asarray(image.affine, dtype=np.float64)
+
+
+def packed(
+    data: NDArray[Any], affine: NDArray[np.float64], code: int, compressed: bool = True
+) -> bytes:
+    """A file's bytes, gzip or plain; the same voxels always give the same bytes.
+
+    affine: voxel to RAS mm. code: `SCANNER` or `ALIGNED`.
+    """
+    image = nib.Nifti1Image(data, affine)
+    if data.dtype == np.uint8:
+        image.header["cal_max"] = 1
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    if not np.allclose(image.get_qform(), affine, atol=1e-3):  # sheared: no quaternion says that
+        image.set_qform(affine, 0)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = f"gliofed {gliofed.__version__}. {gliofed.CAUTION}".encode()[:79]
+    raw: bytes = image.to_bytes()
+    return gzip.compress(raw, 6, mtime=0) if compressed else raw
+
+
+def _check_header(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> None:
+    if len(shape) != 3 or min(shape) < 1:
+        raise DataError(f"{path}: expected one 3D volume, found shape {shape}")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-6:
+        raise DataError(f"{path}: its affine is singular or not finite; set a valid sform or qform")

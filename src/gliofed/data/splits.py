@@ -1,0 +1,89 @@
+"""Who trains and who tests: by patient and by hospital, the same on every machine."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gliofed.errors import OverlapError
+from gliofed.study import DataConfig
+from gliofed.types import Case
+
+
+@dataclass(frozen=True)
+class Split:
+    """One division of all cases.
+
+    train, holdout: site to cases; a site's holdout is tested on but never trained on.
+    external: cases of hospitals that do not train. dropped: cases left out because their patient
+    stands elsewhere, each with the reason.
+    """
+
+    fold: str
+    train: Mapping[str, tuple[Case, ...]]
+    holdout: Mapping[str, tuple[Case, ...]]
+    external: tuple[Case, ...]
+    dropped: tuple[tuple[Case, str], ...]
+
+
+def make_splits(
+    data: DataConfig, cases: Mapping[str, Sequence[Case]], seed: int
+) -> tuple[Split, ...]:
+    """One split for `external`, or one for each site of `leave_one_out`.
+
+    cases: site to its cases. Raises OverlapError where a patient stands at two sites and the
+    study says "refuse".
+    """
+    if not data.leave_one_out:
+        return (_split("external", data, cases, seed),)
+    return tuple(
+        _split(
+            site,
+            dataclasses.replace(
+                data, train=tuple(s for s in data.train if s != site), external=(site,)
+            ),
+            cases,
+            seed,
+        )
+        for site in data.leave_one_out
+    )
+
+
+def _split(fold: str, data: DataConfig, cases: Mapping[str, Sequence[Case]], seed: int) -> Split:
+    train, external = data.train, data.external
+    seen: dict[str, str] = {}
+    dropped: list[tuple[Case, str]] = []
+    kept: dict[str, list[Case]] = {}
+    for site in (*external, *train):
+        kept[site] = []
+        for case in cases[site]:
+            first = seen.setdefault(case.patient, site)
+            if first == site:
+                kept[site].append(case)
+            elif data.overlap == "drop":
+                dropped.append((case, f"the same patient stands at {first}"))
+            else:
+                raise OverlapError(
+                    f"patient {case.patient} stands at {first} and at {site}; remove one, or "
+                    'write overlap = "drop" under [data] to leave out the second'
+                )
+    held = {s: _held_out(kept[s], data, seed) for s in train}
+    return Split(
+        fold=fold,
+        train={s: tuple(c for c in kept[s] if c.patient not in held[s]) for s in train},
+        holdout={s: tuple(c for c in kept[s] if c.patient in held[s]) for s in train},
+        external=tuple(c for s in external for c in kept[s]),
+        dropped=tuple(dropped),
+    )
+
+
+def _held_out(cases: Sequence[Case], data: DataConfig, seed: int) -> frozenset[str]:
+    """The patients of one site kept for its own test row, chosen by hash of (seed, patient)."""
+    patients = sorted({c.patient for c in cases})
+    if len(patients) < data.holdout_from:
+        return frozenset()
+    count = round(data.holdout * len(patients))
+    ranked = sorted(patients, key=lambda p: hashlib.sha256(f"{seed}/{p}".encode()).digest())
+    return frozenset(ranked[:count])

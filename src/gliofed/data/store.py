@@ -1,0 +1,276 @@
+"""The prepared store: content-addressed, memory-mapped, safe to kill.
+
+    <store>/<key>/image.npy   float16 (4, X, Y, Z), z-scored, 0 outside the brain or if absent
+    <store>/<key>/mask.npy    uint8 (X, Y, Z), where an expert drew one
+    <store>/<key>/entry.json  present sequences, affine, where each scan lies, provenance
+
+`key` is the digest of everything that went in, so an entry is never wrong, only present or not.
+An entry is written beside its place, brought to the disk, and moved there whole. Its writer holds
+a lock that ends with the process, so that what a killed one left can be told from work under way.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from gliofed.errors import DataError, StoreError, UnwritableError
+from gliofed.runtime.files import keep, keep_folder, write_text
+from gliofed.types import Case, Placement, PreparationMeasures, Sequence
+
+RECIPE: Final = "linear-1"
+"""The steps of `gliofed.preprocessing.recipe`; other steps have another name, and make other entries."""
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """What a recipe makes of a case. affine: voxel to RAS millimetres of the cropped grid.
+
+    placements: of each sequence that is there. mask_placement: of the expert's mask, where drawn.
+    brain: how the brain was found. reference: the sequence that the others were laid on.
+    """
+
+    image: NDArray[np.float16]
+    mask: NDArray[np.uint8] | None
+    present: tuple[bool, ...]
+    affine: NDArray[np.float64]
+    placements: Mapping[Sequence, Placement]
+    mask_placement: Placement | None
+    measures: PreparationMeasures
+    brain: str
+    reference: Sequence
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case and its entry, the arrays mapped from disk rather than read.
+
+    lesion: (3, 2) first and last voxel of the mask along each axis, or None without a mask or
+    where it is empty.
+    """
+
+    case: Case
+    key: str
+    image: NDArray[np.float16]
+    mask: NDArray[np.uint8] | None
+    present: tuple[bool, ...]
+    affine: NDArray[np.float64]
+    lesion: NDArray[np.int64] | None
+    placements: Mapping[Sequence, Placement]
+    mask_placement: Placement | None
+    measures: PreparationMeasures
+
+
+class PreparedStore:
+    """A folder of entries. Several processes may use one at the same time."""
+
+    def __init__(self, root: Path) -> None:
+        """Raises UnwritableError where the folder cannot be made."""
+        self.root = root
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(root, error) from None
+        self._digests: dict[str, str] = self._read_digests()
+        self._lock = threading.Lock()
+
+    def has(self, key: str) -> bool:
+        """Whether a whole entry is there."""
+        return (self.root / key / "entry.json").is_file()
+
+    def put(self, key: str, entry: StoreEntry, provenance: Mapping[str, object]) -> None:
+        """Write an entry; another process that finished the same one first wins.
+
+        Raises UnwritableError where the disk is full or the folder may not be written; nothing
+        half-written stays.
+        """
+        record = {
+            "present": list(entry.present),
+            "affine": entry.affine.tolist(),
+            "lesion": _extent(entry.mask),
+            "placements": {s.value: _plain(p) for s, p in entry.placements.items()},
+            "mask_placement": entry.mask_placement and _plain(entry.mask_placement),
+            "brain": entry.brain,
+            "reference": entry.reference.value,
+            "measures": dataclasses.asdict(entry.measures),
+            "provenance": dict(provenance),
+        }
+        try:
+            with self._part(key) as part:
+                keep(part / "image.npy", _npy(entry.image))
+                if entry.mask is not None:
+                    keep(part / "mask.npy", _npy(entry.mask))
+                keep(part / "entry.json", json.dumps(record, indent=1).encode())
+                keep_folder(part)
+                self._place(part, key)
+        except OSError as error:
+            raise unwritable(self.root, error) from None
+
+    @contextmanager
+    def _part(self, key: str) -> Iterator[Path]:
+        """A folder to write in, locked before it is there and until it is gone."""
+        part = self.root / f".{key}.{secrets.token_hex(8)}.part"
+        lock = FileLock(_lock_of(part))
+        with lock:
+            try:
+                part.mkdir()
+                yield part
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+                with suppress(OSError):
+                    _lock_of(part).unlink()
+
+    def _place(self, part: Path, key: str) -> None:
+        try:
+            part.rename(self.root / key)
+        except OSError:
+            if self.has(key):
+                return
+            shutil.rmtree(self.root / key, ignore_errors=True)  # no entry: half deleted by hand
+            part.rename(self.root / key)
+        keep_folder(self.root)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written; the work of living ones is left alone."""
+        found = [*self.root.glob(".*.part"), *self.root.glob(".*.part.lock")]
+        for part in {p.with_suffix("") if p.suffix == ".lock" else p for p in found}:
+            if part.is_file():  # of one file, written over by the next writer
+                continue
+            with suppress(Timeout, OSError), FileLock(_lock_of(part), timeout=0):
+                shutil.rmtree(part, ignore_errors=True)
+                _lock_of(part).unlink(missing_ok=True)
+
+    def open(self, key: str, case: Case) -> PreparedCase:
+        """The entry `key` as prepared data of `case`.
+
+        Raises StoreError where the entry is damaged; deleting its folder and preparing again
+        cures that.
+        """
+        folder = self.root / key
+        try:
+            record = json.loads((folder / "entry.json").read_text())
+            image = np.load(folder / "image.npy", mmap_mode="r", allow_pickle=False)
+            has_mask = (folder / "mask.npy").exists()
+            mask = np.load(folder / "mask.npy", allow_pickle=False) if has_mask else None
+            lesion = None if record["lesion"] is None else np.array(record["lesion"])
+            affine = np.array(record["affine"])
+            present = tuple(bool(p) for p in record["present"])
+            placements = {Sequence(s): _placement(p) for s, p in record["placements"].items()}
+            placed = record["mask_placement"]
+            mask_placement = None if placed is None else _placement(placed)
+            measures = _measures(record["measures"])
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            raise StoreError(
+                f"{case}: its prepared entry {folder} is damaged ({error}); delete that folder "
+                "and start again"
+            ) from None
+        return PreparedCase(
+            case, key, image, mask, present, affine, lesion, placements, mask_placement, measures
+        )
+
+    def file_digest(self, path: Path) -> str:
+        """SHA-256 of a file, remembered by path, size and time of change."""
+        try:
+            stat = path.stat()
+            name = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
+            if name not in self._digests:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                with self._lock:
+                    self._digests[name] = digest
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        return self._digests[name]
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """What `file_digest` remembers, for another process of the same store."""
+        return self._digests
+
+    def remember(self, digests: Mapping[str, str]) -> None:
+        """Take over what another process's `file_digest` found."""
+        with self._lock:
+            self._digests |= digests
+
+    def save_digests(self) -> None:
+        """Keep the file digests for the next start, together with other processes' own.
+
+        Nothing is written where all are kept already. Raises UnwritableError.
+        """
+        if self._digests.items() <= self._read_digests().items():
+            return
+        try:
+            with self._lock, FileLock(self.root / ".lock"):
+                self._digests = self._read_digests() | self._digests
+                write_text(self.root / "digests.json", json.dumps(self._digests, indent=0))
+        except OSError as error:
+            raise unwritable(self.root, error) from None
+
+    def _read_digests(self) -> dict[str, str]:
+        try:
+            digests: dict[str, str] = json.loads((self.root / "digests.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return digests
+
+
+def unwritable(folder: Path, error: OSError) -> UnwritableError:
+    """The error of a folder that could not be written to."""
+    return UnwritableError(
+        f"{folder}: cannot be written to ({error.strerror or error}); make room on the disk, see "
+        "to the folder's rights, or choose another"
+    )
+
+
+def _lock_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.lock")
+
+
+def _npy(array: NDArray[Any]) -> memoryview:
+    """The array as the bytes of a .npy file: NumPy's own writing tells no cause when it fails."""
+    held = io.BytesIO()
+    np.save(held, array)
+    return held.getbuffer()
+
+
+def _plain(placement: Placement) -> Mapping[str, object]:
+    return {
+        "shape": list(placement.shape),
+        "affine": placement.affine.tolist(),
+        "matrix": placement.matrix.tolist(),
+    }
+
+
+def _placement(plain: Mapping[str, Any]) -> Placement:
+    x, y, z = plain["shape"]
+    return Placement((x, y, z), np.array(plain["affine"]), np.array(plain["matrix"]))
+
+
+def _measures(plain: Mapping[str, Any]) -> PreparationMeasures:
+    dice, shared = plain["template_dice"], plain["alignment"]
+    return PreparationMeasures(
+        float(plain["brain_litres"]),
+        None if dice is None else float(dice),
+        {Sequence(s): float(v) for s, v in shared.items()},
+    )
+
+
+def _extent(mask: NDArray[np.uint8] | None) -> list[list[int]] | None:
+    if mask is None or not mask.any():
+        return None
+    where = np.nonzero(mask)
+    return [[int(w.min()), int(w.max())] for w in where]

@@ -1,6 +1,0 @@
-"""Synthetic hospitals: drawn from a seed, written as BIDS, and labelled synthetic in every file."""
-
-from gliofed.datasets.phantom.cohort import HOSPITALS, PhantomHospital
-from gliofed.datasets.phantom.write import write_phantom
-
-__all__ = ["HOSPITALS", "PhantomHospital", "write_phantom"]

@@ -1,0 +1,209 @@
+"""A start-up kit as it lies on a disk, opened with care.
+
+`open_kit` is the first thing that `serve`, `join` and `start` do: a kit that others may read, of
+another role, or whose certificate is not good now, is refused with the cure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import NameOID
+
+from gliofed.errors import KitError, StudyError
+from gliofed.runtime.files import write_text
+from gliofed.settings import build, read_toml
+
+Role = Literal["site", "server", "lead"]
+
+_STARTUP: Final = {"site": "fed_client.json", "server": "fed_server.json", "lead": "fed_admin.json"}
+_SERVER_NAME: Final = "server"
+
+
+@dataclass(frozen=True)
+class KitFacts:
+    """`KIT/gliofed/kit.toml`. name: common name of the certificate. org: its organisation.
+
+    host, port: where the server is dialled. sites: all that were provisioned when it was written.
+    """
+
+    role: Role
+    name: str
+    org: str
+    federation: str
+    host: str
+    port: int
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A kit that passed `open_kit`. root: its folder, as a whole path."""
+
+    root: Path
+    role: Role
+    name: str
+    org: str
+    federation: str
+    host: str
+    port: int
+    sites: tuple[str, ...]
+
+    @property
+    def own(self) -> Path:
+        """The folder of what is gliofed's; the rest of the kit is the engine's."""
+        return self.root / "gliofed"
+
+    @property
+    def audit(self) -> Path:
+        """The audit log."""
+        return self.own / "audit.jsonl"
+
+    @property
+    def policy(self) -> Path:
+        """The hospital's policy; of a site."""
+        return self.own / "policy.toml"
+
+    @property
+    def approvals(self) -> Path:
+        """Folder of the studies approved here; of a site."""
+        return self.own / "approvals"
+
+    @property
+    def work(self) -> Path:
+        """Folder of the state of runs."""
+        return self.own / "work"
+
+    @property
+    def salt(self) -> Path:
+        """The federation's salt; of a site."""
+        return self.own / "salt"
+
+    @property
+    def study(self) -> Path:
+        """The study proposed; it need not be there."""
+        return self.own / "study.toml"
+
+
+def open_any(path: Path) -> Kit:
+    """The kit in `path`, whatever its role; raises as `open_kit` does."""
+    return open_kit(path, _read_facts(path.resolve()).role)
+
+
+def open_kit(path: Path, role: Role) -> Kit:
+    """The kit in `path`, which must be of `role` and safe and valid now.
+
+    Raises KitError: no kit, of another role, a file missing, a private key or salt that others
+    may read, a certificate that is not valid now (with both dates and this machine's clock), not
+    of this kit's name, or not signed by the kit's authority, or a key of another certificate.
+    """
+    root = path.resolve()
+    facts = _read_facts(root)
+    if facts.role != role:
+        raise KitError(
+            f"{path}: is the kit of the {facts.role} {facts.name!r}; expected a {role}'s kit"
+        )
+    startup, base = root / "startup", "server" if role == "server" else "client"
+    key, own = startup / f"{base}.key", root / "gliofed"
+    private = [key, own / "salt"] if role == "site" else [key]
+    needed = [startup / f"{base}.crt", startup / "rootCA.pem", startup / _STARTUP[role], *private]
+    for file in [*needed, own / "policy.toml"] if role == "site" else needed:
+        if not file.is_file():
+            raise KitError(f"{file}: is missing; unpack the kit again as it was handed over")
+    for file in private:
+        _refuse_open(file)
+    name = _SERVER_NAME if role == "server" else facts.name
+    _check_certificate(startup / f"{base}.crt", startup / "rootCA.pem", key, name)
+    return Kit(root, **{f.name: getattr(facts, f.name) for f in dataclasses.fields(KitFacts)})
+
+
+def write_facts(own: Path, facts: KitFacts | None, sites: Iterable[str] | None = None) -> None:
+    """Write `kit.toml` into `own`; facts: None takes those there. sites: in place of theirs."""
+    known = facts or _read_facts(own.parent)
+    if sites is not None:
+        known = dataclasses.replace(known, sites=tuple(sites))
+    lines = [f'{key} = "{value}"' for key, value in dataclasses.asdict(known).items()
+             if isinstance(value, str)]  # fmt: skip
+    listed = ", ".join(f'"{name}"' for name in known.sites)
+    lines += [f"port = {known.port}", f"sites = [{listed}]"]
+    path = own / "kit.toml"
+    write_text(path, "\n".join(lines) + "\n")
+    path.chmod(0o600)
+
+
+def _read_facts(root: Path) -> KitFacts:
+    path = root / "gliofed" / "kit.toml"
+    if not path.is_file():
+        raise KitError(
+            f"{root}: is no kit: {path} is missing; give the folder that was handed over"
+        )
+    try:
+        facts: KitFacts = build(KitFacts, read_toml(path, "kit"), str(path))
+    except StudyError as error:
+        raise KitError(f"{error}; unpack the kit again as it was handed over") from None
+    return facts
+
+
+def _refuse_open(file: Path) -> None:
+    if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise KitError(f"{file}: other users may reach it; expected mode 0600: chmod 600 {file}")
+
+
+def _check_certificate(path: Path, root: Path, key: Path, name: str) -> None:
+    """The certificate against the clock, its name, its authority and its key."""
+    certificate, authority = _certificate(path), _certificate(root)
+    found = _common_name(certificate)
+    if found != name:
+        raise KitError(
+            f"{path}: is the certificate of {found!r}; expected {name!r}: files of two kits are "
+            "mixed, unpack this one again"
+        )
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        raise KitError(
+            f"{path}: is not signed by the authority in {root}; files of two federations are "
+            "mixed, unpack the kit again"
+        ) from None
+    for file, one in ((path, certificate), (root, authority)):
+        _check_clock(file, one)
+    try:
+        secret = serialization.load_pem_private_key(key.read_bytes(), password=None)
+    except (ValueError, TypeError):
+        raise KitError(f"{key}: is no private key in PEM; unpack the kit again") from None
+    if secret.public_key() != certificate.public_key():
+        raise KitError(f"{key}: is not the key of {path}; unpack the kit again")
+
+
+def _check_clock(path: Path, certificate: x509.Certificate) -> None:
+    now = datetime.now(UTC)
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if start <= now <= end:
+        return
+    state, cure = ("not yet valid", "set the clock") if now < start else (
+        "expired", "set the clock if it is wrong, else ask the lead for a new kit")  # fmt: skip
+    raise KitError(
+        f"{path}: {state}: good from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, and "
+        f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC; {cure}"
+    )
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError:
+        raise KitError(f"{path}: is no certificate in PEM; unpack the kit again") from None
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if names else ""

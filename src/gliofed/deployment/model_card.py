@@ -1,0 +1,91 @@
+"""The card of the model that a run made: what it is for, what it rests on, where it ends.
+
+A site that has withdrawn is not named, neither in the text nor in the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.deployment.run_status import RunStatus
+from gliofed.evaluation.results import ScoreRow
+from gliofed.models.folder import CALIBRATIONS
+from gliofed.reporting.html.wording import stretches, told_of
+from gliofed.reporting.model_card import CardHeader, fill_card
+from gliofed.reporting.study.calibration import fit_lines
+from gliofed.reporting.study.tables import ScoreLine, full_table
+from gliofed.study import Study
+
+MODEL: Final = "model"
+"""The folder of the model, in the run's own."""
+
+
+@dataclass(frozen=True)
+class SitePart:
+    """A site's part. trains: else it only tests. rounds: with an update merged, in words."""
+
+    site: str
+    trains: bool
+    merged: int
+    rounds: str
+
+
+@dataclass(frozen=True)
+class WithdrawnSites:
+    """Sites that are not named. learnt: any update of theirs was merged. tested: their cases are
+    in the figures over all sites."""
+
+    sites: int
+    learnt: bool
+    tested: bool
+
+
+def card(study: Study, status: RunStatus, withdrawn: Sequence[str], model: str) -> str:
+    """The card as Markdown; text from elsewhere is escaped. model: its id."""
+    parts = _parts(study, status, withdrawn)
+    return fill_card(
+        "deployment/model_card.md.j2",
+        CardHeader(study, status.rows),
+        model=model,
+        status=status,
+        parts=parts,
+        silent=[p.site for p in parts if p.trains and not p.merged],
+        withdrawn=_withdrawn(study, status, withdrawn),
+        table=_table(status.rows, withdrawn),
+        failures={s: told_of(s, why) for s, why in status.failures.items() if s not in withdrawn},
+        fits=fit_lines(status.fits),
+        calibration=CALIBRATIONS,
+    )
+
+
+def _parts(study: Study, status: RunStatus, withdrawn: Sequence[str]) -> tuple[SitePart, ...]:
+    out = []
+    for site in (*study.data.train, *study.data.external):
+        rounds = [p.round + 1 for p in status.points if site in p.answered]
+        if site not in withdrawn:
+            out.append(SitePart(site, site in study.data.train, len(rounds), stretches(rounds)))
+    return tuple(out)
+
+
+def _withdrawn(study: Study, status: RunStatus, withdrawn: Sequence[str]) -> WithdrawnSites:
+    gone = {*study.data.train, *study.data.external} & set(withdrawn)
+    return WithdrawnSites(
+        sites=len(gone),
+        learnt=any(not gone.isdisjoint(p.answered) for p in status.points),
+        tested=any(row.site in gone for row in status.rows),
+    )
+
+
+def _table(rows: Sequence[ScoreRow], withdrawn: Sequence[str]) -> tuple[ScoreLine, ...]:
+    """The test's rows without those of withdrawn sites, and without their names in the notes."""
+    shown = []
+    for row in rows:
+        note = row.note
+        for site in withdrawn:
+            note = note.replace(f"without {site} (", "without a withdrawn site (")
+        if row.site not in withdrawn:
+            shown.append(dataclasses.replace(row, note=note))
+    return full_table(shown)

@@ -1,0 +1,94 @@
+"""How a run stands: what the server's half knows, as a file, and as the lead is told it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from gliofed.calibration.evaluation import ScalingRow
+from gliofed.errors import CheckpointError, StudyError
+from gliofed.evaluation.results import ScoreRow
+from gliofed.runtime.files import write_text
+from gliofed.settings import build
+from gliofed.types import RoundPoint
+
+State = Literal[
+    "waiting", "training", "testing", "calibrating",
+    "completed", "below quorum", "stopped", "failed",
+]  # fmt: skip
+OVER: Final[tuple[State, ...]] = ("completed", "stopped", "failed", "below quorum")
+"""A run in such a state goes on only where the lead starts it again."""
+FILE: Final = "status.json"
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run at one moment.
+
+    study: its name. why: what a state other than training is for. rounds: of the study; `points`
+    has those committed. sites: asked by the segment under way, or by the last one. missing: those
+    of the study that are not connected. rows: of the test, once it is made; failures: site to why
+    it is not in it. fits: of the calibration, one a marker; uncalibrated: training site to why its
+    cases are not in it. page: why the run's page could not be drawn, empty where it was.
+    """
+
+    run: str
+    study: str
+    digest: str
+    state: State
+    why: str
+    rounds: int
+    sites: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    points: tuple[RoundPoint, ...] = ()
+    rows: tuple[ScoreRow, ...] = ()
+    failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fits: tuple[ScalingRow, ...] = ()
+    uncalibrated: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    page: str = ""
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return found
+
+
+def status_from(plain: Mapping[str, Any], where: str = "status") -> RunStatus:
+    """A status from plain values. Raises CheckpointError where they are none."""
+    try:
+        points = tuple(RoundPoint(**p) for p in plain["points"])
+        rows = tuple(ScoreRow(**r) for r in plain["rows"])
+        fits = tuple(_fit(r) for r in plain.get("fits", ()))
+        rest = {k: v for k, v in plain.items() if k not in ("points", "rows", "fits")}
+        bare: RunStatus = build(RunStatus, rest, where)
+    except (KeyError, TypeError, StudyError) as error:
+        raise CheckpointError(f"{where}: is no status of a run ({error})") from None
+    return dataclasses.replace(bare, points=points, rows=rows, fits=fits)
+
+
+def _fit(plain: Mapping[str, Any]) -> ScalingRow:
+    own = {name: tuple(plain[name]) for name in ("n", "intercepts", "at_least")}
+    return ScalingRow(**{**plain, **own})
+
+
+def keep_status(folder: Path, status: RunStatus) -> None:
+    """Write the status of the run in `folder`."""
+    write_text(folder / FILE, json.dumps(status.plain, indent=1))
+
+
+def read_status(folder: Path) -> RunStatus:
+    """The status kept in `folder`. Raises CheckpointError where there is none, or a damaged one."""
+    path = folder / FILE
+    try:
+        return status_from(json.loads(path.read_text()), str(path))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: nothing was started here yet") from None
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: damaged ({error}); it is written anew as work goes on"
+        ) from None

@@ -1,0 +1,193 @@
+"""`gliofed federation try`: a whole federation on one machine, each party a process of its own.
+
+    OUT/hospitals/<site>/   phantom patients          OUT/kits/<party>/   as `gliofed provision`
+    OUT/study.toml, OUT/federation.toml               OUT/logs/<party>.log
+
+What runs is what runs between hospitals: the verbs that each party would type, over mutual TLS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gliofed.data.phantom import HOSPITALS, write_phantom
+from gliofed.deployment.federation_plan import AUTHORITY, LEAD, SERVER, load_plan
+from gliofed.deployment.kit import open_kit
+from gliofed.deployment.provision import provision
+from gliofed.deployment.run_status import RunStatus, read_status
+from gliofed.deployment.supervisor import run_folder
+from gliofed.errors import GliofedError
+from gliofed.experiments.demo import SEED, demo_study
+from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
+from gliofed.runtime.files import alone_in, write_text
+from gliofed.runtime.processes import cores, end_groups, starter
+from gliofed.runtime.progress import Progress
+from gliofed.study import Study, load_study, study_toml
+
+TRAIN: Final = ("north", "harbour", "lakeside")
+EXTERNAL: Final = ("university",)
+ROUNDS: Final = 12
+_POLL_SECONDS: Final = 0.2
+_END_SECONDS: Final = 40.0
+_SHOWN_LINES: Final = 5
+
+
+@dataclass(frozen=True)
+class TryOutFolder:
+    """Where a trial lies. root: as a whole path."""
+
+    root: Path
+
+    @property
+    def study(self) -> Path:
+        """The study file."""
+        return self.root / "study.toml"
+
+    @property
+    def kits(self) -> Path:
+        """Folder of the start-up kits."""
+        return self.root / "kits"
+
+    def command(self, party: str) -> tuple[str, ...]:
+        """What the party types: the server, the lead, or a site."""
+        kit = str(self.kits / party)
+        if party == SERVER:
+            return ("gliofed", "serve", kit)
+        if party == LEAD:
+            return ("gliofed", "start", str(self.study), "--kit", kit)
+        data, store = self.root / "hospitals" / party, self.root / "stores" / party
+        return ("gliofed", "join", kit, "--data", str(data), "--store", str(store), "--yes")
+
+    def log(self, party: str) -> Path:
+        """What it prints."""
+        return self.root / "logs" / f"{party}.log"
+
+
+def try_out(out: Path, say: Callable[[str], None], watcher: Progress) -> RunStatus:
+    """Train a phantom federation on this machine; how it ended.
+
+    say: told each party's command, then what the lead's prints. The same `out` goes on from the
+    last committed round. Raises GliofedError where a party ends before the study does; all
+    parties have ended when this returns.
+    """
+    place = TryOutFolder(out.resolve())
+    with alone_in(place.root):
+        watcher.stage(f"drawing phantom patients for {len(TRAIN + EXTERNAL)} hospitals")
+        study = trial_study(place.root)
+        names = (*study.data.train, *study.data.external)
+        write_phantom(place.root / "hospitals", [h for h in HOSPITALS if h.name in names], SEED)
+        if not (place.kits / AUTHORITY).exists():
+            make_kits(place, study)
+        watcher.stage("the federation")
+        log = place.log(LEAD)
+        before = log.stat().st_size if log.exists() else 0  # of earlier trials
+        with ended_after() as parties:
+            for party in (SERVER, *TRAIN, *EXTERNAL, LEAD):
+                say(f"{party}$ {shlex.join(place.command(party))}")
+                parties[party] = start_party(place, party)
+            follow(place, parties, before, say)
+        return read_status(run_folder(open_kit(place.kits / LEAD, "lead"), load_study(place.study)))
+
+
+def trial_study(root: Path) -> Study:
+    """The demo's network on three of its hospitals, tested at a fourth."""
+    demo = demo_study(root / "hospitals")
+    return dataclasses.replace(
+        demo,
+        name="trial",
+        data=dataclasses.replace(demo.data, train=TRAIN, external=EXTERNAL),
+        train=dataclasses.replace(demo.train, rounds=ROUNDS),
+        federation=dataclasses.replace(demo.federation, quorum=2, deadline=600.0),
+    )
+
+
+def make_kits(place: TryOutFolder, study: Study, host: str = "127.0.0.1") -> None:
+    """Write the study and the federation's file, and make the kits. host: dialled by sites."""
+    write_text(place.study, study_toml(study))
+    plan = place.root / "federation.toml"
+    write_text(plan, _plan_toml(host, (*study.data.train, *study.data.external)))
+    provision(load_plan(plan), place.kits, DEFAULT_POLICY_TOML)
+
+
+def _plan_toml(host: str, sites: tuple[str, ...]) -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    listen = "loopback" if host.startswith("127.") else "all"
+    lines = [
+        'name = "trial"', 'study = "study.toml"', "", "[server]", f'host = "{host}"',
+        f"port = {port}", f'listen = "{listen}"', "", "[lead]", 'name = "lead@example.org"',
+        'org = "university"',
+        *(f'\n[[sites]]\nname = "{name}"\norg = "{name}"' for name in sites),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def start_party(
+    place: TryOutFolder, party: str, under: tuple[str, ...] = (), more: tuple[str, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """A party's verb in a process group of its own, on its share of the cores.
+
+    under: a command that runs it. more: arguments of its verb.
+    """
+    threads = str(max(1, cores() // len(TRAIN)))
+    place.log(party).parent.mkdir(exist_ok=True)
+    argv = [*under, sys.executable, "-m", "gliofed.cli.main", *place.command(party)[1:], *more]
+    with place.log(party).open("ab") as log:
+        return subprocess.Popen(  # noqa: S603  (our own command)
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            env={**os.environ, **starter(), "OMP_NUM_THREADS": threads}, start_new_session=True,
+        )  # fmt: skip
+
+
+@contextmanager
+def ended_after() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Parties put into it have ended after the block, the sites before the server."""
+    parties: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        yield parties
+    finally:
+        end_groups([*reversed(parties.values())], _END_SECONDS)
+
+
+def follow(
+    place: TryOutFolder,
+    parties: Mapping[str, subprocess.Popen[bytes]],
+    before: int,
+    say: Callable[[str], None],
+) -> None:
+    """Say what the lead's verb prints until it ends. Raises GliofedError where another does.
+
+    before: bytes that its log had before it was started.
+    """
+    with place.log(LEAD).open(encoding="utf-8") as printed:
+        printed.seek(before)
+        while True:
+            over = parties[LEAD].poll() is not None
+            for line in printed:
+                say(line.rstrip("\n"))
+            if over:
+                return
+            for party, child in parties.items():
+                if party != LEAD and child.poll() is not None:
+                    raise GliofedError(_why(place, party, child.returncode))
+            time.sleep(_POLL_SECONDS)
+
+
+def _why(place: TryOutFolder, party: str, status: int) -> str:
+    said = place.log(party).read_text(encoding="utf-8", errors="replace").splitlines()
+    return (
+        f"{party} ended with status {status} before the study did; the end of {place.log(party)}:\n"
+        + "\n".join(said[-_SHOWN_LINES:])
+    )

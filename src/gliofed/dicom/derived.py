@@ -1,0 +1,128 @@
+"""What every file made from a source series has in common: its patient, study, text and bytes.
+
+An archive files an instance by what its headers say, and takes two spellings of one patient for
+two patients. So patient and study are written as the source has them, byte by byte where the text
+allows it.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import unicodedata
+from collections.abc import Iterable
+from typing import Any, Final
+
+import highdicom as hd
+import pydicom
+from pydicom.charset import python_encoding
+from pydicom.config import RAISE
+from pydicom.valuerep import validate_value
+
+import gliofed
+from gliofed.dicom.source_series import Header, SourceSeries
+from gliofed.errors import DataError
+
+UNICODE: Final = "ISO_IR 192"
+NEEDED: Final = (  # of the patient and study, empty where the source has none (type 2)
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+    "StudyID", "AccessionNumber",
+)  # fmt: skip
+_SAME: Final = ("StudyInstanceUID", "PatientID", "PatientName")
+_CONTROLS: Final = frozenset("\t\n\f\r")
+"""What DICOM allows in unlimited text besides printed characters (PS3.5, 6.1.3)."""
+
+
+def source_of(series: SourceSeries) -> Header:
+    """The first image of a series, with what it must tell of the patient and study filled in."""
+    source = copy.copy(series.images[0])
+    for name in NEEDED:
+        if name not in source:
+            setattr(source, name, None)
+    if source.PatientSex not in ("F", "M", "O"):
+        del source.PatientSex  # the element is the series' own
+        source.PatientSex = ""  # DICOM knows no other; where unknown it is empty
+    return source
+
+
+def own_series(source: Header, behind: int, description: str) -> dict[str, Any]:
+    """Series and equipment of what gliofed makes, as highdicom takes them.
+
+    behind: how far its series number lies behind the source's, the same for one kind of file.
+    """
+    number = int(source.get("SeriesNumber") or 0)
+    return {
+        "series_instance_uid": hd.UID(),
+        "series_number": behind + (number if 0 < number < 2**30 else 0),
+        "sop_instance_uid": hd.UID(),
+        "instance_number": 1,
+        "manufacturer": "gliofed",
+        "manufacturer_model_name": "gliofed",
+        "software_versions": gliofed.__version__,
+        "device_serial_number": "none: software",
+        "series_description": f"{description}. {gliofed.CAUTION}",
+        "specific_character_set": UNICODE,
+    }
+
+
+def finish(dataset: Header, source: Header, texts: Iterable[str] = ()) -> None:
+    """Dates of its series, and the source's character set wherever it can say `texts`.
+
+    Optional values of the patient that break their kind, such as an age of "42", stay behind.
+    """
+    for element in dataset.group_dataset(0x0010):
+        if element.keyword not in NEEDED and isinstance(element.value, str):
+            try:
+                validate_value(element.VR, element.value, RAISE)
+            except ValueError:
+                del dataset[element.tag]
+    if all(_sayable(text, source) for text in texts):
+        del dataset.SpecificCharacterSet
+        if source.get("SpecificCharacterSet"):
+            dataset.SpecificCharacterSet = source.SpecificCharacterSet
+    dataset.SeriesDate = dataset.ContentDate
+    dataset.SeriesTime = dataset.ContentTime
+
+
+def checked_text(text: str, what: str) -> str:
+    """A text as it is written: without spaces at its end, which DICOM does not keep.
+
+    Raises DataError: nothing in it, or a character that no DICOM text can hold.
+    """
+    for letter in text:
+        if unicodedata.category(letter) in ("Cc", "Cs") and letter not in _CONTROLS:
+            raise DataError(f"{what}: holds {letter!r}, which DICOM text cannot; leave it out")
+    if not text.strip():
+        raise DataError(f"{what}: is empty; say it in words, or leave it out")
+    return text.rstrip()
+
+
+def encode(dataset: pydicom.Dataset) -> bytes:
+    """The file's bytes."""
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def strayed(dataset: Header, source: Header) -> list[str]:
+    """In what of patient and study a file read again differs from its source, in words."""
+    return [
+        f"{name} is not that of the source"
+        for name in _SAME
+        if (dataset.get(name) or "") != (source.get(name) or "")
+    ]
+
+
+def _sayable(text: str, source: Header) -> bool:
+    """Whether the source's character set has all of it.
+
+    Not asked of several sets at once, nor of those that are not what Python takes them for.
+    """
+    name = source.get("SpecificCharacterSet")
+    if text.isascii() or not isinstance(name, str) or name not in python_encoding:
+        return text.isascii()
+    try:
+        text.encode(python_encoding[name])
+    except UnicodeEncodeError:
+        return False
+    return name not in ("", "ISO_IR 6", "ISO_IR 13")

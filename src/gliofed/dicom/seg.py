@@ -1,0 +1,308 @@
+"""A mask as DICOM Segmentation (binary) on its source series, and back.
+
+A segmentation that lies a slice off still passes validators. So each frame is given the position
+of the source slice it belongs to, and what was made is read again and compared before it is
+written.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+
+import gliofed
+from gliofed.data.reorient import Array, NamedGrid, Shape, laid_on
+from gliofed.dicom.derived import encode, finish, own_series, source_of, strayed
+from gliofed.dicom.geometry import LPS_TO_RAS
+from gliofed.dicom.source_series import DAMAGE, Header, SourceSeries, quiet, read_series
+from gliofed.errors import DataError
+from gliofed.runtime.files import write_bytes
+
+LABEL: Final = "T2/FLAIR-hyperintense region"
+RED: Final = (255, 64, 64)
+_BINARY: Final = "1.2.840.10008.5.1.4.1.1.66.4"
+_LABELMAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"
+
+
+@dataclass(frozen=True)
+class MaskAuthor:
+    """Who made a mask. model: id of the model whose outline it is. person: who drew it or, where
+    there is a model, corrected it; as DICOM writes names ("Family^Given"). Either may be empty.
+    """
+
+    model: str = ""
+    person: str = ""
+
+    @property
+    def kind(self) -> Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]:
+        """As DICOM's Segment Algorithm Type."""
+        if self.model:
+            return "SEMIAUTOMATIC" if self.person else "AUTOMATIC"
+        return "MANUAL"
+
+
+@dataclass(frozen=True)
+class SegmentTracking:
+    """What says that segments in several files are of one tumour: on each sequence, later on."""
+
+    name: str = "tumor"
+    uid: str = field(default_factory=lambda: str(hd.UID()))
+
+
+def write_segmentation(
+    mask: NDArray[np.bool_],
+    affine: Array,
+    series_folder: Path,
+    out: Path,
+    author: MaskAuthor,
+    choose: str = "",
+    tracking: SegmentTracking | None = None,
+) -> bool:
+    """Write `mask` as a DICOM Segmentation that refers to the images of a source series.
+
+    mask: (X, Y, Z) on the grid of the series in any order of axes, such as that of its NIfTI.
+    affine: voxel to RAS mm. choose: number or UID of the series where the folder holds several.
+    True where written; False, and nothing is written, where the mask is empty: a segmentation
+    without a frame is not valid DICOM.
+    Raises DataError as `read_series` and `build_segmentation` say, and where `out` exists.
+    """
+    if out.exists():
+        raise DataError(f"{out}: is there already; remove it or choose another name")
+    data = build_segmentation(mask, affine, read_series(series_folder, choose), author, tracking)
+    if data is not None:
+        write_bytes(out, data)
+    return data is not None
+
+
+def build_segmentation(
+    mask: NDArray[np.bool_],
+    affine: Array,
+    series: SourceSeries,
+    author: MaskAuthor,
+    tracking: SegmentTracking | None = None,
+) -> bytes | None:
+    """The file's bytes, read again and compared with what was asked; None for an empty mask.
+
+    Raises DataError: a mask that is not on the grid of the series (another shape, or half a voxel
+    off anywhere), attributes of the source that no segmentation can carry, or a difference when
+    read again.
+    """
+    planes = _planes(mask, affine, series)
+    if not planes.any():
+        return None
+    with quiet():
+        try:
+            data = encode(_compose(planes, series, author, tracking or SegmentTracking()))
+        except DAMAGE as error:
+            raise DataError(
+                f"{series.folder}: its headers cannot be carried into a segmentation ({error}); "
+                "correct the source series"
+            ) from error
+    _verify(data, mask, affine, series)
+    return data
+
+
+def read_segmentation(
+    path: Path, shape: Shape, affine: Array, label: str | None = None
+) -> NDArray[np.bool_]:
+    """One segment as a mask on a scan's grid, such as that of the NIfTI file of the series.
+
+    shape, affine: of the scan as stored, voxel to RAS mm. label: the segment's label or number;
+    needed where the file has several segments.
+    Raises DataError: not a readable binary or label-map segmentation, no such segment, several
+    and no label, or frames that are not on the scan's grid (half a voxel off or more).
+    """
+    with quiet():
+        try:
+            dataset = pydicom.dcmread(path)
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file") from None
+        except (InvalidDicomError, *DAMAGE) as error:
+            raise DataError(f"{path}: cannot be read as DICOM ({error}); export it again") from None
+        return _read(dataset, str(path), shape, affine, label)
+
+
+def _planes(mask: NDArray[np.bool_], affine: Array, series: SourceSeries) -> NDArray[np.bool_]:
+    """The mask in the order of the series: (column, row, slice)."""
+    cure = "use the scan that was converted from this very series"
+    grid = NamedGrid("the series", series.shape, series.affine, cure)
+    return laid_on(mask.astype(bool), affine, grid, f"the mask for {series.folder}")
+
+
+def _compose(
+    planes: NDArray[np.bool_], series: SourceSeries, author: MaskAuthor, tracking: SegmentTracking
+) -> hd.seg.Segmentation:
+    source, first = source_of(series), series.slices[0]
+    thickness = first.thickness or series.gap
+    if not first.frame:
+        source.SliceThickness = thickness
+    segmentation = hd.seg.Segmentation(
+        source_images=[source, *series.images[1:]],
+        pixel_array=planes.transpose(2, 1, 0).astype(np.uint8),
+        plane_positions=[
+            hd.PlanePositionSequence("PATIENT", s.plane.position) for s in series.slices
+        ],
+        plane_orientation=hd.PlaneOrientationSequence("PATIENT", first.plane.orientation),
+        pixel_measures=hd.PixelMeasuresSequence(first.plane.spacing, thickness, series.gap),
+        segmentation_type="BINARY",
+        segment_descriptions=[_segment(author, tracking)],
+        content_label="TUMOR",
+        content_description=f"{LABEL}, by gliofed, research use only",
+        content_creator_name=author.person or None,
+        **own_series(source, 1000, "Tumor outline"),
+    )
+    finish(segmentation, source, [author.person])
+    return segmentation
+
+
+def _segment(author: MaskAuthor, tracking: SegmentTracking) -> hd.seg.SegmentDescription:
+    """T2/FLAIR hyperintensity of a glioma holds tumour and oedema: coded as neoplasm in the brain,
+    the label says which region.
+    """
+    algorithm = None
+    if author.kind != "MANUAL":
+        algorithm = hd.AlgorithmIdentificationSequence(
+            name="gliofed", family=codes.cid7162.ArtificialIntelligence,
+            version=gliofed.__version__, source="gliofed", parameters={"model": author.model},
+        )  # fmt: skip
+    segment = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=LABEL,
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.Neoplasm,
+        algorithm_type=author.kind,
+        algorithm_identification=algorithm,
+        tracking_uid=tracking.uid,
+        tracking_id=tracking.name,
+        anatomic_regions=[codes.SCT.Brain],
+        display_color=hd.color.CIELabColor.from_rgb(*RED),
+    )
+    segment.SegmentDescription = f"{LABEL} of a glioma: tumor and edema. {gliofed.CAUTION}"
+    return segment
+
+
+def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: SourceSeries) -> None:
+    """Read the bytes again by pydicom alone: same voxels, same places, the right references."""
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    where = f"the segmentation of {series.folder}"
+    with quiet():
+        again = _read(dataset, where, _shape(mask), affine, None)
+        named = {(str(s.header.SOPInstanceUID), s.frame): s for s in series.slices}
+        faults = []
+        if not np.array_equal(again, mask):
+            faults.append(f"{np.count_nonzero(again != mask)} voxels differ")
+        for group in dataset.PerFrameFunctionalGroupsSequence:
+            refers = group.DerivationImageSequence[0].SourceImageSequence[0]
+            frame = int(refers.get("ReferencedFrameNumber") or 0)
+            own = named.get((str(refers.ReferencedSOPInstanceUID), frame))
+            position = group.PlanePositionSequence[0].ImagePositionPatient
+            if own is None or not np.allclose(position, own.plane.position, atol=1e-3):
+                faults.append(f"a frame at {list(position)} refers to another slice")
+        source = series.images[0]
+        if dataset.FrameOfReferenceUID != source.FrameOfReferenceUID:
+            faults.append("FrameOfReferenceUID is not that of the source")
+        faults += strayed(dataset, source)
+    if faults:
+        raise DataError(f"{where}: is not what was asked ({'; '.join(faults[:3])}); nothing was "
+                        "written, please report it")  # fmt: skip
+
+
+def _read(
+    dataset: Header, where: str, shape: Shape, affine: Array, label: str | None
+) -> NDArray[np.bool_]:
+    try:
+        labelmap = dataset.get("SOPClassUID") == _LABELMAP
+        if not labelmap and dataset.get("SOPClassUID") != _BINARY:
+            raise DataError(f"{where}: is no DICOM Segmentation; expected modality SEG")
+        if dataset.get("SegmentationType") == "FRACTIONAL":
+            raise DataError(f"{where}: is fractional; export a binary segmentation")
+        number = _number(dataset, where, label)
+        pixels = dataset.pixel_array.reshape(-1, int(dataset.Rows), int(dataset.Columns))
+        frames = [
+            (_plane(dataset, frame), pixel == number if labelmap else pixel > 0)
+            for frame, pixel in zip(dataset.PerFrameFunctionalGroupsSequence, pixels, strict=True)
+            if labelmap or _segment_of(dataset, frame) == number
+        ]
+    except DAMAGE as error:
+        raise DataError(f"{where}: is damaged ({error}); export it again") from None
+    return _stack(where, frames, shape, affine)
+
+
+def _number(dataset: Header, where: str, label: str | None) -> int:
+    """The number of the segment that is meant."""
+    there = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
+    found = [n for n, name in there.items() if label in (None, str(n), name)]
+    if len(found) != 1:
+        listed = ", ".join(f"{n} {name!r}" for n, name in there.items())
+        wrong = "which one is not said" if label is None else f"{len(found)} of them are {label!r}"
+        raise DataError(f"{where}: has the segments {listed}; {wrong}: give a label or number")
+    return found[0]
+
+
+def _group(dataset: Header, frame: Header, name: str) -> Header:
+    """The item of a functional group, from the frame or from what all frames share."""
+    own = frame if name in frame else dataset.SharedFunctionalGroupsSequence[0]
+    return own[name].value[0]
+
+
+def _segment_of(dataset: Header, frame: Header) -> int:
+    return int(_group(dataset, frame, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+
+
+def _plane(dataset: Header, frame: Header) -> Array:
+    """(4, 4), (column, row, mm along the normal) of a frame to RAS mm."""
+    turned = _group(dataset, frame, "PlaneOrientationSequence").ImageOrientationPatient
+    down_mm, along_mm = _group(dataset, frame, "PixelMeasuresSequence").PixelSpacing
+    along, down = np.array(turned[:3], float), np.array(turned[3:], float)
+    plane = np.eye(4)
+    plane[:3, :3] = np.c_[along * along_mm, down * down_mm, np.cross(along, down)]
+    plane[:3, 3] = _group(dataset, frame, "PlanePositionSequence").ImagePositionPatient
+    return LPS_TO_RAS @ plane
+
+
+def _stack(
+    where: str, frames: list[tuple[Array, NDArray[np.bool_]]], shape: Shape, affine: Array
+) -> NDArray[np.bool_]:
+    """Frames of (row, column) put where they lie on a grid, its axes in any order."""
+    out = np.zeros(shape, bool)
+    if not frames:
+        return out
+    turn = nib.io_orientation(np.linalg.inv(frames[0][0]) @ affine)
+    view = nib.apply_orientation(out, turn)  # of `out`: columns, rows, slices
+    grid = affine @ nib.orientations.inv_ornt_aff(turn, shape)
+    for plane, pixels in frames:
+        columns, rows = view.shape[:2]
+        if pixels.shape != (rows, columns):
+            raise DataError(
+                f"{where}: its frames have {pixels.shape[1]} x {pixels.shape[0]} pixels, the scan "
+                f"{columns} x {rows}; give the scan it was drawn on"
+            )
+        corners = np.array([[0, 0, 0, 1], [columns - 1, 0, 0, 1], [0, rows - 1, 0, 1],
+                            [columns - 1, rows - 1, 0, 1]], float).T  # fmt: skip
+        found = np.linalg.inv(grid) @ plane @ corners
+        depth = round(float(found[2].mean()))
+        off = found - corners - [[0], [0], [depth], [0]]
+        inside = 0 <= depth < view.shape[2]
+        if abs(off).max() >= 0.5 or not inside:
+            far = float(np.linalg.norm((grid @ off)[:3], axis=0).max())
+            raise DataError(
+                f"{where}: a frame lies {f'{far:.2f} mm off' if inside else 'outside'} the scan's "
+                "grid; give the scan it was drawn on"
+            )
+        view[:, :, depth] |= pixels.T
+    return out
+
+
+def _shape(mask: NDArray[np.bool_]) -> Shape:
+    x, y, z = mask.shape
+    return x, y, z

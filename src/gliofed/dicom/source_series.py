@@ -1,0 +1,191 @@
+"""The source series of a segmentation: its headers in slice order and the grid they span."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from gliofed.data.reorient import Array, Shape
+from gliofed.dicom.enhanced import as_classic
+from gliofed.dicom.geometry import affine_of, differing, in_order, repeated, stack_of
+from gliofed.dicom.headers import ImagePlane, plane_of
+from gliofed.errors import DataError
+
+JITTER: Final = 0.1
+"""How far a slice may lie from an even spacing, in parts of that spacing."""
+
+_NEEDED: Final = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "Rows")
+DAMAGE: Final = (
+    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError,
+    OverflowError, struct.error, BytesLengthException,
+)  # fmt: skip
+"""What pydicom and highdicom raise on bytes that are no sound DICOM."""
+
+Header = Any
+
+
+@dataclass(frozen=True)
+class SourceSlice:
+    """One plane: an image of its own, or a frame of a multi-frame image (from 1; 0 where not).
+
+    thickness: mm, 0 where the source does not say.
+    """
+
+    header: Header
+    frame: int
+    plane: ImagePlane
+    thickness: float
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """One MR series, headers without pixels.
+
+    slices: in order along the normal of the images. shape: columns, rows, slices. affine:
+    (column, row, slice) to RAS mm. gap: between slices, mm.
+    """
+
+    folder: Path
+    slices: tuple[SourceSlice, ...]
+    shape: Shape
+    affine: Array
+    gap: float
+
+    @property
+    def images(self) -> tuple[Header, ...]:
+        """Each image once, in slice order; a single one where it is multi-frame."""
+        return tuple({id(s.header): s.header for s in self.slices}.values())
+
+
+def read_series(folder: Path, choose: str = "") -> SourceSeries:
+    """The series in `folder` and below it; the names and the order of files do not matter.
+
+    choose: number or UID of the series, needed where the folder holds several MR series.
+    Raises DataError: no such folder, no DICOM image or none of MR, several series, or a series
+    with images of several orientations or sizes, several at one place, missing or uneven slices,
+    or no geometry.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected the source series' DICOM files")
+    with quiet():
+        try:
+            return _span(folder, _pick(folder, _by_series(folder), choose))
+        except DAMAGE as error:
+            raise DataError(
+                f"{folder}: a header is damaged ({error}); copy the series again"
+            ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Source files with values against the standard are common; pydicom warns of each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom|highdicom")
+        yield
+
+
+def _by_series(folder: Path) -> dict[str, dict[str, Header]]:
+    """Series UID to SOP instance UID to header; a file that is there twice counts once."""
+    found: dict[str, dict[str, Header]] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+        except InvalidDicomError:
+            continue
+        except DAMAGE as error:
+            raise DataError(f"{path}: cannot be read as DICOM ({error}); copy it again") from None
+        if "SOPInstanceUID" in header and "Rows" in header:
+            own = found.setdefault(str(header.get("SeriesInstanceUID", "")), {})
+            own[str(header.SOPInstanceUID)] = header
+    if not found:
+        raise DataError(f"{folder}: holds no DICOM image; give the source series' folder")
+    return found
+
+
+def _pick(folder: Path, found: dict[str, dict[str, Header]], choose: str) -> list[Header]:
+    """The images of the one series that is meant."""
+    lists = {uid: list(images.values()) for uid, images in found.items()}
+    asked = {u: i for u, i in lists.items() if choose in (u, str(i[0].get("SeriesNumber", "")))}
+    wanted = asked if choose else lists
+    if not wanted:
+        raise DataError(
+            f"{folder}: holds no series {choose}; there: {'; '.join(map(_line, lists.values()))}"
+        )
+    left = [images for images in wanted.values() if images[0].get("Modality") == "MR"]
+    if not left:
+        raise DataError(
+            f"{folder}: holds no MR series but {'; '.join(map(_line, wanted.values()))}; give the "
+            "folder of the MR series that the mask was drawn on"
+        )
+    if len(left) > 1:
+        raise DataError(
+            f"{folder}: holds {len(left)} MR series: {'; '.join(map(_line, left))}; choose one by "
+            "its number or UID, or give a folder with it alone"
+        )
+    return left[0]
+
+
+def _line(images: list[Header]) -> str:
+    first = images[0]
+    number, name = first.get("SeriesNumber", "no number"), first.get("SeriesDescription", "")
+    uid, modality = first.get("SeriesInstanceUID", "none"), first.get("Modality", "no modality")
+    return f"{number} {name!r} ({modality}, {len(images)} images, UID {uid})"
+
+
+def _span(folder: Path, images: list[Header]) -> SourceSeries:
+    """Order the slices along their normal and check that they make one even stack."""
+    where, first = f"{folder}: series {_line(images)}", images[0]
+    if any(i.get("NumberOfFrames") for i in images) and len(images) > 1:
+        raise DataError(f"{where}: has several multi-frame images; give a folder with one of them")
+    slices = in_order([s for image in images for s in _slices(where, image)])
+    if len(slices) < 2:
+        raise DataError(f"{where}: has one slice, expected at least two; copy the whole series")
+    if not first.get("FrameOfReferenceUID"):
+        raise DataError(f"{where}: has no FrameOfReferenceUID; export the series again")
+    if differing(slices):
+        raise DataError(f"{where}: its images differ in orientation, voxel or size; give a folder "
+                        "with one volume")  # fmt: skip
+    _check_stack(where, slices)
+    affine, plane = affine_of(slices), slices[0].plane
+    gap = float(np.linalg.norm(affine[:3, 2]))
+    return SourceSeries(folder, slices, (plane.columns, plane.rows, len(slices)), affine, gap)
+
+
+def _slices(where: str, image: Header) -> list[SourceSlice]:
+    """A classic image is one slice; a multi-frame one has as many as frames."""
+    count = int(image.get("NumberOfFrames") or 0)
+    flats = list(as_classic(image)) or [pydicom.Dataset()] * count if count else [image]
+    made = []
+    for number, flat in enumerate(flats, start=1 if count else 0):
+        plane = plane_of(flat)
+        if plane is None:
+            missing = next((n for n in _NEEDED if not flat.get(n)), "sound geometry")
+            raise DataError(f"{where}: an image has no {missing}; export the series again")
+        made.append(SourceSlice(image, number, plane, float(flat.get("SliceThickness") or 0)))
+    return made
+
+
+def _check_stack(where: str, slices: tuple[SourceSlice, ...]) -> None:
+    if repeated(slices):
+        raise DataError(f"{where}: has several images at one place (echoes, repeats); give a "
+                        "folder with one volume")  # fmt: skip
+    stack = stack_of(slices)
+    if stack.gaps:
+        lost, after = sum(g.missing for g in stack.gaps), stack.gaps[0].after
+        raise DataError(f"{where}: {lost} slices are missing, first after slice {after} of "
+                        f"{len(slices)}; copy the whole series")  # fmt: skip
+    if stack.off > JITTER * stack.usual:
+        raise DataError(f"{where}: its slices are unevenly spaced (slice {stack.worst} is "
+                        f"{stack.off:.2f} mm off); give a series of even spacing")  # fmt: skip
+    if stack.sideways > min(slices[0].plane.spacing) / 2:
+        raise DataError(f"{where}: its slices are not stacked at a right angle; resample the "
+                        "series, or keep to the NIfTI mask")  # fmt: skip

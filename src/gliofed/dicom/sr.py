@@ -1,0 +1,313 @@
+"""A case's answer as a DICOM Structured Report (Comprehensive SR, TID 1500) of its source series.
+
+Comprehensive SR and not the 3D one: nothing here needs coordinates in space, and archives and
+senders that know no 3D SR take it. The codes are those of `concepts`. What was made is read again
+and compared before it is written.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import highdicom as hd
+import pydicom
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    ContainerContentItem,
+    ContentSequence,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    TextContentItem,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.valuerep import format_number_as_ds
+
+import gliofed
+from gliofed.calibration.cns5 import IntegratedType
+from gliofed.dicom import report_codes
+from gliofed.dicom.case_report import CaseReport, ReportedMarker, checked
+from gliofed.dicom.derived import encode, finish, own_series, source_of, strayed
+from gliofed.dicom.seg import SegmentTracking
+from gliofed.dicom.source_series import DAMAGE, Header, SourceSeries, quiet, read_series
+from gliofed.errors import DataError
+from gliofed.runtime.files import write_bytes
+
+NO_FAULT: Final = "No fault of the scans' preparation was found."
+_CONTAINS: Final = "CONTAINS"
+
+Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQualitativeEvaluations
+
+
+@dataclass(frozen=True)
+class _ReferencedSegment:
+    """The one segment of a segmentation file, and what tracks its tumour."""
+
+    header: Header
+    number: int
+    tracking: SegmentTracking
+
+
+def write_report(
+    report: CaseReport,
+    series_folder: Path,
+    out: Path,
+    choose: str = "",
+    segmentation: Path | None = None,
+) -> None:
+    """Write the answer as a Structured Report on a source series.
+
+    choose: number or UID of the series where the folder holds several. segmentation: the DICOM-SEG
+    of the outline on that series. Raises DataError as `read_series` and `build_report` say, and
+    where `out` exists; nothing is then written.
+    """
+    if out.exists():
+        raise DataError(f"{out}: is there already; remove it or choose another name")
+    write_bytes(out, build_report(report, read_series(series_folder, choose), segmentation))
+
+
+def build_report(
+    report: CaseReport, series: SourceSeries, segmentation: Path | None = None
+) -> bytes:
+    """The file's bytes, read again and compared with what was asked.
+
+    Raises DataError: a figure that is none (a volume that is negative, a probability above 1),
+    unknown markers, classes or outcomes, empty text or text that DICOM cannot hold, a segmentation
+    that is unreadable, not of this series or without its one segment, attributes of the source
+    that no report can carry, or a difference when read again.
+    """
+    report = checked(report)
+    segment = None if segmentation is None else _segment(segmentation, series)
+    with quiet():
+        try:
+            document = _compose(report, series, segment)
+            data = encode(document)
+        except DAMAGE as error:
+            raise DataError(
+                f"{series.folder}: its headers cannot be carried into a report ({error}); "
+                "correct the source series"
+            ) from error
+        _verify(data, document, series)
+    return data
+
+
+def _segment(path: Path, series: SourceSeries) -> _ReferencedSegment:
+    """Raises DataError as `build_report` says."""
+    with quiet():
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True)
+            first = series.images[0]
+            if header.get("Modality") != "SEG":
+                raise DataError(f"{path}: is no DICOM Segmentation; expected modality SEG")
+            named = {str(s.SeriesInstanceUID) for s in header.get("ReferencedSeriesSequence", ())}
+            study = header.get("StudyInstanceUID")
+            if study != first.StudyInstanceUID or str(first.SeriesInstanceUID) not in named:
+                raise DataError(
+                    f"{path}: refers to another series than {series.folder} holds; give the "
+                    "segmentation that was written for this series"
+                )
+            if len(header.SegmentSequence) != 1:
+                raise DataError(
+                    f"{path}: has {len(header.SegmentSequence)} segments, expected one; give the "
+                    "segmentation that gliofed wrote"
+                )
+            own = header.SegmentSequence[0]
+            known = own.get("TrackingUID")
+            name = str(own.get("TrackingID") or own.SegmentLabel)
+            tracking = SegmentTracking(name, str(known)) if known else SegmentTracking(name)
+            return _ReferencedSegment(header, int(own.SegmentNumber), tracking)
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such file") from None
+        except (InvalidDicomError, *DAMAGE) as error:
+            raise DataError(f"{path}: cannot be read as DICOM ({error}); export it again") from None
+
+
+def _compose(
+    report: CaseReport, series: SourceSeries, segment: _ReferencedSegment | None
+) -> hd.sr.ComprehensiveSR:
+    source = source_of(series)
+    evidence = [source, *series.images[1:], *([segment.header] if segment else [])]
+    document = hd.sr.ComprehensiveSR(
+        evidence=evidence,
+        content=_content(report, series, segment)[0],
+        is_complete=True,
+        coding_schemes=[report_codes.scheme()],
+        **own_series(source, 2000, "Report of a case"),
+    )
+    finish(document, source, _texts(document.ContentSequence))
+    return document
+
+
+def _content(
+    report: CaseReport, series: SourceSeries, segment: _ReferencedSegment | None
+) -> MeasurementReport:
+    tracking = segment.tracking if segment else SegmentTracking()
+    tracked = TrackingIdentifier(tracking.uid, tracking.name)
+    groups = [_outline(report, series, segment, tracked)]
+    groups += [_marker(answer, tracked) for answer in report.markers]
+    groups.append(_integrated(report.integrated, tracked))
+    made = MeasurementReport(
+        observation_context=hd.sr.ObservationContext(_observer(report)),
+        procedure_reported=report_codes.PROCEDURE,
+        imaging_measurements=groups,
+        title=codes.cid7021.ImagingMeasurementReport,
+    )
+    made[0].ContentSequence.insert(0, _text(report_codes.CAUTION, gliofed.CAUTION))
+    said = ContainerContentItem(report_codes.EVALUATIONS, relationship_type=_CONTAINS)
+    said.ContentSequence = ContentSequence(
+        [_text(report_codes.QUALITY, t) for t in report.quality or (NO_FAULT,)]
+    )
+    made[0].ContentSequence.append(said)
+    return made
+
+
+def _observer(report: CaseReport) -> hd.sr.ObserverContext:
+    """The model as a device; the same model of the same version is always the same device."""
+    name = f"https://gliofed/{report.version}/{report.model}"
+    return hd.sr.ObserverContext(
+        codes.cid270.Device,
+        hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=hd.UID.from_uuid(str(uuid.uuid5(uuid.NAMESPACE_URL, name))),
+            name=report.model,
+            manufacturer_name="gliofed",
+            model_name=f"gliofed {report.version}",
+        ),
+    )
+
+
+def _outline(
+    report: CaseReport,
+    series: SourceSeries,
+    segment: _ReferencedSegment | None,
+    tracked: TrackingIdentifier,
+) -> Group:
+    """The outline's volume, on the segmentation where there is one, else on the images."""
+    volume = _number(report_codes.VOLUME, report.volume_ml, report_codes.ML, report_codes.VOXELS)
+    algorithm = AlgorithmIdentification(
+        name="gliofed", version=report.version, parameters=[f"model={report.model}"],
+        family=codes.cid7162.ArtificialIntelligence,
+    )  # fmt: skip
+    first = series.images[0]
+    if segment is None:
+        return MeasurementsAndQualitativeEvaluations(
+            tracked, finding_type=codes.SCT.Neoplasm, algorithm_id=algorithm,
+            finding_sites=[hd.sr.FindingSite(codes.SCT.Brain)], measurements=[volume],
+            finding_category=codes.SCT.MorphologicallyAbnormalStructure,
+            source_images=[
+                hd.sr.SourceImageForMeasurementGroup(i.SOPClassUID, i.SOPInstanceUID)
+                for i in series.images
+            ],
+        )  # fmt: skip
+    refers = ReferencedSegment(
+        segment.header.SOPClassUID, segment.header.SOPInstanceUID, segment.number,
+        source_series=hd.sr.SourceSeriesForSegmentation(first.SeriesInstanceUID),
+    )  # fmt: skip
+    return VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracked, referenced_segment=refers, finding_type=codes.SCT.Neoplasm,
+        algorithm_id=algorithm, finding_sites=[hd.sr.FindingSite(codes.SCT.Brain)],
+        measurements=[volume], finding_category=codes.SCT.MorphologicallyAbnormalStructure,
+    )  # fmt: skip
+
+
+def _marker(answer: ReportedMarker, tracked: TrackingIdentifier) -> Group:
+    own = report_codes.CLASS[answer.marker]
+    names = report_codes.PROBABILITY[answer.marker]
+    numbers, pairs = _chances(names.values(), answer.probabilities)
+    said = [report_codes.NO_CALIBRATION]
+    if answer.left is not None:
+        said = [own[c] for c in answer.left] or [report_codes.NO_CLASS]
+    pairs += [(report_codes.SET, code) for code in said]
+    if answer.kept is not None:
+        pairs.append((report_codes.KEPT, report_codes.YES if answer.kept else report_codes.NO))
+    return MeasurementsAndQualitativeEvaluations(
+        tracked,
+        finding_type=report_codes.MARKER[answer.marker],
+        measurements=numbers,
+        qualitative_evaluations=[QualitativeEvaluation(*pair) for pair in pairs],
+    )
+
+
+def _integrated(kind: IntegratedType, tracked: TrackingIdentifier) -> Group:
+    found = kind.probabilities or {}
+    names = [report_codes.OUTCOME_PROBABILITY[o] for o in found]
+    numbers, pairs = _chances(names, found.values())
+    pairs.append((report_codes.TYPE, report_codes.OUTCOME[kind.answer]))
+    group = MeasurementsAndQualitativeEvaluations(
+        tracked,
+        finding_type=report_codes.TYPE,
+        measurements=numbers,
+        qualitative_evaluations=[QualitativeEvaluation(*pair) for pair in pairs],
+    )
+    said = [(report_codes.REASON, kind.reason), (report_codes.UNSEEN, kind.unseen)]
+    group[0].ContentSequence.extend(_text(name, text) for name, text in said if text)
+    return group
+
+
+def _chances(
+    names: Iterable[Code], found: Iterable[float]
+) -> tuple[list[Measurement], list[tuple[Code, Code]]]:
+    """Probabilities as numbers from 0 to 1, and as pairs of codes those that are not finite.
+
+    An item without its number would be valid DICOM, but highdicom cannot read a file with one.
+    """
+    numbers, pairs = [], []
+    for name, chance in zip(names, found, strict=True):
+        if math.isnan(chance):
+            pairs.append((name, report_codes.NOT_A_NUMBER))
+        else:
+            shown = min(max(float(chance), 0.0), 1.0)
+            numbers.append(_number(name, shown, report_codes.ONE))
+    return numbers, pairs
+
+
+def _number(name: Code, value: float, unit: Code, method: Code | None = None) -> Measurement:
+    """The exact value as floating point, and its sixteen characters as DICOM's decimal string."""
+    made = Measurement(name, float(value), unit, method=method)
+    made[0].MeasuredValueSequence[0].NumericValue = format_number_as_ds(float(value))
+    return made
+
+
+def _text(name: Code, text: str) -> TextContentItem:
+    return TextContentItem(CodedConcept.from_code(name), text, _CONTAINS)
+
+
+def _texts(items: Iterable[Header]) -> list[str]:
+    """Every free text of a content tree."""
+    out = []
+    for item in items:
+        if "TextValue" in item:
+            out.append(str(item.TextValue))
+        out += _texts(item.get("ContentSequence", ()))
+    return out
+
+
+def _plain(element: pydicom.DataElement) -> object:
+    """Values alone: highdicom's items equal no plain ones."""
+    return element.to_json_dict(None, 0)
+
+
+def _verify(data: bytes, document: Header, series: SourceSeries) -> None:
+    """Read the bytes again by pydicom alone: the same content, references and patient."""
+    again = pydicom.dcmread(io.BytesIO(data))
+    faults = strayed(again, source_of(series))
+    for name in ("ContentSequence", "CurrentRequestedProcedureEvidenceSequence"):
+        if _plain(again[name]) != _plain(document[name]):
+            faults.append(f"{name} differs")
+    if faults:
+        raise DataError(
+            f"the report of {series.folder}: is not what was asked ({'; '.join(faults[:3])}); "
+            "nothing was written, please report it"
+        )

@@ -1,0 +1,1 @@
+"""The score table from predictions of single cases."""

@@ -1,0 +1,142 @@
+"""The score table: every metric of every model on every group of cases, with its interval."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from gliofed.evaluation.by_case.marker_metrics import marker_figures
+from gliofed.evaluation.by_case.segmentation_metrics import OUTLINE_MEASURES, outline_figure
+from gliofed.evaluation.intervals.bootstrap import Interval, Values, Weights, interval
+from gliofed.evaluation.intervals.estimate import MetricEstimate, missing, resampled
+from gliofed.evaluation.intervals.sample import PredictionSample, by_logit
+from gliofed.evaluation.metrics.discrimination import auc
+from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.markers import MARKERS
+from gliofed.types import Unknown
+
+ALL_SITES = "all"
+"""The site of rows of every case together; also that of cases whose site nobody said."""
+MEDIAN_MODEL = "alone:median"
+
+
+def score_table(
+    results: Sequence[CaseResult], replicates: int, reference: str = "federated"
+) -> tuple[ScoreRow, ...]:
+    """All rows of all models; `difference` is against the model named `reference`.
+
+    Unknown labels and cases without an expert mask are left out, and n says how many stayed. With
+    several seeds a value is the mean over seeds, on the same resampled patients.
+    """
+    groups: dict[tuple[Role, str], dict[str, list[CaseResult]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for result in results:
+        for site in {ALL_SITES: 0, result.site: 0}:  # in this order, and once
+            groups[result.role, site][result.model].append(result)
+    rows: list[ScoreRow] = []
+    for (role, site), models in groups.items():
+        base = _figures(models.get(reference, []), replicates, site == ALL_SITES)
+        for model, own in models.items():
+            figures = base if model == reference else _figures(own, replicates, site == ALL_SITES)
+            folds = len({r.fold for r in own})
+            for (task, metric), figure in figures.items():
+                row = _row(model, role, site, task, metric, figure)
+                if model != reference and (task, metric) in base:
+                    row = _with_difference(row, figure, base[task, metric])
+                if folds > 1 and site == ALL_SITES:
+                    more = f"cases of {folds} folds, each answered by its own model"
+                    row = replace(row, note="; ".join(filter(None, (row.note, more))))
+                rows.append(row)
+    return (*rows, *_median_rows(rows, reference))
+
+
+def _figures(
+    results: Sequence[CaseResult], replicates: int, with_mean: bool
+) -> Mapping[tuple[str, str], MetricEstimate]:
+    if not results:
+        return {}
+    out = {("mask", m.id): outline_figure(results, m, replicates) for m in OUTLINE_MEASURES}
+    for marker in MARKERS:
+        figures = marker_figures(results, marker, replicates)
+        out |= {(marker.id, metric): figure for metric, figure in figures.items()}
+    if with_mean:
+        out["markers", "auc"] = _mean_auc(results, replicates)
+    return out
+
+
+def _mean_auc(results: Sequence[CaseResult], replicates: int) -> MetricEstimate:
+    """The mean over markers of the AUCs that exist on the whole group."""
+    parts = []
+    for marker in MARKERS:
+        rows = [i for i, r in enumerate(results) if not isinstance(r.labels[marker.id], Unknown)]
+        names = [str(results[i].labels[marker.id]) for i in rows]
+        truth = np.array([marker.classes.index(name) for name in names], np.int64)
+        found = np.array([results[i].probabilities[marker.id] for i in rows], float)
+        if len(set(names)) > 1 and np.isfinite(found).all():
+            parts.append((rows, truth, found))
+
+    def over_markers(weights: Weights) -> Values:
+        areas: Values = np.mean([auc(t, p, weights[:, rows]) for rows, t, p in parts], axis=0)
+        return areas
+
+    if not parts:
+        return missing(len(results), "no marker has two known classes")
+    return resampled(results, PredictionSample.of(results, replicates), over_markers, by_logit)
+
+
+def _row(
+    model: str, role: Role, site: str, task: str, metric: str, figure: MetricEstimate
+) -> ScoreRow:
+    bounds = figure.bounds
+    note = "; ".join(filter(None, (figure.note, bounds.note)))
+    return ScoreRow(
+        model, role, site, task, metric, figure.n, figure.value, bounds.low, bounds.high,
+        figure.seeds, note=note, method=bounds.method,
+    )  # fmt: skip
+
+
+def _with_difference(row: ScoreRow, own: MetricEstimate, base: MetricEstimate) -> ScoreRow:
+    """Paired where both answered the same cases in the same order, on the same draws: the middle
+    95 % of the replicates' differences."""
+    if own.value is None or base.value is None or own.rows != base.rows:
+        return row
+    bounds = Interval(None, None)
+    if len(own.replicates) and len(base.replicates):
+        bounds = interval(own.replicates - base.replicates)
+    return replace(
+        row,
+        difference=own.value - base.value,
+        difference_low=bounds.low,
+        difference_high=bounds.high,
+    )
+
+
+def _median_rows(rows: Sequence[ScoreRow], reference: str) -> list[ScoreRow]:
+    """For each figure, the median over the single-site models, without an interval."""
+    groups: dict[tuple[Role, str, str, str], list[ScoreRow]] = defaultdict(list)
+    base = {}
+    for row in rows:
+        key = (row.role, row.site, row.task, row.metric)
+        if row.model.startswith("alone:"):
+            groups[key].append(row)
+        elif row.model == reference:
+            base[key] = row.value
+    out = []
+    for key, own in groups.items():
+        values = [r.value for r in own if r.value is not None]
+        value = statistics.median(values) if values else None
+        other = base.get(key)
+        gap = value - other if value is not None and other is not None else None
+        role, site, task, metric = key
+        most = max(own, key=lambda r: r.n)
+        note = f"median over {len(values)} single-site models; no interval"
+        out.append(
+            ScoreRow(MEDIAN_MODEL, role, site, task, metric, most.n, value, None, None,
+                     most.seeds, gap, note=note if values else own[0].note)
+        )  # fmt: skip
+    return out

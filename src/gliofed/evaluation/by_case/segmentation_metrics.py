@@ -1,0 +1,114 @@
+"""The measures of the outline: one line each, in the order in which they are shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gliofed.evaluation.intervals.bootstrap import quantile, ratio
+from gliofed.evaluation.intervals.estimate import MetricEstimate, missing, resampled
+from gliofed.evaluation.intervals.sample import PredictionSample, by_order, by_student
+from gliofed.evaluation.results import CaseResult
+
+Amount = Callable[[CaseResult], float | None]
+NO_MASK: Final = "no case with an expert mask"
+NO_LESIONS: Final = "no case with a lesion that was counted"
+NO_SURFACE: Final = "no case with a surface distance"
+
+
+def _one(result: CaseResult) -> float:
+    return 1.0
+
+
+@dataclass(frozen=True)
+class SegmentationMetric:
+    """The sum of `above` by the sum of `below` over cases, which is a mean where that is 1 a case;
+    with a share, that quantile of `above`.
+
+    above, below: what a case adds; None where it does not enter. least, most: of all values.
+    """
+
+    id: str
+    above: Amount
+    below: Amount = _one
+    share: float | None = None
+    least: float = 0.0
+    most: float = math.inf
+    empty: str = NO_MASK
+
+
+def outline_figure(
+    results: Sequence[CaseResult], measure: SegmentationMetric, replicates: int
+) -> MetricEstimate:
+    """The measure on the cases that enter it; where a drawn case does not, the note says so."""
+    parts = [(r, measure.above(r), measure.below(r)) for r in results]
+    used = [(r, a, b) for r, a, b in parts if a is not None and b is not None]
+    above, below = (np.array([row[i] for row in used], float) for i in (1, 2))
+    drawn = sum(r.dice is not None for r in results)
+    if not below.any():
+        return missing(len(used), measure.empty if drawn else NO_MASK)
+    left = drawn - len(used) if measure.empty == NO_SURFACE else 0
+    note = f"{left} predictions without a surface left out" if left > 0 else ""
+    own = [r for r, _, _ in used]
+    sample = PredictionSample.of(own, replicates)
+    bounds = (measure.least, measure.most)
+    if (share := measure.share) is not None:
+        return resampled(
+            own, sample, lambda w: quantile(above, w, share),
+            lambda value, again: by_order(sample, above, share, bounds, again), note,
+        )  # fmt: skip
+    return resampled(
+        own, sample, lambda w: ratio(w @ above, w @ below),
+        lambda value, again: by_student(sample, above, below, bounds), note,
+    )  # fmt: skip
+
+
+def _volume_error(result: CaseResult) -> float | None:
+    said, true = result.volume_ml, result.volume_true_ml
+    return None if said is None or true is None else said - true
+
+
+def _percent_error(result: CaseResult) -> float | None:
+    error, true = _volume_error(result), result.volume_true_ml
+    return 100 * error / true if error is not None and true else None
+
+
+def _size(amount: Amount) -> Amount:
+    def of(result: CaseResult) -> float | None:
+        found = amount(result)
+        return None if found is None else abs(found)
+
+    return of
+
+
+def _lesions_true(result: CaseResult) -> float | None:
+    return None if result.lesions is None else float(result.lesions.true)
+
+
+def _lesions_found(result: CaseResult) -> float | None:
+    return None if result.lesions is None else float(result.lesions.found)
+
+
+def _lesions_false(result: CaseResult) -> float | None:
+    return None if result.lesions is None else float(result.lesions.false)
+
+
+OUTLINE_MEASURES: Final = (
+    SegmentationMetric("dice", lambda r: r.dice, most=1.0),
+    SegmentationMetric("dice_median", lambda r: r.dice, share=0.5, most=1.0),
+    SegmentationMetric("dice_p10", lambda r: r.dice, share=0.1, most=1.0),
+    SegmentationMetric("hd95_mm", lambda r: r.hd95_mm, empty=NO_SURFACE),
+    SegmentationMetric("hd95_mm_median", lambda r: r.hd95_mm, share=0.5, empty=NO_SURFACE),
+    SegmentationMetric(
+        "lesion_sensitivity", _lesions_found, below=_lesions_true, most=1.0, empty=NO_LESIONS
+    ),
+    SegmentationMetric("false_lesions", _lesions_false, empty=NO_LESIONS),
+    SegmentationMetric("volume_error_ml", _volume_error, least=-math.inf),
+    SegmentationMetric("volume_error_abs_ml", _size(_volume_error)),
+    SegmentationMetric("volume_error_percent", _percent_error, least=-100.0),
+    SegmentationMetric("volume_error_abs_percent", _size(_percent_error)),
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""The same score table from the sums that sites send."""

@@ -1,0 +1,273 @@
+"""What a site sends of a test on its own cases: sums, from which the table can be made.
+
+Every sum adds across sites, so that no average is ever averaged. Of the AUC, these are the pairs
+of a case of a class with a case of another at the same site, how many of them the model ordered
+rightly, and the variance of that number by DeLong et al. (1988, Biometrics 44:837), computed from
+ranks as Sun and Xu do (2014, IEEE Signal Processing Letters 21:1389).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.evaluation.results import CaseResult, Role
+from gliofed.markers import MARKERS, Marker
+from gliofed.types import Unknown
+
+MASK: Final = "mask"
+SUM_TASKS: Final = (MASK, *(m.id for m in MARKERS))
+_N = TypeVar("_N", int, float)
+Why = Literal["few cases", "not finite"]
+"""Why a site leaves a task out: too few cases to show, or a probability that is not finite."""
+
+
+@dataclass(frozen=True)
+class ValueMoments:
+    """How many values, their sum and the sum of their squares."""
+
+    n: int = 0
+    sum: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: ValueMoments) -> ValueMoments:
+        return ValueMoments(self.n + other.n, self.sum + other.sum, self.squares + other.squares)
+
+
+@dataclass(frozen=True)
+class AucSums:
+    """Sums for the AUC; one entry a comparison of one class with the rest (see `compared`).
+
+    cases: in any pair. pairs: of a case of the class with another case of the same site. won:
+    pairs in which the class's case has the higher probability, ties counting half. covariance:
+    of `won`, comparisons by comparisons. reach: pairs times (cases / 2 - 1), which Newcombe's
+    variance asks for, see `score.stratified`.
+    """
+
+    cases: int
+    pairs: tuple[int, ...]
+    won: tuple[float, ...]
+    covariance: tuple[tuple[float, ...], ...]
+    reach: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        classes: Sequence[int],
+        won: Sequence[float],
+        covariance: Sequence[Sequence[float]],
+        repeats: int = 1,
+    ) -> AucSums:
+        """Of one site. classes: its number of cases of each class. repeats: how many models'
+        answers for these cases stand one after the other."""
+        total = sum(classes)
+        pairs = tuple(classes[c] * (total - classes[c]) for c in compared(len(classes))) * repeats
+        return cls(
+            total if any(pairs) else 0,
+            pairs,
+            tuple(won),
+            tuple(tuple(row) for row in covariance),
+            tuple(n * (total - 2) / 2 if n else 0.0 for n in pairs),
+        )
+
+    def __add__(self, other: AucSums) -> AucSums:
+        both = zip(self.covariance, other.covariance, strict=True)
+        return AucSums(
+            self.cases + other.cases,
+            _added(self.pairs, other.pairs),
+            _added(self.won, other.won),
+            tuple(_added(a, b) for a, b in both),
+            _added(self.reach, other.reach),
+        )
+
+
+@dataclass(frozen=True)
+class MarkerSums:
+    """classes: cases of each class. correct: of them, with that class as the likeliest. brier: of
+    each case's squared error, as in `score.calibration.brier`."""
+
+    classes: tuple[int, ...]
+    correct: tuple[int, ...]
+    brier: ValueMoments
+    areas: AucSums
+
+    def __add__(self, other: MarkerSums) -> MarkerSums:
+        return MarkerSums(
+            _added(self.classes, other.classes),
+            _added(self.correct, other.correct),
+            self.brier + other.brier,
+            self.areas + other.areas,
+        )
+
+
+@dataclass(frozen=True)
+class ScoreSums:
+    """One model on one site's cases of one role, or on those of several sites together.
+
+    smallest: the least number of cases that was shown. cases: 0 where even they are hidden.
+    patients: whose cases they are. mask: of Dice, over the cases with an expert mask. left_out:
+    "mask" or a marker that is not shown, and why; every other marker is in `markers`.
+    """
+
+    smallest: int
+    cases: int
+    patients: int
+    mask: ValueMoments
+    markers: Mapping[str, MarkerSums]
+    left_out: Mapping[str, Why]
+
+    def __add__(self, other: ScoreSums) -> ScoreSums:
+        """Of both; a task that one leaves out is the other's alone."""
+        shown = dict(self.markers)
+        for name, own in other.markers.items():
+            shown[name] = shown[name] + own if name in shown else own
+        neither = sorted({*self.left_out} & {*other.left_out})
+        return ScoreSums(
+            max(self.smallest, other.smallest),
+            self.cases + other.cases,
+            self.patients + other.patients,
+            self.mask + other.mask,
+            shown,
+            {t: min(self.left_out[t], other.left_out[t]) for t in neither},
+        )
+
+
+def compared(classes: int) -> range:
+    """The classes that are compared with the rest: of two, the second; of more, each."""
+    return range(1, 2) if classes == 2 else range(classes)
+
+
+def sums_of(results: Sequence[CaseResult]) -> dict[Role, ScoreSums]:
+    """The sums of one site's answers by one model, for each role that has any.
+
+    Raises ValueError where they are of several sites or models, or a case is there twice.
+    """
+    if len({(r.site, r.model, r.seed, r.fold) for r in results}) > 1:
+        raise ValueError("the answers are of more than one site or model")
+    if len({r.case for r in results}) < len(results):
+        raise ValueError("a case is answered twice")
+    roles: dict[Role, list[CaseResult]] = defaultdict(list)
+    for result in results:
+        roles[result.role].append(result)
+    return {role: _sums(own) for role, own in roles.items()}
+
+
+def hide(sums: ScoreSums, smallest: int) -> ScoreSums:
+    """The sums without what stands on fewer than `smallest` cases.
+
+    Left out are a marker with from 1 to `smallest` - 1 cases of a class, a mask score of so few
+    cases, and with so few cases altogether everything, their number too.
+    """
+    if 0 < sums.cases < smallest:
+        return ScoreSums(smallest, 0, 0, ValueMoments(), {}, dict.fromkeys(SUM_TASKS, "few cases"))
+    left: dict[str, Why] = dict(sums.left_out)
+    if 0 < sums.mask.n < smallest:
+        left[MASK] = "few cases"
+    for name, own in sums.markers.items():
+        if any(0 < n < smallest for n in own.classes):
+            left[name] = "few cases"
+    return replace(
+        sums,
+        smallest=smallest,
+        mask=ValueMoments() if MASK in left else sums.mask,
+        markers={k: v for k, v in sums.markers.items() if k not in left},
+        left_out=left,
+    )
+
+
+def _sums(results: Sequence[CaseResult]) -> ScoreSums:
+    markers = {m.id: _marker_sums(results, m) for m in MARKERS}
+    return ScoreSums(
+        smallest=1,
+        cases=len(results),
+        patients=len({r.patient for r in results}),
+        mask=_moments([r.dice for r in results if r.dice is not None]),
+        markers={k: v for k, v in markers.items() if v is not None},
+        left_out={k: "not finite" for k, v in markers.items() if v is None},
+    )
+
+
+def _marker_sums(results: Sequence[CaseResult], marker: Marker) -> MarkerSums | None:
+    """None where a probability is not finite."""
+    known = [r for r in results if not isinstance(r.labels[marker.id], Unknown)]
+    names = marker.classes
+    truth = np.array([names.index(str(r.labels[marker.id])) for r in known], np.int64)
+    rows = [r.probabilities[marker.id] for r in known]
+    found = np.array(rows, float).reshape(len(known), len(names))
+    if not np.isfinite(found).all():
+        return None
+    errors = ((found - np.eye(len(names))[truth]) ** 2).sum(1) / (2 if len(names) == 2 else 1)
+    hit = found.argmax(1) == truth
+    return MarkerSums(
+        classes=_counts(truth, len(names)),
+        correct=_counts(truth[hit], len(names)),
+        brier=_moments(errors.tolist()),
+        areas=areas_of(truth, found),
+    )
+
+
+def wins_of(truth: Index, found: Probabilities) -> tuple[Probabilities, Probabilities]:
+    """Each case's part in the pairs: how many it wins for its comparison, and how many it is in.
+
+    Both (comparisons, n). A case of the class wins where it is above another case; another case,
+    where it is below one of the class. DeLong's structural components, not yet divided.
+    """
+    rows = compared(found.shape[1])
+    wins, most = np.zeros((2, len(rows), len(truth)))
+    for row, c in enumerate(rows):
+        own = truth == c
+        wins[row, own] = _places(found[own, c], found[~own, c])
+        wins[row, ~own] = own.sum() - _places(found[~own, c], found[own, c])
+        most[row] = np.where(own, (~own).sum(), own.sum())
+    return wins, most
+
+
+def areas_of(truth: Index, *answers: Probabilities) -> AucSums:
+    """Each case's share of the pairs won gives their covariance.
+
+    answers: of one model, or of several for the same cases: a comparison of each class by each.
+    A class enters by the spread among its own cases, times their number: with two classes this is
+    DeLong's variance. A class of one case has no spread that could be measured; it enters with the
+    greatest it can have, a quarter of the squared range (Popoviciu 1935, Mathematica 9:129).
+    """
+    classes = answers[0].shape[1]
+    wins, most = np.concatenate([wins_of(truth, found) for found in answers], axis=1)
+    rows = [c for _ in answers for c in compared(classes)]
+    won = [wins[row, truth == c].sum() for row, c in enumerate(rows)]
+    covariance = np.zeros((len(won), len(won)))
+    for c in range(classes):
+        members = truth == c
+        if members.sum() == 1:
+            covariance += most[:, members] @ most[:, members].T / 4
+        elif members.any():
+            covariance += members.sum() * np.atleast_2d(np.cov(wins[:, members]))
+    even = (covariance + covariance.T) / 2
+    counts, shares = _counts(truth, classes), [float(w) for w in won]
+    return AucSums.of(counts, shares, even.tolist(), len(answers))
+
+
+def _places(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many of `others` each value is above, ties counting half."""
+    ordered = np.sort(others)
+    sides = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    halves: NDArray[np.float64] = sum(sides, np.zeros(len(values))) / 2
+    return halves
+
+
+def _counts(truth: Index, classes: int) -> tuple[int, ...]:
+    return tuple(int((truth == c).sum()) for c in range(classes))
+
+
+def _moments(values: Sequence[float]) -> ValueMoments:
+    return ValueMoments(len(values), math.fsum(values), math.fsum(v * v for v in values))
+
+
+def _added(one: tuple[_N, ...], other: tuple[_N, ...]) -> tuple[_N, ...]:
+    return tuple(a + b for a, b in zip(one, other, strict=True))

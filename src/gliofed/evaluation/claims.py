@@ -1,0 +1,138 @@
+"""What is claimed of a model, what speaks for and against it, and a verdict on each claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.evaluation.by_case.score_table import ALL_SITES
+from gliofed.evaluation.comparison import (
+    BY_CHANCE,
+    Comparison,
+    CrossSiteMatrix,
+    against_chance,
+    comparisons,
+    cross_matrix,
+)
+from gliofed.evaluation.confounding import GIVEN_AGE, GIVEN_IDH, WITHIN, alone, beyond, gains
+from gliofed.evaluation.paired import FEWEST
+from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.evaluation.strata import strata_table
+from gliofed.markers import BY_ID
+
+ALPHA: Final = 0.05
+
+
+@dataclass(frozen=True)
+class ClaimVerdict:
+    """shown: whether the interval leaves out the value of no effect, on the claimed side, and
+    Holm's p is below ALPHA; None where it cannot be said. why: the figures that it rests on."""
+
+    role: Role
+    task: str
+    claim: str
+    shown: bool | None
+    why: str
+
+    @property
+    def words(self) -> str:
+        """As it stands on a page: what is not shown is not thereby refuted."""
+        return {True: "shown", False: "not shown", None: "n/a"}[self.shown]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """chance: each marker against 0.5. gains, beyond, alone: see `score.confounders`."""
+
+    comparisons: tuple[Comparison, ...]
+    cross: tuple[CrossSiteMatrix, ...]
+    chance: tuple[Comparison, ...]
+    gains: tuple[Comparison, ...]
+    beyond: tuple[Comparison, ...]
+    alone: tuple[ScoreRow, ...]
+    strata: tuple[ScoreRow, ...]
+    verdicts: tuple[ClaimVerdict, ...]
+
+
+def evidence(results: Sequence[CaseResult], replicates: int, model: str = "federated") -> Evidence:
+    """All of it on one model: the others compared with it, confounders, strata and verdicts."""
+    others = comparisons(results, replicates, model)
+    chance = against_chance(results, replicates, model)
+    over = gains(results, replicates, model)
+    added = beyond(results, replicates, model)
+    return Evidence(
+        others,
+        cross_matrix(results, replicates),
+        chance,
+        over,
+        added,
+        alone(results, replicates, model),
+        strata_table(results, replicates, model),
+        verdicts(chance, over, added, others),
+    )
+
+
+def verdicts(
+    chance: Sequence[Comparison],
+    over: Sequence[Comparison],
+    added: Sequence[Comparison],
+    others: Sequence[Comparison],
+) -> tuple[ClaimVerdict, ...]:
+    """On each claim: above chance, above a confounder alone, beyond it, and models that differ.
+
+    The rows as `against_chance`, `gains`, `beyond` and `comparisons` give them. Only first methods
+    are asked, and models only on all sites together.
+    """
+    out = [verdict(c, f"{_title(c)}: ranked better than by {c.other}") for c in (*chance, *over)
+           if c.first]  # fmt: skip
+    for role in sorted({c.role for c in added}):
+        own = {c.other: c for c in added if c.role == role}
+        out.append(verdict(own[GIVEN_AGE], f"{_title(own[GIVEN_AGE])}: told beyond age"))
+        out.append(_mgmt_beyond_idh(own[GIVEN_IDH], own[WITHIN]))
+    return (*out, *(_differ(c) for c in others if c.first and c.site == ALL_SITES))
+
+
+def verdict(c: Comparison, claim: str) -> ClaimVerdict:
+    """That the difference is above 0."""
+    if c.p is None or c.low is None or c.high is None:
+        return ClaimVerdict(c.role, c.task, claim, None, f"{c.note or 'no interval'}; n = {c.n}")
+    if c.p_holm is None:
+        few = f"too few: {c.fewest} cases of the rarest class, {FEWEST} are needed"
+        return ClaimVerdict(c.role, c.task, claim, None, f"{few}; n = {c.n}")
+    turned = "; the other way round" if c.high < 0 else ""
+    return ClaimVerdict(c.role, c.task, claim, c.low > 0 and c.p_holm < ALPHA, _figures(c) + turned)
+
+
+def _mgmt_beyond_idh(fixed: Comparison, within: Comparison) -> ClaimVerdict:
+    """Shown where either is; the two are in one family of Holm's."""
+    claim = f"{_title(fixed)}: told beyond IDH"
+    parts = [verdict(c, claim) for c in (fixed, within)]
+    said = [v.shown for v in parts if v.shown is not None]
+    why = "; ".join(f"{c.other}: {v.why}" for c, v in zip((fixed, within), parts, strict=True))
+    return ClaimVerdict(fixed.role, fixed.task, claim, any(said) if said else None, why)
+
+
+def _differ(c: Comparison) -> ClaimVerdict:
+    """That the difference is not 0, on whichever side."""
+    claim = f"{_title(c)}: {c.model} and {c.other} differ"
+    one = verdict(c, claim)
+    if one.shown is None or c.high is None or c.p_holm is None or c.high >= 0:
+        return one
+    return ClaimVerdict(c.role, c.task, claim, c.p_holm < ALPHA, _figures(c))
+
+
+def _figures(c: Comparison) -> str:
+    """Of a comparison with all its figures. Beside chance, the AUC itself."""
+    of = {"auc": "AUC", "dice": "Dice", "log_odds": "log odds"}[c.metric]
+    chance = c.method == BY_CHANCE
+    value, low, high = (
+        f"{v + 0.5:.3f}" if chance else f"{v:+.3f}"
+        for v in (c.difference, c.low, c.high)
+        if v is not None
+    )
+    return f"{of} {value} (95 % interval {low} to {high}), p {c.p_holm:.3g} after Holm, n = {c.n}"
+
+
+def _title(c: Comparison) -> str:
+    return BY_ID[c.task].title if c.task in BY_ID else "Outline"

@@ -1,0 +1,326 @@
+"""Two sources of answers on the same cases: which ranks or outlines better, and by how much.
+
+AUC: DeLong's paired test (DeLong et al. 1988, Biometrics 44:837), from ranks as Sun and Xu (2014,
+IEEE Signal Processing Letters 21:1389); for more than two classes of the mean of each against the
+rest, which is linear in the same components. Dice: the paired bootstrap of the mean. Beside these
+first methods stands a second: for the AUC the bootstrap, for Dice the signed-rank test.
+
+With several seeds the AUC is the mean over seeds, and so are DeLong's components: the test is of
+that mean, on patients, for the models as they were trained. It is not of averaged probabilities.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from scipy.special import logit, ndtr
+
+from gliofed.evaluation.by_case.score_table import ALL_SITES
+from gliofed.evaluation.by_site_sums.sums import MASK
+from gliofed.evaluation.intervals.analytic import NORMAL
+from gliofed.evaluation.intervals.bootstrap import Interval, Values, interval
+from gliofed.evaluation.paired import (
+    FEWEST,
+    TASKS,
+    PairedAnswers,
+    PairedEstimate,
+    answers,
+    by_role,
+    contributions,
+    figure,
+    score_row,
+    unpaired,
+    variance,
+)
+from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.markers import MARKERS
+
+BY_DELONG: Final = "DeLong 1988, paired"
+BY_BOOTSTRAP: Final = "paired bootstrap over patients; p by inverting its percentile interval"
+BY_RANKS: Final = "Wilcoxon 1945, signed ranks of patients; Hodges-Lehmann median difference"
+BY_LIKELIHOOD: Final = "likelihood ratio of logistic models, 1 degree of freedom; Wald interval"
+BY_CHANCE: Final = "bootstrap standard error, logit scale, against 0.5"
+CHANCE: Final = "chance"
+SECOND: Final = {"auc": BY_BOOTSTRAP, "dice": BY_RANKS}
+"""The method of each metric on which no verdict rests."""
+DRAWS: Final = 100
+"""Resamples for each comparison of a family, at least: with fewer, the least p that there can be,
+times the family's size, could not fall below 0.05."""
+_NO_SPREAD: Final = 1e-14
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One source less another on the same cases, with its 95 % interval and two-sided p.
+
+    model, other: models, or what else ranks cases, in words. n: cases. fewest: of them, those of
+    the rarest class. p_holm: p corrected for the family of comparisons that it is asked in, see
+    `holm`. difference, low, high, p: None with the reason in `note`. metric: "auc", "dice", or
+    "log_odds": by which the odds rise with one standard deviation of the model's logit.
+    """
+
+    model: str
+    other: str
+    role: Role
+    site: str
+    task: str
+    metric: str
+    n: int
+    fewest: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    p_holm: float | None
+    method: str
+    note: str = ""
+
+    @property
+    def first(self) -> bool:
+        """Whether a verdict may rest on it: the method chosen beforehand for its metric."""
+        return self.method != SECOND.get(self.metric)
+
+
+@dataclass(frozen=True)
+class CrossSiteMatrix:
+    """Who was tested where. cells: one row a model, one cell a column; a model that has no answer
+    there has n = 0. Nobody is tested on cases that it was trained on."""
+
+    task: str
+    metric: str
+    models: tuple[str, ...]
+    columns: tuple[tuple[Role, str], ...]
+    cells: tuple[tuple[ScoreRow, ...], ...]
+
+
+def comparisons(
+    results: Sequence[CaseResult], replicates: int, reference: str = "federated"
+) -> tuple[Comparison, ...]:
+    """Every other model less the reference: Dice and each marker's AUC, by both methods.
+
+    On all sites of a role together, and where these are several, on each. Holm's family is all
+    comparisons of a role with the reference by first methods on one such group of cases; those by
+    second methods are a family of their own. Give the results of two models to compare these two.
+    The AUC is drawn `replicates` times, Dice DRAWS times the family's size where that is more.
+    """
+    groups: dict[tuple[Role, str], dict[str, list[CaseResult]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    sites = {
+        role: {r.site for r in results if r.role == role} for role in {r.role for r in results}
+    }
+    for result in results:
+        groups[result.role, ALL_SITES][result.model].append(result)
+        if len(sites[result.role]) > 1:
+            groups[result.role, result.site][result.model].append(result)
+    out: list[Comparison] = []
+    for (role, site), models in groups.items():
+        draws = dict.fromkeys(TASKS, replicates)
+        draws[MASK] = max(replicates, DRAWS * len(TASKS) * len(models))
+        base = {t: figure(answers(models.get(reference, []), t), draws[t]) for t in TASKS}
+        found = [
+            row
+            for model, own in models.items()
+            if model != reference
+            for task in TASKS
+            for row in compare(
+                figure(answers(own, task), draws[task]), base[task], model, reference, role, site
+            )
+        ]
+        out += holm([c for c in found if c.first]) + holm([c for c in found if not c.first])
+    return tuple(out)
+
+
+def compare(
+    own: PairedEstimate, base: PairedEstimate, model: str, other: str, role: Role, site: str
+) -> tuple[Comparison, Comparison]:
+    """Both methods, the first first; neither corrected. None where both did not answer the same
+    cases, or either has no figure."""
+    reason = unpaired(own.answers, base.answers) or own.note or base.note
+    methods: tuple[
+        tuple[str, Callable[[PairedEstimate, PairedEstimate], _ComparisonResult]], ...
+    ] = (
+        ((BY_BOOTSTRAP, _by_bootstrap), (BY_RANKS, _by_ranks))
+        if own.answers.metric == "dice"
+        else ((BY_DELONG, _by_delong), (BY_BOOTSTRAP, _by_bootstrap))
+    )
+    first, second = (
+        _comparison(own.answers, model, other, role, site, name,
+                    _ComparisonResult(note=reason) if reason else method(own, base))
+        for name, method in methods
+    )  # fmt: skip
+    return first, second
+
+
+def against_chance(
+    results: Sequence[CaseResult], replicates: int, model: str = "federated"
+) -> tuple[Comparison, ...]:
+    """The model's AUC of each marker less 0.5, over all sites of each role.
+
+    With the intervals of the score table. Holm's family is the markers of one role; see DRAWS.
+    """
+    out: list[Comparison] = []
+    draws = max(replicates, DRAWS * len(MARKERS))
+    for role, own in by_role(results, model):
+        out += holm([chance_row(figure(answers(own, m.id), draws), model, role) for m in MARKERS])
+    return tuple(out)
+
+
+def chance_row(own: PairedEstimate, model: str, role: Role, other: str = CHANCE) -> Comparison:
+    """An AUC less 0.5, with the interval of the score table; None where there is no AUC or no
+    interval."""
+    value, low, high = own.value, own.bounds.low, own.bounds.high
+    found = _ComparisonResult(note=own.note or own.bounds.note)
+    if value is not None and low is not None and high is not None:
+        found = _ComparisonResult(
+            value - 0.5, low - 0.5, high - 0.5, _chance_p(own, value, low, high)
+        )
+    return _comparison(own.answers, model, other, role, ALL_SITES, BY_CHANCE, found)
+
+
+def holm(family: Sequence[Comparison]) -> list[Comparison]:
+    """The family with `p_holm` (Holm 1979, Scandinavian Journal of Statistics 6:65).
+
+    A comparison without a p, or with fewer than FEWEST cases of a class, on which no verdict
+    rests, is no member of the family: its `p_holm` is None.
+    """
+    tested = sorted(
+        (c.p, i) for i, c in enumerate(family) if c.p is not None and c.fewest >= FEWEST
+    )
+    out, reached = list(family), 0.0
+    for place, (p, i) in enumerate(tested):
+        reached = max(reached, min(1.0, (len(tested) - place) * p))
+        out[i] = replace(family[i], p_holm=reached)
+    return out
+
+
+def bootstrap_p(replicates: Values) -> float | None:
+    """Two-sided p of a difference of 0: twice the smaller share of replicates on one side of 0.
+
+    It is below 0.05 where the percentile interval leaves 0 out (Efron & Tibshirani 1993, section
+    15.4); with one added above and below, so that it is never 0 (Davison & Hinkley 1997, section
+    4.2). None where there is no interval.
+    """
+    if len(replicates) == 0 or interval(replicates).low is None:
+        return None
+    found = replicates[np.isfinite(replicates)]
+    least = min((found <= 0).sum(), (found >= 0).sum())
+    return min(1.0, 2 * (int(least) + 1) / (len(found) + 1))
+
+
+def cross_matrix(results: Sequence[CaseResult], replicates: int) -> tuple[CrossSiteMatrix, ...]:
+    """For Dice and each marker's AUC: every model on every site, external and held-out apart.
+
+    Federated and pooled come first, the single-site models last, each group by name.
+    """
+    first = ("federated", "pooled")
+    models = sorted(
+        {r.model for r in results}, key=lambda m: (m.startswith("alone:"), m not in first, m)
+    )
+    columns = sorted({(r.role, r.site) for r in results})
+    cells: dict[tuple[str, Role, str], list[CaseResult]] = defaultdict(list)
+    for result in results:
+        cells[result.model, result.role, result.site].append(result)
+
+    def cell(model: str, role: Role, site: str, task: str) -> ScoreRow:
+        own = cells.get((model, role, site), [])
+        note = "" if own else "not tested there"
+        return score_row(figure(answers(own, task), replicates), model, role, site, note=note)
+
+    return tuple(
+        CrossSiteMatrix(
+            task,
+            answers([], task).metric,
+            tuple(models),
+            tuple(columns),
+            tuple(tuple(cell(m, *column, task) for column in columns) for m in models),
+        )
+        for task in TASKS
+    )
+
+
+def _chance_p(own: PairedEstimate, value: float, low: float, high: float) -> float | None:
+    """Of 0.5, on the logit scale that the interval is of, and so below 0.05 where that leaves 0.5
+    out; of a perfect AUC, which has no place on that scale, by the bootstrap."""
+    if not 0 < value < 1:
+        return bootstrap_p(own.replicates - 0.5)
+    error = float(logit(high) - logit(low)) / (2 * NORMAL)
+    return 2 * float(ndtr(-abs(float(logit(value))) / error))
+
+
+@dataclass(frozen=True)
+class _ComparisonResult:
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    note: str = ""
+
+
+def _by_delong(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResult:
+    difference = _gap(own, base)
+    parts = contributions(own.answers) - contributions(base.answers)
+    alone = np.flatnonzero(~np.isfinite(parts))
+    if len(alone):
+        name = own.answers.classes[own.answers.truth[alone[0]]]
+        return _ComparisonResult(difference, note=f"one {name} case: no spread to measure")
+    error = math.sqrt(variance(parts, own.answers.patients))
+    if error**2 <= _NO_SPREAD:
+        if abs(difference) <= _NO_SPREAD:
+            return _ComparisonResult(0.0, 0.0, 0.0, 1.0)
+        return _ComparisonResult(difference, note="the pairs won have no spread")
+    low, high = difference - NORMAL * error, difference + NORMAL * error
+    p = 2 * float(ndtr(-abs(difference) / error))
+    return _ComparisonResult(difference, max(-1.0, low), min(1.0, high), p)
+
+
+def _by_bootstrap(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResult:
+    return _bootstrapped(_gap(own, base), own.replicates - base.replicates)
+
+
+def _bootstrapped(difference: float, replicates: Values) -> _ComparisonResult:
+    bounds = Interval(None, None) if len(replicates) == 0 else interval(replicates)
+    return _ComparisonResult(
+        difference, bounds.low, bounds.high, bootstrap_p(replicates), bounds.note
+    )
+
+
+def _by_ranks(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResult:
+    """Of each patient's mean difference; patients without a difference are dropped, as Wilcoxon
+    did. No interval: that of the mean is the bootstrap's."""
+    from scipy.stats import wilcoxon
+
+    names, index = np.unique(own.answers.patients, return_inverse=True)
+    gaps = own.answers.found[:, 0] - base.answers.found[:, 0]
+    patients = np.bincount(index, gaps, len(names)) / np.bincount(index, minlength=len(names))
+    if not patients.any():
+        return _ComparisonResult(0.0, p=1.0)
+    rows, columns = np.triu_indices(len(patients))
+    middle = float(np.median((patients[rows] + patients[columns]) / 2))
+    return _ComparisonResult(middle, p=float(wilcoxon(patients).pvalue))
+
+
+def _gap(own: PairedEstimate, base: PairedEstimate) -> float:
+    if own.value is None or base.value is None:
+        raise ValueError("a source without a figure cannot be compared")
+    return own.value - base.value
+
+
+def _comparison(
+    own: PairedAnswers,
+    model: str,
+    other: str,
+    role: Role,
+    site: str,
+    method: str,
+    found: _ComparisonResult,
+) -> Comparison:
+    return Comparison(
+        model, other, role, site, own.task, own.metric, own.n, own.fewest,
+        found.difference, found.low, found.high, found.p, None, method, found.note,
+    )  # fmt: skip

@@ -1,0 +1,280 @@
+"""What a marker could be told from without its own signal, held against what a model claims.
+
+Old patients have IDH-wildtype tumours, and IDH-mutant tumours have a methylated MGMT promoter: a
+model that sees age, or IDH, ranks both markers well. Each direction is fixed beforehand from the
+literature, never fitted; an AUC below 0.5 therefore exists, and says the relation is reversed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.special import chdtrc
+
+from gliofed.evaluation.by_case.score_table import ALL_SITES
+from gliofed.evaluation.comparison import (
+    BY_LIKELIHOOD,
+    CHANCE,
+    DRAWS,
+    Comparison,
+    chance_row,
+    compare,
+    holm,
+)
+from gliofed.evaluation.intervals.analytic import NORMAL
+from gliofed.evaluation.intervals.bootstrap import Values
+from gliofed.evaluation.logistic_regression import LogisticSums, fit, sums_at
+from gliofed.evaluation.metrics.discrimination import Index
+from gliofed.evaluation.paired import answers, by_role, figure, ranked, score_row, too_few
+from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.evaluation.strata import IDH_WILDTYPE, MARKER_STRATA, volumes
+from gliofed.markers import BY_ID
+from gliofed.types import Unknown
+
+POSITIVE: Final[Mapping[str, str]] = {
+    "idh": "mutant", "codel_1p19q": "codeleted", "mgmt": "methylated", "grade": "4",
+}  # fmt: skip
+"""The class that is ranked against the rest; of the grade, 4 against 2 and 3."""
+AGE: Final = "age alone"
+SEX: Final = "sex alone"
+VOLUME: Final = "tumour volume alone"
+IDH_SCORE: Final = "IDH score alone"
+IDH_TRUE: Final = "true IDH status alone"
+SEPARATED: Final = 100.0
+"""A standard error, in log odds for one standard deviation, that only separated classes give."""
+GIVEN_AGE: Final = "age held fixed"
+GIVEN_SCORE: Final = "IDH score held fixed"
+GIVEN_IDH: Final = "true IDH status held fixed"
+WITHIN: Final = f"{CHANCE}, within {IDH_WILDTYPE}"
+CUT: Final = 1e-6
+"""How near to 0 and 1 a probability may be before its logit is taken."""
+Score = Callable[[CaseResult], float | None]
+
+
+@dataclass(frozen=True)
+class Confounder:
+    """up: markers whose class in POSITIVE goes with more of it; down: with less. For sex, more is
+    female. source: of the direction."""
+
+    name: str
+    up: tuple[str, ...]
+    down: tuple[str, ...]
+    source: str
+
+
+CONFOUNDERS: Final[tuple[Confounder, ...]] = (
+    Confounder(
+        AGE, ("grade",), ("idh", "codel_1p19q", "mgmt"),
+        "IDH: Yan et al. 2009, NEJM 360:765. 1p/19q, among all gliomas: Eckel-Passow et al. 2015, "
+        "NEJM 372:2499. MGMT, as IDH: Noushmehr et al. 2010, Cancer Cell 17:510. Grade: Ostrom et "
+        "al. 2020, Neuro-Oncology 22(S1):iv1.",
+    ),
+    Confounder(
+        SEX, ("idh", "codel_1p19q", "mgmt"), ("grade",),
+        "Glioblastoma has a larger excess of men than other gliomas: Ostrom et al. 2020, as above. "
+        "MGMT is taken as IDH.",
+    ),
+    Confounder(
+        VOLUME, ("idh", "codel_1p19q", "mgmt", "grade"), (),
+        "No agreed direction; larger is taken. Read it on both sides of 0.5.",
+    ),
+    Confounder(IDH_SCORE, ("mgmt",), (), "Noushmehr et al. 2010, as above."),
+    Confounder(IDH_TRUE, ("mgmt",), (), "Noushmehr et al. 2010, as above."),
+)  # fmt: skip
+
+
+def alone(
+    results: Sequence[CaseResult], replicates: int, model: str = "federated"
+) -> tuple[ScoreRow, ...]:
+    """The AUC of each confounder alone for each of its markers, as of a model of that name.
+
+    On the cases of each role that `model` answered and that have both; without a value, but with n
+    and why, where a class has fewer than FEWEST cases. `model` matters to the IDH score and, for
+    cases without an expert mask, to the volume.
+    """
+    rows = []
+    for role, own in by_role(results, model):
+        scores = _scores(own)
+        for confounder in CONFOUNDERS:
+            for task in (*confounder.up, *confounder.down):
+                score = _turned(scores[confounder.name], task in confounder.up)
+                found = ranked(own, task, POSITIVE[task], score)
+                few = too_few(found)
+                rows.append(
+                    score_row(figure(found, 0 if few else replicates), confounder.name, role,
+                              ALL_SITES, note=few)
+                )  # fmt: skip
+    return tuple(rows)
+
+
+def gains(
+    results: Sequence[CaseResult], replicates: int, model: str = "federated"
+) -> tuple[Comparison, ...]:
+    """The model's AUC less that of age alone for IDH, and of IDH alone for MGMT, both methods.
+
+    IDH alone: the model's own IDH score, and the true status. Holm's family is these three of a
+    role, each method for itself. Whether a score beats another says little of what it adds to it:
+    see `beyond`.
+    """
+    out: list[Comparison] = []
+    for role, own in by_role(results, model):
+        scores = _scores(own)
+        rows: list[Comparison] = []
+        for task, name in (("idh", AGE), ("mgmt", IDH_SCORE), ("mgmt", IDH_TRUE)):
+            score = _turned(scores[name], name != AGE)
+            both = [r for r in own if score(r) is not None]
+            one = figure(ranked(both, task, POSITIVE[task], _chance(task)), replicates)
+            base = figure(ranked(both, task, POSITIVE[task], score), replicates)
+            rows += compare(one, base, model, name, role, ALL_SITES)
+        out += holm([c for c in rows if c.first]) + holm([c for c in rows if not c.first])
+    return tuple(out)
+
+
+def beyond(
+    results: Sequence[CaseResult], replicates: int, model: str = "federated"
+) -> tuple[Comparison, ...]:
+    """What the model's score adds to what is known: IDH to age, and MGMT to IDH.
+
+    Likelihood-ratio tests of a logistic model with the confounder against one with the model's
+    logit besides; and the AUC of MGMT within IDH-wildtype, less 0.5. Holm's family is these four
+    of a role (see DRAWS). With the IDH score held fixed, an MGMT score that is merely a second
+    measurement of IDH still adds something; with the true status held fixed it does not.
+    """
+    out: list[Comparison] = []
+    for role, own in by_role(results, model):
+        scores = _scores(own)
+        part = [r for s in MARKER_STRATA if s.title == IDH_WILDTYPE for r in own if s.holds(r)]
+        within = figure(answers(part, "mgmt"), max(replicates, 4 * DRAWS))
+        out += holm(
+            [
+                _added(own, "idh", scores[AGE], model, GIVEN_AGE, role),
+                _added(own, "mgmt", _idh_logit, model, GIVEN_SCORE, role),
+                _added(own, "mgmt", scores[IDH_TRUE], model, GIVEN_IDH, role),
+                chance_row(within, model, role, WITHIN),
+            ]
+        )
+    return tuple(out)
+
+
+def _scores(results: Sequence[CaseResult]) -> dict[str, Score]:
+    """Each confounder's value of a case; None where nobody said."""
+    sizes = volumes(results)
+    return {AGE: _age, SEX: _female, VOLUME: lambda r: sizes.get((r.site, r.case)),
+            IDH_SCORE: _chance("idh"), IDH_TRUE: _mutant}  # fmt: skip
+
+
+def _age(result: CaseResult) -> float | None:
+    age = result.person.age
+    return None if isinstance(age, Unknown) else age
+
+
+def _female(result: CaseResult) -> float | None:
+    sex = result.person.sex
+    return None if isinstance(sex, Unknown) else float(sex == "F")
+
+
+def _mutant(result: CaseResult) -> float | None:
+    status = result.labels["idh"]
+    return None if isinstance(status, Unknown) else float(status == POSITIVE["idh"])
+
+
+def _chance(task: str) -> Score:
+    """The model's probability of the marker's positive class."""
+    place = BY_ID[task].classes.index(POSITIVE[task])
+    return lambda r: r.probabilities[task][place]
+
+
+def _logit(task: str) -> Callable[[CaseResult], float]:
+    place = BY_ID[task].classes.index(POSITIVE[task])
+
+    def logit(result: CaseResult) -> float:
+        chance = np.clip(result.probabilities[task][place], CUT, 1 - CUT)
+        return float(np.log(chance / (1 - chance)))
+
+    return logit
+
+
+def _idh_logit(result: CaseResult) -> float | None:
+    return _logit("idh")(result)
+
+
+def _turned(score: Score, up: bool) -> Score:
+    def turned(result: CaseResult) -> float | None:
+        value = score(result)
+        return value if value is None or up else -value
+
+    return turned
+
+
+def _added(
+    results: Sequence[CaseResult], task: str, known: Score, model: str, given: str, role: Role
+) -> Comparison:
+    """What the model's logit adds to what is known, in one likelihood-ratio test.
+
+    Of several seeds, a case's mean logit. True status: only those of its groups enter in which
+    the marker has both classes, for the others tell nothing once the status is known.
+    """
+    own: dict[tuple[str, str], list[CaseResult]] = defaultdict(list)
+    for r in results:
+        if not isinstance(r.labels[task], Unknown) and known(r) is not None:
+            own[r.site, r.case].append(r)
+    logit = _logit(task)
+    truth = np.array([rs[0].labels[task] == POSITIVE[task] for rs in own.values()], np.int64)
+    base = np.array([np.mean([known(r) for r in rs]) for rs in own.values()], float)
+    score = np.array([np.mean([logit(r) for r in rs]) for rs in own.values()], float)
+    patients = np.array([rs[0].patient for rs in own.values()])
+    if given == GIVEN_IDH:
+        mixed = [v for v in (0.0, 1.0) if len(np.unique(truth[base == v])) == 2]
+        kept = np.isin(base, mixed)
+        truth, base, score, patients = truth[kept], base[kept], score[kept], patients[kept]
+    found = _tested(truth, base, score)
+    note = found.note
+    if not note and len(set(patients)) < len(patients):
+        note = f"{len(truth)} cases of {len(set(patients))} patients, taken as if independent"
+    fewest = int(np.bincount(truth, minlength=2).min()) if len(truth) else 0
+    return Comparison(
+        model, given, role, ALL_SITES, task, "log_odds", len(truth), fewest, found.slope,
+        found.low, found.high, found.p, None, BY_LIKELIHOOD, note,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _AddedValue:
+    slope: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    note: str = ""
+
+
+def _tested(truth: Index, base: Values, score: Values) -> _AddedValue:
+    """The slope of the score beside the base, per standard deviation, and its p."""
+    if len(truth) == 0:
+        return _AddedValue(note="no case with both, in a group with both classes")
+    if not np.isfinite(base).all() or not np.isfinite(score).all():
+        return _AddedValue(note="a score is not finite")
+    if len(np.unique(truth)) == 1:
+        return _AddedValue(note="only one class present")
+    if np.ptp(score) == 0:
+        return _AddedValue(note="the model's score is the same for all cases")
+    features = np.column_stack([np.ones(len(truth)), _scaled(base), _scaled(score)])
+
+    def sums(columns: int) -> Callable[[Values], LogisticSums]:
+        return lambda place: sums_at(place, features[:, :columns], truth)
+
+    less, more = (fit(sums(columns), np.zeros((1, columns))) for columns in (2, 3))
+    slope, error = float(more.coefficients[0, 2]), float(np.sqrt(more.covariance[2, 2]))
+    if not (less.converged and more.converged and error < SEPARATED):
+        return _AddedValue(note="no fit: the classes are separated")
+    p = float(chdtrc(1, max(0.0, 2 * (less.loss - more.loss))))
+    return _AddedValue(slope, slope - NORMAL * error, slope + NORMAL * error, p)
+
+
+def _scaled(values: Values) -> Values:
+    spread = float(values.std())
+    out: Values = (values - values.mean()) / (spread if spread > 0 else 1.0)
+    return out

@@ -1,0 +1,1 @@
+"""Confidence intervals: analytic, bootstrap, and the one that covers for each metric."""

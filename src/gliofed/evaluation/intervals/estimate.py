@@ -1,0 +1,75 @@
+"""One figure: a metric on a sample, with its replicates and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gliofed.evaluation.intervals.bootstrap import Interval, Values
+from gliofed.evaluation.intervals.sample import Metric, PredictionSample
+from gliofed.evaluation.results import CaseResult
+
+NOTHING: Final[Values] = np.zeros(0)
+UNBOUND: Final = Interval(None, None)
+
+
+@dataclass(frozen=True)
+class MetricEstimate:
+    """A metric, the mean over seeds: point value, replicates, interval, and why it is missing.
+
+    rows: seed, fold, site and id of each answer that entered. n: cases among them. replicates:
+    empty where the metric is not resampled or does not exist.
+    """
+
+    rows: tuple[tuple[int, str, str, str], ...]
+    value: float | None
+    replicates: Values
+    n: int
+    seeds: int
+    bounds: Interval = UNBOUND
+    note: str = ""
+
+
+def resampled(
+    results: Sequence[CaseResult],
+    sample: PredictionSample,
+    metric: Metric,
+    around: Callable[[float, Values], Interval],
+    note: str = "",
+) -> MetricEstimate:
+    """The metric on each seed's results, averaged over seeds, and on every resample of patients.
+
+    around: the interval of a finite value and its replicates. A figure that one seed lacks is
+    lacking. note: also why it is missing, where it is.
+    """
+    value = sample.value(metric)
+    if not np.isfinite(value):
+        return fixed(results, sample, None, note=note)
+    if not len(sample.drawn):
+        return fixed(results, sample, value, note=note or "one patient")
+    again = sample.again(metric)
+    bounds = around(value, again)
+    return MetricEstimate(_rows(results), value, again, sample.n, sample.repeats, bounds, note)
+
+
+def fixed(
+    results: Sequence[CaseResult],
+    sample: PredictionSample,
+    value: float | None,
+    bounds: Interval = UNBOUND,
+    note: str = "",
+) -> MetricEstimate:
+    """A figure without replicates."""
+    return MetricEstimate(_rows(results), value, NOTHING, sample.n, sample.repeats, bounds, note)
+
+
+def missing(n: int, note: str) -> MetricEstimate:
+    """No figure of n cases, and why."""
+    return MetricEstimate((), None, NOTHING, n, 0, note=note)
+
+
+def _rows(results: Sequence[CaseResult]) -> tuple[tuple[int, str, str, str], ...]:
+    return tuple((r.seed, r.fold, r.site, r.case) for r in results)

@@ -1,0 +1,282 @@
+"""A sample of answers: a metric's value, its replicates, and the interval that covers.
+
+Which interval a figure has, and how often each kind holds the truth with 50 and 200 cases, was
+measured: docs/adr/0020-intervals-that-cover.md. All of them take patients as the unit: what is
+drawn, or what varies, is a patient with all of its cases and all repeats of the training.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, expit, logit
+
+from gliofed.evaluation.by_site_sums.sums import areas_of
+from gliofed.evaluation.intervals.analytic import NORMAL, auc_interval, recall_mean, wilson
+from gliofed.evaluation.intervals.bootstrap import (
+    MOST_MISSING,
+    TOO_FEW,
+    Interval,
+    Values,
+    Weights,
+    interval,
+    once,
+    resamples,
+)
+from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.evaluation.results import CaseResult
+
+BY_LOGIT: Final = "bootstrap standard error, logit scale"
+BY_STUDENT: Final = "bootstrap-t"
+BY_WILSON: Final = "Wilson 1927"
+BY_ORDER: Final = "order statistics, interpolated (Beran & Hall 1993)"
+_LEAST_ERROR: Final = 1e-9
+_NO_SPREAD: Final = "no interval: the cases do not differ"
+
+Metric = Callable[[Weights], Values]
+
+
+@dataclass(frozen=True)
+class PredictionSample:
+    """n answers of one model, in repeats. seeds, patients: (n,) whose each answer is, from 0.
+
+    cases: (n,) "site/id". drawn: (replicates, n) how often each resample has the answer; no
+    replicates of one patient.
+    """
+
+    cases: tuple[str, ...]
+    seeds: NDArray[np.int64]
+    patients: NDArray[np.int64]
+    drawn: Weights
+
+    @classmethod
+    def of(cls, results: Sequence[CaseResult], replicates: int) -> PredictionSample:
+        """Of at least one answer. Seeds may hold out different patients; a resample draws from
+        all of them, and each seed sees those of its own."""
+        cases = [f"{r.site}/{r.case}" for r in results]
+        return cls.named(cases, [r.seed for r in results], [r.patient for r in results], replicates)
+
+    @classmethod
+    def named(
+        cls, cases: Sequence[str], seeds: Sequence[int], patients: Sequence[str], replicates: int
+    ) -> PredictionSample:
+        """As `of`, from each answer's case, seed and patient."""
+        _, whose = np.unique(patients, return_inverse=True)
+        _, repeats = np.unique(seeds, return_inverse=True)
+        drawn = resamples(patients, replicates if whose.max() else 0)
+        return cls(tuple(cases), repeats, whose, drawn)
+
+    @property
+    def repeats(self) -> int:
+        """How many seeds there are."""
+        return int(self.seeds.max()) + 1
+
+    @property
+    def n(self) -> int:
+        """How many cases there are."""
+        return len(set(self.cases))
+
+    def value(self, metric: Metric) -> float:
+        """Mean over seeds; NaN where one of them lacks it."""
+        return float(self._over_seeds(metric, once(len(self.cases)))[0])
+
+    def again(self, metric: Metric) -> Values:
+        """The same on every resample."""
+        return self._over_seeds(metric, self.drawn)
+
+    def _over_seeds(self, metric: Metric, weights: Weights) -> Values:
+        if self.repeats == 1:
+            return metric(weights)
+        each = [metric(weights * (self.seeds == s)) for s in range(self.repeats)]
+        found: Values = np.mean(each, axis=0)
+        return found
+
+
+def by_logit(value: float, again: Values) -> Interval:
+    """Of an AUC: 1.96 standard errors of the replicates to both sides, on the logit scale. None
+    at 0 and 1, where replicates do not differ."""
+    if not 0 < value < 1:
+        return Interval(None, None, "no interval: all pairs are won, or all lost")
+    found = again[np.isfinite(again)]
+    if len(found) <= (1 - MOST_MISSING) * len(again):
+        return Interval(None, None, TOO_FEW)
+    error = float(found.std())
+    if error <= _LEAST_ERROR:
+        return Interval(None, None, _NO_SPREAD)
+    half = NORMAL * error / (value * (1 - value))
+    low, high = expit(logit(value) + np.array([-half, half]))
+    return Interval(float(low), float(high), method=BY_LOGIT)
+
+
+def by_area(
+    sample: PredictionSample, truth: Index, found: Probabilities, value: float, again: Values
+) -> Interval:
+    """Of an AUC: `by_logit`; where all pairs are won, or all lost, as `auc_interval`, of the first
+    repeat: of several perfect ones, no more than one tells."""
+    if 0 < value < 1:
+        return by_logit(value, again)
+    first = sample.seeds == 0
+    return auc_interval(areas_of(truth[first], found[first]))
+
+
+def by_percentile(again: Values) -> Interval:
+    """Of any figure: the middle 95 % of the replicates; none where they do not differ."""
+    found = interval(again)
+    if found.low is not None and found.low == found.high:
+        return Interval(None, None, _NO_SPREAD)
+    return found
+
+
+def by_delong(sample: PredictionSample, truth: Index, found: Probabilities) -> Interval:
+    """Of an AUC: DeLong's variance, of several seeds that of the mean of correlated AUCs.
+
+    DeLong's cases are independent: there is none where a patient has several, and none where the
+    seeds answered different cases.
+    """
+    of_patient = Counter(zip(sample.seeds, sample.patients, strict=True))
+    if max(of_patient.values()) > 1:
+        return Interval(None, None, "no interval: patients with several cases")
+    order = [np.nonzero(sample.seeds == s)[0] for s in range(sample.repeats)]
+    order = [own[np.argsort([sample.cases[i] for i in own])] for own in order]
+    if len({tuple(sample.cases[i] for i in own) for own in order}) > 1:
+        return Interval(None, None, "no interval: the repeats tested different cases")
+    return auc_interval(areas_of(truth[order[0]], *(found[own] for own in order)))
+
+
+def by_student(
+    sample: PredictionSample, above: Values, below: Values, bounds: tuple[float, float]
+) -> Interval:
+    """Of the quotient of two sums, as a mean or a rate is, cut to `bounds`: bootstrap-t.
+
+    above, below: (n,), what each answer adds. Each replicate's distance from the value is taken in
+    its own standard errors (Efron & Tibshirani 1993, section 12.5); replicates without one are
+    left out.
+    """
+    value, errors = _quotients(sample, above, below, _by_patient(sample))
+    at, own = float(value[0]), float(errors[0])
+    if own <= _LEAST_ERROR * max(1.0, abs(at)):
+        return Interval(None, None, _NO_SPREAD)
+    values, spread = _quotients(sample, above, below, _by_patient(sample, sample.drawn))
+    fits = np.isfinite(values) & (spread > _LEAST_ERROR * max(1.0, abs(at)))
+    if fits.sum() <= (1 - MOST_MISSING) * len(values):
+        return Interval(None, None, TOO_FEW)
+    left, right = np.percentile((values[fits] - at) / spread[fits], [2.5, 97.5])
+    low, high = max(bounds[0], at - right * own), min(bounds[1], at - left * own)
+    return Interval(float(low), float(high), method=BY_STUDENT)
+
+
+def by_wilson(sample: PredictionSample, hits: Values, asked: Values) -> Interval:
+    """Of a fraction: Wilson's, with as many cases as would have its variance over patients."""
+    share, n = _effective(sample, hits, asked)
+    low, high = wilson(share * n, n)
+    return Interval(low, high, method=BY_WILSON)
+
+
+def by_wilsons(sample: PredictionSample, truth: Index, found: Probabilities) -> Interval:
+    """Of the mean recall over the classes that have cases: Wilson's of each, combined."""
+    hit = (found.argmax(1) == truth).astype(float)
+    parts = [_effective(sample, hit * (truth == c), (truth == c) * 1.0) for c in np.unique(truth)]
+    return recall_mean([share for share, _ in parts], [n for _, n in parts])[1]
+
+
+def by_order(
+    sample: PredictionSample,
+    values: Values,
+    share: float,
+    bounds: tuple[float, float],
+    again: Values,
+) -> Interval:
+    """Of a quantile: between the values of two ranks, which how many cases lie below it decides.
+
+    Ranks are whole, so that each end is interpolated between two values by the chances of their
+    ranks (Beran & Hall 1993, JRSS B 55:643); where not even the outermost value is far enough, it
+    is that of `bounds`. Of several seeds, the mean of their ends, as if all erred to the same
+    side. Cases of one patient depend on each other: then, that of the replicates `again`.
+    """
+    own = [np.sort(values[sample.seeds == s]) for s in range(sample.repeats)]
+    if len(set(zip(sample.seeds, sample.patients, strict=True))) < len(values):
+        return by_percentile(again)
+    low, high = np.mean([_order_ends(v, share, bounds) for v in own], axis=0)
+    if not np.isfinite(low + high):
+        return Interval(None, None, "no interval: too few cases for this quantile")
+    return Interval(float(low), float(high), method=BY_ORDER)
+
+
+def _order_ends(ordered: Values, share: float, bounds: tuple[float, float]) -> tuple[float, float]:
+    """Each end has a chance of 2.5 % to lie beyond the quantile."""
+    low = _order_end(ordered, share, bounds[0])
+    return low, -_order_end(-ordered[::-1], 1 - share, -bounds[1])
+
+
+def _order_end(ordered: Values, share: float, bound: float) -> float:
+    """The k-th value lies above the quantile where fewer than k cases lie below it."""
+    n = len(ordered)
+    chances = np.array([bdtr(k, n, share) for k in range(n)])  # of at most k cases
+    rank = int((chances <= 0.025).sum())
+    if rank == 0:
+        return bound
+    if rank == n:
+        return float(ordered[-1])
+    past = (0.025 - chances[rank - 1]) / (chances[rank] - chances[rank - 1])
+    return float(ordered[rank - 1] + past * (ordered[rank] - ordered[rank - 1]))
+
+
+def _by_patient(sample: PredictionSample, drawn: Weights | None = None) -> Weights:
+    """(replicates, patients) how often each is drawn; once, where no draws are given."""
+    count = int(sample.patients.max()) + 1
+    if drawn is None:
+        return once(count)
+    _, first = np.unique(sample.patients, return_index=True)
+    return drawn[:, first]
+
+
+def _quotients(
+    sample: PredictionSample, above: Values, below: Values, weights: Weights
+) -> tuple[Values, Values]:
+    """Each replicate's quotient, the mean over seeds, and its standard error over patients.
+
+    A patient's share of the quotient's error is linear in what it adds to both sums (the delta
+    method); the squares of the shares add up. weights: (replicates, patients).
+    """
+    parts, repeats = _parts(sample, above, below), sample.repeats
+    drawn = weights.astype(float)
+    totals = drawn @ parts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        each = totals[:, :repeats] / totals[:, repeats:]
+        slopes = np.concatenate([1 / totals[:, repeats:], -each / totals[:, repeats:]], 1) / repeats
+    squares = (parts[:, :, None] * parts[:, None, :]).reshape(len(parts), -1)
+    spread = (drawn @ squares).reshape(len(drawn), 2 * repeats, 2 * repeats)
+    variance = np.einsum("ri,rij,rj->r", slopes, spread, slopes)
+    patients = drawn.sum(1)
+    variance *= patients / np.maximum(patients - 1, 1)
+    return each.mean(1), np.sqrt(np.maximum(variance, 0))
+
+
+def _parts(sample: PredictionSample, above: Values, below: Values) -> Values:
+    """(patients, 2 seeds) what each patient adds to both sums of each seed."""
+    count, repeats = int(sample.patients.max()) + 1, sample.repeats
+    out = np.zeros((count, 2 * repeats))
+    np.add.at(out, (sample.patients, sample.seeds), above)
+    np.add.at(out, (sample.patients, repeats + sample.seeds), below)
+    return out
+
+
+def _effective(sample: PredictionSample, hits: Values, asked: Values) -> tuple[float, float]:
+    """A fraction, and the number of independent cases that would have its variance.
+
+    Of one case a patient and one seed, their number. Where all are hit or none is, there is no
+    variance, and it is the number of patients.
+    """
+    value, error = _quotients(sample, hits, asked, _by_patient(sample))
+    share = float(value[0])
+    concerned = int((np.bincount(sample.patients, asked) > 0).sum())
+    count = int(sample.patients.max()) + 1
+    variance = float(error[0]) ** 2 * (count - 1) / max(count, 1)
+    if not 0 < share < 1 or variance <= _LEAST_ERROR**2:
+        return share, float(concerned)
+    return share, min(share * (1 - share) / variance, float(asked.sum()))

@@ -1,0 +1,117 @@
+"""Telling classes apart: AUCs and recalls, from class indices and probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.evaluation.intervals.bootstrap import Values, Weights, ratio
+
+Index = NDArray[np.int64]
+Probabilities = NDArray[np.float64]
+
+
+def auc(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+    """Area under the ROC curve as the Mann-Whitney statistic, ties counting half.
+
+    truth: (n,) class indices; probabilities: (n, classes); weights: (replicates, n). Two classes:
+    that of the second. More: the mean over classes of one against the rest (Hand & Till's first
+    form), classes without cases or without rest left out. NaN where no class has both.
+    """
+    classes = probabilities.shape[1]
+    picks = range(1, 2) if classes == 2 else range(classes)
+    areas = np.stack([_binary_auc(truth == c, probabilities[:, c], weights) for c in picks])
+    return _mean_of_found(areas)
+
+
+def auc_of_pairs(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+    """The mean over pairs of classes of the AUC between the two (Hand & Till 2001, Machine
+    Learning 45:171), each the mean of what the probability of either class gives.
+
+    Pairs of which a class has no cases are left out; NaN where all are.
+    """
+    areas = []
+    for one, other in combinations(range(probabilities.shape[1]), 2):
+        two = (truth == one) | (truth == other)
+        own, shares, drawn = truth[two], probabilities[two], weights[:, two]
+        first = _binary_auc(own == one, shares[:, one], drawn)
+        areas.append((first + _binary_auc(own == other, shares[:, other], drawn)) / 2)
+    return _mean_of_found(np.stack(areas))
+
+
+def between(
+    truth: Index, probabilities: Probabilities, positive: Collection[int], negative: Collection[int]
+) -> tuple[NDArray[np.bool_], Index, Probabilities]:
+    """Two groups of classes as a question of two classes: who is in it, and their answers.
+
+    The probability of the positive group is its share of both, to 12 digits, so that rounding
+    breaks no ties; half where both have none.
+    """
+    inside = np.isin(truth, [*positive, *negative])
+    shares = [probabilities[inside][:, list(group)].sum(1) for group in (negative, positive)]
+    both = shares[0] + shares[1]
+    share = np.where(both > 0, shares[1] / np.where(both > 0, both, 1), 0.5).round(12)
+    return inside, np.isin(truth[inside], list(positive)) * 1, np.stack([1 - share, share], 1)
+
+
+def _mean_of_found(areas: Values) -> Values:
+    found = np.isfinite(areas)
+    return ratio(np.where(found, areas, 0).sum(0), found.sum(0))
+
+
+def _binary_auc(positive: NDArray[np.bool_], score: Values, weights: Weights) -> Values:
+    above, below = weights[:, positive], weights[:, ~positive]
+    gap = score[positive][:, None] - score[~positive][None, :]
+    wins = (np.sign(gap) + 1) / 2
+    return ratio(((above @ wins) * below).sum(1), above.sum(1) * below.sum(1))
+
+
+def balanced_accuracy(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+    """Mean recall of the likeliest class, over the classes that have cases.
+
+    NaN where only one class has cases.
+    """
+    hit = probabilities.argmax(1) == truth
+    recalls = np.stack(
+        [
+            ratio(weights[:, (truth == c) & hit].sum(1), weights[:, truth == c].sum(1))
+            for c in range(probabilities.shape[1])
+        ]
+    )
+    found = np.isfinite(recalls)
+    counts = found.sum(0)
+    return ratio(np.where(found, recalls, 0).sum(0), np.where(counts > 1, counts, 0))
+
+
+def recall(truth: Index, probabilities: Probabilities, weights: Weights, of_class: int) -> Values:
+    """Share of a class's cases that have it as the likeliest: of two classes, the second's is the
+    sensitivity at 0.5 and the first's the specificity. NaN without such cases.
+    """
+    own = truth == of_class
+    hit = own & (probabilities.argmax(1) == truth)
+    return ratio(weights[:, hit].sum(1), weights[:, own].sum(1))
+
+
+def recall_where(
+    truth: Index, probabilities: Probabilities, weights: Weights, of_class: int, other: float
+) -> Values:
+    """Of two classes, the most cases of one that a threshold finds which also keeps at least the
+    share `other` of the rest right: the empirical ROC curve at a point.
+
+    Equal probabilities stand on one side of a threshold. Every replicate has its own threshold.
+    NaN where a class has no cases.
+    """
+    score = probabilities[:, of_class]
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.diff(score[order]) != 0, True)[: len(order)]
+    own = truth[order] == of_class
+    drawn = weights[:, order]
+    found = (drawn * own).cumsum(1)[:, last]
+    alarms = (drawn * ~own).cumsum(1)[:, last]
+    rest = weights[:, truth != of_class].sum(1)
+    kept = alarms <= ((1 - other) * rest + 1e-9)[:, None]
+    most = np.where(kept, found, 0).max(1, initial=0)
+    return np.where(rest > 0, ratio(most, weights[:, truth == of_class].sum(1)), np.nan)

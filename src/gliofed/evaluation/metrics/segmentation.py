@@ -1,0 +1,72 @@
+"""How well two masks agree, on the scan's own grid."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.evaluation.results import LesionCounts
+
+Mask = NDArray[np.bool_]
+SMALLEST_LESION_ML = 0.05
+"""Connected parts below this volume are no lesions: 50 voxels of 1 mm."""
+
+
+def dice(truth: Mask, predicted: Mask) -> float:
+    """2 |A and B| / (|A| + |B|) (Dice 1945). Both empty: 1; one empty: 0."""
+    total = int(truth.sum()) + int(predicted.sum())
+    return 2 * int((truth & predicted).sum()) / total if total else 1.0
+
+
+def hd95_mm(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> float | None:
+    """95th percentile of the symmetric surface distance in mm, by MONAI.
+
+    The larger of the two directed 95th percentiles. None where either mask is empty: there is no
+    surface to measure from.
+    """
+    if not truth.any() or not predicted.any():
+        return None
+    import torch
+    from monai.metrics import compute_hausdorff_distance
+
+    where = np.nonzero(truth | predicted)
+    box = tuple(slice(max(int(w.min()) - 1, 0), int(w.max()) + 2) for w in where)
+    pair = [torch.from_numpy(np.ascontiguousarray(m[box]))[None, None] for m in (predicted, truth)]
+    with warnings.catch_warnings():  # MONAI warns of an argument that it sets itself
+        warnings.simplefilter("ignore", FutureWarning)
+        distance = compute_hausdorff_distance(
+            pair[0], pair[1], include_background=True, percentile=95,
+            spacing=[float(s) for s in spacing_mm],
+        )  # fmt: skip
+    return float(distance[0, 0])
+
+
+def volume_ml(mask: Mask, spacing_mm: NDArray[np.float64]) -> float:
+    """Volume in millilitres of the mask's voxels."""
+    return float(mask.sum()) * float(np.prod(spacing_mm)) / 1000
+
+
+def lesions(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> LesionCounts:
+    """Connected parts of both masks, corners joining (26 neighbours), and which of them meet.
+
+    A drawn lesion is found where any predicted voxel lies in it; a predicted one is false where it
+    lies in no drawn voxel. Parts below `SMALLEST_LESION_ML` are not counted, but can be met.
+    """
+    drawn, met = _parts(truth, predicted, spacing_mm)
+    said, true = _parts(predicted, truth, spacing_mm)
+    return LesionCounts(true=drawn, found=met, false=said - true)
+
+
+def _parts(mask: Mask, other: Mask, spacing_mm: NDArray[np.float64]) -> tuple[int, int]:
+    """How many parts are large enough, and how many of these meet the other mask."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    # by the size in voxels, so that rounding cannot decide
+    large = sizes >= np.ceil(SMALLEST_LESION_ML * 1000 / np.prod(spacing_mm) - 1e-6)
+    touched = np.zeros(count + 1, bool)
+    touched[parts[other]] = True
+    return int(large.sum()), int((large & touched[1:]).sum())

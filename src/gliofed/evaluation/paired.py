@@ -1,0 +1,265 @@
+"""One source's answers for one task, so that two sources can be held against each other.
+
+A source is a model, or anything else that ranks cases: age, sex, tumour volume. Patients are the
+unit: all cases of a patient, in all seeds and folds, move together in a resample and in DeLong's
+variance. With several seeds a value is the mean over seeds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal
+
+import numpy as np
+
+from gliofed.evaluation.by_site_sums.sums import MASK, SUM_TASKS, wins_of
+from gliofed.evaluation.intervals.bootstrap import Interval, Values, mean
+from gliofed.evaluation.intervals.estimate import UNBOUND
+from gliofed.evaluation.intervals.sample import Metric as Measured
+from gliofed.evaluation.intervals.sample import PredictionSample, by_area, by_student
+from gliofed.evaluation.metrics.discrimination import Index, Probabilities, auc
+from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.markers import BY_ID, Marker
+from gliofed.types import Unknown
+
+TASKS: Final = SUM_TASKS
+FEWEST: Final = 10
+"""Cases of the rarest class that a stratum's figure, or a verdict, needs. Measured, not derived:
+with 5 beside 40 others, tests of a true null say otherwise 7 to 9 times in a hundred, with 10,
+5 to 6 times (`benchmarks/few_cases.py`)."""
+Metric = Literal["auc", "dice"]
+Key = tuple[int, str, str, str]
+"""Seed, fold, site, case."""
+
+
+@dataclass(frozen=True)
+class PairedAnswers:
+    """The answers that can enter one figure, in the order of their keys.
+
+    classes: names; none for Dice. truth: (n,) class indices, 0 for Dice. found: (n, classes), of
+    any range, for the AUC takes only their order; for Dice (n, 1).
+    """
+
+    task: str
+    metric: Metric
+    classes: tuple[str, ...]
+    keys: tuple[Key, ...]
+    patients: tuple[str, ...]
+    truth: Index
+    found: Probabilities
+
+    @property
+    def n(self) -> int:
+        """Cases, each once however many seeds and folds answer it."""
+        return len({key[2:] for key in self.keys})
+
+    @property
+    def seeds(self) -> int:
+        """Repeats that the value is the mean of."""
+        return len({key[0] for key in self.keys})
+
+    @property
+    def fewest(self) -> int:
+        """Cases of the rarest class that has any; of Dice, all."""
+        groups = [
+            {key[2:] for key, t in zip(self.keys, self.truth, strict=True) if t == c}
+            for c in np.unique(self.truth)
+        ]
+        return min(map(len, groups), default=0)
+
+
+@dataclass(frozen=True)
+class PairedEstimate:
+    """Answers with their value, its replicates and its interval, which is made as the score table
+    makes it; value None, and no replicates, with a note."""
+
+    answers: PairedAnswers
+    value: float | None
+    replicates: Values
+    note: str = ""
+    bounds: Interval = UNBOUND
+
+
+def by_role(results: Sequence[CaseResult], model: str) -> list[tuple[Role, list[CaseResult]]]:
+    """One model's answers, apart for each role that it has any of."""
+    roles: dict[Role, list[CaseResult]] = defaultdict(list)
+    for result in results:
+        if result.model == model:
+            roles[result.role].append(result)
+    return sorted(roles.items())
+
+
+def answers(results: Sequence[CaseResult], task: str) -> PairedAnswers:
+    """Of one model: those of the cases with an expert mask, or with a known label for a marker."""
+    if task == MASK:
+        drawn = sorted((r for r in results if r.dice is not None), key=_key)
+        dices = np.array([r.dice for r in drawn], float)[:, None]
+        return _answers(drawn, task, "dice", (), np.zeros(len(drawn), np.int64), dices)
+    marker = BY_ID[task]
+    known = _known(results, marker)
+    truth = np.array([marker.classes.index(str(r.labels[task])) for r in known], np.int64)
+    found = np.array([r.probabilities[task] for r in known], float)
+    wide = found.reshape(len(known), len(marker.classes))
+    return _answers(known, task, "auc", marker.classes, truth, wide)
+
+
+def ranked(
+    results: Sequence[CaseResult],
+    task: str,
+    positive: str,
+    score: Callable[[CaseResult], float | None],
+) -> PairedAnswers:
+    """One class of a marker against the rest, ranked by any score, over the cases that have it."""
+    marker = BY_ID[task]
+    pairs = [(r, s) for r in _known(results, marker) if (s := score(r)) is not None]
+    rest = " or ".join(c for c in marker.classes if c != positive)
+    truth = np.array([r.labels[task] == positive for r, _ in pairs], np.int64)
+    scores = np.array([s for _, s in pairs], float)
+    found = np.column_stack([-scores, scores])
+    return _answers([r for r, _ in pairs], task, "auc", (rest, positive), truth, found)
+
+
+def figure(own: PairedAnswers, replicates: int) -> PairedEstimate:
+    """The AUC or mean Dice, and the same on every resample of patients.
+
+    Of the AUC over several sites, pairs across sites count, as in the score table.
+    """
+    reason = why_not(own)
+    if reason:
+        return PairedEstimate(own, None, np.zeros(0), reason)
+    sample, metric = _sample(own, replicates), _metric(own)
+    value = sample.value(metric)
+    if len(set(own.patients)) == 1:
+        return PairedEstimate(own, value, np.zeros(0), "one patient")
+    again = sample.again(metric)
+    if not len(again):
+        return PairedEstimate(own, value, again)
+    if own.metric == "dice":
+        bounds = by_student(sample, own.found[:, 0], np.ones(len(own.keys)), (0.0, 1.0))
+    else:
+        bounds = by_area(sample, own.truth, own.found, value, again)
+    return PairedEstimate(own, value, again, bounds=bounds)
+
+
+def why_not(own: PairedAnswers) -> str:
+    """Why there is no figure of these answers; empty where there is one."""
+    if not own.keys:
+        return (
+            "no case with an expert mask"
+            if own.metric == "dice"
+            else "no case with a known label and a score"
+        )
+    if len(set(own.keys)) < len(own.keys):
+        return "a case is answered twice"
+    bad = ~np.isfinite(own.found).all(1)
+    if bad.any():
+        return f"the score of {own.keys[int(bad.argmax())][3]} is not finite"
+    seeds = np.array([key[0] for key in own.keys])
+    for seed in np.unique(seeds):
+        present = np.unique(own.truth[seeds == seed])
+        if own.metric == "auc" and len(present) == 1:
+            return f"only {own.classes[present[0]]} present"
+    return ""
+
+
+def too_few(own: PairedAnswers) -> str:
+    """In words, where a class has some cases but fewer than FEWEST; empty where none has."""
+    if own.metric == "dice":
+        return f"too few: {own.n} cases, {FEWEST} are needed" if 0 < own.n < FEWEST else ""
+    if not own.keys or own.fewest >= FEWEST:
+        return ""
+    counts = [
+        (name, len({k[2:] for k, t in zip(own.keys, own.truth, strict=True) if t == c}))
+        for c, name in enumerate(own.classes)
+    ]
+    rare = ", ".join(f"{own.task} {name}: {n}" for name, n in counts if 0 < n < FEWEST)
+    return f"too few: {rare}; {FEWEST} of each are needed"
+
+
+def contributions(own: PairedAnswers) -> Values:
+    """(n,) What each answer adds to the AUC, about 0; NaN for the only case of its class.
+
+    Summed over the answers of each patient, squared and summed over patients, they are the
+    variance of the AUC: DeLong's (1988) where each patient has one answer, else as Obuchowski
+    (1997, Biometrics 53:567) takes correlated answers together.
+    """
+    out = np.full(len(own.keys), np.nan)
+    seeds = np.array([key[0] for key in own.keys])
+    for seed in np.unique(seeds):
+        rows = np.flatnonzero(seeds == seed)
+        truth = own.truth[rows]
+        wins, most = wins_of(truth, own.found[rows])
+        pairs = most.sum(1, keepdims=True) / 2
+        used = pairs[:, 0] > 0
+        shares = (wins[used] / pairs[used]).mean(0)
+        cases = np.bincount(truth, minlength=len(own.classes))
+        for c in np.flatnonzero(cases > 1):
+            members = truth == c
+            even = shares[members] - shares[members].mean()
+            out[rows[members]] = even * np.sqrt(cases[c] / (cases[c] - 1))
+    return out / own.seeds
+
+
+def variance(parts: Values, patients: Sequence[str]) -> float:
+    """Of contributions, the squares of their sums by patient, added."""
+    names, index = np.unique(patients, return_inverse=True)
+    return float((np.bincount(index, parts, len(names)) ** 2).sum())
+
+
+def unpaired(one: PairedAnswers, other: PairedAnswers) -> str:
+    """Why two sources cannot be compared case by case; empty where they can."""
+    if (one.keys, one.truth.tolist()) == (other.keys, other.truth.tolist()):
+        return ""
+    left, right = set(one.keys), set(other.keys)
+    if left == right:
+        return "not the same labels or not once each"
+    return f"not the same cases: {len(left - right)} of one only, {len(right - left)} of the other"
+
+
+def score_row(
+    found: PairedEstimate, model: str, role: Role, site: str, stratum: str = "", note: str = ""
+) -> ScoreRow:
+    """The figure as a row of a score table; with a note given, only n and the note."""
+    value, bounds = (None, UNBOUND) if note else (found.value, found.bounds)
+    return ScoreRow(
+        model, role, site, found.answers.task, found.answers.metric, found.answers.n, value,
+        bounds.low, bounds.high, found.answers.seeds,
+        note=note or "; ".join(filter(None, (found.note, bounds.note))),
+        method=bounds.method, stratum=stratum,
+    )  # fmt: skip
+
+
+def _sample(own: PairedAnswers, replicates: int) -> PredictionSample:
+    cases = [f"{site}/{case}" for _, _, site, case in own.keys]
+    return PredictionSample.named(cases, [key[0] for key in own.keys], own.patients, replicates)
+
+
+def _metric(own: PairedAnswers) -> Measured:
+    if own.metric == "dice":
+        return partial(mean, own.found[:, 0])
+    return partial(auc, own.truth, own.found)
+
+
+def _key(result: CaseResult) -> Key:
+    return result.seed, result.fold, result.site, result.case
+
+
+def _known(results: Sequence[CaseResult], marker: Marker) -> list[CaseResult]:
+    return sorted((r for r in results if not isinstance(r.labels[marker.id], Unknown)), key=_key)
+
+
+def _answers(
+    results: Sequence[CaseResult],
+    task: str,
+    metric: Metric,
+    classes: tuple[str, ...],
+    truth: Index,
+    found: Probabilities,
+) -> PairedAnswers:
+    keys = tuple(map(_key, results))
+    return PairedAnswers(
+        task, metric, classes, keys, tuple(r.patient for r in results), truth, found
+    )

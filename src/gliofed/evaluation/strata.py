@@ -1,0 +1,175 @@
+"""A model's figures within groups of patients in which a claim must hold as well.
+
+A marker that goes with another can be told from the other alone. Within one class of the other it
+cannot. Groups of patients that a model serves worse do not show in a figure over all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from gliofed.evaluation.by_case.score_table import ALL_SITES
+from gliofed.evaluation.paired import FEWEST, TASKS, answers, by_role, figure, score_row, too_few
+from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.types import SEQUENCES, Unknown
+from gliofed.types import Sequence as MriSequence
+
+AGE: Final = 60.0
+"""Years that part young from old: fixed, so that strata of two cohorts hold the same people."""
+IDH_WILDTYPE: Final = "IDH-wildtype"
+Cases = tuple[str, str]
+"""Site and case."""
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """title: which cases, in words. tasks: what is asked within them."""
+
+    title: str
+    tasks: tuple[str, ...]
+    holds: Callable[[CaseResult], bool]
+
+
+def _is(marker: str, name: str) -> Callable[[CaseResult], bool]:
+    return lambda r: r.labels[marker] == name
+
+
+MARKER_STRATA: Final[tuple[Stratum, ...]] = (
+    Stratum("WHO grade 2", ("idh",), _is("grade", "2")),
+    Stratum("WHO grade 3", ("idh",), _is("grade", "3")),
+    Stratum("WHO grade 4", ("idh",), _is("grade", "4")),
+    Stratum("IDH-mutant", ("codel_1p19q", "grade"), _is("idh", "mutant")),
+    Stratum(IDH_WILDTYPE, ("mgmt", "grade"), _is("idh", "wildtype")),
+)
+"""Within one class of a marker, what else that marker would tell."""
+
+
+def strata_table(
+    results: Sequence[CaseResult], replicates: int, model: str = "federated"
+) -> tuple[ScoreRow, ...]:
+    """The model's AUCs and Dice in every stratum of each role, over all sites.
+
+    A row has no value, but n and why, where a class has fewer than FEWEST cases, or the stratum
+    fewer than FEWEST with a mask. Strata that need what nobody said of any case are not there;
+    scanners with fewer than FEWEST cases neither.
+    """
+    rows = []
+    for role, own in by_role(results, model):
+        for stratum in strata_of(own):
+            part = [r for r in own if stratum.holds(r)]
+            rows += [row_within(part, task, stratum.title, model, role, replicates)
+                     for task in stratum.tasks]  # fmt: skip
+    return tuple(rows)
+
+
+def row_within(
+    part: Sequence[CaseResult], task: str, title: str, model: str, role: Role, replicates: int
+) -> ScoreRow:
+    """The figure of the cases of one stratum, or why it has none."""
+    own = answers(part, task)
+    few = too_few(own)
+    # what is too few is not drawn again
+    found = figure(own, 0 if few else replicates)
+    return score_row(found, model, role, ALL_SITES, stratum=title, note=few)
+
+
+def strata_of(results: Sequence[CaseResult]) -> tuple[Stratum, ...]:
+    """Within markers, then sex, age, volume, sequences, scanner and site, as these cases have them.
+
+    results: of one model and role. Each volume is the expert's, where there is one, see `volumes`.
+    """
+    return (
+        *MARKER_STRATA,
+        *_people(results),
+        *_by_volume(results),
+        *_by_sequences(results),
+        *_by_scanner(results),
+        *(Stratum(f"site {s}", TASKS, _at(s)) for s in sorted({r.site for r in results})),
+    )
+
+
+def volumes(results: Sequence[CaseResult]) -> Mapping[Cases, float]:
+    """Of each case in ml: the expert's region, else the mean of the predicted ones; no entry for a
+    case that has neither."""
+    true: dict[Cases, float] = {}
+    predicted: dict[Cases, list[float]] = defaultdict(list)
+    for r in results:
+        if r.volume_true_ml is not None:
+            true[r.site, r.case] = r.volume_true_ml
+        elif r.volume_ml is not None:
+            predicted[r.site, r.case].append(r.volume_ml)
+    return {case: float(np.mean(found)) for case, found in predicted.items()} | true
+
+
+def _people(results: Sequence[CaseResult]) -> list[Stratum]:
+    out = []
+    if any(not isinstance(r.person.sex, Unknown) for r in results):
+        out += [
+            Stratum("women", TASKS, lambda r: r.person.sex == "F"),
+            Stratum("men", TASKS, lambda r: r.person.sex == "M"),
+        ]
+    if any(not isinstance(r.person.age, Unknown) for r in results):
+        out += [
+            Stratum(f"below {AGE:g} years", TASKS, lambda r: _age(r) < AGE),
+            Stratum(f"{AGE:g} years and above", TASKS, lambda r: _age(r) >= AGE),
+        ]
+    return out
+
+
+def _age(result: CaseResult) -> float:
+    """NaN where nobody said: neither below nor above anything."""
+    return float("nan") if isinstance(result.person.age, Unknown) else result.person.age
+
+
+def _by_volume(results: Sequence[CaseResult]) -> list[Stratum]:
+    """Thirds of the cases, whatever their size in ml."""
+    sizes = {k: v for k, v in volumes(results).items() if np.isfinite(v)}
+    if not sizes:
+        return []
+    low, high = np.quantile(list(sizes.values()), [1 / 3, 2 / 3])
+
+    def size(r: CaseResult) -> float:
+        return sizes.get((r.site, r.case), float("nan"))
+
+    return [
+        Stratum(f"tumour up to {low:.3g} ml", TASKS, lambda r: size(r) <= low),
+        Stratum(f"tumour {low:.3g} to {high:.3g} ml", TASKS, lambda r: low < size(r) <= high),
+        Stratum(f"tumour above {high:.3g} ml", TASKS, lambda r: size(r) > high),
+    ]
+
+
+def _by_sequences(results: Sequence[CaseResult]) -> list[Stratum]:
+    told = [r.sequences for r in results if r.sequences is not None]
+    if not told:
+        return []
+    missing = [s for s in SEQUENCES if any(s not in present for present in told)]
+    return [
+        Stratum("all four sequences", TASKS, lambda r: r.sequences == frozenset(SEQUENCES)),
+        *(Stratum(f"without {s}", TASKS, _without(s)) for s in missing),
+    ]
+
+
+def _by_scanner(results: Sequence[CaseResult]) -> list[Stratum]:
+    cases: dict[str, set[Cases]] = defaultdict(set)
+    for r in results:
+        if not isinstance(r.person.scanner, Unknown):
+            cases[r.person.scanner].add((r.site, r.case))
+    names = sorted(name for name, own in cases.items() if len(own) >= FEWEST)
+    return [Stratum(f"scanner {name}", TASKS, _scanned_by(name)) for name in names]
+
+
+def _at(site: str) -> Callable[[CaseResult], bool]:
+    return lambda r: r.site == site
+
+
+def _without(sequence: MriSequence) -> Callable[[CaseResult], bool]:
+    return lambda r: r.sequences is not None and sequence not in r.sequences
+
+
+def _scanned_by(scanner: str) -> Callable[[CaseResult], bool]:
+    return lambda r: r.person.scanner == scanner

@@ -1,0 +1,44 @@
+"""The cohort table of a study's hospitals, made as between hospitals: from each one's sums."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+from gliofed.data.formats.registry import read_sites
+from gliofed.federated.cohort.table import (
+    CohortTable,
+    count_cohort,
+    pack_cohort,
+    publish,
+    read_cohort,
+)
+from gliofed.study import Study
+
+HIDDEN = "hidden"
+
+
+def cohort_table(study: Study) -> CohortTable:
+    """Every site's sums, judged, merged and published; no image is opened."""
+    most = study.federation.max_cases
+    sums = {s: pack_cohort(count_cohort(c), s) for s, c in read_sites(study.data).items()}
+    return publish({site: read_cohort(site, data, most) for site, data in sums.items()})
+
+
+def cohort_csv(table: CohortTable) -> str:
+    """One line a count; site `all` is the total of the shown sites."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("variable", "category", "site", "count"))
+    for row in table.rows:
+        count = HIDDEN if row.count is None else row.count
+        writer.writerow((row.variable, row.category, row.site or "all", count))
+    return out.getvalue()
+
+
+def cohort_json(table: CohortTable) -> str:
+    """The same as JSON; a hidden count is null, the total's site too."""
+    rows = [vars(row) for row in table.rows]
+    whole = {"sites": dict(table.sites), "left_out": table.left_out, "rows": rows}
+    return json.dumps(whole, indent=1) + "\n"

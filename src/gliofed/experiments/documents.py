@@ -1,0 +1,30 @@
+"""A run's accounts of itself, beside its page: two reporting checklists and the model's card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from gliofed.reporting.checklists.checklist import AnsweredChecklist, answer, checklist_csv
+from gliofed.reporting.checklists.claim import CLAIM
+from gliofed.reporting.checklists.run_facts import RunFacts
+from gliofed.reporting.checklists.statements import Statements
+from gliofed.reporting.checklists.tripod_ai import TRIPOD_AI
+from gliofed.reporting.study.model_card import run_card
+from gliofed.runtime.files import write_text
+
+CARD: Final = "model-card.md"
+
+
+def write_accounts(
+    out: Path, facts: RunFacts, statements: Statements
+) -> tuple[AnsweredChecklist, ...]:
+    """Write `tripod-ai.csv`, `claim.csv` and the card below `out`; the answers, for the page.
+
+    Each file is written in one step; equal facts give equal bytes. Raises OSError.
+    """
+    done = tuple(answer(c, facts, statements.items.get(c.id, {})) for c in (TRIPOD_AI, CLAIM))
+    for answers in done:
+        write_text(out / f"{answers.checklist.id}.csv", checklist_csv(answers))
+    write_text(out / CARD, run_card(facts, done, statements.card))
+    return done

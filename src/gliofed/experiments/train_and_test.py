@@ -1,0 +1,105 @@
+"""One model of a study, trained and tested; all it finds out is on the disk when it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gliofed.data.store import PreparedCase
+from gliofed.evaluation.files import predictions_csv
+from gliofed.evaluation.prediction_table import parse_predictions
+from gliofed.evaluation.results import CaseResult
+from gliofed.experiments.model_runs import ModelRun
+from gliofed.experiments.predictions import evaluate
+from gliofed.federated.checkpoint import CommittedRound
+from gliofed.federated.client import Client
+from gliofed.federated.local import LocalEngine
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.models.network import MultiTaskNet, build_net
+from gliofed.runtime.device import Device
+from gliofed.runtime.files import write_text
+from gliofed.study import Study
+
+Progress = Callable[[float, str], None]
+"""Told of the rounds done, with fractions, and of what is being done."""
+
+
+def train_cell(
+    study: Study,
+    cell: ModelRun,
+    prepared: Mapping[str, PreparedCase],
+    out: Path,
+    machine: Device,
+    progress: Progress,
+) -> CommittedRound:
+    """The model after its last round; rounds already committed below `out` are not made again.
+
+    prepared: "site/id" to the prepared case, at least of the cell's training cases.
+    """
+    folder, rules = cell.folder(out), cell.rules(study)
+    done = {"rounds": 0, "site": 0}
+
+    def at_site(name: str, step: int, steps: int) -> None:
+        share = (done["site"] + step / steps) / (len(cell.sites) * rules.train.local_epochs)
+        whole = done["rounds"] + min(share, 1)
+        progress(whole, f"round {done['rounds'] + 1}, {name}")
+        done["site"] += step == steps
+
+    def at_round(rounds: int) -> None:
+        done.update(rounds=rounds, site=0)
+
+    sites = [
+        Client(
+            name=name,
+            cases=[prepared[str(c)] for c in cases],
+            study=rules,
+            seed=cell.seed,
+            folder=folder / "sites" / name,
+            machine=machine,
+            progress=at_site,
+        )
+        for name, cases in cell.sites.items()
+    ]
+    return run_rounds(
+        LocalEngine(sites, folder / "rounds"),
+        rules,
+        cell.seed,
+        cell.run_id(study, prepared),
+        folder / "rounds",
+        lambda point: at_round(point.round + 1),
+    )
+
+
+def test_cell(
+    study: Study,
+    cell: ModelRun,
+    state: CommittedRound,
+    prepared: Mapping[str, PreparedCase],
+    out: Path,
+    machine: Device,
+) -> tuple[CaseResult, ...]:
+    """Its answers for every case that it is tested on, from the disk where they are there."""
+    path = answers_file(study, cell, prepared, out)
+    if path.exists():
+        return parse_predictions(path.read_text(), str(path))
+    net = trained_net(study, cell, state, machine)
+    results = evaluate(net, cell, prepared, machine, study.score.mirror)
+    write_text(path, predictions_csv(results))
+    return results
+
+
+def trained_net(
+    study: Study, cell: ModelRun, state: CommittedRound, machine: Device
+) -> MultiTaskNet:
+    """The cell's network with the weights of `state`, on the machine's device."""
+    own = cell.rules(study).net
+    net = build_net(own.preset, own.stem, seed=0)
+    net.load_state_dict(state.model)
+    return net.to(machine.device)
+
+
+def answers_file(
+    study: Study, cell: ModelRun, prepared: Mapping[str, PreparedCase], out: Path
+) -> Path:
+    """Where a model's answers are once it is trained and tested."""
+    return cell.folder(out) / f"predictions-{cell.test_id(study, prepared)[:12]}.csv"

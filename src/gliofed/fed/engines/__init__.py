@@ -1,1 +1,0 @@
-"""Ways to carry tasks to sites and answers back; the round loop is the same on each."""

@@ -1,0 +1,1 @@
+"""Aggregation of site updates: strategies, the streaming mean, shared optimiser moments."""

@@ -1,0 +1,1 @@
+"""The cohort table: counts by site, merged from sums, small counts suppressed."""

@@ -1,0 +1,54 @@
+"""A job of configuration only: what FLARE deploys to the server and to every site."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from gliofed.federated.flare.names import TASK
+from gliofed.federated.flare.rules import CONTROLLER, EXECUTOR
+from gliofed.runtime.files import write_text
+
+_TASK_REQUEST_SECONDS: Final = 0.2
+
+
+def write_job(
+    folder: Path, name: str, settings: Mapping[str, Any], sites: Sequence[str], quorum: int
+) -> Path:
+    """A job folder below `folder`, in place of an older one; returned.
+
+    settings: what both classes are made with. sites: those it is deployed to; quorum: how many of
+    them must be there for it to begin.
+    """
+    root = folder / name
+    shutil.rmtree(root, ignore_errors=True)
+    meta = {
+        "name": name,
+        "resource_spec": {},
+        "deploy_map": {"server": ["server"], "site": list(sites)},
+        "min_clients": quorum,
+        "mandatory_clients": [],
+    }
+    server = {
+        "format_version": 2,
+        "server": {"task_request_interval": _TASK_REQUEST_SECONDS},
+        "workflows": [{"id": TASK, "path": CONTROLLER, "args": dict(settings)}],
+        "components": [],
+    }
+    executor = {"path": EXECUTOR, "args": dict(settings)}
+    site = {
+        "format_version": 2,
+        "executors": [{"tasks": [TASK], "executor": executor}],
+        "components": [],
+    }
+    _write(root / "meta.json", meta)
+    _write(root / "server/config/config_fed_server.json", server)
+    _write(root / "site/config/config_fed_client.json", site)
+    return root
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1))

@@ -1,0 +1,216 @@
+"""Start-up kits for a federation on FLARE, made with FLARE's own provisioner.
+
+Transport is FLARE's `grpc` driver with mutual TLS on one port. gRPC speaks TLS 1.2 or later and
+nothing older, checks the server's name against its certificate, and shakes hands off the thread
+that accepts; FLARE's `tcp` driver sets 1.2 too, but compares no name, and one peer that connects
+and stays silent holds up all others. The lead gets FLARE's role `lead`, the least that may submit
+jobs and abort them (see `rules`); `project_admin` could do anything anywhere.
+
+Certificates say what they are for: only the server's may be a server's, so that no site can stand
+between another one and the server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from nvflare.lighter.constants import CtxKey
+from nvflare.lighter.ctx import ProvisionContext
+from nvflare.lighter.entity import Participant, Project
+from nvflare.lighter.impl.cert import CertBuilder
+from nvflare.lighter.impl.static_file import StaticFileBuilder
+from nvflare.lighter.impl.workspace import WorkspaceBuilder
+from nvflare.lighter.provisioner import Provisioner
+from nvflare.lighter.spec import Builder
+
+from gliofed.errors import KitError
+from gliofed.federated.flare import rules
+
+AUTHORITY_DAYS: Final = 3650
+"""Days that the authority's certificate is valid; those it signs are valid 360 days (FLARE's)."""
+
+SERVER: Final = "server"
+"""The common name of the server's certificate; FLARE calls the server's end by this name too."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """name: common name of a certificate. org: the organisation in it."""
+
+    name: str
+    org: str
+
+
+@dataclass(frozen=True)
+class KitRecipients:
+    """Who gets a kit. host, port: what is dialled. loopback: listen on 127.0.0.1 alone."""
+
+    federation: str
+    host: str
+    port: int
+    loopback: bool
+    server_org: str
+    lead: Identity
+    sites: tuple[Identity, ...]
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The certificate authority of one federation, PEM."""
+
+    certificate: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Kits:
+    """A kit folder by common name, below the folder asked for, and the authority that signed."""
+
+    folders: dict[str, Path]
+    authority: Authority
+
+
+def build_kits(parties: KitRecipients, work: Path, authority: Authority | None = None) -> Kits:
+    """Make a kit for everyone in `parties` below `work`, an empty folder of the caller's.
+
+    authority: signs again where a federation grows; a new one is made without it. Raises KitError
+    where FLARE's provisioner fails, with what it said.
+    """
+    project = _project(parties, authority)
+    builders = [
+        WorkspaceBuilder(),
+        StaticFileBuilder(scheme="grpc", require_signed_jobs=True),
+        _KitRules(parties),
+        _Certificates(root_valid_days=AUTHORITY_DAYS),
+    ]
+    log = _ProvisionLog()
+    aside = io.StringIO()  # it prints tracebacks
+    with contextlib.redirect_stderr(aside), contextlib.redirect_stdout(aside):
+        made = Provisioner(root_dir=str(work), builders=builders).provision(project, logger=log)
+    if made.get(CtxKey.BUILD_ERROR):
+        raise KitError(f"the kits could not be made: {'; '.join(log.errors) or aside.getvalue()}")
+    root = Path(made.get_result_location())
+    folders = {p.name: root / p.name for p in project.get_all_participants()}
+    return Kits(folders, authority or _authority(made))
+
+
+def _project(parties: KitRecipients, authority: Authority | None) -> Project:
+    known: dict[str, Any] = {}
+    if authority is not None:
+        known["serialized_root_cert"] = authority.certificate.encode()
+        known["root_private_key"] = serialization.load_pem_private_key(
+            authority.key.encode(), password=None
+        )
+    project = Project(parties.federation, "", **known)
+    dialled = {"fed_learn_port": parties.port, "default_host": parties.host}
+    project.set_server(SERVER, parties.server_org, dialled)
+    for site in parties.sites:
+        project.add_client(site.name, site.org, {"allow_log_streaming": False})
+    project.add_admin(parties.lead.name, parties.lead.org, {"role": rules.ROLE})
+    return project
+
+
+def _authority(made: ProvisionContext) -> Authority:
+    key = made[CtxKey.ROOT_PRI_KEY].private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    certificate = made[CtxKey.ROOT_CERT].public_bytes(serialization.Encoding.PEM)
+    return Authority(certificate.decode(), key.decode())
+
+
+class _Certificates(CertBuilder):  # type: ignore[misc]
+    """FLARE's certificates, and in each what it may be used for."""
+
+    @staticmethod
+    def _generate_cert(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs.get("ca"):
+            uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
+            if kwargs.get("server") is not None:
+                uses.append(ExtendedKeyUsageOID.SERVER_AUTH)
+            kwargs["extra_extensions"] = [
+                (x509.BasicConstraints(ca=False, path_length=None), True),
+                (x509.ExtendedKeyUsage(uses), False),
+            ]
+        return CertBuilder._generate_cert(*args, **kwargs)
+
+
+class _KitRules(Builder):  # type: ignore[misc]
+    """Puts `rules` into each kit, in place of FLARE's samples, scripts and defaults."""
+
+    def __init__(self, parties: KitRecipients) -> None:
+        super().__init__()
+        self._parties = parties
+
+    def build(self, project: Project, ctx: ProvisionContext) -> None:
+        """Called by the provisioner after the files of FLARE's templates."""
+        self._server(project.get_server(), ctx)
+        for site in project.get_clients():
+            self._site(site, ctx)
+        for lead in project.get_admins():
+            _remove(Path(ctx.get_kit_dir(lead)), ("fl_admin.sh", "system_info.ipynb", "readme.txt"))
+
+    def _server(self, server: Participant, ctx: ProvisionContext) -> None:
+        local = _cleared(server, ctx)
+        _write(local / "resources.json", rules.server_resources())
+        _write(local / "authorization.json", rules.rights(server=True))
+        path = Path(ctx.get_kit_dir(server)) / "fed_server.json"
+        startup = json.loads(path.read_text(encoding="utf-8"))
+        address = "127.0.0.1" if self._parties.loopback else "0.0.0.0"  # noqa: S104 (as asked)
+        for one in startup["servers"]:
+            one["service"]["target"] = f"{address}:{self._parties.port}"
+        _write(path, startup)
+
+    def _site(self, site: Participant, ctx: ProvisionContext) -> None:
+        local = _cleared(site, ctx)
+        _write(local / "resources.json", rules.site_resources())
+        _write(local / "authorization.json", rules.rights(server=False))
+
+
+def _cleared(one: Participant, ctx: ProvisionContext) -> Path:
+    """Its `local/`, empty but for the log's rules; scripts go, `gliofed` starts the processes."""
+    _remove(Path(ctx.get_kit_dir(one)), ("start.sh", "sub_start.sh", "stop_fl.sh"))
+    _remove(Path(ctx.get_ws_dir(one)), ("readme.txt",))
+    local = Path(ctx.get_local_dir(one))
+    _remove(local, (path.name for path in local.iterdir()))
+    _write(local / "log_config.json", rules.logging_rules())
+    return local
+
+
+def _remove(folder: Path, names: Iterable[str]) -> None:
+    for name in list(names):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+class _ProvisionLog:
+    """What the provisioner says, kept from the terminal."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+
+    def debug(self, message: str) -> None:
+        """Not kept."""
+
+    def info(self, message: str) -> None:
+        """Not kept."""
+
+    def warning(self, message: str) -> None:
+        """Not kept."""
+
+    def error(self, message: str) -> None:
+        """What a KitError quotes."""
+        self.errors.append(message)

@@ -1,0 +1,206 @@
+"""A study runs at a hospital only where somebody there approved its exact text.
+
+    approval = approve(text, "Dr. A. Example", kit / "gliofed/approvals")
+    require(text, digest, kit / "gliofed/approvals", policy)
+
+The text is the study's canonical TOML (`canonical`), in which every setting stands written out.
+Where the policy names approvers, an approval counts only with the Ed25519 signature (RFC 8032) of
+one of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import stat
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from gliofed import __version__
+from gliofed.errors import ApprovalError, StudyError
+from gliofed.federated.governance.keys import signature_of, signed_by
+from gliofed.federated.governance.policy import SitePolicy
+from gliofed.runtime.files import write_private
+from gliofed.study import Study, parse_study, study_toml
+
+LARGEST: Final = 64 * 2**10
+"""Characters of the longest study text."""
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+_PURPOSE: Final = b"gliofed approval 1\n"
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Somebody's consent to one study.
+
+    study: its digest. text: SHA-256 of the canonical TOML. name: of the study. who: approved it.
+    when: UTC. version: of gliofed there. policy: digest of the policy that was shown with it;
+    under another one the approval ends. signature: Ed25519 over all the rest, hexadecimal.
+    """
+
+    study: str
+    text: str
+    name: str
+    who: str
+    when: str
+    version: str
+    policy: str | None = None
+    signature: str | None = None
+
+    def signed_bytes(self) -> bytes:
+        """What a signature is over."""
+        plain = dataclasses.asdict(self)
+        del plain["signature"]
+        return _PURPOSE + json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
+
+
+def study_of(text: str, where: str = "study") -> Study:
+    """The study that `text` writes; `[data] root` stays as written. Raises StudyError."""
+    if len(text) > LARGEST:
+        raise StudyError(f"{where}: longer than {LARGEST} characters")
+    try:
+        return parse_study(tomllib.loads(text), where)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise StudyError(f"{where}: not a TOML file: {error}") from None
+
+
+def canonical(text: str, where: str = "study") -> str:
+    """The one text of the study that `text` writes, each setting in its place and written out.
+
+    What `[data] root` says stays as written. Raises StudyError.
+    """
+    return study_toml(study_of(text, where))
+
+
+def approval_of(text: str, who: str, policy: SitePolicy | None = None) -> Approval:
+    """An approval of the study `text`, kept nowhere yet.
+
+    policy: bind the approval to it. Raises StudyError; ApprovalError: `who` is not a line of 1 to
+    80 printable characters.
+    """
+    if not 1 <= len(who.strip()) <= 80 or not who.isprintable():
+        raise ApprovalError("say who approves: a name of 1 to 80 printable characters")
+    study = study_of(text)
+    return Approval(
+        study=study.digest,
+        text=_sha256(study_toml(study)),
+        name=study.name,
+        who=who.strip(),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        version=__version__,
+        policy=None if policy is None else policy.digest,
+    )
+
+
+def sign(approval: Approval, key: Path) -> Approval:
+    """The approval with the signature of an approver's private key.
+
+    Raises ApprovalError: no such key, or others may read it.
+    """
+    return dataclasses.replace(approval, signature=signature_of(approval.signed_bytes(), key))
+
+
+def keep_approval(approval: Approval, path: Path) -> Path:
+    """Write an approval, mode 0600: to `path`, or as `<digest>.json` where that is a folder."""
+    target = path / f"{approval.study}.json" if path.is_dir() else path
+    text = json.dumps(dataclasses.asdict(approval), indent=1, ensure_ascii=False)
+    write_private(target, text + "\n")
+    return target
+
+
+def approve(text: str, who: str, folder: Path, policy: SitePolicy | None = None) -> Approval:
+    """Approve the study `text` at this site, without a signature; see `approval_of`.
+
+    folder: of approvals, made where there is none.
+    """
+    approval = approval_of(text, who, policy)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keep_approval(approval, folder)
+    return approval
+
+
+def require(text: str, digest: str, folder: Path, policy: SitePolicy) -> Approval:
+    """The approval under which this very text may run here.
+
+    text, digest: what the server sent. Raises ApprovalError: the text is not the canonical one of
+    a sound study, is not that of `digest`, was not approved here, was approved under another
+    policy, or bears no signature that the policy asks for.
+    """
+    try:
+        study = study_of(text, "the study that was sent")
+        whole = study_toml(study)
+    except StudyError as error:
+        raise ApprovalError(f"it cannot run here: {error}") from None
+    if whole != text:
+        raise ApprovalError(
+            "the study that was sent is not in canonical form, so what it does cannot be compared "
+            "with what was approved; it must be sent by gliofed of the same version"
+        )
+    if not _DIGEST.fullmatch(digest) or study.digest != digest:
+        raise ApprovalError(
+            f"the study that was sent has digest {study.digest[:12]}..., not the one it was "
+            "announced with; nothing was run"
+        )
+    path = folder / f"{digest}.json"
+    if not path.is_file():
+        raise ApprovalError(
+            f"study {study.name!r} ({digest[:12]}...) is not approved here: read it, then approve "
+            f"it with gliofed approve STUDY --out {folder}"
+        )
+    approval = read_approval(path)
+    _check_same(approval, text, digest, path)
+    _check_policy(approval, policy, path)
+    return approval
+
+
+def read_approval(path: Path) -> Approval:
+    """An approval from its file. Raises ApprovalError: unreadable, or others may write to it."""
+    try:
+        mode = path.stat().st_mode
+        plain = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise ApprovalError(f"{path}: cannot be read as an approval; approve again") from None
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ApprovalError(f"{path}: others may write to the approval; run: chmod 600 {path}")
+    if not _well_formed(plain):
+        raise ApprovalError(f"{path}: is not an approval of gliofed's; approve again")
+    return Approval(**plain)
+
+
+def _well_formed(plain: Any) -> bool:
+    fields = dataclasses.fields(Approval)
+    if not isinstance(plain, dict) or set(plain) != {f.name for f in fields}:
+        return False
+    may_lack = {"policy", "signature"}
+    return all(isinstance(v, str) or (v is None and k in may_lack) for k, v in plain.items())
+
+
+def _check_same(approval: Approval, text: str, digest: str, path: Path) -> None:
+    if (approval.study, approval.text) != (digest, _sha256(text)):
+        raise ApprovalError(
+            f"{path}: approves another text than the one that was sent, though their digests are "
+            "alike (where the data lies differs, or the file was changed); read it, approve again"
+        )
+
+
+def _check_policy(approval: Approval, policy: SitePolicy, path: Path) -> None:
+    if approval.policy not in (None, policy.digest):
+        raise ApprovalError(
+            f"{path}: the policy was changed after the study was approved; approve it again"
+        )
+    if policy.approvers and not signed_by(
+        approval.signature, approval.signed_bytes(), policy.approvers
+    ):
+        raise ApprovalError(
+            f"{path}: bears no signature of an approver of this site's policy; one of them must "
+            "sign it: gliofed approve STUDY --key KEY"
+        )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()

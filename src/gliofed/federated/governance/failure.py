@@ -1,0 +1,114 @@
+"""What may be told of an error at another site: the step, the kind, and the id of a report.
+
+The report itself, message and traceback, holds paths, ids and whatever a library put into its
+text. It stays at the site, in a file named by the id.
+"""
+
+from __future__ import annotations
+
+import errno
+import hmac
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from gliofed import errors
+from gliofed.errors import ApprovalError, GliofedError, PolicyError, UnwritableError, UpdateError
+from gliofed.runtime.files import write_private
+
+Stage = Literal[
+    "approval", "policy", "data", "count", "train", "test", "calibrate", "memory", "disk", "other"
+]
+STAGES: Final[frozenset[str]] = frozenset(get_args(Stage))
+KINDS: Final[frozenset[str]] = frozenset(
+    name
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, GliofedError)
+) | {"Error"}
+"""Every kind of error that may be named; another is "Error"."""
+REPORTS: Final = "gliofed/work/reports"
+"""Where a kit keeps its reports."""
+UNKEPT: Final = ""
+"""The id of a report that could not be written."""
+_ID: Final = re.compile(r"[0-9a-f]{16}")
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+
+
+@dataclass(frozen=True)
+class FailureReport:
+    """An error as the server hears of it. stage: the step that failed. kind: of `KINDS`.
+    report: 16 hexadecimal digits, or `UNKEPT`."""
+
+    stage: Stage
+    kind: str
+    report: str
+
+    @property
+    def text(self) -> str:
+        """One line for the lead; every character of it is gliofed's own."""
+        what = f"{self.kind} in stage {self.stage}"
+        if self.report == UNKEPT:
+            return f"{what}; the site could not write its report: ask the hospital about its disk"
+        return (
+            f"{what}, the site's report {self.report}: ask the hospital to look at "
+            f"{REPORTS}/{self.report}.txt"
+        )
+
+    def plain(self) -> dict[str, str]:
+        """The failure for the wire."""
+        return asdict(self)
+
+
+def read_failure(plain: object) -> FailureReport:
+    """A failure from the wire, from a site that may send anything.
+
+    Raises UpdateError, which repeats nothing of what was sent.
+    """
+    if isinstance(plain, Mapping) and set(plain) == {"stage", "kind", "report"}:
+        stage, kind, report = plain["stage"], plain["kind"], plain["report"]
+        if all(type(v) is str for v in (stage, kind, report)) and (
+            stage in STAGES and kind in KINDS and (report == UNKEPT or _ID.fullmatch(report))
+        ):
+            return FailureReport(stage, kind, report)
+    raise UpdateError("the site failed, and what it says of that has not the agreed form")
+
+
+def report_of(error: BaseException, stage: Stage, folder: Path, key: bytes) -> FailureReport:
+    """Keep the whole error at the site; what may be told of it.
+
+    stage: the step under way; lack of memory or room, and a refusal by policy or approval, name
+    their own. folder: of reports, made where there is none. key: a secret of the site
+    (`FederationSalt.key("report")`), without which an id could be tried against guessed messages. Never
+    raises where the report cannot be written: its id is then `UNKEPT`.
+    """
+    lines = "".join(traceback.format_exception(error))
+    text = f"{datetime.now(UTC).isoformat()}\nstage {stage}\n\n{lines}"
+    data = text.encode(errors="backslashreplace")
+    report = hmac.digest(key, data, "sha256").hex()[:16]
+    name = type(error).__name__
+    kind = name if isinstance(error, GliofedError) and name in KINDS else "Error"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(folder / f"{report}.txt", data.decode())
+    except OSError:
+        report = UNKEPT
+    return FailureReport(_stage(error, stage), kind, report)
+
+
+def _stage(error: BaseException, doing: Stage) -> Stage:
+    """The step that failed: some errors tell more than what was under way."""
+    if isinstance(error, ApprovalError):
+        return "approval"
+    if isinstance(error, PolicyError):
+        return "policy"
+    # torch names its own errors, and this room does without torch
+    out = "OutOfMemoryError" in (k.__name__ for k in type(error).__mro__)
+    if isinstance(error, MemoryError) or out or "DefaultCPUAllocator" in str(error):
+        return "memory"
+    if isinstance(error, UnwritableError) or getattr(error, "errno", None) in _NO_ROOM:
+        return "disk"
+    return doing

@@ -1,0 +1,217 @@
+"""The lines of an audit log: what they may hold, and how each is bound to the one before.
+
+A line is one JSON object in canonical form (keys sorted, no spaces, ASCII): `n` counts lines from
+1, `at` is the time (UTC), `who` wrote it, `event` is one of `EVENTS`, then fields of `FIELDS`;
+`prev` is the hash of the line before and `hash` the SHA-256 of the line without it (as in Haber
+and Stornetta 1991, J. Cryptology 3:99, each entry vouches for all before it). Beside the log,
+`<name>.head` keeps number and hash of the last line, so that lines cut off the end are missed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from gliofed.errors import AuditError
+
+Event = Literal[
+    "started", "stopped", "joined", "withdrawn", "site-joined", "site-missing", "site-withdrawn",
+    "connection-refused", "command-refused", "job-refused", "proposed", "approved",
+    "approval-refused", "policy-refused", "segment-started", "segment-ended", "segment-failed",
+    "task-received", "task-refused", "answer-sent", "answer-refused", "counts-accepted",
+    "counts-refused", "update-accepted", "update-refused", "round-committed", "quorum-missed",
+    "failure-reported", "model-written", "model-published", "head-noted", "log-mended",
+]  # fmt: skip
+EVENTS: Final[frozenset[str]] = frozenset(get_args(Event))
+
+Value = str | int | float | bool
+START: Final = "0" * 64
+"""What the first line has for the hash of the line before it."""
+LONGEST: Final = 4096
+"""Bytes of the longest line."""
+_OWN: Final = ("n", "at", "who", "event", "prev", "hash")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CODE: Final = re.compile(r"[a-z]+(?:-[a-z]+){0,5}")
+_HEX: Final = re.compile(r"[0-9a-f]{8,64}")
+_KIND: Final = re.compile(r"[A-Z][A-Za-z]{1,39}")
+_VERSION: Final = re.compile(r"\d{1,4}(?:\.\d{1,4}){1,3}[A-Za-z0-9.+]{0,20}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def _text(form: re.Pattern[str], longest: int = 64) -> Callable[[object], bool]:
+    def fits(value: object) -> bool:
+        return isinstance(value, str) and len(value) <= longest and bool(form.fullmatch(value))
+
+    return fits
+
+
+def _count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value < 2**53  # NaN is neither
+
+
+FIELDS: Final[Mapping[str, Callable[[object], bool]]] = {
+    "site": _text(_NAME),  # whom the line is about, by its name in the federation
+    "run": _text(_HEX),
+    "round": _count,
+    "rounds": _count,
+    "segment": _count,
+    "study": _text(_HEX),  # digests
+    "policy": _text(_HEX),
+    "update": _text(_HEX),
+    "model": _text(_HEX),
+    "nonce": _text(_HEX),
+    "approver": _text(_HEX),
+    "report": _text(_HEX),  # id of a report that stays at its site
+    "stage": _text(_CODE),
+    "reason": _text(_CODE),
+    "kind": _text(_KIND),  # class of an error
+    "version": _text(_VERSION),
+    "signed": lambda value: type(value) is bool,
+    "cases": _count,
+    "sites": _count,
+    "missing": _count,
+    "bytes": _count,
+    "seconds": _number,
+    "times": _count,  # that the same happened again, unwritten
+    "number": _count,  # of another log's last line, and its hash
+    "head": _text(_HEX),
+}
+"""The fields there are, each with what it takes: nothing here has room for a path, an id of a case
+or a sentence."""
+
+
+@dataclass(frozen=True)
+class LogHead:
+    """The last line of a log: its number from 1, its hash, and bytes of the log up to its end.
+
+    An empty log has number 0. Another side's head is known without `size`.
+    """
+
+    number: int = 0
+    hash: str = START
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line, read back; its own hash is right."""
+
+    n: int
+    at: str
+    who: str
+    event: str
+    prev: str
+    hash: str
+    fields: Mapping[str, Value]
+
+
+class BadLineError(ValueError):
+    """A line that is not as gliofed wrote it; `kind` is "not JSON" or "edited"."""
+
+    def __init__(self, kind: Literal["not JSON", "edited"], text: str) -> None:
+        super().__init__(text)
+        self.kind: Literal["not JSON", "edited"] = kind
+
+
+def check_name(who: str) -> str:
+    """`who`, or AuditError: letters, digits, dot, dash and underscore, at most 64."""
+    if not _text(_NAME)(who):
+        raise AuditError(f"{who!r} is no name for an audit log: letters, digits, '.', '-', '_'")
+    return who
+
+
+def encode(
+    n: int, at: str, who: str, event: str, prev: str, fields: Mapping[str, Value]
+) -> LogLine:
+    """The line with its hash. Raises AuditError for an event or field with no place in a log."""
+    if event not in EVENTS:
+        raise AuditError(f"{event!r} is no event of an audit log")
+    for name, value in fields.items():
+        if name not in FIELDS or not FIELDS[name](value):
+            raise AuditError(
+                f"audit log: {event} cannot be written with {name} = {value!r}; fields are of "
+                "gliofed.federated.governance.hash_chain.FIELDS, without paths, ids of cases or free text"
+            )
+    plain = {"n": n, "at": at, "who": check_name(who), "event": event, "prev": prev, **fields}
+    return LogLine(n, at, who, event, prev, _digest(plain), dict(fields))
+
+
+def line_bytes(line: LogLine) -> bytes:
+    """The line as it stands in the log."""
+    plain = asdict(line)
+    return _canonical(plain.pop("fields") | plain) + b"\n"
+
+
+def decode(data: bytes) -> LogLine:
+    """One line of a log, without regard to its neighbours. Raises BadLineError."""
+    try:
+        plain = json.loads(data)
+        own = {name: plain[name] for name in _OWN}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadLineError("not JSON", "it is not a line of an audit log") from None
+    fields = {k: v for k, v in plain.items() if k not in own}
+    shapes = type(own["n"]) is int and all(type(own[k]) is str for k in _OWN[1:])
+    flat = all(type(v) in (str, int, float, bool) for v in fields.values())
+    if not shapes or not flat or not _TIME.fullmatch(own["at"]):
+        raise BadLineError("not JSON", "its values are not those of an audit log")
+    line = LogLine(**own, fields=fields)
+    try:
+        as_written = line_bytes(line).rstrip(b"\n")
+    except ValueError:  # NaN
+        raise BadLineError("not JSON", "it holds a number that is none") from None
+    del plain["hash"]
+    if _digest(plain) != line.hash or as_written != data.rstrip(b"\n"):
+        raise BadLineError("edited", "its hash is not that of what it says")
+    return line
+
+
+def head_path(log: Path) -> Path:
+    """Where the head of `log` is kept."""
+    return log.with_name(f"{log.name}.head")
+
+
+def lock_path(log: Path) -> Path:
+    """The lock of those who write `log`."""
+    return log.with_name(f".{log.name}.lock")
+
+
+def read_head(log: Path) -> LogHead | None:
+    """The head kept beside `log`; None where there is none. Raises AuditError: unreadable."""
+    path = head_path(log)
+    try:
+        plain = json.loads(path.read_bytes())
+        head = LogHead(plain["number"], plain["hash"], plain["size"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise AuditError(f"{path}: is not the head of an audit log") from None
+    if not (_count(head.number) and _count(head.size) and _text(_HEX)(head.hash)):
+        raise AuditError(f"{path}: is not the head of an audit log")
+    return head
+
+
+def head_from(told: object) -> LogHead | None:
+    """What another side told of its head; None where it told none."""
+    if not isinstance(told, list | tuple) or len(told) != 2:
+        return None
+    number, digest = told
+    return LogHead(number, digest) if _count(number) and _text(_HEX)(digest) else None
+
+
+def _digest(plain: Mapping[str, object]) -> str:
+    return hashlib.sha256(_canonical(plain)).hexdigest()
+
+
+def _canonical(plain: Mapping[str, object]) -> bytes:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

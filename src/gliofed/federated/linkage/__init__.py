@@ -1,0 +1,1 @@
+"""Record linkage: patients who are at two hospitals, found by keyed tokens."""

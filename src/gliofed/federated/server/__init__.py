@@ -1,0 +1,1 @@
+"""The server's half of a federation: training rounds, federated test, federated calibration."""

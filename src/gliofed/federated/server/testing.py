@@ -1,0 +1,85 @@
+"""The federated test, the server's half: every site tests the model, and only sums leave it.
+
+    <folder>/test.json     the table, the sites that answered, and why the others did not
+
+The file is written whole or not at all, and read again by a later call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gliofed.errors import QuorumError, UpdateError
+from gliofed.evaluation.by_site_sums.score_table import rows
+from gliofed.evaluation.by_site_sums.sums import ScoreSums
+from gliofed.evaluation.results import Role, ScoreRow
+from gliofed.federated.checkpoint import CommittedRound, last_record
+from gliofed.federated.gate import check_tested
+from gliofed.federated.messages import Task, new_nonce
+from gliofed.federated.server.rounds import Engine, answer_of, ask_all
+from gliofed.runtime.files import write_text
+from gliofed.study import Study
+
+TABLE: Final = "test.json"
+
+
+@dataclass(frozen=True)
+class FinishedTest:
+    """A finished test. rounds: that made the model. sites: whose sums are in the rows. failures:
+    each other site and why."""
+
+    run: str
+    rounds: int
+    rows: tuple[ScoreRow, ...]
+    sites: tuple[str, ...]
+    failures: Mapping[str, str]
+
+
+def run_test(
+    engine: Engine, state: CommittedRound, study: Study, run: str, folder: Path
+) -> FinishedTest:
+    """Have every site test the model of `state`; one that fails is named and the others go on.
+
+    A test that `folder` holds is handed back, with the sites that failed then; delete
+    `folder`/test.json to ask again. Raises QuorumError where no site's answer could be used, and
+    CheckpointError as `last_tested` does.
+    """
+    done = last_tested(folder, run, state.rounds)
+    if done is not None:
+        return done
+    task = Task("test", run, state.rounds, new_nonce(), state.model, {})
+    sums: dict[str, Mapping[Role, ScoreSums]] = {}
+    failures: dict[str, str] = {}
+    with ask_all(engine, task, folder) as replies:
+        for reply in replies:
+            try:
+                answer = answer_of(reply)
+                sums[reply.site] = check_tested(reply.site, task, answer, study.federation)
+            except UpdateError as error:
+                failures[reply.site] = str(error)
+    if not sums:
+        why = "; ".join(failures.values()) or "no site answered"
+        raise QuorumError(f"the test: no answer could be used ({why}); the model is kept")
+    table = rows(sums, failures)
+    failed = dict(sorted(failures.items()))
+    found = FinishedTest(run, state.rounds, table, tuple(sorted(sums)), failed)
+    write_text(folder / TABLE, json.dumps(dataclasses.asdict(found), indent=1))
+    return found
+
+
+def last_tested(folder: Path, run: str, rounds: int) -> FinishedTest | None:
+    """The test of the model after `rounds` rounds, or None before it.
+
+    Raises CheckpointError where it is damaged or belongs to another run.
+    """
+
+    def read(raw: Any) -> FinishedTest:
+        table = tuple(ScoreRow(**row) for row in raw["rows"])
+        return FinishedTest(raw["run"], raw["rounds"], table, tuple(raw["sites"]), raw["failures"])
+
+    return last_record(folder / TABLE, run, rounds, read, "test", "test")

@@ -1,0 +1,187 @@
+"""A mask that somebody drew, on the grid of one of its case's scans, wherever it was drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.data.nifti import read_nifti, stored_grid
+from gliofed.data.reorient import Array, NamedGrid, laid_on
+from gliofed.errors import DataError, StudyError
+from gliofed.inference.mask_export import grid_of, open_entry, outline_of, outside_ml
+from gliofed.inference.native_grid import mask_on
+from gliofed.preprocessing.recipe import MASKED_ON
+from gliofed.types import SEQUENCES, Case, Sequence
+
+Space = Literal["scan", "network", "DICOM-SEG"]
+_CURE: Final = (
+    "draw on one of the case's own scans, or give the prepared case for a mask in the network's "
+    "space"
+)
+
+
+@dataclass(frozen=True)
+class DrawnMask:
+    """voxels: (X, Y, Z) of the scan's file, its axes as stored. affine: voxel to RAS mm.
+
+    space: where it was drawn. outside_ml: of it where the scan has no voxels.
+    """
+
+    sequence: Sequence
+    scan: Path
+    voxels: NDArray[np.bool_]
+    affine: Array
+    space: Space
+    outside_ml: float
+
+
+def read_drawn(
+    mask: Path, case: Case, sequence: Sequence | None, labels: tuple[str, ...], entry: Path | None
+) -> DrawnMask:
+    """A NIfTI mask or DICOM Segmentation as a mask on one of the case's scans.
+
+    sequence: of the scan; else the first of `MASKED_ON` whose grid it lies on or, drawn in the
+    network's space, that the case has. labels: the values, or segments, that are tumour. entry:
+    the prepared case in whose space the mask lies. Raises DataError: unreadable; values that are
+    no labels, several without `labels`, a label that is not there; a grid that is none of the
+    case's (half a voxel off anywhere); a prepared case of other scans.
+    """
+    if sequence is not None and sequence not in case.images:
+        there = ", ".join(s for s in SEQUENCES if s in case.images)
+        raise DataError(f"sub-{case.id}: has no {sequence.value}; it has {there}")
+    wanted = [s for s in MASKED_ON if s in case.images and sequence in (None, s)]
+    if _is_dicom(mask):
+        if entry is not None:
+            raise DataError(f"{mask}: a DICOM Segmentation lies on a scan; leave the prepared case "
+                            "out")  # fmt: skip
+        return _segmented(mask, case, wanted, labels)
+    volume = read_nifti(mask)
+    voxels = _tumour(mask, volume.data, labels)
+    if entry is not None:
+        return _from_network(mask, voxels, volume.affine, case, wanted, entry)
+    return _on_scan(mask, voxels, volume.affine, case, wanted)
+
+
+def scan_grid(scan: Path) -> NamedGrid:
+    """The grid of a scan's file, its axes as stored."""
+    read_nifti(scan)
+    return NamedGrid(scan.name, *stored_grid(scan), _CURE)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file. Raises DataError where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _tumour(path: Path, data: NDArray[np.float32], labels: tuple[str, ...]) -> NDArray[np.bool_]:
+    found = np.unique(data).tolist()
+    if any(v != round(v) or v < 0 for v in found):
+        raise DataError(f"{path}: has values that are no labels, such as "
+                        f"{next(v for v in found if v != round(v) or v < 0):g}; expected whole "
+                        "numbers from 0; save it as a label map")  # fmt: skip
+    there = [f"{v:.0f}" for v in found if v > 0]
+    if not labels:
+        if len(there) > 1:
+            raise DataError(f"{path}: holds the labels {', '.join(there[:10])}; which of them are "
+                            "tumour is not said: name them")  # fmt: skip
+        return data > 0
+    strange = sorted(set(labels) - set(there))
+    if strange:
+        raise DataError(f"{path}: holds no label {strange[0]}; it holds "
+                        f"{', '.join(there[:10]) or 'none'}")  # fmt: skip
+    return np.isin(data, [float(v) for v in labels])
+
+
+def _on_scan(
+    path: Path, voxels: NDArray[np.bool_], affine: Array, case: Case, wanted: Rows[Sequence]
+) -> DrawnMask:
+    faults = []
+    for sequence in wanted:
+        scan = case.images[sequence]
+        grid = scan_grid(scan)
+        try:
+            laid = laid_on(voxels, affine, grid, str(path))
+        except DataError as error:
+            faults.append(str(error))
+        else:
+            return DrawnMask(sequence, scan, laid, grid.affine, "scan", 0.0)
+    raise _nowhere(path, faults)
+
+
+def _segmented(
+    path: Path, case: Case, wanted: Rows[Sequence], labels: tuple[str, ...]
+) -> DrawnMask:
+    try:
+        from gliofed.dicom.seg import read_segmentation
+    except ImportError as error:
+        raise StudyError(
+            f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
+        ) from error
+    names: list[str | None] = [*labels] or [None]
+    faults = []
+    for sequence in wanted:
+        scan = case.images[sequence]
+        grid = scan_grid(scan)
+        try:
+            parts = [read_segmentation(path, grid.shape, grid.affine, n) for n in names]
+        except DataError as error:
+            faults.append(str(error))
+        else:
+            return DrawnMask(
+                sequence, scan, np.logical_or.reduce(parts), grid.affine, "DICOM-SEG", 0.0
+            )
+    raise _nowhere(path, faults)
+
+
+def _nowhere(path: Path, faults: list[str]) -> DataError:
+    if len(set(faults)) == 1:
+        return DataError(faults[0])
+    each = "; ".join(f.removeprefix(f"{path}: ").partition(";")[0] for f in faults)
+    return DataError(f"{path}: lies on none of the case's scans: {each}; {_CURE}")
+
+
+def _from_network(
+    path: Path, voxels: NDArray[np.bool_], affine: Array, case: Case, wanted: Rows[Sequence],
+    entry: Path,
+) -> DrawnMask:  # fmt: skip
+    prepared = open_entry(entry)
+    drawn = outline_of(laid_on(voxels, affine, grid_of(prepared), str(path)), prepared)
+    sequence = next((s for s in wanted if s in prepared.placements), None)
+    if sequence is None:
+        raise DataError(f"{entry}: was prepared without {', '.join(wanted)}; name a sequence that "
+                        f"it has: {', '.join(prepared.placements)}")  # fmt: skip
+    scan, placement = case.images[sequence], prepared.placements[sequence]
+    if _prepared_from(entry, sequence) != digest_of(scan):
+        raise DataError(f"{entry}: was not prepared from {scan}; give the folder of this very case "
+                        "in the store, or prepare it again")  # fmt: skip
+    return DrawnMask(sequence, scan, mask_on(drawn, placement), placement.affine, "network",
+                 outside_ml(drawn, placement))  # fmt: skip
+
+
+def _prepared_from(entry: Path, sequence: Sequence) -> object:
+    """The SHA-256 of the scan that an entry was made from; None where it does not say."""
+    provenance = json.loads((entry / "entry.json").read_text())["provenance"]
+    return provenance.get("sources", {}).get(sequence.value, {}).get("sha256")

@@ -1,0 +1,275 @@
+"""A case's outline, from the network's space back to each of its scans: NIfTI and DICOM-SEG."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
+from numpy.typing import NDArray
+
+import gliofed
+from gliofed.data.nifti import ALIGNED, IMAGE_ENDINGS, SCANNER, packed, read_nifti
+from gliofed.data.reorient import NamedGrid, laid_on
+from gliofed.data.store import PreparedCase, PreparedStore
+from gliofed.errors import DataError, StoreError, StudyError
+from gliofed.evaluation.metrics.segmentation import volume_ml
+from gliofed.inference.native_grid import THRESHOLD, mask_on
+from gliofed.runtime.files import write_bytes, write_text
+from gliofed.types import SEQUENCES, Case, Labels, Placement, Prediction, Sequence
+
+_SUBJECT: Final = re.compile(r"^(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)_")
+
+
+@dataclass(frozen=True)
+class SeriesSource:
+    """A sequence's DICOM series. choose: its number or UID where the folder holds several."""
+
+    folder: Path
+    choose: str = ""
+
+
+@dataclass(frozen=True)
+class ExportedMask:
+    """One file of an export. volume_ml: of the outline on that scan's own voxels.
+
+    path: None where nothing is outlined on that scan, so that no DICOM-SEG can be written.
+    outside_ml: of the outline where that scan has no voxels, in the network's space.
+    """
+
+    path: Path | None
+    sequence: Sequence
+    kind: Literal["NIfTI", "DICOM-SEG"]
+    volume_ml: float
+    outside_ml: float
+
+
+@dataclass(frozen=True)
+class _GridMask:
+    """An outline on one scan's grid, axes in the file's order."""
+
+    sequence: Sequence
+    placement: Placement
+    voxels: NDArray[np.bool_]
+    outside_ml: float
+
+    def exported(self, path: Path | None, kind: Literal["NIfTI", "DICOM-SEG"]) -> ExportedMask:
+        ml = volume_ml(self.voxels, voxel_sizes(self.placement.affine))
+        return ExportedMask(path, self.sequence, kind, ml, self.outside_ml)
+
+
+def open_entry(folder: Path) -> PreparedCase:
+    """A case by its folder in the prepared store; its id is how its files' names begin.
+
+    Raises StoreError where the folder is no entry or is damaged.
+    """
+    record = folder / "entry.json"
+    if not record.is_file():
+        raise StoreError(
+            f"{folder}: is no prepared case (it has no entry.json); give its folder in the store"
+        )
+    try:
+        sources = dict(json.loads(record.read_text())["provenance"].get("sources", {}))
+        images = {s: Path(sources[s]["file"]) for s in SEQUENCES if s in sources}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{record}: is damaged ({error}); prepare the case again") from None
+    case = Case(_subject(images.values()), "", "", images, None, Labels({}))
+    return PreparedStore(folder.resolve().parent).open(folder.resolve().name, case)
+
+
+def read_outline(path: Path, prepared: PreparedCase) -> Prediction:
+    """A NIfTI mask or probability map in the network's space, on the entry's grid.
+
+    Whole numbers are labels, and every label above 0 is tumour; else the file is a probability
+    map. Raises DataError: unreadable, values that are neither, or a grid that is not the entry's
+    (another shape, or half a voxel off anywhere).
+    """
+    volume = read_nifti(path)
+    data = volume.data
+    if data.min() < 0:
+        raise DataError(f"{path}: has values below 0; expected a mask or a probability map")
+    labels = bool((data == np.round(data)).all())
+    if not labels and data.max() > 1:
+        raise DataError(f"{path}: has values that are neither whole nor from 0 to 1; expected a "
+                        "mask or a probability map")  # fmt: skip
+    data = laid_on(data, volume.affine, grid_of(prepared), str(path))
+    return Prediction((data > 0).astype(np.float32) if labels else data, prepared.affine, {})
+
+
+def grid_of(prepared: PreparedCase) -> NamedGrid:
+    """The grid of the network's space that a case was prepared on."""
+    x, y, z = prepared.image.shape[1:]
+    cure = "draw on the image that `gliofed export --image` writes"
+    return NamedGrid("the prepared case", (x, y, z), prepared.affine, cure)
+
+
+def outline_of(mask: NDArray[np.bool_], prepared: PreparedCase) -> Prediction:
+    """A mask drawn in the network's space, (X, Y, Z) on the prepared grid, as an outline."""
+    return Prediction(mask.astype(np.float32), prepared.affine, {})
+
+
+def export_masks(
+    outline: Prediction,
+    prepared: PreparedCase,
+    out: Path,
+    series: Mapping[Sequence, SeriesSource] | None = None,
+    model: str = "",
+    person: str = "",
+    overwrite: bool = False,
+) -> tuple[ExportedMask, ...]:
+    """Write the outline on the grid of every scan of the case, and on the DICOM `series` given.
+
+    The probability is resampled once to each scan's own grid and cut at one half. Files are
+    `<id>_space-orig_label-tumor_desc-<sequence>_mask`, as `.nii.gz` with a BIDS sidecar and as
+    `.dcm`. model: id of the model whose outline it is. person: who drew or, with a model,
+    corrected it; in the DICOM files alone.
+    Nothing is written unless all can be. Raises DataError: a file that is there already without
+    `overwrite`, a scan that changed since it was prepared, a series of a sequence that the case
+    does not have, and as `gliofed.dicom.seg.build_segmentation` says.
+    """
+    series = series or {}
+    _check_present(prepared, series)
+    if series and not model and not np.isin(outline.probability, (0, 1)).all():
+        raise DataError("a probability map is a model's: name the model, which DICOM asks for")
+    stem = {s: out / f"{prepared.case.id}_space-orig_label-tumor_desc-{s.value}_mask"
+            for s in prepared.placements}  # fmt: skip
+    finals = [_with(p, e) for p in stem.values() for e in (".nii.gz", ".json")]
+    finals += [_with(stem[s], ".dcm") for s in series]
+    _check_free(finals, overwrite)
+    masks = _masks(outline, prepared)
+    images = [packed(m.voxels.astype(np.uint8), m.placement.affine, SCANNER) for m in masks]
+    segments = _segmentations(masks, series, model, person)
+    done = []
+    for mask, image in zip(masks, images, strict=True):
+        path = _with(stem[mask.sequence], ".nii.gz")
+        source = prepared.case.images.get(mask.sequence)
+        write_text(_with(stem[mask.sequence], ".json"), _sidecar(source, model))
+        write_bytes(path, image)
+        done.append(mask.exported(path, "NIfTI"))
+    for mask in masks:
+        if mask.sequence in series:
+            path, data = _with(stem[mask.sequence], ".dcm"), segments[mask.sequence]
+            if data is None:
+                path.unlink(missing_ok=True)  # an older one, which `overwrite` gave up
+            else:
+                write_bytes(path, data)
+            done.append(mask.exported(path if data else None, "DICOM-SEG"))
+    return tuple(done)
+
+
+def export_image(
+    prepared: PreparedCase, sequence: Sequence, out: Path, overwrite: bool = False
+) -> Path:
+    """Write a sequence in the network's space as NIfTI, to look at or to draw on.
+
+    Intensities are z-scores in the brain, 0 elsewhere. Raises DataError where the case does not
+    have the sequence, or the file is there already without `overwrite`.
+    """
+    _check_present(prepared, [sequence])
+    path = out / f"{prepared.case.id}{IMAGE_ENDINGS[sequence]}.nii.gz"
+    _check_free([path], overwrite)
+    data = prepared.image[SEQUENCES.index(sequence)].astype(np.float32)
+    write_bytes(path, packed(data, prepared.affine, ALIGNED))
+    return path
+
+
+def _masks(outline: Prediction, prepared: PreparedCase) -> list[_GridMask]:
+    """On every scan; those that lie alike in the network's space share one."""
+    known: dict[tuple[object, ...], tuple[NDArray[np.bool_], float]] = {}
+    out = []
+    for sequence, placement in prepared.placements.items():
+        key = (placement.shape, placement.affine.tobytes(), placement.matrix.tobytes())
+        if key not in known:
+            known[key] = mask_on(outline, placement), outside_ml(outline, placement)
+        out.append(_GridMask(sequence, placement, *known[key]))
+    return out
+
+
+def outside_ml(outline: Prediction, placement: Placement) -> float:
+    """How much of the outline lies where the scan has no voxels."""
+    drawn = np.argwhere(outline.probability >= THRESHOLD)
+    way = np.linalg.inv(placement.affine) @ placement.matrix @ outline.affine
+    at = apply_affine(way, drawn)
+    beyond = ((at < -0.5) | (at > np.array(placement.shape) - 0.5)).any(axis=1)
+    return volume_ml(beyond, voxel_sizes(outline.affine))
+
+
+def _segmentations(
+    masks: Iterable[_GridMask], series: Mapping[Sequence, SeriesSource], model: str, person: str
+) -> dict[Sequence, bytes | None]:
+    """The DICOM files' bytes, one tumour tracked through all; None where nothing is outlined."""
+    if not series:
+        return {}
+    try:
+        from gliofed.dicom import seg
+        from gliofed.dicom.source_series import read_series
+    except ImportError as error:
+        raise StudyError(
+            f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
+        ) from error
+    author, tracking = seg.MaskAuthor(model, person), seg.SegmentTracking()
+    found: dict[Sequence, bytes | None] = {}
+    for mask in masks:
+        if mask.sequence in series:
+            own = series[mask.sequence]
+            try:
+                stack = read_series(own.folder, own.choose)
+                found[mask.sequence] = seg.build_segmentation(
+                    mask.voxels, mask.placement.affine, stack, author, tracking
+                )
+            except DataError as error:
+                raise DataError(f"{mask.sequence.value}: {error}") from error
+    return found
+
+
+def _sidecar(source: Path | None, model: str) -> str:
+    name = None if source is None else source.name
+    plain = {
+        "Description": f"T2/FLAIR-hyperintense region of a glioma. {gliofed.CAUTION}",
+        "Type": "Lesion",
+        "Manual": not model,
+        "SpatialReference": name,
+        "Sources": [] if name is None else [name],
+        "GeneratedBy": [{"Name": "gliofed", "Version": gliofed.__version__, "Model": model}],
+    }
+    return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+
+
+def _check_present(prepared: PreparedCase, asked: Iterable[Sequence]) -> None:
+    for sequence in asked:
+        if sequence not in prepared.placements:
+            there = ", ".join(s.value for s in prepared.placements) or "none"
+            raise DataError(f"{prepared.case.id}: was prepared without {sequence.value}; it has "
+                            f"{there}")  # fmt: skip
+
+
+def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
+    taken = [p for p in paths if p.exists()]
+    if taken and not overwrite:
+        raise DataError(
+            f"{taken[0]}: is there already, and somebody may have corrected it; choose another "
+            "folder, or ask to overwrite"
+        )
+
+
+def _subject(images: Iterable[Path]) -> str:
+    """`sub-X[_ses-Y]` as the files are named, else made of what their names have in common."""
+    paths = list(images)
+    found = {m[1] if m else "" for m in (_SUBJECT.match(p.name) for p in paths)}
+    if len(found) == 1 and "" not in found:
+        return found.pop()
+    letters = zip(*(p.name.split(".")[0] for p in paths), strict=False)
+    common = "".join(a[0] for a in takewhile(lambda c: len(set(c)) == 1, letters))
+    whole = re.sub(r"[^-_ ]*$", "", common) if len(paths) > 1 else common
+    words = [whole, "case"]
+    return "sub-" + next(filter(None, (re.sub(r"[^A-Za-z0-9]", "", w) for w in words)))
+
+
+def _with(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)

@@ -1,0 +1,269 @@
+"""Why the network answers so: what its probabilities lose where a part of the scan is hidden.
+
+Occlusion (Zeiler & Fergus 2014, ECCV): a block of the brain is set to 0, the brain's mean after
+z-scoring, and the network asked again. Whole sequences are hidden as in training: set to 0 and
+absent from the presence code. A fall says what this network's answer rests on, not what the tumour
+is (docs/explanation/why-the-network-answers-so.md).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from gliofed.data.store import PreparedCase
+from gliofed.inference.forward import predict
+from gliofed.markers import BY_ID
+from gliofed.models.network import MultiTaskNet, net_of
+from gliofed.reporting.case.content import Occlusion
+from gliofed.runtime.device import Device
+from gliofed.types import SEQUENCES, Sequence
+
+BLOCK_MM: Final = 32.0
+MOST_PASSES: Final = 150
+_GROWTH: Final = 1.25
+
+NO_BRAIN: Final = "no region was hidden: the case has no brain voxel"
+FEW_SEQUENCES: Final = "no sequence was hidden: at most one is there"
+NOT_FINITE: Final = "not explained: the network's probability is not finite"
+REGION_NOT_FINITE: Final = "no map: with some region hidden, the probability is not finite"
+SEQUENCE_NOT_FINITE: Final = "without {}, the probability is not finite"
+
+Corner = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class OcclusionPlan:
+    """What will be hidden, one thing at a time, and so how often the network is asked.
+
+    brain: (X, Y, Z), where any sequence is not 0. corners: the first voxel of each block, which may
+    begin before the grid and end after it. side: of every block, in voxels; block_mm: what it was
+    rounded from. sequences: those hidden; none where at most one is there. mirror: as in `predict`.
+    """
+
+    brain: NDArray[np.bool_]
+    corners: tuple[Corner, ...]
+    side: Corner
+    block_mm: float
+    sequences: tuple[Sequence, ...]
+    mirror: bool
+
+    @property
+    def passes(self) -> int:
+        """How often the network is asked in all, mirrored passes counted."""
+        return (1 + len(self.corners) + len(self.sequences)) * (1 + self.mirror)
+
+
+def plan_hiding(
+    prepared: PreparedCase,
+    outline: NDArray[np.bool_],
+    mirror: bool,
+    block_mm: float = BLOCK_MM,
+    most: int = MOST_PASSES,
+) -> OcclusionPlan:
+    """Blocks side by side over the brain, and where they meet the outline, blocks between them.
+
+    outline: (X, Y, Z), of the prepared grid; may be empty. All blocks have one size, so that their
+    falls can be compared; those between lie half a side off, and the ones that hold most of the
+    outline come first, until `most` passes are planned. Where blocks side by side alone would need
+    more, they are made larger. None without a brain voxel in it is hidden.
+
+    Raises ValueError where `block_mm` is not above 0, where `most` leaves no block, and where the
+    outline is on another grid.
+    """
+    brain: NDArray[np.bool_] = (prepared.image != 0).any(0)
+    present = tuple(s for s, there in zip(SEQUENCES, prepared.present, strict=True) if there)
+    sequences = present if len(present) > 1 else ()
+    room = most // (1 + mirror) - 1 - len(sequences)
+    if not block_mm > 0 or room < 1 or outline.shape != brain.shape:
+        raise ValueError(
+            f"blocks of {block_mm} mm, {most} passes, outline {outline.shape} on {brain.shape}"
+        )
+    spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0)
+    while True:
+        side = _voxels(block_mm, spacing)
+        chosen = _covering(brain, side)
+        if len(chosen) <= room:
+            break
+        block_mm *= _GROWTH
+    chosen += _between(brain, outline, side)[: room - len(chosen)]
+    return OcclusionPlan(brain, tuple(chosen), side, block_mm, sequences, mirror)
+
+
+def explain(
+    net: MultiTaskNet,
+    prepared: PreparedCase,
+    machine: Device,
+    plan: OcclusionPlan,
+    of: Mapping[str, str],
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Occlusion, ...]:
+    """What the probability of one class a marker loses where each part of the plan is hidden.
+
+    of: marker id to the class that is explained; all from the same passes. Explained is the
+    network's own probability, as `predict` gives it, before any calibration. A voxel of a map has
+    the mean fall over the blocks that it lies in, 0 outside the brain; negative where hiding
+    raises the probability. progress: called with passes done and passes in all.
+
+    Without brain, without two sequences, or with a probability that is not finite, that part of
+    the answer is absent and its note says why. Raises KeyError and ValueError for a marker and a
+    class that do not exist, ValueError for a plan of another grid.
+    """
+    if plan.brain.shape != prepared.image.shape[1:]:
+        raise ValueError(f"a plan of {plan.brain.shape} for a case of {prepared.image.shape[1:]}")
+    columns = {marker: BY_ID[marker].classes.index(name) for marker, name in of.items()}
+    found: list[list[float]] = []
+    for hidden in _each_hidden(prepared, plan):
+        markers = predict(net, hidden, machine, plan.mirror).markers
+        found.append([markers[marker][column] for marker, column in columns.items()])
+        if progress is not None:
+            progress(len(found) * (1 + plan.mirror), plan.passes)
+        if not np.isfinite(found[0]).any():
+            break
+    answers = np.array(found)
+    return tuple(_why(plan, m, n, answers[:, i]) for i, (m, n) in enumerate(of.items()))
+
+
+def without(prepared: PreparedCase, hidden: frozenset[Sequence]) -> PreparedCase:
+    """The case as if these sequences had not been scanned, as training hides them."""
+    image = np.array(prepared.image)
+    for channel, sequence in enumerate(SEQUENCES):
+        if sequence in hidden:
+            image[channel] = 0
+    present = tuple(
+        there and s not in hidden for s, there in zip(SEQUENCES, prepared.present, strict=True)
+    )
+    return dataclasses.replace(prepared, image=image, present=present)
+
+
+def likeness_to_chance(
+    net: MultiTaskNet,
+    prepared: PreparedCase,
+    machine: Device,
+    plan: OcclusionPlan,
+    whys: tuple[Occlusion, ...],
+    seed: int,
+) -> Mapping[str, float | None]:
+    """How like each marker's map is to that of the same layers with weights drawn from `seed`.
+
+    Spearman's rank correlation over the brain's voxels; near 0 where the map shows what training
+    put into the weights (Adebayo et al. 2018, NeurIPS 31). None for a map that is
+    absent or the same everywhere. Asks the network as often as `explain`.
+    """
+    drawn = net_of(net.spec, seed).to(machine.device)
+    others = explain(drawn, prepared, machine, plan, {w.marker: w.of for w in whys})
+    return {
+        one.marker: _rank_correlation(one, other, plan)
+        for one, other in zip(whys, others, strict=True)
+    }
+
+
+def _each_hidden(prepared: PreparedCase, plan: OcclusionPlan) -> Iterator[PreparedCase]:
+    """The case itself, then with each block hidden, then without each sequence."""
+    yield prepared
+    for corner in plan.corners:
+        image = np.array(prepared.image)
+        image[:, *_box(corner, plan.side)] = 0
+        yield dataclasses.replace(prepared, image=image)
+    for sequence in plan.sequences:
+        yield without(prepared, frozenset({sequence}))
+
+
+def _why(plan: OcclusionPlan, marker: str, name: str, answers: NDArray[np.float64]) -> Occlusion:
+    """answers: probability in the passes of the plan, or in the first alone if it is not finite."""
+    own, falls = float(answers[0]), answers[0] - answers[1:]
+    blocks, left_out = falls[: len(plan.corners)], falls[len(plan.corners) :]
+    if not np.isfinite(own):
+        return Occlusion(marker, name, None, plan.block_mm, None, {}, (NOT_FINITE,))
+    notes = []
+    regions = None
+    if not plan.corners:
+        notes.append(NO_BRAIN)
+    elif not np.isfinite(blocks).all():
+        notes.append(REGION_NOT_FINITE)
+    else:
+        regions = _merged(plan, blocks)
+    if not plan.sequences:
+        notes.append(FEW_SEQUENCES)
+    sequences = {}
+    for sequence, fall in zip(plan.sequences, left_out.tolist(), strict=True):
+        if np.isfinite(fall):
+            sequences[sequence] = fall
+        else:
+            notes.append(SEQUENCE_NOT_FINITE.format(sequence.value))
+    return Occlusion(marker, name, own, plan.block_mm, regions, sequences, tuple(notes))
+
+
+def _merged(plan: OcclusionPlan, falls: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(X, Y, Z): the mean fall over the blocks that a voxel lies in, 0 outside the brain."""
+    total = np.zeros(plan.brain.shape)
+    count = np.zeros(plan.brain.shape, np.int64)
+    for corner, fall in zip(plan.corners, falls, strict=True):
+        box = _box(corner, plan.side)
+        total[box] += fall
+        count[box] += 1
+    return np.where(plan.brain, total / np.maximum(count, 1), 0).astype(np.float32)
+
+
+def _rank_correlation(one: Occlusion, other: Occlusion, plan: OcclusionPlan) -> float | None:
+    if one.regions is None or other.regions is None:
+        return None
+    ours, theirs = one.regions[plan.brain], other.regions[plan.brain]
+    if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+        return None
+    return float(spearmanr(ours, theirs).statistic)
+
+
+def _covering(brain: NDArray[np.bool_], side: Corner) -> list[Corner]:
+    """Corners of blocks side by side that hold a brain voxel, centred on the brain's box."""
+    x, y, z = (_starts(brain, axis, side[axis]) for axis in range(3))
+    return [c for c in itertools.product(x, y, z) if brain[_box(c, side)].any()]
+
+
+def _between(brain: NDArray[np.bool_], outline: NDArray[np.bool_], side: Corner) -> list[Corner]:
+    """Corners half a side from those, along one axis or more, most of the outline first.
+
+    Blocks without a voxel of the outline in the brain are left out.
+    """
+    inside = outline & brain
+    aligned = [_starts(brain, axis, side[axis]) for axis in range(3)]
+    x, y, z = (
+        sorted({*own, *(start + length // 2 for start in own[:-1])})
+        for own, length in zip(aligned, side, strict=True)
+    )
+    known = set(itertools.product(*aligned))
+    held = {
+        corner: int(inside[_box(corner, side)].sum())
+        for corner in itertools.product(x, y, z)
+        if corner not in known
+    }
+    return sorted((c for c, n in held.items() if n > 0), key=lambda c: -held[c])
+
+
+def _starts(brain: NDArray[np.bool_], axis: int, length: int) -> list[int]:
+    """Along an axis, the first voxels of blocks side by side; none without a brain."""
+    filled = np.flatnonzero(brain.any(tuple({0, 1, 2} - {axis})))
+    if not len(filled):
+        return []
+    low, extent = int(filled[0]), int(filled[-1] - filled[0] + 1)
+    count = -(-extent // length)
+    start = low - (count * length - extent) // 2
+    return [start + i * length for i in range(count)]
+
+
+def _voxels(block_mm: float, spacing_mm: NDArray[np.float64]) -> Corner:
+    x, y, z = (max(1, round(block_mm / s)) for s in spacing_mm.tolist())
+    return x, y, z
+
+
+def _box(corner: Corner, side: Corner) -> tuple[slice, slice, slice]:
+    """The part of a block that lies on the grid."""
+    x, y, z = (slice(max(c, 0), c + s) for c, s in zip(corner, side, strict=True))
+    return x, y, z

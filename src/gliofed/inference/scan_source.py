@@ -1,0 +1,142 @@
+"""Where scans come from: NIfTI as it lies, or DICOM that is taken in first, its series remembered.
+
+<out>/hospital           what was taken in: BIDS, under pseudonyms
+<out>/hospital-private   the way back from pseudonyms; never to leave the site
+<out>/dicom              what was fetched or unpacked, to which DICOM answers refer
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gliofed.errors import DataError, StudyError
+from gliofed.inference.mask_export import SeriesSource
+from gliofed.types import Sequence
+from gliofed.validation.locate import is_nifti
+
+if TYPE_CHECKING:  # the libraries of DICOM are an extra
+    from gliofed.dicom.dicomweb import DicomWebServer
+    from gliofed.ingest.ingest import IngestAccount, Listener
+    from gliofed.ingest.pseudonyms import PseudonymLink
+
+LOOKED_AT: Final = 2000
+"""Files of a folder that are looked at until one says what the folder holds."""
+_ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
+
+
+@dataclass(frozen=True)
+class LoadedScans:
+    """folder: BIDS hospitals, case folders or images. series: of cases taken in from DICOM, by
+    subject. notes: of series and patients that were not taken in, and why."""
+
+    folder: Path
+    series: Mapping[str, Mapping[Sequence, SeriesSource]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def bring(source: str, out: Path, pacs: DicomWebServer | None, listener: Listener) -> LoadedScans:
+    """The scans at `source`: a path, or a DICOMweb address with what `pacs` asks of it.
+
+    DICOM is taken in below `out`; a second start takes in what is new. Raises DataError as
+    `gliofed.ingest.ingest.intake` and `gliofed.dicom.dicomweb.fetch` do, and where no series could be
+    taken in, with what to decide; StudyError where DICOM's packages are not installed.
+    """
+    path = Path(source)
+    address = source.lower().startswith(("http://", "https://"))
+    if not address and not _is_dicom(path):
+        return LoadedScans(path)
+    try:
+        from gliofed.dicom.dicomweb import DicomWebServer, fetch
+        from gliofed.ingest.ingest import IngestRequest, intake
+    except ImportError as error:
+        raise StudyError(
+            f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
+        ) from error
+    folder = path
+    if address:
+        folder = _emptied(out / "dicom")
+        listener.stage("fetching from the PACS")
+        fetch(source, pacs or DicomWebServer(), folder, listener.progress)
+    elif path.is_file():
+        from gliofed.ingest.archive import unpack
+
+        folder = _emptied(out / "dicom")
+        listener.stage("unpacking the archive")
+        unpack(path, folder, listener.progress)
+    account = intake(IngestRequest(str(folder), out / "hospital"), listener)
+    from gliofed.ingest.pseudonyms import read_links
+
+    links, notes = read_links(account.private / "links.tsv"), _notes(account)
+    if not links:
+        said = "".join(f"\n  {note}" for note in notes)
+        raise DataError(f"{source}: no series could be taken in{said}")
+    return LoadedScans(out / "hospital", _series(links, folder), notes)
+
+
+def _is_dicom(path: Path) -> bool:
+    """By the name of a file, and by what the files of a folder begin with."""
+    if path.is_file():
+        return path.name.lower().endswith(_ARCHIVES)
+    looked = 0
+    for folder, _, names in os.walk(path):
+        for name in sorted(names):
+            looked += 1
+            file = Path(folder) / name
+            if is_nifti(file) or looked > LOOKED_AT:
+                return False
+            if _begins_as_dicom(file):
+                return True
+    return False
+
+
+def _begins_as_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _emptied(folder: Path) -> Path:
+    """For its owner alone: what comes in names patients."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    return folder
+
+
+def _series(
+    links: tuple[PseudonymLink, ...], folder: Path
+) -> Mapping[str, Mapping[Sequence, SeriesSource]]:
+    """By subject, of its first session: that is the one that is answered."""
+    found: dict[str, dict[Sequence, SeriesSource]] = {}
+    first: dict[str, str] = {}
+    for link in sorted(links, key=lambda own: own.session):
+        subject = f"sub-{link.pseudonym}"
+        if first.setdefault(subject, link.session) == link.session:
+            own = found.setdefault(subject, {})
+            own[Sequence(link.sequence)] = SeriesSource(folder, link.series_uid)
+    return found
+
+
+def _notes(account: IngestAccount) -> tuple[str, ...]:
+    """What needs a person, by pseudonym and the number of a series."""
+    from gliofed.ingest.private_tables import reason_of
+
+    out = [f"a file: {bad.fault}; its name is in {account.private}/series.tsv"
+           for bad in account.bad]  # fmt: skip
+    for outcome in account.outcomes:
+        who = f"sub-{outcome.plan.pseudonym}"
+        if outcome.note:
+            out.append(f"{who}: {outcome.note}")
+        out += [
+            f"{who}, series {verdict.series.first.number}: {reason_of(verdict)}; decide it in "
+            f"{account.decisions} and run the same command again"
+            for study in outcome.plan.studies if study.open
+            for verdict in study.verdicts if verdict.state in ("to be decided", "set aside")
+        ]  # fmt: skip
+    return tuple(out)

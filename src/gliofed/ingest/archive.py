@@ -1,0 +1,182 @@
+"""Unpacking an archive that may be hostile: plain files below one folder, within limits."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, Final
+
+from gliofed.errors import DataError
+
+MEMBERS: Final = 500_000
+BYTES: Final = 64 * 2**30
+"""Unpacked; a hundred patients' whole studies are less."""
+RATIO: Final = 200
+"""Unpacked to packed; DICOM does not pack 20-fold."""
+SMALL: Final = 64 * 2**20
+"""Up to this size nobody asks for the ratio."""
+_CHUNK: Final = 2**20
+_BLOCK: Final = 512
+_ROOM: Final = 2**16  # for what fills the last record
+_ENDINGS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
+_BROKEN: Final = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError,
+    NotImplementedError, RuntimeError, ValueError,
+)  # fmt: skip
+
+
+_Stream = gzip.GzipFile | lzma.LZMAFile | BinaryIO
+
+
+class _TooLargeError(Exception):
+    """More bytes than an archive may hold."""
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """How much an archive may hold."""
+
+    members: int = MEMBERS
+    bytes: int = BYTES
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    plain: bool
+    folder: bool
+    open: Callable[[], IO[bytes] | None]
+
+
+def is_archive(path: Path) -> bool:
+    """By the ending of the name."""
+    return path.name.lower().endswith(_ENDINGS)
+
+
+def unpack(
+    path: Path,
+    folder: Path,
+    progress: Callable[[float, float, str], None],
+    limits: ArchiveLimits | None = None,
+) -> None:
+    """Write every plain file of an archive below `folder`, under numbers in place of names.
+
+    Folders of the archive become folders of numbers too: names may hold a patient's. Raises
+    DataError, without a member's name: a path that leaves the folder, a link or device, too many
+    members or bytes, damage.
+    """
+    limits = limits or ArchiveLimits()
+    most = min(limits.bytes, max(SMALL, RATIO * path.stat().st_size))
+    written = 0
+    try:
+        room = _ROOM + limits.members * 4 * _BLOCK
+        with _members(path, most + room) as members:
+            for count, member in enumerate(members, start=1):
+                progress(count, max(count, 1), f"{count} members")
+                if count > limits.members:
+                    raise DataError(f"{path}: more than {limits.members} members; unpack a part")
+                _check(path, count, member)
+                if not member.folder:
+                    written += _copy(member, folder / f"{count:06d}", most - written)
+    except _TooLargeError:
+        raise DataError(
+            f"{path}: unpacks to far more than it should (a zip bomb?); unpack it yourself and "
+            "give the folder"
+        ) from None
+    except _BROKEN as error:
+        kind = type(error).__name__
+        raise DataError(
+            f"{path}: damaged, or locked by a password ({kind}); copy it again"
+        ) from None
+
+
+def _check(path: Path, count: int, member: _Member) -> None:
+    name = member.name.replace("\\", "/")
+    drive = len(name) > 1 and name[1] == ":"
+    what = ""
+    if name.startswith("/") or drive:
+        what = "has an absolute path"
+    elif ".." in name.split("/"):
+        what = "has a path that leaves the folder"
+    elif not (member.plain or member.folder):
+        what = "is a link or a device"
+    if what:
+        raise DataError(
+            f"{path}: member {count} {what}; nothing was taken from it, pack plain files anew"
+        )
+
+
+def _copy(member: _Member, to: Path, left: int) -> int:
+    """Bytes written; what a header says of sizes is not believed."""
+    done = 0
+    source = member.open()
+    if source is None:
+        return 0
+    with source, to.open("xb") as out:
+        while chunk := source.read(_CHUNK):
+            done += len(chunk)
+            if done > left:
+                raise _TooLargeError
+            out.write(chunk)
+    return done
+
+
+@contextmanager
+def _members(path: Path, most: int) -> Iterator[Iterator[_Member]]:
+    if path.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(path) as packed:
+            yield (_zipped(packed, info) for info in packed.infolist())
+    else:
+        with _unpacked(path) as stream:
+            counted = _BoundedStream(stream, most)
+            with tarfile.open(fileobj=counted, mode="r|") as packed_tar:  # type: ignore[call-overload]  # (it only reads from it)
+                yield (_tarred(packed_tar, info) for info in packed_tar)
+            counted.end()
+
+
+def _unpacked(path: Path) -> _Stream:
+    """A tar file's bytes; unlike tarfile's own, these readers tell of a cut file."""
+    with path.open("rb") as file:
+        mark = file.read(6)
+    if mark.startswith(b"\x1f\x8b"):
+        return gzip.open(path)
+    return lzma.open(path) if mark == b"\xfd7zXZ\0" else path.open("rb")
+
+
+class _BoundedStream:
+    """A stream that gives so many bytes and no more, and knows how it ended."""
+
+    def __init__(self, stream: _Stream, most: int) -> None:
+        self._stream, self._left, self._tail = stream, most, b""
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _TooLargeError
+        self._tail = (self._tail + data)[-_BLOCK:]
+        return data
+
+    def end(self) -> None:
+        """Raises EOFError where no empty block ends the archive (POSIX ustar): it was cut."""
+        while self.read(_CHUNK):
+            pass
+        if self._tail != bytes(_BLOCK):
+            raise EOFError
+
+
+def _zipped(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    kind = (info.external_attr >> 16) & 0o170000
+    plain = not info.is_dir() and kind in (0, 0o100000)
+    return _Member(info.filename, plain, info.is_dir(), lambda: packed.open(info))
+
+
+def _tarred(packed: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+    return _Member(info.name, info.isreg(), info.isdir(), lambda: packed.extractfile(info))

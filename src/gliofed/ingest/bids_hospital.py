@@ -1,0 +1,138 @@
+"""The hospital folder: one subject at a time, whole or not there.
+
+<out>/dataset_description.json
+<out>/participants.tsv                              rows are added, never changed
+<out>/sub-X/[ses-01/]anat/sub-X_..._T1w.nii.gz      and .json beside it
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gliofed.dicom.convert import version
+from gliofed.dicom.headers import DicomHeader
+from gliofed.errors import DataError
+from gliofed.ingest.printable import shown
+from gliofed.runtime.files import write_bytes, write_text
+from gliofed.tables import read_table
+from gliofed.types import Sequence
+
+SUFFIX: Final[Mapping[Sequence, str]] = {
+    Sequence.T1: "T1w", Sequence.T1CE: "ce-gadolinium_T1w", Sequence.T2: "T2w",
+    Sequence.FLAIR: "FLAIR",
+}  # fmt: skip
+COLUMNS: Final = ("participant_id", "age", "sex", "idh", "codel_1p19q", "mgmt", "grade")
+OLDEST: Final = 90
+"""Years; stands for itself and above (45 CFR 164.514(b)(2)(i)(C))."""
+_MAKERS: Final = (
+    ("siemens", "Siemens"), ("philips", "Philips"), ("ge medical", "GE"), ("ge healthcare", "GE"),
+    ("canon", "Canon"), ("toshiba", "Toshiba"), ("hitachi", "Hitachi"), ("fujifilm", "Fujifilm"),
+    ("uih", "United Imaging"), ("united imaging", "United Imaging"),
+)  # fmt: skip
+"""Words of (0008,0070) and the names that dcm2niix gives."""
+ABSENT: Final = "n/a"
+
+
+def part_of(out: Path, pseudonym: str) -> Path:
+    """Where a subject is built, hidden from every reader."""
+    return out / f".sub-{pseudonym}.part"
+
+
+def clear_parts(out: Path) -> None:
+    """Remove what killed runs left."""
+    for left in out.glob(".sub-*.part"):
+        shutil.rmtree(left)
+
+
+def image_path(subject: Path, pseudonym: str, session: str, sequence: Sequence) -> Path:
+    """`subject`: the folder sub-X, or the part that becomes it."""
+    stem = f"sub-{pseudonym}{'_' + session if session else ''}_{SUFFIX[sequence]}"
+    folder = subject / session / "anat" if session else subject / "anat"
+    return folder / f"{stem}.nii.gz"
+
+
+def write_image(path: Path, data: bytes, header: DicomHeader, sequence: Sequence) -> None:
+    """The sidecar first, so that no image stands without. data: a NIfTI file's bytes."""
+    sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+    text = json.dumps(sidecar_of(header, sequence), indent=1, sort_keys=True) + "\n"
+    write_text(sidecar, text)
+    write_bytes(path, gzip.compress(data, 6, mtime=0))
+
+
+def sidecar_of(header: DicomHeader, sequence: Sequence) -> Mapping[str, Any]:
+    """The allowed keys that are known; times in seconds, as BIDS has them."""
+    timing, scanner = header.timing, header.scanner
+    told: dict[str, Any] = {
+        "Manufacturer": _maker(header),
+        "ManufacturersModelName": shown(scanner.model, header.patient.words),
+        "MagneticFieldStrength": scanner.strength,
+        "EchoTime": _seconds(timing.echo),
+        "RepetitionTime": _seconds(timing.repetition),
+        "InversionTime": _seconds(timing.inversion),
+        "FlipAngle": timing.flip,
+        "SliceThickness": scanner.thickness,
+        "SpacingBetweenSlices": scanner.step,
+        "MRAcquisitionType": timing.dimension if timing.dimension in ("2D", "3D") else None,
+        "ContrastBolusAgent": _contrast(header, sequence),
+        "ConversionSoftwareVersion": version(),
+    }
+    return {k: v for k, v in told.items() if v not in (None, "")}
+
+
+def person_cells(header: DicomHeader) -> tuple[str, str]:
+    """Age in whole years, 90 for 90 and above, and sex; n/a where not told."""
+    age, sex = header.patient.age, header.patient.sex
+    years = ABSENT if age is None or age < 0 else str(min(int(age), OLDEST))
+    return years, sex if sex in ("F", "M") else ABSENT
+
+
+def start(out: Path) -> None:
+    """The folder, its description and an empty table, each where it is absent."""
+    out.mkdir(parents=True, exist_ok=True)
+    description = out / "dataset_description.json"
+    if not description.exists():
+        told = {"Name": "glioma MRI", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
+        write_text(description, json.dumps(told, indent=1) + "\n")
+    if not (out / "participants.tsv").exists():
+        write_text(out / "participants.tsv", "\t".join(COLUMNS) + "\n")
+
+
+def add_participant(out: Path, pseudonym: str, age: str, sex: str) -> None:
+    """A row for a subject that has none; the rest of the file stays byte for byte.
+
+    Raises DataError: the table cannot be read, or has no participant_id column.
+    """
+    path = out / "participants.tsv"
+    table = read_table(path, delimiter="\t", utf8_only=True)
+    if "participant_id" not in table.columns:
+        raise DataError(f"{path}: no participant_id column; add it, or move the file away")
+    name = f"sub-{pseudonym}"
+    if any(row.cells["participant_id"] == name for row in table.rows):
+        return
+    known = {"participant_id": name, "age": age, "sex": sex}
+    old = path.read_bytes()
+    end = b"\r\n" if b"\r\n" in old else b"\n"
+    line = "\t".join(known.get(column, ABSENT) for column in table.columns).encode()
+    between = b"" if old.endswith(b"\n") else end
+    write_bytes(path, old + between + line + end)
+
+
+def _contrast(header: DicomHeader, sequence: Sequence) -> str | None:
+    if sequence is Sequence.T1CE or header.timing.agent:
+        return "yes"
+    return "no" if sequence is Sequence.T1 else None
+
+
+def _maker(header: DicomHeader) -> str:
+    text = header.scanner.manufacturer.lower()
+    named = next((name for word, name in _MAKERS if word in text), None)
+    return named or shown(header.scanner.manufacturer, header.patient.words)
+
+
+def _seconds(ms: float | None) -> float | None:
+    return None if ms is None else round(ms / 1000, 9)

@@ -1,0 +1,228 @@
+"""`gliofed intake`: find, recognise, decide, convert, publish."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
+from gliofed.errors import DataError
+from gliofed.ingest.archive import is_archive, unpack
+from gliofed.ingest.bids_hospital import clear_parts, start
+from gliofed.ingest.decisions import SeriesDecision, read_decisions, write_questions
+from gliofed.ingest.plan import PatientPlan, SeriesPlan, plan_patient
+from gliofed.ingest.private_tables import questions_of, write_series
+from gliofed.ingest.pseudonyms import (
+    PseudonymKey,
+    PseudonymLink,
+    check_links,
+    open_folder,
+    read_key,
+    read_links,
+)
+from gliofed.ingest.series import BadFile, DicomSeries, FoundSeries, find
+from gliofed.ingest.subject import IngestFolders, PatientOutcome, PatientStatus, take
+from gliofed.runtime.files import alone_in
+from gliofed.types import Sequence
+
+
+class Listener(Protocol):
+    """Told of progress; must not raise."""
+
+    def stage(self, text: str) -> None:
+        """A new piece of work has begun."""
+        ...
+
+    def progress(self, done: float, total: float, detail: str) -> None:
+        """How far the present piece is."""
+        ...
+
+
+@dataclass(frozen=True)
+class IngestRequest:
+    """What to take in. source: a folder, an archive or a DICOMweb address.
+
+    private: the site's own folder (default: `out` and "-private"). key: the pseudonyms' key
+    (default: key.txt there). pacs: how to reach an address, and what to ask it for.
+    """
+
+    source: str
+    out: Path
+    private: Path | None = None
+    key: Path | None = None
+    pacs: DicomWebServer = field(default_factory=DicomWebServer)
+
+
+@dataclass(frozen=True)
+class IngestAccount:
+    """What became of everything. decisions: the file, where a person has to look."""
+
+    outcomes: tuple[PatientOutcome, ...]
+    bad: tuple[BadFile, ...]
+    other: int
+    copies: int
+    private: Path
+    decisions: Path
+
+    @property
+    def status(self) -> int:
+        """0: all fine; 1: something was set aside or waits; 2: nothing of use."""
+        fates = {o.fate for o in self.outcomes}
+        if not fates & {
+            PatientStatus.WRITTEN,
+            PatientStatus.ADDED,
+            PatientStatus.THERE,
+            PatientStatus.REFUSED,
+            PatientStatus.WAITS,
+        }:
+            return 2
+        waiting = any(s.open for o in self.outcomes for s in o.plan.studies)
+        return int(
+            bool(self.bad) or waiting or bool(fates & {PatientStatus.REFUSED, PatientStatus.WAITS})
+        )
+
+
+def intake(request: IngestRequest, listener: Listener) -> IngestAccount:
+    """Take a source into the hospital folder; what is there already is skipped.
+
+    Raises DataError: the source cannot be read at all, a site's own file is not as it must be, or
+    two patients have one pseudonym. CheckpointError: another intake is working there. Faults of
+    series and files are in the account.
+    """
+    out = request.out
+    private = request.private or out.with_name(f"{out.resolve().name}-private")
+    _check_places(request, out, private)
+    open_folder(private)
+    with alone_in(private):
+        key = read_key(_key_path(request, private))
+        work = private / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(mode=0o700)
+        try:
+            return _intake(request, listener, key, private, work)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _intake(
+    request: IngestRequest, listener: Listener, key: PseudonymKey, private: Path, work: Path
+) -> IngestAccount:
+    folder = _bring(request, work, listener)
+    listener.stage("reading headers")
+    found = find(folder, listener.progress)
+    decisions = private / "decisions.tsv"
+    plans = _plans(found, key, read_decisions(decisions), decisions)
+    places = IngestFolders(request.out, private / "links.tsv", work / "series")
+    _check_pseudonyms(plans, places.links)
+    start(request.out)
+    clear_parts(request.out)
+    listener.stage("converting series")
+    total, done = sum(len(s.taken) for p in plans for s in p.studies), 0
+
+    def tell() -> None:
+        nonlocal done
+        done += 1
+        listener.progress(done, max(total, 1), f"{done} of {total} series")
+
+    outcomes = tuple(take(plan, places, tell) for plan in plans)
+    write_questions(decisions, questions_of(outcomes, key))
+    write_series(private / "series.tsv", outcomes, found, folder, key)
+    return IngestAccount(outcomes, found.bad, found.other, found.copies, private, decisions)
+
+
+def _bring(request: IngestRequest, work: Path, listener: Listener) -> Path:
+    """The folder of files that a source is or becomes."""
+    if is_address(request.source):
+        listener.stage("fetching from the PACS")
+        brought = work / "fetched"
+        brought.mkdir(mode=0o700)
+        fetch(request.source, request.pacs, brought, listener.progress)
+        return brought
+    source = Path(request.source)
+    if source.is_dir():
+        return source
+    if not source.exists():
+        raise DataError(f"{source}: no such folder or archive; give one, or a DICOMweb address")
+    if not is_archive(source):
+        raise DataError(f"{source}: neither a folder nor .zip, .tar, .tar.gz, .tgz or .tar.xz")
+    listener.stage("unpacking the archive")
+    brought = work / "unpacked"
+    brought.mkdir(mode=0o700)
+    unpack(source, brought, listener.progress)
+    return brought
+
+
+def _plans(
+    found: FoundSeries, key: PseudonymKey, decided: Mapping[str, SeriesDecision], path: Path
+) -> tuple[PatientPlan, ...]:
+    """One plan a patient, ordered by pseudonym."""
+    by_patient: dict[str, list[DicomSeries]] = defaultdict(list)
+    for series in found.series:
+        who = series.first.patient
+        by_patient[key.patient(who.issuer, who.id)].append(series)
+    by_uid = {s.first.series: decided[n] for s in found.series
+              if (n := key.series(s.first.series)) in decided}  # fmt: skip
+    plans = tuple(plan_patient(name, own, by_uid) for name, own in sorted(by_patient.items()))
+    for plan in plans:
+        for study in plan.studies:
+            _check_decided(study.verdicts, path)
+    return plans
+
+
+def _check_decided(verdicts: tuple[SeriesPlan, ...], path: Path) -> None:
+    seen: dict[Sequence, int] = {}
+    for v in verdicts:
+        decision = v.decided
+        if decision is None or decision.sequence is None:
+            continue
+        if decision.sequence in seen:
+            raise DataError(
+                f"{path}:{decision.line}: {decision.sequence.value} of one study is decided twice, "
+                f"also on line {seen[decision.sequence]}; keep one, write skip for the other"
+            )
+        seen[decision.sequence] = decision.line
+
+
+def _check_pseudonyms(plans: tuple[PatientPlan, ...], links: Path) -> None:
+    """Before anything is written: one patient a pseudonym, the known ones included."""
+    rows = [
+        PseudonymLink(p.pseudonym, "", "", h.patient.issuer, h.patient.id, "", "")
+        for p in plans for s in p.studies for v in s.verdicts for h in [v.series.first]
+    ]  # fmt: skip
+    check_links(links, (*read_links(links), *rows))
+
+
+def _key_path(request: IngestRequest, private: Path) -> Path:
+    """Raises DataError where a hospital has been made with a key that is gone."""
+    path = request.key or private / "key.txt"
+    if not path.exists() and (private / "links.tsv").exists():
+        raise DataError(
+            f"{path}: no such key, but patients were taken in with one; restore it from its "
+            "safe copy"
+        )
+    return path
+
+
+def _check_places(request: IngestRequest, out: Path, private: Path) -> None:
+    hospital, kept = out.resolve(), private.resolve()
+    if kept.is_relative_to(hospital):
+        raise DataError(
+            f"{private}: the private folder lies in the hospital folder; put it elsewhere"
+        )
+    if request.key is not None and request.key.resolve().is_relative_to(hospital):
+        raise DataError(f"{request.key}: the key lies in the hospital folder; put it elsewhere")
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file; name a folder")
+    if is_address(request.source):
+        return
+    with suppress(OSError):
+        if Path(request.source).resolve().is_relative_to(hospital):
+            raise DataError(
+                f"{request.source}: the DICOM files lie in the hospital folder, which is shared; "
+                "move them"
+            )

@@ -1,0 +1,107 @@
+"""The private tables that a person reads: what became of every series, and what to decide."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from gliofed.dicom.headers import DicomHeader
+from gliofed.ingest.decisions import DecisionQuestion
+from gliofed.ingest.plan import SeriesPlan, SeriesState
+from gliofed.ingest.pseudonyms import PseudonymKey
+from gliofed.ingest.series import FoundSeries
+from gliofed.ingest.subject import PatientOutcome
+from gliofed.runtime.files import write_private
+
+SERIES: Final = (
+    "patient", "study", "number", "description", "files", "first_file", "became", "sequence",
+    "confidence", "reason", "series",
+)  # fmt: skip
+
+
+def rows_of(outcome: PatientOutcome) -> Iterator[tuple[int, SeriesPlan]]:
+    """Every series with the number of its study, 1 being the earliest that may count."""
+    for number, study in enumerate(outcome.plan.studies, start=1):
+        for verdict in study.verdicts:
+            yield number, verdict
+
+
+def naming_words(outcome: PatientOutcome) -> frozenset[str]:
+    """What names anyone or any place in a patient's headers: not for the screen."""
+    return frozenset(
+        w for _, v in rows_of(outcome) for h in v.series.headers for w in h.patient.words
+    )
+
+
+def reason_of(verdict: SeriesPlan) -> str:
+    """Why a series became what it did."""
+    return str(verdict.fault) if verdict.fault is not None else verdict.guess.reason
+
+
+def questions_of(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> list[DecisionQuestion]:
+    """A row for every series that waits or is at fault and can be skipped."""
+    out = []
+    for outcome in outcomes:
+        for number, v in rows_of(outcome):
+            if v.state not in (SeriesState.UNDECIDED, SeriesState.FAULT):
+                continue
+            head = v.series.first
+            names = ", ".join(s.value for s in v.guess.candidates) or "skip"
+            cells = (
+                outcome.plan.pseudonym, str(number), _number(head), _cell(head.description),
+                _read(head), "skip" if v.fault else names, f"{v.guess.confidence:.2f}",
+                _cell(reason_of(v)),
+            )  # fmt: skip
+            out.append(DecisionQuestion(key.series(head.series), cells))
+    return out
+
+
+def write_series(
+    path: Path,
+    outcomes: Iterable[PatientOutcome],
+    found: FoundSeries,
+    folder: Path,
+    key: PseudonymKey,
+) -> None:
+    """Everything of the last run, files by name: for the site alone."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerow(SERIES)
+    for outcome in outcomes:
+        for number, v in rows_of(outcome):
+            head = v.series.first
+            at = v.fault.path if v.fault is not None and v.fault.path is not None else head.path
+            writer.writerow((
+                outcome.plan.pseudonym, number, _number(head), _cell(head.description),
+                v.series.files, _cell(str(at.relative_to(folder))), v.state.value,
+                v.sequence.value if v.sequence else "", f"{v.guess.confidence:.2f}",
+                _cell(reason_of(v)), key.series(head.series),
+            ))  # fmt: skip
+    for bad in found.bad:
+        writer.writerow(("", "", "", "", 1, _cell(str(bad.path)), SeriesState.FAULT.value, "", "",
+                         _cell(str(bad.fault)), ""))  # fmt: skip
+    write_private(path, text.getvalue())
+
+
+def _read(head: DicomHeader) -> str:
+    t = head.timing
+    told = [
+        f"{name} {value:g}" for name, value in (
+            ("TE", t.echo), ("TR", t.repetition), ("TI", t.inversion), ("flip", t.flip))
+        if value is not None
+    ]  # fmt: skip
+    told += [*([t.dimension] if t.dimension else []), *(["contrast agent"] if t.agent else [])]
+    return _cell(", ".join([*told, "\\".join(head.image_type)]))
+
+
+def _number(head: DicomHeader) -> str:
+    return "" if head.number is None else str(head.number)
+
+
+def _cell(text: str) -> str:
+    """One cell: no tab, line end or quote, and nothing that a spreadsheet takes for a formula."""
+    plain = " ".join(text.replace('"', "'").replace("\0", " ").split())
+    return f" {plain}" if plain[:1] in ("=", "+", "-", "@") else plain

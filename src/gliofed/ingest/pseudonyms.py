@@ -1,0 +1,137 @@
+"""What never leaves the site: the key, the pseudonyms' way back, what a person decides.
+
+A pseudonym is HMAC-SHA-256 (RFC 2104) of issuer and patient id under the site's key, its first
+50 bits in base32 (RFC 4648). Two patients with one pseudonym are refused, never merged: by the
+birthday bound less than 1 in 2000 for a million patients.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hmac
+import io
+import secrets
+import stat
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from gliofed.errors import DataError
+from gliofed.runtime.files import write_private
+from gliofed.tables import read_table
+
+KEY_BYTES: Final = 32
+LETTERS: Final = 10
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+@dataclass(frozen=True)
+class PseudonymKey:
+    """The site's secret. Whoever has it can find a known patient id among the pseudonyms."""
+
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return "Key(...)"
+
+    def patient(self, issuer: str, patient: str) -> str:
+        """The pseudonym of a patient: ten of a to z and 2 to 7."""
+        return self._name("patient", issuer, patient)
+
+    def series(self, uid: str) -> str:
+        """A name of a series that tells nothing of its UID."""
+        return self._name("series", uid)
+
+    def _name(self, *parts: str) -> str:
+        # Lengths before the texts, so that no two lists of parts look alike.
+        data = b"".join(len(b).to_bytes(4, "big") + b for b in (p.encode() for p in parts))
+        digest = hmac.digest(self.secret, data, "sha256")
+        return base64.b32encode(digest).decode().lower()[:LETTERS]
+
+
+@dataclass(frozen=True)
+class PseudonymLink:
+    """One row of links.tsv: the only way back from a pseudonym."""
+
+    pseudonym: str
+    session: str
+    sequence: str
+    issuer: str
+    patient_id: str
+    study_uid: str
+    series_uid: str
+
+
+def open_folder(folder: Path) -> None:
+    """Make the private folder for its owner alone. Raises DataError where others may reach it."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & _OTHERS:
+        raise DataError(f"{folder}: others may reach the private folder; run: chmod 700 {folder}")
+
+
+def read_key(path: Path) -> PseudonymKey:
+    """The key of a file of hexadecimal digits; made with 32 random bytes where there is none.
+
+    Raises DataError: others may reach it, or it is no such text.
+    """
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, secrets.token_hex(KEY_BYTES) + "\n")
+    if path.stat().st_mode & _OTHERS:
+        raise DataError(f"{path}: others may reach the key; run: chmod 600 {path}")
+    try:
+        secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (ValueError, UnicodeDecodeError):
+        secret = b""
+    if len(secret) < KEY_BYTES:
+        raise DataError(
+            f"{path}: expected at least {KEY_BYTES} random bytes as hexadecimal digits; restore "
+            "the site's key from its safe copy: with another key every pseudonym changes"
+        )
+    return PseudonymKey(secret)
+
+
+def read_links(path: Path) -> tuple[PseudonymLink, ...]:
+    """Every row; none where there is no file. Raises DataError: not such a table."""
+    if not path.exists():
+        return ()
+    names = tuple(f.name for f in fields(PseudonymLink))
+    table = read_table(path, delimiter="\t", utf8_only=True)
+    if table.columns != names:
+        raise DataError(f"{path}: expected the columns {', '.join(names)}; restore the file")
+    return tuple(PseudonymLink(*(row.cells[n] for n in names)) for row in table.rows)
+
+
+def set_links(path: Path, pseudonym: str, rows: Iterable[PseudonymLink]) -> None:
+    """Replace the rows of one patient, who keeps the pseudonym. Raises DataError as `read_links`
+    and `check_links`."""
+    before = read_links(path)
+    mine = tuple(rows)
+    check_links(path, (*before, *mine))
+    kept = [r for r in before if r.pseudonym != pseudonym]
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter="\t", lineterminator="\n")
+    writer.writerows([[f.name for f in fields(PseudonymLink)], *map(astuple, (*kept, *mine))])
+    write_private(path, text.getvalue())
+
+
+def check_links(path: Path, rows: Iterable[PseudonymLink]) -> None:
+    """Raises DataError where one pseudonym stands for two patients, or a patient has two."""
+    owner: dict[str, tuple[str, str]] = {}
+    named: dict[tuple[str, str], str] = {}
+    for row in rows:
+        who = (row.issuer, row.patient_id)
+        if owner.setdefault(row.pseudonym, who) != who:
+            raise DataError(
+                f"{path}: two patients would have the pseudonym {row.pseudonym}; nothing was "
+                "written: use another key for a new hospital folder (--key), or see whether the "
+                "key was changed"
+            )
+        before = named.setdefault(who, row.pseudonym)
+        if before != row.pseudonym:
+            raise DataError(
+                f"{path}: the patient of {before} would now be {row.pseudonym}: the key is not the "
+                "one this hospital was made with; nothing was written, restore that key"
+            )

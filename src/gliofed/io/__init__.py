@@ -1,1 +1,0 @@
-"""Files: NIfTI in, the prepared store, and weights as safetensors."""

@@ -1,0 +1,151 @@
+"""The pieces that a network is put together from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gliofed.models.presets import NetworkSpec, Triple
+
+
+def norm_layer(kind: str, width: int) -> nn.Module:
+    """The normalisation of `width` channels: group norm of up to 8 groups, or nothing."""
+    return nn.GroupNorm(math.gcd(8, width), width) if kind == "group" else nn.Identity()
+
+
+class Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d` with two cures for the CPU.
+
+    It leaves bfloat16 for float32 where that would be wrong: oneDNN's bfloat16 weight gradient
+    (seen in torch 2.13) reads and writes beyond its buffers when a side is hardly larger than the
+    kernel; sides of kernel + stride and more are sound. And it has oneDNN compute a small float32
+    convolution of one case, which torch would give to a path of its own that is slower by half or
+    more (`benchmarks/small_convolution.py`).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # as in torch
+        if not _too_small_for_bf16(x.shape[2:], x, self):
+            return self._convolved(x)
+        with torch.autocast("cpu", enabled=False):
+            return self._convolved(x.float())
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        if not _left_to_the_slow_path(x, self):
+            return super().forward(x)
+        found: Tensor = super().forward(x.to_mkldnn()).to_dense()
+        return found
+
+
+class ConvTranspose3d(nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d` with the same care as `Conv3d`; its output is the larger side."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: D102
+        larger = tuple(n * s for n, s in zip(x.shape[2:], self.stride, strict=True))
+        if not _too_small_for_bf16(larger, x, self):
+            return super().forward(x, output_size)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float(), output_size)
+
+
+def _too_small_for_bf16(
+    sides: Sequence[int], x: Tensor, conv: nn.Conv3d | nn.ConvTranspose3d
+) -> bool:
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return False
+    overlapping = [k > s for k, s in zip(conv.kernel_size, conv.stride, strict=True)]
+    needed = [k + s for k, s in zip(conv.kernel_size, conv.stride, strict=True)]
+    return any(o and n < m for o, n, m in zip(overlapping, sides, needed, strict=True))
+
+
+def _left_to_the_slow_path(x: Tensor, conv: nn.Conv3d) -> bool:
+    """Whether torch would not ask oneDNN, and be the slower for it.
+
+    As in `use_mkldnn` of ATen's Convolution.cpp: of one case, where channels x depth x height are
+    few. Kernels of 1 x 1 x 1 are as fast without.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and x.shape[0] == 1
+        and math.prod(x.shape[1:-1]) <= 20480
+        and math.prod(conv.kernel_size) > 1
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # (torch's)
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+class ConvUnit(nn.Module):
+    """Convolution, normalisation, leaky ReLU."""
+
+    def __init__(
+        self, cin: int, cout: int, norm: str, kernel: Triple = (3, 3, 3), stride: Triple = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        a, b, c = kernel
+        self.conv = Conv3d(cin, cout, kernel, stride, (a // 2, b // 2, c // 2))
+        self.norm = norm_layer(norm, cout)
+        self.act = nn.LeakyReLU(0.01, inplace=True) if norm == "group" else nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, cin, X, Y, Z) to (B, cout, X/stride, Y/stride, Z/stride), rounded up."""
+        out: Tensor = self.act(self.norm(self.conv(x)))
+        return out
+
+
+class EncoderLevel(nn.Module):
+    """`count` convolution units of one width; the first may step down by `stride`."""
+
+    def __init__(
+        self, cin: int, cout: int, count: int, norm: str, stride: Triple = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        first = ConvUnit(cin, cout, norm, stride=stride)
+        rest = [ConvUnit(cout, cout, norm) for _ in range(count - 1)]
+        self.units = nn.Sequential(first, *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, cin, X, Y, Z) to (B, cout, ...)."""
+        out: Tensor = self.units(x)
+        return out
+
+
+class UpBlock(nn.Module):
+    """One level up: transposed convolution, crop to the skip's size, concatenate, convolve.
+
+    cin, cout: channels before and after; the skip has `cout` channels too.
+    """
+
+    def __init__(self, cin: int, cout: int, spec: NetworkSpec, kernel: int, stride: int) -> None:
+        super().__init__()
+        # out = in * stride exactly, whatever the kernel
+        padding = math.ceil((kernel - stride) / 2)
+        self.up = ConvTranspose3d(cin, cout, kernel, stride, padding, (stride - kernel) % 2)
+        self.level = EncoderLevel(2 * cout, cout, spec.convs_up, spec.norm)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """x: (B, cin, ...) and skip: (B, cout, X, Y, Z) to (B, cout, X, Y, Z)."""
+        raised = self.up(x)[..., : skip.shape[2], : skip.shape[3], : skip.shape[4]]
+        out: Tensor = self.level(torch.cat([skip, raised], dim=1))
+        return out
+
+
+class ClassificationHead(nn.Module):
+    """One marker: dropout, dense, ReLU, dropout, dense to class logits."""
+
+    def __init__(self, features: int, hidden: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(features, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, classes),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, features) to (B, classes)."""
+        out: Tensor = self.layers(features)
+        return out

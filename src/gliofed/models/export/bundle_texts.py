@@ -1,0 +1,152 @@
+"""What a MONAI bundle says of its model: metadata, how to run it, rights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from importlib.metadata import version
+from textwrap import indent
+from typing import Any, Final
+
+import gliofed
+from gliofed.data.nifti import IMAGE_ENDINGS
+from gliofed.models.folder import TrainedModel
+from gliofed.settings import toml_of
+from gliofed.types import SEQUENCES
+
+_SCHEMA: Final = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+    "meta_schema_20240725.json"
+)
+_BUNDLE: Final = "1.0.0"
+"""A model never changes, so that its bundle has one version; another model has another id."""
+_README: Final = """# {name}
+
+**{caution}**
+
+A MONAI bundle of the gliofed model `{id}`:
+from preoperative glioma MRI to an outline of the T2/FLAIR-hyperintense region, and to
+probabilities of {markers}. They are the network's own, not calibrated; `gliofed predict` with
+the model's own folder calibrates them.
+
+## Run it
+
+Needs gliofed {gliofed}, and MONAI's command line (`pip install "monai[fire]"`). In this folder:
+
+    python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
+        --dataset_dir IMAGES --output_dir ANSWERS
+
+The configuration builds the network from gliofed's code, and holds expressions that MONAI
+evaluates: run it only if it is from whom you trust. There is no pickle; weights are safetensors.
+
+## What goes in
+
+`IMAGES` holds NIfTI files of one case or several, prepared for this network: cropped to the
+brain, all sequences of a case on one grid, voxels and space as below, z-scores within the brain
+and 0 elsewhere. `gliofed export --image` writes them from a prepared case, under these names:
+
+{files}
+
+Sequences may be missing; a case needs one. Prepare scans by a study file with these tables
+(`gliofed prepare --study`; steps `{steps}`):
+
+{settings}
+
+## What comes out
+
+| in `ANSWERS` | |
+|---|---|
+| `CASE_space-gliofed_desc-tumor_probseg.nii.gz` | tumour probability on the images' grid{mirror} |
+| `CASE_markers.json` | the model, the sequences that were there, and each class's probability |
+
+# The model's card
+
+{card}
+"""
+
+
+def metadata_of(model: TrainedModel) -> Mapping[str, Any]:
+    """`metadata.json`, in MONAI's schema of July 2024."""
+    own = model.recipe
+    names = [m.marker for m in own.markers]
+    packages = ("gliofed", "nibabel", "safetensors")
+    return {
+        "schema": _SCHEMA,
+        "name": f"gliofed model {model.id[:12]}",
+        "version": _BUNDLE,
+        "changelog": {_BUNDLE: f"gliofed model {model.id}"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").split("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {
+            p: gliofed.__version__ if p == "gliofed" else version(p) for p in packages
+        },
+        "task": f"Glioma on preoperative MRI: outline, {', '.join(names)}",
+        "description": f"{gliofed.CAUTION} Study {own.name}, {own.rounds} rounds. Probabilities "
+                       "are not calibrated.",
+        "intended_use": gliofed.CAUTION,
+        "authors": "Those of the study; see docs/README.md",
+        "copyright": "Of the study's authors; see LICENSE",
+        "data_type": "nibabel",
+        "image_classes": "four sequences on one grid, z-scored within the brain, 0 elsewhere and "
+                         "where a sequence is absent",
+        "pred_classes": "logits of the T2/FLAIR-hyperintense region, and of each marker's classes",
+        "network_data_format": {"inputs": _inputs(), "outputs": _outputs(model)},
+    }  # fmt: skip
+
+
+def readme_of(model: TrainedModel) -> str:
+    """How the bundle is run, and the model's card."""
+    own = model.recipe
+    tables = {n: dataclasses.asdict(getattr(own, n)) for n in ("grid", "prepare", "quality")}
+    return _README.format(
+        name=f"gliofed: {own.name}", caution=gliofed.CAUTION, id=model.id,
+        markers=", ".join(m.marker for m in own.markers), gliofed=gliofed.__version__,
+        files="\n".join(f"- {s.value}: `CASE{IMAGE_ENDINGS[s]}.nii.gz`" for s in SEQUENCES),
+        steps=own.steps,
+        settings=indent(toml_of(tables).strip(), "    "),
+        mirror=", the mean of the scan as it is and mirrored" if own.mirror else "",
+        card=model.card or "This model came without a card.",
+    )  # fmt: skip
+
+
+def licence_of(model: TrainedModel) -> str:
+    """What can be said of rights: gliofed's licence is of its code, and not of weights."""
+    return (
+        f"The weights are of gliofed model {model.id}.\n"
+        "gliofed grants no right to them: those who trained the model do, within what the\n"
+        "training data allow. Ask them.\n"
+        "The code of gliofed, which builds the network, is under the Apache License 2.0.\n"
+        f"{gliofed.CAUTION}\n"
+    )
+
+
+def _inputs() -> Mapping[str, Any]:
+    absent = "1 where the sequence is there, else 0"
+    return {
+        "image": {
+            **_image("magnitude", len(SEQUENCES)), "modality": "MR", "value_range": [],
+            "channel_def": {str(i): s.value for i, s in enumerate(SEQUENCES)},
+        },
+        "present": _row([s.value for s in SEQUENCES], [0, 1]) | {"description": absent},
+    }  # fmt: skip
+
+
+def _outputs(model: TrainedModel) -> Mapping[str, Any]:
+    mask = {**_image("segmentation", 1), "value_range": [], "channel_def": {"0": "tumour, logit"}}
+    return {"mask": mask, **{m.marker: _row(m.classes, []) for m in model.recipe.markers}}
+
+
+def _image(kind: str, channels: int) -> dict[str, Any]:
+    return {
+        "type": "image", "format": kind, "num_channels": channels, "spatial_shape": ["*"] * 3,
+        "dtype": "float32", "is_patch_data": False,
+    }  # fmt: skip
+
+
+def _row(columns: Any, within: list[int]) -> dict[str, Any]:
+    return {
+        "type": "tuples", "format": "classes", "num_channels": len(columns), "spatial_shape": [],
+        "dtype": "float32", "value_range": within, "is_patch_data": False,
+        "channel_def": {str(i): name for i, name in enumerate(columns)},
+    }  # fmt: skip

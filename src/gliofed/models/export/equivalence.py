@@ -1,0 +1,64 @@
+"""Whether a model's foreign form answers as the model does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from gliofed.errors import ModelError
+from gliofed.models.network import MultiTaskNet, NetworkOutput
+
+TOLERANCE: Final = 1e-4
+"""The greatest difference of a logit: 0.000025 of a probability."""
+
+Outputs = Mapping[str, Tensor]
+"""By name, in this order: `mask` and each marker's id; logits as in `Answers`."""
+_ASKED: Final = (
+    ((24, 24, 24), ((1, 1, 1, 1), (0, 1, 0, 1))),
+    ((33, 20, 29), ((1, 0, 1, 1),)),
+    ((9, 40, 13), ((0, 0, 0, 1),)),
+)
+"""Voxels, and which sequences each case of the batch has."""
+
+
+def outputs_of(answers: NetworkOutput) -> Outputs:
+    """A network's answers under the names that foreign forms give them."""
+    return {"mask": answers.mask, **answers.markers}
+
+
+def checked(net: MultiTaskNet, other: Callable[[Tensor, Tensor], Outputs], name: str) -> float:
+    """The greatest difference of any output of `other`, which is asked as `net` is: image, present.
+
+    Asked in float32 on the CPU: noise of several sizes, odd ones too, with sequences missing.
+    name: of the form, for the error. Raises ModelError: other outputs, or a difference that is
+    more than `TOLERANCE` or no number.
+    """
+    furthest, where = 0.0, ""
+    for image, present in _questions():
+        with torch.inference_mode():
+            own = outputs_of(net(image, present))
+        found = other(image, present)
+        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in found.items()}:
+            raise ModelError(f"{name}: has other outputs than the model; nothing was kept")
+        for output, logits in own.items():
+            off = (logits - found[output]).abs().max().item()
+            if math.isnan(off) or off > furthest:
+                furthest, where = math.inf if math.isnan(off) else off, output
+    if furthest > TOLERANCE:
+        raise ModelError(
+            f"{name}: answers otherwise than the model: {where} differs by {furthest:.1e}, allowed "
+            f"is {TOLERANCE:.0e}; nothing was kept"
+        )
+    return furthest
+
+
+def _questions() -> Iterator[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    for size, rows in _ASKED:
+        present = torch.tensor(rows, dtype=torch.float32)
+        image = torch.randn(*present.shape, *size, generator=generator)
+        yield image * present[:, :, None, None, None], present

@@ -1,0 +1,163 @@
+"""A model as one ONNX file: the network alone, its weights inside, what it is in its metadata.
+
+image    float32 (B, 4, X, Y, Z), z-scored, 0 where absent; X, Y and Z of any size
+present  float32 (B, 4), 1 where the sequence is there
+mask     float32 (B, 1, X, Y, Z), logits
+idh, ... float32 (B, classes), logits of each marker, not calibrated
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+import gliofed
+from gliofed.errors import StudyError
+from gliofed.models.export.equivalence import Outputs, checked, outputs_of
+from gliofed.models.folder import TrainedModel
+from gliofed.models.network import MultiTaskNet
+from gliofed.runtime.files import replacing
+from gliofed.types import SEQUENCES
+
+OPSET: Final = 18
+"""Of ONNX operators; runtimes since 2023 have it."""
+_AXES: Final = {"image": ("B", None, "X", "Y", "Z"), "present": ("B", None),
+                "mask": ("B", None, "X", "Y", "Z")}  # fmt: skip
+
+
+class _TupleOutputs(nn.Module):
+    """The network with a tuple of outputs, as a graph has them."""
+
+    def __init__(self, net: MultiTaskNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, image: Tensor, present: Tensor) -> tuple[Tensor, ...]:
+        return tuple(outputs_of(self.net(image, present)).values())
+
+
+def write_graph(model: TrainedModel, path: Path) -> float:
+    """Write the file, once it answers as the model does; the greatest difference of a logit.
+
+    Raises StudyError where the extra is not installed, and as `checked` does.
+    """
+    _ask_for_packages()
+    net = model.net()
+    graph = graph_of(net)
+    _describe(graph, model)
+    with replacing(path) as part:
+        part.write_bytes(graph.SerializeToString())
+        return checked(net, runner(part), str(path))
+
+
+def graph_of(net: MultiTaskNet) -> Any:
+    """The network as an `onnx.ModelProto` that names neither this machine nor its files."""
+    image, present = _example(net)
+    any_size = torch.export.Dim.DYNAMIC
+    with _quiet():
+        program = torch.onnx.export(
+            _TupleOutputs(net).eval(), (image, present), dynamo=True, verbose=False, opset_version=OPSET,
+            input_names=["image", "present"], output_names=["mask", *net.heads],
+            dynamic_shapes=(dict.fromkeys((0, 2, 3, 4), any_size), {0: any_size}),
+        )  # fmt: skip
+    if program is None:
+        raise TypeError("torch.onnx.export gave no program")
+    graph = program.model_proto
+    _name_axes(graph)
+    for own in (graph.graph, *graph.graph.node, *graph.graph.initializer):
+        del own.metadata_props[:]  # the exporter's stack traces, with paths of this machine
+    return graph
+
+
+def runner(path: Path) -> Callable[[Tensor, Tensor], Outputs]:
+    """The file as onnxruntime computes it on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors alone
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+
+    def run(image: Tensor, present: Tensor) -> Outputs:
+        found = session.run(names, {"image": image.numpy(), "present": present.numpy()})
+        return {n: torch.from_numpy(v) for n, v in zip(names, found, strict=True)}
+
+    return run
+
+
+def properties_of(model: TrainedModel) -> Mapping[str, str]:
+    """What a graph's metadata says of the model; JSON where it is more than a word."""
+    own = model.recipe
+    return {
+        "caution": gliofed.CAUTION,
+        "model": model.id,
+        "study": own.name,
+        "gliofed": gliofed.__version__,
+        "sequences": json.dumps([s.value for s in SEQUENCES]),
+        "markers": json.dumps({m.marker: m.classes for m in own.markers}),
+        "outputs": "logits, not calibrated",
+        "spacing_mm": json.dumps(own.grid.spacing_mm),
+        "space": own.prepare.space,
+        "steps": own.steps,
+        "mirror": json.dumps(own.mirror),
+    }
+
+
+def _describe(graph: Any, model: TrainedModel) -> None:
+    import onnx
+
+    onnx.helper.set_model_props(graph, dict(properties_of(model)))
+    graph.doc_string = gliofed.CAUTION
+    onnx.checker.check_model(graph, full_check=True)
+
+
+def _ask_for_packages() -> None:
+    try:
+        import onnx  # noqa: F401  (asked for before work is done)
+        import onnxruntime  # noqa: F401  (as onnx)
+        import onnxscript  # noqa: F401  (torch's exporter is written with it)
+    except ImportError as error:
+        raise StudyError(
+            f"ONNX needs packages that are not there ({error}); install gliofed[export]"
+        ) from error
+
+
+def _example(net: MultiTaskNet) -> tuple[Tensor, Tensor]:
+    """Two cases, of three sizes that no level makes 1: torch takes a 1 for a size that is fixed."""
+    spec = net.spec
+    halved = 2 ** (len(spec.widths) - spec.full_level - 1)
+    sides = [s * halved + more for s, more in zip(spec.stem_stride, (3, 5, 7), strict=True)]
+    return torch.zeros(2, len(SEQUENCES), *sides), torch.ones(2, len(SEQUENCES))
+
+
+def _name_axes(graph: Any) -> None:
+    """B, X, Y, Z for the exporter's symbols; a mask has its image's."""
+    del graph.graph.value_info[:]  # of intermediate tensors, in those symbols
+    for value in (*graph.graph.input, *graph.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        for dim, name in zip(dims, _AXES.get(value.name, ("B", None)), strict=True):
+            if name is not None:
+                dim.dim_param = name
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of torchvision, and of torch's own trees."""
+    log = logging.getLogger("torch.onnx")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*treespec, LeafSpec", FutureWarning)
+            yield
+    finally:
+        log.setLevel(before)

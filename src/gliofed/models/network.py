@@ -1,0 +1,189 @@
+"""The multi-task U-Net after van der Voort et al. 2023 (Neuro-Oncology 25:279).
+
+Global max pooling at every level, down and up, gathers the features that the marker heads read;
+the code of present sequences joins the first convolution and the features.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from gliofed.errors import StudyError
+from gliofed.markers import MARKERS
+from gliofed.models.blocks import (
+    ClassificationHead,
+    Conv3d,
+    ConvTranspose3d,
+    ConvUnit,
+    EncoderLevel,
+    UpBlock,
+)
+from gliofed.models.presets import PRESETS, NetworkSpec, Triple
+from gliofed.types import SEQUENCES
+
+MASK_TASK = "mask"
+TRUNK_TASK = "trunk"
+MASK_PRIOR_LOGIT = -3.0
+"""The mask's first answer everywhere: a probability of 0.05."""
+
+
+class NetworkOutput(NamedTuple):
+    """What the network says of a batch.
+
+    mask: logits (B, 1, X, Y, Z) on the input's grid. markers: marker id to logits (B, classes).
+    """
+
+    mask: Tensor
+    markers: Mapping[str, Tensor]
+
+
+class MultiTaskNet(nn.Module):
+    """One shared encoder-decoder, one mask, one head a marker.
+
+    Any input size works: sizes are rounded up level by level and the mask is cropped back.
+    """
+
+    def __init__(self, spec: NetworkSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        widths, norm, first = spec.widths, spec.norm, spec.widths[0]
+        self.presence = nn.Linear(len(SEQUENCES), first, bias=False)
+        self.full = EncoderLevel(len(SEQUENCES), first, 1, norm) if spec.full_level else None
+        self.stem = _stem(spec)
+        below = widths[1:] if spec.full_level else widths
+        self.down = nn.ModuleList()
+        before = first
+        for index, width in enumerate(below):
+            stride = (1, 1, 1) if spec.pool or index == 0 else (2, 2, 2)
+            self.down.append(EncoderLevel(before, width, spec.convs_down, norm, stride))
+            before = width
+        self.pool = nn.MaxPool3d(2, ceil_mode=True) if spec.pool else nn.Identity()
+        self.up = nn.ModuleList()
+        for width in reversed(below[:-1]):
+            self.up.append(UpBlock(before, width, spec, 2, 2))
+            before = width
+        if spec.full_level:
+            self.up.append(UpBlock(before, first, spec, spec.stem_kernel[0], spec.stem_stride[0]))
+        self.mask = _mask_layer(spec)
+        features = sum(widths) + sum(widths[:-1]) + len(SEQUENCES)
+        self.heads = nn.ModuleDict(
+            {
+                m.id: ClassificationHead(features, spec.hidden, len(m.classes), spec.dropout)
+                for m in MARKERS
+            }
+        )
+
+    def forward(self, image: Tensor, present: Tensor) -> NetworkOutput:
+        """image: (B, 4, X, Y, Z) z-scored, 0 where absent; present: (B, 4) in {0, 1}."""
+        mask, features = self.trunk(image, present)
+        return NetworkOutput(mask, {name: head(features) for name, head in self.heads.items()})
+
+    def trunk(self, image: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask logits, as in `Answers`, and (B, features) that every head reads."""
+        if self.spec.channels_last:
+            image = image.contiguous(memory_format=torch.channels_last_3d)
+        code = self.presence(present)[:, :, None, None, None]
+        skips: list[Tensor] = []
+        if self.full is None:
+            x = self.stem(image) + code
+        else:
+            skips.append(self.full(image) + code)
+            x = self.stem(skips[0])
+        for index, level in enumerate(self.down):
+            x = level(self.pool(x) if index else x)
+            skips.append(x)
+        pooled = [_global_max(s) for s in skips]
+        x = skips.pop()
+        for up in self.up:
+            x = up(x, skips.pop())
+            pooled.append(_global_max(x))
+        size = image.shape[2:]
+        mask = self.mask(x)[..., : size[0], : size[1], : size[2]]
+        return mask, torch.cat([*pooled, present.to(pooled[0].dtype)], dim=1)
+
+
+def build_net(preset: str, stem: Triple | None, seed: int) -> MultiTaskNet:
+    """`net_of` a preset.
+
+    `stem` replaces the preset's first stride.
+    Raises StudyError for a preset that does not exist, and for a stem of "parent", which is fixed.
+    """
+    if preset not in PRESETS:
+        raise StudyError(f"net.preset: {preset!r} is none of {sorted(PRESETS)}")
+    spec = PRESETS[preset]
+    if stem is not None:
+        if spec.full_level:
+            raise StudyError(f"net.stem: preset {preset!r} has a fixed one; leave the key out")
+        spec = dataclasses.replace(spec, stem_stride=stem)
+    return net_of(spec, seed)
+
+
+def net_of(spec: NetworkSpec, seed: int) -> MultiTaskNet:
+    """A network of these layers, its weights decided by `seed` alone (He et al. 2015)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = MultiTaskNet(spec)
+        _initialise(net)
+    if spec.channels_last:
+        for parameter in net.parameters():
+            if parameter.dim() == 5:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last_3d)
+    return net
+
+
+def _initialise(net: MultiTaskNet) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, a=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    # about the share of a brain that is tumour, so that training does not begin by learning that
+    # most of it is not (Lin et al. 2017, Focal loss for dense object detection, ICCV, section 4.1)
+    nn.init.constant_(net.mask.get_parameter("bias"), MASK_PRIOR_LOGIT)
+    nn.init.zeros_(net.presence.weight)  # no opinion yet on which sequences exist
+    for name, parameter in net.heads.named_parameters():
+        if name.endswith("layers.4.weight"):
+            nn.init.normal_(parameter, std=0.01)  # begin undecided
+
+
+def task_of(parameter: str) -> str:
+    """Whose labels train a parameter: a marker id, "mask", or "trunk" for what all share.
+
+    >>> task_of("heads.idh.layers.1.weight"), task_of("mask.bias"), task_of("up.0.up.weight")
+    ('idh', 'mask', 'trunk')
+    """
+    parts = parameter.split(".")
+    if parts[0] == "heads":
+        return parts[1]
+    return MASK_TASK if parts[0] == "mask" else TRUNK_TASK
+
+
+def parameter_count(net: nn.Module) -> int:
+    """How many numbers are trained."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def _global_max(x: Tensor) -> Tensor:
+    return x.amax(dim=(2, 3, 4))
+
+
+def _stem(spec: NetworkSpec) -> nn.Module:
+    """The first way down: a bare convolution below a full level, else a whole unit."""
+    a, b, c = spec.stem_kernel
+    if spec.full_level:
+        width, padding = spec.widths[0], (a // 2, b // 2, c // 2)
+        return Conv3d(width, width, spec.stem_kernel, spec.stem_stride, padding)
+    kernel, stride = spec.stem_kernel, spec.stem_stride
+    return ConvUnit(len(SEQUENCES), spec.widths[0], spec.norm, kernel, stride)
+
+
+def _mask_layer(spec: NetworkSpec) -> Conv3d | ConvTranspose3d:
+    """Mask logits at full resolution from the finest level's channels."""
+    if spec.full_level or spec.stem_stride == (1, 1, 1):
+        return Conv3d(spec.widths[0], 1, 1)
+    return ConvTranspose3d(spec.widths[0], 1, spec.stem_stride, spec.stem_stride)

@@ -1,0 +1,233 @@
+"""Registration by mutual information (Mattes et al. 2003, IEEE TMI 22:120), with SimpleITK.
+
+Of two scans, the one with the thicker slices is sampled and the finer one interpolated: between
+thick slices there is nothing to interpolate, and mutual information falls for it. Docs:
+`docs/adr/0017-registration-with-simpleitk.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  (its own name)
+from nibabel.affines import voxel_sizes
+from numpy.typing import NDArray
+
+from gliofed.data.nifti import Volume
+from gliofed.preprocessing.brain_extraction import bounding_box
+
+Matrix = NDArray[np.float64]
+
+LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""ITK's millimetres run to left, posterior and superior."""
+BINS: Final = 32
+SEED: Final = 1
+RELAX: Final = 0.8
+"""The step shrinks by this factor where the gradient turns; a smaller one stops too early."""
+MASK_MM: Final = 4.0
+"""How far around the brain the last levels still look."""
+AROUND_MM: Final = 12.0
+"""How far the first one does."""
+
+
+@dataclass(frozen=True)
+class _PyramidLevel:
+    """voxel_mm: both scans are averaged to about this. smooth_mm: and blurred by this sigma.
+    samples: points of the fixed scan that are looked at."""
+
+    voxel_mm: float
+    smooth_mm: float
+    samples: int
+    steps: int
+    first_step_mm: float
+
+
+_COARSE: Final = _PyramidLevel(
+    voxel_mm=4, smooth_mm=2, samples=20_000, steps=100, first_step_mm=2.0
+)
+_MIDDLE: Final = _PyramidLevel(voxel_mm=2, smooth_mm=0, samples=40_000, steps=40, first_step_mm=0.5)
+_AFFINE: Final = (
+    _PyramidLevel(voxel_mm=4, smooth_mm=2, samples=20_000, steps=100, first_step_mm=0.5),
+    _PyramidLevel(voxel_mm=2, smooth_mm=0, samples=40_000, steps=40, first_step_mm=0.25),
+)
+"""Small first steps: a longer one shrinks a brain into one tissue, which tells the metric much."""
+_FINE: Final = _PyramidLevel(voxel_mm=1, smooth_mm=0, samples=30_000, steps=20, first_step_mm=0.25)
+
+
+def rigid(reference: Volume, other: Volume, brain: NDArray[np.bool_]) -> Matrix:
+    """RAS mm of `reference` to RAS mm of `other`: rotation and shift. brain: on the reference.
+
+    Both starts are tried: the scanner's own coordinates, and centre on centre of mass. Raises
+    ValueError where the two cannot be laid on each other (no common part, no structure).
+    """
+    near, brain = _near(reference, brain)
+    inside, around = _mask(near, brain, MASK_MM), _mask(near, brain, AROUND_MM)
+    ours, theirs = to_itk(near), to_itk(other)
+    turned = voxel_sizes(other.affine).max() > voxel_sizes(reference.affine).max()
+    fixed, moving = (theirs, ours) if turned else (ours, theirs)
+    try:
+        found = _best_start(fixed, moving, lambda s: _onto(around, fixed, s, turned))
+        for level in (_MIDDLE, _FINE):
+            found = _level(fixed, moving, found, level, _onto(inside, fixed, found, turned))[1]
+    except RuntimeError as error:
+        raise ValueError(_reason(error)) from None
+    matrix = to_ras(found)
+    return np.asarray(np.linalg.inv(matrix), np.float64) if turned else matrix
+
+
+def affine(
+    template: Volume, template_brain: NDArray[np.bool_], scan: Volume, brain: NDArray[np.bool_]
+) -> Matrix:
+    """RAS mm of the template to RAS mm of the scan: twelve parameters, brain on brain.
+
+    Both are taken as 0 outside their brains. Raises ValueError as `rigid`.
+    """
+    fixed, moving = to_itk(_stripped(template, template_brain)), to_itk(_stripped(scan, brain))
+    mask = _mask(template, template_brain, AROUND_MM)
+    try:
+        first = _level(fixed, moving, _starts(fixed, moving)[1], _COARSE, mask)[1]
+        free = sitk.AffineTransform(3)
+        free.SetCenter(first.GetCenter())
+        free.SetMatrix(first.GetMatrix())
+        free.SetTranslation(first.GetTranslation())
+        for level in _AFFINE:
+            free = _level(fixed, moving, free, level, mask)[1]
+    except RuntimeError as error:
+        raise ValueError(_reason(error)) from None
+    return to_ras(free)
+
+
+def to_itk(volume: Volume) -> sitk.Image:
+    """The same voxels in ITK's frame (LPS)."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.data.T))
+    sizes = voxel_sizes(volume.affine)
+    frame = LPS @ volume.affine
+    image.SetSpacing(sizes.tolist())
+    image.SetOrigin(frame[:3, 3].tolist())
+    image.SetDirection((frame[:3, :3] / sizes).ravel().tolist())
+    return image
+
+
+def to_ras(transform: Any) -> Matrix:
+    """A linear ITK transform as one matrix between RAS millimetres."""
+    turn = np.array(transform.GetMatrix()).reshape(3, 3)
+    centre = np.array(transform.GetCenter())
+    out = np.eye(4)
+    out[:3, :3] = turn
+    out[:3, 3] = centre + np.array(transform.GetTranslation()) - turn @ centre
+    return np.asarray(LPS @ out @ LPS)
+
+
+def _best_start(fixed: sitk.Image, moving: sitk.Image, mask: Callable[[Any], sitk.Image]) -> Any:
+    """The coarse result of whichever start tells more. mask: where to look, for a transform.
+
+    A start from which the two have no common part is no fault of the other. Raises RuntimeError
+    where neither has one.
+    """
+    tried, last = [], RuntimeError()
+    for start in _starts(fixed, moving):
+        try:
+            tried.append(_level(fixed, moving, start, _COARSE, mask(start)))
+        except RuntimeError as error:
+            last = error
+    if not tried:
+        raise last
+    return min(tried, key=lambda result: result[0])[1]
+
+
+def _level(
+    fixed: sitk.Image, moving: sitk.Image, start: Any, level: _PyramidLevel, mask: sitk.Image
+) -> tuple[float, Any]:
+    """Minus the mutual information reached, and the transform from fixed to moving millimetres."""
+    method = sitk.ImageRegistrationMethod()
+    small, large = _thinned(fixed, level), _thinned(moving, level)
+    method.SetMetricAsMattesMutualInformation(BINS)
+    method.SetMetricFixedMask(mask)
+    inside = float(sitk.GetArrayViewFromImage(mask).mean()) * small.GetNumberOfPixels()
+    if inside < 1:
+        raise RuntimeError("no common part")
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(min(1.0, level.samples / inside), SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(level.first_step_mm, 0.005, level.steps, RELAX)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetInitialTransform(start, inPlace=False)
+    found = method.Execute(small, large)
+    return method.GetMetricValue(), _inner(found, start)
+
+
+def _inner(found: Any, start: Any) -> Any:
+    """The transform of the start's own kind out of the composite that ITK answers with."""
+    if isinstance(found, sitk.CompositeTransform):
+        found = found.GetNthTransform(0)
+    return type(start)(found)
+
+
+def _starts(fixed: sitk.Image, moving: sitk.Image) -> Sequence[Any]:
+    """No move at all, and centre of mass on centre of mass; both turn about the fixed centre."""
+    here, there = _centre(fixed), _centre(moving)
+    out = []
+    for shift in (np.zeros(3), there - here):
+        start = sitk.Euler3DTransform()
+        start.SetCenter(here.tolist())
+        start.SetTranslation(shift.tolist())
+        out.append(start)
+    return out
+
+
+def _centre(image: sitk.Image) -> NDArray[np.float64]:
+    """The middle, in mm, of what is brighter than Otsu's threshold."""
+    bright = sitk.OtsuThreshold(image, 0, 1, 64)
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(bright)
+    if not shape.HasLabel(1):
+        raise RuntimeError("no structure")
+    return np.array(shape.GetCentroid(1))
+
+
+def _thinned(image: sitk.Image, level: _PyramidLevel) -> sitk.Image:
+    every = [max(1, round(level.voxel_mm / size)) for size in image.GetSpacing()]
+    thin = sitk.BinShrink(image, every) if max(every) > 1 else image
+    if level.smooth_mm > 0:
+        thin = sitk.DiscreteGaussian(thin, level.smooth_mm**2, 32, 0.01, True)
+    return thin
+
+
+def _mask(volume: Volume, brain: NDArray[np.bool_], around_mm: float) -> sitk.Image:
+    """The brain and so much around it, on voxels of about `MASK_MM`: its rim needs no more."""
+    every = [max(1, round(MASK_MM / size)) for size in voxel_sizes(volume.affine)]
+    inside = to_itk(Volume(brain.astype(np.float32), volume.affine))
+    coarse = sitk.BinShrink(inside, every) > 0
+    return sitk.BinaryDilate(coarse, [max(1, round(around_mm / s)) for s in coarse.GetSpacing()])
+
+
+def _near(volume: Volume, brain: NDArray[np.bool_]) -> tuple[Volume, NDArray[np.bool_]]:
+    """Both cut to the brain and `AROUND_MM`, so that no time goes into the neck and the air."""
+    if not brain.any():
+        raise ValueError("the brain mask is empty")
+    margin = np.ceil(AROUND_MM / voxel_sizes(volume.affine)).astype(int)
+    box = tuple(
+        slice(max(0, part.start - more), part.stop + more)
+        for part, more in zip(bounding_box(brain), margin, strict=True)
+    )
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
+    return Volume(volume.data[box], affine), brain[box]
+
+
+def _onto(mask: sitk.Image, grid: sitk.Image, found: Any, turned: bool) -> sitk.Image:
+    """The reference's mask on the fixed scan, which is the other one where they are turned."""
+    if not turned:
+        return mask
+    return sitk.Resample(mask, grid, found, sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
+
+
+def _stripped(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
+    return Volume(np.where(brain, volume.data, 0).astype(np.float32), volume.affine)
+
+
+def _reason(error: RuntimeError) -> str:
+    return str(error).strip().splitlines()[-1].strip()

@@ -1,0 +1,252 @@
+"""Tables of features: one row a case, unknown values NaN; gliofed's own and a published one.
+
+    features.csv    case, site, patient, each marker, sex, age, scanner, sequences; features
+    TCGA_GBM_radiomicFeatures.csv, TCGA_LGG_radiomicFeatures.csv: ID, Date; features
+
+The second is of Bakas et al. 2017, Scientific Data 4:170117, without labels: these are looked up
+in the table of Ceccarelli et al. 2016 (see `datasets.tcga`), the hospital in the barcode.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.data.formats import tcga
+from gliofed.data.formats.fields import Values as Fields
+from gliofed.data.formats.fields import labels_of, person_of, read_fields, sex, years
+from gliofed.errors import DataError
+from gliofed.evaluation.intervals.bootstrap import Values
+from gliofed.markers import ABSENT, BY_ID, MARKERS
+from gliofed.tables import Table, TableRow, by_id, column, find_column, read_table
+from gliofed.types import SEQUENCES, UNKNOWN, Labels, Person, Unknown
+from gliofed.types import Sequence as Scan
+
+_OWN: Final = (
+    "case", "site", "patient", *(m.id for m in MARKERS), "sex", "age", "scanner", "sequences",
+)  # fmt: skip
+_PUBLISHED: Final = ("ID", "Date")
+_NOTHING: Final = frozenset({"", "#div/0!", "inf", "-inf", "nan"})
+"""Cells of the published table where a region is absent, or a quotient has nothing below it."""
+PEOPLE: Final = ("age_years", "sex_male")
+
+
+@dataclass(frozen=True)
+class FeatureSubject:
+    """Whose features they are. sequences: those that were scanned; None where nobody said."""
+
+    case: str
+    site: str
+    patient: str
+    labels: Labels
+    person: Person = field(default_factory=Person)
+    sequences: frozenset[Scan] | None = None
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """values: (subjects, names), NaN where unknown. Raises ValueError for another shape."""
+
+    subjects: tuple[FeatureSubject, ...]
+    names: tuple[str, ...]
+    values: Values
+
+    def __post_init__(self) -> None:
+        if self.values.shape != (len(self.subjects), len(self.names)):
+            raise ValueError(f"values of shape {self.values.shape} do not fit the table")
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Every hospital once, by name."""
+        return tuple(sorted({s.site for s in self.subjects}))
+
+    def pick(self, rows: NDArray[np.bool_]) -> FeatureTable:
+        """The rows of a mask, in the same order."""
+        chosen = tuple(s for s, yes in zip(self.subjects, rows, strict=True) if yes)
+        return FeatureTable(chosen, self.names, self.values[rows])
+
+    def at(self, site: str) -> FeatureTable:
+        """What one hospital has."""
+        return self.pick(np.array([s.site == site for s in self.subjects], bool))
+
+    def by_site(self) -> tuple[FeatureTable, ...]:
+        """One table a hospital, in the order of `sites`."""
+        return tuple(self.at(site) for site in self.sites)
+
+
+def people(table: FeatureTable) -> FeatureTable:
+    """Age in years and sex (1 male, 0 female) in place of the features."""
+    rows = [
+        (
+            math.nan if isinstance(s.person.age, Unknown) else s.person.age,
+            math.nan if isinstance(s.person.sex, Unknown) else float(s.person.sex == "M"),
+        )
+        for s in table.subjects
+    ]
+    return FeatureTable(table.subjects, PEOPLE, np.array(rows, float).reshape(len(rows), 2))
+
+
+def features_csv(table: FeatureTable) -> str:
+    """One line a case. Unknown is an empty cell; numbers read back exactly."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_OWN, *table.names])
+    for subject, values in zip(table.subjects, table.values, strict=True):
+        person, scans = subject.person, subject.sequences
+        known = [*(subject.labels[m.id] for m in MARKERS), person.sex, person.age, person.scanner]
+        writer.writerow(
+            [subject.case, subject.site, subject.patient]
+            + ["" if isinstance(k, Unknown) else k for k in known]
+            + ["" if scans is None else "+".join(s.value for s in SEQUENCES if s in scans)]
+            + ["" if math.isnan(v) else repr(float(v)) for v in values]
+        )
+    return out.getvalue()
+
+
+def read_features(path: Path) -> FeatureTable:
+    """What `features_csv` wrote. Raises DataError naming file, line and cell that do not read."""
+    table = read_table(path, ",", utf8_only=True)
+    missing = [name for name in _OWN if name not in table.columns]
+    names = tuple(c for c in table.columns if c not in _OWN)
+    if missing or not names or not table.rows:
+        what = f"no column {missing[0]!r}" if missing else "no feature" if not names else "no case"
+        raise DataError(f"{path}: {what}; expected the table of gliofed radiomics extract")
+    subjects = tuple(_subject(path, row) for row in table.rows)
+    seen: set[tuple[str, str]] = set()
+    for row, subject in zip(table.rows, subjects, strict=True):
+        if (key := (subject.site, subject.case)) in seen:
+            raise DataError(f"{path}:{row.line}: {'/'.join(key)} stands twice; keep one row")
+        seen.add(key)
+    return FeatureTable(subjects, names, _numbers(table, table.rows, names, frozenset({""})))
+
+
+def read_published(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
+    """The tables of TCGA-GBM and TCGA-LGG as one; the site is the hospital, by the barcode.
+
+    labels: the table of Ceccarelli et al. 2016, or None where they are known from elsewhere. A
+    patient without a row there has features and no label. Raises DataError: a damaged table, other
+    features in the second than in the first, a patient in both, or a barcode of no hospital that
+    has gliomas.
+    """
+    known = {} if labels is None else _told(labels)
+    subjects: dict[str, FeatureSubject] = {}
+    names: tuple[str, ...] = ()
+    parts: list[Values] = []
+    for path in paths:
+        table = read_table(path)
+        rows = by_id(table, column(table, _PUBLISHED[0]), tcga.known_id)
+        own = tuple(c for c in table.columns if c not in _PUBLISHED)
+        if not own or (parts and own != names):
+            raise DataError(
+                f"{path}: its features are not those of {paths[0]}; take both as published"
+            )
+        names = own
+        for patient in rows:
+            if patient in subjects:
+                raise DataError(f"{path}: {patient} stands in another of the tables too; keep one")
+            found = known.get(patient, {})
+            site = _hospital(path, patient)
+            subjects[patient] = FeatureSubject(
+                patient, site, patient, labels_of(found), person_of(found), frozenset(SEQUENCES)
+            )
+        parts.append(_numbers(table, rows.values(), names, _NOTHING))
+    return FeatureTable(tuple(subjects.values()), names, np.concatenate(parts))
+
+
+def read_tables(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
+    """gliofed's own table, one a hospital or all in one, or the published ones with `labels`.
+
+    Raises DataError as `read_features` and `read_published` do.
+    """
+    if labels is not None:
+        return read_published(paths, labels)
+    for path in paths:
+        if is_published(path):
+            raise DataError(f"{path}: has no labels; give the table that has them with --labels")
+    tables = [read_features(path) for path in paths]
+    for path, table in zip(paths, tables, strict=True):
+        if table.names != tables[0].names:
+            raise DataError(f"{path}: its features are not those of {paths[0]}; extract both alike")
+    subjects = tuple(s for t in tables for s in t.subjects)
+    if len({(s.site, s.case) for s in subjects}) < len(subjects):
+        raise DataError(f"{paths[-1]}: a case of it stands in another of the tables too; keep one")
+    return FeatureTable(subjects, tables[0].names, np.concatenate([t.values for t in tables]))
+
+
+def is_published(path: Path) -> bool:
+    """Whether a table names patients as the published ones do, in place of cases."""
+    head = read_table(path)
+    return find_column(head, "case") is None and find_column(head, _PUBLISHED[0]) is not None
+
+
+def _told(labels: Path) -> Mapping[str, Fields]:
+    """Barcode to what the table of labels says of it."""
+    table = read_table(labels)
+    rows = by_id(table, column(table, "patient", "Case"), tcga.known_id)
+    values, _ = read_fields(table, rows.values(), tcga.FIELDS)
+    return dict(zip(rows, values, strict=True))
+
+
+def _subject(path: Path, row: TableRow) -> FeatureSubject:
+    cells = row.cells
+    try:
+        scans = frozenset(Scan(s) for s in cells["sequences"].split("+") if s)
+        labels = Labels({m.id: BY_ID[m.id].parse(cells[m.id]) for m in MARKERS})
+    except ValueError as error:
+        raise DataError(f"{path}:{row.line}: {error}; write the table anew") from None
+    if not all(cells[name] for name in ("case", "site", "patient")):
+        raise DataError(f"{path}:{row.line}: a case needs its id, its site and its patient")
+    found = sex(cells["sex"])
+    age = years(cells["age"])
+    for name, value in (("sex", found), ("age", age)):
+        if isinstance(value, Unknown) and cells[name].lower() not in ABSENT:
+            raise DataError(f"{path}:{row.line}: {name} {cells[name]!r} cannot be read")
+    person = Person(
+        UNKNOWN if isinstance(found, Unknown) else "F" if found == "F" else "M",
+        age,
+        cells["scanner"] or UNKNOWN,
+    )
+    return FeatureSubject(
+        cells["case"], cells["site"], cells["patient"], labels, person, scans or None
+    )
+
+
+def _numbers(
+    table: Table, rows: Collection[TableRow], names: tuple[str, ...], unknown: frozenset[str]
+) -> Values:
+    out = np.full((len(rows), len(names)), np.nan)
+    for place, row in enumerate(rows):
+        for number, name in enumerate(names):
+            text = row.cells[name]
+            if text.lower() not in unknown:
+                out[place, number] = _number(table.path, row, name)
+    return out
+
+
+def _number(path: Path, row: TableRow, name: str) -> float:
+    try:
+        found = float(row.cells[name])
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise DataError(
+            f"{path}:{row.line}: {name} is {row.cells[name]!r}; expected a number, or nothing"
+        )
+    return found
+
+
+def _hospital(path: Path, patient: str) -> str:
+    code = patient.split("-")[1]
+    if code not in tcga.BY_CODE:
+        raise DataError(
+            f"{path}: {patient}: {code} is the code of no hospital with gliomas in TCGA"
+        )
+    return tcga.BY_CODE[code]

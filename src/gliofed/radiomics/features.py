@@ -1,0 +1,273 @@
+"""Features of an outline: its shape, and the intensities and textures of each sequence within it.
+
+By PyRadiomics (van Griethuysen et al. 2017, Cancer Research 77:e104), whose values on the digital
+phantom of the Image Biomarker Standardisation Initiative (Zwanenburg et al. 2020, Radiology
+295:328) are those of its reference, kurtosis apart, which is not the excess. On the prepared grid
+and its intensities: nothing is resampled or normalised a second time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed import __version__
+from gliofed.data.store import PreparedCase, PreparedStore
+from gliofed.errors import DataError, GliofedError
+from gliofed.radiomics.feature_table import FeatureSubject, FeatureTable
+from gliofed.runtime.files import write_text
+from gliofed.runtime.processes import belong_to_parent
+from gliofed.types import SEQUENCES, Case
+
+LIBRARY: Final = "pyradiomics-bhklab"
+SHAPE: Final = "shape"
+TEXTURES: Final = ("firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """bin_width: of grey levels, in standard deviations of the brain's intensities, counted from 0.
+
+    fewest_voxels: an outline of fewer is too small for textures. farthest: in the same unit;
+    intensities beyond are moved in, so that one wrong voxel does not make thousands of grey levels.
+    """
+
+    bin_width: float = 0.25
+    fewest_voxels: int = 64
+    farthest: float = 20.0
+
+    @property
+    def digest(self) -> str:
+        """The name of these settings with this library."""
+        whole = json.dumps([asdict(self), LIBRARY, version(LIBRARY), TEXTURES])
+        return hashlib.sha256(whole.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class CaseWithoutFeatures:
+    """A case without features, and why."""
+
+    case: Case
+    reason: str
+
+
+def feature_names() -> tuple[str, ...]:
+    """shape_*, then <sequence>_<family>_* of every sequence. Needs the extra `radiomics`."""
+    families = _families()
+    shape = [f"{SHAPE}_{name}" for name in families[SHAPE]]
+    return (
+        *shape,
+        *(f"{s.value}_{t}_{name}" for s in SEQUENCES for t in TEXTURES for name in families[t]),
+    )
+
+
+def features_of(
+    prepared: PreparedCase, settings: FeatureSettings, outline: NDArray[np.uint8] | None = None
+) -> Mapping[str, float]:
+    """Every name of `feature_names` to its value within the outline; NaN of a missing sequence.
+
+    outline: (X, Y, Z) on the prepared grid, above 0 inside; the expert's unless given. Raises
+    DataError where there is none, or it is too small. Needs the extra `radiomics`.
+    """
+    inside = _inside(prepared, settings, outline)
+    box = tuple(slice(max(0, w.min() - 1), w.max() + 2) for w in np.nonzero(inside))
+    found = dict.fromkeys(feature_names(), math.nan)
+    spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0).tolist()
+    shaped = False
+    for number, sequence in enumerate(SEQUENCES):
+        if not prepared.present[number]:
+            continue
+        families = TEXTURES if shaped else (SHAPE, *TEXTURES)
+        try:
+            image = np.clip(prepared.image[number][box], -settings.farthest, settings.farthest)
+            own = _measure(image, inside[box], spacing, families, settings)
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"{prepared.case}: no features of {sequence.value}: {error}") from None
+        shaped = True
+        for name, value in own.items():
+            found[name if name.startswith(SHAPE) else f"{sequence.value}_{name}"] = value
+    return found
+
+
+def extract(
+    prepared: Sequence[PreparedCase],
+    store: Path,
+    out: Path,
+    settings: FeatureSettings,
+    processes: int,
+    progress: Callable[[float, float, str], None],
+) -> tuple[FeatureTable, tuple[CaseWithoutFeatures, ...]]:
+    """Every case's features by the expert's outline; what `out`/cases holds is not made again.
+
+    store: where the prepared cases lie. processes: cases side by side, in processes of their own
+    where more than 1. Raises GliofedError where such a process dies, StoreError for a damaged
+    entry. A case with no outline, or one that is too small, is left out.
+    """
+    places = [out / "cases" / f"{p.key}-{settings.digest}.json" for p in prepared]
+    asked = [
+        (store, p.key, p.case, settings, place)
+        for p, place in zip(prepared, places, strict=True)
+        if not place.exists()
+    ]
+    done = len(prepared) - len(asked)
+    progress(done, len(prepared), "cases")
+    why: dict[str, str] = {}
+    for case, reason in _work(asked, processes):
+        done += 1
+        progress(done, len(prepared), "cases")
+        if reason:
+            why[str(case)] = reason
+    names = feature_names()
+    there = [(p, f) for p, f in zip(prepared, places, strict=True) if str(p.case) not in why]
+    values = [_read(place, names) for _, place in there]
+    table = FeatureTable(
+        tuple(_subject(p) for p, _ in there),
+        names,
+        np.array(values, float).reshape(len(values), len(names)),
+    )
+    left = tuple(
+        CaseWithoutFeatures(p.case, why[str(p.case)]) for p in prepared if str(p.case) in why
+    )
+    return table, left
+
+
+def settings_json(settings: FeatureSettings) -> str:
+    """The settings in the words of IBSI's reporting guideline, to stand beside the results."""
+    width = settings.bin_width
+    whole = {
+        "gliofed": __version__,
+        "library": f"{LIBRARY} {version(LIBRARY)}",
+        "settings": asdict(settings),
+        "digest": settings.digest,
+        "region": "the expert's outline of the T2/FLAIR-hyperintense region, 3D",
+        "interpolation": "none beyond the preparation's",
+        "resegmentation": f"none; intensities beyond {settings.farthest} are moved in to it",
+        "intensities": "z-scored over the brain at preparation; no other normalisation",
+        "discretisation": f"fixed bin size {width}, bin edges at multiples of {width}",
+        "texture": "3D; distance 1 (Chebyshev), 26 neighbours; GLCM symmetric; GLCM and GLRLM "
+        "averaged over 13 directions; GLDM dependence within 0 grey levels",
+        "shape": "mesh by marching cubes",
+        "kurtosis": "not the excess: 3 more than IBSI's",
+        "missing sequence": "its features are unknown",
+    }
+    return json.dumps(whole, indent=1) + "\n"
+
+
+_Asked = tuple[Path, str, Case, FeatureSettings, Path]
+
+
+def _work(asked: Sequence[_Asked], processes: int) -> Iterator[tuple[Case, str]]:
+    """Each case as it ends, with why it is left out, or nothing."""
+    if processes == 1 or len(asked) < 2:
+        yield from (_one(*a) for a in asked)
+        return
+    pool = ProcessPoolExecutor(
+        min(processes, len(asked)), get_context("spawn"), initializer=belong_to_parent
+    )
+    try:
+        for ended in as_completed([pool.submit(_one, *a) for a in asked]):
+            yield ended.result()
+    except BrokenProcessPool:
+        raise GliofedError(
+            "a process that measured features died; there may be too little memory: try "
+            "--processes 1. What was finished is kept"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one(
+    store: Path, key: str, case: Case, settings: FeatureSettings, place: Path
+) -> tuple[Case, str]:
+    """Measure one case into its file."""
+    try:
+        found = features_of(PreparedStore(store).open(key, case), settings)
+    except DataError as error:
+        return case, str(error)
+    plain = {name: value if math.isfinite(value) else None for name, value in found.items()}
+    write_text(place, json.dumps(plain, indent=0) + "\n")
+    return case, ""
+
+
+def _read(place: Path, names: Sequence[str]) -> list[float]:
+    try:
+        held = json.loads(place.read_text())
+        return [math.nan if held[name] is None else float(held[name]) for name in names]
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{place}: damaged; delete it and start again") from None
+
+
+def _subject(prepared: PreparedCase) -> FeatureSubject:
+    case = prepared.case
+    there = frozenset(s for s, yes in zip(SEQUENCES, prepared.present, strict=True) if yes)
+    return FeatureSubject(case.id, case.site, case.patient, case.labels, case.person, there)
+
+
+def _inside(
+    prepared: PreparedCase, settings: FeatureSettings, outline: NDArray[np.uint8] | None
+) -> NDArray[np.bool_]:
+    drawn = prepared.mask if outline is None else outline
+    if drawn is None:
+        raise DataError(f"{prepared.case}: has no outline; draw one, or give a predicted one")
+    if drawn.shape != prepared.image.shape[1:]:
+        raise DataError(
+            f"{prepared.case}: the outline has the shape {drawn.shape}, the prepared case "
+            f"{prepared.image.shape[1:]}; give it on the prepared grid"
+        )
+    inside = drawn > 0
+    count = int(inside.sum())
+    if count < settings.fewest_voxels:
+        raise DataError(
+            f"{prepared.case}: its outline has {count} voxels, too few for textures; expected "
+            f"{settings.fewest_voxels} or more on the prepared grid"
+        )
+    return inside
+
+
+def _measure(
+    image: NDArray[np.floating],
+    inside: NDArray[np.bool_],
+    spacing: Sequence[float],
+    families: Sequence[str],
+    settings: FeatureSettings,
+) -> Mapping[str, float]:
+    """<family>_<name> to value. Both arrays (X, Y, Z); SimpleITK takes them as (Z, Y, X)."""
+    import SimpleITK as sitk  # noqa: N813 (as its own documents call it)
+    from radiomics import setVerbosity
+    from radiomics.featureextractor import RadiomicsFeatureExtractor
+
+    setVerbosity(logging.ERROR)
+    scan = sitk.GetImageFromArray(image.astype(np.float64).T)
+    region = sitk.GetImageFromArray(inside.astype(np.uint8).T)
+    for one in (scan, region):
+        one.SetSpacing(spacing)
+    extractor = RadiomicsFeatureExtractor(binWidth=settings.bin_width, additionalInfo=False)
+    extractor.disableAllFeatures()
+    for family in families:
+        extractor.enableFeatureClassByName(family)
+    found = extractor.execute(scan, region)
+    return {name.removeprefix("original_"): float(value) for name, value in found.items()}
+
+
+def _families() -> Mapping[str, tuple[str, ...]]:
+    """The library's features by family, those that it calls deprecated left out."""
+    from radiomics import getFeatureClasses
+
+    classes = getFeatureClasses()
+    return {
+        family: tuple(n for n, old in classes[family].getFeatureNames().items() if not old)
+        for family in (SHAPE, *TEXTURES)
+    }

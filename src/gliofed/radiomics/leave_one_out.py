@@ -1,0 +1,54 @@
+"""Each hospital left out in turn: trained on the others, tested on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gliofed.errors import DataError
+from gliofed.evaluation.results import CaseResult
+from gliofed.radiomics.feature_table import FeatureTable, people
+from gliofed.radiomics.regression import (
+    AGE_SEX,
+    HARMONISED,
+    RADIOMICS,
+    RadiomicsModel,
+    results,
+    train,
+)
+
+MODELS = (RADIOMICS, HARMONISED, AGE_SEX)
+
+
+def train_model(table: FeatureTable, name: str) -> RadiomicsModel:
+    """One of `MODELS`, on all hospitals of a table, each as a site."""
+    seen = seen_by(table, name)
+    return train(seen.by_site(), name, harmonised=name == HARMONISED)
+
+
+def seen_by(table: FeatureTable, name: str) -> FeatureTable:
+    """What one of `MODELS` sees of each case."""
+    return people(table) if name == AGE_SEX else table
+
+
+def leave_one_out(
+    table: FeatureTable, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[CaseResult, ...]:
+    """Every case answered by each of `MODELS` trained without its hospital, however small that is.
+
+    A patient of the hospital left out trains nowhere, even where another hospital knows them too.
+    The fold is the hospital's name. Raises DataError where there is but one hospital.
+    """
+    if len(table.sites) < 2:
+        raise DataError("the table has one hospital; leaving it out, there is none to train on")
+    out: list[CaseResult] = []
+    for number, site in enumerate(table.sites):
+        test = table.at(site)
+        known = {s.patient for s in test.subjects}
+        others = np.array([s.site != site and s.patient not in known for s in table.subjects], bool)
+        for place, name in enumerate(MODELS):
+            model = train_model(table.pick(others), name)
+            out += results(model, seen_by(test, name), site, "external")
+            progress(number * len(MODELS) + place + 1, len(table.sites) * len(MODELS))
+    return tuple(out)

@@ -1,0 +1,83 @@
+"""Centre and spread of every feature over all sites, from sums; unknown values left out."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Protocol, Self, TypeVar
+
+import numpy as np
+
+from gliofed.evaluation.intervals.bootstrap import Values
+
+FARTHEST: Final = 5.0
+"""Standard deviations from the mean beyond which a value is moved in: one odd case of an unseen
+hospital must not decide by one feature."""
+_FLAT: Final = 1e-9
+"""A spread so small beside the mean is that of a constant, and of rounding."""
+
+
+class Addable(Protocol):
+    """Sums that add across sites."""
+
+    def __add__(self, other: Self) -> Self: ...
+
+
+_S = TypeVar("_S", bound=Addable)
+
+
+def together(sums: Iterable[_S]) -> _S:
+    """The sums of all sites as one. Raises TypeError without a site."""
+    return functools.reduce(operator.add, sums)
+
+
+@dataclass(frozen=True)
+class FeatureTotals:
+    """known: (F,), cases in which each feature is known. sum: (F,), over these."""
+
+    known: Values
+    sum: Values
+
+    def __add__(self, other: FeatureTotals) -> FeatureTotals:
+        return FeatureTotals(self.known + other.known, self.sum + other.sum)
+
+    @property
+    def mean(self) -> Values:
+        """0 where nobody knows any."""
+        return self.sum / np.maximum(self.known, 1)
+
+
+@dataclass(frozen=True)
+class FeatureScaling:
+    """mean, scale: (F,). scale is 0 where a feature is constant, or known nowhere."""
+
+    mean: Values
+    scale: Values
+
+    def standardise(self, values: Values) -> Values:
+        """(n, F) in standard deviations, at most `FARTHEST`. Unknown becomes 0, which is the mean;
+        so does a feature that had no spread."""
+        usable = self.scale > 0
+        out = (values - self.mean) / np.where(usable, self.scale, 1.0)
+        out = np.where(usable & np.isfinite(out), out, 0.0)
+        return np.clip(out, -FARTHEST, FARTHEST)
+
+
+def scaling(sites: Iterable[Values]) -> FeatureScaling:
+    """Of all sites' (n, F) values, in two rounds: means, then squares about them.
+
+    The spread is that of the known cases (divided by their number).
+    """
+    held = list(sites)
+    mean = together(_total(v) for v in held).mean
+    squares = together(_total((v - mean) ** 2) for v in held).mean
+    spread = np.sqrt(squares)
+    return FeatureScaling(mean, np.where(spread > _FLAT * np.abs(mean), spread, 0.0))
+
+
+def _total(values: Values) -> FeatureTotals:
+    """One site's sums."""
+    known = np.isfinite(values)
+    return FeatureTotals(known.sum(0).astype(float), np.where(known, values, 0.0).sum(0))

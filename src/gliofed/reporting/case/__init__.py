@@ -1,0 +1,1 @@
+"""The page of one case, and the worklist of predicted cases."""

@@ -1,0 +1,103 @@
+"""The list of answered cases, for a radiologist: what is said of each, and what is not said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from gliofed.reporting.html.document import fill
+from gliofed.reporting.html.wording import NOT_AVAILABLE, count, number, short_title
+
+SCRIPTS: Final = ("reporting/case/worklist.js",)
+
+
+@dataclass(frozen=True)
+class WorklistMarker:
+    """One marker in short. likeliest: its class; None with its probability where that is not
+    finite. said: whether it is confident enough to be said; None without a calibration."""
+
+    marker: str
+    likeliest: str | None
+    probability: float | None
+    said: bool | None
+
+
+@dataclass(frozen=True)
+class WorklistCase:
+    """One answered case. name: of its folder, by which its page is asked for.
+
+    volume_ml: None where it is not finite. reason: why the integrated type is not determinable.
+    missing: sequences that the case does not have. quality: faults of the preparation. synthetic:
+    the model was trained on drawn patients.
+    """
+
+    name: str
+    case: str
+    written: str
+    model: str
+    model_id: str
+    synthetic: bool
+    integrated: str
+    reason: str
+    volume_ml: float | None
+    missing: tuple[str, ...]
+    quality: tuple[str, ...]
+    markers: tuple[WorklistMarker, ...]
+
+
+@dataclass(frozen=True)
+class DamagedCase:
+    """A case whose answer cannot be read. fault: why, in words, with the cure."""
+
+    name: str
+    fault: str
+
+
+@dataclass(frozen=True)
+class Worklist:
+    """cases, damaged: by name; both empty where nothing was answered yet."""
+
+    cases: tuple[WorklistCase, ...]
+    damaged: tuple[DamagedCase, ...]
+
+
+@dataclass(frozen=True)
+class MarkerChip:
+    """A marker as it is written. mark: whether it may be said; empty without a calibration."""
+
+    text: str
+    mark: str
+
+
+def render_worklist(content: Worklist) -> str:
+    """The page as one HTML text, all names escaped; its links lead to `/cases/NAME`."""
+    return fill(
+        "reporting/case/worklist.html.j2",
+        scripts=SCRIPTS,
+        styles=("reporting/case/worklist.css",),
+        study="Answered cases",
+        synthetic=any(c.synthetic for c in content.cases),
+        cases=[(c, address(c.name), _volume(c), tuple(map(chip, c.markers)))
+               for c in content.cases],
+        damaged=content.damaged,
+        counted=count(len(content.cases), "case"),
+    )  # fmt: skip
+
+
+def address(name: str) -> str:
+    """Where the page of a case is."""
+    return f"/cases/{quote(name, safe='')}"
+
+
+def chip(line: WorklistMarker) -> MarkerChip:
+    """ "IDH mutant: 0.83", "not said"."""
+    title = short_title(line.marker, "")
+    marks = {True: "said", False: "not said", None: ""}
+    if line.likeliest is None:
+        return MarkerChip(f"{title}: {NOT_AVAILABLE}", marks[line.said])
+    return MarkerChip(f"{title} {line.likeliest}: {number(line.probability, 2)}", marks[line.said])
+
+
+def _volume(line: WorklistCase) -> str:
+    return NOT_AVAILABLE if line.volume_ml is None else f"{number(line.volume_ml, 1)} ml"

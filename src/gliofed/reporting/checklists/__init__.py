@@ -1,0 +1,1 @@
+"""Reporting checklists (TRIPOD+AI, CLAIM) answered from a finished run."""

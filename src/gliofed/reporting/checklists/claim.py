@@ -1,0 +1,81 @@
+"""CLAIM, the update of 2024: what a report of AI in medical imaging says, in 44 items.
+
+Tejani et al. 2024, Radiology: Artificial Intelligence 6:e240300. Numbers and sections are those
+published; what each item asks is put in our own words, and the paper decides where they differ.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gliofed.reporting.checklists import data_answers as data
+from gliofed.reporting.checklists import model_answers as model
+from gliofed.reporting.checklists import results_answers as results
+from gliofed.reporting.checklists.checklist import Checklist, ChecklistItem, for_authors
+
+_T, _I, _D, _X = "Title and abstract", "Introduction", "Discussion", "Other information"
+_STUDY, _DATA, _REF = "Methods: study design", "Methods: data", "Methods: reference standard"
+_PARTS, _TEST, _MODEL = "Methods: data partitions", "Methods: testing data", "Methods: model"
+_TRAIN, _EVAL = "Methods: training", "Methods: evaluation"
+_RDATA, _RMODEL = "Results: data", "Results: model performance"
+
+ITEMS: Final = (
+    ChecklistItem("1", _T, "Title", "That it is a study of AI, and of which kind.", model.title),
+    ChecklistItem("2", _T, "Abstract", "Design, methods, results and conclusions.", for_authors()),
+    ChecklistItem("3", _I, "Background", "Science and medicine behind it; intended use and role.",
+         model.purpose),
+    ChecklistItem("4", _I, "Objectives", "Aims and hypotheses.", model.objectives),
+    ChecklistItem("5", _STUDY, "Design", "Prospective or retrospective.", model.design),
+    ChecklistItem("6", _STUDY, "Goal", "What the study is for.", model.objectives),
+    ChecklistItem("7", _DATA, "Sources", "Where the data are from.", data.sources),
+    ChecklistItem("8", _DATA, "Eligibility", "Who and what was taken in and left out.", data.eligibility),
+    ChecklistItem("9", _DATA, "Preprocessing", "Every step before the network.", data.preparation),
+    ChecklistItem("10", _DATA, "Subsets", "How parts of the data were chosen.", data.subsets),
+    ChecklistItem("11", _DATA, "De-identification", "How patients were made unrecognisable.",
+         for_authors("A run reads the scans that it is given and changes nothing in them.")),
+    ChecklistItem("12", _DATA, "Missing data", "How they were handled.", data.missing),
+    ChecklistItem("13", _DATA, "Acquisition", "How the images were made.", data.acquisition),
+    ChecklistItem("14", _REF, "Definition", "How the reference standard was obtained.", model.definitions),
+    ChecklistItem("15", _REF, "Rationale", "Why this one.", for_authors()),
+    ChecklistItem("16", _REF, "Source", "Who made the annotations; their training.", for_authors()),
+    ChecklistItem("17", _REF, "Test set", "How the test set was annotated.", for_authors()),
+    ChecklistItem("18", _REF, "Variability", "How far annotators differ from others and themselves.",
+         for_authors()),
+    ChecklistItem("19", _PARTS, "Assignment", "How data were divided.", data.partitions),
+    ChecklistItem("20", _PARTS, "Disjointness", "What no two parts share: image, patient, hospital.",
+         data.disjoint),
+    ChecklistItem("21", _TEST, "Sample size", "The intended size of the test set.", data.size),
+    ChecklistItem("22", _MODEL, "Description", "The network, its inputs and outputs.", model.architecture),
+    ChecklistItem("23", _MODEL, "Software", "Libraries and packages, with versions.", model.software),
+    ChecklistItem("24", _MODEL, "Initialisation", "How parameters began.", model.initialisation),
+    ChecklistItem("25", _TRAIN, "Approach", "How it was trained, in detail.", model.training),
+    ChecklistItem("26", _TRAIN, "Final model", "How the final model was chosen.", model.selection),
+    ChecklistItem("27", _TRAIN, "Ensembles", "How several models were combined.", model.ensembling),
+    ChecklistItem("28", _EVAL, "Metrics", "How performance is measured.", model.measures),
+    ChecklistItem("29", _EVAL, "Uncertainty", "How uncertainty and significance are measured.",
+         model.uncertainty),
+    ChecklistItem("30", _EVAL, "Robustness", "What was varied to see whether results hold.",
+         results.robustness),
+    ChecklistItem("31", _EVAL, "Explanation", "How answers are explained.", model.explanation),
+    ChecklistItem("32", _EVAL, "Internal test", "Test on data from where it was trained.", results.internal),
+    ChecklistItem("33", _EVAL, "External test", "Test on data from elsewhere.", results.external),
+    ChecklistItem("34", _EVAL, "Registration", "Of a clinical trial.", for_authors()),
+    ChecklistItem("35", _RDATA, "Numbers", "How many were taken in and left out.", data.flow),
+    ChecklistItem("36", _RDATA, "Characteristics", "Who the patients of each part are.", data.by_partition),
+    ChecklistItem("37", _RMODEL, "Performance", "Figures with their uncertainty.", results.performance),
+    ChecklistItem("38", _RMODEL, "Diagnosis", "Diagnostic performance and its precision.",
+         results.precision),
+    ChecklistItem("39", _RMODEL, "Failures", "What went wrong, and why.", results.failures),
+    ChecklistItem("40", _D, "Limitations", "Limits of the study.", results.limitations),
+    ChecklistItem("41", _D, "Implications", "For practice; intended use and role.", results.implications),
+    ChecklistItem("42", _X, "Protocol", "Where the full protocol or further details are.", model.protocol),
+    ChecklistItem("43", _X, "Availability", "Of software, trained model and data.", model.availability),
+    ChecklistItem("44", _X, "Funding", "Who paid, and what part they had.", for_authors()),
+)  # fmt: skip
+
+CLAIM: Final = Checklist(
+    id="claim",
+    title="CLAIM, 2024 update",
+    citation="Tejani et al. 2024, Radiology: Artificial Intelligence 6:e240300",
+    items=ITEMS,
+)

@@ -1,0 +1,149 @@
+"""What a run knows of itself, as plain values: checklists and model card rest on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from gliofed.calibration.evaluation import CalibrationEvaluation
+from gliofed.evaluation.by_case.score_table import ALL_SITES, MEDIAN_MODEL
+from gliofed.evaluation.claims import Evidence
+from gliofed.evaluation.results import Role, ScoreRow
+from gliofed.study import Study
+from gliofed.types import Sequence as Mri
+
+TEST_POLICY: Final = (
+    "gliofed chose no model, round or threshold by a test result; whether the settings of the "
+    "study were chosen so is for its authors to say."
+)
+FEDERATED: Final = "federated"
+
+Place = Literal["training", "external test", "training and, in turn, external test"]
+
+
+@dataclass(frozen=True)
+class CaseGroup:
+    """Some cases, counted.
+
+    classes: marker id to the known cases of each class, in the marker's order. missing: sequence
+    to cases without it. sexes: "F" and "M" to cases. ages: cases of known age; age_quartiles: of
+    these, in years, None where fewer than four are known. scanners: cases of known scanner.
+    """
+
+    cases: int
+    patients: int
+    masks: int
+    classes: Mapping[str, tuple[int, ...]]
+    missing: Mapping[Mri, int]
+    sexes: Mapping[str, int]
+    ages: int
+    age_quartiles: tuple[float, float, float] | None
+    scanners: int
+
+    def unknown(self, marker: str) -> int:
+        """Cases whose label of this marker nobody knows."""
+        return self.cases - sum(self.classes[marker])
+
+
+@dataclass(frozen=True)
+class HospitalFacts:
+    """One hospital. source, licence, citation: of the public set that it is or is a part of; empty
+    for a hospital's own data, of which the run knows none of them."""
+
+    name: str
+    part: Place
+    group: CaseGroup
+    source: str = ""
+    licence: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """Who trained, who was held out at training hospitals, and who tested, for a seed and fold."""
+
+    seed: int
+    fold: str
+    train: CaseGroup
+    holdout: CaseGroup
+    external: CaseGroup
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One model and what its training took. sent: bytes of all updates. refused: updates that were
+    not merged. file: its weights, below the run's folder; sha256: of that file."""
+
+    model: str
+    seed: int
+    fold: str
+    rounds: int
+    seconds: float
+    sent: int
+    refused: int
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """All that is known.
+
+    everyone: the prepared cases of all hospitals, the dropped ones too. dropped: case and why, of
+    those whose patient stands elsewhere. aside: case, hospital and why, of those whose preparation
+    did not reach what the study asks. overlap: how patients at two hospitals were looked for, and
+    what was found. parameters: of the network. versions: program or package to its version.
+    """
+
+    study: Study
+    everyone: CaseGroup
+    hospitals: tuple[HospitalFacts, ...]
+    divisions: tuple[SplitFacts, ...]
+    dropped: tuple[tuple[str, str], ...]
+    aside: tuple[tuple[str, str, str], ...]
+    overlap: str
+    rows: tuple[ScoreRow, ...]
+    models: tuple[ModelFacts, ...]
+    parameters: int
+    versions: Mapping[str, str]
+    machine: str
+    evidence: Evidence | None = None
+    trial: CalibrationEvaluation | None = None
+
+    @property
+    def calibrated(self) -> CalibrationEvaluation | None:
+        """The calibration that was fitted and tried, if one was."""
+        return self.trial if self.trial is not None and self.trial.results else None
+
+    @property
+    def strata(self) -> tuple[str, ...]:
+        """The groups of cases that have figures of their own, in words."""
+        rows = self.evidence.strata if self.evidence else ()
+        return tuple(dict.fromkeys(r.stratum for r in rows if r.value is not None))
+
+
+def main_model(rows: Sequence[ScoreRow]) -> str:
+    """The model that the accounts speak of: the federated one, else the first; "" without rows."""
+    models = [r.model for r in rows if r.model != MEDIAN_MODEL]
+    return FEDERATED if FEDERATED in models else next(iter(models), "")
+
+
+def whole_rows(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:
+    """The main model's rows over all hospitals of a role together, without those of a stratum."""
+    model = main_model(rows)
+    return tuple(
+        r for r in rows
+        if (r.model, r.role, r.site, r.stratum) == (model, role, ALL_SITES, "")
+    )  # fmt: skip
+
+
+def main_files(facts: RunFacts) -> tuple[ModelFacts, ...]:
+    """The weights of the main model, one a seed and fold; of every model where none was scored."""
+    model = main_model(facts.rows)
+    return tuple(m for m in facts.models if model in ("", m.model))
+
+
+def tested_in(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:
+    """Of `whole_rows` those whose figure exists: without one, nothing was tested."""
+    return tuple(r for r in whole_rows(rows, role) if r.value is not None)

@@ -1,0 +1,115 @@
+"""TRIPOD+AI: what a report of a prediction model says; 27 items, 52 with their parts.
+
+Collins et al. 2024, BMJ 385:e078378. Numbers and topics are those published; what each item asks is
+put in our own words, and the paper decides where they differ.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gliofed.reporting.checklists import data_answers as data
+from gliofed.reporting.checklists import model_answers as model
+from gliofed.reporting.checklists import results_answers as results
+from gliofed.reporting.checklists.checklist import Checklist, ChecklistItem, for_authors
+
+_T, _A, _I, _M = "Title", "Abstract", "Introduction", "Methods"
+_O, _P, _R, _D = "Open science", "Patient and public involvement", "Results", "Discussion"
+_USE = "Usability in current care"
+_OUTCOME, _PREDICTORS, _METHODS = "Outcome", "Predictors", "Analytical methods"
+
+ITEMS: Final = (
+    ChecklistItem("1", _T, "Title", "Development, test or both; patients; what is predicted.", model.title),
+    ChecklistItem("2", _A, "Abstract", "What TRIPOD+AI for Abstracts lists.", for_authors()),
+    ChecklistItem("3a", _I, "Background", "Diagnosis or prognosis; why a model; which ones there are.",
+         for_authors()),
+    ChecklistItem("3b", _I, "Background", "For whom the model is, where in their care, used by whom.",
+         model.purpose),
+    ChecklistItem("3c", _I, "Background", "Known inequalities in health between groups of people.",
+         for_authors()),
+    ChecklistItem("4", _I, "Objectives", "The aims; whether a model is developed, tested or both.",
+         model.objectives),
+    ChecklistItem("5a", _M, "Data", "Sources for development and for test; why these; whom they represent.",
+         data.sources),
+    ChecklistItem("5b", _M, "Data", "From when to when data were collected and patients followed.",
+         data.dates),
+    ChecklistItem("6a", _M, "Participants", "Kind of care; number and places of centres.", data.setting),
+    ChecklistItem("6b", _M, "Participants", "Who could take part.", data.eligibility),
+    ChecklistItem("6c", _M, "Participants", "Treatments, and how the analysis took them into account.",
+         data.treatments),
+    ChecklistItem("7", _M, "Data preparation", "Processing and checks of the data; whether alike for all.",
+         data.preparation),
+    ChecklistItem("8a", _M, _OUTCOME, "Each outcome: definition, time, how determined, why; alike for all.",
+         model.definitions),
+    ChecklistItem("8b", _M, _OUTCOME, "Who judged an outcome that takes judgement; their training.",
+         for_authors()),
+    ChecklistItem("8c", _M, _OUTCOME, "Whether those who judged it were blinded.", for_authors()),
+    ChecklistItem("9a", _M, _PREDICTORS, "Which predictors were considered, and any choice among them.",
+         model.predictors),
+    ChecklistItem("9b", _M, _PREDICTORS, "Each predictor: definition, how and when measured, blinding.",
+         model.measured),
+    ChecklistItem("9c", _M, _PREDICTORS, "Who judged a predictor that takes judgement; their training.",
+         model.assessors),
+    ChecklistItem("10", _M, "Sample size", "How it came about, for development and test; whether enough.",
+         data.size),
+    ChecklistItem("11", _M, "Missing data", "How missing data were handled; why any were left out.",
+         data.missing),
+    ChecklistItem("12a", _M, _METHODS, "Which data served for what; how they were divided.",
+         data.partitions),
+    ChecklistItem("12b", _M, _METHODS, "How predictors entered: form, scale, transformation.", model.inputs),
+    ChecklistItem("12c", _M, _METHODS, "Type of model and why; every step of building; internal test.",
+         model.building),
+    ChecklistItem("12d", _M, _METHODS, "How differences between clusters (hospitals) were handled.",
+         model.clusters),
+    ChecklistItem("12e", _M, _METHODS, "Measures and plots of performance and why; comparing models.",
+         model.measures),
+    ChecklistItem("12f", _M, _METHODS, "Any change of the model after its test, as recalibration.",
+         model.updating),
+    ChecklistItem("12g", _M, _METHODS, "How predictions were calculated for the test.", model.calculation),
+    ChecklistItem("13", _M, "Class imbalance", "What was done about it and why; recalibration after it.",
+         model.imbalance),
+    ChecklistItem("14", _M, "Fairness", "What was done for fairness, and why.", results.fairness),
+    ChecklistItem("15", _M, "Model output", "Probability or class; how thresholds were set.", model.output),
+    ChecklistItem("16", _M, "Training versus evaluation",
+         "How the data of development and test differ in care, patients, outcome and predictors.",
+         data.differences),
+    ChecklistItem("17", _M, "Ethical approval", "Which committee approved; consent or its waiver.",
+         for_authors()),
+    ChecklistItem("18a", _O, "Funding", "Who paid, and what part they had.", for_authors()),
+    ChecklistItem("18b", _O, "Conflicts of interest", "Of every author.", for_authors()),
+    ChecklistItem("18c", _O, "Protocol", "Where it is, or that there is none.", model.protocol),
+    ChecklistItem("18d", _O, "Registration", "Register and number, or that there is none.", for_authors()),
+    ChecklistItem("18e", _O, "Data sharing", "Whether and how others can have the data.",
+         model.data_sharing),
+    ChecklistItem("18f", _O, "Code sharing", "Whether and how others can have the code.",
+         model.code_sharing),
+    ChecklistItem("19", _P, "Patient and public involvement", "What part they had, or that they had none.",
+         for_authors()),
+    ChecklistItem("20a", _R, "Participants", "Who came through each stage, with and without the outcome.",
+         data.flow),
+    ChecklistItem("20b", _R, "Participants", "Characteristics overall and by source; what is missing.",
+         data.characteristics),
+    ChecklistItem("20c", _R, "Participants", "Those tested beside those trained on.", data.compared),
+    ChecklistItem("21", _R, "Model development", "Patients and events in each analysis.", data.events),
+    ChecklistItem("22", _R, "Model specification", "The whole model, so that others can use and test it.",
+         model.specification),
+    ChecklistItem("23a", _R, "Model performance", "Estimates with intervals, also for key subgroups.",
+         results.performance),
+    ChecklistItem("23b", _R, "Model performance", "How performance differs between clusters.",
+         results.heterogeneity),
+    ChecklistItem("24", _R, "Model updating", "The changed model and its performance.", results.no_update),
+    ChecklistItem("25", _D, "Interpretation", "What the results mean, for fairness too, and beside others'.",
+         for_authors()),
+    ChecklistItem("26", _D, "Limitations", "Limits, and what they do to bias, uncertainty and reach.",
+         results.limitations),
+    ChecklistItem("27a", _D, _USE, "What to do in use with poor or missing input.", model.unavailable),
+    ChecklistItem("27b", _D, _USE, "What users have to do, and with what expertise.", model.handling),
+    ChecklistItem("27c", _D, _USE, "What should be studied next.", for_authors()),
+)  # fmt: skip
+
+TRIPOD_AI: Final = Checklist(
+    id="tripod-ai",
+    title="TRIPOD+AI",
+    citation="Collins et al. 2024, BMJ 385:e078378",
+    items=ITEMS,
+)

@@ -1,0 +1,52 @@
+"""What the page of a run shows, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from gliofed.calibration.evaluation import ScalingRow
+from gliofed.evaluation.results import ScoreRow
+from gliofed.types import RoundPoint
+
+Standing = Literal["connected", "missing", "withdrawn", "not asked"]
+
+
+@dataclass(frozen=True)
+class SiteStatus:
+    """One site of the study. trains: else it only tests.
+
+    standing: connected, of those asked in the segment under way, or in the last one, and not missed
+    since; not asked, where nothing is known of it.
+    """
+
+    site: str
+    trains: bool
+    standing: Standing
+
+
+@dataclass(frozen=True)
+class FederationContent:
+    """Everything on the page of a run at one moment.
+
+    state, why: as in `gliofed status`; hint: what the state means for whoever reads. rounds: of the
+    whole study. at: when this was so, as text. rows: of the test, none before it; failures: site to
+    why it is not in the test. fits: of the calibration, one a marker; uncalibrated: training site
+    to why it is not in that. facts: provenance as (name, value) rows.
+    """
+
+    study: str
+    synthetic: bool
+    state: str
+    why: str
+    hint: str
+    rounds: int
+    at: str
+    stations: tuple[SiteStatus, ...]
+    points: tuple[RoundPoint, ...]
+    rows: tuple[ScoreRow, ...]
+    failures: Mapping[str, str]
+    fits: tuple[ScalingRow, ...]
+    uncalibrated: Mapping[str, str]
+    facts: tuple[tuple[str, str], ...]

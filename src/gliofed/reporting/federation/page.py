@@ -1,0 +1,45 @@
+"""The page of a run between hospitals: one HTML file that asks nothing of any network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gliofed.reporting.federation import tables
+from gliofed.reporting.federation.content import FederationContent
+from gliofed.reporting.html.document import fill
+from gliofed.reporting.html.wording import told_of
+from gliofed.reporting.plots.training_curves import run_pictures
+from gliofed.reporting.study.calibration import fit_lines
+from gliofed.reporting.study.tables import full_table
+from gliofed.runtime.files import write_text
+
+
+def write_run_page(content: FederationContent, path: Path) -> None:
+    """Write the page to `path` in one step. Equal contents give equal bytes."""
+    write_text(path, render_run(content))
+
+
+def render_run(content: FederationContent) -> str:
+    """The page as one HTML text. It stays small however long the run: of rounds and of faults it
+    lists the newest, and a curve of many rounds has no dots."""
+    shown, faults = tables.SHOWN, tables.fault_lines(content.points)
+    return fill(
+        "reporting/federation/page.html.j2",
+        study=content.study,
+        synthetic=content.synthetic,
+        content=content,
+        done=len(content.points),
+        sites=tables.site_lines(content),
+        losses=tables.loss_titles(content.points),
+        rounds=tables.round_lines(content.points),
+        more_rounds=max(0, len(content.points) - shown),
+        faults=faults[:shown],
+        more_faults=max(0, len(faults) - shown),
+        failures=[(s, told_of(s, why)) for s, why in content.failures.items()],
+        fits=fit_lines(content.fits),
+        uncalibrated=[(s, told_of(s, why)) for s, why in content.uncalibrated.items()],
+        curves=run_pictures(content.points),
+        headline=tables.tested_headline(content.rows),
+        table=full_table(content.rows),
+        lacking=tables.lacking(content.rows),
+    )

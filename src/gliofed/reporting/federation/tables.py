@@ -1,0 +1,127 @@
+"""The tables of a run's page, as plain strings; rounds are counted from 1."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.evaluation.by_site_sums.score_table import MODEL
+from gliofed.evaluation.results import ScoreRow
+from gliofed.reporting.federation.content import FederationContent, SiteStatus
+from gliofed.reporting.html.wording import count, is_hidden, number, stretches, task_title, told_of
+from gliofed.reporting.plots.training_curves import tasks_of
+from gliofed.reporting.study.tables import MEASURES, HeadlineCell, external_rows, headline_cell
+from gliofed.types import RoundPoint
+
+SHOWN: Final = 50
+"""The newest rounds, and the newest faults, that a page has."""
+
+
+@dataclass(frozen=True)
+class SiteLine:
+    """One site, with what it did in the rounds so far; of one that only tests, nothing."""
+
+    site: str
+    part: str
+    standing: str
+    answered: str
+    refused: str
+    seconds: str
+    last: str
+
+
+@dataclass(frozen=True)
+class RoundLine:
+    """One round. losses: in the order of the table's tasks."""
+
+    round: str
+    seconds: str
+    sent: str
+    losses: tuple[str, ...]
+    dice: str
+    without: str
+
+
+@dataclass(frozen=True)
+class RefusalLine:
+    """One reason why a site's update was not merged, and the rounds in which it was not."""
+
+    rounds: str
+    site: str
+    why: str
+
+
+def site_lines(content: FederationContent) -> tuple[SiteLine, ...]:
+    """One line a site, in the order of the study."""
+    return tuple(_site_line(s, content.points) for s in content.stations)
+
+
+def _site_line(station: SiteStatus, points: Sequence[RoundPoint]) -> SiteLine:
+    took = [p.answered[station.site] for p in points if station.site in p.answered]
+    last = [p.round + 1 for p in points if station.site in p.answered]
+    return SiteLine(
+        site=station.site,
+        part="trains" if station.trains else "only tests",
+        standing=station.standing,
+        answered=str(len(took)) if station.trains else "",
+        refused=str(sum(station.site in p.refused for p in points)) if station.trains else "",
+        seconds=number(statistics.median(took), 1) if took else "",
+        last=str(last[-1]) if last else "",
+    )
+
+
+def loss_titles(points: Sequence[RoundPoint]) -> tuple[str, ...]:
+    """The headings of the losses in `round_lines`."""
+    return tuple(task_title(t) for t in tasks_of(points))
+
+
+def round_lines(points: Sequence[RoundPoint]) -> tuple[RoundLine, ...]:
+    """The newest rounds, newest first."""
+    tasks = tasks_of(points)
+    return tuple(
+        RoundLine(
+            round=str(p.round + 1),
+            seconds=number(p.seconds, 1),
+            sent=number(p.bytes_up / 1e6, 1),
+            losses=tuple(number(p.losses[t], 3) if t in p.losses else "" for t in tasks),
+            dice="" if p.dice is None else number(p.dice, 3),
+            without=", ".join(p.refused),
+        )
+        for p in reversed(points[-SHOWN:])
+    )
+
+
+def fault_lines(points: Sequence[RoundPoint]) -> tuple[RefusalLine, ...]:
+    """Every reason of every site, the newest first; equal ones are one line."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for point in points:
+        for site, why in point.refused.items():
+            found.setdefault((site, why), []).append(point.round + 1)
+    newest = sorted(found.items(), key=lambda item: item[1][-1], reverse=True)
+    return tuple(
+        RefusalLine(stretches(rounds), site, told_of(site, why)) for (site, why), rounds in newest
+    )
+
+
+def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell], ...]:
+    """The external sites' figures by their titles; empty without any."""
+    found = external_rows(rows)
+    return tuple(
+        (m.title, headline_cell(MODEL, found[MODEL, m.task, m.metric]))
+        for m in MEASURES
+        if (MODEL, m.task, m.metric) in found
+    )
+
+
+def lacking(rows: Sequence[ScoreRow]) -> str:
+    """How many figures have no value and why, as one sentence; empty where all have one."""
+    none = [r for r in rows if r.value is None]
+    hidden = sum(is_hidden(r) for r in none)
+    parts = []
+    if hidden:
+        parts.append(f"{count(hidden, 'figure')} hidden, where a site shows none of so few cases")
+    if len(none) > hidden:
+        parts.append(f"{count(len(none) - hidden, 'figure')} that cannot be had")
+    return f"Without a value: {'; '.join(parts)}. The note says why." if parts else ""

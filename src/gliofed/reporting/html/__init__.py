@@ -1,0 +1,1 @@
+"""What every HTML page shares: frame, style, number formats, security policy."""

@@ -1,0 +1,51 @@
+"""What every page has: one HTML file, complete in itself, under a policy that lets nothing in."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+
+from gliofed import CAUTION, __version__
+from gliofed.runtime.templates import packaged_text, render_html
+
+STYLE = "reporting/html/page.css"
+SCRIPT = "reporting/html/page.js"
+
+
+def fill(
+    template: str, scripts: Sequence[str] = (), styles: Sequence[str] = (), **values: object
+) -> str:
+    """A page as one HTML text: styles, scripts and figures inside, all names escaped.
+
+    template: a file of this package that extends `frame.html.j2`. scripts: others, the only ones
+    that the page may run, in this order. styles: what it needs besides `page.css`.
+    """
+    from markupsafe import Markup
+
+    code = [packaged_text(name) for name in scripts]
+    style = "".join(packaged_text(name) for name in (STYLE, *styles))
+    return render_html(
+        template,
+        version=__version__,
+        caution=CAUTION,
+        style=Markup(style),  # noqa: S704  (our own files, no names in them)
+        scripts=[Markup(c) for c in code],  # noqa: S704  (as above)
+        policy=Markup(policy(scripts)),  # noqa: S704  (as above)
+        **values,
+    )
+
+
+def policy(scripts: Sequence[str] = ()) -> str:
+    """What a page with these scripts allows itself: they, styles and pictures, all inside it."""
+    allowed = " ".join(_digest(packaged_text(name)) for name in scripts) or "'none'"
+    return (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src {allowed}; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(code: str) -> str:
+    """What names one script in a page's policy."""
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
+    return f"'sha256-{digest}'"

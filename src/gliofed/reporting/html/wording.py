@@ -1,0 +1,217 @@
+"""How names and numbers are written on the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.calibration.evaluation import CALIBRATED
+from gliofed.evaluation.by_case.score_table import ALL_SITES, MEDIAN_MODEL
+from gliofed.evaluation.by_site_sums.score_table import HIDDEN
+from gliofed.evaluation.results import ScoreRow
+from gliofed.markers import BY_ID
+
+NOT_AVAILABLE: Final = "n/a"
+MINUS: Final = "\N{MINUS SIGN}"
+_ALONE: Final = "alone:"
+_MOST_STRETCHES: Final = 6
+
+
+@dataclass(frozen=True)
+class MetricTitle:
+    """How one metric is named and rounded; `digits` are decimals."""
+
+    title: str
+    digits: int = 3
+    lower_is_better: bool = False
+
+
+METRICS: Final[Mapping[str, MetricTitle]] = {
+    "dice": MetricTitle("Dice, mean"),
+    "dice_median": MetricTitle("Dice, median"),
+    "dice_p10": MetricTitle("Dice, 10th percentile"),
+    "hd95_mm": MetricTitle("HD95 in mm, mean", 1, lower_is_better=True),
+    "hd95_mm_median": MetricTitle("HD95 in mm, median", 1, lower_is_better=True),
+    "lesion_sensitivity": MetricTitle("Lesions found, share"),
+    "false_lesions": MetricTitle("False lesions a case", 2, lower_is_better=True),
+    "volume_error_ml": MetricTitle("Volume error in ml, mean", 1),
+    "volume_error_abs_ml": MetricTitle("Volume error in ml, mean size", 1, lower_is_better=True),
+    "volume_error_percent": MetricTitle("Volume error in %, mean", 1),
+    "volume_error_abs_percent": MetricTitle(
+        "Volume error in %, mean size", 1, lower_is_better=True
+    ),
+    "auc": MetricTitle("AUC"),
+    "auc_delong": MetricTitle("AUC, DeLong's interval"),
+    "auc_pairs": MetricTitle("AUC, mean over pairs of classes"),
+    "auc_4_against_2_3": MetricTitle("AUC, 4 against 2 and 3"),
+    "auc_3_against_2": MetricTitle("AUC, 3 against 2"),
+    "balanced_accuracy": MetricTitle("Balanced accuracy"),
+    "sensitivity": MetricTitle("Sensitivity at 0.5"),
+    "specificity": MetricTitle("Specificity at 0.5"),
+    "sensitivity_at_specificity_90": MetricTitle("Sensitivity at specificity 0.90"),
+    "specificity_at_sensitivity_90": MetricTitle("Specificity at sensitivity 0.90"),
+    "brier": MetricTitle("Brier score", lower_is_better=True),
+    "calibration_error": MetricTitle("Expected calibration error", lower_is_better=True),
+    "calibration_slope": MetricTitle("Calibration slope (1 is best)", 2),
+    "calibration_intercept": MetricTitle("Calibration intercept (0 is best)", 2),
+    "calibration_in_the_large": MetricTitle("Calibration in the large (0 is best)", 2),
+}
+_TASKS: Final = {"mask": "Tumour outline", "markers": "Mean over markers"}
+_SHORT: Final = {"idh": "IDH", "codel_1p19q": "1p/19q", "mgmt": "MGMT", "grade": "WHO grade"}
+_MODELS: Final = {
+    "federated": "federated",
+    "pooled": "pooled",
+    MEDIAN_MODEL: "single site, median",
+    "parent": "parent network, pooled",
+    "age_sex": "age and sex alone",
+    "radiomics": "radiomics",
+    "radiomics_combat": "radiomics after ComBat",
+}
+
+
+def metric_title(metric: str) -> str:
+    """The metric's name, saying so where lower is better."""
+    known = METRICS.get(metric, MetricTitle(metric))
+    return f"{known.title} (lower is better)" if known.lower_is_better else known.title
+
+
+def metric_digits(metric: str) -> int:
+    """Decimals of the metric in the full table."""
+    return METRICS.get(metric, MetricTitle(metric)).digits
+
+
+def task_title(task: str) -> str:
+    """Outline, a marker, or the mean over markers."""
+    return BY_ID[task].title if task in BY_ID else _TASKS.get(task, task)
+
+
+def short_title(task: str, measured: str = ": AUC") -> str:
+    """Where there is little room: the task and what is measured."""
+    if task == "mask":
+        return "Outline: Dice"
+    return _SHORT.get(task, task_title(task)) + measured
+
+
+def site_title(site: str) -> str:
+    """A hospital, or all of them."""
+    return "all hospitals" if site == ALL_SITES else site
+
+
+def is_alone(model: str) -> bool:
+    """Whether the model is that of one hospital alone (their median is not)."""
+    return model.startswith(_ALONE) and model != MEDIAN_MODEL and not is_calibrated(model)
+
+
+def is_calibrated(model: str) -> bool:
+    """Whether these are another model's answers with calibrated probabilities."""
+    return model.endswith(CALIBRATED)
+
+
+def model_title(model: str) -> str:
+    """ "alone:utrecht" reads "utrecht alone"."""
+    if is_calibrated(model):
+        return model_title(model.removesuffix(CALIBRATED)) + CALIBRATED
+    if is_alone(model):
+        return f"{model.removeprefix(_ALONE)} alone"
+    return _MODELS.get(model, model)
+
+
+def number(value: float | None, digits: int) -> str:
+    """Rounded, with a real minus sign and no negative zero; n/a where there is none."""
+    if value is None or not math.isfinite(value):
+        return NOT_AVAILABLE
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int) -> str:
+    """As `number`, with a plus sign above zero."""
+    text = number(value, digits)
+    plain = value is None or text == NOT_AVAILABLE or text.startswith(MINUS)
+    return text if plain or float(text) == 0 else f"+{text}"
+
+
+def value_of(row: ScoreRow, digits: int) -> str:
+    """The value alone, or whether it is hidden or does not exist."""
+    return "hidden" if is_hidden(row) else number(row.value, digits)
+
+
+def is_hidden(row: ScoreRow) -> bool:
+    """Whether sites do not show the figure, since it rests on too few cases."""
+    return row.value is None and HIDDEN in row.note
+
+
+def between(low: float | None, high: float | None, digits: int) -> str:
+    """ "0.81 to 0.92", or nothing where either end is missing."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def estimate(row: ScoreRow, digits: int) -> str:
+    """ "0.87 (0.81 to 0.92)", "0.87" without an interval, "hidden", or n/a."""
+    text = value_of(row, digits)
+    span = between(row.low, row.high, digits)
+    return f"{text} ({span})" if span and row.value is not None and text != NOT_AVAILABLE else text
+
+
+def gap(row: ScoreRow, digits: int) -> str:
+    """The difference to the reference with its interval; empty where there is none."""
+    return change(row.difference, row.difference_low, row.difference_high, digits)
+
+
+def change(value: float | None, low: float | None, high: float | None, digits: int) -> str:
+    """ "+0.03 (-0.01 to 0.07)"; empty where there is no value."""
+    if value is None or not math.isfinite(value):
+        return ""
+    text, span = signed(value, digits), between(low, high, digits)
+    return f"{text} ({span})" if span else text
+
+
+def spanned(value: float | None, low: float | None, high: float | None, digits: int) -> str:
+    """ "0.87 (0.81 to 0.92)", or n/a."""
+    text, span = number(value, digits), between(low, high, digits)
+    return f"{text} ({span})" if span and text != NOT_AVAILABLE else text
+
+
+def p_value(p: float | None) -> str:
+    """Three decimals, or that it is below the least that these tell."""
+    if p is None or not math.isfinite(p):
+        return NOT_AVAILABLE
+    return "< 0.001" if p < 0.001 else number(p, 3)
+
+
+def reason(row: ScoreRow) -> str:
+    """Why a figure, or its interval, is missing, and whatever else its note says."""
+    if row.value is not None and not math.isfinite(row.value):
+        return row.note or "the value is not a finite number"
+    if row.value is None:
+        return row.note or "no reason was recorded"
+    return row.note
+
+
+def told_of(site: str, why: str) -> str:
+    """A reason beside its site's name, which it need not repeat."""
+    return why.removeprefix(f"site {site}: ")
+
+
+def count(n: int, one: str, many: str | None = None) -> str:
+    """ "1 case", "3 cases"."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def stretches(rounds: Sequence[int]) -> str:
+    """ "1 to 4, 7" of ascending numbers; with many gaps, how many rounds and between which."""
+    parts: list[list[int]] = []
+    for one in rounds:
+        if parts and one == parts[-1][-1] + 1:
+            parts[-1].append(one)
+        else:
+            parts.append([one])
+    if len(parts) > _MOST_STRETCHES:
+        return f"{count(len(rounds), 'round')} between {rounds[0]} and {rounds[-1]}"
+    return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

@@ -1,0 +1,112 @@
+"""Model cards: one form for a model of `gliofed run` and for one of a federation between hospitals.
+
+Markdown with a head in YAML as Hugging Face reads it (license, library_name, tags, datasets,
+metrics, model-index), and the fields of MONAI's metadata (name, version, task, intended use,
+network data format, references) in its sections.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed import CAUTION, __version__
+from gliofed.evaluation.results import Role, ScoreRow
+from gliofed.reporting.checklists.run_facts import tested_in
+from gliofed.reporting.checklists.wording import learnt
+from gliofed.reporting.html.wording import between, count, metric_digits, metric_title, task_title
+from gliofed.runtime.templates import render_text
+from gliofed.study import Study
+from gliofed.types import SEQUENCES
+
+UNKNOWN_LICENSE: Final = "unknown"
+TAGS: Final = ("medical", "MRI", "glioma", "3d", "segmentation", "federated-learning",
+               "research-use-only")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CardHeader:
+    """What the YAML head says beside the study. datasets: ids of public sets that it was trained
+    on. rows: of the test; those of the main model over all hospitals enter the results."""
+
+    study: Study
+    rows: Sequence[ScoreRow]
+    datasets: Sequence[str] = ()
+    license: str = UNKNOWN_LICENSE
+
+
+def fill_card(template: str, head: CardHeader, **values: object) -> str:
+    """A card as Markdown; text from elsewhere is escaped by `plain`.
+
+    template: a file that extends `reporting/model_card.md.j2`, named as `render_text` names it.
+    """
+    study = head.study
+    return render_text(
+        template,
+        head=front_matter(head),
+        caution=CAUTION,
+        version=__version__,
+        study=study,
+        spacing=" x ".join(map(str, study.grid.spacing_mm)),
+        patch=" x ".join(map(str, study.grid.patch)),
+        sequences=[s.value for s in SEQUENCES],
+        markers=learnt(study),
+        count=count,
+        **values,
+    )
+
+
+def front_matter(head: CardHeader) -> str:
+    """The YAML head, without its two lines of dashes. Names no site; texts are quoted as JSON."""
+    tags = (*TAGS, *(["synthetic-data"] if head.study.data.synthetic else []))
+    lines = [
+        f"license: {_quoted(head.license)}",
+        "library_name: gliofed",
+        "pipeline_tag: image-segmentation",
+        *_list("tags", tags),
+        *_list("datasets", head.datasets),
+    ]
+    role: Role = "external" if tested_in(head.rows, "external") else "holdout"
+    rows = tested_in(head.rows, role)
+    if rows:
+        lines += _list("metrics", tuple(dict.fromkeys(r.metric for r in rows)))
+        lines += ["model-index:", f"- name: {_quoted(head.study.name)}", "  results:"]
+        for task in dict.fromkeys(r.task for r in rows):
+            lines += _result(task, role, [r for r in rows if r.task == task])
+    return "\n".join(lines)
+
+
+def _result(task: str, role: Role, rows: Sequence[ScoreRow]) -> list[str]:
+    kind = "image-segmentation" if task == "mask" else "image-classification"
+    where = "hospitals that did not train" if role == "external" else "held-out patients"
+    return [
+        "  - task:",
+        f"      type: {kind}",
+        f"      name: {_quoted(task_title(task))}",
+        "    dataset:",
+        f"      type: {role}",
+        f"      name: {_quoted(f'{role} test: {where}')}",
+        "    metrics:",
+        *(line for row in rows for line in _metric(row)),
+    ]
+
+
+def _metric(row: ScoreRow) -> list[str]:
+    digits = metric_digits(row.metric)
+    span = between(row.low, row.high, digits)
+    interval = f"95 % interval {span}" if span else "no interval"
+    name = f"{metric_title(row.metric)}; {interval}; n = {row.n}"
+    value = round(row.value, digits) if row.value is not None else None
+    return [f"    - type: {_quoted(row.metric)}", f"      value: {json.dumps(value)}",
+            f"      name: {_quoted(name)}"]  # fmt: skip
+
+
+def _list(name: str, values: Sequence[str]) -> list[str]:
+    return [f"{name}:", *(f"- {_quoted(v)}" for v in values)] if values else []
+
+
+def _quoted(text: str) -> str:
+    """A JSON string, which is one of YAML too, whatever it holds."""
+    return json.dumps(text)

@@ -1,0 +1,1 @@
+"""Plots shared by pages: forest plots, ROC and reliability curves, training curves, slices."""

@@ -1,0 +1,268 @@
+"""What a calibration did on external cases, and when an answer is kept back, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.calibration.cns5 import OUTCOMES
+from gliofed.calibration.evaluation import (
+    ALL,
+    CALIBRATED,
+    TYPE,
+    CalibrationEvaluation,
+    ScalingRow,
+    SetCoverageRow,
+    ThresholdRow,
+)
+from gliofed.calibration.model_agreement import AgreementRow
+from gliofed.calibration.selective import SelectiveRiskRow
+from gliofed.evaluation.results import ScoreRow
+from gliofed.markers import BY_ID, MARKERS
+from gliofed.reporting.html.wording import (
+    NOT_AVAILABLE,
+    estimate,
+    gap,
+    metric_digits,
+    metric_title,
+    number,
+    site_title,
+    spanned,
+    task_title,
+)
+from gliofed.reporting.study.content import ScoredPredictions
+from gliofed.reporting.study.tables import external_rows
+
+MEASURES: Final = (
+    "brier", "calibration_error", "calibration_slope", "calibration_intercept",
+    "calibration_in_the_large",
+)  # fmt: skip
+TYPE_TITLE: Final = "Integrated type (WHO CNS5)"
+DIGITS: Final = 2
+
+
+@dataclass(frozen=True)
+class CalibrationChange:
+    """One measure of calibration, of the model's own probabilities and of the calibrated ones."""
+
+    marker: str
+    measure: str
+    n: str
+    before: str
+    after: str
+    difference: str
+    note: str
+
+
+@dataclass(frozen=True)
+class CoverageLine:
+    """How often sets held the true class. standing: against the promise, as far as n tells."""
+
+    site: str
+    marker: str
+    label: str
+    n: str
+    share: str
+    standing: str
+    size: str
+    single: str
+    empty: str
+
+
+@dataclass(frozen=True)
+class RiskLine:
+    """Errors of a marker at each coverage, then the area under the curve."""
+
+    marker: str
+    n: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ThresholdLine:
+    """What keeping back did."""
+
+    marker: str
+    wished: str
+    n: str
+    kept: str
+    errors: str
+    note: str
+
+
+@dataclass(frozen=True)
+class IntegratedTypeLine:
+    """A reference type: cases, and the share called each of the outcomes."""
+
+    reference: str
+    n: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScalingLine:
+    """One marker's calibration of one seed and fold."""
+
+    repeat: str
+    marker: str
+    classes: str
+    slope: str
+    intercepts: str
+    limit: str
+    note: str
+
+
+@dataclass(frozen=True)
+class CalibrationTables:
+    """All tables of a trial. promise: "0.90". covers: all classes together; by_class: each.
+    coverages: heads of the columns of `risks`. outcomes: of the columns of `types`."""
+
+    promise: str
+    changes: tuple[CalibrationChange, ...]
+    covers: tuple[CoverageLine, ...]
+    by_class: tuple[CoverageLine, ...]
+    coverages: tuple[str, ...]
+    risks: tuple[RiskLine, ...]
+    kept: tuple[ThresholdLine, ...]
+    outcomes: tuple[str, ...]
+    types: tuple[IntegratedTypeLine, ...]
+    fits: tuple[ScalingLine, ...]
+
+
+@dataclass(frozen=True)
+class AgreementLine:
+    """One figure of what the agreement of outlines tells of their Dice."""
+
+    what: str
+    n: str
+    value: str
+    method: str
+    note: str
+
+
+def agreement_lines(rows: Sequence[AgreementRow]) -> tuple[AgreementLine, ...]:
+    """In the order of the rows."""
+    return tuple(
+        AgreementLine(
+            "rank correlation with the agreement" if r.coverage is None
+            else f"mean of the {100 * r.coverage:.0f} % that agree most",
+            str(r.n), spanned(r.value, r.low, r.high, DIGITS), r.method, r.note,
+        )
+        for r in rows
+    )  # fmt: skip
+
+
+def doubt(scored: ScoredPredictions) -> CalibrationTables | None:
+    """None without a trial, or where it has nothing; its note says why."""
+    trial = scored.trial
+    if trial is None or not trial.results:
+        return None
+    whole = [r for r in trial.sets if r.label == ALL]
+    coverages = tuple(dict.fromkeys(r.coverage for r in trial.risks))
+    return CalibrationTables(
+        promise=number(1 - trial.wishes.alpha, DIGITS),
+        changes=_changes(scored.rows, trial.model),
+        covers=tuple(map(_cover, whole)),
+        by_class=tuple(_cover(r) for r in trial.sets if r.label != ALL),
+        coverages=tuple(_coverage(c) for c in coverages),
+        risks=_risks(trial.risks, coverages),
+        kept=tuple(map(_kept, trial.kept)),
+        outcomes=OUTCOMES,
+        types=_types(trial),
+        fits=fit_lines(trial.fits),
+    )
+
+
+def _changes(rows: Sequence[ScoreRow], model: str) -> tuple[CalibrationChange, ...]:
+    found = external_rows(rows)
+    out = []
+    for marker in MARKERS:
+        for measure in MEASURES:
+            before = found.get((model, marker.id, measure))
+            after = found.get((model + CALIBRATED, marker.id, measure))
+            if before is not None and after is not None:
+                out.append(_change(before, after))
+    return tuple(out)
+
+
+def _change(before: ScoreRow, after: ScoreRow) -> CalibrationChange:
+    digits = metric_digits(before.metric)
+    notes = dict.fromkeys(n for row in (before, after) for n in row.note.split("; ") if n)
+    ns = dict.fromkeys((before.n, after.n))
+    return CalibrationChange(
+        task_title(before.task), metric_title(before.metric), " / ".join(map(str, ns)),
+        estimate(before, digits), estimate(after, digits), gap(after, digits) or NOT_AVAILABLE,
+        "; ".join(notes),
+    )  # fmt: skip
+
+
+def _cover(row: SetCoverageRow) -> CoverageLine:
+    standing = NOT_AVAILABLE
+    if row.low is not None and row.high is not None:
+        standing = "neither shown below it nor above"
+        if row.high < row.asked:
+            standing = "below the promise"
+        elif row.low > row.asked:
+            standing = "above the promise"
+    return CoverageLine(
+        site_title(row.site), task_title(row.marker), row.label, str(row.n),
+        spanned(row.value, row.low, row.high, DIGITS), standing,
+        *(number(v, DIGITS) for v in (row.size, row.single, row.empty)),
+    )  # fmt: skip
+
+
+def _coverage(covered: float | None) -> str:
+    return (
+        "area under the curve" if covered is None else f"the {100 * covered:.0f} % most confident"
+    )
+
+
+def _risks(
+    rows: Sequence[SelectiveRiskRow], coverages: Sequence[float | None]
+) -> tuple[RiskLine, ...]:
+    out = []
+    for marker in MARKERS:
+        own = {r.coverage: r for r in rows if r.marker == marker.id}
+        if own:
+            cells = tuple(_risk(own[c]) for c in coverages)
+            out.append(RiskLine(marker.title, str(max(r.n for r in own.values())), cells))
+    return tuple(out)
+
+
+def _risk(row: SelectiveRiskRow) -> str:
+    text = spanned(row.value, row.low, row.high, DIGITS)
+    return f"{text}: {row.note}" if row.note else text
+
+
+def _kept(row: ThresholdRow) -> ThresholdLine:
+    wished = "none asked" if row.wished is None else f"at most {number(row.wished, DIGITS)}"
+    title = TYPE_TITLE if row.marker == TYPE else BY_ID[row.marker].title
+    errors = spanned(row.errors, row.low, row.high, DIGITS)
+    return ThresholdLine(title, wished, str(row.n), number(row.kept, DIGITS), errors, row.note)
+
+
+def _types(trial: CalibrationEvaluation) -> tuple[IntegratedTypeLine, ...]:
+    out = []
+    for reference in OUTCOMES:
+        own = {r.answer: r for r in trial.types if r.reference == reference}
+        if own:
+            cells = tuple(number(own[o].share, DIGITS) for o in OUTCOMES)
+            out.append(IntegratedTypeLine(reference, str(next(iter(own.values())).n), cells))
+    return tuple(out)
+
+
+def fit_lines(rows: Sequence[ScalingRow]) -> tuple[ScalingLine, ...]:
+    """In the order of the rows."""
+    return tuple(map(_fit, rows))
+
+
+def _fit(row: ScalingRow) -> ScalingLine:
+    classes = BY_ID[row.marker].classes
+    limit = "keeps nothing" if row.limit is None else number(row.limit, 3)
+    return ScalingLine(
+        ", ".join(filter(None, (f"seed {row.seed}", row.fold))), task_title(row.marker),
+        ", ".join(f"{c} {n}" for c, n in zip(classes, row.n, strict=True)),
+        number(row.slope, DIGITS), ", ".join(number(v, DIGITS) for v in row.intercepts), limit,
+        row.note,
+    )  # fmt: skip

@@ -1,0 +1,105 @@
+"""Figures of a calibration on external cases: before and after, coverage, errors of the kept."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gliofed.calibration.evaluation import ALL, CalibrationEvaluation
+from gliofed.calibration.selective import SelectiveRiskRow
+from gliofed.markers import MARKERS
+from gliofed.reporting.html.wording import number, short_title, site_title, spanned
+from gliofed.reporting.plots.forest_plot import (
+    WHOLE,
+    WIDTH,
+    ForestPanel,
+    ForestPlot,
+    PointEstimate,
+    lattice_plot,
+)
+from gliofed.reporting.plots.probability_curves import reliability_plots
+from gliofed.reporting.plots.style import BLUE, GREY, Plot, small
+from gliofed.reporting.study.content import ScoredPredictions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def before_and_after(scored: ScoredPredictions) -> tuple[Plot, ...]:
+    """Calibration curves of each marker; empty without a trial that has something."""
+    trial = scored.trial
+    if trial is None or not trial.results:
+        return ()
+    before = [r for r in scored.results if r.model == trial.model]
+    return tuple(p for m in MARKERS for p in reliability_plots(m, before, trial.results))
+
+
+def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
+    """At each hospital, the share of sets that hold the true class, beside what was promised."""
+    trial = scored.trial
+    if trial is None or not trial.sets:
+        return ()
+    found = {(r.site, r.marker): r for r in trial.sets if r.label == ALL}
+    sites = tuple(dict.fromkeys(r.site for r in trial.sets))
+    asked = 1 - trial.wishes.alpha
+    panels = tuple(
+        ForestPanel(
+            short_title(m.id, ""),
+            tuple(
+                PointEstimate(r.value, r.low, r.high, r.note)
+                for r in (found[s, m.id] for s in sites)
+            ),
+            asked,
+            WHOLE,
+        )
+        for m in MARKERS
+    )  # fmt: skip
+    axis = f"share of sets with the true class, 95 % interval; upright line: promised {asked:.2f}"
+    words = f"Coverage of prediction sets by hospital; promised {asked:.2f}:"
+    lattice = ForestPlot(tuple(map(site_title, sites)), panels, axis)
+    return (lattice_plot("coverage", words, lattice),)
+
+
+def risk_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
+    """The share of errors over the share of cases kept, the most confident first."""
+    trial = scored.trial
+    if trial is None or not any(r.value is not None for r in trial.risks):
+        return ()
+    said = [
+        f"{short_title(r.marker, '')}, {r.coverage:.2f} kept: {spanned(r.value, r.low, r.high, 2)}"
+        for r in trial.risks
+        if r.coverage is not None
+    ]
+    words = f"Share of errors among the most confident cases, external test: {'; '.join(said)}."
+    return (Plot("errors-kept", words, WIDTH, 2.5, partial(_draw, trial), 2),)
+
+
+def _draw(trial: CalibrationEvaluation, figure: Figure) -> None:
+    every = figure.subplots(1, len(MARKERS), sharey=True, squeeze=False)[0]
+    for axes, marker in zip(every, MARKERS, strict=True):
+        rows = [r for r in trial.risks if r.marker == marker.id and r.coverage is not None]
+        _curve(axes, rows)
+        n = max((r.n for r in rows), default=0)
+        name = short_title(marker.id, "")
+        axes.set_title(f"{name}, n = {n}", fontsize=small())
+        axes.axhline(trial.wishes.risk, color="#8a8a8a", linewidth=1, linestyle="--")
+        axes.set_xlim(0.67, 1.03)
+        axes.grid()
+    every[0].set_ylim(bottom=0)
+    every[0].set_ylabel("share of errors")
+    wished = number(trial.wishes.risk, 2)
+    figure.supxlabel(f"share of cases kept, the most confident first; dashed: wished {wished}",
+                     fontsize=small())  # fmt: skip
+
+
+def _curve(axes: Axes, rows: list[SelectiveRiskRow]) -> None:
+    found = {r.coverage: r for r in rows if r.coverage is not None}
+    drawn = sorted((c, r.value) for c, r in found.items() if r.value is not None)
+    if not drawn:
+        axes.text(0.85, 0.05, "no case", ha="center", fontsize=small(), fontstyle="italic",
+                  color=GREY)  # fmt: skip
+    for c, r in found.items():
+        if r.low is not None and r.high is not None:
+            axes.plot([c, c], [r.low, r.high], color=BLUE, linewidth=1.4)
+    axes.plot([c for c, _ in drawn], [v for _, v in drawn], "-o", color=BLUE, markersize=4)

@@ -1,0 +1,194 @@
+"""What is claimed of a model and whether it is shown, and the comparisons behind it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.evaluation.by_case.score_table import ALL_SITES
+from gliofed.evaluation.claims import ClaimVerdict, Evidence, verdicts
+from gliofed.evaluation.comparison import Comparison
+from gliofed.evaluation.paired import TASKS
+from gliofed.evaluation.results import Role
+from gliofed.reporting.html.wording import (
+    change,
+    count,
+    is_calibrated,
+    model_title,
+    p_value,
+    short_title,
+    site_title,
+)
+from gliofed.reporting.plots.forest_plot import (
+    ForestPanel,
+    ForestPlot,
+    PointEstimate,
+    around,
+    lattice_plot,
+)
+from gliofed.reporting.plots.style import Plot
+from gliofed.reporting.study.content import ScoredPredictions
+from gliofed.reporting.study.tables import in_order
+
+ROLES: Final[tuple[Role, ...]] = ("external", "holdout")
+ROLE_TITLES: Final = {
+    "external": "External test: patients of hospitals that trained nothing",
+    "holdout": "Patients kept back at training hospitals",
+}
+SHORT_ROLES: Final = {"external": "external", "holdout": "kept back"}
+DIGITS: Final = 3
+LEAST_REACH: Final = 0.1
+
+
+@dataclass(frozen=True)
+class ClaimLine:
+    """words: shown, not shown or n/a. why: the figures that it rests on."""
+
+    claim: str
+    words: str
+    why: str
+
+
+@dataclass(frozen=True)
+class ClaimsTable:
+    """Of one role. own: on the model itself. differ: that other models differ from it. summary: of
+    the latter, one sentence; empty without any."""
+
+    role: str
+    title: str
+    own: tuple[ClaimLine, ...]
+    differ: tuple[ClaimLine, ...]
+    summary: str
+
+
+@dataclass(frozen=True)
+class ComparisonLine:
+    """One comparison. verdict: empty where none was asked of it."""
+
+    role: str
+    site: str
+    model: str
+    task: str
+    n: str
+    difference: str
+    p: str
+    p_holm: str
+    verdict: str
+    method: str
+    note: str
+
+
+@dataclass(frozen=True)
+class ComparisonMatrix:
+    """Of one role, all sites: other models against the reference, a line a model, a cell a task."""
+
+    title: str
+    tasks: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[ComparisonLine, ...]], ...]
+
+
+def claims(evidence: Evidence) -> tuple[ClaimsTable, ...]:
+    """The external role first; a role about which nothing is claimed is left out."""
+    own = verdicts(evidence.chance, evidence.gains, evidence.beyond, ())
+    differ = verdicts((), (), (), kept(evidence.comparisons))
+    return tuple(
+        _claims(role, [v for v in own if v.role == role], [v for v in differ if v.role == role])
+        for role in ROLES
+        if any(v.role == role for v in (*own, *differ))
+    )
+
+
+def _claims(role: Role, own: Sequence[ClaimVerdict], differ: Sequence[ClaimVerdict]) -> ClaimsTable:
+    asked = [v for v in differ if v.shown is not None]
+    summary = ""
+    if differ:
+        shown = sum(bool(v.shown) for v in differ)
+        summary = f"{count(len(differ), 'comparison')} with other models: {shown} shown to differ"
+        summary += f", {len(asked) - shown} not shown, {len(differ) - len(asked)} n/a"
+    return ClaimsTable(role, ROLE_TITLES[role], _plain(own), _plain(differ), summary)
+
+
+def _plain(found: Sequence[ClaimVerdict]) -> tuple[ClaimLine, ...]:
+    return tuple(ClaimLine(v.claim, v.words, v.why) for v in found)
+
+
+def kept(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Without calibrated answers, which outline and rank as the model itself does."""
+    return tuple(c for c in comparisons if not is_calibrated(c.model))
+
+
+def differences(evidence: Evidence) -> tuple[ComparisonMatrix | None, tuple[ComparisonLine, ...]]:
+    """Other models against the reference: first methods over all sites, of the external role where
+    it has any; then the rest: the other role, each site, and second methods."""
+    models = in_order((c.model for c in evidence.comparisons), "")
+    every = sorted(
+        kept(evidence.comparisons),
+        key=lambda c: (ROLES.index(c.role), TASKS.index(c.task), models.index(c.model)),
+    )
+    whole = [c for c in every if c.first and c.site == ALL_SITES]
+    first = [c for c in whole if c.role == whole[0].role]
+    rest = tuple(line(c) for c in every if c not in first)
+    return (_matrix(first, models) if first else None), rest
+
+
+def _matrix(first: Sequence[Comparison], models: Sequence[str]) -> ComparisonMatrix:
+    found = {(c.model, c.task): line(c) for c in first}
+    return ComparisonMatrix(
+        ROLE_TITLES[first[0].role],
+        tuple(map(short_title, TASKS)),
+        tuple(
+            (model_title(m), tuple(found[m, t] for t in TASKS))
+            for m in models
+            if (m, TASKS[0]) in found
+        ),
+    )
+
+
+def line(c: Comparison) -> ComparisonLine:
+    """In words. Of a comparison of two models, its verdict is that they differ."""
+    found = verdicts((), (), (), (c,))
+    return ComparisonLine(
+        role=SHORT_ROLES[c.role],
+        site=site_title(c.site),
+        model=model_title(c.model),
+        task=short_title(c.task),
+        n=str(c.n),
+        difference=change(c.difference, c.low, c.high, DIGITS) or "n/a",
+        p=p_value(c.p),
+        p_holm=p_value(c.p_holm),
+        verdict=found[0].words if found else "",
+        method=c.method,
+        note=c.note,
+    )
+
+
+def difference_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
+    """Every other model less the reference on all external cases; empty without one."""
+    if scored.evidence is None:
+        return ()
+    found = {
+        (c.model, c.task): c
+        for c in kept(scored.evidence.comparisons)
+        if c.role == "external" and c.site == ALL_SITES and c.first
+    }
+    models = in_order((m for m, _ in found), scored.reference)
+    if not models:
+        return ()
+    reach = [v for c in found.values() for v in (c.low, c.high, c.difference)]
+    limits = around(reach, 0, LEAST_REACH)
+    panels = tuple(
+        ForestPanel(short_title(t), tuple(_spot(found.get((m, t))) for m in models), 0, limits)
+        for t in TASKS
+    )
+    lines = tuple(map(model_title, models))
+    axis = f"difference to {model_title(scored.reference)}, with 95 % interval"
+    words = f"Each model less {model_title(scored.reference)}, external test, same cases:"
+    return (lattice_plot("differences", words, ForestPlot(lines, panels, axis)),)
+
+
+def _spot(c: Comparison | None) -> PointEstimate | None:
+    if c is None:
+        return None
+    found = verdicts((), (), (), (c,))
+    return PointEstimate(c.difference, c.low, c.high, full=bool(found and found[0].shown))

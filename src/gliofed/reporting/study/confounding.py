@@ -1,0 +1,241 @@
+"""What age, sex, volume or IDH reach alone, what the model adds, and its figures within strata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.evaluation.by_case.score_table import ALL_SITES
+from gliofed.evaluation.claims import Evidence, verdict
+from gliofed.evaluation.comparison import BY_CHANCE, Comparison
+from gliofed.evaluation.confounding import CONFOUNDERS, POSITIVE
+from gliofed.evaluation.paired import TASKS
+from gliofed.evaluation.results import Role, ScoreRow
+from gliofed.markers import MARKERS
+from gliofed.reporting.html.wording import (
+    NOT_AVAILABLE,
+    change,
+    estimate,
+    model_title,
+    p_value,
+    reason,
+    short_title,
+    spanned,
+)
+from gliofed.reporting.plots.forest_plot import (
+    WHOLE,
+    ForestPanel,
+    ForestPlot,
+    PointEstimate,
+    lattice_plot,
+)
+from gliofed.reporting.plots.style import Plot
+from gliofed.reporting.study.claims import ROLE_TITLES, ROLES, SHORT_ROLES
+from gliofed.reporting.study.content import ScoredPredictions
+
+CHANCE: Final = 0.5
+RANKED: Final[Mapping[str, str]] = {"grade": "auc_4_against_2_3"}
+"""Where the class that confounders rank has a measure of its own."""
+NOT_ASKED: Final = "not asked"
+
+
+@dataclass(frozen=True)
+class RankingLine:
+    """What one source of a ranking reaches for each marker: "0.83 (0.80 to 0.86), n = 926"."""
+
+    title: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RankingTable:
+    """Of one role: the model first, then what stands alone. markers: the heads of the columns."""
+
+    role: str
+    title: str
+    markers: tuple[str, ...]
+    lines: tuple[RankingLine, ...]
+
+
+@dataclass(frozen=True)
+class AddedValueLine:
+    """One question of what the model adds, answered."""
+
+    role: str
+    marker: str
+    question: str
+    figure: str
+    n: str
+    p_holm: str
+    verdict: str
+    note: str
+
+
+@dataclass(frozen=True)
+class StrataTable:
+    """Of one role: a line a stratum, a cell a task."""
+
+    role: str
+    title: str
+    tasks: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def reaches(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
+    """For each role in which anything stands alone; external first."""
+    if scored.evidence is None:
+        return ()
+    heads = tuple(
+        f"{m.title}: {POSITIVE[m.id]}" if m.id == "grade" else f"{m.title}" for m in MARKERS
+    )
+    out = []
+    for role in ROLES:
+        alone = [r for r in scored.evidence.alone if r.role == role]
+        if alone:
+            sources = [(model_title(scored.reference), _of_model(scored, role)),
+                       *((c.name, _of(alone, c.name)) for c in CONFOUNDERS)]  # fmt: skip
+            lines = tuple(
+                RankingLine(name, tuple(_reached(rows.get(m.id)) for m in MARKERS))
+                for name, rows in sources
+            )
+            out.append(RankingTable(role, ROLE_TITLES[role], heads, lines))
+    return tuple(out)
+
+
+def added(evidence: Evidence) -> tuple[AddedValueLine, ...]:
+    """Better than what stands alone, and beyond it; first methods, external first."""
+    every = [c for c in (*evidence.gains, *evidence.beyond) if c.first]
+    return tuple(_added(c) for role in ROLES for c in every if c.role == role)
+
+
+def _added(c: Comparison) -> AddedValueLine:
+    if c.method == BY_CHANCE:
+        question, text = f"better than {c.other}", _area(c)
+    elif c.metric == "auc":
+        gap = change(c.difference, c.low, c.high, 3)
+        question, text = f"better than {c.other}", f"AUC, difference {gap}" if gap else ""
+    else:
+        slope = change(c.difference, c.low, c.high, 2)
+        question = f"adds to it, {c.other}"
+        text = f"log odds for one standard deviation {slope}" if slope else ""
+    return AddedValueLine(
+        SHORT_ROLES[c.role], short_title(c.task, ""), question, text or NOT_AVAILABLE, str(c.n),
+        p_value(c.p_holm), verdict(c, question).words, verdict_note(c),
+    )  # fmt: skip
+
+
+def _area(c: Comparison) -> str:
+    """The AUC itself, of which the comparison has what is above 0.5."""
+    value, low, high = (None if v is None else v + CHANCE for v in (c.difference, c.low, c.high))
+    return "" if value is None else f"AUC {spanned(value, low, high, 3)}"
+
+
+def verdict_note(c: Comparison) -> str:
+    """Why a verdict cannot be given; else what the comparison notes."""
+    found = verdict(c, "")
+    return found.why if found.shown is None else c.note
+
+
+def strata(evidence: Evidence) -> tuple[StrataTable, ...]:
+    """For each role that has any; too few is said in words."""
+    out = []
+    for role in ROLES:
+        rows = [r for r in evidence.strata if r.role == role]
+        if rows:
+            found = {(r.stratum, r.task): r for r in rows}
+            lines = tuple(
+                (name, tuple(_within(found.get((name, t))) for t in TASKS))
+                for name in dict.fromkeys(r.stratum for r in rows)
+            )
+            out.append(StrataTable(role, ROLE_TITLES[role], tuple(map(short_title, TASKS)), lines))
+    return tuple(out)
+
+
+def alone_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
+    """External test: the model beside each confounder; empty where none has a figure."""
+    if scored.evidence is None:
+        return ()
+    alone = [r for r in scored.evidence.alone if r.role == "external"]
+    if not any(r.value is not None for r in alone):
+        return ()
+    names = tuple(c.name for c in CONFOUNDERS)
+    own = _of_model(scored, "external")
+    panels = tuple(
+        ForestPanel(
+            f"{short_title(m.id)}{' of 4' if m.id == 'grade' else ''}",
+            (_spot(own.get(m.id)), *(_spot(_of(alone, n).get(m.id), full=False) for n in names)),
+            CHANCE,
+            WHOLE,
+        )
+        for m in MARKERS
+    )
+    model = model_title(scored.reference)
+    words = f"AUC of {model} and of what goes with each marker alone, external test:"
+    lattice = ForestPlot((model, *names), panels, "AUC, with 95 % interval; upright line: chance")
+    return (lattice_plot("confounders", words, lattice),)
+
+
+def strata_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
+    """External test: a line a stratum in which anything has a figure; empty without one."""
+    if scored.evidence is None:
+        return ()
+    rows = [r for r in scored.evidence.strata if r.role == "external"]
+    with_value = {r.stratum for r in rows if r.value is not None}
+    names = tuple(n for n in dict.fromkeys(r.stratum for r in rows) if n in with_value)
+    if not names:
+        return ()
+    found = {(r.stratum, r.task): r for r in rows}
+    whole = {
+        (r.task, r.metric): r.value
+        for r in scored.rows
+        if (r.role, r.site, r.model) == ("external", ALL_SITES, scored.reference)
+    }
+    panels = tuple(
+        ForestPanel(
+            short_title(t),
+            tuple(_spot(found.get((n, t)), few="too few") for n in names),
+            0.0 if t == "mask" else CHANCE,
+            WHOLE,
+            whole.get((t, "dice" if t == "mask" else "auc")),
+        )
+        for t in TASKS
+    )
+    axis = "value with 95 % interval; grey line: chance; dashed: all external cases"
+    words = f"Strata of the external test, {model_title(scored.reference)}:"
+    return (lattice_plot("strata", words, ForestPlot(names, panels, axis)),)
+
+
+def _spot(row: ScoreRow | None, few: str = "n/a", full: bool = True) -> PointEstimate | None:
+    return None if row is None else PointEstimate(row.value, row.low, row.high, few, full)
+
+
+def _of_model(scored: ScoredPredictions, role: Role) -> Mapping[str, ScoreRow]:
+    """The model's AUC of the class that confounders rank; of all cases with a label."""
+    return {
+        r.task: r
+        for r in scored.rows
+        if (r.role, r.site, r.model) == (role, ALL_SITES, scored.reference)
+        and r.metric == RANKED.get(r.task, "auc")
+    }
+
+
+def _of(alone: Sequence[ScoreRow], name: str) -> Mapping[str, ScoreRow]:
+    return {r.task: r for r in alone if r.model == name}
+
+
+def _reached(row: ScoreRow | None) -> str:
+    if row is None:
+        return NOT_ASKED
+    text = estimate(row, 2)
+    return (
+        f"{text}, n = {row.n}" if row.value is not None else f"{text}, n = {row.n}: {reason(row)}"
+    )
+
+
+def _within(row: ScoreRow | None) -> str:
+    if row is None:
+        return NOT_ASKED
+    if row.value is None:
+        return f"{reason(row)} (n = {row.n})"
+    return f"{estimate(row, 2)}, n = {row.n}"

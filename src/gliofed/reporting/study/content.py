@@ -1,0 +1,88 @@
+"""What the results page shows, as plain values: it computes nothing of its own but figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.calibration.evaluation import CalibrationEvaluation
+from gliofed.calibration.model_agreement import AgreementRow
+from gliofed.evaluation.claims import Evidence
+from gliofed.evaluation.results import CaseResult, ScoreRow
+from gliofed.reporting.checklists.checklist import AnsweredChecklist
+from gliofed.types import RoundPoint
+
+__all__ = [
+    "RoundPoint",
+    "ScoredPredictions",
+    "SegmentationExample",
+    "StudyContent",
+    "TrainingHistory",
+]
+
+
+@dataclass(frozen=True)
+class TrainingHistory:
+    """The training history of one model of one seed and fold."""
+
+    model: str
+    seed: int
+    fold: str
+    points: tuple[RoundPoint, ...]
+
+
+@dataclass(frozen=True)
+class SegmentationExample:
+    """One case's outline over FLAIR, as three orthogonal slices through the tumour.
+
+    planes: (name, grey image in [0, 1], expert mask, predicted mask, height/width aspect), 2D
+    arrays already turned for radiological display (patient's right on the image's left).
+    """
+
+    rank: str
+    case: str
+    model: str
+    dice: float
+    planes: tuple[tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float], ...]
+
+
+@dataclass(frozen=True)
+class ScoredPredictions:
+    """What predictions alone give: the part that a run's page and one of any predictions share.
+
+    reference: the model whose evidence and trial these are, and that others are compared with.
+    rows: also of its calibrated answers, if there is a trial. results: without these.
+    evidence, trial: None where nobody made them.
+    outlines: whether models that agree are right; none of one seed.
+    """
+
+    rows: tuple[ScoreRow, ...]
+    results: tuple[CaseResult, ...]
+    evidence: Evidence | None = None
+    trial: CalibrationEvaluation | None = None
+    reference: str = "federated"
+    outlines: tuple[AgreementRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class StudyContent:
+    """Everything on the page.
+
+    notes: plain sentences a reader must see (overlap dropped, sequences missing, refused
+    updates). facts: provenance as (name, value) rows. cohort: per hospital counts, the first row
+    being the header. aside: (case, hospital, why) of prepared cases that are not in the study.
+    checklists: reporting checklists with what the run says to each item.
+    """
+
+    study: str
+    synthetic: bool
+    scored: ScoredPredictions
+    curves: tuple[TrainingHistory, ...]
+    mosaics: tuple[SegmentationExample, ...]
+    cohort: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    aside: tuple[tuple[str, str, str], ...] = ()
+    checklists: tuple[AnsweredChecklist, ...] = ()

@@ -1,0 +1,152 @@
+"""What every page of scored predictions shows of them: tables and figures, in reading order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gliofed.calibration.cns5 import UNSEEN
+from gliofed.markers import MARKERS, Marker
+from gliofed.reporting.html.wording import is_alone, model_title
+from gliofed.reporting.plots import style
+from gliofed.reporting.plots.probability_curves import marker_plots
+from gliofed.reporting.plots.style import Picture, Plot
+from gliofed.reporting.study import (
+    calibration,
+    calibration_plots,
+    claims,
+    confounding,
+    cross_site,
+    tables,
+)
+from gliofed.reporting.study.content import ScoredPredictions
+from gliofed.reporting.study.score_plots import model_plots
+from gliofed.runtime.files import write_bytes
+
+PRINT: Final = "figures.pdf"
+MOST_CURVES: Final = 3
+NO_TRIAL: Final = "no calibration was tried"
+
+
+@dataclass(frozen=True)
+class MarkerFigures:
+    """One marker's figures; none where no external label is known."""
+
+    marker: Marker
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """reference: its title. columns, headline: of the first table; about: of each column, in a few
+    words. evidence: whether anybody made it. curved: titles of models that have curves. trial:
+    None with `no_trial`, why."""
+
+    reference: str
+    columns: tuple[tuple[str, str], ...]
+    headline: tuple[tables.HeadlineLine, ...]
+    evidence: bool
+    verdicts: tuple[claims.ClaimsTable, ...]
+    models: tuple[Picture, ...]
+    curved: tuple[str, ...]
+    markers: tuple[MarkerFigures, ...]
+    differences: claims.ComparisonMatrix | None
+    more_differences: tuple[claims.ComparisonLine, ...]
+    difference_pictures: tuple[Picture, ...]
+    reaches: tuple[confounding.RankingTable, ...]
+    added: tuple[confounding.AddedValueLine, ...]
+    strata: tuple[confounding.StrataTable, ...]
+    alone_pictures: tuple[Picture, ...]
+    strata_pictures: tuple[Picture, ...]
+    cross: tuple[cross_site.CrossSiteTable, ...]
+    trial: calibration.CalibrationTables | None
+    no_trial: str
+    before_and_after: tuple[Picture, ...]
+    coverage: tuple[Picture, ...]
+    risks: tuple[Picture, ...]
+    unseen: str
+    agreement: tuple[calibration.AgreementLine, ...]
+    table: tuple[tables.ScoreLine, ...]
+    filters: tuple[tables.TableFilter, ...]
+
+
+def show(scored: ScoredPredictions, models: Sequence[str], about: Sequence[str]) -> ReportContext:
+    """models: of the columns of the first table, the reference first. about: of each, in a few
+    words."""
+    evidence, trial = scored.evidence, scored.trial
+    first, rest = claims.differences(evidence) if evidence else (None, ())
+    table = tables.full_table(scored.rows)
+    return ReportContext(
+        reference=model_title(scored.reference),
+        columns=tuple(zip(map(model_title, models), about, strict=True)),
+        headline=tables.headline(scored.rows, models, scored.reference),
+        evidence=evidence is not None,
+        verdicts=claims.claims(evidence) if evidence else (),
+        models=_pictures(model_plots(scored.rows, scored.reference)),
+        curved=tuple(map(model_title, curved(scored))),
+        markers=tuple(
+            MarkerFigures(m, _pictures(_of_marker(m, scored))) for m in MARKERS
+        ),
+        differences=first,
+        more_differences=rest,
+        difference_pictures=_pictures(claims.difference_plots(scored)),
+        reaches=confounding.reaches(scored),
+        added=confounding.added(evidence) if evidence else (),
+        strata=confounding.strata(evidence) if evidence else (),
+        alone_pictures=_pictures(confounding.alone_plots(scored)),
+        strata_pictures=_pictures(confounding.strata_plots(scored)),
+        cross=cross_site.cross_tables(evidence.cross, scored.reference) if evidence else (),
+        trial=calibration.doubt(scored),
+        no_trial=(trial.note if trial else "") or NO_TRIAL,
+        before_and_after=_pictures(calibration_plots.before_and_after(scored)),
+        coverage=_pictures(calibration_plots.coverage_plots(scored)),
+        risks=_pictures(calibration_plots.risk_plots(scored)),
+        unseen=UNSEEN,
+        agreement=calibration.agreement_lines(scored.outlines),
+        table=table,
+        filters=tables.filters(table),
+    )  # fmt: skip
+
+
+def plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
+    """Every figure that comes from predictions, in the order of the page."""
+    return (
+        *model_plots(scored.rows, scored.reference),
+        *(p for m in MARKERS for p in _of_marker(m, scored)),
+        *claims.difference_plots(scored),
+        *confounding.alone_plots(scored),
+        *confounding.strata_plots(scored),
+        *calibration_plots.before_and_after(scored),
+        *calibration_plots.coverage_plots(scored),
+        *calibration_plots.risk_plots(scored),
+    )
+
+
+def write_figures(scored: ScoredPredictions, folder: Path) -> None:
+    """Each figure of `plots` as NAME.svg at the width of a journal's column, and all as PRINT.
+
+    Names are those of tasks, not of the data. Equal predictions give equal bytes. Other files of
+    the folder stay. Without a figure nothing is written.
+    """
+    single, whole = style.printed(plots(scored))
+    for name, svg in single.items():
+        write_bytes(folder / f"{name}.svg", svg)
+    if single:
+        write_bytes(folder / PRINT, whole)
+
+
+def _pictures(found: Sequence[Plot]) -> tuple[Picture, ...]:
+    return tuple(map(style.shown, found))
+
+
+def _of_marker(marker: Marker, scored: ScoredPredictions) -> tuple[Plot, ...]:
+    return marker_plots(marker, scored.results, scored.rows, curved(scored))
+
+
+def curved(scored: ScoredPredictions) -> tuple[str, ...]:
+    """Models with a curve of their own: the reference, and the first that are no single site."""
+    order = tables.in_order((r.model for r in scored.results), scored.reference)
+    others = [m for m in order if m != scored.reference and not is_alone(m)]
+    return (scored.reference, *others)[:MOST_CURVES]

@@ -1,0 +1,65 @@
+"""The page of any model's scored predictions: the parts of a study's page that these can fill."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliofed.evaluation.by_case.score_table import MEDIAN_MODEL
+from gliofed.evaluation.results import CaseResult
+from gliofed.reporting.html.document import fill
+from gliofed.reporting.html.wording import count, is_alone
+from gliofed.reporting.study.content import ScoredPredictions
+from gliofed.reporting.study.report_context import show
+from gliofed.reporting.study.tables import in_order
+from gliofed.runtime.files import write_text
+
+MOST_COLUMNS = 4
+"""Of the first table; every model has a line in the figure below."""
+
+
+@dataclass(frozen=True)
+class ScoresPageContent:
+    """Everything on the page. title: what a reader calls it. facts: where the predictions are
+    from, as (name, value) rows."""
+
+    title: str
+    scored: ScoredPredictions
+    facts: tuple[tuple[str, str], ...]
+
+
+def write_scores_page(content: ScoresPageContent, path: Path) -> None:
+    """Write the page to `path` in one step. Equal contents give equal bytes."""
+    write_text(path, render_scores(content))
+
+
+def render_scores(content: ScoresPageContent) -> str:
+    """The page as one HTML text."""
+    scored = content.scored
+    every = in_order((r.model for r in scored.rows), scored.reference)
+    single = [m for m in every if is_alone(m) and m != scored.reference]
+    several = [m for m in every if m not in single][:MOST_COLUMNS]
+    models = (*several, MEDIAN_MODEL) if single else tuple(several)
+    return fill(
+        "reporting/study/scores.html.j2",
+        scripts=("reporting/html/page.js",),
+        study=content.title,
+        synthetic=False,
+        shown=show(scored, models, [""] * len(models)),
+        external=_asked(scored.results),
+        facts=content.facts,
+    )
+
+
+def _asked(results: Sequence[CaseResult]) -> str:
+    """Which cases the first table rests on; empty without an external one."""
+    outside = [r for r in results if r.role == "external"]
+    if not outside:
+        return ""
+    cases = len({(r.site, r.case) for r in outside})
+    sites = sorted({r.site for r in outside})
+    seeds = len({r.seed for r in outside})
+    text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
+    text += f"; each figure is the mean of {seeds} repeats" if seeds > 1 else ""
+    return f"{text}. That no model trained on any of them, the files say, and nobody checked."

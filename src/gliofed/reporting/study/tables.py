@@ -1,0 +1,304 @@
+"""The tables of the page, as plain strings in the order in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gliofed.evaluation.by_case.score_table import ALL_SITES, MEDIAN_MODEL
+from gliofed.evaluation.results import CaseResult, ScoreRow
+from gliofed.markers import MARKERS
+from gliofed.reporting.html.wording import (
+    NOT_AVAILABLE,
+    between,
+    count,
+    estimate,
+    gap,
+    is_alone,
+    is_calibrated,
+    is_hidden,
+    metric_digits,
+    metric_title,
+    model_title,
+    number,
+    reason,
+    signed,
+    site_title,
+    task_title,
+    value_of,
+)
+from gliofed.reporting.study.content import StudyContent, TrainingHistory
+
+FEDERATED = "federated"
+HEADLINE_MODELS = (FEDERATED, "pooled", MEDIAN_MODEL)
+HEADLINE_DIGITS = 2
+GAP_DIGITS = 3
+FEW_CASES = 10
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class HeadlineMeasure:
+    """One line of the first table and one panel of the figure below it."""
+
+    title: str
+    task: str
+    metric: str
+
+
+MEASURES: tuple[HeadlineMeasure, ...] = (
+    HeadlineMeasure("Dice of the outline, mean", "mask", "dice"),
+    *(HeadlineMeasure(f"{m.title}: AUC", m.id, "auc") for m in MARKERS),
+    HeadlineMeasure("All markers: mean AUC", "markers", "auc"),
+)
+
+
+@dataclass(frozen=True)
+class HeadlineCell:
+    """One model's figure. why: the note; verdict: what the interval of the difference says."""
+
+    model: str
+    main: str
+    why: str
+    gap: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class HeadlineLine:
+    """One measure for every headline model."""
+
+    title: str
+    cells: tuple[HeadlineCell, ...]
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """One `ScoreRow` in words; role, site, model and task are also what the filters compare."""
+
+    role: str
+    site: str
+    model: str
+    task: str
+    metric: str
+    n: str
+    value: str
+    interval: str
+    difference: str
+    seeds: str
+    note: str
+    method: str
+
+
+@dataclass(frozen=True)
+class TableFilter:
+    """One select above the full table: the data attribute it compares and its choices."""
+
+    name: str
+    title: str
+    choices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """What it took to train one model, summed over its repeats."""
+
+    model: str
+    repeats: str
+    rounds: str
+    minutes: str
+    sent: str
+    refused: str
+
+
+@dataclass(frozen=True)
+class RefusedUpdate:
+    """One update that was not merged; rounds count from 1."""
+
+    model: str
+    repeat: str
+    round: str
+    site: str
+    why: str
+
+
+def in_order(models: Iterable[str], reference: str) -> tuple[str, ...]:
+    """Each once: the reference, pooled, the others, then single sites by name. Without calibrated
+    answers and the median of single sites, which are no models."""
+    names = [m for m in dict.fromkeys(models) if m != MEDIAN_MODEL and not is_calibrated(m)]
+    first = [m for m in dict.fromkeys((reference, FEDERATED, "pooled")) if m in names]
+    others = [m for m in names if m not in first and not is_alone(m)]
+    return (*first, *others, *sorted(m for m in names if m not in first and is_alone(m)))
+
+
+def external_rows(rows: Sequence[ScoreRow]) -> Mapping[Key, ScoreRow]:
+    """(model, task, metric) to the row of all external cases together."""
+    found: dict[Key, ScoreRow] = {}
+    for row in rows:
+        if row.role == "external" and row.site == ALL_SITES:
+            found.setdefault((row.model, row.task, row.metric), row)
+    return found
+
+
+def headline(
+    rows: Sequence[ScoreRow],
+    models: Sequence[str] = HEADLINE_MODELS,
+    reference: str = FEDERATED,
+) -> tuple[HeadlineLine, ...]:
+    """External test, all hospitals; a model or figure that is not there says so. Empty without
+    any external row. reference: the model that `difference` is against.
+    """
+    found = external_rows(rows)
+    if not found:
+        return ()
+    return tuple(
+        HeadlineLine(
+            measure.title,
+            tuple(
+                headline_cell(model, found.get((model, measure.task, measure.metric)), reference)
+                for model in models
+            ),
+        )
+        for measure in MEASURES
+    )
+
+
+def headline_cell(model: str, row: ScoreRow | None, reference: str = FEDERATED) -> HeadlineCell:
+    """A model's figure in one line of the first table; row: None where it took no part."""
+    title = model_title(model)
+    if row is None:
+        return HeadlineCell(title, NOT_AVAILABLE, "not part of this run", "", "")
+    if is_hidden(row):
+        return HeadlineCell(title, estimate(row, HEADLINE_DIGITS), reason(row), "", "")
+    main = f"{estimate(row, HEADLINE_DIGITS)}, n = {row.n}"
+    few = f"fewer than {FEW_CASES} cases: too few for any claim" if row.n < FEW_CASES else ""
+    why = "; ".join(filter(None, (reason(row), few)))
+    return HeadlineCell(title, main, why, gap(row, GAP_DIGITS), _verdict(row, reference))
+
+
+def _verdict(row: ScoreRow, reference: str) -> str:
+    low, high = row.difference_low, row.difference_high
+    if row.difference is None or low is None or high is None:
+        return ""
+    if low <= 0 <= high:
+        return "no clear difference"
+    return f"{'higher' if low > 0 else 'lower'} than {model_title(reference)}"
+
+
+def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) -> str:
+    """Which cases the first table rests on, as one sentence; empty without external cases."""
+    outside = [r for r in results if r.role == "external"]
+    if not outside:
+        return ""
+    cases = len({(r.site, r.case) for r in outside})
+    sites = sorted({r.site for r in outside})
+    alone = len({r.model for r in rows if is_alone(r.model)})
+    seeds = len({r.seed for r in outside})
+    folds = len({r.fold for r in outside})
+    text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
+    text += ", each tested by models that trained on no case of its hospital"
+    if folds > 1:
+        text += f", over {folds} splits"
+    if seeds > 1:
+        text += f"; each figure is the mean of {seeds} repeats with other random seeds"
+    if alone:
+        text += f"; {count(alone, 'single-site model')}"
+    return text + "."
+
+
+def full_table(rows: Sequence[ScoreRow]) -> tuple[ScoreLine, ...]:
+    """Every row, in the order in which it was scored."""
+    return tuple(_table_row(row) for row in rows)
+
+
+def _table_row(row: ScoreRow) -> ScoreLine:
+    digits = metric_digits(row.metric)
+    value = value_of(row, digits)
+    return ScoreLine(
+        role=row.role,
+        site=site_title(row.site),
+        model=model_title(row.model),
+        task=task_title(row.task),
+        metric=metric_title(row.metric),
+        n=str(row.n),
+        value=value,
+        interval=between(row.low, row.high, digits) if value != NOT_AVAILABLE else "",
+        difference=gap(row, digits),
+        seeds=str(row.seeds),
+        note=reason(row),
+        method=row.method,
+    )
+
+
+def filters(table: Sequence[ScoreLine]) -> tuple[TableFilter, ...]:
+    """Selects for the full table, each with the values that occur."""
+    return (
+        TableFilter("role", "Test", tuple(dict.fromkeys(r.role for r in table))),
+        TableFilter("site", "Hospital", tuple(dict.fromkeys(r.site for r in table))),
+        TableFilter("model", "Model", tuple(dict.fromkeys(r.model for r in table))),
+        TableFilter("task", "Task", tuple(dict.fromkeys(r.task for r in table))),
+    )
+
+
+def costs(curves: Sequence[TrainingHistory]) -> tuple[TrainingCost, ...]:
+    """One line a model, in order of appearance; models without a round are left out."""
+    groups: dict[str, list[TrainingHistory]] = {}
+    for curve in curves:
+        if curve.points:
+            groups.setdefault(curve.model, []).append(curve)
+    return tuple(_cost(model, own) for model, own in groups.items())
+
+
+def _cost(model: str, own: Sequence[TrainingHistory]) -> TrainingCost:
+    points = [p for curve in own for p in curve.points]
+    lengths = sorted({len(curve.points) for curve in own})
+    rounds = str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
+    sent = sum(p.bytes_up for p in points)
+    return TrainingCost(
+        model=model_title(model),
+        repeats=str(len(own)),
+        rounds=rounds,
+        minutes=number(sum(p.seconds for p in points) / 60, 1),
+        sent=_sent(model, sent),
+        refused=str(sum(len(p.refused) for p in points)),
+    )  # fmt: skip
+
+
+def _sent(model: str, sent: int) -> str:
+    if is_alone(model):
+        return "nothing left the hospital"
+    return "images pooled beforehand" if model == "pooled" else number(sent / 1e6, 1)
+
+
+def refusals(curves: Sequence[TrainingHistory]) -> tuple[RefusedUpdate, ...]:
+    """Every update that was not merged, with the gate's own words."""
+    return tuple(
+        RefusedUpdate(
+            model_title(curve.model),
+            f"seed {curve.seed}, {curve.fold}",
+            str(point.round + 1),
+            *refused,
+        )
+        for curve in curves
+        for point in curve.points
+        for refused in point.refused.items()
+    )
+
+
+def cohort_of(content: StudyContent) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Header and body; both empty where nothing was counted."""
+    return (content.cohort[0], content.cohort[1:]) if content.cohort else ((), ())
+
+
+def first_round_to_last(values: Sequence[tuple[int, float]]) -> str:
+    """A curve in words, for those who cannot see it."""
+    if not values:
+        return "no value"
+    (start, first), (end, last) = values[0], values[-1]
+    if start == end:
+        return f"{number(first, 2)} in round {start}"
+    change = signed(last - first, 2)
+    return (
+        f"from {number(first, 2)} in round {start} to {number(last, 2)} in round {end} ({change})"
+    )

@@ -1,0 +1,84 @@
+"""From prepared cases to one batch: crop or pad to the patch, augment, stack.
+
+Every draw has a random generator of its own, made from (seed, epoch, position), so no state has
+to be saved for a run to go on exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gliofed.data.store import PreparedCase
+from gliofed.markers import MARKERS
+from gliofed.study import TrainingConfig
+from gliofed.training.augmentation import drop_sequences, intensity, place
+from gliofed.types import Batch, Unknown
+
+Patch = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class TrainingSample:
+    """One training sample before stacking. image (4, *patch) float32, mask (*patch) float32."""
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.float32]
+    present: NDArray[np.float32]
+
+
+def draw(
+    prepared: PreparedCase, patch: Patch, train: TrainingConfig, rng: np.random.Generator
+) -> TrainingSample:
+    """One augmented patch of a case, centred on the tumour with probability `train.lesion`."""
+    centre = _centre(prepared, patch, train, rng)
+    mask = prepared.mask if prepared.lesion is not None else None
+    spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0)
+    image, placed = place(prepared.image, mask, centre, patch, spacing, train.augment, rng)
+    present = np.array(prepared.present, np.float32)
+    image = intensity(image, train.augment, rng)
+    image, present = drop_sequences(image, present, train.drop_sequence, rng)
+    return TrainingSample(image, placed, present)
+
+
+def stack(draws: Sequence[TrainingSample], cases: Sequence[PreparedCase]) -> Batch:
+    """Draws and the cases they came from, as tensors. An empty mask counts as no mask."""
+    labels = np.zeros((len(cases), len(MARKERS)), np.int64)
+    known = np.zeros((len(cases), len(MARKERS)), bool)
+    for row, prepared in enumerate(cases):
+        for column, marker in enumerate(MARKERS):
+            value = prepared.case.labels[marker.id]
+            if not isinstance(value, Unknown):
+                labels[row, column] = marker.classes.index(value)
+                known[row, column] = True
+    return Batch(
+        image=torch.from_numpy(np.stack([d.image for d in draws])),
+        present=torch.from_numpy(np.stack([d.present for d in draws])),
+        mask=torch.from_numpy(np.stack([d.mask for d in draws])[:, None]),
+        has_mask=torch.tensor([c.lesion is not None for c in cases]),
+        labels=torch.from_numpy(labels),
+        known=torch.from_numpy(known),
+    )
+
+
+def _centre(
+    prepared: PreparedCase, patch: Patch, train: TrainingConfig, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """The voxel that becomes the patch's middle.
+
+    Where the brain fits into the patch, its middle. Else, with probability `train.lesion`, a
+    voxel within the tumour's box, and otherwise any place that keeps the patch inside the brain.
+    """
+    size = np.array(prepared.image.shape[1:], float)
+    spare = np.maximum(size - np.array(patch), 0) / 2
+    middle = (size - 1) / 2
+    if prepared.lesion is not None and rng.random() < train.lesion:
+        low, high = prepared.lesion[:, 0], prepared.lesion[:, 1]
+        wanted = low + rng.random(3) * (high - low)
+    else:
+        wanted = middle + (rng.random(3) * 2 - 1) * spare
+    return np.round(np.clip(wanted, middle - spare, middle + spare) * 2) / 2

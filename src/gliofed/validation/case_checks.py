@@ -1,0 +1,182 @@
+"""The images of one case beside each other: what no single file can show to be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.types import SEQUENCES, Sequence
+from gliofed.validation.alignment import onto, same_grid
+from gliofed.validation.findings import FileFault
+from gliofed.validation.masks import check_mask_place
+from gliofed.validation.scan import CheckedScan
+from gliofed.validation.skull_and_face import SKULL, find_head, is_face, nose_mm, skull_share
+
+GRID_ORDER: Final = (Sequence.FLAIR, Sequence.T2, Sequence.T1CE, Sequence.T1)
+"""The first of these that a case has gives the grid on which all are compared."""
+WHOLE_BRAIN_ML: Final = 600.0
+"""Less is taken for a crop, of which symmetry and volume say nothing."""
+LARGEST_BRAIN_ML: Final = 2500.0
+_COMMON: Final = 0.5
+_ALIKE: Final = 0.6
+_SWAPPED: Final = -0.1
+
+
+@dataclass(frozen=True)
+class CaseStack:
+    """A case on one grid: each sequence's values, and where any of them is not 0.
+
+    ml: volume of one voxel of the reduced grid.
+    """
+
+    reference: CheckedScan
+    images: Mapping[Sequence, NDArray[np.float32]]
+    brain: NDArray[np.bool_]
+    ml: float
+
+
+def check_image(scan: CheckedScan) -> list[FileFault]:
+    """Faults of one image's voxels."""
+    faults = check_numbers(scan)
+    if scan.flat:
+        code = "IMG-EMPTY" if scan.high == 0 else "IMG-CONSTANT"
+        return [*faults, FileFault(code, f"every finite voxel is {scan.high:g}")]
+    if scan.values is not None and len(scan.values) <= 8:
+        faults.append(FileFault("IMG-FEW-VALUES", f"{len(scan.values)} distinct values"))
+    corners = scan.small[np.ix_(*([0, n - 1] for n in scan.small.shape))]
+    value = corners.flat[0]
+    if value != 0 and (corners == value).all() and np.mean(scan.small == value) > 0.2:
+        faults.append(FileFault("IMG-BACKGROUND", f"background is {value:g}"))
+    return faults
+
+
+def check_numbers(scan: CheckedScan) -> list[FileFault]:
+    """NaN and infinity."""
+    found = (("IMG-NAN", scan.nan), ("IMG-INF", scan.infinite))
+    return [FileFault(code, f"{count} voxels") for code, count in found if count]
+
+
+@np.errstate(all="ignore")
+def check_case(
+    images: Mapping[Sequence, CheckedScan], masks: Mapping[str, CheckedScan]
+) -> tuple[list[tuple[str, FileFault]], CaseStack | None]:
+    """(where, fault) for each fault, where naming a sequence, a mask, or "" for the case.
+
+    Scans without an affine or with one value alone take no part. The stack is None where no
+    image is left.
+    """
+    faults = _same_images(images)
+    usable = {s: i for s, i in images.items() if i.affine is not None and not i.flat}
+    name = next((s for s in GRID_ORDER if s in usable), None)
+    if name is None:
+        return faults, None
+    reference = usable[name]
+    on_grid = {}
+    for sequence, scan in usable.items():
+        values, inside = onto(scan, reference)
+        if not same_grid(scan, reference):
+            common = float(inside.mean())
+            faults.append((sequence.value, _grids(sequence, name, common)))
+            if common < _COMMON:
+                continue
+        on_grid[sequence] = values
+    stack = _stack(reference, on_grid)
+    faults += _alike(stack, name)
+    faults += [("", f) for f in _brain(stack)]
+    faults += [("", f) for f in swapped(on_grid)]
+    for kind, mask in masks.items():
+        if mask.affine is not None and mask.positive:
+            faults += [(kind, f) for f in check_mask_place(mask, stack.reference, stack.brain,
+                       stack.images.get(Sequence.FLAIR),
+                       whole=stack.brain.sum() * stack.ml > WHOLE_BRAIN_ML)]  # fmt: skip
+    return faults, stack
+
+
+def _stack(reference: CheckedScan, images: Mapping[Sequence, NDArray[np.float32]]) -> CaseStack:
+    assert reference.affine is not None
+    brain = np.any([v != 0 for v in images.values()], axis=0)
+    return CaseStack(reference, images, brain, abs(np.linalg.det(reference.affine[:3, :3])) / 1000)
+
+
+def _same_images(images: Mapping[Sequence, CheckedScan]) -> list[tuple[str, FileFault]]:
+    first: dict[str, Sequence] = {}
+    faults = []
+    for sequence, scan in images.items():
+        if scan.flat:
+            continue
+        if scan.digest in first:
+            text = f"{sequence.value} and {first[scan.digest].value} are the same image"
+            faults.append((sequence.value, FileFault("SET-SAME-IMAGE", text)))
+        first.setdefault(scan.digest, sequence)
+    return faults
+
+
+def _grids(sequence: Sequence, reference: Sequence, common: float) -> FileFault:
+    text = f"{sequence.value} covers {common:.0%} of the grid of {reference.value}"
+    return FileFault("SET-APART" if common < _COMMON else "SET-GRIDS", text)
+
+
+def _alike(stack: CaseStack, name: Sequence) -> list[tuple[str, FileFault]]:
+    """Brains that hardly coincide, by the Dice coefficient of what is not 0."""
+    own = stack.images[name] != 0
+    faults = []
+    for sequence, values in stack.images.items():
+        other = values != 0
+        dice = 2 * np.count_nonzero(own & other) / max(1, own.sum() + other.sum())
+        if sequence is not name and dice < _ALIKE:
+            text = f"brain of {sequence.value} and {name.value}: Dice {dice:.2f}"
+            faults.append((sequence.value, FileFault("SET-MISALIGNED", text)))
+    return faults
+
+
+def _brain(stack: CaseStack) -> list[FileFault]:
+    share, volume = float(stack.brain.mean()), float(stack.brain.sum() * stack.ml)
+    text = f"{volume:.0f} mL, {share:.0%} of the image, are not 0"
+    if share < 0.02 and volume < 100:
+        return [FileFault("SET-NO-BRAIN", text)]
+    if volume <= WHOLE_BRAIN_ML:
+        return []
+    image = next(stack.images[s] for s in SEQUENCES if s in stack.images)
+    head = find_head(image, stack.reference)
+    if head is None or (share := skull_share(head)) < SKULL:
+        return [FileFault("SET-VOLUME", text)] if volume > LARGEST_BRAIN_ML else []
+    faults = [FileFault("SET-NOT-STRIPPED", f"a skull on {share:.0%} of lines through the head")]
+    if is_face(nose := nose_mm(head)):
+        faults.append(
+            FileFault("SET-FACE", f"tissue {nose:+.0f} mm from the forehead, at the nose")
+        )
+    return faults
+
+
+def swapped(images: Mapping[Sequence, NDArray[np.float32]]) -> list[FileFault]:
+    """Contrast medium brightens vessels and tumour and darkens nothing.
+
+    Both images are scaled by their own median and 10th to 90th percentile over the brain. Their
+    difference (T1 with contrast less T1), about its own median, has then a long tail to the right:
+    sum(d^3) / sum(|d|^3) is near 1, and changes its sign where the two are swapped.
+    """
+    if Sequence.T1 not in images or Sequence.T1CE not in images:
+        return []
+    plain, enhanced = images[Sequence.T1], images[Sequence.T1CE]
+    brain = (plain != 0) & (enhanced != 0)
+    if np.count_nonzero(brain) < 1000:
+        return []
+    difference = _standard(enhanced[brain]) - _standard(plain[brain])
+    difference -= np.median(difference)
+    cubes = difference**3
+    total = float(np.abs(cubes).sum())
+    lean = float(cubes.sum()) / total if total else 0.0
+    if lean >= _SWAPPED:
+        return []
+    text = f"T1 is brighter in vessels and tumour than T1CE (lean {lean:.2f}, expected above 0)"
+    return [FileFault("SET-SWAPPED", text)]
+
+
+def _standard(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    low, middle, high = np.percentile(values, [10, 50, 90])
+    standard: NDArray[np.float64] = (values - middle) / max(high - low, 1e-6)
+    return standard

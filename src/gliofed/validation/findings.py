@@ -1,0 +1,87 @@
+"""A fault in one file, and the same fault once it is known whose file it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.validation.codes import BY_ID, CODES, Severity
+
+LONGEST: Final = 300
+_RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
+_ORDER: Final = {code.id: rank for rank, code in enumerate(CODES)}
+
+
+@dataclass(frozen=True)
+class FileFault:
+    """What is wrong, before case and file are added. code: an id of `CODES`."""
+
+    code: str
+    text: str
+
+    @property
+    def fatal(self) -> bool:
+        """Whether it is an error."""
+        return BY_ID[self.code].severity is Severity.ERROR
+
+
+class BrokenFileError(Exception):
+    """Reading cannot go on; carries the fault, and is turned into a finding inside this room."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.fault = FileFault(code, text)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the result. case, file: as found below the checked path; empty where the fault
+    is not one case's or one file's. text: what is wrong, with the figures.
+
+    The text is made printable and short: it may quote a stranger's file.
+    """
+
+    code: str
+    case: str
+    file: str
+    text: str
+
+    def __post_init__(self) -> None:
+        for name in ("case", "file", "text"):
+            object.__setattr__(self, name, printable(getattr(self, name)))
+
+    @property
+    def severity(self) -> Severity:
+        """By its code."""
+        return BY_ID[self.code].severity
+
+    @property
+    def title(self) -> str:
+        """What the code means."""
+        return BY_ID[self.code].title
+
+    @property
+    def cure(self) -> str:
+        """What to do."""
+        return BY_ID[self.code].cure
+
+    def row(self) -> dict[str, str]:
+        """For JSON."""
+        return {"code": self.code, "severity": self.severity.value, "case": self.case,
+                "file": self.file, "text": self.text, "cure": self.cure}  # fmt: skip
+
+
+def printable(text: str) -> str:
+    """On one line, without control characters, at most `LONGEST` long."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors first, then by code as in the table, case and file; equal rows once."""
+    return tuple(
+        sorted(
+            set(findings), key=lambda f: (_RANK[f.severity], _ORDER[f.code], f.case, f.file, f.text)
+        )
+    )

@@ -1,0 +1,114 @@
+"""What was found as JSON, and as one HTML page with thumbnails that asks nothing of a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gliofed import __version__
+from gliofed.runtime.files import write_text
+from gliofed.runtime.templates import packaged_text, render_html
+from gliofed.validation.check import CaseThumbnail, CheckResult
+from gliofed.validation.codes import CODES, Code, Severity
+from gliofed.validation.findings import Finding, printable
+
+AT_A_CASE: Final = 6
+"""Kinds of findings repeated below a case's picture; all findings stand in the table."""
+
+
+@dataclass(frozen=True)
+class SheetCard:
+    """One case: its picture, if any could be drawn, and its errors and warnings.
+
+    findings: the first of each code, and how many more there are of it.
+    """
+
+    case: str
+    image: str
+    width: int
+    height: int
+    alt: str
+    columns: tuple[str, ...]
+    findings: tuple[tuple[Finding, int], ...]
+    worst: str
+
+
+def write_json(result: CheckResult, path: Path) -> None:
+    """The findings in the order of the table, and how many of each severity."""
+    value = {
+        "gliofed": __version__,
+        "path": str(result.path),
+        "cases": result.cases,
+        "tables": result.tables,
+        **{f"{s.value}s": result.count(s) for s in Severity},
+        "findings": [f.row() for f in result.findings],
+    }
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_sheet(result: CheckResult, path: Path) -> None:
+    """Write the page; nothing of it is fetched from elsewhere, all names are escaped."""
+    write_text(path, render(result))
+
+
+def render(result: CheckResult) -> str:
+    """The page as one text."""
+    from markupsafe import Markup
+
+    return render_html(
+        "validation/sheet.html.j2",
+        version=__version__,
+        style=Markup(packaged_text("validation/sheet.css")),  # noqa: S704  (our own file, no names in it)
+        name=printable(result.path.name or str(result.path)),
+        cases=result.cases,
+        tables=result.tables,
+        counts=[(s.value, result.count(s)) for s in Severity],
+        kinds=_kinds(result.findings),
+        findings=result.findings,
+        cards=_cards(result),
+    )
+
+
+def _kinds(findings: Sequence[Finding]) -> list[tuple[Code, int]]:
+    counts = Counter(f.code for f in findings)
+    order = list(Severity)
+    found = [(code, counts[code.id]) for code in CODES if code.id in counts]
+    return sorted(found, key=lambda pair: order.index(pair[0].severity))
+
+
+def _cards(result: CheckResult) -> list[SheetCard]:
+    """Cases with errors first, then those with warnings."""
+    own: dict[str, list[Finding]] = {}
+    for f in result.findings:
+        if f.severity is not Severity.NOTE:
+            own.setdefault(f.case, []).append(f)
+    cards = [_card(p, own.get(printable(p.case), [])) for p in result.pictures]
+    order = (*(s.value for s in Severity), "")
+    return sorted(cards, key=lambda card: order.index(card.worst))
+
+
+def _card(picture: CaseThumbnail, own: Sequence[Finding]) -> SheetCard:
+    by_code = {
+        code: [f for f in own if f.code == code] for code in dict.fromkeys(f.code for f in own)
+    }
+    told = [(fs[0], len(fs) - 1) for fs in by_code.values()]
+    names = tuple(s.value for s in picture.sequences)
+    width, height = struct.unpack(">2I", picture.png[16:24]) if picture.png else (0, 0)
+    source = base64.b64encode(picture.png).decode("ascii")
+    outline = "with" if picture.outlined else "without"
+    return SheetCard(
+        case=printable(picture.case),
+        image=f"data:image/png;base64,{source}" if picture.png else "",
+        width=width,
+        height=height,
+        alt=f"{printable(picture.case)}: three planes of {', '.join(names)}, {outline} a mask",
+        columns=names,
+        findings=tuple(told[:AT_A_CASE]),
+        worst=own[0].severity.value if own else "",
+    )

@@ -1,0 +1,137 @@
+"""A tumour mask: its labels, and whether it lies where a tumour can be."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.validation.alignment import onto, same_grid, upright
+from gliofed.validation.findings import FileFault
+from gliofed.validation.scan import CheckedScan
+
+LABELS: Final = frozenset({0.0, 1.0, 2.0, 3.0, 4.0})
+"""Of the conventions in use: {1, 2, 4} and {1, 2, 3} (BraTS), and 1 alone."""
+SPECK: Final = 10
+_OUTSIDE, _EDGE = 0.5, 0.1
+_WHOLE: Final = 0.5
+_DARK: Final = -0.5
+_MIRROR: Final = -0.5
+
+
+def check_labels(mask: CheckedScan) -> list[FileFault]:
+    """Faults of the values of a mask, wherever it lies."""
+    if mask.fractions:
+        return [FileFault("SET-MASK-FRACTION", f"{mask.fractions} voxels are no whole number")]
+    if mask.low < 0:
+        return [FileFault("SET-MASK-NEGATIVE", f"the lowest label is {mask.low:g}")]
+    if not mask.positive:
+        return [FileFault("SET-MASK-EMPTY", "every voxel is 0")]
+    faults = []
+    odd = [v for v in mask.values or () if v not in LABELS]
+    if mask.values is None or odd:
+        text = "over 64 distinct labels" if mask.values is None else f"labels {_list(odd)}"
+        faults.append(FileFault("SET-MASK-LABELS", text))
+    elif {3.0, 4.0} <= set(mask.values):
+        faults.append(FileFault("SET-MASK-CAVITY", f"labels {_list(mask.values)}"))
+    if mask.positive < SPECK:
+        faults.append(FileFault("SET-MASK-SPECK", f"{mask.positive} voxels"))
+    return faults
+
+
+def check_mask_place(
+    mask: CheckedScan,
+    reference: CheckedScan,
+    brain: NDArray[np.bool_],
+    flair: NDArray[np.float32] | None,
+    whole: bool,
+) -> list[FileFault]:
+    """Faults of where the mask lies.
+
+    brain, flair: on the grid of `reference`; mask and reference need an affine. whole: whether
+    the brain is a whole one, not a crop.
+    """
+    faults = []
+    if not same_grid(mask, reference):
+        text = f"shape {_shape(mask)}, the image {_shape(reference)}"
+        faults.append(FileFault("SET-MASK-GRID", text))
+    values, _ = onto(mask, reference)
+    drawn = values > 0
+    there = int(np.count_nonzero(drawn))
+    inside = int(np.count_nonzero(drawn & brain))
+    lost = 1 - inside / max(1, _expected(mask, reference, there))
+    if lost > _OUTSIDE:
+        return [*faults, FileFault("SET-MASK-OUTSIDE", f"{lost:.0%} of it")]
+    if lost > _EDGE:
+        faults.append(FileFault("SET-MASK-EDGE", f"{lost:.0%} of it"))
+    share = inside / max(1, int(brain.sum()))
+    if whole and share > _WHOLE:
+        return [*faults, FileFault("SET-MASK-WHOLE", f"{share:.0%} of the brain")]
+    if flair is None or inside < SPECK:
+        return faults
+    if (contrast := _contrast(flair, drawn & brain, brain)) < _DARK:
+        faults.append(FileFault("SET-MASK-DARK", f"contrast {contrast:.2f} interquartile ranges"))
+    elif whole:
+        faults += _mirrors(flair, drawn & brain, brain, reference)
+    return faults
+
+
+def _expected(mask: CheckedScan, reference: CheckedScan, there: int) -> int:
+    """How many voxels of the reference's grid the mask should fill, were all of it there."""
+    if same_grid(mask, reference):
+        return there
+    assert mask.affine is not None and reference.affine is not None  # noqa: PT018  (no test: it tells mypy)
+    size = abs(np.linalg.det(mask.affine[:3, :3]) / np.linalg.det(reference.affine[:3, :3]))
+    return max(there, round(float(np.count_nonzero(mask.small > 0) * size)))
+
+
+def _contrast(
+    flair: NDArray[np.float32], drawn: NDArray[np.bool_], brain: NDArray[np.bool_]
+) -> float:
+    """Mean inside less the brain's median, in interquartile ranges of the brain."""
+    low, middle, high = np.percentile(flair[brain], [25, 50, 75])
+    return float((flair[drawn].mean() - middle) / max(high - low, 1e-6))
+
+
+def _mirrors(
+    flair: NDArray[np.float32],
+    drawn: NDArray[np.bool_],
+    brain: NDArray[np.bool_],
+    reference: CheckedScan,
+) -> list[FileFault]:
+    """A fault where FLAIR is brighter in the mask's mirror image about the middle of the brain."""
+    assert reference.affine is not None
+    image = upright(flair, reference.affine).astype(np.float64)
+    mask, head = (upright(a, reference.affine).astype(bool) for a in (drawn, brain))
+    low, high = np.percentile(image[head], [25, 75])
+    faults = []
+    for axis, name in enumerate(("left and right", "front and back", "top and bottom")):
+        mirrored = _mirrored(mask, head, axis)
+        alone, other = mask & ~mirrored, mirrored & head & ~mask
+        if other.sum() < SPECK or alone.sum() < SPECK:
+            continue
+        gain = float((image[alone].mean() - image[other].mean()) / max(high - low, 1e-6))
+        if gain < _MIRROR:
+            text = f"{name}: FLAIR is brighter there by {-gain:.2f} interquartile ranges"
+            faults.append(FileFault("SET-MASK-MIRROR", text))
+    return faults
+
+
+def _mirrored(mask: NDArray[np.bool_], head: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """The mask on the other side of the middle of the head along one axis."""
+    planes = np.flatnonzero(head.any(axis=tuple(a for a in range(3) if a != axis)))
+    place = list(np.nonzero(mask))
+    place[axis] = planes[0] + planes[-1] - place[axis]
+    kept = (place[axis] >= 0) & (place[axis] < mask.shape[axis])
+    out = np.zeros(mask.shape, bool)
+    out[tuple(p[kept] for p in place)] = True
+    return out
+
+
+def _list(values: list[float] | tuple[float, ...]) -> str:
+    return ", ".join(f"{v:g}" for v in values[:8])
+
+
+def _shape(scan: CheckedScan) -> str:
+    return " x ".join(map(str, scan.shape))

@@ -1,0 +1,89 @@
+"""What the checking process and its child say to each other: one JSON object a line.
+
+No pickle: the child has read a stranger's bytes, and its answers are checked as they come in.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gliofed.types import Sequence
+from gliofed.validation.codes import BY_ID
+from gliofed.validation.findings import FileFault
+
+MEMORY: Final = 2**30
+"""Bytes of address space that the child may have."""
+CPU_SECONDS: Final = 20
+"""Of the child for one file, and for the comparisons of one case."""
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """One case to look at. masks: by a name; the first is the one that is outlined."""
+
+    images: Mapping[Sequence, Path]
+    masks: Mapping[str, Path]
+    picture: bool
+
+    def line(self) -> bytes:
+        """To the child."""
+        return _dump({
+            "images": {s.value: str(p) for s, p in self.images.items()},
+            "masks": {n: str(p) for n, p in self.masks.items()},
+            "picture": self.picture,
+        })  # fmt: skip
+
+    @staticmethod
+    def parse(line: bytes) -> ReadRequest:
+        """In the child."""
+        raw = json.loads(line)
+        return ReadRequest(
+            {Sequence(s): Path(p) for s, p in raw["images"].items()},
+            {n: Path(p) for n, p in raw["masks"].items()},
+            bool(raw["picture"]),
+        )
+
+
+@dataclass(frozen=True)
+class ReadResponse:
+    """The child's answer. faults: where ("" for the case, else a sequence or mask) and what.
+
+    digests: of the voxels of every image that was read and is not of one value throughout.
+    picture: PNG, or nothing.
+    """
+
+    faults: tuple[tuple[str, FileFault], ...]
+    digests: Mapping[str, str]
+    picture: bytes
+
+    def line(self) -> bytes:
+        """To the parent."""
+        return _dump({
+            "faults": [[where, f.code, f.text] for where, f in self.faults],
+            "digests": dict(self.digests),
+            "picture": base64.b64encode(self.picture).decode("ascii"),
+        })  # fmt: skip
+
+    @staticmethod
+    def parse(raw: Mapping[str, Any]) -> ReadResponse:
+        """In the parent. Raises ValueError, KeyError or TypeError for anything unexpected."""
+        faults = [(str(w), FileFault(str(c), str(t))) for w, c, t in raw["faults"] if c in BY_ID]
+        return ReadResponse(
+            tuple(faults),
+            {str(k): str(v) for k, v in raw["digests"].items()},
+            base64.b64decode(raw["picture"], validate=True),
+        )
+
+
+def begin_line(where: str) -> bytes:
+    """To the parent, before each file: whose fault it is if nothing more comes."""
+    return _dump({"begin": where})
+
+
+def _dump(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value).encode("ascii") + b"\n"

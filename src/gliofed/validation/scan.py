@@ -1,0 +1,164 @@
+"""One image file to what the checks of a case need: facts, a digest and a reduced copy.
+
+The file streams through in slabs, so that memory does not grow with what it declares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.validation.byte_stream import ByteStream
+from gliofed.validation.findings import BrokenFileError, FileFault
+from gliofed.validation.header_privacy import extensions, header_texts
+from gliofed.validation.nifti_geometry import Affine, frame
+from gliofed.validation.nifti_header import TYPES, NiftiHeader, check_layout, read_header
+
+SIDE: Final = 160
+"""The reduced copy keeps every n-th voxel, so that no axis is longer."""
+VALUES: Final = 64
+"""More distinct values than this are not counted."""
+_SLAB: Final = 2**22
+
+
+@dataclass(frozen=True)
+class CheckedScan:
+    """An image whose voxels were all read.
+
+    small: float32 (x, y, z), every `step`-th voxel, NaN and infinity as 0; affine: of `small`,
+    voxel to RAS mm, or None. shape: of the whole image. digest: of shape, type and voxel bytes.
+    low, high: over the finite voxels. positive: voxels above 0. fractions: voxels that are no
+    whole number. values: the distinct finite values, or None where there are more than `VALUES`.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    small: NDArray[np.float32]
+    step: tuple[int, int, int]
+    affine: Affine | None
+    digest: str
+    low: float
+    high: float
+    nan: int
+    infinite: int
+    positive: int
+    fractions: int
+    values: tuple[float, ...] | None
+
+    @property
+    def flat(self) -> bool:
+        """Whether all finite voxels have one value, or none is finite."""
+        return not self.low < self.high
+
+
+@np.errstate(all="ignore")
+def read_scan(path: Path) -> tuple[CheckedScan | None, tuple[FileFault, ...]]:
+    """The scan, and every fault of its file; None where its voxels cannot be read."""
+    faults: list[FileFault] = []
+    try:
+        with ByteStream(path) as source:
+            data = source.read(544)
+            header = read_header(data)
+            faults += [*check_layout(header, source.bytes, source.packed), *header_texts(header)]
+            if any(f.fatal for f in faults if f.code not in ("NII-PATIENT",)):
+                return None, tuple(faults)
+            affine, wrong = frame(header)
+            faults += wrong
+            start = int(header.vox_offset)
+            data += source.read(max(0, start - len(data)))
+            faults += extensions(header, data[:start])
+            scan = _voxels(path, header, affine, source, data[start:])
+            faults += source.finish()
+    except BrokenFileError as error:
+        return None, (*faults, error.fault)
+    return scan, tuple(faults)
+
+
+def _voxels(
+    path: Path, header: NiftiHeader, affine: Affine | None, source: ByteStream, already: bytes
+) -> CheckedScan:
+    x, y, z = header.shape[:3]
+    kind = np.dtype(TYPES[header.datatype]).newbyteorder("<" if header.order == "<" else ">")
+    step = (-(-x // SIDE), -(-y // SIDE), -(-z // SIDE))
+    small = np.zeros([-(-n // s) for n, s in zip((x, y, z), step, strict=True)], np.float32)
+    digest = hashlib.sha256(f"{(x, y, z)} {TYPES[header.datatype]}".encode())
+    facts = _VoxelSums()
+    each = max(1, _SLAB // (x * y * kind.itemsize))
+    for start in range(0, z, each):
+        count = min(each, z - start)
+        need = count * x * y * kind.itemsize
+        raw = already[:need] + source.read(max(0, need - len(already)))
+        already = already[need:]
+        if len(raw) < need:
+            raise BrokenFileError("NII-TRUNCATED", f"the voxels stop in slice {start + 1} of {z}")
+        digest.update(raw)
+        slab = np.frombuffer(raw, kind).reshape((x, y, count), order="F")
+        slab = _scaled(slab, header.slope, header.inter)
+        facts.add(slab)
+        kept = np.arange(start, start + count) % step[2] == 0
+        part = slab[:: step[0], :: step[1], kept]
+        first = -(-start // step[2])
+        small[:, :, first : first + part.shape[2]] = part
+    return CheckedScan(
+        path=path, shape=(x, y, z), small=np.nan_to_num(small, copy=False, posinf=0, neginf=0),
+        step=step, affine=None if affine is None else affine @ np.diag([*step, 1.0]),
+        digest=digest.hexdigest(), low=facts.low, high=facts.high, nan=facts.nan,
+        infinite=facts.infinite, positive=facts.positive, fractions=facts.fractions,
+        values=None if facts.values is None else tuple(sorted(facts.values)),
+    )  # fmt: skip
+
+
+def _scaled(slab: NDArray[np.generic], slope: float, inter: float) -> NDArray[np.generic]:
+    """As nifti1.h has it: a slope of 0 (and, as others read it, NaN) means none."""
+    if slope == 0 or np.isnan(slope) or (slope == 1 and inter == 0):
+        return slab
+    scaled: NDArray[np.generic] = slab.astype(np.float64) * slope + inter
+    return scaled
+
+
+class _VoxelSums:
+    """Sums over slabs."""
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+        self.nan = self.infinite = self.positive = self.fractions = 0
+        self.values: set[float] | None = set()
+
+    def add(self, slab: NDArray[np.generic]) -> None:
+        """Count one slab."""
+        flat = slab.ravel(order="K")
+        if flat.size and flat.min() == flat.max() and np.isfinite(flat[0]):
+            self._add_even(float(flat[0]), flat.size)
+            return
+        if flat.dtype.kind == "f":
+            finite = np.isfinite(flat)
+            if not finite.all():
+                self.nan += int(np.isnan(flat).sum())
+                self.infinite += int(np.isinf(flat).sum())
+                flat = flat[finite]
+            self.fractions += int((flat != np.rint(flat)).sum())
+        if not flat.size:
+            return
+        self.low = min(self.low, float(flat.min()))
+        self.high = max(self.high, float(flat.max()))
+        self.positive += int(np.count_nonzero(np.greater(flat, 0)))
+        self._add_values(np.unique(flat).tolist() if self.values is not None else ())
+
+    def _add_even(self, value: float, count: int) -> None:
+        """As `add`, of a slab that has one value: most of a mask, all of a bomb."""
+        self.low, self.high = min(self.low, value), max(self.high, value)
+        self.positive += count * (value > 0)
+        self.fractions += count * (value != round(value))
+        self._add_values((value,))
+
+    def _add_values(self, values: Iterable[float]) -> None:
+        if self.values is not None:
+            self.values.update(values)
+            if len(self.values) > VALUES:
+                self.values = None

@@ -1,0 +1,130 @@
+"""One small picture a case: three planes through the tumour, all sequences, the mask outlined."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.types import Sequence as Mri
+from gliofed.validation.alignment import onto, upright, upright_size
+from gliofed.validation.case_checks import CaseStack
+from gliofed.validation.scan import CheckedScan
+
+SIDE: Final = 112
+"""Pixels of one plane of one sequence; its longer side fills them."""
+GREYS: Final = 64
+_OUTLINE: Final = GREYS
+_PALETTE: Final = bytes(
+    level for grey in np.linspace(0, 255, GREYS).astype(int).tolist() for level in (grey,) * 3
+) + bytes((0xE6, 0x9F, 0x00))  # orange of Okabe & Ito 2008
+
+
+@np.errstate(all="ignore")
+def thumbnail(stack: CaseStack, mask: CheckedScan | None, columns: Sequence[Mri]) -> bytes:
+    """A PNG: a row for each of axial, coronal, sagittal; a column for each of `columns`.
+
+    The column of a sequence that could not be read stays black. The patient's right is on the
+    left of the picture, the front on the left of sagittal planes. Planes go through the middle of
+    the mask, or of the brain. Nothing where there is neither.
+    """
+    affine = stack.reference.affine
+    assert affine is not None
+    drawn = np.zeros(stack.brain.shape, bool)
+    if mask is not None and mask.affine is not None:
+        drawn = onto(mask, stack.reference)[0] > 0
+    brain = upright(stack.brain, affine).astype(bool)
+    outlined = upright(drawn, affine).astype(bool)
+    if not (brain | outlined).any():
+        return b""
+    box = _box(brain | outlined)
+    brain, outlined = brain[box], outlined[box]
+    at = _middle(outlined if outlined.any() else brain)
+    sheet = np.zeros((3 * SIDE, len(columns) * SIDE), np.uint8)
+    for column, sequence in enumerate(columns):
+        if sequence not in stack.images:
+            continue
+        grey = _greys(upright(stack.images[sequence], affine).astype(np.float32)[box], brain)
+        for row, plane in enumerate(_planes(grey, outlined, at, upright_size(affine))):
+            sheet[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE] = plane
+    return png(sheet)
+
+
+def _box(volume: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box around `volume`, which is not empty."""
+    ends = [np.flatnonzero(volume.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
+    return tuple(slice(int(e[0]), int(e[-1]) + 1) for e in ends)
+
+
+def _middle(volume: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """The voxel of `volume`'s centre of mass, moved to the fullest axial plane."""
+    sums = [volume.sum(axis=tuple(b for b in range(3) if b != a)) for a in range(3)]
+    x, y = (int((s * np.arange(s.size)).sum() / s.sum()) for s in sums[:2])
+    return x, y, int(sums[2].argmax())
+
+
+def _greys(values: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    inside = values[brain & (values != 0)]
+    low, high = np.percentile(inside, [1, 99.5]) if inside.size else (0.0, 1.0)
+    scaled = np.clip((values - low) / max(high - low, 1e-6), 0, 1) * (GREYS - 1)
+    return np.where(brain, scaled, 0).astype(np.uint8)
+
+
+def _planes(
+    grey: NDArray[np.uint8],
+    drawn: NDArray[np.bool_],
+    at: tuple[int, int, int],
+    size: tuple[float, float, float],
+) -> list[NDArray[np.uint8]]:
+    sx, sy, sz = size
+    cuts = (
+        (np.s_[::-1, ::-1, at[2]], sx, sy),
+        (np.s_[::-1, at[1], ::-1], sx, sz),
+        (np.s_[at[0], ::-1, ::-1], sy, sz),
+    )
+    return [_fit(grey[cut].T, drawn[cut].T, width, height) for cut, width, height in cuts]
+
+
+def _fit(
+    grey: NDArray[np.uint8], drawn: NDArray[np.bool_], width: float, height: float
+) -> NDArray[np.uint8]:
+    """A plane scaled into a square of `SIDE`, voxels `width` x `height` mm, outline on top."""
+    rows, columns = grey.shape
+    scale = SIDE / max(rows * height, columns * width)
+    tall, wide = (max(1, min(SIDE, round(n))) for n in (rows * height * scale,
+                                                        columns * width * scale))  # fmt: skip
+    down = np.minimum(np.arange(tall) * rows // tall, rows - 1)
+    across = np.minimum(np.arange(wide) * columns // wide, columns - 1)
+    part = grey[np.ix_(down, across)].copy()
+    mask = np.pad(drawn[np.ix_(down, across)], 1)
+    inner = mask[1:-1, 1:-1]
+    core = inner & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    part[inner & ~core] = _OUTLINE
+    out = np.zeros((SIDE, SIDE), np.uint8)
+    top, left = (SIDE - tall) // 2, (SIDE - wide) // 2
+    out[top : top + tall, left : left + wide] = part
+    return out
+
+
+def png(indices: NDArray[np.uint8]) -> bytes:
+    """A palette PNG (ISO/IEC 15948): greys, and the outline's colour as the last index.
+
+    Written here, so that the child process that looks at a stranger's files needs no image library.
+    """
+    rows, columns = indices.shape
+    lines = b"".join(b"\0" + line.tobytes() for line in indices)
+    head = struct.pack(">2I5B", columns, rows, 8, 3, 0, 0, 0)
+    parts = (
+        (b"IHDR", head),
+        (b"PLTE", _PALETTE),
+        (b"IDAT", zlib.compress(lines, 9)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )

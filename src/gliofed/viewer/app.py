@@ -1,0 +1,112 @@
+"""What is served: the list of answered cases, as a page and as JSON, and the page of each case."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+
+from gliofed import __version__
+from gliofed.errors import DataError, GliofedError
+from gliofed.inference.answer_files import ANSWER, DAMAGED, read_answer
+from gliofed.inference.worklist import case_folders, read_worklist
+from gliofed.reporting.case import page, worklist_page
+from gliofed.reporting.case.worklist_page import Worklist
+from gliofed.reporting.html.document import policy
+from gliofed.validation.findings import printable
+from gliofed.viewer.access import plain_page
+
+REFUSALS: Final[dict[int | str, dict[str, str]]] = {
+    401: {"description": "Without the token."},
+    405: {"description": "Another method than GET and HEAD."},
+    421: {"description": "A host that is not this server's."},
+}
+"""What the guard may answer in place of any route."""
+KEPT: Final = 4
+"""Pages of cases that are kept in memory, about 13 MB each."""
+
+
+def make_app(answers: Path, store: Path | None) -> FastAPI:
+    """The application over the cases below `answers`, read anew at each request.
+
+    store: where the prepared cases are now. It lets anybody in: `gliofed.viewer.access.AccessGuard` stands
+    before it.
+    """
+    app = FastAPI(title="gliofed view", version=__version__, openapi_url=None, docs_url=None,
+                  redoc_url=None, redirect_slashes=False, responses={**REFUSALS})  # fmt: skip
+    pages = CasePages(store)
+
+    @app.get("/", response_class=HTMLResponse)
+    def worklist() -> Response:
+        """The list."""
+        return _page(worklist_page.render_worklist(read_worklist(answers)), worklist_page.SCRIPTS)
+
+    @app.get("/cases.json")
+    def cases() -> Worklist:
+        """The list, as plain values."""
+        return read_worklist(answers)
+
+    @app.get(
+        "/cases/{name}",
+        response_class=HTMLResponse,
+        responses={404: {"description": "No such case."}},
+    )
+    def case(name: str) -> Response:
+        """The page of one case. name: of its folder; it is looked up and makes no path."""
+        folder = case_folders(answers).get(name)
+        if folder is None:
+            raise HTTPException(404)
+        try:
+            return _page(pages.of(folder), page.SCRIPTS)
+        except GliofedError as error:
+            return plain_page(404, "This case cannot be shown", printable(str(error)))
+
+    @app.exception_handler(HTTPException)
+    def refused(request: Request, error: HTTPException) -> Response:
+        """Of an address that is not there."""
+        return plain_page(error.status_code, "Not there", "No such page. The list of cases is at /")
+
+    return app
+
+
+class CasePages:
+    """Pages of cases, the last `KEPT` of them held; one is made at a time."""
+
+    def __init__(self, store: Path | None) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self.made = lru_cache(KEPT)(self._make)
+
+    def of(self, folder: Path) -> bytes:
+        """The page as it was last answered.
+
+        Raises DataError: its answer is damaged; StoreError: its prepared case is.
+        """
+        with self._lock:
+            return self.made(folder, _stamp(folder))
+
+    def _make(self, folder: Path, stamp: tuple[int, ...]) -> bytes:
+        try:
+            return page.render_case(read_answer(folder, self._store)).encode()
+        except DAMAGED as error:
+            raise DataError(f"{folder}: is damaged ({error}); predict the case again") from None
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    """Another one after each answer, which is written to a new file."""
+    try:
+        found = (folder / ANSWER).stat()
+    except OSError as error:
+        raise DataError(f"{folder}: its answer has gone ({error.strerror})") from None
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+def _page(text: str | bytes, scripts: tuple[str, ...]) -> HTMLResponse:
+    """With the policy that the page states itself, and one more rule that only a header may."""
+    own = f"{policy(scripts)}; frame-ancestors 'none'"
+    return HTMLResponse(text, headers={"content-security-policy": own})

@@ -1,0 +1,67 @@
+"""The web server: on a loopback address, with a token made at its start, until interrupted."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+
+from gliofed.errors import DataError
+from gliofed.viewer.access import AccessGuard
+from gliofed.viewer.app import make_app
+
+
+def serve(
+    answers: Path, store: Path | None, host: str, port: int, ready: Callable[[str], None]
+) -> None:
+    """Serve the cases below `answers` until Ctrl-C or SIGTERM, which end it without an error.
+
+    host: a loopback address. port: 0 takes a free one. ready: hears the address once connections
+    are taken; it holds the token. Raises DataError: no such folder, another host, a port in use.
+    """
+    if not answers.is_dir():
+        raise DataError(f"{answers}: no such folder; give the --out of `gliofed predict`")
+    with listen(host, port) as found:
+        taken = int(found.getsockname()[1])
+        token = secrets.token_urlsafe(32)
+        config = config_of(AccessGuard(make_app(answers, store), token, taken))
+        named = f"[{host}]" if ":" in host else host
+        ready(f"http://{named}:{taken}/?token={token}")
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
+            uvicorn.Server(config).run(sockets=[found])
+
+
+def config_of(app: AccessGuard) -> uvicorn.Config:
+    """No log of addresses, since one of them holds the token; nothing but HTTP."""
+    return uvicorn.Config(
+        app, access_log=False, log_config=None, server_header=False, proxy_headers=False,
+        lifespan="off", ws="none", loop="asyncio", http="h11", timeout_graceful_shutdown=3,
+    )  # fmt: skip
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that takes connections of this machine. Raises DataError."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        near = address.is_loopback
+    except ValueError:
+        near = False
+    if not near:
+        raise DataError(
+            f"--host {host}: answers are served to this machine alone; give 127.0.0.1 or ::1, and "
+            "reach it from another machine through SSH"
+        )
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    try:
+        return socket.create_server((str(address), port), family=family)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise DataError(
+            f"{host}:{port} cannot be listened on ({why}); choose another --port, or 0 for a free "
+            "one"
+        ) from None
