@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gliofed.data.store import PreparedCase
 from gliofed.inference.forward import predict
-from gliofed.inference.occlusion import BLOCK_MM, MOST_PASSES, plan_hiding
+from gliofed.inference.occlusion import BLOCK_MM, MAX_PASSES, plan_occlusion
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
 from gliofed.types import SEQUENCES, Case, Labels, PreparationMeasures
@@ -77,7 +77,7 @@ class Timed(nn.Module):
 
 def own() -> tuple[int, float]:
     prepared, outline = drawn()
-    plan, net = plan_hiding(prepared, outline, mirror=False), build_net("small", None, 0)
+    plan, net = plan_occlusion(prepared, outline, mirror=False), build_net("small", None, 0)
     return plan.passes, timed(lambda: predict(net, prepared, CPU, False))
 
 
@@ -118,7 +118,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 WAYS: dict[str, tuple[str, Callable[[], tuple[int, float]]]] = {
-    "own": (f"gliofed, blocks of {BLOCK_MM:.0f} mm, at most {MOST_PASSES}", own),
+    "own": (f"gliofed, blocks of {BLOCK_MM:.0f} mm, at most {MAX_PASSES}", own),
     "monai-0": ("MONAI, side by side", lambda: monai(round(BLOCK_MM))),
     "monai-half": ("MONAI, half a side apart", lambda: monai(round(BLOCK_MM / 2))),
     "gradients": (f"integrated gradients, {STEPS} steps, one marker", gradients),

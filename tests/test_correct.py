@@ -28,7 +28,7 @@ from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.dicom.seg import MaskAuthor, write_segmentation
 from gliofed.errors import CheckpointError, DataError
 from gliofed.inference import corrections as module
-from gliofed.inference.native_grid import mask_on
+from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.cases import prepare_one
 from gliofed.runtime.files import alone_in
 from gliofed.study import GridConfig
@@ -497,7 +497,7 @@ def test_a_mask_in_the_network_space_comes_to_the_scan(scanned, entry, tmp_path)
     done = api.correct(by(path, entry=entry), scanned, "7")
     scan = nib.load(scanned / "sub-7/anat/sub-7_FLAIR.nii.gz")
     drawn = Prediction(ellipsoid().astype(np.float32), NETWORK, {})
-    there = mask_on(drawn, Placement(scan.shape, scan.affine, MOVED))
+    there = mask_on_scan(drawn, Placement(scan.shape, scan.affine, MOVED))
     assert np.array_equal(stored(done.path) > 0, there)
     assert np.array_equal(nib.load(done.path).affine, scan.affine)
     middle = apply_affine(scan.affine, np.argwhere(there)).mean(0)

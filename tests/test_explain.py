@@ -20,8 +20,8 @@ from gliofed.inference.occlusion import (
     NOT_FINITE,
     REGION_NOT_FINITE,
     explain,
-    likeness_to_chance,
-    plan_hiding,
+    plan_occlusion,
+    similarity_to_random_weights,
 )
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.network import build_net
@@ -98,7 +98,7 @@ def boxes(plan) -> list[np.ndarray]:
 def test_a_planted_cause_is_found_and_nothing_else(case) -> None:
     outline = nothing(case)
     outline[WHERE] = True
-    plan = plan_hiding(case, outline, mirror=False, block_mm=6, most=100)
+    plan = plan_occlusion(case, outline, mirror=False, block_mm=6, most=100)
     idh, codel, mgmt, grade = explain(Stub(planted), case, CPU, plan, ALL)
 
     flair = case.image[FLAIR].astype(np.float32)
@@ -126,7 +126,7 @@ def test_a_planted_cause_is_found_and_nothing_else(case) -> None:
 
 
 def test_the_other_class_has_the_opposite_map(case) -> None:
-    plan = plan_hiding(case, nothing(case), mirror=False, block_mm=8)
+    plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     (mutant,) = explain(Stub(planted), case, CPU, plan, {"idh": "mutant"})
     (wildtype,) = explain(Stub(planted), case, CPU, plan, {"idh": "wildtype"})
     np.testing.assert_allclose(mutant.regions, -wildtype.regions, atol=1e-7)
@@ -136,7 +136,7 @@ def test_the_other_class_has_the_opposite_map(case) -> None:
 
 
 def test_an_answer_without_the_image_gives_zeros(case) -> None:
-    plan = plan_hiding(case, nothing(case), mirror=False, block_mm=8)
+    plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     for why in explain(Stub(lambda image, present: 1.5), case, CPU, plan, ALL):
         assert why.regions.dtype == np.float32
         assert why.regions.shape == case.image.shape[1:]
@@ -146,7 +146,7 @@ def test_an_answer_without_the_image_gives_zeros(case) -> None:
 
 def test_a_hidden_sequence_is_hidden_as_in_training(case) -> None:
     stub = Stub(lambda image, present: 2 * present[2])
-    plan = plan_hiding(case, nothing(case), mirror=False, block_mm=24)
+    plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=24)
     (why,) = explain(stub, case, CPU, plan, {"idh": "mutant"})
     assert not why.regions.any()
     assert why.sequences == {
@@ -168,7 +168,7 @@ def test_a_hidden_sequence_is_hidden_as_in_training(case) -> None:
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 def test_falls_are_those_of_predict_and_monai_finds_the_same_map(case) -> None:
     net = build_net("small", None, 3)
-    plan = plan_hiding(case, nothing(case), mirror=False, block_mm=8)
+    plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     assert plan.side == (8, 8, 8)
     assert len(plan.corners) == 27
     whys = explain(net, case, CPU, plan, ALL)
@@ -193,7 +193,7 @@ def test_falls_are_those_of_predict_and_monai_finds_the_same_map(case) -> None:
 
 def test_a_mirrored_plan_explains_the_mirrored_answer(case) -> None:
     stub = Stub(planted)
-    plan = plan_hiding(case, nothing(case), mirror=True, block_mm=12)
+    plan = plan_occlusion(case, nothing(case), mirror=True, block_mm=12)
     (why,) = explain(stub, case, CPU, plan, {"idh": "mutant"})
     assert why.probability == predict(stub, case, CPU, mirror=True).markers["idh"][1]
     other = tuple(reversed(range(24)))
@@ -208,7 +208,7 @@ def test_a_mirrored_plan_explains_the_mirrored_answer(case) -> None:
 def test_the_passes_are_told_before(case, mirror) -> None:
     outline = nothing(case)
     outline[WHERE] = True
-    plan = plan_hiding(case, outline, mirror, block_mm=8, most=80)
+    plan = plan_occlusion(case, outline, mirror, block_mm=8, most=80)
     stub, told = Stub(planted), []
     explain(stub, case, CPU, plan, ALL, lambda done, of: told.append((done, of)))
     assert len(stub.asked) == plan.passes <= 80
@@ -219,7 +219,7 @@ def test_the_passes_are_told_before(case, mirror) -> None:
 def test_explaining_twice_gives_the_same_bits_and_leaves_the_case_alone(case) -> None:
     net = build_net("small", None, 0)
     before = case.image.tobytes()
-    plans = [plan_hiding(case, nothing(case), mirror=False, block_mm=12) for _ in range(2)]
+    plans = [plan_occlusion(case, nothing(case), mirror=False, block_mm=12) for _ in range(2)]
     assert plans[0].corners == plans[1].corners
     one, two = (explain(net, case, CPU, p, {"mgmt": "methylated"})[0] for p in plans)
     assert one.regions.tobytes() == two.regions.tobytes()
@@ -236,15 +236,15 @@ def test_blocks_cover_the_brain_and_each_holds_some_of_it(case, seed) -> None:
     spacing = rng.uniform(0.5, 3, 3)
     bare = dataclasses.replace(with_brain(case, brain), affine=np.diag([*spacing, 1]))
     block = float(rng.uniform(2, 12))
-    plan = plan_hiding(bare, nothing(case), mirror=False, block_mm=block, most=10_000)
+    plan = plan_occlusion(bare, nothing(case), mirror=False, block_mm=block, most=10_000)
     assert np.array_equal(plan.brain, brain)
     assert plan.side == tuple(max(1, round(block / s)) for s in spacing)
     covered = np.sum(boxes(plan), 0)
     assert (covered[brain] == 1).all()  # side by side: each once
     assert all((b & brain).any() for b in boxes(plan))
-    beside = plan_hiding(bare, ~brain, mirror=False, block_mm=block, most=10_000)
+    beside = plan_occlusion(bare, ~brain, mirror=False, block_mm=block, most=10_000)
     assert beside.corners == plan.corners  # an outline beside the brain asks for nothing
-    (why,) = explain(Stub(lambda i, p: i.sum() / 99), bare, CPU, plan_hiding(
+    (why,) = explain(Stub(lambda i, p: i.sum() / 99), bare, CPU, plan_occlusion(
         bare, nothing(case), mirror=False, block_mm=40), {"idh": "mutant"})  # fmt: skip
     assert not why.regions[~brain].any()
 
@@ -252,8 +252,8 @@ def test_blocks_cover_the_brain_and_each_holds_some_of_it(case, seed) -> None:
 def test_blocks_between_lie_on_the_outline_most_of_it_first(case) -> None:
     outline = nothing(case)
     outline[9:17, 3:12, 5:24] = True
-    alone = plan_hiding(case, nothing(case), mirror=False, block_mm=8, most=10_000)
-    every = plan_hiding(case, outline, mirror=False, block_mm=8, most=10_000)
+    alone = plan_occlusion(case, nothing(case), mirror=False, block_mm=8, most=10_000)
+    every = plan_occlusion(case, outline, mirror=False, block_mm=8, most=10_000)
     assert every.corners[:27] == alone.corners
     between = every.corners[27:]
     half = set(itertools.product(range(0, 17, 4), repeat=3)) - set(alone.corners)
@@ -263,38 +263,38 @@ def test_blocks_between_lie_on_the_outline_most_of_it_first(case) -> None:
     rest = dataclasses.replace(every, corners=tuple(sorted(half - set(between))))
     assert len(rest.corners) + len(between) == len(half)
     assert not any((b & outline).any() for b in boxes(rest))
-    some = plan_hiding(case, outline, mirror=False, block_mm=8, most=40)
+    some = plan_occlusion(case, outline, mirror=False, block_mm=8, most=40)
     assert some.corners == every.corners[: 40 - 1 - 4]
     assert some.passes == 40
 
 
 def test_blocks_are_made_larger_only_where_the_passes_do_not_suffice(case) -> None:
     enough = 27 + 1 + 4
-    fits = plan_hiding(case, nothing(case), mirror=False, block_mm=8, most=enough)
+    fits = plan_occlusion(case, nothing(case), mirror=False, block_mm=8, most=enough)
     assert (fits.block_mm, fits.passes) == (8, enough)
-    larger = plan_hiding(case, nothing(case), mirror=False, block_mm=8, most=enough - 1)
+    larger = plan_occlusion(case, nothing(case), mirror=False, block_mm=8, most=enough - 1)
     assert larger.block_mm > 8
     assert larger.passes < enough
     assert np.sum(boxes(larger), 0)[larger.brain].min() == 1
-    twice = plan_hiding(case, nothing(case), mirror=True, block_mm=8, most=2 * enough)
+    twice = plan_occlusion(case, nothing(case), mirror=True, block_mm=8, most=2 * enough)
     assert (twice.block_mm, twice.passes) == (8, 2 * enough)
-    least = plan_hiding(case, nothing(case), mirror=False, block_mm=8, most=6)
+    least = plan_occlusion(case, nothing(case), mirror=False, block_mm=8, most=6)
     assert len(least.corners) == 1
     with pytest.raises(ValueError, match="5 passes"):
-        plan_hiding(case, nothing(case), mirror=False, block_mm=8, most=5)
+        plan_occlusion(case, nothing(case), mirror=False, block_mm=8, most=5)
 
 
 def test_one_sequence_alone_is_not_hidden_and_that_is_said(case) -> None:
     image = np.zeros_like(case.image)
     image[FLAIR] = case.image[FLAIR]
     alone = dataclasses.replace(case, image=image, present=(False, False, False, True))
-    plan = plan_hiding(alone, nothing(case), mirror=False, block_mm=8)
+    plan = plan_occlusion(alone, nothing(case), mirror=False, block_mm=8)
     (why,) = explain(Stub(planted), alone, CPU, plan, {"idh": "mutant"})
     assert (why.sequences, why.notes) == ({}, (FEW_SEQUENCES,))
     assert why.regions.max() > 0
     image[0] = case.image[0]
     two = dataclasses.replace(alone, image=image, present=(True, False, False, True))
-    plan = plan_hiding(two, nothing(case), mirror=False, block_mm=8)
+    plan = plan_occlusion(two, nothing(case), mirror=False, block_mm=8)
     (why,) = explain(Stub(planted), two, CPU, plan, {"idh": "mutant"})
     assert list(why.sequences) == [Sequence.T1, Sequence.FLAIR]
     assert why.notes == ()
@@ -302,13 +302,13 @@ def test_one_sequence_alone_is_not_hidden_and_that_is_said(case) -> None:
 
 def test_without_a_brain_there_is_no_map_and_that_is_said(case) -> None:
     empty = with_brain(case, nothing(case))
-    plan = plan_hiding(empty, ~nothing(case), mirror=False)
+    plan = plan_occlusion(empty, ~nothing(case), mirror=False)
     assert plan.passes == 1 + 4
     (why,) = explain(Stub(lambda i, p: p.sum()), empty, CPU, plan, {"idh": "mutant"})
     assert (why.regions, why.notes) == (None, (NO_BRAIN,))
     assert why.sequences[Sequence.T1] == pytest.approx(expit(4) - expit(3))
     bare = dataclasses.replace(empty, present=(False,) * 4)
-    plan = plan_hiding(bare, nothing(case), mirror=False)
+    plan = plan_occlusion(bare, nothing(case), mirror=False)
     (why,) = explain(Stub(planted), bare, CPU, plan, {"idh": "mutant"})
     assert plan.passes == 1
     assert why.probability == 0.5
@@ -316,7 +316,7 @@ def test_without_a_brain_there_is_no_map_and_that_is_said(case) -> None:
 
 
 def test_probabilities_that_are_not_finite_explain_nothing(case) -> None:
-    plan = plan_hiding(case, nothing(case), mirror=False, block_mm=8)
+    plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     broken = Stub(lambda image, present: torch.nan)
     idh, mgmt = explain(broken, case, CPU, plan, {"idh": "mutant", "mgmt": "methylated"})
     assert (idh.probability, idh.regions, idh.sequences) == (None, None, {})
@@ -329,7 +329,7 @@ def test_probabilities_that_are_not_finite_explain_nothing(case) -> None:
 
 
 def test_a_part_whose_hiding_breaks_the_answer_is_left_out_and_said(case) -> None:
-    plan = plan_hiding(case, nothing(case), mirror=False, block_mm=8)
+    plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     corner = Stub(lambda image, present: torch.nan if image[0, 0, 0, 0] == 0 else 1.0)
     (why,) = explain(corner, case, CPU, plan, {"idh": "mutant"})
     assert why.regions is None
@@ -339,10 +339,10 @@ def test_a_part_whose_hiding_breaks_the_answer_is_left_out_and_said(case) -> Non
 
 def test_what_cannot_be_meant_is_refused(case) -> None:
     with pytest.raises(ValueError, match="blocks of 0 mm"):
-        plan_hiding(case, nothing(case), mirror=False, block_mm=0)
+        plan_occlusion(case, nothing(case), mirror=False, block_mm=0)
     with pytest.raises(ValueError, match="outline"):
-        plan_hiding(case, np.zeros((24, 24, 23), bool), mirror=False)
-    plan = plan_hiding(case, nothing(case), mirror=False)
+        plan_occlusion(case, np.zeros((24, 24, 23), bool), mirror=False)
+    plan = plan_occlusion(case, nothing(case), mirror=False)
     stub = Stub(planted)
     with pytest.raises(KeyError):
         explain(stub, case, CPU, plan, {"egfr": "amplified"})
@@ -392,7 +392,7 @@ def mutant(make_prepared):
 def test_a_network_taught_a_cause_shows_it_and_one_of_random_weights_does_not(
     taught, mutant
 ) -> None:
-    plan = plan_hiding(mutant, nothing(mutant), mirror=False, block_mm=4)
+    plan = plan_occlusion(mutant, nothing(mutant), mirror=False, block_mm=4)
     whys = explain(taught, mutant, CPU, plan, {"idh": "mutant"})
     (why,) = whys
     assert why.probability > 0.6
@@ -404,17 +404,17 @@ def test_a_network_taught_a_cause_shows_it_and_one_of_random_weights_does_not(
     assert why.regions[CAUSE].mean() > 5 * np.abs(why.regions[DECOY]).mean()
     assert max(why.sequences, key=why.sequences.get) is Sequence.FLAIR
     for seed in (1, 2):
-        assert abs(likeness_to_chance(taught, mutant, CPU, plan, whys, seed)["idh"]) < 0.5
+        assert abs(similarity_to_random_weights(taught, mutant, CPU, plan, whys, seed)["idh"]) < 0.5
 
 
 def test_likeness_to_chance_is_one_for_that_very_network_and_none_without_a_map(mutant) -> None:
     net = build_net("small", None, 5)
-    plan = plan_hiding(mutant, nothing(mutant), mirror=False, block_mm=8)
+    plan = plan_occlusion(mutant, nothing(mutant), mirror=False, block_mm=8)
     whys = explain(net, mutant, CPU, plan, ALL)
-    assert likeness_to_chance(net, mutant, CPU, plan, whys, 5) == pytest.approx(
+    assert similarity_to_random_weights(net, mutant, CPU, plan, whys, 5) == pytest.approx(
         dict.fromkeys(ALL, 1)
     )
     flat = dataclasses.replace(whys[0], regions=np.zeros_like(whys[0].regions))
     absent = dataclasses.replace(whys[1], regions=None)
-    found = likeness_to_chance(net, mutant, CPU, plan, (flat, absent), 5)
+    found = similarity_to_random_weights(net, mutant, CPU, plan, (flat, absent), 5)
     assert found == {"idh": None, "codel_1p19q": None}

@@ -32,8 +32,8 @@ from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.dicom.seg import read_segmentation
 from gliofed.errors import DataError, StoreError, StudyError
 from gliofed.evaluation.metrics.segmentation import dice
-from gliofed.inference.mask_export import open_entry, outline_of, read_outline
-from gliofed.inference.native_grid import mask_on
+from gliofed.inference.mask_export import open_prepared_case, prediction_of_mask, read_mask_nifti
+from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.cases import prepare_all
 from gliofed.preprocessing.resampling import resample_mask
 from gliofed.study import GridConfig
@@ -96,7 +96,7 @@ NAME = "sub-07_ses-pre_space-orig_label-tumor_desc-{}_mask"
 
 
 def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> None:
-    prepared = open_entry(case)
+    prepared = open_prepared_case(case)
     done = api.export(mask, case, tmp_path / "out")
     assert {d.sequence for d in done} == set(SCANS)
     for item in done:
@@ -127,7 +127,7 @@ def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> No
 
 
 def test_the_dicom_files_say_the_same_as_the_nifti_files(case, mask, tmp_path) -> None:
-    series = {s: api.SeriesSource(tmp_path / "dicom" / s) for s in SCANS}
+    series = {s: api.SeriesLocation(tmp_path / "dicom" / s) for s in SCANS}
     done = api.export(mask, case, tmp_path / "out", series, person="Curie^Marie")
     tracked = set()
     for sequence in SCANS:
@@ -160,7 +160,7 @@ def test_there_and_back_again(turns, shift, flips, axes) -> None:
     middle = apply_affine(matrix, CENTRE)
     affine[:3, 3] = middle - affine[:3, :3] @ ((shape - 1) / 2)
     outline = Prediction(ellipsoid().astype(np.float32), NETWORK, {})
-    there = mask_on(outline, Placement(tuple(shape), affine, matrix))
+    there = mask_on_scan(outline, Placement(tuple(shape), affine, matrix))
     where = apply_affine(affine, np.argwhere(there)).mean(0)
     assert np.abs(where - middle).max() < 0.1
     back = resample_mask(there, np.linalg.inv(matrix) @ affine, SIZE, NETWORK)
@@ -168,51 +168,53 @@ def test_there_and_back_again(turns, shift, flips, axes) -> None:
 
 
 def test_probability_is_cut_at_one_half(case, tmp_path) -> None:
-    prepared = open_entry(case)
+    prepared = open_prepared_case(case)
     below = np.where(ellipsoid(), 0.49, 0).astype(np.float32)
     above = np.where(ellipsoid(), 0.99, 0.02).astype(np.float32)
     for number, (data, any_left) in enumerate(((below, False), (above, True))):
         path = save(tmp_path / f"{number}.nii.gz", data)
-        assert np.array_equal(read_outline(path, prepared).probability, data)
+        assert np.array_equal(read_mask_nifti(path, prepared).probability, data)
         done = api.export(path, case, tmp_path / str(number))
         assert all((d.volume_ml > 0) is any_left for d in done)
     labels = save(tmp_path / "labels.nii.gz", ellipsoid().astype(np.uint8) * 4)
-    assert np.array_equal(read_outline(labels, prepared).probability, ellipsoid())
-    assert np.array_equal(outline_of(ellipsoid(), prepared).probability, ellipsoid())
+    assert np.array_equal(read_mask_nifti(labels, prepared).probability, ellipsoid())
+    assert np.array_equal(prediction_of_mask(ellipsoid(), prepared).probability, ellipsoid())
 
 
 def test_a_mask_whose_axes_a_viewer_turned_is_the_same(case, mask, tmp_path) -> None:
     turned = nib.load(mask).as_reoriented(np.array([[1, -1], [0, 1], [2, -1]]))
     assert turned.shape != SIZE
     nib.save(turned, tmp_path / "turned.nii.gz")
-    one, other = (read_outline(p, open_entry(case)) for p in (mask, tmp_path / "turned.nii.gz"))
+    one, other = (
+        read_mask_nifti(p, open_prepared_case(case)) for p in (mask, tmp_path / "turned.nii.gz")
+    )
     assert np.array_equal(one.probability, other.probability)
 
 
 def test_a_mask_of_another_grid_is_refused(case, tmp_path) -> None:
-    prepared, data = open_entry(case), ellipsoid().astype(np.uint8)
+    prepared, data = open_prepared_case(case), ellipsoid().astype(np.uint8)
     with pytest.raises(
         DataError, match=r"has 39 x 48 x 36 voxels .* prepared case, expected 40 x 48 x 36"
     ):
-        read_outline(save(tmp_path / "a.nii.gz", data[1:]), prepared)
+        read_mask_nifti(save(tmp_path / "a.nii.gz", data[1:]), prepared)
     for part, refused in ((0.49, False), (0.51, True)):
         moved = NETWORK.copy()
         moved[1, 3] += part
         path = save(tmp_path / "b.nii.gz", data, moved)
         if refused:
             with pytest.raises(DataError, match=r"0\.51 mm \(0\.51 voxels\)"):
-                read_outline(path, prepared)
+                read_mask_nifti(path, prepared)
         else:
-            read_outline(path, prepared)
+            read_mask_nifti(path, prepared)
     for values, says in ((-1, "below 0"), (1.5, "neither whole nor from 0 to 1")):
         path = save(tmp_path / "c.nii.gz", data * np.float32(values))
         with pytest.raises(DataError, match=says):
-            read_outline(path, prepared)
+            read_mask_nifti(path, prepared)
 
 
 def test_a_probability_map_in_dicom_needs_its_model(case, tmp_path) -> None:
     path = save(tmp_path / "p.nii.gz", ellipsoid().astype(np.float32) * 0.9)
-    series = {Sequence.FLAIR: api.SeriesSource(tmp_path / "dicom/FLAIR")}
+    series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/FLAIR")}
     with pytest.raises(DataError, match="name the model"):
         api.export(path, case, tmp_path / "out", series)
     assert api.export(path, case, tmp_path / "out", series, model="base-7")
@@ -220,11 +222,11 @@ def test_a_probability_map_in_dicom_needs_its_model(case, tmp_path) -> None:
 
 def test_nothing_is_written_unless_all_can_be(case, mask, tmp_path) -> None:
     out = tmp_path / "out"
-    series = {Sequence.FLAIR: api.SeriesSource(tmp_path / "dicom/T1")}
+    series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/T1")}
     with pytest.raises(DataError, match=r"^FLAIR: .*expected 50 x 50 x 44"):
         api.export(mask, case, out, series)
     with pytest.raises(DataError, match="prepared without T2; it has FLAIR, T1"):
-        api.export(mask, case, out, {Sequence.T2: api.SeriesSource(tmp_path)})
+        api.export(mask, case, out, {Sequence.T2: api.SeriesLocation(tmp_path)})
     assert not out.exists()
 
 
@@ -239,7 +241,7 @@ def test_a_corrected_mask_is_not_written_over(case, mask, tmp_path) -> None:
 
 
 def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, tmp_path) -> None:
-    series = {Sequence.FLAIR: api.SeriesSource(tmp_path / "dicom/FLAIR")}
+    series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/FLAIR")}
     path = api.export(mask, case, tmp_path / "out", series)[-1].path
     empty = save(tmp_path / "empty.nii.gz", np.zeros(SIZE, np.uint8))
     last = api.export(empty, case, tmp_path / "out", series, overwrite=True)[-1]
@@ -262,7 +264,7 @@ def test_an_entry_as_prepare_makes_it_is_opened(tmp_path) -> None:
         STRIPPED,
         PreparedStore(tmp_path / "s"),
     )
-    prepared = open_entry(tmp_path / "s" / made.key)
+    prepared = open_prepared_case(tmp_path / "s" / made.key)
     assert prepared.case.id == "sub-A"
     assert set(prepared.placements) == set(Sequence)
     drawn = save(tmp_path / "mask.nii.gz", made.mask, made.affine)
@@ -292,14 +294,14 @@ def test_what_lies_outside_a_scan_is_told(case, mask, tmp_path) -> None:
 def test_dicom_is_an_extra(case, mask, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "gliofed.dicom.seg", None)
     monkeypatch.delattr(gliofed_dicom, "seg", raising=False)
-    series = {Sequence.FLAIR: api.SeriesSource(tmp_path / "dicom/FLAIR")}
+    series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/FLAIR")}
     with pytest.raises(StudyError, match=r"install gliofed\[hospital\]"):
         api.export(mask, case, tmp_path / "out", series)
     assert len(api.export(mask, case, tmp_path / "out")) == 2
 
 
 def test_a_sheared_scan_keeps_its_sform_alone(case, mask, tmp_path) -> None:
-    prepared = open_entry(case)
+    prepared = open_prepared_case(case)
     placed = prepared.placements[Sequence.T1]
     sheared = placed.affine @ np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     record = json.loads((case / "entry.json").read_text())
@@ -324,15 +326,15 @@ def test_names_come_from_the_scans(names, expected, case) -> None:
     files = [{"file": name} for name in names]
     record["provenance"] = {"sources": dict(zip(("FLAIR", "T1"), files, strict=False))}
     (case / "entry.json").write_text(json.dumps(record))
-    assert open_entry(case).case.id == expected
+    assert open_prepared_case(case).case.id == expected
 
 
 def test_no_entry_or_a_damaged_one(case, tmp_path) -> None:
     with pytest.raises(StoreError, match=r"no entry\.json"):
-        open_entry(tmp_path)
+        open_prepared_case(tmp_path)
     (case / "entry.json").write_text("{")
     with pytest.raises(StoreError, match="damaged"):
-        open_entry(case)
+        open_prepared_case(case)
 
 
 def test_the_image_to_draw_on_takes_a_drawing_back(case, tmp_path) -> None:
@@ -342,9 +344,9 @@ def test_the_image_to_draw_on_takes_a_drawing_back(case, tmp_path) -> None:
     assert str(path) in done.stdout
     assert CAUTION in done.stdout
     image = read_nifti(path)
-    assert np.array_equal(image.data, open_entry(case).image[3])
+    assert np.array_equal(image.data, open_prepared_case(case).image[3])
     drawn = save(tmp_path / "drawn.nii.gz", (image.data == 2).astype(np.uint8), image.affine)
-    assert np.array_equal(read_outline(drawn, open_entry(case)).probability, ellipsoid())
+    assert np.array_equal(read_mask_nifti(drawn, open_prepared_case(case)).probability, ellipsoid())
     assert gliofed("--case", case, "--image", "T2", "--out", tmp_path / "draw").exit_code == 1
 
 
@@ -403,7 +405,7 @@ def test_a_real_series(real_data, tmp_path) -> None:
     )
     mask = save(tmp_path / "mask.nii.gz", ellipsoid().astype(np.uint8))
     _, done = api.export(mask, tmp_path / "store/abc", tmp_path / "out",
-                         {Sequence.T1: api.SeriesSource(folder)}, model="base-7")  # fmt: skip
+                         {Sequence.T1: api.SeriesLocation(folder)}, model="base-7")  # fmt: skip
     points = dicom.world_of(done.path)
     half = voxel_sizes(scan.affine).min() / 2
     drawn = np.asarray(nib.load(done.path.with_suffix(".nii.gz")).dataobj) > 0

@@ -25,8 +25,8 @@ from gliofed.inference.forward import predict
 from gliofed.inference.mask_export import export_image
 from gliofed.markers import MARKERS
 from gliofed.models.export import equivalence, monai_bundle, onnx_file
-from gliofed.models.export.equivalence import checked, outputs_of
-from gliofed.models.export.formats import hand_out
+from gliofed.models.export.equivalence import check_equivalence, named_outputs
+from gliofed.models.export.formats import export_as
 from gliofed.models.folder import read_model, recipe_of, write_model
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
@@ -95,7 +95,7 @@ def graph_file(model, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def bundle_folder(model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("monai") / "b"
-    done = hand_out(model, "monai", folder)
+    done = export_as(model, "monai", folder)
     assert (done.difference, done.title, done.model) == (0, "MONAI bundle", read_model(model).id)
     assert list(folder.parent.iterdir()) == [folder]
     return folder
@@ -116,7 +116,7 @@ def test_the_graph_takes_any_size_batch_and_missing_sequences(model, graph_file)
         image = rng.standard_normal((len(rows), 4, *size)).astype(np.float32)
         image *= present[:, :, None, None, None]
         with torch.inference_mode():
-            own = outputs_of(net(torch.from_numpy(image), torch.from_numpy(present)))
+            own = named_outputs(net(torch.from_numpy(image), torch.from_numpy(present)))
         found = session.run(None, {"image": image, "present": present})
         for (name, logits), other in zip(own.items(), found, strict=True):
             assert np.abs(logits.numpy() - other).max() < 1e-4, name
@@ -152,15 +152,15 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
     """off: what is added to the mask's logits, in the allowed difference."""
     proto = onnx.load(graph_file)
     bias = next(i for i in proto.graph.initializer if i.name.endswith("net.mask.bias"))
-    changed = onnx.numpy_helper.to_array(bias) + np.float32(off * equivalence.TOLERANCE)
+    changed = onnx.numpy_helper.to_array(bias) + np.float32(off * equivalence.MAX_LOGIT_DIFFERENCE)
     bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
     monkeypatch.setattr(onnx_file, "graph_of", lambda net: proto)
     if kept:
-        found = hand_out(model, "onnx", tmp_path / "m.onnx").difference
-        assert found == pytest.approx(off * equivalence.TOLERANCE, rel=0.1)
+        found = export_as(model, "onnx", tmp_path / "m.onnx").difference
+        assert found == pytest.approx(off * equivalence.MAX_LOGIT_DIFFERENCE, rel=0.1)
     else:
         with pytest.raises(ModelError, match=r"m\.onnx: answers otherwise .* mask differs"):
-            hand_out(model, "onnx", tmp_path / "m.onnx")
+            export_as(model, "onnx", tmp_path / "m.onnx")
     assert bool(list(tmp_path.iterdir())) == kept
 
 
@@ -169,14 +169,14 @@ def test_every_output_is_compared(model) -> None:
     for name in ("mask", *(m.id for m in MARKERS)):
 
         def other(image, present, name=name):
-            found = dict(outputs_of(net(image, present)))
+            found = dict(named_outputs(net(image, present)))
             found[name] = found[name] + 2e-4
             return found
 
         with torch.inference_mode(), pytest.raises(ModelError, match=f"{name} differs by 2.0e-04"):
-            checked(net, other, "x")
+            check_equivalence(net, other, "x")
     with pytest.raises(ModelError, match="has other outputs"):
-        checked(net, lambda image, present: {"mask": image}, "x")
+        check_equivalence(net, lambda image, present: {"mask": image}, "x")
 
 
 def test_a_package_that_is_missing_is_said_before_any_work(model, tmp_path, monkeypatch) -> None:
@@ -189,7 +189,7 @@ def test_a_package_that_is_missing_is_said_before_any_work(model, tmp_path, monk
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(StudyError, match=r"'onnxscript'.*install gliofed\[export\]"):
-        hand_out(model, "onnx", tmp_path / "m.onnx")
+        export_as(model, "onnx", tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -235,7 +235,7 @@ def test_a_bundle_answers_files_as_gliofed_does(
     if mirror:
         folder, net = bundle_folder, read_model(request.getfixturevalue("model")).net()
     else:
-        hand_out(make_model(tmp_path / "m", 2, mirror=False), "monai", tmp_path / "b")
+        export_as(make_model(tmp_path / "m", 2, mirror=False), "monai", tmp_path / "b")
         folder, net = tmp_path / "b", read_model(tmp_path / "m").net()
     run_bundle(folder, tmp_path / "images", tmp_path / "answers")
     assert f"2 cases in {tmp_path / 'images'} - {CAUTION}" in capsys.readouterr().out
@@ -307,7 +307,7 @@ def test_a_bundle_that_answers_otherwise_is_not_kept(model, tmp_path, monkeypatc
     monkeypatch.setattr(safetensors.torch, "save", save)
     message = {"changed": "answers otherwise", "lost": r"MONAI cannot build .*mask\.bias"}[fault]
     with pytest.raises(ModelError, match=rf"(?s){tmp_path / 'b'}: {message}"):
-        hand_out(model, "monai", tmp_path / "b")
+        export_as(model, "monai", tmp_path / "b")
     assert not list(tmp_path.iterdir())
 
 
@@ -319,12 +319,12 @@ def test_what_is_there_is_not_written_over_and_a_form_must_be_known(model, tmp_p
     (tmp_path / "b/mine.txt").write_text("mine")
     for form in ("onnx", "monai"):
         with pytest.raises(ModelError, match="is there already; choose another name"):
-            hand_out(model, form, tmp_path / "b")
+            export_as(model, form, tmp_path / "b")
     assert [p.name for p in tmp_path.rglob("*")] == ["b", "mine.txt"]
     with pytest.raises(StudyError, match="'tflite' is no form; choose one of onnx, monai"):
-        hand_out(model, "tflite", tmp_path / "x")
+        export_as(model, "tflite", tmp_path / "x")
     with pytest.raises(ModelError, match="is no model"):
-        hand_out(tmp_path, "onnx", tmp_path / "x")
+        export_as(tmp_path, "onnx", tmp_path / "x")
 
 
 def test_the_exporter_is_quiet_and_leaves_logging_as_it_was() -> None:

@@ -11,7 +11,7 @@ from gliofed.calibration.calibrator import fit_all
 from gliofed.calibration.site_statistics import CalibrationCases, at_hand
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.sequence_ablation import WITHOUT, calibrations, hidden_of, losses
-from gliofed.inference.occlusion import without
+from gliofed.inference.occlusion import drop_sequences
 from gliofed.markers import MARKERS
 from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, Labels, Sequence
@@ -26,7 +26,7 @@ def scanned(make_prepared, *sequences: Sequence):
 
 def test_a_hidden_sequence_is_as_one_that_was_never_scanned(make_prepared) -> None:
     own = make_prepared("a", {}, "one")
-    less = without(own, frozenset({T1CE, FLAIR}))
+    less = drop_sequences(own, frozenset({T1CE, FLAIR}))
     assert less.present == (own.present[0], False, own.present[2], False)
     assert not less.image[1].any()
     assert not less.image[3].any()

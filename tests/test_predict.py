@@ -27,11 +27,11 @@ from gliofed.dicom.seg import read_segmentation
 from gliofed.errors import DataError, ModelError, StoreError
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.inference import batch
-from gliofed.inference.answer_files import ANSWER, MAPS, read_answer, read_written, write_answer
+from gliofed.inference.answer_files import ANSWER, MAPS, read_answer, read_provenance, write_answer
 from gliofed.inference.batch import TABLE, BatchOptions, CaseStatus, predict_all
 from gliofed.inference.case import answer_case
-from gliofed.inference.forward import predict, predict_with_doubt
-from gliofed.inference.occlusion import MOST_PASSES
+from gliofed.inference.forward import predict, predict_with_uncertainty
+from gliofed.inference.occlusion import MAX_PASSES
 from gliofed.markers import MARKERS
 from gliofed.models.folder import read_model
 from gliofed.models.network import build_net
@@ -234,8 +234,8 @@ def test_doubt_leaves_the_answer_as_it_is_and_is_the_same_each_time(make_prepare
     own = make_prepared("a", {}, "one")
     for mirror, passes in ((True, 2), (False, 1)):
         plain = predict(net, own, CPU, mirror)
-        answer, doubt = predict_with_doubt(net, own, CPU, mirror, draws=51)
-        again = predict_with_doubt(net, own, CPU, mirror, draws=51)[1]
+        answer, doubt = predict_with_uncertainty(net, own, CPU, mirror, draws=51)
+        again = predict_with_uncertainty(net, own, CPU, mirror, draws=51)[1]
         assert np.array_equal(answer.probability, plain.probability)
         assert answer.markers == plain.markers
         assert len(doubt.maps) == passes
@@ -256,7 +256,7 @@ def test_an_answer_comes_back_from_the_disk_as_it_was(model, healthy, tmp_path) 
     prepared = prepare_one(case, own.recipe.grid, own.recipe.prepare, store)[0]
     told: list[tuple[int, int]] = []
     found = answer_case(own, own.net(), prepared, CPU, lambda *count: told.append(count))
-    assert told[-1][0] == told[-1][1] == len(told) <= MOST_PASSES
+    assert told[-1][0] == told[-1][1] == len(told) <= MAX_PASSES
     folder = tmp_path / "answers" / case.id
     write_answer(found, prepared, tmp_path / "store", folder)
     again = read_answer(folder)
@@ -278,7 +278,7 @@ def test_an_answer_comes_back_from_the_disk_as_it_was(model, healthy, tmp_path) 
         (moved / ANSWER).write_text(text)
         with pytest.raises(DataError, match=r"answer\.json: is damaged"):
             read_answer(moved, tmp_path / "other")
-        assert read_written(moved) is None
+        assert read_provenance(moved) is None
 
 
 def plain_of(value: object) -> object:

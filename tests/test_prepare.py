@@ -13,7 +13,7 @@ from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import Volume, read_nifti
 from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError, StoreError
-from gliofed.inference.native_grid import mask_on
+from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.brain_extraction import bounding_box, nonzero_brain
 from gliofed.preprocessing.cases import prepare_all, store_key
 from gliofed.preprocessing.normalisation import zscore
@@ -100,7 +100,7 @@ def test_a_mask_goes_to_the_network_and_back_to_the_scan(hospital) -> None:
     drawn = read_nifti(case.mask)
     entry = prepare_case(case, GridConfig(spacing_mm=(1.0, 1.0, 1.0)), STRIPPED)
     prediction = Prediction(entry.mask.astype(np.float32), entry.affine, {})
-    back = mask_on(prediction, in_ras(drawn))
+    back = mask_on_scan(prediction, in_ras(drawn))
     truth = drawn.data > 0
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.95
 
@@ -244,7 +244,7 @@ def test_real_hospitals_prepare_without_loss(real_data, tmp_path) -> None:
     for prepared in prepare_all(cases, grid, STRIPPED, PreparedStore(tmp_path)):
         drawn = read_nifti(prepared.case.mask)
         prediction = Prediction(prepared.mask.astype(np.float32), prepared.affine, {})
-        back = mask_on(prediction, in_ras(drawn))
+        back = mask_on_scan(prediction, in_ras(drawn))
         np.testing.assert_array_equal(back, drawn.data > 0)
 
 

@@ -16,7 +16,7 @@ import pytest
 from gliofed.data.nifti import Volume, read_nifti
 from gliofed.data.store import StoreEntry
 from gliofed.evaluation.metrics.segmentation import dice
-from gliofed.inference.native_grid import mask_on
+from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.brain_extraction import deepbet_brain, looks_stripped, nonzero_brain
 from gliofed.preprocessing.recipe import prepare_case
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig
@@ -104,7 +104,7 @@ def test_the_expert_s_mask_survives_the_way_to_its_own_millimetres(published) ->
 
 
 def back(entry: StoreEntry, placement: Placement) -> np.ndarray:
-    return mask_on(Prediction(entry.mask.astype(np.float32), entry.affine, {}), placement)
+    return mask_on_scan(Prediction(entry.mask.astype(np.float32), entry.affine, {}), placement)
 
 
 @pytest.fixture(scope="module")

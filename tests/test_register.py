@@ -15,7 +15,7 @@ from gliofed.data.nifti import Volume, read_nifti
 from gliofed.data.phantom.images import TISSUE
 from gliofed.errors import DataError
 from gliofed.evaluation.metrics.segmentation import dice
-from gliofed.inference.native_grid import mask_on
+from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.recipe import prepare_case
 from gliofed.preprocessing.registration import affine, rigid, to_itk, to_ras
 from gliofed.preprocessing.resampling import resample_mask
@@ -244,10 +244,10 @@ def test_a_mask_comes_back_to_the_grid_it_was_drawn_on(written, entry) -> None:
     drawn = read_nifti(written.case.mask).data > 0
     np.testing.assert_array_equal(entry.mask_placement.matrix, entry.placements[Sequence.T2].matrix)
     prediction = Prediction(entry.mask.astype(np.float32), entry.affine, {})
-    back = mask_on(prediction, entry.mask_placement)
+    back = mask_on_scan(prediction, entry.mask_placement)
     assert back.shape == drawn.shape
     assert dice(back, drawn) > 0.95
-    there = mask_on(prediction, entry.placements[Sequence.T1CE])
+    there = mask_on_scan(prediction, entry.placements[Sequence.T1CE])
     _, tumour = phantom()
     reference = read_nifti(written.case.images[Sequence.T1CE])
     to_tumour = np.linalg.inv(written.matrices[Sequence.T1CE]) @ reference.affine

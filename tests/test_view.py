@@ -42,7 +42,7 @@ from gliofed.reporting.case.worklist_page import (
 from gliofed.types import SEQUENCES, Case, Labels, Prediction, PreparationMeasures, Sequence
 from gliofed.viewer import app as app_module
 from gliofed.viewer.access import HEADERS, AccessGuard
-from gliofed.viewer.app import KEPT, CasePages, make_app
+from gliofed.viewer.app import CACHED_PAGES, CasePages, make_app
 from gliofed.viewer.server import config_of, listen
 
 PORT = 8123
@@ -340,13 +340,13 @@ def test_few_pages_are_kept(answers, monkeypatch) -> None:
     monkeypatch.setattr(app_module.page, "render_case", lambda c: made.append(c.name) or c.name)
     monkeypatch.setattr(app_module, "_stamp", lambda folder: (0,))
     pages = CasePages(None)
-    names = [f"sub-{n}" for n in range(KEPT + 1)]
+    names = [f"sub-{n}" for n in range(CACHED_PAGES + 1)]
     for name in [*names, names[-1]]:
         assert pages.of(Path(name)) == name.encode()
     assert made == names
     pages.of(Path(names[0]))
     assert made == [*names, names[0]]
-    assert pages.made.cache_info().currsize == KEPT
+    assert pages.made.cache_info().currsize == CACHED_PAGES
 
 
 PLAIN = st.recursive(

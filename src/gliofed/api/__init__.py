@@ -28,7 +28,7 @@ from gliofed.federated.governance.approval import Approval
 from gliofed.federated.governance.audit_verification import LogVerdict
 from gliofed.federated.governance.hash_chain import LogLine
 from gliofed.inference.corrections import CorrectedLabel, Correction
-from gliofed.inference.mask_export import ExportedMask, SeriesSource
+from gliofed.inference.mask_export import ExportedMask, SeriesLocation
 from gliofed.preprocessing.dataset import DatasetPreparation
 from gliofed.preprocessing.workers import CasePreparation
 from gliofed.validation.check import CheckResult
@@ -46,7 +46,7 @@ __all__ = [
     "FinishedRun",
     "LogLine",
     "LogVerdict",
-    "SeriesSource",
+    "SeriesLocation",
     "approve",
     "check",
     "cohort",

@@ -33,15 +33,15 @@ def predict(
     also find what each marker's answer rests on, which asks the network 150 times. A case answered
     by this model before is kept; one that cannot be used is refused with its faults and stops no
     other. Raises GliofedError and its kinds as `gliofed.inference.batch.predict_all` and
-    `gliofed.inference.scan_source.bring` say.
+    `gliofed.inference.scan_source.load_scans` say.
     """
     from gliofed.inference.batch import BatchOptions, predict_all
-    from gliofed.inference.scan_source import bring
+    from gliofed.inference.scan_source import load_scans
     from gliofed.models.folder import read_model
     from gliofed.runtime.device import this_machine
 
     own, heard = read_model(model), watcher or NoProgress()
-    found = bring(scans, out, pacs, heard)
+    found = load_scans(scans, out, pacs, heard)
     for note in found.notes:
         heard.note(note)
     heard.stage(f"answering with model {own.id[:12]}")
@@ -58,10 +58,10 @@ def report(
     it was. Raises DataError: no answer there, or a damaged one; StoreError: the prepared scans of
     a case are gone. Pages written by then stay.
     """
-    from gliofed.inference.answer_files import PAGE, answered_in, read_answer
+    from gliofed.inference.answer_files import PAGE, answer_folders, read_answer
     from gliofed.reporting.case.page import write_case_page
 
-    folders = answered_in(answers)
+    folders = answer_folders(answers)
     if not folders:
         raise DataError(f"{answers}: holds no answers; give the folder that `gliofed predict` "
                         "wrote to")  # fmt: skip

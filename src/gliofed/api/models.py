@@ -56,8 +56,8 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
 def export_model(folder: Path, form: str, out: Path) -> ExportedModel:
     """A model as an ONNX file (`onnx`) or a MONAI bundle (`monai`), for others to run.
 
-    Kept only where it answers as the model does. Raises as `gliofed.models.export.formats.hand_out`.
+    Kept only where it answers as the model does. Raises as `gliofed.models.export.formats.export_as`.
     """
-    from gliofed.models.export.formats import hand_out
+    from gliofed.models.export.formats import export_as
 
-    return hand_out(folder, form, out)
+    return export_as(folder, form, out)

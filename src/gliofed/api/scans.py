@@ -12,11 +12,11 @@ from gliofed.inference.corrections import CorrectedLabel, Correction
 from gliofed.inference.corrections import correct as take_back
 from gliofed.inference.mask_export import (
     ExportedMask,
-    SeriesSource,
+    SeriesLocation,
     export_image,
     export_masks,
-    open_entry,
-    read_outline,
+    open_prepared_case,
+    read_mask_nifti,
 )
 from gliofed.preprocessing.dataset import DatasetPreparation, account_json, asked_of, prepare_set
 from gliofed.preprocessing.workers import CasePreparation
@@ -117,7 +117,7 @@ def export(
     mask: Path,
     case: Path,
     out: Path,
-    series: Mapping[Sequence, SeriesSource] | None = None,
+    series: Mapping[Sequence, SeriesLocation] | None = None,
     model: str = "",
     person: str = "",
     overwrite: bool = False,
@@ -127,14 +127,14 @@ def export(
     case: the case's folder in the prepared store. series: DICOM series by sequence, to which a
     DICOM-SEG is written besides. model, person: who made the mask.
     """
-    prepared = open_entry(case)
-    outline = read_outline(mask, prepared)
+    prepared = open_prepared_case(case)
+    outline = read_mask_nifti(mask, prepared)
     return export_masks(outline, prepared, out, series, model, person, overwrite)
 
 
 def image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:
     """Write one sequence of a prepared case in the network's space, to draw a mask on."""
-    return export_image(open_entry(case), sequence, out, overwrite)
+    return export_image(open_prepared_case(case), sequence, out, overwrite)
 
 
 def correct(correction: Correction, hospital: Path, subject: str) -> CorrectedLabel:

@@ -31,7 +31,7 @@ def export(
         raise typer.BadParameter("give a MASK, or --image with a sequence to draw on")
     if chosen.keys() - folders.keys():
         raise typer.BadParameter("--choose names a sequence that has no --series")
-    sources = {s: api.SeriesSource(Path(p), chosen.get(s, "")) for s, p in folders.items()}
+    sources = {s: api.SeriesLocation(Path(p), chosen.get(s, "")) for s, p in folders.items()}
     with plain_ends(after="the same command with --overwrite writes all files anew"):
         for sequence in shown:
             path = api.image(case, sequence, out, overwrite)

@@ -8,7 +8,7 @@ from typing import Final
 
 import gliofed
 from gliofed.calibration.cns5 import NOT_DETERMINABLE, OUTCOMES, IntegratedType
-from gliofed.dicom.derived import checked_text
+from gliofed.dicom.derived import validated_text
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID
 
@@ -45,12 +45,12 @@ class CaseReport:
     version: str = gliofed.__version__
 
 
-def checked(report: CaseReport) -> CaseReport:
+def validated_report(report: CaseReport) -> CaseReport:
     """The same, its texts as DICOM keeps them.
 
     Raises DataError: a volume below 0 or not finite, a probability outside 0 to 1, probabilities
     that do not sum to 1, an unknown or repeated marker, unknown classes or outcomes, an open type
-    without its reason, and as `checked_text` says.
+    without its reason, and as `validated_text` says.
     """
     if not (math.isfinite(report.volume_ml) and report.volume_ml >= 0):
         raise DataError(f"the report: its volume is {report.volume_ml} ml; expected 0 or more")
@@ -70,15 +70,15 @@ def checked(report: CaseReport) -> CaseReport:
     open_type = kind.answer == NOT_DETERMINABLE
     return replace(
         report,
-        model=checked_text(report.model, "the report's model id"),
-        version=checked_text(report.version, "the report's version"),
-        quality=tuple(checked_text(t, "a quality finding of the report") for t in report.quality),
+        model=validated_text(report.model, "the report's model id"),
+        version=validated_text(report.version, "the report's version"),
+        quality=tuple(validated_text(t, "a quality finding of the report") for t in report.quality),
         integrated=replace(
             kind,
-            reason=checked_text(kind.reason, "why the type is not determinable")
+            reason=validated_text(kind.reason, "why the type is not determinable")
             if open_type
             else "",
-            unseen=checked_text(kind.unseen, "what the model does not see"),
+            unseen=validated_text(kind.unseen, "what the model does not see"),
         ),
     )
 

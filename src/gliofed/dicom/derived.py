@@ -24,7 +24,7 @@ from gliofed.dicom.source_series import Header, SourceSeries
 from gliofed.errors import DataError
 
 UNICODE: Final = "ISO_IR 192"
-NEEDED: Final = (  # of the patient and study, empty where the source has none (type 2)
+REQUIRED: Final = (  # of the patient and study, empty where the source has none (type 2)
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber",
 )  # fmt: skip
@@ -33,10 +33,10 @@ _CONTROLS: Final = frozenset("\t\n\f\r")
 """What DICOM allows in unlimited text besides printed characters (PS3.5, 6.1.3)."""
 
 
-def source_of(series: SourceSeries) -> Header:
+def source_header(series: SourceSeries) -> Header:
     """The first image of a series, with what it must tell of the patient and study filled in."""
     source = copy.copy(series.images[0])
-    for name in NEEDED:
+    for name in REQUIRED:
         if name not in source:
             setattr(source, name, None)
     if source.PatientSex not in ("F", "M", "O"):
@@ -45,7 +45,7 @@ def source_of(series: SourceSeries) -> Header:
     return source
 
 
-def own_series(source: Header, behind: int, description: str) -> dict[str, Any]:
+def derived_series(source: Header, behind: int, description: str) -> dict[str, Any]:
     """Series and equipment of what gliofed makes, as highdicom takes them.
 
     behind: how far its series number lies behind the source's, the same for one kind of file.
@@ -65,13 +65,13 @@ def own_series(source: Header, behind: int, description: str) -> dict[str, Any]:
     }
 
 
-def finish(dataset: Header, source: Header, texts: Iterable[str] = ()) -> None:
+def finalize(dataset: Header, source: Header, texts: Iterable[str] = ()) -> None:
     """Dates of its series, and the source's character set wherever it can say `texts`.
 
     Optional values of the patient that break their kind, such as an age of "42", stay behind.
     """
     for element in dataset.group_dataset(0x0010):
-        if element.keyword not in NEEDED and isinstance(element.value, str):
+        if element.keyword not in REQUIRED and isinstance(element.value, str):
             try:
                 validate_value(element.VR, element.value, RAISE)
             except ValueError:
@@ -84,7 +84,7 @@ def finish(dataset: Header, source: Header, texts: Iterable[str] = ()) -> None:
     dataset.SeriesTime = dataset.ContentTime
 
 
-def checked_text(text: str, what: str) -> str:
+def validated_text(text: str, what: str) -> str:
     """A text as it is written: without spaces at its end, which DICOM does not keep.
 
     Raises DataError: nothing in it, or a character that no DICOM text can hold.
@@ -104,7 +104,7 @@ def encode(dataset: pydicom.Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def strayed(dataset: Header, source: Header) -> list[str]:
+def identity_differences(dataset: Header, source: Header) -> list[str]:
     """In what of patient and study a file read again differs from its source, in words."""
     return [
         f"{name} is not that of the source"

@@ -25,7 +25,7 @@ from gliofed.errors import DataError
 SECONDS: Final = 60
 ATTEMPTS: Final = 3
 WAIT_MS: Final = 200
-MOST_SERIES: Final = 10_000
+MAX_SERIES: Final = 10_000
 _STUDY, _SERIES = "0020000D", "0020000E"
 Progress = Callable[[float, float, str], None]
 
@@ -67,9 +67,9 @@ def fetch(address: str, pacs: DicomWebServer, folder: Path, progress: Progress) 
                 f"{_plain(address)}: no MR series of the studies or patient asked for; check "
                 "--study and --patient"
             )
-        if len(wanted) > MOST_SERIES:
+        if len(wanted) > MAX_SERIES:
             raise DataError(
-                f"{_plain(address)}: more than {MOST_SERIES} series; ask for single studies"
+                f"{_plain(address)}: more than {MAX_SERIES} series; ask for single studies"
             )
         count = 0
         for number, (study, series) in enumerate(wanted, start=1):

@@ -21,7 +21,7 @@ _PIXEL_FORM: Final = (
 )  # fmt: skip
 
 
-def split(frames: Sequence[DicomHeader], folder: Path) -> list[Path]:
+def split_frames(frames: Sequence[DicomHeader], folder: Path) -> list[Path]:
     """Write frames of one file below `folder`, each as a classic MR image, and give their paths.
 
     Nothing is decoded: a frame's pixels are copied, compressed ones too. Nothing of the patient is

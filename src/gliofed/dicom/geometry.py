@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from gliofed.dicom.headers import ImagePlane
 
-SAME_MM: Final = 0.01
+SAME_POSITION_MM: Final = 0.01
 """Two slices closer than this lie at one place."""
-GAP: Final = 1.5
+MISSING_SLICE_STEPS: Final = 1.5
 """Steps; more than this is a missing slice."""
 LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -43,10 +43,10 @@ def normal(plane: ImagePlane) -> NDArray[np.float64]:
 
 def in_order(slices: Ordered[_Placed]) -> tuple[_Placed, ...]:
     """By place along the normal. Every slice has a plane."""
-    return tuple(sorted(slices, key=place))
+    return tuple(sorted(slices, key=position_along_normal))
 
 
-def place(one: InPlane) -> float:
+def position_along_normal(one: InPlane) -> float:
     """Millimetres along the slice's own normal."""
     return float(normal(plane(one)) @ np.array(plane(one).position))
 
@@ -66,7 +66,7 @@ def affine_of(slices: Ordered[InPlane]) -> NDArray[np.float64]:
     return LPS_TO_RAS @ out
 
 
-def differing(slices: Ordered[InPlane]) -> str:
+def plane_differences(slices: Ordered[InPlane]) -> str:
     """In what the planes of one stack are not alike; empty where in nothing."""
     planes = [plane(s) for s in slices]
     first = planes[0]
@@ -85,10 +85,10 @@ def differing(slices: Ordered[InPlane]) -> str:
     return next((text for bad, text in checks if bad), "")
 
 
-def repeated(slices: Ordered[InPlane]) -> int:
+def count_repeated(slices: Ordered[InPlane]) -> int:
     """How many slices lie where another one lies already."""
-    steps = np.diff(sorted(map(place, slices)))
-    return int((steps < SAME_MM).sum())
+    steps = np.diff(sorted(map(position_along_normal, slices)))
+    return int((steps < SAME_POSITION_MM).sum())
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,12 @@ class SliceStack:
 
 def stack_of(slices: Ordered[InPlane]) -> SliceStack:
     """Of two or more slices in order, neither differing nor repeated."""
-    places = np.array([place(s) for s in slices])
+    places = np.array([position_along_normal(s) for s in slices])
     steps = np.diff(places)
     usual = float(np.median(steps))
     gaps = tuple(
         SliceGap(int(i) + 1, round(steps[i] / usual) - 1, float(steps[i]), float(places[i]))
-        for i in np.flatnonzero(steps > GAP * usual)
+        for i in np.flatnonzero(steps > MISSING_SLICE_STEPS * usual)
     )
     off = np.abs(places - np.linspace(places[0], places[-1], len(places)))
     worst = int(np.argmax(off))
@@ -133,7 +133,7 @@ def stack_of(slices: Ordered[InPlane]) -> SliceStack:
     return SliceStack(usual, gaps, worst + 1, float(off[worst]), sideways)
 
 
-def as_turned(
+def reoriented(
     own: NDArray[np.float64],
     shape: tuple[int, ...],
     other: NDArray[np.float64],

@@ -384,7 +384,7 @@ def _clock(text: str) -> float | None:
     return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3] or 0)
 
 
-def walk(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path) -> Iterator[Path]:
     """Every file below `folder`, ordered; links to files are followed, those to folders not.
 
     Raises DataError, without its name, where a folder within cannot be read.

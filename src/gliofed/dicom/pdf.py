@@ -11,8 +11,15 @@ import highdicom as hd
 import pydicom
 from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
-from gliofed.dicom.derived import checked_text, encode, finish, own_series, source_of, strayed
-from gliofed.dicom.source_series import DAMAGE, Header, SourceSeries, quiet, read_series
+from gliofed.dicom.derived import (
+    derived_series,
+    encode,
+    finalize,
+    identity_differences,
+    source_header,
+    validated_text,
+)
+from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet, read_series
 from gliofed.errors import DataError
 from gliofed.runtime.files import write_bytes
 
@@ -42,14 +49,14 @@ def build_pdf(pdf: bytes, series: SourceSeries, title: str) -> bytes:
     difference when read again.
     """
     _check(pdf)
-    title = checked_text(title, "the document's title")
+    title = validated_text(title, "the document's title")
     if len(title) > LONGEST_TITLE or not title.isprintable():
         raise DataError(f"the document's title: expected one line of at most {LONGEST_TITLE} "
                         "characters")  # fmt: skip
     with quiet():
         try:
             data = encode(_compose(pdf, series, title))
-        except DAMAGE as error:
+        except PARSE_ERRORS as error:
             raise DataError(
                 f"{series.folder}: its headers cannot be carried into a document ({error}); "
                 "correct the source series"
@@ -69,7 +76,7 @@ def _check(pdf: bytes) -> None:
 
 
 def _compose(pdf: bytes, series: SourceSeries, title: str) -> hd.base.SOPClass:
-    source = source_of(series)
+    source = source_header(series)
     document = hd.base.SOPClass(
         study_instance_uid=source.StudyInstanceUID,
         sop_class_uid=EncapsulatedPDFStorage,
@@ -84,7 +91,7 @@ def _compose(pdf: bytes, series: SourceSeries, title: str) -> hd.base.SOPClass:
         study_date=source.StudyDate,
         study_time=source.StudyTime,
         referring_physician_name=source.get("ReferringPhysicianName"),
-        **own_series(source, 3000, "Report of a case"),
+        **derived_series(source, 3000, "Report of a case"),
     )
     document.copy_patient_and_study_information(source)
     document.ConversionType = "WSD"  # a workstation's
@@ -96,13 +103,13 @@ def _compose(pdf: bytes, series: SourceSeries, title: str) -> hd.base.SOPClass:
     document.MIMETypeOfEncapsulatedDocument = "application/pdf"
     document.EncapsulatedDocumentLength = len(pdf)
     document.EncapsulatedDocument = pdf + b"\0" * (len(pdf) % 2)
-    finish(document, source, [title])
+    finalize(document, source, [title])
     return document
 
 
 def _verify(data: bytes, pdf: bytes, title: str, series: SourceSeries) -> None:
     again: Header = pydicom.dcmread(io.BytesIO(data))
-    faults = strayed(again, source_of(series))
+    faults = identity_differences(again, source_header(series))
     if again.EncapsulatedDocument[: again.EncapsulatedDocumentLength] != pdf:
         faults.append("the pages differ")
     if again.DocumentTitle != title:

@@ -22,9 +22,15 @@ from pydicom.sr.codedict import codes
 
 import gliofed
 from gliofed.data.reorient import Array, NamedGrid, Shape, laid_on
-from gliofed.dicom.derived import encode, finish, own_series, source_of, strayed
+from gliofed.dicom.derived import (
+    derived_series,
+    encode,
+    finalize,
+    identity_differences,
+    source_header,
+)
 from gliofed.dicom.geometry import LPS_TO_RAS
-from gliofed.dicom.source_series import DAMAGE, Header, SourceSeries, quiet, read_series
+from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet, read_series
 from gliofed.errors import DataError
 from gliofed.runtime.files import write_bytes
 
@@ -103,7 +109,7 @@ def build_segmentation(
     with quiet():
         try:
             data = encode(_compose(planes, series, author, tracking or SegmentTracking()))
-        except DAMAGE as error:
+        except PARSE_ERRORS as error:
             raise DataError(
                 f"{series.folder}: its headers cannot be carried into a segmentation ({error}); "
                 "correct the source series"
@@ -127,7 +133,7 @@ def read_segmentation(
             dataset = pydicom.dcmread(path)
         except FileNotFoundError:
             raise DataError(f"{path}: no such file") from None
-        except (InvalidDicomError, *DAMAGE) as error:
+        except (InvalidDicomError, *PARSE_ERRORS) as error:
             raise DataError(f"{path}: cannot be read as DICOM ({error}); export it again") from None
         return _read(dataset, str(path), shape, affine, label)
 
@@ -142,7 +148,7 @@ def _planes(mask: NDArray[np.bool_], affine: Array, series: SourceSeries) -> NDA
 def _compose(
     planes: NDArray[np.bool_], series: SourceSeries, author: MaskAuthor, tracking: SegmentTracking
 ) -> hd.seg.Segmentation:
-    source, first = source_of(series), series.slices[0]
+    source, first = source_header(series), series.slices[0]
     thickness = first.thickness or series.gap
     if not first.frame:
         source.SliceThickness = thickness
@@ -159,9 +165,9 @@ def _compose(
         content_label="TUMOR",
         content_description=f"{LABEL}, by gliofed, research use only",
         content_creator_name=author.person or None,
-        **own_series(source, 1000, "Tumor outline"),
+        **derived_series(source, 1000, "Tumor outline"),
     )
-    finish(segmentation, source, [author.person])
+    finalize(segmentation, source, [author.person])
     return segmentation
 
 
@@ -211,7 +217,7 @@ def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: SourceS
         source = series.images[0]
         if dataset.FrameOfReferenceUID != source.FrameOfReferenceUID:
             faults.append("FrameOfReferenceUID is not that of the source")
-        faults += strayed(dataset, source)
+        faults += identity_differences(dataset, source)
     if faults:
         raise DataError(f"{where}: is not what was asked ({'; '.join(faults[:3])}); nothing was "
                         "written, please report it")  # fmt: skip
@@ -233,7 +239,7 @@ def _read(
             for frame, pixel in zip(dataset.PerFrameFunctionalGroupsSequence, pixels, strict=True)
             if labelmap or _segment_of(dataset, frame) == number
         ]
-    except DAMAGE as error:
+    except PARSE_ERRORS as error:
         raise DataError(f"{where}: is damaged ({error}); export it again") from None
     return _stack(where, frames, shape, affine)
 

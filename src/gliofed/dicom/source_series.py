@@ -16,7 +16,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from gliofed.data.reorient import Array, Shape
 from gliofed.dicom.enhanced import as_classic
-from gliofed.dicom.geometry import affine_of, differing, in_order, repeated, stack_of
+from gliofed.dicom.geometry import affine_of, count_repeated, in_order, plane_differences, stack_of
 from gliofed.dicom.headers import ImagePlane, plane_of
 from gliofed.errors import DataError
 
@@ -24,7 +24,7 @@ JITTER: Final = 0.1
 """How far a slice may lie from an even spacing, in parts of that spacing."""
 
 _NEEDED: Final = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "Rows")
-DAMAGE: Final = (
+PARSE_ERRORS: Final = (
     OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError,
     OverflowError, struct.error, BytesLengthException,
 )  # fmt: skip
@@ -79,7 +79,7 @@ def read_series(folder: Path, choose: str = "") -> SourceSeries:
     with quiet():
         try:
             return _span(folder, _pick(folder, _by_series(folder), choose))
-        except DAMAGE as error:
+        except PARSE_ERRORS as error:
             raise DataError(
                 f"{folder}: a header is damaged ({error}); copy the series again"
             ) from error
@@ -101,7 +101,7 @@ def _by_series(folder: Path) -> dict[str, dict[str, Header]]:
             header = pydicom.dcmread(path, stop_before_pixels=True)
         except InvalidDicomError:
             continue
-        except DAMAGE as error:
+        except PARSE_ERRORS as error:
             raise DataError(f"{path}: cannot be read as DICOM ({error}); copy it again") from None
         if "SOPInstanceUID" in header and "Rows" in header:
             own = found.setdefault(str(header.get("SeriesInstanceUID", "")), {})
@@ -151,7 +151,7 @@ def _span(folder: Path, images: list[Header]) -> SourceSeries:
         raise DataError(f"{where}: has one slice, expected at least two; copy the whole series")
     if not first.get("FrameOfReferenceUID"):
         raise DataError(f"{where}: has no FrameOfReferenceUID; export the series again")
-    if differing(slices):
+    if plane_differences(slices):
         raise DataError(f"{where}: its images differ in orientation, voxel or size; give a folder "
                         "with one volume")  # fmt: skip
     _check_stack(where, slices)
@@ -175,7 +175,7 @@ def _slices(where: str, image: Header) -> list[SourceSlice]:
 
 
 def _check_stack(where: str, slices: tuple[SourceSlice, ...]) -> None:
-    if repeated(slices):
+    if count_repeated(slices):
         raise DataError(f"{where}: has several images at one place (echoes, repeats); give a "
                         "folder with one volume")  # fmt: skip
     stack = stack_of(slices)

@@ -39,10 +39,16 @@ from pydicom.valuerep import format_number_as_ds
 import gliofed
 from gliofed.calibration.cns5 import IntegratedType
 from gliofed.dicom import report_codes
-from gliofed.dicom.case_report import CaseReport, ReportedMarker, checked
-from gliofed.dicom.derived import encode, finish, own_series, source_of, strayed
+from gliofed.dicom.case_report import CaseReport, ReportedMarker, validated_report
+from gliofed.dicom.derived import (
+    derived_series,
+    encode,
+    finalize,
+    identity_differences,
+    source_header,
+)
 from gliofed.dicom.seg import SegmentTracking
-from gliofed.dicom.source_series import DAMAGE, Header, SourceSeries, quiet, read_series
+from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet, read_series
 from gliofed.errors import DataError
 from gliofed.runtime.files import write_bytes
 
@@ -89,13 +95,13 @@ def build_report(
     that is unreadable, not of this series or without its one segment, attributes of the source
     that no report can carry, or a difference when read again.
     """
-    report = checked(report)
+    report = validated_report(report)
     segment = None if segmentation is None else _segment(segmentation, series)
     with quiet():
         try:
             document = _compose(report, series, segment)
             data = encode(document)
-        except DAMAGE as error:
+        except PARSE_ERRORS as error:
             raise DataError(
                 f"{series.folder}: its headers cannot be carried into a report ({error}); "
                 "correct the source series"
@@ -131,23 +137,23 @@ def _segment(path: Path, series: SourceSeries) -> _ReferencedSegment:
             return _ReferencedSegment(header, int(own.SegmentNumber), tracking)
         except FileNotFoundError:
             raise DataError(f"{path}: no such file") from None
-        except (InvalidDicomError, *DAMAGE) as error:
+        except (InvalidDicomError, *PARSE_ERRORS) as error:
             raise DataError(f"{path}: cannot be read as DICOM ({error}); export it again") from None
 
 
 def _compose(
     report: CaseReport, series: SourceSeries, segment: _ReferencedSegment | None
 ) -> hd.sr.ComprehensiveSR:
-    source = source_of(series)
+    source = source_header(series)
     evidence = [source, *series.images[1:], *([segment.header] if segment else [])]
     document = hd.sr.ComprehensiveSR(
         evidence=evidence,
         content=_content(report, series, segment)[0],
         is_complete=True,
         coding_schemes=[report_codes.scheme()],
-        **own_series(source, 2000, "Report of a case"),
+        **derived_series(source, 2000, "Report of a case"),
     )
-    finish(document, source, _texts(document.ContentSequence))
+    finalize(document, source, _texts(document.ContentSequence))
     return document
 
 
@@ -302,7 +308,7 @@ def _plain(element: pydicom.DataElement) -> object:
 def _verify(data: bytes, document: Header, series: SourceSeries) -> None:
     """Read the bytes again by pydicom alone: the same content, references and patient."""
     again = pydicom.dcmread(io.BytesIO(data))
-    faults = strayed(again, source_of(series))
+    faults = identity_differences(again, source_header(series))
     for name in ("ContentSequence", "CurrentRequestedProcedureEvidenceSequence"):
         if _plain(again[name]) != _plain(document[name]):
             faults.append(f"{name} differs")

@@ -36,7 +36,7 @@ _NOT_UNDERSTOOD: Final = 0xC000
 _DONE: Final = 0x0000
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _TICK: Final = 0.2
-MOST_ASSOCIATIONS: Final = 8
+MAX_ASSOCIATIONS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _entity(port: ListenAddress) -> AE:
         entity.add_supported_context(kind, list(SYNTAXES))
     entity.add_supported_context(Verification)
     entity.require_called_aet = True
-    entity.maximum_associations = MOST_ASSOCIATIONS
+    entity.maximum_associations = MAX_ASSOCIATIONS
     if port.peers:
         entity.require_calling_aet = list(port.peers)
     return entity

@@ -15,7 +15,7 @@ from gliofed.evaluation.results import CaseResult, Role
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.federated.client import SiteTest
 from gliofed.inference.forward import predict
-from gliofed.inference.native_grid import THRESHOLD, mask_on
+from gliofed.inference.native_grid import THRESHOLD, mask_on_scan
 from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.runtime.device import Device
 from gliofed.study import Study
@@ -90,7 +90,7 @@ def score_case(
         if truth.any():
             x, y, z = truth.shape
             matrix = prepared.mask_placement.matrix
-            found = mask_on(prediction, Placement((x, y, z), drawn.affine, matrix))
+            found = mask_on_scan(prediction, Placement((x, y, z), drawn.affine, matrix))
             own = np.linalg.norm(drawn.affine[:3, :3], axis=0)
             overlap, distance = dice(truth, found), hd95_mm(truth, found, own)
             counted = lesions(truth, found, own)

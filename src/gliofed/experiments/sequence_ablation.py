@@ -26,7 +26,7 @@ from gliofed.experiments.predictions import score_case
 from gliofed.experiments.train_and_test import trained_net
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.inference.forward import predict
-from gliofed.inference.occlusion import without
+from gliofed.inference.occlusion import drop_sequences
 from gliofed.runtime.device import Device
 from gliofed.runtime.files import write_text
 from gliofed.study import Study
@@ -85,7 +85,7 @@ def _answers(
     for role, case in cell.tests:
         own = prepared[str(case)]
         for hidden in hidden_of(own, role):
-            less = without(own, hidden)
+            less = drop_sequences(own, hidden)
             answer = predict(net, less, machine, study.score.mirror)
             name = "+".join(s for s in SEQUENCES if s in hidden)
             yield replace(

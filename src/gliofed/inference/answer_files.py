@@ -39,7 +39,7 @@ ANSWER: Final = "answer.json"
 MAPS: Final = "maps.safetensors"
 PAGE: Final = "report.html"
 FORMAT: Final = 1
-DAMAGED: Final = (
+READ_ERRORS: Final = (
     OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
 """What reading an answer that is not as it was written may raise."""
@@ -54,7 +54,7 @@ class CaseAnswer:
 
 
 @dataclass(frozen=True)
-class AnswerSource:
+class AnswerProvenance:
     """Where an answer is from. model: its id. key: of the prepared case. explained: whether what
     it rests on was found."""
 
@@ -84,13 +84,13 @@ def write_answer(found: CaseAnswer, prepared: PreparedCase, store: Path, folder:
     write_text(folder / ANSWER, text + "\n")
 
 
-def read_written(folder: Path) -> AnswerSource | None:
+def read_provenance(folder: Path) -> AnswerProvenance | None:
     """Which model answered which prepared case in this folder; None where none did, wholly."""
     try:
-        plain = load_plain(folder)
+        plain = load_record(folder)
         explained = bool(plain["explained"])
-        return AnswerSource(str(plain["model"]["id"]), str(plain["prepared"]), explained)
-    except DAMAGED:
+        return AnswerProvenance(str(plain["model"]["id"]), str(plain["prepared"]), explained)
+    except READ_ERRORS:
         return None
 
 
@@ -105,7 +105,7 @@ def read_answer(folder: Path, store: Path | None = None) -> CaseContent:
         raise DataError(f"{folder}: holds no answer (no {ANSWER}); give a case's folder as "
                         "`gliofed predict` writes it")  # fmt: skip
     try:
-        plain = load_plain(folder)
+        plain = load_record(folder)
         data = (folder / MAPS).read_bytes()
         if hashlib.sha256(data).hexdigest() != plain["maps"]:
             raise ValueError(f"{MAPS} is not the one that belongs to it")
@@ -113,18 +113,18 @@ def read_answer(folder: Path, store: Path | None = None) -> CaseContent:
         where = store or Path(os.path.normpath(folder / str(plain["store"])))
         prepared = _prepared(where, str(plain["prepared"]), str(plain["case"]))
         return _content(plain, maps, prepared)
-    except (*DAMAGED, SafetensorError) as error:
+    except (*READ_ERRORS, SafetensorError) as error:
         raise DataError(f"{path}: is damaged ({error}); predict the case again") from None
 
 
-def answered_in(out: Path) -> tuple[Path, ...]:
+def answer_folders(out: Path) -> tuple[Path, ...]:
     """Folders below `out` that hold an answer, by name; `out` itself where it does."""
     if (out / ANSWER).is_file():
         return (out,)
     return tuple(sorted(p.parent for p in out.glob(f"*/{ANSWER}")))
 
 
-def table_csv(folders: Sequence[Path]) -> str:
+def predictions_table(folders: Sequence[Path]) -> str:
     """A line a case, which `gliofed score` reads once the truth is filled in.
 
     An answer that is damaged is left out; `gliofed view` names it.
@@ -134,8 +134,8 @@ def table_csv(folders: Sequence[Path]) -> str:
     out = csv.writer(text, lineterminator="\n")
     out.writerow(["case", *columns, "volume_ml", "sequences", "integrated", "model"])
     for folder in folders:
-        with suppress(*DAMAGED):
-            out.writerow(_cells(load_plain(folder)))
+        with suppress(*READ_ERRORS):
+            out.writerow(_cells(load_record(folder)))
     return text.getvalue()
 
 
@@ -182,8 +182,8 @@ def _plain(found: CaseAnswer) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def load_plain(folder: Path) -> Mapping[str, Any]:
-    """What stands in `answer.json`. Raises one of `DAMAGED`, also for another format."""
+def load_record(folder: Path) -> Mapping[str, Any]:
+    """What stands in `answer.json`. Raises one of `READ_ERRORS`, also for another format."""
     plain: Mapping[str, Any] = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
     if plain["format"] != FORMAT:
         raise ValueError(f"format {plain['format']!r}, expected {FORMAT}")
@@ -207,7 +207,7 @@ def _content(
     return CaseContent(
         case=plain["case"],
         source=AnsweringModel(**plain["model"]),
-        images=images_of(prepared),
+        images=sequence_images(prepared),
         affine=prepared.affine,
         space=plain["space"],
         probability=maps["probability"],
@@ -226,7 +226,7 @@ def _content(
     )
 
 
-def images_of(prepared: PreparedCase) -> Mapping[Scan, NDArray[np.float32]]:
+def sequence_images(prepared: PreparedCase) -> Mapping[Scan, NDArray[np.float32]]:
     """The sequences that are there, (X, Y, Z) each."""
     return {
         s: prepared.image[i].astype(np.float32)

@@ -22,14 +22,14 @@ from gliofed.errors import DataError, GliofedError, ModelError, UnwritableError
 from gliofed.inference.answer_files import (
     ANSWER,
     CaseAnswer,
-    answered_in,
-    read_written,
-    table_csv,
+    answer_folders,
+    predictions_table,
+    read_provenance,
     write_answer,
 )
 from gliofed.inference.case import answer_case
 from gliofed.inference.dicom_report import report_bytes
-from gliofed.inference.mask_export import SeriesSource, export_masks
+from gliofed.inference.mask_export import SeriesLocation, export_masks
 from gliofed.models.folder import TrainedModel
 from gliofed.preprocessing.cases import prepare_one
 from gliofed.preprocessing.recipe import check_installed
@@ -68,7 +68,7 @@ class BatchOptions:
     out: Path
     store: Path
     overwrite: bool = False
-    series: Mapping[str, Mapping[Sequence, SeriesSource]] = field(default_factory=dict)
+    series: Mapping[str, Mapping[Sequence, SeriesLocation]] = field(default_factory=dict)
     why: bool = False
 
 
@@ -109,7 +109,7 @@ def predict_all(
             fate = work.one(site, place, name, reader, step)
             fates.append(fate)
             ended(fate)
-        write_text(wanted.out / TABLE, table_csv(answered_in(wanted.out)))
+        write_text(wanted.out / TABLE, predictions_table(answer_folders(wanted.out)))
     return tuple(fates)
 
 
@@ -194,7 +194,7 @@ class _BatchPrediction:
 
     def _is_kept(self, folder: Path, prepared: PreparedCase) -> bool:
         """Answered by this model before, wholly, and explained if that is asked."""
-        before = None if (folder / UNFINISHED).exists() else read_written(folder)
+        before = None if (folder / UNFINISHED).exists() else read_provenance(folder)
         if before is None or (before.model, before.key) != (self._model.id, prepared.key):
             return False
         return before.explained or not self._wanted.why

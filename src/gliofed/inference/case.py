@@ -14,10 +14,14 @@ from gliofed.calibration.segmentation_uncertainty import spread_of
 from gliofed.calibration.site_statistics import at_hand
 from gliofed.data.store import PreparedCase
 from gliofed.errors import ModelError
-from gliofed.inference.answer_files import CaseAnswer, images_of
-from gliofed.inference.forward import DRAWS, PredictionUncertainty, predict_with_doubt
-from gliofed.inference.native_grid import THRESHOLD, scan_ml_per_ml
-from gliofed.inference.occlusion import explain, plan_hiding
+from gliofed.inference.answer_files import CaseAnswer, sequence_images
+from gliofed.inference.forward import (
+    DROPOUT_SAMPLES,
+    PredictionUncertainty,
+    predict_with_uncertainty,
+)
+from gliofed.inference.native_grid import THRESHOLD, scan_volume_ratio
+from gliofed.inference.occlusion import explain, plan_occlusion
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.folder import TrainedModel
 from gliofed.models.network import MultiTaskNet
@@ -27,7 +31,7 @@ from gliofed.runtime.device import Device
 from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, Prediction
 
-RANGE: Final = (2.5, 97.5)
+INTERVAL_PERCENTILES: Final = (2.5, 97.5)
 """Percentiles of the draws that are shown as their range."""
 
 
@@ -43,7 +47,7 @@ def answer_case(
     asked: hears how often the network was asked to explain the answers, and how often in all;
     without it they are not explained. Raises ModelError where an answer is not finite.
     """
-    found, doubt = predict_with_doubt(net, prepared, machine, model.recipe.mirror)
+    found, doubt = predict_with_uncertainty(net, prepared, machine, model.recipe.mirror)
     _check_finite(found, doubt, model, prepared)
     spread = spread_of(doubt.maps, np.linalg.norm(found.affine[:3, :3], axis=0), THRESHOLD)
     there = dict(zip(SEQUENCES, prepared.present, strict=True))
@@ -54,14 +58,14 @@ def answer_case(
     whys, explained = (
         ((), "") if asked is None else _whys(net, prepared, machine, told, found, asked)
     )
-    swings, scale = len(doubt.maps) > 1, scan_ml_per_ml(prepared)
+    swings, scale = len(doubt.maps) > 1, scan_volume_ratio(prepared)
     span = spread.volume_range_ml
     return CaseAnswer(
         found,
         CaseContent(
             case=prepared.case.id,
             source=_source(model, missing),
-            images=images_of(prepared),
+            images=sequence_images(prepared),
             affine=found.affine,
             space=model.recipe.prepare.space,
             probability=found.probability,
@@ -100,7 +104,7 @@ def _whys(
 
     Of the scan as it is: twice the passes for the mirrored one would leave coarser blocks.
     """
-    plan = plan_hiding(prepared, found.probability >= THRESHOLD, mirror=False)
+    plan = plan_occlusion(prepared, found.probability >= THRESHOLD, mirror=False)
     of = {m: BY_ID[m].classes[int(np.argmax(chances))] for m, chances in told.probabilities.items()}
     whys = explain(net, prepared, machine, plan, of, asked)
     return whys, (
@@ -114,7 +118,7 @@ def _whys(
 def _draws(mirrored: bool) -> str:
     half = ", half of them of the mirrored scan" if mirrored else ""
     return (
-        f"the middle 95 % of {DRAWS} answers with dropout at work in the network's heads{half}, "
+        f"the middle 95 % of {DROPOUT_SAMPLES} answers with dropout at work in the network's heads{half}, "
         "each calibrated as the answer is"
     )
 
@@ -139,7 +143,7 @@ def _shown(
 
 
 def _range(many: NDArray[np.float64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    low, high = np.percentile(many, RANGE, axis=0)
+    low, high = np.percentile(many, INTERVAL_PERCENTILES, axis=0)
     return tuple(low.tolist()), tuple(high.tolist())
 
 

@@ -27,7 +27,7 @@ from gliofed.data.nifti import SCANNER, packed, read_nifti
 from gliofed.data.reorient import laid_on
 from gliofed.errors import DataError
 from gliofed.evaluation.metrics.segmentation import volume_ml
-from gliofed.inference.drawn_mask import DrawnMask, digest_of, read_drawn, scan_grid
+from gliofed.inference.manual_mask import ManualMask, digest_of, read_manual_mask, scan_grid
 from gliofed.runtime.files import alone_in, write_bytes, write_text
 from gliofed.tables import read_json
 from gliofed.types import Case, Sequence
@@ -112,7 +112,7 @@ def correct(correction: Correction, hospital: Path, subject: str) -> CorrectedLa
     if correction.date > date.today():
         raise DataError(f"{correction.date} is yet to come; give the day it was corrected")
     case = _case(hospital, subject)
-    drawn = read_drawn(correction.mask, case, correction.sequence, correction.labels,
+    drawn = read_manual_mask(correction.mask, case, correction.sequence, correction.labels,
                        correction.entry)  # fmt: skip
     if not drawn.voxels.any() and not correction.empty:
         raise DataError(
@@ -161,7 +161,7 @@ def _in_force(case: Case) -> _LabelFile | None:
         raise DataError(f"{case.mask}: cannot be read ({error.strerror})") from None
 
 
-def _volume_before(label: _LabelFile, drawn: DrawnMask, mask: Path) -> float | None:
+def _volume_before(label: _LabelFile, drawn: ManualMask, mask: Path) -> float | None:
     """In ml; None where it cannot be read. Raises DataError where it is what was drawn."""
     try:
         old = read_nifti(label.path)
@@ -211,7 +211,7 @@ def _new(hospital: Path, case: Case, scan: Path) -> Path:
     return folder / f"{stem}.nii.gz"
 
 
-def _told(correction: Correction, drawn: DrawnMask, case: Case, author: str) -> Mapping[str, Any]:
+def _told(correction: Correction, drawn: ManualMask, case: Case, author: str) -> Mapping[str, Any]:
     """What the sidecar says whatever it takes the place of."""
     beside = correction.export or correction.mask
     export = None

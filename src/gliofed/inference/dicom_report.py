@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from gliofed.inference.mask_export import ExportedMask, SeriesSource
+from gliofed.inference.mask_export import ExportedMask, SeriesLocation
 from gliofed.preprocessing.recipe import MASKED_ON
 from gliofed.reporting.case.content import CaseContent
 from gliofed.types import Sequence
 
 
 def report_bytes(
-    content: CaseContent, files: Iterable[ExportedMask], series: Mapping[Sequence, SeriesSource]
+    content: CaseContent, files: Iterable[ExportedMask], series: Mapping[Sequence, SeriesLocation]
 ) -> bytes:
     """A Structured Report of one series: the FLAIR's, else the next that its outline is read on.
 

@@ -18,7 +18,7 @@ from gliofed.models.network import MultiTaskNet
 from gliofed.runtime.device import Device
 from gliofed.types import Prediction
 
-DRAWS: Final = 200
+DROPOUT_SAMPLES: Final = 200
 """Of the heads with dropout: their 95 % range is then of ten draws at each end."""
 
 
@@ -44,8 +44,12 @@ def predict(net: MultiTaskNet, prepared: PreparedCase, machine: Device, mirror: 
     return _mean(passes, _heads(net, passes, machine), prepared)
 
 
-def predict_with_doubt(
-    net: MultiTaskNet, prepared: PreparedCase, machine: Device, mirror: bool, draws: int = DRAWS
+def predict_with_uncertainty(
+    net: MultiTaskNet,
+    prepared: PreparedCase,
+    machine: Device,
+    mirror: bool,
+    draws: int = DROPOUT_SAMPLES,
 ) -> tuple[Prediction, PredictionUncertainty]:
     """As `predict`, and how the answer swings; equal inputs give equal draws."""
     passes = _passes(net, prepared, machine, mirror)

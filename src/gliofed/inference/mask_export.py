@@ -20,7 +20,7 @@ from gliofed.data.reorient import NamedGrid, laid_on
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, StoreError, StudyError
 from gliofed.evaluation.metrics.segmentation import volume_ml
-from gliofed.inference.native_grid import THRESHOLD, mask_on
+from gliofed.inference.native_grid import THRESHOLD, mask_on_scan
 from gliofed.runtime.files import write_bytes, write_text
 from gliofed.types import SEQUENCES, Case, Labels, Placement, Prediction, Sequence
 
@@ -28,7 +28,7 @@ _SUBJECT: Final = re.compile(r"^(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)_")
 
 
 @dataclass(frozen=True)
-class SeriesSource:
+class SeriesLocation:
     """A sequence's DICOM series. choose: its number or UID where the folder holds several."""
 
     folder: Path
@@ -64,7 +64,7 @@ class _GridMask:
         return ExportedMask(path, self.sequence, kind, ml, self.outside_ml)
 
 
-def open_entry(folder: Path) -> PreparedCase:
+def open_prepared_case(folder: Path) -> PreparedCase:
     """A case by its folder in the prepared store; its id is how its files' names begin.
 
     Raises StoreError where the folder is no entry or is damaged.
@@ -83,7 +83,7 @@ def open_entry(folder: Path) -> PreparedCase:
     return PreparedStore(folder.resolve().parent).open(folder.resolve().name, case)
 
 
-def read_outline(path: Path, prepared: PreparedCase) -> Prediction:
+def read_mask_nifti(path: Path, prepared: PreparedCase) -> Prediction:
     """A NIfTI mask or probability map in the network's space, on the entry's grid.
 
     Whole numbers are labels, and every label above 0 is tumour; else the file is a probability
@@ -98,18 +98,18 @@ def read_outline(path: Path, prepared: PreparedCase) -> Prediction:
     if not labels and data.max() > 1:
         raise DataError(f"{path}: has values that are neither whole nor from 0 to 1; expected a "
                         "mask or a probability map")  # fmt: skip
-    data = laid_on(data, volume.affine, grid_of(prepared), str(path))
+    data = laid_on(data, volume.affine, prepared_grid(prepared), str(path))
     return Prediction((data > 0).astype(np.float32) if labels else data, prepared.affine, {})
 
 
-def grid_of(prepared: PreparedCase) -> NamedGrid:
+def prepared_grid(prepared: PreparedCase) -> NamedGrid:
     """The grid of the network's space that a case was prepared on."""
     x, y, z = prepared.image.shape[1:]
     cure = "draw on the image that `gliofed export --image` writes"
     return NamedGrid("the prepared case", (x, y, z), prepared.affine, cure)
 
 
-def outline_of(mask: NDArray[np.bool_], prepared: PreparedCase) -> Prediction:
+def prediction_of_mask(mask: NDArray[np.bool_], prepared: PreparedCase) -> Prediction:
     """A mask drawn in the network's space, (X, Y, Z) on the prepared grid, as an outline."""
     return Prediction(mask.astype(np.float32), prepared.affine, {})
 
@@ -118,7 +118,7 @@ def export_masks(
     outline: Prediction,
     prepared: PreparedCase,
     out: Path,
-    series: Mapping[Sequence, SeriesSource] | None = None,
+    series: Mapping[Sequence, SeriesLocation] | None = None,
     model: str = "",
     person: str = "",
     overwrite: bool = False,
@@ -186,7 +186,7 @@ def _masks(outline: Prediction, prepared: PreparedCase) -> list[_GridMask]:
     for sequence, placement in prepared.placements.items():
         key = (placement.shape, placement.affine.tobytes(), placement.matrix.tobytes())
         if key not in known:
-            known[key] = mask_on(outline, placement), outside_ml(outline, placement)
+            known[key] = mask_on_scan(outline, placement), outside_ml(outline, placement)
         out.append(_GridMask(sequence, placement, *known[key]))
     return out
 
@@ -201,7 +201,7 @@ def outside_ml(outline: Prediction, placement: Placement) -> float:
 
 
 def _segmentations(
-    masks: Iterable[_GridMask], series: Mapping[Sequence, SeriesSource], model: str, person: str
+    masks: Iterable[_GridMask], series: Mapping[Sequence, SeriesLocation], model: str, person: str
 ) -> dict[Sequence, bytes | None]:
     """The DICOM files' bytes, one tumour tracked through all; None where nothing is outlined."""
     if not series:

@@ -13,7 +13,7 @@ from gliofed.types import Placement, Prediction
 THRESHOLD = 0.5
 
 
-def mask_on(prediction: Prediction, placement: Placement) -> NDArray[np.bool_]:
+def mask_on_scan(prediction: Prediction, placement: Placement) -> NDArray[np.bool_]:
     """The predicted mask on a scan's own grid: probability resampled once, then cut at one half.
 
     The exact inverse of the way the scan came. Outside the network's field it is False.
@@ -23,7 +23,7 @@ def mask_on(prediction: Prediction, placement: Placement) -> NDArray[np.bool_]:
     return there >= THRESHOLD
 
 
-def scan_ml_per_ml(prepared: PreparedCase) -> float:
+def scan_volume_ratio(prepared: PreparedCase) -> float:
     """How large the scan's own anatomy is to that in the network's space, as a volume.
 
     1 in the scanner's space; in MNI152, to which brains are stretched, the determinant of the way

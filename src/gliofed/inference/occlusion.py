@@ -21,13 +21,13 @@ from scipy.stats import spearmanr
 from gliofed.data.store import PreparedCase
 from gliofed.inference.forward import predict
 from gliofed.markers import BY_ID
-from gliofed.models.network import MultiTaskNet, net_of
+from gliofed.models.network import MultiTaskNet, network_from_spec
 from gliofed.reporting.case.content import Occlusion
 from gliofed.runtime.device import Device
 from gliofed.types import SEQUENCES, Sequence
 
 BLOCK_MM: Final = 32.0
-MOST_PASSES: Final = 150
+MAX_PASSES: Final = 150
 _GROWTH: Final = 1.25
 
 NO_BRAIN: Final = "no region was hidden: the case has no brain voxel"
@@ -61,12 +61,12 @@ class OcclusionPlan:
         return (1 + len(self.corners) + len(self.sequences)) * (1 + self.mirror)
 
 
-def plan_hiding(
+def plan_occlusion(
     prepared: PreparedCase,
     outline: NDArray[np.bool_],
     mirror: bool,
     block_mm: float = BLOCK_MM,
-    most: int = MOST_PASSES,
+    most: int = MAX_PASSES,
 ) -> OcclusionPlan:
     """Blocks side by side over the brain, and where they meet the outline, blocks between them.
 
@@ -131,7 +131,7 @@ def explain(
     return tuple(_why(plan, m, n, answers[:, i]) for i, (m, n) in enumerate(of.items()))
 
 
-def without(prepared: PreparedCase, hidden: frozenset[Sequence]) -> PreparedCase:
+def drop_sequences(prepared: PreparedCase, hidden: frozenset[Sequence]) -> PreparedCase:
     """The case as if these sequences had not been scanned, as training hides them."""
     image = np.array(prepared.image)
     for channel, sequence in enumerate(SEQUENCES):
@@ -143,7 +143,7 @@ def without(prepared: PreparedCase, hidden: frozenset[Sequence]) -> PreparedCase
     return dataclasses.replace(prepared, image=image, present=present)
 
 
-def likeness_to_chance(
+def similarity_to_random_weights(
     net: MultiTaskNet,
     prepared: PreparedCase,
     machine: Device,
@@ -157,7 +157,7 @@ def likeness_to_chance(
     put into the weights (Adebayo et al. 2018, NeurIPS 31). None for a map that is
     absent or the same everywhere. Asks the network as often as `explain`.
     """
-    drawn = net_of(net.spec, seed).to(machine.device)
+    drawn = network_from_spec(net.spec, seed).to(machine.device)
     others = explain(drawn, prepared, machine, plan, {w.marker: w.of for w in whys})
     return {
         one.marker: _rank_correlation(one, other, plan)
@@ -173,7 +173,7 @@ def _each_hidden(prepared: PreparedCase, plan: OcclusionPlan) -> Iterator[Prepar
         image[:, *_box(corner, plan.side)] = 0
         yield dataclasses.replace(prepared, image=image)
     for sequence in plan.sequences:
-        yield without(prepared, frozenset({sequence}))
+        yield drop_sequences(prepared, frozenset({sequence}))
 
 
 def _why(plan: OcclusionPlan, marker: str, name: str, answers: NDArray[np.float64]) -> Occlusion:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gliofed.errors import DataError, StudyError
-from gliofed.inference.mask_export import SeriesSource
+from gliofed.inference.mask_export import SeriesLocation
 from gliofed.types import Sequence
 from gliofed.validation.locate import is_nifti
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.ingest.ingest import IngestAccount, Listener
     from gliofed.ingest.pseudonyms import PseudonymLink
 
-LOOKED_AT: Final = 2000
+MAX_FILES_SNIFFED: Final = 2000
 """Files of a folder that are looked at until one says what the folder holds."""
 _ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 
@@ -35,11 +35,13 @@ class LoadedScans:
     subject. notes: of series and patients that were not taken in, and why."""
 
     folder: Path
-    series: Mapping[str, Mapping[Sequence, SeriesSource]] = field(default_factory=dict)
+    series: Mapping[str, Mapping[Sequence, SeriesLocation]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def bring(source: str, out: Path, pacs: DicomWebServer | None, listener: Listener) -> LoadedScans:
+def load_scans(
+    source: str, out: Path, pacs: DicomWebServer | None, listener: Listener
+) -> LoadedScans:
     """The scans at `source`: a path, or a DICOMweb address with what `pacs` asks of it.
 
     DICOM is taken in below `out`; a second start takes in what is new. Raises DataError as
@@ -87,7 +89,7 @@ def _is_dicom(path: Path) -> bool:
         for name in sorted(names):
             looked += 1
             file = Path(folder) / name
-            if is_nifti(file) or looked > LOOKED_AT:
+            if is_nifti(file) or looked > MAX_FILES_SNIFFED:
                 return False
             if _begins_as_dicom(file):
                 return True
@@ -111,15 +113,15 @@ def _emptied(folder: Path) -> Path:
 
 def _series(
     links: tuple[PseudonymLink, ...], folder: Path
-) -> Mapping[str, Mapping[Sequence, SeriesSource]]:
+) -> Mapping[str, Mapping[Sequence, SeriesLocation]]:
     """By subject, of its first session: that is the one that is answered."""
-    found: dict[str, dict[Sequence, SeriesSource]] = {}
+    found: dict[str, dict[Sequence, SeriesLocation]] = {}
     first: dict[str, str] = {}
     for link in sorted(links, key=lambda own: own.session):
         subject = f"sub-{link.pseudonym}"
         if first.setdefault(subject, link.session) == link.session:
             own = found.setdefault(subject, {})
-            own[Sequence(link.sequence)] = SeriesSource(folder, link.series_uid)
+            own[Sequence(link.sequence)] = SeriesLocation(folder, link.series_uid)
     return found
 
 

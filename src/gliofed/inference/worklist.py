@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gliofed.calibration.cns5 import OUTCOMES
-from gliofed.inference.answer_files import ANSWER, DAMAGED, MAPS, answered_in, load_plain
+from gliofed.inference.answer_files import ANSWER, MAPS, READ_ERRORS, answer_folders, load_record
 from gliofed.markers import BY_ID
 from gliofed.reporting.case.worklist_page import DamagedCase, Worklist, WorklistCase, WorklistMarker
 from gliofed.types import Sequence
@@ -21,7 +21,7 @@ def case_folders(out: Path) -> Mapping[str, Path]:
     A folder, or a file of it, that is a link to what lies elsewhere is left out.
     """
     root = out.resolve()
-    return {f.name: f for f in answered_in(root) if _is_inside(f, root)}
+    return {f.name: f for f in answer_folders(root) if _is_inside(f, root)}
 
 
 def read_worklist(out: Path) -> Worklist:
@@ -30,8 +30,8 @@ def read_worklist(out: Path) -> Worklist:
     for name, folder in case_folders(out).items():
         try:
             name.encode()
-            cases.append(_line(name, load_plain(folder)))
-        except DAMAGED as error:
+            cases.append(_line(name, load_record(folder)))
+        except READ_ERRORS as error:
             kind = type(error).__name__
             fault = f"{ANSWER} is damaged ({kind}: {error}); predict the case again"
             damaged.append(DamagedCase(printable(name), printable(fault)))

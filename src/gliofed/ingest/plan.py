@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from gliofed.dicom.geometry import in_order, normal, place
+from gliofed.dicom.geometry import in_order, normal, position_along_normal
 from gliofed.ingest.decisions import SeriesDecision
 from gliofed.ingest.recognition import ContrastClock, SequenceGuess, clock_of, recognise, words_of
 from gliofed.ingest.recognition_rules import ENOUGH, MOVED, REPEAT
@@ -252,7 +252,8 @@ def _merits(series: DicomSeries) -> _SeriesMerits:
         original=head.image_type[:1] != ("DERIVED",),
         three_d=head.timing.three_d,
         axial=int(np.argmax(np.abs(normal(head.plane)))) == 2,
-        step=(place(headers[-1]) - place(head)) / (len(headers) - 1),
+        step=(position_along_normal(headers[-1]) - position_along_normal(head))
+        / (len(headers) - 1),
         slices=len(headers),
         again=REPEAT.search(text) is not None,
     )

@@ -10,8 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.dicom.enhanced import ENHANCED
-from gliofed.dicom.geometry import SAME_MM, differing, in_order, repeated, stack_of
-from gliofed.dicom.headers import MR, DicomHeader, is_dicom, is_uid, read_headers, walk
+from gliofed.dicom.geometry import (
+    SAME_POSITION_MM,
+    count_repeated,
+    in_order,
+    plane_differences,
+    stack_of,
+)
+from gliofed.dicom.headers import MR, DicomHeader, is_dicom, is_uid, read_headers, walk_files
 from gliofed.errors import DataError
 
 FEWEST: Final = 10
@@ -88,7 +94,7 @@ def find(folder: Path, progress: Callable[[float, float, str], None]) -> FoundSe
     headers: list[DicomHeader] = []
     bad: list[BadFile] = []
     other = 0
-    for count, path in enumerate(walk(folder), start=1):
+    for count, path in enumerate(walk_files(folder), start=1):
         progress(count, max(count, 1), f"{count} files")
         try:
             if not is_dicom(path):
@@ -198,7 +204,7 @@ def _frames_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
 
 def several_volumes(headers: tuple[DicomHeader, ...]) -> str:
     """Why a series that is not mixed is more than one volume; empty where it is one."""
-    again = repeated(headers)
+    again = count_repeated(headers)
     if not again:
         return ""
     return f"{again} slices lie where another one lies: several echoes, b-values or times"
@@ -216,12 +222,12 @@ def _mixed(headers: tuple[DicomHeader, ...]) -> str:
     if missing:
         return f"{missing} slices have no position, orientation, pixel spacing or matrix"
     rescales = len({h.rescale for h in headers})  # several volumes may have each its own
-    planes = differing(headers)
+    planes = plane_differences(headers)
     checks = (
         (len({(h.patient.issuer, h.patient.id) for h in headers}) > 1, "two patient ids"),
         (len({h.study for h in headers}) > 1, "two studies"),
         (planes != "", planes),
-        (rescales > 1 and not repeated(headers), "two rescale slopes or intercepts"),
+        (rescales > 1 and not count_repeated(headers), "two rescale slopes or intercepts"),
     )
     what = next((text for bad, text in checks if bad), "")
     return f"{what} in one series" if what else ""
@@ -240,7 +246,7 @@ def _spoiled(headers: tuple[DicomHeader, ...]) -> str:
         )  # fmt: skip
         more = f"; and {len(stack.gaps) - 3} more gaps" if len(stack.gaps) > 3 else ""
         return f"slices are missing where the usual step is {stack.usual:.2f} mm: {each}{more}"
-    if stack.off > max(UNEVEN * stack.usual, SAME_MM):
+    if stack.off > max(UNEVEN * stack.usual, SAME_POSITION_MM):
         return (
             f"uneven steps: slice {stack.worst} lies {stack.off:.2f} mm from its place in a "
             f"regular block with steps of {stack.usual:.2f} mm"

@@ -13,8 +13,8 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from gliofed.dicom.convert import bare, convert
-from gliofed.dicom.frames import split
-from gliofed.dicom.geometry import affine_of, as_turned, in_order
+from gliofed.dicom.frames import split_frames
+from gliofed.dicom.geometry import affine_of, in_order, reoriented
 from gliofed.dicom.headers import DicomHeader
 from gliofed.errors import DataError
 from gliofed.ingest.bids_hospital import (
@@ -176,7 +176,7 @@ def _convert(series: DicomSeries, sequence: Sequence, path: Path, work: Path) ->
     try:
         slices = [h.path for h in headers]
         if headers[0].frame:
-            slices = split(headers, work / "frames")
+            slices = split_frames(headers, work / "frames")
         image = _placed(convert(slices, work), headers)
         write_image(path, image.to_bytes(), headers[0], sequence)
     except DataError as error:
@@ -198,7 +198,7 @@ def _placed(image: Nifti1Image, headers: tuple[DicomHeader, ...]) -> Nifti1Image
     assert plane is not None, "checked by `block_fault`"
     promised = (plane.columns, plane.rows, len(headers))
     own = affine_of(headers)
-    affine, off = as_turned(own, promised, image.affine, image.shape)
+    affine, off = reoriented(own, promised, image.affine, image.shape)
     if off > OFF * np.linalg.norm(own[:3, :3], axis=0).min():
         raise DataError(
             f"converted to {image.shape} voxels {off:.2f} mm off the {promised} that the headers "

@@ -134,7 +134,7 @@ def write_model(
     files = {WEIGHTS: safetensors.torch.save(held)}
     if calibrations:
         files[CALIBRATIONS] = _calibrations_json(calibrations).encode()
-    own = id_of(_record(recipe, files))
+    own = model_id_of(_record(recipe, files))
     if text := card(own):
         files[CARD] = text.encode()
     record = json.dumps(_record(recipe, files), indent=1, ensure_ascii=False)
@@ -166,7 +166,7 @@ def read_model(folder: Path) -> TrainedModel:
     there = CALIBRATIONS in digests
     calibrations = _calibrations(folder / CALIBRATIONS) if there else {}
     card = (folder / CARD).read_text(encoding="utf-8") if CARD in digests else ""
-    return TrainedModel(id_of(record), recipe, weights, calibrations, card)
+    return TrainedModel(model_id_of(record), recipe, weights, calibrations, card)
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
@@ -193,7 +193,7 @@ def read_record(folder: Path) -> Mapping[str, Any]:
     return record
 
 
-def id_of(record: Mapping[str, Any]) -> str:
+def model_id_of(record: Mapping[str, Any]) -> str:
     """The digest that names a model: of its record without its card."""
     files = {k: v for k, v in record["files"].items() if k != CARD}
     text = json.dumps({**record, "files": files}, sort_keys=True)

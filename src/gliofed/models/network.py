@@ -108,7 +108,7 @@ class MultiTaskNet(nn.Module):
 
 
 def build_net(preset: str, stem: Triple | None, seed: int) -> MultiTaskNet:
-    """`net_of` a preset.
+    """`network_from_spec` a preset.
 
     `stem` replaces the preset's first stride.
     Raises StudyError for a preset that does not exist, and for a stem of "parent", which is fixed.
@@ -120,10 +120,10 @@ def build_net(preset: str, stem: Triple | None, seed: int) -> MultiTaskNet:
         if spec.full_level:
             raise StudyError(f"net.stem: preset {preset!r} has a fixed one; leave the key out")
         spec = dataclasses.replace(spec, stem_stride=stem)
-    return net_of(spec, seed)
+    return network_from_spec(spec, seed)
 
 
-def net_of(spec: NetworkSpec, seed: int) -> MultiTaskNet:
+def network_from_spec(spec: NetworkSpec, seed: int) -> MultiTaskNet:
     """A network of these layers, its weights decided by `seed` alone (He et al. 2015)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

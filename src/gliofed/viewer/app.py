@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from gliofed import __version__
 from gliofed.errors import DataError, GliofedError
-from gliofed.inference.answer_files import ANSWER, DAMAGED, read_answer
+from gliofed.inference.answer_files import ANSWER, READ_ERRORS, read_answer
 from gliofed.inference.worklist import case_folders, read_worklist
 from gliofed.reporting.case import page, worklist_page
 from gliofed.reporting.case.worklist_page import Worklist
@@ -27,7 +27,7 @@ REFUSALS: Final[dict[int | str, dict[str, str]]] = {
     421: {"description": "A host that is not this server's."},
 }
 """What the guard may answer in place of any route."""
-KEPT: Final = 4
+CACHED_PAGES: Final = 4
 """Pages of cases that are kept in memory, about 13 MB each."""
 
 
@@ -75,12 +75,12 @@ def make_app(answers: Path, store: Path | None) -> FastAPI:
 
 
 class CasePages:
-    """Pages of cases, the last `KEPT` of them held; one is made at a time."""
+    """Pages of cases, the last `CACHED_PAGES` of them held; one is made at a time."""
 
     def __init__(self, store: Path | None) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self.made = lru_cache(KEPT)(self._make)
+        self.made = lru_cache(CACHED_PAGES)(self._make)
 
     def of(self, folder: Path) -> bytes:
         """The page as it was last answered.
@@ -93,7 +93,7 @@ class CasePages:
     def _make(self, folder: Path, stamp: tuple[int, ...]) -> bytes:
         try:
             return page.render_case(read_answer(folder, self._store)).encode()
-        except DAMAGED as error:
+        except READ_ERRORS as error:
             raise DataError(f"{folder}: is damaged ({error}); predict the case again") from None
 
 

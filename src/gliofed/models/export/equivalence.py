@@ -12,7 +12,7 @@ from torch import Tensor
 from gliofed.errors import ModelError
 from gliofed.models.network import MultiTaskNet, NetworkOutput
 
-TOLERANCE: Final = 1e-4
+MAX_LOGIT_DIFFERENCE: Final = 1e-4
 """The greatest difference of a logit: 0.000025 of a probability."""
 
 Outputs = Mapping[str, Tensor]
@@ -25,22 +25,24 @@ _ASKED: Final = (
 """Voxels, and which sequences each case of the batch has."""
 
 
-def outputs_of(answers: NetworkOutput) -> Outputs:
+def named_outputs(answers: NetworkOutput) -> Outputs:
     """A network's answers under the names that foreign forms give them."""
     return {"mask": answers.mask, **answers.markers}
 
 
-def checked(net: MultiTaskNet, other: Callable[[Tensor, Tensor], Outputs], name: str) -> float:
+def check_equivalence(
+    net: MultiTaskNet, other: Callable[[Tensor, Tensor], Outputs], name: str
+) -> float:
     """The greatest difference of any output of `other`, which is asked as `net` is: image, present.
 
     Asked in float32 on the CPU: noise of several sizes, odd ones too, with sequences missing.
     name: of the form, for the error. Raises ModelError: other outputs, or a difference that is
-    more than `TOLERANCE` or no number.
+    more than `MAX_LOGIT_DIFFERENCE` or no number.
     """
     furthest, where = 0.0, ""
     for image, present in _questions():
         with torch.inference_mode():
-            own = outputs_of(net(image, present))
+            own = named_outputs(net(image, present))
         found = other(image, present)
         if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in found.items()}:
             raise ModelError(f"{name}: has other outputs than the model; nothing was kept")
@@ -48,10 +50,10 @@ def checked(net: MultiTaskNet, other: Callable[[Tensor, Tensor], Outputs], name:
             off = (logits - found[output]).abs().max().item()
             if math.isnan(off) or off > furthest:
                 furthest, where = math.inf if math.isnan(off) else off, output
-    if furthest > TOLERANCE:
+    if furthest > MAX_LOGIT_DIFFERENCE:
         raise ModelError(
             f"{name}: answers otherwise than the model: {where} differs by {furthest:.1e}, allowed "
-            f"is {TOLERANCE:.0e}; nothing was kept"
+            f"is {MAX_LOGIT_DIFFERENCE:.0e}; nothing was kept"
         )
     return furthest
 

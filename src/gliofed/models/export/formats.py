@@ -23,7 +23,7 @@ class ExportFormat:
     write: Callable[[TrainedModel, Path], float]
 
 
-FORMS: Final = (
+FORMATS: Final = (
     ExportFormat("onnx", "ONNX file", write_graph),
     ExportFormat("monai", "MONAI bundle", write_bundle),
 )
@@ -39,16 +39,18 @@ class ExportedModel:
     difference: float
 
 
-def hand_out(folder: Path, form_id: str, out: Path) -> ExportedModel:
+def export_as(folder: Path, form_id: str, out: Path) -> ExportedModel:
     """Write a model's folder in a foreign form, kept only where it answers as the model does.
 
     Raises StudyError: a form that does not exist, or whose packages are not installed; ModelError:
     `out` is there already, no sound model, or a form that answers otherwise; OSError. Then
     nothing is written.
     """
-    form = next((f for f in FORMS if f.id == form_id), None)
+    form = next((f for f in FORMATS if f.id == form_id), None)
     if form is None:
-        raise StudyError(f"{form_id!r} is no form; choose one of {', '.join(f.id for f in FORMS)}")
+        raise StudyError(
+            f"{form_id!r} is no form; choose one of {', '.join(f.id for f in FORMATS)}"
+        )
     if out.exists():
         raise ModelError(f"{out}: is there already; choose another name, or move it away")
     model = read_model(folder)

@@ -25,7 +25,7 @@ from gliofed import CAUTION
 from gliofed.data.nifti import IMAGE_ENDINGS
 from gliofed.errors import ModelError
 from gliofed.models.export.bundle_texts import licence_of, metadata_of, readme_of
-from gliofed.models.export.equivalence import Outputs, checked, outputs_of
+from gliofed.models.export.equivalence import Outputs, check_equivalence, named_outputs
 from gliofed.models.folder import TrainedModel
 from gliofed.models.network import MultiTaskNet
 from gliofed.runtime.files import keep, keep_folder
@@ -40,7 +40,7 @@ _TEMPLATE: Final = Path(__file__).with_name("inference.json")
 def write_bundle(model: TrainedModel, folder: Path) -> float:
     """Write the folder, once its network answers as the model does; the greatest difference.
 
-    Raises ModelError as `checked` does, and where MONAI cannot build the network.
+    Raises ModelError as `validated_report` does, and where MONAI cannot build the network.
     """
     held = {k: v.contiguous() for k, v in sorted(model.weights.items())}
     files = {
@@ -56,7 +56,7 @@ def write_bundle(model: TrainedModel, folder: Path) -> float:
         for name, data in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             keep(part / name, data)
-        found = checked(model.net(), runner(part, str(folder)), str(folder))
+        found = check_equivalence(model.net(), runner(part, str(folder)), str(folder))
         for own in (*sorted(p.parent for p in map(part.joinpath, files)), part):
             keep_folder(own)
         part.rename(folder)
@@ -87,7 +87,7 @@ def runner(folder: Path, name: str) -> Callable[[Tensor, Tensor], Outputs]:
 
     def run(image: Tensor, present: Tensor) -> Outputs:
         with torch.inference_mode():
-            return outputs_of(net(image, present))
+            return named_outputs(net(image, present))
 
     return run
 

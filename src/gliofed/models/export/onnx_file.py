@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import gliofed
 from gliofed.errors import StudyError
-from gliofed.models.export.equivalence import Outputs, checked, outputs_of
+from gliofed.models.export.equivalence import Outputs, check_equivalence, named_outputs
 from gliofed.models.folder import TrainedModel
 from gliofed.models.network import MultiTaskNet
 from gliofed.runtime.files import replacing
@@ -41,13 +41,13 @@ class _TupleOutputs(nn.Module):
         self.net = net
 
     def forward(self, image: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-        return tuple(outputs_of(self.net(image, present)).values())
+        return tuple(named_outputs(self.net(image, present)).values())
 
 
 def write_graph(model: TrainedModel, path: Path) -> float:
     """Write the file, once it answers as the model does; the greatest difference of a logit.
 
-    Raises StudyError where the extra is not installed, and as `checked` does.
+    Raises StudyError where the extra is not installed, and as `validated_report` does.
     """
     _ask_for_packages()
     net = model.net()
@@ -55,7 +55,7 @@ def write_graph(model: TrainedModel, path: Path) -> float:
     _describe(graph, model)
     with replacing(path) as part:
         part.write_bytes(graph.SerializeToString())
-        return checked(net, runner(part), str(path))
+        return check_equivalence(net, runner(part), str(path))
 
 
 def graph_of(net: MultiTaskNet) -> Any:

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 from gliofed.data.nifti import read_nifti, stored_grid
 from gliofed.data.reorient import Array, NamedGrid, laid_on
 from gliofed.errors import DataError, StudyError
-from gliofed.inference.mask_export import grid_of, open_entry, outline_of, outside_ml
-from gliofed.inference.native_grid import mask_on
+from gliofed.inference.mask_export import (
+    open_prepared_case,
+    outside_ml,
+    prediction_of_mask,
+    prepared_grid,
+)
+from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.recipe import MASKED_ON
 from gliofed.types import SEQUENCES, Case, Sequence
 
-Space = Literal["scan", "network", "DICOM-SEG"]
+MaskSpace = Literal["scan", "network", "DICOM-SEG"]
 _CURE: Final = (
     "draw on one of the case's own scans, or give the prepared case for a mask in the network's "
     "space"
@@ -28,7 +33,7 @@ _CURE: Final = (
 
 
 @dataclass(frozen=True)
-class DrawnMask:
+class ManualMask:
     """voxels: (X, Y, Z) of the scan's file, its axes as stored. affine: voxel to RAS mm.
 
     space: where it was drawn. outside_ml: of it where the scan has no voxels.
@@ -38,13 +43,13 @@ class DrawnMask:
     scan: Path
     voxels: NDArray[np.bool_]
     affine: Array
-    space: Space
+    space: MaskSpace
     outside_ml: float
 
 
-def read_drawn(
+def read_manual_mask(
     mask: Path, case: Case, sequence: Sequence | None, labels: tuple[str, ...], entry: Path | None
-) -> DrawnMask:
+) -> ManualMask:
     """A NIfTI mask or DICOM Segmentation as a mask on one of the case's scans.
 
     sequence: of the scan; else the first of `MASKED_ON` whose grid it lies on or, drawn in the
@@ -117,7 +122,7 @@ def _tumour(path: Path, data: NDArray[np.float32], labels: tuple[str, ...]) -> N
 
 def _on_scan(
     path: Path, voxels: NDArray[np.bool_], affine: Array, case: Case, wanted: Rows[Sequence]
-) -> DrawnMask:
+) -> ManualMask:
     faults = []
     for sequence in wanted:
         scan = case.images[sequence]
@@ -127,13 +132,13 @@ def _on_scan(
         except DataError as error:
             faults.append(str(error))
         else:
-            return DrawnMask(sequence, scan, laid, grid.affine, "scan", 0.0)
+            return ManualMask(sequence, scan, laid, grid.affine, "scan", 0.0)
     raise _nowhere(path, faults)
 
 
 def _segmented(
     path: Path, case: Case, wanted: Rows[Sequence], labels: tuple[str, ...]
-) -> DrawnMask:
+) -> ManualMask:
     try:
         from gliofed.dicom.seg import read_segmentation
     except ImportError as error:
@@ -150,7 +155,7 @@ def _segmented(
         except DataError as error:
             faults.append(str(error))
         else:
-            return DrawnMask(
+            return ManualMask(
                 sequence, scan, np.logical_or.reduce(parts), grid.affine, "DICOM-SEG", 0.0
             )
     raise _nowhere(path, faults)
@@ -166,9 +171,11 @@ def _nowhere(path: Path, faults: list[str]) -> DataError:
 def _from_network(
     path: Path, voxels: NDArray[np.bool_], affine: Array, case: Case, wanted: Rows[Sequence],
     entry: Path,
-) -> DrawnMask:  # fmt: skip
-    prepared = open_entry(entry)
-    drawn = outline_of(laid_on(voxels, affine, grid_of(prepared), str(path)), prepared)
+) -> ManualMask:  # fmt: skip
+    prepared = open_prepared_case(entry)
+    drawn = prediction_of_mask(
+        laid_on(voxels, affine, prepared_grid(prepared), str(path)), prepared
+    )
     sequence = next((s for s in wanted if s in prepared.placements), None)
     if sequence is None:
         raise DataError(f"{entry}: was prepared without {', '.join(wanted)}; name a sequence that "
@@ -177,7 +184,7 @@ def _from_network(
     if _prepared_from(entry, sequence) != digest_of(scan):
         raise DataError(f"{entry}: was not prepared from {scan}; give the folder of this very case "
                         "in the store, or prepare it again")  # fmt: skip
-    return DrawnMask(sequence, scan, mask_on(drawn, placement), placement.affine, "network",
+    return ManualMask(sequence, scan, mask_on_scan(drawn, placement), placement.affine, "network",
                  outside_ml(drawn, placement))  # fmt: skip
 
 
