@@ -27,11 +27,11 @@ from nibabel.orientations import (
 from PIL import Image
 from test_report import HOSTILE, RESEARCH, Reader
 
-from gliofed import CAUTION
 from gliofed.calibration.cns5 import OUTCOMES, UNSEEN, IntegratedType
 from gliofed.errors import DataError
 from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import BY_ID
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.case import wording
 from gliofed.reporting.case.content import OUTLINED, CaseContent, MarkerAnswer
 from gliofed.reporting.case.page import LICENCES, VIEWER, render_case, write_case_page
@@ -328,7 +328,8 @@ def test_figures_ranges_and_model_are_shown(content: CaseContent, page: str) -> 
         assert text in seen
     assert seen.count(f"over {PASSES}") == 2
     assert "It is no confidence interval" in seen
-    assert CAUTION in packaged_text("reporting/case/case.css")  # at the foot of each printed page
+    foot = page.split("@bottom-left {")[1].split("}", maxsplit=1)[0]  # of each printed page
+    assert RESEARCH_USE_ONLY in foot
     assert "distances and sizes on these images are not the patient's" in seen
     assert "not calibrated" not in seen.lower()
 

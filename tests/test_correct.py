@@ -20,7 +20,7 @@ from ellipsoid import CENTRE, NETWORK, SIZE, ellipsoid, rigid
 from nibabel.affines import apply_affine
 from typer.testing import CliRunner
 
-from gliofed import CAUTION, __version__, api
+from gliofed import __version__, api
 from gliofed.cli.main import app
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import read_nifti
@@ -29,6 +29,7 @@ from gliofed.dicom.seg import MaskAuthor, write_segmentation
 from gliofed.errors import CheckpointError, DataError
 from gliofed.inference import corrections as module
 from gliofed.inference.native_grid import mask_on_scan
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.preprocessing.cases import prepare_one
 from gliofed.runtime.files import alone_in
 from gliofed.study import GridConfig
@@ -130,7 +131,7 @@ def test_the_sidecar_says_who_when_what_and_from_which_model(hospital, tmp_path)
     assert said["GeneratedBy"] == [{"Name": "gliofed", "Version": __version__, "Model": "3f2a9c"}]
     assert said["Manual"] is False
     assert said["SpatialReference"] == "sub-A_FLAIR.nii.gz"
-    assert CAUTION in said["Description"]
+    assert RESEARCH_USE_ONLY in said["Description"]
 
 
 def test_an_export_that_a_viewer_saved_over_still_names_its_model(hospital, tmp_path) -> None:
@@ -590,7 +591,7 @@ def test_the_command(hospital, mask, tmp_path) -> None:
     label = hospital / f"{DERIVED}_mask.nii.gz"
     assert line.startswith(f"{label}: on FLAIR, {8 * drawing().sum() / 1000:.2f} ml (was ")
     assert line.endswith(f"the earlier label is {hospital / DERIVED}_desc-earlier1_mask.nii.gz")
-    assert caution == CAUTION
+    assert caution == RESEARCH_USE_ONLY
     assert told(label)["Date"] == "2026-02-28"
     again = gliofed(mask, *words)
     assert again.exit_code == 1

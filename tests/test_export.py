@@ -23,7 +23,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy.spatial import cKDTree
 from typer.testing import CliRunner
 
-from gliofed import CAUTION, api
+from gliofed import api
 from gliofed import dicom as gliofed_dicom
 from gliofed.cli.main import app
 from gliofed.data.formats.bids import read_bids
@@ -34,6 +34,7 @@ from gliofed.errors import DataError, StoreError, StudyError
 from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.inference.mask_export import open_prepared_case, prediction_of_mask, read_mask_nifti
 from gliofed.inference.native_grid import mask_on_scan
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.preprocessing.cases import prepare_all
 from gliofed.preprocessing.resampling import resample_mask
 from gliofed.study import GridConfig
@@ -107,7 +108,7 @@ def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> No
         assert found.get_data_dtype() == np.uint8
         for code in ("sform_code", "qform_code"):
             assert found.header[code] == 1  # a scanner's coordinates
-        assert CAUTION in found.header["descrip"].item().decode()
+        assert RESEARCH_USE_ONLY in found.header["descrip"].item().decode()
         voxels = np.asarray(found.dataobj) > 0
         matrix = SCANS[item.sequence][1]
         inside = depth(apply_affine(np.linalg.inv(matrix), voxels_in_mm(found.shape, found.affine)))
@@ -122,7 +123,7 @@ def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> No
         sidecar = json.loads(
             item.path.with_name(item.path.name.replace(".nii.gz", ".json")).read_text()
         )
-        assert CAUTION in sidecar["Description"]
+        assert RESEARCH_USE_ONLY in sidecar["Description"]
         assert sidecar["SpatialReference"] == prepared.case.images[item.sequence].name
 
 
@@ -342,7 +343,7 @@ def test_the_image_to_draw_on_takes_a_drawing_back(case, tmp_path) -> None:
     assert done.exit_code == 0, done.output
     path = tmp_path / "draw/sub-07_ses-pre_space-gliofed_desc-preproc_FLAIR.nii.gz"
     assert str(path) in done.stdout
-    assert CAUTION in done.stdout
+    assert RESEARCH_USE_ONLY in done.stdout
     image = read_nifti(path)
     assert np.array_equal(image.data, open_prepared_case(case).image[3])
     drawn = save(tmp_path / "drawn.nii.gz", (image.data == 2).astype(np.uint8), image.affine)
@@ -363,7 +364,7 @@ def test_the_command(case, mask, tmp_path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 4
     assert all(" ml" in line for line in lines[:3])
-    assert lines[3] == CAUTION
+    assert lines[3] == RESEARCH_USE_ONLY
     segment = pydicom.dcmread(tmp_path / f"out/{NAME.format('FLAIR')}.dcm").SegmentSequence[0]
     assert segment.SegmentAlgorithmType == "AUTOMATIC"
     empty = save(tmp_path / "empty.nii.gz", np.zeros(SIZE, np.uint8))

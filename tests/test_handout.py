@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from gliofed import CAUTION, __version__
+from gliofed import __version__
 from gliofed.cli.main import app
 from gliofed.errors import ModelError, StudyError
 from gliofed.inference.forward import predict
@@ -30,6 +30,7 @@ from gliofed.models.export.formats import export_as
 from gliofed.models.folder import read_model, recipe_of, write_model
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.device import Device
 from gliofed.study import parse_study
 from gliofed.types import SEQUENCES, Placement
@@ -87,7 +88,7 @@ def graph_file(model, tmp_path_factory) -> Path:
     assert first == f"wrote {path}: ONNX file of model {read_model(model).id}"
     assert second.startswith("its answers differ from the model's by ")
     assert 0 < float(second.split("by ")[1].split(" ")[0]) < 1e-4
-    assert last == CAUTION
+    assert last == RESEARCH_USE_ONLY
     assert (done.exit_code, list(path.parent.iterdir())) == (0, [path])
     return path
 
@@ -129,7 +130,11 @@ def test_the_graph_says_what_it_is_and_nothing_of_this_machine(model, graph_file
     proto = onnx.load_from_string(data)
     onnx.checker.check_model(proto, full_check=True)
     said = {p.key: p.value for p in proto.metadata_props}
-    assert (said["model"], said["caution"], said["gliofed"]) == (own.id, CAUTION, __version__)
+    assert (said["model"], said["caution"], said["gliofed"]) == (
+        own.id,
+        RESEARCH_USE_ONLY,
+        __version__,
+    )
     assert json.loads(said["markers"]) == {m.id: list(m.classes) for m in MARKERS}
     assert json.loads(said["sequences"]) == list(SEQUENCES)
     assert json.loads(said["spacing_mm"]) == ["native", "native", 2]
@@ -238,7 +243,7 @@ def test_a_bundle_answers_files_as_gliofed_does(
         export_as(make_model(tmp_path / "m", 2, mirror=False), "monai", tmp_path / "b")
         folder, net = tmp_path / "b", read_model(tmp_path / "m").net()
     run_bundle(folder, tmp_path / "images", tmp_path / "answers")
-    assert f"2 cases in {tmp_path / 'images'} - {CAUTION}" in capsys.readouterr().out
+    assert f"2 cases in {tmp_path / 'images'} - {RESEARCH_USE_ONLY}" in capsys.readouterr().out
     assert len(list((tmp_path / "answers").iterdir())) == 4
     for prepared in cases:
         expected = predict(net, prepared, CPU, mirror)
@@ -248,7 +253,7 @@ def test_a_bundle_answers_files_as_gliofed_does(
         assert np.abs(image.get_fdata() - expected.probability).max() < 1e-6
         said = json.loads(Path(f"{start}_markers.json").read_text())
         assert said["sequences"] == [s.value for s in prepared.placements]
-        assert (said["caution"], said["calibrated"]) == (CAUTION, False)
+        assert (said["caution"], said["calibrated"]) == (RESEARCH_USE_ONLY, False)
         for marker in MARKERS:
             assert list(said["markers"][marker.id]) == list(marker.classes)
             found = list(said["markers"][marker.id].values())
@@ -269,7 +274,7 @@ def test_a_bundle_says_what_it_is_and_has_no_pickle(model, bundle_folder) -> Non
     ).read_bytes()
     readme = (bundle_folder / "docs/README.md").read_text()
     assert own.card in readme
-    assert CAUTION in readme
+    assert RESEARCH_USE_ONLY in readme
     assert '    [grid]\n    spacing_mm = ["native", "native", 2.0]\n' in readme
     said = json.loads((bundle_folder / "configs/metadata.json").read_text())
     assert said["required_packages_version"]["gliofed"] == __version__

@@ -12,7 +12,7 @@ from federation_kits import make_kits
 from made_up_federation import LATE, make_rows, make_status, make_study
 from test_fed_testing import told
 
-from gliofed import CAUTION, __version__
+from gliofed import __version__
 from gliofed.calibration.evaluation import fit_rows
 from gliofed.deployment import server_controller as conductor_module
 from gliofed.deployment.kit import Kit, open_kit
@@ -29,6 +29,7 @@ from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.calibration import last_calibrated
 from gliofed.federated.server.testing import TABLE
 from gliofed.models.folder import CALIBRATIONS, read_model
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.device import Device
 from gliofed.runtime.templates import plain
 from gliofed.study import Study
@@ -56,7 +57,7 @@ def table(text: str, heading: str) -> list[list[str]]:
 def test_the_card_says_what_the_model_is_and_what_it_rests_on() -> None:
     status = done()
     text = card(STUDY, status, (), SHA)
-    for said in (CAUTION, SHA, STUDY.digest, status.run, __version__, "30 of 30",
+    for said in (RESEARCH_USE_ONLY, SHA, STUDY.digest, status.run, __version__, "30 of 30",
                  "10.3389/fradi.2025.1648145", "10.1093/neuonc/noac166", "Not for diagnosis",
                  "IDH mutation", "1p/19q co-deletion", "MGMT promoter methylation", "WHO grade",
                  "**Outline**", "## Limits", "## Test"):  # fmt: skip

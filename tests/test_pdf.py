@@ -12,13 +12,13 @@ from dicom_series import validated
 from matplotlib.figure import Figure
 from test_sr import REPORT, consistent
 
-from gliofed import CAUTION
 from gliofed.dicom import pdf as module
 from gliofed.dicom.pdf import build_pdf, write_pdf
 from gliofed.dicom.seg import MaskAuthor, write_segmentation
 from gliofed.dicom.source_series import read_series
 from gliofed.dicom.sr import write_report
 from gliofed.errors import DataError
+from gliofed.notice import RESEARCH_USE_ONLY
 
 STREAM = b"%PDF-1.5\n1 0 obj\n<</Type/XRef>>\nendobj\nstartxref\n9\n%%EOF"
 """A table that is an object, as since PDF 1.5."""
@@ -60,7 +60,7 @@ def test_it_is_filed_with_its_source(flair, pages, tmp_path) -> None:
     assert made.StudyDate == "20240229"
     assert made.SeriesInstanceUID != source.SeriesInstanceUID
     assert (made.Modality, made.SeriesNumber) == ("DOC", 3005)
-    assert CAUTION in made.SeriesDescription
+    assert RESEARCH_USE_ONLY in made.SeriesDescription
     assert made.ContentDate
     assert made.BurnedInAnnotation == "YES"
 

@@ -9,7 +9,7 @@ import yaml
 from made_up_facts import make_facts
 from test_report import HOSTILE
 
-from gliofed import CAUTION
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.checklists.checklist import answer
 from gliofed.reporting.checklists.claim import CLAIM
 from gliofed.reporting.checklists.run_facts import RunFacts, whole_rows
@@ -87,7 +87,7 @@ def test_what_the_authors_have_not_said_is_a_visible_gap() -> None:
 
 def test_the_card_says_use_data_gaps_overlap_and_digests() -> None:
     text = card()
-    for said in (CAUTION, "## Intended use", "## Out-of-scope use", "### Network data format",
+    for said in (RESEARCH_USE_ONLY, "## Intended use", "## Out-of-scope use", "### Network data format",
                  "## Data", "### What is not known", "## Test", "## Limits", "## Weights",
                  FACTS.study.digest, "ab" * 32, "models/a.safetensors", plain(FACTS.overlap),
                  "Not for diagnosis", "1,204,331 parameters", "Collins et al. 2024",

@@ -16,7 +16,6 @@ from dcm2niix import bin as dcm2niix
 from dicom_series import validated
 from nibabel.affines import apply_affine
 
-from gliofed import CAUTION
 from gliofed.dicom.seg import (
     LABEL,
     MaskAuthor,
@@ -27,6 +26,7 @@ from gliofed.dicom.seg import (
 )
 from gliofed.dicom.source_series import read_series
 from gliofed.errors import DataError
+from gliofed.notice import RESEARCH_USE_ONLY
 
 BY_MODEL = MaskAuthor(model="base-7")
 SHAPES = {
@@ -172,7 +172,7 @@ def test_what_a_viewer_shows(author, kind, flair, mask, tmp_path) -> None:
     for name in ("PatientName", "PatientID", "PatientBirthDate", "StudyInstanceUID", "StudyDate",
                  "AccessionNumber", "FrameOfReferenceUID"):  # fmt: skip
         assert seg[name].value == source[name].value, name
-    assert CAUTION in seg.SeriesDescription
+    assert RESEARCH_USE_ONLY in seg.SeriesDescription
     assert "research use only" in seg.ContentDescription
     assert seg.ContentDate
     assert seg.SeriesDate

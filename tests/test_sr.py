@@ -17,7 +17,7 @@ from pydicom.config import disable_value_validation
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from gliofed import CAUTION, __version__
+from gliofed import __version__
 from gliofed.calibration.cns5 import (
     GLIOBLASTOMA,
     NOT_DETERMINABLE,
@@ -32,6 +32,7 @@ from gliofed.dicom.source_series import read_series
 from gliofed.dicom.sr import NO_FAULT, build_report, write_report
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID, MARKERS
+from gliofed.notice import RESEARCH_USE_ONLY
 
 NONE = float("nan")
 MASK = np.zeros((20, 24, 10), bool)
@@ -137,7 +138,7 @@ def test_every_figure_reads_back_exactly(flair, outline, tmp_path) -> None:
     assert values(out, "TEXT", "CNS5-REASON") == ["left open: several"]
     assert values(out, "TEXT", "CNS5-UNSEEN") == [UNSEEN]
     assert values(out, "TEXT", "111052") == list(REPORT.quality)
-    assert told(out)[0] == ("TEXT", "121106", CAUTION)
+    assert told(out)[0] == ("TEXT", "121106", RESEARCH_USE_ONLY)
 
 
 def test_highdicom_reads_it_as_a_measurement_report(flair, outline, tmp_path) -> None:
@@ -236,7 +237,7 @@ def test_it_is_filed_with_its_source(flair, tmp_path) -> None:
     assert (made.Modality, made.SeriesNumber) == ("SR", 2005)
     assert (made.CompletionFlag, made.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
     assert made.PreliminaryFlag == "PRELIMINARY"
-    assert CAUTION in made.SeriesDescription
+    assert RESEARCH_USE_ONLY in made.SeriesDescription
     (scheme,) = made.CodingSchemeIdentificationSequence
     assert (scheme.CodingSchemeDesignator, scheme.CodingSchemeVersion) == ("99GLIOFED", "1")
 

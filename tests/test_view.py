@@ -26,12 +26,12 @@ from made_up_case import make_case
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from gliofed import CAUTION
 from gliofed.cli.main import app as command
 from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.errors import DataError
 from gliofed.inference.answer_files import ANSWER, MAPS, CaseAnswer, write_answer
 from gliofed.inference.worklist import case_folders, read_worklist
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.case.worklist_page import (
     Worklist,
     WorklistCase,
@@ -250,7 +250,7 @@ def test_a_pages_own_policy_is_the_one_in_its_header(client, address) -> None:
     stated = re.search(r'http-equiv="Content-Security-Policy" content="(.+?)"', answer.text)[1]
     assert answer.headers["content-security-policy"] == f"{stated}; frame-ancestors 'none'"
     assert "sha256-" in stated
-    assert CAUTION in answer.text
+    assert RESEARCH_USE_ONLY in answer.text
 
 
 def test_the_list_says_of_each_case_what_its_answer_says(client) -> None:
@@ -518,7 +518,7 @@ def test_the_whole_server_over_a_socket(answers) -> None:
         )
         port, token = int(found[1]), found[2]
         assert "Whoever has this address sees the cases" in child.stdout.readline()
-        assert child.stdout.readline() == f"{CAUTION}\n"
+        assert child.stdout.readline() == f"{RESEARCH_USE_ONLY}\n"
 
         assert ask(port, "/", {}).status == 401
         sent = ask(port, f"/?token={token}", {})

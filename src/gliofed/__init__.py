@@ -1,6 +1,3 @@
 """gliofed: hospitals train one 3D glioma network together; no image leaves the building."""
 
 __version__ = "0.1.0"
-
-CAUTION = "Research use only. Not a medical device."
-"""What stands wherever a prediction or an outline is shown."""

@@ -14,6 +14,7 @@ from rich.text import Text
 from gliofed import api
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.validation.codes import BY_ID, Severity
 
 ROWS: Final = 10
@@ -50,7 +51,7 @@ def show(result: api.CheckResult, console: Console) -> None:
         f"{result.cases} cases, {result.tables} tables in {result.seconds:.1f} s: {counts}",
         highlight=False,
     )
-    console.print("Research use only. Not a medical device.")
+    console.print(RESEARCH_USE_ONLY)
 
 
 def _table(result: api.CheckResult) -> Table:

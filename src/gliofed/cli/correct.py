@@ -41,16 +41,16 @@ def correct(
 
     Research use only. Not a medical device.
     """
-    import gliofed
     from gliofed import api
     from gliofed.cli.verbs import plain_ends
+    from gliofed.notice import RESEARCH_USE_ONLY
 
     correction = api.Correction(
         mask, author, _day(date), case, _sequence(sequence), tuple(label or ()), export, empty
     )
     with plain_ends(after="the same command completes it; until then the earlier label counts"):
         typer.echo(_line(api.correct(correction, hospital, subject)))
-        typer.echo(gliofed.CAUTION)
+        typer.echo(RESEARCH_USE_ONLY)
 
 
 def _line(done: api.CorrectedLabel) -> str:

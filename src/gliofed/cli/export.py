@@ -7,9 +7,9 @@ from pathlib import Path
 
 import typer
 
-import gliofed
 from gliofed import api
 from gliofed.cli.verbs import plain_ends
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import Sequence
 
 
@@ -39,7 +39,7 @@ def export(
         if mask is not None:
             for done in api.export(mask, case, out, sources, model, person, overwrite):
                 typer.echo(_line(done))
-        typer.echo(gliofed.CAUTION)
+        typer.echo(RESEARCH_USE_ONLY)
 
 
 def _line(done: api.ExportedMask) -> str:

@@ -21,6 +21,7 @@ from gliofed.deployment.lead import page_of
 from gliofed.deployment.run_status import OVER, RunStatus
 from gliofed.deployment.site_data import SiteDataPaths
 from gliofed.deployment.supervisor import RetryLimits
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.study.calibration import fit_lines
 from gliofed.runtime.processes import end_with_starter
 from gliofed.types import RoundPoint
@@ -165,7 +166,7 @@ def table(now: RunStatus) -> Group:
         parts.append(_scores(now))
     if now.fits:
         parts.append(_fits(now))
-    return Group(*parts, "Research use only. Not a medical device.")
+    return Group(*parts, RESEARCH_USE_ONLY)
 
 
 def _sites(point: RoundPoint) -> str:

@@ -19,6 +19,7 @@ from gliofed.ingest.plan import SeriesPlan, SeriesState, StudyPlan
 from gliofed.ingest.printable import shown
 from gliofed.ingest.private_tables import naming_words, reason_of
 from gliofed.ingest.subject import PatientOutcome
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import SEQUENCES
 
 WIDTH = 120
@@ -76,7 +77,7 @@ def show(account: IngestAccount, out: Path, console: Console) -> None:
         )
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
-    console.print("Research use only. Not a medical device.")
+    console.print(RESEARCH_USE_ONLY)
 
 
 def _show_patient(outcome: PatientOutcome, console: Console) -> None:

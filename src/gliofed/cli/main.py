@@ -14,6 +14,7 @@ from gliofed.cli.audit import audit
 from gliofed.cli.extra import extra
 from gliofed.cli.model import model
 from gliofed.cli.radiomics import radiomics
+from gliofed.notice import RESEARCH_USE_ONLY
 
 
 class OutputFormat(enum.StrEnum):
@@ -30,7 +31,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Hospitals train one 3D glioma network together; no image leaves the building.\n\n"
-    "Research use only. Not a medical device.",
+    + RESEARCH_USE_ONLY,
 )
 app.add_typer(audit, name="audit")
 app.add_typer(radiomics, name="radiomics")

@@ -16,8 +16,9 @@ model = typer.Typer(
 @model.command("show")
 def show(folder: Annotated[Path, typer.Argument(help="The model's folder.")]) -> None:
     """Check every file of a model and say what it is."""
-    from gliofed import CAUTION, api
+    from gliofed import api
     from gliofed.cli.verbs import plain_ends
+    from gliofed.notice import RESEARCH_USE_ONLY
 
     with plain_ends():
         found = api.read_model(folder)
@@ -34,7 +35,7 @@ def show(folder: Annotated[Path, typer.Argument(help="The model's folder.")]) ->
         )
         for name, text in rows:
             typer.echo(f"{name:12} {text}")
-        typer.echo(CAUTION)
+        typer.echo(RESEARCH_USE_ONLY)
 
 
 def _fitted(calibrations: Mapping[int, object]) -> str:
@@ -65,11 +66,12 @@ def export(
     out: Annotated[Path, typer.Option(help="File or folder to write; not there yet.")],
 ) -> None:
     """Hand a model out as ONNX or as a MONAI bundle, checked against it before it is kept."""
-    from gliofed import CAUTION, api
+    from gliofed import api
     from gliofed.cli.verbs import plain_ends
+    from gliofed.notice import RESEARCH_USE_ONLY
 
     with plain_ends():
         done = api.export_model(folder, to, out)
         typer.echo(f"wrote {done.path}: {done.title} of model {done.model}")
         typer.echo(f"its answers differ from the model's by {done.difference:.1e} at most (logits)")
-        typer.echo(CAUTION)
+        typer.echo(RESEARCH_USE_ONLY)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
-import gliofed
 from gliofed import api
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.inference.batch import CaseStatus
+from gliofed.notice import RESEARCH_USE_ONLY
 
 if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.dicom.dicomweb import DicomWebServer
@@ -43,7 +43,7 @@ def predict(model: Path, scans: str, asked: PredictOptions, pacs: DicomWebServer
         for fate in fates:
             typer.echo(_line(fate))
         typer.echo(f"{len(answered)} of {len(fates)} cases answered, in {asked.out}")
-        typer.echo(gliofed.CAUTION)
+        typer.echo(RESEARCH_USE_ONLY)
     sys.exit(0 if len(answered) == len(fates) else 1 if answered else 2)
 
 

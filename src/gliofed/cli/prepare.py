@@ -11,6 +11,7 @@ import typer
 from gliofed import api
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.preprocessing.quality_figure import measured
 from gliofed.preprocessing.quality_index import ORDER
 from gliofed.preprocessing.workers import processes_at_once
@@ -56,8 +57,7 @@ def summary(found: api.DatasetPreparation, seconds: float) -> str:
     counts = ", ".join(f"{found.count(fate)} {fate}" for fate in reversed(ORDER))
     return (
         f"{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
-        f"Figures: {found.page}\n"
-        "Research use only. Not a medical device."
+        f"Figures: {found.page}\n{RESEARCH_USE_ONLY}"
     )
 
 

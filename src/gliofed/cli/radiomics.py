@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gliofed.cli.extra import extra
+from gliofed.notice import RESEARCH_USE_ONLY
 
 radiomics = typer.Typer(
     no_args_is_help=True, help="Features of outlines, and regressions on them beside the network."
@@ -65,4 +66,4 @@ def leave_out(
     with plain_ends():
         with TerminalProgress() as terminal:
             path = api.try_features(tables, out, labels, terminal)
-        typer.echo(f"wrote {path}\nResearch use only. Not a medical device.")
+        typer.echo(f"wrote {path}\n{RESEARCH_USE_ONLY}")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-import gliofed
 from gliofed import api
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
+from gliofed.notice import RESEARCH_USE_ONLY
 
 
 def report(answers: Path, store: Path | None) -> None:
@@ -19,4 +19,4 @@ def report(answers: Path, store: Path | None) -> None:
             pages = api.report(answers, store, terminal)
         for page in pages:
             typer.echo(page)
-        typer.echo(gliofed.CAUTION)
+        typer.echo(RESEARCH_USE_ONLY)

@@ -8,10 +8,10 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-import gliofed
 from gliofed import api
 from gliofed.cli.show import score_tables
 from gliofed.cli.verbs import plain_ends
+from gliofed.notice import RESEARCH_USE_ONLY
 
 
 def score(
@@ -24,5 +24,5 @@ def score(
         console = Console()
         for table in score_tables(rows, models):
             console.print(table)
-        typer.echo(gliofed.CAUTION)
+        typer.echo(RESEARCH_USE_ONLY)
         typer.echo(f"All figures: {out / 'report.html'}, {out / 'scores.csv'}")

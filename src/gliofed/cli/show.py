@@ -16,6 +16,7 @@ from gliofed.evaluation.by_case.score_table import ALL_SITES, MEDIAN_MODEL
 from gliofed.evaluation.results import ScoreRow
 from gliofed.experiments.finished_run import FinishedRun
 from gliofed.markers import MARKERS
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.html.wording import is_alone, model_title
 
 FIRST: Final = ("federated", "pooled", MEDIAN_MODEL)
@@ -92,7 +93,7 @@ def show_outcome(outcome: FinishedRun) -> None:
     for table in score_tables(outcome.rows, models):
         if table.title == TITLES["external"]:
             console.print(table)
-    console.print("Research use only. Not a medical device.")
+    console.print(RESEARCH_USE_ONLY)
     console.print(f"Page: {outcome.page}", soft_wrap=True)
 
 

@@ -21,13 +21,13 @@ def view(
 
     Research use only. Not a medical device.
     """
-    import gliofed
     from gliofed import api
     from gliofed.cli.verbs import plain_ends
+    from gliofed.notice import RESEARCH_USE_ONLY
 
     def ready(address: str) -> None:
         typer.echo(f"open {address}\nWhoever has this address sees the cases. Ctrl-C ends it.")
-        typer.echo(gliofed.CAUTION)
+        typer.echo(RESEARCH_USE_ONLY)
         if browser:
             import webbrowser
 

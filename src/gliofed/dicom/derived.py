@@ -22,6 +22,7 @@ from pydicom.valuerep import validate_value
 import gliofed
 from gliofed.dicom.source_series import Header, SourceSeries
 from gliofed.errors import DataError
+from gliofed.notice import RESEARCH_USE_ONLY
 
 UNICODE: Final = "ISO_IR 192"
 REQUIRED: Final = (  # of the patient and study, empty where the source has none (type 2)
@@ -60,7 +61,7 @@ def derived_series(source: Header, behind: int, description: str) -> dict[str, A
         "manufacturer_model_name": "gliofed",
         "software_versions": gliofed.__version__,
         "device_serial_number": "none: software",
-        "series_description": f"{description}. {gliofed.CAUTION}",
+        "series_description": f"{description}. {RESEARCH_USE_ONLY}",
         "specific_character_set": UNICODE,
     }
 

@@ -32,6 +32,7 @@ from gliofed.dicom.derived import (
 from gliofed.dicom.geometry import LPS_TO_RAS
 from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet, read_series
 from gliofed.errors import DataError
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import write_bytes
 
 LABEL: Final = "T2/FLAIR-hyperintense region"
@@ -193,7 +194,7 @@ def _segment(author: MaskAuthor, tracking: SegmentTracking) -> hd.seg.SegmentDes
         anatomic_regions=[codes.SCT.Brain],
         display_color=hd.color.CIELabColor.from_rgb(*RED),
     )
-    segment.SegmentDescription = f"{LABEL} of a glioma: tumor and edema. {gliofed.CAUTION}"
+    segment.SegmentDescription = f"{LABEL} of a glioma: tumor and edema. {RESEARCH_USE_ONLY}"
     return segment
 
 

@@ -36,7 +36,6 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.valuerep import format_number_as_ds
 
-import gliofed
 from gliofed.calibration.cns5 import IntegratedType
 from gliofed.dicom import report_codes
 from gliofed.dicom.case_report import CaseReport, ReportedMarker, validated_report
@@ -50,6 +49,7 @@ from gliofed.dicom.derived import (
 from gliofed.dicom.seg import SegmentTracking
 from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet, read_series
 from gliofed.errors import DataError
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import write_bytes
 
 NO_FAULT: Final = "No fault of the scans' preparation was found."
@@ -171,7 +171,7 @@ def _content(
         imaging_measurements=groups,
         title=codes.cid7021.ImagingMeasurementReport,
     )
-    made[0].ContentSequence.insert(0, _text(report_codes.CAUTION, gliofed.CAUTION))
+    made[0].ContentSequence.insert(0, _text(report_codes.CAUTION, RESEARCH_USE_ONLY))
     said = ContainerContentItem(report_codes.EVALUATIONS, relationship_type=_CONTAINS)
     said.ContentSequence = ContentSequence(
         [_text(report_codes.QUALITY, t) for t in report.quality or (NO_FAULT,)]

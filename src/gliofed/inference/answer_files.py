@@ -24,12 +24,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from gliofed import CAUTION, __version__
+from gliofed import __version__
 from gliofed.calibration.cns5 import IntegratedType
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, StoreError
 from gliofed.evaluation.prediction_table import class_columns
 from gliofed.markers import BY_ID, MARKERS
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.case.content import AnsweringModel, CaseContent, MarkerAnswer, Occlusion
 from gliofed.runtime.files import write_bytes, write_text
 from gliofed.types import SEQUENCES, Case, Labels, Prediction
@@ -153,7 +154,7 @@ def _plain(found: CaseAnswer) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "case": content.case,
-        "caution": CAUTION,
+        "caution": RESEARCH_USE_ONLY,
         "gliofed": __version__,
         "written": content.written,
         "model": asdict(content.source),

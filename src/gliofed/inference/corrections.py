@@ -28,6 +28,7 @@ from gliofed.data.reorient import laid_on
 from gliofed.errors import DataError
 from gliofed.evaluation.metrics.segmentation import volume_ml
 from gliofed.inference.manual_mask import ManualMask, digest_of, read_manual_mask, scan_grid
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import alone_in, write_bytes, write_text
 from gliofed.tables import read_json
 from gliofed.types import Case, Sequence
@@ -221,7 +222,7 @@ def _told(correction: Correction, drawn: ManualMask, case: Case, author: str) ->
             "SHA256": digest_of(correction.export),
         }
     return {
-        "Description": f"T2/FLAIR-hyperintense region of a glioma. {gliofed.CAUTION}",
+        "Description": f"T2/FLAIR-hyperintense region of a glioma. {RESEARCH_USE_ONLY}",
         "Type": "Lesion",
         "SpatialReference": drawn.scan.name,
         "Sources": [drawn.scan.name],

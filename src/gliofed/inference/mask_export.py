@@ -21,6 +21,7 @@ from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, StoreError, StudyError
 from gliofed.evaluation.metrics.segmentation import volume_ml
 from gliofed.inference.native_grid import THRESHOLD, mask_on_scan
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import write_bytes, write_text
 from gliofed.types import SEQUENCES, Case, Labels, Placement, Prediction, Sequence
 
@@ -231,7 +232,7 @@ def _segmentations(
 def _sidecar(source: Path | None, model: str) -> str:
     name = None if source is None else source.name
     plain = {
-        "Description": f"T2/FLAIR-hyperintense region of a glioma. {gliofed.CAUTION}",
+        "Description": f"T2/FLAIR-hyperintense region of a glioma. {RESEARCH_USE_ONLY}",
         "Type": "Lesion",
         "Manual": not model,
         "SpatialReference": name,

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliofed.data.store import PreparedCase, unwritable
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.preprocessing.template import mni152
 from gliofed.runtime.files import write_bytes
 from gliofed.types import SEQUENCES, Case, PreparationMeasures, Sequence
@@ -114,7 +115,7 @@ def draw(prepared: PreparedCase, why: tuple[str, ...]) -> bytes:
                   (0.55, TEMPLATE, "MNI152" if on_template else ""))  # fmt: skip
         for at, colour, words in legend:
             figure.text(at, 0.06 / height, words, color=colour, fontsize=8)
-        figure.text(0.99, 0.06 / height, "Research use only. Not a medical device.",
+        figure.text(0.99, 0.06 / height, RESEARCH_USE_ONLY,
                     color="white", fontsize=8, ha="right")  # fmt: skip
         return _png(figure, _stamp(prepared, why))
 

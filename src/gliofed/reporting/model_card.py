@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gliofed import CAUTION, __version__
+from gliofed import __version__
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.reporting.checklists.run_facts import tested_in
 from gliofed.reporting.checklists.wording import learnt
@@ -46,7 +46,6 @@ def fill_card(template: str, head: CardHeader, **values: object) -> str:
     return render_text(
         template,
         head=front_matter(head),
-        caution=CAUTION,
         version=__version__,
         study=study,
         spacing=" x ".join(map(str, study.grid.spacing_mm)),

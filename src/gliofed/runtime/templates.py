@@ -1,7 +1,7 @@
 """The one Jinja environment of every page, model card and service file.
 
 Templates, styles and scripts are named by their path within the package, for example
-`reporting/study/page.html.j2`.
+`reporting/study/page.html.j2`. Every template can use `research_use_only`, the notice of the page.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
+
+from gliofed.notice import RESEARCH_USE_ONLY
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -51,6 +53,7 @@ def _environment(html: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["research_use_only"] = RESEARCH_USE_ONLY
     if not html:
         environment.filters["plain"] = plain
     return environment

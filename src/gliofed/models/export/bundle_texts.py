@@ -11,6 +11,7 @@ from typing import Any, Final
 import gliofed
 from gliofed.data.nifti import IMAGE_ENDINGS
 from gliofed.models.folder import TrainedModel
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.settings import toml_of
 from gliofed.types import SEQUENCES
 
@@ -82,9 +83,9 @@ def metadata_of(model: TrainedModel) -> Mapping[str, Any]:
             p: gliofed.__version__ if p == "gliofed" else version(p) for p in packages
         },
         "task": f"Glioma on preoperative MRI: outline, {', '.join(names)}",
-        "description": f"{gliofed.CAUTION} Study {own.name}, {own.rounds} rounds. Probabilities "
+        "description": f"{RESEARCH_USE_ONLY} Study {own.name}, {own.rounds} rounds. Probabilities "
                        "are not calibrated.",
-        "intended_use": gliofed.CAUTION,
+        "intended_use": RESEARCH_USE_ONLY,
         "authors": "Those of the study; see docs/README.md",
         "copyright": "Of the study's authors; see LICENSE",
         "data_type": "nibabel",
@@ -100,7 +101,7 @@ def readme_of(model: TrainedModel) -> str:
     own = model.recipe
     tables = {n: dataclasses.asdict(getattr(own, n)) for n in ("grid", "prepare", "quality")}
     return _README.format(
-        name=f"gliofed: {own.name}", caution=gliofed.CAUTION, id=model.id,
+        name=f"gliofed: {own.name}", caution=RESEARCH_USE_ONLY, id=model.id,
         markers=", ".join(m.marker for m in own.markers), gliofed=gliofed.__version__,
         files="\n".join(f"- {s.value}: `CASE{IMAGE_ENDINGS[s]}.nii.gz`" for s in SEQUENCES),
         steps=own.steps,
@@ -117,7 +118,7 @@ def licence_of(model: TrainedModel) -> str:
         "gliofed grants no right to them: those who trained the model do, within what the\n"
         "training data allow. Ask them.\n"
         "The code of gliofed, which builds the network, is under the Apache License 2.0.\n"
-        f"{gliofed.CAUTION}\n"
+        f"{RESEARCH_USE_ONLY}\n"
     )
 
 

@@ -21,13 +21,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gliofed import CAUTION
 from gliofed.data.nifti import IMAGE_ENDINGS
 from gliofed.errors import ModelError
 from gliofed.models.export.bundle_texts import licence_of, metadata_of, readme_of
 from gliofed.models.export.equivalence import Outputs, check_equivalence, named_outputs
 from gliofed.models.folder import TrainedModel
 from gliofed.models.network import MultiTaskNet
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import keep, keep_folder
 from gliofed.types import SEQUENCES
 
@@ -108,7 +108,7 @@ def inference_of(model: TrainedModel) -> Mapping[str, Any]:
     if own.net.stem is not None:
         network["stem"] = f"${own.net.stem}"  # a tuple, which JSON does not have
     return {
-        "about": {"model": model.id, "caution": CAUTION, "calibrated": False},
+        "about": {"model": model.id, "caution": RESEARCH_USE_ONLY, "calibrated": False},
         "markers": {m.marker: m.classes for m in own.markers},
         "sequences": {s.value: f"{IMAGE_ENDINGS[s]}.nii.gz" for s in SEQUENCES},
         "turns": [[], [1]] if own.mirror else [[]],

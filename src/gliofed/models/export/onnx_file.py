@@ -24,6 +24,7 @@ from gliofed.errors import StudyError
 from gliofed.models.export.equivalence import Outputs, check_equivalence, named_outputs
 from gliofed.models.folder import TrainedModel
 from gliofed.models.network import MultiTaskNet
+from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import replacing
 from gliofed.types import SEQUENCES
 
@@ -98,7 +99,7 @@ def properties_of(model: TrainedModel) -> Mapping[str, str]:
     """What a graph's metadata says of the model; JSON where it is more than a word."""
     own = model.recipe
     return {
-        "caution": gliofed.CAUTION,
+        "caution": RESEARCH_USE_ONLY,
         "model": model.id,
         "study": own.name,
         "gliofed": gliofed.__version__,
@@ -116,7 +117,7 @@ def _describe(graph: Any, model: TrainedModel) -> None:
     import onnx
 
     onnx.helper.set_model_props(graph, dict(properties_of(model)))
-    graph.doc_string = gliofed.CAUTION
+    graph.doc_string = RESEARCH_USE_ONLY
     onnx.checker.check_model(graph, full_check=True)
 
 

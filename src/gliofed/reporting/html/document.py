@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
-from gliofed import CAUTION, __version__
+from gliofed import __version__
 from gliofed.runtime.templates import packaged_text, render_html
 
 STYLE = "reporting/html/page.css"
@@ -28,7 +28,6 @@ def fill(
     return render_html(
         template,
         version=__version__,
-        caution=CAUTION,
         style=Markup(style),  # noqa: S704  (our own files, no names in them)
         scripts=[Markup(c) for c in code],  # noqa: S704  (as above)
         policy=Markup(policy(scripts)),  # noqa: S704  (as above)
