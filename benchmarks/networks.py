@@ -47,7 +47,7 @@ def receptive_field(steps: tuple[Step, ...]) -> int:
 
 
 def _width(steps: tuple[Step, ...], place: int) -> int:
-    """The same for the value at `position_along_normal`."""
+    """The same for the value at `place`."""
     low = high = place
     for step in reversed(steps):
         if step.up:

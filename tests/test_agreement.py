@@ -18,7 +18,7 @@ from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.experiments.model_runs import FEDERATED, ModelRun
-from gliofed.experiments.seed_agreement import with_agreement
+from gliofed.experiments.seed_agreement import add_seed_agreement
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.inference.forward import predict
 from gliofed.inference.native_grid import THRESHOLD
@@ -134,7 +134,7 @@ def test_models_of_several_seeds_are_asked_once_for_each_case(make_prepared, tmp
     machine = Device(torch.device("cpu"), bf16=False)
 
     def ask():
-        return with_agreement(
+        return add_seed_agreement(
             study, trained, prepared, [*results, *others], tmp_path, machine, lambda *_: None
         )
 
@@ -159,6 +159,8 @@ def test_models_of_one_seed_agree_with_nobody(make_prepared, tmp_path) -> None:
     study, trained, prepared = seeds_of(make_prepared, (1,))
     results = [told(FEDERATED, 1, "0")]
     machine = Device(torch.device("cpu"), bf16=False)
-    found = with_agreement(study, trained, prepared, results, tmp_path, machine, lambda *_: None)
+    found = add_seed_agreement(
+        study, trained, prepared, results, tmp_path, machine, lambda *_: None
+    )
     assert found == results
     assert not (tmp_path / "models").exists()

@@ -14,8 +14,8 @@ from gliofed.data.formats.registry import read_sites
 from gliofed.data.phantom import PhantomHospital
 from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError
-from gliofed.experiments.cases import compare_sites
-from gliofed.experiments.exclusions import in_words, set_aside
+from gliofed.experiments.cases import prepare_and_compare
+from gliofed.experiments.exclusions import exclude_cases, exclusion_note
 from gliofed.experiments.run import run_study
 from gliofed.preprocessing.cases import prepare_all
 from gliofed.reporting.study.page import render
@@ -89,7 +89,7 @@ def test_a_run_without_any_says_nothing_of_them(small, litres, tmp_path) -> None
     study, store = small
     listener = Listener()
     asked = asking(study, min(litres.values()))  # the least itself is enough
-    overlap, prepared, aside = compare_sites(asked, read_sites(study.data), store, listener)
+    overlap, prepared, aside = prepare_and_compare(asked, read_sites(study.data), store, listener)
     assert (len(prepared), aside, listener.notes) == (9, (), [])
     assert sum(overlap.patients.values()) == 9
     assert "Set aside" not in render(make_content(cases=3, seeds=(1,), rounds=2))
@@ -99,7 +99,9 @@ def test_they_are_not_compared_with_other_hospitals_patients(small, litres) -> N
     study, store = small
     ranked = sorted(litres, key=litres.__getitem__)
     asked = asking(study, litres[ranked[1]])
-    overlap, prepared, aside = compare_sites(asked, read_sites(study.data), store, NoProgress())
+    overlap, prepared, aside = prepare_and_compare(
+        asked, read_sites(study.data), store, NoProgress()
+    )
     assert [str(a.case) for a in aside] == ranked[:1]
     assert sum(overlap.patients.values()) == len(prepared) == 8
 
@@ -108,7 +110,9 @@ def test_a_hospital_with_no_case_left_is_one_error(small, litres) -> None:
     study, store = small
     most = max(litres, key=litres.__getitem__)
     with pytest.raises(DataError, match=r"none of its 3 cases can be used.*change its \[quality\]"):
-        compare_sites(asking(study, litres[most]), read_sites(study.data), store, NoProgress())
+        prepare_and_compare(
+            asking(study, litres[most]), read_sites(study.data), store, NoProgress()
+        )
 
 
 def test_reasons_of_every_kind_are_kept(make_prepared, small) -> None:
@@ -118,10 +122,10 @@ def test_reasons_of_every_kind_are_kept(make_prepared, small) -> None:
         make_prepared("far"),
         measures=PreparationMeasures(0.1, 0.2, {Sequence.T1: 1.0, Sequence.T2: 1.7}),
     )
-    used, aside = set_aside(study, [good, far])
+    used, aside = exclude_cases(study, [good, far])
     assert used == (good,)
     assert [len(a.reasons) for a in aside] == [3]
-    assert in_words(aside) == "1 case is set aside, neither trained nor tested: here 1"
+    assert exclusion_note(aside) == "1 case is set aside, neither trained nor tested: here 1"
 
 
 def test_the_page_escapes_what_it_says_of_them() -> None:

@@ -17,7 +17,7 @@ from gliofed.calibration.evaluation import trial
 from gliofed.errors import StudyError
 from gliofed.evaluation.claims import Evidence
 from gliofed.evaluation.results import ScoreRow
-from gliofed.experiments.run_facts import group_of
+from gliofed.experiments.run_facts import count_group
 from gliofed.reporting.checklists.checklist import STATES, AnsweredChecklist, answer, checklist_csv
 from gliofed.reporting.checklists.claim import CLAIM
 from gliofed.reporting.checklists.run_facts import RunFacts, main_model, whole_rows
@@ -387,11 +387,11 @@ def test_a_group_counts_what_is_known_and_what_is_not() -> None:
         make_case(2, labels=Labels({"idh": "wildtype"}), person=Person("M", 60.0, "x")),
         make_case(3, patient="p2", person=Person(UNKNOWN, 50.0), images={Sequence.T2: None}),
     ]
-    group = group_of(cases)
+    group = count_group(cases)
     assert (group.cases, group.patients, group.masks, group.scanners) == (3, 2, 0, 1)
     assert (group.classes["idh"], group.unknown("idh"), group.unknown("mgmt")) == ((1, 1), 1, 3)
     assert group.missing == {Sequence.T1: 1, Sequence.T1CE: 1, Sequence.T2: 0, Sequence.FLAIR: 1}
     assert (group.sexes, group.ages, group.age_quartiles) == ({"F": 1, "M": 1}, 3, None)
-    four = group_of([*cases, make_case(4, person=Person(age=70.0))])
+    four = count_group([*cases, make_case(4, person=Person(age=70.0))])
     assert four.age_quartiles == (47.5, 55.0, 62.5)  # linear between order statistics
-    assert group_of([]).age_quartiles is None
+    assert count_group([]).age_quartiles is None

@@ -14,7 +14,7 @@ from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
 from gliofed.evaluation.by_site_sums.score_table import rows
 from gliofed.evaluation.by_site_sums.sums import hide, sums_of
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.predictions import evaluate, site_test
+from gliofed.experiments.predictions import predict_and_score, site_test
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import Client
 from gliofed.federated.gate import check_tested
@@ -372,7 +372,7 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     assert told == [(i, n) for n in (4, 3, 4) for i in range(1, n + 1)]
 
     net.load_state_dict(state.weights)
-    whole = evaluate(net, cell, prepared, CPU, tiny_study.score.mirror)
+    whole = predict_and_score(net, cell, prepared, CPU, tiny_study.score.mirror)
     expected = {name: sums_of([r for r in whole if r.site == name]) for name in "abc"}
     expected["b"] = {k: hide(v, 2) for k, v in expected["b"].items()}
     assert alike([dataclasses.asdict(r) for r in found.rows],

@@ -10,7 +10,12 @@ import pytest
 from gliofed.calibration.calibrator import fit_all
 from gliofed.calibration.site_statistics import CalibrationCases, at_hand
 from gliofed.evaluation.results import CaseResult
-from gliofed.experiments.sequence_ablation import WITHOUT, calibrations, hidden_of, losses
+from gliofed.experiments.sequence_ablation import (
+    WITHOUT,
+    ablation_scores,
+    calibrations_by_missing,
+    dropped_sets,
+)
 from gliofed.inference.occlusion import drop_sequences
 from gliofed.markers import MARKERS
 from gliofed.study import CalibrationConfig
@@ -36,19 +41,19 @@ def test_a_hidden_sequence_is_as_one_that_was_never_scanned(make_prepared) -> No
 
 def test_external_cases_lose_each_sequence_and_others_as_many_as_can_be(make_prepared) -> None:
     own = scanned(make_prepared, T1, T2, FLAIR)
-    assert [*hidden_of(own, "external")] == [{T1}, {T2}, {FLAIR}]
-    drawn = [*hidden_of(own, "holdout")]
+    assert [*dropped_sets(own, "external")] == [{T1}, {T2}, {FLAIR}]
+    drawn = [*dropped_sets(own, "holdout")]
     assert [len(h) for h in drawn] == [1, 2]
     assert all(h < {T1, T2, FLAIR} for h in drawn)
-    assert drawn == [*hidden_of(own, "holdout")]
+    assert drawn == [*dropped_sets(own, "holdout")]
     alone = scanned(make_prepared, FLAIR)
-    assert [*hidden_of(alone, "external"), *hidden_of(alone, "holdout")] == []
+    assert [*dropped_sets(alone, "external"), *dropped_sets(alone, "holdout")] == []
 
 
 def test_every_sequence_is_drawn_for_some_case(make_prepared) -> None:
     own = scanned(make_prepared, *SEQUENCES)
     cases = [dataclasses.replace(own.case, id=f"c{n}") for n in range(60)]
-    drawn = {next(iter(hidden_of(dataclasses.replace(own, case=c), "holdout"))) for c in cases}
+    drawn = {next(iter(dropped_sets(dataclasses.replace(own, case=c), "holdout"))) for c in cases}
     assert drawn == {frozenset({s}) for s in SEQUENCES}
 
 
@@ -71,13 +76,13 @@ def test_a_loss_is_against_the_same_cases_as_they_were_scanned() -> None:
         for n in range(12)
         if n != 3  # which had no T2
     ]
-    rows = {(r.task, r.metric): r for r in losses(whole, less, "m", 100)}
+    rows = {(r.task, r.metric): r for r in ablation_scores(whole, less, "m", 100)}
     assert rows["mask", "dice"].n == 11
     assert rows["mask", "dice"].difference == pytest.approx(-0.1)
     assert rows["idh", "auc"].value == pytest.approx(0.5)
     assert rows["idh", "auc"].difference == pytest.approx(-0.5)
     assert {r.model for r in rows.values()} == {"m without T2"}
-    assert losses(whole, [], "m", 100) == ()
+    assert ablation_scores(whole, [], "m", 100) == ()
 
 
 def test_calibrations_are_by_how_many_are_missing_beyond_the_usual() -> None:
@@ -97,10 +102,10 @@ def test_calibrations_are_by_how_many_are_missing_beyond_the_usual() -> None:
             for s, had in (("T1", {T1CE, FLAIR}), ("T1+FLAIR", {T1CE}))
         ]
     natural = fit_all(at_hand({"s": CalibrationCases(tuple(held))}), CalibrationConfig())
-    found = calibrations(natural, held, hidden)
+    found = calibrations_by_missing(natural, held, hidden)
     assert list(found) == [1, 2, 3]
     assert found[1] is natural
     assert found[2].scalings["idh"].slope < natural.scalings["idh"].slope / 2  # less sure
     assert found[2].sets["idh"].at_least < natural.sets["idh"].at_least  # wider sets
     few = [r for r in hidden if len(r.sequences) == 3]
-    assert list(calibrations(natural, held, few)) == [1]
+    assert list(calibrations_by_missing(natural, held, few)) == [1]

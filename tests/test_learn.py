@@ -16,7 +16,7 @@ from gliofed.models.network import build_net, parameter_count, task_of
 from gliofed.models.presets import PRESETS
 from gliofed.runtime.device import Device
 from gliofed.study import TrainingConfig
-from gliofed.training.augmentation import drop_sequences, intensity, place
+from gliofed.training.augmentation import augment_intensity, drop_sequences, sample_patch
 from gliofed.training.loop import TrainingPlan, fit_epoch
 from gliofed.training.loss import marker_loss, mask_loss, total_loss
 from gliofed.training.optimiser import (
@@ -25,7 +25,7 @@ from gliofed.training.optimiser import (
     make_optimiser,
     optimiser_state,
 )
-from gliofed.training.samples import draw, stack
+from gliofed.training.samples import collate, draw_sample
 from gliofed.types import SEQUENCES
 
 CPU = Device(torch.device("cpu"), bf16=False)
@@ -36,8 +36,11 @@ FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade":
 
 def batch_of(cases, size=16):
     rng = np.random.default_rng(0)
-    return stack(
-        [draw(c, (size,) * 3, TrainingConfig(augment=0, drop_sequence=0), rng) for c in cases],
+    return collate(
+        [
+            draw_sample(c, (size,) * 3, TrainingConfig(augment=0, drop_sequence=0), rng)
+            for c in cases
+        ],
         cases,
     )
 
@@ -170,7 +173,7 @@ def test_augmentation_moves_image_and_mask_together() -> None:
     moved = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        out, placed = place(
+        out, placed = sample_patch(
             image, mask, np.full(3, 11.5), (24, 24, 24), np.array([1, 1, 2.0]), 1, rng
         )
         same = (out[0] >= 0.5) == (placed > 0)
@@ -183,18 +186,18 @@ def test_without_augmentation_a_patch_is_a_plain_crop_or_pad() -> None:
     image = np.arange(4 * 10 * 12 * 8, dtype=np.float16).reshape(4, 10, 12, 8) % 97
     centre = (np.array(image.shape[1:]) - 1) / 2
     rng = np.random.default_rng(0)
-    out, placed = place(image, None, centre, (16, 16, 16), np.ones(3), 0, rng)
+    out, placed = sample_patch(image, None, centre, (16, 16, 16), np.ones(3), 0, rng)
     np.testing.assert_array_equal(out[:, 3:13, 2:14, 4:12], image)
     assert out.sum() == image.astype(np.float32).sum()
     assert not placed.any()
-    small, _ = place(image, None, centre, (4, 4, 4), np.ones(3), 0, rng)
+    small, _ = sample_patch(image, None, centre, (4, 4, 4), np.ones(3), 0, rng)
     np.testing.assert_array_equal(small, image[:, 3:7, 4:8, 2:6])
 
 
 def test_intensity_leaves_the_outside_at_zero() -> None:
     image = np.zeros((4, 6, 6, 6), np.float32)
     image[:, 2:4] = 1.0
-    changed = [intensity(image, 1, np.random.default_rng(s)) for s in range(20)]
+    changed = [augment_intensity(image, 1, np.random.default_rng(s)) for s in range(20)]
     assert all(not c[:, :2].any() for c in changed)
     assert any(not np.array_equal(c, image) for c in changed)
 

@@ -21,8 +21,13 @@ from gliofed.data.formats.registry import read_sites
 from gliofed.data.patient_ids import read_mapping
 from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.errors import OverlapError, UpdateError
-from gliofed.experiments.cases import compare_sites
-from gliofed.experiments.patient_overlap import find_overlap, linked, refuse, statement
+from gliofed.experiments.cases import prepare_and_compare
+from gliofed.experiments.patient_overlap import (
+    check_overlap,
+    find_patient_overlap,
+    link_patients,
+    overlap_statement,
+)
 from gliofed.federated.linkage.client import LocalAnnouncement, announce, read_notice
 from gliofed.federated.linkage.server import (
     CORNERS,
@@ -243,31 +248,40 @@ def three(tmp_path) -> Path:
 def test_a_study_refuses_a_patient_written_in_two_ways(three) -> None:
     study = study_of(three)
     cases = read_sites(study.data)
-    found = find_overlap(study, cases, None, None)
+    found = find_patient_overlap(study, cases, None, None)
     with pytest.raises(OverlapError, match=r"by id: a and b share 1\. a: X01; b: x1"):
-        refuse(study, found)
-    refuse(study_of(three, overlap="drop"), found)
-    one = linked(cases, found)
+        check_overlap(study, found)
+    check_overlap(study_of(three, overlap="drop"), found)
+    one = link_patients(cases, found)
     assert one["a"][0].patient == one["b"][1].patient
     assert len({c.patient for own in one.values() for c in own}) == 4
-    assert "a and b: 1" in statement(found)
+    assert "a and b: 1" in overlap_statement(found)
 
 
 def test_by_image_alone_equal_ids_mean_nothing(three) -> None:
     study = study_of(three, overlap_by=["image"])
-    found, _, _ = compare_sites(study, read_sites(study.data), three / "store", NoProgress())
-    refuse(study, found)
+    found, _, _ = prepare_and_compare(study, read_sites(study.data), three / "store", NoProgress())
+    check_overlap(study, found)
     assert found.counts == {}
-    assert "0 cases show a whole brain" in statement(found)  # the drawn ones are balls of 17 mL
+    assert "0 cases show a whole brain" in overlap_statement(
+        found
+    )  # the drawn ones are balls of 17 mL
     assert (
-        len({c.patient for own in linked(read_sites(study.data), found).values() for c in own}) == 5
+        len(
+            {
+                c.patient
+                for own in link_patients(read_sites(study.data), found).values()
+                for c in own
+            }
+        )
+        == 5
     )
 
 
 def test_a_mapping_file_at_a_site_is_used(three) -> None:
     (three / "c" / "name_mapping.csv").write_text("one_ID,two_ID\nZ1,Y2\n")
     study = study_of(three)
-    found = find_overlap(study, read_sites(study.data), None, None)
+    found = find_patient_overlap(study, read_sites(study.data), None, None)
     assert found.counts == {("a", "b"): 1, ("b", "c"): 1}
 
 
@@ -282,12 +296,12 @@ def test_a_renamed_scan_is_found_by_image(tmp_path) -> None:
             write_image(path, (data > 120).astype(np.uint8), affine)
     study = study_of(tmp_path)
     cases = read_sites(study.data)
-    assert find_overlap(study, cases, None, None).counts == {}
-    found, _, _ = compare_sites(study, cases, tmp_path / "store", NoProgress())
+    assert find_patient_overlap(study, cases, None, None).counts == {}
+    found, _, _ = prepare_and_compare(study, cases, tmp_path / "store", NoProgress())
     assert found.counts == {("a", "b"): 1}
     assert found.found_by == {"id": 0, "image": 1}
     with pytest.raises(OverlapError, match="by id and image: a and b share 1"):
-        refuse(study, found)
+        check_overlap(study, found)
 
 
 def test_the_verbs(three) -> None:

@@ -18,13 +18,13 @@ from gliofed.data.splits import Split, make_splits
 from gliofed.errors import DataError
 from gliofed.evaluation.by_case.score_table import score_table
 from gliofed.evaluation.comparison import comparisons, cross_matrix
-from gliofed.experiments.model_runs import plan_cells
+from gliofed.experiments.model_runs import plan_model_runs
 from gliofed.experiments.regressions import (
     Regressions,
     StudyFeatures,
     plan_regressions,
+    read_study_features,
     run_regressions,
-    study_features,
 )
 from gliofed.experiments.run import run_study
 from gliofed.radiomics.feature_table import FeatureTable, features_csv, people
@@ -114,7 +114,7 @@ def test_labels_people_and_patients_are_the_studys(tmp_path) -> None:
         for site, own in cases_of(table).items()
     }  # fmt: skip
     study = study_of(("radiomics",), features=(tmp_path / "f.csv",))
-    features = study_features(study, [c for own in cases.values() for c in own])
+    features = read_study_features(study, [c for own in cases.values() for c in own])
     assert features.names == table.names
     for subject, row in zip(table.subjects, table.values, strict=True):
         np.testing.assert_array_equal(features.values[f"{subject.site}/{subject.case}"], row)
@@ -210,19 +210,19 @@ def test_published_tables_find_cases_by_barcode_however_it_is_written(tmp_path) 
         Case(i, "here", "other", {}, None, Labels()) for i in ("TCGA020006", "TCGA-12-0616_01")
     ]
     study = study_of(("radiomics",), features=(path,))
-    found = study_features(study, cases)
+    found = read_study_features(study, cases)
     assert found.names == ("A", "B")
     np.testing.assert_array_equal(found.values["here/TCGA020006"], [1, 2])
     np.testing.assert_array_equal(found.values["here/TCGA-12-0616_01"], [3, np.nan])
     stranger = [Case("x1", "here", "x1", {}, None, Labels())]
     with pytest.raises(DataError, match=r"no case of the study is in .*'TCGA-02-0006'.*'X1'"):
-        study_features(study, stranger)
+        read_study_features(study, stranger)
     own = tmp_path / "own.csv"
     own.write_text(features_csv(few()))
     with pytest.raises(DataError, match="those of a kind"):
-        study_features(study_of(("radiomics",), features=(path, own)), cases)
+        read_study_features(study_of(("radiomics",), features=(path, own)), cases)
     assert (
-        study_features(study_of(("age_sex",), features=(tmp_path / "no",)), cases)
+        read_study_features(study_of(("age_sex",), features=(tmp_path / "no",)), cases)
         == StudyFeatures()
     )
 
@@ -235,7 +235,7 @@ def test_the_parent_takes_the_place_of_the_studys_network_and_of_nothing_else() 
         federation=dataclasses.replace(study.federation, quorum=2, server_lr=2.0),
     )
     splits = {1: make_splits(study.data, cases_of(few()), 1)}
-    federated, pooled, parent = plan_cells(study, splits)
+    federated, pooled, parent = plan_model_runs(study, splits)
     assert (parent.model, parent.sites) == ("parent", pooled.sites)
     assert federated.rules(study) == study
     assert parent.rules(study).net == NetworkConfig("parent")

@@ -47,7 +47,7 @@ def extract_features(
     `if __name__ == "__main__"`. Raises GliofedError and its kinds. Needs the extra
     `gliofed[radiomics]`.
     """
-    from gliofed.experiments.cases import compare_sites
+    from gliofed.experiments.cases import prepare_and_compare
     from gliofed.radiomics.features import FeatureSettings, extract, feature_names, settings_json
 
     feature_names()  # says that the library is missing before hours of preparation
@@ -55,7 +55,7 @@ def extract_features(
     settings = settings or FeatureSettings()
     shelf = store or Path("runs") / study.stem / "store"
     with alone_in(out):
-        prepared = compare_sites(asked, read_sites(asked.data), shelf, watcher)[1]
+        prepared = prepare_and_compare(asked, read_sites(asked.data), shelf, watcher)[1]
         watcher.stage(f"measuring {len(prepared)} cases")
         table, left = extract(prepared, shelf, out, settings, processes, watcher.progress)
         write_text(out / "settings.json", settings_json(settings))

@@ -9,7 +9,7 @@ from gliofed import __version__
 from gliofed.errors import DataError
 from gliofed.evaluation.prediction_table import key_of, parse_predictions
 from gliofed.evaluation.results import CaseResult, ScoreRow
-from gliofed.experiments.evaluation import claimed, find, write_findings
+from gliofed.experiments.evaluation import reference_model, score_predictions, write_score_tables
 from gliofed.reporting.study.scores_page import ScoresPageContent, write_scores_page
 from gliofed.study import CalibrationConfig, load_study
 
@@ -46,8 +46,8 @@ def score(
     models = list(dict.fromkeys(a.model for a in answers))
     if reference and reference not in models:
         raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")
-    found = find(answers, reference or claimed(answers), wishes, bootstrap)
-    write_findings(found, out)
+    found = score_predictions(answers, reference or reference_model(answers), wishes, bootstrap)
+    write_score_tables(found, out)
     facts = (("gliofed", __version__), ("tables", names), ("resamples", f"{bootstrap:,}"))
     title = ", ".join(path.stem for path in files)
     write_scores_page(ScoresPageContent(title, found, facts), out / "report.html")

@@ -51,15 +51,15 @@ def overlap(
     store: folder of prepared cases, needed where `[data] overlap_by` has "image" (default: as
     `run`, `store` in `runs/<name of the study file>`).
     """
-    from gliofed.experiments.cases import compare_sites
-    from gliofed.experiments.patient_overlap import find_overlap
+    from gliofed.experiments.cases import prepare_and_compare
+    from gliofed.experiments.patient_overlap import find_patient_overlap
 
     asked = load_study(study)
     sites = read_sites(asked.data)
     if "image" not in asked.data.overlap_by:
-        return find_overlap(asked, sites, None, None)
+        return find_patient_overlap(asked, sites, None, None)
     shelf = store or Path("runs") / study.stem / "store"
-    return compare_sites(asked, sites, shelf, watcher or NoProgress())[0]
+    return prepare_and_compare(asked, sites, shelf, watcher or NoProgress())[0]
 
 
 def cohort(study: Path) -> CohortTable:

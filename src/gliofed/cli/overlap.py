@@ -13,7 +13,7 @@ from gliofed import api
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.errors import DataError
-from gliofed.experiments.patient_overlap import PatientOverlap, statement
+from gliofed.experiments.patient_overlap import PatientOverlap, overlap_statement
 
 
 def overlap(study: Path, store: Path | None, site: str | None, as_json: bool) -> None:
@@ -52,7 +52,7 @@ def _show(found: PatientOverlap, site: str | None) -> None:
         counts = [str(found.counts.get((min(one, s), max(one, s)), 0)) for s in sites[number:]]
         table.add_row(f"{number} {one}", *[""] * (number - 1), *counts)
     console.print(table)
-    console.print(statement(found), soft_wrap=True, highlight=False)
+    console.print(overlap_statement(found), soft_wrap=True, highlight=False)
     if site is not None:
         own = found.elsewhere.get(site, {})
         console.print(f"{site}: {len(own)} of its patients stand elsewhere", highlight=False)

@@ -10,7 +10,7 @@ from gliofed.data.splits import make_splits
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.deployment.kit import Kit
 from gliofed.errors import DataError
-from gliofed.experiments.exclusions import set_aside
+from gliofed.experiments.exclusions import exclude_cases
 from gliofed.experiments.model_runs import FEDERATED, ModelRun
 from gliofed.experiments.predictions import site_test
 from gliofed.federated.client import Client
@@ -93,6 +93,6 @@ def _prepared(
     )  # fmt: skip
     cases = tuple(replace(c, site=name) for c in read_sites(where)[whole.name])
     store = PreparedStore(data.store)
-    used, _ = set_aside(study, prepare_all(cases, study.grid, study.prepare, store))
+    used, _ = exclude_cases(study, prepare_all(cases, study.grid, study.prepare, store))
     store.save_digests()
     return hide_labels(policy, used)

@@ -7,15 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from gliofed.data.store import PreparedCase, PreparedStore
-from gliofed.experiments.exclusions import ExcludedCase, in_words, set_aside, sites_of
-from gliofed.experiments.patient_overlap import PatientOverlap, find_overlap, linked, refuse
+from gliofed.experiments.exclusions import ExcludedCase, exclude_cases, exclusion_note, used_cases
+from gliofed.experiments.patient_overlap import (
+    PatientOverlap,
+    check_overlap,
+    find_patient_overlap,
+    link_patients,
+)
 from gliofed.preprocessing.cases import prepare_all
 from gliofed.runtime.progress import Progress
 from gliofed.study import Study
 from gliofed.types import Case
 
 
-def compare_sites(
+def prepare_and_compare(
     study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Progress
 ) -> tuple[PatientOverlap, tuple[PreparedCase, ...], tuple[ExcludedCase, ...]]:
     """Prepare every case, then look for patients at two hospitals in every way the study asks.
@@ -33,16 +38,16 @@ def compare_sites(
         lambda done, total: watcher.progress(done, total, "cases"),
     )
     shelf.save_digests()
-    prepared, aside = set_aside(study, prepared)
+    prepared, aside = exclude_cases(study, prepared)
     if aside:
-        watcher.note(in_words(aside))
+        watcher.note(exclusion_note(aside))
     watcher.stage("comparing patients between hospitals")
-    used = sites_of(cases, prepared)
-    overlap = find_overlap(study, used, {str(p.case): p for p in prepared}, shelf)
+    used = used_cases(cases, prepared)
+    overlap = find_patient_overlap(study, used, {str(p.case): p for p in prepared}, shelf)
     return overlap, prepared, aside
 
 
-def compared_cases(
+def prepare_study_cases(
     study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Progress
 ) -> tuple[
     Mapping[str, Sequence[Case]],
@@ -51,9 +56,9 @@ def compared_cases(
     tuple[ExcludedCase, ...],
 ]:
     """The cases and their prepared scans, one `patient` for all that are one person."""
-    overlap, prepared, aside = compare_sites(study, cases, store, watcher)
-    refuse(study, overlap)
-    cases = linked(sites_of(cases, prepared), overlap)
+    overlap, prepared, aside = prepare_and_compare(study, cases, store, watcher)
+    check_overlap(study, overlap)
+    cases = link_patients(used_cases(cases, prepared), overlap)
     one = {str(c): c for own in cases.values() for c in own}
     named = {str(p.case): replace(p, case=one[str(p.case)]) for p in prepared}
     return cases, named, overlap, aside

@@ -16,7 +16,7 @@ from gliofed.runtime.files import write_text
 CARD: Final = "model-card.md"
 
 
-def write_accounts(
+def write_checklists_and_card(
     out: Path, facts: RunFacts, statements: Statements
 ) -> tuple[AnsweredChecklist, ...]:
     """Write `tripod-ai.csv`, `claim.csv` and the card below `out`; the answers, for the page.

@@ -37,7 +37,7 @@ FIGURES: Final = "figures"
 """The folder of the page's figures for print."""
 
 
-def find(
+def score_predictions(
     results: Sequence[CaseResult], model: str, wishes: CalibrationConfig, replicates: int
 ) -> ScoredPredictions:
     """model: the one that claims are made of, and that others are compared with."""
@@ -53,13 +53,13 @@ def find(
     )
 
 
-def claimed(results: Sequence[CaseResult]) -> str:
+def reference_model(results: Sequence[CaseResult]) -> str:
     """Of which model claims are made, where nobody says: the federated one, else the first."""
     models = dict.fromkeys(r.model for r in results)
     return FEDERATED if FEDERATED in models else next(iter(models), FEDERATED)
 
 
-def write_findings(found: ScoredPredictions, out: Path) -> None:
+def write_score_tables(found: ScoredPredictions, out: Path) -> None:
     """`scores` into `out`, the other tables into `out`/evidence, each as CSV and JSON, and the
     figures into `out`/figures.
 

@@ -21,7 +21,7 @@ class ExcludedCase:
     reasons: tuple[str, ...]
 
 
-def set_aside(
+def exclude_cases(
     study: Study, prepared: Sequence[PreparedCase]
 ) -> tuple[tuple[PreparedCase, ...], tuple[ExcludedCase, ...]]:
     """The cases that the study uses, and those that its `[quality]` sets aside.
@@ -43,7 +43,7 @@ def set_aside(
     return used, aside
 
 
-def sites_of(
+def used_cases(
     cases: Mapping[str, Sequence[Case]], used: Sequence[PreparedCase]
 ) -> Mapping[str, tuple[Case, ...]]:
     """Every hospital with those of its cases that are used."""
@@ -51,7 +51,7 @@ def sites_of(
     return {site: tuple(c for c in own if str(c) in names) for site, own in cases.items()}
 
 
-def in_words(aside: Sequence[ExcludedCase]) -> str:
+def exclusion_note(aside: Sequence[ExcludedCase]) -> str:
     """How many, and at which hospitals."""
     sites = ", ".join(f"{site} {count}" for site, count in _by_site(aside).items())
     cases = "1 case is" if len(aside) == 1 else f"{len(aside)} cases are"

@@ -9,7 +9,7 @@ from typing import Final
 from gliofed.calibration.calibrator import Calibration
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.sequence_ablation import WITHOUT, calibrations
+from gliofed.experiments.sequence_ablation import WITHOUT, calibrations_by_missing
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.reporting.study.content import ScoredPredictions
@@ -42,7 +42,9 @@ def write_models(
             fitted: Mapping[int, Calibration] = {}
             if key in natural:
                 results = _of(found.results, key, found.reference)
-                fitted = calibrations(natural[key], results, _of(hidden, key, found.reference))
+                fitted = calibrations_by_missing(
+                    natural[key], results, _of(hidden, key, found.reference)
+                )
             write_model(folder, recipe, state.model, fitted, lambda _: card)
             written.append(folder)
     return tuple(written)

@@ -36,7 +36,7 @@ class ModelRun:
     @property
     def tests(self) -> tuple[tuple[Role, Case], ...]:
         """The cases that it is tested on: the external ones, then those held out at its sites."""
-        return tests_of(self.split)
+        return test_cases_of(self.split)
 
     def rules(self, study: Study) -> Study:
         """The study as it follows it: a federation of one is plain training, and the parent's
@@ -73,7 +73,7 @@ def model_folder(root: Path, model: str, seed: int, split: Split) -> Path:
     return root / "models" / f"seed-{seed}" / split.fold / model.replace(":", "-")
 
 
-def tests_of(split: Split) -> tuple[tuple[Role, Case], ...]:
+def test_cases_of(split: Split) -> tuple[tuple[Role, Case], ...]:
     """The cases that every model of a split is tested on, in one order."""
     held = [c for cases in split.holdout.values() for c in cases]
     return (*(("external", c) for c in split.external), *(("holdout", c) for c in held))
@@ -84,7 +84,7 @@ def digest(*parts: str) -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
 
 
-def plan_cells(study: Study, splits: Mapping[int, Sequence[Split]]) -> tuple[ModelRun, ...]:
+def plan_model_runs(study: Study, splits: Mapping[int, Sequence[Split]]) -> tuple[ModelRun, ...]:
     """Every network of a study, in the order in which they are trained.
 
     splits: seed to its folds. A site left without a training case trains no model of its own.

@@ -19,7 +19,7 @@ import torch
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import GliofedError
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.train_and_test import answers_file, test_cell, train_cell
+from gliofed.experiments.train_and_test import predictions_file, test_model, train_model
 from gliofed.runtime.device import keep_memory, this_machine
 from gliofed.runtime.processes import belong_to_parent
 from gliofed.study import Study
@@ -38,7 +38,7 @@ class ModelJob:
     threads: int
 
 
-def finish_all(
+def train_in_parallel(
     study: Study,
     cells: Sequence[ModelRun],
     prepared: Mapping[str, PreparedCase],
@@ -58,7 +58,7 @@ def finish_all(
     waiting = deque(
         ModelJob(study, cell, _needed(cell, prepared), store, out, threads)
         for cell in cells
-        if not answers_file(study, cell, prepared, out).exists()
+        if not predictions_file(study, cell, prepared, out).exists()
     )
     done = {str(job.cell): 0.0 for job in waiting}
     rounds_in_all = study.train.rounds * len(waiting)
@@ -124,10 +124,10 @@ def _work(job: ModelJob, pipe: Connection) -> None:
     try:
         shelf = PreparedStore(job.store)
         prepared = {str(case): shelf.open(key, case) for case, key in job.cases}
-        state = train_cell(
+        state = train_model(
             job.study, job.cell, prepared, job.out, machine, lambda *told: pipe.send(told)
         )
         pipe.send((float(state.rounds), "tests"))
-        test_cell(job.study, job.cell, state, prepared, job.out, machine)
+        test_model(job.study, job.cell, state, prepared, job.out, machine)
     except GliofedError as error:
         pipe.send(error)

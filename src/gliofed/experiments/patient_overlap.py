@@ -47,7 +47,7 @@ class PatientOverlap:
     head: Mapping[tuple[str, str], str]
 
 
-def find_overlap(
+def find_patient_overlap(
     study: Study,
     cases: Sites,
     prepared: Mapping[str, PreparedCase] | None,
@@ -89,7 +89,7 @@ def _heads(
     return {named(place): "/".join(named(head)) for place, head in heads.items()}
 
 
-def linked(cases: Sites, overlap: PatientOverlap) -> Sites:
+def link_patients(cases: Sites, overlap: PatientOverlap) -> Sites:
     """The cases with one `patient` for all that are one; by "image" alone, ids count per site."""
     out = {}
     for site, own in cases.items():
@@ -102,7 +102,7 @@ def linked(cases: Sites, overlap: PatientOverlap) -> Sites:
     return out
 
 
-def refuse(study: Study, overlap: PatientOverlap) -> None:
+def check_overlap(study: Study, overlap: PatientOverlap) -> None:
     """Raise OverlapError where two sites share a patient and the study does not say "drop"."""
     if not overlap.counts or study.data.overlap == "drop":
         return
@@ -119,7 +119,7 @@ def _few(names: list[str], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-def statement(overlap: PatientOverlap) -> str:
+def overlap_statement(overlap: PatientOverlap) -> str:
     """In words: how patients were compared, and what was found."""
     total = sum(overlap.patients.values())
     how = {"id": "id", "image": "whole-brain scans"}

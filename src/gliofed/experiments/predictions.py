@@ -22,7 +22,7 @@ from gliofed.study import Study
 from gliofed.types import SEQUENCES, Placement, Prediction
 
 
-def evaluate(
+def predict_and_score(
     net: MultiTaskNet,
     cell: ModelRun,
     prepared: Mapping[str, PreparedCase],
@@ -69,7 +69,7 @@ def site_test(
     def test(weights: Mapping[str, Tensor]) -> tuple[CaseResult, ...]:
         net = build_net(study.net.preset, study.net.stem, seed=0)
         net.load_state_dict(dict(weights))
-        return evaluate(
+        return predict_and_score(
             net.to(machine.device), own, prepared, machine, study.score.mirror, progress
         )
 

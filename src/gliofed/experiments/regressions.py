@@ -81,7 +81,7 @@ class Regressions:
     provenance: tuple[tuple[str, str], ...] = ()
 
 
-def study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
+def read_study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
     """What the study's tables have of its cases; nothing where no model asks for it.
 
     gliofed's own tables are matched by hospital and case, the published ones of TCGA by the

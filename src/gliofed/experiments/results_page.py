@@ -11,12 +11,12 @@ from gliofed import __version__
 from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import CaseResult
-from gliofed.experiments.exclusions import ExcludedCase, in_words
+from gliofed.experiments.exclusions import ExcludedCase, exclusion_note
 from gliofed.experiments.model_runs import FEDERATED, ModelRun
-from gliofed.experiments.patient_overlap import PatientOverlap, statement
+from gliofed.experiments.patient_overlap import PatientOverlap, overlap_statement
 from gliofed.experiments.regressions import Regressions
-from gliofed.experiments.run_facts import group_of, machine_in_words, place_of
-from gliofed.experiments.train_and_test import trained_net
+from gliofed.experiments.run_facts import count_group, machine_description, site_part
+from gliofed.experiments.train_and_test import trained_network
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.inference.forward import predict
 from gliofed.inference.native_grid import THRESHOLD
@@ -35,7 +35,7 @@ from gliofed.study import Study
 from gliofed.types import SEQUENCES, Case
 
 
-def make_content(
+def page_content(
     study: Study,
     splits: Mapping[int, Sequence[Split]],
     trained: Sequence[tuple[ModelRun, CommittedRound]],
@@ -58,10 +58,10 @@ def make_content(
         mosaics=_mosaics(study, trained, results, prepared, machine),
         cohort=_cohort(study, cases),
         notes=(
-            *([f"{in_words(aside)}. Why: see Set aside, below."] if aside else []),
+            *([f"{exclusion_note(aside)}. Why: see Set aside, below."] if aside else []),
             *_notes(study, splits, trained, cases),
             *regressions.notes,
-            statement(overlap),
+            overlap_statement(overlap),
         ),
         facts=(*_facts(study, trained, machine, processes), *regressions.provenance),
         aside=tuple((str(a.case), a.case.site, "; ".join(a.reasons)) for a in aside),
@@ -85,7 +85,7 @@ def _mosaics(
     ranked = sorted(((r.dice, r.case, r) for r in mine if r.dice is not None), key=lambda t: t[:2])
     if not ranked:
         return ()
-    net = trained_net(study, cell, state, machine)
+    net = trained_network(study, cell, state, machine)
     out = []
     picks = (("best", -1), ("median", len(ranked) // 2), ("worst", 0))
     for rank, index in picks:
@@ -93,11 +93,11 @@ def _mosaics(
         case = prepared[f"{result.site}/{result.case}"]
         found = predict(net, case, machine, study.score.mirror).probability >= THRESHOLD
         name = f"{result.site}/{result.case}"
-        out.append(SegmentationExample(rank, name, FEDERATED, overlap, mosaic_planes(case, found)))
+        out.append(SegmentationExample(rank, name, FEDERATED, overlap, example_planes(case, found)))
     return tuple(out)
 
 
-def mosaic_planes(
+def example_planes(
     prepared: PreparedCase, found: NDArray[np.bool_]
 ) -> tuple[tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float], ...]:
     """Axial, coronal and sagittal slices where the tumour is largest, turned radiologically.
@@ -125,9 +125,9 @@ def _cohort(study: Study, cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:
               *(f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS))  # fmt: skip
     rows = [header]
     for site in dict.fromkeys((*study.data.train, *study.data.external)):
-        own = group_of([c for c in cases if c.site == site])
+        own = count_group([c for c in cases if c.site == site])
         rows.append((
-            site, place_of(study.data, site), str(own.cases), str(own.masks),
+            site, site_part(study.data, site), str(own.cases), str(own.masks),
             *(str(own.cases - own.missing[s]) for s in SEQUENCES),
             *(_class_counts(own, m.id) for m in MARKERS),
         ))  # fmt: skip
@@ -200,5 +200,5 @@ def _facts(
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
         seeds,
         ("training time", f"{seconds / 60:.1f} minutes, summed over {len(trained)} models"),
-        ("machine", machine_in_words(machine, processes)),
+        ("machine", machine_description(machine, processes)),
     )  # fmt: skip

@@ -12,26 +12,30 @@ from gliofed.data.store import PreparedCase
 from gliofed.errors import CheckpointError
 from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.results import CaseResult
-from gliofed.experiments.cases import compared_cases
-from gliofed.experiments.documents import CARD, write_accounts
-from gliofed.experiments.evaluation import claimed, find, write_findings
+from gliofed.experiments.cases import prepare_study_cases
+from gliofed.experiments.documents import CARD, write_checklists_and_card
+from gliofed.experiments.evaluation import reference_model, score_predictions, write_score_tables
 from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.model_folders import write_models
-from gliofed.experiments.model_runs import ModelRun, plan_cells
-from gliofed.experiments.parallel import finish_all
-from gliofed.experiments.patient_overlap import find_overlap, refuse
+from gliofed.experiments.model_runs import ModelRun, plan_model_runs
+from gliofed.experiments.parallel import train_in_parallel
+from gliofed.experiments.patient_overlap import check_overlap, find_patient_overlap
 from gliofed.experiments.regressions import (
     Regressions,
     StudyFeatures,
     plan_regressions,
+    read_study_features,
     run_regressions,
-    study_features,
 )
-from gliofed.experiments.results_page import make_content
+from gliofed.experiments.results_page import page_content
 from gliofed.experiments.run_facts import run_facts
-from gliofed.experiments.seed_agreement import with_agreement
-from gliofed.experiments.sequence_ablation import hidden_results, losses, write_losses
-from gliofed.experiments.train_and_test import test_cell, train_cell
+from gliofed.experiments.seed_agreement import add_seed_agreement
+from gliofed.experiments.sequence_ablation import (
+    ablation_scores,
+    predict_without_sequences,
+    write_ablation,
+)
+from gliofed.experiments.train_and_test import test_model, train_model
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.reporting.checklists.statements import NO_STATEMENTS, Statements
 from gliofed.reporting.study.page import write_page
@@ -72,12 +76,12 @@ def _run(
 ) -> FinishedRun:
     machine = this_machine()
     cases: Mapping[str, Sequence[Case]] = read_sites(study.data)
-    refuse(study, find_overlap(study, cases, None, None))
+    check_overlap(study, find_patient_overlap(study, cases, None, None))
     _claim(study, out)
-    features = study_features(study, [c for own in cases.values() for c in own])
-    cases, prepared, overlap, aside = compared_cases(study, cases, store, watcher)
+    features = read_study_features(study, [c for own in cases.values() for c in own])
+    cases, prepared, overlap, aside = prepare_study_cases(study, cases, store, watcher)
     splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
-    cells = plan_cells(study, splits)
+    cells = plan_model_runs(study, splits)
     trained: list[tuple[ModelRun, CommittedRound]] = []
     results: list[CaseResult] = []
 
@@ -87,26 +91,28 @@ def _run(
     processes = max(1, min(processes, len(cells)))
     if processes > 1:
         watcher.stage(f"training {len(cells)} models, {processes} side by side")
-        finish_all(study, cells, prepared, store, out, processes, watcher.progress)
+        train_in_parallel(study, cells, prepared, store, out, processes, watcher.progress)
     for number, cell in enumerate(cells, start=1):
         if processes == 1:
             watcher.stage(f"model {number} of {len(cells)}: {cell}")
-        state = train_cell(study, cell, prepared, out, machine, tell)
+        state = train_model(study, cell, prepared, out, machine, tell)
         trained.append((cell, state))
-        results += test_cell(study, cell, state, prepared, out, machine)
-    results = with_agreement(study, trained, prepared, results, out, machine, watcher.progress)
+        results += test_model(study, cell, state, prepared, out, machine)
+    results = add_seed_agreement(study, trained, prepared, results, out, machine, watcher.progress)
     regressions = _regressions(study, splits, prepared, features, out, watcher)
     results += regressions.results
     watcher.stage("scores and intervals")
     write_text(out / "predictions.csv", predictions_csv(results))
-    found = find(results, claimed(results), study.calibration, study.score.bootstrap)
-    hidden = hidden_results(
+    found = score_predictions(
+        results, reference_model(results), study.calibration, study.score.bootstrap
+    )
+    hidden = predict_without_sequences(
         study, trained, found.reference, prepared, out, machine, watcher.progress
     )
-    write_findings(found, out)
-    write_losses(losses(results, hidden, found.reference, study.score.bootstrap), out)
+    write_score_tables(found, out)
+    write_ablation(ablation_scores(results, hidden, found.reference, study.score.bootstrap), out)
     watcher.stage("page")
-    content = make_content(
+    content = page_content(
         study, splits, trained, regressions, results, found, prepared, machine, processes, overlap,
         aside,
     )  # fmt: skip
@@ -114,7 +120,7 @@ def _run(
         facts = run_facts(
             study, out, splits, trained, found, prepared, machine, processes, overlap, aside
         )
-        content = replace(content, checklists=write_accounts(out, facts, statements))
+        content = replace(content, checklists=write_checklists_and_card(out, facts, statements))
         write_models(study, trained, found, hidden, out, (out / CARD).read_text())
     write_page(content, out / "report.html")
     return FinishedRun(out / "report.html", found.rows, tuple(results))

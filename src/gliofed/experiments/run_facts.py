@@ -19,7 +19,7 @@ from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
 from gliofed.experiments.exclusions import ExcludedCase
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.patient_overlap import PatientOverlap, statement
+from gliofed.experiments.patient_overlap import PatientOverlap, overlap_statement
 from gliofed.federated.checkpoint import CommittedRound, committed_file
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
@@ -57,26 +57,26 @@ def run_facts(
     every = [(seed, split) for seed, own in splits.items() for split in own]
     return RunFacts(
         study=study,
-        everyone=group_of(cases),
+        everyone=count_group(cases),
         hospitals=tuple(
-            hospital(study.data, site, [c for c in cases if c.site == site])
+            hospital_facts(study.data, site, [c for c in cases if c.site == site])
             for site in dict.fromkeys((*study.data.train, *study.data.external))
         ),
         divisions=tuple(_division(seed, split) for seed, split in every),
         dropped=tuple(sorted({(str(c), why) for _, s in every for c, why in s.dropped})),
         aside=tuple((str(a.case), a.case.site, "; ".join(a.reasons)) for a in aside),
-        overlap=statement(overlap),
+        overlap=overlap_statement(overlap),
         rows=found.rows,
         evidence=found.evidence,
         trial=found.trial,
         models=tuple(_trained(cell, state, out) for cell, state in trained),
         parameters=parameter_count(build_net(study.net.preset, study.net.stem, seed=0)),
         versions=_versions(),
-        machine=machine_in_words(machine, processes),
+        machine=machine_description(machine, processes),
     )
 
 
-def group_of(cases: Sequence[Case]) -> CaseGroup:
+def count_group(cases: Sequence[Case]) -> CaseGroup:
     """The cases, counted; no image is opened."""
     people = [c.person for c in cases]
     ages = [p.age for p in people if not isinstance(p.age, Unknown)]
@@ -96,26 +96,26 @@ def group_of(cases: Sequence[Case]) -> CaseGroup:
     )
 
 
-def hospital(data: DataConfig, site: str, cases: Sequence[Case]) -> HospitalFacts:
+def hospital_facts(data: DataConfig, site: str, cases: Sequence[Case]) -> HospitalFacts:
     """One hospital: its part in the study, its cases, and the public set that it is of, if any."""
     whole = site if site in data.formats else site.rpartition("/")[0]
     layout = FORMATS[data.formats.get(whole, DEFAULT)]
-    group = group_of(cases)
+    group = count_group(cases)
     if layout.id == DEFAULT:
-        return HospitalFacts(site, place_of(data, site), group)
+        return HospitalFacts(site, site_part(data, site), group)
     return HospitalFacts(
-        site, place_of(data, site), group, layout.title, layout.licence, layout.citation
+        site, site_part(data, site), group, layout.title, layout.licence, layout.citation
     )
 
 
-def place_of(data: DataConfig, site: str) -> Place:
+def site_part(data: DataConfig, site: str) -> Place:
     """Whether a hospital trains, tests or does both in turn."""
     if site in data.leave_one_out:
         return "training and, in turn, external test"
     return "external test" if site in data.external else "training"
 
 
-def machine_in_words(machine: Device, processes: int) -> str:
+def machine_description(machine: Device, processes: int) -> str:
     """What models were trained on."""
     threads = max(1, torch.get_num_threads() // processes)
     kind = "bf16 autocast" if machine.bf16 else "float32"
@@ -131,9 +131,10 @@ def _of(cases: Iterable[Case], marker: str, name: str) -> int:
 
 def _division(seed: int, split: Split) -> SplitFacts:
     train, held = (
-        group_of([c for own in part.values() for c in own]) for part in (split.train, split.holdout)
+        count_group([c for own in part.values() for c in own])
+        for part in (split.train, split.holdout)
     )
-    return SplitFacts(seed, split.fold, train, held, group_of(split.external))
+    return SplitFacts(seed, split.fold, train, held, count_group(split.external))
 
 
 def _trained(cell: ModelRun, state: CommittedRound, out: Path) -> ModelFacts:

@@ -14,7 +14,7 @@ from gliofed.calibration.segmentation_uncertainty import spread_of
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.model_runs import FEDERATED, ModelRun, digest
-from gliofed.experiments.train_and_test import trained_net
+from gliofed.experiments.train_and_test import trained_network
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.inference.forward import predict
 from gliofed.inference.native_grid import THRESHOLD
@@ -25,7 +25,7 @@ from gliofed.study import Study
 Trained = tuple[ModelRun, CommittedRound]
 
 
-def with_agreement(
+def add_seed_agreement(
     study: Study,
     trained: Sequence[Trained],
     prepared: Mapping[str, PreparedCase],
@@ -70,7 +70,7 @@ def _of_fold(
     if path.exists():
         kept: dict[str, float | None] = json.loads(path.read_text())
         return kept
-    nets = [trained_net(study, cell, state, machine) for cell, state in own]
+    nets = [trained_network(study, cell, state, machine) for cell, state in own]
     found = {}
     for case in split.external:
         scan = prepared[str(case)]

@@ -23,7 +23,7 @@ from gliofed.evaluation.prediction_table import key_of, parse_predictions
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import score_case
-from gliofed.experiments.train_and_test import trained_net
+from gliofed.experiments.train_and_test import trained_network
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.inference.forward import predict
 from gliofed.inference.occlusion import drop_sequences
@@ -37,7 +37,7 @@ WITHOUT: Final = " without "
 """Between a model's name and the sequences that it was not shown."""
 
 
-def hidden_results(
+def predict_without_sequences(
     study: Study,
     trained: Sequence[tuple[ModelRun, CommittedRound]],
     model: str,
@@ -62,7 +62,7 @@ def hidden_results(
     return found
 
 
-def hidden_of(prepared: PreparedCase, role: Role) -> Iterator[frozenset[Mri]]:
+def dropped_sets(prepared: PreparedCase, role: Role) -> Iterator[frozenset[Mri]]:
     """What is hidden of a case, one set after the other; at least one sequence stays."""
     there = [s for s, own in zip(SEQUENCES, prepared.present, strict=True) if own]
     if role == "external":
@@ -81,10 +81,10 @@ def _answers(
     prepared: Mapping[str, PreparedCase],
     machine: Device,
 ) -> Iterator[CaseResult]:
-    net = trained_net(study, cell, state, machine)
+    net = trained_network(study, cell, state, machine)
     for role, case in cell.tests:
         own = prepared[str(case)]
-        for hidden in hidden_of(own, role):
+        for hidden in dropped_sets(own, role):
             less = drop_sequences(own, hidden)
             answer = predict(net, less, machine, study.score.mirror)
             name = "+".join(s for s in SEQUENCES if s in hidden)
@@ -93,7 +93,7 @@ def _answers(
             )
 
 
-def losses(
+def ablation_scores(
     results: Sequence[CaseResult], hidden: Sequence[CaseResult], model: str, replicates: int
 ) -> tuple[ScoreRow, ...]:
     """Mean Dice and AUCs of external cases, all sites, with each sequence hidden; `difference` is
@@ -112,13 +112,13 @@ def losses(
     return tuple(rows)
 
 
-def write_losses(rows: Sequence[ScoreRow], out: Path) -> None:
+def write_ablation(rows: Sequence[ScoreRow], out: Path) -> None:
     """Write `missing-sequences` into `out`, as CSV and JSON. Raises OSError."""
     write_text(out / "missing-sequences.csv", rows_csv(ScoreRow, rows))
     write_text(out / "missing-sequences.json", rows_json(rows))
 
 
-def calibrations(
+def calibrations_by_missing(
     natural: Calibration, results: Sequence[CaseResult], hidden: Sequence[CaseResult]
 ) -> Mapping[int, Calibration]:
     """Calibrations of one trained model by how many sequences a case lacks.

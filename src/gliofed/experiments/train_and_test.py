@@ -10,7 +10,7 @@ from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.predictions import evaluate
+from gliofed.experiments.predictions import predict_and_score
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import Client
 from gliofed.federated.local import LocalEngine
@@ -20,17 +20,17 @@ from gliofed.runtime.device import Device
 from gliofed.runtime.files import write_text
 from gliofed.study import Study
 
-Progress = Callable[[float, str], None]
+RoundProgress = Callable[[float, str], None]
 """Told of the rounds done, with fractions, and of what is being done."""
 
 
-def train_cell(
+def train_model(
     study: Study,
     cell: ModelRun,
     prepared: Mapping[str, PreparedCase],
     out: Path,
     machine: Device,
-    progress: Progress,
+    progress: RoundProgress,
 ) -> CommittedRound:
     """The model after its last round; rounds already committed below `out` are not made again.
 
@@ -70,7 +70,7 @@ def train_cell(
     )
 
 
-def test_cell(
+def test_model(
     study: Study,
     cell: ModelRun,
     state: CommittedRound,
@@ -79,16 +79,16 @@ def test_cell(
     machine: Device,
 ) -> tuple[CaseResult, ...]:
     """Its answers for every case that it is tested on, from the disk where they are there."""
-    path = answers_file(study, cell, prepared, out)
+    path = predictions_file(study, cell, prepared, out)
     if path.exists():
         return parse_predictions(path.read_text(), str(path))
-    net = trained_net(study, cell, state, machine)
-    results = evaluate(net, cell, prepared, machine, study.score.mirror)
+    net = trained_network(study, cell, state, machine)
+    results = predict_and_score(net, cell, prepared, machine, study.score.mirror)
     write_text(path, predictions_csv(results))
     return results
 
 
-def trained_net(
+def trained_network(
     study: Study, cell: ModelRun, state: CommittedRound, machine: Device
 ) -> MultiTaskNet:
     """The cell's network with the weights of `state`, on the machine's device."""
@@ -98,7 +98,7 @@ def trained_net(
     return net.to(machine.device)
 
 
-def answers_file(
+def predictions_file(
     study: Study, cell: ModelRun, prepared: Mapping[str, PreparedCase], out: Path
 ) -> Path:
     """Where a model's answers are once it is trained and tested."""

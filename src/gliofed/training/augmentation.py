@@ -18,7 +18,7 @@ GAIN_CHANCE, GAIN, SHIFT = 0.5, 0.25, 0.2
 Image = NDArray[np.float32]
 
 
-def place(
+def sample_patch(
     image: NDArray[np.float16],
     mask: NDArray[np.uint8] | None,
     centre: NDArray[np.float64],
@@ -46,7 +46,7 @@ def place(
     return np.ascontiguousarray(out), np.ascontiguousarray(placed)
 
 
-def intensity(image: Image, strength: float, rng: np.random.Generator) -> Image:
+def augment_intensity(image: Image, strength: float, rng: np.random.Generator) -> Image:
     """Gain and shift a sequence, and noise; 0 (outside the brain) stays 0."""
     if strength == 0:
         return image

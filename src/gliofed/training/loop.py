@@ -18,13 +18,13 @@ from gliofed.runtime.device import Device
 from gliofed.study import Study
 from gliofed.training.loss import total_loss
 from gliofed.training.optimiser import learning_rate
-from gliofed.training.samples import Patch, draw, stack
+from gliofed.training.samples import Patch, collate, draw_sample
 from gliofed.types import Batch, Stat
 
 AHEAD = 8
 """Batches made ahead of an accelerator."""
 
-Progress = Callable[[int, int], None]
+StepProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def fit_epoch(
     plan: TrainingPlan,
     epoch: int,
     machine: Device,
-    progress: Progress | None = None,
+    progress: StepProgress | None = None,
 ) -> Mapping[str, Stat]:
     """One pass over `cases`, changing `net` and `optimiser`; sums of each task's loss and "dice".
 
@@ -110,10 +110,10 @@ def _batches(
     def make(rows: Sequence[int]) -> Batch:
         chosen = [cases[r] for r in rows]
         draws = [
-            draw(c, patch, plan.study.train, _rng(plan.seed, f"draw/{r}", epoch))
+            draw_sample(c, patch, plan.study.train, _rng(plan.seed, f"draw/{r}", epoch))
             for r, c in zip(rows, chosen, strict=True)
         ]
-        return stack(draws, chosen)
+        return collate(draws, chosen)
 
     if machine.device.type == "cpu":
         yield from map(make, batches)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gliofed.data.store import PreparedCase
 from gliofed.markers import MARKERS
 from gliofed.study import TrainingConfig
-from gliofed.training.augmentation import drop_sequences, intensity, place
+from gliofed.training.augmentation import augment_intensity, drop_sequences, sample_patch
 from gliofed.types import Batch, Unknown
 
 Patch = tuple[int, int, int]
@@ -31,21 +31,21 @@ class TrainingSample:
     present: NDArray[np.float32]
 
 
-def draw(
+def draw_sample(
     prepared: PreparedCase, patch: Patch, train: TrainingConfig, rng: np.random.Generator
 ) -> TrainingSample:
     """One augmented patch of a case, centred on the tumour with probability `train.lesion`."""
     centre = _centre(prepared, patch, train, rng)
     mask = prepared.mask if prepared.lesion is not None else None
     spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0)
-    image, placed = place(prepared.image, mask, centre, patch, spacing, train.augment, rng)
+    image, placed = sample_patch(prepared.image, mask, centre, patch, spacing, train.augment, rng)
     present = np.array(prepared.present, np.float32)
-    image = intensity(image, train.augment, rng)
+    image = augment_intensity(image, train.augment, rng)
     image, present = drop_sequences(image, present, train.drop_sequence, rng)
     return TrainingSample(image, placed, present)
 
 
-def stack(draws: Sequence[TrainingSample], cases: Sequence[PreparedCase]) -> Batch:
+def collate(draws: Sequence[TrainingSample], cases: Sequence[PreparedCase]) -> Batch:
     """Draws and the cases they came from, as tensors. An empty mask counts as no mask."""
     labels = np.zeros((len(cases), len(MARKERS)), np.int64)
     known = np.zeros((len(cases), len(MARKERS)), bool)
