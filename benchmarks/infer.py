@@ -33,6 +33,8 @@ from pathlib import Path
 
 import numpy as np
 
+from gliofed.runtime.progress import NO_PROGRESS
+
 ENDINGS = ("_t1.nii*", "_t1ce.nii*", "_t2.nii*", "_flair.nii*")
 WINDOW, OVERLAP, AT_ONCE = (96, 96, 96), 0.5, 4
 WAYS = ("monai", "gliofed", "gliofed mirrored")
@@ -96,7 +98,7 @@ def by_gliofed(model: Path, case: Path, out: Path, mirror: bool) -> dict[str, fl
             BatchOptions(out, out / "store"),
             this_machine(),
             lambda _: None,
-            lambda *_: None,
+            NO_PROGRESS,
         )
     )
     (fate,) = fates

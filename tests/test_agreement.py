@@ -25,6 +25,7 @@ from gliofed.inference.native_grid import THRESHOLD
 from gliofed.models.network import build_net
 from gliofed.reporting.study.calibration import agreement_lines
 from gliofed.runtime.device import Device
+from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.study import DataConfig, Study
 
 
@@ -135,7 +136,7 @@ def test_models_of_several_seeds_are_asked_once_for_each_case(make_prepared, tmp
 
     def ask():
         return add_seed_agreement(
-            study, trained, prepared, [*results, *others], tmp_path, machine, lambda *_: None
+            study, trained, prepared, [*results, *others], tmp_path, machine, NO_PROGRESS
         )
 
     found = ask()
@@ -159,8 +160,6 @@ def test_models_of_one_seed_agree_with_nobody(make_prepared, tmp_path) -> None:
     study, trained, prepared = seeds_of(make_prepared, (1,))
     results = [told(FEDERATED, 1, "0")]
     machine = Device(torch.device("cpu"), bf16=False)
-    found = add_seed_agreement(
-        study, trained, prepared, results, tmp_path, machine, lambda *_: None
-    )
+    found = add_seed_agreement(study, trained, prepared, results, tmp_path, machine, NO_PROGRESS)
     assert found == results
     assert not (tmp_path / "models").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_up_run import make_content
+from recorded_progress import RecordedProgress
 from small_study import write_study
 
 from gliofed.data.formats.registry import read_sites
@@ -22,14 +23,6 @@ from gliofed.reporting.study.page import render
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import QualityConfig, Study, load_study
 from gliofed.types import PreparationMeasures, Sequence
-
-
-class Listener(NoProgress):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +53,12 @@ def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path
     left_out = next(n for n in range(1, 9) if len({c.split("/")[0] for c in ranked[n:]}) == 3
                     and n > 1)  # fmt: skip
     out, least = set(ranked[:left_out]), litres[ranked[left_out]]
-    listener = Listener()
+    progress = RecordedProgress()
     torch.set_num_threads(1)
-    outcome = run_study(asking(study, least), tmp_path, store, listener)
+    outcome = run_study(asking(study, least), tmp_path, store, progress)
     tested = {f"{r.site}/{r.case}" for r in outcome.results}
     assert tested == {c for c in litres if c.startswith("three/")} - out
-    (note,) = listener.notes
+    (note,) = progress.notes
     assert note.startswith(f"{len(out)} cases are set aside, neither trained nor tested: ")
     for site in {c.split("/")[0] for c in out}:
         assert f"{site} {sum(c.startswith(site) for c in out)}" in note
@@ -87,10 +80,10 @@ def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path
 
 def test_a_run_without_any_says_nothing_of_them(small, litres, tmp_path) -> None:
     study, store = small
-    listener = Listener()
+    progress = RecordedProgress()
     asked = asking(study, min(litres.values()))  # the least itself is enough
-    overlap, prepared, aside = prepare_and_compare(asked, read_sites(study.data), store, listener)
-    assert (len(prepared), aside, listener.notes) == (9, (), [])
+    overlap, prepared, aside = prepare_and_compare(asked, read_sites(study.data), store, progress)
+    assert (len(prepared), aside, progress.notes) == (9, (), [])
     assert sum(overlap.patients.values()) == 9
     assert "Set aside" not in render(make_content(cases=3, seeds=(1,), rounds=2))
 

@@ -9,6 +9,7 @@ from malformed import InProcess, write_healthy
 from malformed_corpus import CORPUS, Spoilt
 
 import gliofed.validation.check
+from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.validation.check import CheckResult, check_path
 from gliofed.validation.codes import CODES
 
@@ -20,7 +21,7 @@ def healthy(tmp_path_factory):
 
 def check_here(path, monkeypatch, pictures=False) -> CheckResult:
     monkeypatch.setattr(gliofed.validation.check, "SafeReader", InProcess)
-    return check_path(path, pictures, lambda *_: None)
+    return check_path(path, pictures, NO_PROGRESS)
 
 
 def test_the_healthy_hospital_has_no_findings(healthy, monkeypatch) -> None:

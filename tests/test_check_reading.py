@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from malformed import AFFINE, FACT, draw, save, write_healthy
 
 from gliofed.errors import DataError
+from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.types import Sequence
 from gliofed.validation.check import check_path
 from gliofed.validation.findings import BrokenFileError
@@ -140,7 +141,8 @@ def test_a_bomb_of_16_gib_takes_at_most_5_s_and_1_gib(tmp_path, shape, kind, cod
     ask = (
         "import json, resource, time; from pathlib import Path\n"
         "from gliofed.validation.check import check_path\n"
-        f"start = time.monotonic(); r = check_path(Path({str(path)!r}), True, lambda *_: None)\n"
+        "from gliofed.runtime.progress import NO_PROGRESS\n"
+        f"start = time.monotonic(); r = check_path(Path({str(path)!r}), True, NO_PROGRESS)\n"
         "took = time.monotonic() - start\n"
         "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "print(json.dumps([[f.code for f in r.findings], took, used.ru_utime, used.ru_maxrss]))\n"
@@ -292,7 +294,7 @@ def test_names_that_are_no_text_do_no_harm(tmp_path) -> None:
         / b"sub-01_\xff\x1b[31m_T2star.nii.gz".decode("utf-8", "surrogateescape")
     )
     strange.write_bytes(b"")
-    (finding,) = check_path(root, False, lambda *_: None).findings
+    (finding,) = check_path(root, False, NO_PROGRESS).findings
     assert finding.code == "SET-UNKNOWN-IMAGE"
     assert finding.file.isprintable()
     json.dumps(finding.row()).encode()

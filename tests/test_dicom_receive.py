@@ -26,7 +26,7 @@ from pynetdicom.sop_class import (
 from gliofed.dicom.storescp import ListenAddress, receive
 from gliofed.errors import DataError
 from gliofed.ingest.ingest import IngestRequest, intake
-from gliofed.runtime.progress import NoProgress
+from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 OF_MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -47,7 +47,7 @@ class Listening:
         self._thread = threading.Thread(target=self._run, args=(folder,))
 
     def _run(self, folder: Path) -> None:
-        self.count = receive(folder, self.port, lambda count: None)
+        self.count = receive(folder, self.port, NO_PROGRESS)
 
     def __enter__(self):
         self._thread.start()
@@ -142,7 +142,7 @@ def test_titles_are_asked_for(tmp_path, title, called, let_in) -> None:
 )  # fmt: skip
 def test_a_port_that_is_not_safe_is_refused(tmp_path, port, message) -> None:
     with pytest.raises(DataError, match=message):
-        receive(tmp_path / "got", port, lambda count: None)
+        receive(tmp_path / "got", port, NO_PROGRESS)
     assert not (tmp_path / "got").exists()
 
 
@@ -151,7 +151,7 @@ def test_a_taken_port_is_one_error(tmp_path) -> None:
         one.bind(("127.0.0.1", 0))
         one.listen()
         with pytest.raises(DataError, match="cannot be listened on"):
-            receive(tmp_path / "got", ListenAddress(one.getsockname()[1]), lambda count: None)
+            receive(tmp_path / "got", ListenAddress(one.getsockname()[1]), NO_PROGRESS)
 
 
 def test_a_full_disk_is_told_to_the_sender_and_leaves_nothing(tmp_path, monkeypatch) -> None:

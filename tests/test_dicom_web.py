@@ -16,7 +16,7 @@ from small_model import make_model
 from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
 from gliofed.errors import DataError
 from gliofed.ingest.ingest import IngestRequest, intake
-from gliofed.runtime.progress import NoProgress
+from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 STUDY = DicomWebServer(studies=("1.2.3",))
@@ -117,7 +117,7 @@ def test_a_pacs_gives_a_real_series(tmp_path, real_data) -> None:
 )  # fmt: skip
 def test_what_is_not_safe_is_refused(tmp_path, address, pacs, message) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        fetch(address, pacs, tmp_path, lambda *_: None)
+        fetch(address, pacs, tmp_path, NO_PROGRESS)
     assert "word@" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -125,7 +125,7 @@ def test_what_is_not_safe_is_refused(tmp_path, address, pacs, message) -> None:
 def test_plain_http_to_another_machine_needs_a_flag(tmp_path) -> None:
     pacs = DicomWebServer(studies=("1.2",), plain=True)
     with pytest.raises(DataError, match="cannot be reached"):
-        fetch("http://pacs.invalid/dicom-web", pacs, tmp_path, lambda *_: None)
+        fetch("http://pacs.invalid/dicom-web", pacs, tmp_path, NO_PROGRESS)
 
 
 @pytest.mark.parametrize(("mode", "message"), [(0o640, "chmod 600"), (0o600, "cannot be reached")])
@@ -135,7 +135,7 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path, mode, message) -> No
     secret.chmod(mode)
     pacs = DicomWebServer(studies=("1.2",), secret_file=secret)
     with pytest.raises(DataError, match=message) as caught:
-        fetch("http://127.0.0.1:9/", pacs, tmp_path, lambda *_: None)
+        fetch("http://127.0.0.1:9/", pacs, tmp_path, NO_PROGRESS)
     assert "abc" not in str(caught.value)
 
 

@@ -297,18 +297,18 @@ def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
 ) -> None:
     seen: list[float] = []
 
-    class Listener(NoProgress):
-        def progress(self, done: float, total: float, detail: str) -> None:
+    class TestsSeen(NoProgress):
+        def update(self, done: float, total: float, detail: str) -> None:
             if detail.endswith("tests"):  # told by a process that has trained its model
                 seen.append(done / total)
 
     torch.set_num_threads(1)
     three = dataclasses.replace(load_study(study_file), models=("federated", "alone"))
-    run_study(three, tmp_path, finished / "store", Listener(), processes=2)  # one has to wait
+    run_study(three, tmp_path, finished / "store", TestsSeen(), processes=2)  # one has to wait
     assert max(seen) == 1
     same_as(finished, tmp_path, "federated", "alone:one", "alone:two")
     seen.clear()  # all is there: a second start needs no process
-    run_study(three, tmp_path, finished / "store", Listener(), processes=2)
+    run_study(three, tmp_path, finished / "store", TestsSeen(), processes=2)
     assert seen == []
 
 
@@ -340,7 +340,7 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
         run_study(strict, tmp_path / "a", finished / "store", NoProgress(), processes=2)
 
     class Killer(NoProgress):
-        def progress(self, done: float, total: float, detail: str) -> None:
+        def update(self, done: float, total: float, detail: str) -> None:
             for child in multiprocessing.active_children():
                 child.kill()
 

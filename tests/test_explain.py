@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.visualize import OcclusionSensitivity
+from recorded_progress import RecordedProgress
 from scipy.special import expit
 from torch import nn
 from torch.nn import functional
@@ -205,15 +206,15 @@ def test_a_mirrored_plan_explains_the_mirrored_answer(case) -> None:
 
 
 @pytest.mark.parametrize("mirror", [False, True])
-def test_the_passes_are_told_before(case, mirror) -> None:
+def test_progress_counts_the_passes(case, mirror) -> None:
     outline = nothing(case)
     outline[WHERE] = True
     plan = plan_occlusion(case, outline, mirror, block_mm=8, most=80)
-    stub, told = Stub(planted), []
-    explain(stub, case, CPU, plan, ALL, lambda done, of: told.append((done, of)))
+    stub, progress = Stub(planted), RecordedProgress()
+    explain(stub, case, CPU, plan, ALL, progress)
     assert len(stub.asked) == plan.passes <= 80
     step = 2 if mirror else 1
-    assert told == [(n, plan.passes) for n in range(step, plan.passes + 1, step)]
+    assert progress.counts == [(n, plan.passes) for n in range(step, plan.passes + 1, step)]
 
 
 def test_explaining_twice_gives_the_same_bits_and_leaves_the_case_alone(case) -> None:

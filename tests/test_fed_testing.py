@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recorded_progress import RecordedProgress
 from test_sums import alike, answers, find, of, result, two
 
 from gliofed.data.splits import Split
@@ -351,14 +352,14 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     make_prepared, tiny_study, tmp_path
 ) -> None:
     cell, prepared = cell_of(make_prepared, tiny_study)
-    told = []
+    progress = RecordedProgress()
     sites = {
         name: Client(
             name, [prepared[str(c)] for c in cell.sites.get(name, ())], tiny_study, 5,
             tmp_path / name, CPU,
             policy=SitePolicy(min_cases=1, smallest_count=2 if name == "b" else 1),
             test=site_test(tiny_study, cell, name, prepared, CPU,
-                           lambda done, total: told.append((done, total))),
+                           progress),
         )
         for name in "abc"
     }  # fmt: skip
@@ -369,7 +370,7 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
         LocalEngine(list(sites.values()), tmp_path), state, tiny_study, "run", tmp_path
     )
     assert (found.sites, found.failures, found.rounds) == (("a", "b", "c"), {}, 2)
-    assert told == [(i, n) for n in (4, 3, 4) for i in range(1, n + 1)]
+    assert progress.counts == [(i, n) for n in (4, 3, 4) for i in range(1, n + 1)]
 
     net.load_state_dict(state.weights)
     whole = predict_and_score(net, cell, prepared, CPU, tiny_study.score.mirror)

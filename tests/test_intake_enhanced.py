@@ -17,7 +17,7 @@ from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
 from gliofed.ingest.plan import SeriesPlan, SeriesState
 from gliofed.ingest.recognition import ContrastClock, excluded, recognise
 from gliofed.ingest.series import find
-from gliofed.runtime.progress import NoProgress
+from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 XA, PHILIPS = "SIEMENS", "Philips Medical Systems"
 MAKERS = pytest.mark.parametrize("vendor", [XA, PHILIPS])
@@ -104,7 +104,7 @@ def test_the_hospital_is_the_one_of_the_classic_series(tmp_path, vendor, order) 
 def test_recognised_as_the_classic_series(tmp_path, vendor) -> None:
     write_both(tmp_path, vendor, as_is)
     classic, enhanced = (
-        [recognise(s.first, NO_CLOCK) for s in find(tmp_path / kind, lambda *_: None).series]
+        [recognise(s.first, NO_CLOCK) for s in find(tmp_path / kind, NO_PROGRESS).series]
         for kind in ("classic", "enhanced")
     )
     assert [g.candidates[0].value for g in enhanced] == list(SIEMENS)
@@ -293,7 +293,7 @@ KINDS = {
 def test_what_frames_tell_of_their_kind(tmp_path, kind) -> None:
     change, reason = KINDS[kind]
     write_series(tmp_path / "in", SIEMENS["T2"], vendor=PHILIPS, enhanced=change)
-    (series,) = find(tmp_path / "in", lambda *_: None).series
+    (series,) = find(tmp_path / "in", NO_PROGRESS).series
     told = excluded(series.first)
     assert reason in told
     assert bool(told) == bool(reason)

@@ -20,7 +20,7 @@ from gliofed.ingest.archive import ArchiveLimits, unpack
 from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
 from gliofed.ingest.plan import SeriesPlan, SeriesState
 from gliofed.ingest.series import FEWEST
-from gliofed.runtime.progress import NoProgress
+from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 T2, FLAIR = SIEMENS["T2"], SIEMENS["FLAIR"]
 
@@ -303,11 +303,11 @@ def test_a_hostile_archive_is_refused(tmp_path, pack, name, kind, message) -> No
     pack(path, name, kind)
     (tmp_path / "to").mkdir()
     with pytest.raises(DataError, match=message) as caught:
-        unpack(path, tmp_path / "to", lambda *_: None)
+        unpack(path, tmp_path / "to", NO_PROGRESS)
     assert "member 1" in str(caught.value)
     assert list((tmp_path / "to").iterdir()) == []
     pack(path, "fine/x", 0 if pack is pack_zip else tarfile.REGTYPE)
-    unpack(path, tmp_path / "to", lambda *_: None)
+    unpack(path, tmp_path / "to", NO_PROGRESS)
     assert len(list((tmp_path / "to").iterdir())) == 1
 
 
@@ -330,10 +330,10 @@ def test_an_archive_has_limits(tmp_path, limits, message, ending) -> None:
                 archive.add(tmp_path / "x", name)
     (tmp_path / "to").mkdir()
     if message is None:
-        unpack(path, tmp_path / "to", lambda *_: None, limits)
+        unpack(path, tmp_path / "to", NO_PROGRESS, limits)
     else:
         with pytest.raises(DataError, match=message):
-            unpack(path, tmp_path / "to", lambda *_: None, limits)
+            unpack(path, tmp_path / "to", NO_PROGRESS, limits)
 
 
 @pytest.mark.parametrize("size", [0, 60, 200, 1536, -1024, -12, None])

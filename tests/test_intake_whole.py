@@ -52,7 +52,7 @@ def test_killed_at_any_moment_it_leaves_no_half_subject(tmp_path) -> None:
     out = tmp_path / "out"
     code = (
         "import sys, pathlib; from gliofed.ingest.ingest import IngestRequest, intake\n"
-        "class Deaf:\n def stage(self, *a): 0\n def progress(self, *a): 0\n"
+        "class Deaf:\n def stage(self, *a): 0\n def update(self, *a): 0\n"
         "source, out, key = sys.argv[1:]\n"
         "intake(IngestRequest(source, pathlib.Path(out), key=pathlib.Path(key)), Deaf())"
     )

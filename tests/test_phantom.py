@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recorded_progress import RecordedProgress
 
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import read_nifti
@@ -36,12 +37,12 @@ def test_the_same_seed_writes_the_same_bytes_whatever_else_is_written(tmp_path) 
 def test_a_hospital_already_there_is_left_and_another_kind_replaced(tmp_path) -> None:
     write_phantom(tmp_path, [SMALL], 1)
     stamp = (tmp_path / "small").stat().st_mtime_ns
-    seen: list[str] = []
-    write_phantom(tmp_path, [SMALL], 1, seen.append)
+    progress = RecordedProgress()
+    write_phantom(tmp_path, [SMALL], 1, progress)
     assert (tmp_path / "small").stat().st_mtime_ns == stamp
-    assert seen == []
-    write_phantom(tmp_path, [SMALL], 2, seen.append)
-    assert len(seen) == 3
+    assert progress.updates == []
+    write_phantom(tmp_path, [SMALL], 2, progress)
+    assert progress.counts == [(1, 3), (2, 3), (3, 3)]
     assert not list(tmp_path.glob(".*"))
 
 

@@ -15,6 +15,7 @@ import torch
 from dicom_maker import SIEMENS, write_series
 from malformed import InProcess, write_healthy
 from malformed_corpus import CORPUS
+from recorded_progress import RecordedProgress
 from small_model import make_model
 from typer.testing import CliRunner
 
@@ -37,6 +38,7 @@ from gliofed.models.folder import read_model
 from gliofed.models.network import build_net
 from gliofed.preprocessing.cases import prepare_one
 from gliofed.runtime.device import Device
+from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, UNKNOWN, Case, Sequence
 from gliofed.validation.codes import BY_ID
@@ -75,7 +77,7 @@ def cases_of(root: Path) -> tuple[Case, ...]:
 
 def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[CaseStatus, ...]:
     wanted = BatchOptions(out, out / "store", **over)
-    return predict_all(scans, read_model(model), wanted, CPU, lambda _: None, lambda *_: None)
+    return predict_all(scans, read_model(model), wanted, CPU, lambda _: None, NO_PROGRESS)
 
 
 def test_every_case_has_its_answer_and_its_outline_on_each_scan(model, healthy, tmp_path) -> None:
@@ -254,8 +256,8 @@ def test_an_answer_comes_back_from_the_disk_as_it_was(model, healthy, tmp_path) 
     store = PreparedStore(tmp_path / "store")
     case = cases_of(healthy)[0]
     prepared = prepare_one(case, own.recipe.grid, own.recipe.prepare, store)[0]
-    told: list[tuple[int, int]] = []
-    found = answer_case(own, own.net(), prepared, CPU, lambda *count: told.append(count))
+    progress = RecordedProgress()
+    found = answer_case(own, own.net(), prepared, CPU, True, progress)
     assert told[-1][0] == told[-1][1] == len(told) <= MAX_PASSES
     folder = tmp_path / "answers" / case.id
     write_answer(found, prepared, tmp_path / "store", folder)

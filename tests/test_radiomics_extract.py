@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 from conftest import write_hospital
+from recorded_progress import RecordedProgress
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
@@ -16,6 +17,7 @@ from gliofed.radiomics import features as room
 from gliofed.radiomics import regression
 from gliofed.radiomics.feature_table import read_features
 from gliofed.radiomics.features import FeatureSettings, extract, feature_names, features_of
+from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.types import SEQUENCES, Labels, Sequence
 
 # The digital phantom of the Image Biomarker Standardisation Initiative, (x, y, z) from slices
@@ -159,16 +161,16 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
     pretended, make_prepared, tmp_path, monkeypatch
 ) -> None:
     cases, store = stored(tmp_path, make_prepared)
-    told = []
+    progress = RecordedProgress()
     table, left = extract(
         cases,
         store,
         tmp_path / "out",
         FeatureSettings(),
         1,
-        lambda done, total, _: told.append((done, total)),
+        progress,
     )
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert progress.counts == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert [s.case for s in table.subjects] == ["a", "b"]
     assert table.subjects[0].labels == Labels({"idh": "mutant"})
     assert table.subjects[1].sequences == set(SEQUENCES) - {Sequence.T2}
@@ -178,21 +180,21 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
     assert [(item.case.id, "0 voxels" in item.reason) for item in left] == [("c", True)]
     measured = len(pretended)
     assert measured == 7
-    again, _ = extract(cases, store, tmp_path / "out", FeatureSettings(), 1, lambda *a: None)
+    again, _ = extract(cases, store, tmp_path / "out", FeatureSettings(), 1, NO_PROGRESS)
     assert len(pretended) == measured
     assert np.array_equal(again.values, table.values, equal_nan=True)
-    extract(cases, store, tmp_path / "out", FeatureSettings(bin_width=0.5), 1, lambda *a: None)
+    extract(cases, store, tmp_path / "out", FeatureSettings(bin_width=0.5), 1, NO_PROGRESS)
     assert len(pretended) == 2 * measured
     for place in (tmp_path / "out" / "cases").iterdir():
         place.write_text("{")
     with pytest.raises(DataError, match="delete it and start again"):
-        extract(cases, store, tmp_path / "out", FeatureSettings(), 1, lambda *a: None)
+        extract(cases, store, tmp_path / "out", FeatureSettings(), 1, NO_PROGRESS)
 
 
 def test_side_by_side_is_as_one_after_the_other(library, make_prepared, tmp_path) -> None:
     cases, store = stored(tmp_path, make_prepared)
-    one, _ = extract(cases, store, tmp_path / "one", FeatureSettings(), 1, lambda *a: None)
-    two, left = extract(cases, store, tmp_path / "two", FeatureSettings(), 2, lambda *a: None)
+    one, _ = extract(cases, store, tmp_path / "one", FeatureSettings(), 1, NO_PROGRESS)
+    two, left = extract(cases, store, tmp_path / "two", FeatureSettings(), 2, NO_PROGRESS)
     assert np.array_equal(one.values, two.values, equal_nan=True)
     assert len(left) == 1
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from feature_tables import made_up, trained
+from recorded_progress import RecordedProgress
 from sklearn.linear_model import LogisticRegression
 from test_combat import plain_combat
 
@@ -266,9 +267,9 @@ def test_the_hospital_left_out_answers_without_its_labels_or_its_patients_elsewh
 
 def test_progress_ends_at_the_end(monkeypatch) -> None:
     monkeypatch.setattr(room, "RIDGES", (10.0,))
-    seen: list[tuple[int, int]] = []
-    leave_one_out(made_up(sizes=(8, 9), features=3), lambda done, total: seen.append((done, total)))
-    assert seen == [(n, 6) for n in range(1, 7)]
+    progress = RecordedProgress()
+    leave_one_out(made_up(sizes=(8, 9), features=3), progress)
+    assert progress.counts == [(n, 6) for n in range(1, 7)]
 
 
 @pytest.fixture

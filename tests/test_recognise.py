@@ -12,6 +12,7 @@ from gliofed.ingest.plan import SeriesState, plan_patient
 from gliofed.ingest.recognition import ContrastClock, clock_of, excluded, recognise
 from gliofed.ingest.recognition_rules import BY_TIME, ENOUGH, EXCLUDED, WeightingFamily, by_time
 from gliofed.ingest.series import find
+from gliofed.runtime.progress import NO_PROGRESS
 
 NO_CLOCK = ContrastClock(None, None, None)
 
@@ -19,7 +20,7 @@ NO_CLOCK = ContrastClock(None, None, None)
 def headers(tmp_path, *styles, **over):
     for number, style in enumerate(styles, start=1):
         write_series(tmp_path / "in", style, number=number, shape=(4, 4, 10), **over)
-    found = find(tmp_path / "in", lambda *_: None)
+    found = find(tmp_path / "in", NO_PROGRESS)
     return [s.first for s in found.series]
 
 
@@ -27,7 +28,7 @@ def verdicts(tmp_path, *styles, spacings=(), **over):
     for number, style in enumerate(styles, start=1):
         extra = {"spacing": spacings[number - 1]} if spacings else {}
         write_series(tmp_path / "in", style, number=number, **{**extra, **over})
-    series = find(tmp_path / "in", lambda *_: None).series
+    series = find(tmp_path / "in", NO_PROGRESS).series
     (study,) = plan_patient("x", series, {}).studies
     return study.verdicts
 
@@ -277,7 +278,7 @@ def test_the_clearly_better_of_two_is_taken_else_a_person_decides(
 def test_more_slices_are_better(tmp_path) -> None:
     write_series(tmp_path / "in", T1CE, number=1, shape=(20, 16, 12))
     write_series(tmp_path / "in", T1CE, number=2, shape=(20, 16, 15))
-    series = find(tmp_path / "in", lambda *_: None).series
+    series = find(tmp_path / "in", NO_PROGRESS).series
     (study,) = plan_patient("x", series, {}).studies
     assert [v.state for v in study.verdicts] == [SeriesState.LEFT, SeriesState.TAKEN]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from feature_tables import made_up
+from recorded_progress import RecordedProgress
 from small_study import write_study
 
 from gliofed.cli.show import show_outcome
@@ -65,9 +66,9 @@ def run(
     splits = {seed: make_splits(study.data, cases, seed) for seed in study.seeds}
     planned = plan_regressions(study, splits)
     every = [c for own in cases.values() for c in own]
-    told: list[tuple[float, float, str]] = []
-    found = run_regressions(study, planned, every, features, out, lambda *t: told.append(t))
-    assert [t[0] for t in told] == list(range(len(planned)))
+    progress = RecordedProgress()
+    found = run_regressions(study, planned, every, features, out, progress)
+    assert progress.counts == [(n, len(planned)) for n in range(len(planned))]
     return found, tuple(s for own in splits.values() for s in own)
 
 

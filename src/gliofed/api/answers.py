@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliofed.errors import DataError, StudyError
-from gliofed.runtime.progress import NoProgress, Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
     from gliofed.dicom.dicomweb import DicomWebServer
@@ -22,7 +22,7 @@ def predict(
     overwrite: bool = False,
     why: bool = False,
     pacs: DicomWebServer | None = None,
-    watcher: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
     ended: Callable[[CaseStatus], None] = lambda fate: None,
 ) -> tuple[CaseStatus, ...]:
     """Answer every case at or below `scans`, each in a folder of its own below `out`.
@@ -40,17 +40,17 @@ def predict(
     from gliofed.models.folder import read_model
     from gliofed.runtime.device import this_machine
 
-    own, heard = read_model(model), watcher or NoProgress()
-    found = load_scans(scans, out, pacs, heard)
+    own = read_model(model)
+    found = load_scans(scans, out, pacs, progress)
     for note in found.notes:
-        heard.note(note)
-    heard.stage(f"answering with model {own.id[:12]}")
+        progress.note(note)
+    progress.stage(f"answering with model {own.id[:12]}")
     wanted = BatchOptions(out, store or out / "store", overwrite, found.series, why)
-    return predict_all(found.folder, own, wanted, this_machine(), ended, heard.progress)
+    return predict_all(found.folder, own, wanted, this_machine(), ended, progress)
 
 
 def report(
-    answers: Path, store: Path | None = None, watcher: Progress | None = None
+    answers: Path, store: Path | None = None, progress: Progress = NO_PROGRESS
 ) -> tuple[Path, ...]:
     """Write the page of each case that `predict` answered, `report.html` in its folder.
 
@@ -65,10 +65,9 @@ def report(
     if not folders:
         raise DataError(f"{answers}: holds no answers; give the folder that `gliofed predict` "
                         "wrote to")  # fmt: skip
-    heard = watcher or NoProgress()
-    heard.stage("writing pages")
+    progress.stage("writing pages")
     for done, folder in enumerate(folders):
-        heard.progress(done, len(folders), folder.name)
+        progress.update(done, len(folders), folder.name)
         write_case_page(read_answer(folder, store), folder / PAGE)
     return tuple(f / PAGE for f in folders)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
-from gliofed.runtime.progress import NoProgress, Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:  # NVIDIA FLARE is an extra
     from gliofed.deployment.join import Proposal
@@ -32,7 +32,7 @@ def provision(federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOM
 
 
 def look(
-    kit: Path, data: SiteDataPaths, study: Path | None = None, watcher: Progress | None = None
+    kit: Path, data: SiteDataPaths, study: Path | None = None, progress: Progress = NO_PROGRESS
 ) -> Proposal:
     """Check and prepare a site's data, and say what a study would do with it.
 
@@ -40,7 +40,7 @@ def look(
     """
     from gliofed.deployment.join import look as make
 
-    return make(kit, data, study, watcher or NoProgress())
+    return make(kit, data, study, progress)
 
 
 def join(
@@ -102,7 +102,7 @@ def withdraw(kit: Path, site: str) -> RunStatus:
     return order(kit, site)
 
 
-def try_out(out: Path, say: Callable[[str], None], watcher: Progress | None = None) -> RunStatus:
+def try_out(out: Path, say: Callable[[str], None], progress: Progress = NO_PROGRESS) -> RunStatus:
     """Train a federation of phantom hospitals on this machine, each party a process of its own.
 
     out: folder of everything; the same one goes on from the last committed round. say: told the
@@ -111,4 +111,4 @@ def try_out(out: Path, say: Callable[[str], None], watcher: Progress | None = No
     """
     from gliofed.deployment.try_out import try_out as run
 
-    return run(out, say, watcher or NoProgress())
+    return run(out, say, progress)

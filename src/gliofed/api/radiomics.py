@@ -13,7 +13,7 @@ from gliofed.radiomics.feature_table import features_csv, read_tables
 from gliofed.radiomics.files import left_out_csv, model_json, weights_csv
 from gliofed.radiomics.leave_one_out import MODELS, leave_one_out, train_model
 from gliofed.runtime.files import alone_in, write_text
-from gliofed.runtime.progress import NoProgress, Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import load_study
 
 if TYPE_CHECKING:  # the library of features is an extra
@@ -37,7 +37,7 @@ def extract_features(
     store: Path | None = None,
     settings: FeatureSettings | None = None,
     processes: int = 1,
-    watcher: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Extracted:
     """Measure every prepared case of a study within its outline; prepares what is not yet.
 
@@ -51,13 +51,13 @@ def extract_features(
     from gliofed.radiomics.features import FeatureSettings, extract, feature_names, settings_json
 
     feature_names()  # says that the library is missing before hours of preparation
-    watcher, asked = watcher or NoProgress(), load_study(study)
+    asked = load_study(study)
     settings = settings or FeatureSettings()
     shelf = store or Path("runs") / study.stem / "store"
     with alone_in(out):
-        prepared = prepare_and_compare(asked, read_sites(asked.data), shelf, watcher)[1]
-        watcher.stage(f"measuring {len(prepared)} cases")
-        table, left = extract(prepared, shelf, out, settings, processes, watcher.progress)
+        prepared = prepare_and_compare(asked, read_sites(asked.data), shelf, progress)[1]
+        progress.stage(f"measuring {len(prepared)} cases")
+        table, left = extract(prepared, shelf, out, settings, processes, progress)
         write_text(out / "settings.json", settings_json(settings))
         write_text(out / "left-out.csv", left_out_csv(left))
         write_text(out / FEATURES, features_csv(table))
@@ -68,7 +68,7 @@ def try_features(
     tables: Sequence[Path],
     out: Path,
     labels: Path | None = None,
-    watcher: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Path:
     """Train on tables of features, each hospital left out in turn; the predictions' file.
 
@@ -77,12 +77,11 @@ def try_features(
     "age_sex". Of each, trained on all hospitals at last, `out` holds the model and its
     coefficients besides. Raises DataError.
     """
-    watcher = watcher or NoProgress()
     table = read_tables(tables, labels)
     with alone_in(out):
-        watcher.stage(f"leaving out {len(table.sites)} hospitals in turn")
-        found = leave_one_out(table, lambda n, all_: watcher.progress(n, all_, "models"))
-        watcher.stage("models of all hospitals")
+        progress.stage(f"leaving out {len(table.sites)} hospitals in turn")
+        found = leave_one_out(table, progress)
+        progress.stage("models of all hospitals")
         models = [train_model(table, name) for name in MODELS]
         for model in models:
             write_text(out / f"{model.name}.json", model_json(model))

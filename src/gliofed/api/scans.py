@@ -21,7 +21,7 @@ from gliofed.inference.mask_export import (
 from gliofed.preprocessing.dataset import DatasetPreparation, account_json, asked_of, prepare_set
 from gliofed.preprocessing.workers import CasePreparation
 from gliofed.runtime.files import write_text
-from gliofed.runtime.progress import NoProgress, Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import load_study
 from gliofed.types import Sequence
 from gliofed.validation.check import CheckResult, check_path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.ingest.ingest import IngestAccount, IngestRequest
 
 
-def intake(request: IngestRequest, watcher: Progress | None = None) -> IngestAccount:
+def intake(request: IngestRequest, progress: Progress = NO_PROGRESS) -> IngestAccount:
     """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.ingest.ingest.IngestRequest`.
 
     Raises DataError where the source or one of the site's own files cannot be used; faults of
@@ -40,21 +40,22 @@ def intake(request: IngestRequest, watcher: Progress | None = None) -> IngestAcc
     """
     from gliofed.ingest.ingest import intake as take_in
 
-    return take_in(request, watcher or NoProgress())
+    return take_in(request, progress)
 
 
-def receive(folder: Path, port: ListenAddress, watcher: Progress | None = None) -> int:
+def receive(folder: Path, port: ListenAddress, progress: Progress = NO_PROGRESS) -> int:
     """Let a PACS send MR instances into `folder` until idle or interrupted; how many came."""
     from gliofed.dicom.storescp import receive as listen
 
-    watcher = watcher or NoProgress()
-    watcher.stage("receiving")
-    tell = watcher.progress
-    return listen(folder, port, lambda count: tell(count, count + 1, f"{count} instances"))
+    progress.stage("receiving")
+    return listen(folder, port, progress)
 
 
 def check(
-    path: Path, json: Path | None = None, sheet: Path | None = None, watcher: Progress | None = None
+    path: Path,
+    json: Path | None = None,
+    sheet: Path | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> CheckResult:
     """Check a hospital, a folder of hospitals or of case folders, an image or a table.
 
@@ -62,9 +63,8 @@ def check(
     Every fault of the data is a finding of the result; raises DataError where `path` does not
     exist or no reading process can be started.
     """
-    watcher = watcher or NoProgress()
-    watcher.stage(f"checking {path}")
-    result = check_path(path, sheet is not None, watcher.progress)
+    progress.stage(f"checking {path}")
+    result = check_path(path, sheet is not None, progress)
     if json is not None:
         write_json(result, json)
     if sheet is not None:
@@ -90,7 +90,7 @@ def prepare(
     processes: int = 1,
     figures: Path | None = None,
     json: Path | None = None,
-    watcher: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
     ended: Callable[[CasePreparation], None] = lambda account: None,
 ) -> DatasetPreparation:
     """Prepare one data set's cases into `store`, each in a process of its own.
@@ -101,13 +101,13 @@ def prepare(
     others; a script must guard its own work with `if __name__ == "__main__"`. Raises GliofedError
     where the set cannot be read or the store not be written.
     """
-    watcher, name = watcher or NoProgress(), site or path.resolve().name
+    name = site or path.resolve().name
     asked = asked_of(
         load_study(study) if study else None, store, figures or store / "figures" / name
     )
     cases = inspect(path.resolve(), format_id, site).cases
-    watcher.stage(f"preparing {len(cases)} cases")
-    found = prepare_set(cases, name, asked, processes, ended, watcher.progress)
+    progress.stage(f"preparing {len(cases)} cases")
+    found = prepare_set(cases, name, asked, processes, ended, progress)
     if json is not None:
         write_text(json, account_json(found))
     return found

@@ -10,7 +10,7 @@ from gliofed.data.phantom import HOSPITALS, write_phantom
 from gliofed.experiments.demo import SEED, demo_study
 from gliofed.experiments.finished_run import FinishedRun
 from gliofed.reporting.checklists.statements import NO_STATEMENTS, read_statements
-from gliofed.runtime.progress import NoProgress, Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import load_study
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def run(
     study: Path,
     out: Path,
     store: Path | None = None,
-    watcher: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
     processes: int = 1,
     statements: Path | None = None,
 ) -> FinishedRun:
@@ -39,12 +39,11 @@ def run(
 
     asked = load_study(study)
     words = read_statements(statements) if statements else NO_STATEMENTS
-    watcher = watcher or NoProgress()
-    return run_study(asked, out, store or out / "store", watcher, processes, words)
+    return run_study(asked, out, store or out / "store", progress, processes, words)
 
 
 def overlap(
-    study: Path, store: Path | None = None, watcher: Progress | None = None
+    study: Path, store: Path | None = None, progress: Progress = NO_PROGRESS
 ) -> PatientOverlap:
     """How many patients the study's hospitals share, and at each hospital which; trains nothing.
 
@@ -59,7 +58,7 @@ def overlap(
     if "image" not in asked.data.overlap_by:
         return find_patient_overlap(asked, sites, None, None)
     shelf = store or Path("runs") / study.stem / "store"
-    return prepare_and_compare(asked, sites, shelf, watcher or NoProgress())[0]
+    return prepare_and_compare(asked, sites, shelf, progress)[0]
 
 
 def cohort(study: Path) -> CohortTable:
@@ -69,25 +68,17 @@ def cohort(study: Path) -> CohortTable:
     return cohort_table(load_study(study))
 
 
-def phantom(root: Path, watcher: Progress | None = None) -> Path:
+def phantom(root: Path, progress: Progress = NO_PROGRESS) -> Path:
     """Write the demo's six synthetic hospitals as BIDS data sets below `root`."""
-    watcher = watcher or NoProgress()
     total = sum(h.cases for h in HOSPITALS)
-    watcher.stage(f"drawing {total} phantom patients for {len(HOSPITALS)} hospitals")
-    done = 0
-
-    def tell(case: str) -> None:
-        nonlocal done
-        done += 1
-        watcher.progress(done, total, case)
-
-    write_phantom(root, HOSPITALS, SEED, tell)
+    progress.stage(f"drawing {total} phantom patients for {len(HOSPITALS)} hospitals")
+    write_phantom(root, HOSPITALS, SEED, progress)
     return root
 
 
-def demo(out: Path, watcher: Progress | None = None, processes: int = 1) -> FinishedRun:
+def demo(out: Path, progress: Progress = NO_PROGRESS, processes: int = 1) -> FinishedRun:
     """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
     from gliofed.experiments.run import run_study
 
-    root = phantom(out / "hospitals", watcher)
-    return run_study(demo_study(root), out, out / "store", watcher or NoProgress(), processes)
+    root = phantom(out / "hospitals", progress)
+    return run_study(demo_study(root), out, out / "store", progress, processes)

@@ -39,7 +39,7 @@ def measure(
     with plain_ends(after="the same command goes on from there"):
         with extra("radiomics"), TerminalProgress() as terminal:
             found = api.extract_features(
-                study, out, store, processes=processes or cores(), watcher=terminal
+                study, out, store, processes=processes or cores(), progress=terminal
             )
         for left in found.left_out:
             typer.echo(f"left out: {left.reason}", err=True)

@@ -61,7 +61,7 @@ class TerminalProgress:
         self._text, self._started = text, time.monotonic()
         self._task = self._bar.add_task(text, total=None, detail="")
 
-    def progress(self, done: float, total: float, detail: str) -> None:
+    def update(self, done: float, total: float, detail: str) -> None:
         """Move the bar."""
         if self._task is not None:
             self._bar.update(self._task, completed=done, total=total, detail=detail)

@@ -43,7 +43,7 @@ class Proposal:
     agreed: bool
 
 
-def look(kit: Path, data: SiteDataPaths, study: Path | None, watcher: Progress) -> Proposal:
+def look(kit: Path, data: SiteDataPaths, study: Path | None, progress: Progress) -> Proposal:
     """Open the kit, check and prepare the site's data, and say what the study would do with it.
 
     study: the file, or None for the one proposed in the kit. Raises KitError, PolicyError,
@@ -56,15 +56,15 @@ def look(kit: Path, data: SiteDataPaths, study: Path | None, watcher: Progress) 
         raise DataError(f"{path}: no study is proposed in the kit; give one with --study")
     asked = fit_for_sites(study_of(path.read_text(encoding="utf-8"), str(path)))
     policy = load_policy(own.policy)
-    watcher.stage("checking the data")
-    found = check_path(data.folder, pictures=False, tell=watcher.progress)
+    progress.stage("checking the data")
+    found = check_path(data.folder, pictures=False, progress=progress)
     errors = found.count(Severity.ERROR)
     if errors:
         raise DataError(
             f"{data.folder}: the check finds {errors} errors; see them with gliofed check "
             f"{data.folder}, cure them, and join again"
         )
-    watcher.stage("preparing the data")
+    progress.stage("preparing the data")
     site = open_site(asked, own.name, data, policy, own.work / "state", this_machine())
     keep_data(own, data)
     size = sum(p.numel() for p in build_net(asked.net.preset, asked.net.stem, 0).parameters())

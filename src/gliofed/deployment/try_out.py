@@ -74,7 +74,7 @@ class TryOutFolder:
         return self.root / "logs" / f"{party}.log"
 
 
-def try_out(out: Path, say: Callable[[str], None], watcher: Progress) -> RunStatus:
+def try_out(out: Path, say: Callable[[str], None], progress: Progress) -> RunStatus:
     """Train a phantom federation on this machine; how it ended.
 
     say: told each party's command, then what the lead's prints. The same `out` goes on from the
@@ -83,13 +83,13 @@ def try_out(out: Path, say: Callable[[str], None], watcher: Progress) -> RunStat
     """
     place = TryOutFolder(out.resolve())
     with alone_in(place.root):
-        watcher.stage(f"drawing phantom patients for {len(TRAIN + EXTERNAL)} hospitals")
+        progress.stage(f"drawing phantom patients for {len(TRAIN + EXTERNAL)} hospitals")
         study = trial_study(place.root)
         names = (*study.data.train, *study.data.external)
         write_phantom(place.root / "hospitals", [h for h in HOSPITALS if h.name in names], SEED)
         if not (place.kits / AUTHORITY).exists():
             make_kits(place, study)
-        watcher.stage("the federation")
+        progress.stage("the federation")
         log = place.log(LEAD)
         before = log.stat().st_size if log.exists() else 0  # of earlier trials
         with ended_after() as parties:

@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +21,13 @@ from pydicom.errors import InvalidDicomError
 
 from gliofed.dicom.headers import is_uid, quiet
 from gliofed.errors import DataError
+from gliofed.runtime.progress import Progress
 
 SECONDS: Final = 60
 ATTEMPTS: Final = 3
 WAIT_MS: Final = 200
 MAX_SERIES: Final = 10_000
 _STUDY, _SERIES = "0020000D", "0020000E"
-Progress = Callable[[float, float, str], None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def fetch(address: str, pacs: DicomWebServer, folder: Path, progress: Progress) 
             for data in client.iter_series(study, series):
                 _keep(data, study, series, folder)
                 count += 1
-                progress(number - 1, len(wanted), f"{count} files")
+                progress.update(number - 1, len(wanted), f"{count} files")
         return count
 
 

@@ -7,7 +7,6 @@ import ipaddress
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from gliofed.dicom.headers import is_uid
 from gliofed.errors import DataError
+from gliofed.runtime.progress import Progress
 
 SYNTAXES: Final = (
     "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70",
@@ -58,7 +58,7 @@ class _Reception:
     """What the provider's threads share."""
 
     folder: Path
-    tell: Callable[[int], None]
+    progress: Progress
     lock: threading.Lock = field(default_factory=threading.Lock)
     names: set[str] = field(default_factory=set)
     busy: int = 0
@@ -83,7 +83,8 @@ class _Reception:
             return _OUT_OF_ROOM
         with self.lock:
             self.names.add(name)
-            self.tell(len(self.names))
+            count = len(self.names)
+            self.progress.update(count, count + 1, f"{count} instances")
         return _DONE
 
     def opened(self, event: Event) -> None:
@@ -101,8 +102,8 @@ class _Reception:
             return 0.0 if self.busy else time.monotonic() - self.since
 
 
-def receive(folder: Path, port: ListenAddress, tell: Callable[[int], None]) -> int:
-    """Take MR instances until idle or interrupted; how many. tell: the count so far.
+def receive(folder: Path, port: ListenAddress, progress: Progress) -> int:
+    """Take MR instances until idle or interrupted; how many.
 
     Raises DataError: a title that DICOM does not allow, a port that cannot be had, or another
     machine let in without a peer named (DICOM itself has neither password nor TLS here).
@@ -111,7 +112,7 @@ def receive(folder: Path, port: ListenAddress, tell: Callable[[int], None]) -> i
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in folder.glob(".*.part"):
         left.unlink()
-    desk = _Reception(folder, tell)
+    desk = _Reception(folder, progress)
     entity = _entity(port)
     handlers: list[Any] = [(evt.EVT_C_STORE, desk.store), (evt.EVT_C_ECHO, lambda event: _DONE),
                 (evt.EVT_CONN_OPEN, desk.opened), (evt.EVT_CONN_CLOSE, desk.closed)]  # fmt: skip

@@ -21,34 +21,34 @@ from gliofed.types import Case
 
 
 def prepare_and_compare(
-    study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Progress
+    study: Study, cases: Mapping[str, Sequence[Case]], store: Path, progress: Progress
 ) -> tuple[PatientOverlap, tuple[PreparedCase, ...], tuple[ExcludedCase, ...]]:
     """Prepare every case, then look for patients at two hospitals in every way the study asks.
 
     Cases that do not reach what `[quality]` asks are set aside before: they are not compared.
     """
     every = [c for site in cases.values() for c in site]
-    watcher.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
+    progress.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
     shelf = PreparedStore(store)
     prepared = prepare_all(
         every,
         study.grid,
         study.prepare,
         shelf,
-        lambda done, total: watcher.progress(done, total, "cases"),
+        progress,
     )
     shelf.save_digests()
     prepared, aside = exclude_cases(study, prepared)
     if aside:
-        watcher.note(exclusion_note(aside))
-    watcher.stage("comparing patients between hospitals")
+        progress.note(exclusion_note(aside))
+    progress.stage("comparing patients between hospitals")
     used = used_cases(cases, prepared)
     overlap = find_patient_overlap(study, used, {str(p.case): p for p in prepared}, shelf)
     return overlap, prepared, aside
 
 
 def prepare_study_cases(
-    study: Study, cases: Mapping[str, Sequence[Case]], store: Path, watcher: Progress
+    study: Study, cases: Mapping[str, Sequence[Case]], store: Path, progress: Progress
 ) -> tuple[
     Mapping[str, Sequence[Case]],
     Mapping[str, PreparedCase],
@@ -56,7 +56,7 @@ def prepare_study_cases(
     tuple[ExcludedCase, ...],
 ]:
     """The cases and their prepared scans, one `patient` for all that are one person."""
-    overlap, prepared, aside = prepare_and_compare(study, cases, store, watcher)
+    overlap, prepared, aside = prepare_and_compare(study, cases, store, progress)
     check_overlap(study, overlap)
     cases = link_patients(used_cases(cases, prepared), overlap)
     one = {str(c): c for own in cases.values() for c in own}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -22,6 +22,7 @@ from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.train_and_test import predictions_file, test_model, train_model
 from gliofed.runtime.device import keep_memory, this_machine
 from gliofed.runtime.processes import belong_to_parent
+from gliofed.runtime.progress import NoProgress, Progress
 from gliofed.study import Study
 from gliofed.types import Case
 
@@ -45,7 +46,7 @@ def train_in_parallel(
     store: Path,
     out: Path,
     processes: int,
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
 ) -> None:
     """Train and test every cell, `processes` at a time, each on an equal share of the threads.
 
@@ -77,7 +78,7 @@ def train_in_parallel(
                     continue
                 rounds, doing = told
                 done[str(job.cell)] = rounds
-                progress(sum(done.values()), rounds_in_all, f"{job.cell}: {doing}")
+                progress.update(sum(done.values()), rounds_in_all, f"{job.cell}: {doing}")
     finally:
         for process, _ in running.values():
             process.kill()
@@ -115,6 +116,17 @@ def _read(pipe: Connection, process: SpawnProcess, job: ModelJob) -> tuple[float
     return told
 
 
+class _ProgressByPipe(NoProgress):
+    """Sends rounds done, and what is under way, to the process that started this one."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+
+    def update(self, done: float, total: float, detail: str) -> None:
+        """Send it."""
+        self._pipe.send((done, detail))
+
+
 def _work(job: ModelJob, pipe: Connection) -> None:
     """A process's whole life."""
     belong_to_parent()
@@ -124,9 +136,7 @@ def _work(job: ModelJob, pipe: Connection) -> None:
     try:
         shelf = PreparedStore(job.store)
         prepared = {str(case): shelf.open(key, case) for case, key in job.cases}
-        state = train_model(
-            job.study, job.cell, prepared, job.out, machine, lambda *told: pipe.send(told)
-        )
+        state = train_model(job.study, job.cell, prepared, job.out, machine, _ProgressByPipe(pipe))
         pipe.send((float(state.rounds), "tests"))
         test_model(job.study, job.cell, state, prepared, job.out, machine)
     except GliofedError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from gliofed.inference.forward import predict
 from gliofed.inference.native_grid import THRESHOLD, mask_on_scan
 from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.runtime.device import Device
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study
 from gliofed.types import SEQUENCES, Placement, Prediction
 
@@ -28,7 +29,7 @@ def predict_and_score(
     prepared: Mapping[str, PreparedCase],
     machine: Device,
     mirror: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[CaseResult, ...]:
     """One result for every external case and every held-out case of the training sites.
 
@@ -39,8 +40,7 @@ def predict_and_score(
         own = prepared[str(case)]
         prediction = predict(net, own, machine, mirror)
         results.append(score_case(prediction, own, cell, role))
-        if progress is not None:
-            progress(done, len(cell.tests))
+        progress.update(done, len(cell.tests), str(case))
     return tuple(results)
 
 
@@ -50,7 +50,7 @@ def site_test(
     site: str,
     prepared: Mapping[str, PreparedCase],
     machine: Device,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> SiteTest:
     """How a model answers for the cell's test cases of `site`.
 

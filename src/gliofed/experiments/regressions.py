@@ -7,7 +7,7 @@ for the networks of their seed and fold. What is fitted is on the disk, and is n
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -35,6 +35,7 @@ from gliofed.radiomics.leave_one_out import seen_by, train_model
 from gliofed.radiomics.regression import AGE_SEX, HARMONISED, RADIOMICS, RadiomicsModel, results
 from gliofed.reporting.html.wording import count, model_title
 from gliofed.runtime.files import write_text
+from gliofed.runtime.progress import Progress
 from gliofed.study import Study
 from gliofed.types import Case
 
@@ -125,7 +126,7 @@ def run_regressions(
     cases: Sequence[Case],
     features: StudyFeatures,
     out: Path,
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
 ) -> Regressions:
     """Fit and test each regression; it leaves its model below `out`.
 
@@ -136,7 +137,7 @@ def run_regressions(
     fitted: list[tuple[Regression, RadiomicsModel | None]] = []
     known: dict[str, RadiomicsModel] = {}
     for done, regression in enumerate(planned):
-        progress(done, len(planned), str(regression))
+        progress.update(done, len(planned), str(regression))
         fitted.append((regression, _fit(regression, features, out, known)))
     return Regressions(
         results=tuple(a for r, m in fitted if m is not None for a in _answers(r, m, features)),

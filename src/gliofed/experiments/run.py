@@ -50,7 +50,7 @@ def run_study(
     study: Study,
     out: Path,
     store: Path,
-    watcher: Progress,
+    progress: Progress,
     processes: int = 1,
     statements: Statements = NO_STATEMENTS,
 ) -> FinishedRun:
@@ -63,14 +63,14 @@ def run_study(
     """
     keep_memory()
     with alone_in(out):
-        return _run(study, out, store, watcher, processes, statements)
+        return _run(study, out, store, progress, processes, statements)
 
 
 def _run(
     study: Study,
     out: Path,
     store: Path,
-    watcher: Progress,
+    progress: Progress,
     processes: int,
     statements: Statements,
 ) -> FinishedRun:
@@ -79,39 +79,36 @@ def _run(
     check_overlap(study, find_patient_overlap(study, cases, None, None))
     _claim(study, out)
     features = read_study_features(study, [c for own in cases.values() for c in own])
-    cases, prepared, overlap, aside = prepare_study_cases(study, cases, store, watcher)
+    cases, prepared, overlap, aside = prepare_study_cases(study, cases, store, progress)
     splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
     cells = plan_model_runs(study, splits)
     trained: list[tuple[ModelRun, CommittedRound]] = []
     results: list[CaseResult] = []
 
-    def tell(rounds: float, doing: str) -> None:
-        watcher.progress(rounds, study.train.rounds, doing)
-
     processes = max(1, min(processes, len(cells)))
     if processes > 1:
-        watcher.stage(f"training {len(cells)} models, {processes} side by side")
-        train_in_parallel(study, cells, prepared, store, out, processes, watcher.progress)
+        progress.stage(f"training {len(cells)} models, {processes} side by side")
+        train_in_parallel(study, cells, prepared, store, out, processes, progress)
     for number, cell in enumerate(cells, start=1):
         if processes == 1:
-            watcher.stage(f"model {number} of {len(cells)}: {cell}")
-        state = train_model(study, cell, prepared, out, machine, tell)
+            progress.stage(f"model {number} of {len(cells)}: {cell}")
+        state = train_model(study, cell, prepared, out, machine, progress)
         trained.append((cell, state))
         results += test_model(study, cell, state, prepared, out, machine)
-    results = add_seed_agreement(study, trained, prepared, results, out, machine, watcher.progress)
-    regressions = _regressions(study, splits, prepared, features, out, watcher)
+    results = add_seed_agreement(study, trained, prepared, results, out, machine, progress)
+    regressions = _regressions(study, splits, prepared, features, out, progress)
     results += regressions.results
-    watcher.stage("scores and intervals")
+    progress.stage("scores and intervals")
     write_text(out / "predictions.csv", predictions_csv(results))
     found = score_predictions(
         results, reference_model(results), study.calibration, study.score.bootstrap
     )
     hidden = predict_without_sequences(
-        study, trained, found.reference, prepared, out, machine, watcher.progress
+        study, trained, found.reference, prepared, out, machine, progress
     )
     write_score_tables(found, out)
     write_ablation(ablation_scores(results, hidden, found.reference, study.score.bootstrap), out)
-    watcher.stage("page")
+    progress.stage("page")
     content = page_content(
         study, splits, trained, regressions, results, found, prepared, machine, processes, overlap,
         aside,
@@ -132,16 +129,16 @@ def _regressions(
     prepared: Mapping[str, PreparedCase],
     features: StudyFeatures,
     out: Path,
-    watcher: Progress,
+    progress: Progress,
 ) -> Regressions:
     """All that the study asks for, and their notes told."""
     planned = plan_regressions(study, splits)
     if planned:
-        watcher.stage(f"fitting {len(planned)} regressions")
+        progress.stage(f"fitting {len(planned)} regressions")
     cases = [p.case for p in prepared.values()]
-    found = run_regressions(study, planned, cases, features, out, watcher.progress)
+    found = run_regressions(study, planned, cases, features, out, progress)
     for note in found.notes:
-        watcher.note(note)
+        progress.note(note)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from gliofed.inference.forward import predict
 from gliofed.inference.native_grid import THRESHOLD
 from gliofed.runtime.device import Device
 from gliofed.runtime.files import write_text
+from gliofed.runtime.progress import Progress
 from gliofed.study import Study
 
 Trained = tuple[ModelRun, CommittedRound]
@@ -32,7 +33,7 @@ def add_seed_agreement(
     results: Sequence[CaseResult],
     out: Path,
     machine: Device,
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
 ) -> list[CaseResult]:
     """The same results, the federated external ones with `agreement`; of one seed, as they were.
 
@@ -45,7 +46,7 @@ def add_seed_agreement(
     several = {fold: own for fold, own in folds.items() if len(own) > 1}
     found: dict[tuple[str, str], float | None] = {}
     for done, (fold, own) in enumerate(several.items()):
-        progress(done, len(several), f"agreement on outlines, {fold}")
+        progress.update(done, len(several), f"agreement on outlines, {fold}")
         agreed = _of_fold(study, own, prepared, out, machine)
         found |= {(fold, case): value for case, value in agreed.items()}
     return [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -29,6 +29,7 @@ from gliofed.inference.forward import predict
 from gliofed.inference.occlusion import drop_sequences
 from gliofed.runtime.device import Device
 from gliofed.runtime.files import write_text
+from gliofed.runtime.progress import Progress
 from gliofed.study import Study
 from gliofed.types import SEQUENCES
 from gliofed.types import Sequence as Mri
@@ -44,7 +45,7 @@ def predict_without_sequences(
     prepared: Mapping[str, PreparedCase],
     out: Path,
     machine: Device,
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
 ) -> list[CaseResult]:
     """Of every seed and fold of `model`, from the disk where they are there already.
 
@@ -53,7 +54,7 @@ def predict_without_sequences(
     own = [(cell, state) for cell, state in trained if cell.model == model]
     found: list[CaseResult] = []
     for done, (cell, state) in enumerate(own):
-        progress(done, len(own), f"sequences hidden, {cell}")
+        progress.update(done, len(own), f"sequences hidden, {cell}")
         path = cell.folder(out) / f"without-{cell.test_id(study, prepared)[:12]}.csv"
         if not path.exists():
             results = tuple(_answers(study, cell, state, prepared, machine))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from gliofed.data.store import PreparedCase
@@ -18,10 +18,9 @@ from gliofed.federated.server.rounds import run_rounds
 from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.runtime.device import Device
 from gliofed.runtime.files import write_text
+from gliofed.runtime.progress import NoProgress, Progress
 from gliofed.study import Study
-
-RoundProgress = Callable[[float, str], None]
-"""Told of the rounds done, with fractions, and of what is being done."""
+from gliofed.types import RoundPoint
 
 
 def train_model(
@@ -30,24 +29,14 @@ def train_model(
     prepared: Mapping[str, PreparedCase],
     out: Path,
     machine: Device,
-    progress: RoundProgress,
+    progress: Progress,
 ) -> CommittedRound:
     """The model after its last round; rounds already committed below `out` are not made again.
 
     prepared: "site/id" to the prepared case, at least of the cell's training cases.
     """
     folder, rules = cell.folder(out), cell.rules(study)
-    done = {"rounds": 0, "site": 0}
-
-    def at_site(name: str, step: int, steps: int) -> None:
-        share = (done["site"] + step / steps) / (len(cell.sites) * rules.train.local_epochs)
-        whole = done["rounds"] + min(share, 1)
-        progress(whole, f"round {done['rounds'] + 1}, {name}")
-        done["site"] += step == steps
-
-    def at_round(rounds: int) -> None:
-        done.update(rounds=rounds, site=0)
-
+    of_rounds = _ProgressOfRounds(progress, len(cell.sites), rules.train.rounds)
     sites = [
         Client(
             name=name,
@@ -56,7 +45,7 @@ def train_model(
             seed=cell.seed,
             folder=folder / "sites" / name,
             machine=machine,
-            progress=at_site,
+            progress=of_rounds,
         )
         for name, cases in cell.sites.items()
     ]
@@ -66,8 +55,27 @@ def train_model(
         cell.seed,
         cell.run_id(study, prepared),
         folder / "rounds",
-        lambda point: at_round(point.round + 1),
+        of_rounds.committed,
     )
+
+
+class _ProgressOfRounds(NoProgress):
+    """One model's progress in rounds, from what its sites report one after the other."""
+
+    def __init__(self, progress: Progress, sites: int, rounds: int) -> None:
+        self._progress, self._sites, self._rounds = progress, sites, rounds
+        self._rounds_done, self._sites_done = 0, 0
+
+    def update(self, done: float, total: float, detail: str) -> None:
+        """A site's share of the round."""
+        share = min((self._sites_done + done / total) / self._sites, 1)
+        number = self._rounds_done + 1
+        self._progress.update(self._rounds_done + share, self._rounds, f"round {number}, {detail}")
+        self._sites_done += done == total
+
+    def committed(self, point: RoundPoint) -> None:
+        """The next round begins."""
+        self._rounds_done, self._sites_done = point.round + 1, 0
 
 
 def test_model(

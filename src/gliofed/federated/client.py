@@ -41,6 +41,7 @@ from gliofed.federated.messages import (
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.runtime.device import Device
+from gliofed.runtime.progress import NO_PROGRESS, Progress, ProgressOfPart
 from gliofed.study import Study
 from gliofed.training.loop import TrainingPlan, fit_epoch
 from gliofed.training.optimiser import (
@@ -51,7 +52,6 @@ from gliofed.training.optimiser import (
 )
 from gliofed.types import Stat, Unknown, Update
 
-SiteProgress = Callable[[str, int, int], None]
 SiteTest = Callable[[Mapping[str, Tensor]], Sequence[CaseResult]]
 """The model's weights to its answers for the site's own test cases, which do not leave it."""
 
@@ -77,7 +77,7 @@ class Client:
         seed: int,
         folder: Path,
         machine: Device,
-        progress: SiteProgress | None = None,
+        progress: Progress = NO_PROGRESS,
         policy: SitePolicy | None = None,
         rejoins: bool = False,
         test: SiteTest | None = None,
@@ -173,9 +173,8 @@ class Client:
         stats: dict[str, Stat] = defaultdict(Stat)
         for epoch in range(train.local_epochs):
             at = task.round * train.local_epochs + epoch
-            found = fit_epoch(
-                self._net, optimiser, self._cases, plan, at, self._machine, self._tell
-            )
+            part = ProgressOfPart(self._progress, epoch, train.local_epochs, self.name)
+            found = fit_epoch(self._net, optimiser, self._cases, plan, at, self._machine, part)
             for name, stat in found.items():
                 stats[name] += stat
         state = optimiser_state(self._net, optimiser)
@@ -195,10 +194,6 @@ class Client:
             labelled=counts.labelled,
             stats=dict(stats),
         )
-
-    def _tell(self, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(self.name, done, total)
 
     def _save_state(self, task: Task, state: Mapping[str, Tensor]) -> None:
         """Keep the state after this round and the one before, should this round be repeated."""

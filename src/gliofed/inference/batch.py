@@ -35,6 +35,7 @@ from gliofed.preprocessing.cases import prepare_one
 from gliofed.preprocessing.recipe import check_installed
 from gliofed.runtime.device import Device, keep_memory
 from gliofed.runtime.files import alone_in, write_bytes, write_text
+from gliofed.runtime.progress import Progress, ProgressOfPart
 from gliofed.types import Case, Labels, Sequence
 from gliofed.validation.findings import Finding
 from gliofed.validation.locate import LocatedCase, LocatedSite, locate, shown
@@ -78,7 +79,7 @@ def predict_all(
     wanted: BatchOptions,
     machine: Device,
     ended: Callable[[CaseStatus], None],
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
 ) -> tuple[CaseStatus, ...]:
     """Every case at or below `path`, as `check` finds them: a BIDS hospital or several, case
     folders in the style of BraTS, or one folder of images.
@@ -104,29 +105,13 @@ def predict_all(
     fates = []
     with alone_in(wanted.out), SafeReader() as reader:
         for done, (site, place) in enumerate(places):
-            step = _CaseProgress(done, len(places), place.case, progress)
+            part = ProgressOfPart(progress, done, len(places), place.case)
             name = place.subject if twice[place.subject] == 1 else f"{site.name}_{place.subject}"
-            fate = work.one(site, place, name, reader, step)
+            fate = work.one(site, place, name, reader, part)
             fates.append(fate)
             ended(fate)
         write_text(wanted.out / TABLE, predictions_table(answer_folders(wanted.out)))
     return tuple(fates)
-
-
-@dataclass(frozen=True)
-class _CaseProgress:
-    """One case's part of the whole, told as it goes on."""
-
-    done: int
-    cases: int
-    name: str
-    progress: Callable[[float, float, str], None]
-
-    def tell(self, part: float, what: str) -> None:
-        self.progress(self.done + part, self.cases, f"{self.name}: {what}")
-
-    def asked(self, count: int, of: int) -> None:
-        self.tell(count / (of + 1), f"explaining, {count} of {of}")
 
 
 class _BatchPrediction:
@@ -152,11 +137,11 @@ class _BatchPrediction:
         place: LocatedCase,
         name: str,
         reader: SafeReader,
-        step: _CaseProgress,
+        progress: Progress,
     ) -> CaseStatus:
         """A case from its files to what is written of it. name: of its folder."""
         started = time.monotonic()
-        step.tell(0, "checking")
+        progress.stage("checking")
         folder = self._wanted.out / name
         faults = [_words(f) for f in self._odd if f.case == place.case]
         faults += self._faults(place, reader)
@@ -165,13 +150,14 @@ class _BatchPrediction:
         own = self._model.recipe
         case = Case(name, site.name, place.subject, place.images, None, Labels())
         try:
-            step.tell(0, "preparing")
+            progress.stage("preparing")
             prepared = prepare_one(case, own.grid, own.prepare, self._store)[0]
             if self._is_kept(folder, prepared):
                 return CaseStatus(place.case, "kept", (), _since(started), folder)
-            step.tell(0, "answering")
-            asked = step.asked if self._wanted.why else None
-            found = answer_case(self._model, self._net, prepared, self._machine, asked)
+            progress.stage("predicting")
+            found = answer_case(
+                self._model, self._net, prepared, self._machine, self._wanted.why, progress
+            )
             self._write(found, prepared, folder)
         except UnwritableError:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date
 from typing import Final
 
@@ -28,6 +28,7 @@ from gliofed.models.network import MultiTaskNet
 from gliofed.preprocessing.quality_control import faults
 from gliofed.reporting.case.content import AnsweringModel, CaseContent, MarkerAnswer, Occlusion
 from gliofed.runtime.device import Device
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, Prediction
 
@@ -40,12 +41,13 @@ def answer_case(
     net: MultiTaskNet,
     prepared: PreparedCase,
     machine: Device,
-    asked: Callable[[int, int], None] | None = None,
+    explained: bool = False,
+    progress: Progress = NO_PROGRESS,
 ) -> CaseAnswer:
     """net: `model.net()` on the machine's device.
 
-    asked: hears how often the network was asked to explain the answers, and how often in all;
-    without it they are not explained. Raises ModelError where an answer is not finite.
+    explained: whether to find what each marker's answer rests on; progress: counts the passes of
+    that. Raises ModelError where an answer is not finite.
     """
     found, doubt = predict_with_uncertainty(net, prepared, machine, model.recipe.mirror)
     _check_finite(found, doubt, model, prepared)
@@ -55,8 +57,8 @@ def answer_case(
     count = model.fitted_for(missing)
     own = fit_all(at_hand({}), CalibrationConfig()) if count is None else model.calibrations[count]
     told = answer(own, found.markers)
-    whys, explained = (
-        ((), "") if asked is None else _whys(net, prepared, machine, told, found, asked)
+    whys, method = (
+        ((), "") if not explained else _whys(net, prepared, machine, told, found, progress)
     )
     swings, scale = len(doubt.maps) > 1, scan_volume_ratio(prepared)
     span = spread.volume_range_ml
@@ -77,7 +79,7 @@ def answer_case(
             markers=_shown(told, own, doubt, calibrated=count is not None),
             integrated=told.integrated,
             whys=whys,
-            explained=explained,
+            explained=method,
             quality=faults(prepared.measures, model.recipe.quality),
             missing=tuple(s for s in SEQUENCES if not there[s]),
             written=date.today().isoformat(),
@@ -98,7 +100,7 @@ def _check_finite(
 
 def _whys(
     net: MultiTaskNet, prepared: PreparedCase, machine: Device, told: CalibratedAnswer, found: Prediction,
-    asked: Callable[[int, int], None],
+    progress: Progress,
 ) -> tuple[tuple[Occlusion, ...], str]:  # fmt: skip
     """What the likeliest class of each marker rests on, and a sentence on how that was found.
 
@@ -106,7 +108,7 @@ def _whys(
     """
     plan = plan_occlusion(prepared, found.probability >= THRESHOLD, mirror=False)
     of = {m: BY_ID[m].classes[int(np.argmax(chances))] for m, chances in told.probabilities.items()}
-    whys = explain(net, prepared, machine, plan, of, asked)
+    whys = explain(net, prepared, machine, plan, of, progress)
     return whys, (
         f"Of the likeliest class of each marker. {len(plan.corners)} blocks of "
         f"{plan.block_mm:.0f} mm a side and {len(plan.sequences)} whole sequences were hidden, one "

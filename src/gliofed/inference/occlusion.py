@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ from gliofed.markers import BY_ID
 from gliofed.models.network import MultiTaskNet, network_from_spec
 from gliofed.reporting.case.content import Occlusion
 from gliofed.runtime.device import Device
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.types import SEQUENCES, Sequence
 
 BLOCK_MM: Final = 32.0
@@ -103,14 +104,14 @@ def explain(
     machine: Device,
     plan: OcclusionPlan,
     of: Mapping[str, str],
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[Occlusion, ...]:
     """What the probability of one class a marker loses where each part of the plan is hidden.
 
     of: marker id to the class that is explained; all from the same passes. Explained is the
     network's own probability, as `predict` gives it, before any calibration. A voxel of a map has
     the mean fall over the blocks that it lies in, 0 outside the brain; negative where hiding
-    raises the probability. progress: called with passes done and passes in all.
+    raises the probability. progress: counts passes.
 
     Without brain, without two sequences, or with a probability that is not finite, that part of
     the answer is absent and its note says why. Raises KeyError and ValueError for a marker and a
@@ -123,8 +124,8 @@ def explain(
     for hidden in _each_hidden(prepared, plan):
         markers = predict(net, hidden, machine, plan.mirror).markers
         found.append([markers[marker][column] for marker, column in columns.items()])
-        if progress is not None:
-            progress(len(found) * (1 + plan.mirror), plan.passes)
+        count = len(found) * (1 + plan.mirror)
+        progress.update(count, plan.passes, f"pass {count} of {plan.passes}")
         if not np.isfinite(found[0]).any():
             break
     answers = np.array(found)

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 from gliofed.errors import DataError, StudyError
 from gliofed.inference.mask_export import SeriesLocation
+from gliofed.runtime.progress import Progress
 from gliofed.types import Sequence
 from gliofed.validation.locate import is_nifti
 
 if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.dicom.dicomweb import DicomWebServer
-    from gliofed.ingest.ingest import IngestAccount, Listener
+    from gliofed.ingest.ingest import IngestAccount
     from gliofed.ingest.pseudonyms import PseudonymLink
 
 MAX_FILES_SNIFFED: Final = 2000
@@ -40,7 +41,7 @@ class LoadedScans:
 
 
 def load_scans(
-    source: str, out: Path, pacs: DicomWebServer | None, listener: Listener
+    source: str, out: Path, pacs: DicomWebServer | None, progress: Progress
 ) -> LoadedScans:
     """The scans at `source`: a path, or a DICOMweb address with what `pacs` asks of it.
 
@@ -62,15 +63,15 @@ def load_scans(
     folder = path
     if address:
         folder = _emptied(out / "dicom")
-        listener.stage("fetching from the PACS")
-        fetch(source, pacs or DicomWebServer(), folder, listener.progress)
+        progress.stage("fetching from the PACS")
+        fetch(source, pacs or DicomWebServer(), folder, progress)
     elif path.is_file():
         from gliofed.ingest.archive import unpack
 
         folder = _emptied(out / "dicom")
-        listener.stage("unpacking the archive")
-        unpack(path, folder, listener.progress)
-    account = intake(IngestRequest(str(folder), out / "hospital"), listener)
+        progress.stage("unpacking the archive")
+        unpack(path, folder, progress)
+    account = intake(IngestRequest(str(folder), out / "hospital"), progress)
     from gliofed.ingest.pseudonyms import read_links
 
     links, notes = read_links(account.private / "links.tsv"), _notes(account)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Final
 
 from gliofed.errors import DataError
+from gliofed.runtime.progress import Progress
 
 MEMBERS: Final = 500_000
 BYTES: Final = 64 * 2**30
@@ -63,7 +64,7 @@ def is_archive(path: Path) -> bool:
 def unpack(
     path: Path,
     folder: Path,
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
     limits: ArchiveLimits | None = None,
 ) -> None:
     """Write every plain file of an archive below `folder`, under numbers in place of names.
@@ -79,7 +80,7 @@ def unpack(
         room = _ROOM + limits.members * 4 * _BLOCK
         with _members(path, most + room) as members:
             for count, member in enumerate(members, start=1):
-                progress(count, max(count, 1), f"{count} members")
+                progress.update(count, max(count, 1), f"{count} members")
                 if count > limits.members:
                     raise DataError(f"{path}: more than {limits.members} members; unpack a part")
                 _check(path, count, member)

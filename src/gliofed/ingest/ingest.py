@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
 from gliofed.errors import DataError
@@ -28,19 +27,8 @@ from gliofed.ingest.pseudonyms import (
 from gliofed.ingest.series import BadFile, DicomSeries, FoundSeries, find
 from gliofed.ingest.subject import IngestFolders, PatientOutcome, PatientStatus, take
 from gliofed.runtime.files import alone_in
+from gliofed.runtime.progress import Progress, ProgressCounter
 from gliofed.types import Sequence
-
-
-class Listener(Protocol):
-    """Told of progress; must not raise."""
-
-    def stage(self, text: str) -> None:
-        """A new piece of work has begun."""
-        ...
-
-    def progress(self, done: float, total: float, detail: str) -> None:
-        """How far the present piece is."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +75,7 @@ class IngestAccount:
         )
 
 
-def intake(request: IngestRequest, listener: Listener) -> IngestAccount:
+def intake(request: IngestRequest, progress: Progress) -> IngestAccount:
     """Take a source into the hospital folder; what is there already is skipped.
 
     Raises DataError: the source cannot be read at all, a site's own file is not as it must be, or
@@ -104,44 +92,38 @@ def intake(request: IngestRequest, listener: Listener) -> IngestAccount:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(mode=0o700)
         try:
-            return _intake(request, listener, key, private, work)
+            return _intake(request, progress, key, private, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
 
 def _intake(
-    request: IngestRequest, listener: Listener, key: PseudonymKey, private: Path, work: Path
+    request: IngestRequest, progress: Progress, key: PseudonymKey, private: Path, work: Path
 ) -> IngestAccount:
-    folder = _bring(request, work, listener)
-    listener.stage("reading headers")
-    found = find(folder, listener.progress)
+    folder = _bring(request, work, progress)
+    progress.stage("reading headers")
+    found = find(folder, progress)
     decisions = private / "decisions.tsv"
     plans = _plans(found, key, read_decisions(decisions), decisions)
     places = IngestFolders(request.out, private / "links.tsv", work / "series")
     _check_pseudonyms(plans, places.links)
     start(request.out)
     clear_parts(request.out)
-    listener.stage("converting series")
-    total, done = sum(len(s.taken) for p in plans for s in p.studies), 0
-
-    def tell() -> None:
-        nonlocal done
-        done += 1
-        listener.progress(done, max(total, 1), f"{done} of {total} series")
-
-    outcomes = tuple(take(plan, places, tell) for plan in plans)
+    progress.stage("converting series")
+    counter = ProgressCounter(progress, sum(len(s.taken) for p in plans for s in p.studies))
+    outcomes = tuple(take(plan, places, counter) for plan in plans)
     write_questions(decisions, questions_of(outcomes, key))
     write_series(private / "series.tsv", outcomes, found, folder, key)
     return IngestAccount(outcomes, found.bad, found.other, found.copies, private, decisions)
 
 
-def _bring(request: IngestRequest, work: Path, listener: Listener) -> Path:
+def _bring(request: IngestRequest, work: Path, progress: Progress) -> Path:
     """The folder of files that a source is or becomes."""
     if is_address(request.source):
-        listener.stage("fetching from the PACS")
+        progress.stage("fetching from the PACS")
         brought = work / "fetched"
         brought.mkdir(mode=0o700)
-        fetch(request.source, request.pacs, brought, listener.progress)
+        fetch(request.source, request.pacs, brought, progress)
         return brought
     source = Path(request.source)
     if source.is_dir():
@@ -150,10 +132,10 @@ def _bring(request: IngestRequest, work: Path, listener: Listener) -> Path:
         raise DataError(f"{source}: no such folder or archive; give one, or a DICOMweb address")
     if not is_archive(source):
         raise DataError(f"{source}: neither a folder nor .zip, .tar, .tar.gz, .tgz or .tar.xz")
-    listener.stage("unpacking the archive")
+    progress.stage("unpacking the archive")
     brought = work / "unpacked"
     brought.mkdir(mode=0o700)
-    unpack(source, brought, listener.progress)
+    unpack(source, brought, progress)
     return brought
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from gliofed.dicom.geometry import (
 )
 from gliofed.dicom.headers import MR, DicomHeader, is_dicom, is_uid, read_headers, walk_files
 from gliofed.errors import DataError
+from gliofed.runtime.progress import Progress
 
 FEWEST: Final = 10
 """Slices; a head at the usual 4 to 6 mm has 20 or more."""
@@ -86,7 +87,7 @@ class FoundSeries:
     copies: int
 
 
-def find(folder: Path, progress: Callable[[float, float, str], None]) -> FoundSeries:
+def find(folder: Path, progress: Progress) -> FoundSeries:
     """Read every header below `folder`. Faults are in what comes back.
 
     Raises DataError where a folder within cannot be read.
@@ -95,7 +96,7 @@ def find(folder: Path, progress: Callable[[float, float, str], None]) -> FoundSe
     bad: list[BadFile] = []
     other = 0
     for count, path in enumerate(walk_files(folder), start=1):
-        progress(count, max(count, 1), f"{count} files")
+        progress.update(count, max(count, 1), f"{count} files")
         try:
             if not is_dicom(path):
                 other += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +27,7 @@ from gliofed.ingest.bids_hospital import (
 from gliofed.ingest.plan import PatientPlan, SeriesPlan, SeriesState, StudyPlan
 from gliofed.ingest.pseudonyms import PseudonymLink, read_links, set_links
 from gliofed.ingest.series import DicomSeries, SeriesFault
+from gliofed.runtime.progress import ProgressCounter
 from gliofed.types import Sequence
 
 OFF: Final = 0.5
@@ -69,8 +70,8 @@ class IngestFolders:
     work: Path
 
 
-def take(plan: PatientPlan, places: IngestFolders, tell: Callable[[], None]) -> PatientOutcome:
-    """Write what is not there yet. tell: called once for each series converted.
+def take(plan: PatientPlan, places: IngestFolders, counter: ProgressCounter) -> PatientOutcome:
+    """Write what is not there yet. counter: steps once for each series.
 
     A series that cannot be converted is a fault of the plan that comes back. Raises DataError
     only where a table of the site cannot be trusted.
@@ -81,8 +82,8 @@ def take(plan: PatientPlan, places: IngestFolders, tell: Callable[[], None]) -> 
     folder = places.out / f"sub-{plan.pseudonym}"
     own = [link for link in read_links(places.links) if link.pseudonym == plan.pseudonym]
     if folder.exists():
-        return _add(plan, studies, folder, own, places, tell)
-    return _write(plan, studies, folder, places, tell)
+        return _add(plan, studies, folder, own, places, counter)
+    return _write(plan, studies, folder, places, counter)
 
 
 def _write(
@@ -90,7 +91,7 @@ def _write(
     studies: list[StudyPlan],
     folder: Path,
     places: IngestFolders,
-    tell: Callable[[], None],
+    counter: ProgressCounter,
 ) -> PatientOutcome:
     first = next((s for s in studies if s.taken), None)
     if first is None or any(s.date < first.date for s in studies if not s.taken):
@@ -107,7 +108,7 @@ def _write(
         for sequence, verdict in study.taken.items():
             path = image_path(part, plan.pseudonym, sessions[study.uid], sequence)
             fault = _convert(verdict.series, sequence, path, places.work)
-            tell()
+            counter.step("series")
             if fault is None:
                 links.append(_link(plan, sessions, verdict, sequence))
             else:
@@ -129,7 +130,7 @@ def _add(
     folder: Path,
     own: list[PseudonymLink],
     places: IngestFolders,
-    tell: Callable[[], None],
+    counter: ProgressCounter,
 ) -> PatientOutcome:
     """Sequences decided since; a subject's other studies are never mixed in."""
     sessions = {link.study_uid: link.session for link in own}
@@ -154,12 +155,12 @@ def _add(
                         f"{sequence.value} is there from another series; move {folder.name} away "
                         "to build it anew"
                     )
-                tell()
+                counter.step("series")
                 continue
             links[study.uid, sequence.value] = link
             set_links(places.links, plan.pseudonym, links.values())
             fault = _convert(verdict.series, sequence, path, places.work)
-            tell()
+            counter.step("series")
             if fault is None:
                 fate = PatientStatus.ADDED
             else:

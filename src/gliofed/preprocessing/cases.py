@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +16,7 @@ from gliofed import __version__
 from gliofed.data.store import RECIPE, PreparedCase, PreparedStore
 from gliofed.errors import DataError, GliofedError, UnwritableError
 from gliofed.preprocessing.recipe import check_installed, prepare_case
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import GridConfig, PreparationConfig
 from gliofed.types import SEQUENCES, Case
 
@@ -31,7 +32,7 @@ def prepare_all(
     grid: GridConfig,
     steps: PreparationConfig,
     store: PreparedStore,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[PreparedCase, ...]:
     """Every case prepared, in order; those already in the store are not made again.
 
@@ -50,8 +51,7 @@ def prepare_all(
                 found.append(one)
             else:
                 failed.append(one)
-            if progress is not None:
-                progress(done, len(work))
+            progress.update(done, len(work), "cases")
     if failed:
         more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
         raise DataError(

@@ -12,6 +12,7 @@ from gliofed import __version__
 from gliofed.preprocessing.quality_index import ORDER, write_index
 from gliofed.preprocessing.recipe import check_installed
 from gliofed.preprocessing.workers import CasePreparation, Fate, PreparationRequest, prepare_beside
+from gliofed.runtime.progress import Progress, ProgressCounter
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig, Study
 from gliofed.types import Case
 
@@ -50,22 +51,20 @@ def prepare_set(
     asked: PreparationRequest,
     processes: int,
     ended: Callable[[CasePreparation], None],
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
 ) -> DatasetPreparation:
     """As `prepare_beside`, with progress, and the page.
 
     Raises DataError, before the first case, where a step needs a package that is not installed.
     """
     check_installed(asked.steps)
-    done = 0
+    counter = ProgressCounter(progress, len(cases))
 
     def hear(account: CasePreparation) -> None:
-        nonlocal done
-        done += 1
         ended(account)
-        progress(done, len(cases), "cases")
+        counter.step("cases")
 
-    progress(0, len(cases), "cases")
+    progress.update(0, len(cases), "cases")
     accounts = prepare_beside(cases, asked, processes, hear)
     page = asked.figures / INDEX
     write_index(accounts, name, page)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -30,6 +30,7 @@ from gliofed.errors import DataError, GliofedError
 from gliofed.radiomics.feature_table import FeatureSubject, FeatureTable
 from gliofed.runtime.files import write_text
 from gliofed.runtime.processes import belong_to_parent
+from gliofed.runtime.progress import Progress
 from gliofed.types import SEQUENCES, Case
 
 LIBRARY: Final = "pyradiomics-bhklab"
@@ -108,7 +109,7 @@ def extract(
     out: Path,
     settings: FeatureSettings,
     processes: int,
-    progress: Callable[[float, float, str], None],
+    progress: Progress,
 ) -> tuple[FeatureTable, tuple[CaseWithoutFeatures, ...]]:
     """Every case's features by the expert's outline; what `out`/cases holds is not made again.
 
@@ -123,11 +124,11 @@ def extract(
         if not place.exists()
     ]
     done = len(prepared) - len(asked)
-    progress(done, len(prepared), "cases")
+    progress.update(done, len(prepared), "cases")
     why: dict[str, str] = {}
     for case, reason in _work(asked, processes):
         done += 1
-        progress(done, len(prepared), "cases")
+        progress.update(done, len(prepared), "cases")
         if reason:
             why[str(case)] = reason
     names = feature_names()

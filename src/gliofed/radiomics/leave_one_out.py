@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from gliofed.errors import DataError
@@ -17,6 +15,7 @@ from gliofed.radiomics.regression import (
     results,
     train,
 )
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 
 MODELS = (RADIOMICS, HARMONISED, AGE_SEX)
 
@@ -32,9 +31,7 @@ def seen_by(table: FeatureTable, name: str) -> FeatureTable:
     return people(table) if name == AGE_SEX else table
 
 
-def leave_one_out(
-    table: FeatureTable, progress: Callable[[int, int], None] = lambda done, total: None
-) -> tuple[CaseResult, ...]:
+def leave_one_out(table: FeatureTable, progress: Progress = NO_PROGRESS) -> tuple[CaseResult, ...]:
     """Every case answered by each of `MODELS` trained without its hospital, however small that is.
 
     A patient of the hospital left out trains nowhere, even where another hospital knows them too.
@@ -50,5 +47,6 @@ def leave_one_out(
         for place, name in enumerate(MODELS):
             model = train_model(table.pick(others), name)
             out += results(model, seen_by(test, name), site, "external")
-            progress(number * len(MODELS) + place + 1, len(table.sites) * len(MODELS))
+            done = number * len(MODELS) + place + 1
+            progress.update(done, len(table.sites) * len(MODELS), "models")
     return tuple(out)

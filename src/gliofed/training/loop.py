@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from gliofed.data.store import PreparedCase
 from gliofed.models.network import MASK_TASK, MultiTaskNet
 from gliofed.runtime.device import Device
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study
 from gliofed.training.loss import total_loss
 from gliofed.training.optimiser import learning_rate
@@ -23,8 +24,6 @@ from gliofed.types import Batch, Stat
 
 AHEAD = 8
 """Batches made ahead of an accelerator."""
-
-StepProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def fit_epoch(
     plan: TrainingPlan,
     epoch: int,
     machine: Device,
-    progress: StepProgress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Mapping[str, Stat]:
     """One pass over `cases`, changing `net` and `optimiser`; sums of each task's loss and "dice".
 
@@ -76,8 +75,7 @@ def fit_epoch(
             sums[name] += stat
         if loss is not None and not stepped:
             sums["skipped"] += Stat(1, 1)
-        if progress is not None:
-            progress(index + 1, len(batches))
+        progress.update(index + 1, len(batches), f"batch {index + 1} of {len(batches)}")
     return dict(sums)
 
 

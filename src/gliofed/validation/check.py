@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gliofed.errors import DataError
+from gliofed.runtime.progress import Progress
 from gliofed.types import SEQUENCES
 from gliofed.types import Sequence as Mri
 from gliofed.validation.codes import Severity
@@ -16,8 +17,6 @@ from gliofed.validation.locate import LocatedCase, LocatedSite, locate, shown
 from gliofed.validation.patient_table import check_table
 from gliofed.validation.reader import SafeReader
 from gliofed.validation.reader_messages import ReadRequest, ReadResponse
-
-Tell = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class CheckResult:
         return sum(f.severity is severity for f in self.findings)
 
 
-def check_path(path: Path, pictures: bool, tell: Tell) -> CheckResult:
+def check_path(path: Path, pictures: bool, progress: Progress) -> CheckResult:
     """Check a BIDS hospital, a folder of them, a folder of case folders, an image or a table.
 
     pictures: whether to draw thumbnails. Raises DataError where `path` does not exist or the
@@ -72,7 +71,7 @@ def check_path(path: Path, pictures: bool, tell: Tell) -> CheckResult:
                         CaseThumbnail(place.case, looked.picture, columns, bool(place.masks))
                     )
                 done += 1
-                tell(done, total, place.case)
+                progress.update(done, total, place.case)
             findings += _missing(site)
     ids: dict[str, tuple[str, str]] = {}
     for site in sites:

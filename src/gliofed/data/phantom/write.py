@@ -6,7 +6,7 @@ import dataclasses
 import gzip
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gliofed.data.phantom.cohort import PhantomHospital, PhantomPatient, draw_patient, generator
 from gliofed.data.phantom.images import affine, draw_patient_images, scan
 from gliofed.errors import DataError
+from gliofed.runtime.progress import NO_PROGRESS, Progress, ProgressCounter
 from gliofed.types import Sequence as Mri
 
 VERSION: Final = 2
@@ -31,16 +32,17 @@ def write_phantom(
     root: Path,
     hospitals: Sequence[PhantomHospital],
     seed: int,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> None:
     """Write each hospital below `root`; one already there of the same kind is left as it is.
 
     The files are the same to the byte for the same hospital and seed. A hospital is written
-    beside its place and moved there whole. progress: told the name of each case when done.
+    beside its place and moved there whole. progress: counts cases.
 
     Raises DataError where a folder of a hospital's name holds anything but a phantom.
     """
     root.mkdir(parents=True, exist_ok=True)
+    counter = ProgressCounter(progress, sum(h.cases for h in hospitals))
     for hospital in hospitals:
         target = root / hospital.name
         description = _description(hospital, seed)
@@ -51,7 +53,7 @@ def write_phantom(
         part = root / f".{hospital.name}.part"
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        _write_hospital(part, hospital, seed, progress)
+        _write_hospital(part, hospital, seed, counter)
         (part / "dataset_description.json").write_text(description)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
@@ -72,7 +74,7 @@ def _require_phantom(target: Path) -> None:
 
 
 def _write_hospital(
-    root: Path, hospital: PhantomHospital, seed: int, progress: Callable[[str], None] | None
+    root: Path, hospital: PhantomHospital, seed: int, counter: ProgressCounter
 ) -> None:
     (root / "README").write_text(f"{WARNING}\n")
     (root / "derivatives/tumor").mkdir(parents=True)
@@ -94,8 +96,7 @@ def _write_hospital(
             path = anat / f"sub-{patient.id}_label-tumor_mask.nii.gz"
             _write(path, region.astype(np.uint8))
         lines.append("\t".join(_row(hospital, patient, gaps)))
-        if progress is not None:
-            progress(f"{hospital.name}/{patient.id}")
+        counter.step(f"{hospital.name}/{patient.id}")
     (root / "participants.tsv").write_text("\n".join(lines) + "\n")
 
 
