@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from gliofed.evaluation.by_case.marker_metrics import MARKER_MEASURES, MarkerPredictions
-from gliofed.evaluation.intervals.bootstrap import Interval, interval, quantile, ratio
-from gliofed.evaluation.intervals.sample import PredictionSample, by_order, by_student
+from gliofed.evaluation.by_case.marker_metrics import MARKER_METRICS, MarkerPredictions
+from gliofed.evaluation.intervals.bootstrap import (
+    Interval,
+    percentile_interval,
+    ratio,
+    weighted_quantile,
+)
+from gliofed.evaluation.intervals.sample import (
+    PredictionSample,
+    bootstrap_t_interval,
+    order_statistic_interval,
+)
 
 SIZES = (50, 200)
 REPLICATES = 600
@@ -101,10 +110,10 @@ def trial(rng: np.random.Generator, n: int, apart: float) -> dict[str, tuple[Int
     truth, found = answers(rng, n, apart)
     asked = MarkerPredictions((), sample, truth, found, ("no", "yes"), REPLICATES)
     out = {}
-    for measure in MARKER_MEASURES:
+    for measure in MARKER_METRICS:
         if measure.classes in (None, 2) and measure.id not in SKIPPED:
             figure = measure.figure(asked)
-            out[measure.id] = figure.bounds, interval(figure.replicates)
+            out[measure.id] = figure.bounds, percentile_interval(figure.replicates)
     own, ones = outlines(rng, n), np.ones(n)
     for name, above, below, most in (
         ("dice", own.dice, ones, 1.0),
@@ -113,15 +122,18 @@ def trial(rng: np.random.Generator, n: int, apart: float) -> dict[str, tuple[Int
         ("lesion_sensitivity", own.found, own.true, 1.0),
         ("false_lesions", own.false, ones, np.inf),
     ):
-        plain = interval(ratio(drawn @ above, drawn @ below))
-        out[name] = by_student(sample, above, below, (0.0, most)), plain
+        plain = percentile_interval(ratio(drawn @ above, drawn @ below))
+        out[name] = bootstrap_t_interval(sample, above, below, (0.0, most)), plain
     for name, values, share, most in (
         ("dice_median", own.dice, 0.5, 1.0),
         ("dice_p10", own.dice, 0.1, 1.0),
         ("hd95_mm_median", own.hd95, 0.5, np.inf),
     ):
-        again = quantile(values, drawn, share)
-        out[name] = by_order(sample, values, share, (0.0, most), again), interval(again)
+        again = weighted_quantile(values, drawn, share)
+        out[name] = (
+            order_statistic_interval(sample, values, share, (0.0, most), again),
+            percentile_interval(again),
+        )
     return out
 
 

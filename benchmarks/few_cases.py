@@ -2,7 +2,7 @@
 
 Two made-up models of equal AUC on 40 cases of one class and few of the other: how often DeLong's
 paired test and the paired bootstrap call them different, and how often the score table's interval
-of one misses its true AUC. The ground for `gliofed.evaluation.paired.FEWEST`. Takes a minute.
+of one misses its true AUC. The ground for `gliofed.evaluation.paired.MIN_CASES_PER_CLASS`. Takes a minute.
 
     python benchmarks/few_cases.py
 """
@@ -12,19 +12,21 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from gliofed.evaluation.comparison import chance_row, compare
-from gliofed.evaluation.paired import Figure, PairedAnswers, figure
+from gliofed.evaluation.comparison import chance_comparison, compare_pair
+from gliofed.evaluation.paired import PairedEstimate, PairedPredictions, paired_estimate
 
 TRIALS, DRAWS, OTHERS = 1000, 400, 40
 
 
-def answered(truth: np.ndarray, scores: np.ndarray, trial: int) -> Figure:
+def answered(truth: np.ndarray, scores: np.ndarray, trial: int) -> PairedEstimate:
     """A figure of patients whose names, and so whose resamples, are the trial's own."""
     names = tuple(f"{trial}-{i:03d}" for i in range(len(truth)))
     keys = tuple((1, "external", "site", name) for name in names)
     found = np.column_stack([-scores, scores])
     classes = ("wildtype", "mutant")
-    return figure(PairedAnswers("idh", "auc", classes, keys, names, truth, found), DRAWS)
+    return paired_estimate(
+        PairedPredictions("idh", "auc", classes, keys, names, truth, found), DRAWS
+    )
 
 
 def main() -> None:
@@ -39,9 +41,11 @@ def main() -> None:
                 shared = rng.normal(size=len(truth)) + skill * truth
                 noise = rng.normal(size=(2, len(truth)))
                 own, base = (answered(truth.astype(int), shared + n, trial) for n in noise)
-                rows = compare(own, base, "one", "other", "external", "all")
+                rows = compare_pair(own, base, "one", "other", "external", "all")
                 wrong[:2] += [row.p is not None and row.p < 0.05 for row in rows]
-                alone = chance_row(answered(truth.astype(int), shared, trial), "one", "external")
+                alone = chance_comparison(
+                    answered(truth.astype(int), shared, trial), "one", "external"
+                )
                 wrong[2] += not alone.low + 0.5 <= area <= alone.high + 0.5
             delong, drawn, missed = wrong / TRIALS
             print(

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from gliofed.radiomics.feature_table import FeatureSubject, FeatureTable
-from gliofed.radiomics.regression import RadiomicsModel, train
+from gliofed.radiomics.regression import RadiomicsModel, train_regressions
 from gliofed.types import UNKNOWN, Labels, Person
 
 
@@ -39,4 +39,4 @@ def made_up(sizes=(9, 1, 8, 10), features=32, seed=0, unknown=0.1) -> FeatureTab
 @functools.cache
 def trained(harmonised=False) -> RadiomicsModel:
     """By the hospitals of `made_up()`."""
-    return train(made_up().by_site(), harmonised=harmonised)
+    return train_regressions(made_up().by_site(), harmonised=harmonised)

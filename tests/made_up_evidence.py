@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from made_up_run import SKILL, make_result
 
-from gliofed.calibration.evaluation import trial
+from gliofed.calibration.evaluation import evaluate_calibration
 from gliofed.evaluation.by_case.score_table import score_table
-from gliofed.evaluation.claims import evidence
+from gliofed.evaluation.claims import collect_evidence
 from gliofed.evaluation.results import CaseResult
 from gliofed.reporting.study.content import ScoredPredictions
 from gliofed.study import CalibrationConfig
@@ -43,7 +43,7 @@ def study_results(seeds: tuple[int, ...] = (1,)) -> tuple[CaseResult, ...]:
 def make_scored(reference: str = "federated", replicates: int = 20) -> ScoredPredictions:
     """As a run or `gliofed score` would hand it to a page."""
     results = study_results()
-    tried = trial(results, reference, CalibrationConfig(), replicates)
+    tried = evaluate_calibration(results, reference, CalibrationConfig(), replicates)
     rows = score_table([*results, *tried.results], replicates, reference)
-    found = evidence(results, replicates, reference)
+    found = collect_evidence(results, replicates, reference)
     return ScoredPredictions(rows, results, found, tried, reference)

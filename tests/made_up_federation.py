@@ -9,8 +9,8 @@ from made_up_run import TRAIN, make_curve, make_result
 
 from gliofed.deployment.run_status import RunStatus
 from gliofed.deployment.training_job import fit_for_sites, run_of
-from gliofed.evaluation.by_site_sums.score_table import rows
-from gliofed.evaluation.by_site_sums.sums import hide, sums_of
+from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
+from gliofed.evaluation.by_site_sums.sums import score_sums, suppress_small_counts
 from gliofed.evaluation.results import ScoreRow
 from gliofed.study import Study, parse_study
 from gliofed.types import RoundPoint
@@ -51,8 +51,8 @@ def make_rows(
         role, n = ("external", cases) if site == EXTERNAL else ("holdout", cases // 4)
         own = [make_result(rng, "federated", 1, role, site, k) for k in range(n)]
         if site not in failed:
-            sums[site] = {r: hide(s, smallest) for r, s in sums_of(own).items()}
-    return rows(sums, failed)
+            sums[site] = {r: suppress_small_counts(s, smallest) for r, s in score_sums(own).items()}
+    return score_table_from_sums(sums, failed)
 
 
 def make_status(study: Study, rounds: int, state: str = "training", **more: object) -> RunStatus:

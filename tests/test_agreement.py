@@ -12,7 +12,7 @@ import torch
 from made_up_answers import answer
 from scipy.stats import spearmanr
 
-from gliofed.calibration.model_agreement import outline_rows
+from gliofed.calibration.model_agreement import agreement_rows
 from gliofed.data.splits import Split
 from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.metrics.segmentation import dice
@@ -43,7 +43,7 @@ def outlines(n, follows, seed=0, seeds=(1,)):
 
 def test_keeping_what_agrees_keeps_the_better_outlines() -> None:
     results = outlines(60, 0.8)
-    rows = {r.coverage: r for r in outline_rows(results, "federated", 300)}
+    rows = {r.coverage: r for r in agreement_rows(results, "federated", 300)}
     agreed = np.array([r.agreement for r in results])
     dices = np.array([r.dice for r in results])
     for share in (1.0, 0.9, 0.8, 0.7):
@@ -62,36 +62,36 @@ def test_agreement_that_tells_nothing_has_an_interval_about_0() -> None:
     for follows, value in ((0.0, 0.0), (0.5, truth)):
         held = 0
         for seed in range(200):
-            row = outline_rows(outlines(40, follows, seed + 1), "federated", 0)[-1]
+            row = agreement_rows(outlines(40, follows, seed + 1), "federated", 0)[-1]
             held += row.low <= value <= row.high
         assert 0.91 <= held / 200 <= 0.985
 
 
 def test_seeds_are_one_case_each_and_other_answers_do_not_count() -> None:
     one, two = outlines(20, 0.8), outlines(20, 0.8, seeds=(1, 2))
-    assert [r.n for r in outline_rows(two, "federated", 50)] == [20] * 5
-    assert outline_rows(two, "federated", 50)[-1] == outline_rows(one, "federated", 50)[-1]
+    assert [r.n for r in agreement_rows(two, "federated", 50)] == [20] * 5
+    assert agreement_rows(two, "federated", 50)[-1] == agreement_rows(one, "federated", 50)[-1]
     others = [
         dataclasses.replace(one[0], role="holdout", dice=0.0),
         dataclasses.replace(one[0], case="x", agreement=None),
         dataclasses.replace(one[0], case="y", dice=None),
         dataclasses.replace(one[0], model="pooled", dice=0.0),
     ]
-    assert outline_rows([*one, *others], "federated", 50) == outline_rows(one, "federated", 50)
-    assert outline_rows(others, "federated", 50) == ()
+    assert agreement_rows([*one, *others], "federated", 50) == agreement_rows(one, "federated", 50)
+    assert agreement_rows(others, "federated", 50) == ()
 
 
 def test_few_cases_and_equal_ones_have_a_reason_in_place_of_a_figure() -> None:
-    rows = outline_rows(outlines(4, 0.8), "federated", 50)
+    rows = agreement_rows(outlines(4, 0.8), "federated", 50)
     assert (rows[-1].value, rows[-1].note) == (None, "4 cases, 5 are needed")
     same = [dataclasses.replace(r, dice=0.8) for r in outlines(9, 0.8)]
-    assert outline_rows(same, "federated", 50)[-1].note == "the cases do not differ"
+    assert agreement_rows(same, "federated", 50)[-1].note == "the cases do not differ"
     lone = [dataclasses.replace(r, patient="one") for r in outlines(9, 0.8)]
-    assert {r.note for r in outline_rows(lone, "federated", 50)} == {
+    assert {r.note for r in agreement_rows(lone, "federated", 50)} == {
         "one patient", "no interval: patients with several cases",
     }  # fmt: skip
     perfect = [dataclasses.replace(r, dice=r.agreement) for r in outlines(9, 1.0)]
-    row = outline_rows(perfect, "federated", 50)[-1]
+    row = agreement_rows(perfect, "federated", 50)[-1]
     assert row.value == pytest.approx(1)
     assert row.low is None
 
@@ -100,7 +100,7 @@ def test_it_is_written_read_and_said() -> None:
     results = outlines(12, 0.5)
     again = parse_predictions(predictions_csv(results), "x.csv")
     assert [r.agreement for r in again] == [r.agreement for r in results]
-    lines = agreement_lines(outline_rows(again, "federated", 50))
+    lines = agreement_lines(agreement_rows(again, "federated", 50))
     assert lines[0].what == "mean of the 100 % that agree most"
     assert lines[-1].what == "rank correlation with the agreement"
     assert all(line.n == "12" for line in lines)

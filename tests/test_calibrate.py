@@ -10,24 +10,34 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, logit, softmax
 from sklearn.linear_model import LogisticRegression
 
-from gliofed.calibration.calibrator import answer, calibrated, coverages, fit_all
-from gliofed.calibration.conformal import coverage, fit_sets, true_counts
+from gliofed.calibration.calibrator import (
+    apply_to_case,
+    calibrated_result,
+    coverage_by_site,
+    fit_calibration,
+)
+from gliofed.calibration.conformal import fit_prediction_sets, set_coverage, true_class_counts
 from gliofed.calibration.files import calibration_json, parse_calibration
-from gliofed.calibration.probability_bins import BINS, EDGES, bins_of
+from gliofed.calibration.probability_bins import BINS, EDGES, bin_indices
 from gliofed.calibration.scaling import LEAST, RIDGE, FitPosition, scaling_steps, scaling_sums
 from gliofed.calibration.selective import (
+    area_under_risk_coverage,
     confidence_counts,
-    fit_limit,
-    risk_area,
-    risk_at,
-    risk_rows,
+    fit_confidence_threshold,
+    risk_at_coverage,
+    selective_risk_rows,
 )
-from gliofed.calibration.site_statistics import CalibrationCases, at_hand, decided, raw
+from gliofed.calibration.site_statistics import (
+    CalibrationCases,
+    joint_decisions,
+    local_exchange,
+    model_probabilities,
+)
 from gliofed.calibration.statistics import StatisticsRequest
 from gliofed.errors import DataError
-from gliofed.evaluation.intervals.analytic import wilson
-from gliofed.evaluation.intervals.bootstrap import once
-from gliofed.evaluation.logistic_regression import together
+from gliofed.evaluation.intervals.analytic import wilson_bounds
+from gliofed.evaluation.intervals.bootstrap import unit_weights
+from gliofed.evaluation.logistic_regression import fit_side_by_side
 from gliofed.evaluation.results import CaseResult
 from gliofed.markers import MARKERS
 from gliofed.study import CalibrationConfig
@@ -55,7 +65,7 @@ def scaled_by_sites(parts, kind, marker):
         each = [scaling_sums(places[marker], *p) for p in parts]
         return {marker: functools.reduce(lambda a, b: a + b, each)}
 
-    return together({marker: scaling_steps(marker, kind, counts)}, ask)[marker]
+    return fit_side_by_side({marker: scaling_steps(marker, kind, counts)}, ask)[marker]
 
 
 def ece(truth, probabilities, bins=15):
@@ -172,9 +182,9 @@ def test_scaling_makes_an_over_confident_model_honest(kind, classes) -> None:
 
 
 def test_bins_hold_their_lower_edge() -> None:
-    assert bins_of(EDGES[:-1]).tolist() == list(range(BINS))
-    assert bins_of(np.nextafter(EDGES[1:], 0)).tolist() == list(range(BINS))
-    assert bins_of(np.array([1.0, 1.0000001, -1e-9])).tolist() == [BINS - 1, BINS - 1, 0]
+    assert bin_indices(EDGES[:-1]).tolist() == list(range(BINS))
+    assert bin_indices(np.nextafter(EDGES[1:], 0)).tolist() == list(range(BINS))
+    assert bin_indices(np.array([1.0, 1.0000001, -1e-9])).tolist() == [BINS - 1, BINS - 1, 0]
 
 
 def exact_threshold(probabilities_of_truth, alpha):
@@ -188,7 +198,7 @@ def exact_threshold(probabilities_of_truth, alpha):
 def test_thresholds_from_counts_are_below_the_pooled_ones_by_less_than_a_bin(by_class, seed):
     truth, found, _ = made_up(150, 3, seed)
     parts = [(truth[a:b], found[a:b]) for a, b in ((0, 20), (20, 21), (21, 150))]
-    own = fit_sets("grade", sum(true_counts(*p) for p in parts), 0.1, by_class)
+    own = fit_prediction_sets("grade", sum(true_class_counts(*p) for p in parts), 0.1, by_class)
     score = found[np.arange(150), truth]
     for c in range(3):
         exact = exact_threshold(score[truth == c] if by_class else score, 0.1)
@@ -199,13 +209,13 @@ def test_thresholds_from_counts_are_below_the_pooled_ones_by_less_than_a_bin(by_
 def test_the_threshold_is_that_of_the_finite_sample_quantile() -> None:
     truth = np.zeros(9, int)
     found = np.column_stack([np.arange(1, 10) / 10 + 0.001, np.zeros(9)])
-    nine = fit_sets("idh", true_counts(truth, found), 0.1, by_class=False)
+    nine = fit_prediction_sets("idh", true_class_counts(truth, found), 0.1, by_class=False)
     assert nine.at_least == (0.1, 0.1)  # rank 9 of 9
-    eight = fit_sets("idh", true_counts(truth[1:], found[1:]), 0.1, by_class=False)
+    eight = fit_prediction_sets("idh", true_class_counts(truth[1:], found[1:]), 0.1, by_class=False)
     assert eight.at_least == (0, 0)  # rank 9 of 8
     assert "wildtype, mutant" in eight.note
     assert nine.note == ""
-    half = fit_sets("idh", true_counts(truth, found), 0.5, by_class=True)
+    half = fit_prediction_sets("idh", true_class_counts(truth, found), 0.5, by_class=True)
     assert half.at_least == (0.5, 0)  # rank 5 of 9; no mutant to calibrate on
     assert "mutant" in half.note
     assert half.sets(np.array([[0.5, 0.5], [0.49, 0.51], [np.nan, np.nan]])).tolist() == [
@@ -215,36 +225,36 @@ def test_the_threshold_is_that_of_the_finite_sample_quantile() -> None:
     ]
     for alpha in (0, 1):
         with pytest.raises(ValueError, match="alpha"):
-            fit_sets("idh", true_counts(truth, found), alpha, by_class=True)
+            fit_prediction_sets("idh", true_class_counts(truth, found), alpha, by_class=True)
 
 
 @pytest.mark.parametrize("by_class", [False, True])
 def test_sets_hold_nine_of_ten_of_exchangeable_cases_and_fewer_of_a_shifted_site(by_class) -> None:
     truth, found, _ = made_up(6000, 3)
-    own = fit_sets("grade", true_counts(truth[:2000], found[:2000]), 0.1, by_class)
-    like = coverage(own.sets(found[2000:]), truth[2000:])
+    own = fit_prediction_sets("grade", true_class_counts(truth[:2000], found[:2000]), 0.1, by_class)
+    like = set_coverage(own.sets(found[2000:]), truth[2000:])
     assert 0.87 <= like.value <= 0.93
     assert like.low < like.value < like.high
     if by_class:
         for c in range(3):
             some = truth[2000:] == c
-            value = coverage(own.sets(found[2000:][some]), truth[2000:][some]).value
+            value = set_coverage(own.sets(found[2000:][some]), truth[2000:][some]).value
             assert 0.87 <= value <= 0.93
     # another scanner: the same patients, a less informed model
     elsewhere = softmax(np.log(found) + np.random.default_rng(5).normal(size=found.shape) * 6, 1)
-    away = coverage(own.sets(elsewhere), truth)
+    away = set_coverage(own.sets(elsewhere), truth)
     assert away.high < 0.87
 
 
 def test_coverage_counts_what_is_in_the_sets() -> None:
     sets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool)
-    own = coverage(sets, np.array([0, 0, 1, 1]))
+    own = set_coverage(sets, np.array([0, 0, 1, 1]))
     assert (own.n, own.covered, own.value, own.size) == (4, 2, 0.5, 1.0)
     assert (own.empty, own.single) == (1, 2)
     assert (own.low, own.high) == pytest.approx((0.1500, 0.8500), abs=1e-4)
-    none = coverage(sets[:0], np.zeros(0, int))
+    none = set_coverage(sets[:0], np.zeros(0, int))
     assert (none.n, none.value, none.low, none.size) == (0, None, None, None)
-    assert wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)  # Newcombe 1998's formula
+    assert wilson_bounds(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)  # Newcombe 1998's formula
 
 
 def naive_risks(confidence, wrong):
@@ -261,31 +271,40 @@ def test_risk_curve_against_every_order_of_ties() -> None:
     confidence = np.array([0.9, 0.9, 0.9, 0.7, 0.6, 0.6])
     wrong = np.array([False, True, False, True, True, False])
     risks = naive_risks(confidence, wrong)
-    assert risk_area(confidence, wrong, once(6))[0] == pytest.approx(risks.mean())
+    assert area_under_risk_coverage(confidence, wrong, unit_weights(6))[0] == pytest.approx(
+        risks.mean()
+    )
     for kept in range(1, 7):
-        assert risk_at(confidence, wrong, once(6), kept / 6)[0] == pytest.approx(risks[kept - 1])
-    assert risk_at(confidence, wrong, once(6), 0.7)[0] == pytest.approx(risks[4])  # 4.2 is 5
+        assert risk_at_coverage(confidence, wrong, unit_weights(6), kept / 6)[0] == pytest.approx(
+            risks[kept - 1]
+        )
+    assert risk_at_coverage(confidence, wrong, unit_weights(6), 0.7)[0] == pytest.approx(
+        risks[4]
+    )  # 4.2 is 5
     twice = np.array([[2, 0, 1, 1, 1, 1]])
     again = np.repeat(np.arange(6), twice[0])
-    assert risk_area(confidence, wrong, twice)[0] == pytest.approx(
+    assert area_under_risk_coverage(confidence, wrong, twice)[0] == pytest.approx(
         naive_risks(confidence[again], wrong[again]).mean()
     )
-    assert np.isnan(risk_area(confidence[:0], wrong[:0], once(0))[0])
-    assert risk_at(np.array([np.nan, 0.1]), np.array([True, False]), once(2), 0.5)[0] == 0
+    assert np.isnan(area_under_risk_coverage(confidence[:0], wrong[:0], unit_weights(0))[0])
+    assert (
+        risk_at_coverage(np.array([np.nan, 0.1]), np.array([True, False]), unit_weights(2), 0.5)[0]
+        == 0
+    )
 
 
 def test_risks_have_n_and_an_interval_or_a_reason() -> None:
     truth, found, _ = made_up(120, 2)
     sure, wrong = found.max(1), found.argmax(1) != truth
     cases = [(f"p{i}", f"c{i}") for i in range(120)]
-    whole, *_, area = own = risk_rows("m", "idh", sure, wrong, cases, 200)
+    whole, *_, area = own = selective_risk_rows("m", "idh", sure, wrong, cases, 200)
     assert [f.coverage for f in own] == [1.0, 0.9, 0.8, 0.7, None]
     assert whole.value == pytest.approx(wrong.mean())
     assert area.value < whole.value
     assert all(f.low < f.value < f.high for f in own)
-    lone = risk_rows("m", "idh", sure[:2], wrong[:2], [("p", "c"), ("p", "c")], 50)
+    lone = selective_risk_rows("m", "idh", sure[:2], wrong[:2], [("p", "c"), ("p", "c")], 50)
     assert {(f.note, f.n) for f in lone} == {("one patient", 1)}
-    none = risk_rows("m", "idh", sure[:0], wrong[:0], [], 50)
+    none = selective_risk_rows("m", "idh", sure[:0], wrong[:0], [], 50)
     assert all(f.value is None and f.note for f in none)
 
 
@@ -293,18 +312,18 @@ def test_a_limit_keeps_most_cases_at_the_wished_risk() -> None:
     confidence = np.array([0.95, 0.9, 0.85, 0.8, 0.7, 0.6])
     wrong = np.array([False, False, False, True, False, True])
     parts = [confidence_counts(confidence[a:b], wrong[a:b]) for a, b in ((0, 1), (1, 6))]
-    own = fit_limit("idh", sum(parts), 0.2)
+    own = fit_confidence_threshold("idh", sum(parts), 0.2)
     assert (own.at_least, own.n, own.kept, own.errors) == (0.605, 6, 5, 1)
-    assert (own.low, own.high) == pytest.approx(wilson(1, 5))
+    assert (own.low, own.high) == pytest.approx(wilson_bounds(1, 5))
     assert own.keeps(np.array([0.605, 0.6049, np.nan])).tolist() == [True, False, False]
-    strict = fit_limit("idh", sum(parts), 0.19)
+    strict = fit_confidence_threshold("idh", sum(parts), 0.19)
     assert (strict.at_least, strict.kept, strict.errors) == (0.805, 3, 0)
-    assert fit_limit("idh", sum(parts), 1.0).at_least == 0
-    never = fit_limit("idh", confidence_counts(confidence, ~np.zeros(6, bool)), 0.5)
+    assert fit_confidence_threshold("idh", sum(parts), 1.0).at_least == 0
+    never = fit_confidence_threshold("idh", confidence_counts(confidence, ~np.zeros(6, bool)), 0.5)
     assert never.at_least is None
     assert never.note
     assert not never.keeps(confidence).any()
-    assert fit_limit("idh", np.zeros((2, BINS), int), 0.1).note == "no case"
+    assert fit_confidence_threshold("idh", np.zeros((2, BINS), int), 0.1).note == "no case"
 
 
 def answers(n, site, seed, sharp=3.0):
@@ -327,9 +346,9 @@ def answers(n, site, seed, sharp=3.0):
 def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> None:
     parts = {"a": answers(120, "a", 1), "b": answers(60, "b", 2), "c": ()}
     sites = {k: CalibrationCases(v) for k, v in parts.items()}
-    own = fit_all(at_hand(sites), CalibrationConfig())
-    pooled = fit_all(
-        at_hand({"all": CalibrationCases(parts["a"] + parts["b"])}), CalibrationConfig()
+    own = fit_calibration(local_exchange(sites), CalibrationConfig())
+    pooled = fit_calibration(
+        local_exchange({"all": CalibrationCases(parts["a"] + parts["b"])}), CalibrationConfig()
     )
     assert own.sets == pooled.sets
     assert own.cells == pooled.cells
@@ -339,13 +358,13 @@ def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> 
         assert own.limits[marker].kept == pytest.approx(pooled.limits[marker].kept, abs=0)
     assert parse_calibration(calibration_json(own), "x") == own
     one = parts["a"][0]
-    told = answer(own, one.probabilities)
-    assert calibrated(own, one).probabilities == told.probabilities
-    together, _ = decided(own.scalings, own.cells, raw(parts["a"]))
+    told = apply_to_case(own, one.probabilities)
+    assert calibrated_result(own, one).probabilities == told.probabilities
+    together, _ = joint_decisions(own.scalings, own.cells, model_probabilities(parts["a"]))
     assert told.probabilities["idh"] == pytest.approx(together["idh"][0], abs=1e-12)
     for marker in MARKERS:
         assert sum(told.probabilities[marker.id]) == pytest.approx(1, abs=1e-9)
-    found = coverages(own, "mgmt", {"a": sites["a"], "c": sites["c"]})
+    found = coverage_by_site(own, "mgmt", {"a": sites["a"], "c": sites["c"]})
     assert found["a"].value > 0.85
     assert (found["c"].n, found["c"].value) == (0, None)
 
@@ -355,7 +374,7 @@ def test_coverage_at_a_site_unlike_the_others_is_told_as_it_is() -> None:
         "a": CalibrationCases(answers(400, "a", 1)),
         "b": CalibrationCases(answers(400, "b", 2)),
     }
-    own = fit_all(at_hand(sites), CalibrationConfig(by_class=False))
+    own = fit_calibration(local_exchange(sites), CalibrationConfig(by_class=False))
     noise = np.random.default_rng(0).normal(size=(500, 3)) * 6
     odd = []
     for case, shift in zip(answers(500, "c", 3), noise, strict=True):
@@ -363,16 +382,16 @@ def test_coverage_at_a_site_unlike_the_others_is_told_as_it_is() -> None:
         probabilities = {**case.probabilities, "grade": tuple(moved.tolist())}
         odd.append(CaseResult(**{**case.__dict__, "probabilities": probabilities}))
     tested = {"like": CalibrationCases(answers(500, "d", 4)), "odd": CalibrationCases(tuple(odd))}
-    found = coverages(own, "grade", tested)
+    found = coverage_by_site(own, "grade", tested)
     assert 0.87 <= found["like"].value <= 0.93
     assert found["like"].n == sum(tested["like"].told(COUNT).classes("grade"))
     assert found["odd"].high < 0.9
 
 
 def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
-    own = fit_all(at_hand({}), CalibrationConfig())
+    own = fit_calibration(local_exchange({}), CalibrationConfig())
     assert {s.kind for s in own.scalings.values()} == {"identity"}
-    told = answer(own, answers(1, "a", 1)[0].probabilities)
+    told = apply_to_case(own, answers(1, "a", 1)[0].probabilities)
     assert told.sets["grade"] == ("2", "3", "4")
     assert not any(told.kept.values())
     assert told.integrated.answer == "not determinable"
@@ -380,10 +399,12 @@ def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
     spoilt = cases[0].probabilities | {"grade": (float("nan"),) * 3}
     bad = CaseResult(**{**cases[0].__dict__, "probabilities": spoilt,
                         "labels": Labels({"grade": "2"}), "case": "bad"})  # fmt: skip
-    own = fit_all(at_hand({"a": CalibrationCases((*cases, bad))}), CalibrationConfig())
+    own = fit_calibration(
+        local_exchange({"a": CalibrationCases((*cases, bad))}), CalibrationConfig()
+    )
     assert "1 cases left out" in own.notes["grade"]
     assert own.notes["idh"] == ""
-    told = answer(own, spoilt)
+    told = apply_to_case(own, spoilt)
     assert told.integrated.probabilities is None
     assert sum(told.probabilities["idh"]) == pytest.approx(1)
     assert told.kept["grade"] is False
@@ -397,7 +418,7 @@ def test_a_site_with_few_cases_of_a_class_is_left_out_and_named() -> None:
     assert not shows.hidden("codel_1p19q")
     assert hides.hidden("codel_1p19q")
     assert hides.told(COUNT).classes("codel_1p19q") == (0, 0)
-    own = fit_all(at_hand({"a": hides}), CalibrationConfig())
+    own = fit_calibration(local_exchange({"a": hides}), CalibrationConfig())
     assert "without a" in own.notes["codel_1p19q"]
     assert own.scalings["codel_1p19q"].kind == "identity"
     assert own.cells is None
@@ -407,7 +428,7 @@ def test_answers_of_two_models_are_refused() -> None:
     cases = answers(2, "a", 1)
     other = CaseResult(**{**cases[1].__dict__, "model": "pooled"})
     with pytest.raises(ValueError, match="2 models"):
-        at_hand({"a": CalibrationCases((cases[0], other))})
+        local_exchange({"a": CalibrationCases((cases[0], other))})
 
 
 @pytest.mark.parametrize(
@@ -426,7 +447,9 @@ def test_answers_of_two_models_are_refused() -> None:
 def test_a_spoilt_calibration_is_refused(spoil) -> None:
     plain = json.loads(
         calibration_json(
-            fit_all(at_hand({"a": CalibrationCases(answers(60, "a", 5))}), CalibrationConfig())
+            fit_calibration(
+                local_exchange({"a": CalibrationCases(answers(60, "a", 5))}), CalibrationConfig()
+            )
         )
     )
     parse_calibration(json.dumps(plain), "x")

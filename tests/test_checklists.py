@@ -13,7 +13,7 @@ from made_up_answers import answer as made_up_answer
 from made_up_facts import make_facts, make_group
 from test_report import HOSTILE, Reader
 
-from gliofed.calibration.evaluation import trial
+from gliofed.calibration.evaluation import evaluate_calibration
 from gliofed.errors import StudyError
 from gliofed.evaluation.claims import Evidence
 from gliofed.evaluation.results import ScoreRow
@@ -149,12 +149,14 @@ def test_a_calibration_is_told_of_where_one_was_tried() -> None:
         for role in ("holdout", "external")
         for i in range(4)
     ]
-    tried = trial(results, "federated", CalibrationConfig(), 100)
+    tried = evaluate_calibration(results, "federated", CalibrationConfig(), 100)
     done = dataclasses.replace(FACTS, trial=tried)
     for number, words in (("12f", "Platt scaling"), ("13", "Platt scaling")):
         assert words not in said(TRIPOD_AI, number).text
         assert words in said(TRIPOD_AI, number, done).text
-    untold = dataclasses.replace(FACTS, trial=trial([], "federated", CalibrationConfig(), 100))
+    untold = dataclasses.replace(
+        FACTS, trial=evaluate_calibration([], "federated", CalibrationConfig(), 100)
+    )
     assert said(TRIPOD_AI, "12f", untold) == said(TRIPOD_AI, "12f")
 
 

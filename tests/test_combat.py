@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gliofed.radiomics.combat import FEWEST, combat_sums, common, harmonise
-from gliofed.radiomics.standardisation import together
+from gliofed.radiomics.combat import MIN_KNOWN_CASES, combat_sums, harmonise, shared_effects
+from gliofed.radiomics.standardisation import sum_over_sites
 
 
 def plain_combat(parts, covariates):
@@ -58,7 +58,9 @@ def made_up(sizes, features=7, covariates=2, unknown=0.0, seed=0):
 
 
 def by_sites(parts, people):
-    shared = common(together(combat_sums(p, x) for p, x in zip(parts, people, strict=True)))
+    shared = shared_effects(
+        sum_over_sites(combat_sums(p, x) for p, x in zip(parts, people, strict=True))
+    )
     return [harmonise(p, x, shared) for p, x in zip(parts, people, strict=True)], shared
 
 
@@ -90,7 +92,7 @@ def test_what_a_site_is_off_by_goes_and_what_covariates_explain_stays() -> None:
 
 
 def test_a_site_of_one_case_is_left_as_it_is_and_changes_no_other() -> None:
-    parts, people = made_up((8, FEWEST - 1, FEWEST))
+    parts, people = made_up((8, MIN_KNOWN_CASES - 1, MIN_KNOWN_CASES))
     found, shared = by_sites(parts, people)
     without, same = by_sites([parts[0], parts[2]], [people[0], people[2]])
     assert found[1].tolist() == parts[1].tolist()

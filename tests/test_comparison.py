@@ -16,17 +16,24 @@ from gliofed.evaluation.comparison import (
     BY_DELONG,
     BY_RANKS,
     Comparison,
-    against_chance,
-    bootstrap_p,
-    compare,
-    comparisons,
-    cross_matrix,
-    holm,
+    bootstrap_p_value,
+    compare_models,
+    compare_pair,
+    compare_with_chance,
+    cross_site_matrices,
+    holm_correction,
 )
 from gliofed.evaluation.files import rows_csv, rows_json
-from gliofed.evaluation.intervals.analytic import NORMAL
-from gliofed.evaluation.intervals.bootstrap import interval
-from gliofed.evaluation.paired import FEWEST, answers, contributions, figure, ranked, variance
+from gliofed.evaluation.intervals.analytic import Z_95
+from gliofed.evaluation.intervals.bootstrap import percentile_interval
+from gliofed.evaluation.paired import (
+    MIN_CASES_PER_CLASS,
+    auc_components,
+    paired_estimate,
+    paired_predictions,
+    patient_variance,
+    ranked_by_score,
+)
 
 RNG = np.random.default_rng
 
@@ -67,12 +74,12 @@ def naive_delong(truth, scores):
 @pytest.mark.parametrize("seed", range(3))
 def test_delong_is_that_of_all_pairs_one_by_one(seed, decimals) -> None:
     truth, own, base = two_models(seed, gap=0.7, decimals=decimals)
-    row = one(comparisons(paired(truth, own, base), 100), BY_DELONG)
+    row = one(compare_models(paired(truth, own, base), 100), BY_DELONG)
     difference, spread = naive_delong(truth, [own, base])
     error = spread**0.5
     assert row.difference == pytest.approx(difference)
     assert (row.low, row.high) == pytest.approx(
-        (difference - NORMAL * error, difference + NORMAL * error)
+        (difference - Z_95 * error, difference + Z_95 * error)
     )
     from scipy.stats import norm
 
@@ -96,7 +103,7 @@ def graded(truth, found, **fields):
 
 def test_of_three_classes_it_is_the_mean_of_each_against_the_rest() -> None:
     truth, found = grades(0, 45)
-    own = answers(graded(truth, found), "grade")
+    own = paired_predictions(graded(truth, found), "grade")
     share = np.zeros(45)
     for c in range(3):
         inside, outside = np.flatnonzero(truth == c), np.flatnonzero(truth != c)
@@ -104,14 +111,14 @@ def test_of_three_classes_it_is_the_mean_of_each_against_the_rest() -> None:
             won = kernel(found[i, c], found[j, c]) / (len(inside) * len(outside)) / 3
             share[[i, j]] += won
     expected = sum(np.sum(truth == c) * np.var(share[truth == c], ddof=1) for c in range(3))
-    assert variance(contributions(own), own.patients) == pytest.approx(expected)
+    assert patient_variance(auc_components(own), own.patients) == pytest.approx(expected)
 
 
 def test_of_three_classes_its_error_is_about_the_bootstraps() -> None:
     truth, found = grades(1, 200)
     _, other = grades(2, 200)
     other = (other[np.argsort(np.argsort(truth, kind="stable"))] + found) / 2
-    rows = comparisons(graded(truth, found, model="pooled") + graded(truth, other), 1000)
+    rows = compare_models(graded(truth, found, model="pooled") + graded(truth, other), 1000)
     delong, drawn = one(rows, BY_DELONG, "grade"), one(rows, BY_BOOTSTRAP, "grade")
     assert delong.difference == drawn.difference
     assert delong.high - delong.low == pytest.approx(drawn.high - drawn.low, rel=0.12)
@@ -121,11 +128,11 @@ def once_compared(trial, gap, replicates):
     """By patients of another name in every trial, so that other resamples are drawn."""
     truth, own, base = two_models(trial, gap=gap)
     both = [
-        figure(ranked([dataclasses.replace(r, patient=f"{trial}/{r.patient}") for r in rows],
+        paired_estimate(ranked_by_score([dataclasses.replace(r, patient=f"{trial}/{r.patient}") for r in rows],
                       "idh", "mutant", lambda r: r.probabilities["idh"][1]), replicates)
         for rows in (binary(truth, own), binary(truth, base))
     ]  # fmt: skip
-    return compare(*both, "pooled", "federated", "external", "all")
+    return compare_pair(*both, "pooled", "federated", "external", "all")
 
 
 def test_of_equal_models_one_in_twenty_is_called_different() -> None:
@@ -141,28 +148,28 @@ def test_bootstrap_p_is_below_five_percent_where_the_interval_leaves_zero_out() 
     sides = set()
     for shift in np.linspace(1.5, 2.5, 41):
         values = RNG(3).normal(shift, 1, 1999)
-        found = interval(values)
+        found = percentile_interval(values)
         sides.add(found.low > 0)
         if abs(found.low) > 0.02:  # at the very edge the two may differ by one replicate
-            assert (bootstrap_p(values) < 0.05) == (found.low > 0)
-            assert bootstrap_p(-values) == bootstrap_p(values)
+            assert (bootstrap_p_value(values) < 0.05) == (found.low > 0)
+            assert bootstrap_p_value(-values) == bootstrap_p_value(values)
     assert sides == {True, False}
-    assert bootstrap_p(np.full(199, 1.0)) == 2 / 200
-    assert bootstrap_p(np.zeros(199)) == 1
-    assert bootstrap_p(np.zeros(0)) is None
-    assert bootstrap_p(np.full(10, np.nan)) is None
+    assert bootstrap_p_value(np.full(199, 1.0)) == 2 / 200
+    assert bootstrap_p_value(np.zeros(199)) == 1
+    assert bootstrap_p_value(np.zeros(0)) is None
+    assert bootstrap_p_value(np.full(10, np.nan)) is None
 
 
 def test_seeds_that_agree_are_one_and_others_are_averaged_by_patient() -> None:
     truth, own, base = two_models(4, gap=0.5)
     _, again, more = two_models(5, gap=0.5)
     first = paired(truth, own, base)
-    alike = comparisons(first + paired(truth, own, base, seed=2), 200)
-    once = comparisons(first, 200)
+    alike = compare_models(first + paired(truth, own, base, seed=2), 200)
+    once = compare_models(first, 200)
     for method in (BY_DELONG, BY_BOOTSTRAP):
         assert one(alike, method).low == pytest.approx(one(once, method).low)
         assert one(alike, method).n == 60
-    rows = comparisons(first + paired(truth, again, more, seed=2), 200)
+    rows = compare_models(first + paired(truth, again, more, seed=2), 200)
     parts = [naive_delong(truth, [own, base])[0], naive_delong(truth, [again, more])[0]]
     assert one(rows, BY_DELONG).difference == pytest.approx(np.mean(parts))
     psi = np.mean(
@@ -172,7 +179,7 @@ def test_seeds_that_agree_are_one_and_others_are_averaged_by_patient() -> None:
     gap = psi[0] - psi[1]
     spread = gap.mean(1).var(ddof=1) / 20 + gap.mean(0).var(ddof=1) / 40
     wide = one(rows, BY_DELONG)
-    assert (wide.high - wide.low) / 2 / NORMAL == pytest.approx(spread**0.5)
+    assert (wide.high - wide.low) / 2 / Z_95 == pytest.approx(spread**0.5)
 
 
 def test_a_patient_scanned_twice_is_no_second_patient() -> None:
@@ -181,32 +188,34 @@ def test_a_patient_scanned_twice_is_no_second_patient() -> None:
     others = [dataclasses.replace(r, patient=f"{r.patient}-again") for r in twice]
     width = []
     for part in (rows, rows + twice, rows + others):
-        found = one(comparisons(part, 100), BY_DELONG)
+        found = one(compare_models(part, 100), BY_DELONG)
         width.append(found.high - found.low)
     assert width[1] == pytest.approx(width[0], rel=0.03)
     assert width[2] == pytest.approx(width[0] / 2**0.5, rel=0.03)
 
 
-def plain(p, fewest=FEWEST):
+def plain(p, fewest=MIN_CASES_PER_CLASS):
     return Comparison("a", "b", "external", "all", "idh", "auc", 40, fewest, 0.1, 0.0, 0.2, p, None,
                       BY_DELONG)  # fmt: skip
 
 
 def test_holm_is_the_worked_example_and_the_closure_of_bonferroni() -> None:
     # the example of Wikipedia's article "Holm-Bonferroni method"
-    worked = holm([plain(p) for p in (0.01, 0.04, 0.03, 0.005)])
+    worked = holm_correction([plain(p) for p in (0.01, 0.04, 0.03, 0.005)])
     assert [c.p_holm for c in worked] == pytest.approx([0.03, 0.06, 0.06, 0.02])
     ps = RNG(0).random(6) ** 3
-    for i, c in enumerate(holm([plain(float(p)) for p in ps])):
+    for i, c in enumerate(holm_correction([plain(float(p)) for p in ps])):
         subsets = (s for k in range(1, 7) for s in itertools.combinations(range(6), k) if i in s)
         closed = max(min(1.0, len(s) * min(ps[list(s)])) for s in subsets)
         assert c.p_holm == pytest.approx(closed)
 
 
 def test_what_tests_nothing_is_no_member_of_holms_family() -> None:
-    family = holm([plain(0.02), plain(None), plain(0.001, fewest=FEWEST - 1), plain(0.04)])
+    family = holm_correction(
+        [plain(0.02), plain(None), plain(0.001, fewest=MIN_CASES_PER_CLASS - 1), plain(0.04)]
+    )
     assert [c.p_holm for c in family] == [0.04, None, None, 0.04]
-    assert holm([]) == []
+    assert holm_correction([]) == []
 
 
 def outlined(dices, model, **fields):
@@ -220,7 +229,7 @@ def test_signed_ranks_are_those_of_all_signs_one_by_one() -> None:
     signs = np.array(list(itertools.product([0, 1], repeat=9)))
     middle = 9 * 10 / 4
     far = abs(signs @ ranks - middle) >= abs(ranks[gaps > 0].sum() - middle)
-    row = one(comparisons(outlined(own, "pooled") + outlined(base, "federated"), 200),
+    row = one(compare_models(outlined(own, "pooled") + outlined(base, "federated"), 200),
               BY_RANKS, "mask")  # fmt: skip
     assert row.p == pytest.approx(far.mean())
     walsh = [(a + b) / 2 for a, b in itertools.combinations_with_replacement(gaps, 2)]
@@ -233,15 +242,15 @@ def test_dice_is_compared_on_the_mean_of_the_same_patients() -> None:
     base = RNG(2).uniform(0.5, 0.9, 40)
     own = base + RNG(3).normal(0.03, 0.03, 40)
     results = outlined(own, "pooled") + outlined(base, "federated")
-    row = one(comparisons(results, 500), BY_BOOTSTRAP, "mask")
+    row = one(compare_models(results, 500), BY_BOOTSTRAP, "mask")
     error = (own - base).std(ddof=1) / 40**0.5
     assert row.difference == pytest.approx((own - base).mean())
-    assert row.high - row.low == pytest.approx(2 * NORMAL * error, rel=0.1)
+    assert row.high - row.low == pytest.approx(2 * Z_95 * error, rel=0.1)
     assert row.p < 0.01
     assert row.first
     assert row.p_holm == row.p
     half = [r for r in results if r.model == "pooled" or r.case < "sub-020"]
-    assert one(comparisons(half, 100), BY_BOOTSTRAP, "mask").note == (
+    assert one(compare_models(half, 100), BY_BOOTSTRAP, "mask").note == (
         "not the same cases: 20 of one only, 0 of the other"
     )
 
@@ -250,7 +259,7 @@ def test_dice_is_compared_on_the_mean_of_the_same_patients() -> None:
 def test_identical_models_do_not_differ(task) -> None:
     own = [r for r in made_up_results(30, (1, 2), 0) if r.model == "federated"]
     same = [dataclasses.replace(r, model="pooled") for r in own]
-    rows = [r for r in comparisons(own + same, 200) if r.task == task]
+    rows = [r for r in compare_models(own + same, 200) if r.task == task]
     assert len(rows) == 2
     for row in rows:
         assert (row.difference, row.p) == (0, 1)
@@ -278,21 +287,21 @@ def cases_without_a_comparison():
 
 @pytest.mark.parametrize("reason", cases_without_a_comparison())
 def test_what_cannot_be_compared_says_why(reason) -> None:
-    rows = comparisons(cases_without_a_comparison()[reason], 100)
+    rows = compare_models(cases_without_a_comparison()[reason], 100)
     for method in (BY_DELONG, BY_BOOTSTRAP):
         row = one(rows, method)
         assert (row.difference, row.low, row.high, row.p, row.p_holm) == (None,) * 5
         assert row.note == reason
-    assert comparisons([], 100) == ()
+    assert compare_models([], 100) == ()
 
 
 def test_delong_says_where_there_is_no_spread_to_measure() -> None:
     truth = np.arange(20) == 0
-    rows = comparisons(paired(truth, RNG(0).normal(size=20), RNG(1).normal(size=20)), 100)
+    rows = compare_models(paired(truth, RNG(0).normal(size=20), RNG(1).normal(size=20)), 100)
     row = one(rows, BY_DELONG)
     assert (row.p, row.note, row.fewest) == (None, "one mutant case: no spread to measure", 1)
     truth = np.arange(20) < 10
-    rows = comparisons(paired(truth, truth * 1.0, truth * -1.0), 100)
+    rows = compare_models(paired(truth, truth * 1.0, truth * -1.0), 100)
     row = one(rows, BY_DELONG)
     assert (row.difference, row.p, row.note) == (1, None, "the pairs won have no spread")
     assert one(rows, BY_BOOTSTRAP).p == pytest.approx(2 / 101)
@@ -300,14 +309,14 @@ def test_delong_says_where_there_is_no_spread_to_measure() -> None:
 
 def test_two_differing_patients_do_not_stop_the_signed_ranks() -> None:
     for own, base in (([0.5, 0.6], [0.5, 0.7]), ([0.5, 0.6], [0.4, 0.7])):
-        rows = comparisons(outlined(own, "pooled") + outlined(base, "federated"), 100)
+        rows = compare_models(outlined(own, "pooled") + outlined(base, "federated"), 100)
         assert one(rows, BY_RANKS, "mask").p == 1
 
 
 def test_each_group_of_cases_is_a_family_and_the_order_of_answers_is_nothing() -> None:
     results = made_up_results(40)
-    rows = comparisons(results, 100)
-    assert sorted(rows, key=repr) == sorted(comparisons(results[::-1], 100), key=repr)
+    rows = compare_models(results, 100)
+    assert sorted(rows, key=repr) == sorted(compare_models(results[::-1], 100), key=repr)
     groups = {(r.role, r.site) for r in rows}
     assert groups == {("external", "all"), ("holdout", "all"),
                       *(("holdout", s) for s in ("gent", "leiden", "utrecht"))}  # fmt: skip
@@ -325,14 +334,14 @@ def test_the_least_p_of_a_large_family_can_still_be_small_enough() -> None:
     results = outlined(base, "federated")
     for k in range(12):
         results += outlined(base - 0.1 - 0.001 * k, f"alone:{k}")
-    for row in comparisons(results, 100):
+    for row in compare_models(results, 100):
         if row.first and row.task == "mask":
             assert row.p_holm < 0.05
 
 
 def test_against_chance_the_interval_is_the_score_tables() -> None:
     external = [r for r in made_up_results(60, inside=0) if r.model == "federated"]
-    rows = against_chance(external, 500)
+    rows = compare_with_chance(external, 500)
     table = {(r.model, r.task, r.metric, r.site): r for r in score_table(external, 500)}
     assert [r.task for r in rows] == ["idh", "codel_1p19q", "mgmt", "grade"]
     for row in rows:
@@ -346,7 +355,7 @@ def test_against_chance_the_interval_is_the_score_tables() -> None:
 def test_the_cross_matrix_has_every_model_on_every_site_as_the_table_has_them() -> None:
     results = [r for r in made_up_results(30) if (r.model, r.site) != ("alone:gent", "leiden")]
     table = {(r.model, r.role, r.site, r.task, r.metric): r for r in score_table(results, 100)}
-    found = cross_matrix(results, 100)
+    found = cross_site_matrices(results, 100)
     assert [(c.task, c.metric) for c in found] == [
         ("mask", "dice"), ("idh", "auc"), ("codel_1p19q", "auc"), ("mgmt", "auc"), ("grade", "auc"),
     ]  # fmt: skip
@@ -373,7 +382,7 @@ def test_the_cross_matrix_has_every_model_on_every_site_as_the_table_has_them() 
 
 def test_comparisons_as_csv_and_json_say_the_same() -> None:
     truth, own, base = two_models(0)
-    rows = comparisons(paired(truth, own, base), 100)
+    rows = compare_models(paired(truth, own, base), 100)
     lines = list(csv.DictReader(io.StringIO(rows_csv(Comparison, rows))))
     objects = json.loads(rows_json(rows))
     assert len(lines) == len(objects) == len(rows) == 10

@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
-from gliofed.evaluation.claims import evidence, verdict, verdicts
+from gliofed.evaluation.claims import collect_evidence, judge_claim, judge_claims
 from gliofed.evaluation.comparison import BY_CHANCE, BY_DELONG, Comparison
 from gliofed.evaluation.confounding import (
     AGE,
@@ -23,12 +23,12 @@ from gliofed.evaluation.confounding import (
     SEX,
     VOLUME,
     WITHIN,
-    alone,
-    beyond,
-    gains,
+    added_value,
+    compare_with_confounders,
+    confounder_scores,
 )
-from gliofed.evaluation.paired import FEWEST
-from gliofed.evaluation.strata import strata_of, strata_table, volumes
+from gliofed.evaluation.paired import MIN_CASES_PER_CLASS
+from gliofed.evaluation.strata import case_volumes, strata_for, strata_table
 from gliofed.types import SEQUENCES, UNKNOWN, Labels, Person, Sequence
 
 RNG = np.random.default_rng
@@ -66,7 +66,7 @@ def test_each_confounder_ranks_in_its_own_direction_on_the_cases_that_have_both(
         gone = Person(results[i].person.sex) if i % 2 else Person(age=results[i].person.age)
         results[i] = dataclasses.replace(results[i], person=gone)
     results[30] = dataclasses.replace(results[30], labels=Labels({"idh": "mutant"}))
-    rows = alone(results, 200)
+    rows = confounder_scores(results, 200)
     aged = [r for r in results if r.person.age is not UNKNOWN]
     row = of(rows, model=AGE, task="idh")
     assert row.value == pytest.approx(
@@ -94,7 +94,7 @@ def test_each_confounder_ranks_in_its_own_direction_on_the_cases_that_have_both(
 def test_of_the_grade_four_is_ranked_against_two_and_three_by_rising_age() -> None:
     ages = RNG(0).uniform(20, 80, 60)
     results = [answer(i, {"grade": "234"[i % 3]}, person=Person(age=a)) for i, a in enumerate(ages)]
-    row = of(alone(results, 100), model=AGE, task="grade")
+    row = of(confounder_scores(results, 100), model=AGE, task="grade")
     assert row.value == pytest.approx(roc_auc_score(np.arange(60) % 3 == 2, ages))
 
 
@@ -106,7 +106,9 @@ def test_every_marker_has_one_direction_and_a_source_in_each_confounder() -> Non
             assert {*confounder.up, *confounder.down} == {*EVEN}
 
 
-@pytest.mark.parametrize(("rare", "there"), [(FEWEST - 1, False), (FEWEST, True)])
+@pytest.mark.parametrize(
+    ("rare", "there"), [(MIN_CASES_PER_CLASS - 1, False), (MIN_CASES_PER_CLASS, True)]
+)
 def test_too_few_of_a_class_have_n_but_no_figure(rare, there) -> None:
     truth = np.arange(40) < rare
     ages = RNG(1).uniform(20, 80, 40)
@@ -114,7 +116,7 @@ def test_too_few_of_a_class_have_n_but_no_figure(rare, there) -> None:
         replace(r, person=Person(age=float(age)))
         for r, age in zip(binary(truth, RNG(0).normal(size=40)), ages, strict=True)
     ]
-    row = of(alone(results, 100), model=AGE, task="idh")
+    row = of(confounder_scores(results, 100), model=AGE, task="idh")
     assert (row.n, row.value is not None, row.low is not None) == (40, there, there)
     assert row.note == ("" if there else "too few: idh mutant: 9; 10 of each are needed")
 
@@ -131,7 +133,7 @@ def test_the_likelihood_ratio_is_that_of_scikit_learns_fits() -> None:
         table = np.column_stack(features)
         peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000).fit(table, truth)
         losses.append(log_loss(truth, peer.predict_proba(table), normalize=False))
-    row = of(beyond(results, 100), other=GIVEN_SCORE)
+    row = of(added_value(results, 100), other=GIVEN_SCORE)
     assert row.p == pytest.approx(chi2.sf(2 * (losses[0] - losses[1]), 1), rel=1e-4)
     assert row.difference == pytest.approx(peer.coef_[0, 1] * scores[1].std(), rel=1e-4)
     assert row.low < row.difference < row.high
@@ -140,10 +142,10 @@ def test_the_likelihood_ratio_is_that_of_scikit_learns_fits() -> None:
 
 def test_idh_groups_in_which_all_are_methylated_tell_nothing() -> None:
     results = [r for r in cohort(2, 150, own=1.0) if not is_mutant(r) or is_methylated(r)]
-    row = of(beyond(results, 100), other=GIVEN_IDH)
+    row = of(added_value(results, 100), other=GIVEN_IDH)
     wildtype = [r for r in results if not is_mutant(r)]
     assert row.n == len(wildtype) < len(results)
-    again = of(beyond(wildtype, 100), other=GIVEN_IDH)
+    again = of(added_value(wildtype, 100), other=GIVEN_IDH)
     assert (row.difference, row.p) == pytest.approx((again.difference, again.p))
 
 
@@ -162,7 +164,7 @@ def scored(results, value):
 )
 def test_what_cannot_be_fitted_says_why(value, reason) -> None:
     results = scored(cohort(3, 80), value)
-    row = of(beyond(results, 100), other=GIVEN_IDH)
+    row = of(added_value(results, 100), other=GIVEN_IDH)
     assert (row.difference, row.low, row.high, row.p, row.p_holm, row.note) == (
         *(None,) * 5,
         reason,
@@ -186,35 +188,40 @@ def test_classes_that_age_and_score_together_separate_have_no_slope() -> None:
         )
         for r, (a, x, t) in zip(cohort(3, 15), NEARLY, strict=True)
     ]  # fmt: skip
-    row = of(beyond(results, 100), other=GIVEN_AGE)
+    row = of(added_value(results, 100), other=GIVEN_AGE)
     assert (row.difference, row.note) == (None, "no fit: the classes are separated")
     mixed = [dataclasses.replace(results[0], labels=Labels({"idh": "wildtype"})), *results[1:]]
-    assert of(beyond(mixed, 100), other=GIVEN_AGE).difference is not None
+    assert of(added_value(mixed, 100), other=GIVEN_AGE).difference is not None
 
 
 def test_probabilities_of_zero_and_one_have_a_finite_logit() -> None:
     results = scored(cohort(3, 80), lambda r: (0.0, 1.0) if int(r.case[-1]) % 2 else (1.0, 0.0))
-    assert of(beyond(results, 100), other=GIVEN_IDH).p is not None
+    assert of(added_value(results, 100), other=GIVEN_IDH).p is not None
 
 
 def test_one_class_one_case_and_none_do_not_stop_it() -> None:
     results = cohort(4, 40)
     for part in (results[:1], [r for r in results if is_methylated(r)], []):
-        for row in (*gains(part, 100), *beyond(part, 100)):
+        for row in (*compare_with_confounders(part, 100), *added_value(part, 100)):
             if row.task == "mgmt":
                 assert row.p is None
                 assert row.note
-    assert len(gains(results[:1], 100)) == 6
-    assert gains([], 100) == beyond([], 100) == alone([], 100) == ()
+    assert len(compare_with_confounders(results[:1], 100)) == 6
+    assert (
+        compare_with_confounders([], 100)
+        == added_value([], 100)
+        == confounder_scores([], 100)
+        == ()
+    )
 
 
 def test_seeds_are_averaged_and_a_patient_twice_is_said() -> None:
     results = cohort(5, 80)
     seeds = results + [dataclasses.replace(r, seed=2) for r in results]
-    for once, both in zip(beyond(results, 200), beyond(seeds, 200), strict=True):
+    for once, both in zip(added_value(results, 200), added_value(seeds, 200), strict=True):
         assert (both.n, both.p) == (once.n, pytest.approx(once.p))
     twice = results + [dataclasses.replace(r, case=r.case + "b") for r in results]
-    row = of(beyond(twice, 200), other=GIVEN_SCORE)
+    row = of(added_value(twice, 200), other=GIVEN_SCORE)
     assert row.note == "160 cases of 80 patients, taken as if independent"
 
 
@@ -222,7 +229,9 @@ def test_seeds_are_averaged_and_a_patient_twice_is_said() -> None:
 
 
 def said(results, replicates=100):
-    out = verdicts((), gains(results, replicates), beyond(results, replicates), ())
+    out = judge_claims(
+        (), compare_with_confounders(results, replicates), added_value(results, replicates), ()
+    )
     return {v.claim: v.shown for v in out}
 
 
@@ -246,7 +255,7 @@ def test_mgmt_with_a_signal_of_its_own_is_shown_beyond_idh() -> None:
 def test_a_second_measurement_of_idh_adds_to_the_score_and_not_to_the_truth() -> None:
     found = {GIVEN_SCORE: 0, GIVEN_IDH: 0}
     for seed in range(20):
-        rows = beyond(cohort(seed, 300), 100)
+        rows = added_value(cohort(seed, 300), 100)
         for given in found:
             found[given] += of(rows, other=given).p < 0.05
     assert found[GIVEN_SCORE] >= 15
@@ -271,7 +280,7 @@ def asked(low, high, corrected, **fields):
     ],
 )
 def test_a_verdict_needs_the_interval_and_holms_p(comparison, shown) -> None:
-    found = verdict(comparison, "claim")
+    found = judge_claim(comparison, "claim")
     assert found.shown is shown
     assert found.words == {True: "shown", False: "not shown", None: "n/a"}[shown]
     assert "n = 80" in found.why
@@ -283,20 +292,20 @@ def test_a_verdict_needs_the_interval_and_holms_p(comparison, shown) -> None:
 
 
 def test_beside_chance_a_verdict_says_the_area_itself() -> None:
-    found = verdict(asked(0.1, 0.3, 0.01, method=BY_CHANCE), "claim")
+    found = judge_claim(asked(0.1, 0.3, 0.01, method=BY_CHANCE), "claim")
     assert found.why.startswith("AUC 0.700 (95 % interval 0.600 to 0.800)")
 
 
 def test_models_differ_on_whichever_side() -> None:
     for low, high, shown in ((-0.3, -0.1, True), (0.1, 0.3, True), (-0.1, 0.3, False)):
-        (found,) = verdicts((), (), (), [asked(low, high, 0.01)])
+        (found,) = judge_claims((), (), (), [asked(low, high, 0.01)])
         assert found.shown is shown
         assert found.claim == "IDH mutation: federated and age alone differ"
         assert "other way" not in found.why
 
 
 def test_mgmt_within_wildtype_alone_is_enough_and_its_family_is_four() -> None:
-    rows = beyond(cohort(0, 200, own=1.5), 100)
+    rows = added_value(cohort(0, 200, own=1.5), 100)
     assert {r.other for r in rows} == {GIVEN_AGE, GIVEN_SCORE, GIVEN_IDH, WITHIN}
     least = min(rows, key=lambda r: r.p)
     assert least.p_holm == pytest.approx(4 * least.p)
@@ -307,12 +316,12 @@ def test_mgmt_within_wildtype_alone_is_enough_and_its_family_is_four() -> None:
     lost = [
         dataclasses.replace(r, p=None, p_holm=None) if r.other == GIVEN_IDH else r for r in rows
     ]
-    (found,) = (v for v in verdicts((), (), lost, ()) if "beyond IDH" in v.claim)
+    (found,) = (v for v in judge_claims((), (), lost, ()) if "beyond IDH" in v.claim)
     assert found.shown
 
 
 def test_all_evidence_on_a_run_has_a_figure_or_a_reason() -> None:
-    found = evidence(made_up_results(30), 100)
+    found = collect_evidence(made_up_results(30), 100)
     for row in (*found.comparisons, *found.chance, *found.gains, *found.beyond):
         assert row.p is not None or row.note
         assert row.low is not None or row.note or row.difference is not None
@@ -379,7 +388,7 @@ def test_each_stratum_has_the_figure_of_its_own_cases() -> None:
 def test_sixty_is_above_and_who_said_no_age_is_in_neither() -> None:
     ages = [59.9, 60.0, UNKNOWN]
     results = [answer(i, person=Person(age=a)) for i, a in enumerate(ages)]
-    parts = {s.title: [s.holds(r) for r in results] for s in strata_of(results)}
+    parts = {s.title: [s.holds(r) for r in results] for s in strata_for(results)}
     assert parts["below 60 years"] == [True, False, False]
     assert parts["60 years and above"] == [False, True, False]
     assert "women" not in parts
@@ -387,14 +396,18 @@ def test_sixty_is_above_and_who_said_no_age_is_in_neither() -> None:
     assert not any("tumour" in title for title in parts)
 
 
-@pytest.mark.parametrize(("cases", "there"), [(FEWEST - 1, False), (FEWEST, True)])
+@pytest.mark.parametrize(
+    ("cases", "there"), [(MIN_CASES_PER_CLASS - 1, False), (MIN_CASES_PER_CLASS, True)]
+)
 def test_a_scanner_of_few_cases_is_no_stratum(cases, there) -> None:
     results = [answer(i, person=Person(scanner="Prisma"), seed=s)
                for i in range(cases) for s in (1, 2, 3)]  # fmt: skip
-    assert ("scanner Prisma" in {s.title for s in strata_of(results)}) == there
+    assert ("scanner Prisma" in {s.title for s in strata_for(results)}) == there
 
 
-@pytest.mark.parametrize(("cases", "there"), [(FEWEST - 1, False), (FEWEST, True)])
+@pytest.mark.parametrize(
+    ("cases", "there"), [(MIN_CASES_PER_CLASS - 1, False), (MIN_CASES_PER_CLASS, True)]
+)
 def test_a_stratum_of_few_outlines_has_no_dice(cases, there) -> None:
     results = [answer(i, dice=0.8, seed=s) for i in range(cases) for s in (1, 2)]
     row = of(strata_table(results, 100), stratum="site gent", task="mask")
@@ -408,7 +421,7 @@ def test_a_cases_volume_is_the_experts_else_the_mean_of_the_predicted() -> None:
         answer(1, volume_ml=20.0), answer(1, volume_ml=40.0, seed=2),
         answer(2),
     ]  # fmt: skip
-    assert volumes(results) == {("gent", "sub-000"): 10, ("gent", "sub-001"): 30}
+    assert case_volumes(results) == {("gent", "sub-000"): 10, ("gent", "sub-001"): 30}
 
 
 def test_each_role_and_only_the_model_that_was_asked_for() -> None:

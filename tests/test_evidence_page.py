@@ -16,9 +16,9 @@ from made_up_run import make_content
 from test_report import HOSTILE, RESEARCH, Reader
 
 from gliofed.calibration.cns5 import OUTCOMES, UNSEEN
-from gliofed.calibration.evaluation import ALL, NO_HOLDOUT, trial
+from gliofed.calibration.evaluation import ALL_GROUPS, NO_HOLDOUT, evaluate_calibration
 from gliofed.evaluation.by_case.score_table import score_table
-from gliofed.evaluation.claims import evidence
+from gliofed.evaluation.claims import collect_evidence
 from gliofed.evaluation.results import ScoreRow
 from gliofed.markers import MARKERS
 from gliofed.reporting.html.wording import (
@@ -193,7 +193,7 @@ def test_coverage_is_told_of_each_hospital_by_name(scored: ScoredPredictions, pa
 def test_a_promise_is_broken_only_where_the_interval_says_so(
     scored: ScoredPredictions, low: float | None, high: float | None, words: str
 ) -> None:
-    row = next(r for r in scored.trial.sets if r.label == ALL)
+    row = next(r for r in scored.trial.sets if r.label == ALL_GROUPS)
     other = dataclasses.replace(row, low=low, high=high)
     one = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, sets=(other,)))
     assert doubt(one).covers[0].standing == words
@@ -218,7 +218,10 @@ def test_sections_with_nothing_say_why(scored: ScoredPredictions) -> None:
     outside = tuple(r for r in scored.results if r.role == "external" and r.model == "federated")
     rows = score_table(outside, 0)
     no = ScoredPredictions(
-        rows, outside, evidence(outside, 0), trial(outside, "federated", CalibrationConfig(), 0)
+        rows,
+        outside,
+        collect_evidence(outside, 0),
+        evaluate_calibration(outside, "federated", CalibrationConfig(), 0),
     )
     text = seen(render_scores(ScoresPageContent("x", no, ())))
     assert NO_HOLDOUT in text
@@ -229,7 +232,9 @@ def test_sections_with_nothing_say_why(scored: ScoredPredictions) -> None:
                   "no calibration was tried", "No figure was scored"):  # fmt: skip
         assert words in bare
     empty = seen(
-        render_scores(ScoresPageContent("x", ScoredPredictions((), (), evidence((), 0)), ()))
+        render_scores(
+            ScoresPageContent("x", ScoredPredictions((), (), collect_evidence((), 0)), ())
+        )
     )
     assert "No verdict: federated answered no case" in empty
 
@@ -318,8 +323,8 @@ def test_hostile_names_stay_text(scored: ScoredPredictions) -> None:
         )
         for r in scored.results
     )
-    tried = trial(results, "federated", CalibrationConfig(), 0)
-    bad = ScoredPredictions(score_table(results, 0), results, evidence(results, 0), tried)
+    tried = evaluate_calibration(results, "federated", CalibrationConfig(), 0)
+    bad = ScoredPredictions(score_table(results, 0), results, collect_evidence(results, 0), tried)
     text = render_scores(ScoresPageContent(HOSTILE, bad, ((HOSTILE, HOSTILE),)))
     reader = Reader(text)
     assert len(reader.all("script")) == 1

@@ -9,8 +9,8 @@ import pytest
 import torch
 from test_calibrate import answers
 
-from gliofed.calibration.calibrator import fit_all
-from gliofed.calibration.site_statistics import CalibrationCases, at_hand
+from gliofed.calibration.calibrator import fit_calibration
+from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.calibration.statistics import StatisticsRequest
 from gliofed.errors import CheckpointError, UpdateError
 from gliofed.evaluation.results import CaseResult
@@ -84,8 +84,9 @@ class Sites:
 
 
 def pooled(*names, smallest=1):
-    return fit_all(
-        at_hand({n: CalibrationCases(CASES[n], smallest) for n in names}), CalibrationConfig()
+    return fit_calibration(
+        local_exchange({n: CalibrationCases(CASES[n], smallest) for n in names}),
+        CalibrationConfig(),
     )
 
 
@@ -96,8 +97,8 @@ def test_it_is_the_calibration_of_the_cases_together_and_the_model_is_sent_once(
     found = sites.run()
     assert (found.sites, found.failures, found.rounds) == (("a", "b", "c"), {}, 2)
     assert found.calibration == pooled("a", "b", "c")  # to the last bit, over the wire or not
-    whole = fit_all(
-        at_hand({"all": CalibrationCases(sum(CASES.values(), ()))}), CalibrationConfig()
+    whole = fit_calibration(
+        local_exchange({"all": CalibrationCases(sum(CASES.values(), ()))}), CalibrationConfig()
     )
     for marker, own in found.calibration.scalings.items():
         assert own.kind == "platt"
@@ -214,7 +215,7 @@ def every_question():
         asked.append(question)
         return {"c": CalibrationCases(CASES["c"]).told(question)}
 
-    fit_all(ask, CalibrationConfig())
+    fit_calibration(ask, CalibrationConfig())
     return {q.step: q for q in reversed(asked)}  # the first of each step: of all markers
 
 

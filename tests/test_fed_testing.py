@@ -12,8 +12,8 @@ from test_sums import alike, answers, find, of, result, two
 
 from gliofed.data.splits import Split
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
-from gliofed.evaluation.by_site_sums.score_table import rows
-from gliofed.evaluation.by_site_sums.sums import hide, sums_of
+from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
+from gliofed.evaluation.by_site_sums.sums import score_sums, suppress_small_counts
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import predict_and_score, site_test
 from gliofed.federated.checkpoint import CommittedRound
@@ -52,12 +52,15 @@ def told(seed: int, truth=TRUTH, site="a", role="holdout"):
 
 
 def sums(seed: int, truth=TRUTH, site="a", smallest=1):
-    return hide(sums_of(told(seed, truth, site))["holdout"], smallest)
+    return suppress_small_counts(score_sums(told(seed, truth, site))["holdout"], smallest)
 
 
 TOLD = {"a": told(1), "b": told(2, site="b"), "c": told(3, TRUTH * 2, "c", "external")}
 SMALLEST = {"a": 1, "b": 6, "c": 1}
-ROLES = {n: {r: hide(s, SMALLEST[n]) for r, s in sums_of(own).items()} for n, own in TOLD.items()}
+ROLES = {
+    n: {r: suppress_small_counts(s, SMALLEST[n]) for r, s in score_sums(own).items()}
+    for n, own in TOLD.items()
+}
 
 
 # ---- the message
@@ -82,7 +85,7 @@ def test_sums_come_back_bit_for_bit(site, tmp_path) -> None:
 
 def test_an_answer_says_no_more_than_sums(tmp_path) -> None:
     own = [result(i, dice=0.5 + i / 20, patient=f"Frida {i}") for i in range(7)]
-    note = load_note(written(tmp_path, sums_of(own)))
+    note = load_note(written(tmp_path, score_sums(own)))
     assert set(note) == {"run", "nonce", "site", "roles", "digest"}
     assert set(note["roles"]["holdout"]) == {"smallest", "cases", "patients", "mask", "markers", "left_out"}  # fmt: skip
     assert "Frida" not in json.dumps(note)
@@ -216,7 +219,7 @@ def test_the_table_is_the_same_whichever_site_answers_first(tiny_study, tmp_path
         assert (found.sites, found.failures, found.rounds) == (("a", "b", "c"), {}, 2)
         assert engine.kinds == ["test"]
         tables.append(found.rows)
-    assert tables[0] == tables[1] == tables[2] == rows(ROLES)
+    assert tables[0] == tables[1] == tables[2] == score_table_from_sums(ROLES)
     row = find(tables[0], role="holdout", site="all", task="idh", metric="auc")
     assert "without b (hidden: fewer than 6 cases of a class)" in row.note
     assert find(tables[0], role="external", site="c", task="idh", metric="auc").n == 22
@@ -374,10 +377,10 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
 
     net.load_state_dict(state.weights)
     whole = predict_and_score(net, cell, prepared, CPU, tiny_study.score.mirror)
-    expected = {name: sums_of([r for r in whole if r.site == name]) for name in "abc"}
-    expected["b"] = {k: hide(v, 2) for k, v in expected["b"].items()}
+    expected = {name: score_sums([r for r in whole if r.site == name]) for name in "abc"}
+    expected["b"] = {k: suppress_small_counts(v, 2) for k, v in expected["b"].items()}
     assert alike([dataclasses.asdict(r) for r in found.rows],
-                 [dataclasses.asdict(r) for r in rows(expected)])  # fmt: skip
+                 [dataclasses.asdict(r) for r in score_table_from_sums(expected)])  # fmt: skip
     assert find(found.rows, role="holdout", site="a", task="idh", metric="auc").n == 4
     assert find(found.rows, role="holdout", site="b", task="idh", metric="auc").value is None
     assert find(found.rows, role="external", site="all", task="idh", metric="auc").n == 4

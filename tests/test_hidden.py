@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gliofed.calibration.calibrator import fit_all
-from gliofed.calibration.site_statistics import CalibrationCases, at_hand
+from gliofed.calibration.calibrator import fit_calibration
+from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.sequence_ablation import (
     WITHOUT,
@@ -101,7 +101,9 @@ def test_calibrations_are_by_how_many_are_missing_beyond_the_usual() -> None:
             answer(f"c{n}", vague, mutant, "holdout", f"m{WITHOUT}{s}", had=had)
             for s, had in (("T1", {T1CE, FLAIR}), ("T1+FLAIR", {T1CE}))
         ]
-    natural = fit_all(at_hand({"s": CalibrationCases(tuple(held))}), CalibrationConfig())
+    natural = fit_calibration(
+        local_exchange({"s": CalibrationCases(tuple(held))}), CalibrationConfig()
+    )
     found = calibrations_by_missing(natural, held, hidden)
     assert list(found) == [1, 2, 3]
     assert found[1] is natural

@@ -23,13 +23,13 @@ from gliofed.calibration.cns5 import (
 )
 from gliofed.calibration.joint_decision import (
     EXCLUDED,
-    HOLD,
-    allowed,
+    PRIOR_WEIGHT,
+    allowed_cells,
     cell_counts,
-    joint,
-    marginals_of,
+    joint_probabilities,
+    marginal_probabilities,
 )
-from gliofed.calibration.segmentation_uncertainty import spread_of
+from gliofed.calibration.segmentation_uncertainty import ensemble_uncertainty
 from gliofed.types import UNKNOWN, Labels
 
 
@@ -54,7 +54,7 @@ def sets(idh, codel, grade):
 
 
 def test_eight_cells_are_possible() -> None:
-    forbidden = {tuple(i) for i in np.argwhere(~allowed())}
+    forbidden = {tuple(i) for i in np.argwhere(~allowed_cells())}
     assert forbidden == {(0, 1, 0), (0, 1, 1), (0, 1, 2), (1, 1, 2)}
     assert all(e.reason and "Louis" in e.source for e in EXCLUDED)
 
@@ -66,11 +66,11 @@ share = st.floats(0, 1)
 @given(share, share, st.tuples(share, share, share).filter(lambda g: sum(g) > 0.01), st.booleans())
 def test_no_impossible_cell_is_likely_and_all_sums_are_one(idh, codel, grade, counted) -> None:
     counts = np.arange(12).reshape(2, 2, 3) if counted else None
-    cells = joint(marginals(idh, codel, np.array(grade) / sum(grade)), counts)
-    assert cells[0][~allowed()].tolist() == [0, 0, 0, 0]
+    cells = joint_probabilities(marginals(idh, codel, np.array(grade) / sum(grade)), counts)
+    assert cells[0][~allowed_cells()].tolist() == [0, 0, 0, 0]
     assert (cells >= 0).all()
     assert cells.sum() == pytest.approx(1, abs=1e-12)
-    for own in marginals_of(cells).values():
+    for own in marginal_probabilities(cells).values():
         assert own.sum() == pytest.approx(1, abs=1e-12)
     assert outcome_probabilities(cells).sum() == pytest.approx(1, abs=1e-12)
 
@@ -78,42 +78,42 @@ def test_no_impossible_cell_is_likely_and_all_sums_are_one(idh, codel, grade, co
 @pytest.mark.parametrize(("idh", "codel"), [(1.0, 0.7), (0.3, 0.0)])
 def test_without_mass_on_impossible_cells_nothing_changes(idh, codel) -> None:
     given_ = marginals(idh, codel, [0.6, 0.4, 0.0])
-    cells = joint(given_)
+    cells = joint_probabilities(given_)
     product = np.einsum("na,nb,nc->nabc", *given_.values())
     assert cells == pytest.approx(product, abs=1e-9)
 
 
 def test_marginals_that_agree_are_hardly_moved_and_those_that_do_not_meet() -> None:
-    found = marginals_of(joint(marginals(0.6, 0.5, [0.5, 0.4, 0.1])))
+    found = marginal_probabilities(joint_probabilities(marginals(0.6, 0.5, [0.5, 0.4, 0.1])))
     product = np.einsum("na,nb,nc->nabc", *marginals(0.6, 0.5, [0.5, 0.4, 0.1]).values())
-    alone = marginals_of(product * allowed() / (product * allowed()).sum())
+    alone = marginal_probabilities(product * allowed_cells() / (product * allowed_cells()).sum())
     for marker, share in (("idh", 0.6), ("codel_1p19q", 0.5)):
         moved = abs(found[marker][0, 1] - share)
         assert moved < 0.04
         assert moved < abs(alone[marker][0, 1] - share) / 3
-    apart = marginals_of(joint(marginals(0.2, 0.8, [0.5, 0.4, 0.1])))
+    apart = marginal_probabilities(joint_probabilities(marginals(0.2, 0.8, [0.5, 0.4, 0.1])))
     assert apart["codel_1p19q"][0, 1] <= apart["idh"][0, 1]
     assert apart["idh"][0, 1] == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_joint_is_the_minimum_it_is_said_to_be() -> None:
     given_ = marginals(0.45, 0.35, [0.3, 0.3, 0.4])
-    product = np.einsum("na,nb,nc->nabc", *given_.values())[0] * allowed()
+    product = np.einsum("na,nb,nc->nabc", *given_.values())[0] * allowed_cells()
     product /= product.sum()
 
     def cells_of(v):
         q = np.zeros((2, 2, 3))
-        q[allowed()] = softmax(v)
+        q[allowed_cells()] = softmax(v)
         return q
 
     def loss(v):
         q = cells_of(v)
-        own = marginals_of(q[None])
+        own = marginal_probabilities(q[None])
         near = sum(given_[m][0] @ np.log(own[m][0]) for m in own)
-        return -near - HOLD * product[allowed()] @ np.log(q[allowed()])
+        return -near - PRIOR_WEIGHT * product[allowed_cells()] @ np.log(q[allowed_cells()])
 
     best = minimize(loss, np.zeros(8), method="BFGS", options={"gtol": 1e-6})
-    assert joint(given_)[0] == pytest.approx(cells_of(best.x), abs=1e-4)
+    assert joint_probabilities(given_)[0] == pytest.approx(cells_of(best.x), abs=1e-4)
 
 
 def test_counts_say_how_the_three_go_together() -> None:
@@ -126,11 +126,13 @@ def test_counts_say_how_the_three_go_together() -> None:
     assert counts.sum() == 2
     assert (counts[1, 1, 0], counts[1, 0, 2]) == (1, 1)
     given_ = marginals(1.0, 0.5, [0.4, 0.2, 0.4])
-    alone, counted = joint(given_)[0], joint(given_, counts * 50)[0]
+    alone, counted = joint_probabilities(given_)[0], joint_probabilities(given_, counts * 50)[0]
     assert counted[1, 1, 0] > alone[1, 1, 0] + 0.02
     wrong = np.zeros_like(counts)
     wrong[0, 1, 0] = 1000  # forbidden, and not read
-    assert joint(given_, wrong) == pytest.approx(joint(given_, wrong * 0), abs=1e-12)
+    assert joint_probabilities(given_, wrong) == pytest.approx(
+        joint_probabilities(given_, wrong * 0), abs=1e-12
+    )
 
 
 def test_the_joint_keeps_calibrated_marginals_calibrated_where_the_product_does_not() -> None:
@@ -142,15 +144,15 @@ def test_the_joint_keeps_calibrated_marginals_calibrated_where_the_product_does_
     seen = means[truth] + rng.normal(size=(2000, 4))
     chance = np.exp(-((seen[:, None] - means) ** 2).sum(2) / 2) * prior.ravel()
     honest = (chance / chance.sum(1, keepdims=True)).reshape(-1, 2, 2, 3)
-    own = marginals_of(honest)
-    product = np.einsum("na,nb,nc->nabc", *own.values()) * allowed()
+    own = marginal_probabilities(honest)
+    product = np.einsum("na,nb,nc->nabc", *own.values()) * allowed_cells()
     product /= product.sum((1, 2, 3), keepdims=True)
     counts = np.round(prior * 500).astype(int)
-    found = joint(own, counts)
+    found = joint_probabilities(own, counts)
     right = dict(zip(own, np.unravel_index(truth, (2, 2, 3)), strict=True))
 
     def loss(cells, marker):
-        return -np.log(marginals_of(cells)[marker][np.arange(2000), right[marker]]).mean()
+        return -np.log(marginal_probabilities(cells)[marker][np.arange(2000), right[marker]]).mean()
 
     for marker in own:
         assert loss(found, marker) == pytest.approx(loss(honest, marker), abs=0.005)
@@ -172,7 +174,7 @@ def test_the_joint_keeps_calibrated_marginals_calibrated_where_the_product_does_
     ],
 )
 def test_a_sure_case_has_its_type(idh, codel, grade, answer) -> None:
-    own = integrated_type(joint(marginals(idh, codel, grade))[0], EVERYTHING, 0.8)
+    own = integrated_type(joint_probabilities(marginals(idh, codel, grade))[0], EVERYTHING, 0.8)
     assert own.answer == NOT_DETERMINABLE  # sets that rule nothing out
     assert "left open" in own.reason
     assert own.open == OUTCOMES
@@ -181,7 +183,7 @@ def test_a_sure_case_has_its_type(idh, codel, grade, answer) -> None:
         ASTROCYTOMA: sets(["mutant"], ["intact"], "34"),
         GLIOBLASTOMA: sets(["wildtype"], ["intact", "codeleted"], "4"),
     }[answer]
-    own = integrated_type(joint(marginals(idh, codel, grade))[0], narrow, 0.8)
+    own = integrated_type(joint_probabilities(marginals(idh, codel, grade))[0], narrow, 0.8)
     assert (own.answer, own.reason, own.open) == (answer, "", (answer,))
     assert sum(own.probabilities.values()) == pytest.approx(1)
     assert own.unseen == UNSEEN
@@ -202,13 +204,13 @@ def test_a_sure_case_has_its_type(idh, codel, grade, answer) -> None:
     ],
 )
 def test_what_leaves_the_type_open_is_said(given_, left, reason) -> None:
-    own = integrated_type(joint(marginals(*given_))[0], left, 0.8)
+    own = integrated_type(joint_probabilities(marginals(*given_))[0], left, 0.8)
     assert own.answer == NOT_DETERMINABLE
     assert reason in own.reason
 
 
 def test_the_least_probability_is_a_bound() -> None:
-    cells = joint(marginals(0.9, 0.3, [0.5, 0.5, 0]))[0]
+    cells = joint_probabilities(marginals(0.9, 0.3, [0.5, 0.5, 0]))[0]
     narrow = sets(["mutant"], ["intact"], "23")
     chance = integrated_type(cells, narrow, 0.0).probabilities[ASTROCYTOMA]
     assert integrated_type(cells, narrow, chance).answer == ASTROCYTOMA
@@ -238,13 +240,13 @@ def test_the_four_outcomes_share_out_every_possible_cell() -> None:
     for i, j, k in itertools.product(range(2), range(2), range(3)):
         cell = np.zeros((1, 2, 2, 3))
         cell[0, i, j, k] = 1
-        assert outcome_probabilities(cell).sum() == allowed()[i, j, k]
+        assert outcome_probabilities(cell).sum() == allowed_cells()[i, j, k]
 
 
 def test_spread_of_an_outline() -> None:
     maps = np.zeros((3, 4, 4, 4), np.float32)
     maps[0, :2], maps[1, :2], maps[2, :1] = 1.0, 0.5, 0.75
-    own = spread_of(list(maps), np.array([1.0, 2.0, 5.0]), 0.5)
+    own = ensemble_uncertainty(list(maps), np.array([1.0, 2.0, 5.0]), 0.5)
     assert own.volumes_ml == pytest.approx((0.32, 0.32, 0.16))
     assert own.volume_range_ml == pytest.approx((0.16, 0.32))
     assert own.volume_ml == pytest.approx(0.32)  # (1 + 0.5 + 0) / 3 is at the threshold
@@ -259,11 +261,11 @@ def test_spread_of_an_outline() -> None:
 
 
 def test_one_member_and_empty_outlines() -> None:
-    one = spread_of([np.full((2, 2, 2), 0.5, np.float32)], np.ones(3), 0.5)
+    one = ensemble_uncertainty([np.full((2, 2, 2), 0.5, np.float32)], np.ones(3), 0.5)
     assert (one.agreement, one.volume_range_ml) == (None, None)
     assert one.entropy == pytest.approx(1)
     none = np.zeros((2, 2, 2), np.float32)
-    assert spread_of([none, none], np.ones(3), 0.5).agreement == 1
+    assert ensemble_uncertainty([none, none], np.ones(3), 0.5).agreement == 1
     for bad in ([], [none, none[:1]], [none, none + np.float32(np.nan)]):
         with pytest.raises(ValueError, match=r"expected maps|not finite"):
-            spread_of(bad, np.ones(3), 0.5)
+            ensemble_uncertainty(bad, np.ones(3), 0.5)

@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from gliofed.evaluation.logistic_regression import chances, fit, sums_at
+from gliofed.evaluation.logistic_regression import class_probabilities, fit_logistic, logistic_sums
 
 
 def made_up(n: int, classes: int, seed: int = 0):
@@ -19,7 +19,9 @@ def made_up(n: int, classes: int, seed: int = 0):
 
 def by_sites(parts):
     def ask(coefficients):
-        return functools.reduce(lambda a, b: a + b, [sums_at(coefficients, *p) for p in parts])
+        return functools.reduce(
+            lambda a, b: a + b, [logistic_sums(coefficients, *p) for p in parts]
+        )
 
     return ask
 
@@ -29,14 +31,16 @@ def test_sites_together_fit_what_scikit_learn_fits_on_the_pooled_cases(classes) 
     features, truth = made_up(200, classes)
     parts = [(features[a:b], truth[a:b]) for a, b in ((0, 7), (7, 90), (90, 200), (200, 200))]
     ridge = np.array([0.0, 0.5, 0.5, 0.5])
-    found = fit(by_sites(parts), np.zeros((1 if classes == 2 else 3, 4)), ridge)
+    found = fit_logistic(by_sites(parts), np.zeros((1 if classes == 2 else 3, 4)), ridge)
     peer = LogisticRegression(C=2.0, tol=1e-12, max_iter=10_000).fit(features[:, 1:], truth)
     assert found.converged
     assert found.n == 200
-    assert chances(found.coefficients, features) == pytest.approx(
+    assert class_probabilities(found.coefficients, features) == pytest.approx(
         peer.predict_proba(features[:, 1:]), abs=1e-6
     )
-    pooled = fit(by_sites([(features, truth)]), np.zeros((1 if classes == 2 else 3, 4)), ridge)
+    pooled = fit_logistic(
+        by_sites([(features, truth)]), np.zeros((1 if classes == 2 else 3, 4)), ridge
+    )
     assert found.coefficients == pytest.approx(pooled.coefficients, abs=1e-9)
 
 
@@ -45,12 +49,12 @@ def test_gradient_and_hessian_are_those_of_the_loss(rows) -> None:
     features, truth = made_up(30, max(rows, 2))
     rng = np.random.default_rng(1)
     place, offset = rng.normal(size=(rows, 4)), rng.normal(size=(30, rows))
-    own = sums_at(place, features, truth, offset)
+    own = logistic_sums(place, features, truth, offset)
     for axis in range(place.size):
         step = np.zeros(place.size)
         step[axis] = 1e-5
         ahead, back = (
-            sums_at(place + sign * step.reshape(place.shape), features, truth, offset)
+            logistic_sums(place + sign * step.reshape(place.shape), features, truth, offset)
             for sign in (1, -1)
         )
         assert (ahead.loss - back.loss) / 2e-5 == pytest.approx(own.gradient[axis], abs=1e-6)
@@ -62,8 +66,8 @@ def test_separated_classes_have_no_fit_without_a_ridge_and_one_with_it() -> None
     features = np.column_stack([np.ones(6), [-3, -2, -1, 1, 2, 3]])
     truth = np.array([0, 0, 0, 1, 1, 1])
     ask = by_sites([(features, truth)])
-    assert not fit(ask, np.zeros((1, 2))).converged
-    held = fit(ask, np.zeros((1, 2)), ridge=np.array([0, 1.0]))
+    assert not fit_logistic(ask, np.zeros((1, 2))).converged
+    held = fit_logistic(ask, np.zeros((1, 2)), ridge=np.array([0, 1.0]))
     peer = minimize(
         lambda b: (
             np.logaddexp(0, -(2 * truth - 1) * (b[0] + b[1] * features[:, 1])).sum() + b[1] ** 2 / 2
@@ -77,6 +81,6 @@ def test_separated_classes_have_no_fit_without_a_ridge_and_one_with_it() -> None
 def test_without_a_case_the_start_is_returned_as_no_fit() -> None:
     features, truth = made_up(30, 2)
     start = np.full((1, 4), 0.5)
-    none = fit(by_sites([(features[:0], truth[:0])]), start)
+    none = fit_logistic(by_sites([(features[:0], truth[:0])]), start)
     assert (none.n, none.converged) == (0, False)
     assert none.coefficients.tolist() == start.tolist()

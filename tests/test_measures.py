@@ -13,39 +13,44 @@ from sklearn.linear_model import LogisticRegression
 
 from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
-from gliofed.evaluation.by_case.marker_metrics import ALL_EQUAL, BY_WALD, MARKER_MEASURES, SEPARATED
+from gliofed.evaluation.by_case.marker_metrics import ALL_EQUAL, BY_WALD, MARKER_METRICS, SEPARATED
 from gliofed.evaluation.by_case.score_table import score_table
 from gliofed.evaluation.by_case.segmentation_metrics import (
     NO_LESIONS,
     NO_MASK,
     NO_SURFACE,
-    OUTLINE_MEASURES,
+    SEGMENTATION_METRICS,
 )
-from gliofed.evaluation.by_site_sums.sums import areas_of
-from gliofed.evaluation.intervals.analytic import BY_DELONG, BY_SCORE, auc_interval, wilson
-from gliofed.evaluation.intervals.bootstrap import BY_PERCENTILE, interval, once, quantile
+from gliofed.evaluation.by_site_sums.sums import auc_sums
+from gliofed.evaluation.intervals.analytic import BY_DELONG, BY_SCORE, auc_interval, wilson_bounds
+from gliofed.evaluation.intervals.bootstrap import (
+    BY_PERCENTILE,
+    percentile_interval,
+    unit_weights,
+    weighted_quantile,
+)
 from gliofed.evaluation.intervals.sample import (
     BY_LOGIT,
     BY_ORDER,
     BY_STUDENT,
     BY_WILSON,
     PredictionSample,
-    by_order,
-    by_student,
-    by_wilson,
+    bootstrap_t_interval,
+    order_statistic_interval,
+    wilson_interval,
 )
 from gliofed.evaluation.metrics.calibration import (
     calibration_error,
-    error_if_calibrated,
-    in_the_large,
+    calibration_error_if_calibrated,
+    calibration_in_the_large,
     recalibration,
 )
 from gliofed.evaluation.metrics.discrimination import (
     auc,
-    auc_of_pairs,
-    between,
+    auc_between_pairs,
+    between_groups,
     recall,
-    recall_where,
+    recall_at_other_recall,
 )
 from gliofed.evaluation.metrics.segmentation import lesions
 from gliofed.evaluation.results import CaseResult, LesionCounts
@@ -78,25 +83,25 @@ def tied(seed, n=40, classes=2):
 def test_the_auc_over_pairs_of_classes_is_that_of_scikit_learn(seed) -> None:
     truth, found = tied(seed, classes=3)
     expected = sklearn.roc_auc_score(truth, found, multi_class="ovo", average="macro")
-    assert auc_of_pairs(truth, found, once(40))[0] == pytest.approx(expected, abs=1e-9)
+    assert auc_between_pairs(truth, found, unit_weights(40))[0] == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_grades_against_each_other_are_questions_of_two_classes(seed) -> None:
     truth, found = tied(seed, classes=3)
-    _, of_two, shares = between(truth, found, [2], [0, 1])
+    _, of_two, shares = between_groups(truth, found, [2], [0, 1])
     expected = sklearn.roc_auc_score(truth == 2, found[:, 2].round(12))
-    assert auc(of_two, shares, once(40))[0] == pytest.approx(expected, abs=1e-9)
-    inside, of_two, shares = between(truth, found, [1], [0])
+    assert auc(of_two, shares, unit_weights(40))[0] == pytest.approx(expected, abs=1e-9)
+    inside, of_two, shares = between_groups(truth, found, [1], [0])
     assert inside.sum() == (truth < 2).sum() == len(of_two)
     low, high = found[truth < 2, 0], found[truth < 2, 1]
     odds = np.where(low + high > 0, high / np.maximum(low + high, 1e-300), 0.5)
     expected = sklearn.roc_auc_score(truth[truth < 2] == 1, odds.round(12))
-    assert auc(of_two, shares, once(len(of_two)))[0] == pytest.approx(expected, abs=1e-9)
+    assert auc(of_two, shares, unit_weights(len(of_two)))[0] == pytest.approx(expected, abs=1e-9)
 
 
 def test_who_has_no_share_in_either_group_stands_in_the_middle() -> None:
-    _, _, shares = between(np.array([0, 1]), np.array([[0.0, 0, 1], [0, 0, 1]]), [1], [0])
+    _, _, shares = between_groups(np.array([0, 1]), np.array([[0.0, 0, 1], [0, 0, 1]]), [1], [0])
     assert shares.tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
 
@@ -106,7 +111,9 @@ def test_sensitivity_and_specificity_are_those_of_scikit_learn(seed) -> None:
     said = found.argmax(1)
     for of_class in (1, 0):
         expected = sklearn.recall_score(truth, said, pos_label=of_class)
-        assert recall(truth, found, once(40), of_class)[0] == pytest.approx(expected, abs=1e-9)
+        assert recall(truth, found, unit_weights(40), of_class)[0] == pytest.approx(
+            expected, abs=1e-9
+        )
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -117,7 +124,7 @@ def test_the_operating_point_is_on_the_empirical_roc_curve(seed) -> None:
             truth == of_class, found[:, of_class], drop_intermediate=False
         )
         expected = hits[alarms <= 0.1 + 1e-9].max()
-        point = recall_where(truth, found, once(30), of_class, 0.9)[0]
+        point = recall_at_other_recall(truth, found, unit_weights(30), of_class, 0.9)[0]
         assert point == pytest.approx(expected, abs=1e-9)
 
 
@@ -125,20 +132,22 @@ def test_the_operating_point_is_on_the_empirical_roc_curve(seed) -> None:
 def test_one_false_alarm_is_allowed_where_it_is_a_tenth_and_not_above(negatives, expected) -> None:
     truth = np.array([1, 0, 1, *[0] * (negatives - 1)])
     chance = np.array([0.9, 0.8, 0.7, *[0.1] * (negatives - 1)])
-    assert recall_where(truth, two(chance), once(len(truth)), 1, 0.9)[0] == expected
+    assert (
+        recall_at_other_recall(truth, two(chance), unit_weights(len(truth)), 1, 0.9)[0] == expected
+    )
 
 
 def test_equal_probabilities_stand_on_one_side_of_a_threshold() -> None:
     truth = np.array([1, 1, 0, 0])
-    assert recall_where(truth, two([0.5] * 4), once(4), 1, 0.9)[0] == 0
-    assert recall_where(truth, two([0.5] * 4), once(4), 1, 0.0)[0] == 1
+    assert recall_at_other_recall(truth, two([0.5] * 4), unit_weights(4), 1, 0.9)[0] == 0
+    assert recall_at_other_recall(truth, two([0.5] * 4), unit_weights(4), 1, 0.0)[0] == 1
 
 
 WEIGHTED = {
-    "pairs": auc_of_pairs,
+    "pairs": auc_between_pairs,
     "error": calibration_error,
     "recall": lambda t, p, w: recall(t, p, w, 1),
-    "point": lambda t, p, w: recall_where(t, p, w, 1, 0.9),
+    "point": lambda t, p, w: recall_at_other_recall(t, p, w, 1, 0.9),
 }
 
 
@@ -151,7 +160,7 @@ def test_a_weight_counts_as_that_many_copies(metric, classes) -> None:
     scored = WEIGHTED[metric]
     for row, value in zip(weights, scored(truth, found, weights), strict=True):
         copies = np.repeat(np.arange(30), row)
-        again = scored(truth[copies], found[copies], once(len(copies)))[0]
+        again = scored(truth[copies], found[copies], unit_weights(len(copies)))[0]
         assert value == pytest.approx(again, nan_ok=True, abs=1e-12)
 
 
@@ -159,9 +168,9 @@ def test_a_weight_counts_as_that_many_copies(metric, classes) -> None:
 def test_a_weighted_quantile_is_that_of_numpy(share) -> None:
     values = RNG(3).normal(size=12).round(1)
     weights = RNG(4).integers(0, 4, (20, 12))
-    for row, value in zip(weights, quantile(values, weights, share), strict=True):
+    for row, value in zip(weights, weighted_quantile(values, weights, share), strict=True):
         assert value == pytest.approx(np.quantile(np.repeat(values, row), share), abs=1e-12)
-    assert np.isnan(quantile(values, weights[:1] * 0, share)).all()
+    assert np.isnan(weighted_quantile(values, weights[:1] * 0, share)).all()
 
 
 # ---- calibration
@@ -173,31 +182,37 @@ def test_the_calibration_error_is_that_of_ten_equal_bins() -> None:
     truth = (rng.random(60) < 0.4).astype(int)
     bins = np.array_split(np.argsort(chance), 10)
     expected = sum(abs(chance[b].mean() - truth[b].mean()) * len(b) / 60 for b in bins)
-    assert calibration_error(truth, two(chance), once(60))[0] == pytest.approx(expected, abs=1e-12)
+    assert calibration_error(truth, two(chance), unit_weights(60))[0] == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_of_three_classes_it_asks_whether_the_likeliest_is_right() -> None:
     truth, found = tied(6, 50, 3)
     said, sure = found.argmax(1), found.max(1)
-    expected = calibration_error((said == truth) * 1, two(sure), once(50))[0]
-    assert calibration_error(truth, found, once(50))[0] == pytest.approx(expected, abs=1e-12)
+    expected = calibration_error((said == truth) * 1, two(sure), unit_weights(50))[0]
+    assert calibration_error(truth, found, unit_weights(50))[0] == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_order_does_not_change_the_calibration_error(seed) -> None:
     truth, found = tied(seed, 37)
     mixed = RNG(seed).permutation(37)
-    one, other = (calibration_error(truth[o], found[o], once(37)) for o in (np.arange(37), mixed))
+    one, other = (
+        calibration_error(truth[o], found[o], unit_weights(37)) for o in (np.arange(37), mixed)
+    )
     assert one == pytest.approx(other, abs=1e-12)
 
 
 def test_a_calibrated_model_has_some_error_on_few_cases_and_hardly_any_on_many() -> None:
     chance = RNG(7).random(4000)
-    few, many = (error_if_calibrated(two(chance[:n]), 400) for n in (50, 4000))
+    few, many = (calibration_error_if_calibrated(two(chance[:n]), 400) for n in (50, 4000))
     truth = (RNG(8).random(4000) < chance).astype(int)
     for n, expected in ((50, few), (4000, many)):
         low, high = np.percentile(expected, [0.5, 99.5])
-        assert low < calibration_error(truth[:n], two(chance[:n]), once(n))[0] < high
+        assert low < calibration_error(truth[:n], two(chance[:n]), unit_weights(n))[0] < high
     assert few.mean() > 0.08
     assert many.mean() < 0.02
 
@@ -218,7 +233,7 @@ def test_in_the_large_makes_the_predictions_add_up_to_the_cases() -> None:
     rng = RNG(1)
     odds = rng.normal(0.3, 1.5, 80)
     truth = (rng.random(80) < 0.8).astype(int)
-    shift = in_the_large(truth, two(1 / (1 + np.exp(-odds)))).coefficients[0, 0]
+    shift = calibration_in_the_large(truth, two(1 / (1 + np.exp(-odds)))).coefficients[0, 0]
     assert (1 / (1 + np.exp(-odds - shift))).sum() == pytest.approx(truth.sum(), abs=1e-6)
     assert shift > 0.5
 
@@ -286,7 +301,7 @@ def plain(n, seed=0, replicates=4000):
 
 def test_the_bootstrap_t_is_that_of_a_loop_over_resamples() -> None:
     sample, values = plain(25, replicates=300), RNG(1).gamma(1, size=25)
-    found = by_student(sample, values, np.ones(25), (0, math.inf))
+    found = bootstrap_t_interval(sample, values, np.ones(25), (0, math.inf))
     mean, error = values.mean(), stats.sem(values)
     steps = []
     for row in sample.drawn:
@@ -300,7 +315,7 @@ def test_the_bootstrap_t_is_that_of_a_loop_over_resamples() -> None:
 def test_a_rate_has_the_error_of_a_ratio_of_means() -> None:
     rng = RNG(2)
     above, below = rng.poisson(1, 400) * 1.0, rng.poisson(2, 400) + 1.0
-    found = by_student(plain(400), above, below, (0, math.inf))
+    found = bootstrap_t_interval(plain(400), above, below, (0, math.inf))
     rate = above.sum() / below.sum()
     error = np.std(above - rate * below, ddof=1) / below.mean() / 20
     assert [found.low, found.high] == pytest.approx([rate - 2 * error, rate + 2 * error], rel=0.05)
@@ -308,23 +323,25 @@ def test_a_rate_has_the_error_of_a_ratio_of_means() -> None:
 
 def test_wilson_counts_patients_and_repeats_for_what_they_tell() -> None:
     hits = (np.arange(20) < 15) * 1.0
-    once_each = by_wilson(plain(20), hits, np.ones(20))
-    assert (once_each.low, once_each.high) == pytest.approx(wilson(15, 20))
+    once_each = wilson_interval(plain(20), hits, np.ones(20))
+    assert (once_each.low, once_each.high) == pytest.approx(wilson_bounds(15, 20))
     # the same answers by two seeds tell nothing more; nor do two cases of each patient
     twice = np.tile(np.arange(20), 2)
     for seeds in (np.repeat([0, 1], 20), np.zeros(40, int)):
         sample = PredictionSample(tuple(map(str, twice)), seeds, twice, np.ones((1, 40), int))
-        again = by_wilson(sample, np.tile(hits, 2), np.ones(40))
+        again = wilson_interval(sample, np.tile(hits, 2), np.ones(40))
         assert (again.low, again.high) == pytest.approx((once_each.low, once_each.high))
-    all_right = by_wilson(plain(20), np.ones(20), np.ones(20))
-    assert (all_right.low, all_right.high) == pytest.approx(wilson(20, 20))
+    all_right = wilson_interval(plain(20), np.ones(20), np.ones(20))
+    assert (all_right.low, all_right.high) == pytest.approx(wilson_bounds(20, 20))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
 @pytest.mark.parametrize("n", [45, 120])
 def test_a_quantile_lies_between_the_values_of_ranks_that_the_binomial_gives(n, share) -> None:
     values = RNG(n).permutation(np.arange(1.0, n + 1))  # each value is its own rank
-    found = by_order(plain(n, replicates=0), values, share, (-1, n + 2), np.zeros(0))
+    found = order_statistic_interval(
+        plain(n, replicates=0), values, share, (-1, n + 2), np.zeros(0)
+    )
     # the ends' chances to lie beyond: below 2.5 % at the outer rank, above it at the inner one
     below, under = math.floor(found.low), stats.binom(n, share)
     assert under.cdf(below - 1) <= 0.025 < under.cdf(below)
@@ -334,10 +351,12 @@ def test_a_quantile_lies_between_the_values_of_ranks_that_the_binomial_gives(n, 
 
 def test_a_quantile_that_no_case_bounds_ends_at_the_bound_or_has_no_interval() -> None:
     values = np.linspace(0.2, 0.9, 20)  # with 20 cases, none may lie below the tenth percentile
-    found = by_order(plain(20, replicates=0), values, 0.1, (0, 1), np.zeros(0))
+    found = order_statistic_interval(plain(20, replicates=0), values, 0.1, (0, 1), np.zeros(0))
     assert found.low == 0
     assert found.high < 0.5
-    lost = by_order(plain(20, replicates=0), values, 0.1, (-math.inf, 1), np.zeros(0))
+    lost = order_statistic_interval(
+        plain(20, replicates=0), values, 0.1, (-math.inf, 1), np.zeros(0)
+    )
     assert (lost.low, "too few cases" in lost.note) == (None, True)
 
 
@@ -363,7 +382,7 @@ def test_of_two_repeats_delongs_variance_is_that_of_the_mean_of_correlated_areas
     area = rows.mean()
     half = 1.959963985 * math.sqrt(variance) / (area * (1 - area))
     expected = [1 / (1 + math.exp(-math.log(area / (1 - area)) - s * half)) for s in (-1, 1)]
-    found = auc_interval(areas_of(truth, two(one), two(other)))
+    found = auc_interval(auc_sums(truth, two(one), two(other)))
     assert [found.low, found.high] == pytest.approx(expected, abs=1e-6)
     assert found.method == BY_DELONG
 
@@ -377,7 +396,10 @@ def worlds(n, trials):
         values = np.where(good, rng.beta(12, 2.2, n), rng.beta(1, 4, n))
         drawn = rng.multinomial(n, np.full(n, 1 / n), 300)
         sample = PredictionSample(tuple(map(str, range(n))), np.zeros(n, int), np.arange(n), drawn)
-        both = by_student(sample, values, np.ones(n), (0, 1)), interval(drawn @ values / n)
+        both = (
+            bootstrap_t_interval(sample, values, np.ones(n), (0, 1)),
+            percentile_interval(drawn @ values / n),
+        )
         yield [i.low <= truth <= i.high for i in both]
 
 
@@ -426,7 +448,7 @@ METHODS = {
 def test_every_measure_of_a_marker_has_value_interval_and_method(marker, classes) -> None:
     truth, found = tied(1, 40, classes)
     rows = figures(asked(marker, truth, found), marker)
-    assert list(rows) == [m.id for m in MARKER_MEASURES if m.classes in (None, classes)]
+    assert list(rows) == [m.id for m in MARKER_METRICS if m.classes in (None, classes)]
     for name, row in rows.items():
         assert row.value is not None, name
         if name == "calibration_error":
@@ -450,7 +472,7 @@ def test_a_perfect_model_has_intervals_but_no_calibration_slope() -> None:
     for name in ("auc", "auc_delong"):
         assert (rows[name].value, rows[name].method) == (1, BY_SCORE)
         assert 0.6 < rows[name].low < rows[name].high == 1
-    assert rows["sensitivity"].low == pytest.approx(wilson(10, 10)[0])
+    assert rows["sensitivity"].low == pytest.approx(wilson_bounds(10, 10)[0])
     assert rows["calibration_slope"].value is None
     assert rows["calibration_slope"].note == SEPARATED
     assert rows["brier"].note == "no interval: the cases do not differ"
@@ -518,7 +540,7 @@ def drawn(n, seed=0):
 def test_every_measure_of_the_outline_is_that_of_numpy() -> None:
     results = drawn(30)
     rows = figures(results, "mask")
-    assert list(rows) == [m.id for m in OUTLINE_MEASURES]
+    assert list(rows) == [m.id for m in SEGMENTATION_METRICS]
     dices, far = (np.array([getattr(r, n) for r in results]) for n in ("dice", "hd95_mm"))
     true = np.array([r.volume_true_ml for r in results])
     errors = np.array([r.volume_ml for r in results]) - true

@@ -13,7 +13,7 @@ from made_up_federation import LATE, make_rows, make_status, make_study
 from test_fed_testing import told
 
 from gliofed import __version__
-from gliofed.calibration.evaluation import fit_rows
+from gliofed.calibration.evaluation import scaling_rows
 from gliofed.deployment import server_controller as conductor_module
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.model_card import MODEL, card
@@ -196,7 +196,7 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert model.id in model.card
     assert [f.n for f in status.fits if f.marker == "idh"] == [(12, 10)]  # a and b keep cases back
     assert status.fits == tuple(
-        fit_rows(last_calibrated(folder, status.run, 2).calibration, "federated", 1, "")
+        scaling_rows(last_calibrated(folder, status.run, 2).calibration, "federated", 1, "")
     )
     made = last_calibrated(folder, status.run, 2).calibration
     quiet = dataclasses.replace(made, notes=dict.fromkeys(made.notes, ""))

@@ -13,8 +13,8 @@ import torch
 from typer.testing import CliRunner
 
 from gliofed import __version__, api
-from gliofed.calibration.calibrator import Calibration, fit_all
-from gliofed.calibration.site_statistics import CalibrationCases, at_hand
+from gliofed.calibration.calibrator import Calibration, fit_calibration
+from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.cli.main import app
 from gliofed.deployment.training_job import fit_for_sites, run_of
 from gliofed.errors import CheckpointError, ModelError, StudyError
@@ -51,7 +51,7 @@ def no_card(_: str) -> str:
 
 
 def calibration() -> Calibration:
-    found = fit_all(at_hand({"leiden": CalibrationCases(())}), CalibrationConfig())
+    found = fit_calibration(local_exchange({"leiden": CalibrationCases(())}), CalibrationConfig())
     return dataclasses.replace(found, notes=dict.fromkeys(found.notes, "without leiden"))
 
 

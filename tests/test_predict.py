@@ -20,8 +20,8 @@ from small_model import make_model
 from typer.testing import CliRunner
 
 from gliofed import api
-from gliofed.calibration.calibrator import Calibration, fit_all
-from gliofed.calibration.site_statistics import CalibrationCases, at_hand
+from gliofed.calibration.calibrator import Calibration, fit_calibration
+from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.cli.main import app
 from gliofed.data.store import PreparedStore
 from gliofed.dicom.seg import read_segmentation
@@ -47,7 +47,7 @@ CPU = Device(torch.device("cpu"), bf16=False)
 
 
 def calibration(slope: float) -> Calibration:
-    found = fit_all(at_hand({"a": CalibrationCases(())}), CalibrationConfig())
+    found = fit_calibration(local_exchange({"a": CalibrationCases(())}), CalibrationConfig())
     scalings = {
         m: dataclasses.replace(s, kind="temperature", slope=slope)
         for m, s in found.scalings.items()

@@ -16,7 +16,12 @@ from gliofed.errors import DataError
 from gliofed.radiomics import features as room
 from gliofed.radiomics import regression
 from gliofed.radiomics.feature_table import read_features
-from gliofed.radiomics.features import FeatureSettings, extract, feature_names, features_of
+from gliofed.radiomics.features import (
+    FeatureSettings,
+    extract_features,
+    feature_names,
+    case_features,
+)
 from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.types import SEQUENCES, Labels, Sequence
 
@@ -88,7 +93,7 @@ def phantom(make_prepared, missing=()):
 def test_the_values_of_the_digital_phantom_are_those_of_the_reference(
     library, make_prepared
 ) -> None:
-    found = features_of(phantom(make_prepared), FeatureSettings(bin_width=1))
+    found = case_features(phantom(make_prepared), FeatureSettings(bin_width=1))
     for name, value in REFERENCE.items():
         own = found[name if name.startswith("shape") else f"T2_{name}"]
         assert own == pytest.approx(value, rel=0.006), name
@@ -99,8 +104,8 @@ def test_the_values_of_the_digital_phantom_are_those_of_the_reference(
 def test_every_feature_of_a_missing_sequence_is_unknown_and_no_other(
     library, make_prepared
 ) -> None:
-    whole = features_of(phantom(make_prepared), FeatureSettings(bin_width=1))
-    found = features_of(phantom(make_prepared, missing=(0, 2)), FeatureSettings(bin_width=1))
+    whole = case_features(phantom(make_prepared), FeatureSettings(bin_width=1))
+    found = case_features(phantom(make_prepared, missing=(0, 2)), FeatureSettings(bin_width=1))
     for name, value in found.items():
         if name.startswith(("T1_", "T2_")):
             assert np.isnan(value), name
@@ -110,15 +115,15 @@ def test_every_feature_of_a_missing_sequence_is_unknown_and_no_other(
 
 
 def test_the_bin_width_tells(library, make_prepared) -> None:
-    fine = features_of(phantom(make_prepared), FeatureSettings(bin_width=1))
-    coarse = features_of(phantom(make_prepared), FeatureSettings(bin_width=10))
+    fine = case_features(phantom(make_prepared), FeatureSettings(bin_width=1))
+    coarse = case_features(phantom(make_prepared), FeatureSettings(bin_width=10))
     assert coarse["T1_glcm_Contrast"] == 0 < fine["T1_glcm_Contrast"]
     assert coarse["T1_firstorder_Mean"] == fine["T1_firstorder_Mean"]
 
 
 def test_only_the_outline_and_its_rim_are_measured(pretended, make_prepared) -> None:
     case = phantom(make_prepared)
-    found = features_of(case, FeatureSettings())
+    found = case_features(case, FeatureSettings())
     assert [image.shape for image, *_ in pretended] == [(7, 6, 6)] * 4
     assert pretended[0][2] == (2, 2, 2)
     assert ["shape" in families for *_, families in pretended] == [True, False, False, False]
@@ -126,21 +131,21 @@ def test_only_the_outline_and_its_rim_are_measured(pretended, make_prepared) -> 
     assert found["FLAIR_firstorder_Mean"] == pytest.approx(159 / 74)
     assert max(image.max() for image, *_ in pretended) == 20  # around the phantom there is 99
     given = np.ones((9, 9, 9), np.uint8)
-    assert features_of(case, FeatureSettings(), given)["shape_Voxels"] == 729
+    assert case_features(case, FeatureSettings(), given)["shape_Voxels"] == 729
 
 
 def test_no_outline_or_too_small_a_one_is_one_clear_reason(pretended, make_prepared) -> None:
     few = FeatureSettings(fewest_voxels=74)
     case = phantom(make_prepared)
-    assert features_of(case, few)["shape_Voxels"] == 74
+    assert case_features(case, few)["shape_Voxels"] == 74
     with pytest.raises(DataError, match="here/a: its outline has 74 voxels, too few"):
-        features_of(case, dataclasses.replace(few, fewest_voxels=75))
+        case_features(case, dataclasses.replace(few, fewest_voxels=75))
     with pytest.raises(DataError, match="here/a: its outline has 0 voxels"):
-        features_of(case, few, np.zeros((9, 9, 9), np.uint8))
+        case_features(case, few, np.zeros((9, 9, 9), np.uint8))
     with pytest.raises(DataError, match="here/a: has no outline"):
-        features_of(dataclasses.replace(case, mask=None), few)
+        case_features(dataclasses.replace(case, mask=None), few)
     with pytest.raises(DataError, match="give it on the prepared grid"):
-        features_of(case, few, np.ones((9, 9, 8), np.uint8))
+        case_features(case, few, np.ones((9, 9, 8), np.uint8))
 
 
 def stored(tmp_path, make_prepared, **changes):
@@ -162,7 +167,7 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
 ) -> None:
     cases, store = stored(tmp_path, make_prepared)
     progress = RecordedProgress()
-    table, left = extract(
+    table, left = extract_features(
         cases,
         store,
         tmp_path / "out",
@@ -180,21 +185,21 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
     assert [(item.case.id, "0 voxels" in item.reason) for item in left] == [("c", True)]
     measured = len(pretended)
     assert measured == 7
-    again, _ = extract(cases, store, tmp_path / "out", FeatureSettings(), 1, NO_PROGRESS)
+    again, _ = extract_features(cases, store, tmp_path / "out", FeatureSettings(), 1, NO_PROGRESS)
     assert len(pretended) == measured
     assert np.array_equal(again.values, table.values, equal_nan=True)
-    extract(cases, store, tmp_path / "out", FeatureSettings(bin_width=0.5), 1, NO_PROGRESS)
+    extract_features(cases, store, tmp_path / "out", FeatureSettings(bin_width=0.5), 1, NO_PROGRESS)
     assert len(pretended) == 2 * measured
     for place in (tmp_path / "out" / "cases").iterdir():
         place.write_text("{")
     with pytest.raises(DataError, match="delete it and start again"):
-        extract(cases, store, tmp_path / "out", FeatureSettings(), 1, NO_PROGRESS)
+        extract_features(cases, store, tmp_path / "out", FeatureSettings(), 1, NO_PROGRESS)
 
 
 def test_side_by_side_is_as_one_after_the_other(library, make_prepared, tmp_path) -> None:
     cases, store = stored(tmp_path, make_prepared)
-    one, _ = extract(cases, store, tmp_path / "one", FeatureSettings(), 1, NO_PROGRESS)
-    two, left = extract(cases, store, tmp_path / "two", FeatureSettings(), 2, NO_PROGRESS)
+    one, _ = extract_features(cases, store, tmp_path / "one", FeatureSettings(), 1, NO_PROGRESS)
+    two, left = extract_features(cases, store, tmp_path / "two", FeatureSettings(), 2, NO_PROGRESS)
     assert np.array_equal(one.values, two.values, equal_nan=True)
     assert len(left) == 1
 

@@ -13,11 +13,19 @@ from test_combat import plain_combat
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.radiomics import regression as room
-from gliofed.radiomics.feature_table import FeatureTable, people, read_published
+from gliofed.radiomics.feature_table import FeatureTable, age_and_sex, read_published
 from gliofed.radiomics.files import model_json, parse_model, weights_csv
-from gliofed.radiomics.leave_one_out import MODELS, leave_one_out
-from gliofed.radiomics.regression import FOLDS, RIDGES, fold_of, predict, results, train, weights
-from gliofed.radiomics.standardisation import FARTHEST, scaling
+from gliofed.radiomics.leave_one_out import MODELS, leave_one_site_out
+from gliofed.radiomics.regression import (
+    FOLDS,
+    RIDGES,
+    case_results,
+    feature_coefficients,
+    fold_of,
+    predict,
+    train_regressions,
+)
+from gliofed.radiomics.standardisation import MAX_DEVIATIONS, fit_feature_scaling
 from gliofed.types import Labels, Unknown
 
 
@@ -51,7 +59,7 @@ def pooled(table: FeatureTable, values=None) -> FeatureTable:
 
 def plainly_harmonised(table: FeatureTable) -> FeatureTable:
     """ComBat of the pooled cases by the plain code of another test, as the table of one hospital."""
-    persons = people(table).values
+    persons = age_and_sex(table).values
     persons = np.nan_to_num((persons - np.nanmean(persons, 0)) / np.nanstd(persons, 0))
     site = np.array([s.site for s in table.subjects])
     rows = [np.flatnonzero(site == s) for s in table.sites]
@@ -73,14 +81,19 @@ def agree(federated, table, one_model, one_table) -> None:
 
 def test_sites_together_train_the_model_of_the_pooled_cases() -> None:
     table = made_up()
-    agree(trained(), table, train([pooled(table)]), pooled(table))
+    agree(trained(), table, train_regressions([pooled(table)]), pooled(table))
 
 
 def test_harmonised_by_sums_is_harmonised_on_the_pooled_cases() -> None:
     table = made_up(sizes=(12, 14, 13), features=10)
     plain = plainly_harmonised(table)
     assert np.nanmax(np.abs(plain.values - table.values)) > 1
-    agree(train(table.by_site(), harmonised=True), table, train([plain]), plain)
+    agree(
+        train_regressions(table.by_site(), harmonised=True),
+        table,
+        train_regressions([plain]),
+        plain,
+    )
 
 
 @pytest.mark.parametrize("marker", ["idh", "grade"])
@@ -119,7 +132,7 @@ def test_the_ridge_is_that_of_the_least_held_out_loss() -> None:
         return Labels({"idh": other if rng.random() < 0.3 else truth})
 
     table = relabelled(made_up(sizes=(30, 25), features=8), often_wrong)
-    model = train(table.by_site())
+    model = train_regressions(table.by_site())
     rows, truth = labelled(table, "idh")
     features = model.scaling.standardise(table.values)[rows]
     fold = np.array(
@@ -141,7 +154,7 @@ def test_the_ridge_is_that_of_the_least_held_out_loss() -> None:
 
 def test_an_unknown_feature_counts_as_the_mean_of_all_sites() -> None:
     table = made_up(unknown=0.3)
-    model = train(table.by_site())
+    model = train_regressions(table.by_site())
     assert model.scaling.mean == pytest.approx(np.nanmean(table.values, 0))
     assert model.scaling.scale == pytest.approx(np.nanstd(table.values, 0))
     filled = np.where(np.isnan(table.values), np.nanmean(table.values, 0), table.values)
@@ -153,10 +166,10 @@ def test_constant_unknown_and_far_off_values_do_no_harm() -> None:
     values = np.array(
         [[1e6, 0.1, np.nan, 0.0], [1e6 + 1, 0.1, np.nan, 1e9], [1e6 + 2, 0.1, np.nan, np.nan]]
     )
-    found = scaling([values[:1], values[1:]])
+    found = fit_feature_scaling([values[:1], values[1:]])
     assert found.scale[:3] == pytest.approx([np.sqrt(2 / 3), 0, 0])
     out = found.standardise(np.array([[1e6 + 1 + 2 * np.sqrt(2 / 3), 7.0, 7.0, -1e12]]))
-    assert out[0] == pytest.approx([2, 0, 0, -FARTHEST])
+    assert out[0] == pytest.approx([2, 0, 0, -MAX_DEVIATIONS])
 
 
 def test_one_class_or_none_is_no_model_and_says_why() -> None:
@@ -164,8 +177,8 @@ def test_one_class_or_none_is_no_model_and_says_why() -> None:
     model = trained()
     assert model.markers["mgmt"].note == "only methylated known"
     assert model.markers["codel_1p19q"].note == "no case with a known label"
-    assert weights(model, BY_ID["mgmt"]) == ()
-    answers = results(model, table, "fold", "external", seed=3)
+    assert feature_coefficients(model, BY_ID["mgmt"]) == ()
+    answers = case_results(model, table, "fold", "external", seed=3)
     assert np.isnan(answers[0].probabilities["mgmt"]).all()
     assert sum(answers[0].probabilities["grade"]) == pytest.approx(1)
     assert (answers[0].model, answers[0].seed, answers[0].fold) == ("radiomics", 3, "fold")
@@ -176,8 +189,8 @@ def test_one_class_or_none_is_no_model_and_says_why() -> None:
 def test_weights_are_sorted_and_their_intervals_are_of_the_errors() -> None:
     table = made_up()
     table.values[:, 5] = 3.0
-    model = train(table.by_site())
-    found = weights(model, BY_ID["grade"])
+    model = train_regressions(table.by_site())
+    found = feature_coefficients(model, BY_ID["grade"])
     assert len(found) == 3 * (len(table.names) - 1)
     assert {w.which for w in found} == {"2", "3", "4"}
     sizes = [abs(w.value) for w in found]
@@ -189,15 +202,15 @@ def test_weights_are_sorted_and_their_intervals_are_of_the_errors() -> None:
     assert first.value == own.coefficients[row, place]
     assert first.high - first.value == pytest.approx(1.95996 * own.errors[row, place], rel=1e-4)
     lines = weights_csv([model]).splitlines()
-    assert len(lines) == 1 + len(found) + len(weights(model, BY_ID["idh"]))
+    assert len(lines) == 1 + len(found) + len(feature_coefficients(model, BY_ID["idh"]))
 
 
 def test_age_and_sex_alone_are_a_model_of_two_features() -> None:
-    table = people(made_up(sizes=(40, 30)))
+    table = age_and_sex(made_up(sizes=(40, 30)))
     assert table.names == ("age_years", "sex_male")
     assert np.isnan(table.values).sum(0).tolist() == [2, 2]
-    model = train(table.by_site(), "age_sex")
-    (first, _) = weights(model, BY_ID["idh"])
+    model = train_regressions(table.by_site(), "age_sex")
+    (first, _) = feature_coefficients(model, BY_ID["idh"])
     assert (first.feature, model.name) == ("age_years", "age_sex")
     assert first.high < 0  # made so: the older, the rarer the mutation
     assert np.isfinite(predict(model, table)["idh"]).all()
@@ -231,11 +244,11 @@ def test_other_features_and_no_case_are_refused() -> None:
     with pytest.raises(DataError, match="not those of radiomics"):
         predict(trained(), other)
     with pytest.raises(DataError, match="differ between hospitals"):
-        train([table, other])
+        train_regressions([table, other])
     with pytest.raises(DataError, match="no case to train on"):
-        train([])
+        train_regressions([])
     with pytest.raises(DataError, match="one hospital"):
-        leave_one_out(table.at("s0"))
+        leave_one_site_out(table.at("s0"))
 
 
 def test_the_hospital_left_out_answers_without_its_labels_or_its_patients_elsewhere(
@@ -243,12 +256,12 @@ def test_the_hospital_left_out_answers_without_its_labels_or_its_patients_elsewh
 ) -> None:
     monkeypatch.setattr(room, "RIDGES", (10.0,))
     table = made_up(sizes=(11, 12, 10), features=4)
-    answers = leave_one_out(table)
+    answers = leave_one_site_out(table)
     assert len(answers) == len(MODELS) * len(table.subjects)
     assert {a.model for a in answers} == set(MODELS)
     assert all(a.fold == a.site and a.role == "external" for a in answers)
     hidden = relabelled(table, lambda s: Labels({}) if s.site == "s1" else s.labels)
-    again = {(a.model, a.case): a for a in leave_one_out(hidden)}
+    again = {(a.model, a.case): a for a in leave_one_site_out(hidden)}
     for answer in answers:
         if answer.site == "s1":
             assert (
@@ -256,8 +269,8 @@ def test_the_hospital_left_out_answers_without_its_labels_or_its_patients_elsewh
             )
     twice = dataclasses.replace(table.subjects[0], patient=table.subjects[15].patient)
     linked = FeatureTable((twice, *table.subjects[1:]), table.names, table.values)
-    lone = leave_one_out(linked.pick(np.arange(len(linked.subjects)) > 0))
-    found = {(a.model, a.case): a for a in leave_one_out(linked)}
+    lone = leave_one_site_out(linked.pick(np.arange(len(linked.subjects)) > 0))
+    found = {(a.model, a.case): a for a in leave_one_site_out(linked)}
     for answer in lone:
         if answer.site == "s1":  # the first case is of a patient of s1, and so trains nothing here
             assert (
@@ -268,7 +281,7 @@ def test_the_hospital_left_out_answers_without_its_labels_or_its_patients_elsewh
 def test_progress_ends_at_the_end(monkeypatch) -> None:
     monkeypatch.setattr(room, "RIDGES", (10.0,))
     progress = RecordedProgress()
-    leave_one_out(made_up(sizes=(8, 9), features=3), progress)
+    leave_one_site_out(made_up(sizes=(8, 9), features=3), progress)
     assert progress.counts == [(n, 6) for n in range(1, 7)]
 
 
@@ -288,10 +301,10 @@ def published(real_data: Path) -> FeatureTable:
 @pytest.mark.data
 def test_on_the_published_features_hospitals_train_the_pooled_model(published) -> None:
     table = FeatureTable(published.subjects, published.names[::4], published.values[:, ::4])
-    federated = train(table.by_site())
+    federated = train_regressions(table.by_site())
     assert len(table.names) == 181
     assert federated.markers["idh"].cases == (73, 50)
-    agree(federated, table, train([pooled(table)]), pooled(table))
+    agree(federated, table, train_regressions([pooled(table)]), pooled(table))
 
 
 @pytest.mark.data
@@ -302,4 +315,9 @@ def test_on_the_published_features_harmonising_is_that_of_the_pooled_cases(publi
     table = FeatureTable(published.subjects, names, published.values[:, some])
     assert len(names) > 50
     plain = plainly_harmonised(table)
-    agree(train(table.by_site(), harmonised=True), table, train([plain]), plain)
+    agree(
+        train_regressions(table.by_site(), harmonised=True),
+        table,
+        train_regressions([plain]),
+        plain,
+    )

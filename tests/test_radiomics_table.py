@@ -7,7 +7,12 @@ import pytest
 from feature_tables import made_up
 
 from gliofed.errors import DataError
-from gliofed.radiomics.feature_table import FeatureTable, features_csv, read_features, read_tables
+from gliofed.radiomics.feature_table import (
+    FeatureTable,
+    features_csv,
+    read_feature_tables,
+    read_features,
+)
 from gliofed.types import UNKNOWN, Labels, Person, Sequence
 
 LABELS = """patient,IDH.status,X1p.19q.codeletion,MGMT.promoter.status,Grade,Gender,Age..years.at.diagnosis.
@@ -70,7 +75,7 @@ def test_the_published_tables_are_read_as_hospitals_with_labels(tmp_path) -> Non
     paths = [tmp_path / name for name in ("gbm.csv", "lgg.csv", "labels.csv")]
     for path, text in zip(paths, (GBM, LGG, LABELS), strict=True):
         path.write_text(text)
-    table = read_tables(paths[:2], paths[2])
+    table = read_feature_tables(paths[:2], paths[2])
     assert table.names == ("VOLUME", "RATIO")
     sites = ["md-anderson-cancer-center", "henry-ford-hospital", "case-western-st-joseph"]
     assert [s.site for s in table.subjects] == sites
@@ -97,7 +102,7 @@ def test_a_damaged_published_table_is_one_clear_error(gbm, lgg, message, tmp_pat
     for path, text in zip(paths, (gbm, lgg, LABELS), strict=True):
         path.write_text(text)
     with pytest.raises(DataError) as caught:
-        read_tables(paths[:2], paths[2])
+        read_feature_tables(paths[:2], paths[2])
     assert message in str(caught.value)
 
 
@@ -107,15 +112,15 @@ def test_tables_of_hospitals_are_joined_and_what_does_not_fit_is_refused(tmp_pat
     for own in table.by_site():
         paths.append(tmp_path / f"{own.sites[0]}.csv")
         paths[-1].write_text(features_csv(own))
-    joined = read_tables(paths, None)
+    joined = read_feature_tables(paths, None)
     assert joined.subjects == table.subjects
     with pytest.raises(DataError, match="stands in another of the tables too"):
-        read_tables([paths[0], paths[0]], None)
+        read_feature_tables([paths[0], paths[0]], None)
     other = tmp_path / "other.csv"
     other.write_text(paths[1].read_text().replace("f1", "g1"))
     with pytest.raises(DataError, match="extract both alike"):
-        read_tables([paths[0], other], None)
+        read_feature_tables([paths[0], other], None)
     bare = tmp_path / "bare.csv"
     bare.write_text(GBM)
     with pytest.raises(DataError, match="give the table that has them with --labels"):
-        read_tables([bare], None)
+        read_feature_tables([bare], None)

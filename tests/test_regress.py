@@ -18,7 +18,7 @@ from gliofed.data.phantom import PhantomHospital
 from gliofed.data.splits import Split, make_splits
 from gliofed.errors import DataError
 from gliofed.evaluation.by_case.score_table import score_table
-from gliofed.evaluation.comparison import comparisons, cross_matrix
+from gliofed.evaluation.comparison import compare_models, cross_site_matrices
 from gliofed.experiments.model_runs import plan_model_runs
 from gliofed.experiments.regressions import (
     Regressions,
@@ -28,8 +28,8 @@ from gliofed.experiments.regressions import (
     run_regressions,
 )
 from gliofed.experiments.run import run_study
-from gliofed.radiomics.feature_table import FeatureTable, features_csv, people
-from gliofed.radiomics.regression import results, train
+from gliofed.radiomics.feature_table import FeatureTable, age_and_sex, features_csv
+from gliofed.radiomics.regression import case_results, train_regressions
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import DataConfig, NetworkConfig, Study, load_study
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
@@ -85,10 +85,10 @@ def test_each_trains_and_answers_by_the_split_as_fitted_directly(tmp_path) -> No
     held = [c for own in split.holdout.values() for c in own]
     assert held
     for name in EVERY:
-        seen = people(table) if name == "age_sex" else table
-        model = train(rows_of(seen, inside).by_site(), name, name == "radiomics_combat")
-        away = results(model, rows_of(seen, split.external), "external", "external", 1)
-        home = results(model, rows_of(seen, [*inside, *held]), "external", "holdout", 1)
+        seen = age_and_sex(table) if name == "age_sex" else table
+        model = train_regressions(rows_of(seen, inside).by_site(), name, name == "radiomics_combat")
+        away = case_results(model, rows_of(seen, split.external), "external", "external", 1)
+        home = case_results(model, rows_of(seen, [*inside, *held]), "external", "holdout", 1)
         kept = [r for r in home if r.case in {c.id for c in held}]
         mine = [r for r in found.results if r.model == name]
         key = lambda r: (r.role, r.site, r.case)  # noqa: E731  (two sorts, one key)
@@ -146,7 +146,7 @@ def test_cases_without_features_train_nothing_and_get_no_answer(tmp_path) -> Non
     mine, other = ([r.probabilities for r in f.results if r.model == "radiomics"]
                    for f in (found, again))  # fmt: skip
     assert repr(mine) == repr(other)
-    compared = [c for c in comparisons(found.results, 100, "age_sex") if c.task == "idh"]
+    compared = [c for c in compare_models(found.results, 100, "age_sex") if c.task == "idh"]
     assert compared
     assert all(c.difference is None for c in compared)
     assert {c.note for c in compared} == {"not the same cases: 0 of one only, 1 of the other"}
@@ -190,7 +190,7 @@ def test_folds_and_seeds_pair_and_equal_trainings_are_fitted_once(tmp_path, monk
     assert {(s, f, site) for s, f, site, _ in keys["radiomics"]} == {
         (s, f, f) for s in (1, 2) for f in ("s0", "s3")
     }
-    compared = comparisons(found.results, 100, "age_sex")
+    compared = compare_models(found.results, 100, "age_sex")
     assert any(c.difference is not None for c in compared if c.task == "idh")
     assert {f.split.fold for f in plan_regressions(study, {1: splits[:2], 2: splits[2:]})} == {
         "s0", "s3"
@@ -299,7 +299,7 @@ def test_beside_networks_they_change_nothing_and_enter_every_table(study_file, t
         assert found["age_sex"].difference == pytest.approx(
             found["age_sex"].value - found["federated"].value
         )
-    idh = next(m for m in cross_matrix(outcome.results, 100) if m.task == "idh")
+    idh = next(m for m in cross_site_matrices(outcome.results, 100) if m.task == "idh")
     assert idh.models == ("federated", "age_sex", "radiomics")
     card = (tmp_path / "model-card.md").read_text()
     assert "Of the federated model" in card

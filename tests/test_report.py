@@ -19,7 +19,7 @@ from made_up_run import make_content
 
 from gliofed.errors import DataError
 from gliofed.evaluation.by_case.score_table import score_table
-from gliofed.evaluation.intervals.bootstrap import once
+from gliofed.evaluation.intervals.bootstrap import unit_weights
 from gliofed.evaluation.metrics.discrimination import auc
 from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.markers import BY_ID, MARKERS
@@ -356,7 +356,7 @@ def test_roc_encloses_the_auc_of_the_score_table(digits: int) -> None:
     truth = rng.random(60) < 0.4
     chance = np.round(np.clip(rng.normal(0.4 + 0.2 * truth, 0.2), 0, 1), digits)  # 1: many ties
     x, y = roc(truth, chance)
-    area = auc(truth.astype(np.int64), np.stack([1 - chance, chance], 1), once(60))[0]
+    area = auc(truth.astype(np.int64), np.stack([1 - chance, chance], 1), unit_weights(60))[0]
     assert np.trapezoid(y, x) == pytest.approx(area, abs=1e-12)
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
 

@@ -10,7 +10,13 @@ from sklearn import metrics as sklearn
 from gliofed.errors import DataError
 from gliofed.evaluation.by_case.score_table import MEDIAN_MODEL, score_table
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
-from gliofed.evaluation.intervals.bootstrap import interval, mean, median, once, resamples
+from gliofed.evaluation.intervals.bootstrap import (
+    patient_resamples,
+    percentile_interval,
+    unit_weights,
+    weighted_mean,
+    weighted_median,
+)
 from gliofed.evaluation.metrics.calibration import brier, calibration_curve
 from gliofed.evaluation.metrics.discrimination import auc, balanced_accuracy
 from gliofed.evaluation.metrics.segmentation import dice, hd95_mm, volume_ml
@@ -32,7 +38,7 @@ def random_answers(seed: int, n: int = 40, classes: int = 2):
 @pytest.mark.parametrize("seed", range(5))
 def test_binary_auc_is_that_of_scikit_learn(seed) -> None:
     truth, found = random_answers(seed)
-    assert auc(truth, found, once(40))[0] == pytest.approx(
+    assert auc(truth, found, unit_weights(40))[0] == pytest.approx(
         sklearn.roc_auc_score(truth, found[:, 1])
     )
 
@@ -40,7 +46,7 @@ def test_binary_auc_is_that_of_scikit_learn(seed) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_three_class_metrics_are_those_of_scikit_learn(seed) -> None:
     truth, found = random_answers(seed, classes=3)
-    weights = once(40)
+    weights = unit_weights(40)
     assert auc(truth, found, weights)[0] == pytest.approx(
         sklearn.roc_auc_score(truth, found, multi_class="ovr", average="macro")
     )
@@ -53,13 +59,13 @@ def test_three_class_metrics_are_those_of_scikit_learn(seed) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_brier_is_that_of_scikit_learn(seed) -> None:
     truth, found = random_answers(seed)
-    assert brier(truth, found, once(40))[0] == pytest.approx(
+    assert brier(truth, found, unit_weights(40))[0] == pytest.approx(
         sklearn.brier_score_loss(truth, found[:, 1])
     )
     perfect = np.eye(3)[[0, 1, 2]]
     index = np.arange(3)
-    assert brier(index, perfect, once(3))[0] == 0
-    assert brier(index, perfect[:, [1, 2, 0]], once(3))[0] == 2
+    assert brier(index, perfect, unit_weights(3))[0] == 0
+    assert brier(index, perfect[:, [1, 2, 0]], unit_weights(3))[0] == 2
 
 
 @pytest.mark.parametrize("metric", [auc, balanced_accuracy, brier])
@@ -70,7 +76,7 @@ def test_a_weight_counts_as_that_many_copies(metric, classes) -> None:
     weights[5] = 0
     for row, value in zip(weights, metric(truth, found, weights), strict=True):
         copies = np.repeat(np.arange(30), row)
-        again = metric(truth[copies], found[copies], once(len(copies)))[0]
+        again = metric(truth[copies], found[copies], unit_weights(len(copies)))[0]
         assert value == pytest.approx(again, nan_ok=True)
 
 
@@ -79,7 +85,7 @@ def test_weighted_mean_and_median_are_those_of_numpy(n) -> None:
     values = RNG(n).normal(size=n).round(1)
     weights = RNG(n + 1).integers(0, 4, (20, n))
     for row, average, middle in zip(
-        weights, mean(values, weights), median(values, weights), strict=True
+        weights, weighted_mean(values, weights), weighted_median(values, weights), strict=True
     ):
         copies = np.repeat(values, row)
         if len(copies):
@@ -93,10 +99,10 @@ def test_weighted_mean_and_median_are_those_of_numpy(n) -> None:
 def test_without_cases_or_without_a_second_class_there_is_no_figure() -> None:
     nobody, nothing = np.zeros(0, int), np.zeros((0, 2))
     for metric in (auc, balanced_accuracy, brier):
-        assert np.isnan(metric(nobody, nothing, once(0))).all()
+        assert np.isnan(metric(nobody, nothing, unit_weights(0))).all()
     same, found = np.ones(5, int), np.full((5, 2), 0.5)
-    assert np.isnan(auc(same, found, once(5))).all()
-    assert np.isnan(balanced_accuracy(same, found, once(5))).all()
+    assert np.isnan(auc(same, found, unit_weights(5))).all()
+    assert np.isnan(balanced_accuracy(same, found, unit_weights(5))).all()
 
 
 def test_calibration_bins_hold_equal_counts_and_their_own_means() -> None:
@@ -141,26 +147,26 @@ def test_a_bootstrap_interval_covers_the_truth_about_as_often_as_it_says() -> No
     for trial in range(300):
         values = RNG(trial).normal(size=40)
         names = [f"{trial}-{i}" for i in range(40)]
-        found = interval(mean(values, resamples(names, 400)))
+        found = percentile_interval(weighted_mean(values, patient_resamples(names, 400)))
         hits += found.low <= 0 <= found.high
     assert 0.88 <= hits / 300 <= 0.98
 
 
 def test_a_patients_cases_are_drawn_together_and_names_decide_the_draws() -> None:
-    weights = resamples(["a", "b", "a", "c"], 500)
+    weights = patient_resamples(["a", "b", "a", "c"], 500)
     assert (weights[:, 0] == weights[:, 2]).all()
     assert (weights[:, [0, 1, 3]].sum(1) == 3).all()
     assert (weights[:, 0] == 0).any()
-    assert np.array_equal(weights[:, [3, 0, 1]], resamples(["c", "a", "b"], 500))
-    assert not np.array_equal(weights[:, [0, 1, 3]], resamples(["a", "b", "d"], 500))
+    assert np.array_equal(weights[:, [3, 0, 1]], patient_resamples(["c", "a", "b"], 500))
+    assert not np.array_equal(weights[:, [0, 1, 3]], patient_resamples(["a", "b", "d"], 500))
 
 
 def test_no_interval_where_most_replicates_lack_the_figure() -> None:
     half = np.array([1.0, 2.0, np.nan, np.nan])
-    assert interval(half).low is None
-    assert "too few" in interval(half).note
-    assert interval(np.array([1.0, 2.0, 3.0, np.nan])).low is not None
-    assert interval(np.zeros(0)).low is None
+    assert percentile_interval(half).low is None
+    assert "too few" in percentile_interval(half).note
+    assert percentile_interval(np.array([1.0, 2.0, 3.0, np.nan])).low is not None
+    assert percentile_interval(np.zeros(0)).low is None
 
 
 def answer(case: str, model: str = "federated", right: float = 0.9, **other) -> CaseResult:

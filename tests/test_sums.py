@@ -8,27 +8,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gliofed.evaluation.by_site_sums.plausibility import first_fault
-from gliofed.evaluation.by_site_sums.score_table import rows
+from gliofed.evaluation.by_site_sums.plausibility import first_implausibility
+from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import (
     SUM_TASKS,
     AucSums,
     ScoreSums,
     ValueMoments,
-    compared,
-    hide,
-    sums_of,
+    compared_classes,
+    score_sums,
+    suppress_small_counts,
 )
 from gliofed.evaluation.intervals.analytic import (
     BY_DELONG,
     BY_SCORE,
     BY_T,
+    auc_from_sums,
     auc_interval,
-    auc_of,
-    balanced_accuracy_of,
+    balanced_accuracy_from_sums,
     mean_interval,
 )
-from gliofed.evaluation.intervals.bootstrap import mean, once
+from gliofed.evaluation.intervals.bootstrap import unit_weights, weighted_mean
 from gliofed.evaluation.metrics.calibration import brier
 from gliofed.evaluation.metrics.discrimination import auc, balanced_accuracy
 from gliofed.evaluation.results import CaseResult
@@ -57,7 +57,7 @@ def answers(marker: str, truth, found, site="a") -> list[CaseResult]:
 
 
 def of(marker: str, truth, found, site="a") -> ScoreSums:
-    return sums_of(answers(marker, truth, found, site))["holdout"]
+    return score_sums(answers(marker, truth, found, site))["holdout"]
 
 
 def two(positive) -> np.ndarray:
@@ -101,7 +101,9 @@ def alike(one, other) -> bool:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(cases(), st.integers(1, 4)), min_size=3, max_size=3))
 def test_merging_does_not_depend_on_order(parts) -> None:
-    one, two, three = (hide(sums_of(own)["holdout"], least) for own, least in parts)
+    one, two, three = (
+        suppress_small_counts(score_sums(own)["holdout"], least) for own, least in parts
+    )
     assert alike((one + two) + three, one + (two + three))
     assert alike(one + two, two + one)
     assert (one + two).cases == one.cases + two.cases
@@ -110,23 +112,32 @@ def test_merging_does_not_depend_on_order(parts) -> None:
 @settings(max_examples=60, deadline=None)
 @given(cases())
 def test_one_sites_values_are_those_of_its_cases(own) -> None:
-    sums = sums_of(own)["holdout"]
-    assert first_fault(sums, CAP) == ""
+    sums = score_sums(own)["holdout"]
+    assert first_implausibility(sums, CAP) == ""
     dices = np.array([r.dice for r in own if r.dice is not None])
     assert (sums.cases, sums.mask.n) == (len(own), len(dices))
-    table = {(r.task, r.metric): r for r in rows({"a": {"holdout": sums}}) if r.site == "a"}
+    table = {
+        (r.task, r.metric): r
+        for r in score_table_from_sums({"a": {"holdout": sums}})
+        if r.site == "a"
+    }
     if len(dices):
-        assert table["mask", "dice"].value == pytest.approx(mean(dices, once(len(dices)))[0])
+        assert table["mask", "dice"].value == pytest.approx(
+            weighted_mean(dices, unit_weights(len(dices)))[0]
+        )
     for marker in MARKERS:
         known = [r for r in own if isinstance(r.labels[marker.id], str)]
         truth = np.array([marker.classes.index(r.labels[marker.id]) for r in known], int)
         found = np.array([r.probabilities[marker.id] for r in known])
         found = found.reshape(len(known), len(marker.classes))
         for metric, score in (("auc", auc), ("balanced_accuracy", balanced_accuracy)):
-            expected, row = score(truth, found, once(len(known)))[0], table[marker.id, metric]
+            expected, row = (
+                score(truth, found, unit_weights(len(known)))[0],
+                table[marker.id, metric],
+            )
             assert row.n == len(known)
             assert row.value == (None if math.isnan(expected) else expected)
-        expected, row = brier(truth, found, once(len(known)))[0], table[marker.id, "brier"]
+        expected, row = brier(truth, found, unit_weights(len(known)))[0], table[marker.id, "brier"]
         assert row.value == (None if math.isnan(expected) else pytest.approx(expected, abs=1e-12))
         for row in (table[marker.id, m] for m in ("auc", "balanced_accuracy", "brier")):
             if row.low is not None:
@@ -245,7 +256,7 @@ def test_a_stratified_interval_holds_the_truth_as_often_as_it_says(marker) -> No
             whole = part if whole is None else whole + part
         areas = whole.markers[marker].areas
         between = auc_interval(areas)
-        found.append((auc_of(areas), between, narrower(between, 0.6, auc_of(areas))))
+        found.append((auc_from_sums(areas), between, narrower(between, 0.6, auc_from_sums(areas))))
     values = np.array([v for v, _, _ in found])
     # two normal scores one apart; of three classes, the mean of 300 unbiased estimates
     truth = 0.5 * (1 + math.erf(0.5)) if marker == "idh" else values.mean()
@@ -266,8 +277,8 @@ def test_differences_between_hospitals_cannot_raise_the_auc() -> None:
         everything.append((truth, score))
         parts[site] = {"holdout": of("idh", truth, two(score), site)}
     truth, score = map(np.concatenate, zip(*everything, strict=True))
-    assert auc(truth, two(score), once(300))[0] > 0.8
-    table = rows(parts)
+    assert auc(truth, two(score), unit_weights(300))[0] > 0.8
+    table = score_table_from_sums(parts)
     row = find(table, site="all", task="idh", metric="auc")
     assert row.low < 0.5 < row.high
     assert "within one site" in row.note
@@ -288,7 +299,7 @@ def test_a_perfect_model_still_has_an_interval_and_a_narrower_one_with_more_case
         found = (np.eye(classes)[truth] + 0.1) / (1 + 0.1 * classes)
         areas = of(marker, truth, found).markers[marker].areas
         between = auc_interval(areas)
-        assert auc_of(areas) == 1 == between.high
+        assert auc_from_sums(areas) == 1 == between.high
         assert between.method == BY_SCORE
         lows.append(between.low)
         upside = auc_interval(of(marker, truth, 1 - found).markers[marker].areas)
@@ -311,7 +322,7 @@ def test_the_interval_at_one_ends_where_newcombes_variance_says() -> None:
 
 def test_a_model_that_says_the_same_of_everybody_has_a_wide_interval() -> None:
     areas = of("idh", [0] * 8 + [1] * 8, two([0.3] * 16)).markers["idh"].areas
-    assert auc_of(areas) == 0.5
+    assert auc_from_sums(areas) == 0.5
     found = auc_interval(areas)
     assert found.method == BY_SCORE
     assert found.low < 0.35
@@ -346,13 +357,13 @@ def test_means_have_students_interval_within_their_range() -> None:
 
 def test_balanced_accuracy_has_an_interval_even_where_all_are_right() -> None:
     truth = np.array([0] * 10 + [1] * 10)
-    value, found = balanced_accuracy_of(of("idh", truth, two(truth)).markers["idh"])
+    value, found = balanced_accuracy_from_sums(of("idh", truth, two(truth)).markers["idh"])
     wilson = 10 / (10 + 1.959964**2)
     assert value == found.high == 1
     assert found.low == pytest.approx(1 - (1 - wilson) / math.sqrt(2), abs=1e-6)
     truth = np.array([0] * 2000 + [1] * 2000)
     said = np.tile([0.9, 0.1, 0.1, 0.1], 1000)
-    value, found = balanced_accuracy_of(of("idh", truth, two(said)).markers["idh"])
+    value, found = balanced_accuracy_from_sums(of("idh", truth, two(said)).markers["idh"])
     normal = 1.959964 * math.sqrt(2 * 0.25 * 0.75 / 2000) / 2
     assert value == 0.5
     assert [found.low, found.high] == pytest.approx([0.5 - normal, 0.5 + normal], abs=1e-3)
@@ -367,7 +378,7 @@ def test_the_table_over_sites_adds_sums_and_averages_no_averages() -> None:
     for site, (n, share) in {"a": (40, 0.5), "b": (8, 0.25)}.items():
         truth = (np.arange(n) < share * n).astype(int)
         parts[site] = of("idh", truth, two(rng.random(n)), site)
-    table = rows({s: {"holdout": p} for s, p in parts.items()})
+    table = score_table_from_sums({s: {"holdout": p} for s, p in parts.items()})
     row = find(table, site="all", task="idh", metric="auc")
     each = [find(table, site=s, task="idh", metric="auc") for s in "ab"]
     assert row.value == pytest.approx((20 * 20 * each[0].value + 2 * 6 * each[1].value) / 412)
@@ -381,7 +392,7 @@ def test_the_table_over_sites_adds_sums_and_averages_no_averages() -> None:
 
 
 def test_each_figure_that_is_missing_says_why() -> None:
-    table = rows({"a": {"external": of("idh", [1, 1], two([0.4, 0.6]))}})
+    table = score_table_from_sums({"a": {"external": of("idh", [1, 1], two([0.4, 0.6]))}})
     assert {r.role for r in table} == {"external"}
     for metric in ("auc", "balanced_accuracy"):
         row = find(table, site="a", task="idh", metric=metric)
@@ -389,47 +400,52 @@ def test_each_figure_that_is_missing_says_why() -> None:
     for metric in ("auc", "balanced_accuracy", "brier"):
         row = find(table, site="all", task="mgmt", metric=metric)
         assert (row.n, row.value, row.note) == (0, None, "no case with a known label")
-    unmasked = sums_of([result(1, dice=None), result(2, dice=None)])["holdout"]
-    row = find(rows({"a": {"holdout": unmasked}}), site="a", task="mask", metric="dice")
+    unmasked = score_sums([result(1, dice=None), result(2, dice=None)])["holdout"]
+    row = find(
+        score_table_from_sums({"a": {"holdout": unmasked}}), site="a", task="mask", metric="dice"
+    )
     assert (row.n, row.value, row.note) == (0, None, "no case with an expert mask")
     split = {"a": {"holdout": of("idh", [1, 1], two([0.4, 0.6]))},
              "b": {"holdout": of("idh", [0, 0], two([0.4, 0.6]), "b")}}  # fmt: skip
-    row = find(rows(split), site="all", task="idh", metric="auc")
+    row = find(score_table_from_sums(split), site="all", task="idh", metric="auc")
     assert (row.n, row.value, row.note) == (4, None, "no site has two classes")
-    assert find(rows(split), site="all", task="idh", metric="balanced_accuracy").value == 0.5
+    assert (
+        find(score_table_from_sums(split), site="all", task="idh", metric="balanced_accuracy").value
+        == 0.5
+    )
 
 
 def test_a_site_with_one_class_is_not_among_the_cases_of_the_stratified_auc() -> None:
     parts = {"a": {"holdout": of("idh", [0, 0, 1, 1], two([0.1, 0.3, 0.2, 0.6]))},
              "b": {"holdout": of("idh", [0, 0, 0], two([0.4, 0.6, 0.9]), "b")}}  # fmt: skip
-    row = find(rows(parts), site="all", task="idh", metric="auc")
+    row = find(score_table_from_sums(parts), site="all", task="idh", metric="auc")
     assert (row.n, row.value) == (4, 0.75)
 
 
 def test_several_cases_of_a_patient_are_said() -> None:
     own = [result(i, patient="same", dice=0.1 * i) for i in range(3)]
-    table = rows({"a": {"holdout": sums_of(own)["holdout"]}})
+    table = score_table_from_sums({"a": {"holdout": score_sums(own)["holdout"]}})
     assert "3 cases of 1 patients" in find(table, site="a", task="mask").note
     assert "patients" not in find(table, site="a", task="idh", metric="auc").note
 
 
 def test_answers_of_two_models_or_a_case_twice_have_no_sums() -> None:
     with pytest.raises(ValueError, match="more than one site or model"):
-        sums_of([result(1), result(2, model="pooled")])
+        score_sums([result(1), result(2, model="pooled")])
     with pytest.raises(ValueError, match="more than one site or model"):
-        sums_of([result(1), result(2, site="b")])
+        score_sums([result(1), result(2, site="b")])
     with pytest.raises(ValueError, match="twice"):
-        sums_of([result(1), result(1, role="external")])
-    assert sums_of([]) == {}
-    assert list(sums_of([result(1), result(2, role="external")])) == ["holdout", "external"]
+        score_sums([result(1), result(1, role="external")])
+    assert score_sums([]) == {}
+    assert list(score_sums([result(1), result(2, role="external")])) == ["holdout", "external"]
 
 
 def test_a_probability_that_is_not_finite_leaves_its_marker_out() -> None:
     own = answers("idh", [0, 1, 1], two([0.1, math.nan, 0.9]))
-    sums = sums_of(own)["holdout"]
+    sums = score_sums(own)["holdout"]
     assert sums.left_out == {"idh": "not finite"}
-    assert first_fault(sums, CAP) == ""
-    row = find(rows({"a": {"holdout": sums}}), site="a", task="idh", metric="auc")
+    assert first_implausibility(sums, CAP) == ""
+    row = find(score_table_from_sums({"a": {"holdout": sums}}), site="a", task="idh", metric="auc")
     assert (row.n, row.value, row.note) == (0, None, "a probability is not finite at this site")
 
 
@@ -438,50 +454,57 @@ def test_a_probability_that_is_not_finite_leaves_its_marker_out() -> None:
 
 def test_a_marker_with_a_class_of_too_few_is_hidden_and_at_the_limit_is_not() -> None:
     sums = of("idh", [0] * 20 + [1] * 5, two(np.linspace(0, 1, 25)))
-    assert hide(sums, 5).markers == sums.markers
-    hidden = hide(sums, 6)
+    assert suppress_small_counts(sums, 5).markers == sums.markers
+    hidden = suppress_small_counts(sums, 6)
     assert "idh" not in hidden.markers
     assert hidden.left_out == {"idh": "few cases"}
     assert {"codel_1p19q", "mgmt", "grade"} == set(hidden.markers)  # nobody is counted there
     assert (hidden.cases, hidden.mask.n, hidden.smallest) == (25, 25, 6)
-    row = find(rows({"a": {"holdout": hidden}}), site="a", task="idh", metric="brier")
+    row = find(
+        score_table_from_sums({"a": {"holdout": hidden}}), site="a", task="idh", metric="brier"
+    )
     assert (row.n, row.value, row.low) == (0, None, None)
     assert row.note == "hidden: fewer than 6 cases of a class at this site"
     one_class = of("idh", [0] * 20, two(np.linspace(0, 1, 20)))
-    assert "idh" in hide(one_class, 6).markers  # a class that nobody has hides nothing
+    assert (
+        "idh" in suppress_small_counts(one_class, 6).markers
+    )  # a class that nobody has hides nothing
 
 
 def test_a_site_with_too_few_cases_sends_only_that() -> None:
     sums = of("idh", [0, 1] * 3, two(np.linspace(0, 1, 6)))
-    assert hide(sums, 6).cases == 6
-    hidden = hide(sums, 7)
+    assert suppress_small_counts(sums, 6).cases == 6
+    hidden = suppress_small_counts(sums, 7)
     assert hidden == ScoreSums(7, 0, 0, ValueMoments(), {}, dict.fromkeys(SUM_TASKS, "few cases"))
-    assert first_fault(hidden, CAP) == ""
-    table = rows({"a": {"holdout": hidden}})
+    assert first_implausibility(hidden, CAP) == ""
+    table = score_table_from_sums({"a": {"holdout": hidden}})
     assert {r.note for r in table if r.site == "a"} == {"hidden: fewer than 7 cases at this site"}
     assert {r.value for r in table} == {None}
 
 
 def test_a_mask_score_of_too_few_is_hidden_and_at_the_limit_is_not() -> None:
     own = [result(i, dice=0.1 * i if i < 4 else None) for i in range(9)]
-    sums = sums_of(own)["holdout"]
-    assert hide(sums, 4).mask.n == 4
-    hidden = hide(sums, 5)
+    sums = score_sums(own)["holdout"]
+    assert suppress_small_counts(sums, 4).mask.n == 4
+    hidden = suppress_small_counts(sums, 5)
     assert (hidden.mask, hidden.left_out) == (ValueMoments(), {"mask": "few cases"})
-    assert first_fault(hidden, CAP) == ""
-    row = find(rows({"a": {"holdout": hidden}}), site="a", task="mask")
+    assert first_implausibility(hidden, CAP) == ""
+    row = find(score_table_from_sums({"a": {"holdout": hidden}}), site="a", task="mask")
     assert row.note == "hidden: fewer than 5 cases with an expert mask at this site"
 
 
 def test_the_row_over_all_sites_says_who_is_not_in_it() -> None:
     truth = [0] * 6 + [1] * 6
     parts = {"a": {"holdout": of("idh", truth, two(np.linspace(0.1, 0.8, 12)))},
-             "b": {"holdout": hide(of("idh", truth[4:], two([0.5] * 8), "b"), 5)}}  # fmt: skip
-    row = find(rows(parts, ["z"]), site="all", task="idh", metric="auc")
+             "b": {"holdout": suppress_small_counts(of("idh", truth[4:], two([0.5] * 8), "b"), 5)}}  # fmt: skip
+    row = find(score_table_from_sums(parts, ["z"]), site="all", task="idh", metric="auc")
     assert row.n == 12
     assert "without b (hidden: fewer than 5 cases of a class)" in row.note
     assert "without z (no answer that could be used)" in row.note
-    assert "without" not in find(rows(parts), site="all", task="grade", metric="auc").note
+    assert (
+        "without"
+        not in find(score_table_from_sums(parts), site="all", task="grade", metric="auc").note
+    )
 
 
 # ---- what cannot be
@@ -534,22 +557,22 @@ IMPOSSIBLE = {
 @pytest.mark.parametrize("kind", IMPOSSIBLE)
 def test_sums_that_no_cases_could_give_are_named(kind) -> None:
     sums, words = IMPOSSIBLE[kind]
-    assert words in first_fault(sums, CAP)
+    assert words in first_implausibility(sums, CAP)
 
 
 def test_the_bounds_of_what_can_be_are_met() -> None:
-    assert first_fault(SOUND, 11) == ""
-    assert "11 cases" in first_fault(SOUND, 10)
+    assert first_implausibility(SOUND, 11) == ""
+    assert "11 cases" in first_implausibility(SOUND, 10)
     for sums in (whole(mask=ValueMoments(11, 11.0, 11.0)), with_areas(won=(30.0,)),
                  with_areas(covariance=((165.0,),)), whole(mask=ValueMoments(11, 5.5, 2.75))):  # fmt: skip
-        assert first_fault(sums, CAP) == ""
+        assert first_implausibility(sums, CAP) == ""
 
 
 def test_a_covariance_that_is_none_is_named() -> None:
     truth = np.repeat(np.arange(3), 4)
     sums = of("grade", truth, np.random.default_rng(0).dirichlet(np.ones(3), 12))
     own = sums.markers["grade"]
-    assert first_fault(sums, CAP) == ""
+    assert first_implausibility(sums, CAP) == ""
     for change, words in (((1.0, 0.0), "variance"), ((1e3, 1e3), "is none")):
         covariance = [list(row) for row in own.areas.covariance]
         covariance[0][1] += change[0]
@@ -557,5 +580,5 @@ def test_a_covariance_that_is_none_is_named() -> None:
         areas = dataclasses.replace(own.areas, covariance=tuple(map(tuple, covariance)))
         grade = dataclasses.replace(own, areas=areas)
         bad = dataclasses.replace(sums, markers={**sums.markers, "grade": grade})
-        assert words in first_fault(bad, CAP)
-    assert list(compared(3)) == [0, 1, 2]
+        assert words in first_implausibility(bad, CAP)
+    assert list(compared_classes(3)) == [0, 1, 2]

@@ -10,7 +10,13 @@ from made_up_answers import EVEN, answer
 from scipy.special import softmax
 
 from gliofed.calibration.cns5 import GLIOBLASTOMA, NOT_DETERMINABLE
-from gliofed.calibration.evaluation import ALL, CALIBRATED, NO_HOLDOUT, TYPE, trial
+from gliofed.calibration.evaluation import (
+    ALL_GROUPS,
+    CALIBRATED_SUFFIX,
+    INTEGRATED_TYPE,
+    NO_HOLDOUT,
+    evaluate_calibration,
+)
 from gliofed.evaluation.by_case.score_table import score_table
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.study import CalibrationConfig
@@ -47,7 +53,7 @@ def patients(n, role, site, seed=0, model="federated", run=1, sharp=SHARP, mixed
 
 def figure(rows, model, marker, metric):
     return next(r for r in rows if (r.model, r.role, r.site, r.task, r.metric)
-                == (model, "external", ALL, marker, metric))  # fmt: skip
+                == (model, "external", ALL_GROUPS, marker, metric))  # fmt: skip
 
 
 def pick(rows, **wanted):
@@ -59,14 +65,16 @@ def pick(rows, **wanted):
 @pytest.fixture(scope="module")
 def exchangeable():
     held = [r for s in ("a", "bb") for r in patients(700, "holdout", s)]
-    return trial([*held, *patients(900, "external", "ccc")], "federated", CalibrationConfig(), 200)
+    return evaluate_calibration(
+        [*held, *patients(900, "external", "ccc")], "federated", CalibrationConfig(), 200
+    )
 
 
 def test_sets_keep_their_promise_on_exchangeable_cases(exchangeable) -> None:
     for marker in MARKERS:
-        for label in (ALL, *marker.classes):
+        for label in (ALL_GROUPS, *marker.classes):
             row = pick(exchangeable.sets, site="ccc", marker=marker.id, label=label)
-            assert row.value == pytest.approx(0.9, abs=0.03 if label == ALL else 0.045), row
+            assert row.value == pytest.approx(0.9, abs=0.03 if label == ALL_GROUPS else 0.045), row
             assert row.low < row.value < row.high
             assert row.asked == pytest.approx(0.9)
 
@@ -75,13 +83,16 @@ def test_sets_at_a_hospital_unlike_the_others_are_shown_as_they_are() -> None:
     """Where the truth is a coin, sets that hold nine of ten elsewhere hold fewer."""
     held = patients(900, "holdout", "a")
     odd = patients(600, "external", "odd", mixed=0.0)
-    tried = trial(
+    tried = evaluate_calibration(
         [*held, *odd, *patients(600, "external", "like")], "federated", CalibrationConfig(), 100
     )
-    at = {s: pick(tried.sets, site=s, marker="idh", label=ALL) for s in ("odd", "like", ALL)}
+    at = {
+        s: pick(tried.sets, site=s, marker="idh", label=ALL_GROUPS)
+        for s in ("odd", "like", ALL_GROUPS)
+    }
     assert at["odd"].high < 0.87
     assert at["like"].value == pytest.approx(0.9, abs=0.03)
-    assert at[ALL].value == pytest.approx((at["odd"].value + at["like"].value) / 2, abs=1e-9)
+    assert at[ALL_GROUPS].value == pytest.approx((at["odd"].value + at["like"].value) / 2, abs=1e-9)
 
 
 def test_calibrated_answers_have_a_smaller_calibration_error(exchangeable) -> None:
@@ -89,10 +100,10 @@ def test_calibrated_answers_have_a_smaller_calibration_error(exchangeable) -> No
     rows = score_table([*before, *exchangeable.results], 200)
     for marker in BY_ID:
         raw = figure(rows, "federated", marker, "calibration_error")
-        now = figure(rows, "federated" + CALIBRATED, marker, "calibration_error")
+        now = figure(rows, "federated" + CALIBRATED_SUFFIX, marker, "calibration_error")
         assert raw.value > 0.12
         assert now.value < 0.07
-        assert figure(rows, "federated" + CALIBRATED, marker, "brier").difference_high < 0
+        assert figure(rows, "federated" + CALIBRATED_SUFFIX, marker, "brier").difference_high < 0
 
 
 def test_each_seed_and_fold_is_calibrated_on_its_own_held_out_cases() -> None:
@@ -102,16 +113,16 @@ def test_each_seed_and_fold_is_calibrated_on_its_own_held_out_cases() -> None:
     two = patients(300, "holdout", "a", run=2, sharp=1.0)
     test = [r for run, sharp in ((1, SHARP), (2, 1.0))
             for r in patients(50, "external", "ccc", run=run, sharp=sharp)]  # fmt: skip
-    whole = trial([*one, *two, *test], "federated", CalibrationConfig(), 100)
+    whole = evaluate_calibration([*one, *two, *test], "federated", CalibrationConfig(), 100)
     slopes = [pick(whole.fits, seed=s, marker="idh").slope for s in (1, 2)]
     assert slopes == pytest.approx([1 / 3, 1.0], abs=0.15)
     split = [dataclasses.replace(r, site=f"s{i % 3}") for i, r in enumerate(one)]
-    again = trial([*split, *two, *test], "federated", CalibrationConfig(), 100)
+    again = evaluate_calibration([*split, *two, *test], "federated", CalibrationConfig(), 100)
     for a, b in zip(whole.fits, again.fits, strict=True):
         assert a.slope == pytest.approx(b.slope, abs=1e-9)
         assert a.at_least == b.at_least
     # both seeds answer each case: n counts it once
-    assert pick(whole.sets, site=ALL, marker="idh", label=ALL).n == 50
+    assert pick(whole.sets, site=ALL_GROUPS, marker="idh", label=ALL_GROUPS).n == 50
 
 
 def test_calibrated_answers_come_in_the_order_of_the_models_own() -> None:
@@ -123,17 +134,20 @@ def test_calibrated_answers_come_in_the_order_of_the_models_own() -> None:
         r for s, f in ((2, "z"), (1, "b"), (1, "z"), (2, "b"))
         for r in patients(20, "external", f"of-{f}", run=s, fold=f)
     ]  # fmt: skip
-    tried = trial([*held, *test], "federated", CalibrationConfig(), 100)
+    tried = evaluate_calibration([*held, *test], "federated", CalibrationConfig(), 100)
     key = [(r.seed, r.fold, r.site, r.case) for r in test]
     assert [(r.seed, r.fold, r.site, r.case) for r in tried.results] == key
     rows = score_table([*test, *tried.results], 100)
-    assert figure(rows, "federated" + CALIBRATED, "idh", "brier").difference is not None
+    assert figure(rows, "federated" + CALIBRATED_SUFFIX, "idh", "brier").difference is not None
 
 
 def test_no_external_label_enters_a_calibration(exchangeable) -> None:
     held = [r for s in ("a", "bb") for r in patients(700, "holdout", s)]
     other = patients(300, "external", "ccc", seed=5, mixed=0.0)
-    assert trial([*held, *other], "federated", CalibrationConfig(), 100).fits == exchangeable.fits
+    assert (
+        evaluate_calibration([*held, *other], "federated", CalibrationConfig(), 100).fits
+        == exchangeable.fits
+    )
 
 
 def test_keeping_back_costs_cases_and_saves_errors(exchangeable) -> None:
@@ -148,7 +162,7 @@ def test_keeping_back_costs_cases_and_saves_errors(exchangeable) -> None:
 
 
 def test_a_type_is_named_rightly_wrongly_or_not_at_all(exchangeable) -> None:
-    named = pick(exchangeable.kept, marker=TYPE)
+    named = pick(exchangeable.kept, marker=INTEGRATED_TYPE)
     assert named.wished is None
     assert 0 <= named.kept < 1
     for reference in {r.reference for r in exchangeable.types}:
@@ -167,7 +181,7 @@ def test_a_type_is_named_rightly_wrongly_or_not_at_all(exchangeable) -> None:
     ],
 )
 def test_nothing_to_fit_or_nothing_to_try_is_said(results, why) -> None:
-    tried = trial(results, "federated", CalibrationConfig(), 100)
+    tried = evaluate_calibration(results, "federated", CalibrationConfig(), 100)
     assert tried.note == why
     assert tried.results == tried.sets == tried.kept == tried.types == ()
 
@@ -181,13 +195,13 @@ def test_single_classes_single_cases_and_nan_do_no_harm() -> None:
         answer(2, {"grade": "4"}),
         answer(3, {"idh": "wildtype"}, probabilities=nan),
     ]
-    tried = trial([*held, *test], "federated", CalibrationConfig(), 100)
+    tried = evaluate_calibration([*held, *test], "federated", CalibrationConfig(), 100)
     fit = pick(tried.fits, marker="idh")
     assert fit.kind == "identity"
     assert "only mutant" in fit.note
-    row = pick(tried.sets, site=ALL, marker="idh", label=ALL)
+    row = pick(tried.sets, site=ALL_GROUPS, marker="idh", label=ALL_GROUPS)
     assert (row.n, row.value) == (1, 1.0)
-    assert pick(tried.sets, site=ALL, marker="mgmt", label=ALL).note == "no case"
+    assert pick(tried.sets, site=ALL_GROUPS, marker="mgmt", label=ALL_GROUPS).note == "no case"
     assert pick(tried.kept, marker="mgmt").note == "no case"
     assert pick(tried.kept, marker="grade").note == "no answer was kept"
     assert tried.results[1].probabilities["mgmt"] == EVEN["mgmt"]

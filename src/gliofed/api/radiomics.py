@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from gliofed.data.formats.registry import read_sites
 from gliofed.evaluation.files import predictions_csv
-from gliofed.radiomics.feature_table import features_csv, read_tables
-from gliofed.radiomics.files import left_out_csv, model_json, weights_csv
-from gliofed.radiomics.leave_one_out import MODELS, leave_one_out, train_model
+from gliofed.radiomics.feature_table import features_csv, read_feature_tables
+from gliofed.radiomics.files import excluded_cases_csv, model_json, weights_csv
+from gliofed.radiomics.leave_one_out import MODELS, leave_one_site_out, train_model
 from gliofed.runtime.files import alone_in, write_text
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import load_study
@@ -48,7 +48,12 @@ def extract_features(
     `gliofed[radiomics]`.
     """
     from gliofed.experiments.cases import prepare_and_compare
-    from gliofed.radiomics.features import FeatureSettings, extract, feature_names, settings_json
+    from gliofed.radiomics.features import (
+        FeatureSettings,
+        extract_features,
+        feature_names,
+        settings_json,
+    )
 
     feature_names()  # says that the library is missing before hours of preparation
     asked = load_study(study)
@@ -57,9 +62,9 @@ def extract_features(
     with alone_in(out):
         prepared = prepare_and_compare(asked, read_sites(asked.data), shelf, progress)[1]
         progress.stage(f"measuring {len(prepared)} cases")
-        table, left = extract(prepared, shelf, out, settings, processes, progress)
+        table, left = extract_features(prepared, shelf, out, settings, processes, progress)
         write_text(out / "settings.json", settings_json(settings))
-        write_text(out / "left-out.csv", left_out_csv(left))
+        write_text(out / "left-out.csv", excluded_cases_csv(left))
         write_text(out / FEATURES, features_csv(table))
     return Extracted(out / FEATURES, len(table.subjects), left)
 
@@ -77,10 +82,10 @@ def try_features(
     "age_sex". Of each, trained on all hospitals at last, `out` holds the model and its
     coefficients besides. Raises DataError.
     """
-    table = read_tables(tables, labels)
+    table = read_feature_tables(tables, labels)
     with alone_in(out):
         progress.stage(f"leaving out {len(table.sites)} hospitals in turn")
-        found = leave_one_out(table, progress)
+        found = leave_one_site_out(table, progress)
         progress.stage("models of all hospitals")
         models = [train_model(table, name) for name in MODELS]
         for model in models:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gliofed import __version__
 from gliofed.errors import DataError
-from gliofed.evaluation.prediction_table import key_of, parse_predictions
+from gliofed.evaluation.prediction_table import parse_predictions, result_key
 from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.experiments.evaluation import reference_model, score_predictions, write_score_tables
 from gliofed.reporting.study.scores_page import ScoresPageContent, write_scores_page
@@ -37,12 +37,12 @@ def score(
         raise DataError(f"{names}: no line below the header; expected a line a case")
     seen: set[tuple[object, ...]] = set()
     for answer in answers:
-        if key_of(answer) in seen:
+        if result_key(answer) in seen:
             raise DataError(
                 f"{names}: model {answer.model!r} answers case {answer.case!r} in two of the files;"
                 " rename one file, or its column 'model'"
             )
-        seen.add(key_of(answer))
+        seen.add(result_key(answer))
     models = list(dict.fromkeys(a.model for a in answers))
     if reference and reference not in models:
         raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")

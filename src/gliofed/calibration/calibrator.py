@@ -15,15 +15,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gliofed.calibration.cns5 import IntegratedType, integrated_type
-from gliofed.calibration.conformal import PredictionSets, SetCoverage, coverage, fit_sets
-from gliofed.calibration.joint_decision import allowed
+from gliofed.calibration.conformal import (
+    PredictionSets,
+    SetCoverage,
+    fit_prediction_sets,
+    set_coverage,
+)
+from gliofed.calibration.joint_decision import allowed_cells
 from gliofed.calibration.probability_bins import BINS
-from gliofed.calibration.scaling import FitPosition, Kind, ProbabilityScaling, scaling_steps
-from gliofed.calibration.selective import ConfidenceThreshold, fit_limit
-from gliofed.calibration.site_statistics import CalibrationCases, decided
-from gliofed.calibration.statistics import Ask, Cells, SiteStatistics, StatisticsRequest
-from gliofed.calibration.statistics_json import frozen
-from gliofed.evaluation.logistic_regression import LogisticSums, together
+from gliofed.calibration.scaling import FitPosition, ProbabilityScaling, ScalingKind, scaling_steps
+from gliofed.calibration.selective import ConfidenceThreshold, fit_confidence_threshold
+from gliofed.calibration.site_statistics import CalibrationCases, joint_decisions
+from gliofed.calibration.statistics import (
+    Cells,
+    SiteStatistics,
+    StatisticsExchange,
+    StatisticsRequest,
+)
+from gliofed.calibration.statistics_json import freeze_cells
+from gliofed.evaluation.logistic_regression import LogisticSums, fit_side_by_side
 from gliofed.evaluation.metrics.discrimination import Probabilities
 from gliofed.evaluation.results import CaseResult
 from gliofed.markers import BY_ID, MARKERS
@@ -47,7 +57,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class CalibratedAnswer:
+class CalibratedPrediction:
     """One case. By marker id: probabilities: calibrated and free of contradiction. sets: the class
     names that are not ruled out. kept: whether the answer is confident enough for the risk wished.
     """
@@ -58,7 +68,7 @@ class CalibratedAnswer:
     integrated: IntegratedType
 
 
-def fit_all(ask: Ask, wishes: CalibrationConfig) -> Calibration:
+def fit_calibration(ask: StatisticsExchange, wishes: CalibrationConfig) -> Calibration:
     """The calibration of one model on cases that it was neither trained on nor is tested on.
 
     ask: puts a question to all sites. The result is that of the pooled cases: scalings but for
@@ -71,26 +81,28 @@ def fit_all(ask: Ask, wishes: CalibrationConfig) -> Calibration:
     for marker in BY_ID:
         nothing = np.zeros((len(BY_ID[marker].classes), BINS), np.int64)
         whole = sum((told.true_classes[marker] for told in counted.values()), nothing)
-        sets[marker] = fit_sets(marker, whole, wishes.alpha, wishes.by_class)
+        sets[marker] = fit_prediction_sets(marker, whole, wishes.alpha, wishes.by_class)
         notes[marker] = _note(counted, marker)
     cells = _cells(counted.values())
     sure = ask(StatisticsRequest("limit", scalings=scalings, cells=cells))
     limits = {}
     for marker in BY_ID:
         each = (told.confidences[marker] for told in sure.values())
-        limits[marker] = fit_limit(marker, sum(each, np.zeros((2, BINS), np.int64)), wishes.risk)
+        limits[marker] = fit_confidence_threshold(
+            marker, sum(each, np.zeros((2, BINS), np.int64)), wishes.risk
+        )
     return Calibration(wishes, scalings, sets, limits, cells, notes)
 
 
-def answers(
+def apply_calibration(
     calibration: Calibration, own: Mapping[str, Probabilities]
-) -> tuple[CalibratedAnswer, ...]:
+) -> tuple[CalibratedPrediction, ...]:
     """For n cases. own: the model's own probabilities, (n, classes) of every marker."""
-    found, cells = decided(calibration.scalings, calibration.cells, own)
+    found, cells = joint_decisions(calibration.scalings, calibration.cells, own)
     sets = {m: calibration.sets[m].sets(p) for m, p in own.items()}
     kept = {m: calibration.limits[m].keeps(p.max(1)) for m, p in found.items()}
     return tuple(
-        CalibratedAnswer(
+        CalibratedPrediction(
             {m: tuple(p[i].tolist()) for m, p in found.items()},
             {m: tuple(np.array(BY_ID[m].classes)[rows[i]].tolist()) for m, rows in sets.items()},
             {m: bool(rows[i]) for m, rows in kept.items()},
@@ -102,29 +114,33 @@ def answers(
     )
 
 
-def answer(calibration: Calibration, own: Mapping[str, tuple[float, ...]]) -> CalibratedAnswer:
+def apply_to_case(
+    calibration: Calibration, own: Mapping[str, tuple[float, ...]]
+) -> CalibratedPrediction:
     """For one case's probabilities by the model, of every marker."""
-    return answers(calibration, {m.id: np.array([own[m.id]], float) for m in MARKERS})[0]
+    return apply_calibration(calibration, {m.id: np.array([own[m.id]], float) for m in MARKERS})[0]
 
 
-def calibrated(calibration: Calibration, result: CaseResult) -> CaseResult:
+def calibrated_result(calibration: Calibration, result: CaseResult) -> CaseResult:
     """The same answer with the probabilities that are shown, for scoring."""
-    return replace(result, probabilities=answer(calibration, result.probabilities).probabilities)
+    return replace(
+        result, probabilities=apply_to_case(calibration, result.probabilities).probabilities
+    )
 
 
-def coverages(
+def coverage_by_site(
     calibration: Calibration, marker: str, sites: Mapping[str, CalibrationCases]
 ) -> dict[str, SetCoverage]:
     """How often the sets held the true class on other cases: by site, as it is at each."""
     out = {}
     for name, own in sites.items():
         truth, found = own.known(marker)
-        out[name] = coverage(calibration.sets[marker].sets(found), truth)
+        out[name] = set_coverage(calibration.sets[marker].sets(found), truth)
     return out
 
 
 def _scalings(
-    ask: Ask, kind: Kind, counted: Mapping[str, SiteStatistics]
+    ask: StatisticsExchange, kind: ScalingKind, counted: Mapping[str, SiteStatistics]
 ) -> dict[str, ProbabilityScaling]:
     """All markers at once, so that sites are asked as often as the slowest of them needs."""
     fits = {
@@ -138,7 +154,7 @@ def _scalings(
         told = ask(StatisticsRequest("scale", places=places)).values()
         return {m: functools.reduce(operator.add, (own.sums[m] for own in told)) for m in places}
 
-    return together(fits, sums)
+    return fit_side_by_side(fits, sums)
 
 
 def _note(counted: Mapping[str, SiteStatistics], marker: str) -> str:
@@ -152,6 +168,6 @@ def _note(counted: Mapping[str, SiteStatistics], marker: str) -> str:
 
 def _cells(counted: Iterable[SiteStatistics]) -> Cells | None:
     """Of all sites; None where no case has all three."""
-    nothing = np.zeros(allowed().shape, np.int64)
+    nothing = np.zeros(allowed_cells().shape, np.int64)
     table = sum((told.cells for told in counted if told.cells is not None), nothing)
-    return frozen(table) if table.any() else None
+    return freeze_cells(table) if table.any() else None

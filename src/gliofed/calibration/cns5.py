@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.calibration.joint_decision import JOINT, allowed
+from gliofed.calibration.joint_decision import JOINT, allowed_cells
 from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.markers import BY_ID
 from gliofed.types import UNKNOWN, Labels, Unknown
@@ -70,7 +70,7 @@ def integrated_type(
     """
     chances = outcome_probabilities(cells[None])[0]
     idh, codel, grade = (sets[m] for m in JOINT)
-    reach = allowed() & idh[:, None, None] & codel[None, :, None] & grade[None, None, :]
+    reach = allowed_cells() & idh[:, None, None] & codel[None, :, None] & grade[None, None, :]
     left = tuple(o for o in OUTCOMES if (reach & _where(o)).any())
     if not np.isfinite(chances).all():
         return IntegratedType(NOT_DETERMINABLE, None, left, "a probability is not finite")
@@ -107,7 +107,7 @@ def _where(outcome: str) -> NDArray[np.bool_]:
         GLIOBLASTOMA: ~m & g,
         NOT_DETERMINABLE: ~m & ~g,
     }
-    own: NDArray[np.bool_] = cells[outcome] & allowed()
+    own: NDArray[np.bool_] = cells[outcome] & allowed_cells()
     return own
 
 

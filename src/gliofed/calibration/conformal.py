@@ -20,9 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.calibration.probability_bins import BINS, EDGES, Counts, at_or_above, bins_of
-from gliofed.evaluation.intervals.analytic import wilson
-from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.calibration.probability_bins import (
+    BINS,
+    EDGES,
+    Counts,
+    bin_indices,
+    counts_at_or_above,
+)
+from gliofed.evaluation.intervals.analytic import wilson_bounds
+from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities
 from gliofed.markers import BY_ID
 
 Sets = NDArray[np.bool_]
@@ -67,17 +73,19 @@ class SetCoverage:
     single: int
 
 
-def true_counts(truth: Index, probabilities: Probabilities) -> Counts:
+def true_class_counts(truth: ClassIndices, probabilities: Probabilities) -> Counts:
     """(classes, BINS): how many cases of each class have their class's probability in each bin.
 
     Counts of several sites add. probabilities: (n, classes), finite.
     """
     counts = np.zeros((probabilities.shape[1], BINS), np.int64)
-    np.add.at(counts, (truth, bins_of(probabilities[np.arange(len(truth)), truth])), 1)
+    np.add.at(counts, (truth, bin_indices(probabilities[np.arange(len(truth)), truth])), 1)
     return counts
 
 
-def fit_sets(marker: str, counts: Counts, alpha: float, by_class: bool) -> PredictionSets:
+def fit_prediction_sets(
+    marker: str, counts: Counts, alpha: float, by_class: bool
+) -> PredictionSets:
     """Thresholds from all sites' counts. Raises ValueError for an alpha that is not within 0 to 1.
 
     Of n cases, the threshold is the ceil((n + 1) (1 - alpha))-th largest probability of a true
@@ -97,19 +105,19 @@ def fit_sets(marker: str, counts: Counts, alpha: float, by_class: bool) -> Predi
     return PredictionSets(marker, alpha, by_class, at_least, n, note)
 
 
-def coverage(sets: Sets, truth: Index) -> SetCoverage:
+def set_coverage(sets: Sets, truth: ClassIndices) -> SetCoverage:
     """Of one group of cases, such as one site's. sets: (n, classes), truth: (n,)."""
     sizes = sets.sum(1)
     n, hits = len(truth), int(sets[np.arange(len(truth)), truth].sum())
     empty, single = int((sizes == 0).sum()), int((sizes == 1).sum())
     if not n:
         return SetCoverage(0, 0, None, None, None, None, empty, single)
-    low, high = wilson(hits, n)
+    low, high = wilson_bounds(hits, n)
     return SetCoverage(n, hits, hits / n, low, high, float(sizes.mean()), empty, single)
 
 
 def _threshold(counts: Counts, alpha: float) -> float:
-    reached = at_or_above(counts) >= _rank(int(counts.sum()), alpha)
+    reached = counts_at_or_above(counts) >= _rank(int(counts.sum()), alpha)
     return float(EDGES[np.flatnonzero(reached)[-1]]) if reached.any() else 0.0
 
 

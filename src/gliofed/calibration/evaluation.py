@@ -15,21 +15,30 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.calibration.calibrator import CalibratedAnswer, Calibration, answers, fit_all
+from gliofed.calibration.calibrator import (
+    CalibratedPrediction,
+    Calibration,
+    apply_calibration,
+    fit_calibration,
+)
 from gliofed.calibration.cns5 import OUTCOMES, reference_type
-from gliofed.calibration.selective import SelectiveRiskRow, risk_rows
-from gliofed.calibration.site_statistics import CalibrationCases, at_hand, raw
-from gliofed.evaluation.intervals.sample import PredictionSample, by_wilson
+from gliofed.calibration.selective import SelectiveRiskRow, selective_risk_rows
+from gliofed.calibration.site_statistics import (
+    CalibrationCases,
+    local_exchange,
+    model_probabilities,
+)
+from gliofed.evaluation.intervals.sample import PredictionSample, wilson_interval
 from gliofed.evaluation.results import CaseResult
 from gliofed.markers import MARKERS, Marker
 from gliofed.study import CalibrationConfig
 from gliofed.types import Unknown
 
-CALIBRATED: Final = ", calibrated"
+CALIBRATED_SUFFIX: Final = ", calibrated"
 """What a model's name has after it where its probabilities are the calibrated ones."""
-ALL: Final = "all"
+ALL_GROUPS: Final = "all"
 """The site of all sites together, and the class of all classes together."""
-TYPE: Final = "cns5"
+INTEGRATED_TYPE: Final = "cns5"
 """In place of a marker: the integrated type."""
 NO_HOLDOUT: Final = "no case of a training hospital was kept back to calibrate on"
 
@@ -96,7 +105,7 @@ class ThresholdRow:
 @dataclass(frozen=True)
 class IntegratedTypeRow:
     """Of the n cases whose true integrated type is `reference`, the share that was called
-    `answer`: one of `calibrate.cns5.OUTCOMES`."""
+    `apply_to_case`: one of `calibrate.cns5.OUTCOMES`."""
 
     model: str
     reference: str
@@ -128,10 +137,10 @@ class _CalibratedCase:
     """One external case: as the model answered it, and what is made of that."""
 
     result: CaseResult
-    answer: CalibratedAnswer
+    answer: CalibratedPrediction
 
 
-def trial(
+def evaluate_calibration(
     results: Sequence[CaseResult], model: str, wishes: CalibrationConfig, replicates: int
 ) -> CalibrationEvaluation:
     """Of one model's answers: calibrate on `holdout` ones, seed by seed and fold by fold, and see.
@@ -149,11 +158,11 @@ def trial(
         held = [r for r in own if r.role == "holdout"]
         if not held:
             continue
-        found = fit_all(at_hand(_by_site(held)), wishes)
+        found = fit_calibration(local_exchange(_by_site(held)), wishes)
         made[seed, fold] = found
-        fits += fit_rows(found, model, seed, fold)
+        fits += scaling_rows(found, model, seed, fold)
         test = [r for r in own if r.role == "external"]
-        tried += map(_CalibratedCase, test, answers(found, raw(test)))
+        tried += map(_CalibratedCase, test, apply_calibration(found, model_probabilities(test)))
     order = {id(r): place for place, r in enumerate(results)}
     tried.sort(key=lambda t: order[id(t.result)])  # as they came, so that scores can be paired
     if not tried:
@@ -163,7 +172,7 @@ def trial(
         model,
         wishes,
         tuple(
-            replace(t.result, model=model + CALIBRATED, probabilities=t.answer.probabilities)
+            replace(t.result, model=model + CALIBRATED_SUFFIX, probabilities=t.answer.probabilities)
             for t in tried
         ),
         tuple(fits),
@@ -182,7 +191,7 @@ def _by_site(held: Iterable[CaseResult]) -> Mapping[str, CalibrationCases]:
     return {name: CalibrationCases(tuple(own)) for name, own in sorted(sites.items())}
 
 
-def fit_rows(found: Calibration, model: str, seed: int, fold: str) -> list[ScalingRow]:
+def scaling_rows(found: Calibration, model: str, seed: int, fold: str) -> list[ScalingRow]:
     """One row a marker."""
     out = []
     for m in MARKERS:
@@ -216,10 +225,10 @@ def _set_rows(
 ) -> Iterable[SetCoverageRow]:
     for marker in MARKERS:
         known = _known(tried, marker)
-        for site in (ALL, *sorted({t.result.site for t in tried})):
-            there = [t for t in known if site in (ALL, t.result.site)]
-            for label in (ALL, *marker.classes):
-                own = [t for t in there if label in (ALL, t.result.labels[marker.id])]
+        for site in (ALL_GROUPS, *sorted({t.result.site for t in tried})):
+            there = [t for t in known if site in (ALL_GROUPS, t.result.site)]
+            for label in (ALL_GROUPS, *marker.classes):
+                own = [t for t in there if label in (ALL_GROUPS, t.result.labels[marker.id])]
                 yield _set_row(own, model, site, marker, label, 1 - wishes.alpha)
 
 
@@ -250,7 +259,9 @@ def _risk_rows(
         own = _known(tried, marker)
         sure = np.array([max(t.answer.probabilities[marker.id]) for t in own], float)
         cases = [(t.result.patient, f"{t.result.site}/{t.result.case}") for t in own]
-        yield from risk_rows(model, marker.id, sure, _wrong(own, marker), cases, replicates)
+        yield from selective_risk_rows(
+            model, marker.id, sure, _wrong(own, marker), cases, replicates
+        )
 
 
 def _kept_rows(
@@ -272,7 +283,7 @@ def _named(tried: Sequence[_CalibratedCase], model: str) -> ThresholdRow:
     true = [reference_type(t.result.labels) for t in own]
     kept = np.array([s != OUTCOMES[-1] for s in said], bool)
     wrong = np.array([s != t for s, t in zip(said, true, strict=True)], bool)
-    return _kept(own, kept, wrong, model, TYPE, None)
+    return _kept(own, kept, wrong, model, INTEGRATED_TYPE, None)
 
 
 def _kept(
@@ -313,5 +324,5 @@ def _share(
     independent cases as would have its variance over patients."""
     cases = [f"{r.site}/{r.case}" for r in results]
     sample = PredictionSample.named(cases, [0] * len(cases), [r.patient for r in results], 0)
-    bounds = by_wilson(sample, hits, np.ones(len(hits)))
+    bounds = wilson_interval(sample, hits, np.ones(len(hits)))
     return sample.n, float(hits.mean()), bounds.low, bounds.high

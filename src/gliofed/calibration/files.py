@@ -12,9 +12,9 @@ import numpy as np
 
 from gliofed.calibration.calibrator import Calibration
 from gliofed.calibration.conformal import PredictionSets
-from gliofed.calibration.joint_decision import allowed
+from gliofed.calibration.joint_decision import allowed_cells
 from gliofed.calibration.selective import ConfidenceThreshold
-from gliofed.calibration.statistics_json import scaling_from
+from gliofed.calibration.statistics_json import scaling_from_json
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID
 from gliofed.study import CalibrationConfig
@@ -34,7 +34,7 @@ def parse_calibration(text: str, where: str) -> Calibration:
         raw = json.loads(text, object_hook=_tuples)
         found = Calibration(
             CalibrationConfig(**raw["wishes"]),
-            {m: scaling_from(m, row) for m, row in raw["scalings"].items()},
+            {m: scaling_from_json(m, row) for m, row in raw["scalings"].items()},
             {m: PredictionSets(**row) for m, row in raw["sets"].items()},
             {m: ConfidenceThreshold(**row) for m, row in raw["limits"].items()},
             raw["cells"],
@@ -60,8 +60,8 @@ def _check(found: Calibration) -> None:
             raise ValueError(f"{marker}: limit {at_least}")
     if found.cells is not None:
         counts = np.asarray(found.cells)
-        if counts.shape != allowed().shape or counts.dtype.kind != "i" or (counts < 0).any():
-            raise ValueError(f"cells: expected counts of shape {allowed().shape}")
+        if counts.shape != allowed_cells().shape or counts.dtype.kind != "i" or (counts < 0).any():
+            raise ValueError(f"cells: expected counts of shape {allowed_cells().shape}")
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ CNS5 does not know. Such cells have probability 0 here, and the marginals are ma
 Leaving out cells and rescaling the product of the marginals would move every marginal, calibrated
 as they are: with 60 % mutant and 50 % codeleted, that gives 75 % mutant, though all codeleted
 tumours may well be among the 60 %. The joint here is instead the q on the allowed cells with the
-greatest sum over markers m and classes c of p_m(c) log q_m(c), plus `HOLD` times the sum over
+greatest sum over markers m and classes c of p_m(c) log q_m(c), plus `PRIOR_WEIGHT` times the sum over
 cells of s log q: as near as can be to the marginals p_m in Kullback and Leibler's sense, and a
 little to the rescaled product s, which decides among the many q that have these marginals and
 keeps q off 0. Repeated multiplication finds it (EM; Dempster et al. 1977, JRSS B 39:1). Where the
@@ -31,7 +31,7 @@ from gliofed.types import Labels
 
 JOINT: Final = ("idh", "codel_1p19q", "grade")
 """The axes of every joint array, classes in the marker table's order."""
-HOLD: Final = 0.1
+PRIOR_WEIGHT: Final = 0.1
 SMOOTH: Final = 1.0
 """Added to the count of every allowed cell."""
 STEPS: Final = 200
@@ -65,7 +65,7 @@ EXCLUDED: Final = (
 
 
 @functools.cache
-def allowed() -> NDArray[np.bool_]:
+def allowed_cells() -> NDArray[np.bool_]:
     """(2, 2, 3), read-only: the cells of `JOINT` that are possible."""
     cells = np.ones(tuple(len(BY_ID[m].classes) for m in JOINT), bool)
     for row in EXCLUDED:
@@ -78,14 +78,16 @@ def allowed() -> NDArray[np.bool_]:
 
 def cell_counts(labels: Sequence[Labels]) -> Counts:
     """(2, 2, 3): the cases of which all three are known. Counts of several sites add."""
-    counts = np.zeros(allowed().shape, np.int64)
+    counts = np.zeros(allowed_cells().shape, np.int64)
     for own in labels:
         if all(m in own.values for m in JOINT):
             counts[tuple(BY_ID[m].classes.index(own.values[m]) for m in JOINT)] += 1
     return counts
 
 
-def joint(marginals: Mapping[str, Probabilities], counts: Counts | None = None) -> Values:
+def joint_probabilities(
+    marginals: Mapping[str, Probabilities], counts: Counts | None = None
+) -> Values:
     """(n, 2, 2, 3), 0 on forbidden cells, summing to 1; NaN for a case with a NaN.
 
     marginals: those of `JOINT`, (n, classes). counts: as `cell_counts` over all sites, for how
@@ -93,7 +95,7 @@ def joint(marginals: Mapping[str, Probabilities], counts: Counts | None = None) 
     its marginals alone would have it. Those that are forbidden are not read.
     """
     found = [np.maximum(marginals[m], _LEAST) for m in JOINT]
-    start = np.einsum("na,nb,nc->nabc", *found) * allowed()
+    start = np.einsum("na,nb,nc->nabc", *found) * allowed_cells()
     if counts is not None:
         start = start * _lift(counts)
     start = start / start.sum((1, 2, 3), keepdims=True)
@@ -105,12 +107,12 @@ def joint(marginals: Mapping[str, Probabilities], counts: Counts | None = None) 
             + (codel / q.sum((1, 3)))[:, None, :, None]
             + (grade / q.sum((1, 2)))[:, None, None, :]
         )
-        q = (q * nearer + HOLD * start) / (len(JOINT) + HOLD)
+        q = (q * nearer + PRIOR_WEIGHT * start) / (len(JOINT) + PRIOR_WEIGHT)
     whole: Values = q / q.sum((1, 2, 3), keepdims=True)
     return whole
 
 
-def marginals_of(cells: Values) -> dict[str, Probabilities]:
+def marginal_probabilities(cells: Values) -> dict[str, Probabilities]:
     """(n, 2, 2, 3) to the (n, classes) of each marker of `JOINT`."""
     return {
         "idh": cells.sum((2, 3)),
@@ -120,7 +122,7 @@ def marginals_of(cells: Values) -> dict[str, Probabilities]:
 
 
 def _lift(counts: Counts) -> Values:
-    table = (counts + SMOOTH) * allowed()
+    table = (counts + SMOOTH) * allowed_cells()
     table = table / table.sum()
     alone = np.einsum("a,b,c->abc", table.sum((1, 2)), table.sum((0, 2)), table.sum((0, 1)))
     lift: Values = table / alone

@@ -16,20 +16,26 @@ from typing import Final
 import numpy as np
 from scipy.stats import spearmanr
 
-from gliofed.calibration.selective import COVERAGES, risk_at
-from gliofed.evaluation.intervals.analytic import NORMAL
-from gliofed.evaluation.intervals.bootstrap import Interval, Values, interval, once, resamples
+from gliofed.calibration.selective import COVERAGES, risk_at_coverage
+from gliofed.evaluation.intervals.analytic import Z_95
+from gliofed.evaluation.intervals.bootstrap import (
+    Interval,
+    Values,
+    patient_resamples,
+    percentile_interval,
+    unit_weights,
+)
 from gliofed.evaluation.results import CaseResult
 
 BY_BONETT: Final = "Bonett & Wright 2000, Psychometrika 65:23"
 BY_PERCENTILE: Final = "bootstrap percentiles"
-FEWEST: Final = 5
+MIN_CASES: Final = 5
 """Cases below which no correlation is given."""
 
 
 @dataclass(frozen=True)
 class AgreementRow:
-    """Mean Dice of the share `coverage` of the cases whose outlines agree most; where that is
+    """Mean Dice of the share `set_coverage` of the cases whose outlines agree most; where that is
     None, Spearman's rank correlation of agreement and Dice. n: cases with both, each with its mean
     Dice over seeds. value, low, high: with 95 % interval; None with the reason in `note`."""
 
@@ -43,7 +49,7 @@ class AgreementRow:
     note: str = ""
 
 
-def outline_rows(
+def agreement_rows(
     results: Sequence[CaseResult], model: str, replicates: int
 ) -> tuple[AgreementRow, ...]:
     """Of one model's external cases; none where no case has an agreement and an expert mask."""
@@ -68,11 +74,11 @@ def outline_rows(
 def _kept(
     agreed: Values, dices: Values, patients: Sequence[str], coverage: float, replicates: int
 ) -> tuple[float, Interval]:
-    missed = partial(risk_at, agreed, 1 - dices, coverage=coverage)
-    value = 1 - float(missed(weights=once(len(agreed)))[0])
+    missed = partial(risk_at_coverage, agreed, 1 - dices, coverage=coverage)
+    value = 1 - float(missed(weights=unit_weights(len(agreed)))[0])
     if len(set(patients)) == 1:
         return value, Interval(None, None, "one patient")
-    found = interval(1 - missed(weights=resamples(patients, replicates)))
+    found = percentile_interval(1 - missed(weights=patient_resamples(patients, replicates)))
     return value, Interval(found.low, found.high, found.note, BY_PERCENTILE)
 
 
@@ -81,8 +87,8 @@ def _correlation(
 ) -> AgreementRow:
     """Of the ranks; the interval, on Fisher's scale, takes cases as independent."""
     n = len(agreed)
-    if n < FEWEST:
-        why = f"{n} cases, {FEWEST} are needed"
+    if n < MIN_CASES:
+        why = f"{n} cases, {MIN_CASES} are needed"
         return AgreementRow(model, None, n, None, None, None, note=why)
     if np.ptp(agreed) == 0 or np.ptp(dices) == 0:
         return AgreementRow(model, None, n, None, None, None, note="the cases do not differ")
@@ -90,6 +96,6 @@ def _correlation(
     if len(set(patients)) < n or abs(value) >= 1:
         why = "patients with several cases" if abs(value) < 1 else "the ranks are the same"
         return AgreementRow(model, None, n, value, None, None, note=f"no interval: {why}")
-    half = NORMAL * np.sqrt((1 + value**2 / 2) / (n - 3))
+    half = Z_95 * np.sqrt((1 + value**2 / 2) / (n - 3))
     low, high = np.tanh(np.arctanh(value) + np.array([-half, half]))
     return AgreementRow(model, None, n, value, float(low), float(high), BY_BONETT)

@@ -15,13 +15,13 @@ EDGES: Final[Values] = np.arange(BINS + 1) / BINS
 Counts = NDArray[np.int64]
 
 
-def bins_of(values: Values) -> NDArray[np.int64]:
+def bin_indices(values: Values) -> NDArray[np.int64]:
     """The bin of each value: its lower edge belongs to it. Values beyond 0 to 1 are in the last."""
     found = np.searchsorted(EDGES, values, side="right") - 1
     return np.clip(found, 0, BINS - 1).astype(np.int64)
 
 
-def at_or_above(counts: Counts) -> Counts:
+def counts_at_or_above(counts: Counts) -> Counts:
     """(..., BINS) counts to how many lie at or above each bin's lower edge."""
     above: Counts = counts[..., ::-1].cumsum(-1)[..., ::-1]
     return above

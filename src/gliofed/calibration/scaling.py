@@ -18,10 +18,10 @@ from scipy.special import log_softmax
 
 from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.evaluation.logistic_regression import LogisticFit, LogisticSums, fit_steps
-from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities
 from gliofed.markers import BY_ID
 
-Kind = Literal["identity", "temperature", "platt"]
+ScalingKind = Literal["identity", "temperature", "platt"]
 RIDGE: Final = 1.0
 """The fit's pull towards slope 1 and intercept 0: that of normal priors of deviation 1, which a
 few dozen cases outweigh. It keeps separated and tiny sets from running away."""
@@ -38,7 +38,7 @@ class ProbabilityScaling:
     """
 
     marker: str
-    kind: Kind
+    kind: ScalingKind
     slope: float
     intercepts: tuple[float, ...]
     n: int
@@ -58,11 +58,13 @@ class ProbabilityScaling:
 class FitPosition:
     """Where a fit stands: the slope less 1, then for "platt" the intercepts but the first."""
 
-    kind: Kind
+    kind: ScalingKind
     coefficients: tuple[float, ...]
 
 
-def scaling_sums(at: FitPosition, truth: Index, probabilities: Probabilities) -> LogisticSums:
+def scaling_sums(
+    at: FitPosition, truth: ClassIndices, probabilities: Probabilities
+) -> LogisticSums:
     """One site's sums at a place.
 
     truth: (n,), probabilities: (n, classes), finite. n = 0 gives sums of 0. It is a softmax
@@ -88,7 +90,7 @@ def scaling_sums(at: FitPosition, truth: Index, probabilities: Probabilities) ->
 
 
 def scaling_steps(
-    marker: str, kind: Kind, counts: Mapping[str, tuple[int, ...]]
+    marker: str, kind: ScalingKind, counts: Mapping[str, tuple[int, ...]]
 ) -> Generator[FitPosition, LogisticSums, ProbabilityScaling]:
     """The scaling of the pooled cases, but for rounding: yields places, is sent all sites' sums.
 
@@ -127,7 +129,7 @@ def scaling_steps(
 
 
 def _placed(
-    kind: Kind, steps: Generator[Values, LogisticSums, LogisticFit]
+    kind: ScalingKind, steps: Generator[Values, LogisticSums, LogisticFit]
 ) -> Generator[FitPosition, LogisticSums, LogisticFit]:
     at = next(steps)
     while True:

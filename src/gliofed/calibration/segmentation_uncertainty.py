@@ -45,7 +45,7 @@ class SegmentationUncertainty:
         return min(self.volumes_ml), max(self.volumes_ml)
 
 
-def spread_of(
+def ensemble_uncertainty(
     members: Sequence[NDArray[np.float32]], spacing_mm: NDArray[np.float64], threshold: float
 ) -> SegmentationUncertainty:
     """members: K maps (X, Y, Z) of tumour probability on one grid; spacing_mm: (3,), of its voxels.

@@ -17,16 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import digamma
 
-from gliofed.calibration.probability_bins import BINS, EDGES, Counts, at_or_above, bins_of
-from gliofed.evaluation.intervals.analytic import wilson
+from gliofed.calibration.probability_bins import (
+    BINS,
+    EDGES,
+    Counts,
+    bin_indices,
+    counts_at_or_above,
+)
+from gliofed.evaluation.intervals.analytic import wilson_bounds
 from gliofed.evaluation.intervals.bootstrap import (
     Interval,
     Values,
     Weights,
-    interval,
-    once,
+    patient_resamples,
+    percentile_interval,
     ratio,
-    resamples,
+    unit_weights,
 )
 
 COVERAGES: Final = (1.0, 0.9, 0.8, 0.7)
@@ -35,7 +41,7 @@ Wrong = NDArray[np.bool_] | Values
 
 @dataclass(frozen=True)
 class SelectiveRiskRow:
-    """The share of errors among the most confident `coverage` of the answers; where that is None,
+    """The share of errors among the most confident `set_coverage` of the answers; where that is None,
     the area under the curve. n: cases, however often each is answered. low, high: 95 % bootstrap
     interval over patients, None with the reason in `note`."""
 
@@ -75,7 +81,7 @@ class ConfidenceThreshold:
         return confidence >= self.at_least
 
 
-def risk_area(confidence: Values, wrong: Wrong, weights: Weights) -> Values:
+def area_under_risk_coverage(confidence: Values, wrong: Wrong, weights: Weights) -> Values:
     """Area under the coverage-risk curve. weights: (replicates, n). NaN without cases.
 
     confidence, wrong: (n,). A confidence that is NaN is the least of all.
@@ -87,10 +93,10 @@ def risk_area(confidence: Values, wrong: Wrong, weights: Weights) -> Values:
     return ratio(sums, cases.sum(1))
 
 
-def risk_at(confidence: Values, wrong: Wrong, weights: Weights, coverage: float) -> Values:
-    """Share of errors among the most confident `coverage` of the cases, rounded up to whole ones.
+def risk_at_coverage(confidence: Values, wrong: Wrong, weights: Weights, coverage: float) -> Values:
+    """Share of errors among the most confident `set_coverage` of the cases, rounded up to whole ones.
 
-    As `risk_area`.
+    As `area_under_risk_coverage`.
     """
     before, cases, missed, share = _groups(confidence, wrong, weights)
     kept = np.ceil(coverage * cases.sum(1, keepdims=True) - 1e-9)
@@ -98,7 +104,7 @@ def risk_at(confidence: Values, wrong: Wrong, weights: Weights, coverage: float)
     return ratio(np.where(last, missed + (kept - before) * share, 0).sum(1), kept[:, 0])
 
 
-def risk_rows(
+def selective_risk_rows(
     model: str,
     marker: str,
     confidence: Values,
@@ -108,21 +114,21 @@ def risk_rows(
 ) -> tuple[SelectiveRiskRow, ...]:
     """The risk at `COVERAGES`, and the area last. cases: patient and case of each answer."""
     metrics: list[tuple[float | None, Callable[[Weights], Values]]] = [
-        (c, partial(risk_at, confidence, wrong, coverage=c)) for c in COVERAGES
+        (c, partial(risk_at_coverage, confidence, wrong, coverage=c)) for c in COVERAGES
     ]
-    metrics.append((None, partial(risk_area, confidence, wrong)))
+    metrics.append((None, partial(area_under_risk_coverage, confidence, wrong)))
     if not cases:
         return tuple(
             SelectiveRiskRow(model, marker, c, 0, None, None, None, "no case") for c, _ in metrics
         )
     patients = [patient for patient, _ in cases]
-    drawn, n = resamples(patients, replicates), len(set(cases))
+    drawn, n = patient_resamples(patients, replicates), len(set(cases))
     out = []
     for covered, metric in metrics:
         found = Interval(None, None, "one patient")
         if len(set(patients)) > 1:
-            found = interval(metric(drawn))
-        value = float(metric(once(len(cases)))[0])
+            found = percentile_interval(metric(drawn))
+        value = float(metric(unit_weights(len(cases)))[0])
         out.append(
             SelectiveRiskRow(model, marker, covered, n, value, found.low, found.high, found.note)
         )
@@ -132,13 +138,13 @@ def risk_rows(
 def confidence_counts(confidence: Values, wrong: Wrong) -> Counts:
     """(2, BINS): right answers and wrong ones by confidence. Counts of several sites add."""
     counts = np.zeros((2, BINS), np.int64)
-    np.add.at(counts, (wrong.astype(np.int64), bins_of(confidence)), 1)
+    np.add.at(counts, (wrong.astype(np.int64), bin_indices(confidence)), 1)
     return counts
 
 
-def fit_limit(marker: str, counts: Counts, wished: float) -> ConfidenceThreshold:
+def fit_confidence_threshold(marker: str, counts: Counts, wished: float) -> ConfidenceThreshold:
     """The limit that keeps most cases, among the grid's edges: exact, as counts at edges are."""
-    right, errors = at_or_above(counts)
+    right, errors = counts_at_or_above(counts)
     kept = right + errors
     n = int(kept[0])
     good = np.flatnonzero((kept > 0) & (errors <= wished * kept + 1e-9))
@@ -146,7 +152,7 @@ def fit_limit(marker: str, counts: Counts, wished: float) -> ConfidenceThreshold
         why = f"at no confidence were errors {wished:g} or fewer" if n else "no case"
         return ConfidenceThreshold(marker, wished, None, n, 0, 0, None, None, why)
     edge = int(good[0])
-    low, high = wilson(int(errors[edge]), int(kept[edge]))
+    low, high = wilson_bounds(int(errors[edge]), int(kept[edge]))
     return ConfidenceThreshold(
         marker, wished, float(EDGES[edge]), n, int(kept[edge]), int(errors[edge]), low, high
     )

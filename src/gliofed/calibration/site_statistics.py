@@ -7,14 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gliofed.calibration.conformal import true_counts
-from gliofed.calibration.joint_decision import allowed, cell_counts, joint, marginals_of
+from gliofed.calibration.conformal import true_class_counts
+from gliofed.calibration.joint_decision import (
+    allowed_cells,
+    cell_counts,
+    joint_probabilities,
+    marginal_probabilities,
+)
 from gliofed.calibration.probability_bins import BINS, Counts
 from gliofed.calibration.scaling import ProbabilityScaling, scaling_sums
 from gliofed.calibration.selective import confidence_counts
-from gliofed.calibration.statistics import Ask, Cells, SiteStatistics, StatisticsRequest
+from gliofed.calibration.statistics import (
+    Cells,
+    SiteStatistics,
+    StatisticsExchange,
+    StatisticsRequest,
+)
 from gliofed.evaluation.intervals.bootstrap import Values
-from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities
 from gliofed.evaluation.results import CaseResult
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.types import Unknown
@@ -37,7 +47,7 @@ class CalibrationCases:
         if question.step == "count":
             bad = {m: _known(self.results, m)[2] for m in BY_ID}
             return SiteStatistics(
-                true_classes={m: true_counts(*self.known(m)) for m in BY_ID},
+                true_classes={m: true_class_counts(*self.known(m)) for m in BY_ID},
                 cells=self._cells(),
                 hidden=tuple(m for m in BY_ID if self.hidden(m)),
                 not_finite={m: n if n >= self.smallest else 0 for m, n in bad.items()},
@@ -45,10 +55,12 @@ class CalibrationCases:
         if question.step == "scale":
             places = question.places.items()
             return SiteStatistics(sums={m: scaling_sums(at, *self.known(m)) for m, at in places})
-        seen, _ = decided(question.scalings, question.cells, raw(self.results))
+        seen, _ = joint_decisions(
+            question.scalings, question.cells, model_probabilities(self.results)
+        )
         return SiteStatistics(confidences={m: self._confidences(m, seen[m]) for m in BY_ID})
 
-    def known(self, marker: str) -> tuple[Index, Probabilities]:
+    def known(self, marker: str) -> tuple[ClassIndices, Probabilities]:
         """(n,) class indices and (n, classes) probabilities: what does not leave the site."""
         truth, found, _ = _known(self.results, marker)
         if self._too_few(truth, marker):
@@ -62,22 +74,22 @@ class CalibrationCases:
     def _cells(self) -> Counts:
         counts = cell_counts([r.labels for r in self.results])
         few = ((counts > 0) & (counts < self.smallest)).any()
-        return np.zeros(allowed().shape, np.int64) if few else counts
+        return np.zeros(allowed_cells().shape, np.int64) if few else counts
 
     def _confidences(self, marker: str, seen: Probabilities) -> Counts:
-        """seen: the marker's probabilities as they are shown, of `results` in their order."""
+        """seen: the marker's probabilities as they are shown, of `case_results` in their order."""
         truth, _ = self.known(marker)
         if not len(truth):
             return np.zeros((2, BINS), np.int64)
         found = seen[[i for i, r in enumerate(self.results) if _usable(r, marker)]]
         return confidence_counts(found.max(1), found.argmax(1) != truth)
 
-    def _too_few(self, truth: Index, marker: str) -> bool:
+    def _too_few(self, truth: ClassIndices, marker: str) -> bool:
         counts = np.bincount(truth, minlength=len(BY_ID[marker].classes))
         return bool(((counts > 0) & (counts < self.smallest)).any())
 
 
-def at_hand(sites: Mapping[str, CalibrationCases]) -> Ask:
+def local_exchange(sites: Mapping[str, CalibrationCases]) -> StatisticsExchange:
     """Asks sites whose cases are all here. Raises ValueError where they are of several models."""
     models = {(r.model, r.seed, r.fold) for own in sites.values() for r in own.results}
     if len(models) > 1:
@@ -85,7 +97,7 @@ def at_hand(sites: Mapping[str, CalibrationCases]) -> Ask:
     return lambda question: {name: own.told(question) for name, own in sites.items()}
 
 
-def decided(
+def joint_decisions(
     scalings: Mapping[str, ProbabilityScaling],
     cells: Cells | None,
     own: Mapping[str, Probabilities],
@@ -96,14 +108,14 @@ def decided(
     not finite there is none, NaN, and the others are shown as they were scaled.
     """
     scaled = {m: scalings[m].apply(p) for m, p in own.items()}
-    chances = joint(scaled, None if cells is None else np.array(cells))
-    together = marginals_of(chances)
+    chances = joint_probabilities(scaled, None if cells is None else np.array(cells))
+    together = marginal_probabilities(chances)
     whole = np.isfinite(chances[:, 0, 0, 0])[:, None]
     return {m: np.where(whole, together[m], p) if m in together else p
             for m, p in scaled.items()}, chances  # fmt: skip
 
 
-def raw(results: Sequence[CaseResult]) -> dict[str, Probabilities]:
+def model_probabilities(results: Sequence[CaseResult]) -> dict[str, Probabilities]:
     """The model's own probabilities: marker to (n, classes)."""
     out = {}
     for marker in MARKERS:
@@ -117,7 +129,7 @@ def _usable(result: CaseResult, marker: str) -> bool:
     return known and bool(np.isfinite(result.probabilities[marker]).all())
 
 
-def _known(results: Sequence[CaseResult], marker: str) -> tuple[Index, Probabilities, int]:
+def _known(results: Sequence[CaseResult], marker: str) -> tuple[ClassIndices, Probabilities, int]:
     """Truth and probabilities of the cases that can be used, and how many are not finite."""
     names = BY_ID[marker].classes
     known = [r for r in results if not isinstance(r.labels[marker], Unknown)]

@@ -10,7 +10,7 @@ from gliofed.calibration.probability_bins import Counts
 from gliofed.calibration.scaling import FitPosition, ProbabilityScaling
 from gliofed.evaluation.logistic_regression import LogisticSums
 
-Step = Literal["count", "scale", "limit"]
+RequestStep = Literal["count", "scale", "limit"]
 Cells = tuple[tuple[tuple[int, ...], ...], ...]
 """As `calibrate.joint.cell_counts`: (2, 2, 3)."""
 
@@ -24,7 +24,7 @@ class StatisticsRequest:
     together by `cells`. Markers are named by id.
     """
 
-    step: Step
+    step: RequestStep
     places: Mapping[str, FitPosition] = field(default_factory=dict)
     scalings: Mapping[str, ProbabilityScaling] = field(default_factory=dict)
     cells: Cells | None = None
@@ -35,7 +35,7 @@ class SiteStatistics:
     """What a site tells; what its step does not ask for is empty.
 
     true_classes: by marker (classes, BINS), see `conformal.true_counts`. cells: (2, 2, 3), see
-    `joint.cell_counts`. hidden: markers left out for too few cases of a class; not_finite: by
+    `joint_probabilities.cell_counts`. hidden: markers left out for too few cases of a class; not_finite: by
     marker the cases left out since a probability is not finite. sums: of the fits asked for.
     confidences: by marker (2, BINS), see `abstain.confidence_counts`.
     """
@@ -52,5 +52,5 @@ class SiteStatistics:
         return tuple(self.true_classes[marker].sum(1).tolist())
 
 
-Ask = Callable[[StatisticsRequest], Mapping[str, SiteStatistics]]
+StatisticsExchange = Callable[[StatisticsRequest], Mapping[str, SiteStatistics]]
 """Puts a question to the sites; by site, what each told."""

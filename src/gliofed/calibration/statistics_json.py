@@ -13,42 +13,44 @@ from typing import Any, get_args
 
 import numpy as np
 
-from gliofed.calibration.joint_decision import allowed
+from gliofed.calibration.joint_decision import allowed_cells
 from gliofed.calibration.probability_bins import BINS, Counts
-from gliofed.calibration.scaling import FitPosition, Kind, ProbabilityScaling
-from gliofed.calibration.statistics import Cells, SiteStatistics, StatisticsRequest, Step
+from gliofed.calibration.scaling import FitPosition, ProbabilityScaling, ScalingKind
+from gliofed.calibration.statistics import Cells, RequestStep, SiteStatistics, StatisticsRequest
 from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.evaluation.logistic_regression import LogisticSums
 from gliofed.markers import BY_ID
 
 
-def question_plain(question: StatisticsRequest) -> dict[str, Any]:
+def request_to_json(question: StatisticsRequest) -> dict[str, Any]:
     """The question for the wire."""
     return dataclasses.asdict(question)
 
 
-def question_from(raw: Mapping[str, Any]) -> StatisticsRequest:
-    """What `question_plain` made."""
-    if raw["step"] not in get_args(Step):
-        raise ValueError(f"step {raw['step']!r}, expected one of {get_args(Step)}")
+def request_from_json(raw: Mapping[str, Any]) -> StatisticsRequest:
+    """What `request_to_json` made."""
+    if raw["step"] not in get_args(RequestStep):
+        raise ValueError(f"step {raw['step']!r}, expected one of {get_args(RequestStep)}")
     found = StatisticsRequest(
         step=raw["step"],
         places={_marker(m): _place(m, own) for m, own in raw["places"].items()},
-        scalings={_marker(m): scaling_from(m, own) for m, own in raw["scalings"].items()},
-        cells=None if raw["cells"] is None else frozen(_counts(raw["cells"], allowed().shape)),
+        scalings={_marker(m): scaling_from_json(m, own) for m, own in raw["scalings"].items()},
+        cells=None
+        if raw["cells"] is None
+        else freeze_cells(_counts(raw["cells"], allowed_cells().shape)),
     )
     if found.step == "limit" and set(found.scalings) != set(BY_ID):
         raise ValueError(f"scalings of {sorted(found.scalings)}, expected {sorted(BY_ID)}")
     return found
 
 
-def scaling_from(marker: str, raw: Mapping[str, Any]) -> ProbabilityScaling:
+def scaling_from_json(marker: str, raw: Mapping[str, Any]) -> ProbabilityScaling:
     """A scaling that can be: of this marker, its slope above 0, an intercept a class."""
     rest = {"intercepts": tuple(raw["intercepts"]), "sites": tuple(raw["sites"])}
     found = ProbabilityScaling(**{**raw, **rest})
     if found.marker != marker:
         raise ValueError(f"{marker}: is of {found.marker}")
-    if found.kind not in get_args(Kind):
+    if found.kind not in get_args(ScalingKind):
         raise ValueError(f"{marker}: kind {found.kind!r}")
     if len(found.intercepts) != len(BY_ID[marker].classes):
         raise ValueError(f"{marker}: expected {len(BY_ID[marker].classes)} classes")
@@ -57,7 +59,7 @@ def scaling_from(marker: str, raw: Mapping[str, Any]) -> ProbabilityScaling:
     return found
 
 
-def told_plain(told: SiteStatistics) -> dict[str, Any]:
+def statistics_to_json(told: SiteStatistics) -> dict[str, Any]:
     """What a site tells, for the wire."""
     return {
         "true_classes": {m: own.tolist() for m, own in told.true_classes.items()},
@@ -72,15 +74,15 @@ def told_plain(told: SiteStatistics) -> dict[str, Any]:
     }
 
 
-def told_from(raw: Mapping[str, Any], question: StatisticsRequest) -> SiteStatistics:
-    """What `told_plain` made of an answer to `question`: all that it asks for and no more."""
+def statistics_from_json(raw: Mapping[str, Any], question: StatisticsRequest) -> SiteStatistics:
+    """What `statistics_to_json` made of an answer to `question`: all that it asks for and no more."""
     counted, limited = question.step == "count", question.step == "limit"
     found = SiteStatistics(
         true_classes={
             _marker(m): _counts(own, (len(BY_ID[m].classes), BINS))
             for m, own in raw["true_classes"].items()
         },
-        cells=None if raw["cells"] is None else _counts(raw["cells"], allowed().shape),
+        cells=None if raw["cells"] is None else _counts(raw["cells"], allowed_cells().shape),
         hidden=tuple(_marker(m) for m in raw["hidden"]),
         not_finite={_marker(m): int(_counts(n, ())) for m, n in raw["not_finite"].items()},
         sums={_marker(m): _sums(own, question.places[m]) for m, own in raw["sums"].items()},
@@ -101,7 +103,7 @@ def told_from(raw: Mapping[str, Any], question: StatisticsRequest) -> SiteStatis
     return found
 
 
-def frozen(table: Counts) -> Cells:
+def freeze_cells(table: Counts) -> Cells:
     """(2, 2, 3) as nested tuples."""
     return tuple(tuple(tuple(int(n) for n in row) for row in plane) for plane in table)
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from gliofed.calibration.evaluation import fit_rows
+from gliofed.calibration.evaluation import scaling_rows
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.model_card import MODEL, card
 from gliofed.deployment.run_page import FederationPage
@@ -140,7 +140,7 @@ class ServerController(FlareController):
         keep_status(folder, self._status)
         study = self._study
         found = run_calibration(ask, state, study, self._segment.run, folder)
-        rows = fit_rows(found.calibration, FEDERATED, study.seeds[0], "")
+        rows = scaling_rows(found.calibration, FEDERATED, study.seeds[0], "")
         self._status = dataclasses.replace(
             self._status, fits=tuple(rows), uncalibrated=found.failures
         )

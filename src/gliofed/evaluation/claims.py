@@ -11,12 +11,19 @@ from gliofed.evaluation.comparison import (
     BY_CHANCE,
     Comparison,
     CrossSiteMatrix,
-    against_chance,
-    comparisons,
-    cross_matrix,
+    compare_models,
+    compare_with_chance,
+    cross_site_matrices,
 )
-from gliofed.evaluation.confounding import GIVEN_AGE, GIVEN_IDH, WITHIN, alone, beyond, gains
-from gliofed.evaluation.paired import FEWEST
+from gliofed.evaluation.confounding import (
+    GIVEN_AGE,
+    GIVEN_IDH,
+    WITHIN,
+    added_value,
+    compare_with_confounders,
+    confounder_scores,
+)
+from gliofed.evaluation.paired import MIN_CASES_PER_CLASS
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.evaluation.strata import strata_table
 from gliofed.markers import BY_ID
@@ -55,25 +62,27 @@ class Evidence:
     verdicts: tuple[ClaimVerdict, ...]
 
 
-def evidence(results: Sequence[CaseResult], replicates: int, model: str = "federated") -> Evidence:
+def collect_evidence(
+    results: Sequence[CaseResult], replicates: int, model: str = "federated"
+) -> Evidence:
     """All of it on one model: the others compared with it, confounders, strata and verdicts."""
-    others = comparisons(results, replicates, model)
-    chance = against_chance(results, replicates, model)
-    over = gains(results, replicates, model)
-    added = beyond(results, replicates, model)
+    others = compare_models(results, replicates, model)
+    chance = compare_with_chance(results, replicates, model)
+    over = compare_with_confounders(results, replicates, model)
+    added = added_value(results, replicates, model)
     return Evidence(
         others,
-        cross_matrix(results, replicates),
+        cross_site_matrices(results, replicates),
         chance,
         over,
         added,
-        alone(results, replicates, model),
+        confounder_scores(results, replicates, model),
         strata_table(results, replicates, model),
-        verdicts(chance, over, added, others),
+        judge_claims(chance, over, added, others),
     )
 
 
-def verdicts(
+def judge_claims(
     chance: Sequence[Comparison],
     over: Sequence[Comparison],
     added: Sequence[Comparison],
@@ -81,24 +90,24 @@ def verdicts(
 ) -> tuple[ClaimVerdict, ...]:
     """On each claim: above chance, above a confounder alone, beyond it, and models that differ.
 
-    The rows as `against_chance`, `gains`, `beyond` and `comparisons` give them. Only first methods
+    The rows as `compare_with_chance`, `compare_with_confounders`, `added_value` and `compare_models` give them. Only first methods
     are asked, and models only on all sites together.
     """
-    out = [verdict(c, f"{_title(c)}: ranked better than by {c.other}") for c in (*chance, *over)
+    out = [judge_claim(c, f"{_title(c)}: ranked better than by {c.other}") for c in (*chance, *over)
            if c.first]  # fmt: skip
     for role in sorted({c.role for c in added}):
         own = {c.other: c for c in added if c.role == role}
-        out.append(verdict(own[GIVEN_AGE], f"{_title(own[GIVEN_AGE])}: told beyond age"))
+        out.append(judge_claim(own[GIVEN_AGE], f"{_title(own[GIVEN_AGE])}: told beyond age"))
         out.append(_mgmt_beyond_idh(own[GIVEN_IDH], own[WITHIN]))
     return (*out, *(_differ(c) for c in others if c.first and c.site == ALL_SITES))
 
 
-def verdict(c: Comparison, claim: str) -> ClaimVerdict:
+def judge_claim(c: Comparison, claim: str) -> ClaimVerdict:
     """That the difference is above 0."""
     if c.p is None or c.low is None or c.high is None:
         return ClaimVerdict(c.role, c.task, claim, None, f"{c.note or 'no interval'}; n = {c.n}")
     if c.p_holm is None:
-        few = f"too few: {c.fewest} cases of the rarest class, {FEWEST} are needed"
+        few = f"too few: {c.fewest} cases of the rarest class, {MIN_CASES_PER_CLASS} are needed"
         return ClaimVerdict(c.role, c.task, claim, None, f"{few}; n = {c.n}")
     turned = "; the other way round" if c.high < 0 else ""
     return ClaimVerdict(c.role, c.task, claim, c.low > 0 and c.p_holm < ALPHA, _figures(c) + turned)
@@ -107,7 +116,7 @@ def verdict(c: Comparison, claim: str) -> ClaimVerdict:
 def _mgmt_beyond_idh(fixed: Comparison, within: Comparison) -> ClaimVerdict:
     """Shown where either is; the two are in one family of Holm's."""
     claim = f"{_title(fixed)}: told beyond IDH"
-    parts = [verdict(c, claim) for c in (fixed, within)]
+    parts = [judge_claim(c, claim) for c in (fixed, within)]
     said = [v.shown for v in parts if v.shown is not None]
     why = "; ".join(f"{c.other}: {v.why}" for c, v in zip((fixed, within), parts, strict=True))
     return ClaimVerdict(fixed.role, fixed.task, claim, any(said) if said else None, why)
@@ -116,7 +125,7 @@ def _mgmt_beyond_idh(fixed: Comparison, within: Comparison) -> ClaimVerdict:
 def _differ(c: Comparison) -> ClaimVerdict:
     """That the difference is not 0, on whichever side."""
     claim = f"{_title(c)}: {c.model} and {c.other} differ"
-    one = verdict(c, claim)
+    one = judge_claim(c, claim)
     if one.shown is None or c.high is None or c.p_holm is None or c.high >= 0:
         return one
     return ClaimVerdict(c.role, c.task, claim, c.p_holm < ALPHA, _figures(c))

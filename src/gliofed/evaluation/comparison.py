@@ -22,20 +22,20 @@ from scipy.special import logit, ndtr
 
 from gliofed.evaluation.by_case.score_table import ALL_SITES
 from gliofed.evaluation.by_site_sums.sums import MASK
-from gliofed.evaluation.intervals.analytic import NORMAL
-from gliofed.evaluation.intervals.bootstrap import Interval, Values, interval
+from gliofed.evaluation.intervals.analytic import Z_95
+from gliofed.evaluation.intervals.bootstrap import Interval, Values, percentile_interval
 from gliofed.evaluation.paired import (
-    FEWEST,
+    MIN_CASES_PER_CLASS,
     TASKS,
-    PairedAnswers,
     PairedEstimate,
-    answers,
-    by_role,
-    contributions,
-    figure,
+    PairedPredictions,
+    auc_components,
+    paired_estimate,
+    paired_predictions,
+    patient_variance,
+    results_by_role,
     score_row,
-    unpaired,
-    variance,
+    unpaired_reason,
 )
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.markers import MARKERS
@@ -46,9 +46,9 @@ BY_RANKS: Final = "Wilcoxon 1945, signed ranks of patients; Hodges-Lehmann media
 BY_LIKELIHOOD: Final = "likelihood ratio of logistic models, 1 degree of freedom; Wald interval"
 BY_CHANCE: Final = "bootstrap standard error, logit scale, against 0.5"
 CHANCE: Final = "chance"
-SECOND: Final = {"auc": BY_BOOTSTRAP, "dice": BY_RANKS}
+SECONDARY_METHOD: Final = {"auc": BY_BOOTSTRAP, "dice": BY_RANKS}
 """The method of each metric on which no verdict rests."""
-DRAWS: Final = 100
+RESAMPLES_PER_TEST: Final = 100
 """Resamples for each comparison of a family, at least: with fewer, the least p that there can be,
 times the family's size, could not fall below 0.05."""
 _NO_SPREAD: Final = 1e-14
@@ -60,7 +60,7 @@ class Comparison:
 
     model, other: models, or what else ranks cases, in words. n: cases. fewest: of them, those of
     the rarest class. p_holm: p corrected for the family of comparisons that it is asked in, see
-    `holm`. difference, low, high, p: None with the reason in `note`. metric: "auc", "dice", or
+    `holm_correction`. difference, low, high, p: None with the reason in `note`. metric: "auc", "dice", or
     "log_odds": by which the odds rise with one standard deviation of the model's logit.
     """
 
@@ -83,7 +83,7 @@ class Comparison:
     @property
     def first(self) -> bool:
         """Whether a verdict may rest on it: the method chosen beforehand for its metric."""
-        return self.method != SECOND.get(self.metric)
+        return self.method != SECONDARY_METHOD.get(self.metric)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class CrossSiteMatrix:
     cells: tuple[tuple[ScoreRow, ...], ...]
 
 
-def comparisons(
+def compare_models(
     results: Sequence[CaseResult], replicates: int, reference: str = "federated"
 ) -> tuple[Comparison, ...]:
     """Every other model less the reference: Dice and each marker's AUC, by both methods.
@@ -121,27 +121,37 @@ def comparisons(
     out: list[Comparison] = []
     for (role, site), models in groups.items():
         draws = dict.fromkeys(TASKS, replicates)
-        draws[MASK] = max(replicates, DRAWS * len(TASKS) * len(models))
-        base = {t: figure(answers(models.get(reference, []), t), draws[t]) for t in TASKS}
+        draws[MASK] = max(replicates, RESAMPLES_PER_TEST * len(TASKS) * len(models))
+        base = {
+            t: paired_estimate(paired_predictions(models.get(reference, []), t), draws[t])
+            for t in TASKS
+        }
         found = [
             row
             for model, own in models.items()
             if model != reference
             for task in TASKS
-            for row in compare(
-                figure(answers(own, task), draws[task]), base[task], model, reference, role, site
+            for row in compare_pair(
+                paired_estimate(paired_predictions(own, task), draws[task]),
+                base[task],
+                model,
+                reference,
+                role,
+                site,
             )
         ]
-        out += holm([c for c in found if c.first]) + holm([c for c in found if not c.first])
+        out += holm_correction([c for c in found if c.first]) + holm_correction(
+            [c for c in found if not c.first]
+        )
     return tuple(out)
 
 
-def compare(
+def compare_pair(
     own: PairedEstimate, base: PairedEstimate, model: str, other: str, role: Role, site: str
 ) -> tuple[Comparison, Comparison]:
     """Both methods, the first first; neither corrected. None where both did not answer the same
     cases, or either has no figure."""
-    reason = unpaired(own.answers, base.answers) or own.note or base.note
+    reason = unpaired_reason(own.answers, base.answers) or own.note or base.note
     methods: tuple[
         tuple[str, Callable[[PairedEstimate, PairedEstimate], _ComparisonResult]], ...
     ] = (
@@ -157,7 +167,7 @@ def compare(
     return first, second
 
 
-def against_chance(
+def compare_with_chance(
     results: Sequence[CaseResult], replicates: int, model: str = "federated"
 ) -> tuple[Comparison, ...]:
     """The model's AUC of each marker less 0.5, over all sites of each role.
@@ -165,13 +175,22 @@ def against_chance(
     With the intervals of the score table. Holm's family is the markers of one role; see DRAWS.
     """
     out: list[Comparison] = []
-    draws = max(replicates, DRAWS * len(MARKERS))
-    for role, own in by_role(results, model):
-        out += holm([chance_row(figure(answers(own, m.id), draws), model, role) for m in MARKERS])
+    draws = max(replicates, RESAMPLES_PER_TEST * len(MARKERS))
+    for role, own in results_by_role(results, model):
+        out += holm_correction(
+            [
+                chance_comparison(
+                    paired_estimate(paired_predictions(own, m.id), draws), model, role
+                )
+                for m in MARKERS
+            ]
+        )
     return tuple(out)
 
 
-def chance_row(own: PairedEstimate, model: str, role: Role, other: str = CHANCE) -> Comparison:
+def chance_comparison(
+    own: PairedEstimate, model: str, role: Role, other: str = CHANCE
+) -> Comparison:
     """An AUC less 0.5, with the interval of the score table; None where there is no AUC or no
     interval."""
     value, low, high = own.value, own.bounds.low, own.bounds.high
@@ -183,14 +202,16 @@ def chance_row(own: PairedEstimate, model: str, role: Role, other: str = CHANCE)
     return _comparison(own.answers, model, other, role, ALL_SITES, BY_CHANCE, found)
 
 
-def holm(family: Sequence[Comparison]) -> list[Comparison]:
+def holm_correction(family: Sequence[Comparison]) -> list[Comparison]:
     """The family with `p_holm` (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
     A comparison without a p, or with fewer than FEWEST cases of a class, on which no verdict
     rests, is no member of the family: its `p_holm` is None.
     """
     tested = sorted(
-        (c.p, i) for i, c in enumerate(family) if c.p is not None and c.fewest >= FEWEST
+        (c.p, i)
+        for i, c in enumerate(family)
+        if c.p is not None and c.fewest >= MIN_CASES_PER_CLASS
     )
     out, reached = list(family), 0.0
     for place, (p, i) in enumerate(tested):
@@ -199,21 +220,23 @@ def holm(family: Sequence[Comparison]) -> list[Comparison]:
     return out
 
 
-def bootstrap_p(replicates: Values) -> float | None:
+def bootstrap_p_value(replicates: Values) -> float | None:
     """Two-sided p of a difference of 0: twice the smaller share of replicates on one side of 0.
 
     It is below 0.05 where the percentile interval leaves 0 out (Efron & Tibshirani 1993, section
     15.4); with one added above and below, so that it is never 0 (Davison & Hinkley 1997, section
     4.2). None where there is no interval.
     """
-    if len(replicates) == 0 or interval(replicates).low is None:
+    if len(replicates) == 0 or percentile_interval(replicates).low is None:
         return None
     found = replicates[np.isfinite(replicates)]
     least = min((found <= 0).sum(), (found >= 0).sum())
     return min(1.0, 2 * (int(least) + 1) / (len(found) + 1))
 
 
-def cross_matrix(results: Sequence[CaseResult], replicates: int) -> tuple[CrossSiteMatrix, ...]:
+def cross_site_matrices(
+    results: Sequence[CaseResult], replicates: int
+) -> tuple[CrossSiteMatrix, ...]:
     """For Dice and each marker's AUC: every model on every site, external and held-out apart.
 
     Federated and pooled come first, the single-site models last, each group by name.
@@ -230,12 +253,14 @@ def cross_matrix(results: Sequence[CaseResult], replicates: int) -> tuple[CrossS
     def cell(model: str, role: Role, site: str, task: str) -> ScoreRow:
         own = cells.get((model, role, site), [])
         note = "" if own else "not tested there"
-        return score_row(figure(answers(own, task), replicates), model, role, site, note=note)
+        return score_row(
+            paired_estimate(paired_predictions(own, task), replicates), model, role, site, note=note
+        )
 
     return tuple(
         CrossSiteMatrix(
             task,
-            answers([], task).metric,
+            paired_predictions([], task).metric,
             tuple(models),
             tuple(columns),
             tuple(tuple(cell(m, *column, task) for column in columns) for m in models),
@@ -248,8 +273,8 @@ def _chance_p(own: PairedEstimate, value: float, low: float, high: float) -> flo
     """Of 0.5, on the logit scale that the interval is of, and so below 0.05 where that leaves 0.5
     out; of a perfect AUC, which has no place on that scale, by the bootstrap."""
     if not 0 < value < 1:
-        return bootstrap_p(own.replicates - 0.5)
-    error = float(logit(high) - logit(low)) / (2 * NORMAL)
+        return bootstrap_p_value(own.replicates - 0.5)
+    error = float(logit(high) - logit(low)) / (2 * Z_95)
     return 2 * float(ndtr(-abs(float(logit(value))) / error))
 
 
@@ -264,17 +289,17 @@ class _ComparisonResult:
 
 def _by_delong(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResult:
     difference = _gap(own, base)
-    parts = contributions(own.answers) - contributions(base.answers)
+    parts = auc_components(own.answers) - auc_components(base.answers)
     alone = np.flatnonzero(~np.isfinite(parts))
     if len(alone):
         name = own.answers.classes[own.answers.truth[alone[0]]]
         return _ComparisonResult(difference, note=f"one {name} case: no spread to measure")
-    error = math.sqrt(variance(parts, own.answers.patients))
+    error = math.sqrt(patient_variance(parts, own.answers.patients))
     if error**2 <= _NO_SPREAD:
         if abs(difference) <= _NO_SPREAD:
             return _ComparisonResult(0.0, 0.0, 0.0, 1.0)
         return _ComparisonResult(difference, note="the pairs won have no spread")
-    low, high = difference - NORMAL * error, difference + NORMAL * error
+    low, high = difference - Z_95 * error, difference + Z_95 * error
     p = 2 * float(ndtr(-abs(difference) / error))
     return _ComparisonResult(difference, max(-1.0, low), min(1.0, high), p)
 
@@ -284,9 +309,9 @@ def _by_bootstrap(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResul
 
 
 def _bootstrapped(difference: float, replicates: Values) -> _ComparisonResult:
-    bounds = Interval(None, None) if len(replicates) == 0 else interval(replicates)
+    bounds = Interval(None, None) if len(replicates) == 0 else percentile_interval(replicates)
     return _ComparisonResult(
-        difference, bounds.low, bounds.high, bootstrap_p(replicates), bounds.note
+        difference, bounds.low, bounds.high, bootstrap_p_value(replicates), bounds.note
     )
 
 
@@ -312,7 +337,7 @@ def _gap(own: PairedEstimate, base: PairedEstimate) -> float:
 
 
 def _comparison(
-    own: PairedAnswers,
+    own: PairedPredictions,
     model: str,
     other: str,
     role: Role,

@@ -19,23 +19,30 @@ from gliofed.evaluation.by_case.score_table import ALL_SITES
 from gliofed.evaluation.comparison import (
     BY_LIKELIHOOD,
     CHANCE,
-    DRAWS,
+    RESAMPLES_PER_TEST,
     Comparison,
-    chance_row,
-    compare,
-    holm,
+    chance_comparison,
+    compare_pair,
+    holm_correction,
 )
-from gliofed.evaluation.intervals.analytic import NORMAL
+from gliofed.evaluation.intervals.analytic import Z_95
 from gliofed.evaluation.intervals.bootstrap import Values
-from gliofed.evaluation.logistic_regression import LogisticSums, fit, sums_at
-from gliofed.evaluation.metrics.discrimination import Index
-from gliofed.evaluation.paired import answers, by_role, figure, ranked, score_row, too_few
+from gliofed.evaluation.logistic_regression import LogisticSums, fit_logistic, logistic_sums
+from gliofed.evaluation.metrics.discrimination import ClassIndices
+from gliofed.evaluation.paired import (
+    paired_estimate,
+    paired_predictions,
+    ranked_by_score,
+    results_by_role,
+    score_row,
+    too_few_note,
+)
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
-from gliofed.evaluation.strata import IDH_WILDTYPE, MARKER_STRATA, volumes
+from gliofed.evaluation.strata import IDH_WILDTYPE, MARKER_STRATA, case_volumes
 from gliofed.markers import BY_ID
 from gliofed.types import Unknown
 
-POSITIVE: Final[Mapping[str, str]] = {
+POSITIVE_CLASS: Final[Mapping[str, str]] = {
     "idh": "mutant", "codel_1p19q": "codeleted", "mgmt": "methylated", "grade": "4",
 }  # fmt: skip
 """The class that is ranked against the rest; of the grade, 4 against 2 and 3."""
@@ -44,15 +51,15 @@ SEX: Final = "sex alone"
 VOLUME: Final = "tumour volume alone"
 IDH_SCORE: Final = "IDH score alone"
 IDH_TRUE: Final = "true IDH status alone"
-SEPARATED: Final = 100.0
+SEPARATED_ERROR: Final = 100.0
 """A standard error, in log odds for one standard deviation, that only separated classes give."""
 GIVEN_AGE: Final = "age held fixed"
 GIVEN_SCORE: Final = "IDH score held fixed"
 GIVEN_IDH: Final = "true IDH status held fixed"
 WITHIN: Final = f"{CHANCE}, within {IDH_WILDTYPE}"
-CUT: Final = 1e-6
+LOGIT_EPSILON: Final = 1e-6
 """How near to 0 and 1 a probability may be before its logit is taken."""
-Score = Callable[[CaseResult], float | None]
+CaseScore = Callable[[CaseResult], float | None]
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,7 @@ CONFOUNDERS: Final[tuple[Confounder, ...]] = (
 )  # fmt: skip
 
 
-def alone(
+def confounder_scores(
     results: Sequence[CaseResult], replicates: int, model: str = "federated"
 ) -> tuple[ScoreRow, ...]:
     """The AUC of each confounder alone for each of its markers, as of a model of that name.
@@ -97,44 +104,50 @@ def alone(
     cases without an expert mask, to the volume.
     """
     rows = []
-    for role, own in by_role(results, model):
+    for role, own in results_by_role(results, model):
         scores = _scores(own)
         for confounder in CONFOUNDERS:
             for task in (*confounder.up, *confounder.down):
                 score = _turned(scores[confounder.name], task in confounder.up)
-                found = ranked(own, task, POSITIVE[task], score)
-                few = too_few(found)
+                found = ranked_by_score(own, task, POSITIVE_CLASS[task], score)
+                few = too_few_note(found)
                 rows.append(
-                    score_row(figure(found, 0 if few else replicates), confounder.name, role,
+                    score_row(paired_estimate(found, 0 if few else replicates), confounder.name, role,
                               ALL_SITES, note=few)
                 )  # fmt: skip
     return tuple(rows)
 
 
-def gains(
+def compare_with_confounders(
     results: Sequence[CaseResult], replicates: int, model: str = "federated"
 ) -> tuple[Comparison, ...]:
     """The model's AUC less that of age alone for IDH, and of IDH alone for MGMT, both methods.
 
     IDH alone: the model's own IDH score, and the true status. Holm's family is these three of a
     role, each method for itself. Whether a score beats another says little of what it adds to it:
-    see `beyond`.
+    see `added_value`.
     """
     out: list[Comparison] = []
-    for role, own in by_role(results, model):
+    for role, own in results_by_role(results, model):
         scores = _scores(own)
         rows: list[Comparison] = []
         for task, name in (("idh", AGE), ("mgmt", IDH_SCORE), ("mgmt", IDH_TRUE)):
             score = _turned(scores[name], name != AGE)
             both = [r for r in own if score(r) is not None]
-            one = figure(ranked(both, task, POSITIVE[task], _chance(task)), replicates)
-            base = figure(ranked(both, task, POSITIVE[task], score), replicates)
-            rows += compare(one, base, model, name, role, ALL_SITES)
-        out += holm([c for c in rows if c.first]) + holm([c for c in rows if not c.first])
+            one = paired_estimate(
+                ranked_by_score(both, task, POSITIVE_CLASS[task], _chance(task)), replicates
+            )
+            base = paired_estimate(
+                ranked_by_score(both, task, POSITIVE_CLASS[task], score), replicates
+            )
+            rows += compare_pair(one, base, model, name, role, ALL_SITES)
+        out += holm_correction([c for c in rows if c.first]) + holm_correction(
+            [c for c in rows if not c.first]
+        )
     return tuple(out)
 
 
-def beyond(
+def added_value(
     results: Sequence[CaseResult], replicates: int, model: str = "federated"
 ) -> tuple[Comparison, ...]:
     """What the model's score adds to what is known: IDH to age, and MGMT to IDH.
@@ -145,24 +158,26 @@ def beyond(
     measurement of IDH still adds something; with the true status held fixed it does not.
     """
     out: list[Comparison] = []
-    for role, own in by_role(results, model):
+    for role, own in results_by_role(results, model):
         scores = _scores(own)
         part = [r for s in MARKER_STRATA if s.title == IDH_WILDTYPE for r in own if s.holds(r)]
-        within = figure(answers(part, "mgmt"), max(replicates, 4 * DRAWS))
-        out += holm(
+        within = paired_estimate(
+            paired_predictions(part, "mgmt"), max(replicates, 4 * RESAMPLES_PER_TEST)
+        )
+        out += holm_correction(
             [
                 _added(own, "idh", scores[AGE], model, GIVEN_AGE, role),
                 _added(own, "mgmt", _idh_logit, model, GIVEN_SCORE, role),
                 _added(own, "mgmt", scores[IDH_TRUE], model, GIVEN_IDH, role),
-                chance_row(within, model, role, WITHIN),
+                chance_comparison(within, model, role, WITHIN),
             ]
         )
     return tuple(out)
 
 
-def _scores(results: Sequence[CaseResult]) -> dict[str, Score]:
+def _scores(results: Sequence[CaseResult]) -> dict[str, CaseScore]:
     """Each confounder's value of a case; None where nobody said."""
-    sizes = volumes(results)
+    sizes = case_volumes(results)
     return {AGE: _age, SEX: _female, VOLUME: lambda r: sizes.get((r.site, r.case)),
             IDH_SCORE: _chance("idh"), IDH_TRUE: _mutant}  # fmt: skip
 
@@ -179,20 +194,20 @@ def _female(result: CaseResult) -> float | None:
 
 def _mutant(result: CaseResult) -> float | None:
     status = result.labels["idh"]
-    return None if isinstance(status, Unknown) else float(status == POSITIVE["idh"])
+    return None if isinstance(status, Unknown) else float(status == POSITIVE_CLASS["idh"])
 
 
-def _chance(task: str) -> Score:
+def _chance(task: str) -> CaseScore:
     """The model's probability of the marker's positive class."""
-    place = BY_ID[task].classes.index(POSITIVE[task])
+    place = BY_ID[task].classes.index(POSITIVE_CLASS[task])
     return lambda r: r.probabilities[task][place]
 
 
 def _logit(task: str) -> Callable[[CaseResult], float]:
-    place = BY_ID[task].classes.index(POSITIVE[task])
+    place = BY_ID[task].classes.index(POSITIVE_CLASS[task])
 
     def logit(result: CaseResult) -> float:
-        chance = np.clip(result.probabilities[task][place], CUT, 1 - CUT)
+        chance = np.clip(result.probabilities[task][place], LOGIT_EPSILON, 1 - LOGIT_EPSILON)
         return float(np.log(chance / (1 - chance)))
 
     return logit
@@ -202,7 +217,7 @@ def _idh_logit(result: CaseResult) -> float | None:
     return _logit("idh")(result)
 
 
-def _turned(score: Score, up: bool) -> Score:
+def _turned(score: CaseScore, up: bool) -> CaseScore:
     def turned(result: CaseResult) -> float | None:
         value = score(result)
         return value if value is None or up else -value
@@ -211,7 +226,7 @@ def _turned(score: Score, up: bool) -> Score:
 
 
 def _added(
-    results: Sequence[CaseResult], task: str, known: Score, model: str, given: str, role: Role
+    results: Sequence[CaseResult], task: str, known: CaseScore, model: str, given: str, role: Role
 ) -> Comparison:
     """What the model's logit adds to what is known, in one likelihood-ratio test.
 
@@ -223,7 +238,7 @@ def _added(
         if not isinstance(r.labels[task], Unknown) and known(r) is not None:
             own[r.site, r.case].append(r)
     logit = _logit(task)
-    truth = np.array([rs[0].labels[task] == POSITIVE[task] for rs in own.values()], np.int64)
+    truth = np.array([rs[0].labels[task] == POSITIVE_CLASS[task] for rs in own.values()], np.int64)
     base = np.array([np.mean([known(r) for r in rs]) for rs in own.values()], float)
     score = np.array([np.mean([logit(r) for r in rs]) for rs in own.values()], float)
     patients = np.array([rs[0].patient for rs in own.values()])
@@ -251,7 +266,7 @@ class _AddedValue:
     note: str = ""
 
 
-def _tested(truth: Index, base: Values, score: Values) -> _AddedValue:
+def _tested(truth: ClassIndices, base: Values, score: Values) -> _AddedValue:
     """The slope of the score beside the base, per standard deviation, and its p."""
     if len(truth) == 0:
         return _AddedValue(note="no case with both, in a group with both classes")
@@ -264,14 +279,14 @@ def _tested(truth: Index, base: Values, score: Values) -> _AddedValue:
     features = np.column_stack([np.ones(len(truth)), _scaled(base), _scaled(score)])
 
     def sums(columns: int) -> Callable[[Values], LogisticSums]:
-        return lambda place: sums_at(place, features[:, :columns], truth)
+        return lambda place: logistic_sums(place, features[:, :columns], truth)
 
-    less, more = (fit(sums(columns), np.zeros((1, columns))) for columns in (2, 3))
+    less, more = (fit_logistic(sums(columns), np.zeros((1, columns))) for columns in (2, 3))
     slope, error = float(more.coefficients[0, 2]), float(np.sqrt(more.covariance[2, 2]))
-    if not (less.converged and more.converged and error < SEPARATED):
+    if not (less.converged and more.converged and error < SEPARATED_ERROR):
         return _AddedValue(note="no fit: the classes are separated")
     p = float(chdtrc(1, max(0.0, 2 * (less.loss - more.loss))))
-    return _AddedValue(slope, slope - NORMAL * error, slope + NORMAL * error, p)
+    return _AddedValue(slope, slope - Z_95 * error, slope + Z_95 * error, p)
 
 
 def _scaled(values: Values) -> Values:

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from gliofed import types
-from gliofed.evaluation.prediction_table import NAMES, NUMBERS, PERSON, columns
+from gliofed.evaluation.prediction_table import (
+    ID_COLUMNS,
+    NUMBER_COLUMNS,
+    PERSON_COLUMNS,
+    prediction_columns,
+)
 from gliofed.evaluation.results import CaseResult
 from gliofed.markers import MARKERS
 from gliofed.types import SEQUENCES, Unknown
@@ -27,13 +32,13 @@ def predictions_csv(results: Sequence[CaseResult]) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns())
+    writer.writerow(prediction_columns())
     for result in results:
-        cells: list[object] = [getattr(result, name) for name in NAMES]
+        cells: list[object] = [getattr(result, name) for name in ID_COLUMNS]
         for marker in MARKERS:
             cells += [result.labels[marker.id], *result.probabilities[marker.id]]
-        cells += [getattr(result, name) for name in NUMBERS]
-        cells += [getattr(result.person, name) for name in PERSON]
+        cells += [getattr(result, name) for name in NUMBER_COLUMNS]
+        cells += [getattr(result.person, name) for name in PERSON_COLUMNS]
         cells.append(_sequences(result.sequences))
         counted = result.lesions
         cells += (counted.true, counted.found, counted.false) if counted else (None, None, None)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from gliofed.evaluation.intervals.bootstrap import Values
-from gliofed.evaluation.metrics.discrimination import Index
+from gliofed.evaluation.metrics.discrimination import ClassIndices
 
-STEPS: Final = 50
-CLOSE: Final = 1e-6
+MAX_STEPS: Final = 50
+STEP_TOLERANCE: Final = 1e-6
 """A fit has converged where a step is this small beside the coefficients and 1. Where classes are
 separated, steps do not become smaller, however flat the loss."""
 _HALVINGS: Final = 40
@@ -49,7 +49,7 @@ class LogisticSums:
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """coefficients: (rows, features), one row of two classes, else one a class; see `chances`.
+    """coefficients: (rows, features), one row of two classes, else one a class; see `class_probabilities`.
 
     covariance: (rows * features, same), the inverse Hessian. loss: with the penalty. converged:
     False where no maximum was reached, as where classes are separated and there is no ridge.
@@ -63,7 +63,9 @@ class LogisticFit:
     converged: bool
 
 
-def chances(coefficients: Values, features: Values, offset: Values | None = None) -> Values:
+def class_probabilities(
+    coefficients: Values, features: Values, offset: Values | None = None
+) -> Values:
     """(n, classes) probabilities. features: (n, F), a column of ones where there is an intercept.
 
     One row of coefficients: two classes, the logit of the second. More: a row a class, softmax.
@@ -72,8 +74,8 @@ def chances(coefficients: Values, features: Values, offset: Values | None = None
     return np.exp(_log_chances(coefficients, features, offset))
 
 
-def sums_at(
-    coefficients: Values, features: Values, truth: Index, offset: Values | None = None
+def logistic_sums(
+    coefficients: Values, features: Values, truth: ClassIndices, offset: Values | None = None
 ) -> LogisticSums:
     """One site's sums. truth: (n,) class indices; n = 0 gives sums of 0."""
     rows = len(coefficients)
@@ -97,7 +99,7 @@ def sums_at(
     )
 
 
-def fit(
+def fit_logistic(
     ask: Callable[[Values], LogisticSums],
     start: Values,
     ridge: float | Values = 0.0,
@@ -108,7 +110,7 @@ def fit(
     ask: the sums of all sites at given coefficients. The rest: see `fit_steps`.
     """
     steps = fit_steps(start, ridge, centre)
-    return together({"": steps}, lambda asked: {"": ask(asked[""])})[""]
+    return fit_side_by_side({"": steps}, lambda asked: {"": ask(asked[""])})[""]
 
 
 def fit_steps(
@@ -128,12 +130,12 @@ def fit_steps(
 
     sums = yield place
     loss = whole(sums, place)
-    for step in range(1, STEPS + 1):
+    for step in range(1, MAX_STEPS + 1):
         gradient = sums.gradient + weight * (place.ravel() - centre)
         curve = sums.hessian + np.diag(weight)
         move = np.linalg.lstsq(curve, -gradient, rcond=1e-12)[0]
         size = float(np.linalg.norm(move) / (1 + np.linalg.norm(place)))
-        if size <= CLOSE:
+        if size <= STEP_TOLERANCE:
             return _fit(place, curve, loss, sums.n, step, converged=sums.n > 0)
         for halving in range(_HALVINGS):
             there = place + (move / 2**halving).reshape(place.shape)
@@ -144,10 +146,10 @@ def fit_steps(
         else:  # the loss has no more digits to lose
             return _fit(place, curve, loss, sums.n, step, converged=size <= 1e-3)
         place, sums, loss = there, ahead, less
-    return _fit(place, curve, loss, sums.n, STEPS, converged=False)
+    return _fit(place, curve, loss, sums.n, MAX_STEPS, converged=False)
 
 
-def together(
+def fit_side_by_side(
     fits: Mapping[str, Generator[_At, LogisticSums, _Found]],
     ask: Callable[[Mapping[str, _At]], Mapping[str, LogisticSums]],
 ) -> dict[str, _Found]:

@@ -15,28 +15,32 @@ from typing import Final, Literal
 
 import numpy as np
 
-from gliofed.evaluation.by_site_sums.sums import MASK, SUM_TASKS, wins_of
-from gliofed.evaluation.intervals.bootstrap import Interval, Values, mean
-from gliofed.evaluation.intervals.estimate import UNBOUND
+from gliofed.evaluation.by_site_sums.sums import MASK, SUM_TASKS, pair_wins
+from gliofed.evaluation.intervals.bootstrap import Interval, Values, weighted_mean
+from gliofed.evaluation.intervals.estimate import NO_INTERVAL
 from gliofed.evaluation.intervals.sample import Metric as Measured
-from gliofed.evaluation.intervals.sample import PredictionSample, by_area, by_student
-from gliofed.evaluation.metrics.discrimination import Index, Probabilities, auc
+from gliofed.evaluation.intervals.sample import (
+    PredictionSample,
+    bootstrap_t_interval,
+    resampled_auc_interval,
+)
+from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities, auc
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.markers import BY_ID, Marker
 from gliofed.types import Unknown
 
 TASKS: Final = SUM_TASKS
-FEWEST: Final = 10
+MIN_CASES_PER_CLASS: Final = 10
 """Cases of the rarest class that a stratum's figure, or a verdict, needs. Measured, not derived:
 with 5 beside 40 others, tests of a true null say otherwise 7 to 9 times in a hundred, with 10,
 5 to 6 times (`benchmarks/few_cases.py`)."""
 Metric = Literal["auc", "dice"]
-Key = tuple[int, str, str, str]
+PredictionKey = tuple[int, str, str, str]
 """Seed, fold, site, case."""
 
 
 @dataclass(frozen=True)
-class PairedAnswers:
+class PairedPredictions:
     """The answers that can enter one figure, in the order of their keys.
 
     classes: names; none for Dice. truth: (n,) class indices, 0 for Dice. found: (n, classes), of
@@ -46,9 +50,9 @@ class PairedAnswers:
     task: str
     metric: Metric
     classes: tuple[str, ...]
-    keys: tuple[Key, ...]
+    keys: tuple[PredictionKey, ...]
     patients: tuple[str, ...]
-    truth: Index
+    truth: ClassIndices
     found: Probabilities
 
     @property
@@ -76,14 +80,16 @@ class PairedEstimate:
     """Answers with their value, its replicates and its interval, which is made as the score table
     makes it; value None, and no replicates, with a note."""
 
-    answers: PairedAnswers
+    answers: PairedPredictions
     value: float | None
     replicates: Values
     note: str = ""
-    bounds: Interval = UNBOUND
+    bounds: Interval = NO_INTERVAL
 
 
-def by_role(results: Sequence[CaseResult], model: str) -> list[tuple[Role, list[CaseResult]]]:
+def results_by_role(
+    results: Sequence[CaseResult], model: str
+) -> list[tuple[Role, list[CaseResult]]]:
     """One model's answers, apart for each role that it has any of."""
     roles: dict[Role, list[CaseResult]] = defaultdict(list)
     for result in results:
@@ -92,7 +98,7 @@ def by_role(results: Sequence[CaseResult], model: str) -> list[tuple[Role, list[
     return sorted(roles.items())
 
 
-def answers(results: Sequence[CaseResult], task: str) -> PairedAnswers:
+def paired_predictions(results: Sequence[CaseResult], task: str) -> PairedPredictions:
     """Of one model: those of the cases with an expert mask, or with a known label for a marker."""
     if task == MASK:
         drawn = sorted((r for r in results if r.dice is not None), key=_key)
@@ -106,12 +112,12 @@ def answers(results: Sequence[CaseResult], task: str) -> PairedAnswers:
     return _answers(known, task, "auc", marker.classes, truth, wide)
 
 
-def ranked(
+def ranked_by_score(
     results: Sequence[CaseResult],
     task: str,
     positive: str,
     score: Callable[[CaseResult], float | None],
-) -> PairedAnswers:
+) -> PairedPredictions:
     """One class of a marker against the rest, ranked by any score, over the cases that have it."""
     marker = BY_ID[task]
     pairs = [(r, s) for r in _known(results, marker) if (s := score(r)) is not None]
@@ -122,12 +128,12 @@ def ranked(
     return _answers([r for r, _ in pairs], task, "auc", (rest, positive), truth, found)
 
 
-def figure(own: PairedAnswers, replicates: int) -> PairedEstimate:
+def paired_estimate(own: PairedPredictions, replicates: int) -> PairedEstimate:
     """The AUC or mean Dice, and the same on every resample of patients.
 
     Of the AUC over several sites, pairs across sites count, as in the score table.
     """
-    reason = why_not(own)
+    reason = missing_reason(own)
     if reason:
         return PairedEstimate(own, None, np.zeros(0), reason)
     sample, metric = _sample(own, replicates), _metric(own)
@@ -138,13 +144,13 @@ def figure(own: PairedAnswers, replicates: int) -> PairedEstimate:
     if not len(again):
         return PairedEstimate(own, value, again)
     if own.metric == "dice":
-        bounds = by_student(sample, own.found[:, 0], np.ones(len(own.keys)), (0.0, 1.0))
+        bounds = bootstrap_t_interval(sample, own.found[:, 0], np.ones(len(own.keys)), (0.0, 1.0))
     else:
-        bounds = by_area(sample, own.truth, own.found, value, again)
+        bounds = resampled_auc_interval(sample, own.truth, own.found, value, again)
     return PairedEstimate(own, value, again, bounds=bounds)
 
 
-def why_not(own: PairedAnswers) -> str:
+def missing_reason(own: PairedPredictions) -> str:
     """Why there is no figure of these answers; empty where there is one."""
     if not own.keys:
         return (
@@ -165,21 +171,25 @@ def why_not(own: PairedAnswers) -> str:
     return ""
 
 
-def too_few(own: PairedAnswers) -> str:
+def too_few_note(own: PairedPredictions) -> str:
     """In words, where a class has some cases but fewer than FEWEST; empty where none has."""
     if own.metric == "dice":
-        return f"too few: {own.n} cases, {FEWEST} are needed" if 0 < own.n < FEWEST else ""
-    if not own.keys or own.fewest >= FEWEST:
+        return (
+            f"too few: {own.n} cases, {MIN_CASES_PER_CLASS} are needed"
+            if 0 < own.n < MIN_CASES_PER_CLASS
+            else ""
+        )
+    if not own.keys or own.fewest >= MIN_CASES_PER_CLASS:
         return ""
     counts = [
         (name, len({k[2:] for k, t in zip(own.keys, own.truth, strict=True) if t == c}))
         for c, name in enumerate(own.classes)
     ]
-    rare = ", ".join(f"{own.task} {name}: {n}" for name, n in counts if 0 < n < FEWEST)
-    return f"too few: {rare}; {FEWEST} of each are needed"
+    rare = ", ".join(f"{own.task} {name}: {n}" for name, n in counts if 0 < n < MIN_CASES_PER_CLASS)
+    return f"too few: {rare}; {MIN_CASES_PER_CLASS} of each are needed"
 
 
-def contributions(own: PairedAnswers) -> Values:
+def auc_components(own: PairedPredictions) -> Values:
     """(n,) What each answer adds to the AUC, about 0; NaN for the only case of its class.
 
     Summed over the answers of each patient, squared and summed over patients, they are the
@@ -191,7 +201,7 @@ def contributions(own: PairedAnswers) -> Values:
     for seed in np.unique(seeds):
         rows = np.flatnonzero(seeds == seed)
         truth = own.truth[rows]
-        wins, most = wins_of(truth, own.found[rows])
+        wins, most = pair_wins(truth, own.found[rows])
         pairs = most.sum(1, keepdims=True) / 2
         used = pairs[:, 0] > 0
         shares = (wins[used] / pairs[used]).mean(0)
@@ -203,13 +213,13 @@ def contributions(own: PairedAnswers) -> Values:
     return out / own.seeds
 
 
-def variance(parts: Values, patients: Sequence[str]) -> float:
+def patient_variance(parts: Values, patients: Sequence[str]) -> float:
     """Of contributions, the squares of their sums by patient, added."""
     names, index = np.unique(patients, return_inverse=True)
     return float((np.bincount(index, parts, len(names)) ** 2).sum())
 
 
-def unpaired(one: PairedAnswers, other: PairedAnswers) -> str:
+def unpaired_reason(one: PairedPredictions, other: PairedPredictions) -> str:
     """Why two sources cannot be compared case by case; empty where they can."""
     if (one.keys, one.truth.tolist()) == (other.keys, other.truth.tolist()):
         return ""
@@ -223,7 +233,7 @@ def score_row(
     found: PairedEstimate, model: str, role: Role, site: str, stratum: str = "", note: str = ""
 ) -> ScoreRow:
     """The figure as a row of a score table; with a note given, only n and the note."""
-    value, bounds = (None, UNBOUND) if note else (found.value, found.bounds)
+    value, bounds = (None, NO_INTERVAL) if note else (found.value, found.bounds)
     return ScoreRow(
         model, role, site, found.answers.task, found.answers.metric, found.answers.n, value,
         bounds.low, bounds.high, found.answers.seeds,
@@ -232,18 +242,18 @@ def score_row(
     )  # fmt: skip
 
 
-def _sample(own: PairedAnswers, replicates: int) -> PredictionSample:
+def _sample(own: PairedPredictions, replicates: int) -> PredictionSample:
     cases = [f"{site}/{case}" for _, _, site, case in own.keys]
     return PredictionSample.named(cases, [key[0] for key in own.keys], own.patients, replicates)
 
 
-def _metric(own: PairedAnswers) -> Measured:
+def _metric(own: PairedPredictions) -> Measured:
     if own.metric == "dice":
-        return partial(mean, own.found[:, 0])
+        return partial(weighted_mean, own.found[:, 0])
     return partial(auc, own.truth, own.found)
 
 
-def _key(result: CaseResult) -> Key:
+def _key(result: CaseResult) -> PredictionKey:
     return result.seed, result.fold, result.site, result.case
 
 
@@ -256,10 +266,10 @@ def _answers(
     task: str,
     metric: Metric,
     classes: tuple[str, ...],
-    truth: Index,
+    truth: ClassIndices,
     found: Probabilities,
-) -> PairedAnswers:
+) -> PairedPredictions:
     keys = tuple(map(_key, results))
-    return PairedAnswers(
+    return PairedPredictions(
         task, metric, classes, keys, tuple(r.patient for r in results), truth, found
     )

@@ -21,11 +21,11 @@ from gliofed.evaluation.results import CaseResult, LesionCounts, Role
 from gliofed.markers import ABSENT, MARKERS, Marker
 from gliofed.types import SEQUENCES, UNKNOWN, Labels, Person, Unknown
 
-NAMES: Final = ("model", "seed", "fold", "role", "case", "site", "patient")
-NUMBERS: Final = ("dice", "hd95_mm", "volume_ml", "volume_true_ml", "agreement")
-PERSON: Final = ("age", "sex", "scanner")
-LESIONS: Final = ("lesions_true", "lesions_found", "lesions_false")
-TOLERANCE: Final = 1e-3
+ID_COLUMNS: Final = ("model", "seed", "fold", "role", "case", "site", "patient")
+NUMBER_COLUMNS: Final = ("dice", "hd95_mm", "volume_ml", "volume_true_ml", "agreement")
+PERSON_COLUMNS: Final = ("age", "sex", "scanner")
+LESION_COLUMNS: Final = ("lesions_true", "lesions_found", "lesions_false")
+SUM_TOLERANCE: Final = 1e-3
 """How far probabilities may add up to other than 1."""
 _MOST: Final = {"dice": 1.0, "agreement": 1.0, "age": 130.0}
 _ALIKE: Final = 0.85
@@ -38,10 +38,10 @@ def class_columns(marker: Marker) -> tuple[str, ...]:
     return tuple(f"{marker.id}_p_{c}" for c in marker.classes)
 
 
-def columns() -> tuple[str, ...]:
+def prediction_columns() -> tuple[str, ...]:
     """Every column that gliofed writes, in its order."""
     markers = [name for m in MARKERS for name in (f"{m.id}_true", *class_columns(m))]
-    return (*NAMES, *markers, *NUMBERS, *PERSON, "sequences", *LESIONS)
+    return (*ID_COLUMNS, *markers, *NUMBER_COLUMNS, *PERSON_COLUMNS, "sequences", *LESION_COLUMNS)
 
 
 def parse_predictions(text: str, where: str, model: str = "") -> tuple[CaseResult, ...]:
@@ -62,7 +62,7 @@ def parse_predictions(text: str, where: str, model: str = "") -> tuple[CaseResul
             raise DataError(f"{where}:{line}: {len(cells)} cells under {len(header)} columns")
         row = _PredictionLine(f"{where}:{line}", dict(zip(header, cells, strict=True)))
         answer = _answer(row, model)
-        key = key_of(answer)
+        key = result_key(answer)
         if key in seen:
             raise DataError(
                 f"{where}:{line}: patient {answer.patient!r}, case {answer.case!r} of model "
@@ -74,7 +74,7 @@ def parse_predictions(text: str, where: str, model: str = "") -> tuple[CaseResul
     return tuple(answers)
 
 
-def key_of(answer: CaseResult) -> tuple[object, ...]:
+def result_key(answer: CaseResult) -> tuple[object, ...]:
     """What no two answers may share."""
     return (answer.model, answer.seed, answer.fold, answer.site, answer.patient, answer.case)
 
@@ -131,7 +131,7 @@ def _check_header(header: Sequence[str], where: str) -> None:
     if twice:
         raise DataError(f"{where}:1: column {twice[0]!r} stands twice; keep one")
     short = {f"{m.id}_p": m for m in MARKERS if len(m.classes) == 2}
-    known = (*columns(), *short)
+    known = (*prediction_columns(), *short)
     for name in header:
         if name not in known:
             _check_unknown(name, [k for k in known if k not in header], where)
@@ -143,9 +143,9 @@ def _check_header(header: Sequence[str], where: str) -> None:
             f"{where}:1: nothing to score; expected a marker's truth and probabilities, for "
             f"example 'idh_true' and 'idh_p', or 'dice'"
         )
-    some = [name for name in LESIONS if name in header]
-    if some and len(some) < len(LESIONS):
-        raise DataError(f"{where}:1: {some[0]!r} needs all of {', '.join(LESIONS)}")
+    some = [name for name in LESION_COLUMNS if name in header]
+    if some and len(some) < len(LESION_COLUMNS):
+        raise DataError(f"{where}:1: {some[0]!r} needs all of {', '.join(LESION_COLUMNS)}")
 
 
 def _check_unknown(name: str, free: Collection[str], where: str) -> None:
@@ -226,7 +226,7 @@ def _probabilities(row: _PredictionLine, marker: Marker) -> tuple[float, ...]:
     if len(told) == 1:
         return (1 - told[0], told[0])
     total = math.fsum(told)
-    if abs(total - 1) > TOLERANCE:  # never of NaN
+    if abs(total - 1) > SUM_TOLERANCE:  # never of NaN
         raise DataError(
             f"{row.place}: columns {', '.join(names)} add up to {total:.6g}; expected 1"
         )
@@ -255,7 +255,7 @@ def _sequences(text: str) -> frozenset[types.Sequence]:
 
 
 def _lesions(row: _PredictionLine) -> LesionCounts | None:
-    found = [row.read(n, _count, "a whole number of at least 0") for n in LESIONS]
+    found = [row.read(n, _count, "a whole number of at least 0") for n in LESION_COLUMNS]
     true, met, false = found
     if true is None or met is None or false is None:
         return None

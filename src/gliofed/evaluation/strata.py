@@ -14,15 +14,23 @@ from typing import Final
 import numpy as np
 
 from gliofed.evaluation.by_case.score_table import ALL_SITES
-from gliofed.evaluation.paired import FEWEST, TASKS, answers, by_role, figure, score_row, too_few
+from gliofed.evaluation.paired import (
+    MIN_CASES_PER_CLASS,
+    TASKS,
+    paired_estimate,
+    paired_predictions,
+    results_by_role,
+    score_row,
+    too_few_note,
+)
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.types import SEQUENCES, Unknown
 from gliofed.types import Sequence as MriSequence
 
-AGE: Final = 60.0
+AGE_SPLIT_YEARS: Final = 60.0
 """Years that part young from old: fixed, so that strata of two cohorts hold the same people."""
 IDH_WILDTYPE: Final = "IDH-wildtype"
-Cases = tuple[str, str]
+CaseKey = tuple[str, str]
 """Site and case."""
 
 
@@ -59,29 +67,29 @@ def strata_table(
     scanners with fewer than FEWEST cases neither.
     """
     rows = []
-    for role, own in by_role(results, model):
-        for stratum in strata_of(own):
+    for role, own in results_by_role(results, model):
+        for stratum in strata_for(own):
             part = [r for r in own if stratum.holds(r)]
-            rows += [row_within(part, task, stratum.title, model, role, replicates)
+            rows += [stratum_score(part, task, stratum.title, model, role, replicates)
                      for task in stratum.tasks]  # fmt: skip
     return tuple(rows)
 
 
-def row_within(
+def stratum_score(
     part: Sequence[CaseResult], task: str, title: str, model: str, role: Role, replicates: int
 ) -> ScoreRow:
     """The figure of the cases of one stratum, or why it has none."""
-    own = answers(part, task)
-    few = too_few(own)
+    own = paired_predictions(part, task)
+    few = too_few_note(own)
     # what is too few is not drawn again
-    found = figure(own, 0 if few else replicates)
+    found = paired_estimate(own, 0 if few else replicates)
     return score_row(found, model, role, ALL_SITES, stratum=title, note=few)
 
 
-def strata_of(results: Sequence[CaseResult]) -> tuple[Stratum, ...]:
+def strata_for(results: Sequence[CaseResult]) -> tuple[Stratum, ...]:
     """Within markers, then sex, age, volume, sequences, scanner and site, as these cases have them.
 
-    results: of one model and role. Each volume is the expert's, where there is one, see `volumes`.
+    results: of one model and role. Each volume is the expert's, where there is one, see `case_volumes`.
     """
     return (
         *MARKER_STRATA,
@@ -93,11 +101,11 @@ def strata_of(results: Sequence[CaseResult]) -> tuple[Stratum, ...]:
     )
 
 
-def volumes(results: Sequence[CaseResult]) -> Mapping[Cases, float]:
+def case_volumes(results: Sequence[CaseResult]) -> Mapping[CaseKey, float]:
     """Of each case in ml: the expert's region, else the mean of the predicted ones; no entry for a
     case that has neither."""
-    true: dict[Cases, float] = {}
-    predicted: dict[Cases, list[float]] = defaultdict(list)
+    true: dict[CaseKey, float] = {}
+    predicted: dict[CaseKey, list[float]] = defaultdict(list)
     for r in results:
         if r.volume_true_ml is not None:
             true[r.site, r.case] = r.volume_true_ml
@@ -115,8 +123,10 @@ def _people(results: Sequence[CaseResult]) -> list[Stratum]:
         ]
     if any(not isinstance(r.person.age, Unknown) for r in results):
         out += [
-            Stratum(f"below {AGE:g} years", TASKS, lambda r: _age(r) < AGE),
-            Stratum(f"{AGE:g} years and above", TASKS, lambda r: _age(r) >= AGE),
+            Stratum(f"below {AGE_SPLIT_YEARS:g} years", TASKS, lambda r: _age(r) < AGE_SPLIT_YEARS),
+            Stratum(
+                f"{AGE_SPLIT_YEARS:g} years and above", TASKS, lambda r: _age(r) >= AGE_SPLIT_YEARS
+            ),
         ]
     return out
 
@@ -128,7 +138,7 @@ def _age(result: CaseResult) -> float:
 
 def _by_volume(results: Sequence[CaseResult]) -> list[Stratum]:
     """Thirds of the cases, whatever their size in ml."""
-    sizes = {k: v for k, v in volumes(results).items() if np.isfinite(v)}
+    sizes = {k: v for k, v in case_volumes(results).items() if np.isfinite(v)}
     if not sizes:
         return []
     low, high = np.quantile(list(sizes.values()), [1 / 3, 2 / 3])
@@ -155,11 +165,11 @@ def _by_sequences(results: Sequence[CaseResult]) -> list[Stratum]:
 
 
 def _by_scanner(results: Sequence[CaseResult]) -> list[Stratum]:
-    cases: dict[str, set[Cases]] = defaultdict(set)
+    cases: dict[str, set[CaseKey]] = defaultdict(set)
     for r in results:
         if not isinstance(r.person.scanner, Unknown):
             cases[r.person.scanner].add((r.site, r.case))
-    names = sorted(name for name, own in cases.items() if len(own) >= FEWEST)
+    names = sorted(name for name, own in cases.items() if len(own) >= MIN_CASES_PER_CLASS)
     return [Stratum(f"scanner {name}", TASKS, _scanned_by(name)) for name in names]
 
 

@@ -12,12 +12,12 @@ from gliofed.calibration.evaluation import (
     ScalingRow,
     SetCoverageRow,
     ThresholdRow,
-    trial,
+    evaluate_calibration,
 )
-from gliofed.calibration.model_agreement import AgreementRow, outline_rows
+from gliofed.calibration.model_agreement import AgreementRow, agreement_rows
 from gliofed.calibration.selective import SelectiveRiskRow
 from gliofed.evaluation.by_case.score_table import score_table
-from gliofed.evaluation.claims import ClaimVerdict, evidence
+from gliofed.evaluation.claims import ClaimVerdict, collect_evidence
 from gliofed.evaluation.comparison import Comparison
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
 from gliofed.evaluation.results import CaseResult, ScoreRow
@@ -41,15 +41,15 @@ def score_predictions(
     results: Sequence[CaseResult], model: str, wishes: CalibrationConfig, replicates: int
 ) -> ScoredPredictions:
     """model: the one that claims are made of, and that others are compared with."""
-    tried = trial(results, model, wishes, replicates)
+    tried = evaluate_calibration(results, model, wishes, replicates)
     rows = score_table([*results, *tried.results], replicates, model)
     return ScoredPredictions(
         rows,
         tuple(results),
-        evidence(results, replicates, model),
+        collect_evidence(results, replicates, model),
         tried,
         model,
-        outline_rows(results, model, replicates),
+        agreement_rows(results, model, replicates),
     )
 
 

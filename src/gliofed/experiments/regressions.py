@@ -25,14 +25,20 @@ from gliofed.markers import MARKERS
 from gliofed.radiomics.feature_table import (
     FeatureSubject,
     FeatureTable,
+    age_and_sex,
     is_published,
-    people,
+    read_feature_tables,
     read_published,
-    read_tables,
 )
 from gliofed.radiomics.files import model_json, parse_model
-from gliofed.radiomics.leave_one_out import seen_by, train_model
-from gliofed.radiomics.regression import AGE_SEX, HARMONISED, RADIOMICS, RadiomicsModel, results
+from gliofed.radiomics.leave_one_out import model_inputs, train_model
+from gliofed.radiomics.regression import (
+    AGE_SEX,
+    HARMONISED,
+    RADIOMICS,
+    RadiomicsModel,
+    case_results,
+)
 from gliofed.reporting.html.wording import count, model_title
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import Progress
@@ -96,7 +102,7 @@ def read_study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
     if len(published) > 1:
         raise DataError("data.features: published tables and own ones differ; give those of a kind")
     by_barcode = published == {True}
-    table = read_published(paths, None) if by_barcode else read_tables(paths, None)
+    table = read_published(paths, None) if by_barcode else read_feature_tables(paths, None)
     rows = {s.patient if by_barcode else f"{s.site}/{s.case}": row
             for s, row in zip(table.subjects, table.values, strict=True)}  # fmt: skip
     names = {str(c): normal_id(c.id) if by_barcode else str(c) for c in cases}
@@ -152,7 +158,7 @@ def _fit(
     """From the disk or from `known` where it is there; None where nothing is known of any
     training case."""
     table = _table(regression.model, regression.training, features)
-    if not np.isfinite(seen_by(table, regression.model).values).any():
+    if not np.isfinite(model_inputs(table, regression.model).values).any():
         return None
     name = _model_id(regression.model, table)
     path = regression.folder(out) / f"model-{name[:12]}.json"
@@ -185,12 +191,12 @@ def _answers(
     """
     split, seed, name = regression.split, regression.seed, regression.model
     held = [c for own in split.holdout.values() for c in own]
-    home = seen_by(_table(name, [*regression.training, *held], features), name)
-    away = seen_by(_table(name, split.external, features), name)
+    home = model_inputs(_table(name, [*regression.training, *held], features), name)
+    away = model_inputs(_table(name, split.external, features), name)
     kept = {(c.site, c.id) for c in held}
-    at_home = results(model, home, split.fold, "holdout", seed)
+    at_home = case_results(model, home, split.fold, "holdout", seed)
     return (
-        *results(model, away, split.fold, "external", seed),
+        *case_results(model, away, split.fold, "external", seed),
         *(r for r in at_home if (r.site, r.case) in kept),
     )
 
@@ -213,7 +219,7 @@ def _cases_in_words(study: Study, cases: Sequence[Case], features: StudyFeatures
     """Of how many cases the models know nothing, or not all."""
     out = []
     if AGE_SEX in study.models:
-        unknown = np.isnan(people(_table(AGE_SEX, cases, features)).values).sum(0)
+        unknown = np.isnan(age_and_sex(_table(AGE_SEX, cases, features)).values).sum(0)
         if unknown.any():
             out.append(
                 f"{model_title(AGE_SEX).capitalize()}: age is unknown in {unknown[0]} and sex in "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gliofed.calibration.segmentation_uncertainty import spread_of
+from gliofed.calibration.segmentation_uncertainty import ensemble_uncertainty
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.model_runs import FEDERATED, ModelRun, digest
@@ -77,6 +77,6 @@ def _of_fold(
         scan = prepared[str(case)]
         maps = [predict(net, scan, machine, study.score.mirror).probability for net in nets]
         spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)
-        found[str(case)] = spread_of(maps, spacing, THRESHOLD).agreement
+        found[str(case)] = ensemble_uncertainty(maps, spacing, THRESHOLD).agreement
     write_text(path, json.dumps(found, indent=1))
     return found

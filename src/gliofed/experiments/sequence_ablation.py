@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from gliofed.calibration.calibrator import Calibration, fit_all
-from gliofed.calibration.site_statistics import CalibrationCases, at_hand
+from gliofed.calibration.calibrator import Calibration, fit_calibration
+from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.by_case.score_table import ALL_SITES, score_table
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
-from gliofed.evaluation.prediction_table import key_of, parse_predictions
+from gliofed.evaluation.prediction_table import parse_predictions, result_key
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import score_case
@@ -101,10 +101,10 @@ def ablation_scores(
     against the same cases of `model` as they were scanned."""
     rows: list[ScoreRow] = []
     external = [r for r in hidden if r.role == "external"]
-    whole = {key_of(r): r for r in results if r.model == model}
+    whole = {result_key(r): r for r in results if r.model == model}
     for name in dict.fromkeys(r.model for r in external):
         less = [r for r in external if r.model == name]
-        same = [whole[key_of(replace(r, model=model))] for r in less]
+        same = [whole[result_key(replace(r, model=model))] for r in less]
         rows += [
             row
             for row in score_table([*same, *less], replicates, model)
@@ -136,8 +136,9 @@ def calibrations_by_missing(
             plain = replace(result, model=result.model.partition(WITHOUT)[0])
             sites.setdefault(plain.site, []).append(plain)
     fitted = {
-        count: fit_all(
-            at_hand({s: CalibrationCases(tuple(r)) for s, r in sites.items()}), natural.wishes
+        count: fit_calibration(
+            local_exchange({s: CalibrationCases(tuple(r)) for s, r in sites.items()}),
+            natural.wishes,
         )
         for count, sites in sorted(groups.items())
     }

@@ -14,7 +14,7 @@ from torch import Tensor
 from gliofed.calibration.site_statistics import CalibrationCases
 from gliofed.data.store import PreparedCase
 from gliofed.errors import CheckpointError, DataError
-from gliofed.evaluation.by_site_sums.sums import ScoreSums, hide, sums_of
+from gliofed.evaluation.by_site_sums.sums import ScoreSums, score_sums, suppress_small_counts
 from gliofed.evaluation.results import CaseResult, Role
 from gliofed.federated.aggregation.blocks import change_norm, norm
 from gliofed.federated.aggregation.moments import moments_of, weights_of
@@ -126,8 +126,8 @@ class Client:
         return enforce_update(self._policy, update, self.counts, change, own)
 
     def _tested(self, task: Task) -> Mapping[Role, ScoreSums]:
-        sums = sums_of(self._answers(task))
-        return {role: hide(own, self._smallest) for role, own in sums.items()}
+        sums = score_sums(self._answers(task))
+        return {role: suppress_small_counts(own, self._smallest) for role, own in sums.items()}
 
     def _answers(self, task: Task) -> tuple[CaseResult, ...]:
         """Of the task's model, kept until another is asked about."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gliofed.calibration.statistics import SiteStatistics
 from gliofed.errors import UpdateError
-from gliofed.evaluation.by_site_sums.plausibility import first_fault
+from gliofed.evaluation.by_site_sums.plausibility import first_implausibility
 from gliofed.evaluation.by_site_sums.sums import ScoreSums
 from gliofed.evaluation.results import Role
 from gliofed.federated.aggregation.blocks import change_norm, norm
@@ -143,7 +143,7 @@ def check_tested(
         found = load_tested(answer)
         _check_origin(site, task, found)
         for role, sums in found.roles.items():
-            fault = first_fault(sums, limits.max_cases)
+            fault = first_implausibility(sums, limits.max_cases)
             _require(not fault, f"{role}: {fault}")
     except UpdateError as error:
         raise UpdateError(f"site {site}: sums of a test refused: {error}") from None

@@ -30,9 +30,20 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from gliofed.calibration.statistics import SiteStatistics, StatisticsRequest
-from gliofed.calibration.statistics_json import question_from, question_plain, told_from, told_plain
+from gliofed.calibration.statistics_json import (
+    request_from_json,
+    request_to_json,
+    statistics_from_json,
+    statistics_to_json,
+)
 from gliofed.errors import UpdateError
-from gliofed.evaluation.by_site_sums.sums import AucSums, MarkerSums, ScoreSums, ValueMoments, Why
+from gliofed.evaluation.by_site_sums.sums import (
+    AucSums,
+    MarkerSums,
+    OmissionReason,
+    ScoreSums,
+    ValueMoments,
+)
 from gliofed.evaluation.results import Role
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.runtime.files import replacing
@@ -186,7 +197,7 @@ def save_task(path: Path, task: Task) -> None:
     note = {"kind": task.kind, "run": task.run, "round": task.round, "nonce": task.nonce,
             "class_weights": dict(task.class_weights), "cases": task.cases}  # fmt: skip
     if task.question is not None:
-        note["question"] = question_plain(task.question)
+        note["question"] = request_to_json(task.question)
     save(path, task.weights, note, lasting=False)
 
 
@@ -197,7 +208,7 @@ def load_task(path: Path) -> Task:
         weights = {str(k): tuple(float(x) for x in v) for k, v in note["class_weights"].items()}
         kind, nonce = _one_of(note["kind"], Kind), str(note["nonce"])
         cases = int(note["cases"])
-        asked = question_from(note["question"]) if kind == "calibrate" else None
+        asked = request_from_json(note["question"]) if kind == "calibrate" else None
         return Task(
             kind, str(note["run"]), int(note["round"]), nonce, tensors, weights, cases, asked
         )
@@ -303,14 +314,14 @@ class StatisticsResponse:
 def save_told(path: Path, answer: StatisticsResponse) -> None:
     """What a site tells as a file."""
     note = {"run": answer.run, "nonce": answer.nonce, "site": answer.site}
-    save(path, {}, {**note, "told": told_plain(answer.told)})
+    save(path, {}, {**note, "told": statistics_to_json(answer.told)})
 
 
 def load_told(path: Path, question: StatisticsRequest) -> StatisticsResponse:
     """A file as what a site tells when asked `question`. Raises UpdateError where it is not."""
 
     def read(note: Mapping[str, Any]) -> SiteStatistics:
-        return told_from(note["told"], question)
+        return statistics_from_json(note["told"], question)
 
     return StatisticsResponse(*_load_small(path, "the answers to a question", read))
 
@@ -357,7 +368,7 @@ def _sums(note: Mapping[str, Any]) -> ScoreSums:
         patients=_whole(note["patients"]),
         mask=ValueMoments(_whole(n), _number(total), _number(squares)),
         markers={str(k): _marker_sums(v) for k, v in note["markers"].items()},
-        left_out={str(k): _one_of(v, Why) for k, v in note["left_out"].items()},
+        left_out={str(k): _one_of(v, OmissionReason) for k, v in note["left_out"].items()},
     )
 
 

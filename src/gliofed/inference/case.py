@@ -9,9 +9,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.calibration.calibrator import CalibratedAnswer, Calibration, answer, answers, fit_all
-from gliofed.calibration.segmentation_uncertainty import spread_of
-from gliofed.calibration.site_statistics import at_hand
+from gliofed.calibration.calibrator import (
+    CalibratedPrediction,
+    Calibration,
+    apply_calibration,
+    apply_to_case,
+    fit_calibration,
+)
+from gliofed.calibration.segmentation_uncertainty import ensemble_uncertainty
+from gliofed.calibration.site_statistics import local_exchange
 from gliofed.data.store import PreparedCase
 from gliofed.errors import ModelError
 from gliofed.inference.answer_files import CaseAnswer, sequence_images
@@ -51,12 +57,18 @@ def answer_case(
     """
     found, doubt = predict_with_uncertainty(net, prepared, machine, model.recipe.mirror)
     _check_finite(found, doubt, model, prepared)
-    spread = spread_of(doubt.maps, np.linalg.norm(found.affine[:3, :3], axis=0), THRESHOLD)
+    spread = ensemble_uncertainty(
+        doubt.maps, np.linalg.norm(found.affine[:3, :3], axis=0), THRESHOLD
+    )
     there = dict(zip(SEQUENCES, prepared.present, strict=True))
     missing = list(there.values()).count(False)
     count = model.fitted_for(missing)
-    own = fit_all(at_hand({}), CalibrationConfig()) if count is None else model.calibrations[count]
-    told = answer(own, found.markers)
+    own = (
+        fit_calibration(local_exchange({}), CalibrationConfig())
+        if count is None
+        else model.calibrations[count]
+    )
+    told = apply_to_case(own, found.markers)
     whys, method = (
         ((), "") if not explained else _whys(net, prepared, machine, told, found, progress)
     )
@@ -99,7 +111,7 @@ def _check_finite(
 
 
 def _whys(
-    net: MultiTaskNet, prepared: PreparedCase, machine: Device, told: CalibratedAnswer, found: Prediction,
+    net: MultiTaskNet, prepared: PreparedCase, machine: Device, told: CalibratedPrediction, found: Prediction,
     progress: Progress,
 ) -> tuple[tuple[Occlusion, ...], str]:  # fmt: skip
     """What the likeliest class of each marker rests on, and a sentence on how that was found.
@@ -126,10 +138,10 @@ def _draws(mirrored: bool) -> str:
 
 
 def _shown(
-    told: CalibratedAnswer, own: Calibration, doubt: PredictionUncertainty, calibrated: bool
+    told: CalibratedPrediction, own: Calibration, doubt: PredictionUncertainty, calibrated: bool
 ) -> tuple[MarkerAnswer, ...]:
     """Of every marker; draws are calibrated each for itself, as the answer is."""
-    drawn = answers(own, doubt.markers)
+    drawn = apply_calibration(own, doubt.markers)
     out = []
     for marker in MARKERS:
         many = np.array([a.probabilities[marker.id] for a in drawn], float)

@@ -24,7 +24,7 @@ import numpy as np
 
 from gliofed.evaluation.intervals.bootstrap import Values
 
-FEWEST: Final = 2
+MIN_KNOWN_CASES: Final = 2
 """Known cases of a feature at a site from which it is corrected there. Of one case alone nobody
 can tell the scanner from the patient: it is left as it is."""
 _STEPS: Final = 1000
@@ -37,7 +37,7 @@ class ComBatSums:
     """What a site sends. F features, C covariates; a feature's sums are of its known cases.
 
     known, y: (F,); x: (F, C). yy: (F,), xy: (F, C), xx: (F, C, C): about the site's own means.
-    All are 0 for a feature with fewer than `FEWEST` known cases at the site.
+    All are 0 for a feature with fewer than `MIN_KNOWN_CASES` known cases at the site.
     """
 
     known: Values
@@ -77,7 +77,7 @@ class SharedEffects:
 def combat_sums(values: Values, covariates: Values) -> ComBatSums:
     """One site's. values: (n, F), NaN where unknown. covariates: (n, C), all known; C may be 0."""
     known = np.isfinite(values)
-    known &= known.sum(0) >= FEWEST
+    known &= known.sum(0) >= MIN_KNOWN_CASES
     n = known.sum(0).astype(float)
     y = np.where(known, values, 0.0)
     x = known.T.astype(float) @ covariates
@@ -94,7 +94,7 @@ def combat_sums(values: Values, covariates: Values) -> ComBatSums:
     )
 
 
-def common(sums: ComBatSums) -> SharedEffects:
+def shared_effects(sums: ComBatSums) -> SharedEffects:
     """From the sums of all sites together: least squares with a level of its own for each site."""
     n = np.maximum(sums.known, 1)
     inverse = np.linalg.pinv(sums.xx, rcond=1e-10, hermitian=True)
@@ -111,10 +111,10 @@ def harmonise(values: Values, covariates: Values, shared: SharedEffects) -> Valu
     """One site's values without its own location and scale, which do not leave this function.
 
     Also for a site that gave no sums: only its unlabelled cases are needed. Unknown stays NaN. Left
-    as they are: features with fewer than `FEWEST` known cases here or without spread, and all
+    as they are: features with fewer than `MIN_KNOWN_CASES` known cases here or without spread, and all
     of them where fewer than two features are left to learn a site's habits from.
     """
-    usable = (np.isfinite(values).sum(0) >= FEWEST) & (shared.spread > 0)
+    usable = (np.isfinite(values).sum(0) >= MIN_KNOWN_CASES) & (shared.spread > 0)
     if usable.sum() < 2:
         return values
     expected = shared.expected(covariates)[:, usable]

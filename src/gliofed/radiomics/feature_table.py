@@ -36,7 +36,7 @@ _OWN: Final = (
 _PUBLISHED: Final = ("ID", "Date")
 _NOTHING: Final = frozenset({"", "#div/0!", "inf", "-inf", "nan"})
 """Cells of the published table where a region is absent, or a quotient has nothing below it."""
-PEOPLE: Final = ("age_years", "sex_male")
+AGE_SEX_NAMES: Final = ("age_years", "sex_male")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class FeatureTable:
         return tuple(self.at(site) for site in self.sites)
 
 
-def people(table: FeatureTable) -> FeatureTable:
+def age_and_sex(table: FeatureTable) -> FeatureTable:
     """Age in years and sex (1 male, 0 female) in place of the features."""
     rows = [
         (
@@ -91,7 +91,7 @@ def people(table: FeatureTable) -> FeatureTable:
         )
         for s in table.subjects
     ]
-    return FeatureTable(table.subjects, PEOPLE, np.array(rows, float).reshape(len(rows), 2))
+    return FeatureTable(table.subjects, AGE_SEX_NAMES, np.array(rows, float).reshape(len(rows), 2))
 
 
 def features_csv(table: FeatureTable) -> str:
@@ -161,7 +161,7 @@ def read_published(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
     return FeatureTable(tuple(subjects.values()), names, np.concatenate(parts))
 
 
-def read_tables(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
+def read_feature_tables(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
     """gliofed's own table, one a hospital or all in one, or the published ones with `labels`.
 
     Raises DataError as `read_features` and `read_published` do.

@@ -75,7 +75,7 @@ def feature_names() -> tuple[str, ...]:
     )
 
 
-def features_of(
+def case_features(
     prepared: PreparedCase, settings: FeatureSettings, outline: NDArray[np.uint8] | None = None
 ) -> Mapping[str, float]:
     """Every name of `feature_names` to its value within the outline; NaN of a missing sequence.
@@ -103,7 +103,7 @@ def features_of(
     return found
 
 
-def extract(
+def extract_features(
     prepared: Sequence[PreparedCase],
     store: Path,
     out: Path,
@@ -195,7 +195,7 @@ def _one(
 ) -> tuple[Case, str]:
     """Measure one case into its file."""
     try:
-        found = features_of(PreparedStore(store).open(key, case), settings)
+        found = case_features(PreparedStore(store).open(key, case), settings)
     except DataError as error:
         return case, str(error)
     plain = {name: value if math.isfinite(value) else None for name, value in found.items()}

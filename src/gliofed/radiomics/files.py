@@ -14,7 +14,12 @@ from gliofed.errors import DataError
 from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.markers import MARKERS
 from gliofed.radiomics.combat import SharedEffects
-from gliofed.radiomics.regression import Harmonisation, MarkerRegression, RadiomicsModel, weights
+from gliofed.radiomics.regression import (
+    Harmonisation,
+    MarkerRegression,
+    RadiomicsModel,
+    feature_coefficients,
+)
 from gliofed.radiomics.standardisation import FeatureScaling
 
 if TYPE_CHECKING:  # the library of features is an extra
@@ -22,7 +27,7 @@ if TYPE_CHECKING:  # the library of features is an extra
 
 
 def model_json(model: RadiomicsModel) -> str:
-    """Everything that `predict` and `weights` need; numbers read back exactly, NaN as null."""
+    """Everything that `predict` and `feature_coefficients` need; numbers read back exactly, NaN as null."""
     harmonisation = model.harmonisation
     whole = {
         "name": model.name,
@@ -73,13 +78,13 @@ def weights_csv(models: Sequence[RadiomicsModel]) -> str:
     writer.writerow(["model", "marker", "class", "feature", "coefficient", "low", "high"])
     for model in models:
         for marker in MARKERS:
-            for w in weights(model, marker):
+            for w in feature_coefficients(model, marker):
                 numbers = [repr(n) for n in (w.value, w.low, w.high)]
                 writer.writerow([model.name, marker.id, w.which, w.feature, *numbers])
     return out.getvalue()
 
 
-def left_out_csv(left: Sequence[CaseWithoutFeatures]) -> str:
+def excluded_cases_csv(left: Sequence[CaseWithoutFeatures]) -> str:
     """One line a case that has no features."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

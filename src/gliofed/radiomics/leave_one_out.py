@@ -6,14 +6,14 @@ import numpy as np
 
 from gliofed.errors import DataError
 from gliofed.evaluation.results import CaseResult
-from gliofed.radiomics.feature_table import FeatureTable, people
+from gliofed.radiomics.feature_table import FeatureTable, age_and_sex
 from gliofed.radiomics.regression import (
     AGE_SEX,
     HARMONISED,
     RADIOMICS,
     RadiomicsModel,
-    results,
-    train,
+    case_results,
+    train_regressions,
 )
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 
@@ -22,16 +22,18 @@ MODELS = (RADIOMICS, HARMONISED, AGE_SEX)
 
 def train_model(table: FeatureTable, name: str) -> RadiomicsModel:
     """One of `MODELS`, on all hospitals of a table, each as a site."""
-    seen = seen_by(table, name)
-    return train(seen.by_site(), name, harmonised=name == HARMONISED)
+    seen = model_inputs(table, name)
+    return train_regressions(seen.by_site(), name, harmonised=name == HARMONISED)
 
 
-def seen_by(table: FeatureTable, name: str) -> FeatureTable:
+def model_inputs(table: FeatureTable, name: str) -> FeatureTable:
     """What one of `MODELS` sees of each case."""
-    return people(table) if name == AGE_SEX else table
+    return age_and_sex(table) if name == AGE_SEX else table
 
 
-def leave_one_out(table: FeatureTable, progress: Progress = NO_PROGRESS) -> tuple[CaseResult, ...]:
+def leave_one_site_out(
+    table: FeatureTable, progress: Progress = NO_PROGRESS
+) -> tuple[CaseResult, ...]:
     """Every case answered by each of `MODELS` trained without its hospital, however small that is.
 
     A patient of the hospital left out trains nowhere, even where another hospital knows them too.
@@ -46,7 +48,7 @@ def leave_one_out(table: FeatureTable, progress: Progress = NO_PROGRESS) -> tupl
         others = np.array([s.site != site and s.patient not in known for s in table.subjects], bool)
         for place, name in enumerate(MODELS):
             model = train_model(table.pick(others), name)
-            out += results(model, seen_by(test, name), site, "external")
+            out += case_results(model, model_inputs(test, name), site, "external")
             done = number * len(MODELS) + place + 1
             progress.update(done, len(table.sites) * len(MODELS), "models")
     return tuple(out)

@@ -20,20 +20,26 @@ from scipy.linalg import eigh
 
 from gliofed.errors import DataError
 from gliofed.evaluation.intervals.bootstrap import Values
-from gliofed.evaluation.logistic_regression import LogisticFit, LogisticSums, chances, fit, sums_at
-from gliofed.evaluation.metrics.discrimination import Index
+from gliofed.evaluation.logistic_regression import (
+    LogisticFit,
+    LogisticSums,
+    class_probabilities,
+    fit_logistic,
+    logistic_sums,
+)
+from gliofed.evaluation.metrics.discrimination import ClassIndices
 from gliofed.evaluation.results import CaseResult, Role
 from gliofed.markers import MARKERS, Marker
-from gliofed.radiomics.combat import SharedEffects, combat_sums, common, harmonise
-from gliofed.radiomics.feature_table import FeatureTable, people
-from gliofed.radiomics.standardisation import FeatureScaling, scaling, together
+from gliofed.radiomics.combat import SharedEffects, combat_sums, harmonise, shared_effects
+from gliofed.radiomics.feature_table import FeatureTable, age_and_sex
+from gliofed.radiomics.standardisation import FeatureScaling, fit_feature_scaling, sum_over_sites
 from gliofed.types import Unknown
 
 RADIOMICS, HARMONISED, AGE_SEX = "radiomics", "radiomics_combat", "age_sex"
 RIDGES: Final = tuple(float(r) for r in np.logspace(4, 0, 9))
 """Tried from the strongest down, on standardised features and a loss summed over cases."""
 FOLDS: Final = 5
-LEVEL_RIDGE: Final = 1e-6
+INTERCEPT_RIDGE: Final = 1e-6
 """On intercepts: too weak to be seen, and enough that a class without cases has one."""
 _RANK: Final = 1e-9
 _CHANCE_95: Final = 1.959963984540054
@@ -44,7 +50,7 @@ class MarkerRegression:
     """One marker's regression. R rows: 1 of two classes (logit of the second), else one a class.
 
     coefficients, errors: (R, 1 + F), the intercept first, then of each feature for one standard
-    deviation; errors are standard errors (see `weights`). ridge: as chosen. cases: of each class.
+    deviation; errors are standard errors (see `feature_coefficients`). ridge: as chosen. cases: of each class.
     note: why there is no model; coefficients and errors then are NaN.
     """
 
@@ -91,8 +97,8 @@ class _SiteRows:
     """What one site has for one marker: standardised features, class indices, folds."""
 
     features: Values
-    truth: Index
-    fold: Index
+    truth: ClassIndices
+    fold: ClassIndices
 
     def split(self, number: int) -> tuple[_SiteRows, _SiteRows]:
         """The cases outside a fold, and those in it."""
@@ -103,7 +109,7 @@ class _SiteRows:
         return _SiteRows(self.features[rows], self.truth[rows], self.fold[rows])
 
 
-def train(
+def train_regressions(
     sites: Sequence[FeatureTable], name: str = RADIOMICS, harmonised: bool = False
 ) -> RadiomicsModel:
     """One regression a marker, on the cases whose label is known; the ridge by cross-validation.
@@ -119,7 +125,7 @@ def train(
         raise DataError("the features differ between hospitals; extract them with one settings")
     shared = _harmonisation(parts) if harmonised else None
     values = [_harmonised(p, shared) for p in parts]
-    scale = scaling(values)
+    scale = fit_feature_scaling(values)
     features = [scale.standardise(v) for v in values]
     markers = {m.id: _marker_model(parts, features, m) for m in MARKERS}
     return RadiomicsModel(name, names, scale, shared, markers)
@@ -138,10 +144,10 @@ def predict(model: RadiomicsModel, table: FeatureTable) -> Mapping[str, Values]:
         rows = np.array([s.site == site for s in table.subjects], bool)
         values[rows] = _harmonised(table.pick(rows), model.harmonisation)
     wide = _with_ones(model.scaling.standardise(values))
-    return {k: chances(m.coefficients, wide) for k, m in model.markers.items()}
+    return {k: class_probabilities(m.coefficients, wide) for k, m in model.markers.items()}
 
 
-def results(
+def case_results(
     model: RadiomicsModel, table: FeatureTable, fold: str, role: Role, seed: int = 0
 ) -> tuple[CaseResult, ...]:
     """`predict` as answers beside the truth, an outline being no part of them."""
@@ -168,7 +174,7 @@ def results(
     )
 
 
-def weights(model: RadiomicsModel, marker: Marker) -> tuple[Coefficient, ...]:
+def feature_coefficients(model: RadiomicsModel, marker: Marker) -> tuple[Coefficient, ...]:
     """The coefficients that explain a marker's model, the largest first; none without a model.
 
     For one standard deviation of a feature; of more than two classes, each against their mean.
@@ -197,19 +203,19 @@ def fold_of(patient: str) -> int:
 
 
 def _harmonisation(parts: Sequence[FeatureTable]) -> Harmonisation:
-    persons = [people(p).values for p in parts]
-    scale = scaling(persons)
+    persons = [age_and_sex(p).values for p in parts]
+    scale = fit_feature_scaling(persons)
     sums = [
         combat_sums(p.values, scale.standardise(v)) for p, v in zip(parts, persons, strict=True)
     ]
-    return Harmonisation(scale, common(together(sums)))
+    return Harmonisation(scale, shared_effects(sum_over_sites(sums)))
 
 
 def _harmonised(part: FeatureTable, harmonisation: Harmonisation | None) -> Values:
     """One site's values, without what is its own; people of unknown age or sex as the mean."""
     if harmonisation is None:
         return part.values
-    known = harmonisation.people.standardise(people(part).values)
+    known = harmonisation.people.standardise(age_and_sex(part).values)
     return harmonise(part.values, known, harmonisation.shared)
 
 
@@ -268,7 +274,7 @@ def _choose(parts: Sequence[_SiteRows], classes: int) -> float:
         loss = 0.0
         for number, (kept, out, basis) in enumerate(folds):
             places[number] = _fit(kept, basis, classes, ridge, places[number]).coefficients
-            loss += together(_sums(p, basis, places[number]) for p in out).loss
+            loss += sum_over_sites(_sums(p, basis, places[number]) for p in out).loss
         if loss < least:
             best, least, risen = ridge, loss, 0
         else:
@@ -280,7 +286,7 @@ def _choose(parts: Sequence[_SiteRows], classes: int) -> float:
 
 def _directions(parts: Sequence[_SiteRows]) -> Values:
     """(F, r) orthonormal directions in which cases differ from the mean, from sums of products."""
-    products = together(p.features.T @ p.features for p in parts)
+    products = sum_over_sites(p.features.T @ p.features for p in parts)
     width, cases = len(products), sum(len(p.truth) for p in parts)
     values, vectors = eigh(products, subset_by_index=(max(0, width - cases), width - 1))
     found: Values = vectors[:, values > _RANK * max(values[-1], 0.0)]
@@ -293,13 +299,13 @@ def _fit(
     there = [(_with_ones(p.features @ basis), p.truth) for p in parts]
 
     def ask(coefficients: Values) -> LogisticSums:
-        return together(sums_at(coefficients, f, t) for f, t in there)
+        return sum_over_sites(logistic_sums(coefficients, f, t) for f, t in there)
 
-    return fit(ask, start, np.array([LEVEL_RIDGE, *[ridge] * basis.shape[1]]))
+    return fit_logistic(ask, start, np.array([INTERCEPT_RIDGE, *[ridge] * basis.shape[1]]))
 
 
 def _sums(part: _SiteRows, basis: Values, coefficients: Values) -> LogisticSums:
-    return sums_at(coefficients, _with_ones(part.features @ basis), part.truth)
+    return logistic_sums(coefficients, _with_ones(part.features @ basis), part.truth)
 
 
 def _errors(found: LogisticFit, basis: Values, ridge: float) -> Values:

@@ -12,7 +12,7 @@ import numpy as np
 
 from gliofed.evaluation.intervals.bootstrap import Values
 
-FARTHEST: Final = 5.0
+MAX_DEVIATIONS: Final = 5.0
 """Standard deviations from the mean beyond which a value is moved in: one odd case of an unseen
 hospital must not decide by one feature."""
 _FLAT: Final = 1e-9
@@ -28,7 +28,7 @@ class Addable(Protocol):
 _S = TypeVar("_S", bound=Addable)
 
 
-def together(sums: Iterable[_S]) -> _S:
+def sum_over_sites(sums: Iterable[_S]) -> _S:
     """The sums of all sites as one. Raises TypeError without a site."""
     return functools.reduce(operator.add, sums)
 
@@ -57,22 +57,22 @@ class FeatureScaling:
     scale: Values
 
     def standardise(self, values: Values) -> Values:
-        """(n, F) in standard deviations, at most `FARTHEST`. Unknown becomes 0, which is the mean;
+        """(n, F) in standard deviations, at most `MAX_DEVIATIONS`. Unknown becomes 0, which is the mean;
         so does a feature that had no spread."""
         usable = self.scale > 0
         out = (values - self.mean) / np.where(usable, self.scale, 1.0)
         out = np.where(usable & np.isfinite(out), out, 0.0)
-        return np.clip(out, -FARTHEST, FARTHEST)
+        return np.clip(out, -MAX_DEVIATIONS, MAX_DEVIATIONS)
 
 
-def scaling(sites: Iterable[Values]) -> FeatureScaling:
+def fit_feature_scaling(sites: Iterable[Values]) -> FeatureScaling:
     """Of all sites' (n, F) values, in two rounds: means, then squares about them.
 
     The spread is that of the known cases (divided by their number).
     """
     held = list(sites)
-    mean = together(_total(v) for v in held).mean
-    squares = together(_total((v - mean) ** 2) for v in held).mean
+    mean = sum_over_sites(_total(v) for v in held).mean
+    squares = sum_over_sites(_total((v - mean) ** 2) for v in held).mean
     spread = np.sqrt(squares)
     return FeatureScaling(mean, np.where(spread > _FLAT * np.abs(mean), spread, 0.0))
 

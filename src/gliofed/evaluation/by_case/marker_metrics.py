@@ -9,37 +9,43 @@ from typing import Final
 
 import numpy as np
 
-from gliofed.evaluation.intervals.analytic import NORMAL
+from gliofed.evaluation.intervals.analytic import Z_95
 from gliofed.evaluation.intervals.bootstrap import Interval, Values
-from gliofed.evaluation.intervals.estimate import UNBOUND, MetricEstimate, fixed, missing, resampled
+from gliofed.evaluation.intervals.estimate import (
+    NO_INTERVAL,
+    MetricEstimate,
+    fixed_estimate,
+    missing_estimate,
+    resampled_estimate,
+)
 from gliofed.evaluation.intervals.sample import (
     PredictionSample,
-    by_area,
-    by_delong,
-    by_logit,
-    by_percentile,
-    by_student,
-    by_wilson,
-    by_wilsons,
+    balanced_accuracy_interval,
+    bootstrap_t_interval,
+    delong_interval,
+    logit_interval,
+    resampled_auc_interval,
+    varied_percentile_interval,
+    wilson_interval,
 )
 from gliofed.evaluation.logistic_regression import LogisticFit
 from gliofed.evaluation.metrics.calibration import (
     BINS,
     brier,
     calibration_error,
-    error_if_calibrated,
-    in_the_large,
+    calibration_error_if_calibrated,
+    calibration_in_the_large,
     recalibration,
 )
 from gliofed.evaluation.metrics.discrimination import (
-    Index,
+    ClassIndices,
     Probabilities,
     auc,
-    auc_of_pairs,
+    auc_between_pairs,
     balanced_accuracy,
-    between,
+    between_groups,
     recall,
-    recall_where,
+    recall_at_other_recall,
 )
 from gliofed.evaluation.results import CaseResult
 from gliofed.markers import Marker
@@ -50,7 +56,7 @@ AT_HALF: Final = "threshold 0.5"
 OWN_THRESHOLD: Final = "threshold chosen on these cases"
 SEPARATED: Final = "separated: the probabilities tell the classes apart, so that no fit exists"
 ALL_EQUAL: Final = "all probabilities are equal"
-DRAWS: Final = 1000
+CALIBRATED_DRAWS: Final = 1000
 """Of the calibration error that a calibrated model would have on the same cases."""
 
 
@@ -63,7 +69,7 @@ class MarkerPredictions:
 
     results: Sequence[CaseResult]
     sample: PredictionSample
-    truth: Index
+    truth: ClassIndices
     found: Probabilities
     names: tuple[str, ...]
     replicates: int
@@ -75,7 +81,7 @@ class MarkerPredictions:
         return f"only {self.names[present[0]]} present" if len(present) == 1 else ""
 
     @property
-    def by_seed(self) -> list[tuple[Index, Probabilities]]:
+    def by_seed(self) -> list[tuple[ClassIndices, Probabilities]]:
         """Truth and probabilities of each repeat."""
         each = [self.sample.seeds == s for s in range(self.sample.repeats)]
         return [(self.truth[own], self.found[own]) for own in each]
@@ -95,42 +101,42 @@ class MarkerMetric:
     classes: int | None = None
 
 
-def marker_figures(
+def marker_estimates(
     results: Sequence[CaseResult], marker: Marker, replicates: int
 ) -> dict[str, MetricEstimate]:
     """Every measure of the marker on the cases whose class is known."""
     known = [r for r in results if not isinstance(r.labels[marker.id], Unknown)]
-    measures = [m for m in MARKER_MEASURES if m.classes in (None, len(marker.classes))]
+    measures = [m for m in MARKER_METRICS if m.classes in (None, len(marker.classes))]
     truth = np.array([marker.classes.index(str(r.labels[marker.id])) for r in known], np.int64)
     rows = [r.probabilities[marker.id] for r in known]
     found = np.array(rows, float).reshape(len(known), len(marker.classes))
     bad = [r.case for r, p in zip(known, found, strict=True) if not np.isfinite(p).all()]
     if bad or not known:
         why = f"probability of {bad[0]} is not finite" if bad else "no case with a known label"
-        return {m.id: missing(len(known), why) for m in measures}
+        return {m.id: missing_estimate(len(known), why) for m in measures}
     sample = PredictionSample.of(known, replicates)
     asked = MarkerPredictions(known, sample, truth, found, marker.classes, replicates)
     return {m.id: m.figure(asked) for m in measures}
 
 
 def _area(asked: MarkerPredictions) -> MetricEstimate:
-    around = partial(by_area, asked.sample, asked.truth, asked.found)
+    around = partial(resampled_auc_interval, asked.sample, asked.truth, asked.found)
     metric = partial(auc, asked.truth, asked.found)
-    return resampled(asked.results, asked.sample, metric, around, asked.one_class)
+    return resampled_estimate(asked.results, asked.sample, metric, around, asked.one_class)
 
 
 def _area_by_delong(asked: MarkerPredictions) -> MetricEstimate:
     """The same value as `_area`; only that one is resampled."""
     value = asked.sample.value(partial(auc, asked.truth, asked.found))
     if not np.isfinite(value):
-        return fixed(asked.results, asked.sample, None, note=asked.one_class)
-    bounds = by_delong(asked.sample, asked.truth, asked.found)
-    return fixed(asked.results, asked.sample, value, bounds)
+        return fixed_estimate(asked.results, asked.sample, None, note=asked.one_class)
+    bounds = delong_interval(asked.sample, asked.truth, asked.found)
+    return fixed_estimate(asked.results, asked.sample, value, bounds)
 
 
 def _area_of_pairs(asked: MarkerPredictions) -> MetricEstimate:
-    metric = partial(auc_of_pairs, asked.truth, asked.found)
-    return resampled(asked.results, asked.sample, metric, by_logit, asked.one_class)
+    metric = partial(auc_between_pairs, asked.truth, asked.found)
+    return resampled_estimate(asked.results, asked.sample, metric, logit_interval, asked.one_class)
 
 
 def _area_between(
@@ -140,11 +146,11 @@ def _area_between(
 
     def figure(asked: MarkerPredictions) -> MetricEstimate:
         groups = [[asked.names.index(name) for name in g] for g in (positive, negative)]
-        inside, truth, found = between(asked.truth, asked.found, *groups)
+        inside, truth, found = between_groups(asked.truth, asked.found, *groups)
         own = [r for r, among in zip(asked.results, inside, strict=True) if among]
         names = ("-".join(negative), "-".join(positive))
         if not own:
-            return missing(0, f"no case of {' or '.join(sorted(positive + negative))}")
+            return missing_estimate(0, f"no case of {' or '.join(sorted(positive + negative))}")
         sample = PredictionSample.of(own, asked.replicates)
         return _area(MarkerPredictions(own, sample, truth, found, names, asked.replicates))
 
@@ -155,9 +161,9 @@ def _balanced_accuracy(asked: MarkerPredictions) -> MetricEstimate:
     metric = partial(balanced_accuracy, asked.truth, asked.found)
 
     def around(value: float, again: Values) -> Interval:
-        return by_wilsons(asked.sample, asked.truth, asked.found)
+        return balanced_accuracy_interval(asked.sample, asked.truth, asked.found)
 
-    return resampled(asked.results, asked.sample, metric, around, asked.one_class)
+    return resampled_estimate(asked.results, asked.sample, metric, around, asked.one_class)
 
 
 def _recall(of_class: int) -> Callable[..., MetricEstimate]:
@@ -167,9 +173,11 @@ def _recall(of_class: int) -> Callable[..., MetricEstimate]:
         metric = partial(recall, asked.truth, asked.found, of_class=of_class)
 
         def around(value: float, again: Values) -> Interval:
-            return by_wilson(asked.sample, hits, own)
+            return wilson_interval(asked.sample, hits, own)
 
-        found = resampled(asked.results, asked.sample, metric, around, asked.one_class or AT_HALF)
+        found = resampled_estimate(
+            asked.results, asked.sample, metric, around, asked.one_class or AT_HALF
+        )
         n = len({c for c, inside in zip(asked.sample.cases, own, strict=True) if inside})
         return replace(found, n=n)
 
@@ -178,9 +186,13 @@ def _recall(of_class: int) -> Callable[..., MetricEstimate]:
 
 def _recall_where(of_class: int, other: float) -> Callable[..., MetricEstimate]:
     def figure(asked: MarkerPredictions) -> MetricEstimate:
-        metric = partial(recall_where, asked.truth, asked.found, of_class=of_class, other=other)
+        metric = partial(
+            recall_at_other_recall, asked.truth, asked.found, of_class=of_class, other=other
+        )
         why = asked.one_class or OWN_THRESHOLD
-        return resampled(asked.results, asked.sample, metric, lambda _, v: by_percentile(v), why)
+        return resampled_estimate(
+            asked.results, asked.sample, metric, lambda _, v: varied_percentile_interval(v), why
+        )
 
     return figure
 
@@ -191,27 +203,30 @@ def _brier(asked: MarkerPredictions) -> MetricEstimate:
     most = 1.0 if classes == 2 else 2.0
 
     def around(value: float, again: Values) -> Interval:
-        return by_student(asked.sample, errors, np.ones(len(errors)), (0.0, most))
+        return bootstrap_t_interval(asked.sample, errors, np.ones(len(errors)), (0.0, most))
 
     metric = partial(brier, asked.truth, asked.found)
-    return resampled(asked.results, asked.sample, metric, around)
+    return resampled_estimate(asked.results, asked.sample, metric, around)
 
 
 def _calibration_error(asked: MarkerPredictions) -> MetricEstimate:
     """Without an interval: few cases raise the error, and resampling raises it again."""
     value = asked.sample.value(partial(calibration_error, asked.truth, asked.found))
     seeds = [asked.sample.seeds == s for s in range(asked.sample.repeats)]
-    chance = np.mean([error_if_calibrated(asked.found[own], DRAWS) for own in seeds], axis=0)
+    chance = np.mean(
+        [calibration_error_if_calibrated(asked.found[own], CALIBRATED_DRAWS) for own in seeds],
+        axis=0,
+    )
     low, high = np.percentile(chance, [2.5, 97.5])
     note = (
         f"{BINS} bins of equal counts; a calibrated model would have {chance.mean():.3f} "
         f"({low:.3f} to {high:.3f}) on these cases; no interval: it is biased upwards"
     )
-    return fixed(asked.results, asked.sample, value, note=note)
+    return fixed_estimate(asked.results, asked.sample, value, note=note)
 
 
 def _in_the_large(asked: MarkerPredictions) -> list[LogisticFit]:
-    return [in_the_large(*own) for own in asked.by_seed]
+    return [calibration_in_the_large(*own) for own in asked.by_seed]
 
 
 def _fitted(
@@ -222,24 +237,24 @@ def _fitted(
 
     def figure(asked: MarkerPredictions) -> MetricEstimate:
         if asked.one_class:
-            return fixed(asked.results, asked.sample, None, note=asked.one_class)
+            return fixed_estimate(asked.results, asked.sample, None, note=asked.one_class)
         values, errors = [], []
         for found in fits(asked):
             if found is None or not found.converged:
                 why = ALL_EQUAL if found is None else SEPARATED
-                return fixed(asked.results, asked.sample, None, note=why)
+                return fixed_estimate(asked.results, asked.sample, None, note=why)
             values.append(found.coefficients[0, place])
             errors.append(np.sqrt(found.covariance[place, place]))
-        value, half = float(np.mean(values)), NORMAL * float(np.mean(errors))
+        value, half = float(np.mean(values)), Z_95 * float(np.mean(errors))
         bounds = Interval(value - half, value + half, method=BY_WALD)
         if not len(asked.sample.drawn):
-            return fixed(asked.results, asked.sample, value, UNBOUND, "one patient")
-        return fixed(asked.results, asked.sample, value, bounds)
+            return fixed_estimate(asked.results, asked.sample, value, NO_INTERVAL, "one patient")
+        return fixed_estimate(asked.results, asked.sample, value, bounds)
 
     return figure
 
 
-MARKER_MEASURES: Final = (
+MARKER_METRICS: Final = (
     MarkerMetric("auc", _area),
     MarkerMetric("auc_delong", _area_by_delong),
     MarkerMetric("auc_pairs", _area_of_pairs, classes=3),

@@ -9,11 +9,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from gliofed.evaluation.by_case.marker_metrics import marker_figures
-from gliofed.evaluation.by_case.segmentation_metrics import OUTLINE_MEASURES, outline_figure
-from gliofed.evaluation.intervals.bootstrap import Interval, Values, Weights, interval
-from gliofed.evaluation.intervals.estimate import MetricEstimate, missing, resampled
-from gliofed.evaluation.intervals.sample import PredictionSample, by_logit
+from gliofed.evaluation.by_case.marker_metrics import marker_estimates
+from gliofed.evaluation.by_case.segmentation_metrics import (
+    SEGMENTATION_METRICS,
+    segmentation_estimate,
+)
+from gliofed.evaluation.intervals.bootstrap import Interval, Values, Weights, percentile_interval
+from gliofed.evaluation.intervals.estimate import (
+    MetricEstimate,
+    missing_estimate,
+    resampled_estimate,
+)
+from gliofed.evaluation.intervals.sample import PredictionSample, logit_interval
 from gliofed.evaluation.metrics.discrimination import auc
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.markers import MARKERS
@@ -60,9 +67,11 @@ def _figures(
 ) -> Mapping[tuple[str, str], MetricEstimate]:
     if not results:
         return {}
-    out = {("mask", m.id): outline_figure(results, m, replicates) for m in OUTLINE_MEASURES}
+    out = {
+        ("mask", m.id): segmentation_estimate(results, m, replicates) for m in SEGMENTATION_METRICS
+    }
     for marker in MARKERS:
-        figures = marker_figures(results, marker, replicates)
+        figures = marker_estimates(results, marker, replicates)
         out |= {(marker.id, metric): figure for metric, figure in figures.items()}
     if with_mean:
         out["markers", "auc"] = _mean_auc(results, replicates)
@@ -85,8 +94,10 @@ def _mean_auc(results: Sequence[CaseResult], replicates: int) -> MetricEstimate:
         return areas
 
     if not parts:
-        return missing(len(results), "no marker has two known classes")
-    return resampled(results, PredictionSample.of(results, replicates), over_markers, by_logit)
+        return missing_estimate(len(results), "no marker has two known classes")
+    return resampled_estimate(
+        results, PredictionSample.of(results, replicates), over_markers, logit_interval
+    )
 
 
 def _row(
@@ -107,7 +118,7 @@ def _with_difference(row: ScoreRow, own: MetricEstimate, base: MetricEstimate) -
         return row
     bounds = Interval(None, None)
     if len(own.replicates) and len(base.replicates):
-        bounds = interval(own.replicates - base.replicates)
+        bounds = percentile_interval(own.replicates - base.replicates)
     return replace(
         row,
         difference=own.value - base.value,

@@ -9,12 +9,20 @@ from typing import Final
 
 import numpy as np
 
-from gliofed.evaluation.intervals.bootstrap import quantile, ratio
-from gliofed.evaluation.intervals.estimate import MetricEstimate, missing, resampled
-from gliofed.evaluation.intervals.sample import PredictionSample, by_order, by_student
+from gliofed.evaluation.intervals.bootstrap import ratio, weighted_quantile
+from gliofed.evaluation.intervals.estimate import (
+    MetricEstimate,
+    missing_estimate,
+    resampled_estimate,
+)
+from gliofed.evaluation.intervals.sample import (
+    PredictionSample,
+    bootstrap_t_interval,
+    order_statistic_interval,
+)
 from gliofed.evaluation.results import CaseResult
 
-Amount = Callable[[CaseResult], float | None]
+CaseQuantity = Callable[[CaseResult], float | None]
 NO_MASK: Final = "no case with an expert mask"
 NO_LESIONS: Final = "no case with a lesion that was counted"
 NO_SURFACE: Final = "no case with a surface distance"
@@ -33,15 +41,15 @@ class SegmentationMetric:
     """
 
     id: str
-    above: Amount
-    below: Amount = _one
+    above: CaseQuantity
+    below: CaseQuantity = _one
     share: float | None = None
     least: float = 0.0
     most: float = math.inf
     empty: str = NO_MASK
 
 
-def outline_figure(
+def segmentation_estimate(
     results: Sequence[CaseResult], measure: SegmentationMetric, replicates: int
 ) -> MetricEstimate:
     """The measure on the cases that enter it; where a drawn case does not, the note says so."""
@@ -50,20 +58,20 @@ def outline_figure(
     above, below = (np.array([row[i] for row in used], float) for i in (1, 2))
     drawn = sum(r.dice is not None for r in results)
     if not below.any():
-        return missing(len(used), measure.empty if drawn else NO_MASK)
+        return missing_estimate(len(used), measure.empty if drawn else NO_MASK)
     left = drawn - len(used) if measure.empty == NO_SURFACE else 0
     note = f"{left} predictions without a surface left out" if left > 0 else ""
     own = [r for r, _, _ in used]
     sample = PredictionSample.of(own, replicates)
     bounds = (measure.least, measure.most)
     if (share := measure.share) is not None:
-        return resampled(
-            own, sample, lambda w: quantile(above, w, share),
-            lambda value, again: by_order(sample, above, share, bounds, again), note,
+        return resampled_estimate(
+            own, sample, lambda w: weighted_quantile(above, w, share),
+            lambda value, again: order_statistic_interval(sample, above, share, bounds, again), note,
         )  # fmt: skip
-    return resampled(
+    return resampled_estimate(
         own, sample, lambda w: ratio(w @ above, w @ below),
-        lambda value, again: by_student(sample, above, below, bounds), note,
+        lambda value, again: bootstrap_t_interval(sample, above, below, bounds), note,
     )  # fmt: skip
 
 
@@ -77,7 +85,7 @@ def _percent_error(result: CaseResult) -> float | None:
     return 100 * error / true if error is not None and true else None
 
 
-def _size(amount: Amount) -> Amount:
+def _size(amount: CaseQuantity) -> CaseQuantity:
     def of(result: CaseResult) -> float | None:
         found = amount(result)
         return None if found is None else abs(found)
@@ -97,7 +105,7 @@ def _lesions_false(result: CaseResult) -> float | None:
     return None if result.lesions is None else float(result.lesions.false)
 
 
-OUTLINE_MEASURES: Final = (
+SEGMENTATION_METRICS: Final = (
     SegmentationMetric("dice", lambda r: r.dice, most=1.0),
     SegmentationMetric("dice_median", lambda r: r.dice, share=0.5, most=1.0),
     SegmentationMetric("dice_p10", lambda r: r.dice, share=0.1, most=1.0),

@@ -15,7 +15,7 @@ from gliofed.evaluation.by_site_sums.sums import (
     MarkerSums,
     ScoreSums,
     ValueMoments,
-    compared,
+    compared_classes,
 )
 from gliofed.markers import MARKERS, Marker
 
@@ -23,7 +23,7 @@ _ROUNDING: Final = 1e-9
 """Relative error that sums may have from rounding."""
 
 
-def first_fault(sums: ScoreSums, most_cases: int) -> str:
+def first_implausibility(sums: ScoreSums, most_cases: int) -> str:
     """The first thing that cannot be, in words; empty where there is none.
 
     sums: of one site and role, every number finite. most_cases: that a site may claim.
@@ -77,7 +77,7 @@ def _marker_faults(marker: Marker, own: MarkerSums, cases: int) -> Iterator[str]
 
 
 def _area_faults(name: str, areas: AucSums, classes: tuple[int, ...]) -> Iterator[str]:
-    wide = len(compared(len(classes)))
+    wide = len(compared_classes(len(classes)))
     if [wide] * (wide + 2) != [len(areas.won), len(areas.covariance), *map(len, areas.covariance)]:
         yield f"{name} does not have {wide} comparisons"
     for won, pairs in zip(areas.won, areas.pairs, strict=True):

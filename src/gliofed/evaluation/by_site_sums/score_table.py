@@ -15,9 +15,9 @@ from typing import Final
 from gliofed.evaluation.by_case.score_table import ALL_SITES
 from gliofed.evaluation.by_site_sums.sums import MASK, ScoreSums
 from gliofed.evaluation.intervals.analytic import (
+    auc_from_sums,
     auc_interval,
-    auc_of,
-    balanced_accuracy_of,
+    balanced_accuracy_from_sums,
     mean_interval,
 )
 from gliofed.evaluation.intervals.bootstrap import Interval
@@ -26,15 +26,15 @@ from gliofed.markers import BY_ID, MARKERS
 
 MODEL: Final = "federated"
 ROLES: Final[tuple[Role, ...]] = ("external", "holdout")
-SAME_SITE: Final = "pairs within one site (van Elteren 1960)"
-HIDDEN: Final = "hidden: fewer than"
+PAIRS_WITHIN_SITE: Final = "pairs within one site (van Elteren 1960)"
+SUPPRESSED: Final = "hidden: fewer than"
 """In the note of a figure that a site does not show."""
 
 Named = tuple[str, str, int, float | None, Interval]
 """Task, metric, n, value, interval."""
 
 
-def rows(
+def score_table_from_sums(
     sums: Mapping[str, Mapping[Role, ScoreSums]], missing: Collection[str] = ()
 ) -> tuple[ScoreRow, ...]:
     """Dice, AUC, balanced accuracy and Brier score over all sites, then for each.
@@ -90,12 +90,12 @@ def _markers(sums: ScoreSums, over_sites: bool) -> list[Named]:
             continue
         n = sum(own.classes)
         lacking = Interval(None, None, _lacking(marker.id, own.classes))
-        area, (recall, around) = auc_of(own.areas), balanced_accuracy_of(own)
+        area, (recall, around) = auc_from_sums(own.areas), balanced_accuracy_from_sums(own)
         between = auc_interval(own.areas)
         if area is None:
             between = lacking if lacking.note else Interval(None, None, "no site has two classes")
         elif over_sites:
-            between = replace(between, note=SAME_SITE)
+            between = replace(between, note=PAIRS_WITHIN_SITE)
         most = 1.0 if len(marker.classes) == 2 else 2.0
         brier = own.brier.sum / n if n else None
         out += [
@@ -121,7 +121,7 @@ def _left_out(task: str, name: str, sums: ScoreSums, site: str) -> str:
         why = "a probability is not finite"
     else:
         kind = "" if not sums.cases else " with an expert mask" if task == MASK else " of a class"
-        why = f"{HIDDEN} {sums.smallest} cases{kind}"
+        why = f"{SUPPRESSED} {sums.smallest} cases{kind}"
     return f"without {name} ({why})" if site == ALL_SITES else f"{why} at this site"
 
 

@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities
 from gliofed.evaluation.results import CaseResult, Role
 from gliofed.markers import MARKERS, Marker
 from gliofed.types import Unknown
@@ -25,7 +25,7 @@ from gliofed.types import Unknown
 MASK: Final = "mask"
 SUM_TASKS: Final = (MASK, *(m.id for m in MARKERS))
 _N = TypeVar("_N", int, float)
-Why = Literal["few cases", "not finite"]
+OmissionReason = Literal["few cases", "not finite"]
 """Why a site leaves a task out: too few cases to show, or a probability that is not finite."""
 
 
@@ -43,7 +43,7 @@ class ValueMoments:
 
 @dataclass(frozen=True)
 class AucSums:
-    """Sums for the AUC; one entry a comparison of one class with the rest (see `compared`).
+    """Sums for the AUC; one entry a comparison of one class with the rest (see `compared_classes`).
 
     cases: in any pair. pairs: of a case of the class with another case of the same site. won:
     pairs in which the class's case has the higher probability, ties counting half. covariance:
@@ -68,7 +68,10 @@ class AucSums:
         """Of one site. classes: its number of cases of each class. repeats: how many models'
         answers for these cases stand one after the other."""
         total = sum(classes)
-        pairs = tuple(classes[c] * (total - classes[c]) for c in compared(len(classes))) * repeats
+        pairs = (
+            tuple(classes[c] * (total - classes[c]) for c in compared_classes(len(classes)))
+            * repeats
+        )
         return cls(
             total if any(pairs) else 0,
             pairs,
@@ -121,7 +124,7 @@ class ScoreSums:
     patients: int
     mask: ValueMoments
     markers: Mapping[str, MarkerSums]
-    left_out: Mapping[str, Why]
+    left_out: Mapping[str, OmissionReason]
 
     def __add__(self, other: ScoreSums) -> ScoreSums:
         """Of both; a task that one leaves out is the other's alone."""
@@ -139,12 +142,12 @@ class ScoreSums:
         )
 
 
-def compared(classes: int) -> range:
+def compared_classes(classes: int) -> range:
     """The classes that are compared with the rest: of two, the second; of more, each."""
     return range(1, 2) if classes == 2 else range(classes)
 
 
-def sums_of(results: Sequence[CaseResult]) -> dict[Role, ScoreSums]:
+def score_sums(results: Sequence[CaseResult]) -> dict[Role, ScoreSums]:
     """The sums of one site's answers by one model, for each role that has any.
 
     Raises ValueError where they are of several sites or models, or a case is there twice.
@@ -159,7 +162,7 @@ def sums_of(results: Sequence[CaseResult]) -> dict[Role, ScoreSums]:
     return {role: _sums(own) for role, own in roles.items()}
 
 
-def hide(sums: ScoreSums, smallest: int) -> ScoreSums:
+def suppress_small_counts(sums: ScoreSums, smallest: int) -> ScoreSums:
     """The sums without what stands on fewer than `smallest` cases.
 
     Left out are a marker with from 1 to `smallest` - 1 cases of a class, a mask score of so few
@@ -167,7 +170,7 @@ def hide(sums: ScoreSums, smallest: int) -> ScoreSums:
     """
     if 0 < sums.cases < smallest:
         return ScoreSums(smallest, 0, 0, ValueMoments(), {}, dict.fromkeys(SUM_TASKS, "few cases"))
-    left: dict[str, Why] = dict(sums.left_out)
+    left: dict[str, OmissionReason] = dict(sums.left_out)
     if 0 < sums.mask.n < smallest:
         left[MASK] = "few cases"
     for name, own in sums.markers.items():
@@ -209,17 +212,17 @@ def _marker_sums(results: Sequence[CaseResult], marker: Marker) -> MarkerSums | 
         classes=_counts(truth, len(names)),
         correct=_counts(truth[hit], len(names)),
         brier=_moments(errors.tolist()),
-        areas=areas_of(truth, found),
+        areas=auc_sums(truth, found),
     )
 
 
-def wins_of(truth: Index, found: Probabilities) -> tuple[Probabilities, Probabilities]:
+def pair_wins(truth: ClassIndices, found: Probabilities) -> tuple[Probabilities, Probabilities]:
     """Each case's part in the pairs: how many it wins for its comparison, and how many it is in.
 
     Both (comparisons, n). A case of the class wins where it is above another case; another case,
     where it is below one of the class. DeLong's structural components, not yet divided.
     """
-    rows = compared(found.shape[1])
+    rows = compared_classes(found.shape[1])
     wins, most = np.zeros((2, len(rows), len(truth)))
     for row, c in enumerate(rows):
         own = truth == c
@@ -229,7 +232,7 @@ def wins_of(truth: Index, found: Probabilities) -> tuple[Probabilities, Probabil
     return wins, most
 
 
-def areas_of(truth: Index, *answers: Probabilities) -> AucSums:
+def auc_sums(truth: ClassIndices, *answers: Probabilities) -> AucSums:
     """Each case's share of the pairs won gives their covariance.
 
     answers: of one model, or of several for the same cases: a comparison of each class by each.
@@ -238,8 +241,8 @@ def areas_of(truth: Index, *answers: Probabilities) -> AucSums:
     greatest it can have, a quarter of the squared range (Popoviciu 1935, Mathematica 9:129).
     """
     classes = answers[0].shape[1]
-    wins, most = np.concatenate([wins_of(truth, found) for found in answers], axis=1)
-    rows = [c for _ in answers for c in compared(classes)]
+    wins, most = np.concatenate([pair_wins(truth, found) for found in answers], axis=1)
+    rows = [c for _ in answers for c in compared_classes(classes)]
     won = [wins[row, truth == c].sum() for row, c in enumerate(rows)]
     covariance = np.zeros((len(won), len(won)))
     for c in range(classes):
@@ -261,7 +264,7 @@ def _places(values: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray
     return halves
 
 
-def _counts(truth: Index, classes: int) -> tuple[int, ...]:
+def _counts(truth: ClassIndices, classes: int) -> tuple[int, ...]:
     return tuple(int((truth == c).sum()) for c in range(classes))
 
 

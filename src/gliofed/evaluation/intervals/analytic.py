@@ -13,7 +13,7 @@ from scipy.special import expit, logit, stdtrit
 from gliofed.evaluation.by_site_sums.sums import AucSums, MarkerSums, ValueMoments
 from gliofed.evaluation.intervals.bootstrap import Interval
 
-NORMAL: Final = 1.959963984540054
+Z_95: Final = 1.959963984540054
 """The 97.5th percentile of the normal distribution."""
 BY_T: Final = "Student's t, of the mean"
 BY_DELONG: Final = "DeLong 1988, logit scale"
@@ -34,7 +34,7 @@ def mean_interval(values: ValueMoments, most: float) -> Interval:
     return Interval(max(0.0, centre - half), min(most, centre + half), method=BY_T)
 
 
-def auc_of(areas: AucSums) -> float | None:
+def auc_from_sums(areas: AucSums) -> float | None:
     """Pairs won of all pairs; with more classes, the mean over those that have any.
 
     Of one site, exactly `score.discrimination.auc`. None without a pair.
@@ -49,14 +49,14 @@ def auc_of(areas: AucSums) -> float | None:
 
 
 def auc_interval(areas: AucSums) -> Interval:
-    """A 95 % interval of `auc_of`, on the logit scale, from DeLong's variance.
+    """A 95 % interval of `auc_from_sums`, on the logit scale, from DeLong's variance.
 
     The variance of the pairs won adds up over sites, which are independent. Where it is 0, or all
     pairs are won or all lost, it says nothing, and the interval is Newcombe's (2006, Statistics in
     Medicine 25:559, method 5): all areas that lie within 1.96 standard errors, by the variance
     that such an area has in Hanley and McNeil's model.
     """
-    area = auc_of(areas)
+    area = auc_from_sums(areas)
     if area is None:
         return Interval(None, None)
     pairs = np.array(areas.pairs, float)
@@ -66,7 +66,7 @@ def auc_interval(areas: AucSums) -> Interval:
     variance = float(share @ covariance @ share)
     if variance <= _LEAST_VARIANCE or not 0 < area < 1:
         return _by_score(area, pairs[found], np.array(areas.reach)[found])
-    half = NORMAL * math.sqrt(variance) / (area * (1 - area))
+    half = Z_95 * math.sqrt(variance) / (area * (1 - area))
     low, high = expit(logit(area) + np.array([-half, half]))
     return Interval(float(low), float(high), method=BY_DELONG)
 
@@ -81,7 +81,7 @@ def _by_score(
     def beyond(other: float) -> float:
         model = (1 - other) / (2 - other) + other / (1 + other)
         errors = np.sqrt(other * (1 - other) * (pairs + reach * model)) / pairs
-        return float(abs(area - other) - NORMAL * errors.mean())
+        return float(abs(area - other) - Z_95 * errors.mean())
 
     edge = 1e-12
     low = float(brentq(beyond, 0, area - edge if area == 1 else area)) if area > 0 else 0.0
@@ -89,7 +89,7 @@ def _by_score(
     return Interval(low, high, method=BY_SCORE)
 
 
-def balanced_accuracy_of(sums: MarkerSums) -> tuple[float | None, Interval]:
+def balanced_accuracy_from_sums(sums: MarkerSums) -> tuple[float | None, Interval]:
     """Mean recall over the classes that have cases, and its interval; None where only one has.
 
     Each class's interval is Wilson's; their distances from the recalls combine as the standard
@@ -98,13 +98,15 @@ def balanced_accuracy_of(sums: MarkerSums) -> tuple[float | None, Interval]:
     present = [(k, n) for k, n in zip(sums.correct, sums.classes, strict=True) if n]
     if len(present) < 2:
         return None, Interval(None, None)
-    return recall_mean([k / n for k, n in present], [n for _, n in present])
+    return mean_recall_interval([k / n for k, n in present], [n for _, n in present])
 
 
-def recall_mean(recalls: Sequence[float], counts: Sequence[float]) -> tuple[float, Interval]:
+def mean_recall_interval(
+    recalls: Sequence[float], counts: Sequence[float]
+) -> tuple[float, Interval]:
     """The mean of at least one class's recall, and its interval. counts: cases of each class."""
     centre = np.array(recalls)
-    bounds = [wilson(r * n, n) for r, n in zip(recalls, counts, strict=True)]
+    bounds = [wilson_bounds(r * n, n) for r, n in zip(recalls, counts, strict=True)]
     low, high = np.array(bounds).T
     value = float(centre.sum() / len(centre))
     below = float(np.linalg.norm(centre - low)) / len(centre)
@@ -112,9 +114,9 @@ def recall_mean(recalls: Sequence[float], counts: Sequence[float]) -> tuple[floa
     return value, Interval(max(0.0, value - below), min(1.0, value + above), method=BY_WILSONS)
 
 
-def wilson(hits: float, n: float) -> tuple[float, float]:
+def wilson_bounds(hits: float, n: float) -> tuple[float, float]:
     """Wilson's score interval of a fraction (1927, JASA 22:209). n: above 0."""
-    square = NORMAL**2
+    square = Z_95**2
     centre = (hits + square / 2) / (n + square)
-    half = NORMAL * math.sqrt(hits * (n - hits) / n + square / 4) / (n + square)
+    half = Z_95 * math.sqrt(hits * (n - hits) / n + square / 4) / (n + square)
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Weights = NDArray[np.int64]
 Values = NDArray[np.float64]
-MOST_MISSING = 0.5
+MAX_MISSING = 0.5
 BY_PERCENTILE: Final = "bootstrap, percentile"
 """Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13."""
 TOO_FEW: Final = "no interval: the metric exists in too few resamples"
@@ -36,12 +36,12 @@ class Interval:
     method: str = ""
 
 
-def once(cases: int) -> Weights:
+def unit_weights(cases: int) -> Weights:
     """The weights of the sample itself: (1, cases) of ones."""
     return np.ones((1, cases), np.int64)
 
 
-def resamples(patients: Sequence[str], replicates: int) -> Weights:
+def patient_resamples(patients: Sequence[str], replicates: int) -> Weights:
     """Weights (replicates, cases): patients drawn with replacement, all their cases moving along.
 
     patients: the patient of each case. Decided by the patients' names alone, so that two models
@@ -63,26 +63,26 @@ def _drawn(patients: tuple[str, ...], replicates: int) -> Weights:
     return weights
 
 
-def interval(values: Values) -> Interval:
+def percentile_interval(values: Values) -> Interval:
     """The middle 95 % of a metric's replicates; those in which it does not exist are left out."""
     found = values[np.isfinite(values)]
-    if len(found) <= (1 - MOST_MISSING) * len(values):
+    if len(found) <= (1 - MAX_MISSING) * len(values):
         return Interval(None, None, TOO_FEW)
     low, high = np.percentile(found, [2.5, 97.5])
     return Interval(float(low), float(high), method=BY_PERCENTILE)
 
 
-def mean(values: Values, weights: Weights) -> Values:
+def weighted_mean(values: Values, weights: Weights) -> Values:
     """Weighted mean of (cases,) values. NaN without cases."""
     return ratio(weights @ values, weights.sum(1))
 
 
-def median(values: Values, weights: Weights) -> Values:
+def weighted_median(values: Values, weights: Weights) -> Values:
     """Median of (cases,) values, each repeated as its weight says. NaN without cases."""
-    return quantile(values, weights, 0.5)
+    return weighted_quantile(values, weights, 0.5)
 
 
-def quantile(values: Values, weights: Weights, share: float) -> Values:
+def weighted_quantile(values: Values, weights: Weights, share: float) -> Values:
     """The quantile of (cases,) values, each repeated as its weight says. NaN without cases.
 
     Between two values as numpy's "linear" (Hyndman & Fan 1996, definition 7).

@@ -12,8 +12,8 @@ from gliofed.evaluation.intervals.bootstrap import Interval, Values
 from gliofed.evaluation.intervals.sample import Metric, PredictionSample
 from gliofed.evaluation.results import CaseResult
 
-NOTHING: Final[Values] = np.zeros(0)
-UNBOUND: Final = Interval(None, None)
+NO_REPLICATES: Final[Values] = np.zeros(0)
+NO_INTERVAL: Final = Interval(None, None)
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class MetricEstimate:
     replicates: Values
     n: int
     seeds: int
-    bounds: Interval = UNBOUND
+    bounds: Interval = NO_INTERVAL
     note: str = ""
 
 
-def resampled(
+def resampled_estimate(
     results: Sequence[CaseResult],
     sample: PredictionSample,
     metric: Metric,
@@ -47,28 +47,30 @@ def resampled(
     """
     value = sample.value(metric)
     if not np.isfinite(value):
-        return fixed(results, sample, None, note=note)
+        return fixed_estimate(results, sample, None, note=note)
     if not len(sample.drawn):
-        return fixed(results, sample, value, note=note or "one patient")
+        return fixed_estimate(results, sample, value, note=note or "one patient")
     again = sample.again(metric)
     bounds = around(value, again)
     return MetricEstimate(_rows(results), value, again, sample.n, sample.repeats, bounds, note)
 
 
-def fixed(
+def fixed_estimate(
     results: Sequence[CaseResult],
     sample: PredictionSample,
     value: float | None,
-    bounds: Interval = UNBOUND,
+    bounds: Interval = NO_INTERVAL,
     note: str = "",
 ) -> MetricEstimate:
     """A figure without replicates."""
-    return MetricEstimate(_rows(results), value, NOTHING, sample.n, sample.repeats, bounds, note)
+    return MetricEstimate(
+        _rows(results), value, NO_REPLICATES, sample.n, sample.repeats, bounds, note
+    )
 
 
-def missing(n: int, note: str) -> MetricEstimate:
+def missing_estimate(n: int, note: str) -> MetricEstimate:
     """No figure of n cases, and why."""
-    return MetricEstimate((), None, NOTHING, n, 0, note=note)
+    return MetricEstimate((), None, NO_REPLICATES, n, 0, note=note)
 
 
 def _rows(results: Sequence[CaseResult]) -> tuple[tuple[int, str, str, str], ...]:

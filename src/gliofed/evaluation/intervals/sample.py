@@ -16,19 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr, expit, logit
 
-from gliofed.evaluation.by_site_sums.sums import areas_of
-from gliofed.evaluation.intervals.analytic import NORMAL, auc_interval, recall_mean, wilson
+from gliofed.evaluation.by_site_sums.sums import auc_sums
+from gliofed.evaluation.intervals.analytic import (
+    Z_95,
+    auc_interval,
+    mean_recall_interval,
+    wilson_bounds,
+)
 from gliofed.evaluation.intervals.bootstrap import (
-    MOST_MISSING,
+    MAX_MISSING,
     TOO_FEW,
     Interval,
     Values,
     Weights,
-    interval,
-    once,
-    resamples,
+    patient_resamples,
+    percentile_interval,
+    unit_weights,
 )
-from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities
 from gliofed.evaluation.results import CaseResult
 
 BY_LOGIT: Final = "bootstrap standard error, logit scale"
@@ -68,7 +73,7 @@ class PredictionSample:
         """As `of`, from each answer's case, seed and patient."""
         _, whose = np.unique(patients, return_inverse=True)
         _, repeats = np.unique(seeds, return_inverse=True)
-        drawn = resamples(patients, replicates if whose.max() else 0)
+        drawn = patient_resamples(patients, replicates if whose.max() else 0)
         return cls(tuple(cases), repeats, whose, drawn)
 
     @property
@@ -83,7 +88,7 @@ class PredictionSample:
 
     def value(self, metric: Metric) -> float:
         """Mean over seeds; NaN where one of them lacks it."""
-        return float(self._over_seeds(metric, once(len(self.cases)))[0])
+        return float(self._over_seeds(metric, unit_weights(len(self.cases)))[0])
 
     def again(self, metric: Metric) -> Values:
         """The same on every resample."""
@@ -97,42 +102,44 @@ class PredictionSample:
         return found
 
 
-def by_logit(value: float, again: Values) -> Interval:
+def logit_interval(value: float, again: Values) -> Interval:
     """Of an AUC: 1.96 standard errors of the replicates to both sides, on the logit scale. None
     at 0 and 1, where replicates do not differ."""
     if not 0 < value < 1:
         return Interval(None, None, "no interval: all pairs are won, or all lost")
     found = again[np.isfinite(again)]
-    if len(found) <= (1 - MOST_MISSING) * len(again):
+    if len(found) <= (1 - MAX_MISSING) * len(again):
         return Interval(None, None, TOO_FEW)
     error = float(found.std())
     if error <= _LEAST_ERROR:
         return Interval(None, None, _NO_SPREAD)
-    half = NORMAL * error / (value * (1 - value))
+    half = Z_95 * error / (value * (1 - value))
     low, high = expit(logit(value) + np.array([-half, half]))
     return Interval(float(low), float(high), method=BY_LOGIT)
 
 
-def by_area(
-    sample: PredictionSample, truth: Index, found: Probabilities, value: float, again: Values
+def resampled_auc_interval(
+    sample: PredictionSample, truth: ClassIndices, found: Probabilities, value: float, again: Values
 ) -> Interval:
-    """Of an AUC: `by_logit`; where all pairs are won, or all lost, as `auc_interval`, of the first
+    """Of an AUC: `logit_interval`; where all pairs are won, or all lost, as `auc_interval`, of the first
     repeat: of several perfect ones, no more than one tells."""
     if 0 < value < 1:
-        return by_logit(value, again)
+        return logit_interval(value, again)
     first = sample.seeds == 0
-    return auc_interval(areas_of(truth[first], found[first]))
+    return auc_interval(auc_sums(truth[first], found[first]))
 
 
-def by_percentile(again: Values) -> Interval:
+def varied_percentile_interval(again: Values) -> Interval:
     """Of any figure: the middle 95 % of the replicates; none where they do not differ."""
-    found = interval(again)
+    found = percentile_interval(again)
     if found.low is not None and found.low == found.high:
         return Interval(None, None, _NO_SPREAD)
     return found
 
 
-def by_delong(sample: PredictionSample, truth: Index, found: Probabilities) -> Interval:
+def delong_interval(
+    sample: PredictionSample, truth: ClassIndices, found: Probabilities
+) -> Interval:
     """Of an AUC: DeLong's variance, of several seeds that of the mean of correlated AUCs.
 
     DeLong's cases are independent: there is none where a patient has several, and none where the
@@ -145,10 +152,10 @@ def by_delong(sample: PredictionSample, truth: Index, found: Probabilities) -> I
     order = [own[np.argsort([sample.cases[i] for i in own])] for own in order]
     if len({tuple(sample.cases[i] for i in own) for own in order}) > 1:
         return Interval(None, None, "no interval: the repeats tested different cases")
-    return auc_interval(areas_of(truth[order[0]], *(found[own] for own in order)))
+    return auc_interval(auc_sums(truth[order[0]], *(found[own] for own in order)))
 
 
-def by_student(
+def bootstrap_t_interval(
     sample: PredictionSample, above: Values, below: Values, bounds: tuple[float, float]
 ) -> Interval:
     """Of the quotient of two sums, as a mean or a rate is, cut to `bounds`: bootstrap-t.
@@ -163,28 +170,30 @@ def by_student(
         return Interval(None, None, _NO_SPREAD)
     values, spread = _quotients(sample, above, below, _by_patient(sample, sample.drawn))
     fits = np.isfinite(values) & (spread > _LEAST_ERROR * max(1.0, abs(at)))
-    if fits.sum() <= (1 - MOST_MISSING) * len(values):
+    if fits.sum() <= (1 - MAX_MISSING) * len(values):
         return Interval(None, None, TOO_FEW)
     left, right = np.percentile((values[fits] - at) / spread[fits], [2.5, 97.5])
     low, high = max(bounds[0], at - right * own), min(bounds[1], at - left * own)
     return Interval(float(low), float(high), method=BY_STUDENT)
 
 
-def by_wilson(sample: PredictionSample, hits: Values, asked: Values) -> Interval:
+def wilson_interval(sample: PredictionSample, hits: Values, asked: Values) -> Interval:
     """Of a fraction: Wilson's, with as many cases as would have its variance over patients."""
     share, n = _effective(sample, hits, asked)
-    low, high = wilson(share * n, n)
+    low, high = wilson_bounds(share * n, n)
     return Interval(low, high, method=BY_WILSON)
 
 
-def by_wilsons(sample: PredictionSample, truth: Index, found: Probabilities) -> Interval:
+def balanced_accuracy_interval(
+    sample: PredictionSample, truth: ClassIndices, found: Probabilities
+) -> Interval:
     """Of the mean recall over the classes that have cases: Wilson's of each, combined."""
     hit = (found.argmax(1) == truth).astype(float)
     parts = [_effective(sample, hit * (truth == c), (truth == c) * 1.0) for c in np.unique(truth)]
-    return recall_mean([share for share, _ in parts], [n for _, n in parts])[1]
+    return mean_recall_interval([share for share, _ in parts], [n for _, n in parts])[1]
 
 
-def by_order(
+def order_statistic_interval(
     sample: PredictionSample,
     values: Values,
     share: float,
@@ -200,7 +209,7 @@ def by_order(
     """
     own = [np.sort(values[sample.seeds == s]) for s in range(sample.repeats)]
     if len(set(zip(sample.seeds, sample.patients, strict=True))) < len(values):
-        return by_percentile(again)
+        return varied_percentile_interval(again)
     low, high = np.mean([_order_ends(v, share, bounds) for v in own], axis=0)
     if not np.isfinite(low + high):
         return Interval(None, None, "no interval: too few cases for this quantile")
@@ -230,7 +239,7 @@ def _by_patient(sample: PredictionSample, drawn: Weights | None = None) -> Weigh
     """(replicates, patients) how often each is drawn; once, where no draws are given."""
     count = int(sample.patients.max()) + 1
     if drawn is None:
-        return once(count)
+        return unit_weights(count)
     _, first = np.unique(sample.patients, return_index=True)
     return drawn[:, first]
 

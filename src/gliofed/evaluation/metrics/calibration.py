@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from gliofed.evaluation.intervals.bootstrap import Values, Weights, mean, once
-from gliofed.evaluation.logistic_regression import LogisticFit, fit, sums_at
-from gliofed.evaluation.metrics.discrimination import Index, Probabilities
+from gliofed.evaluation.intervals.bootstrap import Values, Weights, unit_weights, weighted_mean
+from gliofed.evaluation.logistic_regression import LogisticFit, fit_logistic, logistic_sums
+from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities
 
 BINS: Final = 10
-SUREST: Final = 1e-6
+PROBABILITY_EPSILON: Final = 1e-6
 """A probability nearer to 0 or 1 counts as this near: log odds end there."""
 
 
-def brier(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+def brier(truth: ClassIndices, probabilities: Probabilities, weights: Weights) -> Values:
     """Mean squared error of the probabilities (Brier 1950). NaN without cases.
 
     weights: (replicates, n). Two classes: of the second class's probability, 0 to 1. More: summed
@@ -26,7 +26,7 @@ def brier(truth: Index, probabilities: Probabilities, weights: Weights) -> Value
     """
     classes = probabilities.shape[1]
     squared = ((probabilities - np.eye(classes)[truth]) ** 2).sum(1)
-    return mean(squared / 2 if classes == 2 else squared, weights)
+    return weighted_mean(squared / 2 if classes == 2 else squared, weights)
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def calibration_curve(
     )
 
 
-def calibration_error(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+def calibration_error(
+    truth: ClassIndices, probabilities: Probabilities, weights: Weights
+) -> Values:
     """Expected calibration error over 10 bins of equal weight, by rising probability (Naeini et
     al. 2015, AAAI 29; bins of equal counts as Nixon et al. 2019). NaN without cases.
 
@@ -62,7 +64,7 @@ def calibration_error(truth: Index, probabilities: Probabilities, weights: Weigh
     return _gaps(chance, chance - hit, weights)
 
 
-def error_if_calibrated(probabilities: Probabilities, draws: int) -> Values:
+def calibration_error_if_calibrated(probabilities: Probabilities, draws: int) -> Values:
     """(draws,) the errors that `calibration_error` finds where every probability is true.
 
     Truths are drawn from the probabilities: with few cases, even these are some way off (Broecker
@@ -70,10 +72,10 @@ def error_if_calibrated(probabilities: Probabilities, draws: int) -> Values:
     """
     chance, _ = _asked(np.zeros(len(probabilities), np.int64), probabilities)
     hits = np.random.default_rng(0).random((draws, len(chance))) < chance
-    return _gaps(chance, chance - hits, once(len(chance)))
+    return _gaps(chance, chance - hits, unit_weights(len(chance)))
 
 
-def _asked(truth: Index, probabilities: Probabilities) -> tuple[Values, Values]:
+def _asked(truth: ClassIndices, probabilities: Probabilities) -> tuple[Values, Values]:
     if probabilities.shape[1] == 2:
         return probabilities[:, 1], (truth == 1) * 1.0
     return probabilities.max(1, initial=0), (probabilities.argmax(1) == truth) * 1.0
@@ -109,26 +111,28 @@ def _reached(ran: Values, sums: Values, place: Values) -> Values:
     return reached
 
 
-def recalibration(truth: Index, probabilities: Probabilities) -> LogisticFit | None:
+def recalibration(truth: ClassIndices, probabilities: Probabilities) -> LogisticFit | None:
     """Of two classes: the truth's log odds as intercept + slope times the predicted log odds (Cox
     1958, Biometrika 45:562). Calibrated: (0, 1); a slope below 1: too sure of itself.
 
     coefficients: ((intercept, slope),). None where the probabilities are all equal.
     """
     odds = _odds(probabilities)
-    if not len(odds) or np.ptp(odds) < SUREST:
+    if not len(odds) or np.ptp(odds) < PROBABILITY_EPSILON:
         return None
     features = np.stack([np.ones_like(odds), odds], 1)
-    return fit(lambda at: sums_at(at, features, truth), np.array([[0.0, 1.0]]))
+    return fit_logistic(lambda at: logistic_sums(at, features, truth), np.array([[0.0, 1.0]]))
 
 
-def in_the_large(truth: Index, probabilities: Probabilities) -> LogisticFit:
+def calibration_in_the_large(truth: ClassIndices, probabilities: Probabilities) -> LogisticFit:
     """The intercept alone, with the slope held at 1: above 0 where the second class is commoner
     than predicted (Steyerberg et al. 2010, Epidemiology 21:128)."""
     odds = _odds(probabilities)[:, None]
-    return fit(lambda at: sums_at(at, np.ones_like(odds), truth, odds), np.zeros((1, 1)))
+    return fit_logistic(
+        lambda at: logistic_sums(at, np.ones_like(odds), truth, odds), np.zeros((1, 1))
+    )
 
 
 def _odds(probabilities: Probabilities) -> Values:
-    odds: Values = logit(np.clip(probabilities[:, 1], SUREST, 1 - SUREST))
+    odds: Values = logit(np.clip(probabilities[:, 1], PROBABILITY_EPSILON, 1 - PROBABILITY_EPSILON))
     return odds

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from gliofed.evaluation.intervals.bootstrap import Values, Weights, ratio
 
-Index = NDArray[np.int64]
+ClassIndices = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
 
 
-def auc(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+def auc(truth: ClassIndices, probabilities: Probabilities, weights: Weights) -> Values:
     """Area under the ROC curve as the Mann-Whitney statistic, ties counting half.
 
     truth: (n,) class indices; probabilities: (n, classes); weights: (replicates, n). Two classes:
@@ -27,7 +27,9 @@ def auc(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
     return _mean_of_found(areas)
 
 
-def auc_of_pairs(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+def auc_between_pairs(
+    truth: ClassIndices, probabilities: Probabilities, weights: Weights
+) -> Values:
     """The mean over pairs of classes of the AUC between the two (Hand & Till 2001, Machine
     Learning 45:171), each the mean of what the probability of either class gives.
 
@@ -42,9 +44,12 @@ def auc_of_pairs(truth: Index, probabilities: Probabilities, weights: Weights) -
     return _mean_of_found(np.stack(areas))
 
 
-def between(
-    truth: Index, probabilities: Probabilities, positive: Collection[int], negative: Collection[int]
-) -> tuple[NDArray[np.bool_], Index, Probabilities]:
+def between_groups(
+    truth: ClassIndices,
+    probabilities: Probabilities,
+    positive: Collection[int],
+    negative: Collection[int],
+) -> tuple[NDArray[np.bool_], ClassIndices, Probabilities]:
     """Two groups of classes as a question of two classes: who is in it, and their answers.
 
     The probability of the positive group is its share of both, to 12 digits, so that rounding
@@ -69,7 +74,9 @@ def _binary_auc(positive: NDArray[np.bool_], score: Values, weights: Weights) ->
     return ratio(((above @ wins) * below).sum(1), above.sum(1) * below.sum(1))
 
 
-def balanced_accuracy(truth: Index, probabilities: Probabilities, weights: Weights) -> Values:
+def balanced_accuracy(
+    truth: ClassIndices, probabilities: Probabilities, weights: Weights
+) -> Values:
     """Mean recall of the likeliest class, over the classes that have cases.
 
     NaN where only one class has cases.
@@ -86,7 +93,9 @@ def balanced_accuracy(truth: Index, probabilities: Probabilities, weights: Weigh
     return ratio(np.where(found, recalls, 0).sum(0), np.where(counts > 1, counts, 0))
 
 
-def recall(truth: Index, probabilities: Probabilities, weights: Weights, of_class: int) -> Values:
+def recall(
+    truth: ClassIndices, probabilities: Probabilities, weights: Weights, of_class: int
+) -> Values:
     """Share of a class's cases that have it as the likeliest: of two classes, the second's is the
     sensitivity at 0.5 and the first's the specificity. NaN without such cases.
     """
@@ -95,8 +104,8 @@ def recall(truth: Index, probabilities: Probabilities, weights: Weights, of_clas
     return ratio(weights[:, hit].sum(1), weights[:, own].sum(1))
 
 
-def recall_where(
-    truth: Index, probabilities: Probabilities, weights: Weights, of_class: int, other: float
+def recall_at_other_recall(
+    truth: ClassIndices, probabilities: Probabilities, weights: Weights, of_class: int, other: float
 ) -> Values:
     """Of two classes, the most cases of one that a threshold finds which also keeps at least the
     share `other` of the rest right: the empirical ROC curve at a point.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gliofed.calibration.calibrator import Calibration, fit_all
+from gliofed.calibration.calibrator import Calibration, fit_calibration
 from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.calibration.statistics import SiteStatistics, StatisticsRequest
 from gliofed.errors import UpdateError
@@ -64,7 +64,7 @@ def run_calibration(
         names = [s for s in study.data.train if s not in failures]
         asking = _StatisticsRounds(reach, names, state, study.federation, folder, failures)
         try:
-            found = fit_all(asking, study.calibration)
+            found = fit_calibration(asking, study.calibration)
         except _SiteLostError:
             continue
         break

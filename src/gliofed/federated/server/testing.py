@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gliofed.errors import QuorumError, UpdateError
-from gliofed.evaluation.by_site_sums.score_table import rows
+from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import ScoreSums
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.federated.checkpoint import CommittedRound, last_record
@@ -65,7 +65,7 @@ def run_test(
     if not sums:
         why = "; ".join(failures.values()) or "no site answered"
         raise QuorumError(f"the test: no answer could be used ({why}); the model is kept")
-    table = rows(sums, failures)
+    table = score_table_from_sums(sums, failures)
     failed = dict(sorted(failures.items()))
     found = FinishedTest(run, state.rounds, table, tuple(sorted(sums)), failed)
     write_text(folder / TABLE, json.dumps(dataclasses.asdict(found), indent=1))

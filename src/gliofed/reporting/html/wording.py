@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gliofed.calibration.evaluation import CALIBRATED
+from gliofed.calibration.evaluation import CALIBRATED_SUFFIX
 from gliofed.evaluation.by_case.score_table import ALL_SITES, MEDIAN_MODEL
-from gliofed.evaluation.by_site_sums.score_table import HIDDEN
+from gliofed.evaluation.by_site_sums.score_table import SUPPRESSED
 from gliofed.evaluation.results import ScoreRow
 from gliofed.markers import BY_ID
 
@@ -106,13 +106,13 @@ def is_alone(model: str) -> bool:
 
 def is_calibrated(model: str) -> bool:
     """Whether these are another model's answers with calibrated probabilities."""
-    return model.endswith(CALIBRATED)
+    return model.endswith(CALIBRATED_SUFFIX)
 
 
 def model_title(model: str) -> str:
     """ "alone:utrecht" reads "utrecht alone"."""
     if is_calibrated(model):
-        return model_title(model.removesuffix(CALIBRATED)) + CALIBRATED
+        return model_title(model.removesuffix(CALIBRATED_SUFFIX)) + CALIBRATED_SUFFIX
     if is_alone(model):
         return f"{model.removeprefix(_ALONE)} alone"
     return _MODELS.get(model, model)
@@ -142,7 +142,7 @@ def value_of(row: ScoreRow, digits: int) -> str:
 
 def is_hidden(row: ScoreRow) -> bool:
     """Whether sites do not show the figure, since it rests on too few cases."""
-    return row.value is None and HIDDEN in row.note
+    return row.value is None and SUPPRESSED in row.note
 
 
 def between(low: float | None, high: float | None, digits: int) -> str:

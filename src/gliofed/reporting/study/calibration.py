@@ -8,9 +8,9 @@ from typing import Final
 
 from gliofed.calibration.cns5 import OUTCOMES
 from gliofed.calibration.evaluation import (
-    ALL,
-    CALIBRATED,
-    TYPE,
+    ALL_GROUPS,
+    CALIBRATED_SUFFIX,
+    INTEGRATED_TYPE,
     CalibrationEvaluation,
     ScalingRow,
     SetCoverageRow,
@@ -158,13 +158,13 @@ def doubt(scored: ScoredPredictions) -> CalibrationTables | None:
     trial = scored.trial
     if trial is None or not trial.results:
         return None
-    whole = [r for r in trial.sets if r.label == ALL]
+    whole = [r for r in trial.sets if r.label == ALL_GROUPS]
     coverages = tuple(dict.fromkeys(r.coverage for r in trial.risks))
     return CalibrationTables(
         promise=number(1 - trial.wishes.alpha, DIGITS),
         changes=_changes(scored.rows, trial.model),
         covers=tuple(map(_cover, whole)),
-        by_class=tuple(_cover(r) for r in trial.sets if r.label != ALL),
+        by_class=tuple(_cover(r) for r in trial.sets if r.label != ALL_GROUPS),
         coverages=tuple(_coverage(c) for c in coverages),
         risks=_risks(trial.risks, coverages),
         kept=tuple(map(_kept, trial.kept)),
@@ -180,7 +180,7 @@ def _changes(rows: Sequence[ScoreRow], model: str) -> tuple[CalibrationChange, .
     for marker in MARKERS:
         for measure in MEASURES:
             before = found.get((model, marker.id, measure))
-            after = found.get((model + CALIBRATED, marker.id, measure))
+            after = found.get((model + CALIBRATED_SUFFIX, marker.id, measure))
             if before is not None and after is not None:
                 out.append(_change(before, after))
     return tuple(out)
@@ -237,7 +237,7 @@ def _risk(row: SelectiveRiskRow) -> str:
 
 def _kept(row: ThresholdRow) -> ThresholdLine:
     wished = "none asked" if row.wished is None else f"at most {number(row.wished, DIGITS)}"
-    title = TYPE_TITLE if row.marker == TYPE else BY_ID[row.marker].title
+    title = TYPE_TITLE if row.marker == INTEGRATED_TYPE else BY_ID[row.marker].title
     errors = spanned(row.errors, row.low, row.high, DIGITS)
     return ThresholdLine(title, wished, str(row.n), number(row.kept, DIGITS), errors, row.note)
 

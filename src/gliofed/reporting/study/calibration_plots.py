@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gliofed.calibration.evaluation import ALL, CalibrationEvaluation
+from gliofed.calibration.evaluation import ALL_GROUPS, CalibrationEvaluation
 from gliofed.calibration.selective import SelectiveRiskRow
 from gliofed.markers import MARKERS
 from gliofed.reporting.html.wording import number, short_title, site_title, spanned
@@ -40,7 +40,7 @@ def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     trial = scored.trial
     if trial is None or not trial.sets:
         return ()
-    found = {(r.site, r.marker): r for r in trial.sets if r.label == ALL}
+    found = {(r.site, r.marker): r for r in trial.sets if r.label == ALL_GROUPS}
     sites = tuple(dict.fromkeys(r.site for r in trial.sets))
     asked = 1 - trial.wishes.alpha
     panels = tuple(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gliofed.evaluation.by_case.score_table import ALL_SITES
-from gliofed.evaluation.claims import ClaimVerdict, Evidence, verdicts
+from gliofed.evaluation.claims import ClaimVerdict, Evidence, judge_claims
 from gliofed.evaluation.comparison import Comparison
 from gliofed.evaluation.paired import TASKS
 from gliofed.evaluation.results import Role
@@ -90,8 +90,8 @@ class ComparisonMatrix:
 
 def claims(evidence: Evidence) -> tuple[ClaimsTable, ...]:
     """The external role first; a role about which nothing is claimed is left out."""
-    own = verdicts(evidence.chance, evidence.gains, evidence.beyond, ())
-    differ = verdicts((), (), (), kept(evidence.comparisons))
+    own = judge_claims(evidence.chance, evidence.gains, evidence.beyond, ())
+    differ = judge_claims((), (), (), kept(evidence.comparisons))
     return tuple(
         _claims(role, [v for v in own if v.role == role], [v for v in differ if v.role == role])
         for role in ROLES
@@ -147,7 +147,7 @@ def _matrix(first: Sequence[Comparison], models: Sequence[str]) -> ComparisonMat
 
 def line(c: Comparison) -> ComparisonLine:
     """In words. Of a comparison of two models, its verdict is that they differ."""
-    found = verdicts((), (), (), (c,))
+    found = judge_claims((), (), (), (c,))
     return ComparisonLine(
         role=SHORT_ROLES[c.role],
         site=site_title(c.site),
@@ -190,5 +190,5 @@ def difference_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
 def _spot(c: Comparison | None) -> PointEstimate | None:
     if c is None:
         return None
-    found = verdicts((), (), (), (c,))
+    found = judge_claims((), (), (), (c,))
     return PointEstimate(c.difference, c.low, c.high, full=bool(found and found[0].shown))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gliofed.evaluation.by_case.score_table import ALL_SITES
-from gliofed.evaluation.claims import Evidence, verdict
+from gliofed.evaluation.claims import Evidence, judge_claim
 from gliofed.evaluation.comparison import BY_CHANCE, Comparison
-from gliofed.evaluation.confounding import CONFOUNDERS, POSITIVE
+from gliofed.evaluation.confounding import CONFOUNDERS, POSITIVE_CLASS
 from gliofed.evaluation.paired import TASKS
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.markers import MARKERS
@@ -87,7 +87,7 @@ def reaches(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
     if scored.evidence is None:
         return ()
     heads = tuple(
-        f"{m.title}: {POSITIVE[m.id]}" if m.id == "grade" else f"{m.title}" for m in MARKERS
+        f"{m.title}: {POSITIVE_CLASS[m.id]}" if m.id == "grade" else f"{m.title}" for m in MARKERS
     )
     out = []
     for role in ROLES:
@@ -121,7 +121,7 @@ def _added(c: Comparison) -> AddedValueLine:
         text = f"log odds for one standard deviation {slope}" if slope else ""
     return AddedValueLine(
         SHORT_ROLES[c.role], short_title(c.task, ""), question, text or NOT_AVAILABLE, str(c.n),
-        p_value(c.p_holm), verdict(c, question).words, verdict_note(c),
+        p_value(c.p_holm), judge_claim(c, question).words, verdict_note(c),
     )  # fmt: skip
 
 
@@ -133,7 +133,7 @@ def _area(c: Comparison) -> str:
 
 def verdict_note(c: Comparison) -> str:
     """Why a verdict cannot be given; else what the comparison notes."""
-    found = verdict(c, "")
+    found = judge_claim(c, "")
     return found.why if found.shown is None else c.note
 
 
