@@ -374,7 +374,7 @@ def test_killed_again_and_again_the_store_ends_as_an_undisturbed_one(tmp_path) -
 def test_the_phantom_hospitals_are_prepared(tmp_path, monkeypatch) -> None:
     """One of them, and the one whose patients it sees too; the others need not be drawn."""
     two = [h for h in HOSPITALS if h.name in ("harbour", "hillside")]
-    monkeypatch.setattr("gliofed.api.studies.HOSPITALS", two)
+    monkeypatch.setattr("gliofed.experiments.studies.HOSPITALS", two)
     api.phantom(tmp_path)
     (tmp_path / "study.toml").write_text(STUDY.replace("[1.0, 1.0, 1.0]", "[4.5, 4.5, 4.5]"))
     found = api.prepare(tmp_path / "hillside", tmp_path / "store", tmp_path / "study.toml")

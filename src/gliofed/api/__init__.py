@@ -4,7 +4,6 @@ A verb that trains, or that writes what goes between sites, imports torch when i
 others need not wait for it.
 """
 
-from gliofed.api.answers import predict, report, view
 from gliofed.api.consortium import (
     join,
     look,
@@ -16,19 +15,27 @@ from gliofed.api.consortium import (
     try_out,
     withdraw,
 )
-from gliofed.api.models import export_model, read_model, upgrade_model
-from gliofed.api.radiomics import Extracted, extract_features, try_features
 from gliofed.api.scans import check, correct, export, image, inspect, intake, prepare, receive
-from gliofed.api.scores import score
-from gliofed.api.studies import cohort, demo, overlap, phantom, run
-from gliofed.api.trust import approve, consent, network_size, new_key, read_log, verify_log
 from gliofed.data.audit import DatasetReading
+from gliofed.deployment.approval import (
+    approve,
+    consent,
+    network_size,
+    new_key,
+    read_log,
+    verify_log,
+)
+from gliofed.deployment.model_upgrade import export_model, read_model, upgrade_model
 from gliofed.experiments.finished_run import FinishedRun
+from gliofed.experiments.radiomics import Extracted, extract_features, try_features
+from gliofed.experiments.scores import score
+from gliofed.experiments.studies import cohort, demo, overlap, phantom, run
 from gliofed.federated.governance.approval import Approval
 from gliofed.federated.governance.audit_verification import LogVerdict
 from gliofed.federated.governance.hash_chain import LogLine
 from gliofed.inference.corrections import CorrectedLabel, Correction
 from gliofed.inference.mask_export import ExportedMask, SeriesLocation
+from gliofed.inference.predict import predict, report, view
 from gliofed.preprocessing.dataset import DatasetPreparation
 from gliofed.preprocessing.workers import CasePreparation
 from gliofed.validation.check import CheckResult
