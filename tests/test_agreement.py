@@ -23,7 +23,7 @@ from gliofed.federated.checkpoint import CommittedRound
 from gliofed.inference.forward import predict
 from gliofed.inference.native_grid import THRESHOLD
 from gliofed.models.network import build_net
-from gliofed.reporting.study.calibration import agreement_lines
+from gliofed.reporting.study.calibration_tables import agreement_lines
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.study import DataConfig, Study

@@ -19,7 +19,7 @@ from gliofed.experiments.cases import prepare_and_compare
 from gliofed.experiments.exclusions import exclude_cases, exclusion_note
 from gliofed.experiments.run import run_study
 from gliofed.preprocessing.cases import prepare_all
-from gliofed.reporting.study.page import render
+from gliofed.reporting.study.page import render_study_page
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import QualityConfig, Study, load_study
 from gliofed.types import PreparationMeasures, Sequence
@@ -85,7 +85,7 @@ def test_a_run_without_any_says_nothing_of_them(small, litres, tmp_path) -> None
     overlap, prepared, aside = prepare_and_compare(asked, read_sites(study.data), store, progress)
     assert (len(prepared), aside, progress.notes) == (9, (), [])
     assert sum(overlap.patients.values()) == 9
-    assert "Set aside" not in render(make_content(cases=3, seeds=(1,), rounds=2))
+    assert "Set aside" not in render_study_page(make_content(cases=3, seeds=(1,), rounds=2))
 
 
 def test_they_are_not_compared_with_other_hospitals_patients(small, litres) -> None:
@@ -124,7 +124,7 @@ def test_reasons_of_every_kind_are_kept(make_prepared, small) -> None:
 def test_the_page_escapes_what_it_says_of_them() -> None:
     bad = "<img src=x>"
     content = make_content(cases=3, seeds=(1,), rounds=2)
-    page = render(dataclasses.replace(content, aside=((bad, bad, bad),)))
+    page = render_study_page(dataclasses.replace(content, aside=((bad, bad, bad),)))
     assert bad not in page
     assert page.count("&lt;img src=x&gt;") == 3
     assert json.dumps(bad) not in page

@@ -32,10 +32,10 @@ from gliofed.errors import DataError
 from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import BY_ID
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.reporting.case import wording
+from gliofed.reporting.case import tables
 from gliofed.reporting.case.content import OUTLINED, CaseContent, MarkerAnswer
 from gliofed.reporting.case.page import LICENCES, VIEWER, render_case, write_case_page
-from gliofed.reporting.case.slices import centre, slices
+from gliofed.reporting.case.slices import display_centre, sequence_slices
 from gliofed.reporting.case.volumes import (
     LEAST_DEVIATION,
     LINE,
@@ -45,7 +45,7 @@ from gliofed.reporting.case.volumes import (
     brain,
     greys,
     in_ras,
-    volumes,
+    viewer_volumes,
 )
 from gliofed.reporting.plots.style import Picture
 from gliofed.runtime.templates import packaged_text
@@ -227,15 +227,19 @@ def test_however_it_was_stored_the_volumes_are_the_same(content: CaseContent, co
     back = in_ras(other)
     assert np.allclose(back.affine, content.affine)
     assert np.array_equal(back.probability, content.probability)
-    assert centre(back) == centre(content)
-    assert volumes(back, centre(back)) == volumes(content, centre(content))
+    assert display_centre(back) == display_centre(content)
+    assert viewer_volumes(back, display_centre(back)) == viewer_volumes(
+        content, display_centre(content)
+    )
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS"])
 def test_slices_show_the_outline_on_the_blob(content: CaseContent, codes: str) -> None:
     case = in_ras(turned(content, codes))
     one = dataclasses.replace(case, images={Sequence.FLAIR: case.images[Sequence.FLAIR]})
-    ((name, planes),) = [(s.sequence, dict(s.planes)) for s in slices(one, centre(one))]
+    ((name, planes),) = [
+        (s.sequence, dict(s.planes)) for s in sequence_slices(one, display_centre(one))
+    ]
     assert name == "FLAIR"
     x, y, z = ((b + 0.5) / n for b, n in zip(BLOB, SHAPE, strict=True))
     expected = {"axial": (1 - y, 1 - x), "coronal": (1 - z, 1 - x), "sagittal": (1 - z, 1 - y)}
@@ -252,7 +256,7 @@ def test_slices_show_the_outline_on_the_blob(content: CaseContent, codes: str) -
 
 def test_the_page_begins_within_the_outline(content: CaseContent, page: str) -> None:
     told = json.loads(re.search(r'id="told">(.*?)</script>', page)[1])
-    at = centre(content)
+    at = display_centre(content)
     assert content.probability[at] >= OUTLINED
     assert np.allclose(told["start"], apply_affine(content.affine, at))
     assert told["shape"] == list(SHAPE)
@@ -298,7 +302,7 @@ def test_uncertainty_and_regions_come_back_as_they_were(content: CaseContent, pa
 )
 def test_the_outline_begins_at_one_half(chance: float, within: bool) -> None:
     case = make_case(probability=np.full(SHAPE, chance, np.float32))
-    assert (volumes(case, centre(case)).outline is not None) is within
+    assert (viewer_volumes(case, display_centre(case)).outline is not None) is within
     assert OUTLINED == THRESHOLD
 
 
@@ -362,7 +366,7 @@ def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) 
 )
 def test_what_a_set_leaves_open(marker: str, left: tuple[str, ...] | None, said: str) -> None:
     n = len(BY_ID[marker].classes)
-    panel = wording.panel(MarkerAnswer(marker, (1 / n,) * n, None, None, left, None))
+    panel = tables.marker_panel(MarkerAnswer(marker, (1 / n,) * n, None, None, left, None))
     assert panel.left == said
     assert [b.open for b in panel.bars] == [
         None if left is None else c in left for c in BY_ID[marker].classes
@@ -374,16 +378,16 @@ def test_what_a_set_leaves_open(marker: str, left: tuple[str, ...] | None, said:
     [(True, "confident enough to be said"), (False, "not confident enough to be said"), (None, "")],
 )
 def test_whether_it_may_be_said(kept: bool | None, said: str) -> None:
-    assert wording.panel(MarkerAnswer("idh", (0.4, 0.6), None, None, None, kept)).kept == said
+    assert tables.marker_panel(MarkerAnswer("idh", (0.4, 0.6), None, None, None, kept)).kept == said
 
 
 def test_what_does_not_exist_is_not_available_and_has_no_bar() -> None:
     shown = MarkerAnswer("idh", (math.nan, 1.2), (math.nan, 0.9), (math.nan, 1.3), (), False)
-    none, over = wording.panel(shown).bars
+    none, over = tables.marker_panel(shown).bars
     assert (none.value, none.share, none.low) == ("n/a", None, None)
     assert (over.share, over.low, over.high) == (100, 90, 100)
     unknown = IntegratedType("not determinable", None, (), "a probability is not finite")
-    assert {(b.value, b.share) for b in wording.outcomes(unknown)} == {("n/a", None)}
+    assert {(b.value, b.share) for b in tables.outcome_bars(unknown)} == {("n/a", None)}
 
 
 @pytest.mark.parametrize(
@@ -392,11 +396,11 @@ def test_what_does_not_exist_is_not_available_and_has_no_bar() -> None:
      (-0.004, "changes by less than 0.01"), (0.006, "falls by 0.01"), (math.nan, "n/a")],
 )  # fmt: skip
 def test_falls_in_words(value: float, said: str) -> None:
-    assert wording.fall(value) == said
+    assert tables.change_text(value) == said
 
 
 def test_sequences_that_matter_most_come_first(content: CaseContent) -> None:
-    assert wording.falls(content.whys[0]).rows == (
+    assert tables.occlusion_table(content.whys[0]).rows == (
         ("T1", "falls by 0.21"), ("T1CE", "falls by 0.13"),
         ("T2", "falls by 0.05"), ("FLAIR", "rises by 0.03"),
     )  # fmt: skip

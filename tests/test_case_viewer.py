@@ -16,7 +16,7 @@ from test_case_page import of_line
 
 from gliofed.reporting.case.content import CaseContent
 from gliofed.reporting.case.page import write_case_page
-from gliofed.reporting.case.slices import centre
+from gliofed.reporting.case.slices import display_centre
 from gliofed.reporting.plots.style import Picture
 from gliofed.types import Sequence
 
@@ -80,7 +80,7 @@ def test_it_starts_without_a_fault_and_asks_for_nothing(
 ) -> None:
     assert [r for r in opened.requests if not r.startswith("data:")] == [page.as_uri()]
     assert opened.problems == []
-    x, y, z = apply_affine(content.affine, centre(content))
+    x, y, z = apply_affine(content.affine, display_centre(content))
     assert place(opened) == f"L {-x:.1f}, A {y:.1f}, S {z:.1f} mm"
     assert opened.tell("document.getElementById('no-viewer').hidden")
     assert opened.tell(STILL) == "none"
@@ -128,7 +128,7 @@ def test_left_is_on_the_right_of_the_image_and_front_is_up(opened: Browser) -> N
 
 
 def test_keys_go_through_the_slices(opened: Browser, content: CaseContent) -> None:
-    voxel = list(centre(content))
+    voxel = list(display_centre(content))
     for view, key, axis, by in (
         ("0", "ArrowUp", 2, 1), ("0", "ArrowLeft", 2, -1), ("0", "PageDown", 2, -10),
         ("0", "ArrowRight", 2, 1), ("1", "ArrowRight", 1, 1), ("1", "PageUp", 1, 10),

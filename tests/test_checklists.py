@@ -20,13 +20,13 @@ from gliofed.evaluation.results import ScoreRow
 from gliofed.experiments.run_facts import count_group
 from gliofed.reporting.checklists.checklist import STATES, AnsweredChecklist, answer, checklist_csv
 from gliofed.reporting.checklists.claim import CLAIM
-from gliofed.reporting.checklists.run_facts import RunFacts, main_model, whole_rows
+from gliofed.reporting.checklists.formatting import MAIN, figure
+from gliofed.reporting.checklists.run_facts import RunFacts, main_model, pooled_rows
 from gliofed.reporting.checklists.statements import read_statements
 from gliofed.reporting.checklists.tripod_ai import TRIPOD_AI
-from gliofed.reporting.checklists.wording import MAIN, figure
-from gliofed.reporting.html.wording import estimate, metric_digits
+from gliofed.reporting.html.formatting import estimate, metric_digits
 from gliofed.reporting.study.content import ScoredPredictions, StudyContent
-from gliofed.reporting.study.page import render
+from gliofed.reporting.study.page import render_study_page
 from gliofed.study import CalibrationConfig
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
@@ -161,7 +161,7 @@ def test_a_calibration_is_told_of_where_one_was_tried() -> None:
 
 
 def test_subgroups_are_claimed_only_where_rows_have_a_stratum() -> None:
-    row = dataclasses.replace(whole_rows(FACTS.rows, "external")[0], stratum="age below 50")
+    row = dataclasses.replace(pooled_rows(FACTS.rows, "external")[0], stratum="age below 50")
     split = dataclasses.replace(FACTS, evidence=Evidence((), (), (), (), (), (), (row,), ()))
     for checklist, number in ((TRIPOD_AI, "23a"), (TRIPOD_AI, "14"), (CLAIM, "37")):
         assert said(checklist, number).state == "partly"
@@ -227,10 +227,10 @@ def test_own_data_are_not_the_runs_to_share() -> None:
 
 
 def test_figures_are_those_of_the_rows() -> None:
-    for row in whole_rows(FACTS.rows, "external"):
+    for row in pooled_rows(FACTS.rows, "external"):
         assert (figure(row) in said(CLAIM, "33").text) == (row.metric in MAIN)
         assert f"{estimate(row, metric_digits(row.metric))}, n = {row.n}" in figure(row)
-    target = next(r for r in whole_rows(FACTS.rows, "external") if r.metric == "dice")
+    target = next(r for r in pooled_rows(FACTS.rows, "external") if r.metric == "dice")
     other = dataclasses.replace(target, value=0.1234, low=0.0567, high=0.2345, n=77)
     rows = tuple(other if r is target else r for r in FACTS.rows)
     changed = dataclasses.replace(FACTS, rows=rows)
@@ -241,7 +241,7 @@ def test_figures_are_those_of_the_rows() -> None:
 
 
 def test_a_figure_that_does_not_exist_says_why() -> None:
-    target = next(r for r in whole_rows(FACTS.rows, "external") if r.task == "mgmt")
+    target = next(r for r in pooled_rows(FACTS.rows, "external") if r.task == "mgmt")
     none = dataclasses.replace(target, value=None, low=None, high=None, note="only methylated")
     rows = tuple(none if r is target else r for r in FACTS.rows)
     assert "n/a, n = " in said(CLAIM, "33", dataclasses.replace(FACTS, rows=rows)).text
@@ -256,7 +256,7 @@ def test_counts_are_those_of_the_facts() -> None:
     assert "T1CE in 48 of 241 cases" in said(TRIPOD_AI, "11").text
     assert "median age 55 (quartiles 41 and 66" in said(TRIPOD_AI, "20b").text
     assert FACTS.overlap in said(CLAIM, "20").text
-    fewest = min(r.n for role in ("external", "holdout") for r in whole_rows(FACTS.rows, role)
+    fewest = min(r.n for role in ("external", "holdout") for r in pooled_rows(FACTS.rows, role)
                  if r.value is not None)  # fmt: skip
     assert f"rests on {fewest} case" in said(CLAIM, "40").text
 
@@ -341,7 +341,7 @@ PAGE = StudyContent("made up", False, ScoredPredictions((), ()), (), (), (), (),
 
 def test_the_page_counts_states_and_shows_every_item() -> None:
     found = shown()
-    page = render(dataclasses.replace(PAGE, checklists=found))
+    page = render_study_page(dataclasses.replace(PAGE, checklists=found))
     reader = Reader(page)
     for answers in found:
         assert answers.checklist.citation in reader.seen
@@ -358,7 +358,7 @@ def test_the_page_counts_states_and_shows_every_item() -> None:
         attrs["id"] for _, attrs in reader.tags if "id" in attrs
     }
     assert 'href="#checklists"' in page
-    assert "checklists" not in Reader(render(PAGE)).seen
+    assert "checklists" not in Reader(render_study_page(PAGE)).seen
 
 
 def test_hostile_words_stay_text() -> None:
@@ -366,7 +366,7 @@ def test_hostile_words_stay_text() -> None:
     hospitals = tuple(dataclasses.replace(h, name=HOSTILE, source=HOSTILE) for h in FACTS.hospitals)
     facts = dataclasses.replace(FACTS, overlap=HOSTILE, hospitals=hospitals, aside=aside)
     words = {i.number: HOSTILE for i in CLAIM.items}
-    page = render(dataclasses.replace(PAGE, checklists=shown(facts, **words)))
+    page = render_study_page(dataclasses.replace(PAGE, checklists=shown(facts, **words)))
     reader = Reader(page)
     assert reader.all("script") == []
     assert not any("evil" in image["src"] for image in reader.all("img"))

@@ -21,24 +21,24 @@ from gliofed.evaluation.by_case.score_table import score_table
 from gliofed.evaluation.claims import collect_evidence
 from gliofed.evaluation.results import ScoreRow
 from gliofed.markers import MARKERS
-from gliofed.reporting.html.wording import (
+from gliofed.reporting.html.formatting import (
     NOT_AVAILABLE,
-    change,
     model_title,
     number,
     p_value,
-    spanned,
+    signed_with_interval,
+    with_interval,
 )
-from gliofed.reporting.plots.forest_plot import around
-from gliofed.reporting.plots.style import COLUMN_MM, Picture, printed, shown
+from gliofed.reporting.plots.forest_plot import axis_limits
+from gliofed.reporting.plots.style import COLUMN_MM, Picture, print_figures, screen_picture
 from gliofed.reporting.plots.training_curves import training_pictures
-from gliofed.reporting.study.calibration import doubt
-from gliofed.reporting.study.claims import claims, differences, line
-from gliofed.reporting.study.confounding import added, reaches, strata
+from gliofed.reporting.study.calibration_tables import make_calibration_tables
+from gliofed.reporting.study.claims import claims_tables, comparison_line, differences
+from gliofed.reporting.study.confounding import added_value_lines, ranking_tables, strata_tables
 from gliofed.reporting.study.content import ScoredPredictions, StudyContent, TrainingHistory
 from gliofed.reporting.study.cross_site import SHADES, cross_tables
-from gliofed.reporting.study.page import render
-from gliofed.reporting.study.report_context import curved, plots, write_figures
+from gliofed.reporting.study.page import render_study_page
+from gliofed.reporting.study.report_context import models_with_curves, plots, write_figures
 from gliofed.reporting.study.scores_page import ScoresPageContent, render_scores, write_scores_page
 from gliofed.reporting.study.tables import costs, external_rows, headline, in_order
 from gliofed.study import CalibrationConfig
@@ -58,7 +58,7 @@ def words_alone() -> Iterator[None]:
     """Pages with the words of their pictures only: drawing them takes a third of a second each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            "gliofed.reporting.plots.style.shown", lambda p: Picture("data:,", p.alt, 9, 9)
+            "gliofed.reporting.plots.style.screen_picture", lambda p: Picture("data:,", p.alt, 9, 9)
         )
         yield
 
@@ -88,14 +88,14 @@ def test_every_verdict_stands_with_what_it_rests_on_and_external_ones_first(
     shown = [tuple(map(html.unescape, r)) for r in rows]
     assert sorted(shown) == sorted((v.claim, v.words, v.why) for v in found)
     assert {v.words for v in found} == {"shown", "not shown", "n/a"}
-    roles = [g.role for g in claims(scored.evidence)]
+    roles = [g.role for g in claims_tables(scored.evidence)]
     assert roles == ["external", "holdout"]
     assert text.index("External test:") < text.index("kept back at training hospitals")
     assert "does not mean that there is nothing" in seen(text)
 
 
 def test_a_summary_counts_the_models_that_differ(scored: ScoredPredictions) -> None:
-    outside = claims(scored.evidence)[0]
+    outside = claims_tables(scored.evidence)[0]
     words = [c.words for c in outside.differ]
     assert len(words) == 5 * (len(MODELS) - 1)
     assert outside.summary == (
@@ -113,7 +113,7 @@ def test_comparisons_have_difference_interval_p_and_n(scored: ScoredPredictions,
              if c.first and (c.role, c.site) == ("external", "all")]  # fmt: skip
     assert len(first) == sum(len(cells) for _, cells in matrix.lines)
     for c in first:
-        assert change(c.difference, c.low, c.high, 3) in text
+        assert signed_with_interval(c.difference, c.low, c.high, 3) in text
         few = f"too few cases of a class; n = {c.n}"
         assert (few if c.p_holm is None else f"p {p_value(c.p_holm)}, n = {c.n}") in text
     assert len(rest) + len(first) == len(scored.evidence.comparisons)
@@ -124,18 +124,18 @@ def test_confounders_stand_beside_the_model_and_strata_say_what_is_too_few(
     scored: ScoredPredictions, page: str
 ) -> None:
     text = seen(section(page, "confounders"))
-    outside, held = reaches(scored)
+    outside, held = ranking_tables(scored)
     assert [r.title for r in outside.lines][:2] == ["federated", "age alone"]
     assert held.role == "holdout"
     for row in scored.evidence.alone:
         assert f"n = {row.n}" in text
         if row.value is not None:
-            assert spanned(row.value, row.low, row.high, 2) in text
-    asked = [a.question for a in added(scored.evidence) if a.role == "external"]
+            assert with_interval(row.value, row.low, row.high, 2) in text
+    asked = [a.question for a in added_value_lines(scored.evidence) if a.role == "external"]
     assert asked[:3] == ["better than age alone", "better than IDH score alone",
                          "better than true IDH status alone"]  # fmt: skip
     assert "adds to it, true IDH status held fixed" in asked
-    cells = [c for group in strata(scored.evidence) for _, own in group.lines for c in own]
+    cells = [c for group in strata_tables(scored.evidence) for _, own in group.lines for c in own]
     assert any(c.startswith("too few: ") for c in cells)
     assert "not asked" in cells
     assert all(c in text for c in cells)
@@ -161,26 +161,26 @@ def test_each_cell_of_the_cross_table_is_read_without_its_shade(
 def test_before_and_after_come_from_the_rows_of_both(scored: ScoredPredictions, page: str) -> None:
     text = seen(section(page, "calibrated"))
     found = external_rows(scored.rows)
-    lines = doubt(scored).changes
+    lines = make_calibration_tables(scored).changes
     assert [c.measure for c in lines if c.marker == "WHO grade"] == [
         "Brier score (lower is better)", "Expected calibration error (lower is better)",
     ]  # fmt: skip
     for marker in MARKERS:
         for model in ("federated", "federated, calibrated"):
             row = found[model, marker.id, "brier"]
-            assert spanned(row.value, row.low, row.high, 3) in text
+            assert with_interval(row.value, row.low, row.high, 3) in text
     brier = found["federated, calibrated", "idh", "brier"]
-    gap = change(brier.difference, brier.difference_low, brier.difference_high, 3)
+    gap = signed_with_interval(brier.difference, brier.difference_low, brier.difference_high, 3)
     assert gap
     assert gap in text
 
 
 def test_coverage_is_told_of_each_hospital_by_name(scored: ScoredPredictions, page: str) -> None:
     text = section(page, "calibrated")
-    lines = doubt(scored).covers
+    lines = make_calibration_tables(scored).covers
     assert {c.site for c in lines} == {"all hospitals", *EXTERNAL}
     for row in scored.trial.sets:
-        assert spanned(row.value, row.low, row.high, 2) in text
+        assert with_interval(row.value, row.low, row.high, 2) in text
     assert "0.90" in seen(text)
 
 
@@ -196,7 +196,7 @@ def test_a_promise_is_broken_only_where_the_interval_says_so(
     row = next(r for r in scored.trial.sets if r.label == ALL_GROUPS)
     other = dataclasses.replace(row, low=low, high=high)
     one = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, sets=(other,)))
-    assert doubt(one).covers[0].standing == words
+    assert make_calibration_tables(one).covers[0].standing == words
 
 
 def test_what_the_model_does_not_see_stands_with_every_type(
@@ -204,7 +204,7 @@ def test_what_the_model_does_not_see_stands_with_every_type(
 ) -> None:
     text = seen(section(page, "calibrated"))
     assert UNSEEN in text
-    types = doubt(scored).types
+    types = make_calibration_tables(scored).types
     assert {t.reference for t in types} <= set(OUTCOMES)
     for line_ in types:
         assert sum(map(float, line_.cells)) == pytest.approx(1, abs=0.021)
@@ -244,7 +244,7 @@ def test_a_run_shows_the_same_parts(scored: ScoredPredictions, page: str) -> Non
     run = dataclasses.replace(
         plain, scored=scored, curves=(), mosaics=(),
     )  # fmt: skip
-    text = render(run)
+    text = render_study_page(run)
     for name in ("verdicts", "models", "markers", "against", "confounders", "cross", "calibrated"):
         assert section(text, name) == section(page, name)
     assert text.index('id="answer"') < text.index('id="verdicts"') < text.index('id="trust"')
@@ -281,7 +281,7 @@ def test_columns_are_the_models_of_the_files() -> None:
             for r in bare.rows]  # fmt: skip
     cell = headline(rows, ("federated",), "radiomics")[0].cells[0]
     assert cell.verdict == "higher than radiomics"
-    assert curved(bare) == ("radiomics", "federated", "pooled")
+    assert models_with_curves(bare) == ("radiomics", "federated", "pooled")
 
 
 def test_calibrated_answers_have_no_line_where_they_only_repeat(
@@ -336,7 +336,7 @@ def test_figures_for_print(scored: ScoredPredictions, tmp_path: Path) -> None:
     some = {"models-idh": 85, "roc-grade": 85, "errors-kept": 174}
     drawn = [p for p in plots(scored) if p.name in some]
     assert len(drawn) == len(some)
-    single, whole = printed(drawn)
+    single, whole = print_figures(drawn)
     for plot in drawn:
         svg = single[plot.name].decode()
         root = ElementTree.fromstring(svg)
@@ -354,7 +354,7 @@ def test_figures_for_print(scored: ScoredPredictions, tmp_path: Path) -> None:
     boxes = [float(b) for b in re.findall(rb"/MediaBox \[ 0 0 ([\d.]+)", whole)]
     assert boxes == pytest.approx([some[p.name] / 25.4 * 72 for p in drawn], abs=0.01)
     assert b"Date" not in whole
-    assert printed([]) == ({}, b"")
+    assert print_figures([]) == ({}, b"")
 
 
 def test_equal_predictions_give_equal_files_with_names_of_tasks(
@@ -376,7 +376,7 @@ def test_equal_predictions_give_equal_files_with_names_of_tasks(
 def test_pictures_of_a_page_are_whole(scored: ScoredPredictions) -> None:
     for plot in plots(scored):
         if plot.name in {"differences", "confounders"}:
-            head, _, data = shown(plot).src.partition(",")
+            head, _, data = screen_picture(plot).src.partition(",")
             assert head == "data:image/svg+xml;base64"
             root = ElementTree.fromstring(base64.b64decode(data))
             words = [e.text for e in root.iter() if e.tag.endswith("}text")]
@@ -391,8 +391,8 @@ def test_page_of_scores_is_written_in_one_step(tmp_path: Path) -> None:
 
 
 def test_limits_hold_every_value_around_the_mark() -> None:
-    assert around([0.3, None, -0.1], 0, 0.1) == (pytest.approx(-0.324), pytest.approx(0.324))
-    assert around([], 0, 0.1) == (pytest.approx(-0.108), pytest.approx(0.108))
+    assert axis_limits([0.3, None, -0.1], 0, 0.1) == (pytest.approx(-0.324), pytest.approx(0.324))
+    assert axis_limits([], 0, 0.1) == (pytest.approx(-0.108), pytest.approx(0.108))
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_a_line_of_a_comparison_without_figures_says_so(scored: ScoredPrediction
     one = next(c for c in scored.evidence.comparisons if c.first and c.site == "all")
     none = dataclasses.replace(one, difference=None, low=None, high=None, p=None, p_holm=None,
                                note="not the same cases")  # fmt: skip
-    found = line(none)
+    found = comparison_line(none)
     assert (found.difference, found.p, found.p_holm, found.verdict, found.note) == (
         "n/a", "n/a", "n/a", "n/a", "not the same cases",
     )  # fmt: skip
@@ -425,7 +425,9 @@ def test_a_line_of_a_comparison_without_figures_says_so(scored: ScoredPrediction
 
 def test_a_run_without_evidence_keeps_its_sections() -> None:
     row = ScoreRow("parent", "external", "all", "mask", "dice", 40, 0.8, 0.7, 0.9, 1)
-    text = render(StudyContent("x", False, ScoredPredictions((row,), ()), (), (), (), (), ()))
+    text = render_study_page(
+        StudyContent("x", False, ScoredPredictions((row,), ()), (), (), (), (), ())
+    )
     assert "parent network, pooled 0.80 (0.70 to 0.90)" in section(
         text, "models"
     )  # any model has its line

@@ -18,9 +18,9 @@ from gliofed.radiomics import regression
 from gliofed.radiomics.feature_table import read_features
 from gliofed.radiomics.features import (
     FeatureSettings,
+    case_features,
     extract_features,
     feature_names,
-    case_features,
 )
 from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.types import SEQUENCES, Labels, Sequence

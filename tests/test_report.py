@@ -23,12 +23,12 @@ from gliofed.evaluation.intervals.bootstrap import unit_weights
 from gliofed.evaluation.metrics.discrimination import auc
 from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.reporting.html.wording import estimate, metric_digits, number, signed
+from gliofed.reporting.html.formatting import estimate, metric_digits, number, signed
 from gliofed.reporting.plots.probability_curves import marker_plots, marker_series, roc
-from gliofed.reporting.plots.style import shown
+from gliofed.reporting.plots.style import screen_picture
 from gliofed.reporting.plots.training_curves import mean_line
 from gliofed.reporting.study.content import ScoredPredictions, StudyContent, TrainingHistory
-from gliofed.reporting.study.page import render, write_page
+from gliofed.reporting.study.page import render_study_page, write_study_page
 from gliofed.reporting.study.tables import MEASURES, external_rows, full_table, headline, refusals
 from gliofed.types import Labels, RoundPoint
 
@@ -47,7 +47,7 @@ def content() -> StudyContent:
 
 @pytest.fixture(scope="module")
 def page(content: StudyContent) -> str:
-    return render(content)
+    return render_study_page(content)
 
 
 class Reader(HTMLParser):
@@ -194,7 +194,7 @@ def test_banners(content: StudyContent, page: str) -> None:
     seen = Reader(page).seen
     assert RESEARCH in seen
     assert SYNTHETIC in seen
-    real = Reader(render(without(content, synthetic=False, mosaics=(), curves=()))).seen
+    real = Reader(render_study_page(without(content, synthetic=False, mosaics=(), curves=()))).seen
     assert RESEARCH in real
     assert SYNTHETIC not in real
 
@@ -220,7 +220,7 @@ def test_no_masks_at_all(content: StudyContent) -> None:
     line = headline(bare.scored.rows)[0]
     assert line.cells[0].main == "n/a, n = 0"
     assert line.cells[0].why.startswith("no case with an expert mask")
-    seen = Reader(render(bare)).seen
+    seen = Reader(render_study_page(bare)).seen
     assert line.cells[0].why in seen
     assert "No outline to show" in seen
 
@@ -233,10 +233,10 @@ def test_one_class_has_no_roc_curve_and_says_so(content: StudyContent) -> None:
     assert not any(s.drawable for s in marker_series(BY_ID["idh"], one.scored.results))
     curve, _ = marker_plots(BY_ID["idh"], one.scored.results, one.scored.rows)
     assert "no curve: only one side has cases" in curve.alt
-    svg = base64.b64decode(shown(curve).src.split(",")[1]).decode()
+    svg = base64.b64decode(screen_picture(curve).src.split(",")[1]).decode()
     assert "only one class" in svg
     assert marker_plots(BY_ID["mgmt"], one.scored.results, one.scored.rows) == ()
-    seen = Reader(render(one)).seen
+    seen = Reader(render_study_page(one)).seen
     assert "only wildtype present" in seen
     assert "No figure: no external case" in seen
 
@@ -252,7 +252,9 @@ def test_answers_that_are_not_finite_are_left_out_of_figures(content: StudyConte
 
 
 def test_nothing_at_all_still_makes_a_page() -> None:
-    page = render(StudyContent("empty", False, ScoredPredictions((), ()), (), (), (), (), ()))
+    page = render_study_page(
+        StudyContent("empty", False, ScoredPredictions((), ()), (), (), (), (), ())
+    )
     seen = Reader(page).seen
     assert RESEARCH in seen
     assert pictures(page) == []
@@ -282,7 +284,7 @@ def test_hostile_names_stay_text(content: StudyContent) -> None:
         ),
         renamed,
     )
-    page = render(bad)
+    page = render_study_page(bad)
     reader = Reader(page)
     assert len(reader.all("script")) == 1
     assert not any("evil" in image["src"] for image in reader.all("img"))
@@ -322,7 +324,7 @@ def test_equal_contents_give_equal_bytes_and_leave_no_trace(
 ) -> None:
     before = dict(mpl.rcParams)
     with mpl.rc_context({"font.size": 30, "lines.linewidth": 9}):  # a reader's own taste
-        write_page(content, tmp_path / "new" / "report.html")
+        write_study_page(content, tmp_path / "new" / "report.html")
     assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8") == page
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["report.html"]
     assert dict(mpl.rcParams) == before
@@ -339,15 +341,17 @@ def test_a_page_that_cannot_be_drawn_leaves_the_old_one(
     with pytest.raises(
         DataError, match=r"amsterdam/sub-011, axial: .* must be 2D and of one shape"
     ):
-        write_page(without(content, mosaics=(short,)), path)
+        write_study_page(without(content, mosaics=(short,)), path)
     assert path.read_text() == "old"
 
 
 def test_an_empty_outline_is_named(content: StudyContent) -> None:
     planes = tuple((n, g, np.zeros_like(e), p, a) for n, g, e, p, a in content.mosaics[0].planes)
     bare = dataclasses.replace(content.mosaics[0], planes=planes)
-    assert "no expert outline" in render(without(content, mosaics=(bare,)))
-    assert "no expert outline" not in render(without(content, mosaics=content.mosaics[:1]))
+    assert "no expert outline" in render_study_page(without(content, mosaics=(bare,)))
+    assert "no expert outline" not in render_study_page(
+        without(content, mosaics=content.mosaics[:1])
+    )
 
 
 @pytest.mark.parametrize("digits", [1, 8])

@@ -12,10 +12,10 @@ from test_report import HOSTILE
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.checklists.checklist import answer
 from gliofed.reporting.checklists.claim import CLAIM
-from gliofed.reporting.checklists.run_facts import RunFacts, whole_rows
-from gliofed.reporting.checklists.statements import CardWords
+from gliofed.reporting.checklists.run_facts import RunFacts, pooled_rows
+from gliofed.reporting.checklists.statements import CardStatements
 from gliofed.reporting.checklists.tripod_ai import TRIPOD_AI
-from gliofed.reporting.html.wording import between, metric_digits
+from gliofed.reporting.html.formatting import interval, metric_digits
 from gliofed.reporting.model_card import CardHeader, front_matter
 from gliofed.reporting.study.model_card import FOR_AUTHORS, run_card
 from gliofed.runtime.templates import plain
@@ -23,9 +23,9 @@ from gliofed.runtime.templates import plain
 FACTS = make_facts()
 
 
-def card(facts: RunFacts = FACTS, words: CardWords | None = None) -> str:
+def card(facts: RunFacts = FACTS, words: CardStatements | None = None) -> str:
     checked = [answer(c, facts, {}) for c in (TRIPOD_AI, CLAIM)]
-    return run_card(facts, checked, words or CardWords())
+    return run_card(facts, checked, words or CardStatements())
 
 
 def head(text: str) -> dict:
@@ -40,7 +40,7 @@ def test_the_head_is_that_of_a_model_hub() -> None:
     assert "datasets" not in found  # only hospitals' own data were trained on
     (entry,) = found["model-index"]
     assert entry["name"] == FACTS.study.name
-    rows = [r for r in whole_rows(FACTS.rows, "external") if r.value is not None]
+    rows = [r for r in pooled_rows(FACTS.rows, "external") if r.value is not None]
     metrics = [m for r in entry["results"] for m in r["metrics"]]
     assert len(metrics) == len(rows) > 10
     for metric, row in zip(metrics, rows, strict=True):
@@ -50,7 +50,7 @@ def test_the_head_is_that_of_a_model_hub() -> None:
         assert f"n = {row.n}" in metric["name"]
         span = "no interval"
         if row.low is not None:
-            span = f"95 % interval {between(row.low, row.high, digits)}"
+            span = f"95 % interval {interval(row.low, row.high, digits)}"
         assert span in metric["name"]
     assert {r["dataset"]["type"] for r in entry["results"]} == {"external"}
     kinds = {r["task"]["type"] for r in entry["results"]}
@@ -78,7 +78,7 @@ def test_a_public_set_is_named_where_it_trains() -> None:
 
 def test_what_the_authors_have_not_said_is_a_visible_gap() -> None:
     assert card().count(FOR_AUTHORS) == 4
-    words = CardWords("cc-by-4.0", "A. Author", "1.0", "a@b.org")
+    words = CardStatements("cc-by-4.0", "A. Author", "1.0", "a@b.org")
     text = card(words=words)
     assert FOR_AUTHORS not in text
     assert head(text)["license"] == "cc-by-4.0"
@@ -108,7 +108,7 @@ def test_every_row_of_the_model_is_in_the_table_with_n_and_interval() -> None:
     for line, row in zip(lines, rows, strict=True):
         assert f" | {row.n} | " in line
         if row.low is not None:
-            assert between(row.low, row.high, metric_digits(row.metric)) in line
+            assert interval(row.low, row.high, metric_digits(row.metric)) in line
 
 
 def test_an_untrained_head_is_said_to_mean_nothing() -> None:
@@ -124,7 +124,7 @@ def test_text_from_elsewhere_stays_text() -> None:
     hospitals = tuple(dataclasses.replace(h, name=HOSTILE) for h in FACTS.hospitals)
     study = dataclasses.replace(FACTS.study, name=f"{HOSTILE}\n---\n: x")
     facts = dataclasses.replace(FACTS, study=study, hospitals=hospitals, overlap=HOSTILE)
-    text = card(facts, CardWords(license=HOSTILE, authors=HOSTILE))
+    text = card(facts, CardStatements(license=HOSTILE, authors=HOSTILE))
     assert head(text)["license"] == HOSTILE
     assert head(text)["model-index"][0]["name"] == study.name
     assert "<script" not in text.split("---\n", 2)[2].replace("\\<script", "")

@@ -25,9 +25,9 @@ from gliofed.deployment.run_status import State, read_status, status_from
 from gliofed.deployment.supervisor import RetryLimits, Supervisor, run_folder
 from gliofed.errors import LinkError
 from gliofed.reporting.federation.content import FederationContent
-from gliofed.reporting.federation.page import render_run
+from gliofed.reporting.federation.page import render_federation_page
 from gliofed.reporting.federation.tables import SHOWN, fault_lines, round_lines, site_lines
-from gliofed.reporting.html.wording import stretches
+from gliofed.reporting.html.formatting import round_ranges
 from gliofed.types import RoundPoint
 
 STUDY = make_study()
@@ -48,7 +48,7 @@ def done() -> FederationContent:
 
 @pytest.fixture(scope="module")
 def whole(done: FederationContent) -> str:
-    return render_run(done)
+    return render_federation_page(done)
 
 
 def rows_of(text: str, section: str) -> list[list[str]]:
@@ -86,7 +86,9 @@ def test_banners_state_and_provenance(done: FederationContent, whole: str) -> No
     assert "completed" in seen
     assert all(value in seen for _, value in done.facts)
     assert STUDY.digest in seen
-    phantom = render_run(dataclasses.replace(content(0), synthetic=True, why="for leiden"))
+    phantom = render_federation_page(
+        dataclasses.replace(content(0), synthetic=True, why="for leiden")
+    )
     assert SYNTHETIC in Reader(phantom).seen
     assert "for leiden" in Reader(phantom).seen
     assert pictures(phantom) == []
@@ -130,7 +132,7 @@ def test_equal_faults_are_one_line_with_their_rounds(whole: str) -> None:
         ["12", "leiden", "norm of the change 61.2 above 2 x 24.1"],
         ["5 to 7", "leiden", "no answer: no answer within 3600 s"],
     ]
-    assert "No update was refused so far." in Reader(render_run(content(4))).seen
+    assert "No update was refused so far." in Reader(render_federation_page(content(4))).seen
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,7 @@ def test_equal_faults_are_one_line_with_their_rounds(whole: str) -> None:
     ],
 )
 def test_stretches(rounds, text) -> None:
-    assert stretches(rounds) == text
+    assert round_ranges(rounds) == text
 
 
 def test_the_test_shows_external_figures_first_and_says_what_is_hidden(done, whole: str) -> None:
@@ -164,7 +166,9 @@ def test_the_test_shows_external_figures_first_and_says_what_is_hidden(done, who
 def test_without_any_external_answer_it_says_so() -> None:
     rows = make_rows(40, 1, (EXTERNAL,))
     assert {r.role for r in rows} == {"holdout"}
-    assert "No external site's figures are there" in render_run(content(30, "completed", rows=rows))
+    assert "No external site's figures are there" in render_federation_page(
+        content(30, "completed", rows=rows)
+    )
 
 
 def test_hostile_names_stay_text() -> None:
@@ -174,7 +178,7 @@ def test_hostile_names_stay_text() -> None:
         stations=(dataclasses.replace(content(0).stations[0], site=HOSTILE),),
         facts=((HOSTILE, HOSTILE),),
     )  # fmt: skip
-    reader = Reader(render_run(bad))
+    reader = Reader(render_federation_page(bad))
     assert not reader.all("script")
     assert not any("evil" in image["src"] for image in reader.all("img"))
     assert reader.seen.count(HOSTILE) > 6
@@ -187,12 +191,12 @@ def test_a_long_run_stays_a_small_page() -> None:
         for n, p in enumerate(make_status(STUDY, 30).points * 20)
     )
     long = dataclasses.replace(content(0), points=points, rounds=900)
-    text = render_run(long)
+    text = render_federation_page(long)
     assert len(rows_of(text, "rounds")) == len(rows_of(text, "faults")) == SHOWN < 600
     assert rows_of(text, "rounds")[0][0] == "600"
     assert f"{600 - SHOWN} earlier rounds are not listed" in text
     assert f"{600 - SHOWN} older reasons are not listed" in text
-    short = render_run(dataclasses.replace(long, points=points[:SHOWN]))
+    short = render_federation_page(dataclasses.replace(long, points=points[:SHOWN]))
     assert "not listed" not in short
     assert len(round_lines(points[:SHOWN])) == len(fault_lines(points[:SHOWN])) == SHOWN
     assert len(text) < 3 * len(short)
@@ -202,7 +206,7 @@ def test_a_long_run_stays_a_small_page() -> None:
 def drawn(monkeypatch) -> list[FederationContent]:
     """What was drawn; and a clock of which the test is master, in place of time."""
     out: list[FederationContent] = []
-    monkeypatch.setattr(page_module, "write_run_page", lambda c, path: out.append(c))
+    monkeypatch.setattr(page_module, "write_federation_page", lambda c, path: out.append(c))
     return out
 
 
@@ -239,7 +243,7 @@ def test_a_page_that_takes_long_is_drawn_less_often(monkeypatch, tmp_path) -> No
         drawn.append(path)
         now[0] += 2.0
 
-    monkeypatch.setattr(page_module, "write_run_page", slow)
+    monkeypatch.setattr(page_module, "write_federation_page", slow)
     monkeypatch.setattr(page_module.time, "monotonic", lambda: now[0])
     page = FederationPage(tmp_path, STUDY)
     page.show(make_status(STUDY, 1), ())
@@ -305,7 +309,7 @@ def test_a_page_that_cannot_be_drawn_ends_no_run_and_stands_in_its_status(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(page_module, "write_run_page", fail)
+    monkeypatch.setattr(page_module, "write_federation_page", fail)
     job = supervisor(tmp_path, make_status(STUDY, 30, "completed").plain)
     end = job.run()
     assert end.state == "completed"
@@ -325,7 +329,7 @@ def test_an_error_of_our_own_making_is_not_hidden(monkeypatch, tmp_path) -> None
     def fail(*_: object) -> None:
         raise TypeError("a bug")
 
-    monkeypatch.setattr(page_module, "write_run_page", fail)
+    monkeypatch.setattr(page_module, "write_federation_page", fail)
     with pytest.raises(TypeError, match="a bug"):
         FederationPage(tmp_path, STUDY).show(make_status(STUDY, 1), ())
 
@@ -339,7 +343,7 @@ def test_the_calibration_and_who_is_not_in_it_are_on_the_page_and_in_the_table(
     gone = {"leiden": "site leiden: no answer: gone"}
     status = make_status(STUDY, 30, "completed", fits=(fit,), uncalibrated=gone)
     assert status_from(status.plain) == status
-    page = render_run(run_content(status, (), STUDY))
+    page = render_federation_page(run_content(status, (), STUDY))
     assert "wildtype 31, mutant 12" in page
     assert "Training sites that are not in the calibration" in page
     Console(width=200).print(table(status))

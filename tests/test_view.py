@@ -36,7 +36,7 @@ from gliofed.reporting.case.worklist_page import (
     Worklist,
     WorklistCase,
     WorklistMarker,
-    chip,
+    marker_chip,
     render_worklist,
 )
 from gliofed.types import SEQUENCES, Case, Labels, Prediction, PreparationMeasures, Sequence
@@ -284,7 +284,7 @@ def test_the_list_says_of_each_case_what_its_answer_says(client) -> None:
 
 def test_a_figure_that_does_not_exist_is_said_to_be_absent() -> None:
     line = WorklistMarker("idh", None, None, None)
-    assert chip(line).text == "IDH: n/a"
+    assert marker_chip(line).text == "IDH: n/a"
     case = WorklistCase(
         "a", "a", "2026-01-01", "m", "id", True, "not determinable", "open", None, (), (), (line,)
     )

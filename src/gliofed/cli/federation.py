@@ -22,7 +22,7 @@ from gliofed.deployment.run_status import OVER, RunStatus
 from gliofed.deployment.site_data import SiteDataPaths
 from gliofed.deployment.supervisor import RetryLimits
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.reporting.study.calibration import fit_lines
+from gliofed.reporting.study.calibration_tables import scaling_lines
 from gliofed.runtime.processes import end_with_starter
 from gliofed.types import RoundPoint
 
@@ -179,7 +179,7 @@ def _fits(now: RunStatus) -> Table:
     fits = Table(title="Calibration, on cases that training sites kept back", title_justify="left")
     for name in ("marker", "cases", "slope", "intercepts", "note"):
         fits.add_column(name)
-    for f in fit_lines(now.fits):
+    for f in scaling_lines(now.fits):
         fits.add_row(f.marker, f.classes, f.slope, f.intercepts, f.note)
     fits.caption = "; ".join(now.uncalibrated.values()) or None
     return fits

@@ -17,7 +17,7 @@ from gliofed.evaluation.results import ScoreRow
 from gliofed.experiments.finished_run import FinishedRun
 from gliofed.markers import MARKERS
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.reporting.html.wording import is_alone, model_title
+from gliofed.reporting.html.formatting import is_single_site, model_title
 
 FIRST: Final = ("federated", "pooled", MEDIAN_MODEL)
 TITLES: Final = {
@@ -88,7 +88,7 @@ class TerminalProgress:
 def show_outcome(outcome: FinishedRun) -> None:
     """The external test as a table, and where the page is."""
     console = Console()
-    there = list(dict.fromkeys(r.model for r in outcome.rows if not is_alone(r.model)))
+    there = list(dict.fromkeys(r.model for r in outcome.rows if not is_single_site(r.model)))
     models = [*(m for m in FIRST if m in there), *(m for m in there if m not in FIRST)]
     for table in score_tables(outcome.rows, models):
         if table.title == TITLES["external"]:

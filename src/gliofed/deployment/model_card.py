@@ -13,9 +13,9 @@ from typing import Final
 from gliofed.deployment.run_status import RunStatus
 from gliofed.evaluation.results import ScoreRow
 from gliofed.models.folder import CALIBRATIONS
-from gliofed.reporting.html.wording import stretches, told_of
+from gliofed.reporting.html.formatting import round_ranges, without_site_prefix
 from gliofed.reporting.model_card import CardHeader, fill_card
-from gliofed.reporting.study.calibration import fit_lines
+from gliofed.reporting.study.calibration_tables import scaling_lines
 from gliofed.reporting.study.tables import ScoreLine, full_table
 from gliofed.study import Study
 
@@ -55,8 +55,12 @@ def card(study: Study, status: RunStatus, withdrawn: Sequence[str], model: str) 
         silent=[p.site for p in parts if p.trains and not p.merged],
         withdrawn=_withdrawn(study, status, withdrawn),
         table=_table(status.rows, withdrawn),
-        failures={s: told_of(s, why) for s, why in status.failures.items() if s not in withdrawn},
-        fits=fit_lines(status.fits),
+        failures={
+            s: without_site_prefix(s, why)
+            for s, why in status.failures.items()
+            if s not in withdrawn
+        },
+        fits=scaling_lines(status.fits),
         calibration=CALIBRATIONS,
     )
 
@@ -66,7 +70,7 @@ def _parts(study: Study, status: RunStatus, withdrawn: Sequence[str]) -> tuple[S
     for site in (*study.data.train, *study.data.external):
         rounds = [p.round + 1 for p in status.points if site in p.answered]
         if site not in withdrawn:
-            out.append(SitePart(site, site in study.data.train, len(rounds), stretches(rounds)))
+            out.append(SitePart(site, site in study.data.train, len(rounds), round_ranges(rounds)))
     return tuple(out)
 
 

@@ -14,7 +14,7 @@ from gliofed.deployment.model_card import MODEL
 from gliofed.deployment.run_status import RunStatus, State
 from gliofed.errors import GliofedError
 from gliofed.reporting.federation.content import FederationContent, SiteStatus, Standing
-from gliofed.reporting.federation.page import write_run_page
+from gliofed.reporting.federation.page import write_federation_page
 from gliofed.study import Study
 
 PAGE: Final = "page.html"
@@ -65,7 +65,7 @@ class FederationPage:
         if asked == self._drawn or (same and not now and started < self._due):
             return self._fault
         try:
-            write_run_page(run_content(*asked, self._study), self._path)
+            write_federation_page(run_content(*asked, self._study), self._path)
             self._fault = ""
         except _UNDRAWN as error:
             self._fault = f"{type(error).__name__}: {error}"

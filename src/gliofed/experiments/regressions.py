@@ -39,7 +39,7 @@ from gliofed.radiomics.regression import (
     RadiomicsModel,
     case_results,
 )
-from gliofed.reporting.html.wording import count, model_title
+from gliofed.reporting.html.formatting import count, model_title
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import Progress
 from gliofed.study import Study

@@ -23,7 +23,7 @@ from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import TEST_POLICY, CaseGroup
-from gliofed.reporting.plots.planes import PLANES, aspect, cut, middle
+from gliofed.reporting.plots.planes import PLANES, aspect, largest_section, slice_of
 from gliofed.reporting.study.content import (
     ScoredPredictions,
     SegmentationExample,
@@ -111,9 +111,9 @@ def example_planes(
     low, high = np.percentile(image[image != 0], [1, 99.5])
     grey = np.where(image == 0, 0, np.clip((image - low) / max(high - low, 1e-6), 0, 1))
     either = drawn | found if (drawn | found).any() else np.ones(found.shape, bool)
-    at = middle(either)
+    at = largest_section(either)
     return tuple(
-        (name, cut(grey, name, at).astype(np.float32), cut(drawn, name, at), cut(found, name, at),
+        (name, slice_of(grey, name, at).astype(np.float32), slice_of(drawn, name, at), slice_of(found, name, at),
          aspect(prepared.affine, name))
         for name in PLANES
     )  # fmt: skip

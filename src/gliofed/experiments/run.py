@@ -38,7 +38,7 @@ from gliofed.experiments.sequence_ablation import (
 from gliofed.experiments.train_and_test import test_model, train_model
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.reporting.checklists.statements import NO_STATEMENTS, Statements
-from gliofed.reporting.study.page import write_page
+from gliofed.reporting.study.page import write_study_page
 from gliofed.runtime.device import keep_memory, this_machine
 from gliofed.runtime.files import alone_in, write_text
 from gliofed.runtime.progress import Progress
@@ -119,7 +119,7 @@ def _run(
         )
         content = replace(content, checklists=write_checklists_and_card(out, facts, statements))
         write_models(study, trained, found, hidden, out, (out / CARD).read_text())
-    write_page(content, out / "report.html")
+    write_study_page(content, out / "report.html")
     return FinishedRun(out / "report.html", found.rows, tuple(results))
 
 

@@ -14,9 +14,15 @@ from typing import Final
 
 from gliofed import __version__
 from gliofed.evaluation.results import Role, ScoreRow
-from gliofed.reporting.checklists.run_facts import tested_in
-from gliofed.reporting.checklists.wording import learnt
-from gliofed.reporting.html.wording import between, count, metric_digits, metric_title, task_title
+from gliofed.reporting.checklists.formatting import trained_markers
+from gliofed.reporting.checklists.run_facts import scored_rows
+from gliofed.reporting.html.formatting import (
+    count,
+    interval,
+    metric_digits,
+    metric_title,
+    task_title,
+)
 from gliofed.runtime.templates import render_text
 from gliofed.study import Study
 from gliofed.types import SEQUENCES
@@ -51,7 +57,7 @@ def fill_card(template: str, head: CardHeader, **values: object) -> str:
         spacing=" x ".join(map(str, study.grid.spacing_mm)),
         patch=" x ".join(map(str, study.grid.patch)),
         sequences=[s.value for s in SEQUENCES],
-        markers=learnt(study),
+        markers=trained_markers(study),
         count=count,
         **values,
     )
@@ -67,8 +73,8 @@ def front_matter(head: CardHeader) -> str:
         *_list("tags", tags),
         *_list("datasets", head.datasets),
     ]
-    role: Role = "external" if tested_in(head.rows, "external") else "holdout"
-    rows = tested_in(head.rows, role)
+    role: Role = "external" if scored_rows(head.rows, "external") else "holdout"
+    rows = scored_rows(head.rows, role)
     if rows:
         lines += _list("metrics", tuple(dict.fromkeys(r.metric for r in rows)))
         lines += ["model-index:", f"- name: {_quoted(head.study.name)}", "  results:"]
@@ -94,9 +100,9 @@ def _result(task: str, role: Role, rows: Sequence[ScoreRow]) -> list[str]:
 
 def _metric(row: ScoreRow) -> list[str]:
     digits = metric_digits(row.metric)
-    span = between(row.low, row.high, digits)
-    interval = f"95 % interval {span}" if span else "no interval"
-    name = f"{metric_title(row.metric)}; {interval}; n = {row.n}"
+    span = interval(row.low, row.high, digits)
+    text = f"95 % interval {span}" if span else "no interval"
+    name = f"{metric_title(row.metric)}; {text}; n = {row.n}"
     value = round(row.value, digits) if row.value is not None else None
     return [f"    - type: {_quoted(row.metric)}", f"      value: {json.dumps(value)}",
             f"      name: {_quoted(name)}"]  # fmt: skip

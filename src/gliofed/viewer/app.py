@@ -17,7 +17,7 @@ from gliofed.inference.answer_files import ANSWER, READ_ERRORS, read_answer
 from gliofed.inference.worklist import case_folders, read_worklist
 from gliofed.reporting.case import page, worklist_page
 from gliofed.reporting.case.worklist_page import Worklist
-from gliofed.reporting.html.document import policy
+from gliofed.reporting.html.document import content_security_policy
 from gliofed.validation.findings import printable
 from gliofed.viewer.access import plain_page
 
@@ -108,5 +108,5 @@ def _stamp(folder: Path) -> tuple[int, ...]:
 
 def _page(text: str | bytes, scripts: tuple[str, ...]) -> HTMLResponse:
     """With the policy that the page states itself, and one more rule that only a header may."""
-    own = f"{policy(scripts)}; frame-ancestors 'none'"
+    own = f"{content_security_policy(scripts)}; frame-ancestors 'none'"
     return HTMLResponse(text, headers={"content-security-policy": own})

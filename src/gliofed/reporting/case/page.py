@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.calibration.cns5 import NOT_DETERMINABLE
-from gliofed.reporting.case import wording
+from gliofed.reporting.case import tables
 from gliofed.reporting.case.content import CaseContent
-from gliofed.reporting.case.slices import centre, explained, slices
-from gliofed.reporting.case.volumes import COLOURS, LINE, ViewerVolumes, in_ras, start, volumes
-from gliofed.reporting.html.document import fill
+from gliofed.reporting.case.slices import display_centre, occlusion_picture, sequence_slices
+from gliofed.reporting.case.volumes import (
+    COLOURS,
+    LINE,
+    ViewerVolumes,
+    in_ras,
+    start_position,
+    viewer_volumes,
+)
+from gliofed.reporting.html.document import render_page
 from gliofed.runtime.files import write_text
 from gliofed.runtime.templates import packaged_text
 
@@ -31,9 +38,9 @@ def write_case_page(content: CaseContent, path: Path) -> None:
 def render_case(content: CaseContent) -> str:
     """The page as one HTML text: styles, scripts, volumes and slices inside, all names escaped."""
     case = in_ras(content)
-    at = centre(case)
-    inside = volumes(case, at)
-    return fill(
+    at = display_centre(case)
+    inside = viewer_volumes(case, at)
+    return render_page(
         "reporting/case/case.html.j2",
         scripts=SCRIPTS,
         styles=("reporting/case/case.css",),
@@ -41,19 +48,19 @@ def render_case(content: CaseContent) -> str:
         synthetic=case.source.synthetic,
         content=case,
         determined=case.integrated.answer != NOT_DETERMINABLE,
-        outcomes=wording.outcomes(case.integrated),
-        volume=wording.volume(case),
-        panels=tuple(map(wording.panel, case.markers)),
-        uncalibrated=wording.uncalibrated(case.markers),
+        outcomes=tables.outcome_bars(case.integrated),
+        volume=tables.volume_text(case),
+        panels=tuple(map(tables.marker_panel, case.markers)),
+        uncalibrated=tables.uncalibrated(case.markers),
         inside=inside,
-        told=_told(case, inside),
-        slices=slices(case, at),
-        whys=[(wording.falls(w), explained(case, w)) for w in case.whys],
+        told=_viewer_config(case, inside),
+        slices=sequence_slices(case, at),
+        whys=[(tables.occlusion_table(w), occlusion_picture(case, w)) for w in case.whys],
         licences=packaged_text(LICENCES),
     )
 
 
-def _told(content: CaseContent, inside: ViewerVolumes) -> Mapping[str, object]:
+def _viewer_config(content: CaseContent, inside: ViewerVolumes) -> Mapping[str, object]:
     """What the script is told of the volumes beside it."""
     return {
         "images": [{"id": v.id, "title": v.title} for v in inside.images],
@@ -66,6 +73,6 @@ def _told(content: CaseContent, inside: ViewerVolumes) -> Mapping[str, object]:
             for o in inside.overlays
         ],
         "colours": COLOURS,
-        "start": start(content, inside),
+        "start": start_position(content, inside),
         "shape": inside.shape,
     }  # fmt: skip

@@ -16,14 +16,18 @@ from gliofed.reporting.case.volumes import (
     LINE,
     ORDER,
     brain,
+    brain_regions,
     greys,
     outline,
-    regions,
 )
-from gliofed.reporting.html.wording import count
-from gliofed.reporting.plots.planes import PLANES, aspect, cut, middle
-from gliofed.reporting.plots.segmentation_slices import DOTS_PER_INCH, plane, turned
-from gliofed.reporting.plots.style import Picture, dots, drawing
+from gliofed.reporting.html.formatting import count
+from gliofed.reporting.plots.planes import PLANES, aspect, largest_section, slice_of
+from gliofed.reporting.plots.segmentation_slices import (
+    DOTS_PER_INCH,
+    orientation_text,
+    slice_figure,
+)
+from gliofed.reporting.plots.style import Picture, plot_style, raster_picture
 
 BLEND: Final = 0.6
 """Of a colour over the grey below it."""
@@ -37,13 +41,13 @@ class SequenceSlices:
     planes: tuple[tuple[str, Picture], ...]
 
 
-def centre(content: CaseContent) -> tuple[int, int, int]:
+def display_centre(content: CaseContent) -> tuple[int, int, int]:
     """Where the outline is largest in each direction, else the brain."""
     drawn = outline(content)
-    return middle(drawn if drawn.any() else brain(content))
+    return largest_section(drawn if drawn.any() else brain(content))
 
 
-def slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[SequenceSlices, ...]:
+def sequence_slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[SequenceSlices, ...]:
     """Of every sequence that is there, through the voxel `at`, with the outline's line."""
     inside, drawn = brain(content), outline(content)
     out = []
@@ -56,30 +60,32 @@ def slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[SequenceSlic
     return tuple(out)
 
 
-def explained(content: CaseContent, why: Occlusion) -> Picture | None:
+def occlusion_picture(content: CaseContent, why: Occlusion) -> Picture | None:
     """The axial slice with the greatest change of the probability, in colours over the first
     sequence that is there; None as `regions` is."""
-    within = regions(content, why)
+    within = brain_regions(content, why)
     if within is None:
         return None
     most = float(np.abs(within).max())
     x, y, z = np.unravel_index(int(np.abs(within).argmax()), within.shape)
     at = (int(x), int(y), int(z))
     sequence = next(s for s in ORDER if s in content.images)
-    grey = cut(_shades(content.images[sequence], brain(content)), "axial", at)
+    grey = slice_of(_shades(content.images[sequence], brain(content)), "axial", at)
     image = np.repeat(grey[..., None], 3, axis=2)
-    change = cut(within, "axial", at) / most
+    change = slice_of(within, "axial", at) / most
     for colours, share in (("falls", change), ("rises", -change)):
         there = share >= LEAST_SHARE
         image[there] = (1 - BLEND) * image[there] + BLEND * _coloured(colours, share[there])
-    drawn = cut(outline(content), "axial", at)
+    drawn = slice_of(outline(content), "axial", at)
     words = (
-        f"{content.case}, axial {sequence.value} slice, {turned('axial')}: where hiding a region "
+        f"{content.case}, axial {sequence.value} slice, {orientation_text('axial')}: where hiding a region "
         f"changes the probability of {BY_ID[why.marker].title}: {why.of}, by up to {most:.2f}."
     )
-    with drawing():
-        figure = plane("axial", image, aspect(content.affine, "axial"), ((drawn, LINE, "solid"),))
-        return dots(figure, words, DOTS_PER_INCH)
+    with plot_style():
+        figure = slice_figure(
+            "axial", image, aspect(content.affine, "axial"), ((drawn, LINE, "solid"),)
+        )
+        return raster_picture(figure, words, DOTS_PER_INCH)
 
 
 def _slice(
@@ -90,14 +96,14 @@ def _slice(
     drawn: NDArray[np.bool_],
     at: tuple[int, int, int],
 ) -> Picture:
-    line = cut(drawn, name, at)
+    line = slice_of(drawn, name, at)
     inside = count(int(line.sum()), "pixel") if line.any() else "nothing"
-    words = f"{content.case}, {name} {sequence} slice, {turned(name)}: {inside} outlined."
-    with drawing():
-        figure = plane(
-            name, cut(grey, name, at), aspect(content.affine, name), ((line, LINE, "solid"),)
+    words = f"{content.case}, {name} {sequence} slice, {orientation_text(name)}: {inside} outlined."
+    with plot_style():
+        figure = slice_figure(
+            name, slice_of(grey, name, at), aspect(content.affine, name), ((line, LINE, "solid"),)
         )
-        return dots(figure, words, DOTS_PER_INCH)
+        return raster_picture(figure, words, DOTS_PER_INCH)
 
 
 def _shades(image: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:

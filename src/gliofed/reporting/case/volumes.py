@@ -146,7 +146,7 @@ def brain(content: CaseContent) -> Flags:
     return there
 
 
-def regions(content: CaseContent, why: Occlusion) -> NDArray[np.float32] | None:
+def brain_regions(content: CaseContent, why: Occlusion) -> NDArray[np.float32] | None:
     """By how much the probability falls where a region of the brain is hidden; 0 outside it.
 
     None where there is no map, or where nothing in it reaches `LEAST_CHANGE`: its colours would
@@ -165,7 +165,7 @@ def greys(image: NDArray[np.float32], inside: Flags) -> Codes:
     return np.where(inside, 1 + np.rint(254 * scaled), 0).astype(np.uint8)
 
 
-def volumes(content: CaseContent, at: tuple[int, int, int]) -> ViewerVolumes:
+def viewer_volumes(content: CaseContent, at: tuple[int, int, int]) -> ViewerVolumes:
     """content: as `in_ras` gives it. Equal contents give equal text."""
     inside, drawn = brain(content), outline(content)
     x, y, z = content.probability.shape
@@ -181,7 +181,7 @@ def volumes(content: CaseContent, at: tuple[int, int, int]) -> ViewerVolumes:
     return ViewerVolumes(images, mask if drawn.any() else None, overlays, at, (x, y, z))
 
 
-def start(content: CaseContent, volumes_: ViewerVolumes) -> tuple[float, float, float]:
+def start_position(content: CaseContent, volumes_: ViewerVolumes) -> tuple[float, float, float]:
     """RAS mm of the voxel where the viewer begins."""
     x, y, z = apply_affine(content.affine, volumes_.at).tolist()
     return x, y, z
@@ -202,7 +202,7 @@ def _regions(content: CaseContent) -> tuple[Overlay, ...]:
     """Of each marker whose probability changes by enough to be written."""
     found = []
     for number, why in enumerate(content.whys):
-        within = regions(content, why)
+        within = brain_regions(content, why)
         if within is None:
             continue
         most = float(np.abs(within).max())

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from gliofed.reporting.html.document import fill
-from gliofed.reporting.html.wording import NOT_AVAILABLE, count, number, short_title
+from gliofed.reporting.html.document import render_page
+from gliofed.reporting.html.formatting import NOT_AVAILABLE, count, number, short_title
 
 SCRIPTS: Final = ("reporting/case/worklist.js",)
 
@@ -72,25 +72,25 @@ class MarkerChip:
 
 def render_worklist(content: Worklist) -> str:
     """The page as one HTML text, all names escaped; its links lead to `/cases/NAME`."""
-    return fill(
+    return render_page(
         "reporting/case/worklist.html.j2",
         scripts=SCRIPTS,
         styles=("reporting/case/worklist.css",),
         study="Answered cases",
         synthetic=any(c.synthetic for c in content.cases),
-        cases=[(c, address(c.name), _volume(c), tuple(map(chip, c.markers)))
+        cases=[(c, case_address(c.name), _volume(c), tuple(map(marker_chip, c.markers)))
                for c in content.cases],
         damaged=content.damaged,
         counted=count(len(content.cases), "case"),
     )  # fmt: skip
 
 
-def address(name: str) -> str:
+def case_address(name: str) -> str:
     """Where the page of a case is."""
     return f"/cases/{quote(name, safe='')}"
 
 
-def chip(line: WorklistMarker) -> MarkerChip:
+def marker_chip(line: WorklistMarker) -> MarkerChip:
     """ "IDH mutant: 0.83", "not said"."""
     title = short_title(line.marker, "")
     marks = {True: "said", False: "not said", None: ""}

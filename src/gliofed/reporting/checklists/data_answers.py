@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from gliofed.reporting.checklists.checklist import ItemAnswer
-from gliofed.reporting.checklists.run_facts import CaseGroup, RunFacts
-from gliofed.reporting.checklists.wording import (
+from gliofed.reporting.checklists.formatting import (
     absences,
     divided,
     folds,
@@ -13,7 +12,8 @@ from gliofed.reporting.checklists.wording import (
     outcomes,
     people,
 )
-from gliofed.reporting.html.wording import count, number
+from gliofed.reporting.checklists.run_facts import CaseGroup, RunFacts
+from gliofed.reporting.html.formatting import count, number
 from gliofed.types import SEQUENCES
 
 COHORT = "page: Cohort"

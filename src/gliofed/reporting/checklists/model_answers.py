@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from gliofed.markers import MARKERS
 from gliofed.reporting.checklists.checklist import ItemAnswer
-from gliofed.reporting.checklists.run_facts import TEST_POLICY, RunFacts, main_files
-from gliofed.reporting.checklists.wording import (
+from gliofed.reporting.checklists.formatting import (
     divided,
     has_external,
-    learnt,
     listed,
     outside,
     tasks,
+    trained_markers,
 )
-from gliofed.reporting.html.wording import count, metric_title, model_title, number
+from gliofed.reporting.checklists.run_facts import TEST_POLICY, RunFacts, main_files
+from gliofed.reporting.html.formatting import count, metric_title, model_title, number
 from gliofed.types import SEQUENCES
 
 USE = (
@@ -274,7 +274,7 @@ def imbalance(facts: RunFacts) -> ItemAnswer:
 
 def output(facts: RunFacts) -> ItemAnswer:
     """Probabilities, and the one threshold there is."""
-    trained = listed(m.title for m in learnt(facts.study))
+    trained = listed(m.title for m in trained_markers(facts.study))
     text = (
         f"Probabilities of each class ({trained}) and of each voxel. The outline is cut at 0.5 and "
         "the class is the likeliest one where balanced accuracy needs one: both fixed beforehand, "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from gliofed.evaluation.by_case.score_table import ALL_SITES
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.reporting.checklists.checklist import ItemAnswer
+from gliofed.reporting.checklists.formatting import MAIN, absences, figures, has_external, outside
 from gliofed.reporting.checklists.model_answers import CALIBRATED, USE, calibration
-from gliofed.reporting.checklists.run_facts import RunFacts, main_model, tested_in, whole_rows
-from gliofed.reporting.checklists.wording import MAIN, absences, figures, has_external, outside
-from gliofed.reporting.html.wording import (
-    between,
+from gliofed.reporting.checklists.run_facts import RunFacts, main_model, pooled_rows, scored_rows
+from gliofed.reporting.html.formatting import (
     count,
+    interval,
     metric_digits,
     metric_title,
     model_title,
@@ -30,7 +30,7 @@ UNSEEN = (
 
 def performance(facts: RunFacts) -> ItemAnswer:
     """Every figure of the main model with its interval."""
-    parts = [f"{name}: {figures(whole_rows(facts.rows, role))}." for name, role in _roles(facts)]
+    parts = [f"{name}: {figures(pooled_rows(facts.rows, role))}." for name, role in _roles(facts)]
     if not parts:
         return ItemAnswer("open", "This run has no figure.")
     model = f"{model_title(main_model(facts.rows)).capitalize()} model. "
@@ -46,7 +46,7 @@ def performance(facts: RunFacts) -> ItemAnswer:
 def precision(facts: RunFacts) -> ItemAnswer:
     """What tells cases apart, with intervals."""
     kinds = [
-        (name, [r for r in whole_rows(facts.rows, role) if r.task != "mask"])
+        (name, [r for r in pooled_rows(facts.rows, role) if r.task != "mask"])
         for name, role in _roles(facts)
     ]
     parts = [f"{name}: {figures(rows)}." for name, rows in kinds if rows]
@@ -60,7 +60,7 @@ def external(facts: RunFacts) -> ItemAnswer:
     """The external test, if there is one."""
     if not has_external(facts):
         return ItemAnswer("open", NO_EXTERNAL)
-    text = f"External test on {outside(facts)}: {figures(whole_rows(facts.rows, 'external'))}."
+    text = f"External test on {outside(facts)}: {figures(pooled_rows(facts.rows, 'external'))}."
     if facts.study.data.leave_one_out:
         more = " No hospital stood outside the study: this is internal-external testing."
         return ItemAnswer("partly", text + more, ALL)
@@ -69,12 +69,12 @@ def external(facts: RunFacts) -> ItemAnswer:
 
 def internal(facts: RunFacts) -> ItemAnswer:
     """The test on held-out patients of training hospitals."""
-    if not tested_in(facts.rows, "holdout"):
+    if not scored_rows(facts.rows, "holdout"):
         return ItemAnswer(
             "open", "No internal test: no held-out patient of a training hospital has one."
         )
     text = "Patients held out at the hospitals that train: "
-    return ItemAnswer("answered", f"{text}{figures(whole_rows(facts.rows, 'holdout'))}.", ALL)
+    return ItemAnswer("answered", f"{text}{figures(pooled_rows(facts.rows, 'holdout'))}.", ALL)
 
 
 def heterogeneity(facts: RunFacts) -> ItemAnswer:
@@ -147,7 +147,7 @@ def implications(facts: RunFacts) -> ItemAnswer:
 def limits(facts: RunFacts) -> tuple[str, ...]:
     """Sentences on what is known to limit the figures, from the run's own counts."""
     everyone = facts.everyone
-    rows = [r for _, role in _roles(facts) for r in tested_in(facts.rows, role)]
+    rows = [r for _, role in _roles(facts) for r in scored_rows(facts.rows, role)]
     out = []
     if not has_external(facts):
         out.append(NO_EXTERNAL)
@@ -171,7 +171,7 @@ def _roles(facts: RunFacts) -> tuple[tuple[str, Role], ...]:
         ("External test", "external"),
         ("Held-out patients of training hospitals", "holdout"),
     )
-    return tuple((name, role) for name, role in kinds if tested_in(facts.rows, role))
+    return tuple((name, role) for name, role in kinds if scored_rows(facts.rows, role))
 
 
 def _strata(facts: RunFacts) -> str:
@@ -189,7 +189,7 @@ def _by_hospital(facts: RunFacts, role: Role) -> tuple[str, ...]:
     for (task, metric), rows in groups.items():
         if len(rows) > 1:
             values = [r.value for r in rows if r.value is not None]
-            text = between(min(values), max(values), metric_digits(metric))
+            text = interval(min(values), max(values), metric_digits(metric))
             name = f"{task_title(task)}, {metric_title(metric)}, {role}"
             out.append(f"{name}: {text} over {len(rows)} hospitals")
     return tuple(out)

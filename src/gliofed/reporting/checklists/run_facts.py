@@ -129,7 +129,7 @@ def main_model(rows: Sequence[ScoreRow]) -> str:
     return FEDERATED if FEDERATED in models else next(iter(models), "")
 
 
-def whole_rows(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:
+def pooled_rows(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:
     """The main model's rows over all hospitals of a role together, without those of a stratum."""
     model = main_model(rows)
     return tuple(
@@ -144,6 +144,6 @@ def main_files(facts: RunFacts) -> tuple[ModelFacts, ...]:
     return tuple(m for m in facts.models if model in ("", m.model))
 
 
-def tested_in(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:
-    """Of `whole_rows` those whose figure exists: without one, nothing was tested."""
-    return tuple(r for r in whole_rows(rows, role) if r.value is not None)
+def scored_rows(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:
+    """Of `pooled_rows` those whose figure exists: without one, nothing was tested."""
+    return tuple(r for r in pooled_rows(rows, role) if r.value is not None)

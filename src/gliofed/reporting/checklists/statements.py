@@ -26,7 +26,7 @@ from gliofed.settings import build, read_toml
 
 
 @dataclass(frozen=True)
-class CardWords:
+class CardStatements:
     """What the model card says of the authors' choice; empty where they have not said it.
 
     license: of the weights, as Hugging Face writes it (cc-by-4.0, other). version: of the model.
@@ -43,7 +43,7 @@ class Statements:
     """items: checklist id to item number to the authors' words."""
 
     items: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    card: CardWords = field(default_factory=CardWords)
+    card: CardStatements = field(default_factory=CardStatements)
 
 
 NO_STATEMENTS: Final = Statements()
@@ -66,7 +66,7 @@ def read_statements(path: Path) -> Statements:
             raise StudyError(f"{where}: expected a table, found {given!r}")
         _known(given, numbers, where, "item")
         items[name] = {number: _words(text, f"{where} {number}") for number, text in given.items()}
-    card: CardWords = build(CardWords, raw.get("card", {}), f"{path}: [card]")
+    card: CardStatements = build(CardStatements, raw.get("card", {}), f"{path}: [card]")
     for one in fields(card):
         if one.name in raw.get("card", {}):
             _words(getattr(card, one.name), f"{path}: [card] {one.name}")

@@ -6,24 +6,24 @@ from pathlib import Path
 
 from gliofed.reporting.federation import tables
 from gliofed.reporting.federation.content import FederationContent
-from gliofed.reporting.html.document import fill
-from gliofed.reporting.html.wording import told_of
+from gliofed.reporting.html.document import render_page
+from gliofed.reporting.html.formatting import without_site_prefix
 from gliofed.reporting.plots.training_curves import run_pictures
-from gliofed.reporting.study.calibration import fit_lines
+from gliofed.reporting.study.calibration_tables import scaling_lines
 from gliofed.reporting.study.tables import full_table
 from gliofed.runtime.files import write_text
 
 
-def write_run_page(content: FederationContent, path: Path) -> None:
+def write_federation_page(content: FederationContent, path: Path) -> None:
     """Write the page to `path` in one step. Equal contents give equal bytes."""
-    write_text(path, render_run(content))
+    write_text(path, render_federation_page(content))
 
 
-def render_run(content: FederationContent) -> str:
+def render_federation_page(content: FederationContent) -> str:
     """The page as one HTML text. It stays small however long the run: of rounds and of faults it
     lists the newest, and a curve of many rounds has no dots."""
     shown, faults = tables.SHOWN, tables.fault_lines(content.points)
-    return fill(
+    return render_page(
         "reporting/federation/page.html.j2",
         study=content.study,
         synthetic=content.synthetic,
@@ -35,11 +35,11 @@ def render_run(content: FederationContent) -> str:
         more_rounds=max(0, len(content.points) - shown),
         faults=faults[:shown],
         more_faults=max(0, len(faults) - shown),
-        failures=[(s, told_of(s, why)) for s, why in content.failures.items()],
-        fits=fit_lines(content.fits),
-        uncalibrated=[(s, told_of(s, why)) for s, why in content.uncalibrated.items()],
+        failures=[(s, without_site_prefix(s, why)) for s, why in content.failures.items()],
+        fits=scaling_lines(content.fits),
+        uncalibrated=[(s, without_site_prefix(s, why)) for s, why in content.uncalibrated.items()],
         curves=run_pictures(content.points),
         headline=tables.tested_headline(content.rows),
         table=full_table(content.rows),
-        lacking=tables.lacking(content.rows),
+        lacking=tables.omitted_metrics(content.rows),
     )

@@ -10,7 +10,14 @@ from typing import Final
 from gliofed.evaluation.by_site_sums.score_table import MODEL
 from gliofed.evaluation.results import ScoreRow
 from gliofed.reporting.federation.content import FederationContent, SiteStatus
-from gliofed.reporting.html.wording import count, is_hidden, number, stretches, task_title, told_of
+from gliofed.reporting.html.formatting import (
+    count,
+    is_hidden,
+    number,
+    round_ranges,
+    task_title,
+    without_site_prefix,
+)
 from gliofed.reporting.plots.training_curves import tasks_of
 from gliofed.reporting.study.tables import MEASURES, HeadlineCell, external_rows, headline_cell
 from gliofed.types import RoundPoint
@@ -101,7 +108,8 @@ def fault_lines(points: Sequence[RoundPoint]) -> tuple[RefusalLine, ...]:
             found.setdefault((site, why), []).append(point.round + 1)
     newest = sorted(found.items(), key=lambda item: item[1][-1], reverse=True)
     return tuple(
-        RefusalLine(stretches(rounds), site, told_of(site, why)) for (site, why), rounds in newest
+        RefusalLine(round_ranges(rounds), site, without_site_prefix(site, why))
+        for (site, why), rounds in newest
     )
 
 
@@ -115,7 +123,7 @@ def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell],
     )
 
 
-def lacking(rows: Sequence[ScoreRow]) -> str:
+def omitted_metrics(rows: Sequence[ScoreRow]) -> str:
     """How many figures have no value and why, as one sentence; empty where all have one."""
     none = [r for r in rows if r.value is None]
     hidden = sum(is_hidden(r) for r in none)

@@ -13,7 +13,7 @@ STYLE = "reporting/html/page.css"
 SCRIPT = "reporting/html/page.js"
 
 
-def fill(
+def render_page(
     template: str, scripts: Sequence[str] = (), styles: Sequence[str] = (), **values: object
 ) -> str:
     """A page as one HTML text: styles, scripts and figures inside, all names escaped.
@@ -30,12 +30,12 @@ def fill(
         version=__version__,
         style=Markup(style),  # noqa: S704  (our own files, no names in them)
         scripts=[Markup(c) for c in code],  # noqa: S704  (as above)
-        policy=Markup(policy(scripts)),  # noqa: S704  (as above)
+        policy=Markup(content_security_policy(scripts)),  # noqa: S704  (as above)
         **values,
     )
 
 
-def policy(scripts: Sequence[str] = ()) -> str:
+def content_security_policy(scripts: Sequence[str] = ()) -> str:
     """What a page with these scripts allows itself: they, styles and pictures, all inside it."""
     allowed = " ".join(_digest(packaged_text(name)) for name in scripts) or "'none'"
     return (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gliofed.reporting.html.wording import NOT_AVAILABLE, spanned
+from gliofed.reporting.html.formatting import NOT_AVAILABLE, with_interval
 from gliofed.reporting.plots.style import BLUE, GREY, VERMILLION, Plot, label, small
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ WIDTH: Final = 8.4
 LINE: Final = 0.24
 LONGEST: Final = 30
 LONGEST_TITLE: Final = 22
-WHOLE: Final = (-0.03, 1.03)
+UNIT_LIMITS: Final = (-0.03, 1.03)
 """Limits of an axis from 0 to 1."""
 
 
@@ -57,10 +57,10 @@ class ForestPlot:
     axis: str
 
 
-def lattice_plot(name: str, words: str, lattice: ForestPlot) -> Plot:
+def forest_plot(name: str, words: str, lattice: ForestPlot) -> Plot:
     """Two columns wide in print. words: what it shows; every value follows them."""
     said = [
-        f"{panel.title}, {line}: {spanned(spot.value, spot.low, spot.high, 2)}"
+        f"{panel.title}, {line}: {with_interval(spot.value, spot.low, spot.high, 2)}"
         for panel in lattice.panels
         for line, spot in zip(lattice.lines, panel.spots, strict=True)
         if spot is not None and spot.value is not None
@@ -70,7 +70,7 @@ def lattice_plot(name: str, words: str, lattice: ForestPlot) -> Plot:
     return Plot(name, text, WIDTH, height, partial(_draw, lattice), 2)
 
 
-def around(values: Sequence[float | None], mark: float, least: float) -> tuple[float, float]:
+def axis_limits(values: Sequence[float | None], mark: float, least: float) -> tuple[float, float]:
     """Limits of an axis with `mark` in its middle that hold all values; at least `least` wide on
     either side."""
     far = max([least, *(abs(v - mark) for v in values if v is not None and np.isfinite(v))])
@@ -89,7 +89,7 @@ def _draw(lattice: ForestPlot, figure: Figure) -> None:
         axes.set_xlim(*panel.limits)
         for place, spot in enumerate(panel.spots):
             if spot is not None:
-                _spot(axes, place, spot, panel.mark)
+                _draw_point(axes, place, spot, panel.mark)
         axes.set_title(label(panel.title, LONGEST_TITLE), fontsize=small())
         axes.set_ylim(len(lines) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
@@ -101,13 +101,13 @@ def _draw(lattice: ForestPlot, figure: Figure) -> None:
 
 
 def _ticks(axes: Axes, limits: tuple[float, float]) -> None:
-    if limits == WHOLE:
+    if limits == UNIT_LIMITS:
         axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     else:
         axes.locator_params(axis="x", nbins=4)
 
 
-def _spot(axes: Axes, place: int, spot: PointEstimate, mark: float) -> None:
+def _draw_point(axes: Axes, place: int, spot: PointEstimate, mark: float) -> None:
     if spot.value is None:
         axes.text(0.5, place, label(spot.why, 20), transform=axes.get_yaxis_transform(),
                   color=GREY, ha="center", va="center", fontsize=small(),

@@ -13,13 +13,13 @@ PLANES: Final = ("axial", "coronal", "sagittal")
 Kind = TypeVar("Kind", bound=np.generic)
 
 
-def middle(volume: NDArray[np.bool_]) -> tuple[int, int, int]:
+def largest_section(volume: NDArray[np.bool_]) -> tuple[int, int, int]:
     """The slice along each of X, Y, Z that holds most of `volume`; the first where it is empty."""
     x, y, z = (int(volume.sum(axis=tuple({0, 1, 2} - {a})).argmax()) for a in range(3))
     return x, y, z
 
 
-def cut(volume: NDArray[Kind], plane: str, at: tuple[int, int, int]) -> NDArray[Kind]:
+def slice_of(volume: NDArray[Kind], plane: str, at: tuple[int, int, int]) -> NDArray[Kind]:
     """One plane of (X, Y, Z) through the voxel `at`, rows downwards from head or front."""
     x, y, z = at
     if plane == "axial":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gliofed.evaluation.metrics.calibration import calibration_curve
 from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.markers import Marker
-from gliofed.reporting.html.wording import estimate, model_title, number, short_title
+from gliofed.reporting.html.formatting import estimate, model_title, number, short_title
 from gliofed.reporting.plots.style import (
     CLASSES,
     FEDERATED,
@@ -39,7 +39,7 @@ LARGEST_POINT = 150.0
 LONGEST_KEY = 48
 
 Truth = NDArray[np.bool_]
-Chance = NDArray[np.float64]
+Probabilities = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class BinaryTask:
     """One class against the rest, as one model answered it in one repeat."""
 
     truth: Truth
-    chance: Chance
+    chance: Probabilities
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _series(
     return CurveSeries(name, stroke, repeats, len(first), int(first.sum()))
 
 
-def roc(truth: Truth, chance: Chance) -> tuple[Chance, Chance]:
+def roc(truth: Truth, chance: Probabilities) -> tuple[Probabilities, Probabilities]:
     """False and true positive rates as the threshold falls; equal chances move together.
 
     Both sides must have cases. Starts at (0, 0) and ends at (1, 1).
@@ -187,7 +187,7 @@ def _draw_roc(
                       color=one.stroke.colour, linewidth=1.8 if len(one.repeats) == 1 else 1.2,
                       label="" if repeat else label(text, LONGEST_KEY))  # fmt: skip
     if not any(s.drawable for s in series):
-        _say(axes, "No ROC curve: only one class\nhas cases.")
+        _write_note(axes, "No ROC curve: only one class\nhas cases.")
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
     axes.set_title(title)
     _unit_square(axes)
@@ -265,7 +265,7 @@ def _sides(one: CurveSeries) -> str:
     return f"{one.positive} of {one.cases} cases"
 
 
-def _say(axes: Axes, text: str) -> None:
+def _write_note(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", backgroundcolor="white")
 
 

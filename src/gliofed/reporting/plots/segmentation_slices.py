@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.errors import DataError
-from gliofed.reporting.html.wording import count, model_title, number
-from gliofed.reporting.plots.style import ORANGE, SKY, Picture, drawing, picture
+from gliofed.reporting.html.formatting import count, model_title, number
+from gliofed.reporting.plots.style import ORANGE, SKY, Picture, plot_style, vector_picture
 from gliofed.reporting.study.content import SegmentationExample
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class SegmentationFigure:
     planes: tuple[tuple[str, Picture], ...]
 
 
-def outlined(mosaic: SegmentationExample) -> SegmentationFigure:
+def segmentation_figure(mosaic: SegmentationExample) -> SegmentationFigure:
     """The mosaic's planes as pictures. Raises DataError where a mask does not fit its image."""
     planes = []
     for name, grey, expert, predicted, aspect in mosaic.planes:
@@ -67,20 +67,20 @@ def _plane(
     predicted: NDArray[np.bool_],
     aspect: float,
 ) -> Picture:
-    with drawing():
-        figure = plane(name, grey, aspect, ((expert, *EXPERT), (predicted, *PREDICTED)))
+    with plot_style():
+        figure = slice_figure(name, grey, aspect, ((expert, *EXPERT), (predicted, *PREDICTED)))
         seen = (f"expert outline {count(int(expert.sum()), 'pixel')}, predicted "
                 f"{count(int(predicted.sum()), 'pixel')}")  # fmt: skip
-        alt = f"{mosaic.case}, {name} FLAIR slice, {turned(name)}: {seen}."
-        return picture(figure, alt, DOTS_PER_INCH)
+        alt = f"{mosaic.case}, {name} FLAIR slice, {orientation_text(name)}: {seen}."
+        return vector_picture(figure, alt, DOTS_PER_INCH)
 
 
-def turned(name: str) -> str:
+def orientation_text(name: str) -> str:
     """Which side of the patient is on the left of a plane's image."""
     return f"{SIDE_WORDS[SIDES.get(name, ('R', 'L'))[0]]} on the left of the image"
 
 
-def plane(
+def slice_figure(
     name: str,
     image: NDArray[np.float32],
     aspect: float,

@@ -85,7 +85,7 @@ CLASSES: Final = (
 )  # fmt: skip
 
 
-def stroke_of(model: str) -> LineStyle:
+def line_style_of(model: str) -> LineStyle:
     """The stroke of a model by its name."""
     return {"federated": FEDERATED, "pooled": POOLED}.get(model, ALONE)
 
@@ -120,7 +120,7 @@ class Picture:
 
 
 @contextmanager
-def drawing(more: Mapping[str, object] | None = None) -> Iterator[None]:
+def plot_style(more: Mapping[str, object] | None = None) -> Iterator[None]:
     """Our style alone, whatever the reader's own settings; left as found afterwards.
 
     more: settings besides. Letters that the measuring font lacks are no cause for alarm: the page
@@ -146,7 +146,7 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def picture(figure: Figure, alt: str, dpi: int = 72) -> Picture:
+def vector_picture(figure: Figure, alt: str, dpi: int = 72) -> Picture:
     """The figure as SVG in a data URI: the same bytes for the same figure.
 
     dpi: how finely images inside the figure are sampled.
@@ -160,8 +160,8 @@ def picture(figure: Figure, alt: str, dpi: int = 72) -> Picture:
     return Picture(f"data:image/svg+xml;base64,{encoded}", alt, width, height)
 
 
-def dots(figure: Figure, alt: str, dpi: int) -> Picture:
-    """The figure as PNG in a data URI, for what is a picture of voxels. As `picture`."""
+def raster_picture(figure: Figure, alt: str, dpi: int) -> Picture:
+    """The figure as PNG in a data URI, for what is a picture of voxels. As `vector_picture`."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi, metadata={"Software": None})
     encoded = base64.b64encode(out.getvalue()).decode("ascii")
@@ -169,15 +169,15 @@ def dots(figure: Figure, alt: str, dpi: int) -> Picture:
     return Picture(f"data:image/png;base64,{encoded}", alt, width, height)
 
 
-def shown(plot: Plot) -> Picture:
+def screen_picture(plot: Plot) -> Picture:
     """The plot on a page."""
-    with drawing():
+    with plot_style():
         figure = new_figure(plot.width, plot.height)
         plot.draw(figure)
-        return picture(figure, plot.alt)
+        return vector_picture(figure, plot.alt)
 
 
-def printed(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
+def print_figures(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
     """The plots at the width of a journal's column: each as SVG by its name, and all as the pages
     of one PDF, empty without a plot.
 
@@ -187,7 +187,7 @@ def printed(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
     from matplotlib.backends.backend_pdf import PdfPages
 
     whole, single = io.BytesIO(), {}
-    with drawing(_PRINT), PdfPages(whole, metadata={"CreationDate": None}) as pages:
+    with plot_style(_PRINT), PdfPages(whole, metadata={"CreationDate": None}) as pages:
         for plot in plots:
             width, out = COLUMN_MM[plot.columns] / 25.4, io.BytesIO()
             figure = new_figure(width, plot.height * width / plot.width)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gliofed.markers import MARKERS
-from gliofed.reporting.html.wording import is_alone, model_title, task_title
+from gliofed.reporting.html.formatting import is_single_site, model_title, task_title
 from gliofed.reporting.plots.style import (
     ALONE,
     BLACK,
@@ -16,10 +16,10 @@ from gliofed.reporting.plots.style import (
     POOLED,
     LineStyle,
     Picture,
-    drawing,
     label,
     new_figure,
-    picture,
+    plot_style,
+    vector_picture,
 )
 from gliofed.reporting.study.content import TrainingHistory
 from gliofed.reporting.study.tables import first_round_to_last
@@ -89,10 +89,10 @@ def mean_line(lines: Sequence[Line]) -> Line:
 
 def _panel(title: str, value: Value, curves: Sequence[TrainingHistory]) -> Picture:
     words = []
-    with drawing():
+    with plot_style():
         figure = new_figure(3.9, 2.9)
         axes = figure.subplots()
-        _single_sites(axes, [_line(c, value) for c in curves if is_alone(c.model)])
+        _single_sites(axes, [_line(c, value) for c in curves if is_single_site(c.model)])
         for model, stroke in _strokes(curves):
             own = [c for c in curves if c.model == model]
             mean = _model_lines(axes, model, stroke, [_line(c, value) for c in own])
@@ -101,14 +101,16 @@ def _panel(title: str, value: Value, curves: Sequence[TrainingHistory]) -> Pictu
             _refused(axes, own, dict(mean))
         _finish(axes, title)
         figure.legend(loc="outside lower center", ncols=2, handlelength=2.6)
-        return picture(figure, f"{title}, per round: {'; '.join(reversed(words)) or 'see key'}.")
+        return vector_picture(
+            figure, f"{title}, per round: {'; '.join(reversed(words)) or 'see key'}."
+        )
 
 
 def _strokes(curves: Sequence[TrainingHistory]) -> list[tuple[str, LineStyle]]:
     """Of every model but single sites; federated last, and so above the others."""
     known = ("pooled", "federated")
     others = [m for m in dict.fromkeys(c.model for c in curves) if m not in known]
-    several = [m for m in others if not is_alone(m)]
+    several = [m for m in others if not is_single_site(m)]
     looks = [(m, OTHERS[i % len(OTHERS)]) for i, m in enumerate(several)]
     return [("pooled", POOLED), *looks, ("federated", FEDERATED)]
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from gliofed.calibration.evaluation import ALL_GROUPS, CalibrationEvaluation
 from gliofed.calibration.selective import SelectiveRiskRow
 from gliofed.markers import MARKERS
-from gliofed.reporting.html.wording import number, short_title, site_title, spanned
+from gliofed.reporting.html.formatting import number, short_title, site_title, with_interval
 from gliofed.reporting.plots.forest_plot import (
-    WHOLE,
+    UNIT_LIMITS,
     WIDTH,
     ForestPanel,
     ForestPlot,
     PointEstimate,
-    lattice_plot,
+    forest_plot,
 )
 from gliofed.reporting.plots.probability_curves import reliability_plots
 from gliofed.reporting.plots.style import BLUE, GREY, Plot, small
@@ -51,14 +51,14 @@ def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
                 for r in (found[s, m.id] for s in sites)
             ),
             asked,
-            WHOLE,
+            UNIT_LIMITS,
         )
         for m in MARKERS
     )  # fmt: skip
     axis = f"share of sets with the true class, 95 % interval; upright line: promised {asked:.2f}"
     words = f"Coverage of prediction sets by hospital; promised {asked:.2f}:"
     lattice = ForestPlot(tuple(map(site_title, sites)), panels, axis)
-    return (lattice_plot("coverage", words, lattice),)
+    return (forest_plot("coverage", words, lattice),)
 
 
 def risk_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
@@ -67,7 +67,7 @@ def risk_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     if trial is None or not any(r.value is not None for r in trial.risks):
         return ()
     said = [
-        f"{short_title(r.marker, '')}, {r.coverage:.2f} kept: {spanned(r.value, r.low, r.high, 2)}"
+        f"{short_title(r.marker, '')}, {r.coverage:.2f} kept: {with_interval(r.value, r.low, r.high, 2)}"
         for r in trial.risks
         if r.coverage is not None
     ]

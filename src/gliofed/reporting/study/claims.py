@@ -11,21 +11,21 @@ from gliofed.evaluation.claims import ClaimVerdict, Evidence, judge_claims
 from gliofed.evaluation.comparison import Comparison
 from gliofed.evaluation.paired import TASKS
 from gliofed.evaluation.results import Role
-from gliofed.reporting.html.wording import (
-    change,
+from gliofed.reporting.html.formatting import (
     count,
     is_calibrated,
     model_title,
     p_value,
     short_title,
+    signed_with_interval,
     site_title,
 )
 from gliofed.reporting.plots.forest_plot import (
     ForestPanel,
     ForestPlot,
     PointEstimate,
-    around,
-    lattice_plot,
+    axis_limits,
+    forest_plot,
 )
 from gliofed.reporting.plots.style import Plot
 from gliofed.reporting.study.content import ScoredPredictions
@@ -88,10 +88,10 @@ class ComparisonMatrix:
     lines: tuple[tuple[str, tuple[ComparisonLine, ...]], ...]
 
 
-def claims(evidence: Evidence) -> tuple[ClaimsTable, ...]:
+def claims_tables(evidence: Evidence) -> tuple[ClaimsTable, ...]:
     """The external role first; a role about which nothing is claimed is left out."""
     own = judge_claims(evidence.chance, evidence.gains, evidence.beyond, ())
-    differ = judge_claims((), (), (), kept(evidence.comparisons))
+    differ = judge_claims((), (), (), without_calibrated(evidence.comparisons))
     return tuple(
         _claims(role, [v for v in own if v.role == role], [v for v in differ if v.role == role])
         for role in ROLES
@@ -106,14 +106,14 @@ def _claims(role: Role, own: Sequence[ClaimVerdict], differ: Sequence[ClaimVerdi
         shown = sum(bool(v.shown) for v in differ)
         summary = f"{count(len(differ), 'comparison')} with other models: {shown} shown to differ"
         summary += f", {len(asked) - shown} not shown, {len(differ) - len(asked)} n/a"
-    return ClaimsTable(role, ROLE_TITLES[role], _plain(own), _plain(differ), summary)
+    return ClaimsTable(role, ROLE_TITLES[role], _claim_lines(own), _claim_lines(differ), summary)
 
 
-def _plain(found: Sequence[ClaimVerdict]) -> tuple[ClaimLine, ...]:
+def _claim_lines(found: Sequence[ClaimVerdict]) -> tuple[ClaimLine, ...]:
     return tuple(ClaimLine(v.claim, v.words, v.why) for v in found)
 
 
-def kept(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+def without_calibrated(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Without calibrated answers, which outline and rank as the model itself does."""
     return tuple(c for c in comparisons if not is_calibrated(c.model))
 
@@ -123,17 +123,17 @@ def differences(evidence: Evidence) -> tuple[ComparisonMatrix | None, tuple[Comp
     it has any; then the rest: the other role, each site, and second methods."""
     models = in_order((c.model for c in evidence.comparisons), "")
     every = sorted(
-        kept(evidence.comparisons),
+        without_calibrated(evidence.comparisons),
         key=lambda c: (ROLES.index(c.role), TASKS.index(c.task), models.index(c.model)),
     )
     whole = [c for c in every if c.first and c.site == ALL_SITES]
     first = [c for c in whole if c.role == whole[0].role]
-    rest = tuple(line(c) for c in every if c not in first)
+    rest = tuple(comparison_line(c) for c in every if c not in first)
     return (_matrix(first, models) if first else None), rest
 
 
 def _matrix(first: Sequence[Comparison], models: Sequence[str]) -> ComparisonMatrix:
-    found = {(c.model, c.task): line(c) for c in first}
+    found = {(c.model, c.task): comparison_line(c) for c in first}
     return ComparisonMatrix(
         ROLE_TITLES[first[0].role],
         tuple(map(short_title, TASKS)),
@@ -145,7 +145,7 @@ def _matrix(first: Sequence[Comparison], models: Sequence[str]) -> ComparisonMat
     )
 
 
-def line(c: Comparison) -> ComparisonLine:
+def comparison_line(c: Comparison) -> ComparisonLine:
     """In words. Of a comparison of two models, its verdict is that they differ."""
     found = judge_claims((), (), (), (c,))
     return ComparisonLine(
@@ -154,7 +154,7 @@ def line(c: Comparison) -> ComparisonLine:
         model=model_title(c.model),
         task=short_title(c.task),
         n=str(c.n),
-        difference=change(c.difference, c.low, c.high, DIGITS) or "n/a",
+        difference=signed_with_interval(c.difference, c.low, c.high, DIGITS) or "n/a",
         p=p_value(c.p),
         p_holm=p_value(c.p_holm),
         verdict=found[0].words if found else "",
@@ -169,25 +169,25 @@ def difference_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
         return ()
     found = {
         (c.model, c.task): c
-        for c in kept(scored.evidence.comparisons)
+        for c in without_calibrated(scored.evidence.comparisons)
         if c.role == "external" and c.site == ALL_SITES and c.first
     }
     models = in_order((m for m, _ in found), scored.reference)
     if not models:
         return ()
     reach = [v for c in found.values() for v in (c.low, c.high, c.difference)]
-    limits = around(reach, 0, LEAST_REACH)
+    limits = axis_limits(reach, 0, LEAST_REACH)
     panels = tuple(
-        ForestPanel(short_title(t), tuple(_spot(found.get((m, t))) for m in models), 0, limits)
+        ForestPanel(short_title(t), tuple(_point(found.get((m, t))) for m in models), 0, limits)
         for t in TASKS
     )
     lines = tuple(map(model_title, models))
     axis = f"difference to {model_title(scored.reference)}, with 95 % interval"
     words = f"Each model less {model_title(scored.reference)}, external test, same cases:"
-    return (lattice_plot("differences", words, ForestPlot(lines, panels, axis)),)
+    return (forest_plot("differences", words, ForestPlot(lines, panels, axis)),)
 
 
-def _spot(c: Comparison | None) -> PointEstimate | None:
+def _point(c: Comparison | None) -> PointEstimate | None:
     if c is None:
         return None
     found = judge_claims((), (), (), (c,))

@@ -13,22 +13,22 @@ from gliofed.evaluation.confounding import CONFOUNDERS, POSITIVE_CLASS
 from gliofed.evaluation.paired import TASKS
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.markers import MARKERS
-from gliofed.reporting.html.wording import (
+from gliofed.reporting.html.formatting import (
     NOT_AVAILABLE,
-    change,
     estimate,
+    missing_reason,
     model_title,
     p_value,
-    reason,
     short_title,
-    spanned,
+    signed_with_interval,
+    with_interval,
 )
 from gliofed.reporting.plots.forest_plot import (
-    WHOLE,
+    UNIT_LIMITS,
     ForestPanel,
     ForestPlot,
     PointEstimate,
-    lattice_plot,
+    forest_plot,
 )
 from gliofed.reporting.plots.style import Plot
 from gliofed.reporting.study.claims import ROLE_TITLES, ROLES, SHORT_ROLES
@@ -37,7 +37,7 @@ from gliofed.reporting.study.content import ScoredPredictions
 CHANCE: Final = 0.5
 RANKED: Final[Mapping[str, str]] = {"grade": "auc_4_against_2_3"}
 """Where the class that confounders rank has a measure of its own."""
-NOT_ASKED: Final = "not asked"
+NOT_EVALUATED: Final = "not asked"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class StrataTable:
     lines: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def reaches(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
+def ranking_tables(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
     """For each role in which anything stands alone; external first."""
     if scored.evidence is None:
         return ()
@@ -103,7 +103,7 @@ def reaches(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
     return tuple(out)
 
 
-def added(evidence: Evidence) -> tuple[AddedValueLine, ...]:
+def added_value_lines(evidence: Evidence) -> tuple[AddedValueLine, ...]:
     """Better than what stands alone, and beyond it; first methods, external first."""
     every = [c for c in (*evidence.gains, *evidence.beyond) if c.first]
     return tuple(_added(c) for role in ROLES for c in every if c.role == role)
@@ -113,10 +113,10 @@ def _added(c: Comparison) -> AddedValueLine:
     if c.method == BY_CHANCE:
         question, text = f"better than {c.other}", _area(c)
     elif c.metric == "auc":
-        gap = change(c.difference, c.low, c.high, 3)
+        gap = signed_with_interval(c.difference, c.low, c.high, 3)
         question, text = f"better than {c.other}", f"AUC, difference {gap}" if gap else ""
     else:
-        slope = change(c.difference, c.low, c.high, 2)
+        slope = signed_with_interval(c.difference, c.low, c.high, 2)
         question = f"adds to it, {c.other}"
         text = f"log odds for one standard deviation {slope}" if slope else ""
     return AddedValueLine(
@@ -128,7 +128,7 @@ def _added(c: Comparison) -> AddedValueLine:
 def _area(c: Comparison) -> str:
     """The AUC itself, of which the comparison has what is above 0.5."""
     value, low, high = (None if v is None else v + CHANCE for v in (c.difference, c.low, c.high))
-    return "" if value is None else f"AUC {spanned(value, low, high, 3)}"
+    return "" if value is None else f"AUC {with_interval(value, low, high, 3)}"
 
 
 def verdict_note(c: Comparison) -> str:
@@ -137,7 +137,7 @@ def verdict_note(c: Comparison) -> str:
     return found.why if found.shown is None else c.note
 
 
-def strata(evidence: Evidence) -> tuple[StrataTable, ...]:
+def strata_tables(evidence: Evidence) -> tuple[StrataTable, ...]:
     """For each role that has any; too few is said in words."""
     out = []
     for role in ROLES:
@@ -164,16 +164,16 @@ def alone_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     panels = tuple(
         ForestPanel(
             f"{short_title(m.id)}{' of 4' if m.id == 'grade' else ''}",
-            (_spot(own.get(m.id)), *(_spot(_of(alone, n).get(m.id), full=False) for n in names)),
+            (_point(own.get(m.id)), *(_point(_of(alone, n).get(m.id), full=False) for n in names)),
             CHANCE,
-            WHOLE,
+            UNIT_LIMITS,
         )
         for m in MARKERS
     )
     model = model_title(scored.reference)
     words = f"AUC of {model} and of what goes with each marker alone, external test:"
     lattice = ForestPlot((model, *names), panels, "AUC, with 95 % interval; upright line: chance")
-    return (lattice_plot("confounders", words, lattice),)
+    return (forest_plot("confounders", words, lattice),)
 
 
 def strata_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
@@ -194,19 +194,19 @@ def strata_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     panels = tuple(
         ForestPanel(
             short_title(t),
-            tuple(_spot(found.get((n, t)), few="too few") for n in names),
+            tuple(_point(found.get((n, t)), few="too few") for n in names),
             0.0 if t == "mask" else CHANCE,
-            WHOLE,
+            UNIT_LIMITS,
             whole.get((t, "dice" if t == "mask" else "auc")),
         )
         for t in TASKS
     )
     axis = "value with 95 % interval; grey line: chance; dashed: all external cases"
     words = f"Strata of the external test, {model_title(scored.reference)}:"
-    return (lattice_plot("strata", words, ForestPlot(names, panels, axis)),)
+    return (forest_plot("strata", words, ForestPlot(names, panels, axis)),)
 
 
-def _spot(row: ScoreRow | None, few: str = "n/a", full: bool = True) -> PointEstimate | None:
+def _point(row: ScoreRow | None, few: str = "n/a", full: bool = True) -> PointEstimate | None:
     return None if row is None else PointEstimate(row.value, row.low, row.high, few, full)
 
 
@@ -226,16 +226,18 @@ def _of(alone: Sequence[ScoreRow], name: str) -> Mapping[str, ScoreRow]:
 
 def _reached(row: ScoreRow | None) -> str:
     if row is None:
-        return NOT_ASKED
+        return NOT_EVALUATED
     text = estimate(row, 2)
     return (
-        f"{text}, n = {row.n}" if row.value is not None else f"{text}, n = {row.n}: {reason(row)}"
+        f"{text}, n = {row.n}"
+        if row.value is not None
+        else f"{text}, n = {row.n}: {missing_reason(row)}"
     )
 
 
 def _within(row: ScoreRow | None) -> str:
     if row is None:
-        return NOT_ASKED
+        return NOT_EVALUATED
     if row.value is None:
-        return f"{reason(row)} (n = {row.n})"
+        return f"{missing_reason(row)} (n = {row.n})"
     return f"{estimate(row, 2)}, n = {row.n}"

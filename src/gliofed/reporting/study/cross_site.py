@@ -8,9 +8,9 @@ from typing import Final
 
 from gliofed.evaluation.comparison import CrossSiteMatrix
 from gliofed.evaluation.results import ScoreRow
-from gliofed.reporting.html.wording import (
-    between,
-    is_alone,
+from gliofed.reporting.html.formatting import (
+    interval,
+    is_single_site,
     metric_title,
     model_title,
     number,
@@ -63,10 +63,10 @@ def _table(cross: CrossSiteMatrix, reference: str) -> CrossSiteTable:
 
 def _cell(model: str, row: ScoreRow) -> CrossSiteCell:
     if row.value is None:
-        own = is_alone(model) and model_title(model) == f"{row.site} alone"
+        own = is_single_site(model) and model_title(model) == f"{row.site} alone"
         untested = "trained there" if own and not row.n else row.note
         return CrossSiteCell("", (untested,), 0)
-    span = between(row.low, row.high, 2)
+    span = interval(row.low, row.high, 2)
     floor = FLOORS[row.metric]
     share = min(1.0, max(0.0, (row.value - floor) / (1 - floor)))
     more = tuple(filter(None, (span, f"n = {row.n}")))

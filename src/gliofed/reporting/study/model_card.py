@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gliofed.data.formats.registry import DEFAULT
 from gliofed.markers import MARKERS
 from gliofed.reporting.checklists.checklist import AnsweredChecklist
+from gliofed.reporting.checklists.formatting import divided, people, tasks, trained_markers
 from gliofed.reporting.checklists.model_answers import calibration
 from gliofed.reporting.checklists.results_answers import limits
 from gliofed.reporting.checklists.run_facts import (
@@ -17,9 +18,8 @@ from gliofed.reporting.checklists.run_facts import (
     main_files,
     main_model,
 )
-from gliofed.reporting.checklists.statements import CardWords
-from gliofed.reporting.checklists.wording import divided, learnt, people, tasks
-from gliofed.reporting.html.wording import model_title
+from gliofed.reporting.checklists.statements import CardStatements
+from gliofed.reporting.html.formatting import model_title
 from gliofed.reporting.model_card import UNKNOWN_LICENSE, CardHeader, fill_card
 from gliofed.reporting.study.tables import full_table
 from gliofed.types import SEQUENCES
@@ -53,7 +53,7 @@ class WeightsFile:
     sha256: str
 
 
-def run_card(facts: RunFacts, checked: Sequence[AnsweredChecklist], words: CardWords) -> str:
+def run_card(facts: RunFacts, checked: Sequence[AnsweredChecklist], words: CardStatements) -> str:
     """The card as Markdown; equal facts give equal text. words: the authors' choices."""
     study, model = facts.study, main_model(facts.rows)
     sets = (f for name, f in study.data.formats.items() if f != DEFAULT and _trains(facts, name))
@@ -70,7 +70,7 @@ def run_card(facts: RunFacts, checked: Sequence[AnsweredChecklist], words: CardW
         tasks=tasks(study),
         hospitals=[_row(h.name, h.part, h.source or "own data", h.group) for h in facts.hospitals],
         titles=[f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS],
-        untrained=[m.title for m in MARKERS if m not in learnt(study)],
+        untrained=[m.title for m in MARKERS if m not in trained_markers(study)],
         divided=divided(facts),
         limits=limits(facts),
         verdicts=facts.evidence.verdicts if facts.evidence else (),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gliofed.reporting.html.document import fill
-from gliofed.reporting.plots.segmentation_slices import outlined
+from gliofed.reporting.html.document import render_page
+from gliofed.reporting.plots.segmentation_slices import segmentation_figure
 from gliofed.reporting.plots.training_curves import training_pictures
 from gliofed.reporting.study import tables
 from gliofed.reporting.study.content import StudyContent
-from gliofed.reporting.study.report_context import show
+from gliofed.reporting.study.report_context import make_report_context
 from gliofed.runtime.files import write_text
 
 NOTES_AT_ONCE = 12
@@ -22,27 +22,27 @@ ABOUT = (
 )
 
 
-def write_page(content: StudyContent, path: Path) -> None:
+def write_study_page(content: StudyContent, path: Path) -> None:
     """Write the page to `path` in one step: a reader never meets half of it.
 
     Equal contents give equal bytes. Raises DataError where a mosaic's masks do not fit its image.
     """
-    write_text(path, render(content))
+    write_text(path, render_study_page(content))
 
 
-def render(content: StudyContent) -> str:
+def render_study_page(content: StudyContent) -> str:
     """The page as one HTML text: styles, script and figures inside, all names escaped."""
     columns, cohort = tables.cohort_of(content)
-    return fill(
+    return render_page(
         "reporting/study/page.html.j2",
         scripts=("reporting/html/page.js",),
         study=content.study,
         synthetic=content.synthetic,
-        shown=show(content.scored, tables.HEADLINE_MODELS, ABOUT),
+        shown=make_report_context(content.scored, tables.HEADLINE_MODELS, ABOUT),
         external=tables.external_summary(content.scored.results, content.scored.rows),
         notes=content.notes[:NOTES_AT_ONCE],
         more_notes=content.notes[NOTES_AT_ONCE:],
-        mosaics=[outlined(m) for m in content.mosaics],
+        mosaics=[segmentation_figure(m) for m in content.mosaics],
         training=training_pictures(content.curves),
         costs=tables.costs(content.curves),
         refusals=tables.refusals(content.curves),

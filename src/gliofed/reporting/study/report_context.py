@@ -9,13 +9,13 @@ from typing import Final
 
 from gliofed.calibration.cns5 import UNSEEN
 from gliofed.markers import MARKERS, Marker
-from gliofed.reporting.html.wording import is_alone, model_title
+from gliofed.reporting.html.formatting import is_single_site, model_title
 from gliofed.reporting.plots import style
 from gliofed.reporting.plots.probability_curves import marker_plots
 from gliofed.reporting.plots.style import Picture, Plot
 from gliofed.reporting.study import (
-    calibration,
     calibration_plots,
+    calibration_tables,
     claims,
     confounding,
     cross_site,
@@ -27,7 +27,7 @@ from gliofed.runtime.files import write_bytes
 
 PRINT: Final = "figures.pdf"
 MOST_CURVES: Final = 3
-NO_TRIAL: Final = "no calibration was tried"
+NO_CALIBRATION: Final = "no calibration was tried"
 
 
 @dataclass(frozen=True)
@@ -61,18 +61,20 @@ class ReportContext:
     alone_pictures: tuple[Picture, ...]
     strata_pictures: tuple[Picture, ...]
     cross: tuple[cross_site.CrossSiteTable, ...]
-    trial: calibration.CalibrationTables | None
+    trial: calibration_tables.CalibrationTables | None
     no_trial: str
     before_and_after: tuple[Picture, ...]
     coverage: tuple[Picture, ...]
     risks: tuple[Picture, ...]
     unseen: str
-    agreement: tuple[calibration.AgreementLine, ...]
+    agreement: tuple[calibration_tables.AgreementLine, ...]
     table: tuple[tables.ScoreLine, ...]
     filters: tuple[tables.TableFilter, ...]
 
 
-def show(scored: ScoredPredictions, models: Sequence[str], about: Sequence[str]) -> ReportContext:
+def make_report_context(
+    scored: ScoredPredictions, models: Sequence[str], about: Sequence[str]
+) -> ReportContext:
     """models: of the columns of the first table, the reference first. about: of each, in a few
     words."""
     evidence, trial = scored.evidence, scored.trial
@@ -83,28 +85,28 @@ def show(scored: ScoredPredictions, models: Sequence[str], about: Sequence[str])
         columns=tuple(zip(map(model_title, models), about, strict=True)),
         headline=tables.headline(scored.rows, models, scored.reference),
         evidence=evidence is not None,
-        verdicts=claims.claims(evidence) if evidence else (),
+        verdicts=claims.claims_tables(evidence) if evidence else (),
         models=_pictures(model_plots(scored.rows, scored.reference)),
-        curved=tuple(map(model_title, curved(scored))),
+        curved=tuple(map(model_title, models_with_curves(scored))),
         markers=tuple(
             MarkerFigures(m, _pictures(_of_marker(m, scored))) for m in MARKERS
         ),
         differences=first,
         more_differences=rest,
         difference_pictures=_pictures(claims.difference_plots(scored)),
-        reaches=confounding.reaches(scored),
-        added=confounding.added(evidence) if evidence else (),
-        strata=confounding.strata(evidence) if evidence else (),
+        reaches=confounding.ranking_tables(scored),
+        added=confounding.added_value_lines(evidence) if evidence else (),
+        strata=confounding.strata_tables(evidence) if evidence else (),
         alone_pictures=_pictures(confounding.alone_plots(scored)),
         strata_pictures=_pictures(confounding.strata_plots(scored)),
         cross=cross_site.cross_tables(evidence.cross, scored.reference) if evidence else (),
-        trial=calibration.doubt(scored),
-        no_trial=(trial.note if trial else "") or NO_TRIAL,
+        trial=calibration_tables.make_calibration_tables(scored),
+        no_trial=(trial.note if trial else "") or NO_CALIBRATION,
         before_and_after=_pictures(calibration_plots.before_and_after(scored)),
         coverage=_pictures(calibration_plots.coverage_plots(scored)),
         risks=_pictures(calibration_plots.risk_plots(scored)),
         unseen=UNSEEN,
-        agreement=calibration.agreement_lines(scored.outlines),
+        agreement=calibration_tables.agreement_lines(scored.outlines),
         table=table,
         filters=tables.filters(table),
     )  # fmt: skip
@@ -130,7 +132,7 @@ def write_figures(scored: ScoredPredictions, folder: Path) -> None:
     Names are those of tasks, not of the data. Equal predictions give equal bytes. Other files of
     the folder stay. Without a figure nothing is written.
     """
-    single, whole = style.printed(plots(scored))
+    single, whole = style.print_figures(plots(scored))
     for name, svg in single.items():
         write_bytes(folder / f"{name}.svg", svg)
     if single:
@@ -138,15 +140,15 @@ def write_figures(scored: ScoredPredictions, folder: Path) -> None:
 
 
 def _pictures(found: Sequence[Plot]) -> tuple[Picture, ...]:
-    return tuple(map(style.shown, found))
+    return tuple(map(style.screen_picture, found))
 
 
 def _of_marker(marker: Marker, scored: ScoredPredictions) -> tuple[Plot, ...]:
-    return marker_plots(marker, scored.results, scored.rows, curved(scored))
+    return marker_plots(marker, scored.results, scored.rows, models_with_curves(scored))
 
 
-def curved(scored: ScoredPredictions) -> tuple[str, ...]:
+def models_with_curves(scored: ScoredPredictions) -> tuple[str, ...]:
     """Models with a curve of their own: the reference, and the first that are no single site."""
     order = tables.in_order((r.model for r in scored.results), scored.reference)
-    others = [m for m in order if m != scored.reference and not is_alone(m)]
+    others = [m for m in order if m != scored.reference and not is_single_site(m)]
     return (scored.reference, *others)[:MOST_CURVES]

@@ -7,9 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gliofed.evaluation.results import ScoreRow
-from gliofed.reporting.html.wording import NOT_AVAILABLE, estimate, is_alone, model_title, reason
+from gliofed.reporting.html.formatting import (
+    NOT_AVAILABLE,
+    estimate,
+    is_single_site,
+    missing_reason,
+    model_title,
+)
 from gliofed.reporting.plots.style import FEDERATED as LOOK
-from gliofed.reporting.plots.style import Plot, label, small, stroke_of
+from gliofed.reporting.plots.style import Plot, label, line_style_of, small
 from gliofed.reporting.study.tables import (
     FEDERATED,
     HEADLINE_DIGITS,
@@ -69,7 +75,7 @@ def _draw(
 
 def _model_line(axes: Axes, place: int, model: str, row: ScoreRow | None, bold: bool) -> None:
     """The model's name and figures above its point and interval."""
-    stroke = LOOK if bold else stroke_of(model)
+    stroke = LOOK if bold else line_style_of(model)
     weight = "bold" if bold else "normal"
     above = place - 0.28
     axes.text(0, above, label(model_title(model), 32), va="center", fontweight=weight)
@@ -77,13 +83,13 @@ def _model_line(axes: Axes, place: int, model: str, row: ScoreRow | None, bold: 
     axes.text(1, above, text, va="center", ha="right", fontweight=weight)
     at = place + 0.1
     if row is None or row.value is None:
-        why = "not part of this run" if row is None else reason(row)
+        why = "not part of this run" if row is None else missing_reason(row)
         axes.text(0, at, label(why, 60), va="center", fontsize=small(), fontstyle="italic")
         return
     if row.low is not None and row.high is not None:
         axes.plot([row.low, row.high], [at, at], color=stroke.colour, linewidth=2.2)
         axes.plot([row.low, row.high], [at, at], "|", color=stroke.colour, markersize=7)
-    face = "white" if is_alone(model) else stroke.colour
+    face = "white" if is_single_site(model) else stroke.colour
     axes.plot([row.value], [at], stroke.marker, color=stroke.colour, markersize=6.5,
               markerfacecolor=face, markeredgewidth=1.4, zorder=3)  # fmt: skip
 

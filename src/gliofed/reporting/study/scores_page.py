@@ -8,10 +8,10 @@ from pathlib import Path
 
 from gliofed.evaluation.by_case.score_table import MEDIAN_MODEL
 from gliofed.evaluation.results import CaseResult
-from gliofed.reporting.html.document import fill
-from gliofed.reporting.html.wording import count, is_alone
+from gliofed.reporting.html.document import render_page
+from gliofed.reporting.html.formatting import count, is_single_site
 from gliofed.reporting.study.content import ScoredPredictions
-from gliofed.reporting.study.report_context import show
+from gliofed.reporting.study.report_context import make_report_context
 from gliofed.reporting.study.tables import in_order
 from gliofed.runtime.files import write_text
 
@@ -38,21 +38,21 @@ def render_scores(content: ScoresPageContent) -> str:
     """The page as one HTML text."""
     scored = content.scored
     every = in_order((r.model for r in scored.rows), scored.reference)
-    single = [m for m in every if is_alone(m) and m != scored.reference]
+    single = [m for m in every if is_single_site(m) and m != scored.reference]
     several = [m for m in every if m not in single][:MOST_COLUMNS]
     models = (*several, MEDIAN_MODEL) if single else tuple(several)
-    return fill(
+    return render_page(
         "reporting/study/scores.html.j2",
         scripts=("reporting/html/page.js",),
         study=content.title,
         synthetic=False,
-        shown=show(scored, models, [""] * len(models)),
-        external=_asked(scored.results),
+        shown=make_report_context(scored, models, [""] * len(models)),
+        external=_external_summary(scored.results),
         facts=content.facts,
     )
 
 
-def _asked(results: Sequence[CaseResult]) -> str:
+def _external_summary(results: Sequence[CaseResult]) -> str:
     """Which cases the first table rests on; empty without an external one."""
     outside = [r for r in results if r.role == "external"]
     if not outside:

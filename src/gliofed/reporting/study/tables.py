@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from gliofed.evaluation.by_case.score_table import ALL_SITES, MEDIAN_MODEL
 from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.markers import MARKERS
-from gliofed.reporting.html.wording import (
+from gliofed.reporting.html.formatting import (
     NOT_AVAILABLE,
-    between,
     count,
+    difference,
     estimate,
-    gap,
-    is_alone,
+    interval,
     is_calibrated,
     is_hidden,
+    is_single_site,
     metric_digits,
     metric_title,
+    missing_reason,
     model_title,
     number,
-    reason,
     signed,
     site_title,
     task_title,
-    value_of,
+    value_text,
 )
 from gliofed.reporting.study.content import StudyContent, TrainingHistory
 
@@ -128,8 +128,8 @@ def in_order(models: Iterable[str], reference: str) -> tuple[str, ...]:
     answers and the median of single sites, which are no models."""
     names = [m for m in dict.fromkeys(models) if m != MEDIAN_MODEL and not is_calibrated(m)]
     first = [m for m in dict.fromkeys((reference, FEDERATED, "pooled")) if m in names]
-    others = [m for m in names if m not in first and not is_alone(m)]
-    return (*first, *others, *sorted(m for m in names if m not in first and is_alone(m)))
+    others = [m for m in names if m not in first and not is_single_site(m)]
+    return (*first, *others, *sorted(m for m in names if m not in first and is_single_site(m)))
 
 
 def external_rows(rows: Sequence[ScoreRow]) -> Mapping[Key, ScoreRow]:
@@ -170,11 +170,11 @@ def headline_cell(model: str, row: ScoreRow | None, reference: str = FEDERATED) 
     if row is None:
         return HeadlineCell(title, NOT_AVAILABLE, "not part of this run", "", "")
     if is_hidden(row):
-        return HeadlineCell(title, estimate(row, HEADLINE_DIGITS), reason(row), "", "")
+        return HeadlineCell(title, estimate(row, HEADLINE_DIGITS), missing_reason(row), "", "")
     main = f"{estimate(row, HEADLINE_DIGITS)}, n = {row.n}"
     few = f"fewer than {FEW_CASES} cases: too few for any claim" if row.n < FEW_CASES else ""
-    why = "; ".join(filter(None, (reason(row), few)))
-    return HeadlineCell(title, main, why, gap(row, GAP_DIGITS), _verdict(row, reference))
+    why = "; ".join(filter(None, (missing_reason(row), few)))
+    return HeadlineCell(title, main, why, difference(row, GAP_DIGITS), _verdict(row, reference))
 
 
 def _verdict(row: ScoreRow, reference: str) -> str:
@@ -193,7 +193,7 @@ def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) ->
         return ""
     cases = len({(r.site, r.case) for r in outside})
     sites = sorted({r.site for r in outside})
-    alone = len({r.model for r in rows if is_alone(r.model)})
+    alone = len({r.model for r in rows if is_single_site(r.model)})
     seeds = len({r.seed for r in outside})
     folds = len({r.fold for r in outside})
     text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
@@ -214,7 +214,7 @@ def full_table(rows: Sequence[ScoreRow]) -> tuple[ScoreLine, ...]:
 
 def _table_row(row: ScoreRow) -> ScoreLine:
     digits = metric_digits(row.metric)
-    value = value_of(row, digits)
+    value = value_text(row, digits)
     return ScoreLine(
         role=row.role,
         site=site_title(row.site),
@@ -223,10 +223,10 @@ def _table_row(row: ScoreRow) -> ScoreLine:
         metric=metric_title(row.metric),
         n=str(row.n),
         value=value,
-        interval=between(row.low, row.high, digits) if value != NOT_AVAILABLE else "",
-        difference=gap(row, digits),
+        interval=interval(row.low, row.high, digits) if value != NOT_AVAILABLE else "",
+        difference=difference(row, digits),
         seeds=str(row.seeds),
-        note=reason(row),
+        note=missing_reason(row),
         method=row.method,
     )
 
@@ -266,7 +266,7 @@ def _cost(model: str, own: Sequence[TrainingHistory]) -> TrainingCost:
 
 
 def _sent(model: str, sent: int) -> str:
-    if is_alone(model):
+    if is_single_site(model):
         return "nothing left the hospital"
     return "images pooled beforehand" if model == "pooled" else number(sent / 1e6, 1)
 

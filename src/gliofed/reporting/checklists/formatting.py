@@ -7,14 +7,14 @@ from typing import Final
 
 from gliofed.evaluation.results import ScoreRow
 from gliofed.markers import MARKERS, Marker
-from gliofed.reporting.checklists.run_facts import CaseGroup, RunFacts, SplitFacts, tested_in
-from gliofed.reporting.html.wording import (
+from gliofed.reporting.checklists.run_facts import CaseGroup, RunFacts, SplitFacts, scored_rows
+from gliofed.reporting.html.formatting import (
     count,
     estimate,
     metric_digits,
     metric_title,
+    missing_reason,
     number,
-    reason,
     task_title,
 )
 from gliofed.study import Study
@@ -38,7 +38,7 @@ def span(values: Iterable[int]) -> str:
     return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
 
 
-def learnt(study: Study) -> tuple[Marker, ...]:
+def trained_markers(study: Study) -> tuple[Marker, ...]:
     """The markers that a study trains; the head of any other stays as it was."""
     return tuple(m for m in MARKERS if study.loss.markers.get(m.id, 0) > 0)
 
@@ -46,7 +46,7 @@ def learnt(study: Study) -> tuple[Marker, ...]:
 def tasks(study: Study) -> str:
     """What the model is trained to predict."""
     outline = ["the outline of the T2/FLAIR-hyperintense region"] if study.loss.mask > 0 else []
-    return listed([*outline, *(m.title for m in learnt(study))])
+    return listed([*outline, *(m.title for m in trained_markers(study))])
 
 
 def outcomes(group: CaseGroup) -> str:
@@ -106,14 +106,14 @@ def divided(facts: RunFacts) -> str:
 
 def has_external(facts: RunFacts) -> bool:
     """Whether a figure on cases of hospitals that did not train exists."""
-    return bool(tested_in(facts.rows, "external"))
+    return bool(scored_rows(facts.rows, "external"))
 
 
 def figure(row: ScoreRow) -> str:
     """ "IDH mutation, AUC 0.870 (0.810 to 0.920), n = 60", or why there is none."""
     name = f"{task_title(row.task)}, {metric_title(row.metric)}"
     text = f"{name} {estimate(row, metric_digits(row.metric))}, n = {row.n}"
-    return f"{text} ({reason(row)})" if row.value is None else text
+    return f"{text} ({missing_reason(row)})" if row.value is None else text
 
 
 def figures(rows: Iterable[ScoreRow]) -> str:

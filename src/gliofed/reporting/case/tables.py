@@ -10,7 +10,7 @@ from typing import Final
 from gliofed.calibration.cns5 import NOT_DETERMINABLE, OUTCOMES, IntegratedType
 from gliofed.markers import BY_ID
 from gliofed.reporting.case.content import CaseContent, MarkerAnswer, Occlusion
-from gliofed.reporting.html.wording import NOT_AVAILABLE, between, number, spanned
+from gliofed.reporting.html.formatting import NOT_AVAILABLE, interval, number, with_interval
 
 DIGITS: Final = 2
 UNTOLD: Final = "IDH-wildtype of grade 2 or 3"
@@ -55,14 +55,14 @@ class OcclusionTable:
     notes: tuple[str, ...]
 
 
-def panel(shown: MarkerAnswer) -> MarkerPanel:
+def marker_panel(shown: MarkerAnswer) -> MarkerPanel:
     """Raises KeyError for an id that is not in the table of markers."""
     marker = BY_ID[shown.marker]
     none = (math.nan,) * len(marker.classes)
     rows = zip(marker.classes, shown.probabilities, shown.low or none, shown.high or none,
                strict=True)  # fmt: skip
     bars = tuple(
-        ProbabilityBar(name, spanned(p, low, high, DIGITS), _percent(p), _percent(low), _percent(high),
+        ProbabilityBar(name, with_interval(p, low, high, DIGITS), _percent(p), _percent(low), _percent(high),
             None if shown.left is None else name in shown.left)
         for name, p, low, high in rows
     )  # fmt: skip
@@ -70,7 +70,7 @@ def panel(shown: MarkerAnswer) -> MarkerPanel:
     return MarkerPanel(marker.title, bars, left, _kept(shown.kept))
 
 
-def outcomes(found: IntegratedType) -> tuple[ProbabilityBar, ...]:
+def outcome_bars(found: IntegratedType) -> tuple[ProbabilityBar, ...]:
     """Of each integrated type; the last is what cannot be told further, not doubt."""
     bars = []
     for outcome in OUTCOMES:
@@ -86,25 +86,25 @@ def uncalibrated(markers: Sequence[MarkerAnswer]) -> tuple[str, ...]:
     return tuple(BY_ID[m.marker].title for m in markers if m.left is None)
 
 
-def volume(content: CaseContent) -> str:
+def volume_text(content: CaseContent) -> str:
     """ "34.2 ml (31.0 to 38.5 ml)", or without a range."""
     low, high = content.volume_range_ml or (None, None)
-    span = between(low, high, 1)
+    span = interval(low, high, 1)
     text = number(content.volume_ml, 1)
     if text == NOT_AVAILABLE:
         return text
     return f"{text} ml ({span} ml)" if span else f"{text} ml"
 
 
-def falls(why: Occlusion) -> OcclusionTable:
+def occlusion_table(why: Occlusion) -> OcclusionTable:
     """Of the sequences that are there, the one that matters most first."""
     ranked = sorted(why.sequences.items(), key=lambda item: -item[1])
-    rows = tuple((sequence.value, fall(value)) for sequence, value in ranked)
+    rows = tuple((sequence.value, change_text(value)) for sequence, value in ranked)
     own = number(math.nan if why.probability is None else why.probability, DIGITS)
     return OcclusionTable(BY_ID[why.marker].title, why.of, own, rows, why.notes)
 
 
-def fall(value: float) -> str:
+def change_text(value: float) -> str:
     """ "falls by 0.21", "rises by 0.03", or that it does not change."""
     text = number(abs(value), DIGITS)
     if text == NOT_AVAILABLE:

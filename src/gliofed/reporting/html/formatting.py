@@ -99,7 +99,7 @@ def site_title(site: str) -> str:
     return "all hospitals" if site == ALL_SITES else site
 
 
-def is_alone(model: str) -> bool:
+def is_single_site(model: str) -> bool:
     """Whether the model is that of one hospital alone (their median is not)."""
     return model.startswith(_ALONE) and model != MEDIAN_MODEL and not is_calibrated(model)
 
@@ -113,7 +113,7 @@ def model_title(model: str) -> str:
     """ "alone:utrecht" reads "utrecht alone"."""
     if is_calibrated(model):
         return model_title(model.removesuffix(CALIBRATED_SUFFIX)) + CALIBRATED_SUFFIX
-    if is_alone(model):
+    if is_single_site(model):
         return f"{model.removeprefix(_ALONE)} alone"
     return _MODELS.get(model, model)
 
@@ -135,7 +135,7 @@ def signed(value: float | None, digits: int) -> str:
     return text if plain or float(text) == 0 else f"+{text}"
 
 
-def value_of(row: ScoreRow, digits: int) -> str:
+def value_text(row: ScoreRow, digits: int) -> str:
     """The value alone, or whether it is hidden or does not exist."""
     return "hidden" if is_hidden(row) else number(row.value, digits)
 
@@ -145,7 +145,7 @@ def is_hidden(row: ScoreRow) -> bool:
     return row.value is None and SUPPRESSED in row.note
 
 
-def between(low: float | None, high: float | None, digits: int) -> str:
+def interval(low: float | None, high: float | None, digits: int) -> str:
     """ "0.81 to 0.92", or nothing where either end is missing."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
@@ -154,27 +154,29 @@ def between(low: float | None, high: float | None, digits: int) -> str:
 
 def estimate(row: ScoreRow, digits: int) -> str:
     """ "0.87 (0.81 to 0.92)", "0.87" without an interval, "hidden", or n/a."""
-    text = value_of(row, digits)
-    span = between(row.low, row.high, digits)
+    text = value_text(row, digits)
+    span = interval(row.low, row.high, digits)
     return f"{text} ({span})" if span and row.value is not None and text != NOT_AVAILABLE else text
 
 
-def gap(row: ScoreRow, digits: int) -> str:
+def difference(row: ScoreRow, digits: int) -> str:
     """The difference to the reference with its interval; empty where there is none."""
-    return change(row.difference, row.difference_low, row.difference_high, digits)
+    return signed_with_interval(row.difference, row.difference_low, row.difference_high, digits)
 
 
-def change(value: float | None, low: float | None, high: float | None, digits: int) -> str:
+def signed_with_interval(
+    value: float | None, low: float | None, high: float | None, digits: int
+) -> str:
     """ "+0.03 (-0.01 to 0.07)"; empty where there is no value."""
     if value is None or not math.isfinite(value):
         return ""
-    text, span = signed(value, digits), between(low, high, digits)
+    text, span = signed(value, digits), interval(low, high, digits)
     return f"{text} ({span})" if span else text
 
 
-def spanned(value: float | None, low: float | None, high: float | None, digits: int) -> str:
+def with_interval(value: float | None, low: float | None, high: float | None, digits: int) -> str:
     """ "0.87 (0.81 to 0.92)", or n/a."""
-    text, span = number(value, digits), between(low, high, digits)
+    text, span = number(value, digits), interval(low, high, digits)
     return f"{text} ({span})" if span and text != NOT_AVAILABLE else text
 
 
@@ -185,7 +187,7 @@ def p_value(p: float | None) -> str:
     return "< 0.001" if p < 0.001 else number(p, 3)
 
 
-def reason(row: ScoreRow) -> str:
+def missing_reason(row: ScoreRow) -> str:
     """Why a figure, or its interval, is missing, and whatever else its note says."""
     if row.value is not None and not math.isfinite(row.value):
         return row.note or "the value is not a finite number"
@@ -194,7 +196,7 @@ def reason(row: ScoreRow) -> str:
     return row.note
 
 
-def told_of(site: str, why: str) -> str:
+def without_site_prefix(site: str, why: str) -> str:
     """A reason beside its site's name, which it need not repeat."""
     return why.removeprefix(f"site {site}: ")
 
@@ -204,7 +206,7 @@ def count(n: int, one: str, many: str | None = None) -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
-def stretches(rounds: Sequence[int]) -> str:
+def round_ranges(rounds: Sequence[int]) -> str:
     """ "1 to 4, 7" of ascending numbers; with many gaps, how many rounds and between which."""
     parts: list[list[int]] = []
     for one in rounds:

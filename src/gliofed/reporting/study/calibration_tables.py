@@ -20,16 +20,16 @@ from gliofed.calibration.model_agreement import AgreementRow
 from gliofed.calibration.selective import SelectiveRiskRow
 from gliofed.evaluation.results import ScoreRow
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.reporting.html.wording import (
+from gliofed.reporting.html.formatting import (
     NOT_AVAILABLE,
+    difference,
     estimate,
-    gap,
     metric_digits,
     metric_title,
     number,
     site_title,
-    spanned,
     task_title,
+    with_interval,
 )
 from gliofed.reporting.study.content import ScoredPredictions
 from gliofed.reporting.study.tables import external_rows
@@ -147,13 +147,13 @@ def agreement_lines(rows: Sequence[AgreementRow]) -> tuple[AgreementLine, ...]:
         AgreementLine(
             "rank correlation with the agreement" if r.coverage is None
             else f"mean of the {100 * r.coverage:.0f} % that agree most",
-            str(r.n), spanned(r.value, r.low, r.high, DIGITS), r.method, r.note,
+            str(r.n), with_interval(r.value, r.low, r.high, DIGITS), r.method, r.note,
         )
         for r in rows
     )  # fmt: skip
 
 
-def doubt(scored: ScoredPredictions) -> CalibrationTables | None:
+def make_calibration_tables(scored: ScoredPredictions) -> CalibrationTables | None:
     """None without a trial, or where it has nothing; its note says why."""
     trial = scored.trial
     if trial is None or not trial.results:
@@ -163,14 +163,14 @@ def doubt(scored: ScoredPredictions) -> CalibrationTables | None:
     return CalibrationTables(
         promise=number(1 - trial.wishes.alpha, DIGITS),
         changes=_changes(scored.rows, trial.model),
-        covers=tuple(map(_cover, whole)),
-        by_class=tuple(_cover(r) for r in trial.sets if r.label != ALL_GROUPS),
+        covers=tuple(map(_coverage_line, whole)),
+        by_class=tuple(_coverage_line(r) for r in trial.sets if r.label != ALL_GROUPS),
         coverages=tuple(_coverage(c) for c in coverages),
         risks=_risks(trial.risks, coverages),
-        kept=tuple(map(_kept, trial.kept)),
+        kept=tuple(map(_threshold_line, trial.kept)),
         outcomes=OUTCOMES,
         types=_types(trial),
-        fits=fit_lines(trial.fits),
+        fits=scaling_lines(trial.fits),
     )
 
 
@@ -192,12 +192,12 @@ def _change(before: ScoreRow, after: ScoreRow) -> CalibrationChange:
     ns = dict.fromkeys((before.n, after.n))
     return CalibrationChange(
         task_title(before.task), metric_title(before.metric), " / ".join(map(str, ns)),
-        estimate(before, digits), estimate(after, digits), gap(after, digits) or NOT_AVAILABLE,
+        estimate(before, digits), estimate(after, digits), difference(after, digits) or NOT_AVAILABLE,
         "; ".join(notes),
     )  # fmt: skip
 
 
-def _cover(row: SetCoverageRow) -> CoverageLine:
+def _coverage_line(row: SetCoverageRow) -> CoverageLine:
     standing = NOT_AVAILABLE
     if row.low is not None and row.high is not None:
         standing = "neither shown below it nor above"
@@ -207,7 +207,7 @@ def _cover(row: SetCoverageRow) -> CoverageLine:
             standing = "above the promise"
     return CoverageLine(
         site_title(row.site), task_title(row.marker), row.label, str(row.n),
-        spanned(row.value, row.low, row.high, DIGITS), standing,
+        with_interval(row.value, row.low, row.high, DIGITS), standing,
         *(number(v, DIGITS) for v in (row.size, row.single, row.empty)),
     )  # fmt: skip
 
@@ -231,14 +231,14 @@ def _risks(
 
 
 def _risk(row: SelectiveRiskRow) -> str:
-    text = spanned(row.value, row.low, row.high, DIGITS)
+    text = with_interval(row.value, row.low, row.high, DIGITS)
     return f"{text}: {row.note}" if row.note else text
 
 
-def _kept(row: ThresholdRow) -> ThresholdLine:
+def _threshold_line(row: ThresholdRow) -> ThresholdLine:
     wished = "none asked" if row.wished is None else f"at most {number(row.wished, DIGITS)}"
     title = TYPE_TITLE if row.marker == INTEGRATED_TYPE else BY_ID[row.marker].title
-    errors = spanned(row.errors, row.low, row.high, DIGITS)
+    errors = with_interval(row.errors, row.low, row.high, DIGITS)
     return ThresholdLine(title, wished, str(row.n), number(row.kept, DIGITS), errors, row.note)
 
 
@@ -252,7 +252,7 @@ def _types(trial: CalibrationEvaluation) -> tuple[IntegratedTypeLine, ...]:
     return tuple(out)
 
 
-def fit_lines(rows: Sequence[ScalingRow]) -> tuple[ScalingLine, ...]:
+def scaling_lines(rows: Sequence[ScalingRow]) -> tuple[ScalingLine, ...]:
     """In the order of the rows."""
     return tuple(map(_fit, rows))
 
