@@ -84,16 +84,16 @@ class Result:
 
 
 def gliofed_space(folder: Path, paths: Paths) -> Matrices:
-    from gliofed.preprocessing.registration import affine, rigid
+    from gliofed.preprocessing.registration import register_affine, register_rigid
 
     volumes = {s: read_nifti(p) for s, p in paths.items()}
     reference = volumes[REFERENCE]
     brain = nonzero_brain(reference.data[None])
     template, template_brain = mni152()
-    there = affine(template, template_brain, reference, brain)
+    there = register_affine(template, template_brain, reference, brain)
     found = dict.fromkeys(volumes, there)
     for sequence in set(volumes) - {REFERENCE}:
-        found[sequence] = rigid(reference, volumes[sequence], brain) @ there
+        found[sequence] = register_rigid(reference, volumes[sequence], brain) @ there
     for sequence, volume in volumes.items():
         resample(volume.data, volume.affine, template.data.shape, found[sequence] @ template.affine)
     return found

@@ -35,13 +35,13 @@ def gliofed(fixed: Path, moving: Path, kind: Kind) -> Matrix:
     """For "affine" the fixed file is a template without a skull."""
     from gliofed.data.nifti import read_nifti
     from gliofed.preprocessing.brain_extraction import nonzero_brain
-    from gliofed.preprocessing.registration import affine, rigid
+    from gliofed.preprocessing.registration import register_affine, register_rigid
 
     ours, theirs = read_nifti(fixed), read_nifti(moving)
     brain = nonzero_brain(ours.data[None])
     if kind == "rigid":
-        return rigid(ours, theirs, brain)
-    return affine(ours, brain, theirs, nonzero_brain(theirs.data[None]))
+        return register_rigid(ours, theirs, brain)
+    return register_affine(ours, brain, theirs, nonzero_brain(theirs.data[None]))
 
 
 def elastix(fixed: Path, moving: Path, kind: Kind) -> Matrix:

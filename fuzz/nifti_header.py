@@ -19,11 +19,11 @@ import atheris
 with atheris.instrument_imports(include=["gliofed"]):
     from gliofed.types import Sequence
     from gliofed.validation.findings import BrokenFileError
-    from gliofed.validation.header_privacy import extensions, header_texts
-    from gliofed.validation.nifti_geometry import frame
+    from gliofed.validation.header_privacy import check_extensions, check_header_texts
+    from gliofed.validation.nifti_geometry import read_affine
     from gliofed.validation.nifti_header import check_layout, read_header
     from gliofed.validation.reader_messages import ReadRequest
-    from gliofed.validation.reader_process import look
+    from gliofed.validation.reader_process import read_case
 
 FOLDER = Path(tempfile.mkdtemp(prefix="gliofed-fuzz-"))
 
@@ -50,14 +50,14 @@ def one(data: bytes) -> None:
         pass
     else:
         layout = check_layout(header, len(data), packed=False)
-        header_texts(header)
-        extensions(header, data)
+        check_header_texts(header)
+        check_extensions(header, data)
         if not any(f.fatal for f in layout):
-            frame(header)
+            read_affine(header)
     packed = bool(data[:1] and data[0] & 1)
     path = FOLDER / ("x.nii.gz" if packed else "x.nii")
     path.write_bytes(gzip.compress(data[1:], 1) if packed else data)
-    look(ReadRequest({Sequence.FLAIR: path}, {"mask": path}, True), lambda where: None)
+    read_case(ReadRequest({Sequence.FLAIR: path}, {"mask": path}, True), lambda where: None)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from gliofed.validation.reader_process import look
+from gliofed.validation.reader_process import read_case
 
 SHAPE = (32, 36, 28)
 AFFINE = np.diag([-5.0, 5, 5, 1])
@@ -359,4 +359,4 @@ class InProcess:
         return None
 
     def look(self, job):
-        return look(job, lambda where: None)
+        return read_case(job, lambda where: None)

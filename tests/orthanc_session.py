@@ -27,7 +27,7 @@ from gliofed import api
 from gliofed.dicom.dicomweb import DicomWebServer
 from gliofed.dicom.storescp import ListenAddress, receive
 from gliofed.errors import DataError
-from gliofed.ingest.ingest import IngestRequest, intake
+from gliofed.ingest.intake import IngestRequest, intake
 from gliofed.runtime.progress import NoProgress
 
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"

@@ -16,7 +16,7 @@ from gliofed.data.formats import bids, brats, brats_collections, egd, rhuh_gbm, 
 from gliofed.data.formats import lgg_1p19q as lgg
 from gliofed.data.formats import upenn_gbm as upenn
 from gliofed.data.formats import utsw as utsw_set
-from gliofed.data.formats.preoperative import check_mask_labels
+from gliofed.data.formats.mask_labels import check_mask_labels
 from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError
 from gliofed.preprocessing.cases import store_key

@@ -25,8 +25,8 @@ from gliofed.errors import DataError
 from gliofed.types import SEQUENCES, Sequence
 from gliofed.validation.case_checks import check_case
 from gliofed.validation.codes import CODES, Severity
-from gliofed.validation.findings import LONGEST, Finding, ordered
-from gliofed.validation.html_sheet import render
+from gliofed.validation.findings import LONGEST, Finding, sort_findings
+from gliofed.validation.html_sheet import render_sheet
 from gliofed.validation.locate import locate
 from gliofed.validation.patient_table import check_table
 from gliofed.validation.scan import read_scan
@@ -178,7 +178,7 @@ def test_findings_are_ordered_printable_and_single() -> None:
     rows = [Finding("SET-GRIDS", "b", "", "x"), Finding("NII-4D", "b", "", "x"),
             Finding("NII-4D", "a", "", "x" * 1000), Finding("NII-4D", "a", "", "x" * 1000),
             Finding("IMG-FEW-VALUES", "a\x1b[31m\nb", "", "x")]  # fmt: skip
-    got = ordered(rows)
+    got = sort_findings(rows)
     assert [(f.code, f.case[0]) for f in got] == [
         ("NII-4D", "a"), ("NII-4D", "b"), ("IMG-FEW-VALUES", "a"), ("SET-GRIDS", "b")
     ]  # fmt: skip
@@ -314,7 +314,7 @@ def test_a_case_that_cannot_be_shown_says_so(hospitals) -> None:
     for name in (*FILES, "mask"):
         at(hospitals, name).write_bytes(b"")
     result = api.check(hospitals, sheet=hospitals / "s.html")
-    assert "No image could be shown" in render(result)
+    assert "No image could be shown" in render_sheet(result)
     assert result.count(Severity.ERROR) == 5
 
 

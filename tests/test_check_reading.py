@@ -23,12 +23,12 @@ from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.types import Sequence
 from gliofed.validation.check import check_path
 from gliofed.validation.findings import BrokenFileError
-from gliofed.validation.nifti_geometry import frame
-from gliofed.validation.nifti_header import LARGEST, read_header
+from gliofed.validation.nifti_geometry import read_affine
+from gliofed.validation.nifti_header import MAX_VOXEL_BYTES, read_header
 from gliofed.validation.patient_table import check_table
 from gliofed.validation.reader import SafeReader
 from gliofed.validation.reader_messages import ReadRequest, ReadResponse
-from gliofed.validation.reader_process import look
+from gliofed.validation.reader_process import read_case
 from gliofed.validation.scan import read_scan
 from gliofed.validation.table_cells import read_cells
 
@@ -62,7 +62,7 @@ def test_the_child_answers_as_the_function_does(tmp_path) -> None:
     asked = job(tmp_path, picture=True)
     with SafeReader() as reader:
         answers = [reader.look(asked), reader.look(asked)]
-    here = look(asked, lambda where: None)
+    here = read_case(asked, lambda where: None)
     assert answers == [here, here]
     assert here.faults == ()
     assert here.picture.startswith(b"\x89PNG")
@@ -106,7 +106,7 @@ def test_a_child_that_cannot_start_is_one_clear_error(tmp_path) -> None:
 
 
 def zeros(path: Path, start: bytes, gibibytes: int) -> Path:
-    """`start`, then zeros without end: one packed block of 64 MiB again and again."""
+    """`create_hospital`, then zeros without end: one packed block of 64 MiB again and again."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     head = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(bytes(2**26)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -157,7 +157,7 @@ def test_a_bomb_of_16_gib_takes_at_most_5_s_and_1_gib(tmp_path, shape, kind, cod
 
 
 def test_an_image_at_the_limit_is_read_and_one_above_is_not(tmp_path) -> None:
-    deep = LARGEST // (1024 * 1024)
+    deep = MAX_VOXEL_BYTES // (1024 * 1024)
     for slices, expected in ((deep, "NII-TRUNCATED"), (deep + 1, "NII-TOO-LARGE")):
         path = tmp_path / f"{slices}.nii"
         path.write_bytes(header((1024, 1024, slices)))
@@ -208,7 +208,7 @@ def test_the_qform_is_that_of_nibabel(quatern, qfac, sizes) -> None:
     struct.pack_into("<2h", data, FACT["q"], 1, 0)
     struct.pack_into("<3f", data, FACT["quatern"], *quatern)
     struct.pack_into("<4f", data, FACT["pixdim"], qfac, *sizes)
-    affine, faults = frame(read_header(bytes(data)))
+    affine, faults = read_affine(read_header(bytes(data)))
     theirs = nib.Nifti1Header(bytes(data[:348]), check=False)
     if "NII-QFORM" in {f.code for f in faults}:
         with pytest.raises(ValueError, match=r"w2 should be positive"):
@@ -249,7 +249,7 @@ def test_a_damaged_image_gives_findings_and_never_an_exception(
     body = bytes(data[:length] if cut else data)
     path = tmp_path_factory.getbasetemp() / ("fuzz.nii.gz" if pack else "fuzz.nii")
     path.write_bytes(gzip.compress(body, 1) if pack else body)
-    looked = look(
+    looked = read_case(
         ReadRequest({Sequence.T1: path, Sequence.FLAIR: path}, {"mask": path}, True), lambda _: None
     )
     scan, faults = read_scan(path)
@@ -266,7 +266,7 @@ def test_a_damaged_image_gives_findings_and_never_an_exception(
 @given(st.binary(max_size=600))
 def test_any_bytes_are_a_header_or_a_fault(data) -> None:
     try:
-        frame(read_header(data))
+        read_affine(read_header(data))
     except BrokenFileError as error:
         assert error.fault.code.startswith("NII-")
 

@@ -25,7 +25,7 @@ from pynetdicom.sop_class import (
 
 from gliofed.dicom.storescp import ListenAddress, receive
 from gliofed.errors import DataError
-from gliofed.ingest.ingest import IngestRequest, intake
+from gliofed.ingest.intake import IngestRequest, intake
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 OF_MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)

@@ -15,7 +15,7 @@ from small_model import make_model
 
 from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
 from gliofed.errors import DataError
-from gliofed.ingest.ingest import IngestRequest, intake
+from gliofed.ingest.intake import IngestRequest, intake
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")

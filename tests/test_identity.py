@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from gliofed.data.patient_ids import known_ids, normal_id, read_mapping
+from gliofed.data.patient_ids import known_ids, normalise_id, read_mapping
 from gliofed.errors import DataError
 from gliofed.federated.linkage.server import CORNERS
 from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, read_salt, salt_of
@@ -30,8 +30,8 @@ SALT = salt_of("tests")
     ],
 )  # fmt: skip
 def test_one_id_however_it_is_written(one, other) -> None:
-    assert normal_id(one) == normal_id(other)
-    assert normal_id(normal_id(one)) == normal_id(one)
+    assert normalise_id(one) == normalise_id(other)
+    assert normalise_id(normalise_id(one)) == normalise_id(one)
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_one_id_however_it_is_written(one, other) -> None:
     ],
 )  # fmt: skip
 def test_two_ids_stay_two(one, other) -> None:
-    assert normal_id(one) != normal_id(other)
+    assert normalise_id(one) != normalise_id(other)
 
 
 @pytest.mark.parametrize("text", ["", "  ", "--"])
 def test_an_id_of_nothing_is_refused(text) -> None:
     with pytest.raises(DataError, match="no letter or digit"):
-        normal_id(text)
+        normalise_id(text)
 
 
 def test_a_mapping_table_makes_two_names_one_patient(tmp_path) -> None:

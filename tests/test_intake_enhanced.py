@@ -13,15 +13,15 @@ from pydicom.uid import RLELossless
 
 from gliofed.dicom.frames import split_frames
 from gliofed.dicom.headers import read_headers
-from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
+from gliofed.ingest.intake import IngestRequest, IngestResult, intake
 from gliofed.ingest.plan import SeriesPlan, SeriesState
-from gliofed.ingest.recognition import ContrastClock, excluded, recognise
-from gliofed.ingest.series import find
+from gliofed.ingest.recognition import ContrastTimes, exclusion_reason, recognise
+from gliofed.ingest.series import find_series
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 XA, PHILIPS = "SIEMENS", "Philips Medical Systems"
 MAKERS = pytest.mark.parametrize("vendor", [XA, PHILIPS])
-NO_CLOCK = ContrastClock(None, None, None)
+NO_CLOCK = ContrastTimes(None, None, None)
 
 
 def as_is(data) -> None:
@@ -65,7 +65,7 @@ ORDERS = {
 }
 
 
-def take(source: Path, out: Path, key: Path) -> tuple[IngestAccount, list[SeriesPlan]]:
+def take(source: Path, out: Path, key: Path) -> tuple[IngestResult, list[SeriesPlan]]:
     account = intake(IngestRequest(str(source), out, key=key), NoProgress())
     return account, [v for o in account.outcomes for s in o.plan.studies for v in s.verdicts]
 
@@ -104,7 +104,7 @@ def test_the_hospital_is_the_one_of_the_classic_series(tmp_path, vendor, order) 
 def test_recognised_as_the_classic_series(tmp_path, vendor) -> None:
     write_both(tmp_path, vendor, as_is)
     classic, enhanced = (
-        [recognise(s.first, NO_CLOCK) for s in find(tmp_path / kind, NO_PROGRESS).series]
+        [recognise(s.first, NO_CLOCK) for s in find_series(tmp_path / kind, NO_PROGRESS).series]
         for kind in ("classic", "enhanced")
     )
     assert [g.candidates[0].value for g in enhanced] == list(SIEMENS)
@@ -293,8 +293,8 @@ KINDS = {
 def test_what_frames_tell_of_their_kind(tmp_path, kind) -> None:
     change, reason = KINDS[kind]
     write_series(tmp_path / "in", SIEMENS["T2"], vendor=PHILIPS, enhanced=change)
-    (series,) = find(tmp_path / "in", NO_PROGRESS).series
-    told = excluded(series.first)
+    (series,) = find_series(tmp_path / "in", NO_PROGRESS).series
+    told = exclusion_reason(series.first)
     assert reason in told
     assert bool(told) == bool(reason)
 

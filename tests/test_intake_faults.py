@@ -17,15 +17,15 @@ from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
 from gliofed.errors import DataError
 from gliofed.ingest.archive import ArchiveLimits, unpack
-from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
+from gliofed.ingest.intake import IngestRequest, IngestResult, intake
 from gliofed.ingest.plan import SeriesPlan, SeriesState
-from gliofed.ingest.series import FEWEST
+from gliofed.ingest.series import MIN_SLICES
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 T2, FLAIR = SIEMENS["T2"], SIEMENS["FLAIR"]
 
 
-def take(root: Path) -> tuple[IngestAccount, dict[int | None, SeriesPlan]]:
+def take(root: Path) -> tuple[IngestResult, dict[int | None, SeriesPlan]]:
     account = intake(IngestRequest(str(root / "in"), root / "out"), NoProgress())
     found = [v for o in account.outcomes for s in o.plan.studies for v in s.verdicts]
     return account, {v.series.first.number: v for v in found}
@@ -151,7 +151,7 @@ def test_missing_slices_are_told_with_size_and_place(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "state"), [(FEWEST - 1, SeriesState.FAULT), (FEWEST, SeriesState.TAKEN)]
+    ("count", "state"), [(MIN_SLICES - 1, SeriesState.FAULT), (MIN_SLICES, SeriesState.TAKEN)]
 )
 def test_too_few_slices(tmp_path, count, state) -> None:
     write_series(tmp_path / "in", T2, number=5, shape=(20, 16, count))

@@ -222,7 +222,7 @@ def test_the_canaries_are_in_the_source(tmp_path, source) -> None:
 
 def test_the_image_header_is_bare(tmp_path) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"])
-    from gliofed.ingest.ingest import IngestRequest, intake
+    from gliofed.ingest.intake import IngestRequest, intake
     from gliofed.runtime.progress import NoProgress
 
     intake(IngestRequest(str(tmp_path / "in"), tmp_path / "out"), NoProgress())

@@ -14,11 +14,11 @@ from dicom_maker import Who, tree, write_study
 
 from gliofed.data.formats.bids import read_bids
 from gliofed.ingest import bids_hospital
-from gliofed.ingest.ingest import IngestAccount, IngestRequest, intake
+from gliofed.ingest.intake import IngestRequest, IngestResult, intake
 from gliofed.runtime.progress import NoProgress
 
 
-def take(source: Path, out: Path, **over: object) -> IngestAccount:
+def take(source: Path, out: Path, **over: object) -> IngestResult:
     return intake(IngestRequest(str(source), out, **over), NoProgress())
 
 
@@ -51,7 +51,7 @@ def test_killed_at_any_moment_it_leaves_no_half_subject(tmp_path) -> None:
     take(tmp_path / "in", whole, key=key)
     out = tmp_path / "out"
     code = (
-        "import sys, pathlib; from gliofed.ingest.ingest import IngestRequest, intake\n"
+        "import sys, pathlib; from gliofed.ingest.intake import IngestRequest, intake\n"
         "class Deaf:\n def stage(self, *a): 0\n def update(self, *a): 0\n"
         "source, out, key = sys.argv[1:]\n"
         "intake(IngestRequest(source, pathlib.Path(out), key=pathlib.Path(key)), Deaf())"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gliofed.preprocessing.alignment import alignment, shared_information
-from gliofed.preprocessing.quality_control import faults
+from gliofed.preprocessing.alignment import alignment, normalised_mutual_information
+from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.study import QualityConfig
 from gliofed.types import PreparationMeasures, Sequence
 
@@ -36,8 +36,8 @@ def test_no_structure_is_no_alignment() -> None:
     one, brain = anatomy(0)
     assert alignment(one, np.ones_like(one), brain, AFFINE) == 0
     assert alignment(one, one, np.zeros_like(brain), AFFINE) == 0
-    assert shared_information(one, np.ones_like(one), brain) == 1
-    assert shared_information(one, one, brain) == pytest.approx(2, abs=1e-6)
+    assert normalised_mutual_information(one, np.ones_like(one), brain) == 1
+    assert normalised_mutual_information(one, one, brain) == pytest.approx(2, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [1.0, 2.0, 4.0])
@@ -53,10 +53,10 @@ def test_the_grid_s_voxels_do_not_decide(size) -> None:
 def test_each_measure_has_its_bound_and_its_cure() -> None:
     asked = QualityConfig(brain_litres=(0.8, 2.2), template_dice=0.85, alignment=1.6)
     sound = PreparationMeasures(1.4, 0.85, {Sequence.T2: 1.6})
-    assert faults(sound, asked) == ()
+    assert quality_faults(sound, asked) == ()
     assert (
-        faults(PreparationMeasures(0.8, None, {}), asked)
-        == faults(PreparationMeasures(2.2, None, {}), asked)
+        quality_faults(PreparationMeasures(0.8, None, {}), asked)
+        == quality_faults(PreparationMeasures(2.2, None, {}), asked)
         == ()
     )
     for measures, words in (
@@ -65,6 +65,6 @@ def test_each_measure_has_its_bound_and_its_cure() -> None:
         (PreparationMeasures(1.4, 0.84, {}), "Dice 0.84"),
         (PreparationMeasures(1.4, 0.9, {Sequence.T2: 1.59, Sequence.T1: 3.0}), "T2 does not lie"),
     ):
-        (only,) = faults(measures, asked)
+        (only,) = quality_faults(measures, asked)
         assert words in only
         assert ";" in only  # and what to do

@@ -10,8 +10,8 @@ import pytest
 
 from gliofed.errors import UnwritableError
 from gliofed.preprocessing import quality_figure
-from gliofed.preprocessing.quality_figure import draw, figure_name, keep_figure
-from gliofed.preprocessing.quality_index import render
+from gliofed.preprocessing.quality_figure import draw_figure, figure_name, update_figure
+from gliofed.preprocessing.quality_index import render_index
 from gliofed.preprocessing.workers import CasePreparation
 from gliofed.types import PreparationMeasures, Sequence
 
@@ -36,7 +36,7 @@ def near(image: np.ndarray, colour: str) -> np.ndarray:
 
 
 def test_the_patients_right_is_on_the_left(head) -> None:
-    image = pixels(draw(head, ()))
+    image = pixels(draw_figure(head, ()))
     axial = image[60:280, : image.shape[1] // 3].mean(-1)
     middle = axial.shape[1] // 2
     left, right = axial[:, 30 : middle - 10], axial[:, middle + 10 : -30]
@@ -44,8 +44,8 @@ def test_the_patients_right_is_on_the_left(head) -> None:
 
 
 def test_every_sequence_has_a_row_and_a_missing_one_none(head) -> None:
-    whole = pixels(draw(head, ()))
-    three = pixels(draw(dataclasses.replace(head, present=(True, True, False, True)), ()))
+    whole = pixels(draw_figure(head, ()))
+    three = pixels(draw_figure(dataclasses.replace(head, present=(True, True, False, True)), ()))
     assert (
         abs((whole.shape[0] - three.shape[0]) - quality_figure.ROW * quality_figure.DOTS_PER_INCH)
         <= 1
@@ -53,18 +53,18 @@ def test_every_sequence_has_a_row_and_a_missing_one_none(head) -> None:
 
 
 def test_outlines_are_there_where_there_is_something_to_outline(head) -> None:
-    with_mask = pixels(draw(head, ()))[50:-30]
+    with_mask = pixels(draw_figure(head, ()))[50:-30]
     bare = dataclasses.replace(head, mask=None)
     assert near(with_mask, quality_figure.BRAIN).sum() > 1000
     assert near(with_mask, quality_figure.EXPERT).sum() > 300
-    assert near(pixels(draw(bare, ()))[50:-30], quality_figure.EXPERT).sum() == 0
+    assert near(pixels(draw_figure(bare, ()))[50:-30], quality_figure.EXPERT).sum() == 0
 
 
 def test_edges_of_the_reference_lie_on_the_other_sequences_alone(head) -> None:
     measures = PreparationMeasures(
         1.3, None, dict.fromkeys((Sequence.T1CE, Sequence.T2, Sequence.FLAIR), 1.2)
     )
-    image = pixels(draw(dataclasses.replace(head, measures=measures), ()))[50:-30]
+    image = pixels(draw_figure(dataclasses.replace(head, measures=measures), ()))[50:-30]
     row = image.shape[0] // 4
     green = [near(image[row * n : row * (n + 1)], quality_figure.EDGES).sum() for n in range(4)]
     assert green[0] == 0  # T1, the one without a measure, is the reference
@@ -78,14 +78,16 @@ def test_the_template_shows_where_the_case_was_laid_on_it(head) -> None:
     affine[:3, 3] = -60, -80, -50
     laid = dataclasses.replace(blank, affine=affine, measures=PreparationMeasures(1.3, 0.9, {}))
     found = [
-        near(pixels(draw(p, ()))[50:-30], quality_figure.TEMPLATE).sum() for p in (blank, laid)
+        near(pixels(draw_figure(p, ()))[50:-30], quality_figure.TEMPLATE).sum()
+        for p in (blank, laid)
     ]
     assert found[1] > found[0] + 1000
 
 
 def test_faults_are_told_in_words(head) -> None:
     sound, aside = (
-        near(pixels(draw(head, why)), quality_figure.TROUBLE).sum() for why in ((), ("far $x",))
+        near(pixels(draw_figure(head, why)), quality_figure.TROUBLE).sum()
+        for why in ((), ("far $x",))
     )
     assert sound == 0 < aside
 
@@ -99,23 +101,25 @@ def test_odd_cases_are_drawn(head) -> None:
         dataclasses.replace(head, image=blank, mask=np.zeros(blank.shape[1:], np.uint8)),
         dataclasses.replace(head, case=name),
     ):
-        assert draw(odd, ()).startswith(b"\x89PNG")
+        assert draw_figure(odd, ()).startswith(b"\x89PNG")
 
 
 def test_a_figure_is_drawn_once_for_what_it_shows(head, tmp_path, monkeypatch) -> None:
     path = tmp_path / "f.png"
     drawn: list[tuple[str, ...]] = []
-    monkeypatch.setattr(quality_figure, "draw", lambda p, why: drawn.append(why) or draw(p, why))
+    monkeypatch.setattr(
+        quality_figure, "draw", lambda p, why: drawn.append(why) or draw_figure(p, why)
+    )
     for why in ((), (), ("far",), ("far",)):
-        keep_figure(head, why, path)
+        update_figure(head, why, path)
     assert drawn == [(), ("far",)]
-    keep_figure(dataclasses.replace(head, key="other"), ("far",), path)
+    update_figure(dataclasses.replace(head, key="other"), ("far",), path)
     path.write_bytes(b"damaged")
-    keep_figure(head, ("far",), path)
+    update_figure(head, ("far",), path)
     assert len(drawn) == 4
     (tmp_path / "file").touch()
     with pytest.raises(UnwritableError, match="cannot be written to"):
-        keep_figure(head, (), tmp_path / "file" / "f.png")
+        update_figure(head, (), tmp_path / "file" / "f.png")
 
 
 def test_names_fit_every_file_system_and_stay_apart(head) -> None:
@@ -140,7 +144,7 @@ def test_the_page_shows_what_needs_a_look_first_and_escapes_names(head, tmp_path
     bad = "<script>alert(1)</script>"
     accounts = [account("1", "kept"), account("2", "prepared"), account("3", "set aside", "far"),
                 account(bad, "failed", bad)]  # fmt: skip
-    page = render(accounts, bad)
+    page = render_index(accounts, bad)
     assert "<script" not in page
     assert page.count(html.escape(bad)) == 4  # twice in the title, case and reason
     order = [

@@ -9,18 +9,24 @@ from dicom_maker import GE, SIEMENS, Style, Who, write_series
 
 from gliofed.dicom.headers import PulseTiming
 from gliofed.ingest.plan import SeriesState, plan_patient
-from gliofed.ingest.recognition import ContrastClock, clock_of, excluded, recognise
-from gliofed.ingest.recognition_rules import BY_TIME, ENOUGH, EXCLUDED, WeightingFamily, by_time
-from gliofed.ingest.series import find
+from gliofed.ingest.recognition import ContrastTimes, contrast_times, exclusion_reason, recognise
+from gliofed.ingest.recognition_rules import (
+    BY_TIME,
+    EXCLUDED,
+    MIN_CONFIDENCE,
+    WeightingFamily,
+    match_timing,
+)
+from gliofed.ingest.series import find_series
 from gliofed.runtime.progress import NO_PROGRESS
 
-NO_CLOCK = ContrastClock(None, None, None)
+NO_CLOCK = ContrastTimes(None, None, None)
 
 
 def headers(tmp_path, *styles, **over):
     for number, style in enumerate(styles, start=1):
         write_series(tmp_path / "in", style, number=number, shape=(4, 4, 10), **over)
-    found = find(tmp_path / "in", NO_PROGRESS)
+    found = find_series(tmp_path / "in", NO_PROGRESS)
     return [s.first for s in found.series]
 
 
@@ -28,7 +34,7 @@ def verdicts(tmp_path, *styles, spacings=(), **over):
     for number, style in enumerate(styles, start=1):
         extra = {"spacing": spacings[number - 1]} if spacings else {}
         write_series(tmp_path / "in", style, number=number, **{**extra, **over})
-    series = find(tmp_path / "in", NO_PROGRESS).series
+    series = find_series(tmp_path / "in", NO_PROGRESS).series
     (study,) = plan_patient("x", series, {}).studies
     return study.verdicts
 
@@ -61,7 +67,7 @@ def test_two_vendors_protocols(tmp_path, style) -> None:
     guess = recognise(head, NO_CLOCK)
     assert guess.candidates[0].value == name
     # Nothing tells that a T1 is without contrast but the study's other series.
-    assert (guess.confidence >= ENOUGH) == (name != "T1")
+    assert (guess.confidence >= MIN_CONFIDENCE) == (name != "T1")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +91,7 @@ def test_two_vendors_protocols(tmp_path, style) -> None:
     ],
 )
 def test_times_tell_the_weighting(timing, weighting) -> None:
-    row = by_time(timing)
+    row = match_timing(timing)
     assert (row.weighting if row else None) is weighting
 
 
@@ -96,7 +102,7 @@ def test_every_row_of_times_holds_inside_its_bounds_and_not_outside(row) -> None
     echo, repetition = middle(row.echo, 90.0), middle(row.repetition, 2000.0)
     inversion = middle(row.inversion, 1000.0) if row.inverted else None
     kinds = f"{kind}\\IR" if row.inverted else kind
-    assert by_time(timed(kinds, echo, repetition, inversion)) is row
+    assert match_timing(timed(kinds, echo, repetition, inversion)) is row
     for band, place in ((row.echo, 0), (row.repetition, 1), (row.inversion, 2)):
         if band.high == float("inf"):
             continue
@@ -104,9 +110,9 @@ def test_every_row_of_times_holds_inside_its_bounds_and_not_outside(row) -> None
             times = [echo, repetition, inversion]
             times[place] = bound
             if bound > 0:
-                assert by_time(timed(kinds, *times)) is row, (band, bound)
+                assert match_timing(timed(kinds, *times)) is row, (band, bound)
             times[place] = bound + off
-            assert by_time(timed(kinds, *times)) is not row, (band, bound + off)
+            assert match_timing(timed(kinds, *times)) is not row, (band, bound + off)
 
 
 @pytest.mark.parametrize(
@@ -124,17 +130,17 @@ def test_words_of_contrast(tmp_path, text, has) -> None:
     (head,) = headers(tmp_path, named(SIEMENS["T1"], text))
     guess = recognise(head, NO_CLOCK)
     if has is None:
-        assert guess.confidence < ENOUGH
+        assert guess.confidence < MIN_CONFIDENCE
         assert {c.value for c in guess.candidates} == {"T1", "T1CE"}
     else:
         assert guess.candidates[0].value == ("T1CE" if has else "T1")
-        assert guess.confidence >= ENOUGH
+        assert guess.confidence >= MIN_CONFIDENCE
 
 
 def test_words_of_no_contrast_against_an_agent_are_left_to_a_person(tmp_path) -> None:
     (head,) = headers(tmp_path, named(SIEMENS["T1"], "t1 nativ", agent="Gadovist"))
     guess = recognise(head, NO_CLOCK)
-    assert guess.confidence < ENOUGH
+    assert guess.confidence < MIN_CONFIDENCE
     assert "words of none" in guess.reason
 
 
@@ -147,10 +153,10 @@ def test_an_agent_field_may_say_none(tmp_path, text) -> None:
 def test_order_around_contrast_tells_silent_t1s_apart(tmp_path) -> None:
     silent = named(SIEMENS["T1"], "t1_mprage")
     before, given, after = headers(tmp_path, silent, SIEMENS["T1CE"], silent)
-    clock = clock_of([before, given, after])
+    clock = contrast_times([before, given, after])
     assert recognise(before, clock).candidates[0].value == "T1"
     assert recognise(after, clock).candidates[0].value == "T1CE"
-    assert min(recognise(h, clock).confidence for h in (before, after)) >= ENOUGH
+    assert min(recognise(h, clock).confidence for h in (before, after)) >= MIN_CONFIDENCE
 
 
 def test_the_start_of_contrast_tells_silent_t1s_apart(tmp_path) -> None:
@@ -160,7 +166,7 @@ def test_the_start_of_contrast_tells_silent_t1s_apart(tmp_path) -> None:
         data.ContrastBolusStartTime = "100200" if data.SeriesNumber == 3 else ""
 
     one, two, three = headers(tmp_path, silent, silent, SIEMENS["T2"], change=injected)
-    clock = clock_of([one, two, three])
+    clock = contrast_times([one, two, three])
     assert [recognise(h, clock).candidates[0].value for h in (one, two)] == ["T1", "T1"]
     later = dataclasses.replace(two, acquired=clock.injected + 1)
     assert recognise(later, clock).candidates[0].value == "T1CE"
@@ -177,7 +183,7 @@ def test_times_come_before_words(tmp_path, name, text, best) -> None:
     guess = recognise(head, NO_CLOCK)
     assert guess.candidates[0].value == best
     at_odds = (name, text) in (("T1", "flair"), ("T2", "t1 se"))
-    assert (guess.confidence < ENOUGH) == at_odds
+    assert (guess.confidence < MIN_CONFIDENCE) == at_odds
 
 
 def without_times(data, index):
@@ -193,7 +199,7 @@ def without_times(data, index):
 def test_words_alone_are_enough_where_there_are_no_times(tmp_path, text, taken) -> None:
     (head,) = headers(tmp_path, named(SIEMENS["T2"], text), change=without_times)
     guess = recognise(head, NO_CLOCK)
-    assert (bool(guess.candidates) and guess.confidence >= ENOUGH) == taken
+    assert (bool(guess.candidates) and guess.confidence >= MIN_CONFIDENCE) == taken
 
 
 @pytest.mark.parametrize(
@@ -216,16 +222,16 @@ def test_what_is_none_of_the_four_is_left_out_with_its_reason(
 ) -> None:
     style = named(SIEMENS["T2"], text, **({"image_type": types} if types else {}))
     (head,) = headers(tmp_path, style)
-    assert reason in excluded(head)
+    assert reason in exclusion_reason(head)
     assert recognise(head, NO_CLOCK).candidates == ()
 
 
 def test_no_protocol_that_is_wanted_is_left_out(tmp_path) -> None:
     for style in (*SIEMENS.values(), *GE.values()):
         (head,) = headers(tmp_path / style.description.replace(" ", ""), style)
-        assert excluded(head) == ""
+        assert exclusion_reason(head) == ""
     (head,) = headers(tmp_path, named(SIEMENS["T1CE"], "t1_mpr_sag_KM"))
-    assert excluded(head) == ""  # an original MPRAGE by a short name
+    assert exclusion_reason(head) == ""  # an original MPRAGE by a short name
     assert len({row.reason for row in EXCLUDED}) == len(EXCLUDED)
 
 
@@ -234,12 +240,12 @@ def test_a_b_value_is_diffusion(tmp_path) -> None:
         data.DiffusionBValue = 1000.0
 
     (head,) = headers(tmp_path, named(SIEMENS["T2"], "t2"), change=weighted)
-    assert "b-value" in excluded(head)
+    assert "b-value" in exclusion_reason(head)
 
 
 def test_secondary_images_are_left_to_a_person(tmp_path) -> None:
     (head,) = headers(tmp_path, named(SIEMENS["T2"], "t2", image_type=("DERIVED", "SECONDARY")))
-    assert recognise(head, NO_CLOCK).confidence < ENOUGH
+    assert recognise(head, NO_CLOCK).confidence < MIN_CONFIDENCE
 
 
 T1CE = SIEMENS["T1CE"]
@@ -278,7 +284,7 @@ def test_the_clearly_better_of_two_is_taken_else_a_person_decides(
 def test_more_slices_are_better(tmp_path) -> None:
     write_series(tmp_path / "in", T1CE, number=1, shape=(20, 16, 12))
     write_series(tmp_path / "in", T1CE, number=2, shape=(20, 16, 15))
-    series = find(tmp_path / "in", NO_PROGRESS).series
+    series = find_series(tmp_path / "in", NO_PROGRESS).series
     (study,) = plan_patient("x", series, {}).studies
     assert [v.state for v in study.verdicts] == [SeriesState.LEFT, SeriesState.TAKEN]
 

@@ -17,7 +17,7 @@ from gliofed.errors import DataError
 from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.recipe import prepare_case
-from gliofed.preprocessing.registration import affine, rigid, to_itk, to_ras
+from gliofed.preprocessing.registration import register_affine, register_rigid, to_itk, to_ras
 from gliofed.preprocessing.resampling import resample_mask
 from gliofed.preprocessing.template import mni152
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig
@@ -105,7 +105,9 @@ def test_rigid_recovers_a_known_move(head, ours, theirs, other, degrees, mm) -> 
     volume = head[Sequence.T1CE]
     matrix = a_move(volume, degrees, mm, seed=5)
     reference = scan(volume, np.eye(4), ours)
-    found = rigid(reference, scan(head[other], matrix, theirs, seed=2), reference.data != 0)
+    found = register_rigid(
+        reference, scan(head[other], matrix, theirs, seed=2), reference.data != 0
+    )
     points = scans.brain_points(volume)
     assert scans.apart(np.eye(4), matrix, points) > 0.5
     assert scans.apart(found, matrix, points) < 1
@@ -127,7 +129,7 @@ def test_rigid_recovers_the_move_of_an_inverted_scan_on_oblique_flipped_axes(hea
     frame = centre @ tilt @ np.linalg.inv(centre) @ frame @ flip
     moving = Volume(scans.on_grid(Volume(inverted, volume.affine), matrix, shape, frame), frame)
     reference = scan(volume, np.eye(4), THIN)
-    found = rigid(reference, moving, reference.data != 0)
+    found = register_rigid(reference, moving, reference.data != 0)
     assert scans.apart(found, matrix, scans.brain_points(volume)) < 1
 
 
@@ -137,14 +139,14 @@ def test_rigid_finds_the_brain_in_a_scan_far_away(head) -> None:
     matrix = a_move(volume, 5, 300, seed=9)
     reference = scan(volume, np.eye(4), (2.0, 2.0, 2.0))
     moving = scan(head[Sequence.T2], matrix, (2.0, 2.0, 5.0))
-    found = rigid(reference, moving, reference.data != 0)
+    found = register_rigid(reference, moving, reference.data != 0)
     assert scans.apart(found, matrix, scans.brain_points(volume)) < 1
 
 
 def test_rigid_is_the_same_twice(head) -> None:
     reference = scan(head[Sequence.T1CE], np.eye(4), (3.0, 3.0, 3.0))
     moving = scan(head[Sequence.T2], a_move(reference, 5, 5, seed=1), (3.0, 3.0, 5.0))
-    one, two = (rigid(reference, moving, reference.data != 0) for _ in range(2))
+    one, two = (register_rigid(reference, moving, reference.data != 0) for _ in range(2))
     np.testing.assert_allclose(one, two, atol=0.01)  # mm: threads add up in any order
 
 
@@ -155,10 +157,10 @@ def test_an_empty_brain_is_refused(head) -> None:
     volume = scan(head[Sequence.T1], np.eye(4), COARSE)
     nowhere = np.zeros(volume.data.shape, bool)
     with pytest.raises(ValueError, match="brain mask is empty"):
-        rigid(volume, volume, nowhere)
+        register_rigid(volume, volume, nowhere)
     template, brain = mni152()
     with pytest.raises(ValueError, match=r"brain mask is empty|no structure"):
-        affine(template, brain, volume, nowhere)
+        register_affine(template, brain, volume, nowhere)
 
 
 @pytest.mark.parametrize("value", [0, 7])
@@ -166,9 +168,9 @@ def test_a_constant_scan_is_refused(head, value) -> None:
     volume = scan(head[Sequence.T1], np.eye(4), COARSE)
     flat = Volume(np.full_like(volume.data, value), volume.affine)
     with pytest.raises(ValueError, match="no structure"):
-        rigid(volume, flat, volume.data != 0)
+        register_rigid(volume, flat, volume.data != 0)
     with pytest.raises(ValueError, match="no structure"):
-        rigid(flat, volume, volume.data != 0)
+        register_rigid(flat, volume, volume.data != 0)
 
 
 def test_affine_brings_the_moved_template_back() -> None:
@@ -179,7 +181,7 @@ def test_affine_brings_the_moved_template_back() -> None:
     truth[:3, 3] = [12, -15, 9]
     shape, frame = scans.grid_around(apply_affine(truth, [0, -18, 10]), (1.5, 1.5, 1.5))
     moving = Volume(scans.on_grid(template, truth, shape, frame), frame)
-    found = affine(template, brain, moving, moving.data != 0)
+    found = register_affine(template, brain, moving, moving.data != 0)
     assert scans.apart(found, truth, scans.brain_points(template)) < 1
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from trees import TABLES, TREES
 
 from gliofed import tables
-from gliofed.data.formats.fields import LabelField, coded, read_fields, years
-from gliofed.data.formats.layout import scanner_line
+from gliofed.data.formats.fields import LabelField, code_parser, parse_years, read_fields
+from gliofed.data.formats.layout import scanner_name
 from gliofed.data.formats.registry import FORMATS
 from gliofed.errors import DataError
 from gliofed.tables import by_id, column, find_table, read_json, read_table
@@ -141,7 +141,7 @@ def test_a_table_is_looked_for_by_name_and_a_spreadsheet_says_how_to_export(tmp_
 
 
 def test_strange_cells_are_told_all_at_once(tmp_path) -> None:
-    field = LabelField("idh", ("IDH",), coded({"yes": "mutant", "1": "mutant", "?": UNKNOWN}))
+    field = LabelField("idh", ("IDH",), code_parser({"yes": "mutant", "1": "mutant", "?": UNKNOWN}))
     table = read_table(
         written(tmp_path, "IDH,a\nyes,1\nmaybe,1\n1.0,1\n?,1\nn/a,1\nmaybe,1\nso,1\n")
     )
@@ -162,7 +162,7 @@ def test_strange_cells_are_told_all_at_once(tmp_path) -> None:
      ("٤٤", UNKNOWN)],
 )  # fmt: skip
 def test_ages(text, value) -> None:
-    assert years(text) is value if value is UNKNOWN else years(text) == value
+    assert parse_years(text) is value if value is UNKNOWN else parse_years(text) == value
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_ages(text, value) -> None:
      (("", "n/a", "-1"), UNKNOWN), (("Philips  NV", "x", "?"), "Philips NV x ?")],
 )  # fmt: skip
 def test_scanner_lines(parts, line) -> None:
-    assert scanner_line(*parts) == line
+    assert scanner_name(*parts) == line
 
 
 @pytest.mark.parametrize("text", ["[1]", "3", "{", '{"a": 1', "\xff", "[" * 100_000, "nul"])

@@ -18,7 +18,12 @@ from gliofed.inference.mask_export import (
     open_prepared_case,
     read_mask_nifti,
 )
-from gliofed.preprocessing.dataset import DatasetPreparation, account_json, asked_of, prepare_set
+from gliofed.preprocessing.dataset import (
+    DatasetPreparation,
+    account_json,
+    preparation_request,
+    prepare_dataset,
+)
 from gliofed.preprocessing.workers import CasePreparation
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import NO_PROGRESS, Progress
@@ -29,16 +34,16 @@ from gliofed.validation.html_sheet import write_json, write_sheet
 
 if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.dicom.storescp import ListenAddress
-    from gliofed.ingest.ingest import IngestAccount, IngestRequest
+    from gliofed.ingest.intake import IngestRequest, IngestResult
 
 
-def intake(request: IngestRequest, progress: Progress = NO_PROGRESS) -> IngestAccount:
-    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.ingest.ingest.IngestRequest`.
+def intake(request: IngestRequest, progress: Progress = NO_PROGRESS) -> IngestResult:
+    """Take DICOM into a pseudonymised BIDS hospital; see `gliofed.ingest.intake.IngestRequest`.
 
     Raises DataError where the source or one of the site's own files cannot be used; faults of
     single series are in the account. Needs the extra `gliofed[hospital]`.
     """
-    from gliofed.ingest.ingest import intake as take_in
+    from gliofed.ingest.intake import intake as take_in
 
     return take_in(request, progress)
 
@@ -102,12 +107,12 @@ def prepare(
     where the set cannot be read or the store not be written.
     """
     name = site or path.resolve().name
-    asked = asked_of(
+    asked = preparation_request(
         load_study(study) if study else None, store, figures or store / "figures" / name
     )
     cases = inspect(path.resolve(), format_id, site).cases
     progress.stage(f"preparing {len(cases)} cases")
-    found = prepare_set(cases, name, asked, processes, ended, progress)
+    found = prepare_dataset(cases, name, asked, processes, ended, progress)
     if json is not None:
         write_text(json, account_json(found))
     return found

@@ -74,7 +74,7 @@ def join(asked: JoinOptions) -> None:
 
 
 def start(study: Path, kit: Path, segment: int) -> None:
-    """`gliofed start`."""
+    """`gliofed create_hospital`."""
     end_with_starter()
     with plain_ends(after="the segment under way ends by itself; the same command goes on"):
         said: list[str] = []

@@ -14,10 +14,10 @@ from gliofed import api
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.dicom.storescp import ListenAddress
-from gliofed.ingest.ingest import IngestAccount, IngestRequest
+from gliofed.ingest.intake import IngestRequest, IngestResult
 from gliofed.ingest.plan import SeriesPlan, SeriesState, StudyPlan
 from gliofed.ingest.printable import shown
-from gliofed.ingest.private_tables import naming_words, reason_of
+from gliofed.ingest.private_tables import identifying_words, series_reason
 from gliofed.ingest.subject import PatientOutcome
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import SEQUENCES
@@ -56,7 +56,7 @@ def receive(folder: Path, port: ListenAddress) -> None:
         typer.echo(f"{count} instances in {folder}; next: gliofed intake {folder} --out HOSPITAL")
 
 
-def show(account: IngestAccount, out: Path, console: Console) -> None:
+def show(account: IngestResult, out: Path, console: Console) -> None:
     """By pseudonym: a line a study, a row a series; then what a person has to do."""
     for outcome in account.outcomes:
         _show_patient(outcome, console)
@@ -81,7 +81,7 @@ def show(account: IngestAccount, out: Path, console: Console) -> None:
 
 
 def _show_patient(outcome: PatientOutcome, console: Console) -> None:
-    words = naming_words(outcome)
+    words = identifying_words(outcome)
     for number, study in enumerate(outcome.plan.studies, start=1):
         name = outcome.sessions.get(study.uid) or f"study {number}"
         has = ", ".join(s.value for s in SEQUENCES if s in study.taken) or "none of the sequences"
@@ -114,7 +114,7 @@ def _sure(verdict: SeriesPlan) -> str:
 
 def _why(verdict: SeriesPlan, words: frozenset[str]) -> str:
     """The reason, for a fault with its file, for a question with its candidates."""
-    why = reason_of(verdict)
+    why = series_reason(verdict)
     if verdict.fault is not None and verdict.fault.path is not None:
         return f"{why} (file {shown(verdict.fault.path.name, words)})"
     if verdict.state is SeriesState.UNDECIDED:

@@ -257,7 +257,7 @@ def intake(
     with extra("hospital"):
         from gliofed.cli import intake as verb
         from gliofed.dicom.dicomweb import DicomWebServer
-        from gliofed.ingest.ingest import IngestRequest
+        from gliofed.ingest.intake import IngestRequest
 
     asked = DicomWebServer(tuple(study or ()), patient, secret, secret_env, ca, plain)
     verb.intake(IngestRequest(source, out, private, key, asked))

@@ -12,7 +12,7 @@ from gliofed import api
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.preprocessing.quality_figure import measured
+from gliofed.preprocessing.quality_figure import format_measures
 from gliofed.preprocessing.quality_index import ORDER
 from gliofed.preprocessing.workers import processes_at_once
 
@@ -49,7 +49,7 @@ def line(account: api.CasePreparation) -> str:
         return f"{case}  {account.fate}: {_printable('; '.join(account.reasons))}"
     if account.fate == "kept" or account.measures is None:
         return f"{case}  {account.fate}"
-    return f"{case}  {account.fate}  {account.seconds:.0f} s  {measured(account.measures)}"
+    return f"{case}  {account.fate}  {account.seconds:.0f} s  {format_measures(account.measures)}"
 
 
 def summary(found: api.DatasetPreparation, seconds: float) -> str:

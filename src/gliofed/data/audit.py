@@ -104,7 +104,7 @@ class DatasetReading:
     audit: DatasetAudit
 
 
-def tally(read: Iterable[tuple[str, str, str, str | Unknown]]) -> tuple[MappedValue, ...]:
+def count_values(read: Iterable[tuple[str, str, str, str | Unknown]]) -> tuple[MappedValue, ...]:
     """Count (column, raw, field, value) into `MappedValue` rows; fields as first met, counts falling."""
     counts = Counter(
         (column, raw, field, "unknown" if isinstance(value, Unknown) else value)

@@ -60,14 +60,14 @@ def read_nifti(path: Path) -> Volume:
     return Volume(data, np.asarray(image.affine, dtype=np.float64))
 
 
-def stored_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
+def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     """Shape and affine (voxel to RAS mm) of a readable file, its axes as they are stored."""
     image = nib.load(path)
     x, y, z = image.shape[:3]
     return (x, y, z), np.asarray(image.affine, dtype=np.float64)
 
 
-def packed(
+def nifti_bytes(
     data: NDArray[Any], affine: NDArray[np.float64], code: int, compressed: bool = True
 ) -> bytes:
     """A file's bytes, gzip or plain; the same voxels always give the same bytes.

@@ -24,7 +24,7 @@ _RUN = re.compile(r"[^\W\d_]+|\d+")
 MAPPING = "name_mapping.csv"
 
 
-def normal_id(text: str) -> str:
+def normalise_id(text: str) -> str:
     """The normal form of a patient's id: capitals, no known prefix, punctuation or zero padding.
 
     A prefix is `sub-`, `subject`, `patient`, `pat` or `pt` before punctuation. A TCGA barcode
@@ -47,7 +47,7 @@ def normal_id(text: str) -> str:
 
 def known_ids(patient: str, mapping: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """Every normal id of a patient: the given one, and those that `mapping` says are the same."""
-    own = normal_id(patient)
+    own = normalise_id(patient)
     return mapping.get(own, frozenset()) | {own}
 
 
@@ -70,7 +70,7 @@ def read_mapping(path: Path) -> Mapping[str, frozenset[str]]:
                 f"BraTS_2020_subject_ID and TCGA_TCIA_subject_ID; found {list(row)}"
             )
         cells = [(row[k] or "").strip() for k in columns]
-        same = frozenset(normal_id(c) for c in cells if c.upper() not in ("", "NA", "N/A"))
+        same = frozenset(normalise_id(c) for c in cells if c.upper() not in ("", "NA", "N/A"))
         for name in same:
             out[name] = out.get(name, frozenset()) | same
     return out

@@ -40,7 +40,9 @@ class _AxisFit:
     off_voxels: float
 
 
-def laid_on(data: NDArray[_Kind], affine: Array, grid: NamedGrid, what: str) -> NDArray[_Kind]:
+def reorient_to_grid(
+    data: NDArray[_Kind], affine: Array, grid: NamedGrid, what: str
+) -> NDArray[_Kind]:
     """(X, Y, Z) in any order of axes, with the axes as `grid` has them; nothing is resampled.
 
     affine: voxel to RAS mm. what: the data in words. Raises DataError: a singular affine, another

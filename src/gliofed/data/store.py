@@ -84,7 +84,7 @@ class PreparedStore:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise unwritable(root, error) from None
+            raise unwritable_error(root, error) from None
         self._digests: dict[str, str] = self._read_digests()
         self._lock = threading.Lock()
 
@@ -118,7 +118,7 @@ class PreparedStore:
                 keep_folder(part)
                 self._place(part, key)
         except OSError as error:
-            raise unwritable(self.root, error) from None
+            raise unwritable_error(self.root, error) from None
 
     @contextmanager
     def _part(self, key: str) -> Iterator[Path]:
@@ -218,7 +218,7 @@ class PreparedStore:
                 self._digests = self._read_digests() | self._digests
                 write_text(self.root / "digests.json", json.dumps(self._digests, indent=0))
         except OSError as error:
-            raise unwritable(self.root, error) from None
+            raise unwritable_error(self.root, error) from None
 
     def _read_digests(self) -> dict[str, str]:
         try:
@@ -228,7 +228,7 @@ class PreparedStore:
         return digests
 
 
-def unwritable(folder: Path, error: OSError) -> UnwritableError:
+def unwritable_error(folder: Path, error: OSError) -> UnwritableError:
     """The error of a folder that could not be written to."""
     return UnwritableError(
         f"{folder}: cannot be written to ({error.strerror or error}); make room on the disk, see "

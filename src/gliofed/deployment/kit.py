@@ -1,6 +1,6 @@
 """A start-up kit as it lies on a disk, opened with care.
 
-`open_kit` is the first thing that `serve`, `join` and `start` do: a kit that others may read, of
+`open_kit` is the first thing that `serve`, `join` and `create_hospital` do: a kit that others may read, of
 another role, or whose certificate is not good now, is refused with the cure.
 """
 

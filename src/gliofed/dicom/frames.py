@@ -53,7 +53,7 @@ def _write(whole: FileDataset, frame: DicomHeader, path: Path) -> Path:
     data.StudyInstanceUID, data.SeriesInstanceUID = frame.study, frame.series
     data.Modality, data.SeriesNumber, data.InstanceNumber = "MR", 1, frame.frame
     plane = frame.plane
-    assert plane is not None, "checked by `block_fault`"
+    assert plane is not None, "checked by `consistency_fault`"
     data.ImagePositionPatient = _decimals(plane.position)
     data.ImageOrientationPatient = _decimals(plane.orientation)
     data.PixelSpacing = _decimals(plane.spacing)

@@ -21,7 +21,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 
 import gliofed
-from gliofed.data.reorient import Array, NamedGrid, Shape, laid_on
+from gliofed.data.reorient import Array, NamedGrid, Shape, reorient_to_grid
 from gliofed.dicom.derived import (
     derived_series,
     encode,
@@ -143,7 +143,7 @@ def _planes(mask: NDArray[np.bool_], affine: Array, series: SourceSeries) -> NDA
     """The mask in the order of the series: (column, row, slice)."""
     cure = "use the scan that was converted from this very series"
     grid = NamedGrid("the series", series.shape, series.affine, cure)
-    return laid_on(mask.astype(bool), affine, grid, f"the mask for {series.folder}")
+    return reorient_to_grid(mask.astype(bool), affine, grid, f"the mask for {series.folder}")
 
 
 def _compose(

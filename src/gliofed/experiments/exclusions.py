@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gliofed.data.store import PreparedCase
 from gliofed.errors import DataError
-from gliofed.preprocessing.quality_control import faults
+from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.study import Study
 from gliofed.types import Case
 
@@ -28,7 +28,7 @@ def exclude_cases(
 
     Raises DataError where a hospital has no case left: the study would be another one.
     """
-    judged = [(p, faults(p.measures, study.quality)) for p in prepared]
+    judged = [(p, quality_faults(p.measures, study.quality)) for p in prepared]
     used = tuple(p for p, why in judged if not why)
     aside = tuple(ExcludedCase(p.case, why) for p, why in judged if why)
     left = {p.case.site for p in used}

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from gliofed import __version__
-from gliofed.data.patient_ids import normal_id
+from gliofed.data.patient_ids import normalise_id
 from gliofed.data.splits import Split
 from gliofed.errors import DataError
 from gliofed.evaluation.intervals.bootstrap import Values
@@ -105,7 +105,7 @@ def read_study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
     table = read_published(paths, None) if by_barcode else read_feature_tables(paths, None)
     rows = {s.patient if by_barcode else f"{s.site}/{s.case}": row
             for s, row in zip(table.subjects, table.values, strict=True)}  # fmt: skip
-    names = {str(c): normal_id(c.id) if by_barcode else str(c) for c in cases}
+    names = {str(c): normalise_id(c.id) if by_barcode else str(c) for c in cases}
     values = {case: rows[name] for case, name in names.items() if name in rows}
     if not values:
         raise DataError(

@@ -38,7 +38,7 @@ from gliofed.runtime.files import alone_in, write_bytes, write_text
 from gliofed.runtime.progress import Progress, ProgressOfPart
 from gliofed.types import Case, Labels, Sequence
 from gliofed.validation.findings import Finding
-from gliofed.validation.locate import LocatedCase, LocatedSite, locate, shown
+from gliofed.validation.locate import LocatedCase, LocatedSite, display_path, locate
 from gliofed.validation.reader import SafeReader
 from gliofed.validation.reader_messages import ReadRequest
 
@@ -176,7 +176,7 @@ class _BatchPrediction:
         ]
 
     def _named(self, where: str, files: Mapping[str, Path]) -> str:
-        return shown(files[where], self._root) if where in files else ""
+        return display_path(files[where], self._root) if where in files else ""
 
     def _is_kept(self, folder: Path, prepared: PreparedCase) -> bool:
         """Answered by this model before, wholly, and explained if that is asked."""

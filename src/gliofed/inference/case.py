@@ -31,7 +31,7 @@ from gliofed.inference.occlusion import explain, plan_occlusion
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.folder import TrainedModel
 from gliofed.models.network import MultiTaskNet
-from gliofed.preprocessing.quality_control import faults
+from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.reporting.case.content import AnsweringModel, CaseContent, MarkerAnswer, Occlusion
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS, Progress
@@ -92,7 +92,7 @@ def answer_case(
             integrated=told.integrated,
             whys=whys,
             explained=method,
-            quality=faults(prepared.measures, model.recipe.quality),
+            quality=quality_faults(prepared.measures, model.recipe.quality),
             missing=tuple(s for s in SEQUENCES if not there[s]),
             written=date.today().isoformat(),
         ),

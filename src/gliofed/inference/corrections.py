@@ -23,8 +23,8 @@ from nibabel.affines import voxel_sizes
 
 import gliofed
 from gliofed.data.formats.bids import read_bids
-from gliofed.data.nifti import SCANNER, packed, read_nifti
-from gliofed.data.reorient import laid_on
+from gliofed.data.nifti import SCANNER, nifti_bytes, read_nifti
+from gliofed.data.reorient import reorient_to_grid
 from gliofed.errors import DataError
 from gliofed.evaluation.metrics.segmentation import volume_ml
 from gliofed.inference.manual_mask import ManualMask, digest_of, read_manual_mask, scan_grid
@@ -126,7 +126,7 @@ def correct(correction: Correction, hospital: Path, subject: str) -> CorrectedLa
         before = None if label is None else _volume_before(label, drawn, correction.mask)
         earlier = None if label is None else _kept(label)
         path = label.path if label and earlier != label.path else _new(hospital, case, drawn.scan)
-        data = packed(
+        data = nifti_bytes(
             drawn.voxels.astype(np.uint8), drawn.affine, SCANNER, path.name.endswith(".gz")
         )
         said = _sidecar(told, label, earlier, data, hospital)
@@ -170,7 +170,9 @@ def _volume_before(label: _LabelFile, drawn: ManualMask, mask: Path) -> float | 
         return None
     voxels = old.data > 0
     try:
-        same = (laid_on(voxels, old.affine, scan_grid(drawn.scan), "") == drawn.voxels).all()
+        same = (
+            reorient_to_grid(voxels, old.affine, scan_grid(drawn.scan), "") == drawn.voxels
+        ).all()
     except DataError:
         same = False
     if same:

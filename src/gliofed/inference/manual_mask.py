@@ -12,8 +12,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.data.nifti import read_nifti, stored_grid
-from gliofed.data.reorient import Array, NamedGrid, laid_on
+from gliofed.data.nifti import read_grid, read_nifti
+from gliofed.data.reorient import Array, NamedGrid, reorient_to_grid
 from gliofed.errors import DataError, StudyError
 from gliofed.inference.mask_export import (
     open_prepared_case,
@@ -77,7 +77,7 @@ def read_manual_mask(
 def scan_grid(scan: Path) -> NamedGrid:
     """The grid of a scan's file, its axes as stored."""
     read_nifti(scan)
-    return NamedGrid(scan.name, *stored_grid(scan), _CURE)
+    return NamedGrid(scan.name, *read_grid(scan), _CURE)
 
 
 def digest_of(path: Path) -> str:
@@ -128,7 +128,7 @@ def _on_scan(
         scan = case.images[sequence]
         grid = scan_grid(scan)
         try:
-            laid = laid_on(voxels, affine, grid, str(path))
+            laid = reorient_to_grid(voxels, affine, grid, str(path))
         except DataError as error:
             faults.append(str(error))
         else:
@@ -174,7 +174,7 @@ def _from_network(
 ) -> ManualMask:  # fmt: skip
     prepared = open_prepared_case(entry)
     drawn = prediction_of_mask(
-        laid_on(voxels, affine, prepared_grid(prepared), str(path)), prepared
+        reorient_to_grid(voxels, affine, prepared_grid(prepared), str(path)), prepared
     )
     sequence = next((s for s in wanted if s in prepared.placements), None)
     if sequence is None:

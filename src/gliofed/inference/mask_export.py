@@ -15,8 +15,8 @@ from nibabel.affines import apply_affine, voxel_sizes
 from numpy.typing import NDArray
 
 import gliofed
-from gliofed.data.nifti import ALIGNED, IMAGE_ENDINGS, SCANNER, packed, read_nifti
-from gliofed.data.reorient import NamedGrid, laid_on
+from gliofed.data.nifti import ALIGNED, IMAGE_ENDINGS, SCANNER, nifti_bytes, read_nifti
+from gliofed.data.reorient import NamedGrid, reorient_to_grid
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, StoreError, StudyError
 from gliofed.evaluation.metrics.segmentation import volume_ml
@@ -99,7 +99,7 @@ def read_mask_nifti(path: Path, prepared: PreparedCase) -> Prediction:
     if not labels and data.max() > 1:
         raise DataError(f"{path}: has values that are neither whole nor from 0 to 1; expected a "
                         "mask or a probability map")  # fmt: skip
-    data = laid_on(data, volume.affine, prepared_grid(prepared), str(path))
+    data = reorient_to_grid(data, volume.affine, prepared_grid(prepared), str(path))
     return Prediction((data > 0).astype(np.float32) if labels else data, prepared.affine, {})
 
 
@@ -144,7 +144,7 @@ def export_masks(
     finals += [_with(stem[s], ".dcm") for s in series]
     _check_free(finals, overwrite)
     masks = _masks(outline, prepared)
-    images = [packed(m.voxels.astype(np.uint8), m.placement.affine, SCANNER) for m in masks]
+    images = [nifti_bytes(m.voxels.astype(np.uint8), m.placement.affine, SCANNER) for m in masks]
     segments = _segmentations(masks, series, model, person)
     done = []
     for mask, image in zip(masks, images, strict=True):
@@ -176,7 +176,7 @@ def export_image(
     path = out / f"{prepared.case.id}{IMAGE_ENDINGS[sequence]}.nii.gz"
     _check_free([path], overwrite)
     data = prepared.image[SEQUENCES.index(sequence)].astype(np.float32)
-    write_bytes(path, packed(data, prepared.affine, ALIGNED))
+    write_bytes(path, nifti_bytes(data, prepared.affine, ALIGNED))
     return path
 
 

@@ -22,7 +22,7 @@ from gliofed.validation.locate import is_nifti
 
 if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.dicom.dicomweb import DicomWebServer
-    from gliofed.ingest.ingest import IngestAccount
+    from gliofed.ingest.intake import IngestResult
     from gliofed.ingest.pseudonyms import PseudonymLink
 
 MAX_FILES_SNIFFED: Final = 2000
@@ -46,7 +46,7 @@ def load_scans(
     """The scans at `source`: a path, or a DICOMweb address with what `pacs` asks of it.
 
     DICOM is taken in below `out`; a second start takes in what is new. Raises DataError as
-    `gliofed.ingest.ingest.intake` and `gliofed.dicom.dicomweb.fetch` do, and where no series could be
+    `gliofed.ingest.intake.intake` and `gliofed.dicom.dicomweb.fetch` do, and where no series could be
     taken in, with what to decide; StudyError where DICOM's packages are not installed.
     """
     path = Path(source)
@@ -55,7 +55,7 @@ def load_scans(
         return LoadedScans(path)
     try:
         from gliofed.dicom.dicomweb import DicomWebServer, fetch
-        from gliofed.ingest.ingest import IngestRequest, intake
+        from gliofed.ingest.intake import IngestRequest, intake
     except ImportError as error:
         raise StudyError(
             f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
@@ -126,9 +126,9 @@ def _series(
     return found
 
 
-def _notes(account: IngestAccount) -> tuple[str, ...]:
+def _notes(account: IngestResult) -> tuple[str, ...]:
     """What needs a person, by pseudonym and the number of a series."""
-    from gliofed.ingest.private_tables import reason_of
+    from gliofed.ingest.private_tables import series_reason
 
     out = [f"a file: {bad.fault}; its name is in {account.private}/series.tsv"
            for bad in account.bad]  # fmt: skip
@@ -137,7 +137,7 @@ def _notes(account: IngestAccount) -> tuple[str, ...]:
         if outcome.note:
             out.append(f"{who}: {outcome.note}")
         out += [
-            f"{who}, series {verdict.series.first.number}: {reason_of(verdict)}; decide it in "
+            f"{who}, series {verdict.series.first.number}: {series_reason(verdict)}; decide it in "
             f"{account.decisions} and run the same command again"
             for study in outcome.plan.studies if study.open
             for verdict in study.verdicts if verdict.state in ("to be decided", "set aside")

@@ -16,12 +16,12 @@ from typing import IO, BinaryIO, Final
 from gliofed.errors import DataError
 from gliofed.runtime.progress import Progress
 
-MEMBERS: Final = 500_000
-BYTES: Final = 64 * 2**30
+MAX_MEMBERS: Final = 500_000
+MAX_BYTES: Final = 64 * 2**30
 """Unpacked; a hundred patients' whole studies are less."""
-RATIO: Final = 200
+MAX_RATIO: Final = 200
 """Unpacked to packed; DICOM does not pack 20-fold."""
-SMALL: Final = 64 * 2**20
+RATIO_FREE_BYTES: Final = 64 * 2**20
 """Up to this size nobody asks for the ratio."""
 _CHUNK: Final = 2**20
 _BLOCK: Final = 512
@@ -44,8 +44,8 @@ class _TooLargeError(Exception):
 class ArchiveLimits:
     """How much an archive may hold."""
 
-    members: int = MEMBERS
-    bytes: int = BYTES
+    members: int = MAX_MEMBERS
+    bytes: int = MAX_BYTES
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def unpack(
     members or bytes, damage.
     """
     limits = limits or ArchiveLimits()
-    most = min(limits.bytes, max(SMALL, RATIO * path.stat().st_size))
+    most = min(limits.bytes, max(RATIO_FREE_BYTES, MAX_RATIO * path.stat().st_size))
     written = 0
     try:
         room = _ROOM + limits.members * 4 * _BLOCK

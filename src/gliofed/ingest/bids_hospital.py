@@ -27,7 +27,7 @@ SUFFIX: Final[Mapping[Sequence, str]] = {
     Sequence.FLAIR: "FLAIR",
 }  # fmt: skip
 COLUMNS: Final = ("participant_id", "age", "sex", "idh", "codel_1p19q", "mgmt", "grade")
-OLDEST: Final = 90
+MAX_AGE: Final = 90
 """Years; stands for itself and above (45 CFR 164.514(b)(2)(i)(C))."""
 _MAKERS: Final = (
     ("siemens", "Siemens"), ("philips", "Philips"), ("ge medical", "GE"), ("ge healthcare", "GE"),
@@ -38,12 +38,12 @@ _MAKERS: Final = (
 ABSENT: Final = "n/a"
 
 
-def part_of(out: Path, pseudonym: str) -> Path:
+def partial_folder(out: Path, pseudonym: str) -> Path:
     """Where a subject is built, hidden from every reader."""
     return out / f".sub-{pseudonym}.part"
 
 
-def clear_parts(out: Path) -> None:
+def remove_partial_folders(out: Path) -> None:
     """Remove what killed runs left."""
     for left in out.glob(".sub-*.part"):
         shutil.rmtree(left)
@@ -58,13 +58,13 @@ def image_path(subject: Path, pseudonym: str, session: str, sequence: Sequence) 
 
 def write_image(path: Path, data: bytes, header: DicomHeader, sequence: Sequence) -> None:
     """The sidecar first, so that no image stands without. data: a NIfTI file's bytes."""
-    sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
-    text = json.dumps(sidecar_of(header, sequence), indent=1, sort_keys=True) + "\n"
-    write_text(sidecar, text)
+    json_path = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+    text = json.dumps(sidecar(header, sequence), indent=1, sort_keys=True) + "\n"
+    write_text(json_path, text)
     write_bytes(path, gzip.compress(data, 6, mtime=0))
 
 
-def sidecar_of(header: DicomHeader, sequence: Sequence) -> Mapping[str, Any]:
+def sidecar(header: DicomHeader, sequence: Sequence) -> Mapping[str, Any]:
     """The allowed keys that are known; times in seconds, as BIDS has them."""
     timing, scanner = header.timing, header.scanner
     told: dict[str, Any] = {
@@ -87,11 +87,11 @@ def sidecar_of(header: DicomHeader, sequence: Sequence) -> Mapping[str, Any]:
 def person_cells(header: DicomHeader) -> tuple[str, str]:
     """Age in whole years, 90 for 90 and above, and sex; n/a where not told."""
     age, sex = header.patient.age, header.patient.sex
-    years = ABSENT if age is None or age < 0 else str(min(int(age), OLDEST))
+    years = ABSENT if age is None or age < 0 else str(min(int(age), MAX_AGE))
     return years, sex if sex in ("F", "M") else ABSENT
 
 
-def start(out: Path) -> None:
+def create_hospital(out: Path) -> None:
     """The folder, its description and an empty table, each where it is absent."""
     out.mkdir(parents=True, exist_ok=True)
     description = out / "dataset_description.json"

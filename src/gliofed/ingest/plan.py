@@ -12,22 +12,28 @@ import numpy as np
 
 from gliofed.dicom.geometry import in_order, normal, position_along_normal
 from gliofed.ingest.decisions import SeriesDecision
-from gliofed.ingest.recognition import ContrastClock, SequenceGuess, clock_of, recognise, words_of
-from gliofed.ingest.recognition_rules import ENOUGH, MOVED, REPEAT
+from gliofed.ingest.recognition import (
+    ContrastTimes,
+    SequenceGuess,
+    contrast_times,
+    description_text,
+    recognise,
+)
+from gliofed.ingest.recognition_rules import MIN_CONFIDENCE, MOTION, REPEAT
 from gliofed.ingest.series import (
     NO_IMAGES,
     DicomSeries,
     SeriesFault,
-    block_fault,
-    gap_fault,
-    several_volumes,
+    consistency_fault,
+    multiple_volumes_reason,
+    spacing_fault,
 )
 from gliofed.types import SEQUENCES, Sequence
 
-CLEARLY: Final = 1.2
+PREFERENCE_FACTOR: Final = 1.2
 """One series is preferred for its slices only where they are finer or more by this factor."""
 DECIDED: Final = "decided by a person"
-NOTHING: Final = SequenceGuess((), 1.0, "")
+NO_SEQUENCE: Final = SequenceGuess((), 1.0, "")
 
 
 class SeriesState(StrEnum):
@@ -104,7 +110,7 @@ def plan_patient(
 def _study(
     own: tuple[DicomSeries, ...], decisions: Mapping[str, SeriesDecision]
 ) -> tuple[SeriesPlan, ...]:
-    clock = clock_of(s.first for s in own if s.fault is None and s.first.modality == "MR")
+    clock = contrast_times(s.first for s in own if s.fault is None and s.first.modality == "MR")
     verdicts = [_judge(s, clock, decisions.get(s.first.series)) for s in own]
     for sequence in SEQUENCES:
         verdicts = _settle(verdicts, sequence)
@@ -126,21 +132,21 @@ def _needless(verdict: SeriesPlan) -> SeriesPlan:
 
 
 def _judge(
-    series: DicomSeries, clock: ContrastClock, decision: SeriesDecision | None
+    series: DicomSeries, clock: ContrastTimes, decision: SeriesDecision | None
 ) -> SeriesPlan:
     head = series.first
     if series.fault is not None:
-        return _faulty(series, NOTHING, series.fault, decision)
+        return _faulty(series, NO_SEQUENCE, series.fault, decision)
     if head.modality in NO_IMAGES:
         return SeriesPlan(series, SeriesState.LEFT, SequenceGuess((), 1.0, "holds no MR images"))
     guess = recognise(head, clock)
     wanted = decision is not None and decision.sequence is not None
     if guess.candidates or wanted:
-        fault = block_fault(series.headers)
-        several = "" if fault else several_volumes(series.headers)
+        fault = consistency_fault(series.headers)
+        several = "" if fault else multiple_volumes_reason(series.headers)
         if several:
             return SeriesPlan(series, SeriesState.LEFT, SequenceGuess((), 1.0, several))
-        fault = fault or gap_fault(series.headers)
+        fault = fault or spacing_fault(series.headers)
         if fault is not None:
             return _faulty(series, guess, fault, decision)
     return _chosen(series, guess, decision)
@@ -159,7 +165,7 @@ def _chosen(
         return SeriesPlan(series, SeriesState.TAKEN, told, sequence, decided=decision)
     if not guess.candidates:
         return SeriesPlan(series, SeriesState.LEFT, guess)
-    if guess.confidence < ENOUGH:
+    if guess.confidence < MIN_CONFIDENCE:
         return SeriesPlan(series, SeriesState.UNDECIDED, guess)
     return SeriesPlan(series, SeriesState.TAKEN, guess, guess.candidates[0])
 
@@ -187,8 +193,8 @@ def _settle(verdicts: list[SeriesPlan], sequence: Sequence) -> list[SeriesPlan]:
         return [_left(v, why) if v in rivals and v not in chosen else v for v in verdicts]
     best = rivals[0]
     for other in rivals[1:]:
-        best, _ = better(best, other)
-    reasons = {id(v): better(best, v)[1] for v in rivals if v is not best}
+        best, _ = choose_better(best, other)
+    reasons = {id(v): choose_better(best, v)[1] for v in rivals if v is not best}
     tied = {i for i, why in reasons.items() if not why}
     if tied:
         tied.add(id(best))
@@ -224,7 +230,7 @@ class _SeriesMerits:
     again: bool
 
 
-def better(one: SeriesPlan, other: SeriesPlan) -> tuple[SeriesPlan, str]:
+def choose_better(one: SeriesPlan, other: SeriesPlan) -> tuple[SeriesPlan, str]:
     """The clearly better of two series for one sequence and why; `one` and "" where neither is."""
     a, b = _merits(one.series), _merits(other.series)
     checks = (
@@ -232,8 +238,16 @@ def better(one: SeriesPlan, other: SeriesPlan) -> tuple[SeriesPlan, str]:
         (a.original, b.original, "original, not derived"),
         (a.three_d, b.three_d, "3D"),
         (a.axial or a.three_d, b.axial or b.three_d, "axial"),
-        (a.step * CLEARLY <= b.step, b.step * CLEARLY <= a.step, "thinner slices"),
-        (a.slices >= CLEARLY * b.slices, b.slices >= CLEARLY * a.slices, "more slices"),
+        (
+            a.step * PREFERENCE_FACTOR <= b.step,
+            b.step * PREFERENCE_FACTOR <= a.step,
+            "thinner slices",
+        ),
+        (
+            a.slices >= PREFERENCE_FACTOR * b.slices,
+            b.slices >= PREFERENCE_FACTOR * a.slices,
+            "more slices",
+        ),
         (a.again, b.again, "the repeat of the other"),
     )
     for mine, theirs, why in checks:
@@ -245,10 +259,10 @@ def better(one: SeriesPlan, other: SeriesPlan) -> tuple[SeriesPlan, str]:
 def _merits(series: DicomSeries) -> _SeriesMerits:
     headers = in_order(series.headers)
     head = headers[0]
-    assert head.plane is not None, "checked by `block_fault`"
-    text = words_of(head)
+    assert head.plane is not None, "checked by `consistency_fault`"
+    text = description_text(head)
     return _SeriesMerits(
-        steady=MOVED.search(text) is None,
+        steady=MOTION.search(text) is None,
         original=head.image_type[:1] != ("DERIVED",),
         three_d=head.timing.three_d,
         axial=int(np.argmax(np.abs(normal(head.plane)))) == 2,

@@ -22,30 +22,30 @@ SERIES: Final = (
 )  # fmt: skip
 
 
-def rows_of(outcome: PatientOutcome) -> Iterator[tuple[int, SeriesPlan]]:
+def series_rows(outcome: PatientOutcome) -> Iterator[tuple[int, SeriesPlan]]:
     """Every series with the number of its study, 1 being the earliest that may count."""
     for number, study in enumerate(outcome.plan.studies, start=1):
         for verdict in study.verdicts:
             yield number, verdict
 
 
-def naming_words(outcome: PatientOutcome) -> frozenset[str]:
+def identifying_words(outcome: PatientOutcome) -> frozenset[str]:
     """What names anyone or any place in a patient's headers: not for the screen."""
     return frozenset(
-        w for _, v in rows_of(outcome) for h in v.series.headers for w in h.patient.words
+        w for _, v in series_rows(outcome) for h in v.series.headers for w in h.patient.words
     )
 
 
-def reason_of(verdict: SeriesPlan) -> str:
+def series_reason(verdict: SeriesPlan) -> str:
     """Why a series became what it did."""
     return str(verdict.fault) if verdict.fault is not None else verdict.guess.reason
 
 
-def questions_of(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> list[DecisionQuestion]:
+def open_questions(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> list[DecisionQuestion]:
     """A row for every series that waits or is at fault and can be skipped."""
     out = []
     for outcome in outcomes:
-        for number, v in rows_of(outcome):
+        for number, v in series_rows(outcome):
             if v.state not in (SeriesState.UNDECIDED, SeriesState.FAULT):
                 continue
             head = v.series.first
@@ -53,7 +53,7 @@ def questions_of(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> list[
             cells = (
                 outcome.plan.pseudonym, str(number), _number(head), _cell(head.description),
                 _read(head), "skip" if v.fault else names, f"{v.guess.confidence:.2f}",
-                _cell(reason_of(v)),
+                _cell(series_reason(v)),
             )  # fmt: skip
             out.append(DecisionQuestion(key.series(head.series), cells))
     return out
@@ -71,14 +71,14 @@ def write_series(
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(SERIES)
     for outcome in outcomes:
-        for number, v in rows_of(outcome):
+        for number, v in series_rows(outcome):
             head = v.series.first
             at = v.fault.path if v.fault is not None and v.fault.path is not None else head.path
             writer.writerow((
                 outcome.plan.pseudonym, number, _number(head), _cell(head.description),
                 v.series.files, _cell(str(at.relative_to(folder))), v.state.value,
                 v.sequence.value if v.sequence else "", f"{v.guess.confidence:.2f}",
-                _cell(reason_of(v)), key.series(head.series),
+                _cell(series_reason(v)), key.series(head.series),
             ))  # fmt: skip
     for bad in found.bad:
         writer.writerow(("", "", "", "", 1, _cell(str(bad.path)), SeriesState.FAULT.value, "", "",

@@ -64,7 +64,7 @@ class PseudonymLink:
     series_uid: str
 
 
-def open_folder(folder: Path) -> None:
+def open_private_folder(folder: Path) -> None:
     """Make the private folder for its owner alone. Raises DataError where others may reach it."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & _OTHERS:
@@ -104,7 +104,7 @@ def read_links(path: Path) -> tuple[PseudonymLink, ...]:
     return tuple(PseudonymLink(*(row.cells[n] for n in names)) for row in table.rows)
 
 
-def set_links(path: Path, pseudonym: str, rows: Iterable[PseudonymLink]) -> None:
+def replace_links(path: Path, pseudonym: str, rows: Iterable[PseudonymLink]) -> None:
     """Replace the rows of one patient, who keeps the pseudonym. Raises DataError as `read_links`
     and `check_links`."""
     before = read_links(path)

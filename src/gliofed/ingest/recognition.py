@@ -14,18 +14,18 @@ from gliofed.ingest.recognition_rules import (
     WORDS,
     TimingRule,
     WeightingFamily,
-    by_time,
+    match_timing,
 )
 from gliofed.types import Sequence
 
-WORDS_ALONE: Final = 0.7
-AGAINST: Final = 0.45
+TEXT_ONLY: Final = 0.7
+CONFLICT: Final = 0.45
 """Where words and times say two things."""
-NO_ROW: Final = 0.55
+NO_TIMING_RULE: Final = 0.55
 """Words, and times that fit no row."""
 SECONDARY: Final = 0.6
 """What is left of the confidence in a derived, secondary image: its making is not known."""
-UNTOLD: Final = 0.5
+CONTRAST_UNKNOWN: Final = 0.5
 """T1 of which nothing tells whether contrast was given."""
 
 
@@ -42,7 +42,7 @@ class SequenceGuess:
 
 
 @dataclass(frozen=True)
-class ContrastClock:
+class ContrastTimes:
     """When contrast was given in a study, in seconds after midnight: earliest series known to
     have it, latest known to have none, the injection; None where not told."""
 
@@ -51,31 +51,31 @@ class ContrastClock:
     injected: float | None
 
 
-def clock_of(study: Iterable[DicomHeader]) -> ContrastClock:
+def contrast_times(study: Iterable[DicomHeader]) -> ContrastTimes:
     """From one header a series."""
     heads = tuple(study)
-    told = [(h.acquired, has) for h in heads for has, _, _ in [contrast(h)]]
+    told = [(h.acquired, has) for h in heads for has, _, _ in [contrast_in_header(h)]]
     given = [t for t, has in told if has is True and t is not None]
     without = [t for t, has in told if has is False and t is not None]
     injected = [h.timing.injected for h in heads if h.timing.injected is not None]
-    return ContrastClock(
+    return ContrastTimes(
         min(given, default=None), max(without, default=None), min(injected, default=None)
     )
 
 
-def recognise(header: DicomHeader, clock: ContrastClock) -> SequenceGuess:
+def recognise(header: DicomHeader, clock: ContrastTimes) -> SequenceGuess:
     """What a series is, by one of its headers and its study's contrast times."""
-    out = excluded(header)
+    out = exclusion_reason(header)
     if out:
         return SequenceGuess((), 0.95, out)
-    timing, words = by_time(header.timing), _by_words(header)
+    timing, words = match_timing(header.timing), _by_words(header)
     weighting, others, sure, why = _weigh(header, timing, words)
     if weighting is WeightingFamily.OTHER:
         return SequenceGuess((), sure, why)
     if weighting is WeightingFamily.T1:
         first, second, contrast_sure, contrast_why = _contrast_in(header, clock)
         candidates: tuple[Sequence, ...] = (first,)
-        if contrast_sure < WORDS_ALONE:
+        if contrast_sure < TEXT_ONLY:
             candidates = (first, second)
         sure, why = min(sure, contrast_sure), f"{why}; {contrast_why}"
     else:
@@ -86,10 +86,10 @@ def recognise(header: DicomHeader, clock: ContrastClock) -> SequenceGuess:
     return SequenceGuess(tuple(dict.fromkeys(candidates)), round(sure, 2), why)
 
 
-def excluded(header: DicomHeader) -> str:
+def exclusion_reason(header: DicomHeader) -> str:
     """Why a series is surely none of the four; empty where it may be."""
     kinds = {t.upper() for t in header.image_type}
-    text = words_of(header)
+    text = description_text(header)
     original = header.image_type[:1] == ("ORIGINAL",)
     for row in EXCLUDED:
         found = sorted(kinds & row.types)
@@ -104,12 +104,12 @@ def excluded(header: DicomHeader) -> str:
     return ""
 
 
-def words_of(header: DicomHeader) -> str:
+def description_text(header: DicomHeader) -> str:
     """Description and protocol in lower case, as the tables' patterns read them."""
     return f"{header.description} | {header.protocol}".lower()
 
 
-def contrast(header: DicomHeader) -> tuple[bool | None, float, str]:
+def contrast_in_header(header: DicomHeader) -> tuple[bool | None, float, str]:
     """Whether a header itself tells of contrast; None where it is silent or at odds."""
     text = header.description.lower()
     told = _contrast_words(text)
@@ -117,12 +117,12 @@ def contrast(header: DicomHeader) -> tuple[bool | None, float, str]:
         told = _contrast_words(header.protocol.lower())
     agent = header.timing.agent
     if agent and told is False:
-        return None, AGAINST, "a contrast agent in the header, but words of none"
+        return None, CONFLICT, "a contrast agent in the header, but words of none"
     if agent:
         return True, 0.97 if told else 0.9, "a contrast agent in the header"
     if told is not None:
         return told, 0.9, f"words {'of' if told else 'of no'} contrast"
-    return None, UNTOLD, "nothing tells of contrast"
+    return None, CONTRAST_UNKNOWN, "nothing tells of contrast"
 
 
 def _contrast_words(text: str) -> bool | None:
@@ -154,7 +154,7 @@ def _weigh(
         assert words is not None
         known = header.timing.echo is not None and header.timing.repetition is not None
         why = "by words, its times fit no row" if known else "by words alone, it has no times"
-        return words, (), NO_ROW if known else WORDS_ALONE, f"{words.value} {why}"
+        return words, (), NO_TIMING_RULE if known else TEXT_ONLY, f"{words.value} {why}"
     times = f"{timing.name}: {_times(header)}"
     if words is None:
         return timing.weighting, (), timing.confidence, times
@@ -163,22 +163,22 @@ def _weigh(
         return words, (), sure, f"words and times agree on {times}"
     why = f"{times}, but words of {words.value}"
     if timing.weighting is WeightingFamily.OTHER:
-        return words, (), AGAINST, why
-    return timing.weighting, (words,), AGAINST, why
+        return words, (), CONFLICT, why
+    return timing.weighting, (words,), CONFLICT, why
 
 
 def _contrast_in(
-    header: DicomHeader, clock: ContrastClock
+    header: DicomHeader, clock: ContrastTimes
 ) -> tuple[Sequence, Sequence, float, str]:
-    has, sure, why = contrast(header)
-    if has is None and sure != AGAINST and header.acquired is not None:
+    has, sure, why = contrast_in_header(header)
+    if has is None and sure != CONFLICT and header.acquired is not None:
         has, sure, why = _by_clock(header.acquired, clock) or (has, sure, why)
     first, second = (Sequence.T1CE, Sequence.T1) if has or header.timing.agent else (
         Sequence.T1, Sequence.T1CE)  # fmt: skip
     return first, second, sure, why
 
 
-def _by_clock(at: float, clock: ContrastClock) -> tuple[bool, float, str] | None:
+def _by_clock(at: float, clock: ContrastTimes) -> tuple[bool, float, str] | None:
     if clock.injected is not None:
         has = at > clock.injected
         return has, 0.8, f"scanned {'after' if has else 'before'} the contrast's start time"

@@ -16,7 +16,7 @@ from typing import Final
 
 from gliofed.dicom.headers import PulseTiming
 
-ENOUGH: Final = 0.6
+MIN_CONFIDENCE: Final = 0.6
 """Confidence below which a person decides."""
 
 
@@ -131,7 +131,7 @@ CONTRAST_NO: Final = _word(
     r"basale|"
     r"vor[ _-]?km|unenhanced|plain|zonder[ _-]?contrast|s ?mdc|-c"
 )
-MOVED: Final = _word(
+MOTION: Final = _word(
     r"motion\w*|moved|beweg\w*|verwack\w*|boug[eé]\w*|movimento|movimiento|degraded"
 )
 REPEAT: Final = _word(r"rep(eat(ed)?)?|rpt|wdh|wiederh\w*|redo|again|r[eé]p[eé]t\w*|ripet\w*")
@@ -196,7 +196,7 @@ EXCLUDED: Final = (
 )  # fmt: skip
 
 
-def by_time(timing: PulseTiming) -> TimingRule | None:
+def match_timing(timing: PulseTiming) -> TimingRule | None:
     """The first row that holds; None where none does, or the times are absent."""
     return next((row for row in BY_TIME if _holds(row, timing)), None)
 
@@ -204,7 +204,7 @@ def by_time(timing: PulseTiming) -> TimingRule | None:
 def _holds(row: TimingRule, timing: PulseTiming) -> bool:
     if row.kind and row.kind not in timing.sequence:
         return False
-    if row.inverted is not None and row.inverted != inverted(timing):
+    if row.inverted is not None and row.inverted != has_inversion(timing):
         return False
     pairs = [
         (row.echo, timing.echo), (row.repetition, timing.repetition),
@@ -213,6 +213,6 @@ def _holds(row: TimingRule, timing: PulseTiming) -> bool:
     return all(band is ANY or band.holds(value) for band, value in pairs)
 
 
-def inverted(timing: PulseTiming) -> bool:
+def has_inversion(timing: PulseTiming) -> bool:
     """Whether an inversion pulse was played: IR, a magnetisation-prepared variant, or a TI."""
     return "IR" in timing.sequence or (timing.inversion or 0.0) > 0

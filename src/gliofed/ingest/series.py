@@ -21,7 +21,7 @@ from gliofed.dicom.headers import MR, DicomHeader, is_dicom, is_uid, read_header
 from gliofed.errors import DataError
 from gliofed.runtime.progress import Progress
 
-FEWEST: Final = 10
+MIN_SLICES: Final = 10
 """Slices; a head at the usual 4 to 6 mm has 20 or more."""
 SIDEWAYS_MM: Final = 0.1
 UNEVEN: Final = 0.05
@@ -87,7 +87,7 @@ class FoundSeries:
     copies: int
 
 
-def find(folder: Path, progress: Progress) -> FoundSeries:
+def find_series(folder: Path, progress: Progress) -> FoundSeries:
     """Read every header below `folder`. Faults are in what comes back.
 
     Raises DataError where a folder within cannot be read.
@@ -117,11 +117,11 @@ def find(folder: Path, progress: Progress) -> FoundSeries:
             bad.append(BadFile(path.relative_to(folder), missing))
         else:
             headers += own
-    series, copies = group(headers)
+    series, copies = group_series(headers)
     return FoundSeries(series, tuple(bad), other, copies)
 
 
-def group(headers: Iterable[DicomHeader]) -> tuple[tuple[DicomSeries, ...], int]:
+def group_series(headers: Iterable[DicomHeader]) -> tuple[tuple[DicomSeries, ...], int]:
     """By SeriesInstanceUID, ordered by study date, time and number; and how many were copies."""
     by_uid: dict[str, dict[tuple[str, int], DicomHeader]] = defaultdict(dict)
     twice: set[str] = set()
@@ -135,15 +135,17 @@ def group(headers: Iterable[DicomHeader]) -> tuple[tuple[DicomSeries, ...], int]
                 twice.add(header.series)
     clash = SeriesFault("two different files have one instance UID", "export the series again")
     made = [
-        DicomSeries(tuple(own.values()), clash if uid in twice else fault_of(tuple(own.values())))
+        DicomSeries(
+            tuple(own.values()), clash if uid in twice else series_fault(tuple(own.values()))
+        )
         for uid, own in by_uid.items()
     ]
     made.sort(key=lambda s: (s.first.date, s.first.time, s.first.number or 0, s.first.series))
     return tuple(made), copies
 
 
-def fault_of(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
-    """The first fault of a series by what each file says it is; see `block_fault` for the rest."""
+def series_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
+    """The first fault of a series by what each file says it is; see `consistency_fault` for the rest."""
     first = headers[0]
     for h in headers:
         if not all(map(is_uid, (h.study, h.series, h.instance))):
@@ -164,7 +166,7 @@ def fault_of(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
     return None
 
 
-def block_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
+def consistency_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
     """The first fault of an MR series' files that keeps them from being one kind of slice."""
     several = _frames_fault(headers)
     if several is not None:
@@ -203,7 +205,7 @@ def _frames_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
     return None
 
 
-def several_volumes(headers: tuple[DicomHeader, ...]) -> str:
+def multiple_volumes_reason(headers: tuple[DicomHeader, ...]) -> str:
     """Why a series that is not mixed is more than one volume; empty where it is one."""
     again = count_repeated(headers)
     if not again:
@@ -211,7 +213,7 @@ def several_volumes(headers: tuple[DicomHeader, ...]) -> str:
     return f"{again} slices lie where another one lies: several echoes, b-values or times"
 
 
-def gap_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
+def spacing_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
     """Slices of a series that is one volume: too few, missing, uneven or shifted."""
     what = _spoiled(headers)
     return SeriesFault(what, "export all slices of the series again") if what else None
@@ -237,8 +239,8 @@ def _mixed(headers: tuple[DicomHeader, ...]) -> str:
 def _spoiled(headers: tuple[DicomHeader, ...]) -> str:
     """Too few slices, missing ones, uneven or sideways steps, of a series neither mixed nor
     repeated; empty where the slices are one regular block."""
-    if len(headers) < FEWEST:
-        return f"{len(headers)} slices; expected at least {FEWEST}"
+    if len(headers) < MIN_SLICES:
+        return f"{len(headers)} slices; expected at least {MIN_SLICES}"
     stack = stack_of(in_order(headers))
     if stack.gaps:
         each = "; ".join(

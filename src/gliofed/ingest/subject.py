@@ -20,12 +20,12 @@ from gliofed.errors import DataError
 from gliofed.ingest.bids_hospital import (
     add_participant,
     image_path,
-    part_of,
+    partial_folder,
     person_cells,
     write_image,
 )
 from gliofed.ingest.plan import PatientPlan, SeriesPlan, SeriesState, StudyPlan
-from gliofed.ingest.pseudonyms import PseudonymLink, read_links, set_links
+from gliofed.ingest.pseudonyms import PseudonymLink, read_links, replace_links
 from gliofed.ingest.series import DicomSeries, SeriesFault
 from gliofed.runtime.progress import ProgressCounter
 from gliofed.types import Sequence
@@ -70,7 +70,9 @@ class IngestFolders:
     work: Path
 
 
-def take(plan: PatientPlan, places: IngestFolders, counter: ProgressCounter) -> PatientOutcome:
+def write_patient(
+    plan: PatientPlan, places: IngestFolders, counter: ProgressCounter
+) -> PatientOutcome:
     """Write what is not there yet. counter: steps once for each series.
 
     A series that cannot be converted is a fault of the plan that comes back. Raises DataError
@@ -101,7 +103,7 @@ def _write(
     if several and not _ordered(studies):
         return PatientOutcome(plan, PatientStatus.WAITS, {}, UNORDERED)
     sessions = {s.uid: f"ses-{n:02d}" if several else "" for n, s in enumerate(studies, start=1)}
-    part = part_of(places.out, plan.pseudonym)
+    part = partial_folder(places.out, plan.pseudonym)
     shutil.rmtree(part, ignore_errors=True)
     links: list[PseudonymLink] = []
     for study in studies:
@@ -118,7 +120,7 @@ def _write(
         return _waits(plan, sessions, several)
     age, sex = person_cells(next(iter(studies[0].taken.values())).series.first)
     # What readers need comes first; the rename makes the subject.
-    set_links(places.links, plan.pseudonym, links)
+    replace_links(places.links, plan.pseudonym, links)
     add_participant(places.out, plan.pseudonym, age, sex)
     part.rename(folder)
     return PatientOutcome(plan, PatientStatus.WRITTEN, sessions, _check_first(several))
@@ -158,7 +160,7 @@ def _add(
                 counter.step("series")
                 continue
             links[study.uid, sequence.value] = link
-            set_links(places.links, plan.pseudonym, links.values())
+            replace_links(places.links, plan.pseudonym, links.values())
             fault = _convert(verdict.series, sequence, path, places.work)
             counter.step("series")
             if fault is None:
@@ -196,7 +198,7 @@ def _placed(image: Nifti1Image, headers: tuple[DicomHeader, ...]) -> Nifti1Image
     is not the block of voxels that the headers promise.
     """
     plane = headers[0].plane
-    assert plane is not None, "checked by `block_fault`"
+    assert plane is not None, "checked by `consistency_fault`"
     promised = (plane.columns, plane.rows, len(headers))
     own = affine_of(headers)
     affine, off = reoriented(own, promised, image.affine, image.shape)

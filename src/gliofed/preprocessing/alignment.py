@@ -32,15 +32,15 @@ def alignment(
     sizes = voxel_sizes(affine)
     thin = tuple(slice(None, None, max(1, round(STEP_MM / float(s)))) for s in sizes)
     one, other, brain = one[thin], other[thin], brain[thin]
-    here = shared_information(one, other, brain) - 1
+    here = normalised_mutual_information(one, other, brain) - 1
     if here < LEAST:
         return 0.0
     near = []
     for axis, size in enumerate(sizes):
         far = max(1, round(AWAY_MM / (float(size) * (thin[axis].step or 1))))
         head, tail = (_along(axis, s) for s in (slice(far, None), slice(None, -far)))
-        near.append(shared_information(one[head], other[tail], brain[head]))
-        near.append(shared_information(one[tail], other[head], brain[tail]))
+        near.append(normalised_mutual_information(one[head], other[tail], brain[head]))
+        near.append(normalised_mutual_information(one[tail], other[head], brain[tail]))
     return here / max(float(np.mean(near)) - 1, LEAST)
 
 
@@ -48,7 +48,7 @@ def _along(axis: int, part: slice) -> tuple[slice, ...]:
     return tuple(part if a == axis else slice(None) for a in range(3))
 
 
-def shared_information(
+def normalised_mutual_information(
     one: NDArray[np.float32], other: NDArray[np.float32], brain: NDArray[np.bool_]
 ) -> float:
     """Normalised mutual information, (H(a) + H(b)) / H(a, b), where both have signal in the brain.

@@ -17,13 +17,13 @@ from gliofed.preprocessing.registration import to_itk
 
 FIT_MM: Final = 6.0
 """The field is smooth: it is fitted on voxels of about this side and applied on the scan's own."""
-STEPS: Final = (50, 50, 30)
+ITERATIONS: Final = (50, 50, 30)
 """At most so many iterations a level; each level halves the distance of the field's knots."""
 TISSUE: Final = 0.05
 """Voxels darker than this share of the brain's median are fluid or void and do not count."""
 
 
-def without_bias(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
+def correct_bias_field(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
     """The scan divided by its bias field. brain: on the scan's grid, the field is fitted there.
 
     A scan whose brain is empty or darker than the fit can use comes back as it is.
@@ -37,7 +37,7 @@ def without_bias(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
     small = sitk.Shrink(image, every)
     small_mask = sitk.Cast(sitk.Shrink(mask, every), sitk.sitkUInt8)
     fit = sitk.N4BiasFieldCorrectionImageFilter()
-    fit.SetMaximumNumberOfIterations(STEPS)
+    fit.SetMaximumNumberOfIterations(ITERATIONS)
     fit.Execute(small, small_mask)
     field = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image)).T
     # Away from the brain the spline runs free: there the field ends where it did at the brain.

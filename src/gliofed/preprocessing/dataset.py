@@ -11,7 +11,12 @@ from pathlib import Path
 from gliofed import __version__
 from gliofed.preprocessing.quality_index import ORDER, write_index
 from gliofed.preprocessing.recipe import check_installed
-from gliofed.preprocessing.workers import CasePreparation, Fate, PreparationRequest, prepare_beside
+from gliofed.preprocessing.workers import (
+    CasePreparation,
+    PreparationRequest,
+    PreparationStatus,
+    prepare_beside,
+)
 from gliofed.runtime.progress import Progress, ProgressCounter
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig, Study
 from gliofed.types import Case
@@ -26,7 +31,7 @@ class DatasetPreparation:
     accounts: tuple[CasePreparation, ...]
     page: Path
 
-    def count(self, fate: Fate) -> int:
+    def count(self, fate: PreparationStatus) -> int:
         """Cases with this fate."""
         return Counter(a.fate for a in self.accounts)[fate]
 
@@ -36,7 +41,7 @@ class DatasetPreparation:
         return self.count("prepared") + self.count("kept")
 
 
-def asked_of(study: Study | None, store: Path, figures: Path) -> PreparationRequest:
+def preparation_request(study: Study | None, store: Path, figures: Path) -> PreparationRequest:
     """What a study asks for, so that its run finds the entries; the defaults without one."""
     if study is None:
         return PreparationRequest(
@@ -45,7 +50,7 @@ def asked_of(study: Study | None, store: Path, figures: Path) -> PreparationRequ
     return PreparationRequest(study.grid, study.prepare, study.quality, store, figures)
 
 
-def prepare_set(
+def prepare_dataset(
     cases: Sequence[Case],
     name: str,
     asked: PreparationRequest,

@@ -6,7 +6,7 @@ from gliofed.study import QualityConfig
 from gliofed.types import PreparationMeasures
 
 
-def faults(measures: PreparationMeasures, asked: QualityConfig) -> tuple[str, ...]:
+def quality_faults(measures: PreparationMeasures, asked: QualityConfig) -> tuple[str, ...]:
     """Why a case is set aside, each with a cure; empty where it is sound.
 
     A measure that was not taken (None, or a sequence that is not there) is not held against it.

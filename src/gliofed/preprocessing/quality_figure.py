@@ -24,7 +24,7 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliofed.data.store import PreparedCase, unwritable
+from gliofed.data.store import PreparedCase, unwritable_error
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.preprocessing.template import mni152
 from gliofed.runtime.files import write_bytes
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DRAWING: Final = "figure-1"
+FIGURE_VERSION: Final = "figure-1"
 """Changed with every change of the drawing, so that older pictures are drawn again."""
 BRAIN, EXPERT, EDGES, TROUBLE = "#56b4e9", "#e69f00", "#33e6a0", "#ff6d4d"
 TEMPLATE: Final = "#9a9a9a"
@@ -70,7 +70,7 @@ def figure_name(case: Case) -> str:
     return f"{plain}.png"
 
 
-def keep_figure(prepared: PreparedCase, why: tuple[str, ...], path: Path) -> None:
+def update_figure(prepared: PreparedCase, why: tuple[str, ...], path: Path) -> None:
     """Draw the figure to `path`, unless it is there of this entry with these faults.
 
     Raises UnwritableError.
@@ -81,23 +81,23 @@ def keep_figure(prepared: PreparedCase, why: tuple[str, ...], path: Path) -> Non
             with path.open("rb") as file:
                 if stamp.encode() in file.read(4096):
                     return
-        write_bytes(path, draw(prepared, why))
+        write_bytes(path, draw_figure(prepared, why))
     except OSError as error:
-        raise unwritable(path.parent, error) from None
+        raise unwritable_error(path.parent, error) from None
 
 
 def _stamp(prepared: PreparedCase, why: tuple[str, ...]) -> str:
     """Names all that a figure shows."""
-    shown = [DRAWING, str(prepared.case), prepared.key, asdict(prepared.measures), why]
+    shown = [FIGURE_VERSION, str(prepared.case), prepared.key, asdict(prepared.measures), why]
     return "gliofed " + hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
-def draw(prepared: PreparedCase, why: tuple[str, ...]) -> bytes:
+def draw_figure(prepared: PreparedCase, why: tuple[str, ...]) -> bytes:
     """The figure as PNG. why: the case's faults, empty where it is sound."""
     from matplotlib.figure import Figure
 
     shown = _shown(prepared)
-    title = _lines(f"{prepared.case}: " + ("set aside" if why else "sound"), measured(
+    title = _lines(f"{prepared.case}: " + ("set aside" if why else "sound"), format_measures(
         prepared.measures))  # fmt: skip
     faults = [line for fault in why for line in _lines(fault)]
     head = LEAD * (len(title) + len(faults)) + 0.15
@@ -126,7 +126,7 @@ def _shown(prepared: PreparedCase) -> list[Sequence]:
     return sorted(there, key=lambda s: s in prepared.measures.alignment)
 
 
-def measured(measures: PreparationMeasures) -> str:
+def format_measures(measures: PreparationMeasures) -> str:
     """The measures of a case in words."""
     parts = [f"brain {measures.brain_litres:.2f} L"]
     if measures.template_dice is not None:

@@ -9,13 +9,13 @@ from typing import Final
 from urllib.parse import quote
 
 from gliofed import __version__
-from gliofed.data.store import unwritable
-from gliofed.preprocessing.quality_figure import measured
-from gliofed.preprocessing.workers import CasePreparation, Fate
+from gliofed.data.store import unwritable_error
+from gliofed.preprocessing.quality_figure import format_measures
+from gliofed.preprocessing.workers import CasePreparation, PreparationStatus
 from gliofed.runtime.files import write_text
 from gliofed.runtime.templates import render_html
 
-ORDER: Final[tuple[Fate, ...]] = ("failed", "set aside", "prepared", "kept")
+ORDER: Final[tuple[PreparationStatus, ...]] = ("failed", "set aside", "prepared", "kept")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class QualityCard:
     """One case in words. figure: beside the page, empty where there is none."""
 
     case: str
-    fate: Fate
+    fate: PreparationStatus
     reasons: tuple[str, ...]
     measures: str
     figure: str
@@ -32,12 +32,12 @@ class QualityCard:
 def write_index(accounts: Sequence[CasePreparation], name: str, path: Path) -> None:
     """Write the page beside the figures. Raises UnwritableError."""
     try:
-        write_text(path, render(accounts, name))
+        write_text(path, render_index(accounts, name))
     except OSError as error:
-        raise unwritable(path.parent, error) from None
+        raise unwritable_error(path.parent, error) from None
 
 
-def render(accounts: Sequence[CasePreparation], name: str) -> str:
+def render_index(accounts: Sequence[CasePreparation], name: str) -> str:
     """The page as one text, failed and set-aside cases first, all names escaped."""
     ordered = sorted(accounts, key=lambda a: ORDER.index(a.fate))
     return render_html(
@@ -54,6 +54,6 @@ def _card(account: CasePreparation) -> QualityCard:
         case=str(account.case),
         fate=account.fate,
         reasons=account.reasons,
-        measures=measured(account.measures) if account.measures else "",
+        measures=format_measures(account.measures) if account.measures else "",
         figure=quote(account.figure.name) if account.figure else "",
     )

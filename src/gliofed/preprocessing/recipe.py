@@ -19,8 +19,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from gliofed.data.formats.preoperative import check_mask_labels
-from gliofed.data.nifti import Volume, read_nifti, stored_grid
+from gliofed.data.formats.mask_labels import check_mask_labels
+from gliofed.data.nifti import Volume, read_grid, read_nifti
 from gliofed.data.store import StoreEntry
 from gliofed.errors import DataError
 from gliofed.evaluation.metrics.segmentation import dice
@@ -98,7 +98,7 @@ def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> Stor
         mask=None if mask is None else mask[box].astype(np.uint8),
         present=tuple(s in volumes for s in SEQUENCES),
         affine=shifted,
-        placements={s: Placement(*stored_grid(p), to_scan[s]) for s, p in case.images.items()},
+        placements={s: Placement(*read_grid(p), to_scan[s]) for s, p in case.images.items()},
         mask_placement=placed,
         measures=PreparationMeasures(
             volume_litres(brain, volumes[reference].affine), like_template, aligned
@@ -180,10 +180,10 @@ def _onto_reference(
     for sequence, volume in volumes.items():
         out[sequence] = np.eye(4)
         if sequence not in lies:
-            from gliofed.preprocessing.registration import rigid
+            from gliofed.preprocessing.registration import register_rigid
 
             try:
-                out[sequence] = rigid(fixed, volume, brain)
+                out[sequence] = register_rigid(fixed, volume, brain)
             except ValueError as error:
                 raise DataError(
                     f"{case}: {case.images[sequence]} cannot be laid on "
@@ -204,7 +204,7 @@ def _space(
     if steps.space == "scanner":
         shape, affine = target_grid(_shape(reference), reference.affine, grid.spacing_mm)
         return shape, affine, np.eye(4), None
-    from gliofed.preprocessing.registration import affine as on_template
+    from gliofed.preprocessing.registration import register_affine as on_template
 
     template, template_brain = mni152()
     try:
@@ -221,13 +221,13 @@ def _space(
 def _without_bias(
     volumes: Volumes, to_scan: Matrices, reference: Mri, brain: NDArray[np.bool_]
 ) -> Volumes:
-    from gliofed.preprocessing.bias_field import without_bias
+    from gliofed.preprocessing.bias_field import correct_bias_field
 
     out = {}
     for sequence, volume in volumes.items():
         back = to_scan[reference] @ np.linalg.inv(to_scan[sequence]) @ volume.affine
         own = resample_mask(brain, volumes[reference].affine, _shape(volume), back)
-        out[sequence] = without_bias(volume, own)
+        out[sequence] = correct_bias_field(volume, own)
     return out
 
 
@@ -260,7 +260,7 @@ def _mask(
     shared = [s for s in MASKED_ON if s in volumes and _same_grid(volumes[s], drawn)]
     matrix = to_scan[shared[0] if shared else reference]
     there = resample_mask(drawn.data > 0, drawn.affine, shape, matrix @ affine)
-    return there, Placement(*stored_grid(case.mask), matrix)
+    return there, Placement(*read_grid(case.mask), matrix)
 
 
 def _same_grid(one: Volume, other: Volume) -> bool:

@@ -57,7 +57,7 @@ _AFFINE: Final = (
 _FINE: Final = _PyramidLevel(voxel_mm=1, smooth_mm=0, samples=30_000, steps=20, first_step_mm=0.25)
 
 
-def rigid(reference: Volume, other: Volume, brain: NDArray[np.bool_]) -> Matrix:
+def register_rigid(reference: Volume, other: Volume, brain: NDArray[np.bool_]) -> Matrix:
     """RAS mm of `reference` to RAS mm of `other`: rotation and shift. brain: on the reference.
 
     Both starts are tried: the scanner's own coordinates, and centre on centre of mass. Raises
@@ -78,12 +78,12 @@ def rigid(reference: Volume, other: Volume, brain: NDArray[np.bool_]) -> Matrix:
     return np.asarray(np.linalg.inv(matrix), np.float64) if turned else matrix
 
 
-def affine(
+def register_affine(
     template: Volume, template_brain: NDArray[np.bool_], scan: Volume, brain: NDArray[np.bool_]
 ) -> Matrix:
     """RAS mm of the template to RAS mm of the scan: twelve parameters, brain on brain.
 
-    Both are taken as 0 outside their brains. Raises ValueError as `rigid`.
+    Both are taken as 0 outside their brains. Raises ValueError as `register_rigid`.
     """
     fixed, moving = to_itk(_stripped(template, template_brain)), to_itk(_stripped(scan, brain))
     mask = _mask(template, template_brain, AROUND_MM)

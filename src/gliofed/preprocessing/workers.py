@@ -24,13 +24,13 @@ from typing import Final, Literal
 from gliofed.data.store import PreparedStore
 from gliofed.errors import GliofedError, UnwritableError
 from gliofed.preprocessing.cases import named, prepare_one
-from gliofed.preprocessing.quality_control import faults
-from gliofed.preprocessing.quality_figure import figure_name, keep_figure
+from gliofed.preprocessing.quality_control import quality_faults
+from gliofed.preprocessing.quality_figure import figure_name, update_figure
 from gliofed.runtime.processes import belong_to_parent, cores
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig
 from gliofed.types import Case, PreparationMeasures
 
-Fate = Literal["prepared", "kept", "set aside", "failed"]
+PreparationStatus = Literal["prepared", "kept", "set aside", "failed"]
 
 MEMORY_EACH: Final = 4 * 2**30
 """Bytes that a process is given room for when their number is not asked for."""
@@ -62,7 +62,7 @@ class CasePreparation:
     """
 
     case: Case
-    fate: Fate
+    fate: PreparationStatus
     reasons: tuple[str, ...]
     seconds: float
     key: str | None = None
@@ -284,9 +284,9 @@ def prepare_told(case: Case, asked: PreparationRequest, shelf: PreparedStore) ->
     started = time.monotonic()
     try:
         prepared, kept = prepare_one(case, asked.grid, asked.steps, shelf)
-        why = faults(prepared.measures, asked.quality)
+        why = quality_faults(prepared.measures, asked.quality)
         figure = asked.figures / figure_name(case)
-        keep_figure(prepared, why, figure)
+        update_figure(prepared, why, figure)
     except UnwritableError:
         raise
     except GliofedError as error:
@@ -298,6 +298,6 @@ def prepare_told(case: Case, asked: PreparationRequest, shelf: PreparedStore) ->
         traceback.print_exc(file=sys.stderr)
         why = (f"{case}: {type(error).__name__}: {error}; a fault in gliofed, please report it",)
         return CasePreparation(case, "failed", why, time.monotonic() - started)
-    fate: Fate = "set aside" if why else "kept" if kept else "prepared"
+    fate: PreparationStatus = "set aside" if why else "kept" if kept else "prepared"
     seconds = time.monotonic() - started
     return CasePreparation(case, fate, why, seconds, prepared.key, prepared.measures, figure)

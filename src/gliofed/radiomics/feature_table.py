@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from gliofed.data.formats import tcga
 from gliofed.data.formats.fields import Values as Fields
-from gliofed.data.formats.fields import labels_of, person_of, read_fields, sex, years
+from gliofed.data.formats.fields import labels_of, parse_sex, parse_years, person_of, read_fields
 from gliofed.errors import DataError
 from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.markers import ABSENT, BY_ID, MARKERS
@@ -142,7 +142,7 @@ def read_published(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
     parts: list[Values] = []
     for path in paths:
         table = read_table(path)
-        rows = by_id(table, column(table, _PUBLISHED[0]), tcga.known_id)
+        rows = by_id(table, column(table, _PUBLISHED[0]), tcga.check_barcode)
         own = tuple(c for c in table.columns if c not in _PUBLISHED)
         if not own or (parts and own != names):
             raise DataError(
@@ -190,7 +190,7 @@ def is_published(path: Path) -> bool:
 def _told(labels: Path) -> Mapping[str, Fields]:
     """Barcode to what the table of labels says of it."""
     table = read_table(labels)
-    rows = by_id(table, column(table, "patient", "Case"), tcga.known_id)
+    rows = by_id(table, column(table, "patient", "Case"), tcga.check_barcode)
     values, _ = read_fields(table, rows.values(), tcga.FIELDS)
     return dict(zip(rows, values, strict=True))
 
@@ -204,8 +204,8 @@ def _subject(path: Path, row: TableRow) -> FeatureSubject:
         raise DataError(f"{path}:{row.line}: {error}; write the table anew") from None
     if not all(cells[name] for name in ("case", "site", "patient")):
         raise DataError(f"{path}:{row.line}: a case needs its id, its site and its patient")
-    found = sex(cells["sex"])
-    age = years(cells["age"])
+    found = parse_sex(cells["sex"])
+    age = parse_years(cells["age"])
     for name, value in (("sex", found), ("age", age)):
         if isinstance(value, Unknown) and cells[name].lower() not in ABSENT:
             raise DataError(f"{path}:{row.line}: {name} {cells[name]!r} cannot be read")

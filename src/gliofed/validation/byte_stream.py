@@ -10,8 +10,8 @@ from typing import Final, Self
 
 from gliofed.validation.findings import BrokenFileError, FileFault
 
-PIECE: Final = 2**18
-EXTRA: Final = 16 * 2**20
+CHUNK_BYTES: Final = 2**18
+MAX_EXTRA_BYTES: Final = 16 * 2**20
 """Bytes after the declared end that are still counted; more is taken for a bomb."""
 _GZIP: Final = b"\x1f\x8b"
 
@@ -79,7 +79,7 @@ class ByteStream:
         out = bytearray()
         while len(out) < count and not self._over:
             if not self._waiting:
-                self._waiting = self._file.read(PIECE)
+                self._waiting = self._file.read(CHUNK_BYTES)
                 if not self._waiting:
                     self._over = True
                     if not self._zip.eof:
@@ -102,22 +102,24 @@ class ByteStream:
         """Go on in the next gzip member; zeros after the end are padding, else it is over."""
         self._waiting = self._waiting.lstrip(b"\0")
         if len(self._waiting) == 1:
-            self._waiting += self._file.read(PIECE)
+            self._waiting += self._file.read(CHUNK_BYTES)
         if self._waiting[:2] == _GZIP:
             self._zip = zlib.decompressobj(wbits=31)
         elif self._waiting:
             self._over = self.trailing = True
 
     def finish(self) -> tuple[FileFault, ...]:
-        """Read to the end, at most `EXTRA` bytes: what stands after the declared voxels.
+        """Read to the end, at most `MAX_EXTRA_BYTES` bytes: what stands after the declared voxels.
 
         Raises BrokenFileError: a damaged gzip tail, or a bomb.
         """
         extra = 0
-        while piece := self.read(min(PIECE, EXTRA + 1 - extra)):
+        while piece := self.read(min(CHUNK_BYTES, MAX_EXTRA_BYTES + 1 - extra)):
             extra += len(piece)
-            if extra > EXTRA:
-                raise BrokenFileError("NII-BOMB", f"over {EXTRA >> 20} MiB after the declared end")
+            if extra > MAX_EXTRA_BYTES:
+                raise BrokenFileError(
+                    "NII-BOMB", f"over {MAX_EXTRA_BYTES >> 20} MiB after the declared end"
+                )
         faults = []
         if extra and self.packed:  # of plain files, the header check knows it already
             faults.append(FileFault("NII-EXTRA-BYTES", f"{extra} bytes after the declared end"))

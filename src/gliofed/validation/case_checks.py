@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.types import SEQUENCES, Sequence
-from gliofed.validation.alignment import onto, same_grid
 from gliofed.validation.findings import FileFault
-from gliofed.validation.masks import check_mask_place
+from gliofed.validation.masks import check_mask_position
+from gliofed.validation.resampling import resample_onto, same_grid
 from gliofed.validation.scan import CheckedScan
 from gliofed.validation.skull_and_face import SKULL, find_head, is_face, nose_mm, skull_share
 
@@ -77,7 +77,7 @@ def check_case(
     reference = usable[name]
     on_grid = {}
     for sequence, scan in usable.items():
-        values, inside = onto(scan, reference)
+        values, inside = resample_onto(scan, reference)
         if not same_grid(scan, reference):
             common = float(inside.mean())
             faults.append((sequence.value, _grids(sequence, name, common)))
@@ -87,10 +87,10 @@ def check_case(
     stack = _stack(reference, on_grid)
     faults += _alike(stack, name)
     faults += [("", f) for f in _brain(stack)]
-    faults += [("", f) for f in swapped(on_grid)]
+    faults += [("", f) for f in check_swapped_contrast(on_grid)]
     for kind, mask in masks.items():
         if mask.affine is not None and mask.positive:
-            faults += [(kind, f) for f in check_mask_place(mask, stack.reference, stack.brain,
+            faults += [(kind, f) for f in check_mask_position(mask, stack.reference, stack.brain,
                        stack.images.get(Sequence.FLAIR),
                        whole=stack.brain.sum() * stack.ml > WHOLE_BRAIN_ML)]  # fmt: skip
     return faults, stack
@@ -152,7 +152,7 @@ def _brain(stack: CaseStack) -> list[FileFault]:
     return faults
 
 
-def swapped(images: Mapping[Sequence, NDArray[np.float32]]) -> list[FileFault]:
+def check_swapped_contrast(images: Mapping[Sequence, NDArray[np.float32]]) -> list[FileFault]:
     """Contrast medium brightens vessels and tumour and darkens nothing.
 
     Both images are scaled by their own median and 10th to 90th percentile over the brain. Their

@@ -12,8 +12,8 @@ from gliofed.runtime.progress import Progress
 from gliofed.types import SEQUENCES
 from gliofed.types import Sequence as Mri
 from gliofed.validation.codes import Severity
-from gliofed.validation.findings import Finding, ordered
-from gliofed.validation.locate import LocatedCase, LocatedSite, locate, shown
+from gliofed.validation.findings import Finding, sort_findings
+from gliofed.validation.locate import LocatedCase, LocatedSite, display_path, locate
 from gliofed.validation.patient_table import check_table
 from gliofed.validation.reader import SafeReader
 from gliofed.validation.reader_messages import ReadRequest, ReadResponse
@@ -78,7 +78,7 @@ def check_path(path: Path, pictures: bool, progress: Progress) -> CheckResult:
         findings += _tables(path, site, ids)
     tables = sum(len(s.tables) for s in sites)
     seconds = time.monotonic() - started
-    return CheckResult(path, total, tables, ordered(findings), tuple(shots), seconds)
+    return CheckResult(path, total, tables, sort_findings(findings), tuple(shots), seconds)
 
 
 def _place_findings(
@@ -95,12 +95,12 @@ def _place_findings(
     if not place.masks and place.images and site.name:
         yield Finding("SET-MASK-MISSING", place.case, "", "nobody's outline was found")
     for where, fault in looked.faults:
-        file = shown(files[where], root) if where in files else ""
+        file = display_path(files[where], root) if where in files else ""
         yield Finding(fault.code, place.case, file, fault.text)
     for name, digest in looked.digests.items():
         other, file = seen.setdefault(digest, (place.case, name))
         if other != place.case:
-            yield Finding("SET-SCAN-TWICE", place.case, shown(files[name], root),
+            yield Finding("SET-SCAN-TWICE", place.case, display_path(files[name], root),
                           f"also {file} of {other}")  # fmt: skip
 
 
@@ -124,5 +124,7 @@ def _tables(root: Path, site: LocatedSite, ids: dict[str, tuple[str, str]]) -> S
     if site.bids and not site.tables:
         return [Finding("TAB-MISSING", site.name, "participants.tsv", "the labels stand there")]
     return [
-        f for t in site.tables for f in check_table(t, shown(t, root), site.name, subjects, ids)
+        f
+        for t in site.tables
+        for f in check_table(t, display_path(t, root), site.name, subjects, ids)
     ]

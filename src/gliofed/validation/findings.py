@@ -78,7 +78,7 @@ def printable(text: str) -> str:
     return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Errors first, then by code as in the table, case and file; equal rows once."""
     return tuple(
         sorted(

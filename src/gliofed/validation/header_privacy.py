@@ -42,17 +42,17 @@ _RULES: Final = (
 )  # fmt: skip
 
 
-def header_texts(header: NiftiHeader) -> tuple[FileFault, ...]:
+def check_header_texts(header: NiftiHeader) -> tuple[FileFault, ...]:
     """At most one fault of each kind and field."""
     return tuple(f for name, raw in header.texts for f in _text_faults(name, raw))
 
 
-def date_in(text: str) -> bool:
+def contains_date(text: str) -> bool:
     """Whether a full date stands in `text`."""
     return _DATE.search(text) is not None
 
 
-def extensions(header: NiftiHeader, data: bytes) -> tuple[FileFault, ...]:
+def check_extensions(header: NiftiHeader, data: bytes) -> tuple[FileFault, ...]:
     """Faults of the header's extensions.
 
     data: the file's unpacked bytes from its beginning to where the voxels start.

@@ -18,7 +18,7 @@ from gliofed.validation.check import CaseThumbnail, CheckResult
 from gliofed.validation.codes import CODES, Code, Severity
 from gliofed.validation.findings import Finding, printable
 
-AT_A_CASE: Final = 6
+FINDINGS_PER_CARD: Final = 6
 """Kinds of findings repeated below a case's picture; all findings stand in the table."""
 
 
@@ -54,10 +54,10 @@ def write_json(result: CheckResult, path: Path) -> None:
 
 def write_sheet(result: CheckResult, path: Path) -> None:
     """Write the page; nothing of it is fetched from elsewhere, all names are escaped."""
-    write_text(path, render(result))
+    write_text(path, render_sheet(result))
 
 
-def render(result: CheckResult) -> str:
+def render_sheet(result: CheckResult) -> str:
     """The page as one text."""
     from markupsafe import Markup
 
@@ -109,6 +109,6 @@ def _card(picture: CaseThumbnail, own: Sequence[Finding]) -> SheetCard:
         height=height,
         alt=f"{printable(picture.case)}: three planes of {', '.join(names)}, {outline} a mask",
         columns=names,
-        findings=tuple(told[:AT_A_CASE]),
+        findings=tuple(told[:FINDINGS_PER_CARD]),
         worst=own[0].severity.value if own else "",
     )

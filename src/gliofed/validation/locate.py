@@ -81,7 +81,7 @@ def locate(path: Path) -> tuple[tuple[LocatedSite, ...], tuple[Finding, ...]]:
     return tuple(found.sites), tuple(found.findings)
 
 
-def shown(path: Path, root: Path) -> str:
+def display_path(path: Path, root: Path) -> str:
     """The path as it is shown: below `root` where it is."""
     return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name
 
@@ -141,7 +141,7 @@ def _case_folders(root: Path, folders: Iterable[Path], found: _Located) -> Locat
         masks: dict[str, Path] = {}
         for path in filter(is_nifti, _inside(folder)):
             is_mask, sequence = _by_token(_stem(path).removeprefix(folder.name))
-            where = shown(path, root)
+            where = display_path(path, root)
             if is_mask:
                 masks[_stem(path)] = path
             elif sequence is None or _made_from(path, images.get(sequence)):
@@ -190,7 +190,12 @@ def _bids(root: Path, found: _Located) -> LocatedSite:
     for mask in sorted((root / "derivatives").glob("*/sub-*")):
         if mask.is_dir() and mask.name not in have:
             found.findings.append(
-                Finding("SET-MASK-ORPHAN", f"{root.name}/{mask.name}", shown(mask, root), mask.name)
+                Finding(
+                    "SET-MASK-ORPHAN",
+                    f"{root.name}/{mask.name}",
+                    display_path(mask, root),
+                    mask.name,
+                )
             )
     tables = [root / "participants.tsv"]
     return LocatedSite(root.name, root, True, tuple(places), tuple(t for t in tables if t.exists()))
@@ -199,7 +204,7 @@ def _bids(root: Path, found: _Located) -> LocatedSite:
 def _bids_images(root: Path, folder: Path, case: str, found: _Located) -> dict[Sequence, Path]:
     images: dict[Sequence, Path] = {}
     for path in _first_session(folder, case, root, found):
-        where, match = shown(path, root), _BIDS.match(_stem(path))
+        where, match = display_path(path, root), _BIDS.match(_stem(path))
         sequence = _bids_sequence(match["suffix"], match["middle"]) if match else None
         if match is not None and match["subject"] != folder.name:
             text = f"{match['subject']} in {folder.name}"
@@ -228,7 +233,7 @@ def _bids_masks(root: Path, subject: str, case: str, found: _Located) -> dict[st
     ]
     for kind in ("mask", "dseg"):
         for path in (p for p in paths if _stem(p).endswith(kind)):
-            _put(kinds, kind, path, "SET-MASK-TWICE", case, shown(path, root), found)
+            _put(kinds, kind, path, "SET-MASK-TWICE", case, display_path(path, root), found)
     return kinds
 
 
@@ -240,7 +245,7 @@ def _first_session(folder: Path, case: str, root: Path, found: _Located | None) 
     sessions = [p for p in _inside(folder) if p.name.startswith("ses-") and p.is_dir()]
     if len(sessions) > 1 and found is not None:
         text = ", ".join(p.name for p in sessions)
-        found.findings.append(Finding("SET-SESSIONS", case, shown(folder, root), text))
+        found.findings.append(Finding("SET-SESSIONS", case, display_path(folder, root), text))
     return [p for p in _inside(sessions[0] / "anat") if is_nifti(p)] if sessions else []
 
 

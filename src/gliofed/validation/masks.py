@@ -7,20 +7,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.validation.alignment import onto, same_grid, upright
 from gliofed.validation.findings import FileFault
+from gliofed.validation.resampling import reorient_to_ras, resample_onto, same_grid
 from gliofed.validation.scan import CheckedScan
 
 LABELS: Final = frozenset({0.0, 1.0, 2.0, 3.0, 4.0})
 """Of the conventions in use: {1, 2, 4} and {1, 2, 3} (BraTS), and 1 alone."""
-SPECK: Final = 10
+MIN_MASK_VOXELS: Final = 10
 _OUTSIDE, _EDGE = 0.5, 0.1
 _WHOLE: Final = 0.5
 _DARK: Final = -0.5
 _MIRROR: Final = -0.5
 
 
-def check_labels(mask: CheckedScan) -> list[FileFault]:
+def check_mask_values(mask: CheckedScan) -> list[FileFault]:
     """Faults of the values of a mask, wherever it lies."""
     if mask.fractions:
         return [FileFault("SET-MASK-FRACTION", f"{mask.fractions} voxels are no whole number")]
@@ -35,12 +35,12 @@ def check_labels(mask: CheckedScan) -> list[FileFault]:
         faults.append(FileFault("SET-MASK-LABELS", text))
     elif {3.0, 4.0} <= set(mask.values):
         faults.append(FileFault("SET-MASK-CAVITY", f"labels {_list(mask.values)}"))
-    if mask.positive < SPECK:
+    if mask.positive < MIN_MASK_VOXELS:
         faults.append(FileFault("SET-MASK-SPECK", f"{mask.positive} voxels"))
     return faults
 
 
-def check_mask_place(
+def check_mask_position(
     mask: CheckedScan,
     reference: CheckedScan,
     brain: NDArray[np.bool_],
@@ -56,7 +56,7 @@ def check_mask_place(
     if not same_grid(mask, reference):
         text = f"shape {_shape(mask)}, the image {_shape(reference)}"
         faults.append(FileFault("SET-MASK-GRID", text))
-    values, _ = onto(mask, reference)
+    values, _ = resample_onto(mask, reference)
     drawn = values > 0
     there = int(np.count_nonzero(drawn))
     inside = int(np.count_nonzero(drawn & brain))
@@ -68,7 +68,7 @@ def check_mask_place(
     share = inside / max(1, int(brain.sum()))
     if whole and share > _WHOLE:
         return [*faults, FileFault("SET-MASK-WHOLE", f"{share:.0%} of the brain")]
-    if flair is None or inside < SPECK:
+    if flair is None or inside < MIN_MASK_VOXELS:
         return faults
     if (contrast := _contrast(flair, drawn & brain, brain)) < _DARK:
         faults.append(FileFault("SET-MASK-DARK", f"contrast {contrast:.2f} interquartile ranges"))
@@ -102,14 +102,14 @@ def _mirrors(
 ) -> list[FileFault]:
     """A fault where FLAIR is brighter in the mask's mirror image about the middle of the brain."""
     assert reference.affine is not None
-    image = upright(flair, reference.affine).astype(np.float64)
-    mask, head = (upright(a, reference.affine).astype(bool) for a in (drawn, brain))
+    image = reorient_to_ras(flair, reference.affine).astype(np.float64)
+    mask, head = (reorient_to_ras(a, reference.affine).astype(bool) for a in (drawn, brain))
     low, high = np.percentile(image[head], [25, 75])
     faults = []
     for axis, name in enumerate(("left and right", "front and back", "top and bottom")):
         mirrored = _mirrored(mask, head, axis)
         alone, other = mask & ~mirrored, mirrored & head & ~mask
-        if other.sum() < SPECK or alone.sum() < SPECK:
+        if other.sum() < MIN_MASK_VOXELS or alone.sum() < MIN_MASK_VOXELS:
             continue
         gain = float((image[alone].mean() - image[other].mean()) / max(high - low, 1e-6))
         if gain < _MIRROR:

@@ -17,16 +17,16 @@ Affine = NDArray[np.float64]
 SPACING_MM: Final = (0.1, 20.0)
 """Voxel sizes that occur in brain MRI."""
 ANISOTROPY: Final = 12.0
-FIELD_MM: Final = (20.0, 600.0)
+FIELD_OF_VIEW_MM: Final = (20.0, 600.0)
 """A crop around a tumour has at least the one, no head coil sees more than the other."""
-FURTHEST_MM: Final = 1000.0
+MAX_ORIGIN_MM: Final = 1000.0
 CODES: Final = range(6)
 """Of the frames that nifti1.h and nifti2.h know; 0 is none. Some readers drop any other."""
 _UNITS: Final = {1: "metres", 3: "micrometres"}
 
 
 @np.errstate(all="ignore")
-def frame(header: NiftiHeader) -> tuple[Affine | None, tuple[FileFault, ...]]:
+def read_affine(header: NiftiHeader) -> tuple[Affine | None, tuple[FileFault, ...]]:
     """The affine (voxel to RAS mm; the sform before the qform), and what is wrong with the frame.
 
     None where no affine can be trusted to place a voxel. The shape must have passed
@@ -108,7 +108,9 @@ def _size(affine: Affine, spacing: Affine, header: NiftiHeader) -> list[FileFaul
     elif spacing.max() > ANISOTROPY * spacing.min():
         faults.append(FileFault("NII-ANISOTROPY", text))
     field = (shape * spacing)[shape > 1]
-    if not faults and not (FIELD_MM[0] <= field.min() and field.max() <= FIELD_MM[1]):
+    if not faults and not (
+        FIELD_OF_VIEW_MM[0] <= field.min() and field.max() <= FIELD_OF_VIEW_MM[1]
+    ):
         text = " x ".join(f"{f:.4g}" for f in shape * spacing)
         faults.append(FileFault("NII-FIELD-OF-VIEW", f"{text} mm"))
     cosines = affine[:3, :3] / spacing
@@ -124,7 +126,7 @@ def _size(affine: Affine, spacing: Affine, header: NiftiHeader) -> list[FileFaul
                             f"{_list(spacing)}"))  # fmt: skip
     middle = affine @ [*(shape - 1) / 2, 1]
     distance = float(np.linalg.norm(middle[:3]))
-    if distance > FURTHEST_MM:
+    if distance > MAX_ORIGIN_MM:
         faults.append(FileFault("NII-ORIGIN", f"its middle is {distance:.4g} mm from the origin"))
     return faults
 

@@ -16,11 +16,11 @@ from typing import Final
 from gliofed.validation.findings import BrokenFileError, FileFault
 
 SIZES: Final[Mapping[int, int]] = {1: 348, 2: 540}
-LARGEST: Final = 384 * 2**20
+MAX_VOXEL_BYTES: Final = 384 * 2**20
 """Bytes of voxels that one image may have; decided from the header, before anything is unpacked."""
-FURTHEST: Final = 16 * 2**20
+MAX_OFFSET: Final = 16 * 2**20
 """Bytes that may stand before the voxels: header and extensions."""
-GZIP_BEST: Final = 1032
+MAX_GZIP_RATIO: Final = 1032
 """Deflate never packs better than this (zlib technical details, zlib.net)."""
 
 TYPES: Final[Mapping[int, str]] = {
@@ -201,13 +201,13 @@ def _axes(header: NiftiHeader) -> list[FileFault]:
 def _sizes(header: NiftiHeader, file_bytes: int, packed: bool) -> list[FileFault]:
     least = SIZES[header.version] + 4
     offset, need = header.vox_offset, header.data_bytes
-    if not least <= offset <= FURTHEST:
-        return [FileFault("NII-OFFSET", f"vox_offset {offset:g}, expected {least} to {FURTHEST}")]
-    if need > LARGEST:
+    if not least <= offset <= MAX_OFFSET:
+        return [FileFault("NII-OFFSET", f"vox_offset {offset:g}, expected {least} to {MAX_OFFSET}")]
+    if need > MAX_VOXEL_BYTES:
         return [FileFault("NII-TOO-LARGE", f"{_mib(need)} of voxels declared, the limit is "
-                      f"{_mib(LARGEST)}")]  # fmt: skip
+                      f"{_mib(MAX_VOXEL_BYTES)}")]  # fmt: skip
     total = int(offset) + need
-    if packed and total > GZIP_BEST * file_bytes:
+    if packed and total > MAX_GZIP_RATIO * file_bytes:
         return [FileFault("NII-TRUNCATED", f"{total} bytes declared, more than {file_bytes} packed "
                       "bytes can hold")]  # fmt: skip
     if not packed and total > file_bytes:

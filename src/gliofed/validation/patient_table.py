@@ -11,13 +11,13 @@ from typing import Final
 from gliofed.markers import ABSENT, BY_ID, MARKERS
 from gliofed.types import Unknown
 from gliofed.validation.findings import BrokenFileError, FileFault, Finding
-from gliofed.validation.header_privacy import date_in
+from gliofed.validation.header_privacy import contains_date
 from gliofed.validation.table_cells import TextRow, TextTable, read_cells
 
 ID: Final = "participant_id"
 KNOWN: Final = frozenset({ID, "age", "sex", "scanner", *BY_ID})
-OLDEST: Final = 120.0
-ENOUGH: Final = 10
+MAX_AGE: Final = 120.0
+MIN_ONE_CLASS: Final = 10
 """Known values of a marker from which one class alone is remarkable."""
 
 _ID_FORM: Final = re.compile(r"sub-[A-Za-z0-9]+")
@@ -148,7 +148,7 @@ def _values(row: TextRow, bids: bool) -> Iterator[FileFault]:
         plain = re.sub(r"[^a-z]", "", column.lower())
         if cell.lower() in ABSENT:
             continue
-        if column != ID and date_in(cell):
+        if column != ID and contains_date(cell):
             yield FileFault("TAB-DATE", f"in column {column}")
         elif plain in ("age", "ageatmri", "ageatscanyears"):
             yield from _age(cell)
@@ -164,7 +164,7 @@ def _age(cell: str) -> Iterator[FileFault]:
     except ValueError:
         yield FileFault("TAB-AGE", repr(cell))
         return
-    if not 0 < age <= OLDEST:
+    if not 0 < age <= MAX_AGE:
         yield FileFault("TAB-AGE", repr(cell))
     elif age < 18:
         yield FileFault("TAB-CHILD", f"{age:g} years")
@@ -193,6 +193,6 @@ def _one_class(rows: Iterable[TextRow]) -> Iterator[FileFault]:
     for marker in MARKERS:
         known = Counter(c for r in rows if (c := r.cells.get(marker.id, "").lower()) not in ABSENT)
         classes = {marker.codes.get(c) for c in known}
-        if len(classes) == 1 and known.total() >= ENOUGH:
+        if len(classes) == 1 and known.total() >= MIN_ONE_CLASS:
             yield FileFault("TAB-ONE-CLASS", f"{marker.id}: all {known.total()} known are "
                         f"{classes.pop()}")  # fmt: skip

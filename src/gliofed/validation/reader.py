@@ -29,7 +29,7 @@ from gliofed.validation.reader_messages import CPU_SECONDS, MEMORY, ReadRequest,
 CHILD: Final = "gliofed.validation.reader_process"
 WALL_SECONDS: Final = 120.0
 """Without a word of the child: a slow disk is no fault of the file's."""
-LONGEST_ANSWER: Final = 2**24
+MAX_RESPONSE_BYTES: Final = 2**24
 _PIECE: Final = 2**16
 
 
@@ -104,7 +104,7 @@ class SafeReader:
                 if not piece:
                     raise EOFError
                 self._rest += piece
-                if len(self._rest) > LONGEST_ANSWER:
+                if len(self._rest) > MAX_RESPONSE_BYTES:
                     raise ValueError("too long")
         line, _, self._rest = self._rest.partition(b"\n")
         said = json.loads(line)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from gliofed.types import SEQUENCES, Sequence
 from gliofed.validation.case_checks import check_case, check_image, check_numbers
 from gliofed.validation.findings import FileFault
-from gliofed.validation.masks import check_labels
+from gliofed.validation.masks import check_mask_values
 from gliofed.validation.reader_messages import (
     CPU_SECONDS,
     MEMORY,
@@ -30,12 +30,12 @@ def main() -> None:
     _limit(resource.RLIMIT_AS, MEMORY)
     _limit(resource.RLIMIT_CORE, 0)
     for line in sys.stdin.buffer:
-        answer = look(ReadRequest.parse(line), _begin)
+        answer = read_case(ReadRequest.parse(line), _begin)
         sys.stdout.buffer.write(answer.line())
         sys.stdout.buffer.flush()
 
 
-def look(job: ReadRequest, begin: Callable[[str], None]) -> ReadResponse:
+def read_case(job: ReadRequest, begin: Callable[[str], None]) -> ReadResponse:
     """Every fault of a case's images and masks; `begin` is told of each file before it is read."""
     faults: list[tuple[str, FileFault]] = []
     images: dict[Sequence, CheckedScan] = {}
@@ -52,7 +52,7 @@ def look(job: ReadRequest, begin: Callable[[str], None]) -> ReadResponse:
         scan, found = read_scan(path)
         faults += [(name, f) for f in found]
         if scan is not None:
-            faults += [(name, f) for f in [*check_numbers(scan), *check_labels(scan)]]
+            faults += [(name, f) for f in [*check_numbers(scan), *check_mask_values(scan)]]
             masks[name] = scan
     begin("")
     found_here, stack = check_case(images, masks)

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from gliofed.validation.byte_stream import ByteStream
 from gliofed.validation.findings import BrokenFileError, FileFault
-from gliofed.validation.header_privacy import extensions, header_texts
-from gliofed.validation.nifti_geometry import Affine, frame
+from gliofed.validation.header_privacy import check_extensions, check_header_texts
+from gliofed.validation.nifti_geometry import Affine, read_affine
 from gliofed.validation.nifti_header import TYPES, NiftiHeader, check_layout, read_header
 
-SIDE: Final = 160
+MAX_SIDE: Final = 160
 """The reduced copy keeps every n-th voxel, so that no axis is longer."""
-VALUES: Final = 64
+MAX_VALUES: Final = 64
 """More distinct values than this are not counted."""
 _SLAB: Final = 2**22
 
@@ -34,7 +34,7 @@ class CheckedScan:
     small: float32 (x, y, z), every `step`-th voxel, NaN and infinity as 0; affine: of `small`,
     voxel to RAS mm, or None. shape: of the whole image. digest: of shape, type and voxel bytes.
     low, high: over the finite voxels. positive: voxels above 0. fractions: voxels that are no
-    whole number. values: the distinct finite values, or None where there are more than `VALUES`.
+    whole number. values: the distinct finite values, or None where there are more than `MAX_VALUES`.
     """
 
     path: Path
@@ -65,14 +65,17 @@ def read_scan(path: Path) -> tuple[CheckedScan | None, tuple[FileFault, ...]]:
         with ByteStream(path) as source:
             data = source.read(544)
             header = read_header(data)
-            faults += [*check_layout(header, source.bytes, source.packed), *header_texts(header)]
+            faults += [
+                *check_layout(header, source.bytes, source.packed),
+                *check_header_texts(header),
+            ]
             if any(f.fatal for f in faults if f.code not in ("NII-PATIENT",)):
                 return None, tuple(faults)
-            affine, wrong = frame(header)
+            affine, wrong = read_affine(header)
             faults += wrong
             start = int(header.vox_offset)
             data += source.read(max(0, start - len(data)))
-            faults += extensions(header, data[:start])
+            faults += check_extensions(header, data[:start])
             scan = _voxels(path, header, affine, source, data[start:])
             faults += source.finish()
     except BrokenFileError as error:
@@ -85,7 +88,7 @@ def _voxels(
 ) -> CheckedScan:
     x, y, z = header.shape[:3]
     kind = np.dtype(TYPES[header.datatype]).newbyteorder("<" if header.order == "<" else ">")
-    step = (-(-x // SIDE), -(-y // SIDE), -(-z // SIDE))
+    step = (-(-x // MAX_SIDE), -(-y // MAX_SIDE), -(-z // MAX_SIDE))
     small = np.zeros([-(-n // s) for n, s in zip((x, y, z), step, strict=True)], np.float32)
     digest = hashlib.sha256(f"{(x, y, z)} {TYPES[header.datatype]}".encode())
     facts = _VoxelSums()
@@ -160,5 +163,5 @@ class _VoxelSums:
     def _add_values(self, values: Iterable[float]) -> None:
         if self.values is not None:
             self.values.update(values)
-            if len(self.values) > VALUES:
+            if len(self.values) > MAX_VALUES:
                 self.values = None

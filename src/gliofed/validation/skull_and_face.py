@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.validation.alignment import upright, upright_size
+from gliofed.validation.resampling import ras_voxel_size, reorient_to_ras
 from gliofed.validation.scan import CheckedScan
 
 SKULL: Final = 0.6
@@ -42,13 +42,15 @@ class HeadSurface:
 def find_head(image: NDArray[np.float32], grid: CheckedScan) -> HeadSurface | None:
     """What is brighter than a quarter of the 90th percentile; None where nothing is."""
     assert grid.affine is not None
-    values = upright(image, grid.affine).astype(np.float32)
+    values = reorient_to_ras(image, grid.affine).astype(np.float32)
     seen = values[values > 0]
     if not seen.size:
         return None
     tissue = values > np.percentile(seen, 90) / 4
     planes = np.flatnonzero(tissue.mean(axis=(0, 1)) > 0.01)
-    return HeadSurface(tissue, upright_size(grid.affine), int(planes[-1])) if planes.size else None
+    return (
+        HeadSurface(tissue, ras_voxel_size(grid.affine), int(planes[-1])) if planes.size else None
+    )
 
 
 def skull_share(head: HeadSurface) -> float:

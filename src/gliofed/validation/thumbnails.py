@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.types import Sequence as Mri
-from gliofed.validation.alignment import onto, upright, upright_size
 from gliofed.validation.case_checks import CaseStack
+from gliofed.validation.resampling import ras_voxel_size, reorient_to_ras, resample_onto
 from gliofed.validation.scan import CheckedScan
 
-SIDE: Final = 112
+TILE_PIXELS: Final = 112
 """Pixels of one plane of one sequence; its longer side fills them."""
 GREYS: Final = 64
 _OUTLINE: Final = GREYS
@@ -36,21 +36,26 @@ def thumbnail(stack: CaseStack, mask: CheckedScan | None, columns: Sequence[Mri]
     assert affine is not None
     drawn = np.zeros(stack.brain.shape, bool)
     if mask is not None and mask.affine is not None:
-        drawn = onto(mask, stack.reference)[0] > 0
-    brain = upright(stack.brain, affine).astype(bool)
-    outlined = upright(drawn, affine).astype(bool)
+        drawn = resample_onto(mask, stack.reference)[0] > 0
+    brain = reorient_to_ras(stack.brain, affine).astype(bool)
+    outlined = reorient_to_ras(drawn, affine).astype(bool)
     if not (brain | outlined).any():
         return b""
     box = _box(brain | outlined)
     brain, outlined = brain[box], outlined[box]
     at = _middle(outlined if outlined.any() else brain)
-    sheet = np.zeros((3 * SIDE, len(columns) * SIDE), np.uint8)
+    sheet = np.zeros((3 * TILE_PIXELS, len(columns) * TILE_PIXELS), np.uint8)
     for column, sequence in enumerate(columns):
         if sequence not in stack.images:
             continue
-        grey = _greys(upright(stack.images[sequence], affine).astype(np.float32)[box], brain)
-        for row, plane in enumerate(_planes(grey, outlined, at, upright_size(affine))):
-            sheet[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE] = plane
+        grey = _greys(
+            reorient_to_ras(stack.images[sequence], affine).astype(np.float32)[box], brain
+        )
+        for row, plane in enumerate(_planes(grey, outlined, at, ras_voxel_size(affine))):
+            sheet[
+                row * TILE_PIXELS : (row + 1) * TILE_PIXELS,
+                column * TILE_PIXELS : (column + 1) * TILE_PIXELS,
+            ] = plane
     return png(sheet)
 
 
@@ -92,10 +97,10 @@ def _planes(
 def _fit(
     grey: NDArray[np.uint8], drawn: NDArray[np.bool_], width: float, height: float
 ) -> NDArray[np.uint8]:
-    """A plane scaled into a square of `SIDE`, voxels `width` x `height` mm, outline on top."""
+    """A plane scaled into a square of `TILE_PIXELS`, voxels `width` x `height` mm, outline on top."""
     rows, columns = grey.shape
-    scale = SIDE / max(rows * height, columns * width)
-    tall, wide = (max(1, min(SIDE, round(n))) for n in (rows * height * scale,
+    scale = TILE_PIXELS / max(rows * height, columns * width)
+    tall, wide = (max(1, min(TILE_PIXELS, round(n))) for n in (rows * height * scale,
                                                         columns * width * scale))  # fmt: skip
     down = np.minimum(np.arange(tall) * rows // tall, rows - 1)
     across = np.minimum(np.arange(wide) * columns // wide, columns - 1)
@@ -104,8 +109,8 @@ def _fit(
     inner = mask[1:-1, 1:-1]
     core = inner & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
     part[inner & ~core] = _OUTLINE
-    out = np.zeros((SIDE, SIDE), np.uint8)
-    top, left = (SIDE - tall) // 2, (SIDE - wide) // 2
+    out = np.zeros((TILE_PIXELS, TILE_PIXELS), np.uint8)
+    top, left = (TILE_PIXELS - tall) // 2, (TILE_PIXELS - wide) // 2
     out[top : top + tall, left : left + wide] = part
     return out
 

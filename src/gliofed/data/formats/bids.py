@@ -17,10 +17,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from gliofed.data.audit import DatasetReading, MappedValue, tally
-from gliofed.data.formats.fields import A_NUMBER, Values, years
-from gliofed.data.formats.fields import sex as read_sex
-from gliofed.data.formats.layout import FoundCase, scanner_line, settle
+from gliofed.data.audit import DatasetReading, MappedValue, count_values
+from gliofed.data.formats.fields import A_NUMBER, Values, parse_years
+from gliofed.data.formats.fields import parse_sex as read_sex
+from gliofed.data.formats.layout import CandidateCase, build_reading, scanner_name
 from gliofed.errors import DataError
 from gliofed.markers import MARKERS
 from gliofed.tables import TableRow, by_id, read_json, read_table
@@ -66,14 +66,14 @@ def read(root: Path, site: str) -> DatasetReading:
     found = []
     for subject, own in values.items():
         name = subject.removeprefix("sub-")
-        found.append(FoundCase(
+        found.append(CandidateCase(
             row=subject, id=name, patient=name, site=site, values=own,
             images=there.get(subject, {}), mask=_mask(root, subject) if subject in there else None,
             brain=_brain(root, subject) if subject in there else None,
             scanner=scanners[subject][0] if subject in there else UNKNOWN,
         ))  # fmt: skip
     notes = tuple(note for _, note in scanners.values() if note)
-    return settle("bids", root, found, mapped, notes)
+    return build_reading("bids", root, found, mapped, notes)
 
 
 def read_participants(path: Path) -> tuple[Mapping[str, Values], tuple[MappedValue, ...]]:
@@ -86,7 +86,7 @@ def read_participants(path: Path) -> tuple[Mapping[str, Values], tuple[MappedVal
     rows = by_id(table, "participant_id", str)
     account: Account = []
     values = {n: _values(r, f"{path}:{r.line}: {n}", account) for n, r in rows.items()}
-    return values, tally(account)
+    return values, count_values(account)
 
 
 def _values(row: TableRow, where: str, account: Account) -> Values:
@@ -103,7 +103,7 @@ def _values(row: TableRow, where: str, account: Account) -> Values:
         values["sex"] = read_sex(row.cells["sex"])
         account.append(("sex", row.cells["sex"], "sex", values["sex"]))
     if "age" in row.cells:
-        number = years(row.cells["age"])
+        number = parse_years(row.cells["age"])
         known = not isinstance(number, Unknown)
         values["age"] = str(number) if known else UNKNOWN
         account.append(("age", A_NUMBER if known else row.cells["age"], "age",
@@ -119,7 +119,7 @@ def _scanner(images: Iterable[Path]) -> tuple[str | Unknown, str]:
         except DataError as error:
             return UNKNOWN, str(error)
         make, model, strength = (str(found.get(k, "")) for k in _SCANNER)
-        line = scanner_line(make, model, strength)
+        line = scanner_name(make, model, strength)
         if not isinstance(line, Unknown):
             return line, ""
     return UNKNOWN, ""

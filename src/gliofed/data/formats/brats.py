@@ -36,8 +36,22 @@ from typing import Final
 
 from gliofed.data.audit import DatasetReading, MappedValue
 from gliofed.data.formats import ucsf_pdgm
-from gliofed.data.formats.fields import LabelField, Values, age, coded, marker, read_fields, sex
-from gliofed.data.formats.layout import FoundCase, folders, pick, pick_images, settle
+from gliofed.data.formats.fields import (
+    LabelField,
+    Values,
+    code_parser,
+    marker_parser,
+    parse_age,
+    parse_sex,
+    read_fields,
+)
+from gliofed.data.formats.layout import (
+    CandidateCase,
+    build_reading,
+    find_folders,
+    find_image,
+    find_images,
+)
 from gliofed.errors import DataError
 from gliofed.markers import MARKERS
 from gliofed.tables import Table, by_id, column, find_column, look_for_table, read_table
@@ -51,10 +65,10 @@ ID: Final = re.compile(
 _2023: Final = re.compile(r"BraTS-([A-Z]+)-(\d{5})-(\d{3})", re.ASCII)
 ADULT_GLIOMA: Final = frozenset({"GLI", "SSA"})
 AFTER_TREATMENT: Final = 100
-OLD: Final = {
+IMAGE_ENDINGS_TO_2021: Final = {
     Sequence.T1: "_t1", Sequence.T1CE: "_t1ce", Sequence.T2: "_t2", Sequence.FLAIR: "_flair",
 }  # fmt: skip
-NEW: Final = {
+IMAGE_ENDINGS_2023: Final = {
     Sequence.T1: "-t1n", Sequence.T1CE: "-t1c", Sequence.T2: "-t2w", Sequence.FLAIR: "-t2f",
 }  # fmt: skip
 MISNAMED_MASK: Final = "W39_1998.09.19_Segm"
@@ -77,18 +91,21 @@ COLLECTION_COLUMNS: Final = (
     "Data Collection (as on TCIA+additional)",
     "Cohort Name (if publicly available)",
 )
-NOBODY: Final = frozenset({"", "na", "n/a", "nan", "none", "new-not-previously-in-tcia"})
+NO_PATIENT: Final = frozenset({"", "na", "n/a", "nan", "none", "new-not-previously-in-tcia"})
 
 MAPPING_FIELDS: Final = (
     LabelField(
-        "mgmt", ("MGMT value",), coded({"0": "unmethylated", "1": "methylated"}), required=False
+        "mgmt",
+        ("MGMT value",),
+        code_parser({"0": "unmethylated", "1": "methylated"}),
+        required=False,
     ),
-    LabelField("grade", ("Grade",), coded({"hgg": UNKNOWN, "lgg": UNKNOWN}), required=False),
+    LabelField("grade", ("Grade",), code_parser({"hgg": UNKNOWN, "lgg": UNKNOWN}), required=False),
 )
 LABEL_FIELDS: Final = (
-    *(LabelField(m.id, (m.id,), marker(m.id), required=False) for m in MARKERS),
-    LabelField("sex", ("sex",), sex, required=False),
-    LabelField("age", ("age",), age, required=False),
+    *(LabelField(m.id, (m.id,), marker_parser(m.id), required=False) for m in MARKERS),
+    LabelField("sex", ("sex",), parse_sex, required=False),
+    LabelField("age", ("age",), parse_age, required=False),
 )
 
 
@@ -110,14 +127,14 @@ class BratsCase:
     @property
     def images(self) -> Mapping[Sequence, Path]:
         """Its sequences."""
-        ends = NEW if _2023.fullmatch(self.name) else OLD
-        return pick_images(self.folder, {s: (f"{self.name}{end}",) for s, end in ends.items()})
+        ends = IMAGE_ENDINGS_2023 if _2023.fullmatch(self.name) else IMAGE_ENDINGS_TO_2021
+        return find_images(self.folder, {s: (f"{self.name}{end}",) for s, end in ends.items()})
 
     @property
     def mask(self) -> Path | None:
         """Its expert labels."""
         mark = "-seg" if _2023.fullmatch(self.name) else "_seg"
-        return pick(self.folder, f"{self.name}{mark}", MISNAMED_MASK)
+        return find_image(self.folder, f"{self.name}{mark}", MISNAMED_MASK)
 
     @property
     def mask_labels(self) -> frozenset[int]:
@@ -137,28 +154,28 @@ class BratsFolder:
 
 def read(root: Path, site: str) -> DatasetReading:
     """Every case with images. Raises DataError as `tables` and `layout` say."""
-    there = scan(root)
-    patients, more = own_labels(root)
-    found = [as_found(s, site, patients) for s in there.scans]
-    found += [FoundCase(row=r, id=r, patient=r, site=site) for r in there.rows]
-    return settle("brats", root, found, (*there.mapped, *more), there.notes)
+    there = scan_folder(root)
+    patients, more = read_user_labels(root)
+    found = [to_candidate(s, site, patients) for s in there.scans]
+    found += [CandidateCase(row=r, id=r, patient=r, site=site) for r in there.rows]
+    return build_reading("brats", root, found, (*there.mapped, *more), there.notes)
 
 
-def as_found(scan: BratsCase, site: str, patients: Mapping[str, Values]) -> FoundCase:
+def to_candidate(scan: BratsCase, site: str, patients: Mapping[str, Values]) -> CandidateCase:
     """A scan with its patient's labels: those of `patients` where they say something."""
     values = {**scan.values, **patients.get(scan.patient, {})}
-    return FoundCase(
+    return CandidateCase(
         row=scan.name, id=scan.name, patient=scan.patient, site=site, values=values,
         images=scan.images, mask=scan.mask, mask_labels=scan.mask_labels, refused=scan.refused,
     )  # fmt: skip
 
 
-def scan(root: Path) -> BratsFolder:
+def scan_folder(root: Path) -> BratsFolder:
     """Every BraTS folder below `root`, with its patient where a mapping table names it.
 
     Raises DataError as `tables` and `layout` say.
     """
-    there = folders(root, ID)
+    there = find_folders(root, ID)
     path = look_for_table(root, MAPPINGS)
     if path is None:
         note = "no mapping table: patients who are also in TCGA, UCSF-PDGM or UPENN-GBM go unseen"
@@ -166,7 +183,7 @@ def scan(root: Path) -> BratsFolder:
         return BratsFolder(bare, (), (), (note,))
     table = read_table(path)
     name = _case_column(table, there)
-    rows = by_id(table, name, str, NOBODY)
+    rows = by_id(table, name, str, NO_PATIENT)
     values, mapped = read_fields(table, rows.values(), MAPPING_FIELDS)
     by_name = dict(zip(rows, values, strict=True))
     who = find_column(table, *PATIENT_COLUMNS)
@@ -193,7 +210,7 @@ def _case_column(table: Table, there: Mapping[str, Path]) -> str:
     return max(names, key=lambda n: sum(row.cells[n] in there for row in table.rows))
 
 
-def own_labels(root: Path) -> tuple[Mapping[str, Values], tuple[MappedValue, ...]]:
+def read_user_labels(root: Path) -> tuple[Mapping[str, Values], tuple[MappedValue, ...]]:
     """labels.csv by patient; nothing where there is none."""
     path = look_for_table(root, ("labels.csv", "labels.tsv"))
     if path is None:
@@ -207,7 +224,7 @@ def own_labels(root: Path) -> tuple[Mapping[str, Values], tuple[MappedValue, ...
 
 def _patient(text: str, collection: str) -> str:
     """The patient's id as the set it comes from writes it, or "" where the mapping names none."""
-    if text.lower() in NOBODY:
+    if text.lower() in NO_PATIENT:
         return ""
     if collection == "UCSF-PDGM" and text.isdecimal():
         return ucsf_pdgm.patient_of(ucsf_pdgm.exam_name(f"UCSF-PDGM-{int(text):04d}"))
@@ -232,7 +249,7 @@ def _refused(case: str) -> str:
     return "after treatment (BraTS 2024): its masks draw the resection cavity" if after else ""
 
 
-def mapped_error(root: Path, what: str) -> DataError:
+def missing_mapping_error(root: Path, what: str) -> DataError:
     """The error of a set that can only be read with a mapping table."""
     return DataError(
         f"{root}: no {', '.join(MAPPINGS)}; {what} is found among BraTS cases by that table"

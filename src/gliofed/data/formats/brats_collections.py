@@ -24,7 +24,7 @@ from pathlib import Path
 
 from gliofed.data.audit import DatasetReading, MappedValue
 from gliofed.data.formats import brats
-from gliofed.data.formats.layout import FoundCase, settle
+from gliofed.data.formats.layout import CandidateCase, build_reading
 
 
 def read_cptac(root: Path, site: str) -> DatasetReading:
@@ -47,13 +47,13 @@ def _read(format_id: str, collection: str, grade: str, root: Path, site: str) ->
 
     Raises DataError as `brats.read` does, and where there is no mapping with collections.
     """
-    there = brats.scan(root)
+    there = brats.scan_folder(root)
     if not any(s.collection for s in there.scans):
-        raise brats.mapped_error(root, collection)
-    patients, more = brats.own_labels(root)
-    found: list[FoundCase] = []
+        raise brats.missing_mapping_error(root, collection)
+    patients, more = brats.read_user_labels(root)
+    found: list[CandidateCase] = []
     for scan in there.scans:
-        item = brats.as_found(scan, site, patients)
+        item = brats.to_candidate(scan, site, patients)
         if scan.collection.casefold() != collection.casefold():
             of = scan.collection or "no collection in the mapping"
             item = replace(item, refused=item.refused or f"of another collection ({of})")
@@ -61,11 +61,11 @@ def _read(format_id: str, collection: str, grade: str, root: Path, site: str) ->
             own = {"grade": grade, **patients.get(scan.patient, {})}
             item = replace(item, values={**item.values, **own})
         found.append(item)
-    found += [FoundCase(row=r, id=r, patient=r, site=site) for r in there.rows]
+    found += [CandidateCase(row=r, id=r, patient=r, site=site) for r in there.rows]
     mapped = (*there.mapped, *more)
     if grade:
         count = sum(not f.refused for f in found if f.images)
         mapped += (
             MappedValue("(the set is of glioblastoma)", "(every case)", "grade", grade, count),
         )
-    return settle(format_id, root, found, mapped, there.notes)
+    return build_reading(format_id, root, found, mapped, there.notes)

@@ -23,8 +23,15 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.data.audit import DatasetReading, MappedValue
-from gliofed.data.formats.fields import LabelField, Values, age, coded, read_fields, sex
-from gliofed.data.formats.layout import FoundCase, folders, scanner_line, settle
+from gliofed.data.formats.fields import (
+    LabelField,
+    Values,
+    code_parser,
+    parse_age,
+    parse_sex,
+    read_fields,
+)
+from gliofed.data.formats.layout import CandidateCase, build_reading, find_folders, scanner_name
 from gliofed.errors import DataError
 from gliofed.tables import (
     Table,
@@ -45,11 +52,13 @@ NAMES: Final = {
 }  # fmt: skip
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH",), coded({"0": "wildtype", "1": "mutant", "-1": UNKNOWN})),
-    LabelField("codel_1p19q", ("1p19q",), coded({"0": "intact", "1": "codeleted", "-1": UNKNOWN})),
-    LabelField("grade", ("Grade",), coded({"2": "2", "3": "3", "4": "4", "-1": UNKNOWN})),
-    LabelField("sex", ("Sex",), sex, required=False),
-    LabelField("age", ("Age",), age, required=False),
+    LabelField("idh", ("IDH",), code_parser({"0": "wildtype", "1": "mutant", "-1": UNKNOWN})),
+    LabelField(
+        "codel_1p19q", ("1p19q",), code_parser({"0": "intact", "1": "codeleted", "-1": UNKNOWN})
+    ),
+    LabelField("grade", ("Grade",), code_parser({"2": "2", "3": "3", "4": "4", "-1": UNKNOWN})),
+    LabelField("sex", ("Sex",), parse_sex, required=False),
+    LabelField("age", ("Age",), parse_age, required=False),
 )
 Labelled = tuple[Mapping[str, Values], tuple[MappedValue, ...], tuple[str, ...]]
 """Values by patient, the account of their cells, notes on how the tables were read."""
@@ -60,12 +69,12 @@ CLINICAL: Final = tuple(f for f in FIELDS if not f.required)
 
 def read(root: Path, site: str) -> DatasetReading:
     """Every patient with images. Raises DataError as `tables` and `layout` say."""
-    there = folders(root, ID)
+    there = find_folders(root, ID)
     inside = {name: _metadata(folder / "metadata.json") for name, folder in there.items()}
     known = {name: found for name, found in inside.items() if found}
     by_name, mapped, notes = _from_json(root, known) if known else _from_tables(root)
     found = (
-        FoundCase(
+        CandidateCase(
             row=name, id=name, patient=name, site=site, values=by_name.get(name, {}),
             images=_images(there[name]) if name in there else {},
             mask=_one(there[name], "MASK") if name in there else None, mask_labels=MASK_LABELS,
@@ -74,7 +83,7 @@ def read(root: Path, site: str) -> DatasetReading:
         )
         for name in dict.fromkeys((*by_name, *there))
     )  # fmt: skip
-    return settle("egd", root, found, mapped, notes)
+    return build_reading("egd", root, found, mapped, notes)
 
 
 def _from_tables(root: Path) -> Labelled:
@@ -126,7 +135,7 @@ def _metadata(path: Path) -> Mapping[str, str]:
 
 def _scanner(found: Mapping[str, str]) -> str | Unknown:
     make, model, strength = (found.get(k, "") for k in ("Manufacturer", "System", "Field"))
-    return scanner_line(make, model, strength)
+    return scanner_name(make, model, strength)
 
 
 def _images(folder: Path) -> dict[Sequence, Path]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from gliofed.data.audit import MappedValue, tally
+from gliofed.data.audit import MappedValue, count_values
 from gliofed.errors import DataError
 from gliofed.markers import ABSENT, BY_ID, MARKERS
 from gliofed.tables import Table, TableRow, column, find_column
@@ -21,7 +21,7 @@ Parse = Callable[[str], str | Unknown]
 Values = Mapping[str, str | Unknown]
 
 A_NUMBER: Final = "(a number)"
-OLDEST: Final = 120.0
+MAX_AGE: Final = 120.0
 _SEX: Final[Mapping[str, Literal["F", "M"]]] = {
     "f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M",
 }  # fmt: skip
@@ -41,11 +41,11 @@ class LabelField:
     required: bool = True
 
 
-def coded(codes: Mapping[str, str | Unknown]) -> Parse:
+def code_parser(codes: Mapping[str, str | Unknown]) -> Parse:
     """A parser by list: `codes` from lower-case text; empty, n/a and the like are unknown."""
 
     def parse(text: str) -> str | Unknown:
-        key = whole(text.strip().lower())
+        key = integer_text(text.strip().lower())
         if key in codes:
             return codes[key]
         if key in ABSENT:
@@ -55,31 +55,31 @@ def coded(codes: Mapping[str, str | Unknown]) -> Parse:
     return parse
 
 
-def marker(name: str) -> Parse:
+def marker_parser(name: str) -> Parse:
     """The parser of a marker's own codes, as BIDS tables write them."""
     return BY_ID[name].parse
 
 
-def sex(text: str) -> str | Unknown:
+def parse_sex(text: str) -> str | Unknown:
     """F or M; anything else is unknown."""
     return _SEX.get(text.strip().lower(), UNKNOWN)
 
 
-def age(text: str) -> str | Unknown:
+def parse_age(text: str) -> str | Unknown:
     """Years as a number between 0 and 120, decimal point or comma; anything else is unknown."""
-    found = years(text)
+    found = parse_years(text)
     return UNKNOWN if isinstance(found, Unknown) else str(found)
 
 
-def years(text: str) -> float | Unknown:
+def parse_years(text: str) -> float | Unknown:
     """As `age`, as a number."""
     if re.fullmatch(r"\d{1,3}([.,]\d{1,20})?", text.strip(), re.ASCII) is None:
         return UNKNOWN
     found = float(text.strip().replace(",", "."))
-    return found if found <= OLDEST else UNKNOWN
+    return found if found <= MAX_AGE else UNKNOWN
 
 
-def whole(text: str) -> str:
+def integer_text(text: str) -> str:
     """ "1.0" as "1": spreadsheets write whole numbers so."""
     return text.removesuffix(".0") if re.fullmatch(r"-?\d+\.0", text, re.ASCII) else text
 
@@ -118,7 +118,7 @@ def read_fields(
                 f"{table.path}: column {name!r} holds text with no agreed meaning: {each}; "
                 "correct the cells, or write n/a"
             )
-    return values, tally(account)
+    return values, count_values(account)
 
 
 def labels_of(values: Values) -> Labels:
@@ -132,6 +132,6 @@ def person_of(values: Values, scanner: str | Unknown = UNKNOWN) -> Person:
     text = values.get("age", UNKNOWN)
     return Person(
         sex=_SEX.get(found.lower(), UNKNOWN) if isinstance(found, str) else UNKNOWN,
-        age=years(text) if isinstance(text, str) else UNKNOWN,
+        age=parse_years(text) if isinstance(text, str) else UNKNOWN,
         scanner=scanner,
     )

@@ -16,13 +16,13 @@ from gliofed.types import UNKNOWN, Case, Sequence, Unknown
 DEPTH = 4
 """How far below its root a set's folders are looked for: archives unpack into wrappers."""
 
-UNSAID = frozenset({"", "n/a", "na", "nan", "none", "unknown", "-1"})
+UNKNOWN_TEXTS = frozenset({"", "n/a", "na", "nan", "none", "unknown", "-1"})
 
-Names = Mapping[Sequence, tuple[str, ...]]
+ImageNames = Mapping[Sequence, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
-class FoundCase:
+class CandidateCase:
     """One thing found: a row of the table, a folder of scans, or both.
 
     row: its id as the set writes it. refused: why it is no case, or empty. mask_labels, brain: see
@@ -42,10 +42,10 @@ class FoundCase:
     scanner: str | Unknown = UNKNOWN
 
 
-def settle(
+def build_reading(
     format_id: str,
     root: Path,
-    found: Iterable[FoundCase],
+    found: Iterable[CandidateCase],
     mapped: tuple[MappedValue, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> DatasetReading:
@@ -79,7 +79,7 @@ def settle(
     return DatasetReading(kept, audit)
 
 
-def folders(root: Path, name: re.Pattern[str]) -> Mapping[str, Path]:
+def find_folders(root: Path, name: re.Pattern[str]) -> Mapping[str, Path]:
     """Every folder below `root` whose whole name matches, by name, in order.
 
     A folder that matches is not looked into. Raises DataError: no such root, it cannot be listed,
@@ -108,13 +108,13 @@ def _walk(root: Path, name: re.Pattern[str], depth: int) -> Iterator[Path]:
             yield from _walk(root / child, name, depth - 1)
 
 
-def pick_images(folder: Path, names: Names) -> Mapping[Sequence, Path]:
+def find_images(folder: Path, names: ImageNames) -> Mapping[Sequence, Path]:
     """The first file there of each sequence's `names`, which are without `.nii.gz` or `.nii`."""
-    picked = {s: pick(folder, *names[s]) for s in names}
+    picked = {s: find_image(folder, *names[s]) for s in names}
     return {s: path for s, path in picked.items() if path is not None}
 
 
-def pick(folder: Path, *names: str) -> Path | None:
+def find_image(folder: Path, *names: str) -> Path | None:
     """The first of `names` that is there as `.nii.gz` or `.nii`, or None.
 
     Raises DataError where one name has both.
@@ -128,7 +128,7 @@ def pick(folder: Path, *names: str) -> Path | None:
     return None
 
 
-def scanner_line(make: str, model: str, strength: str) -> str | Unknown:
+def scanner_name(make: str, model: str, strength: str) -> str | Unknown:
     """Manufacturer, model and field strength ("3", "3T" and "3.0 T" alike) as one line.
 
     UNKNOWN where none of them is known.
@@ -136,5 +136,5 @@ def scanner_line(make: str, model: str, strength: str) -> str | Unknown:
     number = re.fullmatch(r"(\d{1,2}(\.\d{1,3})?) ?(T|tesla)?", strength.strip(), re.ASCII | re.I)
     field_strength = f"{float(number[1]):g} T" if number else strength
     tidy = (" ".join(part.split()) for part in (make, model, field_strength))
-    known = [p for p in tidy if p.lower() not in UNSAID]
+    known = [p for p in tidy if p.lower() not in UNKNOWN_TEXTS]
     return " ".join(known) if known else UNKNOWN

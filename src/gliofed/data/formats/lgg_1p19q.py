@@ -20,16 +20,16 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.data.audit import DatasetReading
-from gliofed.data.formats.fields import LabelField, coded, marker, read_fields
-from gliofed.data.formats.layout import FoundCase, folders, pick_images, settle
+from gliofed.data.formats.fields import LabelField, code_parser, marker_parser, read_fields
+from gliofed.data.formats.layout import CandidateCase, build_reading, find_folders, find_images
 from gliofed.tables import by_id, column, find_table, read_table
 from gliofed.types import Sequence
 
 ID: Final = re.compile(r"LGG-\d{3}", re.ASCII)
 FIELDS: Final = (
-    LabelField("codel_1p19q", ("1p/19q",), coded(
+    LabelField("codel_1p19q", ("1p/19q",), code_parser(
         {"d/d": "codeleted", "n/n": "intact", "d/n": "intact", "n/d": "intact"})),
-    LabelField("grade", ("Grade",), marker("grade")),
+    LabelField("grade", ("Grade",), marker_parser("grade")),
 )  # fmt: skip
 
 
@@ -41,18 +41,18 @@ def read(root: Path, site: str) -> DatasetReading:
     )  # fmt: skip
     rows = by_id(table, column(table, "Filename"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there = folders(root, ID)
+    there = find_folders(root, ID)
     names = {Sequence.T1CE: "T1", Sequence.T2: "T2"}
     found = [
-        FoundCase(
+        CandidateCase(
             row=name, id=name, patient=name, site=site, values=own,
-            images=pick_images(there[name], {s: (n, f"{name}_{n}") for s, n in names.items()})
+            images=find_images(there[name], {s: (n, f"{name}_{n}") for s, n in names.items()})
             if name in there else {},
         )
         for name, own in zip(rows, values, strict=True)
     ]  # fmt: skip
     found += [
-        FoundCase(row=n, id=n, patient=n, site=site, refused="no row in table")
+        CandidateCase(row=n, id=n, patient=n, site=site, refused="no row in table")
         for n in there if n not in rows
     ]  # fmt: skip
-    return settle("lgg_1p19q", root, found, mapped, table.notes)
+    return build_reading("lgg_1p19q", root, found, mapped, table.notes)

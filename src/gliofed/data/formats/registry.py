@@ -28,7 +28,7 @@ from gliofed.errors import DataError, StudyError
 from gliofed.study import DataConfig
 from gliofed.types import Case
 
-Read = Callable[[Path, str], DatasetReading]
+DatasetReader = Callable[[Path, str], DatasetReading]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Format:
 
     id: str
     title: str
-    read: Read
+    read: DatasetReader
     layout: str
     licence: str
     citation: str

@@ -20,8 +20,21 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.data.audit import DatasetReading
-from gliofed.data.formats.fields import LabelField, age, coded, marker, read_fields, sex
-from gliofed.data.formats.layout import FoundCase, folders, pick, pick_images, settle
+from gliofed.data.formats.fields import (
+    LabelField,
+    code_parser,
+    marker_parser,
+    parse_age,
+    parse_sex,
+    read_fields,
+)
+from gliofed.data.formats.layout import (
+    CandidateCase,
+    build_reading,
+    find_folders,
+    find_image,
+    find_images,
+)
 from gliofed.tables import by_id, column, find_table, read_table
 from gliofed.types import UNKNOWN, Sequence, Unknown
 
@@ -43,13 +56,13 @@ def _before(text: str) -> str | Unknown:
 
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH status = (mutant [mut], wild type [wt], NOS)", "IDH status"), coded(
+    LabelField("idh", ("IDH status = (mutant [mut], wild type [wt], NOS)", "IDH status"), code_parser(
         {"wt": "wildtype", "mut": "mutant", "nos": UNKNOWN, "nos/nec": UNKNOWN})),
-    LabelField("grade", ("WHO grade",), marker("grade")),
+    LabelField("grade", ("WHO grade",), marker_parser("grade")),
     LabelField("session", ("Previous treatment = (no, surgery, surgery + QT/RT)",
                       "Previous treatment"), _before),
-    LabelField("sex", ("Sex",), sex, required=False),
-    LabelField("age", ("Age",), age, required=False),
+    LabelField("sex", ("Sex",), parse_sex, required=False),
+    LabelField("age", ("Age",), parse_age, required=False),
 )  # fmt: skip
 
 
@@ -61,24 +74,24 @@ def read(root: Path, site: str) -> DatasetReading:
     )  # fmt: skip
     rows = by_id(table, column(table, "Patient ID"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there = folders(root, ID)
+    there = find_folders(root, ID)
     found = []
     for name, own in zip(rows, values, strict=True):
         first = there[name] / "0" if name in there else None
         stem = f"{name}_0_"
-        found.append(FoundCase(
+        found.append(CandidateCase(
             row=name, id=name, patient=name, site=site, values=own,
-            images=pick_images(first, {s: (stem + n,) for s, n in NAMES.items()}) if first else {},
-            mask=pick(first, f"{stem}segmentations") if first else None, mask_labels=MASK_LABELS,
+            images=find_images(first, {s: (stem + n,) for s, n in NAMES.items()}) if first else {},
+            mask=find_image(first, f"{stem}segmentations") if first else None, mask_labels=MASK_LABELS,
             refused="operated on or treated before" if own["session"] == AFTER else "",
         ))  # fmt: skip
     for name, folder in there.items():
         if name not in rows:
-            found.append(FoundCase(row=name, id=name, patient=name, site=site,
+            found.append(CandidateCase(row=name, id=name, patient=name, site=site,
                                refused="no row in table"))  # fmt: skip
         found += [
-            FoundCase(row=f"{name}/{session}", id=f"{name}-{session}", patient=name, site=site,
+            CandidateCase(row=f"{name}/{session}", id=f"{name}-{session}", patient=name, site=site,
                   refused=f"session {session}: after surgery")
-            for session in folders(folder, SESSION) if session != "0"
+            for session in find_folders(folder, SESSION) if session != "0"
         ]  # fmt: skip
-    return settle("rhuh_gbm", root, found, mapped, table.notes)
+    return build_reading("rhuh_gbm", root, found, mapped, table.notes)

@@ -26,8 +26,15 @@ from typing import Final
 
 from gliofed.data.audit import DatasetReading, MappedValue
 from gliofed.data.formats import brats
-from gliofed.data.formats.fields import LabelField, Values, age, coded, read_fields, sex
-from gliofed.data.formats.layout import FoundCase, folders, settle
+from gliofed.data.formats.fields import (
+    LabelField,
+    Values,
+    code_parser,
+    parse_age,
+    parse_sex,
+    read_fields,
+)
+from gliofed.data.formats.layout import CandidateCase, build_reading, find_folders
 from gliofed.errors import DataError
 from gliofed.tables import by_id, column, find_table, read_table
 from gliofed.types import Sequence
@@ -77,14 +84,14 @@ HOSPITALS: Final[Mapping[str, tuple[str, ...]]] = {
 BY_CODE: Final = {code: name for name, codes in HOSPITALS.items() for code in codes}
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH.status", "IDH status"), coded({"mutant": "mutant", "wt": "wildtype"})),
+    LabelField("idh", ("IDH.status", "IDH status"), code_parser({"mutant": "mutant", "wt": "wildtype"})),
     LabelField("codel_1p19q", ("X1p.19q.codeletion", "1p/19q codeletion"),
-          coded({"codel": "codeleted", "non-codel": "intact"})),
+          code_parser({"codel": "codeleted", "non-codel": "intact"})),
     LabelField("mgmt", ("MGMT.promoter.status", "MGMT promoter status"),
-          coded({"methylated": "methylated", "unmethylated": "unmethylated"})),
-    LabelField("grade", ("Grade",), coded({"g2": "2", "g3": "3", "g4": "4"})),
-    LabelField("sex", ("Gender",), sex, required=False),
-    LabelField("age", ("Age..years.at.diagnosis.", "Age (years at diagnosis)"), age, required=False),
+          code_parser({"methylated": "methylated", "unmethylated": "unmethylated"})),
+    LabelField("grade", ("Grade",), code_parser({"g2": "2", "g3": "3", "g4": "4"})),
+    LabelField("sex", ("Gender",), parse_sex, required=False),
+    LabelField("age", ("Age..years.at.diagnosis.", "Age (years at diagnosis)"), parse_age, required=False),
 )  # fmt: skip
 
 
@@ -97,31 +104,31 @@ def read(root: Path, site: str) -> DatasetReading:
         find_table(root, ("tcga_subtypes_ceccarelli2016.csv", "*mmc2*.csv", "*eccarelli*.csv"),
                    "the labels are in Table S1 of Ceccarelli et al. 2016")
     )  # fmt: skip
-    rows = by_id(table, column(table, "patient", "Case"), known_id)
+    rows = by_id(table, column(table, "patient", "Case"), check_barcode)
     values, mapped = read_fields(table, rows.values(), FIELDS)
     by_name = dict(zip(rows, values, strict=True))
-    scans = brats.scan(root)
-    found = [_folder(f, by_name) for f in folders(root, ID).values()]
+    scans = brats.scan_folder(root)
+    found = [_folder(f, by_name) for f in find_folders(root, ID).values()]
     found += [_brats(s, by_name) for s in scans.scans]
     there = {f.patient for f in found}
     found += [
-        FoundCase(row=r, id=r, patient=r, site=site, values=by_name[r])
+        CandidateCase(row=r, id=r, patient=r, site=site, values=by_name[r])
         for r in rows
         if r not in there
     ]
     notes = scans.notes if scans.scans else ()
     counted: tuple[MappedValue, ...] = tuple(m for m in scans.mapped if scans.scans)
-    return settle("tcga", root, found, (*mapped, *counted), (*table.notes, *notes))
+    return build_reading("tcga", root, found, (*mapped, *counted), (*table.notes, *notes))
 
 
-def known_id(text: str) -> str:
+def check_barcode(text: str) -> str:
     """The text, where it is a TCGA patient's barcode. Raises DataError."""
     if ID.fullmatch(text) is None:
         raise DataError(f"{text!r}: not a TCGA patient; expected such as TCGA-02-0006")
     return text
 
 
-def _folder(folder: Path, by_name: Mapping[str, Values]) -> FoundCase:
+def _folder(folder: Path, by_name: Mapping[str, Values]) -> CandidateCase:
     """One patient of the BraTS-TCGA packages."""
     images = {s: _one(folder, name) for s, name in NAMES.items()}
     mask = next((m for name in MASKS if (m := _one(folder, name))), None)
@@ -129,7 +136,7 @@ def _folder(folder: Path, by_name: Mapping[str, Values]) -> FoundCase:
                   MASK_LABELS, "", by_name)  # fmt: skip
 
 
-def _brats(scan: brats.BratsCase, by_name: Mapping[str, Values]) -> FoundCase:
+def _brats(scan: brats.BratsCase, by_name: Mapping[str, Values]) -> CandidateCase:
     """One case of a BraTS release, named after its patient."""
     refused = scan.refused
     if not refused and ID.fullmatch(scan.patient) is None:
@@ -146,14 +153,14 @@ def _found(
     mask_labels: frozenset[int],
     refused: str,
     by_name: Mapping[str, Values],
-) -> FoundCase:
+) -> CandidateCase:
     match = ID.fullmatch(patient)
     hospital = BY_CODE.get(match[1]) if match else None
     if not refused and hospital is None:
         refused = "its tissue source site is not among the glioma hospitals of TCGA"
     if not refused and patient not in by_name:
         refused = "no row in table"
-    return FoundCase(
+    return CandidateCase(
         row=row, id=patient, patient=patient, site=hospital or "", values=by_name.get(patient, {}),
         images=images, mask=mask, mask_labels=mask_labels, refused=refused,
     )  # fmt: skip

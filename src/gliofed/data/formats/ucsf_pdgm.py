@@ -24,8 +24,21 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.data.audit import DatasetReading
-from gliofed.data.formats.fields import LabelField, age, coded, marker, read_fields, sex
-from gliofed.data.formats.layout import FoundCase, folders, pick, pick_images, settle
+from gliofed.data.formats.fields import (
+    LabelField,
+    code_parser,
+    marker_parser,
+    parse_age,
+    parse_sex,
+    read_fields,
+)
+from gliofed.data.formats.layout import (
+    CandidateCase,
+    build_reading,
+    find_folders,
+    find_image,
+    find_images,
+)
 from gliofed.errors import DataError
 from gliofed.tables import by_id, column, find_table, read_table
 from gliofed.types import UNKNOWN, Sequence, Unknown
@@ -51,18 +64,18 @@ def _idh(text: str) -> str | Unknown:
     """`IDH1 p.R132H` and other codon 132 and 172 changes are mutant."""
     if _HOTSPOT.fullmatch(text.strip().lower()):
         return "mutant"
-    return coded({"wildtype": "wildtype", "mutated (nos)": "mutant"})(text)
+    return code_parser({"wildtype": "wildtype", "mutated (nos)": "mutant"})(text)
 
 
 FIELDS: Final = (
     LabelField("idh", ("IDH",), _idh),
-    LabelField("codel_1p19q", ("1p/19q",), coded(
+    LabelField("codel_1p19q", ("1p/19q",), code_parser(
         {"intact": "intact", "co-deletion": "codeleted", "relative co-deletion": UNKNOWN})),
-    LabelField("mgmt", ("MGMT status",), coded(
+    LabelField("mgmt", ("MGMT status",), code_parser(
         {"positive": "methylated", "negative": "unmethylated", "indeterminate": UNKNOWN})),
-    LabelField("grade", ("WHO CNS Grade",), marker("grade")),
-    LabelField("sex", ("Sex",), sex, required=False),
-    LabelField("age", ("Age at MRI",), age, required=False),
+    LabelField("grade", ("WHO CNS Grade",), marker_parser("grade")),
+    LabelField("sex", ("Sex",), parse_sex, required=False),
+    LabelField("age", ("Age at MRI",), parse_age, required=False),
 )  # fmt: skip
 
 
@@ -95,7 +108,7 @@ def read(root: Path, site: str) -> DatasetReading:
     rows = by_id(table, name, exam_name)
     values, mapped = read_fields(table, rows.values(), FIELDS)
     there: dict[str, Path] = {}
-    for path in folders(root, ID).values():
+    for path in find_folders(root, ID).values():
         exam = exam_name(path.name)
         if exam in there:
             raise DataError(f"{exam} is there twice: {there[exam]} and {path}; keep one")
@@ -103,17 +116,17 @@ def read(root: Path, site: str) -> DatasetReading:
     found = []
     for exam, row, own in zip(rows, rows.values(), values, strict=True):
         folder = there.get(exam)
-        found.append(FoundCase(
+        found.append(CandidateCase(
             row=row.cells[name], id=exam, patient=patient_of(exam), site=site, values=own,
             images=_images(folder) if folder else {}, mask=_mask(folder) if folder else None,
             mask_labels=MASK_LABELS,
             refused="follow-up exam of a patient who is in the set" if "_FU" in exam else "",
         ))  # fmt: skip
     found += [
-        FoundCase(row=there[e].name, id=e, patient=patient_of(e), site=site, refused="no row in table")
+        CandidateCase(row=there[e].name, id=e, patient=patient_of(e), site=site, refused="no row in table")
         for e in there if e not in rows
     ]  # fmt: skip
-    return settle("ucsf_pdgm", root, found, mapped, table.notes)
+    return build_reading("ucsf_pdgm", root, found, mapped, table.notes)
 
 
 def _stem(folder: Path) -> str:
@@ -122,9 +135,9 @@ def _stem(folder: Path) -> str:
 
 def _images(folder: Path) -> dict[Sequence, Path]:
     stem = _stem(folder)
-    return dict(pick_images(folder, {s: tuple(f"{stem}_{n}" for n in own)
+    return dict(find_images(folder, {s: tuple(f"{stem}_{n}" for n in own)
                                      for s, own in NAMES.items()}))  # fmt: skip
 
 
 def _mask(folder: Path) -> Path | None:
-    return pick(folder, f"{_stem(folder)}_tumor_segmentation")
+    return find_image(folder, f"{_stem(folder)}_tumor_segmentation")

@@ -24,8 +24,14 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.data.audit import DatasetReading, MappedValue
-from gliofed.data.formats.fields import LabelField, age, coded, read_fields, sex
-from gliofed.data.formats.layout import FoundCase, folders, pick, pick_images, settle
+from gliofed.data.formats.fields import LabelField, code_parser, parse_age, parse_sex, read_fields
+from gliofed.data.formats.layout import (
+    CandidateCase,
+    build_reading,
+    find_folders,
+    find_image,
+    find_images,
+)
 from gliofed.errors import DataError
 from gliofed.tables import by_id, column, find_table, read_table
 from gliofed.types import UNKNOWN, Sequence
@@ -40,13 +46,13 @@ MASKS: Final = (("images_segm", "segm"), ("automated_segm", "automated_approx_se
 _UNKNOWN: Final = {"not available": UNKNOWN, "not applicable": UNKNOWN}
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH1",), coded(
+    LabelField("idh", ("IDH1",), code_parser(
         {"wildtype": "wildtype", "mutated": "mutant", "nos/nec": UNKNOWN, **_UNKNOWN})),
-    LabelField("mgmt", ("MGMT",), coded(
+    LabelField("mgmt", ("MGMT",), code_parser(
         {"methylated": "methylated", "unmethylated": "unmethylated",
          "indeterminate": UNKNOWN, **_UNKNOWN})),
-    LabelField("sex", ("Gender",), sex, required=False),
-    LabelField("age", ("Age_at_scan_years",), age, required=False),
+    LabelField("sex", ("Gender",), parse_sex, required=False),
+    LabelField("age", ("Age_at_scan_years",), parse_age, required=False),
 )  # fmt: skip
 
 
@@ -58,24 +64,24 @@ def read(root: Path, site: str) -> DatasetReading:
     )  # fmt: skip
     rows = by_id(table, column(table, "ID"), _exam)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there = folders(_below(root, "images_structural") or root, ID)
+    there = find_folders(_below(root, "images_structural") or root, ID)
     drawn = [(_below(root, kind), name) for kind, name in MASKS]
     found = []
     for (exam, _), own in zip(rows.items(), values, strict=True):
         folder = there.get(exam)
         patient, session = exam.rsplit("_", 1)
-        found.append(FoundCase(
+        found.append(CandidateCase(
             row=exam, id=exam, patient=patient, site=site, values={**own, "grade": "4"},
             images=_images(folder) if folder else {}, mask=_mask(drawn, exam),
             mask_labels=MASK_LABELS,
             refused="" if session == BASELINE else f"session {session}: after the first surgery",
         ))  # fmt: skip
     found += [
-        FoundCase(row=e, id=e, patient=e, site=site, refused="no row in table")
+        CandidateCase(row=e, id=e, patient=e, site=site, refused="no row in table")
         for e in there if e not in rows
     ]  # fmt: skip
     grade = MappedValue("(the set is of glioblastoma)", "(every row)", "grade", "4", len(rows))
-    return settle("upenn_gbm", root, found, (*mapped, grade), table.notes)
+    return build_reading("upenn_gbm", root, found, (*mapped, grade), table.notes)
 
 
 def _exam(text: str) -> str:
@@ -85,13 +91,13 @@ def _exam(text: str) -> str:
 
 
 def _below(root: Path, name: str) -> Path | None:
-    return next(iter(folders(root, re.compile(re.escape(name))).values()), None)
+    return next(iter(find_folders(root, re.compile(re.escape(name))).values()), None)
 
 
 def _images(folder: Path) -> dict[Sequence, Path]:
-    return dict(pick_images(folder, {s: (f"{folder.name}_{n}",) for s, n in NAMES.items()}))
+    return dict(find_images(folder, {s: (f"{folder.name}_{n}",) for s, n in NAMES.items()}))
 
 
 def _mask(drawn: Iterable[tuple[Path | None, str]], exam: str) -> Path | None:
-    found = (pick(folder, f"{exam}_{name}") for folder, name in drawn if folder is not None)
+    found = (find_image(folder, f"{exam}_{name}") for folder, name in drawn if folder is not None)
     return next((mask for mask in found if mask is not None), None)

@@ -22,15 +22,22 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.data.audit import DatasetReading
-from gliofed.data.formats.fields import LabelField, Values, age, coded, read_fields, sex
+from gliofed.data.formats.fields import (
+    LabelField,
+    Values,
+    code_parser,
+    parse_age,
+    parse_sex,
+    read_fields,
+)
 from gliofed.data.formats.layout import (
-    UNSAID,
-    FoundCase,
-    folders,
-    pick,
-    pick_images,
-    scanner_line,
-    settle,
+    UNKNOWN_TEXTS,
+    CandidateCase,
+    build_reading,
+    find_folders,
+    find_image,
+    find_images,
+    scanner_name,
 )
 from gliofed.tables import by_id, column, find_table, read_table
 from gliofed.types import UNKNOWN, Sequence, Unknown
@@ -59,28 +66,28 @@ def _session(text: str) -> str | Unknown:
 
 
 def _text(text: str) -> str | Unknown:
-    return UNKNOWN if text.lower() in UNSAID else text
+    return UNKNOWN if text.lower() in UNKNOWN_TEXTS else text
 
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH",), coded(
+    LabelField("idh", ("IDH",), code_parser(
         {"wild type": "wildtype", "wildtype": "wildtype", "wild-type": "wildtype", "wt": "wildtype",
          "mutated": "mutant", "mutant": "mutant", "mut": "mutant", **_UNKNOWN})),
-    LabelField("codel_1p19q", ("1p19Q CODEL", "1p/19q"), coded(
+    LabelField("codel_1p19q", ("1p19Q CODEL", "1p/19q"), code_parser(
         {**dict.fromkeys(("intact", "non-codeleted", "not codeleted", "noncodeleted",
                           "non co-deleted", "non-co-deleted", "not co-deleted", "no", "0"),
                          "intact"),
          **dict.fromkeys(("codeleted", "co-deleted", "codel", "co-deletion", "codeletion", "yes",
                           "1"), "codeleted"), **_UNKNOWN})),
-    LabelField("mgmt", ("MGMT",), coded(
+    LabelField("mgmt", ("MGMT",), code_parser(
         {"methylated": "methylated", "unmethylated": "unmethylated",
          "not methylated": "unmethylated", **_UNKNOWN})),
-    LabelField("grade", ("Tumor Grade",), coded(
+    LabelField("grade", ("Tumor Grade",), code_parser(
         {"2": "2", "ii": "2", "3": "3", "iii": "3", "4": "4", "iv": "4", "1": UNKNOWN,
          "i": UNKNOWN})),
     LabelField("session", ("Operation Status",), _session, required=False),
-    LabelField("sex", ("Sex at birth", "Sex"), sex, required=False),
-    LabelField("age", ("Age at Imaging",), age, required=False),
+    LabelField("sex", ("Sex at birth", "Sex"), parse_sex, required=False),
+    LabelField("age", ("Age at Imaging",), parse_age, required=False),
     LabelField("make", ("Scanner Make",), _text, required=False),
     LabelField("model", ("Scanner Model",), _text, required=False),
     LabelField("strength", ("Scanner Strength",), _text, required=False),
@@ -95,19 +102,19 @@ def read(root: Path, site: str) -> DatasetReading:
     )  # fmt: skip
     rows = by_id(table, column(table, "Subject ID"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there = folders(root, ID)
+    there = find_folders(root, ID)
     found = []
     for name, own in zip(rows, values, strict=True):
         folder = there.get(name)
-        found.append(FoundCase(
+        found.append(CandidateCase(
             row=name, id=name, patient=f"UTSW-{name}", site=site, values=own,
-            images=pick_images(folder, NAMES) if folder else {},
-            mask=pick(folder, *MASKS) if folder else None,
+            images=find_images(folder, NAMES) if folder else {},
+            mask=find_image(folder, *MASKS) if folder else None,
             refused="a scan after surgery" if own.get("session") == AFTER else "",
-            scanner=scanner_line(*(_said(own, k) for k in ("make", "model", "strength"))),
+            scanner=scanner_name(*(_said(own, k) for k in ("make", "model", "strength"))),
         ))  # fmt: skip
     found += [
-        FoundCase(row=n, id=n, patient=n, site=site, refused="no row in table")
+        CandidateCase(row=n, id=n, patient=n, site=site, refused="no row in table")
         for n in there if n not in rows
     ]  # fmt: skip
-    return settle("utsw", root, found, mapped, table.notes)
+    return build_reading("utsw", root, found, mapped, table.notes)

@@ -60,7 +60,7 @@ def draw_patient_images(
     return {s: np.where(brain, np.maximum(v, 1), 0) for s, v in images.items()}, region >= 0.5
 
 
-def scan(images: Mapping[Sequence, Field], hospital: PhantomHospital,
+def simulate_scan(images: Mapping[Sequence, Field], hospital: PhantomHospital,
          rng: np.random.Generator) -> dict[Sequence, NDArray[np.int16]]:  # fmt: skip
     """The same head on one hospital's scanner: blur, bias field, gain, noise, whole numbers."""
     out = {}

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.data.phantom.cohort import PhantomHospital, PhantomPatient, draw_patient, generator
-from gliofed.data.phantom.images import affine, draw_patient_images, scan
+from gliofed.data.phantom.images import affine, draw_patient_images, simulate_scan
 from gliofed.errors import DataError
 from gliofed.runtime.progress import NO_PROGRESS, Progress, ProgressCounter
 from gliofed.types import Sequence as Mri
@@ -88,7 +88,7 @@ def _write_hospital(
             home, index = hospital.guest
         patient = draw_patient(seed, home, index)
         truth, region = draw_patient_images(patient, generator(seed, home, index, "head"))
-        images = scan(truth, hospital, generator(seed, hospital.name, number, "scan"))
+        images = simulate_scan(truth, hospital, generator(seed, hospital.name, number, "scan"))
         gaps = generator(seed, hospital.name, number, "gaps")
         _write_images(root, hospital, patient, images, gaps)
         if gaps.random() >= hospital.unmasked:

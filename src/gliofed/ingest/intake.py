@@ -12,20 +12,20 @@ from pathlib import Path
 from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
 from gliofed.errors import DataError
 from gliofed.ingest.archive import is_archive, unpack
-from gliofed.ingest.bids_hospital import clear_parts, start
+from gliofed.ingest.bids_hospital import create_hospital, remove_partial_folders
 from gliofed.ingest.decisions import SeriesDecision, read_decisions, write_questions
 from gliofed.ingest.plan import PatientPlan, SeriesPlan, plan_patient
-from gliofed.ingest.private_tables import questions_of, write_series
+from gliofed.ingest.private_tables import open_questions, write_series
 from gliofed.ingest.pseudonyms import (
     PseudonymKey,
     PseudonymLink,
     check_links,
-    open_folder,
+    open_private_folder,
     read_key,
     read_links,
 )
-from gliofed.ingest.series import BadFile, DicomSeries, FoundSeries, find
-from gliofed.ingest.subject import IngestFolders, PatientOutcome, PatientStatus, take
+from gliofed.ingest.series import BadFile, DicomSeries, FoundSeries, find_series
+from gliofed.ingest.subject import IngestFolders, PatientOutcome, PatientStatus, write_patient
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import Progress, ProgressCounter
 from gliofed.types import Sequence
@@ -47,7 +47,7 @@ class IngestRequest:
 
 
 @dataclass(frozen=True)
-class IngestAccount:
+class IngestResult:
     """What became of everything. decisions: the file, where a person has to look."""
 
     outcomes: tuple[PatientOutcome, ...]
@@ -75,7 +75,7 @@ class IngestAccount:
         )
 
 
-def intake(request: IngestRequest, progress: Progress) -> IngestAccount:
+def intake(request: IngestRequest, progress: Progress) -> IngestResult:
     """Take a source into the hospital folder; what is there already is skipped.
 
     Raises DataError: the source cannot be read at all, a site's own file is not as it must be, or
@@ -85,7 +85,7 @@ def intake(request: IngestRequest, progress: Progress) -> IngestAccount:
     out = request.out
     private = request.private or out.with_name(f"{out.resolve().name}-private")
     _check_places(request, out, private)
-    open_folder(private)
+    open_private_folder(private)
     with alone_in(private):
         key = read_key(_key_path(request, private))
         work = private / "work"
@@ -99,22 +99,22 @@ def intake(request: IngestRequest, progress: Progress) -> IngestAccount:
 
 def _intake(
     request: IngestRequest, progress: Progress, key: PseudonymKey, private: Path, work: Path
-) -> IngestAccount:
+) -> IngestResult:
     folder = _bring(request, work, progress)
     progress.stage("reading headers")
-    found = find(folder, progress)
+    found = find_series(folder, progress)
     decisions = private / "decisions.tsv"
     plans = _plans(found, key, read_decisions(decisions), decisions)
     places = IngestFolders(request.out, private / "links.tsv", work / "series")
     _check_pseudonyms(plans, places.links)
-    start(request.out)
-    clear_parts(request.out)
+    create_hospital(request.out)
+    remove_partial_folders(request.out)
     progress.stage("converting series")
     counter = ProgressCounter(progress, sum(len(s.taken) for p in plans for s in p.studies))
-    outcomes = tuple(take(plan, places, counter) for plan in plans)
-    write_questions(decisions, questions_of(outcomes, key))
+    outcomes = tuple(write_patient(plan, places, counter) for plan in plans)
+    write_questions(decisions, open_questions(outcomes, key))
     write_series(private / "series.tsv", outcomes, found, folder, key)
-    return IngestAccount(outcomes, found.bad, found.other, found.copies, private, decisions)
+    return IngestResult(outcomes, found.bad, found.other, found.copies, private, decisions)
 
 
 def _bring(request: IngestRequest, work: Path, progress: Progress) -> Path:

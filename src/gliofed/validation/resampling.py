@@ -21,8 +21,10 @@ def same_grid(one: CheckedScan, other: CheckedScan) -> bool:
     return bool(apart < _SAME_MM)
 
 
-def onto(scan: CheckedScan, grid: CheckedScan) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """`scan` at the voxels of `grid`, by nearest neighbour, and where it has a value at all.
+def resample_onto(
+    scan: CheckedScan, grid: CheckedScan
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """`simulate_scan` at the voxels of `grid`, by nearest neighbour, and where it has a value at all.
 
     Both need an affine.
     """
@@ -42,15 +44,15 @@ def onto(scan: CheckedScan, grid: CheckedScan) -> tuple[NDArray[np.float32], NDA
     return np.where(inside, values, np.float32(0)), inside
 
 
-def upright(data: NDArray[np.generic], affine: Affine) -> NDArray[np.generic]:
+def reorient_to_ras(data: NDArray[np.generic], affine: Affine) -> NDArray[np.generic]:
     """The array with its axes permuted and flipped to those nearest to R, A, S."""
     order, flips = _turns(affine)
     turned = data.transpose(order)
     return turned[tuple(slice(None, None, flip) for flip in flips)]
 
 
-def upright_size(affine: Affine) -> tuple[float, float, float]:
-    """Voxel size in mm along the axes of `upright`."""
+def ras_voxel_size(affine: Affine) -> tuple[float, float, float]:
+    """Voxel size in mm along the axes of `reorient_to_ras`."""
     size = np.linalg.norm(affine[:3, :3], axis=0)[list(_turns(affine)[0])]
     return float(size[0]), float(size[1]), float(size[2])
 
