@@ -1,5 +1,6 @@
 # make demo    set up and run the demonstration: synthetic hospitals, no data, no GPU
 # make test    set up and run every check: style, types, import rules, tests
+# make test-fast   while writing: only the tests that are quick, start no process and need no data
 #
 # Set-up happens once, into .venv. torch comes first and pinned (constraints.txt), so that no other
 # package pulls in another build of it. Variables:
@@ -14,13 +15,16 @@ PYTHON ?= python3
 TORCH_INDEX ?=
 WORKERS ?= 3
 PYTEST_ARGS ?=
+# Each file by one worker, in the order of tests/conftest.py (longest first).
+IN_ORDER := --dist loadfile --no-loadscope-reorder
+FAST := not slow and not process and not data and not campaign
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 USER_STAMP := .venv/.gliofed-user
 DEV_STAMP := .venv/.gliofed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup lint lock clean
+.PHONY: help demo test test-fast setup lint lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
@@ -29,7 +33,10 @@ demo: $(USER_STAMP)
 	$(BIN)/gliofed demo
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(IN_ORDER) $(PYTEST_ARGS)
+
+test-fast: $(DEV_STAMP)
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(IN_ORDER) -m "$(FAST)" $(PYTEST_ARGS)
 
 setup: $(DEV_STAMP)
 

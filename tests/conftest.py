@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import util
 from pathlib import Path
+
+# Before torch and OpenBLAS are loaded: test files run side by side, and so do the processes that
+# they start. More threads than cores wait in loops for each other.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 import nibabel as nib
 import numpy as np
@@ -21,13 +27,59 @@ SUFFIX = {"T1": "T1w", "T1CE": "ce-gadolinium_T1w", "T2": "T2w", "FLAIR": "FLAIR
 COLUMNS = ("idh", "codel_1p19q", "mgmt", "grade")
 
 
-def pytest_configure() -> None:
-    """Commands that tests start hear Ctrl-C: a shell's background has it ignored, and they too.
+LONGEST = (
+    "test_attacks", "test_experiment", "test_experiment_processes", "test_planted",
+    "test_faults", "test_flare_engine", "test_real_preparation", "test_prepare_verb",
+    "test_dicom_web", "test_regress", "test_case_viewer", "test_register", "test_fed",
+)  # fmt: skip
+"""Files that take longest, run first: else the last worker ends long after the others."""
 
-    And they keep what they compile: some fifty processes do not each compile the sources anew.
+OUTSIDE_FAST = ("slow", "process", "data", "campaign")
+"""Marks of tests that `make test-fast` leaves out."""
+
+PROCESS_EVENTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+
+_running: list[pytest.Item] = []
+_spawn = util.spawnv_passfds
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Processes that tests start: Ctrl-C works in them, they compile once, and tests are marked.
+
+    A shell's background ignores Ctrl-C, and so would they. Kept bytecode spares some fifty
+    processes from compiling the sources anew.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if "not process" in config.option.markexpr:
+        sys.addaudithook(lambda event, _: _check_marks() if event in PROCESS_EVENTS else None)
+        util.spawnv_passfds = _spawn_checked
+
+
+def _spawn_checked(*arguments: object) -> int:
+    """What multiprocessing starts its processes with raises no audit event."""
+    _check_marks()
+    return _spawn(*arguments)
+
+
+def _check_marks() -> None:
+    """Fail a test that starts a process and is not marked so: `make test-fast` would run it."""
+    if _running and not any(_running[-1].get_closest_marker(m) for m in OUTSIDE_FAST):
+        pytest.fail(f"{_running[-1].nodeid} starts a process: mark it @pytest.mark.process")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    _running.append(item)
+    try:
+        return (yield)
+    finally:
+        _running.pop()
 
 
 STRIPPED = PreparationConfig(brain="stripped", register=False, space="scanner", bias=False)

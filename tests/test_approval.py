@@ -238,6 +238,7 @@ class TestSignatures:
         with pytest.raises(ApprovalError, match="expected Ed25519"):
             sign(approval, tmp_path / "ec")
 
+    @pytest.mark.process
     def test_without_the_library_the_extra_is_named(self, tmp_path) -> None:
         code = (
             "import sys; sys.modules['cryptography'] = None\n"

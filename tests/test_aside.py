@@ -46,6 +46,7 @@ def asking(study: Study, least: float) -> Study:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path) -> None:
     study, store = small
@@ -78,6 +79,7 @@ def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path
         assert row.split("<td>")[2].startswith(f"{kept}</td>")
 
 
+@pytest.mark.slow
 def test_a_run_without_any_says_nothing_of_them(small, litres, tmp_path) -> None:
     study, store = small
     progress = RecordedProgress()
@@ -121,6 +123,7 @@ def test_reasons_of_every_kind_are_kept(make_prepared, small) -> None:
     assert exclusion_note(aside) == "1 case is set aside, neither trained nor tested: here 1"
 
 
+@pytest.mark.slow
 def test_the_page_escapes_what_it_says_of_them() -> None:
     bad = "<img src=x>"
     content = make_content(cases=3, seeds=(1,), rounds=2)

@@ -308,6 +308,7 @@ ATTACKS = {
 }  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_and_recorded_once(live, rounds, tmp_path, name) -> None:
@@ -329,6 +330,7 @@ def test_an_attack_is_refused_and_recorded_once(live, rounds, tmp_path, name) ->
     assert new().keys() == attack.found.keys()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_update_is_refused_and_recorded_once_and_the_round_goes_on(
@@ -344,6 +346,7 @@ def test_a_bad_update_is_refused_and_recorded_once_and_the_round_goes_on(
     assert (line.event, line.fields["site"]) == ("update-refused", "east")
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_a_lead_kit_with_a_sites_certificate_starts_nothing(live, tmp_path) -> None:
     """The kit says that it is north's, as far as the lead's verb looks."""
@@ -389,6 +392,7 @@ class TestWhatIsHeard:
         refusals.close()
         assert [*read_lines(log.path)][-1].fields["times"] == 2
 
+    @pytest.mark.slow
     def test_each_line_of_a_process_is_heard_and_kept_and_its_silence_too(self, tmp_path) -> None:
         code = (
             "import time; print('one\\n\\xe9', flush=True); time.sleep(2.5); print('x' * 200_000)"
@@ -435,6 +439,7 @@ class TestWhatIsHeard:
         assert "in use on another machine too" in said[1]
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_whoever_runs_a_site_is_told_that_its_kit_is_in_use_elsewhere(live, tmp_path) -> None:
     """Last of the attacks, since it leaves north less well connected."""
@@ -444,6 +449,7 @@ def test_whoever_runs_a_site_is_told_that_its_kit_is_in_use_elsewhere(live, tmp_
         wait_for(lambda: told in live.said["north"].read_text(), "north is told")
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_nobody_who_runs_a_verb_sees_a_traceback_and_every_log_is_sound(live) -> None:
     for said in live.said.values():

@@ -284,6 +284,8 @@ def writers(path: Path, names: tuple[str, ...], count: int) -> list[subprocess.P
     return children
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_log_whose_writers_are_killed_stays_sound(tmp_path) -> None:
     path, chance = tmp_path / "audit.jsonl", random.Random(7)
     before = 0
@@ -303,6 +305,7 @@ def test_a_log_whose_writers_are_killed_stays_sound(tmp_path) -> None:
     assert verify(path).torn == 0
 
 
+@pytest.mark.process
 def test_several_processes_write_one_log(tmp_path) -> None:
     path = tmp_path / "audit.jsonl"
     children = writers(path, ("one", "two", "three"), 40)
@@ -314,6 +317,7 @@ def test_several_processes_write_one_log(tmp_path) -> None:
         assert [n for w, n in found if w == who] == list(range(40))
 
 
+@pytest.mark.process
 def test_a_full_disk_is_one_error_and_leaves_the_log_as_it_was(tmp_path) -> None:
     path = tmp_path / "audit.jsonl"
     AuditLog(path, "harbour").write("started", version="0.1.0")

@@ -68,6 +68,8 @@ def test_a_healthy_folder_ends_with_0_and_a_fault_with_1(hospitals, tmp_path) ->
     }  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_path_that_does_not_exist_is_one_line(tmp_path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gliofed.cli.main", "check", str(tmp_path / "gone")],

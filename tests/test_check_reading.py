@@ -68,6 +68,7 @@ def test_the_child_answers_as_the_function_does(tmp_path) -> None:
     assert here.picture.startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("deed", "code"),
     [
@@ -126,6 +127,7 @@ def header(shape: tuple[int, int, int], kind: int = 2) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("shape", "kind", "code"),
     [
@@ -166,6 +168,7 @@ def test_an_image_at_the_limit_is_read_and_one_above_is_not(tmp_path) -> None:
         assert [f.code for f in faults] == [expected]
 
 
+@pytest.mark.process
 def test_the_limits_of_the_system_are_set() -> None:
     code = PROLOGUE + (
         "sys.stdin = type('', (), {'buffer': []}); c.main(); c._allow_cpu()\n"

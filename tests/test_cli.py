@@ -10,6 +10,7 @@ from gliofed import __version__, api
 from gliofed.cli.main import app
 
 
+@pytest.mark.process
 def test_help_names_the_verbs_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from gliofed.cli.main import app;"
@@ -21,6 +22,7 @@ def test_help_names_the_verbs_and_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "verb", ["check", "intake", "prepare", "export", "provision", "score", "view"]
 )
@@ -30,6 +32,7 @@ def test_verbs_of_hospital_it_do_not_wait_for_torch(verb) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("verb", [["intake", "in", "--out", "out"], ["receive", "in"]])
 def test_without_the_hospital_extra_the_verb_says_so(tmp_path, verb) -> None:
     code = (
@@ -53,6 +56,8 @@ def test_version() -> None:
     assert CliRunner().invoke(app, ["--version"]).output.strip() == __version__
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("text", "message"),
     [(None, "no such study file"), ('name="x"\n[data]\nroot="r"\ntrain=["a"]\nexternal=["b"]\n', "no such folder"),

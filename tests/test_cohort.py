@@ -91,6 +91,7 @@ tables = st.integers(1, 4).flatmap(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(tables)
 def test_no_hidden_count_can_be_had_from_the_rest(rows) -> None:

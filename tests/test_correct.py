@@ -493,6 +493,7 @@ def entry(scanned, tmp_path) -> Path:
     return tmp_path / "store/abc"
 
 
+@pytest.mark.process
 def test_a_mask_in_the_network_space_comes_to_the_scan(scanned, entry, tmp_path) -> None:
     path = save(tmp_path / "net.nii.gz", ellipsoid().astype(np.uint8), NETWORK)
     done = api.correct(by(path, entry=entry), scanned, "7")
@@ -511,6 +512,7 @@ def test_a_mask_in_the_network_space_comes_to_the_scan(scanned, entry, tmp_path)
         api.correct(by(path, entry=entry), scanned, "7")
 
 
+@pytest.mark.process
 def test_what_lies_outside_the_scan_is_told(scanned, entry, tmp_path) -> None:
     moved = np.roll(ellipsoid(), 14, axis=2)
     done = api.correct(
@@ -526,6 +528,7 @@ def test_what_lies_outside_the_scan_is_told(scanned, entry, tmp_path) -> None:
     assert done.outside_ml == pytest.approx(beyond / 1000)
 
 
+@pytest.mark.process
 def test_a_prepared_case_of_other_scans_is_refused(scanned, entry, tmp_path) -> None:
     path = save(tmp_path / "net.nii.gz", ellipsoid().astype(np.uint8), NETWORK)
     record = json.loads((entry / "entry.json").read_text())
@@ -546,6 +549,7 @@ def test_a_prepared_case_of_other_scans_is_refused(scanned, entry, tmp_path) -> 
     assert not (scanned / "derivatives").exists()
 
 
+@pytest.mark.process
 def test_a_dicom_segmentation_from_elsewhere(scanned, entry, tmp_path) -> None:
     scan = nib.load(scanned / "sub-7/anat/sub-7_FLAIR.nii.gz")
     drawn = np.zeros(scan.shape, bool)
@@ -565,6 +569,7 @@ def test_a_dicom_segmentation_from_elsewhere(scanned, entry, tmp_path) -> None:
         api.correct(by(cut), scanned, "7")
 
 
+@pytest.mark.process
 def test_a_segmentation_of_another_series_is_refused(scanned, tmp_path) -> None:
     other = replace(MADE, first=(-28.0, -22, -10))
     folder = dicom.write_series(tmp_path / "other", other)

@@ -68,6 +68,7 @@ class Listening:
         return entity.associate("127.0.0.1", self.port.number, ae_title=called)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enhanced", [None, lambda data: None], ids=["classic", "enhanced"])
 def test_what_is_sent_is_kept_as_it_came_and_taken_in(tmp_path, enhanced) -> None:
     made = write_series(tmp_path / "in", SIEMENS["T2"], enhanced=enhanced)
@@ -170,6 +171,8 @@ def test_a_full_disk_is_told_to_the_sender_and_leaves_nothing(tmp_path, monkeypa
     assert len(list((tmp_path / "got").iterdir())) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_command_listens_on_this_machine_alone_and_ends_on_ctrl_c(tmp_path) -> None:
     port = free_port()
     process = subprocess.Popen(

@@ -50,6 +50,7 @@ def images(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in out.glob("sub-*/**/*") if p.is_file()}
 
 
+@pytest.mark.process
 @orthanc
 @pytest.mark.slow
 def test_a_pacs_gives_what_its_files_give(tmp_path) -> None:
@@ -76,6 +77,7 @@ def test_a_pacs_gives_what_its_files_give(tmp_path) -> None:
     assert not list((tmp_path / "work").glob("*-private/work"))
 
 
+@pytest.mark.process
 @orthanc
 @pytest.mark.data
 @pytest.mark.slow

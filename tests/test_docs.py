@@ -166,6 +166,7 @@ def test_the_network_tables_are_those_of_the_code(networks) -> None:
         assert table in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_receptive_field_is_what_gradients_reach(networks, preset) -> None:
     net = build_net(preset, None, seed=0)

@@ -313,6 +313,7 @@ def test_training_of_any_model_is_drawn_and_counted() -> None:
     assert "parent network, pooled 0.50 in round 1" in training_pictures(curves)[0].alt
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text(scored: ScoredPredictions) -> None:
     def renamed(model: str) -> str:
         return "alone:" + HOSTILE if model == "alone:gent" else HOSTILE if model == "radiomics" else model  # fmt: skip
@@ -357,6 +358,7 @@ def test_figures_for_print(scored: ScoredPredictions, tmp_path: Path) -> None:
     assert print_figures([]) == ({}, b"")
 
 
+@pytest.mark.slow
 def test_equal_predictions_give_equal_files_with_names_of_tasks(
     scored: ScoredPredictions, tmp_path: Path
 ) -> None:

@@ -28,6 +28,8 @@ from gliofed.runtime.progress import NoProgress
 from gliofed.study import load_study
 from gliofed.types import SEQUENCES, Sequence
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory) -> Path:
@@ -101,6 +103,7 @@ def test_every_model_is_trained_scored_and_shown(finished) -> None:
     assert "synthetic" in page.lower()
 
 
+@pytest.mark.slow
 def test_every_table_and_figure_can_be_made_again_from_the_predictions(finished, tmp_path) -> None:
     """One command, equal bytes: `gliofed score RUN/predictions.csv --study RUN/study.toml`."""
     api.score(
@@ -145,6 +148,7 @@ def test_statements_that_do_not_read_stop_a_run_before_it_begins(study_file, tmp
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
     finished, study_file, tmp_path
@@ -198,6 +202,8 @@ def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) ->
         run_study(load_study(other), finished, finished / "store", NoProgress())
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.usefixtures("without_pictures")
 def test_killed_again_and_again_it_ends_with_the_same_bits(finished, shorter, tmp_path) -> None:
     command = [
@@ -236,6 +242,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(finished, shorter, tm
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path) -> None:
     shutil.copytree(study_file.parent, tmp_path / "study")
@@ -263,6 +270,7 @@ def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path)
         run_study(study, out, store, NoProgress())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> None:
     study = load_study(study_file)
@@ -312,6 +320,8 @@ def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
     assert seen == []
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_processes_end_with_the_run_that_started_them(finished, study_file, tmp_path) -> None:
     command = [sys.executable, "-m", "gliofed.cli.main", "run", str(study_file), "--processes", "2",
@@ -329,6 +339,7 @@ def test_processes_end_with_the_run_that_started_them(finished, study_file, tmp_
     assert not any(alive(p) for p in started)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
     finished, study_file, tmp_path

@@ -96,6 +96,7 @@ def scan_of(tmp_path: Path, sequence: Sequence) -> Path:
 NAME = "sub-07_ses-pre_space-orig_label-tumor_desc-{}_mask"
 
 
+@pytest.mark.process
 def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> None:
     prepared = open_prepared_case(case)
     done = api.export(mask, case, tmp_path / "out")
@@ -127,6 +128,7 @@ def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> No
         assert sidecar["SpatialReference"] == prepared.case.images[item.sequence].name
 
 
+@pytest.mark.process
 def test_the_dicom_files_say_the_same_as_the_nifti_files(case, mask, tmp_path) -> None:
     series = {s: api.SeriesLocation(tmp_path / "dicom" / s) for s in SCANS}
     done = api.export(mask, case, tmp_path / "out", series, person="Curie^Marie")
@@ -168,6 +170,7 @@ def test_there_and_back_again(turns, shift, flips, axes) -> None:
     assert dice(ellipsoid(), back) > 0.97
 
 
+@pytest.mark.process
 def test_probability_is_cut_at_one_half(case, tmp_path) -> None:
     prepared = open_prepared_case(case)
     below = np.where(ellipsoid(), 0.49, 0).astype(np.float32)
@@ -182,6 +185,7 @@ def test_probability_is_cut_at_one_half(case, tmp_path) -> None:
     assert np.array_equal(prediction_of_mask(ellipsoid(), prepared).probability, ellipsoid())
 
 
+@pytest.mark.process
 def test_a_mask_whose_axes_a_viewer_turned_is_the_same(case, mask, tmp_path) -> None:
     turned = nib.load(mask).as_reoriented(np.array([[1, -1], [0, 1], [2, -1]]))
     assert turned.shape != SIZE
@@ -192,6 +196,7 @@ def test_a_mask_whose_axes_a_viewer_turned_is_the_same(case, mask, tmp_path) -> 
     assert np.array_equal(one.probability, other.probability)
 
 
+@pytest.mark.process
 def test_a_mask_of_another_grid_is_refused(case, tmp_path) -> None:
     prepared, data = open_prepared_case(case), ellipsoid().astype(np.uint8)
     with pytest.raises(
@@ -213,6 +218,7 @@ def test_a_mask_of_another_grid_is_refused(case, tmp_path) -> None:
             read_mask_nifti(path, prepared)
 
 
+@pytest.mark.process
 def test_a_probability_map_in_dicom_needs_its_model(case, tmp_path) -> None:
     path = save(tmp_path / "p.nii.gz", ellipsoid().astype(np.float32) * 0.9)
     series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/FLAIR")}
@@ -221,6 +227,7 @@ def test_a_probability_map_in_dicom_needs_its_model(case, tmp_path) -> None:
     assert api.export(path, case, tmp_path / "out", series, model="base-7")
 
 
+@pytest.mark.process
 def test_nothing_is_written_unless_all_can_be(case, mask, tmp_path) -> None:
     out = tmp_path / "out"
     series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/T1")}
@@ -231,6 +238,7 @@ def test_nothing_is_written_unless_all_can_be(case, mask, tmp_path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.process
 def test_a_corrected_mask_is_not_written_over(case, mask, tmp_path) -> None:
     first = api.export(mask, case, tmp_path / "out")[0].path
     first.write_bytes(b"corrected")
@@ -241,6 +249,7 @@ def test_a_corrected_mask_is_not_written_over(case, mask, tmp_path) -> None:
     assert nib.load(first).get_fdata().any()
 
 
+@pytest.mark.process
 def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, tmp_path) -> None:
     series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/FLAIR")}
     path = api.export(mask, case, tmp_path / "out", series)[-1].path
@@ -250,6 +259,7 @@ def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, t
     assert not path.exists()
 
 
+@pytest.mark.process
 def test_the_scans_themselves_are_not_needed(case, mask, tmp_path) -> None:
     scan = nib.load(scan_of(tmp_path, Sequence.FLAIR))
     shutil.rmtree(tmp_path / "bids")
@@ -275,6 +285,7 @@ def test_an_entry_as_prepare_makes_it_is_opened(tmp_path) -> None:
     }
 
 
+@pytest.mark.process
 def test_what_lies_outside_a_scan_is_told(case, mask, tmp_path) -> None:
     """Half of the ellipsoid, cut where the scan is cut, in the network's millimetres."""
     record = json.loads((case / "entry.json").read_text())
@@ -292,6 +303,7 @@ def test_what_lies_outside_a_scan_is_told(case, mask, tmp_path) -> None:
     assert f"{below.sum() / 1000:.2f} ml more lie outside this scan" in again.stdout
 
 
+@pytest.mark.process
 def test_dicom_is_an_extra(case, mask, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "gliofed.dicom.seg", None)
     monkeypatch.delattr(gliofed_dicom, "seg", raising=False)
@@ -301,6 +313,7 @@ def test_dicom_is_an_extra(case, mask, tmp_path, monkeypatch) -> None:
     assert len(api.export(mask, case, tmp_path / "out")) == 2
 
 
+@pytest.mark.process
 def test_a_sheared_scan_keeps_its_sform_alone(case, mask, tmp_path) -> None:
     prepared = open_prepared_case(case)
     placed = prepared.placements[Sequence.T1]
@@ -316,6 +329,7 @@ def test_a_sheared_scan_keeps_its_sform_alone(case, mask, tmp_path) -> None:
     assert done[Sequence.T1].path.name.startswith("sub-case_")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("names", "expected"), [
     (("sub-1_FLAIR.nii.gz", "sub-1_ce-gadolinium_T1w.nii.gz"), "sub-1"),
     (("sub-1_ses-2_FLAIR.nii.gz",), "sub-1_ses-2"),
@@ -330,6 +344,7 @@ def test_names_come_from_the_scans(names, expected, case) -> None:
     assert open_prepared_case(case).case.id == expected
 
 
+@pytest.mark.process
 def test_no_entry_or_a_damaged_one(case, tmp_path) -> None:
     with pytest.raises(StoreError, match=r"no entry\.json"):
         open_prepared_case(tmp_path)
@@ -338,6 +353,7 @@ def test_no_entry_or_a_damaged_one(case, tmp_path) -> None:
         open_prepared_case(case)
 
 
+@pytest.mark.process
 def test_the_image_to_draw_on_takes_a_drawing_back(case, tmp_path) -> None:
     done = gliofed("--case", case, "--image", "flair", "--out", tmp_path / "draw")
     assert done.exit_code == 0, done.output
@@ -351,6 +367,7 @@ def test_the_image_to_draw_on_takes_a_drawing_back(case, tmp_path) -> None:
     assert gliofed("--case", case, "--image", "T2", "--out", tmp_path / "draw").exit_code == 1
 
 
+@pytest.mark.process
 def test_the_command(case, mask, tmp_path) -> None:
     study = tmp_path / "study"
     shutil.copytree(tmp_path / "dicom/FLAIR", study / "a")
@@ -387,6 +404,8 @@ def test_words_that_make_no_command(words, says, tmp_path) -> None:
     assert says in " ".join(done.stderr.replace("│", " ").split())
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.data
 def test_a_real_series(real_data, tmp_path) -> None:
     """384 real slices: NIfTI by dcm2niix, a 1 mm network grid elsewhere, back to DICOM."""

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 TRAIN = ("north", "west")
 
 
+@pytest.mark.process
 def test_a_killed_server_costs_no_committed_round_and_no_bit(tmp_path) -> None:
     assert torch.get_num_threads() == 1
     with drill(tmp_path / "far", rounds=3, deadline=60.0, train=TRAIN) as d:
@@ -41,6 +42,7 @@ def test_a_killed_server_costs_no_committed_round_and_no_bit(tmp_path) -> None:
     assert same_weights(state, undisturbed(d, tmp_path / "near"))
 
 
+@pytest.mark.process
 @pytest.mark.campaign
 def test_a_killed_site_is_named_and_comes_back(tmp_path) -> None:
     with drill(tmp_path, rounds=100, deadline=15.0, train=TRAIN) as d:

@@ -263,6 +263,7 @@ def test_a_share_of_the_batch_is_from_one_case_to_all_of_it() -> None:
     assert share_of_batch(8, 30, 0) == 8  # counted without this site
 
 
+@pytest.mark.slow
 def test_a_site_takes_its_share_whatever_its_cases_are_worth(
     make_prepared, tiny_study, tmp_path
 ) -> None:
@@ -346,6 +347,7 @@ class Dies:
             yield reply
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits(make_prepared, tiny_study, tmp_path) -> None:
     whole = start(make_prepared, tiny_study, tmp_path / "whole")
     for at in (0, 2, 3, 4, 5):
@@ -371,6 +373,7 @@ class Twists:
             yield reply if counting or reply.site != "a" else self.twist(reply)
 
 
+@pytest.mark.slow
 def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study, tmp_path) -> None:
     def times_1000(reply):
         sent = load_update(reply.answer)
@@ -389,6 +392,7 @@ def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study,
     assert same(end, silent)
 
 
+@pytest.mark.slow
 def test_below_quorum_nothing_is_committed(make_prepared, tiny_study, tmp_path) -> None:
     strict = dataclasses.replace(tiny_study, federation=FederationConfig(quorum=2))
     with pytest.raises(QuorumError, match="round 0: 1 of at least 2"):
@@ -402,6 +406,7 @@ def test_below_quorum_nothing_is_committed(make_prepared, tiny_study, tmp_path) 
     assert len(start(make_prepared, strict, tmp_path).history) == 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_or_damaged_is_refused(
     make_prepared, tiny_study, tmp_path
 ) -> None:

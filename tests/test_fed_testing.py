@@ -351,6 +351,7 @@ def cell_of(make_prepared, study):
     return ModelRun("federated", 1, split, split.train), {str(p.case): p for p in everyone}
 
 
+@pytest.mark.slow
 def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     make_prepared, tiny_study, tmp_path
 ) -> None:

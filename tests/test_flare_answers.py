@@ -76,6 +76,7 @@ def engine(tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_answers_come_in_the_order_of_names_and_are_there_until_the_next_request(
     engine, tmp_path
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_first_answer_is_used_while_another_is_still_to_come(engine, tmp_pat
     assert sites.cancelled
 
 
+@pytest.mark.slow
 def test_who_is_late_lost_or_breaks_off_is_named_and_the_rest_goes_on(engine, tmp_path) -> None:
     sites = Sites({"a": None, "b": 0.0, "c": None, "d": 0.0, "e": 0.0}, lost=("c",))
     asking, _ = engine(sites, deadline=4.0, failing=("b",), slow=("d",))
@@ -119,6 +121,7 @@ def test_who_is_late_lost_or_breaks_off_is_named_and_the_rest_goes_on(engine, tm
     assert found["c"].failure in ("its connection was lost", "nothing within 4 s")
 
 
+@pytest.mark.slow
 def test_a_stop_ends_the_waiting_and_no_half_round_is_left(engine, tmp_path) -> None:
     stopped = threading.Event()
     sites = Sites({"a": 0.0, "b": 0.0})

@@ -56,6 +56,7 @@ def in_one_process(study, folder: Path, own, policies):
         torch.set_num_threads(threads)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is_named(
     study, tmp_path

@@ -100,6 +100,7 @@ def test_a_weak_salt_is_refused(tmp_path, text, message) -> None:
     assert "01" not in repr(FederationSalt(bytes(range(32))))
 
 
+@pytest.mark.slow
 def test_tokens_need_the_salt_and_never_compare_between_places() -> None:
     vectors = np.random.default_rng(0).standard_normal((CORNERS, LENGTH)).astype(np.float32)
     found = SALT.image_tokens(vectors, "T1")

@@ -369,6 +369,7 @@ def test_check_takes_the_hospital(tmp_path) -> None:
         assert code not in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".tar", ".tar.gz", ".tar.xz"])
 def test_an_archive_is_as_good_as_its_folder(tmp_path, ending) -> None:
     write_study(tmp_path / "in")
@@ -383,6 +384,7 @@ def test_an_archive_is_as_good_as_its_folder(tmp_path, ending) -> None:
     assert not (account.private / "work").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_real_series(tmp_path, real_data) -> None:
     packed = real_data / "dicom-t1w/example-dicom-structural.tar.xz"

@@ -189,6 +189,8 @@ def source(tmp_path) -> tuple[Path, list[str]]:
     return tmp_path / "in", words
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_no_canary_is_seen_outside_the_private_folder(tmp_path, source) -> None:
     folder, words = source
     out = tmp_path / "out"

@@ -22,6 +22,7 @@ def take(source: Path, out: Path, **over: object) -> IngestResult:
     return intake(IngestRequest(str(source), out, **over), NoProgress())
 
 
+@pytest.mark.slow
 def test_a_subject_is_whole_or_not_there(tmp_path, monkeypatch) -> None:
     write_study(tmp_path / "in")
     real = bids_hospital.write_bytes
@@ -43,6 +44,8 @@ def test_a_subject_is_whole_or_not_there(tmp_path, monkeypatch) -> None:
     assert not list((tmp_path / "out").glob(".*"))
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_killed_at_any_moment_it_leaves_no_half_subject(tmp_path) -> None:
     for number in range(3):
         write_study(tmp_path / "in", who=Who(id=f"P{number}"), first=1 + 4 * number)

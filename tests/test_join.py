@@ -157,6 +157,8 @@ run_process(
 """
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_process_whose_starter_is_gone_already_ends_at_once(tmp_path) -> None:
     code = "import time; from gliofed.runtime.processes import end_with_starter\n"
     code += "end_with_starter(); end_with_starter(); print('on', flush=True); time.sleep(30)"
@@ -177,6 +179,8 @@ def test_a_process_whose_starter_is_gone_already_ends_at_once(tmp_path) -> None:
             child.kill()
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_process_ends_with_the_verb_however_that_ends(tmp_path, number) -> None:
     child = subprocess.Popen(

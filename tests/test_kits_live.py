@@ -60,6 +60,7 @@ def live(tmp_path_factory) -> Iterator[Live]:
             yield Live(out, plan.server.port, server, north)
 
 
+@pytest.mark.process
 def test_the_lead_sees_the_site_and_may_list_jobs_but_not_look_into_it(live) -> None:
     said = session(
         live.out / "lead", "list_jobs", "check_status client", "ls server", "sys_info server"
@@ -71,6 +72,7 @@ def test_the_lead_sees_the_site_and_may_list_jobs_but_not_look_into_it(live) -> 
         assert said[command]["meta"]["status"] == "not_authorized", said
 
 
+@pytest.mark.process
 def test_a_site_answers_no_request_but_those_of_jobs(live) -> None:
     commands = ("ls north", "cat north startup/fed_client.json", "shutdown client north",
                 "restart client north", "sys_info client north", "report_env north",
@@ -89,6 +91,7 @@ def listeners(process: subprocess.Popen[bytes]) -> set[tuple[bool, int]]:
     return {(a.ip.rpartition(":")[2].startswith("127."), a.port) for a in heard}
 
 
+@pytest.mark.process
 def test_a_site_opens_no_port_to_others_and_its_files_stay_in_its_kit(live) -> None:
     assert listeners(live.north)
     assert all(own for own, _ in listeners(live.north))
@@ -96,6 +99,7 @@ def test_a_site_opens_no_port_to_others_and_its_files_stay_in_its_kit(live) -> N
     assert (live.out / "north/log.txt").is_file()
 
 
+@pytest.mark.process
 def test_the_server_opens_one_port_to_others_unless_it_is_to_open_none(live, tmp_path) -> None:
     assert all(own for own, _ in listeners(live.server))
     plan = plan_of("north", listen="all")
@@ -105,6 +109,7 @@ def test_the_server_opens_one_port_to_others_unless_it_is_to_open_none(live, tmp
         assert {port for own, port in listeners(server) if not own} == {plan.server.port}
 
 
+@pytest.mark.process
 def test_a_server_of_another_authority_is_not_believed(live, tmp_path) -> None:
     make_kits(tmp_path / "other", "north")
     believer = context(live.out / "north", tmp_path / "other/authority/rootCA.pem")
@@ -138,6 +143,7 @@ def listener_of_tls_1_1(kit: Path) -> Iterator[int]:
         thread.join(10)
 
 
+@pytest.mark.process
 def test_tls_1_1_is_refused_by_the_server_and_not_by_this_machine(live) -> None:
     made = old(context(live.out / "north", live.out / "authority/rootCA.pem"))
     with listener_of_tls_1_1(live.out / "server") as port:

@@ -40,6 +40,7 @@ def test_no_structure_is_no_alignment() -> None:
     assert normalised_mutual_information(one, one, brain) == pytest.approx(2, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1.0, 2.0, 4.0])
 def test_the_grid_s_voxels_do_not_decide(size) -> None:
     one, brain = anatomy(0)

@@ -179,6 +179,7 @@ def federation(tmp_path, tiny_study, make_prepared) -> Federation:
     return Federation(tmp_path, dataclasses.replace(tiny_study, federation=rules), make_prepared)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> None:
     folder = federation.conduct(rounds=1)
     assert read_status(folder).state == "waiting"
@@ -209,6 +210,7 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert not list(folder.glob(".*.part"))
 
 
+@pytest.mark.slow
 def test_a_site_that_withdraws_after_the_end_goes_from_the_card_with_the_next_segment(
     federation,
 ) -> None:
@@ -248,6 +250,7 @@ def test_below_quorum_there_is_a_page_and_no_model(federation) -> None:
     assert not (folder / MODEL).exists()
 
 
+@pytest.mark.slow
 def test_a_run_whose_model_cannot_be_written_is_not_complete(federation, monkeypatch) -> None:
     def fail(*_: object) -> str:
         raise OSError(28, "No space left on device", "weights.safetensors")

@@ -71,6 +71,7 @@ def trained(sites, study, folder, wrap=lambda e: e):
     return run_rounds(wrap(LocalEngine(sites, folder)), study, 1, "run", folder / "rounds")
 
 
+@pytest.mark.slow
 def test_one_site_trains_the_same_bits_whoever_keeps_its_moments(
     sites, tiny_study, tmp_path
 ) -> None:
@@ -101,6 +102,7 @@ class Watched:
             yield SiteReply(reply.site, reply.answer)
 
 
+@pytest.mark.slow
 def test_sites_start_each_round_from_the_mean_of_their_moments(sites, tiny_study, tmp_path) -> None:
     study = shared(tiny_study, server_lr=2.0)
     watched = []
@@ -125,6 +127,7 @@ def test_sites_start_each_round_from_the_mean_of_their_moments(sites, tiny_study
     assert min(float(t.min()) for n, t in state.weights.items() if n.endswith("_sq")) >= 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_bits_without_state_at_sites(
     sites, tiny_study, tmp_path
 ) -> None:
@@ -136,6 +139,7 @@ def test_an_interrupted_run_ends_with_the_same_bits_without_state_at_sites(
     assert same(again.weights, whole.weights)
 
 
+@pytest.mark.slow
 def test_only_weights_leave_a_run_as_its_model(sites, tiny_study, tmp_path) -> None:
     study = shared(tiny_study)
     state = trained(sites(study), study, tmp_path / "run")

@@ -75,6 +75,7 @@ def changes():
     return module
 
 
+@pytest.mark.slow
 def test_a_head_is_known_again_and_another_is_not(changes) -> None:
     volumes = [changes.Volume(*head(seed)) for seed in range(3)]
     cases = [{Sequence.FLAIR: v} for v in volumes]
@@ -285,6 +286,7 @@ def test_a_mapping_file_at_a_site_is_used(three) -> None:
     assert found.counts == {("a", "b"): 1, ("b", "c"): 1}
 
 
+@pytest.mark.slow
 def test_a_renamed_scan_is_found_by_image(tmp_path) -> None:
     for number, (site, name) in enumerate({"a": "X1", "b": "Q7", "c": "Z1"}.items()):
         root = write_hospital(tmp_path / site, {name: LABELS}, number)
@@ -363,6 +365,7 @@ def test_a_crop_of_a_real_scan_is_no_whole_brain(real_data) -> None:
     assert [describe(v.data, v.affine) for v in volumes] == [None] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_scans_are_known_again_by_image_alone(real_data, changes) -> None:
     """Five of the whole brains; benchmarks/overlap.py does all of them and more changes."""

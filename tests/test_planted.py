@@ -193,6 +193,7 @@ def ran(tmp_path_factory) -> Ran:
     return Ran(root, kits, planter.planted, onlooker.seen, end)
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_no_planted_identifier_is_where_others_can_read(ran) -> None:
     everything = {one for kind in identifiers().values() for one in kind}
@@ -216,6 +217,7 @@ def test_no_planted_identifier_is_where_others_can_read(ran) -> None:
     assert found_in((ran.root / "server.txt").read_bytes(), everything) == set()
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_what_stays_at_the_site_does_name_them_so_that_the_search_can_fail(ran) -> None:
     south = ran.kits / "south"

@@ -265,6 +265,7 @@ def test_scores_leave_where_the_policy_says_so_and_enough_cases_were_tested() ->
         enforce_scores(SitePolicy(metrics=("losses", "dice")), 500)
 
 
+@pytest.mark.process
 def test_trust_needs_neither_torch_nor_flare() -> None:
     code = (
         "import importlib, pkgutil, sys; from gliofed.federated import governance\n"

@@ -52,6 +52,7 @@ def test_every_sequence_has_a_row_and_a_missing_one_none(head) -> None:
     )
 
 
+@pytest.mark.slow
 def test_outlines_are_there_where_there_is_something_to_outline(head) -> None:
     with_mask = pixels(draw_figure(head, ()))[50:-30]
     bare = dataclasses.replace(head, mask=None)
@@ -104,6 +105,7 @@ def test_odd_cases_are_drawn(head) -> None:
         assert draw_figure(odd, ()).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_figure_is_drawn_once_for_what_it_shows(head, tmp_path, monkeypatch) -> None:
     path = tmp_path / "f.png"
     drawn: list[tuple[str, ...]] = []

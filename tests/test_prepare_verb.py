@@ -87,6 +87,7 @@ def asked(tmp_path: Path) -> PreparationRequest:
     )
 
 
+@pytest.mark.slow
 def test_a_data_set_is_prepared_then_kept_and_found_by_a_run(north, tmp_path) -> None:
     store = tmp_path / "store"
     first = invoke(north, store, "--json", str(tmp_path / "account.json"))
@@ -111,6 +112,7 @@ def test_a_data_set_is_prepared_then_kept_and_found_by_a_run(north, tmp_path) ->
     assert len(entries(store)) == 3
 
 
+@pytest.mark.slow
 def test_what_made_an_entry_stands_in_it_without_any_folder(north, tmp_path) -> None:
     invoke(north, tmp_path / "store")
     for entry in entries(tmp_path / "store"):
@@ -133,6 +135,7 @@ def test_what_made_an_entry_stands_in_it_without_any_folder(north, tmp_path) -> 
         assert len(made["sources"]["T2"]["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_a_failed_and_a_set_aside_case_do_not_stop_the_others(north, tmp_path) -> None:
     broken = north / "sub-B/anat/sub-B_T2w.nii.gz"
     broken.write_bytes(broken.read_bytes()[:-40])
@@ -178,6 +181,8 @@ def test_what_stops_everything_is_one_line_and_status_2(north, tmp_path, kind) -
     assert words in text
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_a_full_disk_is_one_error_and_leaves_nothing_half(north, tmp_path) -> None:
     def little_room() -> None:  # the size of one file rather than of the disk: no test can fill one
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -244,6 +249,7 @@ def kill_readers(pipe: Path, how: signal.Signals, times: int) -> threading.Threa
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize(
     ("how", "times", "words"),
@@ -263,6 +269,7 @@ def test_a_process_that_dies_takes_its_case_alone(north, tmp_path, how, times, w
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.slow
 @linux
 def test_a_process_killed_for_others_memory_is_tried_again_alone(north, tmp_path) -> None:
     pipe, cases = stuck(north, tmp_path)
@@ -314,6 +321,8 @@ def test_at_least_one_case_at_a_time(monkeypatch) -> None:
     assert processes_at_once() == 1
 
 
+@pytest.mark.slow
+@pytest.mark.process
 @linux
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_leaves_no_half_entry_and_no_process(tmp_path, how) -> None:
@@ -335,6 +344,7 @@ def test_a_stop_leaves_no_half_entry_and_no_process(tmp_path, how) -> None:
     assert len(entries(store)) == 16
 
 
+@pytest.mark.process
 @linux
 @pytest.mark.slow
 def test_killed_again_and_again_the_store_ends_as_an_undisturbed_one(tmp_path) -> None:
@@ -382,6 +392,7 @@ def test_the_phantom_hospitals_are_prepared(tmp_path, monkeypatch) -> None:
     assert all(a.figure.is_file() for a in found.accounts)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_scans_are_prepared_as_the_study_asks(real_data, tmp_path) -> None:
     study = Path(__file__).parents[1] / "studies/tcga-lgg.toml"

@@ -306,6 +306,7 @@ def test_files_of_two_kits_are_not_taken_for_one(kits, tmp_path) -> None:
     open_kit(kits / "north", "site")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("role", ["server", "site"])
 def test_the_unit_is_sound_to_systemd(made, tmp_path, role) -> None:
     verify = shutil.which("systemd-analyze")
@@ -350,6 +351,7 @@ def test_the_verb_says_what_it_made_and_a_fault_in_one_line(tmp_path) -> None:
     assert again.output.startswith("KitError: ")
 
 
+@pytest.mark.process
 def test_help_imports_no_federation_library() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from gliofed.cli.main import app;"

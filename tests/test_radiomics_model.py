@@ -298,6 +298,7 @@ def published(real_data: Path) -> FeatureTable:
     return relabelled(table, lambda s: Labels({"idh": s.labels["idh"]}))
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_on_the_published_features_hospitals_train_the_pooled_model(published) -> None:
     table = FeatureTable(published.subjects, published.names[::4], published.values[:, ::4])

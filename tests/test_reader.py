@@ -170,6 +170,7 @@ def tables(tmp_path):
     return paths
 
 
+@pytest.mark.slow
 def test_two_files_are_two_models_compared_with_the_reference(tables, tmp_path) -> None:
     rows = api.score(tables, tmp_path / "out", bootstrap=100)
     found = {(r.model, r.task, r.metric): r for r in rows}
@@ -187,6 +188,7 @@ def test_two_files_are_two_models_compared_with_the_reference(tables, tmp_path) 
     assert len((tmp_path / "out/scores.csv").read_text().splitlines()) == len(rows) + 1
 
 
+@pytest.mark.slow
 def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
     out = tmp_path / "out"
     api.score(tables, out, bootstrap=100)
@@ -220,6 +222,7 @@ def test_files_that_cannot_be_scored_together(tables, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_main_figures(tables, tmp_path) -> None:
     out = tmp_path / "out"
     asked = ["score", *map(str, tables), "--out", str(out), "--bootstrap", "100"]

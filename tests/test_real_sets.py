@@ -114,6 +114,7 @@ def test_every_tissue_source_site_of_the_table_is_a_known_hospital(table) -> Non
     assert codes == set(tcga.BY_CODE)
 
 
+@pytest.mark.slow
 def test_the_real_brats_scans_pass_the_preoperative_gate(real_data) -> None:
     reading = brats.read(real_data / "brats-tcga", "brats")
     assert (reading.audit.found, reading.audit.kept) == (6, 6)

@@ -91,6 +91,7 @@ def test_an_itk_transform_becomes_the_same_matrix_between_ras_points() -> None:
     np.testing.assert_allclose(apply_affine(to_ras(transform), ras), expected, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "theirs", "other", "degrees", "mm"),
     [
@@ -143,6 +144,7 @@ def test_rigid_finds_the_brain_in_a_scan_far_away(head) -> None:
     assert scans.apart(found, matrix, scans.brain_points(volume)) < 1
 
 
+@pytest.mark.slow
 def test_rigid_is_the_same_twice(head) -> None:
     reference = scan(head[Sequence.T1CE], np.eye(4), (3.0, 3.0, 3.0))
     moving = scan(head[Sequence.T2], a_move(reference, 5, 5, seed=1), (3.0, 3.0, 5.0))
@@ -173,6 +175,7 @@ def test_a_constant_scan_is_refused(head, value) -> None:
         register_rigid(flat, volume, volume.data != 0)
 
 
+@pytest.mark.slow
 def test_affine_brings_the_moved_template_back() -> None:
     template, brain = mni152()
     truth = np.eye(4)
@@ -279,6 +282,7 @@ def test_a_brain_mask_on_no_sequence_s_grid_is_refused(written, tmp_path) -> Non
         prepare_case(case, SMALL, RIGID_ONLY)
 
 
+@pytest.mark.slow
 def test_the_brain_given_decides_which_sequence_is_the_reference(written, tmp_path) -> None:
     """T1CE is finer, but the brain was drawn on the thick T1."""
     thick = read_nifti(written.case.images[Sequence.T1])
@@ -293,6 +297,7 @@ def test_the_brain_given_decides_which_sequence_is_the_reference(written, tmp_pa
     assert scans.apart(*ways, written.points) < 1
 
 
+@pytest.mark.slow
 def test_flair_alone_and_without_a_brain_mask(written) -> None:
     only = {Sequence.FLAIR: written.case.images[Sequence.FLAIR]}
     case = dataclasses.replace(written.case, images=only, brain=None, mask=None)
@@ -316,6 +321,7 @@ def test_stripped_scans_of_one_grid_are_left_where_they_lie(written, tmp_path, b
     np.testing.assert_array_equal(placed[Sequence.FLAIR].matrix, placed[Sequence.T1CE].matrix)
 
 
+@pytest.mark.slow
 def test_heads_of_one_grid_are_laid_on_each_other(written, tmp_path) -> None:
     """No voxel is 0, so these look like heads, and people move."""
     placed = prepare_case(of_one_grid(written, tmp_path, skull=5), SMALL, RIGID_ONLY).placements
@@ -334,6 +340,7 @@ def of_one_grid(written: Written, folder, skull: float) -> Case:
     return dataclasses.replace(written.case, images=images, mask=None)
 
 
+@pytest.mark.slow
 def test_without_t1_the_finest_of_the_others_is_the_reference(written) -> None:
     images = {s: written.case.images[s] for s in (Sequence.T2, Sequence.FLAIR)}
     case = dataclasses.replace(written.case, images=images, brain=None)

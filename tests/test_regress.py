@@ -264,6 +264,7 @@ def study_file(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, capsys) -> None:
     study = load_study(study_file)
@@ -284,6 +285,7 @@ def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, cap
     assert (tmp_path / "predictions.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_beside_networks_they_change_nothing_and_enter_every_table(study_file, tmp_path) -> None:
     torch.set_num_threads(1)
     study = load_study(study_file)

@@ -212,6 +212,7 @@ def test_notes_facts_cohort_and_refusals_are_shown(content: StudyContent, page: 
     assert found[0].why in seen
 
 
+@pytest.mark.slow
 def test_no_masks_at_all(content: StudyContent) -> None:
     def undrawn(result: CaseResult) -> CaseResult:
         return dataclasses.replace(result, dice=None, hd95_mm=None, volume_true_ml=None)
@@ -262,6 +263,7 @@ def test_nothing_at_all_still_makes_a_page() -> None:
         assert sentence in seen
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text(content: StudyContent) -> None:
     def renamed(result: CaseResult) -> CaseResult:
         model = "alone:" + HOSTILE if result.model == "alone:gent" else result.model
@@ -319,6 +321,7 @@ def test_tables_name_their_columns_and_headings_do_not_skip(page: str) -> None:
     assert {a["href"][1:] for a in reader.all("a")} <= set(ids)
 
 
+@pytest.mark.slow
 def test_equal_contents_give_equal_bytes_and_leave_no_trace(
     content: StudyContent, page: str, tmp_path: Path
 ) -> None:
@@ -345,6 +348,7 @@ def test_a_page_that_cannot_be_drawn_leaves_the_old_one(
     assert path.read_text() == "old"
 
 
+@pytest.mark.slow
 def test_an_empty_outline_is_named(content: StudyContent) -> None:
     planes = tuple((n, g, np.zeros_like(e), p, a) for n, g, e, p, a in content.mosaics[0].planes)
     bare = dataclasses.replace(content.mosaics[0], planes=planes)

@@ -73,6 +73,7 @@ def mask():
     return lopsided((20, 24, 10))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("made", SHAPES.values(), ids=SHAPES)
 def test_a_mask_of_the_converted_scan_keeps_its_place(made, tmp_path) -> None:
     folder = dicom.write_series(tmp_path / "series", made)

@@ -36,6 +36,7 @@ with store._part("key") as part:
 """
 
 
+@pytest.mark.process
 def test_only_what_a_dead_process_left_is_swept_away(tmp_path) -> None:
     store = PreparedStore(tmp_path / "store")
     (store.root / ".old.part").mkdir()  # left without a lock

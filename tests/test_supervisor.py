@@ -260,6 +260,7 @@ def test_a_segment_that_knows_nothing_yet_takes_back_no_round(kit, study) -> Non
     assert counts == sorted(counts)
 
 
+@pytest.mark.slow
 def test_a_segment_that_fails_early_gives_the_run_its_reason_and_takes_back_no_round(
     kit, study
 ) -> None:

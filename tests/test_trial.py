@@ -79,6 +79,7 @@ def test_sets_keep_their_promise_on_exchangeable_cases(exchangeable) -> None:
             assert row.asked == pytest.approx(0.9)
 
 
+@pytest.mark.slow
 def test_sets_at_a_hospital_unlike_the_others_are_shown_as_they_are() -> None:
     """Where the truth is a coin, sets that hold nine of ten elsewhere hold fewer."""
     held = patients(900, "holdout", "a")
@@ -95,6 +96,7 @@ def test_sets_at_a_hospital_unlike_the_others_are_shown_as_they_are() -> None:
     assert at[ALL_GROUPS].value == pytest.approx((at["odd"].value + at["like"].value) / 2, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_calibrated_answers_have_a_smaller_calibration_error(exchangeable) -> None:
     before = patients(900, "external", "ccc")
     rows = score_table([*before, *exchangeable.results], 200)

@@ -365,6 +365,7 @@ def lone(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @MANY
 @given(st.data())
 def test_an_answer_with_anything_in_it_never_stops_the_list(answers, lone, data) -> None:
@@ -506,6 +507,8 @@ STARTED = (
 )
 
 
+@pytest.mark.slow
+@pytest.mark.process
 def test_the_whole_server_over_a_socket(answers) -> None:
     """Its only token is in the address that it prints; it ends without an error."""
     child = subprocess.Popen(
