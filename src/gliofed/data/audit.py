@@ -70,13 +70,17 @@ class DatasetAudit:
 
     def lines(self) -> tuple[str, ...]:
         """The account as plain text; reasons with many rows name the first few."""
-        out = [f"{self.format}: {self.root}",
-               f"found {self.found}, kept {self.kept}, dropped {len(self.dropped)}"]  # fmt: skip
+        out = [
+            f"{self.format}: {self.root}",
+            f"found {self.found}, kept {self.kept}, dropped {len(self.dropped)}",
+        ]
         for reason, rows in self.reasons():
             more = ", ..." if len(rows) > EXAMPLES else ""
             out.append(f"  dropped {len(rows)}: {reason} ({', '.join(rows[:EXAMPLES])}{more})")
-        out += [f"  {m.column}: {m.raw!r} -> {m.marker_or_field} {m.value}: {m.count}"
-                for m in self.mapped]  # fmt: skip
+        out += [
+            f"  {m.column}: {m.raw!r} -> {m.marker_or_field} {m.value}: {m.count}"
+            for m in self.mapped
+        ]
         return (*out, *(f"  note: {n}" for n in self.notes))
 
     def plain(self) -> dict[str, object]:
@@ -88,12 +92,17 @@ class DatasetAudit:
             "kept": self.kept,
             "dropped": [{"row": d.row, "reason": d.reason} for d in self.dropped],
             "mapped": [
-                {"column": m.column, "raw": m.raw, "field": m.marker_or_field,
-                 "value": m.value, "count": m.count}
+                {
+                    "column": m.column,
+                    "raw": m.raw,
+                    "field": m.marker_or_field,
+                    "value": m.value,
+                    "count": m.count,
+                }
                 for m in self.mapped
             ],
             "notes": list(self.notes),
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)

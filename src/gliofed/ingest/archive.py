@@ -28,9 +28,16 @@ _BLOCK: Final = 512
 _ROOM: Final = 2**16  # for what fills the last record
 _ENDINGS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 _BROKEN: Final = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, gzip.BadGzipFile, EOFError,
-    NotImplementedError, RuntimeError, ValueError,
-)  # fmt: skip
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 
 
 _Stream = gzip.GzipFile | lzma.LZMAFile | BinaryIO

@@ -23,17 +23,26 @@ from gliofed.tables import read_table
 from gliofed.types import Sequence
 
 SUFFIX: Final[Mapping[Sequence, str]] = {
-    Sequence.T1: "T1w", Sequence.T1CE: "ce-gadolinium_T1w", Sequence.T2: "T2w",
+    Sequence.T1: "T1w",
+    Sequence.T1CE: "ce-gadolinium_T1w",
+    Sequence.T2: "T2w",
     Sequence.FLAIR: "FLAIR",
-}  # fmt: skip
+}
 COLUMNS: Final = ("participant_id", "age", "sex", "idh", "codel_1p19q", "mgmt", "grade")
 MAX_AGE: Final = 90
 """Years; stands for itself and above (45 CFR 164.514(b)(2)(i)(C))."""
 _MAKERS: Final = (
-    ("siemens", "Siemens"), ("philips", "Philips"), ("ge medical", "GE"), ("ge healthcare", "GE"),
-    ("canon", "Canon"), ("toshiba", "Toshiba"), ("hitachi", "Hitachi"), ("fujifilm", "Fujifilm"),
-    ("uih", "United Imaging"), ("united imaging", "United Imaging"),
-)  # fmt: skip
+    ("siemens", "Siemens"),
+    ("philips", "Philips"),
+    ("ge medical", "GE"),
+    ("ge healthcare", "GE"),
+    ("canon", "Canon"),
+    ("toshiba", "Toshiba"),
+    ("hitachi", "Hitachi"),
+    ("fujifilm", "Fujifilm"),
+    ("uih", "United Imaging"),
+    ("united imaging", "United Imaging"),
+)
 """Words of (0008,0070) and the names that dcm2niix gives."""
 ABSENT: Final = "n/a"
 

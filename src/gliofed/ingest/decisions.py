@@ -21,9 +21,17 @@ from gliofed.types import Sequence
 
 SKIP: Final = "skip"
 COLUMNS: Final = (
-    "patient", "study", "number", "description", "read", "candidates", "confidence", "reason",
-    "series", "decision",
-)  # fmt: skip
+    "patient",
+    "study",
+    "number",
+    "description",
+    "read",
+    "candidates",
+    "confidence",
+    "reason",
+    "series",
+    "decision",
+)
 _NEEDED: Final = ("series", "decision")
 _WORDS: Final = {s.value.lower(): s for s in Sequence}
 

@@ -147,8 +147,11 @@ def _plans(
     for series in found.series:
         who = series.first.patient
         by_patient[key.patient(who.issuer, who.id)].append(series)
-    by_uid = {s.first.series: decided[n] for s in found.series
-              if (n := key.series(s.first.series)) in decided}  # fmt: skip
+    by_uid = {
+        s.first.series: decided[n]
+        for s in found.series
+        if (n := key.series(s.first.series)) in decided
+    }
     plans = tuple(plan_patient(name, own, by_uid) for name, own in sorted(by_patient.items()))
     for plan in plans:
         for study in plan.studies:
@@ -174,8 +177,11 @@ def _check_pseudonyms(plans: tuple[PatientPlan, ...], links: Path) -> None:
     """Before anything is written: one patient a pseudonym, the known ones included."""
     rows = [
         PseudonymLink(p.pseudonym, "", "", h.patient.issuer, h.patient.id, "", "")
-        for p in plans for s in p.studies for v in s.verdicts for h in [v.series.first]
-    ]  # fmt: skip
+        for p in plans
+        for s in p.studies
+        for v in s.verdicts
+        for h in [v.series.first]
+    ]
     check_links(links, (*read_links(links), *rows))
 
 

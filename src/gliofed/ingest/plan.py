@@ -199,12 +199,15 @@ def _settle(verdicts: list[SeriesPlan], sequence: Sequence) -> list[SeriesPlan]:
     if tied:
         tied.add(id(best))
     return [
-        _tied(v, sequence) if id(v) in tied
-        else _left(v, f"{sequence.value} from series {best.series.first.number} instead: "
-                      f"{reasons[id(v)]}") if id(v) in reasons
+        _tied(v, sequence)
+        if id(v) in tied
+        else _left(
+            v, f"{sequence.value} from series {best.series.first.number} instead: {reasons[id(v)]}"
+        )
+        if id(v) in reasons
         else v
         for v in verdicts
-    ]  # fmt: skip
+    ]
 
 
 def _tied(verdict: SeriesPlan, sequence: Sequence) -> SeriesPlan:

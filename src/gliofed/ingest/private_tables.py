@@ -17,9 +17,18 @@ from gliofed.ingest.subject import PatientOutcome
 from gliofed.runtime.files import write_private
 
 SERIES: Final = (
-    "patient", "study", "number", "description", "files", "first_file", "became", "sequence",
-    "confidence", "reason", "series",
-)  # fmt: skip
+    "patient",
+    "study",
+    "number",
+    "description",
+    "files",
+    "first_file",
+    "became",
+    "sequence",
+    "confidence",
+    "reason",
+    "series",
+)
 
 
 def series_rows(outcome: PatientOutcome) -> Iterator[tuple[int, SeriesPlan]]:
@@ -51,10 +60,15 @@ def open_questions(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> lis
             head = v.series.first
             names = ", ".join(s.value for s in v.guess.candidates) or "skip"
             cells = (
-                outcome.plan.pseudonym, str(number), _number(head), _cell(head.description),
-                _read(head), "skip" if v.fault else names, f"{v.guess.confidence:.2f}",
+                outcome.plan.pseudonym,
+                str(number),
+                _number(head),
+                _cell(head.description),
+                _read(head),
+                "skip" if v.fault else names,
+                f"{v.guess.confidence:.2f}",
                 _cell(series_reason(v)),
-            )  # fmt: skip
+            )
             out.append(DecisionQuestion(key.series(head.series), cells))
     return out
 
@@ -74,25 +88,52 @@ def write_series(
         for number, v in series_rows(outcome):
             head = v.series.first
             at = v.fault.path if v.fault is not None and v.fault.path is not None else head.path
-            writer.writerow((
-                outcome.plan.pseudonym, number, _number(head), _cell(head.description),
-                v.series.files, _cell(str(at.relative_to(folder))), v.state.value,
-                v.sequence.value if v.sequence else "", f"{v.guess.confidence:.2f}",
-                _cell(series_reason(v)), key.series(head.series),
-            ))  # fmt: skip
+            writer.writerow(
+                (
+                    outcome.plan.pseudonym,
+                    number,
+                    _number(head),
+                    _cell(head.description),
+                    v.series.files,
+                    _cell(str(at.relative_to(folder))),
+                    v.state.value,
+                    v.sequence.value if v.sequence else "",
+                    f"{v.guess.confidence:.2f}",
+                    _cell(series_reason(v)),
+                    key.series(head.series),
+                )
+            )
     for bad in found.bad:
-        writer.writerow(("", "", "", "", 1, _cell(str(bad.path)), SeriesState.FAULT.value, "", "",
-                         _cell(str(bad.fault)), ""))  # fmt: skip
+        writer.writerow(
+            (
+                "",
+                "",
+                "",
+                "",
+                1,
+                _cell(str(bad.path)),
+                SeriesState.FAULT.value,
+                "",
+                "",
+                _cell(str(bad.fault)),
+                "",
+            )
+        )
     write_private(path, text.getvalue())
 
 
 def _read(head: DicomHeader) -> str:
     t = head.timing
     told = [
-        f"{name} {value:g}" for name, value in (
-            ("TE", t.echo), ("TR", t.repetition), ("TI", t.inversion), ("flip", t.flip))
+        f"{name} {value:g}"
+        for name, value in (
+            ("TE", t.echo),
+            ("TR", t.repetition),
+            ("TI", t.inversion),
+            ("flip", t.flip),
+        )
         if value is not None
-    ]  # fmt: skip
+    ]
     told += [*([t.dimension] if t.dimension else []), *(["contrast agent"] if t.agent else [])]
     return _cell(", ".join([*told, "\\".join(head.image_type)]))
 

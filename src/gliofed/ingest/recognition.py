@@ -173,8 +173,9 @@ def _contrast_in(
     has, sure, why = contrast_in_header(header)
     if has is None and sure != CONFLICT and header.acquired is not None:
         has, sure, why = _by_clock(header.acquired, clock) or (has, sure, why)
-    first, second = (Sequence.T1CE, Sequence.T1) if has or header.timing.agent else (
-        Sequence.T1, Sequence.T1CE)  # fmt: skip
+    first, second = (
+        (Sequence.T1CE, Sequence.T1) if has or header.timing.agent else (Sequence.T1, Sequence.T1CE)
+    )
     return first, second, sure, why
 
 

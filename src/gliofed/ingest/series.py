@@ -27,12 +27,18 @@ SIDEWAYS_MM: Final = 0.1
 UNEVEN: Final = 0.05
 """Of a step, from a regular block; scanners round positions, and so little moves no outline."""
 NO_IMAGES: Final = frozenset({"SR", "PR", "KO", "SEG", "REG", "DOC", "RTSTRUCT", "PLAN", "FID"})
-READABLE: Final = frozenset({
-    "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2",  # uncompressed
-    "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70",  # JPEG lossless
-    "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90",  # JPEG-LS and JPEG 2000, lossless
-    "1.2.840.10008.1.2.5",  # RLE
-})  # fmt: skip
+READABLE: Final = frozenset(
+    {
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1",
+        "1.2.840.10008.1.2.2",  # uncompressed
+        "1.2.840.10008.1.2.4.57",
+        "1.2.840.10008.1.2.4.70",  # JPEG lossless
+        "1.2.840.10008.1.2.4.80",
+        "1.2.840.10008.1.2.4.90",  # JPEG-LS and JPEG 2000, lossless
+        "1.2.840.10008.1.2.5",  # RLE
+    }
+)
 """Transfer syntaxes of PS3.5 that dcm2niix decodes and that lose nothing."""
 
 
@@ -151,16 +157,18 @@ def series_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
         if not all(map(is_uid, (h.study, h.series, h.instance))):
             return SeriesFault(
                 "a UID holds characters that no UID may hold (digits and dots, at most 64)",
-                "have the sender correct it; it was not used as a name", h.path,
-            )  # fmt: skip
+                "have the sender correct it; it was not used as a name",
+                h.path,
+            )
         if h.modality != "MR" and h.modality not in NO_IMAGES:
             shown = h.modality if h.modality.isalpha() and len(h.modality) <= 4 else "unknown"
             return SeriesFault(f"modality {shown}, not MR", "leave it out of the export", h.path)
         if h.burned_in:
             return SeriesFault(
                 "BurnedInAnnotation is YES: the pixels may show the patient's name",
-                "export the original images", h.path,
-            )  # fmt: skip
+                "export the original images",
+                h.path,
+            )
     if not first.patient.id:
         return SeriesFault("no patient id", "give the patient an id")
     return None
@@ -182,8 +190,9 @@ def consistency_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
             shown = h.syntax if is_uid(h.syntax) else "unknown"
             return SeriesFault(
                 f"transfer syntax {shown} is lossy or cannot be decoded",
-                "export uncompressed (Explicit VR Little Endian)", h.path,
-            )  # fmt: skip
+                "export uncompressed (Explicit VR Little Endian)",
+                h.path,
+            )
     what = _mixed(headers)
     return SeriesFault(what, "export each part as a series of its own") if what else None
 
@@ -195,13 +204,15 @@ def _frames_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
         if not h.frame and (h.kind in ENHANCED or h.frames > 1):
             return SeriesFault(
                 "several frames in a file, but not each described as enhanced multi-frame MR does",
-                cure.format("it again"), h.path,
-            )  # fmt: skip
+                cure.format("it again"),
+                h.path,
+            )
     if any(h.frame for h in headers) and len({h.path for h in headers}) > 1:
         return SeriesFault(
             "an enhanced multi-frame file and others in one series",
-            cure.format("each as a series of its own"), headers[0].path,
-        )  # fmt: skip
+            cure.format("each as a series of its own"),
+            headers[0].path,
+        )
     return None
 
 
@@ -245,8 +256,9 @@ def _spoiled(headers: tuple[DicomHeader, ...]) -> str:
     if stack.gaps:
         each = "; ".join(
             f"{g.missing} missing between slices {g.after} and {g.after + 1}, a gap of "
-            f"{g.wide:.1f} mm at {g.at:.1f} mm along the normal" for g in stack.gaps[:3]
-        )  # fmt: skip
+            f"{g.wide:.1f} mm at {g.at:.1f} mm along the normal"
+            for g in stack.gaps[:3]
+        )
         more = f"; and {len(stack.gaps) - 3} more gaps" if len(stack.gaps) > 3 else ""
         return f"slices are missing where the usual step is {stack.usual:.2f} mm: {each}{more}"
     if stack.off > max(UNEVEN * stack.usual, SAME_POSITION_MM):

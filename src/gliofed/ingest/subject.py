@@ -215,17 +215,25 @@ def _link(
 ) -> PseudonymLink:
     head = verdict.series.first
     return PseudonymLink(
-        plan.pseudonym, sessions[head.study], sequence.value, head.patient.issuer,
-        head.patient.id, head.study, head.series,
-    )  # fmt: skip
+        plan.pseudonym,
+        sessions[head.study],
+        sequence.value,
+        head.patient.issuer,
+        head.patient.id,
+        head.study,
+        head.series,
+    )
 
 
 def _with_fault(plan: PatientPlan, verdict: SeriesPlan, fault: SeriesFault) -> PatientPlan:
     spoiled = replace(verdict, state=SeriesState.FAULT, sequence=None, fault=fault)
-    return replace(plan, studies=tuple(
-        replace(s, verdicts=tuple(spoiled if v is verdict else v for v in s.verdicts))
-        for s in plan.studies
-    ))  # fmt: skip
+    return replace(
+        plan,
+        studies=tuple(
+            replace(s, verdicts=tuple(spoiled if v is verdict else v for v in s.verdicts))
+            for s in plan.studies
+        ),
+    )
 
 
 def _ordered(studies: list[StudyPlan]) -> bool:
@@ -238,8 +246,9 @@ def _waits(plan: PatientPlan, sessions: Mapping[str, str], several: bool) -> Pat
     note = (
         "no series of its earliest study can be taken yet; decide, or write skip for every series "
         "of a study that does not count: a follow-up must not pass for the preoperative study"
-        if several else "no series can be taken yet"
-    )  # fmt: skip
+        if several
+        else "no series can be taken yet"
+    )
     return PatientOutcome(plan, PatientStatus.WAITS, sessions, note)
 
 

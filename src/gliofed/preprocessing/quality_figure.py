@@ -97,8 +97,9 @@ def draw_figure(prepared: PreparedCase, why: tuple[str, ...]) -> bytes:
     from matplotlib.figure import Figure
 
     shown = _shown(prepared)
-    title = _lines(f"{prepared.case}: " + ("set aside" if why else "sound"), format_measures(
-        prepared.measures))  # fmt: skip
+    title = _lines(
+        f"{prepared.case}: " + ("set aside" if why else "sound"), format_measures(prepared.measures)
+    )
     faults = [line for fault in why for line in _lines(fault)]
     head = LEAD * (len(title) + len(faults)) + 0.15
     height = head + ROW * len(shown) + 0.45
@@ -106,17 +107,26 @@ def draw_figure(prepared: PreparedCase, why: tuple[str, ...]) -> bytes:
         figure = Figure(figsize=(WIDTH, height), facecolor="black")
         for number, line in enumerate([*title, *faults]):
             colour = TROUBLE if number >= len(title) else "white"
-            figure.text(0.01, 1 - (0.1 + LEAD * number) / height, line, color=colour, fontsize=9,
-                        va="top", parse_math=False)  # fmt: skip
+            figure.text(
+                0.01,
+                1 - (0.1 + LEAD * number) / height,
+                line,
+                color=colour,
+                fontsize=9,
+                va="top",
+                parse_math=False,
+            )
         _panels(figure, prepared, shown, head, height)
         on_template = prepared.measures.template_dice is not None
-        legend = ((0.01, BRAIN, "brain mask"), (0.13, EXPERT, "expert's outline"),
-                  (0.29, EDGES, f"edges of {shown[0].value}, the reference"),
-                  (0.55, TEMPLATE, "MNI152" if on_template else ""))  # fmt: skip
+        legend = (
+            (0.01, BRAIN, "brain mask"),
+            (0.13, EXPERT, "expert's outline"),
+            (0.29, EDGES, f"edges of {shown[0].value}, the reference"),
+            (0.55, TEMPLATE, "MNI152" if on_template else ""),
+        )
         for at, colour, words in legend:
             figure.text(at, 0.06 / height, words, color=colour, fontsize=8)
-        figure.text(0.99, 0.06 / height, RESEARCH_USE_ONLY,
-                    color="white", fontsize=8, ha="right")  # fmt: skip
+        figure.text(0.99, 0.06 / height, RESEARCH_USE_ONLY, color="white", fontsize=8, ha="right")
         return _png(figure, _stamp(prepared, why))
 
 
@@ -137,8 +147,9 @@ def format_measures(measures: PreparationMeasures) -> str:
 
 
 def _lines(*texts: str) -> list[str]:
-    clean = ("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in t)
-             for t in texts)  # fmt: skip
+    clean = (
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in t) for t in texts
+    )
     return [line for text in clean for line in textwrap.wrap(text, LINE)]
 
 
@@ -161,8 +172,14 @@ def _panels(
             axes.axis("off")
             tall, wide = _size(name, sizes)
             plane = _cut(volumes[sequence], name, at)
-            axes.imshow(_greys(plane, volumes[sequence]), cmap=greys, vmin=0, vmax=1,
-                        aspect=tall / wide, interpolation="nearest")  # fmt: skip
+            axes.imshow(
+                _greys(plane, volumes[sequence]),
+                cmap=greys,
+                vmin=0,
+                vmax=1,
+                aspect=tall / wide,
+                interpolation="nearest",
+            )
             _outline(axes, behind[name], TEMPLATE)
             inside = ndimage.binary_fill_holes(_cut(brain, name, at))
             _outline(axes, inside, BRAIN)
@@ -170,19 +187,36 @@ def _panels(
             if row:
                 _edges(axes, _cut(volumes[shown[0]], name, at), inside, (tall, wide))
             for where, side in ((0.02, left), (0.98, right)):
-                axes.text(where, 0.5, side, transform=axes.transAxes, color="white", fontsize=9,
-                          ha="left" if where < 0.5 else "right", va="center")  # fmt: skip
+                axes.text(
+                    where,
+                    0.5,
+                    side,
+                    transform=axes.transAxes,
+                    color="white",
+                    fontsize=9,
+                    ha="left" if where < 0.5 else "right",
+                    va="center",
+                )
             if column == 0:
-                axes.text(0.02, 0.97, sequence.value, transform=axes.transAxes, color="white",
-                          fontsize=10, va="top")  # fmt: skip
+                axes.text(
+                    0.02,
+                    0.97,
+                    sequence.value,
+                    transform=axes.transAxes,
+                    color="white",
+                    fontsize=10,
+                    va="top",
+                )
 
 
 def _template(prepared: PreparedCase, at: tuple[int, int, int]) -> dict[str, Flags]:
     """The brain of MNI152 in each plane, nothing where the case was not laid on it."""
     shape = prepared.image.shape[1:]
     if prepared.measures.template_dice is None:
-        return {name: np.zeros(_cut(np.zeros(shape, bool), name, at).shape, bool)
-                for name, _, _ in PLANES}  # fmt: skip
+        return {
+            name: np.zeros(_cut(np.zeros(shape, bool), name, at).shape, bool)
+            for name, _, _ in PLANES
+        }
     template, brain = mni152()
     to_template = np.linalg.inv(template.affine) @ prepared.affine
     found = {}
@@ -230,8 +264,9 @@ def _outline(axes: Axes, mask: Flags, colour: str) -> None:
     if not mask.any():
         return
     rows, columns = (np.arange(-1, side + 1) for side in mask.shape)
-    axes.contour(columns, rows, np.pad(mask, 1).astype(float), levels=[0.5], colors=[colour],
-                 linewidths=0.8)  # fmt: skip
+    axes.contour(
+        columns, rows, np.pad(mask, 1).astype(float), levels=[0.5], colors=[colour], linewidths=0.8
+    )
 
 
 def _edges(axes: Axes, plane: Grey, inside: Flags, size: tuple[float, float]) -> None:
@@ -268,6 +303,11 @@ def _plain_drawing() -> Iterator[None]:
 
 def _png(figure: Figure, stamp: str) -> bytes:
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DOTS_PER_INCH, facecolor="black",
-                   metadata={"Software": None, "Description": stamp})  # fmt: skip
+    figure.savefig(
+        out,
+        format="png",
+        dpi=DOTS_PER_INCH,
+        facecolor="black",
+        metadata={"Software": None, "Description": stamp},
+    )
     return out.getvalue()

@@ -64,10 +64,10 @@ def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> Stor
     reference, brain, way = _brain(case, volumes, steps)
     published = way == "stripped" or all(map(looks_stripped, volumes.values()))
     lies = {
-        s for s, v in volumes.items()
-        if s is reference or not steps.register
-        or (published and _same_grid(volumes[reference], v))
-    }  # fmt: skip
+        s
+        for s, v in volumes.items()
+        if s is reference or not steps.register or (published and _same_grid(volumes[reference], v))
+    }
     to_scan = _onto_reference(case, volumes, reference, brain, lies)
     shape, affine, to_reference, like_template = _space(
         case, volumes[reference], brain, grid, steps

@@ -90,9 +90,16 @@ def check_case(
     faults += [("", f) for f in check_swapped_contrast(on_grid)]
     for kind, mask in masks.items():
         if mask.affine is not None and mask.positive:
-            faults += [(kind, f) for f in check_mask_position(mask, stack.reference, stack.brain,
-                       stack.images.get(Sequence.FLAIR),
-                       whole=stack.brain.sum() * stack.ml > WHOLE_BRAIN_ML)]  # fmt: skip
+            faults += [
+                (kind, f)
+                for f in check_mask_position(
+                    mask,
+                    stack.reference,
+                    stack.brain,
+                    stack.images.get(Sequence.FLAIR),
+                    whole=stack.brain.sum() * stack.ml > WHOLE_BRAIN_ML,
+                )
+            ]
     return faults, stack
 
 

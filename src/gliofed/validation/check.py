@@ -100,8 +100,12 @@ def _place_findings(
     for name, digest in looked.digests.items():
         other, file = seen.setdefault(digest, (place.case, name))
         if other != place.case:
-            yield Finding("SET-SCAN-TWICE", place.case, display_path(files[name], root),
-                          f"also {file} of {other}")  # fmt: skip
+            yield Finding(
+                "SET-SCAN-TWICE",
+                place.case,
+                display_path(files[name], root),
+                f"also {file} of {other}",
+            )
 
 
 def _missing(site: LocatedSite) -> Iterator[Finding]:

@@ -68,8 +68,14 @@ class Finding:
 
     def row(self) -> dict[str, str]:
         """For JSON."""
-        return {"code": self.code, "severity": self.severity.value, "case": self.case,
-                "file": self.file, "text": self.text, "cure": self.cure}  # fmt: skip
+        return {
+            "code": self.code,
+            "severity": self.severity.value,
+            "case": self.case,
+            "file": self.file,
+            "text": self.text,
+            "cure": self.cure,
+        }
 
 
 def printable(text: str) -> str:

@@ -38,8 +38,11 @@ _PROGRAMS: Final = re.compile(
     re.I,
 )
 _RULES: Final = (
-    ("NII-PATIENT", _PATIENT), ("NII-DATE", _DATE), ("NII-NUMBER", _NUMBER), ("NII-NAME", _NAME),
-)  # fmt: skip
+    ("NII-PATIENT", _PATIENT),
+    ("NII-DATE", _DATE),
+    ("NII-NUMBER", _NUMBER),
+    ("NII-NAME", _NAME),
+)
 
 
 def check_header_texts(header: NiftiHeader) -> tuple[FileFault, ...]:

@@ -23,15 +23,32 @@ _NIFTI: Final = re.compile(r"\.nii(\.gz)?$", re.I)
 _BIDS: Final = re.compile(r"^(?P<subject>sub-[A-Za-z0-9]+)(?P<middle>.*)_(?P<suffix>[A-Za-z0-9]+)$")
 _BIDS_MASK: Final = re.compile(r"_(label-(tumor|tumour|lesion)_mask|dseg)$")
 _TOKENS: Final[Mapping[str, Sequence]] = {
-    "t1": Sequence.T1, "t1n": Sequence.T1, "t1w": Sequence.T1,
-    "t1ce": Sequence.T1CE, "t1gd": Sequence.T1CE, "t1c": Sequence.T1CE, "t1gad": Sequence.T1CE,
-    "t2": Sequence.T2, "t2w": Sequence.T2,
-    "flair": Sequence.FLAIR, "fl": Sequence.FLAIR, "t2f": Sequence.FLAIR,
-}  # fmt: skip
+    "t1": Sequence.T1,
+    "t1n": Sequence.T1,
+    "t1w": Sequence.T1,
+    "t1ce": Sequence.T1CE,
+    "t1gd": Sequence.T1CE,
+    "t1c": Sequence.T1CE,
+    "t1gad": Sequence.T1CE,
+    "t2": Sequence.T2,
+    "t2w": Sequence.T2,
+    "flair": Sequence.FLAIR,
+    "fl": Sequence.FLAIR,
+    "t2f": Sequence.FLAIR,
+}
 """How case folders in the style of BraTS name their sequences: the last of these words counts."""
-_MASK_TOKENS: Final = frozenset({
-    "seg", "segm", "mask", "label", "glistrboost", "segmentation", "tumorseg", "tumourseg",
-})  # fmt: skip
+_MASK_TOKENS: Final = frozenset(
+    {
+        "seg",
+        "segm",
+        "mask",
+        "label",
+        "glistrboost",
+        "segmentation",
+        "tumorseg",
+        "tumourseg",
+    }
+)
 _OTHER_MASKS: Final = frozenset({"brain", "parenchyma", "bet"})
 """What a segmentation may be of that is no tumour."""
 

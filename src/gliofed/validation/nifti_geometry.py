@@ -86,11 +86,13 @@ def _qform(header: NiftiHeader) -> Affine | None:
     if not square <= 1 + 1e-5:
         return None
     a = math.sqrt(max(0.0, 1 - square))
-    turn = np.array([
-        [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-        [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-        [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-    ])  # fmt: skip
+    turn = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
     sizes = np.array(header.pixdim[1:4])
     sizes[2] *= -1 if header.pixdim[0] == -1 else 1
     affine = np.eye(4)
@@ -122,8 +124,9 @@ def _size(affine: Affine, spacing: Affine, header: NiftiHeader) -> list[FileFaul
         and sizes.min() > 0
         and (np.abs(spacing - sizes) > 0.01 * sizes).any()
     ):
-        faults.append(FileFault("NII-SPACING-DIFFERS", f"pixdim {_list(sizes)}, affine "
-                            f"{_list(spacing)}"))  # fmt: skip
+        faults.append(
+            FileFault("NII-SPACING-DIFFERS", f"pixdim {_list(sizes)}, affine {_list(spacing)}")
+        )
     middle = affine @ [*(shape - 1) / 2, 1]
     distance = float(np.linalg.norm(middle[:3]))
     if distance > MAX_ORIGIN_MM:

@@ -24,9 +24,17 @@ MAX_GZIP_RATIO: Final = 1032
 """Deflate never packs better than this (zlib technical details, zlib.net)."""
 
 TYPES: Final[Mapping[int, str]] = {
-    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8",
+    2: "u1",
+    4: "i2",
+    8: "i4",
+    16: "f4",
+    64: "f8",
+    256: "i1",
+    512: "u2",
+    768: "u4",
+    1024: "i8",
     1280: "u8",
-}  # fmt: skip
+}
 """NIfTI datatype to NumPy type. RGB, complex, 1-bit and 128-bit types are not images here."""
 
 _MAGIC: Final = {b"n+1\0": 1, b"ni1\0": 1}
@@ -106,13 +114,33 @@ def _first(data: bytes, order: str) -> NiftiHeader:
     datatype, bitpix = _whole(get("2h", 70))
     qform, sform = _whole(get("2h", 252))
     return NiftiHeader(
-        version=1, order=order, pair=magic[:3] == b"ni1", dim=_whole(get("8h", 40)),
-        datatype=datatype, bitpix=bitpix, pixdim=get("8f", 76), vox_offset=get("f", 108)[0],
-        slope=get("f", 112)[0], inter=get("f", 116)[0], qform_code=qform, sform_code=sform,
-        quatern=get("3f", 256), qoffset=get("3f", 268), srow=get("12f", 280), units=data[123] & 7,
-        texts=_texts(data, (("data_type", 4, 10), ("db_name", 14, 18), ("descrip", 148, 80),
-                            ("aux_file", 228, 24), ("intent_name", 328, 16))),
-    )  # fmt: skip
+        version=1,
+        order=order,
+        pair=magic[:3] == b"ni1",
+        dim=_whole(get("8h", 40)),
+        datatype=datatype,
+        bitpix=bitpix,
+        pixdim=get("8f", 76),
+        vox_offset=get("f", 108)[0],
+        slope=get("f", 112)[0],
+        inter=get("f", 116)[0],
+        qform_code=qform,
+        sform_code=sform,
+        quatern=get("3f", 256),
+        qoffset=get("3f", 268),
+        srow=get("12f", 280),
+        units=data[123] & 7,
+        texts=_texts(
+            data,
+            (
+                ("data_type", 4, 10),
+                ("db_name", 14, 18),
+                ("descrip", 148, 80),
+                ("aux_file", 228, 24),
+                ("intent_name", 328, 16),
+            ),
+        ),
+    )
 
 
 def _second(data: bytes, order: str) -> NiftiHeader:
@@ -126,14 +154,32 @@ def _second(data: bytes, order: str) -> NiftiHeader:
     datatype, bitpix = _whole(get("2h", 12))
     qform, sform = _whole(get("2i", 344))
     return NiftiHeader(
-        version=2, order=order, pair=magic[:3] == b"ni2", dim=_whole(get("8q", 16)),
-        datatype=datatype, bitpix=bitpix, pixdim=get("8d", 104), vox_offset=get("q", 168)[0],
-        slope=get("d", 176)[0], inter=get("d", 184)[0], qform_code=qform, sform_code=sform,
-        quatern=get("3d", 352), qoffset=get("3d", 376), srow=get("12d", 400),
+        version=2,
+        order=order,
+        pair=magic[:3] == b"ni2",
+        dim=_whole(get("8q", 16)),
+        datatype=datatype,
+        bitpix=bitpix,
+        pixdim=get("8d", 104),
+        vox_offset=get("q", 168)[0],
+        slope=get("d", 176)[0],
+        inter=get("d", 184)[0],
+        qform_code=qform,
+        sform_code=sform,
+        quatern=get("3d", 352),
+        qoffset=get("3d", 376),
+        srow=get("12d", 400),
         units=_whole(get("i", 500))[0] & 7,
-        texts=_texts(data, (("descrip", 240, 80), ("aux_file", 320, 24),
-                            ("intent_name", 508, 16), ("unused_str", 525, 15))),
-    )  # fmt: skip
+        texts=_texts(
+            data,
+            (
+                ("descrip", 240, 80),
+                ("aux_file", 320, 24),
+                ("intent_name", 508, 16),
+                ("unused_str", 525, 15),
+            ),
+        ),
+    )
 
 
 def _whole(values: tuple[float, ...]) -> tuple[int, ...]:
@@ -145,9 +191,15 @@ def _texts(data: bytes, fields: tuple[tuple[str, int, int], ...]) -> tuple[tuple
 
 
 def _guess(data: bytes, size: int) -> str:
-    known = {b"PK": "a zip file", b"\x89PNG": "a PNG image", b"%PDF": "a PDF file",
-             b"<": "HTML or XML text", b"NRRD": "an NRRD image", b"\x89HDF": "an HDF5 file",
-             b"version https://git-lfs": "a Git LFS pointer"}  # fmt: skip
+    known = {
+        b"PK": "a zip file",
+        b"\x89PNG": "a PNG image",
+        b"%PDF": "a PDF file",
+        b"<": "HTML or XML text",
+        b"NRRD": "an NRRD image",
+        b"\x89HDF": "an HDF5 file",
+        b"version https://git-lfs": "a Git LFS pointer",
+    }
     if data[128:132] == b"DICM":
         return "a DICOM file"
     for start, name in known.items():
@@ -169,10 +221,14 @@ def check_layout(header: NiftiHeader, file_bytes: int, packed: bool) -> tuple[Fi
     if header.datatype not in TYPES:
         faults.append(FileFault("NII-DATATYPE", f"datatype {header.datatype}"))
     elif header.bitpix != 8 * int(TYPES[header.datatype][1:]):
-        faults.append(FileFault("NII-BITPIX", f"bitpix {header.bitpix} with datatype "
-                            f"{TYPES[header.datatype]}"))  # fmt: skip
-    if math.isinf(header.slope) or (header.slope != 0 and not math.isnan(header.slope)
-                                    and not math.isfinite(header.inter)):  # fmt: skip
+        faults.append(
+            FileFault(
+                "NII-BITPIX", f"bitpix {header.bitpix} with datatype {TYPES[header.datatype]}"
+            )
+        )
+    if math.isinf(header.slope) or (
+        header.slope != 0 and not math.isnan(header.slope) and not math.isfinite(header.inter)
+    ):
         faults.append(FileFault("NII-SCALING", f"slope {header.slope}, intercept {header.inter}"))
     axes = _axes(header)
     faults += axes
@@ -204,12 +260,20 @@ def _sizes(header: NiftiHeader, file_bytes: int, packed: bool) -> list[FileFault
     if not least <= offset <= MAX_OFFSET:
         return [FileFault("NII-OFFSET", f"vox_offset {offset:g}, expected {least} to {MAX_OFFSET}")]
     if need > MAX_VOXEL_BYTES:
-        return [FileFault("NII-TOO-LARGE", f"{_mib(need)} of voxels declared, the limit is "
-                      f"{_mib(MAX_VOXEL_BYTES)}")]  # fmt: skip
+        return [
+            FileFault(
+                "NII-TOO-LARGE",
+                f"{_mib(need)} of voxels declared, the limit is {_mib(MAX_VOXEL_BYTES)}",
+            )
+        ]
     total = int(offset) + need
     if packed and total > MAX_GZIP_RATIO * file_bytes:
-        return [FileFault("NII-TRUNCATED", f"{total} bytes declared, more than {file_bytes} packed "
-                      "bytes can hold")]  # fmt: skip
+        return [
+            FileFault(
+                "NII-TRUNCATED",
+                f"{total} bytes declared, more than {file_bytes} packed bytes can hold",
+            )
+        ]
     if not packed and total > file_bytes:
         return [FileFault("NII-TRUNCATED", f"{file_bytes} bytes, {total} declared")]
     if not packed and total < file_bytes:

@@ -194,5 +194,6 @@ def _one_class(rows: Iterable[TextRow]) -> Iterator[FileFault]:
         known = Counter(c for r in rows if (c := r.cells.get(marker.id, "").lower()) not in ABSENT)
         classes = {marker.codes.get(c) for c in known}
         if len(classes) == 1 and known.total() >= MIN_ONE_CLASS:
-            yield FileFault("TAB-ONE-CLASS", f"{marker.id}: all {known.total()} known are "
-                        f"{classes.pop()}")  # fmt: skip
+            yield FileFault(
+                "TAB-ONE-CLASS", f"{marker.id}: all {known.total()} known are {classes.pop()}"
+            )

@@ -67,8 +67,10 @@ class SafeReader:
             if isinstance(answer, ReadResponse):
                 return replace(answer, faults=(*lost, *answer.faults))
             if where is None:
-                raise DataError(f"the checking process cannot run: {answer.text}; check that "
-                                f"{sys.executable} has memory and may start programs")  # fmt: skip
+                raise DataError(
+                    f"the checking process cannot run: {answer.text}; check that "
+                    f"{sys.executable} has memory and may start programs"
+                )
             lost.append((where, answer))
             if not where:  # the comparisons: nothing is left to try
                 return ReadResponse(tuple(lost), {}, b"")
@@ -121,10 +123,13 @@ class SafeReader:
         self._words.truncate()
         try:
             self._child = subprocess.Popen(  # noqa: S603  (our own interpreter)
-                [sys.executable, *self._arguments], stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=self._words, start_new_session=True,
+                [sys.executable, *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                start_new_session=True,
                 env={**os.environ, **single, "PYTHONPATH": os.pathsep.join(paths)},
-            )  # fmt: skip
+            )
         except OSError as error:
             raise DataError(f"the checking process cannot be started ({error})") from None
         return self._child

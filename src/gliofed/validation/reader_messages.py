@@ -32,11 +32,13 @@ class ReadRequest:
 
     def line(self) -> bytes:
         """To the child."""
-        return _dump({
-            "images": {s.value: str(p) for s, p in self.images.items()},
-            "masks": {n: str(p) for n, p in self.masks.items()},
-            "picture": self.picture,
-        })  # fmt: skip
+        return _dump(
+            {
+                "images": {s.value: str(p) for s, p in self.images.items()},
+                "masks": {n: str(p) for n, p in self.masks.items()},
+                "picture": self.picture,
+            }
+        )
 
     @staticmethod
     def parse(line: bytes) -> ReadRequest:
@@ -63,11 +65,13 @@ class ReadResponse:
 
     def line(self) -> bytes:
         """To the parent."""
-        return _dump({
-            "faults": [[where, f.code, f.text] for where, f in self.faults],
-            "digests": dict(self.digests),
-            "picture": base64.b64encode(self.picture).decode("ascii"),
-        })  # fmt: skip
+        return _dump(
+            {
+                "faults": [[where, f.code, f.text] for where, f in self.faults],
+                "digests": dict(self.digests),
+                "picture": base64.b64encode(self.picture).decode("ascii"),
+            }
+        )
 
     @staticmethod
     def parse(raw: Mapping[str, Any]) -> ReadResponse:

@@ -109,12 +109,20 @@ def _voxels(
         first = -(-start // step[2])
         small[:, :, first : first + part.shape[2]] = part
     return CheckedScan(
-        path=path, shape=(x, y, z), small=np.nan_to_num(small, copy=False, posinf=0, neginf=0),
-        step=step, affine=None if affine is None else affine @ np.diag([*step, 1.0]),
-        digest=digest.hexdigest(), low=facts.low, high=facts.high, nan=facts.nan,
-        infinite=facts.infinite, positive=facts.positive, fractions=facts.fractions,
+        path=path,
+        shape=(x, y, z),
+        small=np.nan_to_num(small, copy=False, posinf=0, neginf=0),
+        step=step,
+        affine=None if affine is None else affine @ np.diag([*step, 1.0]),
+        digest=digest.hexdigest(),
+        low=facts.low,
+        high=facts.high,
+        nan=facts.nan,
+        infinite=facts.infinite,
+        positive=facts.positive,
+        fractions=facts.fractions,
         values=None if facts.values is None else tuple(sorted(facts.values)),
-    )  # fmt: skip
+    )
 
 
 def _scaled(slab: NDArray[np.generic], slope: float, inter: float) -> NDArray[np.generic]:

@@ -100,8 +100,9 @@ def _fit(
     """A plane scaled into a square of `TILE_PIXELS`, voxels `width` x `height` mm, outline on top."""
     rows, columns = grey.shape
     scale = TILE_PIXELS / max(rows * height, columns * width)
-    tall, wide = (max(1, min(TILE_PIXELS, round(n))) for n in (rows * height * scale,
-                                                        columns * width * scale))  # fmt: skip
+    tall, wide = (
+        max(1, min(TILE_PIXELS, round(n))) for n in (rows * height * scale, columns * width * scale)
+    )
     down = np.minimum(np.arange(tall) * rows // tall, rows - 1)
     across = np.minimum(np.arange(wide) * columns // wide, columns - 1)
     part = grey[np.ix_(down, across)].copy()

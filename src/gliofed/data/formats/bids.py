@@ -66,12 +66,19 @@ def read(root: Path, site: str) -> DatasetReading:
     found = []
     for subject, own in values.items():
         name = subject.removeprefix("sub-")
-        found.append(CandidateCase(
-            row=subject, id=name, patient=name, site=site, values=own,
-            images=there.get(subject, {}), mask=_mask(root, subject) if subject in there else None,
-            brain=_brain(root, subject) if subject in there else None,
-            scanner=scanners[subject][0] if subject in there else UNKNOWN,
-        ))  # fmt: skip
+        found.append(
+            CandidateCase(
+                row=subject,
+                id=name,
+                patient=name,
+                site=site,
+                values=own,
+                images=there.get(subject, {}),
+                mask=_mask(root, subject) if subject in there else None,
+                brain=_brain(root, subject) if subject in there else None,
+                scanner=scanners[subject][0] if subject in there else UNKNOWN,
+            )
+        )
     notes = tuple(note for _, note in scanners.values() if note)
     return build_reading("bids", root, found, mapped, notes)
 
@@ -106,8 +113,9 @@ def _values(row: TableRow, where: str, account: Account) -> Values:
         number = parse_years(row.cells["age"])
         known = not isinstance(number, Unknown)
         values["age"] = str(number) if known else UNKNOWN
-        account.append(("age", A_NUMBER if known else row.cells["age"], "age",
-                        "years" if known else UNKNOWN))  # fmt: skip
+        account.append(
+            ("age", A_NUMBER if known else row.cells["age"], "age", "years" if known else UNKNOWN)
+        )
     return values
 
 

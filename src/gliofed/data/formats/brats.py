@@ -66,21 +66,34 @@ _2023: Final = re.compile(r"BraTS-([A-Z]+)-(\d{5})-(\d{3})", re.ASCII)
 ADULT_GLIOMA: Final = frozenset({"GLI", "SSA"})
 AFTER_TREATMENT: Final = 100
 IMAGE_ENDINGS_TO_2021: Final = {
-    Sequence.T1: "_t1", Sequence.T1CE: "_t1ce", Sequence.T2: "_t2", Sequence.FLAIR: "_flair",
-}  # fmt: skip
+    Sequence.T1: "_t1",
+    Sequence.T1CE: "_t1ce",
+    Sequence.T2: "_t2",
+    Sequence.FLAIR: "_flair",
+}
 IMAGE_ENDINGS_2023: Final = {
-    Sequence.T1: "-t1n", Sequence.T1CE: "-t1c", Sequence.T2: "-t2w", Sequence.FLAIR: "-t2f",
-}  # fmt: skip
+    Sequence.T1: "-t1n",
+    Sequence.T1CE: "-t1c",
+    Sequence.T2: "-t2w",
+    Sequence.FLAIR: "-t2f",
+}
 MISNAMED_MASK: Final = "W39_1998.09.19_Segm"
 """The mask of BraTS20_Training_355, as it was published."""
 
 MAPPINGS: Final = (
-    "BraTS2023_2017_GLI_Mapping.csv", "BraTS2021_MappingToTCIA.csv", "name_mapping*.csv",
-)  # fmt: skip
+    "BraTS2023_2017_GLI_Mapping.csv",
+    "BraTS2021_MappingToTCIA.csv",
+    "name_mapping*.csv",
+)
 CASE_COLUMNS: Final = (
-    "BraTS2023", "BraTS2021 ID", "BraTS2021", "BraTS_2020_subject_ID", "BraTS_2019_subject_ID",
-    "BraTS_2018_subject_ID", "BraTS_2017_subject_ID",
-)  # fmt: skip
+    "BraTS2023",
+    "BraTS2021 ID",
+    "BraTS2021",
+    "BraTS_2020_subject_ID",
+    "BraTS_2019_subject_ID",
+    "BraTS_2018_subject_ID",
+    "BraTS_2017_subject_ID",
+)
 PATIENT_COLUMNS: Final = (
     "PatientID on TCIA Radiology Portal",
     "TCGA_TCIA_subject_ID",
@@ -165,9 +178,16 @@ def to_candidate(scan: BratsCase, site: str, patients: Mapping[str, Values]) -> 
     """A scan with its patient's labels: those of `patients` where they say something."""
     values = {**scan.values, **patients.get(scan.patient, {})}
     return CandidateCase(
-        row=scan.name, id=scan.name, patient=scan.patient, site=site, values=values,
-        images=scan.images, mask=scan.mask, mask_labels=scan.mask_labels, refused=scan.refused,
-    )  # fmt: skip
+        row=scan.name,
+        id=scan.name,
+        patient=scan.patient,
+        site=site,
+        values=values,
+        images=scan.images,
+        mask=scan.mask,
+        mask_labels=scan.mask_labels,
+        refused=scan.refused,
+    )
 
 
 def scan_folder(root: Path) -> BratsFolder:
@@ -194,9 +214,14 @@ def scan_folder(root: Path) -> BratsFolder:
         collection = row.cells[where] if row and where else ""
         patient = _patient(row.cells[who], collection) if row and who else ""
         scans.append(
-            BratsCase(folder, patient or _own_patient(case), collection, by_name.get(case, {}),
-                 _refused(case))
-        )  # fmt: skip
+            BratsCase(
+                folder,
+                patient or _own_patient(case),
+                collection,
+                by_name.get(case, {}),
+                _refused(case),
+            )
+        )
     other = len(table.rows) - len(rows)
     notes = (f"{other} rows of {path.name} name no case of this release",) if other else ()
     absent = tuple(r for r in rows if r not in there)

@@ -48,8 +48,11 @@ from gliofed.types import UNKNOWN, Sequence, Unknown
 ID: Final = re.compile(r"EGD-\d{4}", re.ASCII)
 MASK_LABELS: Final = frozenset({1})
 NAMES: Final = {
-    Sequence.T1: "T1", Sequence.T1CE: "T1GD", Sequence.T2: "T2", Sequence.FLAIR: "FLAIR",
-}  # fmt: skip
+    Sequence.T1: "T1",
+    Sequence.T1CE: "T1GD",
+    Sequence.T2: "T2",
+    Sequence.FLAIR: "FLAIR",
+}
 
 FIELDS: Final = (
     LabelField("idh", ("IDH",), code_parser({"0": "wildtype", "1": "mutant", "-1": UNKNOWN})),
@@ -75,23 +78,31 @@ def read(root: Path, site: str) -> DatasetReading:
     by_name, mapped, notes = _from_json(root, known) if known else _from_tables(root)
     found = (
         CandidateCase(
-            row=name, id=name, patient=name, site=site, values=by_name.get(name, {}),
+            row=name,
+            id=name,
+            patient=name,
+            site=site,
+            values=by_name.get(name, {}),
             images=_images(there[name]) if name in there else {},
-            mask=_one(there[name], "MASK") if name in there else None, mask_labels=MASK_LABELS,
+            mask=_one(there[name], "MASK") if name in there else None,
+            mask_labels=MASK_LABELS,
             refused="" if name in by_name else "no row in table",
             scanner=_scanner(inside.get(name, {})),
         )
         for name in dict.fromkeys((*by_name, *there))
-    )  # fmt: skip
+    )
     return build_reading("egd", root, found, mapped, notes)
 
 
 def _from_tables(root: Path) -> Labelled:
     """Labels, and age and sex where the clinical table is there too."""
     table = read_table(
-        find_table(root, ("Genetic_and_Histological_labels.csv",),
-                   "the labels are there, or in a metadata.json beside each patient's scans")
-    )  # fmt: skip
+        find_table(
+            root,
+            ("Genetic_and_Histological_labels.csv",),
+            "the labels are there, or in a metadata.json beside each patient's scans",
+        )
+    )
     rows = by_id(table, column(table, "Subject"), _patient)
     values, mapped = read_fields(table, rows.values(), LABELS)
     found, notes = dict(zip(rows, values, strict=True)), table.notes

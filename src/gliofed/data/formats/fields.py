@@ -23,8 +23,13 @@ Values = Mapping[str, str | Unknown]
 A_NUMBER: Final = "(a number)"
 MAX_AGE: Final = 120.0
 _SEX: Final[Mapping[str, Literal["F", "M"]]] = {
-    "f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M",
-}  # fmt: skip
+    "f": "F",
+    "female": "F",
+    "woman": "F",
+    "m": "M",
+    "male": "M",
+    "man": "M",
+}
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,9 @@ def read_fields(
                 first.setdefault(raw, f"line {row.line}: {error}")
                 continue
             number = item.target == "age" and not isinstance(value, Unknown)
-            account.append((name, A_NUMBER if number else raw, item.target,
-                            "years" if number else value))  # fmt: skip
+            account.append(
+                (name, A_NUMBER if number else raw, item.target, "years" if number else value)
+            )
         if strange:
             each = "; ".join(f"{raw!r} in {n} rows, {first[raw]}" for raw, n in strange.items())
             raise DataError(

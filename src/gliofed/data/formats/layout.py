@@ -64,10 +64,16 @@ def build_reading(
         if key in cases:
             raise DataError(f"{root}: {item.id} is there twice; keep one copy of its scans")
         cases[key] = Case(
-            id=item.id, site=item.site, patient=item.patient, images=item.images, mask=item.mask,
-            labels=labels_of(item.values), person=person_of(item.values, item.scanner),
-            mask_labels=item.mask_labels, brain=item.brain,
-        )  # fmt: skip
+            id=item.id,
+            site=item.site,
+            patient=item.patient,
+            images=item.images,
+            mask=item.mask,
+            labels=labels_of(item.values),
+            person=person_of(item.values, item.scanner),
+            mask_labels=item.mask_labels,
+            brain=item.brain,
+        )
     if not cases:
         why = f": {dropped[0].row}: {dropped[0].reason}" if dropped else ""
         raise DataError(

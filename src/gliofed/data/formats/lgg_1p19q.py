@@ -27,32 +27,44 @@ from gliofed.types import Sequence
 
 ID: Final = re.compile(r"LGG-\d{3}", re.ASCII)
 FIELDS: Final = (
-    LabelField("codel_1p19q", ("1p/19q",), code_parser(
-        {"d/d": "codeleted", "n/n": "intact", "d/n": "intact", "n/d": "intact"})),
+    LabelField(
+        "codel_1p19q",
+        ("1p/19q",),
+        code_parser({"d/d": "codeleted", "n/n": "intact", "d/n": "intact", "n/d": "intact"}),
+    ),
     LabelField("grade", ("Grade",), marker_parser("grade")),
-)  # fmt: skip
+)
 
 
 def read(root: Path, site: str) -> DatasetReading:
     """Every patient with images, without masks. Raises DataError as `tables` and `layout` say."""
     table = read_table(
-        find_table(root, ("TCIA_LGG_cases_159.csv",),
-                   "download the status table from the collection's page and save it as CSV")
-    )  # fmt: skip
+        find_table(
+            root,
+            ("TCIA_LGG_cases_159.csv",),
+            "download the status table from the collection's page and save it as CSV",
+        )
+    )
     rows = by_id(table, column(table, "Filename"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
     there = find_folders(root, ID)
     names = {Sequence.T1CE: "T1", Sequence.T2: "T2"}
     found = [
         CandidateCase(
-            row=name, id=name, patient=name, site=site, values=own,
+            row=name,
+            id=name,
+            patient=name,
+            site=site,
+            values=own,
             images=find_images(there[name], {s: (n, f"{name}_{n}") for s, n in names.items()})
-            if name in there else {},
+            if name in there
+            else {},
         )
         for name, own in zip(rows, values, strict=True)
-    ]  # fmt: skip
+    ]
     found += [
         CandidateCase(row=n, id=n, patient=n, site=site, refused="no row in table")
-        for n in there if n not in rows
-    ]  # fmt: skip
+        for n in there
+        if n not in rows
+    ]
     return build_reading("lgg_1p19q", root, found, mapped, table.notes)

@@ -42,8 +42,11 @@ ID: Final = re.compile(r"RHUH-\d{4}", re.ASCII)
 SESSION: Final = re.compile(r"\d", re.ASCII)
 MASK_LABELS: Final = frozenset({1, 2, 3})
 NAMES: Final = {
-    Sequence.T1: "t1", Sequence.T1CE: "t1ce", Sequence.T2: "t2", Sequence.FLAIR: "flair",
-}  # fmt: skip
+    Sequence.T1: "t1",
+    Sequence.T1CE: "t1ce",
+    Sequence.T2: "t2",
+    Sequence.FLAIR: "flair",
+}
 AFTER: Final = "treated before"
 
 
@@ -56,22 +59,31 @@ def _before(text: str) -> str | Unknown:
 
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH status = (mutant [mut], wild type [wt], NOS)", "IDH status"), code_parser(
-        {"wt": "wildtype", "mut": "mutant", "nos": UNKNOWN, "nos/nec": UNKNOWN})),
+    LabelField(
+        "idh",
+        ("IDH status = (mutant [mut], wild type [wt], NOS)", "IDH status"),
+        code_parser({"wt": "wildtype", "mut": "mutant", "nos": UNKNOWN, "nos/nec": UNKNOWN}),
+    ),
     LabelField("grade", ("WHO grade",), marker_parser("grade")),
-    LabelField("session", ("Previous treatment = (no, surgery, surgery + QT/RT)",
-                      "Previous treatment"), _before),
+    LabelField(
+        "session",
+        ("Previous treatment = (no, surgery, surgery + QT/RT)", "Previous treatment"),
+        _before,
+    ),
     LabelField("sex", ("Sex",), parse_sex, required=False),
     LabelField("age", ("Age",), parse_age, required=False),
-)  # fmt: skip
+)
 
 
 def read(root: Path, site: str) -> DatasetReading:
     """Every untreated patient's first scan. Raises DataError as `tables` and `layout` say."""
     table = read_table(
-        find_table(root, ("clinical_data_TCIA_RHUH-GBM.csv",),
-                   "download the clinical table from the collection's page into this folder")
-    )  # fmt: skip
+        find_table(
+            root,
+            ("clinical_data_TCIA_RHUH-GBM.csv",),
+            "download the clinical table from the collection's page into this folder",
+        )
+    )
     rows = by_id(table, column(table, "Patient ID"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
     there = find_folders(root, ID)
@@ -79,19 +91,35 @@ def read(root: Path, site: str) -> DatasetReading:
     for name, own in zip(rows, values, strict=True):
         first = there[name] / "0" if name in there else None
         stem = f"{name}_0_"
-        found.append(CandidateCase(
-            row=name, id=name, patient=name, site=site, values=own,
-            images=find_images(first, {s: (stem + n,) for s, n in NAMES.items()}) if first else {},
-            mask=find_image(first, f"{stem}segmentations") if first else None, mask_labels=MASK_LABELS,
-            refused="operated on or treated before" if own["session"] == AFTER else "",
-        ))  # fmt: skip
+        found.append(
+            CandidateCase(
+                row=name,
+                id=name,
+                patient=name,
+                site=site,
+                values=own,
+                images=find_images(first, {s: (stem + n,) for s, n in NAMES.items()})
+                if first
+                else {},
+                mask=find_image(first, f"{stem}segmentations") if first else None,
+                mask_labels=MASK_LABELS,
+                refused="operated on or treated before" if own["session"] == AFTER else "",
+            )
+        )
     for name, folder in there.items():
         if name not in rows:
-            found.append(CandidateCase(row=name, id=name, patient=name, site=site,
-                               refused="no row in table"))  # fmt: skip
+            found.append(
+                CandidateCase(row=name, id=name, patient=name, site=site, refused="no row in table")
+            )
         found += [
-            CandidateCase(row=f"{name}/{session}", id=f"{name}-{session}", patient=name, site=site,
-                  refused=f"session {session}: after surgery")
-            for session in find_folders(folder, SESSION) if session != "0"
-        ]  # fmt: skip
+            CandidateCase(
+                row=f"{name}/{session}",
+                id=f"{name}-{session}",
+                patient=name,
+                site=site,
+                refused=f"session {session}: after surgery",
+            )
+            for session in find_folders(folder, SESSION)
+            if session != "0"
+        ]
     return build_reading("rhuh_gbm", root, found, mapped, table.notes)

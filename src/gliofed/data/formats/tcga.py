@@ -42,8 +42,11 @@ from gliofed.types import Sequence
 ID: Final = re.compile(r"TCGA-([A-Z0-9]{2})-[A-Z0-9]{4}", re.ASCII)
 MASK_LABELS: Final = frozenset({1, 2, 4})
 NAMES: Final = {
-    Sequence.T1: "t1", Sequence.T1CE: "t1Gd", Sequence.T2: "t2", Sequence.FLAIR: "flair",
-}  # fmt: skip
+    Sequence.T1: "t1",
+    Sequence.T1CE: "t1Gd",
+    Sequence.T2: "t2",
+    Sequence.FLAIR: "flair",
+}
 MASKS: Final = ("GlistrBoost_ManuallyCorrected", "GlistrBoost")
 
 HOSPITALS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -84,15 +87,25 @@ HOSPITALS: Final[Mapping[str, tuple[str, ...]]] = {
 BY_CODE: Final = {code: name for name, codes in HOSPITALS.items() for code in codes}
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH.status", "IDH status"), code_parser({"mutant": "mutant", "wt": "wildtype"})),
-    LabelField("codel_1p19q", ("X1p.19q.codeletion", "1p/19q codeletion"),
-          code_parser({"codel": "codeleted", "non-codel": "intact"})),
-    LabelField("mgmt", ("MGMT.promoter.status", "MGMT promoter status"),
-          code_parser({"methylated": "methylated", "unmethylated": "unmethylated"})),
+    LabelField(
+        "idh", ("IDH.status", "IDH status"), code_parser({"mutant": "mutant", "wt": "wildtype"})
+    ),
+    LabelField(
+        "codel_1p19q",
+        ("X1p.19q.codeletion", "1p/19q codeletion"),
+        code_parser({"codel": "codeleted", "non-codel": "intact"}),
+    ),
+    LabelField(
+        "mgmt",
+        ("MGMT.promoter.status", "MGMT promoter status"),
+        code_parser({"methylated": "methylated", "unmethylated": "unmethylated"}),
+    ),
     LabelField("grade", ("Grade",), code_parser({"g2": "2", "g3": "3", "g4": "4"})),
     LabelField("sex", ("Gender",), parse_sex, required=False),
-    LabelField("age", ("Age..years.at.diagnosis.", "Age (years at diagnosis)"), parse_age, required=False),
-)  # fmt: skip
+    LabelField(
+        "age", ("Age..years.at.diagnosis.", "Age (years at diagnosis)"), parse_age, required=False
+    ),
+)
 
 
 def read(root: Path, site: str) -> DatasetReading:
@@ -101,9 +114,12 @@ def read(root: Path, site: str) -> DatasetReading:
     Raises DataError as `tables` and `layout` say.
     """
     table = read_table(
-        find_table(root, ("tcga_subtypes_ceccarelli2016.csv", "*mmc2*.csv", "*eccarelli*.csv"),
-                   "the labels are in Table S1 of Ceccarelli et al. 2016")
-    )  # fmt: skip
+        find_table(
+            root,
+            ("tcga_subtypes_ceccarelli2016.csv", "*mmc2*.csv", "*eccarelli*.csv"),
+            "the labels are in Table S1 of Ceccarelli et al. 2016",
+        )
+    )
     rows = by_id(table, column(table, "patient", "Case"), check_barcode)
     values, mapped = read_fields(table, rows.values(), FIELDS)
     by_name = dict(zip(rows, values, strict=True))
@@ -132,8 +148,15 @@ def _folder(folder: Path, by_name: Mapping[str, Values]) -> CandidateCase:
     """One patient of the BraTS-TCGA packages."""
     images = {s: _one(folder, name) for s, name in NAMES.items()}
     mask = next((m for name in MASKS if (m := _one(folder, name))), None)
-    return _found(folder.name, folder.name, {s: p for s, p in images.items() if p}, mask,
-                  MASK_LABELS, "", by_name)  # fmt: skip
+    return _found(
+        folder.name,
+        folder.name,
+        {s: p for s, p in images.items() if p},
+        mask,
+        MASK_LABELS,
+        "",
+        by_name,
+    )
 
 
 def _brats(scan: brats.BratsCase, by_name: Mapping[str, Values]) -> CandidateCase:
@@ -141,8 +164,9 @@ def _brats(scan: brats.BratsCase, by_name: Mapping[str, Values]) -> CandidateCas
     refused = scan.refused
     if not refused and ID.fullmatch(scan.patient) is None:
         refused = "not a TCGA patient by the mapping table"
-    return _found(scan.name, scan.patient, scan.images, scan.mask, scan.mask_labels, refused,
-                  by_name)  # fmt: skip
+    return _found(
+        scan.name, scan.patient, scan.images, scan.mask, scan.mask_labels, refused, by_name
+    )
 
 
 def _found(
@@ -161,9 +185,16 @@ def _found(
     if not refused and patient not in by_name:
         refused = "no row in table"
     return CandidateCase(
-        row=row, id=patient, patient=patient, site=hospital or "", values=by_name.get(patient, {}),
-        images=images, mask=mask, mask_labels=mask_labels, refused=refused,
-    )  # fmt: skip
+        row=row,
+        id=patient,
+        patient=patient,
+        site=hospital or "",
+        values=by_name.get(patient, {}),
+        images=images,
+        mask=mask,
+        mask_labels=mask_labels,
+        refused=refused,
+    )
 
 
 def _one(folder: Path, end: str) -> Path | None:

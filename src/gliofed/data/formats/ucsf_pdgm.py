@@ -45,9 +45,13 @@ from gliofed.types import UNKNOWN, Sequence, Unknown
 
 ID: Final = re.compile(r"UCSF-PDGM-(\d{1,4})(_FU\d+d)?(_nifti)?", re.ASCII)
 RENAMED: Final = {
-    138: "0429_FU003d", 175: "0396_FU175d", 181: "0409_FU001d",
-    278: "0431_FU001d", 289: "0391_FU016d", 315: "0433_FU007d",
-}  # fmt: skip
+    138: "0429_FU003d",
+    175: "0396_FU175d",
+    181: "0409_FU001d",
+    278: "0431_FU001d",
+    289: "0391_FU016d",
+    315: "0433_FU007d",
+}
 """Version 2's number of each follow-up, and its name since version 3."""
 
 MASK_LABELS: Final = frozenset({1, 2, 4})
@@ -69,14 +73,24 @@ def _idh(text: str) -> str | Unknown:
 
 FIELDS: Final = (
     LabelField("idh", ("IDH",), _idh),
-    LabelField("codel_1p19q", ("1p/19q",), code_parser(
-        {"intact": "intact", "co-deletion": "codeleted", "relative co-deletion": UNKNOWN})),
-    LabelField("mgmt", ("MGMT status",), code_parser(
-        {"positive": "methylated", "negative": "unmethylated", "indeterminate": UNKNOWN})),
+    LabelField(
+        "codel_1p19q",
+        ("1p/19q",),
+        code_parser(
+            {"intact": "intact", "co-deletion": "codeleted", "relative co-deletion": UNKNOWN}
+        ),
+    ),
+    LabelField(
+        "mgmt",
+        ("MGMT status",),
+        code_parser(
+            {"positive": "methylated", "negative": "unmethylated", "indeterminate": UNKNOWN}
+        ),
+    ),
     LabelField("grade", ("WHO CNS Grade",), marker_parser("grade")),
     LabelField("sex", ("Sex",), parse_sex, required=False),
     LabelField("age", ("Age at MRI",), parse_age, required=False),
-)  # fmt: skip
+)
 
 
 def exam_name(text: str) -> str:
@@ -101,9 +115,12 @@ def patient_of(exam: str) -> str:
 def read(root: Path, site: str) -> DatasetReading:
     """Every first exam with images. Raises DataError as `tables` and `layout` say."""
     table = read_table(
-        find_table(root, ("UCSF-PDGM-metadata_v*.csv", "UCSF-PDGM-metadata.csv"),
-                   "download the clinical table from the collection's page into this folder")
-    )  # fmt: skip
+        find_table(
+            root,
+            ("UCSF-PDGM-metadata_v*.csv", "UCSF-PDGM-metadata.csv"),
+            "download the clinical table from the collection's page into this folder",
+        )
+    )
     name = column(table, "ID")
     rows = by_id(table, name, exam_name)
     values, mapped = read_fields(table, rows.values(), FIELDS)
@@ -116,16 +133,26 @@ def read(root: Path, site: str) -> DatasetReading:
     found = []
     for exam, row, own in zip(rows, rows.values(), values, strict=True):
         folder = there.get(exam)
-        found.append(CandidateCase(
-            row=row.cells[name], id=exam, patient=patient_of(exam), site=site, values=own,
-            images=_images(folder) if folder else {}, mask=_mask(folder) if folder else None,
-            mask_labels=MASK_LABELS,
-            refused="follow-up exam of a patient who is in the set" if "_FU" in exam else "",
-        ))  # fmt: skip
+        found.append(
+            CandidateCase(
+                row=row.cells[name],
+                id=exam,
+                patient=patient_of(exam),
+                site=site,
+                values=own,
+                images=_images(folder) if folder else {},
+                mask=_mask(folder) if folder else None,
+                mask_labels=MASK_LABELS,
+                refused="follow-up exam of a patient who is in the set" if "_FU" in exam else "",
+            )
+        )
     found += [
-        CandidateCase(row=there[e].name, id=e, patient=patient_of(e), site=site, refused="no row in table")
-        for e in there if e not in rows
-    ]  # fmt: skip
+        CandidateCase(
+            row=there[e].name, id=e, patient=patient_of(e), site=site, refused="no row in table"
+        )
+        for e in there
+        if e not in rows
+    ]
     return build_reading("ucsf_pdgm", root, found, mapped, table.notes)
 
 
@@ -135,8 +162,9 @@ def _stem(folder: Path) -> str:
 
 def _images(folder: Path) -> dict[Sequence, Path]:
     stem = _stem(folder)
-    return dict(find_images(folder, {s: tuple(f"{stem}_{n}" for n in own)
-                                     for s, own in NAMES.items()}))  # fmt: skip
+    return dict(
+        find_images(folder, {s: tuple(f"{stem}_{n}" for n in own) for s, own in NAMES.items()})
+    )
 
 
 def _mask(folder: Path) -> Path | None:

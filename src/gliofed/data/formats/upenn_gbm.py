@@ -40,28 +40,46 @@ ID: Final = re.compile(r"(UPENN-GBM-\d{5})_(\d\d)", re.ASCII)
 BASELINE: Final = "11"
 MASK_LABELS: Final = frozenset({1, 2, 4})
 NAMES: Final = {
-    Sequence.T1: "T1", Sequence.T1CE: "T1GD", Sequence.T2: "T2", Sequence.FLAIR: "FLAIR",
-}  # fmt: skip
+    Sequence.T1: "T1",
+    Sequence.T1CE: "T1GD",
+    Sequence.T2: "T2",
+    Sequence.FLAIR: "FLAIR",
+}
 MASKS: Final = (("images_segm", "segm"), ("automated_segm", "automated_approx_segm"))
 _UNKNOWN: Final = {"not available": UNKNOWN, "not applicable": UNKNOWN}
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH1",), code_parser(
-        {"wildtype": "wildtype", "mutated": "mutant", "nos/nec": UNKNOWN, **_UNKNOWN})),
-    LabelField("mgmt", ("MGMT",), code_parser(
-        {"methylated": "methylated", "unmethylated": "unmethylated",
-         "indeterminate": UNKNOWN, **_UNKNOWN})),
+    LabelField(
+        "idh",
+        ("IDH1",),
+        code_parser({"wildtype": "wildtype", "mutated": "mutant", "nos/nec": UNKNOWN, **_UNKNOWN}),
+    ),
+    LabelField(
+        "mgmt",
+        ("MGMT",),
+        code_parser(
+            {
+                "methylated": "methylated",
+                "unmethylated": "unmethylated",
+                "indeterminate": UNKNOWN,
+                **_UNKNOWN,
+            }
+        ),
+    ),
     LabelField("sex", ("Gender",), parse_sex, required=False),
     LabelField("age", ("Age_at_scan_years",), parse_age, required=False),
-)  # fmt: skip
+)
 
 
 def read(root: Path, site: str) -> DatasetReading:
     """Every preoperative exam with images. Raises DataError as `tables` and `layout` say."""
     table = read_table(
-        find_table(root, ("UPENN-GBM_clinical_info_v*.csv",),
-                   "download the clinical table from the collection's page into this folder")
-    )  # fmt: skip
+        find_table(
+            root,
+            ("UPENN-GBM_clinical_info_v*.csv",),
+            "download the clinical table from the collection's page into this folder",
+        )
+    )
     rows = by_id(table, column(table, "ID"), _exam)
     values, mapped = read_fields(table, rows.values(), FIELDS)
     there = find_folders(_below(root, "images_structural") or root, ID)
@@ -70,16 +88,26 @@ def read(root: Path, site: str) -> DatasetReading:
     for (exam, _), own in zip(rows.items(), values, strict=True):
         folder = there.get(exam)
         patient, session = exam.rsplit("_", 1)
-        found.append(CandidateCase(
-            row=exam, id=exam, patient=patient, site=site, values={**own, "grade": "4"},
-            images=_images(folder) if folder else {}, mask=_mask(drawn, exam),
-            mask_labels=MASK_LABELS,
-            refused="" if session == BASELINE else f"session {session}: after the first surgery",
-        ))  # fmt: skip
+        found.append(
+            CandidateCase(
+                row=exam,
+                id=exam,
+                patient=patient,
+                site=site,
+                values={**own, "grade": "4"},
+                images=_images(folder) if folder else {},
+                mask=_mask(drawn, exam),
+                mask_labels=MASK_LABELS,
+                refused=""
+                if session == BASELINE
+                else f"session {session}: after the first surgery",
+            )
+        )
     found += [
         CandidateCase(row=e, id=e, patient=e, site=site, refused="no row in table")
-        for e in there if e not in rows
-    ]  # fmt: skip
+        for e in there
+        if e not in rows
+    ]
     grade = MappedValue("(the set is of glioblastoma)", "(every row)", "grade", "4", len(rows))
     return build_reading("upenn_gbm", root, found, (*mapped, grade), table.notes)
 

@@ -70,51 +70,117 @@ def _text(text: str) -> str | Unknown:
 
 
 FIELDS: Final = (
-    LabelField("idh", ("IDH",), code_parser(
-        {"wild type": "wildtype", "wildtype": "wildtype", "wild-type": "wildtype", "wt": "wildtype",
-         "mutated": "mutant", "mutant": "mutant", "mut": "mutant", **_UNKNOWN})),
-    LabelField("codel_1p19q", ("1p19Q CODEL", "1p/19q"), code_parser(
-        {**dict.fromkeys(("intact", "non-codeleted", "not codeleted", "noncodeleted",
-                          "non co-deleted", "non-co-deleted", "not co-deleted", "no", "0"),
-                         "intact"),
-         **dict.fromkeys(("codeleted", "co-deleted", "codel", "co-deletion", "codeletion", "yes",
-                          "1"), "codeleted"), **_UNKNOWN})),
-    LabelField("mgmt", ("MGMT",), code_parser(
-        {"methylated": "methylated", "unmethylated": "unmethylated",
-         "not methylated": "unmethylated", **_UNKNOWN})),
-    LabelField("grade", ("Tumor Grade",), code_parser(
-        {"2": "2", "ii": "2", "3": "3", "iii": "3", "4": "4", "iv": "4", "1": UNKNOWN,
-         "i": UNKNOWN})),
+    LabelField(
+        "idh",
+        ("IDH",),
+        code_parser(
+            {
+                "wild type": "wildtype",
+                "wildtype": "wildtype",
+                "wild-type": "wildtype",
+                "wt": "wildtype",
+                "mutated": "mutant",
+                "mutant": "mutant",
+                "mut": "mutant",
+                **_UNKNOWN,
+            }
+        ),
+    ),
+    LabelField(
+        "codel_1p19q",
+        ("1p19Q CODEL", "1p/19q"),
+        code_parser(
+            {
+                **dict.fromkeys(
+                    (
+                        "intact",
+                        "non-codeleted",
+                        "not codeleted",
+                        "noncodeleted",
+                        "non co-deleted",
+                        "non-co-deleted",
+                        "not co-deleted",
+                        "no",
+                        "0",
+                    ),
+                    "intact",
+                ),
+                **dict.fromkeys(
+                    ("codeleted", "co-deleted", "codel", "co-deletion", "codeletion", "yes", "1"),
+                    "codeleted",
+                ),
+                **_UNKNOWN,
+            }
+        ),
+    ),
+    LabelField(
+        "mgmt",
+        ("MGMT",),
+        code_parser(
+            {
+                "methylated": "methylated",
+                "unmethylated": "unmethylated",
+                "not methylated": "unmethylated",
+                **_UNKNOWN,
+            }
+        ),
+    ),
+    LabelField(
+        "grade",
+        ("Tumor Grade",),
+        code_parser(
+            {
+                "2": "2",
+                "ii": "2",
+                "3": "3",
+                "iii": "3",
+                "4": "4",
+                "iv": "4",
+                "1": UNKNOWN,
+                "i": UNKNOWN,
+            }
+        ),
+    ),
     LabelField("session", ("Operation Status",), _session, required=False),
     LabelField("sex", ("Sex at birth", "Sex"), parse_sex, required=False),
     LabelField("age", ("Age at Imaging",), parse_age, required=False),
     LabelField("make", ("Scanner Make",), _text, required=False),
     LabelField("model", ("Scanner Model",), _text, required=False),
     LabelField("strength", ("Scanner Strength",), _text, required=False),
-)  # fmt: skip
+)
 
 
 def read(root: Path, site: str) -> DatasetReading:
     """Every preoperative patient with images. Raises DataError as `tables` and `layout` say."""
     table = read_table(
-        find_table(root, ("UTSW_Glioma_Metadata*.tsv", "UTSW_Glioma_Metadata*.csv"),
-                   "download the metadata from the collection's page into this folder")
-    )  # fmt: skip
+        find_table(
+            root,
+            ("UTSW_Glioma_Metadata*.tsv", "UTSW_Glioma_Metadata*.csv"),
+            "download the metadata from the collection's page into this folder",
+        )
+    )
     rows = by_id(table, column(table, "Subject ID"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
     there = find_folders(root, ID)
     found = []
     for name, own in zip(rows, values, strict=True):
         folder = there.get(name)
-        found.append(CandidateCase(
-            row=name, id=name, patient=f"UTSW-{name}", site=site, values=own,
-            images=find_images(folder, NAMES) if folder else {},
-            mask=find_image(folder, *MASKS) if folder else None,
-            refused="a scan after surgery" if own.get("session") == AFTER else "",
-            scanner=scanner_name(*(_said(own, k) for k in ("make", "model", "strength"))),
-        ))  # fmt: skip
+        found.append(
+            CandidateCase(
+                row=name,
+                id=name,
+                patient=f"UTSW-{name}",
+                site=site,
+                values=own,
+                images=find_images(folder, NAMES) if folder else {},
+                mask=find_image(folder, *MASKS) if folder else None,
+                refused="a scan after surgery" if own.get("session") == AFTER else "",
+                scanner=scanner_name(*(_said(own, k) for k in ("make", "model", "strength"))),
+            )
+        )
     found += [
         CandidateCase(row=n, id=n, patient=n, site=site, refused="no row in table")
-        for n in there if n not in rows
-    ]  # fmt: skip
+        for n in there
+        if n not in rows
+    ]
     return build_reading("utsw", root, found, mapped, table.notes)

@@ -39,13 +39,21 @@ class PhantomHospital:
 HOSPITALS: Final[tuple[PhantomHospital, ...]] = (
     PhantomHospital("north", 30, gain=4.0, unknown=0.05),
     PhantomHospital("harbour", 20, {Sequence.T2: 0.35}, gain=1.3, noise=4.0, unknown=0.1),
-    PhantomHospital("hillside", 16, unmasked=0.3, never_known=("codel_1p19q",), gain=8.0, blur=0.5,
-                    guest=("harbour", 3)),
-    PhantomHospital("lakeside", 12, {Sequence.T1CE: 0.15}, never_known=("mgmt",), gain=2.2,
-                    bias=0.25),
+    PhantomHospital(
+        "hillside",
+        16,
+        unmasked=0.3,
+        never_known=("codel_1p19q",),
+        gain=8.0,
+        blur=0.5,
+        guest=("harbour", 3),
+    ),
+    PhantomHospital(
+        "lakeside", 12, {Sequence.T1CE: 0.15}, never_known=("mgmt",), gain=2.2, bias=0.25
+    ),
     PhantomHospital("cottage", 1, gain=3.0),
     PhantomHospital("university", 40, {Sequence.T1: 0.1}, gain=5.0, noise=3.5, bias=0.15),
-)  # fmt: skip
+)
 """The demo's six: five that train and, last, the one that tests."""
 
 
@@ -72,10 +80,15 @@ def draw_patient(seed: int, hospital: str, number: int) -> PhantomPatient:
     """Labels in combinations that occur: co-deletion only with IDH mutation, grade 4 only intact,
     mutants younger and mostly methylated."""
     rng = generator(seed, hospital, number, "patient")
-    kind = rng.choice(["glioblastoma", "wildtype", "astrocytoma", "oligodendroglioma"],
-                      p=[0.40, 0.08, 0.28, 0.24])  # fmt: skip
-    grades = {"glioblastoma": (0, 0, 1), "wildtype": (0.4, 0.6, 0), "astrocytoma": (0.4, 0.4, 0.2),
-              "oligodendroglioma": (0.5, 0.5, 0)}  # fmt: skip
+    kind = rng.choice(
+        ["glioblastoma", "wildtype", "astrocytoma", "oligodendroglioma"], p=[0.40, 0.08, 0.28, 0.24]
+    )
+    grades = {
+        "glioblastoma": (0, 0, 1),
+        "wildtype": (0.4, 0.6, 0),
+        "astrocytoma": (0.4, 0.4, 0.2),
+        "oligodendroglioma": (0.5, 0.5, 0),
+    }
     mutant = kind in ("astrocytoma", "oligodendroglioma")
     methylated = rng.random() < (0.8 if mutant else 0.42)
     age = rng.normal(42 if mutant else 61, 10)

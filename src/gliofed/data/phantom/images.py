@@ -60,8 +60,9 @@ def draw_patient_images(
     return {s: np.where(brain, np.maximum(v, 1), 0) for s, v in images.items()}, region >= 0.5
 
 
-def simulate_scan(images: Mapping[Sequence, Field], hospital: PhantomHospital,
-         rng: np.random.Generator) -> dict[Sequence, NDArray[np.int16]]:  # fmt: skip
+def simulate_scan(
+    images: Mapping[Sequence, Field], hospital: PhantomHospital, rng: np.random.Generator
+) -> dict[Sequence, NDArray[np.int16]]:
     """The same head on one hospital's scanner: blur, bias field, gain, noise, whole numbers."""
     out = {}
     for sequence, image in images.items():
@@ -84,8 +85,9 @@ def _anatomy(mm: Field, rng: np.random.Generator) -> tuple[Mask, Field, Field]:
     white = np.clip((0.82 - radius + folds) / 0.08, 0, 1)
     nuclei = np.sqrt(((np.abs(x) - 20) / 9) ** 2 + ((y - 4) / 16) ** 2 + ((z + 2) / 11) ** 2)
     white = white * np.clip((nuclei - 0.9) / 0.2, 0, 1)
-    horn = np.sqrt(((np.abs(x) - 9 - 0.1 * np.abs(y)) / 6) ** 2 + (y / 36) ** 2
-                   + ((z - 12) / 8) ** 2) / rng.normal(1, 0.15)  # fmt: skip
+    horn = np.sqrt(
+        ((np.abs(x) - 9 - 0.1 * np.abs(y)) / 6) ** 2 + (y / 36) ** 2 + ((z - 12) / 8) ** 2
+    ) / rng.normal(1, 0.15)
     sulci = np.clip((radius + 2 * folds - 0.97) / 0.04, 0, 1)
     fluid = np.maximum(np.clip((1 - horn) / 0.25, 0, 1), 0.7 * sulci)
     return brain, white, fluid
@@ -106,9 +108,13 @@ def _tumour_depth(
     """0 at the tumour's centre, 1 at its edge, above 1 outside; the edge is lobed."""
     side = rng.choice([-1, 1])
     frontal = patient.idh == "mutant" and rng.random() < 0.7
-    centre = np.array([side * rng.uniform(20, 38),
-                       rng.uniform(15, 48) if frontal else rng.uniform(-48, 20),
-                       rng.uniform(-14, 28)])  # fmt: skip
+    centre = np.array(
+        [
+            side * rng.uniform(20, 38),
+            rng.uniform(15, 48) if frontal else rng.uniform(-48, 20),
+            rng.uniform(-14, 28),
+        ]
+    )
     if patient.codel == "codeleted":
         centre *= 1.15  # towards the cortex
     mean = {"2": 19, "3": 22, "4": 27}[patient.grade]
@@ -151,8 +157,12 @@ def _tumour(
     if patient.mgmt == "methylated":
         duller = rng.normal(14, 6)  # a weak sign beside the others
         t2, flair = t2 - duller, flair - duller
-    return {Sequence.T1: t1, Sequence.T1CE: t1 + 2 + np.maximum(enhancement, 0),
-            Sequence.T2: t2, Sequence.FLAIR: flair}  # fmt: skip
+    return {
+        Sequence.T1: t1,
+        Sequence.T1CE: t1 + 2 + np.maximum(enhancement, 0),
+        Sequence.T2: t2,
+        Sequence.FLAIR: flair,
+    }
 
 
 def _smooth(rng: np.random.Generator, width: float) -> Field:

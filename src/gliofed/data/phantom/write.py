@@ -22,8 +22,11 @@ from gliofed.types import Sequence as Mri
 
 VERSION: Final = 2
 FILE_ENDS: Final[Mapping[Mri, str]] = {
-    Mri.T1: "T1w", Mri.T1CE: "ce-gadolinium_T1w", Mri.T2: "T2w", Mri.FLAIR: "FLAIR",
-}  # fmt: skip
+    Mri.T1: "T1w",
+    Mri.T1CE: "ce-gadolinium_T1w",
+    Mri.T2: "T2w",
+    Mri.FLAIR: "FLAIR",
+}
 COLUMNS: Final = ("participant_id", "age", "sex", "idh", "codel_1p19q", "mgmt", "grade")
 WARNING: Final = "Synthetic phantom, not a patient: drawn by gliofed from a random seed."
 
