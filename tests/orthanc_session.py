@@ -23,7 +23,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage
 
-from gliofed import api
+import gliofed
 from gliofed.dicom.dicomweb import DicomWebServer
 from gliofed.dicom.storescp import ListenAddress, receive
 from gliofed.errors import DataError
@@ -105,7 +105,7 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
         except DataError as error:
             out[name] = str(error)
     if model is not None:
-        fates = api.predict(model, ADDRESS, work / "answers", pacs=asked["web"])
+        fates = gliofed.predict(model, ADDRESS, work / "answers", pacs=asked["web"])
         out["answers"] = [fate.fate for fate in fates]
     thread = threading.Thread(
         target=receive,

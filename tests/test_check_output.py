@@ -19,7 +19,7 @@ import pytest
 from malformed import FILES, at, cells, image, swap, write_healthy
 from typer.testing import CliRunner
 
-from gliofed import api
+import gliofed
 from gliofed.cli.main import app
 from gliofed.errors import DataError
 from gliofed.types import SEQUENCES, Sequence
@@ -79,7 +79,7 @@ def test_a_path_that_does_not_exist_is_one_line(tmp_path) -> None:
     assert "no such file or folder" in done.stderr
     assert "Traceback" not in done.stderr
     with pytest.raises(DataError, match="no such file or folder"):
-        api.check(tmp_path / "gone")
+        gliofed.check(tmp_path / "gone")
 
 
 def test_many_findings_of_one_code_are_cut_short(hospitals) -> None:
@@ -162,7 +162,7 @@ def test_a_pile_of_masks_is_a_case_each(hospitals, tmp_path) -> None:
     for name in ("a_segm", "b_segm"):
         (tmp_path / "segm").mkdir(exist_ok=True)
         shutil.copy(at(hospitals, "mask"), tmp_path / f"segm/{name}.nii.gz")
-    result = api.check(tmp_path / "segm")
+    result = gliofed.check(tmp_path / "segm")
     assert (result.cases, result.findings) == (2, ())
 
 
@@ -170,7 +170,7 @@ def test_a_date_in_a_header_is_not_repeated(hospitals) -> None:
     from malformed import text
 
     text(hospitals, b"DOE^JOHN 19700214")
-    (finding,) = api.check(hospitals).findings
+    (finding,) = gliofed.check(hospitals).findings
     assert finding.code == "NII-PATIENT"
     assert "DOE" not in str(finding.row())
     assert "1970" not in str(finding.row())
@@ -225,7 +225,7 @@ def test_ten_voxels_are_a_mask_and_nine_a_speck(hospitals) -> None:
     for count, expected in ((9, ["SET-MASK-SPECK"]), (10, [])):
         write_healthy(hospitals)
         image(hospitals, only(count), "mask")
-        assert [f.code for f in api.check(hospitals).findings] == expected
+        assert [f.code for f in gliofed.check(hospitals).findings] == expected
 
 
 # --- the sheet ----------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ class Page(HTMLParser):
 
 def test_the_sheet_stands_alone_and_shows_every_case(hospitals, tmp_path) -> None:
     out = tmp_path / "sheet.html"
-    result = api.check(hospitals, sheet=out)
+    result = gliofed.check(hospitals, sheet=out)
     page = Page()
     page.feed(out.read_text())
     assert page.open == []
@@ -269,7 +269,7 @@ def test_the_sheet_stands_alone_and_shows_every_case(hospitals, tmp_path) -> Non
 
 
 def test_the_picture_has_the_outline_where_the_mask_is(hospitals) -> None:
-    picture = api.check(hospitals, sheet=hospitals / "s.html").pictures[0]
+    picture = gliofed.check(hospitals, sheet=hospitals / "s.html").pictures[0]
     pixels = decode(picture.png)
     assert pixels.shape == (3 * 112, 4 * 112)
     orange = pixels == 64
@@ -305,7 +305,7 @@ def test_names_in_the_sheet_are_escaped(hospitals, tmp_path) -> None:
     at_evil = evil / "sub-01/anat/sub-01_<b>x<_b>_T2star.nii.gz"
     at_evil.write_bytes(b"")
     out = tmp_path / "sheet.html"
-    api.check(hospitals, sheet=out)
+    gliofed.check(hospitals, sheet=out)
     text = out.read_text()
     assert "<script" not in text
     assert "<b>x" not in text
@@ -315,7 +315,7 @@ def test_names_in_the_sheet_are_escaped(hospitals, tmp_path) -> None:
 def test_a_case_that_cannot_be_shown_says_so(hospitals) -> None:
     for name in (*FILES, "mask"):
         at(hospitals, name).write_bytes(b"")
-    result = api.check(hospitals, sheet=hospitals / "s.html")
+    result = gliofed.check(hospitals, sheet=hospitals / "s.html")
     assert "No image could be shown" in render_sheet(result)
     assert result.count(Severity.ERROR) == 5
 
@@ -340,7 +340,7 @@ def test_the_reference_has_every_code_as_it_is() -> None:
     [("tcga-lgg", 94, 1.0), ("tcga-roi", 142, 1.0), ("brats-tcga", 6, 10.0)],
 )
 def test_real_cases_have_no_error(real_data, tmp_path, folder, cases, seconds_a_case) -> None:
-    result = api.check(real_data / folder, sheet=tmp_path / "sheet.html")
+    result = gliofed.check(real_data / folder, sheet=tmp_path / "sheet.html")
     assert result.cases == cases
     assert [f.row() for f in result.findings if f.severity is Severity.ERROR] == []
     suspicions = Counter(f.code for f in result.findings if f.code.startswith(("SET-", "IMG-")))

@@ -6,8 +6,9 @@ import pytest
 from trees import TREES
 from typer.testing import CliRunner
 
-from gliofed import __version__, api
+import gliofed
 from gliofed.cli.main import app
+from gliofed.version import __version__
 
 
 @pytest.mark.process
@@ -37,7 +38,7 @@ def test_verbs_of_hospital_it_do_not_wait_for_torch(verb) -> None:
 def test_without_the_hospital_extra_the_verb_says_so(tmp_path, verb) -> None:
     code = (
         "import sys; sys.modules['pydicom'] = sys.modules['pynetdicom'] = None\n"
-        "from gliofed import api; from gliofed.cli.main import app; app(sys.argv[1:])"
+        "import gliofed; from gliofed.cli.main import app; app(sys.argv[1:])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *verb],
@@ -126,7 +127,7 @@ def test_a_stop_says_what_is_true_of_the_verb(words, does, after, tmp_path, monk
         (tmp_path / name).touch()
     for name in ("in", "c"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(api, does, stop)
+    monkeypatch.setattr(gliofed, does, stop)
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 130, result.output
     assert "stopped; " in result.output

@@ -20,7 +20,7 @@ from ellipsoid import CENTRE, NETWORK, SIZE, ellipsoid, rigid
 from nibabel.affines import apply_affine
 from typer.testing import CliRunner
 
-from gliofed import __version__, api
+import gliofed
 from gliofed.cli.main import app
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import read_nifti
@@ -34,6 +34,7 @@ from gliofed.preprocessing.cases import prepare_one
 from gliofed.runtime.files import alone_in
 from gliofed.study import GridConfig
 from gliofed.types import Placement, Prediction, PreparationMeasures, Sequence
+from gliofed.version import __version__
 
 DAY = datetime.date(2026, 2, 28)
 SHAPE = (20, 24, 18)
@@ -72,8 +73,8 @@ def mask(tmp_path) -> Path:
     return save(tmp_path / "viewer/corrected.nii.gz", drawing())
 
 
-def by(mask: Path, author: str = "Dr. Ä. Weiß", **more) -> api.Correction:
-    return api.Correction(mask, author, more.pop("date", DAY), **more)
+def by(mask: Path, author: str = "Dr. Ä. Weiß", **more) -> gliofed.Correction:
+    return gliofed.Correction(mask, author, more.pop("date", DAY), **more)
 
 
 def stored(path: Path) -> np.ndarray:
@@ -97,13 +98,13 @@ def test_a_study_reads_the_correction_and_the_earlier_label_is_kept(hospital, ma
     label = hospital / f"{DERIVED}_mask.nii.gz"
     old, others = label.read_bytes(), everything(hospital)
     before = 8 * np.count_nonzero(stored(label)) / 1000
-    done = api.correct(by(mask), hospital, "sub-A")
+    done = gliofed.correct(by(mask), hospital, "sub-A")
     kept = hospital / f"{DERIVED}_desc-earlier1_mask.nii.gz"
     assert (done.path, done.earlier, done.sequence) == (label, kept, Sequence.FLAIR)
     assert done.volume_ml == pytest.approx(8 * drawing().sum() / 1000)
     assert done.volume_before_ml == pytest.approx(before)
     assert kept.read_bytes() == old
-    case, other = api.inspect(hospital).cases
+    case, other = gliofed.inspect(hospital).cases
     assert case.mask == label
     assert np.array_equal(stored(case.mask), drawing())
     assert np.array_equal(nib.load(label).affine, LAS)
@@ -121,7 +122,7 @@ def test_the_sidecar_says_who_when_what_and_from_which_model(hospital, tmp_path)
     export.with_name(export.name.replace(".nii.gz", ".json")).write_text(json.dumps(made))
     drawn = save(tmp_path / "viewer/corrected.nii.gz", drawing())
     old = digest(hospital / f"{DERIVED}_mask.nii.gz")
-    said = told(api.correct(by(drawn, export=export), hospital, "A").path)
+    said = told(gliofed.correct(by(drawn, export=export), hospital, "A").path)
     assert said["Author"] == "Dr. Ä. Weiß"
     assert said["Date"] == "2026-02-28"
     assert said["Corrects"] == {"File": f"{DERIVED}_desc-earlier1_mask.nii.gz", "SHA256": old}
@@ -138,10 +139,10 @@ def test_an_export_that_a_viewer_saved_over_still_names_its_model(hospital, tmp_
     over = save(tmp_path / "Mueller_Joerg_desc-FLAIR_mask.nii.gz", drawing())
     made = {"GeneratedBy": [{"Name": "gliofed", "Version": "0", "Model": "3f2a9c"}]}
     over.with_name("Mueller_Joerg_desc-FLAIR_mask.json").write_text(json.dumps(made))
-    done = api.correct(by(over), hospital, "A")
+    done = gliofed.correct(by(over), hospital, "A")
     assert told(done.path)["GeneratedBy"][0]["Model"] == "3f2a9c"
     again = save(tmp_path / "x.nii.gz", np.roll(drawing(), 1, axis=2))
-    text = json.dumps(told(api.correct(by(again, export=over), hospital, "A").path))
+    text = json.dumps(told(gliofed.correct(by(again, export=over), hospital, "A").path))
     assert "Mueller" not in text  # names of files from elsewhere may be those of people
     assert digest(over) in text
 
@@ -152,7 +153,7 @@ def test_an_export_that_a_viewer_saved_over_still_names_its_model(hospital, tmp_
 def test_a_mask_of_no_model_is_manual(odd, hospital, mask) -> None:
     if odd:
         mask.with_name("corrected.json").write_text(json.dumps(odd))
-    said = told(api.correct(by(mask), hospital, "A").path)
+    said = told(gliofed.correct(by(mask), hospital, "A").path)
     assert said["Manual"] is True
     assert said["GeneratedBy"][0]["Model"] == ""
     assert said["Export"] is None
@@ -167,7 +168,7 @@ def test_the_order_of_axes_in_the_file_does_not_matter(turn, hospital, mask) -> 
     turned = image.as_reoriented(way)
     assert nib.aff2axcodes(turned.affine) == tuple(turn)
     nib.save(turned, mask)
-    done = api.correct(by(mask), hospital, "A")
+    done = gliofed.correct(by(mask), hospital, "A")
     assert np.array_equal(stored(done.path), drawing())
     assert np.array_equal(nib.load(done.path).affine, LAS)
 
@@ -176,16 +177,16 @@ def test_prepare_makes_a_new_entry_with_the_new_mask(hospital, mask, tmp_path) -
     store = PreparedStore(tmp_path / "store")
 
     def prepared():
-        case = api.inspect(hospital).cases[0]
+        case = gliofed.inspect(hospital).cases[0]
         return prepare_one(case, GridConfig((2.0, 2.0, 2.0)), STRIPPED, store)
 
     first, _ = prepared()
     assert prepared()[1]  # nothing changed: the entry is kept
-    api.correct(by(mask), hospital, "A")
+    gliofed.correct(by(mask), hospital, "A")
     second, kept = prepared()
     assert not kept
     assert first.key != second.key
-    ras = read_nifti(api.inspect(hospital).cases[0].mask).data
+    ras = read_nifti(gliofed.inspect(hospital).cases[0].mask).data
     where = np.array([w.mean() for w in np.nonzero(second.mask)])
     truth = apply_affine(np.linalg.inv(second.affine), apply_affine(
         read_nifti(hospital / f"{DERIVED}_mask.nii.gz").affine, np.argwhere(ras).mean(0)
@@ -201,7 +202,7 @@ def test_each_correction_keeps_the_one_before(hospital, tmp_path) -> None:
     seen = [first]
     for number in range(1, 4):
         path = save(tmp_path / f"{number}.nii.gz", np.roll(drawing(), number, axis=2))
-        done = api.correct(by(path, author=f"reader {number}"), hospital, "A")
+        done = gliofed.correct(by(path, author=f"reader {number}"), hospital, "A")
         assert done.earlier.name == f"sub-A_label-tumor_desc-earlier{number}_mask.nii.gz"
         assert digest(done.earlier) == seen[-1]
         assert told(done.path)["Corrects"]["SHA256"] == seen[-1]
@@ -210,7 +211,7 @@ def test_each_correction_keeps_the_one_before(hospital, tmp_path) -> None:
         seen.append(digest(done.path))
     assert len(set(seen)) == 4
     assert np.array_equal(
-        stored(api.inspect(hospital).cases[0].mask), np.roll(drawing(), 3, axis=2)
+        stored(gliofed.inspect(hospital).cases[0].mask), np.roll(drawing(), 3, axis=2)
     )
 
 
@@ -218,7 +219,7 @@ def test_going_back_to_an_earlier_mask_keeps_both_authors(hospital, tmp_path) ->
     one = save(tmp_path / "1.nii.gz", drawing())
     two = save(tmp_path / "2.nii.gz", np.roll(drawing(), 1, axis=2))
     for number, path in enumerate((one, two, one, two), start=1):
-        done = api.correct(by(path, author=f"reader {number}"), hospital, "A")
+        done = gliofed.correct(by(path, author=f"reader {number}"), hospital, "A")
     kept = [hospital / f"{DERIVED}_desc-earlier{n}_mask.nii.gz" for n in (2, 3, 4)]
     assert [told(k)["Author"] for k in kept] == ["reader 1", "reader 2", "reader 3"]
     assert digest(kept[0]) == digest(kept[2])
@@ -231,7 +232,7 @@ def test_interrupted_the_earlier_label_stays_in_force(
     after, error, hospital, tmp_path, monkeypatch
 ) -> None:
     """Before the second correction, which has all that there is to write: two files kept, two new."""
-    api.correct(by(save(tmp_path / "1.nii.gz", drawing()), "reader 1"), hospital, "A")
+    gliofed.correct(by(save(tmp_path / "1.nii.gz", drawing()), "reader 1"), hospital, "A")
     label = hospital / f"{DERIVED}_mask.nii.gz"
     old, first = label.read_bytes(), told(label)
     second = by(save(tmp_path / "2.nii.gz", np.roll(drawing(), 1, axis=2)), "reader 2")
@@ -248,13 +249,13 @@ def test_interrupted_the_earlier_label_stays_in_force(
     monkeypatch.setattr(module, "write_bytes", broken)
     monkeypatch.setattr(module, "write_text", lambda p, text: broken(p, text.encode()))
     with pytest.raises(type(error)):
-        api.correct(second, hospital, "A")
+        gliofed.correct(second, hospital, "A")
     monkeypatch.undo()
     assert label.read_bytes() == old
-    assert api.inspect(hospital).cases[0].mask == label
+    assert gliofed.inspect(hospital).cases[0].mask == label
     said = told(label)  # of the label, or of the correction under way, and never both
     assert said == first or said["Corrects"]["SHA256"] == digest(label) != said["SHA256"]
-    done = api.correct(second, hospital, "A")
+    done = gliofed.correct(second, hospital, "A")
     kept = hospital / f"{DERIVED}_desc-earlier2_mask.nii.gz"
     assert done.earlier == kept
     assert kept.read_bytes() == old
@@ -269,19 +270,19 @@ def test_two_at_once_do_not_lose_a_label(hospital, mask) -> None:
         alone_in(hospital / "derivatives"),
         pytest.raises(CheckpointError, match="another gliofed process"),
     ):
-        api.correct(by(mask), hospital, "A")
+        gliofed.correct(by(mask), hospital, "A")
     assert everything(hospital) == before
 
 
 def test_a_case_without_a_label_gets_one(hospital, mask) -> None:
     shutil.rmtree(hospital / "derivatives")
-    done = api.correct(by(mask), hospital, "A")
+    done = gliofed.correct(by(mask), hospital, "A")
     assert done.path == hospital / "derivatives/gliofed/sub-A/anat/sub-A_label-tumor_mask.nii.gz"
     assert (done.earlier, done.volume_before_ml) == (None, None)
     assert told(done.path)["Corrects"] is None
     described = json.loads((hospital / "derivatives/gliofed/dataset_description.json").read_text())
     assert described["DatasetType"] == "derivative"
-    assert [c.mask for c in api.inspect(hospital).cases] == [done.path, None]
+    assert [c.mask for c in gliofed.inspect(hospital).cases] == [done.path, None]
 
 
 def test_several_classes_stay_where_they_are(hospital, mask, tmp_path) -> None:
@@ -289,14 +290,16 @@ def test_several_classes_stay_where_they_are(hospital, mask, tmp_path) -> None:
     classes = hospital / "derivatives/tumor/sub-A/anat/sub-A_dseg.nii.gz"
     label.rename(classes)
     old = digest(classes)
-    done = api.correct(by(mask), hospital, "A")
+    done = gliofed.correct(by(mask), hospital, "A")
     assert (done.earlier, digest(classes)) == (classes, old)
-    assert api.inspect(hospital).cases[0].mask == done.path
+    assert gliofed.inspect(hospital).cases[0].mask == done.path
     assert told(done.path)["Corrects"] == {
         "File": "derivatives/tumor/sub-A/anat/sub-A_dseg.nii.gz", "SHA256": old
     }  # fmt: skip
     again = save(tmp_path / "2.nii.gz", np.roll(drawing(), 1, axis=2))
-    assert api.correct(by(again), hospital, "A").earlier.name.endswith("_desc-earlier1_mask.nii.gz")
+    assert gliofed.correct(by(again), hospital, "A").earlier.name.endswith(
+        "_desc-earlier1_mask.nii.gz"
+    )
 
 
 def test_a_label_that_is_not_compressed_keeps_its_name(hospital, mask) -> None:
@@ -304,7 +307,7 @@ def test_a_label_that_is_not_compressed_keeps_its_name(hospital, mask) -> None:
     plain = label.with_name("sub-A_label-lesion_mask.nii")
     nib.save(nib.load(label), plain)
     label.unlink()
-    done = api.correct(by(mask), hospital, "A")
+    done = gliofed.correct(by(mask), hospital, "A")
     assert done.path == plain
     assert done.earlier.name == "sub-A_label-lesion_desc-earlier1_mask.nii"
     assert np.array_equal(stored(plain), drawing())
@@ -317,18 +320,18 @@ def test_sessions(hospital, mask) -> None:
     target.mkdir(parents=True)
     for path in anat.iterdir():
         path.rename(target / path.name.replace("sub-A_", "sub-A_ses-pre_"))
-    done = api.correct(by(mask), hospital, "A")
+    done = gliofed.correct(by(mask), hospital, "A")
     assert done.path.relative_to(hospital) == Path(
         "derivatives/gliofed/sub-A/ses-pre/anat/sub-A_ses-pre_label-tumor_mask.nii.gz"
     )
-    assert api.inspect(hospital).cases[0].mask == done.path
+    assert gliofed.inspect(hospital).cases[0].mask == done.path
 
 
 def test_the_check_of_the_hospital_finds_no_fault_of_its_own(hospital, mask, tmp_path) -> None:
-    before = {f.code for f in api.check(hospital).findings}
-    api.correct(by(mask), hospital, "A")
-    api.correct(by(save(tmp_path / "2.nii.gz", np.roll(drawing(), 1, 2))), hospital, "A")
-    after = {f.code for f in api.check(hospital).findings}
+    before = {f.code for f in gliofed.check(hospital).findings}
+    gliofed.correct(by(mask), hospital, "A")
+    gliofed.correct(by(save(tmp_path / "2.nii.gz", np.roll(drawing(), 1, 2))), hospital, "A")
+    after = {f.code for f in gliofed.check(hospital).findings}
     assert not {c for c in after - before if not c.startswith("SET-MASK")}
     assert "SET-MASK-TWICE" not in after
 
@@ -338,14 +341,14 @@ def test_the_scan_is_the_one_whose_grid_it_has(hospital, tmp_path) -> None:
     scan = hospital / "sub-A/anat/sub-A_T1w.nii.gz"
     write_image(scan, stored(scan)[:, :, ::2], coarse)
     path = save(tmp_path / "t1.nii.gz", drawing()[:, :, ::2], coarse)
-    done = api.correct(by(path), hospital, "A")
+    done = gliofed.correct(by(path), hospital, "A")
     assert done.sequence is Sequence.T1
     assert stored(done.path).shape == (20, 24, 9)
     with pytest.raises(DataError, match=r"has 20 x 24 x 9 voxels along the axes of sub-A_T2w"):
-        api.correct(by(path, sequence=Sequence.T2), hospital, "A")
+        gliofed.correct(by(path, sequence=Sequence.T2), hospital, "A")
     odd = save(tmp_path / "odd.nii.gz", drawing()[1:], LAS)
     with pytest.raises(DataError, match=r"none of the case's scans: has 19 x 24 x 18 voxels"):
-        api.correct(by(odd), hospital, "A")
+        gliofed.correct(by(odd), hospital, "A")
 
 
 def test_half_a_voxel_off_is_refused_and_less_is_not(hospital, tmp_path) -> None:
@@ -356,10 +359,10 @@ def test_half_a_voxel_off_is_refused_and_less_is_not(hospital, tmp_path) -> None
         if refused:
             before = everything(hospital)
             with pytest.raises(DataError, match=r"1\.02 mm \(0\.51 voxels\) off sub-A_FLAIR"):
-                api.correct(by(path), hospital, "A")
+                gliofed.correct(by(path), hospital, "A")
             assert everything(hospital) == before
         else:
-            assert np.array_equal(stored(api.correct(by(path), hospital, "A").path), drawing())
+            assert np.array_equal(stored(gliofed.correct(by(path), hospital, "A").path), drawing())
 
 
 def test_labels(hospital, tmp_path) -> None:
@@ -367,53 +370,55 @@ def test_labels(hospital, tmp_path) -> None:
     labels[:, 10:][labels[:, 10:] == 2] = 3
     several = save(tmp_path / "several.nii.gz", labels)
     with pytest.raises(DataError, match="holds the labels 1, 2, 3; which of them are tumour"):
-        api.correct(by(several), hospital, "A")
+        gliofed.correct(by(several), hospital, "A")
     with pytest.raises(DataError, match="holds no label 7; it holds 1, 2, 3"):
-        api.correct(by(several, labels=("2", "7")), hospital, "A")
-    done = api.correct(by(several, labels=("2", "3")), hospital, "A")
+        gliofed.correct(by(several, labels=("2", "7")), hospital, "A")
+    done = gliofed.correct(by(several, labels=("2", "3")), hospital, "A")
     assert np.array_equal(stored(done.path), drawing())
     alone = save(tmp_path / "alone.nii.gz", drawing()[:, :, ::-1] * 255)
-    assert np.array_equal(stored(api.correct(by(alone), hospital, "A").path), drawing()[:, :, ::-1])
+    assert np.array_equal(
+        stored(gliofed.correct(by(alone), hospital, "A").path), drawing()[:, :, ::-1]
+    )
 
 
 def test_an_empty_mask_only_when_asked_for(hospital, tmp_path) -> None:
     path = save(tmp_path / "empty.nii.gz", drawing() * 0)
     with pytest.raises(DataError, match="nothing is outlined; if A has no tumour"):
-        api.correct(by(path), hospital, "A")
-    done = api.correct(by(path, empty=True), hospital, "A")
+        gliofed.correct(by(path), hospital, "A")
+    done = gliofed.correct(by(path, empty=True), hospital, "A")
     assert done.volume_ml == 0
-    assert not stored(api.inspect(hospital).cases[0].mask).any()
+    assert not stored(gliofed.inspect(hospital).cases[0].mask).any()
     assert told(done.path)["Corrects"] is not None
 
 
 def test_what_changes_nothing_is_refused(hospital, mask) -> None:
-    api.correct(by(mask), hospital, "A")
+    gliofed.correct(by(mask), hospital, "A")
     before = everything(hospital)
     with pytest.raises(DataError, match="is voxel for voxel the label in force"):
-        api.correct(by(mask, author="another"), hospital, "A")
+        gliofed.correct(by(mask, author="another"), hospital, "A")
     assert everything(hospital) == before
 
 
 def test_a_damaged_label_can_be_corrected(hospital, mask) -> None:
     label = hospital / f"{DERIVED}_mask.nii.gz"
     label.write_bytes(label.read_bytes()[:60])
-    done = api.correct(by(mask), hospital, "A")
+    done = gliofed.correct(by(mask), hospital, "A")
     assert done.volume_before_ml is None
     assert len(done.earlier.read_bytes()) == 60
 
 
 def test_a_label_that_somebody_changed_keeps_its_sidecar(hospital, mask, tmp_path) -> None:
-    done = api.correct(by(mask, "reader 1"), hospital, "A")
+    done = gliofed.correct(by(mask, "reader 1"), hospital, "A")
     save(done.path, np.roll(drawing(), 3, axis=1))  # by hand, past gliofed
     by_hand = done.path.read_bytes()
     again = save(tmp_path / "2.nii.gz", np.roll(drawing(), 1, axis=2))
-    done = api.correct(by(again, "reader 2"), hospital, "A")
+    done = gliofed.correct(by(again, "reader 2"), hospital, "A")
     assert done.earlier.read_bytes() == by_hand
     assert told(done.earlier)["Author"] == "reader 1"
     assert told(done.earlier)["SHA256"] != digest(done.earlier)
 
 
-def refused(tmp_path: Path, hospital: Path) -> dict[str, tuple[api.Correction, str, str]]:
+def refused(tmp_path: Path, hospital: Path) -> dict[str, tuple[gliofed.Correction, str, str]]:
     """What is wrong: the correction, the subject, and what is said."""
     good = save(tmp_path / "good.nii.gz", drawing())
     text = tmp_path / "text.nii.gz"
@@ -444,7 +449,7 @@ def test_bad_input_is_one_clear_error_and_nothing_is_written(wrong, hospital, tm
     correction, subject, says = refused(tmp_path, hospital)[wrong]
     before = everything(hospital)
     with pytest.raises(DataError, match=says):
-        api.correct(correction, hospital, subject)
+        gliofed.correct(correction, hospital, subject)
     assert everything(hospital) == before
     assert not (hospital / "derivatives/.lock").exists()
 
@@ -452,13 +457,13 @@ def test_bad_input_is_one_clear_error_and_nothing_is_written(wrong, hospital, tm
 def test_a_sequence_that_is_not_there(hospital, mask) -> None:
     (hospital / "sub-A/anat/sub-A_T2w.nii.gz").unlink()
     with pytest.raises(DataError, match="sub-A: has no T2; it has T1, T1CE, FLAIR"):
-        api.correct(by(mask, sequence=Sequence.T2), hospital, "A")
+        gliofed.correct(by(mask, sequence=Sequence.T2), hospital, "A")
 
 
 def test_no_hospital(tmp_path, mask) -> None:
     for folder in (tmp_path / "absent", tmp_path / "viewer"):
         with pytest.raises(DataError):
-            api.correct(by(mask), folder, "A")
+            gliofed.correct(by(mask), folder, "A")
         assert not (folder / "derivatives").exists()
 
 
@@ -496,7 +501,7 @@ def entry(scanned, tmp_path) -> Path:
 @pytest.mark.process
 def test_a_mask_in_the_network_space_comes_to_the_scan(scanned, entry, tmp_path) -> None:
     path = save(tmp_path / "net.nii.gz", ellipsoid().astype(np.uint8), NETWORK)
-    done = api.correct(by(path, entry=entry), scanned, "7")
+    done = gliofed.correct(by(path, entry=entry), scanned, "7")
     scan = nib.load(scanned / "sub-7/anat/sub-7_FLAIR.nii.gz")
     drawn = Prediction(ellipsoid().astype(np.float32), NETWORK, {})
     there = mask_on_scan(drawn, Placement(scan.shape, scan.affine, MOVED))
@@ -509,13 +514,13 @@ def test_a_mask_in_the_network_space_comes_to_the_scan(scanned, entry, tmp_path)
     turned = nib.load(path).as_reoriented(np.array([[1, -1], [0, 1], [2, -1]]))
     nib.save(turned, path)
     with pytest.raises(DataError, match="voxel for voxel"):
-        api.correct(by(path, entry=entry), scanned, "7")
+        gliofed.correct(by(path, entry=entry), scanned, "7")
 
 
 @pytest.mark.process
 def test_what_lies_outside_the_scan_is_told(scanned, entry, tmp_path) -> None:
     moved = np.roll(ellipsoid(), 14, axis=2)
-    done = api.correct(
+    done = gliofed.correct(
         by(save(tmp_path / "n.nii.gz", moved.astype(np.uint8), NETWORK), entry=entry), scanned, "7"
     )
     scan = nib.load(scanned / "sub-7/anat/sub-7_FLAIR.nii.gz")
@@ -533,7 +538,7 @@ def test_a_prepared_case_of_other_scans_is_refused(scanned, entry, tmp_path) -> 
     path = save(tmp_path / "net.nii.gz", ellipsoid().astype(np.uint8), NETWORK)
     record = json.loads((entry / "entry.json").read_text())
     with pytest.raises(DataError, match="has 39 x 48 x 36 voxels"):
-        api.correct(
+        gliofed.correct(
             by(save(tmp_path / "c.nii.gz", ellipsoid()[1:].astype(np.uint8), NETWORK), entry=entry),
             scanned, "7",
         )  # fmt: skip
@@ -541,11 +546,11 @@ def test_a_prepared_case_of_other_scans_is_refused(scanned, entry, tmp_path) -> 
         record["provenance"] = {"sources": sources}
         (entry / "entry.json").write_text(json.dumps(record))
         with pytest.raises(DataError, match=r"was not prepared from .*sub-7_FLAIR"):
-            api.correct(by(path, entry=entry), scanned, "7")
+            gliofed.correct(by(path, entry=entry), scanned, "7")
     record["placements"] = {}
     (entry / "entry.json").write_text(json.dumps(record))
     with pytest.raises(DataError, match="was prepared without FLAIR"):
-        api.correct(by(path, entry=entry), scanned, "7")
+        gliofed.correct(by(path, entry=entry), scanned, "7")
     assert not (scanned / "derivatives").exists()
 
 
@@ -557,16 +562,16 @@ def test_a_dicom_segmentation_from_elsewhere(scanned, entry, tmp_path) -> None:
     seg = tmp_path / "corrected.dcm"
     write_segmentation(drawn, scan.affine, tmp_path / "dicom", seg, MaskAuthor("m", "Curie^Marie"))
     with pytest.raises(DataError, match="leave the prepared case out"):
-        api.correct(by(seg, entry=entry), scanned, "7")
-    done = api.correct(by(seg), scanned, "sub-7")
+        gliofed.correct(by(seg, entry=entry), scanned, "7")
+    done = gliofed.correct(by(seg), scanned, "sub-7")
     assert np.array_equal(stored(done.path) > 0, drawn)
     assert told(done.path)["Drawing"] == {"Space": "DICOM-SEG", "SHA256": digest(seg)}
     with pytest.raises(DataError, match="0 of them are 'core'"):
-        api.correct(by(seg, labels=("core",)), scanned, "7")
+        gliofed.correct(by(seg, labels=("core",)), scanned, "7")
     cut = tmp_path / "cut.dcm"
     cut.write_bytes(seg.read_bytes()[:-40])
     with pytest.raises(DataError, match=r"cut\.dcm"):
-        api.correct(by(cut), scanned, "7")
+        gliofed.correct(by(cut), scanned, "7")
 
 
 @pytest.mark.process
@@ -577,20 +582,20 @@ def test_a_segmentation_of_another_series_is_refused(scanned, tmp_path) -> None:
     drawn[10:20, 12:30, 3:6] = True
     write_segmentation(drawn, other.affine(), folder, tmp_path / "o.dcm", MaskAuthor())
     with pytest.raises(DataError, match="grid"):
-        api.correct(by(tmp_path / "o.dcm"), scanned, "7")
+        gliofed.correct(by(tmp_path / "o.dcm"), scanned, "7")
     assert not (scanned / "derivatives").exists()
 
 
 # --- the command
 
 
-def gliofed(*words):
+def command(*words):
     return CliRunner().invoke(app, ["correct", *map(str, words)])
 
 
 def test_the_command(hospital, mask, tmp_path) -> None:
     words = ("--hospital", hospital, "--subject", "A", "--author", "Dr. Ä. Weiß")
-    done = gliofed(mask, *words, "--date", "2026-02-28", "--sequence", "flair", "--label", "1")
+    done = command(mask, *words, "--date", "2026-02-28", "--sequence", "flair", "--label", "1")
     assert done.exit_code == 0, done.output
     line, caution = done.stdout.splitlines()
     label = hospital / f"{DERIVED}_mask.nii.gz"
@@ -598,13 +603,13 @@ def test_the_command(hospital, mask, tmp_path) -> None:
     assert line.endswith(f"the earlier label is {hospital / DERIVED}_desc-earlier1_mask.nii.gz")
     assert caution == RESEARCH_USE_ONLY
     assert told(label)["Date"] == "2026-02-28"
-    again = gliofed(mask, *words)
+    again = command(mask, *words)
     assert again.exit_code == 1
     (error,) = again.stderr.splitlines()
     assert error.startswith("DataError: ")
     empty = save(tmp_path / "e.nii.gz", drawing() * 0)
-    assert gliofed(empty, *words).exit_code == 1
-    assert gliofed(empty, *words, "--empty").exit_code == 0
+    assert command(empty, *words).exit_code == 1
+    assert command(empty, *words, "--empty").exit_code == 0
     assert told(label)["Date"] == datetime.date.today().isoformat()
 
 
@@ -613,6 +618,6 @@ def test_the_command(hospital, mask, tmp_path) -> None:
     (("--sequence", "DWI"), "is none of T1, T1CE, T2, FLAIR"),
 ])  # fmt: skip
 def test_words_that_make_no_command(words, says, hospital, mask) -> None:
-    done = gliofed(mask, "--hospital", hospital, "--subject", "A", "--author", "x", *words)
+    done = command(mask, "--hospital", hospital, "--subject", "A", "--author", "x", *words)
     assert done.exit_code == 2
     assert says in " ".join(done.stderr.replace("│", " ").split())

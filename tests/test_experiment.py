@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from small_study import write_study
 
-from gliofed import api
+import gliofed
 from gliofed.data.phantom import PhantomHospital
 from gliofed.errors import CheckpointError, GliofedError, QuorumError, StudyError
 from gliofed.experiments.run import run_study
@@ -106,7 +106,7 @@ def test_every_model_is_trained_scored_and_shown(finished) -> None:
 @pytest.mark.slow
 def test_every_table_and_figure_can_be_made_again_from_the_predictions(finished, tmp_path) -> None:
     """One command, equal bytes: `gliofed score RUN/predictions.csv --study RUN/study.toml`."""
-    api.score(
+    gliofed.score(
         [finished / "predictions.csv"], tmp_path, bootstrap=100, study=finished / "study.toml"
     )
     made = [p for name in ("evidence", "figures") for p in sorted((finished / name).iterdir())]
@@ -144,7 +144,7 @@ def test_statements_that_do_not_read_stop_a_run_before_it_begins(study_file, tmp
     words = tmp_path / "words.toml"
     words.write_text('[claim]\n99 = "x"\n')
     with pytest.raises(StudyError, match="unknown item '99'"):
-        api.run(study_file, tmp_path / "run", statements=words)
+        gliofed.run(study_file, tmp_path / "run", statements=words)
     assert not (tmp_path / "run").exists()
 
 
@@ -159,7 +159,7 @@ def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
     digest = load_study(finished / "study.toml").digest
     words = tmp_path / "words.toml"
     words.write_text('[claim]\n44 = "Nobody paid."\n')
-    api.run(study_file, finished, finished / "store", statements=words)
+    gliofed.run(study_file, finished, finished / "store", statements=words)
     assert "The authors: Nobody paid." in (finished / "report.html").read_text()
     assert "Nobody paid." in (finished / "claim.csv").read_text()
     assert load_study(finished / "study.toml").digest == digest

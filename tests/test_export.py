@@ -23,7 +23,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy.spatial import cKDTree
 from typer.testing import CliRunner
 
-from gliofed import api
+import gliofed
 from gliofed import dicom as gliofed_dicom
 from gliofed.cli.main import app
 from gliofed.data.formats.bids import read_bids
@@ -84,7 +84,7 @@ def save(path: Path, data: np.ndarray, affine: np.ndarray = NETWORK) -> Path:
     return path
 
 
-def gliofed(*words):
+def command(*words):
     return CliRunner().invoke(app, ["export", *map(str, words)])
 
 
@@ -99,7 +99,7 @@ NAME = "sub-07_ses-pre_space-orig_label-tumor_desc-{}_mask"
 @pytest.mark.process
 def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> None:
     prepared = open_prepared_case(case)
-    done = api.export(mask, case, tmp_path / "out")
+    done = gliofed.export(mask, case, tmp_path / "out")
     assert {d.sequence for d in done} == set(SCANS)
     for item in done:
         assert item.path == tmp_path / f"out/{NAME.format(item.sequence)}.nii.gz"
@@ -130,8 +130,8 @@ def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> No
 
 @pytest.mark.process
 def test_the_dicom_files_say_the_same_as_the_nifti_files(case, mask, tmp_path) -> None:
-    series = {s: api.SeriesLocation(tmp_path / "dicom" / s) for s in SCANS}
-    done = api.export(mask, case, tmp_path / "out", series, person="Curie^Marie")
+    series = {s: gliofed.SeriesLocation(tmp_path / "dicom" / s) for s in SCANS}
+    done = gliofed.export(mask, case, tmp_path / "out", series, person="Curie^Marie")
     tracked = set()
     for sequence in SCANS:
         image = nib.load(tmp_path / f"out/{NAME.format(sequence)}.nii.gz")
@@ -178,7 +178,7 @@ def test_probability_is_cut_at_one_half(case, tmp_path) -> None:
     for number, (data, any_left) in enumerate(((below, False), (above, True))):
         path = save(tmp_path / f"{number}.nii.gz", data)
         assert np.array_equal(read_mask_nifti(path, prepared).probability, data)
-        done = api.export(path, case, tmp_path / str(number))
+        done = gliofed.export(path, case, tmp_path / str(number))
         assert all((d.volume_ml > 0) is any_left for d in done)
     labels = save(tmp_path / "labels.nii.gz", ellipsoid().astype(np.uint8) * 4)
     assert np.array_equal(read_mask_nifti(labels, prepared).probability, ellipsoid())
@@ -221,40 +221,40 @@ def test_a_mask_of_another_grid_is_refused(case, tmp_path) -> None:
 @pytest.mark.process
 def test_a_probability_map_in_dicom_needs_its_model(case, tmp_path) -> None:
     path = save(tmp_path / "p.nii.gz", ellipsoid().astype(np.float32) * 0.9)
-    series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/FLAIR")}
+    series = {Sequence.FLAIR: gliofed.SeriesLocation(tmp_path / "dicom/FLAIR")}
     with pytest.raises(DataError, match="name the model"):
-        api.export(path, case, tmp_path / "out", series)
-    assert api.export(path, case, tmp_path / "out", series, model="base-7")
+        gliofed.export(path, case, tmp_path / "out", series)
+    assert gliofed.export(path, case, tmp_path / "out", series, model="base-7")
 
 
 @pytest.mark.process
 def test_nothing_is_written_unless_all_can_be(case, mask, tmp_path) -> None:
     out = tmp_path / "out"
-    series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/T1")}
+    series = {Sequence.FLAIR: gliofed.SeriesLocation(tmp_path / "dicom/T1")}
     with pytest.raises(DataError, match=r"^FLAIR: .*expected 50 x 50 x 44"):
-        api.export(mask, case, out, series)
+        gliofed.export(mask, case, out, series)
     with pytest.raises(DataError, match="prepared without T2; it has FLAIR, T1"):
-        api.export(mask, case, out, {Sequence.T2: api.SeriesLocation(tmp_path)})
+        gliofed.export(mask, case, out, {Sequence.T2: gliofed.SeriesLocation(tmp_path)})
     assert not out.exists()
 
 
 @pytest.mark.process
 def test_a_corrected_mask_is_not_written_over(case, mask, tmp_path) -> None:
-    first = api.export(mask, case, tmp_path / "out")[0].path
+    first = gliofed.export(mask, case, tmp_path / "out")[0].path
     first.write_bytes(b"corrected")
     with pytest.raises(DataError, match="somebody may have corrected it"):
-        api.export(mask, case, tmp_path / "out")
+        gliofed.export(mask, case, tmp_path / "out")
     assert first.read_bytes() == b"corrected"
-    api.export(mask, case, tmp_path / "out", overwrite=True)
+    gliofed.export(mask, case, tmp_path / "out", overwrite=True)
     assert nib.load(first).get_fdata().any()
 
 
 @pytest.mark.process
 def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, tmp_path) -> None:
-    series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/FLAIR")}
-    path = api.export(mask, case, tmp_path / "out", series)[-1].path
+    series = {Sequence.FLAIR: gliofed.SeriesLocation(tmp_path / "dicom/FLAIR")}
+    path = gliofed.export(mask, case, tmp_path / "out", series)[-1].path
     empty = save(tmp_path / "empty.nii.gz", np.zeros(SIZE, np.uint8))
-    last = api.export(empty, case, tmp_path / "out", series, overwrite=True)[-1]
+    last = gliofed.export(empty, case, tmp_path / "out", series, overwrite=True)[-1]
     assert (last.path, last.volume_ml) == (None, 0)
     assert not path.exists()
 
@@ -263,7 +263,7 @@ def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, t
 def test_the_scans_themselves_are_not_needed(case, mask, tmp_path) -> None:
     scan = nib.load(scan_of(tmp_path, Sequence.FLAIR))
     shutil.rmtree(tmp_path / "bids")
-    done = {d.sequence: d for d in api.export(mask, case, tmp_path / "gone")}
+    done = {d.sequence: d for d in gliofed.export(mask, case, tmp_path / "gone")}
     assert np.array_equal(nib.load(done[Sequence.FLAIR].path).affine, scan.affine)
 
 
@@ -279,7 +279,7 @@ def test_an_entry_as_prepare_makes_it_is_opened(tmp_path) -> None:
     assert prepared.case.id == "sub-A"
     assert set(prepared.placements) == set(Sequence)
     drawn = save(tmp_path / "mask.nii.gz", made.mask, made.affine)
-    done = api.export(drawn, tmp_path / "s" / made.key, tmp_path / "out")
+    done = gliofed.export(drawn, tmp_path / "s" / made.key, tmp_path / "out")
     assert {d.path.name for d in done} == {
         f"sub-A_space-orig_label-tumor_desc-{s}_mask.nii.gz" for s in Sequence
     }
@@ -296,10 +296,10 @@ def test_what_lies_outside_a_scan_is_told(case, mask, tmp_path) -> None:
     }
     record["provenance"] = {}
     (case / "entry.json").write_text(json.dumps(record))
-    (done,) = api.export(mask, case, tmp_path / "out")
+    (done,) = gliofed.export(mask, case, tmp_path / "out")
     below = (voxels_in_mm(SIZE, NETWORK)[..., 2] < CENTRE[2]) & ellipsoid()
     assert done.outside_ml == pytest.approx(below.sum() / 1000)
-    again = gliofed(mask, "--case", case, "--out", tmp_path / "again")
+    again = command(mask, "--case", case, "--out", tmp_path / "again")
     assert f"{below.sum() / 1000:.2f} ml more lie outside this scan" in again.stdout
 
 
@@ -307,10 +307,10 @@ def test_what_lies_outside_a_scan_is_told(case, mask, tmp_path) -> None:
 def test_dicom_is_an_extra(case, mask, tmp_path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "gliofed.dicom.seg", None)
     monkeypatch.delattr(gliofed_dicom, "seg", raising=False)
-    series = {Sequence.FLAIR: api.SeriesLocation(tmp_path / "dicom/FLAIR")}
+    series = {Sequence.FLAIR: gliofed.SeriesLocation(tmp_path / "dicom/FLAIR")}
     with pytest.raises(StudyError, match=r"install gliofed\[hospital\]"):
-        api.export(mask, case, tmp_path / "out", series)
-    assert len(api.export(mask, case, tmp_path / "out")) == 2
+        gliofed.export(mask, case, tmp_path / "out", series)
+    assert len(gliofed.export(mask, case, tmp_path / "out")) == 2
 
 
 @pytest.mark.process
@@ -322,7 +322,7 @@ def test_a_sheared_scan_keeps_its_sform_alone(case, mask, tmp_path) -> None:
     record["placements"]["T1"]["affine"] = sheared.tolist()
     record["provenance"] = {}
     (case / "entry.json").write_text(json.dumps(record))
-    done = {d.sequence: d for d in api.export(mask, case, tmp_path / "out")}
+    done = {d.sequence: d for d in gliofed.export(mask, case, tmp_path / "out")}
     image = nib.load(done[Sequence.T1].path)
     assert np.allclose(image.affine, sheared, atol=1e-5)
     assert image.header["qform_code"] == 0
@@ -355,7 +355,7 @@ def test_no_entry_or_a_damaged_one(case, tmp_path) -> None:
 
 @pytest.mark.process
 def test_the_image_to_draw_on_takes_a_drawing_back(case, tmp_path) -> None:
-    done = gliofed("--case", case, "--image", "flair", "--out", tmp_path / "draw")
+    done = command("--case", case, "--image", "flair", "--out", tmp_path / "draw")
     assert done.exit_code == 0, done.output
     path = tmp_path / "draw/sub-07_ses-pre_space-gliofed_desc-preproc_FLAIR.nii.gz"
     assert str(path) in done.stdout
@@ -364,7 +364,7 @@ def test_the_image_to_draw_on_takes_a_drawing_back(case, tmp_path) -> None:
     assert np.array_equal(image.data, open_prepared_case(case).image[3])
     drawn = save(tmp_path / "drawn.nii.gz", (image.data == 2).astype(np.uint8), image.affine)
     assert np.array_equal(read_mask_nifti(drawn, open_prepared_case(case)).probability, ellipsoid())
-    assert gliofed("--case", case, "--image", "T2", "--out", tmp_path / "draw").exit_code == 1
+    assert command("--case", case, "--image", "T2", "--out", tmp_path / "draw").exit_code == 1
 
 
 @pytest.mark.process
@@ -373,10 +373,10 @@ def test_the_command(case, mask, tmp_path) -> None:
     shutil.copytree(tmp_path / "dicom/FLAIR", study / "a")
     dicom.write_series(study / "b", dicom.Made(number=9))
     words = (mask, "--case", case, "--out", tmp_path / "out", "--model", "base-7")
-    several = gliofed(*words, "--series", f"flair={study}")
+    several = command(*words, "--series", f"flair={study}")
     assert several.exit_code == 1
     assert "2 MR series" in several.stderr
-    done = gliofed(*words, "--series", f"flair={study}", "--choose", "FLAIR=5")
+    done = command(*words, "--series", f"flair={study}", "--choose", "FLAIR=5")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert len(lines) == 4
@@ -385,7 +385,7 @@ def test_the_command(case, mask, tmp_path) -> None:
     segment = pydicom.dcmread(tmp_path / f"out/{NAME.format('FLAIR')}.dcm").SegmentSequence[0]
     assert segment.SegmentAlgorithmType == "AUTOMATIC"
     empty = save(tmp_path / "empty.nii.gz", np.zeros(SIZE, np.uint8))
-    none = gliofed(empty, "--case", case, "--out", tmp_path / "none", "--series",
+    none = command(empty, "--case", case, "--out", tmp_path / "none", "--series",
                    f"FLAIR={tmp_path / 'dicom/FLAIR'}")  # fmt: skip
     assert none.exit_code == 0, none.output
     assert "no DICOM-SEG was written" in none.stdout
@@ -399,7 +399,7 @@ def test_the_command(case, mask, tmp_path) -> None:
     (("m.nii", "--choose", "T1=4"), "has no --series"),
 ])  # fmt: skip
 def test_words_that_make_no_command(words, says, tmp_path) -> None:
-    done = gliofed(*words, "--case", tmp_path, "--out", tmp_path)
+    done = command(*words, "--case", tmp_path, "--out", tmp_path)
     assert done.exit_code == 2
     assert says in " ".join(done.stderr.replace("│", " ").split())
 
@@ -424,8 +424,8 @@ def test_a_real_series(real_data, tmp_path) -> None:
         "abc", entry, {"sources": {"T1": {"file": "sub-1_T1w.nii"}}}
     )
     mask = save(tmp_path / "mask.nii.gz", ellipsoid().astype(np.uint8))
-    _, done = api.export(mask, tmp_path / "store/abc", tmp_path / "out",
-                         {Sequence.T1: api.SeriesLocation(folder)}, model="base-7")  # fmt: skip
+    _, done = gliofed.export(mask, tmp_path / "store/abc", tmp_path / "out",
+                         {Sequence.T1: gliofed.SeriesLocation(folder)}, model="base-7")  # fmt: skip
     points = dicom.world_of(done.path)
     half = voxel_sizes(scan.affine).min() / 2
     drawn = np.asarray(nib.load(done.path.with_suffix(".nii.gz")).dataobj) > 0

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from gliofed import __version__
 from gliofed.cli.main import app
 from gliofed.errors import ModelError, StudyError
 from gliofed.inference.forward import predict
@@ -34,6 +33,7 @@ from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.device import Device
 from gliofed.study import parse_study
 from gliofed.types import SEQUENCES, Placement
+from gliofed.version import __version__
 
 STUDY = parse_study(
     {

@@ -12,7 +12,6 @@ from federation_kits import make_kits
 from made_up_federation import LATE, make_rows, make_status, make_study
 from test_fed_testing import told
 
-from gliofed import __version__
 from gliofed.calibration.evaluation import scaling_rows
 from gliofed.deployment import server_controller as conductor_module
 from gliofed.deployment.kit import Kit, open_kit
@@ -33,6 +32,7 @@ from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.device import Device
 from gliofed.runtime.templates import plain
 from gliofed.study import Study
+from gliofed.version import __version__
 
 CPU = Device(torch.device("cpu"), bf16=False)
 SHA = "0123456789abcdef" * 4

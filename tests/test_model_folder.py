@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from gliofed import __version__, api
+import gliofed
 from gliofed.calibration.calibrator import Calibration, fit_calibration
 from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.cli.main import app
@@ -32,6 +32,7 @@ from gliofed.models.folder import (
 )
 from gliofed.models.network import build_net
 from gliofed.study import CalibrationConfig, NetworkConfig, Study, load_study, parse_study
+from gliofed.version import __version__
 
 OLD = Path(__file__).parent / "old_models"
 STUDY: Study = parse_study(
@@ -280,7 +281,7 @@ def old(tmp_path) -> Path:
 
 
 def test_format_1_opens_and_answers_as_it_did(old, tmp_path) -> None:
-    own = api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
+    own = gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     found = read_model(tmp_path / "m")
     assert (found.id, found.recipe.rounds, found.calibrations) == (own, 7, {})
     generator = torch.Generator().manual_seed(5)
@@ -301,23 +302,23 @@ def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path, weights) 
     text = (OLD / "study.toml").read_text()
     study.write_text(text.replace("[4, 4, 4]", "[2, 2, 2]"))
     with pytest.raises(ModelError, match=r"up\.|stem|mask\.weight"):
-        api.upgrade_model(old, study, tmp_path / "m")
+        gliofed.upgrade_model(old, study, tmp_path / "m")
     study.write_text(text.replace("seven", "7").replace("rounds = 7", "rounds = 8"))
     asked = fit_for_sites(load_study(OLD / "study.toml"))
     note = {"run": run_of(asked), "rounds": 7, "study": asked.digest, "gliofed": __version__}
     save(old, weights, note)
     with pytest.raises(ModelError, match="give the very study"):
-        api.upgrade_model(old, study, tmp_path / "m")
-    assert api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
+        gliofed.upgrade_model(old, study, tmp_path / "m")
+    assert gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     save(old, weights, {"run": "r"})
     with pytest.raises(ModelError, match="is no model of an older format"):
-        api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
+        gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     old.write_bytes(b"PK\x03\x04")
     with pytest.raises(ModelError, match="is no model of an older format"):
-        api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
+        gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     save(old, weights, note)
     with pytest.raises(StudyError, match="no such study"):
-        api.upgrade_model(old, tmp_path / "none.toml", tmp_path / "m")
+        gliofed.upgrade_model(old, tmp_path / "none.toml", tmp_path / "m")
 
 
 def test_a_calibration_beside_an_older_file_goes_along_or_is_refused(old, tmp_path) -> None:
@@ -330,14 +331,14 @@ def test_a_calibration_beside_an_older_file_goes_along_or_is_refused(old, tmp_pa
     note = {"run": run, "rounds": 7, "study": "of another version", "gliofed": "0.0.9"}
     save(old, build_net("small", (4, 4, 4), 1).state_dict(), note)
     beside.write_text(json.dumps(plain))
-    api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
+    gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     assert list(read_model(tmp_path / "m").calibrations) == [0]
     beside.write_text(json.dumps({**plain, "rounds": 6}))  # of the model a round before
-    api.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
+    gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     assert read_model(tmp_path / "m").calibrations == {}
     beside.write_text(json.dumps({**plain, "run": "another"}))
     with pytest.raises(CheckpointError):
-        api.upgrade_model(old, OLD / "study.toml", tmp_path / "n")
+        gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "n")
     assert not (tmp_path / "n").exists()
 
 

@@ -19,7 +19,7 @@ from recorded_progress import RecordedProgress
 from small_model import make_model
 from typer.testing import CliRunner
 
-from gliofed import api
+import gliofed
 from gliofed.calibration.calibrator import Calibration, fit_calibration
 from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.cli.main import app
@@ -72,7 +72,7 @@ def _reader(monkeypatch) -> None:
 
 
 def cases_of(root: Path) -> tuple[Case, ...]:
-    return api.inspect(root / "north").cases
+    return gliofed.inspect(root / "north").cases
 
 
 def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[CaseStatus, ...]:
@@ -344,7 +344,7 @@ def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_p
     for number, style in enumerate(SIEMENS.values(), start=1):
         write_series(tmp_path / "in", style, number=number)
     out = tmp_path / "out"
-    (fate,) = api.predict(model, str(tmp_path / "in"), out)
+    (fate,) = gliofed.predict(model, str(tmp_path / "in"), out)
     assert fate.fate == "answered"
     for sequence in SEQUENCES:
         (path,) = fate.folder.glob(f"*_desc-{sequence.value}_mask.dcm")
@@ -360,7 +360,7 @@ def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_p
     (flair,) = fate.folder.glob("*_desc-FLAIR_mask.dcm")
     assert str(pydicom.dcmread(flair).SOPInstanceUID) in text
     assert (out / "hospital-private").stat().st_mode & 0o077 == 0
-    (kept,) = api.predict(model, str(tmp_path / "in"), out)
+    (kept,) = gliofed.predict(model, str(tmp_path / "in"), out)
     assert kept.fate == "kept"
 
 

@@ -21,7 +21,7 @@ from conftest import STRIPPED, write_hospital
 from prepared_stores import alive, children_of, entries, half_written, same, wait_until
 from typer.testing import CliRunner
 
-from gliofed import api
+import gliofed
 from gliofed.cli.main import app
 from gliofed.cli.prepare import line
 from gliofed.data.formats.bids import read_bids
@@ -385,9 +385,9 @@ def test_the_phantom_hospitals_are_prepared(tmp_path, monkeypatch) -> None:
     """One of them, and the one whose patients it sees too; the others need not be drawn."""
     two = [h for h in HOSPITALS if h.name in ("harbour", "hillside")]
     monkeypatch.setattr("gliofed.experiments.studies.HOSPITALS", two)
-    api.phantom(tmp_path)
+    gliofed.phantom(tmp_path)
     (tmp_path / "study.toml").write_text(STUDY.replace("[1.0, 1.0, 1.0]", "[4.5, 4.5, 4.5]"))
-    found = api.prepare(tmp_path / "hillside", tmp_path / "store", tmp_path / "study.toml")
+    found = gliofed.prepare(tmp_path / "hillside", tmp_path / "store", tmp_path / "study.toml")
     assert found.usable == len(found.accounts) > 10
     assert all(a.figure.is_file() for a in found.accounts)
 
@@ -405,7 +405,7 @@ def test_real_scans_are_prepared_as_the_study_asks(real_data, tmp_path) -> None:
     for folder in [*site.glob("sub-*"), *site.glob("derivatives/*/sub-*")]:
         if folder.name not in named:
             shutil.rmtree(folder)
-    found = api.prepare(site, tmp_path / "store", study, processes=2)
+    found = gliofed.prepare(site, tmp_path / "store", study, processes=2)
     assert [a.fate for a in found.accounts] == ["prepared"] * 2, found.accounts
     assert all(0.8 < a.measures.brain_litres < 2.2 for a in found.accounts)
     assert all(20_000 < a.figure.stat().st_size < 500_000 for a in found.accounts)

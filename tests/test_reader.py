@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from gliofed import api
+import gliofed
 from gliofed.cli.main import app
 from gliofed.errors import DataError
 from gliofed.evaluation.files import predictions_csv
@@ -172,7 +172,7 @@ def tables(tmp_path):
 
 @pytest.mark.slow
 def test_two_files_are_two_models_compared_with_the_reference(tables, tmp_path) -> None:
-    rows = api.score(tables, tmp_path / "out", bootstrap=100)
+    rows = gliofed.score(tables, tmp_path / "out", bootstrap=100)
     found = {(r.model, r.task, r.metric): r for r in rows}
     assert {r.site for r in rows} == {"all"}
     assert len(found) == len(rows)
@@ -180,7 +180,7 @@ def test_two_files_are_two_models_compared_with_the_reference(tables, tmp_path) 
     assert gap.difference == pytest.approx(gap.value - found["ours", "idh", "auc"].value)
     assert gap.difference_low < gap.difference < gap.difference_high
     assert found["ours", "idh", "auc"].difference is None
-    other = api.score(tables, tmp_path / "out", "theirs", 100)
+    other = gliofed.score(tables, tmp_path / "out", "theirs", 100)
     row = next(r for r in other if (r.model, r.task, r.metric) == ("ours", "idh", "auc"))
     assert row.difference == pytest.approx(-gap.difference)
     written = json.loads((tmp_path / "out/scores.json").read_text())
@@ -191,7 +191,7 @@ def test_two_files_are_two_models_compared_with_the_reference(tables, tmp_path) 
 @pytest.mark.slow
 def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
     out = tmp_path / "out"
-    api.score(tables, out, bootstrap=100)
+    gliofed.score(tables, out, bootstrap=100)
     verdicts = json.loads((out / "evidence/verdicts.json").read_text())
     claims = {v["claim"]: v["shown"] for v in verdicts}
     assert claims["IDH mutation: ranked better than by chance"] is True
@@ -209,16 +209,16 @@ def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
 
 def test_files_that_cannot_be_scored_together(tables, tmp_path) -> None:
     with pytest.raises(DataError, match=r"no model 'mine' in .*ours, theirs"):
-        api.score(tables, tmp_path / "out", "mine")
+        gliofed.score(tables, tmp_path / "out", "mine")
     with pytest.raises(DataError, match="model 'ours' answers case 'p0' in two of the files"):
-        api.score([tables[0], tables[0]], tmp_path / "out")
+        gliofed.score([tables[0], tables[0]], tmp_path / "out")
     empty = tmp_path / "empty.csv"
     empty.write_text("patient,dice\n")
     with pytest.raises(DataError, match="no line below the header"):
-        api.score([empty], tmp_path / "out")
+        gliofed.score([empty], tmp_path / "out")
     empty.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8"):
-        api.score([empty], tmp_path / "out")
+        gliofed.score([empty], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

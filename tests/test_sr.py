@@ -17,7 +17,6 @@ from pydicom.config import disable_value_validation
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from gliofed import __version__
 from gliofed.calibration.cns5 import (
     GLIOBLASTOMA,
     NOT_DETERMINABLE,
@@ -33,6 +32,7 @@ from gliofed.dicom.sr import NO_FAULT, build_report, write_report
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.notice import RESEARCH_USE_ONLY
+from gliofed.version import __version__
 
 NONE = float("nan")
 MASK = np.zeros((20, 24, 10), bool)

@@ -1,3 +1,189 @@
-"""gliofed: hospitals train one 3D glioma network together; no image leaves the building."""
+"""gliofed: hospitals train one 3D glioma network together; no image leaves the building.
 
-__version__ = "0.1.0"
+The public functions, each of which a command of `gliofed` calls. Modules are imported when a name
+is first used: `import gliofed` loads neither torch nor any other heavy library.
+
+>>> import gliofed
+>>> gliofed.run("study.toml", "runs/study")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+from gliofed.version import __version__
+
+if TYPE_CHECKING:
+    from gliofed.api.consortium import (
+        join,
+        look,
+        provision,
+        serve,
+        start,
+        status,
+        stop,
+        try_out,
+        withdraw,
+    )
+    from gliofed.api.scans import check, correct, export, image, inspect, intake, prepare, receive
+    from gliofed.data.audit import DatasetReading
+    from gliofed.deployment.approval import (
+        approve,
+        consent,
+        network_size,
+        new_key,
+        read_log,
+        verify_log,
+    )
+    from gliofed.deployment.model_upgrade import export_model, read_model, upgrade_model
+    from gliofed.dicom.dicomweb import DicomWebServer
+    from gliofed.dicom.storescp import ListenAddress
+    from gliofed.experiments.finished_run import FinishedRun
+    from gliofed.experiments.radiomics import Extracted, extract_features, try_features
+    from gliofed.experiments.scores import score
+    from gliofed.experiments.studies import cohort, demo, overlap, phantom, run
+    from gliofed.federated.governance.approval import Approval
+    from gliofed.federated.governance.audit_verification import LogVerdict
+    from gliofed.federated.governance.hash_chain import LogLine
+    from gliofed.inference.corrections import CorrectedLabel, Correction
+    from gliofed.inference.mask_export import ExportedMask, SeriesLocation
+    from gliofed.inference.predict import predict, report, view
+    from gliofed.ingest.ingest import IngestAccount, IngestRequest
+    from gliofed.preprocessing.dataset import DatasetPreparation
+    from gliofed.preprocessing.workers import CasePreparation
+    from gliofed.validation.check import CheckResult
+
+_MODULES: Final = {
+    # Data
+    "intake": "api.scans",
+    "receive": "api.scans",
+    "check": "api.scans",
+    "inspect": "api.scans",
+    "prepare": "api.scans",
+    "phantom": "experiments.studies",
+    "DicomWebServer": "dicom.dicomweb",
+    "ListenAddress": "dicom.storescp",
+    "IngestRequest": "ingest.ingest",
+    "IngestAccount": "ingest.ingest",
+    "CheckResult": "validation.check",
+    "DatasetReading": "data.audit",
+    "DatasetPreparation": "preprocessing.dataset",
+    "CasePreparation": "preprocessing.workers",
+    # Studies
+    "run": "experiments.studies",
+    "demo": "experiments.studies",
+    "overlap": "experiments.studies",
+    "cohort": "experiments.studies",
+    "score": "experiments.scores",
+    "extract_features": "experiments.radiomics",
+    "try_features": "experiments.radiomics",
+    "Extracted": "experiments.radiomics",
+    "FinishedRun": "experiments.finished_run",
+    # Models and cases
+    "predict": "inference.predict",
+    "report": "inference.predict",
+    "view": "inference.predict",
+    "export": "api.scans",
+    "image": "api.scans",
+    "correct": "api.scans",
+    "Correction": "inference.corrections",
+    "CorrectedLabel": "inference.corrections",
+    "ExportedMask": "inference.mask_export",
+    "SeriesLocation": "inference.mask_export",
+    "read_model": "deployment.model_upgrade",
+    "upgrade_model": "deployment.model_upgrade",
+    "export_model": "deployment.model_upgrade",
+    # Federation
+    "provision": "api.consortium",
+    "look": "api.consortium",
+    "join": "api.consortium",
+    "serve": "api.consortium",
+    "start": "api.consortium",
+    "status": "api.consortium",
+    "stop": "api.consortium",
+    "withdraw": "api.consortium",
+    "try_out": "api.consortium",
+    "approve": "deployment.approval",
+    "consent": "deployment.approval",
+    "network_size": "deployment.approval",
+    "new_key": "deployment.approval",
+    "read_log": "deployment.approval",
+    "verify_log": "deployment.approval",
+    "Approval": "federated.governance.approval",
+    "LogVerdict": "federated.governance.audit_verification",
+    "LogLine": "federated.governance.hash_chain",
+}
+"""Each public name and the module that defines it."""
+
+__all__ = [
+    "Approval",
+    "CasePreparation",
+    "CheckResult",
+    "CorrectedLabel",
+    "Correction",
+    "DatasetPreparation",
+    "DatasetReading",
+    "DicomWebServer",
+    "ExportedMask",
+    "Extracted",
+    "FinishedRun",
+    "IngestAccount",
+    "IngestRequest",
+    "ListenAddress",
+    "LogLine",
+    "LogVerdict",
+    "SeriesLocation",
+    "__version__",
+    "approve",
+    "check",
+    "cohort",
+    "consent",
+    "correct",
+    "demo",
+    "export",
+    "export_model",
+    "extract_features",
+    "image",
+    "inspect",
+    "intake",
+    "join",
+    "look",
+    "network_size",
+    "new_key",
+    "overlap",
+    "phantom",
+    "predict",
+    "prepare",
+    "provision",
+    "read_log",
+    "read_model",
+    "receive",
+    "report",
+    "run",
+    "score",
+    "serve",
+    "start",
+    "status",
+    "stop",
+    "try_features",
+    "try_out",
+    "upgrade_model",
+    "verify_log",
+    "view",
+    "withdraw",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the module of a public name at its first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'gliofed' has no attribute {name!r}")
+    value = getattr(import_module(f"gliofed.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names, imported or not."""
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from gliofed import api
+import gliofed
 from gliofed.cli.verbs import plain_ends
 
 
@@ -28,7 +28,7 @@ def approve(
 
 
 def _make(path: Path) -> None:
-    public = api.new_key(path)
+    public = gliofed.new_key(path)
     typer.echo(
         f"wrote {path}: keep it to yourself, it says yes for you\n"
         f"for approvers in a site's policy.toml: {public}"
@@ -38,7 +38,7 @@ def _make(path: Path) -> None:
 def _approve(
     study: Path, out: Path, who: str, key: Path | None, policy: Path | None, yes: bool
 ) -> None:
-    runs, leaves = api.consent(study, policy)
+    runs, leaves = gliofed.consent(study, policy)
     rules = f"the policy {policy}" if policy else "the default policy; a site's own may differ"
     typer.echo("What runs at the site:")
     typer.echo("\n".join(f"  {line}" for line in runs))
@@ -47,7 +47,7 @@ def _approve(
     if not yes and not typer.confirm(f"Approve this as {who}?"):
         typer.echo("nothing was approved")
         raise typer.Exit(1)
-    approval = api.approve(study, who, out, key, policy)
+    approval = gliofed.approve(study, who, out, key, policy)
     target = out / f"{approval.study}.json" if out.is_dir() else out
     signed = "signed" if approval.signature else "not signed"
     typer.echo(f"wrote {target} ({signed})")

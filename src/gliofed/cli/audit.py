@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:  # they are imported when a verb runs, so that --help stays light
-    from gliofed.api import LogLine, LogVerdict
+    from gliofed import LogLine, LogVerdict
 
 audit = typer.Typer(no_args_is_help=True, help="Check and read the audit logs of a federation.")
 
@@ -31,13 +31,13 @@ def verify(
 
     Ends with status 0 where it is sound, 1 where it is not.
     """
-    from gliofed import api
+    import gliofed
     from gliofed.cli.verbs import plain_ends
 
     if (against is None) != (not site):
         raise typer.BadParameter("--against and --site go together")
     with plain_ends():
-        verdict = api.verify_log(log, against, site)
+        verdict = gliofed.verify_log(log, against, site)
         typer.echo("\n".join(_told(log, verdict)))
     sys.exit(0 if verdict.sound else 1)
 
@@ -45,11 +45,11 @@ def verify(
 @audit.command()
 def show(log: Annotated[Path, typer.Argument(help="The audit log.")]) -> None:
     """Print a log, a line each, as far as it is sound."""
-    from gliofed import api
+    import gliofed
     from gliofed.cli.verbs import plain_ends
 
     with plain_ends():
-        for line in api.read_log(log):
+        for line in gliofed.read_log(log):
             typer.echo(_row(line))
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -28,7 +28,7 @@ def check(path: Path, json: Path | None, sheet: Path | None) -> None:
     """`gliofed check`."""
     with plain_ends():
         with TerminalProgress() as terminal:
-            result = api.check(path, json, sheet, terminal)
+            result = gliofed.check(path, json, sheet, terminal)
         console = Console()
         if not console.is_terminal:
             console.width = max(console.width, NARROWEST)
@@ -40,7 +40,7 @@ def check(path: Path, json: Path | None, sheet: Path | None) -> None:
         sys.exit(1)
 
 
-def show(result: api.CheckResult, console: Console) -> None:
+def show(result: gliofed.CheckResult, console: Console) -> None:
     """One table of the findings, errors first, with the cure at the first row of each code."""
     if result.findings:
         console.print(_table(result))
@@ -54,7 +54,7 @@ def show(result: api.CheckResult, console: Console) -> None:
     console.print(RESEARCH_USE_ONLY)
 
 
-def _table(result: api.CheckResult) -> Table:
+def _table(result: gliofed.CheckResult) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("severity", no_wrap=True)
     table.add_column("code, case", overflow="fold")

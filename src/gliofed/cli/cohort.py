@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gliofed import api
+import gliofed
 from gliofed.cli.verbs import plain_ends
 from gliofed.experiments.cohort import cohort_csv, cohort_json
 from gliofed.federated.cohort.table import CohortTable
@@ -17,7 +17,7 @@ from gliofed.federated.cohort.table import CohortTable
 def cohort(study: Path, form: str) -> None:
     """Count, then print in the form asked for."""
     with plain_ends():
-        table = api.cohort(study)
+        table = gliofed.cohort(study)
         if form == "table":
             _show(table)
         else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from gliofed import api
+    import gliofed
     from gliofed.types import Sequence
 
 
@@ -41,19 +41,19 @@ def correct(
 
     Research use only. Not a medical device.
     """
-    from gliofed import api
+    import gliofed
     from gliofed.cli.verbs import plain_ends
     from gliofed.notice import RESEARCH_USE_ONLY
 
-    correction = api.Correction(
+    correction = gliofed.Correction(
         mask, author, _day(date), case, _sequence(sequence), tuple(label or ()), export, empty
     )
     with plain_ends(after="the same command completes it; until then the earlier label counts"):
-        typer.echo(_line(api.correct(correction, hospital, subject)))
+        typer.echo(_line(gliofed.correct(correction, hospital, subject)))
         typer.echo(RESEARCH_USE_ONLY)
 
 
-def _line(done: api.CorrectedLabel) -> str:
+def _line(done: gliofed.CorrectedLabel) -> str:
     was = "" if done.volume_before_ml is None else f" (was {done.volume_before_ml:.2f} ml)"
     kept = "" if done.earlier is None else f"; the earlier label is {done.earlier}"
     beyond = f", {done.outside_ml:.2f} ml more lie outside this scan" if done.outside_ml else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from gliofed import api
+import gliofed
 from gliofed.cli.verbs import plain_ends
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import Sequence
@@ -31,18 +31,18 @@ def export(
         raise typer.BadParameter("give a MASK, or --image with a sequence to draw on")
     if chosen.keys() - folders.keys():
         raise typer.BadParameter("--choose names a sequence that has no --series")
-    sources = {s: api.SeriesLocation(Path(p), chosen.get(s, "")) for s, p in folders.items()}
+    sources = {s: gliofed.SeriesLocation(Path(p), chosen.get(s, "")) for s, p in folders.items()}
     with plain_ends(after="the same command with --overwrite writes all files anew"):
         for sequence in shown:
-            path = api.image(case, sequence, out, overwrite)
+            path = gliofed.image(case, sequence, out, overwrite)
             typer.echo(f"{path}: {sequence.value} in the network's space")
         if mask is not None:
-            for done in api.export(mask, case, out, sources, model, person, overwrite):
+            for done in gliofed.export(mask, case, out, sources, model, person, overwrite):
                 typer.echo(_line(done))
         typer.echo(RESEARCH_USE_ONLY)
 
 
-def _line(done: api.ExportedMask) -> str:
+def _line(done: gliofed.ExportedMask) -> str:
     if done.path is None:
         return f"{done.sequence.value}: nothing outlined, so no {done.kind} was written"
     nothing = "" if done.volume_ml else ", nothing outlined"

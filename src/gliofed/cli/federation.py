@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.deployment.lead import page_of
@@ -50,7 +50,7 @@ def serve(kit: Path) -> None:
     end_with_starter()
     with plain_ends(after=AGAIN):
         typer.echo("serving; Ctrl-C ends it")
-        api.serve(kit)
+        gliofed.serve(kit)
 
 
 def join(asked: JoinOptions) -> None:
@@ -59,7 +59,7 @@ def join(asked: JoinOptions) -> None:
     with plain_ends(after=AGAIN):
         data = SiteDataPaths(asked.data, asked.store, asked.format)
         with TerminalProgress() as terminal:
-            proposal = api.look(asked.kit, data, asked.study, terminal)
+            proposal = gliofed.look(asked.kit, data, asked.study, terminal)
         typer.echo("What runs here:")
         typer.echo("\n".join(f"  {line}" for line in proposal.runs))
         typer.echo("What leaves this hospital:")
@@ -70,7 +70,7 @@ def join(asked: JoinOptions) -> None:
             typer.echo("nothing was approved, and nothing is sent")
             raise typer.Exit(1)
         typer.echo(f"taking part as {proposal.kit.name}; Ctrl-C leaves")
-        api.join(proposal, who, asked.approval, lambda line: typer.echo(line, err=True))
+        gliofed.join(proposal, who, asked.approval, lambda line: typer.echo(line, err=True))
 
 
 def start(study: Path, kit: Path, segment: int) -> None:
@@ -87,7 +87,7 @@ def start(study: Path, kit: Path, segment: int) -> None:
                 said.append(line)
                 typer.echo(line)
 
-        end = api.start(study, kit, told, RetryLimits(rounds=segment))
+        end = gliofed.start(study, kit, told, RetryLimits(rounds=segment))
         Console().print(table(end))
         if end.state not in ("completed", "stopped"):
             typer.secho(f"{end.state}: {end.why}", fg="red", err=True)
@@ -97,7 +97,7 @@ def start(study: Path, kit: Path, segment: int) -> None:
 def status(kit: Path, watch: bool) -> None:
     """`gliofed status`."""
     with plain_ends(after="the run goes on"):
-        now = api.status(kit)
+        now = gliofed.status(kit)
         if not watch:
             Console().print(table(now))
             typer.echo(f"its page: {page_of(kit)}")
@@ -105,21 +105,21 @@ def status(kit: Path, watch: bool) -> None:
         with Live(table(now), auto_refresh=False) as live:
             while now.state not in OVER:
                 time.sleep(1)
-                now = api.status(kit)
+                now = gliofed.status(kit)
                 live.update(table(now), refresh=True)
 
 
 def stop(kit: Path) -> None:
     """`gliofed stop`."""
     with plain_ends():
-        now = api.stop(kit)
+        now = gliofed.stop(kit)
         typer.echo(f"{now.study} stops after its present round, {len(now.points) + 1}")
 
 
 def withdraw(site: str, kit: Path) -> None:
     """`gliofed withdraw`."""
     with plain_ends():
-        now = api.withdraw(kit, site)
+        now = gliofed.withdraw(kit, site)
         typer.echo(
             f"{site} is asked no more from the next round on; the model keeps what it learnt "
             f"there in rounds up to {len(now.points)}"
@@ -132,7 +132,7 @@ def try_out(out: Path) -> None:
     """`gliofed federation try`."""
     with plain_ends(after=AGAIN):
         with TerminalProgress() as terminal:
-            end = api.try_out(out, terminal.line, terminal)
+            end = gliofed.try_out(out, terminal.line, terminal)
         if end.state != "completed":
             raise typer.Exit(1)
         typer.echo(f"Kits, logs and audit logs of every party: {out}")

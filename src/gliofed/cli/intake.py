@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.dicom.storescp import ListenAddress
@@ -35,7 +35,7 @@ def intake(request: IngestRequest) -> None:
     """`gliofed intake`."""
     with plain_ends(after="patients that are whole stay, and the same command takes the others"):
         with TerminalProgress() as terminal:
-            account = api.intake(request, terminal)
+            account = gliofed.intake(request, terminal)
         console = Console()
         if not console.is_terminal:
             console.width = max(console.width, WIDTH)
@@ -50,7 +50,7 @@ def receive(folder: Path, port: ListenAddress) -> None:
         count = 0
         try:
             with TerminalProgress() as terminal:
-                count = api.receive(folder, port, terminal)
+                count = gliofed.receive(folder, port, terminal)
         except KeyboardInterrupt:
             count = len(list(folder.glob("*.dcm")))
         typer.echo(f"{count} instances in {folder}; next: gliofed intake {folder} --out HOSPITAL")

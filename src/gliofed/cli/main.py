@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from gliofed import __version__
 from gliofed.cli import cases, consortium, pacs
 from gliofed.cli.audit import audit
 from gliofed.cli.extra import extra
 from gliofed.cli.model import model
 from gliofed.cli.radiomics import radiomics
 from gliofed.notice import RESEARCH_USE_ONLY
+from gliofed.version import __version__
 
 
 class OutputFormat(enum.StrEnum):

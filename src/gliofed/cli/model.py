@@ -16,12 +16,12 @@ model = typer.Typer(
 @model.command("show")
 def show(folder: Annotated[Path, typer.Argument(help="The model's folder.")]) -> None:
     """Check every file of a model and say what it is."""
-    from gliofed import api
+    import gliofed
     from gliofed.cli.verbs import plain_ends
     from gliofed.notice import RESEARCH_USE_ONLY
 
     with plain_ends():
-        found = api.read_model(folder)
+        found = gliofed.read_model(folder)
         own = found.recipe
         rows = (
             ("model", found.id),
@@ -52,11 +52,11 @@ def upgrade(
     out: Annotated[Path, typer.Option(help="Folder of the model to write.")],
 ) -> None:
     """Bring a model of an older format up to date; the old file stays."""
-    from gliofed import api
+    import gliofed
     from gliofed.cli.verbs import plain_ends
 
     with plain_ends():
-        typer.echo(f"wrote {out}: model {api.upgrade_model(old, study, out)}")
+        typer.echo(f"wrote {out}: model {gliofed.upgrade_model(old, study, out)}")
 
 
 @model.command("export")
@@ -66,12 +66,12 @@ def export(
     out: Annotated[Path, typer.Option(help="File or folder to write; not there yet.")],
 ) -> None:
     """Hand a model out as ONNX or as a MONAI bundle, checked against it before it is kept."""
-    from gliofed import api
+    import gliofed
     from gliofed.cli.verbs import plain_ends
     from gliofed.notice import RESEARCH_USE_ONLY
 
     with plain_ends():
-        done = api.export_model(folder, to, out)
+        done = gliofed.export_model(folder, to, out)
         typer.echo(f"wrote {done.path}: {done.title} of model {done.model}")
         typer.echo(f"its answers differ from the model's by {done.difference:.1e} at most (logits)")
         typer.echo(RESEARCH_USE_ONLY)

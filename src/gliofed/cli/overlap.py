@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.errors import DataError
@@ -20,7 +20,7 @@ def overlap(study: Path, store: Path | None, site: str | None, as_json: bool) ->
     """Compare, then print counts between sites, and one site's own patients where asked."""
     with plain_ends():
         with TerminalProgress() as terminal:
-            found = api.overlap(study, store, terminal)
+            found = gliofed.overlap(study, store, terminal)
         if site is not None and site not in found.patients:
             raise DataError(
                 f"{site}: not a hospital of {study}; it has {', '.join(found.patients)}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.inference.batch import CaseStatus
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the libraries of DICOM are an extra
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """As `api.predict` takes it. page: whether each case's page is written too."""
+    """As `gliofed.predict` takes it. page: whether each case's page is written too."""
 
     out: Path
     store: Path | None
@@ -34,12 +34,12 @@ def predict(model: Path, scans: str, asked: PredictOptions, pacs: DicomWebServer
     """0: every case was answered; 1: some were refused, or a known error; 2: all were refused."""
     with plain_ends(after="cases that are whole stay, and the same command answers the others"):
         with TerminalProgress() as terminal:
-            fates = api.predict(
+            fates = gliofed.predict(
                 model, scans, asked.out, asked.store, asked.overwrite, asked.why, pacs, terminal
             )
             answered = [f.folder for f in fates if f.fate != "refused"]
             if asked.page and answered:
-                api.report(asked.out, asked.store, terminal)
+                gliofed.report(asked.out, asked.store, terminal)
         for fate in fates:
             typer.echo(_line(fate))
         typer.echo(f"{len(answered)} of {len(fates)} cases answered, in {asked.out}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -31,7 +31,7 @@ def prepare(
     started = time.monotonic()
     with plain_ends(after="the same command goes on from there", status=2):
         with TerminalProgress() as terminal:
-            found = api.prepare(
+            found = gliofed.prepare(
                 path, out, study, format_id, site, processes or processes_at_once(), figures, json,
                 terminal, lambda account: terminal.line(line(account)),
             )  # fmt: skip
@@ -42,7 +42,7 @@ def prepare(
         sys.exit(1)
 
 
-def line(account: api.CasePreparation) -> str:
+def line(account: gliofed.CasePreparation) -> str:
     """One case in one line."""
     case = _printable(str(account.case))
     if account.reasons:
@@ -52,7 +52,7 @@ def line(account: api.CasePreparation) -> str:
     return f"{case}  {account.fate}  {account.seconds:.0f} s  {format_measures(account.measures)}"
 
 
-def summary(found: api.DatasetPreparation, seconds: float) -> str:
+def summary(found: gliofed.DatasetPreparation, seconds: float) -> str:
     """How many of each fate, and where to look."""
     counts = ", ".join(f"{found.count(fate)} {fate}" for fate in reversed(ORDER))
     return (

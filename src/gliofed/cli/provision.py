@@ -6,14 +6,14 @@ from pathlib import Path
 
 import typer
 
-from gliofed import api
+import gliofed
 from gliofed.cli.verbs import plain_ends
 
 
 def provision(federation: Path, out: Path) -> None:
     """Make the kits, then say where they are."""
     with plain_ends(after="nothing was made; the same command starts anew"):
-        done = api.provision(federation, out)
+        done = gliofed.provision(federation, out)
         for name in done.made:
             typer.echo(f"made {done.out / name}")
         for name in done.kept:

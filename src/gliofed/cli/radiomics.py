@@ -31,14 +31,14 @@ def measure(
 
     Interrupt it when you like: what was measured is not measured again.
     """
-    from gliofed import api
+    import gliofed
     from gliofed.cli.show import TerminalProgress
     from gliofed.cli.verbs import plain_ends
     from gliofed.runtime.processes import cores
 
     with plain_ends(after="the same command goes on from there"):
         with extra("radiomics"), TerminalProgress() as terminal:
-            found = api.extract_features(
+            found = gliofed.extract_features(
                 study, out, store, processes=processes or cores(), progress=terminal
             )
         for left in found.left_out:
@@ -59,11 +59,11 @@ def leave_out(
 
     Research use only. Not a medical device.
     """
-    from gliofed import api
+    import gliofed
     from gliofed.cli.show import TerminalProgress
     from gliofed.cli.verbs import plain_ends
 
     with plain_ends():
         with TerminalProgress() as terminal:
-            path = api.try_features(tables, out, labels, terminal)
+            path = gliofed.try_features(tables, out, labels, terminal)
         typer.echo(f"wrote {path}\n{RESEARCH_USE_ONLY}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -16,7 +16,7 @@ def report(answers: Path, store: Path | None) -> None:
     """One page a case, in its folder."""
     with plain_ends(after="pages that are written stay"):
         with TerminalProgress() as terminal:
-            pages = api.report(answers, store, terminal)
+            pages = gliofed.report(answers, store, terminal)
         for page in pages:
             typer.echo(page)
         typer.echo(RESEARCH_USE_ONLY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import TerminalProgress, show_outcome
 from gliofed.cli.verbs import plain_ends
 from gliofed.runtime.device import processes_at_once
@@ -17,7 +17,7 @@ def demo(out: Path) -> None:
     """`gliofed demo`."""
     with plain_ends(after=ROUNDS):
         with TerminalProgress() as terminal:
-            outcome = api.demo(out, terminal, processes_at_once())
+            outcome = gliofed.demo(out, terminal, processes_at_once())
         show_outcome(outcome)
 
 
@@ -28,5 +28,5 @@ def run(
     with plain_ends(after=ROUNDS):
         with TerminalProgress() as terminal:
             at_once = processes or processes_at_once()
-            outcome = api.run(study, out, store, terminal, at_once, statements)
+            outcome = gliofed.run(study, out, store, terminal, at_once, statements)
         show_outcome(outcome)

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from gliofed import api
+import gliofed
 from gliofed.cli.show import score_tables
 from gliofed.cli.verbs import plain_ends
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -19,7 +19,7 @@ def score(
 ) -> None:
     """Score, write, then show the main figures of every model."""
     with plain_ends():
-        rows = api.score(files, out, reference, bootstrap, study)
+        rows = gliofed.score(files, out, reference, bootstrap, study)
         models = tuple(dict.fromkeys(row.model for row in rows))
         console = Console()
         for table in score_tables(rows, models):

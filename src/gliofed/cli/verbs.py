@@ -13,7 +13,7 @@ from typing import Final
 
 import typer
 
-from gliofed import api
+import gliofed
 from gliofed.cli.inspection import show_reading
 from gliofed.cli.show import TerminalProgress
 from gliofed.data.formats.registry import format_of
@@ -26,13 +26,13 @@ WHOLE: Final = "hospitals that are whole stay, and the same command writes the o
 def phantom(root: Path) -> None:
     """`gliofed phantom`."""
     with plain_ends(after=WHOLE), TerminalProgress() as terminal:
-        typer.echo(f"wrote {api.phantom(root, terminal)}")
+        typer.echo(f"wrote {gliofed.phantom(root, terminal)}")
 
 
 def inspect(path: Path, format_id: str, site: str, out: Path | None) -> None:
     """`gliofed inspect`."""
     with plain_ends():
-        reading = api.inspect(path, format_id, site)
+        reading = gliofed.inspect(path, format_id, site)
         if out is not None:
             write_text(out, json.dumps(reading.audit.plain(), indent=1, ensure_ascii=False) + "\n")
         show_reading(format_of(format_id), reading)

@@ -21,7 +21,7 @@ def view(
 
     Research use only. Not a medical device.
     """
-    from gliofed import api
+    import gliofed
     from gliofed.cli.verbs import plain_ends
     from gliofed.notice import RESEARCH_USE_ONLY
 
@@ -34,4 +34,4 @@ def view(
             webbrowser.open(address)
 
     with plain_ends():
-        api.view(answers, store, host, port, ready)
+        gliofed.view(answers, store, host, port, ready)

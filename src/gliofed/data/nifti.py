@@ -12,10 +12,10 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
-import gliofed
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import Sequence
+from gliofed.version import __version__
 
 SCANNER: Final = 1
 ALIGNED: Final = 2
@@ -82,7 +82,7 @@ def nifti_bytes(
     if not np.allclose(image.get_qform(), affine, atol=1e-3):  # sheared: no quaternion says that
         image.set_qform(affine, 0)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = f"gliofed {gliofed.__version__}. {RESEARCH_USE_ONLY}".encode()[:79]
+    image.header["descrip"] = f"gliofed {__version__}. {RESEARCH_USE_ONLY}".encode()[:79]
     raw: bytes = image.to_bytes()
     return gzip.compress(raw, 6, mtime=0) if compressed else raw
 

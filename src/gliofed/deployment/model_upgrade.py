@@ -28,12 +28,12 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     gliofed can tell, or weights that are not of the study's network;
     CheckpointError: a calibration that is damaged or of another run; StudyError, OSError.
     """
-    from gliofed import __version__
     from gliofed.deployment.training_job import fit_for_sites
     from gliofed.federated.messages import load
     from gliofed.federated.server.calibration import last_calibrated
     from gliofed.models.folder import check_weights, recipe_of, write_model
     from gliofed.study import load_study
+    from gliofed.version import __version__
 
     try:
         weights, note = load(old)

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from gliofed import __version__
 from gliofed.deployment.model_card import MODEL
 from gliofed.deployment.run_status import RunStatus, State
 from gliofed.errors import GliofedError
 from gliofed.reporting.federation.content import FederationContent, SiteStatus, Standing
 from gliofed.reporting.federation.page import write_federation_page
 from gliofed.study import Study
+from gliofed.version import __version__
 
 PAGE: Final = "page.html"
 SECONDS: Final = 10.0

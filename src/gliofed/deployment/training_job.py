@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gliofed import __version__
 from gliofed.errors import StudyError
 from gliofed.settings import build
 from gliofed.study import Study, study_toml
+from gliofed.version import __version__
 
 
 @dataclass(frozen=True)

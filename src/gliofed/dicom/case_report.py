@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-import gliofed
 from gliofed.calibration.cns5 import NOT_DETERMINABLE, OUTCOMES, IntegratedType
 from gliofed.dicom.derived import validated_text
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID
+from gliofed.version import __version__
 
 _SLACK: Final = 1e-6
 _SUM_SLACK: Final = 1e-3
@@ -42,7 +42,7 @@ class CaseReport:
     markers: tuple[ReportedMarker, ...]
     integrated: IntegratedType
     quality: tuple[str, ...]
-    version: str = gliofed.__version__
+    version: str = __version__
 
 
 def validated_report(report: CaseReport) -> CaseReport:

@@ -19,10 +19,10 @@ from pydicom.charset import python_encoding
 from pydicom.config import RAISE
 from pydicom.valuerep import validate_value
 
-import gliofed
 from gliofed.dicom.source_series import Header, SourceSeries
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
+from gliofed.version import __version__
 
 UNICODE: Final = "ISO_IR 192"
 REQUIRED: Final = (  # of the patient and study, empty where the source has none (type 2)
@@ -59,7 +59,7 @@ def derived_series(source: Header, behind: int, description: str) -> dict[str, A
         "instance_number": 1,
         "manufacturer": "gliofed",
         "manufacturer_model_name": "gliofed",
-        "software_versions": gliofed.__version__,
+        "software_versions": __version__,
         "device_serial_number": "none: software",
         "series_description": f"{description}. {RESEARCH_USE_ONLY}",
         "specific_character_set": UNICODE,

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.codedict import codes
 
-import gliofed
 from gliofed.data.reorient import Array, NamedGrid, Shape, reorient_to_grid
 from gliofed.dicom.derived import (
     derived_series,
@@ -34,6 +33,7 @@ from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quie
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import write_bytes
+from gliofed.version import __version__
 
 LABEL: Final = "T2/FLAIR-hyperintense region"
 RED: Final = (255, 64, 64)
@@ -180,7 +180,7 @@ def _segment(author: MaskAuthor, tracking: SegmentTracking) -> hd.seg.SegmentDes
     if author.kind != "MANUAL":
         algorithm = hd.AlgorithmIdentificationSequence(
             name="gliofed", family=codes.cid7162.ArtificialIntelligence,
-            version=gliofed.__version__, source="gliofed", parameters={"model": author.model},
+            version=__version__, source="gliofed", parameters={"model": author.model},
         )  # fmt: skip
     segment = hd.seg.SegmentDescription(
         segment_number=1,

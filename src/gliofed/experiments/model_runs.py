@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gliofed import __version__
 from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import Role
 from gliofed.study import NetworkConfig, Study
 from gliofed.types import Case
+from gliofed.version import __version__
 
 FEDERATED, POOLED, ALONE, PARENT = "federated", "pooled", "alone", "parent"
 

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 
-from gliofed import __version__
 from gliofed.data.patient_ids import normalise_id
 from gliofed.data.splits import Split
 from gliofed.errors import DataError
@@ -44,6 +43,7 @@ from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import Progress
 from gliofed.study import Study
 from gliofed.types import Case
+from gliofed.version import __version__
 
 MODELS: Final = (AGE_SEX, RADIOMICS, HARMONISED)
 _ON_FEATURES: Final = (RADIOMICS, HARMONISED)

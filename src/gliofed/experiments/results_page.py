@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed import __version__
 from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import CaseResult
@@ -33,6 +32,7 @@ from gliofed.reporting.study.content import (
 from gliofed.runtime.device import Device
 from gliofed.study import Study
 from gliofed.types import SEQUENCES, Case
+from gliofed.version import __version__
 
 
 def page_content(

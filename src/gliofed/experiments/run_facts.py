@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 import torch
 
-from gliofed import __version__
 from gliofed.data.formats.registry import BY_ID as FORMATS
 from gliofed.data.formats.registry import DEFAULT
 from gliofed.data.splits import Split
@@ -35,6 +34,7 @@ from gliofed.reporting.study.content import ScoredPredictions
 from gliofed.runtime.device import Device
 from gliofed.study import DataConfig, Study
 from gliofed.types import SEQUENCES, Case, Unknown
+from gliofed.version import __version__
 
 PACKAGES: Final = ("torch", "numpy", "scipy", "monai", "nibabel", "safetensors")
 FEWEST_AGES: Final = 4

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gliofed import __version__
 from gliofed.errors import DataError
 from gliofed.evaluation.prediction_table import parse_predictions, result_key
 from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.experiments.evaluation import reference_model, score_predictions, write_score_tables
 from gliofed.reporting.study.scores_page import ScoresPageContent, write_scores_page
 from gliofed.study import CalibrationConfig, load_study
+from gliofed.version import __version__
 
 
 def score(

@@ -24,7 +24,6 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from gliofed import __version__
 from gliofed.calibration.cns5 import IntegratedType
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, StoreError
@@ -35,6 +34,7 @@ from gliofed.reporting.case.content import AnsweringModel, CaseContent, MarkerAn
 from gliofed.runtime.files import write_bytes, write_text
 from gliofed.types import SEQUENCES, Case, Labels, Prediction
 from gliofed.types import Sequence as Scan
+from gliofed.version import __version__
 
 ANSWER: Final = "answer.json"
 MAPS: Final = "maps.safetensors"

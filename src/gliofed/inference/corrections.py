@@ -21,7 +21,6 @@ from typing import Any, Final
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-import gliofed
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import SCANNER, nifti_bytes, read_nifti
 from gliofed.data.reorient import reorient_to_grid
@@ -32,6 +31,7 @@ from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import alone_in, write_bytes, write_text
 from gliofed.tables import read_json
 from gliofed.types import Case, Sequence
+from gliofed.version import __version__
 
 _OWN: Final = "gliofed"
 """The derivative of labels where there was none."""
@@ -250,9 +250,7 @@ def _sidecar(
         "Manual": not told["Model"],
         "SHA256": hashlib.sha256(data).hexdigest(),
         "Corrects": corrects,
-        "GeneratedBy": [
-            {"Name": "gliofed", "Version": gliofed.__version__, "Model": told["Model"]}
-        ],
+        "GeneratedBy": [{"Name": "gliofed", "Version": __version__, "Model": told["Model"]}],
     }
     return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 
@@ -277,7 +275,7 @@ def _describe(path: Path) -> None:
     if not (root / "dataset_description.json").exists():
         told = {
             "Name": "tumor labels", "BIDSVersion": "1.10.0", "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "gliofed", "Version": gliofed.__version__}],
+            "GeneratedBy": [{"Name": "gliofed", "Version": __version__}],
         }  # fmt: skip
         write_text(root / "dataset_description.json", json.dumps(told, indent=1) + "\n")
 

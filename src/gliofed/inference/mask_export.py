@@ -14,7 +14,6 @@ import numpy as np
 from nibabel.affines import apply_affine, voxel_sizes
 from numpy.typing import NDArray
 
-import gliofed
 from gliofed.data.nifti import ALIGNED, IMAGE_ENDINGS, SCANNER, nifti_bytes, read_nifti
 from gliofed.data.reorient import NamedGrid, reorient_to_grid
 from gliofed.data.store import PreparedCase, PreparedStore
@@ -24,6 +23,7 @@ from gliofed.inference.native_grid import THRESHOLD, mask_on_scan
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import write_bytes, write_text
 from gliofed.types import SEQUENCES, Case, Labels, Placement, Prediction, Sequence
+from gliofed.version import __version__
 
 _SUBJECT: Final = re.compile(r"^(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)_")
 
@@ -237,7 +237,7 @@ def _sidecar(source: Path | None, model: str) -> str:
         "Manual": not model,
         "SpatialReference": name,
         "Sources": [] if name is None else [name],
-        "GeneratedBy": [{"Name": "gliofed", "Version": gliofed.__version__, "Model": model}],
+        "GeneratedBy": [{"Name": "gliofed", "Version": __version__, "Model": model}],
     }
     return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 

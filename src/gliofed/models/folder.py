@@ -27,7 +27,6 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from gliofed import __version__
 from gliofed.calibration.calibrator import Calibration
 from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.data.store import RECIPE
@@ -37,6 +36,7 @@ from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.runtime.files import keep, keep_folder
 from gliofed.settings import build
 from gliofed.study import GridConfig, NetworkConfig, PreparationConfig, QualityConfig, Study
+from gliofed.version import __version__
 
 FORMAT: Final = 2
 """Of the folder. 1 was the weights alone, as one message of `gliofed.federated.messages`."""

@@ -12,13 +12,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-from gliofed import __version__
 from gliofed.data.store import RECIPE, PreparedCase, PreparedStore
 from gliofed.errors import DataError, GliofedError, UnwritableError
 from gliofed.preprocessing.recipe import check_installed, prepare_case
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import GridConfig, PreparationConfig
 from gliofed.types import SEQUENCES, Case
+from gliofed.version import __version__
 
 NAMED: Final = 10
 """Cases that fail are named in one error up to this number."""

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliofed import __version__
 from gliofed.preprocessing.quality_index import ORDER, write_index
 from gliofed.preprocessing.recipe import check_installed
 from gliofed.preprocessing.workers import (
@@ -20,6 +19,7 @@ from gliofed.preprocessing.workers import (
 from gliofed.runtime.progress import Progress, ProgressCounter
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig, Study
 from gliofed.types import Case
+from gliofed.version import __version__
 
 INDEX = "index.html"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
-from gliofed import __version__
 from gliofed.data.store import unwritable_error
 from gliofed.preprocessing.quality_figure import format_measures
 from gliofed.preprocessing.workers import CasePreparation, PreparationStatus
 from gliofed.runtime.files import write_text
 from gliofed.runtime.templates import render_html
+from gliofed.version import __version__
 
 ORDER: Final[tuple[PreparationStatus, ...]] = ("failed", "set aside", "prepared", "kept")
 

@@ -24,7 +24,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed import __version__
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, GliofedError
 from gliofed.radiomics.feature_table import FeatureSubject, FeatureTable
@@ -32,6 +31,7 @@ from gliofed.runtime.files import write_text
 from gliofed.runtime.processes import belong_to_parent
 from gliofed.runtime.progress import Progress
 from gliofed.types import SEQUENCES, Case
+from gliofed.version import __version__
 
 LIBRARY: Final = "pyradiomics-bhklab"
 SHAPE: Final = "shape"

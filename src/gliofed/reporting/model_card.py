@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gliofed import __version__
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.reporting.checklists.formatting import trained_markers
 from gliofed.reporting.checklists.run_facts import scored_rows
@@ -26,6 +25,7 @@ from gliofed.reporting.html.formatting import (
 from gliofed.runtime.templates import render_text
 from gliofed.study import Study
 from gliofed.types import SEQUENCES
+from gliofed.version import __version__
 
 UNKNOWN_LICENSE: Final = "unknown"
 TAGS: Final = ("medical", "MRI", "glioma", "3d", "segmentation", "federated-learning",

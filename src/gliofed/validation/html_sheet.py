@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gliofed import __version__
 from gliofed.runtime.files import write_text
 from gliofed.runtime.templates import packaged_text, render_html
 from gliofed.validation.check import CaseThumbnail, CheckResult
 from gliofed.validation.codes import CODES, Code, Severity
 from gliofed.validation.findings import Finding, printable
+from gliofed.version import __version__
 
 FINDINGS_PER_CARD: Final = 6
 """Kinds of findings repeated below a case's picture; all findings stand in the table."""

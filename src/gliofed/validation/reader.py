@@ -21,7 +21,7 @@ from time import monotonic
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-import gliofed
+from gliofed import version
 from gliofed.errors import DataError
 from gliofed.validation.findings import FileFault
 from gliofed.validation.reader_messages import CPU_SECONDS, MEMORY, ReadRequest, ReadResponse
@@ -115,7 +115,7 @@ class SafeReader:
         return said
 
     def _start(self) -> subprocess.Popen[bytes]:
-        source = str(Path(gliofed.__file__).parents[1])
+        source = str(Path(version.__file__).parents[1])
         paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._rest = b""

@@ -11,7 +11,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
-from gliofed import __version__
 from gliofed.errors import DataError, GliofedError
 from gliofed.inference.answer_files import ANSWER, READ_ERRORS, read_answer
 from gliofed.inference.worklist import case_folders, read_worklist
@@ -19,6 +18,7 @@ from gliofed.reporting.case import page, worklist_page
 from gliofed.reporting.case.worklist_page import Worklist
 from gliofed.reporting.html.document import content_security_policy
 from gliofed.validation.findings import printable
+from gliofed.version import __version__
 from gliofed.viewer.access import plain_page
 
 REFUSALS: Final[dict[int | str, dict[str, str]]] = {

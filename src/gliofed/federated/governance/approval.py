@@ -21,12 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from gliofed import __version__
 from gliofed.errors import ApprovalError, StudyError
 from gliofed.federated.governance.keys import signature_of, signed_by
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.runtime.files import write_private
 from gliofed.study import Study, parse_study, study_toml
+from gliofed.version import __version__
 
 LARGEST: Final = 64 * 2**10
 """Characters of the longest study text."""

@@ -8,12 +8,12 @@ from importlib.metadata import version
 from textwrap import indent
 from typing import Any, Final
 
-import gliofed
 from gliofed.data.nifti import IMAGE_ENDINGS
 from gliofed.models.folder import TrainedModel
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.settings import toml_of
 from gliofed.types import SEQUENCES
+from gliofed.version import __version__
 
 _SCHEMA: Final = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -80,7 +80,7 @@ def metadata_of(model: TrainedModel) -> Mapping[str, Any]:
         "pytorch_version": version("torch").split("+")[0],
         "numpy_version": version("numpy"),
         "required_packages_version": {
-            p: gliofed.__version__ if p == "gliofed" else version(p) for p in packages
+            p: __version__ if p == "gliofed" else version(p) for p in packages
         },
         "task": f"Glioma on preoperative MRI: outline, {', '.join(names)}",
         "description": f"{RESEARCH_USE_ONLY} Study {own.name}, {own.rounds} rounds. Probabilities "
@@ -102,7 +102,7 @@ def readme_of(model: TrainedModel) -> str:
     tables = {n: dataclasses.asdict(getattr(own, n)) for n in ("grid", "prepare", "quality")}
     return _README.format(
         name=f"gliofed: {own.name}", caution=RESEARCH_USE_ONLY, id=model.id,
-        markers=", ".join(m.marker for m in own.markers), gliofed=gliofed.__version__,
+        markers=", ".join(m.marker for m in own.markers), gliofed=__version__,
         files="\n".join(f"- {s.value}: `CASE{IMAGE_ENDINGS[s]}.nii.gz`" for s in SEQUENCES),
         steps=own.steps,
         settings=indent(toml_of(tables).strip(), "    "),

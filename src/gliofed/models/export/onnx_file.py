@@ -19,7 +19,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-import gliofed
 from gliofed.errors import StudyError
 from gliofed.models.export.equivalence import Outputs, check_equivalence, named_outputs
 from gliofed.models.folder import TrainedModel
@@ -27,6 +26,7 @@ from gliofed.models.network import MultiTaskNet
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import replacing
 from gliofed.types import SEQUENCES
+from gliofed.version import __version__
 
 OPSET: Final = 18
 """Of ONNX operators; runtimes since 2023 have it."""
@@ -102,7 +102,7 @@ def properties_of(model: TrainedModel) -> Mapping[str, str]:
         "caution": RESEARCH_USE_ONLY,
         "model": model.id,
         "study": own.name,
-        "gliofed": gliofed.__version__,
+        "gliofed": __version__,
         "sequences": json.dumps([s.value for s in SEQUENCES]),
         "markers": json.dumps({m.marker: m.classes for m in own.markers}),
         "outputs": "logits, not calibrated",

@@ -6,8 +6,8 @@ import base64
 import hashlib
 from collections.abc import Sequence
 
-from gliofed import __version__
 from gliofed.runtime.templates import packaged_text, render_html
+from gliofed.version import __version__
 
 STYLE = "reporting/html/page.css"
 SCRIPT = "reporting/html/page.js"
