@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from gliofed.inference.corrections import CorrectedLabel, Correction
     from gliofed.inference.mask_export import ExportedMask, SeriesLocation
     from gliofed.inference.predict import predict, report, view
-    from gliofed.ingest.ingest import IngestAccount, IngestRequest
+    from gliofed.ingest.intake import IngestAccount, IngestRequest
     from gliofed.preprocessing.dataset import DatasetPreparation
     from gliofed.preprocessing.workers import CasePreparation
     from gliofed.validation.check import CheckResult
@@ -64,8 +64,8 @@ _MODULES: Final = {
     "phantom": "experiments.studies",
     "DicomWebServer": "dicom.dicomweb",
     "ListenAddress": "dicom.storescp",
-    "IngestRequest": "ingest.ingest",
-    "IngestAccount": "ingest.ingest",
+    "IngestRequest": "ingest.intake",
+    "IngestAccount": "ingest.intake",
     "CheckResult": "validation.check",
     "DatasetReading": "data.audit",
     "DatasetPreparation": "preprocessing.dataset",
