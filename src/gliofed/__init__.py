@@ -49,70 +49,70 @@ if TYPE_CHECKING:
     from gliofed.inference.corrections import CorrectedLabel, Correction
     from gliofed.inference.mask_export import ExportedMask, SeriesLocation
     from gliofed.inference.predict import predict, report, view
-    from gliofed.ingest.intake import IngestAccount, IngestRequest
+    from gliofed.ingest.intake import IngestResult, IngestRequest
     from gliofed.preprocessing.dataset import DatasetPreparation
     from gliofed.preprocessing.workers import CasePreparation
     from gliofed.validation.check import CheckResult
 
 _MODULES: Final = {
     # Data
-    "intake": "api.scans",
-    "receive": "api.scans",
-    "check": "api.scans",
-    "inspect": "api.scans",
-    "prepare": "api.scans",
-    "phantom": "experiments.studies",
-    "DicomWebServer": "dicom.dicomweb",
-    "ListenAddress": "dicom.storescp",
-    "IngestRequest": "ingest.intake",
-    "IngestAccount": "ingest.intake",
-    "CheckResult": "validation.check",
-    "DatasetReading": "data.audit",
-    "DatasetPreparation": "preprocessing.dataset",
-    "CasePreparation": "preprocessing.workers",
+    "intake": "gliofed.api.scans",
+    "receive": "gliofed.api.scans",
+    "check": "gliofed.api.scans",
+    "inspect": "gliofed.api.scans",
+    "prepare": "gliofed.api.scans",
+    "phantom": "gliofed.experiments.studies",
+    "DicomWebServer": "gliofed.dicom.dicomweb",
+    "ListenAddress": "gliofed.dicom.storescp",
+    "IngestRequest": "gliofed.ingest.intake",
+    "IngestResult": "gliofed.ingest.intake",
+    "CheckResult": "gliofed.validation.check",
+    "DatasetReading": "gliofed.data.audit",
+    "DatasetPreparation": "gliofed.preprocessing.dataset",
+    "CasePreparation": "gliofed.preprocessing.workers",
     # Studies
-    "run": "experiments.studies",
-    "demo": "experiments.studies",
-    "overlap": "experiments.studies",
-    "cohort": "experiments.studies",
-    "score": "experiments.scores",
-    "extract_features": "experiments.radiomics",
-    "try_features": "experiments.radiomics",
-    "Extracted": "experiments.radiomics",
-    "FinishedRun": "experiments.finished_run",
+    "run": "gliofed.experiments.studies",
+    "demo": "gliofed.experiments.studies",
+    "overlap": "gliofed.experiments.studies",
+    "cohort": "gliofed.experiments.studies",
+    "score": "gliofed.experiments.scores",
+    "extract_features": "gliofed.experiments.radiomics",
+    "try_features": "gliofed.experiments.radiomics",
+    "Extracted": "gliofed.experiments.radiomics",
+    "FinishedRun": "gliofed.experiments.finished_run",
     # Models and cases
-    "predict": "inference.predict",
-    "report": "inference.predict",
-    "view": "inference.predict",
-    "export": "api.scans",
-    "image": "api.scans",
-    "correct": "api.scans",
-    "Correction": "inference.corrections",
-    "CorrectedLabel": "inference.corrections",
-    "ExportedMask": "inference.mask_export",
-    "SeriesLocation": "inference.mask_export",
-    "read_model": "deployment.model_upgrade",
-    "upgrade_model": "deployment.model_upgrade",
-    "export_model": "deployment.model_upgrade",
+    "predict": "gliofed.inference.predict",
+    "report": "gliofed.inference.predict",
+    "view": "gliofed.inference.predict",
+    "export": "gliofed.api.scans",
+    "image": "gliofed.api.scans",
+    "correct": "gliofed.api.scans",
+    "Correction": "gliofed.inference.corrections",
+    "CorrectedLabel": "gliofed.inference.corrections",
+    "ExportedMask": "gliofed.inference.mask_export",
+    "SeriesLocation": "gliofed.inference.mask_export",
+    "read_model": "gliofed.deployment.model_upgrade",
+    "upgrade_model": "gliofed.deployment.model_upgrade",
+    "export_model": "gliofed.deployment.model_upgrade",
     # Federation
-    "provision": "api.consortium",
-    "look": "api.consortium",
-    "join": "api.consortium",
-    "serve": "api.consortium",
-    "start": "api.consortium",
-    "status": "api.consortium",
-    "stop": "api.consortium",
-    "withdraw": "api.consortium",
-    "try_out": "api.consortium",
-    "approve": "deployment.approval",
-    "consent": "deployment.approval",
-    "network_size": "deployment.approval",
-    "new_key": "deployment.approval",
-    "read_log": "deployment.approval",
-    "verify_log": "deployment.approval",
-    "Approval": "federated.governance.approval",
-    "LogVerdict": "federated.governance.audit_verification",
-    "LogLine": "federated.governance.hash_chain",
+    "provision": "gliofed.api.consortium",
+    "look": "gliofed.api.consortium",
+    "join": "gliofed.api.consortium",
+    "serve": "gliofed.api.consortium",
+    "start": "gliofed.api.consortium",
+    "status": "gliofed.api.consortium",
+    "stop": "gliofed.api.consortium",
+    "withdraw": "gliofed.api.consortium",
+    "try_out": "gliofed.api.consortium",
+    "approve": "gliofed.deployment.approval",
+    "consent": "gliofed.deployment.approval",
+    "network_size": "gliofed.deployment.approval",
+    "new_key": "gliofed.deployment.approval",
+    "read_log": "gliofed.deployment.approval",
+    "verify_log": "gliofed.deployment.approval",
+    "Approval": "gliofed.federated.governance.approval",
+    "LogVerdict": "gliofed.federated.governance.audit_verification",
+    "LogLine": "gliofed.federated.governance.hash_chain",
 }
 """Each public name and the module that defines it."""
 
@@ -128,7 +128,7 @@ __all__ = [
     "ExportedMask",
     "Extracted",
     "FinishedRun",
-    "IngestAccount",
+    "IngestResult",
     "IngestRequest",
     "ListenAddress",
     "LogLine",
@@ -179,7 +179,7 @@ def __getattr__(name: str) -> object:
     """Import the module of a public name at its first use (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module 'gliofed' has no attribute {name!r}")
-    value = getattr(import_module(f"gliofed.{_MODULES[name]}"), name)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
