@@ -23,7 +23,7 @@ from pathlib import Path
 
 from loopback import Federation, Watch, as_stubs, federation, study_for
 
-from gliofed.deployment.training_job import segment_of
+from gliofed.deployment.training_job import make_job
 from gliofed.federated.flare.admin_session import AdminSession
 from gliofed.federated.flare.job import write_job
 from gliofed.federated.governance.audit_verification import read_lines
@@ -49,7 +49,7 @@ def follow(fed: Federation, link: AdminSession, job: Path, into: Measured) -> No
 
 
 def ours(fed: Federation, link: AdminSession, study: Study, rounds: int, into: Measured) -> None:
-    segment = segment_of(study, rounds, fed.sites)
+    segment = make_job(study, rounds, fed.sites)
     audit = fed.kit("server").audit
     before = len(list(read_lines(audit))) if audit.is_file() else 0
     job = write_job(fed.out / "jobs", "gliofed", segment.plain, fed.sites, 1)

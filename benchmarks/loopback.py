@@ -23,7 +23,7 @@ from pathlib import Path
 from gliofed.deployment.federation_plan import parse_plan
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.provision import provision
-from gliofed.deployment.training_job import fit_for_sites, segment_of
+from gliofed.deployment.training_job import make_job, study_for_sites
 from gliofed.errors import LinkError
 from gliofed.federated.flare import job, rules
 from gliofed.federated.flare.admin_session import AdminSession
@@ -53,7 +53,7 @@ def as_stubs() -> None:
 
 def study_for(megabytes: int, sites: Sequence[str], rounds: int, deadline: float = 900.0) -> Study:
     """A study of a stub network. rounds: more than are ever made, so that no test follows."""
-    return fit_for_sites(
+    return study_for_sites(
         parse_study(
             {
                 "name": f"load-{megabytes}",
@@ -100,7 +100,7 @@ class Federation:
         child.wait()
 
     def approve(self, study: Study) -> None:
-        text = segment_of(study, 1).study
+        text = make_job(study, 1).study
         for site in self.sites:
             kit = self.kit(site)
             approve(text, "The benchmark", kit.approvals, load_policy(kit.policy))

@@ -19,8 +19,8 @@ from scipy import ndimage, stats
 
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import Volume, read_nifti
-from gliofed.federated.linkage.server import CORNERS, ENOUGH, likeness
-from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, salt_of
+from gliofed.federated.linkage.server import CORNERS, MIN_EQUAL_TOKENS, likeness
+from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, study_salt
 from gliofed.preprocessing.fingerprint import describe
 from gliofed.preprocessing.resampling import resample, target_grid
 from gliofed.types import SEQUENCES, Sequence
@@ -186,7 +186,7 @@ def main(folder: Path, names: list[str]) -> None:
         for site in sites
         for case in read_bids(folder / site, site)
     ]
-    salt = salt_of("benchmark")
+    salt = study_salt("benchmark")
     kept = rows(cases, salt, None)
     print("| change | recall (95 % interval) | least likeness | false pairs | greatest likeness |")
     print("|---|---|---:|---|---:|")
@@ -197,8 +197,8 @@ def main(folder: Path, names: list[str]) -> None:
         if name == "none":
             other = like[np.triu_indices(len(like), 1)]
         print(
-            f"| {name} | {interval(int((same >= ENOUGH).sum()), len(same))} | {same.min():.1f} | "
-            f"{int((other >= ENOUGH).sum())} of {len(other)} | {other.max():.1f} |",
+            f"| {name} | {interval(int((same >= MIN_EQUAL_TOKENS).sum()), len(same))} | {same.min():.1f} | "
+            f"{int((other >= MIN_EQUAL_TOKENS).sum())} of {len(other)} | {other.max():.1f} |",
             flush=True,
         )
 

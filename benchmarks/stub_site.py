@@ -32,7 +32,7 @@ from torch import Tensor
 from gliofed.deployment.client_executor import ClientExecutor
 from gliofed.deployment.server_controller import ServerController
 from gliofed.federated.client import Client
-from gliofed.federated.governance.approval import study_of
+from gliofed.federated.governance.approval import parse_study_text
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import Task
@@ -98,7 +98,7 @@ class StubMember(ClientExecutor):
 
     @cached_property
     def _site(self) -> Client:
-        kit, study = self._kit, study_of(self._segment.study)
+        kit, study = self._kit, parse_study_text(self._segment.study)
         folder = kit.work / self._segment.run / "state"
         return StubSite(name=kit.name, study=study, seed=1, folder=folder,
                         policy=load_policy(kit.policy), rejoins=True)  # fmt: skip

@@ -25,9 +25,9 @@ from conftest import write_hospital
 from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.run_status import RunStatus, read_status
-from gliofed.deployment.site_data import SiteDataPaths, open_site
-from gliofed.deployment.training_job import fit_for_sites, run_of
-from gliofed.deployment.try_out import TryOutFolder, ended_after, make_kits, start_party
+from gliofed.deployment.site_data import SiteDataPaths, open_client
+from gliofed.deployment.training_job import run_id, study_for_sites
+from gliofed.deployment.try_out import TryOutFolder, make_kits, running_parties, start_party
 from gliofed.errors import AuditError, CheckpointError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.governance.audit_verification import read_lines, verify
@@ -138,7 +138,7 @@ class Drill:
 
     @property
     def run(self) -> str:
-        return run_of(fit_for_sites(self.study))
+        return run_id(study_for_sites(self.study))
 
     def work(self, name: str) -> Path:
         return self.place.kits / name / "gliofed/work" / self.run
@@ -246,16 +246,16 @@ def drill(
         policy = open_kit(place.kits / name, "site").policy
         write_text(policy, POLICY)
         policy.chmod(0o600)
-    with ended_after() as parties:
+    with running_parties() as parties:
         yield Drill(place, study, parties)
 
 
 def undisturbed(d: Drill, folder: Path) -> CommittedRound:
     """The same rounds in this process, on as many threads as each of the drill's."""
-    study = fit_for_sites(d.study)
+    study = study_for_sites(d.study)
     policy = load_policy(d.place.kits / "north/gliofed/policy.toml")
     sites = [
-        open_site(study, name, SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
+        open_client(study, name, SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
                   policy, folder / name, this_machine())
         for name in study.data.train
     ]  # fmt: skip

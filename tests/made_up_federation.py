@@ -8,7 +8,7 @@ import numpy as np
 from made_up_run import TRAIN, make_curve, make_result
 
 from gliofed.deployment.run_status import RunStatus
-from gliofed.deployment.training_job import fit_for_sites, run_of
+from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import score_sums, suppress_small_counts
 from gliofed.evaluation.results import ScoreRow
@@ -24,7 +24,7 @@ def make_study(rounds: int = 30, **data: object) -> Study:
     raw = {"root": "nowhere", "train": list(TRAIN), "external": [EXTERNAL], **data}
     whole = {"name": "Three hospitals and Amsterdam", "data": raw, "train": {"rounds": rounds},
              "federation": {"quorum": 2}}  # fmt: skip
-    return fit_for_sites(parse_study(whole))
+    return study_for_sites(parse_study(whole))
 
 
 def make_points(rounds: int) -> tuple[RoundPoint, ...]:
@@ -57,7 +57,7 @@ def make_rows(
 
 def make_status(study: Study, rounds: int, state: str = "training", **more: object) -> RunStatus:
     whole = RunStatus(
-        run=run_of(study), study=study.name, digest=study.digest, state="training", why="",
+        run=run_id(study), study=study.name, digest=study.digest, state="training", why="",
         rounds=study.train.rounds, sites=(*study.data.train, *study.data.external),
         points=make_points(rounds),
     )  # fmt: skip

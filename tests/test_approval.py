@@ -13,29 +13,29 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
-from gliofed.deployment.training_job import segment_of
+from gliofed.deployment.training_job import make_job
 from gliofed.errors import ApprovalError, PolicyError, StudyError
 from gliofed.federated.governance.approval import (
     LARGEST,
     Approval,
-    approval_of,
     approve,
-    canonical,
-    keep_approval,
+    canonical_toml,
+    make_approval,
+    parse_study_text,
     read_approval,
-    require,
+    require_approval,
     sign,
-    study_of,
+    write_approval,
 )
 from gliofed.federated.governance.consent import what_leaves, what_runs
-from gliofed.federated.governance.keys import new_approver_key, read_public, signed_by
+from gliofed.federated.governance.keys import new_approver_key, read_public, verify_signature
 from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.markers import MARKERS
 from gliofed.study import parse_study
 
 SHORT = 'name = "glioma"\n[data]\nroot = "."\ntrain = ["north", "harbour"]\nexternal = ["south"]\n'
-TEXT = canonical(SHORT)
+TEXT = canonical_toml(SHORT)
 DIGEST = parse_study(
     {"name": "glioma", "data": {"root": ".", "train": ["north", "harbour"], "external": ["south"]}}
 ).digest
@@ -49,7 +49,7 @@ def folder(tmp_path):
 
 
 def test_what_was_approved_may_run(folder) -> None:
-    approval = require(TEXT, DIGEST, folder, SitePolicy())
+    approval = require_approval(TEXT, DIGEST, folder, SitePolicy())
     assert (approval.study, approval.name, approval.who) == (DIGEST, "glioma", "Dr. A. Example")
     (file,) = folder.iterdir()
     assert file.name == f"{DIGEST}.json"
@@ -59,19 +59,19 @@ def test_what_was_approved_may_run(folder) -> None:
 
 def test_the_same_study_written_otherwise_is_approved_as_its_canonical_text(tmp_path) -> None:
     approve("# a remark\n" + SHORT + "[train]\nrounds = 30\n", "A", tmp_path)
-    require(TEXT, DIGEST, tmp_path, SitePolicy())
-    assert canonical(TEXT) == TEXT
+    require_approval(TEXT, DIGEST, tmp_path, SitePolicy())
+    assert canonical_toml(TEXT) == TEXT
 
 
 def test_a_study_nobody_approved_does_not_run(folder) -> None:
-    other = canonical(SHORT + "[train]\nrounds = 31\n")
-    digest = approval_of(other, "A").study
+    other = canonical_toml(SHORT + "[train]\nrounds = 31\n")
+    digest = make_approval(other, "A").study
     with pytest.raises(ApprovalError, match=r"'glioma'.*is not approved here.*gliofed approve"):
-        require(other, digest, folder, SitePolicy())
+        require_approval(other, digest, folder, SitePolicy())
     with pytest.raises(ApprovalError, match="not the one it was announced with"):
-        require(other, DIGEST, folder, SitePolicy())
+        require_approval(other, DIGEST, folder, SitePolicy())
     with pytest.raises(ApprovalError, match="not the one it was announced with"):
-        require(TEXT, f"../{DIGEST}", folder, SitePolicy())
+        require_approval(TEXT, f"../{DIGEST}", folder, SitePolicy())
 
 
 quick = settings(
@@ -91,14 +91,16 @@ def test_a_text_with_a_byte_changed_does_not_run(folder, place, character, how) 
     if changed == TEXT:
         return
     with pytest.raises(ApprovalError):
-        require(changed, DIGEST, folder, SitePolicy())
+        require_approval(changed, DIGEST, folder, SitePolicy())
 
 
 def test_another_place_of_the_data_is_another_text(folder) -> None:
-    moved = canonical(SHORT.replace('root = "."', 'root = "/elsewhere"'))
-    assert approval_of(moved, "A").study == DIGEST  # where the data lies does not enter the digest
+    moved = canonical_toml(SHORT.replace('root = "."', 'root = "/elsewhere"'))
+    assert (
+        make_approval(moved, "A").study == DIGEST
+    )  # where the data lies does not enter the digest
     with pytest.raises(ApprovalError, match="approves another text"):
-        require(moved, DIGEST, folder, SitePolicy())
+        require_approval(moved, DIGEST, folder, SitePolicy())
 
 
 @pytest.mark.parametrize(
@@ -107,20 +109,20 @@ def test_another_place_of_the_data_is_another_text(folder) -> None:
 )  # fmt: skip
 def test_what_is_no_canonical_study_does_not_run(folder, text) -> None:
     with pytest.raises(ApprovalError):
-        require(text, DIGEST, folder, SitePolicy())
+        require_approval(text, DIGEST, folder, SitePolicy())
 
 
 @pytest.mark.parametrize("text", [SHORT, TEXT + "\n", TEXT + "# remark\n"])
 def test_a_study_written_otherwise_is_told_so(folder, text) -> None:
     with pytest.raises(ApprovalError, match="not in canonical form"):
-        require(text, DIGEST, folder, SitePolicy())
+        require_approval(text, DIGEST, folder, SitePolicy())
 
 
 def test_a_text_may_be_just_so_long() -> None:
     text = SHORT + "#" * (LARGEST - len(SHORT))
-    assert canonical(text) == TEXT
+    assert canonical_toml(text) == TEXT
     with pytest.raises(StudyError, match="longer than"):
-        canonical(text + "#")
+        canonical_toml(text + "#")
 
 
 @pytest.mark.parametrize(
@@ -131,10 +133,10 @@ def test_an_approval_that_was_changed_is_refused(folder, change) -> None:
     (file,) = folder.iterdir()
     plain = json.loads(file.read_text())
     file.write_text(json.dumps(plain))
-    require(TEXT, DIGEST, folder, SitePolicy())
+    require_approval(TEXT, DIGEST, folder, SitePolicy())
     file.write_text(json.dumps(plain | change))
     with pytest.raises(ApprovalError):
-        require(TEXT, DIGEST, folder, SitePolicy())
+        require_approval(TEXT, DIGEST, folder, SitePolicy())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", "7", "[" * 20_000])
@@ -142,7 +144,7 @@ def test_what_is_no_approval_is_refused(folder, text) -> None:
     (file,) = folder.iterdir()
     file.write_text(text)
     with pytest.raises(ApprovalError, match="approve again"):
-        require(TEXT, DIGEST, folder, SitePolicy())
+        require_approval(TEXT, DIGEST, folder, SitePolicy())
 
 
 def test_an_approval_that_others_may_write_is_refused(folder) -> None:
@@ -150,28 +152,28 @@ def test_an_approval_that_others_may_write_is_refused(folder) -> None:
     for mode, fine in ((0o644, True), (0o664, False), (0o646, False)):
         file.chmod(mode)
         if fine:
-            require(TEXT, DIGEST, folder, SitePolicy())
+            require_approval(TEXT, DIGEST, folder, SitePolicy())
             continue
         with pytest.raises(ApprovalError, match="chmod 600"):
-            require(TEXT, DIGEST, folder, SitePolicy())
+            require_approval(TEXT, DIGEST, folder, SitePolicy())
 
 
 def test_an_approval_bound_to_a_policy_ends_with_it(tmp_path) -> None:
     policy = SitePolicy(min_cases=20)
     approve(TEXT, "A", tmp_path, policy)
-    require(TEXT, DIGEST, tmp_path, policy)
+    require_approval(TEXT, DIGEST, tmp_path, policy)
     with pytest.raises(ApprovalError, match="policy was changed"):
-        require(TEXT, DIGEST, tmp_path, SitePolicy(min_cases=21))
+        require_approval(TEXT, DIGEST, tmp_path, SitePolicy(min_cases=21))
 
 
 @pytest.mark.parametrize(("who", "fine"), [("", False), (" ", False), ("a\nb", False), ("\x1b[2J", False),
                                            ("a" * 81, False), ("a" * 80, True), ("Dr. Ä. Öz", True)])  # fmt: skip
 def test_who_approves_is_one_plain_line(who, fine) -> None:
     if fine:
-        assert approval_of(TEXT, who).who == who
+        assert make_approval(TEXT, who).who == who
         return
     with pytest.raises(ApprovalError, match="who approves"):
-        approval_of(TEXT, who)
+        make_approval(TEXT, who)
 
 
 class TestSignatures:
@@ -186,28 +188,28 @@ class TestSignatures:
 
     def test_a_signed_approval_may_run_and_an_unsigned_may_not(self, folder, key, policy) -> None:
         with pytest.raises(ApprovalError, match="bears no signature"):
-            require(TEXT, DIGEST, folder, policy)
-        keep_approval(sign(read_approval(folder / f"{DIGEST}.json"), key), folder)
-        assert require(TEXT, DIGEST, folder, policy).signature
+            require_approval(TEXT, DIGEST, folder, policy)
+        write_approval(sign(read_approval(folder / f"{DIGEST}.json"), key), folder)
+        assert require_approval(TEXT, DIGEST, folder, policy).signature
 
     def test_the_signature_of_a_stranger_is_none(self, folder, tmp_path, policy) -> None:
         new_approver_key(tmp_path / "other")
-        keep_approval(sign(approval_of(TEXT, "A"), tmp_path / "other"), folder)
+        write_approval(sign(make_approval(TEXT, "A"), tmp_path / "other"), folder)
         with pytest.raises(ApprovalError, match="bears no signature"):
-            require(TEXT, DIGEST, folder, policy)
+            require_approval(TEXT, DIGEST, folder, policy)
 
     @pytest.mark.parametrize(
         "field", [f.name for f in dataclasses.fields(Approval) if f.name != "signature"]
     )
     def test_every_field_is_signed(self, key, field) -> None:
-        signed = sign(approval_of(TEXT, "A", SitePolicy()), key)
-        assert signed_by(signed.signature, signed.signed_bytes(), [read_public(key)])
+        signed = sign(make_approval(TEXT, "A", SitePolicy()), key)
+        assert verify_signature(signed.signature, signed.signed_bytes(), [read_public(key)])
         changed = dataclasses.replace(signed, **{field: "another"})
-        assert not signed_by(changed.signature, changed.signed_bytes(), [read_public(key)])
+        assert not verify_signature(changed.signature, changed.signed_bytes(), [read_public(key)])
 
     @pytest.mark.parametrize("signature", [None, "", "ab" * 63, "zz" * 64, "ab" * 64])
     def test_what_is_no_signature_signs_nothing(self, key, signature) -> None:
-        assert not signed_by(signature, b"data", [read_public(key), "ff" * 32])
+        assert not verify_signature(signature, b"data", [read_public(key), "ff" * 32])
 
     def test_a_key_is_for_its_owner_and_never_written_over(self, key) -> None:
         assert key.stat().st_mode & 0o777 == 0o600
@@ -220,7 +222,7 @@ class TestSignatures:
         assert new_approver_key(key) != public
 
     def test_a_key_that_cannot_be_used_is_named(self, key, tmp_path) -> None:
-        approval = approval_of(TEXT, "A")
+        approval = make_approval(TEXT, "A")
         key.chmod(0o640)
         with pytest.raises(ApprovalError, match="chmod 600"):
             sign(approval, key)
@@ -309,7 +311,7 @@ class TestConsent:
             what_leaves(self.study, SitePolicy(min_cases=41), self.cases, 10)
 
 
-SENT = segment_of(study_of(SHORT), rounds=1)  # what a job brings to the site
+SENT = make_job(parse_study_text(SHORT), rounds=1)  # what a job brings to the site
 
 
 class TestVerb:
@@ -341,7 +343,7 @@ class TestVerb:
             "(signed)",
         ):
             assert words in done.output
-        assert require(SENT.study, SENT.digest, kit, load_policy(policy)).who == "Dr. B"
+        assert require_approval(SENT.study, SENT.digest, kit, load_policy(policy)).who == "Dr. B"
 
     def test_without_a_yes_nothing_is_approved(self, study, tmp_path) -> None:
         for answer in ("n\n", ""):

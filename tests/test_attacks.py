@@ -1,6 +1,6 @@
 """Attacks on a federation of real processes over mutual TLS, each refused and recorded once.
 
-A server (`gliofed serve`) and two hospitals (`gliofed join`), of which one sends bad updates
+A server (`gliofed run_server`) and two hospitals (`gliofed join`), of which one sends bad updates
 (`changed_site`), run for the whole module. Logs are compared before and after each attack.
 """
 
@@ -40,10 +40,15 @@ from federation_kits import (
 
 from gliofed.deployment.kit_process import run_process
 from gliofed.deployment.lead import start
-from gliofed.deployment.refusals import LET_IN_SECONDS, QUIET_SECONDS, Presence, Refusals
+from gliofed.deployment.process_events import (
+    CONNECT_SECONDS,
+    REPEAT_SECONDS,
+    ConnectionReporter,
+    RefusalRecorder,
+)
 from gliofed.deployment.run_status import RunStatus
 from gliofed.deployment.supervisor import RetryLimits
-from gliofed.deployment.training_job import segment_of
+from gliofed.deployment.training_job import make_job
 from gliofed.errors import GliofedError
 from gliofed.federated.flare.job import write_job
 from gliofed.federated.flare.process import ProcessCommand
@@ -83,7 +88,7 @@ class Live:
         }
 
     def job(self, name: str, study: Study | None = None) -> Path:
-        segment = segment_of(study or self.study, rounds=1)
+        segment = make_job(study or self.study, rounds=1)
         return write_job(self.kits.parent / "jobs", name, segment.plain, SITES, 1)
 
 
@@ -251,7 +256,7 @@ def changed_study(live: Live, place: Path) -> None:
     assert [*map(len, map(study_toml, (changed, live.study)))] == [len(study_toml(changed))] * 2
     status = submit(live.kits / "lead", live.job("changed", changed))
     assert status != "FINISHED:COMPLETED"
-    run = segment_of(changed, 1).run
+    run = make_job(changed, 1).run
     for name in SITES:
         assert not (live.kits / name / "gliofed/work" / run).exists()
         lines = read_lines(live.kits / name / "gliofed/audit.jsonl")
@@ -372,9 +377,9 @@ class TestWhatIsHeard:
     def test_a_refusal_without_end_is_written_once_an_hour_with_how_often(self, tmp_path) -> None:
         now = [0.0]
         log = AuditLog(tmp_path / "audit.jsonl", "server")
-        refusals = Refusals(log, SITES, lambda: now[0])
+        refusals = RefusalRecorder(log, SITES, lambda: now[0])
         for number in range(50_000):
-            now[0] = number * 2 * QUIET_SECONDS / 50_000
+            now[0] = number * 2 * REPEAT_SECONDS / 50_000
             refusals.hear(self.SHAKE)
             refusals.hear("another line")
         refusals.close()
@@ -384,7 +389,7 @@ class TestWhatIsHeard:
 
     def test_kinds_are_counted_apart_and_only_sites_are_named(self, tmp_path) -> None:
         log = AuditLog(tmp_path / "audit.jsonl", "server")
-        refusals = Refusals(log, ("North",))
+        refusals = RefusalRecorder(log, ("North",))
         for who in ("north", "ada@example.org", "sub-001", ""):
             refusals.hear(f"WARNING gliofed.denied: denied list_jobs to {who}")
         lines = list(read_lines(log.path))
@@ -412,11 +417,11 @@ class TestWhatIsHeard:
 
     def test_a_site_that_is_not_let_in_is_told_so_once_with_what_to_look_at(self) -> None:
         now, said = [0.0], []
-        presence = Presence("fed.example.org:8002", said.append, lambda: now[0])
-        now[0] = LET_IN_SECONDS - 0.1
+        presence = ConnectionReporter("fed.example.org:8002", said.append, lambda: now[0])
+        now[0] = CONNECT_SECONDS - 0.1
         presence.hear("")
         assert said == []
-        now[0] = LET_IN_SECONDS
+        now[0] = CONNECT_SECONDS
         presence.hear("")
         presence.hear("")
         (line,) = said
@@ -425,7 +430,7 @@ class TestWhatIsHeard:
 
     def test_a_site_whose_kit_is_used_twice_is_told_so(self) -> None:
         now, said = [0.0], []
-        presence = Presence("host:1", said.append, lambda: now[0])
+        presence = ConnectionReporter("host:1", said.append, lambda: now[0])
         let_in = "INFO nvflare.private.fed.client.fed_client.FederatedClient: Successfully registered client:n"
         lost = (
             "INFO nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver: CLIENT: finished connection [x]"

@@ -30,9 +30,9 @@ from gliofed.federated.governance.hash_chain import (
     LONGEST,
     LogHead,
     encode,
-    head_from,
     head_path,
     line_bytes,
+    parse_head,
     read_head,
 )
 
@@ -593,7 +593,7 @@ def test_whatever_bytes_stand_in_a_log_or_head_there_is_a_verdict_or_one_error(
 
 def test_a_head_that_was_told_is_taken_only_where_it_is_one() -> None:
     good = [3, "ab" * 32]
-    assert head_from(good) == LogHead(3, "ab" * 32)
+    assert parse_head(good) == LogHead(3, "ab" * 32)
     for bad in (None, 3, "ab", [3], [3, "ab"], [-1, "ab" * 32], [True, "ab" * 32], [3, "AB" * 32],
                 [3, "ab" * 32, 1], {"number": 3}):  # fmt: skip
-        assert head_from(bad) is None, bad
+        assert parse_head(bad) is None, bad

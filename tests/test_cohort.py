@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from gliofed.errors import UpdateError
-from gliofed.federated.cohort.suppression import bounds, hidden_cells, small
+from gliofed.federated.cohort.suppression import bounds, hidden_cells, is_small
 from gliofed.federated.cohort.table import (
     VARIABLES,
     CohortTable,
     age_band,
     count_cohort,
+    merge_cohorts,
     pack_cohort,
-    publish,
     read_cohort,
 )
 from gliofed.federated.messages import pack
@@ -116,7 +116,7 @@ def test_no_hidden_count_can_be_had_from_the_rest(rows) -> None:
 def test_the_audit_agrees_with_trying_every_table() -> None:
     counts = np.array([[3, 20, 9], [12, 2, 15]])
     table = np.vstack([counts, counts.sum(axis=0)])
-    hidden = small(table)
+    hidden = is_small(table)
     hidden[0, 1] = hidden[1, 0] = True
     found: dict[tuple[int, int], set[int]] = {}
     for flat in itertools.product(range(24), repeat=2):
@@ -134,7 +134,9 @@ def test_suppressing_small_cells_alone_would_be_undone() -> None:
     """What complementary suppression is for: with it off, the same attack succeeds."""
     counts = np.array([[3, 40], [50, 60]])
     table = np.vstack([counts, counts.sum(axis=0)])
-    naive = {(r, c): None if small(table)[r, c] else int(v) for (r, c), v in np.ndenumerate(table)}
+    naive = {
+        (r, c): None if is_small(table)[r, c] else int(v) for (r, c), v in np.ndenumerate(table)
+    }
     least, most = attack(naive, [43, 110], 2)[0, 0]
     assert least == pytest.approx(3)
     assert most == pytest.approx(3)
@@ -172,7 +174,7 @@ def lines(table: CohortTable, variable: str) -> dict[tuple[str, str | None], int
 
 
 def test_sites_add_up_and_small_ones_stay_out_of_the_totals() -> None:
-    table = publish(
+    table = merge_cohorts(
         {"a": count_cohort(site(20, 30)), "b": count_cohort(site(40, 25, 15)),
          "tiny": count_cohort(site(10, 0)), "none": count_cohort([])}
     )  # fmt: skip
@@ -186,7 +188,7 @@ def test_sites_add_up_and_small_ones_stay_out_of_the_totals() -> None:
 
 
 def test_a_federation_of_small_sites_publishes_nothing() -> None:
-    table = publish({"a": count_cohort(site(3, 4))})
+    table = merge_cohorts({"a": count_cohort(site(3, 4))})
     assert table == CohortTable({}, 1, ())
 
 

@@ -21,12 +21,12 @@ from gliofed.errors import (
 )
 from gliofed.federated.governance.failure import (
     KINDS,
+    NOT_WRITTEN,
     REPORTS,
     STAGES,
-    UNKEPT,
     FailureReport,
-    read_failure,
-    report_of,
+    parse_failure,
+    write_report,
 )
 
 KEY = b"k" * 32
@@ -46,7 +46,7 @@ def fail(message: str, kind: type[BaseException] = DataError) -> BaseException:
 
 def test_identifiers_in_an_error_stay_in_the_report(tmp_path) -> None:
     message = " | ".join(PLANTED)
-    failure = report_of(fail(message), "train", tmp_path / "reports", KEY)
+    failure = write_report(fail(message), "train", tmp_path / "reports", KEY)
     crossing = json.dumps(failure.plain(), ensure_ascii=False) + failure.text
     for planted in (*PLANTED, str(tmp_path), "inner", "test_failure"):
         assert planted not in crossing
@@ -62,15 +62,15 @@ def test_identifiers_in_an_error_stay_in_the_report(tmp_path) -> None:
 
 @given(st.text())
 def test_whatever_an_error_says_only_the_agreed_form_crosses(tmp_path_factory, message) -> None:
-    failure = report_of(fail(message), "data", tmp_path_factory.mktemp("reports"), KEY)
+    failure = write_report(fail(message), "data", tmp_path_factory.mktemp("reports"), KEY)
     assert re.fullmatch(r"[0-9a-f]{16}", failure.report)
-    assert read_failure(json.loads(json.dumps(failure.plain()))) == failure
+    assert parse_failure(json.loads(json.dumps(failure.plain()))) == failure
 
 
 def test_an_id_tells_nothing_to_whoever_lacks_the_key_and_is_never_used_twice(tmp_path) -> None:
     error = fail("the same")
     ids = {
-        report_of(error, "train", tmp_path, key).report
+        write_report(error, "train", tmp_path, key).report
         for key in (KEY, b"j" * 32)
         for _ in range(3)
     }
@@ -106,7 +106,7 @@ class OutOfMemoryError(RuntimeError):
     ],
 )
 def test_stage_and_kind_are_of_closed_lists(tmp_path, error, stage, kind) -> None:
-    failure = report_of(error, "count", tmp_path, KEY)
+    failure = write_report(error, "count", tmp_path, KEY)
     assert (failure.stage, failure.kind) == (stage, kind)
 
 
@@ -121,9 +121,9 @@ def test_every_error_of_gliofed_can_be_named() -> None:
 
 def test_a_report_that_cannot_be_written_still_lets_the_failure_be_told(tmp_path) -> None:
     (tmp_path / "file").touch()
-    failure = report_of(fail("MRN0047711"), "train", tmp_path / "file" / "reports", KEY)
-    assert failure == FailureReport("train", "DataError", UNKEPT)
-    assert read_failure(failure.plain()) == failure
+    failure = write_report(fail("MRN0047711"), "train", tmp_path / "file" / "reports", KEY)
+    assert failure == FailureReport("train", "DataError", NOT_WRITTEN)
+    assert parse_failure(failure.plain()) == failure
     assert "could not write its report" in failure.text
 
 
@@ -142,15 +142,15 @@ SOUND = {"stage": "train", "kind": "DataError", "report": "0123456789abcdef"}
     ],
 )  # fmt: skip
 def test_what_a_site_made_up_is_refused_and_not_repeated(sent) -> None:
-    assert read_failure(SOUND).kind == "DataError"
+    assert parse_failure(SOUND).kind == "DataError"
     with pytest.raises(UpdateError) as caught:
-        read_failure(sent)
+        parse_failure(sent)
     assert str(caught.value) == "the site failed, and what it says of that has not the agreed form"
 
 
 def test_no_failure_has_a_character_that_a_terminal_or_page_obeys() -> None:
     for stage in STAGES:
         for kind in KINDS:
-            for report in ("0123456789abcdef", UNKEPT):
-                text = read_failure({"stage": stage, "kind": kind, "report": report}).text
+            for report in ("0123456789abcdef", NOT_WRITTEN):
+                text = parse_failure({"stage": stage, "kind": kind, "report": report}).text
                 assert re.fullmatch(r"[A-Za-z0-9 ,.;:/'_-]+", text)

@@ -16,7 +16,7 @@ from gliofed.errors import CheckpointError, UpdateError
 from gliofed.evaluation.results import CaseResult
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import Client
-from gliofed.federated.gate import check_told
+from gliofed.federated.gate import check_statistics
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.messages import (
     StatisticsResponse,
@@ -27,7 +27,7 @@ from gliofed.federated.messages import (
     save_task,
     save_told,
 )
-from gliofed.federated.server.calibration import CALIBRATION, last_calibrated, run_calibration
+from gliofed.federated.server.calibration import CALIBRATION, last_calibration, run_calibration
 from gliofed.federated.server.rounds import SiteReply
 from gliofed.markers import BY_ID
 from gliofed.runtime.device import Device
@@ -108,27 +108,27 @@ def test_it_is_the_calibration_of_the_cases_together_and_the_model_is_sent_once(
     assert [t.question.step for t in sites.tasks[:2]] == ["count", "scale"]
     assert [bool(t.weights) for t in sites.tasks] == [True] + [False] * (len(sites.tasks) - 1)
     assert len(sites.tasks) < 15  # all markers in one question
-    assert last_calibrated(tmp_path / "run", "run", 2) == found
+    assert last_calibration(tmp_path / "run", "run", 2) == found
 
 
 def test_a_finished_one_is_not_asked_for_again_and_a_damaged_one_is_refused(
     tiny_study, tmp_path
 ) -> None:
     sites = Sites(tiny_study, tmp_path)
-    assert last_calibrated(tmp_path / "run", "run", 2) is None
+    assert last_calibration(tmp_path / "run", "run", 2) is None
     first = sites.run()
     asked = len(sites.tasks)
     assert sites.run() == first
     assert len(sites.tasks) == asked
     assert [p.name for p in (tmp_path / "run").iterdir()] == [CALIBRATION]
     with pytest.raises(CheckpointError, match=r"calibration\.json: is the calibration of another"):
-        last_calibrated(tmp_path / "run", "other", 2)
+        last_calibration(tmp_path / "run", "other", 2)
     path = tmp_path / "run" / CALIBRATION
     text = path.read_text()
     for bad in (text[:-9], "[]", "{}", text.replace('"slope"', '"slop"')):
         path.write_text(bad)
         with pytest.raises(CheckpointError, match="delete this file to calibrate the model again"):
-            last_calibrated(tmp_path / "run", "run", 2)
+            last_calibration(tmp_path / "run", "run", 2)
 
 
 def test_a_site_lost_on_the_way_is_named_and_the_others_begin_anew_without_it(
@@ -226,7 +226,7 @@ QUESTIONS = every_question()
 def test_questions_and_answers_come_back_bit_for_bit(step, tmp_path) -> None:
     task, answer = told(tmp_path, QUESTIONS[step])
     assert load_task(tmp_path / "task") == task
-    found = check_told("c", task, answer, LIMITS)
+    found = check_statistics("c", task, answer, LIMITS)
     own = CalibrationCases(CASES["c"]).told(QUESTIONS[step])
     assert found.hidden == own.hidden
     assert found.not_finite == own.not_finite
@@ -250,7 +250,7 @@ def test_questions_and_answers_come_back_bit_for_bit(step, tmp_path) -> None:
 def test_an_answer_of_another_origin_is_refused(changes, words, tmp_path) -> None:
     task, answer = told(tmp_path, QUESTIONS["count"], **changes)
     with pytest.raises(UpdateError, match=f"site c: calibration refused: .*{words}"):
-        check_told("c", task, answer, LIMITS)
+        check_statistics("c", task, answer, LIMITS)
 
 
 def test_more_cases_than_are_allowed_are_refused(tmp_path) -> None:
@@ -259,9 +259,9 @@ def test_more_cases_than_are_allowed_are_refused(tmp_path) -> None:
         most = max(
             sum(CalibrationCases(CASES["c"]).told(QUESTIONS["count"]).classes(m)) for m in BY_ID
         )
-        check_told("c", task, answer, FederationConfig(max_cases=most))
+        check_statistics("c", task, answer, FederationConfig(max_cases=most))
         with pytest.raises(UpdateError, match="cases"):
-            check_told("c", task, answer, FederationConfig(max_cases=most - 1))
+            check_statistics("c", task, answer, FederationConfig(max_cases=most - 1))
 
 
 SPOILT = {
@@ -302,14 +302,14 @@ SPOILT = {
 )
 def test_a_garbled_answer_is_refused(step, number, tmp_path) -> None:
     task, answer = told(tmp_path, QUESTIONS[step])
-    check_told("c", task, answer, LIMITS)
+    check_statistics("c", task, answer, LIMITS)
     note = load_note(answer)
     del note["digest"]
     spoilt = json.loads(json.dumps(note))
     SPOILT[step][number](spoilt["told"])
     save(answer, {}, spoilt)
     with pytest.raises(UpdateError, match="site c: calibration refused"):
-        check_told("c", task, answer, LIMITS)
+        check_statistics("c", task, answer, LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import predict_and_score, site_test
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import Client
-from gliofed.federated.gate import check_tested
+from gliofed.federated.gate import check_scores
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.messages import (
@@ -33,7 +33,7 @@ from gliofed.federated.messages import (
     save_tested,
 )
 from gliofed.federated.server.rounds import SiteReply, run_rounds
-from gliofed.federated.server.testing import last_tested, run_test
+from gliofed.federated.server.testing import last_test, run_test
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
 from gliofed.study import FederationConfig
@@ -75,12 +75,12 @@ def written(folder: Path, roles, **changes) -> Path:
 @pytest.mark.parametrize("site", ROLES)
 def test_sums_come_back_bit_for_bit(site, tmp_path) -> None:
     path = written(tmp_path, ROLES[site])
-    assert check_tested("a", TASK, path, LIMITS) == ROLES[site]
+    assert check_scores("a", TASK, path, LIMITS) == ROLES[site]
     random = np.random.default_rng(0)
     grades = of("grade", np.repeat(np.arange(3), 4), random.dirichlet(np.ones(3), 12))
     path = written(tmp_path, {"holdout": grades, "external": grades})
-    assert check_tested("a", TASK, path, LIMITS) == {"holdout": grades, "external": grades}
-    assert check_tested("a", TASK, written(tmp_path, {}), LIMITS) == {}
+    assert check_scores("a", TASK, path, LIMITS) == {"holdout": grades, "external": grades}
+    assert check_scores("a", TASK, written(tmp_path, {}), LIMITS) == {}
 
 
 def test_an_answer_says_no_more_than_sums(tmp_path) -> None:
@@ -104,14 +104,14 @@ def test_an_answer_says_no_more_than_sums(tmp_path) -> None:
 )
 def test_an_answer_of_another_origin_is_refused(changes, words, tmp_path) -> None:
     with pytest.raises(UpdateError, match=f"site a: sums of a test refused: .*{words}"):
-        check_tested("a", TASK, written(tmp_path, ROLES["a"], **changes), LIMITS)
+        check_scores("a", TASK, written(tmp_path, ROLES["a"], **changes), LIMITS)
 
 
 def test_sums_that_cannot_be_are_refused_and_a_site_may_claim_as_many_as_allowed(tmp_path) -> None:
     path = written(tmp_path, ROLES["a"])
-    check_tested("a", TASK, path, FederationConfig(max_cases=11))
+    check_scores("a", TASK, path, FederationConfig(max_cases=11))
     with pytest.raises(UpdateError, match=r"site a: .*holdout: it claims 11 cases"):
-        check_tested("a", TASK, path, FederationConfig(max_cases=10))
+        check_scores("a", TASK, path, FederationConfig(max_cases=10))
 
 
 def put(*keys, value):
@@ -153,11 +153,11 @@ def test_a_garbled_answer_is_refused_by_name(kind, tmp_path) -> None:
     note = load_note(written(tmp_path, ROLES["a"]))
     del note["digest"]
     save(tmp_path / "answer", {}, note)
-    check_tested("a", TASK, tmp_path / "answer", LIMITS)
+    check_scores("a", TASK, tmp_path / "answer", LIMITS)
     GARBLED[kind](note)
     save(tmp_path / "answer", {}, note)
     with pytest.raises(UpdateError, match="site a: sums of a test refused"):
-        check_tested("a", TASK, tmp_path / "answer", LIMITS)
+        check_scores("a", TASK, tmp_path / "answer", LIMITS)
 
 
 def test_an_answer_with_tensors_or_too_large_is_refused(tmp_path) -> None:
@@ -170,7 +170,7 @@ def test_an_answer_with_tensors_or_too_large_is_refused(tmp_path) -> None:
         with (tmp_path / "answer").open("wb") as file:
             file.truncate(8 + LARGEST_HEADER + more)
         with pytest.raises(UpdateError, match=words):
-            check_tested("a", TASK, tmp_path / "answer", LIMITS)
+            check_scores("a", TASK, tmp_path / "answer", LIMITS)
 
 
 def test_a_task_of_an_unknown_kind_is_refused(tmp_path) -> None:
@@ -227,10 +227,10 @@ def test_the_table_is_the_same_whichever_site_answers_first(tiny_study, tmp_path
 
 def test_a_finished_test_is_not_asked_for_again(tiny_study, tmp_path) -> None:
     engine = Sites(tiny_study, tmp_path)
-    assert last_tested(tmp_path / "run", "run", 2) is None
+    assert last_test(tmp_path / "run", "run", 2) is None
     first = run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
     assert run_test(engine, STATE, tiny_study, "run", tmp_path / "run") == first
-    assert last_tested(tmp_path / "run", "run", 2) == first
+    assert last_test(tmp_path / "run", "run", 2) == first
     assert engine.asked == 1
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["test.json"]
     later = dataclasses.replace(STATE, rounds=3)  # more rounds were made: another model
@@ -267,7 +267,7 @@ def test_a_refused_and_an_absent_site_are_named_and_the_others_stand(tiny_study,
     row = find(found.rows, site="all", task="mask")
     assert "without a (no answer that could be used); without c (no answer" in row.note
     assert {r.site for r in found.rows} == {"all", "b"}
-    assert last_tested(tmp_path / "run", "run", 2) == found
+    assert last_test(tmp_path / "run", "run", 2) == found
 
 
 def test_without_any_answer_nothing_is_kept(tiny_study, tmp_path) -> None:
@@ -300,13 +300,13 @@ def test_a_test_that_was_killed_leaves_nothing_half_done(tiny_study, tmp_path) -
 def test_a_table_that_is_damaged_or_of_another_run_is_refused(tiny_study, tmp_path) -> None:
     run_test(Sites(tiny_study, tmp_path), STATE, tiny_study, "run", tmp_path)
     with pytest.raises(CheckpointError, match=r"test\.json: is the test of another study"):
-        last_tested(tmp_path, "other", 2)
+        last_test(tmp_path, "other", 2)
     path = tmp_path / "test.json"
     text = path.read_text()
     for bad in (text[:-9], "[]", "{}", text.replace('"metric"', '"metrik"')):
         path.write_text(bad)
         with pytest.raises(CheckpointError, match="delete this file to test the model again"):
-            last_tested(tmp_path, "run", 2)
+            last_test(tmp_path, "run", 2)
 
 
 # ---- the site's half
@@ -385,4 +385,4 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     assert find(found.rows, role="holdout", site="a", task="idh", metric="auc").n == 4
     assert find(found.rows, role="holdout", site="b", task="idh", metric="auc").value is None
     assert find(found.rows, role="external", site="all", task="idh", metric="auc").n == 4
-    assert last_tested(tmp_path, "run", 2) == found
+    assert last_test(tmp_path, "run", 2) == found

@@ -44,7 +44,7 @@ class Sites:
 
 
 class Fetched:
-    """In place of `fetch`: notes who came when; a site may be slow, or fail."""
+    """In place of `download`: notes who came when; a site may be slow, or fail."""
 
     def __init__(self, slow=(), failing=()):
         self.order, self.slow, self.failing = [], slow, failing
@@ -64,7 +64,7 @@ def engine(tmp_path, monkeypatch):
         offer = SimpleNamespace(source="server", ref="r", size=5, withdraw=lambda: None)
         found = Fetched(**fetched)
         monkeypatch.setattr(controller, "FileOffer", lambda *a: offer)
-        monkeypatch.setattr(controller, "fetch", found)
+        monkeypatch.setattr(controller, "download", found)
         flare = SimpleNamespace(
             get_cell=lambda: None,
             get_clients=lambda: [SimpleNamespace(name=n) for n in sites.after],

@@ -11,17 +11,22 @@ from conftest import write_hospital
 from federation_kits import make_kits, running, server_of, session, site_of, submit, wait_for
 
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.site_data import SiteDataPaths, keep_data, open_site, read_data
-from gliofed.deployment.training_job import run_of, segment_from, segment_of
+from gliofed.deployment.site_data import (
+    SiteDataPaths,
+    open_client,
+    read_data_paths,
+    write_data_paths,
+)
+from gliofed.deployment.training_job import make_job, parse_job, run_id
 from gliofed.errors import StudyError
 from gliofed.federated.checkpoint import last_committed
 from gliofed.federated.flare.job import write_job
-from gliofed.federated.governance.approval import approve, study_of
+from gliofed.federated.governance.approval import approve, parse_study_text
 from gliofed.federated.governance.audit_verification import read_anchors, read_lines, verify
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.rounds import run_rounds
-from gliofed.federated.server.testing import last_tested, run_test
+from gliofed.federated.server.testing import last_test, run_test
 from gliofed.runtime.device import this_machine
 from gliofed.runtime.processes import cores
 
@@ -43,7 +48,7 @@ def in_one_process(study, folder: Path, own, policies):
     threads = torch.get_num_threads()
     torch.set_num_threads(cores())
     everyone = [
-        open_site(study, name, data, load_policy(policies[name]), folder / name, this_machine())
+        open_client(study, name, data, load_policy(policies[name]), folder / name, this_machine())
         for name, data in own.items()
     ]
     trains = [s for s in everyone if s.name in study.data.train]
@@ -61,14 +66,14 @@ def in_one_process(study, folder: Path, own, policies):
 def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is_named(
     study, tmp_path
 ) -> None:
-    names, segment = ("c", "north", "south", "west"), segment_of(study, rounds=5)
+    names, segment = ("c", "north", "south", "west"), make_job(study, rounds=5)
     make_kits(tmp_path / "kits", *names)
     own = {n: SiteDataPaths(tmp_path / n, tmp_path / f"store-{n}") for n in names}
     kits = {n: open_kit(tmp_path / "kits" / n, "site") for n in names}
     for name, kit in kits.items():
         kit.policy.write_text(POLICY)
         write_hospital(tmp_path / name, ROWS, seed=len(name))
-        keep_data(kit, own[name])
+        write_data_paths(kit, own[name])
         if name != "west":
             approve(segment.study, "Dr Who", kit.approvals)
     job = write_job(tmp_path / "jobs", "segment", segment.plain, names, quorum=2)
@@ -87,11 +92,11 @@ def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is
     assert all(set(p.answered) == {"north", "south"} for p in far.history)
     assert all("ApprovalError" in p.refused["west"] for p in far.history)
     near, table = in_one_process(
-        study_of(segment.study), tmp_path / "local",
+        parse_study_text(segment.study), tmp_path / "local",
         {n: own[n] for n in names if n != "west"}, {n: k.policy for n, k in kits.items()},
     )  # fmt: skip
     assert all(torch.equal(v, near.weights[k]) for k, v in far.weights.items())
-    tested = last_tested(server / "gliofed/work" / segment.run, segment.run, far.rounds)
+    tested = last_test(server / "gliofed/work" / segment.run, segment.run, far.rounds)
     assert tested is not None
     assert tested.sites == table.sites == ("c", "north", "south")
     assert [dataclasses.replace(r, note="") for r in tested.rows] == [
@@ -115,26 +120,26 @@ def test_flare_and_one_process_end_with_the_same_bits_and_who_did_not_approve_is
 
 
 def test_a_segment_is_what_its_job_says(study) -> None:
-    segment = segment_of(study, rounds=3, withdrawn=("west",))
-    assert segment_from(json.loads(json.dumps(segment.plain))) == segment
-    assert segment.run == run_of(study_of(segment.study))
+    segment = make_job(study, rounds=3, withdrawn=("west",))
+    assert parse_job(json.loads(json.dumps(segment.plain))) == segment
+    assert segment.run == run_id(parse_study_text(segment.study))
     with pytest.raises(StudyError, match="the nearest valid key is 'rounds'"):
-        segment_from({**segment.plain, "round": 1})
+        parse_job({**segment.plain, "round": 1})
 
 
 def test_a_study_that_hospitals_cannot_do_apart_is_refused(study) -> None:
     turns = dataclasses.replace(study.data, external=(), leave_one_out=("north",))
     with pytest.raises(StudyError, match="leave_one_out"):
-        segment_of(dataclasses.replace(study, data=turns), 1)
+        make_job(dataclasses.replace(study, data=turns), 1)
     with pytest.raises(StudyError, match="seeds"):
-        segment_of(dataclasses.replace(study, seeds=(1, 2)), 1)
+        make_job(dataclasses.replace(study, seeds=(1, 2)), 1)
 
 
 def test_where_the_scans_are_stays_in_the_kit(tmp_path) -> None:
     make_kits(tmp_path / "kits", "north")
     kit = open_kit(tmp_path / "kits/north", "site")
     own = SiteDataPaths(tmp_path / "scans", tmp_path / "store", "brats")
-    keep_data(kit, own)
-    assert read_data(kit) == own
+    write_data_paths(kit, own)
+    assert read_data_paths(kit) == own
     (path,) = kit.own.glob("member.toml")
     assert path.stat().st_mode & 0o777 == 0o600

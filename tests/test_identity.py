@@ -10,10 +10,10 @@ import pytest
 from gliofed.data.patient_ids import known_ids, normalise_id, read_mapping
 from gliofed.errors import DataError
 from gliofed.federated.linkage.server import CORNERS
-from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, read_salt, salt_of
+from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, read_salt, study_salt
 from gliofed.preprocessing.fingerprint import LENGTH
 
-SALT = salt_of("tests")
+SALT = study_salt("tests")
 
 
 # ids
@@ -106,7 +106,7 @@ def test_tokens_need_the_salt_and_never_compare_between_places() -> None:
     found = SALT.image_tokens(vectors, "T1")
     assert found.shape == (CORNERS, TOKENS)
     assert (SALT.image_tokens(vectors * 3, "T1") == found).all()
-    for salt, place in ((salt_of("another"), "T1"), (SALT, "T2")):
+    for salt, place in ((study_salt("another"), "T1"), (SALT, "T2")):
         assert np.count_nonzero(salt.image_tokens(vectors, place) == found) <= 1
     assert np.count_nonzero(SALT.image_tokens(vectors[::-1].copy(), "T1") == found) <= 1
-    assert SALT.id_token("A1") != salt_of("another").id_token("A1")
+    assert SALT.id_token("A1") != study_salt("another").id_token("A1")

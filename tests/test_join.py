@@ -12,11 +12,11 @@ import pytest
 from conftest import write_hospital
 from federation_kits import make_kits
 
-from gliofed.deployment.join import agree, look
+from gliofed.deployment.join import propose, record_approval
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.kit_process import run_process
-from gliofed.deployment.site_data import SiteDataPaths, read_data
-from gliofed.deployment.training_job import fit_for_sites
+from gliofed.deployment.site_data import SiteDataPaths, read_data_paths
+from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ApprovalError, CheckpointError, DataError, GliofedError, StudyError
 from gliofed.federated.flare.process import ProcessCommand
 from gliofed.federated.governance.approval import approve
@@ -56,60 +56,60 @@ def file(study, tmp_path):
 
 
 def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, study) -> None:
-    asked = look(kit.root, data, file, NoProgress())
+    asked = propose(kit.root, data, file, NoProgress())
     assert not asked.agreed
     assert any("No code comes with a study" in line for line in asked.runs)
     assert any("number of training cases" in line for line in asked.leaves)
-    assert read_data(kit).folder == data.folder.resolve()
-    agree(asked, "Dr Who", None)
-    assert look(kit.root, data, file, NoProgress()).agreed
+    assert read_data_paths(kit).folder == data.folder.resolve()
+    record_approval(asked, "Dr Who", None)
+    assert propose(kit.root, data, file, NoProgress()).agreed
     (line,) = read_lines(kit.audit)
     assert line.event == "approved"
-    assert line.fields["study"] == fit_for_sites(study).digest
+    assert line.fields["study"] == study_for_sites(study).digest
 
 
 def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
-    agree(look(kit.root, data, file, NoProgress()), "Dr Who", None)
+    record_approval(propose(kit.root, data, file, NoProgress()), "Dr Who", None)
     train = dataclasses.replace(study.train, rounds=study.train.rounds + 1)
     file.write_text(study_toml(dataclasses.replace(study, train=train)))
-    assert not look(kit.root, data, file, NoProgress()).agreed
+    assert not propose(kit.root, data, file, NoProgress()).agreed
     file.write_text(study_toml(study))
-    assert look(kit.root, data, file, NoProgress()).agreed
+    assert propose(kit.root, data, file, NoProgress()).agreed
     kit.policy.write_text("min_cases = 3\nsmallest_count = 2\n")
-    assert not look(kit.root, data, file, NoProgress()).agreed
+    assert not propose(kit.root, data, file, NoProgress()).agreed
 
 
 def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path) -> None:
-    other = study_toml(fit_for_sites(dataclasses.replace(study, name="other")))
+    other = study_toml(study_for_sites(dataclasses.replace(study, name="other")))
     elsewhere = tmp_path / "elsewhere"
     approve(other, "Dr Who", elsewhere)
     (signed,) = elsewhere.iterdir()
-    asked = look(kit.root, data, file, NoProgress())
+    asked = propose(kit.root, data, file, NoProgress())
     with pytest.raises(ApprovalError):
-        agree(asked, "", signed)
-    assert not look(kit.root, data, file, NoProgress()).agreed
+        record_approval(asked, "", signed)
+    assert not propose(kit.root, data, file, NoProgress()).agreed
     approve(asked.text, "Dr Who", tmp_path / "right")
     (signed,) = (tmp_path / "right").iterdir()
-    agree(asked, "", signed)
-    assert look(kit.root, data, file, NoProgress()).agreed
+    record_approval(asked, "", signed)
+    assert propose(kit.root, data, file, NoProgress()).agreed
 
 
 def test_data_with_errors_joins_nothing(kit, data, file) -> None:
     table = data.folder / "participants.tsv"
     table.write_text(table.read_text().replace("sub-00\t0", "sub-00\tperhaps"))
     with pytest.raises(DataError, match="see them with gliofed check"):
-        look(kit.root, data, file, NoProgress())
+        propose(kit.root, data, file, NoProgress())
     assert not (kit.own / "member.toml").exists()
 
 
 def test_no_study_and_a_study_for_others_are_told(kit, data, file, tmp_path) -> None:
     with pytest.raises(DataError, match="no study is proposed in the kit; give one with --study"):
-        look(kit.root, data, None, NoProgress())
+        propose(kit.root, data, None, NoProgress())
     with pytest.raises(DataError, match="the study is for north, south, c, not for stranger"):
-        look(tmp_path / "kits/stranger", data, file, NoProgress())
+        propose(tmp_path / "kits/stranger", data, file, NoProgress())
     file.write_text("name = 1")
     with pytest.raises(StudyError):
-        look(kit.root, data, file, NoProgress())
+        propose(kit.root, data, file, NoProgress())
 
 
 def process(folder: Path, code: str) -> ProcessCommand:

@@ -15,17 +15,17 @@ from test_fed_testing import told
 from gliofed.calibration.evaluation import scaling_rows
 from gliofed.deployment import server_controller as conductor_module
 from gliofed.deployment.kit import Kit, open_kit
-from gliofed.deployment.model_card import MODEL, card
+from gliofed.deployment.model_card import MODEL, model_card
 from gliofed.deployment.run_page import PAGE
 from gliofed.deployment.run_status import read_status
 from gliofed.deployment.server_controller import ServerController
-from gliofed.deployment.training_job import segment_of
+from gliofed.deployment.training_job import make_job
 from gliofed.errors import CheckpointError, QuorumError
 from gliofed.federated.checkpoint import last_committed
 from gliofed.federated.client import Client
 from gliofed.federated.governance.audit_verification import read_lines, verify
 from gliofed.federated.local import LocalEngine
-from gliofed.federated.server.calibration import last_calibrated
+from gliofed.federated.server.calibration import last_calibration
 from gliofed.federated.server.testing import TABLE
 from gliofed.models.folder import CALIBRATIONS, read_model
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -56,7 +56,7 @@ def table(text: str, heading: str) -> list[list[str]]:
 
 def test_the_card_says_what_the_model_is_and_what_it_rests_on() -> None:
     status = done()
-    text = card(STUDY, status, (), SHA)
+    text = model_card(STUDY, status, (), SHA)
     for said in (RESEARCH_USE_ONLY, SHA, STUDY.digest, status.run, __version__, "30 of 30",
                  "10.3389/fradi.2025.1648145", "10.1093/neuonc/noac166", "Not for diagnosis",
                  "IDH mutation", "1p/19q co-deletion", "MGMT promoter methylation", "WHO grade",
@@ -78,12 +78,12 @@ def test_the_card_says_what_the_model_is_and_what_it_rests_on() -> None:
         assert line[5] == ("hidden" if row.value is None else f"{row.value:.3f}")
         assert line[6] == ("" if row.low is None else f"{row.low:.3f} to {row.high:.3f}")
     assert "- leiden: no answer: no answer within 3600 s" in text
-    assert "synthetic phantoms" in card(make_study(synthetic=True), status, (), SHA)
+    assert "synthetic phantoms" in model_card(make_study(synthetic=True), status, (), SHA)
 
 
 def test_a_task_without_a_loss_is_not_promised() -> None:
     loss = dataclasses.replace(STUDY.loss, mask=0.0, markers={**STUDY.loss.markers, "mgmt": 0.0})
-    text = card(dataclasses.replace(STUDY, loss=loss), make_status(STUDY, 30), (), SHA)
+    text = model_card(dataclasses.replace(STUDY, loss=loss), make_status(STUDY, 30), (), SHA)
     assert "**Outline**" not in text
     assert "**MGMT" not in text
     assert "**IDH" in text
@@ -94,19 +94,21 @@ def test_a_site_that_never_answered_is_said_to_have_taught_nothing() -> None:
         dataclasses.replace(p, answered={s: t for s, t in p.answered.items() if s != "gent"})
         for p in make_status(STUDY, 30).points
     ]
-    assert "No update was merged of gent:" in card(STUDY, done(points=tuple(points)), (), SHA)
-    assert "No update was merged of" not in card(STUDY, done(), (), SHA)
+    assert "No update was merged of gent:" in model_card(STUDY, done(points=tuple(points)), (), SHA)
+    assert "No update was merged of" not in model_card(STUDY, done(), (), SHA)
 
 
 def test_a_withdrawn_site_is_not_named_and_it_is_said_what_stays_of_it() -> None:
-    text = card(STUDY, done(), ("utrecht",), SHA)
+    text = model_card(STUDY, done(), ("utrecht",), SHA)
     assert "utrecht" not in text
     assert "without a withdrawn site (hidden" in text
     assert "1 site has withdrawn" in text
     assert "keep what was learnt there before" in text
     assert "include cases tested there before" in text
     assert len(table(text, "Test")) == sum(r.site != "utrecht" for r in done().rows)
-    both = card(STUDY, done(), ("leiden", "utrecht"), SHA)  # the first is in no row of the test
+    both = model_card(
+        STUDY, done(), ("leiden", "utrecht"), SHA
+    )  # the first is in no row of the test
     assert "leiden" not in both
     assert "utrecht" not in both
     assert "2 sites have withdrawn" in both
@@ -119,7 +121,7 @@ def test_a_site_that_withdrew_before_it_did_anything_leaves_nothing() -> None:
     ]
     rows = make_rows(60, 1, ("utrecht",))
     status = done(points=tuple(points), rows=rows, failures={})
-    text = card(STUDY, status, ("utrecht",), SHA)
+    text = model_card(STUDY, status, ("utrecht",), SHA)
     assert "No update from there is in the weights" in text
     assert "include cases" not in text
 
@@ -136,7 +138,7 @@ def test_a_site_that_withdrew_before_it_did_anything_leaves_nothing() -> None:
 def test_text_from_elsewhere_stays_text(text, shown) -> None:
     assert plain(text) == shown
     named = dataclasses.replace(STUDY, name=text)
-    assert shown in card(named, done(), (), SHA)
+    assert shown in model_card(named, done(), (), SHA)
 
 
 # ---- the server's half of a segment, with sites in this process
@@ -161,7 +163,7 @@ class Federation:
         }  # fmt: skip
 
     def conduct(self, rounds: int, withdrawn: tuple[str, ...] = ()) -> Path:
-        segment = segment_of(self.study, rounds, withdrawn=withdrawn)
+        segment = make_job(self.study, rounds, withdrawn=withdrawn)
 
         def engine(names: Sequence[str], deadline: float, spool: Path) -> LocalEngine:
             return LocalEngine([self._sites[n] for n in names if n not in self.silent], spool)
@@ -197,9 +199,9 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert model.id in model.card
     assert [f.n for f in status.fits if f.marker == "idh"] == [(12, 10)]  # a and b keep cases back
     assert status.fits == tuple(
-        scaling_rows(last_calibrated(folder, status.run, 2).calibration, "federated", 1, "")
+        scaling_rows(last_calibration(folder, status.run, 2).calibration, "federated", 1, "")
     )
-    made = last_calibrated(folder, status.run, 2).calibration
+    made = last_calibration(folder, status.run, 2).calibration
     quiet = dataclasses.replace(made, notes=dict.fromkeys(made.notes, ""))
     assert model.calibrations == {0: quiet}
     assert f"`{CALIBRATIONS}` beside them" in model.card
@@ -285,8 +287,8 @@ def test_a_segment_that_fails_before_its_first_round_tells_the_lead_why(
         raise error
 
     monkeypatch.setattr(conductor_module, "last_committed", fail)
-    monkeypatch.setattr(conductor_module, "keep_status", fail)
-    segment = segment_of(federation.study, 2)
+    monkeypatch.setattr(conductor_module, "write_status", fail)
+    segment = make_job(federation.study, 2)
     conductor = ServerController(**segment.plain)
     assert conductor.status() == {}
     with pytest.raises(type(error)):

@@ -16,7 +16,7 @@ import gliofed
 from gliofed.calibration.calibrator import Calibration, fit_calibration
 from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.cli.main import app
-from gliofed.deployment.training_job import fit_for_sites, run_of
+from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.errors import CheckpointError, ModelError, StudyError
 from gliofed.federated.messages import save
 from gliofed.models import folder as model_room
@@ -304,8 +304,8 @@ def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path, weights) 
     with pytest.raises(ModelError, match=r"up\.|stem|mask\.weight"):
         gliofed.upgrade_model(old, study, tmp_path / "m")
     study.write_text(text.replace("seven", "7").replace("rounds = 7", "rounds = 8"))
-    asked = fit_for_sites(load_study(OLD / "study.toml"))
-    note = {"run": run_of(asked), "rounds": 7, "study": asked.digest, "gliofed": __version__}
+    asked = study_for_sites(load_study(OLD / "study.toml"))
+    note = {"run": run_id(asked), "rounds": 7, "study": asked.digest, "gliofed": __version__}
     save(old, weights, note)
     with pytest.raises(ModelError, match="give the very study"):
         gliofed.upgrade_model(old, study, tmp_path / "m")
@@ -324,7 +324,7 @@ def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path, weights) 
 def test_a_calibration_beside_an_older_file_goes_along_or_is_refused(old, tmp_path) -> None:
     from gliofed.calibration.files import calibration_json
 
-    run = run_of(fit_for_sites(load_study(OLD / "study.toml")))
+    run = run_id(study_for_sites(load_study(OLD / "study.toml")))
     plain = {"run": run, "rounds": 7, "sites": ["leiden"], "failures": {},
              "calibration": json.loads(calibration_json(calibration()))}  # fmt: skip
     beside = old.with_name("calibration.json")

@@ -28,18 +28,18 @@ from gliofed.experiments.patient_overlap import (
     link_patients,
     overlap_statement,
 )
-from gliofed.federated.linkage.client import LocalAnnouncement, announce, read_notice
+from gliofed.federated.linkage.client import LocalAnnouncement, announce_patients, read_notice
 from gliofed.federated.linkage.server import (
     CORNERS,
-    ENOUGH,
+    MIN_EQUAL_TOKENS,
     SharedPatient,
     SitePatient,
     find_pairs,
-    notice,
+    overlap_notice,
     read_announcement,
     shared_counts,
 )
-from gliofed.federated.linkage.tokens import TOKENS, salt_of
+from gliofed.federated.linkage.tokens import TOKENS, study_salt
 from gliofed.federated.messages import pack, unpack
 from gliofed.preprocessing import fingerprint
 from gliofed.preprocessing.fingerprint import WHOLE_BRAIN_ML, describe, stored_fingerprint
@@ -48,7 +48,7 @@ from gliofed.study import parse_study
 from gliofed.types import Case, Labels, PreparationMeasures, Sequence
 
 ROOT = Path(__file__).parents[1]
-SALT = salt_of("tests")
+SALT = study_salt("tests")
 LABELS = ("1", "0", "1", "2")
 
 
@@ -83,8 +83,8 @@ def test_a_head_is_known_again_and_another_is_not(changes) -> None:
     for name in ("shift", "crop", "cut top", "gamma 0.6", "scale", "noise 0.1", "3 mm", "cubic"):
         changed = changes.rows(cases, SALT, changes.CHANGES[name])
         like = np.array([changes.likeness(t, s, *changed) for t, s in zip(*kept, strict=True)])
-        assert np.diag(like).min() >= ENOUGH, name
-        assert like[~np.eye(3, dtype=bool)].max() < ENOUGH, name
+        assert np.diag(like).min() >= MIN_EQUAL_TOKENS, name
+        assert like[~np.eye(3, dtype=bool)].max() < MIN_EQUAL_TOKENS, name
 
 
 def test_less_than_a_whole_brain_has_no_fingerprint() -> None:
@@ -137,13 +137,13 @@ def case(site: str, patient: str, number: int = 0) -> Case:
 
 
 def announced(site: str, *patients: str) -> LocalAnnouncement:
-    return announce(site, [case(site, p) for p in patients], SALT, ("id",))
+    return announce_patients(site, [case(site, p) for p in patients], SALT, ("id",))
 
 
 def told(*sites: tuple[str, ...]) -> tuple[tuple[SharedPatient, ...], dict[str, dict[str, int]]]:
     sent = {name: announced(name, *patients) for name, *patients in sites}
     pairs = find_pairs([read_announcement(s, a.message, 99) for s, a in sent.items()])
-    return pairs, {s: dict(read_notice(a, s, notice(s, pairs))) for s, a in sent.items()}
+    return pairs, {s: dict(read_notice(a, s, overlap_notice(s, pairs))) for s, a in sent.items()}
 
 
 def test_each_site_is_told_its_own_patients_and_nothing_else() -> None:
@@ -151,7 +151,7 @@ def test_each_site_is_told_its_own_patients_and_nothing_else() -> None:
     assert shared_counts(pairs) == {("a", "b"): 1, ("a", "c"): 2, ("b", "c"): 2}
     assert own == {"a": {"P-01": 2, "P3": 1}, "b": {"p1": 2, "P9": 1},
                    "c": {"sub-P1": 2, "P3": 1, "P9": 1}}  # fmt: skip
-    message = notice("a", pairs)
+    message = overlap_notice("a", pairs)
     assert set(safetensors.torch.load(message)) == set()
     assert b"P" not in message.replace(b"gliofed", b"")
     with pytest.raises(UpdateError, match="notice"):
@@ -178,7 +178,7 @@ def test_a_message_holds_tokens_and_no_id(tmp_path) -> None:
     assert set(tensors) == {"ids", "id_owner", "images", "shown", "image_owner"}
     for text in (b"A60K", b"iller", b"ILLER", SALT.secret):
         assert text not in message
-    again = announce("north", [case("north", p) for p in ("Miller1948", "TCGA-FG-A60K")], SALT,
+    again = announce_patients("north", [case("north", p) for p in ("Miller1948", "TCGA-FG-A60K")], SALT,
                      ("id",))  # fmt: skip
     assert again.message == message  # the order of the table is not sent
 
@@ -212,7 +212,7 @@ def test_the_threshold_has_two_sides() -> None:
         note = {"form": "overlap-1", "site": name, "patients": 1}
         return read_announcement(name, pack(tensors, note), 1)
 
-    for equal, pairs in ((ENOUGH, 1), (ENOUGH - 1, 0)):
+    for equal, pairs in ((MIN_EQUAL_TOKENS, 1), (MIN_EQUAL_TOKENS - 1, 0)):
         other = tokens + 10**6
         other[0, 3, 5, :equal] = tokens[0, 3, 5, :equal]  # one corner of the one shown sequence
         other[0, 2] = tokens[0, 2]  # a sequence that nobody shows
@@ -334,7 +334,7 @@ def test_the_fifty_patients_of_two_real_sets_by_id(real_data) -> None:
         if name == "tcga-roi":  # as the archive writes them
             cases = [dataclasses.replace(c, patient=f"{c.patient[:4]}-{c.patient[4:6]}-"
                                          f"{c.patient[6:]}") for c in cases]  # fmt: skip
-        sent[name] = announce(name, cases, SALT, ("id",))
+        sent[name] = announce_patients(name, cases, SALT, ("id",))
     assert [len(a.patients) for a in sent.values()] == [94, 142]
     pairs = find_pairs([read_announcement(s, a.message, 999) for s, a in sent.items()])
     assert shared_counts(pairs) == {("tcga-lgg", "tcga-roi"): 50}
@@ -346,8 +346,8 @@ def test_two_real_patients_under_their_brats_names(real_data) -> None:
     mapping = read_mapping(real_data / "brats-tcga" / "name_mapping.csv")
     brats = [p.name for p in (real_data / "brats-tcga").iterdir() if p.is_dir()]
     lgg = [p.name for p in (real_data / "tcga-lgg").glob("*/sub-*")]
-    one = announce("brats", [case("brats", p) for p in brats], SALT, ("id",), mapping)
-    other = announce("lgg", [case("lgg", p) for p in lgg], SALT, ("id",))
+    one = announce_patients("brats", [case("brats", p) for p in brats], SALT, ("id",), mapping)
+    other = announce_patients("lgg", [case("lgg", p) for p in lgg], SALT, ("id",))
     sent = [
         read_announcement("brats", one.message, 99),
         read_announcement("lgg", other.message, 99),
@@ -379,5 +379,5 @@ def test_real_scans_are_known_again_by_image_alone(real_data, changes) -> None:
         changed = changes.rows(cases, SALT, changes.CHANGES[name])
         like = np.array([changes.likeness(t, s, *changed) for t, s in zip(*kept, strict=True)])
         assert len(like) == 5
-        assert (np.diag(like) >= ENOUGH).all(), name
-        assert (like[~np.eye(5, dtype=bool)] < ENOUGH).all(), name
+        assert (np.diag(like) >= MIN_EQUAL_TOKENS).all(), name
+        assert (like[~np.eye(5, dtype=bool)] < MIN_EQUAL_TOKENS).all(), name

@@ -21,7 +21,7 @@ from gliofed.cli.federation import table
 from gliofed.deployment import run_page as page_module
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.run_page import PAGE, FederationPage, run_content
-from gliofed.deployment.run_status import State, read_status, status_from
+from gliofed.deployment.run_status import State, parse_status, read_status
 from gliofed.deployment.supervisor import RetryLimits, Supervisor, run_folder
 from gliofed.errors import LinkError
 from gliofed.reporting.federation.content import FederationContent
@@ -342,7 +342,7 @@ def test_the_calibration_and_who_is_not_in_it_are_on_the_page_and_in_the_table(
     )
     gone = {"leiden": "site leiden: no answer: gone"}
     status = make_status(STUDY, 30, "completed", fits=(fit,), uncalibrated=gone)
-    assert status_from(status.plain) == status
+    assert parse_status(status.plain) == status
     page = render_federation_page(run_content(status, (), STUDY))
     assert "wildtype 31, mutant 12" in page
     assert "Training sites that are not in the calibration" in page

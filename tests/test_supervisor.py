@@ -6,14 +6,14 @@ import pytest
 from federation_kits import make_kits
 
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.run_status import RunStatus, keep_status, read_status
+from gliofed.deployment.run_status import RunStatus, read_status, write_status
 from gliofed.deployment.supervisor import (
     LeadOrders,
     RetryLimits,
     Supervisor,
-    give_orders,
     read_orders,
     run_folder,
+    write_orders,
 )
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.federated.flare.admin_session import END, STATUS
@@ -135,7 +135,7 @@ def test_below_quorum_nothing_begins(kit, study) -> None:
         nonlocal asked
         asked += 1
         if asked == 200:
-            give_orders(run_folder(kit, study), stop=True)
+            write_orders(run_folder(kit, study), stop=True)
 
     server.on_ask = ask
     job, _ = supervise(kit, study, server)
@@ -186,7 +186,7 @@ def test_a_withdrawn_site_is_in_no_later_segment(kit, study) -> None:
 
     def ask() -> None:
         if len(server.points) == 2:
-            give_orders(run_folder(kit, study), withdraw="b")
+            write_orders(run_folder(kit, study), withdraw="b")
 
     server.on_ask = ask
     job, _ = supervise(kit, study, server)
@@ -203,7 +203,7 @@ def test_a_stop_ends_the_run_and_the_same_command_goes_on(kit, study) -> None:
     def ask() -> None:
         if server.points and len(server.points) == stops[0]:
             stops[0] = -1
-            give_orders(run_folder(kit, study), stop=True)
+            write_orders(run_folder(kit, study), stop=True)
 
     server.on_ask = ask
     end = supervise(kit, study, server)[0].run()
@@ -297,7 +297,7 @@ def test_a_status_comes_back_from_the_disk_and_a_damaged_one_is_refused(tmp_path
     server = Server(study)
     server.jobs.append({"sites": list(EVERYONE)})
     server.points.append(point(0, {"b": "why"}))
-    keep_status(tmp_path, server.status())
+    write_status(tmp_path, server.status())
     assert read_status(tmp_path) == server.status()
     (tmp_path / "status.json").write_text('{"run": 1}')
     with pytest.raises(CheckpointError, match="is no status of a run"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from gliofed.federated.gate import largest_answer
+from gliofed.federated.gate import largest_response
 from gliofed.federated.messages import LARGEST_HEADER, load_task, load_update, save_update
 from gliofed.types import Update
 
@@ -49,7 +49,9 @@ def _header(data: bytes, length: int) -> bytes:
 
 def _oversize(path: Path, task) -> None:
     with path.open("r+b") as file:
-        file.truncate(largest_answer(task) + LARGEST_HEADER)  # the transfer's bound, not the gate's
+        file.truncate(
+            largest_response(task) + LARGEST_HEADER
+        )  # the transfer's bound, not the gate's
 
 
 def _earlier(path: Path) -> Path:

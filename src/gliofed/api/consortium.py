@@ -11,13 +11,15 @@ from gliofed.runtime.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:  # NVIDIA FLARE is an extra
     from gliofed.deployment.join import Proposal
-    from gliofed.deployment.provision import Provisioned
+    from gliofed.deployment.provision import ProvisionedKits
     from gliofed.deployment.run_status import RunStatus
     from gliofed.deployment.site_data import SiteDataPaths
     from gliofed.deployment.supervisor import RetryLimits
 
 
-def provision(federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOML) -> Provisioned:
+def provision(
+    federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOML
+) -> ProvisionedKits:
     """Make a start-up kit for the server, the lead and each site of a federation file.
 
     out: folder of the kits; where it holds the kits of the same federation, those of new sites
@@ -36,9 +38,9 @@ def look(
 ) -> Proposal:
     """Check and prepare a site's data, and say what a study would do with it.
 
-    The first half of joining; see `gliofed.deployment.join.look` for what it raises.
+    The first half of joining; see `gliofed.deployment.join.propose` for what it raises.
     """
-    from gliofed.deployment.join import look as make
+    from gliofed.deployment.join import propose as make
 
     return make(kit, data, study, progress)
 
@@ -55,16 +57,16 @@ def join(
     each that the server let the site in, or does not. Raises ApprovalError,
     CheckpointError where the kit is in use, GliofedError where the process ends by itself.
     """
-    from gliofed.deployment.join import agree, stay
+    from gliofed.deployment.join import record_approval, run_site
 
     if not proposal.agreed:
-        agree(proposal, who, signed)
-    stay(proposal.kit, tell)
+        record_approval(proposal, who, signed)
+    run_site(proposal.kit, tell)
 
 
 def serve(kit: Path) -> None:
     """Run a federation's server until interrupted. Raises as `join` does."""
-    from gliofed.deployment.join import serve as run
+    from gliofed.deployment.join import run_server as run
 
     run(kit)
 

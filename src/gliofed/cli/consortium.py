@@ -92,7 +92,7 @@ def status(
 
 
 def stop(kit: Annotated[Path, typer.Argument(help="The lead's kit.")]) -> None:
-    """Stop a study after its present round; `gliofed create_hospital` goes on from there."""
+    """Stop a study after its present round; `gliofed start` goes on from there."""
     with extra("federation"):
         from gliofed.cli import federation as verb
 

@@ -17,8 +17,8 @@ from rich.table import Table
 import gliofed
 from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
-from gliofed.deployment.lead import page_of
-from gliofed.deployment.run_status import OVER, RunStatus
+from gliofed.deployment.lead import page_path
+from gliofed.deployment.run_status import FINAL_STATES, RunStatus
 from gliofed.deployment.site_data import SiteDataPaths
 from gliofed.deployment.supervisor import RetryLimits
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -74,7 +74,7 @@ def join(asked: JoinOptions) -> None:
 
 
 def start(study: Path, kit: Path, segment: int) -> None:
-    """`gliofed create_hospital`."""
+    """`gliofed start`."""
     end_with_starter()
     with plain_ends(after="the segment under way ends by itself; the same command goes on"):
         said: list[str] = []
@@ -82,7 +82,7 @@ def start(study: Path, kit: Path, segment: int) -> None:
         def told(now: RunStatus) -> None:
             line = one_line(now)
             if not said:
-                typer.echo(f"its page: {page_of(kit)}")
+                typer.echo(f"its page: {page_path(kit)}")
             if not said or said[-1] != line:
                 said.append(line)
                 typer.echo(line)
@@ -100,10 +100,10 @@ def status(kit: Path, watch: bool) -> None:
         now = gliofed.status(kit)
         if not watch:
             Console().print(table(now))
-            typer.echo(f"its page: {page_of(kit)}")
+            typer.echo(f"its page: {page_path(kit)}")
             return
         with Live(table(now), auto_refresh=False) as live:
-            while now.state not in OVER:
+            while now.state not in FINAL_STATES:
                 time.sleep(1)
                 now = gliofed.status(kit)
                 live.update(table(now), refresh=True)

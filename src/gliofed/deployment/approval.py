@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from gliofed.deployment.training_job import fit_for_sites
+from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import StudyError
 from gliofed.federated.governance.approval import (
     Approval,
-    approval_of,
-    keep_approval,
+    make_approval,
+    parse_study_text,
     sign,
-    study_of,
+    write_approval,
 )
 from gliofed.federated.governance.audit_verification import (
     LogVerdict,
@@ -36,10 +36,10 @@ def approve(
     key, to sign with. policy: the site's policy file, to bind the approval to. Raises StudyError,
     PolicyError, ApprovalError.
     """
-    approval = approval_of(_text(study), who, None if policy is None else load_policy(policy))
+    approval = make_approval(_text(study), who, None if policy is None else load_policy(policy))
     if key is not None:
         approval = sign(approval, key)
-    keep_approval(approval, out)
+    write_approval(approval, out)
     return approval
 
 
@@ -50,7 +50,7 @@ def new_key(path: Path) -> str:
 
 def consent(study: Path, policy: Path | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a study file runs at a site, and what then leaves under its policy, a line each."""
-    asked = study_of(_text(study), str(study))
+    asked = parse_study_text(_text(study), str(study))
     size = network_size(asked)
     rules = SitePolicy() if policy is None else load_policy(policy)
     return what_runs(asked, size), what_leaves(asked, rules, None, size)
@@ -80,9 +80,9 @@ def read_log(log: Path) -> Iterator[LogLine]:
 def _text(study: Path) -> str:
     """The text in which sites are asked a study: the one that a job brings."""
     try:
-        whole = study_of(study.read_text(encoding="utf-8"), str(study))
+        whole = parse_study_text(study.read_text(encoding="utf-8"), str(study))
     except FileNotFoundError:
         raise StudyError(f"{study}: no such study file") from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{study}: not a TOML file: {error}") from None
-    return study_toml(fit_for_sites(whole))
+    return study_toml(study_for_sites(whole))

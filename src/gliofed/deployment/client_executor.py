@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from gliofed.deployment.kit import Kit, open_kit
-from gliofed.deployment.site_data import open_site, read_data
-from gliofed.deployment.training_job import TrainingJob, segment_from
+from gliofed.deployment.site_data import open_client, read_data_paths
+from gliofed.deployment.training_job import TrainingJob, parse_job
 from gliofed.errors import PolicyError
 from gliofed.federated.client import Client
 from gliofed.federated.flare.executor import FlareExecutor
-from gliofed.federated.governance.approval import require, study_of
+from gliofed.federated.governance.approval import parse_study_text, require_approval
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.failure import Stage, report_of
-from gliofed.federated.governance.hash_chain import head_from
+from gliofed.federated.governance.failure import Stage, write_report
+from gliofed.federated.governance.hash_chain import parse_head
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.linkage.tokens import read_salt
 from gliofed.federated.messages import load_note
@@ -30,7 +30,7 @@ class ClientExecutor(FlareExecutor):
 
     def __init__(self, **segment: Any) -> None:
         super().__init__()
-        self._segment: TrainingJob = segment_from(segment)
+        self._segment: TrainingJob = parse_job(segment)
         self._root = Path()
         self._stage: Stage = "other"
 
@@ -39,7 +39,9 @@ class ClientExecutor(FlareExecutor):
         self._root = kit
         self._stage = "approval"
         segment = self._segment
-        require(segment.study, segment.digest, self._kit.approvals, load_policy(self._kit.policy))
+        require_approval(
+            segment.study, segment.digest, self._kit.approvals, load_policy(self._kit.policy)
+        )
         folder = self._kit.work / segment.run
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
@@ -62,7 +64,7 @@ class ClientExecutor(FlareExecutor):
 
     def exchange(self, head: object) -> tuple[int, str]:
         """Write the server's head down; the site's own."""
-        told = head_from(head)
+        told = parse_head(head)
         if told is not None:
             self._log.note("server", told)
         own = self._log.head()
@@ -71,7 +73,7 @@ class ClientExecutor(FlareExecutor):
     def failure(self, error: Exception, kit: Path) -> Mapping[str, str]:
         """The step, the kind of error, and the number of the report that stays here."""
         key = read_salt(kit / "gliofed/salt").key("report")
-        told = report_of(error, self._stage, kit / "gliofed/work/reports", key)
+        told = write_report(error, self._stage, kit / "gliofed/work/reports", key)
         self._log.write("failure-reported", run=self._segment.run, stage=told.stage,
                         kind=told.kind, report=told.report)  # fmt: skip
         return told.plain()
@@ -89,5 +91,5 @@ class ClientExecutor(FlareExecutor):
         keep_memory()
         kit = self._kit
         folder = kit.work / self._segment.run / "state"
-        study, policy = study_of(self._segment.study), load_policy(kit.policy)
-        return open_site(study, kit.name, read_data(kit), policy, folder, this_machine())
+        study, policy = parse_study_text(self._segment.study), load_policy(kit.policy)
+        return open_client(study, kit.name, read_data_paths(kit), policy, folder, this_machine())

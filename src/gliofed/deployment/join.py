@@ -8,17 +8,17 @@ from pathlib import Path
 
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.kit_process import run_process
-from gliofed.deployment.refusals import Presence, Refusals
-from gliofed.deployment.site_data import SiteDataPaths, keep_data, open_site
-from gliofed.deployment.training_job import fit_for_sites
+from gliofed.deployment.process_events import ConnectionReporter, RefusalRecorder
+from gliofed.deployment.site_data import SiteDataPaths, open_client, write_data_paths
+from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ApprovalError, DataError
 from gliofed.federated.flare.process import ProcessCommand, server_process, site_process
 from gliofed.federated.governance.approval import (
     approve,
-    keep_approval,
+    parse_study_text,
     read_approval,
-    require,
-    study_of,
+    require_approval,
+    write_approval,
 )
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.consent import what_leaves, what_runs
@@ -43,7 +43,7 @@ class Proposal:
     agreed: bool
 
 
-def look(kit: Path, data: SiteDataPaths, study: Path | None, progress: Progress) -> Proposal:
+def propose(kit: Path, data: SiteDataPaths, study: Path | None, progress: Progress) -> Proposal:
     """Open the kit, check and prepare the site's data, and say what the study would do with it.
 
     study: the file, or None for the one proposed in the kit. Raises KitError, PolicyError,
@@ -54,7 +54,7 @@ def look(kit: Path, data: SiteDataPaths, study: Path | None, progress: Progress)
     path = study or own.study
     if not path.is_file():
         raise DataError(f"{path}: no study is proposed in the kit; give one with --study")
-    asked = fit_for_sites(study_of(path.read_text(encoding="utf-8"), str(path)))
+    asked = study_for_sites(parse_study_text(path.read_text(encoding="utf-8"), str(path)))
     policy = load_policy(own.policy)
     progress.stage("checking the data")
     found = check_path(data.folder, pictures=False, progress=progress)
@@ -65,14 +65,14 @@ def look(kit: Path, data: SiteDataPaths, study: Path | None, progress: Progress)
             f"{data.folder}, cure them, and join again"
         )
     progress.stage("preparing the data")
-    site = open_site(asked, own.name, data, policy, own.work / "state", this_machine())
-    keep_data(own, data)
+    site = open_client(asked, own.name, data, policy, own.work / "state", this_machine())
+    write_data_paths(own, data)
     size = sum(p.numel() for p in build_net(asked.net.preset, asked.net.stem, 0).parameters())
     text = study_toml(asked)
     counts = site.counts if own.name in asked.data.train else None
     agreed = True
     try:
-        require(text, asked.digest, own.approvals, policy)
+        require_approval(text, asked.digest, own.approvals, policy)
     except ApprovalError:
         agreed = False
     return Proposal(
@@ -80,25 +80,25 @@ def look(kit: Path, data: SiteDataPaths, study: Path | None, progress: Progress)
     )
 
 
-def agree(proposal: Proposal, who: str, signed: Path | None) -> None:
+def record_approval(proposal: Proposal, who: str, signed: Path | None) -> None:
     """Keep the hospital's yes: `who` said it, or an approval file signed elsewhere.
 
     Raises ApprovalError where the file does not hold for this study and policy.
     """
-    kit, study = proposal.kit, study_of(proposal.text)
+    kit, study = proposal.kit, parse_study_text(proposal.text)
     policy = load_policy(kit.policy)
     if signed is None:
         approve(proposal.text, who, kit.approvals, policy)
     else:
         kit.approvals.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keep_approval(read_approval(signed), kit.approvals)
-    given = require(proposal.text, study.digest, kit.approvals, policy)
+        write_approval(read_approval(signed), kit.approvals)
+    given = require_approval(proposal.text, study.digest, kit.approvals, policy)
     AuditLog(kit.audit, kit.name).write(
         "approved", study=study.digest, policy=policy.digest, signed=given.signature is not None
     )
 
 
-def stay(kit: Kit, tell: Callable[[str], None]) -> None:
+def run_site(kit: Kit, tell: Callable[[str], None]) -> None:
     """Take part until interrupted. Raises GliofedError where the process ends by itself.
 
     tell: hears, in one line each, that the server let the site in, or does not.
@@ -106,11 +106,11 @@ def stay(kit: Kit, tell: Callable[[str], None]) -> None:
     log = AuditLog(kit.audit, kit.name)
     log.write("joined", site=kit.name)
     process = site_process(kit.root, kit.work, kit.name, kit.org)
-    _run(kit, process, log, Presence(f"{kit.host}:{kit.port}", tell).hear)
+    _run(kit, process, log, ConnectionReporter(f"{kit.host}:{kit.port}", tell).hear)
 
 
-def serve(kit: Path) -> None:
-    """Run the federation's server until interrupted; raises as `stay` does."""
+def run_server(kit: Path) -> None:
+    """Run the federation's server until interrupted; raises as `run_site` does."""
     own = open_kit(kit, "server")
     process = server_process(own.root, own.work, own.org)
     _run(own, process, AuditLog(own.audit, "server"), lambda _: None)
@@ -118,7 +118,7 @@ def serve(kit: Path) -> None:
 
 def _run(kit: Kit, process: ProcessCommand, log: AuditLog, hear: Callable[[str], None]) -> None:
     """Run a kit's process, what it refuses in its audit log, each of its lines to `hear` too."""
-    refusals = Refusals(log, kit.sites)
+    refusals = RefusalRecorder(log, kit.sites)
 
     def each(line: str) -> None:
         refusals.hear(line)

@@ -1,6 +1,6 @@
 """A start-up kit as it lies on a disk, opened with care.
 
-`open_kit` is the first thing that `serve`, `join` and `create_hospital` do: a kit that others may read, of
+`open_kit` is the first thing that `serve`, `join` and `start` do: a kit that others may read, of
 another role, or whose certificate is not good now, is refused with the cure.
 """
 
@@ -126,7 +126,7 @@ def open_kit(path: Path, role: Role) -> Kit:
     return Kit(root, **{f.name: getattr(facts, f.name) for f in dataclasses.fields(KitFacts)})
 
 
-def write_facts(own: Path, facts: KitFacts | None, sites: Iterable[str] | None = None) -> None:
+def write_kit_facts(own: Path, facts: KitFacts | None, sites: Iterable[str] | None = None) -> None:
     """Write `kit.toml` into `own`; facts: None takes those there. sites: in place of theirs."""
     known = facts or _read_facts(own.parent)
     if sites is not None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gliofed.deployment.kit import Kit, open_any, open_kit
 from gliofed.deployment.run_page import PAGE
-from gliofed.deployment.run_status import FILE, RunStatus, read_status
-from gliofed.deployment.supervisor import RetryLimits, Supervisor, give_orders
+from gliofed.deployment.run_status import STATUS_FILE, RunStatus, read_status
+from gliofed.deployment.supervisor import RetryLimits, Supervisor, write_orders
 from gliofed.errors import CheckpointError, KitError
 from gliofed.federated.flare.admin_session import AdminSession
 from gliofed.federated.governance.audit_log import AuditLog
@@ -38,7 +38,7 @@ def status(kit: Path) -> RunStatus:
     return read_status(_newest(open_any(kit)))
 
 
-def page_of(kit: Path) -> Path:
+def page_path(kit: Path) -> Path:
     """Where the page of the newest run of a kit is. Raises CheckpointError before any."""
     return _newest(open_any(kit)) / PAGE
 
@@ -46,7 +46,7 @@ def page_of(kit: Path) -> Path:
 def stop(kit: Path) -> RunStatus:
     """Have the run of the lead's kit stop after its present round."""
     folder = _newest(open_kit(kit, "lead"))
-    give_orders(folder, stop=True)
+    write_orders(folder, stop=True)
     return read_status(folder)
 
 
@@ -56,13 +56,13 @@ def withdraw(kit: Path, site: str) -> RunStatus:
     if site not in own.sites:
         raise KitError(f"the federation has no site {site!r}; it has {', '.join(own.sites)}")
     folder = _newest(own)
-    give_orders(folder, withdraw=site)
+    write_orders(folder, withdraw=site)
     AuditLog(own.audit, "lead").write("site-withdrawn", site=site)
     return read_status(folder)
 
 
 def _newest(kit: Kit) -> Path:
-    found = sorted(kit.work.glob(f"*/{FILE}"), key=lambda p: p.stat().st_mtime)
+    found = sorted(kit.work.glob(f"*/{STATUS_FILE}"), key=lambda p: p.stat().st_mtime)
     if not found:
         raise CheckpointError(f"{kit.root}: no study was started with this kit yet")
     return found[-1].parent

@@ -24,7 +24,7 @@ MODEL: Final = "model"
 
 
 @dataclass(frozen=True)
-class SitePart:
+class SiteContribution:
     """A site's part. trains: else it only tests. rounds: with an update merged, in words."""
 
     site: str
@@ -43,7 +43,7 @@ class WithdrawnSites:
     tested: bool
 
 
-def card(study: Study, status: RunStatus, withdrawn: Sequence[str], model: str) -> str:
+def model_card(study: Study, status: RunStatus, withdrawn: Sequence[str], model: str) -> str:
     """The card as Markdown; text from elsewhere is escaped. model: its id."""
     parts = _parts(study, status, withdrawn)
     return fill_card(
@@ -65,12 +65,16 @@ def card(study: Study, status: RunStatus, withdrawn: Sequence[str], model: str) 
     )
 
 
-def _parts(study: Study, status: RunStatus, withdrawn: Sequence[str]) -> tuple[SitePart, ...]:
+def _parts(
+    study: Study, status: RunStatus, withdrawn: Sequence[str]
+) -> tuple[SiteContribution, ...]:
     out = []
     for site in (*study.data.train, *study.data.external):
         rounds = [p.round + 1 for p in status.points if site in p.answered]
         if site not in withdrawn:
-            out.append(SitePart(site, site in study.data.train, len(rounds), round_ranges(rounds)))
+            out.append(
+                SiteContribution(site, site in study.data.train, len(rounds), round_ranges(rounds))
+            )
     return tuple(out)
 
 

@@ -28,9 +28,9 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     gliofed can tell, or weights that are not of the study's network;
     CheckpointError: a calibration that is damaged or of another run; StudyError, OSError.
     """
-    from gliofed.deployment.training_job import fit_for_sites
+    from gliofed.deployment.training_job import study_for_sites
     from gliofed.federated.messages import load
-    from gliofed.federated.server.calibration import last_calibrated
+    from gliofed.federated.server.calibration import last_calibration
     from gliofed.models.folder import check_weights, recipe_of, write_model
     from gliofed.study import load_study
     from gliofed.version import __version__
@@ -40,7 +40,7 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
         run, rounds, made_of = str(note["run"]), int(note["rounds"]), note["study"]
     except (UpdateError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{old}: is no model of an older format ({error})") from None
-    asked = fit_for_sites(load_study(study))
+    asked = study_for_sites(load_study(study))
     if note.get("gliofed") == __version__ and made_of != asked.digest:
         raise ModelError(
             f"{old}: was trained by a study of digest {str(made_of)[:12]}, {study} has "
@@ -48,7 +48,7 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
         )
     recipe = recipe_of(asked, run, rounds)
     check_weights(weights, recipe, old)
-    found = last_calibrated(old.parent, run, rounds)
+    found = last_calibration(old.parent, run, rounds)
     calibrations = {0: found.calibration} if found else {}
     return write_model(out, recipe, weights, calibrations, lambda _: "")
 

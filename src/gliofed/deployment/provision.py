@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gliofed.deployment.federation_plan import AUTHORITY, LEAD, SERVER, FederationPlan
-from gliofed.deployment.kit import KitFacts, Role, write_facts
+from gliofed.deployment.kit import KitFacts, Role, write_kit_facts
 from gliofed.deployment.services import write_services
 from gliofed.errors import KitError
 from gliofed.federated.flare.provision import Authority, Identity, KitRecipients, build_kits
@@ -36,7 +36,7 @@ _PLAN: Final = "plan.json"
 
 
 @dataclass(frozen=True)
-class Provisioned:
+class ProvisionedKits:
     """out: the folder. made: kits made by this run. kept: kits that were there before."""
 
     out: Path
@@ -52,7 +52,7 @@ class _Secrets:
     salt: str
 
 
-def provision(plan: FederationPlan, out: Path, policy_toml: str) -> Provisioned:
+def provision(plan: FederationPlan, out: Path, policy_toml: str) -> ProvisionedKits:
     """Make the kits of `plan` below `out`, or those of the sites that a grown plan has more.
 
     policy_toml: text of the policy that each site starts with. Raises StudyError where the study
@@ -77,7 +77,7 @@ def provision(plan: FederationPlan, out: Path, policy_toml: str) -> Provisioned:
         _move(ready, out, names, first=known is None)
         _tell_sites(plan, out, names)
     kept = tuple(n for n in (SERVER, LEAD, *plan.site_names) if n not in names)
-    return Provisioned(out, names, kept)
+    return ProvisionedKits(out, names, kept)
 
 
 def _parties(plan: FederationPlan, names: tuple[str, ...]) -> KitRecipients:
@@ -139,7 +139,7 @@ def _fill(
         port=plan.server.port,
         sites=plan.site_names,
     )
-    write_facts(own, facts)
+    write_kit_facts(own, facts)
     if study is not None:
         here = dataclasses.replace(study, data=dataclasses.replace(study.data, root=Path()))
         write_text(own / "study.toml", study_toml(here))
@@ -244,4 +244,4 @@ def _tell_sites(plan: FederationPlan, out: Path, names: tuple[str, ...]) -> None
     for role in {SERVER, LEAD}.difference(names):
         own = out / role / "gliofed"
         if own.is_dir():
-            write_facts(own, None, sites=plan.site_names)
+            write_kit_facts(own, None, sites=plan.site_names)

@@ -18,7 +18,7 @@ from gliofed.study import Study
 from gliofed.version import __version__
 
 PAGE: Final = "page.html"
-SECONDS: Final = 10.0
+MIN_SECONDS: Final = 10.0
 """The least time between two pages of one state."""
 _SHARE: Final = 0.05
 """Of its time, the most that a process spends on pages of one state."""
@@ -70,7 +70,7 @@ class FederationPage:
         except _UNDRAWN as error:
             self._fault = f"{type(error).__name__}: {error}"
         ended = time.monotonic()
-        self._drawn, self._due = asked, ended + max(SECONDS, (ended - started) / _SHARE)
+        self._drawn, self._due = asked, ended + max(MIN_SECONDS, (ended - started) / _SHARE)
         return self._fault
 
 

@@ -20,9 +20,9 @@ State = Literal[
     "waiting", "training", "testing", "calibrating",
     "completed", "below quorum", "stopped", "failed",
 ]  # fmt: skip
-OVER: Final[tuple[State, ...]] = ("completed", "stopped", "failed", "below quorum")
+FINAL_STATES: Final[tuple[State, ...]] = ("completed", "stopped", "failed", "below quorum")
 """A run in such a state goes on only where the lead starts it again."""
-FILE: Final = "status.json"
+STATUS_FILE: Final = "status.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class RunStatus:
         return found
 
 
-def status_from(plain: Mapping[str, Any], where: str = "status") -> RunStatus:
+def parse_status(plain: Mapping[str, Any], where: str = "status") -> RunStatus:
     """A status from plain values. Raises CheckpointError where they are none."""
     try:
         points = tuple(RoundPoint(**p) for p in plain["points"])
@@ -76,16 +76,16 @@ def _fit(plain: Mapping[str, Any]) -> ScalingRow:
     return ScalingRow(**{**plain, **own})
 
 
-def keep_status(folder: Path, status: RunStatus) -> None:
+def write_status(folder: Path, status: RunStatus) -> None:
     """Write the status of the run in `folder`."""
-    write_text(folder / FILE, json.dumps(status.plain, indent=1))
+    write_text(folder / STATUS_FILE, json.dumps(status.plain, indent=1))
 
 
 def read_status(folder: Path) -> RunStatus:
     """The status kept in `folder`. Raises CheckpointError where there is none, or a damaged one."""
-    path = folder / FILE
+    path = folder / STATUS_FILE
     try:
-        return status_from(json.loads(path.read_text()), str(path))
+        return parse_status(json.loads(path.read_text()), str(path))
     except FileNotFoundError:
         raise CheckpointError(f"{path}: nothing was started here yet") from None
     except ValueError as error:

@@ -10,18 +10,18 @@ from typing import Any
 
 from gliofed.calibration.evaluation import scaling_rows
 from gliofed.deployment.kit import Kit, open_kit
-from gliofed.deployment.model_card import MODEL, card
+from gliofed.deployment.model_card import MODEL, model_card
 from gliofed.deployment.run_page import FederationPage
-from gliofed.deployment.run_status import RunStatus, State, keep_status
-from gliofed.deployment.training_job import TrainingJob, segment_from
+from gliofed.deployment.run_status import RunStatus, State, write_status
+from gliofed.deployment.training_job import TrainingJob, parse_job
 from gliofed.errors import GliofedError, QuorumError
 from gliofed.experiments.model_runs import FEDERATED
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.flare.controller import FlareController, FlareEngine
-from gliofed.federated.governance.approval import study_of
+from gliofed.federated.governance.approval import parse_study_text
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.hash_chain import head_from
-from gliofed.federated.server.calibration import Reach, last_calibrated, run_calibration
+from gliofed.federated.governance.hash_chain import parse_head
+from gliofed.federated.server.calibration import EngineFactory, last_calibration, run_calibration
 from gliofed.federated.server.rounds import run_rounds
 from gliofed.federated.server.testing import run_test
 from gliofed.models.folder import recipe_of, write_model
@@ -36,8 +36,8 @@ class ServerController(FlareController):
 
     def __init__(self, **segment: Any) -> None:
         super().__init__()
-        self._segment: TrainingJob = segment_from(segment)
-        self._study = study_of(self._segment.study)
+        self._segment: TrainingJob = parse_job(segment)
+        self._study = parse_study_text(self._segment.study)
         self._begun = False
         self._status = RunStatus(
             run=self._segment.run,
@@ -56,7 +56,7 @@ class ServerController(FlareController):
 
     def note(self, site: str, head: object) -> None:
         """Write a site's head down; one that tells none is nobody's fault but its own."""
-        told = head_from(head)
+        told = parse_head(head)
         if told is not None:
             self._log.note(site, told)
 
@@ -110,7 +110,7 @@ class ServerController(FlareController):
             _record(log, segment.run, point)
             points = (*self._status.points, point)
             self._status = dataclasses.replace(self._status, points=points)
-            keep_status(folder, self._status)
+            write_status(folder, self._status)
 
         def ask(names: Sequence[str]) -> FlareEngine:
             wanted = [n for n in names if n not in segment.withdrawn]
@@ -131,13 +131,13 @@ class ServerController(FlareController):
 
     def _test(self, engine: FlareEngine, state: CommittedRound, folder: Path) -> None:
         self._note("testing", "")
-        keep_status(folder, self._status)
+        write_status(folder, self._status)
         tested = run_test(engine, state, self._study, self._segment.run, folder)
         self._status = dataclasses.replace(self._status, rows=tested.rows, failures=tested.failures)
 
-    def _calibrate(self, ask: Reach, state: CommittedRound, folder: Path) -> None:
+    def _calibrate(self, ask: EngineFactory, state: CommittedRound, folder: Path) -> None:
         self._note("calibrating", "")
-        keep_status(folder, self._status)
+        write_status(folder, self._status)
         study = self._study
         found = run_calibration(ask, state, study, self._segment.run, folder)
         rows = scaling_rows(found.calibration, FEDERATED, study.seeds[0], "")
@@ -147,24 +147,24 @@ class ServerController(FlareController):
 
     def _hand_over(self, state: CommittedRound, folder: Path, log: AuditLog) -> None:
         """The model, and its card anew: a site may have withdrawn since the last one."""
-        made = last_calibrated(folder, state.run, state.rounds)
+        made = last_calibration(folder, state.run, state.rounds)
         own = write_model(
             folder / MODEL,
             recipe_of(self._study, state.run, state.rounds),
             state.model,
             {0: made.calibration} if made else {},
-            lambda own: card(self._study, self._status, self._segment.withdrawn, own),
+            lambda own: model_card(self._study, self._status, self._segment.withdrawn, own),
         )
         log.write("model-written", run=state.run, rounds=state.rounds, model=own)
 
     def _keep(self, folder: Path) -> None:
         """The status at the segment's end, and its page, where the disk takes them."""
         with suppress(OSError):
-            keep_status(folder, self._status)
+            write_status(folder, self._status)
             fault = FederationPage(folder, self._study).show(self._status, self._segment.withdrawn)
             if fault:
                 self._status = dataclasses.replace(self._status, page=fault)
-                keep_status(folder, self._status)
+                write_status(folder, self._status)
 
     def _note(self, state: State, why: str) -> None:
         self._status = dataclasses.replace(self._status, state=state, why=why)

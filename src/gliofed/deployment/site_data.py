@@ -33,14 +33,14 @@ class SiteDataPaths:
     format: str = "bids"
 
 
-def keep_data(kit: Kit, data: SiteDataPaths) -> None:
+def write_data_paths(kit: Kit, data: SiteDataPaths) -> None:
     """Write down in the kit where the site's scans are; nobody else is told."""
     values = {"folder": data.folder.resolve(), "store": data.store.resolve(), "format": data.format}
     text = "".join(f"{key} = '{value}'\n" for key, value in values.items())
     write_private(kit.own / _FILE, text)
 
 
-def read_data(kit: Kit) -> SiteDataPaths:
+def read_data_paths(kit: Kit) -> SiteDataPaths:
     """Where the site's scans are. Raises StudyError where the kit does not say."""
     path = kit.own / _FILE
     data: SiteDataPaths = build(
@@ -49,7 +49,7 @@ def read_data(kit: Kit) -> SiteDataPaths:
     return data
 
 
-def open_site(
+def open_client(
     study: Study, name: str, data: SiteDataPaths, policy: SitePolicy, folder: Path, machine: Device
 ) -> Client:
     """The site `name` with its own cases, under its policy.

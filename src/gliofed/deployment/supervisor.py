@@ -16,12 +16,12 @@ from typing import Any, Final, Protocol
 
 from gliofed.deployment.kit import Kit
 from gliofed.deployment.run_page import FederationPage
-from gliofed.deployment.run_status import RunStatus, keep_status, read_status, status_from
-from gliofed.deployment.training_job import fit_for_sites, run_of, segment_of
+from gliofed.deployment.run_status import RunStatus, parse_status, read_status, write_status
+from gliofed.deployment.training_job import make_job, run_id, study_for_sites
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.federated.flare.admin_session import END, STATUS
 from gliofed.federated.flare.job import write_job
-from gliofed.federated.flare.names import AWAY
+from gliofed.federated.flare.names import CONNECTION_FAILURES
 from gliofed.runtime.files import alone_in, write_text
 from gliofed.study import Study
 
@@ -76,10 +76,10 @@ class LeadOrders:
 
 def run_folder(kit: Kit, study: Study) -> Path:
     """Where the lead keeps word of the run of a study."""
-    return kit.work / run_of(fit_for_sites(study))
+    return kit.work / run_id(study_for_sites(study))
 
 
-def give_orders(folder: Path, stop: bool | None = None, withdraw: str | None = None) -> LeadOrders:
+def write_orders(folder: Path, stop: bool | None = None, withdraw: str | None = None) -> LeadOrders:
     """Change what was ordered of the run in `folder`; its supervisor hears of it."""
     orders = read_orders(folder)
     if stop is not None:
@@ -114,7 +114,7 @@ class Supervisor:
 
     def __post_init__(self) -> None:
         """Raises StudyError where the study cannot be done between sites, or names one unknown."""
-        study = self.study = fit_for_sites(self.study)
+        study = self.study = study_for_sites(self.study)
         self._everyone = (*study.data.train, *study.data.external)
         unknown = sorted(set(self._everyone) - set(self.kit.sites))
         if unknown:
@@ -131,7 +131,7 @@ class Supervisor:
     def run(self) -> RunStatus:
         """Segment after segment until the run is over, stopped, or below quorum too often."""
         with alone_in(self._folder):
-            give_orders(self._folder, stop=False)
+            write_orders(self._folder, stop=False)
             self._segments()
             self._show(now=True)
             return self._status
@@ -159,7 +159,7 @@ class Supervisor:
             if sites is None:
                 return
             orders = read_orders(self._folder)
-            segment = segment_of(self.study, self.patience.rounds, sites, orders.withdrawn)
+            segment = make_job(self.study, self.patience.rounds, sites, orders.withdrawn)
             quorum = max(1, min(len(segment.sites), self.study.federation.quorum))
             place = self._folder / "jobs"
             job = write_job(place, segment.run, segment.plain, segment.sites, quorum)
@@ -198,7 +198,7 @@ class Supervisor:
                 if found is not None:
                     heard, lost = time.monotonic(), False
                     if found:
-                        self._take(status_from(found))
+                        self._take(parse_status(found))
                     self._end_early(job, orders)
                 elif lost or time.monotonic() - heard > self.patience.silent:
                     self.server.abort(job)  # of a server that has died since
@@ -223,7 +223,7 @@ class Supervisor:
         that was started anew into a job under way."""
         for point in self._status.points[self._before :]:
             for site, why in point.refused.items():
-                if any(text in why for text in AWAY):
+                if any(text in why for text in CONNECTION_FAILURES):
                     self._lost.setdefault(site, heard.get(site, 0.0))
         return {site for site, at in self._lost.items() if heard.get(site, 0.0) > at}
 
@@ -252,7 +252,7 @@ class Supervisor:
     def _keep(self, new: RunStatus) -> None:
         if new != self._status:
             self._status = new
-            keep_status(self._folder, new)
+            write_status(self._folder, new)
             self.told(new)
 
     def _remembered(self) -> RunStatus:
@@ -260,5 +260,5 @@ class Supervisor:
             return read_status(self._folder)
         except CheckpointError:
             study = self.study
-            return RunStatus(run_of(study), study.name, study.digest, "waiting", "",
+            return RunStatus(run_id(study), study.name, study.digest, "waiting", "",
                              study.train.rounds, ())  # fmt: skip

@@ -38,20 +38,20 @@ class TrainingJob:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 
-def segment_of(
+def make_job(
     study: Study, rounds: int, sites: tuple[str, ...] | None = None, withdrawn: tuple[str, ...] = ()
 ) -> TrainingJob:
-    """The segment of `rounds` rounds of a study. Raises StudyError as `fit_for_sites` does.
+    """The segment of `rounds` rounds of a study. Raises StudyError as `study_for_sites` does.
 
     sites: that are there for it; None for all that the study names.
     """
-    study = fit_for_sites(study)
+    study = study_for_sites(study)
     everyone = (*study.data.train, *study.data.external)
     named = tuple(s for s in (everyone if sites is None else sites) if s not in withdrawn)
-    return TrainingJob(study_toml(study), study.digest, run_of(study), rounds, named, withdrawn)
+    return TrainingJob(study_toml(study), study.digest, run_id(study), rounds, named, withdrawn)
 
 
-def fit_for_sites(study: Study) -> Study:
+def study_for_sites(study: Study) -> Study:
     """The study as sites are asked it: without the folder where it lay.
 
     Raises StudyError where it asks for what sites that keep their scans cannot do: hold one
@@ -71,13 +71,13 @@ def fit_for_sites(study: Study) -> Study:
     return dataclasses.replace(study, data=data, models=("federated",))
 
 
-def run_of(study: Study) -> str:
+def run_id(study: Study) -> str:
     """The run's name: equal studies under equal versions go on with each other's rounds."""
     text = f"{study.digest}|{__version__}|federated"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def segment_from(plain: Mapping[str, Any]) -> TrainingJob:
+def parse_job(plain: Mapping[str, Any]) -> TrainingJob:
     """A segment from what a job's configuration holds. Raises StudyError for anything else."""
     segment: TrainingJob = build(TrainingJob, plain, "the job's segment")
     return segment

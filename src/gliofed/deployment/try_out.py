@@ -92,11 +92,11 @@ def try_out(out: Path, say: Callable[[str], None], progress: Progress) -> RunSta
         progress.stage("the federation")
         log = place.log(LEAD)
         before = log.stat().st_size if log.exists() else 0  # of earlier trials
-        with ended_after() as parties:
+        with running_parties() as parties:
             for party in (SERVER, *TRAIN, *EXTERNAL, LEAD):
                 say(f"{party}$ {shlex.join(place.command(party))}")
                 parties[party] = start_party(place, party)
-            follow(place, parties, before, say)
+            print_lead_output(place, parties, before, say)
         return read_status(run_folder(open_kit(place.kits / LEAD, "lead"), load_study(place.study)))
 
 
@@ -152,7 +152,7 @@ def start_party(
 
 
 @contextmanager
-def ended_after() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+def running_parties() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """Parties put into it have ended after the block, the sites before the server."""
     parties: dict[str, subprocess.Popen[bytes]] = {}
     try:
@@ -161,7 +161,7 @@ def ended_after() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
         end_groups([*reversed(parties.values())], _END_SECONDS)
 
 
-def follow(
+def print_lead_output(
     place: TryOutFolder,
     parties: Mapping[str, subprocess.Popen[bytes]],
     before: int,

@@ -10,8 +10,8 @@ from gliofed.data.formats.registry import read_sites
 from gliofed.federated.cohort.table import (
     CohortTable,
     count_cohort,
+    merge_cohorts,
     pack_cohort,
-    publish,
     read_cohort,
 )
 from gliofed.study import Study
@@ -23,7 +23,7 @@ def cohort_table(study: Study) -> CohortTable:
     """Every site's sums, judged, merged and published; no image is opened."""
     most = study.federation.max_cases
     sums = {s: pack_cohort(count_cohort(c), s) for s, c in read_sites(study.data).items()}
-    return publish({site: read_cohort(site, data, most) for site, data in sums.items()})
+    return merge_cohorts({site: read_cohort(site, data, most) for site, data in sums.items()})
 
 
 def cohort_csv(table: CohortTable) -> str:

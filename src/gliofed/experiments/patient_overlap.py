@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from gliofed.data.patient_ids import MAPPING, read_mapping
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import OverlapError
-from gliofed.federated.linkage.client import LocalAnnouncement, announce, read_notice
+from gliofed.federated.linkage.client import LocalAnnouncement, announce_patients, read_notice
 from gliofed.federated.linkage.server import (
-    By,
+    MatchKind,
     SharedPatient,
     SitePatient,
     find_pairs,
-    groups,
-    notice,
+    linked_groups,
+    overlap_notice,
     read_announcement,
     shared_counts,
 )
-from gliofed.federated.linkage.tokens import salt_of
+from gliofed.federated.linkage.tokens import study_salt
 from gliofed.study import Study
 from gliofed.types import Case
 
@@ -38,12 +38,12 @@ class PatientOverlap:
     of every linked patient to the name that all its places now share.
     """
 
-    by: tuple[By, ...]
+    by: tuple[MatchKind, ...]
     counts: Mapping[tuple[str, str], int]
     elsewhere: Mapping[str, Mapping[str, int]]
     patients: Mapping[str, int]
     whole_brains: Mapping[str, int]
-    found_by: Mapping[By, int]
+    found_by: Mapping[MatchKind, int]
     head: Mapping[tuple[str, str], str]
 
 
@@ -57,17 +57,17 @@ def find_patient_overlap(
 
     prepared: "site/id" to the prepared case, or None to compare by id alone.
     """
-    by: tuple[By, ...] = tuple(b for b in study.data.overlap_by if b == "id" or prepared)
+    by: tuple[MatchKind, ...] = tuple(b for b in study.data.overlap_by if b == "id" or prepared)
     keys = {name: p.key for name, p in (prepared or {}).items()}
-    salt = salt_of(study.digest)
+    salt = study_salt(study.digest)
     sent: dict[str, LocalAnnouncement] = {}
     for site, own in cases.items():
         path = study.data.root / site / MAPPING
         mapping = read_mapping(path) if path.is_file() else {}
-        sent[site] = announce(site, own, salt, by, mapping, keys, store)
+        sent[site] = announce_patients(site, own, salt, by, mapping, keys, store)
     most = study.federation.max_cases
     pairs = find_pairs([read_announcement(s, a.message, most) for s, a in sent.items()])
-    told = {site: read_notice(a, site, notice(site, pairs)) for site, a in sent.items()}
+    told = {site: read_notice(a, site, overlap_notice(site, pairs)) for site, a in sent.items()}
     return PatientOverlap(
         by=by,
         counts=shared_counts(pairs),
@@ -85,7 +85,7 @@ def _heads(
     def named(place: SitePatient) -> tuple[str, str]:
         return place.site, sent[place.site].patients[place.patient]
 
-    heads = groups([(p.first, p.second) for p in pairs])
+    heads = linked_groups([(p.first, p.second) for p in pairs])
     return {named(place): "/".join(named(head)) for place, head in heads.items()}
 
 

@@ -58,7 +58,7 @@ class UpdateGate:
     @property
     def largest(self) -> int:
         """Bytes that an answer may have."""
-        return largest_answer(self.task)
+        return largest_response(self.task)
 
     def check(self, site: str, answer: Path) -> Update:
         """The update in the file `answer`, or UpdateError saying which check it failed.
@@ -111,7 +111,7 @@ class UpdateGate:
         )
 
 
-def largest_answer(task: Task) -> int:
+def largest_response(task: Task) -> int:
     """Bytes that an answer to `task` may have: as many as the model, and a header."""
     return sum(t.numel() * t.element_size() for t in task.weights.values()) + LARGEST_HEADER
 
@@ -119,7 +119,7 @@ def largest_answer(task: Task) -> int:
 def check_counts(site: str, task: Task, answer: Path, limits: FederationConfig) -> LabelCounts:
     """The counts in the file `answer`, or UpdateError saying which check they failed."""
     try:
-        _require(answer.stat().st_size <= largest_answer(task), "they are larger than a header")
+        _require(answer.stat().st_size <= largest_response(task), "they are larger than a header")
         found = load_counts(answer)
         counts = found.counts
         _check_origin(site, task, found)
@@ -134,7 +134,7 @@ def check_counts(site: str, task: Task, answer: Path, limits: FederationConfig) 
     return counts
 
 
-def check_tested(
+def check_scores(
     site: str, task: Task, answer: Path, limits: FederationConfig
 ) -> Mapping[Role, ScoreSums]:
     """The sums in the file `answer`, or UpdateError saying which check they failed."""
@@ -150,7 +150,9 @@ def check_tested(
     return found.roles
 
 
-def check_told(site: str, task: Task, answer: Path, limits: FederationConfig) -> SiteStatistics:
+def check_statistics(
+    site: str, task: Task, answer: Path, limits: FederationConfig
+) -> SiteStatistics:
     """What the file `answer` tells of the task's question, or UpdateError saying which check
     failed."""
     if task.question is None:

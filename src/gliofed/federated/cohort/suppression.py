@@ -20,7 +20,7 @@ WIDTH: Final = SMALLEST_SHOWN - 2
 """Each hidden cell must keep at least this distance between its least and greatest value."""
 
 
-def small(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+def is_small(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which counts may not be shown for their size."""
     return (counts > 0) & (counts < SMALLEST_SHOWN)
 
@@ -37,7 +37,7 @@ def hidden_cells(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
     if counts.size and counts.sum(axis=1).min() < SMALLEST_SHOWN:
         raise ValueError(f"a row of fewer than {SMALLEST_SHOWN} has no place in a shown table")
     table = np.vstack([counts, counts.sum(axis=0)])
-    hidden = small(table)
+    hidden = is_small(table)
     safe: set[tuple[int, int, int | None]] = set()
     while (weak := _weakest(table, hidden, safe)) is not None:
         cell = _complement(table, hidden, *weak)
@@ -72,7 +72,7 @@ def _weakest(
                 continue
             low, high = bounds(table, seen, row, column)
             narrow = high - low < WIDTH
-            if small(table)[row, column]:
+            if is_small(table)[row, column]:
                 narrow = narrow or low > 1 or high < SMALLEST_SHOWN - 1
             if narrow:
                 return place

@@ -138,7 +138,7 @@ def read_cohort(site: str, data: bytes, most: int) -> CohortCounts:
     return CohortCounts(cases, counts)
 
 
-def publish(cohorts: Mapping[str, CohortCounts]) -> CohortTable:
+def merge_cohorts(cohorts: Mapping[str, CohortCounts]) -> CohortTable:
     """The table of all sites, small counts hidden."""
     shown = {s: c for s, c in sorted(cohorts.items()) if c.cases >= SMALLEST_SHOWN}
     rows: list[CohortRow] = []

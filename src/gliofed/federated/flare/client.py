@@ -14,7 +14,7 @@ from typing import Final
 from nvflare.private.fed.app.client import client_train
 from nvflare.private.fed.client.client_req_processors import ClientRequestProcessors
 
-from gliofed.federated.flare.denials import TopicRefuser
+from gliofed.federated.flare.denials import RequestRefuser
 from gliofed.federated.flare.program import run_program
 
 ANSWERED: Final = (
@@ -32,7 +32,7 @@ ANSWERED: Final = (
 def answer_jobs_only() -> None:
     """Put a refusal in the place of every other request's processor, for this process."""
     ClientRequestProcessors.request_processors[:] = [
-        one if type(one).__name__ in ANSWERED else TopicRefuser(one.get_topics())
+        one if type(one).__name__ in ANSWERED else RequestRefuser(one.get_topics())
         for one in ClientRequestProcessors.request_processors
     ]
 

@@ -35,8 +35,8 @@ from gliofed.federated.flare.names import (
     SOURCE,
     TASK,
 )
-from gliofed.federated.flare.transfer import FileOffer, fetch, let_go
-from gliofed.federated.governance.failure import read_failure
+from gliofed.federated.flare.transfer import FileOffer, download, release_memory
+from gliofed.federated.governance.failure import parse_failure
 from gliofed.federated.messages import LARGEST_HEADER
 from gliofed.federated.server.rounds import SiteReply
 from gliofed.runtime.processes import end_with_starter
@@ -118,7 +118,7 @@ class FlareEngine:
         asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
         with ThreadPoolExecutor(_AT_ONCE) as fetching:
             self._controller.broadcast(asked, self._context, list(sites), len(sites))
-            let_go()
+            release_memory()
             try:
                 yield answers
             finally:
@@ -155,7 +155,7 @@ class FlareEngine:
         path = self._spool / site
         self._spool.mkdir(parents=True, exist_ok=True)
         try:
-            fetch(self._cell, source, ref, path, most, ended)
+            download(self._cell, source, ref, path, most, ended)
         except TransferError as error:
             return SiteReply(site, None, f"{CUT}: {error}")
         self._controller.note(site, told.get(HEAD))
@@ -172,7 +172,7 @@ def _settle(answer: Future[SiteReply], work: Callable[[], SiteReply]) -> None:
 def _told(failure: object) -> str:
     """What a site says of its own failure, in words of ours."""
     try:
-        return read_failure(failure).text
+        return parse_failure(failure).text
     except UpdateError as error:
         return str(error)
 

@@ -33,7 +33,7 @@ def log_denials() -> None:
     AuthorizationService.authorize = staticmethod(authorize)
 
 
-class TopicRefuser(RequestProcessor):  # type: ignore[misc]  # (FLARE has no types)
+class RequestRefuser(RequestProcessor):  # type: ignore[misc]  # (FLARE has no types)
     """Answers requests of `topics`, which a site does not obey, as FLARE answers unknown ones."""
 
     def __init__(self, topics: Iterable[str]) -> None:

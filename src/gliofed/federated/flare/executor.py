@@ -15,7 +15,7 @@ from nvflare.apis.signal import Signal
 
 from gliofed.errors import TransferError
 from gliofed.federated.flare.names import BYTES, FAILURE, HEAD, REF, SOURCE, TASK
-from gliofed.federated.flare.transfer import FileOffer, fetch
+from gliofed.federated.flare.transfer import FileOffer, download
 from gliofed.runtime.processes import end_with_starter
 
 LARGEST_TASK: Final = 2**32
@@ -65,7 +65,7 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
         if not 0 < size <= LARGEST_TASK:
             raise TransferError(f"the task has {size} bytes; at most {LARGEST_TASK} are fetched")
         cell = fl_ctx.get_engine().get_cell()
-        fetch(cell, source, ref, to, size, lambda: abort_signal.triggered)
+        download(cell, source, ref, to, size, lambda: abort_signal.triggered)
 
     @abstractmethod
     def prepare(self, kit: Path) -> Path:

@@ -62,7 +62,7 @@ _ROWS: Final[tuple[tuple[str, What, str], ...]] = (
 _TABLE: Final = tuple((re.compile(form), what, reason) for form, what, reason in _ROWS)
 
 
-def read_line(line: str) -> LogEvent | None:
+def parse_log_line(line: str) -> LogEvent | None:
     """What a line of a server's or a site's process means; None for nothing that is known."""
     for form, what, reason in _TABLE:
         found = form.search(line)

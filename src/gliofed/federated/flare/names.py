@@ -20,5 +20,5 @@ ABSENT: Final = "not connected when the segment began"
 LOST: Final = "its connection was lost"
 LATE: Final = "nothing within"
 CUT: Final = "its answer did not come through"
-AWAY: Final = (ABSENT, LOST, LATE, CUT)
+CONNECTION_FAILURES: Final = (ABSENT, LOST, LATE, CUT)
 """What is said of a site that did not answer: it may have died, and have come back since."""

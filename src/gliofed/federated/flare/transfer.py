@@ -65,7 +65,7 @@ class _ChunkCleanup:
 _sweep: Final = _ChunkCleanup()
 
 
-def let_go() -> None:
+def release_memory() -> None:
     """Hand the memory of all that has passed back; for a moment in which others work."""
     _sweep.all()
 
@@ -93,7 +93,9 @@ class FileOffer:
         self._downloader.delete_transaction()
 
 
-def fetch(cell: Cell, source: str, ref: str, to: Path, most: int, stop: Callable[[], bool]) -> None:
+def download(
+    cell: Cell, source: str, ref: str, to: Path, most: int, stop: Callable[[], bool]
+) -> None:
     """The file offered as `ref` by the cell `source`, written to `to`.
 
     most: bytes that it may have. stop: asked on the way; the fetching ends where it is true.

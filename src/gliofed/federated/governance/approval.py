@@ -1,9 +1,9 @@
 """A study runs at a hospital only where somebody there approved its exact text.
 
     approval = approve(text, "Dr. A. Example", kit / "gliofed/approvals")
-    require(text, digest, kit / "gliofed/approvals", policy)
+    require_approval(text, digest, kit / "gliofed/approvals", policy)
 
-The text is the study's canonical TOML (`canonical`), in which every setting stands written out.
+The text is the study's canonical TOML (`canonical_toml`), in which every setting stands written out.
 Where the policy names approvers, an approval counts only with the Ed25519 signature (RFC 8032) of
 one of them.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gliofed.errors import ApprovalError, StudyError
-from gliofed.federated.governance.keys import signature_of, signed_by
+from gliofed.federated.governance.keys import make_signature, verify_signature
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.runtime.files import write_private
 from gliofed.study import Study, parse_study, study_toml
@@ -59,7 +59,7 @@ class Approval:
         return _PURPOSE + json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
-def study_of(text: str, where: str = "study") -> Study:
+def parse_study_text(text: str, where: str = "study") -> Study:
     """The study that `text` writes; `[data] root` stays as written. Raises StudyError."""
     if len(text) > LARGEST:
         raise StudyError(f"{where}: longer than {LARGEST} characters")
@@ -69,15 +69,15 @@ def study_of(text: str, where: str = "study") -> Study:
         raise StudyError(f"{where}: not a TOML file: {error}") from None
 
 
-def canonical(text: str, where: str = "study") -> str:
+def canonical_toml(text: str, where: str = "study") -> str:
     """The one text of the study that `text` writes, each setting in its place and written out.
 
     What `[data] root` says stays as written. Raises StudyError.
     """
-    return study_toml(study_of(text, where))
+    return study_toml(parse_study_text(text, where))
 
 
-def approval_of(text: str, who: str, policy: SitePolicy | None = None) -> Approval:
+def make_approval(text: str, who: str, policy: SitePolicy | None = None) -> Approval:
     """An approval of the study `text`, kept nowhere yet.
 
     policy: bind the approval to it. Raises StudyError; ApprovalError: `who` is not a line of 1 to
@@ -85,7 +85,7 @@ def approval_of(text: str, who: str, policy: SitePolicy | None = None) -> Approv
     """
     if not 1 <= len(who.strip()) <= 80 or not who.isprintable():
         raise ApprovalError("say who approves: a name of 1 to 80 printable characters")
-    study = study_of(text)
+    study = parse_study_text(text)
     return Approval(
         study=study.digest,
         text=_sha256(study_toml(study)),
@@ -102,10 +102,10 @@ def sign(approval: Approval, key: Path) -> Approval:
 
     Raises ApprovalError: no such key, or others may read it.
     """
-    return dataclasses.replace(approval, signature=signature_of(approval.signed_bytes(), key))
+    return dataclasses.replace(approval, signature=make_signature(approval.signed_bytes(), key))
 
 
-def keep_approval(approval: Approval, path: Path) -> Path:
+def write_approval(approval: Approval, path: Path) -> Path:
     """Write an approval, mode 0600: to `path`, or as `<digest>.json` where that is a folder."""
     target = path / f"{approval.study}.json" if path.is_dir() else path
     text = json.dumps(dataclasses.asdict(approval), indent=1, ensure_ascii=False)
@@ -114,17 +114,17 @@ def keep_approval(approval: Approval, path: Path) -> Path:
 
 
 def approve(text: str, who: str, folder: Path, policy: SitePolicy | None = None) -> Approval:
-    """Approve the study `text` at this site, without a signature; see `approval_of`.
+    """Approve the study `text` at this site, without a signature; see `make_approval`.
 
     folder: of approvals, made where there is none.
     """
-    approval = approval_of(text, who, policy)
+    approval = make_approval(text, who, policy)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    keep_approval(approval, folder)
+    write_approval(approval, folder)
     return approval
 
 
-def require(text: str, digest: str, folder: Path, policy: SitePolicy) -> Approval:
+def require_approval(text: str, digest: str, folder: Path, policy: SitePolicy) -> Approval:
     """The approval under which this very text may run here.
 
     text, digest: what the server sent. Raises ApprovalError: the text is not the canonical one of
@@ -132,7 +132,7 @@ def require(text: str, digest: str, folder: Path, policy: SitePolicy) -> Approva
     policy, or bears no signature that the policy asks for.
     """
     try:
-        study = study_of(text, "the study that was sent")
+        study = parse_study_text(text, "the study that was sent")
         whole = study_toml(study)
     except StudyError as error:
         raise ApprovalError(f"it cannot run here: {error}") from None
@@ -193,7 +193,7 @@ def _check_policy(approval: Approval, policy: SitePolicy, path: Path) -> None:
         raise ApprovalError(
             f"{path}: the policy was changed after the study was approved; approve it again"
         )
-    if policy.approvers and not signed_by(
+    if policy.approvers and not verify_signature(
         approval.signature, approval.signed_bytes(), policy.approvers
     ):
         raise ApprovalError(

@@ -56,7 +56,7 @@ class LogVerdict:
         return self.fault is None
 
 
-class _LogSnapshot(Exception):  # noqa: N818  (it ends the reading, and never leaves this file)
+class _LogFaultError(Exception):  # (ends the reading, and never leaves this module)
     def __init__(self, line: int, kind: Kind, text: str) -> None:
         super().__init__(text)
         self.fault = LogFault(line, kind, text)
@@ -78,7 +78,7 @@ def verify(path: Path, anchors: Iterable[LogHead] | None = None) -> LogVerdict:
             with path.open("rb") as file:
                 reader.read(file, size)
         reader.check_end(head, told)
-    except _LogSnapshot as found:
+    except _LogFaultError as found:
         return LogVerdict(reader.last, found.fault, reader.torn)
     return LogVerdict(reader.last, None, reader.torn, len(told))
 
@@ -87,7 +87,9 @@ def _told(anchors: Iterable[LogHead]) -> dict[int, str]:
     told: dict[int, str] = {}
     for anchor in anchors:
         if told.setdefault(anchor.number, anchor.hash) != anchor.hash:
-            raise _LogSnapshot(anchor.number, "edited", "the other side was told of two such lines")
+            raise _LogFaultError(
+                anchor.number, "edited", "the other side was told of two such lines"
+            )
     return told
 
 
@@ -117,7 +119,7 @@ def read_lines(log: Path) -> Iterator[LogLine]:
     with log.open("rb") as file:
         try:
             yield from reader.lines(file, size)
-        except _LogSnapshot as found:
+        except _LogFaultError as found:
             raise AuditError(
                 f"{log}: line {found.fault.line}: {found.fault.kind}: {found.fault.text}"
             ) from None
@@ -167,7 +169,7 @@ class _LogReader:
             number = self.last.number + 1
             if not data.endswith(b"\n"):
                 if len(data) > LONGEST:
-                    raise _LogSnapshot(
+                    raise _LogFaultError(
                         number, "not JSON", "it is longer than any line gliofed writes"
                     )
                 self.torn = len(data)
@@ -175,18 +177,18 @@ class _LogReader:
             try:
                 line = decode(data)
             except BadLineError as fault:
-                raise _LogSnapshot(number, fault.kind, str(fault)) from None
+                raise _LogFaultError(number, fault.kind, str(fault)) from None
             if (line.n, line.prev) != (number, self.last.hash):
                 raise self._disorder(line, [_loosely(d) for d in _pieces(file, size)])
             if self.marks.get(line.n, line.hash) != line.hash:
-                raise _LogSnapshot(
+                raise _LogFaultError(
                     number, "edited", "it was noted with another hash when it was written"
                 )
             self.last = LogHead(line.n, line.hash, self.last.size + len(data))
             self._before = line
             yield line
 
-    def _disorder(self, line: LogLine, rest: list[LogLine | None]) -> _LogSnapshot:
+    def _disorder(self, line: LogLine, rest: list[LogLine | None]) -> _LogFaultError:
         """A line that is sound in itself and does not follow the one before."""
         here, wanted = self.last.number + 1, self.last
         later = {r.n for r in rest if r}
@@ -194,21 +196,21 @@ class _LogReader:
         genuine = following is not None and following.prev == line.hash
         if line.n > here:
             if here not in later:
-                return _LogSnapshot(here, "dropped", f"lines {here} to {line.n - 1} are missing")
+                return _LogFaultError(here, "dropped", f"lines {here} to {line.n - 1} are missing")
             kind: Kind = "inserted" if line.n in later else "reordered"
-            return _LogSnapshot(here, kind, f"line {line.n} stands in the place of line {here}")
+            return _LogFaultError(here, kind, f"line {line.n} stands in the place of line {here}")
         if line.n < here:
             twin = self._before is not None and (self._before.n, self._before.prev) == (
                 line.n, line.prev)  # fmt: skip
             place = here - 1 if twin and genuine else here
-            return _LogSnapshot(place, "inserted", f"there are two lines {line.n}")
+            return _LogFaultError(place, "inserted", f"there are two lines {line.n}")
         if following is not None and (following.n, following.prev) == (here, wanted.hash):
-            return _LogSnapshot(
+            return _LogFaultError(
                 here, "inserted", f"there are two lines {here}, and one follows nothing"
             )
         known = self.marks.get(here) == line.hash
         place = here - 1 if here > 1 and (genuine or known) else here
-        return _LogSnapshot(
+        return _LogFaultError(
             place, "edited", f"line {here} was written after another line {here - 1}"
         )
 
@@ -216,14 +218,14 @@ class _LogReader:
         """Raise _Found where lines are missing at the end, or nobody can say."""
         last = self.last.number
         if head is not None and told.get(head.number, head.hash) != head.hash:
-            raise _LogSnapshot(head.number, "no head", "its .head file is that of another log")
+            raise _LogFaultError(head.number, "no head", "its .head file is that of another log")
         furthest = max([*told, head.number if head else 0], default=0)
         if furthest > last:
-            raise _LogSnapshot(last + 1, "cut off", f"lines {last + 1} to {furthest} are missing")
+            raise _LogFaultError(last + 1, "cut off", f"lines {last + 1} to {furthest} are missing")
         if head is not None and last > head.number + 1:
-            raise _LogSnapshot(head.number + 2, "inserted", "it was appended without a new head")
+            raise _LogFaultError(head.number + 2, "inserted", "it was appended without a new head")
         if head is None and not told and last > 1:
-            raise _LogSnapshot(
+            raise _LogFaultError(
                 last, "no head", "without its .head file nobody can tell what followed it"
             )
 

@@ -32,7 +32,7 @@ KINDS: Final[frozenset[str]] = frozenset(
 """Every kind of error that may be named; another is "Error"."""
 REPORTS: Final = "gliofed/work/reports"
 """Where a kit keeps its reports."""
-UNKEPT: Final = ""
+NOT_WRITTEN: Final = ""
 """The id of a report that could not be written."""
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
@@ -41,7 +41,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROF
 @dataclass(frozen=True)
 class FailureReport:
     """An error as the server hears of it. stage: the step that failed. kind: of `KINDS`.
-    report: 16 hexadecimal digits, or `UNKEPT`."""
+    report: 16 hexadecimal digits, or `NOT_WRITTEN`."""
 
     stage: Stage
     kind: str
@@ -51,7 +51,7 @@ class FailureReport:
     def text(self) -> str:
         """One line for the lead; every character of it is gliofed's own."""
         what = f"{self.kind} in stage {self.stage}"
-        if self.report == UNKEPT:
+        if self.report == NOT_WRITTEN:
             return f"{what}; the site could not write its report: ask the hospital about its disk"
         return (
             f"{what}, the site's report {self.report}: ask the hospital to look at "
@@ -63,7 +63,7 @@ class FailureReport:
         return asdict(self)
 
 
-def read_failure(plain: object) -> FailureReport:
+def parse_failure(plain: object) -> FailureReport:
     """A failure from the wire, from a site that may send anything.
 
     Raises UpdateError, which repeats nothing of what was sent.
@@ -71,19 +71,19 @@ def read_failure(plain: object) -> FailureReport:
     if isinstance(plain, Mapping) and set(plain) == {"stage", "kind", "report"}:
         stage, kind, report = plain["stage"], plain["kind"], plain["report"]
         if all(type(v) is str for v in (stage, kind, report)) and (
-            stage in STAGES and kind in KINDS and (report == UNKEPT or _ID.fullmatch(report))
+            stage in STAGES and kind in KINDS and (report == NOT_WRITTEN or _ID.fullmatch(report))
         ):
             return FailureReport(stage, kind, report)
     raise UpdateError("the site failed, and what it says of that has not the agreed form")
 
 
-def report_of(error: BaseException, stage: Stage, folder: Path, key: bytes) -> FailureReport:
+def write_report(error: BaseException, stage: Stage, folder: Path, key: bytes) -> FailureReport:
     """Keep the whole error at the site; what may be told of it.
 
     stage: the step under way; lack of memory or room, and a refusal by policy or approval, name
     their own. folder: of reports, made where there is none. key: a secret of the site
     (`FederationSalt.key("report")`), without which an id could be tried against guessed messages. Never
-    raises where the report cannot be written: its id is then `UNKEPT`.
+    raises where the report cannot be written: its id is then `NOT_WRITTEN`.
     """
     lines = "".join(traceback.format_exception(error))
     text = f"{datetime.now(UTC).isoformat()}\nstage {stage}\n\n{lines}"
@@ -95,7 +95,7 @@ def report_of(error: BaseException, stage: Stage, folder: Path, key: bytes) -> F
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(folder / f"{report}.txt", data.decode())
     except OSError:
-        report = UNKEPT
+        report = NOT_WRITTEN
     return FailureReport(_stage(error, stage), kind, report)
 
 

@@ -201,7 +201,7 @@ def read_head(log: Path) -> LogHead | None:
     return head
 
 
-def head_from(told: object) -> LogHead | None:
+def parse_head(told: object) -> LogHead | None:
     """What another side told of its head; None where it told none."""
     if not isinstance(told, list | tuple) or len(told) != 2:
         return None

@@ -57,12 +57,12 @@ def read_public(path: Path) -> str:
     return _private(path).public_key().public_bytes_raw().hex()
 
 
-def signature_of(data: bytes, key: Path) -> str:
+def make_signature(data: bytes, key: Path) -> str:
     """The signature over `data` by the private key in `key`, hexadecimal. Raises ApprovalError."""
     return _private(key).sign(data).hex()
 
 
-def signed_by(signature: str | None, data: bytes, approvers: Iterable[str]) -> bool:
+def verify_signature(signature: str | None, data: bytes, approvers: Iterable[str]) -> bool:
     """Whether one of `approvers` (public keys) made `signature` over `data`.
 
     Raises ApprovalError where the library for it is missing.

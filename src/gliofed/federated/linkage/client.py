@@ -14,7 +14,7 @@ import torch
 from gliofed.data.patient_ids import known_ids
 from gliofed.data.store import PreparedStore
 from gliofed.errors import UpdateError
-from gliofed.federated.linkage.server import CORNERS, FORM, By
+from gliofed.federated.linkage.server import CORNERS, FORM, MatchKind
 from gliofed.federated.linkage.tokens import TOKENS, FederationSalt
 from gliofed.federated.messages import pack, read_note
 from gliofed.preprocessing.fingerprint import stored_fingerprint
@@ -36,11 +36,11 @@ class LocalAnnouncement:
     whole_brains: int
 
 
-def announce(
+def announce_patients(
     site: str,
     cases: Sequence[Case],
     salt: FederationSalt,
-    by: Collection[By] = ("id", "image"),
+    by: Collection[MatchKind] = ("id", "image"),
     mapping: Mapping[str, frozenset[str]] | None = None,
     images: Mapping[str, str] | None = None,
     store: PreparedStore | None = None,

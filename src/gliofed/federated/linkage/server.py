@@ -23,10 +23,10 @@ from gliofed.federated.linkage.tokens import TOKENS
 from gliofed.federated.messages import pack, unpack
 from gliofed.types import SEQUENCES
 
-By = Literal["id", "image"]
+MatchKind = Literal["id", "image"]
 FORM: Final = "overlap-1"
 CORNERS: Final = 8
-ENOUGH: Final = 8
+MIN_EQUAL_TOKENS: Final = 8
 """Equal tokens, of `TOKENS`, in the best corner and the mean of the shared sequences, that make
 one scan of two; docs/explanation/patient-overlap.md has the measurements behind it."""
 _IMAGE = (len(SEQUENCES), CORNERS, TOKENS)
@@ -64,7 +64,7 @@ class SharedPatient:
 
     first: SitePatient
     second: SitePatient
-    by: tuple[By, ...]
+    by: tuple[MatchKind, ...]
 
 
 def read_announcement(site: str, data: bytes, most: int) -> TokenAnnouncement:
@@ -103,7 +103,7 @@ def _judged(
 
 def find_pairs(announced: Sequence[TokenAnnouncement]) -> tuple[SharedPatient, ...]:
     """Every two places that share an id token or an image, within a site too, ordered."""
-    found: dict[tuple[SitePatient, SitePatient], set[By]] = defaultdict(set)
+    found: dict[tuple[SitePatient, SitePatient], set[MatchKind]] = defaultdict(set)
     ordered = sorted(announced, key=lambda a: a.site)
     for one, other in combinations_with_replacement(ordered, 2):
         for by, numbers in (("id", _by_id(one, other)), ("image", _by_image(one, other))):
@@ -129,7 +129,7 @@ def _by_image(one: TokenAnnouncement, other: TokenAnnouncement) -> set[tuple[int
     found = set()
     for image, shown, owner in zip(one.images, one.shown, one.image_owner, strict=True):
         equal = likeness(image, shown, other.images, other.shown)
-        found |= {(int(owner), int(o)) for o in other.image_owner[equal >= ENOUGH]}
+        found |= {(int(owner), int(o)) for o in other.image_owner[equal >= MIN_EQUAL_TOKENS]}
     return found
 
 
@@ -155,10 +155,12 @@ def shared_counts(pairs: Sequence[SharedPatient]) -> Mapping[tuple[str, str], in
     for pair in pairs:
         if pair.first.site != pair.second.site:
             links[pair.first.site, pair.second.site].append((pair.first, pair.second))
-    return {sites: len(set(groups(found).values())) for sites, found in links.items()}
+    return {sites: len(set(linked_groups(found).values())) for sites, found in links.items()}
 
 
-def groups(links: Sequence[tuple[SitePatient, SitePatient]]) -> Mapping[SitePatient, SitePatient]:
+def linked_groups(
+    links: Sequence[tuple[SitePatient, SitePatient]],
+) -> Mapping[SitePatient, SitePatient]:
     """Each linked place to the first of all that are one patient with it."""
     first: dict[SitePatient, SitePatient] = {}
     for one, other in links:
@@ -167,7 +169,7 @@ def groups(links: Sequence[tuple[SitePatient, SitePatient]]) -> Mapping[SitePati
     return first
 
 
-def notice(site: str, pairs: Sequence[SharedPatient]) -> bytes:
+def overlap_notice(site: str, pairs: Sequence[SharedPatient]) -> bytes:
     """What one site is told: each of its patients that stands elsewhere, and at how many sites."""
     elsewhere: dict[int, set[str]] = defaultdict(set)
     for pair in pairs:

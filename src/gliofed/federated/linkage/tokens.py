@@ -89,7 +89,7 @@ class FederationSalt:
         return {}
 
 
-def salt_of(study_digest: str) -> FederationSalt:
+def study_salt(study_digest: str) -> FederationSalt:
     """A salt for sites that all run in one process, the same when a run is resumed.
 
     It is no secret: whoever has the study has it. Between hospitals, use `read_salt`.

@@ -18,15 +18,15 @@ from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.calibration.statistics import SiteStatistics, StatisticsRequest
 from gliofed.errors import UpdateError
 from gliofed.federated.checkpoint import CommittedRound, last_record
-from gliofed.federated.gate import check_told
+from gliofed.federated.gate import check_statistics
 from gliofed.federated.messages import Task, new_nonce
-from gliofed.federated.server.rounds import Engine, answer_of, ask_all
+from gliofed.federated.server.rounds import Engine, collect_replies, response_file
 from gliofed.markers import BY_ID
 from gliofed.runtime.files import write_text
 from gliofed.study import FederationConfig, Study
 
 CALIBRATION: Final = "calibration.json"
-Reach = Callable[[Sequence[str]], Engine]
+EngineFactory = Callable[[Sequence[str]], Engine]
 """An engine that asks the sites named."""
 
 
@@ -47,7 +47,7 @@ class _SiteLostError(Exception):
 
 
 def run_calibration(
-    reach: Reach, state: CommittedRound, study: Study, run: str, folder: Path
+    reach: EngineFactory, state: CommittedRound, study: Study, run: str, folder: Path
 ) -> FinishedCalibration:
     """Calibrate the model of `state` on what the training sites kept back.
 
@@ -56,7 +56,7 @@ def run_calibration(
     One that `folder` holds is handed back; delete `folder`/calibration.json to ask again. Raises
     CheckpointError where that file is damaged or of another run.
     """
-    done = last_calibrated(folder, run, state.rounds)
+    done = last_calibration(folder, run, state.rounds)
     if done is not None:
         return done
     failures: dict[str, str] = {}
@@ -75,7 +75,7 @@ def run_calibration(
     return FinishedCalibration(run, state.rounds, found, sites, failed)
 
 
-def last_calibrated(folder: Path, run: str, rounds: int) -> FinishedCalibration | None:
+def last_calibration(folder: Path, run: str, rounds: int) -> FinishedCalibration | None:
     """The calibration of the model after `rounds` rounds, or None before it.
 
     Raises CheckpointError where it is damaged or belongs to another run.
@@ -97,7 +97,7 @@ class _StatisticsRounds:
     The model goes with the first question alone; sites keep their answers until the last one.
     """
 
-    reach: Reach
+    reach: EngineFactory
     names: Sequence[str]
     state: CommittedRound
     limits: FederationConfig
@@ -114,10 +114,10 @@ class _StatisticsRounds:
         task = Task("calibrate", self.state.run, self.state.rounds, new_nonce(), weights, {},
                     question=question)  # fmt: skip
         told: dict[str, SiteStatistics] = {}
-        with ask_all(self.reach(names), task, self.folder) as replies:
+        with collect_replies(self.reach(names), task, self.folder) as replies:
             for reply in replies:
                 try:
-                    own = check_told(reply.site, task, answer_of(reply), self.limits)
+                    own = check_statistics(reply.site, task, response_file(reply), self.limits)
                     self._same_cases(reply.site, own)
                     told[reply.site] = own
                 except UpdateError as error:

@@ -89,10 +89,10 @@ def _counts(engine: Engine, study: Study, run: str, folder: Path) -> LabelCounts
     refused: dict[str, str] = {}
     accepted = 0
     task = Task("count", run, -1, new_nonce(), {}, {})
-    with ask_all(engine, task, folder) as replies:
+    with collect_replies(engine, task, folder) as replies:
         for reply in replies:
             try:
-                total += check_counts(reply.site, task, answer_of(reply), study.federation)
+                total += check_counts(reply.site, task, response_file(reply), study.federation)
                 accepted += 1
             except UpdateError as error:
                 refused[reply.site] = str(error)
@@ -116,11 +116,11 @@ def _round(
     refused: dict[str, str] = {}
     answered: dict[str, float] = {}
     received = 0
-    with ask_all(engine, task, folder) as replies:
+    with collect_replies(engine, task, folder) as replies:
         for reply in replies:
             seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
             try:
-                answer = answer_of(reply)
+                answer = response_file(reply)
                 received += answer.stat().st_size
                 merge.add(gate.check(reply.site, answer), answer)
                 answered[reply.site] = seconds
@@ -142,7 +142,7 @@ def _round(
 
 
 @contextmanager
-def ask_all(engine: Engine, task: Task, folder: Path) -> Iterator[Iterator[SiteReply]]:
+def collect_replies(engine: Engine, task: Task, folder: Path) -> Iterator[Iterator[SiteReply]]:
     """One reply a site to `task`; it lies in `folder`, and the answers wherever the engine puts
     them, until the block ends."""
     asked = folder / _ASKED
@@ -162,7 +162,7 @@ def ask_all(engine: Engine, task: Task, folder: Path) -> Iterator[Iterator[SiteR
             path.unlink(missing_ok=True)
 
 
-def answer_of(reply: SiteReply) -> Path:
+def response_file(reply: SiteReply) -> Path:
     """The file that came back. Raises UpdateError with the reason where none did."""
     if reply.answer is None:
         raise UpdateError(f"site {reply.site}: no answer: {reply.failure}")

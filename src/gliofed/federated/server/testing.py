@@ -19,9 +19,9 @@ from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import ScoreSums
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.federated.checkpoint import CommittedRound, last_record
-from gliofed.federated.gate import check_tested
+from gliofed.federated.gate import check_scores
 from gliofed.federated.messages import Task, new_nonce
-from gliofed.federated.server.rounds import Engine, answer_of, ask_all
+from gliofed.federated.server.rounds import Engine, collect_replies, response_file
 from gliofed.runtime.files import write_text
 from gliofed.study import Study
 
@@ -47,19 +47,19 @@ def run_test(
 
     A test that `folder` holds is handed back, with the sites that failed then; delete
     `folder`/test.json to ask again. Raises QuorumError where no site's answer could be used, and
-    CheckpointError as `last_tested` does.
+    CheckpointError as `last_test` does.
     """
-    done = last_tested(folder, run, state.rounds)
+    done = last_test(folder, run, state.rounds)
     if done is not None:
         return done
     task = Task("test", run, state.rounds, new_nonce(), state.model, {})
     sums: dict[str, Mapping[Role, ScoreSums]] = {}
     failures: dict[str, str] = {}
-    with ask_all(engine, task, folder) as replies:
+    with collect_replies(engine, task, folder) as replies:
         for reply in replies:
             try:
-                answer = answer_of(reply)
-                sums[reply.site] = check_tested(reply.site, task, answer, study.federation)
+                answer = response_file(reply)
+                sums[reply.site] = check_scores(reply.site, task, answer, study.federation)
             except UpdateError as error:
                 failures[reply.site] = str(error)
     if not sums:
@@ -72,7 +72,7 @@ def run_test(
     return found
 
 
-def last_tested(folder: Path, run: str, rounds: int) -> FinishedTest | None:
+def last_test(folder: Path, run: str, rounds: int) -> FinishedTest | None:
     """The test of the model after `rounds` rounds, or None before it.
 
     Raises CheckpointError where it is damaged or belongs to another run.

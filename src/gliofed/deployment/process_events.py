@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from gliofed.federated.flare.log_lines import LogEvent, read_line
+from gliofed.federated.flare.log_lines import LogEvent, parse_log_line
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.hash_chain import Event, Value
 
-QUIET_SECONDS: Final = 3600.0
+REPEAT_SECONDS: Final = 3600.0
 """How long a refusal of a kind is only counted after one was written."""
-LET_IN_SECONDS: Final = 30.0
+CONNECT_SECONDS: Final = 30.0
 """How long a site waits to be let in before it says that it is not."""
 LOST_SECONDS: Final = 120.0
 """Within which a second lost connection is told."""
@@ -22,7 +22,7 @@ _Kind = tuple[Event, str, str]
 
 
 @dataclass
-class Refusals:
+class RefusalRecorder:
     """Writes each refusal that a process's lines tell of; anything else it leaves alone.
 
     The first of a kind (event, reason, site) is written at once. Those like it within the hour are
@@ -40,9 +40,9 @@ class Refusals:
     def hear(self, line: str) -> None:
         """One line of the process; "" where it was silent. Raises as `AuditLog.write` does."""
         now = self.clock()
-        for old in [k for k, since in self._since.items() if now - since >= QUIET_SECONDS]:
+        for old in [k for k, since in self._since.items() if now - since >= REPEAT_SECONDS]:
             self._settle(old)
-        heard = read_line(line)
+        heard = parse_log_line(line)
         kind = None if heard is None else self._kind(heard)
         if kind is None:
             return
@@ -75,7 +75,7 @@ class Refusals:
 
 
 @dataclass
-class Presence:
+class ConnectionReporter:
     """Tells whoever runs a site whether the server lets it in, which FLARE tries for ever.
 
     server: as shown. tell: takes one line.
@@ -90,8 +90,8 @@ class Presence:
         self._lost: float | None = None
 
     def hear(self, line: str) -> None:
-        """As `Refusals.hear`."""
-        now, heard = self.clock(), read_line(line)
+        """As `RefusalRecorder.hear`."""
+        now, heard = self.clock(), parse_log_line(line)
         what = heard.what if heard else ""
         if what == "connected":
             self._in, self._told = True, False
@@ -105,10 +105,10 @@ class Presence:
                     "ended; trying on"
                 )
             self._lost = now
-        elif not (self._in or self._told) and now - self._started >= LET_IN_SECONDS:
+        elif not (self._in or self._told) and now - self._started >= CONNECT_SECONDS:
             self._told = True
             self.tell(
-                f"{self.server} has not let this site in for {LET_IN_SECONDS:.0f} s: the server "
+                f"{self.server} has not let this site in for {CONNECT_SECONDS:.0f} s: the server "
                 "does not run, cannot be reached from here, or refuses this kit's certificate, "
                 "which its audit log says; check both machines' clocks; trying on"
             )
