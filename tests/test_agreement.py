@@ -17,8 +17,10 @@ from gliofed.data.splits import Split
 from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.evaluation.prediction_table import parse_predictions
-from gliofed.experiments.model_runs import FEDERATED, ModelRun
+from gliofed.experiments.model_runs import FEDERATED, ModelRun, TrainedModelRun
+from gliofed.experiments.run_context import RunContext
 from gliofed.experiments.seed_agreement import add_seed_agreement
+from gliofed.experiments.train_and_test import test_model as predict_test_set
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.inference.forward import predict
 from gliofed.inference.native_grid import THRESHOLD
@@ -109,7 +111,7 @@ def test_it_is_written_read_and_said() -> None:
 # ---- in a run
 
 
-def seeds_of(make_prepared, seeds, cases=2):
+def seeds_of(make_prepared, out, seeds, cases=2):
     """Networks that no one trained, one a seed, and the cases that they are tested on."""
     study = Study("x", DataConfig(Path(), ("here",), ("there",)), seeds=tuple(seeds))
     prepared = {f"there/{n}": make_prepared(str(n), site="there") for n in range(cases)}
@@ -118,48 +120,46 @@ def seeds_of(make_prepared, seeds, cases=2):
     for seed in seeds:
         split = Split("external", {}, {}, outside, ())
         weights = build_net("small", None, seed).state_dict()
-        trained.append(
-            (ModelRun(FEDERATED, seed, split, {}), CommittedRound("run", 1, weights, ()))
-        )
-    return study, trained, prepared
+        run = ModelRun(FEDERATED, seed, split, {})
+        trained.append(TrainedModelRun(run, CommittedRound("run", 1, weights, ())))
+    machine = Device(torch.device("cpu"), bf16=False)
+    return RunContext(study, out, machine, prepared), trained
 
 
 def told(model, seed, name, role="external"):
     return answer(0, model=model, seed=seed, case=name, site="there", role=role, dice=0.5)
 
 
-def test_models_of_several_seeds_are_asked_once_for_each_case(make_prepared, tmp_path) -> None:
-    study, trained, prepared = seeds_of(make_prepared, (1, 2))
+def test_agreement_is_the_dice_between_the_masks_of_the_seeds(make_prepared, tmp_path) -> None:
+    context, trained = seeds_of(make_prepared, tmp_path, (1, 2))
+    for model in trained:
+        predict_test_set(context, model)
     results = [told(FEDERATED, s, str(n)) for s in (1, 2) for n in range(2)]
     others = [told("pooled", 1, "0"), told(FEDERATED, 1, "0", "holdout")]
-    machine = Device(torch.device("cpu"), bf16=False)
 
-    def ask():
-        return add_seed_agreement(
-            study, trained, prepared, [*results, *others], tmp_path, machine, NO_PROGRESS
-        )
+    def agreement():
+        return add_seed_agreement(context, trained, [*results, *others], NO_PROGRESS)
 
-    found = ask()
+    found = agreement()
     maps = {}
-    for cell, state in trained:
+    for model in trained:
         net = build_net("small", None, 0)
-        net.load_state_dict(dict(state.weights))
-        for name, scan in prepared.items():
-            answered = predict(net, scan, machine, study.score.mirror).probability
-            maps[cell.seed, name] = answered >= THRESHOLD
+        net.load_state_dict(dict(model.state.weights))
+        for name, scan in context.prepared.items():
+            prediction = predict(net, scan, context.machine, context.study.score.mirror)
+            maps[model.run.seed, name] = prediction.probability >= THRESHOLD
     for r in found[:4]:
         one, two = (maps[s, f"there/{r.case}"] for s in (1, 2))
         assert r.agreement == pytest.approx(dice(one, two), abs=1e-12)
     assert [r.agreement for r in found[4:]] == [None, None]
     (kept,) = (tmp_path / "models").glob("agreement-external-*.json")
     kept.write_text(json.dumps({"there/0": 0.25, "there/1": None}))
-    assert [r.agreement for r in ask()[:4]] == [0.25, None] * 2  # read, not found anew
+    assert [r.agreement for r in agreement()[:4]] == [0.25, None] * 2  # read, not found anew
 
 
 def test_models_of_one_seed_agree_with_nobody(make_prepared, tmp_path) -> None:
-    study, trained, prepared = seeds_of(make_prepared, (1,))
+    context, trained = seeds_of(make_prepared, tmp_path, (1,))
     results = [told(FEDERATED, 1, "0")]
-    machine = Device(torch.device("cpu"), bf16=False)
-    found = add_seed_agreement(study, trained, prepared, results, tmp_path, machine, NO_PROGRESS)
+    found = add_seed_agreement(context, trained, results, NO_PROGRESS)
     assert found == results
     assert not (tmp_path / "models").exists()

@@ -18,6 +18,7 @@ from gliofed.errors import DataError
 from gliofed.experiments.cases import prepare_and_compare
 from gliofed.experiments.exclusions import exclude_cases, exclusion_note
 from gliofed.experiments.run import run_study
+from gliofed.experiments.run_context import RunOptions
 from gliofed.preprocessing.cases import prepare_all
 from gliofed.reporting.study.page import render_study_page
 from gliofed.runtime.progress import NoProgress
@@ -56,11 +57,11 @@ def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path
     out, least = set(ranked[:left_out]), litres[ranked[left_out]]
     progress = RecordedProgress()
     torch.set_num_threads(1)
-    outcome = run_study(asking(study, least), tmp_path, store, progress)
+    outcome = run_study(asking(study, least), tmp_path, progress, RunOptions(store=store))
     tested = {f"{r.site}/{r.case}" for r in outcome.results}
     assert tested == {c for c in litres if c.startswith("three/")} - out
     (note,) = progress.notes
-    assert note.startswith(f"{len(out)} cases are set aside, neither trained nor tested: ")
+    assert note.startswith(f"{len(out)} cases are excluded from training and tests: ")
     for site in {c.split("/")[0] for c in out}:
         assert f"{site} {sum(c.startswith(site) for c in out)}" in note
     with (tmp_path / "predictions.csv").open() as file:
@@ -120,7 +121,7 @@ def test_reasons_of_every_kind_are_kept(make_prepared, small) -> None:
     used, aside = exclude_cases(study, [good, far])
     assert used == (good,)
     assert [len(a.reasons) for a in aside] == [3]
-    assert exclusion_note(aside) == "1 case is set aside, neither trained nor tested: here 1"
+    assert exclusion_note(aside) == "1 case is excluded from training and tests: here 1"
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ import gliofed
 from gliofed.data.phantom import PhantomHospital
 from gliofed.errors import CheckpointError, GliofedError, QuorumError, StudyError
 from gliofed.experiments.run import run_study
+from gliofed.experiments.run_context import RunOptions
 from gliofed.models.folder import TrainedModel, read_model
+from gliofed.models.network import MultiTaskNet
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import load_study
@@ -46,7 +49,7 @@ def study_file(tmp_path_factory) -> Path:
 def finished(study_file, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("run")
     torch.set_num_threads(1)
-    run_study(load_study(study_file), out, out / "store", NoProgress())
+    run_study(load_study(study_file), out)
     return out
 
 
@@ -154,7 +157,7 @@ def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
     finished, study_file, tmp_path
 ) -> None:
     with alone_in(finished), pytest.raises(CheckpointError, match="another gliofed process"):
-        run_study(load_study(study_file), finished, finished / "store", NoProgress())
+        run_study(load_study(study_file), finished)
     before, model = kept_of(finished), model_of(finished).id
     digest = load_study(finished / "study.toml").digest
     words = tmp_path / "words.toml"
@@ -171,6 +174,39 @@ def kept_of(out: Path) -> dict[Path, int]:
     """What training left, and answers with sequences hidden, each with its time."""
     kept = [*out.glob("models/**/rounds/*.safetensors"), *out.glob("models/**/without-*.csv")]
     return {p: p.stat().st_mtime_ns for p in kept}
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_no_network_predicts_the_same_scan_twice(
+    finished, study_file, tmp_path, monkeypatch
+) -> None:
+    """Scores, the agreement of seeds and the examples on the page share one prediction a case."""
+    passes: Counter[tuple[int, bytes]] = Counter()
+    trunk = MultiTaskNet.trunk
+
+    def counted(net: MultiTaskNet, image: torch.Tensor, present: torch.Tensor):
+        if not net.training:
+            weights = float(sum(p.double().sum() for p in net.parameters()))
+            passes[weights, hashlib.sha256(image.numpy().tobytes()).digest()] += 1
+        return trunk(net, image, present)
+
+    monkeypatch.setattr(MultiTaskNet, "trunk", counted)
+    study = load_study(study_file)
+    quick = dataclasses.replace(study.train, rounds=1)
+    two = dataclasses.replace(study, models=("federated",), seeds=(1, 2), train=quick)
+    options = RunOptions(store=finished / "store")
+    run = run_study(two, tmp_path, options=options)
+    assert all(r.agreement is not None for r in run.results if r.role == "external")
+    scans = {weights for weights, _ in passes}
+    assert len(scans) == 2  # a network for each seed
+    assert set(passes.values()) == {1}
+    passes.clear()
+    again = run_study(two, tmp_path, options=options)
+    assert passes == {}  # a second start reads everything from the disk
+    assert again.results == run.results
+    for masks in tmp_path.glob("models/*/*/federated/masks-*.zip"):
+        masks.unlink()
+    assert run_study(two, tmp_path, options=options).results == run.results
 
 
 def model_of(out: Path) -> TrainedModel:
@@ -199,7 +235,7 @@ def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) ->
         .replace('"hospitals"', json.dumps(str(root)))
     )
     with pytest.raises(CheckpointError, match="another study"):
-        run_study(load_study(other), finished, finished / "store", NoProgress())
+        run_study(load_study(other), finished)
 
 
 @pytest.mark.slow
@@ -237,7 +273,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(finished, shorter, tm
         if process.returncode == 0:
             break
     assert kills == 2
-    run_study(load_study(shorter), tmp_path, finished / "store", NoProgress())
+    run_study(load_study(shorter), tmp_path, options=RunOptions(store=finished / "store"))
     same_as(finished, tmp_path, "federated", "pooled")
     assert not list(tmp_path.rglob("*.part"))
 
@@ -260,14 +296,14 @@ def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path)
         cells[place] = "1" if cells[place] == "0" else "0"
         table.write_text("\n".join([header, "\t".join(cells), *rest]) + "\n")
 
-    before = run_study(study, out, store, NoProgress())
+    before = run_study(study, out, options=RunOptions(store=store))
     relabel("three")  # tests only: the model stands, the test is done anew
-    after = run_study(study, out, store, NoProgress())
+    after = run_study(study, out, options=RunOptions(store=store))
     assert [r.labels for r in before.results] != [r.labels for r in after.results]
     assert [r.probabilities for r in before.results] == [r.probabilities for r in after.results]
     relabel("one")
     with pytest.raises(CheckpointError, match="have changed since"):
-        run_study(study, out, store, NoProgress())
+        run_study(study, out, options=RunOptions(store=store))
 
 
 @pytest.mark.slow
@@ -280,10 +316,10 @@ def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> 
         run = dataclasses.replace(study, train=quick, federation=rules)
         out = tmp_path / str(quorum)
         if quorum == 2:
-            run_study(run, out, finished / "store", NoProgress())
+            run_study(run, out, options=RunOptions(store=finished / "store"))
             continue
         with pytest.raises(QuorumError, match="2 of at least 3"):
-            run_study(run, out, finished / "store", NoProgress())
+            run_study(run, out, options=RunOptions(store=finished / "store"))
 
 
 def children_of(pid: int) -> list[int]:
@@ -312,11 +348,13 @@ def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
 
     torch.set_num_threads(1)
     three = dataclasses.replace(load_study(study_file), models=("federated", "alone"))
-    run_study(three, tmp_path, finished / "store", TestsSeen(), processes=2)  # one has to wait
+    run_study(
+        three, tmp_path, TestsSeen(), RunOptions(store=finished / "store", processes=2)
+    )  # one has to wait
     assert max(seen) == 1
     same_as(finished, tmp_path, "federated", "alone:one", "alone:two")
     seen.clear()  # all is there: a second start needs no process
-    run_study(three, tmp_path, finished / "store", TestsSeen(), processes=2)
+    run_study(three, tmp_path, TestsSeen(), RunOptions(store=finished / "store", processes=2))
     assert seen == []
 
 
@@ -348,7 +386,7 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
     rules = dataclasses.replace(study.federation, quorum=3)
     strict = dataclasses.replace(study, models=("federated", "pooled"), federation=rules)
     with pytest.raises(QuorumError, match="2 of at least 3"):
-        run_study(strict, tmp_path / "a", finished / "store", NoProgress(), processes=2)
+        run_study(strict, tmp_path / "a", options=RunOptions(store=finished / "store", processes=2))
 
     class Killer(NoProgress):
         def update(self, done: float, total: float, detail: str) -> None:
@@ -357,5 +395,5 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
 
     two = dataclasses.replace(study, models=("federated", "pooled"))
     with pytest.raises(GliofedError, match=r"ended with status -9.*--processes 1"):
-        run_study(two, tmp_path / "b", finished / "store", Killer(), processes=2)
+        run_study(two, tmp_path / "b", Killer(), RunOptions(store=finished / "store", processes=2))
     assert not multiprocessing.active_children()

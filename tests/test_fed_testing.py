@@ -15,7 +15,7 @@ from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
 from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import score_sums, suppress_small_counts
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.predictions import predict_and_score, site_test
+from gliofed.experiments.predictions import CasePredictor, predict_test_cases, site_test
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import Client
 from gliofed.federated.gate import check_scores
@@ -351,6 +351,16 @@ def cell_of(make_prepared, study):
     return ModelRun("federated", 1, split, split.train), {str(p.case): p for p in everyone}
 
 
+def of_site(run: ModelRun, site: str) -> ModelRun:
+    """The run with the test cases of one site."""
+    split = dataclasses.replace(
+        run.split,
+        external=tuple(c for c in run.split.external if c.site == site),
+        holdout={s: c for s, c in run.split.holdout.items() if s == site},
+    )
+    return dataclasses.replace(run, split=split)
+
+
 @pytest.mark.slow
 def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     make_prepared, tiny_study, tmp_path
@@ -362,8 +372,7 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
             name, [prepared[str(c)] for c in cell.sites.get(name, ())], tiny_study, 5,
             tmp_path / name, CPU,
             policy=SitePolicy(min_cases=1, smallest_count=2 if name == "b" else 1),
-            test=site_test(tiny_study, cell, name, prepared, CPU,
-                           progress),
+            test=site_test(tiny_study, of_site(cell, name), prepared, CPU, progress),
         )
         for name in "abc"
     }  # fmt: skip
@@ -377,7 +386,8 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     assert progress.counts == [(i, n) for n in (4, 3, 4) for i in range(1, n + 1)]
 
     net.load_state_dict(state.weights)
-    whole = predict_and_score(net, cell, prepared, CPU, tiny_study.score.mirror)
+    predictor = CasePredictor(net, CPU, tiny_study.score.mirror)
+    whole = [result for result, _ in predict_test_cases(predictor, cell, prepared)]
     expected = {name: score_sums([r for r in whole if r.site == name]) for name in "abc"}
     expected["b"] = {k: suppress_small_counts(v, 2) for k, v in expected["b"].items()}
     assert alike([dataclasses.asdict(r) for r in found.rows],

@@ -28,9 +28,9 @@ from gliofed.experiments.regressions import (
     run_regressions,
 )
 from gliofed.experiments.run import run_study
+from gliofed.experiments.run_context import RunOptions
 from gliofed.radiomics.feature_table import FeatureTable, age_and_sex, features_csv
 from gliofed.radiomics.regression import case_results, train_regressions
-from gliofed.runtime.progress import NoProgress
 from gliofed.study import DataConfig, NetworkConfig, Study, load_study
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
@@ -67,7 +67,7 @@ def run(
     planned = plan_regressions(study, splits)
     every = [c for own in cases.values() for c in own]
     progress = RecordedProgress()
-    found = run_regressions(study, planned, every, features, out, progress)
+    found = run_regressions(planned, every, features, out, progress)
     assert progress.counts == [(n, len(planned)) for n in range(len(planned))]
     return found, tuple(s for own in splits.values() for s in own)
 
@@ -168,7 +168,7 @@ def test_unknown_age_is_the_mean_and_what_cannot_be_fitted_is_said(tmp_path) -> 
               for s, own in cases.items()}  # fmt: skip
     blind, _ = run(study, nobody, StudyFeatures(), tmp_path / "b")
     assert blind.results == ()
-    assert any("in 1 of 1 training: nothing is known" in n for n in blind.notes)
+    assert any("in 1 of 1 training: no training case has a value" in n for n in blind.notes)
 
 
 def test_folds_and_seeds_pair_and_equal_trainings_are_fitted_once(tmp_path, monkeypatch) -> None:
@@ -238,10 +238,12 @@ def test_the_parent_takes_the_place_of_the_studys_network_and_of_nothing_else() 
     splits = {1: make_splits(study.data, cases_of(few()), 1)}
     federated, pooled, parent = plan_model_runs(study, splits)
     assert (parent.model, parent.sites) == ("parent", pooled.sites)
-    assert federated.rules(study) == study
-    assert parent.rules(study).net == NetworkConfig("parent")
-    assert dataclasses.replace(parent.rules(study), net=study.net) == pooled.rules(study)
-    assert pooled.rules(study).federation.quorum == 1
+    assert federated.effective_study(study) == study
+    assert parent.effective_study(study).net == NetworkConfig("parent")
+    assert dataclasses.replace(
+        parent.effective_study(study), net=study.net
+    ) == pooled.effective_study(study)
+    assert pooled.effective_study(study).federation.quorum == 1
     assert parent.folder(Path("x")) == Path("x/models/seed-1/external/parent")
     assert plan_regressions(study, splits) == ()
 
@@ -269,7 +271,9 @@ def study_file(tmp_path_factory) -> Path:
 def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, capsys) -> None:
     study = load_study(study_file)
     assert study.data.features == (study_file.parent / "features.csv",)
-    outcome = run_study(study, tmp_path, study_file.parent / "store", NoProgress(), processes=2)
+    outcome = run_study(
+        study, tmp_path, options=RunOptions(store=study_file.parent / "store", processes=2)
+    )
     assert {r.model for r in outcome.results} == {"age_sex", "radiomics"}
     assert {r.role for r in outcome.results} == {"external", "holdout"}
     page = outcome.page.read_text()
@@ -281,7 +285,7 @@ def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, cap
     show_outcome(outcome)
     assert "age and sex" in capsys.readouterr().out
     before = (tmp_path / "predictions.csv").read_bytes()
-    run_study(study, tmp_path, study_file.parent / "store", NoProgress())
+    run_study(study, tmp_path, options=RunOptions(store=study_file.parent / "store"))
     assert (tmp_path / "predictions.csv").read_bytes() == before
 
 
@@ -290,7 +294,7 @@ def test_beside_networks_they_change_nothing_and_enter_every_table(study_file, t
     torch.set_num_threads(1)
     study = load_study(study_file)
     both = dataclasses.replace(study, models=("age_sex", "federated", "radiomics"))
-    outcome = run_study(both, tmp_path, study_file.parent / "store", NoProgress())
+    outcome = run_study(both, tmp_path, options=RunOptions(store=study_file.parent / "store"))
     keys = {m: [(r.role, r.site, r.case) for r in outcome.results if r.model == m]
             for m in both.models}  # fmt: skip
     assert keys["federated"] == keys["radiomics"] == keys["age_sex"]
@@ -318,7 +322,7 @@ def test_the_parent_network_is_trained_on_the_pooled_cases(study_file, tmp_path)
     study = load_study(study_file)
     net = dataclasses.replace(study.net, stem=(1, 1, 1))
     both = dataclasses.replace(study, models=("pooled", "parent"), net=net)
-    outcome = run_study(both, tmp_path, study_file.parent / "store", NoProgress())
+    outcome = run_study(both, tmp_path, options=RunOptions(store=study_file.parent / "store"))
     assert {r.model for r in outcome.results} == {"pooled", "parent"}
     last = {p.parts[-3]: p.stat().st_size
             for p in tmp_path.glob("models/*/*/*/rounds/*.safetensors")}  # fmt: skip
@@ -327,5 +331,5 @@ def test_the_parent_network_is_trained_on_the_pooled_cases(study_file, tmp_path)
     assert "parent network, pooled" in page
     assert "images pooled beforehand" in page
     answers = [tuple(r.probabilities["idh"]) for r in outcome.results]
-    again = run_study(both, tmp_path, study_file.parent / "store", NoProgress())
+    again = run_study(both, tmp_path, options=RunOptions(store=study_file.parent / "store"))
     assert answers == [tuple(r.probabilities["idh"]) for r in again.results]

@@ -66,7 +66,7 @@ def open_client(
     only = replace(study.data, train=(name,) if trains else (), external=() if trains else (name,))
     cases = {name: [p.case for p in prepared.values()]}
     (split,) = make_splits(only, cases, study.seeds[0])
-    cell = ModelRun(FEDERATED, study.seeds[0], split, split.train)
+    run = ModelRun(FEDERATED, study.seeds[0], split, split.train)
     return Client(
         name=name,
         cases=[prepared[str(c)] for c in split.train.get(name, ())],
@@ -76,9 +76,7 @@ def open_client(
         machine=machine,
         policy=policy,
         rejoins=True,
-        test=site_test(study, cell, name, prepared, machine)
-        if "scores" in policy.metrics
-        else None,
+        test=site_test(study, run, prepared, machine) if "scores" in policy.metrics else None,
     )
 
 

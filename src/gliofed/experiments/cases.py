@@ -14,6 +14,7 @@ from gliofed.experiments.patient_overlap import (
     find_patient_overlap,
     link_patients,
 )
+from gliofed.experiments.run_context import StudyCases
 from gliofed.preprocessing.cases import prepare_all
 from gliofed.runtime.progress import Progress
 from gliofed.study import Study
@@ -49,16 +50,11 @@ def prepare_and_compare(
 
 def prepare_study_cases(
     study: Study, cases: Mapping[str, Sequence[Case]], store: Path, progress: Progress
-) -> tuple[
-    Mapping[str, Sequence[Case]],
-    Mapping[str, PreparedCase],
-    PatientOverlap,
-    tuple[ExcludedCase, ...],
-]:
+) -> StudyCases:
     """The cases and their prepared scans, one `patient` for all that are one person."""
     overlap, prepared, aside = prepare_and_compare(study, cases, store, progress)
     check_overlap(study, overlap)
     cases = link_patients(used_cases(cases, prepared), overlap)
     one = {str(c): c for own in cases.values() for c in own}
     named = {str(p.case): replace(p, case=one[str(p.case)]) for p in prepared}
-    return cases, named, overlap, aside
+    return StudyCases(cases, named, overlap, aside)

@@ -1,4 +1,4 @@
-"""A run's accounts of itself, beside its page: two reporting checklists and the model's card."""
+"""Write a run's two reporting checklists and its model card."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ CARD: Final = "model-card.md"
 def write_checklists_and_card(
     out: Path, facts: RunFacts, statements: Statements
 ) -> tuple[AnsweredChecklist, ...]:
-    """Write `tripod-ai.csv`, `claim.csv` and the card below `out`; the answers, for the page.
+    """Write `tripod-ai.csv`, `claim.csv` and the card below `out`; return the answered checklists.
 
     Each file is written in one step; equal facts give equal bytes. Raises OSError.
     """
-    done = tuple(answer(c, facts, statements.items.get(c.id, {})) for c in (TRIPOD_AI, CLAIM))
-    for answers in done:
+    checklists = tuple(answer(c, facts, statements.items.get(c.id, {})) for c in (TRIPOD_AI, CLAIM))
+    for answers in checklists:
         write_text(out / f"{answers.checklist.id}.csv", checklist_csv(answers))
-    write_text(out / CARD, run_card(facts, done, statements.card))
-    return done
+    write_text(out / CARD, run_card(facts, checklists, statements.card))
+    return checklists

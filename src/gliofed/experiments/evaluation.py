@@ -1,4 +1,4 @@
-"""All that answers say: scores, comparisons, confounders, calibration, as values and as files."""
+"""Scores, comparisons, confounders and calibration of predictions, as values and as files."""
 
 from __future__ import annotations
 
@@ -38,56 +38,60 @@ FIGURES: Final = "figures"
 
 
 def score_predictions(
-    results: Sequence[CaseResult], model: str, wishes: CalibrationConfig, replicates: int
+    results: Sequence[CaseResult], model: str, config: CalibrationConfig, replicates: int
 ) -> ScoredPredictions:
-    """model: the one that claims are made of, and that others are compared with."""
-    tried = evaluate_calibration(results, model, wishes, replicates)
-    rows = score_table([*results, *tried.results], replicates, model)
+    """Score and compare all models in `results`.
+
+    model: the reference model, that claims are made of and that others are compared with.
+    replicates: of each bootstrap interval.
+    """
+    calibration = evaluate_calibration(results, model, config, replicates)
+    rows = score_table([*results, *calibration.results], replicates, model)
     return ScoredPredictions(
         rows,
         tuple(results),
         collect_evidence(results, replicates, model),
-        tried,
+        calibration,
         model,
         agreement_rows(results, model, replicates),
     )
 
 
 def reference_model(results: Sequence[CaseResult]) -> str:
-    """Of which model claims are made, where nobody says: the federated one, else the first."""
+    """The reference model if none is named: the federated one, else the first."""
     models = dict.fromkeys(r.model for r in results)
     return FEDERATED if FEDERATED in models else next(iter(models), FEDERATED)
 
 
-def write_score_tables(found: ScoredPredictions, out: Path) -> None:
+def write_score_tables(scored: ScoredPredictions, out: Path) -> None:
     """`scores` into `out`, the other tables into `out`/evidence, each as CSV and JSON, and the
     figures into `out`/figures.
 
-    Each is written in one step; a table without a row has its head alone. Raises OSError.
+    Each is written in one step; a table without rows has a header only. Raises OSError.
     """
-    proof, tried = found.evidence, found.trial
-    assert proof is not None
-    assert tried is not None
-    cross = [c for matrix in proof.cross for c in chain.from_iterable(matrix.cells)]
+    evidence, calibration = scored.evidence, scored.trial
+    assert evidence is not None
+    assert calibration is not None
+    cross = [c for matrix in evidence.cross for c in chain.from_iterable(matrix.cells)]
     tables: tuple[tuple[str, type[DataclassInstance], Sequence[DataclassInstance]], ...] = (
-        ("verdicts", ClaimVerdict, proof.verdicts),
-        ("comparisons", Comparison, proof.comparisons),
-        ("confounders", Comparison, (*proof.chance, *proof.gains, *proof.beyond)),
-        ("confounders-alone", ScoreRow, proof.alone),
-        ("strata", ScoreRow, proof.strata),
+        ("verdicts", ClaimVerdict, evidence.verdicts),
+        ("comparisons", Comparison, evidence.comparisons),
+        ("confounders", Comparison, (*evidence.chance, *evidence.gains, *evidence.beyond)),
+        ("confounders-alone", ScoreRow, evidence.alone),
+        ("strata", ScoreRow, evidence.strata),
         ("models-by-hospital", ScoreRow, cross),
-        ("calibrations", ScalingRow, tried.fits),
-        ("prediction-sets", SetCoverageRow, tried.sets),
-        ("coverage-risk", SelectiveRiskRow, tried.risks),
-        ("kept-answers", ThresholdRow, tried.kept),
-        ("integrated-types", IntegratedTypeRow, tried.types),
-        ("outline-agreement", AgreementRow, found.outlines),
+        ("calibrations", ScalingRow, calibration.fits),
+        ("prediction-sets", SetCoverageRow, calibration.sets),
+        ("coverage-risk", SelectiveRiskRow, calibration.risks),
+        ("kept-answers", ThresholdRow, calibration.kept),
+        ("integrated-types", IntegratedTypeRow, calibration.types),
+        ("outline-agreement", AgreementRow, scored.outlines),
     )
-    _write(out / "scores", ScoreRow, found.rows)
+    _write(out / "scores", ScoreRow, scored.rows)
     for name, kind, rows in tables:
         _write(out / EVIDENCE / name, kind, rows)
-    write_text(out / EVIDENCE / "calibrated.csv", predictions_csv(tried.results))
-    write_figures(found, out / FIGURES)
+    write_text(out / EVIDENCE / "calibrated.csv", predictions_csv(calibration.results))
+    write_figures(scored, out / FIGURES)
 
 
 def _write(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:

@@ -1,4 +1,4 @@
-"""Prepared cases that do not reach what a study asks: neither trained, tested nor counted."""
+"""Prepared cases below a study's quality limits: excluded from training, tests and counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gliofed.types import Case
 
 @dataclass(frozen=True)
 class ExcludedCase:
-    """One case that is set aside. reasons: each with its cure."""
+    """One excluded case. reasons: each with its cure."""
 
     case: Case
     reasons: tuple[str, ...]
@@ -24,39 +24,46 @@ class ExcludedCase:
 def exclude_cases(
     study: Study, prepared: Sequence[PreparedCase]
 ) -> tuple[tuple[PreparedCase, ...], tuple[ExcludedCase, ...]]:
-    """The cases that the study uses, and those that its `[quality]` sets aside.
+    """The cases that the study uses, and those that its `[quality]` excludes.
 
-    Raises DataError where a hospital has no case left: the study would be another one.
+    Raises DataError where a hospital has no case left: that would change the study.
     """
     judged = [(p, quality_faults(p.measures, study.quality)) for p in prepared]
-    used = tuple(p for p, why in judged if not why)
-    aside = tuple(ExcludedCase(p.case, why) for p, why in judged if why)
+    used = tuple(p for p, reasons in judged if not reasons)
+    excluded = tuple(ExcludedCase(p.case, reasons) for p, reasons in judged if reasons)
     left = {p.case.site for p in used}
-    for site, count in _by_site(aside).items():
+    for site, count in _by_site(excluded).items():
         if site not in left:
-            first = next(a for a in aside if a.case.site == site)
+            first = next(e for e in excluded if e.case.site == site)
             raise DataError(
-                f"{site}: none of its {count} cases can be used, all are set aside; "
-                f"{first.case}: {'; '.join(first.reasons)}. Cure them, leave the hospital out of "
+                f"{site}: none of its {count} cases can be used, all are excluded; "
+                f"{first.case}: {'; '.join(first.reasons)}. Correct them, leave the hospital out of "
                 "the study, or change its [quality]"
             )
-    return used, aside
+    return used, excluded
 
 
 def used_cases(
     cases: Mapping[str, Sequence[Case]], used: Sequence[PreparedCase]
 ) -> Mapping[str, tuple[Case, ...]]:
-    """Every hospital with those of its cases that are used."""
+    """Each hospital with those of its cases that are not excluded."""
     names = {str(p.case) for p in used}
-    return {site: tuple(c for c in own if str(c) in names) for site, own in cases.items()}
+    return {
+        site: tuple(c for c in site_cases if str(c) in names) for site, site_cases in cases.items()
+    }
 
 
-def exclusion_note(aside: Sequence[ExcludedCase]) -> str:
-    """How many, and at which hospitals."""
-    sites = ", ".join(f"{site} {count}" for site, count in _by_site(aside).items())
-    cases = "1 case is" if len(aside) == 1 else f"{len(aside)} cases are"
-    return f"{cases} set aside, neither trained nor tested: {sites}"
+def exclusion_note(excluded: Sequence[ExcludedCase]) -> str:
+    """One sentence: how many cases are excluded, and at which hospitals."""
+    sites = ", ".join(f"{site} {count}" for site, count in _by_site(excluded).items())
+    cases = "1 case is" if len(excluded) == 1 else f"{len(excluded)} cases are"
+    return f"{cases} excluded from training and tests: {sites}"
 
 
-def _by_site(aside: Sequence[ExcludedCase]) -> Mapping[str, int]:
-    return Counter(a.case.site for a in aside)
+def excluded_rows(excluded: Sequence[ExcludedCase]) -> tuple[tuple[str, str, str], ...]:
+    """(case, hospital, reasons) of each, for pages and checklists."""
+    return tuple((str(e.case), e.case.site, "; ".join(e.reasons)) for e in excluded)
+
+
+def _by_site(excluded: Sequence[ExcludedCase]) -> Mapping[str, int]:
+    return Counter(e.case.site for e in excluded)

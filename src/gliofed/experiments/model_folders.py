@@ -1,58 +1,51 @@
-"""The models of a finished run as folders that can be handed out, each with its calibration."""
+"""The trained models of a finished run, each exported as a folder with its calibration."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from gliofed.calibration.calibrator import Calibration
 from gliofed.evaluation.results import CaseResult
-from gliofed.experiments.model_runs import ModelRun
+from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.sequence_ablation import WITHOUT, calibrations_by_missing
-from gliofed.federated.checkpoint import CommittedRound
 from gliofed.models.folder import recipe_of, write_model
-from gliofed.reporting.study.content import ScoredPredictions
-from gliofed.study import Study
 
 MODEL: Final = "model"
-"""The folder of a model that can be handed out, within that of its training."""
+"""The folder of an exported model, within that of its training."""
 
 
-def write_models(
-    study: Study,
-    trained: Sequence[tuple[ModelRun, CommittedRound]],
-    found: ScoredPredictions,
-    hidden: Sequence[CaseResult],
-    out: Path,
-    card: str,
-) -> tuple[Path, ...]:
-    """One folder for each seed and fold of the model that claims are made of.
+def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
+    """Write one folder for each seed and fold of the reference model.
 
-    hidden: its answers where sequences were hidden. card: the run's. Without cases to calibrate on,
-    a model is written without a calibration. Raises ModelError and OSError.
+    card: the model card, in Markdown. Without calibration cases, a model is written without a
+    calibration. Raises ModelError and OSError.
     """
-    natural = found.trial.calibrations if found.trial else {}
-    written = []
-    for cell, state in trained:
-        if cell.model == found.reference:
-            recipe = recipe_of(cell.rules(study), state.run, state.rounds)
-            folder = cell.folder(out) / MODEL
-            key = (cell.seed, cell.split.fold)
-            fitted: Mapping[int, Calibration] = {}
-            if key in natural:
-                results = _of(found.results, key, found.reference)
-                fitted = calibrations_by_missing(
-                    natural[key], results, _of(hidden, key, found.reference)
-                )
-            write_model(folder, recipe, state.model, fitted, lambda _: card)
-            written.append(folder)
-    return tuple(written)
+    context, scored = finished.context, finished.scored
+    calibrations = scored.trial.calibrations if scored.trial else {}
+    folders = []
+    for trained in finished.trained:
+        run, state = trained.run, trained.state
+        if run.model != scored.reference:
+            continue
+        key = (run.seed, run.split.fold)
+        by_missing: Mapping[int, Calibration] = {}
+        if key in calibrations:
+            results = _results_of(scored.results, key, scored.reference)
+            dropped = _results_of(finished.without_sequences, key, scored.reference)
+            by_missing = calibrations_by_missing(calibrations[key], results, dropped)
+        folder = run.folder(context.out) / MODEL
+        recipe = recipe_of(run.effective_study(context.study), state.run, state.rounds)
+        write_model(folder, recipe, state.model, by_missing, lambda _: card)
+        folders.append(folder)
+    return tuple(folders)
 
 
-def _of(results: Sequence[CaseResult], key: tuple[int, str], model: str) -> list[CaseResult]:
-    """Of one seed and fold of a model, also with sequences hidden."""
+def _results_of(
+    results: Iterable[CaseResult], key: tuple[int, str], model: str
+) -> list[CaseResult]:
+    """The results of one seed and fold of a model, also those with sequences dropped."""
     return [
-        r for r in results
-        if (r.seed, r.fold) == key and r.model.partition(WITHOUT)[0] == model
-    ]  # fmt: skip
+        r for r in results if (r.seed, r.fold) == key and r.model.partition(WITHOUT)[0] == model
+    ]

@@ -1,4 +1,4 @@
-"""The networks that a study trains: one cell for each seed, fold and kind of model."""
+"""The networks that a study trains: one model run for each seed, fold and kind of model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import Role
+from gliofed.federated.checkpoint import CommittedRound
 from gliofed.study import NetworkConfig, Study
 from gliofed.types import Case
 from gliofed.version import __version__
@@ -21,7 +22,8 @@ FEDERATED, POOLED, ALONE, PARENT = "federated", "pooled", "alone", "parent"
 class ModelRun:
     """One network to train and test.
 
-    sites: site to its training cases; all but the federated model are federations of one.
+    sites: site to its training cases. Every model but the federated one trains as a federation of
+    one site.
     """
 
     model: str
@@ -30,17 +32,19 @@ class ModelRun:
     sites: Mapping[str, tuple[Case, ...]]
 
     def folder(self, root: Path) -> Path:
-        """Where its checkpoints and predictions live below the run's folder."""
+        """The folder of its checkpoints and predictions. root: the run's folder."""
         return model_folder(root, self.model, self.seed, self.split)
 
     @property
-    def tests(self) -> tuple[tuple[Role, Case], ...]:
-        """The cases that it is tested on: the external ones, then those held out at its sites."""
+    def test_cases(self) -> tuple[tuple[Role, Case], ...]:
+        """The cases that it is tested on: external ones, then those held out at training sites."""
         return test_cases_of(self.split)
 
-    def rules(self, study: Study) -> Study:
-        """The study as it follows it: a federation of one is plain training, and the parent's
-        network takes the place of the study's own."""
+    def effective_study(self, study: Study) -> Study:
+        """The settings that this model is trained with.
+
+        A federation of one site is plain training; the model "parent" has its own network.
+        """
         if self.model == FEDERATED:
             return study
         net = NetworkConfig(PARENT) if self.model == PARENT else study.net
@@ -48,58 +52,71 @@ class ModelRun:
         return replace(study, net=net, federation=plain)
 
     def run_id(self, study: Study, prepared: Mapping[str, PreparedCase]) -> str:
-        """The name that binds messages and checkpoints to this cell, its scans and its labels."""
-        cases = [f"{s}>{_content(prepared[str(c)])}" for s, own in self.sites.items() for c in own]
-        return digest(study.digest, __version__, self.model, self.split.fold, str(self.seed),
-                      *sorted(cases))  # fmt: skip
+        """A name for messages and checkpoints of this model with these scans and labels."""
+        cases = [
+            f"{site}>{_content(prepared[str(c)])}"
+            for site, site_cases in self.sites.items()
+            for c in site_cases
+        ]
+        return digest(
+            study.digest, __version__, self.model, self.split.fold, str(self.seed), *sorted(cases)
+        )
 
     def test_id(self, study: Study, prepared: Mapping[str, PreparedCase]) -> str:
-        """The name that binds predictions to the trained cell and to what it is tested on."""
-        cases = [f"{role}>{_content(prepared[str(c)])}" for role, c in self.tests]
+        """A name for predictions of the trained model on its test cases as they are now."""
+        cases = [f"{role}>{_content(prepared[str(c)])}" for role, c in self.test_cases]
         return digest(self.run_id(study, prepared), *cases)
 
     def __str__(self) -> str:
         return f"{self.model}, {self.split.fold}, seed {self.seed}"
 
 
+@dataclass(frozen=True)
+class TrainedModelRun:
+    """A model run and its weights after the last round."""
+
+    run: ModelRun
+    state: CommittedRound
+
+
 def _content(prepared: PreparedCase) -> str:
-    """All that training and scoring read of a case: who it is, its voxels, its labels."""
+    """All that training and scoring read of a case: identity, voxels, labels."""
     case = prepared.case
     return f"{case}/{case.patient}/{prepared.key}/{sorted(case.labels.values.items())}"
 
 
 def model_folder(root: Path, model: str, seed: int, split: Split) -> Path:
-    """Where a model's files live below the run's folder."""
+    """The folder of one model's files. root: the run's folder."""
     return root / "models" / f"seed-{seed}" / split.fold / model.replace(":", "-")
 
 
 def test_cases_of(split: Split) -> tuple[tuple[Role, Case], ...]:
-    """The cases that every model of a split is tested on, in one order."""
-    held = [c for cases in split.holdout.values() for c in cases]
-    return (*(("external", c) for c in split.external), *(("holdout", c) for c in held))
+    """The cases that every model of a split is tested on, external ones first."""
+    holdout = [c for cases in split.holdout.values() for c in cases]
+    return (*(("external", c) for c in split.external), *(("holdout", c) for c in holdout))
 
 
 def digest(*parts: str) -> str:
-    """A short name of all parts in their order."""
+    """24 hex digits of the SHA-256 of all parts in their order."""
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:24]
 
 
 def plan_model_runs(study: Study, splits: Mapping[int, Sequence[Split]]) -> tuple[ModelRun, ...]:
     """Every network of a study, in the order in which they are trained.
 
-    splits: seed to its folds. A site left without a training case trains no model of its own.
+    splits: seed to its folds. A site without a training case trains no model of its own.
     """
-    cells = []
+    runs = []
     for seed in study.seeds:
         for split in splits[seed]:
             sites = {s: c for s, c in split.train.items() if c}
             everyone = tuple(c for cases in sites.values() for c in cases)
             if FEDERATED in study.models:
-                cells.append(ModelRun(FEDERATED, seed, split, sites))
+                runs.append(ModelRun(FEDERATED, seed, split, sites))
             if POOLED in study.models:
-                cells.append(ModelRun(POOLED, seed, split, {POOLED: everyone}))
+                runs.append(ModelRun(POOLED, seed, split, {POOLED: everyone}))
             if ALONE in study.models:
-                cells += [ModelRun(f"{ALONE}:{s}", seed, split, {s: c}) for s, c in sites.items()]
+                runs += [ModelRun(f"{ALONE}:{s}", seed, split, {s: c}) for s, c in sites.items()]
             if PARENT in study.models:
-                cells.append(ModelRun(PARENT, seed, split, {POOLED: everyone}))
-    return tuple(cells)
+                runs.append(ModelRun(PARENT, seed, split, {POOLED: everyone}))
+    return tuple(runs)

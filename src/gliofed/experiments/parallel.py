@@ -19,6 +19,7 @@ import torch
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import GliofedError
 from gliofed.experiments.model_runs import ModelRun
+from gliofed.experiments.run_context import RunContext, RunOptions
 from gliofed.experiments.train_and_test import predictions_file, test_model, train_model
 from gliofed.runtime.device import keep_memory, this_machine
 from gliofed.runtime.processes import belong_to_parent
@@ -40,13 +41,7 @@ class ModelJob:
 
 
 def train_in_parallel(
-    study: Study,
-    cells: Sequence[ModelRun],
-    prepared: Mapping[str, PreparedCase],
-    store: Path,
-    out: Path,
-    processes: int,
-    progress: Progress,
+    context: RunContext, cells: Sequence[ModelRun], options: RunOptions, progress: Progress
 ) -> None:
     """Train and test every cell, `processes` at a time, each on an equal share of the threads.
 
@@ -55,11 +50,13 @@ def train_in_parallel(
     Raises the first error of gliofed that a process meets, and GliofedError where one is killed;
     the others are then stopped, and what they had committed stays.
     """
+    study, prepared, out = context.study, context.prepared, context.out
+    store, processes = options.store or out / "store", options.processes
     threads = max(1, torch.get_num_threads() // processes)
     waiting = deque(
         ModelJob(study, cell, _needed(cell, prepared), store, out, threads)
         for cell in cells
-        if not predictions_file(study, cell, prepared, out).exists()
+        if not predictions_file(context, cell).exists()
     )
     done = {str(job.cell): 0.0 for job in waiting}
     rounds_in_all = study.train.rounds * len(waiting)
@@ -86,7 +83,7 @@ def train_in_parallel(
 
 
 def _needed(cell: ModelRun, prepared: Mapping[str, PreparedCase]) -> tuple[tuple[Case, str], ...]:
-    cases = [*(c for own in cell.sites.values() for c in own), *(c for _, c in cell.tests)]
+    cases = [*(c for own in cell.sites.values() for c in own), *(c for _, c in cell.test_cases)]
     return tuple((c, prepared[str(c)].key) for c in cases)
 
 
@@ -136,8 +133,9 @@ def _work(job: ModelJob, pipe: Connection) -> None:
     try:
         shelf = PreparedStore(job.store)
         prepared = {str(case): shelf.open(key, case) for case, key in job.cases}
-        state = train_model(job.study, job.cell, prepared, job.out, machine, _ProgressByPipe(pipe))
-        pipe.send((float(state.rounds), "tests"))
-        test_model(job.study, job.cell, state, prepared, job.out, machine)
+        context = RunContext(job.study, job.out, machine, prepared)
+        trained = train_model(context, job.cell, _ProgressByPipe(pipe))
+        pipe.send((float(trained.state.rounds), "tests"))
+        test_model(context, trained)
     except GliofedError as error:
         pipe.send(error)

@@ -1,9 +1,9 @@
-"""A trained model's answers for held-out cases, scored on each scan's own grid."""
+"""A trained model's predictions for its test cases, scored on the grid of each expert mask."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
@@ -23,82 +23,84 @@ from gliofed.study import Study
 from gliofed.types import SEQUENCES, Placement, Prediction
 
 
-def predict_and_score(
-    net: MultiTaskNet,
-    cell: ModelRun,
-    prepared: Mapping[str, PreparedCase],
-    machine: Device,
-    mirror: bool,
-    progress: Progress = NO_PROGRESS,
-) -> tuple[CaseResult, ...]:
-    """One result for every external case and every held-out case of the training sites.
+@dataclass(frozen=True)
+class CasePredictor:
+    """A network on a device. mirror: average with the prediction of the mirrored scan."""
 
-    prepared: "site/id" to the prepared case.
+    net: MultiTaskNet
+    machine: Device
+    mirror: bool
+
+    def predict(self, prepared: PreparedCase) -> Prediction:
+        """Predict one case on its prepared grid."""
+        return predict(self.net, prepared, self.machine, self.mirror)
+
+
+def predict_test_cases(
+    predictor: CasePredictor, run: ModelRun, prepared: Mapping[str, PreparedCase]
+) -> Iterator[tuple[CaseResult, Prediction]]:
+    """Predict and score every external case, then every case held out at the training sites.
+
+    prepared: "site/id" to the prepared case, at least of the model's test cases.
     """
-    results = []
-    for done, (role, case) in enumerate(cell.tests, start=1):
-        own = prepared[str(case)]
-        prediction = predict(net, own, machine, mirror)
-        results.append(score_case(prediction, own, cell, role))
-        progress.update(done, len(cell.tests), str(case))
-    return tuple(results)
+    for role, case in run.test_cases:
+        scan = prepared[str(case)]
+        prediction = predictor.predict(scan)
+        yield score_case(prediction, scan, run, role), prediction
 
 
 def site_test(
     study: Study,
-    cell: ModelRun,
-    site: str,
+    run: ModelRun,
     prepared: Mapping[str, PreparedCase],
     machine: Device,
     progress: Progress = NO_PROGRESS,
 ) -> SiteTest:
-    """How a model answers for the cell's test cases of `site`.
+    """A function that tests weights on all test cases of `run`, which are of one site.
 
     prepared: "site/id" to the prepared case, at least of these.
     """
-    split = cell.split
-    own = replace(
-        cell,
-        split=replace(
-            split,
-            external=tuple(c for c in split.external if c.site == site),
-            holdout={s: c for s, c in split.holdout.items() if s == site},
-        ),
-    )
 
     def test(weights: Mapping[str, Tensor]) -> tuple[CaseResult, ...]:
         net = build_net(study.net.preset, study.net.stem, seed=0)
         net.load_state_dict(dict(weights))
-        return predict_and_score(
-            net.to(machine.device), own, prepared, machine, study.score.mirror, progress
-        )
+        predictor = CasePredictor(net.to(machine.device), machine, study.score.mirror)
+        results = []
+        for result, _ in predict_test_cases(predictor, run, prepared):
+            results.append(result)
+            progress.update(len(results), len(run.test_cases), f"{result.site}/{result.case}")
+        return tuple(results)
 
     return test
 
 
 def score_case(
-    prediction: Prediction, prepared: PreparedCase, cell: ModelRun, role: Role
+    prediction: Prediction, prepared: PreparedCase, run: ModelRun, role: Role
 ) -> CaseResult:
-    """Compare one prediction with what the experts said."""
+    """Compare one prediction with the case's labels and expert mask.
+
+    Without an expert mask, or with an empty one, there is no Dice, and the predicted volume is
+    measured on the prepared grid.
+    """
     case = prepared.case
-    overlap, distance, true_volume, counted = None, None, None, None
+    overlap, distance, true_volume, lesion_counts = None, None, None, None
     spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
     volume = volume_ml(prediction.probability >= THRESHOLD, spacing)
     if case.mask is not None and prepared.mask_placement is not None:
-        drawn = read_nifti(case.mask)
-        truth = drawn.data > 0
+        expert = read_nifti(case.mask)
+        truth = expert.data > 0
         if truth.any():
             x, y, z = truth.shape
             matrix = prepared.mask_placement.matrix
-            found = mask_on_scan(prediction, Placement((x, y, z), drawn.affine, matrix))
-            own = np.linalg.norm(drawn.affine[:3, :3], axis=0)
-            overlap, distance = dice(truth, found), hd95_mm(truth, found, own)
-            counted = lesions(truth, found, own)
-            volume, true_volume = volume_ml(found, own), volume_ml(truth, own)
+            mask = mask_on_scan(prediction, Placement((x, y, z), expert.affine, matrix))
+            spacing = np.linalg.norm(expert.affine[:3, :3], axis=0)
+            overlap, distance = dice(truth, mask), hd95_mm(truth, mask, spacing)
+            lesion_counts = lesions(truth, mask, spacing)
+            volume, true_volume = volume_ml(mask, spacing), volume_ml(truth, spacing)
     return CaseResult(
-        model=cell.model,
-        seed=cell.seed,
-        fold=cell.split.fold,
+        model=run.model,
+        seed=run.seed,
+        fold=run.split.fold,
         role=role,
         case=case.id,
         site=case.site,
@@ -111,7 +113,7 @@ def score_case(
         volume_true_ml=true_volume,
         person=case.person,
         sequences=frozenset(
-            s for s, there in zip(SEQUENCES, prepared.present, strict=True) if there
+            s for s, scanned in zip(SEQUENCES, prepared.present, strict=True) if scanned
         ),
-        lesions=counted,
+        lesions=lesion_counts,
     )

@@ -1,7 +1,8 @@
-"""Regressions beside a study's networks: on age and sex alone, and on radiomic features.
+"""Regressions that a study compares with its networks: on age and sex alone, and on radiomics.
 
-They are fitted by sums that hospitals send (`radiomics.model`). Who trains and who is tested is as
-for the networks of their seed and fold. What is fitted is on the disk, and is not fitted again.
+They are fitted from sums that hospitals send (`gliofed.radiomics.regression`), on the same
+training and test cases as the networks of their seed and fold. A fitted model is kept on the disk
+and is not fitted again.
 """
 
 from __future__ import annotations
@@ -51,15 +52,17 @@ _ON_FEATURES: Final = (RADIOMICS, HARMONISED)
 
 @dataclass(frozen=True)
 class StudyFeatures:
-    """names: (F,). values: "site/id" to (F,), NaN where unknown; cases without any are absent."""
+    """names: (F,). values: "site/id" to (F,), NaN where unknown; cases without any are absent.
+    files: names of the tables."""
 
     names: tuple[str, ...] = ()
     values: Mapping[str, Values] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Regression:
-    """One regression to fit and test. It knows no randomness beyond its seed's split."""
+    """One regression to fit and test. Its seed decides the split and nothing else."""
 
     model: str
     seed: int
@@ -68,10 +71,10 @@ class Regression:
     @property
     def training(self) -> tuple[Case, ...]:
         """The cases of all hospitals that train."""
-        return tuple(c for own in self.split.train.values() for c in own)
+        return tuple(c for cases in self.split.train.values() for c in cases)
 
     def folder(self, root: Path) -> Path:
-        """Where its model lives below the run's folder."""
+        """The folder of its model. root: the run's folder."""
         return model_folder(root, self.model, self.seed, self.split)
 
     def __str__(self) -> str:
@@ -80,8 +83,8 @@ class Regression:
 
 @dataclass(frozen=True)
 class Regressions:
-    """All of a run. results: by seed, fold and model. notes: what a reader must know of them.
-    provenance: (name, value)."""
+    """All regressions of a run. results: by seed, fold and model. notes: what a reader must know of
+    them. provenance: (name, value)."""
 
     results: tuple[CaseResult, ...] = ()
     notes: tuple[str, ...] = ()
@@ -89,7 +92,7 @@ class Regressions:
 
 
 def read_study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
-    """What the study's tables have of its cases; nothing where no model asks for it.
+    """The rows of the study's feature tables that are of its cases; none if no model needs them.
 
     gliofed's own tables are matched by hospital and case, the published ones of TCGA by the
     barcode in the case's id, however it is written. Raises DataError as `read_tables` does, and
@@ -112,7 +115,7 @@ def read_study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
             f"data.features: no case of the study is in {', '.join(map(str, paths))}; they have "
             f"such as {next(iter(rows))!r}, the study such as {next(iter(names.values()))!r}"
         )
-    return StudyFeatures(table.names, values)
+    return StudyFeatures(table.names, values, tuple(path.name for path in paths))
 
 
 def plan_regressions(study: Study, splits: Mapping[int, Sequence[Split]]) -> tuple[Regression, ...]:
@@ -127,7 +130,6 @@ def plan_regressions(study: Study, splits: Mapping[int, Sequence[Split]]) -> tup
 
 
 def run_regressions(
-    study: Study,
     planned: Sequence[Regression],
     cases: Sequence[Case],
     features: StudyFeatures,
@@ -136,27 +138,28 @@ def run_regressions(
 ) -> Regressions:
     """Fit and test each regression; it leaves its model below `out`.
 
-    cases: all that the study uses. Cases without features neither train nor are answered where a
-    model needs them. What cannot be fitted has no answer, or one of NaN, and a note. Seeds that
-    hold out the same patients have the same model, which is fitted once.
+    cases: all that the study uses. A model of features neither trains on nor predicts cases
+    without them. What cannot be fitted gives no result, or one of NaN, and a note. Seeds that hold
+    out the same patients share one model, which is fitted once.
     """
     fitted: list[tuple[Regression, RadiomicsModel | None]] = []
-    known: dict[str, RadiomicsModel] = {}
+    by_id: dict[str, RadiomicsModel] = {}
+    models = tuple(dict.fromkeys(r.model for r in planned))
     for done, regression in enumerate(planned):
         progress.update(done, len(planned), str(regression))
-        fitted.append((regression, _fit(regression, features, out, known)))
+        fitted.append((regression, _fit(regression, features, out, by_id)))
     return Regressions(
-        results=tuple(a for r, m in fitted if m is not None for a in _answers(r, m, features)),
-        notes=(*_cases_in_words(study, cases, features), *_gaps_in_words(fitted)),
-        provenance=_provenance(study, cases, features),
+        results=tuple(a for r, m in fitted if m is not None for a in _predict(r, m, features)),
+        notes=(*_missing_notes(models, cases, features), *_unfitted_notes(fitted)),
+        provenance=_provenance(models, cases, features),
     )
 
 
 def _fit(
-    regression: Regression, features: StudyFeatures, out: Path, known: dict[str, RadiomicsModel]
+    regression: Regression, features: StudyFeatures, out: Path, by_id: dict[str, RadiomicsModel]
 ) -> RadiomicsModel | None:
-    """From the disk or from `known` where it is there; None where nothing is known of any
-    training case."""
+    """The fitted model, from the disk or from `by_id` where it is there; None where no training
+    case has a value."""
     table = _table(regression.model, regression.training, features)
     if not np.isfinite(model_inputs(table, regression.model).values).any():
         return None
@@ -164,10 +167,10 @@ def _fit(
     path = regression.folder(out) / f"model-{name[:12]}.json"
     if path.exists():
         return parse_model(path.read_text(), str(path))
-    if name not in known:
-        known[name] = train_model(table, regression.model)
-    write_text(path, model_json(known[name]))
-    return known[name]
+    if name not in by_id:
+        by_id[name] = train_model(table, regression.model)
+    write_text(path, model_json(by_id[name]))
+    return by_id[name]
 
 
 def _model_id(model: str, table: FeatureTable) -> str:
@@ -181,33 +184,33 @@ def _model_id(model: str, table: FeatureTable) -> str:
     return digest(__version__, model, *table.names, *sorted(rows))
 
 
-def _answers(
+def _predict(
     regression: Regression, model: RadiomicsModel, features: StudyFeatures
 ) -> tuple[CaseResult, ...]:
-    """For every test case of which the model knows something, in the order of the networks.
+    """Results for every test case that has the model's features, in the order of the networks.
 
-    A hospital is harmonised by all that it has, so that its training cases are answered besides
-    and those answers dropped.
+    A hospital is harmonised by all cases that it has: its training cases are predicted too, and
+    these results are dropped.
     """
     split, seed, name = regression.split, regression.seed, regression.model
-    held = [c for own in split.holdout.values() for c in own]
-    home = model_inputs(_table(name, [*regression.training, *held], features), name)
-    away = model_inputs(_table(name, split.external, features), name)
-    kept = {(c.site, c.id) for c in held}
-    at_home = case_results(model, home, split.fold, "holdout", seed)
+    holdout = [c for cases in split.holdout.values() for c in cases]
+    inside = model_inputs(_table(name, [*regression.training, *holdout], features), name)
+    outside = model_inputs(_table(name, split.external, features), name)
+    held_out = {(c.site, c.id) for c in holdout}
+    inside_results = case_results(model, inside, split.fold, "holdout", seed)
     return (
-        *case_results(model, away, split.fold, "external", seed),
-        *(r for r in at_home if (r.site, r.case) in kept),
+        *case_results(model, outside, split.fold, "external", seed),
+        *(r for r in inside_results if (r.site, r.case) in held_out),
     )
 
 
 def _table(name: str, cases: Iterable[Case], features: StudyFeatures) -> FeatureTable:
-    """The cases that a model can answer, with the features that it may see of them."""
-    own = [c for c in cases if name == AGE_SEX or str(c) in features.values]
+    """The cases that a model can predict, with the features that it uses."""
+    usable = [c for c in cases if name == AGE_SEX or str(c) in features.values]
     names = () if name == AGE_SEX else features.names
-    rows = [features.values[str(c)] for c in own if names]
-    values = np.array(rows, float).reshape(len(own), len(names))
-    return FeatureTable(tuple(map(_subject, own)), names, values)
+    rows = [features.values[str(c)] for c in usable if names]
+    values = np.array(rows, float).reshape(len(usable), len(names))
+    return FeatureTable(tuple(map(_subject, usable)), names, values)
 
 
 def _subject(case: Case) -> FeatureSubject:
@@ -215,10 +218,12 @@ def _subject(case: Case) -> FeatureSubject:
     return FeatureSubject(case.id, case.site, case.patient, case.labels, case.person, scans)
 
 
-def _cases_in_words(study: Study, cases: Sequence[Case], features: StudyFeatures) -> list[str]:
-    """Of how many cases the models know nothing, or not all."""
+def _missing_notes(
+    models: Sequence[str], cases: Sequence[Case], features: StudyFeatures
+) -> list[str]:
+    """How many cases lack age, sex or features."""
     out = []
-    if AGE_SEX in study.models:
+    if AGE_SEX in models:
         unknown = np.isnan(age_and_sex(_table(AGE_SEX, cases, features)).values).sum(0)
         if unknown.any():
             out.append(
@@ -229,42 +234,41 @@ def _cases_in_words(study: Study, cases: Sequence[Case], features: StudyFeatures
     if lacking and features.names:
         out.append(
             f"Radiomics: {lacking} of {len(cases)} cases have no features. They train no model of "
-            "features and get no answer of one; where they are tested, models are not compared."
+            "features and get no prediction of one; where they are tested, models are not compared."
         )
     return out
 
 
-def _gaps_in_words(
+def _unfitted_notes(
     fitted: Sequence[tuple[Regression, RadiomicsModel | None]],
 ) -> list[str]:
     """Which models, or markers of a model, could not be fitted, how often and why."""
-    asked = Counter(r.model for r, _ in fitted)
+    planned = Counter(r.model for r, _ in fitted)
     gaps: Counter[tuple[str, str, str]] = Counter()
     for regression, model in fitted:
         if model is None:
-            gaps[regression.model, "any marker", "nothing is known of any training case"] += 1
+            gaps[regression.model, "any marker", "no training case has a value"] += 1
             continue
         for marker in MARKERS:
             if note := model.markers[marker.id].note:
                 gaps[regression.model, marker.title, f"{note} among training cases"] += 1
     return [
         f"{model_title(name).capitalize()}: no model of {marker} in {n} of "
-        f"{count(asked[name], 'training')}: {why}."
+        f"{count(planned[name], 'training')}: {why}."
         for (name, marker, why), n in gaps.items()
     ]
 
 
 def _provenance(
-    study: Study, cases: Sequence[Case], features: StudyFeatures
+    models: Sequence[str], cases: Sequence[Case], features: StudyFeatures
 ) -> tuple[tuple[str, str], ...]:
-    names = [m for m in MODELS if m in study.models]
-    if not names:
+    if not models:
         return ()
-    rows = [("regressions", ", ".join(map(model_title, names)))]
+    rows = [("regressions", ", ".join(map(model_title, models)))]
     if features.names:
-        own = sorted(str(c) for c in cases if str(c) in features.values)
-        read = digest(*features.names, *(f"{n}/{features.values[n].tobytes().hex()}" for n in own))
-        files = ", ".join(path.name for path in study.data.features)
-        text = f"{files}: {len(features.names)} of {len(own)} cases, digest {read[:16]}"
-        rows.append(("features", text))
+        measured = sorted(str(c) for c in cases if str(c) in features.values)
+        values = [f"{name}/{features.values[name].tobytes().hex()}" for name in measured]
+        read = digest(*features.names, *values)
+        text = f"{len(features.names)} of {len(measured)} cases, digest {read[:16]}"
+        rows.append(("features", f"{', '.join(features.files)}: {text}"))
     return tuple(rows)

@@ -1,135 +1,122 @@
-"""What a run has to say for itself, gathered for the results page."""
+"""The content of the results page, gathered from a finished run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
-from gliofed.evaluation.results import CaseResult
-from gliofed.experiments.exclusions import ExcludedCase, exclusion_note
-from gliofed.experiments.model_runs import FEDERATED, ModelRun
-from gliofed.experiments.patient_overlap import PatientOverlap, overlap_statement
-from gliofed.experiments.regressions import Regressions
+from gliofed.experiments.exclusions import excluded_rows, exclusion_note
+from gliofed.experiments.finished_run import FinishedRun
+from gliofed.experiments.model_runs import FEDERATED
+from gliofed.experiments.patient_overlap import overlap_statement
+from gliofed.experiments.predicted_masks import masks_file, read_mask
 from gliofed.experiments.run_facts import count_group, machine_description, site_part
-from gliofed.experiments.train_and_test import trained_network
-from gliofed.federated.checkpoint import CommittedRound
-from gliofed.inference.forward import predict
-from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import TEST_POLICY, CaseGroup
 from gliofed.reporting.plots.planes import PLANES, aspect, largest_section, slice_of
 from gliofed.reporting.study.content import (
-    ScoredPredictions,
     SegmentationExample,
     StudyContent,
     TrainingHistory,
 )
-from gliofed.runtime.device import Device
 from gliofed.study import Study
 from gliofed.types import SEQUENCES, Case
 from gliofed.version import __version__
 
 
-def page_content(
-    study: Study,
-    splits: Mapping[int, Sequence[Split]],
-    trained: Sequence[tuple[ModelRun, CommittedRound]],
-    regressions: Regressions,
-    results: Sequence[CaseResult],
-    found: ScoredPredictions,
-    prepared: Mapping[str, PreparedCase],
-    machine: Device,
-    processes: int,
-    overlap: PatientOverlap,
-    aside: Sequence[ExcludedCase],
-) -> StudyContent:
-    """Everything the page of a finished run shows. processes: models trained side by side."""
-    cases = [p.case for p in prepared.values()]
+def page_content(finished: FinishedRun) -> StudyContent:
+    """Everything that the results page shows, checklists aside."""
+    study, excluded = finished.context.study, finished.cases.excluded
     return StudyContent(
         study=study.name,
         synthetic=study.data.synthetic,
-        scored=found,
-        curves=tuple(TrainingHistory(c.model, c.seed, c.split.fold, s.history) for c, s in trained),
-        mosaics=_mosaics(study, trained, results, prepared, machine),
-        cohort=_cohort(study, cases),
-        notes=(
-            *([f"{exclusion_note(aside)}. Why: see Set aside, below."] if aside else []),
-            *_notes(study, splits, trained, cases),
-            *regressions.notes,
-            overlap_statement(overlap),
+        scored=finished.scored,
+        curves=tuple(
+            TrainingHistory(t.run.model, t.run.seed, t.run.split.fold, t.state.history)
+            for t in finished.trained
         ),
-        facts=(*_facts(study, trained, machine, processes), *regressions.provenance),
-        aside=tuple((str(a.case), a.case.site, "; ".join(a.reasons)) for a in aside),
+        mosaics=_examples(finished),
+        cohort=_cohort(study, finished.used_cases),
+        notes=(
+            *([f"{exclusion_note(excluded)}. The reasons are listed below."] if excluded else []),
+            *_notes(finished),
+            *finished.regressions.notes,
+            overlap_statement(finished.cases.overlap),
+        ),
+        facts=(*_facts(finished), *finished.regressions.provenance),
+        aside=excluded_rows(excluded),
     )
 
 
-def _mosaics(
-    study: Study,
-    trained: Sequence[tuple[ModelRun, CommittedRound]],
-    results: Sequence[CaseResult],
-    prepared: Mapping[str, PreparedCase],
-    machine: Device,
-) -> tuple[SegmentationExample, ...]:
+def _examples(finished: FinishedRun) -> tuple[SegmentationExample, ...]:
     """Best, median and worst external case of the first federated model."""
-    first = next(((c, s) for c, s in trained if c.model == FEDERATED), None)
-    if first is None:
+    context = finished.context
+    run = next((t.run for t in finished.trained if t.run.model == FEDERATED), None)
+    if run is None:
         return ()
-    cell, state = first
-    mine = [r for r in results if (r.model, r.seed, r.fold, r.role) ==
-            (FEDERATED, cell.seed, cell.split.fold, "external")]  # fmt: skip
-    ranked = sorted(((r.dice, r.case, r) for r in mine if r.dice is not None), key=lambda t: t[:2])
+    scored = [
+        (r.dice, r.case, r.site)
+        for r in finished.results
+        if (r.model, r.seed, r.fold, r.role) == (FEDERATED, run.seed, run.split.fold, "external")
+        and r.dice is not None
+    ]
+    ranked = sorted(scored, key=lambda row: row[:2])
     if not ranked:
         return ()
-    net = trained_network(study, cell, state, machine)
-    out = []
-    picks = (("best", -1), ("median", len(ranked) // 2), ("worst", 0))
-    for rank, index in picks:
-        overlap, _, result = ranked[index]
-        case = prepared[f"{result.site}/{result.case}"]
-        found = predict(net, case, machine, study.score.mirror).probability >= THRESHOLD
-        name = f"{result.site}/{result.case}"
-        out.append(SegmentationExample(rank, name, FEDERATED, overlap, example_planes(case, found)))
-    return tuple(out)
+    examples = []
+    for rank, index in (("best", -1), ("median", len(ranked) // 2), ("worst", 0)):
+        overlap, case, site = ranked[index]
+        name = f"{site}/{case}"
+        scan = context.prepared[name]
+        planes = example_planes(scan, read_mask(masks_file(context, run), scan))
+        examples.append(SegmentationExample(rank, name, FEDERATED, overlap, planes))
+    return tuple(examples)
 
 
 def example_planes(
-    prepared: PreparedCase, found: NDArray[np.bool_]
+    prepared: PreparedCase, predicted: NDArray[np.bool_]
 ) -> tuple[tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float], ...]:
     """Axial, coronal and sagittal slices where the tumour is largest, turned radiologically.
 
-    found: the predicted mask on the prepared (RAS) grid.
+    predicted: the mask on the prepared (RAS) grid.
     """
-    drawn = np.zeros(found.shape, bool) if prepared.mask is None else prepared.mask > 0
+    expert = np.zeros(predicted.shape, bool) if prepared.mask is None else prepared.mask > 0
     # FLAIR if scanned, else the last sequence that was
-    channel = max(i for i, there in enumerate(prepared.present) if there)
+    channel = max(i for i, scanned in enumerate(prepared.present) if scanned)
     image = prepared.image[channel].astype(np.float32)
     low, high = np.percentile(image[image != 0], [1, 99.5])
     grey = np.where(image == 0, 0, np.clip((image - low) / max(high - low, 1e-6), 0, 1))
-    either = drawn | found if (drawn | found).any() else np.ones(found.shape, bool)
-    at = largest_section(either)
+    tumour = expert | predicted
+    if not tumour.any():
+        tumour = np.ones(predicted.shape, bool)
+    at = largest_section(tumour)
     return tuple(
-        (name, slice_of(grey, name, at).astype(np.float32), slice_of(drawn, name, at), slice_of(found, name, at),
-         aspect(prepared.affine, name))
+        (
+            name,
+            slice_of(grey, name, at).astype(np.float32),
+            slice_of(expert, name, at),
+            slice_of(predicted, name, at),
+            aspect(prepared.affine, name),
+        )
         for name in PLANES
-    )  # fmt: skip
+    )
 
 
 def _cohort(study: Study, cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:
-    """One row a hospital: cases, masks, sequences, and each marker's classes and unknowns."""
+    """One row a hospital: cases, masks, sequences, and cases of each class of each marker."""
     header = ("hospital", "role", "cases", "masks", *(s.value for s in SEQUENCES),
               *(f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS))  # fmt: skip
     rows = [header]
     for site in dict.fromkeys((*study.data.train, *study.data.external)):
-        own = count_group([c for c in cases if c.site == site])
+        group = count_group([c for c in cases if c.site == site])
         rows.append((
-            site, site_part(study.data, site), str(own.cases), str(own.masks),
-            *(str(own.cases - own.missing[s]) for s in SEQUENCES),
-            *(_class_counts(own, m.id) for m in MARKERS),
+            site, site_part(study.data, site), str(group.cases), str(group.masks),
+            *(str(group.cases - group.missing[s]) for s in SEQUENCES),
+            *(_class_counts(group, m.id) for m in MARKERS),
         ))  # fmt: skip
     return tuple(rows)
 
@@ -138,18 +125,12 @@ def _class_counts(group: CaseGroup, marker: str) -> str:
     return "/".join(map(str, (*group.classes[marker], group.unknown(marker))))
 
 
-def _notes(
-    study: Study,
-    splits: Mapping[int, Sequence[Split]],
-    trained: Sequence[tuple[ModelRun, CommittedRound]],
-    cases: Sequence[Case],
-) -> tuple[str, ...]:
+def _notes(finished: FinishedRun) -> tuple[str, ...]:
+    study, cases = finished.context.study, finished.used_cases
     notes = []
     if study.data.synthetic:
-        notes.append("Every scan here is a synthetic phantom. No figure says anything of patients.")
-    dropped = {
-        f"{case}: {why}" for s in splits.values() for split in s for case, why in split.dropped
-    }
+        notes.append("Every scan here is a synthetic phantom. No figure applies to patients.")
+    dropped = {f"{case}: {why}" for _, split in finished.folds for case, why in split.dropped}
     notes += [f"Left out of this study: {text}." for text in sorted(dropped)]
     for sequence in SEQUENCES:
         missing = sum(sequence not in c.images for c in cases)
@@ -161,44 +142,46 @@ def _notes(
             f"{unmasked} of {len(cases)} cases have no expert mask: they train and test the "
             "markers only."
         )
-    held = max(sum(len(c) for c in split.holdout.values()) for s in splits.values() for split in s)
+    held_out = max(sum(len(c) for c in split.holdout.values()) for _, split in finished.folds)
     notes.append(
-        f"Training hospitals kept back {held} cases in all for their own test rows; none of them "
-        f"is trained on. {TEST_POLICY}"
+        f"Training hospitals held out {held_out} cases in all for their own test rows; none of "
+        f"them is trained on. {TEST_POLICY}"
     )
-    for cell, state in trained:
-        refused = {f"{name} ({why})" for p in state.history for name, why in p.refused.items()}
-        notes += [f"{cell}: an update was not merged: {text}." for text in sorted(refused)]
+    for trained in finished.trained:
+        history = trained.state.history
+        refused = {f"{site} ({why})" for point in history for site, why in point.refused.items()}
+        notes += [f"{trained.run}: an update was not merged: {text}." for text in sorted(refused)]
     notes.append(
-        "Intervals are of 95 % over patients (how each is made stands in scores.csv); they do not "
-        "cover the choice of hospitals, and figures are shown without correction for their number."
+        "Intervals are 95 % intervals over patients; scores.csv names the method of each. They do "
+        "not cover the choice of hospitals. No correction is made for the number of figures."
     )
     return tuple(notes)
 
 
-def _facts(
-    study: Study,
-    trained: Sequence[tuple[ModelRun, CommittedRound]],
-    machine: Device,
-    processes: int,
-) -> tuple[tuple[str, str], ...]:
-    seconds = sum(p.seconds for _, state in trained for p in state.history)
-    t = study.train
-    run = (("gliofed", __version__), ("study", f"{study.name}, digest {study.digest[:16]}"))
+def _facts(finished: FinishedRun) -> tuple[tuple[str, str], ...]:
+    context, trained = finished.context, finished.trained
+    study, train = context.study, context.study.train
+    version = (("gliofed", __version__), ("study", f"{study.name}, digest {study.digest[:16]}"))
     seeds = ("seeds", ", ".join(map(str, study.seeds)))
     if not trained:
-        return (*run, seeds)
-    presets = {c.rules(study).net.preset: c.rules(study).net for c, _ in trained}
-    nets = [(n, parameter_count(build_net(n, net.stem, seed=0))) for n, net in presets.items()]
+        return (*version, seeds)
+    seconds = sum(point.seconds for t in trained for point in t.state.history)
+    networks = [t.run.effective_study(study).net for t in trained]
+    sizes = {n.preset: parameter_count(build_net(n.preset, n.stem, seed=0)) for n in networks}
     return (
-        *run,
-        *(("network", f"{name}, {size:,} parameters") for name, size in nets),
-        ("training", f"{t.rounds} rounds x {t.local_epochs} local epochs, batch {t.batch}, "
-                     f"AdamW {t.lr:g}; all other networks see as many epochs"),
-        ("strategy", f"{study.federation.strategy}, server learning rate "
-                     f"{study.federation.server_lr:g}"),
+        *version,
+        *(("network", f"{name}, {size:,} parameters") for name, size in sizes.items()),
+        (
+            "training",
+            f"{train.rounds} rounds x {train.local_epochs} local epochs, batch {train.batch}, "
+            f"AdamW {train.lr:g}; all other networks see as many epochs",
+        ),
+        (
+            "strategy",
+            f"{study.federation.strategy}, server learning rate {study.federation.server_lr:g}",
+        ),
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
         seeds,
         ("training time", f"{seconds / 60:.1f} minutes, summed over {len(trained)} models"),
-        ("machine", machine_description(machine, processes)),
-    )  # fmt: skip
+        ("machine", machine_description(context.machine, finished.processes)),
+    )

@@ -1,23 +1,26 @@
-"""Run a study from hospitals on disk to a results page; killed at any moment, it goes on."""
+"""Run a study, from the hospitals' files to a results page. A stopped run continues from the disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from gliofed.data.formats.registry import read_sites
 from gliofed.data.splits import Split, make_splits
-from gliofed.data.store import PreparedCase
 from gliofed.errors import CheckpointError
 from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.cases import prepare_study_cases
 from gliofed.experiments.documents import CARD, write_checklists_and_card
-from gliofed.experiments.evaluation import reference_model, score_predictions, write_score_tables
+from gliofed.experiments.evaluation import (
+    reference_model,
+    score_predictions,
+    write_score_tables,
+)
 from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.model_folders import write_models
-from gliofed.experiments.model_runs import ModelRun, plan_model_runs
+from gliofed.experiments.model_runs import TrainedModelRun, plan_model_runs
 from gliofed.experiments.parallel import train_in_parallel
 from gliofed.experiments.patient_overlap import check_overlap, find_patient_overlap
 from gliofed.experiments.regressions import (
@@ -28,6 +31,7 @@ from gliofed.experiments.regressions import (
     run_regressions,
 )
 from gliofed.experiments.results_page import page_content
+from gliofed.experiments.run_context import RunContext, RunOptions
 from gliofed.experiments.run_facts import run_facts
 from gliofed.experiments.seed_agreement import add_seed_agreement
 from gliofed.experiments.sequence_ablation import (
@@ -36,114 +40,118 @@ from gliofed.experiments.sequence_ablation import (
     write_ablation,
 )
 from gliofed.experiments.train_and_test import test_model, train_model
-from gliofed.federated.checkpoint import CommittedRound
-from gliofed.reporting.checklists.statements import NO_STATEMENTS, Statements
+from gliofed.reporting.checklists.statements import Statements
 from gliofed.reporting.study.page import write_study_page
 from gliofed.runtime.device import keep_memory, this_machine
 from gliofed.runtime.files import alone_in, write_text
-from gliofed.runtime.progress import Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study, load_study, study_toml
-from gliofed.types import Case
+
+Splits = Mapping[int, tuple[Split, ...]]
+"""Seed to its folds."""
+
+_DEFAULTS = RunOptions()
 
 
 def run_study(
     study: Study,
     out: Path,
-    store: Path,
-    progress: Progress,
-    processes: int = 1,
-    statements: Statements = NO_STATEMENTS,
+    progress: Progress = NO_PROGRESS,
+    options: RunOptions = _DEFAULTS,
 ) -> FinishedRun:
-    """Train and test every model of `study`, write tables and page below `out`.
+    """Train and test every model of `study`; write models, tables and page below `out`.
 
-    processes: how many models are trained side by side, each on its share of the cores.
-    statements: what the authors say themselves, for checklists and card.
-    What is already there of the same study is not done again. Raises CheckpointError where `out`
-    holds another study or another process works there, and every error of the rooms below.
+    Work of the same study that is already in `out` is not repeated. Raises CheckpointError where
+    `out` holds another study or another process works there, and every GliofedError of reading,
+    preparing and training.
     """
     keep_memory()
     with alone_in(out):
-        return _run(study, out, store, progress, processes, statements)
+        finished = _train_and_score(study, out, progress, options)
+        progress.stage("page")
+        _write_reports(finished, options.statements)
+        return finished
 
 
-def _run(
-    study: Study,
-    out: Path,
-    store: Path,
-    progress: Progress,
-    processes: int,
-    statements: Statements,
+def _train_and_score(
+    study: Study, out: Path, progress: Progress, options: RunOptions
 ) -> FinishedRun:
-    machine = this_machine()
-    cases: Mapping[str, Sequence[Case]] = read_sites(study.data)
-    check_overlap(study, find_patient_overlap(study, cases, None, None))
-    _claim(study, out)
-    features = read_study_features(study, [c for own in cases.values() for c in own])
-    cases, prepared, overlap, aside = prepare_study_cases(study, cases, store, progress)
-    splits = {s: make_splits(study.data, cases, s) for s in study.seeds}
-    cells = plan_model_runs(study, splits)
-    trained: list[tuple[ModelRun, CommittedRound]] = []
-    results: list[CaseResult] = []
+    sites = read_sites(study.data)
+    check_overlap(study, find_patient_overlap(study, sites, None, None))
+    _claim_folder(study, out)
+    features = read_study_features(study, [c for cases in sites.values() for c in cases])
+    store = options.store or out / "store"
+    cases = prepare_study_cases(study, sites, store, progress)
+    splits = {seed: make_splits(study.data, cases.sites, seed) for seed in study.seeds}
+    context = RunContext(study, out, this_machine(), cases.prepared)
 
-    processes = max(1, min(processes, len(cells)))
-    if processes > 1:
-        progress.stage(f"training {len(cells)} models, {processes} side by side")
-        train_in_parallel(study, cells, prepared, store, out, processes, progress)
-    for number, cell in enumerate(cells, start=1):
-        if processes == 1:
-            progress.stage(f"model {number} of {len(cells)}: {cell}")
-        state = train_model(study, cell, prepared, out, machine, progress)
-        trained.append((cell, state))
-        results += test_model(study, cell, state, prepared, out, machine)
-    results = add_seed_agreement(study, trained, prepared, results, out, machine, progress)
-    regressions = _regressions(study, splits, prepared, features, out, progress)
+    trained, results = _train_and_test(context, splits, replace(options, store=store), progress)
+    results = add_seed_agreement(context, trained, results, progress)
+    regressions = _fit_regressions(context, splits, features, progress)
     results += regressions.results
+
     progress.stage("scores and intervals")
     write_text(out / "predictions.csv", predictions_csv(results))
-    found = score_predictions(
-        results, reference_model(results), study.calibration, study.score.bootstrap
+    reference, replicates = reference_model(results), study.score.bootstrap
+    scored = score_predictions(results, reference, study.calibration, replicates)
+    dropped = predict_without_sequences(context, trained, reference, progress)
+    write_score_tables(scored, out)
+    write_ablation(ablation_scores(results, dropped, reference, replicates), out)
+    processes = _processes(options, len(trained))
+    return FinishedRun(
+        context, processes, cases, splits, tuple(trained), regressions, scored, tuple(dropped)
     )
-    hidden = predict_without_sequences(
-        study, trained, found.reference, prepared, out, machine, progress
-    )
-    write_score_tables(found, out)
-    write_ablation(ablation_scores(results, hidden, found.reference, study.score.bootstrap), out)
-    progress.stage("page")
-    content = page_content(
-        study, splits, trained, regressions, results, found, prepared, machine, processes, overlap,
-        aside,
-    )  # fmt: skip
-    if trained:
-        facts = run_facts(
-            study, out, splits, trained, found, prepared, machine, processes, overlap, aside
-        )
-        content = replace(content, checklists=write_checklists_and_card(out, facts, statements))
-        write_models(study, trained, found, hidden, out, (out / CARD).read_text())
-    write_study_page(content, out / "report.html")
-    return FinishedRun(out / "report.html", found.rows, tuple(results))
 
 
-def _regressions(
-    study: Study,
-    splits: Mapping[int, Sequence[Split]],
-    prepared: Mapping[str, PreparedCase],
-    features: StudyFeatures,
-    out: Path,
-    progress: Progress,
+def _train_and_test(
+    context: RunContext, splits: Splits, options: RunOptions, progress: Progress
+) -> tuple[list[TrainedModelRun], list[CaseResult]]:
+    """Every network of the study and its results; what parallel processes did is on the disk."""
+    runs = plan_model_runs(context.study, splits)
+    processes = _processes(options, len(runs))
+    if processes > 1:
+        progress.stage(f"training {len(runs)} models, {processes} at a time")
+        train_in_parallel(context, runs, replace(options, processes=processes), progress)
+    trained: list[TrainedModelRun] = []
+    results: list[CaseResult] = []
+    for number, run in enumerate(runs, start=1):
+        if processes == 1:
+            progress.stage(f"model {number} of {len(runs)}: {run}")
+        trained.append(train_model(context, run, progress))
+        results += test_model(context, trained[-1])
+    return trained, results
+
+
+def _processes(options: RunOptions, models: int) -> int:
+    return max(1, min(options.processes, models))
+
+
+def _fit_regressions(
+    context: RunContext, splits: Splits, features: StudyFeatures, progress: Progress
 ) -> Regressions:
-    """All that the study asks for, and their notes told."""
-    planned = plan_regressions(study, splits)
+    """All regressions of the study; their notes are shown at once."""
+    planned = plan_regressions(context.study, splits)
     if planned:
         progress.stage(f"fitting {len(planned)} regressions")
-    cases = [p.case for p in prepared.values()]
-    found = run_regressions(study, planned, cases, features, out, progress)
-    for note in found.notes:
+    cases = [p.case for p in context.prepared.values()]
+    regressions = run_regressions(planned, cases, features, context.out, progress)
+    for note in regressions.notes:
         progress.note(note)
-    return found
+    return regressions
 
 
-def _claim(study: Study, out: Path) -> None:
-    """Write the study into the folder, or see that it is the one already there."""
+def _write_reports(finished: FinishedRun, statements: Statements) -> None:
+    """Write the page and, where networks were trained, checklists, card and model folders."""
+    content, out = page_content(finished), finished.context.out
+    if finished.trained:
+        checklists = write_checklists_and_card(out, run_facts(finished), statements)
+        content = replace(content, checklists=checklists)
+        write_models(finished, (out / CARD).read_text())
+    write_study_page(content, finished.page)
+
+
+def _claim_folder(study: Study, out: Path) -> None:
+    """Write the study into the folder. Raises CheckpointError where another study is there."""
     path = out / "study.toml"
     if path.exists() and load_study(path).digest != study.digest:
         raise CheckpointError(

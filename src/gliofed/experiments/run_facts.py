@@ -1,4 +1,4 @@
-"""What a finished run knows of itself, counted from its cases, models and rows."""
+"""Facts of a finished run for checklists and model card, counted from its cases and models."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import torch
 from gliofed.data.formats.registry import BY_ID as FORMATS
 from gliofed.data.formats.registry import DEFAULT
 from gliofed.data.splits import Split
-from gliofed.data.store import PreparedCase
-from gliofed.experiments.exclusions import ExcludedCase
-from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.patient_overlap import PatientOverlap, overlap_statement
-from gliofed.federated.checkpoint import CommittedRound, committed_file
+from gliofed.experiments.exclusions import excluded_rows
+from gliofed.experiments.finished_run import FinishedRun
+from gliofed.experiments.model_runs import TrainedModelRun
+from gliofed.experiments.patient_overlap import overlap_statement
+from gliofed.federated.checkpoint import committed_file
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import (
@@ -30,9 +30,8 @@ from gliofed.reporting.checklists.run_facts import (
     RunFacts,
     SplitFacts,
 )
-from gliofed.reporting.study.content import ScoredPredictions
 from gliofed.runtime.device import Device
-from gliofed.study import DataConfig, Study
+from gliofed.study import DataConfig
 from gliofed.types import SEQUENCES, Case, Unknown
 from gliofed.version import __version__
 
@@ -40,21 +39,11 @@ PACKAGES: Final = ("torch", "numpy", "scipy", "monai", "nibabel", "safetensors")
 FEWEST_AGES: Final = 4
 
 
-def run_facts(
-    study: Study,
-    out: Path,
-    splits: Mapping[int, Sequence[Split]],
-    trained: Sequence[tuple[ModelRun, CommittedRound]],
-    found: ScoredPredictions,
-    prepared: Mapping[str, PreparedCase],
-    machine: Device,
-    processes: int,
-    overlap: PatientOverlap,
-    aside: Sequence[ExcludedCase],
-) -> RunFacts:
-    """All that the accounts of a finished run rest on. processes: models trained side by side."""
-    cases = [p.case for p in prepared.values()]
-    every = [(seed, split) for seed, own in splits.items() for split in own]
+def run_facts(finished: FinishedRun) -> RunFacts:
+    """Everything that the checklists and the model card state of a finished run."""
+    study, scored = finished.context.study, finished.scored
+    cases = finished.used_cases
+    dropped = {(str(c), why) for _, split in finished.folds for c, why in split.dropped}
     return RunFacts(
         study=study,
         everyone=count_group(cases),
@@ -62,44 +51,44 @@ def run_facts(
             hospital_facts(study.data, site, [c for c in cases if c.site == site])
             for site in dict.fromkeys((*study.data.train, *study.data.external))
         ),
-        divisions=tuple(_division(seed, split) for seed, split in every),
-        dropped=tuple(sorted({(str(c), why) for _, s in every for c, why in s.dropped})),
-        aside=tuple((str(a.case), a.case.site, "; ".join(a.reasons)) for a in aside),
-        overlap=overlap_statement(overlap),
-        rows=found.rows,
-        evidence=found.evidence,
-        trial=found.trial,
-        models=tuple(_trained(cell, state, out) for cell, state in trained),
+        divisions=tuple(_split_facts(seed, split) for seed, split in finished.folds),
+        dropped=tuple(sorted(dropped)),
+        aside=excluded_rows(finished.cases.excluded),
+        overlap=overlap_statement(finished.cases.overlap),
+        rows=scored.rows,
+        evidence=scored.evidence,
+        trial=scored.trial,
+        models=tuple(_model_facts(t, finished.context.out) for t in finished.trained),
         parameters=parameter_count(build_net(study.net.preset, study.net.stem, seed=0)),
         versions=_versions(),
-        machine=machine_description(machine, processes),
+        machine=machine_description(finished.context.machine, finished.processes),
     )
 
 
 def count_group(cases: Sequence[Case]) -> CaseGroup:
-    """The cases, counted; no image is opened."""
-    people = [c.person for c in cases]
-    ages = [p.age for p in people if not isinstance(p.age, Unknown)]
+    """Count cases, masks, classes, sexes and ages; no image is opened."""
+    persons = [c.person for c in cases]
+    ages = [p.age for p in persons if not isinstance(p.age, Unknown)]
     low, middle, high = np.percentile(ages, [25, 50, 75]) if ages else (0.0, 0.0, 0.0)
     return CaseGroup(
         cases=len(cases),
         patients=len({c.patient for c in cases}),
         masks=sum(c.mask is not None for c in cases),
-        classes={m.id: tuple(_of(cases, m.id, k) for k in m.classes) for m in MARKERS},
+        classes={m.id: tuple(_count_class(cases, m.id, k) for k in m.classes) for m in MARKERS},
         missing={s: sum(s not in c.images for c in cases) for s in SEQUENCES},
-        sexes={sex: sum(p.sex == sex for p in people) for sex in ("F", "M")},
+        sexes={sex: sum(p.sex == sex for p in persons) for sex in ("F", "M")},
         ages=len(ages),
         age_quartiles=(float(low), float(middle), float(high))
         if len(ages) >= FEWEST_AGES
         else None,
-        scanners=sum(not isinstance(p.scanner, Unknown) for p in people),
+        scanners=sum(not isinstance(p.scanner, Unknown) for p in persons),
     )
 
 
 def hospital_facts(data: DataConfig, site: str, cases: Sequence[Case]) -> HospitalFacts:
-    """One hospital: its part in the study, its cases, and the public set that it is of, if any."""
-    whole = site if site in data.formats else site.rpartition("/")[0]
-    layout = FORMATS[data.formats.get(whole, DEFAULT)]
+    """One hospital: its part in the study, its cases, and the public set that it belongs to."""
+    data_set = site if site in data.formats else site.rpartition("/")[0]
+    layout = FORMATS[data.formats.get(data_set, DEFAULT)]
     group = count_group(cases)
     if layout.id == DEFAULT:
         return HospitalFacts(site, site_part(data, site), group)
@@ -109,14 +98,14 @@ def hospital_facts(data: DataConfig, site: str, cases: Sequence[Case]) -> Hospit
 
 
 def site_part(data: DataConfig, site: str) -> Place:
-    """Whether a hospital trains, tests or does both in turn."""
+    """Whether a hospital trains, tests or does both in turn (leave one out)."""
     if site in data.leave_one_out:
         return "training and, in turn, external test"
     return "external test" if site in data.external else "training"
 
 
 def machine_description(machine: Device, processes: int) -> str:
-    """What models were trained on."""
+    """Device, threads, precision and platform that models were trained on."""
     threads = max(1, torch.get_num_threads() // processes)
     kind = "bf16 autocast" if machine.bf16 else "float32"
     return (
@@ -125,26 +114,27 @@ def machine_description(machine: Device, processes: int) -> str:
     )
 
 
-def _of(cases: Iterable[Case], marker: str, name: str) -> int:
+def _count_class(cases: Iterable[Case], marker: str, name: str) -> int:
     return sum(c.labels[marker] == name for c in cases)
 
 
-def _division(seed: int, split: Split) -> SplitFacts:
-    train, held = (
-        count_group([c for own in part.values() for c in own])
+def _split_facts(seed: int, split: Split) -> SplitFacts:
+    train, holdout = (
+        count_group([c for cases in part.values() for c in cases])
         for part in (split.train, split.holdout)
     )
-    return SplitFacts(seed, split.fold, train, held, count_group(split.external))
+    return SplitFacts(seed, split.fold, train, holdout, count_group(split.external))
 
 
-def _trained(cell: ModelRun, state: CommittedRound, out: Path) -> ModelFacts:
-    path = committed_file(cell.folder(out) / "rounds", state.rounds)
+def _model_facts(trained: TrainedModelRun, out: Path) -> ModelFacts:
+    run, state = trained.run, trained.state
+    path = committed_file(run.folder(out) / "rounds", state.rounds)
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return ModelFacts(
-        model=cell.model,
-        seed=cell.seed,
-        fold=cell.split.fold,
+        model=run.model,
+        seed=run.seed,
+        fold=run.split.fold,
         rounds=state.rounds,
         seconds=sum(p.seconds for p in state.history),
         sent=sum(p.bytes_up for p in state.history),

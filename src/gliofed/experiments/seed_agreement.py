@@ -1,82 +1,66 @@
-"""How far the federated models of several seeds agree on each external case's outline."""
+"""How far the federated models of several seeds agree on each external case's segmentation."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from gliofed.calibration.segmentation_uncertainty import ensemble_uncertainty
-from gliofed.data.store import PreparedCase
+from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.evaluation.results import CaseResult
-from gliofed.experiments.model_runs import FEDERATED, ModelRun, digest
-from gliofed.experiments.train_and_test import trained_network
-from gliofed.federated.checkpoint import CommittedRound
-from gliofed.inference.forward import predict
-from gliofed.inference.native_grid import THRESHOLD
-from gliofed.runtime.device import Device
+from gliofed.experiments.model_runs import FEDERATED, ModelRun, TrainedModelRun, digest
+from gliofed.experiments.predicted_masks import masks_file, read_mask
+from gliofed.experiments.run_context import RunContext
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import Progress
-from gliofed.study import Study
-
-Trained = tuple[ModelRun, CommittedRound]
 
 
 def add_seed_agreement(
-    study: Study,
-    trained: Sequence[Trained],
-    prepared: Mapping[str, PreparedCase],
+    context: RunContext,
+    trained: Sequence[TrainedModelRun],
     results: Sequence[CaseResult],
-    out: Path,
-    machine: Device,
     progress: Progress,
 ) -> list[CaseResult]:
     """The same results, the federated external ones with `agreement`; of one seed, as they were.
 
-    How far a fold's models agree is kept below `out` and not found anew.
+    trained: tested models, whose predicted masks are on the disk. The agreement of a fold's models
+    is kept below the run's folder and not computed again.
     """
-    folds: dict[str, list[Trained]] = defaultdict(list)
-    for cell, state in trained:
-        if cell.model == FEDERATED:
-            folds[cell.split.fold].append((cell, state))
-    several = {fold: own for fold, own in folds.items() if len(own) > 1}
-    found: dict[tuple[str, str], float | None] = {}
-    for done, (fold, own) in enumerate(several.items()):
-        progress.update(done, len(several), f"agreement on outlines, {fold}")
-        agreed = _of_fold(study, own, prepared, out, machine)
-        found |= {(fold, case): value for case, value in agreed.items()}
+    folds: dict[str, list[ModelRun]] = defaultdict(list)
+    for model in trained:
+        if model.run.model == FEDERATED:
+            folds[model.run.split.fold].append(model.run)
+    several = {fold: runs for fold, runs in folds.items() if len(runs) > 1}
+    agreement: dict[tuple[str, str], float | None] = {}
+    for done, (fold, runs) in enumerate(several.items()):
+        progress.update(done, len(several), f"agreement of segmentations, {fold}")
+        by_case = _fold_agreement(context, runs)
+        agreement |= {(fold, case): value for case, value in by_case.items()}
     return [
-        replace(r, agreement=found.get((r.fold, f"{r.site}/{r.case}")))
+        replace(r, agreement=agreement.get((r.fold, f"{r.site}/{r.case}")))
         if (r.model, r.role) == (FEDERATED, "external")
         else r
         for r in results
     ]
 
 
-def _of_fold(
-    study: Study,
-    own: Sequence[Trained],
-    prepared: Mapping[str, PreparedCase],
-    out: Path,
-    machine: Device,
-) -> Mapping[str, float | None]:
-    """ "site/id" of each external case to the mean Dice between the models' outlines."""
-    split = own[0][0].split
-    name = digest(*(cell.test_id(study, prepared) for cell, _ in own))
-    path = out / "models" / f"agreement-{split.fold}-{name[:12]}.json"
+def _fold_agreement(context: RunContext, runs: Sequence[ModelRun]) -> Mapping[str, float | None]:
+    """ "site/id" of each external case to the mean Dice over all pairs of the models' masks."""
+    split = runs[0].split
+    name = digest(*(run.test_id(context.study, context.prepared) for run in runs))
+    path = context.out / "models" / f"agreement-{split.fold}-{name[:12]}.json"
     if path.exists():
-        kept: dict[str, float | None] = json.loads(path.read_text())
-        return kept
-    nets = [trained_network(study, cell, state, machine) for cell, state in own]
-    found = {}
+        stored: dict[str, float | None] = json.loads(path.read_text())
+        return stored
+    agreement: dict[str, float | None] = {}
     for case in split.external:
-        scan = prepared[str(case)]
-        maps = [predict(net, scan, machine, study.score.mirror).probability for net in nets]
-        spacing = np.linalg.norm(scan.affine[:3, :3], axis=0)
-        found[str(case)] = ensemble_uncertainty(maps, spacing, THRESHOLD).agreement
-    write_text(path, json.dumps(found, indent=1))
-    return found
+        scan = context.prepared[str(case)]
+        masks = [read_mask(masks_file(context, run), scan) for run in runs]
+        pairs = [dice(a, b) for a, b in itertools.combinations(masks, 2)]
+        agreement[str(case)] = float(np.mean(pairs))
+    write_text(path, json.dumps(agreement, indent=1))
+    return agreement

@@ -36,10 +36,11 @@ def run(
     Raises GliofedError and its kinds.
     """
     from gliofed.experiments.run import run_study
+    from gliofed.experiments.run_context import RunOptions
 
-    asked = load_study(study)
-    words = read_statements(statements) if statements else NO_STATEMENTS
-    return run_study(asked, out, store or out / "store", progress, processes, words)
+    settings = load_study(study)
+    texts = read_statements(statements) if statements else NO_STATEMENTS
+    return run_study(settings, out, progress, RunOptions(store, processes, texts))
 
 
 def overlap(
@@ -79,6 +80,7 @@ def phantom(root: Path, progress: Progress = NO_PROGRESS) -> Path:
 def demo(out: Path, progress: Progress = NO_PROGRESS, processes: int = 1) -> FinishedRun:
     """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
     from gliofed.experiments.run import run_study
+    from gliofed.experiments.run_context import RunOptions
 
     root = phantom(out / "hospitals", progress)
-    return run_study(demo_study(root), out, out / "store", progress, processes)
+    return run_study(demo_study(root), out, progress, RunOptions(processes=processes))

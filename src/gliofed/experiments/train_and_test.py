@@ -1,65 +1,53 @@
-"""One model of a study, trained and tested; all it finds out is on the disk when it returns."""
+"""Train and test one model of a study. Both go on from what an earlier start left on the disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
-from gliofed.data.store import PreparedCase
 from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.evaluation.results import CaseResult
-from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.predictions import predict_and_score
-from gliofed.federated.checkpoint import CommittedRound
+from gliofed.experiments.model_runs import ModelRun, TrainedModelRun
+from gliofed.experiments.predicted_masks import masks_file, needs_masks, pack_mask, write_masks
+from gliofed.experiments.predictions import CasePredictor, predict_test_cases
+from gliofed.experiments.run_context import RunContext
 from gliofed.federated.client import Client
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.rounds import run_rounds
-from gliofed.models.network import MultiTaskNet, build_net
-from gliofed.runtime.device import Device
+from gliofed.models.network import build_net
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import NoProgress, Progress
-from gliofed.study import Study
 from gliofed.types import RoundPoint
 
 
-def train_model(
-    study: Study,
-    cell: ModelRun,
-    prepared: Mapping[str, PreparedCase],
-    out: Path,
-    machine: Device,
-    progress: Progress,
-) -> CommittedRound:
-    """The model after its last round; rounds already committed below `out` are not made again.
-
-    prepared: "site/id" to the prepared case, at least of the cell's training cases.
-    """
-    folder, rules = cell.folder(out), cell.rules(study)
-    of_rounds = _ProgressOfRounds(progress, len(cell.sites), rules.train.rounds)
+def train_model(context: RunContext, run: ModelRun, progress: Progress) -> TrainedModelRun:
+    """The model after its last round. Rounds already committed to the disk are not repeated."""
+    folder, study = run.folder(context.out), run.effective_study(context.study)
+    rounds = _RoundProgress(progress, len(run.sites), study.train.rounds)
     sites = [
         Client(
             name=name,
-            cases=[prepared[str(c)] for c in cases],
-            study=rules,
-            seed=cell.seed,
+            cases=[context.prepared[str(c)] for c in cases],
+            study=study,
+            seed=run.seed,
             folder=folder / "sites" / name,
-            machine=machine,
-            progress=of_rounds,
+            machine=context.machine,
+            progress=rounds,
         )
-        for name, cases in cell.sites.items()
+        for name, cases in run.sites.items()
     ]
-    return run_rounds(
+    state = run_rounds(
         LocalEngine(sites, folder / "rounds"),
-        rules,
-        cell.seed,
-        cell.run_id(study, prepared),
+        study,
+        run.seed,
+        run.run_id(context.study, context.prepared),
         folder / "rounds",
-        of_rounds.committed,
+        rounds.committed,
     )
+    return TrainedModelRun(run, state)
 
 
-class _ProgressOfRounds(NoProgress):
+class _RoundProgress(NoProgress):
     """One model's progress in rounds, from what its sites report one after the other."""
 
     def __init__(self, progress: Progress, sites: int, rounds: int) -> None:
@@ -78,36 +66,41 @@ class _ProgressOfRounds(NoProgress):
         self._rounds_done, self._sites_done = point.round + 1, 0
 
 
-def test_model(
-    study: Study,
-    cell: ModelRun,
-    state: CommittedRound,
-    prepared: Mapping[str, PreparedCase],
-    out: Path,
-    machine: Device,
-) -> tuple[CaseResult, ...]:
-    """Its answers for every case that it is tested on, from the disk where they are there."""
-    path = predictions_file(study, cell, prepared, out)
-    if path.exists():
+def test_model(context: RunContext, trained: TrainedModelRun) -> tuple[CaseResult, ...]:
+    """One result for each test case; read from the disk if the model was tested before.
+
+    Predicted masks that later steps need are written first, the results last.
+    """
+    run = trained.run
+    path = predictions_file(context, run)
+    masks_path = masks_file(context, run)
+    keeps_masks = needs_masks(run)
+    if path.exists() and (masks_path.exists() or not keeps_masks):
         return parse_predictions(path.read_text(), str(path))
-    net = trained_network(study, cell, state, machine)
-    results = predict_and_score(net, cell, prepared, machine, study.score.mirror)
+    results: list[CaseResult] = []
+    masks: dict[str, bytes] = {}
+    predictor = trained_predictor(context, trained)
+    for result, prediction in predict_test_cases(predictor, run, context.prepared):
+        results.append(result)
+        if keeps_masks and result.role == "external":
+            masks[f"{result.site}/{result.case}"] = pack_mask(prediction)
+    if keeps_masks:
+        write_masks(masks_path, masks)
     write_text(path, predictions_csv(results))
-    return results
+    return tuple(results)
 
 
-def trained_network(
-    study: Study, cell: ModelRun, state: CommittedRound, machine: Device
-) -> MultiTaskNet:
-    """The cell's network with the weights of `state`, on the machine's device."""
-    own = cell.rules(study).net
-    net = build_net(own.preset, own.stem, seed=0)
-    net.load_state_dict(state.model)
-    return net.to(machine.device)
+def trained_predictor(context: RunContext, trained: TrainedModelRun) -> CasePredictor:
+    """The network with its trained weights, on the machine's device."""
+    config = trained.run.effective_study(context.study).net
+    net = build_net(config.preset, config.stem, seed=0)
+    net.load_state_dict(trained.state.model)
+    return CasePredictor(
+        net.to(context.machine.device), context.machine, context.study.score.mirror
+    )
 
 
-def predictions_file(
-    study: Study, cell: ModelRun, prepared: Mapping[str, PreparedCase], out: Path
-) -> Path:
-    """Where a model's answers are once it is trained and tested."""
-    return cell.folder(out) / f"predictions-{cell.test_id(study, prepared)[:12]}.csv"
+def predictions_file(context: RunContext, run: ModelRun) -> Path:
+    """The file of a model's results on its test cases; there once the model has been tested."""
+    name = run.test_id(context.study, context.prepared)[:12]
+    return run.folder(context.out) / f"predictions-{name}.csv"
