@@ -33,8 +33,6 @@ from pathlib import Path
 
 import numpy as np
 
-from gliofed.runtime.progress import NO_PROGRESS
-
 ENDINGS = ("_t1.nii*", "_t1ce.nii*", "_t2.nii*", "_flair.nii*")
 WINDOW, OVERLAP, AT_ONCE = (96, 96, 96), 0.5, 4
 WAYS = ("monai", "gliofed", "gliofed mirrored")
@@ -91,19 +89,18 @@ def by_gliofed(model: Path, case: Path, out: Path, mirror: bool) -> dict[str, fl
 
     before, forward._passes = forward._passes, passes  # the network's part of the whole
     assert batch.answer_case.__module__ == "gliofed.inference.case"
-    seconds, fates = timed(
+    seconds, statuses = timed(
         lambda: predict_all(
             case,
             own,
             BatchOptions(out, out / "store"),
             this_machine(),
-            lambda _: None,
             NO_PROGRESS,
         )
     )
-    (fate,) = fates
-    if fate.fate != "answered":
-        raise SystemExit(f"{case}: {fate.reasons}")
+    (status,) = statuses
+    if status.status != "answered":
+        raise SystemExit(f"{case}: {status.reasons}")
     return {"network": sum(alone), "whole": seconds}
 
 

@@ -13,7 +13,8 @@ from gliofed.calibration.cns5 import (
     OLIGODENDROGLIOMA,
     IntegratedType,
 )
-from gliofed.reporting.case.content import AnsweringModel, CaseContent, MarkerAnswer, Occlusion
+from gliofed.calibration.marker_answer import MarkerAnswer
+from gliofed.reporting.case.content import CaseContent, ModelDescription, Occlusion
 from gliofed.types import SEQUENCES, Sequence
 
 SHAPE = (40, 48, 36)
@@ -53,7 +54,7 @@ def make_case(
     away = np.roll(near, shape[0] // 2, axis=0) / 3
     content = CaseContent(
         case="leiden/sub-017",
-        source=AnsweringModel(
+        source=ModelDescription(
             name="federated, study four-hospitals", id="5b1f0c9d2e7a",
             trained="612 cases of 3 hospitals, 200 rounds",
             tested="on 148 cases of 1 hospital that trained nothing",
@@ -64,7 +65,7 @@ def make_case(
         images=images, affine=affine, space="mni152", probability=probability,
         deviation=(probability * (1 - probability)).astype(np.float32),
         volume_ml=34.21, volume_range_ml=(30.98, 38.52), passes=PASSES,
-        draws=f"the least and the greatest over {PASSES}",
+        intervals=f"the least and the greatest over {PASSES}",
         markers=(
             MarkerAnswer("idh", (0.17, 0.83), (0.10, 0.71), (0.29, 0.90),
                         ("wildtype", "mutant"), False),
@@ -82,7 +83,7 @@ def make_case(
             "left open: Astrocytoma, IDH-mutant; IDH-wildtype of grade 2 or 3 needs the TERT "
             "promoter, EGFR and chromosomes 7 and 10",
         ),
-        whys=tuple(
+        occlusions=tuple(
             Occlusion(marker, of, own, 16.0, near * share - away, {s: share * (0.21 - 0.08 * i)
                                                   for i, s in enumerate(sequences)}, ())
             for marker, of, own, share in (("idh", "mutant", 0.91, 1.0),
@@ -90,7 +91,7 @@ def make_case(
                                            ("mgmt", "methylated", 0.6, 0.2),
                                            ("grade", "2", 0.5, 0.7))
         ),
-        explained=EXPLAINED, quality=(), missing=tuple(s for s in SEQUENCES if s not in sequences),
+        occlusion_method=EXPLAINED, quality=(), missing=tuple(s for s in SEQUENCES if s not in sequences),
         written="2026-11-27",
     )  # fmt: skip
     return dataclasses.replace(content, **changes)

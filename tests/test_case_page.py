@@ -33,7 +33,8 @@ from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import BY_ID
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.case import tables
-from gliofed.reporting.case.content import OUTLINED, CaseContent, MarkerAnswer
+from gliofed.calibration.marker_answer import MarkerAnswer
+from gliofed.reporting.case.content import OUTLINED, CaseContent
 from gliofed.reporting.case.page import LICENCES, VIEWER, render_case, write_case_page
 from gliofed.reporting.case.slices import display_centre, sequence_slices
 from gliofed.reporting.case.volumes import (
@@ -78,11 +79,11 @@ def bare(words_alone: None) -> CaseContent:
     """One sequence, one pass, nothing outlined, no calibration, nothing explained."""
     case = make_case(sequences=(Sequence.T2,))
     markers = [
-        dataclasses.replace(m, low=None, high=None, left=None, kept=None) for m in case.markers
+        dataclasses.replace(m, low=None, high=None, prediction_set=None, confident=None) for m in case.markers
     ]
     return dataclasses.replace(
         case, probability=np.zeros(SHAPE, np.float32), deviation=None, volume_ml=0.0,
-        volume_range_ml=None, passes="", draws="", markers=tuple(markers), whys=(), explained="",
+        volume_range_ml=None, passes="", intervals="", markers=tuple(markers), occlusions=(), occlusion_method="",
     )  # fmt: skip
 
 
@@ -101,8 +102,8 @@ def turned(content: CaseContent, codes: str) -> CaseContent:
         affine=content.affine @ inv_ornt_aff(axes, SHAPE),
         probability=apply_orientation(content.probability, axes),
         deviation=apply_orientation(content.deviation, axes),
-        whys=tuple(
-            dataclasses.replace(w, regions=apply_orientation(w.regions, axes)) for w in content.whys
+        occlusions=tuple(
+            dataclasses.replace(w, regions=apply_orientation(w.regions, axes)) for w in content.occlusions
         ),
     )
 
@@ -183,11 +184,11 @@ def test_equal_contents_give_equal_bytes_and_faults_leave_the_old_page(
     assert path.read_text(encoding="utf-8") == page
     assert [p.name for p in path.parent.iterdir()] == ["case.html"]
     hole = np.where(np.arange(SHAPE[0])[:, None, None] == 3, np.nan, content.images[Sequence.T1])
-    why = dataclasses.replace(content.whys[0], regions=content.whys[0].regions[1:])
+    why = dataclasses.replace(content.occlusions[0], regions=content.occlusions[0].regions[1:])
     for change, told in (
         ({"images": {**content.images, Sequence.T1: hole}}, "T1, .*finite"),
         ({"images": {}}, "no sequence"),
-        ({"whys": (why,)}, "what idh rests on, .*39.*of the shape of the probability, .*40"),
+        ({"occlusions": (why,)}, "what idh rests on, .*39.*of the shape of the probability, .*40"),
         ({"deviation": content.probability[..., 0]}, "the deviation"),
         ({"affine": np.diag([1.0, 0, 1, 1])}, "affine is singular"),
     ):
@@ -263,7 +264,7 @@ def test_the_page_begins_within_the_outline(content: CaseContent, page: str) -> 
     assert [i["title"] for i in told["images"]] == ["FLAIR", "T2", "T1CE", "T1"]
     for identity in (*(i["id"] for i in told["images"]), *(o["id"] for o in told["overlays"])):
         assert volume(page, identity).shape == SHAPE
-    assert len(told["overlays"]) == 1 + len(content.whys)
+    assert len(told["overlays"]) == 1 + len(content.occlusions)
 
 
 # What the codes mean
@@ -289,7 +290,7 @@ def test_uncertainty_and_regions_come_back_as_they_were(content: CaseContent, pa
     deviation = volume(page, "volume-deviation").get_fdata()
     assert np.abs(deviation - content.deviation).max() <= MOST_DEVIATION / 255
     assert LEAST_DEVIATION < content.deviation.max() < MOST_DEVIATION
-    for number, why in enumerate(content.whys):
+    for number, why in enumerate(content.occlusions):
         found = volume(page, f"volume-why-{number}").get_fdata()
         within = np.where(brain(content), why.regions, 0)
         assert np.abs(found - within).max() <= 0.51 * np.abs(within).max() / STEPS
@@ -348,7 +349,7 @@ def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) 
         end for m in content.markers for pair in zip(m.low, m.high, strict=True) for end in pair
     ]
     assert [float(end) for span in spans for end in span] == pytest.approx([100 * e for e in ends])
-    left = len(content.integrated.open) + sum(len(m.left) for m in content.markers)
+    left = len(content.integrated.open) + sum(len(m.prediction_set) for m in content.markers)
     assert page.count('<tr class="out">') == len(shares) - left
 
 
@@ -400,7 +401,7 @@ def test_falls_in_words(value: float, said: str) -> None:
 
 
 def test_sequences_that_matter_most_come_first(content: CaseContent) -> None:
-    assert tables.occlusion_table(content.whys[0]).rows == (
+    assert tables.occlusion_table(content.occlusions[0]).rows == (
         ("T1", "falls by 0.21"), ("T1CE", "falls by 0.13"),
         ("T2", "falls by 0.05"), ("FLAIR", "rises by 0.03"),
     )  # fmt: skip
@@ -432,21 +433,21 @@ def test_regions_that_change_nothing_have_no_picture(
     content: CaseContent, words_alone: None
 ) -> None:
     full = np.full(SHAPE, 0.0099, np.float32)
-    flat = dataclasses.replace(content.whys[0], regions=full)
-    page = render_case(dataclasses.replace(content, whys=(flat,)))
+    flat = dataclasses.replace(content.occlusions[0], regions=full)
+    page = render_case(dataclasses.replace(content, occlusions=(flat,)))
     assert "No region changes it by 0.01." in Reader(page).seen
     assert "volume-why-0" not in page
     drawn = dataclasses.replace(flat, regions=full + np.float32(0.0002))
-    page = render_case(dataclasses.replace(content, whys=(drawn,)))
+    page = render_case(dataclasses.replace(content, occlusions=(drawn,)))
     assert "No region changes it" not in Reader(page).seen
     assert "volume-why-0" in page
 
 
 def test_what_could_not_be_explained_is_said(content: CaseContent, words_alone: None) -> None:
     why = dataclasses.replace(
-        content.whys[0], probability=None, regions=None, sequences={}, notes=("because of this",)
+        content.occlusions[0], probability=None, regions=None, sequences={}, notes=("because of this",)
     )
-    page = render_case(dataclasses.replace(content, whys=(why,)))
+    page = render_case(dataclasses.replace(content, occlusions=(why,)))
     seen = Reader(page).seen
     assert "because of this" in seen
     assert "No region changes it" not in seen
@@ -473,9 +474,9 @@ def test_hostile_names_stay_text(content: CaseContent, words_alone: None) -> Non
         tested=HOSTILE,
         calibrated=HOSTILE,
     )
-    whys = tuple(dataclasses.replace(w, of=HOSTILE) for w in content.whys)
-    bad = dataclasses.replace(content, case=HOSTILE, source=source, quality=(HOSTILE,), passes=HOSTILE, draws=HOSTILE,
-                              explained=HOSTILE, written=HOSTILE, whys=whys)  # fmt: skip
+    whys = tuple(dataclasses.replace(w, class_name=HOSTILE) for w in content.occlusions)
+    bad = dataclasses.replace(content, case=HOSTILE, source=source, quality=(HOSTILE,), passes=HOSTILE, intervals=HOSTILE,
+                              occlusion_method=HOSTILE, written=HOSTILE, occlusions=whys)  # fmt: skip
     page = render_case(bad)
     reader = Reader(page)
     scripts = [s for s in reader.all("script") if "type" not in s]

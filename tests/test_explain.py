@@ -14,18 +14,21 @@ from scipy.special import expit
 from torch import nn
 from torch.nn import functional
 
-from gliofed.inference.forward import predict
+from gliofed.inference.forward import DeviceNetwork, predict
 from gliofed.inference.occlusion import (
-    FEW_SEQUENCES,
-    NO_BRAIN,
-    NOT_FINITE,
-    REGION_NOT_FINITE,
     explain,
     plan_occlusion,
     similarity_to_random_weights,
 )
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.network import build_net
+from gliofed.reporting.case.answer_text import (
+    FEW_SEQUENCES,
+    NO_BRAIN,
+    NOT_FINITE,
+    REGION_NOT_FINITE,
+    occlusion_gaps,
+)
 from gliofed.runtime.device import Device
 from gliofed.training.augmentation import drop_sequences
 from gliofed.types import SEQUENCES, Sequence
@@ -86,6 +89,12 @@ def with_brain(case, brain):
     return dataclasses.replace(case, image=np.where(brain, case.image, np.float16(0)))
 
 
+def gaps(found, plan) -> tuple[str, ...]:
+    """What the page says of the parts that are absent."""
+    finite = bool(np.isfinite(found.probability))
+    return occlusion_gaps(finite, len(plan.corners), found.regions is not None, found.sequences)
+
+
 def boxes(plan) -> list[np.ndarray]:
     """Each block as (X, Y, Z) of true and false."""
     grid = np.indices(plan.brain.shape)
@@ -100,7 +109,7 @@ def test_a_planted_cause_is_found_and_nothing_else(case) -> None:
     outline = nothing(case)
     outline[WHERE] = True
     plan = plan_occlusion(case, outline, mirror=False, block_mm=6, most=100)
-    idh, codel, mgmt, grade = explain(Stub(planted), case, CPU, plan, ALL)
+    idh, codel, mgmt, grade = explain(DeviceNetwork(Stub(planted), CPU), case, plan, ALL)
 
     flair = case.image[FLAIR].astype(np.float32)
     total, count = np.zeros(flair.shape), np.zeros(flair.shape)
@@ -123,22 +132,22 @@ def test_a_planted_cause_is_found_and_nothing_else(case) -> None:
         assert not other.regions.any()
         assert list(other.sequences) == list(SEQUENCES)
         assert not any(other.sequences.values())
-        assert other.notes == ()
+        assert gaps(other, plan) == ()
 
 
 def test_the_other_class_has_the_opposite_map(case) -> None:
     plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
-    (mutant,) = explain(Stub(planted), case, CPU, plan, {"idh": "mutant"})
-    (wildtype,) = explain(Stub(planted), case, CPU, plan, {"idh": "wildtype"})
+    (mutant,) = explain(DeviceNetwork(Stub(planted), CPU), case, plan, {"idh": "mutant"})
+    (wildtype,) = explain(DeviceNetwork(Stub(planted), CPU), case, plan, {"idh": "wildtype"})
     np.testing.assert_allclose(mutant.regions, -wildtype.regions, atol=1e-7)
     assert wildtype.sequences[Sequence.FLAIR] == pytest.approx(-mutant.sequences[Sequence.FLAIR])
     assert mutant.regions.any()
-    assert (mutant.marker, mutant.of, wildtype.of) == ("idh", "mutant", "wildtype")
+    assert (mutant.marker, mutant.class_name, wildtype.class_name) == ("idh", "mutant", "wildtype")
 
 
 def test_an_answer_without_the_image_gives_zeros(case) -> None:
     plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
-    for why in explain(Stub(lambda image, present: 1.5), case, CPU, plan, ALL):
+    for why in explain(DeviceNetwork(Stub(lambda image, present: 1.5), CPU), case, plan, ALL):
         assert why.regions.dtype == np.float32
         assert why.regions.shape == case.image.shape[1:]
         assert not why.regions.any()
@@ -148,7 +157,7 @@ def test_an_answer_without_the_image_gives_zeros(case) -> None:
 def test_a_hidden_sequence_is_hidden_as_in_training(case) -> None:
     stub = Stub(lambda image, present: 2 * present[2])
     plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=24)
-    (why,) = explain(stub, case, CPU, plan, {"idh": "mutant"})
+    (why,) = explain(DeviceNetwork(stub, CPU), case, plan, {"idh": "mutant"})
     assert not why.regions.any()
     assert why.sequences == {
         s: pytest.approx(expit(2) - 0.5 if s is Sequence.T2 else 0) for s in SEQUENCES
@@ -172,7 +181,7 @@ def test_falls_are_those_of_predict_and_monai_finds_the_same_map(case) -> None:
     plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     assert plan.side == (8, 8, 8)
     assert len(plan.corners) == 27
-    whys = explain(net, case, CPU, plan, ALL)
+    whys = explain(DeviceNetwork(net, CPU), case, plan, ALL)
     own = predict(net, case, CPU, mirror=False).markers
 
     class Grade(nn.Module):
@@ -189,13 +198,13 @@ def test_falls_are_those_of_predict_and_monai_finds_the_same_map(case) -> None:
     assert np.ptp(expected) > 1e-5
     np.testing.assert_allclose(whys[3].regions, expected, atol=1e-7)
     for why in whys:
-        assert why.probability == own[why.marker][BY_ID[why.marker].classes.index(why.of)]
+        assert why.probability == own[why.marker][BY_ID[why.marker].classes.index(why.class_name)]
 
 
 def test_a_mirrored_plan_explains_the_mirrored_answer(case) -> None:
     stub = Stub(planted)
     plan = plan_occlusion(case, nothing(case), mirror=True, block_mm=12)
-    (why,) = explain(stub, case, CPU, plan, {"idh": "mutant"})
+    (why,) = explain(DeviceNetwork(stub, CPU), case, plan, {"idh": "mutant"})
     assert why.probability == predict(stub, case, CPU, mirror=True).markers["idh"][1]
     other = tuple(reversed(range(24)))
     looked = np.zeros((24, 24, 24), bool)
@@ -211,7 +220,7 @@ def test_progress_counts_the_passes(case, mirror) -> None:
     outline[WHERE] = True
     plan = plan_occlusion(case, outline, mirror, block_mm=8, most=80)
     stub, progress = Stub(planted), RecordedProgress()
-    explain(stub, case, CPU, plan, ALL, progress)
+    explain(DeviceNetwork(stub, CPU), case, plan, ALL, progress)
     assert len(stub.asked) == plan.passes <= 80
     step = 2 if mirror else 1
     assert progress.counts == [(n, plan.passes) for n in range(step, plan.passes + 1, step)]
@@ -222,7 +231,7 @@ def test_explaining_twice_gives_the_same_bits_and_leaves_the_case_alone(case) ->
     before = case.image.tobytes()
     plans = [plan_occlusion(case, nothing(case), mirror=False, block_mm=12) for _ in range(2)]
     assert plans[0].corners == plans[1].corners
-    one, two = (explain(net, case, CPU, p, {"mgmt": "methylated"})[0] for p in plans)
+    one, two = (explain(DeviceNetwork(net, CPU), case, p, {"mgmt": "methylated"})[0] for p in plans)
     assert one.regions.tobytes() == two.regions.tobytes()
     assert one.sequences == two.sequences
     assert case.image.tobytes() == before
@@ -245,7 +254,7 @@ def test_blocks_cover_the_brain_and_each_holds_some_of_it(case, seed) -> None:
     assert all((b & brain).any() for b in boxes(plan))
     beside = plan_occlusion(bare, ~brain, mirror=False, block_mm=block, most=10_000)
     assert beside.corners == plan.corners  # an outline beside the brain asks for nothing
-    (why,) = explain(Stub(lambda i, p: i.sum() / 99), bare, CPU, plan_occlusion(
+    (why,) = explain(DeviceNetwork(Stub(lambda i, p: i.sum() / 99), CPU), bare, plan_occlusion(
         bare, nothing(case), mirror=False, block_mm=40), {"idh": "mutant"})  # fmt: skip
     assert not why.regions[~brain].any()
 
@@ -290,68 +299,72 @@ def test_one_sequence_alone_is_not_hidden_and_that_is_said(case) -> None:
     image[FLAIR] = case.image[FLAIR]
     alone = dataclasses.replace(case, image=image, present=(False, False, False, True))
     plan = plan_occlusion(alone, nothing(case), mirror=False, block_mm=8)
-    (why,) = explain(Stub(planted), alone, CPU, plan, {"idh": "mutant"})
-    assert (why.sequences, why.notes) == ({}, (FEW_SEQUENCES,))
+    (why,) = explain(DeviceNetwork(Stub(planted), CPU), alone, plan, {"idh": "mutant"})
+    assert (why.sequences, gaps(why, plan)) == ({}, (FEW_SEQUENCES,))
     assert why.regions.max() > 0
     image[0] = case.image[0]
     two = dataclasses.replace(alone, image=image, present=(True, False, False, True))
     plan = plan_occlusion(two, nothing(case), mirror=False, block_mm=8)
-    (why,) = explain(Stub(planted), two, CPU, plan, {"idh": "mutant"})
+    (why,) = explain(DeviceNetwork(Stub(planted), CPU), two, plan, {"idh": "mutant"})
     assert list(why.sequences) == [Sequence.T1, Sequence.FLAIR]
-    assert why.notes == ()
+    assert gaps(why, plan) == ()
 
 
 def test_without_a_brain_there_is_no_map_and_that_is_said(case) -> None:
     empty = with_brain(case, nothing(case))
     plan = plan_occlusion(empty, ~nothing(case), mirror=False)
     assert plan.passes == 1 + 4
-    (why,) = explain(Stub(lambda i, p: p.sum()), empty, CPU, plan, {"idh": "mutant"})
-    assert (why.regions, why.notes) == (None, (NO_BRAIN,))
+    (why,) = explain(DeviceNetwork(Stub(lambda i, p: p.sum()), CPU), empty, plan, {"idh": "mutant"})
+    assert (why.regions, gaps(why, plan)) == (None, (NO_BRAIN,))
     assert why.sequences[Sequence.T1] == pytest.approx(expit(4) - expit(3))
     bare = dataclasses.replace(empty, present=(False,) * 4)
     plan = plan_occlusion(bare, nothing(case), mirror=False)
-    (why,) = explain(Stub(planted), bare, CPU, plan, {"idh": "mutant"})
+    (why,) = explain(DeviceNetwork(Stub(planted), CPU), bare, plan, {"idh": "mutant"})
     assert plan.passes == 1
     assert why.probability == 0.5
-    assert (why.regions, why.sequences, why.notes) == (None, {}, (NO_BRAIN, FEW_SEQUENCES))
+    assert (why.regions, why.sequences, gaps(why, plan)) == (None, {}, (NO_BRAIN, FEW_SEQUENCES))
 
 
 def test_probabilities_that_are_not_finite_explain_nothing(case) -> None:
     plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     broken = Stub(lambda image, present: torch.nan)
-    idh, mgmt = explain(broken, case, CPU, plan, {"idh": "mutant", "mgmt": "methylated"})
-    assert (idh.probability, idh.regions, idh.sequences) == (None, None, {})
-    assert idh.notes == (NOT_FINITE,)
-    assert (mgmt.probability, mgmt.notes) == (0.5, ())
+    idh, mgmt = explain(
+        DeviceNetwork(broken, CPU), case, plan, {"idh": "mutant", "mgmt": "methylated"}
+    )
+    assert not np.isfinite(idh.probability)
+    assert (idh.regions, idh.sequences) == (None, {})
+    assert gaps(idh, plan) == (NOT_FINITE,)
+    assert (mgmt.probability, gaps(mgmt, plan)) == (0.5, ())
     broken.asked.clear()
-    (idh,) = explain(broken, case, CPU, plan, {"idh": "mutant"})
+    (idh,) = explain(DeviceNetwork(broken, CPU), case, plan, {"idh": "mutant"})
     assert len(broken.asked) == 1  # no pass more than it takes to know
-    assert idh.notes == (NOT_FINITE,)
+    assert gaps(idh, plan) == (NOT_FINITE,)
 
 
 def test_a_part_whose_hiding_breaks_the_answer_is_left_out_and_said(case) -> None:
     plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     corner = Stub(lambda image, present: torch.nan if image[0, 0, 0, 0] == 0 else 1.0)
-    (why,) = explain(corner, case, CPU, plan, {"idh": "mutant"})
+    (why,) = explain(DeviceNetwork(corner, CPU), case, plan, {"idh": "mutant"})
     assert why.regions is None
-    assert list(why.sequences) == [Sequence.T1CE, Sequence.T2, Sequence.FLAIR]
-    assert why.notes == (REGION_NOT_FINITE, "without T1, the probability is not finite")
+    finite = [s for s, fall in why.sequences.items() if np.isfinite(fall)]
+    assert finite == [Sequence.T1CE, Sequence.T2, Sequence.FLAIR]
+    assert gaps(why, plan) == (REGION_NOT_FINITE, "without T1, the probability is not finite")
 
 
 def test_what_cannot_be_meant_is_refused(case) -> None:
     with pytest.raises(ValueError, match="blocks of 0 mm"):
         plan_occlusion(case, nothing(case), mirror=False, block_mm=0)
-    with pytest.raises(ValueError, match="outline"):
+    with pytest.raises(ValueError, match="mask"):
         plan_occlusion(case, np.zeros((24, 24, 23), bool), mirror=False)
     plan = plan_occlusion(case, nothing(case), mirror=False)
     stub = Stub(planted)
     with pytest.raises(KeyError):
-        explain(stub, case, CPU, plan, {"egfr": "amplified"})
+        explain(DeviceNetwork(stub, CPU), case, plan, {"egfr": "amplified"})
     with pytest.raises(ValueError, match="not in tuple"):
-        explain(stub, case, CPU, plan, {"grade": "5"})
+        explain(DeviceNetwork(stub, CPU), case, plan, {"grade": "5"})
     cropped = dataclasses.replace(case, image=case.image[:, 1:])
     with pytest.raises(ValueError, match="a plan of"):
-        explain(stub, cropped, CPU, plan, ALL)
+        explain(DeviceNetwork(stub, CPU), cropped, plan, ALL)
     assert stub.asked == []
 
 
@@ -394,7 +407,7 @@ def test_a_network_taught_a_cause_shows_it_and_one_of_random_weights_does_not(
     taught, mutant
 ) -> None:
     plan = plan_occlusion(mutant, nothing(mutant), mirror=False, block_mm=4)
-    whys = explain(taught, mutant, CPU, plan, {"idh": "mutant"})
+    whys = explain(DeviceNetwork(taught, CPU), mutant, plan, {"idh": "mutant"})
     (why,) = whys
     assert why.probability > 0.6
     away = np.ones(why.regions.shape, bool)
@@ -405,17 +418,26 @@ def test_a_network_taught_a_cause_shows_it_and_one_of_random_weights_does_not(
     assert why.regions[CAUSE].mean() > 5 * np.abs(why.regions[DECOY]).mean()
     assert max(why.sequences, key=why.sequences.get) is Sequence.FLAIR
     for seed in (1, 2):
-        assert abs(similarity_to_random_weights(taught, mutant, CPU, plan, whys, seed)["idh"]) < 0.5
+        assert (
+            abs(
+                similarity_to_random_weights(DeviceNetwork(taught, CPU), mutant, plan, whys, seed)[
+                    "idh"
+                ]
+            )
+            < 0.5
+        )
 
 
-def test_likeness_to_chance_is_one_for_that_very_network_and_none_without_a_map(mutant) -> None:
+def test_similarity_to_random_weights_is_one_for_that_very_network_and_none_without_a_map(
+    mutant,
+) -> None:
     net = build_net("small", None, 5)
     plan = plan_occlusion(mutant, nothing(mutant), mirror=False, block_mm=8)
-    whys = explain(net, mutant, CPU, plan, ALL)
-    assert similarity_to_random_weights(net, mutant, CPU, plan, whys, 5) == pytest.approx(
-        dict.fromkeys(ALL, 1)
-    )
+    whys = explain(DeviceNetwork(net, CPU), mutant, plan, ALL)
+    assert similarity_to_random_weights(
+        DeviceNetwork(net, CPU), mutant, plan, whys, 5
+    ) == pytest.approx(dict.fromkeys(ALL, 1))
     flat = dataclasses.replace(whys[0], regions=np.zeros_like(whys[0].regions))
     absent = dataclasses.replace(whys[1], regions=None)
-    found = similarity_to_random_weights(net, mutant, CPU, plan, (flat, absent), 5)
+    found = similarity_to_random_weights(DeviceNetwork(net, CPU), mutant, plan, (flat, absent), 5)
     assert found == {"idh": None, "codel_1p19q": None}

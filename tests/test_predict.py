@@ -31,7 +31,8 @@ from gliofed.inference import batch
 from gliofed.inference.answer_files import ANSWER, MAPS, read_answer, read_provenance, write_answer
 from gliofed.inference.batch import TABLE, BatchOptions, CaseStatus, predict_all
 from gliofed.inference.case import answer_case
-from gliofed.inference.forward import predict, predict_with_uncertainty
+from gliofed.inference.case_content import content_of
+from gliofed.inference.forward import DeviceNetwork, predict, predict_with_uncertainty
 from gliofed.inference.occlusion import MAX_PASSES
 from gliofed.markers import MARKERS
 from gliofed.models.folder import read_model
@@ -77,14 +78,14 @@ def cases_of(root: Path) -> tuple[Case, ...]:
 
 def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[CaseStatus, ...]:
     wanted = BatchOptions(out, out / "store", **over)
-    return predict_all(scans, read_model(model), wanted, CPU, lambda _: None, NO_PROGRESS)
+    return predict_all(scans, read_model(model), wanted, CPU, NO_PROGRESS)
 
 
 def test_every_case_has_its_answer_and_its_outline_on_each_scan(model, healthy, tmp_path) -> None:
-    fates = answered(model, healthy, tmp_path)
-    assert [f.fate for f in fates] == ["answered"] * 2
-    for fate in fates:
-        plain = json.loads((fate.folder / ANSWER).read_text())
+    statuses = answered(model, healthy, tmp_path)
+    assert [f.status for f in statuses] == ["answered"] * 2
+    for case in statuses:
+        plain = json.loads((case.folder / ANSWER).read_text())
         assert plain["model"]["id"] == read_model(model).id
         assert plain["missing"] == []
         assert set(plain["markers"]) == {m.id for m in MARKERS}
@@ -95,8 +96,8 @@ def test_every_case_has_its_answer_and_its_outline_on_each_scan(model, healthy, 
             pairs = zip(own["low"], own["probabilities"], own["high"], strict=True)
             assert all(0 <= low < high <= 1 for low, _, high in pairs)
         for sequence in SEQUENCES:
-            (mask,) = fate.folder.glob(f"*_desc-{sequence.value}_mask.nii.gz")
-            (scan,) = healthy.glob(f"north/{fate.folder.name}/anat/*{ENDINGS[sequence]}.nii.gz")
+            (mask,) = case.folder.glob(f"*_desc-{sequence.value}_mask.nii.gz")
+            (scan,) = healthy.glob(f"north/{case.folder.name}/anat/*{ENDINGS[sequence]}.nii.gz")
             drawn, image = nib.load(mask), nib.load(scan)
             assert drawn.shape == image.shape
             assert np.allclose(drawn.affine, image.affine, atol=1e-4)
@@ -113,26 +114,27 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.slow
 def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
     model, healthy, tmp_path, monkeypatch
 ) -> None:
     first = answered(model, healthy, tmp_path)
     before = {p: p.read_bytes() for f in first for p in f.folder.iterdir()}
-    assert [f.fate for f in answered(model, healthy, tmp_path)] == ["kept"] * 2
+    assert [f.status for f in answered(model, healthy, tmp_path)] == ["skipped"] * 2
     with monkeypatch.context() as patch:
         patch.setattr(batch, "write_answer", killed)
         with pytest.raises(KeyboardInterrupt):
-            answered(model, healthy, tmp_path, overwrite=True, why=True)
+            answered(model, healthy, tmp_path, overwrite=True, explain=True)
     again = answered(model, healthy, tmp_path)  # what a killed start left needs no leave
-    assert [f.fate for f in again] == ["answered", "kept"]
+    assert [f.status for f in again] == ["answered", "skipped"]
     assert {p: p.read_bytes() for f in first for p in f.folder.iterdir()} == before
     other = make_model(tmp_path / "other", seed=2)
     refused = answered(other, healthy, tmp_path)
-    assert [f.fate for f in refused] == ["refused"] * 2
+    assert [f.status for f in refused] == ["refused"] * 2
     assert "somebody may have corrected it" in refused[0].reasons[0]
     assert {p: p.read_bytes() for f in first for p in f.folder.iterdir()} == before
-    assert [f.fate for f in answered(other, healthy, tmp_path, overwrite=True)] == ["answered"] * 2
+    assert [f.status for f in answered(other, healthy, tmp_path, overwrite=True)] == [
+        "answered"
+    ] * 2
 
 
 def test_two_hospitals_may_have_subjects_of_one_name(model, healthy, tmp_path) -> None:
@@ -140,10 +142,10 @@ def test_two_hospitals_may_have_subjects_of_one_name(model, healthy, tmp_path) -
     for site in ("north", "south"):
         shutil.copytree(healthy / "north", root / site)
     shutil.rmtree(root / "south/sub-02")
-    fates = answered(model, root, tmp_path / "out")
-    assert [f.fate for f in fates] == ["answered"] * 3
-    assert {f.folder.name for f in fates} == {"north_sub-01", "south_sub-01", "sub-02"}
-    assert {read_answer(f.folder).case for f in fates} == {f.folder.name for f in fates}
+    statuses = answered(model, root, tmp_path / "out")
+    assert [f.status for f in statuses] == ["answered"] * 3
+    assert {f.folder.name for f in statuses} == {"north_sub-01", "south_sub-01", "sub-02"}
+    assert {read_answer(f.folder).case for f in statuses} == {f.folder.name for f in statuses}
     (tmp_path / "out/sub-02" / ANSWER).write_text("{")
     answered(model, root / "south", tmp_path / "out")
     table = (tmp_path / "out" / TABLE).read_text()
@@ -205,18 +207,18 @@ def test_a_spoilt_case_is_refused_in_one_line_each_and_the_other_is_answered(
     shutil.copytree(healthy, root)
     spoilt.make(root)
     try:
-        fates = answered(model, root, tmp_path / "out")
+        statuses = answered(model, root, tmp_path / "out")
     except DataError as error:  # nothing at all is left
         assert "\n" not in str(error)
         return
-    refused = [f for f in fates if f.fate == "refused"]
-    for fate in refused:
-        assert fate.reasons
-        assert all("\n" not in r for r in fate.reasons)
-        assert not fate.folder.exists()
+    refused = [f for f in statuses if f.status == "refused"]
+    for case in refused:
+        assert case.reasons
+        assert all("\n" not in r for r in case.reasons)
+        assert not case.folder.exists()
     unused = all("mask" in p.name or p.suffix == ".tsv" for p in _changed(healthy, root))
     assert refused or unused, spoilt.code
-    assert any(f.fate == "answered" for f in fates) or len(fates) == len(refused) == 1
+    assert any(f.status == "answered" for f in statuses) or len(statuses) == len(refused) == 1
 
 
 def _changed(one: Path, other: Path) -> list[Path]:
@@ -232,18 +234,20 @@ def _begins(path: Path) -> tuple[int, bytes]:
         return path.stat().st_size, file.read(2**20)
 
 
-def test_doubt_leaves_the_answer_as_it_is_and_is_the_same_each_time(make_prepared) -> None:
+def test_uncertainty_leaves_the_prediction_as_it_is_and_is_the_same_each_time(
+    make_prepared,
+) -> None:
     net = build_net("small", (2, 2, 2), seed=4)
     own = make_prepared("a", {}, "one")
     for mirror, passes in ((True, 2), (False, 1)):
         plain = predict(net, own, CPU, mirror)
-        answer, doubt = predict_with_uncertainty(net, own, CPU, mirror, draws=51)
-        again = predict_with_uncertainty(net, own, CPU, mirror, draws=51)[1]
+        answer, uncertainty = predict_with_uncertainty(net, own, CPU, mirror, samples=51)
+        again = predict_with_uncertainty(net, own, CPU, mirror, samples=51)[1]
         assert np.array_equal(answer.probability, plain.probability)
         assert answer.markers == plain.markers
-        assert len(doubt.maps) == passes
+        assert len(uncertainty.maps) == passes
         for marker in MARKERS:
-            drawn = doubt.markers[marker.id]
+            drawn = uncertainty.markers[marker.id]
             assert drawn.shape == (51, len(marker.classes))
             assert drawn.sum(1) == pytest.approx(np.ones(51))
             assert drawn.std(0).min() > 0
@@ -258,15 +262,17 @@ def test_an_answer_comes_back_from_the_disk_as_it_was(model, healthy, tmp_path) 
     case = cases_of(healthy)[0]
     prepared = prepare_one(case, own.recipe.grid, own.recipe.prepare, store)[0]
     progress = RecordedProgress()
-    found = answer_case(own, own.net(), prepared, CPU, True, progress)
+    network = DeviceNetwork(own.net(), CPU)
+    found = answer_case(own, network, prepared, True, progress)
+    content = content_of(found, prepared)
     counts = progress.counts
     assert counts[-1][0] == counts[-1][1] == len(counts) <= MAX_PASSES
     folder = tmp_path / "answers" / case.id
-    write_answer(found, prepared, tmp_path / "store", folder)
+    write_answer(content, prepared, tmp_path / "store", folder)
     again = read_answer(folder)
-    before, after = (dataclasses.asdict(c) for c in (found.content, again))
+    before, after = (dataclasses.asdict(c) for c in (content, again))
     assert plain_of(before) == plain_of(after)
-    assert all(w.regions is not None and w.sequences for w in again.whys)
+    assert all(w.regions is not None and w.sequences for w in again.occlusions)
     (tmp_path / "answers").rename(tmp_path / "moved")
     (tmp_path / "store").rename(tmp_path / "other")
     moved = tmp_path / "moved" / case.id
@@ -315,24 +321,24 @@ def test_all_cases_are_one_table_that_is_scored_once_the_truth_is_there(
     assert one.probabilities["idh"] == tuple(plain["markers"]["idh"]["probabilities"])
 
 
-def test_whys_are_found_when_asked_for_and_then_kept(model, healthy, tmp_path) -> None:
+def test_occlusion_maps_are_computed_when_wanted_and_then_kept(model, healthy, tmp_path) -> None:
     root = tmp_path / "data"
     shutil.copytree(healthy, root)
     shutil.rmtree(root / "north/sub-02")
     (first,) = answered(model, root, tmp_path)
-    assert not read_answer(first.folder).whys
-    (asked,) = answered(model, root, tmp_path, why=True, overwrite=True)
-    assert asked.fate == "answered"
-    assert len(read_answer(asked.folder).whys) == len(MARKERS)
-    for why in (True, False):
-        assert [f.fate for f in answered(model, root, tmp_path, why=why)] == ["kept"]
+    assert not read_answer(first.folder).occlusions
+    (asked,) = answered(model, root, tmp_path, explain=True, overwrite=True)
+    assert asked.status == "answered"
+    assert len(read_answer(asked.folder).occlusions) == len(MARKERS)
+    for explain in (True, False):
+        assert [f.status for f in answered(model, root, tmp_path, explain=explain)] == ["skipped"]
 
 
 def test_what_cannot_be_used_at_all_is_one_error(model, tmp_path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         answered(model, tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no scan is there"):
+    with pytest.raises(DataError, match="holds no scan"):
         answered(model, tmp_path / "empty", tmp_path / "out")
     other = make_model(tmp_path / "m", steps="linear-0")
     with pytest.raises(ModelError, match=r"prepared by the steps 'linear-0'.*install gliofed"):
@@ -344,24 +350,24 @@ def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_p
     for number, style in enumerate(SIEMENS.values(), start=1):
         write_series(tmp_path / "in", style, number=number)
     out = tmp_path / "out"
-    (fate,) = gliofed.predict(model, str(tmp_path / "in"), out)
-    assert fate.fate == "answered"
+    (case,) = gliofed.predict(model, str(tmp_path / "in"), out)
+    assert case.status == "answered"
     for sequence in SEQUENCES:
-        (path,) = fate.folder.glob(f"*_desc-{sequence.value}_mask.dcm")
+        (path,) = case.folder.glob(f"*_desc-{sequence.value}_mask.dcm")
         drawn = nib.load(path.with_suffix(".nii.gz"))
         again = read_segmentation(path, drawn.shape, drawn.affine)
         assert np.array_equal(again, drawn.get_fdata() > 0)
         assert again.any()
-    report = pydicom.dcmread(fate.folder / f"{fate.folder.name}_report.dcm")
+    report = pydicom.dcmread(case.folder / f"{case.folder.name}_report.dcm")
     assert report.Modality == "SR"
     text = str(report)
     assert "Research use only" in text
     assert read_model(model).id[:12] in text
-    (flair,) = fate.folder.glob("*_desc-FLAIR_mask.dcm")
+    (flair,) = case.folder.glob("*_desc-FLAIR_mask.dcm")
     assert str(pydicom.dcmread(flair).SOPInstanceUID) in text
     assert (out / "hospital-private").stat().st_mode & 0o077 == 0
     (kept,) = gliofed.predict(model, str(tmp_path / "in"), out)
-    assert kept.fate == "kept"
+    assert kept.status == "skipped"
 
 
 def test_the_verb_ends_with_a_status(model, healthy, tmp_path) -> None:

@@ -24,8 +24,9 @@ from gliofed.calibration.cns5 import (
     UNSEEN,
     IntegratedType,
 )
+from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.dicom import report_codes, sr
-from gliofed.dicom.case_report import CaseReport, ReportedMarker
+from gliofed.dicom.case_report import CaseReport
 from gliofed.dicom.seg import MaskAuthor, SegmentTracking, write_segmentation
 from gliofed.dicom.source_series import read_series
 from gliofed.dicom.sr import NO_FAULT, build_report, write_report
@@ -45,10 +46,12 @@ REPORT = CaseReport(
     model="3f2a9c",
     volume_ml=12.345678901234567,
     markers=(
-        ReportedMarker("idh", (0.1234567890123456789, 0.8765432109876543211), ("mutant",), True),
-        ReportedMarker("codel_1p19q", (0.5, 0.5), ("intact", "codeleted"), False),
-        ReportedMarker("mgmt", (0.3, 0.7), (), False),
-        ReportedMarker("grade", (0.0, 1e-9, 1 - 1e-9), None, None),
+        MarkerAnswer(
+            "idh", (0.1234567890123456789, 0.8765432109876543211), None, None, ("mutant",), True
+        ),
+        MarkerAnswer("codel_1p19q", (0.5, 0.5), None, None, ("intact", "codeleted"), False),
+        MarkerAnswer("mgmt", (0.3, 0.7), None, None, (), False),
+        MarkerAnswer("grade", (0.0, 1e-9, 1 - 1e-9), None, None, None, None),
     ),
     integrated=OPEN,
     quality=("T2 is missing.", "T1 lies 3 mm off; look at it."),
@@ -211,7 +214,7 @@ def test_a_type_that_is_determined_has_no_reason(flair, tmp_path) -> None:
 def test_a_figure_that_does_not_exist_is_said_and_no_number(flair, tmp_path) -> None:
     out = tmp_path / "sr.dcm"
     kind = IntegratedType(NOT_DETERMINABLE, None, (), "a probability is not finite")
-    markers = (ReportedMarker("idh", (NONE, NONE), (), False),)
+    markers = (MarkerAnswer("idh", (NONE, NONE), None, None, (), False),)
     write_report(replace(REPORT, markers=markers, integrated=kind), flair, out)
     assert values(out, "CODE", "IDH-P-MUTANT") == [("114000", "DCM")]
     assert [v for k, _, v in told(out) if k == "NUM"] == [(REPORT.volume_ml, "ml")]
@@ -281,14 +284,14 @@ REFUSED = {
     "endless": (marker(probabilities=(0.5, math.inf)), "probability of inf"),
     "sum": (marker(probabilities=(0.5, 0.502)), r"sum to 1\.002"),
     "too few": (marker(probabilities=(1.0,)), "1 probabilities, expected 2: wildtype, mutant"),
-    "a class of another": (marker(left=("codeleted",)), "'codeleted' is no class of idh"),
+    "a class of another": (marker(prediction_set=("codeleted",)), "'codeleted' is no class of idh"),
     "unknown marker": (marker(marker="tert"), "'tert' is no marker"),
-    "twice": (replace(REPORT, markers=REPORT.markers * 2), "stands twice"),
+    "twice": (replace(REPORT, markers=REPORT.markers * 2), "is repeated"),
     "unknown type": (
         replace(REPORT, integrated=replace(OPEN, answer="glioma")),
         "'glioma' is no integrated type",
     ),
-    "no reason": (replace(REPORT, integrated=replace(OPEN, reason=" ")), "why .* is empty"),
+    "no reason": (replace(REPORT, integrated=replace(OPEN, reason=" ")), "the reason for .* is empty"),
     "an outcome too few": (
         replace(REPORT, integrated=replace(OPEN, probabilities={GLIOBLASTOMA: 1.0})),
         "lack an outcome",

@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 from gliofed.cli.main import app as command
 from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.errors import DataError
-from gliofed.inference.answer_files import ANSWER, MAPS, CaseAnswer, write_answer
+from gliofed.inference.answer_files import ANSWER, MAPS, write_answer
 from gliofed.inference.worklist import case_folders, read_worklist
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.case.worklist_page import (
@@ -39,7 +39,7 @@ from gliofed.reporting.case.worklist_page import (
     marker_chip,
     render_worklist,
 )
-from gliofed.types import SEQUENCES, Case, Labels, Prediction, PreparationMeasures, Sequence
+from gliofed.types import SEQUENCES, Case, Labels, PreparationMeasures, Sequence
 from gliofed.viewer import app as app_module
 from gliofed.viewer.access import HEADERS, AccessGuard
 from gliofed.viewer.app import CACHED_PAGES, CasePages, make_app
@@ -66,9 +66,7 @@ def write_case(out: Path, name: str, **changes: object) -> Path:
     )  # fmt: skip
     store.put(f"key-{name}", entry, {})
     prepared = store.open(f"key-{name}", Case(name, "here", name, {}, None, Labels()))
-    own = {m.marker: m.probabilities for m in content.markers}
-    found = CaseAnswer(Prediction(content.probability, content.affine, own), content)
-    write_answer(found, prepared, out / "store", out / name)
+    write_answer(content, prepared, out / "store", out / name)
     return out / name
 
 
@@ -329,7 +327,7 @@ def test_scans_that_moved_are_found_by_the_store(tmp_path) -> None:
     (tmp_path / "store").rename(tmp_path / "moved")
     lost = let_in(tmp_path).get("/cases/a")
     assert lost.status_code == 404
-    assert "name the store where they are now" in lost.text
+    assert "name the store that holds them now" in lost.text
     assert not (tmp_path / "store").exists()
     assert CasePages(tmp_path / "moved").of(case) == b"a"
 

@@ -12,6 +12,7 @@ from gliofed.inference.corrections import CorrectedLabel, Correction
 from gliofed.inference.corrections import correct as take_back
 from gliofed.inference.mask_export import (
     ExportedMask,
+    MaskExport,
     SeriesLocation,
     export_image,
     export_masks,
@@ -133,8 +134,9 @@ def export(
     DICOM-SEG is written besides. model, person: who made the mask.
     """
     prepared = open_prepared_case(case)
-    outline = read_mask_nifti(mask, prepared)
-    return export_masks(outline, prepared, out, series, model, person, overwrite)
+    segmentation = read_mask_nifti(mask, prepared)
+    options = MaskExport(out, series or {}, model, person, overwrite)
+    return export_masks(segmentation, prepared, options)
 
 
 def image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:

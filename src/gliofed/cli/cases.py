@@ -34,8 +34,8 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Write outlines anew that are there already.")
     ] = False,
-    why: Annotated[
-        bool, typer.Option("--why", help="Also find what each answer rests on: 150 passes more.")
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also compute occlusion maps: 150 passes more.")
     ] = False,
     page: Annotated[
         bool, typer.Option("--report", help="Also write each case's page, as `report` does.")
@@ -61,7 +61,7 @@ def predict(
             from gliofed.dicom.dicomweb import DicomWebServer
 
         asked = DicomWebServer(tuple(study or ()), patient, secret, secret_env, ca, plain)
-    verb.predict(model, scans, PredictOptions(out, store, overwrite, why, page), asked)
+    verb.predict(model, scans, PredictOptions(out, store, overwrite, explain, page), asked)
 
 
 def report(

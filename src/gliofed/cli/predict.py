@@ -21,12 +21,12 @@ if TYPE_CHECKING:  # the libraries of DICOM are an extra
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """As `gliofed.predict` takes it. page: whether each case's page is written too."""
+    """As `api.predict` takes it. page: whether each case's page is written too."""
 
     out: Path
     store: Path | None
     overwrite: bool
-    why: bool
+    explain: bool
     page: bool
 
 
@@ -34,19 +34,19 @@ def predict(model: Path, scans: str, asked: PredictOptions, pacs: DicomWebServer
     """0: every case was answered; 1: some were refused, or a known error; 2: all were refused."""
     with plain_ends(after="cases that are whole stay, and the same command answers the others"):
         with TerminalProgress() as terminal:
-            fates = gliofed.predict(
-                model, scans, asked.out, asked.store, asked.overwrite, asked.why, pacs, terminal
+            statuses = gliofed.predict(
+                model, scans, asked.out, asked.store, asked.overwrite, asked.explain, pacs, terminal
             )
-            answered = [f.folder for f in fates if f.fate != "refused"]
+            answered = [s.folder for s in statuses if s.status != "refused"]
             if asked.page and answered:
                 gliofed.report(asked.out, asked.store, terminal)
-        for fate in fates:
-            typer.echo(_line(fate))
-        typer.echo(f"{len(answered)} of {len(fates)} cases answered, in {asked.out}")
+        for status in statuses:
+            typer.echo(_line(status))
+        typer.echo(f"{len(answered)} of {len(statuses)} cases answered, in {asked.out}")
         typer.echo(RESEARCH_USE_ONLY)
-    sys.exit(0 if len(answered) == len(fates) else 1 if answered else 2)
+    sys.exit(0 if len(answered) == len(statuses) else 1 if answered else 2)
 
 
-def _line(fate: CaseStatus) -> str:
-    rest = "".join(f"\n  {reason}" for reason in fate.reasons)
-    return f"{fate.case}: {fate.fate}, {fate.seconds:.1f} s{rest}"
+def _line(status: CaseStatus) -> str:
+    rest = "".join(f"\n  {reason}" for reason in status.reasons)
+    return f"{status.case}: {status.status}, {status.seconds:.1f} s{rest}"

@@ -1,4 +1,4 @@
-"""What a report of a case holds, as plain values, and what of it cannot be reported."""
+"""The contents of a case's DICOM report, as values, and their validation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gliofed.calibration.cns5 import NOT_DETERMINABLE, OUTCOMES, IntegratedType
+from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.dicom.derived import validated_text
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID
@@ -17,29 +18,16 @@ _SUM_SLACK: Final = 1e-3
 
 
 @dataclass(frozen=True)
-class ReportedMarker:
-    """One marker. marker: its id; probabilities: in the order of its classes, NaN where there is
-    none. left: class names that the prediction set does not rule out; kept: whether the answer is
-    confident enough for the risk wished; both None without a calibration.
-    """
-
-    marker: str
-    probabilities: tuple[float, ...]
-    left: tuple[str, ...] | None
-    kept: bool | None
-
-
-@dataclass(frozen=True)
 class CaseReport:
-    """What a report holds. model: its id. volume_ml: of the outline on this series.
+    """The contents of a report. model: its id. volume_ml: of the segmentation on this series.
 
     quality: faults of the preparation, each a sentence; empty where there is none. version: of the
-    gliofed that made the answer.
+    gliofed that made the prediction.
     """
 
     model: str
     volume_ml: float
-    markers: tuple[ReportedMarker, ...]
+    markers: tuple[MarkerAnswer, ...]
     integrated: IntegratedType
     quality: tuple[str, ...]
     version: str = __version__
@@ -56,17 +44,19 @@ def validated_report(report: CaseReport) -> CaseReport:
         raise DataError(f"the report: its volume is {report.volume_ml} ml; expected 0 or more")
     names = [m.marker for m in report.markers]
     if len(set(names)) != len(names):
-        raise DataError(f"the report: a marker stands twice in {', '.join(names)}; keep one answer")
+        raise DataError(f"the report: a marker is repeated in {', '.join(names)}; keep one of each")
     for marker in report.markers:
         _check_marker(marker)
     kind = report.integrated
     if kind.answer not in OUTCOMES:
-        raise DataError(f"the report: {kind.answer!r} is no integrated type; see calibrate.cns5")
-    chances = kind.probabilities
-    if chances is not None:
-        if set(chances) != set(OUTCOMES):
+        raise DataError(
+            f"the report: {kind.answer!r} is no integrated type; see `gliofed.calibration.cns5`"
+        )
+    probabilities = kind.probabilities
+    if probabilities is not None:
+        if set(probabilities) != set(OUTCOMES):
             raise DataError("the report: probabilities of the integrated type lack an outcome")
-        _check_chances(tuple(chances.values()), "the integrated type")
+        _check_probabilities(tuple(probabilities.values()), "the integrated type")
     open_type = kind.answer == NOT_DETERMINABLE
     return replace(
         report,
@@ -75,15 +65,13 @@ def validated_report(report: CaseReport) -> CaseReport:
         quality=tuple(validated_text(t, "a quality finding of the report") for t in report.quality),
         integrated=replace(
             kind,
-            reason=validated_text(kind.reason, "why the type is not determinable")
-            if open_type
-            else "",
-            unseen=validated_text(kind.unseen, "what the model does not see"),
+            reason=validated_text(kind.reason, "the reason for an open type") if open_type else "",
+            unseen=validated_text(kind.unseen, "what the model cannot determine"),
         ),
     )
 
 
-def _check_marker(answer: ReportedMarker) -> None:
+def _check_marker(answer: MarkerAnswer) -> None:
     if answer.marker not in BY_ID:
         raise DataError(f"the report: {answer.marker!r} is no marker; known: {', '.join(BY_ID)}")
     classes = BY_ID[answer.marker].classes
@@ -92,18 +80,19 @@ def _check_marker(answer: ReportedMarker) -> None:
             f"the report: {answer.marker} has {len(answer.probabilities)} probabilities, expected "
             f"{len(classes)}: {', '.join(classes)}"
         )
-    _check_chances(answer.probabilities, answer.marker)
-    strange = set(answer.left or ()) - set(classes)
-    if strange:
+    _check_probabilities(answer.probabilities, answer.marker)
+    unknown = set(answer.prediction_set or ()) - set(classes)
+    if unknown:
         raise DataError(
-            f"the report: {min(strange)!r} is no class of {answer.marker}; it has "
+            f"the report: {min(unknown)!r} is no class of {answer.marker}; it has "
             f"{', '.join(classes)}"
         )
 
 
-def _check_chances(found: tuple[float, ...], what: str) -> None:
-    for chance in found:
-        if not (math.isnan(chance) or -_SLACK <= chance <= 1 + _SLACK):
-            raise DataError(f"the report: {what} has a probability of {chance}; expected 0 to 1")
-    if not any(map(math.isnan, found)) and abs(sum(found) - 1) > _SUM_SLACK:
-        raise DataError(f"the report: probabilities of {what} sum to {sum(found):g}, expected 1")
+def _check_probabilities(probabilities: tuple[float, ...], name: str) -> None:
+    for p in probabilities:
+        if not (math.isnan(p) or -_SLACK <= p <= 1 + _SLACK):
+            raise DataError(f"the report: {name} has a probability of {p}; expected 0 to 1")
+    total = sum(probabilities)
+    if not any(map(math.isnan, probabilities)) and abs(total - 1) > _SUM_SLACK:
+        raise DataError(f"the report: probabilities of {name} sum to {total:g}, expected 1")

@@ -37,8 +37,9 @@ from pydicom.sr.coding import Code
 from pydicom.valuerep import format_number_as_ds
 
 from gliofed.calibration.cns5 import IntegratedType
+from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.dicom import report_codes
-from gliofed.dicom.case_report import CaseReport, ReportedMarker, validated_report
+from gliofed.dicom.case_report import CaseReport, validated_report
 from gliofed.dicom.derived import (
     derived_series,
     encode,
@@ -228,16 +229,16 @@ def _outline(
     )  # fmt: skip
 
 
-def _marker(answer: ReportedMarker, tracked: TrackingIdentifier) -> Group:
+def _marker(answer: MarkerAnswer, tracked: TrackingIdentifier) -> Group:
     own = report_codes.CLASS[answer.marker]
     names = report_codes.PROBABILITY[answer.marker]
     numbers, pairs = _chances(names.values(), answer.probabilities)
     said = [report_codes.NO_CALIBRATION]
-    if answer.left is not None:
-        said = [own[c] for c in answer.left] or [report_codes.NO_CLASS]
+    if answer.prediction_set is not None:
+        said = [own[c] for c in answer.prediction_set] or [report_codes.NO_CLASS]
     pairs += [(report_codes.SET, code) for code in said]
-    if answer.kept is not None:
-        pairs.append((report_codes.KEPT, report_codes.YES if answer.kept else report_codes.NO))
+    if answer.confident is not None:
+        pairs.append((report_codes.KEPT, report_codes.YES if answer.confident else report_codes.NO))
     return MeasurementsAndQualitativeEvaluations(
         tracked,
         finding_type=report_codes.MARKER[answer.marker],

@@ -1,7 +1,7 @@
-"""A case's answer on the disk, and back: what a page, a worklist and a table are made of.
+"""A case's answer on disk, and back: what pages, worklists and tables are made from.
 
-<folder>/answer.json        all that is said of the case; written last
-<folder>/maps.safetensors   what is said of each voxel, on the grid of the network's space
+<folder>/answer.json        the answer but for its arrays; written last
+<folder>/maps.safetensors   arrays on the grid of the network's space
 
 The images are those of the prepared store, which `answer.json` names.
 """
@@ -25,14 +25,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from gliofed.calibration.cns5 import IntegratedType
+from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, StoreError
 from gliofed.evaluation.prediction_table import class_columns
+from gliofed.inference.case_content import sequence_images
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.reporting.case.content import AnsweringModel, CaseContent, MarkerAnswer, Occlusion
+from gliofed.reporting.case.content import CaseContent, ModelDescription, Occlusion
 from gliofed.runtime.files import write_bytes, write_text
-from gliofed.types import SEQUENCES, Case, Labels, Prediction
+from gliofed.types import SEQUENCES, Case, Labels
 from gliofed.types import Sequence as Scan
 from gliofed.version import __version__
 
@@ -41,56 +43,53 @@ MAPS: Final = "maps.safetensors"
 PAGE: Final = "report.html"
 FORMAT: Final = 1
 READ_ERRORS: Final = (
-    OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
-)  # fmt: skip
-"""What reading an answer that is not as it was written may raise."""
-
-
-@dataclass(frozen=True)
-class CaseAnswer:
-    """prediction: the model's own, on the prepared grid. content: what is shown of it."""
-
-    prediction: Prediction
-    content: CaseContent
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading a damaged answer may raise."""
 
 
 @dataclass(frozen=True)
 class AnswerProvenance:
-    """Where an answer is from. model: its id. key: of the prepared case. explained: whether what
-    it rests on was found."""
+    """Where an answer is from. model: its id. prepared: key of the prepared case. explained:
+    whether occlusion maps were computed."""
 
     model: str
-    key: str
+    prepared: str
     explained: bool
 
 
-def write_answer(found: CaseAnswer, prepared: PreparedCase, store: Path, folder: Path) -> None:
-    """Write both files, `answer.json` last: where it is, the answer is whole."""
-    content = found.content
+def write_answer(content: CaseContent, prepared: PreparedCase, store: Path, folder: Path) -> None:
+    """Write both files, `answer.json` last: where it exists, the answer is complete."""
     maps: dict[str, NDArray[np.generic]] = {"probability": content.probability}
     if content.deviation is not None:
         maps["deviation"] = content.deviation.astype(np.float16)
-    for why in content.whys:
-        if why.regions is not None:
-            maps[f"why.{why.marker}"] = why.regions.astype(np.float16)
+    for occlusion in content.occlusions:
+        if occlusion.regions is not None:
+            maps[f"why.{occlusion.marker}"] = occlusion.regions.astype(np.float16)
     data = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in maps.items()})
     write_bytes(folder / MAPS, data)
-    plain = {
-        **_plain(found),
+    record = {
+        **_record(content),
         "prepared": prepared.key,
         "store": os.path.relpath(store, folder),
         "maps": hashlib.sha256(data).hexdigest(),
     }
-    text = json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / ANSWER, text + "\n")
 
 
 def read_provenance(folder: Path) -> AnswerProvenance | None:
-    """Which model answered which prepared case in this folder; None where none did, wholly."""
+    """Which model answered which prepared case in this folder; None without a complete answer."""
     try:
-        plain = load_record(folder)
-        explained = bool(plain["explained"])
-        return AnswerProvenance(str(plain["model"]["id"]), str(plain["prepared"]), explained)
+        record = load_record(folder)
+        explained = bool(record["explained"])
+        return AnswerProvenance(str(record["model"]["id"]), str(record["prepared"]), explained)
     except READ_ERRORS:
         return None
 
@@ -98,22 +97,24 @@ def read_provenance(folder: Path) -> AnswerProvenance | None:
 def read_answer(folder: Path, store: Path | None = None) -> CaseContent:
     """What `write_answer` wrote, with the images of the prepared store.
 
-    store: where it lies now, if not where it was. Raises DataError: no answer, or a damaged one;
+    store: where it is now, if it was moved. Raises DataError: no answer, or a damaged one;
     StoreError: its prepared case is gone or damaged.
     """
     path = folder / ANSWER
     if not path.is_file():
-        raise DataError(f"{folder}: holds no answer (no {ANSWER}); give a case's folder as "
-                        "`gliofed predict` writes it")  # fmt: skip
+        raise DataError(
+            f"{folder}: holds no answer (no {ANSWER}); give a case's folder as `gliofed predict` "
+            "writes it"
+        )
     try:
-        plain = load_record(folder)
+        record = load_record(folder)
         data = (folder / MAPS).read_bytes()
-        if hashlib.sha256(data).hexdigest() != plain["maps"]:
+        if hashlib.sha256(data).hexdigest() != record["maps"]:
             raise ValueError(f"{MAPS} is not the one that belongs to it")
         maps = safetensors.numpy.load(data)
-        where = store or Path(os.path.normpath(folder / str(plain["store"])))
-        prepared = _prepared(where, str(plain["prepared"]), str(plain["case"]))
-        return _content(plain, maps, prepared)
+        where = store or Path(os.path.normpath(folder / str(record["store"])))
+        prepared = _prepared(where, str(record["prepared"]), str(record["case"]))
+        return _content(record, maps, prepared)
     except (*READ_ERRORS, SafetensorError) as error:
         raise DataError(f"{path}: is damaged ({error}); predict the case again") from None
 
@@ -126,9 +127,9 @@ def answer_folders(out: Path) -> tuple[Path, ...]:
 
 
 def predictions_table(folders: Sequence[Path]) -> str:
-    """A line a case, which `gliofed score` reads once the truth is filled in.
+    """One row a case, which `gliofed score` reads once the true classes are filled in.
 
-    An answer that is damaged is left out; `gliofed view` names it.
+    A damaged answer is left out; `gliofed view` names it.
     """
     columns = [c for m in MARKERS for c in (f"{m.id}_true", *class_columns(m))]
     text = io.StringIO()
@@ -140,17 +141,16 @@ def predictions_table(folders: Sequence[Path]) -> str:
     return text.getvalue()
 
 
-def _cells(plain: Mapping[str, Any]) -> list[object]:
-    cells: list[object] = [plain["case"]]
+def _cells(record: Mapping[str, Any]) -> list[object]:
+    cells: list[object] = [record["case"]]
     for marker in MARKERS:
-        cells += ["", *plain["markers"][marker.id]["probabilities"]]
-    there = "+".join(s.value for s in SEQUENCES if s.value not in plain["missing"])
-    rest = plain["volume_ml"], there, plain["integrated"]["answer"], plain["model"]["id"]
-    return [*cells, *rest]
+        cells += ["", *record["markers"][marker.id]["probabilities"]]
+    present = "+".join(s.value for s in SEQUENCES if s.value not in record["missing"])
+    integrated, model = record["integrated"]["answer"], record["model"]["id"]
+    return [*cells, record["volume_ml"], present, integrated, model]
 
 
-def _plain(found: CaseAnswer) -> dict[str, Any]:
-    content = found.content
+def _record(content: CaseContent) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "case": content.case,
@@ -164,92 +164,103 @@ def _plain(found: CaseAnswer) -> dict[str, Any]:
         "volume_ml": content.volume_ml,
         "volume_range_ml": content.volume_range_ml,
         "passes": content.passes,
-        "draws": content.draws,
-        "markers": {
-            m.marker: {
-                "classes": list(BY_ID[m.marker].classes),
-                "own": found.prediction.markers[m.marker],
-                **{k: v for k, v in asdict(m).items() if k != "marker"},
-            }
-            for m in content.markers
-        },
+        "draws": content.intervals,
+        "markers": {m.marker: _marker_record(m) for m in content.markers},
         "integrated": asdict(content.integrated),
-        "explained": content.explained,
-        "why": [
-            {"marker": w.marker, "of": w.of, "probability": w.probability, "block_mm": w.block_mm,
-             "sequences": {s.value: v for s, v in w.sequences.items()}, "notes": list(w.notes)}
-            for w in content.whys
-        ],
-    }  # fmt: skip
+        "explained": content.occlusion_method,
+        "why": [_occlusion_record(o) for o in content.occlusions],
+    }
+
+
+def _marker_record(marker: MarkerAnswer) -> dict[str, Any]:
+    return {
+        "classes": list(BY_ID[marker.marker].classes),
+        "own": marker.uncalibrated,
+        "probabilities": marker.probabilities,
+        "low": marker.low,
+        "high": marker.high,
+        "left": marker.prediction_set,
+        "kept": marker.confident,
+    }
+
+
+def _occlusion_record(occlusion: Occlusion) -> dict[str, Any]:
+    return {
+        "marker": occlusion.marker,
+        "of": occlusion.class_name,
+        "probability": occlusion.probability,
+        "block_mm": occlusion.block_mm,
+        "sequences": {s.value: fall for s, fall in occlusion.sequences.items()},
+        "notes": list(occlusion.notes),
+    }
 
 
 def load_record(folder: Path) -> Mapping[str, Any]:
-    """What stands in `answer.json`. Raises one of `READ_ERRORS`, also for another format."""
-    plain: Mapping[str, Any] = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
-    if plain["format"] != FORMAT:
-        raise ValueError(f"format {plain['format']!r}, expected {FORMAT}")
-    return plain
+    """The contents of `answer.json`. Raises one of `READ_ERRORS`, also for another format."""
+    record: Mapping[str, Any] = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
+    if record["format"] != FORMAT:
+        raise ValueError(f"format {record['format']!r}, expected {FORMAT}")
+    return record
 
 
 def _prepared(store: Path, key: str, case: str) -> PreparedCase:
     if not (store / key / "entry.json").is_file():
         raise StoreError(
-            f"{case}: its prepared scans are not in {store}; name the store where they are now, "
+            f"{case}: its prepared scans are not in {store}; name the store that holds them now, "
             "or predict the case again"
         )
     return PreparedStore(store).open(key, Case(case, "", case, {}, None, Labels()))
 
 
 def _content(
-    plain: Mapping[str, Any], maps: Mapping[str, NDArray[Any]], prepared: PreparedCase
+    record: Mapping[str, Any], maps: Mapping[str, NDArray[Any]], prepared: PreparedCase
 ) -> CaseContent:
-    kind = plain["integrated"]
-    span = plain["volume_range_ml"]
+    integrated, bounds = record["integrated"], record["volume_range_ml"]
     return CaseContent(
-        case=plain["case"],
-        source=AnsweringModel(**plain["model"]),
+        case=record["case"],
+        source=ModelDescription(**record["model"]),
         images=sequence_images(prepared),
         affine=prepared.affine,
-        space=plain["space"],
+        space=record["space"],
         probability=maps["probability"],
         deviation=maps["deviation"].astype(np.float32) if "deviation" in maps else None,
-        volume_ml=plain["volume_ml"],
-        volume_range_ml=None if span is None else (span[0], span[1]),
-        passes=plain["passes"],
-        draws=plain["draws"],
-        markers=tuple(_marker(name, own) for name, own in plain["markers"].items()),
-        integrated=IntegratedType(**{**kind, "open": tuple(kind["open"])}),
-        whys=tuple(_why(own, maps) for own in plain["why"]),
-        explained=plain["explained"],
-        quality=tuple(plain["quality"]),
-        missing=tuple(Scan(s) for s in plain["missing"]),
-        written=plain["written"],
+        volume_ml=record["volume_ml"],
+        volume_range_ml=None if bounds is None else (bounds[0], bounds[1]),
+        passes=record["passes"],
+        intervals=record["draws"],
+        markers=tuple(_marker(name, values) for name, values in record["markers"].items()),
+        integrated=IntegratedType(**{**integrated, "open": tuple(integrated["open"])}),
+        occlusions=tuple(_occlusion(values, maps) for values in record["why"]),
+        occlusion_method=record["explained"],
+        quality=tuple(record["quality"]),
+        missing=tuple(Scan(s) for s in record["missing"]),
+        written=record["written"],
     )
 
 
-def sequence_images(prepared: PreparedCase) -> Mapping[Scan, NDArray[np.float32]]:
-    """The sequences that are there, (X, Y, Z) each."""
-    return {
-        s: prepared.image[i].astype(np.float32)
-        for i, s in enumerate(SEQUENCES)
-        if prepared.present[i]
-    }
-
-
-def _marker(name: str, own: Mapping[str, Any]) -> MarkerAnswer:
-    def several(key: str) -> tuple[Any, ...] | None:
-        return None if own[key] is None else tuple(own[key])
+def _marker(name: str, values: Mapping[str, Any]) -> MarkerAnswer:
+    def optional(key: str) -> tuple[Any, ...] | None:
+        return None if values[key] is None else tuple(values[key])
 
     return MarkerAnswer(
-        name, tuple(own["probabilities"]), several("low"), several("high"), several("left"),
-        own["kept"],
-    )  # fmt: skip
+        marker=name,
+        probabilities=tuple(values["probabilities"]),
+        low=optional("low"),
+        high=optional("high"),
+        prediction_set=optional("left"),
+        confident=values["kept"],
+        uncalibrated=tuple(values["own"]),
+    )
 
 
-def _why(own: Mapping[str, Any], maps: Mapping[str, NDArray[Any]]) -> Occlusion:
-    there = maps.get(f"why.{own['marker']}")
+def _occlusion(values: Mapping[str, Any], maps: Mapping[str, NDArray[Any]]) -> Occlusion:
+    regions = maps.get(f"why.{values['marker']}")
     return Occlusion(
-        own["marker"], own["of"], own["probability"], own["block_mm"],
-        None if there is None else there.astype(np.float32),
-        {Scan(s): v for s, v in own["sequences"].items()}, tuple(own["notes"]),
-    )  # fmt: skip
+        marker=values["marker"],
+        class_name=values["of"],
+        probability=values["probability"],
+        block_mm=values["block_mm"],
+        regions=None if regions is None else regions.astype(np.float32),
+        sequences={Scan(s): fall for s, fall in values["sequences"].items()},
+        notes=tuple(values["notes"]),
+    )

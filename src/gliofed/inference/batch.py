@@ -1,8 +1,8 @@
-"""Many cases answered, one after the other; what is whole stays, and a second start skips it.
+"""Many cases answered, one after the other; a second start skips those that are complete.
 
-<out>/<case>/answer.json        all that is said of the case, with maps.safetensors; written last
-<out>/<case>/..._mask.nii.gz    the outline on the grid of each of its scans, and its sidecar
-<out>/<case>/..._mask.dcm       from DICOM: the outline on each series
+<out>/<case>/answer.json        the answer, with maps.safetensors; written last
+<out>/<case>/..._mask.nii.gz    the mask on the grid of each of its scans, and its sidecar
+<out>/<case>/..._mask.dcm       from DICOM: the segmentation of each series
 <out>/<case>/..._report.dcm     from DICOM: the answer as a Structured Report of one series
 <out>/predictions.csv           every case in one table, which `gliofed score` reads
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,23 +19,25 @@ from typing import Final, Literal
 
 from gliofed.data.store import RECIPE, PreparedCase, PreparedStore
 from gliofed.errors import DataError, GliofedError, ModelError, UnwritableError
+from gliofed.inference.answer import CaseAnswer
 from gliofed.inference.answer_files import (
     ANSWER,
-    CaseAnswer,
     answer_folders,
     predictions_table,
     read_provenance,
     write_answer,
 )
 from gliofed.inference.case import answer_case
+from gliofed.inference.case_content import content_of
 from gliofed.inference.dicom_report import report_bytes
-from gliofed.inference.mask_export import SeriesLocation, export_masks
+from gliofed.inference.forward import DeviceNetwork
+from gliofed.inference.mask_export import MaskExport, SeriesLocation, export_masks
 from gliofed.models.folder import TrainedModel
 from gliofed.preprocessing.cases import prepare_one
 from gliofed.preprocessing.recipe import check_installed
+from gliofed.reporting.case.content import CaseContent
 from gliofed.runtime.device import Device, keep_memory
 from gliofed.runtime.files import alone_in, write_bytes, write_text
-from gliofed.runtime.progress import Progress, ProgressOfPart
 from gliofed.types import Case, Labels, Sequence
 from gliofed.validation.findings import Finding
 from gliofed.validation.locate import LocatedCase, LocatedSite, display_path, locate
@@ -44,17 +46,17 @@ from gliofed.validation.reader_messages import ReadRequest
 
 TABLE: Final = "predictions.csv"
 UNFINISHED: Final = ".unfinished"
-"""Stands in a case's folder while it is written: what is there then is nobody's correction."""
-Fate = Literal["answered", "kept", "refused"]
+"""A file in a case's folder while it is written: files beside it are then no user's correction."""
+Status = Literal["answered", "skipped", "refused"]
 
 
 @dataclass(frozen=True)
 class CaseStatus:
-    """What became of one case. kept: answered by the same model before. reasons: why it was
-    refused, each with its cure; of a case that was answered, what to look at."""
+    """The outcome of one case. status: skipped where this model answered it before. reasons: why
+    it was refused, each with its cure; of an answered case, faults of its preparation."""
 
     case: str
-    fate: Fate
+    status: Status
     reasons: tuple[str, ...]
     seconds: float
     folder: Path
@@ -62,23 +64,22 @@ class CaseStatus:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """out: folder of the answers. store: of prepared cases. overwrite: what was exported before,
-    and may have been corrected since, is written anew. series: DICOM series by subject, to which
-    answers in DICOM are written besides. why: also find what each marker's answer rests on."""
+    """out: folder of the answers. store: of prepared cases. overwrite: replace files written
+    before, which somebody may have corrected. series: DICOM series by subject; results are then
+    written as DICOM too. explain: also compute occlusion maps."""
 
     out: Path
     store: Path
     overwrite: bool = False
     series: Mapping[str, Mapping[Sequence, SeriesLocation]] = field(default_factory=dict)
-    why: bool = False
+    explain: bool = False
 
 
 def predict_all(
     path: Path,
     model: TrainedModel,
-    wanted: BatchOptions,
+    options: BatchOptions,
     machine: Device,
-    ended: Callable[[CaseStatus], None],
     progress: Progress,
 ) -> tuple[CaseStatus, ...]:
     """Every case at or below `path`, as `check` finds them: a BIDS hospital or several, case
@@ -89,29 +90,28 @@ def predict_all(
     other steps, CheckpointError where another process works in `out`, UnwritableError, OSError.
     """
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; give the scans that are to be answered")
+        raise DataError(f"{path}: no such file or folder; give the scans to predict")
     keep_memory()
     _check_steps(model)
     check_installed(model.recipe.prepare)
-    sites, odd = locate(path.resolve())
+    sites, findings = locate(path.resolve())
     places = [(site, place) for site in sites for place in site.places if place.images]
     if not places:
         raise DataError(
-            f"{path}: no scan is there; give a BIDS hospital, case folders, or a folder of images "
-            "whose names say T1, T1CE, T2 or FLAIR"
+            f"{path}: holds no scan; give a BIDS hospital, case folders, or a folder of images "
+            "named by T1, T1CE, T2 or FLAIR"
         )
-    twice = Counter(place.subject for _, place in places)
-    work = _BatchPrediction(path.resolve(), model, wanted, machine, odd)
-    fates = []
-    with alone_in(wanted.out), SafeReader() as reader:
+    subjects = Counter(place.subject for _, place in places)
+    batch = _BatchPrediction(path.resolve(), model, options, machine, findings)
+    statuses = []
+    with alone_in(options.out), SafeReader() as reader:
         for done, (site, place) in enumerate(places):
             part = ProgressOfPart(progress, done, len(places), place.case)
-            name = place.subject if twice[place.subject] == 1 else f"{site.name}_{place.subject}"
-            fate = work.one(site, place, name, reader, part)
-            fates.append(fate)
-            ended(fate)
-        write_text(wanted.out / TABLE, predictions_table(answer_folders(wanted.out)))
-    return tuple(fates)
+            unique = subjects[place.subject] == 1
+            name = place.subject if unique else f"{site.name}_{place.subject}"
+            statuses.append(batch.predict(site, place, name, reader, part))
+        write_text(options.out / TABLE, predictions_table(answer_folders(options.out)))
+    return tuple(statuses)
 
 
 class _BatchPrediction:
@@ -121,17 +121,17 @@ class _BatchPrediction:
         self,
         root: Path,
         model: TrainedModel,
-        wanted: BatchOptions,
+        options: BatchOptions,
         machine: Device,
-        odd: Iterable[Finding],
+        findings: Iterable[Finding],
     ) -> None:
-        self._root, self._model, self._wanted, self._machine = root, model, wanted, machine
-        self._net = model.net().to(machine.device)
-        self._store = PreparedStore(wanted.store)
+        self._root, self._model, self._options = root, model, options
+        self._network = DeviceNetwork(model.net().to(machine.device), machine)
+        self._store = PreparedStore(options.store)
         self._store.sweep()
-        self._odd = [f for f in odd if f.severity == "error"]
+        self._errors = [f for f in findings if f.severity == "error"]
 
-    def one(
+    def predict(
         self,
         site: LocatedSite,
         place: LocatedCase,
@@ -139,74 +139,77 @@ class _BatchPrediction:
         reader: SafeReader,
         progress: Progress,
     ) -> CaseStatus:
-        """A case from its files to what is written of it. name: of its folder."""
+        """One case from its scans to the files of its answer. name: of its folder."""
         started = time.monotonic()
         progress.stage("checking")
-        folder = self._wanted.out / name
-        faults = [_words(f) for f in self._odd if f.case == place.case]
+        folder = self._options.out / name
+        faults = [_text(f) for f in self._errors if f.case == place.case]
         faults += self._faults(place, reader)
         if faults:
             return CaseStatus(place.case, "refused", tuple(faults), _since(started), folder)
-        own = self._model.recipe
+        recipe = self._model.recipe
         case = Case(name, site.name, place.subject, place.images, None, Labels())
         try:
             progress.stage("preparing")
-            prepared = prepare_one(case, own.grid, own.prepare, self._store)[0]
-            if self._is_kept(folder, prepared):
-                return CaseStatus(place.case, "kept", (), _since(started), folder)
+            prepared = prepare_one(case, recipe.grid, recipe.prepare, self._store)[0]
+            if self._is_done(folder, prepared):
+                return CaseStatus(place.case, "skipped", (), _since(started), folder)
             progress.stage("predicting")
-            found = answer_case(
-                self._model, self._net, prepared, self._machine, self._wanted.why, progress
+            answer = answer_case(
+                self._model, self._network, prepared, self._options.explain, progress
             )
-            self._write(found, prepared, folder)
+            content = content_of(answer, prepared)
+            self._write(answer, content, prepared, folder)
         except UnwritableError:
             raise
         except GliofedError as error:
             return CaseStatus(place.case, "refused", (str(error),), _since(started), folder)
         self._store.save_digests()
-        return CaseStatus(place.case, "answered", found.content.quality, _since(started), folder)
+        return CaseStatus(place.case, "answered", content.quality, _since(started), folder)
 
     def _faults(self, place: LocatedCase, reader: SafeReader) -> list[str]:
-        looked = reader.look(ReadRequest(place.images, {}, picture=False))
+        result = reader.look(ReadRequest(place.images, {}, picture=False))
         files = {s.value: p for s, p in place.images.items()}
         return [
-            _words(Finding(f.code, place.case, self._named(where, files), f.text))
-            for where, f in looked.faults
+            _text(Finding(f.code, place.case, self._named(where, files), f.text))
+            for where, f in result.faults
             if f.fatal
         ]
 
     def _named(self, where: str, files: Mapping[str, Path]) -> str:
         return display_path(files[where], self._root) if where in files else ""
 
-    def _is_kept(self, folder: Path, prepared: PreparedCase) -> bool:
-        """Answered by this model before, wholly, and explained if that is asked."""
+    def _is_done(self, folder: Path, prepared: PreparedCase) -> bool:
+        """Answered by this model before, completely, and with occlusion maps if these are wanted."""
         before = None if (folder / UNFINISHED).exists() else read_provenance(folder)
-        if before is None or (before.model, before.key) != (self._model.id, prepared.key):
+        if before is None or (before.model, before.prepared) != (self._model.id, prepared.key):
             return False
-        return before.explained or not self._wanted.why
+        return before.explained or not self._options.explain
 
-    def _write(self, found: CaseAnswer, prepared: PreparedCase, folder: Path) -> None:
-        """What was left by a start that was killed is written over, and nothing else unasked."""
-        series = self._wanted.series.get(prepared.case.id, {})
+    def _write(
+        self, answer: CaseAnswer, content: CaseContent, prepared: PreparedCase, folder: Path
+    ) -> None:
+        """Files of a start that was killed are replaced; others only with `overwrite`."""
+        series = self._options.series.get(prepared.case.id, {})
         mark = folder / UNFINISHED
         left = mark.exists()
         write_text(mark, "")
         try:
-            files = export_masks(
-                found.prediction, prepared, folder, series, model=self._model.id[:12],
-                overwrite=self._wanted.overwrite or left,
-            )  # fmt: skip
-        except GliofedError:  # then nothing was written
+            options = MaskExport(
+                folder, series, self._model.id[:12], overwrite=self._options.overwrite or left
+            )
+            files = export_masks(answer.prediction, prepared, options)
+        except GliofedError:  # nothing was written
             if not left:
                 mark.unlink()
-                with suppress(OSError):  # another's answer is there
+                with suppress(OSError):  # it holds another model's answer
                     folder.rmdir()
             raise
         (folder / ANSWER).unlink(missing_ok=True)
         if series:
-            report = report_bytes(found.content, files, series)
+            report = report_bytes(answer, content.quality, files, series)
             write_bytes(folder / f"{prepared.case.id}_report.dcm", report)
-        write_answer(found, prepared, self._wanted.store, folder)
+        write_answer(content, prepared, self._options.store, folder)
         mark.unlink()
 
 
@@ -214,11 +217,11 @@ def _check_steps(model: TrainedModel) -> None:
     if model.recipe.steps != RECIPE:
         raise ModelError(
             f"model {model.id[:12]}: its cases were prepared by the steps {model.recipe.steps!r}, "
-            f"this version of gliofed has {RECIPE!r}; install gliofed {model.recipe.gliofed}"
+            f"this version of gliofed uses {RECIPE!r}; install gliofed {model.recipe.gliofed}"
         )
 
 
-def _words(finding: Finding) -> str:
+def _text(finding: Finding) -> str:
     where = f"{finding.file}: " if finding.file else ""
     return f"{where}{finding.title} ({finding.text}); {finding.cure}"
 

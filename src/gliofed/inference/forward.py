@@ -1,4 +1,4 @@
-"""One forward pass over the whole brain box, and how the answer swings about it."""
+"""One forward pass over the whole brain box, and the uncertainty of its result."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ from gliofed.runtime.device import Device
 from gliofed.types import Prediction
 
 DROPOUT_SAMPLES: Final = 200
-"""Of the heads with dropout: their 95 % range is then of ten draws at each end."""
+"""Of the heads with dropout: five samples then lie outside each end of the 95 % range."""
+
+
+@dataclass(frozen=True)
+class DeviceNetwork:
+    """A network on the device that it computes on."""
+
+    net: MultiTaskNet
+    machine: Device
 
 
 @dataclass(frozen=True)
 class PredictionUncertainty:
-    """How one network's answer swings.
+    """The variability of one network's prediction for one case.
 
-    maps: tumour probability (X, Y, Z) of each pass, one as scanned and, where asked, one mirrored.
-    markers: by id, (draws, classes), probabilities with dropout at work in the heads (Monte Carlo
-    dropout, Gal & Ghahramani 2016, ICML), the draws shared among the passes.
+    maps: tumour probability (X, Y, Z) of each pass, one as scanned and, if wanted, one mirrored.
+    markers: by id, (samples, classes), probabilities with dropout active in the heads (Monte Carlo
+    dropout, Gal & Ghahramani 2016, ICML), the samples shared among the passes.
     """
 
     maps: tuple[NDArray[np.float32], ...]
@@ -36,9 +44,9 @@ class PredictionUncertainty:
 
 
 def predict(net: MultiTaskNet, prepared: PreparedCase, machine: Device, mirror: bool) -> Prediction:
-    """The network's answer for one case, on the prepared grid.
+    """The network's prediction for one case, on the prepared grid.
 
-    mirror: average with the answer for the left-right mirrored scan.
+    mirror: average with the prediction for the left-right mirrored scan.
     """
     passes = _passes(net, prepared, machine, mirror)
     return _mean(passes, _heads(net, passes, machine), prepared)
@@ -49,24 +57,24 @@ def predict_with_uncertainty(
     prepared: PreparedCase,
     machine: Device,
     mirror: bool,
-    draws: int = DROPOUT_SAMPLES,
+    samples: int = DROPOUT_SAMPLES,
 ) -> tuple[Prediction, PredictionUncertainty]:
-    """As `predict`, and how the answer swings; equal inputs give equal draws."""
+    """As `predict`, with its uncertainty; equal inputs give equal samples."""
     passes = _passes(net, prepared, machine, mirror)
-    sure = _heads(net, passes, machine)
-    with _dropping(net), torch.random.fork_rng(devices=[]):
+    markers = _heads(net, passes, machine)
+    with _dropout_active(net), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        many = [p.features.expand(-(-draws // len(passes)), -1) for p in passes]
-        drawn = _answers(net, torch.cat(many)[:draws], machine)
-    doubt = PredictionUncertainty(
-        tuple(p.map.cpu().numpy() for p in passes), {k: v.cpu().numpy() for k, v in drawn.items()}
+        repeated = [p.features.expand(-(-samples // len(passes)), -1) for p in passes]
+        sampled = _probabilities(net, torch.cat(repeated)[:samples], machine)
+    uncertainty = PredictionUncertainty(
+        tuple(p.map.cpu().numpy() for p in passes), {k: v.cpu().numpy() for k, v in sampled.items()}
     )
-    return _mean(passes, sure, prepared), doubt
+    return _mean(passes, markers, prepared), uncertainty
 
 
 @dataclass(frozen=True)
 class _ForwardPass:
-    """map: (X, Y, Z) tumour probability, turned back. features: (1, features)."""
+    """map: (X, Y, Z) tumour probability, flipped back. features: (1, features)."""
 
     map: Tensor
     features: Tensor
@@ -78,11 +86,11 @@ def _passes(
     net.eval()
     image = torch.from_numpy(prepared.image.astype(np.float32))[None].to(machine.device)
     present = torch.tensor([prepared.present], dtype=torch.float32, device=machine.device)
-    found = [_pass(net, image, present, machine)]
+    passes = [_pass(net, image, present, machine)]
     if mirror:
-        turned = _pass(net, image.flip(2), present, machine)
-        found.append(_ForwardPass(turned.map.flip(0), turned.features))
-    return tuple(found)
+        flipped = _pass(net, image.flip(2), present, machine)
+        passes.append(_ForwardPass(flipped.map.flip(0), flipped.features))
+    return tuple(passes)
 
 
 def _pass(net: MultiTaskNet, image: Tensor, present: Tensor, machine: Device) -> _ForwardPass:
@@ -95,11 +103,11 @@ def _heads(
     net: MultiTaskNet, passes: tuple[_ForwardPass, ...], machine: Device
 ) -> Mapping[str, Tensor]:
     """(passes, classes) of each marker; each pass for itself, as `MultiTaskNet.forward` does."""
-    each = [_answers(net, p.features, machine) for p in passes]
+    each = [_probabilities(net, p.features, machine) for p in passes]
     return {k: torch.cat([a[k] for a in each]) for k in each[0]}
 
 
-def _answers(net: MultiTaskNet, features: Tensor, machine: Device) -> dict[str, Tensor]:
+def _probabilities(net: MultiTaskNet, features: Tensor, machine: Device) -> dict[str, Tensor]:
     """(n, features) to float64 class probabilities (n, classes) of each marker."""
     with torch.inference_mode(), machine.autocast():
         logits = {name: head(features) for name, head in net.heads.items()}
@@ -120,8 +128,8 @@ def _mean(
 
 
 @contextmanager
-def _dropping(net: MultiTaskNet) -> Iterator[None]:
-    """Dropout at work in the heads, and nowhere else."""
+def _dropout_active(net: MultiTaskNet) -> Iterator[None]:
+    """Dropout active in the heads, and nowhere else."""
     layers = [m for m in net.heads.modules() if isinstance(m, nn.Dropout)]
     for layer in layers:
         layer.train()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Final, Literal
@@ -115,37 +115,43 @@ def prediction_of_mask(mask: NDArray[np.bool_], prepared: PreparedCase) -> Predi
     return Prediction(mask.astype(np.float32), prepared.affine, {})
 
 
+@dataclass(frozen=True)
+class MaskExport:
+    """out: folder of the files. series: DICOM series by sequence, for which a DICOM-SEG is written
+    too. model: id of the model that made the segmentation. person: who drew or, with a model,
+    corrected it; written in the DICOM files only. overwrite: replace files that exist."""
+
+    out: Path
+    series: Mapping[Sequence, SeriesLocation] = field(default_factory=dict)
+    model: str = ""
+    person: str = ""
+    overwrite: bool = False
+
+
 def export_masks(
-    outline: Prediction,
-    prepared: PreparedCase,
-    out: Path,
-    series: Mapping[Sequence, SeriesLocation] | None = None,
-    model: str = "",
-    person: str = "",
-    overwrite: bool = False,
+    segmentation: Prediction, prepared: PreparedCase, options: MaskExport
 ) -> tuple[ExportedMask, ...]:
-    """Write the outline on the grid of every scan of the case, and on the DICOM `series` given.
+    """Write the segmentation on the grid of every scan of the case, and on the DICOM series given.
 
     The probability is resampled once to each scan's own grid and cut at one half. Files are
     `<id>_space-orig_label-tumor_desc-<sequence>_mask`, as `.nii.gz` with a BIDS sidecar and as
-    `.dcm`. model: id of the model whose outline it is. person: who drew or, with a model,
-    corrected it; in the DICOM files alone.
-    Nothing is written unless all can be. Raises DataError: a file that is there already without
-    `overwrite`, a scan that changed since it was prepared, a series of a sequence that the case
-    does not have, and as `gliofed.dicom.seg.build_segmentation` says.
+    `.dcm`.
+    Nothing is written unless all can be. Raises DataError: a file that exists without `overwrite`,
+    a scan that changed since it was prepared, a series of a sequence that the case does not have,
+    and as `gliofed.dicom.seg.build_segmentation` says.
     """
-    series = series or {}
+    series, model = options.series, options.model
     _check_present(prepared, series)
-    if series and not model and not np.isin(outline.probability, (0, 1)).all():
-        raise DataError("a probability map is a model's: name the model, which DICOM asks for")
-    stem = {s: out / f"{prepared.case.id}_space-orig_label-tumor_desc-{s.value}_mask"
+    if series and not model and not np.isin(segmentation.probability, (0, 1)).all():
+        raise DataError("a probability map is a model's: name the model, which DICOM requires")
+    stem = {s: options.out / f"{prepared.case.id}_space-orig_label-tumor_desc-{s.value}_mask"
             for s in prepared.placements}  # fmt: skip
     finals = [_with(p, e) for p in stem.values() for e in (".nii.gz", ".json")]
     finals += [_with(stem[s], ".dcm") for s in series]
-    _check_free(finals, overwrite)
-    masks = _masks(outline, prepared)
+    _check_free(finals, options.overwrite)
+    masks = _masks(segmentation, prepared)
     images = [nifti_bytes(m.voxels.astype(np.uint8), m.placement.affine, SCANNER) for m in masks]
-    segments = _segmentations(masks, series, model, person)
+    segments = _segmentations(masks, series, options)
     done = []
     for mask, image in zip(masks, images, strict=True):
         path = _with(stem[mask.sequence], ".nii.gz")
@@ -202,7 +208,7 @@ def outside_ml(outline: Prediction, placement: Placement) -> float:
 
 
 def _segmentations(
-    masks: Iterable[_GridMask], series: Mapping[Sequence, SeriesLocation], model: str, person: str
+    masks: Iterable[_GridMask], series: Mapping[Sequence, SeriesLocation], options: MaskExport
 ) -> dict[Sequence, bytes | None]:
     """The DICOM files' bytes, one tumour tracked through all; None where nothing is outlined."""
     if not series:
@@ -214,7 +220,7 @@ def _segmentations(
         raise StudyError(
             f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
         ) from error
-    author, tracking = seg.MaskAuthor(model, person), seg.SegmentTracking()
+    author, tracking = seg.MaskAuthor(options.model, options.person), seg.SegmentTracking()
     found: dict[Sequence, bytes | None] = {}
     for mask in masks:
         if mask.sequence in series:

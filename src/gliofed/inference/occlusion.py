@@ -1,9 +1,9 @@
-"""Why the network answers so: what its probabilities lose where a part of the scan is hidden.
+"""Occlusion: how much the network's probabilities fall where a part of the scan is hidden.
 
-Occlusion (Zeiler & Fergus 2014, ECCV): a block of the brain is set to 0, the brain's mean after
-z-scoring, and the network asked again. Whole sequences are hidden as in training: set to 0 and
-absent from the presence code. A fall says what this network's answer rests on, not what the tumour
-is (docs/explanation/why-the-network-answers-so.md).
+A block of the brain is set to 0, the brain's mean after z-scoring, and the network run again
+(Zeiler & Fergus 2014, ECCV). Whole sequences are dropped as in training: set to 0 and absent from
+the presence code. A fall shows what this network's output rests on, not what the tumour is
+(docs/explanation/why-the-network-answers-so.md).
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from gliofed.data.store import PreparedCase
-from gliofed.inference.forward import predict
+from gliofed.inference.answer import MarkerOcclusion
+from gliofed.inference.forward import DeviceNetwork, predict
 from gliofed.markers import BY_ID
-from gliofed.models.network import MultiTaskNet, network_from_spec
-from gliofed.reporting.case.content import Occlusion
-from gliofed.runtime.device import Device
+from gliofed.models.network import network_from_spec
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.types import SEQUENCES, Sequence
 
@@ -31,18 +30,12 @@ BLOCK_MM: Final = 32.0
 MAX_PASSES: Final = 150
 _GROWTH: Final = 1.25
 
-NO_BRAIN: Final = "no region was hidden: the case has no brain voxel"
-FEW_SEQUENCES: Final = "no sequence was hidden: at most one is there"
-NOT_FINITE: Final = "not explained: the network's probability is not finite"
-REGION_NOT_FINITE: Final = "no map: with some region hidden, the probability is not finite"
-SEQUENCE_NOT_FINITE: Final = "without {}, the probability is not finite"
-
 Corner = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class OcclusionPlan:
-    """What will be hidden, one thing at a time, and so how often the network is asked.
+    """What will be hidden, one part at a time, and so how often the network is run.
 
     brain: (X, Y, Z), where any sequence is not 0. corners: the first voxel of each block, which may
     begin before the grid and end after it. side: of every block, in voxels; block_mm: what it was
@@ -58,34 +51,34 @@ class OcclusionPlan:
 
     @property
     def passes(self) -> int:
-        """How often the network is asked in all, mirrored passes counted."""
+        """How often the network is run in all, mirrored passes counted."""
         return (1 + len(self.corners) + len(self.sequences)) * (1 + self.mirror)
 
 
 def plan_occlusion(
     prepared: PreparedCase,
-    outline: NDArray[np.bool_],
+    tumour: NDArray[np.bool_],
     mirror: bool,
     block_mm: float = BLOCK_MM,
     most: int = MAX_PASSES,
 ) -> OcclusionPlan:
-    """Blocks side by side over the brain, and where they meet the outline, blocks between them.
+    """Blocks side by side over the brain, and where these meet the tumour, blocks between them.
 
-    outline: (X, Y, Z), of the prepared grid; may be empty. All blocks have one size, so that their
-    falls can be compared; those between lie half a side off, and the ones that hold most of the
-    outline come first, until `most` passes are planned. Where blocks side by side alone would need
-    more, they are made larger. None without a brain voxel in it is hidden.
+    tumour: (X, Y, Z) mask on the prepared grid; may be empty. All blocks have one size, so that
+    their falls can be compared. Blocks between others lie half a side off; those that hold most of
+    the tumour come first, until `most` passes are planned. Where blocks side by side alone would
+    need more, they are made larger. A block without a brain voxel is not hidden.
 
     Raises ValueError where `block_mm` is not above 0, where `most` leaves no block, and where the
-    outline is on another grid.
+    mask is on another grid.
     """
     brain: NDArray[np.bool_] = (prepared.image != 0).any(0)
     present = tuple(s for s, there in zip(SEQUENCES, prepared.present, strict=True) if there)
     sequences = present if len(present) > 1 else ()
     room = most // (1 + mirror) - 1 - len(sequences)
-    if not block_mm > 0 or room < 1 or outline.shape != brain.shape:
+    if not block_mm > 0 or room < 1 or tumour.shape != brain.shape:
         raise ValueError(
-            f"blocks of {block_mm} mm, {most} passes, outline {outline.shape} on {brain.shape}"
+            f"blocks of {block_mm} mm, {most} passes, mask {tumour.shape} on {brain.shape}"
         )
     spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0)
     while True:
@@ -94,42 +87,43 @@ def plan_occlusion(
         if len(chosen) <= room:
             break
         block_mm *= _GROWTH
-    chosen += _between(brain, outline, side)[: room - len(chosen)]
+    chosen += _between(brain, tumour, side)[: room - len(chosen)]
     return OcclusionPlan(brain, tuple(chosen), side, block_mm, sequences, mirror)
 
 
 def explain(
-    net: MultiTaskNet,
+    network: DeviceNetwork,
     prepared: PreparedCase,
-    machine: Device,
     plan: OcclusionPlan,
-    of: Mapping[str, str],
+    classes: Mapping[str, str],
     progress: Progress = NO_PROGRESS,
-) -> tuple[Occlusion, ...]:
-    """What the probability of one class a marker loses where each part of the plan is hidden.
+) -> tuple[MarkerOcclusion, ...]:
+    """How much the probability of one class a marker falls where each part of the plan is hidden.
 
-    of: marker id to the class that is explained; all from the same passes. Explained is the
+    classes: marker id to the class that is explained; all from the same passes. Explained is the
     network's own probability, as `predict` gives it, before any calibration. A voxel of a map has
     the mean fall over the blocks that it lies in, 0 outside the brain; negative where hiding
     raises the probability. progress: counts passes.
 
-    Without brain, without two sequences, or with a probability that is not finite, that part of
-    the answer is absent and its note says why. Raises KeyError and ValueError for a marker and a
-    class that do not exist, ValueError for a plan of another grid.
+    Raises KeyError and ValueError for a marker and a class that do not exist, ValueError for a
+    plan of another grid.
     """
     if plan.brain.shape != prepared.image.shape[1:]:
         raise ValueError(f"a plan of {plan.brain.shape} for a case of {prepared.image.shape[1:]}")
-    columns = {marker: BY_ID[marker].classes.index(name) for marker, name in of.items()}
-    found: list[list[float]] = []
+    columns = {marker: BY_ID[marker].classes.index(name) for marker, name in classes.items()}
+    rows: list[list[float]] = []
     for hidden in _each_hidden(prepared, plan):
-        markers = predict(net, hidden, machine, plan.mirror).markers
-        found.append([markers[marker][column] for marker, column in columns.items()])
-        count = len(found) * (1 + plan.mirror)
+        markers = predict(network.net, hidden, network.machine, plan.mirror).markers
+        rows.append([markers[marker][column] for marker, column in columns.items()])
+        count = len(rows) * (1 + plan.mirror)
         progress.update(count, plan.passes, f"pass {count} of {plan.passes}")
-        if not np.isfinite(found[0]).any():
+        if not np.isfinite(rows[0]).any():
             break
-    answers = np.array(found)
-    return tuple(_why(plan, m, n, answers[:, i]) for i, (m, n) in enumerate(of.items()))
+    probabilities = np.array(rows)
+    return tuple(
+        _marker_occlusion(plan, m, name, probabilities[:, i])
+        for i, (m, name) in enumerate(classes.items())
+    )
 
 
 def drop_sequences(prepared: PreparedCase, hidden: frozenset[Sequence]) -> PreparedCase:
@@ -145,24 +139,24 @@ def drop_sequences(prepared: PreparedCase, hidden: frozenset[Sequence]) -> Prepa
 
 
 def similarity_to_random_weights(
-    net: MultiTaskNet,
+    network: DeviceNetwork,
     prepared: PreparedCase,
-    machine: Device,
     plan: OcclusionPlan,
-    whys: tuple[Occlusion, ...],
+    occlusions: tuple[MarkerOcclusion, ...],
     seed: int,
 ) -> Mapping[str, float | None]:
-    """How like each marker's map is to that of the same layers with weights drawn from `seed`.
+    """How similar each marker's map is to that of the same layers with weights made from `seed`.
 
     Spearman's rank correlation over the brain's voxels; near 0 where the map shows what training
-    put into the weights (Adebayo et al. 2018, NeurIPS 31). None for a map that is
-    absent or the same everywhere. Asks the network as often as `explain`.
+    put into the weights (Adebayo et al. 2018, NeurIPS 31). None for a map that is absent or the
+    same everywhere. Runs the network as often as `explain`.
     """
-    drawn = network_from_spec(net.spec, seed).to(machine.device)
-    others = explain(drawn, prepared, machine, plan, {w.marker: w.of for w in whys})
+    random = network_from_spec(network.net.spec, seed).to(network.machine.device)
+    classes = {o.marker: o.class_name for o in occlusions}
+    others = explain(DeviceNetwork(random, network.machine), prepared, plan, classes)
     return {
-        one.marker: _rank_correlation(one, other, plan)
-        for one, other in zip(whys, others, strict=True)
+        trained.marker: _rank_correlation(trained, other, plan)
+        for trained, other in zip(occlusions, others, strict=True)
     }
 
 
@@ -177,29 +171,18 @@ def _each_hidden(prepared: PreparedCase, plan: OcclusionPlan) -> Iterator[Prepar
         yield drop_sequences(prepared, frozenset({sequence}))
 
 
-def _why(plan: OcclusionPlan, marker: str, name: str, answers: NDArray[np.float64]) -> Occlusion:
-    """answers: probability in the passes of the plan, or in the first alone if it is not finite."""
-    own, falls = float(answers[0]), answers[0] - answers[1:]
-    blocks, left_out = falls[: len(plan.corners)], falls[len(plan.corners) :]
-    if not np.isfinite(own):
-        return Occlusion(marker, name, None, plan.block_mm, None, {}, (NOT_FINITE,))
-    notes = []
-    regions = None
-    if not plan.corners:
-        notes.append(NO_BRAIN)
-    elif not np.isfinite(blocks).all():
-        notes.append(REGION_NOT_FINITE)
-    else:
-        regions = _merged(plan, blocks)
-    if not plan.sequences:
-        notes.append(FEW_SEQUENCES)
-    sequences = {}
-    for sequence, fall in zip(plan.sequences, left_out.tolist(), strict=True):
-        if np.isfinite(fall):
-            sequences[sequence] = fall
-        else:
-            notes.append(SEQUENCE_NOT_FINITE.format(sequence.value))
-    return Occlusion(marker, name, own, plan.block_mm, regions, sequences, tuple(notes))
+def _marker_occlusion(
+    plan: OcclusionPlan, marker: str, name: str, probabilities: NDArray[np.float64]
+) -> MarkerOcclusion:
+    """probabilities: of the plan's passes, or of the first alone where that is not finite."""
+    whole = float(probabilities[0])
+    if not np.isfinite(whole):
+        return MarkerOcclusion(marker, name, whole, None, {})
+    falls = whole - probabilities[1:]
+    blocks, dropped = falls[: len(plan.corners)], falls[len(plan.corners) :]
+    regions = _merged(plan, blocks) if plan.corners and np.isfinite(blocks).all() else None
+    sequences = dict(zip(plan.sequences, dropped.tolist(), strict=True))
+    return MarkerOcclusion(marker, name, whole, regions, sequences)
 
 
 def _merged(plan: OcclusionPlan, falls: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -213,13 +196,15 @@ def _merged(plan: OcclusionPlan, falls: NDArray[np.float64]) -> NDArray[np.float
     return np.where(plan.brain, total / np.maximum(count, 1), 0).astype(np.float32)
 
 
-def _rank_correlation(one: Occlusion, other: Occlusion, plan: OcclusionPlan) -> float | None:
-    if one.regions is None or other.regions is None:
+def _rank_correlation(
+    first: MarkerOcclusion, second: MarkerOcclusion, plan: OcclusionPlan
+) -> float | None:
+    if first.regions is None or second.regions is None:
         return None
-    ours, theirs = one.regions[plan.brain], other.regions[plan.brain]
-    if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+    a, b = first.regions[plan.brain], second.regions[plan.brain]
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
-    return float(spearmanr(ours, theirs).statistic)
+    return float(spearmanr(a, b).statistic)
 
 
 def _covering(brain: NDArray[np.bool_], side: Corner) -> list[Corner]:
@@ -228,12 +213,12 @@ def _covering(brain: NDArray[np.bool_], side: Corner) -> list[Corner]:
     return [c for c in itertools.product(x, y, z) if brain[_box(c, side)].any()]
 
 
-def _between(brain: NDArray[np.bool_], outline: NDArray[np.bool_], side: Corner) -> list[Corner]:
-    """Corners half a side from those, along one axis or more, most of the outline first.
+def _between(brain: NDArray[np.bool_], tumour: NDArray[np.bool_], side: Corner) -> list[Corner]:
+    """Corners half a side from those, along one axis or more, most of the tumour first.
 
-    Blocks without a voxel of the outline in the brain are left out.
+    Blocks without a tumour voxel in the brain are left out.
     """
-    inside = outline & brain
+    inside = tumour & brain
     aligned = [_starts(brain, axis, side[axis]) for axis in range(3)]
     x, y, z = (
         sorted({*own, *(start + length // 2 for start in own[:-1])})

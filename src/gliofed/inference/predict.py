@@ -20,19 +20,18 @@ def predict(
     out: Path,
     store: Path | None = None,
     overwrite: bool = False,
-    why: bool = False,
+    explain: bool = False,
     pacs: DicomWebServer | None = None,
     progress: Progress = NO_PROGRESS,
-    ended: Callable[[CaseStatus], None] = lambda fate: None,
 ) -> tuple[CaseStatus, ...]:
     """Answer every case at or below `scans`, each in a folder of its own below `out`.
 
     model: a model's folder. scans: BIDS hospitals, case folders or a folder of images; a folder or
     archive of DICOM, or a DICOMweb address with what `pacs` asks of it, which are taken in below
-    `out` first. Sequences may be missing. store: of prepared cases (default: `out`/store). why:
-    also find what each marker's answer rests on, which asks the network 150 times. A case answered
-    by this model before is kept; one that cannot be used is refused with its faults and stops no
-    other. Raises GliofedError and its kinds as `gliofed.inference.batch.predict_all` and
+    `out` first. Sequences may be missing. store: of prepared cases (default: `out`/store). explain:
+    also compute occlusion maps of each marker, some 150 more passes of the network. A case answered
+    by this model before is skipped; one that cannot be used is refused with its faults and does not
+    stop the others. Raises GliofedError and its kinds as `gliofed.inference.batch.predict_all` and
     `gliofed.inference.scan_source.load_scans` say.
     """
     from gliofed.inference.batch import BatchOptions, predict_all
@@ -40,13 +39,13 @@ def predict(
     from gliofed.models.folder import read_model
     from gliofed.runtime.device import this_machine
 
-    own = read_model(model)
-    found = load_scans(scans, out, pacs, progress)
-    for note in found.notes:
+    trained = read_model(model)
+    loaded = load_scans(scans, out, pacs, progress)
+    for note in loaded.notes:
         progress.note(note)
-    progress.stage(f"answering with model {own.id[:12]}")
-    wanted = BatchOptions(out, store or out / "store", overwrite, found.series, why)
-    return predict_all(found.folder, own, wanted, this_machine(), ended, progress)
+    progress.stage(f"predicting with model {trained.id[:12]}")
+    options = BatchOptions(out, store or out / "store", overwrite, loaded.series, explain)
+    return predict_all(loaded.folder, trained, options, this_machine(), progress)
 
 
 def report(

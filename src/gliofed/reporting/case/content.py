@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.calibration.cns5 import IntegratedType
+from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.types import Sequence
 
 OUTLINED: Final = 0.5
@@ -17,37 +18,18 @@ OUTLINED: Final = 0.5
 
 
 @dataclass(frozen=True)
-class MarkerAnswer:
-    """One marker's answer. marker: its id; all else in the order of its classes.
-
-    probabilities: calibrated where the model has a calibration, else its own. low, high: bounds of
-    the same kind of probability, which `CaseContent.draws` names; None with one pass. left: class
-    names that the prediction set does not rule out; kept: whether the answer is confident enough
-    for the risk wished; both None without a calibration.
-    """
-
-    marker: str
-    probabilities: tuple[float, ...]
-    low: tuple[float, ...] | None
-    high: tuple[float, ...] | None
-    left: tuple[str, ...] | None
-    kept: bool | None
-
-
-@dataclass(frozen=True)
 class Occlusion:
-    """What a marker's answer rests on, for one class of it.
+    """How the probability of one class of a marker falls where a part of the scan is hidden.
 
-    of: the class that is explained. probability: the network's own for it, before calibration; None
-    where it is not finite. regions: float32 (X, Y, Z) on the case's grid, by how much that
-    probability falls where a block about the voxel is hidden, 0 outside the brain; None where
-    there is no map. block_mm: side of these blocks. sequences: the fall where a whole sequence is
-    hidden, of those that are there; empty where there are not two. notes: a sentence for each
-    part that is absent, saying why.
+    class_name: the class that is explained. probability: the network's own, before calibration;
+    None where it is not finite. regions: float32 (X, Y, Z) on the case's grid, the fall where a
+    block about the voxel is hidden, 0 outside the brain; None where there is no map. block_mm: side
+    of these blocks. sequences: the fall without each whole sequence that is present; empty with
+    fewer than two. notes: a sentence for each absent part, with the reason.
     """
 
     marker: str
-    of: str
+    class_name: str
     probability: float | None
     block_mm: float
     regions: NDArray[np.float32] | None
@@ -56,9 +38,9 @@ class Occlusion:
 
 
 @dataclass(frozen=True)
-class AnsweringModel:
-    """Which model answered, in words for the page. id: digest that names it. trained, tested,
-    calibrated: one line each, empty where it does not say; synthetic: trained on drawn patients."""
+class ModelDescription:
+    """The model, in words for the page. id: digest that names it. trained, tested, calibrated: one
+    line each, empty where not known; synthetic: trained on phantoms."""
 
     name: str
     id: str
@@ -73,20 +55,20 @@ class CaseContent:
     """One case. Arrays are (X, Y, Z) on one grid, whose `register_affine` is voxel to RAS mm.
 
     space: whose millimetres these are. In "mni152" brains are stretched to one size, so that
-    `volume_ml` cannot be of this grid: it is of the outline at one half on the patient's scan.
+    `volume_ml` cannot be of this grid: it is of the segmentation at one half on the patient's scan.
     volume_range_ml: least and greatest over passes; None with one.
-    images: of the sequences that are there, z-scored in the brain, 0 elsewhere. probability: of
-    tumour, 0 to 1. deviation: standard deviation of it over passes; None with one. passes: what
-    the spread of the outline is over, as words that follow "over", such as "6 passes: 3 models,
-    each also of the mirrored scan"; draws: what bounds the markers' low and high are, as words
-    that follow "In brackets:"; each empty with one pass. whys: empty where nothing was explained;
-    explained: how they were found, in sentences. quality: faults of the preparation, each a
-    sentence with a cure; empty where there is none. missing: sequences that the case does not
+    images: of the sequences that are present, z-scored in the brain, 0 elsewhere. probability: of
+    tumour, 0 to 1. deviation: its standard deviation over passes; None with one. passes: what
+    the spread of the segmentation is over, as words that follow "over", such as "6 passes: 3
+    models, each also of the mirrored scan"; intervals: what the bounds of the markers are, as words
+    that follow "In brackets:"; each empty with one pass. occlusions: empty where none was computed;
+    occlusion_method: how they were computed, in sentences. quality: faults of the preparation, each
+    a sentence with a cure; empty where there is none. missing: sequences that the case does not
     have. written: the day, ISO 8601.
     """
 
     case: str
-    source: AnsweringModel
+    source: ModelDescription
     images: Mapping[Sequence, NDArray[np.float32]]
     affine: NDArray[np.float64]
     space: Literal["mni152", "scanner"]
@@ -95,11 +77,11 @@ class CaseContent:
     volume_ml: float
     volume_range_ml: tuple[float, float] | None
     passes: str
-    draws: str
+    intervals: str
     markers: tuple[MarkerAnswer, ...]
     integrated: IntegratedType
-    whys: tuple[Occlusion, ...]
-    explained: str
+    occlusions: tuple[Occlusion, ...]
+    occlusion_method: str
     quality: tuple[str, ...]
     missing: tuple[Sequence, ...]
     written: str

@@ -55,7 +55,7 @@ def render_case(content: CaseContent) -> str:
         inside=inside,
         told=_viewer_config(case, inside),
         slices=sequence_slices(case, at),
-        whys=[(tables.occlusion_table(w), occlusion_picture(case, w)) for w in case.whys],
+        whys=[(tables.occlusion_table(w), occlusion_picture(case, w)) for w in case.occlusions],
         licences=packaged_text(LICENCES),
     )
 

@@ -79,7 +79,7 @@ def occlusion_picture(content: CaseContent, why: Occlusion) -> Picture | None:
     drawn = slice_of(outline(content), "axial", at)
     words = (
         f"{content.case}, axial {sequence.value} slice, {orientation_text('axial')}: where hiding a region "
-        f"changes the probability of {BY_ID[why.marker].title}: {why.of}, by up to {most:.2f}."
+        f"changes the probability of {BY_ID[why.marker].title}: {why.class_name}, by up to {most:.2f}."
     )
     with plot_style():
         figure = slice_figure(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gliofed.calibration.cns5 import NOT_DETERMINABLE, OUTCOMES, IntegratedType
+from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.markers import BY_ID
-from gliofed.reporting.case.content import CaseContent, MarkerAnswer, Occlusion
+from gliofed.reporting.case.content import CaseContent, Occlusion
 from gliofed.reporting.html.formatting import NOT_AVAILABLE, interval, number, with_interval
 
 DIGITS: Final = 2
@@ -63,11 +64,11 @@ def marker_panel(shown: MarkerAnswer) -> MarkerPanel:
                strict=True)  # fmt: skip
     bars = tuple(
         ProbabilityBar(name, with_interval(p, low, high, DIGITS), _percent(p), _percent(low), _percent(high),
-            None if shown.left is None else name in shown.left)
+            None if shown.prediction_set is None else name in shown.prediction_set)
         for name, p, low, high in rows
     )  # fmt: skip
-    left = "" if shown.left is None else _left(marker.classes, shown.left)
-    return MarkerPanel(marker.title, bars, left, _kept(shown.kept))
+    left = "" if shown.prediction_set is None else _left(marker.classes, shown.prediction_set)
+    return MarkerPanel(marker.title, bars, left, _kept(shown.confident))
 
 
 def outcome_bars(found: IntegratedType) -> tuple[ProbabilityBar, ...]:
@@ -83,7 +84,7 @@ def outcome_bars(found: IntegratedType) -> tuple[ProbabilityBar, ...]:
 
 def uncalibrated(markers: Sequence[MarkerAnswer]) -> tuple[str, ...]:
     """Titles of the markers whose probabilities are the network's own."""
-    return tuple(BY_ID[m.marker].title for m in markers if m.left is None)
+    return tuple(BY_ID[m.marker].title for m in markers if m.prediction_set is None)
 
 
 def volume_text(content: CaseContent) -> str:
@@ -101,7 +102,7 @@ def occlusion_table(why: Occlusion) -> OcclusionTable:
     ranked = sorted(why.sequences.items(), key=lambda item: -item[1])
     rows = tuple((sequence.value, change_text(value)) for sequence, value in ranked)
     own = number(math.nan if why.probability is None else why.probability, DIGITS)
-    return OcclusionTable(BY_ID[why.marker].title, why.of, own, rows, why.notes)
+    return OcclusionTable(BY_ID[why.marker].title, why.class_name, own, rows, why.notes)
 
 
 def change_text(value: float) -> str:

@@ -107,8 +107,8 @@ def in_ras(content: CaseContent) -> CaseContent:
         affine=content.affine @ inv_ornt_aff(axes, shape),
         probability=turn(content.probability),
         deviation=None if deviation is None else turn(deviation),
-        whys=tuple(
-            w if w.regions is None else replace(w, regions=turn(w.regions)) for w in content.whys
+        occlusions=tuple(
+            w if w.regions is None else replace(w, regions=turn(w.regions)) for w in content.occlusions
         ),
     )
 
@@ -119,7 +119,7 @@ def _check(content: CaseContent) -> None:
         **{s.value: a for s, a in content.images.items()},
         "the probability": content.probability,
         **({} if content.deviation is None else {"the deviation": content.deviation}),
-        **{f"what {w.marker} rests on": w.regions for w in content.whys if w.regions is not None},
+        **{f"what {w.marker} rests on": w.regions for w in content.occlusions if w.regions is not None},
     }
     if not content.images:
         raise DataError(f"{content.case}: has no sequence to show")
@@ -201,7 +201,7 @@ def _deviation(content: CaseContent) -> tuple[Overlay, ...]:
 def _regions(content: CaseContent) -> tuple[Overlay, ...]:
     """Of each marker whose probability changes by enough to be written."""
     found = []
-    for number, why in enumerate(content.whys):
+    for number, why in enumerate(content.occlusions):
         within = brain_regions(content, why)
         if within is None:
             continue
@@ -209,8 +209,8 @@ def _regions(content: CaseContent) -> tuple[Overlay, ...]:
         codes = (128 + np.rint(STEPS * within / most)).astype(np.uint8)
         title = BY_ID[why.marker].title
         data = _nifti(codes, content, most / STEPS, -128 * most / STEPS)
-        volume = EmbeddedVolume(f"volume-why-{number}", f"{title}: {why.of}", data)
-        said = f"of the probability of {why.of} ({title}) where a region is hidden"
+        volume = EmbeddedVolume(f"volume-why-{number}", f"{title}: {why.class_name}", data)
+        said = f"of the probability of {why.class_name} ({title}) where a region is hidden"
         shown = (LEAST_SHARE * most, most, "falls", "rises", f"fall {said}", f"rise {said}")
         found.append(Overlay("What an answer rests on", volume, *shown))
     return tuple(found)

@@ -1,0 +1,88 @@
+"""From the values of a case's answer to the contents of its page and its file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliofed.data.store import PreparedCase
+from gliofed.inference.answer import CaseAnswer, MarkerOcclusion, ModelIdentity, OcclusionResult
+from gliofed.preprocessing.quality_control import quality_faults
+from gliofed.reporting.case import answer_text
+from gliofed.reporting.case.content import CaseContent, ModelDescription, Occlusion
+from gliofed.types import SEQUENCES, Sequence
+
+
+def content_of(answer: CaseAnswer, prepared: PreparedCase) -> CaseContent:
+    """The contents of a case's page, with the prepared images."""
+    spread, scale = answer.segmentation, answer.volume_scale
+    mirrored = len(spread.volumes_ml) > 1
+    bounds = spread.volume_range_ml
+    occlusion = answer.occlusion
+    return CaseContent(
+        case=answer.case,
+        source=_model(answer.model),
+        images=sequence_images(prepared),
+        affine=answer.prediction.affine,
+        space=answer.space,
+        probability=answer.prediction.probability,
+        deviation=spread.deviation if mirrored else None,
+        volume_ml=spread.volume_ml * scale,
+        volume_range_ml=(bounds[0] * scale, bounds[1] * scale) if bounds else None,
+        passes=answer_text.passes(mirrored),
+        intervals=answer_text.intervals(answer.dropout_samples, mirrored),
+        markers=answer.markers,
+        integrated=answer.integrated,
+        occlusions=()
+        if occlusion is None
+        else tuple(_occlusion(marker, occlusion) for marker in occlusion.markers),
+        occlusion_method=""
+        if occlusion is None
+        else answer_text.occlusion_method(
+            occlusion.blocks, occlusion.block_mm, occlusion.sequences
+        ),
+        quality=quality_faults(answer.measures, answer.limits),
+        missing=answer.missing,
+        written=answer.day.isoformat(),
+    )
+
+
+def sequence_images(prepared: PreparedCase) -> Mapping[Sequence, NDArray[np.float32]]:
+    """The sequences that are present, (X, Y, Z) each."""
+    return {
+        s: prepared.image[i].astype(np.float32)
+        for i, s in enumerate(SEQUENCES)
+        if prepared.present[i]
+    }
+
+
+def _model(model: ModelIdentity) -> ModelDescription:
+    used = model.calibration
+    return ModelDescription(
+        name=model.name,
+        id=model.id,
+        trained=answer_text.training(model.name, model.run, model.rounds),
+        tested=answer_text.TESTED,
+        calibrated=""
+        if used is None
+        else answer_text.calibration(used.counts, used.max_missing, used.case_missing),
+        synthetic=model.synthetic,
+    )
+
+
+def _occlusion(marker: MarkerOcclusion, result: OcclusionResult) -> Occlusion:
+    finite = math.isfinite(marker.probability)
+    return Occlusion(
+        marker.marker,
+        marker.class_name,
+        marker.probability if finite else None,
+        result.block_mm,
+        marker.regions,
+        {s: fall for s, fall in marker.sequences.items() if math.isfinite(fall)},
+        answer_text.occlusion_gaps(
+            finite, result.blocks, marker.regions is not None, marker.sequences
+        ),
+    )

@@ -1,0 +1,89 @@
+"""Sentences about how a case's answer was computed, for its page and its file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from gliofed.markers import MARKERS
+from gliofed.types import Sequence
+
+TESTED: Final = "see the model's card"
+NO_BRAIN: Final = "no region was hidden: the case has no brain voxel"
+FEW_SEQUENCES: Final = "no sequence was hidden: at most one is present"
+NOT_FINITE: Final = "not explained: the network's probability is not finite"
+REGION_NOT_FINITE: Final = "no map: with some region hidden, the probability is not finite"
+SEQUENCE_NOT_FINITE: Final = "without {}, the probability is not finite"
+
+
+def passes(mirrored: bool) -> str:
+    """What the spread of the segmentation is over; empty with one pass."""
+    return "2 passes: as scanned and mirrored" if mirrored else ""
+
+
+def intervals(samples: int, mirrored: bool) -> str:
+    """What the bounds of the markers' probabilities are."""
+    half = ", half of them of the mirrored scan" if mirrored else ""
+    return (
+        f"the central 95 % of {samples} samples with dropout active in the network's heads{half}, "
+        "each calibrated as the probability is"
+    )
+
+
+def training(study: str, run: str, rounds: int) -> str:
+    """How the model was trained."""
+    return f"{rounds} rounds of the study {study}, run {run}"
+
+
+def calibration(
+    counts: Mapping[str, Mapping[str, int]], max_missing: int, case_missing: int
+) -> str:
+    """On which cases the model was calibrated, and a warning where this case lacks more sequences.
+
+    counts: calibration cases by marker id and class. max_missing: how many sequences these cases
+    lacked at most; case_missing: how many this one lacks.
+    """
+    fitted = "; ".join(
+        f"{m.title}: " + ", ".join(f"{name} ({n})" for name, n in counts[m.id].items())
+        for m in MARKERS
+    )
+    if max_missing >= case_missing:
+        return f"on {fitted}"
+    return (
+        f"on {fitted}. These cases lacked at most {max_missing} of the four sequences and this one "
+        f"lacks {case_missing}: its probabilities may be too extreme, and its sets too small"
+    )
+
+
+def occlusion_method(blocks: int, block_mm: float, sequences: int) -> str:
+    """How a case's occlusion maps were computed."""
+    return (
+        f"Each marker's most probable class is explained. {blocks} blocks of {block_mm:.0f} mm a "
+        f"side and {sequences} whole sequences were hidden, one at a time, and the network was run "
+        "again on the scan as it is. Changes are of the network's own probability, before "
+        "calibration."
+    )
+
+
+def occlusion_gaps(
+    finite: bool, blocks: int, has_map: bool, sequences: Mapping[Sequence, float]
+) -> tuple[str, ...]:
+    """A sentence for each part of one marker's occlusion that is absent, with the reason.
+
+    finite: whether the network's own probability is. blocks: how many were hidden. sequences: the
+    fall without each; empty where none was hidden.
+    """
+    if not finite:
+        return (NOT_FINITE,)
+    gaps = []
+    if not blocks:
+        gaps.append(NO_BRAIN)
+    elif not has_map:
+        gaps.append(REGION_NOT_FINITE)
+    if not sequences:
+        gaps.append(FEW_SEQUENCES)
+    gaps += [
+        SEQUENCE_NOT_FINITE.format(s) for s, fall in sequences.items() if not math.isfinite(fall)
+    ]
+    return tuple(gaps)
