@@ -77,6 +77,7 @@ def by_gliofed(model: Path, case: Path, out: Path, mirror: bool) -> dict[str, fl
     from gliofed.inference.batch import BatchOptions, predict_all
     from gliofed.models.folder import read_model
     from gliofed.runtime.device import this_machine
+    from gliofed.runtime.progress import NO_PROGRESS
 
     own = read_model(model)
     own = dataclasses.replace(own, recipe=dataclasses.replace(own.recipe, mirror=mirror))

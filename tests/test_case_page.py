@@ -28,12 +28,12 @@ from PIL import Image
 from test_report import HOSTILE, RESEARCH, Reader
 
 from gliofed.calibration.cns5 import OUTCOMES, UNSEEN, IntegratedType
+from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.errors import DataError
 from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import BY_ID
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.case import tables
-from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.reporting.case.content import OUTLINED, CaseContent
 from gliofed.reporting.case.page import LICENCES, VIEWER, render_case, write_case_page
 from gliofed.reporting.case.slices import display_centre, sequence_slices
@@ -79,7 +79,8 @@ def bare(words_alone: None) -> CaseContent:
     """One sequence, one pass, nothing outlined, no calibration, nothing explained."""
     case = make_case(sequences=(Sequence.T2,))
     markers = [
-        dataclasses.replace(m, low=None, high=None, prediction_set=None, confident=None) for m in case.markers
+        dataclasses.replace(m, low=None, high=None, prediction_set=None, confident=None)
+        for m in case.markers
     ]
     return dataclasses.replace(
         case, probability=np.zeros(SHAPE, np.float32), deviation=None, volume_ml=0.0,
@@ -103,7 +104,8 @@ def turned(content: CaseContent, codes: str) -> CaseContent:
         probability=apply_orientation(content.probability, axes),
         deviation=apply_orientation(content.deviation, axes),
         occlusions=tuple(
-            dataclasses.replace(w, regions=apply_orientation(w.regions, axes)) for w in content.occlusions
+            dataclasses.replace(w, regions=apply_orientation(w.regions, axes))
+            for w in content.occlusions
         ),
     )
 
@@ -445,7 +447,11 @@ def test_regions_that_change_nothing_have_no_picture(
 
 def test_what_could_not_be_explained_is_said(content: CaseContent, words_alone: None) -> None:
     why = dataclasses.replace(
-        content.occlusions[0], probability=None, regions=None, sequences={}, notes=("because of this",)
+        content.occlusions[0],
+        probability=None,
+        regions=None,
+        sequences={},
+        notes=("because of this",),
     )
     page = render_case(dataclasses.replace(content, occlusions=(why,)))
     seen = Reader(page).seen

@@ -237,7 +237,9 @@ def test_a_bare_case_has_a_viewer_too(
     )
     case = make_case(sequences=(Sequence.T2,), probability=np.zeros(SHAPE, np.float32),
                      deviation=None, volume_range_ml=None, passes="", intervals="", occlusions=())  # fmt: skip
-    markers = tuple(dataclasses.replace(m, prediction_set=None, confident=None) for m in case.markers)
+    markers = tuple(
+        dataclasses.replace(m, prediction_set=None, confident=None) for m in case.markers
+    )
     write_case_page(dataclasses.replace(case, markers=markers), tmp_path / "bare.html")
     browser.open(tmp_path / "bare.html")
     browser.until(LIVE)

@@ -291,7 +291,10 @@ REFUSED = {
         replace(REPORT, integrated=replace(OPEN, answer="glioma")),
         "'glioma' is no integrated type",
     ),
-    "no reason": (replace(REPORT, integrated=replace(OPEN, reason=" ")), "the reason for .* is empty"),
+    "no reason": (
+        replace(REPORT, integrated=replace(OPEN, reason=" ")),
+        "the reason for .* is empty",
+    ),
     "an outcome too few": (
         replace(REPORT, integrated=replace(OPEN, probabilities={GLIOBLASTOMA: 1.0})),
         "lack an outcome",

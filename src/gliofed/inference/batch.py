@@ -38,6 +38,7 @@ from gliofed.preprocessing.recipe import check_installed
 from gliofed.reporting.case.content import CaseContent
 from gliofed.runtime.device import Device, keep_memory
 from gliofed.runtime.files import alone_in, write_bytes, write_text
+from gliofed.runtime.progress import Progress, ProgressOfPart
 from gliofed.types import Case, Labels, Sequence
 from gliofed.validation.findings import Finding
 from gliofed.validation.locate import LocatedCase, LocatedSite, display_path, locate

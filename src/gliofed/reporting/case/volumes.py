@@ -108,7 +108,8 @@ def in_ras(content: CaseContent) -> CaseContent:
         probability=turn(content.probability),
         deviation=None if deviation is None else turn(deviation),
         occlusions=tuple(
-            w if w.regions is None else replace(w, regions=turn(w.regions)) for w in content.occlusions
+            w if w.regions is None else replace(w, regions=turn(w.regions))
+            for w in content.occlusions
         ),
     )
 
@@ -119,7 +120,11 @@ def _check(content: CaseContent) -> None:
         **{s.value: a for s, a in content.images.items()},
         "the probability": content.probability,
         **({} if content.deviation is None else {"the deviation": content.deviation}),
-        **{f"what {w.marker} rests on": w.regions for w in content.occlusions if w.regions is not None},
+        **{
+            f"what {w.marker} rests on": w.regions
+            for w in content.occlusions
+            if w.regions is not None
+        },
     }
     if not content.images:
         raise DataError(f"{content.case}: has no sequence to show")
