@@ -70,7 +70,7 @@ def page(content: CaseContent) -> str:
 @pytest.fixture
 def words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages with the words of their pictures only: drawing them takes a second."""
-    picture = "gliofed.reporting.case.slices.dots"
+    picture = "gliofed.reporting.case.slices.raster_picture"
     monkeypatch.setattr(picture, lambda figure, alt, dpi: Picture("data:,", alt, 9, 9))
 
 

@@ -114,6 +114,7 @@ def killed(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
     model, healthy, tmp_path, monkeypatch
 ) -> None:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from gliofed.inference.corrections import CorrectedLabel, Correction
     from gliofed.inference.mask_export import ExportedMask, SeriesLocation
     from gliofed.inference.predict import predict, report, view
-    from gliofed.ingest.intake import IngestResult, IngestRequest
+    from gliofed.ingest.intake import IngestRequest, IngestResult
     from gliofed.preprocessing.dataset import DatasetPreparation
     from gliofed.preprocessing.workers import CasePreparation
     from gliofed.validation.check import CheckResult
@@ -128,8 +128,8 @@ __all__ = [
     "ExportedMask",
     "Extracted",
     "FinishedRun",
-    "IngestResult",
     "IngestRequest",
+    "IngestResult",
     "ListenAddress",
     "LogLine",
     "LogVerdict",
