@@ -40,11 +40,11 @@ def make_facts(content: StudyContent | None = None, **changes: object) -> RunFac
     public = ("UCSF-PDGM", "CC BY 4.0", "Calabrese et al. 2022")
     whole = {
         "study": make_study(),
-        "everyone": make_group(241),
+        "all_cases": make_group(241),
         "hospitals": (*training, HospitalFacts(EXTERNAL, "external test", make_group(61), *public)),
-        "divisions": (SplitFacts(1, "external", make_group(150), make_group(30), make_group(60)),),
+        "splits": (SplitFacts(1, "external", make_group(150), make_group(30), make_group(60)),),
         "dropped": (("leiden/sub-009", "the same patient stands at amsterdam"),),
-        "aside": (("gent/sub-003", "gent", "the brain mask has 0.31 L"),),
+        "excluded": (("gent/sub-003", "gent", "the brain mask has 0.31 L"),),
         "overlap": "242 patients of 4 hospitals were compared by id: no patient stands at two.",
         "rows": content.scored.rows,
         "models": (

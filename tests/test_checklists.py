@@ -18,15 +18,21 @@ from gliofed.errors import StudyError
 from gliofed.evaluation.claims import Evidence
 from gliofed.evaluation.results import ScoreRow
 from gliofed.experiments.run_facts import count_group
-from gliofed.reporting.checklists.checklist import STATES, AnsweredChecklist, answer, checklist_csv
+from gliofed.reporting.checklists.answers import FOR_AUTHORS, RULES, STATES, TEMPLATES
+from gliofed.reporting.checklists.checklist import (
+    AnsweredChecklist,
+    answer_checklist,
+    checklist_csv,
+)
 from gliofed.reporting.checklists.claim import CLAIM
-from gliofed.reporting.checklists.formatting import MAIN, figure
 from gliofed.reporting.checklists.run_facts import RunFacts, main_model, pooled_rows
+from gliofed.reporting.checklists.selection import MAIN, figure
 from gliofed.reporting.checklists.statements import read_statements
 from gliofed.reporting.checklists.tripod_ai import TRIPOD_AI
 from gliofed.reporting.html.formatting import estimate, metric_digits
 from gliofed.reporting.study.content import ScoredPredictions, StudyContent
 from gliofed.reporting.study.page import render_study_page
+from gliofed.runtime.templates import packaged_text
 from gliofed.study import CalibrationConfig
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
@@ -35,7 +41,7 @@ FACTS = make_facts()
 
 
 def said(checklist, number: str, facts: RunFacts = FACTS, **words: str):
-    found = answer(checklist, facts, words)
+    found = answer_checklist(checklist, facts, words)
     return next(a for a in found.answers if a.item.number == number)
 
 
@@ -44,7 +50,7 @@ def without_role(facts: RunFacts, role: str) -> RunFacts:
 
 
 def every_answer(facts: RunFacts) -> list:
-    return [a for c in LISTS for a in answer(c, facts, {}).answers]
+    return [a for c in LISTS for a in answer_checklist(c, facts, {}).answers]
 
 
 # ---- the lists themselves
@@ -64,7 +70,7 @@ def test_claim_has_its_44_items() -> None:
 
 @pytest.mark.parametrize("checklist", LISTS, ids=lambda c: c.id)
 def test_every_item_asks_something_and_is_answered_in_a_state(checklist) -> None:
-    found = answer(checklist, FACTS, {})
+    found = answer_checklist(checklist, FACTS, {})
     assert [a.item for a in found.answers] == list(checklist.items)
     for a in found.answers:
         assert a.item.asks.endswith(".")
@@ -91,6 +97,30 @@ def test_what_no_run_can_know_stays_open(checklist, numbers) -> None:
         a = said(checklist, number)
         assert a.state == "open", number
         assert a.text.startswith("For the authors to say"), number
+
+
+def test_the_numbers_above_the_text_of_an_answer_are_those_of_the_items_that_use_it() -> None:
+    written = {}
+    for template in TEMPLATES:
+        for numbers, name in re.findall(
+            r"\{# (TRIPOD\+AI.*?|CLAIM.*?) #\}\n\{% macro (\w+)", packaged_text(template)
+        ):
+            lists = (part.split(" ", maxsplit=1) for part in numbers.split("; "))
+            written[name] = {c: own.split(", ") for c, own in lists}
+    used: dict[str, dict[str, list[str]]] = {}
+    for checklist, title in ((TRIPOD_AI, "TRIPOD+AI"), (CLAIM, "CLAIM")):
+        for item in checklist.items:
+            used.setdefault(item.answer, {}).setdefault(title, []).append(item.number)
+    assert set(used) == set(RULES)
+    del used[FOR_AUTHORS]
+    assert written == used
+
+
+def test_no_answer_has_a_gap_where_a_word_is_left_out() -> None:
+    inside = without_role(FACTS, "external")
+    for a in [*every_answer(FACTS), *every_answer(inside)]:
+        gap = re.search(r" [.,;:)]|\( |[,;:] ?\.|[,;)][a-zA-Z]|[a-z]\.[A-Z]|None(?![:. ])", a.text)
+        assert not gap, f"{a.item.number}: {gap}"
 
 
 # ---- nothing is claimed that is not so
@@ -180,9 +210,9 @@ def test_differences_between_hospitals_need_two_of_them() -> None:
 
 def test_scanners_are_known_only_of_cases_that_tell_them() -> None:
     assert said(CLAIM, "13").state == "open"
-    told = dataclasses.replace(FACTS, everyone=make_group(241, scanners=17))
+    told = dataclasses.replace(FACTS, all_cases=make_group(241, scanners=17))
     assert said(CLAIM, "13", told).state == "partly"
-    assert "known of 17 of 241 cases" in said(CLAIM, "13", told).text
+    assert "known for 17 of 241 cases" in said(CLAIM, "13", told).text
 
 
 @pytest.mark.parametrize(
@@ -195,9 +225,9 @@ def test_a_given_brain_mask_is_somebodys_work(brain, state) -> None:
 
 
 def test_held_out_patients_are_an_internal_test_only_where_there_are_some() -> None:
-    (division,) = FACTS.divisions
+    (division,) = FACTS.splits
     none = dataclasses.replace(division, holdout=make_group(0))
-    facts = dataclasses.replace(FACTS, divisions=(none,))
+    facts = dataclasses.replace(FACTS, splits=(none,))
     assert "Internal test: patients held out" in said(TRIPOD_AI, "12c").text
     assert "Internal test: none" in said(TRIPOD_AI, "12c", facts).text
 
@@ -286,8 +316,8 @@ def test_the_authors_words_settle_an_item_and_stay_theirs(tmp_path) -> None:
     )
     words = read_statements(path)
     assert words.card.license == "other"
-    found = answer(TRIPOD_AI, FACTS, words.items["tripod-ai"])
-    plain = answer(TRIPOD_AI, FACTS, {})
+    found = answer_checklist(TRIPOD_AI, FACTS, words.items["tripod-ai"])
+    plain = answer_checklist(TRIPOD_AI, FACTS, {})
     by = {a.item.number: a for a in found.answers}
     assert (by["17"].state, by["17"].authors) == ("answered", "Approved by X.")
     assert by["17"].text == said(TRIPOD_AI, "17").text
@@ -325,11 +355,11 @@ def test_a_missing_file_of_statements_is_said(tmp_path) -> None:
 
 
 def shown(facts: RunFacts = FACTS, **words: str) -> tuple[AnsweredChecklist, ...]:
-    return tuple(answer(c, facts, words) for c in LISTS)
+    return tuple(answer_checklist(c, facts, words) for c in LISTS)
 
 
 def test_the_csv_reads_back() -> None:
-    found = answer(CLAIM, FACTS, {"44": 'Funded by "A", B\nand C'})
+    found = answer_checklist(CLAIM, FACTS, {"44": 'Funded by "A", B\nand C'})
     lines = list(csv.DictReader(io.StringIO(checklist_csv(found))))
     assert [x["item"] for x in lines] == [i.number for i in CLAIM.items]
     assert lines[-1]["authors"] == 'Funded by "A", B\nand C'
@@ -362,9 +392,9 @@ def test_the_page_counts_states_and_shows_every_item() -> None:
 
 
 def test_hostile_words_stay_text() -> None:
-    aside = ((HOSTILE, HOSTILE, HOSTILE),)
+    excluded = ((HOSTILE, HOSTILE, HOSTILE),)
     hospitals = tuple(dataclasses.replace(h, name=HOSTILE, source=HOSTILE) for h in FACTS.hospitals)
-    facts = dataclasses.replace(FACTS, overlap=HOSTILE, hospitals=hospitals, aside=aside)
+    facts = dataclasses.replace(FACTS, overlap=HOSTILE, hospitals=hospitals, excluded=excluded)
     words = {i.number: HOSTILE for i in CLAIM.items}
     page = render_study_page(dataclasses.replace(PAGE, checklists=shown(facts, **words)))
     reader = Reader(page)

@@ -60,7 +60,7 @@ def test_the_card_says_what_the_model_is_and_what_it_rests_on() -> None:
     for said in (RESEARCH_USE_ONLY, SHA, STUDY.digest, status.run, __version__, "30 of 30",
                  "10.3389/fradi.2025.1648145", "10.1093/neuonc/noac166", "Not for diagnosis",
                  "IDH mutation", "1p/19q co-deletion", "MGMT promoter methylation", "WHO grade",
-                 "**Outline**", "## Limits", "## Test"):  # fmt: skip
+                 "**Segmentation**", "## Limits", "## Test"):  # fmt: skip
         assert said in text
     assert "synthetic" not in text
     assert "withdrawn" not in text
@@ -84,7 +84,7 @@ def test_the_card_says_what_the_model_is_and_what_it_rests_on() -> None:
 def test_a_task_without_a_loss_is_not_promised() -> None:
     loss = dataclasses.replace(STUDY.loss, mask=0.0, markers={**STUDY.loss.markers, "mgmt": 0.0})
     text = model_card(dataclasses.replace(STUDY, loss=loss), make_status(STUDY, 30), (), SHA)
-    assert "**Outline**" not in text
+    assert "**Segmentation**" not in text
     assert "**MGMT" not in text
     assert "**IDH" in text
 
@@ -103,7 +103,7 @@ def test_a_withdrawn_site_is_not_named_and_it_is_said_what_stays_of_it() -> None
     assert "utrecht" not in text
     assert "without a withdrawn site (hidden" in text
     assert "1 site has withdrawn" in text
-    assert "keep what was learnt there before" in text
+    assert "still contain what was trained there before" in text
     assert "include cases tested there before" in text
     assert len(table(text, "Test")) == sum(r.site != "utrecht" for r in done().rows)
     both = model_card(
@@ -238,7 +238,7 @@ def test_the_model_can_be_tested_again_without_a_site_that_withdrew(federation) 
     federation.conduct(rounds=2, withdrawn=("b",))
     after = read_model(folder / MODEL).card
     assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
-    assert "keep what was learnt there before" in after
+    assert "still contain what was trained there before" in after
     assert "include cases" not in after
 
 

@@ -10,21 +10,21 @@ from made_up_facts import make_facts
 from test_report import HOSTILE
 
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.reporting.checklists.checklist import answer
+from gliofed.reporting.checklists.checklist import answer_checklist
 from gliofed.reporting.checklists.claim import CLAIM
 from gliofed.reporting.checklists.run_facts import RunFacts, pooled_rows
 from gliofed.reporting.checklists.statements import CardStatements
 from gliofed.reporting.checklists.tripod_ai import TRIPOD_AI
 from gliofed.reporting.html.formatting import interval, metric_digits
 from gliofed.reporting.model_card import CardHeader, front_matter
-from gliofed.reporting.study.model_card import FOR_AUTHORS, run_card
+from gliofed.reporting.study.model_card import NOT_STATED, run_card
 from gliofed.runtime.templates import plain
 
 FACTS = make_facts()
 
 
 def card(facts: RunFacts = FACTS, words: CardStatements | None = None) -> str:
-    checked = [answer(c, facts, {}) for c in (TRIPOD_AI, CLAIM)]
+    checked = [answer_checklist(c, facts, {}) for c in (TRIPOD_AI, CLAIM)]
     return run_card(facts, checked, words or CardStatements())
 
 
@@ -63,7 +63,7 @@ def test_without_an_external_test_the_head_says_held_out_and_without_any_nothing
     assert {r["dataset"]["name"] for r in results} == {"holdout test: held-out patients"}
     bare = card(dataclasses.replace(FACTS, rows=()))
     assert "model-index" not in head(bare)
-    assert "No figure is there." in bare
+    assert "There are no figures." in bare
 
 
 def test_a_public_set_is_named_where_it_trains() -> None:
@@ -77,10 +77,10 @@ def test_a_public_set_is_named_where_it_trains() -> None:
 
 
 def test_what_the_authors_have_not_said_is_a_visible_gap() -> None:
-    assert card().count(FOR_AUTHORS) == 4
+    assert card().count(NOT_STATED) == 4
     words = CardStatements("cc-by-4.0", "A. Author", "1.0", "a@b.org")
     text = card(words=words)
-    assert FOR_AUTHORS not in text
+    assert NOT_STATED not in text
     assert head(text)["license"] == "cc-by-4.0"
     assert "| authors | A. Author |" in text
 
@@ -97,7 +97,7 @@ def test_the_card_says_use_data_gaps_overlap_and_digests() -> None:
     lines = [x for x in body.splitlines() if x.startswith(("| gent", "| amsterdam"))][:2]
     assert lines[0].startswith("| gent | training | own data | 60 | 54 |")
     assert lines[1].startswith("| amsterdam | external test | UCSF-PDGM | 61 | 55 |")
-    assert "T1CE 12" in lines[0]
+    assert "T1CE in 12" in lines[0]
 
 
 def test_every_row_of_the_model_is_in_the_table_with_n_and_interval() -> None:
@@ -115,7 +115,7 @@ def test_an_untrained_head_is_said_to_mean_nothing() -> None:
     loss = dataclasses.replace(FACTS.study.loss, markers={**FACTS.study.loss.markers, "mgmt": 0.0})
     study = dataclasses.replace(FACTS.study, loss=loss)
     text = card(dataclasses.replace(FACTS, study=study))
-    assert "Not trained, so that the head's answers mean nothing: MGMT" in text
+    assert "Not trained, so that the output of the head has no meaning: MGMT" in text
     assert "| out | `mgmt`" not in text
     assert "Not trained" not in card()
 

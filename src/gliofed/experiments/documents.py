@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from gliofed.reporting.checklists.checklist import AnsweredChecklist, answer, checklist_csv
+from gliofed.reporting.checklists.checklist import (
+    AnsweredChecklist,
+    answer_checklist,
+    checklist_csv,
+)
 from gliofed.reporting.checklists.claim import CLAIM
 from gliofed.reporting.checklists.run_facts import RunFacts
 from gliofed.reporting.checklists.statements import Statements
@@ -23,7 +27,9 @@ def write_checklists_and_card(
 
     Each file is written in one step; equal facts give equal bytes. Raises OSError.
     """
-    checklists = tuple(answer(c, facts, statements.items.get(c.id, {})) for c in (TRIPOD_AI, CLAIM))
+    checklists = tuple(
+        answer_checklist(c, facts, statements.items.get(c.id, {})) for c in (TRIPOD_AI, CLAIM)
+    )
     for answers in checklists:
         write_text(out / f"{answers.checklist.id}.csv", checklist_csv(answers))
     write_text(out / CARD, run_card(facts, checklists, statements.card))

@@ -46,14 +46,14 @@ def run_facts(finished: FinishedRun) -> RunFacts:
     dropped = {(str(c), why) for _, split in finished.folds for c, why in split.dropped}
     return RunFacts(
         study=study,
-        everyone=count_group(cases),
+        all_cases=count_group(cases),
         hospitals=tuple(
             hospital_facts(study.data, site, [c for c in cases if c.site == site])
             for site in dict.fromkeys((*study.data.train, *study.data.external))
         ),
-        divisions=tuple(_split_facts(seed, split) for seed, split in finished.folds),
+        splits=tuple(_split_facts(seed, split) for seed, split in finished.folds),
         dropped=tuple(sorted(dropped)),
-        aside=excluded_rows(finished.cases.excluded),
+        excluded=excluded_rows(finished.cases.excluded),
         overlap=overlap_statement(finished.cases.overlap),
         rows=scored.rows,
         evidence=scored.evidence,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from gliofed.evaluation.results import Role, ScoreRow
-from gliofed.reporting.checklists.formatting import trained_markers
 from gliofed.reporting.checklists.run_facts import scored_rows
+from gliofed.reporting.checklists.selection import trained_markers
 from gliofed.reporting.html.formatting import (
     count,
     interval,

@@ -7,6 +7,7 @@ Templates, styles and scripts are named by their path within the package, for ex
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -28,6 +29,12 @@ def render_html(template: str, **values: object) -> str:
 def render_text(template: str, **values: object) -> str:
     """Fill a Markdown, YAML or unit file template. Nothing is escaped but by the filter `plain`."""
     return _environment(html=False).get_template(template).render(**values)
+
+
+def text_macros(template: str, **values: object) -> Mapping[str, Callable[..., str]]:
+    """The macros of a text template by name; each renders with `values` when it is called."""
+    module = _environment(html=False).get_template(template).make_module(values)
+    return {name: macro for name, macro in vars(module).items() if callable(macro)}
 
 
 def plain(text: object) -> str:

@@ -1,42 +1,27 @@
-"""Reporting checklists answered from a run: what it knows, and what its authors have yet to say."""
+"""Reporting checklists, answered from the facts of a run and the statements of its authors."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
 
+from gliofed.reporting.checklists.answers import STATES, State, answer_texts, item_status
 from gliofed.reporting.checklists.run_facts import RunFacts
-
-State = Literal["answered", "partly", "open"]
-STATES: Final[tuple[State, ...]] = ("answered", "partly", "open")
-
-
-@dataclass(frozen=True)
-class ItemAnswer:
-    """What a run says to an item. text: what it knows, and what of the item is left to the authors.
-    where: the parts of the page and the files that show it; empty for none."""
-
-    state: State
-    text: str
-    where: str = ""
-
-
-Say = Callable[[RunFacts], ItemAnswer]
 
 
 @dataclass(frozen=True)
 class ChecklistItem:
-    """One item. number: the published one. asks: in our own words."""
+    """One item. number: the published one. asks: in our own words. answer: a name in
+    `answers.RULES`."""
 
     number: str
     section: str
     topic: str
     asks: str
-    say: Say
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +36,12 @@ class Checklist:
 
 @dataclass(frozen=True)
 class ChecklistAnswer:
-    """An item and what was said to it. authors: the authors' own words, which settle an item; empty
-    for none."""
+    """An item and its answer.
+
+    text: what the run knows, and what of the item is left to the authors. where: the parts of the
+    page and the files that show it; empty for none. authors: the authors' own text, which makes an
+    item answered; empty for none.
+    """
 
     item: ChecklistItem
     state: State
@@ -71,24 +60,22 @@ class AnsweredChecklist:
     @property
     def counts(self) -> Mapping[State, int]:
         """How many items are answered, partly answered and open."""
-        found = Counter(a.state for a in self.answers)
-        return {state: found[state] for state in STATES}
+        counts = Counter(a.state for a in self.answers)
+        return {state: counts[state] for state in STATES}
 
 
-def answer(checklist: Checklist, facts: RunFacts, words: Mapping[str, str]) -> AnsweredChecklist:
-    """Every item answered. words: item number to what the authors say."""
-    out = []
+def answer_checklist(
+    checklist: Checklist, facts: RunFacts, statements: Mapping[str, str]
+) -> AnsweredChecklist:
+    """Every item answered. statements: item number to the authors' own text."""
+    text_of = answer_texts(facts)
+    answers = []
     for item in checklist.items:
-        said, own = item.say(facts), words.get(item.number, "")
-        state: State = "answered" if own else said.state
-        out.append(ChecklistAnswer(item, state, said.text, said.where, own))
-    return AnsweredChecklist(checklist, tuple(out))
-
-
-def for_authors(known: str = "") -> Say:
-    """An item that no run can answer. known: what the run can add, as a sentence."""
-    text = f"For the authors to say. {known}".strip()
-    return lambda _: ItemAnswer("open", text)
+        status, authors = item_status(item.answer, facts), statements.get(item.number, "")
+        state: State = "answered" if authors else status.state
+        text = text_of(item.answer)
+        answers.append(ChecklistAnswer(item, state, text, status.where, authors))
+    return AnsweredChecklist(checklist, tuple(answers))
 
 
 def checklist_csv(answers: AnsweredChecklist) -> str:

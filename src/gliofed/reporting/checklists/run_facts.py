@@ -90,18 +90,18 @@ class ModelFacts:
 class RunFacts:
     """All that is known.
 
-    everyone: the prepared cases of all hospitals, the dropped ones too. dropped: case and why, of
-    those whose patient stands elsewhere. aside: case, hospital and why, of those whose preparation
+    all_cases: the prepared cases of all hospitals, the dropped ones too. dropped: case and why, of
+    those whose patient stands elsewhere. excluded: case, hospital and why, of those whose preparation
     did not reach what the study asks. overlap: how patients at two hospitals were looked for, and
     what was found. parameters: of the network. versions: program or package to its version.
     """
 
     study: Study
-    everyone: CaseGroup
+    all_cases: CaseGroup
     hospitals: tuple[HospitalFacts, ...]
-    divisions: tuple[SplitFacts, ...]
+    splits: tuple[SplitFacts, ...]
     dropped: tuple[tuple[str, str], ...]
-    aside: tuple[tuple[str, str, str], ...]
+    excluded: tuple[tuple[str, str, str], ...]
     overlap: str
     rows: tuple[ScoreRow, ...]
     models: tuple[ModelFacts, ...]
