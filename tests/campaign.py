@@ -147,7 +147,7 @@ def server_killed(book: Book, root: Path) -> None:
         state, wrong = d.committed, d.is_sound()
         everyone = all(set(p.answered) == set(TRAIN) for p in end.points)
     orphans = d.processes()
-    same = state is not None and same_weights(state, undisturbed(d, root / "near"))
+    same = state is not None and same_weights(state, undisturbed(d, root / "near")[0])
     for phase, count in lost.items():
         seen = (f"{count} rounds lost; next round or test after {median(back[phase]):.0f} s; "
                 f"{'same weights as undisturbed' if same else 'other weights'}; {end.state}")  # fmt: skip

@@ -35,6 +35,7 @@ from gliofed.federated.governance.hash_chain import LogLine
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.testing import FinishedTest, run_test
 from gliofed.runtime.device import this_machine
 from gliofed.runtime.files import write_text
 from gliofed.study import Study, parse_study
@@ -250,16 +251,23 @@ def drill(
         yield Drill(place, study, parties)
 
 
-def undisturbed(d: Drill, folder: Path) -> CommittedRound:
-    """The same rounds in this process, on as many threads as each of the drill's."""
+def undisturbed(
+    d: Drill, folder: Path, without: tuple[str, ...] = ()
+) -> tuple[CommittedRound, FinishedTest]:
+    """The same rounds and test in this process, on as many threads as each of the drill's.
+
+    without: sites that take no part.
+    """
     study = study_for_sites(d.study)
-    policy = load_policy(d.place.kits / "north/gliofed/policy.toml")
     sites = [
         open_client(study, name, SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
-                  policy, folder / name, this_machine())
-        for name in study.data.train
+                  load_policy(d.place.kits / name / "gliofed/policy.toml"), folder / name, this_machine())
+        for name in d.sites if name not in without
     ]  # fmt: skip
-    return run_rounds(LocalEngine(sites, folder), study, study.seeds[0], "near", folder / "rounds")
+    train = [site for site in sites if site.name in study.data.train]
+    engine = LocalEngine(train, folder)
+    state = run_rounds(engine, study, study.seeds[0], "near", folder / "rounds")
+    return state, run_test(LocalEngine(sites, folder), state, study, "near", folder)
 
 
 def same_weights(a: CommittedRound, b: CommittedRound) -> bool:
