@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from prepared_stores import alive, children_of, wait_until
 from small_study import write_study
 
 import gliofed
@@ -106,7 +106,6 @@ def test_every_model_is_trained_scored_and_shown(finished) -> None:
     assert "synthetic" in page.lower()
 
 
-@pytest.mark.slow
 def test_every_table_and_figure_can_be_made_again_from_the_predictions(finished, tmp_path) -> None:
     """One command, equal bytes: `gliofed score RUN/predictions.csv --study RUN/study.toml`."""
     gliofed.score(
@@ -151,7 +150,6 @@ def test_statements_that_do_not_read_stop_a_run_before_it_begins(study_file, tmp
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
     finished, study_file, tmp_path
@@ -238,47 +236,41 @@ def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) ->
         run_study(load_study(other), finished)
 
 
-@pytest.mark.slow
+def committed(out: Path) -> int:
+    """Rounds, and states of sites, that are on the disk."""
+    return sum(len(list(out.glob(f"models/*/*/*/{w}"))) for w in ("rounds/round-*", "sites/*/*"))
+
+
+def kill_after_a_commit(out: Path, *command: object) -> list[int]:
+    """Start a run, and SIGKILL it once it has committed something; its children then."""
+    before = committed(out)
+    argv = [sys.executable, "-m", "gliofed.cli.main", "run", *map(str, command), "--out", str(out)]
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and committed(out) <= before:
+        time.sleep(0.005)
+    children = children_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
+    return children
+
+
 @pytest.mark.process
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.usefixtures("without_pictures")
-def test_killed_again_and_again_it_ends_with_the_same_bits(finished, shorter, tmp_path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "gliofed.cli.main",
-        "run",
-        str(shorter),
-        "--out",
-        str(tmp_path),
-    ]
-    command += ["--store", str(finished / "store")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    kills, seen = 0, 0
-    while kills < 2:
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        while process.poll() is None:
-            committed = len(list(tmp_path.glob("models/*/*/*/rounds/round-*"))) + len(
-                list(tmp_path.glob("models/*/*/*/sites/*/*"))
-            )
-            if committed > seen:
-                seen = committed
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                kills += 1
-                break
-            time.sleep(0.005)
-        process.stderr.close()
-        if process.returncode == 0:
-            break
-    assert kills == 2
+def test_killed_again_and_again_it_ends_with_the_same_bits_and_no_process_outlives_it(
+    finished, shorter, tmp_path
+) -> None:
+    """Killed with two processes at work, then alone; each start goes on from the last commit."""
+    store = ("--store", finished / "store")
+    children = kill_after_a_commit(tmp_path, shorter, *store, "--processes", "2")
+    assert len(children) >= 2
+    wait_until(lambda: not any(alive(p) for p in children), seconds=10)
+    kill_after_a_commit(tmp_path, shorter, *store)
     run_study(load_study(shorter), tmp_path, options=RunOptions(store=finished / "store"))
     same_as(finished, tmp_path, "federated", "pooled")
     assert not list(tmp_path.rglob("*.part"))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path) -> None:
     shutil.copytree(study_file.parent, tmp_path / "study")
@@ -306,7 +298,6 @@ def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path)
         run_study(study, out, options=RunOptions(store=store))
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> None:
     study = load_study(study_file)
@@ -322,19 +313,6 @@ def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> 
             run_study(run, out, options=RunOptions(store=finished / "store"))
 
 
-def children_of(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(p) for p in listed.read_text().split()] if listed.exists() else []
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
     finished, study_file, tmp_path
@@ -358,26 +336,6 @@ def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
     assert seen == []
 
 
-@pytest.mark.slow
-@pytest.mark.process
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_processes_end_with_the_run_that_started_them(finished, study_file, tmp_path) -> None:
-    command = [sys.executable, "-m", "gliofed.cli.main", "run", str(study_file), "--processes", "2",
-               "--out", str(tmp_path), "--store", str(finished / "store")]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(tmp_path.glob("models/*/*/*/rounds/round-*")):
-        time.sleep(0.01)
-    started = children_of(process.pid)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert len(started) >= 2
-    until = time.monotonic() + 10
-    while time.monotonic() < until and any(alive(p) for p in started):
-        time.sleep(0.05)
-    assert not any(alive(p) for p in started)
-
-
-@pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
 def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
     finished, study_file, tmp_path
