@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ import pytest
 import torch
 
 from gliofed.data.store import PreparedCase
+from gliofed.models.presets import PRESETS
 from gliofed.reporting.plots import style
 from gliofed.study import PreparationConfig, Study, parse_study
 from gliofed.types import SEQUENCES, Case, Labels, PreparationMeasures
@@ -181,9 +183,13 @@ TINY = {
 }
 
 
+THIN = dataclasses.replace(PRESETS["small"], widths=(8, 8, 8, 16))
+
+
 @pytest.fixture
-def tiny_study() -> Study:
-    """Two rounds on 16-voxel cubes."""
+def tiny_study(monkeypatch: pytest.MonkeyPatch) -> Study:
+    """Two rounds on 16-voxel cubes, with a network of few channels in this process."""
+    monkeypatch.setitem(PRESETS, "small", THIN)
     return parse_study(TINY)
 
 

@@ -19,6 +19,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import psutil
 from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage
@@ -76,6 +77,16 @@ def wait() -> None:
     raise RuntimeError("Orthanc did not start")
 
 
+def listening() -> None:
+    """Wait for this process's own DICOM port; a connection to try it would count as one."""
+    for _ in range(300):
+        ports = psutil.Process().net_connections("inet")
+        if any(c.laddr.port == 11112 and c.status == psutil.CONN_LISTEN for c in ports):
+            return
+        time.sleep(0.1)
+    raise RuntimeError("the receiver does not listen")
+
+
 def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
     files = [p for p in sorted(source.rglob("*")) if p.is_file()]
     entity = AE(ae_title="SCANNER")
@@ -112,7 +123,7 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
         args=(work / "got", ListenAddress(11112, peers=("ORTHANC",), idle=2.0), lambda count: None),
     )
     thread.start()
-    time.sleep(0.5)
+    listening()
     ask("/modalities/gliofed/store", ask("/series"))
     thread.join()
     out["sent"] = intake(

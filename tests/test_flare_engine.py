@@ -10,8 +10,8 @@ import pytest
 from federation_kits import make_kits
 
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.site_data import SiteDataPaths, write_data_paths, read_data_paths
-from gliofed.deployment.training_job import run_id, parse_job, make_job
+from gliofed.deployment.site_data import SiteDataPaths, read_data_paths, write_data_paths
+from gliofed.deployment.training_job import make_job, parse_job, run_id
 from gliofed.errors import StudyError
 from gliofed.federated.governance.approval import parse_study_text
 
