@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import STRIPPED, write_hospital, write_image
 from dcm2niix import bin as dcm2niix
+from dicom_files import write_segmentation
 from ellipsoid import CENTRE, NETWORK, SIZE, ellipsoid, rigid
 from nibabel.affines import apply_affine
 from typer.testing import CliRunner
@@ -25,7 +26,7 @@ from gliofed.cli.main import app
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import read_nifti
 from gliofed.data.store import PreparedStore, StoreEntry
-from gliofed.dicom.seg import MaskAuthor, write_segmentation
+from gliofed.dicom.seg import MaskAuthor
 from gliofed.errors import CheckpointError, DataError
 from gliofed.inference import corrections as module
 from gliofed.inference.native_grid import mask_on_scan

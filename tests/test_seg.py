@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 from dcm2niix import bin as dcm2niix
+from dicom_files import write_segmentation
 from dicom_series import validated
 from nibabel.affines import apply_affine
 
@@ -22,7 +23,6 @@ from gliofed.dicom.seg import (
     SegmentTracking,
     build_segmentation,
     read_segmentation,
-    write_segmentation,
 )
 from gliofed.dicom.source_series import read_series
 from gliofed.errors import DataError
@@ -231,14 +231,6 @@ def test_an_empty_mask_is_no_file(flair, mask, tmp_path) -> None:
     out = tmp_path / "o.dcm"
     assert not write_segmentation(mask & False, dicom.Made().affine(), flair, out, BY_MODEL)
     assert not out.exists()
-
-
-def test_a_file_that_is_there_is_kept(flair, mask, tmp_path) -> None:
-    out = tmp_path / "o.dcm"
-    out.write_text("mine")
-    with pytest.raises(DataError, match="is there already"):
-        write_segmentation(mask, dicom.Made().affine(), flair, out, BY_MODEL)
-    assert out.read_text() == "mine"
 
 
 @pytest.mark.parametrize("axis", range(3))

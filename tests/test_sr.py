@@ -12,6 +12,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import write_report, write_segmentation
 from dicom_series import validated
 from pydicom.config import disable_value_validation
 from pydicom.sr.codedict import codes
@@ -27,9 +28,9 @@ from gliofed.calibration.cns5 import (
 from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.dicom import report_codes, sr
 from gliofed.dicom.case_report import CaseReport
-from gliofed.dicom.seg import MaskAuthor, SegmentTracking, write_segmentation
+from gliofed.dicom.seg import MaskAuthor, SegmentTracking
 from gliofed.dicom.source_series import read_series
-from gliofed.dicom.sr import NO_FAULT, build_report, write_report
+from gliofed.dicom.sr import NO_FAULT, build_report
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -351,13 +352,6 @@ def test_a_segmentation_without_tracking_is_referred_to(flair, outline, tmp_path
     assert set(values(tmp_path / "sr.dcm", "TEXT", "112039")) == {
         seg.SegmentSequence[0].SegmentLabel
     }
-
-
-def test_a_file_that_is_there_is_kept(flair, tmp_path) -> None:
-    (tmp_path / "sr.dcm").write_text("mine")
-    with pytest.raises(DataError, match="is there already"):
-        write_report(REPORT, flair, tmp_path / "sr.dcm")
-    assert (tmp_path / "sr.dcm").read_text() == "mine"
 
 
 def test_sources_without_patient_data_still_work(tmp_path) -> None:

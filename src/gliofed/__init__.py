@@ -48,11 +48,12 @@ if TYPE_CHECKING:
     from gliofed.federated.governance.hash_chain import LogLine
     from gliofed.inference.corrections import CorrectedLabel, Correction
     from gliofed.inference.mask_export import ExportedMask, SeriesLocation
-    from gliofed.inference.predict import predict, report, view
+    from gliofed.inference.predict import predict, report
     from gliofed.ingest.intake import IngestRequest, IngestResult
     from gliofed.preprocessing.dataset import DatasetPreparation
     from gliofed.preprocessing.workers import CasePreparation
     from gliofed.validation.check import CheckResult
+    from gliofed.viewer.view import view
 
 _MODULES: Final = {
     # Data
@@ -83,7 +84,7 @@ _MODULES: Final = {
     # Models and cases
     "predict": "gliofed.inference.predict",
     "report": "gliofed.inference.predict",
-    "view": "gliofed.inference.predict",
+    "view": "gliofed.viewer.view",
     "export": "gliofed.api.scans",
     "image": "gliofed.api.scans",
     "correct": "gliofed.api.scans",

@@ -29,10 +29,9 @@ from gliofed.dicom.derived import (
     source_header,
 )
 from gliofed.dicom.geometry import LPS_TO_RAS
-from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet, read_series
+from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.runtime.files import write_bytes
 from gliofed.version import __version__
 
 LABEL: Final = "T2/FLAIR-hyperintense region"
@@ -64,31 +63,6 @@ class SegmentTracking:
 
     name: str = "tumor"
     uid: str = field(default_factory=lambda: str(hd.UID()))
-
-
-def write_segmentation(
-    mask: NDArray[np.bool_],
-    affine: Array,
-    series_folder: Path,
-    out: Path,
-    author: MaskAuthor,
-    choose: str = "",
-    tracking: SegmentTracking | None = None,
-) -> bool:
-    """Write `mask` as a DICOM Segmentation that refers to the images of a source series.
-
-    mask: (X, Y, Z) on the grid of the series in any order of axes, such as that of its NIfTI.
-    affine: voxel to RAS mm. choose: number or UID of the series where the folder holds several.
-    True where written; False, and nothing is written, where the mask is empty: a segmentation
-    without a frame is not valid DICOM.
-    Raises DataError as `read_series` and `build_segmentation` say, and where `out` exists.
-    """
-    if out.exists():
-        raise DataError(f"{out}: is there already; remove it or choose another name")
-    data = build_segmentation(mask, affine, read_series(series_folder, choose), author, tracking)
-    if data is not None:
-        write_bytes(out, data)
-    return data is not None
 
 
 def build_segmentation(

@@ -48,10 +48,9 @@ from gliofed.dicom.derived import (
     source_header,
 )
 from gliofed.dicom.seg import SegmentTracking
-from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet, read_series
+from gliofed.dicom.source_series import PARSE_ERRORS, Header, SourceSeries, quiet
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.runtime.files import write_bytes
 
 NO_FAULT: Final = "No fault of the scans' preparation was found."
 _CONTAINS: Final = "CONTAINS"
@@ -66,24 +65,6 @@ class _ReferencedSegment:
     header: Header
     number: int
     tracking: SegmentTracking
-
-
-def write_report(
-    report: CaseReport,
-    series_folder: Path,
-    out: Path,
-    choose: str = "",
-    segmentation: Path | None = None,
-) -> None:
-    """Write the answer as a Structured Report on a source series.
-
-    choose: number or UID of the series where the folder holds several. segmentation: the DICOM-SEG
-    of the outline on that series. Raises DataError as `read_series` and `build_report` say, and
-    where `out` exists; nothing is then written.
-    """
-    if out.exists():
-        raise DataError(f"{out}: is there already; remove it or choose another name")
-    write_bytes(out, build_report(report, read_series(series_folder, choose), segmentation))
 
 
 def build_report(

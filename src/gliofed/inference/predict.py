@@ -1,12 +1,11 @@
-"""Cases answered by a model, their pages, and all of them in a browser."""
+"""Cases predicted by a model, and their pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gliofed.errors import DataError, StudyError
+from gliofed.errors import DataError
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 
 if TYPE_CHECKING:
@@ -62,32 +61,11 @@ def report(
 
     folders = answer_folders(answers)
     if not folders:
-        raise DataError(f"{answers}: holds no answers; give the folder that `gliofed predict` "
-                        "wrote to")  # fmt: skip
+        raise DataError(
+            f"{answers}: holds no answers; give the folder that `gliofed predict` wrote to"
+        )
     progress.stage("writing pages")
     for done, folder in enumerate(folders):
         progress.update(done, len(folders), folder.name)
         write_case_page(read_answer(folder, store), folder / PAGE)
     return tuple(f / PAGE for f in folders)
-
-
-def view(
-    answers: Path,
-    store: Path | None = None,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    ready: Callable[[str], None] = print,
-) -> None:
-    """Serve the cases that `predict` answered below `answers` to this machine, until interrupted.
-
-    store: where their prepared cases are now, if not where they were. port: 0 takes a free one.
-    ready: hears the address to open, whose token lets in whoever has it. Raises DataError as
-    `gliofed.viewer.server.serve` says, StudyError where the packages of a web server are missing.
-    """
-    try:
-        from gliofed.viewer.server import serve
-    except ImportError as error:
-        raise StudyError(
-            f"a web server needs packages that are not there ({error}); install gliofed[view]"
-        ) from error
-    serve(answers, store, host, port, ready)
