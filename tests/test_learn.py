@@ -16,7 +16,12 @@ from gliofed.models.network import build_net, parameter_count, task_of
 from gliofed.models.presets import PRESETS
 from gliofed.runtime.device import Device
 from gliofed.study import TrainingConfig
-from gliofed.training.augmentation import augment_intensity, drop_sequences, sample_patch
+from gliofed.training.augmentation import (
+    ScanVolume,
+    augment_intensity,
+    drop_sequences,
+    sample_patch,
+)
 from gliofed.training.loop import TrainingPlan, fit_epoch
 from gliofed.training.loss import marker_loss, mask_loss, total_loss
 from gliofed.training.optimiser import (
@@ -87,12 +92,23 @@ def test_an_unknown_row_adds_exactly_nothing_beside_a_known_one(make_prepared) -
             torch.testing.assert_close(gradient, alone[name], rtol=1e-4, atol=1e-6)
 
 
+def plan_of(study, cases, seed=0, epochs=1) -> TrainingPlan:
+    return TrainingPlan(
+        study=study,
+        cases=cases,
+        class_weights={m.id: (1.0,) * len(m.classes) for m in MARKERS},
+        seed=seed,
+        epochs=epochs,
+        batch=2,
+        machine=CPU,
+    )
+
+
 def test_with_nothing_known_there_is_no_loss_and_no_step(make_prepared, tiny_study) -> None:
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    plan = TrainingPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1, 2)
-    stats = fit_epoch(net, make_optimiser(net, tiny_study.train), [make_prepared("a", {}, mask=False)],
-                      plan, 0, CPU)  # fmt: skip
+    plan = plan_of(tiny_study, [make_prepared("a", {}, mask=False)])
+    stats = fit_epoch(net, make_optimiser(net, tiny_study.train), plan, 0)
     assert stats == {}
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 
@@ -173,9 +189,8 @@ def test_augmentation_moves_image_and_mask_together() -> None:
     moved = 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        out, placed = sample_patch(
-            image, mask, np.full(3, 11.5), (24, 24, 24), np.array([1, 1, 2.0]), 1, rng
-        )
+        volume = ScanVolume(image, mask, np.array([1, 1, 2.0]))
+        out, placed = sample_patch(volume, np.full(3, 11.5), (24, 24, 24), 1, rng)
         same = (out[0] >= 0.5) == (placed > 0)
         assert same.mean() > 0.999
         moved += not np.array_equal(placed, mask)
@@ -186,11 +201,12 @@ def test_without_augmentation_a_patch_is_a_plain_crop_or_pad() -> None:
     image = np.arange(4 * 10 * 12 * 8, dtype=np.float16).reshape(4, 10, 12, 8) % 97
     centre = (np.array(image.shape[1:]) - 1) / 2
     rng = np.random.default_rng(0)
-    out, placed = sample_patch(image, None, centre, (16, 16, 16), np.ones(3), 0, rng)
+    volume = ScanVolume(image, None, np.ones(3))
+    out, placed = sample_patch(volume, centre, (16, 16, 16), 0, rng)
     np.testing.assert_array_equal(out[:, 3:13, 2:14, 4:12], image)
     assert out.sum() == image.astype(np.float32).sum()
     assert not placed.any()
-    small, _ = sample_patch(image, None, centre, (4, 4, 4), np.ones(3), 0, rng)
+    small, _ = sample_patch(volume, centre, (4, 4, 4), 0, rng)
     np.testing.assert_array_equal(small, image[:, 3:7, 4:8, 2:6])
 
 
@@ -204,12 +220,12 @@ def test_intensity_leaves_the_outside_at_zero() -> None:
 
 def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
     cases = [make_prepared(f"c{i}", FULL if i % 2 else {"idh": "wildtype"}) for i in range(4)]
-    plan = TrainingPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 7, 12, 2)
+    plan = plan_of(tiny_study, cases, seed=7, epochs=12)
 
     def train():
         net = build_net("small", None, 3)
         optimiser = make_optimiser(net, tiny_study.train)
-        history = [fit_epoch(net, optimiser, cases, plan, e, CPU) for e in range(12)]
+        history = [fit_epoch(net, optimiser, plan, e) for e in range(12)]
         return net, optimiser, history
 
     (net, optimiser, history), (again, _, _) = train(), train()
@@ -223,7 +239,7 @@ def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
     fresh = make_optimiser(again, tiny_study.train)
     load_optimiser_state(again, fresh, optimiser_state(net, optimiser))
     for step in (net, optimiser), (again, fresh):
-        fit_epoch(*step, cases, plan, 11, CPU)
+        fit_epoch(*step, plan, 11)
     assert all(
         torch.equal(a, b)
         for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True)
@@ -238,8 +254,8 @@ def test_a_case_that_makes_nan_changes_no_weight(make_prepared, tiny_study) -> N
     )
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    plan = TrainingPlan(tiny_study, {m.id: (1.0,) * len(m.classes) for m in MARKERS}, 0, 1, 2)
-    stats = fit_epoch(net, make_optimiser(net, tiny_study.train), [bad], plan, 0, CPU)
+    plan = plan_of(tiny_study, [bad])
+    stats = fit_epoch(net, make_optimiser(net, tiny_study.train), plan, 0)
     assert stats["skipped"].sum == 1
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 

@@ -37,8 +37,8 @@ def exclude_cases(
             first = next(e for e in excluded if e.case.site == site)
             raise DataError(
                 f"{site}: none of its {count} cases can be used, all are excluded; "
-                f"{first.case}: {'; '.join(first.reasons)}. Correct them, leave the hospital out of "
-                "the study, or change its [quality]"
+                f"{first.case}: {'; '.join(first.reasons)}. Correct them, leave the hospital out "
+                "of the study, or change its [quality]"
             )
     return used, excluded
 

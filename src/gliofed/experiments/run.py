@@ -1,4 +1,4 @@
-"""Run a study, from the hospitals' files to a results page. A stopped run continues from the disk."""
+"""Run a study, from hospitals' files to a results page. A stopped run continues from the disk."""
 
 from __future__ import annotations
 

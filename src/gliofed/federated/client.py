@@ -165,16 +165,18 @@ class Client:
             load_optimiser_state(self._net, optimiser, state)
         plan = TrainingPlan(
             study=self._study,
+            cases=self._cases,
             class_weights=task.class_weights,
             seed=self._seed,
             epochs=train.rounds * train.local_epochs,
             batch=batch,
+            machine=self._machine,
         )
         stats: dict[str, Stat] = defaultdict(Stat)
         for epoch in range(train.local_epochs):
             at = task.round * train.local_epochs + epoch
             part = ProgressOfPart(self._progress, epoch, train.local_epochs, self.name)
-            found = fit_epoch(self._net, optimiser, self._cases, plan, at, self._machine, part)
+            found = fit_epoch(self._net, optimiser, plan, at, part)
             for name, stat in found.items():
                 stats[name] += stat
         state = optimiser_state(self._net, optimiser)

@@ -1,1 +1,1 @@
-"""Learning: samples, augmentation, masked losses and the one training loop."""
+"""Training: samples, augmentation, masked losses and the one training loop."""

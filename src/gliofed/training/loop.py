@@ -1,4 +1,4 @@
-"""The training loop. Pooled, single-site and federated training all run this one."""
+"""The training loop, used by pooled, single-site and federated training alike."""
 
 from __future__ import annotations
 
@@ -19,68 +19,75 @@ from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study
 from gliofed.training.loss import total_loss
 from gliofed.training.optimiser import learning_rate
-from gliofed.training.samples import Patch, collate, draw_sample
+from gliofed.training.samples import collate, draw_sample
 from gliofed.types import Batch, Stat
 
-AHEAD = 8
-"""Batches made ahead of an accelerator."""
+BATCHES_AHEAD = 8
+"""Batches that threads make in advance for an accelerator."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a fit needs beside network and cases.
+    """What a training needs besides network and optimiser.
 
-    class_weights: marker id to one weight a class. seed: decides order, patches and augmentation.
-    epochs: of the whole training, which the learning rate runs down over. batch: cases a step.
+    class_weights: marker id to one loss weight a class. seed: decides order, patches, augmentation
+    and dropout. epochs: of the whole training; the learning rate runs down over them. batch: cases
+    a step.
     """
 
     study: Study
+    cases: Sequence[PreparedCase]
     class_weights: Mapping[str, tuple[float, ...]]
     seed: int
     epochs: int
     batch: int
+    machine: Device
 
 
 def fit_epoch(
     net: MultiTaskNet,
     optimiser: torch.optim.Optimizer,
-    cases: Sequence[PreparedCase],
     plan: TrainingPlan,
     epoch: int,
-    machine: Device,
     progress: Progress = NO_PROGRESS,
 ) -> Mapping[str, Stat]:
-    """One pass over `cases`, changing `net` and `optimiser`; sums of each task's loss and "dice".
+    """Train `net` on every case once; return sums of each task's loss and of "dice".
 
-    The same epoch of the same plan does the same to the bit on the same CPU and thread count.
-    A step whose loss or gradient is not finite changes nothing and is counted under "skipped".
+    The same epoch of the same plan gives the same bits on the same CPU and thread count. A step
+    whose loss or gradient is not finite changes no weight and is counted under "skipped".
     """
-    train = plan.study.train
-    batches = _order(len(cases), plan.batch, plan.seed, epoch)
-    weights = {k: torch.tensor(v, device=machine.device) for k, v in plan.class_weights.items()}
-    tasks = {MASK_TASK: plan.study.loss.mask, **plan.study.loss.markers}
+    train, loss_config, machine = plan.study.train, plan.study.loss, plan.machine
+    batches = _shuffled_batches(plan, epoch)
+    task_weights = {MASK_TASK: loss_config.mask, **loss_config.markers}
+    class_weights = {
+        marker: torch.tensor(values, device=machine.device)
+        for marker, values in plan.class_weights.items()
+    }
     sums: dict[str, Stat] = defaultdict(Stat)
     net.train()
-    torch.manual_seed(_number(plan.seed, "dropout", epoch))
-    for index, batch in enumerate(_batches(cases, batches, plan, epoch, machine)):
+    torch.manual_seed(_seed_of(plan.seed, "dropout", epoch))
+    for index, batch in enumerate(_make_batches(plan, batches, epoch)):
         step = epoch * len(batches) + index
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(train, step, plan.epochs * len(batches))
         optimiser.zero_grad(set_to_none=True)
         with machine.autocast():
-            answers = net(batch.image, batch.present)
-        loss, stats = total_loss(answers, batch, tasks, weights, plan.study.loss.label_smoothing)
-        stepped = loss is not None and _step(net, optimiser, loss, train.clip)
-        for name, stat in stats.items() if stepped else ():
-            sums[name] += stat
-        if loss is not None and not stepped:
-            sums["skipped"] += Stat(1, 1)
+            output = net(batch.image, batch.present)
+        loss, stats = total_loss(
+            output, batch, task_weights, class_weights, loss_config.label_smoothing
+        )
+        if loss is not None:  # None: no case of the batch has a label or a mask
+            if _step(net, optimiser, loss, train.clip):
+                for name, stat in stats.items():
+                    sums[name] += stat
+            else:
+                sums["skipped"] += Stat(1, 1)
         progress.update(index + 1, len(batches), f"batch {index + 1} of {len(batches)}")
     return dict(sums)
 
 
 def _step(net: MultiTaskNet, optimiser: torch.optim.Optimizer, loss: Tensor, clip: float) -> bool:
-    """Backward, clip, step; False without a step where the gradient is not finite."""
+    """Backward pass, gradient clipping, optimiser step; False if the gradient is not finite."""
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     norm = torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
     if not bool(torch.isfinite(norm)):
@@ -89,43 +96,44 @@ def _step(net: MultiTaskNet, optimiser: torch.optim.Optimizer, loss: Tensor, cli
     return True
 
 
-def _order(count: int, batch: int, seed: int, epoch: int) -> list[list[int]]:
-    """A shuffled pass over `count` cases in batches; the last may be smaller."""
-    order = _rng(seed, "order", epoch).permutation(count).tolist()
-    return [order[i : i + batch] for i in range(0, count, batch)]
+def _shuffled_batches(plan: TrainingPlan, epoch: int) -> list[list[int]]:
+    """Indices of all cases, shuffled and cut into batches; the last may be smaller."""
+    order = _generator(plan.seed, "order", epoch).permutation(len(plan.cases)).tolist()
+    return [order[i : i + plan.batch] for i in range(0, len(order), plan.batch)]
 
 
-def _batches(
-    cases: Sequence[PreparedCase],
-    batches: Sequence[Sequence[int]],
-    plan: TrainingPlan,
-    epoch: int,
-    machine: Device,
+def _make_batches(
+    plan: TrainingPlan, batches: Sequence[Sequence[int]], epoch: int
 ) -> Iterator[Batch]:
-    """The epoch's batches on the machine's device; made ahead by threads for an accelerator."""
-    patch: Patch = plan.study.grid.patch
+    """The epoch's batches on the machine's device; threads make them in advance for a GPU."""
 
-    def make(rows: Sequence[int]) -> Batch:
-        chosen = [cases[r] for r in rows]
-        draws = [
-            draw_sample(c, patch, plan.study.train, _rng(plan.seed, f"draw/{r}", epoch))
-            for r, c in zip(rows, chosen, strict=True)
+    def make(indices: Sequence[int]) -> Batch:
+        cases = [plan.cases[i] for i in indices]
+        samples = [
+            draw_sample(
+                case,
+                plan.study.grid.patch,
+                plan.study.train,
+                _generator(plan.seed, f"draw/{i}", epoch),
+            )
+            for i, case in zip(indices, cases, strict=True)
         ]
-        return collate(draws, chosen)
+        return collate(samples, cases)
 
-    if machine.device.type == "cpu":
+    if plan.machine.device.type == "cpu":
         yield from map(make, batches)
         return
-    with ThreadPoolExecutor(max_workers=AHEAD) as pool:
-        waiting = deque(pool.submit(make, b) for b in batches[:AHEAD])
-        for following in [*batches[AHEAD:], *([None] * len(batches[:AHEAD]))]:
-            batch = waiting.popleft().result()
-            if following is not None:
-                waiting.append(pool.submit(make, following))
-            yield _to(batch, machine.device)
+    with ThreadPoolExecutor(max_workers=BATCHES_AHEAD) as pool:
+        pending = deque(pool.submit(make, b) for b in batches[:BATCHES_AHEAD])
+        following = iter(batches[BATCHES_AHEAD:])
+        while pending:
+            batch = pending.popleft().result()
+            if (indices := next(following, None)) is not None:
+                pending.append(pool.submit(make, indices))
+            yield _to_device(batch, plan.machine.device)
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
+def _to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(
         image=batch.image.to(device),
         present=batch.present.to(device),
@@ -136,10 +144,11 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     )
 
 
-def _number(seed: int, purpose: str, epoch: int) -> int:
+def _seed_of(seed: int, purpose: str, epoch: int) -> int:
+    """64 bits from the names: each purpose and epoch has random numbers of its own."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
 
-def _rng(seed: int, purpose: str, epoch: int) -> np.random.Generator:
-    return np.random.default_rng(_number(seed, purpose, epoch))
+def _generator(seed: int, purpose: str, epoch: int) -> np.random.Generator:
+    return np.random.default_rng(_seed_of(seed, purpose, epoch))

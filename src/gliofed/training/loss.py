@@ -1,8 +1,8 @@
 """The masked multi-task loss.
 
-What is not known costs nothing and teaches nothing: rows without a label or a mask are left out
-before the loss is taken, so their gradient is exactly zero, and a task that no row has knows no
-gradient at all, so that weight decay and momentum leave its head alone too.
+Missing labels and masks are excluded from the loss: their rows are removed before it is computed,
+so their gradient is exactly zero. The head of a task that no row has gets no gradient at all, so
+that weight decay and momentum leave it unchanged too.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ def soft_dice(logits: Tensor, mask: Tensor) -> Tensor:
 def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Mean over rows of (1 - Dice) + cross-entropy; rows must have an expert mask.
 
-    A patch that misses the tumour has no foreground for Dice: cross-entropy alone then says
-    that there is nothing here.
+    A patch without tumour has no foreground for Dice; only its cross-entropy counts.
     """
     entropy = (
         functional.binary_cross_entropy_with_logits(logits.float(), mask, reduction="none")
@@ -55,22 +54,22 @@ def marker_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: floa
 
 
 def total_loss(
-    answers: NetworkOutput,
+    output: NetworkOutput,
     batch: Batch,
     task_weights: Mapping[str, float],
     class_weights: Mapping[str, Tensor],
     smoothing: float = 0.0,
 ) -> tuple[Tensor | None, Mapping[str, Stat]]:
-    """The weighted sum of every task that some row knows, and each task's sum for the record.
+    """The weighted sum of the losses of all tasks, and each task's unweighted loss as a sum.
 
     task_weights: "mask" and marker ids; 0 leaves a task out. class_weights: marker id to a
-    tensor, one weight a class. Returns None for the loss where no row knows anything.
+    tensor, one weight a class. The loss is None where no row has a label or a mask.
     """
     parts: list[Tensor] = []
     stats: dict[str, Stat] = {}
     rows = batch.has_mask
     if task_weights[MASK_TASK] > 0 and bool(rows.any()):
-        logits, mask = answers.mask[rows], batch.mask[rows]
+        logits, mask = output.mask[rows], batch.mask[rows]
         value, count = mask_loss(logits, mask), int(rows.sum())
         parts.append(task_weights[MASK_TASK] * value)
         stats[MASK_TASK] = Stat(float(value.detach()) * count, count)
@@ -81,7 +80,7 @@ def total_loss(
             continue
         labels = batch.labels[rows, column]
         value = marker_loss(
-            answers.markers[marker.id][rows], labels, class_weights[marker.id], smoothing
+            output.markers[marker.id][rows], labels, class_weights[marker.id], smoothing
         )
         count = int(rows.sum())
         parts.append(task_weights[marker.id] * value)

@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019), its schedule, and its state as plain named tensors."""
+"""AdamW (Loshchilov & Hutter 2019), its learning rate schedule, and its state as named tensors."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ _STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
 def make_optimiser(net: nn.Module, train: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over every parameter; biases and norms are not decayed.
+    """AdamW over every parameter; biases and norms have no weight decay.
 
-    On a CPU the fused form, one pass over each parameter, takes a third of the time.
+    On a CPU the fused form takes a third of the time: it passes over each parameter once.
     """
     decayed = [p for p in net.parameters() if p.dim() > 1]
-    free = [p for p in net.parameters() if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": train.weight_decay},
-              {"params": free, "weight_decay": 0.0}]  # fmt: skip
+    not_decayed = [p for p in net.parameters() if p.dim() <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": train.weight_decay},
+        {"params": not_decayed, "weight_decay": 0.0},
+    ]
     fused = next(net.parameters()).device.type == "cpu"
     return torch.optim.AdamW(groups, lr=train.lr, fused=fused)
 
 
 def learning_rate(train: TrainingConfig, step: int, steps: int) -> float:
     """Linear warm-up over the first `train.warmup` of all steps, then a cosine down to 1 %."""
-    warm = max(1, round(train.warmup * steps))
-    if step < warm:
-        return train.lr * (step + 1) / warm
-    done = (step - warm) / max(1, steps - warm)
+    warmup_steps = max(1, round(train.warmup * steps))
+    if step < warmup_steps:
+        return train.lr * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
     return train.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def optimiser_state(net: nn.Module, optimiser: torch.optim.Optimizer) -> Mapping[str, Tensor]:
-    """Moments and step counts by `<parameter>:<moment>`; parameters never stepped have none."""
-    out = {}
+    """Moments and step counts by `<parameter>:<moment>`; none of parameters without a step."""
+    state = {}
     for name, parameter in net.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
-            out[f"{name}:{key}"] = value.detach().to("cpu").contiguous()
-    return out
+            state[f"{name}:{key}"] = value.detach().to("cpu").contiguous()
+    return state
 
 
 def with_steps(moments: Mapping[str, Tensor], steps: int) -> dict[str, Tensor]:
-    """Moments by `<parameter>:<moment>`, each parameter as if it had been stepped so often."""
+    """The moments, with `steps` as the step count of every parameter."""
     names = {name.rpartition(":")[0] for name in moments}
     return {**moments, **{f"{name}:step": torch.tensor(float(steps)) for name in names}}
 
@@ -54,7 +56,7 @@ def with_steps(moments: Mapping[str, Tensor], steps: int) -> dict[str, Tensor]:
 def load_optimiser_state(
     net: nn.Module, optimiser: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
-    """Put back what `optimiser_state` gave. Raises CheckpointError where names do not fit."""
+    """Load what `optimiser_state` returned. Raises CheckpointError where names do not fit."""
     parameters = dict(net.named_parameters())
     for key, value in state.items():
         name, _, moment = key.rpartition(":")
@@ -64,5 +66,5 @@ def load_optimiser_state(
                 "with another version or study: start it in a new folder"
             )
         parameter = parameters[name]
-        target = value if moment == "step" else value.to(parameter.device)
-        optimiser.state[parameter][moment] = target.clone()
+        tensor = value if moment == "step" else value.to(parameter.device)
+        optimiser.state[parameter][moment] = tensor.clone()

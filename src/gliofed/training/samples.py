@@ -1,7 +1,7 @@
-"""From prepared cases to one batch: crop or pad to the patch, augment, stack.
+"""From prepared cases to one batch: crop or pad to the patch, augment, collate.
 
-Every draw has a random generator of its own, made from (seed, epoch, position), so no state has
-to be saved for a run to go on exactly where it stopped.
+Every sample has a random generator of its own, made from seed, epoch and case index. A stopped run
+therefore continues with the same samples although no state of a generator is saved.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from gliofed.data.store import PreparedCase
 from gliofed.markers import MARKERS
 from gliofed.study import TrainingConfig
-from gliofed.training.augmentation import augment_intensity, drop_sequences, sample_patch
+from gliofed.training.augmentation import (
+    ScanVolume,
+    augment_intensity,
+    drop_sequences,
+    sample_patch,
+)
 from gliofed.types import Batch, Unknown
 
 Patch = tuple[int, int, int]
@@ -24,7 +29,7 @@ Patch = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """One training sample before stacking. image (4, *patch) float32, mask (*patch) float32."""
+    """One training sample. image (4, *patch), mask (*patch), present (4,), 1 where not dropped."""
 
     image: NDArray[np.float32]
     mask: NDArray[np.float32]
@@ -37,16 +42,16 @@ def draw_sample(
     """One augmented patch of a case, centred on the tumour with probability `train.lesion`."""
     centre = _centre(prepared, patch, train, rng)
     mask = prepared.mask if prepared.lesion is not None else None
-    spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0)
-    image, placed = sample_patch(prepared.image, mask, centre, patch, spacing, train.augment, rng)
+    volume = ScanVolume(prepared.image, mask, np.linalg.norm(prepared.affine[:3, :3], axis=0))
+    image, target = sample_patch(volume, centre, patch, train.augment, rng)
     present = np.array(prepared.present, np.float32)
     image = augment_intensity(image, train.augment, rng)
     image, present = drop_sequences(image, present, train.drop_sequence, rng)
-    return TrainingSample(image, placed, present)
+    return TrainingSample(image, target, present)
 
 
-def collate(draws: Sequence[TrainingSample], cases: Sequence[PreparedCase]) -> Batch:
-    """Draws and the cases they came from, as tensors. An empty mask counts as no mask."""
+def collate(samples: Sequence[TrainingSample], cases: Sequence[PreparedCase]) -> Batch:
+    """A batch of samples and their cases' labels. An empty expert mask counts as no mask."""
     labels = np.zeros((len(cases), len(MARKERS)), np.int64)
     known = np.zeros((len(cases), len(MARKERS)), bool)
     for row, prepared in enumerate(cases):
@@ -56,9 +61,9 @@ def collate(draws: Sequence[TrainingSample], cases: Sequence[PreparedCase]) -> B
                 labels[row, column] = marker.classes.index(value)
                 known[row, column] = True
     return Batch(
-        image=torch.from_numpy(np.stack([d.image for d in draws])),
-        present=torch.from_numpy(np.stack([d.present for d in draws])),
-        mask=torch.from_numpy(np.stack([d.mask for d in draws])[:, None]),
+        image=torch.from_numpy(np.stack([s.image for s in samples])),
+        present=torch.from_numpy(np.stack([s.present for s in samples])),
+        mask=torch.from_numpy(np.stack([s.mask for s in samples])[:, None]),
         has_mask=torch.tensor([c.lesion is not None for c in cases]),
         labels=torch.from_numpy(labels),
         known=torch.from_numpy(known),
@@ -70,8 +75,8 @@ def _centre(
 ) -> NDArray[np.float64]:
     """The voxel that becomes the patch's middle.
 
-    Where the brain fits into the patch, its middle. Else, with probability `train.lesion`, a
-    voxel within the tumour's box, and otherwise any place that keeps the patch inside the brain.
+    If the brain fits into the patch, its middle. Else, with probability `train.lesion`, a voxel of
+    the tumour's bounding box, otherwise any voxel that keeps the patch inside the brain.
     """
     size = np.array(prepared.image.shape[1:], float)
     spare = np.maximum(size - np.array(patch), 0) / 2
