@@ -87,7 +87,7 @@ def drop_sequences(
 def _rotation_and_scale(
     spacing_mm: NDArray[np.float64], strength: float, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """A random map from voxel offsets in the patch to those in the scan: rotation, scaling in mm."""
+    """A random map from voxel offsets in the patch to those in the scan: rotates, scales in mm."""
     a, b, c = np.deg2rad(rng.uniform(-1, 1, 3) * ROTATION_DEGREES * strength)
     rotate_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     rotate_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
