@@ -50,7 +50,7 @@ from gliofed.deployment.supervisor import RetryLimits
 from gliofed.deployment.training_job import make_job
 from gliofed.errors import GliofedError
 from gliofed.federated.flare.job import write_job
-from gliofed.federated.flare.log_lines import read_line
+from gliofed.federated.flare.log_lines import parse_log_line
 from gliofed.federated.flare.process import ProcessCommand
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.audit_verification import read_lines, verify
@@ -95,7 +95,7 @@ class Live:
     def heard(self, reason: str) -> int:
         """How often the server's process printed a refusal for this reason."""
         printed = (self.kits / "server/log.txt").read_text(errors="replace").splitlines()
-        return sum(event.reason == reason for line in printed if (event := read_line(line)))
+        return sum(event.reason == reason for line in printed if (event := parse_log_line(line)))
 
     def job(self, name: str, study: Study | None = None) -> Path:
         segment = make_job(study or self.study, rounds=1)
