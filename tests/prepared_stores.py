@@ -4,9 +4,44 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
+from conftest import STRIPPED
+
+from gliofed.data.store import PreparedCase, PreparedStore
+from gliofed.preprocessing.cases import prepare_one
+from gliofed.preprocessing.dataset import prepare_every_case
+from gliofed.preprocessing.workers import PreparationRequest
+from gliofed.runtime.progress import NO_PROGRESS, Progress
+from gliofed.study import GridConfig, PreparationConfig, QualityConfig
+from gliofed.types import Case
+
+
+def prepare_here(
+    cases: Iterable[Case], grid: GridConfig, steps: PreparationConfig, store: PreparedStore
+) -> list[PreparedCase]:
+    """Every case prepared in this process, where tests can reach into it."""
+    return [prepare_one(case, grid, steps, store)[0] for case in cases]
+
+
+def prepare_as_a_run_does(
+    cases: Sequence[Case], grid: GridConfig, store: Path, progress: Progress = NO_PROGRESS
+) -> tuple[PreparedCase, ...]:
+    """Every case prepared in worker processes."""
+    request = PreparationRequest(grid, STRIPPED, QualityConfig(), store)
+    return prepare_every_case(cases, request, progress)
+
+
+@contextmanager
+def no_new_process() -> Iterator[None]:
+    """No process may be started within the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("multiprocessing.process.BaseProcess.start", None)
+        yield
 
 
 def entries(store: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_up_run import make_content
+from prepared_stores import prepare_here
 from recorded_progress import RecordedProgress
 from small_study import write_study
 
@@ -19,7 +20,6 @@ from gliofed.experiments.cases import prepare_and_compare
 from gliofed.experiments.exclusions import exclude_cases, exclusion_note
 from gliofed.experiments.run import run_study
 from gliofed.experiments.run_context import RunOptions
-from gliofed.preprocessing.cases import prepare_all
 from gliofed.reporting.study.page import render_study_page
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import QualityConfig, Study, load_study
@@ -37,7 +37,7 @@ def small(tmp_path_factory) -> tuple[Study, Path]:
 def litres(small) -> dict[str, float]:
     study, store = small
     cases = [c for own in read_sites(study.data).values() for c in own]
-    found = prepare_all(cases, study.grid, study.prepare, PreparedStore(store))
+    found = prepare_here(cases, study.grid, study.prepare, PreparedStore(store))
     return {str(p.case): p.measures.brain_litres for p in found}
 
 

@@ -20,6 +20,7 @@ from ellipsoid import CENTRE, NETWORK, RADII, SIZE, depth, ellipsoid, rigid, vox
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine, voxel_sizes
+from prepared_stores import prepare_here
 from scipy.spatial import cKDTree
 from typer.testing import CliRunner
 
@@ -35,7 +36,6 @@ from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.inference.mask_export import open_prepared_case, prediction_of_mask, read_mask_nifti
 from gliofed.inference.native_grid import mask_on_scan
 from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.preprocessing.cases import prepare_all
 from gliofed.preprocessing.resampling import resample_mask
 from gliofed.study import GridConfig
 from gliofed.types import Placement, Prediction, PreparationMeasures, Sequence
@@ -269,7 +269,7 @@ def test_the_scans_themselves_are_not_needed(case, mask, tmp_path) -> None:
 
 def test_an_entry_as_prepare_makes_it_is_opened(tmp_path) -> None:
     hospital = write_hospital(tmp_path / "h", {"A": ("1", "0", "1", "2")})
-    (made,) = prepare_all(
+    (made,) = prepare_here(
         read_bids(hospital, "h"),
         GridConfig((2.0, 2.0, 2.0)),
         STRIPPED,

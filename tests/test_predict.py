@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from crashing_cases import crashing
 from dicom_maker import SIEMENS, write_series
 from malformed import InProcess, write_healthy
 from malformed_corpus import CORPUS
@@ -220,6 +221,18 @@ def test_a_spoilt_case_is_refused_in_one_line_each_and_the_other_is_answered(
     unused = all("mask" in p.name or p.suffix == ".tsv" for p in _changed(healthy, root))
     assert refused or unused, spoilt.code
     assert any(f.status == "answered" for f in statuses) or len(statuses) == len(refused) == 1
+
+
+def test_a_case_that_crashes_its_process_is_refused_and_the_others_are_answered(
+    model, healthy, tmp_path
+) -> None:
+    with crashing("sub-01"):
+        one, other = answered(model, healthy, tmp_path)
+    assert (one.status, other.status) == ("refused", "answered")
+    assert "sub-01: its process crashed (SIGSEGV)" in one.reasons[0]
+    assert not one.folder.exists()
+    assert (other.folder / ANSWER).is_file()
+    assert [f.status for f in answered(model, healthy, tmp_path)] == ["answered", "skipped"]
 
 
 def _changed(one: Path, other: Path) -> list[Path]:

@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import STRIPPED, write_hospital, write_image
+from prepared_stores import no_new_process, prepare_as_a_run_does, prepare_here
+from recorded_progress import RecordedProgress
 
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import Volume, read_nifti
@@ -15,11 +17,14 @@ from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError, StoreError
 from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.brain_extraction import bounding_box, nonzero_brain
-from gliofed.preprocessing.cases import prepare_all, store_key
+from gliofed.preprocessing.cases import store_key
+from gliofed.preprocessing.dataset import prepare_every_case
 from gliofed.preprocessing.normalisation import zscore
 from gliofed.preprocessing.recipe import prepare_case
 from gliofed.preprocessing.resampling import resample, resample_mask, target_grid
-from gliofed.study import GridConfig, PreparationConfig
+from gliofed.preprocessing.workers import PreparationRequest
+from gliofed.runtime.progress import NO_PROGRESS
+from gliofed.study import GridConfig, PreparationConfig, QualityConfig
 from gliofed.types import Placement, Prediction
 
 GRID = GridConfig(spacing_mm=(2.0, 2.0, 2.0))
@@ -120,14 +125,12 @@ def test_brain_box_and_scores_in_their_empty_cases() -> None:
 def test_the_store_makes_each_entry_once_and_follows_content(hospital, tmp_path) -> None:
     cases = read_bids(hospital, "h")
     store = PreparedStore(tmp_path / "store")
-    seen = []
-    first = prepare_all(
-        cases, GRID, STRIPPED, store, lambda done, total: seen.append((done, total))
-    )
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    progress = RecordedProgress()
+    first = prepare_as_a_run_does(cases, GRID, store.root, progress)
+    assert progress.counts == [(1, 3), (2, 3), (3, 3)]
     stamps = {p.key: (store.root / p.key / "image.npy").stat().st_mtime_ns for p in first}
-    store.save_digests()
-    second = prepare_all(cases, GRID, STRIPPED, PreparedStore(store.root))
+    with no_new_process():
+        second = prepare_as_a_run_does(cases, GRID, store.root)
     assert [p.key for p in second] == [p.key for p in first]
     assert stamps == {p.key: (store.root / p.key / "image.npy").stat().st_mtime_ns for p in second}
     assert isinstance(second[0].image, np.memmap)
@@ -156,7 +159,7 @@ def test_a_failed_case_leaves_nothing_half_written(hospital, tmp_path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     store = PreparedStore(tmp_path / "store")
     with pytest.raises(DataError, match=str(path)):
-        prepare_all(cases, GRID, STRIPPED, store)
+        prepare_as_a_run_does(cases, GRID, store.root)
     left = [p for p in store.root.iterdir() if p.is_dir()]
     assert all((p / "entry.json").exists() for p in left)
     assert not any(p.name.startswith(".") for p in left)
@@ -165,7 +168,7 @@ def test_a_failed_case_leaves_nothing_half_written(hospital, tmp_path) -> None:
 def test_a_damaged_entry_says_how_to_cure_it(hospital, tmp_path) -> None:
     cases = read_bids(hospital, "h")
     store = PreparedStore(tmp_path / "store")
-    (prepared, *_) = prepare_all(cases, GRID, STRIPPED, store)
+    (prepared, *_) = prepare_here(cases, GRID, STRIPPED, store)
     path = store.root / prepared.key / "image.npy"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(StoreError, match=r"h/A.*delete that folder"):
@@ -241,7 +244,7 @@ def test_mask_resampling_cuts_at_one_half() -> None:
 def test_real_hospitals_prepare_without_loss(real_data, tmp_path) -> None:
     cases = read_bids(real_data / "tcga-lgg/case-western", "case-western")[:3]
     grid = GridConfig(spacing_mm=(1.875, 1.875, "native"))
-    for prepared in prepare_all(cases, grid, STRIPPED, PreparedStore(tmp_path)):
+    for prepared in prepare_here(cases, grid, STRIPPED, PreparedStore(tmp_path)):
         drawn = read_nifti(prepared.case.mask)
         prediction = Prediction(prepared.mask.astype(np.float32), prepared.affine, {})
         back = mask_on_scan(prediction, in_ras(drawn))
@@ -253,7 +256,8 @@ def test_without_the_hospital_extra_it_says_so_once(hospital, tmp_path, monkeypa
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     store = PreparedStore(tmp_path / "store")
     for steps in (PreparationConfig(brain="stripped"), replace(STRIPPED, bias=True)):
+        request = PreparationRequest(GRID, steps, QualityConfig(), store.root)
         with pytest.raises(DataError, match=r"gliofed\[hospital\]") as caught:
-            prepare_all(cases, GRID, steps, store)
+            prepare_every_case(cases, request, NO_PROGRESS)
         assert str(caught.value).count("SimpleITK") == 1
-    assert len(prepare_all(cases, GRID, STRIPPED, store)) == 3
+    assert len(prepare_here(cases, GRID, STRIPPED, store)) == 3

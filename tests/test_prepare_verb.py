@@ -18,7 +18,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import STRIPPED, write_hospital
-from prepared_stores import alive, children_of, entries, half_written, same, wait_until
+from prepared_stores import (
+    alive,
+    children_of,
+    entries,
+    half_written,
+    prepare_here,
+    same,
+    wait_until,
+)
 from typer.testing import CliRunner
 
 import gliofed
@@ -28,11 +36,10 @@ from gliofed.data.formats.bids import read_bids
 from gliofed.data.phantom import HOSPITALS
 from gliofed.data.store import PreparedStore
 from gliofed.errors import GliofedError
-from gliofed.preprocessing.cases import prepare_all
 from gliofed.preprocessing.workers import (
     CasePreparation,
     PreparationRequest,
-    prepare_beside,
+    prepare_cases,
     processes_at_once,
 )
 from gliofed.study import GridConfig, QualityConfig
@@ -107,7 +114,7 @@ def test_a_data_set_is_prepared_then_kept_and_found_by_a_run(north, tmp_path) ->
     assert sum(text.endswith("  kept") for text in again.output.splitlines()) == 3
     assert stamps == {p: p.stat().st_mtime_ns for p in store.rglob("*.[np][pn][yg]")}
     shelf = PreparedStore(store)
-    for prepared in prepare_all(read_bids(north, "anything"), GRID, STRIPPED, shelf):
+    for prepared in prepare_here(read_bids(north, "anything"), GRID, STRIPPED, shelf):
         assert prepared.key in {c["key"] for c in account["cases"]}
     assert len(entries(store)) == 3
 
@@ -259,7 +266,7 @@ def test_a_process_that_dies_takes_its_case_alone(north, tmp_path, how, times, w
     pipe, cases = stuck(north, tmp_path)
     thread = kill_readers(pipe, how, times)
     heard: list[str] = []
-    accounts = prepare_beside(cases, asked(tmp_path), 2, lambda a: heard.append(a.case.id))
+    accounts = prepare_cases(cases, asked(tmp_path), 2, lambda a: heard.append(a.case.id))
     thread.join()
     assert sorted(heard) == ["A", "B", "C"]
     assert [a.fate for a in accounts] == ["prepared", "failed", "prepared"]
@@ -283,7 +290,7 @@ def test_a_process_killed_for_others_memory_is_tried_again_alone(north, tmp_path
 
     healer = threading.Thread(target=heal)
     healer.start()
-    accounts = prepare_beside(cases, asked(tmp_path), 2, lambda a: None)
+    accounts = prepare_cases(cases, asked(tmp_path), 2, lambda a: None)
     healer.join()
     assert [a.fate for a in accounts] == ["prepared"] * 3
 
@@ -294,21 +301,11 @@ def test_no_process_to_be_had_is_an_error_of_its_own(north, tmp_path, monkeypatc
     )
     cases = read_bids(north, "north")
     with pytest.raises(GliofedError, match="can be started"):
-        prepare_beside(cases, asked(tmp_path), 2, lambda a: None)
+        prepare_cases(cases, asked(tmp_path), 2, lambda a: None)
 
 
 def test_an_empty_list_of_cases_needs_no_process(tmp_path) -> None:
-    assert prepare_beside([], asked(tmp_path), 2, lambda a: None) == ()
-
-
-def test_threads_are_shared_among_processes_but_for_what_the_user_has_set(monkeypatch) -> None:
-    from gliofed.preprocessing import workers
-
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    with workers._environment(3):
-        assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("7", "3")
-    assert "MKL_NUM_THREADS" not in os.environ
+    assert prepare_cases([], asked(tmp_path), 2, lambda a: None) == ()
 
 
 def test_at_least_one_case_at_a_time(monkeypatch) -> None:
@@ -375,7 +372,7 @@ def test_killed_again_and_again_the_store_ends_as_an_undisturbed_one(tmp_path) -
     assert kills >= 3
     assert invoke(north, cut).exit_code == 0
     assert not half_written(cut)
-    prepare_all(read_bids(north, "north"), GRID, STRIPPED, PreparedStore(whole))
+    prepare_here(read_bids(north, "north"), GRID, STRIPPED, PreparedStore(whole))
     assert len(entries(whole)) == 12
     assert same(cut, whole)
 

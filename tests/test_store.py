@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import STRIPPED, write_hospital
-from prepared_stores import entries
+from prepared_stores import entries, prepare_as_a_run_does, prepare_here
 
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.store import PreparedStore
 from gliofed.errors import DataError, GliofedError, UnwritableError
-from gliofed.preprocessing.cases import prepare_all
 from gliofed.study import GridConfig
 
 GRID = GridConfig(spacing_mm=(1.0, 1.0, 1.0))
@@ -56,9 +55,9 @@ def test_only_what_a_dead_process_left_is_swept_away(tmp_path) -> None:
 def test_a_folder_that_is_no_entry_does_not_stand_in_the_way(north, tmp_path) -> None:
     store = PreparedStore(tmp_path / "store")
     cases = read_bids(north, "north")
-    (prepared, *_) = prepare_all(cases[:1], GRID, STRIPPED, store)
+    (prepared, *_) = prepare_here(cases[:1], GRID, STRIPPED, store)
     (store.root / prepared.key / "entry.json").unlink()  # as a deletion that was cut short
-    (again,) = prepare_all(cases[:1], GRID, STRIPPED, store)
+    (again,) = prepare_here(cases[:1], GRID, STRIPPED, store)
     assert again.key == prepared.key
     assert len(entries(store.root)) == 1
 
@@ -81,7 +80,7 @@ def test_an_entry_is_on_the_disk_before_it_has_its_name(north, tmp_path, monkeyp
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "rename", renamed)
     store = PreparedStore(tmp_path / "store")
-    prepare_all(read_bids(north, "north")[:1], GRID, STRIPPED, store)
+    prepare_here(read_bids(north, "north")[:1], GRID, STRIPPED, store)
     assert done[:3] == ["image.npy", "mask.npy", "entry.json"]
     assert done[3].endswith(".part")  # the folder with their names
     assert done[4:] == ["rename", "store"]
@@ -93,7 +92,7 @@ def test_every_failed_case_is_named_and_the_others_are_in_the_store(tmp_path) ->
         (north / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii.gz").write_bytes(b"no scan")
     store = PreparedStore(tmp_path / "store")
     with pytest.raises(GliofedError) as caught:
-        prepare_all(read_bids(north, "north"), GRID, STRIPPED, store)
+        prepare_as_a_run_does(read_bids(north, "north"), GRID, store.root)
     text = str(caught.value)
     assert text.startswith("12 of 14 cases cannot be prepared, the others are in the store: ")
     assert all(f"sub-{n:02d}_T1w" in text for n in range(2, 12))
@@ -109,7 +108,7 @@ def test_a_store_that_cannot_be_written_stops_at_once(north, tmp_path, monkeypat
     store = PreparedStore(tmp_path / "store")
     monkeypatch.setattr("gliofed.data.store.keep", full)
     with pytest.raises(UnwritableError, match="No space left on device"):
-        prepare_all(read_bids(north, "north"), GRID, STRIPPED, store)
+        prepare_here(read_bids(north, "north"), GRID, STRIPPED, store)
     assert not list(store.root.iterdir())
 
 
@@ -122,13 +121,13 @@ def test_a_source_that_may_not_be_read_is_named(north, tmp_path) -> None:
 def test_a_whole_store_is_not_written_to_again(north, tmp_path) -> None:
     cases = read_bids(north, "north")
     store = PreparedStore(tmp_path / "store")
-    prepare_all(cases[:2], GRID, STRIPPED, store)
+    prepare_here(cases[:2], GRID, STRIPPED, store)
     store.save_digests()
     written = (store.root / "digests.json").stat().st_mtime_ns
     again = PreparedStore(store.root)
-    prepare_all(cases[:2], GRID, STRIPPED, again)
+    prepare_here(cases[:2], GRID, STRIPPED, again)
     again.save_digests()
     assert (store.root / "digests.json").stat().st_mtime_ns == written
-    prepare_all(cases, GRID, STRIPPED, again)
+    prepare_here(cases, GRID, STRIPPED, again)
     again.save_digests()
     assert (store.root / "digests.json").stat().st_mtime_ns > written

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gliofed.data.formats.registry import read_sites
 from gliofed.data.splits import make_splits
-from gliofed.data.store import PreparedCase, PreparedStore
+from gliofed.data.store import PreparedCase
 from gliofed.deployment.kit import Kit
 from gliofed.errors import DataError
 from gliofed.experiments.exclusions import exclude_cases
@@ -15,9 +15,10 @@ from gliofed.experiments.model_runs import FEDERATED, ModelRun
 from gliofed.experiments.predictions import site_test
 from gliofed.federated.client import Client
 from gliofed.federated.governance.policy import SitePolicy, hide_labels
-from gliofed.preprocessing.cases import prepare_all
+from gliofed.preprocessing.dataset import preparation_request, prepare_every_case
 from gliofed.runtime.device import Device
 from gliofed.runtime.files import write_private
+from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.settings import build, read_toml
 from gliofed.study import Study
 
@@ -90,7 +91,6 @@ def _prepared(
         formats={whole.name: data.format},
     )  # fmt: skip
     cases = tuple(replace(c, site=name) for c in read_sites(where)[whole.name])
-    store = PreparedStore(data.store)
-    used, _ = exclude_cases(study, prepare_all(cases, study.grid, study.prepare, store))
-    store.save_digests()
+    prepared = prepare_every_case(cases, preparation_request(study, data.store), NO_PROGRESS)
+    used, _ = exclude_cases(study, prepared)
     return hide_labels(policy, used)

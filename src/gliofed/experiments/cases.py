@@ -15,7 +15,7 @@ from gliofed.experiments.patient_overlap import (
     link_patients,
 )
 from gliofed.experiments.run_context import StudyCases
-from gliofed.preprocessing.cases import prepare_all
+from gliofed.preprocessing.dataset import preparation_request, prepare_every_case
 from gliofed.runtime.progress import Progress
 from gliofed.study import Study
 from gliofed.types import Case
@@ -30,21 +30,15 @@ def prepare_and_compare(
     """
     every = [c for site in cases.values() for c in site]
     progress.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
-    shelf = PreparedStore(store)
-    prepared = prepare_all(
-        every,
-        study.grid,
-        study.prepare,
-        shelf,
-        progress,
-    )
-    shelf.save_digests()
+    prepared = prepare_every_case(every, preparation_request(study, store), progress)
     prepared, aside = exclude_cases(study, prepared)
     if aside:
         progress.note(exclusion_note(aside))
     progress.stage("comparing patients between hospitals")
     used = used_cases(cases, prepared)
-    overlap = find_patient_overlap(study, used, {str(p.case): p for p in prepared}, shelf)
+    overlap = find_patient_overlap(
+        study, used, {str(p.case): p for p in prepared}, PreparedStore(store)
+    )
     return overlap, prepared, aside
 
 

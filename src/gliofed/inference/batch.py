@@ -33,8 +33,8 @@ from gliofed.inference.dicom_report import report_bytes
 from gliofed.inference.forward import DeviceNetwork
 from gliofed.inference.mask_export import MaskExport, SeriesLocation, export_masks
 from gliofed.models.folder import TrainedModel
-from gliofed.preprocessing.cases import prepare_one
 from gliofed.preprocessing.recipe import check_installed
+from gliofed.preprocessing.workers import CasePreparer, PreparationRequest
 from gliofed.reporting.case.content import CaseContent
 from gliofed.runtime.device import Device, keep_memory
 from gliofed.runtime.files import alone_in, write_bytes, write_text
@@ -105,14 +105,29 @@ def predict_all(
     subjects = Counter(place.subject for _, place in places)
     batch = _BatchPrediction(path.resolve(), model, options, machine, findings)
     statuses = []
-    with alone_in(options.out), SafeReader() as reader:
+    recipe = model.recipe
+    request = PreparationRequest(recipe.grid, recipe.prepare, recipe.quality, options.store)
+    with (
+        alone_in(options.out),
+        SafeReader() as reader,
+        CasePreparer(request, processes=1) as preparer,
+    ):
+        helpers = _HelperProcesses(reader, preparer)
         for done, (site, place) in enumerate(places):
             part = ProgressOfPart(progress, done, len(places), place.case)
             unique = subjects[place.subject] == 1
             name = place.subject if unique else f"{site.name}_{place.subject}"
-            statuses.append(batch.predict(site, place, name, reader, part))
+            statuses.append(batch.predict(site, place, name, helpers, part))
         write_text(options.out / TABLE, predictions_table(answer_folders(options.out)))
     return tuple(statuses)
+
+
+@dataclass(frozen=True)
+class _HelperProcesses:
+    """What opens a scan does so in another process, which a bad one may crash."""
+
+    reader: SafeReader
+    preparer: CasePreparer
 
 
 class _BatchPrediction:
@@ -129,7 +144,6 @@ class _BatchPrediction:
         self._root, self._model, self._options = root, model, options
         self._network = DeviceNetwork(model.net().to(machine.device), machine)
         self._store = PreparedStore(options.store)
-        self._store.sweep()
         self._errors = [f for f in findings if f.severity == "error"]
 
     def predict(
@@ -137,7 +151,7 @@ class _BatchPrediction:
         site: LocatedSite,
         place: LocatedCase,
         name: str,
-        reader: SafeReader,
+        helpers: _HelperProcesses,
         progress: Progress,
     ) -> CaseStatus:
         """One case from its scans to the files of its answer. name: of its folder."""
@@ -145,14 +159,16 @@ class _BatchPrediction:
         progress.stage("checking")
         folder = self._options.out / name
         faults = [_text(f) for f in self._errors if f.case == place.case]
-        faults += self._faults(place, reader)
+        faults += self._faults(place, helpers.reader)
         if faults:
             return CaseStatus(place.case, "refused", tuple(faults), _since(started), folder)
-        recipe = self._model.recipe
         case = Case(name, site.name, place.subject, place.images, None, Labels())
         try:
             progress.stage("preparing")
-            prepared = prepare_one(case, recipe.grid, recipe.prepare, self._store)[0]
+            (account,) = helpers.preparer.prepare([case])
+            if account.key is None:
+                return CaseStatus(place.case, "refused", account.reasons, _since(started), folder)
+            prepared = self._store.open(account.key, case)
             if self._is_done(folder, prepared):
                 return CaseStatus(place.case, "skipped", (), _since(started), folder)
             progress.stage("predicting")
@@ -165,7 +181,6 @@ class _BatchPrediction:
             raise
         except GliofedError as error:
             return CaseStatus(place.case, "refused", (str(error),), _since(started), folder)
-        self._store.save_digests()
         return CaseStatus(place.case, "answered", content.quality, _since(started), folder)
 
     def _faults(self, place: LocatedCase, reader: SafeReader) -> list[str]:

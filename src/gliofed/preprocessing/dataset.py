@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+from gliofed.data.store import PreparedCase, PreparedStore
+from gliofed.errors import DataError
 from gliofed.preprocessing.quality_index import ORDER, write_index
 from gliofed.preprocessing.recipe import check_installed
 from gliofed.preprocessing.workers import (
     CasePreparation,
     PreparationRequest,
     PreparationStatus,
-    prepare_beside,
+    prepare_cases,
+    processes_at_once,
 )
 from gliofed.runtime.progress import Progress, ProgressCounter
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig, Study
@@ -22,6 +26,8 @@ from gliofed.types import Case
 from gliofed.version import __version__
 
 INDEX = "index.html"
+NAMED: Final = 10
+"""Cases that fail are named in one error up to this number."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,9 @@ class DatasetPreparation:
         return self.count("prepared") + self.count("kept")
 
 
-def preparation_request(study: Study | None, store: Path, figures: Path) -> PreparationRequest:
+def preparation_request(
+    study: Study | None, store: Path, figures: Path | None = None
+) -> PreparationRequest:
     """What a study asks for, so that its run finds the entries; the defaults without one."""
     if study is None:
         return PreparationRequest(
@@ -53,27 +61,57 @@ def preparation_request(study: Study | None, store: Path, figures: Path) -> Prep
 def prepare_dataset(
     cases: Sequence[Case],
     name: str,
-    asked: PreparationRequest,
+    request: PreparationRequest,
     processes: int,
     ended: Callable[[CasePreparation], None],
     progress: Progress,
 ) -> DatasetPreparation:
-    """As `prepare_beside`, with progress, and the page.
+    """As `prepare_cases`, with progress, figures, and the page over them.
 
-    Raises DataError, before the first case, where a step needs a package that is not installed.
+    Raises DataError, before the first case, where a step needs a package that is not installed;
+    ValueError where the request has no folder for figures.
     """
-    check_installed(asked.steps)
+    figures = request.figures
+    if figures is None:
+        raise ValueError("a data set is prepared with figures; name their folder")
+    check_installed(request.steps)
     counter = ProgressCounter(progress, len(cases))
 
-    def hear(account: CasePreparation) -> None:
+    def report(account: CasePreparation) -> None:
         ended(account)
         counter.step("cases")
 
     progress.update(0, len(cases), "cases")
-    accounts = prepare_beside(cases, asked, processes, hear)
-    page = asked.figures / INDEX
+    accounts = prepare_cases(cases, request, processes, report)
+    page = figures / INDEX
     write_index(accounts, name, page)
     return DatasetPreparation(accounts, page)
+
+
+def prepare_every_case(
+    cases: Sequence[Case], request: PreparationRequest, progress: Progress
+) -> tuple[PreparedCase, ...]:
+    """Every case prepared, in order; those in the store already are not made again.
+
+    As many at a time as `processes_at_once` says. A case that fails does not stop the others: what
+    was finished stays in the store, so that a second start is quick. Raises DataError, after the
+    last case, naming those that failed; else as `prepare_cases`.
+    """
+    check_installed(request.steps)
+    counter = ProgressCounter(progress, len(cases))
+    accounts = prepare_cases(
+        cases, request, processes_at_once(), lambda account: counter.step("cases")
+    )
+    failed = [a.reasons[0] for a in accounts if a.key is None]
+    if failed:
+        more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+        raise DataError(
+            f"{len(failed)} of {len(cases)} cases cannot be prepared, the others are in the store: "
+            + "; ".join(failed[:NAMED])
+            + more
+        )
+    store = PreparedStore(request.store)
+    return tuple(store.open(a.key, a.case) for a in accounts if a.key is not None)
 
 
 def account_json(preparation: DatasetPreparation) -> str:

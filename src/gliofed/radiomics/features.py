@@ -12,12 +12,9 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +25,8 @@ from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, GliofedError
 from gliofed.radiomics.feature_table import FeatureSubject, FeatureTable
 from gliofed.runtime.files import write_text
-from gliofed.runtime.processes import belong_to_parent
-from gliofed.runtime.progress import Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
+from gliofed.runtime.workers import ProcessCrash, WorkerPool
 from gliofed.types import SEQUENCES, Case
 from gliofed.version import __version__
 
@@ -118,19 +115,19 @@ def extract_features(
     entry. A case with no outline, or one that is too small, is left out.
     """
     places = [out / "cases" / f"{p.key}-{settings.digest}.json" for p in prepared]
-    asked = [
-        (store, p.key, p.case, settings, place)
+    jobs = [
+        _MeasuringJob(store, p.key, p.case, settings, place)
         for p, place in zip(prepared, places, strict=True)
         if not place.exists()
     ]
-    done = len(prepared) - len(asked)
+    done = len(prepared) - len(jobs)
     progress.update(done, len(prepared), "cases")
     why: dict[str, str] = {}
-    for case, reason in _work(asked, processes):
+    for job, reason in _measure_all(jobs, processes):
         done += 1
         progress.update(done, len(prepared), "cases")
         if reason:
-            why[str(case)] = reason
+            why[str(job.case)] = reason
     names = feature_names()
     there = [(p, f) for p, f in zip(prepared, places, strict=True) if str(p.case) not in why]
     values = [_read(place, names) for _, place in there]
@@ -167,40 +164,47 @@ def settings_json(settings: FeatureSettings) -> str:
     return json.dumps(whole, indent=1) + "\n"
 
 
-_Asked = tuple[Path, str, Case, FeatureSettings, Path]
+@dataclass(frozen=True)
+class _MeasuringJob:
+    """One prepared case, and the file that its features go to."""
+
+    store: Path
+    key: str
+    case: Case
+    settings: FeatureSettings
+    target: Path
 
 
-def _work(asked: Sequence[_Asked], processes: int) -> Iterator[tuple[Case, str]]:
-    """Each case as it ends, with why it is left out, or nothing."""
-    if processes == 1 or len(asked) < 2:
-        yield from (_one(*a) for a in asked)
+def _measure_all(
+    jobs: Sequence[_MeasuringJob], processes: int
+) -> Iterator[tuple[_MeasuringJob, str]]:
+    """Each job as it ends, with why its case has no features, or nothing."""
+    if processes == 1 or len(jobs) < 2:
+        for job in jobs:
+            yield job, _measure_case(job, NO_PROGRESS)
         return
-    pool = ProcessPoolExecutor(
-        min(processes, len(asked)), get_context("spawn"), initializer=belong_to_parent
-    )
-    try:
-        for ended in as_completed([pool.submit(_one, *a) for a in asked]):
-            yield ended.result()
-    except BrokenProcessPool:
-        raise GliofedError(
-            "a process that measured features died; there may be too little memory: try "
-            "--processes 1. What was finished is kept"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with WorkerPool(_set_up, min(processes, len(jobs)), threads=1) as pool:
+        for job, outcome in pool.run(jobs):
+            if isinstance(outcome, ProcessCrash):
+                raise GliofedError(
+                    f"{job.case}: {outcome.reason}; try --processes 1. What was finished is kept"
+                )
+            yield job, outcome
 
 
-def _one(
-    store: Path, key: str, case: Case, settings: FeatureSettings, place: Path
-) -> tuple[Case, str]:
-    """Measure one case into its file."""
+def _set_up() -> Callable[[_MeasuringJob, Progress], str]:
+    return _measure_case
+
+
+def _measure_case(job: _MeasuringJob, progress: Progress) -> str:
+    """Measure one case into its file; why that cannot be done, or nothing."""
     try:
-        found = case_features(PreparedStore(store).open(key, case), settings)
+        found = case_features(PreparedStore(job.store).open(job.key, job.case), job.settings)
     except DataError as error:
-        return case, str(error)
+        return str(error)
     plain = {name: value if math.isfinite(value) else None for name, value in found.items()}
-    write_text(place, json.dumps(plain, indent=0) + "\n")
-    return case, ""
+    write_text(job.target, json.dumps(plain, indent=0) + "\n")
+    return ""
 
 
 def _read(place: Path, names: Sequence[str]) -> list[float]:
