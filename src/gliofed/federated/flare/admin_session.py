@@ -118,7 +118,7 @@ def _line(child: subprocess.Popen[str], seconds: float) -> str:
 
 def _serve(kit: str, name: str, questions: IO[str], answers: IO[str]) -> None:
     """The child's whole life: one answer a question."""
-    from nvflare.fuel.flare_api.flare_api import (
+    from nvflare.fuel.flare_api.flare_api import (  # noqa: PLC0415  (prints, and takes seconds)
         Session,
         new_secure_session,
     )
@@ -138,7 +138,7 @@ def _serve(kit: str, name: str, questions: IO[str], answers: IO[str]) -> None:
 
 
 def _tell(session: Any, job: str, topic: str) -> Mapping[str, Any] | None:
-    from nvflare.fuel.flare_api.api_spec import (
+    from nvflare.fuel.flare_api.api_spec import (  # noqa: PLC0415  (as above)
         InternalError,
         JobNotRunning,
         NoReply,
@@ -152,7 +152,7 @@ def _tell(session: Any, job: str, topic: str) -> Mapping[str, Any] | None:
 
 
 def _abort(session: Any, job: str) -> None:
-    from nvflare.fuel.flare_api.api_spec import (
+    from nvflare.fuel.flare_api.api_spec import (  # noqa: PLC0415  (as above)
         InternalError,
         JobNotRunning,
     )
