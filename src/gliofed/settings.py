@@ -15,10 +15,15 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gliofed.errors import StudyError
 from gliofed.markers import BY_ID, MARKERS
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+SettingsT = TypeVar("SettingsT", bound="DataclassInstance")
 
 
 def read_toml(path: Path, kind: str) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def _key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
 
 
-def build(kind: Any, raw: object, where: str) -> Any:
+def build(kind: type[SettingsT], raw: object, where: str) -> SettingsT:
     """Fill the dataclass `kind` from a TOML table; nothing is checked but keys and their kinds.
 
     Raises StudyError, opening with `where`: an unknown key (with the nearest valid one), a missing
@@ -80,7 +85,7 @@ def build(kind: Any, raw: object, where: str) -> Any:
 def _value(kind: Any, raw: object, where: str) -> Any:  # noqa: PLR0911  (one return a kind)
     """One setting, checked against its annotation; lists become tuples, ints serve as floats."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return build(kind, raw, where)
     if origin is tuple:
         return _tuple(args, raw, where)

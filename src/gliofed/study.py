@@ -237,7 +237,7 @@ def load_study(path: Path) -> Study:
 
 def parse_study(raw: Mapping[str, Any], where: str = "study") -> Study:
     """A checked `Study` from plain TOML values; `where` opens each error message."""
-    study: Study = build(Study, raw, where)
+    study = build(Study, raw, where)
     _check(study, where)
     return study
 

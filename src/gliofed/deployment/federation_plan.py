@@ -111,7 +111,7 @@ def load_plan(path: Path) -> FederationPlan:
 
 def parse_plan(raw: Mapping[str, Any], where: str = "federation") -> FederationPlan:
     """A checked plan from plain TOML values; `where` opens each error message."""
-    plan: FederationPlan = build(FederationPlan, raw, where)
+    plan = build(FederationPlan, raw, where)
     for fault in _faults(plan):
         raise StudyError(f"{where}: {fault}")
     return plan

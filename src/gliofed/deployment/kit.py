@@ -147,7 +147,7 @@ def _read_facts(root: Path) -> KitFacts:
             f"{root}: is no kit: {path} is missing; give the folder that was handed over"
         )
     try:
-        facts: KitFacts = build(KitFacts, read_toml(path, "kit"), str(path))
+        facts = build(KitFacts, read_toml(path, "kit"), str(path))
     except StudyError as error:
         raise KitError(f"{error}; unpack the kit again as it was handed over") from None
     return facts

@@ -65,7 +65,7 @@ def parse_status(plain: Mapping[str, Any], where: str = "status") -> RunStatus:
         rows = tuple(ScoreRow(**r) for r in plain["rows"])
         fits = tuple(_fit(r) for r in plain.get("fits", ()))
         rest = {k: v for k, v in plain.items() if k not in ("points", "rows", "fits")}
-        bare: RunStatus = build(RunStatus, rest, where)
+        bare = build(RunStatus, rest, where)
     except (KeyError, TypeError, StudyError) as error:
         raise CheckpointError(f"{where}: is no status of a run ({error})") from None
     return dataclasses.replace(bare, points=points, rows=rows, fits=fits)

@@ -44,9 +44,7 @@ def write_data_paths(kit: Kit, data: SiteDataPaths) -> None:
 def read_data_paths(kit: Kit) -> SiteDataPaths:
     """Where the site's scans are. Raises StudyError where the kit does not say."""
     path = kit.own / _FILE
-    data: SiteDataPaths = build(
-        SiteDataPaths, read_toml(path, "file of the site's own data"), str(path)
-    )
+    data = build(SiteDataPaths, read_toml(path, "file of the site's own data"), str(path))
     return data
 
 

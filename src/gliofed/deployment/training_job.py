@@ -79,5 +79,5 @@ def run_id(study: Study) -> str:
 
 def parse_job(plain: Mapping[str, Any]) -> TrainingJob:
     """A segment from what a job's configuration holds. Raises StudyError for anything else."""
-    segment: TrainingJob = build(TrainingJob, plain, "the job's segment")
+    segment = build(TrainingJob, plain, "the job's segment")
     return segment

@@ -281,7 +281,7 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
 
 def _recipe(record: Mapping[str, Any], folder: Path) -> ModelRecipe:
     try:
-        recipe: ModelRecipe = build(ModelRecipe, record.get("model"), str(folder / RECORD))
+        recipe = build(ModelRecipe, record.get("model"), str(folder / RECORD))
     except StudyError as error:
         raise ModelError(f"{error}; fetch the model again") from None
     if recipe.markers != CLASSES:

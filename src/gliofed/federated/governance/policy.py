@@ -122,7 +122,7 @@ def load_policy(path: Path) -> SitePolicy:
 def parse_policy(raw: Mapping[str, object], where: str = "policy") -> SitePolicy:
     """A checked policy from plain TOML values; `where` opens each error. Raises PolicyError."""
     try:
-        policy: SitePolicy = build(SitePolicy, raw, where)
+        policy = build(SitePolicy, raw, where)
     except StudyError as error:
         raise PolicyError(str(error)) from None
     _check(policy, where)

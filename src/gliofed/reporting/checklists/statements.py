@@ -66,7 +66,7 @@ def read_statements(path: Path) -> Statements:
             raise StudyError(f"{where}: expected a table, found {given!r}")
         _known(given, numbers, where, "item")
         items[name] = {number: _words(text, f"{where} {number}") for number, text in given.items()}
-    card: CardStatements = build(CardStatements, raw.get("card", {}), f"{path}: [card]")
+    card = build(CardStatements, raw.get("card", {}), f"{path}: [card]")
     for one in fields(card):
         if one.name in raw.get("card", {}):
             _words(getattr(card, one.name), f"{path}: [card] {one.name}")
