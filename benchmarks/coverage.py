@@ -112,8 +112,8 @@ def trial(rng: np.random.Generator, n: int, apart: float) -> dict[str, tuple[Int
     out = {}
     for measure in MARKER_METRICS:
         if measure.classes in (None, 2) and measure.id not in SKIPPED:
-            figure = measure.figure(asked)
-            out[measure.id] = figure.bounds, percentile_interval(figure.replicates)
+            figure = measure.estimate(asked)
+            out[measure.id] = figure.interval, percentile_interval(figure.replicates)
     own, ones = outlines(rng, n), np.ones(n)
     for name, above, below, most in (
         ("dice", own.dice, ones, 1.0),

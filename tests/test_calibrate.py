@@ -313,16 +313,16 @@ def test_a_limit_keeps_most_cases_at_the_wished_risk() -> None:
     wrong = np.array([False, False, False, True, False, True])
     parts = [confidence_counts(confidence[a:b], wrong[a:b]) for a, b in ((0, 1), (1, 6))]
     own = fit_confidence_threshold("idh", sum(parts), 0.2)
-    assert (own.at_least, own.n, own.kept, own.errors) == (0.605, 6, 5, 1)
+    assert (own.at_least, own.n, own.n_kept, own.n_errors) == (0.605, 6, 5, 1)
     assert (own.low, own.high) == pytest.approx(wilson_bounds(1, 5))
-    assert own.keeps(np.array([0.605, 0.6049, np.nan])).tolist() == [True, False, False]
+    assert own.accepts(np.array([0.605, 0.6049, np.nan])).tolist() == [True, False, False]
     strict = fit_confidence_threshold("idh", sum(parts), 0.19)
-    assert (strict.at_least, strict.kept, strict.errors) == (0.805, 3, 0)
+    assert (strict.at_least, strict.n_kept, strict.n_errors) == (0.805, 3, 0)
     assert fit_confidence_threshold("idh", sum(parts), 1.0).at_least == 0
     never = fit_confidence_threshold("idh", confidence_counts(confidence, ~np.zeros(6, bool)), 0.5)
     assert never.at_least is None
     assert never.note
-    assert not never.keeps(confidence).any()
+    assert not never.accepts(confidence).any()
     assert fit_confidence_threshold("idh", np.zeros((2, BINS), int), 0.1).note == "no case"
 
 
@@ -355,7 +355,9 @@ def test_a_calibration_of_sites_is_that_of_all_cases_at_one_and_reads_back() -> 
     for marker in own.scalings:
         assert own.scalings[marker].kind == "platt"
         assert own.scalings[marker].slope == pytest.approx(pooled.scalings[marker].slope, abs=1e-9)
-        assert own.limits[marker].kept == pytest.approx(pooled.limits[marker].kept, abs=0)
+        assert own.thresholds[marker].n_kept == pytest.approx(
+            pooled.thresholds[marker].n_kept, abs=0
+        )
     assert parse_calibration(calibration_json(own), "x") == own
     one = parts["a"][0]
     told = apply_to_case(own, one.probabilities)
@@ -384,7 +386,7 @@ def test_coverage_at_a_site_unlike_the_others_is_told_as_it_is() -> None:
     tested = {"like": CalibrationCases(answers(500, "d", 4)), "odd": CalibrationCases(tuple(odd))}
     found = coverage_by_site(own, "grade", tested)
     assert 0.87 <= found["like"].value <= 0.93
-    assert found["like"].n == sum(tested["like"].told(COUNT).classes("grade"))
+    assert found["like"].n == sum(tested["like"].respond(COUNT).classes("grade"))
     assert found["odd"].high < 0.9
 
 
@@ -393,8 +395,8 @@ def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
     assert {s.kind for s in own.scalings.values()} == {"identity"}
     told = apply_to_case(own, answers(1, "a", 1)[0].probabilities)
     assert told.sets["grade"] == ("2", "3", "4")
-    assert not any(told.kept.values())
-    assert told.integrated.answer == "not determinable"
+    assert not any(told.accepted.values())
+    assert told.integrated_type.answer == "not determinable"
     cases = answers(40, "a", 3)
     spoilt = cases[0].probabilities | {"grade": (float("nan"),) * 3}
     bad = CaseResult(**{**cases[0].__dict__, "probabilities": spoilt,
@@ -405,19 +407,19 @@ def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
     assert "1 cases left out" in own.notes["grade"]
     assert own.notes["idh"] == ""
     told = apply_to_case(own, spoilt)
-    assert told.integrated.probabilities is None
+    assert told.integrated_type.probabilities is None
     assert sum(told.probabilities["idh"]) == pytest.approx(1)
-    assert told.kept["grade"] is False
+    assert told.accepted["grade"] is False
     assert told.sets["grade"] == ("2", "3", "4")
 
 
 def test_a_site_with_few_cases_of_a_class_is_left_out_and_named() -> None:
     cases = answers(30, "a", 4)
-    least = min(n for n in CalibrationCases(cases).told(COUNT).classes("codel_1p19q"))
+    least = min(n for n in CalibrationCases(cases).respond(COUNT).classes("codel_1p19q"))
     shows, hides = (CalibrationCases(cases, least + extra) for extra in (0, 1))
     assert not shows.hidden("codel_1p19q")
     assert hides.hidden("codel_1p19q")
-    assert hides.told(COUNT).classes("codel_1p19q") == (0, 0)
+    assert hides.respond(COUNT).classes("codel_1p19q") == (0, 0)
     own = fit_calibration(local_exchange({"a": hides}), CalibrationConfig())
     assert "without a" in own.notes["codel_1p19q"]
     assert own.scalings["codel_1p19q"].kind == "identity"

@@ -321,7 +321,7 @@ def test_each_group_of_cases_is_a_family_and_the_order_of_answers_is_nothing() -
     assert groups == {("external", "all"), ("holdout", "all"),
                       *(("holdout", s) for s in ("gent", "leiden", "utrecht"))}  # fmt: skip
     for role, site in groups:
-        family = [r for r in rows if (r.role, r.site) == (role, site) and r.first]
+        family = [r for r in rows if (r.role, r.site) == (role, site) and r.is_primary]
         assert len(family) == 4 * 5
         least = min((r for r in family if r.p_holm is not None), key=lambda r: r.p, default=None)
         if least:
@@ -335,7 +335,7 @@ def test_the_least_p_of_a_large_family_can_still_be_small_enough() -> None:
     for k in range(12):
         results += outlined(base - 0.1 - 0.001 * k, f"alone:{k}")
     for row in compare_models(results, 100):
-        if row.first and row.task == "mask":
+        if row.is_primary and row.task == "mask":
             assert row.p_holm < 0.05
 
 

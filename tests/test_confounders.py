@@ -232,7 +232,7 @@ def said(results, replicates=100):
     out = judge_claims(
         (), compare_with_confounders(results, replicates), added_value(results, replicates), ()
     )
-    return {v.claim: v.shown for v in out}
+    return {v.claim: v.supported for v in out}
 
 
 def test_mgmt_that_is_told_from_idh_alone_is_not_shown_beyond_it() -> None:
@@ -281,27 +281,27 @@ def asked(low, high, corrected, **fields):
 )
 def test_a_verdict_needs_the_interval_and_holms_p(comparison, shown) -> None:
     found = judge_claim(comparison, "claim")
-    assert found.shown is shown
-    assert found.words == {True: "shown", False: "not shown", None: "n/a"}[shown]
-    assert "n = 80" in found.why
+    assert found.supported is shown
+    assert found.label == {True: "supported", False: "not supported", None: "n/a"}[shown]
+    assert "n = 80" in found.reason
     if shown is not None:
-        assert f"{comparison.low:+.3f} to {comparison.high:+.3f}" in found.why
-        assert ("other way round" in found.why) == (comparison.high < 0)
+        assert f"{comparison.low:+.3f} to {comparison.high:+.3f}" in found.reason
+        assert ("other way round" in found.reason) == (comparison.high < 0)
     else:
-        assert ("too few: 9" in found.why) or ("one patient" in found.why)
+        assert ("too few: 9" in found.reason) or ("one patient" in found.reason)
 
 
 def test_beside_chance_a_verdict_says_the_area_itself() -> None:
     found = judge_claim(asked(0.1, 0.3, 0.01, method=BY_CHANCE), "claim")
-    assert found.why.startswith("AUC 0.700 (95 % interval 0.600 to 0.800)")
+    assert found.reason.startswith("AUC 0.700 (95 % interval 0.600 to 0.800)")
 
 
 def test_models_differ_on_whichever_side() -> None:
     for low, high, shown in ((-0.3, -0.1, True), (0.1, 0.3, True), (-0.1, 0.3, False)):
         (found,) = judge_claims((), (), (), [asked(low, high, 0.01)])
-        assert found.shown is shown
+        assert found.supported is shown
         assert found.claim == "IDH mutation: federated and age alone differ"
-        assert "other way" not in found.why
+        assert "other way" not in found.reason
 
 
 def test_mgmt_within_wildtype_alone_is_enough_and_its_family_is_four() -> None:
@@ -317,19 +317,24 @@ def test_mgmt_within_wildtype_alone_is_enough_and_its_family_is_four() -> None:
         dataclasses.replace(r, p=None, p_holm=None) if r.other == GIVEN_IDH else r for r in rows
     ]
     (found,) = (v for v in judge_claims((), (), lost, ()) if "beyond IDH" in v.claim)
-    assert found.shown
+    assert found.supported
 
 
 def test_all_evidence_on_a_run_has_a_figure_or_a_reason() -> None:
     found = collect_evidence(made_up_results(30), 100)
-    for row in (*found.comparisons, *found.chance, *found.gains, *found.beyond):
+    for row in (
+        *found.comparisons,
+        *found.against_chance,
+        *found.against_confounders,
+        *found.added_value,
+    ):
         assert row.p is not None or row.note
         assert row.low is not None or row.note or row.difference is not None
-    cells = [c for cross in found.cross for line in cross.cells for c in line]
-    for row in (*found.alone, *found.strata, *cells):
+    cells = [c for cross in found.cross_site for line in cross.cells for c in line]
+    for row in (*found.confounder_scores, *found.strata, *cells):
         assert row.low is not None or row.note
     assert {v.role for v in found.verdicts} == {"external", "holdout"}
-    assert all(v.why and v.claim for v in found.verdicts)
+    assert all(v.reason and v.claim for v in found.verdicts)
     assert len(found.verdicts) == 2 * (4 + 3 + 2 + 4 * 5)
 
 

@@ -86,8 +86,8 @@ def test_every_verdict_stands_with_what_it_rests_on_and_external_ones_first(
         text,
     )
     shown = [tuple(map(html.unescape, r)) for r in rows]
-    assert sorted(shown) == sorted((v.claim, v.words, v.why) for v in found)
-    assert {v.words for v in found} == {"shown", "not shown", "n/a"}
+    assert sorted(shown) == sorted((v.claim, v.label, v.reason) for v in found)
+    assert {v.label for v in found} == {"supported", "not supported", "n/a"}
     roles = [g.role for g in claims_tables(scored.evidence)]
     assert roles == ["external", "holdout"]
     assert text.index("External test:") < text.index("kept back at training hospitals")
@@ -99,8 +99,8 @@ def test_a_summary_counts_the_models_that_differ(scored: ScoredPredictions) -> N
     words = [c.words for c in outside.differ]
     assert len(words) == 5 * (len(MODELS) - 1)
     assert outside.summary == (
-        f"{len(words)} comparisons with other models: {words.count('shown')} shown to differ, "
-        f"{words.count('not shown')} not shown, {words.count('n/a')} n/a"
+        f"{len(words)} comparisons with other models: {words.count('supported')} supported, "
+        f"{words.count('not supported')} not supported, {words.count('n/a')} n/a"
     )
 
 
@@ -110,7 +110,7 @@ def test_comparisons_have_difference_interval_p_and_n(scored: ScoredPredictions,
     assert matrix.title.startswith("External")
     assert [name for name, _ in matrix.lines] == ["pooled", "radiomics", "gent alone"]
     first = [c for c in scored.evidence.comparisons
-             if c.first and (c.role, c.site) == ("external", "all")]  # fmt: skip
+             if c.is_primary and (c.role, c.site) == ("external", "all")]  # fmt: skip
     assert len(first) == sum(len(cells) for _, cells in matrix.lines)
     for c in first:
         assert signed_with_interval(c.difference, c.low, c.high, 3) in text
@@ -127,7 +127,7 @@ def test_confounders_stand_beside_the_model_and_strata_say_what_is_too_few(
     outside, held = ranking_tables(scored)
     assert [r.title for r in outside.lines][:2] == ["federated", "age alone"]
     assert held.role == "holdout"
-    for row in scored.evidence.alone:
+    for row in scored.evidence.confounder_scores:
         assert f"n = {row.n}" in text
         if row.value is not None:
             assert with_interval(row.value, row.low, row.high, 2) in text
@@ -144,11 +144,13 @@ def test_confounders_stand_beside_the_model_and_strata_say_what_is_too_few(
 def test_each_cell_of_the_cross_table_is_read_without_its_shade(
     scored: ScoredPredictions, page: str
 ) -> None:
-    tables = cross_tables(scored.evidence.cross, "federated")
+    tables = cross_tables(scored.evidence.cross_site, "federated")
     assert tables[0].title.startswith("Tumour outline")
     assert len(tables) == 1 + len(MARKERS)
     assert {site for _, site in tables[0].columns} == {*EXTERNAL, *HELD}
-    values = {number(r.value, 2) for c in scored.evidence.cross for row in c.cells for r in row}
+    values = {
+        number(r.value, 2) for c in scored.evidence.cross_site for row in c.cells for r in row
+    }
     text = section(page, "cross")
     for shade, cell in re.findall(r'<td(?: class="h(\d)")?>(.*?)</td>', text):
         words = Reader(f"<p>{cell}").text
@@ -416,7 +418,7 @@ def test_no_known_label_leaves_no_curve_of_before_and_after(scored: ScoredPredic
 
 
 def test_a_line_of_a_comparison_without_figures_says_so(scored: ScoredPredictions) -> None:
-    one = next(c for c in scored.evidence.comparisons if c.first and c.site == "all")
+    one = next(c for c in scored.evidence.comparisons if c.is_primary and c.site == "all")
     none = dataclasses.replace(one, difference=None, low=None, high=None, p=None, p_holm=None,
                                note="not the same cases")  # fmt: skip
     found = comparison_line(none)

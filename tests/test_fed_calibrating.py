@@ -202,7 +202,7 @@ def test_cases_of_few_stay_hidden_and_what_leaves_names_nobody(tiny_study, tmp_p
 def told(folder: Path, question: StatisticsRequest, **changes) -> tuple[Task, Path]:
     task = Task("calibrate", "run", 2, NONCE, {}, {}, question=question)
     save_task(folder / "task", task)
-    own = CalibrationCases(CASES["c"]).told(load_task(folder / "task").question)
+    own = CalibrationCases(CASES["c"]).respond(load_task(folder / "task").question)
     answer = dataclasses.replace(StatisticsResponse("run", NONCE, "c", own), **changes)
     save_told(folder / "answer", answer)
     return task, folder / "answer"
@@ -213,7 +213,7 @@ def every_question():
 
     def ask(question):
         asked.append(question)
-        return {"c": CalibrationCases(CASES["c"]).told(question)}
+        return {"c": CalibrationCases(CASES["c"]).respond(question)}
 
     fit_calibration(ask, CalibrationConfig())
     return {q.step: q for q in reversed(asked)}  # the first of each step: of all markers
@@ -257,7 +257,7 @@ def test_more_cases_than_are_allowed_are_refused(tmp_path) -> None:
     for step in ("count", "scale", "limit"):
         task, answer = told(tmp_path, QUESTIONS[step])
         most = max(
-            sum(CalibrationCases(CASES["c"]).told(QUESTIONS["count"]).classes(m)) for m in BY_ID
+            sum(CalibrationCases(CASES["c"]).respond(QUESTIONS["count"]).classes(m)) for m in BY_ID
         )
         check_statistics("c", task, answer, FederationConfig(max_cases=most))
         with pytest.raises(UpdateError, match="cases"):

@@ -597,7 +597,7 @@ def test_an_answer_carries_the_patient_the_sequences_and_the_lesions(tmp_path) -
     found = score_case(Prediction(said, np.eye(4), {}), prepared, cell, "external")
     assert found.person == person
     assert found.sequences == {Sequence.T1, Sequence.FLAIR}
-    assert found.lesions == LesionCounts(true=2, found=1, false=1)
+    assert found.lesions == LesionCounts(true=2, detected=1, false=1)
     assert found.dice == 0.5
     unmasked = dataclasses.replace(prepared, case=dataclasses.replace(case, mask=None))
     bare = score_case(Prediction(said, np.eye(4), {}), unmasked, cell, "external")

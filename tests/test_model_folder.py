@@ -85,12 +85,12 @@ def test_the_calibration_is_that_of_cases_that_lack_as_many_sequences_or_more(
 ) -> None:
     own = dataclasses.replace(calibration(), notes={})
     several = {
-        n: dataclasses.replace(own, wishes=dataclasses.replace(own.wishes, least=n / 10))
+        n: dataclasses.replace(own, config=dataclasses.replace(own.config, least=n / 10))
         for n in (1, 2)
     }
     write_model(tmp_path / "m", RECIPE, weights, several, no_card)
     found = read_model(tmp_path / "m")
-    assert {n: own.wishes.least for n, own in found.calibrations.items()} == {1: 0.1, 2: 0.2}
+    assert {n: own.config.least for n, own in found.calibrations.items()} == {1: 0.1, 2: 0.2}
     assert [found.fitted_for(n) for n in range(4)] == [1, 1, 2, 2]
     write_model(tmp_path / "m", RECIPE, weights, {}, no_card)
     assert read_model(tmp_path / "m").fitted_for(0) is None

@@ -192,12 +192,12 @@ def test_weights_are_sorted_and_their_intervals_are_of_the_errors() -> None:
     model = train_regressions(table.by_site())
     found = feature_coefficients(model, BY_ID["grade"])
     assert len(found) == 3 * (len(table.names) - 1)
-    assert {w.which for w in found} == {"2", "3", "4"}
+    assert {w.class_name for w in found} == {"2", "3", "4"}
     sizes = [abs(w.value) for w in found]
     assert sizes == sorted(sizes, reverse=True)
     first = found[0]
     own = model.markers["grade"]
-    row = BY_ID["grade"].classes.index(first.which)
+    row = BY_ID["grade"].classes.index(first.class_name)
     place = 1 + table.names.index(first.feature)
     assert first.value == own.coefficients[row, place]
     assert first.high - first.value == pytest.approx(1.95996 * own.errors[row, place], rel=1e-4)
@@ -248,7 +248,7 @@ def test_other_features_and_no_case_are_refused() -> None:
     with pytest.raises(DataError, match="no case to train on"):
         train_regressions([])
     with pytest.raises(DataError, match="one hospital"):
-        leave_one_site_out(table.at("s0"))
+        leave_one_site_out(table.at_site("s0"))
 
 
 def test_the_hospital_left_out_answers_without_its_labels_or_its_patients_elsewhere(

@@ -170,7 +170,7 @@ def test_the_variance_is_delongs(seed) -> None:
     rng = np.random.default_rng(seed)
     truth = np.array([0] * 13 + [1] * 8)
     positive = rng.integers(0, 8, 21) / 10 + 0.1 * truth
-    areas = of("idh", truth, two(positive)).markers["idh"].areas
+    areas = of("idh", truth, two(positive)).markers["idh"].auc
     variance = areas.covariance[0][0] / areas.pairs[0] ** 2
     sides = positive[truth == 1], positive[truth == 0]
     assert variance == pytest.approx(delong_variance(*sides), rel=1e-12)
@@ -198,14 +198,14 @@ def test_the_covariance_of_three_classes_is_that_of_shares_counted_pair_by_pair(
                 n = own.shape[1]
                 apart = (own[c] - own[c].mean()) * (own[d] - own[d].mean())
                 expected[c, d] += n * apart.sum() / (n - 1)
-    areas = of("grade", truth, found).markers["grade"].areas
+    areas = of("grade", truth, found).markers["grade"].auc
     assert np.array(areas.covariance) == pytest.approx(expected, rel=1e-9)
     assert areas.pairs == (4 * 8, 5 * 7, 3 * 9)
 
 
 def a_class_of_one(positive) -> AucSums:
     truth = np.array([0] * 5 + [1])
-    return of("idh", truth, two(positive)).markers["idh"].areas
+    return of("idh", truth, two(positive)).markers["idh"].auc
 
 
 def test_a_class_of_one_case_enters_with_the_greatest_spread_it_can_have() -> None:
@@ -254,7 +254,7 @@ def test_a_stratified_interval_holds_the_truth_as_often_as_it_says(marker) -> No
         whole = None
         for part in parts:
             whole = part if whole is None else whole + part
-        areas = whole.markers[marker].areas
+        areas = whole.markers[marker].auc
         between = auc_interval(areas)
         found.append((auc_from_sums(areas), between, narrower(between, 0.6, auc_from_sums(areas))))
     values = np.array([v for v, _, _ in found])
@@ -297,12 +297,12 @@ def test_a_perfect_model_still_has_an_interval_and_a_narrower_one_with_more_case
     for n in (1, 5, 50):
         truth = np.repeat(np.arange(classes), n)
         found = (np.eye(classes)[truth] + 0.1) / (1 + 0.1 * classes)
-        areas = of(marker, truth, found).markers[marker].areas
+        areas = of(marker, truth, found).markers[marker].auc
         between = auc_interval(areas)
         assert auc_from_sums(areas) == 1 == between.high
         assert between.method == BY_SCORE
         lows.append(between.low)
-        upside = auc_interval(of(marker, truth, 1 - found).markers[marker].areas)
+        upside = auc_interval(of(marker, truth, 1 - found).markers[marker].auc)
         assert upside.low == 0
         if classes == 2:
             assert upside.high == pytest.approx(1 - between.low, abs=1e-6)
@@ -313,7 +313,7 @@ def test_a_perfect_model_still_has_an_interval_and_a_narrower_one_with_more_case
 
 def test_the_interval_at_one_ends_where_newcombes_variance_says() -> None:
     m, n = 7, 12
-    areas = of("idh", [0] * n + [1] * m, two(np.linspace(0, 1, n + m))).markers["idh"].areas
+    areas = of("idh", [0] * n + [1] * m, two(np.linspace(0, 1, n + m))).markers["idh"].auc
     low = auc_interval(areas).low
     star = (m + n) / 2 - 1
     spread = 1 + star * (1 - low) / (2 - low) + star * low / (1 + low)
@@ -321,7 +321,7 @@ def test_the_interval_at_one_ends_where_newcombes_variance_says() -> None:
 
 
 def test_a_model_that_says_the_same_of_everybody_has_a_wide_interval() -> None:
-    areas = of("idh", [0] * 8 + [1] * 8, two([0.3] * 16)).markers["idh"].areas
+    areas = of("idh", [0] * 8 + [1] * 8, two([0.3] * 16)).markers["idh"].auc
     assert auc_from_sums(areas) == 0.5
     found = auc_interval(areas)
     assert found.method == BY_SCORE
@@ -334,9 +334,7 @@ def test_the_interval_at_one_is_about_as_wide_as_just_below_it() -> None:
     sure = np.linspace(0.1, 0.9, 30)
     swapped = sure.copy()
     swapped[[14, 15]] = swapped[[15, 14]]
-    one, near = (
-        auc_interval(of("idh", truth, two(s)).markers["idh"].areas) for s in (sure, swapped)
-    )
+    one, near = (auc_interval(of("idh", truth, two(s)).markers["idh"].auc) for s in (sure, swapped))
     assert (one.method, near.method) == (BY_SCORE, BY_DELONG)
     assert 0.5 < (1 - one.low) / (1 - near.low) < 4
 
@@ -443,7 +441,7 @@ def test_answers_of_two_models_or_a_case_twice_have_no_sums() -> None:
 def test_a_probability_that_is_not_finite_leaves_its_marker_out() -> None:
     own = answers("idh", [0, 1, 1], two([0.1, math.nan, 0.9]))
     sums = score_sums(own)["holdout"]
-    assert sums.left_out == {"idh": "not finite"}
+    assert sums.omitted == {"idh": "not finite"}
     assert first_implausibility(sums, CAP) == ""
     row = find(score_table_from_sums({"a": {"holdout": sums}}), site="a", task="idh", metric="auc")
     assert (row.n, row.value, row.note) == (0, None, "a probability is not finite at this site")
@@ -457,9 +455,9 @@ def test_a_marker_with_a_class_of_too_few_is_hidden_and_at_the_limit_is_not() ->
     assert suppress_small_counts(sums, 5).markers == sums.markers
     hidden = suppress_small_counts(sums, 6)
     assert "idh" not in hidden.markers
-    assert hidden.left_out == {"idh": "few cases"}
+    assert hidden.omitted == {"idh": "few cases"}
     assert {"codel_1p19q", "mgmt", "grade"} == set(hidden.markers)  # nobody is counted there
-    assert (hidden.cases, hidden.mask.n, hidden.smallest) == (25, 25, 6)
+    assert (hidden.cases, hidden.mask.n, hidden.min_count) == (25, 25, 6)
     row = find(
         score_table_from_sums({"a": {"holdout": hidden}}), site="a", task="idh", metric="brier"
     )
@@ -487,7 +485,7 @@ def test_a_mask_score_of_too_few_is_hidden_and_at_the_limit_is_not() -> None:
     sums = score_sums(own)["holdout"]
     assert suppress_small_counts(sums, 4).mask.n == 4
     hidden = suppress_small_counts(sums, 5)
-    assert (hidden.mask, hidden.left_out) == (ValueMoments(), {"mask": "few cases"})
+    assert (hidden.mask, hidden.omitted) == (ValueMoments(), {"mask": "few cases"})
     assert first_implausibility(hidden, CAP) == ""
     row = find(score_table_from_sums({"a": {"holdout": hidden}}), site="a", task="mask")
     assert row.note == "hidden: fewer than 5 cases with an expert mask at this site"
@@ -518,7 +516,7 @@ def with_idh(**changes) -> ScoreSums:
 
 
 def with_areas(**changes) -> ScoreSums:
-    return with_idh(areas=dataclasses.replace(SOUND.markers["idh"].areas, **changes))
+    return with_idh(auc=dataclasses.replace(SOUND.markers["idh"].auc, **changes))
 
 
 def whole(**changes) -> ScoreSums:
@@ -574,11 +572,11 @@ def test_a_covariance_that_is_none_is_named() -> None:
     own = sums.markers["grade"]
     assert first_implausibility(sums, CAP) == ""
     for change, words in (((1.0, 0.0), "variance"), ((1e3, 1e3), "is none")):
-        covariance = [list(row) for row in own.areas.covariance]
+        covariance = [list(row) for row in own.auc.covariance]
         covariance[0][1] += change[0]
         covariance[1][0] += change[1]
-        areas = dataclasses.replace(own.areas, covariance=tuple(map(tuple, covariance)))
-        grade = dataclasses.replace(own, areas=areas)
+        areas = dataclasses.replace(own.auc, covariance=tuple(map(tuple, covariance)))
+        grade = dataclasses.replace(own, auc=areas)
         bad = dataclasses.replace(sums, markers={**sums.markers, "grade": grade})
         assert words in first_implausibility(bad, CAP)
     assert list(compared_classes(3)) == [0, 1, 2]

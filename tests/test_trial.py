@@ -116,11 +116,11 @@ def test_each_seed_and_fold_is_calibrated_on_its_own_held_out_cases() -> None:
     test = [r for run, sharp in ((1, SHARP), (2, 1.0))
             for r in patients(50, "external", "ccc", run=run, sharp=sharp)]  # fmt: skip
     whole = evaluate_calibration([*one, *two, *test], "federated", CalibrationConfig(), 100)
-    slopes = [pick(whole.fits, seed=s, marker="idh").slope for s in (1, 2)]
+    slopes = [pick(whole.scalings, seed=s, marker="idh").slope for s in (1, 2)]
     assert slopes == pytest.approx([1 / 3, 1.0], abs=0.15)
     split = [dataclasses.replace(r, site=f"s{i % 3}") for i, r in enumerate(one)]
     again = evaluate_calibration([*split, *two, *test], "federated", CalibrationConfig(), 100)
-    for a, b in zip(whole.fits, again.fits, strict=True):
+    for a, b in zip(whole.scalings, again.scalings, strict=True):
         assert a.slope == pytest.approx(b.slope, abs=1e-9)
         assert a.at_least == b.at_least
     # both seeds answer each case: n counts it once
@@ -147,8 +147,8 @@ def test_no_external_label_enters_a_calibration(exchangeable) -> None:
     held = [r for s in ("a", "bb") for r in patients(700, "holdout", s)]
     other = patients(300, "external", "ccc", seed=5, mixed=0.0)
     assert (
-        evaluate_calibration([*held, *other], "federated", CalibrationConfig(), 100).fits
-        == exchangeable.fits
+        evaluate_calibration([*held, *other], "federated", CalibrationConfig(), 100).scalings
+        == exchangeable.scalings
     )
 
 
@@ -185,7 +185,7 @@ def test_a_type_is_named_rightly_wrongly_or_not_at_all(exchangeable) -> None:
 def test_nothing_to_fit_or_nothing_to_try_is_said(results, why) -> None:
     tried = evaluate_calibration(results, "federated", CalibrationConfig(), 100)
     assert tried.note == why
-    assert tried.results == tried.sets == tried.kept == tried.types == ()
+    assert tried.results == tried.sets == tried.thresholds == tried.integrated_types == ()
 
 
 def test_single_classes_single_cases_and_nan_do_no_harm() -> None:
@@ -198,13 +198,13 @@ def test_single_classes_single_cases_and_nan_do_no_harm() -> None:
         answer(3, {"idh": "wildtype"}, probabilities=nan),
     ]
     tried = evaluate_calibration([*held, *test], "federated", CalibrationConfig(), 100)
-    fit = pick(tried.fits, marker="idh")
+    fit = pick(tried.scalings, marker="idh")
     assert fit.kind == "identity"
     assert "only mutant" in fit.note
     row = pick(tried.sets, site=ALL_GROUPS, marker="idh", label=ALL_GROUPS)
     assert (row.n, row.value) == (1, 1.0)
     assert pick(tried.sets, site=ALL_GROUPS, marker="mgmt", label=ALL_GROUPS).note == "no case"
-    assert pick(tried.kept, marker="mgmt").note == "no case"
-    assert pick(tried.kept, marker="grade").note == "no answer was kept"
+    assert pick(tried.thresholds, marker="mgmt").note == "no case"
+    assert pick(tried.thresholds, marker="grade").note == "no answer was kept"
     assert tried.results[1].probabilities["mgmt"] == EVEN["mgmt"]
     assert np.isnan(tried.results[2].probabilities["idh"][0])

@@ -48,10 +48,10 @@ class Calibration:
     all three. notes: by marker, which sites left it out and cases that could not be used.
     """
 
-    wishes: CalibrationConfig
+    config: CalibrationConfig
     scalings: Mapping[str, ProbabilityScaling]
     sets: Mapping[str, PredictionSets]
-    limits: Mapping[str, ConfidenceThreshold]
+    thresholds: Mapping[str, ConfidenceThreshold]
     cells: Cells | None
     notes: Mapping[str, str]
 
@@ -64,8 +64,8 @@ class CalibratedPrediction:
 
     probabilities: Mapping[str, tuple[float, ...]]
     sets: Mapping[str, tuple[str, ...]]
-    kept: Mapping[str, bool]
-    integrated: IntegratedType
+    accepted: Mapping[str, bool]
+    integrated_type: IntegratedType
 
 
 def fit_calibration(ask: StatisticsExchange, wishes: CalibrationConfig) -> Calibration:
@@ -100,14 +100,14 @@ def apply_calibration(
     """For n cases. own: the model's own probabilities, (n, classes) of every marker."""
     found, cells = joint_decisions(calibration.scalings, calibration.cells, own)
     sets = {m: calibration.sets[m].sets(p) for m, p in own.items()}
-    kept = {m: calibration.limits[m].keeps(p.max(1)) for m, p in found.items()}
+    kept = {m: calibration.thresholds[m].accepts(p.max(1)) for m, p in found.items()}
     return tuple(
         CalibratedPrediction(
             {m: tuple(p[i].tolist()) for m, p in found.items()},
             {m: tuple(np.array(BY_ID[m].classes)[rows[i]].tolist()) for m, rows in sets.items()},
             {m: bool(rows[i]) for m, rows in kept.items()},
             integrated_type(
-                cells[i], {m: rows[i] for m, rows in sets.items()}, calibration.wishes.least
+                cells[i], {m: rows[i] for m, rows in sets.items()}, calibration.config.least
             ),
         )
         for i in range(len(cells))

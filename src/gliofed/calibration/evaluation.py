@@ -73,7 +73,7 @@ class SetCoverageRow:
     site: str
     marker: str
     label: str
-    asked: float
+    target_coverage: float
     n: int
     value: float | None
     low: float | None
@@ -93,10 +93,10 @@ class ThresholdRow:
 
     model: str
     marker: str
-    wished: float | None
+    target_risk: float | None
     n: int
-    kept: float | None
-    errors: float | None
+    coverage: float | None
+    error_rate: float | None
     low: float | None
     high: float | None
     note: str = ""
@@ -109,7 +109,7 @@ class IntegratedTypeRow:
 
     model: str
     reference: str
-    answer: str
+    predicted: str
     n: int
     share: float
 
@@ -121,13 +121,13 @@ class CalibrationEvaluation:
     something is."""
 
     model: str
-    wishes: CalibrationConfig
+    config: CalibrationConfig
     results: tuple[CaseResult, ...]
-    fits: tuple[ScalingRow, ...]
+    scalings: tuple[ScalingRow, ...]
     sets: tuple[SetCoverageRow, ...]
     risks: tuple[SelectiveRiskRow, ...]
-    kept: tuple[ThresholdRow, ...]
-    types: tuple[IntegratedTypeRow, ...]
+    thresholds: tuple[ThresholdRow, ...]
+    integrated_types: tuple[IntegratedTypeRow, ...]
     calibrations: Mapping[tuple[int, str], Calibration]
     note: str = ""
 
@@ -195,7 +195,7 @@ def scaling_rows(found: Calibration, model: str, seed: int, fold: str) -> list[S
     """One row a marker."""
     out = []
     for m in MARKERS:
-        scaling, sets, limit = found.scalings[m.id], found.sets[m.id], found.limits[m.id]
+        scaling, sets, limit = found.scalings[m.id], found.sets[m.id], found.thresholds[m.id]
         note = "; ".join(filter(None, (scaling.note, sets.note, limit.note, found.notes[m.id])))
         out.append(
             ScalingRow(model, seed, fold, m.id, scaling.kind, sets.n, scaling.slope,
@@ -269,7 +269,7 @@ def _kept_rows(
 ) -> Iterable[ThresholdRow]:
     for marker in MARKERS:
         own = _known(tried, marker)
-        kept = np.array([t.answer.kept[marker.id] for t in own], bool)
+        kept = np.array([t.answer.accepted[marker.id] for t in own], bool)
         wrong = _wrong(own, marker)
         yield _kept(own, kept, wrong, model, marker.id, wishes.risk)
 
@@ -279,7 +279,7 @@ def _named(tried: Sequence[_CalibratedCase], model: str) -> ThresholdRow:
 
     What no case of the three markers can tell counts as kept back, rightly or not."""
     own = [t for t in tried if not isinstance(reference_type(t.result.labels), Unknown)]
-    said = [t.answer.integrated.answer for t in own]
+    said = [t.answer.integrated_type.answer for t in own]
     true = [reference_type(t.result.labels) for t in own]
     kept = np.array([s != OUTCOMES[-1] for s in said], bool)
     wrong = np.array([s != t for s, t in zip(said, true, strict=True)], bool)
@@ -312,7 +312,7 @@ def _type_rows(tried: Sequence[_CalibratedCase], model: str) -> tuple[Integrated
         own = [t for t in tried if reference_type(t.result.labels) == reference]
         n = len({(t.result.site, t.result.case) for t in own})
         for said in OUTCOMES if n else ():
-            share = sum(t.answer.integrated.answer == said for t in own) / len(own)
+            share = sum(t.answer.integrated_type.answer == said for t in own) / len(own)
             out.append(IntegratedTypeRow(model, reference, said, n, share))
     return tuple(out)
 

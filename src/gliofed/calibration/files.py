@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -19,10 +19,21 @@ from gliofed.errors import DataError
 from gliofed.markers import BY_ID
 from gliofed.study import CalibrationConfig
 
+_THRESHOLD_KEYS: Final = {"target_risk": "wished", "n_kept": "kept", "n_errors": "errors"}
+"""Fields of `ConfidenceThreshold` whose key in the file differs: old files must open."""
+
 
 def calibration_json(calibration: Calibration) -> str:
     """Every field; numbers read back exactly."""
-    return json.dumps(dataclasses.asdict(calibration), indent=1, allow_nan=False)
+    plain = {
+        "wishes": dataclasses.asdict(calibration.config),
+        "scalings": {m: dataclasses.asdict(row) for m, row in calibration.scalings.items()},
+        "sets": {m: dataclasses.asdict(row) for m, row in calibration.sets.items()},
+        "limits": {m: _threshold_plain(row) for m, row in calibration.thresholds.items()},
+        "cells": calibration.cells,
+        "notes": dict(calibration.notes),
+    }
+    return json.dumps(plain, indent=1, allow_nan=False)
 
 
 def parse_calibration(text: str, where: str) -> Calibration:
@@ -36,7 +47,7 @@ def parse_calibration(text: str, where: str) -> Calibration:
             CalibrationConfig(**raw["wishes"]),
             {m: scaling_from_json(m, row) for m, row in raw["scalings"].items()},
             {m: PredictionSets(**row) for m, row in raw["sets"].items()},
-            {m: ConfidenceThreshold(**row) for m, row in raw["limits"].items()},
+            {m: _threshold_from(row) for m, row in raw["limits"].items()},
             raw["cells"],
             dict(raw["notes"]),
         )
@@ -46,16 +57,31 @@ def parse_calibration(text: str, where: str) -> Calibration:
     return found
 
 
+def _threshold_plain(threshold: ConfidenceThreshold) -> dict[str, Any]:
+    """By the keys of the file, which are those of the first version."""
+    plain = dataclasses.asdict(threshold)
+    return {_THRESHOLD_KEYS.get(name, name): value for name, value in plain.items()}
+
+
+def _threshold_from(raw: Mapping[str, Any]) -> ConfidenceThreshold:
+    names = {key: name for name, key in _THRESHOLD_KEYS.items()}
+    return ConfidenceThreshold(**{names.get(key, key): value for key, value in raw.items()})
+
+
 def _check(found: Calibration) -> None:
-    for name in ("scalings", "sets", "limits"):
-        rows: Mapping[str, Any] = getattr(found, name)
+    tables: Mapping[str, Mapping[str, Any]] = {
+        "scalings": found.scalings,
+        "sets": found.sets,
+        "limits": found.thresholds,
+    }
+    for name, rows in tables.items():
         if set(rows) != set(BY_ID) or any(row.marker != m for m, row in rows.items()):
             raise ValueError(f"{name}: expected one for each of {sorted(BY_ID)}")
     for marker in BY_ID:
         own = found.sets[marker].at_least
         if len(own) != len(BY_ID[marker].classes) or not all(math.isfinite(v) for v in own):
             raise ValueError(f"{marker}: thresholds {own}")
-        at_least = found.limits[marker].at_least
+        at_least = found.thresholds[marker].at_least
         if at_least is not None and not 0 <= at_least <= 1:
             raise ValueError(f"{marker}: limit {at_least}")
     if found.cells is not None:

@@ -65,16 +65,16 @@ class ConfidenceThreshold:
     """
 
     marker: str
-    wished: float
+    target_risk: float
     at_least: float | None
     n: int
-    kept: int
-    errors: int
+    n_kept: int
+    n_errors: int
     low: float | None
     high: float | None
     note: str = ""
 
-    def keeps(self, confidence: Values) -> NDArray[np.bool_]:
+    def accepts(self, confidence: Values) -> NDArray[np.bool_]:
         """(n,), true where an answer is given. NaN is never kept."""
         if self.at_least is None:
             return np.zeros(confidence.shape, bool)

@@ -34,15 +34,15 @@ from gliofed.types import Unknown
 class CalibrationCases:
     """One site's calibration cases, and what it answers of them: every answer adds across sites.
 
-    smallest: a marker of which a class has from 1 to `smallest` - 1 cases is answered as if no
+    min_count: a marker of which a class has from 1 to `smallest` - 1 cases is answered as if no
     case were known. Of few cases, counts by probability are hardly less than the probabilities
     themselves: they tell nobody's name, but how sure the model was of each case.
     """
 
     results: tuple[CaseResult, ...]
-    smallest: int = 1
+    min_count: int = 1
 
-    def told(self, question: StatisticsRequest) -> SiteStatistics:
+    def respond(self, question: StatisticsRequest) -> SiteStatistics:
         """The answer to a question: what leaves the site."""
         if question.step == "count":
             bad = {m: _known(self.results, m)[2] for m in BY_ID}
@@ -50,7 +50,7 @@ class CalibrationCases:
                 true_classes={m: true_class_counts(*self.known(m)) for m in BY_ID},
                 cells=self._cells(),
                 hidden=tuple(m for m in BY_ID if self.hidden(m)),
-                not_finite={m: n if n >= self.smallest else 0 for m, n in bad.items()},
+                not_finite={m: n if n >= self.min_count else 0 for m, n in bad.items()},
             )
         if question.step == "scale":
             places = question.places.items()
@@ -73,7 +73,7 @@ class CalibrationCases:
 
     def _cells(self) -> Counts:
         counts = cell_counts([r.labels for r in self.results])
-        few = ((counts > 0) & (counts < self.smallest)).any()
+        few = ((counts > 0) & (counts < self.min_count)).any()
         return np.zeros(allowed_cells().shape, np.int64) if few else counts
 
     def _confidences(self, marker: str, seen: Probabilities) -> Counts:
@@ -86,7 +86,7 @@ class CalibrationCases:
 
     def _too_few(self, truth: ClassIndices, marker: str) -> bool:
         counts = np.bincount(truth, minlength=len(BY_ID[marker].classes))
-        return bool(((counts > 0) & (counts < self.smallest)).any())
+        return bool(((counts > 0) & (counts < self.min_count)).any())
 
 
 def local_exchange(sites: Mapping[str, CalibrationCases]) -> StatisticsExchange:
@@ -94,7 +94,7 @@ def local_exchange(sites: Mapping[str, CalibrationCases]) -> StatisticsExchange:
     models = {(r.model, r.seed, r.fold) for own in sites.values() for r in own.results}
     if len(models) > 1:
         raise ValueError(f"the answers are of {len(models)} models, expected one")
-    return lambda question: {name: own.told(question) for name, own in sites.items()}
+    return lambda question: {name: own.respond(question) for name, own in sites.items()}
 
 
 def joint_decisions(

@@ -39,13 +39,13 @@ class ClaimVerdict:
     role: Role
     task: str
     claim: str
-    shown: bool | None
-    why: str
+    supported: bool | None
+    reason: str
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         """As it stands on a page: what is not shown is not thereby refuted."""
-        return {True: "shown", False: "not shown", None: "n/a"}[self.shown]
+        return {True: "supported", False: "not supported", None: "n/a"}[self.supported]
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Evidence:
     """chance: each marker against 0.5. gains, beyond, alone: see `score.confounders`."""
 
     comparisons: tuple[Comparison, ...]
-    cross: tuple[CrossSiteMatrix, ...]
-    chance: tuple[Comparison, ...]
-    gains: tuple[Comparison, ...]
-    beyond: tuple[Comparison, ...]
-    alone: tuple[ScoreRow, ...]
+    cross_site: tuple[CrossSiteMatrix, ...]
+    against_chance: tuple[Comparison, ...]
+    against_confounders: tuple[Comparison, ...]
+    added_value: tuple[Comparison, ...]
+    confounder_scores: tuple[ScoreRow, ...]
     strata: tuple[ScoreRow, ...]
     verdicts: tuple[ClaimVerdict, ...]
 
@@ -94,12 +94,12 @@ def judge_claims(
     are asked, and models only on all sites together.
     """
     out = [judge_claim(c, f"{_title(c)}: ranked better than by {c.other}") for c in (*chance, *over)
-           if c.first]  # fmt: skip
+           if c.is_primary]  # fmt: skip
     for role in sorted({c.role for c in added}):
         own = {c.other: c for c in added if c.role == role}
         out.append(judge_claim(own[GIVEN_AGE], f"{_title(own[GIVEN_AGE])}: told beyond age"))
         out.append(_mgmt_beyond_idh(own[GIVEN_IDH], own[WITHIN]))
-    return (*out, *(_differ(c) for c in others if c.first and c.site == ALL_SITES))
+    return (*out, *(_differ(c) for c in others if c.is_primary and c.site == ALL_SITES))
 
 
 def judge_claim(c: Comparison, claim: str) -> ClaimVerdict:
@@ -107,7 +107,7 @@ def judge_claim(c: Comparison, claim: str) -> ClaimVerdict:
     if c.p is None or c.low is None or c.high is None:
         return ClaimVerdict(c.role, c.task, claim, None, f"{c.note or 'no interval'}; n = {c.n}")
     if c.p_holm is None:
-        few = f"too few: {c.fewest} cases of the rarest class, {MIN_CASES_PER_CLASS} are needed"
+        few = f"too few: {c.n_rarest_class} cases of the rarest class, {MIN_CASES_PER_CLASS} are needed"
         return ClaimVerdict(c.role, c.task, claim, None, f"{few}; n = {c.n}")
     turned = "; the other way round" if c.high < 0 else ""
     return ClaimVerdict(c.role, c.task, claim, c.low > 0 and c.p_holm < ALPHA, _figures(c) + turned)
@@ -117,8 +117,8 @@ def _mgmt_beyond_idh(fixed: Comparison, within: Comparison) -> ClaimVerdict:
     """Shown where either is; the two are in one family of Holm's."""
     claim = f"{_title(fixed)}: told beyond IDH"
     parts = [judge_claim(c, claim) for c in (fixed, within)]
-    said = [v.shown for v in parts if v.shown is not None]
-    why = "; ".join(f"{c.other}: {v.why}" for c, v in zip((fixed, within), parts, strict=True))
+    said = [v.supported for v in parts if v.supported is not None]
+    why = "; ".join(f"{c.other}: {v.reason}" for c, v in zip((fixed, within), parts, strict=True))
     return ClaimVerdict(fixed.role, fixed.task, claim, any(said) if said else None, why)
 
 
@@ -126,7 +126,7 @@ def _differ(c: Comparison) -> ClaimVerdict:
     """That the difference is not 0, on whichever side."""
     claim = f"{_title(c)}: {c.model} and {c.other} differ"
     one = judge_claim(c, claim)
-    if one.shown is None or c.high is None or c.p_holm is None or c.high >= 0:
+    if one.supported is None or c.high is None or c.p_holm is None or c.high >= 0:
         return one
     return ClaimVerdict(c.role, c.task, claim, c.p_holm < ALPHA, _figures(c))
 

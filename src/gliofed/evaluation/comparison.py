@@ -71,7 +71,7 @@ class Comparison:
     task: str
     metric: str
     n: int
-    fewest: int
+    n_rarest_class: int
     difference: float | None
     low: float | None
     high: float | None
@@ -81,7 +81,7 @@ class Comparison:
     note: str = ""
 
     @property
-    def first(self) -> bool:
+    def is_primary(self) -> bool:
         """Whether a verdict may rest on it: the method chosen beforehand for its metric."""
         return self.method != SECONDARY_METHOD.get(self.metric)
 
@@ -140,8 +140,8 @@ def compare_models(
                 site,
             )
         ]
-        out += holm_correction([c for c in found if c.first]) + holm_correction(
-            [c for c in found if not c.first]
+        out += holm_correction([c for c in found if c.is_primary]) + holm_correction(
+            [c for c in found if not c.is_primary]
         )
     return tuple(out)
 
@@ -151,16 +151,16 @@ def compare_pair(
 ) -> tuple[Comparison, Comparison]:
     """Both methods, the first first; neither corrected. None where both did not answer the same
     cases, or either has no figure."""
-    reason = unpaired_reason(own.answers, base.answers) or own.note or base.note
+    reason = unpaired_reason(own.predictions, base.predictions) or own.note or base.note
     methods: tuple[
         tuple[str, Callable[[PairedEstimate, PairedEstimate], _ComparisonResult]], ...
     ] = (
         ((BY_BOOTSTRAP, _by_bootstrap), (BY_RANKS, _by_ranks))
-        if own.answers.metric == "dice"
+        if own.predictions.metric == "dice"
         else ((BY_DELONG, _by_delong), (BY_BOOTSTRAP, _by_bootstrap))
     )
     first, second = (
-        _comparison(own.answers, model, other, role, site, name,
+        _comparison(own.predictions, model, other, role, site, name,
                     _ComparisonResult(note=reason) if reason else method(own, base))
         for name, method in methods
     )  # fmt: skip
@@ -193,13 +193,13 @@ def chance_comparison(
 ) -> Comparison:
     """An AUC less 0.5, with the interval of the score table; None where there is no AUC or no
     interval."""
-    value, low, high = own.value, own.bounds.low, own.bounds.high
-    found = _ComparisonResult(note=own.note or own.bounds.note)
+    value, low, high = own.value, own.interval.low, own.interval.high
+    found = _ComparisonResult(note=own.note or own.interval.note)
     if value is not None and low is not None and high is not None:
         found = _ComparisonResult(
             value - 0.5, low - 0.5, high - 0.5, _chance_p(own, value, low, high)
         )
-    return _comparison(own.answers, model, other, role, ALL_SITES, BY_CHANCE, found)
+    return _comparison(own.predictions, model, other, role, ALL_SITES, BY_CHANCE, found)
 
 
 def holm_correction(family: Sequence[Comparison]) -> list[Comparison]:
@@ -211,7 +211,7 @@ def holm_correction(family: Sequence[Comparison]) -> list[Comparison]:
     tested = sorted(
         (c.p, i)
         for i, c in enumerate(family)
-        if c.p is not None and c.fewest >= MIN_CASES_PER_CLASS
+        if c.p is not None and c.n_rarest_class >= MIN_CASES_PER_CLASS
     )
     out, reached = list(family), 0.0
     for place, (p, i) in enumerate(tested):
@@ -289,12 +289,12 @@ class _ComparisonResult:
 
 def _by_delong(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResult:
     difference = _gap(own, base)
-    parts = auc_components(own.answers) - auc_components(base.answers)
+    parts = auc_components(own.predictions) - auc_components(base.predictions)
     alone = np.flatnonzero(~np.isfinite(parts))
     if len(alone):
-        name = own.answers.classes[own.answers.truth[alone[0]]]
+        name = own.predictions.classes[own.predictions.truth[alone[0]]]
         return _ComparisonResult(difference, note=f"one {name} case: no spread to measure")
-    error = math.sqrt(patient_variance(parts, own.answers.patients))
+    error = math.sqrt(patient_variance(parts, own.predictions.patients))
     if error**2 <= _NO_SPREAD:
         if abs(difference) <= _NO_SPREAD:
             return _ComparisonResult(0.0, 0.0, 0.0, 1.0)
@@ -320,8 +320,8 @@ def _by_ranks(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResult:
     did. No interval: that of the mean is the bootstrap's."""
     from scipy.stats import wilcoxon
 
-    names, index = np.unique(own.answers.patients, return_inverse=True)
-    gaps = own.answers.found[:, 0] - base.answers.found[:, 0]
+    names, index = np.unique(own.predictions.patients, return_inverse=True)
+    gaps = own.predictions.scores[:, 0] - base.predictions.scores[:, 0]
     patients = np.bincount(index, gaps, len(names)) / np.bincount(index, minlength=len(names))
     if not patients.any():
         return _ComparisonResult(0.0, p=1.0)
@@ -346,6 +346,6 @@ def _comparison(
     found: _ComparisonResult,
 ) -> Comparison:
     return Comparison(
-        model, other, role, site, own.task, own.metric, own.n, own.fewest,
+        model, other, role, site, own.task, own.metric, own.n, own.n_rarest_class,
         found.difference, found.low, found.high, found.p, None, method, found.note,
     )  # fmt: skip

@@ -141,8 +141,8 @@ def compare_with_confounders(
                 ranked_by_score(both, task, POSITIVE_CLASS[task], score), replicates
             )
             rows += compare_pair(one, base, model, name, role, ALL_SITES)
-        out += holm_correction([c for c in rows if c.first]) + holm_correction(
-            [c for c in rows if not c.first]
+        out += holm_correction([c for c in rows if c.is_primary]) + holm_correction(
+            [c for c in rows if not c.is_primary]
         )
     return tuple(out)
 

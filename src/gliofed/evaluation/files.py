@@ -41,7 +41,7 @@ def predictions_csv(results: Sequence[CaseResult]) -> str:
         cells += [getattr(result.person, name) for name in PERSON_COLUMNS]
         cells.append(_sequences(result.sequences))
         counted = result.lesions
-        cells += (counted.true, counted.found, counted.false) if counted else (None, None, None)
+        cells += (counted.true, counted.detected, counted.false) if counted else (None, None, None)
         writer.writerow([_text(cell) for cell in cells])
     return out.getvalue()
 

@@ -53,7 +53,7 @@ class PairedPredictions:
     keys: tuple[PredictionKey, ...]
     patients: tuple[str, ...]
     truth: ClassIndices
-    found: Probabilities
+    scores: Probabilities
 
     @property
     def n(self) -> int:
@@ -66,7 +66,7 @@ class PairedPredictions:
         return len({key[0] for key in self.keys})
 
     @property
-    def fewest(self) -> int:
+    def n_rarest_class(self) -> int:
         """Cases of the rarest class that has any; of Dice, all."""
         groups = [
             {key[2:] for key, t in zip(self.keys, self.truth, strict=True) if t == c}
@@ -80,11 +80,11 @@ class PairedEstimate:
     """Answers with their value, its replicates and its interval, which is made as the score table
     makes it; value None, and no replicates, with a note."""
 
-    answers: PairedPredictions
+    predictions: PairedPredictions
     value: float | None
     replicates: Values
     note: str = ""
-    bounds: Interval = NO_INTERVAL
+    interval: Interval = NO_INTERVAL
 
 
 def results_by_role(
@@ -140,14 +140,14 @@ def paired_estimate(own: PairedPredictions, replicates: int) -> PairedEstimate:
     value = sample.value(metric)
     if len(set(own.patients)) == 1:
         return PairedEstimate(own, value, np.zeros(0), "one patient")
-    again = sample.again(metric)
+    again = sample.replicates(metric)
     if not len(again):
         return PairedEstimate(own, value, again)
     if own.metric == "dice":
-        bounds = bootstrap_t_interval(sample, own.found[:, 0], np.ones(len(own.keys)), (0.0, 1.0))
+        bounds = bootstrap_t_interval(sample, own.scores[:, 0], np.ones(len(own.keys)), (0.0, 1.0))
     else:
-        bounds = resampled_auc_interval(sample, own.truth, own.found, value, again)
-    return PairedEstimate(own, value, again, bounds=bounds)
+        bounds = resampled_auc_interval(sample, own.truth, own.scores, value, again)
+    return PairedEstimate(own, value, again, interval=bounds)
 
 
 def missing_reason(own: PairedPredictions) -> str:
@@ -160,7 +160,7 @@ def missing_reason(own: PairedPredictions) -> str:
         )
     if len(set(own.keys)) < len(own.keys):
         return "a case is answered twice"
-    bad = ~np.isfinite(own.found).all(1)
+    bad = ~np.isfinite(own.scores).all(1)
     if bad.any():
         return f"the score of {own.keys[int(bad.argmax())][3]} is not finite"
     seeds = np.array([key[0] for key in own.keys])
@@ -179,7 +179,7 @@ def too_few_note(own: PairedPredictions) -> str:
             if 0 < own.n < MIN_CASES_PER_CLASS
             else ""
         )
-    if not own.keys or own.fewest >= MIN_CASES_PER_CLASS:
+    if not own.keys or own.n_rarest_class >= MIN_CASES_PER_CLASS:
         return ""
     counts = [
         (name, len({k[2:] for k, t in zip(own.keys, own.truth, strict=True) if t == c}))
@@ -201,7 +201,7 @@ def auc_components(own: PairedPredictions) -> Values:
     for seed in np.unique(seeds):
         rows = np.flatnonzero(seeds == seed)
         truth = own.truth[rows]
-        wins, most = pair_wins(truth, own.found[rows])
+        wins, most = pair_wins(truth, own.scores[rows])
         pairs = most.sum(1, keepdims=True) / 2
         used = pairs[:, 0] > 0
         shares = (wins[used] / pairs[used]).mean(0)
@@ -233,10 +233,10 @@ def score_row(
     found: PairedEstimate, model: str, role: Role, site: str, stratum: str = "", note: str = ""
 ) -> ScoreRow:
     """The figure as a row of a score table; with a note given, only n and the note."""
-    value, bounds = (None, NO_INTERVAL) if note else (found.value, found.bounds)
+    value, bounds = (None, NO_INTERVAL) if note else (found.value, found.interval)
     return ScoreRow(
-        model, role, site, found.answers.task, found.answers.metric, found.answers.n, value,
-        bounds.low, bounds.high, found.answers.seeds,
+        model, role, site, found.predictions.task, found.predictions.metric, found.predictions.n, value,
+        bounds.low, bounds.high, found.predictions.seeds,
         note=note or "; ".join(filter(None, (found.note, bounds.note))),
         method=bounds.method, stratum=stratum,
     )  # fmt: skip
@@ -249,8 +249,8 @@ def _sample(own: PairedPredictions, replicates: int) -> PredictionSample:
 
 def _metric(own: PairedPredictions) -> Measured:
     if own.metric == "dice":
-        return partial(weighted_mean, own.found[:, 0])
-    return partial(auc, own.truth, own.found)
+        return partial(weighted_mean, own.scores[:, 0])
+    return partial(auc, own.truth, own.scores)
 
 
 def _key(result: CaseResult) -> PredictionKey:

@@ -17,7 +17,7 @@ class LesionCounts:
     false: predicted ones that touch no true one."""
 
     true: int
-    found: int
+    detected: int
     false: int
 
 

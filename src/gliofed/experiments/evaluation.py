@@ -72,19 +72,23 @@ def write_score_tables(scored: ScoredPredictions, out: Path) -> None:
     evidence, calibration = scored.evidence, scored.trial
     assert evidence is not None
     assert calibration is not None
-    cross = [c for matrix in evidence.cross for c in chain.from_iterable(matrix.cells)]
+    cross = [c for matrix in evidence.cross_site for c in chain.from_iterable(matrix.cells)]
     tables: tuple[tuple[str, type[DataclassInstance], Sequence[DataclassInstance]], ...] = (
         ("verdicts", ClaimVerdict, evidence.verdicts),
         ("comparisons", Comparison, evidence.comparisons),
-        ("confounders", Comparison, (*evidence.chance, *evidence.gains, *evidence.beyond)),
-        ("confounders-alone", ScoreRow, evidence.alone),
+        (
+            "confounders",
+            Comparison,
+            (*evidence.against_chance, *evidence.against_confounders, *evidence.added_value),
+        ),
+        ("confounders-alone", ScoreRow, evidence.confounder_scores),
         ("strata", ScoreRow, evidence.strata),
         ("models-by-hospital", ScoreRow, cross),
-        ("calibrations", ScalingRow, calibration.fits),
+        ("calibrations", ScalingRow, calibration.scalings),
         ("prediction-sets", SetCoverageRow, calibration.sets),
         ("coverage-risk", SelectiveRiskRow, calibration.risks),
-        ("kept-answers", ThresholdRow, calibration.kept),
-        ("integrated-types", IntegratedTypeRow, calibration.types),
+        ("kept-answers", ThresholdRow, calibration.thresholds),
+        ("integrated-types", IntegratedTypeRow, calibration.integrated_types),
         ("outline-agreement", AgreementRow, scored.outlines),
     )
     _write(out / "scores", ScoreRow, scored.rows)

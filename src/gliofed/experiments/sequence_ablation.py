@@ -125,7 +125,7 @@ def calibrations_by_missing(
     fitted = {
         count: fit_calibration(
             local_exchange({s: CalibrationCases(tuple(r)) for s, r in sites.items()}),
-            calibration.wishes,
+            calibration.config,
         )
         for count, sites in sorted(groups.items())
     }

@@ -106,7 +106,7 @@ class Client:
             save_tested(answer, ScoresResponse(task.run, task.nonce, self.name, self._tested(task)))
         elif task.question is not None:
             held = tuple(r for r in self._answers(task) if r.role == "holdout")
-            told = CalibrationCases(held, self._smallest).told(task.question)
+            told = CalibrationCases(held, self._smallest).respond(task.question)
             save_told(answer, StatisticsResponse(task.run, task.nonce, self.name, told))
         elif not self._cases:
             raise DataError(f"site {self.name} has no training case: it can only test")

@@ -345,30 +345,30 @@ def _sums_note(sums: ScoreSums) -> dict[str, Any]:
             "classes": own.classes,
             "correct": own.correct,
             "brier": [own.brier.sum, own.brier.squares],
-            "won": own.areas.won,
-            "covariance": own.areas.covariance,
+            "won": own.auc.won,
+            "covariance": own.auc.covariance,
         }
         for name, own in sums.markers.items()
     }
     return {
-        "smallest": sums.smallest,
+        "smallest": sums.min_count,
         "cases": sums.cases,
         "patients": sums.patients,
         "mask": [sums.mask.n, sums.mask.sum, sums.mask.squares],
         "markers": markers,
-        "left_out": dict(sums.left_out),
+        "left_out": dict(sums.omitted),
     }
 
 
 def _sums(note: Mapping[str, Any]) -> ScoreSums:
     n, total, squares = note["mask"]
     return ScoreSums(
-        smallest=_whole(note["smallest"]),
+        min_count=_whole(note["smallest"]),
         cases=_whole(note["cases"]),
         patients=_whole(note["patients"]),
         mask=ValueMoments(_whole(n), _number(total), _number(squares)),
         markers={str(k): _marker_sums(v) for k, v in note["markers"].items()},
-        left_out={str(k): _one_of(v, OmissionReason) for k, v in note["left_out"].items()},
+        omitted={str(k): _one_of(v, OmissionReason) for k, v in note["left_out"].items()},
     )
 
 
@@ -381,7 +381,7 @@ def _marker_sums(note: Mapping[str, Any]) -> MarkerSums:
         classes=classes,
         correct=tuple(_whole(n) for n in note["correct"]),
         brier=ValueMoments(sum(classes), _number(total), _number(squares)),
-        areas=AucSums.of(classes, won, covariance),
+        auc=AucSums.of(classes, won, covariance),
     )
 
 

@@ -74,7 +74,7 @@ def answer_case(
         volume_scale=scan_volume_ratio(prepared),
         markers=markers,
         dropout_samples=DROPOUT_SAMPLES,
-        integrated=calibrated.integrated,
+        integrated=calibrated.integrated_type,
         occlusion=_occlusion(network, prepared, prediction, calibrated, progress)
         if explained
         else None,
@@ -154,7 +154,7 @@ def _markers(
             low=tuple(intervals[m.id][0].tolist()),
             high=tuple(intervals[m.id][1].tolist()),
             prediction_set=calibrated.sets[m.id],
-            confident=calibrated.kept[m.id],
+            confident=calibrated.accepted[m.id],
             uncalibrated=prediction.markers[m.id],
         )
         for m in MARKERS

@@ -73,13 +73,13 @@ class FeatureTable:
         chosen = tuple(s for s, yes in zip(self.subjects, rows, strict=True) if yes)
         return FeatureTable(chosen, self.names, self.values[rows])
 
-    def at(self, site: str) -> FeatureTable:
+    def at_site(self, site: str) -> FeatureTable:
         """What one hospital has."""
         return self.pick(np.array([s.site == site for s in self.subjects], bool))
 
     def by_site(self) -> tuple[FeatureTable, ...]:
         """One table a hospital, in the order of `sites`."""
-        return tuple(self.at(site) for site in self.sites)
+        return tuple(self.at_site(site) for site in self.sites)
 
 
 def age_and_sex(table: FeatureTable) -> FeatureTable:

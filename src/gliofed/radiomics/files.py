@@ -80,7 +80,7 @@ def weights_csv(models: Sequence[RadiomicsModel]) -> str:
         for marker in MARKERS:
             for w in feature_coefficients(model, marker):
                 numbers = [repr(n) for n in (w.value, w.low, w.high)]
-                writer.writerow([model.name, marker.id, w.which, w.feature, *numbers])
+                writer.writerow([model.name, marker.id, w.class_name, w.feature, *numbers])
     return out.getvalue()
 
 

@@ -43,7 +43,7 @@ def leave_one_site_out(
         raise DataError("the table has one hospital; leaving it out, there is none to train on")
     out: list[CaseResult] = []
     for number, site in enumerate(table.sites):
-        test = table.at(site)
+        test = table.at_site(site)
         known = {s.patient for s in test.subjects}
         others = np.array([s.site != site and s.patient not in known for s in table.subjects], bool)
         for place, name in enumerate(MODELS):

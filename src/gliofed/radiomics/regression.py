@@ -85,7 +85,7 @@ class Coefficient:
     """One coefficient of a model, with its 95 % interval. which: the class that it speaks for."""
 
     marker: str
-    which: str
+    class_name: str
     feature: str
     value: float
     low: float

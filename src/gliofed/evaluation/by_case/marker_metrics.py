@@ -70,21 +70,21 @@ class MarkerPredictions:
     results: Sequence[CaseResult]
     sample: PredictionSample
     truth: ClassIndices
-    found: Probabilities
-    names: tuple[str, ...]
+    probabilities: Probabilities
+    class_names: tuple[str, ...]
     replicates: int
 
     @property
     def one_class(self) -> str:
         """That all are of one class, in words; empty where they are not."""
         present = np.unique(self.truth)
-        return f"only {self.names[present[0]]} present" if len(present) == 1 else ""
+        return f"only {self.class_names[present[0]]} present" if len(present) == 1 else ""
 
     @property
     def by_seed(self) -> list[tuple[ClassIndices, Probabilities]]:
         """Truth and probabilities of each repeat."""
         each = [self.sample.seeds == s for s in range(self.sample.repeats)]
-        return [(self.truth[own], self.found[own]) for own in each]
+        return [(self.truth[own], self.probabilities[own]) for own in each]
 
     @cached_property
     def recalibrations(self) -> list[LogisticFit | None]:
@@ -97,7 +97,7 @@ class MarkerMetric:
     """classes: how many a marker must have for it; None for any number."""
 
     id: str
-    figure: Callable[[MarkerPredictions], MetricEstimate]
+    estimate: Callable[[MarkerPredictions], MetricEstimate]
     classes: int | None = None
 
 
@@ -116,26 +116,26 @@ def marker_estimates(
         return {m.id: missing_estimate(len(known), why) for m in measures}
     sample = PredictionSample.of(known, replicates)
     asked = MarkerPredictions(known, sample, truth, found, marker.classes, replicates)
-    return {m.id: m.figure(asked) for m in measures}
+    return {m.id: m.estimate(asked) for m in measures}
 
 
 def _area(asked: MarkerPredictions) -> MetricEstimate:
-    around = partial(resampled_auc_interval, asked.sample, asked.truth, asked.found)
-    metric = partial(auc, asked.truth, asked.found)
+    around = partial(resampled_auc_interval, asked.sample, asked.truth, asked.probabilities)
+    metric = partial(auc, asked.truth, asked.probabilities)
     return resampled_estimate(asked.results, asked.sample, metric, around, asked.one_class)
 
 
 def _area_by_delong(asked: MarkerPredictions) -> MetricEstimate:
     """The same value as `_area`; only that one is resampled."""
-    value = asked.sample.value(partial(auc, asked.truth, asked.found))
+    value = asked.sample.value(partial(auc, asked.truth, asked.probabilities))
     if not np.isfinite(value):
         return fixed_estimate(asked.results, asked.sample, None, note=asked.one_class)
-    bounds = delong_interval(asked.sample, asked.truth, asked.found)
+    bounds = delong_interval(asked.sample, asked.truth, asked.probabilities)
     return fixed_estimate(asked.results, asked.sample, value, bounds)
 
 
 def _area_of_pairs(asked: MarkerPredictions) -> MetricEstimate:
-    metric = partial(auc_between_pairs, asked.truth, asked.found)
+    metric = partial(auc_between_pairs, asked.truth, asked.probabilities)
     return resampled_estimate(asked.results, asked.sample, metric, logit_interval, asked.one_class)
 
 
@@ -145,8 +145,8 @@ def _area_between(
     """The AUC of one group of classes against another, by names, among their cases."""
 
     def figure(asked: MarkerPredictions) -> MetricEstimate:
-        groups = [[asked.names.index(name) for name in g] for g in (positive, negative)]
-        inside, truth, found = between_groups(asked.truth, asked.found, *groups)
+        groups = [[asked.class_names.index(name) for name in g] for g in (positive, negative)]
+        inside, truth, found = between_groups(asked.truth, asked.probabilities, *groups)
         own = [r for r, among in zip(asked.results, inside, strict=True) if among]
         names = ("-".join(negative), "-".join(positive))
         if not own:
@@ -158,10 +158,10 @@ def _area_between(
 
 
 def _balanced_accuracy(asked: MarkerPredictions) -> MetricEstimate:
-    metric = partial(balanced_accuracy, asked.truth, asked.found)
+    metric = partial(balanced_accuracy, asked.truth, asked.probabilities)
 
     def around(value: float, again: Values) -> Interval:
-        return balanced_accuracy_interval(asked.sample, asked.truth, asked.found)
+        return balanced_accuracy_interval(asked.sample, asked.truth, asked.probabilities)
 
     return resampled_estimate(asked.results, asked.sample, metric, around, asked.one_class)
 
@@ -169,8 +169,8 @@ def _balanced_accuracy(asked: MarkerPredictions) -> MetricEstimate:
 def _recall(of_class: int) -> Callable[..., MetricEstimate]:
     def figure(asked: MarkerPredictions) -> MetricEstimate:
         own = (asked.truth == of_class) * 1.0
-        hits = own * (asked.found.argmax(1) == asked.truth)
-        metric = partial(recall, asked.truth, asked.found, of_class=of_class)
+        hits = own * (asked.probabilities.argmax(1) == asked.truth)
+        metric = partial(recall, asked.truth, asked.probabilities, of_class=of_class)
 
         def around(value: float, again: Values) -> Interval:
             return wilson_interval(asked.sample, hits, own)
@@ -187,7 +187,7 @@ def _recall(of_class: int) -> Callable[..., MetricEstimate]:
 def _recall_where(of_class: int, other: float) -> Callable[..., MetricEstimate]:
     def figure(asked: MarkerPredictions) -> MetricEstimate:
         metric = partial(
-            recall_at_other_recall, asked.truth, asked.found, of_class=of_class, other=other
+            recall_at_other_recall, asked.truth, asked.probabilities, of_class=of_class, other=other
         )
         why = asked.one_class or OWN_THRESHOLD
         return resampled_estimate(
@@ -198,23 +198,28 @@ def _recall_where(of_class: int, other: float) -> Callable[..., MetricEstimate]:
 
 
 def _brier(asked: MarkerPredictions) -> MetricEstimate:
-    classes = len(asked.names)
-    errors = ((asked.found - np.eye(classes)[asked.truth]) ** 2).sum(1) / (2 if classes == 2 else 1)
+    classes = len(asked.class_names)
+    errors = ((asked.probabilities - np.eye(classes)[asked.truth]) ** 2).sum(1) / (
+        2 if classes == 2 else 1
+    )
     most = 1.0 if classes == 2 else 2.0
 
     def around(value: float, again: Values) -> Interval:
         return bootstrap_t_interval(asked.sample, errors, np.ones(len(errors)), (0.0, most))
 
-    metric = partial(brier, asked.truth, asked.found)
+    metric = partial(brier, asked.truth, asked.probabilities)
     return resampled_estimate(asked.results, asked.sample, metric, around)
 
 
 def _calibration_error(asked: MarkerPredictions) -> MetricEstimate:
     """Without an interval: few cases raise the error, and resampling raises it again."""
-    value = asked.sample.value(partial(calibration_error, asked.truth, asked.found))
+    value = asked.sample.value(partial(calibration_error, asked.truth, asked.probabilities))
     seeds = [asked.sample.seeds == s for s in range(asked.sample.repeats)]
     chance = np.mean(
-        [calibration_error_if_calibrated(asked.found[own], CALIBRATED_DRAWS) for own in seeds],
+        [
+            calibration_error_if_calibrated(asked.probabilities[own], CALIBRATED_DRAWS)
+            for own in seeds
+        ],
         axis=0,
     )
     low, high = np.percentile(chance, [2.5, 97.5])
@@ -247,7 +252,7 @@ def _fitted(
             errors.append(np.sqrt(found.covariance[place, place]))
         value, half = float(np.mean(values)), Z_95 * float(np.mean(errors))
         bounds = Interval(value - half, value + half, method=BY_WALD)
-        if not len(asked.sample.drawn):
+        if not len(asked.sample.resamples):
             return fixed_estimate(asked.results, asked.sample, value, NO_INTERVAL, "one patient")
         return fixed_estimate(asked.results, asked.sample, value, bounds)
 

@@ -103,7 +103,7 @@ def _mean_auc(results: Sequence[CaseResult], replicates: int) -> MetricEstimate:
 def _row(
     model: str, role: Role, site: str, task: str, metric: str, figure: MetricEstimate
 ) -> ScoreRow:
-    bounds = figure.bounds
+    bounds = figure.interval
     note = "; ".join(filter(None, (figure.note, bounds.note)))
     return ScoreRow(
         model, role, site, task, metric, figure.n, figure.value, bounds.low, bounds.high,

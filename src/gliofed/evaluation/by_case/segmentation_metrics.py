@@ -41,30 +41,30 @@ class SegmentationMetric:
     """
 
     id: str
-    above: CaseQuantity
-    below: CaseQuantity = _one
-    share: float | None = None
-    least: float = 0.0
-    most: float = math.inf
-    empty: str = NO_MASK
+    numerator: CaseQuantity
+    denominator: CaseQuantity = _one
+    quantile: float | None = None
+    minimum: float = 0.0
+    maximum: float = math.inf
+    missing_note: str = NO_MASK
 
 
 def segmentation_estimate(
     results: Sequence[CaseResult], measure: SegmentationMetric, replicates: int
 ) -> MetricEstimate:
     """The measure on the cases that enter it; where a drawn case does not, the note says so."""
-    parts = [(r, measure.above(r), measure.below(r)) for r in results]
+    parts = [(r, measure.numerator(r), measure.denominator(r)) for r in results]
     used = [(r, a, b) for r, a, b in parts if a is not None and b is not None]
     above, below = (np.array([row[i] for row in used], float) for i in (1, 2))
     drawn = sum(r.dice is not None for r in results)
     if not below.any():
-        return missing_estimate(len(used), measure.empty if drawn else NO_MASK)
-    left = drawn - len(used) if measure.empty == NO_SURFACE else 0
+        return missing_estimate(len(used), measure.missing_note if drawn else NO_MASK)
+    left = drawn - len(used) if measure.missing_note == NO_SURFACE else 0
     note = f"{left} predictions without a surface left out" if left > 0 else ""
     own = [r for r, _, _ in used]
     sample = PredictionSample.of(own, replicates)
-    bounds = (measure.least, measure.most)
-    if (share := measure.share) is not None:
+    bounds = (measure.minimum, measure.maximum)
+    if (share := measure.quantile) is not None:
         return resampled_estimate(
             own, sample, lambda w: weighted_quantile(above, w, share),
             lambda value, again: order_statistic_interval(sample, above, share, bounds, again), note,
@@ -98,7 +98,7 @@ def _lesions_true(result: CaseResult) -> float | None:
 
 
 def _lesions_found(result: CaseResult) -> float | None:
-    return None if result.lesions is None else float(result.lesions.found)
+    return None if result.lesions is None else float(result.lesions.detected)
 
 
 def _lesions_false(result: CaseResult) -> float | None:
@@ -106,17 +106,17 @@ def _lesions_false(result: CaseResult) -> float | None:
 
 
 SEGMENTATION_METRICS: Final = (
-    SegmentationMetric("dice", lambda r: r.dice, most=1.0),
-    SegmentationMetric("dice_median", lambda r: r.dice, share=0.5, most=1.0),
-    SegmentationMetric("dice_p10", lambda r: r.dice, share=0.1, most=1.0),
-    SegmentationMetric("hd95_mm", lambda r: r.hd95_mm, empty=NO_SURFACE),
-    SegmentationMetric("hd95_mm_median", lambda r: r.hd95_mm, share=0.5, empty=NO_SURFACE),
+    SegmentationMetric("dice", lambda r: r.dice, maximum=1.0),
+    SegmentationMetric("dice_median", lambda r: r.dice, quantile=0.5, maximum=1.0),
+    SegmentationMetric("dice_p10", lambda r: r.dice, quantile=0.1, maximum=1.0),
+    SegmentationMetric("hd95_mm", lambda r: r.hd95_mm, missing_note=NO_SURFACE),
+    SegmentationMetric("hd95_mm_median", lambda r: r.hd95_mm, quantile=0.5, missing_note=NO_SURFACE),
     SegmentationMetric(
-        "lesion_sensitivity", _lesions_found, below=_lesions_true, most=1.0, empty=NO_LESIONS
+        "lesion_sensitivity", _lesions_found, denominator=_lesions_true, maximum=1.0, missing_note=NO_LESIONS
     ),
-    SegmentationMetric("false_lesions", _lesions_false, empty=NO_LESIONS),
-    SegmentationMetric("volume_error_ml", _volume_error, least=-math.inf),
+    SegmentationMetric("false_lesions", _lesions_false, missing_note=NO_LESIONS),
+    SegmentationMetric("volume_error_ml", _volume_error, minimum=-math.inf),
     SegmentationMetric("volume_error_abs_ml", _size(_volume_error)),
-    SegmentationMetric("volume_error_percent", _percent_error, least=-100.0),
+    SegmentationMetric("volume_error_percent", _percent_error, minimum=-100.0),
     SegmentationMetric("volume_error_abs_percent", _size(_percent_error)),
 )  # fmt: skip

@@ -32,14 +32,14 @@ def first_implausibility(sums: ScoreSums, most_cases: int) -> str:
 
 
 def _faults(sums: ScoreSums, most_cases: int) -> Iterator[str]:
-    if not 1 <= sums.smallest <= most_cases:
-        yield f"the least number shown is {sums.smallest}, allowed are 1 to {most_cases}"
+    if not 1 <= sums.min_count <= most_cases:
+        yield f"the least number shown is {sums.min_count}, allowed are 1 to {most_cases}"
     if not 0 <= sums.cases <= most_cases:
         yield f"it claims {sums.cases} cases, allowed are 0 to {most_cases}"
     if not min(1, sums.cases) <= sums.patients <= sums.cases:
         yield f"it claims {sums.patients} patients for {sums.cases} cases"
-    shown = {*SUM_TASKS} - {*sums.left_out}
-    if not {*sums.left_out} <= {*SUM_TASKS} or {*sums.markers} != shown - {MASK}:
+    shown = {*SUM_TASKS} - {*sums.omitted}
+    if not {*sums.omitted} <= {*SUM_TASKS} or {*sums.markers} != shown - {MASK}:
         yield "its markers, with those left out, are not this version's"
     if MASK not in shown and sums.mask != ValueMoments():
         yield "it shows a mask score that it says is left out"
@@ -73,7 +73,7 @@ def _marker_faults(marker: Marker, own: MarkerSums, cases: int) -> Iterator[str]
         yield f"it claims {list(own.correct)} right of {list(own.classes)} cases of {name}"
     most = 1.0 if len(marker.classes) == 2 else 2.0
     yield from _moment_faults(f"{name}'s error", own.brier, cases, most)
-    yield from _area_faults(name, own.areas, own.classes)
+    yield from _area_faults(name, own.auc, own.classes)
 
 
 def _area_faults(name: str, areas: AucSums, classes: tuple[int, ...]) -> Iterator[str]:

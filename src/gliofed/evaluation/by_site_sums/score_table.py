@@ -75,7 +75,7 @@ def _rows(
 def _mask(sums: ScoreSums) -> list[Named]:
     dice = sums.mask
     found = mean_interval(dice, 1.0)
-    if not dice.n and MASK not in sums.left_out:
+    if not dice.n and MASK not in sums.omitted:
         found = Interval(None, None, "no case with an expert mask")
     return [(MASK, "dice", dice.n, dice.sum / dice.n if dice.n else None, found)]
 
@@ -90,8 +90,8 @@ def _markers(sums: ScoreSums, over_sites: bool) -> list[Named]:
             continue
         n = sum(own.classes)
         lacking = Interval(None, None, _lacking(marker.id, own.classes))
-        area, (recall, around) = auc_from_sums(own.areas), balanced_accuracy_from_sums(own)
-        between = auc_interval(own.areas)
+        area, (recall, around) = auc_from_sums(own.auc), balanced_accuracy_from_sums(own)
+        between = auc_interval(own.auc)
         if area is None:
             between = lacking if lacking.note else Interval(None, None, "no site has two classes")
         elif over_sites:
@@ -99,7 +99,7 @@ def _markers(sums: ScoreSums, over_sites: bool) -> list[Named]:
         most = 1.0 if len(marker.classes) == 2 else 2.0
         brier = own.brier.sum / n if n else None
         out += [
-            (marker.id, "auc", own.areas.cases or n, area, between),
+            (marker.id, "auc", own.auc.cases or n, area, between),
             (marker.id, "balanced_accuracy", n, recall, lacking if recall is None else around),
             (marker.id, "brier", n, brier, mean_interval(own.brier, most) if n else lacking),
         ]  # fmt: skip
@@ -115,13 +115,13 @@ def _lacking(marker: str, classes: Sequence[int]) -> str:
 
 def _left_out(task: str, name: str, sums: ScoreSums, site: str) -> str:
     """What a site does not show of a task, in words; empty where it shows it."""
-    if task not in sums.left_out:
+    if task not in sums.omitted:
         return ""
-    if sums.left_out[task] == "not finite":
+    if sums.omitted[task] == "not finite":
         why = "a probability is not finite"
     else:
         kind = "" if not sums.cases else " with an expert mask" if task == MASK else " of a class"
-        why = f"{SUPPRESSED} {sums.smallest} cases{kind}"
+        why = f"{SUPPRESSED} {sums.min_count} cases{kind}"
     return f"without {name} ({why})" if site == ALL_SITES else f"{why} at this site"
 
 

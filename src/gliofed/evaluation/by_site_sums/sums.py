@@ -99,14 +99,14 @@ class MarkerSums:
     classes: tuple[int, ...]
     correct: tuple[int, ...]
     brier: ValueMoments
-    areas: AucSums
+    auc: AucSums
 
     def __add__(self, other: MarkerSums) -> MarkerSums:
         return MarkerSums(
             _added(self.classes, other.classes),
             _added(self.correct, other.correct),
             self.brier + other.brier,
-            self.areas + other.areas,
+            self.auc + other.auc,
         )
 
 
@@ -114,31 +114,31 @@ class MarkerSums:
 class ScoreSums:
     """One model on one site's cases of one role, or on those of several sites together.
 
-    smallest: the least number of cases that was shown. cases: 0 where even they are hidden.
+    min_count: the least number of cases that was shown. cases: 0 where even they are hidden.
     patients: whose cases they are. mask: of Dice, over the cases with an expert mask. left_out:
     "mask" or a marker that is not shown, and why; every other marker is in `markers`.
     """
 
-    smallest: int
+    min_count: int
     cases: int
     patients: int
     mask: ValueMoments
     markers: Mapping[str, MarkerSums]
-    left_out: Mapping[str, OmissionReason]
+    omitted: Mapping[str, OmissionReason]
 
     def __add__(self, other: ScoreSums) -> ScoreSums:
         """Of both; a task that one leaves out is the other's alone."""
         shown = dict(self.markers)
         for name, own in other.markers.items():
             shown[name] = shown[name] + own if name in shown else own
-        neither = sorted({*self.left_out} & {*other.left_out})
+        neither = sorted({*self.omitted} & {*other.omitted})
         return ScoreSums(
-            max(self.smallest, other.smallest),
+            max(self.min_count, other.min_count),
             self.cases + other.cases,
             self.patients + other.patients,
             self.mask + other.mask,
             shown,
-            {t: min(self.left_out[t], other.left_out[t]) for t in neither},
+            {t: min(self.omitted[t], other.omitted[t]) for t in neither},
         )
 
 
@@ -162,38 +162,38 @@ def score_sums(results: Sequence[CaseResult]) -> dict[Role, ScoreSums]:
     return {role: _sums(own) for role, own in roles.items()}
 
 
-def suppress_small_counts(sums: ScoreSums, smallest: int) -> ScoreSums:
-    """The sums without what stands on fewer than `smallest` cases.
+def suppress_small_counts(sums: ScoreSums, min_count: int) -> ScoreSums:
+    """The sums without the figures that rest on fewer than `min_count` cases.
 
-    Left out are a marker with from 1 to `smallest` - 1 cases of a class, a mask score of so few
-    cases, and with so few cases altogether everything, their number too.
+    Omitted are each marker with 1 to `min_count` - 1 cases of a class, and the mask score of so few
+    cases. With so few cases altogether, everything is omitted, the number of cases included.
     """
-    if 0 < sums.cases < smallest:
-        return ScoreSums(smallest, 0, 0, ValueMoments(), {}, dict.fromkeys(SUM_TASKS, "few cases"))
-    left: dict[str, OmissionReason] = dict(sums.left_out)
-    if 0 < sums.mask.n < smallest:
-        left[MASK] = "few cases"
-    for name, own in sums.markers.items():
-        if any(0 < n < smallest for n in own.classes):
-            left[name] = "few cases"
+    if 0 < sums.cases < min_count:
+        return ScoreSums(min_count, 0, 0, ValueMoments(), {}, dict.fromkeys(SUM_TASKS, "few cases"))
+    omitted: dict[str, OmissionReason] = dict(sums.omitted)
+    if 0 < sums.mask.n < min_count:
+        omitted[MASK] = "few cases"
+    for marker, marker_sums in sums.markers.items():
+        if any(0 < n < min_count for n in marker_sums.classes):
+            omitted[marker] = "few cases"
     return replace(
         sums,
-        smallest=smallest,
-        mask=ValueMoments() if MASK in left else sums.mask,
-        markers={k: v for k, v in sums.markers.items() if k not in left},
-        left_out=left,
+        min_count=min_count,
+        mask=ValueMoments() if MASK in omitted else sums.mask,
+        markers={k: v for k, v in sums.markers.items() if k not in omitted},
+        omitted=omitted,
     )
 
 
 def _sums(results: Sequence[CaseResult]) -> ScoreSums:
     markers = {m.id: _marker_sums(results, m) for m in MARKERS}
     return ScoreSums(
-        smallest=1,
+        min_count=1,
         cases=len(results),
         patients=len({r.patient for r in results}),
         mask=_moments([r.dice for r in results if r.dice is not None]),
         markers={k: v for k, v in markers.items() if v is not None},
-        left_out={k: "not finite" for k, v in markers.items() if v is None},
+        omitted={k: "not finite" for k, v in markers.items() if v is None},
     )
 
 
@@ -212,7 +212,7 @@ def _marker_sums(results: Sequence[CaseResult], marker: Marker) -> MarkerSums | 
         classes=_counts(truth, len(names)),
         correct=_counts(truth[hit], len(names)),
         brier=_moments(errors.tolist()),
-        areas=auc_sums(truth, found),
+        auc=auc_sums(truth, found),
     )
 
 

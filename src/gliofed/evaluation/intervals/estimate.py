@@ -29,7 +29,7 @@ class MetricEstimate:
     replicates: Values
     n: int
     seeds: int
-    bounds: Interval = NO_INTERVAL
+    interval: Interval = NO_INTERVAL
     note: str = ""
 
 
@@ -48,9 +48,9 @@ def resampled_estimate(
     value = sample.value(metric)
     if not np.isfinite(value):
         return fixed_estimate(results, sample, None, note=note)
-    if not len(sample.drawn):
+    if not len(sample.resamples):
         return fixed_estimate(results, sample, value, note=note or "one patient")
-    again = sample.again(metric)
+    again = sample.replicates(metric)
     bounds = around(value, again)
     return MetricEstimate(_rows(results), value, again, sample.n, sample.repeats, bounds, note)
 

@@ -57,7 +57,7 @@ class PredictionSample:
     cases: tuple[str, ...]
     seeds: NDArray[np.int64]
     patients: NDArray[np.int64]
-    drawn: Weights
+    resamples: Weights
 
     @classmethod
     def of(cls, results: Sequence[CaseResult], replicates: int) -> PredictionSample:
@@ -90,9 +90,9 @@ class PredictionSample:
         """Mean over seeds; NaN where one of them lacks it."""
         return float(self._over_seeds(metric, unit_weights(len(self.cases)))[0])
 
-    def again(self, metric: Metric) -> Values:
+    def replicates(self, metric: Metric) -> Values:
         """The same on every resample."""
-        return self._over_seeds(metric, self.drawn)
+        return self._over_seeds(metric, self.resamples)
 
     def _over_seeds(self, metric: Metric, weights: Weights) -> Values:
         if self.repeats == 1:
@@ -168,7 +168,7 @@ def bootstrap_t_interval(
     at, own = float(value[0]), float(errors[0])
     if own <= _LEAST_ERROR * max(1.0, abs(at)):
         return Interval(None, None, _NO_SPREAD)
-    values, spread = _quotients(sample, above, below, _by_patient(sample, sample.drawn))
+    values, spread = _quotients(sample, above, below, _by_patient(sample, sample.resamples))
     fits = np.isfinite(values) & (spread > _LEAST_ERROR * max(1.0, abs(at)))
     if fits.sum() <= (1 - MAX_MISSING) * len(values):
         return Interval(None, None, TOO_FEW)

@@ -56,7 +56,7 @@ def lesions(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> Le
     """
     drawn, met = _parts(truth, predicted, spacing_mm)
     said, true = _parts(predicted, truth, spacing_mm)
-    return LesionCounts(true=drawn, found=met, false=said - true)
+    return LesionCounts(true=drawn, detected=met, false=said - true)
 
 
 def _parts(mask: Mask, other: Mask, spacing_mm: NDArray[np.float64]) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
         return ()
     found = {(r.site, r.marker): r for r in trial.sets if r.label == ALL_GROUPS}
     sites = tuple(dict.fromkeys(r.site for r in trial.sets))
-    asked = 1 - trial.wishes.alpha
+    asked = 1 - trial.config.alpha
     panels = tuple(
         ForestPanel(
             short_title(m.id, ""),
@@ -83,12 +83,12 @@ def _draw(trial: CalibrationEvaluation, figure: Figure) -> None:
         n = max((r.n for r in rows), default=0)
         name = short_title(marker.id, "")
         axes.set_title(f"{name}, n = {n}", fontsize=small())
-        axes.axhline(trial.wishes.risk, color="#8a8a8a", linewidth=1, linestyle="--")
+        axes.axhline(trial.config.risk, color="#8a8a8a", linewidth=1, linestyle="--")
         axes.set_xlim(0.67, 1.03)
         axes.grid()
     every[0].set_ylim(bottom=0)
     every[0].set_ylabel("share of errors")
-    wished = number(trial.wishes.risk, 2)
+    wished = number(trial.config.risk, 2)
     figure.supxlabel(f"share of cases kept, the most confident first; dashed: wished {wished}",
                      fontsize=small())  # fmt: skip
 

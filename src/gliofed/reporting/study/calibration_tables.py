@@ -161,16 +161,16 @@ def make_calibration_tables(scored: ScoredPredictions) -> CalibrationTables | No
     whole = [r for r in trial.sets if r.label == ALL_GROUPS]
     coverages = tuple(dict.fromkeys(r.coverage for r in trial.risks))
     return CalibrationTables(
-        promise=number(1 - trial.wishes.alpha, DIGITS),
+        promise=number(1 - trial.config.alpha, DIGITS),
         changes=_changes(scored.rows, trial.model),
         covers=tuple(map(_coverage_line, whole)),
         by_class=tuple(_coverage_line(r) for r in trial.sets if r.label != ALL_GROUPS),
         coverages=tuple(_coverage(c) for c in coverages),
         risks=_risks(trial.risks, coverages),
-        kept=tuple(map(_threshold_line, trial.kept)),
+        kept=tuple(map(_threshold_line, trial.thresholds)),
         outcomes=OUTCOMES,
         types=_types(trial),
-        fits=scaling_lines(trial.fits),
+        fits=scaling_lines(trial.scalings),
     )
 
 
@@ -201,9 +201,9 @@ def _coverage_line(row: SetCoverageRow) -> CoverageLine:
     standing = NOT_AVAILABLE
     if row.low is not None and row.high is not None:
         standing = "neither shown below it nor above"
-        if row.high < row.asked:
+        if row.high < row.target_coverage:
             standing = "below the promise"
-        elif row.low > row.asked:
+        elif row.low > row.target_coverage:
             standing = "above the promise"
     return CoverageLine(
         site_title(row.site), task_title(row.marker), row.label, str(row.n),
@@ -236,16 +236,18 @@ def _risk(row: SelectiveRiskRow) -> str:
 
 
 def _threshold_line(row: ThresholdRow) -> ThresholdLine:
-    wished = "none asked" if row.wished is None else f"at most {number(row.wished, DIGITS)}"
+    wished = (
+        "none asked" if row.target_risk is None else f"at most {number(row.target_risk, DIGITS)}"
+    )
     title = TYPE_TITLE if row.marker == INTEGRATED_TYPE else BY_ID[row.marker].title
-    errors = with_interval(row.errors, row.low, row.high, DIGITS)
-    return ThresholdLine(title, wished, str(row.n), number(row.kept, DIGITS), errors, row.note)
+    errors = with_interval(row.error_rate, row.low, row.high, DIGITS)
+    return ThresholdLine(title, wished, str(row.n), number(row.coverage, DIGITS), errors, row.note)
 
 
 def _types(trial: CalibrationEvaluation) -> tuple[IntegratedTypeLine, ...]:
     out = []
     for reference in OUTCOMES:
-        own = {r.answer: r for r in trial.types if r.reference == reference}
+        own = {r.predicted: r for r in trial.integrated_types if r.reference == reference}
         if own:
             cells = tuple(number(own[o].share, DIGITS) for o in OUTCOMES)
             out.append(IntegratedTypeLine(reference, str(next(iter(own.values())).n), cells))

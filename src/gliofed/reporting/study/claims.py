@@ -43,7 +43,7 @@ LEAST_REACH: Final = 0.1
 
 @dataclass(frozen=True)
 class ClaimLine:
-    """words: shown, not shown or n/a. why: the figures that it rests on."""
+    """words: supported, not supported or n/a. why: the figures that it rests on."""
 
     claim: str
     words: str
@@ -90,7 +90,9 @@ class ComparisonMatrix:
 
 def claims_tables(evidence: Evidence) -> tuple[ClaimsTable, ...]:
     """The external role first; a role about which nothing is claimed is left out."""
-    own = judge_claims(evidence.chance, evidence.gains, evidence.beyond, ())
+    own = judge_claims(
+        evidence.against_chance, evidence.against_confounders, evidence.added_value, ()
+    )
     differ = judge_claims((), (), (), without_calibrated(evidence.comparisons))
     return tuple(
         _claims(role, [v for v in own if v.role == role], [v for v in differ if v.role == role])
@@ -100,17 +102,17 @@ def claims_tables(evidence: Evidence) -> tuple[ClaimsTable, ...]:
 
 
 def _claims(role: Role, own: Sequence[ClaimVerdict], differ: Sequence[ClaimVerdict]) -> ClaimsTable:
-    asked = [v for v in differ if v.shown is not None]
+    asked = [v for v in differ if v.supported is not None]
     summary = ""
     if differ:
-        shown = sum(bool(v.shown) for v in differ)
-        summary = f"{count(len(differ), 'comparison')} with other models: {shown} shown to differ"
-        summary += f", {len(asked) - shown} not shown, {len(differ) - len(asked)} n/a"
+        supported = sum(bool(v.supported) for v in differ)
+        summary = f"{count(len(differ), 'comparison')} with other models: {supported} supported"
+        summary += f", {len(asked) - supported} not supported, {len(differ) - len(asked)} n/a"
     return ClaimsTable(role, ROLE_TITLES[role], _claim_lines(own), _claim_lines(differ), summary)
 
 
 def _claim_lines(found: Sequence[ClaimVerdict]) -> tuple[ClaimLine, ...]:
-    return tuple(ClaimLine(v.claim, v.words, v.why) for v in found)
+    return tuple(ClaimLine(v.claim, v.label, v.reason) for v in found)
 
 
 def without_calibrated(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
@@ -126,7 +128,7 @@ def differences(evidence: Evidence) -> tuple[ComparisonMatrix | None, tuple[Comp
         without_calibrated(evidence.comparisons),
         key=lambda c: (ROLES.index(c.role), TASKS.index(c.task), models.index(c.model)),
     )
-    whole = [c for c in every if c.first and c.site == ALL_SITES]
+    whole = [c for c in every if c.is_primary and c.site == ALL_SITES]
     first = [c for c in whole if c.role == whole[0].role]
     rest = tuple(comparison_line(c) for c in every if c not in first)
     return (_matrix(first, models) if first else None), rest
@@ -157,7 +159,7 @@ def comparison_line(c: Comparison) -> ComparisonLine:
         difference=signed_with_interval(c.difference, c.low, c.high, DIGITS) or "n/a",
         p=p_value(c.p),
         p_holm=p_value(c.p_holm),
-        verdict=found[0].words if found else "",
+        verdict=found[0].label if found else "",
         method=c.method,
         note=c.note,
     )
@@ -170,7 +172,7 @@ def difference_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     found = {
         (c.model, c.task): c
         for c in without_calibrated(scored.evidence.comparisons)
-        if c.role == "external" and c.site == ALL_SITES and c.first
+        if c.role == "external" and c.site == ALL_SITES and c.is_primary
     }
     models = in_order((m for m, _ in found), scored.reference)
     if not models:
@@ -191,4 +193,4 @@ def _point(c: Comparison | None) -> PointEstimate | None:
     if c is None:
         return None
     found = judge_claims((), (), (), (c,))
-    return PointEstimate(c.difference, c.low, c.high, full=bool(found and found[0].shown))
+    return PointEstimate(c.difference, c.low, c.high, full=bool(found and found[0].supported))

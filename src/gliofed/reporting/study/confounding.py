@@ -91,7 +91,7 @@ def ranking_tables(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
     )
     out = []
     for role in ROLES:
-        alone = [r for r in scored.evidence.alone if r.role == role]
+        alone = [r for r in scored.evidence.confounder_scores if r.role == role]
         if alone:
             sources = [(model_title(scored.reference), _of_model(scored, role)),
                        *((c.name, _of(alone, c.name)) for c in CONFOUNDERS)]  # fmt: skip
@@ -105,7 +105,7 @@ def ranking_tables(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
 
 def added_value_lines(evidence: Evidence) -> tuple[AddedValueLine, ...]:
     """Better than what stands alone, and beyond it; first methods, external first."""
-    every = [c for c in (*evidence.gains, *evidence.beyond) if c.first]
+    every = [c for c in (*evidence.against_confounders, *evidence.added_value) if c.is_primary]
     return tuple(_added(c) for role in ROLES for c in every if c.role == role)
 
 
@@ -121,7 +121,7 @@ def _added(c: Comparison) -> AddedValueLine:
         text = f"log odds for one standard deviation {slope}" if slope else ""
     return AddedValueLine(
         SHORT_ROLES[c.role], short_title(c.task, ""), question, text or NOT_AVAILABLE, str(c.n),
-        p_value(c.p_holm), judge_claim(c, question).words, verdict_note(c),
+        p_value(c.p_holm), judge_claim(c, question).label, verdict_note(c),
     )  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def _area(c: Comparison) -> str:
 def verdict_note(c: Comparison) -> str:
     """Why a verdict cannot be given; else what the comparison notes."""
     found = judge_claim(c, "")
-    return found.why if found.shown is None else c.note
+    return found.reason if found.supported is None else c.note
 
 
 def strata_tables(evidence: Evidence) -> tuple[StrataTable, ...]:
@@ -156,7 +156,7 @@ def alone_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     """External test: the model beside each confounder; empty where none has a figure."""
     if scored.evidence is None:
         return ()
-    alone = [r for r in scored.evidence.alone if r.role == "external"]
+    alone = [r for r in scored.evidence.confounder_scores if r.role == "external"]
     if not any(r.value is not None for r in alone):
         return ()
     names = tuple(c.name for c in CONFOUNDERS)

@@ -99,7 +99,7 @@ def make_report_context(
         strata=confounding.strata_tables(evidence) if evidence else (),
         alone_pictures=_pictures(confounding.alone_plots(scored)),
         strata_pictures=_pictures(confounding.strata_plots(scored)),
-        cross=cross_site.cross_tables(evidence.cross, scored.reference) if evidence else (),
+        cross=cross_site.cross_tables(evidence.cross_site, scored.reference) if evidence else (),
         trial=calibration_tables.make_calibration_tables(scored),
         no_trial=(trial.note if trial else "") or NO_CALIBRATION,
         before_and_after=_pictures(calibration_plots.before_and_after(scored)),
