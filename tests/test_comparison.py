@@ -84,7 +84,7 @@ def test_delong_is_that_of_all_pairs_one_by_one(seed, decimals) -> None:
     from scipy.stats import norm
 
     assert row.p == pytest.approx(2 * norm.sf(abs(difference) / error))
-    assert (row.n, row.fewest) == (60, 20)
+    assert (row.n, row.n_rarest_class) == (60, 20)
 
 
 def grades(seed, n):
@@ -194,8 +194,8 @@ def test_a_patient_scanned_twice_is_no_second_patient() -> None:
     assert width[2] == pytest.approx(width[0] / 2**0.5, rel=0.03)
 
 
-def plain(p, fewest=MIN_CASES_PER_CLASS):
-    return Comparison("a", "b", "external", "all", "idh", "auc", 40, fewest, 0.1, 0.0, 0.2, p, None,
+def plain(p, n_rarest_class=MIN_CASES_PER_CLASS):
+    return Comparison("a", "b", "external", "all", "idh", "auc", 40, n_rarest_class, 0.1, 0.0, 0.2, p, None,
                       BY_DELONG)  # fmt: skip
 
 
@@ -212,7 +212,12 @@ def test_holm_is_the_worked_example_and_the_closure_of_bonferroni() -> None:
 
 def test_what_tests_nothing_is_no_member_of_holms_family() -> None:
     family = holm_correction(
-        [plain(0.02), plain(None), plain(0.001, fewest=MIN_CASES_PER_CLASS - 1), plain(0.04)]
+        [
+            plain(0.02),
+            plain(None),
+            plain(0.001, n_rarest_class=MIN_CASES_PER_CLASS - 1),
+            plain(0.04),
+        ]
     )
     assert [c.p_holm for c in family] == [0.04, None, None, 0.04]
     assert holm_correction([]) == []
@@ -234,7 +239,7 @@ def test_signed_ranks_are_those_of_all_signs_one_by_one() -> None:
     assert row.p == pytest.approx(far.mean())
     walsh = [(a + b) / 2 for a, b in itertools.combinations_with_replacement(gaps, 2)]
     assert row.difference == pytest.approx(np.median(walsh))
-    assert not row.first
+    assert not row.is_primary
     assert (row.low, row.p_holm) == (None, None)
 
 
@@ -247,7 +252,7 @@ def test_dice_is_compared_on_the_mean_of_the_same_patients() -> None:
     assert row.difference == pytest.approx((own - base).mean())
     assert row.high - row.low == pytest.approx(2 * Z_95 * error, rel=0.1)
     assert row.p < 0.01
-    assert row.first
+    assert row.is_primary
     assert row.p_holm == row.p
     half = [r for r in results if r.model == "pooled" or r.case < "sub-020"]
     assert one(compare_models(half, 100), BY_BOOTSTRAP, "mask").note == (
@@ -299,7 +304,11 @@ def test_delong_says_where_there_is_no_spread_to_measure() -> None:
     truth = np.arange(20) == 0
     rows = compare_models(paired(truth, RNG(0).normal(size=20), RNG(1).normal(size=20)), 100)
     row = one(rows, BY_DELONG)
-    assert (row.p, row.note, row.fewest) == (None, "one mutant case: no spread to measure", 1)
+    assert (row.p, row.note, row.n_rarest_class) == (
+        None,
+        "one mutant case: no spread to measure",
+        1,
+    )
     truth = np.arange(20) < 10
     rows = compare_models(paired(truth, truth * 1.0, truth * -1.0), 100)
     row = one(rows, BY_DELONG)

@@ -137,7 +137,7 @@ def test_the_likelihood_ratio_is_that_of_scikit_learns_fits() -> None:
     assert row.p == pytest.approx(chi2.sf(2 * (losses[0] - losses[1]), 1), rel=1e-4)
     assert row.difference == pytest.approx(peer.coef_[0, 1] * scores[1].std(), rel=1e-4)
     assert row.low < row.difference < row.high
-    assert (row.n, row.fewest) == (150, min(truth.sum(), 150 - truth.sum()))
+    assert (row.n, row.n_rarest_class) == (150, min(truth.sum(), 150 - truth.sum()))
 
 
 def test_idh_groups_in_which_all_are_methylated_tell_nothing() -> None:
@@ -264,7 +264,7 @@ def test_a_second_measurement_of_idh_adds_to_the_score_and_not_to_the_truth() ->
 
 def asked(low, high, corrected, **fields):
     return Comparison("federated", "age alone", "external", "all", "idh", "auc", 80,
-                      **({"fewest": 20, "difference": (low + high) / 2, "low": low, "high": high,
+                      **({"n_rarest_class": 20, "difference": (low + high) / 2, "low": low, "high": high,
                           "p": corrected, "p_holm": corrected, "method": BY_DELONG} | fields))  # fmt: skip
 
 
@@ -275,7 +275,7 @@ def asked(low, high, corrected, **fields):
         (asked(0.001, 0.2, 0.05), False),
         (asked(0.0, 0.2, 0.049), False),
         (asked(-0.2, -0.01, 0.001), False),
-        (asked(0.001, 0.2, 0.01, p_holm=None, fewest=9), None),
+        (asked(0.001, 0.2, 0.01, p_holm=None, n_rarest_class=9), None),
         (asked(0.001, 0.2, 0.01, p=None, p_holm=None, note="one patient"), None),
     ],
 )

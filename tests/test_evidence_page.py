@@ -210,7 +210,7 @@ def test_what_the_model_does_not_see_stands_with_every_type(
     assert {t.reference for t in types} <= set(OUTCOMES)
     for line_ in types:
         assert sum(map(float, line_.cells)) == pytest.approx(1, abs=0.021)
-    bare = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, types=()))
+    bare = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, integrated_types=()))
     again = render_scores(ScoresPageContent("x", dataclasses.replace(bare, results=()), ()))
     assert UNSEEN in html.unescape(section(again, "calibrated"))
     assert "No external case has labels that tell its type" in again

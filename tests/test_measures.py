@@ -304,7 +304,7 @@ def test_the_bootstrap_t_is_that_of_a_loop_over_resamples() -> None:
     found = bootstrap_t_interval(sample, values, np.ones(25), (0, math.inf))
     mean, error = values.mean(), stats.sem(values)
     steps = []
-    for row in sample.drawn:
+    for row in sample.resamples:
         copies = np.repeat(values, row)
         steps.append((copies.mean() - mean) / stats.sem(copies))
     left, right = np.percentile(steps, [2.5, 97.5])

@@ -193,7 +193,7 @@ def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
     out = tmp_path / "out"
     gliofed.score(tables, out, bootstrap=100)
     verdicts = json.loads((out / "evidence/verdicts.json").read_text())
-    claims = {v["claim"]: v["shown"] for v in verdicts}
+    claims = {v["claim"]: v["supported"] for v in verdicts}
     assert claims["IDH mutation: ranked better than by chance"] is True
     assert claims["IDH mutation: ranked better than by age alone"] is None  # no ages
     with (out / "evidence/comparisons.csv").open() as file:

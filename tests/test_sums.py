@@ -524,14 +524,14 @@ def whole(**changes) -> ScoreSums:
 
 
 IMPOSSIBLE = {
-    "a least number of 0": (whole(smallest=0), "least number shown"),
+    "a least number of 0": (whole(min_count=0), "least number shown"),
     "too many": (whole(cases=CAP + 1, patients=9), "1001 cases"),
     "below none": (whole(cases=-1), "-1 cases"),
     "more patients than cases": (whole(patients=12), "12 patients"),
     "nobody's cases": (whole(patients=0), "0 patients"),
-    "a marker too many": (whole(left_out={"idh": "few cases"}), "not this version's"),
-    "an unknown marker": (whole(left_out={"egfr": "few cases"}), "not this version's"),
-    "a hidden mask shown": (whole(left_out={"mask": "few cases"}), "mask score that it says"),
+    "a marker too many": (whole(omitted={"idh": "few cases"}), "not this version's"),
+    "an unknown marker": (whole(omitted={"egfr": "few cases"}), "not this version's"),
+    "a hidden mask shown": (whole(omitted={"mask": "few cases"}), "mask score that it says"),
     "shown of no case": (whole(cases=0, patients=0, mask=ValueMoments()), "of no case"),
     "more masks than cases": (whole(mask=ValueMoments(12, 6.0, 3.5)), "12 values of mask"),
     "Dice above 1": (whole(mask=ValueMoments(11, 11.1, 11.1)), "the sum of 11 values of mask"),

@@ -76,7 +76,7 @@ def test_sets_keep_their_promise_on_exchangeable_cases(exchangeable) -> None:
             row = pick(exchangeable.sets, site="ccc", marker=marker.id, label=label)
             assert row.value == pytest.approx(0.9, abs=0.03 if label == ALL_GROUPS else 0.045), row
             assert row.low < row.value < row.high
-            assert row.asked == pytest.approx(0.9)
+            assert row.target_coverage == pytest.approx(0.9)
 
 
 @pytest.mark.slow
@@ -157,20 +157,23 @@ def test_keeping_back_costs_cases_and_saves_errors(exchangeable) -> None:
         all_of_them = pick(exchangeable.risks, marker=marker, coverage=1.0)
         surest = pick(exchangeable.risks, marker=marker, coverage=0.7)
         assert surest.value < all_of_them.value
-        kept = pick(exchangeable.kept, marker=marker)
-        assert 0 < kept.kept < 1
-        assert kept.errors < all_of_them.value
+        kept = pick(exchangeable.thresholds, marker=marker)
+        assert 0 < kept.coverage < 1
+        assert kept.error_rate < all_of_them.value
         assert kept.low < 0.1 + 0.03
 
 
 def test_a_type_is_named_rightly_wrongly_or_not_at_all(exchangeable) -> None:
-    named = pick(exchangeable.kept, marker=INTEGRATED_TYPE)
-    assert named.wished is None
-    assert 0 <= named.kept < 1
-    for reference in {r.reference for r in exchangeable.types}:
-        own = [r for r in exchangeable.types if r.reference == reference]
+    named = pick(exchangeable.thresholds, marker=INTEGRATED_TYPE)
+    assert named.target_risk is None
+    assert 0 <= named.coverage < 1
+    for reference in {r.reference for r in exchangeable.integrated_types}:
+        own = [r for r in exchangeable.integrated_types if r.reference == reference]
         assert sum(r.share for r in own) == pytest.approx(1)
-    assert pick(exchangeable.types, reference=GLIOBLASTOMA, answer=NOT_DETERMINABLE).n > 0
+    assert (
+        pick(exchangeable.integrated_types, reference=GLIOBLASTOMA, predicted=NOT_DETERMINABLE).n
+        > 0
+    )
 
 
 @pytest.mark.parametrize(
