@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import THIN
 from feature_tables import made_up
 from recorded_progress import RecordedProgress
 from small_study import write_study
@@ -29,6 +30,7 @@ from gliofed.experiments.regressions import (
 )
 from gliofed.experiments.run import run_study
 from gliofed.experiments.run_context import RunOptions
+from gliofed.models.presets import PARENT, PRESETS
 from gliofed.radiomics.feature_table import FeatureTable, age_and_sex, features_csv
 from gliofed.radiomics.regression import case_results, train_regressions
 from gliofed.study import DataConfig, NetworkConfig, Study, load_study
@@ -317,8 +319,14 @@ def test_beside_networks_they_change_nothing_and_enter_every_table(study_file, t
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_pictures")
-def test_the_parent_network_is_trained_on_the_pooled_cases(study_file, tmp_path) -> None:
+def test_the_parent_network_is_trained_on_the_pooled_cases(
+    study_file, tmp_path, monkeypatch
+) -> None:
+    """With a quarter of its channels."""
     torch.set_num_threads(1)
+    quarter = dataclasses.replace(PARENT, widths=tuple(w // 4 for w in PARENT.widths))
+    monkeypatch.setitem(PRESETS, "parent", quarter)
+    monkeypatch.setitem(PRESETS, "small", THIN)
     study = load_study(study_file)
     net = dataclasses.replace(study.net, stem=(1, 1, 1))
     both = dataclasses.replace(study, models=("pooled", "parent"), net=net)
