@@ -22,10 +22,11 @@ from typer.testing import CliRunner
 import gliofed
 from gliofed.cli.main import app
 from gliofed.errors import DataError
+from gliofed.runtime.printable import LONGEST
 from gliofed.types import SEQUENCES, Sequence
 from gliofed.validation.case_checks import check_case
 from gliofed.validation.codes import CODES, Severity
-from gliofed.validation.findings import LONGEST, Finding, sort_findings
+from gliofed.validation.findings import Finding, sort_findings
 from gliofed.validation.html_sheet import render_sheet
 from gliofed.validation.locate import locate
 from gliofed.validation.patient_table import check_table

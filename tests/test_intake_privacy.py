@@ -16,7 +16,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from gliofed.ingest.printable import shown
+from gliofed.ingest.redaction import redact
 
 TEXTS = [
     "PatientName",
@@ -253,4 +253,4 @@ def test_the_image_header_is_bare(tmp_path) -> None:
     ],
 )
 def test_texts_are_shown_without_names_and_long_numbers(text, words, told) -> None:
-    assert shown(text, words) == told
+    assert redact(text, words) == told

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gliofed.runtime.printable import printable
+
 if TYPE_CHECKING:  # they are imported when a verb runs, so that --help stays light
     from gliofed import LogLine, LogVerdict
 
@@ -73,4 +75,4 @@ def _row(line: LogLine) -> str:
     """The line for a terminal; whatever a log holds, nothing in it is obeyed."""
     fields = "  ".join(f"{k}={v}" for k, v in line.fields.items())
     text = f"{line.n:>6}  {line.at}  {line.who}  {line.event}  {fields}".rstrip()
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(text)

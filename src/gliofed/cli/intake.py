@@ -16,8 +16,8 @@ from gliofed.cli.verbs import plain_ends
 from gliofed.dicom.storescp import ListenAddress
 from gliofed.ingest.intake import IngestRequest, IngestResult
 from gliofed.ingest.plan import SeriesPlan, SeriesState, StudyPlan
-from gliofed.ingest.printable import shown
 from gliofed.ingest.private_tables import identifying_words, series_reason
+from gliofed.ingest.redaction import redact
 from gliofed.ingest.subject import PatientOutcome
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import SEQUENCES
@@ -102,7 +102,7 @@ def _table(study: StudyPlan, words: frozenset[str]) -> Table:
         became = v.sequence.value if v.sequence else v.state.value
         table.add_row(
             "?" if head.number is None else str(head.number),
-            Text(shown(head.description, words)), str(v.series.files),
+            Text(redact(head.description, words)), str(v.series.files),
             Text(became, style=_STYLE.get(v.state, "dim")), _sure(v), Text(_why(v, words)),
         )  # fmt: skip
     return table
@@ -116,7 +116,7 @@ def _why(verdict: SeriesPlan, words: frozenset[str]) -> str:
     """The reason, for a fault with its file, for a question with its candidates."""
     why = series_reason(verdict)
     if verdict.fault is not None and verdict.fault.path is not None:
-        return f"{why} (file {shown(verdict.fault.path.name, words)})"
+        return f"{why} (file {redact(verdict.fault.path.name, words)})"
     if verdict.state is SeriesState.UNDECIDED:
         names = " or ".join(s.value for s in verdict.guess.candidates)
         return f"{names}? {why}"

@@ -15,6 +15,7 @@ from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.preprocessing.quality_figure import format_measures
 from gliofed.preprocessing.quality_index import ORDER
 from gliofed.preprocessing.workers import processes_at_once
+from gliofed.runtime.printable import printable
 
 
 def prepare(
@@ -44,9 +45,9 @@ def prepare(
 
 def line(account: gliofed.CasePreparation) -> str:
     """One case in one line."""
-    case = _printable(str(account.case))
+    case = printable(str(account.case))
     if account.reasons:
-        return f"{case}  {account.fate}: {_printable('; '.join(account.reasons))}"
+        return f"{case}  {account.fate}: {printable('; '.join(account.reasons))}"
     if account.fate == "kept" or account.measures is None:
         return f"{case}  {account.fate}"
     return f"{case}  {account.fate}  {account.seconds:.0f} s  {format_measures(account.measures)}"
@@ -59,8 +60,3 @@ def summary(found: gliofed.DatasetPreparation, seconds: float) -> str:
         f"{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
         f"Figures: {found.page}\n{RESEARCH_USE_ONLY}"
     )
-
-
-def _printable(text: str) -> str:
-    """File names and ids may hold anything; a terminal obeys some of it."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -11,8 +11,8 @@ from gliofed.calibration.cns5 import OUTCOMES
 from gliofed.inference.answer_files import ANSWER, MAPS, READ_ERRORS, answer_folders, load_record
 from gliofed.markers import BY_ID
 from gliofed.reporting.case.worklist_page import DamagedCase, Worklist, WorklistCase, WorklistMarker
+from gliofed.runtime.printable import LONGEST, printable
 from gliofed.types import Sequence
-from gliofed.validation.findings import printable
 
 
 def case_folders(out: Path) -> Mapping[str, Path]:
@@ -34,7 +34,7 @@ def read_worklist(out: Path) -> Worklist:
         except READ_ERRORS as error:
             kind = type(error).__name__
             fault = f"{ANSWER} is damaged ({kind}: {error}); predict the case again"
-            damaged.append(DamagedCase(printable(name), printable(fault)))
+            damaged.append(DamagedCase(printable(name, LONGEST), printable(fault, LONGEST)))
     return Worklist(tuple(cases), tuple(damaged))
 
 
@@ -82,7 +82,7 @@ def _marker(name: str, own: Mapping[str, Any]) -> WorklistMarker:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
-    return printable(value)
+    return printable(value, LONGEST)
 
 
 def _number(value: object) -> float | None:

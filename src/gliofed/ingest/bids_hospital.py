@@ -17,7 +17,7 @@ from typing import Any, Final
 from gliofed.dicom.convert import version
 from gliofed.dicom.headers import DicomHeader
 from gliofed.errors import DataError
-from gliofed.ingest.printable import shown
+from gliofed.ingest.redaction import redact
 from gliofed.runtime.files import write_bytes, write_text
 from gliofed.tables import read_table
 from gliofed.types import Sequence
@@ -78,7 +78,7 @@ def sidecar(header: DicomHeader, sequence: Sequence) -> Mapping[str, Any]:
     timing, scanner = header.timing, header.scanner
     told: dict[str, Any] = {
         "Manufacturer": _maker(header),
-        "ManufacturersModelName": shown(scanner.model, header.patient.words),
+        "ManufacturersModelName": redact(scanner.model, header.patient.words),
         "MagneticFieldStrength": scanner.strength,
         "EchoTime": _seconds(timing.echo),
         "RepetitionTime": _seconds(timing.repetition),
@@ -140,7 +140,7 @@ def _contrast(header: DicomHeader, sequence: Sequence) -> str | None:
 def _maker(header: DicomHeader) -> str:
     text = header.scanner.manufacturer.lower()
     named = next((name for word, name in _MAKERS if word in text), None)
-    return named or shown(header.scanner.manufacturer, header.patient.words)
+    return named or redact(header.scanner.manufacturer, header.patient.words)
 
 
 def _seconds(ms: float | None) -> float | None:

@@ -28,6 +28,7 @@ from gliofed.data.store import PreparedCase, unwritable_error
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.preprocessing.template import mni152
 from gliofed.runtime.files import write_bytes
+from gliofed.runtime.printable import printable
 from gliofed.types import SEQUENCES, Case, PreparationMeasures, Sequence
 
 if TYPE_CHECKING:
@@ -147,10 +148,7 @@ def format_measures(measures: PreparationMeasures) -> str:
 
 
 def _lines(*texts: str) -> list[str]:
-    clean = (
-        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in t) for t in texts
-    )
-    return [line for text in clean for line in textwrap.wrap(text, LINE)]
+    return [line for text in texts for line in textwrap.wrap(printable(text), LINE)]
 
 
 def _panels(

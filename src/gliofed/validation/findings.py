@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from gliofed.runtime.printable import LONGEST, printable
 from gliofed.validation.codes import BY_ID, CODES, Severity
 
-LONGEST: Final = 300
 _RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
 _ORDER: Final = {code.id: rank for rank, code in enumerate(CODES)}
 
@@ -49,7 +49,7 @@ class Finding:
 
     def __post_init__(self) -> None:
         for name in ("case", "file", "text"):
-            object.__setattr__(self, name, printable(getattr(self, name)))
+            object.__setattr__(self, name, printable(getattr(self, name), LONGEST))
 
     @property
     def severity(self) -> Severity:
@@ -76,12 +76,6 @@ class Finding:
             "text": self.text,
             "cure": self.cure,
         }
-
-
-def printable(text: str) -> str:
-    """On one line, without control characters, at most `LONGEST` long."""
-    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.runtime.files import write_text
+from gliofed.runtime.printable import LONGEST, printable
 from gliofed.runtime.templates import packaged_text, render_html
 from gliofed.validation.check import CaseThumbnail, CheckResult
 from gliofed.validation.codes import CODES, Code, Severity
-from gliofed.validation.findings import Finding, printable
+from gliofed.validation.findings import Finding
 from gliofed.version import __version__
 
 FINDINGS_PER_CARD: Final = 6
@@ -65,7 +66,7 @@ def render_sheet(result: CheckResult) -> str:
         "validation/sheet.html.j2",
         version=__version__,
         style=Markup(packaged_text("validation/sheet.css")),  # noqa: S704  (our own file, no names in it)
-        name=printable(result.path.name or str(result.path)),
+        name=printable(result.path.name or str(result.path), LONGEST),
         cases=result.cases,
         tables=result.tables,
         counts=[(s.value, result.count(s)) for s in Severity],
@@ -88,7 +89,7 @@ def _cards(result: CheckResult) -> list[SheetCard]:
     for f in result.findings:
         if f.severity is not Severity.NOTE:
             own.setdefault(f.case, []).append(f)
-    cards = [_card(p, own.get(printable(p.case), [])) for p in result.pictures]
+    cards = [_card(p, own.get(printable(p.case, LONGEST), [])) for p in result.pictures]
     order = (*(s.value for s in Severity), "")
     return sorted(cards, key=lambda card: order.index(card.worst))
 
@@ -103,11 +104,11 @@ def _card(picture: CaseThumbnail, own: Sequence[Finding]) -> SheetCard:
     source = base64.b64encode(picture.png).decode("ascii")
     outline = "with" if picture.outlined else "without"
     return SheetCard(
-        case=printable(picture.case),
+        case=printable(picture.case, LONGEST),
         image=f"data:image/png;base64,{source}" if picture.png else "",
         width=width,
         height=height,
-        alt=f"{printable(picture.case)}: three planes of {', '.join(names)}, {outline} a mask",
+        alt=f"{printable(picture.case, LONGEST)}: three planes of {', '.join(names)}, {outline} a mask",
         columns=names,
         findings=tuple(told[:FINDINGS_PER_CARD]),
         worst=own[0].severity.value if own else "",

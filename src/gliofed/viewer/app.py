@@ -17,7 +17,7 @@ from gliofed.inference.worklist import case_folders, read_worklist
 from gliofed.reporting.case import page, worklist_page
 from gliofed.reporting.case.worklist_page import Worklist
 from gliofed.reporting.html.document import content_security_policy
-from gliofed.validation.findings import printable
+from gliofed.runtime.printable import LONGEST, printable
 from gliofed.version import __version__
 from gliofed.viewer.access import plain_page
 
@@ -64,7 +64,7 @@ def make_app(answers: Path, store: Path | None) -> FastAPI:
         try:
             return _page(pages.of(folder), page.SCRIPTS)
         except GliofedError as error:
-            return plain_page(404, "This case cannot be shown", printable(str(error)))
+            return plain_page(404, "This case cannot be shown", printable(str(error), LONGEST))
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gliofed.federated.governance.policy import SitePolicy, enforce_counts
 from gliofed.markers import BY_ID, MARKERS, Marker
+from gliofed.runtime.printable import printable
 from gliofed.study import Study
 
 if TYPE_CHECKING:  # they bring torch
@@ -24,8 +25,8 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
     learned = (["the tumour's outline"] if loss.mask > 0 else []) + learned
     spacing = " x ".join(s if isinstance(s, str) else f"{s:g}" for s in study.grid.spacing_mm)
     return (
-        f"Study {_safe(study.name)}, digest {study.digest}.",
-        f"A network of preset {_safe(study.net.preset)}, {parameters:,} parameters, is trained on "
+        f"Study {printable(study.name)}, digest {study.digest}.",
+        f"A network of preset {printable(study.net.preset)}, {parameters:,} parameters, is trained on "
         "this site's cases, on this site's machine.",
         f"It learns: {', '.join(learned)}.",
         f"Rounds: {train.rounds}, each of {_count(train.local_epochs, 'pass', 'passes')} over the "
@@ -101,8 +102,3 @@ def _scores_line(policy: SitePolicy) -> str:
 
 def _count(number: int, one: str, more: str) -> str:
     return f"{number} {one if number == 1 else more}"
-
-
-def _safe(text: str) -> str:
-    """Without characters that a terminal obeys: the study's author chose them."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

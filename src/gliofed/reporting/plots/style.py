@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from gliofed.runtime.printable import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -209,5 +211,4 @@ def small() -> float:
 
 def label(text: str, longest: int = 34) -> str:
     """A name fit for a figure: printable and not too long."""
-    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return clean if len(clean) <= longest else clean[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return printable(text, longest)

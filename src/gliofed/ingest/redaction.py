@@ -1,4 +1,4 @@
-"""Texts of a header or path as the screen may show them."""
+"""Texts of a DICOM header or path, without what may identify a patient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNPRINTED: Final = re.compile(r"[^\x20-\x7e\u00a0-\u024f…]+")
 _SHORT: Final = 4
 
 
-def shown(text: str, words: Iterable[str]) -> str:
+def redact(text: str, words: Iterable[str]) -> str:
     """One line of at most `LONGEST` letters without UIDs, dates, long numbers or `words`.
 
     words: what names the patient, staff and place in the header. Short ones are hidden where
