@@ -210,7 +210,7 @@ def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
 def test_files_that_cannot_be_scored_together(tables, tmp_path) -> None:
     with pytest.raises(DataError, match=r"no model 'mine' in .*ours, theirs"):
         gliofed.score(tables, tmp_path / "out", "mine")
-    with pytest.raises(DataError, match="model 'ours' answers case 'p0' in two of the files"):
+    with pytest.raises(DataError, match="model 'ours' has case 'p0' in two of the files"):
         gliofed.score([tables[0], tables[0]], tmp_path / "out")
     empty = tmp_path / "empty.csv"
     empty.write_text("patient,dice\n")

@@ -52,7 +52,7 @@ def test_unknown_key_is_refused_with_the_nearest_one() -> None:
         (changed("data", formats="bids"), "expected a table of names"),
         ({**SOUND, "models": []}, "models: name at least one"),
         ({**SOUND, "models": ["age"]}, "expected one of"),
-        ({**SOUND, "models": ["radiomics"]}, "data.features: the models of radiomics need it"),
+        ({**SOUND, "models": ["radiomics"]}, "data.features: models of radiomics need it"),
         ({**SOUND, "models": ["radiomics_combat"]}, "data.features: the models of radiomics"),
         ({**SOUND, "models": ["parent", "age_sex"]}, '"parent" is there for comparison'),
         (

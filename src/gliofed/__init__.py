@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from gliofed.dicom.dicomweb import DicomWebServer
     from gliofed.dicom.storescp import ListenAddress
     from gliofed.experiments.finished_run import FinishedRun
-    from gliofed.experiments.radiomics import Extracted, extract_features, try_features
+    from gliofed.experiments.radiomics import FeatureExtraction, extract_features, try_features
     from gliofed.experiments.scores import score
     from gliofed.experiments.studies import cohort, demo, overlap, phantom, run
     from gliofed.federated.governance.approval import Approval
@@ -79,7 +79,7 @@ _MODULES: Final = {
     "score": "gliofed.experiments.scores",
     "extract_features": "gliofed.experiments.radiomics",
     "try_features": "gliofed.experiments.radiomics",
-    "Extracted": "gliofed.experiments.radiomics",
+    "FeatureExtraction": "gliofed.experiments.radiomics",
     "FinishedRun": "gliofed.experiments.finished_run",
     # Models and cases
     "predict": "gliofed.inference.predict",
@@ -127,7 +127,7 @@ __all__ = [
     "DatasetReading",
     "DicomWebServer",
     "ExportedMask",
-    "Extracted",
+    "FeatureExtraction",
     "FinishedRun",
     "IngestRequest",
     "IngestResult",

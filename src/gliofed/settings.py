@@ -1,7 +1,7 @@
 """Settings: from a TOML file to a frozen dataclass, and back.
 
-Unknown keys are refused with the nearest valid one named; a value of another kind is refused with
-the kind expected.
+An unknown key is an error that names the nearest valid key; a value of the wrong type is an error
+that names the expected type.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SettingsT = TypeVar("SettingsT", bound="DataclassInstance")
 
 
 def read_toml(path: Path, kind: str) -> dict[str, Any]:
-    """The plain values of a TOML file; `kind` names it in an error.
+    """The plain values of a TOML file. kind: what the file is, for an error message.
 
     Raises StudyError: no such file, or not TOML.
     """
@@ -40,7 +40,7 @@ def read_toml(path: Path, kind: str) -> dict[str, Any]:
 
 
 def toml_of(plain: Mapping[str, Any]) -> str:
-    """Values and tables as TOML; what is None is left out of a table."""
+    """Values and tables as TOML; None values of a table are left out."""
     tables = {k: v for k, v in plain.items() if isinstance(v, dict)}
     lines = [f"{k} = {_toml(v)}" for k, v in plain.items() if k not in tables]
     for name, table in tables.items():
@@ -135,7 +135,7 @@ def _texts(raw: object, where: str) -> Mapping[str, str]:
 
 
 def _weights(raw: object, where: str) -> Mapping[str, float]:
-    """Marker weights; markers left out keep their own row's weight."""
+    """Marker weights; a marker that is not named has the weight of its row in the marker table."""
     if not isinstance(raw, Mapping):
         raise StudyError(f"{where}: expected a table of marker weights, found {raw!r}")
     for key, value in raw.items():

@@ -1,4 +1,4 @@
-"""The cohort table of a study's hospitals, made as between hospitals: from each one's sums."""
+"""The cohort table of a study, merged from each hospital's counts as in a federation."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ HIDDEN = "hidden"
 
 
 def cohort_table(study: Study) -> CohortTable:
-    """Every site's sums, judged, merged and published; no image is opened."""
+    """Check and merge the counts of every site; small ones are suppressed. No image is opened."""
     most = study.federation.max_cases
     sums = {s: pack_cohort(count_cohort(c), s) for s, c in read_sites(study.data).items()}
     return merge_cohorts({site: read_cohort(site, data, most) for site, data in sums.items()})
 
 
 def cohort_csv(table: CohortTable) -> str:
-    """One line a count; site `all` is the total of the shown sites."""
+    """One line a count; site `all` is the total of the sites shown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("variable", "category", "site", "count"))
@@ -38,7 +38,7 @@ def cohort_csv(table: CohortTable) -> str:
 
 
 def cohort_json(table: CohortTable) -> str:
-    """The same as JSON; a hidden count is null, the total's site too."""
+    """The same as JSON; a suppressed count is null, as is the site of a total."""
     rows = [vars(row) for row in table.rows]
-    whole = {"sites": dict(table.sites), "left_out": table.left_out, "rows": rows}
-    return json.dumps(whole, indent=1) + "\n"
+    table_values = {"sites": dict(table.sites), "left_out": table.left_out, "rows": rows}
+    return json.dumps(table_values, indent=1) + "\n"

@@ -36,7 +36,7 @@ def demo_study(root: Path) -> Study:
         seeds=(SEED,),
         grid=GridConfig(spacing_mm=(SPACING_MM,) * 3, patch=(32, 40, 32)),
         prepare=PreparationConfig(brain="stripped", register=False, space="scanner", bias=False),
-        quality=QualityConfig(brain_litres=(0.3, 2.2), alignment=0.0),  # too coarse to be told
+        quality=QualityConfig(brain_litres=(0.3, 2.2), alignment=0.0),  # coarse voxels
         net=NetworkConfig(preset="small"),
         train=TrainingConfig(rounds=38, batch=1, lr=2e-3, drop_sequence=0.05, augment=0.6),
         federation=FederationConfig(server_lr=3.0),

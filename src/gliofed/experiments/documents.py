@@ -30,7 +30,7 @@ def write_checklists_and_card(
     checklists = tuple(
         answer_checklist(c, facts, statements.items.get(c.id, {})) for c in (TRIPOD_AI, CLAIM)
     )
-    for answers in checklists:
-        write_text(out / f"{answers.checklist.id}.csv", checklist_csv(answers))
+    for answered in checklists:
+        write_text(out / f"{answered.checklist.id}.csv", checklist_csv(answered))
     write_text(out / CARD, run_card(facts, checklists, statements.card))
     return checklists

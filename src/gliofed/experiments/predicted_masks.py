@@ -1,4 +1,4 @@
-"""Masks that federated models predict for external cases, kept for later steps of a run.
+"""Masks that federated models predict for external cases, stored for later steps of a run.
 
 How far the models of several seeds agree, and the examples on the page, are made from these files:
 no case is predicted a second time.

@@ -1,4 +1,4 @@
-"""Radiomic features of a study's cases, and regressions on them beside the network."""
+"""Public functions of radiomics: extract the features of a study's cases, test regressions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gliofed.data.formats.registry import read_sites
 from gliofed.evaluation.files import predictions_csv
+from gliofed.experiments.cases import prepare_and_compare
 from gliofed.radiomics.feature_table import features_csv, read_feature_tables
 from gliofed.radiomics.files import excluded_cases_csv, model_json, weights_csv
 from gliofed.radiomics.leave_one_out import MODELS, leave_one_site_out, train_model
@@ -23,8 +24,8 @@ FEATURES = "features.csv"
 
 
 @dataclass(frozen=True)
-class Extracted:
-    """table: features.csv. cases: in it. left_out: the others, each with why."""
+class FeatureExtraction:
+    """table: features.csv. cases: their number in it. left_out: the others, with reasons."""
 
     table: Path
     cases: int
@@ -38,16 +39,15 @@ def extract_features(
     settings: FeatureSettings | None = None,
     processes: int = 1,
     progress: Progress = NO_PROGRESS,
-) -> Extracted:
-    """Measure every prepared case of a study within its outline; prepares what is not yet.
+) -> FeatureExtraction:
+    """Measure every case of a study within its mask; cases are prepared first where needed.
 
-    out: folder for features.csv, left-out.csv, settings.json and a file a case; starting again
-    goes on from these. store: as `run`'s (default: `store` in `runs/<name of the study file>`).
-    processes: cases side by side; a script that asks for more than 1 must guard its own work with
-    `if __name__ == "__main__"`. Raises GliofedError and its kinds. Needs the extra
+    out: folder for features.csv, left-out.csv, settings.json and a file a case; a second
+    start continues from these. store: as `run`'s (default: `store` in `runs/<name of the study file>`).
+    processes: cases at the same time; a script that asks for more than 1 must guard its own work with
+    `if __name__ == "__main__"`. Raises GliofedError. Needs the extra
     `gliofed[radiomics]`.
     """
-    from gliofed.experiments.cases import prepare_and_compare
     from gliofed.radiomics.features import (
         FeatureSettings,
         extract_features,
@@ -55,18 +55,20 @@ def extract_features(
         settings_json,
     )
 
-    feature_names()  # says that the library is missing before hours of preparation
-    asked = load_study(study)
+    feature_names()  # raises where the library is missing, before hours of preparation
+    config = load_study(study)
     settings = settings or FeatureSettings()
-    shelf = store or Path("runs") / study.stem / "store"
+    store_folder = store or Path("runs") / study.stem / "store"
     with alone_in(out):
-        prepared = prepare_and_compare(asked, read_sites(asked.data), shelf, progress)[1]
+        prepared = prepare_and_compare(config, read_sites(config.data), store_folder, progress)[1]
         progress.stage(f"measuring {len(prepared)} cases")
-        table, left = extract_features(prepared, shelf, out, settings, processes, progress)
+        table, excluded = extract_features(
+            prepared, store_folder, out, settings, processes, progress
+        )
         write_text(out / "settings.json", settings_json(settings))
-        write_text(out / "left-out.csv", excluded_cases_csv(left))
+        write_text(out / "left-out.csv", excluded_cases_csv(excluded))
         write_text(out / FEATURES, features_csv(table))
-    return Extracted(out / FEATURES, len(table.subjects), left)
+    return FeatureExtraction(out / FEATURES, len(table.subjects), excluded)
 
 
 def try_features(
@@ -75,21 +77,21 @@ def try_features(
     labels: Path | None = None,
     progress: Progress = NO_PROGRESS,
 ) -> Path:
-    """Train on tables of features, each hospital left out in turn; the predictions' file.
+    """Train on feature tables, each hospital left out in turn; return the file of predictions.
 
     tables: features.csv of one or several extractions, or the published tables of TCGA with
     `labels`, the table of Ceccarelli et al. 2016. Models: "radiomics", "radiomics_combat",
-    "age_sex". Of each, trained on all hospitals at last, `out` holds the model and its
-    coefficients besides. Raises DataError.
+    "age_sex". `out` also gets each model trained on all hospitals, and its
+    coefficients. Raises DataError.
     """
     table = read_feature_tables(tables, labels)
     with alone_in(out):
         progress.stage(f"leaving out {len(table.sites)} hospitals in turn")
-        found = leave_one_site_out(table, progress)
+        results = leave_one_site_out(table, progress)
         progress.stage("models of all hospitals")
         models = [train_model(table, name) for name in MODELS]
         for model in models:
             write_text(out / f"{model.name}.json", model_json(model))
         write_text(out / "coefficients.csv", weights_csv(models))
-        write_text(out / "predictions.csv", predictions_csv(found))
+        write_text(out / "predictions.csv", predictions_csv(results))
     return out / "predictions.csv"

@@ -1,4 +1,4 @@
-"""Scores of any model's predictions, gliofed's own or a peer's."""
+"""Scores of the predictions of any model, also of one trained elsewhere."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ def score(
     with (default: "federated", else the first). bootstrap: how many resamples. study: whose
     [calibration] is asked for; defaults without one. Raises DataError, and StudyError.
     """
-    wishes = load_study(study).calibration if study else CalibrationConfig()
-    answers: list[CaseResult] = []
+    config = load_study(study).calibration if study else CalibrationConfig()
+    results: list[CaseResult] = []
     for path in files:
-        answers += parse_predictions(_text(path), str(path), path.stem)
+        results += parse_predictions(_text(path), str(path), path.stem)
     names = ", ".join(map(str, files))
-    if not answers:
+    if not results:
         raise DataError(f"{names}: no line below the header; expected a line a case")
     seen: set[tuple[object, ...]] = set()
-    for answer in answers:
-        if result_key(answer) in seen:
+    for result in results:
+        if result_key(result) in seen:
             raise DataError(
-                f"{names}: model {answer.model!r} answers case {answer.case!r} in two of the files;"
+                f"{names}: model {result.model!r} has case {result.case!r} in two of the files;"
                 " rename one file, or its column 'model'"
             )
-        seen.add(result_key(answer))
-    models = list(dict.fromkeys(a.model for a in answers))
+        seen.add(result_key(result))
+    models = list(dict.fromkeys(a.model for a in results))
     if reference and reference not in models:
         raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")
-    found = score_predictions(answers, reference or reference_model(answers), wishes, bootstrap)
-    write_score_tables(found, out)
+    scored = score_predictions(results, reference or reference_model(results), config, bootstrap)
+    write_score_tables(scored, out)
     facts = (("gliofed", __version__), ("tables", names), ("resamples", f"{bootstrap:,}"))
     title = ", ".join(path.stem for path in files)
-    write_scores_page(ScoresPageContent(title, found, facts), out / "report.html")
-    return found.rows
+    write_scores_page(ScoresPageContent(title, scored, facts), out / "report.html")
+    return scored.rows
 
 
 def _text(path: Path) -> str:

@@ -36,7 +36,7 @@ from gliofed.preprocessing.brain_extraction import (
 from gliofed.preprocessing.normalisation import zscore
 from gliofed.preprocessing.resampling import Affine, Shape, resample, resample_mask, target_grid
 from gliofed.preprocessing.template import mni152
-from gliofed.study import BrainWay, GridConfig, PreparationConfig
+from gliofed.study import BrainMaskSource, GridConfig, PreparationConfig
 from gliofed.types import SEQUENCES, Case, Placement, PreparationMeasures
 from gliofed.types import Sequence as Mri
 
@@ -121,7 +121,7 @@ def check_installed(steps: PreparationConfig) -> None:
 
 def _brain(
     case: Case, volumes: Volumes, steps: PreparationConfig
-) -> tuple[Mri, NDArray[np.bool_], BrainWay]:
+) -> tuple[Mri, NDArray[np.bool_], BrainMaskSource]:
     """The reference sequence, the brain on its grid, and how it was found."""
     way = steps.brain
     if way == "auto" and case.brain is not None:
