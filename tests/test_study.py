@@ -53,11 +53,11 @@ def test_unknown_key_is_refused_with_the_nearest_one() -> None:
         ({**SOUND, "models": []}, "models: name at least one"),
         ({**SOUND, "models": ["age"]}, "expected one of"),
         ({**SOUND, "models": ["radiomics"]}, "data.features: models of radiomics need it"),
-        ({**SOUND, "models": ["radiomics_combat"]}, "data.features: the models of radiomics"),
-        ({**SOUND, "models": ["parent", "age_sex"]}, '"parent" is there for comparison'),
+        ({**SOUND, "models": ["radiomics_combat"]}, "data.features: models of radiomics"),
+        ({**SOUND, "models": ["parent", "age_sex"]}, '"parent" is a comparison'),
         (
             {**SOUND, "models": ["pooled", "parent"], "net": {"preset": "parent"}},
-            'net.preset is "parent" already',
+            '"parent" would repeat "pooled"',
         ),
     ],
 )

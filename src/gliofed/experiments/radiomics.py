@@ -42,11 +42,10 @@ def extract_features(
 ) -> FeatureExtraction:
     """Measure every case of a study within its mask; cases are prepared first where needed.
 
-    out: folder for features.csv, left-out.csv, settings.json and a file a case; a second
-    start continues from these. store: as `run`'s (default: `store` in `runs/<name of the study file>`).
-    processes: cases at the same time; a script that asks for more than 1 must guard its own work with
-    `if __name__ == "__main__"`. Raises GliofedError. Needs the extra
-    `gliofed[radiomics]`.
+    out: folder for features.csv, left-out.csv, settings.json and a file a case; a second start
+    continues from these. store: as `run`'s (default: `store` in `runs/<name of the study file>`).
+    processes: cases at the same time; a script that asks for more than 1 must guard its own work
+    with `if __name__ == "__main__"`. Raises GliofedError. Needs the extra `gliofed[radiomics]`.
     """
     from gliofed.radiomics.features import (
         FeatureSettings,
