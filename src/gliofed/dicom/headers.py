@@ -25,7 +25,6 @@ from gliofed.errors import DataError
 
 MR: Final = "1.2.840.10008.5.1.4.1.1.4"
 """MR Image Storage: classic, one slice a file."""
-_MAGIC_AT: Final = 128
 _PIXELS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 _UNDEFINED: Final = 0xFFFFFFFF
@@ -153,12 +152,6 @@ class DicomHeader:
 def is_uid(text: str) -> bool:
     """Digits and dots, at most 64 (PS3.5 section 9)."""
     return len(text) <= 64 and _UID.fullmatch(text) is not None
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether the file has the DICOM mark (PS3.10 section 7.1)."""
-    with path.open("rb") as file:
-        return file.read(_MAGIC_AT + 4)[_MAGIC_AT:] == b"DICM"
 
 
 def read_headers(path: Path) -> tuple[DicomHeader, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from collections.abc import Sequence as Rows
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from gliofed.data.nifti import read_grid, read_nifti
 from gliofed.data.reorient import Array, NamedGrid, reorient_to_grid
+from gliofed.dicom.signature import is_dicom
 from gliofed.errors import DataError, StudyError
 from gliofed.inference.mask_export import (
     open_prepared_case,
@@ -62,7 +65,9 @@ def read_manual_mask(
         there = ", ".join(s for s in SEQUENCES if s in case.images)
         raise DataError(f"sub-{case.id}: has no {sequence.value}; it has {there}")
     wanted = [s for s in MASKED_ON if s in case.images and sequence in (None, s)]
-    if _is_dicom(mask):
+    with _reading(mask):
+        dicom = is_dicom(mask)
+    if dicom:
         if entry is not None:
             raise DataError(f"{mask}: a DICOM Segmentation lies on a scan; leave the prepared case "
                             "out")  # fmt: skip
@@ -82,19 +87,15 @@ def scan_grid(scan: Path) -> NamedGrid:
 
 def digest_of(path: Path) -> str:
     """SHA-256 of a file. Raises DataError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_dicom(path: Path) -> bool:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raises DataError, with the file's path, where it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+        yield
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gliofed.dicom.signature import is_dicom
 from gliofed.errors import DataError, StudyError
 from gliofed.inference.mask_export import SeriesLocation
 from gliofed.runtime.progress import Progress
@@ -51,7 +52,7 @@ def load_scans(
     """
     path = Path(source)
     address = source.lower().startswith(("http://", "https://"))
-    if not address and not _is_dicom(path):
+    if not address and not _holds_dicom(path):
         return LoadedScans(path)
     try:
         from gliofed.dicom.dicomweb import DicomWebServer, fetch
@@ -81,7 +82,7 @@ def load_scans(
     return LoadedScans(out / "hospital", _series(links, folder), notes)
 
 
-def _is_dicom(path: Path) -> bool:
+def _holds_dicom(path: Path) -> bool:
     """By the name of a file, and by what the files of a folder begin with."""
     if path.is_file():
         return path.name.lower().endswith(_ARCHIVES)
@@ -92,17 +93,12 @@ def _is_dicom(path: Path) -> bool:
             file = Path(folder) / name
             if is_nifti(file) or looked > MAX_FILES_SNIFFED:
                 return False
-            if _begins_as_dicom(file):
-                return True
+            try:
+                if is_dicom(file):
+                    return True
+            except OSError as error:
+                raise DataError(f"{file}: cannot be read ({error.strerror})") from None
     return False
-
-
-def _begins_as_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _emptied(folder: Path) -> Path:

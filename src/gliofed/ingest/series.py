@@ -17,7 +17,8 @@ from gliofed.dicom.geometry import (
     plane_differences,
     stack_of,
 )
-from gliofed.dicom.headers import MR, DicomHeader, is_dicom, is_uid, read_headers, walk_files
+from gliofed.dicom.headers import MR, DicomHeader, is_uid, read_headers, walk_files
+from gliofed.dicom.signature import is_dicom
 from gliofed.errors import DataError
 from gliofed.runtime.progress import Progress
 

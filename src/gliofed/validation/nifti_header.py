@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from gliofed.dicom.signature import starts_as_dicom
 from gliofed.validation.findings import BrokenFileError, FileFault
 
 SIZES: Final[Mapping[int, int]] = {1: 348, 2: 540}
@@ -200,7 +201,7 @@ def _guess(data: bytes, size: int) -> str:
         b"\x89HDF": "an HDF5 file",
         b"version https://git-lfs": "a Git LFS pointer",
     }
-    if data[128:132] == b"DICM":
+    if starts_as_dicom(data):
         return "a DICOM file"
     for start, name in known.items():
         if data.startswith(start):
