@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recorded_progress import RecordedProgress
 
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
 from gliofed.federated.aggregation.blocks import change_norm, norm
@@ -267,18 +268,17 @@ def test_a_share_of_the_batch_is_from_one_case_to_all_of_it() -> None:
 def test_a_site_takes_its_share_whatever_its_cases_are_worth(
     make_prepared, tiny_study, tmp_path
 ) -> None:
-    steps: dict[str, int] = {}
     sets = {"a": [make_prepared(f"c{i}", FULL, "a") for i in range(6)],
             "b": [make_prepared(f"d{i}", {"idh": "wildtype"}, "b") for i in range(2)]}  # fmt: skip
-
-    def tell(name: str, done: int, total: int) -> None:
-        steps[name] = total
-
+    heard = {name: RecordedProgress() for name in sets}
     train = dataclasses.replace(tiny_study.train, rounds=1, batch=4)
     study = dataclasses.replace(tiny_study, train=train)
-    sites = [Client(n, own, study, 5, tmp_path / n, CPU, tell) for n, own in sets.items()]
+    sites = [
+        Client(name, own, study, 5, tmp_path / name, CPU, heard[name]) for name, own in sets.items()
+    ]
     run_rounds(LocalEngine(sites, tmp_path), study, 1, "run", tmp_path / "rounds")
-    assert steps == {"a": 2, "b": 2}  # of 3 and of 1 case; 2 are what 8 cases take
+    for name, progress in heard.items():  # of 3 and of 1 case; 2 steps are what 8 cases take
+        assert [u[2] for u in progress.updates] == [f"{name}: batch {n} of 2" for n in (1, 2)]
 
 
 def test_counts_are_judged_too(tmp_path) -> None:
