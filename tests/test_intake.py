@@ -139,7 +139,7 @@ def test_running_again_changes_nothing(tmp_path) -> None:
     take(tmp_path / "in", tmp_path / "out")
     before = tree(tmp_path)
     account = take(tmp_path / "in", tmp_path / "out")
-    assert [o.fate.value for o in account.outcomes] == ["already there"]
+    assert [o.status.value for o in account.outcomes] == ["unchanged"]
     assert account.status == 0
     assert tree(tmp_path) == before
 
@@ -159,7 +159,7 @@ def test_what_is_not_clear_waits_and_a_decision_adds_it(tmp_path) -> None:
     decide(account, n7="T1ce")
     account = take(tmp_path / "in", tmp_path / "out")
     assert account.status == 0
-    assert [o.fate.value for o in account.outcomes] == ["added to"]
+    assert [o.status.value for o in account.outcomes] == ["updated"]
     assert set(read_bids(tmp_path / "out", "here")[0].images) == {Sequence.T2, Sequence.T1CE}
 
 
@@ -177,17 +177,17 @@ def test_a_person_overrules_the_headers(tmp_path) -> None:
                  number=4, spacing=(0.9, 1.1, 1.35))  # fmt: skip
     account = take(tmp_path / "in", tmp_path / "out")
     decide(account, n7="T1", n3="skip", n4="T2")
-    assert "as good" in account.decisions.read_text()
+    assert "equally good" in account.decisions.read_text()
     account = take(tmp_path / "in", tmp_path / "out")
     assert account.status == 0
     (study,) = account.outcomes[0].plan.studies
-    assert {s.value: v.series.first.number for s, v in study.taken.items()} == {"T1": 7, "T2": 4}
+    assert {s.value: v.series.first.number for s, v in study.selected.items()} == {"T1": 7, "T2": 4}
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [("T3", "decisions.tsv:2: decision 'T3'; expected T1, T1CE, T2, FLAIR, skip"),
-     ("both", "decided twice, also on line 2; keep one")],
+     ("both", "decided twice, first on line 2; keep one")],
 )  # fmt: skip
 def test_nonsense_in_the_decisions_is_an_error_with_its_line(tmp_path, word, message) -> None:
     silent_t1(tmp_path / "in", 7)
@@ -206,7 +206,7 @@ def test_two_studies_become_sessions_by_date_and_are_not_mixed(tmp_path) -> None
     write_series(tmp_path / "in", SIEMENS["FLAIR"], number=4, who=LATER)
     write_series(tmp_path / "in", SIEMENS["T2"], number=3)
     account = take(tmp_path / "in", tmp_path / "out")
-    assert "a person must check" in account.outcomes[0].note
+    assert "check that it is" in account.outcomes[0].note
     (case,) = read_bids(tmp_path / "out", "here")
     assert {s.value: p.parent.parent.name for s, p in case.images.items()} == {"T2": "ses-01"}
     assert (tmp_path / "out" / own_name(tmp_path / "out") / "ses-02/anat").is_dir()
@@ -269,7 +269,7 @@ def test_a_study_of_a_known_patient_that_comes_later_is_refused(tmp_path) -> Non
     write_study(tmp_path / "more", who=LATER)
     account = take(tmp_path / "more", tmp_path / "out")
     assert account.status == 1
-    assert "is there without this study" in account.outcomes[0].note
+    assert "exists without this study" in account.outcomes[0].note
     assert tree(tmp_path / "out") == before
 
 
@@ -355,7 +355,7 @@ def test_the_command_says_what_was_taken_and_what_to_decide(tmp_path) -> None:
     done = CliRunner().invoke(app, ["intake", str(tmp_path / "in"), "--out", str(tmp_path / "out")],
                               env={"COLUMNS": "160"})  # fmt: skip
     assert done.exit_code == 1, done.output
-    for text in ("T1, T1CE, T2, FLAIR (written)", "waits for a decision", "T1 or T1CE?", "t2_tse_tra_512",
+    for text in ("T1, T1CE, T2, FLAIR (written)", "needs a decision", "T1 or T1CE?", "t2_tse_tra_512",
                  "1 series need a person", "decisions.tsv", "Research use only"):  # fmt: skip
         assert text in done.output
 

@@ -14,7 +14,7 @@ from pydicom.uid import RLELossless
 from gliofed.dicom.frames import split_frames
 from gliofed.dicom.headers import read_headers
 from gliofed.ingest.intake import IngestRequest, IngestResult, intake
-from gliofed.ingest.plan import SeriesPlan, SeriesState
+from gliofed.ingest.plan import SeriesPlan, SeriesStatus
 from gliofed.ingest.recognition import ContrastTimes, exclusion_reason, recognise
 from gliofed.ingest.series import find_series
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
@@ -67,7 +67,7 @@ ORDERS = {
 
 def take(source: Path, out: Path, key: Path) -> tuple[IngestResult, list[SeriesPlan]]:
     account = intake(IngestRequest(str(source), out, key=key), NoProgress())
-    return account, [v for o in account.outcomes for s in o.plan.studies for v in s.verdicts]
+    return account, [v for o in account.outcomes for s in o.plan.studies for v in s.series_plans]
 
 
 def write_both(root: Path, vendor: str, change, **over) -> None:
@@ -88,10 +88,10 @@ def test_the_hospital_is_the_one_of_the_classic_series(tmp_path, vendor, order) 
     write_both(tmp_path, vendor, ORDERS[order], axes=turned(23.0))
     key = tmp_path / "key"
     for kind in ("classic", "enhanced"):
-        account, verdicts = take(tmp_path / kind, tmp_path / f"out-{kind}", key)
+        account, series_plans = take(tmp_path / kind, tmp_path / f"out-{kind}", key)
         assert account.status == 0
-        assert [v.state for v in verdicts] == [SeriesState.TAKEN] * 4
-        assert {v.series.files for v in verdicts} == {12 if kind == "classic" else 1}
+        assert [v.status for v in series_plans] == [SeriesStatus.SELECTED] * 4
+        assert {v.series.files for v in series_plans} == {12 if kind == "classic" else 1}
     classic, enhanced = subject(tmp_path / "out-classic"), subject(tmp_path / "out-enhanced")
     assert len(classic) == 8  # four images, four sidecars
     assert enhanced == classic
@@ -147,8 +147,8 @@ def test_a_legacy_converted_image_is_taken(tmp_path) -> None:
 def test_the_same_file_twice_is_one_copy(tmp_path) -> None:
     made = write_series(tmp_path / "in", SIEMENS["T2"], enhanced=as_is)
     shutil.copy(made.files[0], tmp_path / "in/again")
-    account, (verdict,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert (account.copies, account.status, verdict.state) == (1, 0, SeriesState.TAKEN)
+    account, (series_plan,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
+    assert (account.copies, account.status, series_plan.status) == (1, 0, SeriesStatus.SELECTED)
 
 
 def test_slices_for_the_converter_name_nobody(tmp_path) -> None:
@@ -200,7 +200,7 @@ FAULTS = {
     "one description short": (one_group_short, "not each described"),
     "no descriptions": (no_groups, "not each described"),
     "a classic image of many frames": (no_frames_said, "not each described"),
-    "pixels cut": (cut_pixels, "cut short"),
+    "pixels cut": (cut_pixels, "truncated"),
     "no position": (group_without("PlanePositionSequence"), "2 slices have no position"),
     "no orientation": (group_without("PlaneOrientationSequence"), "have no position, orientation"),
     "no spacing": (group_without("PixelMeasuresSequence"), "have no position, orientation"),
@@ -214,30 +214,34 @@ def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"], number=5, vendor=PHILIPS, enhanced=change)
     write_series(tmp_path / "in", SIEMENS["FLAIR"], number=6, vendor=PHILIPS, enhanced=as_is)
     account, (bad, good) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert (account.status, bad.state, good.state) == (1, SeriesState.FAULT, SeriesState.TAKEN)
+    assert (account.status, bad.status, good.status) == (
+        1,
+        SeriesStatus.FAULTY,
+        SeriesStatus.SELECTED,
+    )
     assert message in bad.fault.what
     assert bad.fault.cure
 
 
 @pytest.mark.parametrize(
     ("drop", "state", "message"),
-    [((), SeriesState.TAKEN, ""), ((0,), SeriesState.TAKEN, ""), ((4, 5), SeriesState.FAULT, "2 missing between"),
-     ((0, 1, 2), SeriesState.FAULT, "9 slices")],
+    [((), SeriesStatus.SELECTED, ""), ((0,), SeriesStatus.SELECTED, ""), ((4, 5), SeriesStatus.FAULTY, "2 missing between"),
+     ((0, 1, 2), SeriesStatus.FAULTY, "9 slices")],
 )  # fmt: skip
 @MAKERS
 def test_missing_frames_are_missing_slices(tmp_path, vendor, drop, state, message) -> None:
     over = {"spacing": (1.0, 1.0, 4.0), "vendor": vendor, "enhanced": as_is}
     write_series(tmp_path / "in", SIEMENS["T2"], drop=drop, **over)
-    _, (verdict,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert verdict.state is state
-    assert message in str(verdict.fault or "")
+    _, (series_plan,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
+    assert series_plan.status is state
+    assert message in str(series_plan.fault or "")
 
 
 def test_several_volumes_in_a_file_are_left_out(tmp_path) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"], vendor=PHILIPS, enhanced=at_one_place)
-    account, (verdict,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert verdict.state is SeriesState.LEFT
-    assert "6 slices lie where another one lies: several echoes" in verdict.guess.reason
+    account, (series_plan,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
+    assert series_plan.status is SeriesStatus.SKIPPED
+    assert "6 slices share a position with another: several echoes" in series_plan.guess.reason
     assert account.status == 2
 
 
@@ -251,9 +255,9 @@ def test_several_files_in_a_series_are_refused(tmp_path, other) -> None:
     write_series(tmp_path / "b", SIEMENS["T2"], number=2, **over)
     for name in "ab":
         shutil.copytree(tmp_path / name, tmp_path / "in", dirs_exist_ok=True)
-    _, (verdict,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert verdict.state is SeriesState.FAULT
-    assert "an enhanced multi-frame file and others" in verdict.fault.what
+    _, (series_plan,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
+    assert series_plan.status is SeriesStatus.FAULTY
+    assert "an enhanced multi-frame file and others" in series_plan.fault.what
 
 
 def every(group: str, **values):

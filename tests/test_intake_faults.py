@@ -18,7 +18,7 @@ from pydicom.uid import JPEGBaseline8Bit, RLELossless
 from gliofed.errors import DataError
 from gliofed.ingest.archive import ArchiveLimits, unpack
 from gliofed.ingest.intake import IngestRequest, IngestResult, intake
-from gliofed.ingest.plan import SeriesPlan, SeriesState
+from gliofed.ingest.plan import SeriesPlan, SeriesStatus
 from gliofed.ingest.series import MIN_SLICES
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
@@ -27,7 +27,7 @@ T2, FLAIR = SIEMENS["T2"], SIEMENS["FLAIR"]
 
 def take(root: Path) -> tuple[IngestResult, dict[int | None, SeriesPlan]]:
     account = intake(IngestRequest(str(root / "in"), root / "out"), NoProgress())
-    found = [v for o in account.outcomes for s in o.plan.studies for v in s.verdicts]
+    found = [v for o in account.outcomes for s in o.plan.studies for v in s.series_plans]
     return account, {v.series.first.number: v for v in found}
 
 
@@ -127,10 +127,10 @@ def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
     write_series(tmp_path / "in", FLAIR, number=6)
     account, by_number = take(tmp_path)
     assert account.status == 1
-    assert by_number[5].state is SeriesState.FAULT
+    assert by_number[5].status is SeriesStatus.FAULTY
     assert message in str(by_number[5].fault)
     assert by_number[5].fault.cure
-    assert by_number[6].state is SeriesState.TAKEN
+    assert by_number[6].status is SeriesStatus.SELECTED
     assert len(list((tmp_path / "out").glob("sub-*/anat/*.nii.gz"))) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "out-private"]
 
@@ -139,7 +139,7 @@ def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
 def test_what_only_looks_like_a_fault_is_taken(tmp_path, what) -> None:
     write_series(tmp_path / "in", T2, number=5, change=SOUND[what])
     account, by_number = take(tmp_path)
-    assert by_number[5].state is SeriesState.TAKEN, by_number[5]
+    assert by_number[5].status is SeriesStatus.SELECTED, by_number[5]
     assert account.status == 0
 
 
@@ -151,12 +151,12 @@ def test_missing_slices_are_told_with_size_and_place(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "state"), [(MIN_SLICES - 1, SeriesState.FAULT), (MIN_SLICES, SeriesState.TAKEN)]
+    ("count", "state"), [(MIN_SLICES - 1, SeriesStatus.FAULTY), (MIN_SLICES, SeriesStatus.SELECTED)]
 )
 def test_too_few_slices(tmp_path, count, state) -> None:
     write_series(tmp_path / "in", T2, number=5, shape=(20, 16, count))
     _, by_number = take(tmp_path)
-    assert by_number[5].state is state
+    assert by_number[5].status is state
 
 
 def test_several_volumes_in_one_series_are_left_out(tmp_path) -> None:
@@ -164,8 +164,8 @@ def test_several_volumes_in_one_series_are_left_out(tmp_path) -> None:
     write_series(tmp_path / "in/b", T2, number=5,
                  change=lambda d, i: setattr(d, "SOPInstanceUID", uid("echo 2", i)))  # fmt: skip
     account, by_number = take(tmp_path)
-    assert by_number[5].state is SeriesState.LEFT
-    assert "12 slices lie where another one lies" in by_number[5].guess.reason
+    assert by_number[5].status is SeriesStatus.SKIPPED
+    assert "12 slices share a position with another" in by_number[5].guess.reason
     assert account.status == 2
 
 
@@ -174,7 +174,7 @@ def test_copies_count_once_and_two_files_of_one_uid_are_a_fault(tmp_path) -> Non
     shutil.copy(made.files[0], tmp_path / "in/again.dcm")
     account, by_number = take(tmp_path)
     assert account.copies == 1
-    assert by_number[5].state is SeriesState.TAKEN
+    assert by_number[5].status is SeriesStatus.SELECTED
     data = dcmread(made.files[0])
     data.ImagePositionPatient = [0, 0, 0]
     data.save_as(tmp_path / "in/again.dcm")
@@ -192,9 +192,9 @@ def test_a_cut_file_is_told(tmp_path, left) -> None:
     told = [str(b.fault) for b in account.bad] + [
         str(v.fault) for v in by_number.values() if v.fault
     ]
-    assert any("cut short" in t for t in told), told
-    assert by_number[6].state is SeriesState.TAKEN
-    assert by_number[5].state is SeriesState.FAULT  # a slice is missing or cut
+    assert any("truncated" in t for t in told), told
+    assert by_number[6].status is SeriesStatus.SELECTED
+    assert by_number[5].status is SeriesStatus.FAULTY  # a slice is missing or cut
 
 
 @pytest.mark.parametrize("byte", [0, 255])
@@ -224,7 +224,7 @@ def test_a_transfer_syntax_that_loses_is_a_fault_and_a_lossless_one_is_taken(tmp
         data["PixelData"].VR = "OB"
         data.save_as(path)
     _, by_number = take(tmp_path)
-    assert by_number[5].state is SeriesState.TAKEN
+    assert by_number[5].status is SeriesStatus.SELECTED
     assert "transfer syntax 1.2.840.10008.1.2.4.50" in str(by_number[6].fault)
 
 
@@ -233,7 +233,7 @@ def test_objects_without_images_are_no_fault(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=9, change=every("Modality", "PR"))
     account, by_number = take(tmp_path)
     assert account.status == 0
-    assert by_number[9].state is SeriesState.LEFT
+    assert by_number[9].status is SeriesStatus.SKIPPED
 
 
 def test_a_faulty_localiser_is_no_fault(tmp_path) -> None:
@@ -242,7 +242,7 @@ def test_a_faulty_localiser_is_no_fault(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=5)
     account, by_number = take(tmp_path)
     assert account.status == 0
-    assert by_number[1].state is SeriesState.LEFT
+    assert by_number[1].status is SeriesStatus.SKIPPED
 
 
 def test_skip_settles_a_fault(tmp_path) -> None:

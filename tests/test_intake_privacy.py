@@ -198,7 +198,7 @@ def test_no_canary_is_seen_outside_the_private_folder(tmp_path, source) -> None:
     done = subprocess.run(command, capture_output=True, check=False, env=None)
     assert done.returncode == 1, done.stderr.decode()
     text = done.stdout + done.stderr
-    assert b"set aside" in text
+    assert b"faulty" in text
     assert b"Traceback" not in text
     seen = readable(out) + text.replace(str(tmp_path).encode(), b"")
     spread = seen.lower()

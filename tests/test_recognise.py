@@ -8,7 +8,7 @@ import pytest
 from dicom_maker import GE, SIEMENS, Style, Who, write_series
 
 from gliofed.dicom.headers import PulseTiming
-from gliofed.ingest.plan import SeriesState, plan_patient
+from gliofed.ingest.plan import SeriesStatus, plan_patient
 from gliofed.ingest.recognition import ContrastTimes, contrast_times, exclusion_reason, recognise
 from gliofed.ingest.recognition_rules import (
     BY_TIME,
@@ -30,13 +30,13 @@ def headers(tmp_path, *styles, **over):
     return [s.first for s in found.series]
 
 
-def verdicts(tmp_path, *styles, spacings=(), **over):
+def series_plans(tmp_path, *styles, spacings=(), **over):
     for number, style in enumerate(styles, start=1):
         extra = {"spacing": spacings[number - 1]} if spacings else {}
         write_series(tmp_path / "in", style, number=number, **{**extra, **over})
     series = find_series(tmp_path / "in", NO_PROGRESS).series
     (study,) = plan_patient("x", series, {}).studies
-    return study.verdicts
+    return study.series_plans
 
 
 def named(style: Style, text: str, **over) -> Style:
@@ -141,7 +141,7 @@ def test_words_of_no_contrast_against_an_agent_are_left_to_a_person(tmp_path) ->
     (head,) = headers(tmp_path, named(SIEMENS["T1"], "t1 nativ", agent="Gadovist"))
     guess = recognise(head, NO_CLOCK)
     assert guess.confidence < MIN_CONFIDENCE
-    assert "words of none" in guess.reason
+    assert "words of no contrast" in guess.reason
 
 
 @pytest.mark.parametrize("text", ["none", "NO", "n/a", "ohne", ""])
@@ -268,16 +268,16 @@ USUAL = (0.9, 1.1, 1.3)
 def test_the_clearly_better_of_two_is_taken_else_a_person_decides(
     tmp_path, one, two, spacing, taken
 ) -> None:
-    found = verdicts(tmp_path, one, two, spacings=(USUAL, spacing))
-    states = {v.series.first.number: v.state for v in found}
+    found = series_plans(tmp_path, one, two, spacings=(USUAL, spacing))
+    states = {v.series.first.number: v.status for v in found}
     if taken is None:
-        assert set(states.values()) == {SeriesState.UNDECIDED}
-        assert all("as good" in v.guess.reason for v in found)
+        assert set(states.values()) == {SeriesStatus.UNDECIDED}
+        assert all("equally good" in v.guess.reason for v in found)
     else:
-        assert states == {taken: SeriesState.TAKEN, 3 - taken: SeriesState.LEFT}
+        assert states == {taken: SeriesStatus.SELECTED, 3 - taken: SeriesStatus.SKIPPED}
         assert (
             f"from series {taken} instead"
-            in next(v for v in found if v.state is SeriesState.LEFT).guess.reason
+            in next(v for v in found if v.status is SeriesStatus.SKIPPED).guess.reason
         )
 
 
@@ -286,14 +286,14 @@ def test_more_slices_are_better(tmp_path) -> None:
     write_series(tmp_path / "in", T1CE, number=2, shape=(20, 16, 15))
     series = find_series(tmp_path / "in", NO_PROGRESS).series
     (study,) = plan_patient("x", series, {}).studies
-    assert [v.state for v in study.verdicts] == [SeriesState.LEFT, SeriesState.TAKEN]
+    assert [v.status for v in study.series_plans] == [SeriesStatus.SKIPPED, SeriesStatus.SELECTED]
 
 
 def test_a_doubtful_series_is_not_asked_about_where_others_are_clear(tmp_path) -> None:
-    found = verdicts(
+    found = series_plans(
         tmp_path, SIEMENS["T2"], named(SIEMENS["T2"], "t2", image_type=("DERIVED", "SECONDARY"))
     )
-    assert [v.state for v in found] == [SeriesState.TAKEN, SeriesState.LEFT]
+    assert [v.status for v in found] == [SeriesStatus.SELECTED, SeriesStatus.SKIPPED]
     assert "clear from other series" in found[1].guess.reason
 
 

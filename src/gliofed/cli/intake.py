@@ -15,7 +15,7 @@ from gliofed.cli.show import TerminalProgress
 from gliofed.cli.verbs import plain_ends
 from gliofed.dicom.storescp import ListenAddress
 from gliofed.ingest.intake import IngestRequest, IngestResult
-from gliofed.ingest.plan import SeriesPlan, SeriesState, StudyPlan
+from gliofed.ingest.plan import SeriesPlan, SeriesStatus, StudyPlan
 from gliofed.ingest.private_tables import identifying_words, series_reason
 from gliofed.ingest.redaction import redact
 from gliofed.ingest.subject import PatientOutcome
@@ -25,9 +25,9 @@ from gliofed.types import SEQUENCES
 WIDTH = 120
 """Columns where the output is no terminal."""
 _STYLE = {
-    SeriesState.TAKEN: "green",
-    SeriesState.UNDECIDED: "yellow",
-    SeriesState.FAULT: "bold red",
+    SeriesStatus.SELECTED: "green",
+    SeriesStatus.UNDECIDED: "yellow",
+    SeriesStatus.FAULTY: "bold red",
 }
 
 
@@ -63,8 +63,8 @@ def show(account: IngestResult, out: Path, console: Console) -> None:
     for bad in account.bad:
         text = f"a file: {bad.fault}; its name is in series.tsv"
         console.print(Text(text, style="bold red"), soft_wrap=True)
-    asked = sum(v.state in (SeriesState.UNDECIDED, SeriesState.FAULT)
-                for o in account.outcomes for s in o.plan.studies for v in s.verdicts)  # fmt: skip
+    asked = sum(v.status in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY)
+                for o in account.outcomes for s in o.plan.studies for v in s.series_plans)  # fmt: skip
     lines = [
         f"{len(account.outcomes)} patients; {account.other} files are no DICOM, {account.copies} "
         f"are copies. Hospital: {out}",
@@ -84,9 +84,11 @@ def _show_patient(outcome: PatientOutcome, console: Console) -> None:
     words = identifying_words(outcome)
     for number, study in enumerate(outcome.plan.studies, start=1):
         name = outcome.sessions.get(study.uid) or f"study {number}"
-        has = ", ".join(s.value for s in SEQUENCES if s in study.taken) or "none of the sequences"
+        has = (
+            ", ".join(s.value for s in SEQUENCES if s in study.selected) or "none of the sequences"
+        )
         title = Text(f"sub-{outcome.plan.pseudonym} {name}: {has}", style="bold")
-        title.append(f" ({outcome.fate.value})", style="dim")
+        title.append(f" ({outcome.status.value})", style="dim")
         console.print(title, soft_wrap=True)
         console.print(_table(study, words))
     if outcome.note:
@@ -95,29 +97,31 @@ def _show_patient(outcome: PatientOutcome, console: Console) -> None:
 
 def _table(study: StudyPlan, words: frozenset[str]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 2))
-    for title in ("series", "description", "files", "became", "sure", "why"):
-        table.add_column(title, overflow="fold", ratio=1 if title == "why" else None)
-    for v in study.verdicts:
+    for title in ("series", "description", "files", "result", "confidence", "reason"):
+        table.add_column(title, overflow="fold", ratio=1 if title == "reason" else None)
+    for v in study.series_plans:
         head = v.series.first
-        became = v.sequence.value if v.sequence else v.state.value
+        result = v.sequence.value if v.sequence else v.status.value
         table.add_row(
             "?" if head.number is None else str(head.number),
             Text(redact(head.description, words)), str(v.series.files),
-            Text(became, style=_STYLE.get(v.state, "dim")), _sure(v), Text(_why(v, words)),
+            Text(result, style=_STYLE.get(v.status, "dim")), _sure(v), Text(_why(v, words)),
         )  # fmt: skip
     return table
 
 
-def _sure(verdict: SeriesPlan) -> str:
-    return "" if verdict.state is SeriesState.FAULT else f"{verdict.guess.confidence:.2f}"
+def _sure(series_plan: SeriesPlan) -> str:
+    return (
+        "" if series_plan.status is SeriesStatus.FAULTY else f"{series_plan.guess.confidence:.2f}"
+    )
 
 
-def _why(verdict: SeriesPlan, words: frozenset[str]) -> str:
+def _why(series_plan: SeriesPlan, words: frozenset[str]) -> str:
     """The reason, for a fault with its file, for a question with its candidates."""
-    why = series_reason(verdict)
-    if verdict.fault is not None and verdict.fault.path is not None:
-        return f"{why} (file {redact(verdict.fault.path.name, words)})"
-    if verdict.state is SeriesState.UNDECIDED:
-        names = " or ".join(s.value for s in verdict.guess.candidates)
+    why = series_reason(series_plan)
+    if series_plan.fault is not None and series_plan.fault.path is not None:
+        return f"{why} (file {redact(series_plan.fault.path.name, words)})"
+    if series_plan.status is SeriesStatus.UNDECIDED:
+        names = " or ".join(s.value for s in series_plan.guess.candidates)
         return f"{names}? {why}"
     return why

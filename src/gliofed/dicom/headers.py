@@ -175,7 +175,7 @@ def read_headers(path: Path) -> tuple[DicomHeader, ...]:
     except (Exception, RecursionError) as error:  # foreign bytes: pydicom raises of any kind
         kind = type(error).__name__
         raise DataError(
-            f"its header cannot be read as DICOM ({kind}), it may be cut short; export it again"
+            f"its header cannot be read as DICOM ({kind}), it may be truncated; export it again"
         ) from None
 
 

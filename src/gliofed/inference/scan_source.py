@@ -124,6 +124,7 @@ def _series(
 
 def _notes(account: IngestResult) -> tuple[str, ...]:
     """What needs a person, by pseudonym and the number of a series."""
+    from gliofed.ingest.plan import SeriesStatus
     from gliofed.ingest.private_tables import series_reason
 
     out = [f"a file: {bad.fault}; its name is in {account.private}/series.tsv"
@@ -135,7 +136,8 @@ def _notes(account: IngestResult) -> tuple[str, ...]:
         out += [
             f"{who}, series {verdict.series.first.number}: {series_reason(verdict)}; decide it in "
             f"{account.decisions} and run the same command again"
-            for study in outcome.plan.studies if study.open
-            for verdict in study.verdicts if verdict.state in ("to be decided", "set aside")
+            for study in outcome.plan.studies if study.needs_decision
+            for verdict in study.series_plans
+            if verdict.status in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY)
         ]  # fmt: skip
     return tuple(out)

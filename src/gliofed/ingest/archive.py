@@ -1,4 +1,4 @@
-"""Unpacking an archive that may be hostile: plain files below one folder, within limits."""
+"""Unpacks archives that may be malicious: regular files only, below one folder, within limits."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from gliofed.runtime.progress import Progress
 
 MAX_MEMBERS: Final = 500_000
 MAX_BYTES: Final = 64 * 2**30
-"""Unpacked; a hundred patients' whole studies are less."""
+"""Unpacked bytes; complete studies of a hundred patients are less."""
 MAX_RATIO: Final = 200
-"""Unpacked to packed; DICOM does not pack 20-fold."""
+"""Unpacked to packed bytes; DICOM files do not compress 20-fold."""
 RATIO_FREE_BYTES: Final = 64 * 2**20
-"""Up to this size nobody asks for the ratio."""
+"""The ratio is not limited up to this size."""
 _CHUNK: Final = 2**20
 _BLOCK: Final = 512
-_ROOM: Final = 2**16  # for what fills the last record
+_PADDING: Final = 2**16  # of the last record
 _ENDINGS: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 _BROKEN: Final = (
     tarfile.TarError,
@@ -74,28 +74,28 @@ def unpack(
     progress: Progress,
     limits: ArchiveLimits | None = None,
 ) -> None:
-    """Write every plain file of an archive below `folder`, under numbers in place of names.
+    """Write every regular file of an archive into `folder`, named by numbers.
 
-    Folders of the archive become folders of numbers too: names may hold a patient's. Raises
-    DataError, without a member's name: a path that leaves the folder, a link or device, too many
-    members or bytes, damage.
+    Names of members are not used, since they may hold a patient's name. Raises DataError, without
+    a member's name: a path that leaves the folder, a link or device, too many members or bytes,
+    or damage.
     """
     limits = limits or ArchiveLimits()
-    most = min(limits.bytes, max(RATIO_FREE_BYTES, MAX_RATIO * path.stat().st_size))
+    max_bytes = min(limits.bytes, max(RATIO_FREE_BYTES, MAX_RATIO * path.stat().st_size))
     written = 0
     try:
-        room = _ROOM + limits.members * 4 * _BLOCK
-        with _members(path, most + room) as members:
+        overhead = _PADDING + limits.members * 4 * _BLOCK
+        with _members(path, max_bytes + overhead) as members:
             for count, member in enumerate(members, start=1):
                 progress.update(count, max(count, 1), f"{count} members")
                 if count > limits.members:
                     raise DataError(f"{path}: more than {limits.members} members; unpack a part")
                 _check(path, count, member)
                 if not member.folder:
-                    written += _copy(member, folder / f"{count:06d}", most - written)
+                    written += _copy(member, folder / f"{count:06d}", max_bytes - written)
     except _TooLargeError:
         raise DataError(
-            f"{path}: unpacks to far more than it should (a zip bomb?); unpack it yourself and "
+            f"{path}: unpacks to more than {max_bytes} bytes (a zip bomb?); unpack it yourself and "
             "give the folder"
         ) from None
     except _BROKEN as error:
@@ -108,21 +108,21 @@ def unpack(
 def _check(path: Path, count: int, member: _Member) -> None:
     name = member.name.replace("\\", "/")
     drive = len(name) > 1 and name[1] == ":"
-    what = ""
+    problem = ""
     if name.startswith("/") or drive:
-        what = "has an absolute path"
+        problem = "has an absolute path"
     elif ".." in name.split("/"):
-        what = "has a path that leaves the folder"
+        problem = "has a path that leaves the folder"
     elif not (member.plain or member.folder):
-        what = "is a link or a device"
-    if what:
+        problem = "is a link or a device"
+    if problem:
         raise DataError(
-            f"{path}: member {count} {what}; nothing was taken from it, pack plain files anew"
+            f"{path}: member {count} {problem}; nothing of it was used, pack regular files only"
         )
 
 
 def _copy(member: _Member, to: Path, left: int) -> int:
-    """Bytes written; what a header says of sizes is not believed."""
+    """Copy and count bytes; sizes in the archive's headers are not used."""
     done = 0
     source = member.open()
     if source is None:
@@ -137,20 +137,20 @@ def _copy(member: _Member, to: Path, left: int) -> int:
 
 
 @contextmanager
-def _members(path: Path, most: int) -> Iterator[Iterator[_Member]]:
+def _members(path: Path, max_bytes: int) -> Iterator[Iterator[_Member]]:
     if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as packed:
             yield (_zipped(packed, info) for info in packed.infolist())
     else:
         with _unpacked(path) as stream:
-            counted = _BoundedStream(stream, most)
+            counted = _BoundedStream(stream, max_bytes)
             with tarfile.open(fileobj=counted, mode="r|") as packed_tar:  # type: ignore[call-overload]  # (it only reads from it)
                 yield (_tarred(packed_tar, info) for info in packed_tar)
             counted.end()
 
 
 def _unpacked(path: Path) -> _Stream:
-    """A tar file's bytes; unlike tarfile's own, these readers tell of a cut file."""
+    """The bytes of a tar file; unlike tarfile, these readers detect a truncated file."""
     with path.open("rb") as file:
         mark = file.read(6)
     if mark.startswith(b"\x1f\x8b"):
@@ -159,10 +159,10 @@ def _unpacked(path: Path) -> _Stream:
 
 
 class _BoundedStream:
-    """A stream that gives so many bytes and no more, and knows how it ended."""
+    """A stream of limited length that checks its end."""
 
-    def __init__(self, stream: _Stream, most: int) -> None:
-        self._stream, self._left, self._tail = stream, most, b""
+    def __init__(self, stream: _Stream, max_bytes: int) -> None:
+        self._stream, self._left, self._tail = stream, max_bytes, b""
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
@@ -173,7 +173,7 @@ class _BoundedStream:
         return data
 
     def end(self) -> None:
-        """Raises EOFError where no empty block ends the archive (POSIX ustar): it was cut."""
+        """Raises EOFError where the archive does not end with an empty block (POSIX ustar)."""
         while self.read(_CHUNK):
             pass
         if self._tail != bytes(_BLOCK):

@@ -1,4 +1,4 @@
-"""The hospital folder: one subject at a time, whole or not there.
+"""Writes the hospital folder, a BIDS data set; a subject appears only when it is complete.
 
 <out>/dataset_description.json
 <out>/participants.tsv                              rows are added, never changed
@@ -30,7 +30,7 @@ SUFFIX: Final[Mapping[Sequence, str]] = {
 }
 COLUMNS: Final = ("participant_id", "age", "sex", "idh", "codel_1p19q", "mgmt", "grade")
 MAX_AGE: Final = 90
-"""Years; stands for itself and above (45 CFR 164.514(b)(2)(i)(C))."""
+"""Years; written for this age and above (45 CFR 164.514(b)(2)(i)(C))."""
 _MAKERS: Final = (
     ("siemens", "Siemens"),
     ("philips", "Philips"),
@@ -43,30 +43,30 @@ _MAKERS: Final = (
     ("uih", "United Imaging"),
     ("united imaging", "United Imaging"),
 )
-"""Words of (0008,0070) and the names that dcm2niix gives."""
+"""Words of (0008,0070), and the names that dcm2niix writes."""
 ABSENT: Final = "n/a"
 
 
 def partial_folder(out: Path, pseudonym: str) -> Path:
-    """Where a subject is built, hidden from every reader."""
+    """The hidden folder in which a subject is written before it is complete."""
     return out / f".sub-{pseudonym}.part"
 
 
 def remove_partial_folders(out: Path) -> None:
-    """Remove what killed runs left."""
-    for left in out.glob(".sub-*.part"):
-        shutil.rmtree(left)
+    """Remove unfinished subjects of interrupted runs."""
+    for folder in out.glob(".sub-*.part"):
+        shutil.rmtree(folder)
 
 
 def image_path(subject: Path, pseudonym: str, session: str, sequence: Sequence) -> Path:
-    """`subject`: the folder sub-X, or the part that becomes it."""
+    """The path of an image. subject: the folder sub-X, or its partial folder."""
     stem = f"sub-{pseudonym}{'_' + session if session else ''}_{SUFFIX[sequence]}"
     folder = subject / session / "anat" if session else subject / "anat"
     return folder / f"{stem}.nii.gz"
 
 
 def write_image(path: Path, data: bytes, header: DicomHeader, sequence: Sequence) -> None:
-    """The sidecar first, so that no image stands without. data: a NIfTI file's bytes."""
+    """Write sidecar and image, in this order. data: bytes of a NIfTI file, not compressed."""
     json_path = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
     text = json.dumps(sidecar(header, sequence), indent=1, sort_keys=True) + "\n"
     write_text(json_path, text)
@@ -74,9 +74,9 @@ def write_image(path: Path, data: bytes, header: DicomHeader, sequence: Sequence
 
 
 def sidecar(header: DicomHeader, sequence: Sequence) -> Mapping[str, Any]:
-    """The allowed keys that are known; times in seconds, as BIDS has them."""
+    """The BIDS sidecar: known values of an allowed list of keys; times in seconds."""
     timing, scanner = header.timing, header.scanner
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "Manufacturer": _maker(header),
         "ManufacturersModelName": redact(scanner.model, header.patient.words),
         "MagneticFieldStrength": scanner.strength,
@@ -90,29 +90,29 @@ def sidecar(header: DicomHeader, sequence: Sequence) -> Mapping[str, Any]:
         "ContrastBolusAgent": _contrast(header, sequence),
         "ConversionSoftwareVersion": version(),
     }
-    return {k: v for k, v in told.items() if v not in (None, "")}
+    return {k: v for k, v in values.items() if v not in (None, "")}
 
 
 def person_cells(header: DicomHeader) -> tuple[str, str]:
-    """Age in whole years, 90 for 90 and above, and sex; n/a where not told."""
+    """Age in whole years, 90 for 90 and above, and sex; n/a where unknown."""
     age, sex = header.patient.age, header.patient.sex
     years = ABSENT if age is None or age < 0 else str(min(int(age), MAX_AGE))
     return years, sex if sex in ("F", "M") else ABSENT
 
 
 def create_hospital(out: Path) -> None:
-    """The folder, its description and an empty table, each where it is absent."""
+    """Create the folder, its description and an empty table, each where it is missing."""
     out.mkdir(parents=True, exist_ok=True)
     description = out / "dataset_description.json"
     if not description.exists():
-        told = {"Name": "glioma MRI", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
-        write_text(description, json.dumps(told, indent=1) + "\n")
+        content = {"Name": "glioma MRI", "BIDSVersion": "1.10.0", "DatasetType": "raw"}
+        write_text(description, json.dumps(content, indent=1) + "\n")
     if not (out / "participants.tsv").exists():
         write_text(out / "participants.tsv", "\t".join(COLUMNS) + "\n")
 
 
 def add_participant(out: Path, pseudonym: str, age: str, sex: str) -> None:
-    """A row for a subject that has none; the rest of the file stays byte for byte.
+    """Add a row for a subject that has none; the rest of the file is not changed.
 
     Raises DataError: the table cannot be read, or has no participant_id column.
     """
@@ -139,8 +139,8 @@ def _contrast(header: DicomHeader, sequence: Sequence) -> str | None:
 
 def _maker(header: DicomHeader) -> str:
     text = header.scanner.manufacturer.lower()
-    named = next((name for word, name in _MAKERS if word in text), None)
-    return named or redact(header.scanner.manufacturer, header.patient.words)
+    maker = next((name for word, name in _MAKERS if word in text), None)
+    return maker or redact(header.scanner.manufacturer, header.patient.words)
 
 
 def _seconds(ms: float | None) -> float | None:

@@ -1,7 +1,7 @@
-"""What a person decides where headers do not tell: a table in the private folder.
+"""The private table in which a person decides what headers leave open.
 
 One row a series: `patient` (pseudonym), `study` (1 for the earliest), `number`, `description`,
-`read` (times and the like), `candidates`, `confidence`, `reason`, `series` (a keyed name of the
+`read` (times and other values), `candidates`, `confidence`, `reason`, `series` (a keyed name of the
 series), `decision`: T1, T1CE, T2, FLAIR, skip, or empty for not decided yet.
 """
 
@@ -38,7 +38,7 @@ _WORDS: Final = {s.value.lower(): s for s in Sequence}
 
 @dataclass(frozen=True)
 class SeriesDecision:
-    """What a person wrote. sequence: None to skip the series. line: in the file."""
+    """The decision of a person. sequence: None to skip the series. line: in the file."""
 
     sequence: Sequence | None
     line: int
@@ -53,10 +53,10 @@ class DecisionQuestion:
 
 
 def read_decisions(path: Path) -> Mapping[str, SeriesDecision]:
-    """Keyed name of a series to what was decided; empty where there is no file.
+    """Keyed name of a series to its decision; empty where there is no file.
 
-    Raises DataError with file and line: a column is missing, a word is none of the five, a series
-    stands twice with two decisions.
+    Raises DataError with file and line: a column is missing, a decision is none of the five words,
+    or a series has two different decisions.
     """
     if not path.exists():
         return {}
@@ -76,25 +76,25 @@ def read_decisions(path: Path) -> Mapping[str, SeriesDecision]:
                 f"{path}:{row.line}: decision {row.cells['decision']!r}; expected T1, T1CE, T2, "
                 "FLAIR, skip, or nothing"
             )
-        made = SeriesDecision(_WORDS.get(word), row.line)
-        if name in out and out[name].sequence is not made.sequence:
+        decision = SeriesDecision(_WORDS.get(word), row.line)
+        if name in out and out[name].sequence is not decision.sequence:
             raise DataError(
-                f"{path}:{row.line}: series {name} is decided otherwise on line {out[name].line}; "
+                f"{path}:{row.line}: series {name} has another decision on line {out[name].line}; "
                 "keep one row"
             )
-        out[name] = made
+        out[name] = decision
     return out
 
 
 def write_questions(path: Path, questions: Iterable[DecisionQuestion]) -> None:
-    """Add a row for every series that is not in the file yet; what a person wrote stays."""
+    """Add a row for every series that is not in the file yet; rows in the file stay unchanged."""
     lines: list[tuple[str, ...]] = []
-    there: set[str] = set()
+    known: set[str] = set()
     if path.exists():
         table = read_table(path, delimiter="\t", utf8_only=True)
         lines = [tuple(row.cells.get(c, "") for c in COLUMNS) for row in table.rows]
-        there = {row.cells.get("series", "") for row in table.rows}
-    new = [(*q.cells, q.series, "") for q in questions if q.series not in there]
+        known = {row.cells.get("series", "") for row in table.rows}
+    new = [(*q.cells, q.series, "") for q in questions if q.series not in known]
     if not new and path.exists():
         return
     text = io.StringIO()

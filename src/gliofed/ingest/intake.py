@@ -1,4 +1,4 @@
-"""`gliofed intake`: find, recognise, decide, convert, publish."""
+"""`gliofed intake`: read DICOM headers, recognise sequences, convert them, write a BIDS folder."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ from gliofed.types import Sequence
 
 @dataclass(frozen=True)
 class IngestRequest:
-    """What to take in. source: a folder, an archive or a DICOMweb address.
+    """The source of an intake and its folders.
 
-    private: the site's own folder (default: `out` and "-private"). key: the pseudonyms' key
-    (default: key.txt there). pacs: how to reach an address, and what to ask it for.
+    source: a folder, an archive or a DICOMweb address. private: the folder for
+    tables that stay at the site (default: `out` and "-private"). key: the pseudonyms' key (default:
+    key.txt there). pacs: connection and query of a DICOMweb address.
     """
 
     source: str
@@ -48,7 +49,7 @@ class IngestRequest:
 
 @dataclass(frozen=True)
 class IngestResult:
-    """What became of everything. decisions: the file, where a person has to look."""
+    """The result of an intake. decisions: the table in which a person decides open series."""
 
     outcomes: tuple[PatientOutcome, ...]
     bad: tuple[BadFile, ...]
@@ -59,32 +60,28 @@ class IngestResult:
 
     @property
     def status(self) -> int:
-        """0: all fine; 1: something was set aside or waits; 2: nothing of use."""
-        fates = {o.fate for o in self.outcomes}
-        if not fates & {
-            PatientStatus.WRITTEN,
-            PatientStatus.ADDED,
-            PatientStatus.THERE,
-            PatientStatus.REFUSED,
-            PatientStatus.WAITS,
-        }:
+        """The exit status. 0: complete; 1: a file or series needs a person; 2: no usable series."""
+        statuses = {o.status for o in self.outcomes}
+        if not statuses - {PatientStatus.UNUSABLE}:
             return 2
-        waiting = any(s.open for o in self.outcomes for s in o.plan.studies)
+        undecided = any(s.needs_decision for o in self.outcomes for s in o.plan.studies)
         return int(
-            bool(self.bad) or waiting or bool(fates & {PatientStatus.REFUSED, PatientStatus.WAITS})
+            bool(self.bad)
+            or undecided
+            or bool(statuses & {PatientStatus.REFUSED, PatientStatus.UNDECIDED})
         )
 
 
 def intake(request: IngestRequest, progress: Progress) -> IngestResult:
-    """Take a source into the hospital folder; what is there already is skipped.
+    """Convert a source into the hospital folder; sequences that exist there are skipped.
 
-    Raises DataError: the source cannot be read at all, a site's own file is not as it must be, or
-    two patients have one pseudonym. CheckpointError: another intake is working there. Faults of
-    series and files are in the account.
+    Faults of single files and series are part of the result. Raises DataError: the source cannot
+    be read, a table of the site is damaged, or two patients have one pseudonym. Raises
+    CheckpointError: another intake uses the same folder.
     """
     out = request.out
     private = request.private or out.with_name(f"{out.resolve().name}-private")
-    _check_places(request, out, private)
+    _check_folders(request, out, private)
     open_private_folder(private)
     with alone_in(private):
         key = read_key(_key_path(request, private))
@@ -100,31 +97,31 @@ def intake(request: IngestRequest, progress: Progress) -> IngestResult:
 def _intake(
     request: IngestRequest, progress: Progress, key: PseudonymKey, private: Path, work: Path
 ) -> IngestResult:
-    folder = _bring(request, work, progress)
+    source_folder = _load_source(request, work, progress)
     progress.stage("reading headers")
-    found = find_series(folder, progress)
+    found = find_series(source_folder, progress)
     decisions = private / "decisions.tsv"
     plans = _plans(found, key, read_decisions(decisions), decisions)
-    places = IngestFolders(request.out, private / "links.tsv", work / "series")
-    _check_pseudonyms(plans, places.links)
+    folders = IngestFolders(request.out, private / "links.tsv", work / "series")
+    _check_pseudonyms(plans, folders.links)
     create_hospital(request.out)
     remove_partial_folders(request.out)
     progress.stage("converting series")
-    counter = ProgressCounter(progress, sum(len(s.taken) for p in plans for s in p.studies))
-    outcomes = tuple(write_patient(plan, places, counter) for plan in plans)
+    counter = ProgressCounter(progress, sum(len(s.selected) for p in plans for s in p.studies))
+    outcomes = tuple(write_patient(plan, folders, counter) for plan in plans)
     write_questions(decisions, open_questions(outcomes, key))
-    write_series(private / "series.tsv", outcomes, found, folder, key)
+    write_series(private / "series.tsv", outcomes, found, source_folder, key)
     return IngestResult(outcomes, found.bad, found.other, found.copies, private, decisions)
 
 
-def _bring(request: IngestRequest, work: Path, progress: Progress) -> Path:
-    """The folder of files that a source is or becomes."""
+def _load_source(request: IngestRequest, work: Path, progress: Progress) -> Path:
+    """The folder of DICOM files: the source itself, fetched from a PACS, or unpacked."""
     if is_address(request.source):
         progress.stage("fetching from the PACS")
-        brought = work / "fetched"
-        brought.mkdir(mode=0o700)
-        fetch(request.source, request.pacs, brought, progress)
-        return brought
+        folder = work / "fetched"
+        folder.mkdir(mode=0o700)
+        fetch(request.source, request.pacs, folder, progress)
+        return folder
     source = Path(request.source)
     if source.is_dir():
         return source
@@ -133,10 +130,10 @@ def _bring(request: IngestRequest, work: Path, progress: Progress) -> Path:
     if not is_archive(source):
         raise DataError(f"{source}: neither a folder nor .zip, .tar, .tar.gz, .tgz or .tar.xz")
     progress.stage("unpacking the archive")
-    brought = work / "unpacked"
-    brought.mkdir(mode=0o700)
-    unpack(source, brought, progress)
-    return brought
+    folder = work / "unpacked"
+    folder.mkdir(mode=0o700)
+    unpack(source, folder, progress)
+    return folder
 
 
 def _plans(
@@ -155,55 +152,54 @@ def _plans(
     plans = tuple(plan_patient(name, own, by_uid) for name, own in sorted(by_patient.items()))
     for plan in plans:
         for study in plan.studies:
-            _check_decided(study.verdicts, path)
+            _check_decisions(study.series_plans, path)
     return plans
 
 
-def _check_decided(verdicts: tuple[SeriesPlan, ...], path: Path) -> None:
+def _check_decisions(series_plans: tuple[SeriesPlan, ...], path: Path) -> None:
     seen: dict[Sequence, int] = {}
-    for v in verdicts:
-        decision = v.decided
+    for series_plan in series_plans:
+        decision = series_plan.decision
         if decision is None or decision.sequence is None:
             continue
         if decision.sequence in seen:
             raise DataError(
                 f"{path}:{decision.line}: {decision.sequence.value} of one study is decided twice, "
-                f"also on line {seen[decision.sequence]}; keep one, write skip for the other"
+                f"first on line {seen[decision.sequence]}; keep one, write skip for the other"
             )
         seen[decision.sequence] = decision.line
 
 
 def _check_pseudonyms(plans: tuple[PatientPlan, ...], links: Path) -> None:
-    """Before anything is written: one patient a pseudonym, the known ones included."""
+    """Raises DataError where two patients, new or known, have one pseudonym."""
     rows = [
         PseudonymLink(p.pseudonym, "", "", h.patient.issuer, h.patient.id, "", "")
         for p in plans
         for s in p.studies
-        for v in s.verdicts
+        for v in s.series_plans
         for h in [v.series.first]
     ]
     check_links(links, (*read_links(links), *rows))
 
 
 def _key_path(request: IngestRequest, private: Path) -> Path:
-    """Raises DataError where a hospital has been made with a key that is gone."""
+    """The path of the key. Raises DataError where it is missing and pseudonyms exist."""
     path = request.key or private / "key.txt"
     if not path.exists() and (private / "links.tsv").exists():
         raise DataError(
-            f"{path}: no such key, but patients were taken in with one; restore it from its "
-            "safe copy"
+            f"{path}: no such key, but pseudonyms were made with one; restore it from its backup"
         )
     return path
 
 
-def _check_places(request: IngestRequest, out: Path, private: Path) -> None:
-    hospital, kept = out.resolve(), private.resolve()
-    if kept.is_relative_to(hospital):
+def _check_folders(request: IngestRequest, out: Path, private: Path) -> None:
+    hospital = out.resolve()
+    if private.resolve().is_relative_to(hospital):
         raise DataError(
-            f"{private}: the private folder lies in the hospital folder; put it elsewhere"
+            f"{private}: the private folder lies in the hospital folder; choose another place"
         )
     if request.key is not None and request.key.resolve().is_relative_to(hospital):
-        raise DataError(f"{request.key}: the key lies in the hospital folder; put it elsewhere")
+        raise DataError(f"{request.key}: the key lies in the hospital folder; choose another place")
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: is a file; name a folder")
     if is_address(request.source):

@@ -1,4 +1,4 @@
-"""What becomes of every series of one patient: taken, left out, to be decided, or at fault."""
+"""Decides for every series of one patient: selected, skipped, undecided or faulty."""
 
 from __future__ import annotations
 
@@ -31,58 +31,60 @@ from gliofed.ingest.series import (
 from gliofed.types import SEQUENCES, Sequence
 
 PREFERENCE_FACTOR: Final = 1.2
-"""One series is preferred for its slices only where they are finer or more by this factor."""
+"""A series is preferred for thinner or more slices only by at least this factor."""
 DECIDED: Final = "decided by a person"
 NO_SEQUENCE: Final = SequenceGuess((), 1.0, "")
 
 
-class SeriesState(StrEnum):
-    """What becomes of a series."""
+class SeriesStatus(StrEnum):
+    """What happens to a series."""
 
-    TAKEN = "taken"
-    LEFT = "left out"
-    UNDECIDED = "to be decided"
-    FAULT = "set aside"
+    SELECTED = "selected"
+    SKIPPED = "skipped"
+    UNDECIDED = "needs a decision"
+    FAULTY = "faulty"
 
 
 @dataclass(frozen=True)
 class SeriesPlan:
-    """One series: what it is taken for, or why it is not.
+    """One series: the sequence that it is used as, or why it is not used.
 
-    decided: what a person wrote, if anything.
+    decision: of a person, if any.
     """
 
     series: DicomSeries
-    state: SeriesState
+    status: SeriesStatus
     guess: SequenceGuess
     sequence: Sequence | None = None
     fault: SeriesFault | None = None
-    decided: SeriesDecision | None = None
+    decision: SeriesDecision | None = None
 
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """One study of one patient; verdicts in the order of series numbers."""
+    """One study of one patient; series in the order of their numbers."""
 
     uid: str
     date: str
-    verdicts: tuple[SeriesPlan, ...]
+    series_plans: tuple[SeriesPlan, ...]
 
     @property
-    def taken(self) -> Mapping[Sequence, SeriesPlan]:
-        """What is converted, in the order of channels."""
-        found = {v.sequence: v for v in self.verdicts if v.state is SeriesState.TAKEN}
-        return {s: found[s] for s in SEQUENCES if s in found}
+    def selected(self) -> Mapping[Sequence, SeriesPlan]:
+        """The series to convert, in the order of channels."""
+        selected = {p.sequence: p for p in self.series_plans if p.status is SeriesStatus.SELECTED}
+        return {s: selected[s] for s in SEQUENCES if s in selected}
 
     @property
-    def open(self) -> bool:
-        """Whether a series waits for a person, or is at fault and nobody wrote skip."""
-        return any(v.state in (SeriesState.UNDECIDED, SeriesState.FAULT) for v in self.verdicts)
+    def needs_decision(self) -> bool:
+        """Whether a person has to decide on a series that is undecided or faulty."""
+        return any(
+            v.status in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY) for v in self.series_plans
+        )
 
     @property
-    def matters(self) -> bool:
+    def relevant(self) -> bool:
         """Whether the study may hold one of the four sequences."""
-        return bool(self.taken) or self.open
+        return bool(self.selected) or self.needs_decision
 
 
 @dataclass(frozen=True)
@@ -96,146 +98,155 @@ class PatientPlan:
 def plan_patient(
     pseudonym: str, series: Iterable[DicomSeries], decisions: Mapping[str, SeriesDecision]
 ) -> PatientPlan:
-    """decisions: by SeriesInstanceUID. Raises DataError: two series of a study decided alike."""
+    """Plan all studies of one patient. decisions: by SeriesInstanceUID."""
     by_study: dict[str, list[DicomSeries]] = defaultdict(list)
-    for one in series:
-        by_study[one.first.study].append(one)
+    for item in series:
+        by_study[item.first.study].append(item)
     plans = [
-        StudyPlan(uid, own[0].first.date + own[0].first.time, _study(tuple(own), decisions))
-        for uid, own in by_study.items()
+        StudyPlan(uid, group[0].first.date + group[0].first.time, _plan_study(group, decisions))
+        for uid, group in by_study.items()
     ]
     return PatientPlan(pseudonym, tuple(sorted(plans, key=lambda p: (p.date, p.uid))))
 
 
-def _study(
-    own: tuple[DicomSeries, ...], decisions: Mapping[str, SeriesDecision]
+def _plan_study(
+    study: list[DicomSeries], decisions: Mapping[str, SeriesDecision]
 ) -> tuple[SeriesPlan, ...]:
-    clock = contrast_times(s.first for s in own if s.fault is None and s.first.modality == "MR")
-    verdicts = [_judge(s, clock, decisions.get(s.first.series)) for s in own]
+    times = contrast_times(s.first for s in study if s.fault is None and s.first.modality == "MR")
+    series_plans = [_plan_series(s, times, decisions.get(s.first.series)) for s in study]
     for sequence in SEQUENCES:
-        verdicts = _settle(verdicts, sequence)
-    clear = {v.sequence for v in verdicts if v.state is SeriesState.TAKEN}
-    verdicts = [_needless(v) if _unneeded(v, clear) else v for v in verdicts]
+        series_plans = _resolve_duplicates(series_plans, sequence)
+    clear = {v.sequence for v in series_plans if v.status is SeriesStatus.SELECTED}
+    series_plans = [_needless(v) if _unneeded(v, clear) else v for v in series_plans]
     return tuple(
-        sorted(verdicts, key=lambda v: (v.series.first.number or 0, v.series.first.series))
+        sorted(series_plans, key=lambda v: (v.series.first.number or 0, v.series.first.series))
     )
 
 
-def _unneeded(verdict: SeriesPlan, clear: set[Sequence | None]) -> bool:
+def _unneeded(series_plan: SeriesPlan, clear: set[Sequence | None]) -> bool:
     """Whether a series in doubt can only be what others clearly are."""
-    return verdict.state is SeriesState.UNDECIDED and set(verdict.guess.candidates) <= clear
+    return (
+        series_plan.status is SeriesStatus.UNDECIDED and set(series_plan.guess.candidates) <= clear
+    )
 
 
-def _needless(verdict: SeriesPlan) -> SeriesPlan:
-    names = " and ".join(s.value for s in verdict.guess.candidates)
-    return _left(verdict, f"{names} clear from other series; {verdict.guess.reason}")
+def _needless(series_plan: SeriesPlan) -> SeriesPlan:
+    names = " and ".join(s.value for s in series_plan.guess.candidates)
+    return _skipped(series_plan, f"{names} clear from other series; {series_plan.guess.reason}")
 
 
-def _judge(
-    series: DicomSeries, clock: ContrastTimes, decision: SeriesDecision | None
+def _plan_series(
+    series: DicomSeries, times: ContrastTimes, decision: SeriesDecision | None
 ) -> SeriesPlan:
     head = series.first
     if series.fault is not None:
-        return _faulty(series, NO_SEQUENCE, series.fault, decision)
+        return _faulty_plan(series, NO_SEQUENCE, series.fault, decision)
     if head.modality in NO_IMAGES:
-        return SeriesPlan(series, SeriesState.LEFT, SequenceGuess((), 1.0, "holds no MR images"))
-    guess = recognise(head, clock)
+        return SeriesPlan(
+            series, SeriesStatus.SKIPPED, SequenceGuess((), 1.0, "holds no MR images")
+        )
+    guess = recognise(head, times)
     wanted = decision is not None and decision.sequence is not None
     if guess.candidates or wanted:
         fault = consistency_fault(series.headers)
         several = "" if fault else multiple_volumes_reason(series.headers)
         if several:
-            return SeriesPlan(series, SeriesState.LEFT, SequenceGuess((), 1.0, several))
+            return SeriesPlan(series, SeriesStatus.SKIPPED, SequenceGuess((), 1.0, several))
         fault = fault or spacing_fault(series.headers)
         if fault is not None:
-            return _faulty(series, guess, fault, decision)
-    return _chosen(series, guess, decision)
+            return _faulty_plan(series, guess, fault, decision)
+    return _sequence_plan(series, guess, decision)
 
 
-def _chosen(
+def _sequence_plan(
     series: DicomSeries, guess: SequenceGuess, decision: SeriesDecision | None
 ) -> SeriesPlan:
-    """Of a series without fault."""
+    """The plan of a series without a fault."""
     sequence = decision.sequence if decision is not None else None
     if decision is not None and sequence is None:
-        told = replace(guess, reason=DECIDED)
-        return SeriesPlan(series, SeriesState.LEFT, told, decided=decision)
+        decided = replace(guess, reason=DECIDED)
+        return SeriesPlan(series, SeriesStatus.SKIPPED, decided, decision=decision)
     if sequence is not None:
-        told = SequenceGuess((sequence,), 1.0, DECIDED)
-        return SeriesPlan(series, SeriesState.TAKEN, told, sequence, decided=decision)
+        decided = SequenceGuess((sequence,), 1.0, DECIDED)
+        return SeriesPlan(series, SeriesStatus.SELECTED, decided, sequence, decision=decision)
     if not guess.candidates:
-        return SeriesPlan(series, SeriesState.LEFT, guess)
+        return SeriesPlan(series, SeriesStatus.SKIPPED, guess)
     if guess.confidence < MIN_CONFIDENCE:
-        return SeriesPlan(series, SeriesState.UNDECIDED, guess)
-    return SeriesPlan(series, SeriesState.TAKEN, guess, guess.candidates[0])
+        return SeriesPlan(series, SeriesStatus.UNDECIDED, guess)
+    return SeriesPlan(series, SeriesStatus.SELECTED, guess, guess.candidates[0])
 
 
-def _faulty(
+def _faulty_plan(
     series: DicomSeries, guess: SequenceGuess, fault: SeriesFault, decision: SeriesDecision | None
 ) -> SeriesPlan:
-    """At fault; where a person wrote skip, that is settled."""
+    """The plan of a faulty series; skipped where a person decided so."""
     if decision is not None and decision.sequence is None:
         reason = f"{DECIDED}; {fault.what}"
         return SeriesPlan(
-            series, SeriesState.LEFT, SequenceGuess((), 1.0, reason), decided=decision
+            series, SeriesStatus.SKIPPED, SequenceGuess((), 1.0, reason), decision=decision
         )
-    return SeriesPlan(series, SeriesState.FAULT, guess, fault=fault, decided=decision)
+    return SeriesPlan(series, SeriesStatus.FAULTY, guess, fault=fault, decision=decision)
 
 
-def _settle(verdicts: list[SeriesPlan], sequence: Sequence) -> list[SeriesPlan]:
-    """At most one series taken for a sequence: the decided one, else the clearly best."""
-    rivals = [v for v in verdicts if v.state is SeriesState.TAKEN and v.sequence is sequence]
-    if len(rivals) < 2:
-        return verdicts
-    chosen = [v for v in rivals if v.decided is not None]
-    if chosen:
-        why = "a person decided for another series"
-        return [_left(v, why) if v in rivals and v not in chosen else v for v in verdicts]
-    best = rivals[0]
-    for other in rivals[1:]:
+def _resolve_duplicates(series_plans: list[SeriesPlan], sequence: Sequence) -> list[SeriesPlan]:
+    """Select at most one series for a sequence: the decided one, else the clearly best."""
+    candidates = [
+        v for v in series_plans if v.status is SeriesStatus.SELECTED and v.sequence is sequence
+    ]
+    if len(candidates) < 2:
+        return series_plans
+    decided = [v for v in candidates if v.decision is not None]
+    if decided:
+        why = "a person chose another series"
+        return [
+            _skipped(v, why) if v in candidates and v not in decided else v for v in series_plans
+        ]
+    best = candidates[0]
+    for other in candidates[1:]:
         best, _ = choose_better(best, other)
-    reasons = {id(v): choose_better(best, v)[1] for v in rivals if v is not best}
+    reasons = {id(v): choose_better(best, v)[1] for v in candidates if v is not best}
     tied = {i for i, why in reasons.items() if not why}
     if tied:
         tied.add(id(best))
     return [
         _tied(v, sequence)
         if id(v) in tied
-        else _left(
-            v, f"{sequence.value} from series {best.series.first.number} instead: {reasons[id(v)]}"
+        else _skipped(
+            v, f"series {best.series.first.number} is used as {sequence.value}: {reasons[id(v)]}"
         )
         if id(v) in reasons
         else v
-        for v in verdicts
+        for v in series_plans
     ]
 
 
-def _tied(verdict: SeriesPlan, sequence: Sequence) -> SeriesPlan:
+def _tied(series_plan: SeriesPlan, sequence: Sequence) -> SeriesPlan:
     guess = replace(
-        verdict.guess, reason=f"{verdict.guess.reason}; another {sequence.value} is as good"
+        series_plan.guess,
+        reason=f"{series_plan.guess.reason}; another {sequence.value} is equally good",
     )
-    return replace(verdict, state=SeriesState.UNDECIDED, sequence=None, guess=guess)
+    return replace(series_plan, status=SeriesStatus.UNDECIDED, sequence=None, guess=guess)
 
 
-def _left(verdict: SeriesPlan, why: str) -> SeriesPlan:
-    guess = replace(verdict.guess, reason=why)
-    return replace(verdict, state=SeriesState.LEFT, sequence=None, guess=guess)
+def _skipped(series_plan: SeriesPlan, why: str) -> SeriesPlan:
+    guess = replace(series_plan.guess, reason=why)
+    return replace(series_plan, status=SeriesStatus.SKIPPED, sequence=None, guess=guess)
 
 
 @dataclass(frozen=True)
-class _SeriesMerits:
+class _SeriesQuality:
     steady: bool
     original: bool
     three_d: bool
     axial: bool
     step: float
     slices: int
-    again: bool
+    repeat: bool
 
 
-def choose_better(one: SeriesPlan, other: SeriesPlan) -> tuple[SeriesPlan, str]:
-    """The clearly better of two series for one sequence and why; `one` and "" where neither is."""
-    a, b = _merits(one.series), _merits(other.series)
+def choose_better(first: SeriesPlan, second: SeriesPlan) -> tuple[SeriesPlan, str]:
+    """The clearly better of two series for one sequence, and why; `first` and "" for a tie."""
+    a, b = _quality(first.series), _quality(second.series)
     checks = (
         (a.steady, b.steady, "not marked as moved"),
         (a.original, b.original, "original, not derived"),
@@ -251,20 +262,20 @@ def choose_better(one: SeriesPlan, other: SeriesPlan) -> tuple[SeriesPlan, str]:
             b.slices >= PREFERENCE_FACTOR * a.slices,
             "more slices",
         ),
-        (a.again, b.again, "the repeat of the other"),
+        (a.repeat, b.repeat, "a repeat of the other"),
     )
-    for mine, theirs, why in checks:
-        if mine != theirs:
-            return (one if mine else other), why
-    return one, ""
+    for first_is_better, second_is_better, why in checks:
+        if first_is_better != second_is_better:
+            return (first if first_is_better else second), why
+    return first, ""
 
 
-def _merits(series: DicomSeries) -> _SeriesMerits:
+def _quality(series: DicomSeries) -> _SeriesQuality:
     headers = in_order(series.headers)
     head = headers[0]
     assert head.plane is not None, "checked by `consistency_fault`"
     text = description_text(head)
-    return _SeriesMerits(
+    return _SeriesQuality(
         steady=MOTION.search(text) is None,
         original=head.image_type[:1] != ("DERIVED",),
         three_d=head.timing.three_d,
@@ -272,5 +283,5 @@ def _merits(series: DicomSeries) -> _SeriesMerits:
         step=(position_along_normal(headers[-1]) - position_along_normal(head))
         / (len(headers) - 1),
         slices=len(headers),
-        again=REPEAT.search(text) is not None,
+        repeat=REPEAT.search(text) is not None,
     )

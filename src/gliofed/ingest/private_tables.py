@@ -1,4 +1,4 @@
-"""The private tables that a person reads: what became of every series, and what to decide."""
+"""The private tables for a person: the status of every series, and the open decisions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 from gliofed.dicom.headers import DicomHeader
 from gliofed.ingest.decisions import DecisionQuestion
-from gliofed.ingest.plan import SeriesPlan, SeriesState
+from gliofed.ingest.plan import SeriesPlan, SeriesStatus
 from gliofed.ingest.pseudonyms import PseudonymKey
 from gliofed.ingest.series import FoundSeries
 from gliofed.ingest.subject import PatientOutcome
@@ -23,7 +23,7 @@ SERIES: Final = (
     "description",
     "files",
     "first_file",
-    "became",
+    "status",
     "sequence",
     "confidence",
     "reason",
@@ -32,30 +32,30 @@ SERIES: Final = (
 
 
 def series_rows(outcome: PatientOutcome) -> Iterator[tuple[int, SeriesPlan]]:
-    """Every series with the number of its study, 1 being the earliest that may count."""
+    """Every series with the number of its study by date, from 1."""
     for number, study in enumerate(outcome.plan.studies, start=1):
-        for verdict in study.verdicts:
-            yield number, verdict
+        for series_plan in study.series_plans:
+            yield number, series_plan
 
 
 def identifying_words(outcome: PatientOutcome) -> frozenset[str]:
-    """What names anyone or any place in a patient's headers: not for the screen."""
+    """Names of persons and places in a patient's headers, which are not printed."""
     return frozenset(
         w for _, v in series_rows(outcome) for h in v.series.headers for w in h.patient.words
     )
 
 
-def series_reason(verdict: SeriesPlan) -> str:
-    """Why a series became what it did."""
-    return str(verdict.fault) if verdict.fault is not None else verdict.guess.reason
+def series_reason(series_plan: SeriesPlan) -> str:
+    """The reason for the status of a series."""
+    return str(series_plan.fault) if series_plan.fault is not None else series_plan.guess.reason
 
 
 def open_questions(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> list[DecisionQuestion]:
-    """A row for every series that waits or is at fault and can be skipped."""
+    """A row for every undecided or faulty series."""
     out = []
     for outcome in outcomes:
         for number, v in series_rows(outcome):
-            if v.state not in (SeriesState.UNDECIDED, SeriesState.FAULT):
+            if v.status not in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY):
                 continue
             head = v.series.first
             names = ", ".join(s.value for s in v.guess.candidates) or "skip"
@@ -80,7 +80,7 @@ def write_series(
     folder: Path,
     key: PseudonymKey,
 ) -> None:
-    """Everything of the last run, files by name: for the site alone."""
+    """Write every series of the last run, with file names; the table stays at the site."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
     writer.writerow(SERIES)
@@ -96,7 +96,7 @@ def write_series(
                     _cell(head.description),
                     v.series.files,
                     _cell(str(at.relative_to(folder))),
-                    v.state.value,
+                    v.status.value,
                     v.sequence.value if v.sequence else "",
                     f"{v.guess.confidence:.2f}",
                     _cell(series_reason(v)),
@@ -112,7 +112,7 @@ def write_series(
                 "",
                 1,
                 _cell(str(bad.path)),
-                SeriesState.FAULT.value,
+                SeriesStatus.FAULTY.value,
                 "",
                 "",
                 _cell(str(bad.fault)),
@@ -124,7 +124,7 @@ def write_series(
 
 def _read(head: DicomHeader) -> str:
     t = head.timing
-    told = [
+    parts = [
         f"{name} {value:g}"
         for name, value in (
             ("TE", t.echo),
@@ -134,8 +134,8 @@ def _read(head: DicomHeader) -> str:
         )
         if value is not None
     ]
-    told += [*([t.dimension] if t.dimension else []), *(["contrast agent"] if t.agent else [])]
-    return _cell(", ".join([*told, "\\".join(head.image_type)]))
+    parts += [*([t.dimension] if t.dimension else []), *(["contrast agent"] if t.agent else [])]
+    return _cell(", ".join([*parts, "\\".join(head.image_type)]))
 
 
 def _number(head: DicomHeader) -> str:
@@ -143,6 +143,6 @@ def _number(head: DicomHeader) -> str:
 
 
 def _cell(text: str) -> str:
-    """One cell: no tab, line end or quote, and nothing that a spreadsheet takes for a formula."""
+    """One cell without tab, line end, quote, or a beginning that spreadsheets run as a formula."""
     plain = " ".join(text.replace('"', "'").replace("\0", " ").split())
     return f" {plain}" if plain[:1] in ("=", "+", "-", "@") else plain

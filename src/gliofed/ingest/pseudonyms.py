@@ -1,4 +1,4 @@
-"""What never leaves the site: the key, the pseudonyms' way back, what a person decides.
+"""The site's key, its pseudonyms, and the table that links them to patients; all stay there.
 
 A pseudonym is HMAC-SHA-256 (RFC 2104) of issuer and patient id under the site's key, its first
 50 bits in base32 (RFC 4648). Two patients with one pseudonym are refused, never merged: by the
@@ -34,14 +34,14 @@ class PseudonymKey:
     secret: bytes
 
     def __repr__(self) -> str:
-        return "Key(...)"
+        return "PseudonymKey(...)"
 
     def patient(self, issuer: str, patient: str) -> str:
         """The pseudonym of a patient: ten of a to z and 2 to 7."""
         return self._name("patient", issuer, patient)
 
     def series(self, uid: str) -> str:
-        """A name of a series that tells nothing of its UID."""
+        """A name of a series from which its UID cannot be derived."""
         return self._name("series", uid)
 
     def _name(self, *parts: str) -> str:
@@ -53,7 +53,7 @@ class PseudonymKey:
 
 @dataclass(frozen=True)
 class PseudonymLink:
-    """One row of links.tsv: the only way back from a pseudonym."""
+    """One row of links.tsv, the only link from a pseudonym to its patient."""
 
     pseudonym: str
     session: str
@@ -65,22 +65,24 @@ class PseudonymLink:
 
 
 def open_private_folder(folder: Path) -> None:
-    """Make the private folder for its owner alone. Raises DataError where others may reach it."""
+    """Create the private folder for its owner alone. Raises DataError where others have access."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & _OTHERS:
-        raise DataError(f"{folder}: others may reach the private folder; run: chmod 700 {folder}")
+        raise DataError(
+            f"{folder}: others have access to the private folder; run: chmod 700 {folder}"
+        )
 
 
 def read_key(path: Path) -> PseudonymKey:
-    """The key of a file of hexadecimal digits; made with 32 random bytes where there is none.
+    """Read the key, hexadecimal digits; a new key of 32 random bytes is written where none exists.
 
-    Raises DataError: others may reach it, or it is no such text.
+    Raises DataError: others have access to the file, or it holds no key.
     """
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(path, secrets.token_hex(KEY_BYTES) + "\n")
     if path.stat().st_mode & _OTHERS:
-        raise DataError(f"{path}: others may reach the key; run: chmod 600 {path}")
+        raise DataError(f"{path}: others have access to the key; run: chmod 600 {path}")
     try:
         secret = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (ValueError, UnicodeDecodeError):
@@ -88,13 +90,13 @@ def read_key(path: Path) -> PseudonymKey:
     if len(secret) < KEY_BYTES:
         raise DataError(
             f"{path}: expected at least {KEY_BYTES} random bytes as hexadecimal digits; restore "
-            "the site's key from its safe copy: with another key every pseudonym changes"
+            "the site's key from its backup: with another key every pseudonym changes"
         )
     return PseudonymKey(secret)
 
 
 def read_links(path: Path) -> tuple[PseudonymLink, ...]:
-    """Every row; none where there is no file. Raises DataError: not such a table."""
+    """Every row; empty where there is no file. Raises DataError: other columns."""
     if not path.exists():
         return ()
     names = tuple(f.name for f in fields(PseudonymLink))
@@ -107,13 +109,15 @@ def read_links(path: Path) -> tuple[PseudonymLink, ...]:
 def replace_links(path: Path, pseudonym: str, rows: Iterable[PseudonymLink]) -> None:
     """Replace the rows of one patient, who keeps the pseudonym. Raises DataError as `read_links`
     and `check_links`."""
-    before = read_links(path)
-    mine = tuple(rows)
-    check_links(path, (*before, *mine))
-    kept = [r for r in before if r.pseudonym != pseudonym]
+    old_rows = read_links(path)
+    new_rows = tuple(rows)
+    check_links(path, (*old_rows, *new_rows))
+    other_rows = [r for r in old_rows if r.pseudonym != pseudonym]
     text = io.StringIO()
     writer = csv.writer(text, delimiter="\t", lineterminator="\n")
-    writer.writerows([[f.name for f in fields(PseudonymLink)], *map(astuple, (*kept, *mine))])
+    writer.writerows(
+        [[f.name for f in fields(PseudonymLink)], *map(astuple, (*other_rows, *new_rows))]
+    )
     write_private(path, text.getvalue())
 
 
@@ -122,16 +126,16 @@ def check_links(path: Path, rows: Iterable[PseudonymLink]) -> None:
     owner: dict[str, tuple[str, str]] = {}
     named: dict[tuple[str, str], str] = {}
     for row in rows:
-        who = (row.issuer, row.patient_id)
-        if owner.setdefault(row.pseudonym, who) != who:
+        patient = (row.issuer, row.patient_id)
+        if owner.setdefault(row.pseudonym, patient) != patient:
             raise DataError(
                 f"{path}: two patients would have the pseudonym {row.pseudonym}; nothing was "
-                "written: use another key for a new hospital folder (--key), or see whether the "
+                "written; use another key for a new hospital folder (--key), or check whether the "
                 "key was changed"
             )
-        before = named.setdefault(who, row.pseudonym)
+        before = named.setdefault(patient, row.pseudonym)
         if before != row.pseudonym:
             raise DataError(
                 f"{path}: the patient of {before} would now be {row.pseudonym}: the key is not the "
-                "one this hospital was made with; nothing was written, restore that key"
+                "one that this hospital folder was made with; nothing was written, restore that key"
             )

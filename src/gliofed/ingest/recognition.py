@@ -1,4 +1,4 @@
-"""Which of the four sequences a series is, how sure that is, and why. Tables: `rules.py`."""
+"""Recognises which of the four sequences a series is, by the rules in `recognition_rules.py`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from gliofed.types import Sequence
 
 TEXT_ONLY: Final = 0.7
 CONFLICT: Final = 0.45
-"""Where words and times say two things."""
+"""Confidence where words and times disagree."""
 NO_TIMING_RULE: Final = 0.55
-"""Words, and times that fit no row."""
+"""Confidence of words with times that fit no rule."""
 SECONDARY: Final = 0.6
-"""What is left of the confidence in a derived, secondary image: its making is not known."""
+"""Factor of the confidence in a derived, secondary image."""
 CONTRAST_UNKNOWN: Final = 0.5
-"""T1 of which nothing tells whether contrast was given."""
+"""Confidence in T1 where contrast is unknown."""
 
 
 @dataclass(frozen=True)
 class SequenceGuess:
-    """What one series looks like. candidates: most likely first, empty where it is none of them.
+    """The sequence of one series. candidates: most likely first; empty for none of the four.
 
-    confidence: in [0, 1], in the first candidate (or in there being none).
+    confidence: in [0, 1], in the first candidate, or in there being none.
     """
 
     candidates: tuple[Sequence, ...]
@@ -43,8 +43,10 @@ class SequenceGuess:
 
 @dataclass(frozen=True)
 class ContrastTimes:
-    """When contrast was given in a study, in seconds after midnight: earliest series known to
-    have it, latest known to have none, the injection; None where not told."""
+    """When contrast was given in a study, in seconds after midnight; None where unknown.
+
+    first_with: earliest series with contrast. last_without: latest series without.
+    """
 
     first_with: float | None
     last_without: float | None
@@ -52,49 +54,49 @@ class ContrastTimes:
 
 
 def contrast_times(study: Iterable[DicomHeader]) -> ContrastTimes:
-    """From one header a series."""
+    """The contrast times of a study. study: one header a series."""
     heads = tuple(study)
-    told = [(h.acquired, has) for h in heads for has, _, _ in [contrast_in_header(h)]]
-    given = [t for t, has in told if has is True and t is not None]
-    without = [t for t, has in told if has is False and t is not None]
+    contrasts = [(h.acquired, contrast_in_header(h)[0]) for h in heads]
+    given = [t for t, has in contrasts if has is True and t is not None]
+    without = [t for t, has in contrasts if has is False and t is not None]
     injected = [h.timing.injected for h in heads if h.timing.injected is not None]
     return ContrastTimes(
         min(given, default=None), max(without, default=None), min(injected, default=None)
     )
 
 
-def recognise(header: DicomHeader, clock: ContrastTimes) -> SequenceGuess:
-    """What a series is, by one of its headers and its study's contrast times."""
-    out = exclusion_reason(header)
-    if out:
-        return SequenceGuess((), 0.95, out)
+def recognise(header: DicomHeader, times: ContrastTimes) -> SequenceGuess:
+    """Recognise a series from one of its headers and its study's contrast times."""
+    reason = exclusion_reason(header)
+    if reason:
+        return SequenceGuess((), 0.95, reason)
     timing, words = match_timing(header.timing), _by_words(header)
-    weighting, others, sure, why = _weigh(header, timing, words)
+    weighting, others, confidence, why = _weigh(header, timing, words)
     if weighting is WeightingFamily.OTHER:
-        return SequenceGuess((), sure, why)
+        return SequenceGuess((), confidence, why)
     if weighting is WeightingFamily.T1:
-        first, second, contrast_sure, contrast_why = _contrast_in(header, clock)
+        first, second, contrast_confidence, contrast_why = _contrast_in(header, times)
         candidates: tuple[Sequence, ...] = (first,)
-        if contrast_sure < TEXT_ONLY:
+        if contrast_confidence < TEXT_ONLY:
             candidates = (first, second)
-        sure, why = min(sure, contrast_sure), f"{why}; {contrast_why}"
+        confidence, why = min(confidence, contrast_confidence), f"{why}; {contrast_why}"
     else:
         candidates = (Sequence(weighting.value),)
     candidates += tuple(Sequence(w.value) for w in others)
     if header.image_type[:2] == ("DERIVED", "SECONDARY"):
-        sure, why = sure * SECONDARY, f"{why}; a derived, secondary image"
-    return SequenceGuess(tuple(dict.fromkeys(candidates)), round(sure, 2), why)
+        confidence, why = confidence * SECONDARY, f"{why}; a derived, secondary image"
+    return SequenceGuess(tuple(dict.fromkeys(candidates)), round(confidence, 2), why)
 
 
 def exclusion_reason(header: DicomHeader) -> str:
-    """Why a series is surely none of the four; empty where it may be."""
+    """Why a series is none of the four sequences; empty where it may be one."""
     kinds = {t.upper() for t in header.image_type}
     text = description_text(header)
     original = header.image_type[:1] == ("ORIGINAL",)
     for row in EXCLUDED:
-        found = sorted(kinds & row.types)
-        if found:
-            return f"{row.reason} (image type {found[0]})"
+        types = sorted(kinds & row.types)
+        if types:
+            return f"{row.reason} (image type {types[0]})"
         if row.words and not (row.derived and original) and row.words.search(text):
             return f"{row.reason} (by its description)"
     if header.timing.b_value is not None:
@@ -105,24 +107,24 @@ def exclusion_reason(header: DicomHeader) -> str:
 
 
 def description_text(header: DicomHeader) -> str:
-    """Description and protocol in lower case, as the tables' patterns read them."""
+    """Description and protocol in lower case, for the patterns of the rules."""
     return f"{header.description} | {header.protocol}".lower()
 
 
 def contrast_in_header(header: DicomHeader) -> tuple[bool | None, float, str]:
-    """Whether a header itself tells of contrast; None where it is silent or at odds."""
+    """Contrast by one header: yes, no or None for unknown; confidence; reason."""
     text = header.description.lower()
-    told = _contrast_words(text)
-    if told is None:
-        told = _contrast_words(header.protocol.lower())
+    by_words = _contrast_words(text)
+    if by_words is None:
+        by_words = _contrast_words(header.protocol.lower())
     agent = header.timing.agent
-    if agent and told is False:
-        return None, CONFLICT, "a contrast agent in the header, but words of none"
+    if agent and by_words is False:
+        return None, CONFLICT, "a contrast agent in the header, but words of no contrast"
     if agent:
-        return True, 0.97 if told else 0.9, "a contrast agent in the header"
-    if told is not None:
-        return told, 0.9, f"words {'of' if told else 'of no'} contrast"
-    return None, CONTRAST_UNKNOWN, "nothing tells of contrast"
+        return True, 0.97 if by_words else 0.9, "a contrast agent in the header"
+    if by_words is not None:
+        return by_words, 0.9, f"words {'of' if by_words else 'of no'} contrast"
+    return None, CONTRAST_UNKNOWN, "the header does not show whether contrast was given"
 
 
 def _contrast_words(text: str) -> bool | None:
@@ -142,51 +144,58 @@ def _by_words(header: DicomHeader) -> WeightingFamily | None:
 def _weigh(
     header: DicomHeader, timing: TimingRule | None, words: WeightingFamily | None
 ) -> tuple[WeightingFamily, tuple[WeightingFamily, ...], float, str]:
-    """Weighting, what else it may be, confidence and reason."""
+    """Weighting, other possible weightings, confidence and reason."""
     if timing is None and words is None:
         return (
             WeightingFamily.OTHER,
             (),
             0.7,
-            "neither words nor times tell of one of the sequences",
+            "neither words nor times are those of one of the sequences",
         )
     if timing is None:
         assert words is not None
         known = header.timing.echo is not None and header.timing.repetition is not None
-        why = "by words, its times fit no row" if known else "by words alone, it has no times"
+        why = "by words, its times fit no rule" if known else "by words alone, it has no times"
         return words, (), NO_TIMING_RULE if known else TEXT_ONLY, f"{words.value} {why}"
-    times = f"{timing.name}: {_times(header)}"
+    timing_text = f"{timing.name}: {_times(header)}"
     if words is None:
-        return timing.weighting, (), timing.confidence, times
+        return timing.weighting, (), timing.confidence, timing_text
     if words is timing.weighting:
-        sure = 1 - (1 - timing.confidence) / 4
-        return words, (), sure, f"words and times agree on {times}"
-    why = f"{times}, but words of {words.value}"
+        confidence = 1 - (1 - timing.confidence) / 4
+        return words, (), confidence, f"words and times agree on {timing_text}"
+    why = f"{timing_text}, but words of {words.value}"
     if timing.weighting is WeightingFamily.OTHER:
         return words, (), CONFLICT, why
     return timing.weighting, (words,), CONFLICT, why
 
 
 def _contrast_in(
-    header: DicomHeader, clock: ContrastTimes
+    header: DicomHeader, times: ContrastTimes
 ) -> tuple[Sequence, Sequence, float, str]:
-    has, sure, why = contrast_in_header(header)
-    if has is None and sure != CONFLICT and header.acquired is not None:
-        has, sure, why = _by_clock(header.acquired, clock) or (has, sure, why)
+    has_contrast, confidence, why = contrast_in_header(header)
+    if has_contrast is None and confidence != CONFLICT and header.acquired is not None:
+        by_time = _contrast_by_time(header.acquired, times)
+        has_contrast, confidence, why = by_time or (has_contrast, confidence, why)
     first, second = (
-        (Sequence.T1CE, Sequence.T1) if has or header.timing.agent else (Sequence.T1, Sequence.T1CE)
+        (Sequence.T1CE, Sequence.T1)
+        if has_contrast or header.timing.agent
+        else (Sequence.T1, Sequence.T1CE)
     )
-    return first, second, sure, why
+    return first, second, confidence, why
 
 
-def _by_clock(at: float, clock: ContrastTimes) -> tuple[bool, float, str] | None:
-    if clock.injected is not None:
-        has = at > clock.injected
-        return has, 0.8, f"scanned {'after' if has else 'before'} the contrast's start time"
-    if clock.first_with is not None:
-        has = at > clock.first_with
-        order = "after" if has else "before"
-        return has, 0.75, f"scanned {order} the first series that has contrast"
+def _contrast_by_time(at: float, times: ContrastTimes) -> tuple[bool, float, str] | None:
+    if times.injected is not None:
+        has_contrast = at > times.injected
+        return (
+            has_contrast,
+            0.8,
+            f"scanned {'after' if has_contrast else 'before'} the contrast's start time",
+        )
+    if times.first_with is not None:
+        has_contrast = at > times.first_with
+        order = "after" if has_contrast else "before"
+        return has_contrast, 0.75, f"scanned {order} the first series with contrast"
     return None
 
 

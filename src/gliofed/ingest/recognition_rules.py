@@ -1,4 +1,4 @@
-"""What a series is, by its header: the tables. `recognise.py` reads them.
+"""Rules that recognise a series by its header; `recognition.py` applies them.
 
 Sources: DICOM PS3.3 C.8.3.1.1 (what each attribute means) and C.8.3.1.1.1 (image type);
 Bernstein, King and Zhou 2004, Handbook of MRI Pulse Sequences, chapters 14 (contrast by TE, TR,
@@ -17,11 +17,11 @@ from typing import Final
 from gliofed.dicom.headers import PulseTiming
 
 MIN_CONFIDENCE: Final = 0.6
-"""Confidence below which a person decides."""
+"""A person decides below this confidence."""
 
 
 class WeightingFamily(StrEnum):
-    """What timing alone can tell; T1 with and without contrast look alike to it."""
+    """The weighting that timing shows; it is the same for T1 with and without contrast."""
 
     T1 = "T1"
     T2 = "T2"
@@ -50,7 +50,7 @@ class TimingRule:
 
     kind: the code that ScanningSequence must hold (SE, GR, EP), or "" for any. inverted: whether
     an inversion pulse is needed (True), excluded (False) or either (None). confidence: in
-    `weighting`, where the words say nothing.
+    `weighting`, where the words give no weighting.
     """
 
     name: str
@@ -83,7 +83,7 @@ BY_TIME: Final = (
     TimingRule("T2 by spin echo", WeightingFamily.T2, "SE", False, TimeRange(60, 700), TimeRange(1500, 2e4), ANY,
            0.85),
 )  # fmt: skip
-"""Read from the top; the first row that holds counts. A row needs every time that it bounds."""
+"""The first matching row from the top counts. A row needs every time that it bounds."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ WORDS: Final = (
                r"thrive|flash|vol(ume)?t1"), WeightingFamily.T1),
     WordRule(_word(r"t2\w{0,3}"), WeightingFamily.T2),
 )  # fmt: skip
-"""Read from the top; the first that is found counts."""
+"""The first matching row from the top counts."""
 
 CONTRAST_YES: Final = re.compile(
     _word(
@@ -139,7 +139,7 @@ REPEAT: Final = _word(r"rep(eat(ed)?)?|rpt|wdh|wiederh\w*|redo|again|r[eé]p[eé
 
 @dataclass(frozen=True)
 class ExclusionRule:
-    """What is none of the four sequences: by words, or by a value of ImageType.
+    """Series that are none of the four sequences: by words, or by a value of ImageType.
 
     derived: the words count only where ImageType does not begin with ORIGINAL ("mpr" is an
     MPRAGE to some, a reformatted series to others).
@@ -151,68 +151,69 @@ class ExclusionRule:
     derived: bool = False
 
 
-def _out(reason: str, words: str, *types: str, derived: bool = False) -> ExclusionRule:
+def _exclude(reason: str, words: str, *types: str, derived: bool = False) -> ExclusionRule:
     return ExclusionRule(reason, _word(words) if words else None, frozenset(types), derived)
 
 
 EXCLUDED: Final = (
-    _out("a localiser", r"loc\w*|scout\w*|survey\w*|3[ _-]?pl(ane)?\w*|plan[ _-]?scan|topogram\w*|"
+    _exclude("a localiser", r"loc\w*|scout\w*|survey\w*|3[ _-]?pl(ane)?\w*|plan[ _-]?scan|topogram\w*|"
          r"aahead\w*|aah?scout|smart[ _-]?brain|rep[eé]rage\w*|localizador|calib\w*|"
          r"asset\w*|coil[ _]?sens\w*|ref[ _-]?scan|shim\w*|b0[ _-]?map\w*|fieldmap\w*",
          "LOCALIZER", "SCOUT"),
-    _out("diffusion", r"dwi\w*|dti\w*|adc\w*|trace\w*|e?xp[ _-]?adc|diff\w*|resolve|tensor|"
+    _exclude("diffusion", r"dwi\w*|dti\w*|adc\w*|trace\w*|e?xp[ _-]?adc|diff\w*|resolve|tensor|"
          r"b[ _]?\d{3,4}\w*|noddi|ivim|hardi|colfa|fa[ _-]?map", "DIFFUSION", "ADC", "TRACEW",
          "TRACE", "FA", "TENSOR", "EADC", "AVDC", "CFA", "MEAN DIFFUSIVITY"),
-    _out("perfusion or a map of it", r"perf\w*|dsc\w*|dce\w*|r?cbf\w*|r?cbv\w*|mtt\w*|ttp\w*|"
+    _exclude("perfusion or a map of it", r"perf\w*|dsc\w*|dce\w*|r?cbf\w*|r?cbv\w*|mtt\w*|ttp\w*|"
          r"asl\w*|"
          r"pasl|pcasl|tmax|ktrans|pwi\w*|gbp|pbp|twist\w*|tricks", "PERFUSION", "CBF", "CBV", "MTT",
          "TTP", "ASL", "RELCBF", "RELCBV", "RELMTT", "DCE", "DSC", "TMAX"),
-    _out("susceptibility weighted", r"swi\w*|swan\w*|gre[ _-]?t2\w*|t2[ _-]?(star|\*)\w*|t2s|"
+    _exclude("susceptibility weighted", r"swi\w*|swan\w*|gre[ _-]?t2\w*|t2[ _-]?(star|\*)\w*|t2s|"
          r"hemo\w*|"
          r"qsm\w*|venobold|mip[ _]?swi|pha([ _]images)?", "SWI", "MNIP", "SUSCEPTIBILITY"),
-    _out("angiography", r"tof\w*|mra|mrv|angio\w*|venogr\w*|pca|inhance\w*|phase[ _-]?contrast|"
+    _exclude("angiography", r"tof\w*|mra|mrv|angio\w*|venogr\w*|pca|inhance\w*|phase[ _-]?contrast|"
          r"pc3d",
          "ANGIO", "TOF", "VELOCITY"),
-    _out("spectroscopy", r"mrs|svs\w*|csi\w*|spectro\w*|press|cho|naa|metabol\w*", "SPECTROSCOPY"),
-    _out("functional", r"bold\w*|fmri\w*|resting\w*|task", "FMRI", "BOLD"),
-    _out("fat suppressed by inversion", r"stir\w*"),
-    _out("a map of relaxation times", r"t1[ _-]?map\w*|t2[ _-]?map\w*|r2\w*|mp2rage[ _]?inv\w*|"
+    _exclude("spectroscopy", r"mrs|svs\w*|csi\w*|spectro\w*|press|cho|naa|metabol\w*", "SPECTROSCOPY"),
+    _exclude("functional", r"bold\w*|fmri\w*|resting\w*|task", "FMRI", "BOLD"),
+    _exclude("fat suppressed by inversion", r"stir\w*"),
+    _exclude("a map of relaxation times", r"t1[ _-]?map\w*|t2[ _-]?map\w*|r2\w*|mp2rage[ _]?inv\w*|"
          r"synthetic|symri|magic", "T1 MAP", "T2 MAP", "T2_STAR MAP", "R1", "R2"),
-    _out("a magnetisation transfer series", r"mt[ _-]?(on|off)|mtr|cest|apt\w*"),
-    _out("a balanced steady state series", r"ciss\w*|fiesta\w*|trufi\w*|b-?(ffe|tfe)|drive"),
-    _out("subtracted from another series", r"sub|subtr\w*|subtract\w*|subtrak\w*|difference",
+    _exclude("a magnetisation transfer series", r"mt[ _-]?(on|off)|mtr|cest|apt\w*"),
+    _exclude("a balanced steady state series", r"ciss\w*|fiesta\w*|trufi\w*|b-?(ffe|tfe)|drive"),
+    _exclude("subtracted from another series", r"sub|subtr\w*|subtract\w*|subtrak\w*|difference",
          "SUBTRACTION", "SUB", "SUBTRACT"),
-    _out("a projection", r"mip\w*|minip\w*|maxip\w*|proj\w*", "MIP", "MAX_IP", "MAXIP", "MIN_IP",
+    _exclude("a projection", r"mip\w*|minip\w*|maxip\w*|proj\w*", "MIP", "MAX_IP", "MAXIP", "MIN_IP",
          "MINIP", "PROJECTION IMAGE", "PROJECTION", "THIN_MIP"),
-    _out("reformatted from another series", r"mpr[ _-]?(cor|sag|tra|ax|recon|range)\w*|"
+    _exclude("reformatted from another series", r"mpr[ _-]?(cor|sag|tra|ax|recon|range)\w*|"
          r"(cor|sag|tra|ax)\w*[ _-]?mpr|reform\w*|refmt|rfmt|curved", "MPR", "REFORMATTED",
          "REFORMAT", "CURVED", "CPR", "MPR_THICK", derived=True),
-    _out("a phase, real or imaginary image", "", "P", "R", "I", "PHASE", "PHASE MAP", "REAL",
+    _exclude("a phase, real or imaginary image", "", "P", "R", "I", "PHASE", "PHASE MAP", "REAL",
          "IMAGINARY"),
-    _out("a screen, report or fused image", r"screen\w*|report\w*|fused|fusion|summary|"
+    _exclude("a screen, report or fused image", r"screen\w*|report\w*|fused|fusion|summary|"
          r"captur\w*", "CSA REPORT", "SCREEN SAVE", "FUSED",
          "PASTED", "DRAWING"),
-    _out("not of the head", r"spine|wirbels\w*|[chl]ws|cervic\w*|lumb\w*|thora\w*|myelo\w*"),
+    _exclude("not of the head", r"spine|wirbels\w*|[chl]ws|cervic\w*|lumb\w*|thora\w*|myelo\w*"),
 )  # fmt: skip
 
 
 def match_timing(timing: PulseTiming) -> TimingRule | None:
-    """The first row that holds; None where none does, or the times are absent."""
-    return next((row for row in BY_TIME if _holds(row, timing)), None)
+    """The first matching row; None where none matches or the times are absent."""
+    return next((row for row in BY_TIME if _matches(row, timing)), None)
 
 
-def _holds(row: TimingRule, timing: PulseTiming) -> bool:
+def _matches(row: TimingRule, timing: PulseTiming) -> bool:
     if row.kind and row.kind not in timing.sequence:
         return False
     if row.inverted is not None and row.inverted != has_inversion(timing):
         return False
     pairs = [
-        (row.echo, timing.echo), (row.repetition, timing.repetition),
+        (row.echo, timing.echo),
+        (row.repetition, timing.repetition),
         (row.inversion, timing.inversion),
-    ]  # fmt: skip
+    ]
     return all(band is ANY or band.holds(value) for band, value in pairs)
 
 
 def has_inversion(timing: PulseTiming) -> bool:
-    """Whether an inversion pulse was played: IR, a magnetisation-prepared variant, or a TI."""
+    """Whether an inversion pulse was used: IR, a magnetisation-prepared variant, or a TI."""
     return "IR" in timing.sequence or (timing.inversion or 0.0) > 0

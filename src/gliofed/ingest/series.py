@@ -1,4 +1,4 @@
-"""Files to series, and what is wrong with a series; one fault each, with its cure."""
+"""Groups DICOM files into series and checks each series; the first fault comes with its cure."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from gliofed.errors import DataError
 from gliofed.runtime.progress import Progress
 
 MIN_SLICES: Final = 10
-"""Slices; a head at the usual 4 to 6 mm has 20 or more."""
-SIDEWAYS_MM: Final = 0.1
-UNEVEN: Final = 0.05
-"""Of a step, from a regular block; scanners round positions, and so little moves no outline."""
+"""Slices of a series at least; a head has 20 or more at the usual 4 to 6 mm."""
+MAX_SIDEWAYS_MM: Final = 0.1
+MAX_UNEVEN_SHARE: Final = 0.05
+"""Largest deviation of a slice from regular steps, as a share of the step."""
 NO_IMAGES: Final = frozenset({"SR", "PR", "KO", "SEG", "REG", "DOC", "RTSTRUCT", "PLAN", "FID"})
 READABLE: Final = frozenset(
     {
@@ -40,12 +40,12 @@ READABLE: Final = frozenset(
         "1.2.840.10008.1.2.5",  # RLE
     }
 )
-"""Transfer syntaxes of PS3.5 that dcm2niix decodes and that lose nothing."""
+"""Lossless transfer syntaxes of PS3.5 that dcm2niix decodes."""
 
 
 @dataclass(frozen=True)
 class SeriesFault:
-    """Why a file or series cannot be used, and what to do. Names no patient; path may."""
+    """Why a file or series cannot be used, and its cure. Only `path` may name a patient."""
 
     what: str
     cure: str
@@ -67,18 +67,18 @@ class DicomSeries:
 
     @property
     def first(self) -> DicomHeader:
-        """An instance to read what all share from."""
+        """The first instance, for attributes that all share."""
         return self.headers[0]
 
     @property
     def files(self) -> int:
-        """How many there are; one may hold many slices."""
+        """Number of files; one may hold many slices."""
         return len({h.path for h in self.headers})
 
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that belongs to no series, by its path within the source."""
+    """A file that belongs to no series. path: relative to the source."""
 
     path: Path
     fault: SeriesFault
@@ -86,7 +86,7 @@ class BadFile:
 
 @dataclass(frozen=True)
 class FoundSeries:
-    """What a folder holds. other: files that are no DICOM; copies: instances found again."""
+    """The series below a folder. other: number of other files. copies: of repeated instances."""
 
     series: tuple[DicomSeries, ...]
     bad: tuple[BadFile, ...]
@@ -95,9 +95,9 @@ class FoundSeries:
 
 
 def find_series(folder: Path, progress: Progress) -> FoundSeries:
-    """Read every header below `folder`. Faults are in what comes back.
+    """Read every header below `folder`; faults of files and series are part of the result.
 
-    Raises DataError where a folder within cannot be read.
+    Raises DataError where a subfolder cannot be read.
     """
     headers: list[DicomHeader] = []
     bad: list[BadFile] = []
@@ -108,7 +108,7 @@ def find_series(folder: Path, progress: Progress) -> FoundSeries:
             if not is_dicom(path):
                 other += 1
                 continue
-            own = read_headers(path)
+            file_headers = read_headers(path)
         except DataError as error:
             what, _, cure = str(error).partition("; ")
             bad.append(BadFile(path.relative_to(folder), SeriesFault(what, cure)))
@@ -119,51 +119,52 @@ def find_series(folder: Path, progress: Progress) -> FoundSeries:
             )
             bad.append(BadFile(path.relative_to(folder), fault))
             continue
-        missing = _nameless(own[0]) if own else None
+        missing = _missing_uid(file_headers[0]) if file_headers else None
         if missing is not None:
             bad.append(BadFile(path.relative_to(folder), missing))
         else:
-            headers += own
+            headers += file_headers
     series, copies = group_series(headers)
     return FoundSeries(series, tuple(bad), other, copies)
 
 
 def group_series(headers: Iterable[DicomHeader]) -> tuple[tuple[DicomSeries, ...], int]:
-    """By SeriesInstanceUID, ordered by study date, time and number; and how many were copies."""
+    """Series by study date, time and number, and the number of repeated instances."""
     by_uid: dict[str, dict[tuple[str, int], DicomHeader]] = defaultdict(dict)
-    twice: set[str] = set()
+    conflicting: set[str] = set()
     copies = 0
     for header in headers:
-        own = by_uid[header.series]
-        there = own.setdefault((header.instance, header.frame), header)
-        if there is not header:
+        instances = by_uid[header.series]
+        known = instances.setdefault((header.instance, header.frame), header)
+        if known is not header:
             copies += header.frame <= 1
-            if dataclasses.replace(header, path=there.path) != there:
-                twice.add(header.series)
-    clash = SeriesFault("two different files have one instance UID", "export the series again")
-    made = [
+            if dataclasses.replace(header, path=known.path) != known:
+                conflicting.add(header.series)
+    conflict = SeriesFault("two different files have one instance UID", "export the series again")
+    series = [
         DicomSeries(
-            tuple(own.values()), clash if uid in twice else series_fault(tuple(own.values()))
+            tuple(instances.values()),
+            conflict if uid in conflicting else series_fault(tuple(instances.values())),
         )
-        for uid, own in by_uid.items()
+        for uid, instances in by_uid.items()
     ]
-    made.sort(key=lambda s: (s.first.date, s.first.time, s.first.number or 0, s.first.series))
-    return tuple(made), copies
+    series.sort(key=lambda s: (s.first.date, s.first.time, s.first.number or 0, s.first.series))
+    return tuple(series), copies
 
 
 def series_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
-    """The first fault of a series by what each file says it is; see `consistency_fault` for the rest."""
+    """The first fault in what a series' headers declare; `consistency_fault` checks the rest."""
     first = headers[0]
     for h in headers:
         if not all(map(is_uid, (h.study, h.series, h.instance))):
             return SeriesFault(
-                "a UID holds characters that no UID may hold (digits and dots, at most 64)",
-                "have the sender correct it; it was not used as a name",
+                "a UID is not valid (expected digits and dots, at most 64 characters)",
+                "have the sender correct it",
                 h.path,
             )
         if h.modality != "MR" and h.modality not in NO_IMAGES:
-            shown = h.modality if h.modality.isalpha() and len(h.modality) <= 4 else "unknown"
-            return SeriesFault(f"modality {shown}, not MR", "leave it out of the export", h.path)
+            label = h.modality if h.modality.isalpha() and len(h.modality) <= 4 else "unknown"
+            return SeriesFault(f"modality {label}, not MR", "leave it out of the export", h.path)
         if h.burned_in:
             return SeriesFault(
                 "BurnedInAnnotation is YES: the pixels may show the patient's name",
@@ -176,30 +177,30 @@ def series_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
 
 
 def consistency_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
-    """The first fault of an MR series' files that keeps them from being one kind of slice."""
-    several = _frames_fault(headers)
-    if several is not None:
-        return several
+    """The first fault for which an MR series is not one consistent set of slices."""
+    frames_fault = _frames_fault(headers)
+    if frames_fault is not None:
+        return frames_fault
     for h in headers:
         if h.kind not in (MR, *ENHANCED):
             return SeriesFault("not MR Image Storage", "export the original images", h.path)
         if not h.pixels:
             return SeriesFault("a file has no pixel data", "export it again", h.path)
         if h.cut:
-            return SeriesFault("a file is cut short", "copy or export it again", h.path)
+            return SeriesFault("a file is truncated", "copy or export it again", h.path)
         if h.syntax not in READABLE:
-            shown = h.syntax if is_uid(h.syntax) else "unknown"
+            label = h.syntax if is_uid(h.syntax) else "unknown"
             return SeriesFault(
-                f"transfer syntax {shown} is lossy or cannot be decoded",
+                f"transfer syntax {label} is lossy or cannot be decoded",
                 "export uncompressed (Explicit VR Little Endian)",
                 h.path,
             )
-    what = _mixed(headers)
-    return SeriesFault(what, "export each part as a series of its own") if what else None
+    problem = _mixed(headers)
+    return SeriesFault(problem, "export each part as a series of its own") if problem else None
 
 
 def _frames_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
-    """Frames that nothing describes, or of several files."""
+    """A fault of frames without a description, or spread over several files."""
     cure = "export {}, or as classic MR images, one slice a file"
     for h in headers:
         if not h.frame and (h.kind in ENHANCED or h.frames > 1):
@@ -218,25 +219,25 @@ def _frames_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
 
 
 def multiple_volumes_reason(headers: tuple[DicomHeader, ...]) -> str:
-    """Why a series that is not mixed is more than one volume; empty where it is one."""
-    again = count_repeated(headers)
-    if not again:
+    """Why a consistent series holds more than one volume; empty where it holds one."""
+    count = count_repeated(headers)
+    if not count:
         return ""
-    return f"{again} slices lie where another one lies: several echoes, b-values or times"
+    return f"{count} slices share a position with another: several echoes, b-values or times"
 
 
 def spacing_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
-    """Slices of a series that is one volume: too few, missing, uneven or shifted."""
-    what = _spoiled(headers)
-    return SeriesFault(what, "export all slices of the series again") if what else None
+    """The fault of a volume whose slices are too few, missing, uneven or shifted."""
+    problem = _irregular(headers)
+    return SeriesFault(problem, "export all slices of the series again") if problem else None
 
 
 def _mixed(headers: tuple[DicomHeader, ...]) -> str:
-    """What is in one series that must not be; empty where nothing is."""
+    """Why the slices of a series do not belong together; empty where they do."""
     missing = sum(h.plane is None for h in headers)
     if missing:
         return f"{missing} slices have no position, orientation, pixel spacing or matrix"
-    rescales = len({h.rescale for h in headers})  # several volumes may have each its own
+    rescales = len({h.rescale for h in headers})  # each of several volumes may have its own
     planes = plane_differences(headers)
     checks = (
         (len({(h.patient.issuer, h.patient.id) for h in headers}) > 1, "two patient ids"),
@@ -244,13 +245,12 @@ def _mixed(headers: tuple[DicomHeader, ...]) -> str:
         (planes != "", planes),
         (rescales > 1 and not count_repeated(headers), "two rescale slopes or intercepts"),
     )
-    what = next((text for bad, text in checks if bad), "")
-    return f"{what} in one series" if what else ""
+    problem = next((text for bad, text in checks if bad), "")
+    return f"{problem} in one series" if problem else ""
 
 
-def _spoiled(headers: tuple[DicomHeader, ...]) -> str:
-    """Too few slices, missing ones, uneven or sideways steps, of a series neither mixed nor
-    repeated; empty where the slices are one regular block."""
+def _irregular(headers: tuple[DicomHeader, ...]) -> str:
+    """Why the slices of one volume are not a regular block; empty where they are."""
     if len(headers) < MIN_SLICES:
         return f"{len(headers)} slices; expected at least {MIN_SLICES}"
     stack = stack_of(in_order(headers))
@@ -262,19 +262,19 @@ def _spoiled(headers: tuple[DicomHeader, ...]) -> str:
         )
         more = f"; and {len(stack.gaps) - 3} more gaps" if len(stack.gaps) > 3 else ""
         return f"slices are missing where the usual step is {stack.usual:.2f} mm: {each}{more}"
-    if stack.off > max(UNEVEN * stack.usual, SAME_POSITION_MM):
+    if stack.off > max(MAX_UNEVEN_SHARE * stack.usual, SAME_POSITION_MM):
         return (
             f"uneven steps: slice {stack.worst} lies {stack.off:.2f} mm from its place in a "
             f"regular block with steps of {stack.usual:.2f} mm"
         )
-    if stack.sideways > SIDEWAYS_MM:
+    if stack.sideways > MAX_SIDEWAYS_MM:
         return f"slices are shifted sideways by up to {stack.sideways:.2f} mm (a tilted gantry)"
     return ""
 
 
-def _nameless(header: DicomHeader) -> SeriesFault | None:
+def _missing_uid(header: DicomHeader) -> SeriesFault | None:
     if header.series and header.study and header.instance:
         return None
     return SeriesFault(
-        "has no study, series or instance UID", "it may be cut short; export it again"
+        "has no study, series or instance UID", "it may be truncated; export it again"
     )

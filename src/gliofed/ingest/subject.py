@@ -1,4 +1,4 @@
-"""One patient's plan made real: converted, checked, published; or why it waits."""
+"""Convert one patient's series, check them and add the subject to the hospital folder."""
 
 from __future__ import annotations
 
@@ -24,155 +24,156 @@ from gliofed.ingest.bids_hospital import (
     person_cells,
     write_image,
 )
-from gliofed.ingest.plan import PatientPlan, SeriesPlan, SeriesState, StudyPlan
+from gliofed.ingest.plan import PatientPlan, SeriesPlan, SeriesStatus, StudyPlan
 from gliofed.ingest.pseudonyms import PseudonymLink, read_links, replace_links
 from gliofed.ingest.series import DicomSeries, SeriesFault
 from gliofed.runtime.progress import ProgressCounter
 from gliofed.types import Sequence
 
-OFF: Final = 0.5
-"""Voxels; how far a converted corner may lie from where the headers put it."""
+MAX_OFFSET_VOXELS: Final = 0.5
+"""Largest distance, in voxels, of a converted corner from its place by the headers."""
 
 
 UNORDERED: Final = (
-    "its studies cannot be put in order, for a date is missing or two are the same; write skip, in "
-    "rows made from series.tsv, for every series of those that are not preoperative"
+    "its studies cannot be ordered: a date is missing, or two are the same; write skip, in "
+    "rows made from series.tsv, for every series of the studies that are not preoperative"
 )
 
 
 class PatientStatus(StrEnum):
-    """What became of a patient."""
+    """The result of one patient."""
 
     WRITTEN = "written"
-    ADDED = "added to"
-    THERE = "already there"
-    WAITS = "waits for a decision"
+    UPDATED = "updated"
+    UNCHANGED = "unchanged"
+    UNDECIDED = "needs a decision"
     REFUSED = "not written"
-    NOTHING = "nothing of use"
+    UNUSABLE = "no usable series"
 
 
 @dataclass(frozen=True)
 class PatientOutcome:
-    """What became of a patient. sessions: StudyInstanceUID to "", "ses-01", ..."""
+    """The result of one patient. sessions: StudyInstanceUID to "", "ses-01", ..."""
 
     plan: PatientPlan
-    fate: PatientStatus
+    status: PatientStatus
     sessions: Mapping[str, str]
     note: str = ""
 
 
 @dataclass(frozen=True)
 class IngestFolders:
-    """out: the hospital. links: the table. work: a private folder for pieces."""
+    """out: the hospital folder. links: links.tsv. work: a private folder for temporary files."""
 
     out: Path
     links: Path
     work: Path
 
+    def subject(self, pseudonym: str) -> Path:
+        """The folder of one subject."""
+        return self.out / f"sub-{pseudonym}"
+
 
 def write_patient(
-    plan: PatientPlan, places: IngestFolders, counter: ProgressCounter
+    plan: PatientPlan, folders: IngestFolders, counter: ProgressCounter
 ) -> PatientOutcome:
-    """Write what is not there yet. counter: steps once for each series.
+    """Convert and write the sequences that are not in the hospital folder yet.
 
-    A series that cannot be converted is a fault of the plan that comes back. Raises DataError
-    only where a table of the site cannot be trusted.
+    counter: one step a series. A series that cannot be converted is marked as faulty in the plan
+    of the result. Raises DataError where a table of the site is damaged.
     """
-    studies = [s for s in plan.studies if s.matters]
+    studies = [s for s in plan.studies if s.relevant]
     if not studies:
-        return PatientOutcome(plan, PatientStatus.NOTHING, {})
-    folder = places.out / f"sub-{plan.pseudonym}"
-    own = [link for link in read_links(places.links) if link.pseudonym == plan.pseudonym]
-    if folder.exists():
-        return _add(plan, studies, folder, own, places, counter)
-    return _write(plan, studies, folder, places, counter)
+        return PatientOutcome(plan, PatientStatus.UNUSABLE, {})
+    links = [link for link in read_links(folders.links) if link.pseudonym == plan.pseudonym]
+    if folders.subject(plan.pseudonym).exists():
+        return _update(plan, studies, links, folders, counter)
+    return _create(plan, studies, folders, counter)
 
 
-def _write(
+def _create(
     plan: PatientPlan,
     studies: list[StudyPlan],
-    folder: Path,
-    places: IngestFolders,
+    folders: IngestFolders,
     counter: ProgressCounter,
 ) -> PatientOutcome:
-    first = next((s for s in studies if s.taken), None)
-    if first is None or any(s.date < first.date for s in studies if not s.taken):
-        return _waits(plan, {}, len(studies) > 1)
-    studies = [s for s in studies if s.taken]
+    first = next((s for s in studies if s.selected), None)
+    if first is None or any(s.date < first.date for s in studies if not s.selected):
+        return _undecided(plan, {}, len(studies) > 1)
+    studies = [s for s in studies if s.selected]
     several = len(studies) > 1
-    if several and not _ordered(studies):
-        return PatientOutcome(plan, PatientStatus.WAITS, {}, UNORDERED)
+    if several and not _can_be_ordered(studies):
+        return PatientOutcome(plan, PatientStatus.UNDECIDED, {}, UNORDERED)
     sessions = {s.uid: f"ses-{n:02d}" if several else "" for n, s in enumerate(studies, start=1)}
-    part = partial_folder(places.out, plan.pseudonym)
+    part = partial_folder(folders.out, plan.pseudonym)
     shutil.rmtree(part, ignore_errors=True)
     links: list[PseudonymLink] = []
     for study in studies:
-        for sequence, verdict in study.taken.items():
+        for sequence, series_plan in study.selected.items():
             path = image_path(part, plan.pseudonym, sessions[study.uid], sequence)
-            fault = _convert(verdict.series, sequence, path, places.work)
+            fault = _convert(series_plan.series, sequence, path, folders.work)
             counter.step("series")
             if fault is None:
-                links.append(_link(plan, sessions, verdict, sequence))
+                links.append(_link(plan, sessions, series_plan, sequence))
             else:
-                plan = _with_fault(plan, verdict, fault)
+                plan = _with_fault(plan, series_plan, fault)
     if {link.study_uid for link in links} != set(sessions):
         shutil.rmtree(part, ignore_errors=True)
-        return _waits(plan, sessions, several)
-    age, sex = person_cells(next(iter(studies[0].taken.values())).series.first)
-    # What readers need comes first; the rename makes the subject.
-    replace_links(places.links, plan.pseudonym, links)
-    add_participant(places.out, plan.pseudonym, age, sex)
-    part.rename(folder)
-    return PatientOutcome(plan, PatientStatus.WRITTEN, sessions, _check_first(several))
+        return _undecided(plan, sessions, several)
+    age, sex = person_cells(next(iter(studies[0].selected.values())).series.first)
+    # Readers need the tables first; the rename publishes the subject.
+    replace_links(folders.links, plan.pseudonym, links)
+    add_participant(folders.out, plan.pseudonym, age, sex)
+    part.rename(folders.subject(plan.pseudonym))
+    return PatientOutcome(plan, PatientStatus.WRITTEN, sessions, _session_note(several))
 
 
-def _add(
+def _update(
     plan: PatientPlan,
     studies: list[StudyPlan],
-    folder: Path,
-    own: list[PseudonymLink],
-    places: IngestFolders,
+    known_links: list[PseudonymLink],
+    folders: IngestFolders,
     counter: ProgressCounter,
 ) -> PatientOutcome:
-    """Sequences decided since; a subject's other studies are never mixed in."""
-    sessions = {link.study_uid: link.session for link in own}
-    studies = [s for s in studies if s.taken]
-    strange = [s for s in studies if s.uid not in sessions]
-    if strange:
+    """Add sequences to a subject that exists; studies that it was not made from are refused."""
+    folder = folders.subject(plan.pseudonym)
+    sessions = {link.study_uid: link.session for link in known_links}
+    studies = [s for s in studies if s.selected]
+    if any(s.uid not in sessions for s in studies):
         note = (
-            f"{folder.name} is there without this study; skip its series if it is a follow-up, "
-            f"else move {folder.name} away and take in all studies of the patient at once"
+            f"{folder.name} exists without this study; skip its series if it is a follow-up, "
+            f"else move {folder.name} away and run intake on all studies of the patient at once"
         )
         return PatientOutcome(plan, PatientStatus.REFUSED, {s.uid: "" for s in studies}, note)
-    links = {(link.study_uid, link.sequence): link for link in own}
-    fate, notes = PatientStatus.THERE, []
+    links = {(link.study_uid, link.sequence): link for link in known_links}
+    status, notes = PatientStatus.UNCHANGED, []
     for study in studies:
-        for sequence, verdict in study.taken.items():
+        for sequence, series_plan in study.selected.items():
             path = image_path(folder, plan.pseudonym, sessions[study.uid], sequence)
-            link = _link(plan, sessions, verdict, sequence)
-            was = links.get((study.uid, sequence.value))
+            link = _link(plan, sessions, series_plan, sequence)
+            known = links.get((study.uid, sequence.value))
             if path.exists():
-                if was != link:
+                if known != link:
                     notes.append(
-                        f"{sequence.value} is there from another series; move {folder.name} away "
-                        "to build it anew"
+                        f"{sequence.value} exists from another series; move {folder.name} away "
+                        "to create it again"
                     )
                 counter.step("series")
                 continue
             links[study.uid, sequence.value] = link
-            replace_links(places.links, plan.pseudonym, links.values())
-            fault = _convert(verdict.series, sequence, path, places.work)
+            replace_links(folders.links, plan.pseudonym, links.values())
+            fault = _convert(series_plan.series, sequence, path, folders.work)
             counter.step("series")
             if fault is None:
-                fate = PatientStatus.ADDED
+                status = PatientStatus.UPDATED
             else:
-                plan = _with_fault(plan, verdict, fault)
-    note = "; ".join(notes) or _check_first(len(set(sessions.values())) > 1)
-    return PatientOutcome(plan, PatientStatus.REFUSED if notes else fate, sessions, note)
+                plan = _with_fault(plan, series_plan, fault)
+    note = "; ".join(notes) or _session_note(len(set(sessions.values())) > 1)
+    return PatientOutcome(plan, PatientStatus.REFUSED if notes else status, sessions, note)
 
 
 def _convert(series: DicomSeries, sequence: Sequence, path: Path, work: Path) -> SeriesFault | None:
-    """Convert one series to `path`, or say why not. work: emptied before and after."""
+    """Convert one series to `path`, or return the reason. work: emptied before and after."""
     headers = in_order(series.headers)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(mode=0o700)
@@ -180,7 +181,7 @@ def _convert(series: DicomSeries, sequence: Sequence, path: Path, work: Path) ->
         slices = [h.path for h in headers]
         if headers[0].frame:
             slices = split_frames(headers, work / "frames")
-        image = _placed(convert(slices, work), headers)
+        image = _with_header_affine(convert(slices, work), headers)
         write_image(path, image.to_bytes(), headers[0], sequence)
     except DataError as error:
         what, _, cure = str(error).partition("; ")
@@ -190,30 +191,30 @@ def _convert(series: DicomSeries, sequence: Sequence, path: Path, work: Path) ->
     return None
 
 
-def _placed(image: Nifti1Image, headers: tuple[DicomHeader, ...]) -> Nifti1Image:
-    """The volume under the affine of the headers' first and last slice.
+def _with_header_affine(image: Nifti1Image, headers: tuple[DicomHeader, ...]) -> Nifti1Image:
+    """The volume with the affine of the headers' first and last slice.
 
-    The converter measures the slice step between two neighbours, and where scanners round
-    positions to 1/1000 mm is 0.07 mm off at the end of a head. Raises DataError where the volume
-    is not the block of voxels that the headers promise.
+    The converter takes the slice step from two neighbouring slices. Where scanners round positions
+    to 1/1000 mm, this is 0.07 mm off at the end of a head. Raises DataError where shape or position
+    of the volume differ from the headers.
     """
     plane = headers[0].plane
     assert plane is not None, "checked by `consistency_fault`"
-    promised = (plane.columns, plane.rows, len(headers))
-    own = affine_of(headers)
-    affine, off = reoriented(own, promised, image.affine, image.shape)
-    if off > OFF * np.linalg.norm(own[:3, :3], axis=0).min():
+    shape = (plane.columns, plane.rows, len(headers))
+    header_affine = affine_of(headers)
+    affine, offset_mm = reoriented(header_affine, shape, image.affine, image.shape)
+    if offset_mm > MAX_OFFSET_VOXELS * np.linalg.norm(header_affine[:3, :3], axis=0).min():
         raise DataError(
-            f"converted to {image.shape} voxels {off:.2f} mm off the {promised} that the headers "
-            "promise; export the series again"
+            f"converted to {image.shape} voxels {offset_mm:.2f} mm off the {shape} expected from "
+            "its headers; export the series again"
         )
     return bare(np.asarray(image.dataobj), affine)
 
 
 def _link(
-    plan: PatientPlan, sessions: Mapping[str, str], verdict: SeriesPlan, sequence: Sequence
+    plan: PatientPlan, sessions: Mapping[str, str], series_plan: SeriesPlan, sequence: Sequence
 ) -> PseudonymLink:
-    head = verdict.series.first
+    head = series_plan.series.first
     return PseudonymLink(
         plan.pseudonym,
         sessions[head.study],
@@ -225,34 +226,38 @@ def _link(
     )
 
 
-def _with_fault(plan: PatientPlan, verdict: SeriesPlan, fault: SeriesFault) -> PatientPlan:
-    spoiled = replace(verdict, state=SeriesState.FAULT, sequence=None, fault=fault)
+def _with_fault(plan: PatientPlan, series_plan: SeriesPlan, fault: SeriesFault) -> PatientPlan:
+    faulty = replace(series_plan, status=SeriesStatus.FAULTY, sequence=None, fault=fault)
     return replace(
         plan,
         studies=tuple(
-            replace(s, verdicts=tuple(spoiled if v is verdict else v for v in s.verdicts))
+            replace(
+                s, series_plans=tuple(faulty if p is series_plan else p for p in s.series_plans)
+            )
             for s in plan.studies
         ),
     )
 
 
-def _ordered(studies: list[StudyPlan]) -> bool:
-    """Whether each study has a date, and no two the same date and time."""
+def _can_be_ordered(studies: list[StudyPlan]) -> bool:
+    """Whether every study has a date and no two share date and time."""
     dates = [s.date for s in studies]
     return len(set(dates)) == len(dates) and all(d[:8].isdigit() and len(d) >= 8 for d in dates)
 
 
-def _waits(plan: PatientPlan, sessions: Mapping[str, str], several: bool) -> PatientOutcome:
+def _undecided(
+    plan: PatientPlan, sessions: Mapping[str, str], several_studies: bool
+) -> PatientOutcome:
     note = (
-        "no series of its earliest study can be taken yet; decide, or write skip for every series "
-        "of a study that does not count: a follow-up must not pass for the preoperative study"
-        if several
-        else "no series can be taken yet"
+        "no series of its earliest study can be used yet; decide on them, or write skip for every "
+        "series of that study: a follow-up must not be used as the preoperative study"
+        if several_studies
+        else "no series can be used yet"
     )
-    return PatientOutcome(plan, PatientStatus.WAITS, sessions, note)
+    return PatientOutcome(plan, PatientStatus.UNDECIDED, sessions, note)
 
 
-def _check_first(several: bool) -> str:
-    if not several:
+def _session_note(several_studies: bool) -> str:
+    if not several_studies:
         return ""
-    return "several studies: ses-01, the earliest, is taken as preoperative; a person must check"
+    return "several studies: ses-01, the earliest, is used as preoperative; check that it is"
