@@ -136,15 +136,15 @@ def test_names_fit_every_file_system_and_stay_apart(head) -> None:
 
 
 def test_the_page_shows_what_needs_a_look_first_and_escapes_names(head, tmp_path) -> None:
-    def account(id_: str, fate: str, *why: str) -> CasePreparation:
+    def account(id_: str, status: str, *why: str) -> CasePreparation:
         case = dataclasses.replace(head.case, id=id_)
-        path = None if fate == "failed" else tmp_path / f"a b#{id_}.png"
+        path = None if status == "failed" else tmp_path / f"a b#{id_}.png"
         return CasePreparation(
-            case, fate, why, 1.0, None, None if fate == "failed" else head.measures, path
+            case, status, why, 1.0, None, None if status == "failed" else head.measures, path
         )  # type: ignore[arg-type]
 
     bad = "<script>alert(1)</script>"
-    accounts = [account("1", "kept"), account("2", "prepared"), account("3", "set aside", "far"),
+    accounts = [account("1", "reused"), account("2", "prepared"), account("3", "excluded", "far"),
                 account(bad, "failed", bad)]  # fmt: skip
     page = render_index(accounts, bad)
     assert "<script" not in page
@@ -155,5 +155,5 @@ def test_the_page_shows_what_needs_a_look_first_and_escapes_names(head, tmp_path
     assert order == sorted(order)
     assert 'src="a%20b%233.png"' in page
     assert page.count("<img") == 3
-    assert "1 failed, 1 set aside, 1 prepared, 1 kept" in page
+    assert "1 failed, 1 excluded, 1 prepared, 1 reused" in page
     assert "Not a medical device" in page

@@ -101,9 +101,9 @@ def test_a_data_set_is_prepared_then_kept_and_found_by_a_run(north, tmp_path) ->
     assert first.exit_code == 0, first.output
     assert sum("  prepared  " in text for text in first.output.splitlines()) == 3
     assert "3 cases in" in first.output
-    assert ": 0 kept, 3 prepared, 0 set aside, 0 failed" in first.output
+    assert ": 0 reused, 3 prepared, 0 excluded, 0 failed" in first.output
     account = json.loads((tmp_path / "account.json").read_text())
-    assert account["counts"] == {"failed": 0, "set aside": 0, "prepared": 3, "kept": 0}
+    assert account["counts"] == {"failed": 0, "excluded": 0, "prepared": 3, "reused": 0}
     assert [(c["site"], c["case"]) for c in account["cases"]] == [("north", n) for n in "ABC"]
     assert all(c["brain_litres"] > 0 for c in account["cases"])
     figures = {p.name for p in (store / "figures/north").iterdir()}
@@ -111,7 +111,7 @@ def test_a_data_set_is_prepared_then_kept_and_found_by_a_run(north, tmp_path) ->
     stamps = {p: p.stat().st_mtime_ns for p in store.rglob("*.[np][pn][yg]")}
     again = invoke(north, store)
     assert again.exit_code == 0
-    assert sum(text.endswith("  kept") for text in again.output.splitlines()) == 3
+    assert sum(text.endswith("  reused") for text in again.output.splitlines()) == 3
     assert stamps == {p: p.stat().st_mtime_ns for p in store.rglob("*.[np][pn][yg]")}
     shelf = PreparedStore(store)
     for prepared in prepare_here(read_bids(north, "anything"), GRID, STRIPPED, shelf):
@@ -157,18 +157,18 @@ def test_a_failed_and_a_set_aside_case_do_not_stop_the_others(north, tmp_path) -
     assert "north/A  prepared" in done.output
     assert "north/B  failed: " in done.output
     assert str(broken) in done.output
-    assert "north/C  set aside: the brain mask has" in done.output
-    assert ": 0 kept, 1 prepared, 1 set aside, 1 failed" in done.output
+    assert "north/C  excluded: the brain mask has" in done.output
+    assert ": 0 reused, 1 prepared, 1 excluded, 1 failed" in done.output
     page = (tmp_path / "store/figures/north/index.html").read_text()
     assert page.index("north/B") < page.index("north/C") < page.index("north/A")
     study.write_text(study.read_text().replace("[0.0, 0.05]", "[0.0, 0.001]"))
     worse = invoke(north, tmp_path / "store")  # nothing is made again, but judged again
     assert worse.exit_code == 2
-    assert ": 0 kept, 0 prepared, 2 set aside, 1 failed" in worse.output
+    assert ": 0 reused, 0 prepared, 2 excluded, 1 failed" in worse.output
     study.write_text(study.read_text().replace("[0.0, 0.001]", "[0.0, 9.0]"))
     better = invoke(north, tmp_path / "store")
     assert better.exit_code == 1
-    assert ": 2 kept, 0 prepared, 0 set aside, 1 failed" in better.output
+    assert ": 2 reused, 0 prepared, 0 excluded, 1 failed" in better.output
 
 
 @pytest.mark.parametrize("kind", ["no set", "no format", "no study", "store in the way", "figures in the way"])  # fmt: skip
@@ -211,10 +211,10 @@ def test_a_line_a_case_says_what_became_of_it(north) -> None:
     measures = PreparationMeasures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
     sound = CasePreparation(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
     assert line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, alignment 1.10"
-    assert line(dataclasses.replace(sound, fate="kept")) == "north/A  kept"
+    assert line(dataclasses.replace(sound, status="reused")) == "north/A  reused"
     odd = dataclasses.replace(case, id="A\x1b[2J")
-    aside = CasePreparation(odd, "set aside", ("too small", "too far"), 1.0, "key", measures)
-    assert line(aside) == "north/A\N{REPLACEMENT CHARACTER}[2J  set aside: too small; too far"
+    aside = CasePreparation(odd, "excluded", ("too small", "too far"), 1.0, "key", measures)
+    assert line(aside) == "north/A\N{REPLACEMENT CHARACTER}[2J  excluded: too small; too far"
 
 
 def stuck(north: Path, tmp_path: Path, name: str = "B"):
@@ -269,7 +269,7 @@ def test_a_process_that_dies_takes_its_case_alone(north, tmp_path, how, times, w
     accounts = prepare_cases(cases, asked(tmp_path), 2, lambda a: heard.append(a.case.id))
     thread.join()
     assert sorted(heard) == ["A", "B", "C"]
-    assert [a.fate for a in accounts] == ["prepared", "failed", "prepared"]
+    assert [a.status for a in accounts] == ["prepared", "failed", "prepared"]
     assert words in accounts[1].reasons[0]
     assert "north/B" in accounts[1].reasons[0]
     assert len(entries(tmp_path / "store")) == 2
@@ -292,7 +292,7 @@ def test_a_process_killed_for_others_memory_is_tried_again_alone(north, tmp_path
     healer.start()
     accounts = prepare_cases(cases, asked(tmp_path), 2, lambda a: None)
     healer.join()
-    assert [a.fate for a in accounts] == ["prepared"] * 3
+    assert [a.status for a in accounts] == ["prepared"] * 3
 
 
 def test_no_process_to_be_had_is_an_error_of_its_own(north, tmp_path, monkeypatch) -> None:
@@ -403,6 +403,6 @@ def test_real_scans_are_prepared_as_the_study_asks(real_data, tmp_path) -> None:
         if folder.name not in named:
             shutil.rmtree(folder)
     found = gliofed.prepare(site, tmp_path / "store", study, processes=2)
-    assert [a.fate for a in found.accounts] == ["prepared"] * 2, found.accounts
+    assert [a.status for a in found.accounts] == ["prepared"] * 2, found.accounts
     assert all(0.8 < a.measures.brain_litres < 2.2 for a in found.accounts)
     assert all(20_000 < a.figure.stat().st_size < 500_000 for a in found.accounts)

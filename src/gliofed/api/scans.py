@@ -20,6 +20,7 @@ from gliofed.inference.mask_export import (
     read_mask_nifti,
 )
 from gliofed.preprocessing.dataset import (
+    DatasetCases,
     DatasetPreparation,
     account_json,
     preparation_request,
@@ -108,12 +109,12 @@ def prepare(
     where the set cannot be read or the store not be written.
     """
     name = site or path.resolve().name
-    asked = preparation_request(
+    request = preparation_request(
         load_study(study) if study else None, store, figures or store / "figures" / name
     )
-    cases = inspect(path.resolve(), format_id, site).cases
-    progress.stage(f"preparing {len(cases)} cases")
-    found = prepare_dataset(cases, name, asked, processes, ended, progress)
+    dataset = DatasetCases(name, inspect(path.resolve(), format_id, site).cases)
+    progress.stage(f"preparing {len(dataset.cases)} cases")
+    found = prepare_dataset(dataset, request, processes, ended, progress)
     if json is not None:
         write_text(json, account_json(found))
     return found

@@ -47,15 +47,15 @@ def line(account: gliofed.CasePreparation) -> str:
     """One case in one line."""
     case = printable(str(account.case))
     if account.reasons:
-        return f"{case}  {account.fate}: {printable('; '.join(account.reasons))}"
-    if account.fate == "kept" or account.measures is None:
-        return f"{case}  {account.fate}"
-    return f"{case}  {account.fate}  {account.seconds:.0f} s  {format_measures(account.measures)}"
+        return f"{case}  {account.status}: {printable('; '.join(account.reasons))}"
+    if account.status == "reused" or account.measures is None:
+        return f"{case}  {account.status}"
+    return f"{case}  {account.status}  {account.seconds:.0f} s  {format_measures(account.measures)}"
 
 
 def summary(found: gliofed.DatasetPreparation, seconds: float) -> str:
-    """How many of each fate, and where to look."""
-    counts = ", ".join(f"{found.count(fate)} {fate}" for fate in reversed(ORDER))
+    """The number of cases by status, and the page of figures."""
+    counts = ", ".join(f"{found.count(status)} {status}" for status in reversed(ORDER))
     return (
         f"{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
         f"Figures: {found.page}\n{RESEARCH_USE_ONLY}"

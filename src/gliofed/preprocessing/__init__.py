@@ -1,1 +1,1 @@
-"""From a scan to the network's space: one file a step, and the recipe that runs them."""
+"""Prepares scans for the network: one module a step, and the recipe that runs them."""

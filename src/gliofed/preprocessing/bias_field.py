@@ -1,7 +1,4 @@
-"""Slow changes of intensity across the field of view, which coils make and no tissue has: N4.
-
-Tustison et al. 2010, IEEE TMI 29:1310, as SimpleITK has it.
-"""
+"""Corrects the bias field of the coils by N4 (Tustison et al. 2010, IEEE TMI 29:1310)."""
 
 from __future__ import annotations
 
@@ -16,17 +13,17 @@ from gliofed.data.nifti import Volume
 from gliofed.preprocessing.registration import to_itk
 
 FIT_MM: Final = 6.0
-"""The field is smooth: it is fitted on voxels of about this side and applied on the scan's own."""
+"""Voxel size for the fit; the smooth field is applied on the scan's own grid."""
 ITERATIONS: Final = (50, 50, 30)
-"""At most so many iterations a level; each level halves the distance of the field's knots."""
+"""Largest number of iterations a level; each level halves the distance of the spline's knots."""
 TISSUE: Final = 0.05
-"""Voxels darker than this share of the brain's median are fluid or void and do not count."""
+"""Voxels darker than this share of the brain's median are not fitted (fluid or void)."""
 
 
 def correct_bias_field(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
-    """The scan divided by its bias field. brain: on the scan's grid, the field is fitted there.
+    """The scan divided by its bias field. brain: where the field is fitted, on the scan's grid.
 
-    A scan whose brain is empty or darker than the fit can use comes back as it is.
+    A scan with an empty or dark brain is returned unchanged.
     """
     inside = volume.data[brain]
     if inside.size == 0 or float(np.median(inside)) <= 0:
@@ -40,7 +37,7 @@ def correct_bias_field(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
     fit.SetMaximumNumberOfIterations(ITERATIONS)
     fit.Execute(small, small_mask)
     field = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image)).T
-    # Away from the brain the spline runs free: there the field ends where it did at the brain.
+    # The spline is not constrained outside the brain: its range there is that of the brain.
     low, high = field[used].min(), field[used].max()
     corrected = volume.data / np.exp(np.clip(field, low, high))
     return Volume(np.ascontiguousarray(corrected, dtype=np.float32), volume.affine)

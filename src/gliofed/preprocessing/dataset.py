@@ -1,4 +1,4 @@
-"""A whole data set into a store, with a figure a case, a page over them, and the account of it."""
+"""Prepares a data set into a store, with a figure for each case, an index page and a report."""
 
 from __future__ import annotations
 
@@ -31,26 +31,34 @@ NAMED: Final = 10
 
 
 @dataclass(frozen=True)
+class DatasetCases:
+    """The cases of one data set. name: title of the index page."""
+
+    name: str
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
 class DatasetPreparation:
-    """What became of every case, in the order of the data set. page: over the figures."""
+    """The result of every case, in the order of the data set. page: index of the figures."""
 
     accounts: tuple[CasePreparation, ...]
     page: Path
 
-    def count(self, fate: PreparationStatus) -> int:
-        """Cases with this fate."""
-        return Counter(a.fate for a in self.accounts)[fate]
+    def count(self, status: PreparationStatus) -> int:
+        """Number of cases with this status."""
+        return Counter(a.status for a in self.accounts)[status]
 
     @property
     def usable(self) -> int:
-        """Cases that a study may use."""
-        return self.count("prepared") + self.count("kept")
+        """Number of cases that a study may use."""
+        return self.count("prepared") + self.count("reused")
 
 
 def preparation_request(
     study: Study | None, store: Path, figures: Path | None = None
 ) -> PreparationRequest:
-    """What a study asks for, so that its run finds the entries; the defaults without one."""
+    """The settings of a study, so that its run finds the same entries; defaults without a study."""
     if study is None:
         return PreparationRequest(
             GridConfig(), PreparationConfig(), QualityConfig(), store, figures
@@ -59,32 +67,32 @@ def preparation_request(
 
 
 def prepare_dataset(
-    cases: Sequence[Case],
-    name: str,
+    dataset: DatasetCases,
     request: PreparationRequest,
     processes: int,
     ended: Callable[[CasePreparation], None],
     progress: Progress,
 ) -> DatasetPreparation:
-    """As `prepare_cases`, with progress, figures, and the page over them.
+    """Prepare every case, `processes` at a time, and write figures and their index page.
 
-    Raises DataError, before the first case, where a step needs a package that is not installed;
-    ValueError where the request has no folder for figures.
+    ended: called with the result of each case. Raises DataError, before the first case, where a
+    step needs a package that is not installed; ValueError where the request has no folder for
+    figures.
     """
     figures = request.figures
     if figures is None:
         raise ValueError("a data set is prepared with figures; name their folder")
     check_installed(request.steps)
-    counter = ProgressCounter(progress, len(cases))
+    counter = ProgressCounter(progress, len(dataset.cases))
 
     def report(account: CasePreparation) -> None:
         ended(account)
         counter.step("cases")
 
-    progress.update(0, len(cases), "cases")
-    accounts = prepare_cases(cases, request, processes, report)
+    progress.update(0, len(dataset.cases), "cases")
+    accounts = prepare_cases(dataset.cases, request, processes, report)
     page = figures / INDEX
-    write_index(accounts, name, page)
+    write_index(accounts, dataset.name, page)
     return DatasetPreparation(accounts, page)
 
 
@@ -115,21 +123,21 @@ def prepare_every_case(
 
 
 def account_json(preparation: DatasetPreparation) -> str:
-    """Every case's account as JSON; what does not exist is null."""
-    whole = {
+    """The result of every case as JSON; missing values are null."""
+    report = {
         "gliofed": __version__,
-        "counts": {fate: preparation.count(fate) for fate in ORDER},
-        "cases": [_plain(a) for a in preparation.accounts],
+        "counts": {status: preparation.count(status) for status in ORDER},
+        "cases": [_case_json(a) for a in preparation.accounts],
     }
-    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(report, indent=1, ensure_ascii=False) + "\n"
 
 
-def _plain(account: CasePreparation) -> dict[str, object]:
+def _case_json(account: CasePreparation) -> dict[str, object]:
     measures = account.measures
     return {
         "case": account.case.id,
         "site": account.case.site,
-        "fate": account.fate,
+        "status": account.status,
         "reasons": list(account.reasons),
         "seconds": round(account.seconds, 1),
         "brain_litres": measures and measures.brain_litres,

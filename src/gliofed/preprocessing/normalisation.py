@@ -1,4 +1,4 @@
-"""Intensities: MRI units mean nothing across scanners, so each sequence is z-scored."""
+"""Normalises intensities: MRI has no common unit between scanners, so each sequence is z-scored."""
 
 from __future__ import annotations
 

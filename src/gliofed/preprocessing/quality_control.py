@@ -1,4 +1,4 @@
-"""Whether a prepared case may be used: what was measured of it, against what the study asks for."""
+"""Compares the measures of a prepared case with the limits of a study."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ from gliofed.study import QualityConfig
 from gliofed.types import PreparationMeasures
 
 
-def quality_faults(measures: PreparationMeasures, asked: QualityConfig) -> tuple[str, ...]:
-    """Why a case is set aside, each with a cure; empty where it is sound.
+def quality_faults(measures: PreparationMeasures, limits: QualityConfig) -> tuple[str, ...]:
+    """Why a case is excluded, each reason with its cure; empty where it passes.
 
-    A measure that was not taken (None, or a sequence that is not there) is not held against it.
+    Missing measures (None, or a missing sequence) are not checked.
     """
-    found = []
-    low, high = asked.brain_litres
+    faults = []
+    low, high = limits.brain_litres
     if not low <= measures.brain_litres <= high:
-        found.append(
+        faults.append(
             f"the brain mask has {measures.brain_litres:.2f} L, expected {low:g} to {high:g} L; "
-            "look at its outline in the figure, give a brain mask, or name another way in "
+            "look at its contour in the figure, provide a brain mask, or choose another method in "
             "[prepare] brain"
         )
     dice = measures.template_dice
-    if dice is not None and dice < asked.template_dice:
-        found.append(
+    if dice is not None and dice < limits.template_dice:
+        faults.append(
             f"the brain overlaps that of MNI152 with Dice {dice:.2f}, expected at least "
-            f"{asked.template_dice:g}; check that the scan shows a whole head and that its axes "
-            "are right"
+            f"{limits.template_dice:g}; check that the scan shows a whole head and that its axes "
+            "are correct"
         )
     for sequence, alignment in measures.alignment.items():
-        if alignment < asked.alignment:
-            found.append(
-                f"{sequence.value} does not lie on the reference: it tells {alignment:.2f} times "
-                f"as much of it there as 6 mm away, expected at least {asked.alignment:g}; check "
-                "that it is of this patient, its affine, and motion"
+        if alignment < limits.alignment:
+            faults.append(
+                f"{sequence.value} is not aligned with the reference: their mutual information is "
+                f"{alignment:.2f} times that after a shift of 6 mm, expected at least "
+                f"{limits.alignment:g}; check that it is of this patient, its affine, and motion"
             )
-    return tuple(found)
+    return tuple(faults)

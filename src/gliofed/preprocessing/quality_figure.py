@@ -1,7 +1,7 @@
-"""One picture a prepared case, for the eye that judges what no number can.
+"""The quality control figure of a prepared case.
 
-A row for each sequence, three planes through the tumour or the brain's middle. Drawn from the
-entry alone: what the brain mask cut away is gone, so it shows as an edge of the brain.
+One row a sequence, three planes through the tumour or the middle of the brain. The figure is drawn
+from the prepared entry alone, so it shows nothing outside the brain mask.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FIGURE_VERSION: Final = "figure-1"
-"""Changed with every change of the drawing, so that older pictures are drawn again."""
+FIGURE_VERSION: Final = "figure-2"
+"""Changes with every change of the drawing, so that older figures are drawn again."""
 BRAIN, EXPERT, EDGES, TROUBLE = "#56b4e9", "#e69f00", "#33e6a0", "#ff6d4d"
 TEMPLATE: Final = "#9a9a9a"
 """Of Okabe and Ito 2008, lighter on black."""
 PLANES: Final = (("axial", "R", "L"), ("coronal", "R", "L"), ("sagittal", "A", "P"))
 ROWS: Final = (Sequence.FLAIR, Sequence.T2, Sequence.T1CE, Sequence.T1)
-"""From the top, below the reference: the outline is drawn on T2/FLAIR."""
+"""Rows from the top, below the reference."""
 EDGE_SHARE: Final = 0.82
-"""Edges are shown where the reference is steeper than in this share of the brain's slice."""
+"""Quantile of the gradient within the brain's slice above which edges are drawn."""
 EDGES_MM: Final = 6.0
-"""And this deep in the brain: its own surface would outshine the rest."""
+"""Edges are drawn only deeper than this in the brain, away from its surface."""
 WIDTH: Final = 8.0
 ROW: Final = 2.5
 DOTS_PER_INCH: Final = 100
 GREYS: Final = 32
-"""Few, for the size of the file."""
+"""Few grey levels keep the file small."""
 LEAD: Final = 0.18
 """Inches from line to line of the title."""
 LINE: Final = 110
@@ -63,7 +63,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 
 def figure_name(case: Case) -> str:
-    """`<site>_<id>.png`, fit for every file system; names that had to be changed stay apart."""
+    """`<site>_<id>.png`, valid on every file system; a hash keeps changed names distinct."""
     name = f"{case.site}_{case.id}"
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[:100]
     if plain != name:
@@ -72,7 +72,7 @@ def figure_name(case: Case) -> str:
 
 
 def update_figure(prepared: PreparedCase, why: tuple[str, ...], path: Path) -> None:
-    """Draw the figure to `path`, unless it is there of this entry with these faults.
+    """Draw the figure to `path`, unless the file shows this entry and these faults already.
 
     Raises UnwritableError.
     """
@@ -88,23 +88,23 @@ def update_figure(prepared: PreparedCase, why: tuple[str, ...], path: Path) -> N
 
 
 def _stamp(prepared: PreparedCase, why: tuple[str, ...]) -> str:
-    """Names all that a figure shows."""
-    shown = [FIGURE_VERSION, str(prepared.case), prepared.key, asdict(prepared.measures), why]
-    return "gliofed " + hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+    """A hash of everything that the figure shows, for its metadata."""
+    content = [FIGURE_VERSION, str(prepared.case), prepared.key, asdict(prepared.measures), why]
+    return "gliofed " + hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def draw_figure(prepared: PreparedCase, why: tuple[str, ...]) -> bytes:
-    """The figure as PNG. why: the case's faults, empty where it is sound."""
+    """The figure as PNG. why: the case's faults, empty where it passes."""
     from matplotlib.figure import Figure
 
-    shown = _shown(prepared)
+    sequences = _sequences(prepared)
     title = _lines(
-        f"{prepared.case}: " + ("set aside" if why else "sound"), format_measures(prepared.measures)
+        f"{prepared.case}: " + ("excluded" if why else "passed"), format_measures(prepared.measures)
     )
     faults = [line for fault in why for line in _lines(fault)]
     head = LEAD * (len(title) + len(faults)) + 0.15
-    height = head + ROW * len(shown) + 0.45
-    with _plain_drawing():
+    height = head + ROW * len(sequences) + 0.45
+    with _default_style():
         figure = Figure(figsize=(WIDTH, height), facecolor="black")
         for number, line in enumerate([*title, *faults]):
             colour = TROUBLE if number >= len(title) else "white"
@@ -117,12 +117,12 @@ def draw_figure(prepared: PreparedCase, why: tuple[str, ...]) -> bytes:
                 va="top",
                 parse_math=False,
             )
-        _panels(figure, prepared, shown, head, height)
+        _panels(figure, prepared, sequences, head, height)
         on_template = prepared.measures.template_dice is not None
         legend = (
             (0.01, BRAIN, "brain mask"),
-            (0.13, EXPERT, "expert's outline"),
-            (0.29, EDGES, f"edges of {shown[0].value}, the reference"),
+            (0.13, EXPERT, "expert's mask"),
+            (0.29, EDGES, f"edges of {sequences[0].value}, the reference"),
             (0.55, TEMPLATE, "MNI152" if on_template else ""),
         )
         for at, colour, words in legend:
@@ -131,14 +131,14 @@ def draw_figure(prepared: PreparedCase, why: tuple[str, ...]) -> bytes:
         return _png(figure, _stamp(prepared, why))
 
 
-def _shown(prepared: PreparedCase) -> list[Sequence]:
-    """The sequences that are there, the reference first: the one not measured against it."""
-    there = [s for s in ROWS if prepared.present[SEQUENCES.index(s)]]
-    return sorted(there, key=lambda s: s in prepared.measures.alignment)
+def _sequences(prepared: PreparedCase) -> list[Sequence]:
+    """The sequences of the case, the reference first: the one without a measured alignment."""
+    present = [s for s in ROWS if prepared.present[SEQUENCES.index(s)]]
+    return sorted(present, key=lambda s: s in prepared.measures.alignment)
 
 
 def format_measures(measures: PreparationMeasures) -> str:
-    """The measures of a case in words."""
+    """The measures of a case as text."""
     parts = [f"brain {measures.brain_litres:.2f} L"]
     if measures.template_dice is not None:
         parts.append(f"template {measures.template_dice:.2f}")
@@ -152,18 +152,18 @@ def _lines(*texts: str) -> list[str]:
 
 
 def _panels(
-    figure: Figure, prepared: PreparedCase, shown: list[Sequence], head: float, height: float
+    figure: Figure, prepared: PreparedCase, sequences: list[Sequence], head: float, height: float
 ) -> None:
     from matplotlib import colormaps
 
     greys = colormaps["gray"].resampled(GREYS)
     sizes = np.linalg.norm(prepared.affine[:3, :3], axis=0)
-    volumes = {s: prepared.image[SEQUENCES.index(s)].astype(np.float32) for s in shown}
+    volumes = {s: prepared.image[SEQUENCES.index(s)].astype(np.float32) for s in sequences}
     brain = np.logical_or.reduce([v != 0 for v in volumes.values()])
     drawn = np.zeros(brain.shape, bool) if prepared.mask is None else prepared.mask > 0
     at = _middle(drawn if drawn.any() else brain)
     behind = _template(prepared, at)
-    for row, sequence in enumerate(shown):
+    for row, sequence in enumerate(sequences):
         bottom = 1 - (head + ROW * (row + 1)) / height
         for column, (name, left, right) in enumerate(PLANES):
             axes = figure.add_axes((column / 3, bottom, 1 / 3 - 0.005, (ROW - 0.05) / height))
@@ -178,12 +178,12 @@ def _panels(
                 aspect=tall / wide,
                 interpolation="nearest",
             )
-            _outline(axes, behind[name], TEMPLATE)
+            _draw_contour(axes, behind[name], TEMPLATE)
             inside = ndimage.binary_fill_holes(_cut(brain, name, at))
-            _outline(axes, inside, BRAIN)
-            _outline(axes, _cut(drawn, name, at), EXPERT)
+            _draw_contour(axes, inside, BRAIN)
+            _draw_contour(axes, _cut(drawn, name, at), EXPERT)
             if row:
-                _edges(axes, _cut(volumes[shown[0]], name, at), inside, (tall, wide))
+                _draw_edges(axes, _cut(volumes[sequences[0]], name, at), inside, (tall, wide))
             for where, side in ((0.02, left), (0.98, right)):
                 axes.text(
                     where,
@@ -257,8 +257,8 @@ def _greys(plane: Grey, volume: Grey) -> Grey:
     return np.where(plane == 0, 0, 0.05 + 0.95 * scaled).astype(np.float32)
 
 
-def _outline(axes: Axes, mask: Flags, colour: str) -> None:
-    """The mask's border, closed also where it touches the edge of the plane."""
+def _draw_contour(axes: Axes, mask: Flags, colour: str) -> None:
+    """Draw the contour of a mask, closed also where it touches the edge of the plane."""
     if not mask.any():
         return
     rows, columns = (np.arange(-1, side + 1) for side in mask.shape)
@@ -267,24 +267,26 @@ def _outline(axes: Axes, mask: Flags, colour: str) -> None:
     )
 
 
-def _edges(axes: Axes, plane: Grey, inside: Flags, size: tuple[float, float]) -> None:
-    """The reference's steepest borders, blurred 1.5 mm (Marr and Hildreth 1980): whatever the
-    contrast, tissue borders of both sequences lie on each other where the two are registered."""
+def _draw_edges(axes: Axes, plane: Grey, inside: Flags, size: tuple[float, float]) -> None:
+    """Draw the reference's strongest edges after a blur of 1.5 mm (Marr and Hildreth 1980).
+
+    Where two sequences are registered, their tissue borders coincide whatever their contrasts.
+    """
     core = ndimage.distance_transform_edt(inside, size) > EDGES_MM
     if not core.any():
         return
     sigma = [1.5 / s for s in size]
     steep = ndimage.gaussian_gradient_magnitude(plane, sigma)
     bend = ndimage.gaussian_laplace(plane, sigma)
-    hidden = ~core | (steep < np.quantile(steep[core], EDGE_SHARE))
-    if hidden.all() or not (bend[core].min() < 0 < bend[core].max()):
+    weak = ~core | (steep < np.quantile(steep[core], EDGE_SHARE))
+    if weak.all() or not (bend[core].min() < 0 < bend[core].max()):
         return
-    axes.contour(np.ma.masked_where(hidden, bend), levels=[0], colors=[EDGES], linewidths=0.9)
+    axes.contour(np.ma.masked_where(weak, bend), levels=[0], colors=[EDGES], linewidths=0.9)
 
 
 @contextmanager
-def _plain_drawing() -> Iterator[None]:
-    """matplotlib's own style, whatever the reader's; letters that its font lacks show as boxes."""
+def _default_style() -> Iterator[None]:
+    """Draw in matplotlib's default style, without warnings of missing letters."""
     from matplotlib import style
 
     log = logging.getLogger("matplotlib.font_manager")

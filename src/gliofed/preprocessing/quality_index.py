@@ -1,4 +1,4 @@
-"""One page over the figures of a data set: what needs a look first, and no network asked."""
+"""The index page over the figures of a data set; it loads nothing from a network."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from gliofed.runtime.files import write_text
 from gliofed.runtime.templates import render_html
 from gliofed.version import __version__
 
-ORDER: Final[tuple[PreparationStatus, ...]] = ("failed", "set aside", "prepared", "kept")
+ORDER: Final[tuple[PreparationStatus, ...]] = ("failed", "excluded", "prepared", "reused")
 
 
 @dataclass(frozen=True)
 class QualityCard:
-    """One case in words. figure: beside the page, empty where there is none."""
+    """One case of the page. figure: file name, empty where there is none."""
 
     case: str
-    fate: PreparationStatus
+    status: PreparationStatus
     reasons: tuple[str, ...]
     measures: str
     figure: str
 
 
 def write_index(accounts: Sequence[CasePreparation], name: str, path: Path) -> None:
-    """Write the page beside the figures. Raises UnwritableError."""
+    """Write the page next to the figures. Raises UnwritableError."""
     try:
         write_text(path, render_index(accounts, name))
     except OSError as error:
@@ -38,13 +38,13 @@ def write_index(accounts: Sequence[CasePreparation], name: str, path: Path) -> N
 
 
 def render_index(accounts: Sequence[CasePreparation], name: str) -> str:
-    """The page as one text, failed and set-aside cases first, all names escaped."""
-    ordered = sorted(accounts, key=lambda a: ORDER.index(a.fate))
+    """The page as text: failed and excluded cases first, all names escaped."""
+    ordered = sorted(accounts, key=lambda a: ORDER.index(a.status))
     return render_html(
         "preprocessing/quality_index.html.j2",
         version=__version__,
         name=name,
-        counts=[(fate, sum(a.fate == fate for a in accounts)) for fate in ORDER],
+        counts=[(status, sum(a.status == status for a in accounts)) for status in ORDER],
         cards=[_card(a) for a in ordered],
     )
 
@@ -52,7 +52,7 @@ def render_index(accounts: Sequence[CasePreparation], name: str) -> str:
 def _card(account: CasePreparation) -> QualityCard:
     return QualityCard(
         case=str(account.case),
-        fate=account.fate,
+        status=account.status,
         reasons=account.reasons,
         measures=format_measures(account.measures) if account.measures else "",
         figure=quote(account.figure.name) if account.figure else "",

@@ -1,4 +1,4 @@
-"""MNI152: the average brain that cases are laid on (ICBM 2009a nonlinear symmetric, 1 mm).
+"""MNI152, the template that cases are registered to (ICBM 2009a nonlinear symmetric, 1 mm).
 
 Fonov et al. 2011, NeuroImage 54:313. The nilearn package ships it, skull-stripped; nothing is
 downloaded, and nilearn itself is not imported.

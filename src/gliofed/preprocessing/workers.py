@@ -24,7 +24,7 @@ from gliofed.runtime.workers import ProcessCrash, WorkerPool
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig
 from gliofed.types import Case, PreparationMeasures
 
-PreparationStatus = Literal["prepared", "kept", "set aside", "failed"]
+PreparationStatus = Literal["prepared", "reused", "excluded", "failed"]
 
 MEMORY_EACH: Final = 4 * 2**30
 """Bytes that a process is given room for when their number is not asked for."""
@@ -48,13 +48,13 @@ class PreparationRequest:
 class CasePreparation:
     """What became of one case.
 
-    fate: "prepared" now, or "kept" from an earlier start, is sound; "set aside" is in the store
+    status: "prepared" now, or "reused" from an earlier start, is sound; "excluded" is in the store
     but does not reach what the study asks for, "failed" is not there. reasons: why of the last two,
     each with its cure. key, measures, figure: of the entry; None where there is none.
     """
 
     case: Case
-    fate: PreparationStatus
+    status: PreparationStatus
     reasons: tuple[str, ...]
     seconds: float
     key: str | None = None
@@ -219,6 +219,6 @@ def prepare_case_here(
         traceback.print_exc(file=sys.stderr)
         reason = f"{case}: {type(error).__name__}: {error}; a fault in gliofed, please report it"
         return _failed(case, reason, time.monotonic() - started)
-    fate: PreparationStatus = "set aside" if why else "kept" if kept else "prepared"
+    status: PreparationStatus = "excluded" if why else "reused" if kept else "prepared"
     seconds = time.monotonic() - started
-    return CasePreparation(case, fate, why, seconds, prepared.key, prepared.measures, figure)
+    return CasePreparation(case, status, why, seconds, prepared.key, prepared.measures, figure)
