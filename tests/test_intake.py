@@ -233,7 +233,7 @@ def test_studies_that_cannot_be_put_in_order_wait(tmp_path, date) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"], number=30, who=LATER, change=undated)
     account = take(tmp_path / "in", tmp_path / "out")
     assert account.status == 1
-    assert "cannot be put in order" in account.outcomes[0].note
+    assert "cannot be ordered" in account.outcomes[0].note
     assert not list((tmp_path / "out").glob("sub-*"))
     name = next(
         r for r in (account.private / "series.tsv").read_text().splitlines() if "\t30\t" in r
@@ -253,7 +253,7 @@ def test_another_key_for_the_same_hospital_is_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="the key is not the one"):
         take(tmp_path / "in", tmp_path / "out")
     key.unlink()
-    with pytest.raises(DataError, match="no such key, but patients were taken in"):
+    with pytest.raises(DataError, match="no such key, but pseudonyms were made"):
         take(tmp_path / "in", tmp_path / "out")
     assert not key.exists()
     assert tree(tmp_path / "out") == before

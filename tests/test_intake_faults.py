@@ -84,10 +84,10 @@ def sideways(mm):
 
 FAULTS = {
     "wrong modality": (every("Modality", "CT"), "modality CT, not MR"),
-    "a path for a study": (every("StudyInstanceUID", "../../etc"), "characters that no UID"),
-    "a path for a series": (every("SeriesInstanceUID", "../../x"), "characters that no UID"),
-    "a path for an instance": (lambda d, i: setattr(d, "SOPInstanceUID", f"../{i}"), "characters that no UID"),
-    "a UID of 65": (every("SeriesInstanceUID", "1" * 65), "characters that no UID"),
+    "a path for a study": (every("StudyInstanceUID", "../../etc"), "a UID is not valid"),
+    "a path for a series": (every("SeriesInstanceUID", "../../x"), "a UID is not valid"),
+    "a path for an instance": (lambda d, i: setattr(d, "SOPInstanceUID", f"../{i}"), "a UID is not valid"),
+    "a UID of 65": (every("SeriesInstanceUID", "1" * 65), "a UID is not valid"),
     "no patient id": (every("PatientID", ""), "no patient id"),
     "burned in": (some("BurnedInAnnotation", "YES"), "BurnedInAnnotation is YES"),
     "two patients": (some("PatientID", "someone"), "two patient ids in one series"),

@@ -64,7 +64,7 @@ def test_each_measure_has_its_bound_and_its_cure() -> None:
         (PreparationMeasures(0.79, 0.9, {}), "0.79 L"),
         (PreparationMeasures(2.21, 0.9, {}), "2.21 L"),
         (PreparationMeasures(1.4, 0.84, {}), "Dice 0.84"),
-        (PreparationMeasures(1.4, 0.9, {Sequence.T2: 1.59, Sequence.T1: 3.0}), "T2 does not lie"),
+        (PreparationMeasures(1.4, 0.9, {Sequence.T2: 1.59, Sequence.T1: 3.0}), "T2 is not aligned"),
     ):
         (only,) = quality_faults(measures, asked)
         assert words in only

@@ -110,7 +110,7 @@ def test_a_figure_is_drawn_once_for_what_it_shows(head, tmp_path, monkeypatch) -
     path = tmp_path / "f.png"
     drawn: list[tuple[str, ...]] = []
     monkeypatch.setattr(
-        quality_figure, "draw", lambda p, why: drawn.append(why) or draw_figure(p, why)
+        quality_figure, "draw_figure", lambda p, why: drawn.append(why) or draw_figure(p, why)
     )
     for why in ((), (), ("far",), ("far",)):
         update_figure(head, why, path)

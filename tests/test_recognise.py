@@ -276,7 +276,7 @@ def test_the_clearly_better_of_two_is_taken_else_a_person_decides(
     else:
         assert states == {taken: SeriesStatus.SELECTED, 3 - taken: SeriesStatus.SKIPPED}
         assert (
-            f"from series {taken} instead"
+            f"series {taken} is used as"
             in next(v for v in found if v.status is SeriesStatus.SKIPPED).guess.reason
         )
 
