@@ -37,7 +37,7 @@ def _json(found: PatientOverlap, site: str | None) -> str:
         "shared": [{"sites": list(s), "patients": n} for s, n in sorted(found.counts.items())],
     }
     if site is not None:
-        whole["own"] = dict(found.elsewhere.get(site, {}))
+        whole["own"] = dict(found.shared.get(site, {}))
     return json.dumps(whole, indent=1)
 
 
@@ -54,7 +54,7 @@ def _show(found: PatientOverlap, site: str | None) -> None:
     console.print(table)
     console.print(overlap_statement(found), soft_wrap=True, highlight=False)
     if site is not None:
-        own = found.elsewhere.get(site, {})
+        own = found.shared.get(site, {})
         console.print(f"{site}: {len(own)} of its patients stand elsewhere", highlight=False)
         for patient, others in sorted(own.items()):
             console.print(f"  {patient}: at {others} other", soft_wrap=True, highlight=False)

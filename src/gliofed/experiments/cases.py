@@ -1,4 +1,4 @@
-"""A study's cases, prepared, and the patients of two hospitals found among them."""
+"""Prepare a study's cases, exclude those of low quality, link patients of two hospitals."""
 
 from __future__ import annotations
 
@@ -26,29 +26,32 @@ def prepare_and_compare(
 ) -> tuple[PatientOverlap, tuple[PreparedCase, ...], tuple[ExcludedCase, ...]]:
     """Prepare every case, then look for patients at two hospitals in every way the study asks.
 
-    Cases that do not reach what `[quality]` asks are set aside before: they are not compared.
+    Cases beyond the limits of `[quality]` are excluded before: they are not compared.
     """
-    every = [c for site in cases.values() for c in site]
-    progress.stage(f"preparing {len(every)} cases of {len(cases)} hospitals")
-    prepared = prepare_every_case(every, preparation_request(study, store), progress)
-    prepared, aside = exclude_cases(study, prepared)
-    if aside:
-        progress.note(exclusion_note(aside))
+    all_cases = [c for site in cases.values() for c in site]
+    progress.stage(f"preparing {len(all_cases)} cases of {len(cases)} hospitals")
+    prepared = prepare_every_case(all_cases, preparation_request(study, store), progress)
+    prepared, excluded = exclude_cases(study, prepared)
+    if excluded:
+        progress.note(exclusion_note(excluded))
     progress.stage("comparing patients between hospitals")
     used = used_cases(cases, prepared)
     overlap = find_patient_overlap(
         study, used, {str(p.case): p for p in prepared}, PreparedStore(store)
     )
-    return overlap, prepared, aside
+    return overlap, prepared, excluded
 
 
 def prepare_study_cases(
     study: Study, cases: Mapping[str, Sequence[Case]], store: Path, progress: Progress
 ) -> StudyCases:
-    """The cases and their prepared scans, one `patient` for all that are one person."""
-    overlap, prepared, aside = prepare_and_compare(study, cases, store, progress)
+    """All that training and tests need of the cases; entries of one person share one `patient`.
+
+    Raises OverlapError where hospitals share a patient and the study refuses that.
+    """
+    overlap, prepared, excluded = prepare_and_compare(study, cases, store, progress)
     check_overlap(study, overlap)
     cases = link_patients(used_cases(cases, prepared), overlap)
-    one = {str(c): c for own in cases.values() for c in own}
-    named = {str(p.case): replace(p, case=one[str(p.case)]) for p in prepared}
-    return StudyCases(cases, named, overlap, aside)
+    linked = {str(c): c for site_cases in cases.values() for c in site_cases}
+    by_name = {str(p.case): replace(p, case=linked[str(p.case)]) for p in prepared}
+    return StudyCases(cases, by_name, overlap, excluded)

@@ -1,6 +1,6 @@
-"""Models trained side by side, a process each: on a CPU, a small network cannot fill all cores.
+"""Train several models at the same time, each in a process: on a CPU, one cannot use all cores.
 
-A process writes its results to the disk, as a run that was stopped does; the run then reads them.
+Each process writes its results to the disk; the run then reads them there.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class ModelJob:
     """One model for one process. cases: each case with its key in the store."""
 
     study: Study
-    cell: ModelRun
+    run: ModelRun
     cases: tuple[tuple[Case, str], ...]
     store: Path
     out: Path
 
 
 def train_in_parallel(
-    context: RunContext, cells: Sequence[ModelRun], options: RunOptions, progress: Progress
+    context: RunContext, runs: Sequence[ModelRun], options: RunOptions, progress: Progress
 ) -> None:
     """Train and test every model, `processes` at a time, each on an equal share of the threads.
 
@@ -50,16 +50,16 @@ def train_in_parallel(
     store, processes = options.store or out / "store", options.processes
     threads = max(1, torch.get_num_threads() // processes)
     jobs = [
-        ModelJob(study, cell, _needed(cell, prepared), store, out)
-        for cell in cells
-        if not predictions_file(context, cell).exists()
+        ModelJob(study, run, _case_keys(run, prepared), store, out)
+        for run in runs
+        if not predictions_file(context, run).exists()
     ]
-    of_models = _ProgressOfModels(progress, study.train.rounds * len(jobs))
+    all_progress = _ProgressOfModels(progress, study.train.rounds * len(jobs))
     with WorkerPool(partial(_set_up, threads), processes, threads) as pool:
-        for job, outcome in pool.run(jobs, of_models.of):
+        for job, outcome in pool.run(jobs, all_progress.of):
             if outcome is not None:
                 raise GliofedError(
-                    f"{job.cell}: {outcome.reason}; start again with --processes 1, which goes on "
+                    f"{job.run}: {outcome.reason}; start again with --processes 1, which goes on "
                     "from the last committed round"
                 )
 
@@ -73,7 +73,7 @@ class _ProgressOfModels:
 
     def of(self, job: ModelJob) -> Progress:
         """Of one model, whose updates count its own rounds."""
-        return _ProgressOfModel(self, str(job.cell))
+        return _ProgressOfModel(self, str(job.run))
 
     def update(self, model: str, done: float, detail: str) -> None:
         """Replace the model's rounds, and report the sum."""
@@ -89,13 +89,13 @@ class _ProgressOfModel(NoProgress):
         self._models.update(self._name, done, detail)
 
 
-def _needed(cell: ModelRun, prepared: Mapping[str, PreparedCase]) -> tuple[tuple[Case, str], ...]:
-    cases = [*(c for own in cell.sites.values() for c in own), *(c for _, c in cell.test_cases)]
+def _case_keys(run: ModelRun, prepared: Mapping[str, PreparedCase]) -> tuple[tuple[Case, str], ...]:
+    cases = [*(c for own in run.sites.values() for c in own), *(c for _, c in run.test_cases)]
     return tuple((c, prepared[str(c)].key) for c in cases)
 
 
 def _set_up(threads: int) -> Callable[[ModelJob, Progress], None]:
-    """What a worker process does with each model. threads: of torch."""
+    """The function that a worker process calls for each model. threads: of torch."""
     torch.set_num_threads(threads)
     keep_memory()
     machine = this_machine()
@@ -104,7 +104,7 @@ def _set_up(threads: int) -> Callable[[ModelJob, Progress], None]:
         store = PreparedStore(job.store)
         prepared = {str(case): store.open(key, case) for case, key in job.cases}
         context = RunContext(job.study, job.out, machine, prepared)
-        trained = train_model(context, job.cell, progress)
+        trained = train_model(context, job.run, progress)
         rounds = trained.state.rounds
         progress.update(rounds, rounds, "tests")
         test_model(context, trained)

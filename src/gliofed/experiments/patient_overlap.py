@@ -1,4 +1,4 @@
-"""Patients at two hospitals of a study: found as between hospitals, then refused or dropped."""
+"""Patients at two hospitals of a study: found as in a federation, then an error or dropped."""
 
 from __future__ import annotations
 
@@ -29,22 +29,23 @@ Sites = Mapping[str, Sequence[Case]]
 
 @dataclass(frozen=True)
 class PatientOverlap:
-    """What the comparison found.
+    """Patients that hospitals of a study share.
 
-    counts: two sites (names in order) to the patients that they share; pairs that share none are
-    absent. elsewhere: site to what that site alone is told, its own patients and at how many
-    other sites each stands. patients: site to how many it compared. whole_brains: site to cases
-    compared by image. found_by: how many pairs of patients each way found. head: (site, patient)
-    of every linked patient to the name that all its places now share.
+    by: the ways of comparison. counts: two sites (names in order) to the number of patients that
+    they share; pairs that share none are absent.
+    shared: site to its own shared patients, each with the number of other sites that have it.
+    patients: site to its number of compared patients. whole_brains: site to its number of cases
+    compared by image. found_by: number of pairs of patients that each way found.
+    linked: (site, patient) of every shared patient to the name that it has at all its sites.
     """
 
     by: tuple[MatchKind, ...]
     counts: Mapping[tuple[str, str], int]
-    elsewhere: Mapping[str, Mapping[str, int]]
+    shared: Mapping[str, Mapping[str, int]]
     patients: Mapping[str, int]
     whole_brains: Mapping[str, int]
     found_by: Mapping[MatchKind, int]
-    head: Mapping[tuple[str, str], str]
+    linked: Mapping[tuple[str, str], str]
 
 
 def find_patient_overlap(
@@ -53,50 +54,55 @@ def find_patient_overlap(
     prepared: Mapping[str, PreparedCase] | None,
     store: PreparedStore | None,
 ) -> PatientOverlap:
-    """Every site announces its tokens, the server compares them, every site is told its own.
+    """Compare patients as in a federation: sites send tokens, the server compares them.
 
     prepared: "site/id" to the prepared case, or None to compare by id alone.
     """
     by: tuple[MatchKind, ...] = tuple(b for b in study.data.overlap_by if b == "id" or prepared)
     keys = {name: p.key for name, p in (prepared or {}).items()}
     salt = study_salt(study.digest)
-    sent: dict[str, LocalAnnouncement] = {}
-    for site, own in cases.items():
+    announced: dict[str, LocalAnnouncement] = {}
+    for site, site_cases in cases.items():
         path = study.data.root / site / MAPPING
         mapping = read_mapping(path) if path.is_file() else {}
-        sent[site] = announce_patients(site, own, salt, by, mapping, keys, store)
+        announced[site] = announce_patients(site, site_cases, salt, by, mapping, keys, store)
     most = study.federation.max_cases
-    pairs = find_pairs([read_announcement(s, a.message, most) for s, a in sent.items()])
-    told = {site: read_notice(a, site, overlap_notice(site, pairs)) for site, a in sent.items()}
+    pairs = find_pairs([read_announcement(s, a.message, most) for s, a in announced.items()])
+    notices = {
+        site: read_notice(a, site, overlap_notice(site, pairs)) for site, a in announced.items()
+    }
     return PatientOverlap(
         by=by,
         counts=shared_counts(pairs),
-        elsewhere={site: found for site, found in told.items() if found},
-        patients={site: len(a.patients) for site, a in sent.items()},
-        whole_brains={site: a.whole_brains for site, a in sent.items()},
+        shared={site: shared for site, shared in notices.items() if shared},
+        patients={site: len(a.patients) for site, a in announced.items()},
+        whole_brains={site: a.whole_brains for site, a in announced.items()},
         found_by={b: sum(b in p.by for p in pairs) for b in by},
-        head=_heads(pairs, sent),
+        linked=_linked_names(pairs, announced),
     )
 
 
-def _heads(
-    pairs: Sequence[SharedPatient], sent: Mapping[str, LocalAnnouncement]
+def _linked_names(
+    pairs: Sequence[SharedPatient], announced: Mapping[str, LocalAnnouncement]
 ) -> Mapping[tuple[str, str], str]:
-    def named(place: SitePatient) -> tuple[str, str]:
-        return place.site, sent[place.site].patients[place.patient]
+    def name_of(place: SitePatient) -> tuple[str, str]:
+        return place.site, announced[place.site].patients[place.patient]
 
-    heads = linked_groups([(p.first, p.second) for p in pairs])
-    return {named(place): "/".join(named(head)) for place, head in heads.items()}
+    groups = linked_groups([(p.first, p.second) for p in pairs])
+    return {name_of(place): "/".join(name_of(first)) for place, first in groups.items()}
 
 
 def link_patients(cases: Sites, overlap: PatientOverlap) -> Sites:
-    """The cases with one `patient` for all that are one; by "image" alone, ids count per site."""
+    """The cases with one `patient` for all cases of one person.
+
+    Compared by "image" alone, equal ids of two sites are different patients.
+    """
     out = {}
-    for site, own in cases.items():
+    for site, site_cases in cases.items():
         renamed = []
-        for case in own:
-            alone = case.patient if "id" in overlap.by else f"{site}/{case.patient}"
-            patient = overlap.head.get((site, case.patient), alone)
+        for case in site_cases:
+            unlinked = case.patient if "id" in overlap.by else f"{site}/{case.patient}"
+            patient = overlap.linked.get((site, case.patient), unlinked)
             renamed.append(dataclasses.replace(case, patient=patient))
         out[site] = tuple(renamed)
     return out
@@ -107,9 +113,11 @@ def check_overlap(study: Study, overlap: PatientOverlap) -> None:
     if not overlap.counts or study.data.overlap == "drop":
         return
     sites = "; ".join(f"{a} and {b} share {n}" for (a, b), n in sorted(overlap.counts.items()))
-    who = "; ".join(f"{s}: {_few(list(own))}" for s, own in sorted(overlap.elsewhere.items()))
+    names = "; ".join(
+        f"{site}: {_few(list(patients))}" for site, patients in sorted(overlap.shared.items())
+    )
     raise OverlapError(
-        f"patients stand at two sites, compared by {' and '.join(overlap.by)}: {sites}. {who}. "
+        f"the same patients are at two sites, compared by {' and '.join(overlap.by)}: {sites}. {names}. "
         'Remove them at one, or write overlap = "drop" under [data] to leave out the second'
     )
 
@@ -120,14 +128,14 @@ def _few(names: list[str], most: int = 5) -> str:
 
 
 def overlap_statement(overlap: PatientOverlap) -> str:
-    """In words: how patients were compared, and what was found."""
+    """How patients were compared and how many hospitals share, as text."""
     total = sum(overlap.patients.values())
-    how = {"id": "id", "image": "whole-brain scans"}
+    ways = {"id": "id", "image": "whole-brain scans"}
     text = f"{total} patients of {len(overlap.patients)} hospitals were compared by "
-    text += " and by ".join(how[b] for b in overlap.by)
+    text += " and by ".join(ways[b] for b in overlap.by)
     if "image" in overlap.by:
         text += f" ({sum(overlap.whole_brains.values())} cases show a whole brain)"
     if not overlap.counts:
-        return f"{text}: no patient stands at two of them."
+        return f"{text}: no patient is at two of them."
     pairs = "; ".join(f"{a} and {b}: {n}" for (a, b), n in sorted(overlap.counts.items()))
     return f"{text}. Shared patients: {pairs}."
