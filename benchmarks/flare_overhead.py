@@ -26,7 +26,7 @@ from loopback import Federation, Watch, as_stubs, federation, study_for
 from gliofed.deployment.training_job import make_job
 from gliofed.federated.flare.admin_session import AdminSession
 from gliofed.federated.flare.job import write_job
-from gliofed.federated.governance.audit_verification import read_lines
+from gliofed.federated.governance.audit_verification import read_log
 from gliofed.study import Study
 
 LEFT_OUT = 2
@@ -51,10 +51,10 @@ def follow(fed: Federation, link: AdminSession, job: Path, into: Measured) -> No
 def ours(fed: Federation, link: AdminSession, study: Study, rounds: int, into: Measured) -> None:
     segment = make_job(study, rounds, fed.sites)
     audit = fed.kit("server").audit
-    before = len(list(read_lines(audit))) if audit.is_file() else 0
+    before = len(list(read_log(audit))) if audit.is_file() else 0
     job = write_job(fed.out / "jobs", "gliofed", segment.plain, fed.sites, 1)
     follow(fed, link, job, into)
-    made = [one for one in list(read_lines(audit))[before:] if one.event == "round-committed"]
+    made = [one for one in list(read_log(audit))[before:] if one.event == "round-committed"]
     ends = [datetime.fromisoformat(one.at).timestamp() for one in made]
     into.seconds += between(ends, rounds)
 

@@ -30,7 +30,7 @@ from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.deployment.try_out import TryOutFolder, make_kits, running_parties, start_party
 from gliofed.errors import AuditError, CheckpointError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
-from gliofed.federated.governance.audit_verification import read_lines, verify
+from gliofed.federated.governance.audit_verification import read_log, verify_lines
 from gliofed.federated.governance.hash_chain import LogLine
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.local import LocalEngine
@@ -147,7 +147,7 @@ class Drill:
     def log(self, name: str) -> list[LogLine]:
         path = self.place.kits / name / "gliofed/audit.jsonl"
         try:
-            return list(read_lines(path)) if path.exists() else []
+            return list(read_log(path)) if path.exists() else []
         except (AuditError, OSError):  # in the middle of a line
             return []
 
@@ -222,7 +222,7 @@ class Drill:
             wrong.append("a round took longer than its deadline and 10 s")
         for name in (SERVER, LEAD, *self.sites):
             path = self.place.kits / name / "gliofed/audit.jsonl"
-            if path.exists() and not verify(path).sound:
+            if path.exists() and not verify_lines(path).sound:
                 wrong.append(f"audit log of {name}")
         return "; ".join(wrong)
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from gliofed.deployment.federation_plan import FederationPlan, parse_plan
 from gliofed.deployment.kit import Kit, open_kit
-from gliofed.deployment.provision import provision
+from gliofed.deployment.provision import make_start_up_kits
 from gliofed.federated.flare.process import ProcessCommand, server_process, site_process
 from gliofed.runtime.processes import end_groups, starter
 
@@ -61,7 +61,7 @@ def plan_of(*sites: str, port: int = 0, listen: str = "loopback", **top: object)
 
 def make_kits(out: Path, *sites: str) -> FederationPlan:
     plan = plan_of(*sites)
-    provision(plan, out, POLICY)
+    make_start_up_kits(plan, out, POLICY)
     return plan
 
 

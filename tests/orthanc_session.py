@@ -116,7 +116,9 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
         except DataError as error:
             out[name] = str(error)
     if model is not None:
-        fates = gliofed.predict(model, ADDRESS, work / "answers", pacs=asked["web"])
+        fates = gliofed.predict(
+            model, ADDRESS, work / "answers", gliofed.PredictOptions(server=asked["web"])
+        )
         out["answers"] = [fate.fate for fate in fates]
     thread = threading.Thread(
         target=receive,

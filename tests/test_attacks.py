@@ -1,6 +1,6 @@
 """Attacks on a federation of real processes over mutual TLS, each refused and recorded once.
 
-A server (`gliofed run_server`) and two hospitals (`gliofed join`), of which one sends bad updates
+A server (`gliofed serve`) and two hospitals (`gliofed join`), of which one sends bad updates
 (`changed_site`), run for the whole module. Logs are compared before and after each attack.
 """
 
@@ -53,7 +53,7 @@ from gliofed.federated.flare.job import write_job
 from gliofed.federated.flare.log_lines import parse_log_line
 from gliofed.federated.flare.process import ProcessCommand
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.audit_verification import read_lines, verify
+from gliofed.federated.governance.audit_verification import read_log, verify_lines
 from gliofed.federated.governance.hash_chain import LogLine
 from gliofed.study import Study, parse_study, study_toml
 
@@ -84,7 +84,7 @@ class Live:
         """Lines that tell of a refusal, by the kit whose log has them."""
         logs = {n: self.kits / n / "gliofed/audit.jsonl" for n in ("server", *SITES, "lead")}
         return {
-            name: [line for line in read_lines(log) if line.event in REFUSED]
+            name: [line for line in read_log(log) if line.event in REFUSED]
             for name, log in logs.items()
             if log.exists()
         }
@@ -269,7 +269,7 @@ def changed_study(live: Live, place: Path) -> None:
     run = make_job(changed, 1).run
     for name in SITES:
         assert not (live.kits / name / "gliofed/work" / run).exists()
-        lines = read_lines(live.kits / name / "gliofed/audit.jsonl")
+        lines = read_log(live.kits / name / "gliofed/audit.jsonl")
         assert not [x for x in lines if x.event == "task-received" and x.fields["run"] == run]
 
 
@@ -401,7 +401,7 @@ class TestWhatIsHeard:
             refusals.hear(self.SHAKE)
             refusals.hear("another line")
         refusals.close()
-        lines = list(read_lines(log.path))
+        lines = list(read_log(log.path))
         assert len(lines) <= 4
         assert sum(int(x.fields.get("times", 1)) for x in lines) == 50_000
 
@@ -410,10 +410,10 @@ class TestWhatIsHeard:
         refusals = RefusalRecorder(log, ("North",))
         for who in ("north", "ada@example.org", "sub-001", ""):
             refusals.hear(f"WARNING gliofed.denied: denied list_jobs to {who}")
-        lines = list(read_lines(log.path))
+        lines = list(read_log(log.path))
         assert [x.fields.get("site") for x in lines] == ["North", None]
         refusals.close()
-        assert [*read_lines(log.path)][-1].fields["times"] == 2
+        assert [*read_log(log.path)][-1].fields["times"] == 2
 
     @pytest.mark.slow
     def test_each_line_of_a_process_is_heard_and_kept_and_its_silence_too(self, tmp_path) -> None:
@@ -431,7 +431,7 @@ class TestWhatIsHeard:
         rest = [line for line in heard[2:] if line]
         assert "".join(rest) == "x" * 200_000
         assert log.read_text().split() == [*heard[:2], *rest]
-        assert [x.event for x in read_lines(audit.path)] == ["started", "stopped"]
+        assert [x.event for x in read_log(audit.path)] == ["started", "stopped"]
 
     def test_a_site_that_is_not_let_in_is_told_so_once_with_what_to_look_at(self) -> None:
         now, said = [0.0], []
@@ -478,4 +478,4 @@ def test_nobody_who_runs_a_verb_sees_a_traceback_and_every_log_is_sound(live) ->
     for said in live.said.values():
         assert "Traceback" not in said.read_text()
     for name in ("server", *SITES):
-        assert verify(live.kits / name / "gliofed/audit.jsonl").sound
+        assert verify_lines(live.kits / name / "gliofed/audit.jsonl").sound

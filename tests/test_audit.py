@@ -23,7 +23,12 @@ from typer.testing import CliRunner
 from gliofed.cli.main import app
 from gliofed.errors import AuditError, UnwritableError
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.audit_verification import Kind, read_anchors, read_lines, verify
+from gliofed.federated.governance.audit_verification import (
+    Kind,
+    read_anchors,
+    read_log,
+    verify_lines,
+)
 from gliofed.federated.governance.hash_chain import (
     EVENTS,
     FIELDS,
@@ -85,12 +90,12 @@ def rehashed(line: bytes, **changes: object) -> bytes:
 
 
 def test_a_log_reads_back_as_it_was_written(written) -> None:
-    found = list(read_lines(written))
+    found = list(read_log(written))
     assert [line.n for line in found] == list(range(1, LINES + 1))
     assert (found[0].event, found[0].who, dict(found[0].fields)) == (
         "started", "harbour", {"version": "0.1.0"})  # fmt: skip
     assert dict(found[-1].fields) == {"round": LINES - 2, "sites": 3, "seconds": 1.5}
-    verdict = verify(written)
+    verdict = verify_lines(written)
     assert verdict.sound
     assert verdict.head == read_head(written) == AuditLog(written, "harbour").head()
     assert written.stat().st_mode & 0o777 == 0o600
@@ -105,7 +110,7 @@ def test_any_byte_changed_is_found(written, copied, data) -> None:
     byte = data.draw(st.integers(0, 255))
     assume(byte != whole[place])
     path = copied([whole[:place], bytes([byte]), whole[place + 1 :]])
-    verdict = verify(path)
+    verdict = verify_lines(path)
     assert not verdict.sound
     assert verdict.fault.line == whole[:place].count(b"\n") + 1
 
@@ -119,7 +124,7 @@ def test_any_line_rewritten_with_a_right_hash_is_found(written, copied, data) ->
         {"round": 77}, {"who": "hillside"}, {"event": "stopped"}, {"at": "2020-01-01T00:00:00.000Z"},
         {"prev": "1" * 64}, {"bytes": 3}]))  # fmt: skip
     lines[place] = rehashed(lines[place], **change)
-    verdict = verify(copied(lines))
+    verdict = verify_lines(copied(lines))
     assert (verdict.fault.line, verdict.fault.kind) == (place + 1, "edited")
 
 
@@ -128,7 +133,7 @@ def test_any_line_rewritten_with_a_right_hash_is_found(written, copied, data) ->
 def test_any_lines_dropped_are_found(written, copied, place, count) -> None:
     lines = lines_of(written)
     del lines[place : place + count]
-    verdict = verify(copied(lines))
+    verdict = verify_lines(copied(lines))
     kind = "dropped" if place + count < LINES else "cut off"
     assert (verdict.fault.line, verdict.fault.kind) == (place + 1, kind)
 
@@ -139,7 +144,7 @@ def test_any_two_lines_swapped_are_found(written, copied, one, data) -> None:
     other = data.draw(st.integers(one + 1, LINES - 1))
     lines = lines_of(written)
     lines[one], lines[other] = lines[other], lines[one]
-    verdict = verify(copied(lines))
+    verdict = verify_lines(copied(lines))
     assert (verdict.fault.line, verdict.fault.kind) == (one + 1, "reordered")
 
 
@@ -148,7 +153,7 @@ def test_any_two_lines_swapped_are_found(written, copied, one, data) -> None:
 def test_any_line_copied_to_another_place_is_found(written, copied, place, source) -> None:
     lines = lines_of(written)
     lines.insert(place, lines[source])
-    verdict = verify(copied(lines))
+    verdict = verify_lines(copied(lines))
     assert verdict.fault.kind == "inserted"
     beside = place in (source, source + 1)  # two equal lines: either is the copy
     assert verdict.fault.line in ((source + 1, source + 2) if beside else (place + 1,))
@@ -160,7 +165,7 @@ def test_any_forged_line_put_in_between_is_found(written, copied, place, follows
     lines = lines_of(written)
     change = {"round": 77} if follows else {"round": 77, "prev": "1" * 64}
     lines.insert(place, rehashed(lines[place], **change))
-    verdict = verify(copied(lines))
+    verdict = verify_lines(copied(lines))
     # The head knows the hash of the last line, so a forged one in its place is seen at once.
     assert verdict.fault.kind == ("edited" if follows and place == LINES - 1 else "inserted")
     assert verdict.fault.line in (place + 1, place + 2)
@@ -171,7 +176,7 @@ def test_any_forged_line_put_in_between_is_found(written, copied, place, follows
 def test_any_tail_cut_off_is_found(written, copied, data) -> None:
     whole = written.read_bytes()
     size = data.draw(st.integers(0, len(whole) - 1))
-    verdict = verify(copied([whole[:size]]))
+    verdict = verify_lines(copied([whole[:size]]))
     assert verdict.fault.kind == "cut off"
     assert verdict.fault.line == whole[:size].count(b"\n") + 1
 
@@ -180,7 +185,7 @@ def test_any_tail_cut_off_is_found(written, copied, data) -> None:
                                   b"x" * (LONGEST + 1) + b"\n"])  # fmt: skip
 def test_what_is_no_line_at_all_is_named(written, copied, junk) -> None:
     lines = lines_of(written)
-    verdict = verify(copied([*lines[:3], junk, *lines[3:]]))
+    verdict = verify_lines(copied([*lines[:3], junk, *lines[3:]]))
     assert (verdict.fault.line, verdict.fault.kind) == (4, "not JSON")
 
 
@@ -188,10 +193,10 @@ def test_one_line_may_be_ahead_of_the_head_and_two_may_not(written, copied, tmp_
     lines = lines_of(written)
     ahead = [rehashed(lines[-1], n=LINES + 1, prev=json.loads(lines[-1])["hash"])]
     ahead.append(rehashed(lines[-1], n=LINES + 2, prev=json.loads(ahead[0])["hash"]))
-    assert verify(copied([*lines, ahead[0]])).sound
+    assert verify_lines(copied([*lines, ahead[0]])).sound
     assert AuditLog(tmp_path / "audit.jsonl", "harbour").head().number == LINES + 1  # taken over
     path = copied([*lines, *ahead])
-    verdict = verify(path)
+    verdict = verify_lines(path)
     assert (verdict.fault.line, verdict.fault.kind) == (LINES + 2, "inserted")
     with pytest.raises(AuditError, match="no gliofed wrote"):
         AuditLog(path, "harbour").write("stopped")
@@ -208,26 +213,26 @@ def test_a_log_that_was_cut_is_not_written_on(written, copied) -> None:
 def test_without_its_head_a_log_needs_anchors(written, copied) -> None:
     lines = lines_of(written)
     path = copied(lines, head=False)
-    assert verify(path).fault.kind == "no head"
-    assert verify(path, [verify(written).head]).sound
-    assert verify(copied(lines[:1], head=False)).sound  # killed before its first head
+    assert verify_lines(path).fault.kind == "no head"
+    assert verify_lines(path, [verify_lines(written).head]).sound
+    assert verify_lines(copied(lines[:1], head=False)).sound  # killed before its first head
     head_path(path).write_text("{}")
     with pytest.raises(AuditError, match="is not the head"):
-        verify(path)
+        verify_lines(path)
     with pytest.raises(AuditError, match="no such audit log"):
-        verify(path.with_name("nowhere"))
+        verify_lines(path.with_name("nowhere"))
 
 
 def test_a_lost_head_is_made_again_and_recorded(written, copied) -> None:
     path = copied(lines_of(written), head=False)
     AuditLog(path, "harbour").write("stopped")
-    *_, mended, stopped = read_lines(path)
+    *_, mended, stopped = read_log(path)
     assert (mended.event, mended.fields["reason"], stopped.event) == (
         "log-mended",
         "head-missing",
         "stopped",
     )
-    assert verify(path).sound
+    assert verify_lines(path).sound
 
 
 @pytest.mark.parametrize("torn", [b"{", b'{"at":"2025', b"\0" * 300, b"\0\0}\n", b"{}\n"])
@@ -236,7 +241,7 @@ def test_a_torn_end_is_moved_aside_and_recorded(written, copied, torn) -> None:
     path = copied([*lines, torn])
     for count in (1, 2):
         AuditLog(path, "harbour").write("started", version="0.1.0")
-        *_, mended, started = read_lines(path)
+        *_, mended, started = read_log(path)
         assert (mended.event, started.event) == ("log-mended", "started")
         assert dict(mended.fields) == {"reason": "torn-end", "bytes": len(torn)}
         aside = path.with_name(f"audit.jsonl.torn-{count}")
@@ -248,7 +253,7 @@ def test_a_torn_end_is_moved_aside_and_recorded(written, copied, torn) -> None:
 
 
 def test_a_torn_end_does_not_make_a_log_unsound_and_is_told(written, copied) -> None:
-    verdict = verify(copied([written.read_bytes(), b'{"at":']))
+    verdict = verify_lines(copied([written.read_bytes(), b'{"at":']))
     assert verdict.sound
     assert verdict.torn == 6
 
@@ -291,18 +296,18 @@ def test_a_log_whose_writers_are_killed_stays_sound(tmp_path) -> None:
     before = 0
     for _ in range(12):
         (child,) = writers(path, ("harbour",), 10**6)
-        while not path.exists() or verify(path).head.number <= before:
+        while not path.exists() or verify_lines(path).head.number <= before:
             assert child.poll() is None, "the writer ended"
         time.sleep(chance.uniform(0.001, 0.05))
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
-        verdict = verify(path)
+        verdict = verify_lines(path)
         assert verdict.sound, verdict
         assert verdict.head.number > before  # no whole line is ever lost
         before = verdict.head.number
     AuditLog(path, "harbour").write("stopped")
-    assert verify(path).sound
-    assert verify(path).torn == 0
+    assert verify_lines(path).sound
+    assert verify_lines(path).torn == 0
 
 
 @pytest.mark.process
@@ -310,8 +315,8 @@ def test_several_processes_write_one_log(tmp_path) -> None:
     path = tmp_path / "audit.jsonl"
     children = writers(path, ("one", "two", "three"), 40)
     assert [c.wait() for c in children] == [0, 0, 0]
-    assert verify(path).sound
-    found = [(line.who, line.fields["round"]) for line in read_lines(path)]
+    assert verify_lines(path).sound
+    found = [(line.who, line.fields["round"]) for line in read_log(path)]
     assert len(found) == 120
     for who in ("one", "two", "three"):
         assert [n for w, n in found if w == who] == list(range(40))
@@ -335,12 +340,12 @@ def test_a_full_disk_is_one_error_and_leaves_the_log_as_it_was(tmp_path) -> None
     )
     assert "File too large" in done.stdout
     assert path.stat().st_size < 2000
-    verdict = verify(path)
+    verdict = verify_lines(path)
     assert verdict.sound
     assert verdict.torn == 0
     assert verdict.head == read_head(path)
     AuditLog(path, "harbour").write("stopped")
-    assert verify(path).head.number == verdict.head.number + 1
+    assert verify_lines(path).head.number == verdict.head.number + 1
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -367,33 +372,33 @@ class TestAnchors:
             server.note("north", site.head())
         anchors = read_anchors(server.path, "north")
         assert [a.number for a in anchors] == [2, 4, 6]
-        assert verify(site.path, anchors).sound
-        assert verify(site.path, anchors).anchors == 3
+        assert verify_lines(site.path, anchors).sound
+        assert verify_lines(site.path, anchors).anchors == 3
         forged = AuditLog(tmp_path / "f/a.jsonl", "north")
         rounds(forged, 3)
         forged.write("answer-refused", round=3)
         rounds(forged, 2)
-        assert verify(forged.path).sound
-        verdict = verify(forged.path, anchors)
+        assert verify_lines(forged.path).sound
+        verdict = verify_lines(forged.path, anchors)
         assert (verdict.fault.line, verdict.fault.kind) == (2, "edited")
 
     def test_an_anchor_after_the_end_is_a_cut(self, written) -> None:
-        head = verify(written).head
-        assert verify(written, [head]).sound
-        verdict = verify(written, [head, LogHead(LINES + 1, "ab" * 32)])
+        head = verify_lines(written).head
+        assert verify_lines(written, [head]).sound
+        verdict = verify_lines(written, [head, LogHead(LINES + 1, "ab" * 32)])
         assert (verdict.fault.line, verdict.fault.kind) == (LINES + 1, "cut off")
 
     def test_two_histories_told_to_the_other_side_are_found(self, written) -> None:
-        head = verify(written).head
-        verdict = verify(written, [head, LogHead(LINES, "ab" * 32)])
+        head = verify_lines(written).head
+        verdict = verify_lines(written, [head, LogHead(LINES, "ab" * 32)])
         assert (verdict.fault.line, verdict.fault.kind) == (LINES, "edited")
         assert "two such lines" in verdict.fault.text
 
     def test_a_head_of_another_log_is_found(self, written, copied) -> None:
         path = copied(lines_of(written))
         head_path(path).write_text(json.dumps({"number": LINES, "hash": "ab" * 32, "size": 9}))
-        assert verify(path).fault.kind == "edited"
-        assert verify(path, [verify(written).head]).fault.kind == "no head"
+        assert verify_lines(path).fault.kind == "edited"
+        assert verify_lines(path, [verify_lines(written).head]).fault.kind == "no head"
 
     def test_a_server_that_never_heard_of_the_site_or_is_unsound_vouches_for_nothing(
         self, written, copied
@@ -429,7 +434,7 @@ def test_what_has_no_place_in_a_log_is_refused(tmp_path, fields) -> None:
 def test_what_has_a_place_is_kept(tmp_path, fields) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", "harbour")
     log.write("answer-sent", **fields)
-    (line,) = read_lines(log.path)
+    (line,) = read_log(log.path)
     assert dict(line.fields) == fields
 
 
@@ -441,7 +446,7 @@ def test_events_and_writers_are_of_the_list(tmp_path) -> None:
         AuditLog(tmp_path / "audit.jsonl", "a/b")
     for event in sorted(EVENTS):
         log.write(event)
-    assert verify(log.path).head.number == len(EVENTS)
+    assert verify_lines(log.path).head.number == len(EVENTS)
 
 
 def test_the_longest_line_there_can_be_is_shorter_than_the_bound() -> None:
@@ -480,7 +485,7 @@ def test_a_long_log_is_read_in_little_memory(tmp_path) -> None:
             file.write(line_bytes(line))
     tracemalloc.start()
     try:
-        verdict = verify(path, [LogHead(5_000, prev)])
+        verdict = verify_lines(path, [LogHead(5_000, prev)])
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -509,7 +514,7 @@ class TestVerb:
 
     def test_it_compares_with_the_other_side(self, written, copied, tmp_path) -> None:
         server = AuditLog(tmp_path / "server.jsonl", "server")
-        server.note("harbour", verify(written).head)
+        server.note("harbour", verify_lines(written).head)
         words = ("--against", server.path, "--site", "harbour")
         done = self.run("verify", written, *words)
         assert done.exit_code == 0, done.output
@@ -586,7 +591,7 @@ def test_whatever_bytes_stand_in_a_log_or_head_there_is_a_verdict_or_one_error(
     if data.draw(st.booleans()):
         head_path(path).write_bytes(data.draw(st.binary(max_size=60)) or junk)
     try:
-        assert not verify(path).sound or verify(path).torn
+        assert not verify_lines(path).sound or verify_lines(path).torn
     except AuditError as error:
         assert "is not the head" in str(error)
 

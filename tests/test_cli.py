@@ -12,10 +12,12 @@ from gliofed.version import __version__
 
 
 @pytest.mark.process
-def test_help_names_the_verbs_and_imports_nothing_heavy() -> None:
+def test_help_groups_the_commands_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; from typer.testing import CliRunner; from gliofed.cli.main import app;"
         "out = CliRunner().invoke(app, ['--help']).output;"
+        "groups = [line for line in out.splitlines() if line.endswith(':')];"
+        "assert groups[1:] == ['Data:', 'Studies:', 'Models and cases:', 'Federation:'], groups;"
         "assert 'demo' in out and 'run' in out and 'phantom' in out and 'inspect' in out, out;"
         "print(sorted({'torch', 'numpy', 'monai', 'matplotlib', 'pydicom', 'pynetdicom'} & set(sys.modules)))"
     )
@@ -25,10 +27,13 @@ def test_help_names_the_verbs_and_imports_nothing_heavy() -> None:
 
 @pytest.mark.process
 @pytest.mark.parametrize(
-    "verb", ["check", "intake", "prepare", "export", "provision", "score", "view"]
+    "function", ["check", "intake", "prepare", "export_mask", "provision", "score", "view"]
 )
-def test_verbs_of_hospital_it_do_not_wait_for_torch(verb) -> None:
-    code = f"import sys, gliofed.cli.{verb}; print(sorted({{'torch', 'monai'}} & set(sys.modules)))"
+def test_functions_for_hospital_it_load_neither_torch_nor_monai(function) -> None:
+    code = (
+        f"import sys, gliofed; gliofed.{function}; "
+        "print(sorted({'torch', 'monai'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -51,6 +56,29 @@ def test_without_the_hospital_extra_the_verb_says_so(tmp_path, verb) -> None:
     (line,) = done.stderr.strip().splitlines()
     assert "is missing; install gliofed[hospital]" in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.process
+def test_importing_gliofed_loads_nothing_heavy_until_a_name_is_used() -> None:
+    code = (
+        "import sys, gliofed; before = set(sys.modules); dir(gliofed); gliofed.__version__;"
+        "heavy = {'torch', 'numpy', 'typer', 'rich', 'nibabel'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules);"
+        "gliofed.inspect; print('numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
+def test_every_public_name_is_where_the_table_says_and_documented() -> None:
+    assert set(gliofed.__all__) == {*gliofed._MODULES, "__version__"}
+    assert set(gliofed.__all__) <= set(dir(gliofed))
+    for name, module in gliofed._MODULES.items():
+        value = getattr(gliofed, name)
+        assert (value.__module__, value.__name__) == (module, name)
+        assert value.__doc__
+    with pytest.raises(AttributeError, match="no attribute 'tarin'"):
+        gliofed.tarin  # noqa: B018
 
 
 def test_version() -> None:
@@ -112,9 +140,9 @@ def test_a_path_that_cannot_be_written_is_one_line(tmp_path) -> None:
 @pytest.mark.parametrize(("words", "does", "after"), [
     (["demo", "--out", "o"], "demo", "goes on from the last committed round"),
     (["run", "s.toml", "--out", "o"], "run", "goes on from the last committed round"),
-    (["phantom", "o"], "phantom", "hospitals that are whole stay"),
-    (["intake", "in", "--out", "o"], "intake", "patients that are whole stay"),
-    (["export", "m.nii.gz", "--case", "c", "--out", "o"], "export", "with --overwrite writes all"),
+    (["phantom", "o"], "phantom", "complete hospitals stay"),
+    (["intake", "in", "--out", "o"], "intake", "complete patients stay"),
+    (["export", "m.nii.gz", "--case", "c", "--out", "o"], "export_mask", "with --overwrite writes all"),
     (["check", "x"], "check", "run the same command again"),
     (["inspect", "x"], "inspect", "run the same command again"),
 ])  # fmt: skip

@@ -26,6 +26,7 @@ from gliofed.experiments.run import run_study
 from gliofed.experiments.run_context import RunOptions
 from gliofed.models.folder import TrainedModel, read_model
 from gliofed.models.network import MultiTaskNet
+from gliofed.reporting.checklists.statements import read_statements
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import load_study
@@ -142,11 +143,17 @@ def test_the_run_tells_of_itself(finished, study_file) -> None:
     assert load_study(study_file).digest in card
 
 
+def run_with(words: Path, study_file: Path, out: Path) -> None:
+    """`gliofed run` with the authors' statements."""
+    options = gliofed.RunOptions(statements=read_statements(words))
+    gliofed.run(study_file, out, options)
+
+
 def test_statements_that_do_not_read_stop_a_run_before_it_begins(study_file, tmp_path) -> None:
     words = tmp_path / "words.toml"
     words.write_text('[claim]\n99 = "x"\n')
     with pytest.raises(StudyError, match="unknown item '99'"):
-        gliofed.run(study_file, tmp_path / "run", statements=words)
+        run_with(words, study_file, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
@@ -160,7 +167,7 @@ def test_a_second_start_trains_nothing_again_and_lets_the_authors_speak(
     digest = load_study(finished / "study.toml").digest
     words = tmp_path / "words.toml"
     words.write_text('[claim]\n44 = "Nobody paid."\n')
-    gliofed.run(study_file, finished, finished / "store", statements=words)
+    run_with(words, study_file, finished)
     assert "The authors: Nobody paid." in (finished / "report.html").read_text()
     assert "Nobody paid." in (finished / "claim.csv").read_text()
     assert load_study(finished / "study.toml").digest == digest

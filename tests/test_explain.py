@@ -15,11 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from gliofed.inference.forward import DeviceNetwork, predict
-from gliofed.inference.occlusion import (
-    explain,
-    plan_occlusion,
-    similarity_to_random_weights,
-)
+from gliofed.inference.occlusion import explain, plan_occlusion, similarity_to_random_weights
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.network import build_net
 from gliofed.reporting.case.answer_text import (

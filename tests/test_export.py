@@ -99,7 +99,7 @@ NAME = "sub-07_ses-pre_space-orig_label-tumor_desc-{}_mask"
 @pytest.mark.process
 def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> None:
     prepared = open_prepared_case(case)
-    done = gliofed.export(mask, case, tmp_path / "out")
+    done = gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out"))
     assert {d.sequence for d in done} == set(SCANS)
     for item in done:
         assert item.path == tmp_path / f"out/{NAME.format(item.sequence)}.nii.gz"
@@ -131,7 +131,9 @@ def test_every_scan_gets_the_outline_on_its_own_grid(case, mask, tmp_path) -> No
 @pytest.mark.process
 def test_the_dicom_files_say_the_same_as_the_nifti_files(case, mask, tmp_path) -> None:
     series = {s: gliofed.SeriesLocation(tmp_path / "dicom" / s) for s in SCANS}
-    done = gliofed.export(mask, case, tmp_path / "out", series, person="Curie^Marie")
+    done = gliofed.export_mask(
+        mask, case, gliofed.MaskExport(tmp_path / "out", series, person="Curie^Marie")
+    )
     tracked = set()
     for sequence in SCANS:
         image = nib.load(tmp_path / f"out/{NAME.format(sequence)}.nii.gz")
@@ -178,7 +180,7 @@ def test_probability_is_cut_at_one_half(case, tmp_path) -> None:
     for number, (data, any_left) in enumerate(((below, False), (above, True))):
         path = save(tmp_path / f"{number}.nii.gz", data)
         assert np.array_equal(read_mask_nifti(path, prepared).probability, data)
-        done = gliofed.export(path, case, tmp_path / str(number))
+        done = gliofed.export_mask(path, case, gliofed.MaskExport(tmp_path / str(number)))
         assert all((d.volume_ml > 0) is any_left for d in done)
     labels = save(tmp_path / "labels.nii.gz", ellipsoid().astype(np.uint8) * 4)
     assert np.array_equal(read_mask_nifti(labels, prepared).probability, ellipsoid())
@@ -223,8 +225,10 @@ def test_a_probability_map_in_dicom_needs_its_model(case, tmp_path) -> None:
     path = save(tmp_path / "p.nii.gz", ellipsoid().astype(np.float32) * 0.9)
     series = {Sequence.FLAIR: gliofed.SeriesLocation(tmp_path / "dicom/FLAIR")}
     with pytest.raises(DataError, match="name the model"):
-        gliofed.export(path, case, tmp_path / "out", series)
-    assert gliofed.export(path, case, tmp_path / "out", series, model="base-7")
+        gliofed.export_mask(path, case, gliofed.MaskExport(tmp_path / "out", series))
+    assert gliofed.export_mask(
+        path, case, gliofed.MaskExport(tmp_path / "out", series, model="base-7")
+    )
 
 
 @pytest.mark.process
@@ -232,29 +236,33 @@ def test_nothing_is_written_unless_all_can_be(case, mask, tmp_path) -> None:
     out = tmp_path / "out"
     series = {Sequence.FLAIR: gliofed.SeriesLocation(tmp_path / "dicom/T1")}
     with pytest.raises(DataError, match=r"^FLAIR: .*expected 50 x 50 x 44"):
-        gliofed.export(mask, case, out, series)
+        gliofed.export_mask(mask, case, gliofed.MaskExport(out, series))
     with pytest.raises(DataError, match="prepared without T2; it has FLAIR, T1"):
-        gliofed.export(mask, case, out, {Sequence.T2: gliofed.SeriesLocation(tmp_path)})
+        gliofed.export_mask(
+            mask, case, gliofed.MaskExport(out, {Sequence.T2: gliofed.SeriesLocation(tmp_path)})
+        )
     assert not out.exists()
 
 
 @pytest.mark.process
 def test_a_corrected_mask_is_not_written_over(case, mask, tmp_path) -> None:
-    first = gliofed.export(mask, case, tmp_path / "out")[0].path
+    first = gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out"))[0].path
     first.write_bytes(b"corrected")
     with pytest.raises(DataError, match="somebody may have corrected it"):
-        gliofed.export(mask, case, tmp_path / "out")
+        gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out"))
     assert first.read_bytes() == b"corrected"
-    gliofed.export(mask, case, tmp_path / "out", overwrite=True)
+    gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out", overwrite=True))
     assert nib.load(first).get_fdata().any()
 
 
 @pytest.mark.process
 def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, tmp_path) -> None:
     series = {Sequence.FLAIR: gliofed.SeriesLocation(tmp_path / "dicom/FLAIR")}
-    path = gliofed.export(mask, case, tmp_path / "out", series)[-1].path
+    path = gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out", series))[-1].path
     empty = save(tmp_path / "empty.nii.gz", np.zeros(SIZE, np.uint8))
-    last = gliofed.export(empty, case, tmp_path / "out", series, overwrite=True)[-1]
+    last = gliofed.export_mask(
+        empty, case, gliofed.MaskExport(tmp_path / "out", series, overwrite=True)
+    )[-1]
     assert (last.path, last.volume_ml) == (None, 0)
     assert not path.exists()
 
@@ -263,7 +271,10 @@ def test_an_outline_that_became_empty_leaves_no_older_segmentation(case, mask, t
 def test_the_scans_themselves_are_not_needed(case, mask, tmp_path) -> None:
     scan = nib.load(scan_of(tmp_path, Sequence.FLAIR))
     shutil.rmtree(tmp_path / "bids")
-    done = {d.sequence: d for d in gliofed.export(mask, case, tmp_path / "gone")}
+    done = {
+        d.sequence: d
+        for d in gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "gone"))
+    }
     assert np.array_equal(nib.load(done[Sequence.FLAIR].path).affine, scan.affine)
 
 
@@ -279,7 +290,9 @@ def test_an_entry_as_prepare_makes_it_is_opened(tmp_path) -> None:
     assert prepared.case.id == "sub-A"
     assert set(prepared.placements) == set(Sequence)
     drawn = save(tmp_path / "mask.nii.gz", made.mask, made.affine)
-    done = gliofed.export(drawn, tmp_path / "s" / made.key, tmp_path / "out")
+    done = gliofed.export_mask(
+        drawn, tmp_path / "s" / made.key, gliofed.MaskExport(tmp_path / "out")
+    )
     assert {d.path.name for d in done} == {
         f"sub-A_space-orig_label-tumor_desc-{s}_mask.nii.gz" for s in Sequence
     }
@@ -296,7 +309,7 @@ def test_what_lies_outside_a_scan_is_told(case, mask, tmp_path) -> None:
     }
     record["provenance"] = {}
     (case / "entry.json").write_text(json.dumps(record))
-    (done,) = gliofed.export(mask, case, tmp_path / "out")
+    (done,) = gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out"))
     below = (voxels_in_mm(SIZE, NETWORK)[..., 2] < CENTRE[2]) & ellipsoid()
     assert done.outside_ml == pytest.approx(below.sum() / 1000)
     again = command(mask, "--case", case, "--out", tmp_path / "again")
@@ -309,8 +322,8 @@ def test_dicom_is_an_extra(case, mask, tmp_path, monkeypatch) -> None:
     monkeypatch.delattr(gliofed_dicom, "seg", raising=False)
     series = {Sequence.FLAIR: gliofed.SeriesLocation(tmp_path / "dicom/FLAIR")}
     with pytest.raises(StudyError, match=r"install gliofed\[hospital\]"):
-        gliofed.export(mask, case, tmp_path / "out", series)
-    assert len(gliofed.export(mask, case, tmp_path / "out")) == 2
+        gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out", series))
+    assert len(gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out"))) == 2
 
 
 @pytest.mark.process
@@ -322,7 +335,9 @@ def test_a_sheared_scan_keeps_its_sform_alone(case, mask, tmp_path) -> None:
     record["placements"]["T1"]["affine"] = sheared.tolist()
     record["provenance"] = {}
     (case / "entry.json").write_text(json.dumps(record))
-    done = {d.sequence: d for d in gliofed.export(mask, case, tmp_path / "out")}
+    done = {
+        d.sequence: d for d in gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out"))
+    }
     image = nib.load(done[Sequence.T1].path)
     assert np.allclose(image.affine, sheared, atol=1e-5)
     assert image.header["qform_code"] == 0
@@ -424,8 +439,7 @@ def test_a_real_series(real_data, tmp_path) -> None:
         "abc", entry, {"sources": {"T1": {"file": "sub-1_T1w.nii"}}}
     )
     mask = save(tmp_path / "mask.nii.gz", ellipsoid().astype(np.uint8))
-    _, done = gliofed.export(mask, tmp_path / "store/abc", tmp_path / "out",
-                         {Sequence.T1: gliofed.SeriesLocation(folder)}, model="base-7")  # fmt: skip
+    _, done = gliofed.export_mask(mask, tmp_path / "store/abc", gliofed.MaskExport(tmp_path / "out", {Sequence.T1: gliofed.SeriesLocation(folder)}, model="base-7"))  # fmt: skip
     points = dicom.world_of(done.path)
     half = voxel_sizes(scan.affine).min() / 2
     drawn = np.asarray(nib.load(done.path.with_suffix(".nii.gz")).dataobj) > 0

@@ -25,7 +25,7 @@ from gliofed.inference.mask_export import export_image
 from gliofed.markers import MARKERS
 from gliofed.models.export import equivalence, monai_bundle, onnx_file
 from gliofed.models.export.equivalence import check_equivalence, named_outputs
-from gliofed.models.export.formats import export_as
+from gliofed.models.export.formats import export_model
 from gliofed.models.folder import read_model, recipe_of, write_model
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
@@ -96,7 +96,7 @@ def graph_file(model, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def bundle_folder(model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("monai") / "b"
-    done = export_as(model, "monai", folder)
+    done = export_model(model, "monai", folder)
     assert (done.difference, done.title, done.model) == (0, "MONAI bundle", read_model(model).id)
     assert list(folder.parent.iterdir()) == [folder]
     return folder
@@ -161,11 +161,11 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
     bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
     monkeypatch.setattr(onnx_file, "graph_of", lambda net: proto)
     if kept:
-        found = export_as(model, "onnx", tmp_path / "m.onnx").difference
+        found = export_model(model, "onnx", tmp_path / "m.onnx").difference
         assert found == pytest.approx(off * equivalence.MAX_LOGIT_DIFFERENCE, rel=0.1)
     else:
         with pytest.raises(ModelError, match=r"m\.onnx: answers otherwise .* mask differs"):
-            export_as(model, "onnx", tmp_path / "m.onnx")
+            export_model(model, "onnx", tmp_path / "m.onnx")
     assert bool(list(tmp_path.iterdir())) == kept
 
 
@@ -194,7 +194,7 @@ def test_a_package_that_is_missing_is_said_before_any_work(model, tmp_path, monk
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(StudyError, match=r"'onnxscript'.*install gliofed\[export\]"):
-        export_as(model, "onnx", tmp_path / "m.onnx")
+        export_model(model, "onnx", tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -240,7 +240,7 @@ def test_a_bundle_answers_files_as_gliofed_does(
     if mirror:
         folder, net = bundle_folder, read_model(request.getfixturevalue("model")).net()
     else:
-        export_as(make_model(tmp_path / "m", 2, mirror=False), "monai", tmp_path / "b")
+        export_model(make_model(tmp_path / "m", 2, mirror=False), "monai", tmp_path / "b")
         folder, net = tmp_path / "b", read_model(tmp_path / "m").net()
     run_bundle(folder, tmp_path / "images", tmp_path / "answers")
     assert f"2 cases in {tmp_path / 'images'} - {RESEARCH_USE_ONLY}" in capsys.readouterr().out
@@ -312,7 +312,7 @@ def test_a_bundle_that_answers_otherwise_is_not_kept(model, tmp_path, monkeypatc
     monkeypatch.setattr(safetensors.torch, "save", save)
     message = {"changed": "answers otherwise", "lost": r"MONAI cannot build .*mask\.bias"}[fault]
     with pytest.raises(ModelError, match=rf"(?s){tmp_path / 'b'}: {message}"):
-        export_as(model, "monai", tmp_path / "b")
+        export_model(model, "monai", tmp_path / "b")
     assert not list(tmp_path.iterdir())
 
 
@@ -324,12 +324,12 @@ def test_what_is_there_is_not_written_over_and_a_form_must_be_known(model, tmp_p
     (tmp_path / "b/mine.txt").write_text("mine")
     for form in ("onnx", "monai"):
         with pytest.raises(ModelError, match="is there already; choose another name"):
-            export_as(model, form, tmp_path / "b")
+            export_model(model, form, tmp_path / "b")
     assert [p.name for p in tmp_path.rglob("*")] == ["b", "mine.txt"]
     with pytest.raises(StudyError, match="'tflite' is no form; choose one of onnx, monai"):
-        export_as(model, "tflite", tmp_path / "x")
+        export_model(model, "tflite", tmp_path / "x")
     with pytest.raises(ModelError, match="is no model"):
-        export_as(tmp_path, "onnx", tmp_path / "x")
+        export_model(tmp_path, "onnx", tmp_path / "x")
 
 
 def test_the_exporter_is_quiet_and_leaves_logging_as_it_was() -> None:

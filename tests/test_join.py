@@ -21,7 +21,7 @@ from gliofed.errors import ApprovalError, CheckpointError, DataError, GliofedErr
 from gliofed.federated.flare.process import ProcessCommand
 from gliofed.federated.governance.approval import approve
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.audit_verification import read_lines
+from gliofed.federated.governance.audit_verification import read_log
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import study_toml
@@ -63,7 +63,7 @@ def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, st
     assert read_data_paths(kit).folder == data.folder.resolve()
     record_approval(asked, "Dr Who", None)
     assert propose(kit.root, data, file, NoProgress()).agreed
-    (line,) = read_lines(kit.audit)
+    (line,) = read_log(kit.audit)
     assert line.event == "approved"
     assert line.fields["study"] == study_for_sites(study).digest
 
@@ -125,7 +125,7 @@ def test_a_process_that_ends_by_itself_is_told_with_its_log(tmp_path) -> None:
         )  # fmt: skip
     assert "because" in heard
     assert (tmp_path / "log").read_text() == "because\n"
-    assert [line.event for line in read_lines(log.path)] == ["started", "stopped"]
+    assert [line.event for line in read_log(log.path)] == ["started", "stopped"]
 
 
 def test_a_kit_in_use_is_not_used_twice(tmp_path) -> None:

@@ -31,7 +31,7 @@ from federation_kits import (
     wait_for,
 )
 
-from gliofed.deployment.provision import provision
+from gliofed.deployment.provision import make_start_up_kits
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +103,7 @@ def test_a_site_opens_no_port_to_others_and_its_files_stay_in_its_kit(live) -> N
 def test_the_server_opens_one_port_to_others_unless_it_is_to_open_none(live, tmp_path) -> None:
     assert all(own for own, _ in listeners(live.server))
     plan = plan_of("north", listen="all")
-    provision(plan, tmp_path / "out", POLICY)
+    make_start_up_kits(plan, tmp_path / "out", POLICY)
     with running(server_of(tmp_path / "out"), tmp_path / "said.txt") as server:
         wait_for(lambda: listening(plan.server.port), "a server that listens")
         assert {port for own, port in listeners(server) if not own} == {plan.server.port}

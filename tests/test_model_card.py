@@ -23,7 +23,7 @@ from gliofed.deployment.training_job import make_job
 from gliofed.errors import CheckpointError, QuorumError
 from gliofed.federated.checkpoint import last_committed
 from gliofed.federated.client import Client
-from gliofed.federated.governance.audit_verification import read_lines, verify
+from gliofed.federated.governance.audit_verification import read_log, verify_lines
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.calibration import last_calibration
 from gliofed.federated.server.testing import TABLE
@@ -206,9 +206,9 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert model.calibrations == {0: quiet}
     assert f"`{CALIBRATIONS}` beside them" in model.card
     assert "Calibrated on" in (folder / PAGE).read_text()
-    lines = [x for x in read_lines(federation.kit.audit) if x.event == "model-written"]
+    lines = [x for x in read_log(federation.kit.audit) if x.event == "model-written"]
     assert [x.fields for x in lines] == [{"run": status.run, "rounds": 2, "model": model.id}]
-    assert verify(federation.kit.audit).sound
+    assert verify_lines(federation.kit.audit).sound
     assert not list(folder.glob(".*.part"))
 
 
@@ -262,7 +262,7 @@ def test_a_run_whose_model_cannot_be_written_is_not_complete(federation, monkeyp
         federation.conduct(rounds=2)
     told = read_status(federation.folder)
     assert (told.state, told.why) == ("failed", "on the server: No space left on device")
-    events = [x.event for x in read_lines(federation.kit.audit)]
+    events = [x.event for x in read_log(federation.kit.audit)]
     assert events.count("segment-failed") == 1
     assert "model-written" not in events
     monkeypatch.undo()
@@ -295,6 +295,6 @@ def test_a_segment_that_fails_before_its_first_round_tells_the_lead_why(
         conductor.conduct(lambda *_: None, federation.kit.root)
     told = conductor.status()
     assert (told["state"], told["why"]) == ("failed", why)
-    assert [x.event for x in read_lines(federation.kit.audit)] == [
+    assert [x.event for x in read_log(federation.kit.audit)] == [
         "segment-started", "segment-failed",
     ]  # fmt: skip

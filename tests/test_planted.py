@@ -21,7 +21,7 @@ from federation_kits import listening, make_kits, running, verb, wait_for
 from gliofed.deployment.lead import start
 from gliofed.deployment.run_status import RunStatus
 from gliofed.deployment.supervisor import RetryLimits
-from gliofed.federated.governance.audit_verification import read_lines
+from gliofed.federated.governance.audit_verification import read_log
 from gliofed.study import parse_study, study_toml
 
 POLICY = "min_cases = 1\nsmallest_count = 1\n"
@@ -221,7 +221,7 @@ def test_no_planted_identifier_is_where_others_can_read(ran) -> None:
 @pytest.mark.slow
 def test_what_stays_at_the_site_does_name_them_so_that_the_search_can_fail(ran) -> None:
     south = ran.kits / "south"
-    events = [x.event for x in read_lines(south / "gliofed/audit.jsonl")]
+    events = [x.event for x in read_log(south / "gliofed/audit.jsonl")]
     assert "failure-reported" in events
     named = set().union(*leaks(south, ran.planted).values())
     assert {one for one in named if one.startswith(("MRN", "ward", "ACC"))}

@@ -31,7 +31,7 @@ from typer.testing import CliRunner
 
 import gliofed
 from gliofed.cli.main import app
-from gliofed.cli.prepare import line
+from gliofed.cli.screens.preparation import case_line
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.phantom import HOSPITALS
 from gliofed.data.store import PreparedStore
@@ -210,11 +210,13 @@ def test_a_line_a_case_says_what_became_of_it(north) -> None:
     case = read_bids(north, "north")[0]
     measures = PreparationMeasures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
     sound = CasePreparation(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
-    assert line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, alignment 1.10"
-    assert line(dataclasses.replace(sound, status="reused")) == "north/A  reused"
+    assert (
+        case_line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, alignment 1.10"
+    )
+    assert case_line(dataclasses.replace(sound, status="reused")) == "north/A  reused"
     odd = dataclasses.replace(case, id="A\x1b[2J")
     aside = CasePreparation(odd, "excluded", ("too small", "too far"), 1.0, "key", measures)
-    assert line(aside) == "north/A\N{REPLACEMENT CHARACTER}[2J  excluded: too small; too far"
+    assert case_line(aside) == "north/A\N{REPLACEMENT CHARACTER}[2J  excluded: too small; too far"
 
 
 def stuck(north: Path, tmp_path: Path, name: str = "B"):
@@ -384,7 +386,9 @@ def test_the_phantom_hospitals_are_prepared(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("gliofed.experiments.studies.HOSPITALS", two)
     gliofed.phantom(tmp_path)
     (tmp_path / "study.toml").write_text(STUDY.replace("[1.0, 1.0, 1.0]", "[4.5, 4.5, 4.5]"))
-    found = gliofed.prepare(tmp_path / "hillside", tmp_path / "store", tmp_path / "study.toml")
+    found = gliofed.prepare(
+        tmp_path / "hillside", tmp_path / "store", gliofed.PrepareOptions(tmp_path / "study.toml")
+    )
     assert found.usable == len(found.accounts) > 10
     assert all(a.figure.is_file() for a in found.accounts)
 
@@ -402,7 +406,7 @@ def test_real_scans_are_prepared_as_the_study_asks(real_data, tmp_path) -> None:
     for folder in [*site.glob("sub-*"), *site.glob("derivatives/*/sub-*")]:
         if folder.name not in named:
             shutil.rmtree(folder)
-    found = gliofed.prepare(site, tmp_path / "store", study, processes=2)
+    found = gliofed.prepare(site, tmp_path / "store", gliofed.PrepareOptions(study, processes=2))
     assert [a.status for a in found.accounts] == ["prepared"] * 2, found.accounts
     assert all(0.8 < a.measures.brain_litres < 2.2 for a in found.accounts)
     assert all(20_000 < a.figure.stat().st_size < 500_000 for a in found.accounts)

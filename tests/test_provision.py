@@ -31,7 +31,7 @@ from typer.testing import CliRunner
 from gliofed.cli.main import app
 from gliofed.deployment import provision as provisioning
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.provision import provision
+from gliofed.deployment.provision import make_start_up_kits
 from gliofed.errors import KitError, StudyError
 from gliofed.federated.flare import rules
 from gliofed.federated.linkage.tokens import read_salt
@@ -139,7 +139,7 @@ def test_a_proposed_study_is_in_every_kit_without_its_folder(tmp_path) -> None:
         'name = "s"\n[data]\nroot = "hospitals"\ntrain = ["north", "south"]\nexternal = ["east"]\n'
     )
     plan = plan_of("north", "south", study=str(tmp_path / "study.toml"))
-    provision(plan, tmp_path / "out", POLICY)
+    make_start_up_kits(plan, tmp_path / "out", POLICY)
     asked = load_study(tmp_path / "study.toml")
     for kit in ("server", "lead", "north"):
         path = tmp_path / "out" / kit / "gliofed/study.toml"
@@ -149,14 +149,16 @@ def test_a_proposed_study_is_in_every_kit_without_its_folder(tmp_path) -> None:
 
 def test_a_study_that_is_wrong_leaves_nothing_behind(tmp_path) -> None:
     with pytest.raises(StudyError, match="no such study file"):
-        provision(plan_of("north", study=str(tmp_path / "none.toml")), tmp_path / "out", POLICY)
+        make_start_up_kits(
+            plan_of("north", study=str(tmp_path / "none.toml")), tmp_path / "out", POLICY
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_later_site_joins_the_same_federation_and_no_kit_is_touched(kits) -> None:
     before = contents(kits)
     port = json.loads((kits / "authority/plan.json").read_text())["server"]["port"]
-    done = provision(plan_of("north", "south", "east", port=port), kits, POLICY)
+    done = make_start_up_kits(plan_of("north", "south", "east", port=port), kits, POLICY)
     assert (done.made, done.kept) == (("east",), ("server", "lead", "north", "south"))
     after = contents(kits)
     changed = {name for name in before if before[name] != after[name]}
@@ -173,7 +175,9 @@ def test_a_later_site_joins_after_the_kits_were_moved_away(kits) -> None:
     port = json.loads((kits / "authority/plan.json").read_text())["server"]["port"]
     for name in ("server", "lead", "north", "south"):
         shutil.rmtree(kits / name)
-    assert provision(plan_of("north", "south", "east", port=port), kits, POLICY).made == ("east",)
+    assert make_start_up_kits(plan_of("north", "south", "east", port=port), kits, POLICY).made == (
+        "east",
+    )
     assert sorted(p.name for p in kits.iterdir()) == [".lock", "authority", "east"]
 
 
@@ -186,17 +190,17 @@ def test_what_is_there_is_never_made_again(kits) -> None:
         (("north", "south", "east"), port + 1, "choose another --out"),
     ):
         with pytest.raises(KitError, match=said):
-            provision(plan_of(*sites, port=at), kits, POLICY)
+            make_start_up_kits(plan_of(*sites, port=at), kits, POLICY)
     (kits / "east").mkdir()
     with pytest.raises(KitError, match="though no kit"):
-        provision(plan_of("north", "south", "east", port=port), kits, POLICY)
+        make_start_up_kits(plan_of("north", "south", "east", port=port), kits, POLICY)
     assert contents(kits) == before
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tmp_path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(KitError, match=r"expected an empty folder.*notes\.txt"):
-        provision(plan_of("north"), tmp_path, POLICY)
+        make_start_up_kits(plan_of("north"), tmp_path, POLICY)
     assert [p.name for p in tmp_path.iterdir() if p.name != ".lock"] == ["notes.txt"]
 
 
@@ -209,11 +213,11 @@ def test_nothing_half_made_stays_wherever_it_fails(tmp_path, monkeypatch, when) 
 
     monkeypatch.setattr(provisioning, when, fail)
     with pytest.raises(OSError, match="No space left"):
-        provision(plan_of("north"), tmp_path / "out", POLICY)
+        make_start_up_kits(plan_of("north"), tmp_path / "out", POLICY)
     if when != "keep_folder":  # by then all of it is in its place
         assert [p.name for p in (tmp_path / "out").iterdir()] == [".lock"]
         monkeypatch.undo()
-        provision(plan_of("north"), tmp_path / "out", POLICY)
+        make_start_up_kits(plan_of("north"), tmp_path / "out", POLICY)
     open_kit(tmp_path / "out/north", "site")
 
 

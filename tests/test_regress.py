@@ -14,7 +14,7 @@ from feature_tables import made_up
 from recorded_progress import RecordedProgress
 from small_study import write_study
 
-from gliofed.cli.show import show_outcome
+from gliofed.cli.screens.scores import show_finished_run
 from gliofed.data.phantom import PhantomHospital
 from gliofed.data.splits import Split, make_splits
 from gliofed.errors import DataError
@@ -284,7 +284,7 @@ def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, cap
     assert "features.csv: 2 of 9 cases, digest" in page
     assert not (tmp_path / "model-card.md").exists()  # no network that it could speak of
     assert len(list(tmp_path.glob("models/seed-1/external/*/model-*.json"))) == 2
-    show_outcome(outcome)
+    show_finished_run(outcome)
     assert "age and sex" in capsys.readouterr().out
     before = (tmp_path / "predictions.csv").read_bytes()
     run_study(study, tmp_path, options=RunOptions(store=study_file.parent / "store"))

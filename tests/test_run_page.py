@@ -17,7 +17,7 @@ from rich.console import Console
 from test_report import HOSTILE, RESEARCH, SYNTHETIC, Reader, pictures
 
 from gliofed.calibration.evaluation import ScalingRow
-from gliofed.cli.federation import table
+from gliofed.cli.screens.federation import status_table
 from gliofed.deployment import run_page as page_module
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.run_page import PAGE, FederationPage, run_content
@@ -319,7 +319,7 @@ def test_a_page_that_cannot_be_drawn_ends_no_run_and_stands_in_its_status(
 
 @pytest.mark.parametrize("fault", ["", "OSError: the disk is full"])
 def test_the_lead_is_told_in_the_terminal_too(fault, capsys) -> None:
-    Console(width=200).print(table(make_status(STUDY, 2, page=fault)))
+    Console(width=200).print(status_table(make_status(STUDY, 2, page=fault)))
     said = capsys.readouterr().out
     assert ("could not be drawn" in said) == bool(fault)
     assert fault in said
@@ -346,7 +346,7 @@ def test_the_calibration_and_who_is_not_in_it_are_on_the_page_and_in_the_table(
     page = render_federation_page(run_content(status, (), STUDY))
     assert "wildtype 31, mutant 12" in page
     assert "Training sites that are not in the calibration" in page
-    Console(width=200).print(table(status))
+    Console(width=200).print(status_table(status))
     shown = capsys.readouterr().out
     assert "wildtype 31, mutant 12" in shown
     assert "0.60" in shown

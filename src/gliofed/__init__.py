@@ -15,103 +15,122 @@ from typing import TYPE_CHECKING, Final
 from gliofed.version import __version__
 
 if TYPE_CHECKING:
-    from gliofed.api.consortium import (
-        join,
-        look,
-        provision,
-        serve,
-        start,
-        status,
-        stop,
-        try_out,
-        withdraw,
-    )
-    from gliofed.api.scans import check, correct, export, image, inspect, intake, prepare, receive
     from gliofed.data.audit import DatasetReading
-    from gliofed.deployment.approval import (
-        approve,
-        consent,
-        network_size,
-        new_key,
-        read_log,
-        verify_log,
-    )
-    from gliofed.deployment.model_upgrade import export_model, read_model, upgrade_model
+    from gliofed.data.formats.registry import inspect
+    from gliofed.deployment.approval import approve, consent
+    from gliofed.deployment.join import Proposal, join, propose, serve
+    from gliofed.deployment.lead import start, status, stop, withdraw
+    from gliofed.deployment.model_upgrade import upgrade_model
+    from gliofed.deployment.provision import ProvisionedKits, provision
+    from gliofed.deployment.run_status import RunStatus
+    from gliofed.deployment.site_data import SiteDataPaths
+    from gliofed.deployment.supervisor import RetryLimits
+    from gliofed.deployment.try_out import try_out
     from gliofed.dicom.dicomweb import DicomWebServer
-    from gliofed.dicom.storescp import ListenAddress
+    from gliofed.dicom.storescp import ListenAddress, receive
     from gliofed.experiments.finished_run import FinishedRun
-    from gliofed.experiments.radiomics import FeatureExtraction, extract_features, try_features
+    from gliofed.experiments.radiomics import (
+        ExtractedFeatures,
+        ExtractOptions,
+        extract_features,
+        leave_one_hospital_out,
+    )
+    from gliofed.experiments.run_context import RunOptions
     from gliofed.experiments.scores import score
     from gliofed.experiments.studies import cohort, demo, overlap, phantom, run
     from gliofed.federated.governance.approval import Approval
-    from gliofed.federated.governance.audit_verification import LogVerdict
+    from gliofed.federated.governance.audit_verification import LogVerdict, read_log, verify_log
     from gliofed.federated.governance.hash_chain import LogLine
-    from gliofed.inference.corrections import CorrectedLabel, Correction
-    from gliofed.inference.mask_export import ExportedMask, SeriesLocation
-    from gliofed.inference.predict import predict, report
-    from gliofed.ingest.intake import IngestRequest, IngestResult
+    from gliofed.federated.governance.keys import new_approver_key
+    from gliofed.inference.batch import CaseStatus
+    from gliofed.inference.corrections import CorrectedLabel, Correction, correct
+    from gliofed.inference.mask_export import (
+        ExportedMask,
+        MaskExport,
+        SeriesLocation,
+        export_image,
+        export_mask,
+    )
+    from gliofed.inference.predict import PredictOptions, predict, report
+    from gliofed.ingest.intake import IngestRequest, IngestResult, intake
+    from gliofed.models.export.formats import ExportedModel, export_model
+    from gliofed.models.folder import TrainedModel, read_model
     from gliofed.preprocessing.dataset import DatasetPreparation
+    from gliofed.preprocessing.prepare_data import PrepareOptions, prepare
     from gliofed.preprocessing.workers import CasePreparation
     from gliofed.validation.check import CheckResult
-    from gliofed.viewer.view import view
+    from gliofed.validation.check_data import check
+    from gliofed.viewer.server import view
 
 _MODULES: Final = {
     # Data
-    "intake": "gliofed.api.scans",
-    "receive": "gliofed.api.scans",
-    "check": "gliofed.api.scans",
-    "inspect": "gliofed.api.scans",
-    "prepare": "gliofed.api.scans",
-    "phantom": "gliofed.experiments.studies",
-    "DicomWebServer": "gliofed.dicom.dicomweb",
-    "ListenAddress": "gliofed.dicom.storescp",
+    "intake": "gliofed.ingest.intake",
     "IngestRequest": "gliofed.ingest.intake",
     "IngestResult": "gliofed.ingest.intake",
+    "receive": "gliofed.dicom.storescp",
+    "ListenAddress": "gliofed.dicom.storescp",
+    "DicomWebServer": "gliofed.dicom.dicomweb",
+    "check": "gliofed.validation.check_data",
     "CheckResult": "gliofed.validation.check",
+    "inspect": "gliofed.data.formats.registry",
     "DatasetReading": "gliofed.data.audit",
+    "prepare": "gliofed.preprocessing.prepare_data",
+    "PrepareOptions": "gliofed.preprocessing.prepare_data",
     "DatasetPreparation": "gliofed.preprocessing.dataset",
     "CasePreparation": "gliofed.preprocessing.workers",
+    "phantom": "gliofed.experiments.studies",
     # Studies
     "run": "gliofed.experiments.studies",
+    "RunOptions": "gliofed.experiments.run_context",
     "demo": "gliofed.experiments.studies",
     "overlap": "gliofed.experiments.studies",
     "cohort": "gliofed.experiments.studies",
+    "FinishedRun": "gliofed.experiments.finished_run",
     "score": "gliofed.experiments.scores",
     "extract_features": "gliofed.experiments.radiomics",
-    "try_features": "gliofed.experiments.radiomics",
-    "FeatureExtraction": "gliofed.experiments.radiomics",
-    "FinishedRun": "gliofed.experiments.finished_run",
+    "ExtractedFeatures": "gliofed.experiments.radiomics",
+    "ExtractOptions": "gliofed.experiments.radiomics",
+    "leave_one_hospital_out": "gliofed.experiments.radiomics",
     # Models and cases
     "predict": "gliofed.inference.predict",
+    "PredictOptions": "gliofed.inference.predict",
     "report": "gliofed.inference.predict",
-    "view": "gliofed.viewer.view",
-    "export": "gliofed.api.scans",
-    "image": "gliofed.api.scans",
-    "correct": "gliofed.api.scans",
-    "Correction": "gliofed.inference.corrections",
-    "CorrectedLabel": "gliofed.inference.corrections",
+    "CaseStatus": "gliofed.inference.batch",
+    "view": "gliofed.viewer.server",
+    "export_mask": "gliofed.inference.mask_export",
+    "export_image": "gliofed.inference.mask_export",
+    "MaskExport": "gliofed.inference.mask_export",
     "ExportedMask": "gliofed.inference.mask_export",
     "SeriesLocation": "gliofed.inference.mask_export",
-    "read_model": "gliofed.deployment.model_upgrade",
+    "correct": "gliofed.inference.corrections",
+    "Correction": "gliofed.inference.corrections",
+    "CorrectedLabel": "gliofed.inference.corrections",
+    "read_model": "gliofed.models.folder",
+    "TrainedModel": "gliofed.models.folder",
+    "export_model": "gliofed.models.export.formats",
+    "ExportedModel": "gliofed.models.export.formats",
     "upgrade_model": "gliofed.deployment.model_upgrade",
-    "export_model": "gliofed.deployment.model_upgrade",
     # Federation
-    "provision": "gliofed.api.consortium",
-    "look": "gliofed.api.consortium",
-    "join": "gliofed.api.consortium",
-    "serve": "gliofed.api.consortium",
-    "start": "gliofed.api.consortium",
-    "status": "gliofed.api.consortium",
-    "stop": "gliofed.api.consortium",
-    "withdraw": "gliofed.api.consortium",
-    "try_out": "gliofed.api.consortium",
+    "provision": "gliofed.deployment.provision",
+    "ProvisionedKits": "gliofed.deployment.provision",
+    "SiteDataPaths": "gliofed.deployment.site_data",
+    "propose": "gliofed.deployment.join",
+    "Proposal": "gliofed.deployment.join",
+    "join": "gliofed.deployment.join",
+    "serve": "gliofed.deployment.join",
+    "start": "gliofed.deployment.lead",
+    "status": "gliofed.deployment.lead",
+    "stop": "gliofed.deployment.lead",
+    "withdraw": "gliofed.deployment.lead",
+    "RetryLimits": "gliofed.deployment.supervisor",
+    "RunStatus": "gliofed.deployment.run_status",
+    "try_out": "gliofed.deployment.try_out",
     "approve": "gliofed.deployment.approval",
     "consent": "gliofed.deployment.approval",
-    "network_size": "gliofed.deployment.approval",
-    "new_key": "gliofed.deployment.approval",
-    "read_log": "gliofed.deployment.approval",
-    "verify_log": "gliofed.deployment.approval",
     "Approval": "gliofed.federated.governance.approval",
+    "new_approver_key": "gliofed.federated.governance.keys",
+    "verify_log": "gliofed.federated.governance.audit_verification",
+    "read_log": "gliofed.federated.governance.audit_verification",
     "LogVerdict": "gliofed.federated.governance.audit_verification",
     "LogLine": "gliofed.federated.governance.hash_chain",
 }
@@ -120,6 +139,7 @@ _MODULES: Final = {
 __all__ = [
     "Approval",
     "CasePreparation",
+    "CaseStatus",
     "CheckResult",
     "CorrectedLabel",
     "Correction",
@@ -127,14 +147,26 @@ __all__ = [
     "DatasetReading",
     "DicomWebServer",
     "ExportedMask",
-    "FeatureExtraction",
+    "ExportedModel",
+    "ExtractOptions",
+    "ExtractedFeatures",
     "FinishedRun",
     "IngestRequest",
     "IngestResult",
     "ListenAddress",
     "LogLine",
     "LogVerdict",
+    "MaskExport",
+    "PredictOptions",
+    "PrepareOptions",
+    "Proposal",
+    "ProvisionedKits",
+    "RetryLimits",
+    "RunOptions",
+    "RunStatus",
     "SeriesLocation",
+    "SiteDataPaths",
+    "TrainedModel",
     "__version__",
     "approve",
     "check",
@@ -142,20 +174,20 @@ __all__ = [
     "consent",
     "correct",
     "demo",
-    "export",
+    "export_image",
+    "export_mask",
     "export_model",
     "extract_features",
-    "image",
     "inspect",
     "intake",
     "join",
-    "look",
-    "network_size",
-    "new_key",
+    "leave_one_hospital_out",
+    "new_approver_key",
     "overlap",
     "phantom",
     "predict",
     "prepare",
+    "propose",
     "provision",
     "read_log",
     "read_model",
@@ -167,7 +199,6 @@ __all__ = [
     "start",
     "status",
     "stop",
-    "try_features",
     "try_out",
     "upgrade_model",
     "verify_log",

@@ -1,202 +1,261 @@
-"""The verbs of a federation between hospitals."""
+"""Commands for a federation between hospitals: kits, processes, the lead's orders, approval, audit."""
 
 from __future__ import annotations
 
 import getpass
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
 
 import gliofed
-from gliofed.cli.show import TerminalProgress
-from gliofed.cli.verbs import plain_ends
-from gliofed.deployment.lead import page_path
-from gliofed.deployment.run_status import FINAL_STATES, RunStatus
-from gliofed.deployment.site_data import SiteDataPaths
-from gliofed.deployment.supervisor import RetryLimits
-from gliofed.notice import RESEARCH_USE_ONLY
-from gliofed.reporting.study.calibration_tables import scaling_lines
+from gliofed.cli import options
+from gliofed.cli.terminal import TerminalProgress, needs_extra, one_line_errors
 from gliofed.runtime.processes import end_with_starter
-from gliofed.types import RoundPoint
 
-AGAIN: Final = "the same command goes on"
-_SHOWN: Final = 12
-"""The newest rounds that a table has."""
+if TYPE_CHECKING:
+    from gliofed import RunStatus
 
+GROUP: Final = "Federation"
+GOES_ON: Final = "the same command goes on"
 
-@dataclass(frozen=True)
-class JoinOptions:
-    """What `gliofed join` was given."""
+LeadKit = Annotated[Path, typer.Option(help="The lead's kit.")]
 
-    kit: Path
-    data: Path
-    store: Path
-    format: str
-    study: Path | None
-    approval: Path | None
-    who: str
-    yes: bool
+federation = typer.Typer(no_args_is_help=True, help="Try a whole federation on this machine.")
+audit = typer.Typer(no_args_is_help=True, help="Check and read the audit logs of a federation.")
 
 
-def serve(kit: Path) -> None:
-    """`gliofed serve`."""
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this group."""
+    for command in (provision, serve, join, approve, start, status, stop, withdraw):
+        app.command(rich_help_panel=GROUP)(command)
+    app.add_typer(audit, name="audit", rich_help_panel=GROUP)
+    app.add_typer(federation, name="federation", rich_help_panel=GROUP)
+
+
+def provision(
+    federation: Annotated[Path, typer.Argument(help="The federation file (TOML).")],
+    out: Annotated[Path, typer.Option(help="Folder of the kits.")],
+) -> None:
+    """Make a start-up kit for the server, the lead and each hospital of a federation.
+
+    Run it again with more sites in the file: only theirs are made, for the same federation.
+    """
+    after = "nothing was made; the same command starts anew"
+    with one_line_errors(after), needs_extra("federation"):
+        kits = gliofed.provision(federation, out)
+        for name in kits.made:
+            typer.echo(f"made {kits.out / name}")
+        for name in kits.kept:
+            typer.echo(f"unchanged: {name}, made before")
+        typer.echo(
+            "Hand over each kit on its own, by a way that only its receiver can read. "
+            f"Keep {kits.out / 'authority'} to yourself: whoever has it can join as anyone."
+        )
+
+
+def serve(kit: Annotated[Path, typer.Argument(help="The server's kit.")]) -> None:
+    """Run a federation's server, in the foreground, until interrupted."""
     end_with_starter()
-    with plain_ends(after=AGAIN):
+    with one_line_errors(after=GOES_ON), needs_extra("federation"):
         typer.echo("serving; Ctrl-C ends it")
         gliofed.serve(kit)
 
 
-def join(asked: JoinOptions) -> None:
-    """`gliofed join`."""
+def join(
+    kit: Annotated[Path, typer.Argument(help="This hospital's kit.")],
+    data: Annotated[Path, typer.Option(help="Folder of the hospital's data set.")],
+    store: Annotated[Path, typer.Option(help="Folder of its prepared cases.")],
+    format_id: options.DatasetFormat = "bids",
+    study: Annotated[
+        Path | None, typer.Option(help="The study, where the kit proposes none.")
+    ] = None,
+    approval: Annotated[
+        Path | None, typer.Option(help="An approval of this study, signed elsewhere.")
+    ] = None,
+    who: options.Who = "",
+    yes: options.Yes = False,
+) -> None:
+    """Join a federation: check the data, read what a study does with it, approve, take part.
+
+    Runs in the foreground until interrupted. The hospital opens no port.
+    """
     end_with_starter()
-    with plain_ends(after=AGAIN):
-        data = SiteDataPaths(asked.data, asked.store, asked.format)
-        with TerminalProgress() as terminal:
-            proposal = gliofed.look(asked.kit, data, asked.study, terminal)
-        typer.echo("What runs here:")
-        typer.echo("\n".join(f"  {line}" for line in proposal.runs))
-        typer.echo("What leaves this hospital:")
-        typer.echo("\n".join(f"  {line}" for line in proposal.leaves))
-        who = asked.who or getpass.getuser()
-        given = proposal.agreed or asked.approval is not None or asked.yes
-        if not given and not typer.confirm(f"Approve this as {who}?"):
+    with one_line_errors(after=GOES_ON), needs_extra("federation"):
+        with TerminalProgress() as progress:
+            paths = gliofed.SiteDataPaths(data, store, format_id)
+            proposal = gliofed.propose(kit, paths, study, progress)
+        _show_consent(proposal.runs, "What leaves this hospital:", proposal.leaves)
+        who = who or getpass.getuser()
+        approved = proposal.agreed or approval is not None or yes
+        if not approved and not typer.confirm(f"Approve this as {who}?"):
             typer.echo("nothing was approved, and nothing is sent")
             raise typer.Exit(1)
         typer.echo(f"taking part as {proposal.kit.name}; Ctrl-C leaves")
-        gliofed.join(proposal, who, asked.approval, lambda line: typer.echo(line, err=True))
+        gliofed.join(proposal, who, approval, lambda line: typer.echo(line, err=True))
 
 
-def start(study: Path, kit: Path, segment: int) -> None:
-    """`gliofed start`."""
+def _show_consent(runs: tuple[str, ...], title: str, leaves: tuple[str, ...]) -> None:
+    typer.echo("What runs at the site:")
+    typer.echo("\n".join(f"  {line}" for line in runs))
+    typer.echo(title)
+    typer.echo("\n".join(f"  {line}" for line in leaves))
+
+
+def approve(
+    study: Annotated[Path | None, typer.Argument(help="The study file (TOML).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="File for the approval, or the approvals folder of a kit [default: approval.json]."
+        ),
+    ] = None,
+    who: options.Who = "",
+    key: Annotated[
+        Path | None, typer.Option(help="Sign with this private key of an approver.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="The site's policy; the approval ends when the policy changes."),
+    ] = None,
+    new_key: Annotated[
+        Path | None, typer.Option(help="Make an approver's key in this file, and nothing else.")
+    ] = None,
+    yes: options.Yes = False,
+) -> None:
+    """Read what a study runs and sends, and approve it on behalf of a hospital."""
+    if (study is None) == (new_key is None):
+        raise typer.BadParameter("give a study file to approve, or --new-key, and not both")
+    with one_line_errors(after="nothing was approved"):
+        if new_key is not None:
+            public = gliofed.new_approver_key(new_key)
+            typer.echo(
+                f"wrote {new_key}: keep it secret, it signs approvals in your name\n"
+                f"for approvers in a site's policy.toml: {public}"
+            )
+        elif study is not None:
+            runs, leaves = gliofed.consent(study, policy)
+            rules = f"the policy {policy}" if policy else "the default policy; a site may differ"
+            _show_consent(runs, f"What leaves it, under {rules}:", leaves)
+            who = who or getpass.getuser()
+            if not yes and not typer.confirm(f"Approve this as {who}?"):
+                typer.echo("nothing was approved")
+                raise typer.Exit(1)
+            out = out or Path("approval.json")
+            approval = gliofed.approve(study, who, out, key, policy)
+            target = out / f"{approval.study}.json" if out.is_dir() else out
+            typer.echo(f"wrote {target} ({'signed' if approval.signature else 'not signed'})")
+
+
+def start(
+    study: options.StudyFile,
+    kit: LeadKit,
+    segment: Annotated[
+        int, typer.Option("--rounds-per-job", help="Rounds of one job.", min=1)
+    ] = 20,
+) -> None:
+    """Run a study at the sites of a federation, from its last committed round.
+
+    Ends with status 1 where it could not be completed. The same command goes on later.
+    """
+    from gliofed.cli.screens.federation import StatusLines, show_status
+
     end_with_starter()
-    with plain_ends(after="the segment under way ends by itself; the same command goes on"):
-        said: list[str] = []
-
-        def told(now: RunStatus) -> None:
-            line = one_line(now)
-            if not said:
-                typer.echo(f"its page: {page_path(kit)}")
-            if not said or said[-1] != line:
-                said.append(line)
-                typer.echo(line)
-
-        end = gliofed.start(study, kit, told, RetryLimits(rounds=segment))
-        Console().print(table(end))
+    after = "the job under way ends by itself; the same command goes on"
+    with one_line_errors(after), needs_extra("federation"):
+        end = gliofed.start(study, kit, StatusLines(kit).show, gliofed.RetryLimits(rounds=segment))
+        show_status(end)
         if end.state not in ("completed", "stopped"):
             typer.secho(f"{end.state}: {end.why}", fg="red", err=True)
             raise typer.Exit(1)
 
 
-def status(kit: Path, watch: bool) -> None:
-    """`gliofed status`."""
-    with plain_ends(after="the run goes on"):
-        now = gliofed.status(kit)
-        if not watch:
-            Console().print(table(now))
-            typer.echo(f"its page: {page_path(kit)}")
-            return
-        with Live(table(now), auto_refresh=False) as live:
-            while now.state not in FINAL_STATES:
-                time.sleep(1)
-                now = gliofed.status(kit)
-                live.update(table(now), refresh=True)
+def status(
+    kit: Annotated[Path, typer.Option(help="The lead's or the server's kit.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show it until the run is over.")] = False,
+) -> None:
+    """Show the state of a study: rounds, sites, seconds, bytes, losses, and missing sites."""
+    from gliofed.cli.screens.federation import page_line, show_status, watch_status
+
+    with one_line_errors(after="the run goes on"), needs_extra("federation"):
+        if watch:
+            watch_status(lambda: gliofed.status(kit))
+        else:
+            show_status(gliofed.status(kit))
+            typer.echo(page_line(kit))
 
 
-def stop(kit: Path) -> None:
-    """`gliofed stop`."""
-    with plain_ends():
-        now = gliofed.stop(kit)
-        typer.echo(f"{now.study} stops after its present round, {len(now.points) + 1}")
+def stop(kit: LeadKit) -> None:
+    """Stop a study after its present round; `gliofed start` goes on from there."""
+    with one_line_errors(), needs_extra("federation"):
+        run = gliofed.stop(kit)
+        typer.echo(f"{run.study} stops after its present round, {len(run.points) + 1}")
 
 
-def withdraw(site: str, kit: Path) -> None:
-    """`gliofed withdraw`."""
-    with plain_ends():
-        now = gliofed.withdraw(kit, site)
+def withdraw(
+    site: Annotated[str, typer.Argument(help="The site's name.")],
+    kit: LeadKit,
+) -> None:
+    """Leave a site out, from the next round on."""
+    with one_line_errors(), needs_extra("federation"):
+        run: RunStatus = gliofed.withdraw(kit, site)
         typer.echo(
-            f"{site} is asked no more from the next round on; the model keeps what it learnt "
-            f"there in rounds up to {len(now.points)}"
+            f"{site} is left out from the next round on; the model keeps what it learnt there in "
+            f"rounds up to {len(run.points)}"
         )
-        if now.state == "completed":
-            typer.echo("gliofed start writes the model's card on the server anew, without its name")
+        if run.state == "completed":
+            typer.echo("gliofed start writes the model card on the server anew, without its name")
 
 
-def try_out(out: Path) -> None:
-    """`gliofed federation try`."""
-    with plain_ends(after=AGAIN):
-        with TerminalProgress() as terminal:
-            end = gliofed.try_out(out, terminal.line, terminal)
+@federation.command("try")
+def try_out(
+    out: Annotated[Path, typer.Option(help="Folder of everything.")] = Path("federation"),
+) -> None:
+    """Try a federation: server, lead and four phantom hospitals, a process each, over TLS.
+
+    It can be interrupted: the same command goes on from the last committed round.
+    """
+    with one_line_errors(after=GOES_ON), needs_extra("federation"):
+        with TerminalProgress() as progress:
+            end = gliofed.try_out(out, progress.line, progress)
         if end.state != "completed":
             raise typer.Exit(1)
         typer.echo(f"Kits, logs and audit logs of every party: {out}")
 
 
-def one_line(now: RunStatus) -> str:
-    """How a run stands, in a line."""
-    text = f"{now.study}: {now.state}, {len(now.points)} of {now.rounds} rounds"
-    if now.points:
-        last = now.points[-1]
-        text += f"; the last took {last.seconds:.1f} s, {_sites(last)}"
-    return f"{text}; {now.why}" if now.why else text
+@audit.command()
+def verify(
+    log: Annotated[Path, typer.Argument(help="The audit log.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="The other side's log: the server's for a site, a site's for the server."
+        ),
+    ] = None,
+    site: Annotated[
+        str, typer.Option(help="The name under which --against noted this log's heads.")
+    ] = "",
+) -> None:
+    """Check that no line of a log was changed, dropped, added or moved since it was written.
+
+    Ends with status 0 where it is sound, 1 where it is not.
+    """
+    from gliofed.cli.screens.federation import verdict_lines
+
+    if (against is None) != (not site):
+        raise typer.BadParameter("--against and --site go together")
+    with one_line_errors():
+        verdict = gliofed.verify_log(log, against, site)
+        typer.echo("\n".join(verdict_lines(log, verdict)))
+    sys.exit(0 if verdict.sound else 1)
 
 
-def table(now: RunStatus) -> Group:
-    """How a run stands: its newest rounds, then the test's table where there is one."""
-    rounds = Table(title=one_line(now), title_justify="left")
-    for name in ("round", "seconds", "MB up", "loss", "Dice", "sites"):
-        rounds.add_column(name, justify="left" if name == "sites" else "right")
-    for point in now.points[-_SHOWN:]:
-        rounds.add_row(
-            str(point.round + 1), f"{point.seconds:.1f}", f"{point.bytes_up / 1e6:.1f}",
-            f"{sum(point.losses.values()):.3f}", "" if point.dice is None else f"{point.dice:.3f}",
-            _sites(point),
-        )  # fmt: skip
-    parts = [rounds]
-    remarks = [f"not connected: {', '.join(now.missing)}"] if now.missing else []
-    remarks += [f"its page could not be drawn: {now.page}"] if now.page else []
-    rounds.caption = "; ".join(remarks) or None
-    if now.rows:
-        parts.append(_scores(now))
-    if now.fits:
-        parts.append(_fits(now))
-    return Group(*parts, RESEARCH_USE_ONLY)
+@audit.command()
+def show(log: Annotated[Path, typer.Argument(help="The audit log.")]) -> None:
+    """Print a log, a line each, as far as it is sound."""
+    from gliofed.cli.screens.federation import log_line
 
-
-def _sites(point: RoundPoint) -> str:
-    seconds: Mapping[str, float] = point.answered
-    text = ", ".join(f"{site} {s:.1f} s" for site, s in seconds.items())
-    return f"{text}; without {', '.join(point.refused)}" if point.refused else text
-
-
-def _fits(now: RunStatus) -> Table:
-    fits = Table(title="Calibration, on cases that training sites kept back", title_justify="left")
-    for name in ("marker", "cases", "slope", "intercepts", "note"):
-        fits.add_column(name)
-    for f in scaling_lines(now.fits):
-        fits.add_row(f.marker, f.classes, f.slope, f.intercepts, f.note)
-    fits.caption = "; ".join(now.uncalibrated.values()) or None
-    return fits
-
-
-def _scores(now: RunStatus) -> Table:
-    scores = Table(title="Test, all sites of a role together (95 % interval)", title_justify="left")
-    for name in ("role", "task", "metric", "n", "value"):
-        scores.add_column(name)
-    whole = [r for r in now.rows if r.site == "all"]
-    hidden = sum(r.value is None for r in whole)
-    for r in (r for r in whole if r.value is not None):
-        interval = "" if r.low is None else f" ({r.low:.3f} to {r.high:.3f})"
-        scores.add_row(r.role, r.task, r.metric, str(r.n), f"{r.value:.3f}{interval}")
-    notes = [
-        *now.failures.values(),
-        *([f"{hidden} figures hidden or not to be had"] if hidden else []),
-    ]
-    scores.caption = "; ".join(notes)
-    return scores
+    with one_line_errors():
+        for line in gliofed.read_log(log):
+            typer.echo(log_line(line))

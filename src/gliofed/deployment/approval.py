@@ -1,8 +1,7 @@
-"""What a hospital agreed to, and whether the logs of a federation are as they were written."""
+"""The public functions by which a hospital reads and approves a study."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from gliofed.deployment.training_job import study_for_sites
@@ -14,15 +13,7 @@ from gliofed.federated.governance.approval import (
     sign,
     write_approval,
 )
-from gliofed.federated.governance.audit_verification import (
-    LogVerdict,
-    read_anchors,
-    read_lines,
-    verify,
-)
 from gliofed.federated.governance.consent import what_leaves, what_runs
-from gliofed.federated.governance.hash_chain import LogLine
-from gliofed.federated.governance.keys import new_approver_key
 from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.study import Study, study_toml
 
@@ -43,11 +34,6 @@ def approve(
     return approval
 
 
-def new_key(path: Path) -> str:
-    """Make an approver's key in `path` (private) and `path`.pub; the public one for a policy."""
-    return new_approver_key(path)
-
-
 def consent(study: Path, policy: Path | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What a study file runs at a site, and what then leaves under its policy, a line each."""
     asked = parse_study_text(_text(study), str(study))
@@ -58,23 +44,9 @@ def consent(study: Path, policy: Path | None = None) -> tuple[tuple[str, ...], t
 
 def network_size(study: Study) -> int:
     """Parameters of the study's network."""
-    from gliofed.models.network import build_net
+    from gliofed.models.network import build_net  # noqa: PLC0415 (torch takes seconds)
 
     return sum(p.numel() for p in build_net(study.net.preset, study.net.stem, seed=0).parameters())
-
-
-def verify_log(log: Path, against: Path | None = None, site: str = "") -> LogVerdict:
-    """Whether an audit log is as it was written.
-
-    against, site: another side's log, and the name under which it noted this one's heads. Raises
-    AuditError where either cannot be read.
-    """
-    return verify(log, None if against is None else read_anchors(against, site))
-
-
-def read_log(log: Path) -> Iterator[LogLine]:
-    """Every line of an audit log. Raises AuditError at the first that is not sound."""
-    return read_lines(log)
 
 
 def _text(study: Path) -> str:

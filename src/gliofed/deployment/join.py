@@ -25,7 +25,7 @@ from gliofed.federated.governance.consent import what_leaves, what_runs
 from gliofed.federated.governance.policy import load_policy
 from gliofed.models.network import build_net
 from gliofed.runtime.device import this_machine
-from gliofed.runtime.progress import Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import study_toml
 from gliofed.validation.check import check_path
 from gliofed.validation.codes import Severity
@@ -43,7 +43,9 @@ class Proposal:
     agreed: bool
 
 
-def propose(kit: Path, data: SiteDataPaths, study: Path | None, progress: Progress) -> Proposal:
+def propose(
+    kit: Path, data: SiteDataPaths, study: Path | None = None, progress: Progress = NO_PROGRESS
+) -> Proposal:
     """Open the kit, check and prepare the site's data, and say what the study would do with it.
 
     study: the file, or None for the one proposed in the kit. Raises KitError, PolicyError,
@@ -98,6 +100,23 @@ def record_approval(proposal: Proposal, who: str, signed: Path | None) -> None:
     )
 
 
+def join(
+    proposal: Proposal,
+    who: str,
+    signed: Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Approve a proposal, unless it was approved before, and take part until interrupted.
+
+    who: approves it. signed: an approval file to use in place of `who`'s word. tell: called with
+    one line when the server lets the site in, or does not. Raises ApprovalError; CheckpointError
+    where the kit is in use; GliofedError where the process ends by itself.
+    """
+    if not proposal.agreed:
+        record_approval(proposal, who, signed)
+    run_site(proposal.kit, tell)
+
+
 def run_site(kit: Kit, tell: Callable[[str], None]) -> None:
     """Take part until interrupted. Raises GliofedError where the process ends by itself.
 
@@ -109,7 +128,7 @@ def run_site(kit: Kit, tell: Callable[[str], None]) -> None:
     _run(kit, process, log, ConnectionReporter(f"{kit.host}:{kit.port}", tell).hear)
 
 
-def run_server(kit: Path) -> None:
+def serve(kit: Path) -> None:
     """Run the federation's server until interrupted; raises as `run_site` does."""
     own = open_kit(kit, "server")
     process = server_process(own.root, own.work, own.org)

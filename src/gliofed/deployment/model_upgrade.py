@@ -1,22 +1,16 @@
-"""Models as folders: looked at, brought up to date, handed out."""
+"""Upgrade of a model of an older format to a model folder."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ModelError, UpdateError
-
-if TYPE_CHECKING:
-    from gliofed.models.export.formats import ExportedModel
-    from gliofed.models.folder import TrainedModel
-
-
-def read_model(folder: Path) -> TrainedModel:
-    """A model whose every file is as it was written. Raises ModelError."""
-    from gliofed.models.folder import read_model as read
-
-    return read(folder)
+from gliofed.federated.messages import load
+from gliofed.federated.server.calibration import last_calibration
+from gliofed.models.folder import check_weights, recipe_of, write_model
+from gliofed.study import load_study
+from gliofed.version import __version__
 
 
 def upgrade_model(old: Path, study: Path, out: Path) -> str:
@@ -28,12 +22,6 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     gliofed can tell, or weights that are not of the study's network;
     CheckpointError: a calibration that is damaged or of another run; StudyError, OSError.
     """
-    from gliofed.deployment.training_job import study_for_sites
-    from gliofed.federated.messages import load
-    from gliofed.federated.server.calibration import last_calibration
-    from gliofed.models.folder import check_weights, recipe_of, write_model
-    from gliofed.study import load_study
-    from gliofed.version import __version__
 
     try:
         weights, note = load(old)
@@ -51,13 +39,3 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
     found = last_calibration(old.parent, run, rounds)
     calibrations = {0: found.calibration} if found else {}
     return write_model(out, recipe, weights, calibrations, lambda _: "")
-
-
-def export_model(folder: Path, form: str, out: Path) -> ExportedModel:
-    """A model as an ONNX file (`onnx`) or a MONAI bundle (`monai`), for others to run.
-
-    Kept only where it answers as the model does. Raises as `gliofed.models.export.formats.export_as`.
-    """
-    from gliofed.models.export.formats import export_as
-
-    return export_as(folder, form, out)

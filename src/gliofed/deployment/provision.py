@@ -1,4 +1,4 @@
-"""`gliofed provision`: from a plan to one start-up kit each, and later to those of new sites.
+"""`gliofed make_kits`: from a plan to one start-up kit each, and later to those of new sites.
 
     OUT/server/  OUT/lead/  OUT/<site>/      kits, to hand over
     OUT/authority/                           stays with whoever provisions: certificate and key of
@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gliofed.deployment.federation_plan import AUTHORITY, LEAD, SERVER, FederationPlan
+from gliofed.deployment.federation_plan import AUTHORITY, LEAD, SERVER, FederationPlan, load_plan
 from gliofed.deployment.kit import KitFacts, Role, write_kit_facts
 from gliofed.deployment.services import write_services
 from gliofed.errors import KitError
 from gliofed.federated.flare.provision import Authority, Identity, KitRecipients, build_kits
+from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
 from gliofed.federated.linkage.tokens import SALT_BYTES
 from gliofed.runtime.files import alone_in, keep_folder, write_text
 from gliofed.study import Study, study_toml
@@ -52,7 +53,19 @@ class _Secrets:
     salt: str
 
 
-def provision(plan: FederationPlan, out: Path, policy_toml: str) -> ProvisionedKits:
+def provision(
+    federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOML
+) -> ProvisionedKits:
+    """Make a start-up kit for the server, the lead and each site of a federation file.
+
+    out: folder of the kits; where it holds the kits of the same federation, those of new sites
+    are added. policy_toml: the policy that each site starts with. Raises as `load_plan` and
+    `make_start_up_kits` do. Needs the extra `gliofed[federation]`.
+    """
+    return make_start_up_kits(load_plan(federation), out, policy_toml)
+
+
+def make_start_up_kits(plan: FederationPlan, out: Path, policy_toml: str) -> ProvisionedKits:
     """Make the kits of `plan` below `out`, or those of the sites that a grown plan has more.
 
     policy_toml: text of the policy that each site starts with. Raises StudyError where the study

@@ -24,7 +24,7 @@ from typing import Final
 from gliofed.data.phantom import HOSPITALS, write_phantom
 from gliofed.deployment.federation_plan import AUTHORITY, LEAD, SERVER, load_plan
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.provision import provision
+from gliofed.deployment.provision import make_start_up_kits
 from gliofed.deployment.run_status import RunStatus, read_status
 from gliofed.deployment.supervisor import run_folder
 from gliofed.errors import GliofedError
@@ -32,7 +32,7 @@ from gliofed.experiments.demo import SEED, demo_study
 from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
 from gliofed.runtime.files import alone_in, write_text
 from gliofed.runtime.processes import cores, end_groups, starter
-from gliofed.runtime.progress import Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study, load_study, study_toml
 
 TRAIN: Final = ("north", "harbour", "lakeside")
@@ -74,7 +74,7 @@ class TryOutFolder:
         return self.root / "logs" / f"{party}.log"
 
 
-def try_out(out: Path, say: Callable[[str], None], progress: Progress) -> RunStatus:
+def try_out(out: Path, say: Callable[[str], None], progress: Progress = NO_PROGRESS) -> RunStatus:
     """Train a phantom federation on this machine; how it ended.
 
     say: told each party's command, then what the lead's prints. The same `out` goes on from the
@@ -117,7 +117,7 @@ def make_kits(place: TryOutFolder, study: Study, host: str = "127.0.0.1") -> Non
     write_text(place.study, study_toml(study))
     plan = place.root / "federation.toml"
     write_text(plan, _plan_toml(host, (*study.data.train, *study.data.external)))
-    provision(load_plan(plan), place.kits, DEFAULT_POLICY_TOML)
+    make_start_up_kits(load_plan(plan), place.kits, DEFAULT_POLICY_TOML)
 
 
 def _plan_toml(host: str, sites: tuple[str, ...]) -> str:

@@ -23,7 +23,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 
 from gliofed.dicom.headers import is_uid
 from gliofed.errors import DataError
-from gliofed.runtime.progress import Progress
+from gliofed.runtime.progress import NO_PROGRESS, Progress
 
 SYNTAXES: Final = (
     "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70",
@@ -102,12 +102,13 @@ class _Reception:
             return 0.0 if self.busy else time.monotonic() - self.since
 
 
-def receive(folder: Path, port: ListenAddress, progress: Progress) -> int:
+def receive(folder: Path, port: ListenAddress, progress: Progress = NO_PROGRESS) -> int:
     """Take MR instances until idle or interrupted; how many.
 
     Raises DataError: a title that DICOM does not allow, a port that cannot be had, or another
     machine let in without a peer named (DICOM itself has neither password nor TLS here).
     """
+    progress.stage("receiving")
     _check(port)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in folder.glob(".*.part"):

@@ -24,53 +24,58 @@ FEATURES = "features.csv"
 
 
 @dataclass(frozen=True)
-class FeatureExtraction:
-    """table: features.csv. cases: their number in it. left_out: the others, with reasons."""
+class ExtractedFeatures:
+    """table: features.csv. cases: in it. left_out: the others, each with why."""
 
     table: Path
     cases: int
     left_out: tuple[CaseWithoutFeatures, ...]
 
 
+@dataclass(frozen=True)
+class ExtractOptions:
+    """How features are extracted.
+
+    store: folder of prepared cases (default: `store` in `runs/<name of the study file>`).
+    settings: of the features (default: `FeatureSettings()`). processes: cases side by side.
+    """
+
+    store: Path | None = None
+    settings: FeatureSettings | None = None
+    processes: int = 1
+
+
 def extract_features(
     study: Path,
     out: Path,
-    store: Path | None = None,
-    settings: FeatureSettings | None = None,
-    processes: int = 1,
+    options: ExtractOptions = ExtractOptions(),
     progress: Progress = NO_PROGRESS,
-) -> FeatureExtraction:
-    """Measure every case of a study within its mask; cases are prepared first where needed.
+) -> ExtractedFeatures:
+    """Measure every case of a study within its tumour mask; cases are prepared where needed.
 
-    out: folder for features.csv, left-out.csv, settings.json and a file a case; a second start
-    continues from these. store: as `run`'s (default: `store` in `runs/<name of the study file>`).
-    processes: cases at the same time; a script that asks for more than 1 must guard its own work
-    with `if __name__ == "__main__"`. Raises GliofedError. Needs the extra `gliofed[radiomics]`.
+    out: folder for features.csv, left-out.csv, settings.json and a file a case; starting again
+    goes on from these. A script that asks for more than one process must guard its own work with
+    `if __name__ == "__main__"`. Raises GliofedError and its kinds. Needs the extra
+    `gliofed[radiomics]`.
     """
-    from gliofed.radiomics.features import (
-        FeatureSettings,
-        extract_features,
-        feature_names,
-        settings_json,
-    )
+    from gliofed.radiomics import features  # noqa: PLC0415 (its library is an extra)
 
-    feature_names()  # raises where the library is missing, before hours of preparation
-    config = load_study(study)
-    settings = settings or FeatureSettings()
-    store_folder = store or Path("runs") / study.stem / "store"
+    features.feature_names()  # reports a missing library before hours of preparation
+    loaded, settings = load_study(study), options.settings or features.FeatureSettings()
+    store = options.store or Path("runs") / study.stem / "store"
     with alone_in(out):
-        prepared = prepare_and_compare(config, read_sites(config.data), store_folder, progress)[1]
+        prepared = prepare_and_compare(loaded, read_sites(loaded.data), store, progress)[1]
         progress.stage(f"measuring {len(prepared)} cases")
-        table, excluded = extract_features(
-            prepared, store_folder, out, settings, processes, progress
+        table, left_out = features.extract_features(
+            prepared, store, out, settings, options.processes, progress
         )
-        write_text(out / "settings.json", settings_json(settings))
-        write_text(out / "left-out.csv", excluded_cases_csv(excluded))
+        write_text(out / "settings.json", features.settings_json(settings))
+        write_text(out / "left-out.csv", excluded_cases_csv(left_out))
         write_text(out / FEATURES, features_csv(table))
-    return FeatureExtraction(out / FEATURES, len(table.subjects), excluded)
+    return ExtractedFeatures(out / FEATURES, len(table.subjects), left_out)
 
 
-def try_features(
+def leave_one_hospital_out(
     tables: Sequence[Path],
     out: Path,
     labels: Path | None = None,

@@ -18,11 +18,7 @@ from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import TEST_POLICY, CaseGroup
 from gliofed.reporting.plots.planes import PLANES, aspect, largest_section, slice_of
-from gliofed.reporting.study.content import (
-    SegmentationExample,
-    StudyContent,
-    TrainingHistory,
-)
+from gliofed.reporting.study.content import SegmentationExample, StudyContent, TrainingHistory
 from gliofed.study import Study
 from gliofed.types import SEQUENCES, Case
 from gliofed.version import __version__

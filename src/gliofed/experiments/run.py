@@ -13,11 +13,7 @@ from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.cases import prepare_study_cases
 from gliofed.experiments.documents import CARD, write_checklists_and_card
-from gliofed.experiments.evaluation import (
-    reference_model,
-    score_predictions,
-    write_score_tables,
-)
+from gliofed.experiments.evaluation import reference_model, score_predictions, write_score_tables
 from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.model_folders import write_models
 from gliofed.experiments.model_runs import TrainedModelRun, plan_model_runs

@@ -128,6 +128,16 @@ class MaskExport:
     overwrite: bool = False
 
 
+def export_mask(mask: Path, case: Path, options: MaskExport) -> tuple[ExportedMask, ...]:
+    """Resample a mask or probability map in the network's space to every scan of its case.
+
+    mask: a NIfTI file. case: the case's folder in the prepared store. Raises as
+    `read_mask_nifti`, `open_prepared_case` and `export_masks` do.
+    """
+    prepared = open_prepared_case(case)
+    return export_masks(read_mask_nifti(mask, prepared), prepared, options)
+
+
 def export_masks(
     segmentation: Prediction, prepared: PreparedCase, options: MaskExport
 ) -> tuple[ExportedMask, ...]:
@@ -170,14 +180,13 @@ def export_masks(
     return tuple(done)
 
 
-def export_image(
-    prepared: PreparedCase, sequence: Sequence, out: Path, overwrite: bool = False
-) -> Path:
+def export_image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:
     """Write a sequence in the network's space as NIfTI, to look at or to draw on.
 
-    Intensities are z-scores in the brain, 0 elsewhere. Raises DataError where the case does not
+    case: the case's folder in the prepared store. Intensities are z-scores in the brain, 0 elsewhere. Raises DataError where the case does not
     have the sequence, or the file is there already without `overwrite`.
     """
+    prepared = open_prepared_case(case)
     _check_present(prepared, [sequence])
     path = out / f"{prepared.case.id}{IMAGE_ENDINGS[sequence]}.nii.gz"
     _check_free([path], overwrite)

@@ -27,7 +27,7 @@ from gliofed.ingest.pseudonyms import (
 from gliofed.ingest.series import BadFile, DicomSeries, FoundSeries, find_series
 from gliofed.ingest.subject import IngestFolders, PatientOutcome, PatientStatus, write_patient
 from gliofed.runtime.files import alone_in
-from gliofed.runtime.progress import Progress, ProgressCounter
+from gliofed.runtime.progress import NO_PROGRESS, Progress, ProgressCounter
 from gliofed.types import Sequence
 
 
@@ -72,7 +72,7 @@ class IngestResult:
         )
 
 
-def intake(request: IngestRequest, progress: Progress) -> IngestResult:
+def intake(request: IngestRequest, progress: Progress = NO_PROGRESS) -> IngestResult:
     """Convert a source into the hospital folder; sequences that exist there are skipped.
 
     Faults of single files and series are part of the result. Raises DataError: the source cannot

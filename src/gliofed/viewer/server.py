@@ -16,16 +16,20 @@ from gliofed.viewer.access import AccessGuard
 from gliofed.viewer.app import make_app
 
 
-def serve(
-    answers: Path, store: Path | None, host: str, port: int, ready: Callable[[str], None]
+def view(
+    answers: Path,
+    store: Path | None = None,
+    address: tuple[str, int] = ("127.0.0.1", 0),
+    ready: Callable[[str], None] = print,
 ) -> None:
     """Serve the cases below `answers` until Ctrl-C or SIGTERM, which end it without an error.
 
-    host: a loopback address. port: 0 takes a free one. ready: hears the address once connections
+    address: a loopback host and a port, 0 for a free one. ready: hears the address once connections
     are taken; it holds the token. Raises DataError: no such folder, another host, a port in use.
     """
     if not answers.is_dir():
         raise DataError(f"{answers}: no such folder; give the --out of `gliofed predict`")
+    host, port = address
     with listen(host, port) as found:
         taken = int(found.getsockname()[1])
         token = secrets.token_urlsafe(32)

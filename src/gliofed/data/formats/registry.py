@@ -166,6 +166,15 @@ def format_of(name: str) -> Format:
     )
 
 
+def inspect(path: Path, format_id: str = DEFAULT, site: str = "") -> DatasetReading:
+    """Read one data set as a study would, opening no image: its cases and the account of them.
+
+    format_id: a row of `FORMATS`. site: name of the hospital (default: the folder's name). Raises
+    StudyError for an unknown format, DataError where the data set cannot be read.
+    """
+    return format_of(format_id).read(path, site or path.resolve().name)
+
+
 def read_sites(data: DataConfig) -> Mapping[str, tuple[Case, ...]]:
     """Every site of a study: its name to its cases, whose `site` is that name.
 

@@ -2,7 +2,7 @@
 
 Nothing here is a secret, so whoever may write the log's folder can write a new log that is sound
 in itself. What they cannot change is the other side's log, which holds the heads it was told:
-`verify` with `read_anchors` finds such a log.
+`verify_lines` with `read_anchors` finds such a log.
 """
 
 from __future__ import annotations
@@ -62,7 +62,16 @@ class _LogFaultError(Exception):  # (ends the reading, and never leaves this mod
         self.fault = LogFault(line, kind, text)
 
 
-def verify(path: Path, anchors: Iterable[LogHead] | None = None) -> LogVerdict:
+def verify_log(log: Path, against: Path | None = None, site: str = "") -> LogVerdict:
+    """Check that an audit log is as it was written.
+
+    against, site: another side's log, and the name under which it noted this one's heads. Raises
+    AuditError where either cannot be read.
+    """
+    return verify_lines(log, None if against is None else read_anchors(against, site))
+
+
+def verify_lines(path: Path, anchors: Iterable[LogHead] | None = None) -> LogVerdict:
     """Read the log from its first line to its last, while others may go on writing it.
 
     anchors: what `read_anchors` found in the other side's log. A log without a head file, as one
@@ -100,7 +109,7 @@ def read_anchors(log: Path, site: str) -> tuple[LogHead, ...]:
     """
     found = [
         LogHead(number, digest)
-        for line in read_lines(log)
+        for line in read_log(log)
         if line.event == "head-noted" and line.fields.get("site") == site
         if isinstance(number := line.fields.get("number"), int)
         and isinstance(digest := line.fields.get("head"), str)
@@ -110,7 +119,7 @@ def read_anchors(log: Path, site: str) -> tuple[LogHead, ...]:
     return tuple(found)
 
 
-def read_lines(log: Path) -> Iterator[LogLine]:
+def read_log(log: Path) -> Iterator[LogLine]:
     """Every line of a log, in order. Raises AuditError at the first that is not sound."""
     _, size = _snapshot(log)
     if not size:

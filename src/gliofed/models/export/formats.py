@@ -39,7 +39,7 @@ class ExportedModel:
     difference: float
 
 
-def export_as(folder: Path, form_id: str, out: Path) -> ExportedModel:
+def export_model(folder: Path, form_id: str, out: Path) -> ExportedModel:
     """Write a model's folder in a foreign form, kept only where it answers as the model does.
 
     Raises StudyError: a form that does not exist, or whose packages are not installed; ModelError:

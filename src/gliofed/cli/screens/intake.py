@@ -1,21 +1,15 @@
-"""`gliofed intake` and `gliofed receive` with a terminal around them."""
+"""The result of `gliofed intake`: a table a study, then what a person has to decide."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import gliofed
-from gliofed.cli.show import TerminalProgress
-from gliofed.cli.verbs import plain_ends
-from gliofed.dicom.storescp import ListenAddress
-from gliofed.ingest.intake import IngestRequest, IngestResult
-from gliofed.ingest.plan import SeriesPlan, SeriesStatus, StudyPlan
+from gliofed.ingest.intake import IngestResult
+from gliofed.ingest.plan import SeriesPlan, StudyPlan
 from gliofed.ingest.private_tables import identifying_words, series_reason
 from gliofed.ingest.redaction import redact
 from gliofed.ingest.subject import PatientOutcome
@@ -31,33 +25,11 @@ _STYLE = {
 }
 
 
-def intake(request: IngestRequest) -> None:
-    """`gliofed intake`."""
-    with plain_ends(after="patients that are whole stay, and the same command takes the others"):
-        with TerminalProgress() as terminal:
-            account = gliofed.intake(request, terminal)
-        console = Console()
-        if not console.is_terminal:
-            console.width = max(console.width, WIDTH)
-        show(account, request.out, console)
-    sys.exit(account.status)
-
-
-def receive(folder: Path, port: ListenAddress) -> None:
-    """`gliofed receive`."""
-    with plain_ends(after="what was received stays, and the same command listens again"):
-        typer.echo(f"{port.title} listens on {port.host}:{port.number}; Ctrl-C ends", err=True)
-        count = 0
-        try:
-            with TerminalProgress() as terminal:
-                count = gliofed.receive(folder, port, terminal)
-        except KeyboardInterrupt:
-            count = len(list(folder.glob("*.dcm")))
-        typer.echo(f"{count} instances in {folder}; next: gliofed intake {folder} --out HOSPITAL")
-
-
-def show(account: IngestResult, out: Path, console: Console) -> None:
+def show_intake(account: IngestResult, out: Path) -> None:
     """By pseudonym: a line a study, a row a series; then what a person has to do."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, WIDTH)
     for outcome in account.outcomes:
         _show_patient(outcome, console)
     for bad in account.bad:

@@ -1,8 +1,8 @@
-"""`gliofed check` with a terminal around it."""
+"""The findings of `gliofed check`."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -11,10 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import gliofed
-from gliofed.cli.show import TerminalProgress
-from gliofed.cli.verbs import plain_ends
 from gliofed.notice import RESEARCH_USE_ONLY
+from gliofed.validation.check import CheckResult
 from gliofed.validation.codes import BY_ID, Severity
 
 ROWS: Final = 10
@@ -24,24 +22,14 @@ NARROWEST: Final = 100
 _STYLE: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 
 
-def check(path: Path, json: Path | None, sheet: Path | None) -> None:
-    """`gliofed check`."""
-    with plain_ends():
-        with TerminalProgress() as terminal:
-            result = gliofed.check(path, json, sheet, terminal)
-        console = Console()
-        if not console.is_terminal:
-            console.width = max(console.width, NARROWEST)
-        show(result, console)
-        for written in (json, sheet):
-            if written is not None:
-                console.print(f"wrote {written}", soft_wrap=True, markup=False, highlight=False)
-    if result.count(Severity.ERROR):
-        sys.exit(1)
+def show_findings(result: CheckResult, written: Sequence[Path]) -> None:
+    """One table of the findings, errors first, with the cure at the first row of each code.
 
-
-def show(result: gliofed.CheckResult, console: Console) -> None:
-    """One table of the findings, errors first, with the cure at the first row of each code."""
+    written: files with all findings.
+    """
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, NARROWEST)
     if result.findings:
         console.print(_table(result))
     counts = ", ".join(
@@ -52,9 +40,11 @@ def show(result: gliofed.CheckResult, console: Console) -> None:
         highlight=False,
     )
     console.print(RESEARCH_USE_ONLY)
+    for file in written:
+        console.print(f"wrote {file}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _table(result: gliofed.CheckResult) -> Table:
+def _table(result: CheckResult) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("severity", no_wrap=True)
     table.add_column("code, case", overflow="fold")

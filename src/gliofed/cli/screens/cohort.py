@@ -1,30 +1,15 @@
-"""`gliofed cohort`: the cohort table, for a terminal, as CSV or as JSON."""
+"""The cohort table."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import typer
 from rich.console import Console
 from rich.table import Table
 
-import gliofed
-from gliofed.cli.verbs import plain_ends
-from gliofed.experiments.cohort import cohort_csv, cohort_json
 from gliofed.federated.cohort.table import CohortTable
 
 
-def cohort(study: Path, form: str) -> None:
-    """Count, then print in the form asked for."""
-    with plain_ends():
-        table = gliofed.cohort(study)
-        if form == "table":
-            _show(table)
-        else:
-            typer.echo(cohort_csv(table) if form == "csv" else cohort_json(table), nl=False)
-
-
-def _show(table: CohortTable) -> None:
+def show_cohort(table: CohortTable) -> None:
+    """Counts by variable and category, a column a hospital; hidden counts as a star."""
     console = Console()
     for number, (site, cases) in enumerate(table.sites.items(), start=1):
         console.print(f"{number}: {site}, {cases} cases", highlight=False)

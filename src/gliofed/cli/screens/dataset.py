@@ -1,4 +1,4 @@
-"""`gliofed inspect`: a data set's account in a terminal."""
+"""How a data set was read: rows kept and dropped, and what each cell became."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from gliofed.data.audit import EXAMPLES, DatasetReading
-from gliofed.data.formats.registry import Format
+from gliofed.data.formats.registry import format_of
 from gliofed.markers import MARKERS
 from gliofed.types import SEQUENCES, Unknown
 
 
-def show_reading(form: Format, reading: DatasetReading) -> None:
+def show_reading(reading: DatasetReading, format_id: str) -> None:
     """Found, kept and dropped; every spelling and what it became; what the cases come to."""
-    console, audit = Console(highlight=False), reading.audit
+    form, audit = format_of(format_id), reading.audit
+    console = Console(highlight=False)
     console.print(f"{form.title}: {audit.root}", soft_wrap=True, markup=False)
     console.print(f"found {audit.found}, kept {audit.kept}, dropped {len(audit.dropped)}")
     if audit.dropped:

@@ -1,34 +1,17 @@
-"""`gliofed overlap`: the counts between hospitals, for a terminal or as JSON."""
+"""Patients whom hospitals share: a table of counts, or JSON."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-import gliofed
-from gliofed.cli.show import TerminalProgress
-from gliofed.cli.verbs import plain_ends
-from gliofed.errors import DataError
 from gliofed.experiments.patient_overlap import PatientOverlap, overlap_statement
 
 
-def overlap(study: Path, store: Path | None, site: str | None, as_json: bool) -> None:
-    """Compare, then print counts between sites, and one site's own patients where asked."""
-    with plain_ends():
-        with TerminalProgress() as terminal:
-            found = gliofed.overlap(study, store, terminal)
-        if site is not None and site not in found.patients:
-            raise DataError(
-                f"{site}: not a hospital of {study}; it has {', '.join(found.patients)}"
-            )
-        typer.echo(_json(found, site)) if as_json else _show(found, site)
-
-
-def _json(found: PatientOverlap, site: str | None) -> str:
+def overlap_json(found: PatientOverlap, site: str | None) -> str:
+    """The counts, and with `site` that hospital's own shared patients."""
     whole: dict[str, object] = {
         "by": list(found.by),
         "patients": dict(found.patients),
@@ -41,7 +24,8 @@ def _json(found: PatientOverlap, site: str | None) -> str:
     return json.dumps(whole, indent=1)
 
 
-def _show(found: PatientOverlap, site: str | None) -> None:
+def show_overlap(found: PatientOverlap, site: str | None) -> None:
+    """A table of counts by pair of hospitals, then with `site` its own shared patients."""
     console = Console()
     table = Table(title="Patients shared by two hospitals")
     sites = list(found.patients)

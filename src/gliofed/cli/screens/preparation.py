@@ -1,0 +1,32 @@
+"""The progress of `gliofed prepare`: a line a case, then a summary."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gliofed.notice import RESEARCH_USE_ONLY
+from gliofed.preprocessing.quality_figure import format_measures
+from gliofed.preprocessing.quality_index import ORDER
+from gliofed.runtime.printable import printable
+
+if TYPE_CHECKING:
+    from gliofed import CasePreparation, DatasetPreparation
+
+
+def case_line(account: CasePreparation) -> str:
+    """One case in one line."""
+    case = printable(str(account.case))
+    if account.reasons:
+        return f"{case}  {account.status}: {printable('; '.join(account.reasons))}"
+    if account.status == "reused" or account.measures is None:
+        return f"{case}  {account.status}"
+    return f"{case}  {account.status}  {account.seconds:.0f} s  {format_measures(account.measures)}"
+
+
+def summary(found: DatasetPreparation, seconds: float) -> str:
+    """How many of each fate, and where to look."""
+    counts = ", ".join(f"{found.count(status)} {status}" for status in reversed(ORDER))
+    return (
+        f"{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
+        f"Figures: {found.page}\n{RESEARCH_USE_ONLY}"
+    )

@@ -1,0 +1,205 @@
+"""Commands for studies: demo, run, score, overlap, cohort, radiomics."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+import gliofed
+from gliofed.cli import options
+from gliofed.cli.terminal import TerminalProgress, needs_extra, one_line_errors
+from gliofed.errors import DataError
+from gliofed.notice import RESEARCH_USE_ONLY
+from gliofed.runtime.processes import cores
+
+if TYPE_CHECKING:
+    from gliofed import RunOptions
+
+GROUP: Final = "Studies"
+RESUMES: Final = "the same command goes on from the last committed round"
+
+radiomics = typer.Typer(
+    no_args_is_help=True, help="Radiomic features, and regressions on them beside the network."
+)
+
+
+class OutputFormat(enum.StrEnum):
+    """How a table is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this group."""
+    for command in (demo, run, score, overlap, cohort):
+        app.command(rich_help_panel=GROUP)(command)
+    app.add_typer(radiomics, name="radiomics", rich_help_panel=GROUP)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for data, models and page.")] = Path("demo"),
+) -> None:
+    """Show the whole experiment on six synthetic hospitals: no data, no GPU, some minutes."""
+    from gliofed.cli.screens.scores import show_finished_run
+
+    with one_line_errors(after=RESUMES):
+        with TerminalProgress() as progress:
+            finished = gliofed.demo(out, _run_options(None, None, None), progress)
+        show_finished_run(finished)
+
+
+def run(
+    study: options.StudyFile,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run [default: runs/<study file's name>].")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of prepared cases [default: <out>/store].")
+    ] = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Models trained side by side [default: one a core; 1 with an accelerator].",
+        ),
+    ] = None,
+    statements: Annotated[
+        Path | None,
+        typer.Option(help="The authors' own statements (TOML), for checklists and model card."),
+    ] = None,
+) -> None:
+    """Run a study: federated, pooled and single-site models, tested on held-out hospitals.
+
+    It can be interrupted: the same command goes on from the last committed round.
+    """
+    from gliofed.cli.screens.scores import show_finished_run
+
+    with one_line_errors(after=RESUMES):
+        with TerminalProgress() as progress:
+            choices = _run_options(store, processes, statements)
+            finished = gliofed.run(study, out or Path("runs") / study.stem, choices, progress)
+        show_finished_run(finished)
+
+
+def _run_options(store: Path | None, processes: int | None, statements: Path | None) -> RunOptions:
+    from gliofed.reporting.checklists.statements import NO_STATEMENTS, read_statements
+    from gliofed.runtime.device import processes_at_once
+
+    texts = read_statements(statements) if statements else NO_STATEMENTS
+    return gliofed.RunOptions(store, processes or processes_at_once(), texts)
+
+
+def score(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Tables of predictions (CSV), one or more models.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for scores.csv, scores.json and the page.")],
+    reference: Annotated[
+        str,
+        typer.Option(
+            help="Model that others are compared with [default: federated, or the first]."
+        ),
+    ] = "",
+    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of patients.")] = 2000,
+    study: Annotated[
+        Path | None, typer.Option(help="Take [calibration] of this study file.")
+    ] = None,
+) -> None:
+    """Score the predictions of any model, of gliofed or not, with an interval for every score.
+
+    Research use only. Not a medical device.
+    """
+    from gliofed.cli.screens.scores import show_scores
+
+    with one_line_errors():
+        show_scores(gliofed.score(predictions, out, reference, bootstrap, study))
+        typer.echo(RESEARCH_USE_ONLY)
+        typer.echo(f"All scores: {out / 'report.html'}, {out / 'scores.csv'}")
+
+
+def overlap(
+    study: options.StudyFile,
+    store: options.RunStore = None,
+    site: Annotated[
+        str | None, typer.Option(help="Also list this hospital's patients who are elsewhere too.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count the patients whom hospitals share, by id and by image; nothing is trained."""
+    from gliofed.cli.screens.overlap import overlap_json, show_overlap
+
+    with one_line_errors():
+        with TerminalProgress() as progress:
+            result = gliofed.overlap(study, store, progress)
+        if site is not None and site not in result.patients:
+            known = ", ".join(result.patients)
+            raise DataError(f"{site}: not a hospital of {study}; it has {known}")
+        if json:
+            typer.echo(overlap_json(result, site))
+        else:
+            show_overlap(result, site)
+
+
+def cohort(
+    study: options.StudyFile,
+    form: Annotated[
+        OutputFormat, typer.Option("--format", help="How to print it.")
+    ] = OutputFormat.TABLE,
+) -> None:
+    """Count markers, sex, age, scanners and sequences by hospital; counts of 1 to 10 are hidden."""
+    from gliofed.cli.screens.cohort import show_cohort
+    from gliofed.experiments.cohort import cohort_csv, cohort_json
+
+    with one_line_errors():
+        table = gliofed.cohort(study)
+        if form is OutputFormat.TABLE:
+            show_cohort(table)
+        else:
+            to_text = cohort_csv if form is OutputFormat.CSV else cohort_json
+            typer.echo(to_text(table), nl=False)
+
+
+@radiomics.command("extract")
+def extract(
+    study: options.StudyFile,
+    out: Annotated[Path, typer.Option(help="Folder for features.csv and its companions.")],
+    store: options.RunStore = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Cases side by side [default: one a core].")
+    ] = None,
+) -> None:
+    """Measure shape, intensities and textures within the tumour mask of every case of a study.
+
+    It can be interrupted: measured cases are not measured again.
+    """
+    with one_line_errors(after="the same command goes on from there"):
+        with needs_extra("radiomics"), TerminalProgress() as progress:
+            workers = gliofed.ExtractOptions(store, processes=processes or cores())
+            result = gliofed.extract_features(study, out, workers, progress)
+        for case in result.left_out:
+            typer.echo(f"left out: {case.reason}", err=True)
+        typer.echo(f"wrote {result.table}: {result.cases} cases, {len(result.left_out)} left out")
+
+
+@radiomics.command("test")
+def fit_regressions(
+    tables: Annotated[list[Path], typer.Argument(help="Tables of features.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions, models, coefficients.")],
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="For the published tables of TCGA: Table S1 of Ceccarelli et al. 2016."),
+    ] = None,
+) -> None:
+    """Fit regressions on features from sums of each site, each hospital held out in turn.
+
+    Research use only. Not a medical device.
+    """
+    with one_line_errors():
+        with TerminalProgress() as progress:
+            path = gliofed.leave_one_hospital_out(tables, out, labels, progress)
+        typer.echo(f"wrote {path}\n{RESEARCH_USE_ONLY}")
