@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gliofed.ingest.intake import IngestResult
-from gliofed.ingest.plan import SeriesPlan, StudyPlan
+from gliofed.ingest.plan import SeriesPlan, SeriesStatus, StudyPlan
 from gliofed.ingest.private_tables import identifying_words, series_reason
 from gliofed.ingest.redaction import redact
 from gliofed.ingest.subject import PatientOutcome
