@@ -220,9 +220,9 @@ def test_the_table_is_the_same_whichever_site_answers_first(tiny_study, tmp_path
         assert engine.kinds == ["test"]
         tables.append(found.rows)
     assert tables[0] == tables[1] == tables[2] == score_table_from_sums(ROLES)
-    row = find(tables[0], role="holdout", site="all", task="idh", metric="auc")
+    row = find(tables[0], role="holdout", site="all", task="idh", metric="auc_within_site")
     assert "without b (hidden: fewer than 6 cases of a class)" in row.note
-    assert find(tables[0], role="external", site="c", task="idh", metric="auc").n == 22
+    assert find(tables[0], role="external", site="c", task="idh", metric="auc_within_site").n == 22
 
 
 def test_a_finished_test_is_not_asked_for_again(tiny_study, tmp_path) -> None:
@@ -392,7 +392,12 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     expected["b"] = {k: suppress_small_counts(v, 2) for k, v in expected["b"].items()}
     assert alike([dataclasses.asdict(r) for r in found.rows],
                  [dataclasses.asdict(r) for r in score_table_from_sums(expected)])  # fmt: skip
-    assert find(found.rows, role="holdout", site="a", task="idh", metric="auc").n == 4
-    assert find(found.rows, role="holdout", site="b", task="idh", metric="auc").value is None
-    assert find(found.rows, role="external", site="all", task="idh", metric="auc").n == 4
+    assert find(found.rows, role="holdout", site="a", task="idh", metric="auc_within_site").n == 4
+    assert (
+        find(found.rows, role="holdout", site="b", task="idh", metric="auc_within_site").value
+        is None
+    )
+    assert (
+        find(found.rows, role="external", site="all", task="idh", metric="auc_within_site").n == 4
+    )
     assert last_test(tmp_path, "run", 2) == found

@@ -155,7 +155,9 @@ def test_the_test_shows_external_figures_first_and_says_what_is_hidden(done, who
     assert [x[5] == "hidden" for x in lines] == [r.value is None for r in done.rows]
     assert {x[5] == "hidden" for x in lines} == {True, False}
     seen = Reader(whole).seen
-    row = next(r for r in done.rows if (r.site, r.task, r.metric) == ("all", "idh", "auc"))
+    row = next(
+        r for r in done.rows if (r.site, r.task, r.metric) == ("all", "idh", "auc_within_site")
+    )
     assert f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f}), n = {row.n}" in seen
     hidden = sum(r.value is None for r in done.rows)
     assert f"{hidden} figures hidden" in seen

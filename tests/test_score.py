@@ -4,11 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+from made_up_answers import made_up_results
 from scipy import ndimage
 from sklearn import metrics as sklearn
 
 from gliofed.errors import DataError
 from gliofed.evaluation.by_case.score_table import MEDIAN_MODEL, score_table
+from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
+from gliofed.evaluation.by_site_sums.sums import score_sums
+from gliofed.evaluation.claims import collect_evidence
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
 from gliofed.evaluation.intervals.bootstrap import (
     patient_resamples,
@@ -18,6 +22,7 @@ from gliofed.evaluation.intervals.bootstrap import (
     weighted_median,
 )
 from gliofed.evaluation.metrics.calibration import brier, calibration_curve
+from gliofed.evaluation.metrics.definitions import METRIC_DEFINITIONS
 from gliofed.evaluation.metrics.discrimination import auc, balanced_accuracy
 from gliofed.evaluation.metrics.segmentation import dice, hd95_mm, volume_ml
 from gliofed.evaluation.prediction_table import parse_predictions
@@ -203,7 +208,7 @@ def test_the_table_says_n_value_interval_and_what_is_missing() -> None:
     missing = find(rows, site="all", task="grade", metric="auc")
     assert (missing.n, missing.value, missing.low) == (0, None, None)
     assert "no case" in missing.note
-    assert find(rows, site="all", task="markers", metric="auc").value == 1
+    assert find(rows, site="all", task="markers", metric="auc_mean").value == 1
 
 
 def test_one_class_alone_has_no_auc_but_a_brier_score() -> None:
@@ -292,3 +297,24 @@ def test_score_files_hold_every_row() -> None:
     gaps = [line for line in rows_csv(ScoreRow, rows).splitlines() if "no case" in line]
     assert gaps
     assert all(",," in line for line in gaps)
+
+
+def test_each_metric_id_names_one_defined_quantity() -> None:
+    subjects = {d.id: d.subject for d in METRIC_DEFINITIONS}
+    assert len(subjects) == len(METRIC_DEFINITIONS)
+    assert len({d.quantity for d in METRIC_DEFINITIONS}) == len(METRIC_DEFINITIONS)
+    results = made_up_results(40, inside=10)
+    found = collect_evidence(results, 20)
+    sites = {r.site for r in results}
+    own = [r for r in results if r.model == "federated"]
+    sums = {s: score_sums([r for r in own if r.site == s and r.role == "external"]) for s in sites}
+    rows = [*score_table(results, 20), *score_table_from_sums(sums), *found.confounder_scores,
+            *found.comparisons, *found.against_confounders, *found.added_value]  # fmt: skip
+    for row in rows:
+        assert subjects[row.metric] == {"mask": "mask", "markers": "markers"}.get(
+            row.task, "marker"
+        )
+    ids = {row.metric for row in rows}
+    assert ids == set(subjects)
+    alone = [r for r in found.confounder_scores if r.task == "grade"]
+    assert {r.metric for r in alone} == {"auc_4_against_2_3"}

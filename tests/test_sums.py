@@ -130,7 +130,7 @@ def test_one_sites_values_are_those_of_its_cases(own) -> None:
         truth = np.array([marker.classes.index(r.labels[marker.id]) for r in known], int)
         found = np.array([r.probabilities[marker.id] for r in known])
         found = found.reshape(len(known), len(marker.classes))
-        for metric, score in (("auc", auc), ("balanced_accuracy", balanced_accuracy)):
+        for metric, score in (("auc_within_site", auc), ("balanced_accuracy", balanced_accuracy)):
             expected, row = (
                 score(truth, found, unit_weights(len(known)))[0],
                 table[marker.id, metric],
@@ -139,7 +139,7 @@ def test_one_sites_values_are_those_of_its_cases(own) -> None:
             assert row.value == (None if math.isnan(expected) else expected)
         expected, row = brier(truth, found, unit_weights(len(known)))[0], table[marker.id, "brier"]
         assert row.value == (None if math.isnan(expected) else pytest.approx(expected, abs=1e-12))
-        for row in (table[marker.id, m] for m in ("auc", "balanced_accuracy", "brier")):
+        for row in (table[marker.id, m] for m in ("auc_within_site", "balanced_accuracy", "brier")):
             if row.low is not None:
                 assert 0 <= row.low <= row.value <= row.high <= 2
             assert row.note or row.method
@@ -279,7 +279,7 @@ def test_differences_between_hospitals_cannot_raise_the_auc() -> None:
     truth, score = map(np.concatenate, zip(*everything, strict=True))
     assert auc(truth, two(score), unit_weights(300))[0] > 0.8
     table = score_table_from_sums(parts)
-    row = find(table, site="all", task="idh", metric="auc")
+    row = find(table, site="all", task="idh", metric="auc_within_site")
     assert row.low < 0.5 < row.high
     assert "within one site" in row.note
 
@@ -377,8 +377,8 @@ def test_the_table_over_sites_adds_sums_and_averages_no_averages() -> None:
         truth = (np.arange(n) < share * n).astype(int)
         parts[site] = of("idh", truth, two(rng.random(n)), site)
     table = score_table_from_sums({s: {"holdout": p} for s, p in parts.items()})
-    row = find(table, site="all", task="idh", metric="auc")
-    each = [find(table, site=s, task="idh", metric="auc") for s in "ab"]
+    row = find(table, site="all", task="idh", metric="auc_within_site")
+    each = [find(table, site=s, task="idh", metric="auc_within_site") for s in "ab"]
     assert row.value == pytest.approx((20 * 20 * each[0].value + 2 * 6 * each[1].value) / 412)
     assert row.n == 48
     assert row.low < row.value < row.high
@@ -392,10 +392,10 @@ def test_the_table_over_sites_adds_sums_and_averages_no_averages() -> None:
 def test_each_figure_that_is_missing_says_why() -> None:
     table = score_table_from_sums({"a": {"external": of("idh", [1, 1], two([0.4, 0.6]))}})
     assert {r.role for r in table} == {"external"}
-    for metric in ("auc", "balanced_accuracy"):
+    for metric in ("auc_within_site", "balanced_accuracy"):
         row = find(table, site="a", task="idh", metric=metric)
         assert (row.n, row.value, row.note) == (2, None, "only mutant present")
-    for metric in ("auc", "balanced_accuracy", "brier"):
+    for metric in ("auc_within_site", "balanced_accuracy", "brier"):
         row = find(table, site="all", task="mgmt", metric=metric)
         assert (row.n, row.value, row.note) == (0, None, "no case with a known label")
     unmasked = score_sums([result(1, dice=None), result(2, dice=None)])["holdout"]
@@ -405,7 +405,7 @@ def test_each_figure_that_is_missing_says_why() -> None:
     assert (row.n, row.value, row.note) == (0, None, "no case with an expert mask")
     split = {"a": {"holdout": of("idh", [1, 1], two([0.4, 0.6]))},
              "b": {"holdout": of("idh", [0, 0], two([0.4, 0.6]), "b")}}  # fmt: skip
-    row = find(score_table_from_sums(split), site="all", task="idh", metric="auc")
+    row = find(score_table_from_sums(split), site="all", task="idh", metric="auc_within_site")
     assert (row.n, row.value, row.note) == (4, None, "no site has two classes")
     assert (
         find(score_table_from_sums(split), site="all", task="idh", metric="balanced_accuracy").value
@@ -416,7 +416,7 @@ def test_each_figure_that_is_missing_says_why() -> None:
 def test_a_site_with_one_class_is_not_among_the_cases_of_the_stratified_auc() -> None:
     parts = {"a": {"holdout": of("idh", [0, 0, 1, 1], two([0.1, 0.3, 0.2, 0.6]))},
              "b": {"holdout": of("idh", [0, 0, 0], two([0.4, 0.6, 0.9]), "b")}}  # fmt: skip
-    row = find(score_table_from_sums(parts), site="all", task="idh", metric="auc")
+    row = find(score_table_from_sums(parts), site="all", task="idh", metric="auc_within_site")
     assert (row.n, row.value) == (4, 0.75)
 
 
@@ -424,7 +424,7 @@ def test_several_cases_of_a_patient_are_said() -> None:
     own = [result(i, patient="same", dice=0.1 * i) for i in range(3)]
     table = score_table_from_sums({"a": {"holdout": score_sums(own)["holdout"]}})
     assert "3 cases of 1 patients" in find(table, site="a", task="mask").note
-    assert "patients" not in find(table, site="a", task="idh", metric="auc").note
+    assert "patients" not in find(table, site="a", task="idh", metric="auc_within_site").note
 
 
 def test_answers_of_two_models_or_a_case_twice_have_no_sums() -> None:
@@ -443,7 +443,12 @@ def test_a_probability_that_is_not_finite_leaves_its_marker_out() -> None:
     sums = score_sums(own)["holdout"]
     assert sums.omitted == {"idh": "not finite"}
     assert first_implausibility(sums, CAP) == ""
-    row = find(score_table_from_sums({"a": {"holdout": sums}}), site="a", task="idh", metric="auc")
+    row = find(
+        score_table_from_sums({"a": {"holdout": sums}}),
+        site="a",
+        task="idh",
+        metric="auc_within_site",
+    )
     assert (row.n, row.value, row.note) == (0, None, "a probability is not finite at this site")
 
 
@@ -495,13 +500,17 @@ def test_the_row_over_all_sites_says_who_is_not_in_it() -> None:
     truth = [0] * 6 + [1] * 6
     parts = {"a": {"holdout": of("idh", truth, two(np.linspace(0.1, 0.8, 12)))},
              "b": {"holdout": suppress_small_counts(of("idh", truth[4:], two([0.5] * 8), "b"), 5)}}  # fmt: skip
-    row = find(score_table_from_sums(parts, ["z"]), site="all", task="idh", metric="auc")
+    row = find(
+        score_table_from_sums(parts, ["z"]), site="all", task="idh", metric="auc_within_site"
+    )
     assert row.n == 12
     assert "without b (hidden: fewer than 5 cases of a class)" in row.note
     assert "without z (no answer that could be used)" in row.note
     assert (
         "without"
-        not in find(score_table_from_sums(parts), site="all", task="grade", metric="auc").note
+        not in find(
+            score_table_from_sums(parts), site="all", task="grade", metric="auc_within_site"
+        ).note
     )
 
 

@@ -23,6 +23,7 @@ from gliofed.evaluation.confounding import (
     compare_with_confounders,
     confounder_scores,
 )
+from gliofed.evaluation.metrics.definitions import LOG_ODDS_RATIO
 from gliofed.evaluation.paired import MIN_CASES_PER_CLASS
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.evaluation.strata import strata_table
@@ -133,7 +134,7 @@ def _differ(c: Comparison) -> ClaimVerdict:
 
 def _figures(c: Comparison) -> str:
     """Of a comparison with all its figures. Beside chance, the AUC itself."""
-    of = {"auc": "AUC", "dice": "Dice", "log_odds": "log odds"}[c.metric]
+    of = {"auc": "AUC", "dice": "Dice", LOG_ODDS_RATIO: "log odds ratio"}[c.metric]
     chance = c.method == BY_CHANCE
     value, low, high = (
         f"{v + 0.5:.3f}" if chance else f"{v:+.3f}"

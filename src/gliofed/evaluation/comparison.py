@@ -61,7 +61,7 @@ class Comparison:
     model, other: models, or what else ranks cases, in words. n: cases. fewest: of them, those of
     the rarest class. p_holm: p corrected for the family of comparisons that it is asked in, see
     `holm_correction`. difference, low, high, p: None with the reason in `note`. metric: "auc", "dice", or
-    "log_odds": by which the odds rise with one standard deviation of the model's logit.
+    "log_odds_ratio"; see `metrics.definitions`.
     """
 
     model: str

@@ -28,6 +28,7 @@ from gliofed.evaluation.comparison import (
 from gliofed.evaluation.intervals.analytic import Z_95
 from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.evaluation.logistic_regression import LogisticSums, fit_logistic, logistic_sums
+from gliofed.evaluation.metrics.definitions import LOG_ODDS_RATIO
 from gliofed.evaluation.metrics.discrimination import ClassIndices
 from gliofed.evaluation.paired import (
     paired_estimate,
@@ -252,7 +253,7 @@ def _added(
         note = f"{len(truth)} cases of {len(set(patients))} patients, taken as if independent"
     fewest = int(np.bincount(truth, minlength=2).min()) if len(truth) else 0
     return Comparison(
-        model, given, role, ALL_SITES, task, "log_odds", len(truth), fewest, found.slope,
+        model, given, role, ALL_SITES, task, LOG_ODDS_RATIO, len(truth), fewest, found.slope,
         found.low, found.high, found.p, None, BY_LIKELIHOOD, note,
     )  # fmt: skip
 

@@ -24,6 +24,7 @@ from gliofed.evaluation.intervals.sample import (
     bootstrap_t_interval,
     resampled_auc_interval,
 )
+from gliofed.evaluation.metrics.definitions import RANKED_METRIC
 from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities, auc
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.markers import BY_ID, Marker
@@ -34,7 +35,7 @@ MIN_CASES_PER_CLASS: Final = 10
 """Cases of the rarest class that a stratum's figure, or a verdict, needs. Measured, not derived:
 with 5 beside 40 others, tests of a true null say otherwise 7 to 9 times in a hundred, with 10,
 5 to 6 times (`benchmarks/few_cases.py`)."""
-Metric = Literal["auc", "dice"]
+Metric = Literal["auc", "auc_4_against_2_3", "dice"]
 PredictionKey = tuple[int, str, str, str]
 """Seed, fold, site, case."""
 
@@ -125,7 +126,9 @@ def ranked_by_score(
     truth = np.array([r.labels[task] == positive for r, _ in pairs], np.int64)
     scores = np.array([s for _, s in pairs], float)
     found = np.column_stack([-scores, scores])
-    return _answers([r for r, _ in pairs], task, "auc", (rest, positive), truth, found)
+    return _answers(
+        [r for r, _ in pairs], task, RANKED_METRIC.get(task, "auc"), (rest, positive), truth, found
+    )
 
 
 def paired_estimate(own: PairedPredictions, replicates: int) -> PairedEstimate:
@@ -166,7 +169,7 @@ def missing_reason(own: PairedPredictions) -> str:
     seeds = np.array([key[0] for key in own.keys])
     for seed in np.unique(seeds):
         present = np.unique(own.truth[seeds == seed])
-        if own.metric == "auc" and len(present) == 1:
+        if own.metric != "dice" and len(present) == 1:
             return f"only {own.classes[present[0]]} present"
     return ""
 

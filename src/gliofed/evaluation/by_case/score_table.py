@@ -21,6 +21,7 @@ from gliofed.evaluation.intervals.estimate import (
     resampled_estimate,
 )
 from gliofed.evaluation.intervals.sample import PredictionSample, logit_interval
+from gliofed.evaluation.metrics.definitions import AUC_MEAN
 from gliofed.evaluation.metrics.discrimination import auc
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.markers import MARKERS
@@ -74,7 +75,7 @@ def _figures(
         figures = marker_estimates(results, marker, replicates)
         out |= {(marker.id, metric): figure for metric, figure in figures.items()}
     if with_mean:
-        out["markers", "auc"] = _mean_auc(results, replicates)
+        out["markers", AUC_MEAN] = _mean_auc(results, replicates)
     return out
 
 

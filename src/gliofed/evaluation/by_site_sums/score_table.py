@@ -21,10 +21,13 @@ from gliofed.evaluation.intervals.analytic import (
     mean_interval,
 )
 from gliofed.evaluation.intervals.bootstrap import Interval
+from gliofed.evaluation.metrics.definitions import AUC_WITHIN_SITE
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.markers import BY_ID, MARKERS
 
 MODEL: Final = "federated"
+METRICS: Final = (AUC_WITHIN_SITE, "balanced_accuracy", "brier")
+"""Of a marker."""
 ROLES: Final[tuple[Role, ...]] = ("external", "holdout")
 PAIRS_WITHIN_SITE: Final = "pairs within one site (van Elteren 1960)"
 SUPPRESSED: Final = "hidden: fewer than"
@@ -86,7 +89,7 @@ def _markers(sums: ScoreSums, over_sites: bool) -> list[Named]:
         own = sums.markers.get(marker.id)
         if own is None:
             nothing = Interval(None, None)
-            out += [(marker.id, m, 0, None, nothing) for m in ("auc", "balanced_accuracy", "brier")]
+            out += [(marker.id, m, 0, None, nothing) for m in METRICS]
             continue
         n = sum(own.classes)
         lacking = Interval(None, None, _lacking(marker.id, own.classes))
@@ -99,7 +102,7 @@ def _markers(sums: ScoreSums, over_sites: bool) -> list[Named]:
         most = 1.0 if len(marker.classes) == 2 else 2.0
         brier = own.brier.sum / n if n else None
         out += [
-            (marker.id, "auc", own.auc.cases or n, area, between),
+            (marker.id, AUC_WITHIN_SITE, own.auc.cases or n, area, between),
             (marker.id, "balanced_accuracy", n, recall, lacking if recall is None else around),
             (marker.id, "brier", n, brier, mean_interval(own.brier, most) if n else lacking),
         ]  # fmt: skip

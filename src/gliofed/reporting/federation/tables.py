@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gliofed.evaluation.by_site_sums.score_table import MODEL
+from gliofed.evaluation.metrics.definitions import AUC_WITHIN_SITE
 from gliofed.evaluation.results import ScoreRow
+from gliofed.markers import MARKERS
 from gliofed.reporting.federation.content import FederationContent, SiteStatus
 from gliofed.reporting.html.formatting import (
     count,
@@ -19,7 +21,12 @@ from gliofed.reporting.html.formatting import (
     without_site_prefix,
 )
 from gliofed.reporting.plots.training_curves import tasks_of
-from gliofed.reporting.study.tables import MEASURES, HeadlineCell, external_rows, headline_cell
+from gliofed.reporting.study.tables import (
+    HeadlineCell,
+    HeadlineMeasure,
+    external_rows,
+    headline_cell,
+)
 from gliofed.types import RoundPoint
 
 SHOWN: Final = 50
@@ -113,12 +120,19 @@ def fault_lines(points: Sequence[RoundPoint]) -> tuple[RefusalLine, ...]:
     )
 
 
+FEDERATION_MEASURES: Final = (
+    HeadlineMeasure("Dice of the outline, mean", "mask", "dice"),
+    *(HeadlineMeasure(f"{m.title}: AUC", m.id, AUC_WITHIN_SITE) for m in MARKERS),
+)
+"""From sums of sites: pairs of cases of different sites cannot be compared."""
+
+
 def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell], ...]:
     """The external sites' figures by their titles; empty without any."""
     found = external_rows(rows)
     return tuple(
         (m.title, headline_cell(MODEL, found[MODEL, m.task, m.metric]))
-        for m in MEASURES
+        for m in FEDERATION_MEASURES
         if (MODEL, m.task, m.metric) in found
     )
 

@@ -43,6 +43,8 @@ METRICS: Final[Mapping[str, MetricTitle]] = {
         "Volume error in %, mean size", 1, lower_is_better=True
     ),
     "auc": MetricTitle("AUC"),
+    "auc_within_site": MetricTitle("AUC within hospitals"),
+    "auc_mean": MetricTitle("AUC, mean over markers"),
     "auc_delong": MetricTitle("AUC, DeLong's interval"),
     "auc_pairs": MetricTitle("AUC, mean over pairs of classes"),
     "auc_4_against_2_3": MetricTitle("AUC, 4 against 2 and 3"),

@@ -10,6 +10,7 @@ from gliofed.evaluation.by_case.score_table import ALL_SITES
 from gliofed.evaluation.claims import Evidence, judge_claim
 from gliofed.evaluation.comparison import BY_CHANCE, Comparison
 from gliofed.evaluation.confounding import CONFOUNDERS, POSITIVE_CLASS
+from gliofed.evaluation.metrics.definitions import RANKED_METRIC
 from gliofed.evaluation.paired import TASKS
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.markers import MARKERS
@@ -35,8 +36,6 @@ from gliofed.reporting.study.claims import ROLE_TITLES, ROLES, SHORT_ROLES
 from gliofed.reporting.study.content import ScoredPredictions
 
 CHANCE: Final = 0.5
-RANKED: Final[Mapping[str, str]] = {"grade": "auc_4_against_2_3"}
-"""Where the class that confounders rank has a measure of its own."""
 NOT_EVALUATED: Final = "not asked"
 
 
@@ -216,7 +215,7 @@ def _of_model(scored: ScoredPredictions, role: Role) -> Mapping[str, ScoreRow]:
         r.task: r
         for r in scored.rows
         if (r.role, r.site, r.model) == (role, ALL_SITES, scored.reference)
-        and r.metric == RANKED.get(r.task, "auc")
+        and r.metric == RANKED_METRIC.get(r.task, "auc")
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gliofed.evaluation.metrics.definitions import AUC, AUC_MEAN
 from gliofed.evaluation.results import ScoreRow
 from gliofed.reporting.html.formatting import (
     NOT_AVAILABLE,
@@ -69,7 +70,7 @@ def _draw(
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x")
-    if measure.metric == "auc":
+    if measure.metric in (AUC, AUC_MEAN):
         axes.axvline(CHANCE, color="#8a8a8a", linewidth=1.2, zorder=1)
 
 
