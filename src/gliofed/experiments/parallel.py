@@ -54,6 +54,7 @@ def train_in_parallel(
         for run in runs
         if not predictions_file(context, run).exists()
     ]
+    progress.stage(f"training {len(runs)} models, {processes} at a time")
     all_progress = _ProgressOfModels(progress, study.train.rounds * len(jobs))
     with WorkerPool(partial(_set_up, threads), processes, threads) as pool:
         for job, outcome in pool.run(jobs, all_progress.of):

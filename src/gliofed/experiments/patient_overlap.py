@@ -117,7 +117,8 @@ def check_overlap(study: Study, overlap: PatientOverlap) -> None:
         f"{site}: {_few(list(patients))}" for site, patients in sorted(overlap.shared.items())
     )
     raise OverlapError(
-        f"the same patients are at two sites, compared by {' and '.join(overlap.by)}: {sites}. {names}. "
+        f"the same patients are at two sites, compared by {' and '.join(overlap.by)}: {sites}. "
+        f"{names}. "
         'Remove them at one, or write overlap = "drop" under [data] to leave out the second'
     )
 

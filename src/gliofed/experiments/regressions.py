@@ -106,8 +106,10 @@ def read_study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
         raise DataError("data.features: published tables and own ones differ; give those of a kind")
     by_barcode = published == {True}
     table = read_published(paths, None) if by_barcode else read_feature_tables(paths, None)
-    rows = {s.patient if by_barcode else f"{s.site}/{s.case}": row
-            for s, row in zip(table.subjects, table.values, strict=True)}  # fmt: skip
+    rows = {
+        s.patient if by_barcode else f"{s.site}/{s.case}": row
+        for s, row in zip(table.subjects, table.values, strict=True)
+    }
     names = {str(c): normalise_id(c.id) if by_barcode else str(c) for c in cases}
     values = {case: rows[name] for case, name in names.items() if name in rows}
     if not values:

@@ -104,16 +104,27 @@ def example_planes(
 
 def _cohort(study: Study, cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:
     """One row a hospital: cases, masks, sequences, and cases of each class of each marker."""
-    header = ("hospital", "role", "cases", "masks", *(s.value for s in SEQUENCES),
-              *(f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS))  # fmt: skip
+    header = (
+        "hospital",
+        "role",
+        "cases",
+        "masks",
+        *(s.value for s in SEQUENCES),
+        *(f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS),
+    )
     rows = [header]
     for site in dict.fromkeys((*study.data.train, *study.data.external)):
         group = count_group([c for c in cases if c.site == site])
-        rows.append((
-            site, site_part(study.data, site), str(group.cases), str(group.masks),
-            *(str(group.cases - group.missing[s]) for s in SEQUENCES),
-            *(_class_counts(group, m.id) for m in MARKERS),
-        ))  # fmt: skip
+        rows.append(
+            (
+                site,
+                site_part(study.data, site),
+                str(group.cases),
+                str(group.masks),
+                *(str(group.cases - group.missing[s]) for s in SEQUENCES),
+                *(_class_counts(group, m.id) for m in MARKERS),
+            )
+        )
     return tuple(rows)
 
 

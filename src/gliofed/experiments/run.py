@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gliofed.data.formats.registry import read_sites
-from gliofed.data.splits import Split, make_splits
+from gliofed.data.splits import make_splits
 from gliofed.errors import CheckpointError
 from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.results import CaseResult
@@ -20,6 +20,7 @@ from gliofed.experiments.model_runs import TrainedModelRun, plan_model_runs
 from gliofed.experiments.parallel import train_in_parallel
 from gliofed.experiments.patient_overlap import check_overlap, find_patient_overlap
 from gliofed.experiments.regressions import (
+    Regression,
     Regressions,
     StudyFeatures,
     plan_regressions,
@@ -27,7 +28,7 @@ from gliofed.experiments.regressions import (
     run_regressions,
 )
 from gliofed.experiments.results_page import page_content
-from gliofed.experiments.run_context import RunContext, RunOptions
+from gliofed.experiments.run_context import RunContext, RunOptions, StudyCases
 from gliofed.experiments.run_facts import run_facts
 from gliofed.experiments.seed_agreement import add_seed_agreement
 from gliofed.experiments.sequence_ablation import (
@@ -42,9 +43,6 @@ from gliofed.runtime.device import keep_memory, this_machine
 from gliofed.runtime.files import alone_in, write_text
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study, load_study, study_toml
-
-Splits = Mapping[int, tuple[Split, ...]]
-"""Seed to its folds."""
 
 _DEFAULTS = RunOptions()
 
@@ -63,70 +61,67 @@ def run_study(
     """
     keep_memory()
     with alone_in(out):
-        finished = _train_and_score(study, out, progress, options)
+        store = options.store or out / "store"
+        cases, features = _prepare(study, out, store, progress)
+        splits = {seed: make_splits(study.data, cases.sites, seed) for seed in study.seeds}
+        context = RunContext(study, out, this_machine(), cases.prepared)
+        runs = plan_model_runs(study, splits)
+        processes = max(1, min(options.processes, len(runs)))
+        if processes > 1:  # what the processes did is then read from the disk
+            train_in_parallel(context, runs, RunOptions(store, processes), progress)
+        trained: list[TrainedModelRun] = []
+        results: list[CaseResult] = []
+        for number, run in enumerate(runs, start=1):
+            if processes == 1:
+                progress.stage(f"model {number} of {len(runs)}: {run}")
+            trained.append(train_model(context, run, progress))
+            results += test_model(context, trained[-1])
+        results = add_seed_agreement(context, trained, results, progress)
+        regressions = _fit_regressions(context, plan_regressions(study, splits), features, progress)
+        results += regressions.results
+        progress.stage("scores and intervals")
+        write_text(out / "predictions.csv", predictions_csv(results))
+        reference = reference_model(results)
+        finished = FinishedRun(
+            context=context,
+            processes=processes,
+            cases=cases,
+            splits=splits,
+            trained=tuple(trained),
+            regressions=regressions,
+            scored=score_predictions(results, reference, study.calibration, study.score.bootstrap),
+            without_sequences=tuple(
+                predict_without_sequences(context, trained, reference, progress)
+            ),
+        )
+        _write_tables(finished)
         progress.stage("page")
         _write_reports(finished, options.statements)
         return finished
 
 
-def _train_and_score(
-    study: Study, out: Path, progress: Progress, options: RunOptions
-) -> FinishedRun:
+def _prepare(
+    study: Study, out: Path, store: Path, progress: Progress
+) -> tuple[StudyCases, StudyFeatures]:
+    """The study's cases, prepared, and the rows of its feature tables.
+
+    Shared patients that ids alone reveal, another study in `out` and wrong feature tables are
+    errors before any scan is prepared.
+    """
     sites = read_sites(study.data)
     check_overlap(study, find_patient_overlap(study, sites, None, None))
     _claim_folder(study, out)
     features = read_study_features(study, [c for cases in sites.values() for c in cases])
-    store = options.store or out / "store"
-    cases = prepare_study_cases(study, sites, store, progress)
-    splits = {seed: make_splits(study.data, cases.sites, seed) for seed in study.seeds}
-    context = RunContext(study, out, this_machine(), cases.prepared)
-
-    trained, results = _train_and_test(context, splits, replace(options, store=store), progress)
-    results = add_seed_agreement(context, trained, results, progress)
-    regressions = _fit_regressions(context, splits, features, progress)
-    results += regressions.results
-
-    progress.stage("scores and intervals")
-    write_text(out / "predictions.csv", predictions_csv(results))
-    reference, replicates = reference_model(results), study.score.bootstrap
-    scored = score_predictions(results, reference, study.calibration, replicates)
-    dropped = predict_without_sequences(context, trained, reference, progress)
-    write_score_tables(scored, out)
-    write_ablation(ablation_scores(results, dropped, reference, replicates), out)
-    processes = _processes(options, len(trained))
-    return FinishedRun(
-        context, processes, cases, splits, tuple(trained), regressions, scored, tuple(dropped)
-    )
-
-
-def _train_and_test(
-    context: RunContext, splits: Splits, options: RunOptions, progress: Progress
-) -> tuple[list[TrainedModelRun], list[CaseResult]]:
-    """Every network of the study and its results; what parallel processes did is on the disk."""
-    runs = plan_model_runs(context.study, splits)
-    processes = _processes(options, len(runs))
-    if processes > 1:
-        progress.stage(f"training {len(runs)} models, {processes} at a time")
-        train_in_parallel(context, runs, replace(options, processes=processes), progress)
-    trained: list[TrainedModelRun] = []
-    results: list[CaseResult] = []
-    for number, run in enumerate(runs, start=1):
-        if processes == 1:
-            progress.stage(f"model {number} of {len(runs)}: {run}")
-        trained.append(train_model(context, run, progress))
-        results += test_model(context, trained[-1])
-    return trained, results
-
-
-def _processes(options: RunOptions, models: int) -> int:
-    return max(1, min(options.processes, models))
+    return prepare_study_cases(study, sites, store, progress), features
 
 
 def _fit_regressions(
-    context: RunContext, splits: Splits, features: StudyFeatures, progress: Progress
+    context: RunContext,
+    planned: Sequence[Regression],
+    features: StudyFeatures,
+    progress: Progress,
 ) -> Regressions:
     """All regressions of the study; their notes are shown at once."""
-    planned = plan_regressions(context.study, splits)
     if planned:
         progress.stage(f"fitting {len(planned)} regressions")
     cases = [p.case for p in context.prepared.values()]
@@ -134,6 +129,16 @@ def _fit_regressions(
     for note in regressions.notes:
         progress.note(note)
     return regressions
+
+
+def _write_tables(finished: FinishedRun) -> None:
+    scored, context = finished.scored, finished.context
+    write_score_tables(scored, context.out)
+    replicates = context.study.score.bootstrap
+    ablation = ablation_scores(
+        scored.results, finished.without_sequences, scored.reference, replicates
+    )
+    write_ablation(ablation, context.out)
 
 
 def _write_reports(finished: FinishedRun, statements: Statements) -> None:
