@@ -1,4 +1,4 @@
-"""Reading label tables: comma-, semicolon- or tab-separated text, or one clear DataError.
+"""Reading tables: comma-, semicolon- or tab-separated text, or one clear DataError.
 
     table = read_table(Path("UCSF-PDGM-metadata_v5.csv"))
     rows = by_id(table, column(table, "ID"), str.strip)
@@ -12,7 +12,7 @@ import csv
 import difflib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -63,17 +63,62 @@ def read_table(path: Path, delimiter: str | None = None, utf8_only: bool = False
     header, or quotes that do not close.
     """
     text, encoding = _decode(path, _read_bytes(path), utf8_only)
-    delimiter = delimiter or _delimiter(text)
-    lines = _lines(path, text, delimiter)
-    if not lines:
-        raise DataError(f"{path}: empty; expected a header line and one row a patient")
-    header = tuple(" ".join(name.split()) for name in lines[0][1])
-    _check_header(path, header, lines[1:])
-    rows = tuple(
-        TableRow(line, MappingProxyType(dict(zip(header, cells, strict=True))))
-        for line, cells in lines[1:]
-    )
-    return Table(path, encoding, delimiter, tuple(h for h in header if h), rows)
+    delimiter = delimiter or likeliest_delimiter(text)
+    header, lines = _header_and_lines(path, text, delimiter)
+    nameless = [place for place, name in enumerate(header) if not name]
+    for line in lines:
+        if any(line.cells[place] for place in nameless):
+            raise DataError(
+                f"{path}:{line.number}: a cell under a column without a name; name the column"
+            )
+    return _table(path, encoding, delimiter, header, lines)
+
+
+def parse_table(text: str, path: Path) -> Table:
+    """As `read_table`, from text that was read from `path`.
+
+    Columns without a name, such as the row numbers that pandas writes, are passed over.
+    """
+    text = text.removeprefix("\ufeff")
+    delimiter = likeliest_delimiter(text)
+    header, lines = _header_and_lines(path, text, delimiter)
+    return _table(path, "utf-8", delimiter, header, lines)
+
+
+@dataclass(frozen=True)
+class TextLine:
+    """One line of a table that is not empty. number: where it ends in the file, from 1."""
+
+    number: int
+    cells: tuple[str, ...]
+
+
+class BadQuotesError(ValueError):
+    """Text whose quotes do not close, or stand in the middle of a cell. line: from 1."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def likeliest_delimiter(text: str, delimiters: Sequence[str] = DELIMITERS) -> str:
+    """The delimiter that splits the first line that is not empty into most cells."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return max(delimiters, key=first.count)
+
+
+def split_lines(text: str, delimiter: str) -> list[TextLine]:
+    """Every line that is not empty, cells without spaces around. Raises BadQuotesError."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = []
+    try:
+        for row in reader:
+            cells = tuple(cell.strip() for cell in row)
+            if any(cells):
+                lines.append(TextLine(reader.line_num, cells))
+    except csv.Error as error:
+        raise BadQuotesError(reader.line_num, str(error)) from None
+    return lines
 
 
 def column(table: Table, *names: str) -> str:
@@ -206,40 +251,38 @@ def _decode(path: Path, data: bytes, utf8_only: bool) -> tuple[str, str]:
     raise DataError(f"{path}: not UTF-8 text; save it as UTF-8")
 
 
-def _delimiter(text: str) -> str:
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    counts = {d: first.count(d) for d in DELIMITERS}
-    return max(DELIMITERS, key=lambda d: counts[d])
-
-
-def _lines(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    """Every line that is not empty, with its number; cells stripped."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines = []
+def _header_and_lines(
+    path: Path, text: str, delimiter: str
+) -> tuple[tuple[str, ...], list[TextLine]]:
+    """The names of the columns, and the lines below, each with a cell a column."""
     try:
-        for cells in reader:
-            stripped = [c.strip() for c in cells]
-            if any(stripped):
-                lines.append((reader.line_num, stripped))
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}; save the table again") from None
-    return lines
-
-
-def _check_header(path: Path, header: tuple[str, ...], rows: list[tuple[int, list[str]]]) -> None:
+        lines = split_lines(text, delimiter)
+    except BadQuotesError as error:
+        raise DataError(f"{path}:{error.line}: {error}; save the table again") from None
+    if not lines:
+        raise DataError(f"{path}: empty; expected a header line and one row a patient")
+    header = tuple(" ".join(name.split()) for name in lines[0].cells)
     if len(header) > MAX_COLUMNS:
         raise DataError(f"{path}: {len(header)} columns; expected a label table")
     seen: set[str] = set()
     for name in filter(None, header):
         if name.casefold() in seen:
-            raise DataError(f"{path}: column {name!r} stands twice; keep one")
+            raise DataError(f"{path}:{lines[0].number}: column {name!r} stands twice; keep one")
         seen.add(name.casefold())
-    nameless = [place for place, name in enumerate(header) if not name]
-    for line, cells in rows:
-        if len(cells) != len(header):
+    for line in lines[1:]:
+        if len(line.cells) != len(header):
             raise DataError(
-                f"{path}:{line}: {len(cells)} cells under {len(header)} columns; a cell that holds "
-                "the separator needs quotes"
+                f"{path}:{line.number}: {len(line.cells)} cells under {len(header)} columns; a cell "
+                "that holds the separator needs quotes"
             )
-        if any(cells[place] for place in nameless):
-            raise DataError(f"{path}:{line}: a cell under a column without a name; name the column")
+    return header, lines[1:]
+
+
+def _table(
+    path: Path, encoding: str, delimiter: str, header: tuple[str, ...], lines: Sequence[TextLine]
+) -> Table:
+    rows = tuple(
+        TableRow(line.number, MappingProxyType(dict(zip(header, line.cells, strict=True))))
+        for line in lines
+    )
+    return Table(path, encoding, delimiter, tuple(name for name in header if name), rows)

@@ -6,12 +6,11 @@ with its probabilities, or `dice`. docs/how-to/score-any-model.md lists every co
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from gliofed import types
@@ -19,6 +18,7 @@ from gliofed.errors import DataError
 from gliofed.evaluation.by_case.score_table import ALL_SITES
 from gliofed.evaluation.results import CaseResult, LesionCounts, Role
 from gliofed.markers import ABSENT, MARKERS, Marker
+from gliofed.tables import parse_table
 from gliofed.types import SEQUENCES, UNKNOWN, Labels, Person, Unknown
 
 ID_COLUMNS: Final = ("model", "seed", "fold", "role", "case", "site", "patient")
@@ -50,26 +50,22 @@ def parse_predictions(text: str, where: str, model: str = "") -> tuple[CaseResul
     where: the file, for messages. model: the model of a table that does not name it. Columns
     that nothing here knows are passed over. Raises DataError naming line and column.
     """
-    lines = _lines(text, where)
-    if not lines:
-        raise DataError(f"{where}: empty; expected a header line and a line a case")
-    header = tuple(name.casefold() for name in lines[0][1])
-    _check_header(header, where)
+    table = parse_table(text, Path(where))
+    _check_header(tuple(name.casefold() for name in table.columns), where)
     answers: list[CaseResult] = []
     seen: dict[tuple[object, ...], int] = {}
-    for line, cells in lines[1:]:
-        if len(cells) != len(header):
-            raise DataError(f"{where}:{line}: {len(cells)} cells under {len(header)} columns")
-        row = _PredictionLine(f"{where}:{line}", dict(zip(header, cells, strict=True)))
+    for line in table.rows:
+        cells = {name.casefold(): cell for name, cell in line.cells.items()}
+        row = _PredictionLine(f"{where}:{line.line}", cells)
         answer = _answer(row, model)
         key = result_key(answer)
         if key in seen:
             raise DataError(
-                f"{where}:{line}: patient {answer.patient!r}, case {answer.case!r} of model "
+                f"{where}:{line.line}: patient {answer.patient!r}, case {answer.case!r} of model "
                 f"{answer.model!r}, seed {answer.seed}, fold {answer.fold!r} stands in line "
                 f"{seen[key]} already; keep one"
             )
-        seen[key] = line
+        seen[key] = line.line
         answers.append(answer)
     return tuple(answers)
 
@@ -109,27 +105,7 @@ class _PredictionLine:
         return self.read(column, lambda cell: _number(cell, most), f"a number {limit}")
 
 
-def _lines(text: str, where: str) -> list[tuple[int, list[str]]]:
-    """Every line that is not empty, with its number; cells stripped of spaces."""
-    text = text.removeprefix("\ufeff")
-    head = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t", key=head.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    out = []
-    try:
-        for cells in reader:
-            stripped = [cell.strip() for cell in cells]
-            if any(stripped):
-                out.append((reader.line_num, stripped))
-    except csv.Error as error:
-        raise DataError(f"{where}:{reader.line_num}: {error}; save the table again") from None
-    return out
-
-
 def _check_header(header: Sequence[str], where: str) -> None:
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise DataError(f"{where}:1: column {twice[0]!r} stands twice; keep one")
     short = {f"{m.id}_p": m for m in MARKERS if len(m.classes) == 2}
     known = (*prediction_columns(), *short)
     for name in header:

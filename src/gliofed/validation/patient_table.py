@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.markers import ABSENT, BY_ID, MARKERS
+from gliofed.tables import TableRow
 from gliofed.types import Unknown
 from gliofed.validation.findings import BrokenFileError, FileFault, Finding
 from gliofed.validation.header_privacy import contains_date
-from gliofed.validation.table_cells import TextRow, TextTable, read_cells
+from gliofed.validation.table_cells import TextTable, read_cells
 
 ID: Final = "participant_id"
 KNOWN: Final = frozenset({ID, "age", "sex", "scanner", *BY_ID})
@@ -143,7 +144,7 @@ def _against(
             yield name, FileFault("TAB-NO-CASE", name)
 
 
-def _values(row: TextRow, bids: bool) -> Iterator[FileFault]:
+def _values(row: TableRow, bids: bool) -> Iterator[FileFault]:
     for column, cell in row.cells.items():
         plain = re.sub(r"[^a-z]", "", column.lower())
         if cell.lower() in ABSENT:
@@ -170,7 +171,7 @@ def _age(cell: str) -> Iterator[FileFault]:
         yield FileFault("TAB-CHILD", f"{age:g} years")
 
 
-def _markers(row: TextRow) -> Iterator[FileFault]:
+def _markers(row: TableRow) -> Iterator[FileFault]:
     known: dict[str, str] = {}
     for marker in MARKERS:
         try:
@@ -188,7 +189,7 @@ def _markers(row: TextRow) -> Iterator[FileFault]:
         yield FileFault("TAB-CODEL-GRADE", "codel_1p19q codeleted, grade 4")
 
 
-def _one_class(rows: Iterable[TextRow]) -> Iterator[FileFault]:
+def _one_class(rows: Iterable[TableRow]) -> Iterator[FileFault]:
     rows = tuple(rows)
     for marker in MARKERS:
         known = Counter(c for r in rows if (c := r.cells.get(marker.id, "").lower()) not in ABSENT)

@@ -1,29 +1,23 @@
-"""A table file to its cells, or the one fault that keeps it from being read."""
+"""A table file to its cells, or the one fault that keeps it from being read.
+
+Lines are split as everywhere (`gliofed.tables`). The bytes are read here: a check names the byte
+that is no UTF-8, and goes on past columns and rows that a reading of the data refuses.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import stat
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gliofed.tables import BadQuotesError, TableRow, likeliest_delimiter, split_lines
 from gliofed.validation.findings import BrokenFileError, FileFault
 
 LARGEST: Final = 64 * 2**20
-_OTHERS: Final = "\t,;|"
+_DELIMITERS: Final = "\t,;|"
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
-
-
-@dataclass(frozen=True)
-class TextRow:
-    """One row. line: in the file, from 1. cells: by column, without space around."""
-
-    line: int
-    cells: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -31,7 +25,7 @@ class TextTable:
     """A table that could be read. Rows of the wrong length are left out, with a fault each."""
 
     columns: tuple[str, ...]
-    rows: tuple[TextRow, ...]
+    rows: tuple[TableRow, ...]
     faults: tuple[FileFault, ...]
 
 
@@ -39,34 +33,29 @@ def read_cells(path: Path) -> TextTable:
     """The table. Raises BrokenFileError where it cannot be read as one."""
     delimiter = "," if path.suffix.lower() == ".csv" else "\t"
     text = _text(_bytes(path))
-    lines = [line for line in text.split("\n") if line.strip()]
-    if not lines:
+    if not text.strip():
         raise BrokenFileError("TAB-EMPTY", "no text")
-    _check_delimiter(lines[0], delimiter)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: list[tuple[int, list[str]]] = []
+    _check_delimiter(text, delimiter)
     try:
-        for row in reader:
-            if any(cell.strip() for cell in row):
-                rows.append((reader.line_num, [cell.strip() for cell in row]))
-    except csv.Error as error:
-        raise BrokenFileError("TAB-QUOTES", f"line {reader.line_num}: {error}") from None
-    if not rows:
+        lines = split_lines(text, delimiter)
+    except BadQuotesError as error:
+        raise BrokenFileError("TAB-QUOTES", f"line {error.line}: {error}") from None
+    if not lines:
         raise BrokenFileError("TAB-EMPTY", "delimiters alone")
-    (_, columns), body = rows[0], rows[1:]
+    columns, body = lines[0].cells, lines[1:]
     if not body:
         raise BrokenFileError("TAB-EMPTY", "a heading, and no rows")
     faults = [
         FileFault("TAB-COLUMN-TWICE", repr(name)) for name, n in Counter(columns).items() if n > 1
     ]
     good = []
-    for line, row in body:
-        if len(row) == len(columns):
-            good.append(TextRow(line, dict(zip(columns, row, strict=True))))
+    for line in body:
+        if len(line.cells) == len(columns):
+            good.append(TableRow(line.number, dict(zip(columns, line.cells, strict=True))))
         else:
-            text = f"line {line}: {len(row)} cells, the heading has {len(columns)}"
+            text = f"line {line.number}: {len(line.cells)} cells, the heading has {len(columns)}"
             faults.append(FileFault("TAB-ROW-LENGTH", text))
-    return TextTable(tuple(columns), tuple(good), tuple(faults))
+    return TextTable(columns, tuple(good), tuple(faults))
 
 
 def _bytes(path: Path) -> bytes:
@@ -100,9 +89,12 @@ def _text(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _check_delimiter(heading: str, delimiter: str) -> None:
+def _check_delimiter(text: str, delimiter: str) -> None:
+    heading = next(line for line in text.split("\n") if line.strip())
     if delimiter in heading:
         return
-    found = max(_OTHERS, key=heading.count)
-    if heading.count(found):
-        raise BrokenFileError("TAB-DELIMITER", f"separated by {found!r}, expected {delimiter!r}")
+    likeliest = likeliest_delimiter(heading, _DELIMITERS)
+    if likeliest in heading:
+        raise BrokenFileError(
+            "TAB-DELIMITER", f"separated by {likeliest!r}, expected {delimiter!r}"
+        )
