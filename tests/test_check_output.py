@@ -99,15 +99,15 @@ def test_many_findings_of_one_code_are_cut_short(hospitals) -> None:
 def test_one_hospital_many_case_folders_one_image_and_one_table(hospitals, tmp_path) -> None:
     above, _ = locate(hospitals)
     below, _ = locate(hospitals / "north")
-    assert [p.case for s in above for p in s.places] == ["north/01", "north/02"]
+    assert [p.name for s in above for p in s.cases] == ["north/01", "north/02"]
     assert above == below
-    place = above[0].places[0]
+    place = above[0].cases[0]
     assert set(place.images) == set(SEQUENCES)
     assert list(place.masks) == ["mask"]
     ((single,), _) = locate(at(hospitals, "T2"))
-    assert list(single.places[0].images) == [Sequence.T2]
+    assert list(single.cases[0].images) == [Sequence.T2]
     ((seg,), _) = locate(at(hospitals, "mask"))
-    assert (dict(seg.places[0].images), list(seg.places[0].masks)) == ({}, ["mask"])
+    assert (dict(seg.cases[0].images), list(seg.cases[0].masks)) == ({}, ["mask"])
     ((table,), _) = locate(hospitals / "north/participants.tsv")
     assert len(table.tables) == 1
 
@@ -128,7 +128,7 @@ def test_names_of_case_folders(tmp_path, name, sequence) -> None:
     folder.mkdir(parents=True)
     (folder / f"{name}.nii.gz").write_bytes(b"")
     (site,), odd = locate(tmp_path / "set")
-    place = site.places[0]
+    place = site.cases[0]
     if sequence == "unknown":
         assert [f.code for f in odd] == ["SET-UNKNOWN-IMAGE"]
     elif sequence is None:
@@ -154,8 +154,8 @@ def test_files_of_published_sets(tmp_path, files, images, masks, odd) -> None:
     for name in files:
         (tmp_path / f"set/x/{name}.nii.gz").write_bytes(b"")
     (site,), findings = locate(tmp_path / "set")
-    assert len(site.places[0].images) == images
-    assert list(site.places[0].masks) == masks
+    assert len(site.cases[0].images) == images
+    assert list(site.cases[0].masks) == masks
     assert [f.code for f in findings] == ["SET-UNKNOWN-IMAGE"] * odd
 
 
@@ -193,7 +193,7 @@ def test_findings_are_ordered_printable_and_single() -> None:
 
 
 def test_a_swap_is_seen_and_the_right_order_is_not(hospitals) -> None:
-    places = locate(hospitals)[0][0].places
+    places = locate(hospitals)[0][0].cases
     for place in places:
         images = {s: read_scan(p)[0] for s, p in place.images.items()}
         assert check_case(images, {})[0] == []
@@ -265,12 +265,12 @@ def test_the_sheet_stands_alone_and_shows_every_case(hospitals, tmp_path) -> Non
     assert all(i["alt"] for i in page.images)
     assert "Research use only" in out.read_text()
     assert "http" not in re.sub(r"data:[^\"]+", "", out.read_text()).replace("http-equiv", "")
-    assert len(result.pictures) == 2
+    assert len(result.thumbnails) == 2
     assert out.stat().st_size < 150_000
 
 
 def test_the_picture_has_the_outline_where_the_mask_is(hospitals) -> None:
-    picture = gliofed.check(hospitals, sheet=hospitals / "s.html").pictures[0]
+    picture = gliofed.check(hospitals, sheet=hospitals / "s.html").thumbnails[0]
     pixels = decode(picture.png)
     assert pixels.shape == (3 * 112, 4 * 112)
     orange = pixels == 64
@@ -317,7 +317,7 @@ def test_a_case_that_cannot_be_shown_says_so(hospitals) -> None:
     for name in (*FILES, "mask"):
         at(hospitals, name).write_bytes(b"")
     result = gliofed.check(hospitals, sheet=hospitals / "s.html")
-    assert "No image could be shown" in render_sheet(result)
+    assert "No image could be read" in render_sheet(result)
     assert result.count(Severity.ERROR) == 5
 
 
@@ -348,7 +348,7 @@ def test_real_cases_have_no_error(real_data, tmp_path, folder, cases, seconds_a_
     allowed = {"SET-SEQUENCE-MISSING", "SET-SEQUENCE-NEVER", "SET-VOLUME"}
     assert set(suspicions) <= allowed
     assert suspicions["SET-VOLUME"] <= 3  # of tcga-lgg, whose slice spacing is estimated
-    assert all(p.png for p in result.pictures)
+    assert all(p.png for p in result.thumbnails)
     assert result.seconds < cases * seconds_a_case
 
 
@@ -358,7 +358,7 @@ def test_real_cases_have_no_error(real_data, tmp_path, folder, cases, seconds_a_
 def test_swapped_and_mirrored_real_cases_are_suspected(real_data, folder) -> None:
     swaps, mirrors = [], []
     for site in locate(real_data / folder)[0]:
-        for place in site.places:
+        for place in site.cases:
             images = {s: read_scan(p)[0] for s, p in place.images.items()}
             mask = read_scan(next(iter(place.masks.values())))[0]
             if {Sequence.T1, Sequence.T1CE} <= set(images):

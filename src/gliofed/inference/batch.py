@@ -96,13 +96,13 @@ def predict_all(
     _check_steps(model)
     check_installed(model.recipe.prepare)
     sites, findings = locate(path.resolve())
-    places = [(site, place) for site in sites for place in site.places if place.images]
-    if not places:
+    cases = [(site, located) for site in sites for located in site.cases if located.images]
+    if not cases:
         raise DataError(
             f"{path}: holds no scan; give a BIDS hospital, case folders, or a folder of images "
             "named by T1, T1CE, T2 or FLAIR"
         )
-    subjects = Counter(place.subject for _, place in places)
+    subjects = Counter(located.subject for _, located in cases)
     batch = _BatchPrediction(path.resolve(), model, options, machine, findings)
     statuses = []
     recipe = model.recipe
@@ -113,11 +113,11 @@ def predict_all(
         CasePreparer(request, processes=1) as preparer,
     ):
         helpers = _HelperProcesses(reader, preparer)
-        for done, (site, place) in enumerate(places):
-            part = ProgressOfPart(progress, done, len(places), place.case)
-            unique = subjects[place.subject] == 1
-            name = place.subject if unique else f"{site.name}_{place.subject}"
-            statuses.append(batch.predict(site, place, name, helpers, part))
+        for done, (site, located) in enumerate(cases):
+            part = ProgressOfPart(progress, done, len(cases), located.name)
+            unique = subjects[located.subject] == 1
+            name = located.subject if unique else f"{site.name}_{located.subject}"
+            statuses.append(batch.predict(site, located, name, helpers, part))
         write_text(options.out / TABLE, predictions_table(answer_folders(options.out)))
     return tuple(statuses)
 
@@ -149,7 +149,7 @@ class _BatchPrediction:
     def predict(
         self,
         site: LocatedSite,
-        place: LocatedCase,
+        located: LocatedCase,
         name: str,
         helpers: _HelperProcesses,
         progress: Progress,
@@ -158,19 +158,19 @@ class _BatchPrediction:
         started = time.monotonic()
         progress.stage("checking")
         folder = self._options.out / name
-        faults = [_text(f) for f in self._errors if f.case == place.case]
-        faults += self._faults(place, helpers.reader)
+        faults = [_text(f) for f in self._errors if f.case == located.name]
+        faults += self._faults(located, helpers.reader)
         if faults:
-            return CaseStatus(place.case, "refused", tuple(faults), _since(started), folder)
-        case = Case(name, site.name, place.subject, place.images, None, Labels())
+            return CaseStatus(located.name, "refused", tuple(faults), _since(started), folder)
+        case = Case(name, site.name, located.subject, located.images, None, Labels())
         try:
             progress.stage("preparing")
             (account,) = helpers.preparer.prepare([case])
             if account.key is None:
-                return CaseStatus(place.case, "refused", account.reasons, _since(started), folder)
+                return CaseStatus(located.name, "refused", account.reasons, _since(started), folder)
             prepared = self._store.open(account.key, case)
             if self._is_done(folder, prepared):
-                return CaseStatus(place.case, "skipped", (), _since(started), folder)
+                return CaseStatus(located.name, "skipped", (), _since(started), folder)
             progress.stage("predicting")
             answer = answer_case(
                 self._model, self._network, prepared, self._options.explain, progress
@@ -180,14 +180,14 @@ class _BatchPrediction:
         except UnwritableError:
             raise
         except GliofedError as error:
-            return CaseStatus(place.case, "refused", (str(error),), _since(started), folder)
-        return CaseStatus(place.case, "answered", content.quality, _since(started), folder)
+            return CaseStatus(located.name, "refused", (str(error),), _since(started), folder)
+        return CaseStatus(located.name, "answered", content.quality, _since(started), folder)
 
-    def _faults(self, place: LocatedCase, reader: SafeReader) -> list[str]:
-        result = reader.look(ReadRequest(place.images, {}, picture=False))
-        files = {s.value: p for s, p in place.images.items()}
+    def _faults(self, located: LocatedCase, reader: SafeReader) -> list[str]:
+        result = reader.look(ReadRequest(located.images, {}, picture=False))
+        files = {s.value: p for s, p in located.images.items()}
         return [
-            _text(Finding(f.code, place.case, self._named(where, files), f.text))
+            _text(Finding(f.code, located.name, self._named(where, files), f.text))
             for where, f in result.faults
             if f.fatal
         ]

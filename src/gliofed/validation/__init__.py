@@ -1,1 +1,1 @@
-"""Checking data before it is trusted: every fault a finding, never an exception."""
+"""Checks scans, masks and tables before use; every fault becomes a finding, not an exception."""

@@ -1,4 +1,4 @@
-"""The bytes of a file, plain or gzip, a bounded piece at a time."""
+"""Reads the bytes of a file, plain or gzip, in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gliofed.validation.findings import BrokenFileError, FileFault
 
 CHUNK_BYTES: Final = 2**18
 MAX_EXTRA_BYTES: Final = 16 * 2**20
-"""Bytes after the declared end that are still counted; more is taken for a bomb."""
+"""Bytes after the declared end that are counted; more are reported as a zip bomb."""
 _GZIP: Final = b"\x1f\x8b"
 
 
 class ByteStream:
-    """An open image file. Memory use is bounded by what is asked of `read`, whatever is packed.
+    """An open image file. Memory use is bounded by the size passed to `read`.
 
     Raises BrokenFileError where the file cannot be opened, is empty, or its name and its
     compression disagree.
@@ -25,10 +25,10 @@ class ByteStream:
 
     def __init__(self, path: Path) -> None:
         try:
-            about = path.stat()
-            if not stat.S_ISREG(about.st_mode):
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):
                 raise BrokenFileError("FILE-UNREADABLE", "not a regular file")
-            self.bytes = about.st_size
+            self.bytes = status.st_size
             self._file = path.open("rb")
         except OSError as error:
             raise BrokenFileError("FILE-UNREADABLE", error.strerror or "not readable") from None
@@ -44,8 +44,8 @@ class ByteStream:
             self._file.close()
             raise
         self._zip = zlib.decompressobj(wbits=31)
-        self._waiting = b""
-        self._over = False
+        self._pending = b""
+        self._ended = False
         self.trailing = False
 
     def _check_start(self, name: str, start: bytes) -> None:
@@ -77,11 +77,11 @@ class ByteStream:
 
     def _unpack(self, count: int) -> bytes:
         out = bytearray()
-        while len(out) < count and not self._over:
-            if not self._waiting:
-                self._waiting = self._file.read(CHUNK_BYTES)
-                if not self._waiting:
-                    self._over = True
+        while len(out) < count and not self._ended:
+            if not self._pending:
+                self._pending = self._file.read(CHUNK_BYTES)
+                if not self._pending:
+                    self._ended = True
                     if not self._zip.eof:
                         raise BrokenFileError("NII-GZIP-CUT", "the gzip data stop before their end")
                     break
@@ -89,27 +89,27 @@ class ByteStream:
                 self._next_member()
                 continue
             try:
-                out += self._zip.decompress(self._waiting, count - len(out))
+                out += self._zip.decompress(self._pending, count - len(out))
             except zlib.error as error:
                 wrong_tail = "check" in str(error) and "incorrect" in str(error)
                 tail = wrong_tail and "header" not in str(error)
                 code = "NII-GZIP-CRC" if tail else "NII-GZIP-CORRUPT"
                 raise BrokenFileError(code, str(error).split(": ", 1)[-1]) from None
-            self._waiting = self._zip.unused_data if self._zip.eof else self._zip.unconsumed_tail
+            self._pending = self._zip.unused_data if self._zip.eof else self._zip.unconsumed_tail
         return bytes(out)
 
     def _next_member(self) -> None:
-        """Go on in the next gzip member; zeros after the end are padding, else it is over."""
-        self._waiting = self._waiting.lstrip(b"\0")
-        if len(self._waiting) == 1:
-            self._waiting += self._file.read(CHUNK_BYTES)
-        if self._waiting[:2] == _GZIP:
+        """Continue with the next gzip member; zeros after the last one are padding."""
+        self._pending = self._pending.lstrip(b"\0")
+        if len(self._pending) == 1:
+            self._pending += self._file.read(CHUNK_BYTES)
+        if self._pending[:2] == _GZIP:
             self._zip = zlib.decompressobj(wbits=31)
-        elif self._waiting:
-            self._over = self.trailing = True
+        elif self._pending:
+            self._ended = self.trailing = True
 
     def finish(self) -> tuple[FileFault, ...]:
-        """Read to the end, at most `MAX_EXTRA_BYTES` bytes: what stands after the declared voxels.
+        """Read the bytes after the declared voxels, at most `MAX_EXTRA_BYTES`, and report them.
 
         Raises BrokenFileError: a damaged gzip tail, or a bomb.
         """
@@ -121,8 +121,10 @@ class ByteStream:
                     "NII-BOMB", f"over {MAX_EXTRA_BYTES >> 20} MiB after the declared end"
                 )
         faults = []
-        if extra and self.packed:  # of plain files, the header check knows it already
+        if extra and self.packed:  # the header check reports it for plain files
             faults.append(FileFault("NII-EXTRA-BYTES", f"{extra} bytes after the declared end"))
         if self.trailing:
-            faults.append(FileFault("NII-GZIP-EXTRA", "bytes that are no gzip data follow its end"))
+            faults.append(
+                FileFault("NII-GZIP-EXTRA", "bytes that are not gzip data follow its end")
+            )
         return tuple(faults)

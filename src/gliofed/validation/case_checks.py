@@ -1,4 +1,4 @@
-"""The images of one case beside each other: what no single file can show to be wrong."""
+"""Checks the images of one case against each other."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gliofed.validation.scan import CheckedScan
 from gliofed.validation.skull_and_face import SKULL, find_head, is_face, nose_mm, skull_share
 
 GRID_ORDER: Final = (Sequence.FLAIR, Sequence.T2, Sequence.T1CE, Sequence.T1)
-"""The first of these that a case has gives the grid on which all are compared."""
+"""The first of these that a case has gives the grid for comparisons."""
 WHOLE_BRAIN_ML: Final = 600.0
-"""Less is taken for a crop, of which symmetry and volume say nothing."""
+"""A smaller brain is treated as a crop: its symmetry and volume are not checked."""
 LARGEST_BRAIN_ML: Final = 2500.0
 _COMMON: Final = 0.5
 _ALIKE: Final = 0.6
@@ -28,7 +28,7 @@ _SWAPPED: Final = -0.1
 
 @dataclass(frozen=True)
 class CaseStack:
-    """A case on one grid: each sequence's values, and where any of them is not 0.
+    """A case on one grid. images: by sequence. brain: voxels that are not 0 in any of them.
 
     ml: volume of one voxel of the reduced grid.
     """
@@ -55,21 +55,21 @@ def check_image(scan: CheckedScan) -> list[FileFault]:
 
 
 def check_numbers(scan: CheckedScan) -> list[FileFault]:
-    """NaN and infinity."""
-    found = (("IMG-NAN", scan.nan), ("IMG-INF", scan.infinite))
-    return [FileFault(code, f"{count} voxels") for code, count in found if count]
+    """Faults of NaN and infinite voxels."""
+    counts = (("IMG-NAN", scan.nan), ("IMG-INF", scan.infinite))
+    return [FileFault(code, f"{count} voxels") for code, count in counts if count]
 
 
 @np.errstate(all="ignore")
 def check_case(
     images: Mapping[Sequence, CheckedScan], masks: Mapping[str, CheckedScan]
 ) -> tuple[list[tuple[str, FileFault]], CaseStack | None]:
-    """(where, fault) for each fault, where naming a sequence, a mask, or "" for the case.
+    """(where, fault) for each fault; where: a sequence, a mask, or "" for the case.
 
-    Scans without an affine or with one value alone take no part. The stack is None where no
-    image is left.
+    Scans without an affine or with a single value are not compared. The stack is None where no
+    image remains.
     """
-    faults = _same_images(images)
+    faults = _duplicate_images(images)
     usable = {s: i for s, i in images.items() if i.affine is not None and not i.flat}
     name = next((s for s in GRID_ORDER if s in usable), None)
     if name is None:
@@ -80,12 +80,12 @@ def check_case(
         values, inside = resample_onto(scan, reference)
         if not same_grid(scan, reference):
             common = float(inside.mean())
-            faults.append((sequence.value, _grids(sequence, name, common)))
+            faults.append((sequence.value, _grid_fault(sequence, name, common)))
             if common < _COMMON:
                 continue
         on_grid[sequence] = values
     stack = _stack(reference, on_grid)
-    faults += _alike(stack, name)
+    faults += _low_overlap(stack, name)
     faults += [("", f) for f in _brain(stack)]
     faults += [("", f) for f in check_swapped_contrast(on_grid)]
     for kind, mask in masks.items():
@@ -109,7 +109,7 @@ def _stack(reference: CheckedScan, images: Mapping[Sequence, NDArray[np.float32]
     return CaseStack(reference, images, brain, abs(np.linalg.det(reference.affine[:3, :3])) / 1000)
 
 
-def _same_images(images: Mapping[Sequence, CheckedScan]) -> list[tuple[str, FileFault]]:
+def _duplicate_images(images: Mapping[Sequence, CheckedScan]) -> list[tuple[str, FileFault]]:
     first: dict[str, Sequence] = {}
     faults = []
     for sequence, scan in images.items():
@@ -122,18 +122,19 @@ def _same_images(images: Mapping[Sequence, CheckedScan]) -> list[tuple[str, File
     return faults
 
 
-def _grids(sequence: Sequence, reference: Sequence, common: float) -> FileFault:
+def _grid_fault(sequence: Sequence, reference: Sequence, common: float) -> FileFault:
     text = f"{sequence.value} covers {common:.0%} of the grid of {reference.value}"
     return FileFault("SET-APART" if common < _COMMON else "SET-GRIDS", text)
 
 
-def _alike(stack: CaseStack, name: Sequence) -> list[tuple[str, FileFault]]:
-    """Brains that hardly coincide, by the Dice coefficient of what is not 0."""
-    own = stack.images[name] != 0
+def _low_overlap(stack: CaseStack, name: Sequence) -> list[tuple[str, FileFault]]:
+    """Brains with low overlap, by the Dice coefficient of their nonzero voxels."""
+    reference = stack.images[name] != 0
     faults = []
     for sequence, values in stack.images.items():
-        other = values != 0
-        dice = 2 * np.count_nonzero(own & other) / max(1, own.sum() + other.sum())
+        brain = values != 0
+        overlap = np.count_nonzero(reference & brain)
+        dice = 2 * overlap / max(1, reference.sum() + brain.sum())
         if sequence is not name and dice < _ALIKE:
             text = f"brain of {sequence.value} and {name.value}: Dice {dice:.2f}"
             faults.append((sequence.value, FileFault("SET-MISALIGNED", text)))
@@ -160,11 +161,11 @@ def _brain(stack: CaseStack) -> list[FileFault]:
 
 
 def check_swapped_contrast(images: Mapping[Sequence, NDArray[np.float32]]) -> list[FileFault]:
-    """Contrast medium brightens vessels and tumour and darkens nothing.
+    """A fault where T1 and T1 with contrast may be swapped.
 
-    Both images are scaled by their own median and 10th to 90th percentile over the brain. Their
-    difference (T1 with contrast less T1), about its own median, has then a long tail to the right:
-    sum(d^3) / sum(|d|^3) is near 1, and changes its sign where the two are swapped.
+    Contrast agent brightens vessels and tumour. Both images are scaled by their own median and
+    10th to 90th percentile over the brain. The difference d (T1 with contrast less T1), about its
+    median, has a long right tail: sum(d^3) / sum(|d|^3) is near 1, and negative after a swap.
     """
     if Sequence.T1 not in images or Sequence.T1CE not in images:
         return []
@@ -176,10 +177,10 @@ def check_swapped_contrast(images: Mapping[Sequence, NDArray[np.float32]]) -> li
     difference -= np.median(difference)
     cubes = difference**3
     total = float(np.abs(cubes).sum())
-    lean = float(cubes.sum()) / total if total else 0.0
-    if lean >= _SWAPPED:
+    skew = float(cubes.sum()) / total if total else 0.0
+    if skew >= _SWAPPED:
         return []
-    text = f"T1 is brighter in vessels and tumour than T1CE (lean {lean:.2f}, expected above 0)"
+    text = f"T1 is brighter in vessels and tumour than T1CE (skew {skew:.2f}, expected above 0)"
     return [FileFault("SET-SWAPPED", text)]
 
 

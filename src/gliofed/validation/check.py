@@ -1,4 +1,4 @@
-"""The whole check: locate, read every case, compare cases, read tables; findings come back."""
+"""Runs `gliofed check`: locates cases, reads and compares them, reads tables; returns findings."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from gliofed.validation.reader_messages import ReadRequest, ReadResponse
 
 @dataclass(frozen=True)
 class CaseThumbnail:
-    """A case's thumbnail. png: empty where no image could be shown."""
+    """A case's thumbnail. png: empty where no image could be read."""
 
     case: str
     png: bytes
     sequences: tuple[Mri, ...]
-    outlined: bool
+    has_mask: bool
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Everything the check found. seconds: of wall time for all cases."""
+    """The result of a check. seconds: wall time."""
 
     path: Path
     cases: int
     tables: int
     findings: tuple[Finding, ...]
-    pictures: tuple[CaseThumbnail, ...]
+    thumbnails: tuple[CaseThumbnail, ...]
     seconds: float
 
     def count(self, severity: Severity) -> int:
@@ -52,81 +52,81 @@ def check_path(path: Path, pictures: bool, progress: Progress) -> CheckResult:
     reading process cannot run; every fault of the data is a finding.
     """
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; give the data set to be checked")
+        raise DataError(f"{path}: no such file or folder; give the data set to check")
     started = time.monotonic()
     path = path.resolve()
     sites, odd = locate(path)
-    findings, shots = list(odd), []
+    findings, thumbnails = list(odd), []
     seen: dict[str, tuple[str, str]] = {}
-    total = sum(len(s.places) for s in sites)
+    total = sum(len(s.cases) for s in sites)
     done = 0
     with SafeReader() as reader:
         for site in sites:
-            for place in site.places:
-                looked = reader.look(ReadRequest(place.images, place.masks, pictures))
-                findings += _place_findings(path, site, place, looked, seen)
+            for located in site.cases:
+                response = reader.look(ReadRequest(located.images, located.masks, pictures))
+                findings += _case_findings(path, site, located, response, seen)
                 if pictures:
-                    columns = tuple(s for s in SEQUENCES if s in place.images)
-                    shots.append(
-                        CaseThumbnail(place.case, looked.picture, columns, bool(place.masks))
+                    columns = tuple(s for s in SEQUENCES if s in located.images)
+                    thumbnails.append(
+                        CaseThumbnail(located.name, response.picture, columns, bool(located.masks))
                     )
                 done += 1
-                progress.update(done, total, place.case)
+                progress.update(done, total, located.name)
             findings += _missing(site)
     ids: dict[str, tuple[str, str]] = {}
     for site in sites:
         findings += _tables(path, site, ids)
     tables = sum(len(s.tables) for s in sites)
     seconds = time.monotonic() - started
-    return CheckResult(path, total, tables, sort_findings(findings), tuple(shots), seconds)
+    return CheckResult(path, total, tables, sort_findings(findings), tuple(thumbnails), seconds)
 
 
-def _place_findings(
+def _case_findings(
     root: Path,
     site: LocatedSite,
-    place: LocatedCase,
-    looked: ReadResponse,
+    located: LocatedCase,
+    response: ReadResponse,
     seen: dict[str, tuple[str, str]],
 ) -> Iterator[Finding]:
-    """What the child found, with case and file; and images that an earlier case had already."""
-    files = {s.value: p for s, p in place.images.items()} | dict(place.masks)
-    if not place.images and site.name:
-        yield Finding("SET-NO-IMAGES", place.case, place.subject, "no T1, T1CE, T2 or FLAIR")
-    if not place.masks and place.images and site.name:
-        yield Finding("SET-MASK-MISSING", place.case, "", "nobody's outline was found")
-    for where, fault in looked.faults:
+    """The findings of one case, and images that an earlier case has too."""
+    files = {s.value: p for s, p in located.images.items()} | dict(located.masks)
+    if not located.images and site.name:
+        yield Finding("SET-NO-IMAGES", located.name, located.subject, "no T1, T1CE, T2 or FLAIR")
+    if not located.masks and located.images and site.name:
+        yield Finding("SET-MASK-MISSING", located.name, "", "no mask was found")
+    for where, fault in response.faults:
         file = display_path(files[where], root) if where in files else ""
-        yield Finding(fault.code, place.case, file, fault.text)
-    for name, digest in looked.digests.items():
-        other, file = seen.setdefault(digest, (place.case, name))
-        if other != place.case:
+        yield Finding(fault.code, located.name, file, fault.text)
+    for name, digest in response.digests.items():
+        other, file = seen.setdefault(digest, (located.name, name))
+        if other != located.name:
             yield Finding(
                 "SET-SCAN-TWICE",
-                place.case,
+                located.name,
                 display_path(files[name], root),
                 f"also {file} of {other}",
             )
 
 
 def _missing(site: LocatedSite) -> Iterator[Finding]:
-    """Sequences that a case lacks, told once for the site where every case does."""
-    cases = [p for p in site.places if p.images]
+    """Missing sequences of each case; reported once for the site where every case lacks one."""
+    cases = [p for p in site.cases if p.images]
     if not cases or not site.name:
         return
-    there = {s for place in cases for s in place.images}
+    present = {s for located in cases for s in located.images}
     for sequence in SEQUENCES:
-        if sequence not in there:
+        if sequence not in present:
             yield Finding("SET-SEQUENCE-NEVER", site.name, "", sequence.value)
-    for place in cases:
-        lacks = [s.value for s in SEQUENCES if s in there and s not in place.images]
-        if lacks:
-            yield Finding("SET-SEQUENCE-MISSING", place.case, "", ", ".join(lacks))
+    for located in cases:
+        missing = [s.value for s in SEQUENCES if s in present and s not in located.images]
+        if missing:
+            yield Finding("SET-SEQUENCE-MISSING", located.name, "", ", ".join(missing))
 
 
 def _tables(root: Path, site: LocatedSite, ids: dict[str, tuple[str, str]]) -> Sequence[Finding]:
-    subjects = [p.subject for p in site.places if p.images] if site.bids else None
+    subjects = [p.subject for p in site.cases if p.images] if site.bids else None
     if site.bids and not site.tables:
-        return [Finding("TAB-MISSING", site.name, "participants.tsv", "the labels stand there")]
+        return [Finding("TAB-MISSING", site.name, "participants.tsv", "labels are read from it")]
     return [
         f
         for t in site.tables

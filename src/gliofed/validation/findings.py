@@ -1,4 +1,4 @@
-"""A fault in one file, and the same fault once it is known whose file it is."""
+"""Faults of a file, and findings: faults with their case and file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ORDER: Final = {code.id: rank for rank, code in enumerate(CODES)}
 
 @dataclass(frozen=True)
 class FileFault:
-    """What is wrong, before case and file are added. code: an id of `CODES`."""
+    """A fault without case and file. code: an id of `CODES`."""
 
     code: str
     text: str
@@ -27,7 +27,7 @@ class FileFault:
 
 
 class BrokenFileError(Exception):
-    """Reading cannot go on; carries the fault, and is turned into a finding inside this room."""
+    """Reading cannot go on. The fault becomes a finding within this package."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -58,16 +58,16 @@ class Finding:
 
     @property
     def title(self) -> str:
-        """What the code means."""
+        """The meaning of the code."""
         return BY_ID[self.code].title
 
     @property
     def cure(self) -> str:
-        """What to do."""
+        """The cure of the code."""
         return BY_ID[self.code].cure
 
     def row(self) -> dict[str, str]:
-        """For JSON."""
+        """The finding as values for JSON."""
         return {
             "code": self.code,
             "severity": self.severity.value,

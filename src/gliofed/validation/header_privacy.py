@@ -1,7 +1,7 @@
-"""Names, dates and numbers of patients in the free text of a NIfTI header.
+"""Finds names, dates and numbers of patients in the free text of a NIfTI header.
 
-A converter may copy them there, and nobody looks. What stands after the end of a text is read
-too: programs that shorten a text often leave the rest of the old one.
+Converters may copy them there. The bytes after the end of a text are read too: programs that
+shorten a text often leave the rest of the old one.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def check_header_texts(header: NiftiHeader) -> tuple[FileFault, ...]:
 
 
 def contains_date(text: str) -> bool:
-    """Whether a full date stands in `text`."""
+    """Whether `text` contains a full date."""
     return _DATE.search(text) is not None
 
 
@@ -78,23 +78,23 @@ def check_extensions(header: NiftiHeader, data: bytes) -> tuple[FileFault, ...]:
 
 
 def _text_faults(field: str, raw: bytes) -> list[FileFault]:
-    """The text itself is not quoted: a report must not spread what it warns of."""
+    """Faults of one text. They describe its form and do not quote it, since it may be private."""
     text = "\n".join(m.decode("latin-1") for m in _PRINTED.findall(raw))
-    found = []
+    faults = []
     for code, pattern in _RULES:
         match = pattern.search(text)
         if match is None or (code == "NII-NAME" and _PROGRAMS.search(text)):
             continue
-        found.append(FileFault(code, f"in {field}, {len(match[0])} characters: {_shade(match[0])}"))
+        faults.append(FileFault(code, f"in {field}, {len(match[0])} characters: {_form(match[0])}"))
         if code == "NII-PATIENT":
             break
-    return found
+    return faults
 
 
-def _shade(text: str) -> str:
-    """Its form alone: letters as x, digits as 9.
+def _form(text: str) -> str:
+    """The form of a text: letters as x, digits as 9.
 
-    >>> _shade("DOE^JOHN 1970")
+    >>> _form("DOE^JOHN 1970")
     'xxx^xxxx 9999'
     """
     return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", text))

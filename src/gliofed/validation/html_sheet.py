@@ -1,4 +1,4 @@
-"""What was found as JSON, and as one HTML page with thumbnails that asks nothing of a network."""
+"""Writes findings as JSON, and as one HTML page with thumbnails, which uses no network."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gliofed.validation.findings import Finding
 from gliofed.version import __version__
 
 FINDINGS_PER_CARD: Final = 6
-"""Kinds of findings repeated below a case's picture; all findings stand in the table."""
+"""Kinds of findings repeated below a case's thumbnail; the table has all findings."""
 
 
 @dataclass(frozen=True)
 class SheetCard:
-    """One case: its picture, if any could be drawn, and its errors and warnings.
+    """One case: its thumbnail, if any, and its errors and warnings.
 
-    findings: the first of each code, and how many more there are of it.
+    findings: the first of each code, and the number of further ones.
     """
 
     case: str
@@ -54,12 +54,12 @@ def write_json(result: CheckResult, path: Path) -> None:
 
 
 def write_sheet(result: CheckResult, path: Path) -> None:
-    """Write the page; nothing of it is fetched from elsewhere, all names are escaped."""
+    """Write the page; it loads nothing from elsewhere, and all names are escaped."""
     write_text(path, render_sheet(result))
 
 
 def render_sheet(result: CheckResult) -> str:
-    """The page as one text."""
+    """The page as text."""
     from markupsafe import Markup
 
     return render_html(
@@ -79,37 +79,38 @@ def render_sheet(result: CheckResult) -> str:
 def _kinds(findings: Sequence[Finding]) -> list[tuple[Code, int]]:
     counts = Counter(f.code for f in findings)
     order = list(Severity)
-    found = [(code, counts[code.id]) for code in CODES if code.id in counts]
-    return sorted(found, key=lambda pair: order.index(pair[0].severity))
+    kinds = [(code, counts[code.id]) for code in CODES if code.id in counts]
+    return sorted(kinds, key=lambda pair: order.index(pair[0].severity))
 
 
 def _cards(result: CheckResult) -> list[SheetCard]:
     """Cases with errors first, then those with warnings."""
-    own: dict[str, list[Finding]] = {}
+    by_case: dict[str, list[Finding]] = {}
     for f in result.findings:
         if f.severity is not Severity.NOTE:
-            own.setdefault(f.case, []).append(f)
-    cards = [_card(p, own.get(printable(p.case, LONGEST), [])) for p in result.pictures]
+            by_case.setdefault(f.case, []).append(f)
+    cards = [_card(p, by_case.get(printable(p.case, LONGEST), [])) for p in result.thumbnails]
     order = (*(s.value for s in Severity), "")
     return sorted(cards, key=lambda card: order.index(card.worst))
 
 
-def _card(picture: CaseThumbnail, own: Sequence[Finding]) -> SheetCard:
+def _card(thumbnail: CaseThumbnail, findings: Sequence[Finding]) -> SheetCard:
     by_code = {
-        code: [f for f in own if f.code == code] for code in dict.fromkeys(f.code for f in own)
+        code: [f for f in findings if f.code == code]
+        for code in dict.fromkeys(f.code for f in findings)
     }
-    told = [(fs[0], len(fs) - 1) for fs in by_code.values()]
-    names = tuple(s.value for s in picture.sequences)
-    width, height = struct.unpack(">2I", picture.png[16:24]) if picture.png else (0, 0)
-    source = base64.b64encode(picture.png).decode("ascii")
-    outline = "with" if picture.outlined else "without"
+    first_of_each = [(fs[0], len(fs) - 1) for fs in by_code.values()]
+    names = tuple(s.value for s in thumbnail.sequences)
+    width, height = struct.unpack(">2I", thumbnail.png[16:24]) if thumbnail.png else (0, 0)
+    source = base64.b64encode(thumbnail.png).decode("ascii")
+    mask_text = "with a mask" if thumbnail.has_mask else "without a mask"
     return SheetCard(
-        case=printable(picture.case, LONGEST),
-        image=f"data:image/png;base64,{source}" if picture.png else "",
+        case=printable(thumbnail.case, LONGEST),
+        image=f"data:image/png;base64,{source}" if thumbnail.png else "",
         width=width,
         height=height,
-        alt=f"{printable(picture.case, LONGEST)}: three planes of {', '.join(names)}, {outline} a mask",
+        alt=f"{printable(thumbnail.case, LONGEST)}: three planes of {', '.join(names)}, {mask_text}",
         columns=names,
-        findings=tuple(told[:FINDINGS_PER_CARD]),
-        worst=own[0].severity.value if own else "",
+        findings=tuple(first_of_each[:FINDINGS_PER_CARD]),
+        worst=findings[0].severity.value if findings else "",
     )

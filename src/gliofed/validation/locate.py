@@ -1,13 +1,13 @@
-"""What lies at a path: hospitals, their cases with images and masks, and their tables.
+"""Finds the hospitals at a path, their cases with images and masks, and their tables.
 
-Lenient where a data set's reader is strict: what is odd becomes a finding, and the rest goes on.
+Unlike the readers in `data.formats`, it goes on after a fault and reports it as a finding.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -17,7 +17,7 @@ from gliofed.validation.findings import Finding
 _Key = TypeVar("_Key")
 
 DEPTH: Final = 3
-"""Folders between the path and a hospital, at most."""
+"""Largest number of folders between the path and a hospital."""
 
 _NIFTI: Final = re.compile(r"\.nii(\.gz)?$", re.I)
 _BIDS: Final = re.compile(r"^(?P<subject>sub-[A-Za-z0-9]+)(?P<middle>.*)_(?P<suffix>[A-Za-z0-9]+)$")
@@ -36,7 +36,7 @@ _TOKENS: Final[Mapping[str, Sequence]] = {
     "fl": Sequence.FLAIR,
     "t2f": Sequence.FLAIR,
 }
-"""How case folders in the style of BraTS name their sequences: the last of these words counts."""
+"""Names of sequences in file names in the style of BraTS; the last of these words counts."""
 _MASK_TOKENS: Final = frozenset(
     {
         "seg",
@@ -50,17 +50,17 @@ _MASK_TOKENS: Final = frozenset(
     }
 )
 _OTHER_MASKS: Final = frozenset({"brain", "parenchyma", "bet"})
-"""What a segmentation may be of that is no tumour."""
+"""Words of masks that are not of a tumour."""
 
 
 @dataclass(frozen=True)
 class LocatedCase:
-    """One case: a name for people, its folder's name, its images and masks.
+    """One case. name: for findings. subject: its folder's name.
 
-    masks: by kind; the first is the one that training would take.
+    masks: by kind; the first is the one used in training.
     """
 
-    case: str
+    name: str
     subject: str
     images: Mapping[Sequence, Path]
     masks: Mapping[str, Path]
@@ -73,7 +73,7 @@ class LocatedSite:
     name: str
     root: Path
     bids: bool
-    places: tuple[LocatedCase, ...]
+    cases: tuple[LocatedCase, ...]
     tables: tuple[Path, ...]
 
 
@@ -84,22 +84,23 @@ class _Located:
 
 
 def locate(path: Path) -> tuple[tuple[LocatedSite, ...], tuple[Finding, ...]]:
-    """Every hospital at or below `path`, ordered by name, and what is odd about names and places.
+    """Every hospital at or below `path`, ordered by name, and findings on file names and folders.
 
-    A single image or table is a site of one. The path must exist.
+    A single image or table is a site of its own. The path must exist.
     """
-    found = _Located()
+    located = _Located()
     if path.is_file():
-        _file(path, found)
+        _file(path, located)
     else:
-        _folder(path, 0, found)
-    if not found.sites:
-        found.findings.append(Finding("FILE-NOTHING", "", path.name, f"nothing known at {path}"))
-    return tuple(found.sites), tuple(found.findings)
+        _folder(path, 0, located)
+    if not located.sites:
+        text = f"no image or table at {path}"
+        located.findings.append(Finding("FILE-NOTHING", "", path.name, text))
+    return tuple(located.sites), tuple(located.findings)
 
 
 def display_path(path: Path, root: Path) -> str:
-    """The path as it is shown: below `root` where it is."""
+    """The path for findings: relative to `root` where it is below it."""
     return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name
 
 
@@ -108,83 +109,85 @@ def is_nifti(path: Path) -> bool:
     return _NIFTI.search(path.name) is not None
 
 
-def _file(path: Path, found: _Located) -> None:
+def _file(path: Path, located: _Located) -> None:
     if is_nifti(path):
         name = _stem(path)
         is_mask, sequence = _by_token(name)
         images = {} if is_mask else {sequence or Sequence.FLAIR: path}
-        place = LocatedCase(name, name, images, {"mask": path} if is_mask else {})
-        found.sites.append(LocatedSite("", path.parent, False, (place,), ()))
+        case = LocatedCase(name, name, images, {"mask": path} if is_mask else {})
+        located.sites.append(LocatedSite("", path.parent, False, (case,), ()))
     elif path.suffix.lower() in (".tsv", ".csv", ".txt"):
-        found.sites.append(LocatedSite("", path.parent, False, (), (path,)))
+        located.sites.append(LocatedSite("", path.parent, False, (), (path,)))
 
 
-def _folder(root: Path, depth: int, found: _Located) -> None:
-    inside = _inside(root)
+def _folder(root: Path, depth: int, located: _Located) -> None:
+    entries = _entries(root)
     if (root / "participants.tsv").exists() or any(
-        p.name.startswith("sub-") and p.is_dir() for p in inside
+        p.name.startswith("sub-") and p.is_dir() for p in entries
     ):
-        found.sites.append(_bids(root, found))
+        located.sites.append(_bids_site(root, located))
         return
-    folders = [p for p in inside if p.is_dir() and not p.name.startswith(".")]
-    cases = [p for p in folders if any(is_nifti(f) for f in _inside(p))]
-    if any(is_nifti(p) for p in inside):
-        _loose(root, [p for p in inside if is_nifti(p)], found)
+    folders = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
+    cases = [p for p in folders if any(is_nifti(f) for f in _entries(p))]
+    if any(is_nifti(p) for p in entries):
+        _loose_images(root, [p for p in entries if is_nifti(p)], located)
     elif cases:
-        found.sites.append(_case_folders(root, cases, found))
+        located.sites.append(_case_folders(root, cases, located))
     elif depth < DEPTH:
         for folder in folders:
-            _folder(folder, depth + 1, found)
+            _folder(folder, depth + 1, located)
 
 
-def _loose(root: Path, files: list[Path], found: _Located) -> None:
-    """A folder with images in it: one case, or a pile of masks whose images lie elsewhere."""
+def _loose_images(root: Path, files: list[Path], located: _Located) -> None:
+    """A folder with images: one case, or a collection of masks without images."""
     if len(files) > 1 and all(_by_token(_stem(p))[0] for p in files):
-        places = tuple(LocatedCase(_stem(p), _stem(p), {}, {"mask": p}) for p in files)
-        found.sites.append(LocatedSite("", root, False, places, ()))
+        cases = tuple(LocatedCase(_stem(p), _stem(p), {}, {"mask": p}) for p in files)
+        located.sites.append(LocatedSite("", root, False, cases, ()))
     else:
-        found.sites.append(_case_folders(root, [root], found))
+        located.sites.append(_case_folders(root, [root], located))
 
 
-def _case_folders(root: Path, folders: Iterable[Path], found: _Located) -> LocatedSite:
-    """Case folders in the style of BraTS: a sequence is known by a word in the file's name.
+def _case_folders(root: Path, folders: Iterable[Path], located: _Located) -> LocatedSite:
+    """Case folders in the style of BraTS: a word in the file's name gives the sequence.
 
-    Several masks are all looked at: which of them counts is for the data set's reader to say.
+    All masks are checked; the data set's reader chooses one.
     """
-    places = []
+    cases = []
     for folder in folders:
         case = f"{root.name}/{folder.name}" if folder != root else folder.name
         images: dict[Sequence, Path] = {}
         masks: dict[str, Path] = {}
-        for path in filter(is_nifti, _inside(folder)):
+        for path in filter(is_nifti, _entries(folder)):
             is_mask, sequence = _by_token(_stem(path).removeprefix(folder.name))
             where = display_path(path, root)
             if is_mask:
                 masks[_stem(path)] = path
-            elif sequence is None or _made_from(path, images.get(sequence)):
-                found.findings.append(Finding("SET-UNKNOWN-IMAGE", case, where, path.name))
+            elif sequence is None or _derived_from(path, images.get(sequence)):
+                located.findings.append(Finding("SET-UNKNOWN-IMAGE", case, where, path.name))
             else:
-                _put(images, sequence, path, "SET-SEQUENCE-TWICE", case, where, found)
-        places.append(LocatedCase(case, folder.name, images, masks))
-    tables = tuple(p for p in _inside(root) if p.suffix.lower() in (".csv", ".tsv"))
-    return LocatedSite(root.name, root, False, tuple(places), tables)
+                duplicate = Finding("SET-SEQUENCE-TWICE", case, where, "")
+                _add_once(images, sequence, path, duplicate, located)
+        cases.append(LocatedCase(case, folder.name, images, masks))
+    tables = tuple(p for p in _entries(root) if p.suffix.lower() in (".csv", ".tsv"))
+    return LocatedSite(root.name, root, False, tuple(cases), tables)
 
 
-def _made_from(path: Path, other: Path | None) -> bool:
-    """Whether the name is the other's with a word more, as `x_T1_bias` is of `x_T1`."""
+def _derived_from(path: Path, other: Path | None) -> bool:
+    """Whether the name is the other's and one more word, as `x_T1_bias` and `x_T1`."""
     return other is not None and _stem(path).startswith((f"{_stem(other)}_", f"{_stem(other)}-"))
 
 
-def _put(
-    into: dict[_Key, Path], key: _Key, path: Path, code: str, case: str, where: str, found: _Located
+def _add_once(
+    files: dict[_Key, Path], key: _Key, path: Path, duplicate: Finding, located: _Located
 ) -> None:
-    if key in into:
-        found.findings.append(Finding(code, case, where, f"besides {into[key].name}"))
-    into.setdefault(key, path)
+    """Add a file under its key, or report `duplicate`, whose text is set here."""
+    if key in files:
+        located.findings.append(replace(duplicate, text=f"besides {files[key].name}"))
+    files.setdefault(key, path)
 
 
 def _by_token(name: str) -> tuple[bool, Sequence | None]:
-    """Whether the name is a mask's, and else its sequence, by the last word that says so."""
+    """Whether the name is a mask's, else its sequence; the last known word counts."""
     words = re.split(r"[^a-z0-9]+", name.lower())
     for word in reversed(words):
         if word in _MASK_TOKENS:
@@ -194,19 +197,19 @@ def _by_token(name: str) -> tuple[bool, Sequence | None]:
     return False, None
 
 
-def _bids(root: Path, found: _Located) -> LocatedSite:
-    subjects = [p for p in _inside(root) if p.name.startswith("sub-") and p.is_dir()]
-    places = []
+def _bids_site(root: Path, located: _Located) -> LocatedSite:
+    subjects = [p for p in _entries(root) if p.name.startswith("sub-") and p.is_dir()]
+    cases = []
     for folder in subjects:
         case = f"{root.name}/{folder.name.removeprefix('sub-')}"
-        images = _bids_images(root, folder, case, found)
-        places.append(
-            LocatedCase(case, folder.name, images, _bids_masks(root, folder.name, case, found))
+        images = _bids_images(root, folder, case, located)
+        cases.append(
+            LocatedCase(case, folder.name, images, _bids_masks(root, folder.name, case, located))
         )
-    have = {p.name for p in subjects}
+    names = {p.name for p in subjects}
     for mask in sorted((root / "derivatives").glob("*/sub-*")):
-        if mask.is_dir() and mask.name not in have:
-            found.findings.append(
+        if mask.is_dir() and mask.name not in names:
+            located.findings.append(
                 Finding(
                     "SET-MASK-ORPHAN",
                     f"{root.name}/{mask.name}",
@@ -215,21 +218,22 @@ def _bids(root: Path, found: _Located) -> LocatedSite:
                 )
             )
     tables = [root / "participants.tsv"]
-    return LocatedSite(root.name, root, True, tuple(places), tuple(t for t in tables if t.exists()))
+    return LocatedSite(root.name, root, True, tuple(cases), tuple(t for t in tables if t.exists()))
 
 
-def _bids_images(root: Path, folder: Path, case: str, found: _Located) -> dict[Sequence, Path]:
+def _bids_images(root: Path, folder: Path, case: str, located: _Located) -> dict[Sequence, Path]:
     images: dict[Sequence, Path] = {}
-    for path in _first_session(folder, case, root, found):
+    for path in _first_session(folder, case, root, located):
         where, match = display_path(path, root), _BIDS.match(_stem(path))
         sequence = _bids_sequence(match["suffix"], match["middle"]) if match else None
         if match is not None and match["subject"] != folder.name:
             text = f"{match['subject']} in {folder.name}"
-            found.findings.append(Finding("SET-WRONG-FOLDER", case, where, text))
+            located.findings.append(Finding("SET-WRONG-FOLDER", case, where, text))
         if sequence is None:
-            found.findings.append(Finding("SET-UNKNOWN-IMAGE", case, where, path.name))
+            located.findings.append(Finding("SET-UNKNOWN-IMAGE", case, where, path.name))
         else:
-            _put(images, sequence, path, "SET-SEQUENCE-TWICE", case, where, found)
+            duplicate = Finding("SET-SEQUENCE-TWICE", case, where, "")
+            _add_once(images, sequence, path, duplicate, located)
     return images
 
 
@@ -239,8 +243,8 @@ def _bids_sequence(suffix: str, middle: str) -> Sequence | None:
     return {"T2w": Sequence.T2, "FLAIR": Sequence.FLAIR}.get(suffix)
 
 
-def _bids_masks(root: Path, subject: str, case: str, found: _Located) -> dict[str, Path]:
-    """Whole-tumour masks before segmentations in several classes, as the reader takes them."""
+def _bids_masks(root: Path, subject: str, case: str, located: _Located) -> dict[str, Path]:
+    """Masks by kind: whole-tumour masks before segmentations with several classes."""
     kinds: dict[str, Path] = {}
     paths = [
         path
@@ -250,24 +254,25 @@ def _bids_masks(root: Path, subject: str, case: str, found: _Located) -> dict[st
     ]
     for kind in ("mask", "dseg"):
         for path in (p for p in paths if _stem(p).endswith(kind)):
-            _put(kinds, kind, path, "SET-MASK-TWICE", case, display_path(path, root), found)
+            duplicate = Finding("SET-MASK-TWICE", case, display_path(path, root), "")
+            _add_once(kinds, kind, path, duplicate, located)
     return kinds
 
 
-def _first_session(folder: Path, case: str, root: Path, found: _Located | None) -> list[Path]:
+def _first_session(folder: Path, case: str, root: Path, located: _Located | None) -> list[Path]:
     """Images without a session, else those of the first session by name."""
-    plain = [p for p in _inside(folder / "anat") if is_nifti(p)]
+    plain = [p for p in _entries(folder / "anat") if is_nifti(p)]
     if plain:
         return plain
-    sessions = [p for p in _inside(folder) if p.name.startswith("ses-") and p.is_dir()]
-    if len(sessions) > 1 and found is not None:
+    sessions = [p for p in _entries(folder) if p.name.startswith("ses-") and p.is_dir()]
+    if len(sessions) > 1 and located is not None:
         text = ", ".join(p.name for p in sessions)
-        found.findings.append(Finding("SET-SESSIONS", case, display_path(folder, root), text))
-    return [p for p in _inside(sessions[0] / "anat") if is_nifti(p)] if sessions else []
+        located.findings.append(Finding("SET-SESSIONS", case, display_path(folder, root), text))
+    return [p for p in _entries(sessions[0] / "anat") if is_nifti(p)] if sessions else []
 
 
-def _inside(folder: Path) -> list[Path]:
-    """What is in a folder, by name; nothing where it cannot be read."""
+def _entries(folder: Path) -> list[Path]:
+    """The entries of a folder by name; empty where it cannot be read."""
     try:
         return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError:

@@ -1,4 +1,4 @@
-"""A tumour mask: its labels, and whether it lies where a tumour can be."""
+"""Checks a tumour mask: its labels, and whether its position is plausible for a tumour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gliofed.validation.resampling import reorient_to_ras, resample_onto, same_g
 from gliofed.validation.scan import CheckedScan
 
 LABELS: Final = frozenset({0.0, 1.0, 2.0, 3.0, 4.0})
-"""Of the conventions in use: {1, 2, 4} and {1, 2, 3} (BraTS), and 1 alone."""
+"""Labels of the usual conventions: {1, 2, 4} and {1, 2, 3} (BraTS), and 1 alone."""
 MIN_MASK_VOXELS: Final = 10
 _OUTSIDE, _EDGE = 0.5, 0.1
 _WHOLE: Final = 0.5
@@ -29,9 +29,9 @@ def check_mask_values(mask: CheckedScan) -> list[FileFault]:
     if not mask.positive:
         return [FileFault("SET-MASK-EMPTY", "every voxel is 0")]
     faults = []
-    odd = [v for v in mask.values or () if v not in LABELS]
-    if mask.values is None or odd:
-        text = "over 64 distinct labels" if mask.values is None else f"labels {_list(odd)}"
+    unexpected = [v for v in mask.values or () if v not in LABELS]
+    if mask.values is None or unexpected:
+        text = "over 64 distinct labels" if mask.values is None else f"labels {_list(unexpected)}"
         faults.append(FileFault("SET-MASK-LABELS", text))
     elif {3.0, 4.0} <= set(mask.values):
         faults.append(FileFault("SET-MASK-CAVITY", f"labels {_list(mask.values)}"))
@@ -47,7 +47,7 @@ def check_mask_position(
     flair: NDArray[np.float32] | None,
     whole: bool,
 ) -> list[FileFault]:
-    """Faults of where the mask lies.
+    """Faults of the mask's position.
 
     brain, flair: on the grid of `reference`; mask and reference need an affine. whole: whether
     the brain is a whole one, not a crop.
@@ -58,9 +58,9 @@ def check_mask_position(
         faults.append(FileFault("SET-MASK-GRID", text))
     values, _ = resample_onto(mask, reference)
     drawn = values > 0
-    there = int(np.count_nonzero(drawn))
+    count = int(np.count_nonzero(drawn))
     inside = int(np.count_nonzero(drawn & brain))
-    lost = 1 - inside / max(1, _expected(mask, reference, there))
+    lost = 1 - inside / max(1, _expected(mask, reference, count))
     if lost > _OUTSIDE:
         return [*faults, FileFault("SET-MASK-OUTSIDE", f"{lost:.0%} of it")]
     if lost > _EDGE:
@@ -77,13 +77,13 @@ def check_mask_position(
     return faults
 
 
-def _expected(mask: CheckedScan, reference: CheckedScan, there: int) -> int:
-    """How many voxels of the reference's grid the mask should fill, were all of it there."""
+def _expected(mask: CheckedScan, reference: CheckedScan, count: int) -> int:
+    """Number of voxels that the whole mask fills on the reference's grid."""
     if same_grid(mask, reference):
-        return there
-    assert mask.affine is not None and reference.affine is not None  # noqa: PT018  (no test: it tells mypy)
+        return count
+    assert mask.affine is not None and reference.affine is not None  # noqa: PT018  (for mypy)
     size = abs(np.linalg.det(mask.affine[:3, :3]) / np.linalg.det(reference.affine[:3, :3]))
-    return max(there, round(float(np.count_nonzero(mask.small > 0) * size)))
+    return max(count, round(float(np.count_nonzero(mask.small > 0) * size)))
 
 
 def _contrast(
@@ -108,12 +108,12 @@ def _mirrors(
     faults = []
     for axis, name in enumerate(("left and right", "front and back", "top and bottom")):
         mirrored = _mirrored(mask, head, axis)
-        alone, other = mask & ~mirrored, mirrored & head & ~mask
-        if other.sum() < MIN_MASK_VOXELS or alone.sum() < MIN_MASK_VOXELS:
+        mask_only, mirror_only = mask & ~mirrored, mirrored & head & ~mask
+        if min(mirror_only.sum(), mask_only.sum()) < MIN_MASK_VOXELS:
             continue
-        gain = float((image[alone].mean() - image[other].mean()) / max(high - low, 1e-6))
+        gain = float((image[mask_only].mean() - image[mirror_only].mean()) / max(high - low, 1e-6))
         if gain < _MIRROR:
-            text = f"{name}: FLAIR is brighter there by {-gain:.2f} interquartile ranges"
+            text = f"{name}: FLAIR is brighter in the mirror image by {-gain:.2f} IQR"
             faults.append(FileFault("SET-MASK-MIRROR", text))
     return faults
 

@@ -1,4 +1,4 @@
-"""The frame of an image: affine, voxel size and place, from the header alone."""
+"""Checks affine, voxel size and position of an image from its header."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ SPACING_MM: Final = (0.1, 20.0)
 """Voxel sizes that occur in brain MRI."""
 ANISOTROPY: Final = 12.0
 FIELD_OF_VIEW_MM: Final = (20.0, 600.0)
-"""A crop around a tumour has at least the one, no head coil sees more than the other."""
+"""Extent of an image: at least that of a crop around a tumour, at most that of a head coil."""
 MAX_ORIGIN_MM: Final = 1000.0
 CODES: Final = range(6)
-"""Of the frames that nifti1.h and nifti2.h know; 0 is none. Some readers drop any other."""
+"""Valid sform and qform codes (nifti1.h, nifti2.h); 0 is none."""
 _UNITS: Final = {1: "metres", 3: "micrometres"}
 
 
 @np.errstate(all="ignore")
 def read_affine(header: NiftiHeader) -> tuple[Affine | None, tuple[FileFault, ...]]:
-    """The affine (voxel to RAS mm; the sform before the qform), and what is wrong with the frame.
+    """The affine (voxel to RAS mm; the sform before the qform), and its faults.
 
-    None where no affine can be trusted to place a voxel. The shape must have passed
-    `check_layout`.
+    The affine is None where it is missing or not valid. The shape must have passed `check_layout`.
     """
     faults = _units(header) + _pixdim(header)
     if not (header.sform_code in CODES and header.qform_code in CODES):
@@ -52,7 +51,7 @@ def read_affine(header: NiftiHeader) -> tuple[Affine | None, tuple[FileFault, ..
         return None, (*faults, FileFault("NII-AFFINE-SINGULAR", _list(affine[:3].ravel())))
     faults += _size(affine, spacing, header)
     if sform is not None and qform is not None and np.isfinite(qform).all():
-        faults += _both(sform, qform, header.shape)
+        faults += _compare_forms(sform, qform, header.shape)
     return affine, tuple(faults)
 
 
@@ -62,7 +61,7 @@ def _regular(affine: Affine, spacing: Affine) -> bool:
 
 def _units(header: NiftiHeader) -> list[FileFault]:
     name = _UNITS.get(header.units)
-    return [FileFault("NII-UNITS", f"xyzt_units says {name}")] if name else []
+    return [FileFault("NII-UNITS", f"xyzt_units is {name}")] if name else []
 
 
 def _pixdim(header: NiftiHeader) -> list[FileFault]:
@@ -134,16 +133,16 @@ def _size(affine: Affine, spacing: Affine, header: NiftiHeader) -> list[FileFaul
     return faults
 
 
-def _both(sform: Affine, qform: Affine, shape: Sequence[int]) -> list[FileFault]:
-    """How far apart the two frames put the image's corners; more than half a voxel is a fault."""
+def _compare_forms(sform: Affine, qform: Affine, shape: Sequence[int]) -> list[FileFault]:
+    """A fault where sform and qform place a corner more than half a voxel apart."""
     if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
         return [FileFault("NII-FORMS-MIRROR", "their determinants have opposite signs")]
     corners = np.array(np.meshgrid(*([0, n - 1] for n in shape[:3]))).reshape(3, -1)
     points = np.vstack([corners, np.ones(8)])
-    apart = float(np.linalg.norm(((sform - qform) @ points)[:3], axis=0).max())
+    distance = float(np.linalg.norm(((sform - qform) @ points)[:3], axis=0).max())
     least = float(np.linalg.norm(sform[:3, :3], axis=0).min())
-    if apart > 0.5 * least:
-        return [FileFault("NII-FORMS-DIFFER", f"by up to {apart:.3g} mm")]
+    if distance > 0.5 * least:
+        return [FileFault("NII-FORMS-DIFFER", f"by up to {distance:.3g} mm")]
     return []
 
 

@@ -1,8 +1,8 @@
-"""NIfTI-1 and NIfTI-2 headers, read from their bytes and checked before any voxel is.
+"""Reads and checks NIfTI-1 and NIfTI-2 headers from their bytes, before any voxel is read.
 
 Fields and offsets: nifti1.h and nifti2.h of the NIfTI Data Format Working Group
-(https://nifti.nimh.nih.gov). Written anew, and not left to a library that mends as it reads:
-see ADR 14.
+(https://nifti.nimh.nih.gov). No library is used, since libraries repair faults while
+reading: see ADR 14.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gliofed.validation.findings import BrokenFileError, FileFault
 
 SIZES: Final[Mapping[int, int]] = {1: 348, 2: 540}
 MAX_VOXEL_BYTES: Final = 384 * 2**20
-"""Bytes of voxels that one image may have; decided from the header, before anything is unpacked."""
+"""Largest size of the voxels of one image, checked in the header before unpacking."""
 MAX_OFFSET: Final = 16 * 2**20
-"""Bytes that may stand before the voxels: header and extensions."""
+"""Largest size of header and extensions."""
 MAX_GZIP_RATIO: Final = 1032
-"""Deflate never packs better than this (zlib technical details, zlib.net)."""
+"""Largest compression ratio of deflate (zlib technical details, zlib.net)."""
 
 TYPES: Final[Mapping[int, str]] = {
     2: "u1",
@@ -77,12 +77,12 @@ class NiftiHeader:
 
     @property
     def voxels(self) -> int:
-        """Of all volumes together."""
+        """Number of voxels of all volumes."""
         return math.prod(self.shape)
 
     @property
     def data_bytes(self) -> int:
-        """What the voxels take; 0 for a type that is not known."""
+        """Size of the voxels in bytes; 0 for an unknown type."""
         return self.voxels * int(TYPES.get(self.datatype, "u0")[1:])
 
 
@@ -98,27 +98,27 @@ def read_header(data: bytes) -> NiftiHeader:
         if size in SIZES.values():
             if len(data) < size:
                 raise BrokenFileError("NII-HEADER-CUT", f"{len(data)} bytes, the header has {size}")
-            return _first(data, order) if size == SIZES[1] else _second(data, order)
-    raise BrokenFileError("NII-NOT-NIFTI", _guess(data, sizes["<"]))
+            return _nifti1(data, order) if size == SIZES[1] else _nifti2(data, order)
+    raise BrokenFileError("NII-NOT-NIFTI", _file_type(data, sizes["<"]))
 
 
-def _first(data: bytes, order: str) -> NiftiHeader:
+def _nifti1(data: bytes, order: str) -> NiftiHeader:
     magic = data[344:348]
     if magic not in _MAGIC:
         if magic.strip(b"\0"):
             raise BrokenFileError("NII-NOT-NIFTI", f"magic {magic!r} is not that of NIfTI-1")
-        raise BrokenFileError("NII-ANALYZE", "no magic: ANALYZE 7.5 says not which side is left")
+        raise BrokenFileError("NII-ANALYZE", "no magic: ANALYZE 7.5 does not define left and right")
 
     def get(form: str, at: int) -> tuple[float, ...]:
         return struct.unpack_from(order + form, data, at)
 
-    datatype, bitpix = _whole(get("2h", 70))
-    qform, sform = _whole(get("2h", 252))
+    datatype, bitpix = _integers(get("2h", 70))
+    qform, sform = _integers(get("2h", 252))
     return NiftiHeader(
         version=1,
         order=order,
         pair=magic[:3] == b"ni1",
-        dim=_whole(get("8h", 40)),
+        dim=_integers(get("8h", 40)),
         datatype=datatype,
         bitpix=bitpix,
         pixdim=get("8f", 76),
@@ -144,7 +144,7 @@ def _first(data: bytes, order: str) -> NiftiHeader:
     )
 
 
-def _second(data: bytes, order: str) -> NiftiHeader:
+def _nifti2(data: bytes, order: str) -> NiftiHeader:
     magic = data[4:12]
     if magic not in _MAGIC2:
         raise BrokenFileError("NII-NOT-NIFTI", f"magic {magic!r} is not that of NIfTI-2")
@@ -152,13 +152,13 @@ def _second(data: bytes, order: str) -> NiftiHeader:
     def get(form: str, at: int) -> tuple[float, ...]:
         return struct.unpack_from(order + form, data, at)
 
-    datatype, bitpix = _whole(get("2h", 12))
-    qform, sform = _whole(get("2i", 344))
+    datatype, bitpix = _integers(get("2h", 12))
+    qform, sform = _integers(get("2i", 344))
     return NiftiHeader(
         version=2,
         order=order,
         pair=magic[:3] == b"ni2",
-        dim=_whole(get("8q", 16)),
+        dim=_integers(get("8q", 16)),
         datatype=datatype,
         bitpix=bitpix,
         pixdim=get("8d", 104),
@@ -170,7 +170,7 @@ def _second(data: bytes, order: str) -> NiftiHeader:
         quatern=get("3d", 352),
         qoffset=get("3d", 376),
         srow=get("12d", 400),
-        units=_whole(get("i", 500))[0] & 7,
+        units=_integers(get("i", 500))[0] & 7,
         texts=_texts(
             data,
             (
@@ -183,7 +183,7 @@ def _second(data: bytes, order: str) -> NiftiHeader:
     )
 
 
-def _whole(values: tuple[float, ...]) -> tuple[int, ...]:
+def _integers(values: tuple[float, ...]) -> tuple[int, ...]:
     return tuple(int(v) for v in values)
 
 
@@ -191,7 +191,7 @@ def _texts(data: bytes, fields: tuple[tuple[str, int, int], ...]) -> tuple[tuple
     return tuple((name, data[at : at + length]) for name, at, length in fields)
 
 
-def _guess(data: bytes, size: int) -> str:
+def _file_type(data: bytes, size: int) -> str:
     known = {
         b"PK": "a zip file",
         b"\x89PNG": "a PNG image",
@@ -210,14 +210,14 @@ def _guess(data: bytes, size: int) -> str:
 
 
 def check_layout(header: NiftiHeader, file_bytes: int, packed: bool) -> tuple[FileFault, ...]:
-    """Faults of axes, voxel type and sizes: what decides whether voxels may be read at all.
+    """Faults of axes, voxel type and sizes, which decide whether voxels may be read.
 
-    file_bytes: of the file as it lies on the disk; packed: whether by gzip.
+    file_bytes: size of the file on disk. packed: whether it is compressed by gzip.
     """
     faults = []
     if header.pair:
         faults.append(
-            FileFault("NII-TWO-FILES", "magic ni1 or ni2: the voxels are in another file")
+            FileFault("NII-TWO-FILES", "magic ni1 or ni2: the voxels are in a second file")
         )
     if header.datatype not in TYPES:
         faults.append(FileFault("NII-DATATYPE", f"datatype {header.datatype}"))

@@ -1,4 +1,4 @@
-"""Tables of patients: form, ids, values, and labels that contradict each other."""
+"""Checks tables of patients: form, ids, values, and labels that contradict each other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ID: Final = "participant_id"
 KNOWN: Final = frozenset({ID, "age", "sex", "scanner", *BY_ID})
 MAX_AGE: Final = 120.0
 MIN_ONE_CLASS: Final = 10
-"""Known values of a marker from which one class alone is remarkable."""
+"""Number of known values of a marker from which a single class is reported."""
 
 _ID_FORM: Final = re.compile(r"sub-[A-Za-z0-9]+")
 _ID_COLUMN: Final = re.compile(r"id|.*[ _-]id|subject|patient|case", re.I)
@@ -40,8 +40,8 @@ def check_table(
 ) -> list[Finding]:
     """Every fault of one table.
 
-    file: its name for people. subjects: folders with images, or None where rows are not compared
-    with any. ids: every patient met so far, by normalised id, with site and id; added to.
+    file: its name for findings. subjects: folders with images, or None to skip that
+    comparison. ids: every patient so far, by normalised id, with site and id; it is extended.
     """
     try:
         cells = read_cells(path)
@@ -56,7 +56,7 @@ def check_table(
         if bids:
             faults += _patients(cells, column, site, ids)
         if subjects is not None:
-            faults += _against(cells, column, subjects)
+            faults += _compare_subjects(cells, column, subjects)
     for row in cells.rows:
         name = row.cells[column] if column else ""
         faults += [
@@ -99,7 +99,7 @@ def _ids(cells: TextTable, column: str, bids: bool) -> Iterator[tuple[str, FileF
         if bids and not _ID_FORM.fullmatch(name):
             yield name, FileFault("TAB-ID-FORM", f"line {row.line}: {name!r}")
         if name in first:
-            text = f"line {row.line}: {name} stands in line {first[name]} already"
+            text = f"line {row.line}: {name} is in line {first[name]} already"
             yield name, FileFault("TAB-ID-TWICE", text)
         first.setdefault(name, row.line)
 
@@ -107,7 +107,7 @@ def _ids(cells: TextTable, column: str, bids: bool) -> Iterator[tuple[str, FileF
 def _patients(
     cells: TextTable, column: str, site: str, ids: dict[str, tuple[str, str]]
 ) -> Iterator[tuple[str, FileFault]]:
-    """The same id in another writing, or at another site."""
+    """The same id with another spelling, or at another site."""
     for row in cells.rows:
         name = row.cells[column]
         key = _plain_id(name)
@@ -133,7 +133,7 @@ def _plain_id(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.sub(r"(?<!\d)0+(?=\d)", "", plain))
 
 
-def _against(
+def _compare_subjects(
     cells: TextTable, column: str, subjects: Sequence[str]
 ) -> Iterator[tuple[str, FileFault]]:
     rows = {row.cells[column] for row in cells.rows}

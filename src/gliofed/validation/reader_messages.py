@@ -1,6 +1,6 @@
-"""What the checking process and its child say to each other: one JSON object a line.
+"""Messages between the checking process and its child: one JSON object a line.
 
-No pickle: the child has read a stranger's bytes, and its answers are checked as they come in.
+Pickle is not used: the child reads files of unknown origin, so its responses are validated.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from gliofed.validation.codes import BY_ID
 from gliofed.validation.findings import FileFault
 
 MEMORY: Final = 2**30
-"""Bytes of address space that the child may have."""
+"""Address space of the child, in bytes."""
 CPU_SECONDS: Final = 20
-"""Of the child for one file, and for the comparisons of one case."""
+"""CPU time of the child for one file, and for the comparisons of one case."""
 
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """One case to look at. masks: by a name; the first is the one that is outlined."""
+    """One case to read. masks: by name; the first is drawn. picture: whether to draw a thumbnail."""
 
     images: Mapping[Sequence, Path]
     masks: Mapping[str, Path]
     picture: bool
 
     def line(self) -> bytes:
-        """To the child."""
+        """The line sent to the child."""
         return _dump(
             {
                 "images": {s.value: str(p) for s, p in self.images.items()},
@@ -42,7 +42,7 @@ class ReadRequest:
 
     @staticmethod
     def parse(line: bytes) -> ReadRequest:
-        """In the child."""
+        """Read in the child."""
         raw = json.loads(line)
         return ReadRequest(
             {Sequence(s): Path(p) for s, p in raw["images"].items()},
@@ -53,9 +53,9 @@ class ReadRequest:
 
 @dataclass(frozen=True)
 class ReadResponse:
-    """The child's answer. faults: where ("" for the case, else a sequence or mask) and what.
+    """The child's response. faults: where ("" for the case, else a sequence or mask) and what.
 
-    digests: of the voxels of every image that was read and is not of one value throughout.
+    digests: of the voxels of every image that was read and has more than one value.
     picture: PNG, or nothing.
     """
 
@@ -64,7 +64,7 @@ class ReadResponse:
     picture: bytes
 
     def line(self) -> bytes:
-        """To the parent."""
+        """The line sent to the parent."""
         return _dump(
             {
                 "faults": [[where, f.code, f.text] for where, f in self.faults],
@@ -75,7 +75,7 @@ class ReadResponse:
 
     @staticmethod
     def parse(raw: Mapping[str, Any]) -> ReadResponse:
-        """In the parent. Raises ValueError, KeyError or TypeError for anything unexpected."""
+        """Read in the parent. Raises ValueError, KeyError or TypeError for anything unexpected."""
         faults = [(str(w), FileFault(str(c), str(t))) for w, c, t in raw["faults"] if c in BY_ID]
         return ReadResponse(
             tuple(faults),
@@ -85,7 +85,7 @@ class ReadResponse:
 
 
 def begin_line(where: str) -> bytes:
-    """To the parent, before each file: whose fault it is if nothing more comes."""
+    """Sent to the parent before each file, which is at fault if no response follows."""
     return _dump({"begin": where})
 
 

@@ -1,4 +1,4 @@
-"""Reduced scans beside each other in space: same grid or not, one sampled onto another's."""
+"""Compares the grids of reduced scans, and resamples one scan onto another's grid."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from gliofed.validation.scan import CheckedScan
 _SAME_MM = 0.1
 
 
-def same_grid(one: CheckedScan, other: CheckedScan) -> bool:
+def same_grid(a: CheckedScan, b: CheckedScan) -> bool:
     """Equal shapes, and corners less than 0.1 mm apart."""
-    if one.affine is None or other.affine is None or one.shape != other.shape:
+    if a.affine is None or b.affine is None or a.shape != b.shape:
         return False
-    corners = np.array(np.meshgrid(*([0, n - 1] for n in one.small.shape))).reshape(3, -1)
+    corners = np.array(np.meshgrid(*([0, n - 1] for n in a.small.shape))).reshape(3, -1)
     points = np.vstack([corners, np.ones(8)])
-    apart = np.abs(((one.affine - other.affine) @ points)[:3]).max()
-    return bool(apart < _SAME_MM)
+    distance = np.abs(((a.affine - b.affine) @ points)[:3]).max()
+    return bool(distance < _SAME_MM)
 
 
 def resample_onto(
     scan: CheckedScan, grid: CheckedScan
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """`simulate_scan` at the voxels of `grid`, by nearest neighbour, and where it has a value at all.
+    """`scan` on the grid of `grid` by nearest neighbour, and the voxels that lie inside it.
 
     Both need an affine.
     """
     if same_grid(scan, grid):
         return scan.small, np.ones(scan.small.shape, bool)
-    assert scan.affine is not None and grid.affine is not None  # noqa: PT018  (no test: it tells mypy)
-    way = (np.linalg.inv(scan.affine) @ grid.affine).astype(np.float32)
+    assert scan.affine is not None and grid.affine is not None  # noqa: PT018  (for mypy)
+    matrix = (np.linalg.inv(scan.affine) @ grid.affine).astype(np.float32)
     axes = np.ogrid[tuple(slice(0, n) for n in grid.small.shape)]
     inside = np.ones(grid.small.shape, bool)
     index = []
-    for row, length in zip(way[:3], scan.small.shape, strict=True):
+    for row, length in zip(matrix[:3], scan.small.shape, strict=True):
         place = row[3] + sum(r * a for r, a in zip(row[:3], axes, strict=True))
         np.rint(place, out=place)
         inside &= (place >= 0) & (place < length)
@@ -46,24 +46,24 @@ def resample_onto(
 
 def reorient_to_ras(data: NDArray[np.generic], affine: Affine) -> NDArray[np.generic]:
     """The array with its axes permuted and flipped to those nearest to R, A, S."""
-    order, flips = _turns(affine)
+    order, flips = _axis_order(affine)
     turned = data.transpose(order)
     return turned[tuple(slice(None, None, flip) for flip in flips)]
 
 
 def ras_voxel_size(affine: Affine) -> tuple[float, float, float]:
     """Voxel size in mm along the axes of `reorient_to_ras`."""
-    size = np.linalg.norm(affine[:3, :3], axis=0)[list(_turns(affine)[0])]
+    size = np.linalg.norm(affine[:3, :3], axis=0)[list(_axis_order(affine)[0])]
     return float(size[0]), float(size[1]), float(size[2])
 
 
-def _turns(affine: Affine) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _axis_order(affine: Affine) -> tuple[tuple[int, ...], tuple[int, ...]]:
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    left = [0, 1, 2]
+    free_axes = [0, 1, 2]
     order, flips = [], []
     for world in range(3):
-        axis = max(left, key=lambda a: abs(cosines[world, a]))
-        left.remove(axis)
+        axis = max(free_axes, key=lambda a: abs(cosines[world, a]))
+        free_axes.remove(axis)
         order.append(axis)
         flips.append(1 if cosines[world, axis] >= 0 else -1)
     return tuple(order), tuple(flips)

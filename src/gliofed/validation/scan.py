@@ -1,6 +1,6 @@
-"""One image file to what the checks of a case need: facts, a digest and a reduced copy.
+"""Reads one image file into statistics, a digest and a reduced copy.
 
-The file streams through in slabs, so that memory does not grow with what it declares.
+The file is read in slabs, so that memory use does not depend on its size.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from gliofed.validation.nifti_geometry import Affine, read_affine
 from gliofed.validation.nifti_header import TYPES, NiftiHeader, check_layout, read_header
 
 MAX_SIDE: Final = 160
-"""The reduced copy keeps every n-th voxel, so that no axis is longer."""
+"""Longest axis of the reduced copy, which keeps every n-th voxel."""
 MAX_VALUES: Final = 64
-"""More distinct values than this are not counted."""
+"""Distinct values are counted up to this number."""
 _SLAB: Final = 2**22
 
 
 @dataclass(frozen=True)
 class CheckedScan:
-    """An image whose voxels were all read.
+    """An image with all voxels read.
 
     small: float32 (x, y, z), every `step`-th voxel, NaN and infinity as 0; affine: of `small`,
     voxel to RAS mm, or None. shape: of the whole image. digest: of shape, type and voxel bytes.
     low, high: over the finite voxels. positive: voxels above 0. fractions: voxels that are no
-    whole number. values: the distinct finite values, or None where there are more than `MAX_VALUES`.
+    whole number. values: the distinct finite values, or None for more than `MAX_VALUES`.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class CheckedScan:
 
 @np.errstate(all="ignore")
 def read_scan(path: Path) -> tuple[CheckedScan | None, tuple[FileFault, ...]]:
-    """The scan, and every fault of its file; None where its voxels cannot be read."""
+    """The scan and every fault of its file; the scan is None where voxels cannot be read."""
     faults: list[FileFault] = []
     try:
         with ByteStream(path) as source:
@@ -91,7 +91,7 @@ def _voxels(
     step = (-(-x // MAX_SIDE), -(-y // MAX_SIDE), -(-z // MAX_SIDE))
     small = np.zeros([-(-n // s) for n, s in zip((x, y, z), step, strict=True)], np.float32)
     digest = hashlib.sha256(f"{(x, y, z)} {TYPES[header.datatype]}".encode())
-    facts = _VoxelSums()
+    statistics = _VoxelStatistics()
     each = max(1, _SLAB // (x * y * kind.itemsize))
     for start in range(0, z, each):
         count = min(each, z - start)
@@ -103,7 +103,7 @@ def _voxels(
         digest.update(raw)
         slab = np.frombuffer(raw, kind).reshape((x, y, count), order="F")
         slab = _scaled(slab, header.slope, header.inter)
-        facts.add(slab)
+        statistics.add(slab)
         kept = np.arange(start, start + count) % step[2] == 0
         part = slab[:: step[0], :: step[1], kept]
         first = -(-start // step[2])
@@ -115,26 +115,26 @@ def _voxels(
         step=step,
         affine=None if affine is None else affine @ np.diag([*step, 1.0]),
         digest=digest.hexdigest(),
-        low=facts.low,
-        high=facts.high,
-        nan=facts.nan,
-        infinite=facts.infinite,
-        positive=facts.positive,
-        fractions=facts.fractions,
-        values=None if facts.values is None else tuple(sorted(facts.values)),
+        low=statistics.low,
+        high=statistics.high,
+        nan=statistics.nan,
+        infinite=statistics.infinite,
+        positive=statistics.positive,
+        fractions=statistics.fractions,
+        values=None if statistics.values is None else tuple(sorted(statistics.values)),
     )
 
 
 def _scaled(slab: NDArray[np.generic], slope: float, inter: float) -> NDArray[np.generic]:
-    """As nifti1.h has it: a slope of 0 (and, as others read it, NaN) means none."""
+    """Apply slope and intercept; a slope of 0 (nifti1.h) or NaN means none."""
     if slope == 0 or np.isnan(slope) or (slope == 1 and inter == 0):
         return slab
     scaled: NDArray[np.generic] = slab.astype(np.float64) * slope + inter
     return scaled
 
 
-class _VoxelSums:
-    """Sums over slabs."""
+class _VoxelStatistics:
+    """Statistics that are added up over slabs."""
 
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
@@ -162,7 +162,7 @@ class _VoxelSums:
         self._add_values(np.unique(flat).tolist() if self.values is not None else ())
 
     def _add_even(self, value: float, count: int) -> None:
-        """As `add`, of a slab that has one value: most of a mask, all of a bomb."""
+        """As `add`, for a slab with a single value, faster."""
         self.low, self.high = min(self.low, value), max(self.high, value)
         self.positive += count * (value > 0)
         self.fractions += count * (value != round(value))

@@ -1,4 +1,4 @@
-"""Whether a scan still has its skull, and a face that could be recognised."""
+"""Detects whether a scan shows the skull, and a face that could be recognised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gliofed.validation.scan import CheckedScan
 SKULL: Final = 0.6
 """Share of lines with a skull. Measured: at most 0.30 in 290 stripped images, 1.00 with skull."""
 LEVELS_MM: Final = (30.0, 75.0)
-"""Below the top: where scalp, skull and brain follow each other on every line from the side."""
+"""Distance below the top where lines from the side cross scalp, skull and brain."""
 FOREHEAD_MM: Final = (40.0, 90.0)
 NOSE_MM: Final = (100.0, 150.0)
 _LAYER_MM: Final = 15.0
@@ -24,9 +24,9 @@ _BEHIND_MM: Final = 5.0
 
 @dataclass(frozen=True)
 class HeadSurface:
-    """What stands out of the background, (right, front, top) axes. size: of a voxel, mm.
+    """The tissue of a head; axes: right, front, top. size: of a voxel, mm.
 
-    top: the highest axial plane of it.
+    top: its highest axial plane.
     """
 
     tissue: NDArray[np.bool_]
@@ -34,13 +34,13 @@ class HeadSurface:
     top: int
 
     def band(self, below_mm: tuple[float, float]) -> slice:
-        """Axial planes from the one distance below the top to the other."""
+        """Axial planes between two distances below the top."""
         low, high = (self.top - round(mm / self.size[2]) for mm in reversed(below_mm))
         return slice(max(0, low), max(0, high + 1))
 
 
 def find_head(image: NDArray[np.float32], grid: CheckedScan) -> HeadSurface | None:
-    """What is brighter than a quarter of the 90th percentile; None where nothing is."""
+    """Voxels above a quarter of the 90th percentile; None for an empty image."""
     assert grid.affine is not None
     values = reorient_to_ras(image, grid.affine).astype(np.float32)
     seen = values[values > 0]
@@ -54,8 +54,9 @@ def find_head(image: NDArray[np.float32], grid: CheckedScan) -> HeadSurface | No
 
 
 def skull_share(head: HeadSurface) -> float:
-    """Of the lines that come from left and right, how many meet a thin bright layer, then a thin
-    dark one, then something bright again: scalp, skull, brain. 0.0 where no line meets anything.
+    """Share of lines from left and right that cross scalp, skull and brain.
+
+    These are a thin bright layer, a thin dark one, and bright tissue. 0.0 without any tissue.
     """
     part = head.tissue[:, :, head.band(LEVELS_MM)]
     planes = np.flatnonzero(part.any(axis=(0, 2)))
@@ -63,7 +64,7 @@ def skull_share(head: HeadSurface) -> float:
         return 0.0
     quarter = (planes[-1] - planes[0]) // 4
     part = part[:, planes[0] + quarter : planes[-1] - quarter + 1]
-    met = good = 0
+    crossing = skulls = 0
     for side in (part, part[::-1]):
         lines = side.reshape(side.shape[0], -1).T
         lines = lines[lines.any(axis=1)]
@@ -72,9 +73,9 @@ def skull_share(head: HeadSurface) -> float:
         skull = _first(~lines & (place > scalp[:, None]))
         brain = _first(lines & (place > skull[:, None]))
         thin = ((skull - scalp) * head.size[0] <= _LAYER_MM) & (brain < lines.shape[1])
-        good += int((thin & ((brain - skull) * head.size[0] <= _LAYER_MM)).sum())
-        met += len(lines)
-    return good / met if met else 0.0
+        skulls += int((thin & ((brain - skull) * head.size[0] <= _LAYER_MM)).sum())
+        crossing += len(lines)
+    return skulls / crossing if crossing else 0.0
 
 
 def _first(lines: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -84,10 +85,9 @@ def _first(lines: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def nose_mm(head: HeadSurface) -> float | None:
-    """How far tissue reaches forward of the forehead where the nose is; None where not in view.
+    """Distance in mm of the tissue at the nose in front of the forehead, near the midline.
 
-    A nose reaches further than the forehead; where a face was cut away, tissue ends far behind it.
-    Measured near the middle.
+    None where forehead or nose are not in the image; far below 0 in a defaced scan.
     """
     columns = np.flatnonzero(head.tissue.mean(axis=(1, 2)) > 0.01)
     if not columns.size:
@@ -104,5 +104,5 @@ def nose_mm(head: HeadSurface) -> float | None:
 
 
 def is_face(nose: float | None) -> bool:
-    """Whether tissue reaches as far as a nose does."""
+    """Whether tissue reaches as far forward as a nose."""
     return nose is not None and nose > -_BEHIND_MM

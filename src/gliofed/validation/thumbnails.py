@@ -1,4 +1,4 @@
-"""One small picture a case: three planes through the tumour, all sequences, the mask outlined."""
+"""Draws the thumbnail of a case: three planes, all sequences, the contour of the mask."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gliofed.validation.resampling import ras_voxel_size, reorient_to_ras, resam
 from gliofed.validation.scan import CheckedScan
 
 TILE_PIXELS: Final = 112
-"""Pixels of one plane of one sequence; its longer side fills them."""
+"""Side of one plane of one sequence, in pixels."""
 GREYS: Final = 64
-_OUTLINE: Final = GREYS
+_CONTOUR: Final = GREYS
 _PALETTE: Final = bytes(
     level for grey in np.linspace(0, 255, GREYS).astype(int).tolist() for level in (grey,) * 3
 ) + bytes((0xE6, 0x9F, 0x00))  # orange of Okabe & Ito 2008
@@ -28,9 +28,9 @@ _PALETTE: Final = bytes(
 def thumbnail(stack: CaseStack, mask: CheckedScan | None, columns: Sequence[Mri]) -> bytes:
     """A PNG: a row for each of axial, coronal, sagittal; a column for each of `columns`.
 
-    The column of a sequence that could not be read stays black. The patient's right is on the
-    left of the picture, the front on the left of sagittal planes. Planes go through the middle of
-    the mask, or of the brain. Nothing where there is neither.
+    The column of a sequence that could not be read is black. The patient's right is on the left;
+    in sagittal planes, the front is on the left. Planes go through the middle of the mask, or of
+    the brain. Empty bytes where there is neither.
     """
     affine = stack.reference.affine
     assert affine is not None
@@ -38,12 +38,12 @@ def thumbnail(stack: CaseStack, mask: CheckedScan | None, columns: Sequence[Mri]
     if mask is not None and mask.affine is not None:
         drawn = resample_onto(mask, stack.reference)[0] > 0
     brain = reorient_to_ras(stack.brain, affine).astype(bool)
-    outlined = reorient_to_ras(drawn, affine).astype(bool)
-    if not (brain | outlined).any():
+    mask_voxels = reorient_to_ras(drawn, affine).astype(bool)
+    if not (brain | mask_voxels).any():
         return b""
-    box = _box(brain | outlined)
-    brain, outlined = brain[box], outlined[box]
-    at = _middle(outlined if outlined.any() else brain)
+    box = _box(brain | mask_voxels)
+    brain, mask_voxels = brain[box], mask_voxels[box]
+    at = _middle(mask_voxels if mask_voxels.any() else brain)
     sheet = np.zeros((3 * TILE_PIXELS, len(columns) * TILE_PIXELS), np.uint8)
     for column, sequence in enumerate(columns):
         if sequence not in stack.images:
@@ -51,7 +51,7 @@ def thumbnail(stack: CaseStack, mask: CheckedScan | None, columns: Sequence[Mri]
         grey = _greys(
             reorient_to_ras(stack.images[sequence], affine).astype(np.float32)[box], brain
         )
-        for row, plane in enumerate(_planes(grey, outlined, at, ras_voxel_size(affine))):
+        for row, plane in enumerate(_planes(grey, mask_voxels, at, ras_voxel_size(affine))):
             sheet[
                 row * TILE_PIXELS : (row + 1) * TILE_PIXELS,
                 column * TILE_PIXELS : (column + 1) * TILE_PIXELS,
@@ -97,7 +97,7 @@ def _planes(
 def _fit(
     grey: NDArray[np.uint8], drawn: NDArray[np.bool_], width: float, height: float
 ) -> NDArray[np.uint8]:
-    """A plane scaled into a square of `TILE_PIXELS`, voxels `width` x `height` mm, outline on top."""
+    """A plane in a square of `TILE_PIXELS`, voxels `width` x `height` mm, with the contour."""
     rows, columns = grey.shape
     scale = TILE_PIXELS / max(rows * height, columns * width)
     tall, wide = (
@@ -109,7 +109,7 @@ def _fit(
     mask = np.pad(drawn[np.ix_(down, across)], 1)
     inner = mask[1:-1, 1:-1]
     core = inner & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-    part[inner & ~core] = _OUTLINE
+    part[inner & ~core] = _CONTOUR
     out = np.zeros((TILE_PIXELS, TILE_PIXELS), np.uint8)
     top, left = (TILE_PIXELS - tall) // 2, (TILE_PIXELS - wide) // 2
     out[top : top + tall, left : left + wide] = part
@@ -117,9 +117,9 @@ def _fit(
 
 
 def png(indices: NDArray[np.uint8]) -> bytes:
-    """A palette PNG (ISO/IEC 15948): greys, and the outline's colour as the last index.
+    """A palette PNG (ISO/IEC 15948): greys, and the contour's colour as the last index.
 
-    Written here, so that the child process that looks at a stranger's files needs no image library.
+    Written here, so that the reading process needs no image library.
     """
     rows, columns = indices.shape
     lines = b"".join(b"\0" + line.tobytes() for line in indices)

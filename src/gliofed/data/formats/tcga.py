@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -146,58 +147,56 @@ def check_barcode(text: str) -> str:
 
 def _folder(folder: Path, by_name: Mapping[str, Values]) -> CandidateCase:
     """One patient of the BraTS-TCGA packages."""
-    images = {s: _one(folder, name) for s, name in NAMES.items()}
-    mask = next((m for name in MASKS if (m := _one(folder, name))), None)
-    return _found(
-        folder.name,
-        folder.name,
-        {s: p for s, p in images.items() if p},
-        mask,
-        MASK_LABELS,
-        "",
-        by_name,
+    images = {s: _find_file(folder, name) for s, name in NAMES.items()}
+    mask = next((m for name in MASKS if (m := _find_file(folder, name))), None)
+    candidate = CandidateCase(
+        row=folder.name,
+        id=folder.name,
+        patient=folder.name,
+        site="",
+        images={s: p for s, p in images.items() if p},
+        mask=mask,
+        mask_labels=MASK_LABELS,
     )
+    return _with_labels(candidate, by_name)
 
 
 def _brats(scan: brats.BratsCase, by_name: Mapping[str, Values]) -> CandidateCase:
-    """One case of a BraTS release, named after its patient."""
+    """One case of a BraTS release, with the id of its patient."""
     refused = scan.refused
     if not refused and ID.fullmatch(scan.patient) is None:
         refused = "not a TCGA patient by the mapping table"
-    return _found(
-        scan.name, scan.patient, scan.images, scan.mask, scan.mask_labels, refused, by_name
+    candidate = CandidateCase(
+        row=scan.name,
+        id=scan.patient,
+        patient=scan.patient,
+        site="",
+        images=scan.images,
+        mask=scan.mask,
+        mask_labels=scan.mask_labels,
+        refused=refused,
     )
+    return _with_labels(candidate, by_name)
 
 
-def _found(
-    row: str,
-    patient: str,
-    images: Mapping[Sequence, Path],
-    mask: Path | None,
-    mask_labels: frozenset[int],
-    refused: str,
-    by_name: Mapping[str, Values],
-) -> CandidateCase:
-    match = ID.fullmatch(patient)
+def _with_labels(candidate: CandidateCase, by_name: Mapping[str, Values]) -> CandidateCase:
+    """The candidate with its hospital as site and its row's labels, or with why it is refused."""
+    match = ID.fullmatch(candidate.patient)
     hospital = BY_CODE.get(match[1]) if match else None
+    refused = candidate.refused
     if not refused and hospital is None:
         refused = "its tissue source site is not among the glioma hospitals of TCGA"
-    if not refused and patient not in by_name:
+    if not refused and candidate.patient not in by_name:
         refused = "no row in table"
-    return CandidateCase(
-        row=row,
-        id=patient,
-        patient=patient,
+    return replace(
+        candidate,
         site=hospital or "",
-        values=by_name.get(patient, {}),
-        images=images,
-        mask=mask,
-        mask_labels=mask_labels,
+        values=by_name.get(candidate.patient, {}),
         refused=refused,
     )
 
 
-def _one(folder: Path, end: str) -> Path | None:
+def _find_file(folder: Path, end: str) -> Path | None:
     """The file TCGA-02-0006_<date>_<end>. Raises DataError where there are two."""
     found = sorted(p for p in folder.glob(f"{folder.name}_*_{end}.nii*") if p.is_file())
     found = [p for p in found if len(p.name.partition(f"_{end}.nii")[0].split("_")) == 2]
