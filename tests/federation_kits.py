@@ -154,7 +154,7 @@ def certificate(path: Path) -> x509.Certificate:
 
 
 def signed_anew(kits: Path, name: str, start: timedelta, end: timedelta) -> None:
-    """Give the site another certificate from the same authority, good from `create_hospital` to `end`."""
+    """Give the site another certificate from the same authority, good from `start` to `end`."""
     root = certificate(kits / "authority/rootCA.pem")
     key = serialization.load_pem_private_key((kits / "authority/rootCA.key").read_bytes(), None)
     old = certificate(kits / name / "startup/client.crt")

@@ -107,7 +107,7 @@ def test_a_child_that_cannot_start_is_one_clear_error(tmp_path) -> None:
 
 
 def zeros(path: Path, start: bytes, gibibytes: int) -> Path:
-    """`create_hospital`, then zeros without end: one packed block of 64 MiB again and again."""
+    """`start`, then zeros without end: one packed block of 64 MiB again and again."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     head = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
     block = packer.compress(bytes(2**26)) + packer.flush(zlib.Z_FULL_FLUSH)

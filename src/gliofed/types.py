@@ -222,7 +222,7 @@ class RoundPoint:
 class Prediction:
     """One model's answer for one case.
 
-    probability: (X, Y, Z) float32 of tumour, on the grid given by `register_affine` (voxel to RAS mm).
+    probability: (X, Y, Z) float32 of tumour, on the grid given by `affine` (voxel to RAS mm).
     markers: marker id to class probabilities, summing to 1.
     """
 

@@ -77,7 +77,7 @@ def parse_age(text: str) -> str | Unknown:
 
 
 def parse_years(text: str) -> float | Unknown:
-    """As `age`, as a number."""
+    """As `parse_age`, as a number."""
     if re.fullmatch(r"\d{1,3}([.,]\d{1,20})?", text.strip(), re.ASCII) is None:
         return UNKNOWN
     found = float(text.strip().replace(",", "."))

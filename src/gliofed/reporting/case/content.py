@@ -52,7 +52,7 @@ class ModelDescription:
 
 @dataclass(frozen=True)
 class CaseContent:
-    """One case. Arrays are (X, Y, Z) on one grid, whose `register_affine` is voxel to RAS mm.
+    """One case. Arrays are (X, Y, Z) on one grid, whose `affine` is voxel to RAS mm.
 
     space: whose millimetres these are. In "mni152" brains are stretched to one size, so that
     `volume_ml` cannot be of this grid: it is of the segmentation at one half on the patient's scan.

@@ -18,7 +18,7 @@ def render_page(
 ) -> str:
     """A page as one HTML text: styles, scripts and figures inside, all names escaped.
 
-    template: a file of this package that extends `read_affine.html.j2`. scripts: others, the only ones
+    template: a file of this package that extends `frame.html.j2`. scripts: others, the only ones
     that the page may run, in this order. styles: what it needs besides `page.css`.
     """
     from markupsafe import Markup
