@@ -99,7 +99,7 @@ def make_content(
         synthetic=True,
         scored=ScoredPredictions(score_table(results, replicates), tuple(results)),
         curves=tuple(make_curve(m, s, rounds) for m in MODELS for s in seeds),
-        mosaics=(
+        examples=(
             make_mosaic("best", "amsterdam/sub-011", 0.94, 0),
             make_mosaic("median", "amsterdam/sub-027", 0.82, 2),
             make_mosaic("worst", "amsterdam/sub-004", 0.41, 6),

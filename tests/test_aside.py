@@ -128,7 +128,7 @@ def test_reasons_of_every_kind_are_kept(make_prepared, small) -> None:
 def test_the_page_escapes_what_it_says_of_them() -> None:
     bad = "<img src=x>"
     content = make_content(cases=3, seeds=(1,), rounds=2)
-    page = render_study_page(dataclasses.replace(content, aside=((bad, bad, bad),)))
+    page = render_study_page(dataclasses.replace(content, excluded=((bad, bad, bad),)))
     assert bad not in page
     assert page.count("&lt;img src=x&gt;") == 3
     assert json.dumps(bad) not in page

@@ -244,7 +244,7 @@ def test_sections_with_nothing_say_why(scored: ScoredPredictions) -> None:
 def test_a_run_shows_the_same_parts(scored: ScoredPredictions, page: str) -> None:
     plain = make_content(cases=2, seeds=(1,), rounds=1, replicates=0)
     run = dataclasses.replace(
-        plain, scored=scored, curves=(), mosaics=(),
+        plain, scored=scored, curves=(), examples=(),
     )  # fmt: skip
     text = render_study_page(run)
     for name in ("verdicts", "models", "markers", "against", "confounders", "cross", "calibrated"):

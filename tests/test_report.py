@@ -194,7 +194,7 @@ def test_banners(content: StudyContent, page: str) -> None:
     seen = Reader(page).seen
     assert RESEARCH in seen
     assert SYNTHETIC in seen
-    real = Reader(render_study_page(without(content, synthetic=False, mosaics=(), curves=()))).seen
+    real = Reader(render_study_page(without(content, synthetic=False, examples=(), curves=()))).seen
     assert RESEARCH in real
     assert SYNTHETIC not in real
 
@@ -217,7 +217,7 @@ def test_no_masks_at_all(content: StudyContent) -> None:
     def undrawn(result: CaseResult) -> CaseResult:
         return dataclasses.replace(result, dice=None, hd95_mm=None, volume_true_ml=None)
 
-    bare = rescored(without(content, mosaics=()), undrawn)
+    bare = rescored(without(content, examples=()), undrawn)
     line = headline(bare.scored.rows)[0]
     assert line.cells[0].main == "n/a, n = 0"
     assert line.cells[0].why.startswith("no case with an expert mask")
@@ -279,7 +279,7 @@ def test_hostile_names_stay_text(content: StudyContent) -> None:
                 TrainingHistory("federated", 1, HOSTILE, (point,)),
                 TrainingHistory(HOSTILE, 1, "f", (point,)),
             ),
-            mosaics=(dataclasses.replace(content.mosaics[0], case=HOSTILE, rank=HOSTILE),),
+            examples=(dataclasses.replace(content.examples[0], case=HOSTILE, rank=HOSTILE),),
             cohort=((HOSTILE,), (HOSTILE,)),
             notes=(HOSTILE,),
             facts=((HOSTILE, HOSTILE),),
@@ -338,23 +338,23 @@ def test_a_page_that_cannot_be_drawn_leaves_the_old_one(
 ) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
-    mosaic = content.mosaics[0]
+    mosaic = content.examples[0]
     name, grey, expert, predicted, aspect = mosaic.planes[0]
     short = dataclasses.replace(mosaic, planes=((name, grey, expert[1:], predicted, aspect),))
     with pytest.raises(
         DataError, match=r"amsterdam/sub-011, axial: .* must be 2D and of one shape"
     ):
-        write_study_page(without(content, mosaics=(short,)), path)
+        write_study_page(without(content, examples=(short,)), path)
     assert path.read_text() == "old"
 
 
 @pytest.mark.slow
 def test_an_empty_outline_is_named(content: StudyContent) -> None:
-    planes = tuple((n, g, np.zeros_like(e), p, a) for n, g, e, p, a in content.mosaics[0].planes)
-    bare = dataclasses.replace(content.mosaics[0], planes=planes)
-    assert "no expert outline" in render_study_page(without(content, mosaics=(bare,)))
+    planes = tuple((n, g, np.zeros_like(e), p, a) for n, g, e, p, a in content.examples[0].planes)
+    bare = dataclasses.replace(content.examples[0], planes=planes)
+    assert "no expert outline" in render_study_page(without(content, examples=(bare,)))
     assert "no expert outline" not in render_study_page(
-        without(content, mosaics=content.mosaics[:1])
+        without(content, examples=content.examples[:1])
     )
 
 

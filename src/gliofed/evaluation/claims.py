@@ -45,7 +45,7 @@ class ClaimVerdict:
 
     @property
     def label(self) -> str:
-        """As it stands on a page: what is not shown is not thereby refuted."""
+        """As it stands on a page: a claim that is not supported is not refuted by that."""
         return {True: "supported", False: "not supported", None: "n/a"}[self.supported]
 
 

@@ -35,7 +35,7 @@ def page_content(finished: FinishedRun) -> StudyContent:
             TrainingHistory(t.run.model, t.run.seed, t.run.split.fold, t.state.history)
             for t in finished.trained
         ),
-        mosaics=_examples(finished),
+        examples=_examples(finished),
         cohort=_cohort(study, finished.used_cases),
         notes=(
             *([f"{exclusion_note(excluded)}. The reasons are listed below."] if excluded else []),
@@ -44,7 +44,7 @@ def page_content(finished: FinishedRun) -> StudyContent:
             overlap_statement(finished.cases.overlap),
         ),
         facts=(*_facts(finished), *finished.regressions.provenance),
-        aside=excluded_rows(excluded),
+        excluded=excluded_rows(excluded),
     )
 
 

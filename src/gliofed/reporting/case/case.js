@@ -1,7 +1,7 @@
 "use strict";
 (function () {
   const byId = (id) => document.getElementById(id);
-  const told = JSON.parse(byId("told").textContent);
+  const config = JSON.parse(byId("config").textContent);
   const viewer = byId("viewer");
   const canvas = byId("canvas");
   const axes = { 0: 2, 1: 1, 2: 0 }; // a view's number to the axis that it goes along
@@ -19,7 +19,7 @@
     for (const b of buttons) b.setAttribute("aria-pressed", String(b === chosen));
   }
 
-  function say(input, unit) {
+  function setValueText(input, unit) {
     input.setAttribute("aria-valuetext", input.value + unit);
   }
 
@@ -61,23 +61,23 @@
   }
 
   async function outline() {
-    if (!told.outline) return;
-    nv.loadDrawing(await load(told.outline, {}));
-    const [red, green, blue] = rgb(told.line);
-    nv.setDrawColormap({ R: [0, red], G: [0, green], B: [0, blue], A: [0, 255], I: [0, 1], labels: ["", "outline"] });
+    if (!config.outline) return;
+    nv.loadDrawing(await load(config.outline, {}));
+    const [red, green, blue] = rgb(config.line);
+    nv.setDrawColormap({ R: [0, red], G: [0, green], B: [0, blue], A: [0, 255], I: [0, 1], labels: ["", "segmentation"] });
     drawOutline();
   }
 
   function drawOutline() {
     const shown = byId("outline").checked;
-    say(byId("outline-opacity"), " %");
+    setValueText(byId("outline-opacity"), " %");
     const inside = Math.max(Number(byId("outline-opacity").value) / 100, 0.001); // at 0 it draws no line either
     nv.drawRimOpacity = 1;
     nv.setDrawOpacity(shown ? inside : 0);
   }
 
   async function colour() {
-    const chosen = told.overlays.find((o) => o.id === byId("overlay").value);
+    const chosen = config.overlays.find((o) => o.id === byId("overlay").value);
     legend(chosen);
     if (!chosen) {
       put(nv.volumes.slice(0, 1));
@@ -89,22 +89,22 @@
       cal_min: chosen.low, cal_max: chosen.high,
     });
     made.opacity = Number(byId("overlay-opacity").value) / 100;
-    say(byId("overlay-opacity"), " %");
+    setValueText(byId("overlay-opacity"), " %");
     put([nv.volumes[0], made]);
   }
 
   function legend(chosen) {
     const parts = chosen ? chosen.parts : [];
     byId("colours").replaceChildren(...parts.flatMap((part) => {
-      const said = document.createElement("p");
+      const caption = document.createElement("p");
       const scale = document.createElement("div");
       const bar = document.createElement("i");
       const number = (v) => String(Number(v.toPrecision(2)));
-      said.textContent = part.meaning.charAt(0).toUpperCase() + part.meaning.slice(1);
-      bar.style.background = "linear-gradient(to right, " + told.colours[part.colours].join(", ") + ")";
+      caption.textContent = part.meaning.charAt(0).toUpperCase() + part.meaning.slice(1);
+      bar.style.background = "linear-gradient(to right, " + config.colours[part.colours].join(", ") + ")";
       scale.className = "scale";
       scale.append(number(chosen.low), bar, number(chosen.high));
-      return [said, scale];
+      return [caption, scale];
     }));
   }
 
@@ -114,14 +114,14 @@
     nv.volumes[0].cal_min = level - half;
     nv.volumes[0].cal_max = level + half;
     nv.updateGLVolume();
-    ["level", "width"].forEach((id) => say(byId(id), " %"));
+    ["level", "width"].forEach((id) => setValueText(byId(id), " %"));
   }
 
   function readWindow() {
     const { cal_min: low, cal_max: high } = nv.volumes[0];
     byId("level").value = Math.round((50 * (low + high)) / most);
     byId("width").value = Math.round((100 * (high - low)) / most);
-    ["level", "width"].forEach((id) => say(byId(id), " %"));
+    ["level", "width"].forEach((id) => setValueText(byId(id), " %"));
   }
 
   function placed(location) {
@@ -191,8 +191,8 @@
       byId("width").value = 100;
       setWindow();
     });
-    for (const id of told.outline ? ["outline", "outline-opacity"] : []) byId(id).addEventListener("input", drawOutline);
-    for (const id of told.overlays.length ? ["overlay", "overlay-opacity"] : []) byId(id).addEventListener("input", colour);
+    for (const id of config.outline ? ["outline", "outline-opacity"] : []) byId(id).addEventListener("input", drawOutline);
+    for (const id of config.overlays.length ? ["overlay", "overlay-opacity"] : []) byId(id).addEventListener("input", colour);
   }
 
   async function begin() {
@@ -212,11 +212,11 @@
     await nv.attachToCanvas(canvas);
     nv.onIntensityChange = readWindow;
     nv.onLocationChange = placed;
-    Object.entries(told.colours).forEach(([name, stops]) => coloured(name, stops));
-    put([await image(told.images[0].id)]);
+    Object.entries(config.colours).forEach(([name, stops]) => coloured(name, stops));
+    put([await image(config.images[0].id)]);
     await outline();
     look(everyView);
-    nv.scene.crosshairPos = nv.mm2frac(told.start);
+    nv.scene.crosshairPos = nv.mm2frac(config.start);
     nv.createOnLocationChange();
     nv.drawScene();
     readWindow();
@@ -227,6 +227,6 @@
 
   begin().catch((error) => {
     viewer.hidden = true;
-    byId("no-viewer").textContent = "The slices below stand in for the viewer, which could not start: " + error.message + ".";
+    byId("no-viewer").textContent = "The slices below replace the viewer, which could not start: " + error.message + ".";
   });
 })();

@@ -53,7 +53,7 @@ def render_case(content: CaseContent) -> str:
         panels=tuple(map(tables.marker_panel, case.markers)),
         uncalibrated=tables.uncalibrated(case.markers),
         inside=inside,
-        told=_viewer_config(case, inside),
+        config=_viewer_config(case, inside),
         slices=sequence_slices(case, at),
         whys=[(tables.occlusion_table(w), occlusion_picture(case, w)) for w in case.occlusions],
         licences=packaged_text(LICENCES),

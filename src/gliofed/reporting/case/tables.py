@@ -120,14 +120,14 @@ def _left(classes: Sequence[str], left: Sequence[str]) -> str:
     if not out:
         return f"{'Neither' if len(classes) == 2 else 'No'} class ruled out."
     if not left:
-        return "Every class ruled out: none is as likely as it was where it was true."
+        return "Every class is ruled out: each probability is lower than in nearly all calibration cases of that class."
     return f"Ruled out: {' and '.join(out)}. Left: {' and '.join(c for c in classes if c in left)}."
 
 
 def _kept(kept: bool | None) -> str:
     if kept is None:
         return ""
-    return "confident enough to be said" if kept else "not confident enough to be said"
+    return "above the confidence threshold" if kept else "not above the confidence threshold"
 
 
 def _percent(share: float | None) -> float | None:

@@ -4,7 +4,7 @@
   if (!box) return;
   const rows = Array.from(document.querySelectorAll(".worklist tbody tr"));
   const texts = rows.map((row) => row.textContent.toLowerCase());
-  const said = document.getElementById("shown");
+  const status = document.getElementById("shown");
 
   function apply() {
     const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -13,7 +13,7 @@
       row.hidden = !words.every((word) => texts[i].includes(word));
       if (!row.hidden) shown += 1;
     });
-    said.textContent = shown + " of " + rows.length + " shown";
+    status.textContent = shown + " of " + rows.length + " shown";
   }
 
   document.getElementById("filter-box").hidden = false;

@@ -76,7 +76,7 @@ def render_worklist(content: Worklist) -> str:
         "reporting/case/worklist.html.j2",
         scripts=SCRIPTS,
         styles=("reporting/case/worklist.css",),
-        study="Answered cases",
+        study="Predicted cases",
         synthetic=any(c.synthetic for c in content.cases),
         cases=[(c, case_address(c.name), _volume(c), tuple(map(marker_chip, c.markers)))
                for c in content.cases],
@@ -91,9 +91,9 @@ def case_address(name: str) -> str:
 
 
 def marker_chip(line: WorklistMarker) -> MarkerChip:
-    """ "IDH mutant: 0.83", "not said"."""
+    """ "IDH mutant: 0.83", "not confident"."""
     title = short_title(line.marker, "")
-    marks = {True: "said", False: "not said", None: ""}
+    marks = {True: "confident", False: "not confident", None: ""}
     if line.likeliest is None:
         return MarkerChip(f"{title}: {NOT_AVAILABLE}", marks[line.said])
     return MarkerChip(f"{title} {line.likeliest}: {number(line.probability, 2)}", marks[line.said])

@@ -119,7 +119,9 @@ STUDY: Final = "study.toml"
 ALL: Final = "page: All figures; scores.csv"
 STRATA: Final = f"{ALL}; evidence/strata.csv"
 BY_HOSPITAL: Final = "page: All figures (filter by hospital)"
-CALIBRATED: Final = "evidence/calibrations.csv; page: Calibration, prediction sets and selection"
+CALIBRATED: Final = (
+    "evidence/calibrations.csv; page: Calibration, prediction sets and selective prediction"
+)
 PREPARING: Final = "docs: how-to/prepare-your-scans"
 
 

@@ -143,7 +143,9 @@ def omitted_metrics(rows: Sequence[ScoreRow]) -> str:
     hidden = sum(is_hidden(r) for r in none)
     parts = []
     if hidden:
-        parts.append(f"{count(hidden, 'figure')} hidden, where a site shows none of so few cases")
+        parts.append(f"{count(hidden, 'figure')} suppressed by sites because of few cases")
     if len(none) > hidden:
-        parts.append(f"{count(len(none) - hidden, 'figure')} that cannot be had")
-    return f"Without a value: {'; '.join(parts)}. The note says why." if parts else ""
+        parts.append(f"{count(len(none) - hidden, 'figure')} that cannot be computed")
+    return (
+        f"Without a value: {'; '.join(parts)}. The column Note gives the reason." if parts else ""
+    )

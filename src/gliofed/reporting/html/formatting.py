@@ -34,13 +34,15 @@ METRICS: Final[Mapping[str, MetricTitle]] = {
     "dice_p10": MetricTitle("Dice, 10th percentile"),
     "hd95_mm": MetricTitle("HD95 in mm, mean", 1, lower_is_better=True),
     "hd95_mm_median": MetricTitle("HD95 in mm, median", 1, lower_is_better=True),
-    "lesion_sensitivity": MetricTitle("Lesions found, share"),
-    "false_lesions": MetricTitle("False lesions a case", 2, lower_is_better=True),
+    "lesion_sensitivity": MetricTitle("Lesion sensitivity"),
+    "false_lesions": MetricTitle("False lesions per case", 2, lower_is_better=True),
     "volume_error_ml": MetricTitle("Volume error in ml, mean", 1),
-    "volume_error_abs_ml": MetricTitle("Volume error in ml, mean size", 1, lower_is_better=True),
+    "volume_error_abs_ml": MetricTitle(
+        "Absolute volume error in ml, mean", 1, lower_is_better=True
+    ),
     "volume_error_percent": MetricTitle("Volume error in %, mean", 1),
     "volume_error_abs_percent": MetricTitle(
-        "Volume error in %, mean size", 1, lower_is_better=True
+        "Absolute volume error in %, mean", 1, lower_is_better=True
     ),
     "auc": MetricTitle("AUC"),
     "auc_within_site": MetricTitle("AUC within hospitals"),
@@ -60,7 +62,7 @@ METRICS: Final[Mapping[str, MetricTitle]] = {
     "calibration_intercept": MetricTitle("Calibration intercept (0 is best)", 2),
     "calibration_in_the_large": MetricTitle("Calibration in the large (0 is best)", 2),
 }
-_TASKS: Final = {"mask": "Tumour outline", "markers": "Mean over markers"}
+_TASKS: Final = {"mask": "Tumour segmentation", "markers": "Mean over markers"}
 _SHORT: Final = {"idh": "IDH", "codel_1p19q": "1p/19q", "mgmt": "MGMT", "grade": "WHO grade"}
 _MODELS: Final = {
     "federated": "federated",
@@ -92,7 +94,7 @@ def task_title(task: str) -> str:
 def short_title(task: str, measured: str = ": AUC") -> str:
     """Where there is little room: the task and what is measured."""
     if task == "mask":
-        return "Outline: Dice"
+        return "Segmentation: Dice"
     return _SHORT.get(task, task_title(task)) + measured
 
 

@@ -2,8 +2,8 @@
 (function () {
   const form = document.getElementById("filters");
   const rows = Array.from(document.querySelectorAll("#figures-body tr"));
-  const said = document.getElementById("shown");
-  if (!form || !said) return;
+  const status = document.getElementById("shown");
+  if (!form || !status) return;
   const columns = ["role", "site", "model", "task"]; // the first cells of a row
   const selects = Array.from(form.querySelectorAll("select"));
 
@@ -14,7 +14,7 @@
       row.hidden = !keep;
       if (keep) shown += 1;
     }
-    said.textContent = shown + " of " + rows.length + " figures shown";
+    status.textContent = shown + " of " + rows.length + " figures shown";
   }
 
   form.hidden = false;

@@ -55,8 +55,8 @@ def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
         )
         for m in MARKERS
     )  # fmt: skip
-    axis = f"share of sets with the true class, 95 % interval; upright line: promised {asked:.2f}"
-    words = f"Coverage of prediction sets by hospital; promised {asked:.2f}:"
+    axis = f"coverage of prediction sets, 95 % interval; vertical line: target {asked:.2f}"
+    words = f"Coverage of prediction sets by hospital; target {asked:.2f}:"
     lattice = ForestPlot(tuple(map(site_title, sites)), panels, axis)
     return (forest_plot("coverage", words, lattice),)
 
@@ -67,11 +67,11 @@ def risk_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     if trial is None or not any(r.value is not None for r in trial.risks):
         return ()
     said = [
-        f"{short_title(r.marker, '')}, {r.coverage:.2f} kept: {with_interval(r.value, r.low, r.high, 2)}"
+        f"{short_title(r.marker, '')}, {r.coverage:.2f} of cases: {with_interval(r.value, r.low, r.high, 2)}"
         for r in trial.risks
         if r.coverage is not None
     ]
-    words = f"Share of errors among the most confident cases, external test: {'; '.join(said)}."
+    words = f"Error rate among the most confident cases, external test: {'; '.join(said)}."
     return (Plot("errors-kept", words, WIDTH, 2.5, partial(_draw, trial), 2),)
 
 
@@ -87,9 +87,9 @@ def _draw(trial: CalibrationEvaluation, figure: Figure) -> None:
         axes.set_xlim(0.67, 1.03)
         axes.grid()
     every[0].set_ylim(bottom=0)
-    every[0].set_ylabel("share of errors")
+    every[0].set_ylabel("error rate")
     wished = number(trial.config.risk, 2)
-    figure.supxlabel(f"share of cases kept, the most confident first; dashed: wished {wished}",
+    figure.supxlabel(f"share of cases, the most confident first; dashed: target {wished}",
                      fontsize=small())  # fmt: skip
 
 

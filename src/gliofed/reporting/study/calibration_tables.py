@@ -81,7 +81,7 @@ class RiskLine:
 
 @dataclass(frozen=True)
 class ThresholdLine:
-    """What keeping back did."""
+    """What a confidence threshold did."""
 
     marker: str
     wished: str
@@ -200,11 +200,11 @@ def _change(before: ScoreRow, after: ScoreRow) -> CalibrationChange:
 def _coverage_line(row: SetCoverageRow) -> CoverageLine:
     standing = NOT_AVAILABLE
     if row.low is not None and row.high is not None:
-        standing = "neither shown below it nor above"
+        standing = "compatible with the target"
         if row.high < row.target_coverage:
-            standing = "below the promise"
+            standing = "below the target"
         elif row.low > row.target_coverage:
-            standing = "above the promise"
+            standing = "above the target"
     return CoverageLine(
         site_title(row.site), task_title(row.marker), row.label, str(row.n),
         with_interval(row.value, row.low, row.high, DIGITS), standing,
@@ -237,7 +237,7 @@ def _risk(row: SelectiveRiskRow) -> str:
 
 def _threshold_line(row: ThresholdRow) -> ThresholdLine:
     wished = (
-        "none asked" if row.target_risk is None else f"at most {number(row.target_risk, DIGITS)}"
+        "none" if row.target_risk is None else f"at most {number(row.target_risk, DIGITS)}"
     )
     title = TYPE_TITLE if row.marker == INTEGRATED_TYPE else BY_ID[row.marker].title
     errors = with_interval(row.error_rate, row.low, row.high, DIGITS)
@@ -261,7 +261,7 @@ def scaling_lines(rows: Sequence[ScalingRow]) -> tuple[ScalingLine, ...]:
 
 def _fit(row: ScalingRow) -> ScalingLine:
     classes = BY_ID[row.marker].classes
-    limit = "keeps nothing" if row.limit is None else number(row.limit, 3)
+    limit = "none: all are withheld" if row.limit is None else number(row.limit, 3)
     return ScalingLine(
         ", ".join(filter(None, (f"seed {row.seed}", row.fold))), task_title(row.marker),
         ", ".join(f"{c} {n}" for c, n in zip(classes, row.n, strict=True)),

@@ -34,9 +34,9 @@ from gliofed.reporting.study.tables import in_order
 ROLES: Final[tuple[Role, ...]] = ("external", "holdout")
 ROLE_TITLES: Final = {
     "external": "External test: patients of hospitals that trained nothing",
-    "holdout": "Patients kept back at training hospitals",
+    "holdout": "Held-out patients of training hospitals",
 }
-SHORT_ROLES: Final = {"external": "external", "holdout": "kept back"}
+SHORT_ROLES: Final = {"external": "external", "holdout": "held out"}
 DIGITS: Final = 3
 LEAST_REACH: Final = 0.1
 
@@ -106,7 +106,7 @@ def _claims(role: Role, own: Sequence[ClaimVerdict], differ: Sequence[ClaimVerdi
     summary = ""
     if differ:
         supported = sum(bool(v.supported) for v in differ)
-        summary = f"{count(len(differ), 'comparison')} with other models: {supported} supported"
+        summary = f"{count(len(differ), 'comparison')} with other models: {supported} differences supported"
         summary += f", {len(asked) - supported} not supported, {len(differ) - len(asked)} n/a"
     return ClaimsTable(role, ROLE_TITLES[role], _claim_lines(own), _claim_lines(differ), summary)
 
@@ -185,7 +185,7 @@ def difference_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     )
     lines = tuple(map(model_title, models))
     axis = f"difference to {model_title(scored.reference)}, with 95 % interval"
-    words = f"Each model less {model_title(scored.reference)}, external test, same cases:"
+    words = f"Each model minus {model_title(scored.reference)}, external test, same cases:"
     return (forest_plot("differences", words, ForestPlot(lines, panels, axis)),)
 
 

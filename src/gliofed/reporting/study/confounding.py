@@ -36,7 +36,7 @@ from gliofed.reporting.study.claims import ROLE_TITLES, ROLES, SHORT_ROLES
 from gliofed.reporting.study.content import ScoredPredictions
 
 CHANCE: Final = 0.5
-NOT_EVALUATED: Final = "not asked"
+NOT_EVALUATED: Final = "not evaluated"
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def alone_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
         for m in MARKERS
     )
     model = model_title(scored.reference)
-    words = f"AUC of {model} and of what goes with each marker alone, external test:"
-    lattice = ForestPlot((model, *names), panels, "AUC, with 95 % interval; upright line: chance")
+    words = f"AUC of {model} and of each confounder alone, external test:"
+    lattice = ForestPlot((model, *names), panels, "AUC, with 95 % interval; vertical line: chance")
     return (forest_plot("confounders", words, lattice),)
 
 

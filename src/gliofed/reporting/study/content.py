@@ -72,7 +72,7 @@ class StudyContent:
 
     notes: plain sentences a reader must see (overlap dropped, sequences missing, refused
     updates). facts: provenance as (name, value) rows. cohort: per hospital counts, the first row
-    being the header. aside: (case, hospital, why) of prepared cases that are not in the study.
+    being the header. excluded: (case, hospital, why) of prepared cases that are not in the study.
     checklists: reporting checklists with what the run says to each item.
     """
 
@@ -80,9 +80,9 @@ class StudyContent:
     synthetic: bool
     scored: ScoredPredictions
     curves: tuple[TrainingHistory, ...]
-    mosaics: tuple[SegmentationExample, ...]
+    examples: tuple[SegmentationExample, ...]
     cohort: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
-    aside: tuple[tuple[str, str, str], ...] = ()
+    excluded: tuple[tuple[str, str, str], ...] = ()
     checklists: tuple[AnsweredChecklist, ...] = ()

@@ -25,7 +25,7 @@ ABOUT = (
 def write_study_page(content: StudyContent, path: Path) -> None:
     """Write the page to `path` in one step: a reader never meets half of it.
 
-    Equal contents give equal bytes. Raises DataError where a mosaic's masks do not fit its image.
+    Equal contents give equal bytes. Raises DataError where an example's masks do not fit its image.
     """
     write_text(path, render_study_page(content))
 
@@ -42,13 +42,13 @@ def render_study_page(content: StudyContent) -> str:
         external=tables.external_summary(content.scored.results, content.scored.rows),
         notes=content.notes[:NOTES_AT_ONCE],
         more_notes=content.notes[NOTES_AT_ONCE:],
-        mosaics=[segmentation_figure(m) for m in content.mosaics],
+        examples=[segmentation_figure(m) for m in content.examples],
         training=training_pictures(content.curves),
         costs=tables.costs(content.curves),
         refusals=tables.refusals(content.curves),
         columns=columns,
         cohort=cohort,
-        aside=content.aside,
+        excluded=content.excluded,
         checklists=content.checklists,
         facts=content.facts,
     )

@@ -27,7 +27,7 @@ from gliofed.runtime.files import write_bytes
 
 PRINT: Final = "figures.pdf"
 MOST_CURVES: Final = 3
-NO_CALIBRATION: Final = "no calibration was tried"
+NO_CALIBRATION: Final = "no calibration was evaluated"
 
 
 @dataclass(frozen=True)

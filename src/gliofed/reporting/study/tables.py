@@ -48,7 +48,7 @@ class HeadlineMeasure:
 
 
 MEASURES: tuple[HeadlineMeasure, ...] = (
-    HeadlineMeasure("Dice of the outline, mean", "mask", "dice"),
+    HeadlineMeasure("Dice of the segmentation, mean", "mask", "dice"),
     *(HeadlineMeasure(f"{m.title}: AUC", m.id, "auc") for m in MARKERS),
     HeadlineMeasure("All markers: mean AUC", "markers", "auc_mean"),
 )
