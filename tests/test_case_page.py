@@ -258,7 +258,7 @@ def test_slices_show_the_outline_on_the_blob(content: CaseContent, codes: str) -
 
 
 def test_the_page_begins_within_the_outline(content: CaseContent, page: str) -> None:
-    told = json.loads(re.search(r'id="told">(.*?)</script>', page)[1])
+    told = json.loads(re.search(r'id="config">(.*?)</script>', page)[1])
     at = display_centre(content)
     assert content.probability[at] >= OUTLINED
     assert np.allclose(told["start"], apply_affine(content.affine, at))
@@ -315,12 +315,12 @@ def test_the_outline_begins_at_one_half(chance: float, within: bool) -> None:
 def test_banners(content: CaseContent, page: str, words_alone: None) -> None:
     seen = Reader(page).seen
     assert RESEARCH in seen
-    assert seen.index(RESEARCH) < seen.index("The answer at a glance")
+    assert seen.index(RESEARCH) < seen.index("Prediction at a glance")
     assert UNSEEN in seen
     assert "synthetic phantoms" not in seen
     source = dataclasses.replace(content.source, synthetic=True)
     drawn = Reader(render_case(dataclasses.replace(content, source=source))).seen
-    assert "The model was trained on drawn patients (synthetic phantoms) alone." in drawn
+    assert "The model was trained on synthetic phantoms only, not on patients." in drawn
     assert "no patient. Figures show" not in drawn  # this one may be of a patient
 
 
@@ -334,7 +334,7 @@ def test_figures_ranges_and_model_are_shown(content: CaseContent, page: str) -> 
     ):  # fmt: skip
         assert text in seen
     assert seen.count(f"over {PASSES}") == 2
-    assert "It is no confidence interval" in seen
+    assert "It is not a confidence interval" in seen
     foot = page.split("@bottom-left {")[1].split("}", maxsplit=1)[0]  # of each printed page
     assert RESEARCH_USE_ONLY in foot
     assert "distances and sizes on these images are not the patient's" in seen
@@ -359,11 +359,15 @@ def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) 
     ("marker", "left", "said"),
     [
         ("idh", ("wildtype", "mutant"), "Neither class ruled out."),
-        ("idh", ("mutant",), "Ruled out: wildtype. Left: mutant."),
-        ("idh", (), "Every class ruled out: none is as likely as it was where it was true."),
+        ("idh", ("mutant",), "Ruled out: wildtype. Remaining: mutant."),
+        (
+            "idh",
+            (),
+            "Every class is ruled out: each probability is lower than in nearly all calibration cases of that class.",
+        ),
         ("grade", ("2", "3", "4"), "No class ruled out."),
-        ("grade", ("2", "4"), "Ruled out: 3. Left: 2 and 4."),
-        ("grade", ("3",), "Ruled out: 2 and 4. Left: 3."),
+        ("grade", ("2", "4"), "Ruled out: 3. Remaining: 2 and 4."),
+        ("grade", ("3",), "Ruled out: 2 and 4. Remaining: 3."),
         ("idh", None, ""),
     ],
 )
@@ -378,7 +382,11 @@ def test_what_a_set_leaves_open(marker: str, left: tuple[str, ...] | None, said:
 
 @pytest.mark.parametrize(
     ("kept", "said"),
-    [(True, "confident enough to be said"), (False, "not confident enough to be said"), (None, "")],
+    [
+        (True, "above the confidence threshold"),
+        (False, "not above the confidence threshold"),
+        (None, ""),
+    ],
 )
 def test_whether_it_may_be_said(kept: bool | None, said: str) -> None:
     assert tables.marker_panel(MarkerAnswer("idh", (0.4, 0.6), None, None, None, kept)).kept == said
@@ -413,20 +421,20 @@ def test_a_bare_case_says_what_is_missing(bare: CaseContent) -> None:
     page = render_case(bare)
     seen = Reader(page).seen
     for text in (
-        "Nothing is outlined: the probability of tumour reaches one half nowhere.", "0.0 ml",
+        "The segmentation is empty: the probability of tumour is below one half everywhere.", "0.0 ml",
         "Missing: T1, T1CE, FLAIR.", "Not calibrated: IDH mutation, 1p/19q co-deletion, MGMT",
-        "nothing tells whether an answer is confident enough to be said", "T1CE (missing)",
-        "The network was asked once", "Nothing was explained.", "The middle of the brain".lower(),
+        "there is no confidence threshold", "T1CE (missing)",
+        "The network was run once", "No occlusion map was computed.", "The middle of the brain".lower(),
     ):  # fmt: skip
         assert text in seen
     for text in (
         "ruled out: ",
         "Ruled out",
-        "It is no confidence interval",
-        "Opacity of its inside",
+        "It is not a confidence interval",
+        "Opacity of the inside",
     ):
         assert text not in seen
-    told = json.loads(re.search(r'id="told">(.*?)</script>', page)[1])
+    told = json.loads(re.search(r'id="config">(.*?)</script>', page)[1])
     assert (told["outline"], told["overlays"], len(told["images"])) == ("", [], 1)
     assert "volume-outline" not in page
 
@@ -437,7 +445,7 @@ def test_regions_that_change_nothing_have_no_picture(
     full = np.full(SHAPE, 0.0099, np.float32)
     flat = dataclasses.replace(content.occlusions[0], regions=full)
     page = render_case(dataclasses.replace(content, occlusions=(flat,)))
-    assert "No region changes it by 0.01." in Reader(page).seen
+    assert "No region changes the probability by 0.01." in Reader(page).seen
     assert "volume-why-0" not in page
     drawn = dataclasses.replace(flat, regions=full + np.float32(0.0002))
     page = render_case(dataclasses.replace(content, occlusions=(drawn,)))
@@ -464,10 +472,10 @@ def test_faults_of_the_preparation_are_shown(
     content: CaseContent, page: str, words_alone: None
 ) -> None:
     fault = "the brain mask has 0.61 L, expected 0.8 to 2.2 L; look at the figure"
-    assert "The checks of the preparation found nothing." in Reader(page).seen
+    assert "The checks of the preparation found no problem." in Reader(page).seen
     seen = Reader(render_case(dataclasses.replace(content, quality=(fault,)))).seen
     assert fault in seen
-    assert "reason to doubt every answer above" in seen
+    assert "every prediction above may be wrong because of them" in seen
     assert "found nothing" not in seen
 
 
@@ -490,5 +498,5 @@ def test_hostile_names_stay_text(content: CaseContent, words_alone: None) -> Non
     assert len(reader.all("script")) == 2 + 1 + len(SEQUENCES) + 1 + 1 + len(whys)
     assert not any("evil" in image["src"] for image in reader.all("img"))
     assert reader.seen.count(HOSTILE) > 8
-    told = json.loads(re.search(r'id="told">(.*?)</script>', page)[1])
+    told = json.loads(re.search(r'id="config">(.*?)</script>', page)[1])
     assert HOSTILE in told["overlays"][1]["parts"][0]["meaning"]

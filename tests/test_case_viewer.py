@@ -258,7 +258,7 @@ def test_slices_stand_in_where_there_is_no_viewer(page: Path, tmp_path: Path, la
         words = "document.getElementById('no-viewer').textContent"
         if lacks == "WebGL":
             browser.until(words, lambda found: "could not start" in found)
-        assert "The slices below stand in for the viewer" in browser.tell(words)
+        assert "The slices below replace the viewer" in browser.tell(words)
         assert browser.tell("document.getElementById('viewer').hidden")
         assert browser.tell(STILL) == "block"
     finally:

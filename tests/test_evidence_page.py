@@ -1,4 +1,4 @@
-"""Evidence on pages: what is claimed and what is not shown, in words, and as figures for print."""
+"""Evidence on pages: what is claimed and what is not supported, in words, and as figures for print."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_verdict_stands_with_what_it_rests_on_and_external_ones_first(
     found = scored.evidence.verdicts
     text = section(page, "verdicts")
     rows = re.findall(
-        r'rowheader">(.*?)</th><td [^>]*><b class="said [^"]*">(.*?)</b></td><td [^>]*>(.*?)</td>',
+        r'rowheader">(.*?)</th><td [^>]*><b class="verdict [^"]*">(.*?)</b></td><td [^>]*>(.*?)</td>',
         text,
     )
     shown = [tuple(map(html.unescape, r)) for r in rows]
@@ -90,7 +90,7 @@ def test_every_verdict_stands_with_what_it_rests_on_and_external_ones_first(
     assert {v.label for v in found} == {"supported", "not supported", "n/a"}
     roles = [g.role for g in claims_tables(scored.evidence)]
     assert roles == ["external", "holdout"]
-    assert text.index("External test:") < text.index("kept back at training hospitals")
+    assert text.index("External test:") < text.index("Held-out patients of training hospitals")
     assert "does not mean that there is nothing" in seen(text)
 
 
@@ -99,7 +99,7 @@ def test_a_summary_counts_the_models_that_differ(scored: ScoredPredictions) -> N
     words = [c.words for c in outside.differ]
     assert len(words) == 5 * (len(MODELS) - 1)
     assert outside.summary == (
-        f"{len(words)} comparisons with other models: {words.count('supported')} supported, "
+        f"{len(words)} comparisons with other models: {words.count('supported')} differences supported, "
         f"{words.count('not supported')} not supported, {words.count('n/a')} n/a"
     )
 
@@ -137,7 +137,7 @@ def test_confounders_stand_beside_the_model_and_strata_say_what_is_too_few(
     assert "adds to it, true IDH status held fixed" in asked
     cells = [c for group in strata_tables(scored.evidence) for _, own in group.lines for c in own]
     assert any(c.startswith("too few: ") for c in cells)
-    assert "not asked" in cells
+    assert "not evaluated" in cells
     assert all(c in text for c in cells)
 
 
@@ -145,7 +145,7 @@ def test_each_cell_of_the_cross_table_is_read_without_its_shade(
     scored: ScoredPredictions, page: str
 ) -> None:
     tables = cross_tables(scored.evidence.cross_site, "federated")
-    assert tables[0].title.startswith("Tumour outline")
+    assert tables[0].title.startswith("Tumour segmentation")
     assert len(tables) == 1 + len(MARKERS)
     assert {site for _, site in tables[0].columns} == {*EXTERNAL, *HELD}
     values = {
@@ -188,8 +188,8 @@ def test_coverage_is_told_of_each_hospital_by_name(scored: ScoredPredictions, pa
 
 @pytest.mark.parametrize(
     ("low", "high", "words"),
-    [(0.7, 0.89, "below the promise"), (0.7, 0.9, "neither shown below it nor above"),
-     (0.9, 1.0, "neither shown below it nor above"), (0.91, 1.0, "above the promise"),
+    [(0.7, 0.89, "below the target"), (0.7, 0.9, "compatible with the target"),
+     (0.9, 1.0, "compatible with the target"), (0.91, 1.0, "above the target"),
      (None, None, NOT_AVAILABLE)],
 )  # fmt: skip
 def test_a_promise_is_broken_only_where_the_interval_says_so(
@@ -213,7 +213,7 @@ def test_what_the_model_does_not_see_stands_with_every_type(
     bare = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, integrated_types=()))
     again = render_scores(ScoresPageContent("x", dataclasses.replace(bare, results=()), ()))
     assert UNSEEN in html.unescape(section(again, "calibrated"))
-    assert "No external case has labels that tell its type" in again
+    assert "No external case has labels that determine its type" in again
 
 
 def test_sections_with_nothing_say_why(scored: ScoredPredictions) -> None:
@@ -227,18 +227,18 @@ def test_sections_with_nothing_say_why(scored: ScoredPredictions) -> None:
     )
     text = seen(render_scores(ScoresPageContent("x", no, ())))
     assert NO_HOLDOUT in text
-    assert "No other model answered these cases" in text
+    assert "There is no prediction of another model for these cases" in text
     bare = seen(render_scores(ScoresPageContent("x", ScoredPredictions((), ()), ())))
     for words in ("No verdict: no claim was tested here", "Models were not compared here",
-                  "Confounders were not looked at here", "This table was not made here",
-                  "no calibration was tried", "No figure was scored"):  # fmt: skip
+                  "Confounders were not evaluated here", "This table was not made here",
+                  "no calibration was evaluated", "There are no figures"):  # fmt: skip
         assert words in bare
     empty = seen(
         render_scores(
             ScoresPageContent("x", ScoredPredictions((), (), collect_evidence((), 0)), ())
         )
     )
-    assert "No verdict: federated answered no case" in empty
+    assert "No verdict: there is no prediction of federated" in empty
 
 
 def test_a_run_shows_the_same_parts(scored: ScoredPredictions, page: str) -> None:

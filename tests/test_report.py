@@ -223,7 +223,7 @@ def test_no_masks_at_all(content: StudyContent) -> None:
     assert line.cells[0].why.startswith("no case with an expert mask")
     seen = Reader(render_study_page(bare)).seen
     assert line.cells[0].why in seen
-    assert "No outline to show" in seen
+    assert "No segmentation to show" in seen
 
 
 def test_one_class_has_no_roc_curve_and_says_so(content: StudyContent) -> None:
@@ -259,7 +259,11 @@ def test_nothing_at_all_still_makes_a_page() -> None:
     seen = Reader(page).seen
     assert RESEARCH in seen
     assert pictures(page) == []
-    for sentence in ("No external case was scored", "No training history", "No figure was scored"):
+    for sentence in (
+        "No external case was evaluated",
+        "No training history",
+        "There are no figures",
+    ):
         assert sentence in seen
 
 
@@ -352,8 +356,8 @@ def test_a_page_that_cannot_be_drawn_leaves_the_old_one(
 def test_an_empty_outline_is_named(content: StudyContent) -> None:
     planes = tuple((n, g, np.zeros_like(e), p, a) for n, g, e, p, a in content.examples[0].planes)
     bare = dataclasses.replace(content.examples[0], planes=planes)
-    assert "no expert outline" in render_study_page(without(content, examples=(bare,)))
-    assert "no expert outline" not in render_study_page(
+    assert "no expert segmentation" in render_study_page(without(content, examples=(bare,)))
+    assert "no expert segmentation" not in render_study_page(
         without(content, examples=content.examples[:1])
     )
 

@@ -160,7 +160,7 @@ def test_the_test_shows_external_figures_first_and_says_what_is_hidden(done, who
     )
     assert f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f}), n = {row.n}" in seen
     hidden = sum(r.value is None for r in done.rows)
-    assert f"{hidden} figures hidden" in seen
+    assert f"{hidden} figures hidden by sites" in seen
     assert rows_of(whole, "test") == [["leiden", "no answer: no answer within 3600 s"]]
     assert whole.index("External sites, which") < whole.index("All figures")
 
@@ -168,7 +168,7 @@ def test_the_test_shows_external_figures_first_and_says_what_is_hidden(done, who
 def test_without_any_external_answer_it_says_so() -> None:
     rows = make_rows(40, 1, (EXTERNAL,))
     assert {r.role for r in rows} == {"holdout"}
-    assert "No external site's figures are there" in render_federation_page(
+    assert "There are no figures of an external site" in render_federation_page(
         content(30, "completed", rows=rows)
     )
 

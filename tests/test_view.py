@@ -272,9 +272,9 @@ def test_the_list_says_of_each_case_what_its_answer_says(client) -> None:
     assert 'href="/cases/sub%2002%252F%3Cb%3E%26%C3%A9"' in page
     assert "<b>&" not in page
     assert "sub 02%2F&lt;b&gt;&amp;é" in page
-    assert "Answers that cannot be read" in page
-    assert 'IDH mutant: 0.83 <span class="said not-shown">not said</span>' in page
-    assert '1p/19q intact: 0.96 <span class="said shown">said</span>' in page
+    assert "Predictions that cannot be read" in page
+    assert 'IDH mutant: 0.83 <span class="verdict not-supported">not confident</span>' in page
+    assert '1p/19q intact: 0.96 <span class="verdict supported">confident</span>' in page
     assert "34.2 ml" in page
     refused = client.get("/cases/sub-03")
     assert refused.status_code == 404
@@ -291,7 +291,7 @@ def test_a_figure_that_does_not_exist_is_said_to_be_absent() -> None:
     assert "IDH: n/a" in page
     assert "not calibrated" in page
     assert '<td data-title="Volume" class="keep">n/a</td>' in page
-    assert "drawn patients" in page
+    assert "synthetic phantoms" in page
 
 
 @pytest.fixture
@@ -303,11 +303,11 @@ def quick(monkeypatch) -> None:
 @pytest.mark.usefixtures("quick")
 def test_an_empty_folder_says_how_to_fill_it_and_new_cases_appear(tmp_path) -> None:
     client = let_in(tmp_path)
-    assert "There is no answered case here yet" in client.get("/").text
+    assert "There is no predicted case here yet" in client.get("/").text
     assert client.get("/cases.json").json() == {"cases": [], "damaged": []}
     write_case(tmp_path, "new")
     assert [c["name"] for c in client.get("/cases.json").json()["cases"]] == ["new"]
-    assert "There is no answered case here yet" not in client.get("/").text
+    assert "There is no predicted case here yet" not in client.get("/").text
     assert client.get("/cases/new").status_code == 200
     before = sorted(tmp_path.rglob("*"))
     (tmp_path / "new" / MAPS).unlink()

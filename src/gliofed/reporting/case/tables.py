@@ -121,7 +121,7 @@ def _left(classes: Sequence[str], left: Sequence[str]) -> str:
         return f"{'Neither' if len(classes) == 2 else 'No'} class ruled out."
     if not left:
         return "Every class is ruled out: each probability is lower than in nearly all calibration cases of that class."
-    return f"Ruled out: {' and '.join(out)}. Left: {' and '.join(c for c in classes if c in left)}."
+    return f"Ruled out: {' and '.join(out)}. Remaining: {' and '.join(c for c in classes if c in left)}."
 
 
 def _kept(kept: bool | None) -> str:

@@ -143,7 +143,7 @@ def omitted_metrics(rows: Sequence[ScoreRow]) -> str:
     hidden = sum(is_hidden(r) for r in none)
     parts = []
     if hidden:
-        parts.append(f"{count(hidden, 'figure')} suppressed by sites because of few cases")
+        parts.append(f"{count(hidden, 'figure')} hidden by sites because of few cases")
     if len(none) > hidden:
         parts.append(f"{count(len(none) - hidden, 'figure')} that cannot be computed")
     return (

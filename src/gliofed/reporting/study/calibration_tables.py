@@ -236,9 +236,7 @@ def _risk(row: SelectiveRiskRow) -> str:
 
 
 def _threshold_line(row: ThresholdRow) -> ThresholdLine:
-    wished = (
-        "none" if row.target_risk is None else f"at most {number(row.target_risk, DIGITS)}"
-    )
+    wished = "none" if row.target_risk is None else f"at most {number(row.target_risk, DIGITS)}"
     title = TYPE_TITLE if row.marker == INTEGRATED_TYPE else BY_ID[row.marker].title
     errors = with_interval(row.error_rate, row.low, row.high, DIGITS)
     return ThresholdLine(title, wished, str(row.n), number(row.coverage, DIGITS), errors, row.note)

@@ -197,7 +197,7 @@ def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) ->
     seeds = len({r.seed for r in outside})
     folds = len({r.fold for r in outside})
     text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
-    text += ", each tested by models that trained on no case of its hospital"
+    text += ", each tested with models that were not trained on its hospital"
     if folds > 1:
         text += f", over {folds} splits"
     if seeds > 1:
