@@ -54,9 +54,7 @@ def extract_features(
     """Measure every case of a study within its tumour mask; cases are prepared where needed.
 
     out: folder for features.csv, left-out.csv, settings.json and a file a case; starting again
-    goes on from these. A script that asks for more than one process must guard its own work with
-    `if __name__ == "__main__"`. Raises GliofedError and its kinds. Needs the extra
-    `gliofed[radiomics]`.
+    goes on from these. Raises GliofedError and its kinds. Needs the extra `gliofed[radiomics]`.
     """
     from gliofed.radiomics import features  # noqa: PLC0415 (its library is an extra)
 

@@ -26,8 +26,7 @@ def run(
 ) -> FinishedRun:
     """Train, test and report the study in a TOML file; see `gliofed.study` for its keys.
 
-    out: folder of the run. Starting again goes on from the last committed round. A script that
-    runs several processes must guard its own work with `if __name__ == "__main__"`. Raises
+    out: folder of the run. Starting again goes on from the last committed round. Raises
     GliofedError and its kinds.
     """
     return run_study(load_study(study), out, progress, options)

@@ -49,9 +49,8 @@ def prepare(
 ) -> DatasetPreparation:
     """Prepare one data set's cases into `store`, each in a process of its own.
 
-    ended: called with each case as it ends. A case that fails does not stop the others. A script
-    must guard its own work with `if __name__ == "__main__"`. Raises GliofedError where the data
-    set cannot be read or the store cannot be written.
+    ended: called with each case as it ends. A case that fails does not stop the others.
+    Raises GliofedError where the data set cannot be read or the store cannot be written.
     """
     site = options.site or path.resolve().name
     study = load_study(options.study) if options.study else None
