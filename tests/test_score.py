@@ -1,9 +1,11 @@
 """Scores against independent ways to the same figure, and intervals that know what they lack."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
+import torch
 from made_up_answers import made_up_results
 from scipy import ndimage
 from sklearn import metrics as sklearn
@@ -145,6 +147,27 @@ def test_hausdorff_distance_is_that_of_brute_force(seed, spacing) -> None:
     expected = max(np.percentile(apart.min(1), 95), np.percentile(apart.min(0), 95))
     assert hd95_mm(one, two, step) == pytest.approx(expected, rel=1e-5)
     assert hd95_mm(one, np.zeros_like(one), step) is None
+
+
+@pytest.mark.slow
+def test_hd95_is_monais_bit_for_bit() -> None:
+    from monai.metrics import compute_hausdorff_distance
+
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        shape = rng.integers(3, 20, 3)
+        noise = [
+            ndimage.gaussian_filter(rng.standard_normal(shape), rng.uniform(0.3, 2)) for _ in "ab"
+        ]
+        one, two = (n > np.quantile(n, rng.uniform(0.3, 0.97)) for n in noise)
+        step = rng.choice([1.0, 7.0, 0.9375, 0.4882812, 1 / 3], 3)
+        with warnings.catch_warnings():  # it warns of an argument that it sets itself
+            warnings.simplefilter("ignore", FutureWarning)
+            expected = compute_hausdorff_distance(
+                torch.from_numpy(two)[None, None], torch.from_numpy(one)[None, None],
+                include_background=True, percentile=95, spacing=step.tolist(),
+            )  # fmt: skip
+        assert hd95_mm(one, two, step) == float(expected)
 
 
 def test_a_bootstrap_interval_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,26 +19,36 @@ def dice(truth: Mask, predicted: Mask) -> float:
 
 
 def hd95_mm(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> float | None:
-    """95th percentile of the symmetric surface distance in mm, by MONAI.
+    """95th percentile of the symmetric surface distance in mm.
 
-    The larger of the two directed 95th percentiles. None where either mask is empty: there is no
-    surface to measure from.
+    The larger of the two directed 95th percentiles, bit for bit as MONAI 1.6 computes it, whose
+    import would take seconds in every process that scores. None where either mask is empty: there
+    is no surface to measure from.
     """
     if not truth.any() or not predicted.any():
         return None
-    import torch
-    from monai.metrics import compute_hausdorff_distance
-
     where = np.nonzero(truth | predicted)
-    box = tuple(slice(max(int(w.min()) - 1, 0), int(w.max()) + 2) for w in where)
-    pair = [torch.from_numpy(np.ascontiguousarray(m[box]))[None, None] for m in (predicted, truth)]
-    with warnings.catch_warnings():  # MONAI warns of an argument that it sets itself
-        warnings.simplefilter("ignore", FutureWarning)
-        distance = compute_hausdorff_distance(
-            pair[0], pair[1], include_background=True, percentile=95,
-            spacing=[float(s) for s in spacing_mm],
-        )  # fmt: skip
-    return float(distance[0, 0])
+    box = tuple(slice(int(w.min()), int(w.max()) + 1) for w in where)
+    one, other = (_surface_mm(mask[box], spacing_mm) for mask in (predicted, truth))
+    return max(_percentile_95(one, other), _percentile_95(other, one))
+
+
+def _surface_mm(mask: Mask, spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(points, 3): voxels of the mask that touch what is outside it, in mm."""
+    from scipy import ndimage
+
+    edge = np.argwhere(ndimage.binary_erosion(mask) ^ mask)
+    counted: NDArray[np.float64] = edge.astype(np.float64) + 1  # MONAI has a margin of 1
+    return counted * spacing_mm
+
+
+def _percentile_95(points: NDArray[np.float64], to: NDArray[np.float64]) -> float:
+    """Of the distances from each point to the nearest of `to`; float32, as MONAI's."""
+    import torch
+    from scipy.spatial import KDTree
+
+    nearest = KDTree(to, leafsize=32).query(points)[0].astype(np.float32)
+    return float(torch.quantile(torch.from_numpy(nearest), 0.95))
 
 
 def volume_ml(mask: Mask, spacing_mm: NDArray[np.float64]) -> float:
