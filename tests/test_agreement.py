@@ -17,7 +17,7 @@ from gliofed.data.splits import Split
 from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.evaluation.prediction_table import parse_predictions
-from gliofed.experiments.model_runs import FEDERATED, ModelRun, TrainedModelRun
+from gliofed.experiments.model_runs import ModelRun, TrainedModelRun
 from gliofed.experiments.run_context import RunContext
 from gliofed.experiments.seed_agreement import add_seed_agreement
 from gliofed.experiments.train_and_test import test_model as predict_test_set
@@ -28,7 +28,7 @@ from gliofed.models.network import build_net
 from gliofed.reporting.study.calibration_tables import agreement_lines
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS
-from gliofed.study import DataConfig, Study
+from gliofed.study import FEDERATED, DataConfig, Study
 
 
 def outlines(n, follows, seed=0, seeds=(1,)):

@@ -64,7 +64,7 @@ def test_importing_gliofed_loads_nothing_heavy_until_a_name_is_used() -> None:
         "import sys, gliofed; before = set(sys.modules); dir(gliofed); gliofed.__version__;"
         "heavy = {'torch', 'numpy', 'typer', 'rich', 'nibabel'};"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules);"
-        "gliofed.inspect; print('numpy' in sys.modules)"
+        "gliofed.score; print('numpy' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"

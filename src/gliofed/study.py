@@ -15,13 +15,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from gliofed.errors import StudyError
 from gliofed.markers import MARKERS
 from gliofed.settings import build, read_toml, toml_of
 
 Spacing = float | Literal["native"]
+FEDERATED: Final = "federated"
+POOLED: Final = "pooled"
+ALONE: Final = "alone"
+PARENT: Final = "parent"
+"""The networks of a study, by the names that `models` has."""
 ModelKind = Literal[
     "federated", "pooled", "alone", "parent", "age_sex", "radiomics", "radiomics_combat"
 ]

@@ -15,7 +15,6 @@ from gliofed.deployment.run_page import FederationPage
 from gliofed.deployment.run_status import RunStatus, State, write_status
 from gliofed.deployment.training_job import TrainingJob, parse_job
 from gliofed.errors import GliofedError, QuorumError
-from gliofed.experiments.model_runs import FEDERATED
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.flare.controller import FlareController, FlareEngine
 from gliofed.federated.governance.approval import parse_study_text
@@ -26,6 +25,7 @@ from gliofed.federated.server.rounds import run_rounds
 from gliofed.federated.server.testing import run_test
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.runtime.files import alone_in
+from gliofed.study import FEDERATED
 from gliofed.types import RoundPoint
 
 Make = Callable[[Sequence[str], float, Path], FlareEngine]

@@ -11,7 +11,7 @@ from gliofed.data.store import PreparedCase
 from gliofed.deployment.kit import Kit
 from gliofed.errors import DataError
 from gliofed.experiments.exclusions import exclude_cases
-from gliofed.experiments.model_runs import FEDERATED, ModelRun
+from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import site_test
 from gliofed.federated.client import Client
 from gliofed.federated.governance.policy import SitePolicy, hide_labels
@@ -20,7 +20,7 @@ from gliofed.runtime.device import Device
 from gliofed.runtime.files import write_private
 from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.settings import build, read_toml
-from gliofed.study import Study
+from gliofed.study import FEDERATED, Study
 
 _FILE = "member.toml"
 

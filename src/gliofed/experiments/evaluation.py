@@ -21,11 +21,10 @@ from gliofed.evaluation.claims import ClaimVerdict, collect_evidence
 from gliofed.evaluation.comparison import Comparison
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
 from gliofed.evaluation.results import CaseResult, ScoreRow
-from gliofed.experiments.model_runs import FEDERATED
 from gliofed.reporting.study.content import ScoredPredictions
 from gliofed.reporting.study.report_context import write_figures
 from gliofed.runtime.files import write_text
-from gliofed.study import CalibrationConfig
+from gliofed.study import FEDERATED, CalibrationConfig
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -11,11 +11,9 @@ from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import Role
 from gliofed.federated.checkpoint import CommittedRound
-from gliofed.study import NetworkConfig, Study
+from gliofed.study import ALONE, FEDERATED, PARENT, POOLED, NetworkConfig, Study
 from gliofed.types import Case
 from gliofed.version import __version__
-
-FEDERATED, POOLED, ALONE, PARENT = "federated", "pooled", "alone", "parent"
 
 
 @dataclass(frozen=True)

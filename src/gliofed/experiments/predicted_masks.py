@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.data.store import PreparedCase
-from gliofed.experiments.model_runs import FEDERATED, ModelRun
+from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.run_context import RunContext
 from gliofed.inference.native_grid import THRESHOLD
 from gliofed.runtime.files import replacing
+from gliofed.study import FEDERATED
 from gliofed.types import Prediction
 
 

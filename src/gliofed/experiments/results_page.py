@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from gliofed.data.store import PreparedCase
 from gliofed.experiments.exclusions import excluded_rows, exclusion_note
 from gliofed.experiments.finished_run import FinishedRun
-from gliofed.experiments.model_runs import FEDERATED
 from gliofed.experiments.patient_overlap import overlap_statement
 from gliofed.experiments.predicted_masks import masks_file, read_mask
 from gliofed.experiments.run_facts import count_group, machine_description, site_part
@@ -19,7 +18,7 @@ from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import TEST_POLICY, CaseGroup
 from gliofed.reporting.plots.planes import PLANES, aspect, largest_section, slice_of
 from gliofed.reporting.study.content import SegmentationExample, StudyContent, TrainingHistory
-from gliofed.study import Study
+from gliofed.study import FEDERATED, Study
 from gliofed.types import SEQUENCES, Case
 from gliofed.version import __version__
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.evaluation.results import CaseResult
-from gliofed.experiments.model_runs import FEDERATED, ModelRun, TrainedModelRun, digest
+from gliofed.experiments.model_runs import ModelRun, TrainedModelRun, digest
 from gliofed.experiments.predicted_masks import masks_file, read_mask
 from gliofed.experiments.run_context import RunContext
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import Progress
+from gliofed.study import FEDERATED
 
 
 def add_seed_agreement(

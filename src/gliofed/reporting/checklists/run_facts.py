@@ -10,14 +10,13 @@ from gliofed.calibration.evaluation import CalibrationEvaluation
 from gliofed.evaluation.by_case.score_table import ALL_SITES, MEDIAN_MODEL
 from gliofed.evaluation.claims import Evidence
 from gliofed.evaluation.results import Role, ScoreRow
-from gliofed.study import Study
+from gliofed.study import FEDERATED, Study
 from gliofed.types import Sequence as Mri
 
 TEST_POLICY: Final = (
     "gliofed chose no model, round or threshold by a test result; whether the settings of the "
     "study were chosen so is for its authors to say."
 )
-FEDERATED: Final = "federated"
 
 Place = Literal["training", "external test", "training and, in turn, external test"]
 

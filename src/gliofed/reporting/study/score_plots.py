@@ -18,7 +18,6 @@ from gliofed.reporting.html.formatting import (
 from gliofed.reporting.plots.style import FEDERATED as LOOK
 from gliofed.reporting.plots.style import Plot, label, line_style_of, small
 from gliofed.reporting.study.tables import (
-    FEDERATED,
     HEADLINE_DIGITS,
     MEASURES,
     HeadlineMeasure,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHANCE = 0.5
+from gliofed.study import FEDERATED
 
 
 def model_plots(rows: Sequence[ScoreRow], reference: str = FEDERATED) -> tuple[Plot, ...]:

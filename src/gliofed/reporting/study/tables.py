@@ -28,8 +28,8 @@ from gliofed.reporting.html.formatting import (
     value_text,
 )
 from gliofed.reporting.study.content import StudyContent, TrainingHistory
+from gliofed.study import FEDERATED
 
-FEDERATED = "federated"
 HEADLINE_MODELS = (FEDERATED, "pooled", MEDIAN_MODEL)
 HEADLINE_DIGITS = 2
 GAP_DIGITS = 3
