@@ -1,4 +1,4 @@
-"""`gliofed make_kits`: from a plan to one start-up kit each, and later to those of new sites.
+"""`gliofed provision`: from a plan to one start-up kit each, and later to those of new sites.
 
     OUT/server/  OUT/lead/  OUT/<site>/      kits, to hand over
     OUT/authority/                           stays with whoever provisions: certificate and key of
