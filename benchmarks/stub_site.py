@@ -30,17 +30,19 @@ from nvflare.fuel.utils import fobs
 from torch import Tensor
 
 from gliofed.deployment.client_executor import ClientExecutor
+from gliofed.deployment.kit import Kit
 from gliofed.deployment.server_controller import ServerController
-from gliofed.federated.client import Client
+from gliofed.federated.client import Client, ClientSetup, SiteData
 from gliofed.federated.governance.approval import parse_study_text
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.label_counts import LabelCounts
-from gliofed.federated.messages import Task
+from gliofed.federated.messages import TrainingRequest
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net
 from gliofed.models.presets import BASE, PRESETS
 from gliofed.runtime.device import this_machine
 from gliofed.runtime.processes import end_with_starter
+from gliofed.study import Study
 from gliofed.types import Stat, Update
 
 AWAY = "GLIOFED_STUB_AWAY"
@@ -74,8 +76,10 @@ class StubConductor(ServerController):
 class StubSite(Client):
     """A site of twenty cases that exist in its counts alone."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(cases=(), machine=this_machine(), test=lambda weights: {}, **settings)
+    def __init__(self, kit: Kit, study: Study, folder: Path) -> None:
+        setup = ClientSetup(study, seed=1, folder=folder, device=this_machine(), rejoins=True)
+        data = SiteData(kit.name, test=lambda weights: ())
+        super().__init__(data, setup, load_policy(kit.policy))
         self._cases = ("not looked at",)
         self._chance = random.Random(f"{self.name}/{time.time_ns()}")
 
@@ -83,25 +87,28 @@ class StubSite(Client):
     def counts(self) -> LabelCounts:
         return LabelCounts(20, 20, {m.id: (10, *(5 for _ in m.classes[1:])) for m in MARKERS})
 
-    def _train(self, task: Task) -> Update:
+    def _train(self, request: TrainingRequest) -> Update:
         if self._chance.random() < float(os.environ.get(AWAY, "0")):
             raise RuntimeError("away, as the benchmark wants it")
         return Update(
-            run=task.run, round=task.round, nonce=task.nonce, site=self.name,
-            weights=changed(task.weights), cases=self.counts.cases,
-            labelled=self.counts.labelled, stats={"mask": Stat(10.0, 20.0)},
-        )  # fmt: skip
+            run=request.run,
+            round=request.round,
+            nonce=request.nonce,
+            site=self.name,
+            weights=changed(request.weights),
+            cases=self.counts.cases,
+            labelled=self.counts.labelled,
+            stats={"mask": Stat(10.0, 20.0)},
+        )
 
 
 class StubMember(ClientExecutor):
     """gliofed's site half with a stub site."""
 
     @cached_property
-    def _site(self) -> Client:
-        kit, study = self._kit, parse_study_text(self._segment.study)
-        folder = kit.work / self._segment.run / "state"
-        return StubSite(name=kit.name, study=study, seed=1, folder=folder,
-                        policy=load_policy(kit.policy), rejoins=True)  # fmt: skip
+    def _client(self) -> Client:
+        study = parse_study_text(self._job.study)
+        return StubSite(self._kit, study, self._kit.work / self._job.run / "state")
 
 
 class PeerFedAvg(PTFedAvg):

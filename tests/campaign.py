@@ -86,12 +86,12 @@ def rounds_now(d: Drill) -> int:
 
 def in_counting(d: Drill) -> bool:
     last = d.last("north")
-    return last is not None and last.event == "task-received" and "round" not in last.fields
+    return last is not None and last.event == "request-received" and "round" not in last.fields
 
 
 def in_training(d: Drill) -> bool:
     last = d.last("north")
-    return last is not None and last.event == "task-received" and "round" in last.fields
+    return last is not None and last.event == "request-received" and "round" in last.fields
 
 
 def answers_arrive(d: Drill) -> bool:
@@ -109,7 +109,7 @@ def in_commit(d: Drill) -> bool:
 
 def segment_starts(d: Drill) -> bool:
     last = d.last(SERVER)
-    return last is not None and last.event == "segment-started"
+    return last is not None and last.event == "job-started"
 
 
 def in_test(d: Drill) -> bool:
@@ -169,7 +169,7 @@ def kill_server(d: Drill, time_: int, back: list[float], phase: str) -> int:
     d.start(SERVER)
 
     def goes_on() -> bool:
-        begun = any(e.event == "segment-started" for e in d.log(SERVER)[heard:])
+        begun = any(e.event == "job-started" for e in d.log(SERVER)[heard:])
         return rounds_now(d) > after or (begun and in_test(d))
 
     back.append(d.wait(goes_on, f"it goes on after {phase}"))
@@ -244,9 +244,9 @@ SITE_PHASES: dict[str, Callable[[Drill], bool]] = {
     "it counts": in_counting,
     "weights arrive": lambda d: (d.work("north") / "asked.safetensors").exists(),
     "its answer is fetched": lambda d: (e := d.last("north")) is not None
-    and e.event == "answer-sent" and "round" in e.fields,
+    and e.event == "response-sent" and "round" in e.fields,
     "others still train": lambda d: (e := d.last("north")) is not None
-    and e.event == "answer-sent" and in_training(d) is False,
+    and e.event == "response-sent" and in_training(d) is False,
 }  # fmt: skip
 
 

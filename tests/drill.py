@@ -32,11 +32,9 @@ from gliofed.errors import AuditError, CheckpointError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.governance.audit_verification import read_log, verify_lines
 from gliofed.federated.governance.hash_chain import LogLine
-from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.local import LocalEngine
-from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.rounds import FederatedRun, run_rounds
 from gliofed.federated.server.testing import FinishedTest, run_test
-from gliofed.runtime.device import this_machine
 from gliofed.runtime.files import write_text
 from gliofed.study import Study, parse_study
 
@@ -260,13 +258,19 @@ def undisturbed(
     """
     study = study_for_sites(d.study)
     sites = [
-        open_client(study, name, SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
-                  load_policy(d.place.kits / name / "gliofed/policy.toml"), folder / name, this_machine())
-        for name in d.sites if name not in without
-    ]  # fmt: skip
+        open_client(
+            study,
+            open_kit(d.place.kits / name, "site"),
+            SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
+            folder / name,
+        )
+        for name in d.sites
+        if name not in without
+    ]
     train = [site for site in sites if site.name in study.data.train]
     engine = LocalEngine(train, folder)
-    state = run_rounds(engine, study, study.seeds[0], "near", folder / "rounds")
+    run = FederatedRun(study, "near", study.seeds[0], folder / "rounds")
+    state = run_rounds(engine, run)
     return state, run_test(LocalEngine(sites, folder), state, study, "near", folder)
 
 

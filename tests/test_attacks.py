@@ -270,7 +270,7 @@ def changed_study(live: Live, place: Path) -> None:
     for name in SITES:
         assert not (live.kits / name / "gliofed/work" / run).exists()
         lines = read_log(live.kits / name / "gliofed/audit.jsonl")
-        assert not [x for x in lines if x.event == "task-received" and x.fields["run"] == run]
+        assert not [x for x in lines if x.event == "request-received" and x.fields["run"] == run]
 
 
 @dataclass(frozen=True)
@@ -398,8 +398,8 @@ class TestWhatIsHeard:
         refusals = RefusalRecorder(log, SITES, lambda: now[0])
         for number in range(50_000):
             now[0] = number * 2 * REPEAT_SECONDS / 50_000
-            refusals.hear(self.SHAKE)
-            refusals.hear("another line")
+            refusals.handle_line(self.SHAKE)
+            refusals.handle_line("another line")
         refusals.close()
         lines = list(read_log(log.path))
         assert len(lines) <= 4
@@ -409,7 +409,7 @@ class TestWhatIsHeard:
         log = AuditLog(tmp_path / "audit.jsonl", "server")
         refusals = RefusalRecorder(log, ("North",))
         for who in ("north", "ada@example.org", "sub-001", ""):
-            refusals.hear(f"WARNING gliofed.denied: denied list_jobs to {who}")
+            refusals.handle_line(f"WARNING gliofed.denied: denied list_jobs to {who}")
         lines = list(read_log(log.path))
         assert [x.fields.get("site") for x in lines] == ["North", None]
         refusals.close()
@@ -437,13 +437,13 @@ class TestWhatIsHeard:
         now, said = [0.0], []
         presence = ConnectionReporter("fed.example.org:8002", said.append, lambda: now[0])
         now[0] = CONNECT_SECONDS - 0.1
-        presence.hear("")
+        presence.handle_line("")
         assert said == []
         now[0] = CONNECT_SECONDS
-        presence.hear("")
-        presence.hear("")
+        presence.handle_line("")
+        presence.handle_line("")
         (line,) = said
-        assert "has not let this site in" in line
+        assert "no connection to fed.example.org:8002" in line
         assert "clocks" in line
 
     def test_a_site_whose_kit_is_used_twice_is_told_so(self) -> None:
@@ -453,10 +453,10 @@ class TestWhatIsHeard:
         lost = (
             "INFO nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver: CLIENT: finished connection [x]"
         )
-        presence.hear(let_in)
+        presence.handle_line(let_in)
         for seconds in (200, 400, 410, 420):
             now[0] = seconds
-            presence.hear(lost)
+            presence.handle_line(lost)
             assert len(said) == (1 if seconds < 410 else 2)
         assert said[0] == "connected to host:1"
         assert "in use on another machine too" in said[1]

@@ -267,7 +267,7 @@ log = AuditLog(Path(sys.argv[1]), sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(int(sys.argv[3])):
-    log.write("task-received", round=number)
+    log.write("request-received", round=number)
 """
 
 
@@ -376,7 +376,7 @@ class TestAnchors:
         assert verify_lines(site.path, anchors).anchors == 3
         forged = AuditLog(tmp_path / "f/a.jsonl", "north")
         rounds(forged, 3)
-        forged.write("answer-refused", round=3)
+        forged.write("response-refused", round=3)
         rounds(forged, 2)
         assert verify_lines(forged.path).sound
         verdict = verify_lines(forged.path, anchors)
@@ -421,7 +421,7 @@ class TestAnchors:
 def test_what_has_no_place_in_a_log_is_refused(tmp_path, fields) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", "harbour")
     with pytest.raises(AuditError):
-        log.write("answer-sent", **fields)
+        log.write("response-sent", **fields)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -433,7 +433,7 @@ def test_what_has_no_place_in_a_log_is_refused(tmp_path, fields) -> None:
 )  # fmt: skip
 def test_what_has_a_place_is_kept(tmp_path, fields) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", "harbour")
-    log.write("answer-sent", **fields)
+    log.write("response-sent", **fields)
     (line,) = read_log(log.path)
     assert dict(line.fields) == fields
 
@@ -477,7 +477,7 @@ def test_a_long_log_is_read_in_little_memory(tmp_path) -> None:
                 number,
                 "2025-11-25T04:48:00.000Z",
                 "north",
-                "task-received",
+                "request-received",
                 prev,
                 {"round": number},
             )

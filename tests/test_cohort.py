@@ -22,7 +22,7 @@ from gliofed.federated.cohort.table import (
     pack_cohort,
     read_cohort,
 )
-from gliofed.federated.messages import pack
+from gliofed.federated.wire import pack
 from gliofed.types import UNKNOWN, Case, Labels, Person, Sequence
 
 

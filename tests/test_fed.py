@@ -16,21 +16,20 @@ from gliofed.federated.aggregation.blocks import change_norm, norm
 from gliofed.federated.aggregation.merge import StreamingMean
 from gliofed.federated.aggregation.strategies import FEDAVG, LABEL_AWARE, STRATEGIES
 from gliofed.federated.checkpoint import last_committed
-from gliofed.federated.client import Client, count_cases
+from gliofed.federated.client import Client, ClientSetup, SiteData, count_cases
 from gliofed.federated.gate import UpdateGate, check_counts
 from gliofed.federated.label_counts import NO_CASES, LabelCounts, class_weights, share_of_batch
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.messages import (
+    CountsRequest,
     CountsResponse,
-    Task,
-    load_note,
+    TrainingRequest,
     load_update,
-    pack,
     save_counts,
     save_update,
-    unpack,
 )
-from gliofed.federated.server.rounds import SiteReply, run_rounds
+from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
+from gliofed.federated.wire import load_note, pack, unpack
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, task_of
 from gliofed.runtime.device import Device
@@ -59,8 +58,11 @@ def update(model, site="a", cases=10, idh=10, shift=0.1, **changes) -> Update:
     return dataclasses.replace(whole, **changes)
 
 
-def task(model) -> Task:
-    return Task("train", "run", 3, NONCE, model, {})
+def training_request(model, moments=None) -> TrainingRequest:
+    return TrainingRequest("run", NONCE, 3, model, {}, 0, moments)
+
+
+COUNTS_REQUEST = CountsRequest("run", NONCE)
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def add(merge: StreamingMean, sent, one: Update) -> None:
 
 
 def gate(model) -> UpdateGate:
-    return UpdateGate(task(model), LIMITS)
+    return UpdateGate(training_request(model), LIMITS)
 
 
 def test_a_sound_update_passes_unchanged(model, sent) -> None:
@@ -147,7 +149,7 @@ def test_bytes_that_are_no_update_are_refused(model, data, tmp_path) -> None:
     with pytest.raises(UpdateError, match="site a"):
         gate(model).check("a", tmp_path / "answer")
     with pytest.raises(UpdateError, match="site a"):
-        check_counts("a", task({}), tmp_path / "answer", LIMITS)
+        check_counts("a", COUNTS_REQUEST, tmp_path / "answer", LIMITS)
 
 
 def test_an_update_cut_short_or_changed_is_refused(model, sent) -> None:
@@ -274,9 +276,10 @@ def test_a_site_takes_its_share_whatever_its_cases_are_worth(
     train = dataclasses.replace(tiny_study.train, rounds=1, batch=4)
     study = dataclasses.replace(tiny_study, train=train)
     sites = [
-        Client(name, own, study, 5, tmp_path / name, CPU, heard[name]) for name, own in sets.items()
+        Client(SiteData(n, own), ClientSetup(study, 5, tmp_path / n, CPU), progress=heard[n])
+        for n, own in sets.items()
     ]
-    run_rounds(LocalEngine(sites, tmp_path), study, 1, "run", tmp_path / "rounds")
+    run_rounds(LocalEngine(sites, tmp_path), FederatedRun(study, "run", 1, tmp_path / "rounds"))
     for name, progress in heard.items():  # of 3 and of 1 case; 2 steps are what 8 cases take
         assert [u[2] for u in progress.updates] == [f"{name}: batch {n} of 2" for n in (1, 2)]
 
@@ -287,7 +290,7 @@ def test_counts_are_judged_too(tmp_path) -> None:
 
     def judge(counts, run="run", nonce=NONCE, site="a"):
         save_counts(path, CountsResponse(run, nonce, site, counts))
-        return check_counts("a", task({}), path, LIMITS)
+        return check_counts("a", COUNTS_REQUEST, path, LIMITS)
 
     assert judge(LabelCounts(3, 1, sound)).cases == 3
     for counts in (LabelCounts(10**12, 1, sound), LabelCounts(3, 4, sound), LabelCounts(2, 1, sound),
@@ -307,12 +310,12 @@ def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Client]:
             make_prepared("d1", {}, "b", mask=False),
         ],
     }
-    return [Client(n, sets[n], study, 5, folder / n, CPU) for n in names]
+    return [Client(SiteData(n, sets[n]), ClientSetup(study, 5, folder / n, CPU)) for n in names]
 
 
 def start(make_prepared, study, folder, names=("a", "b"), wrap=lambda e: e, run="run"):
     engine = wrap(LocalEngine(make_sites(make_prepared, study, folder, names), folder))
-    return run_rounds(engine, study, 1, run, folder / "rounds")
+    return run_rounds(engine, FederatedRun(study, run, 1, folder / "rounds"))
 
 
 def same(one, other) -> bool:
@@ -339,8 +342,8 @@ class Dies:
     def __init__(self, engine, at: int) -> None:
         self.engine, self.left = engine, at
 
-    def ask(self, task):
-        for reply in self.engine.ask(task):
+    def send(self, request):
+        for reply in self.engine.send(request):
             if self.left == 0:
                 raise KeyboardInterrupt
             self.left -= 1
@@ -356,7 +359,9 @@ def test_an_interrupted_run_ends_with_the_same_bits(make_prepared, tiny_study, t
             start(make_prepared, tiny_study, cut, wrap=lambda e, at=at: Dies(e, at))
         assert same(whole, start(make_prepared, tiny_study, cut)), at
     left = [
-        p.name for p in tmp_path.rglob("*.safetensors") if p.name.startswith(("answer", "task"))
+        p.name
+        for p in tmp_path.rglob("*.safetensors")
+        if p.name.startswith(("response", "request"))
     ]
     assert left == []
 
@@ -367,16 +372,16 @@ class Twists:
     def __init__(self, engine, twist) -> None:
         self.engine, self.twist = engine, twist
 
-    def ask(self, task):
-        counting = load_note(task)["kind"] == "count"
-        for reply in self.engine.ask(task):
+    def send(self, request):
+        counting = load_note(request)["kind"] == "count"
+        for reply in self.engine.send(request):
             yield reply if counting or reply.site != "a" else self.twist(reply)
 
 
 @pytest.mark.slow
 def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study, tmp_path) -> None:
     def times_1000(reply):
-        sent = load_update(reply.answer)
+        sent = load_update(reply.response)
         save_update(tmp_path / "loud", dataclasses.replace(sent, weights=scaled(sent.weights, 1e3)))
         return SiteReply("a", tmp_path / "loud")
 
@@ -388,7 +393,7 @@ def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study,
         tmp_path / "s",
         wrap=lambda e: Twists(e, lambda r: SiteReply("a", None, "gone")),
     )
-    assert "no answer: gone" in silent.history[0].refused["a"]
+    assert "no response: gone" in silent.history[0].refused["a"]
     assert same(end, silent)
 
 
@@ -433,7 +438,7 @@ def test_a_site_without_its_state_says_so(make_prepared, tiny_study, tmp_path) -
 
 def test_a_site_without_cases_is_refused(tiny_study, tmp_path) -> None:
     with pytest.raises(DataError, match="no training case"):
-        Client("empty", [], tiny_study, 0, tmp_path, CPU)
+        SiteData("empty")
 
 
 def test_the_merge_keeps_nothing_of_an_update(model, sent) -> None:

@@ -15,20 +15,19 @@ from gliofed.calibration.statistics import StatisticsRequest
 from gliofed.errors import CheckpointError, UpdateError
 from gliofed.evaluation.results import CaseResult
 from gliofed.federated.checkpoint import CommittedRound
-from gliofed.federated.client import Client
+from gliofed.federated.client import Client, ClientSetup, SiteData
 from gliofed.federated.gate import check_statistics
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.messages import (
+    CalibrationRequest,
     StatisticsResponse,
-    Task,
-    load_note,
-    load_task,
-    save,
-    save_task,
-    save_told,
+    load_request,
+    save_request,
+    save_statistics,
 )
 from gliofed.federated.server.calibration import CALIBRATION, last_calibration, run_calibration
 from gliofed.federated.server.rounds import SiteReply
+from gliofed.federated.wire import load_note, save
 from gliofed.markers import BY_ID
 from gliofed.runtime.device import Device
 from gliofed.study import CalibrationConfig, FederationConfig
@@ -61,18 +60,18 @@ class Sites:
             return (*self.cases[name], *external(answers(7, f"x{name}", 9)))
 
         folder, policy = self.folder / name, SitePolicy(smallest_count=self.smallest)
-        return Client(name, [], self.study, 1, folder, CPU, policy=policy, test=test)
+        return Client(SiteData(name, test=test), ClientSetup(self.study, 1, folder, CPU), policy)
 
     def reach(self, names):
         self.asked = names
         return self
 
-    def ask(self, task: Path):
-        self.tasks.append(load_task(task))
+    def send(self, request: Path):
+        self.tasks.append(load_request(request))
         for name in self.asked:
             answer = self.folder / f"answer-{name}"
             try:
-                self.sites[name].answer(task, answer)
+                self.sites[name].respond(request, answer)
                 reply = SiteReply(name, answer)
             except Exception as error:
                 reply = SiteReply(name, None, str(error))
@@ -105,8 +104,8 @@ def test_it_is_the_calibration_of_the_cases_together_and_the_model_is_sent_once(
         assert own.slope == pytest.approx(whole.scalings[marker].slope, abs=1e-9)
     assert found.calibration.sets == whole.sets
     assert sites.tests == {"a": 1, "b": 1, "c": 1}
-    assert [t.question.step for t in sites.tasks[:2]] == ["count", "scale"]
-    assert [bool(t.weights) for t in sites.tasks] == [True] + [False] * (len(sites.tasks) - 1)
+    assert [t.statistics.step for t in sites.tasks[:2]] == ["count", "scale"]
+    assert [t.weights is not None for t in sites.tasks] == [True] + [False] * (len(sites.tasks) - 1)
     assert len(sites.tasks) < 15  # all markers in one question
     assert last_calibration(tmp_path / "run", "run", 2) == found
 
@@ -137,29 +136,29 @@ def test_a_site_lost_on_the_way_is_named_and_the_others_begin_anew_without_it(
     scales = []
 
     def late(task, reply):
-        if task.question.step == "scale":
+        if task.statistics.step == "scale":
             scales.append(1)
         return SiteReply("b", None, "gone") if len(scales) == 3 else reply
 
     sites = Sites(tiny_study, tmp_path, b=late)
     found = sites.run()
     assert found.sites == ("a", "c")
-    assert found.failures == {"b": "site b: no answer: gone"}
+    assert found.failures == {"b": "site b: no response: gone"}
     assert found.calibration == pooled("a", "c")
-    assert [t.question.step for t in sites.tasks].count("count") == 2
+    assert [t.statistics.step for t in sites.tasks].count("count") == 2
     assert sites.tests == {"a": 1, "b": 1, "c": 1}  # what they had answered they still have
 
 
 def test_a_site_that_was_started_anew_cannot_go_on(tiny_study, tmp_path) -> None:
     def restart(task, reply):
-        if task.question.step == "count":
+        if task.statistics.step == "count":
             sites.sites["a"] = sites.site("a")
         return reply
 
     sites = Sites(tiny_study, tmp_path, a=restart)
     found = sites.run()
     assert found.sites == ("b", "c")
-    assert "started anew amid the calibration" in found.failures["a"]
+    assert "restarted during the calibration" in found.failures["a"]
 
 
 def test_nobody_answers_or_nobody_kept_a_case_back(tiny_study, tmp_path) -> None:
@@ -179,7 +178,7 @@ def test_cases_of_few_stay_hidden_and_what_leaves_names_nobody(tiny_study, tmp_p
     sent = []
 
     def keep(_, reply):
-        sent.append(load_note(reply.answer))
+        sent.append(load_note(reply.response))
         return reply
 
     sites.twists = dict.fromkeys(CASES, keep)
@@ -187,24 +186,24 @@ def test_cases_of_few_stay_hidden_and_what_leaves_names_nobody(tiny_study, tmp_p
     assert found.calibration == pooled("a", "b", "c", smallest=least)
     assert any("too few cases of a class" in n for n in found.calibration.notes.values())
     for note in sent:
-        assert set(note) == {"run", "nonce", "site", "told", "digest"}
+        assert set(note) == {"run", "nonce", "site", "statistics", "digest"}
         assert not any(f'"{r.case}"' in json.dumps(note) for own in CASES.values() for r in own)
-        for counts in note["told"]["true_classes"].values():
+        for counts in note["statistics"]["true_classes"].values():
             sums = np.array(counts).sum(1)
             assert not ((sums > 0) & (sums < least)).any()
-        cells = note["told"]["cells"]
+        cells = note["statistics"]["cells"]
         assert cells is None or not any(0 < n < least for n in np.ravel(cells))
 
 
 # ---- the message
 
 
-def told(folder: Path, question: StatisticsRequest, **changes) -> tuple[Task, Path]:
-    task = Task("calibrate", "run", 2, NONCE, {}, {}, question=question)
-    save_task(folder / "task", task)
-    own = CalibrationCases(CASES["c"]).respond(load_task(folder / "task").question)
+def told(folder: Path, question: StatisticsRequest, **changes) -> tuple[CalibrationRequest, Path]:
+    task = CalibrationRequest("run", NONCE, 2, question, None)
+    save_request(folder / "task", task)
+    own = CalibrationCases(CASES["c"]).respond(load_request(folder / "task").statistics)
     answer = dataclasses.replace(StatisticsResponse("run", NONCE, "c", own), **changes)
-    save_told(folder / "answer", answer)
+    save_statistics(folder / "answer", answer)
     return task, folder / "answer"
 
 
@@ -225,9 +224,9 @@ QUESTIONS = every_question()
 @pytest.mark.parametrize("step", ["count", "scale", "limit"])
 def test_questions_and_answers_come_back_bit_for_bit(step, tmp_path) -> None:
     task, answer = told(tmp_path, QUESTIONS[step])
-    assert load_task(tmp_path / "task") == task
+    assert load_request(tmp_path / "task") == task
     found = check_statistics("c", task, answer, LIMITS)
-    own = CalibrationCases(CASES["c"]).told(QUESTIONS[step])
+    own = CalibrationCases(CASES["c"]).respond(QUESTIONS[step])
     assert found.hidden == own.hidden
     assert found.not_finite == own.not_finite
     for name in ("true_classes", "confidences"):
@@ -306,7 +305,7 @@ def test_a_garbled_answer_is_refused(step, number, tmp_path) -> None:
     note = load_note(answer)
     del note["digest"]
     spoilt = json.loads(json.dumps(note))
-    SPOILT[step][number](spoilt["told"])
+    SPOILT[step][number](spoilt["statistics"])
     save(answer, {}, spoilt)
     with pytest.raises(UpdateError, match="site c: calibration refused"):
         check_statistics("c", task, answer, LIMITS)
@@ -324,24 +323,22 @@ def test_a_garbled_answer_is_refused(step, number, tmp_path) -> None:
     ],
 )
 def test_a_garbled_question_is_refused_at_the_site(spoil, tmp_path) -> None:
-    save_task(
-        tmp_path / "task", Task("calibrate", "run", 2, NONCE, {}, {}, question=QUESTIONS["scale"])
-    )
+    save_request(tmp_path / "task", CalibrationRequest("run", NONCE, 2, QUESTIONS["scale"], None))
     note = load_note(tmp_path / "task")
     del note["digest"]
-    spoil(note["question"])
+    spoil(note["statistics"])
     save(tmp_path / "task", {}, note)
-    with pytest.raises(UpdateError, match="the task lacks or garbles"):
-        load_task(tmp_path / "task")
+    with pytest.raises(UpdateError, match="the request lacks or garbles"):
+        load_request(tmp_path / "task")
 
 
 def test_sums_of_other_cases_than_were_counted_are_refused(tiny_study, tmp_path) -> None:
     def more(task, reply):
-        note = load_note(reply.answer)
+        note = load_note(reply.response)
         del note["digest"]
-        for own in note["told"]["sums"].values():
+        for own in note["statistics"]["sums"].values():
             own[0] += 1
-        save(reply.answer, {}, note)
+        save(reply.response, {}, note)
         return reply
 
     found = Sites(tiny_study, tmp_path, c=more).run()

@@ -17,23 +17,23 @@ from gliofed.evaluation.by_site_sums.sums import score_sums, suppress_small_coun
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import CasePredictor, predict_test_cases, site_test
 from gliofed.federated.checkpoint import CommittedRound
-from gliofed.federated.client import Client
+from gliofed.federated.client import Client, ClientSetup, SiteData
 from gliofed.federated.gate import check_scores
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.messages import (
-    LARGEST_HEADER,
+    CountsRequest,
+    ScoresRequest,
     ScoresResponse,
-    Task,
-    load_note,
-    load_task,
-    load_tested,
-    save,
-    save_task,
-    save_tested,
+    TrainingRequest,
+    load_request,
+    load_scores,
+    save_request,
+    save_scores,
 )
-from gliofed.federated.server.rounds import SiteReply, run_rounds
+from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
 from gliofed.federated.server.testing import last_test, run_test
+from gliofed.federated.wire import LARGEST_HEADER, load_note, save
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
 from gliofed.study import FederationConfig
@@ -41,7 +41,7 @@ from gliofed.study import FederationConfig
 CPU = Device(torch.device("cpu"), bf16=False)
 LIMITS = FederationConfig(max_cases=100)
 NONCE = "0" * 32
-TASK = Task("test", "run", 2, NONCE, {}, {})
+REQUEST = ScoresRequest("run", NONCE, 2, {})
 STATE = CommittedRound("run", 2, {"mask.weight": torch.ones(2, 2)}, ())
 TRUTH = [0] * 6 + [1] * 5
 
@@ -68,19 +68,19 @@ ROLES = {
 
 def written(folder: Path, roles, **changes) -> Path:
     answer = dataclasses.replace(ScoresResponse("run", NONCE, "a", roles), **changes)
-    save_tested(folder / "answer", answer)
+    save_scores(folder / "answer", answer)
     return folder / "answer"
 
 
 @pytest.mark.parametrize("site", ROLES)
 def test_sums_come_back_bit_for_bit(site, tmp_path) -> None:
     path = written(tmp_path, ROLES[site])
-    assert check_scores("a", TASK, path, LIMITS) == ROLES[site]
+    assert check_scores("a", REQUEST, path, LIMITS) == ROLES[site]
     random = np.random.default_rng(0)
     grades = of("grade", np.repeat(np.arange(3), 4), random.dirichlet(np.ones(3), 12))
     path = written(tmp_path, {"holdout": grades, "external": grades})
-    assert check_scores("a", TASK, path, LIMITS) == {"holdout": grades, "external": grades}
-    assert check_scores("a", TASK, written(tmp_path, {}), LIMITS) == {}
+    assert check_scores("a", REQUEST, path, LIMITS) == {"holdout": grades, "external": grades}
+    assert check_scores("a", REQUEST, written(tmp_path, {}), LIMITS) == {}
 
 
 def test_an_answer_says_no_more_than_sums(tmp_path) -> None:
@@ -104,14 +104,14 @@ def test_an_answer_says_no_more_than_sums(tmp_path) -> None:
 )
 def test_an_answer_of_another_origin_is_refused(changes, words, tmp_path) -> None:
     with pytest.raises(UpdateError, match=f"site a: sums of a test refused: .*{words}"):
-        check_scores("a", TASK, written(tmp_path, ROLES["a"], **changes), LIMITS)
+        check_scores("a", REQUEST, written(tmp_path, ROLES["a"], **changes), LIMITS)
 
 
 def test_sums_that_cannot_be_are_refused_and_a_site_may_claim_as_many_as_allowed(tmp_path) -> None:
     path = written(tmp_path, ROLES["a"])
-    check_scores("a", TASK, path, FederationConfig(max_cases=11))
+    check_scores("a", REQUEST, path, FederationConfig(max_cases=11))
     with pytest.raises(UpdateError, match=r"site a: .*holdout: it claims 11 cases"):
-        check_scores("a", TASK, path, FederationConfig(max_cases=10))
+        check_scores("a", REQUEST, path, FederationConfig(max_cases=10))
 
 
 def put(*keys, value):
@@ -153,11 +153,11 @@ def test_a_garbled_answer_is_refused_by_name(kind, tmp_path) -> None:
     note = load_note(written(tmp_path, ROLES["a"]))
     del note["digest"]
     save(tmp_path / "answer", {}, note)
-    check_scores("a", TASK, tmp_path / "answer", LIMITS)
+    check_scores("a", REQUEST, tmp_path / "answer", LIMITS)
     GARBLED[kind](note)
     save(tmp_path / "answer", {}, note)
     with pytest.raises(UpdateError, match="site a: sums of a test refused"):
-        check_scores("a", TASK, tmp_path / "answer", LIMITS)
+        check_scores("a", REQUEST, tmp_path / "answer", LIMITS)
 
 
 def test_an_answer_with_tensors_or_too_large_is_refused(tmp_path) -> None:
@@ -165,20 +165,22 @@ def test_an_answer_with_tensors_or_too_large_is_refused(tmp_path) -> None:
     del note["digest"]
     save(tmp_path / "answer", {"scan": torch.ones(3)}, note)
     with pytest.raises(UpdateError, match=r"tensors: .*scan"):
-        load_tested(tmp_path / "answer")
+        load_scores(tmp_path / "answer")
     for more, words in ((0, "not one of gliofed's"), (1, "larger than a header")):
         with (tmp_path / "answer").open("wb") as file:
             file.truncate(8 + LARGEST_HEADER + more)
         with pytest.raises(UpdateError, match=words):
-            check_scores("a", TASK, tmp_path / "answer", LIMITS)
+            check_scores("a", REQUEST, tmp_path / "answer", LIMITS)
 
 
 def test_a_task_of_an_unknown_kind_is_refused(tmp_path) -> None:
-    save_task(tmp_path / "task", TASK)
-    assert load_task(tmp_path / "task") == TASK
-    save_task(tmp_path / "task", dataclasses.replace(TASK, kind="upload"))
+    save_request(tmp_path / "task", REQUEST)
+    assert load_request(tmp_path / "task") == REQUEST
+    note = load_note(tmp_path / "task")
+    del note["digest"]
+    save(tmp_path / "task", {}, {**note, "kind": "upload"})
     with pytest.raises(UpdateError, match="'upload'"):
-        load_task(tmp_path / "task")
+        load_request(tmp_path / "task")
 
 
 # ---- the server's half
@@ -191,23 +193,18 @@ class Sites:
         self.asked, self.folder, self.kinds = 0, folder, []
         self.sites = {
             n: Client(
-                n,
-                [],
-                tiny_study,
-                1,
-                folder / n,
-                CPU,
-                test=lambda _, n=n: tests[n],
-                policy=SitePolicy(smallest_count=SMALLEST[n]),
+                SiteData(n, test=lambda _, n=n: tests[n]),
+                ClientSetup(tiny_study, 1, folder / n, CPU),
+                SitePolicy(smallest_count=SMALLEST[n]),
             )
             for n in order
         }
 
-    def ask(self, task):
+    def send(self, request):
         self.asked += 1
-        self.kinds.append(load_note(task)["kind"])
+        self.kinds.append(load_note(request)["kind"])
         for name, site in self.sites.items():
-            site.answer(task, self.folder / "answer")
+            site.respond(request, self.folder / "answer")
             yield SiteReply(name, self.folder / "answer")
 
 
@@ -244,15 +241,15 @@ class Twists:
     def __init__(self, engine, twists) -> None:
         self.engine, self.twists = engine, twists
 
-    def ask(self, task):
-        for reply in self.engine.ask(task):
+    def send(self, request):
+        for reply in self.engine.send(request):
             yield self.twists.get(reply.site, lambda r: r)(reply)
 
 
 def lies(reply: SiteReply) -> SiteReply:
-    sent = load_tested(reply.answer)
+    sent = load_scores(reply.response)
     bad = {k: dataclasses.replace(v, patients=v.cases + 1) for k, v in sent.roles.items()}
-    save_tested(reply.answer, dataclasses.replace(sent, roles=bad))
+    save_scores(reply.response, dataclasses.replace(sent, roles=bad))
     return reply
 
 
@@ -262,7 +259,7 @@ def test_a_refused_and_an_absent_site_are_named_and_the_others_stand(tiny_study,
     )
     found = run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
     assert found.sites == ("b",)
-    assert found.failures["a"] == "site a: no answer: gone"
+    assert found.failures["a"] == "site a: no response: gone"
     assert "site c: sums of a test refused: external: it claims 23 patients" in found.failures["c"]
     row = find(found.rows, site="all", task="mask")
     assert "without a (no answer that could be used); without c (no answer" in row.note
@@ -273,7 +270,9 @@ def test_a_refused_and_an_absent_site_are_named_and_the_others_stand(tiny_study,
 def test_without_any_answer_nothing_is_kept(tiny_study, tmp_path) -> None:
     gone = {n: lambda r: SiteReply(r.site, None, "gone") for n in ROLES}
     engine = Twists(Sites(tiny_study, tmp_path), gone)
-    with pytest.raises(QuorumError, match=r"the test: no answer could be used .*site b: no answer"):
+    with pytest.raises(
+        QuorumError, match=r"the test: no response could be used .*site b: no response"
+    ):
         run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())
 
@@ -284,8 +283,8 @@ class Dies:
     def __init__(self, engine) -> None:
         self.engine = engine
 
-    def ask(self, task):
-        yield next(self.engine.ask(task))
+    def send(self, request):
+        yield next(self.engine.send(request))
         raise KeyboardInterrupt
 
 
@@ -313,17 +312,19 @@ def test_a_table_that_is_damaged_or_of_another_run_is_refused(tiny_study, tmp_pa
 
 
 def test_a_site_that_only_tests_refuses_to_train(tiny_study, make_prepared, tmp_path) -> None:
-    only = Client("c", [], tiny_study, 1, tmp_path, CPU, test=lambda _: TOLD["c"])
-    for kind in ("count", "train"):
-        save_task(tmp_path / "task", dataclasses.replace(TASK, kind=kind))
+    only = Client(
+        SiteData("c", test=lambda _: TOLD["c"]), ClientSetup(tiny_study, 1, tmp_path, CPU)
+    )
+    for request in (CountsRequest("run", NONCE), TrainingRequest("run", NONCE, 0, {}, {}, 1)):
+        save_request(tmp_path / "task", request)
         with pytest.raises(DataError, match="site c has no training case: it can only test"):
-            only.answer(tmp_path / "task", tmp_path / "answer")
+            only.respond(tmp_path / "task", tmp_path / "answer")
     with pytest.raises(DataError, match="no training case"):
-        Client("c", [], tiny_study, 1, tmp_path, CPU)
-    trains = Client("a", [make_prepared("a0")], tiny_study, 1, tmp_path, CPU)
-    save_task(tmp_path / "task", TASK)
+        SiteData("c")
+    trains = Client(SiteData("a", [make_prepared("a0")]), ClientSetup(tiny_study, 1, tmp_path, CPU))
+    save_request(tmp_path / "task", REQUEST)
     with pytest.raises(DataError, match="site a was not set up to test"):
-        trains.answer(tmp_path / "task", tmp_path / "answer")
+        trains.respond(tmp_path / "task", tmp_path / "answer")
     assert not (tmp_path / "answer").exists()
 
 
@@ -369,16 +370,19 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     progress = RecordedProgress()
     sites = {
         name: Client(
-            name, [prepared[str(c)] for c in cell.sites.get(name, ())], tiny_study, 5,
-            tmp_path / name, CPU,
-            policy=SitePolicy(min_cases=1, smallest_count=2 if name == "b" else 1),
-            test=site_test(tiny_study, of_site(cell, name), prepared, CPU, progress),
+            SiteData(
+                name,
+                [prepared[str(c)] for c in cell.sites.get(name, ())],
+                site_test(tiny_study, of_site(cell, name), prepared, CPU, progress),
+            ),
+            ClientSetup(tiny_study, 5, tmp_path / name, CPU),
+            SitePolicy(min_cases=1, smallest_count=2 if name == "b" else 1),
         )
         for name in "abc"
-    }  # fmt: skip
+    }
     net = build_net("small", None, 1)
     training = LocalEngine([sites["a"], sites["b"]], tmp_path)
-    state = run_rounds(training, tiny_study, 1, "run", tmp_path)
+    state = run_rounds(training, FederatedRun(tiny_study, "run", 1, tmp_path))
     found = run_test(
         LocalEngine(list(sites.values()), tmp_path), state, tiny_study, "run", tmp_path
     )

@@ -8,7 +8,7 @@ import pytest
 
 from gliofed.errors import StoppedError, TransferError
 from gliofed.federated.flare import controller
-from gliofed.federated.flare.controller import FlareEngine
+from gliofed.federated.flare.controller import EngineConfig, FlareEngine
 from gliofed.federated.flare.names import HEAD, REF, SOURCE
 
 
@@ -22,7 +22,7 @@ class Sites:
     def head(self):
         return 7, "ab" * 32
 
-    def note(self, site, head):
+    def note_head(self, site, head):
         self.noted[site] = head
 
     def broadcast(self, task, context, names, least):
@@ -49,7 +49,8 @@ class Fetched:
     def __init__(self, slow=(), failing=()):
         self.order, self.slow, self.failing = [], slow, failing
 
-    def __call__(self, cell, source, ref, to, most, stop):
+    def __call__(self, cell, offered, to, stop):
+        source = offered.source
         while source in self.slow and not stop():
             time.sleep(0.01)
         if source in self.failing or stop():
@@ -71,7 +72,9 @@ def engine(tmp_path, monkeypatch):
         )
         context = SimpleNamespace(get_engine=lambda: flare)
         names = (*sites.after, "absent")
-        return FlareEngine(sites, context, names, deadline, tmp_path / "spool", stop), found
+        return FlareEngine(
+            sites, context, EngineConfig(names, deadline, tmp_path / "spool"), stop
+        ), found
 
     return make
 
@@ -83,10 +86,10 @@ def test_answers_come_in_the_order_of_names_and_are_there_until_the_next_request
     sites = Sites({"b": 0.0, "c": 1.0, "a": 4.0})
     asking, fetched = engine(sites)
     seen = []
-    for reply in asking.ask(tmp_path / "task"):
+    for reply in asking.send(tmp_path / "task"):
         seen.append(reply.site)
-        if reply.answer is not None:
-            assert reply.answer.read_bytes() == reply.site.encode()
+        if reply.response is not None:
+            assert reply.response.read_bytes() == reply.site.encode()
             assert reply.seconds >= sites.after[reply.site]
     assert seen == ["a", "absent", "b", "c"]
     assert fetched.order == ["b", "c", "a"]
@@ -94,7 +97,7 @@ def test_answers_come_in_the_order_of_names_and_are_there_until_the_next_request
     spool = tmp_path / "spool"
     assert sorted(p.name for p in spool.iterdir()) == ["a", "b", "c"]
     sites.after["c"] = None
-    next(asking.ask(tmp_path / "task"))
+    next(asking.send(tmp_path / "task"))
     assert "c" not in {p.name for p in spool.iterdir()}
     assert sites.cancelled
 
@@ -102,8 +105,8 @@ def test_answers_come_in_the_order_of_names_and_are_there_until_the_next_request
 def test_the_first_answer_is_used_while_another_is_still_to_come(engine, tmp_path) -> None:
     sites = Sites({"a": 0.0, "b": None})
     asking, _ = engine(sites, deadline=5.0)
-    replies = asking.ask(tmp_path / "task")
-    assert next(replies).answer is not None
+    replies = asking.send(tmp_path / "task")
+    assert next(replies).response is not None
     assert not sites.cancelled  # the request to b is still out
     replies.close()
     assert sites.cancelled
@@ -113,12 +116,12 @@ def test_the_first_answer_is_used_while_another_is_still_to_come(engine, tmp_pat
 def test_who_is_late_lost_or_breaks_off_is_named_and_the_rest_goes_on(engine, tmp_path) -> None:
     sites = Sites({"a": None, "b": 0.0, "c": None, "d": 0.0, "e": 0.0}, lost=("c",))
     asking, _ = engine(sites, deadline=4.0, failing=("b",), slow=("d",))
-    found = {r.site: r for r in asking.ask(tmp_path / "task")}
-    assert {name for name, r in found.items() if r.answer is not None} == {"e"}
-    assert found["a"].failure == "nothing within 4 s"
+    found = {r.site: r for r in asking.send(tmp_path / "task")}
+    assert {name for name, r in found.items() if r.response is not None} == {"e"}
+    assert found["a"].failure == "no response within 4 s"
     assert "it broke off" in found["b"].failure
     assert "it broke off" in found["d"].failure  # ended by the deadline
-    assert found["c"].failure in ("its connection was lost", "nothing within 4 s")
+    assert found["c"].failure in ("its connection was lost", "no response within 4 s")
 
 
 @pytest.mark.slow
@@ -126,7 +129,7 @@ def test_a_stop_ends_the_waiting_and_no_half_round_is_left(engine, tmp_path) -> 
     stopped = threading.Event()
     sites = Sites({"a": 0.0, "b": 0.0})
     asking, _ = engine(sites, stop=stopped.is_set, slow=("b",))
-    replies = asking.ask(tmp_path / "task")
+    replies = asking.send(tmp_path / "task")
     assert next(replies).site == "a"
     stopped.set()
     with pytest.raises(StoppedError):

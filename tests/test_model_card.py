@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,8 @@ from gliofed.deployment.server_controller import ServerController
 from gliofed.deployment.training_job import make_job
 from gliofed.errors import CheckpointError, QuorumError
 from gliofed.federated.checkpoint import last_committed
-from gliofed.federated.client import Client
+from gliofed.federated.client import Client, ClientSetup, SiteData
+from gliofed.federated.flare.controller import EngineConfig
 from gliofed.federated.governance.audit_verification import read_log, verify_lines
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.calibration import last_calibration
@@ -155,23 +155,29 @@ class Federation:
         labels = {"idh": "mutant"}, {"idh": "wildtype"}
         self._sites = {
             name: Client(
-                name, [make_prepared(f"{name}{n}", labels[n], name) for n in range(2)] if name != "c" else [],
-                study, 1, folder / name, CPU, rejoins=True,
-                test=lambda _, n=number, s=name, r=role: told(n, site=s, role=r),
+                SiteData(
+                    name,
+                    [make_prepared(f"{name}{n}", labels[n], name) for n in range(2)]
+                    if name != "c"
+                    else [],
+                    lambda _, n=number, s=name, r=role: told(n, site=s, role=r),
+                ),
+                ClientSetup(study, 1, folder / name, CPU, rejoins=True),
             )
             for number, (name, role) in enumerate(roles.items())
-        }  # fmt: skip
+        }
 
     def conduct(self, rounds: int, withdrawn: tuple[str, ...] = ()) -> Path:
-        segment = make_job(self.study, rounds, withdrawn=withdrawn)
+        job = make_job(self.study, rounds, withdrawn=withdrawn)
 
-        def engine(names: Sequence[str], deadline: float, spool: Path) -> LocalEngine:
-            return LocalEngine([self._sites[n] for n in names if n not in self.silent], spool)
+        def engine(config: EngineConfig) -> LocalEngine:
+            sites = [self._sites[n] for n in config.sites if n not in self.silent]
+            return LocalEngine(sites, config.spool)
 
         try:
-            ServerController(**segment.plain).conduct(engine, self.kit.root)
+            ServerController(**job.plain).run_job(engine, self.kit.root)
         finally:
-            self.folder = self.kit.work / segment.run
+            self.folder = self.kit.work / job.run
         return self.folder
 
 
@@ -263,7 +269,7 @@ def test_a_run_whose_model_cannot_be_written_is_not_complete(federation, monkeyp
     told = read_status(federation.folder)
     assert (told.state, told.why) == ("failed", "on the server: No space left on device")
     events = [x.event for x in read_log(federation.kit.audit)]
-    assert events.count("segment-failed") == 1
+    assert events.count("job-failed") == 1
     assert "model-written" not in events
     monkeypatch.undo()
     federation.conduct(rounds=2)
@@ -288,13 +294,13 @@ def test_a_segment_that_fails_before_its_first_round_tells_the_lead_why(
 
     monkeypatch.setattr(conductor_module, "last_committed", fail)
     monkeypatch.setattr(conductor_module, "write_status", fail)
-    segment = make_job(federation.study, 2)
-    conductor = ServerController(**segment.plain)
+    job = make_job(federation.study, 2)
+    conductor = ServerController(**job.plain)
     assert conductor.status() == {}
     with pytest.raises(type(error)):
-        conductor.conduct(lambda *_: None, federation.kit.root)
+        conductor.run_job(lambda *_: None, federation.kit.root)
     told = conductor.status()
     assert (told["state"], told["why"]) == ("failed", why)
     assert [x.event for x in read_log(federation.kit.audit)] == [
-        "segment-started", "segment-failed",
+        "job-started", "job-failed",
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.cli.main import app
 from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.errors import CheckpointError, ModelError, StudyError
-from gliofed.federated.messages import save
+from gliofed.federated.wire import save
 from gliofed.models import folder as model_room
 from gliofed.models.folder import (
     CALIBRATIONS,

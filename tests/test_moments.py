@@ -7,20 +7,22 @@ import itertools
 
 import pytest
 import torch
-from test_fed import CPU, LIMITS, add, task, update
+from test_fed import CPU, LIMITS, add, training_request, update
 
 from gliofed.errors import UpdateError
 from gliofed.federated.aggregation.merge import StreamingMean
-from gliofed.federated.aggregation.moments import KINDS, moments_of, weights_of, with_moments
+from gliofed.federated.aggregation.moments import KINDS, zero_moments
 from gliofed.federated.aggregation.strategies import LABEL_AWARE
-from gliofed.federated.client import Client
+from gliofed.federated.client import Client, ClientSetup, SiteData
 from gliofed.federated.gate import UpdateGate
 from gliofed.federated.governance.consent import what_leaves
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.local import LocalEngine
-from gliofed.federated.messages import load_task, load_update, save_update
-from gliofed.federated.server.rounds import SiteReply, run_rounds
+from gliofed.federated.messages import TrainingRequest, load_request, load_update, save_update
+from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
 from gliofed.models.folder import read_model, recipe_of, write_model
+from gliofed.models.network import build_net
+from gliofed.types import OptimiserMoments
 
 
 def same(one, other) -> bool:
@@ -59,16 +61,19 @@ def sites(make_prepared, tiny_study, tmp_path):
     def make(study, names=("a", "b")):
         kinds = {"a": {"idh": "mutant", "grade": "2"}, "b": {"idh": "wildtype", "grade": "4"}}
         return [
-            Client(n, [make_prepared(f"{n}{i}", kinds[n], n) for i in range(3)], study, 1,
-                 tmp_path / study.federation.moments / "sites" / n, CPU)
+            Client(
+                SiteData(n, [make_prepared(f"{n}{i}", kinds[n], n) for i in range(3)]),
+                ClientSetup(study, 1, tmp_path / study.federation.moments / "sites" / n, CPU),
+            )
             for n in names
-        ]  # fmt: skip
+        ]
 
     return make
 
 
 def trained(sites, study, folder, wrap=lambda e: e):
-    return run_rounds(wrap(LocalEngine(sites, folder)), study, 1, "run", folder / "rounds")
+    run = FederatedRun(study, "run", 1, folder / "rounds")
+    return run_rounds(wrap(LocalEngine(sites, folder)), run)
 
 
 @pytest.mark.slow
@@ -79,27 +84,38 @@ def test_one_site_trains_the_same_bits_whoever_keeps_its_moments(
     together = shared(plain)
     own = trained(sites(plain, ("a",)), plain, tmp_path / "one")
     found = trained(sites(together, ("a",)), together, tmp_path / "two")
-    assert same(found.model, own.weights)
-    assert set(moments_of(found.weights)) == {f"{n}:{k}" for n in own.weights for k in KINDS}
+    assert same(found.weights, own.weights)
+    assert own.moments is None
+    for kind in KINDS:
+        assert set(found.moments.by_kind[kind]) == set(own.weights)
     assert list((tmp_path / "own/sites/a").iterdir())
     assert not (tmp_path / "shared/sites").exists()  # nothing stays at the site
 
 
+def cloned(tensors):
+    return {k: v.clone() for k, v in tensors.items()}
+
+
+def cloned_moments(moments):
+    return OptimiserMoments(cloned(moments.exp_avg), cloned(moments.exp_avg_sq))
+
+
 class Watched:
-    """Notes what is asked and answered."""
+    """Records requests for training and the updates."""
 
     def __init__(self, engine) -> None:
-        self.engine, self.asked, self.answers = engine, [], {}
+        self.engine, self.requests, self.moments = engine, [], {}
 
-    def ask(self, path):
-        asked = load_task(path)
-        self.asked.append({k: v.clone() for k, v in asked.weights.items()})
-        for reply in self.engine.ask(path):
-            if asked.kind == "train":
-                self.answers[asked.round, reply.site] = {
-                    k: v.clone() for k, v in load_update(reply.answer).weights.items()
-                }
-            yield SiteReply(reply.site, reply.answer)
+    def send(self, path):
+        request = load_request(path)
+        trains = isinstance(request, TrainingRequest)
+        if trains:
+            self.requests.append((cloned(request.weights), cloned_moments(request.moments)))
+        for reply in self.engine.send(path):
+            if trains:
+                update = load_update(reply.response)
+                self.moments[request.round, reply.site] = cloned_moments(update.moments)
+            yield SiteReply(reply.site, reply.response)
 
 
 @pytest.mark.slow
@@ -113,18 +129,18 @@ def test_sites_start_each_round_from_the_mean_of_their_moments(sites, tiny_study
 
     state = trained(sites(study), study, tmp_path / "run", wrap)
     (seen,) = watched
-    second = seen.asked[2]  # after the count and the first round
+    (first_weights, _), (second_weights, second) = seen.requests
     name = "heads.idh.layers.1.weight"
     for kind in KINDS:
-        one, two = (seen.answers[0, s][f"{name}:{kind}"] for s in ("a", "b"))
+        one, two = (seen.moments[0, s].by_kind[kind][name] for s in ("a", "b"))
         assert not torch.equal(one, two)
         # the mean, and not twice as far as the mean, as of weights
-        assert torch.allclose(second[f"{name}:{kind}"], (one + two) / 2, rtol=1e-5, atol=1e-12)
-    # what no site knows has no moments, and stays
-    assert not second["heads.mgmt.layers.1.weight:exp_avg"].any()
-    assert torch.equal(second["heads.mgmt.layers.1.weight"],
-                       seen.asked[1]["heads.mgmt.layers.1.weight"])  # fmt: skip
-    assert min(float(t.min()) for n, t in state.weights.items() if n.endswith("_sq")) >= 0
+        assert torch.allclose(second.by_kind[kind][name], (one + two) / 2, rtol=1e-5, atol=1e-12)
+    # a head without labels has no moments, and keeps its weights
+    untrained = "heads.mgmt.layers.1.weight"
+    assert not second.exp_avg[untrained].any()
+    assert torch.equal(second_weights[untrained], first_weights[untrained])
+    assert min(float(t.min()) for t in state.moments.exp_avg_sq.values()) >= 0
 
 
 @pytest.mark.slow
@@ -134,54 +150,72 @@ def test_an_interrupted_run_ends_with_the_same_bits_without_state_at_sites(
     study = shared(tiny_study)
     whole = trained(sites(study), study, tmp_path / "whole")
     engine = LocalEngine(sites(study), tmp_path / "parts")
-    run_rounds(engine, study, 1, "run", tmp_path / "parts/rounds", enough=lambda done: done == 1)
+    run = FederatedRun(study, "run", 1, tmp_path / "parts/rounds")
+    run_rounds(engine, run, should_stop=lambda done: done == 1)
     again = trained(sites(study), study, tmp_path / "parts")
     assert same(again.weights, whole.weights)
+    for kind in KINDS:
+        assert same(again.moments.by_kind[kind], whole.moments.by_kind[kind])
 
 
 @pytest.mark.slow
 def test_only_weights_leave_a_run_as_its_model(sites, tiny_study, tmp_path) -> None:
     study = shared(tiny_study)
     state = trained(sites(study), study, tmp_path / "run")
-    write_model(tmp_path / "model", recipe_of(study, "run", 2), state.model, {}, lambda _: "")
+    write_model(tmp_path / "model", recipe_of(study, "run", 2), state.weights, {}, lambda _: "")
     kept = read_model(tmp_path / "model").weights
-    assert same(kept, weights_of(state.weights))
-    assert not moments_of(kept)
+    assert same(kept, state.weights)
+    assert set(kept) == set(build_net("small", None, 0).state_dict())
+
+
+def moved(moments, shift):
+    return OptimiserMoments(
+        **{kind: {k: v + shift for k, v in own.items()} for kind, own in moments.by_kind.items()}
+    )
 
 
 def test_the_gate_asks_for_moments_and_squares_of_0_or_more(sent) -> None:
-    whole = with_moments(MODEL)
-    gate = UpdateGate(task(whole), LIMITS)
-    good = update(whole)
-    gate.check("a", sent(good))
-    name = "mask.weight:exp_avg_sq"
-    below = {**good.weights, name: torch.full_like(whole[name], -1e-9)}
+    zeros = zero_moments(MODEL)
+    gate = UpdateGate(training_request(MODEL, zeros), LIMITS)
+    good = update(MODEL, moments=moved(zeros, 0.1))
+    checked = gate.check("a", sent(good))
+    for kind in KINDS:
+        assert same(checked.moments.by_kind[kind], good.moments.by_kind[kind])
+    name = "mask.weight"
+    squares = good.moments.exp_avg_sq
+
+    def with_squares(changed):
+        moments = OptimiserMoments(good.moments.exp_avg, changed)
+        return sent(dataclasses.replace(good, moments=moments))
+
     with pytest.raises(UpdateError, match="exp_avg_sq has values below 0"):
-        gate.check("a", sent(dataclasses.replace(good, weights=below)))
-    without = {k: v for k, v in good.weights.items() if k != name}
+        gate.check("a", with_squares({**squares, name: torch.full_like(MODEL[name], -1e-9)}))
+    with pytest.raises(UpdateError, match="exp_avg_sq has NaN or infinite values"):
+        gate.check("a", with_squares({**squares, name: torch.full_like(MODEL[name], torch.nan)}))
     with pytest.raises(UpdateError, match="lacks tensors of the model"):
-        gate.check("a", sent(dataclasses.replace(good, weights=without)))
+        gate.check("a", with_squares({k: v for k, v in squares.items() if k != name}))
+    with pytest.raises(UpdateError, match="lacks tensors of the model"):
+        gate.check("a", sent(dataclasses.replace(good, moments=None)))
     with pytest.raises(UpdateError, match="tensors the model lacks"):
-        UpdateGate(task(MODEL), LIMITS).check("a", sent(good))
+        UpdateGate(training_request(MODEL), LIMITS).check("a", sent(good))
 
 
 def test_moments_do_not_enter_the_norm_of_a_change(sent) -> None:
-    whole = with_moments(MODEL)
-    large = {k: v + (1e3 if ":" in k else 0.1) for k, v in whole.items()}
-    UpdateGate(task(whole), LIMITS).check("a", sent(update(whole, shift=0, weights=large)))
-    far = {k: v + (0 if ":" in k else 10.0) for k, v in whole.items()}
+    zeros = zero_moments(MODEL)
+    gate = UpdateGate(training_request(MODEL, zeros), LIMITS)
+    gate.check("a", sent(update(MODEL, moments=moved(zeros, 1e3))))
     with pytest.raises(UpdateError, match="above the bound"):
-        UpdateGate(task(whole), LIMITS).check("a", sent(update(whole, shift=0, weights=far)))
+        gate.check("a", sent(update(MODEL, shift=10.0, moments=zeros)))
 
 
 def test_moments_of_a_head_are_averaged_by_its_labels(sent) -> None:
-    whole = with_moments(MODEL)
-    merge = StreamingMean(whole, LABEL_AWARE)
-    add(merge, sent, update(whole, "a", cases=10, idh=10, shift=1.0))
-    add(merge, sent, update(whole, "b", cases=30, idh=0, shift=3.0))
-    found = merge.result()
-    assert float(found["heads.idh.layers.1.weight:exp_avg"]) == pytest.approx(1.0)
-    assert float(found["mask.weight:exp_avg"]) == pytest.approx((10 * 1 + 30 * 3) / 40)
+    zeros = zero_moments(MODEL)
+    merge = StreamingMean(MODEL, LABEL_AWARE)
+    add(merge, sent, update(MODEL, "a", cases=10, idh=10, moments=moved(zeros, 1.0)))
+    add(merge, sent, update(MODEL, "b", cases=30, idh=0, moments=moved(zeros, 3.0)))
+    merged = merge.merged_moments(zeros).exp_avg
+    assert float(merged["heads.idh.layers.1.weight"]) == pytest.approx(1.0)
+    assert float(merged["mask.weight"]) == pytest.approx((10 * 1 + 30 * 3) / 40)
 
 
 def test_a_hospital_is_told_that_moments_leave(tiny_study) -> None:

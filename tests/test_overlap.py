@@ -40,7 +40,7 @@ from gliofed.federated.linkage.server import (
     shared_counts,
 )
 from gliofed.federated.linkage.tokens import TOKENS, study_salt
-from gliofed.federated.messages import pack, unpack
+from gliofed.federated.wire import pack, unpack
 from gliofed.preprocessing import fingerprint
 from gliofed.preprocessing.fingerprint import WHOLE_BRAIN_ML, describe, stored_fingerprint
 from gliofed.runtime.progress import NoProgress

@@ -31,7 +31,7 @@ from gliofed.federated.governance.policy import (
     parse_policy,
 )
 from gliofed.federated.label_counts import LabelCounts
-from gliofed.federated.messages import CountsResponse, Task, save_counts, save_update
+from gliofed.federated.messages import CountsRequest, CountsResponse, save_counts, save_update
 from gliofed.markers import MARKERS
 from gliofed.study import FederationConfig
 from gliofed.types import UNKNOWN, Stat, Update
@@ -181,7 +181,7 @@ def test_every_count_that_leaves_and_its_rest_is_none_or_large(drawn, least) -> 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "counts"
         save_counts(path, CountsResponse("run", "0" * 32, "north", sent))
-        asked = Task("count", "run", -1, "0" * 32, {}, {})
+        asked = CountsRequest("run", "0" * 32)
         assert check_counts("north", asked, path, FederationConfig()) == sent
 
 

@@ -62,7 +62,7 @@ class Server:
 
     heard_end = False
 
-    def tell(self, job, topic):
+    def command(self, job, topic):
         self.told.append(topic)
         if topic == END:
             self.ending = True
@@ -214,11 +214,11 @@ def test_a_stop_ends_the_run_and_the_same_command_goes_on(kit, study) -> None:
 
 def test_segments_that_make_no_round_end_the_run_and_one_fewer_does_not(kit, study) -> None:
     class Dead(Server):
-        def tell(self, job, topic):
+        def command(self, job, topic):
             if len(self.jobs) < self.alive_from:
                 self.heard_end, self.made = True, self.rounds
                 return None
-            return super().tell(job, topic)
+            return super().command(job, topic)
 
     server = Dead(study)
     server.alive_from = QUICK.tries
@@ -234,11 +234,11 @@ def test_a_server_that_does_not_answer_is_asked_again(kit, study) -> None:
     class Away(Server):
         away = 0
 
-        def tell(self, job, topic):
+        def command(self, job, topic):
             if len(self.points) == 1 and self.away < 3:
                 self.away += 1
                 raise LinkError("the server does not answer")
-            return super().tell(job, topic)
+            return super().command(job, topic)
 
     server = Away(study)
     job, heard = supervise(kit, study, server)
@@ -248,11 +248,11 @@ def test_a_server_that_does_not_answer_is_asked_again(kit, study) -> None:
 
 def test_a_segment_that_knows_nothing_yet_takes_back_no_round(kit, study) -> None:
     class Slow(Server):
-        def tell(self, job, topic):
+        def command(self, job, topic):
             if topic == STATUS and len(self.jobs) == 2 and not self.told.count("slow"):
                 self.told.append("slow")
                 return {}
-            return super().tell(job, topic)
+            return super().command(job, topic)
 
     job, heard = supervise(kit, study, Slow(study))
     job.run()

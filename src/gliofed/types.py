@@ -160,13 +160,29 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Update:
-    """One site's answer to one round.
+class OptimiserMoments:
+    """AdamW's two moments by parameter name, each of its parameter's shape.
 
-    nonce: of the request that it answers. weights: the site's weights after its local steps, by
-    parameter name.
-    cases: training cases at the site. labelled: task ("mask" or a marker id) to the number of
-    those cases with a label for it. stats: mergeable sums measured on the way.
+    exp_avg: running mean of the gradients. exp_avg_sq: running mean of their squares.
+    """
+
+    exp_avg: Mapping[str, Tensor]
+    exp_avg_sq: Mapping[str, Tensor]
+
+    @property
+    def by_kind(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Both, by the name that PyTorch gives them."""
+        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
+
+
+@dataclass(frozen=True)
+class Update:
+    """One site's result of one round of training.
+
+    nonce: of the request that it responds to. weights: the site's weights after its local steps,
+    by parameter name. cases: training cases at the site. labelled: task ("mask" or a marker id) to
+    the number of those cases with a label for it. stats: mergeable sums measured on the way.
+    moments: of the optimiser after the local steps; None where each site keeps its own.
     """
 
     run: str
@@ -177,6 +193,7 @@ class Update:
     cases: int
     labelled: Mapping[str, int]
     stats: Mapping[str, Stat]
+    moments: OptimiserMoments | None = None
 
 
 @dataclass(frozen=True)
@@ -206,7 +223,7 @@ class RoundPoint:
     losses: task ("mask" or a marker id) to the mean training loss over all sites, tasks nobody
     had left out. dice: soft foreground Dice on the training samples, or None. seconds: wall time.
     bytes_up: of all updates. refused: sites whose update was not merged, each with the reason.
-    answered: sites whose update was merged, each with the seconds until its answer was there.
+    answered: sites whose update was merged, each with the seconds until its update had arrived.
     """
 
     round: int

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
-from gliofed.federated.gate import largest_response
-from gliofed.federated.messages import LARGEST_HEADER, load_task, load_update, save_update
+from gliofed.federated.gate import largest_update
+from gliofed.federated.messages import TrainingRequest, load_request, load_update, save_update
+from gliofed.federated.wire import LARGEST_HEADER
 from gliofed.types import Update
 
 
@@ -49,9 +50,7 @@ def _header(data: bytes, length: int) -> bytes:
 
 def _oversize(path: Path, task) -> None:
     with path.open("r+b") as file:
-        file.truncate(
-            largest_response(task) + LARGEST_HEADER
-        )  # the transfer's bound, not the gate's
+        file.truncate(largest_update(task) + LARGEST_HEADER)  # the transfer's bound, not the gate's
 
 
 def _earlier(path: Path) -> Path:
@@ -86,22 +85,30 @@ def change(site: type) -> None:
 
     Round n is answered with the n-th of them.
     """
-    honest = site.answer
+    honest = site.respond
 
-    def answer(self, asked: Path, answer: Path) -> None:
-        task = load_task(asked)
-        if task.kind != "train":
-            honest(self, asked, answer)
+    def respond(self, request_file: Path, response_file: Path) -> None:
+        request = load_request(request_file)
+        if not isinstance(request, TrainingRequest):
+            honest(self, request_file, response_file)
             return
-        new, counts = answer.with_name("new"), self.counts
-        weights = {k: 1.001 * v for k, v in task.weights.items()}
-        update = Update(task.run, task.round, task.nonce, self.name, weights, counts.cases,
-                        counts.labelled, {})  # fmt: skip
+        new, counts = response_file.with_name("new"), self.counts
+        weights = {k: 1.001 * v for k, v in request.weights.items()}
+        update = Update(
+            request.run,
+            request.round,
+            request.nonce,
+            self.name,
+            weights,
+            counts.cases,
+            counts.labelled,
+            {},
+        )
         save_update(new, update)
-        shutil.copy(new, answer)
-        if self.name == "east" and task.round > 0:
-            change, _ = list(BAD.values())[task.round - 1]
-            change(answer, task)
-        new.replace(_earlier(answer))
+        shutil.copy(new, response_file)
+        if self.name == "east" and request.round > 0:
+            change, _ = list(BAD.values())[request.round - 1]
+            change(response_file, request)
+        new.replace(_earlier(response_file))
 
-    site.answer = answer
+    site.respond = respond

@@ -1,4 +1,4 @@
-"""The site's half of a segment: its own cases, its own policy, and its own word on what runs."""
+"""The site's part of a training job, with its own cases, policy and approvals."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from gliofed.federated.governance.failure import Stage, write_report
 from gliofed.federated.governance.hash_chain import parse_head
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.linkage.tokens import read_salt
-from gliofed.federated.messages import load_note
-from gliofed.runtime.device import keep_memory, this_machine
+from gliofed.federated.wire import load_note
+from gliofed.runtime.device import keep_memory
 
 _STAGES: Final[Mapping[str, Stage]] = {s: s for s in ("count", "train", "test", "calibrate")}
 
@@ -28,9 +28,9 @@ _STAGES: Final[Mapping[str, Stage]] = {s: s for s in ("count", "train", "test", 
 class ClientExecutor(FlareExecutor):
     """The one executor of every job."""
 
-    def __init__(self, **segment: Any) -> None:
+    def __init__(self, **job: Any) -> None:
         super().__init__()
-        self._segment: TrainingJob = parse_job(segment)
+        self._job: TrainingJob = parse_job(job)
         self._root = Path()
         self._stage: Stage = "other"
 
@@ -38,45 +38,47 @@ class ClientExecutor(FlareExecutor):
         """The run's folder in the kit, for a study that was approved here."""
         self._root = kit
         self._stage = "approval"
-        segment = self._segment
-        require_approval(
-            segment.study, segment.digest, self._kit.approvals, load_policy(self._kit.policy)
-        )
-        folder = self._kit.work / segment.run
+        job = self._job
+        require_approval(job.study, job.digest, self._kit.approvals, load_policy(self._kit.policy))
+        folder = self._kit.work / job.run
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
-    def answer(self, asked: Path, answer: Path) -> None:
-        """Answer with the site's own cases, as far as its policy lets it."""
+    def respond(self, request: Path, response: Path) -> None:
+        """Respond with the site's own cases, as far as its policy lets it."""
         self._stage = "data"
-        note = load_note(asked)
-        kind, number = str(note["kind"]), int(note["round"])
-        what = {"run": self._segment.run} | ({} if number < 0 else {"round": number})
-        self._log.write("task-received", **what)
-        site = self._site
+        note = load_note(request)
+        kind = str(note["kind"])
+        number = note.get("round", note.get("rounds"))  # of training, or those that made the model
+        rounds = {} if number is None else {"round": int(number)}
+        self._log.write("request-received", run=self._job.run, **rounds)
+        client = self._client
         self._stage = _STAGES[kind]
         try:
-            site.answer(asked, answer)
+            client.respond(request, response)
         except PolicyError:
-            self._log.write("policy-refused", **what)
+            self._log.write("policy-refused", run=self._job.run, **rounds)
             raise
-        self._log.write("answer-sent", **what, bytes=answer.stat().st_size)
+        size = response.stat().st_size
+        self._log.write("response-sent", run=self._job.run, **rounds, bytes=size)
 
-    def exchange(self, head: object) -> tuple[int, str]:
-        """Write the server's head down; the site's own."""
-        told = parse_head(head)
-        if told is not None:
-            self._log.note("server", told)
-        own = self._log.head()
-        return own.number, own.hash
+    def exchange_heads(self, head: object) -> tuple[int, str]:
+        """Record the head of the server's audit log; returns the site's own."""
+        server_head = parse_head(head)
+        if server_head is not None:
+            self._log.note("server", server_head)
+        site_head = self._log.head()
+        return site_head.number, site_head.hash
 
     def failure(self, error: Exception, kit: Path) -> Mapping[str, str]:
         """The step, the kind of error, and the number of the report that stays here."""
         key = read_salt(kit / "gliofed/salt").key("report")
-        told = write_report(error, self._stage, kit / "gliofed/work/reports", key)
-        self._log.write("failure-reported", run=self._segment.run, stage=told.stage,
-                        kind=told.kind, report=told.report)  # fmt: skip
-        return told.plain()
+        sent = write_report(error, self._stage, kit / "gliofed/work/reports", key)
+        run = self._job.run
+        self._log.write(
+            "failure-reported", run=run, stage=sent.stage, kind=sent.kind, report=sent.report
+        )
+        return sent.plain()
 
     @cached_property
     def _kit(self) -> Kit:
@@ -87,9 +89,8 @@ class ClientExecutor(FlareExecutor):
         return AuditLog(self._kit.audit, self._kit.name)
 
     @cached_property
-    def _site(self) -> Client:
+    def _client(self) -> Client:
         keep_memory()
-        kit = self._kit
-        folder = kit.work / self._segment.run / "state"
-        study, policy = parse_study_text(self._segment.study), load_policy(kit.policy)
-        return open_client(study, kit.name, read_data_paths(kit), policy, folder, this_machine())
+        folder = self._kit.work / self._job.run / "state"
+        study = parse_study_text(self._job.study)
+        return open_client(study, self._kit, read_data_paths(self._kit), folder)

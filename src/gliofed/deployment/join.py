@@ -1,4 +1,4 @@
-"""A hospital joins: its data checked, the study read and agreed to, then its process runs."""
+"""How a hospital joins: its data checked, the study approved, then its process runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.consent import what_leaves, what_runs
 from gliofed.federated.governance.policy import load_policy
 from gliofed.models.network import build_net
-from gliofed.runtime.device import this_machine
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import study_toml
 from gliofed.validation.check import check_path
@@ -33,8 +32,11 @@ from gliofed.validation.codes import Severity
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a hospital is asked. text: the study as it will arrive. runs, leaves: plain lines.
-    agreed: whether it was approved here before."""
+    """A study as a hospital reads it before it approves.
+
+    text: canonical TOML of the study, as the server will send it. runs, leaves: plain lines.
+    agreed: whether it was approved here before.
+    """
 
     kit: Kit
     text: str
@@ -46,44 +48,49 @@ class Proposal:
 def propose(
     kit: Path, data: SiteDataPaths, study: Path | None = None, progress: Progress = NO_PROGRESS
 ) -> Proposal:
-    """Open the kit, check and prepare the site's data, and say what the study would do with it.
+    """Open the kit, check and prepare the site's data, and describe what the study would do.
 
     study: the file, or None for the one proposed in the kit. Raises KitError, PolicyError,
-    StudyError; DataError where the check finds an error or the policy's least number of cases is
-    not there.
+    StudyError; DataError where the check finds an error or the site has fewer cases than its
+    policy asks for.
     """
-    own = open_kit(kit, "site")
-    path = study or own.study
+    site_kit = open_kit(kit, "site")
+    path = study or site_kit.study
     if not path.is_file():
         raise DataError(f"{path}: no study is proposed in the kit; give one with --study")
-    asked = study_for_sites(parse_study_text(path.read_text(encoding="utf-8"), str(path)))
-    policy = load_policy(own.policy)
+    proposed = study_for_sites(parse_study_text(path.read_text(encoding="utf-8"), str(path)))
+    policy = load_policy(site_kit.policy)
     progress.stage("checking the data")
-    found = check_path(data.folder, pictures=False, progress=progress)
-    errors = found.count(Severity.ERROR)
+    findings = check_path(data.folder, pictures=False, progress=progress)
+    errors = findings.count(Severity.ERROR)
     if errors:
         raise DataError(
             f"{data.folder}: the check finds {errors} errors; see them with gliofed check "
-            f"{data.folder}, cure them, and join again"
+            f"{data.folder}, correct them, and join again"
         )
     progress.stage("preparing the data")
-    site = open_client(asked, own.name, data, policy, own.work / "state", this_machine())
-    write_data_paths(own, data)
-    size = sum(p.numel() for p in build_net(asked.net.preset, asked.net.stem, 0).parameters())
-    text = study_toml(asked)
-    counts = site.counts if own.name in asked.data.train else None
+    client = open_client(proposed, site_kit, data, site_kit.work / "state")
+    write_data_paths(site_kit, data)
+    net = build_net(proposed.net.preset, proposed.net.stem, 0)
+    size = sum(p.numel() for p in net.parameters())
+    text = study_toml(proposed)
+    counts = client.counts if site_kit.name in proposed.data.train else None
     agreed = True
     try:
-        require_approval(text, asked.digest, own.approvals, policy)
+        require_approval(text, proposed.digest, site_kit.approvals, policy)
     except ApprovalError:
         agreed = False
     return Proposal(
-        own, text, what_runs(asked, size), what_leaves(asked, policy, counts, size), agreed
+        site_kit,
+        text,
+        what_runs(proposed, size),
+        what_leaves(proposed, policy, counts, size),
+        agreed,
     )
 
 
 def record_approval(proposal: Proposal, who: str, signed: Path | None) -> None:
-    """Keep the hospital's yes: `who` said it, or an approval file signed elsewhere.
+    """Write the hospital's approval, by `who` or from a file that was signed elsewhere.
 
     Raises ApprovalError where the file does not hold for this study and policy.
     """
@@ -94,9 +101,10 @@ def record_approval(proposal: Proposal, who: str, signed: Path | None) -> None:
     else:
         kit.approvals.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_approval(read_approval(signed), kit.approvals)
-    given = require_approval(proposal.text, study.digest, kit.approvals, policy)
+    approval = require_approval(proposal.text, study.digest, kit.approvals, policy)
+    has_signature = approval.signature is not None
     AuditLog(kit.audit, kit.name).write(
-        "approved", study=study.digest, policy=policy.digest, signed=given.signature is not None
+        "approved", study=study.digest, policy=policy.digest, signed=has_signature
     )
 
 
@@ -104,46 +112,48 @@ def join(
     proposal: Proposal,
     who: str,
     signed: Path | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Approve a proposal, unless it was approved before, and take part until interrupted.
 
-    who: approves it. signed: an approval file to use in place of `who`'s word. tell: called with
-    one line when the server lets the site in, or does not. Raises ApprovalError; CheckpointError
-    where the kit is in use; GliofedError where the process ends by itself.
+    who: approves it. signed: an approval file to use in place of `who`'s word. report: called with
+    one line whenever the connection to the server is made or fails. Raises ApprovalError;
+    CheckpointError where the kit is in use; GliofedError where the process ends by itself.
     """
     if not proposal.agreed:
         record_approval(proposal, who, signed)
-    run_site(proposal.kit, tell)
+    run_site(proposal.kit, report)
 
 
-def run_site(kit: Kit, tell: Callable[[str], None]) -> None:
+def run_site(kit: Kit, report: Callable[[str], None]) -> None:
     """Take part until interrupted. Raises GliofedError where the process ends by itself.
 
-    tell: hears, in one line each, that the server let the site in, or does not.
+    report: receives one line whenever the connection to the server is made or fails.
     """
     log = AuditLog(kit.audit, kit.name)
     log.write("joined", site=kit.name)
     process = site_process(kit.root, kit.work, kit.name, kit.org)
-    _run(kit, process, log, ConnectionReporter(f"{kit.host}:{kit.port}", tell).hear)
+    _run(kit, process, log, ConnectionReporter(f"{kit.host}:{kit.port}", report).handle_line)
 
 
 def serve(kit: Path) -> None:
     """Run the federation's server until interrupted; raises as `run_site` does."""
-    own = open_kit(kit, "server")
-    process = server_process(own.root, own.work, own.org)
-    _run(own, process, AuditLog(own.audit, "server"), lambda _: None)
+    server_kit = open_kit(kit, "server")
+    process = server_process(server_kit.root, server_kit.work, server_kit.org)
+    _run(server_kit, process, AuditLog(server_kit.audit, "server"), lambda line: None)
 
 
-def _run(kit: Kit, process: ProcessCommand, log: AuditLog, hear: Callable[[str], None]) -> None:
-    """Run a kit's process, what it refuses in its audit log, each of its lines to `hear` too."""
+def _run(
+    kit: Kit, process: ProcessCommand, log: AuditLog, handle_line: Callable[[str], None]
+) -> None:
+    """Run a kit's process; what it refuses goes into its audit log."""
     refusals = RefusalRecorder(log, kit.sites)
 
-    def each(line: str) -> None:
-        refusals.hear(line)
-        hear(line)
+    def handle(line: str) -> None:
+        refusals.handle_line(line)
+        handle_line(line)
 
     try:
-        run_process(process, kit.work, log, kit.own / "process.log", each)
+        run_process(process, kit.work, log, kit.own / "process.log", handle)
     finally:
         refusals.close()

@@ -1,4 +1,4 @@
-"""The lead's verbs: start a study, see how it stands, stop it, and take a site out."""
+"""The lead's commands: start a study, show its status, stop it, withdraw a site."""
 
 from __future__ import annotations
 
@@ -16,53 +16,58 @@ from gliofed.study import load_study
 
 
 def start(
-    study: Path, kit: Path, told: Callable[[RunStatus], None], patience: RetryLimits | None = None
+    study: Path,
+    kit: Path,
+    on_status: Callable[[RunStatus], None],
+    limits: RetryLimits | None = None,
 ) -> RunStatus:
-    """See a study through, from its last committed round; how it ended.
+    """Run a study from its last committed round to its end; the last status.
 
-    told: hears how the run stands, each time it changes. Raises KitError, StudyError, and
-    CheckpointError where another process sees this study through.
+    on_status: called with the status whenever it changes. Raises KitError, StudyError, and
+    CheckpointError where another process runs this study.
     """
-    own = open_kit(kit, "lead")
-    link = AdminSession(own.root, own.name, own.own / "session.log")
+    lead_kit = open_kit(kit, "lead")
+    session = AdminSession(lead_kit.root, lead_kit.name, lead_kit.own / "session.log")
     try:
-        job = Supervisor(own, load_study(study), link, told, patience or RetryLimits())
-        AuditLog(own.audit, "lead").write("proposed", study=job.study.digest)
-        return job.run()
+        supervisor = Supervisor(
+            lead_kit, load_study(study), session, on_status, limits or RetryLimits()
+        )
+        AuditLog(lead_kit.audit, "lead").write("proposed", study=supervisor.study.digest)
+        return supervisor.run()
     finally:
-        link.close()
+        session.close()
 
 
 def status(kit: Path) -> RunStatus:
-    """How the newest run of a lead's or server's kit stands. Raises CheckpointError before any."""
+    """Status of the newest run of a lead's or server's kit. Raises CheckpointError before any."""
     return read_status(_newest(open_any(kit)))
 
 
 def page_path(kit: Path) -> Path:
-    """Where the page of the newest run of a kit is. Raises CheckpointError before any."""
+    """The page of the newest run of a kit. Raises CheckpointError before any."""
     return _newest(open_any(kit)) / PAGE
 
 
 def stop(kit: Path) -> RunStatus:
-    """Have the run of the lead's kit stop after its present round."""
+    """Order the run of the lead's kit to stop after its current round."""
     folder = _newest(open_kit(kit, "lead"))
     write_orders(folder, stop=True)
     return read_status(folder)
 
 
 def withdraw(kit: Path, site: str) -> RunStatus:
-    """Ask `site` no more, from the next round on. Raises KitError where there is no such site."""
-    own = open_kit(kit, "lead")
-    if site not in own.sites:
-        raise KitError(f"the federation has no site {site!r}; it has {', '.join(own.sites)}")
-    folder = _newest(own)
+    """Leave `site` out from the next round on. Raises KitError where there is no such site."""
+    lead_kit = open_kit(kit, "lead")
+    if site not in lead_kit.sites:
+        raise KitError(f"the federation has no site {site!r}; it has {', '.join(lead_kit.sites)}")
+    folder = _newest(lead_kit)
     write_orders(folder, withdraw=site)
-    AuditLog(own.audit, "lead").write("site-withdrawn", site=site)
+    AuditLog(lead_kit.audit, "lead").write("site-withdrawn", site=site)
     return read_status(folder)
 
 
 def _newest(kit: Kit) -> Path:
-    found = sorted(kit.work.glob(f"*/{STATUS_FILE}"), key=lambda p: p.stat().st_mtime)
-    if not found:
+    statuses = sorted(kit.work.glob(f"*/{STATUS_FILE}"), key=lambda p: p.stat().st_mtime)
+    if not statuses:
         raise CheckpointError(f"{kit.root}: no study was started with this kit yet")
-    return found[-1].parent
+    return statuses[-1].parent

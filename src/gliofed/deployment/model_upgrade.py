@@ -6,8 +6,8 @@ from pathlib import Path
 
 from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ModelError, UpdateError
-from gliofed.federated.messages import load
 from gliofed.federated.server.calibration import last_calibration
+from gliofed.federated.wire import load
 from gliofed.models.folder import check_weights, recipe_of, write_model
 from gliofed.study import load_study
 from gliofed.version import __version__

@@ -1,4 +1,4 @@
-"""What a kit's own process refuses, written into its audit log; and whether a site is connected."""
+"""Events in the lines of a kit's process: refusals for the audit log, and the connection."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.hash_chain import Event, Value
 
 REPEAT_SECONDS: Final = 3600.0
-"""How long a refusal of a kind is only counted after one was written."""
+"""After a refusal was written: how long others of its kind are only counted."""
 CONNECT_SECONDS: Final = 30.0
-"""How long a site waits to be let in before it says that it is not."""
+"""Without a connection after this time, the site reports it."""
 LOST_SECONDS: Final = 120.0
-"""Within which a second lost connection is told."""
+"""A second lost connection within this time is reported."""
 
 _Kind = tuple[Event, str, str]
 
 
 @dataclass
 class RefusalRecorder:
-    """Writes each refusal that a process's lines tell of; anything else it leaves alone.
+    """Writes the refusals that a process prints into the audit log.
 
-    The first of a kind (event, reason, site) is written at once. Those like it within the hour are
-    counted, and written as one line with `times` when the hour or the process ends: whoever knocks
-    without end, a port scanner say, fills no disk. sites: names that may be written; the log has
-    no other.
+    The first of a kind (event, reason, site) is written at once. Others of the kind within the hour
+    are counted, and written as one line with `times` when the hour or the process ends, so that
+    endless attempts, as of a port scanner, do not fill the disk. sites: names that may be written.
     """
 
     log: AuditLog
@@ -37,13 +36,13 @@ class RefusalRecorder:
     _since: dict[_Kind, float] = field(default_factory=dict)
     _more: dict[_Kind, int] = field(default_factory=dict)
 
-    def hear(self, line: str) -> None:
-        """One line of the process; "" where it was silent. Raises as `AuditLog.write` does."""
+    def handle_line(self, line: str) -> None:
+        """Handle one line of the process, "" after a silent second. Raises as `AuditLog.write` does."""
         now = self.clock()
         for old in [k for k, since in self._since.items() if now - since >= REPEAT_SECONDS]:
-            self._settle(old)
-        heard = parse_log_line(line)
-        kind = None if heard is None else self._kind(heard)
+            self._end_period(old)
+        event = parse_log_line(line)
+        kind = None if event is None else self._kind(event)
         if kind is None:
             return
         if kind in self._since:
@@ -55,15 +54,15 @@ class RefusalRecorder:
     def close(self) -> None:
         """Write what was only counted."""
         for kind in list(self._since):
-            self._settle(kind)
+            self._end_period(kind)
 
-    def _kind(self, heard: LogEvent) -> _Kind | None:
-        if heard.what == "connected" or heard.what == "lost":  # noqa: PLR1714  (mypy narrows this)
+    def _kind(self, event: LogEvent) -> _Kind | None:
+        if event.what == "connected" or event.what == "lost":  # noqa: PLR1714  (mypy narrows this)
             return None
-        named = [s for s in self.sites if s.lower() == heard.who.lower()]
-        return heard.what, heard.reason, named[0] if named else ""
+        named = [s for s in self.sites if s.lower() == event.who.lower()]
+        return event.what, event.reason, named[0] if named else ""
 
-    def _settle(self, kind: _Kind) -> None:
+    def _end_period(self, kind: _Kind) -> None:
         del self._since[kind]
         more = self._more.pop(kind, 0)
         if more:
@@ -76,39 +75,39 @@ class RefusalRecorder:
 
 @dataclass
 class ConnectionReporter:
-    """Tells whoever runs a site whether the server lets it in, which FLARE tries for ever.
+    """Reports to the person who runs a site whether it is connected; FLARE retries for ever.
 
-    server: as shown. tell: takes one line.
+    server: host and port, as shown. report: receives one line.
     """
 
     server: str
-    tell: Callable[[str], None]
+    report: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._started, self._in, self._told = self.clock(), False, False
+        self._started, self._connected, self._reported = self.clock(), False, False
         self._lost: float | None = None
 
-    def hear(self, line: str) -> None:
-        """As `RefusalRecorder.hear`."""
-        now, heard = self.clock(), parse_log_line(line)
-        what = heard.what if heard else ""
+    def handle_line(self, line: str) -> None:
+        """As `RefusalRecorder.handle_line`."""
+        now, event = self.clock(), parse_log_line(line)
+        what = event.what if event else ""
         if what == "connected":
-            self._in, self._told = True, False
-            self.tell(f"connected to {self.server}")
-        elif what == "lost" and self._in:
-            if self._lost is not None and now - self._lost < LOST_SECONDS and not self._told:
-                self._told = True
-                self.tell(
-                    f"the connection to {self.server} is lost again and again: the server is not "
-                    "there, or this kit is in use on another machine too, where one must be "
-                    "ended; trying on"
+            self._connected, self._reported = True, False
+            self.report(f"connected to {self.server}")
+        elif what == "lost" and self._connected:
+            if self._lost is not None and now - self._lost < LOST_SECONDS and not self._reported:
+                self._reported = True
+                self.report(
+                    f"the connection to {self.server} is lost again and again: the server does not "
+                    "run, or this kit is in use on another machine too: stop one of the two; "
+                    "trying again"
                 )
             self._lost = now
-        elif not (self._in or self._told) and now - self._started >= CONNECT_SECONDS:
-            self._told = True
-            self.tell(
-                f"{self.server} has not let this site in for {CONNECT_SECONDS:.0f} s: the server "
-                "does not run, cannot be reached from here, or refuses this kit's certificate, "
-                "which its audit log says; check both machines' clocks; trying on"
+        elif not (self._connected or self._reported) and now - self._started >= CONNECT_SECONDS:
+            self._reported = True
+            self.report(
+                f"no connection to {self.server} for {CONNECT_SECONDS:.0f} s: the server does not "
+                "run, cannot be reached from here, or refuses this kit's certificate (see its "
+                "audit log); check both machines' clocks; trying again"
             )

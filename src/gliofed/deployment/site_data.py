@@ -1,4 +1,4 @@
-"""A hospital's own cases as the site that a study asks for: read, prepared, judged and split."""
+"""A hospital's own cases as a site of a study: read, prepared, checked and split."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gliofed.errors import DataError
 from gliofed.experiments.exclusions import exclude_cases
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import site_test
-from gliofed.federated.client import Client
-from gliofed.federated.governance.policy import SitePolicy, hide_labels
+from gliofed.federated.client import Client, ClientSetup, SiteData
+from gliofed.federated.governance.policy import SitePolicy, hide_labels, load_policy
 from gliofed.preprocessing.dataset import preparation_request, prepare_every_case
-from gliofed.runtime.device import Device
+from gliofed.runtime.device import this_machine
 from gliofed.runtime.files import write_private
 from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.settings import build, read_toml
@@ -27,7 +27,7 @@ _FILE = "member.toml"
 
 @dataclass(frozen=True)
 class SiteDataPaths:
-    """Where a site's scans are, on its own disk. format: a row of `gliofed.data.formats.registry`."""
+    """Where a site's scans are. format: a row of `gliofed.data.formats.registry`."""
 
     folder: Path
     store: Path
@@ -35,7 +35,7 @@ class SiteDataPaths:
 
 
 def write_data_paths(kit: Kit, data: SiteDataPaths) -> None:
-    """Write down in the kit where the site's scans are; nobody else is told."""
+    """Write the places of the site's scans into the kit, which alone has them."""
     values = {"folder": data.folder.resolve(), "store": data.store.resolve(), "format": data.format}
     text = "".join(f"{key} = '{value}'\n" for key, value in values.items())
     write_private(kit.own / _FILE, text)
@@ -44,51 +44,50 @@ def write_data_paths(kit: Kit, data: SiteDataPaths) -> None:
 def read_data_paths(kit: Kit) -> SiteDataPaths:
     """Where the site's scans are. Raises StudyError where the kit does not say."""
     path = kit.own / _FILE
-    data = build(SiteDataPaths, read_toml(path, "file of the site's own data"), str(path))
-    return data
+    return build(SiteDataPaths, read_toml(path, "file of the site's own data"), str(path))
 
 
-def open_client(
-    study: Study, name: str, data: SiteDataPaths, policy: SitePolicy, folder: Path, machine: Device
-) -> Client:
-    """The site `name` with its own cases, under its policy.
+def open_client(study: Study, kit: Kit, data: SiteDataPaths, folder: Path) -> Client:
+    """The client of a site's kit with the site's own cases, under its policy.
 
-    folder: of its optimiser's state. A training site holds back cases for its test as in a study
+    folder: of the optimiser's state. A training site holds out cases for its test as in a study
     on one machine, since these are chosen by patient; an external site only tests. Raises
-    DataError where the study does not name the site, and as reading and preparing do.
+    DataError where the study does not name the site, PolicyError, and as reading and preparing do.
     """
+    name, policy, device = kit.name, load_policy(kit.policy), this_machine()
     if name not in (*study.data.train, *study.data.external):
         named = ", ".join((*study.data.train, *study.data.external))
         raise DataError(f"the study is for {named}, not for {name}")
     prepared = {str(p.case): p for p in _prepared(study, name, data, policy)}
     trains = name in study.data.train
-    only = replace(study.data, train=(name,) if trains else (), external=() if trains else (name,))
+    train, external = ((name,), ()) if trains else ((), (name,))
+    config = replace(study.data, train=train, external=external)
     cases = {name: [p.case for p in prepared.values()]}
-    (split,) = make_splits(only, cases, study.seeds[0])
-    run = ModelRun(FEDERATED, study.seeds[0], split, split.train)
-    return Client(
+    (split,) = make_splits(config, cases, study.seeds[0])
+    model_run = ModelRun(FEDERATED, study.seeds[0], split, split.train)
+    tests = "scores" in policy.metrics
+    site_data = SiteData(
         name=name,
         cases=[prepared[str(c)] for c in split.train.get(name, ())],
-        study=study,
-        seed=study.seeds[0],
-        folder=folder,
-        machine=machine,
-        policy=policy,
-        rejoins=True,
-        test=site_test(study, run, prepared, machine) if "scores" in policy.metrics else None,
+        test=site_test(study, model_run, prepared, device) if tests else None,
     )
+    setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True)
+    return Client(site_data, setup, policy)
 
 
 def _prepared(
     study: Study, name: str, data: SiteDataPaths, policy: SitePolicy
 ) -> tuple[PreparedCase, ...]:
-    """The cases that the study uses, labels that the policy keeps back unknown."""
-    whole = data.folder.resolve()
-    where = replace(
-        study.data, root=whole.parent, train=(whole.name,), external=(),
-        formats={whole.name: data.format},
-    )  # fmt: skip
-    cases = tuple(replace(c, site=name) for c in read_sites(where)[whole.name])
+    """The cases that the study uses; labels that the policy excludes are unknown."""
+    folder = data.folder.resolve()
+    config = replace(
+        study.data,
+        root=folder.parent,
+        train=(folder.name,),
+        external=(),
+        formats={folder.name: data.format},
+    )
+    cases = tuple(replace(c, site=name) for c in read_sites(config)[folder.name])
     prepared = prepare_every_case(cases, preparation_request(study, data.store), NO_PROGRESS)
     used, _ = exclude_cases(study, prepared)
     return hide_labels(policy, used)

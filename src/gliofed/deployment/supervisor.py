@@ -1,7 +1,7 @@
-"""The lead's supervisor: a study as segments, each going on from the last committed round.
+"""The lead's supervisor: a study as training jobs, each continuing from the last committed round.
 
-FLARE loses a job with its server, and a site that restarts does not come back into a job under
-way. A segment is short, so both cost a round at most: what follows is asked of whoever is there.
+FLARE loses a job with its server, and a site that restarts cannot rejoin a running job. Training
+jobs are short, so both cost at most a few rounds: the next job has the sites then connected.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _FINISHED: Final = "FINISHED"
 
 
 class ServerSession(Protocol):
-    """What is asked of the server (`gliofed.federated.flare.admin_session.AdminSession`)."""
+    """Requests to the server (`gliofed.federated.flare.admin_session.AdminSession`)."""
 
     def sites(self) -> Mapping[str, float]:
-        """Who is connected, and when each was last heard."""
+        """The connected sites, and when each was last heard from."""
         ...
 
     def submit(self, job: Path) -> str:
-        """Hand in a job."""
+        """Submit a job folder; its id."""
         ...
 
     def state(self, job: str) -> str:
-        """How a job stands."""
+        """FLARE's status of a job."""
         ...
 
-    def tell(self, job: str, topic: str) -> Mapping[str, Any] | None:
-        """Ask or tell a running job."""
+    def command(self, job: str, topic: str) -> Mapping[str, Any] | None:
+        """Send a command to a running job; its reply."""
         ...
 
     def abort(self, job: str) -> None:
@@ -55,9 +55,12 @@ class ServerSession(Protocol):
 
 @dataclass(frozen=True)
 class RetryLimits:
-    """Seconds and times. poll: between two questions. gather: that sites missing at the start are
-    waited for, once there is a quorum. silent: that a job may run without an answer. tries: times
-    in a row that a segment may end without a new round. rounds: of a segment."""
+    """Seconds and numbers of times.
+
+    poll: between two requests. gather: that missing sites are waited for at the start, once there
+    is a quorum. silent: that a job may run without a reply. tries: training jobs in a row that may
+    end without a new round. rounds: of one training job.
+    """
 
     poll: float = 1.0
     gather: float = 60.0
@@ -68,19 +71,19 @@ class RetryLimits:
 
 @dataclass(frozen=True)
 class LeadOrders:
-    """What the lead has said of a run since it was started. stop: after the present round."""
+    """Orders of the lead for a run. stop: after the current round."""
 
     stop: bool = False
     withdrawn: tuple[str, ...] = ()
 
 
 def run_folder(kit: Kit, study: Study) -> Path:
-    """Where the lead keeps word of the run of a study."""
+    """The lead's folder of the run of a study."""
     return kit.work / run_id(study_for_sites(study))
 
 
 def write_orders(folder: Path, stop: bool | None = None, withdraw: str | None = None) -> LeadOrders:
-    """Change what was ordered of the run in `folder`; its supervisor hears of it."""
+    """Change the orders for the run in `folder`, which its supervisor reads."""
     orders = read_orders(folder)
     if stop is not None:
         orders = dataclasses.replace(orders, stop=stop)
@@ -91,7 +94,7 @@ def write_orders(folder: Path, stop: bool | None = None, withdraw: str | None = 
 
 
 def read_orders(folder: Path) -> LeadOrders:
-    """The orders of the run in `folder`. Raises CheckpointError where they are damaged."""
+    """The orders for the run in `folder`. Raises CheckpointError where they are damaged."""
     path = folder / ORDERS
     try:
         raw = json.loads(path.read_text())
@@ -104,19 +107,19 @@ def read_orders(folder: Path) -> LeadOrders:
 
 @dataclass
 class Supervisor:
-    """Sees one study through. told: hears how the run stands, each time it has changed."""
+    """Runs one study to its end. on_status: called with the status whenever it has changed."""
 
     kit: Kit
     study: Study
     server: ServerSession
-    told: Callable[[RunStatus], None]
-    patience: RetryLimits = field(default_factory=RetryLimits)
+    on_status: Callable[[RunStatus], None]
+    limits: RetryLimits = field(default_factory=RetryLimits)
 
     def __post_init__(self) -> None:
         """Raises StudyError where the study cannot be done between sites, or names one unknown."""
         study = self.study = study_for_sites(self.study)
-        self._everyone = (*study.data.train, *study.data.external)
-        unknown = sorted(set(self._everyone) - set(self.kit.sites))
+        self._sites = (*study.data.train, *study.data.external)
+        unknown = sorted(set(self._sites) - set(self.kit.sites))
         if unknown:
             raise StudyError(
                 f"data: the federation has no site {unknown[0]!r}; it has "
@@ -124,138 +127,141 @@ class Supervisor:
             )
         self._folder = run_folder(self.kit, study)
         self._page = FederationPage(self._folder, study)
-        self._status = self._remembered()
+        self._status = self._initial_status()
         self._before = 0
         self._lost: dict[str, float] = {}
 
     def run(self) -> RunStatus:
-        """Segment after segment until the run is over, stopped, or below quorum too often."""
+        """Job after job until the run is complete, stopped, or too many jobs made no round."""
         with alone_in(self._folder):
             write_orders(self._folder, stop=False)
-            self._segments()
+            self._run_jobs()
             self._show(now=True)
             return self._status
 
-    def _segments(self) -> None:
+    def _run_jobs(self) -> None:
         fruitless = 0
-        while fruitless < self.patience.tries:
+        while fruitless < self.limits.tries:
             if read_orders(self._folder).stop:
-                self._tell(state="stopped", why="as ordered")
+                self._update(state="stopped", why="as ordered")
                 return
             self._before, self._lost = len(self._status.points), {}
-            self._segment()
+            self._run_job()
             if self._status.state == "completed":
                 return
             fruitless = 0 if len(self._status.points) > self._before else fruitless + 1
         if self._status.state not in ("below quorum", "failed"):
             last = f"; the last: {self._status.why}" if self._status.why else ""
-            why = f"{fruitless} segments in a row made no round{last}"
-            self._tell(state="failed", why=why)
+            why = f"{fruitless} training jobs in a row made no round{last}"
+            self._update(state="failed", why=why)
 
-    def _segment(self) -> None:
-        """One job, from the gathering of its sites to its end."""
+    def _run_job(self) -> None:
+        """One job, from waiting for its sites to its end."""
         try:
             sites = self._gather()
             if sites is None:
                 return
             orders = read_orders(self._folder)
-            segment = make_job(self.study, self.patience.rounds, sites, orders.withdrawn)
-            quorum = max(1, min(len(segment.sites), self.study.federation.quorum))
-            place = self._folder / "jobs"
-            job = write_job(place, segment.run, segment.plain, segment.sites, quorum)
-            number = self.server.submit(job)
-            self._tell(state="training", why="", sites=segment.sites)
+            job = make_job(self.study, self.limits.rounds, sites, orders.withdrawn)
+            quorum = max(1, min(len(job.sites), self.study.federation.quorum))
+            folder = write_job(self._folder / "jobs", job.run, job.plain, job.sites, quorum)
+            job_id = self.server.submit(folder)
+            self._update(state="training", why="", sites=job.sites)
         except LinkError as error:
-            self._tell(state="waiting", why=str(error))
-            time.sleep(self.patience.poll)
+            self._update(state="waiting", why=str(error))
+            time.sleep(self.limits.poll)
             return
-        self._follow(number, orders)
+        self._follow(job_id, orders)
 
     def _gather(self) -> tuple[str, ...] | None:
-        """The sites to begin with: all, or a quorum once it was waited long enough; None: stop."""
+        """The sites to start with: all, or at least a quorum after `gather` seconds; None: stop."""
         started = time.monotonic()
         while not (orders := read_orders(self._folder)).stop:
-            wanted = [s for s in self._everyone if s not in orders.withdrawn]
-            here = self.server.sites().keys() & set(wanted)
-            missing = tuple(s for s in wanted if s not in here)
-            training = [s for s in self.study.data.train if s in here]
+            expected = [s for s in self._sites if s not in orders.withdrawn]
+            connected = self.server.sites().keys() & set(expected)
+            missing = tuple(s for s in expected if s not in connected)
+            training = [s for s in self.study.data.train if s in connected]
             enough = len(training) >= self.study.federation.quorum
-            if not missing or (enough and time.monotonic() - started > self.patience.gather):
+            if not missing or (enough and time.monotonic() - started > self.limits.gather):
                 self._status = dataclasses.replace(self._status, missing=missing)
-                return tuple(s for s in wanted if s in here)
-            self._tell(state="waiting", why=f"for {', '.join(missing)}", missing=missing)
-            time.sleep(self.patience.poll)
+                return tuple(s for s in expected if s in connected)
+            self._update(state="waiting", why=f"for {', '.join(missing)}", missing=missing)
+            time.sleep(self.limits.poll)
         return None
 
     def _follow(self, job: str, orders: LeadOrders) -> None:
-        """Watch a job until it has ended, ending it early for a site that has come, or an order."""
-        heard, lost = time.monotonic(), False
+        """Watch a job until it has ended; end it early for a newly connected site, or an order."""
+        last_reply, lost = time.monotonic(), False
         while True:
             try:
                 if self.server.state(job).startswith(_FINISHED):
                     return
-                found = self.server.tell(job, STATUS)
-                if found is not None:
-                    heard, lost = time.monotonic(), False
-                    if found:
-                        self._take(parse_status(found))
+                plain = self.server.command(job, STATUS)
+                if plain is not None:
+                    last_reply, lost = time.monotonic(), False
+                    if plain:
+                        self._take_status(parse_status(plain))
                     self._end_early(job, orders)
-                elif lost or time.monotonic() - heard > self.patience.silent:
+                elif lost or time.monotonic() - last_reply > self.limits.silent:
                     self.server.abort(job)  # of a server that has died since
                     return
             except LinkError as error:
                 lost = True
-                self._tell(why=str(error))
-            time.sleep(self.patience.poll)
+                self._update(why=str(error))
+            time.sleep(self.limits.poll)
 
     def _end_early(self, job: str, orders: LeadOrders) -> None:
-        heard = self.server.sites()
-        here = heard.keys() & set(self._everyone)
+        last_heard = self.server.sites()
+        connected = last_heard.keys() & set(self._sites)
         now = read_orders(self._folder)
-        come = (here - set(self._status.sites) | self._back(heard)) - set(now.withdrawn)
-        asked = [s for s in self._everyone if s not in now.withdrawn]
-        self._tell(missing=tuple(s for s in asked if s not in here))
-        if (now.stop or now != orders or come) and self._status.state == "training":
-            self.server.tell(job, END)
+        returned = connected - set(self._status.sites) | self._reconnected(last_heard)
+        expected = [s for s in self._sites if s not in now.withdrawn]
+        self._update(missing=tuple(s for s in expected if s not in connected))
+        if (
+            now.stop or now != orders or returned - set(now.withdrawn)
+        ) and self._status.state == "training":
+            self.server.command(job, END)
 
-    def _back(self, heard: Mapping[str, float]) -> set[str]:
-        """Sites that did not answer in this segment, and that were heard since: FLARE lets none
-        that was started anew into a job under way."""
+    def _reconnected(self, last_heard: Mapping[str, float]) -> set[str]:
+        """Sites that did not respond in this job and were heard from since.
+
+        FLARE does not let a restarted site into a running job.
+        """
         for point in self._status.points[self._before :]:
             for site, why in point.refused.items():
                 if any(text in why for text in CONNECTION_FAILURES):
-                    self._lost.setdefault(site, heard.get(site, 0.0))
-        return {site for site, at in self._lost.items() if heard.get(site, 0.0) > at}
+                    self._lost.setdefault(site, last_heard.get(site, 0.0))
+        return {site for site, at in self._lost.items() if last_heard.get(site, 0.0) > at}
 
-    def _take(self, status: RunStatus) -> None:
-        """A running segment's word, which knows nothing of who is missing, nor of this page.
+    def _take_status(self, status: RunStatus) -> None:
+        """Take over the status of a running job, which has no missing sites and no page.
 
-        One that failed early knows of no round either.
+        That of a job that failed early has no rounds either.
         """
         if status.state == "failed" and not status.points:
             status = dataclasses.replace(status, points=self._status.points)
-        self._tell(**{
+        self._update(**{
             f.name: getattr(status, f.name)
             for f in dataclasses.fields(status)
             if f.name not in ("missing", "page")
         })  # fmt: skip
 
-    def _tell(self, **changes: Any) -> None:
-        self._keep(dataclasses.replace(self._status, **changes))
+    def _update(self, **changes: Any) -> None:
+        self._set_status(dataclasses.replace(self._status, **changes))
         self._show()
 
     def _show(self, now: bool = False) -> None:
-        """The page, where it is time for one, and word of it where it could not be drawn."""
+        """Draw the page where it is time to; the status records why it could not be drawn."""
         fault = self._page.show(self._status, read_orders(self._folder).withdrawn, now)
-        self._keep(dataclasses.replace(self._status, page=fault))
+        self._set_status(dataclasses.replace(self._status, page=fault))
 
-    def _keep(self, new: RunStatus) -> None:
+    def _set_status(self, new: RunStatus) -> None:
         if new != self._status:
             self._status = new
             write_status(self._folder, new)
-            self.told(new)
+            self.on_status(new)
 
-    def _remembered(self) -> RunStatus:
+    def _initial_status(self) -> RunStatus:
         try:
             return read_status(self._folder)
         except CheckpointError:

@@ -1,4 +1,4 @@
-"""A segment: some rounds of a run as one job. It says what to do and brings no code."""
+"""A training job: some rounds of a run, as configuration only. It contains no code."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gliofed.version import __version__
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What the server and every site of a job are told.
+    """The configuration that the server and every site of one job receive.
 
-    study: canonical TOML (`gliofed.study.study_toml`). digest: of that study. run: the name that
-    binds messages and checkpoints. rounds: to make at most. sites: that the job is given to.
-    withdrawn: sites of the study that take no part any more.
+    study: canonical TOML (`gliofed.study.study_toml`). digest: of that study. run: id that binds
+    messages and checkpoints. rounds: to make at most. sites: that the job is deployed to.
+    withdrawn: sites of the study that have withdrawn.
     """
 
     study: str
@@ -33,7 +33,7 @@ class TrainingJob:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """As a job's configuration holds it."""
+        """As plain values, for a job's configuration."""
         plain = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
@@ -41,9 +41,9 @@ class TrainingJob:
 def make_job(
     study: Study, rounds: int, sites: tuple[str, ...] | None = None, withdrawn: tuple[str, ...] = ()
 ) -> TrainingJob:
-    """The segment of `rounds` rounds of a study. Raises StudyError as `study_for_sites` does.
+    """The job of `rounds` rounds of a study. Raises StudyError as `study_for_sites` does.
 
-    sites: that are there for it; None for all that the study names.
+    sites: that take part; None for all that the study names.
     """
     study = study_for_sites(study)
     everyone = (*study.data.train, *study.data.external)
@@ -52,10 +52,10 @@ def make_job(
 
 
 def study_for_sites(study: Study) -> Study:
-    """The study as sites are asked it: without the folder where it lay.
+    """The study as it is sent to sites, without paths of the lead's machine.
 
-    Raises StudyError where it asks for what sites that keep their scans cannot do: hold one
-    another out in turn, or repeat with several seeds in one run.
+    Raises StudyError for a study that cannot run between hospitals: with leave-one-site-out, or
+    with several seeds.
     """
     if study.data.leave_one_out:
         raise StudyError(
@@ -72,12 +72,11 @@ def study_for_sites(study: Study) -> Study:
 
 
 def run_id(study: Study) -> str:
-    """The run's name: equal studies under equal versions go on with each other's rounds."""
+    """The run's id; equal studies under equal versions continue from each other's rounds."""
     text = f"{study.digest}|{__version__}|federated"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def parse_job(plain: Mapping[str, Any]) -> TrainingJob:
-    """A segment from what a job's configuration holds. Raises StudyError for anything else."""
-    segment = build(TrainingJob, plain, "the job's segment")
-    return segment
+    """The inverse of `TrainingJob.plain`. Raises StudyError for other values."""
+    return build(TrainingJob, plain, "the training job")

@@ -37,7 +37,7 @@ def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
             by_missing = calibrations_by_missing(calibrations[key], results, dropped)
         folder = run.folder(context.out) / MODEL
         recipe = recipe_of(run.effective_study(context.study), state.run, state.rounds)
-        write_model(folder, recipe, state.model, by_missing, lambda _: card)
+        write_model(folder, recipe, state.weights, by_missing, lambda _: card)
         folders.append(folder)
     return tuple(folders)
 

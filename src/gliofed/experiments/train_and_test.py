@@ -11,9 +11,9 @@ from gliofed.experiments.model_runs import ModelRun, TrainedModelRun
 from gliofed.experiments.predicted_masks import masks_file, needs_masks, pack_mask, write_masks
 from gliofed.experiments.predictions import CasePredictor, predict_test_cases
 from gliofed.experiments.run_context import RunContext
-from gliofed.federated.client import Client
+from gliofed.federated.client import Client, ClientSetup, SiteData
 from gliofed.federated.local import LocalEngine
-from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.rounds import FederatedRun, run_rounds
 from gliofed.models.network import build_net
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import NoProgress, Progress
@@ -26,22 +26,17 @@ def train_model(context: RunContext, run: ModelRun, progress: Progress) -> Train
     rounds = _RoundProgress(progress, len(run.sites), study.train.rounds)
     sites = [
         Client(
-            name=name,
-            cases=[context.prepared[str(c)] for c in cases],
-            study=study,
-            seed=run.seed,
-            folder=folder / "sites" / name,
-            machine=context.machine,
+            SiteData(name, [context.prepared[str(c)] for c in cases]),
+            ClientSetup(study, run.seed, folder / "sites" / name, context.machine),
             progress=rounds,
         )
         for name, cases in run.sites.items()
     ]
     state = run_rounds(
         LocalEngine(sites, folder / "rounds"),
-        study,
-        run.seed,
-        run.run_id(context.study, context.prepared),
-        folder / "rounds",
+        FederatedRun(
+            study, run.run_id(context.study, context.prepared), run.seed, folder / "rounds"
+        ),
         rounds.committed,
     )
     return TrainedModelRun(run, state)
@@ -94,7 +89,7 @@ def trained_predictor(context: RunContext, trained: TrainedModelRun) -> CasePred
     """The network with its trained weights, on the machine's device."""
     config = trained.run.effective_study(context.study).net
     net = build_net(config.preset, config.stem, seed=0)
-    net.load_state_dict(trained.state.model)
+    net.load_state_dict(trained.state.weights)
     return CasePredictor(
         net.to(context.machine.device), context.machine, context.study.score.mirror
     )

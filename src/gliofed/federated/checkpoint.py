@@ -1,8 +1,8 @@
-"""Committed rounds on disk: a run killed at any moment goes on from the last one.
+"""Committed rounds on disk: a run killed at any moment continues from the last one.
 
-    <folder>/round-00007.safetensors     merged weights, and the history so far as a note
+    <folder>/round-00007.safetensors     merged weights and moments; the history so far as a note
 
-Each file is written whole or not at all; the last two are kept.
+Each file is written whole or not at all. The last two are kept.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError, UpdateError
-from gliofed.federated.aggregation.moments import weights_of
-from gliofed.federated.messages import load, save
-from gliofed.types import RoundPoint
+from gliofed.federated.aggregation.moments import join_tensors, split_tensors
+from gliofed.federated.wire import load, save
+from gliofed.types import OptimiserMoments, RoundPoint
 
 
 class _OfRun(Protocol):
@@ -36,25 +36,22 @@ _Record = TypeVar("_Record", bound=_OfRun)
 class CommittedRound:
     """The state after `rounds` rounds (0: as initialised).
 
-    weights: of the model, and the moments where sites share them (`fed.moments`).
+    weights: of the model. moments: of the optimiser, where sites share them, else None.
     """
 
     run: str
     rounds: int
     weights: Mapping[str, Tensor]
     history: tuple[RoundPoint, ...]
-
-    @property
-    def model(self) -> dict[str, Tensor]:
-        """The weights without moments."""
-        return weights_of(self.weights)
+    moments: OptimiserMoments | None = None
 
 
 def commit(folder: Path, state: CommittedRound) -> None:
-    """Put a state on the disk for good, then drop all but the last two."""
-    note = {"run": state.run, "rounds": state.rounds,
-            "history": [dataclasses.asdict(p) for p in state.history]}  # fmt: skip
-    save(committed_file(folder, state.rounds), state.weights, note)
+    """Write a state to the disk, then delete all but the last two."""
+    history = [dataclasses.asdict(p) for p in state.history]
+    note = {"run": state.run, "rounds": state.rounds, "history": history}
+    tensors = join_tensors(state.weights, state.moments)
+    save(committed_file(folder, state.rounds), tensors, note)
     for old in sorted(folder.glob("round-*.safetensors"))[:-2]:
         old.unlink()
 
@@ -68,12 +65,13 @@ def last_committed(folder: Path, run: str) -> CommittedRound | None:
     if not files:
         return None
     try:
-        weights, note = load(files[-1])
+        tensors, note = load(files[-1])
+        weights, moments = split_tensors(tensors)
         history = tuple(RoundPoint(**p) for p in note["history"])
-        state = CommittedRound(note["run"], note["rounds"], weights, history)
+        state = CommittedRound(note["run"], note["rounds"], weights, history, moments)
     except (UpdateError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{files[-1]}: damaged ({error}); delete this file to go on from the round before"
+            f"{files[-1]}: damaged ({error}); delete this file to continue from the round before"
         ) from None
     if state.run != run:
         raise CheckpointError(
@@ -83,30 +81,43 @@ def last_committed(folder: Path, run: str) -> CommittedRound | None:
     return state
 
 
+@dataclass(frozen=True)
+class RecordFormat(Generic[_Record]):
+    """A kind of JSON record beside the rounds.
+
+    read: makes the record of plain JSON values. noun, verb: in error messages, as "calibration"
+    and "calibrate".
+    """
+
+    read: Callable[[Any], _Record]
+    noun: str
+    verb: str
+
+
 def last_record(
-    path: Path, run: str, rounds: int, read: Callable[[Any], _Record], what: str, doing: str
+    path: Path, run: str, rounds: int, record_format: RecordFormat[_Record]
 ) -> _Record | None:
     """The JSON record in `path` of the model after `rounds` rounds, or None before it.
 
-    read: makes it of the plain values. what, doing: as "calibration" and "calibrate", in errors.
     Raises CheckpointError where it is damaged or belongs to another run.
     """
     if not path.exists():
         return None
+    verb = record_format.verb
     try:
-        found = read(json.loads(path.read_text()))
+        record = record_format.read(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
         raise CheckpointError(
-            f"{path}: damaged ({error}); delete this file to {doing} the model again"
+            f"{path}: damaged ({error}); delete this file to {verb} the model again"
         ) from None
-    if found.run != run:
+    if record.run != run:
         raise CheckpointError(
-            f"{path}: is the {what} of another study, version, or of other scans or labels; choose "
-            f"another folder, or delete this file to {doing} again"
+            f"{path}: is the {record_format.noun} of another study, version, or of other scans or "
+            f"labels; choose another folder, or delete this file to {verb} again"
         )
-    return found if found.rounds == rounds else None
+    return record if record.rounds == rounds else None
 
 
 def committed_file(folder: Path, rounds: int) -> Path:
-    """Where the state after so many rounds lies, while it is one of the last two."""
+    """Path of the state after so many rounds, which is there while it is one of the last two."""
     return folder / f"round-{rounds:05d}.safetensors"

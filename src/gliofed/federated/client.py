@@ -1,4 +1,4 @@
-"""The site's half: answers a task with its own data, which never leaves it."""
+"""The client of one hospital: responds to requests with its own cases, which never leave it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from gliofed.calibration.site_statistics import CalibrationCases
@@ -17,7 +19,6 @@ from gliofed.errors import CheckpointError, DataError
 from gliofed.evaluation.by_site_sums.sums import ScoreSums, score_sums, suppress_small_counts
 from gliofed.evaluation.results import CaseResult, Role
 from gliofed.federated.aggregation.blocks import change_norm, norm
-from gliofed.federated.aggregation.moments import moments_of, weights_of
 from gliofed.federated.governance.policy import (
     SitePolicy,
     enforce_counts,
@@ -26,18 +27,20 @@ from gliofed.federated.governance.policy import (
 )
 from gliofed.federated.label_counts import LabelCounts, share_of_batch
 from gliofed.federated.messages import (
+    CalibrationRequest,
+    CountsRequest,
     CountsResponse,
+    ScoresRequest,
     ScoresResponse,
     StatisticsResponse,
-    Task,
-    load,
-    load_task,
-    save,
+    TrainingRequest,
+    load_request,
     save_counts,
-    save_tested,
-    save_told,
+    save_scores,
+    save_statistics,
     save_update,
 )
+from gliofed.federated.wire import load, save
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.runtime.device import Device
@@ -45,178 +48,216 @@ from gliofed.runtime.progress import NO_PROGRESS, Progress, ProgressOfPart
 from gliofed.study import Study
 from gliofed.training.loop import TrainingPlan, fit_epoch
 from gliofed.training.optimiser import (
+    load_moments,
     load_optimiser_state,
     make_optimiser,
+    moments_of,
     optimiser_state,
-    with_steps,
 )
-from gliofed.types import Stat, Unknown, Update
+from gliofed.types import OptimiserMoments, Stat, Unknown, Update
 
 SiteTest = Callable[[Mapping[str, Tensor]], Sequence[CaseResult]]
-"""The model's weights to its answers for the site's own test cases, which do not leave it."""
+"""From a model's weights to its results for the site's test cases, which do not leave the site."""
+
+
+@dataclass(frozen=True)
+class SiteData:
+    """The cases of one site. cases: to train on; none at a site that only tests.
+
+    test: runs a model on the test cases; None where the site does not test. Raises DataError where
+    there is neither.
+    """
+
+    name: str
+    cases: Sequence[PreparedCase] = ()
+    test: SiteTest | None = None
+
+    def __post_init__(self) -> None:
+        if not self.cases and self.test is None:
+            raise DataError(f"site {self.name} has no training case; take it out of data.train")
+
+
+@dataclass(frozen=True)
+class ClientSetup:
+    """How a client works.
+
+    seed: of the run; the client's own random numbers follow from it and from the site's name.
+    folder: of the optimiser's state. rejoins: whether a site that missed rounds continues from
+    the newest state that it has, or without one; else it fails.
+    """
+
+    study: Study
+    seed: int
+    folder: Path
+    device: Device
+    rejoins: bool = False
 
 
 class Client:
     """One hospital in a federation.
 
-    The optimiser's moments stay at the site, one file a round, so that a round asked for again
-    starts from exactly the state it started from before; where sites share them, they come and go
-    with the model, and the site keeps none. policy: the hospital's, applied before
-    anything is written into an answer; None where all sites are one person's. rejoins: whether a
-    site that missed rounds goes on from the moments it has, or from none, rather than refusing.
-
-    cases: to train on; a site that only tests has none. test: how a model answers for its test
-    cases. Raises DataError where it has neither.
+    Unless sites share the optimiser's moments, its state stays at the site, in one file a round: a
+    round that is repeated starts from exactly the same state. policy: the hospital's, applied
+    before anything is written into a response; None where one person runs all sites.
     """
 
     def __init__(
         self,
-        name: str,
-        cases: Sequence[PreparedCase],
-        study: Study,
-        seed: int,
-        folder: Path,
-        machine: Device,
-        progress: Progress = NO_PROGRESS,
+        data: SiteData,
+        setup: ClientSetup,
         policy: SitePolicy | None = None,
-        rejoins: bool = False,
-        test: SiteTest | None = None,
+        progress: Progress = NO_PROGRESS,
     ) -> None:
-        if not cases and test is None:
-            raise DataError(f"site {name} has no training case; take it out of data.train")
-        self.name = name
-        self._cases = cases if policy is None else hide_labels(policy, cases)
-        self._policy, self._rejoins = policy, rejoins
-        self._study = study
-        self._seed = int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:6], "big")
-        self._folder = folder
-        self._machine = machine
-        self._progress = progress
-        self._test = test
+        self.name = data.name
+        self._cases = data.cases if policy is None else hide_labels(policy, data.cases)
+        self._test = data.test
+        self._setup, self._policy, self._progress = setup, policy, progress
+        name = f"{setup.seed}/{data.name}"
+        self._seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
         self._smallest = 1 if policy is None else policy.smallest_count
-        self._answered: tuple[tuple[str, int], tuple[CaseResult, ...]] | None = None
+        self._results: tuple[tuple[str, int], tuple[CaseResult, ...]] | None = None
 
-    def answer(self, asked: Path, answer: Path) -> None:
-        """Do the task in the file `asked`; write what it asks for to the file `answer`.
+    def respond(self, request_file: Path, response_file: Path) -> None:
+        """Read a request from one file and write the response to the other.
 
         Raises DataError where the site has no case for it.
         """
-        task = load_task(asked)
-        if task.kind == "test":
-            save_tested(answer, ScoresResponse(task.run, task.nonce, self.name, self._tested(task)))
-        elif task.question is not None:
-            held = tuple(r for r in self._answers(task) if r.role == "holdout")
-            told = CalibrationCases(held, self._smallest).respond(task.question)
-            save_told(answer, StatisticsResponse(task.run, task.nonce, self.name, told))
-        elif not self._cases:
-            raise DataError(f"site {self.name} has no training case: it can only test")
-        elif task.kind == "count":
-            own = self.counts
-            counts = own if self._policy is None else enforce_counts(self._policy, own)
-            save_counts(answer, CountsResponse(task.run, task.nonce, self.name, counts))
-        else:
-            save_update(answer, self._leaving(task, self._train(task)))
+        request = load_request(request_file)
+        match request:
+            case ScoresRequest():
+                scores = ScoresResponse(
+                    request.run, request.nonce, self.name, self._scores(request)
+                )
+                save_scores(response_file, scores)
+            case CalibrationRequest():
+                held_out = tuple(r for r in self._test_results(request) if r.role == "holdout")
+                statistics = CalibrationCases(held_out, self._smallest).respond(request.statistics)
+                save_statistics(
+                    response_file,
+                    StatisticsResponse(request.run, request.nonce, self.name, statistics),
+                )
+            case _ if not self._cases:
+                raise DataError(f"site {self.name} has no training case: it can only test")
+            case CountsRequest():
+                counts = self.counts
+                if self._policy is not None:
+                    counts = enforce_counts(self._policy, counts)
+                save_counts(
+                    response_file, CountsResponse(request.run, request.nonce, self.name, counts)
+                )
+            case TrainingRequest():
+                save_update(response_file, self._apply_policy(request, self._train(request)))
 
-    def _leaving(self, task: Task, update: Update) -> Update:
+    def _apply_policy(self, request: TrainingRequest, update: Update) -> Update:
         """The update as far as the policy lets it leave."""
         if self._policy is None:
             return update
-        change = change_norm(weights_of(update.weights), task.weights)
-        own = norm(weights_of(task.weights))
-        return enforce_update(self._policy, update, self.counts, change, own)
+        change = change_norm(update.weights, request.weights)
+        return enforce_update(self._policy, update, self.counts, change, norm(request.weights))
 
-    def _tested(self, task: Task) -> Mapping[Role, ScoreSums]:
-        sums = score_sums(self._answers(task))
+    def _scores(self, request: ScoresRequest) -> Mapping[Role, ScoreSums]:
+        sums = score_sums(self._test_results(request))
         return {role: suppress_small_counts(own, self._smallest) for role, own in sums.items()}
 
-    def _answers(self, task: Task) -> tuple[CaseResult, ...]:
-        """Of the task's model, kept until another is asked about."""
+    def _test_results(self, request: ScoresRequest | CalibrationRequest) -> tuple[CaseResult, ...]:
+        """Results of the request's model, kept until a request for another model."""
         if self._test is None:
             raise DataError(f"site {self.name} was not set up to test: it has no test cases")
-        model = (task.run, task.round)
-        if self._answered is None or self._answered[0] != model:
-            if not task.weights:
+        model = (request.run, request.rounds)
+        if self._results is None or self._results[0] != model:
+            if request.weights is None:
                 raise DataError(
-                    f"site {self.name} was started anew amid the calibration, and the question "
-                    "came without the model; the calibration goes on without the site"
+                    f"site {self.name} was restarted during the calibration, and the request came "
+                    "without the model; the calibration continues without the site"
                 )
-            self._answered = (model, tuple(self._test(task.weights)))
-        return self._answered[1]
+            self._results = (model, tuple(self._test(request.weights)))
+        return self._results[1]
 
     @cached_property
     def counts(self) -> LabelCounts:
-        """Of its training cases, as they are: what leaves is cut down by the policy."""
+        """Of all training cases, before the policy is applied."""
         return count_cases(self._cases)
 
     @cached_property
     def _net(self) -> MultiTaskNet:
-        net = build_net(self._study.net.preset, self._study.net.stem, seed=0)
-        return net.to(self._machine.device)
+        net = self._setup.study.net
+        return build_net(net.preset, net.stem, seed=0).to(self._setup.device.device)
 
-    def _train(self, task: Task) -> Update:
-        train = self._study.train
-        shared = moments_of(task.weights)
-        batch = share_of_batch(train.batch, len(self._cases), task.cases)
-        self._net.load_state_dict(weights_of(task.weights))
+    def _train(self, request: TrainingRequest) -> Update:
+        train = self._setup.study.train
+        batch = share_of_batch(train.batch, len(self._cases), request.cases)
+        self._net.load_state_dict(request.weights)
         optimiser = make_optimiser(self._net, train)
-        if task.round > 0:
-            steps = task.round * train.local_epochs * math.ceil(len(self._cases) / batch)
-            state = with_steps(shared, steps) if shared else self._load_state(task)
-            load_optimiser_state(self._net, optimiser, state)
+        if request.round > 0 and request.moments is not None:
+            steps = request.round * train.local_epochs * math.ceil(len(self._cases) / batch)
+            load_moments(self._net, optimiser, request.moments, steps)
+        elif request.round > 0:
+            load_optimiser_state(self._net, optimiser, self._load_state(request))
+        stats = self._fit(request, optimiser, batch)
+        moments: OptimiserMoments | None = None
+        if request.moments is not None:
+            moments = moments_of(self._net, optimiser, before=request.moments)
+        else:
+            self._save_state(request, optimiser_state(self._net, optimiser))
+        counts = self.counts
+        return Update(
+            run=request.run,
+            round=request.round,
+            nonce=request.nonce,
+            site=self.name,
+            weights={k: v.detach().to("cpu") for k, v in self._net.state_dict().items()},
+            cases=counts.cases,
+            labelled=counts.labelled,
+            stats=stats,
+            moments=moments,
+        )
+
+    def _fit(
+        self, request: TrainingRequest, optimiser: torch.optim.AdamW, batch: int
+    ) -> Mapping[str, Stat]:
+        """Train for the local epochs of one round; the sums measured on the way."""
+        train = self._setup.study.train
         plan = TrainingPlan(
-            study=self._study,
+            study=self._setup.study,
             cases=self._cases,
-            class_weights=task.class_weights,
+            class_weights=request.class_weights,
             seed=self._seed,
             epochs=train.rounds * train.local_epochs,
             batch=batch,
-            machine=self._machine,
+            machine=self._setup.device,
         )
         stats: dict[str, Stat] = defaultdict(Stat)
-        for epoch in range(train.local_epochs):
-            at = task.round * train.local_epochs + epoch
-            part = ProgressOfPart(self._progress, epoch, train.local_epochs, self.name)
-            found = fit_epoch(self._net, optimiser, plan, at, part)
-            for name, stat in found.items():
+        for local_epoch in range(train.local_epochs):
+            epoch = request.round * train.local_epochs + local_epoch
+            part = ProgressOfPart(self._progress, local_epoch, train.local_epochs, self.name)
+            of_epoch = fit_epoch(self._net, optimiser, plan, epoch, part)
+            for name, stat in of_epoch.items():
                 stats[name] += stat
-        state = optimiser_state(self._net, optimiser)
-        weights = {k: v.detach().to("cpu") for k, v in self._net.state_dict().items()}
-        if shared:  # of a parameter that was never stepped, those of the task
-            weights |= {name: state.get(name, own) for name, own in shared.items()}
-        else:
-            self._save_state(task, state)
-        counts = self.counts
-        return Update(
-            run=task.run,
-            round=task.round,
-            nonce=task.nonce,
-            site=self.name,
-            weights=weights,
-            cases=counts.cases,
-            labelled=counts.labelled,
-            stats=dict(stats),
-        )
+        return dict(stats)
 
-    def _save_state(self, task: Task, state: Mapping[str, Tensor]) -> None:
-        """Keep the state after this round and the one before, should this round be repeated."""
-        save(self._folder / f"after-{task.round:05d}.safetensors", state, {"run": task.run})
-        for old in sorted(self._folder.glob("after-*.safetensors"))[:-2]:
+    def _save_state(self, request: TrainingRequest, state: Mapping[str, Tensor]) -> None:
+        """Write the state after this round; keep the one before, in case the round is repeated."""
+        folder = self._setup.folder
+        save(folder / f"after-{request.round:05d}.safetensors", state, {"run": request.run})
+        for old in sorted(folder.glob("after-*.safetensors"))[:-2]:
             old.unlink()
 
-    def _load_state(self, task: Task) -> Mapping[str, Tensor]:
-        path = self._folder / f"after-{task.round - 1:05d}.safetensors"
-        if not path.is_file() and self._rejoins:
-            earlier = [p for p in sorted(self._folder.glob("after-*.safetensors")) if p < path]
+    def _load_state(self, request: TrainingRequest) -> Mapping[str, Tensor]:
+        """The state after the round before; empty at a site that rejoins without one."""
+        folder = self._setup.folder
+        path = folder / f"after-{request.round - 1:05d}.safetensors"
+        if not path.is_file() and self._setup.rejoins:
+            earlier = [p for p in sorted(folder.glob("after-*.safetensors")) if p < path]
             if not earlier:
                 return {}
             path = earlier[-1]
         if not path.is_file():
             raise CheckpointError(
                 f"site {self.name}: {path} is missing, the optimiser state that round "
-                f"{task.round} starts from; restore it, or start the run in a new folder"
+                f"{request.round} starts from; restore it, or start the run in a new folder"
             )
         tensors, note = load(path)
-        if note.get("run") != task.run:
+        if note.get("run") != request.run:
             raise CheckpointError(f"{path}: is of another run; choose another folder")
         return tensors
 
@@ -225,9 +266,9 @@ def count_cases(cases: Sequence[PreparedCase]) -> LabelCounts:
     """The counts of one site's training cases."""
     classes = {m.id: [0] * len(m.classes) for m in MARKERS}
     for prepared in cases:
-        for name, found in classes.items():
+        for name, counts in classes.items():
             value = prepared.case.labels[name]
             if not isinstance(value, Unknown):
-                found[BY_ID[name].classes.index(value)] += 1
+                counts[BY_ID[name].classes.index(value)] += 1
     masks = sum(p.lesion is not None for p in cases)
     return LabelCounts(len(cases), masks, {k: tuple(v) for k, v in classes.items()})

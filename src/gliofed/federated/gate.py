@@ -1,9 +1,9 @@
-"""The one gate that every update passes before it is merged.
+"""The checks that every response of a site must pass before it is used.
 
     size -> digest -> right run, round and nonce -> right site -> exact names, shapes, dtypes
     -> finite -> counts within the cap -> norm of the change within bound
 
-The first failed check refuses the update whole, with an `UpdateError` that names site and check.
+The first failed check refuses the whole response, with an `UpdateError` naming site and check.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -23,54 +24,60 @@ from gliofed.evaluation.by_site_sums.plausibility import first_implausibility
 from gliofed.evaluation.by_site_sums.sums import ScoreSums
 from gliofed.evaluation.results import Role
 from gliofed.federated.aggregation.blocks import change_norm, norm
-from gliofed.federated.aggregation.moments import SQUARES, weights_of
+from gliofed.federated.aggregation.moments import join_tensors
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import (
-    LARGEST_HEADER,
+    CalibrationRequest,
+    CountsRequest,
     CountsResponse,
+    Request,
+    ScoresRequest,
     ScoresResponse,
     StatisticsResponse,
-    Task,
+    TrainingRequest,
     load_counts,
-    load_tested,
-    load_told,
+    load_scores,
+    load_statistics,
     load_update,
 )
+from gliofed.federated.wire import LARGEST_HEADER
 from gliofed.markers import MARKERS
 from gliofed.models.network import MASK_TASK
 from gliofed.study import FederationConfig
 from gliofed.types import Update
 
 TASKS = frozenset({MASK_TASK, *(m.id for m in MARKERS)})
+_LARGEST_SMALL: Final = 8 + LARGEST_HEADER
+"""Bytes of the largest response without tensors."""
 
 
 @dataclass(frozen=True)
 class UpdateGate:
-    """What an acceptable answer to one round looks like."""
+    """The checks of the updates of one round."""
 
-    task: Task
+    request: TrainingRequest
     limits: FederationConfig
 
     @cached_property
-    def _own_norm(self) -> float:
-        return norm(weights_of(self.task.weights))
+    def _model_norm(self) -> float:
+        return norm(self.request.weights)
 
     @property
     def largest(self) -> int:
-        """Bytes that an answer may have."""
-        return largest_response(self.task)
+        """Bytes that an update may have."""
+        return largest_update(self.request)
 
-    def check(self, site: str, answer: Path) -> Update:
-        """The update in the file `answer`, or UpdateError saying which check it failed.
+    def check(self, site: str, file: Path) -> Update:
+        """The update in `file`. Raises UpdateError naming the first check that failed.
 
-        The file must stay as it is while the update lives.
+        The file must stay as it is while the update is in use.
         """
         try:
-            _require(answer.stat().st_size <= self.largest, "it is larger than the model")
-            update = load_update(answer)
-            of, asked = update.round, self.task.round
-            _require(of == asked, f"it is of round {of}, not {asked}")
-            _check_origin(site, self.task, update)
+            _require(file.stat().st_size <= self.largest, "it is larger than the model")
+            update = load_update(file)
+            sent, expected = update.round, self.request.round
+            _require(sent == expected, f"it is of round {sent}, not {expected}")
+            _check_origin(site, self.request, update)
             self._check_tensors(update)
             _check_counts(update.cases, update.labelled, self.limits.max_cases)
             self._check_stats(update)
@@ -80,52 +87,55 @@ class UpdateGate:
         return update
 
     def _check_tensors(self, update: Update) -> None:
-        extra = sorted(set(update.weights) - set(self.task.weights))
-        missing = sorted(set(self.task.weights) - set(update.weights))
+        sent = join_tensors(update.weights, update.moments)
+        expected = join_tensors(self.request.weights, self.request.moments)
+        extra, missing = sorted(set(sent) - set(expected)), sorted(set(expected) - set(sent))
         _require(not extra, f"it has tensors the model lacks: {extra[:3]}")
         _require(not missing, f"it lacks tensors of the model: {missing[:3]}")
-        for name, tensor in update.weights.items():
-            own = self.task.weights[name]
+        for name, tensor in sent.items():
+            model = expected[name]
             _require(
-                tensor.shape == own.shape and tensor.dtype == own.dtype,
+                tensor.shape == model.shape and tensor.dtype == model.dtype,
                 f"{name} is {tuple(tensor.shape)} {tensor.dtype}, expected "
-                f"{tuple(own.shape)} {own.dtype}",
+                f"{tuple(model.shape)} {model.dtype}",
             )
             _require(_finite(tensor), f"{name} has NaN or infinite values")
-            if name.endswith(f":{SQUARES}"):
-                _require(bool((tensor >= 0).all()), f"{name} has values below 0")
+        for name, tensor in (update.moments.exp_avg_sq if update.moments else {}).items():
+            _require(bool((tensor >= 0).all()), f"{name}:exp_avg_sq has values below 0")
 
     def _check_stats(self, update: Update) -> None:
         for name, stat in update.stats.items():
-            sound = math.isfinite(stat.sum) and 0 <= stat.weight < math.inf
-            _require(sound, f"its statistic {name!r} is not finite")
+            valid = math.isfinite(stat.sum) and 0 <= stat.weight < math.inf
+            _require(valid, f"its statistic {name!r} is not finite")
 
     def _check_norm(self, update: Update) -> None:
-        own = self._own_norm
-        change = change_norm(weights_of(update.weights), self.task.weights)
-        bound = self.limits.max_norm_ratio * own
+        change = change_norm(update.weights, self.request.weights)
+        bound = self.limits.max_norm_ratio * self._model_norm
         _require(
             change <= bound,
             f"its change has norm {change:.4g}, above the bound {bound:.4g} "
-            f"(max_norm_ratio {self.limits.max_norm_ratio:g} x model norm {own:.4g})",
+            f"(max_norm_ratio {self.limits.max_norm_ratio:g} x model norm {self._model_norm:.4g})",
         )
 
 
-def largest_response(task: Task) -> int:
-    """Bytes that an answer to `task` may have: as many as the model, and a header."""
-    return sum(t.numel() * t.element_size() for t in task.weights.values()) + LARGEST_HEADER
+def largest_update(request: TrainingRequest) -> int:
+    """Bytes that an update may have: as many as the tensors of the request, and a header."""
+    tensors = join_tensors(request.weights, request.moments)
+    return sum(t.numel() * t.element_size() for t in tensors.values()) + LARGEST_HEADER
 
 
-def check_counts(site: str, task: Task, answer: Path, limits: FederationConfig) -> LabelCounts:
-    """The counts in the file `answer`, or UpdateError saying which check they failed."""
+def check_counts(
+    site: str, request: CountsRequest, file: Path, limits: FederationConfig
+) -> LabelCounts:
+    """The counts in `file`. Raises UpdateError naming the first check that failed."""
     try:
-        _require(answer.stat().st_size <= largest_response(task), "they are larger than a header")
-        found = load_counts(answer)
-        counts = found.counts
-        _check_origin(site, task, found)
+        _require(file.stat().st_size <= _LARGEST_SMALL, "they are larger than a header")
+        response = load_counts(file)
+        counts = response.counts
+        _check_origin(site, request, response)
         expected = {m.id: len(m.classes) for m in MARKERS}
-        own = {k: len(v) for k, v in counts.classes.items()}
-        _require(own == expected, "their markers or classes are not this version's")
+        sent = {k: len(v) for k, v in counts.classes.items()}
+        _require(sent == expected, "their markers or classes are not this version's")
         flat = [n for v in counts.classes.values() for n in v]
         _require(min(flat) >= 0, "a class count is below 0")
         _check_counts(counts.cases, counts.labelled, limits.max_cases)
@@ -135,48 +145,48 @@ def check_counts(site: str, task: Task, answer: Path, limits: FederationConfig) 
 
 
 def check_scores(
-    site: str, task: Task, answer: Path, limits: FederationConfig
+    site: str, request: ScoresRequest, file: Path, limits: FederationConfig
 ) -> Mapping[Role, ScoreSums]:
-    """The sums in the file `answer`, or UpdateError saying which check they failed."""
+    """The sums in `file`. Raises UpdateError naming the first check that failed."""
     try:
-        _require(answer.stat().st_size <= 8 + LARGEST_HEADER, "they are larger than a header")
-        found = load_tested(answer)
-        _check_origin(site, task, found)
-        for role, sums in found.roles.items():
+        _require(file.stat().st_size <= _LARGEST_SMALL, "they are larger than a header")
+        response = load_scores(file)
+        _check_origin(site, request, response)
+        for role, sums in response.roles.items():
             fault = first_implausibility(sums, limits.max_cases)
             _require(not fault, f"{role}: {fault}")
     except UpdateError as error:
         raise UpdateError(f"site {site}: sums of a test refused: {error}") from None
-    return found.roles
+    return response.roles
 
 
 def check_statistics(
-    site: str, task: Task, answer: Path, limits: FederationConfig
+    site: str, request: CalibrationRequest, file: Path, limits: FederationConfig
 ) -> SiteStatistics:
-    """What the file `answer` tells of the task's question, or UpdateError saying which check
-    failed."""
-    if task.question is None:
-        raise ValueError(f"a task of kind {task.kind} asks no question")
+    """The statistics in `file`. Raises UpdateError naming the first check that failed."""
     try:
-        _require(answer.stat().st_size <= 8 + LARGEST_HEADER, "it is larger than a header")
-        found = load_told(answer, task.question)
-        _check_origin(site, task, found)
-        told, most = found.told, limits.max_cases
-        for counts in (*told.true_classes.values(), *told.confidences.values()):
+        _require(file.stat().st_size <= _LARGEST_SMALL, "it is larger than a header")
+        response = load_statistics(file, request.statistics)
+        _check_origin(site, request, response)
+        sent, most = response.statistics, limits.max_cases
+        for counts in (*sent.true_classes.values(), *sent.confidences.values()):
             _require(counts.sum() <= most, f"it claims {counts.sum()} cases, allowed are {most}")
-        _require(told.cells is None or told.cells.sum() <= most, "its cells have too many cases")
-        _require(all(s.n <= most for s in told.sums.values()), "its sums are of too many cases")
+        _require(sent.cells is None or sent.cells.sum() <= most, "its cells have too many cases")
+        _require(all(s.n <= most for s in sent.sums.values()), "its sums are of too many cases")
     except UpdateError as error:
         raise UpdateError(f"site {site}: calibration refused: {error}") from None
-    return told
+    return sent
 
 
 def _check_origin(
-    site: str, task: Task, found: Update | CountsResponse | ScoresResponse | StatisticsResponse
+    site: str,
+    request: Request,
+    response: Update | CountsResponse | ScoresResponse | StatisticsResponse,
 ) -> None:
-    _require(found.run == task.run, f"it is of run {found.run!r}, not {task.run!r}")
-    _require(found.nonce == task.nonce, "it answers another request (its nonce differs)")
-    _require(found.site == site, f"it bears the name of site {found.site!r}")
+    _require(response.run == request.run, f"it is of run {response.run!r}, not {request.run!r}")
+    same = response.nonce == request.nonce
+    _require(same, "it responds to another request (its nonce differs)")
+    _require(response.site == site, f"it bears the name of site {response.site!r}")
 
 
 def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:
@@ -187,7 +197,7 @@ def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether all values are; smallest and largest tell, without a second tensor."""
+    """Whether all values are finite, from the least and the greatest: no second tensor is made."""
     return not tensor.numel() or all(bool(v.isfinite()) for v in torch.aminmax(tensor))
 
 

@@ -1,4 +1,4 @@
-"""All sites in this process: no ports, the same messages, gate and merge as across machines."""
+"""The engine with all sites in this process: the same messages, gate and merge, no network."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from gliofed.federated.server.rounds import SiteReply
 
 
 class LocalEngine:
-    """Asks each site in turn, in the order of their names.
+    """Sends a request to each site in turn, in the order of their names.
 
-    spool: folder for the answers.
+    spool: folder for the responses.
     """
 
     def __init__(self, sites: Sequence[Client], spool: Path) -> None:
         self._sites = sorted(sites, key=lambda s: s.name)
         self._spool = spool
 
-    def ask(self, task: Path) -> Iterator[SiteReply]:
-        """One reply a site; a site that fails is named and the others go on.
+    def send(self, request: Path) -> Iterator[SiteReply]:
+        """One reply a site; the failure of one site is in its reply.
 
         Raises CheckpointError: a site that lost its own state would fail in every later round too.
         """
         for site in self._sites:
-            answer = self._spool / f"answer-{site.name}.safetensors"
+            response = self._spool / f"response-{site.name}.safetensors"
             try:
-                site.answer(task, answer)
+                site.respond(request, response)
             except CheckpointError:
                 raise
             except GliofedError as error:
                 yield SiteReply(site.name, None, str(error))
             else:
-                yield SiteReply(site.name, answer)
+                yield SiteReply(site.name, response)

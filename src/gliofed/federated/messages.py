@@ -1,32 +1,25 @@
-"""What crosses between server and site: safetensors with one JSON note, and no pickle.
+"""The four requests of a server and the responses of a site, each as one file.
 
-Task, server to site: the model's weights and {kind, run, round, nonce, class_weights, cases}.
-Answer, site to server: the site's weights and {run, round, nonce, site, cases, labelled, stats},
-or no tensors and for a count {run, nonce, site, cases, masks, classes}, for a test {run, nonce,
-site, roles}, for a calibration {run, nonce, site, told}.
+| request              | response             | what for                                       |
+|----------------------|----------------------|------------------------------------------------|
+| `CountsRequest`      | `CountsResponse`     | numbers of training cases and labels           |
+| `TrainingRequest`    | `Update`             | one round of training                          |
+| `ScoresRequest`      | `ScoresResponse`     | sums of the scores of test cases               |
+| `CalibrationRequest` | `StatisticsResponse` | sums over the calibration cases                |
 
-Every note also bears `digest`, the SHA-256 of the tensors and of the rest of the note: a message
-that was changed or cut on its way is refused. Messages with a model are files, so that a server
-holds one site's tensors at a time, mapped rather than read; small ones are bytes.
+Every request has the id of its run and a new nonce, which the response repeats. What is read from
+a file has the right types; `gliofed.federated.gate` checks the values.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import secrets
-import struct
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
-import safetensors
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from gliofed.calibration.statistics import SiteStatistics, StatisticsRequest
@@ -45,39 +38,14 @@ from gliofed.evaluation.by_site_sums.sums import (
     ValueMoments,
 )
 from gliofed.evaluation.results import Role
+from gliofed.federated.aggregation.moments import join_tensors, split_tensors
 from gliofed.federated.label_counts import LabelCounts
-from gliofed.runtime.files import replacing
-from gliofed.runtime.processes import cores
-from gliofed.types import Stat, Update
+from gliofed.federated.wire import load, save
+from gliofed.types import OptimiserMoments, Stat, Update
 
-NOTE = "gliofed"
-LARGEST_HEADER = 16 * 2**20
-_DIGEST = "digest"
-_LARGEST = 1e300
-
-
+RequestKind = Literal["count", "train", "test", "calibrate"]
+_LARGEST: Final = 1e300
 _T = TypeVar("_T")
-Kind = Literal["count", "train", "test", "calibrate"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One request to a site. round: from 0; -1 and no weights for "count"; for "test" and
-    "calibrate", how many rounds made the weights.
-
-    nonce: new for every request; the answer repeats it, so that none fits another request.
-    cases: training cases of all sites together; 0 for all but "train". question: of "calibrate";
-    its first one comes with weights, the others without.
-    """
-
-    kind: Kind
-    run: str
-    round: int
-    nonce: str
-    weights: Mapping[str, Tensor]
-    class_weights: Mapping[str, tuple[float, ...]]
-    cases: int = 0
-    question: StatisticsRequest | None = None
 
 
 def new_nonce() -> str:
@@ -85,135 +53,142 @@ def new_nonce() -> str:
     return secrets.token_hex(16)
 
 
-def pack(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> bytes:
-    """Tensors and a JSON-able note as safetensors bytes; equal inputs give equal bytes."""
-    whole = _whole_tensors(tensors)
-    data: bytes = safetensors.torch.save(whole, _metadata(whole, note))
-    return data
+@dataclass(frozen=True)
+class CountsRequest:
+    """Asks a site for the numbers of its training cases and labels."""
+
+    run: str
+    nonce: str
 
 
-def save(
-    path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any], lasting: bool = True
-) -> None:
-    """As `pack`, into a file that is there whole, and on the disk, or not at all.
+@dataclass(frozen=True)
+class TrainingRequest:
+    """Asks a site for the local epochs of one round.
 
-    lasting: False for a message of one round, which a loss of power ends anyway: it is then whole
-    for every process, but not brought to the disk. Raises OSError with the path in it. No copy of
-    the tensors is made where they lie on the CPU.
+    round: from 0. weights: that the round starts from, by parameter name. class_weights: marker to
+    one weight a class, for the loss. cases: training cases of all sites together. moments: of the
+    optimiser, where sites share them; None where each keeps its own.
     """
-    whole = _whole_tensors(tensors)
-    with replacing(path, lasting=lasting) as part:
-        try:
-            safetensors.torch.save_file(whole, part, _metadata(whole, note))
-        except SafetensorError as error:  # of the disk: names and dtypes are our own
-            raise OSError(None, str(error), str(path)) from None
+
+    run: str
+    nonce: str
+    round: int
+    weights: Mapping[str, Tensor]
+    class_weights: Mapping[str, tuple[float, ...]]
+    cases: int
+    moments: OptimiserMoments | None = None
 
 
-def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `pack` packed. Raises UpdateError for bytes that are not such a message, or changed."""
-    note = read_note(data)
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load(data)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise UpdateError(f"the message's tensors cannot be read: {error}") from None
-    return tensors, _judged(tensors, note)
+@dataclass(frozen=True)
+class ScoresRequest:
+    """Asks a site to test a model. rounds: of training that made the model."""
+
+    run: str
+    nonce: str
+    rounds: int
+    weights: Mapping[str, Tensor]
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `save` saved, the tensors mapped from the file: leave it as it is while they live.
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """Asks a site for statistics of its calibration cases.
 
-    Raises UpdateError as `unpack` does, and OSError.
+    rounds: of training that made the model. weights: of the model, with the first request of a
+    calibration; None with the later ones, which are about the same model.
     """
-    note = load_note(path)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise UpdateError(f"the message's tensors cannot be read: {error}") from None
-    return tensors, _judged(tensors, note)
+
+    run: str
+    nonce: str
+    rounds: int
+    statistics: StatisticsRequest
+    weights: Mapping[str, Tensor] | None
 
 
-def load_tensor(path: Path, name: str) -> Tensor:
-    """One tensor of a message that `load` has found whole, mapped for itself alone."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        found: Tensor = file.get_tensor(name)
-    return found
+Request = CountsRequest | TrainingRequest | ScoresRequest | CalibrationRequest
 
 
-def read_note(data: bytes) -> dict[str, Any]:
-    """The JSON note alone, without reading a tensor. Raises UpdateError as `unpack` does."""
-    try:
-        (length,) = struct.unpack("<Q", data[:8])
-        header = data[8 : 8 + min(length, LARGEST_HEADER)]
-        note: dict[str, Any] = dict(json.loads(json.loads(header)["__metadata__"][NOTE]))
-    except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UpdateError(f"the message is not one of gliofed's: {error}") from None
-    return note
+@dataclass(frozen=True)
+class CountsResponse:
+    """The counts of one site."""
+
+    run: str
+    nonce: str
+    site: str
+    counts: LabelCounts
 
 
-def load_note(path: Path) -> dict[str, Any]:
-    """As `read_note`, of a file."""
-    with path.open("rb") as file:
-        return read_note(file.read(8 + LARGEST_HEADER))
+@dataclass(frozen=True)
+class ScoresResponse:
+    """The sums of one site's scores, by role of its cases."""
+
+    run: str
+    nonce: str
+    site: str
+    roles: Mapping[Role, ScoreSums]
 
 
-def _whole_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v.detach().to("cpu").contiguous() for k, v in tensors.items()}
+@dataclass(frozen=True)
+class StatisticsResponse:
+    """The calibration statistics of one site."""
+
+    run: str
+    nonce: str
+    site: str
+    statistics: SiteStatistics
 
 
-def _metadata(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> dict[str, str]:
-    signed = {**note, _DIGEST: digest_of(tensors, note)}
-    return {NOTE: json.dumps(signed, sort_keys=True)}
+def save_request(path: Path, request: Request) -> None:
+    """A request as a file."""
+    tensors, fields = _request_content(request)
+    save(path, tensors, {"run": request.run, "nonce": request.nonce, **fields}, lasting=False)
 
 
-def digest_of(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
-    """SHA-256 of a message: its note without `digest`, then of every tensor in the order of names
-    what it is and the SHA-256 of its values. The values are hashed on all cores at once."""
-    found = hashlib.sha256()
-    rest = {k: v for k, v in note.items() if k != _DIGEST}
-    found.update(json.dumps(rest, sort_keys=True).encode())
-    names = sorted(tensors)
-    with ThreadPoolExecutor(cores()) as pool:
-        for name, own in zip(names, pool.map(_digest, [tensors[n] for n in names]), strict=True):
-            tensor = tensors[name]
-            found.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode() + own)
-    return found.hexdigest()
+def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, Any]]:
+    """Tensors, and the fields of the note that are the request's own."""
+    match request:
+        case CountsRequest():
+            return {}, {"kind": "count"}
+        case TrainingRequest():
+            tensors = join_tensors(request.weights, request.moments)
+            return tensors, {
+                "kind": "train",
+                "round": request.round,
+                "class_weights": dict(request.class_weights),
+                "cases": request.cases,
+            }
+        case ScoresRequest():
+            return request.weights, {"kind": "test", "rounds": request.rounds}
+        case CalibrationRequest():
+            statistics = request_to_json(request.statistics)
+            fields = {"kind": "calibrate", "rounds": request.rounds, "statistics": statistics}
+            return request.weights or {}, fields
 
 
-def _digest(tensor: Tensor) -> bytes:
-    flat = tensor.as_strided((tensor.numel(),), (1,))  # contiguous, and so also where of one
-    return hashlib.sha256(flat.view(torch.uint8).numpy().data).digest()
-
-
-def _judged(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> dict[str, Any]:
-    """The note without its digest, which fits. Raises UpdateError where it does not."""
-    if note.get(_DIGEST) != digest_of(tensors, note):
-        raise UpdateError("the message was changed or cut on its way: its digest does not fit")
-    return {k: v for k, v in note.items() if k != _DIGEST}
-
-
-def save_task(path: Path, task: Task) -> None:
-    """A task as a file."""
-    note = {"kind": task.kind, "run": task.run, "round": task.round, "nonce": task.nonce,
-            "class_weights": dict(task.class_weights), "cases": task.cases}  # fmt: skip
-    if task.question is not None:
-        note["question"] = request_to_json(task.question)
-    save(path, task.weights, note, lasting=False)
-
-
-def load_task(path: Path) -> Task:
-    """A file as a task. Raises UpdateError where it is none."""
+def load_request(path: Path) -> Request:
+    """A file as a request. Raises UpdateError where it is none."""
     tensors, note = load(path)
     try:
-        weights = {str(k): tuple(float(x) for x in v) for k, v in note["class_weights"].items()}
-        kind, nonce = _one_of(note["kind"], Kind), str(note["nonce"])
-        cases = int(note["cases"])
-        asked = request_from_json(note["question"]) if kind == "calibrate" else None
-        return Task(
-            kind, str(note["run"]), int(note["round"]), nonce, tensors, weights, cases, asked
+        kind: RequestKind = _one_of(note["kind"], RequestKind)
+        run, nonce = str(note["run"]), str(note["nonce"])
+        if kind == "count":
+            return CountsRequest(run, nonce)
+        if kind == "test":
+            return ScoresRequest(run, nonce, int(note["rounds"]), tensors)
+        if kind == "calibrate":
+            statistics = request_from_json(note["statistics"])
+            return CalibrationRequest(run, nonce, int(note["rounds"]), statistics, tensors or None)
+        weights, moments = split_tensors(tensors)
+        return TrainingRequest(
+            run=run,
+            nonce=nonce,
+            round=int(note["round"]),
+            weights=weights,
+            class_weights={str(k): tuple(map(float, v)) for k, v in note["class_weights"].items()},
+            cases=int(note["cases"]),
+            moments=moments,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UpdateError(f"the task lacks or garbles {error}") from None
+        raise UpdateError(f"the request lacks or garbles {error}") from None
 
 
 def save_update(path: Path, update: Update) -> None:
@@ -227,109 +202,80 @@ def save_update(path: Path, update: Update) -> None:
         "labelled": dict(update.labelled),
         "stats": {k: [v.sum, v.weight] for k, v in update.stats.items()},
     }
-    save(path, update.weights, note, lasting=False)
+    save(path, join_tensors(update.weights, update.moments), note, lasting=False)
 
 
 def load_update(path: Path) -> Update:
-    """A file as an update, its fields of the right kinds but not yet judged."""
+    """A file as an update. Raises UpdateError where it is none."""
     tensors, note = load(path)
+    weights, moments = split_tensors(tensors)
     try:
         return Update(
             run=str(note["run"]),
-            round=_whole(note["round"]),
+            round=_integer(note["round"]),
             nonce=str(note["nonce"]),
             site=str(note["site"]),
-            weights=tensors,
-            cases=_whole(note["cases"]),
-            labelled={str(k): _whole(v) for k, v in note["labelled"].items()},
+            weights=weights,
+            cases=_integer(note["cases"]),
+            labelled={str(k): _integer(v) for k, v in note["labelled"].items()},
             stats={str(k): Stat(float(s), float(w)) for k, (s, w) in note["stats"].items()},
+            moments=moments,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UpdateError(f"the update's note lacks or garbles {error}") from None
 
 
-@dataclass(frozen=True)
-class CountsResponse:
-    """A site's answer to a count."""
-
-    run: str
-    nonce: str
-    site: str
-    counts: LabelCounts
-
-
-def save_counts(path: Path, answer: CountsResponse) -> None:
-    """A site's counts as a file."""
-    origin = {"run": answer.run, "nonce": answer.nonce, "site": answer.site}
-    save(path, {}, {**origin, **dataclasses.asdict(answer.counts)})
+def save_counts(path: Path, response: CountsResponse) -> None:
+    """Counts as a file."""
+    origin = {"run": response.run, "nonce": response.nonce, "site": response.site}
+    save(path, {}, {**origin, **dataclasses.asdict(response.counts)})
 
 
 def load_counts(path: Path) -> CountsResponse:
-    """A file as a site's counts. Raises UpdateError where it is none."""
+    """A file as counts. Raises UpdateError where it is none."""
 
     def read(note: Mapping[str, Any]) -> LabelCounts:
-        classes = {str(k): tuple(_whole(n) for n in v) for k, v in note["classes"].items()}
-        return LabelCounts(_whole(note["cases"]), _whole(note["masks"]), classes)
+        classes = {str(k): tuple(_integer(n) for n in v) for k, v in note["classes"].items()}
+        return LabelCounts(_integer(note["cases"]), _integer(note["masks"]), classes)
 
-    return CountsResponse(*_load_small(path, "the counts", read))
-
-
-@dataclass(frozen=True)
-class ScoresResponse:
-    """A site's answer to a test."""
-
-    run: str
-    nonce: str
-    site: str
-    roles: Mapping[Role, ScoreSums]
+    return CountsResponse(*_load_without_tensors(path, "the counts", read))
 
 
-def save_tested(path: Path, answer: ScoresResponse) -> None:
-    """A site's sums as a file; what follows from the cases of each class is not written."""
-    roles = {role: _sums_note(sums) for role, sums in answer.roles.items()}
-    note = {"run": answer.run, "nonce": answer.nonce, "site": answer.site, "roles": roles}
+def save_scores(path: Path, response: ScoresResponse) -> None:
+    """Sums of scores as a file, without what follows from the cases of each class."""
+    roles = {role: _score_sums_note(sums) for role, sums in response.roles.items()}
+    note = {"run": response.run, "nonce": response.nonce, "site": response.site, "roles": roles}
     save(path, {}, note)
 
 
-def load_tested(path: Path) -> ScoresResponse:
-    """A file as a site's sums, of the right kinds but not yet judged. Raises UpdateError where it
-    is none."""
+def load_scores(path: Path) -> ScoresResponse:
+    """A file as sums of scores. Raises UpdateError where it is none."""
 
     def read(note: Mapping[str, Any]) -> Mapping[Role, ScoreSums]:
-        return {_one_of(k, Role): _sums(v) for k, v in note["roles"].items()}
+        return {_one_of(k, Role): _score_sums(v) for k, v in note["roles"].items()}
 
-    return ScoresResponse(*_load_small(path, "the sums of a test", read))
-
-
-@dataclass(frozen=True)
-class StatisticsResponse:
-    """A site's answer to a question of the calibration."""
-
-    run: str
-    nonce: str
-    site: str
-    told: SiteStatistics
+    return ScoresResponse(*_load_without_tensors(path, "the sums of a test", read))
 
 
-def save_told(path: Path, answer: StatisticsResponse) -> None:
-    """What a site tells as a file."""
-    note = {"run": answer.run, "nonce": answer.nonce, "site": answer.site}
-    save(path, {}, {**note, "told": statistics_to_json(answer.told)})
+def save_statistics(path: Path, response: StatisticsResponse) -> None:
+    """Statistics as a file."""
+    note = {"run": response.run, "nonce": response.nonce, "site": response.site}
+    save(path, {}, {**note, "statistics": statistics_to_json(response.statistics)})
 
 
-def load_told(path: Path, question: StatisticsRequest) -> StatisticsResponse:
-    """A file as what a site tells when asked `question`. Raises UpdateError where it is not."""
+def load_statistics(path: Path, request: StatisticsRequest) -> StatisticsResponse:
+    """A file as the statistics that `request` asks for. Raises UpdateError where it is not."""
 
     def read(note: Mapping[str, Any]) -> SiteStatistics:
-        return statistics_from_json(note["told"], question)
+        return statistics_from_json(note["statistics"], request)
 
-    return StatisticsResponse(*_load_small(path, "the answers to a question", read))
+    return StatisticsResponse(*_load_without_tensors(path, "the statistics", read))
 
 
-def _load_small(
+def _load_without_tensors(
     path: Path, what: str, read: Callable[[Mapping[str, Any]], _T]
 ) -> tuple[str, str, str, _T]:
-    """Run, nonce and site of an answer without a model, and what `read` makes of its note."""
+    """Run, nonce and site of a response without a model, and what `read` makes of its note."""
     tensors, note = load(path)
     if tensors:
         raise UpdateError(f"{what} come with tensors: {sorted(tensors)[:3]}")
@@ -339,16 +285,16 @@ def _load_small(
         raise UpdateError(f"{what} lack or garble {error}") from None
 
 
-def _sums_note(sums: ScoreSums) -> dict[str, Any]:
+def _score_sums_note(sums: ScoreSums) -> dict[str, Any]:
     markers = {
         name: {
-            "classes": own.classes,
-            "correct": own.correct,
-            "brier": [own.brier.sum, own.brier.squares],
-            "won": own.auc.won,
-            "covariance": own.auc.covariance,
+            "classes": marker.classes,
+            "correct": marker.correct,
+            "brier": [marker.brier.sum, marker.brier.squares],
+            "won": marker.auc.won,
+            "covariance": marker.auc.covariance,
         }
-        for name, own in sums.markers.items()
+        for name, marker in sums.markers.items()
     }
     return {
         "smallest": sums.min_count,
@@ -360,32 +306,32 @@ def _sums_note(sums: ScoreSums) -> dict[str, Any]:
     }
 
 
-def _sums(note: Mapping[str, Any]) -> ScoreSums:
+def _score_sums(note: Mapping[str, Any]) -> ScoreSums:
     n, total, squares = note["mask"]
     return ScoreSums(
-        min_count=_whole(note["smallest"]),
-        cases=_whole(note["cases"]),
-        patients=_whole(note["patients"]),
-        mask=ValueMoments(_whole(n), _number(total), _number(squares)),
+        min_count=_integer(note["smallest"]),
+        cases=_integer(note["cases"]),
+        patients=_integer(note["patients"]),
+        mask=ValueMoments(_integer(n), _number(total), _number(squares)),
         markers={str(k): _marker_sums(v) for k, v in note["markers"].items()},
         omitted={str(k): _one_of(v, OmissionReason) for k, v in note["left_out"].items()},
     )
 
 
 def _marker_sums(note: Mapping[str, Any]) -> MarkerSums:
-    classes = tuple(_whole(n) for n in note["classes"])
+    classes = tuple(_integer(n) for n in note["classes"])
     total, squares = note["brier"]
     won = [_number(n) for n in note["won"]]
     covariance = [[_number(n) for n in row] for row in note["covariance"]]
     return MarkerSums(
         classes=classes,
-        correct=tuple(_whole(n) for n in note["correct"]),
+        correct=tuple(_integer(n) for n in note["correct"]),
         brier=ValueMoments(sum(classes), _number(total), _number(squares)),
         auc=AucSums.of(classes, won, covariance),
     )
 
 
-def _whole(value: object) -> int:
+def _integer(value: object) -> int:
     if type(value) is not int:
         raise ValueError(f"{value!r}, expected a whole number")
     return value

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gliofed.errors import CheckpointError
 from gliofed.study import TrainingConfig
+from gliofed.types import OptimiserMoments
 
 _STATE = ("exp_avg", "exp_avg_sq", "step")
 
@@ -47,10 +48,31 @@ def optimiser_state(net: nn.Module, optimiser: torch.optim.Optimizer) -> Mapping
     return state
 
 
-def with_steps(moments: Mapping[str, Tensor], steps: int) -> dict[str, Tensor]:
-    """The moments, with `steps` as the step count of every parameter."""
-    names = {name.rpartition(":")[0] for name in moments}
-    return {**moments, **{f"{name}:step": torch.tensor(float(steps)) for name in names}}
+def moments_of(
+    net: nn.Module, optimiser: torch.optim.Optimizer, before: OptimiserMoments
+) -> OptimiserMoments:
+    """The optimiser's moments on the CPU; a parameter never stepped has those of `before`."""
+    exp_avg, exp_avg_sq = dict(before.exp_avg), dict(before.exp_avg_sq)
+    for name, parameter in net.named_parameters():
+        state = optimiser.state.get(parameter)
+        if state:
+            exp_avg[name] = state["exp_avg"].detach().to("cpu").contiguous()
+            exp_avg_sq[name] = state["exp_avg_sq"].detach().to("cpu").contiguous()
+    return OptimiserMoments(exp_avg, exp_avg_sq)
+
+
+def load_moments(
+    net: nn.Module, optimiser: torch.optim.Optimizer, moments: OptimiserMoments, steps: int
+) -> None:
+    """Give the optimiser `moments`, every parameter as if it had been stepped `steps` times.
+
+    Raises CheckpointError where the names are not those of the network's parameters.
+    """
+    state = {
+        f"{name}:{kind}": t for kind, own in moments.by_kind.items() for name, t in own.items()
+    }
+    counts = {f"{name}:step": torch.tensor(float(steps)) for name in moments.exp_avg}
+    load_optimiser_state(net, optimiser, {**state, **counts})
 
 
 def load_optimiser_state(

@@ -1,4 +1,9 @@
-"""Strategies: how much each site's weights count, parameter by parameter. One row each."""
+"""Aggregation strategies, one row each: how updates of sites become the next model.
+
+A strategy has two halves. The server's half is here: how much each site's update weighs, and the
+step from the mean to the next model. A strategy whose clients add something to their local work
+gets a field for it in `AggregationStrategy`; with today's strategies they add nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from torch import Tensor
+
 from gliofed.errors import StudyError
 from gliofed.models.network import TRUNK_TASK
 from gliofed.types import Update
 
 
+def sgd_step(old: Tensor, mean: Tensor, server_lr: float) -> Tensor:
+    """Go `server_lr` times as far as the mean; the mean itself where that is 1.
+
+    FedOpt with plain SGD at the server (Reddi et al. 2021, Adaptive federated optimization, ICLR).
+    """
+    return mean if server_lr == 1 else old + server_lr * (mean - old)
+
+
 @dataclass(frozen=True)
 class AggregationStrategy:
-    """weight: (update, task of a parameter) to the site's weight in its mean, at least 0.
+    """One way of merging updates.
 
-    A parameter that every site weighs 0 keeps the round's value.
+    weight: (update, task of a parameter) to the weight of the site in the mean, at least 0. A
+    parameter that every site weighs 0 keeps the round's value. source: where it comes from.
+    server_step: (parameter, mean of the sites, server learning rate) to the new parameter.
     """
 
     id: str
     weight: Callable[[Update, str], float]
     source: str
+    server_step: Callable[[Tensor, Tensor, float], Tensor] = sgd_step
 
 
 def _by_cases(update: Update, task: str) -> float:

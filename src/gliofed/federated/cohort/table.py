@@ -18,7 +18,7 @@ import numpy as np
 
 from gliofed.errors import UpdateError
 from gliofed.federated.cohort.suppression import SMALLEST_SHOWN, hidden_cells
-from gliofed.federated.messages import pack, read_note
+from gliofed.federated.wire import pack, read_note
 from gliofed.markers import MARKERS
 from gliofed.types import SEQUENCES, Case, Unknown
 from gliofed.types import Sequence as Mri

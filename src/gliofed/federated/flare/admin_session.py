@@ -1,7 +1,7 @@
-"""The lead's way to the server: a child process that holds FLARE's session, asked in JSON lines.
+"""The lead's session with the server: a child process that holds FLARE's session.
 
-FLARE's session prints, starts threads that outlive it, and dies with the server. In a process of
-its own it does none of this to ours: one that is lost is replaced by the next question.
+FLARE's session prints, starts threads that outlive it, and ends with the server. So it has a
+process of its own, which reads and writes JSON lines; a lost one is replaced at the next request.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gliofed.errors import KitError, LinkError
 from gliofed.runtime.processes import end_with_starter, starter
 
 STATUS: Final = "gliofed.status"
-"""What a running segment is asked for how it stands."""
+"""Command to a running training job: send the status."""
 END: Final = "gliofed.end"
-"""What a running segment is told so that it ends after its present round."""
+"""Command to a running training job: end after the current round."""
 _CONNECT_SECONDS: Final = 20.0
-_ANSWER_SECONDS: Final = 30.0
+_REPLY_SECONDS: Final = 30.0
 _REFUSED: Final = frozenset({"AuthorizationError", "AuthenticationError"})
 _PLAIN: Final[Mapping[str, str]] = {
     "NoConnection": "the server cannot be reached",
@@ -33,9 +33,9 @@ _PLAIN: Final[Mapping[str, str]] = {
 
 
 class AdminSession:
-    """Questions to the server, in the lead's name.
+    """Requests to the server in the lead's name.
 
-    Each raises LinkError where none answers, KitError where the server refuses what is asked.
+    Each raises LinkError without a reply, KitError where the server refuses the request.
     """
 
     def __init__(self, kit: Path, name: str, log: Path) -> None:
@@ -44,25 +44,25 @@ class AdminSession:
         self._child: subprocess.Popen[str] | None = None
 
     def sites(self) -> Mapping[str, float]:
-        """The sites that are connected, and when each was last heard, in the server's seconds."""
-        return {str(name): float(at) for name, at in self._ask("sites").items()}
+        """The connected sites, and when each was last heard from, in seconds of the server's clock."""
+        return {str(name): float(at) for name, at in self._request("sites").items()}
 
     def submit(self, job: Path) -> str:
-        """Hand in a job folder; its id."""
-        return str(self._ask("submit", str(job)))
+        """Submit a job folder; its id."""
+        return str(self._request("submit", str(job)))
 
     def state(self, job: str) -> str:
-        """What FLARE says of a job, such as "RUNNING" or "FINISHED:COMPLETED"."""
-        return str(self._ask("state", job))
+        """FLARE's status of a job, such as "RUNNING" or "FINISHED:COMPLETED"."""
+        return str(self._request("state", job))
 
-    def tell(self, job: str, topic: str) -> Mapping[str, Any] | None:
-        """A running segment's answer to `STATUS` or `END`; None where it is not running."""
-        found: Mapping[str, Any] | None = self._ask("tell", job, topic)
-        return found
+    def command(self, job: str, topic: str) -> Mapping[str, Any] | None:
+        """The reply of a running training job to `STATUS` or `END`; None where it is not running."""
+        reply: Mapping[str, Any] | None = self._request("command", job, topic)
+        return reply
 
     def abort(self, job: str) -> None:
         """End a job; one that has ended already is left alone."""
-        self._ask("abort", job)
+        self._request("abort", job)
 
     def close(self) -> None:
         """End the child."""
@@ -71,73 +71,78 @@ class AdminSession:
             self._child.communicate()
             self._child = None
 
-    def _ask(self, *question: str) -> Any:
+    def _request(self, *request: str) -> Any:
         child = self._child or self._start()
         assert child.stdin is not None
         try:
-            child.stdin.write(json.dumps(question) + "\n")
+            child.stdin.write(json.dumps(request) + "\n")
             child.stdin.flush()
-            answer = json.loads(_line(child, _CONNECT_SECONDS + _ANSWER_SECONDS))
+            reply = json.loads(_line(child, _CONNECT_SECONDS + _REPLY_SECONDS))
         except (OSError, ValueError) as error:
             self.close()
-            raise LinkError(f"the server does not answer ({error})") from None
-        if "error" in answer:
+            raise LinkError(f"the server does not respond ({error})") from None
+        if "error" in reply:
             self.close()
-            kind, text = answer["error"]
+            kind, text = reply["error"]
             if kind in _REFUSED:
                 raise KitError(
                     f"{self._kit}: the server does not grant this kit what a lead may do ({text}); "
                     "use the lead's kit as it was handed over"
                 )
             raise LinkError(f"{_PLAIN.get(kind, kind)} ({text})")
-        return answer["ok"]
+        return reply["ok"]
 
     def _start(self) -> subprocess.Popen[str]:
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(  # noqa: S603  (our own command)
                 [sys.executable, "-m", __name__, str(self._kit.resolve()), self._name],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-                start_new_session=True, cwd=self._kit, env={**os.environ, **starter()},
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                cwd=self._kit,
+                env={**os.environ, **starter()},
+            )
         return self._child
 
 
 def _line(child: subprocess.Popen[str], seconds: float) -> str:
     """The child's next line. Raises ValueError where none comes in time."""
-    found: list[str] = []
+    lines: list[str] = []
     assert child.stdout is not None
-    reader = threading.Thread(target=lambda out=child.stdout: found.append(out.readline()))
+    reader = threading.Thread(target=lambda out=child.stdout: lines.append(out.readline()))
     reader.daemon = True
     reader.start()
     reader.join(seconds)
-    if not found or not found[0]:
-        raise ValueError(f"nothing for {seconds:g} s" if not found else "its process ended")
-    return found[0]
+    if not lines or not lines[0]:
+        raise ValueError(f"nothing for {seconds:g} s" if not lines else "its process ended")
+    return lines[0]
 
 
-def _serve(kit: str, name: str, questions: IO[str], answers: IO[str]) -> None:
-    """The child's whole life: one answer a question."""
+def _serve(kit: str, name: str, requests: IO[str], replies: IO[str]) -> None:
+    """Main loop of the child: one reply to each request."""
     from nvflare.fuel.flare_api.flare_api import (  # noqa: PLC0415  (prints, and takes seconds)
         Session,
         new_secure_session,
     )
 
     session: Session | None = None
-    for line in questions:
-        verb, *rest = json.loads(line)
+    for line in requests:
+        name_of_command, *rest = json.loads(line)
         try:
             if session is None:
                 session = new_secure_session(name, kit, timeout=_CONNECT_SECONDS)
-                session.set_timeout(_ANSWER_SECONDS)
-            answer = {"ok": _VERBS[verb](session, *rest)}
+                session.set_timeout(_REPLY_SECONDS)
+            reply = {"ok": _COMMANDS[name_of_command](session, *rest)}
         except Exception as error:  # of any kind: FLARE has its own, and none outlives this line
-            answer = {"error": (type(error).__name__, str(error))}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+            reply = {"error": (type(error).__name__, str(error))}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
 
 
-def _tell(session: Any, job: str, topic: str) -> Mapping[str, Any] | None:
+def _command(session: Any, job: str, topic: str) -> Mapping[str, Any] | None:
     from nvflare.fuel.flare_api.api_spec import (  # noqa: PLC0415  (as above)
         InternalError,
         JobNotRunning,
@@ -145,10 +150,10 @@ def _tell(session: Any, job: str, topic: str) -> Mapping[str, Any] | None:
     )
 
     try:
-        found: Mapping[str, Any] = session.do_app_command(job, topic, {})
+        reply: Mapping[str, Any] = session.do_app_command(job, topic, {})
     except (InternalError, JobNotRunning, NoReply):  # not yet, no more, or lost with its server
         return None
-    return found
+    return reply
 
 
 def _abort(session: Any, job: str) -> None:
@@ -162,20 +167,20 @@ def _abort(session: Any, job: str) -> None:
             session.abort_job(job)
 
 
-_VERBS: Final[Mapping[str, Callable[..., Any]]] = {
+_COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "sites": lambda session: {
         c.name: c.last_connect_time or 0.0 for c in session.get_system_info().client_info
     },
     "submit": lambda session, job: session.submit_job(job),
     "state": lambda session, job: session.get_job_meta(job)["status"],
-    "tell": _tell,
+    "command": _command,
     "abort": _abort,
 }
 
 
 if __name__ == "__main__":
     end_with_starter()
-    told = os.fdopen(os.dup(1), "w")
+    replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what FLARE prints goes to the log
-    _serve(sys.argv[1], sys.argv[2], sys.stdin, told)
+    _serve(sys.argv[1], sys.argv[2], sys.stdin, replies)
     os._exit(0)

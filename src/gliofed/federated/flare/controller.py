@@ -1,4 +1,4 @@
-"""The server's half on FLARE: an `Engine` whose sites are behind mutual TLS."""
+"""The server's engine and workflow on FLARE, with sites connected over mutual TLS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,142 +35,152 @@ from gliofed.federated.flare.names import (
     SOURCE,
     TASK,
 )
-from gliofed.federated.flare.transfer import FileOffer, download, release_memory
+from gliofed.federated.flare.transfer import FileOffer, OfferedFile, download, release_memory
 from gliofed.federated.governance.failure import parse_failure
-from gliofed.federated.messages import LARGEST_HEADER
 from gliofed.federated.server.rounds import SiteReply
+from gliofed.federated.wire import LARGEST_HEADER
 from gliofed.runtime.processes import end_with_starter
 
 _POLL_SECONDS: Final = 0.2
-_AT_ONCE: Final = 4
-"""Answers fetched at a time: a slow line holds up no other, and each holds a few chunks at most."""
-_HEARD_SECONDS: Final = 10.0
-"""How long a segment that is over waits for the lead to hear how it ended."""
+_PARALLEL_DOWNLOADS: Final = 4
+"""A slow line delays no other; each download holds a few chunks at most."""
+_LAST_STATUS_SECONDS: Final = 10.0
+"""How long a finished training job waits for the lead to fetch its last status."""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """sites: to send requests to, by name. deadline: seconds from a request until a site that has
+    not responded is left out. spool: folder for the responses to one request."""
+
+    sites: Sequence[str]
+    deadline: float
+    spool: Path
 
 
 class FlareEngine:
-    """Sends a task to every site of the segment and fetches the answers as they come.
+    """Sends requests to the sites of a training job and downloads the responses as they come.
 
-    sites: those that the study asks, by name. deadline: seconds from a request until a site that
-    has not answered is left out. spool: folder for the answers of one request; on the disk, since
-    they come in any order and are used in that of the names. stop: ends the waiting.
+    Responses are stored on the disk, since they come in any order and are used in that of the
+    names. should_stop: ends the waiting where it returns True.
     """
 
     def __init__(
         self,
         controller: FlareController,
         context: FLContext,
-        sites: Sequence[str],
-        deadline: float,
-        spool: Path,
-        stop: Callable[[], bool],
+        config: EngineConfig,
+        should_stop: Callable[[], bool],
     ) -> None:
-        self._controller, self._context, self._stop = controller, context, stop
-        self._sites, self._deadline, self._spool = sorted(sites), deadline, spool
+        self._controller, self._context, self._should_stop = controller, context, should_stop
+        self._sites, self._deadline = sorted(config.sites), config.deadline
+        self._spool = config.spool
         self._cell = context.get_engine().get_cell()
 
-    def ask(self, task: Path) -> Iterator[SiteReply]:
-        """One reply a site, ordered by name, each as soon as it and those before it are there.
+    def send(self, request: Path) -> Iterator[SiteReply]:
+        """One reply a site, ordered by name, each as soon as it and those before it are complete.
 
-        Raises StoppedError where it is told to stop.
+        Raises StoppedError where the training job is stopped.
         """
-        shutil.rmtree(self._spool, ignore_errors=True)  # what an earlier request left unused
-        here = {c.name for c in self._context.get_engine().get_clients()}
-        waited = [s for s in self._sites if s in here]
-        if not waited:
+        shutil.rmtree(self._spool, ignore_errors=True)  # unused responses to an earlier request
+        connected = {c.name for c in self._context.get_engine().get_clients()}
+        expected = [s for s in self._sites if s in connected]
+        if not expected:
             yield from (SiteReply(s, None, ABSENT) for s in self._sites)
             return
         until = time.monotonic() + self._deadline
-        with self._asked(task, waited, until) as answers:
+        with self._broadcast(request, expected, until) as replies:
             for site in self._sites:
                 yield (
-                    self._reply(site, answers[site], until)
-                    if site in answers
+                    self._wait_for(site, replies[site], until)
+                    if site in replies
                     else SiteReply(site, None, ABSENT)
                 )
 
     @contextmanager
-    def _asked(
-        self, task: Path, sites: Sequence[str], until: float
+    def _broadcast(
+        self, request: Path, sites: Sequence[str], until: float
     ) -> Iterator[Mapping[str, Future[SiteReply]]]:
-        """The task is out while the block runs; each answer is fetched when it comes."""
+        """The request is on offer while the block runs; each response is downloaded when ready."""
         started, over = time.monotonic(), threading.Event()
-        answers: dict[str, Future[SiteReply]] = {s: Future() for s in sites}
-        offer = FileOffer(self._cell, task, len(sites), self._deadline + 60)
-        most = offer.size + LARGEST_HEADER  # the gate looks more closely
+        replies: dict[str, Future[SiteReply]] = {s: Future() for s in sites}
+        offer = FileOffer(self._cell, request, len(sites), self._deadline + 60)
+        max_bytes = offer.size + LARGEST_HEADER  # the gate checks more closely
 
         def ended() -> bool:
-            return over.is_set() or self._stop() or time.monotonic() > until
+            return over.is_set() or self._should_stop() or time.monotonic() > until
 
-        def fetched(site: str, told: Shareable | None) -> SiteReply:
-            reply = self._fetched(site, told, most, ended)
-            return replace(reply, seconds=time.monotonic() - started) if reply.answer else reply
+        def receive(site: str, message: Shareable | None) -> SiteReply:
+            reply = self._receive(site, message, max_bytes, ended)
+            if reply.response is None:
+                return reply
+            return replace(reply, seconds=time.monotonic() - started)
 
         def take(client_task: ClientTask, fl_ctx: FLContext) -> None:
-            site, told = client_task.client.name, client_task.result
-            answer = answers[site]
-            if not (answer.running() or answer.done()) and answer.set_running_or_notify_cancel():
-                fetching.submit(_settle, answer, lambda: fetched(site, told))
+            site, message = client_task.client.name, client_task.result
+            reply = replies[site]
+            if not (reply.running() or reply.done()) and reply.set_running_or_notify_cancel():
+                downloads.submit(_complete, reply, lambda: receive(site, message))
 
         data = Shareable()
         data[SOURCE], data[REF], data[BYTES] = offer.source, offer.ref, offer.size
         data[HEAD] = list(self._controller.head())
-        asked = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
-        with ThreadPoolExecutor(_AT_ONCE) as fetching:
-            self._controller.broadcast(asked, self._context, list(sites), len(sites))
+        flare_task = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
+        with ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as downloads:
+            self._controller.broadcast(flare_task, self._context, list(sites), len(sites))
             release_memory()
             try:
-                yield answers
+                yield replies
             finally:
                 over.set()
-                for answer in answers.values():
-                    answer.cancel()
-                self._controller.cancel_task(asked, fl_ctx=self._context)
+                for reply in replies.values():
+                    reply.cancel()
+                self._controller.cancel_task(flare_task, fl_ctx=self._context)
                 offer.withdraw()
 
-    def _reply(self, site: str, answer: Future[SiteReply], until: float) -> SiteReply:
-        """What `site` answered, once it has, or cannot any more."""
+    def _wait_for(self, site: str, reply: Future[SiteReply], until: float) -> SiteReply:
+        """The reply of `site`, once it has one or can have none any more."""
         while True:
-            there = wait([answer], _POLL_SECONDS).done
-            if self._stop():
-                raise StoppedError("the segment was stopped")
-            if there:
-                return answer.result()
-            why = ""
+            done = wait([reply], _POLL_SECONDS).done
+            if self._should_stop():
+                raise StoppedError("the training job was stopped")
+            if done:
+                return reply.result()
+            failure = ""
             if time.monotonic() > until:
-                why = f"{LATE} {self._deadline:g} s"
+                failure = f"{LATE} {self._deadline:g} s"
             elif self._controller.get_client_disconnect_time(site):
-                why = LOST
-            if why and answer.cancel():  # one that is being fetched has its own end
-                return SiteReply(site, None, why)
+                failure = LOST
+            if failure and reply.cancel():  # one that is being downloaded has its own end
+                return SiteReply(site, None, failure)
 
-    def _fetched(
-        self, site: str, told: Shareable | None, most: int, ended: Callable[[], bool]
+    def _receive(
+        self, site: str, message: Shareable | None, max_bytes: int, ended: Callable[[], bool]
     ) -> SiteReply:
-        if told is None:
+        if message is None:
             return SiteReply(site, None, LOST)
-        failure, source, ref = (told.get(k) for k in (FAILURE, SOURCE, REF))
+        failure, source, ref = (message.get(k) for k in (FAILURE, SOURCE, REF))
         if failure is not None or not isinstance(source, str) or not isinstance(ref, str):
-            return SiteReply(site, None, _told(failure))
+            return SiteReply(site, None, _failure_text(failure))
         path = self._spool / site
         self._spool.mkdir(parents=True, exist_ok=True)
         try:
-            download(self._cell, source, ref, path, most, ended)
+            download(self._cell, OfferedFile(source, ref, max_bytes), path, ended)
         except TransferError as error:
             return SiteReply(site, None, f"{CUT}: {error}")
-        self._controller.note(site, told.get(HEAD))
+        self._controller.note_head(site, message.get(HEAD))
         return SiteReply(site, path)
 
 
-def _settle(answer: Future[SiteReply], work: Callable[[], SiteReply]) -> None:
+def _complete(reply: Future[SiteReply], work: Callable[[], SiteReply]) -> None:
     try:
-        answer.set_result(work())
+        reply.set_result(work())
     except Exception as error:
-        answer.set_exception(error)
+        reply.set_exception(error)
 
 
-def _told(failure: object) -> str:
-    """What a site says of its own failure, in words of ours."""
+def _failure_text(failure: object) -> str:
+    """A site's report of its own failure, in text of gliofed's."""
     try:
         return parse_failure(failure).text
     except UpdateError as error:
@@ -178,26 +188,26 @@ def _told(failure: object) -> str:
 
 
 class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
-    """A FLARE workflow that conducts one segment of a run."""
+    """A FLARE workflow that runs one training job."""
 
     def __init__(self) -> None:
         super().__init__()
         end_with_starter()
         self.ending = threading.Event()
-        self._over, self._heard = threading.Event(), threading.Event()
+        self._over, self._status_sent = threading.Event(), threading.Event()
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """Be there for the lead's questions."""
+        """Register the commands of the lead."""
         engine = fl_ctx.get_engine()
         engine.register_app_command(STATUS, self._on_status)
         engine.register_app_command(END, self._on_end)
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
-        """Nothing to do after the last."""
+        """FLARE calls it after the last workflow; there is nothing to do."""
 
     def _on_status(self, topic: str, data: object, fl_ctx: FLContext) -> dict[str, Any]:
         if self._over.is_set():
-            self._heard.set()
+            self._status_sent.set()
         return dict(self.status())
 
     def _on_end(self, topic: str, data: object, fl_ctx: FLContext) -> dict[str, Any]:
@@ -205,44 +215,39 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
         return {}
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        """Conduct the segment; a stop ends it between two rounds' commits."""
+        """Run the training job; a stop ends it between the commits of two rounds."""
         root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
 
-        def engine(sites: Sequence[str], deadline: float, spool: Path) -> FlareEngine:
-            return FlareEngine(self, fl_ctx, sites, deadline, spool, lambda: abort_signal.triggered)
+        def make_engine(config: EngineConfig) -> FlareEngine:
+            return FlareEngine(self, fl_ctx, config, lambda: abort_signal.triggered)
 
         failure = ""
         try:
-            self.conduct(engine, root)
+            self.run_job(make_engine, root)
         except StoppedError:
             return
         except Exception as error:  # FLARE would print it with a traceback, and call it completed
             failure = f"{type(error).__name__}: {error}"
         self._over.set()
-        self._heard.wait(_HEARD_SECONDS)  # what the lead asks after this job, it cannot answer
+        self._status_sent.wait(_LAST_STATUS_SECONDS)  # after this job no status can be fetched
         if failure:
             self.system_panic(failure, fl_ctx)
 
     @abstractmethod
     def head(self) -> tuple[int, str]:
-        """Of the server's audit log."""
+        """Number and hash of the last line of the server's audit log."""
 
     @abstractmethod
-    def note(self, site: str, head: object) -> None:
-        """Take note of what a site told of its audit log's head."""
+    def note_head(self, site: str, head: object) -> None:
+        """Record the head of a site's audit log, as the site sent it."""
 
     @abstractmethod
     def status(self) -> Mapping[str, Any]:
-        """How the run stands, as plain values; none yet where it is not known. From any thread."""
+        """Of the run, as plain values; empty before it is known. Called from any thread."""
 
     @abstractmethod
-    def conduct(
-        self, engine: Callable[[Sequence[str], float, Path], FlareEngine], kit: Path
-    ) -> None:
-        """Do the segment's work. kit: the server's.
-
-        engine: makes one, of the sites to ask, a deadline in seconds, and a spool folder.
-        """
+    def run_job(self, make_engine: Callable[[EngineConfig], FlareEngine], kit: Path) -> None:
+        """Do the work of the training job. kit: the server's."""
 
     def process_result_of_unknown_task(
         self,
@@ -252,5 +257,5 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
         result: Shareable,
         fl_ctx: FLContext,
     ) -> None:
-        """Drop an answer that came after its deadline."""
-        self.log_info(fl_ctx, f"dropped an answer of {client.name} that came too late")
+        """Drop a response that came after its deadline."""
+        self.log_info(fl_ctx, f"dropped a response of {client.name} that came too late")

@@ -1,24 +1,24 @@
-"""The names that both halves on FLARE agree on."""
+"""Names that the controller and the executor on FLARE share."""
 
 from __future__ import annotations
 
 from typing import Final
 
 TASK: Final = "gliofed"
-"""The one task of every job."""
+"""The one FLARE task of every job."""
 SOURCE: Final = "source"
 """The cell that offers a file."""
 REF: Final = "ref"
-"""What the file is asked for by."""
+"""The reference of the file there."""
 BYTES: Final = "bytes"
 """The file's size."""
 FAILURE: Final = "failure"
-"""In place of a file: what a site says of its failure."""
+"""In place of a file: a site's report of its failure."""
 HEAD: Final = "head"
 """Number and hash of the last line of the sender's audit log."""
-ABSENT: Final = "not connected when the segment began"
+ABSENT: Final = "not connected when the training job began"
 LOST: Final = "its connection was lost"
-LATE: Final = "nothing within"
-CUT: Final = "its answer did not come through"
+LATE: Final = "no response within"
+CUT: Final = "its response could not be downloaded"
 CONNECTION_FAILURES: Final = (ABSENT, LOST, LATE, CUT)
-"""What is said of a site that did not answer: it may have died, and have come back since."""
+"""Reasons for no response of a site that may have been restarted, and have connected since."""

@@ -1,4 +1,4 @@
-"""Files between server and site over FLARE's own connection, in chunks: neither side holds one."""
+"""Files between server and site over FLARE's own connection, in chunks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,26 +20,26 @@ from nvflare.fuel.utils.memory_utils import try_malloc_trim
 from gliofed.errors import TransferError
 
 CHUNK: Final = 2**24
-"""Bytes a request asks for."""
+"""Bytes of one chunk."""
 REQUEST_SECONDS: Final = 30.0
 """How long one chunk may take before it is asked for again."""
 _POLL_SECONDS: Final = 0.2
-_SWEEP: Final = 2**26
-"""Bytes that pass between two sweeps."""
+_CLEANUP_BYTES: Final = 2**26
+"""Bytes that pass between two garbage collections."""
 
 
 class _ChunkCleanup:
-    """Lets go of the chunks that have passed.
+    """Frees the chunks that have passed.
 
-    FLARE leaves each in a cycle of references, which Python looks for too seldom: without this, a
-    process comes to hold a model for every site that it has sent one to.
+    FLARE leaves each in a cycle of references, which Python collects too seldom: without this, a
+    process ends up holding a model for every site that it has sent one to.
     """
 
     def __init__(self) -> None:
         self._lock, self._passed, self._begun = threading.Lock(), 0, False
 
     def begin(self) -> None:
-        """Before the first transfer: what is there by now stays, and need not be looked through."""
+        """Called before the first transfer: exclude the objects made so far from collection."""
         with self._lock:
             if not self._begun:
                 gc.collect()
@@ -46,90 +47,99 @@ class _ChunkCleanup:
                 self._begun = True
 
     def after(self, size: int) -> None:
-        """Hear that a chunk of so many bytes has passed."""
+        """Count a chunk of `size` bytes that has passed; collect where it is time to."""
         with self._lock:
             self._passed += size
-            if self._passed < _SWEEP:
+            if self._passed < _CLEANUP_BYTES:
                 return
             self._passed = 0
             gc.collect()
 
     def all(self) -> None:
-        """Do so now, and hand what is free back to the system; takes tens of milliseconds."""
+        """Collect now, and return free memory to the system; takes tens of milliseconds."""
         with self._lock:
             self._passed = 0
             gc.collect()
         try_malloc_trim()
 
 
-_sweep: Final = _ChunkCleanup()
+_cleanup: Final = _ChunkCleanup()
 
 
 def release_memory() -> None:
-    """Hand the memory of all that has passed back; for a moment in which others work."""
-    _sweep.all()
+    """Return the memory of all chunks that have passed; for a moment in which others work."""
+    _cleanup.all()
 
 
-class _OfferedFile(FileDownloadable):  # type: ignore[misc]  # (FLARE has no types)
+class _CountedFile(FileDownloadable):  # type: ignore[misc]  # (FLARE has no types)
     def produce(self, state: dict[str, Any], requester: str) -> tuple[str, Any, dict[str, Any]]:
-        found: tuple[str, Any, dict[str, Any]] = super().produce(state, requester)
-        _sweep.after(len(found[1] or b""))
-        return found
+        chunk: tuple[str, Any, dict[str, Any]] = super().produce(state, requester)
+        _cleanup.after(len(chunk[1] or b""))
+        return chunk
 
 
 class FileOffer:
-    """A file that named cells may fetch until it is withdrawn."""
+    """A file that cells may download until it is withdrawn."""
 
     def __init__(self, cell: Cell, path: Path, receivers: int, seconds: float) -> None:
-        """receivers: how many fetch it. seconds: kept for, without anybody asking for a chunk."""
-        _sweep.begin()
+        """receivers: how many download it. seconds: that it is kept without a request for a chunk."""
+        _cleanup.begin()
         self._downloader = ObjectDownloader(cell, timeout=seconds, num_receivers=receivers)
         self.source: str = cell.get_fqcn()
-        self.ref: str = self._downloader.add_object(_OfferedFile(str(path), chunk_size=CHUNK))
+        self.ref: str = self._downloader.add_object(_CountedFile(str(path), chunk_size=CHUNK))
         self.size = path.stat().st_size
 
     def withdraw(self) -> None:
-        """Let nobody fetch it any more."""
+        """End the offer."""
         self._downloader.delete_transaction()
 
 
-def download(
-    cell: Cell, source: str, ref: str, to: Path, most: int, stop: Callable[[], bool]
-) -> None:
-    """The file offered as `ref` by the cell `source`, written to `to`.
+@dataclass(frozen=True)
+class OfferedFile:
+    """A file on offer. source: the cell that offers it. ref: its reference there. max_bytes: that
+    are downloaded at most."""
 
-    most: bytes that it may have. stop: asked on the way; the fetching ends where it is true.
-    Raises TransferError, and OSError where `to` cannot be written; nothing of it stays then.
+    source: str
+    ref: str
+    max_bytes: int
+
+
+def download(cell: Cell, offered: OfferedFile, to: Path, should_stop: Callable[[], bool]) -> None:
+    """Write a file on offer to `to`. should_stop: ends the download where it returns True.
+
+    Raises TransferError, and OSError where `to` cannot be written; no part of it is left then.
     """
-    _sweep.begin()
-    into = _Download(to, most)
+    _cleanup.begin()
+    target = _Download(to, offered.max_bytes)
     try:
-        with _signal(stop) as signal:
-            download_object(source, ref, REQUEST_SECONDS, cell, into, abort_signal=signal)
+        with _signal(should_stop) as signal:
+            download_object(
+                offered.source, offered.ref, REQUEST_SECONDS, cell, target, abort_signal=signal
+            )
     finally:
-        into.close()
-    if into.failure is not None:
+        target.close()
+    if target.failure is not None:
         to.unlink(missing_ok=True)
-        raise into.failure
+        raise target.failure
 
 
 class _Download(Consumer):  # type: ignore[misc]  # (FLARE has no types)
-    """Writes what comes to a file, as much as may come."""
+    """Writes chunks to a file, up to a number of bytes."""
 
     supports_pipelining = True  # the next chunk is on its way while this one is written
 
-    def __init__(self, path: Path, most: int) -> None:
+    def __init__(self, path: Path, max_bytes: int) -> None:
         super().__init__()
-        self._most, self._done = most, 0
+        self._max_bytes, self._done = max_bytes, 0
         self._file = path.open("wb")
         self.failure: Exception | None = TransferError("the transfer was not begun")
 
     def consume(self, ref_id: str, state: dict[str, Any], data: bytes) -> dict[str, Any]:
-        """Take in one chunk."""
+        """Write one chunk."""
         self._done += len(data)
-        _sweep.after(len(data))
-        if self._done > self._most:
-            self.failure = TransferError(f"more than the {self._most} bytes that it may have")
+        _cleanup.after(len(data))
+        if self._done > self._max_bytes:
+            self.failure = TransferError(f"more than the {self._max_bytes} bytes that it may have")
             raise self.failure
         try:
             self._file.write(data)
@@ -139,16 +149,16 @@ class _Download(Consumer):  # type: ignore[misc]  # (FLARE has no types)
         return {"received_bytes": self._done}
 
     def download_completed(self, ref_id: str) -> None:
-        """All of it is here."""
+        """Called after the last chunk."""
         self.failure = None
 
     def download_failed(self, ref_id: str, reason: str) -> None:
-        """FLARE gave up."""
-        if not isinstance(self.failure, OSError) and self._done <= self._most:
+        """Called where FLARE gives up."""
+        if not isinstance(self.failure, OSError) and self._done <= self._max_bytes:
             self.failure = TransferError(reason)
 
     def close(self) -> None:
-        """End the file; a disk that is full may say so only now."""
+        """Close the file; only now a full disk may be reported."""
         try:
             self._file.close()
         except OSError as error:
@@ -156,13 +166,13 @@ class _Download(Consumer):  # type: ignore[misc]  # (FLARE has no types)
 
 
 @contextmanager
-def _signal(stop: Callable[[], bool]) -> Iterator[Signal]:
-    """FLARE's signal, triggered once `stop` is true."""
+def _signal(should_stop: Callable[[], bool]) -> Iterator[Signal]:
+    """A signal of FLARE, triggered once `should_stop` returns True."""
     signal, over = Signal(), threading.Event()
 
     def watch() -> None:
         while not over.wait(_POLL_SECONDS):
-            if stop():
+            if should_stop():
                 signal.trigger("stopped, or past its deadline")
                 return
 

@@ -22,8 +22,8 @@ from gliofed.errors import AuditError
 Event = Literal[
     "started", "stopped", "joined", "withdrawn", "site-joined", "site-missing", "site-withdrawn",
     "connection-refused", "command-refused", "job-refused", "proposed", "approved",
-    "approval-refused", "policy-refused", "segment-started", "segment-ended", "segment-failed",
-    "task-received", "task-refused", "answer-sent", "answer-refused", "counts-accepted",
+    "approval-refused", "policy-refused", "job-started", "job-ended", "job-failed",
+    "request-received", "request-refused", "response-sent", "response-refused", "counts-accepted",
     "counts-refused", "update-accepted", "update-refused", "round-committed", "quorum-missed",
     "failure-reported", "model-written", "model-published", "head-noted", "log-mended",
 ]  # fmt: skip

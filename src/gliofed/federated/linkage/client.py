@@ -16,7 +16,7 @@ from gliofed.data.store import PreparedStore
 from gliofed.errors import UpdateError
 from gliofed.federated.linkage.server import CORNERS, FORM, MatchKind
 from gliofed.federated.linkage.tokens import TOKENS, FederationSalt
-from gliofed.federated.messages import pack, read_note
+from gliofed.federated.wire import pack, read_note
 from gliofed.preprocessing.fingerprint import stored_fingerprint
 from gliofed.types import SEQUENCES, Case
 

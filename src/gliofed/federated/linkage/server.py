@@ -20,7 +20,7 @@ from torch import int32 as i32
 
 from gliofed.errors import UpdateError
 from gliofed.federated.linkage.tokens import TOKENS
-from gliofed.federated.messages import pack, unpack
+from gliofed.federated.wire import pack, unpack
 from gliofed.types import SEQUENCES
 
 MatchKind = Literal["id", "image"]

@@ -1,4 +1,4 @@
-"""Calibration between hospitals, the server's half: questions to all sites, sums from each.
+"""Calibration between hospitals on the server: requests to all sites, sums from each.
 
     <folder>/calibration.json     the calibration, the sites in it, and why the others are not
 
@@ -17,9 +17,9 @@ from gliofed.calibration.calibrator import Calibration, fit_calibration
 from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.calibration.statistics import SiteStatistics, StatisticsRequest
 from gliofed.errors import UpdateError
-from gliofed.federated.checkpoint import CommittedRound, last_record
+from gliofed.federated.checkpoint import CommittedRound, RecordFormat, last_record
 from gliofed.federated.gate import check_statistics
-from gliofed.federated.messages import Task, new_nonce
+from gliofed.federated.messages import CalibrationRequest, new_nonce
 from gliofed.federated.server.rounds import Engine, collect_replies, response_file
 from gliofed.markers import BY_ID
 from gliofed.runtime.files import write_text
@@ -27,7 +27,7 @@ from gliofed.study import FederationConfig, Study
 
 CALIBRATION: Final = "calibration.json"
 EngineFactory = Callable[[Sequence[str]], Engine]
-"""An engine that asks the sites named."""
+"""Makes an engine for the named sites."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class FinishedCalibration:
 
 
 class _SiteLostError(Exception):
-    """A site did not answer a later question: what was fitted so far had its cases in it."""
+    """A site did not respond to a later request: the fits so far have its cases in them."""
 
 
 def run_calibration(
-    reach: EngineFactory, state: CommittedRound, study: Study, run: str, folder: Path
+    make_engine: EngineFactory, state: CommittedRound, study: Study, run: str, folder: Path
 ) -> FinishedCalibration:
     """Calibrate the model of `state` on what the training sites kept back.
 
@@ -62,17 +62,24 @@ def run_calibration(
     failures: dict[str, str] = {}
     while True:
         names = [s for s in study.data.train if s not in failures]
-        asking = _StatisticsRounds(reach, names, state, study.federation, folder, failures)
+        exchange = _StatisticsExchange(
+            make_engine, names, state, study.federation, folder, failures
+        )
         try:
-            found = fit_calibration(asking, study.calibration)
+            calibration = fit_calibration(exchange, study.calibration)
         except _SiteLostError:
             continue
         break
-    sites, failed = tuple(sorted(asking.counted)), dict(sorted(failures.items()))
-    plain = {"run": run, "rounds": state.rounds, "sites": sites, "failures": failed,
-             "calibration": json.loads(calibration_json(found))}  # fmt: skip
+    sites, failed = tuple(sorted(exchange.counted)), dict(sorted(failures.items()))
+    plain = {
+        "run": run,
+        "rounds": state.rounds,
+        "sites": sites,
+        "failures": failed,
+        "calibration": json.loads(calibration_json(calibration)),
+    }
     write_text(folder / CALIBRATION, json.dumps(plain, indent=1))
-    return FinishedCalibration(run, state.rounds, found, sites, failed)
+    return FinishedCalibration(run, state.rounds, calibration, sites, failed)
 
 
 def last_calibration(folder: Path, run: str, rounds: int) -> FinishedCalibration | None:
@@ -83,21 +90,22 @@ def last_calibration(folder: Path, run: str, rounds: int) -> FinishedCalibration
     path = folder / CALIBRATION
 
     def read(raw: Any) -> FinishedCalibration:
-        own = parse_calibration(json.dumps(raw["calibration"]), str(path))
+        calibration = parse_calibration(json.dumps(raw["calibration"]), str(path))
         failures = {str(k): str(v) for k, v in raw["failures"].items()}
-        return FinishedCalibration(raw["run"], raw["rounds"], own, tuple(raw["sites"]), failures)
+        sites = tuple(raw["sites"])
+        return FinishedCalibration(raw["run"], raw["rounds"], calibration, sites, failures)
 
-    return last_record(path, run, rounds, read, "calibration", "calibrate")
+    return last_record(path, run, rounds, RecordFormat(read, "calibration", "calibrate"))
 
 
 @dataclass
-class _StatisticsRounds:
-    """Puts questions to sites. counted: what each told of its cases, by those that did.
+class _StatisticsExchange:
+    """Sends requests for statistics to sites. counted: by site, the response to the first request.
 
-    The model goes with the first question alone; sites keep their answers until the last one.
+    The model goes with the first request alone; sites keep its predictions until the last one.
     """
 
-    reach: EngineFactory
+    make_engine: EngineFactory
     names: Sequence[str]
     state: CommittedRound
     limits: FederationConfig
@@ -105,37 +113,43 @@ class _StatisticsRounds:
     failures: dict[str, str]
     counted: dict[str, SiteStatistics] = field(default_factory=dict)
 
-    def __call__(self, question: StatisticsRequest) -> Mapping[str, SiteStatistics]:
-        first = question.step == "count"
+    def __call__(self, statistics: StatisticsRequest) -> Mapping[str, SiteStatistics]:
+        """By site, the statistics; of a later request, raises _SiteLostError without one."""
+        first = statistics.step == "count"
         names = self.names if first else sorted(self.counted)
         if not names:
             return {}
-        weights = self.state.model if first else {}
-        task = Task("calibrate", self.state.run, self.state.rounds, new_nonce(), weights, {},
-                    question=question)  # fmt: skip
-        told: dict[str, SiteStatistics] = {}
-        with collect_replies(self.reach(names), task, self.folder) as replies:
+        request = CalibrationRequest(
+            run=self.state.run,
+            nonce=new_nonce(),
+            rounds=self.state.rounds,
+            statistics=statistics,
+            weights=self.state.weights if first else None,
+        )
+        received: dict[str, SiteStatistics] = {}
+        with collect_replies(self.make_engine(names), request, self.folder) as replies:
             for reply in replies:
                 try:
-                    own = check_statistics(reply.site, task, response_file(reply), self.limits)
-                    self._same_cases(reply.site, own)
-                    told[reply.site] = own
+                    file = response_file(reply)
+                    sent = check_statistics(reply.site, request, file, self.limits)
+                    self._check_same_cases(reply.site, sent)
+                    received[reply.site] = sent
                 except UpdateError as error:
                     self.failures[reply.site] = str(error)
-        lost = [site for site in names if site not in told]
+        lost = [site for site in names if site not in received]
         for site in lost:
-            self.failures.setdefault(site, f"site {site}: no answer")
+            self.failures.setdefault(site, f"site {site}: no response")
         if first:
-            self.counted = told
+            self.counted = received
         elif lost:
             raise _SiteLostError
-        return told
+        return received
 
-    def _same_cases(self, site: str, told: SiteStatistics) -> None:
+    def _check_same_cases(self, site: str, sent: SiteStatistics) -> None:
         """Raise UpdateError where sums or confidences are of more or fewer cases than counted."""
-        found = {m: own.n for m, own in told.sums.items()}
-        found |= {m: int(own.sum()) for m, own in told.confidences.items()}
-        for marker, n in found.items():
+        cases = {m: sums.n for m, sums in sent.sums.items()}
+        cases |= {m: int(counts.sum()) for m, counts in sent.confidences.items()}
+        for marker, n in cases.items():
             counted = sum(self.counted[site].classes(marker))
             if n != counted:
                 raise UpdateError(

@@ -1,6 +1,6 @@
-"""The federated test, the server's half: every site tests the model, and only sums leave it.
+"""The federated test on the server: every site tests the model, and only sums leave the site.
 
-    <folder>/test.json     the table, the sites that answered, and why the others did not
+    <folder>/test.json     the table, the sites in it, and why the others are not
 
 The file is written whole or not at all, and read again by a later call.
 """
@@ -18,9 +18,9 @@ from gliofed.errors import QuorumError, UpdateError
 from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import ScoreSums
 from gliofed.evaluation.results import Role, ScoreRow
-from gliofed.federated.checkpoint import CommittedRound, last_record
+from gliofed.federated.checkpoint import CommittedRound, RecordFormat, last_record
 from gliofed.federated.gate import check_scores
-from gliofed.federated.messages import Task, new_nonce
+from gliofed.federated.messages import ScoresRequest, new_nonce
 from gliofed.federated.server.rounds import Engine, collect_replies, response_file
 from gliofed.runtime.files import write_text
 from gliofed.study import Study
@@ -43,33 +43,33 @@ class FinishedTest:
 def run_test(
     engine: Engine, state: CommittedRound, study: Study, run: str, folder: Path
 ) -> FinishedTest:
-    """Have every site test the model of `state`; one that fails is named and the others go on.
+    """Have every site test the model of `state`; a site that fails is named in the result.
 
-    A test that `folder` holds is handed back, with the sites that failed then; delete
-    `folder`/test.json to ask again. Raises QuorumError where no site's answer could be used, and
-    CheckpointError as `last_test` does.
+    A test that `folder` holds is returned with the sites that failed then; delete
+    `folder`/test.json to test again. Raises QuorumError where no site's response could be used,
+    and CheckpointError as `last_test` does.
     """
     done = last_test(folder, run, state.rounds)
     if done is not None:
         return done
-    task = Task("test", run, state.rounds, new_nonce(), state.model, {})
+    request = ScoresRequest(run, new_nonce(), state.rounds, state.weights)
     sums: dict[str, Mapping[Role, ScoreSums]] = {}
     failures: dict[str, str] = {}
-    with collect_replies(engine, task, folder) as replies:
+    with collect_replies(engine, request, folder) as replies:
         for reply in replies:
             try:
-                answer = response_file(reply)
-                sums[reply.site] = check_scores(reply.site, task, answer, study.federation)
+                file = response_file(reply)
+                sums[reply.site] = check_scores(reply.site, request, file, study.federation)
             except UpdateError as error:
                 failures[reply.site] = str(error)
     if not sums:
-        why = "; ".join(failures.values()) or "no site answered"
-        raise QuorumError(f"the test: no answer could be used ({why}); the model is kept")
+        why = "; ".join(failures.values()) or "no site responded"
+        raise QuorumError(f"the test: no response could be used ({why}); the model is kept")
     table = score_table_from_sums(sums, failures)
     failed = dict(sorted(failures.items()))
-    found = FinishedTest(run, state.rounds, table, tuple(sorted(sums)), failed)
-    write_text(folder / TABLE, json.dumps(dataclasses.asdict(found), indent=1))
-    return found
+    finished = FinishedTest(run, state.rounds, table, tuple(sorted(sums)), failed)
+    write_text(folder / TABLE, json.dumps(dataclasses.asdict(finished), indent=1))
+    return finished
 
 
 def last_test(folder: Path, run: str, rounds: int) -> FinishedTest | None:
@@ -82,4 +82,4 @@ def last_test(folder: Path, run: str, rounds: int) -> FinishedTest | None:
         table = tuple(ScoreRow(**row) for row in raw["rows"])
         return FinishedTest(raw["run"], raw["rounds"], table, tuple(raw["sites"]), raw["failures"])
 
-    return last_record(folder / TABLE, run, rounds, read, "test", "test")
+    return last_record(folder / TABLE, run, rounds, RecordFormat(read, "test", "test"))
