@@ -82,7 +82,7 @@ class Drill:
 
     def start(self, *names: str) -> None:
         for name in names:
-            more = ("--segment", str(self.segment)) if name == LEAD else ()
+            more = ("--rounds-per-job", str(self.segment)) if name == LEAD else ()
             self.parties[name] = start_party(self.place, name, more=more)
 
     def start_in(self, namespace: str, name: str) -> None:

@@ -24,13 +24,13 @@ from gliofed.reporting.study.tables import (
     external_rows,
     in_order,
 )
+from gliofed.study import FEDERATED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CHANCE = 0.5
-from gliofed.study import FEDERATED
 
 
 def model_plots(rows: Sequence[ScoreRow], reference: str = FEDERATED) -> tuple[Plot, ...]:
