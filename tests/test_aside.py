@@ -91,6 +91,7 @@ def test_a_run_without_any_says_nothing_of_them(small, litres, tmp_path) -> None
     assert "Set aside" not in render_study_page(make_content(cases=3, seeds=(1,), rounds=2))
 
 
+@pytest.mark.slow
 def test_they_are_not_compared_with_other_hospitals_patients(small, litres) -> None:
     study, store = small
     ranked = sorted(litres, key=litres.__getitem__)

@@ -272,6 +272,7 @@ def test_page_of_scores_is_whole(scored: ScoredPredictions, page: str) -> None:
     assert all(r["tabindex"] == "0" and r["aria-label"] for r in regions)
 
 
+@pytest.mark.slow
 def test_columns_are_the_models_of_the_files() -> None:
     results = study_results()
     bare = ScoredPredictions(score_table(results, 0, "radiomics"), results, reference="radiomics")

@@ -399,6 +399,7 @@ def mutant(make_prepared):
     return dataclasses.replace(make_prepared("a"), image=image[1].numpy().astype(np.float16))
 
 
+@pytest.mark.slow
 def test_a_network_taught_a_cause_shows_it_and_one_of_random_weights_does_not(
     taught, mutant
 ) -> None:

@@ -238,6 +238,7 @@ def test_a_site_that_withdraws_after_the_end_goes_from_the_card_with_the_next_se
     assert read_status(folder).state == "completed"
 
 
+@pytest.mark.slow
 def test_the_model_can_be_tested_again_without_a_site_that_withdrew(federation) -> None:
     folder = federation.conduct(rounds=2)
     (folder / TABLE).unlink()

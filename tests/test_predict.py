@@ -270,6 +270,7 @@ def test_uncertainty_leaves_the_prediction_as_it_is_and_is_the_same_each_time(
     assert not any(m.training for m in net.modules())
 
 
+@pytest.mark.slow
 def test_an_answer_comes_back_from_the_disk_as_it_was(model, healthy, tmp_path) -> None:
     own = read_model(model)
     store = PreparedStore(tmp_path / "store")
@@ -335,6 +336,7 @@ def test_all_cases_are_one_table_that_is_scored_once_the_truth_is_there(
     assert one.probabilities["idh"] == tuple(plain["markers"]["idh"]["probabilities"])
 
 
+@pytest.mark.slow
 def test_occlusion_maps_are_computed_when_wanted_and_then_kept(model, healthy, tmp_path) -> None:
     root = tmp_path / "data"
     shutil.copytree(healthy, root)

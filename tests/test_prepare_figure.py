@@ -93,6 +93,7 @@ def test_faults_are_told_in_words(head) -> None:
     assert sound == 0 < aside
 
 
+@pytest.mark.slow
 def test_odd_cases_are_drawn(head) -> None:
     blank = np.zeros_like(head.image)
     name = dataclasses.replace(head.case, site="北\n医", id="$\\frac{$")

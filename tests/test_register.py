@@ -116,6 +116,7 @@ def test_rigid_recovers_a_known_move(head, ours, theirs, other, degrees, mm) -> 
     assert np.linalg.det(found) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_rigid_recovers_the_move_of_an_inverted_scan_on_oblique_flipped_axes(head) -> None:
     volume = head[Sequence.T1CE]
     matrix = a_move(volume, 12, 15, seed=8)
@@ -134,6 +135,7 @@ def test_rigid_recovers_the_move_of_an_inverted_scan_on_oblique_flipped_axes(hea
     assert scans.apart(found, matrix, scans.brain_points(volume)) < 1
 
 
+@pytest.mark.slow
 def test_rigid_finds_the_brain_in_a_scan_far_away(head) -> None:
     """The scanner's coordinates tell nothing: the start on the centres of mass must do."""
     volume = head[Sequence.T1CE]

@@ -32,6 +32,8 @@ from gliofed.reporting.study.page import render_study_page, write_study_page
 from gliofed.reporting.study.tables import MEASURES, external_rows, full_table, headline, refusals
 from gliofed.types import Labels, RoundPoint
 
+pytestmark = pytest.mark.slow
+
 RESEARCH = "Research use only. Not a medical device."
 SYNTHETIC = (
     "Synthetic phantom data: no patient. Figures show that the software works, "
