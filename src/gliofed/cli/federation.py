@@ -172,7 +172,7 @@ def start(
 
 
 def status(
-    kit: Annotated[Path, typer.Option(help="The lead's or the server's kit.")],
+    kit: Annotated[Path, typer.Argument(help="The lead's or the server's kit.")],
     watch: Annotated[bool, typer.Option("--watch", help="Show it until the run is over.")] = False,
 ) -> None:
     """Show the state of a study: rounds, sites, seconds, bytes, losses, and missing sites."""
@@ -186,7 +186,7 @@ def status(
             typer.echo(page_line(kit))
 
 
-def stop(kit: LeadKit) -> None:
+def stop(kit: Annotated[Path, typer.Argument(help="The lead's kit.")]) -> None:
     """Stop a study after its present round; `gliofed start` goes on from there."""
     with one_line_errors(), needs_extra("federation"):
         run = gliofed.stop(kit)
