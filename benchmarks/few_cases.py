@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import norm
 
-from gliofed.evaluation.comparison import chance_comparison, compare_pair
+from gliofed.evaluation.comparison import ComparedSources, chance_comparison, compare_pair
 from gliofed.evaluation.paired import PairedEstimate, PairedPredictions, paired_estimate
 
 TRIALS, DRAWS, OTHERS = 1000, 400, 40
@@ -41,7 +41,7 @@ def main() -> None:
                 shared = rng.normal(size=len(truth)) + skill * truth
                 noise = rng.normal(size=(2, len(truth)))
                 own, base = (answered(truth.astype(int), shared + n, trial) for n in noise)
-                rows = compare_pair(own, base, "one", "other", "external", "all")
+                rows = compare_pair(own, base, ComparedSources("one", "other", "external", "all"))
                 wrong[:2] += [row.p is not None and row.p < 0.05 for row in rows]
                 alone = chance_comparison(
                     answered(truth.astype(int), shared, trial), "one", "external"

@@ -21,6 +21,7 @@ from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.calibration.probability_bins import BINS, EDGES, bin_indices
 from gliofed.calibration.scaling import LEAST, RIDGE, FitPosition, scaling_steps, scaling_sums
 from gliofed.calibration.selective import (
+    ConfidentPredictions,
     area_under_risk_coverage,
     confidence_counts,
     fit_confidence_threshold,
@@ -297,14 +298,18 @@ def test_risks_have_n_and_an_interval_or_a_reason() -> None:
     truth, found, _ = made_up(120, 2)
     sure, wrong = found.max(1), found.argmax(1) != truth
     cases = [(f"p{i}", f"c{i}") for i in range(120)]
-    whole, *_, area = own = selective_risk_rows("m", "idh", sure, wrong, cases, 200)
+    whole, *_, area = own = selective_risk_rows(
+        "m", "idh", ConfidentPredictions(cases, sure, wrong), 200
+    )
     assert [f.coverage for f in own] == [1.0, 0.9, 0.8, 0.7, None]
     assert whole.value == pytest.approx(wrong.mean())
     assert area.value < whole.value
     assert all(f.low < f.value < f.high for f in own)
-    lone = selective_risk_rows("m", "idh", sure[:2], wrong[:2], [("p", "c"), ("p", "c")], 50)
+    lone = selective_risk_rows(
+        "m", "idh", ConfidentPredictions([("p", "c")] * 2, sure[:2], wrong[:2]), 50
+    )
     assert {(f.note, f.n) for f in lone} == {("one patient", 1)}
-    none = selective_risk_rows("m", "idh", sure[:0], wrong[:0], [], 50)
+    none = selective_risk_rows("m", "idh", ConfidentPredictions([], sure[:0], wrong[:0]), 50)
     assert all(f.value is None and f.note for f in none)
 
 

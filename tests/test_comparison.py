@@ -15,6 +15,7 @@ from gliofed.evaluation.comparison import (
     BY_BOOTSTRAP,
     BY_DELONG,
     BY_RANKS,
+    ComparedSources,
     Comparison,
     bootstrap_p_value,
     compare_models,
@@ -132,7 +133,7 @@ def once_compared(trial, gap, replicates):
                       "idh", "mutant", lambda r: r.probabilities["idh"][1]), replicates)
         for rows in (binary(truth, own), binary(truth, base))
     ]  # fmt: skip
-    return compare_pair(*both, "pooled", "federated", "external", "all")
+    return compare_pair(*both, ComparedSources("pooled", "federated", "external", "all"))
 
 
 def test_of_equal_models_one_in_twenty_is_called_different() -> None:

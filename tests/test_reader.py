@@ -204,7 +204,7 @@ def test_a_score_has_its_evidence_figures_and_page(tables, tmp_path) -> None:
     assert (out / "figures/figures.pdf").read_bytes().startswith(b"%PDF")
     assert "<svg" in (out / "figures/roc-idh.svg").read_text()
     page = (out / "report.html").read_text()
-    assert "no case of a training hospital was kept back to calibrate on" in page
+    assert "no case of a training hospital was held out to calibrate on" in page
 
 
 def test_files_that_cannot_be_scored_together(tables, tmp_path) -> None:

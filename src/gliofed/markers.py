@@ -87,6 +87,6 @@ MARKERS: Final[tuple[Marker, ...]] = (
         task_weight=1.33,
     ),
 )  # fmt: skip
+"""Task weights of IDH, 1p/19q and grade: van der Voort et al. 2023, Neuro-Oncology 25:279."""
 
 BY_ID: Final[Mapping[str, Marker]] = {m.id: m for m in MARKERS}
-"""Task weights of IDH, 1p/19q and grade: van der Voort et al. 2023, Neuro-Oncology 25:279."""

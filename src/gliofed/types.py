@@ -1,4 +1,4 @@
-"""The types that pass between rooms: frozen, and free of torch until a tensor is really held."""
+"""The types that pass between packages: frozen, and importable without torch."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Person:
-    """What a site knows of a patient beside the markers; it never leaves the site as such.
+    """A patient's sex, age and scanner. They never leave the site as such.
 
     sex: "F" or "M". age: years at the scan. scanner: manufacturer, model and field strength as
     one line of text. Each may be `UNKNOWN`.
@@ -126,12 +126,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class PreparationMeasures:
-    """What can be told of a case's preparation by numbers, without its truth.
+    """Measures of a case's preparation that need no reference.
 
     brain_litres: of the brain mask. template_dice: of the brain with that of MNI152; None where
     the case was not registered to it. alignment: of each sequence but the
     reference, how many times more mutual information it has with the reference where it lies than
-    6 mm away: 1 tells of no relation.
+    6 mm away: 1 means no relation.
     """
 
     brain_litres: float
@@ -237,7 +237,7 @@ class RoundPoint:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One model's answer for one case.
+    """One model's prediction for one case.
 
     probability: (X, Y, Z) float32 of tumour, on the grid given by `affine` (voxel to RAS mm).
     markers: marker id to class probabilities, summing to 1.

@@ -1,1 +1,1 @@
-"""Probabilities that can be taken at their word, and when not to say: all fitted from sums."""
+"""Calibrated probabilities, prediction sets and thresholds of confidence, fitted from sums."""

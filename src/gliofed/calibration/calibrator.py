@@ -1,8 +1,9 @@
-"""All of it together: one calibration fitted from sites' sums, and its answer for a case.
+"""A calibration fitted from the sums of sites, and its application to a case.
 
-A model's own probabilities are scaled, marker by marker; then IDH, 1p/19q and grade are decided
-together; limits of confidence are for what is shown after that. Prediction sets are of the model's
-own probabilities: their promise asks that the score was not fitted on the same cases.
+The model's probabilities are scaled, marker by marker. Then IDH, 1p/19q and grade are decided
+together. Thresholds of confidence apply to the probabilities after that. Prediction sets are of the
+model's own probabilities: their coverage holds only for a score that was not fitted on the same
+cases.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ from gliofed.study import CalibrationConfig
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a model's probabilities into what is shown. By marker id: scalings, sets, limits.
+    """What turns a model's probabilities into its answers. By marker id: scalings, sets, thresholds.
 
-    cells: of all sites, (2, 2, 3) as nested tuples, see `calibrate.joint`; None where no case has
-    all three. notes: by marker, which sites left it out and cases that could not be used.
+    cells: of all sites, (2, 2, 3) as nested tuples, see `joint_decision.cell_counts`; None where no
+    case has all three. notes: by marker, which sites left it out and cases that could not be used.
     """
 
     config: CalibrationConfig

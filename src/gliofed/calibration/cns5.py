@@ -1,4 +1,4 @@
-"""The integrated type of WHO CNS5 (2021), as far as IDH, 1p/19q and grade tell it.
+"""The integrated type of WHO CNS5 (2021), as far as IDH, 1p/19q and grade determine it.
 
 Louis et al. 2021, Neuro-Oncology 23:1231: an IDH-mutant tumour is an oligodendroglioma with
 1p/19q co-deletion and an astrocytoma without. An IDH-wildtype one is a glioblastoma by its
@@ -42,8 +42,8 @@ class IntegratedType:
     """One case's type. answer: one of `OUTCOMES`. reason: why it is not determinable, else empty.
 
     probabilities: of each of `OUTCOMES`, summing to 1; None where a marker's is not finite. The
-    last is that of IDH-wildtype of grade 2 or 3, and not of doubt. open: outcomes that the sets
-    leave. unseen: what must be shown with it.
+    last is that of IDH-wildtype of grade 2 or 3, and no measure of uncertainty. open: outcomes that
+    the sets leave. unseen: what must be shown with it.
     """
 
     answer: str
@@ -54,7 +54,8 @@ class IntegratedType:
 
 
 def outcome_probabilities(cells: Values) -> Values:
-    """(n, 2, 2, 3) of `calibrate.joint` to (n, 4), in the order of `OUTCOMES`."""
+    """(n, 2, 2, 3) of `joint_decision.joint_probabilities` to (n, 4), in the order of
+    `OUTCOMES`."""
     return np.stack([np.where(_where(o), cells, 0).sum((1, 2, 3)) for o in OUTCOMES], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Sets of classes that hold the true one as often as was asked: split conformal prediction.
+"""Split conformal prediction: sets of classes with a target coverage of the true one.
 
 A class is in a case's set where its probability is at least a threshold; in the usual words the
 nonconformity is 1 minus the probability of the true class (Vovk, Gammerman and Shafer 2005,
@@ -8,7 +8,7 @@ cases and is on average over them: not for a hospital unlike those, and, with si
 shares, not for each site by itself (Lu et al. 2023, ICML, federated conformal predictors, on
 weaker assumptions). Coverage is therefore measured, site by site.
 
-Sites send counts on the grid of `calibrate.grid`. A threshold found from them lies below that of
+Sites send counts on the grid of `probability_bins`. A threshold found from them lies below that of
 the pooled cases by less than one bin, never above it: sets may be larger, never smaller.
 """
 

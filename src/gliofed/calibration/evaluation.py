@@ -1,8 +1,8 @@
-"""What a calibration does on cases that it was not fitted on.
+"""A calibration evaluated on cases that it was not fitted on.
 
-One calibration for each seed and fold, fitted on the cases that training sites kept back and tried
-on the external ones. Figures are of the answers of all seeds together; the unit of their intervals
-is the patient.
+There is one calibration for each seed and fold. It is fitted on the held-out cases of the training
+sites and evaluated on the external cases. Figures are of the answers of all seeds together. The
+unit of their intervals is the patient.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from gliofed.calibration.calibrator import (
     fit_calibration,
 )
 from gliofed.calibration.cns5 import OUTCOMES, reference_type
-from gliofed.calibration.selective import SelectiveRiskRow, selective_risk_rows
+from gliofed.calibration.selective import (
+    ConfidentPredictions,
+    SelectiveRiskRow,
+    selective_risk_rows,
+)
 from gliofed.calibration.site_statistics import (
     CalibrationCases,
     local_exchange,
@@ -40,13 +44,13 @@ ALL_GROUPS: Final = "all"
 """The site of all sites together, and the class of all classes together."""
 INTEGRATED_TYPE: Final = "cns5"
 """In place of a marker: the integrated type."""
-NO_HOLDOUT: Final = "no case of a training hospital was kept back to calibrate on"
+NO_HOLDOUT: Final = "no case of a training hospital was held out to calibrate on"
 
 
 @dataclass(frozen=True)
 class ScalingRow:
     """One marker's calibration in one seed and fold. n: calibration cases of each class, in the
-    marker's order. slope, intercepts: see `calibrate.scaling`. at_least: the probability from
+    marker's order. slope, intercepts: see `calibration.scaling`. at_least: the probability from
     which each class is in the set. limit: the least confidence that is kept; None keeps nothing.
     """
 
@@ -134,53 +138,59 @@ class CalibrationEvaluation:
 
 @dataclass(frozen=True)
 class _CalibratedCase:
-    """One external case: as the model answered it, and what is made of that."""
+    """One external case: the model's answer, and that answer calibrated."""
 
     result: CaseResult
     answer: CalibratedPrediction
 
 
 def evaluate_calibration(
-    results: Sequence[CaseResult], model: str, wishes: CalibrationConfig, replicates: int
+    results: Sequence[CaseResult], model: str, config: CalibrationConfig, replicates: int
 ) -> CalibrationEvaluation:
-    """Of one model's answers: calibrate on `holdout` ones, seed by seed and fold by fold, and see.
+    """Calibrate one model on its `holdout` answers and evaluate that on its `external` ones.
 
-    A fold without a case kept back is left out; where all are, the trial is empty and says why.
+    Each seed and fold has its own calibration. A fold without a held-out case is left out. Where
+    all folds are left out, the evaluation is empty and its note gives the reason.
     """
     folds: dict[tuple[int, str], list[CaseResult]] = defaultdict(list)
     for result in results:
         if result.model == model:
             folds[result.seed, result.fold].append(result)
     fits: list[ScalingRow] = []
-    made: dict[tuple[int, str], Calibration] = {}
-    tried: list[_CalibratedCase] = []
+    calibrations: dict[tuple[int, str], Calibration] = {}
+    cases: list[_CalibratedCase] = []
     for (seed, fold), own in sorted(folds.items()):
         held = [r for r in own if r.role == "holdout"]
         if not held:
             continue
-        found = fit_calibration(local_exchange(_by_site(held)), wishes)
-        made[seed, fold] = found
+        found = fit_calibration(local_exchange(_by_site(held)), config)
+        calibrations[seed, fold] = found
         fits += scaling_rows(found, model, seed, fold)
         test = [r for r in own if r.role == "external"]
-        tried += map(_CalibratedCase, test, apply_calibration(found, model_probabilities(test)))
+        cases += map(_CalibratedCase, test, apply_calibration(found, model_probabilities(test)))
     order = {id(r): place for place, r in enumerate(results)}
-    tried.sort(key=lambda t: order[id(t.result)])  # as they came, so that scores can be paired
-    if not tried:
+    cases.sort(key=lambda t: order[id(t.result)])  # as they came, so that scores can be paired
+    if not cases:
         why = NO_HOLDOUT if not fits else "no external case was answered"
-        return CalibrationEvaluation(model, wishes, (), tuple(fits), (), (), (), (), made, why)
+        return CalibrationEvaluation(
+            model, config, (), tuple(fits), (), (), (), (), calibrations, why
+        )
     return CalibrationEvaluation(
         model,
-        wishes,
+        config,
         tuple(
             replace(t.result, model=model + CALIBRATED_SUFFIX, probabilities=t.answer.probabilities)
-            for t in tried
+            for t in cases
         ),
         tuple(fits),
-        tuple(_set_rows(tried, model, wishes)),
-        tuple(_risk_rows(tried, model, replicates)),
-        (*_kept_rows(tried, model, wishes), _named(tried, model)),
-        _type_rows(tried, model),
-        made,
+        tuple(_set_rows(cases, model, config)),
+        tuple(_risk_rows(cases, model, replicates)),
+        (
+            *_threshold_rows(cases, model, config),
+            _integrated_type_threshold(cases, model),
+        ),
+        _type_rows(cases, model),
+        calibrations,
     )
 
 
@@ -204,112 +214,129 @@ def scaling_rows(found: Calibration, model: str, seed: int, fold: str) -> list[S
     return out
 
 
-def _known(tried: Sequence[_CalibratedCase], marker: Marker) -> list[_CalibratedCase]:
+def _known(cases: Sequence[_CalibratedCase], marker: Marker) -> list[_CalibratedCase]:
     """Those whose class is known and whose probabilities are finite."""
     return [
         t
-        for t in tried
+        for t in cases
         if not isinstance(t.result.labels[marker.id], Unknown)
         and np.isfinite(t.answer.probabilities[marker.id]).all()
     ]
 
 
-def _wrong(tried: Sequence[_CalibratedCase], marker: Marker) -> NDArray[np.bool_]:
+def _wrong(cases: Sequence[_CalibratedCase], marker: Marker) -> NDArray[np.bool_]:
     """(n,) whether the likeliest class of what is shown is not the true one."""
-    said = [marker.classes[int(np.argmax(t.answer.probabilities[marker.id]))] for t in tried]
-    return np.array([s != t.result.labels[marker.id] for s, t in zip(said, tried, strict=True)])
+    said = [marker.classes[int(np.argmax(t.answer.probabilities[marker.id]))] for t in cases]
+    return np.array([s != t.result.labels[marker.id] for s, t in zip(said, cases, strict=True)])
 
 
 def _set_rows(
-    tried: Sequence[_CalibratedCase], model: str, wishes: CalibrationConfig
+    cases: Sequence[_CalibratedCase], model: str, config: CalibrationConfig
 ) -> Iterable[SetCoverageRow]:
     for marker in MARKERS:
-        known = _known(tried, marker)
-        for site in (ALL_GROUPS, *sorted({t.result.site for t in tried})):
-            there = [t for t in known if site in (ALL_GROUPS, t.result.site)]
+        known = _known(cases, marker)
+        for site in (ALL_GROUPS, *sorted({c.result.site for c in cases})):
+            at_site = [c for c in known if site in (ALL_GROUPS, c.result.site)]
             for label in (ALL_GROUPS, *marker.classes):
-                own = [t for t in there if label in (ALL_GROUPS, t.result.labels[marker.id])]
-                yield _set_row(own, model, site, marker, label, 1 - wishes.alpha)
+                group = [c for c in at_site if label in (ALL_GROUPS, c.result.labels[marker.id])]
+                empty = SetCoverageRow(
+                    model,
+                    site,
+                    marker.id,
+                    label,
+                    1 - config.alpha,
+                    0,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    None,
+                    "no case",
+                )
+                yield _with_coverage(empty, group)
 
 
-def _set_row(
-    own: Sequence[_CalibratedCase], model: str, site: str, marker: Marker, label: str, asked: float
-) -> SetCoverageRow:
-    if not own:
-        return SetCoverageRow(
-            model, site, marker.id, label, asked, 0, None, None, None, None, None, None, "no case"
-        )  # fmt: skip
-    sizes = np.array([len(t.answer.sets[marker.id]) for t in own])
-    hits = np.array([t.result.labels[marker.id] in t.answer.sets[marker.id] for t in own], float)
-    n, value, low, high = _share([t.result for t in own], hits)
-    size, single, empty = (
-        float(sizes.mean()),
-        float((sizes == 1).mean()),
-        float((sizes == 0).mean()),
+def _with_coverage(row: SetCoverageRow, group: Sequence[_CalibratedCase]) -> SetCoverageRow:
+    """The row with the figures of its group of cases; as it is without a case."""
+    if not group:
+        return row
+    sets = [c.answer.sets[row.marker] for c in group]
+    sizes = np.array([len(s) for s in sets])
+    hits = np.array([c.result.labels[row.marker] in s for c, s in zip(group, sets, strict=True)])
+    n, value, low, high = _share([c.result for c in group], hits.astype(float))
+    return replace(
+        row,
+        n=n,
+        value=value,
+        low=low,
+        high=high,
+        size=float(sizes.mean()),
+        single=float((sizes == 1).mean()),
+        empty=float((sizes == 0).mean()),
+        note="",
     )
-    return SetCoverageRow(
-        model, site, marker.id, label, asked, n, value, low, high, size, single, empty
-    )  # fmt: skip
 
 
 def _risk_rows(
-    tried: Sequence[_CalibratedCase], model: str, replicates: int
+    cases: Sequence[_CalibratedCase], model: str, replicates: int
 ) -> Iterable[SelectiveRiskRow]:
     for marker in MARKERS:
-        own = _known(tried, marker)
-        sure = np.array([max(t.answer.probabilities[marker.id]) for t in own], float)
-        cases = [(t.result.patient, f"{t.result.site}/{t.result.case}") for t in own]
-        yield from selective_risk_rows(
-            model, marker.id, sure, _wrong(own, marker), cases, replicates
+        known = _known(cases, marker)
+        predictions = ConfidentPredictions(
+            [(c.result.patient, f"{c.result.site}/{c.result.case}") for c in known],
+            np.array([max(c.answer.probabilities[marker.id]) for c in known], float),
+            _wrong(known, marker),
         )
+        yield from selective_risk_rows(model, marker.id, predictions, replicates)
 
 
-def _kept_rows(
-    tried: Sequence[_CalibratedCase], model: str, wishes: CalibrationConfig
+def _threshold_rows(
+    cases: Sequence[_CalibratedCase], model: str, config: CalibrationConfig
 ) -> Iterable[ThresholdRow]:
     for marker in MARKERS:
-        own = _known(tried, marker)
-        kept = np.array([t.answer.accepted[marker.id] for t in own], bool)
-        wrong = _wrong(own, marker)
-        yield _kept(own, kept, wrong, model, marker.id, wishes.risk)
+        known = _known(cases, marker)
+        accepted = np.array([c.answer.accepted[marker.id] for c in known], bool)
+        row = ThresholdRow(model, marker.id, config.risk, 0, None, None, None, None, "no case")
+        yield _with_errors(row, known, accepted, _wrong(known, marker))
 
 
-def _named(tried: Sequence[_CalibratedCase], model: str) -> ThresholdRow:
-    """Of the cases whose integrated type the true labels tell: how many were named, and wrongly.
+def _integrated_type_threshold(cases: Sequence[_CalibratedCase], model: str) -> ThresholdRow:
+    """Of the cases whose integrated type follows from the true labels: how many were given a type,
+    and how many of these a wrong one.
 
-    What no case of the three markers can tell counts as kept back, rightly or not."""
-    own = [t for t in tried if not isinstance(reference_type(t.result.labels), Unknown)]
-    said = [t.answer.integrated_type.answer for t in own]
-    true = [reference_type(t.result.labels) for t in own]
-    kept = np.array([s != OUTCOMES[-1] for s in said], bool)
-    wrong = np.array([s != t for s, t in zip(said, true, strict=True)], bool)
-    return _kept(own, kept, wrong, model, INTEGRATED_TYPE, None)
+    A type that the three markers cannot determine counts as rejected."""
+    known = [c for c in cases if not isinstance(reference_type(c.result.labels), Unknown)]
+    predicted = [c.answer.integrated_type.answer for c in known]
+    reference = [reference_type(c.result.labels) for c in known]
+    accepted = np.array([p != OUTCOMES[-1] for p in predicted], bool)
+    wrong = np.array([p != r for p, r in zip(predicted, reference, strict=True)], bool)
+    row = ThresholdRow(model, INTEGRATED_TYPE, None, 0, None, None, None, None, "no case")
+    return _with_errors(row, known, accepted, wrong)
 
 
-def _kept(
-    own: Sequence[_CalibratedCase],
-    kept: NDArray[np.bool_],
+def _with_errors(
+    row: ThresholdRow,
+    cases: Sequence[_CalibratedCase],
+    accepted: NDArray[np.bool_],
     wrong: NDArray[np.bool_],
-    model: str,
-    marker: str,
-    wished: float | None,
 ) -> ThresholdRow:
-    n = len({(t.result.site, t.result.case) for t in own})
+    """The row with the figures of its cases; as it is without a case."""
+    n = len({(c.result.site, c.result.case) for c in cases})
     if not n:
-        return ThresholdRow(model, marker, wished, 0, None, None, None, None, "no case")
-    share = float(kept.mean())
-    if not kept.any():
-        return ThresholdRow(model, marker, wished, n, share, None, None, None, "no answer was kept")
-    mine = [t.result for t, k in zip(own, kept, strict=True) if k]
-    errors = wrong[kept].astype(float)
-    _, value, low, high = _share(mine, errors)
-    return ThresholdRow(model, marker, wished, n, share, value, low, high)
+        return row
+    coverage = float(accepted.mean())
+    if not accepted.any():
+        return replace(row, n=n, coverage=coverage, note="no answer was kept")
+    results = [c.result for c, yes in zip(cases, accepted, strict=True) if yes]
+    _, rate, low, high = _share(results, wrong[accepted].astype(float))
+    return replace(row, n=n, coverage=coverage, error_rate=rate, low=low, high=high, note="")
 
 
-def _type_rows(tried: Sequence[_CalibratedCase], model: str) -> tuple[IntegratedTypeRow, ...]:
+def _type_rows(cases: Sequence[_CalibratedCase], model: str) -> tuple[IntegratedTypeRow, ...]:
     out = []
     for reference in OUTCOMES:
-        own = [t for t in tried if reference_type(t.result.labels) == reference]
+        own = [t for t in cases if reference_type(t.result.labels) == reference]
         n = len({(t.result.site, t.result.case) for t in own})
         for said in OUTCOMES if n else ():
             share = sum(t.answer.integrated_type.answer == said for t in own) / len(own)

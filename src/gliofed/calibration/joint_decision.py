@@ -1,4 +1,4 @@
-"""IDH, 1p/19q and grade decided together, so that what is shown does not contradict itself.
+"""IDH, 1p/19q and grade decided together, so that no answer contradicts WHO CNS5.
 
 A network with one head a marker may call a tumour IDH-wildtype and 1p/19q-codeleted, which WHO
 CNS5 does not know. Such cells have probability 0 here, and the marginals are made anew.
@@ -6,9 +6,9 @@ CNS5 does not know. Such cells have probability 0 here, and the marginals are ma
 Leaving out cells and rescaling the product of the marginals would move every marginal, calibrated
 as they are: with 60 % mutant and 50 % codeleted, that gives 75 % mutant, though all codeleted
 tumours may well be among the 60 %. The joint here is instead the q on the allowed cells with the
-greatest sum over markers m and classes c of p_m(c) log q_m(c), plus `PRIOR_WEIGHT` times the sum over
-cells of s log q: as near as can be to the marginals p_m in Kullback and Leibler's sense, and a
-little to the rescaled product s, which decides among the many q that have these marginals and
+greatest sum over markers m and classes c of p_m(c) log q_m(c), plus `PRIOR_WEIGHT` times the sum
+over cells of s log q: as near as can be to the marginals p_m in Kullback and Leibler's sense, and
+a little to the rescaled product s, which decides among the many q that have these marginals and
 keeps q off 0. Repeated multiplication finds it (EM; Dempster et al. 1977, JRSS B 39:1). Where the
 product has nothing on forbidden cells, q is the product and nothing changes.
 """

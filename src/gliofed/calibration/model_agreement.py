@@ -1,8 +1,8 @@
-"""Whether models that agree on an outline are right: agreement against Dice, over test cases.
+"""Agreement between models' segmentations against Dice, over test cases.
 
 Agreement is the mean Dice between the outlines of models trained apart (deep ensembles,
 Lakshminarayanan et al. 2017, NeurIPS 30; as a figure for a whole structure, Roy et al. 2019,
-NeuroImage 195:11). It is known without an expert, so that outlines can be kept back by it.
+NeuroImage 195:11). It needs no expert mask, so that segmentations can be rejected by it.
 """
 
 from __future__ import annotations

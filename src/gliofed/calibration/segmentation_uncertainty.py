@@ -1,4 +1,4 @@
-"""How sure an outline is, from several probability maps of one case.
+"""Uncertainty of a segmentation, from several probability maps of one case.
 
 The maps are of models trained apart (deep ensembles, Lakshminarayanan et al. 2017, NeurIPS 30),
 of mirrored passes, or of any other samples. Volume's spread and the Dice coefficient between
@@ -20,7 +20,7 @@ from gliofed.evaluation.metrics.segmentation import dice, volume_ml
 
 @dataclass(frozen=True)
 class SegmentationUncertainty:
-    """What several maps of one case say together.
+    """Mean and spread of several probability maps of one case.
 
     mean, deviation, entropy: float32 (X, Y, Z): of the members' tumour probabilities, the standard
     deviation dividing by K, and the entropy of the mean in bits, 0 to 1. volumes_ml: of each

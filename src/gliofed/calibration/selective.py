@@ -1,4 +1,4 @@
-"""Keeping back the least confident answers: what it costs in cases, and gains in errors.
+"""Selective prediction: rejecting the least confident predictions, its coverage and its risk.
 
 The risk at a coverage is the share of errors among the most confident cases that make up this
 share of all (El-Yaniv and Wiener 2010, Journal of Machine Learning Research 11:1605); the area
@@ -41,7 +41,7 @@ Wrong = NDArray[np.bool_] | Values
 
 @dataclass(frozen=True)
 class SelectiveRiskRow:
-    """The share of errors among the most confident `set_coverage` of the answers; where that is None,
+    """The share of errors among the most confident `coverage` of the answers; where that is None,
     the area under the curve. n: cases, however often each is answered. low, high: 95 % bootstrap
     interval over patients, None with the reason in `note`."""
 
@@ -57,11 +57,12 @@ class SelectiveRiskRow:
 
 @dataclass(frozen=True)
 class ConfidenceThreshold:
-    """The least confidence at which the answers that are kept had no more errors than wished.
+    """The least confidence at which the accepted answers had at most `target_risk` errors.
 
-    n: calibration cases. kept, errors: of them. at_least: None where no confidence will do; then
-    nothing is kept. low, high: Wilson's 95 % interval of errors / kept. It was chosen on these
-    very cases, so that new ones tend to have more errors: read `high`.
+    n: calibration cases. n_kept, n_errors: accepted ones, and wrong ones among these. at_least:
+    None where no confidence will do; then nothing is accepted. low, high: Wilson's 95 % interval of
+    n_errors / n_kept. It was chosen on these very cases, so that new ones tend to have more errors:
+    read `high`.
     """
 
     marker: str
@@ -94,7 +95,7 @@ def area_under_risk_coverage(confidence: Values, wrong: Wrong, weights: Weights)
 
 
 def risk_at_coverage(confidence: Values, wrong: Wrong, weights: Weights, coverage: float) -> Values:
-    """Share of errors among the most confident `set_coverage` of the cases, rounded up to whole ones.
+    """Share of errors among the most confident `coverage` of the cases, rounded up to whole ones.
 
     As `area_under_risk_coverage`.
     """
@@ -104,15 +105,20 @@ def risk_at_coverage(confidence: Values, wrong: Wrong, weights: Weights, coverag
     return ratio(np.where(last, missed + (kept - before) * share, 0).sum(1), kept[:, 0])
 
 
+@dataclass(frozen=True)
+class ConfidentPredictions:
+    """n predictions of one marker. cases: patient and case. confidence, wrong: (n,)."""
+
+    cases: Sequence[tuple[str, str]]
+    confidence: Values
+    wrong: Wrong
+
+
 def selective_risk_rows(
-    model: str,
-    marker: str,
-    confidence: Values,
-    wrong: Wrong,
-    cases: Sequence[tuple[str, str]],
-    replicates: int,
+    model: str, marker: str, predictions: ConfidentPredictions, replicates: int
 ) -> tuple[SelectiveRiskRow, ...]:
-    """The risk at `COVERAGES`, and the area last. cases: patient and case of each answer."""
+    """The risk at `COVERAGES`, and the area under the curve last."""
+    cases, confidence, wrong = predictions.cases, predictions.confidence, predictions.wrong
     metrics: list[tuple[float | None, Callable[[Weights], Values]]] = [
         (c, partial(risk_at_coverage, confidence, wrong, coverage=c)) for c in COVERAGES
     ]
@@ -122,17 +128,19 @@ def selective_risk_rows(
             SelectiveRiskRow(model, marker, c, 0, None, None, None, "no case") for c, _ in metrics
         )
     patients = [patient for patient, _ in cases]
-    drawn, n = patient_resamples(patients, replicates), len(set(cases))
-    out = []
-    for covered, metric in metrics:
-        found = Interval(None, None, "one patient")
+    weights, n = patient_resamples(patients, replicates), len(set(cases))
+    rows = []
+    for coverage, metric in metrics:
+        bounds = Interval(None, None, "one patient")
         if len(set(patients)) > 1:
-            found = percentile_interval(metric(drawn))
+            bounds = percentile_interval(metric(weights))
         value = float(metric(unit_weights(len(cases)))[0])
-        out.append(
-            SelectiveRiskRow(model, marker, covered, n, value, found.low, found.high, found.note)
+        rows.append(
+            SelectiveRiskRow(
+                model, marker, coverage, n, value, bounds.low, bounds.high, bounds.note
+            )
         )
-    return tuple(out)
+    return tuple(rows)
 
 
 def confidence_counts(confidence: Values, wrong: Wrong) -> Counts:
@@ -142,19 +150,21 @@ def confidence_counts(confidence: Values, wrong: Wrong) -> Counts:
     return counts
 
 
-def fit_confidence_threshold(marker: str, counts: Counts, wished: float) -> ConfidenceThreshold:
+def fit_confidence_threshold(
+    marker: str, counts: Counts, target_risk: float
+) -> ConfidenceThreshold:
     """The limit that keeps most cases, among the grid's edges: exact, as counts at edges are."""
     right, errors = counts_at_or_above(counts)
     kept = right + errors
     n = int(kept[0])
-    good = np.flatnonzero((kept > 0) & (errors <= wished * kept + 1e-9))
+    good = np.flatnonzero((kept > 0) & (errors <= target_risk * kept + 1e-9))
     if not len(good):
-        why = f"at no confidence were errors {wished:g} or fewer" if n else "no case"
-        return ConfidenceThreshold(marker, wished, None, n, 0, 0, None, None, why)
+        why = f"at no confidence were errors {target_risk:g} or fewer" if n else "no case"
+        return ConfidenceThreshold(marker, target_risk, None, n, 0, 0, None, None, why)
     edge = int(good[0])
     low, high = wilson_bounds(int(errors[edge]), int(kept[edge]))
     return ConfidenceThreshold(
-        marker, wished, float(EDGES[edge]), n, int(kept[edge]), int(errors[edge]), low, high
+        marker, target_risk, float(EDGES[edge]), n, int(kept[edge]), int(errors[edge]), low, high
     )
 
 

@@ -1,4 +1,4 @@
-"""A site's half of the calibration: from its calibration cases to sums, and nothing else."""
+"""A site's half of the calibration: from its calibration cases to sums."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from gliofed.types import Unknown
 class CalibrationCases:
     """One site's calibration cases, and what it answers of them: every answer adds across sites.
 
-    min_count: a marker of which a class has from 1 to `smallest` - 1 cases is answered as if no
+    min_count: a marker of which a class has from 1 to `min_count` - 1 cases is answered as if no
     case were known. Of few cases, counts by probability are hardly less than the probabilities
     themselves: they tell nobody's name, but how sure the model was of each case.
     """
@@ -43,7 +43,7 @@ class CalibrationCases:
     min_count: int = 1
 
     def respond(self, question: StatisticsRequest) -> SiteStatistics:
-        """The answer to a question: what leaves the site."""
+        """The statistics for a request: all that leaves the site."""
         if question.step == "count":
             bad = {m: _known(self.results, m)[2] for m in BY_ID}
             return SiteStatistics(
@@ -90,7 +90,10 @@ class CalibrationCases:
 
 
 def local_exchange(sites: Mapping[str, CalibrationCases]) -> StatisticsExchange:
-    """Asks sites whose cases are all here. Raises ValueError where they are of several models."""
+    """An exchange with sites whose cases are all on this machine.
+
+    Raises ValueError where they are of several models.
+    """
     models = {(r.model, r.seed, r.fold) for own in sites.values() for r in own.results}
     if len(models) > 1:
         raise ValueError(f"the answers are of {len(models)} models, expected one")

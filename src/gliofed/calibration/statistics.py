@@ -1,4 +1,4 @@
-"""What sites are asked of their calibration cases, and what they tell: all of it adds."""
+"""Requests to sites about their calibration cases, and the statistics that they return."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gliofed.evaluation.logistic_regression import LogisticSums
 
 RequestStep = Literal["count", "scale", "limit"]
 Cells = tuple[tuple[tuple[int, ...], ...], ...]
-"""As `calibrate.joint.cell_counts`: (2, 2, 3)."""
+"""As `joint_decision.cell_counts`: (2, 2, 3)."""
 
 
 @dataclass(frozen=True)
 class StatisticsRequest:
-    """One question to every site, about the calibration cases of one model.
+    """One request to every site, about its calibration cases of one model.
 
     step: "count", how many there are and how they were answered; "scale", the sums of some
     markers' fits, at `places`; "limit", how sure what is shown is, scaled by `scalings` and decided
@@ -32,12 +32,12 @@ class StatisticsRequest:
 
 @dataclass(frozen=True)
 class SiteStatistics:
-    """What a site tells; what its step does not ask for is empty.
+    """One site's statistics, all of which add across sites; empty where the step needs none.
 
-    true_classes: by marker (classes, BINS), see `conformal.true_counts`. cells: (2, 2, 3), see
-    `joint_probabilities.cell_counts`. hidden: markers left out for too few cases of a class; not_finite: by
-    marker the cases left out since a probability is not finite. sums: of the fits asked for.
-    confidences: by marker (2, BINS), see `abstain.confidence_counts`.
+    true_classes: by marker (classes, BINS), see `conformal.true_class_counts`. cells: (2, 2, 3),
+    see `joint_decision.cell_counts`. hidden: markers left out for too few cases of a class;
+    not_finite: by marker the cases left out since a probability is not finite. sums: of the fits
+    asked for. confidences: by marker (2, BINS), see `selective.confidence_counts`.
     """
 
     true_classes: Mapping[str, Counts] = field(default_factory=dict)
@@ -53,4 +53,4 @@ class SiteStatistics:
 
 
 StatisticsExchange = Callable[[StatisticsRequest], Mapping[str, SiteStatistics]]
-"""Puts a question to the sites; by site, what each told."""
+"""Sends a request to the sites; gives the statistics of each by its name."""

@@ -1,7 +1,7 @@
-"""Questions and what sites tell, as plain JSON values and back; numbers come back exactly.
+"""Requests and statistics of sites as plain JSON values and back; numbers come back exactly.
 
-What comes back may be from anybody: it is of the right kinds and shapes, or ValueError, KeyError,
-TypeError or AttributeError is raised.
+Values that are read are not trusted: they are of the right kinds and shapes, or ValueError,
+KeyError, TypeError or AttributeError is raised.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gliofed.markers import BY_ID
 
 
 def request_to_json(question: StatisticsRequest) -> dict[str, Any]:
-    """The question for the wire."""
+    """The request as plain values, to be sent."""
     return dataclasses.asdict(question)
 
 
@@ -60,7 +60,7 @@ def scaling_from_json(marker: str, raw: Mapping[str, Any]) -> ProbabilityScaling
 
 
 def statistics_to_json(told: SiteStatistics) -> dict[str, Any]:
-    """What a site tells, for the wire."""
+    """The statistics as plain values, to be sent."""
     return {
         "true_classes": {m: own.tolist() for m, own in told.true_classes.items()},
         "cells": None if told.cells is None else told.cells.tolist(),
@@ -75,7 +75,8 @@ def statistics_to_json(told: SiteStatistics) -> dict[str, Any]:
 
 
 def statistics_from_json(raw: Mapping[str, Any], question: StatisticsRequest) -> SiteStatistics:
-    """What `statistics_to_json` made of an answer to `question`: all that it asks for and no more."""
+    """What `statistics_to_json` made of the statistics for `question`, complete and nothing
+    else."""
     counted, limited = question.step == "count", question.step == "limit"
     found = SiteStatistics(
         true_classes={

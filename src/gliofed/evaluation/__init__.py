@@ -1,1 +1,1 @@
-"""Scores: sums that add across sites, and figures that never stand without n and an interval."""
+"""Scores with n and an interval: from predictions by case, or from the sums of sites."""

@@ -1,4 +1,4 @@
-"""What is claimed of a model, what speaks for and against it, and a verdict on each claim."""
+"""The evidence on a model, and a verdict on each claim that is made of it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALPHA: Final = 0.05
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """shown: whether the interval leaves out the value of no effect, on the claimed side, and
+    """supported: whether the interval leaves out the value of no effect, on the claimed side, and
     Holm's p is below ALPHA; None where it cannot be said. why: the figures that it rests on."""
 
     role: Role
@@ -51,7 +51,7 @@ class ClaimVerdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """chance: each marker against 0.5. gains, beyond, alone: see `score.confounders`."""
+    """against_chance: each marker's AUC against 0.5. The rest: see the functions that make them."""
 
     comparisons: tuple[Comparison, ...]
     cross_site: tuple[CrossSiteMatrix, ...]
@@ -91,8 +91,9 @@ def judge_claims(
 ) -> tuple[ClaimVerdict, ...]:
     """On each claim: above chance, above a confounder alone, beyond it, and models that differ.
 
-    The rows as `compare_with_chance`, `compare_with_confounders`, `added_value` and `compare_models` give them. Only first methods
-    are asked, and models only on all sites together.
+    The rows are those of `compare_with_chance`, `compare_with_confounders`, `added_value` and
+    `compare_models`. Claims rest on primary methods only, and claims on models on all sites
+    together.
     """
     out = [judge_claim(c, f"{_title(c)}: ranked better than by {c.other}") for c in (*chance, *over)
            if c.is_primary]  # fmt: skip
@@ -108,8 +109,8 @@ def judge_claim(c: Comparison, claim: str) -> ClaimVerdict:
     if c.p is None or c.low is None or c.high is None:
         return ClaimVerdict(c.role, c.task, claim, None, f"{c.note or 'no interval'}; n = {c.n}")
     if c.p_holm is None:
-        few = f"too few: {c.n_rarest_class} cases of the rarest class, {MIN_CASES_PER_CLASS} are needed"
-        return ClaimVerdict(c.role, c.task, claim, None, f"{few}; n = {c.n}")
+        few = f"{c.n_rarest_class} cases of the rarest class, {MIN_CASES_PER_CLASS} are needed"
+        return ClaimVerdict(c.role, c.task, claim, None, f"too few: {few}; n = {c.n}")
     turned = "; the other way round" if c.high < 0 else ""
     return ClaimVerdict(c.role, c.task, claim, c.low > 0 and c.p_holm < ALPHA, _figures(c) + turned)
 

@@ -1,4 +1,4 @@
-"""Two sources of answers on the same cases: which ranks or outlines better, and by how much.
+"""Two sources of predictions on the same cases: which ranks or segments better, and by how much.
 
 AUC: DeLong's paired test (DeLong et al. 1988, Biometrics 44:837), from ranks as Sun and Xu (2014,
 IEEE Signal Processing Letters 21:1389); for more than two classes of the mean of each against the
@@ -37,7 +37,7 @@ from gliofed.evaluation.paired import (
     score_row,
     unpaired_reason,
 )
-from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.evaluation.results import CaseResult, Role, ScoreGroup, ScoreRow
 from gliofed.markers import MARKERS
 
 BY_DELONG: Final = "DeLong 1988, paired"
@@ -60,8 +60,8 @@ class Comparison:
 
     model, other: models, or what else ranks cases, in words. n: cases. fewest: of them, those of
     the rarest class. p_holm: p corrected for the family of comparisons that it is asked in, see
-    `holm_correction`. difference, low, high, p: None with the reason in `note`. metric: "auc", "dice", or
-    "log_odds_ratio"; see `metrics.definitions`.
+    `holm_correction`. difference, low, high, p: None with the reason in `note`. metric: an id of
+    `metrics.definitions`.
     """
 
     model: str
@@ -84,6 +84,16 @@ class Comparison:
     def is_primary(self) -> bool:
         """Whether a verdict may rest on it: the method chosen beforehand for its metric."""
         return self.method != SECONDARY_METHOD.get(self.metric)
+
+
+@dataclass(frozen=True)
+class ComparedSources:
+    """Which two sources are compared on which cases. model less other; both as in `Comparison`."""
+
+    model: str
+    other: str
+    role: Role
+    site: str
 
 
 @dataclass(frozen=True)
@@ -126,31 +136,35 @@ def compare_models(
             t: paired_estimate(paired_predictions(models.get(reference, []), t), draws[t])
             for t in TASKS
         }
-        found = [
+        rows = [
             row
-            for model, own in models.items()
+            for model, model_results in models.items()
             if model != reference
             for task in TASKS
             for row in compare_pair(
-                paired_estimate(paired_predictions(own, task), draws[task]),
+                paired_estimate(paired_predictions(model_results, task), draws[task]),
                 base[task],
-                model,
-                reference,
-                role,
-                site,
+                ComparedSources(model, reference, role, site),
             )
         ]
-        out += holm_correction([c for c in found if c.is_primary]) + holm_correction(
-            [c for c in found if not c.is_primary]
-        )
+        out += correct_by_method(rows)
     return tuple(out)
 
 
+def correct_by_method(rows: Sequence[Comparison]) -> list[Comparison]:
+    """`holm_correction` of the primary methods' rows, then of the secondary methods' rows."""
+    primary = [row for row in rows if row.is_primary]
+    return holm_correction(primary) + holm_correction([r for r in rows if not r.is_primary])
+
+
 def compare_pair(
-    own: PairedEstimate, base: PairedEstimate, model: str, other: str, role: Role, site: str
+    own: PairedEstimate, base: PairedEstimate, sources: ComparedSources
 ) -> tuple[Comparison, Comparison]:
-    """Both methods, the first first; neither corrected. None where both did not answer the same
-    cases, or either has no figure."""
+    """By the primary method and by the secondary one, neither corrected.
+
+    There is no difference where the two sources did not answer the same cases, or one of them has
+    no figure; the note says which.
+    """
     reason = unpaired_reason(own.predictions, base.predictions) or own.note or base.note
     methods: tuple[
         tuple[str, Callable[[PairedEstimate, PairedEstimate], _ComparisonResult]], ...
@@ -159,12 +173,16 @@ def compare_pair(
         if own.predictions.metric == "dice"
         else ((BY_DELONG, _by_delong), (BY_BOOTSTRAP, _by_bootstrap))
     )
-    first, second = (
-        _comparison(own.predictions, model, other, role, site, name,
-                    _ComparisonResult(note=reason) if reason else method(own, base))
+    primary, secondary = (
+        _comparison(
+            own.predictions,
+            sources,
+            name,
+            _ComparisonResult(note=reason) if reason else method(own, base),
+        )
         for name, method in methods
-    )  # fmt: skip
-    return first, second
+    )
+    return primary, secondary
 
 
 def compare_with_chance(
@@ -172,7 +190,8 @@ def compare_with_chance(
 ) -> tuple[Comparison, ...]:
     """The model's AUC of each marker less 0.5, over all sites of each role.
 
-    With the intervals of the score table. Holm's family is the markers of one role; see DRAWS.
+    With the intervals of the score table. Holm's family is the markers of one role; see
+    `RESAMPLES_PER_TEST`.
     """
     out: list[Comparison] = []
     draws = max(replicates, RESAMPLES_PER_TEST * len(MARKERS))
@@ -194,19 +213,20 @@ def chance_comparison(
     """An AUC less 0.5, with the interval of the score table; None where there is no AUC or no
     interval."""
     value, low, high = own.value, own.interval.low, own.interval.high
-    found = _ComparisonResult(note=own.note or own.interval.note)
+    result = _ComparisonResult(note=own.note or own.interval.note)
     if value is not None and low is not None and high is not None:
-        found = _ComparisonResult(
+        result = _ComparisonResult(
             value - 0.5, low - 0.5, high - 0.5, _chance_p(own, value, low, high)
         )
-    return _comparison(own.predictions, model, other, role, ALL_SITES, BY_CHANCE, found)
+    sources = ComparedSources(model, other, role, ALL_SITES)
+    return _comparison(own.predictions, sources, BY_CHANCE, result)
 
 
 def holm_correction(family: Sequence[Comparison]) -> list[Comparison]:
     """The family with `p_holm` (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
-    A comparison without a p, or with fewer than FEWEST cases of a class, on which no verdict
-    rests, is no member of the family: its `p_holm` is None.
+    A comparison without a p, or with fewer than `MIN_CASES_PER_CLASS` cases of a class, on which no
+    verdict rests, is no member of the family: its `p_holm` is None.
     """
     tested = sorted(
         (c.p, i)
@@ -254,7 +274,9 @@ def cross_site_matrices(
         own = cells.get((model, role, site), [])
         note = "" if own else "not tested there"
         return score_row(
-            paired_estimate(paired_predictions(own, task), replicates), model, role, site, note=note
+            paired_estimate(paired_predictions(own, task), replicates),
+            ScoreGroup(model, role, site),
+            note,
         )
 
     return tuple(
@@ -337,15 +359,25 @@ def _gap(own: PairedEstimate, base: PairedEstimate) -> float:
 
 
 def _comparison(
-    own: PairedPredictions,
-    model: str,
-    other: str,
-    role: Role,
-    site: str,
+    predictions: PairedPredictions,
+    sources: ComparedSources,
     method: str,
-    found: _ComparisonResult,
+    result: _ComparisonResult,
 ) -> Comparison:
     return Comparison(
-        model, other, role, site, own.task, own.metric, own.n, own.n_rarest_class,
-        found.difference, found.low, found.high, found.p, None, method, found.note,
-    )  # fmt: skip
+        model=sources.model,
+        other=sources.other,
+        role=sources.role,
+        site=sources.site,
+        task=predictions.task,
+        metric=predictions.metric,
+        n=predictions.n,
+        n_rarest_class=predictions.n_rarest_class,
+        difference=result.difference,
+        low=result.low,
+        high=result.high,
+        p=result.p,
+        p_holm=None,
+        method=method,
+        note=result.note,
+    )

@@ -1,4 +1,4 @@
-"""What a marker could be told from without its own signal, held against what a model claims.
+"""Confounders: what predicts a marker without its own imaging signal, compared with a model.
 
 Old patients have IDH-wildtype tumours, and IDH-mutant tumours have a methylated MGMT promoter: a
 model that sees age, or IDH, ranks both markers well. Each direction is fixed beforehand from the
@@ -20,9 +20,11 @@ from gliofed.evaluation.comparison import (
     BY_LIKELIHOOD,
     CHANCE,
     RESAMPLES_PER_TEST,
+    ComparedSources,
     Comparison,
     chance_comparison,
     compare_pair,
+    correct_by_method,
     holm_correction,
 )
 from gliofed.evaluation.intervals.analytic import Z_95
@@ -38,7 +40,7 @@ from gliofed.evaluation.paired import (
     score_row,
     too_few_note,
 )
-from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.evaluation.results import CaseResult, ScoreGroup, ScoreRow
 from gliofed.evaluation.strata import IDH_WILDTYPE, MARKER_STRATA, case_volumes
 from gliofed.markers import BY_ID
 from gliofed.types import Unknown
@@ -101,8 +103,8 @@ def confounder_scores(
     """The AUC of each confounder alone for each of its markers, as of a model of that name.
 
     On the cases of each role that `model` answered and that have both; without a value, but with n
-    and why, where a class has fewer than FEWEST cases. `model` matters to the IDH score and, for
-    cases without an expert mask, to the volume.
+    and why, where a class has fewer than `MIN_CASES_PER_CLASS` cases. `model` matters to the IDH
+    score and, for cases without an expert mask, to the volume.
     """
     rows = []
     for role, own in results_by_role(results, model):
@@ -110,12 +112,11 @@ def confounder_scores(
         for confounder in CONFOUNDERS:
             for task in (*confounder.up, *confounder.down):
                 score = _turned(scores[confounder.name], task in confounder.up)
-                found = ranked_by_score(own, task, POSITIVE_CLASS[task], score)
-                few = too_few_note(found)
-                rows.append(
-                    score_row(paired_estimate(found, 0 if few else replicates), confounder.name, role,
-                              ALL_SITES, note=few)
-                )  # fmt: skip
+                ranking = ranked_by_score(own, task, POSITIVE_CLASS[task], score)
+                note = too_few_note(ranking)
+                estimate = paired_estimate(ranking, 0 if note else replicates)
+                group = ScoreGroup(confounder.name, role, ALL_SITES)
+                rows.append(score_row(estimate, group, note))
     return tuple(rows)
 
 
@@ -136,15 +137,13 @@ def compare_with_confounders(
             score = _turned(scores[name], name != AGE)
             both = [r for r in own if score(r) is not None]
             one = paired_estimate(
-                ranked_by_score(both, task, POSITIVE_CLASS[task], _chance(task)), replicates
+                ranked_by_score(both, task, POSITIVE_CLASS[task], _probability(task)), replicates
             )
             base = paired_estimate(
                 ranked_by_score(both, task, POSITIVE_CLASS[task], score), replicates
             )
-            rows += compare_pair(one, base, model, name, role, ALL_SITES)
-        out += holm_correction([c for c in rows if c.is_primary]) + holm_correction(
-            [c for c in rows if not c.is_primary]
-        )
+            rows += compare_pair(one, base, ComparedSources(model, name, role, ALL_SITES))
+        out += correct_by_method(rows)
     return tuple(out)
 
 
@@ -153,10 +152,11 @@ def added_value(
 ) -> tuple[Comparison, ...]:
     """What the model's score adds to what is known: IDH to age, and MGMT to IDH.
 
-    Likelihood-ratio tests of a logistic model with the confounder against one with the model's
-    logit besides; and the AUC of MGMT within IDH-wildtype, less 0.5. Holm's family is these four
-    of a role (see DRAWS). With the IDH score held fixed, an MGMT score that is merely a second
-    measurement of IDH still adds something; with the true status held fixed it does not.
+    Each is a likelihood-ratio test of two logistic models, with the confounder alone and with the
+    model's logit too. To these comes the AUC of MGMT within IDH-wildtype, less 0.5. Holm's family
+    is these four of a role (see `RESAMPLES_PER_TEST`). With the IDH score held fixed, an MGMT score
+    that is merely a second measurement of IDH still adds something; with the true status held fixed
+    it does not.
     """
     out: list[Comparison] = []
     for role, own in results_by_role(results, model):
@@ -167,9 +167,9 @@ def added_value(
         )
         out += holm_correction(
             [
-                _added(own, "idh", scores[AGE], model, GIVEN_AGE, role),
-                _added(own, "mgmt", _idh_logit, model, GIVEN_SCORE, role),
-                _added(own, "mgmt", scores[IDH_TRUE], model, GIVEN_IDH, role),
+                _likelihood_ratio(own, "idh", _Adjustment(GIVEN_AGE, scores[AGE])),
+                _likelihood_ratio(own, "mgmt", _Adjustment(GIVEN_SCORE, _idh_logit)),
+                _likelihood_ratio(own, "mgmt", _Adjustment(GIVEN_IDH, scores[IDH_TRUE])),
                 chance_comparison(within, model, role, WITHIN),
             ]
         )
@@ -177,10 +177,15 @@ def added_value(
 
 
 def _scores(results: Sequence[CaseResult]) -> dict[str, CaseScore]:
-    """Each confounder's value of a case; None where nobody said."""
+    """Each confounder's value of a case; None where it is unknown."""
     sizes = case_volumes(results)
-    return {AGE: _age, SEX: _female, VOLUME: lambda r: sizes.get((r.site, r.case)),
-            IDH_SCORE: _chance("idh"), IDH_TRUE: _mutant}  # fmt: skip
+    return {
+        AGE: _age,
+        SEX: _female,
+        VOLUME: lambda r: sizes.get((r.site, r.case)),
+        IDH_SCORE: _probability("idh"),
+        IDH_TRUE: _mutant,
+    }
 
 
 def _age(result: CaseResult) -> float | None:
@@ -198,7 +203,7 @@ def _mutant(result: CaseResult) -> float | None:
     return None if isinstance(status, Unknown) else float(status == POSITIVE_CLASS["idh"])
 
 
-def _chance(task: str) -> CaseScore:
+def _probability(task: str) -> CaseScore:
     """The model's probability of the marker's positive class."""
     place = BY_ID[task].classes.index(POSITIVE_CLASS[task])
     return lambda r: r.probabilities[task][place]
@@ -226,36 +231,58 @@ def _turned(score: CaseScore, up: bool) -> CaseScore:
     return turned
 
 
-def _added(
-    results: Sequence[CaseResult], task: str, known: CaseScore, model: str, given: str, role: Role
-) -> Comparison:
-    """What the model's logit adds to what is known, in one likelihood-ratio test.
+@dataclass(frozen=True)
+class _Adjustment:
+    """What is held fixed, in words, and its value of a case."""
 
-    Of several seeds, a case's mean logit. True status: only those of its groups enter in which
-    the marker has both classes, for the others tell nothing once the status is known.
+    title: str
+    value: CaseScore
+
+
+def _likelihood_ratio(
+    results: Sequence[CaseResult], task: str, adjustment: _Adjustment
+) -> Comparison:
+    """What the model's logit adds to the adjustment, in one likelihood-ratio test.
+
+    results: of one model and role, at least one. With several seeds, the mean logit of each case.
+    With true IDH status held fixed, only groups with both classes of the marker enter: the other
+    groups carry no information once the status is known.
     """
-    own: dict[tuple[str, str], list[CaseResult]] = defaultdict(list)
+    by_case: dict[tuple[str, str], list[CaseResult]] = defaultdict(list)
     for r in results:
-        if not isinstance(r.labels[task], Unknown) and known(r) is not None:
-            own[r.site, r.case].append(r)
+        if not isinstance(r.labels[task], Unknown) and adjustment.value(r) is not None:
+            by_case[r.site, r.case].append(r)
+    cases = by_case.values()
     logit = _logit(task)
-    truth = np.array([rs[0].labels[task] == POSITIVE_CLASS[task] for rs in own.values()], np.int64)
-    base = np.array([np.mean([known(r) for r in rs]) for rs in own.values()], float)
-    score = np.array([np.mean([logit(r) for r in rs]) for rs in own.values()], float)
-    patients = np.array([rs[0].patient for rs in own.values()])
-    if given == GIVEN_IDH:
+    truth = np.array([rs[0].labels[task] == POSITIVE_CLASS[task] for rs in cases], np.int64)
+    base = np.array([np.mean([adjustment.value(r) for r in rs]) for rs in cases], float)
+    score = np.array([np.mean([logit(r) for r in rs]) for rs in cases], float)
+    patients = np.array([rs[0].patient for rs in cases])
+    if adjustment.title == GIVEN_IDH:
         mixed = [v for v in (0.0, 1.0) if len(np.unique(truth[base == v])) == 2]
-        kept = np.isin(base, mixed)
-        truth, base, score, patients = truth[kept], base[kept], score[kept], patients[kept]
-    found = _tested(truth, base, score)
-    note = found.note
+        used = np.isin(base, mixed)
+        truth, base, score, patients = truth[used], base[used], score[used], patients[used]
+    test = _tested(truth, base, score)
+    note = test.note
     if not note and len(set(patients)) < len(patients):
         note = f"{len(truth)} cases of {len(set(patients))} patients, taken as if independent"
-    fewest = int(np.bincount(truth, minlength=2).min()) if len(truth) else 0
     return Comparison(
-        model, given, role, ALL_SITES, task, LOG_ODDS_RATIO, len(truth), fewest, found.slope,
-        found.low, found.high, found.p, None, BY_LIKELIHOOD, note,
-    )  # fmt: skip
+        model=results[0].model,
+        other=adjustment.title,
+        role=results[0].role,
+        site=ALL_SITES,
+        task=task,
+        metric=LOG_ODDS_RATIO,
+        n=len(truth),
+        n_rarest_class=int(np.bincount(truth, minlength=2).min()) if len(truth) else 0,
+        difference=test.slope,
+        low=test.low,
+        high=test.high,
+        p=test.p,
+        p_holm=None,
+        method=BY_LIKELIHOOD,
+        note=note,
+    )
 
 
 @dataclass(frozen=True)

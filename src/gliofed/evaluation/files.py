@@ -28,7 +28,7 @@ def predictions_csv(results: Sequence[CaseResult]) -> str:
     """One line a case and model: truth and probability of every class, the outline, the patient.
 
     Unknown labels and absent figures are empty cells; numbers read back exactly, by
-    `score.reader.parse_predictions`.
+    `prediction_table.parse_predictions`.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")

@@ -1,9 +1,8 @@
 """Logistic regression from sums that add across sites: exact, whoever holds the cases.
 
-Newton's method needs of the cases nothing but the loss, its gradient and its Hessian at the
-present coefficients, and all three are sums over cases. A fit by sites, each of which answers
-with its own sums, is therefore the fit of the pooled cases but for rounding (Wu et al. 2012,
-JAMIA 19:758).
+Newton's method needs only the loss, its gradient and its Hessian at the present coefficients. All
+three are sums over cases. A fit from the sums of several sites therefore equals the fit of the
+pooled cases up to rounding (Wu et al. 2012, JAMIA 19:758).
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 
 from gliofed.evaluation.intervals.bootstrap import Values
@@ -24,8 +22,8 @@ STEP_TOLERANCE: Final = 1e-6
 """A fit has converged where a step is this small beside the coefficients and 1. Where classes are
 separated, steps do not become smaller, however flat the loss."""
 _HALVINGS: Final = 40
-_At = TypeVar("_At")
-_Found = TypeVar("_Found")
+_Position = TypeVar("_Position")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class LogisticSums:
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """coefficients: (rows, features), one row of two classes, else one a class; see `class_probabilities`.
+    """coefficients: (rows, features), one row of two classes, else one a class.
 
     covariance: (rows * features, same), the inverse Hessian. loss: with the penalty. converged:
     False where no maximum was reached, as where classes are separated and there is no ridge.
@@ -71,7 +69,7 @@ def class_probabilities(
     One row of coefficients: two classes, the logit of the second. More: a row a class, softmax.
     offset: (n, rows), added to the linear predictor.
     """
-    return np.exp(_log_chances(coefficients, features, offset))
+    return np.exp(_log_probabilities(coefficients, features, offset))
 
 
 def logistic_sums(
@@ -80,11 +78,11 @@ def logistic_sums(
     """One site's sums. truth: (n,) class indices; n = 0 gives sums of 0."""
     rows = len(coefficients)
     classes = max(rows, 2)
-    logs = _log_chances(coefficients, features, offset)
+    logs = _log_probabilities(coefficients, features, offset)
     free = slice(1, None) if rows == 1 else slice(None)
-    found = np.exp(logs)[:, free]
-    miss = found - np.eye(classes)[truth][:, free]
-    spread = found[:, :, None] * (np.eye(rows) - found[:, None, :])
+    probabilities = np.exp(logs)[:, free]
+    residuals = probabilities - np.eye(classes)[truth][:, free]
+    spread = probabilities[:, :, None] * (np.eye(rows) - probabilities[:, None, :])
     hessian = np.block(
         [
             [features.T @ (spread[:, r, s, None] * features) for s in range(rows)]
@@ -94,7 +92,7 @@ def logistic_sums(
     return LogisticSums(
         len(truth),
         -float(logs[np.arange(len(truth)), truth].sum()),
-        (miss.T @ features).ravel(),
+        (residuals.T @ features).ravel(),
         hessian,
     )
 
@@ -116,7 +114,7 @@ def fit_logistic(
 def fit_steps(
     start: Values, ridge: float | Values = 0.0, centre: float = 0.0
 ) -> Generator[Values, LogisticSums, LogisticFit]:
-    """`fit`, one question at a time: yields coefficients and is sent the sums of all sites there.
+    """`fit_logistic` as a generator: yields coefficients, is sent the sums of all sites at them.
 
     start: (rows, features), for example zeros. ridge: one number, or one a feature (0 for an
     intercept). Damped Newton steps; of several minima, as softmax without a ridge has, the one
@@ -125,56 +123,59 @@ def fit_steps(
     weight = np.broadcast_to(np.asarray(ridge, float), start.shape).ravel()
     place = start.astype(float)
 
-    def whole(sums: LogisticSums, at: Values) -> float:
+    def penalised_loss(sums: LogisticSums, at: Values) -> float:
         return sums.loss + float(weight @ (at.ravel() - centre) ** 2) / 2
 
     sums = yield place
-    loss = whole(sums, place)
+    loss = penalised_loss(sums, place)
     for step in range(1, MAX_STEPS + 1):
         gradient = sums.gradient + weight * (place.ravel() - centre)
-        curve = sums.hessian + np.diag(weight)
-        move = np.linalg.lstsq(curve, -gradient, rcond=1e-12)[0]
+        curvature = sums.hessian + np.diag(weight)
+        move = np.linalg.lstsq(curvature, -gradient, rcond=1e-12)[0]
         size = float(np.linalg.norm(move) / (1 + np.linalg.norm(place)))
         if size <= STEP_TOLERANCE:
-            return _fit(place, curve, loss, sums.n, step, converged=sums.n > 0)
+            return LogisticFit(
+                place, _covariance(curvature), loss, sums.n, step, converged=sums.n > 0
+            )
         for halving in range(_HALVINGS):
-            there = place + (move / 2**halving).reshape(place.shape)
-            ahead = yield there
-            less = whole(ahead, there)
-            if less < loss:
+            trial = place + (move / 2**halving).reshape(place.shape)
+            trial_sums = yield trial
+            trial_loss = penalised_loss(trial_sums, trial)
+            if trial_loss < loss:
                 break
         else:  # the loss has no more digits to lose
-            return _fit(place, curve, loss, sums.n, step, converged=size <= 1e-3)
-        place, sums, loss = there, ahead, less
-    return _fit(place, curve, loss, sums.n, MAX_STEPS, converged=False)
+            return LogisticFit(
+                place, _covariance(curvature), loss, sums.n, step, converged=size <= 1e-3
+            )
+        place, sums, loss = trial, trial_sums, trial_loss
+    return LogisticFit(place, _covariance(curvature), loss, sums.n, MAX_STEPS, converged=False)
 
 
 def fit_side_by_side(
-    fits: Mapping[str, Generator[_At, LogisticSums, _Found]],
-    ask: Callable[[Mapping[str, _At]], Mapping[str, LogisticSums]],
-) -> dict[str, _Found]:
-    """Fits side by side: what each asks next goes into one question, until all have ended."""
-    found: dict[str, _Found] = {}
+    fits: Mapping[str, Generator[_Position, LogisticSums, _Result]],
+    ask: Callable[[Mapping[str, _Position]], Mapping[str, LogisticSums]],
+) -> dict[str, _Result]:
+    """Several fits at once: their next positions go into one request, until all have ended."""
+    results: dict[str, _Result] = {}
     sums: Mapping[str, LogisticSums | None] = dict.fromkeys(fits)
     while sums:
-        asked: dict[str, _At] = {}
-        for name, own in sums.items():
+        positions: dict[str, _Position] = {}
+        for name, fit_sums in sums.items():
             try:
-                asked[name] = next(fits[name]) if own is None else fits[name].send(own)
+                positions[name] = (
+                    next(fits[name]) if fit_sums is None else fits[name].send(fit_sums)
+                )
             except StopIteration as end:
-                found[name] = end.value
-        sums = ask(asked) if asked else {}
-    return found
+                results[name] = end.value
+        sums = ask(positions) if positions else {}
+    return results
 
 
-def _fit(
-    place: Values, curve: NDArray[np.float64], loss: float, n: int, steps: int, converged: bool
-) -> LogisticFit:
-    covariance: Values = np.asarray(np.linalg.pinv(curve, rcond=1e-12), np.float64)
-    return LogisticFit(place, covariance, loss, n, steps, converged)
+def _covariance(curvature: Values) -> Values:
+    return np.asarray(np.linalg.pinv(curvature, rcond=1e-12), np.float64)
 
 
-def _log_chances(coefficients: Values, features: Values, offset: Values | None) -> Values:
+def _log_probabilities(coefficients: Values, features: Values, offset: Values | None) -> Values:
     scores = features @ coefficients.T
     if offset is not None:
         scores = scores + offset

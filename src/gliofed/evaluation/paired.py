@@ -1,4 +1,4 @@
-"""One source's answers for one task, so that two sources can be held against each other.
+"""One source's predictions for one task, in the form in which two sources are compared.
 
 A source is a model, or anything else that ranks cases: age, sex, tumour volume. Patients are the
 unit: all cases of a patient, in all seeds and folds, move together in a resample and in DeLong's
@@ -26,7 +26,7 @@ from gliofed.evaluation.intervals.sample import (
 )
 from gliofed.evaluation.metrics.definitions import RANKED_METRIC
 from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities, auc
-from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.evaluation.results import CaseResult, Role, ScoreGroup, ScoreRow
 from gliofed.markers import BY_ID, Marker
 from gliofed.types import Unknown
 
@@ -102,15 +102,16 @@ def results_by_role(
 def paired_predictions(results: Sequence[CaseResult], task: str) -> PairedPredictions:
     """Of one model: those of the cases with an expert mask, or with a known label for a marker."""
     if task == MASK:
-        drawn = sorted((r for r in results if r.dice is not None), key=_key)
-        dices = np.array([r.dice for r in drawn], float)[:, None]
-        return _answers(drawn, task, "dice", (), np.zeros(len(drawn), np.int64), dices)
+        segmented = sorted((r for r in results if r.dice is not None), key=_key)
+        dices = np.array([r.dice for r in segmented], float)[:, None]
+        no_truth = np.zeros(len(segmented), np.int64)
+        return PairedPredictions(task, "dice", (), *_identity(segmented), no_truth, dices)
     marker = BY_ID[task]
     known = _known(results, marker)
     truth = np.array([marker.classes.index(str(r.labels[task])) for r in known], np.int64)
-    found = np.array([r.probabilities[task] for r in known], float)
-    wide = found.reshape(len(known), len(marker.classes))
-    return _answers(known, task, "auc", marker.classes, truth, wide)
+    rows = np.array([r.probabilities[task] for r in known], float)
+    scores = rows.reshape(len(known), len(marker.classes))
+    return PairedPredictions(task, "auc", marker.classes, *_identity(known), truth, scores)
 
 
 def ranked_by_score(
@@ -125,10 +126,10 @@ def ranked_by_score(
     rest = " or ".join(c for c in marker.classes if c != positive)
     truth = np.array([r.labels[task] == positive for r, _ in pairs], np.int64)
     scores = np.array([s for _, s in pairs], float)
-    found = np.column_stack([-scores, scores])
-    return _answers(
-        [r for r, _ in pairs], task, RANKED_METRIC.get(task, "auc"), (rest, positive), truth, found
-    )
+    metric: Metric = RANKED_METRIC.get(task, "auc")
+    identity = _identity([r for r, _ in pairs])
+    both = np.column_stack([-scores, scores])
+    return PairedPredictions(task, metric, (rest, positive), *identity, truth, both)
 
 
 def paired_estimate(own: PairedPredictions, replicates: int) -> PairedEstimate:
@@ -175,7 +176,8 @@ def missing_reason(own: PairedPredictions) -> str:
 
 
 def too_few_note(own: PairedPredictions) -> str:
-    """In words, where a class has some cases but fewer than FEWEST; empty where none has."""
+    """In words, where a class has some cases but fewer than `MIN_CASES_PER_CLASS`; empty where none
+    has."""
     if own.metric == "dice":
         return (
             f"too few: {own.n} cases, {MIN_CASES_PER_CLASS} are needed"
@@ -232,17 +234,24 @@ def unpaired_reason(one: PairedPredictions, other: PairedPredictions) -> str:
     return f"not the same cases: {len(left - right)} of one only, {len(right - left)} of the other"
 
 
-def score_row(
-    found: PairedEstimate, model: str, role: Role, site: str, stratum: str = "", note: str = ""
-) -> ScoreRow:
+def score_row(estimate: PairedEstimate, group: ScoreGroup, note: str = "") -> ScoreRow:
     """The figure as a row of a score table; with a note given, only n and the note."""
-    value, bounds = (None, NO_INTERVAL) if note else (found.value, found.interval)
+    value, interval = (None, NO_INTERVAL) if note else (estimate.value, estimate.interval)
     return ScoreRow(
-        model, role, site, found.predictions.task, found.predictions.metric, found.predictions.n, value,
-        bounds.low, bounds.high, found.predictions.seeds,
-        note=note or "; ".join(filter(None, (found.note, bounds.note))),
-        method=bounds.method, stratum=stratum,
-    )  # fmt: skip
+        group.model,
+        group.role,
+        group.site,
+        task=estimate.predictions.task,
+        metric=estimate.predictions.metric,
+        n=estimate.predictions.n,
+        value=value,
+        low=interval.low,
+        high=interval.high,
+        seeds=estimate.predictions.seeds,
+        note=note or "; ".join(filter(None, (estimate.note, interval.note))),
+        method=interval.method,
+        stratum=group.stratum,
+    )
 
 
 def _sample(own: PairedPredictions, replicates: int) -> PredictionSample:
@@ -264,15 +273,8 @@ def _known(results: Sequence[CaseResult], marker: Marker) -> list[CaseResult]:
     return sorted((r for r in results if not isinstance(r.labels[marker.id], Unknown)), key=_key)
 
 
-def _answers(
+def _identity(
     results: Sequence[CaseResult],
-    task: str,
-    metric: Metric,
-    classes: tuple[str, ...],
-    truth: ClassIndices,
-    found: Probabilities,
-) -> PairedPredictions:
-    keys = tuple(map(_key, results))
-    return PairedPredictions(
-        task, metric, classes, keys, tuple(r.patient for r in results), truth, found
-    )
+) -> tuple[tuple[PredictionKey, ...], tuple[str, ...]]:
+    """Keys and patients."""
+    return tuple(map(_key, results)), tuple(r.patient for r in results)

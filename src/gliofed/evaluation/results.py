@@ -54,6 +54,17 @@ class CaseResult:
 
 
 @dataclass(frozen=True)
+class ScoreGroup:
+    """The answers that a figure is of: one model's, for cases of one role at one site or all, and
+    of one stratum or, where that is empty, of every stratum."""
+
+    model: str
+    role: Role
+    site: str
+    stratum: str = ""
+
+
+@dataclass(frozen=True)
 class ScoreRow:
     """One figure: a metric of one model on one group of cases, with its 95 % interval.
 

@@ -1,7 +1,7 @@
 """A model's figures within groups of patients in which a claim must hold as well.
 
-A marker that goes with another can be told from the other alone. Within one class of the other it
-cannot. Groups of patients that a model serves worse do not show in a figure over all.
+A marker that is associated with another can be predicted from the other alone, but not within one
+class of it. A figure over all patients hides groups for which a model is worse.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gliofed.evaluation.paired import (
     score_row,
     too_few_note,
 )
-from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.evaluation.results import CaseResult, ScoreGroup, ScoreRow
 from gliofed.types import SEQUENCES, Unknown
 from gliofed.types import Sequence as MriSequence
 
@@ -62,34 +62,33 @@ def strata_table(
 ) -> tuple[ScoreRow, ...]:
     """The model's AUCs and Dice in every stratum of each role, over all sites.
 
-    A row has no value, but n and why, where a class has fewer than FEWEST cases, or the stratum
-    fewer than FEWEST with a mask. Strata that need what nobody said of any case are not there;
-    scanners with fewer than FEWEST cases neither.
+    A row has n and a note but no value where a class has fewer than `MIN_CASES_PER_CLASS` cases, or
+    the stratum fewer than that with a mask. Strata by a property that no case states are left out,
+    and scanners with fewer than `MIN_CASES_PER_CLASS` cases.
     """
     rows = []
     for role, own in results_by_role(results, model):
         for stratum in strata_for(own):
             part = [r for r in own if stratum.holds(r)]
-            rows += [stratum_score(part, task, stratum.title, model, role, replicates)
-                     for task in stratum.tasks]  # fmt: skip
+            group = ScoreGroup(model, role, ALL_SITES, stratum.title)
+            rows += [stratum_score(part, task, group, replicates) for task in stratum.tasks]
     return tuple(rows)
 
 
 def stratum_score(
-    part: Sequence[CaseResult], task: str, title: str, model: str, role: Role, replicates: int
+    part: Sequence[CaseResult], task: str, group: ScoreGroup, replicates: int
 ) -> ScoreRow:
     """The figure of the cases of one stratum, or why it has none."""
-    own = paired_predictions(part, task)
-    few = too_few_note(own)
-    # what is too few is not drawn again
-    found = paired_estimate(own, 0 if few else replicates)
-    return score_row(found, model, role, ALL_SITES, stratum=title, note=few)
+    predictions = paired_predictions(part, task)
+    note = too_few_note(predictions)
+    # too few cases are not resampled
+    return score_row(paired_estimate(predictions, 0 if note else replicates), group, note)
 
 
 def strata_for(results: Sequence[CaseResult]) -> tuple[Stratum, ...]:
     """Within markers, then sex, age, volume, sequences, scanner and site, as these cases have them.
 
-    results: of one model and role. Each volume is the expert's, where there is one, see `case_volumes`.
+    results: of one model and role. For volumes see `case_volumes`.
     """
     return (
         *MARKER_STRATA,

@@ -1,1 +1,1 @@
-"""Radiomic features of an outline, and logistic regression on them by sums that sites send."""
+"""Radiomic features of a segmentation, and logistic regression on them from the sums of sites."""

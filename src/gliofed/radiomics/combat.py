@@ -111,8 +111,8 @@ def harmonise(values: Values, covariates: Values, shared: SharedEffects) -> Valu
     """One site's values without its own location and scale, which do not leave this function.
 
     Also for a site that gave no sums: only its unlabelled cases are needed. Unknown stays NaN. Left
-    as they are: features with fewer than `MIN_KNOWN_CASES` known cases here or without spread, and all
-    of them where fewer than two features are left to learn a site's habits from.
+    as they are: features with fewer than `MIN_KNOWN_CASES` known cases here or without spread, and
+    all of them where fewer than two features are left to learn a site's habits from.
     """
     usable = (np.isfinite(values).sum(0) >= MIN_KNOWN_CASES) & (shared.spread > 0)
     if usable.sum() < 2:

@@ -4,7 +4,7 @@
     TCGA_GBM_radiomicFeatures.csv, TCGA_LGG_radiomicFeatures.csv: ID, Date; features
 
 The second is of Bakas et al. 2017, Scientific Data 4:170117, without labels: these are looked up
-in the table of Ceccarelli et al. 2016 (see `datasets.tcga`), the hospital in the barcode.
+in the table of Ceccarelli et al. 2016 (see `data.formats.tcga`), the hospital in the barcode.
 """
 
 from __future__ import annotations

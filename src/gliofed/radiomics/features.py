@@ -1,4 +1,4 @@
-"""Features of an outline: its shape, and the intensities and textures of each sequence within it.
+"""Features of a segmentation: its shape, and intensities and textures of each sequence in it.
 
 By PyRadiomics (van Griethuysen et al. 2017, Cancer Research 77:e104), whose values on the digital
 phantom of the Image Biomarker Standardisation Initiative (Zwanenburg et al. 2020, Radiology

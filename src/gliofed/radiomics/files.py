@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the library of features is an extra
 
 
 def model_json(model: RadiomicsModel) -> str:
-    """Everything that `predict` and `feature_coefficients` need; numbers read back exactly, NaN as null."""
+    """All of a model; numbers read back exactly, NaN as null."""
     harmonisation = model.harmonisation
     whole = {
         "name": model.name,

@@ -2,9 +2,9 @@
 
 Over all sites, always from sums: centre and spread of each feature, if wished what ComBat shares,
 the feature-by-feature products from which the directions follow in which cases differ at all, and
-in these directions the loss, its gradient and its Hessian (`score.logistic`). A ridge never moves a
-coefficient out of those directions, so that with more features than cases the fit is that on all
-features, and its Hessian no larger than the number of cases.
+in these directions the loss, its gradient and its Hessian (`evaluation.logistic_regression`). A
+ridge never moves a coefficient out of those directions, so that with more features than cases the
+fit is that on all features, and its Hessian no larger than the number of cases.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class MarkerRegression:
     """One marker's regression. R rows: 1 of two classes (logit of the second), else one a class.
 
     coefficients, errors: (R, 1 + F), the intercept first, then of each feature for one standard
-    deviation; errors are standard errors (see `feature_coefficients`). ridge: as chosen. cases: of each class.
+    deviation; errors are standard errors. ridge: as chosen. cases: of each class.
     note: why there is no model; coefficients and errors then are NaN.
     """
 

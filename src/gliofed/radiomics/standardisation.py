@@ -57,8 +57,8 @@ class FeatureScaling:
     scale: Values
 
     def standardise(self, values: Values) -> Values:
-        """(n, F) in standard deviations, at most `MAX_DEVIATIONS`. Unknown becomes 0, which is the mean;
-        so does a feature that had no spread."""
+        """(n, F) in standard deviations, at most `MAX_DEVIATIONS`. Unknown becomes 0, which is the
+        mean; so does a feature that had no spread."""
         usable = self.scale > 0
         out = (values - self.mean) / np.where(usable, self.scale, 1.0)
         out = np.where(usable & np.isfinite(out), out, 0.0)

@@ -1,4 +1,4 @@
-"""The measures of a marker: one line each, in the order in which they are shown."""
+"""The metrics of a marker: one line each, in the order of the score table."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from gliofed.evaluation.intervals.estimate import (
 from gliofed.evaluation.intervals.sample import PredictionSample, logit_interval
 from gliofed.evaluation.metrics.definitions import AUC_MEAN
 from gliofed.evaluation.metrics.discrimination import auc
-from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.evaluation.results import CaseResult, Role, ScoreGroup, ScoreRow
 from gliofed.markers import MARKERS
 from gliofed.types import Unknown
 
@@ -53,7 +53,7 @@ def score_table(
             figures = base if model == reference else _figures(own, replicates, site == ALL_SITES)
             folds = len({r.fold for r in own})
             for (task, metric), figure in figures.items():
-                row = _row(model, role, site, task, metric, figure)
+                row = _row(ScoreGroup(model, role, site), task, metric, figure)
                 if model != reference and (task, metric) in base:
                     row = _with_difference(row, figure, base[task, metric])
                 if folds > 1 and site == ALL_SITES:
@@ -101,15 +101,22 @@ def _mean_auc(results: Sequence[CaseResult], replicates: int) -> MetricEstimate:
     )
 
 
-def _row(
-    model: str, role: Role, site: str, task: str, metric: str, figure: MetricEstimate
-) -> ScoreRow:
-    bounds = figure.interval
-    note = "; ".join(filter(None, (figure.note, bounds.note)))
+def _row(group: ScoreGroup, task: str, metric: str, estimate: MetricEstimate) -> ScoreRow:
+    interval = estimate.interval
     return ScoreRow(
-        model, role, site, task, metric, figure.n, figure.value, bounds.low, bounds.high,
-        figure.seeds, note=note, method=bounds.method,
-    )  # fmt: skip
+        group.model,
+        group.role,
+        group.site,
+        task,
+        metric,
+        n=estimate.n,
+        value=estimate.value,
+        low=interval.low,
+        high=interval.high,
+        seeds=estimate.seeds,
+        note="; ".join(filter(None, (estimate.note, interval.note))),
+        method=interval.method,
+    )
 
 
 def _with_difference(row: ScoreRow, own: MetricEstimate, base: MetricEstimate) -> ScoreRow:

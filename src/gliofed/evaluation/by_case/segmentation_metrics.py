@@ -1,4 +1,4 @@
-"""The measures of the outline: one line each, in the order in which they are shown."""
+"""The segmentation metrics: one line each, in the order of the score table."""
 
 from __future__ import annotations
 
@@ -66,13 +66,19 @@ def segmentation_estimate(
     bounds = (measure.minimum, measure.maximum)
     if (share := measure.quantile) is not None:
         return resampled_estimate(
-            own, sample, lambda w: weighted_quantile(above, w, share),
-            lambda value, again: order_statistic_interval(sample, above, share, bounds, again), note,
-        )  # fmt: skip
+            own,
+            sample,
+            lambda w: weighted_quantile(above, w, share),
+            lambda value, again: order_statistic_interval(sample, above, share, bounds, again),
+            note,
+        )
     return resampled_estimate(
-        own, sample, lambda w: ratio(w @ above, w @ below),
-        lambda value, again: bootstrap_t_interval(sample, above, below, bounds), note,
-    )  # fmt: skip
+        own,
+        sample,
+        lambda w: ratio(w @ above, w @ below),
+        lambda value, again: bootstrap_t_interval(sample, above, below, bounds),
+        note,
+    )
 
 
 def _volume_error(result: CaseResult) -> float | None:
@@ -110,13 +116,19 @@ SEGMENTATION_METRICS: Final = (
     SegmentationMetric("dice_median", lambda r: r.dice, quantile=0.5, maximum=1.0),
     SegmentationMetric("dice_p10", lambda r: r.dice, quantile=0.1, maximum=1.0),
     SegmentationMetric("hd95_mm", lambda r: r.hd95_mm, missing_note=NO_SURFACE),
-    SegmentationMetric("hd95_mm_median", lambda r: r.hd95_mm, quantile=0.5, missing_note=NO_SURFACE),
     SegmentationMetric(
-        "lesion_sensitivity", _lesions_found, denominator=_lesions_true, maximum=1.0, missing_note=NO_LESIONS
+        "hd95_mm_median", lambda r: r.hd95_mm, quantile=0.5, missing_note=NO_SURFACE
+    ),
+    SegmentationMetric(
+        "lesion_sensitivity",
+        _lesions_found,
+        denominator=_lesions_true,
+        maximum=1.0,
+        missing_note=NO_LESIONS,
     ),
     SegmentationMetric("false_lesions", _lesions_false, missing_note=NO_LESIONS),
     SegmentationMetric("volume_error_ml", _volume_error, minimum=-math.inf),
     SegmentationMetric("volume_error_abs_ml", _size(_volume_error)),
     SegmentationMetric("volume_error_percent", _percent_error, minimum=-100.0),
     SegmentationMetric("volume_error_abs_percent", _size(_percent_error)),
-)  # fmt: skip
+)

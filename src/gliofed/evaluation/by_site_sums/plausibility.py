@@ -1,4 +1,4 @@
-"""What cannot be true of a site's sums: the server believes none that no cases could have given."""
+"""Checks of a site's sums: the server refuses sums that no set of cases can give."""
 
 from __future__ import annotations
 

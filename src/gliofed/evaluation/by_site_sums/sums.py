@@ -1,6 +1,6 @@
-"""What a site sends of a test on its own cases: sums, from which the table can be made.
+"""The sums that a site sends of a test on its own cases.
 
-Every sum adds across sites, so that no average is ever averaged. Of the AUC, these are the pairs
+Every sum adds across sites, so that no average is averaged. Of the AUC, these are the pairs
 of a case of a class with a case of another at the same site, how many of them the model ordered
 rightly, and the variance of that number by DeLong et al. (1988, Biometrics 44:837), computed from
 ranks as Sun and Xu do (2014, IEEE Signal Processing Letters 21:1389).
@@ -48,7 +48,7 @@ class AucSums:
     cases: in any pair. pairs: of a case of the class with another case of the same site. won:
     pairs in which the class's case has the higher probability, ties counting half. covariance:
     of `won`, comparisons by comparisons. reach: pairs times (cases / 2 - 1), which Newcombe's
-    variance asks for, see `score.stratified`.
+    variance asks for, see `intervals.analytic.auc_interval`.
     """
 
     cases: int
@@ -94,7 +94,7 @@ class AucSums:
 @dataclass(frozen=True)
 class MarkerSums:
     """classes: cases of each class. correct: of them, with that class as the likeliest. brier: of
-    each case's squared error, as in `score.calibration.brier`."""
+    each case's squared error, as in `metrics.calibration.brier`."""
 
     classes: tuple[int, ...]
     correct: tuple[int, ...]

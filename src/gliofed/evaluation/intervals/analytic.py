@@ -37,7 +37,7 @@ def mean_interval(values: ValueMoments, most: float) -> Interval:
 def auc_from_sums(areas: AucSums) -> float | None:
     """Pairs won of all pairs; with more classes, the mean over those that have any.
 
-    Of one site, exactly `score.discrimination.auc`. None without a pair.
+    Of one site, exactly `metrics.discrimination.auc`. None without a pair.
     """
     pairs, won = np.array(areas.pairs), np.array(areas.won)
     found = pairs > 0

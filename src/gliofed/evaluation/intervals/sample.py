@@ -121,8 +121,8 @@ def logit_interval(value: float, again: Values) -> Interval:
 def resampled_auc_interval(
     sample: PredictionSample, truth: ClassIndices, found: Probabilities, value: float, again: Values
 ) -> Interval:
-    """Of an AUC: `logit_interval`; where all pairs are won, or all lost, as `auc_interval`, of the first
-    repeat: of several perfect ones, no more than one tells."""
+    """Of an AUC: `logit_interval`. Where all pairs are won, or all lost: `auc_interval` of the
+    first repeat, as several perfect repeats carry no more information than one."""
     if 0 < value < 1:
         return logit_interval(value, again)
     first = sample.seeds == 0

@@ -1,4 +1,4 @@
-"""Whether a stated probability can be taken at its word."""
+"""Calibration metrics: Brier score, expected calibration error, recalibration."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _gaps(chance: Values, gap: Values, weights: Weights) -> Values:
 
 
 def _reached(ran: Values, sums: Values, place: Values) -> Values:
-    """(replicates, 1) the running sum where the running weight is `position_along_normal`, linear in between."""
+    """(replicates, 1) the running sum where the running weight is `place`, linear in between."""
     after = np.clip((ran < place).sum(1, keepdims=True), 1, ran.shape[1] - 1)
     left, right = (np.take_along_axis(ran, i, 1) for i in (after - 1, after))
     rows = (len(sums), 1)

@@ -1,4 +1,4 @@
-"""Telling classes apart: AUCs and recalls, from class indices and probabilities."""
+"""Discrimination metrics: AUCs and recalls, from class indices and probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well two masks agree, on the scan's own grid."""
+"""Segmentation metrics: overlap, surface distance, volume and lesions of two masks."""
 
 from __future__ import annotations
 
