@@ -58,6 +58,7 @@ def codes(looked: ReadResponse) -> set[tuple[str, str]]:
     return {(where, fault.code) for where, fault in looked.faults}
 
 
+@pytest.mark.process
 def test_the_child_answers_as_the_function_does(tmp_path) -> None:
     asked = job(tmp_path, picture=True)
     with SafeReader() as reader:
@@ -93,11 +94,13 @@ def test_a_file_that_ends_the_child_is_a_finding_and_the_rest_goes_on(tmp_path, 
     assert codes(after) == set()
 
 
+@pytest.mark.process
 def test_comparisons_that_end_the_child_are_a_finding_of_the_case(tmp_path) -> None:
     with SafeReader(60.0, bad_child("import os; os.abort()", over="")) as reader:
         assert codes(reader.look(job(tmp_path))) == {("", "FILE-CRASH")}
 
 
+@pytest.mark.process
 def test_a_child_that_cannot_start_is_one_clear_error(tmp_path) -> None:
     with (
         SafeReader(60.0, ["-c", "raise SystemExit(3)"]) as reader,
@@ -289,6 +292,7 @@ def test_any_bytes_are_a_table_or_findings(tmp_path_factory, data) -> None:
         assert [f.code for f in findings] == [error.fault.code]
 
 
+@pytest.mark.process
 def test_names_that_are_no_text_do_no_harm(tmp_path) -> None:
     root = write_healthy(tmp_path / "data")
     strange = (

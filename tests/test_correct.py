@@ -328,6 +328,7 @@ def test_sessions(hospital, mask) -> None:
     assert gliofed.inspect(hospital).cases[0].mask == done.path
 
 
+@pytest.mark.process
 def test_the_check_of_the_hospital_finds_no_fault_of_its_own(hospital, mask, tmp_path) -> None:
     before = {f.code for f in gliofed.check(hospital).findings}
     gliofed.correct(by(mask), hospital, "A")

@@ -46,6 +46,7 @@ def own_name(folder: Path) -> str:
     return subject.name
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("vendor", ["SIEMENS", "GE MEDICAL SYSTEMS"])
 @pytest.mark.parametrize("degrees", [0.0, 17.0, 52.0])
 def test_voxels_lie_where_the_headers_put_them(tmp_path, vendor, degrees) -> None:
@@ -70,6 +71,7 @@ def test_voxels_lie_where_the_headers_put_them(tmp_path, vendor, degrees) -> Non
         np.testing.assert_array_equal(found, truth.voxels)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("digits", [2, 3])
 def test_rounded_positions_leave_first_and_last_slice_in_place(tmp_path, digits) -> None:
     def rounded(data, index):
@@ -91,6 +93,7 @@ def _indices(shape: tuple[int, ...]) -> np.ndarray:
     return np.vstack([np.indices(shape).reshape(3, -1), np.ones(np.prod(shape))])
 
 
+@pytest.mark.process
 def test_the_table_has_age_sex_and_room_for_labels(tmp_path) -> None:
     write_study(tmp_path / "in", who=dataclasses.replace(WHO, age="093Y", sex="M"))
     take(tmp_path / "in", tmp_path / "out")
@@ -107,6 +110,7 @@ def test_the_table_has_age_sex_and_room_for_labels(tmp_path) -> None:
     assert row.split("\t")[1:] == ["90", "M", "n/a", "n/a", "n/a", "n/a"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("age", "birth", "told"),
     [("089Y", "19200101", "89"), ("090Y", "", "90"), ("", "19300731", "88"), ("", "19300730", "89"),
@@ -119,6 +123,7 @@ def test_age_is_told_in_years_up_to_ninety(tmp_path, age, birth, told) -> None:
     assert (tmp_path / "out/participants.tsv").read_text().splitlines()[1].split("\t")[1] == told
 
 
+@pytest.mark.process
 def test_filled_labels_and_own_columns_are_kept(tmp_path) -> None:
     write_study(tmp_path / "in")
     take(tmp_path / "in", tmp_path / "out")
@@ -134,6 +139,7 @@ def test_filled_labels_and_own_columns_are_kept(tmp_path) -> None:
     assert now.removeprefix(own + "\r\n").split("\t")[1:] == ["n/a", "n/a", "F\r\n"]
 
 
+@pytest.mark.process
 def test_running_again_changes_nothing(tmp_path) -> None:
     write_study(tmp_path / "in")
     take(tmp_path / "in", tmp_path / "out")
@@ -150,6 +156,7 @@ def silent_t1(folder: Path, number: int = 7, who: Who | None = None) -> None:
     write_series(folder / f"S{number}", style, number=number, who=who)
 
 
+@pytest.mark.process
 def test_what_is_not_clear_waits_and_a_decision_adds_it(tmp_path) -> None:
     silent_t1(tmp_path / "in")
     write_series(tmp_path / "in", SIEMENS["T2"], number=3)
@@ -163,6 +170,7 @@ def test_what_is_not_clear_waits_and_a_decision_adds_it(tmp_path) -> None:
     assert set(read_bids(tmp_path / "out", "here")[0].images) == {Sequence.T2, Sequence.T1CE}
 
 
+@pytest.mark.process
 def test_skip_settles_a_series(tmp_path) -> None:
     silent_t1(tmp_path / "in")
     write_series(tmp_path / "in", SIEMENS["T2"], number=3)
@@ -170,6 +178,7 @@ def test_skip_settles_a_series(tmp_path) -> None:
     assert take(tmp_path / "in", tmp_path / "out").status == 0
 
 
+@pytest.mark.process
 def test_a_person_overrules_the_headers(tmp_path) -> None:
     silent_t1(tmp_path / "in")
     write_series(tmp_path / "in", SIEMENS["T2"], number=3)
@@ -201,6 +210,7 @@ def test_nonsense_in_the_decisions_is_an_error_with_its_line(tmp_path, word, mes
     assert tree(tmp_path / "out") == before
 
 
+@pytest.mark.process
 def test_two_studies_become_sessions_by_date_and_are_not_mixed(tmp_path) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"], number=3, who=LATER)
     write_series(tmp_path / "in", SIEMENS["FLAIR"], number=4, who=LATER)
@@ -212,6 +222,7 @@ def test_two_studies_become_sessions_by_date_and_are_not_mixed(tmp_path) -> None
     assert (tmp_path / "out" / own_name(tmp_path / "out") / "ses-02/anat").is_dir()
 
 
+@pytest.mark.process
 def test_a_follow_up_does_not_pass_for_the_first_study(tmp_path) -> None:
     silent_t1(tmp_path / "in", 7)
     write_study(tmp_path / "in", who=LATER)
@@ -224,6 +235,7 @@ def test_a_follow_up_does_not_pass_for_the_first_study(tmp_path) -> None:
     assert set(case.images) == {Sequence.T1}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("date", ["", "20190730"])
 def test_studies_that_cannot_be_put_in_order_wait(tmp_path, date) -> None:
     def undated(data, index):
@@ -243,6 +255,7 @@ def test_studies_that_cannot_be_put_in_order_wait(tmp_path, date) -> None:
     assert take(tmp_path / "in", tmp_path / "out").status == 0
 
 
+@pytest.mark.process
 def test_another_key_for_the_same_hospital_is_refused(tmp_path) -> None:
     write_study(tmp_path / "in")
     account = take(tmp_path / "in", tmp_path / "out")
@@ -262,6 +275,7 @@ def test_another_key_for_the_same_hospital_is_refused(tmp_path) -> None:
     assert take(tmp_path / "in", tmp_path / "out").status == 0
 
 
+@pytest.mark.process
 def test_a_study_of_a_known_patient_that_comes_later_is_refused(tmp_path) -> None:
     write_study(tmp_path / "in")
     take(tmp_path / "in", tmp_path / "out")
@@ -289,6 +303,7 @@ def test_pseudonyms_depend_on_key_issuer_and_id_alone() -> None:
     assert a.patient("h", "1") == names[0]
 
 
+@pytest.mark.process
 def test_links_lead_back_and_are_for_the_owner_alone(tmp_path) -> None:
     write_study(tmp_path / "in")
     account = take(tmp_path / "in", tmp_path / "out")
@@ -303,6 +318,7 @@ def test_links_lead_back_and_are_for_the_owner_alone(tmp_path) -> None:
         assert (account.private / name).stat().st_mode & 0o777 == 0o600, name
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("mode", "text", "message"),
     [(0o640, "ab" * 32, "chmod 600"), (0o604, "ab" * 32, "chmod 600"), (0o600, "ab" * 31, "32 random"),
@@ -349,6 +365,7 @@ def test_nothing_of_use_is_status_2(tmp_path) -> None:
     assert "1 files are no DICOM" in done.output
 
 
+@pytest.mark.process
 def test_the_command_says_what_was_taken_and_what_to_decide(tmp_path) -> None:
     write_study(tmp_path / "in")
     silent_t1(tmp_path / "in", 9, who=Who(id="other"))
@@ -360,6 +377,7 @@ def test_the_command_says_what_was_taken_and_what_to_decide(tmp_path) -> None:
         assert text in done.output
 
 
+@pytest.mark.process
 def test_check_takes_the_hospital(tmp_path) -> None:
     write_study(tmp_path / "in")
     take(tmp_path / "in", tmp_path / "out")

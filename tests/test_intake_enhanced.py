@@ -82,6 +82,7 @@ def subject(out: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in out.glob("sub-*/anat/*")}
 
 
+@pytest.mark.process
 @MAKERS
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_hospital_is_the_one_of_the_classic_series(tmp_path, vendor, order) -> None:
@@ -111,6 +112,7 @@ def test_recognised_as_the_classic_series(tmp_path, vendor) -> None:
     assert enhanced == classic
 
 
+@pytest.mark.process
 def test_packed_frames_are_taken(tmp_path) -> None:
     write_both(tmp_path, PHILIPS, as_is)
     for path in (tmp_path / "enhanced").iterdir():
@@ -123,6 +125,7 @@ def test_packed_frames_are_taken(tmp_path) -> None:
     assert subject(tmp_path / "out-enhanced") == subject(tmp_path / "out-classic")
 
 
+@pytest.mark.process
 def test_a_legacy_converted_image_is_taken(tmp_path) -> None:
     legacy = pytest.importorskip("highdicom.legacy")
     made = write_series(tmp_path / "classic", SIEMENS["T2"])
@@ -144,6 +147,7 @@ def test_a_legacy_converted_image_is_taken(tmp_path) -> None:
     assert subject(tmp_path / "out-enhanced")[name] == subject(tmp_path / "out-classic")[name]
 
 
+@pytest.mark.process
 def test_the_same_file_twice_is_one_copy(tmp_path) -> None:
     made = write_series(tmp_path / "in", SIEMENS["T2"], enhanced=as_is)
     shutil.copy(made.files[0], tmp_path / "in/again")
@@ -208,6 +212,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
     change, message = FAULTS[fault]
@@ -223,6 +228,7 @@ def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
     assert bad.fault.cure
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("drop", "state", "message"),
     [((), SeriesStatus.SELECTED, ""), ((0,), SeriesStatus.SELECTED, ""), ((4, 5), SeriesStatus.FAULTY, "2 missing between"),

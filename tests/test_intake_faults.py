@@ -120,6 +120,7 @@ SOUND = {
 }  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
     change, message = FAULTS[fault]
@@ -135,6 +136,7 @@ def test_a_fault_is_told_and_stops_nothing_else(tmp_path, fault) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "out-private"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("what", SOUND)
 def test_what_only_looks_like_a_fault_is_taken(tmp_path, what) -> None:
     write_series(tmp_path / "in", T2, number=5, change=SOUND[what])
@@ -150,6 +152,7 @@ def test_missing_slices_are_told_with_size_and_place(tmp_path) -> None:
     assert "2 missing between slices 4 and 5, a gap of 3.9 mm at -" in text
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("count", "state"), [(MIN_SLICES - 1, SeriesStatus.FAULTY), (MIN_SLICES, SeriesStatus.SELECTED)]
 )
@@ -169,6 +172,7 @@ def test_several_volumes_in_one_series_are_left_out(tmp_path) -> None:
     assert account.status == 2
 
 
+@pytest.mark.process
 def test_copies_count_once_and_two_files_of_one_uid_are_a_fault(tmp_path) -> None:
     made = write_series(tmp_path / "in", T2, number=5)
     shutil.copy(made.files[0], tmp_path / "in/again.dcm")
@@ -182,6 +186,7 @@ def test_copies_count_once_and_two_files_of_one_uid_are_a_fault(tmp_path) -> Non
     assert "one instance UID" in str(by_number[5].fault)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("left", [200, 900, -300, -2])
 def test_a_cut_file_is_told(tmp_path, left) -> None:
     made = write_series(tmp_path / "in", T2, number=5)
@@ -208,6 +213,7 @@ def test_damaged_bytes_end_in_a_fault_never_in_a_traceback(tmp_path, byte) -> No
     assert account.status in (1, 2)
 
 
+@pytest.mark.process
 def test_a_transfer_syntax_that_loses_is_a_fault_and_a_lossless_one_is_taken(tmp_path) -> None:
     made = write_series(tmp_path / "in", T2, number=5)
     lossy = write_series(tmp_path / "in", FLAIR, number=6)
@@ -228,6 +234,7 @@ def test_a_transfer_syntax_that_loses_is_a_fault_and_a_lossless_one_is_taken(tmp
     assert "transfer syntax 1.2.840.10008.1.2.4.50" in str(by_number[6].fault)
 
 
+@pytest.mark.process
 def test_objects_without_images_are_no_fault(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=5)
     write_series(tmp_path / "in", T2, number=9, change=every("Modality", "PR"))
@@ -236,6 +243,7 @@ def test_objects_without_images_are_no_fault(tmp_path) -> None:
     assert by_number[9].status is SeriesStatus.SKIPPED
 
 
+@pytest.mark.process
 def test_a_faulty_localiser_is_no_fault(tmp_path) -> None:
     style = dataclasses.replace(T2, description="localizer")
     write_series(tmp_path / "in", style, number=1, change=FAULTS["two orientations"][0])
@@ -245,6 +253,7 @@ def test_a_faulty_localiser_is_no_fault(tmp_path) -> None:
     assert by_number[1].status is SeriesStatus.SKIPPED
 
 
+@pytest.mark.process
 def test_skip_settles_a_fault(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=5, drop=(4,))
     write_series(tmp_path / "in", FLAIR, number=6)
@@ -256,6 +265,7 @@ def test_skip_settles_a_fault(tmp_path) -> None:
     assert take(tmp_path)[0].status == 1  # nobody can decide a missing slice back
 
 
+@pytest.mark.process
 def test_a_bad_patient_does_not_stop_another(tmp_path) -> None:
     write_series(tmp_path / "in/a", T2, number=5, drop=(4,))
     write_series(
@@ -336,6 +346,7 @@ def test_an_archive_has_limits(tmp_path, limits, message, ending) -> None:
             unpack(path, tmp_path / "to", NO_PROGRESS, limits)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("size", [0, 60, 200, 1536, -1024, -12, None])
 @pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz", "tar.xz"])
 def test_a_cut_archive_is_one_error(tmp_path, ending, size) -> None:

@@ -222,6 +222,7 @@ def test_the_canaries_are_in_the_source(tmp_path, source) -> None:
     assert keyword_for_tag(Tag(0x0010, 0x0010)) == "PatientName"
 
 
+@pytest.mark.process
 def test_the_image_header_is_bare(tmp_path) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"])
     from gliofed.ingest.intake import IngestRequest, intake

@@ -55,6 +55,7 @@ def file(study, tmp_path):
     return path
 
 
+@pytest.mark.process
 def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, study) -> None:
     asked = propose(kit.root, data, file, NoProgress())
     assert not asked.agreed
@@ -68,6 +69,7 @@ def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, st
     assert line.fields["study"] == study_for_sites(study).digest
 
 
+@pytest.mark.process
 def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
     record_approval(propose(kit.root, data, file, NoProgress()), "Dr Who", None)
     train = dataclasses.replace(study.train, rounds=study.train.rounds + 1)
@@ -79,6 +81,7 @@ def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
     assert not propose(kit.root, data, file, NoProgress()).agreed
 
 
+@pytest.mark.process
 def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path) -> None:
     other = study_toml(study_for_sites(dataclasses.replace(study, name="other")))
     elsewhere = tmp_path / "elsewhere"
@@ -94,6 +97,7 @@ def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path
     assert propose(kit.root, data, file, NoProgress()).agreed
 
 
+@pytest.mark.process
 def test_data_with_errors_joins_nothing(kit, data, file) -> None:
     table = data.folder / "participants.tsv"
     table.write_text(table.read_text().replace("sub-00\t0", "sub-00\tperhaps"))
@@ -102,6 +106,7 @@ def test_data_with_errors_joins_nothing(kit, data, file) -> None:
     assert not (kit.own / "member.toml").exists()
 
 
+@pytest.mark.process
 def test_no_study_and_a_study_for_others_are_told(kit, data, file, tmp_path) -> None:
     with pytest.raises(DataError, match="no study is proposed in the kit; give one with --study"):
         propose(kit.root, data, None, NoProgress())
@@ -116,6 +121,7 @@ def process(folder: Path, code: str) -> ProcessCommand:
     return ProcessCommand((sys.executable, "-c", code), dict(os.environ), folder)
 
 
+@pytest.mark.process
 def test_a_process_that_ends_by_itself_is_told_with_its_log(tmp_path) -> None:
     log, heard = AuditLog(tmp_path / "audit.jsonl", "north"), []
     with pytest.raises(GliofedError, match="ended by itself, with status 3"):

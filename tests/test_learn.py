@@ -6,6 +6,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 from torch import nn
 
 from gliofed.errors import CheckpointError, StudyError
@@ -15,7 +16,7 @@ from gliofed.models.blocks import Conv3d, ConvTranspose3d
 from gliofed.models.network import build_net, parameter_count, task_of
 from gliofed.models.presets import PRESETS
 from gliofed.runtime.device import Device
-from gliofed.study import TrainingConfig
+from gliofed.study import TrainingConfig, parse_study
 from gliofed.training.augmentation import (
     ScanVolume,
     augment_intensity,
@@ -37,6 +38,12 @@ CPU = Device(torch.device("cpu"), bf16=False)
 ONES = {m.id: torch.ones(len(m.classes)) for m in MARKERS}
 EQUAL = {"mask": 1.0, **{m.id: 1.0 for m in MARKERS}}
 FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade": "3"}
+
+
+@pytest.fixture
+def tiny_study():
+    """With the network that studies have: few channels learn too slowly."""
+    return parse_study(TINY)
 
 
 def batch_of(cases, size=16):

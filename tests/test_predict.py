@@ -362,6 +362,7 @@ def test_what_cannot_be_used_at_all_is_one_error(model, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.process
 def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_path) -> None:
     for number, style in enumerate(SIEMENS.values(), start=1):
         write_series(tmp_path / "in", style, number=number)

@@ -171,6 +171,7 @@ def test_a_failed_and_a_set_aside_case_do_not_stop_the_others(north, tmp_path) -
     assert ": 2 reused, 0 prepared, 0 excluded, 1 failed" in better.output
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["no set", "no format", "no study", "store in the way", "figures in the way"])  # fmt: skip
 def test_what_stops_everything_is_one_line_and_status_2(north, tmp_path, kind) -> None:
     (tmp_path / "file").write_text("in the way")
@@ -297,6 +298,7 @@ def test_a_process_killed_for_others_memory_is_tried_again_alone(north, tmp_path
     assert [a.status for a in accounts] == ["prepared"] * 3
 
 
+@pytest.mark.process
 def test_no_process_to_be_had_is_an_error_of_its_own(north, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
         "multiprocessing.spawn.get_executable", lambda: os.fsencode(shutil.which("false"))

@@ -123,6 +123,7 @@ def test_neither_names_nor_order_of_files_matter(tmp_path, mask) -> None:
     assert np.array_equal(*places)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["oblique, slices backwards", "sagittal"])
 def test_a_multi_frame_source(kind, tmp_path) -> None:
     made = SHAPES[kind]
@@ -160,6 +161,7 @@ def test_slices_that_are_not_quite_even_keep_their_own_positions(tmp_path, mask)
     assert {float(f.PlanePositionSequence[0].ImagePositionPatient[2]) for f in frames} <= there
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("author", "kind"), [
     (BY_MODEL, "AUTOMATIC"),
     (MaskAuthor("base-7", "Curie^Marie"), "SEMIAUTOMATIC"),
@@ -211,6 +213,7 @@ def test_names_in_any_script(names, tmp_path, mask) -> None:
         assert pydicom.dcmread(out).PatientName == names[1]
 
 
+@pytest.mark.process
 def test_sources_without_patient_data_still_work(tmp_path, mask) -> None:
     def bare(ds, index):
         for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate",

@@ -212,6 +212,7 @@ def test_a_type_that_is_determined_has_no_reason(flair, tmp_path) -> None:
     assert values(tmp_path / "sr.dcm", "TEXT", "111052") == [NO_FAULT]
 
 
+@pytest.mark.process
 def test_a_figure_that_does_not_exist_is_said_and_no_number(flair, tmp_path) -> None:
     out = tmp_path / "sr.dcm"
     kind = IntegratedType(NOT_DETERMINABLE, None, (), "a probability is not finite")
@@ -223,6 +224,7 @@ def test_a_figure_that_does_not_exist_is_said_and_no_number(flair, tmp_path) -> 
     assert {s for s in validated("dciodvfy", out) if s != UNKNOWN_SCHEME} == {"ComprehensiveSR"}
 
 
+@pytest.mark.process
 def test_validators_find_no_fault(flair, outline, tmp_path) -> None:
     for name, seg in (("a.dcm", outline), ("b.dcm", None)):
         write_report(REPORT, flair, tmp_path / name, segmentation=seg)
@@ -354,6 +356,7 @@ def test_a_segmentation_without_tracking_is_referred_to(flair, outline, tmp_path
     }
 
 
+@pytest.mark.process
 def test_sources_without_patient_data_still_work(tmp_path) -> None:
     def bare(ds, index):
         for name in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate",
@@ -373,6 +376,7 @@ def test_sources_without_patient_data_still_work(tmp_path) -> None:
     assert "PatientAge" not in pydicom.dcmread(tmp_path / "sr.dcm")
 
 
+@pytest.mark.process
 def test_a_multi_frame_source(tmp_path) -> None:
     single = dicom.write_series(tmp_path / "single", dicom.Made(slices=4))
     images = [pydicom.dcmread(p) for p in sorted(single.iterdir())]
