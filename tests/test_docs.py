@@ -200,12 +200,12 @@ def test_the_gate_checks_in_the_documented_order() -> None:
     assert found == list(names)
 
 
-def test_every_import_rule_room_is_described() -> None:
-    rooms = {p.stem for p in (ROOT / "src/gliofed").iterdir() if p.stem[0] not in "_."}
+def test_every_package_is_described() -> None:
+    packages = {p.stem for p in (ROOT / "src/gliofed").iterdir() if p.stem[0] not in "_."}
     text = (ROOT / "docs/architecture.md").read_text()
-    table = text[text.index("## The rooms") : text.index("## The way of the data")]
+    table = text[text.index("## Packages") : text.index("## How data flows")]
     named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.+?) \|", table, re.M))))
-    assert named == rooms - {"py"}
+    assert named == packages - {"py"}
 
 
 def test_the_tutorial_goes_through_every_part_of_the_page() -> None:
