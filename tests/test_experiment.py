@@ -227,6 +227,7 @@ def test_the_model_is_calibrated_for_missing_sequences(finished) -> None:
         rows = [*csv.DictReader(file)]
     assert {r["model"] for r in rows} == {f"federated without {s}" for s in SEQUENCES}
     assert all(r["n"] == "4" for r in rows if r["metric"] == "dice")
+    assert {"dice", "auc", "auc_mean"} == {r["metric"] for r in rows}
     assert any(p.name.startswith("without-") for p in kept_of(finished))
 
 

@@ -19,6 +19,7 @@ from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.by_case.score_table import ALL_SITES, score_table
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
+from gliofed.evaluation.metrics.definitions import AUC, AUC_MEAN
 from gliofed.evaluation.prediction_table import parse_predictions, result_key
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.experiments.model_runs import TrainedModelRun
@@ -31,6 +32,7 @@ from gliofed.runtime.progress import Progress
 from gliofed.types import SEQUENCES
 from gliofed.types import Sequence as Mri
 
+_METRICS: Final = ("dice", AUC, AUC_MEAN)
 WITHOUT: Final = " without "
 """Between a model's name and the names of the dropped sequences."""
 
@@ -95,7 +97,7 @@ def ablation_scores(
         rows += [
             row
             for row in score_table([*same_cases, *ablated], replicates, model)
-            if (row.model, row.site) == (name, ALL_SITES) and row.metric in ("auc", "dice")
+            if (row.model, row.site) == (name, ALL_SITES) and row.metric in _METRICS
         ]
     return tuple(rows)
 

@@ -30,7 +30,7 @@ from gliofed.reporting.html.formatting import (
 from gliofed.study import Study
 from gliofed.types import SEQUENCES
 
-MAIN: Final = ("dice", "dice_median", "hd95_mm", "auc", "balanced_accuracy", "brier")
+MAIN: Final = ("dice", "dice_median", "hd95_mm", "auc", "auc_mean", "balanced_accuracy", "brier")
 """The metrics that a sentence gives; all are in the table that it points to."""
 REGRESSION_INPUTS: Final = {
     "age_sex": "age and sex",
