@@ -28,8 +28,15 @@ from gliofed.types import SEQUENCES
 from gliofed.version import __version__
 
 UNKNOWN_LICENSE: Final = "unknown"
-TAGS: Final = ("medical", "MRI", "glioma", "3d", "segmentation", "federated-learning",
-               "research-use-only")  # fmt: skip
+TAGS: Final = (
+    "medical",
+    "MRI",
+    "glioma",
+    "3d",
+    "segmentation",
+    "federated-learning",
+    "research-use-only",
+)
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,11 @@ def _metric(row: ScoreRow) -> list[str]:
     text = f"95 % interval {span}" if span else "no interval"
     name = f"{metric_title(row.metric)}; {text}; n = {row.n}"
     value = round(row.value, digits) if row.value is not None else None
-    return [f"    - type: {_quoted(row.metric)}", f"      value: {json.dumps(value)}",
-            f"      name: {_quoted(name)}"]  # fmt: skip
+    return [
+        f"    - type: {_quoted(row.metric)}",
+        f"      value: {json.dumps(value)}",
+        f"      name: {_quoted(name)}",
+    ]
 
 
 def _list(name: str, values: Sequence[str]) -> list[str]:

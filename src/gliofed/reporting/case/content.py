@@ -1,4 +1,4 @@
-"""Everything on the page of one case, as plain values: the page knows no network and no file."""
+"""The content of the page of one case, as plain values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of one case, for a radiologist: one HTML file that asks nothing of any network."""
+"""Renders the page of one case, for a radiologist, as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -67,12 +67,19 @@ def _viewer_config(content: CaseContent, inside: ViewerVolumes) -> Mapping[str, 
         "outline": inside.outline.id if inside.outline else "",
         "line": LINE,
         "overlays": [
-            {"id": o.volume.id, "low": o.low, "high": o.high,
-             "parts": [{"colours": c, "meaning": m}
-                       for c, m in ((o.colours, o.meaning), (o.below, o.meaning_below)) if c]}
+            {
+                "id": o.volume.id,
+                "low": o.low,
+                "high": o.high,
+                "parts": [
+                    {"colours": c, "meaning": m}
+                    for c, m in ((o.colours, o.meaning), (o.below, o.meaning_below))
+                    if c
+                ],
+            }
             for o in inside.overlays
         ],
         "colours": COLOURS,
         "start": start_position(content, inside),
         "shape": inside.shape,
-    }  # fmt: skip
+    }

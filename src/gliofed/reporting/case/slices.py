@@ -49,13 +49,13 @@ def display_centre(content: CaseContent) -> tuple[int, int, int]:
 
 def sequence_slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[SequenceSlices, ...]:
     """Of every sequence that is there, through the voxel `at`, with the outline's line."""
-    inside, drawn = brain(content), outline(content)
+    inside = brain(content)
     out = []
     for sequence in ORDER:
         if sequence not in content.images:
             continue
         grey = _shades(content.images[sequence], inside)
-        planes = tuple((n, _slice(content, sequence.value, n, grey, drawn, at)) for n in PLANES)
+        planes = tuple((n, _slice(content, sequence.value, n, grey, at)) for n in PLANES)
         out.append(SequenceSlices(sequence.value, planes))
     return tuple(out)
 
@@ -74,12 +74,13 @@ def occlusion_picture(content: CaseContent, why: Occlusion) -> Picture | None:
     image = np.repeat(grey[..., None], 3, axis=2)
     change = slice_of(within, "axial", at) / most
     for colours, share in (("falls", change), ("rises", -change)):
-        there = share >= LEAST_SHARE
-        image[there] = (1 - BLEND) * image[there] + BLEND * _coloured(colours, share[there])
+        visible = share >= LEAST_SHARE
+        image[visible] = (1 - BLEND) * image[visible] + BLEND * _coloured(colours, share[visible])
     drawn = slice_of(outline(content), "axial", at)
     words = (
-        f"{content.case}, axial {sequence.value} slice, {orientation_text('axial')}: where hiding a region "
-        f"changes the probability of {BY_ID[why.marker].title}: {why.class_name}, by up to {most:.2f}."
+        f"{content.case}, axial {sequence.value} slice, {orientation_text('axial')}: where hiding "
+        f"a region changes the probability of {BY_ID[why.marker].title}: {why.class_name}, "
+        f"by up to {most:.2f}."
     )
     with plot_style():
         figure = slice_figure(
@@ -93,10 +94,9 @@ def _slice(
     sequence: str,
     name: str,
     grey: NDArray[np.float32],
-    drawn: NDArray[np.bool_],
     at: tuple[int, int, int],
 ) -> Picture:
-    line = slice_of(drawn, name, at)
+    line = slice_of(outline(content), name, at)
     inside = count(int(line.sum()), "pixel") if line.any() else "nothing"
     words = f"{content.case}, {name} {sequence} slice, {orientation_text(name)}: {inside} outlined."
     with plot_style():
@@ -114,5 +114,5 @@ def _coloured(colours: str, share: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n,) of 0 to 1 to (n, 3) red, green, blue."""
     stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS[colours]]) / 255
     places = np.linspace(0, 1, len(stops))
-    found = np.stack([np.interp(share, places, stops[:, i]) for i in range(3)], axis=-1)
-    return found.astype(np.float32)
+    rgb = np.stack([np.interp(share, places, stops[:, i]) for i in range(3)], axis=-1)
+    return rgb.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the page of a case says in words and bars."""
+"""Tables and bars of a case page, as text and numbers."""
 
 from __future__ import annotations
 
@@ -60,25 +60,42 @@ def marker_panel(shown: MarkerAnswer) -> MarkerPanel:
     """Raises KeyError for an id that is not in the table of markers."""
     marker = BY_ID[shown.marker]
     none = (math.nan,) * len(marker.classes)
-    rows = zip(marker.classes, shown.probabilities, shown.low or none, shown.high or none,
-               strict=True)  # fmt: skip
+    rows = zip(
+        marker.classes, shown.probabilities, shown.low or none, shown.high or none, strict=True
+    )
     bars = tuple(
-        ProbabilityBar(name, with_interval(p, low, high, DIGITS), _percent(p), _percent(low), _percent(high),
-            None if shown.prediction_set is None else name in shown.prediction_set)
+        ProbabilityBar(
+            name,
+            with_interval(p, low, high, DIGITS),
+            _percent(p),
+            _percent(low),
+            _percent(high),
+            None if shown.prediction_set is None else name in shown.prediction_set,
+        )
         for name, p, low, high in rows
-    )  # fmt: skip
+    )
     left = "" if shown.prediction_set is None else _left(marker.classes, shown.prediction_set)
     return MarkerPanel(marker.title, bars, left, _kept(shown.confident))
 
 
-def outcome_bars(found: IntegratedType) -> tuple[ProbabilityBar, ...]:
+def outcome_bars(integrated: IntegratedType) -> tuple[ProbabilityBar, ...]:
     """Of each integrated type; the last is what cannot be told further, not doubt."""
     bars = []
     for outcome in OUTCOMES:
-        chance = math.nan if found.probabilities is None else found.probabilities[outcome]
+        probability = (
+            math.nan if integrated.probabilities is None else integrated.probabilities[outcome]
+        )
         name = UNTOLD if outcome == NOT_DETERMINABLE else outcome
-        bars.append(ProbabilityBar(name, number(chance, DIGITS), _percent(chance), None, None,
-                        outcome in found.open))  # fmt: skip
+        bars.append(
+            ProbabilityBar(
+                name,
+                number(probability, DIGITS),
+                _percent(probability),
+                None,
+                None,
+                outcome in integrated.open,
+            )
+        )
     return tuple(bars)
 
 
@@ -101,8 +118,8 @@ def occlusion_table(why: Occlusion) -> OcclusionTable:
     """Of the sequences that are there, the one that matters most first."""
     ranked = sorted(why.sequences.items(), key=lambda item: -item[1])
     rows = tuple((sequence.value, change_text(value)) for sequence, value in ranked)
-    own = number(math.nan if why.probability is None else why.probability, DIGITS)
-    return OcclusionTable(BY_ID[why.marker].title, why.class_name, own, rows, why.notes)
+    probability = number(math.nan if why.probability is None else why.probability, DIGITS)
+    return OcclusionTable(BY_ID[why.marker].title, why.class_name, probability, rows, why.notes)
 
 
 def change_text(value: float) -> str:
@@ -120,8 +137,12 @@ def _left(classes: Sequence[str], left: Sequence[str]) -> str:
     if not out:
         return f"{'Neither' if len(classes) == 2 else 'No'} class ruled out."
     if not left:
-        return "Every class is ruled out: each probability is lower than in nearly all calibration cases of that class."
-    return f"Ruled out: {' and '.join(out)}. Remaining: {' and '.join(c for c in classes if c in left)}."
+        return (
+            "Every class is ruled out: each probability is lower than in nearly all calibration "
+            "cases of that class."
+        )
+    remaining = " and ".join(c for c in classes if c in left)
+    return f"Ruled out: {' and '.join(out)}. Remaining: {remaining}."
 
 
 def _kept(kept: bool | None) -> str:

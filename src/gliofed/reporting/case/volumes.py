@@ -1,4 +1,4 @@
-"""The volumes inside the page of a case: small, in one frame, and told to the viewer."""
+"""The volumes inside the page of a case, on one grid, as the viewer reads them."""
 
 from __future__ import annotations
 
@@ -198,14 +198,14 @@ def _deviation(content: CaseContent) -> tuple[Overlay, ...]:
     codes = np.rint(255 * np.clip(content.deviation / MOST_DEVIATION, 0, 1)).astype(np.uint8)
     data = _nifti(codes, content, MOST_DEVIATION / 255)
     volume = EmbeddedVolume("volume-deviation", "Uncertainty", data)
-    said = f"standard deviation of the probability of tumour over {content.passes}"
-    shown = (LEAST_DEVIATION, MOST_DEVIATION, "deviation", "", said, "")
+    meaning = f"standard deviation of the probability of tumour over {content.passes}"
+    shown = (LEAST_DEVIATION, MOST_DEVIATION, "deviation", "", meaning, "")
     return (Overlay("Outline", volume, *shown),)
 
 
 def _regions(content: CaseContent) -> tuple[Overlay, ...]:
     """Of each marker whose probability changes by enough to be written."""
-    found = []
+    overlays = []
     for number, why in enumerate(content.occlusions):
         within = brain_regions(content, why)
         if within is None:
@@ -215,10 +215,10 @@ def _regions(content: CaseContent) -> tuple[Overlay, ...]:
         title = BY_ID[why.marker].title
         data = _nifti(codes, content, most / STEPS, -128 * most / STEPS)
         volume = EmbeddedVolume(f"volume-why-{number}", f"{title}: {why.class_name}", data)
-        said = f"of the probability of {why.class_name} ({title}) where a region is hidden"
-        shown = (LEAST_SHARE * most, most, "falls", "rises", f"fall {said}", f"rise {said}")
-        found.append(Overlay("What an answer rests on", volume, *shown))
-    return tuple(found)
+        meaning = f"of the probability of {why.class_name} ({title}) where a region is hidden"
+        shown = (LEAST_SHARE * most, most, "falls", "rises", f"fall {meaning}", f"rise {meaning}")
+        overlays.append(Overlay("Influence of regions (occlusion)", volume, *shown))
+    return tuple(overlays)
 
 
 def _nifti(codes: Codes, content: CaseContent, slope: float = 1.0, inter: float = 0.0) -> str:

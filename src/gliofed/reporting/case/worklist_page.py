@@ -1,4 +1,4 @@
-"""The list of answered cases, for a radiologist: what is said of each, and what is not said."""
+"""The list of predicted cases, for a radiologist."""
 
 from __future__ import annotations
 
@@ -78,11 +78,13 @@ def render_worklist(content: Worklist) -> str:
         styles=("reporting/case/worklist.css",),
         study="Predicted cases",
         synthetic=any(c.synthetic for c in content.cases),
-        cases=[(c, case_address(c.name), _volume(c), tuple(map(marker_chip, c.markers)))
-               for c in content.cases],
+        cases=[
+            (c, case_address(c.name), _volume(c), tuple(map(marker_chip, c.markers)))
+            for c in content.cases
+        ],
         damaged=content.damaged,
         counted=count(len(content.cases), "case"),
-    )  # fmt: skip
+    )
 
 
 def case_address(name: str) -> str:

@@ -1,4 +1,4 @@
-"""How far a run answers each checklist item, and where it shows it.
+"""How far a run answers each checklist item, and where the page or a file shows it.
 
 The text of an answer is a macro of `data.md.j2`, `model.md.j2` or `results.md.j2`, with the same
 name; the numbers of the items that use it stand above the macro.

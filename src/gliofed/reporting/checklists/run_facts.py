@@ -1,4 +1,4 @@
-"""What a run knows of itself, as plain values: checklists and model card rest on nothing else."""
+"""The facts of a run, as plain values, from which checklists and model card are written."""
 
 from __future__ import annotations
 
@@ -87,12 +87,13 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """All that is known.
+    """Everything that checklists and model card state of a run.
 
-    all_cases: the prepared cases of all hospitals, the dropped ones too. dropped: case and why, of
-    those whose patient stands elsewhere. excluded: case, hospital and why, of those whose preparation
-    did not reach what the study asks. overlap: how patients at two hospitals were looked for, and
-    what was found. parameters: of the network. versions: program or package to its version.
+    all_cases: the prepared cases of all hospitals, with those dropped. dropped: case and reason,
+    where the patient is also at another hospital. excluded: case, hospital and reason, where the
+    preparation is outside the limits of the study. overlap: how patients at two hospitals were
+    searched for, and the result. parameters: of the network. versions: program or package to its
+    version.
     """
 
     study: Study
@@ -132,9 +133,8 @@ def pooled_rows(rows: Sequence[ScoreRow], role: Role) -> tuple[ScoreRow, ...]:
     """The main model's rows over all hospitals of a role together, without those of a stratum."""
     model = main_model(rows)
     return tuple(
-        r for r in rows
-        if (r.model, r.role, r.site, r.stratum) == (model, role, ALL_SITES, "")
-    )  # fmt: skip
+        r for r in rows if (r.model, r.role, r.site, r.stratum) == (model, role, ALL_SITES, "")
+    )
 
 
 def main_files(facts: RunFacts) -> tuple[ModelFacts, ...]:

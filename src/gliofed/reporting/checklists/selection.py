@@ -1,4 +1,4 @@
-"""What checklists and model cards choose and count from the facts of a run; no sentences."""
+"""Counts and choices from the facts of a run for checklists and model cards; no sentences."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def tests_of_markers(facts: RunFacts) -> list[tuple[str, list[ScoreRow]]]:
         (name, [r for r in pooled_rows(facts.rows, role) if r.task != "mask"])
         for name, role in tests(facts)
     ]
-    return [(name, own) for name, own in rows if own]
+    return [(name, marker_rows) for name, marker_rows in rows if marker_rows]
 
 
 def fewest_cases(facts: RunFacts) -> ScoreRow | None:

@@ -67,17 +67,17 @@ def read_statements(path: Path) -> Statements:
         _known(given, numbers, where, "item")
         items[name] = {number: _words(text, f"{where} {number}") for number, text in given.items()}
     card = build(CardStatements, raw.get("card", {}), f"{path}: [card]")
-    for one in fields(card):
-        if one.name in raw.get("card", {}):
-            _words(getattr(card, one.name), f"{path}: [card] {one.name}")
+    for key in fields(card):
+        if key.name in raw.get("card", {}):
+            _words(getattr(card, key.name), f"{path}: [card] {key.name}")
     return Statements(items, card)
 
 
 def _known(given: Iterable[str], valid: Iterable[str], where: str, kind: str) -> None:
-    there = list(valid)
+    known = list(valid)
     for key in given:
-        if key not in there:
-            near = difflib.get_close_matches(key, there, n=1, cutoff=0.0)[0]
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
             raise StudyError(f"{where}: unknown {kind} {key!r}; the nearest one is {near!r}")
 
 

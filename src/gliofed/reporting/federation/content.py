@@ -1,4 +1,4 @@
-"""What the page of a run shows, as plain values."""
+"""The content of the page of a federation, as plain values."""
 
 from __future__ import annotations
 

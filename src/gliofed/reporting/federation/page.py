@@ -1,4 +1,4 @@
-"""The page of a run between hospitals: one HTML file that asks nothing of any network."""
+"""Renders the page of a federation between hospitals as one self-contained HTML file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of a run's page, as plain strings; rounds are counted from 1."""
+"""The tables of the page of a federation, as text; rounds are counted from 1."""
 
 from __future__ import annotations
 
@@ -109,11 +109,11 @@ def round_lines(points: Sequence[RoundPoint]) -> tuple[RoundLine, ...]:
 
 def fault_lines(points: Sequence[RoundPoint]) -> tuple[RefusalLine, ...]:
     """Every reason of every site, the newest first; equal ones are one line."""
-    found: dict[tuple[str, str], list[int]] = {}
+    rounds_by_refusal: dict[tuple[str, str], list[int]] = {}
     for point in points:
         for site, why in point.refused.items():
-            found.setdefault((site, why), []).append(point.round + 1)
-    newest = sorted(found.items(), key=lambda item: item[1][-1], reverse=True)
+            rounds_by_refusal.setdefault((site, why), []).append(point.round + 1)
+    newest = sorted(rounds_by_refusal.items(), key=lambda item: item[1][-1], reverse=True)
     return tuple(
         RefusalLine(round_ranges(rounds), site, without_site_prefix(site, why))
         for (site, why), rounds in newest
@@ -129,11 +129,11 @@ FEDERATION_MEASURES: Final = (
 
 def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell], ...]:
     """The external sites' figures by their titles; empty without any."""
-    found = external_rows(rows)
+    external = external_rows(rows)
     return tuple(
-        (m.title, headline_cell(MODEL, found[MODEL, m.task, m.metric]))
+        (m.title, headline_cell(MODEL, external[MODEL, m.task, m.metric]))
         for m in FEDERATION_MEASURES
-        if (MODEL, m.task, m.metric) in found
+        if (MODEL, m.task, m.metric) in external
     )
 
 

@@ -1,4 +1,4 @@
-"""What every page has: one HTML file, complete in itself, under a policy that lets nothing in."""
+"""Renders an HTML page as one self-contained file with a strict content security policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How names and numbers are written on the page."""
+"""Names of metrics, tasks and models, and formats of numbers, for all pages."""
 
 from __future__ import annotations
 
@@ -205,19 +205,19 @@ def without_site_prefix(site: str, why: str) -> str:
     return why.removeprefix(f"site {site}: ")
 
 
-def count(n: int, one: str, many: str | None = None) -> str:
+def count(n: int, singular: str, plural: str | None = None) -> str:
     """ "1 case", "3 cases"."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
+    return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
 
 
 def round_ranges(rounds: Sequence[int]) -> str:
     """ "1 to 4, 7" of ascending numbers; with many gaps, how many rounds and between which."""
     parts: list[list[int]] = []
-    for one in rounds:
-        if parts and one == parts[-1][-1] + 1:
-            parts[-1].append(one)
+    for round_number in rounds:
+        if parts and round_number == parts[-1][-1] + 1:
+            parts[-1].append(round_number)
         else:
-            parts.append([one])
+            parts.append([round_number])
     if len(parts) > _MOST_STRETCHES:
         return f"{count(len(rounds), 'round')} between {rounds[0]} and {rounds[-1]}"
     return ", ".join(f"{p[0]} to {p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)

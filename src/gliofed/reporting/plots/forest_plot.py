@@ -59,14 +59,14 @@ class ForestPlot:
 
 def forest_plot(name: str, words: str, lattice: ForestPlot) -> Plot:
     """Two columns wide in print. words: what it shows; every value follows them."""
-    said = [
+    values = [
         f"{panel.title}, {line}: {with_interval(spot.value, spot.low, spot.high, 2)}"
         for panel in lattice.panels
         for line, spot in zip(lattice.lines, panel.spots, strict=True)
         if spot is not None and spot.value is not None
     ]
     height = 0.75 + LINE * len(lattice.lines)
-    text = f"{words} {'; '.join(said) or 'no value'}."
+    text = f"{words} {'; '.join(values) or 'no value'}."
     return Plot(name, text, WIDTH, height, partial(_draw, lattice), 2)
 
 
@@ -109,13 +109,29 @@ def _ticks(axes: Axes, limits: tuple[float, float]) -> None:
 
 def _draw_point(axes: Axes, place: int, spot: PointEstimate, mark: float) -> None:
     if spot.value is None:
-        axes.text(0.5, place, label(spot.why, 20), transform=axes.get_yaxis_transform(),
-                  color=GREY, ha="center", va="center", fontsize=small(),
-                  fontstyle="italic")  # fmt: skip
+        axes.text(
+            0.5,
+            place,
+            label(spot.why, 20),
+            transform=axes.get_yaxis_transform(),
+            color=GREY,
+            ha="center",
+            va="center",
+            fontsize=small(),
+            fontstyle="italic",
+        )
         return
     colour = VERMILLION if spot.high is not None and spot.high < mark else BLUE
     if spot.low is not None and spot.high is not None:
         axes.plot([spot.low, spot.high], [place, place], color=colour, linewidth=1.8)
     face = colour if spot.full else "white"
-    axes.plot([spot.value], [place], "s" if colour == VERMILLION else "o", color=colour,
-              markersize=5, markerfacecolor=face, markeredgewidth=1.2, zorder=3)  # fmt: skip
+    axes.plot(
+        [spot.value],
+        [place],
+        "s" if colour == VERMILLION else "o",
+        color=colour,
+        markersize=5,
+        markerfacecolor=face,
+        markeredgewidth=1.2,
+        zorder=3,
+    )

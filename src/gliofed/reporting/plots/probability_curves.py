@@ -1,4 +1,4 @@
-"""How far the markers' probabilities tell classes apart, and whether they can be believed."""
+"""ROC curves (discrimination) and calibration curves of the markers' probabilities."""
 
 from __future__ import annotations
 
@@ -87,11 +87,21 @@ def marker_plots(
         for s, text in zip(series, labels, strict=True)
     ]
     return (
-        Plot(f"roc-{marker.id}", f"{marker.title}, ROC, {size}. {'. '.join(roc_words)}.",
-             SIDE, SIDE + 0.35, partial(_draw_roc, series, labels, f"ROC, {size}")),
-        _calibration_plot(f"calibration-{marker.id}", f"{marker.title}, calibration, {size}",
-                          f"Calibration, {size}", series, rug=len(marker.classes) == 2),
-    )  # fmt: skip
+        Plot(
+            f"roc-{marker.id}",
+            f"{marker.title}, ROC, {size}. {'. '.join(roc_words)}.",
+            SIDE,
+            SIDE + 0.35,
+            partial(_draw_roc, series, labels, f"ROC, {size}"),
+        ),
+        _calibration_plot(
+            f"calibration-{marker.id}",
+            f"{marker.title}, calibration, {size}",
+            f"Calibration, {size}",
+            series,
+            rug=len(marker.classes) == 2,
+        ),
+    )
 
 
 def reliability_plots(
@@ -103,12 +113,12 @@ def reliability_plots(
     for index in (1,) if len(marker.classes) == 2 else range(len(marker.classes)):
         name = marker.classes[index]
         series = tuple(
-            _series(marker, [r for r in own if r.role == "external"], title, index, look)
-            for own, title, look in ((before, "before", POOLED), (after, "after", FEDERATED))
+            _series(marker, [r for r in results_of if r.role == "external"], title, index, look)
+            for results_of, title, look in ((before, "before", POOLED), (after, "after", FEDERATED))
         )
         if any(s.cases for s in series):
-            one = series[-1]
-            title = f"{short_title(marker.id, '')} {name}, n = {one.cases} ({one.positive})"
+            last = series[-1]
+            title = f"{short_title(marker.id, '')} {name}, n = {last.cases} ({last.positive})"
             file = f"reliability-{marker.id}-{name}"
             out.append(_calibration_plot(file, f"{marker.title}: {title}", title, series))
     return tuple(out)
@@ -118,14 +128,14 @@ def marker_series(
     marker: Marker, results: Sequence[CaseResult], models: Sequence[str] = MODELS
 ) -> tuple[CurveSeries, ...]:
     """The lines of the marker's figures; answers that are not finite are left out."""
-    own = {m: [r for r in results if r.model == m and r.role == "external"] for m in models}
+    by_model = {m: [r for r in results if r.model == m and r.role == "external"] for m in models}
     if len(marker.classes) == 2:
         looks = (FEDERATED, POOLED, *OTHERS)
         return tuple(
-            _series(marker, own[m], m, 1, looks[i % len(looks)]) for i, m in enumerate(models)
+            _series(marker, by_model[m], m, 1, looks[i % len(looks)]) for i, m in enumerate(models)
         )
     return tuple(
-        _series(marker, own[models[0]], f"{marker.title} {c}", i, CLASSES[i % len(CLASSES)])
+        _series(marker, by_model[models[0]], f"{marker.title} {c}", i, CLASSES[i % len(CLASSES)])
         for i, c in enumerate(marker.classes)
     )
 
@@ -144,8 +154,8 @@ def _series(
             pair = (value == marker.classes[index], chances[index])
             seeds.setdefault(result.seed, []).append(pair)
     repeats = tuple(
-        BinaryTask(np.array([t for t, _ in own], bool), np.array([p for _, p in own], float))
-        for _, own in sorted(seeds.items())
+        BinaryTask(np.array([t for t, _ in pairs], bool), np.array([p for _, p in pairs], float))
+        for _, pairs in sorted(seeds.items())
     )
     first = repeats[0].truth if repeats else np.zeros(0, bool)
     return CurveSeries(name, stroke, repeats, len(first), int(first.sum()))
@@ -167,12 +177,12 @@ def roc(truth: Truth, chance: Probabilities) -> tuple[Probabilities, Probabiliti
 def _roc_labels(
     marker: Marker, series: Sequence[CurveSeries], rows: Sequence[ScoreRow]
 ) -> tuple[str, ...]:
-    found = external_rows(rows)
+    external = external_rows(rows)
     out = []
-    for one in series:
-        row = found.get((one.name, marker.id, "auc"))
-        area = f"AUC {estimate(row, HEADLINE_DIGITS)}" if row else _sides(one)
-        out.append(f"{model_title(one.name)}: {area}")
+    for curve in series:
+        row = external.get((curve.name, marker.id, "auc"))
+        area = f"AUC {estimate(row, HEADLINE_DIGITS)}" if row else _sides(curve)
+        out.append(f"{model_title(curve.name)}: {area}")
     return tuple(out)
 
 
@@ -181,11 +191,15 @@ def _draw_roc(
 ) -> None:
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#b0b0b0", linewidth=1)
-    for one, text in zip(series, labels, strict=True):
-        for repeat, question in enumerate(one.repeats if one.drawable else ()):
-            axes.plot(*roc(question.truth, question.chance), one.stroke.line,
-                      color=one.stroke.colour, linewidth=1.8 if len(one.repeats) == 1 else 1.2,
-                      label="" if repeat else label(text, LONGEST_KEY))  # fmt: skip
+    for curve, text in zip(series, labels, strict=True):
+        for repeat, question in enumerate(curve.repeats if curve.drawable else ()):
+            axes.plot(
+                *roc(question.truth, question.chance),
+                curve.stroke.line,
+                color=curve.stroke.colour,
+                linewidth=1.8 if len(curve.repeats) == 1 else 1.2,
+                label="" if repeat else label(text, LONGEST_KEY),
+            )
     if not any(s.drawable for s in series):
         _write_note(axes, "No ROC curve: only one class\nhas cases.")
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
@@ -204,13 +218,13 @@ class _ReliabilityCurve:
     sizes: tuple[float, ...]
 
 
-def _bins(one: CurveSeries) -> _ReliabilityCurve:
-    truth = np.concatenate([q.truth for q in one.repeats])
-    chance = np.concatenate([q.chance for q in one.repeats])
-    bins = max(1, min(MOST_BINS, one.cases // CASES_A_BIN))
+def _bins(series: CurveSeries) -> _ReliabilityCurve:
+    truth = np.concatenate([q.truth for q in series.repeats])
+    chance = np.concatenate([q.chance for q in series.repeats])
+    bins = max(1, min(MOST_BINS, series.cases // CASES_A_BIN))
     points = calibration_curve(truth, chance, bins)
     return _ReliabilityCurve(
-        one,
+        series,
         tuple(p.predicted for p in points),
         tuple(p.observed for p in points),
         tuple(LARGEST_POINT * max(0.1, p.n / len(truth)) for p in points),
@@ -220,16 +234,17 @@ def _bins(one: CurveSeries) -> _ReliabilityCurve:
 def _calibration_plot(
     name: str, words: str, title: str, series: Sequence[CurveSeries], rug: bool = False
 ) -> Plot:
-    curves = tuple(_bins(one) for one in series if one.cases)
-    said = [
-        f"{model_title(c.series.name)}: " + ", ".join(
+    curves = tuple(_bins(s) for s in series if s.cases)
+    texts = [
+        f"{model_title(c.series.name)}: "
+        + ", ".join(
             f"predicted {number(a, 2)} observed {number(b, 2)}"
             for a, b in zip(c.x, c.y, strict=True)
         )
         for c in curves
-    ]  # fmt: skip
+    ]
     draw = partial(_draw_calibration, curves, series[0] if rug else None, title)
-    return Plot(name, f"{words}. {'. '.join(said)}.", SIDE, SIDE + 0.35, draw)
+    return Plot(name, f"{words}. {'. '.join(texts)}.", SIDE, SIDE + 0.35, draw)
 
 
 def _draw_calibration(
@@ -240,11 +255,27 @@ def _draw_calibration(
     for curve in curves:
         look = curve.series.stroke
         axes.plot(curve.x, curve.y, look.line, color=look.colour, linewidth=1.4)
-        axes.scatter(curve.x, curve.y, s=curve.sizes, marker=look.marker, color=look.colour,
-                     edgecolors="white", linewidths=0.6, zorder=3)  # fmt: skip
+        axes.scatter(
+            curve.x,
+            curve.y,
+            s=curve.sizes,
+            marker=look.marker,
+            color=look.colour,
+            edgecolors="white",
+            linewidths=0.6,
+            zorder=3,
+        )
         name = label(model_title(curve.series.name), LONGEST_KEY)
-        axes.plot([], [], look.line, color=look.colour, marker=look.marker, markersize=5.5,
-                  linewidth=1.4, label=name)  # fmt: skip
+        axes.plot(
+            [],
+            [],
+            look.line,
+            color=look.colour,
+            marker=look.marker,
+            markersize=5.5,
+            linewidth=1.4,
+            label=name,
+        )
     if rug is not None and rug.cases:
         _rug(axes, rug)
     axes.set(xlabel="predicted probability", ylabel="observed fraction")
@@ -261,21 +292,27 @@ def _size(marker: Marker, series: Sequence[CurveSeries]) -> str:
     return f"n = {series[0].cases}"
 
 
-def _sides(one: CurveSeries) -> str:
-    return f"{one.positive} of {one.cases} cases"
+def _sides(series: CurveSeries) -> str:
+    return f"{series.positive} of {series.cases} cases"
 
 
 def _write_note(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", backgroundcolor="white")
 
 
-def _rug(axes: Axes, one: CurveSeries) -> None:
+def _rug(axes: Axes, series: CurveSeries) -> None:
     """Each case of the first repeat: with the class above, without below."""
-    question = one.repeats[0]
+    question = series.repeats[0]
     for height, picked in ((1.03, question.truth), (-0.03, ~question.truth)):
         chances = question.chance[picked]
-        axes.plot(chances, np.full(len(chances), height), "|", color=GREY, markersize=6,
-                  markeredgewidth=0.8)  # fmt: skip
+        axes.plot(
+            chances,
+            np.full(len(chances), height),
+            "|",
+            color=GREY,
+            markersize=6,
+            markeredgewidth=0.8,
+        )
 
 
 def _unit_square(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""Tumour outlines over FLAIR: the expert's and the network's, plane by plane."""
+"""The expert's and the predicted segmentation over FLAIR, one picture for each plane."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gliofed.errors import DataError
 from gliofed.reporting.html.formatting import count, model_title, number
 from gliofed.reporting.plots.style import ORANGE, SKY, Picture, plot_style, vector_picture
-from gliofed.reporting.study.content import SegmentationExample
+from gliofed.reporting.study.content import ExamplePlane, SegmentationExample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,40 +38,37 @@ class SegmentationFigure:
     planes: tuple[tuple[str, Picture], ...]
 
 
-def segmentation_figure(mosaic: SegmentationExample) -> SegmentationFigure:
-    """The mosaic's planes as pictures. Raises DataError where a mask does not fit its image."""
+def segmentation_figure(example: SegmentationExample) -> SegmentationFigure:
+    """The planes as pictures. Raises DataError where a mask does not fit its image."""
     planes = []
-    for name, grey, expert, predicted, aspect in mosaic.planes:
+    for plane in example.planes:
+        name, grey, expert, predicted, _ = plane
         if grey.ndim != 2 or not grey.shape == expert.shape == predicted.shape:
             raise DataError(
-                f"{mosaic.case}, {name}: image {grey.shape}, expert mask {expert.shape} and "
+                f"{example.case}, {name}: image {grey.shape}, expert mask {expert.shape} and "
                 f"predicted mask {predicted.shape} must be 2D and of one shape; cut all three "
                 "from the same grid"
             )
-        planes.append((name, _plane(mosaic, name, grey, expert, predicted, aspect)))
+        planes.append((name, _plane(example, plane)))
     return SegmentationFigure(
-        rank=mosaic.rank,
-        case=mosaic.case,
-        model=model_title(mosaic.model),
-        dice=number(mosaic.dice, 2),
-        expert=any(bool(expert.any()) for _, _, expert, _, _ in mosaic.planes),
+        rank=example.rank,
+        case=example.case,
+        model=model_title(example.model),
+        dice=number(example.dice, 2),
+        expert=any(bool(expert.any()) for _, _, expert, _, _ in example.planes),
         planes=tuple(planes),
     )
 
 
-def _plane(
-    mosaic: SegmentationExample,
-    name: str,
-    grey: NDArray[np.float32],
-    expert: NDArray[np.bool_],
-    predicted: NDArray[np.bool_],
-    aspect: float,
-) -> Picture:
+def _plane(example: SegmentationExample, plane: ExamplePlane) -> Picture:
+    name, grey, expert, predicted, aspect = plane
     with plot_style():
         figure = slice_figure(name, grey, aspect, ((expert, *EXPERT), (predicted, *PREDICTED)))
-        seen = (f"expert outline {count(int(expert.sum()), 'pixel')}, predicted "
-                f"{count(int(predicted.sum()), 'pixel')}")  # fmt: skip
-        alt = f"{mosaic.case}, {name} FLAIR slice, {orientation_text(name)}: {seen}."
+        seen = (
+            f"expert segmentation {count(int(expert.sum()), 'pixel')}, predicted "
+            f"{count(int(predicted.sum()), 'pixel')}"
+        )
+        alt = f"{example.case}, {name} FLAIR slice, {orientation_text(name)}: {seen}."
         return vector_picture(figure, alt, DOTS_PER_INCH)
 
 
@@ -105,8 +102,17 @@ def slice_figure(
     axes.set_ylim(rows - 0.5, -0.5)
     left, right = SIDES.get(name, ("R", "L"))
     for at, side, align in ((0.03, left, "left"), (0.97, right, "right")):
-        axes.text(at, 0.5, side, transform=axes.transAxes, color="white", fontsize=12,
-                  fontweight="bold", ha=align, va="center")  # fmt: skip
+        axes.text(
+            at,
+            0.5,
+            side,
+            transform=axes.transAxes,
+            color="white",
+            fontsize=12,
+            fontweight="bold",
+            ha=align,
+            va="center",
+        )
     return figure
 
 
@@ -115,5 +121,12 @@ def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, line: str) -> Non
     if not mask.any():
         return
     rows, columns = (np.arange(-1, side + 1) for side in mask.shape)
-    axes.contour(columns, rows, np.pad(mask, 1).astype(float), levels=[0.5], colors=[colour],
-                 linestyles=[line], linewidths=1.8)  # fmt: skip
+    axes.contour(
+        columns,
+        rows,
+        np.pad(mask, 1).astype(float),
+        levels=[0.5],
+        colors=[colour],
+        linestyles=[line],
+        linewidths=1.8,
+    )

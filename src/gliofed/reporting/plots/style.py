@@ -1,4 +1,4 @@
-"""One look for every figure: colours, line styles, and a figure as an image inside the page."""
+"""Colours, line styles and fonts of all figures, and figures as images inside a page."""
 
 from __future__ import annotations
 
@@ -78,13 +78,18 @@ FEDERATED: Final = LineStyle(BLUE, "-", "o")
 POOLED: Final = LineStyle(VERMILLION, "--", "s")
 ALONE: Final = LineStyle(GREY, ":", "D")
 OTHERS: Final = (
-    LineStyle(GREEN, "-.", "^"), LineStyle(PURPLE, ":", "v"), LineStyle(ORANGE, "--", "P"),
-    LineStyle(SKY, "-.", "X"), LineStyle(BLACK, ":", "h"),
-)  # fmt: skip
+    LineStyle(GREEN, "-.", "^"),
+    LineStyle(PURPLE, ":", "v"),
+    LineStyle(ORANGE, "--", "P"),
+    LineStyle(SKY, "-.", "X"),
+    LineStyle(BLACK, ":", "h"),
+)
 CLASSES: Final = (
-    LineStyle(BLACK, "-", "o"), LineStyle(GREEN, "--", "^"), LineStyle(PURPLE, "-.", "s"),
+    LineStyle(BLACK, "-", "o"),
+    LineStyle(GREEN, "--", "^"),
+    LineStyle(PURPLE, "-.", "s"),
     LineStyle(SKY, ":", "D"),
-)  # fmt: skip
+)
 
 
 def line_style_of(model: str) -> LineStyle:
@@ -188,8 +193,8 @@ def print_figures(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
     """
     from matplotlib.backends.backend_pdf import PdfPages
 
-    whole, single = io.BytesIO(), {}
-    with plot_style(_PRINT), PdfPages(whole, metadata={"CreationDate": None}) as pages:
+    document, single = io.BytesIO(), {}
+    with plot_style(_PRINT), PdfPages(document, metadata={"CreationDate": None}) as pages:
         for plot in plots:
             width, out = COLUMN_MM[plot.columns] / 25.4, io.BytesIO()
             figure = new_figure(width, plot.height * width / plot.width)
@@ -199,7 +204,7 @@ def print_figures(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
             pages.savefig(figure)
             svg = out.getvalue().replace(f"'{_MEASURED_FONT}'".encode(), _PRINT_FONTS.encode())
             single[plot.name] = svg
-    return single, whole.getvalue() if single else b""
+    return single, document.getvalue() if single else b""
 
 
 def small() -> float:

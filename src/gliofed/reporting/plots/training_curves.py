@@ -1,4 +1,4 @@
-"""Training as it went: the loss of each task and the soft Dice, by rounds counted from 1."""
+"""Training curves: the loss of each task and the soft Dice, by rounds counted from 1."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ def _panel(title: str, value: Value, curves: Sequence[TrainingHistory]) -> Pictu
         axes = figure.subplots()
         _single_sites(axes, [_line(c, value) for c in curves if is_single_site(c.model)])
         for model, stroke in _strokes(curves):
-            own = [c for c in curves if c.model == model]
-            mean = _model_lines(axes, model, stroke, [_line(c, value) for c in own])
+            histories = [c for c in curves if c.model == model]
+            mean = _model_lines(axes, model, stroke, [_line(c, value) for c in histories])
             if mean:
                 words.append(f"{model_title(model)} {first_round_to_last(mean)}")
-            _refused(axes, own, dict(mean))
+            _refused(axes, histories, dict(mean))
         _finish(axes, title)
         figure.legend(loc="outside lower center", ncols=2, handlelength=2.6)
         return vector_picture(
@@ -118,8 +118,14 @@ def _strokes(curves: Sequence[TrainingHistory]) -> list[tuple[str, LineStyle]]:
 def _single_sites(axes: Axes, lines: Sequence[Line]) -> None:
     stroke = ALONE
     for number, line in enumerate(line for line in lines if line):
-        axes.plot(*zip(*line, strict=True), stroke.line, color=stroke.colour, linewidth=1,
-                  alpha=0.75, label="" if number else "single sites")  # fmt: skip
+        axes.plot(
+            *zip(*line, strict=True),
+            stroke.line,
+            color=stroke.colour,
+            linewidth=1,
+            alpha=0.75,
+            label="" if number else "single sites",
+        )
 
 
 def _model_lines(axes: Axes, model: str, stroke: LineStyle, lines: Sequence[Line]) -> Line:
@@ -132,11 +138,18 @@ def _model_lines(axes: Axes, model: str, stroke: LineStyle, lines: Sequence[Line
     if len(drawn) > 1:
         name = f"{name}, mean of {len(drawn)}"
         for line in drawn:
-            axes.plot(*zip(*line, strict=True), stroke.line, color=stroke.colour,
-                      linewidth=0.8, alpha=0.5)  # fmt: skip
+            axes.plot(
+                *zip(*line, strict=True), stroke.line, color=stroke.colour, linewidth=0.8, alpha=0.5
+            )
     dots = stroke.marker if len(mean) <= MOST_DOTS else ""
-    axes.plot(*zip(*mean, strict=True), linestyle=stroke.line, color=stroke.colour, marker=dots,
-              markersize=3.5, label=name)  # fmt: skip
+    axes.plot(
+        *zip(*mean, strict=True),
+        linestyle=stroke.line,
+        color=stroke.colour,
+        marker=dots,
+        markersize=3.5,
+        label=name,
+    )
     return mean
 
 
@@ -144,8 +157,16 @@ def _refused(axes: Axes, curves: Sequence[TrainingHistory], mean: dict[int, floa
     refused = {p.round + 1 for c in curves for p in c.points if p.refused}
     rounds = sorted(refused & mean.keys())
     if 0 < len(rounds) <= MOST_DOTS:  # more would hide the line; the table of refusals has them
-        axes.plot(rounds, [mean[r] for r in rounds], "X", color=BLACK, markersize=8,
-                  markeredgecolor="white", zorder=5, label="update refused")  # fmt: skip
+        axes.plot(
+            rounds,
+            [mean[r] for r in rounds],
+            "X",
+            color=BLACK,
+            markersize=8,
+            markeredgecolor="white",
+            zorder=5,
+            label="update refused",
+        )
 
 
 def _finish(axes: Axes, title: str) -> None:

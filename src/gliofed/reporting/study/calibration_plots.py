@@ -1,4 +1,4 @@
-"""Figures of a calibration on external cases: before and after, coverage, errors of the kept."""
+"""Figures of a calibration on external cases: calibration curves, coverage, error rates."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     trial = scored.trial
     if trial is None or not trial.sets:
         return ()
-    found = {(r.site, r.marker): r for r in trial.sets if r.label == ALL_GROUPS}
+    by_cell = {(r.site, r.marker): r for r in trial.sets if r.label == ALL_GROUPS}
     sites = tuple(dict.fromkeys(r.site for r in trial.sets))
-    asked = 1 - trial.config.alpha
+    target = 1 - trial.config.alpha
     panels = tuple(
         ForestPanel(
             short_title(m.id, ""),
             tuple(
                 PointEstimate(r.value, r.low, r.high, r.note)
-                for r in (found[s, m.id] for s in sites)
+                for r in (by_cell[s, m.id] for s in sites)
             ),
-            asked,
+            target,
             UNIT_LIMITS,
         )
         for m in MARKERS
-    )  # fmt: skip
-    axis = f"coverage of prediction sets, 95 % interval; vertical line: target {asked:.2f}"
-    words = f"Coverage of prediction sets by hospital; target {asked:.2f}:"
+    )
+    axis = f"coverage of prediction sets, 95 % interval; vertical line: target {target:.2f}"
+    words = f"Coverage of prediction sets by hospital; target {target:.2f}:"
     lattice = ForestPlot(tuple(map(site_title, sites)), panels, axis)
     return (forest_plot("coverage", words, lattice),)
 
@@ -66,12 +66,13 @@ def risk_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     trial = scored.trial
     if trial is None or not any(r.value is not None for r in trial.risks):
         return ()
-    said = [
-        f"{short_title(r.marker, '')}, {r.coverage:.2f} of cases: {with_interval(r.value, r.low, r.high, 2)}"
+    points = [
+        f"{short_title(r.marker, '')}, {r.coverage:.2f} of cases: "
+        f"{with_interval(r.value, r.low, r.high, 2)}"
         for r in trial.risks
         if r.coverage is not None
     ]
-    words = f"Error rate among the most confident cases, external test: {'; '.join(said)}."
+    words = f"Error rate among the most confident cases, external test: {'; '.join(points)}."
     return (Plot("errors-kept", words, WIDTH, 2.5, partial(_draw, trial), 2),)
 
 
@@ -89,17 +90,19 @@ def _draw(trial: CalibrationEvaluation, figure: Figure) -> None:
     every[0].set_ylim(bottom=0)
     every[0].set_ylabel("error rate")
     wished = number(trial.config.risk, 2)
-    figure.supxlabel(f"share of cases, the most confident first; dashed: target {wished}",
-                     fontsize=small())  # fmt: skip
+    figure.supxlabel(
+        f"share of cases, the most confident first; dashed: target {wished}", fontsize=small()
+    )
 
 
 def _curve(axes: Axes, rows: list[SelectiveRiskRow]) -> None:
-    found = {r.coverage: r for r in rows if r.coverage is not None}
-    drawn = sorted((c, r.value) for c, r in found.items() if r.value is not None)
+    by_coverage = {r.coverage: r for r in rows if r.coverage is not None}
+    drawn = sorted((c, r.value) for c, r in by_coverage.items() if r.value is not None)
     if not drawn:
-        axes.text(0.85, 0.05, "no case", ha="center", fontsize=small(), fontstyle="italic",
-                  color=GREY)  # fmt: skip
-    for c, r in found.items():
+        axes.text(
+            0.85, 0.05, "no case", ha="center", fontsize=small(), fontstyle="italic", color=GREY
+        )
+    for c, r in by_coverage.items():
         if r.low is not None and r.high is not None:
             axes.plot([c, c], [r.low, r.high], color=BLUE, linewidth=1.4)
     axes.plot([c for c, _ in drawn], [v for _, v in drawn], "-o", color=BLUE, markersize=4)

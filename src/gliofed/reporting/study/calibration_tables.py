@@ -1,4 +1,4 @@
-"""What a calibration did on external cases, and when an answer is kept back, in words."""
+"""Tables of a calibration evaluated on external cases: coverage, selective errors, types."""
 
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ from gliofed.reporting.study.content import ScoredPredictions
 from gliofed.reporting.study.tables import external_rows
 
 MEASURES: Final = (
-    "brier", "calibration_error", "calibration_slope", "calibration_intercept",
+    "brier",
+    "calibration_error",
+    "calibration_slope",
+    "calibration_intercept",
     "calibration_in_the_large",
-)  # fmt: skip
+)
 TYPE_TITLE: Final = "Integrated type (WHO CNS5)"
 DIGITS: Final = 2
 
@@ -145,12 +148,16 @@ def agreement_lines(rows: Sequence[AgreementRow]) -> tuple[AgreementLine, ...]:
     """In the order of the rows."""
     return tuple(
         AgreementLine(
-            "rank correlation with the agreement" if r.coverage is None
+            "rank correlation with the agreement"
+            if r.coverage is None
             else f"mean of the {100 * r.coverage:.0f} % that agree most",
-            str(r.n), with_interval(r.value, r.low, r.high, DIGITS), r.method, r.note,
+            str(r.n),
+            with_interval(r.value, r.low, r.high, DIGITS),
+            r.method,
+            r.note,
         )
         for r in rows
-    )  # fmt: skip
+    )
 
 
 def make_calibration_tables(scored: ScoredPredictions) -> CalibrationTables | None:
@@ -158,12 +165,12 @@ def make_calibration_tables(scored: ScoredPredictions) -> CalibrationTables | No
     trial = scored.trial
     if trial is None or not trial.results:
         return None
-    whole = [r for r in trial.sets if r.label == ALL_GROUPS]
+    all_classes = [r for r in trial.sets if r.label == ALL_GROUPS]
     coverages = tuple(dict.fromkeys(r.coverage for r in trial.risks))
     return CalibrationTables(
         promise=number(1 - trial.config.alpha, DIGITS),
         changes=_changes(scored.rows, trial.model),
-        covers=tuple(map(_coverage_line, whole)),
+        covers=tuple(map(_coverage_line, all_classes)),
         by_class=tuple(_coverage_line(r) for r in trial.sets if r.label != ALL_GROUPS),
         coverages=tuple(_coverage(c) for c in coverages),
         risks=_risks(trial.risks, coverages),
@@ -175,12 +182,12 @@ def make_calibration_tables(scored: ScoredPredictions) -> CalibrationTables | No
 
 
 def _changes(rows: Sequence[ScoreRow], model: str) -> tuple[CalibrationChange, ...]:
-    found = external_rows(rows)
+    external = external_rows(rows)
     out = []
     for marker in MARKERS:
         for measure in MEASURES:
-            before = found.get((model, marker.id, measure))
-            after = found.get((model + CALIBRATED_SUFFIX, marker.id, measure))
+            before = external.get((model, marker.id, measure))
+            after = external.get((model + CALIBRATED_SUFFIX, marker.id, measure))
             if before is not None and after is not None:
                 out.append(_change(before, after))
     return tuple(out)
@@ -191,10 +198,14 @@ def _change(before: ScoreRow, after: ScoreRow) -> CalibrationChange:
     notes = dict.fromkeys(n for row in (before, after) for n in row.note.split("; ") if n)
     ns = dict.fromkeys((before.n, after.n))
     return CalibrationChange(
-        task_title(before.task), metric_title(before.metric), " / ".join(map(str, ns)),
-        estimate(before, digits), estimate(after, digits), difference(after, digits) or NOT_AVAILABLE,
+        task_title(before.task),
+        metric_title(before.metric),
+        " / ".join(map(str, ns)),
+        estimate(before, digits),
+        estimate(after, digits),
+        difference(after, digits) or NOT_AVAILABLE,
         "; ".join(notes),
-    )  # fmt: skip
+    )
 
 
 def _coverage_line(row: SetCoverageRow) -> CoverageLine:
@@ -206,10 +217,14 @@ def _coverage_line(row: SetCoverageRow) -> CoverageLine:
         elif row.low > row.target_coverage:
             standing = "above the target"
     return CoverageLine(
-        site_title(row.site), task_title(row.marker), row.label, str(row.n),
-        with_interval(row.value, row.low, row.high, DIGITS), standing,
+        site_title(row.site),
+        task_title(row.marker),
+        row.label,
+        str(row.n),
+        with_interval(row.value, row.low, row.high, DIGITS),
+        standing,
         *(number(v, DIGITS) for v in (row.size, row.single, row.empty)),
-    )  # fmt: skip
+    )
 
 
 def _coverage(covered: float | None) -> str:
@@ -223,10 +238,10 @@ def _risks(
 ) -> tuple[RiskLine, ...]:
     out = []
     for marker in MARKERS:
-        own = {r.coverage: r for r in rows if r.marker == marker.id}
-        if own:
-            cells = tuple(_risk(own[c]) for c in coverages)
-            out.append(RiskLine(marker.title, str(max(r.n for r in own.values())), cells))
+        by_coverage = {r.coverage: r for r in rows if r.marker == marker.id}
+        if by_coverage:
+            cells = tuple(_risk(by_coverage[c]) for c in coverages)
+            out.append(RiskLine(marker.title, str(max(r.n for r in by_coverage.values())), cells))
     return tuple(out)
 
 
@@ -245,10 +260,12 @@ def _threshold_line(row: ThresholdRow) -> ThresholdLine:
 def _types(trial: CalibrationEvaluation) -> tuple[IntegratedTypeLine, ...]:
     out = []
     for reference in OUTCOMES:
-        own = {r.predicted: r for r in trial.integrated_types if r.reference == reference}
-        if own:
-            cells = tuple(number(own[o].share, DIGITS) for o in OUTCOMES)
-            out.append(IntegratedTypeLine(reference, str(next(iter(own.values())).n), cells))
+        by_prediction = {r.predicted: r for r in trial.integrated_types if r.reference == reference}
+        if by_prediction:
+            cells = tuple(number(by_prediction[o].share, DIGITS) for o in OUTCOMES)
+            out.append(
+                IntegratedTypeLine(reference, str(next(iter(by_prediction.values())).n), cells)
+            )
     return tuple(out)
 
 
@@ -261,8 +278,11 @@ def _fit(row: ScalingRow) -> ScalingLine:
     classes = BY_ID[row.marker].classes
     limit = "none: all are withheld" if row.limit is None else number(row.limit, 3)
     return ScalingLine(
-        ", ".join(filter(None, (f"seed {row.seed}", row.fold))), task_title(row.marker),
+        ", ".join(filter(None, (f"seed {row.seed}", row.fold))),
+        task_title(row.marker),
         ", ".join(f"{c} {n}" for c, n in zip(classes, row.n, strict=True)),
-        number(row.slope, DIGITS), ", ".join(number(v, DIGITS) for v in row.intercepts), limit,
+        number(row.slope, DIGITS),
+        ", ".join(number(v, DIGITS) for v in row.intercepts),
+        limit,
         row.note,
-    )  # fmt: skip
+    )

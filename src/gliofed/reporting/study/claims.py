@@ -1,4 +1,4 @@
-"""What is claimed of a model and whether it is shown, and the comparisons behind it, in words."""
+"""Verdicts on the claims about a model, and the comparisons behind them, as text."""
 
 from __future__ import annotations
 
@@ -90,29 +90,36 @@ class ComparisonMatrix:
 
 def claims_tables(evidence: Evidence) -> tuple[ClaimsTable, ...]:
     """The external role first; a role about which nothing is claimed is left out."""
-    own = judge_claims(
+    on_model = judge_claims(
         evidence.against_chance, evidence.against_confounders, evidence.added_value, ()
     )
     differ = judge_claims((), (), (), without_calibrated(evidence.comparisons))
     return tuple(
-        _claims(role, [v for v in own if v.role == role], [v for v in differ if v.role == role])
+        _claims(
+            role, [v for v in on_model if v.role == role], [v for v in differ if v.role == role]
+        )
         for role in ROLES
-        if any(v.role == role for v in (*own, *differ))
+        if any(v.role == role for v in (*on_model, *differ))
     )
 
 
-def _claims(role: Role, own: Sequence[ClaimVerdict], differ: Sequence[ClaimVerdict]) -> ClaimsTable:
-    asked = [v for v in differ if v.supported is not None]
+def _claims(
+    role: Role, on_model: Sequence[ClaimVerdict], differ: Sequence[ClaimVerdict]
+) -> ClaimsTable:
+    tested = [v for v in differ if v.supported is not None]
     summary = ""
     if differ:
         supported = sum(bool(v.supported) for v in differ)
-        summary = f"{count(len(differ), 'comparison')} with other models: {supported} differences supported"
-        summary += f", {len(asked) - supported} not supported, {len(differ) - len(asked)} n/a"
-    return ClaimsTable(role, ROLE_TITLES[role], _claim_lines(own), _claim_lines(differ), summary)
+        summary = f"{count(len(differ), 'comparison')} with other models: "
+        summary += f"{supported} differences supported"
+        summary += f", {len(tested) - supported} not supported, {len(differ) - len(tested)} n/a"
+    return ClaimsTable(
+        role, ROLE_TITLES[role], _claim_lines(on_model), _claim_lines(differ), summary
+    )
 
 
-def _claim_lines(found: Sequence[ClaimVerdict]) -> tuple[ClaimLine, ...]:
-    return tuple(ClaimLine(v.claim, v.label, v.reason) for v in found)
+def _claim_lines(verdicts: Sequence[ClaimVerdict]) -> tuple[ClaimLine, ...]:
+    return tuple(ClaimLine(v.claim, v.label, v.reason) for v in verdicts)
 
 
 def without_calibrated(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
@@ -128,28 +135,28 @@ def differences(evidence: Evidence) -> tuple[ComparisonMatrix | None, tuple[Comp
         without_calibrated(evidence.comparisons),
         key=lambda c: (ROLES.index(c.role), TASKS.index(c.task), models.index(c.model)),
     )
-    whole = [c for c in every if c.is_primary and c.site == ALL_SITES]
-    first = [c for c in whole if c.role == whole[0].role]
+    all_sites = [c for c in every if c.is_primary and c.site == ALL_SITES]
+    first = [c for c in all_sites if c.role == all_sites[0].role]
     rest = tuple(comparison_line(c) for c in every if c not in first)
     return (_matrix(first, models) if first else None), rest
 
 
 def _matrix(first: Sequence[Comparison], models: Sequence[str]) -> ComparisonMatrix:
-    found = {(c.model, c.task): comparison_line(c) for c in first}
+    by_cell = {(c.model, c.task): comparison_line(c) for c in first}
     return ComparisonMatrix(
         ROLE_TITLES[first[0].role],
         tuple(map(short_title, TASKS)),
         tuple(
-            (model_title(m), tuple(found[m, t] for t in TASKS))
+            (model_title(m), tuple(by_cell[m, t] for t in TASKS))
             for m in models
-            if (m, TASKS[0]) in found
+            if (m, TASKS[0]) in by_cell
         ),
     )
 
 
 def comparison_line(c: Comparison) -> ComparisonLine:
     """In words. Of a comparison of two models, its verdict is that they differ."""
-    found = judge_claims((), (), (), (c,))
+    verdicts = judge_claims((), (), (), (c,))
     return ComparisonLine(
         role=SHORT_ROLES[c.role],
         site=site_title(c.site),
@@ -159,7 +166,7 @@ def comparison_line(c: Comparison) -> ComparisonLine:
         difference=signed_with_interval(c.difference, c.low, c.high, DIGITS) or "n/a",
         p=p_value(c.p),
         p_holm=p_value(c.p_holm),
-        verdict=found[0].label if found else "",
+        verdict=verdicts[0].label if verdicts else "",
         method=c.method,
         note=c.note,
     )
@@ -169,18 +176,18 @@ def difference_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     """Every other model less the reference on all external cases; empty without one."""
     if scored.evidence is None:
         return ()
-    found = {
+    by_cell = {
         (c.model, c.task): c
         for c in without_calibrated(scored.evidence.comparisons)
         if c.role == "external" and c.site == ALL_SITES and c.is_primary
     }
-    models = in_order((m for m, _ in found), scored.reference)
+    models = in_order((m for m, _ in by_cell), scored.reference)
     if not models:
         return ()
-    reach = [v for c in found.values() for v in (c.low, c.high, c.difference)]
+    reach = [v for c in by_cell.values() for v in (c.low, c.high, c.difference)]
     limits = axis_limits(reach, 0, LEAST_REACH)
     panels = tuple(
-        ForestPanel(short_title(t), tuple(_point(found.get((m, t))) for m in models), 0, limits)
+        ForestPanel(short_title(t), tuple(_point(by_cell.get((m, t))) for m in models), 0, limits)
         for t in TASKS
     )
     lines = tuple(map(model_title, models))
@@ -192,5 +199,5 @@ def difference_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
 def _point(c: Comparison | None) -> PointEstimate | None:
     if c is None:
         return None
-    found = judge_claims((), (), (), (c,))
-    return PointEstimate(c.difference, c.low, c.high, full=bool(found and found[0].supported))
+    verdicts = judge_claims((), (), (), (c,))
+    return PointEstimate(c.difference, c.low, c.high, full=bool(verdicts and verdicts[0].supported))

@@ -1,4 +1,4 @@
-"""What age, sex, volume or IDH reach alone, what the model adds, and its figures within strata."""
+"""AUC of age, sex, volume or IDH alone, the model's added value, and figures within strata."""
 
 from __future__ import annotations
 
@@ -92,8 +92,10 @@ def ranking_tables(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
     for role in ROLES:
         alone = [r for r in scored.evidence.confounder_scores if r.role == role]
         if alone:
-            sources = [(model_title(scored.reference), _of_model(scored, role)),
-                       *((c.name, _of(alone, c.name)) for c in CONFOUNDERS)]  # fmt: skip
+            sources = [
+                (model_title(scored.reference), _of_model(scored, role)),
+                *((c.name, _of(alone, c.name)) for c in CONFOUNDERS),
+            ]
             lines = tuple(
                 RankingLine(name, tuple(_reached(rows.get(m.id)) for m in MARKERS))
                 for name, rows in sources
@@ -119,9 +121,15 @@ def _added(c: Comparison) -> AddedValueLine:
         question = f"adds to it, {c.other}"
         text = f"log odds for one standard deviation {slope}" if slope else ""
     return AddedValueLine(
-        SHORT_ROLES[c.role], short_title(c.task, ""), question, text or NOT_AVAILABLE, str(c.n),
-        p_value(c.p_holm), judge_claim(c, question).label, verdict_note(c),
-    )  # fmt: skip
+        SHORT_ROLES[c.role],
+        short_title(c.task, ""),
+        question,
+        text or NOT_AVAILABLE,
+        str(c.n),
+        p_value(c.p_holm),
+        judge_claim(c, question).label,
+        verdict_note(c),
+    )
 
 
 def _area(c: Comparison) -> str:
@@ -132,8 +140,8 @@ def _area(c: Comparison) -> str:
 
 def verdict_note(c: Comparison) -> str:
     """Why a verdict cannot be given; else what the comparison notes."""
-    found = judge_claim(c, "")
-    return found.reason if found.supported is None else c.note
+    verdict = judge_claim(c, "")
+    return verdict.reason if verdict.supported is None else c.note
 
 
 def strata_tables(evidence: Evidence) -> tuple[StrataTable, ...]:
@@ -142,9 +150,9 @@ def strata_tables(evidence: Evidence) -> tuple[StrataTable, ...]:
     for role in ROLES:
         rows = [r for r in evidence.strata if r.role == role]
         if rows:
-            found = {(r.stratum, r.task): r for r in rows}
+            by_cell = {(r.stratum, r.task): r for r in rows}
             lines = tuple(
-                (name, tuple(_within(found.get((name, t))) for t in TASKS))
+                (name, tuple(_within(by_cell.get((name, t))) for t in TASKS))
                 for name in dict.fromkeys(r.stratum for r in rows)
             )
             out.append(StrataTable(role, ROLE_TITLES[role], tuple(map(short_title, TASKS)), lines))
@@ -159,11 +167,14 @@ def alone_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     if not any(r.value is not None for r in alone):
         return ()
     names = tuple(c.name for c in CONFOUNDERS)
-    own = _of_model(scored, "external")
+    model_rows = _of_model(scored, "external")
     panels = tuple(
         ForestPanel(
             f"{short_title(m.id)}{' of 4' if m.id == 'grade' else ''}",
-            (_point(own.get(m.id)), *(_point(_of(alone, n).get(m.id), full=False) for n in names)),
+            (
+                _point(model_rows.get(m.id)),
+                *(_point(_of(alone, n).get(m.id), full=False) for n in names),
+            ),
             CHANCE,
             UNIT_LIMITS,
         )
@@ -184,8 +195,8 @@ def strata_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     names = tuple(n for n in dict.fromkeys(r.stratum for r in rows) if n in with_value)
     if not names:
         return ()
-    found = {(r.stratum, r.task): r for r in rows}
-    whole = {
+    by_cell = {(r.stratum, r.task): r for r in rows}
+    all_cases = {
         (r.task, r.metric): r.value
         for r in scored.rows
         if (r.role, r.site, r.model) == ("external", ALL_SITES, scored.reference)
@@ -193,10 +204,10 @@ def strata_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     panels = tuple(
         ForestPanel(
             short_title(t),
-            tuple(_point(found.get((n, t)), few="too few") for n in names),
+            tuple(_point(by_cell.get((n, t)), few="too few") for n in names),
             0.0 if t == "mask" else CHANCE,
             UNIT_LIMITS,
-            whole.get((t, "dice" if t == "mask" else "auc")),
+            all_cases.get((t, "dice" if t == "mask" else "auc")),
         )
         for t in TASKS
     )

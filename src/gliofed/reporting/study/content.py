@@ -1,4 +1,4 @@
-"""What the results page shows, as plain values: it computes nothing of its own but figures."""
+"""The content of the results page of a study, as plain values."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gliofed.reporting.checklists.checklist import AnsweredChecklist
 from gliofed.types import RoundPoint
 
 __all__ = [
+    "ExamplePlane",
     "RoundPoint",
     "ScoredPredictions",
     "SegmentationExample",
@@ -33,19 +34,22 @@ class TrainingHistory:
     points: tuple[RoundPoint, ...]
 
 
+ExamplePlane = tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float]
+"""Name, grey image in [0, 1], expert mask, predicted mask, ratio of height to width."""
+
+
 @dataclass(frozen=True)
 class SegmentationExample:
-    """One case's outline over FLAIR, as three orthogonal slices through the tumour.
+    """One case's segmentations over FLAIR, as three orthogonal slices through the tumour.
 
-    planes: (name, grey image in [0, 1], expert mask, predicted mask, height/width aspect), 2D
-    arrays already turned for radiological display (patient's right on the image's left).
+    planes: 2D arrays, turned for radiological display (patient's right on the image's left).
     """
 
     rank: str
     case: str
     model: str
     dice: float
-    planes: tuple[tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float], ...]
+    planes: tuple[ExamplePlane, ...]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Who was tested where: one table a measure, each cell with its figure in words and a shade."""
+"""Each model at each hospital: one table for each measure, cells with a figure and a shade."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class CrossSiteTable:
     lines: tuple[tuple[str, tuple[CrossSiteCell, ...]], ...]
 
 
-def cross_tables(found: Sequence[CrossSiteMatrix], reference: str) -> tuple[CrossSiteTable, ...]:
+def cross_tables(matrices: Sequence[CrossSiteMatrix], reference: str) -> tuple[CrossSiteTable, ...]:
     """Models over tests, the reference first; without measures that no cell has, and without
     calibrated answers."""
     return tuple(
         _table(c, reference)
-        for c in found
+        for c in matrices
         if any(r.value is not None for row in c.cells for r in row)
     )
 
@@ -63,8 +63,8 @@ def _table(cross: CrossSiteMatrix, reference: str) -> CrossSiteTable:
 
 def _cell(model: str, row: ScoreRow) -> CrossSiteCell:
     if row.value is None:
-        own = is_single_site(model) and model_title(model) == f"{row.site} alone"
-        untested = "trained there" if own and not row.n else row.note
+        trained_there = is_single_site(model) and model_title(model) == f"{row.site} alone"
+        untested = "trained there" if trained_there and not row.n else row.note
         return CrossSiteCell("", (untested,), 0)
     span = interval(row.low, row.high, 2)
     floor = FLOORS[row.metric]

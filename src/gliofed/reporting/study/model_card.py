@@ -1,4 +1,4 @@
-"""The model card of a run on one machine: training data by hospital, every figure, every gap."""
+"""The model card of a run on one machine."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ def run_card(
     values = template_values(facts)
     groups = text_macros(GROUPS, **values)
     named = (
-        ("authors", statements.authors), ("contact", statements.contact),
-        ("version of the model", statements.version), ("licence of the weights", statements.license),
-    )  # fmt: skip
+        ("authors", statements.authors),
+        ("contact", statements.contact),
+        ("version of the model", statements.version),
+        ("licence of the weights", statements.license),
+    )
     return fill_card(
         "reporting/study/model_card.md.j2",
         head,

@@ -1,4 +1,4 @@
-"""The results page: one HTML file that asks nothing of any network."""
+"""Renders the results page of a study as one self-contained HTML file."""
 
 from __future__ import annotations
 

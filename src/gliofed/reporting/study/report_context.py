@@ -1,4 +1,4 @@
-"""What every page of scored predictions shows of them: tables and figures, in reading order."""
+"""Tables and figures that every page of scored predictions shows, in reading order."""
 
 from __future__ import annotations
 
@@ -88,9 +88,7 @@ def make_report_context(
         verdicts=claims.claims_tables(evidence) if evidence else (),
         models=_pictures(model_plots(scored.rows, scored.reference)),
         curved=tuple(map(model_title, models_with_curves(scored))),
-        markers=tuple(
-            MarkerFigures(m, _pictures(_of_marker(m, scored))) for m in MARKERS
-        ),
+        markers=tuple(MarkerFigures(m, _pictures(_of_marker(m, scored))) for m in MARKERS),
         differences=first,
         more_differences=rest,
         difference_pictures=_pictures(claims.difference_plots(scored)),
@@ -109,7 +107,7 @@ def make_report_context(
         agreement=calibration_tables.agreement_lines(scored.outlines),
         table=table,
         filters=tables.filters(table),
-    )  # fmt: skip
+    )
 
 
 def plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
@@ -132,15 +130,15 @@ def write_figures(scored: ScoredPredictions, folder: Path) -> None:
     Names are those of tasks, not of the data. Equal predictions give equal bytes. Other files of
     the folder stay. Without a figure nothing is written.
     """
-    single, whole = style.print_figures(plots(scored))
+    single, document = style.print_figures(plots(scored))
     for name, svg in single.items():
         write_bytes(folder / f"{name}.svg", svg)
     if single:
-        write_bytes(folder / PRINT, whole)
+        write_bytes(folder / PRINT, document)
 
 
-def _pictures(found: Sequence[Plot]) -> tuple[Picture, ...]:
-    return tuple(map(style.screen_picture, found))
+def _pictures(figures: Sequence[Plot]) -> tuple[Picture, ...]:
+    return tuple(map(style.screen_picture, figures))
 
 
 def _of_marker(marker: Marker, scored: ScoredPredictions) -> tuple[Plot, ...]:

@@ -1,4 +1,4 @@
-"""Every model's external figures with their intervals, one panel a measure."""
+"""Every model's external figures with their intervals, one panel for each measure."""
 
 from __future__ import annotations
 
@@ -38,34 +38,37 @@ def model_plots(rows: Sequence[ScoreRow], reference: str = FEDERATED) -> tuple[P
 
     Calibrated answers have no line: their outlines and ranks are those of the model itself.
     """
-    found = external_rows(rows)
-    models = in_order((model for model, _, _ in found), reference)
+    external = external_rows(rows)
+    models = in_order((model for model, _, _ in external), reference)
     if not models:
         return ()
     return tuple(
-        _plot(measure, [(m, found.get((m, measure.task, measure.metric))) for m in models])
+        _plot(measure, [(m, external.get((m, measure.task, measure.metric))) for m in models])
         for measure in MEASURES
     )
 
 
-def _plot(measure: HeadlineMeasure, own: Sequence[tuple[str, ScoreRow | None]]) -> Plot:
+def _plot(measure: HeadlineMeasure, rows: Sequence[tuple[str, ScoreRow | None]]) -> Plot:
     return Plot(
-        f"models-{measure.task}", _in_words(measure, own), 4.1, 0.75 + 0.42 * len(own),
-        partial(_draw, measure, own),
-    )  # fmt: skip
+        f"models-{measure.task}",
+        _in_words(measure, rows),
+        4.1,
+        0.75 + 0.42 * len(rows),
+        partial(_draw, measure, rows),
+    )
 
 
 def _draw(
-    measure: HeadlineMeasure, own: Sequence[tuple[str, ScoreRow | None]], figure: Figure
+    measure: HeadlineMeasure, rows: Sequence[tuple[str, ScoreRow | None]], figure: Figure
 ) -> None:
     axes = figure.subplots()
-    for place, (model, row) in enumerate(own):
+    for place, (model, row) in enumerate(rows):
         _model_line(axes, place, model, row, bold=place == 0)
-    counts = sorted({row.n for _, row in own if row is not None})
+    counts = sorted({row.n for _, row in rows if row is not None})
     n = " to ".join(str(c) for c in (counts[:1] + counts[1:][-1:]))
     axes.set_title(f"{measure.title} (n = {n})" if n else measure.title)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(len(own) - 0.5, -0.75)
+    axes.set_ylim(len(rows) - 0.5, -0.75)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     axes.yaxis.set_visible(False)
     axes.spines["left"].set_visible(False)
@@ -91,13 +94,21 @@ def _model_line(axes: Axes, place: int, model: str, row: ScoreRow | None, bold: 
         axes.plot([row.low, row.high], [at, at], color=stroke.colour, linewidth=2.2)
         axes.plot([row.low, row.high], [at, at], "|", color=stroke.colour, markersize=7)
     face = "white" if is_single_site(model) else stroke.colour
-    axes.plot([row.value], [at], stroke.marker, color=stroke.colour, markersize=6.5,
-              markerfacecolor=face, markeredgewidth=1.4, zorder=3)  # fmt: skip
+    axes.plot(
+        [row.value],
+        [at],
+        stroke.marker,
+        color=stroke.colour,
+        markersize=6.5,
+        markerfacecolor=face,
+        markeredgewidth=1.4,
+        zorder=3,
+    )
 
 
-def _in_words(measure: HeadlineMeasure, own: Sequence[tuple[str, ScoreRow | None]]) -> str:
+def _in_words(measure: HeadlineMeasure, rows: Sequence[tuple[str, ScoreRow | None]]) -> str:
     parts = [
         f"{model_title(m)} {NOT_AVAILABLE if r is None else estimate(r, HEADLINE_DIGITS)}"
-        for m, r in own
+        for m, r in rows
     ]
     return f"{measure.title}, external test, with 95 % intervals: {'; '.join(parts)}."

@@ -1,4 +1,4 @@
-"""The page of any model's scored predictions: the parts of a study's page that these can fill."""
+"""Renders the page of any model's scored predictions: the parts of a study's page that apply."""
 
 from __future__ import annotations
 

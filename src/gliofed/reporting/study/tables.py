@@ -1,4 +1,4 @@
-"""The tables of the page, as plain strings in the order in which they are read."""
+"""The tables of the results page, as text, in the order in which they are read."""
 
 from __future__ import annotations
 
@@ -134,11 +134,11 @@ def in_order(models: Iterable[str], reference: str) -> tuple[str, ...]:
 
 def external_rows(rows: Sequence[ScoreRow]) -> Mapping[Key, ScoreRow]:
     """(model, task, metric) to the row of all external cases together."""
-    found: dict[Key, ScoreRow] = {}
+    by_key: dict[Key, ScoreRow] = {}
     for row in rows:
         if row.role == "external" and row.site == ALL_SITES:
-            found.setdefault((row.model, row.task, row.metric), row)
-    return found
+            by_key.setdefault((row.model, row.task, row.metric), row)
+    return by_key
 
 
 def headline(
@@ -149,14 +149,14 @@ def headline(
     """External test, all hospitals; a model or figure that is not there says so. Empty without
     any external row. reference: the model that `difference` is against.
     """
-    found = external_rows(rows)
-    if not found:
+    external = external_rows(rows)
+    if not external:
         return ()
     return tuple(
         HeadlineLine(
             measure.title,
             tuple(
-                headline_cell(model, found.get((model, measure.task, measure.metric)), reference)
+                headline_cell(model, external.get((model, measure.task, measure.metric)), reference)
                 for model in models
             ),
         )
@@ -247,22 +247,22 @@ def costs(curves: Sequence[TrainingHistory]) -> tuple[TrainingCost, ...]:
     for curve in curves:
         if curve.points:
             groups.setdefault(curve.model, []).append(curve)
-    return tuple(_cost(model, own) for model, own in groups.items())
+    return tuple(_cost(model, histories) for model, histories in groups.items())
 
 
-def _cost(model: str, own: Sequence[TrainingHistory]) -> TrainingCost:
-    points = [p for curve in own for p in curve.points]
-    lengths = sorted({len(curve.points) for curve in own})
+def _cost(model: str, histories: Sequence[TrainingHistory]) -> TrainingCost:
+    points = [p for curve in histories for p in curve.points]
+    lengths = sorted({len(curve.points) for curve in histories})
     rounds = str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
     sent = sum(p.bytes_up for p in points)
     return TrainingCost(
         model=model_title(model),
-        repeats=str(len(own)),
+        repeats=str(len(histories)),
         rounds=rounds,
         minutes=number(sum(p.seconds for p in points) / 60, 1),
         sent=_sent(model, sent),
         refused=str(sum(len(p.refused) for p in points)),
-    )  # fmt: skip
+    )
 
 
 def _sent(model: str, sent: int) -> str:
