@@ -69,7 +69,7 @@ def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path
     page = (tmp_path / "report.html").read_text()
     trust = page.split('id="trust-title"')[1].split("</section>")[0]
     assert note in trust
-    table = page.split('id="aside-title"')[1].split("</section>")[0]
+    table = page.split('id="excluded-title"')[1].split("</section>")[0]
     assert all(f'<th scope="row">{case}</th>' in table for case in out)
     assert table.count("the brain mask has") == len(out)
     assert not any(f'<th scope="row">{case}</th>' in table for case in set(litres) - out)
@@ -88,7 +88,7 @@ def test_a_run_without_any_says_nothing_of_them(small, litres, tmp_path) -> None
     overlap, prepared, aside = prepare_and_compare(asked, read_sites(study.data), store, progress)
     assert (len(prepared), aside, progress.notes) == (9, (), [])
     assert sum(overlap.patients.values()) == 9
-    assert "Set aside" not in render_study_page(make_content(cases=3, seeds=(1,), rounds=2))
+    assert "Excluded cases" not in render_study_page(make_content(cases=3, seeds=(1,), rounds=2))
 
 
 @pytest.mark.slow
