@@ -43,7 +43,7 @@ def make_facts(content: StudyContent | None = None, **changes: object) -> RunFac
         "all_cases": make_group(241),
         "hospitals": (*training, HospitalFacts(EXTERNAL, "external test", make_group(61), *public)),
         "splits": (SplitFacts(1, "external", make_group(150), make_group(30), make_group(60)),),
-        "dropped": (("leiden/sub-009", "the same patient stands at amsterdam"),),
+        "dropped": (("leiden/sub-009", "the same patient is at amsterdam"),),
         "excluded": (("gent/sub-003", "gent", "the brain mask has 0.31 L"),),
         "overlap": "242 patients of 4 hospitals were compared by id: no patient stands at two.",
         "rows": content.scored.rows,

@@ -290,7 +290,7 @@ def test_brats_reads_the_year_that_its_folders_are_of(tmp_path) -> None:
     reading = brats.read(tmp_path, "b")
     assert [c.patient for c in reading.cases] == ["TCGA-DU-9901"]
     assert reading.audit.notes == (
-        "1 rows of BraTS2023_2017_GLI_Mapping.csv name no case of this release",
+        "1 rows of BraTS2023_2017_GLI_Mapping.csv are of no case of this release",
     )
 
 
@@ -313,7 +313,7 @@ def test_a_collection_leaves_the_others_out_and_own_labels_go_first(tmp_path) ->
     first = brats_collections.read_cptac(tmp_path, "c").cases[0]
     assert first.labels == Labels({"mgmt": "unmethylated", "grade": "3"})
     (tmp_path / "BraTS2021_MappingToTCIA.csv").write_text(MAPPING_2021)
-    with pytest.raises(DataError, match="CPTAC-GBM is found among BraTS cases by that table"):
+    with pytest.raises(DataError, match="the cases of CPTAC-GBM are identified by that table"):
         brats_collections.read_cptac(tmp_path, "c")
 
 

@@ -144,7 +144,7 @@ def test_leave_one_out_holds_each_site_out_once() -> None:
 def test_a_patient_at_two_sites_is_refused_or_dropped_from_training() -> None:
     sites = {**SITES, "b": [*SITES["b"], case("b", "a3")], "a": [*SITES["a"], case("a", "c2")]}
     data = DataConfig(root=None, train=("a", "b"), external=("c",))
-    with pytest.raises(OverlapError, match="patient c2 stands at c and at a"):
+    with pytest.raises(OverlapError, match="patient c2 is at c and at a"):
         make_splits(data, sites, 1)
     (split,) = make_splits(
         DataConfig(root=None, train=("a", "b"), external=("c",), overlap="drop"), sites, 1

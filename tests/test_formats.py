@@ -156,7 +156,7 @@ def test_a_table_without_scans_is_no_data_set(tmp_path, tree, form) -> None:
     bare.mkdir()
     for path in tree.glob("*.[ct]sv"):
         (bare / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(DataError, match=r"no case|no sub-|BraTS cases"):
+    with pytest.raises(DataError, match=r"no case|no sub-|identified by that table"):
         form.read(bare, "here")
 
 

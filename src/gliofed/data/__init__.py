@@ -1,1 +1,1 @@
-"""Data sets: one file each reads one layout into `Case`s; nothing here opens an image."""
+"""Data sets: readers of formats, synthetic cases, splits, NIfTI files and the prepared store."""

@@ -1,10 +1,10 @@
-"""What reading a data set came to: what was found, kept, left out and why, and what cells became.
+"""The audit of reading a data set: cases kept and dropped, and the value read for each cell.
 
     reading = read_ucsf(Path("UCSF-PDGM-v5"), "ucsf")
     print("\\n".join(reading.audit.lines()))
 
-Nothing disappears: every row of the set's table, and every scan that no row names, is either a
-case or a `DroppedRow`, and every cell that was read stands in `mapped` beside what it became.
+Every row of the set's table, and every scan without a row, is either a case or a `DroppedRow`.
+Every cell that was read is in `mapped` with its value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class DroppedRow:
-    """One thing found that is no case. row: its id as the set writes it."""
+    """A row or scan that is not a case. row: its id as written in the data set."""
 
     row: str
     reason: str
@@ -29,7 +29,7 @@ class DroppedRow:
 
 @dataclass(frozen=True)
 class MappedValue:
-    """One spelling in one column: what it was read as, and how many rows have it.
+    """One spelling in one column, its value, and the number of rows with it.
 
     marker_or_field: a marker id, or "sex", "age", "scanner", "session", "collection". value: the
     class, or UNKNOWN's text "unknown". Counts are over all rows, the dropped ones included.
@@ -44,7 +44,7 @@ class MappedValue:
 
 @dataclass(frozen=True)
 class DatasetAudit:
-    """The account of one reading. notes: what else a reader should know, one sentence each."""
+    """The audit of one data set. notes: further remarks, one sentence each."""
 
     format: str
     root: Path
@@ -61,15 +61,15 @@ class DatasetAudit:
             )
 
     def reasons(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Each reason with the rows it left out, the commonest first."""
+        """Each reason with its dropped rows, the most frequent first."""
         rows: dict[str, list[str]] = {}
         for item in self.dropped:
             rows.setdefault(item.reason, []).append(item.row)
         ordered = sorted(rows.items(), key=lambda item: (-len(item[1]), item[0]))
-        return tuple((reason, tuple(found)) for reason, found in ordered)
+        return tuple((reason, tuple(names)) for reason, names in ordered)
 
     def lines(self) -> tuple[str, ...]:
-        """The account as plain text; reasons with many rows name the first few."""
+        """The audit as lines of text; each reason names its first rows."""
         out = [
             f"{self.format}: {self.root}",
             f"found {self.found}, kept {self.kept}, dropped {len(self.dropped)}",
@@ -84,7 +84,7 @@ class DatasetAudit:
         return (*out, *(f"  note: {n}" for n in self.notes))
 
     def plain(self) -> dict[str, object]:
-        """The account as values that JSON can write; every dropped row is in it."""
+        """The audit as values for JSON, with every dropped row."""
         return {
             "format": self.format,
             "root": str(self.root),
@@ -107,14 +107,14 @@ class DatasetAudit:
 
 @dataclass(frozen=True)
 class DatasetReading:
-    """The cases of one data set, ordered by id, and the account of how they were read."""
+    """The cases of one data set, ordered by id, and their audit."""
 
     cases: tuple[Case, ...]
     audit: DatasetAudit
 
 
 def count_values(read: Iterable[tuple[str, str, str, str | Unknown]]) -> tuple[MappedValue, ...]:
-    """Count (column, raw, field, value) into `MappedValue` rows; fields as first met, counts falling."""
+    """Count (column, raw, field, value) rows; fields as they appear, frequent values first."""
     counts = Counter(
         (column, raw, field, "unknown" if isinstance(value, Unknown) else value)
         for column, raw, field, value in read

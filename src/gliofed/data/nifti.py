@@ -1,4 +1,4 @@
-"""NIfTI: read as 3D, finite, with a frame that can be trusted, or one clear error; and written."""
+"""Reads NIfTI files as finite 3D volumes with a valid affine, and writes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gliofed.version import __version__
 
 SCANNER: Final = 1
 ALIGNED: Final = 2
-"""Codes of NIfTI's sform and qform: a scanner's coordinates, and some other scan's."""
+"""Codes of NIfTI's sform and qform: scanner coordinates, and those of another scan."""
 IMAGE_ENDINGS: Final = {
     Sequence.T1: "_space-gliofed_desc-preproc_T1w",
     Sequence.T1CE: "_ce-gadolinium_space-gliofed_desc-preproc_T1w",
@@ -61,7 +61,7 @@ def read_nifti(path: Path) -> Volume:
 
 
 def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
-    """Shape and affine (voxel to RAS mm) of a readable file, its axes as they are stored."""
+    """Shape and affine (voxel to RAS mm) of a file, in the stored order of axes."""
     image = nib.load(path)
     x, y, z = image.shape[:3]
     return (x, y, z), np.asarray(image.affine, dtype=np.float64)
@@ -79,7 +79,7 @@ def nifti_bytes(
         image.header["cal_max"] = 1
     image.set_sform(affine, code)
     image.set_qform(affine, code)
-    if not np.allclose(image.get_qform(), affine, atol=1e-3):  # sheared: no quaternion says that
+    if not np.allclose(image.get_qform(), affine, atol=1e-3):  # a quaternion cannot hold shear
         image.set_qform(affine, 0)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = f"gliofed {__version__}. {RESEARCH_USE_ONLY}".encode()[:79]

@@ -1,8 +1,8 @@
-"""One patient's id however it is written: a normal form for comparing ids between hospitals.
+"""Normalises patient ids, so that they can be compared between hospitals.
 
 sub-TCGAFGA60K, TCGA-FG-A60K, tcga_fg_a60k-01A  ->  TCGA-FG-A60K
 UCSF-PDGM-004, ucsf_pdgm_0004                   ->  UCSFPDGM4
-1-23 and 12-3 stay apart                        ->  1-23, 12-3
+1-23 and 12-3 stay different                        ->  1-23, 12-3
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def normalise_id(text: str) -> str:
     """The normal form of a patient's id: capitals, no known prefix, punctuation or zero padding.
 
     A prefix is `sub-`, `subject`, `patient`, `pat` or `pt` before punctuation. A TCGA barcode
-    keeps its zeros, which mean something there. Raises DataError for an id without a letter or
+    keeps its zeros, which are significant. Raises DataError for an id without a letter or
     digit.
     """
     plain = unicodedata.normalize("NFKC", text).strip().upper()
@@ -46,16 +46,16 @@ def normalise_id(text: str) -> str:
 
 
 def known_ids(patient: str, mapping: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Every normal id of a patient: the given one, and those that `mapping` says are the same."""
-    own = normalise_id(patient)
-    return mapping.get(own, frozenset()) | {own}
+    """Every normal id of a patient: the given one, and its synonyms in `mapping`."""
+    normalised = normalise_id(patient)
+    return mapping.get(normalised, frozenset()) | {normalised}
 
 
 def read_mapping(path: Path) -> Mapping[str, frozenset[str]]:
     """A BraTS `name_mapping.csv`: normal id to all normal ids of the same row.
 
-    Every column whose name ends in `ID` is read; empty and `NA` cells are none. Raises DataError:
-    no such column pair, or not UTF-8.
+    Every column whose name ends in `ID` is read; empty and `NA` cells are skipped. Raises
+    DataError: no such column pair, or not UTF-8.
     """
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))

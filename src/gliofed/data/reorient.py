@@ -1,4 +1,4 @@
-"""Voxels brought onto the grid they lie on: the same ones, their axes in another order."""
+"""Reorders the axes of an image to those of a grid that it shares, without resampling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Kind = TypeVar("_Kind", bound=np.generic)
 
 @dataclass(frozen=True)
 class NamedGrid:
-    """name: in words, for errors. affine: voxel to RAS mm. cure: what to do about another grid."""
+    """A grid. name, cure: for error messages. affine: voxel to RAS mm."""
 
     name: str
     shape: Shape
@@ -28,13 +28,14 @@ class NamedGrid:
 
 @dataclass(frozen=True)
 class _AxisFit:
-    """turn: nibabel's orientation, from a grid's axes to the other's. shape: along those.
+    """How the axes of two grids correspond.
 
-    off_mm, off_voxels: the farthest that a corner lies from where the other grid has it; voxels
+    orientation: of nibabel, from the first grid's axes to the second's. shape: along the latter.
+    off_mm, off_voxels: largest distance of a corner from its place in the second grid; voxels
     along the worst axis.
     """
 
-    turn: Array
+    orientation: Array
     shape: Shape
     off_mm: float
     off_voxels: float
@@ -43,35 +44,36 @@ class _AxisFit:
 def reorient_to_grid(
     data: NDArray[_Kind], affine: Array, grid: NamedGrid, what: str
 ) -> NDArray[_Kind]:
-    """(X, Y, Z) in any order of axes, with the axes as `grid` has them; nothing is resampled.
+    """The data with its axes in the order and direction of `grid`; nothing is resampled.
 
-    affine: voxel to RAS mm. what: the data in words. Raises DataError: a singular affine, another
-    number of voxels, or half a voxel off anywhere.
+    data: (X, Y, Z). affine: voxel to RAS mm. what: name of the data for errors. Raises
+    DataError: a singular affine, another number of voxels, or an offset of half a voxel anywhere.
     """
-    found = _fit(data.shape, affine, grid.affine, what)
-    if found.shape != grid.shape:
-        have, want = (" x ".join(map(str, s)) for s in (found.shape, grid.shape))
+    fit = _fit(data.shape, affine, grid.affine, what)
+    if fit.shape != grid.shape:
+        size, expected = (" x ".join(map(str, s)) for s in (fit.shape, grid.shape))
         raise DataError(
-            f"{what}: has {have} voxels along the axes of {grid.name}, expected {want}; {grid.cure}"
+            f"{what}: has {size} voxels along the axes of {grid.name}, "
+            f"expected {expected}; {grid.cure}"
         )
-    if found.off_voxels >= 0.5:
+    if fit.off_voxels >= 0.5:
         raise DataError(
-            f"{what}: lies up to {found.off_mm:.2f} mm ({found.off_voxels:.2f} voxels) off "
+            f"{what}: lies up to {fit.off_mm:.2f} mm ({fit.off_voxels:.2f} voxels) off "
             f"{grid.name}, expected less than half a voxel; {grid.cure}"
         )
-    turned: NDArray[_Kind] = nib.apply_orientation(data, found.turn)
+    turned: NDArray[_Kind] = nib.apply_orientation(data, fit.orientation)
     return turned
 
 
 def _fit(shape: tuple[int, ...], affine: Array, other: Array, what: str) -> _AxisFit:
-    turn = nib.io_orientation(np.linalg.inv(other) @ affine)
-    if np.isnan(turn).any():
+    orientation = nib.io_orientation(np.linalg.inv(other) @ affine)
+    if np.isnan(orientation).any():
         raise DataError(f"{what}: its affine is singular; set a valid sform or qform")
-    x, y, z = (int(n) for n in np.array(shape)[np.argsort(turn[:, 0])])
-    turned = affine @ nib.orientations.inv_ornt_aff(turn, shape)
+    x, y, z = (int(n) for n in np.array(shape)[np.argsort(orientation[:, 0])])
+    turned = affine @ nib.orientations.inv_ornt_aff(orientation, shape)
     corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array([x, y, z]) - 1)
     off = (turned - other) @ np.c_[corners, np.ones(8)].T
     voxels = np.linalg.inv(other) @ off
     return _AxisFit(
-        turn, (x, y, z), float(np.linalg.norm(off, axis=0).max()), float(abs(voxels).max())
+        orientation, (x, y, z), float(np.linalg.norm(off, axis=0).max()), float(abs(voxels).max())
     )

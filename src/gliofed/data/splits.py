@@ -1,4 +1,4 @@
-"""Who trains and who tests: by patient and by hospital, the same on every machine."""
+"""Splits cases into training, held-out and external sets by patient and hospital, reproducibly."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from gliofed.types import Case
 class Split:
     """One division of all cases.
 
-    train, holdout: site to cases; a site's holdout is tested on but never trained on.
-    external: cases of hospitals that do not train. dropped: cases left out because their patient
-    stands elsewhere, each with the reason.
+    train, holdout: site to cases; held-out cases are only tested. external: cases of hospitals
+    that do not train. dropped: cases whose patient is at another site, each with the reason.
     """
 
     fold: str
@@ -33,8 +32,8 @@ def make_splits(
 ) -> tuple[Split, ...]:
     """One split for `external`, or one for each site of `leave_one_out`.
 
-    cases: site to its cases. Raises OverlapError where a patient stands at two sites and the
-    study says "refuse".
+    cases: site to its cases. Raises OverlapError where a patient is at two sites and
+    `overlap` is "refuse".
     """
     if not data.leave_one_out:
         return (_split("external", data, cases, seed),)
@@ -63,24 +62,24 @@ def _split(fold: str, data: DataConfig, cases: Mapping[str, Sequence[Case]], see
             if first == site:
                 kept[site].append(case)
             elif data.overlap == "drop":
-                dropped.append((case, f"the same patient stands at {first}"))
+                dropped.append((case, f"the same patient is at {first}"))
             else:
                 raise OverlapError(
-                    f"patient {case.patient} stands at {first} and at {site}; remove one, or "
-                    'write overlap = "drop" under [data] to leave out the second'
+                    f"patient {case.patient} is at {first} and at {site}; remove one, or "
+                    'write overlap = "drop" under [data] to drop the second'
                 )
-    held = {s: _held_out(kept[s], data, seed) for s in train}
+    held_out = {s: _held_out(kept[s], data, seed) for s in train}
     return Split(
         fold=fold,
-        train={s: tuple(c for c in kept[s] if c.patient not in held[s]) for s in train},
-        holdout={s: tuple(c for c in kept[s] if c.patient in held[s]) for s in train},
+        train={s: tuple(c for c in kept[s] if c.patient not in held_out[s]) for s in train},
+        holdout={s: tuple(c for c in kept[s] if c.patient in held_out[s]) for s in train},
         external=tuple(c for s in external for c in kept[s]),
         dropped=tuple(dropped),
     )
 
 
 def _held_out(cases: Sequence[Case], data: DataConfig, seed: int) -> frozenset[str]:
-    """The patients of one site kept for its own test row, chosen by hash of (seed, patient)."""
+    """The held-out patients of one site, chosen by a hash of (seed, patient)."""
     patients = sorted({c.patient for c in cases})
     if len(patients) < data.holdout_from:
         return frozenset()

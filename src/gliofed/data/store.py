@@ -1,12 +1,12 @@
-"""The prepared store: content-addressed, memory-mapped, safe to kill.
+"""The store of prepared cases: content-addressed, memory-mapped, safe against interruption.
 
     <store>/<key>/image.npy   float16 (4, X, Y, Z), z-scored, 0 outside the brain or if absent
-    <store>/<key>/mask.npy    uint8 (X, Y, Z), where an expert drew one
+    <store>/<key>/mask.npy    uint8 (X, Y, Z), where there is one
     <store>/<key>/entry.json  present sequences, affine, where each scan lies, provenance
 
-`key` is the digest of everything that went in, so an entry is never wrong, only present or not.
-An entry is written beside its place, brought to the disk, and moved there whole. Its writer holds
-a lock that ends with the process, so that what a killed one left can be told from work under way.
+`key` is the digest of all inputs. An entry is written to a temporary folder, synced, and renamed
+when complete. Its writer holds a lock that ends with the process, which distinguishes the folder of
+a killed process from work in progress.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from gliofed.runtime.files import keep, keep_folder, write_text
 from gliofed.types import Case, Placement, PreparationMeasures, Sequence
 
 RECIPE: Final = "linear-1"
-"""The steps of `gliofed.preprocessing.recipe`; other steps have another name, and make other entries."""
+"""The version of `gliofed.preprocessing.recipe`; another version makes other entries."""
 
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """What a recipe makes of a case. affine: voxel to RAS millimetres of the cropped grid.
+    """A prepared case before it is written. affine: voxel to RAS millimetres of the cropped grid.
 
-    placements: of each sequence that is there. mask_placement: of the expert's mask, where drawn.
-    brain: how the brain was found. reference: the sequence that the others were laid on.
+    placements: of each present sequence. mask_placement: of the expert's mask, if any.
+    brain: how the brain was found. reference: the sequence that the others were registered to.
     """
 
     image: NDArray[np.float16]
@@ -57,7 +57,7 @@ class StoreEntry:
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case and its entry, the arrays mapped from disk rather than read.
+    """A case and its entry; the image is memory-mapped.
 
     lesion: (3, 2) first and last voxel of the mask along each axis, or None without a mask or
     where it is empty.
@@ -89,21 +89,21 @@ class PreparedStore:
         self._lock = threading.Lock()
 
     def has(self, key: str) -> bool:
-        """Whether a whole entry is there."""
+        """Whether the entry exists."""
         return (self.root / key / "entry.json").is_file()
 
     def put(self, key: str, entry: StoreEntry, provenance: Mapping[str, object]) -> None:
-        """Write an entry; another process that finished the same one first wins.
+        """Write an entry, unless another process has written it.
 
-        Raises UnwritableError where the disk is full or the folder may not be written; nothing
-        half-written stays.
+        Raises UnwritableError where the disk is full or the folder may not be written; no
+        partial entry remains.
         """
         record = {
             "present": list(entry.present),
             "affine": entry.affine.tolist(),
             "lesion": _extent(entry.mask),
-            "placements": {s.value: _plain(p) for s, p in entry.placements.items()},
-            "mask_placement": entry.mask_placement and _plain(entry.mask_placement),
+            "placements": {s.value: _placement_json(p) for s, p in entry.placements.items()},
+            "mask_placement": entry.mask_placement and _placement_json(entry.mask_placement),
             "brain": entry.brain,
             "reference": entry.reference.value,
             "measures": dataclasses.asdict(entry.measures),
@@ -122,7 +122,7 @@ class PreparedStore:
 
     @contextmanager
     def _part(self, key: str) -> Iterator[Path]:
-        """A folder to write in, locked before it is there and until it is gone."""
+        """A temporary folder, locked from before it is created until it is removed."""
         part = self.root / f".{key}.{secrets.token_hex(8)}.part"
         lock = FileLock(_lock_of(part))
         with lock:
@@ -140,15 +140,15 @@ class PreparedStore:
         except OSError:
             if self.has(key):
                 return
-            shutil.rmtree(self.root / key, ignore_errors=True)  # no entry: half deleted by hand
+            shutil.rmtree(self.root / key, ignore_errors=True)  # an incomplete folder, not an entry
             part.rename(self.root / key)
         keep_folder(self.root)
 
     def sweep(self) -> None:
-        """Remove what killed processes left half-written; the work of living ones is left alone."""
-        found = [*self.root.glob(".*.part"), *self.root.glob(".*.part.lock")]
-        for part in {p.with_suffix("") if p.suffix == ".lock" else p for p in found}:
-            if part.is_file():  # of one file, written over by the next writer
+        """Remove partial entries of killed processes; those of running processes stay."""
+        partial = [*self.root.glob(".*.part"), *self.root.glob(".*.part.lock")]
+        for part in {p.with_suffix("") if p.suffix == ".lock" else p for p in partial}:
+            if part.is_file():  # of a single file, which the next writer replaces
                 continue
             with suppress(Timeout, OSError), FileLock(_lock_of(part), timeout=0):
                 shutil.rmtree(part, ignore_errors=True)
@@ -157,8 +157,7 @@ class PreparedStore:
     def open(self, key: str, case: Case) -> PreparedCase:
         """The entry `key` as prepared data of `case`.
 
-        Raises StoreError where the entry is damaged; deleting its folder and preparing again
-        cures that.
+        Raises StoreError where the entry is damaged. Delete its folder and prepare the case again.
         """
         folder = self.root / key
         try:
@@ -170,8 +169,8 @@ class PreparedStore:
             affine = np.array(record["affine"])
             present = tuple(bool(p) for p in record["present"])
             placements = {Sequence(s): _placement(p) for s, p in record["placements"].items()}
-            placed = record["mask_placement"]
-            mask_placement = None if placed is None else _placement(placed)
+            mask_record = record["mask_placement"]
+            mask_placement = None if mask_record is None else _placement(mask_record)
             measures = _measures(record["measures"])
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise StoreError(
@@ -198,18 +197,18 @@ class PreparedStore:
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """What `file_digest` remembers, for another process of the same store."""
+        """The known digests, for another process with the same store."""
         return self._digests
 
     def remember(self, digests: Mapping[str, str]) -> None:
-        """Take over what another process's `file_digest` found."""
+        """Add digests of another process."""
         with self._lock:
             self._digests |= digests
 
     def save_digests(self) -> None:
-        """Keep the file digests for the next start, together with other processes' own.
+        """Save the file digests for the next start, merged with those of other processes.
 
-        Nothing is written where all are kept already. Raises UnwritableError.
+        Nothing is written where all are saved already. Raises UnwritableError.
         """
         if self._digests.items() <= self._read_digests().items():
             return
@@ -229,10 +228,10 @@ class PreparedStore:
 
 
 def unwritable_error(folder: Path, error: OSError) -> UnwritableError:
-    """The error of a folder that could not be written to."""
+    """The error for a folder that cannot be written."""
     return UnwritableError(
-        f"{folder}: cannot be written to ({error.strerror or error}); make room on the disk, see "
-        "to the folder's rights, or choose another"
+        f"{folder}: cannot be written to ({error.strerror or error}); free space on the disk, "
+        "check the folder's permissions, or choose another"
     )
 
 
@@ -241,13 +240,13 @@ def _lock_of(part: Path) -> Path:
 
 
 def _npy(array: NDArray[Any]) -> memoryview:
-    """The array as the bytes of a .npy file: NumPy's own writing tells no cause when it fails."""
-    held = io.BytesIO()
-    np.save(held, array)
-    return held.getbuffer()
+    """The array as bytes of a .npy file; NumPy's own writing hides the cause of an error."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getbuffer()
 
 
-def _plain(placement: Placement) -> Mapping[str, object]:
+def _placement_json(placement: Placement) -> Mapping[str, object]:
     return {
         "shape": list(placement.shape),
         "affine": placement.affine.tolist(),
@@ -255,17 +254,17 @@ def _plain(placement: Placement) -> Mapping[str, object]:
     }
 
 
-def _placement(plain: Mapping[str, Any]) -> Placement:
-    x, y, z = plain["shape"]
-    return Placement((x, y, z), np.array(plain["affine"]), np.array(plain["matrix"]))
+def _placement(record: Mapping[str, Any]) -> Placement:
+    x, y, z = record["shape"]
+    return Placement((x, y, z), np.array(record["affine"]), np.array(record["matrix"]))
 
 
-def _measures(plain: Mapping[str, Any]) -> PreparationMeasures:
-    dice, shared = plain["template_dice"], plain["alignment"]
+def _measures(record: Mapping[str, Any]) -> PreparationMeasures:
+    dice, alignment = record["template_dice"], record["alignment"]
     return PreparationMeasures(
-        float(plain["brain_litres"]),
+        float(record["brain_litres"]),
         None if dice is None else float(dice),
-        {Sequence(s): float(v) for s, v in shared.items()},
+        {Sequence(s): float(v) for s, v in alignment.items()},
     )
 
 

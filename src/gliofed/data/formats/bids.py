@@ -7,8 +7,7 @@
     <hospital>/derivatives/*/sub-X/[ses-Y/]anat/sub-X_..._desc-brain_mask.nii[.gz]
 
 Your own data: licence and citation are yours. Label cells follow each marker's row in
-`gliofed.markers`; n/a or an absent column stays unknown. `sex` and `age` (years) are read where
-they are there.
+`gliofed.markers`; n/a or a missing column is unknown. `sex` and `age` (years) are optional.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Account = list[tuple[str, str, str, str | Unknown]]
 
 
 def read_bids(root: Path, site: str) -> tuple[Case, ...]:
-    """Every case of one hospital, ordered by id. Raises DataError as `read` says."""
+    """Every case of one hospital, ordered by id. Raises DataError as `read`."""
     return read(root, site).cases
 
 
@@ -43,14 +42,14 @@ def read(root: Path, site: str) -> DatasetReading:
     """Every case of one hospital, ordered by id.
 
     A subject without any of the four sequences is not a case. Raises DataError: no folder, no
-    participants.tsv or no subjects; a subject missing from the table or standing in it twice; a
-    label cell with no agreed meaning; two files for one sequence of one subject.
+    participants.tsv or no subjects; a subject missing from the table or in it twice; a
+    label cell with no defined meaning; two files for one sequence of one subject.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one BIDS data set for site {site!r}")
     table = root / "participants.tsv"
     values, mapped = read_participants(table)
-    there: dict[str, Mapping[Sequence, Path]] = {}
+    images_of: dict[str, Mapping[Sequence, Path]] = {}
     for folder in sorted(p for p in root.glob("sub-*") if p.is_dir()):
         images = _images(folder)
         if images and folder.name not in values:
@@ -59,34 +58,34 @@ def read(root: Path, site: str) -> DatasetReading:
                 "n/a)"
             )
         if images:
-            there[folder.name] = images
-    if not there:
+            images_of[folder.name] = images
+    if not images_of:
         raise DataError(f"{root}: no sub-*/anat folder with T1w, T2w or FLAIR images")
-    scanners = {name: _scanner(images.values()) for name, images in there.items()}
-    found = []
-    for subject, own in values.items():
+    scanners = {name: _scanner(images.values()) for name, images in images_of.items()}
+    candidates = []
+    for subject, row_values in values.items():
         name = subject.removeprefix("sub-")
-        found.append(
+        candidates.append(
             CandidateCase(
                 row=subject,
                 id=name,
                 patient=name,
                 site=site,
-                values=own,
-                images=there.get(subject, {}),
-                mask=_mask(root, subject) if subject in there else None,
-                brain=_brain(root, subject) if subject in there else None,
-                scanner=scanners[subject][0] if subject in there else UNKNOWN,
+                values=row_values,
+                images=images_of.get(subject, {}),
+                mask=_mask(root, subject) if subject in images_of else None,
+                brain=_brain(root, subject) if subject in images_of else None,
+                scanner=scanners[subject][0] if subject in images_of else UNKNOWN,
             )
         )
     notes = tuple(note for _, note in scanners.values() if note)
-    return build_reading("bids", root, found, mapped, notes)
+    return build_reading("bids", root, candidates, mapped, notes)
 
 
 def read_participants(path: Path) -> tuple[Mapping[str, Values], tuple[MappedValue, ...]]:
-    """`participant_id` to what its row says, and the account. Raises DataError as `read` says."""
+    """`participant_id` to the values of its row, and their audit. Raises DataError as `read`."""
     if not path.exists():
-        raise DataError(f"{path}: missing; BIDS keeps the labels there, one row a subject")
+        raise DataError(f"{path}: missing; labels are read from it, one row a subject")
     table = read_table(path, delimiter="\t", utf8_only=True)
     if "participant_id" not in table.columns:
         raise DataError(f"{path}: no participant_id column; found {list(table.columns)}")
@@ -120,13 +119,13 @@ def _values(row: TableRow, where: str, account: Account) -> Values:
 
 
 def _scanner(images: Iterable[Path]) -> tuple[str | Unknown, str]:
-    """The scanner by the first image's sidecar that names one, and a note on one not readable."""
+    """The scanner by the first sidecar that names one, and a note on an unreadable sidecar."""
     for image in images:
         try:
-            found = read_json(image.with_name(image.name.partition(".nii")[0] + ".json"))
+            sidecar = read_json(image.with_name(image.name.partition(".nii")[0] + ".json"))
         except DataError as error:
             return UNKNOWN, str(error)
-        make, model, strength = (str(found.get(k, "")) for k in _SCANNER)
+        make, model, strength = (str(sidecar.get(k, "")) for k in _SCANNER)
         line = scanner_name(make, model, strength)
         if not isinstance(line, Unknown):
             return line, ""
@@ -134,19 +133,19 @@ def _scanner(images: Iterable[Path]) -> tuple[str | Unknown, str]:
 
 
 def _images(folder: Path) -> Mapping[Sequence, Path]:
-    found: dict[Sequence, Path] = {}
+    images: dict[Sequence, Path] = {}
     for path in _first_session(folder, "anat/*.nii*"):
         match = _SUFFIX.match(path.name)
         if match is None:
             continue
         sequence = _sequence(match["suffix"], match["entities"])
-        if sequence in found:
+        if sequence in images:
             raise DataError(
-                f"{folder.name}: two files for {sequence.value}: {found[sequence].name} and "
+                f"{folder.name}: two files for {sequence.value}: {images[sequence].name} and "
                 f"{path.name}; keep one in anat/"
             )
-        found[sequence] = path
-    return found
+        images[sequence] = path
+    return images
 
 
 def _sequence(suffix: str, entities: str) -> Sequence:
@@ -165,10 +164,10 @@ def _first_session(folder: Path, pattern: str) -> list[Path]:
 
 
 def _mask(root: Path, subject: str) -> Path | None:
-    """The expert's tumour mask; a `_mask` file goes before a `_dseg` of several labels."""
-    found = _derived(root, subject, _MASK)
-    whole = [p for p in found if "_mask." in p.name]
-    return _only(root, subject, "tumour mask", whole or found)
+    """The expert's tumour mask; a `_mask` file is preferred to a `_dseg` of several labels."""
+    paths = _derived(root, subject, _MASK)
+    whole_tumour = [p for p in paths if "_mask." in p.name]
+    return _only(root, subject, "tumour mask", whole_tumour or paths)
 
 
 def _brain(root: Path, subject: str) -> Path | None:
@@ -184,8 +183,8 @@ def _derived(root: Path, subject: str, name: re.Pattern[str]) -> list[Path]:
     ]
 
 
-def _only(root: Path, subject: str, what: str, found: list[Path]) -> Path | None:
-    if len(found) > 1:
-        names = ", ".join(str(p.relative_to(root)) for p in found)
+def _only(root: Path, subject: str, what: str, paths: list[Path]) -> Path | None:
+    if len(paths) > 1:
+        names = ", ".join(str(p.relative_to(root)) for p in paths)
         raise DataError(f"{subject}: more than one {what}: {names}; keep one")
-    return found[0] if found else None
+    return paths[0] if paths else None

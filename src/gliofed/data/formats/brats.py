@@ -124,7 +124,7 @@ LABEL_FIELDS: Final = (
 
 @dataclass(frozen=True)
 class BratsCase:
-    """One case's folder and what a mapping table says of it. refused: why it is no case."""
+    """One case's folder and its row of the mapping table. refused: why it is not a case."""
 
     folder: Path
     patient: str
@@ -157,7 +157,7 @@ class BratsCase:
 
 @dataclass(frozen=True)
 class BratsFolder:
-    """What a BraTS folder holds. rows: case ids that a mapping lists and no folder has."""
+    """The contents of a BraTS folder. rows: case ids of the mapping without a folder."""
 
     scans: tuple[BratsCase, ...]
     rows: tuple[str, ...]
@@ -166,16 +166,16 @@ class BratsFolder:
 
 
 def read(root: Path, site: str) -> DatasetReading:
-    """Every case with images. Raises DataError as `tables` and `layout` say."""
-    there = scan_folder(root)
+    """Every case with images. Raises DataError as `tables` and `layout`."""
+    contents = scan_folder(root)
     patients, more = read_user_labels(root)
-    found = [to_candidate(s, site, patients) for s in there.scans]
-    found += [CandidateCase(row=r, id=r, patient=r, site=site) for r in there.rows]
-    return build_reading("brats", root, found, (*there.mapped, *more), there.notes)
+    candidates = [to_candidate(s, site, patients) for s in contents.scans]
+    candidates += [CandidateCase(row=r, id=r, patient=r, site=site) for r in contents.rows]
+    return build_reading("brats", root, candidates, (*contents.mapped, *more), contents.notes)
 
 
 def to_candidate(scan: BratsCase, site: str, patients: Mapping[str, Values]) -> CandidateCase:
-    """A scan with its patient's labels: those of `patients` where they say something."""
+    """A scan with its labels; known labels of `patients` replace those of the mapping."""
     values = {**scan.values, **patients.get(scan.patient, {})}
     return CandidateCase(
         row=scan.name,
@@ -193,26 +193,28 @@ def to_candidate(scan: BratsCase, site: str, patients: Mapping[str, Values]) -> 
 def scan_folder(root: Path) -> BratsFolder:
     """Every BraTS folder below `root`, with its patient where a mapping table names it.
 
-    Raises DataError as `tables` and `layout` say.
+    Raises DataError as `tables` and `layout`.
     """
-    there = find_folders(root, ID)
+    folder_of = find_folders(root, ID)
     path = look_for_table(root, MAPPINGS)
     if path is None:
-        note = "no mapping table: patients who are also in TCGA, UCSF-PDGM or UPENN-GBM go unseen"
-        bare = tuple(BratsCase(f, _own_patient(n), "", {}, _refused(n)) for n, f in there.items())
-        return BratsFolder(bare, (), (), (note,))
+        note = "no mapping table: patients of TCGA, UCSF-PDGM or UPENN-GBM are not recognised"
+        cases = tuple(
+            BratsCase(f, _own_patient(n), "", {}, _refused(n)) for n, f in folder_of.items()
+        )
+        return BratsFolder(cases, (), (), (note,))
     table = read_table(path)
-    name = _case_column(table, there)
+    name = _case_column(table, folder_of)
     rows = by_id(table, name, str, NO_PATIENT)
     values, mapped = read_fields(table, rows.values(), MAPPING_FIELDS)
     by_name = dict(zip(rows, values, strict=True))
-    who = find_column(table, *PATIENT_COLUMNS)
-    where = find_column(table, *COLLECTION_COLUMNS)
+    patient_column = find_column(table, *PATIENT_COLUMNS)
+    collection_column = find_column(table, *COLLECTION_COLUMNS)
     scans = []
-    for case, folder in there.items():
+    for case, folder in folder_of.items():
         row = rows.get(case)
-        collection = row.cells[where] if row and where else ""
-        patient = _patient(row.cells[who], collection) if row and who else ""
+        collection = row.cells[collection_column] if row and collection_column else ""
+        patient = _patient(row.cells[patient_column], collection) if row and patient_column else ""
         scans.append(
             BratsCase(
                 folder,
@@ -223,20 +225,20 @@ def scan_folder(root: Path) -> BratsFolder:
             )
         )
     other = len(table.rows) - len(rows)
-    notes = (f"{other} rows of {path.name} name no case of this release",) if other else ()
-    absent = tuple(r for r in rows if r not in there)
+    notes = (f"{other} rows of {path.name} are of no case of this release",) if other else ()
+    absent = tuple(r for r in rows if r not in folder_of)
     return BratsFolder(tuple(scans), absent, mapped, (*table.notes, *notes))
 
 
-def _case_column(table: Table, there: Mapping[str, Path]) -> str:
-    """The column of case ids: a mapping has one a year; that which names most folders here."""
+def _case_column(table: Table, folder_of: Mapping[str, Path]) -> str:
+    """The column of case ids: of the columns, one a year, the one that names most folders."""
     names = [n for c in CASE_COLUMNS if (n := find_column(table, c))]
     names = names or [column(table, *CASE_COLUMNS)]
-    return max(names, key=lambda n: sum(row.cells[n] in there for row in table.rows))
+    return max(names, key=lambda n: sum(row.cells[n] in folder_of for row in table.rows))
 
 
 def read_user_labels(root: Path) -> tuple[Mapping[str, Values], tuple[MappedValue, ...]]:
-    """labels.csv by patient; nothing where there is none."""
+    """The labels of labels.csv by patient; empty where there is no such file."""
     path = look_for_table(root, ("labels.csv", "labels.tsv"))
     if path is None:
         return {}, ()
@@ -248,7 +250,7 @@ def read_user_labels(root: Path) -> tuple[Mapping[str, Values], tuple[MappedValu
 
 
 def _patient(text: str, collection: str) -> str:
-    """The patient's id as the set it comes from writes it, or "" where the mapping names none."""
+    """The patient's id as its original data set writes it, or "" without one in the mapping."""
     if text.lower() in NO_PATIENT:
         return ""
     if collection == "UCSF-PDGM" and text.isdecimal():
@@ -277,5 +279,5 @@ def _refused(case: str) -> str:
 def missing_mapping_error(root: Path, what: str) -> DataError:
     """The error of a set that can only be read with a mapping table."""
     return DataError(
-        f"{root}: no {', '.join(MAPPINGS)}; {what} is found among BraTS cases by that table"
+        f"{root}: no {', '.join(MAPPINGS)}; the cases of {what} are identified by that table"
     )

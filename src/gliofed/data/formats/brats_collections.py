@@ -47,25 +47,25 @@ def _read(format_id: str, collection: str, grade: str, root: Path, site: str) ->
 
     Raises DataError as `brats.read` does, and where there is no mapping with collections.
     """
-    there = brats.scan_folder(root)
-    if not any(s.collection for s in there.scans):
+    contents = brats.scan_folder(root)
+    if not any(s.collection for s in contents.scans):
         raise brats.missing_mapping_error(root, collection)
     patients, more = brats.read_user_labels(root)
-    found: list[CandidateCase] = []
-    for scan in there.scans:
+    candidates: list[CandidateCase] = []
+    for scan in contents.scans:
         item = brats.to_candidate(scan, site, patients)
         if scan.collection.casefold() != collection.casefold():
-            of = scan.collection or "no collection in the mapping"
-            item = replace(item, refused=item.refused or f"of another collection ({of})")
+            name = scan.collection or "no collection in the mapping"
+            item = replace(item, refused=item.refused or f"of another collection ({name})")
         elif grade:
-            own = {"grade": grade, **patients.get(scan.patient, {})}
-            item = replace(item, values={**item.values, **own})
-        found.append(item)
-    found += [CandidateCase(row=r, id=r, patient=r, site=site) for r in there.rows]
-    mapped = (*there.mapped, *more)
+            labels = {"grade": grade, **patients.get(scan.patient, {})}
+            item = replace(item, values={**item.values, **labels})
+        candidates.append(item)
+    candidates += [CandidateCase(row=r, id=r, patient=r, site=site) for r in contents.rows]
+    mapped = (*contents.mapped, *more)
     if grade:
-        count = sum(not f.refused for f in found if f.images)
+        count = sum(not f.refused for f in candidates if f.images)
         mapped += (
             MappedValue("(the set is of glioblastoma)", "(every case)", "grade", grade, count),
         )
-    return build_reading(format_id, root, found, mapped, there.notes)
+    return build_reading(format_id, root, candidates, mapped, contents.notes)

@@ -71,61 +71,64 @@ CLINICAL: Final = tuple(f for f in FIELDS if not f.required)
 
 
 def read(root: Path, site: str) -> DatasetReading:
-    """Every patient with images. Raises DataError as `tables` and `layout` say."""
-    there = find_folders(root, ID)
-    inside = {name: _metadata(folder / "metadata.json") for name, folder in there.items()}
-    known = {name: found for name, found in inside.items() if found}
+    """Every patient with images. Raises DataError as `tables` and `layout`."""
+    folder_of = find_folders(root, ID)
+    metadata = {name: _metadata(folder / "metadata.json") for name, folder in folder_of.items()}
+    known = {name: values for name, values in metadata.items() if values}
     by_name, mapped, notes = _from_json(root, known) if known else _from_tables(root)
-    found = (
+    candidates = (
         CandidateCase(
             row=name,
             id=name,
             patient=name,
             site=site,
             values=by_name.get(name, {}),
-            images=_images(there[name]) if name in there else {},
-            mask=_one(there[name], "MASK") if name in there else None,
+            images=_images(folder_of[name]) if name in folder_of else {},
+            mask=_find_file(folder_of[name], "MASK") if name in folder_of else None,
             mask_labels=MASK_LABELS,
             refused="" if name in by_name else "no row in table",
-            scanner=_scanner(inside.get(name, {})),
+            scanner=_scanner(metadata.get(name, {})),
         )
-        for name in dict.fromkeys((*by_name, *there))
+        for name in dict.fromkeys((*by_name, *folder_of))
     )
-    return build_reading("egd", root, found, mapped, notes)
+    return build_reading("egd", root, candidates, mapped, notes)
 
 
 def _from_tables(root: Path) -> Labelled:
-    """Labels, and age and sex where the clinical table is there too."""
+    """Labels, and age and sex where the clinical table exists."""
     table = read_table(
         find_table(
             root,
             ("Genetic_and_Histological_labels.csv",),
-            "the labels are there, or in a metadata.json beside each patient's scans",
+            "the labels are in it, or in a metadata.json in each patient's folder",
         )
     )
     rows = by_id(table, column(table, "Subject"), _patient)
     values, mapped = read_fields(table, rows.values(), LABELS)
-    found, notes = dict(zip(rows, values, strict=True)), table.notes
+    by_name, notes = dict(zip(rows, values, strict=True)), table.notes
     path = look_for_table(root, ("Clinical_data.csv",))
     if path is not None:
         clinical = read_table(path)
-        also = by_id(clinical, column(clinical, "Subject"), _patient)
-        more, seen = read_fields(clinical, also.values(), CLINICAL)
-        mapped, notes = (*mapped, *seen), (*notes, *clinical.notes)
-        found |= {n: {**found.get(n, {}), **own} for n, own in zip(also, more, strict=True)}
-    return found, mapped, notes
+        clinical_rows = by_id(clinical, column(clinical, "Subject"), _patient)
+        clinical_values, clinical_mapped = read_fields(clinical, clinical_rows.values(), CLINICAL)
+        mapped, notes = (*mapped, *clinical_mapped), (*notes, *clinical.notes)
+        by_name |= {
+            name: {**by_name.get(name, {}), **row_values}
+            for name, row_values in zip(clinical_rows, clinical_values, strict=True)
+        }
+    return by_name, mapped, notes
 
 
 def _from_json(root: Path, known: Mapping[str, Mapping[str, str]]) -> Labelled:
     """The same from the patients' metadata.json."""
     names = tuple(f.names[0] for f in FIELDS)
-    for name, found in known.items():
-        missing = [f.names[0] for f in LABELS if f.names[0] not in found]
+    for name, metadata in known.items():
+        missing = [f.names[0] for f in LABELS if f.names[0] not in metadata]
         if missing:
             raise DataError(f"{root}: {name}/metadata.json has no {missing[0]}; download it again")
     rows = tuple(
-        TableRow(n, {"Subject": name, **{k: found.get(k, "") for k in names}})
-        for n, (name, found) in enumerate(known.items(), start=1)
+        TableRow(n, {"Subject": name, **{k: metadata.get(k, "") for k in names}})
+        for n, (name, metadata) in enumerate(known.items(), start=1)
     )
     table = Table(root / "SUBJECTS/*/metadata.json", "utf-8", "", ("Subject", *names), rows)
     values, mapped = read_fields(table, rows, FIELDS)
@@ -144,19 +147,19 @@ def _metadata(path: Path) -> Mapping[str, str]:
     return {str(k): str(v) for part in parts for k, v in part.items()}
 
 
-def _scanner(found: Mapping[str, str]) -> str | Unknown:
-    make, model, strength = (found.get(k, "") for k in ("Manufacturer", "System", "Field"))
+def _scanner(metadata: Mapping[str, str]) -> str | Unknown:
+    make, model, strength = (metadata.get(k, "") for k in ("Manufacturer", "System", "Field"))
     return scanner_name(make, model, strength)
 
 
 def _images(folder: Path) -> dict[Sequence, Path]:
-    picked = {s: _one(folder, name) for s, name in NAMES.items()}
+    picked = {s: _find_file(folder, name) for s, name in NAMES.items()}
     return {s: path for s, path in picked.items() if path is not None}
 
 
-def _one(folder: Path, name: str) -> Path | None:
+def _find_file(folder: Path, name: str) -> Path | None:
     """The one file of this name at any depth: XNAT puts scans/T1/resources/NIFTI/files between."""
-    found = sorted(folder.rglob(f"{name}.nii*"))
-    if len(found) > 1:
-        raise DataError(f"{folder.name}: {found[0]} and {found[1]}; keep one")
-    return found[0] if found else None
+    paths = sorted(folder.rglob(f"{name}.nii*"))
+    if len(paths) > 1:
+        raise DataError(f"{folder.name}: {paths[0]} and {paths[1]}; keep one")
+    return paths[0] if paths else None

@@ -1,6 +1,6 @@
-"""What the columns of a published table mean: cell text to a marker's class, sex, age.
+"""Reads the columns of published tables: cell text to a marker's class, sex or age.
 
-One `LabelField` a column. A cell with no agreed meaning stops the reading; it never becomes a class.
+One `LabelField` a column. A cell with no defined meaning raises an error; it is never guessed.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _SEX: Final[Mapping[str, Literal["F", "M"]]] = {
 class LabelField:
     """One column. target: a marker id, "sex", "age" or a field of the adapter's own.
 
-    names: what the column is called, over versions. parse: cell to value; raises ValueError for
-    text with no agreed meaning. required: whether a table without it is refused.
+    names: of the column, over versions. parse: cell to value; raises ValueError for
+    text with no defined meaning. required: whether a table without it is refused.
     """
 
     target: str
@@ -47,7 +47,7 @@ class LabelField:
 
 
 def code_parser(codes: Mapping[str, str | Unknown]) -> Parse:
-    """A parser by list: `codes` from lower-case text; empty, n/a and the like are unknown."""
+    """A parser of lower-case text by `codes`; empty, n/a and similar cells are unknown."""
 
     def parse(text: str) -> str | Unknown:
         key = integer_text(text.strip().lower())
@@ -61,7 +61,7 @@ def code_parser(codes: Mapping[str, str | Unknown]) -> Parse:
 
 
 def marker_parser(name: str) -> Parse:
-    """The parser of a marker's own codes, as BIDS tables write them."""
+    """The parser of a marker's codes in BIDS tables."""
     return BY_ID[name].parse
 
 
@@ -72,30 +72,30 @@ def parse_sex(text: str) -> str | Unknown:
 
 def parse_age(text: str) -> str | Unknown:
     """Years as a number between 0 and 120, decimal point or comma; anything else is unknown."""
-    found = parse_years(text)
-    return UNKNOWN if isinstance(found, Unknown) else str(found)
+    years = parse_years(text)
+    return UNKNOWN if isinstance(years, Unknown) else str(years)
 
 
 def parse_years(text: str) -> float | Unknown:
     """As `parse_age`, as a number."""
     if re.fullmatch(r"\d{1,3}([.,]\d{1,20})?", text.strip(), re.ASCII) is None:
         return UNKNOWN
-    found = float(text.strip().replace(",", "."))
-    return found if found <= MAX_AGE else UNKNOWN
+    years = float(text.strip().replace(",", "."))
+    return years if years <= MAX_AGE else UNKNOWN
 
 
 def integer_text(text: str) -> str:
-    """ "1.0" as "1": spreadsheets write whole numbers so."""
+    """An integer that a spreadsheet wrote as "1.0", as "1"."""
     return text.removesuffix(".0") if re.fullmatch(r"-?\d+\.0", text, re.ASCII) else text
 
 
 def read_fields(
     table: Table, rows: Iterable[TableRow], fields: Iterable[LabelField]
 ) -> tuple[tuple[Values, ...], tuple[MappedValue, ...]]:
-    """Each row's values by target, and the account of every cell.
+    """Each row's values by target, and the audit of every cell.
 
-    Raises DataError: a required column is missing, or cells have no agreed meaning (all spellings
-    of one column in one message, with how often and where first).
+    Raises DataError: a required column is missing, or cells have no defined meaning (all spellings
+    of one column in one message, with count and first line).
     """
     rows = tuple(rows)
     values: tuple[dict[str, str | Unknown], ...] = tuple({} for _ in rows)
@@ -104,24 +104,24 @@ def read_fields(
         name = column(table, *item.names) if item.required else find_column(table, *item.names)
         if name is None:
             continue
-        strange: Counter[str] = Counter()
+        unreadable: Counter[str] = Counter()
         first: dict[str, str] = {}
-        for row, found in zip(rows, values, strict=True):
+        for row, row_values in zip(rows, values, strict=True):
             raw = row.cells[name]
             try:
-                found[item.target] = value = item.parse(raw)
+                row_values[item.target] = value = item.parse(raw)
             except ValueError as error:
-                strange[raw] += 1
+                unreadable[raw] += 1
                 first.setdefault(raw, f"line {row.line}: {error}")
                 continue
             number = item.target == "age" and not isinstance(value, Unknown)
             account.append(
                 (name, A_NUMBER if number else raw, item.target, "years" if number else value)
             )
-        if strange:
-            each = "; ".join(f"{raw!r} in {n} rows, {first[raw]}" for raw, n in strange.items())
+        if unreadable:
+            each = "; ".join(f"{raw!r} in {n} rows, {first[raw]}" for raw, n in unreadable.items())
             raise DataError(
-                f"{table.path}: column {name!r} holds text with no agreed meaning: {each}; "
+                f"{table.path}: column {name!r} holds text with no defined meaning: {each}; "
                 "correct the cells, or write n/a"
             )
     return values, count_values(account)
@@ -134,10 +134,10 @@ def labels_of(values: Values) -> Labels:
 
 def person_of(values: Values, scanner: str | Unknown = UNKNOWN) -> Person:
     """Sex and age among a row's values."""
-    found = values.get("sex", UNKNOWN)
-    text = values.get("age", UNKNOWN)
+    sex = values.get("sex", UNKNOWN)
+    age = values.get("age", UNKNOWN)
     return Person(
-        sex=_SEX.get(found.lower(), UNKNOWN) if isinstance(found, str) else UNKNOWN,
-        age=parse_years(text) if isinstance(text, str) else UNKNOWN,
+        sex=_SEX.get(sex.lower(), UNKNOWN) if isinstance(sex, str) else UNKNOWN,
+        age=parse_years(age) if isinstance(age, str) else UNKNOWN,
         scanner=scanner,
     )

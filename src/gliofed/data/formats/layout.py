@@ -1,4 +1,4 @@
-"""Finding scans by their published names, and settling what was found into cases."""
+"""Finds scans by their published names and builds cases from candidates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gliofed.errors import DataError
 from gliofed.types import UNKNOWN, Case, Sequence, Unknown
 
 DEPTH = 4
-"""How far below its root a set's folders are looked for: archives unpack into wrappers."""
+"""Levels below the root that are searched, since archives unpack into nested folders."""
 
 UNKNOWN_TEXTS = frozenset({"", "n/a", "na", "nan", "none", "unknown", "-1"})
 
@@ -23,10 +23,10 @@ ImageNames = Mapping[Sequence, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class CandidateCase:
-    """One thing found: a row of the table, a folder of scans, or both.
+    """A row of the table, a folder of scans, or both.
 
-    row: its id as the set writes it. refused: why it is no case, or empty. mask_labels, brain: see
-    `types.Case`.
+    row: its id as written in the data set. refused: why it is not a case, or empty.
+    mask_labels, brain: see `types.Case`.
     """
 
     row: str
@@ -45,24 +45,24 @@ class CandidateCase:
 def build_reading(
     format_id: str,
     root: Path,
-    found: Iterable[CandidateCase],
+    candidates: Iterable[CandidateCase],
     mapped: tuple[MappedValue, ...] = (),
     notes: tuple[str, ...] = (),
 ) -> DatasetReading:
-    """Cases of all that have images and are not refused, ordered by site and id.
+    """The cases of all candidates with images that are not refused, ordered by site and id.
 
-    Raises DataError: two of one id at one site, or no case at all.
+    Raises DataError: two candidates of one id at one site, or no case.
     """
-    found = tuple(found)
+    candidates = tuple(candidates)
     cases: dict[tuple[str, str], Case] = {}
     dropped: list[DroppedRow] = []
-    for item in found:
+    for item in candidates:
         if item.refused or not item.images:
             dropped.append(DroppedRow(item.row, item.refused or "no images in this folder"))
             continue
         key = (item.site, item.id)
         if key in cases:
-            raise DataError(f"{root}: {item.id} is there twice; keep one copy of its scans")
+            raise DataError(f"{root}: {item.id} is present twice; keep one copy of its scans")
         cases[key] = Case(
             id=item.id,
             site=item.site,
@@ -77,28 +77,31 @@ def build_reading(
     if not cases:
         why = f": {dropped[0].row}: {dropped[0].reason}" if dropped else ""
         raise DataError(
-            f"{root}: no case to read in format {format_id!r}; {len(found)} found, none kept{why}. "
+            f"{root}: no case to read in format {format_id!r}; "
+            f"{len(candidates)} found, none kept{why}. "
             f"docs/how-to/bring-your-data.md shows the layout of {format_id!r}"
         )
     kept = tuple(cases[key] for key in sorted(cases))
-    audit = DatasetAudit(format_id, root, len(found), len(kept), tuple(dropped), mapped, notes)
+    audit = DatasetAudit(format_id, root, len(candidates), len(kept), tuple(dropped), mapped, notes)
     return DatasetReading(kept, audit)
 
 
 def find_folders(root: Path, name: re.Pattern[str]) -> Mapping[str, Path]:
     """Every folder below `root` whose whole name matches, by name, in order.
 
-    A folder that matches is not looked into. Raises DataError: no such root, it cannot be listed,
-    or a name that is there twice.
+    Folders that match are not searched further. Raises DataError: no such root, it cannot be
+    listed, or a name is present twice.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one data set as published")
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in _walk(root, name, DEPTH):
-        if path.name in found:
-            raise DataError(f"{path.name} is there twice: {found[path.name]} and {path}; keep one")
-        found[path.name] = path
-    return dict(sorted(found.items()))
+        if path.name in paths:
+            raise DataError(
+                f"{path.name} is present twice: {paths[path.name]} and {path}; keep one"
+            )
+        paths[path.name] = path
+    return dict(sorted(paths.items()))
 
 
 def _walk(root: Path, name: re.Pattern[str], depth: int) -> Iterator[Path]:
@@ -115,22 +118,22 @@ def _walk(root: Path, name: re.Pattern[str], depth: int) -> Iterator[Path]:
 
 
 def find_images(folder: Path, names: ImageNames) -> Mapping[Sequence, Path]:
-    """The first file there of each sequence's `names`, which are without `.nii.gz` or `.nii`."""
+    """The first existing file of each sequence's `names` (without `.nii.gz` or `.nii`)."""
     picked = {s: find_image(folder, *names[s]) for s in names}
     return {s: path for s, path in picked.items() if path is not None}
 
 
 def find_image(folder: Path, *names: str) -> Path | None:
-    """The first of `names` that is there as `.nii.gz` or `.nii`, or None.
+    """The first of `names` that exists as `.nii.gz` or `.nii`, or None.
 
     Raises DataError where one name has both.
     """
     for name in names:
-        there = [p for end in (".nii.gz", ".nii") if (p := folder / f"{name}{end}").is_file()]
-        if len(there) > 1:
-            raise DataError(f"{folder}: {there[0].name} and {there[1].name}; keep one")
-        if there:
-            return there[0]
+        files = [p for end in (".nii.gz", ".nii") if (p := folder / f"{name}{end}").is_file()]
+        if len(files) > 1:
+            raise DataError(f"{folder}: {files[0].name} and {files[1].name}; keep one")
+        if files:
+            return files[0]
     return None
 
 

@@ -37,7 +37,7 @@ FIELDS: Final = (
 
 
 def read(root: Path, site: str) -> DatasetReading:
-    """Every patient with images, without masks. Raises DataError as `tables` and `layout` say."""
+    """Every patient with images, without masks. Raises DataError as `tables` and `layout`."""
     table = read_table(
         find_table(
             root,
@@ -47,24 +47,24 @@ def read(root: Path, site: str) -> DatasetReading:
     )
     rows = by_id(table, column(table, "Filename"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there = find_folders(root, ID)
+    folder_of = find_folders(root, ID)
     names = {Sequence.T1CE: "T1", Sequence.T2: "T2"}
-    found = [
+    candidates = [
         CandidateCase(
             row=name,
             id=name,
             patient=name,
             site=site,
-            values=own,
-            images=find_images(there[name], {s: (n, f"{name}_{n}") for s, n in names.items()})
-            if name in there
+            values=row_values,
+            images=find_images(folder_of[name], {s: (n, f"{name}_{n}") for s, n in names.items()})
+            if name in folder_of
             else {},
         )
-        for name, own in zip(rows, values, strict=True)
+        for name, row_values in zip(rows, values, strict=True)
     ]
-    found += [
+    candidates += [
         CandidateCase(row=n, id=n, patient=n, site=site, refused="no row in table")
-        for n in there
+        for n in folder_of
         if n not in rows
     ]
-    return build_reading("lgg_1p19q", root, found, mapped, table.notes)
+    return build_reading("lgg_1p19q", root, candidates, mapped, table.notes)

@@ -1,6 +1,6 @@
-"""The layouts that gliofed reads: one row a format, and the sites of a study read by them.
+"""The table of formats that gliofed reads, and the reader of a study's sites.
 
-A new one is a file beside this and a row in `FORMATS`.
+A new format is a module in this package and a row in `FORMATS`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ DatasetReader = Callable[[Path, str], DatasetReading]
 
 @dataclass(frozen=True)
 class Format:
-    """One layout. read: folder and site to cases and audit, no image opened. layout: where one
-    scan and the labels are. caution: what must be done to the scans before gliofed can use them.
+    """One format. read: folder and site to cases and audit, without opening images.
+
+    layout: example paths of a scan and the labels. caution: a step that the scans need before use.
     """
 
     id: str
@@ -162,7 +163,7 @@ def format_of(name: str) -> Format:
         return BY_ID[name]
     near = difflib.get_close_matches(name, BY_ID, n=1, cutoff=0.0)[0]
     raise StudyError(
-        f"unknown format {name!r}; the nearest is {near!r}; there are {', '.join(BY_ID)}"
+        f"unknown format {name!r}; the nearest is {near!r}; known are {', '.join(BY_ID)}"
     )
 
 
@@ -187,23 +188,25 @@ def read_sites(data: DataConfig) -> Mapping[str, tuple[Case, ...]]:
     sets: dict[str, tuple[Case, ...]] = {}
     sites: dict[str, tuple[Case, ...]] = {}
     for site in dict.fromkeys((*data.train, *data.external)):
-        whole, hospital = _part(site, data)
-        if whole not in sets:
-            reader = format_of(data.formats.get(whole, DEFAULT)).read
-            sets[whole] = reader(data.root / whole, whole).cases
-        cases = sets[whole]
+        set_name, hospital = _split_site(site, data)
+        if set_name not in sets:
+            reader = format_of(data.formats.get(set_name, DEFAULT)).read
+            sets[set_name] = reader(data.root / set_name, set_name).cases
+        cases = sets[set_name]
         if hospital:
             cases = tuple(c for c in cases if c.site == hospital)
         if not cases:
-            there = ", ".join(sorted({c.site for c in sets[whole]}))
-            raise DataError(f"{data.root / whole}: no hospital {hospital!r}; there are {there}")
+            hospitals = ", ".join(sorted({c.site for c in sets[set_name]}))
+            raise DataError(
+                f"{data.root / set_name}: no hospital {hospital!r}; there are {hospitals}"
+            )
         sites[site] = tuple(replace(c, site=site) for c in cases)
     return sites
 
 
-def _part(site: str, data: DataConfig) -> tuple[str, str]:
-    """A site as the set it is read from and the hospital in it, "" for the whole set."""
-    whole, _, hospital = site.rpartition("/")
-    if site in data.formats or whole not in data.formats:
+def _split_site(site: str, data: DataConfig) -> tuple[str, str]:
+    """The data set of a site and the hospital in it, "" for the whole set."""
+    set_name, _, hospital = site.rpartition("/")
+    if site in data.formats or set_name not in data.formats:
         return site, ""
-    return whole, hospital
+    return set_name, hospital

@@ -76,7 +76,7 @@ FIELDS: Final = (
 
 
 def read(root: Path, site: str) -> DatasetReading:
-    """Every untreated patient's first scan. Raises DataError as `tables` and `layout` say."""
+    """Every untreated patient's first scan. Raises DataError as `tables` and `layout`."""
     table = read_table(
         find_table(
             root,
@@ -86,32 +86,32 @@ def read(root: Path, site: str) -> DatasetReading:
     )
     rows = by_id(table, column(table, "Patient ID"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there = find_folders(root, ID)
-    found = []
-    for name, own in zip(rows, values, strict=True):
-        first = there[name] / "0" if name in there else None
+    folder_of = find_folders(root, ID)
+    candidates = []
+    for name, row_values in zip(rows, values, strict=True):
+        first = folder_of[name] / "0" if name in folder_of else None
         stem = f"{name}_0_"
-        found.append(
+        candidates.append(
             CandidateCase(
                 row=name,
                 id=name,
                 patient=name,
                 site=site,
-                values=own,
+                values=row_values,
                 images=find_images(first, {s: (stem + n,) for s, n in NAMES.items()})
                 if first
                 else {},
                 mask=find_image(first, f"{stem}segmentations") if first else None,
                 mask_labels=MASK_LABELS,
-                refused="operated on or treated before" if own["session"] == AFTER else "",
+                refused="operated on or treated before" if row_values["session"] == AFTER else "",
             )
         )
-    for name, folder in there.items():
+    for name, folder in folder_of.items():
         if name not in rows:
-            found.append(
+            candidates.append(
                 CandidateCase(row=name, id=name, patient=name, site=site, refused="no row in table")
             )
-        found += [
+        candidates += [
             CandidateCase(
                 row=f"{name}/{session}",
                 id=f"{name}-{session}",
@@ -122,4 +122,4 @@ def read(root: Path, site: str) -> DatasetReading:
             for session in find_folders(folder, SESSION)
             if session != "0"
         ]
-    return build_reading("rhuh_gbm", root, found, mapped, table.notes)
+    return build_reading("rhuh_gbm", root, candidates, mapped, table.notes)

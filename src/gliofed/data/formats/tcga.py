@@ -110,9 +110,9 @@ FIELDS: Final = (
 
 
 def read(root: Path, site: str) -> DatasetReading:
-    """Every patient with images; a case's site is the hospital, whatever `site` says.
+    """Every patient with images; a case's site is its hospital, not `site`.
 
-    Raises DataError as `tables` and `layout` say.
+    Raises DataError as `tables` and `layout`.
     """
     table = read_table(
         find_table(
@@ -125,17 +125,17 @@ def read(root: Path, site: str) -> DatasetReading:
     values, mapped = read_fields(table, rows.values(), FIELDS)
     by_name = dict(zip(rows, values, strict=True))
     scans = brats.scan_folder(root)
-    found = [_folder(f, by_name) for f in find_folders(root, ID).values()]
-    found += [_brats(s, by_name) for s in scans.scans]
-    there = {f.patient for f in found}
-    found += [
+    candidates = [_folder(f, by_name) for f in find_folders(root, ID).values()]
+    candidates += [_brats(s, by_name) for s in scans.scans]
+    with_images = {c.patient for c in candidates}
+    candidates += [
         CandidateCase(row=r, id=r, patient=r, site=site, values=by_name[r])
         for r in rows
-        if r not in there
+        if r not in with_images
     ]
     notes = scans.notes if scans.scans else ()
     counted: tuple[MappedValue, ...] = tuple(m for m in scans.mapped if scans.scans)
-    return build_reading("tcga", root, found, (*mapped, *counted), (*table.notes, *notes))
+    return build_reading("tcga", root, candidates, (*mapped, *counted), (*table.notes, *notes))
 
 
 def check_barcode(text: str) -> str:
@@ -198,8 +198,8 @@ def _with_labels(candidate: CandidateCase, by_name: Mapping[str, Values]) -> Can
 
 def _find_file(folder: Path, end: str) -> Path | None:
     """The file TCGA-02-0006_<date>_<end>. Raises DataError where there are two."""
-    found = sorted(p for p in folder.glob(f"{folder.name}_*_{end}.nii*") if p.is_file())
-    found = [p for p in found if len(p.name.partition(f"_{end}.nii")[0].split("_")) == 2]
-    if len(found) > 1:
-        raise DataError(f"{folder}: {found[0].name} and {found[1].name}; keep the first scan's")
-    return found[0] if found else None
+    paths = sorted(p for p in folder.glob(f"{folder.name}_*_{end}.nii*") if p.is_file())
+    paths = [p for p in paths if len(p.name.partition(f"_{end}.nii")[0].split("_")) == 2]
+    if len(paths) > 1:
+        raise DataError(f"{folder}: {paths[0].name} and {paths[1].name}; keep the first scan's")
+    return paths[0] if paths else None

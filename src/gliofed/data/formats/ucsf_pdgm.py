@@ -113,7 +113,7 @@ def patient_of(exam: str) -> str:
 
 
 def read(root: Path, site: str) -> DatasetReading:
-    """Every first exam with images. Raises DataError as `tables` and `layout` say."""
+    """Every first exam with images. Raises DataError as `tables` and `layout`."""
     table = read_table(
         find_table(
             root,
@@ -124,36 +124,36 @@ def read(root: Path, site: str) -> DatasetReading:
     name = column(table, "ID")
     rows = by_id(table, name, exam_name)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there: dict[str, Path] = {}
+    folder_of: dict[str, Path] = {}
     for path in find_folders(root, ID).values():
         exam = exam_name(path.name)
-        if exam in there:
-            raise DataError(f"{exam} is there twice: {there[exam]} and {path}; keep one")
-        there[exam] = path
-    found = []
-    for exam, row, own in zip(rows, rows.values(), values, strict=True):
-        folder = there.get(exam)
-        found.append(
+        if exam in folder_of:
+            raise DataError(f"{exam} is present twice: {folder_of[exam]} and {path}; keep one")
+        folder_of[exam] = path
+    candidates = []
+    for exam, row, row_values in zip(rows, rows.values(), values, strict=True):
+        folder = folder_of.get(exam)
+        candidates.append(
             CandidateCase(
                 row=row.cells[name],
                 id=exam,
                 patient=patient_of(exam),
                 site=site,
-                values=own,
+                values=row_values,
                 images=_images(folder) if folder else {},
                 mask=_mask(folder) if folder else None,
                 mask_labels=MASK_LABELS,
                 refused="follow-up exam of a patient who is in the set" if "_FU" in exam else "",
             )
         )
-    found += [
+    candidates += [
         CandidateCase(
-            row=there[e].name, id=e, patient=patient_of(e), site=site, refused="no row in table"
+            row=folder_of[e].name, id=e, patient=patient_of(e), site=site, refused="no row in table"
         )
-        for e in there
+        for e in folder_of
         if e not in rows
     ]
-    return build_reading("ucsf_pdgm", root, found, mapped, table.notes)
+    return build_reading("ucsf_pdgm", root, candidates, mapped, table.notes)
 
 
 def _stem(folder: Path) -> str:

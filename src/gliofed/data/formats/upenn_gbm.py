@@ -72,7 +72,7 @@ FIELDS: Final = (
 
 
 def read(root: Path, site: str) -> DatasetReading:
-    """Every preoperative exam with images. Raises DataError as `tables` and `layout` say."""
+    """Every preoperative exam with images. Raises DataError as `tables` and `layout`."""
     table = read_table(
         find_table(
             root,
@@ -82,19 +82,19 @@ def read(root: Path, site: str) -> DatasetReading:
     )
     rows = by_id(table, column(table, "ID"), _exam)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there = find_folders(_below(root, "images_structural") or root, ID)
+    folder_of = find_folders(_below(root, "images_structural") or root, ID)
     drawn = [(_below(root, kind), name) for kind, name in MASKS]
-    found = []
-    for (exam, _), own in zip(rows.items(), values, strict=True):
-        folder = there.get(exam)
+    candidates = []
+    for (exam, _), row_values in zip(rows.items(), values, strict=True):
+        folder = folder_of.get(exam)
         patient, session = exam.rsplit("_", 1)
-        found.append(
+        candidates.append(
             CandidateCase(
                 row=exam,
                 id=exam,
                 patient=patient,
                 site=site,
-                values={**own, "grade": "4"},
+                values={**row_values, "grade": "4"},
                 images=_images(folder) if folder else {},
                 mask=_mask(drawn, exam),
                 mask_labels=MASK_LABELS,
@@ -103,13 +103,13 @@ def read(root: Path, site: str) -> DatasetReading:
                 else f"session {session}: after the first surgery",
             )
         )
-    found += [
+    candidates += [
         CandidateCase(row=e, id=e, patient=e, site=site, refused="no row in table")
-        for e in there
+        for e in folder_of
         if e not in rows
     ]
     grade = MappedValue("(the set is of glioblastoma)", "(every row)", "grade", "4", len(rows))
-    return build_reading("upenn_gbm", root, found, (*mapped, grade), table.notes)
+    return build_reading("upenn_gbm", root, candidates, (*mapped, grade), table.notes)
 
 
 def _exam(text: str) -> str:

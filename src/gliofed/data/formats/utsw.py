@@ -54,13 +54,13 @@ AFTER: Final = "postoperative"
 _UNKNOWN: Final = {"indeterminate": UNKNOWN, "not tested": UNKNOWN, "inconclusive": UNKNOWN}
 
 
-def _said(own: Values, key: str) -> str:
-    value = own.get(key, UNKNOWN)
+def _text_value(values: Values, key: str) -> str:
+    value = values.get(key, UNKNOWN)
     return value if isinstance(value, str) else ""
 
 
 def _session(text: str) -> str | Unknown:
-    """Whether the text says before or after surgery; else unknown."""
+    """Whether the text states a scan before or after surgery; else unknown."""
     match = re.search(r"\b(pre|post)[- ]?op", text.lower())
     return {"pre": "preoperative", "post": AFTER}[match[1]] if match else UNKNOWN
 
@@ -151,7 +151,7 @@ FIELDS: Final = (
 
 
 def read(root: Path, site: str) -> DatasetReading:
-    """Every preoperative patient with images. Raises DataError as `tables` and `layout` say."""
+    """Every preoperative patient with images. Raises DataError as `tables` and `layout`."""
     table = read_table(
         find_table(
             root,
@@ -161,26 +161,28 @@ def read(root: Path, site: str) -> DatasetReading:
     )
     rows = by_id(table, column(table, "Subject ID"), str)
     values, mapped = read_fields(table, rows.values(), FIELDS)
-    there = find_folders(root, ID)
-    found = []
-    for name, own in zip(rows, values, strict=True):
-        folder = there.get(name)
-        found.append(
+    folder_of = find_folders(root, ID)
+    candidates = []
+    for name, row_values in zip(rows, values, strict=True):
+        folder = folder_of.get(name)
+        candidates.append(
             CandidateCase(
                 row=name,
                 id=name,
                 patient=f"UTSW-{name}",
                 site=site,
-                values=own,
+                values=row_values,
                 images=find_images(folder, NAMES) if folder else {},
                 mask=find_image(folder, *MASKS) if folder else None,
-                refused="a scan after surgery" if own.get("session") == AFTER else "",
-                scanner=scanner_name(*(_said(own, k) for k in ("make", "model", "strength"))),
+                refused="a scan after surgery" if row_values.get("session") == AFTER else "",
+                scanner=scanner_name(
+                    *(_text_value(row_values, k) for k in ("make", "model", "strength"))
+                ),
             )
         )
-    found += [
+    candidates += [
         CandidateCase(row=n, id=n, patient=n, site=site, refused="no row in table")
-        for n in there
+        for n in folder_of
         if n not in rows
     ]
-    return build_reading("utsw", root, found, mapped, table.notes)
+    return build_reading("utsw", root, candidates, mapped, table.notes)
