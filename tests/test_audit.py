@@ -84,9 +84,10 @@ def lines_of(path: Path) -> list[bytes]:
 def rehashed(line: bytes, **changes: object) -> bytes:
     """The line with changes, and a hash that is right again."""
     plain = json.loads(line) | changes
-    own = {k: plain.pop(k) for k in ("n", "at", "who", "event", "prev")}
+    head = LogHead(plain.pop("n") - 1, plain.pop("prev"))
+    own = {k: plain.pop(k) for k in ("at", "who", "event")}
     del plain["hash"]
-    return line_bytes(encode(**own, fields=plain))
+    return line_bytes(encode(head, **own, fields=plain))
 
 
 def test_a_log_reads_back_as_it_was_written(written) -> None:
@@ -464,7 +465,8 @@ def test_the_longest_line_there_can_be_is_shorter_than_the_bound() -> None:
     )
     longest["version"] = "1000.1000.1000.1000+" + "a" * 19
     event = max(EVENTS, key=len)
-    line = line_bytes(encode(2**53, "2025-11-25T04:48:00.000Z", "w" * 64, event, "0" * 64, longest))
+    head = LogHead(2**53 - 1, "0" * 64)
+    line = line_bytes(encode(head, "2025-11-25T04:48:00.000Z", "w" * 64, event, longest))
     assert len(line) <= LONGEST
 
 
@@ -473,14 +475,9 @@ def test_a_long_log_is_read_in_little_memory(tmp_path) -> None:
     path, prev = tmp_path / "audit.jsonl", "0" * 64
     with path.open("wb") as file:
         for number in range(1, 5_001):
-            line = encode(
-                number,
-                "2025-11-25T04:48:00.000Z",
-                "north",
-                "request-received",
-                prev,
-                {"round": number},
-            )
+            head = LogHead(number - 1, prev)
+            at = "2025-11-25T04:48:00.000Z"
+            line = encode(head, at, "north", "request-received", {"round": number})
             prev = line.hash
             file.write(line_bytes(line))
     tracemalloc.start()

@@ -6,22 +6,22 @@ from pathlib import Path
 
 
 def change(site: type) -> None:
-    """Copies of each answer go to GLIOFED_TEST_KEPT."""
-    honest, train = site.answer, site._train
+    """Copies of each response go to GLIOFED_TEST_KEPT."""
+    honest, train = site.respond, site._train
     kept = Path(os.environ["GLIOFED_TEST_KEPT"])
 
-    def answer(self, asked: Path, answer: Path) -> None:
-        honest(self, asked, answer)
+    def respond(self, request_file: Path, response_file: Path) -> None:
+        honest(self, request_file, response_file)
         kept.mkdir(exist_ok=True)
-        shutil.copy(answer, kept / f"{len(list(kept.iterdir())):03d}.safetensors")
+        shutil.copy(response_file, kept / f"{len(list(kept.iterdir())):03d}.safetensors")
 
-    def failing(self, task):
-        if self.name == "south" and task.round == 1:
+    def failing(self, request):
+        if self.name == "south" and request.round == 1:
             case = self._cases[0].case
             scans = ", ".join(map(str, case.images.values()))
             raise OSError(
                 5, f"Input/output error reading {case} of {os.environ['PATIENT_ON_TABLE']}", scans
             )
-        return train(self, task)
+        return train(self, request)
 
-    site.answer, site._train = answer, failing
+    site.respond, site._train = respond, failing

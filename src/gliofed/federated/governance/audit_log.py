@@ -25,7 +25,6 @@ from filelock import FileLock, Timeout
 from gliofed.errors import AuditError, UnwritableError
 from gliofed.federated.governance.hash_chain import (
     LONGEST,
-    START,
     BadLineError,
     Event,
     LogHead,
@@ -57,11 +56,11 @@ class AuditLog:
     def write(self, event: Event, **fields: Value) -> LogHead:
         """Append one line; the log's new head.
 
-        fields: of `gliofed.federated.governance.hash_chain.FIELDS`. Raises AuditError: an event or field with no
-        place in a log, or a log that was changed; UnwritableError: no room, no right, or held by
-        another process; the log is then as it was.
+        fields: of `gliofed.federated.governance.hash_chain.FIELDS`. Raises AuditError: an unknown
+        event or field, or a log that was changed; UnwritableError: no space, no permission, or
+        held by another process. The log is then as it was.
         """
-        encode(1, "", self.who, event, START, fields)  # before anything is touched
+        encode(LogHead(), "", self.who, event, fields)  # checks before anything is touched
         with self._held() as file:
             return self._append(file, self._settled(file), event, fields)
 
@@ -135,7 +134,7 @@ class AuditLog:
 
     def _append(self, file: int, head: LogHead, event: Event, fields: dict[str, Value]) -> LogHead:
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = encode(head.number + 1, now, self.who, event, head.hash, fields)
+        line = encode(head, now, self.who, event, fields)
         data = line_bytes(line)
         after = LogHead(line.n, line.hash, head.size + len(data))
         try:

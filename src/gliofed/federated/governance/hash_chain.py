@@ -65,7 +65,6 @@ FIELDS: Final[Mapping[str, Callable[[object], bool]]] = {
     "run": _text(_HEX),
     "round": _count,
     "rounds": _count,
-    "segment": _count,
     "study": _text(_HEX),  # digests
     "policy": _text(_HEX),
     "update": _text(_HEX),
@@ -131,17 +130,20 @@ def check_name(who: str) -> str:
     return who
 
 
-def encode(
-    n: int, at: str, who: str, event: str, prev: str, fields: Mapping[str, Value]
-) -> LogLine:
-    """The line with its hash. Raises AuditError for an event or field with no place in a log."""
+def encode(head: LogHead, at: str, who: str, event: str, fields: Mapping[str, Value]) -> LogLine:
+    """The line after `head`, with its hash. Raises AuditError for an unknown event or field.
+
+    at: UTC, as in a log.
+    """
+    n, prev = head.number + 1, head.hash
     if event not in EVENTS:
         raise AuditError(f"{event!r} is no event of an audit log")
     for name, value in fields.items():
         if name not in FIELDS or not FIELDS[name](value):
             raise AuditError(
                 f"audit log: {event} cannot be written with {name} = {value!r}; fields are of "
-                "gliofed.federated.governance.hash_chain.FIELDS, without paths, ids of cases or free text"
+                "gliofed.federated.governance.hash_chain.FIELDS, without paths, ids of cases or "
+                "free text"
             )
     plain = {"n": n, "at": at, "who": check_name(who), "event": event, "prev": prev, **fields}
     return LogLine(n, at, who, event, prev, _digest(plain), dict(fields))
