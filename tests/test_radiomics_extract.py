@@ -17,6 +17,7 @@ from gliofed.radiomics import features as room
 from gliofed.radiomics import regression
 from gliofed.radiomics.feature_table import read_features
 from gliofed.radiomics.features import (
+    FeatureFolders,
     FeatureSettings,
     case_features,
     extract_features,
@@ -169,8 +170,7 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
     progress = RecordedProgress()
     table, left = extract_features(
         cases,
-        store,
-        tmp_path / "out",
+        FeatureFolders(store, tmp_path / "out"),
         FeatureSettings(),
         1,
         progress,
@@ -185,21 +185,35 @@ def test_cases_are_measured_once_and_those_without_an_outline_are_left_out(
     assert [(item.case.id, "0 voxels" in item.reason) for item in left] == [("c", True)]
     measured = len(pretended)
     assert measured == 7
-    again, _ = extract_features(cases, store, tmp_path / "out", FeatureSettings(), 1, NO_PROGRESS)
+    again, _ = extract_features(
+        cases, FeatureFolders(store, tmp_path / "out"), FeatureSettings(), 1, NO_PROGRESS
+    )
     assert len(pretended) == measured
     assert np.array_equal(again.values, table.values, equal_nan=True)
-    extract_features(cases, store, tmp_path / "out", FeatureSettings(bin_width=0.5), 1, NO_PROGRESS)
+    extract_features(
+        cases,
+        FeatureFolders(store, tmp_path / "out"),
+        FeatureSettings(bin_width=0.5),
+        1,
+        NO_PROGRESS,
+    )
     assert len(pretended) == 2 * measured
     for place in (tmp_path / "out" / "cases").iterdir():
         place.write_text("{")
     with pytest.raises(DataError, match="delete it and start again"):
-        extract_features(cases, store, tmp_path / "out", FeatureSettings(), 1, NO_PROGRESS)
+        extract_features(
+            cases, FeatureFolders(store, tmp_path / "out"), FeatureSettings(), 1, NO_PROGRESS
+        )
 
 
 def test_side_by_side_is_as_one_after_the_other(library, make_prepared, tmp_path) -> None:
     cases, store = stored(tmp_path, make_prepared)
-    one, _ = extract_features(cases, store, tmp_path / "one", FeatureSettings(), 1, NO_PROGRESS)
-    two, left = extract_features(cases, store, tmp_path / "two", FeatureSettings(), 2, NO_PROGRESS)
+    one, _ = extract_features(
+        cases, FeatureFolders(store, tmp_path / "one"), FeatureSettings(), 1, NO_PROGRESS
+    )
+    two, left = extract_features(
+        cases, FeatureFolders(store, tmp_path / "two"), FeatureSettings(), 2, NO_PROGRESS
+    )
     assert np.array_equal(one.values, two.values, equal_nan=True)
     assert len(left) == 1
 

@@ -43,7 +43,7 @@ from gliofed.study import CalibrationConfig
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns a model's probabilities into its answers. By marker id: scalings, sets, thresholds.
+    """Turns a model's probabilities into answers. By marker id: scalings, sets, thresholds.
 
     cells: of all sites, (2, 2, 3) as nested tuples, see `joint_decision.cell_counts`; None where no
     case has all three. notes: by marker, which sites left it out and cases that could not be used.

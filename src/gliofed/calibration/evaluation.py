@@ -208,9 +208,20 @@ def scaling_rows(found: Calibration, model: str, seed: int, fold: str) -> list[S
         scaling, sets, limit = found.scalings[m.id], found.sets[m.id], found.thresholds[m.id]
         note = "; ".join(filter(None, (scaling.note, sets.note, limit.note, found.notes[m.id])))
         out.append(
-            ScalingRow(model, seed, fold, m.id, scaling.kind, sets.n, scaling.slope,
-                   scaling.intercepts, sets.at_least, limit.at_least, note)
-        )  # fmt: skip
+            ScalingRow(
+                model,
+                seed,
+                fold,
+                m.id,
+                scaling.kind,
+                sets.n,
+                scaling.slope,
+                scaling.intercepts,
+                sets.at_least,
+                limit.at_least,
+                note,
+            )
+        )
     return out
 
 

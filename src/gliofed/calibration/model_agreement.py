@@ -65,10 +65,12 @@ def agreement_rows(
     patients = [own[0].patient for own in cases.values()]
     kept = [(c, *_kept(agreed, dices, patients, c, replicates)) for c in COVERAGES]
     return (
-        *(AgreementRow(model, c, len(cases), value, f.low, f.high, f.method, f.note)
-          for c, value, f in kept),
+        *(
+            AgreementRow(model, c, len(cases), value, f.low, f.high, f.method, f.note)
+            for c, value, f in kept
+        ),
         _correlation(model, agreed, dices, patients),
-    )  # fmt: skip
+    )
 
 
 def _kept(

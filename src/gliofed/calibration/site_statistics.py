@@ -114,8 +114,9 @@ def joint_decisions(
     chances = joint_probabilities(scaled, None if cells is None else np.array(cells))
     together = marginal_probabilities(chances)
     whole = np.isfinite(chances[:, 0, 0, 0])[:, None]
-    return {m: np.where(whole, together[m], p) if m in together else p
-            for m, p in scaled.items()}, chances  # fmt: skip
+    return {
+        m: np.where(whole, together[m], p) if m in together else p for m, p in scaled.items()
+    }, chances
 
 
 def model_probabilities(results: Sequence[CaseResult]) -> dict[str, Probabilities]:

@@ -95,8 +95,11 @@ def judge_claims(
     `compare_models`. Claims rest on primary methods only, and claims on models on all sites
     together.
     """
-    out = [judge_claim(c, f"{_title(c)}: ranked better than by {c.other}") for c in (*chance, *over)
-           if c.is_primary]  # fmt: skip
+    out = [
+        judge_claim(c, f"{_title(c)}: ranked better than by {c.other}")
+        for c in (*chance, *over)
+        if c.is_primary
+    ]
     for role in sorted({c.role for c in added}):
         own = {c.other: c for c in added if c.role == role}
         out.append(judge_claim(own[GIVEN_AGE], f"{_title(own[GIVEN_AGE])}: told beyond age"))

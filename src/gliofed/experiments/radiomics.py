@@ -65,7 +65,7 @@ def extract_features(
         prepared = prepare_and_compare(loaded, read_sites(loaded.data), store, progress)[1]
         progress.stage(f"measuring {len(prepared)} cases")
         table, left_out = features.extract_features(
-            prepared, store, out, settings, options.processes, progress
+            prepared, features.FeatureFolders(store, out), settings, options.processes, progress
         )
         write_text(out / "settings.json", features.settings_json(settings))
         write_text(out / "left-out.csv", excluded_cases_csv(left_out))

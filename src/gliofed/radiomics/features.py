@@ -55,6 +55,14 @@ class FeatureSettings:
 
 
 @dataclass(frozen=True)
+class FeatureFolders:
+    """store: of the prepared cases. out: for features; those of each case in `out`/cases."""
+
+    store: Path
+    out: Path
+
+
+@dataclass(frozen=True)
 class CaseWithoutFeatures:
     """A case without features, and why."""
 
@@ -102,21 +110,20 @@ def case_features(
 
 def extract_features(
     prepared: Sequence[PreparedCase],
-    store: Path,
-    out: Path,
+    folders: FeatureFolders,
     settings: FeatureSettings,
     processes: int,
     progress: Progress,
 ) -> tuple[FeatureTable, tuple[CaseWithoutFeatures, ...]]:
-    """Every case's features by the expert's outline; what `out`/cases holds is not made again.
+    """Every case's features within the expert mask; features already in the folder are read.
 
-    store: where the prepared cases lie. processes: cases side by side, in processes of their own
-    where more than 1. Raises GliofedError where such a process dies, StoreError for a damaged
-    entry. A case with no outline, or one that is too small, is left out.
+    processes: cases side by side, in processes of their own where more than 1. A case without a
+    mask, or with one that is too small, is left out. Raises GliofedError where such a process dies,
+    StoreError for a damaged entry.
     """
-    places = [out / "cases" / f"{p.key}-{settings.digest}.json" for p in prepared]
+    places = [folders.out / "cases" / f"{p.key}-{settings.digest}.json" for p in prepared]
     jobs = [
-        _MeasuringJob(store, p.key, p.case, settings, place)
+        _MeasuringJob(folders.store, p.key, p.case, settings, place)
         for p, place in zip(prepared, places, strict=True)
         if not place.exists()
     ]

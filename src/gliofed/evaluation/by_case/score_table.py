@@ -155,7 +155,19 @@ def _median_rows(rows: Sequence[ScoreRow], reference: str) -> list[ScoreRow]:
         most = max(own, key=lambda r: r.n)
         note = f"median over {len(values)} single-site models; no interval"
         out.append(
-            ScoreRow(MEDIAN_MODEL, role, site, task, metric, most.n, value, None, None,
-                     most.seeds, gap, note=note if values else own[0].note)
-        )  # fmt: skip
+            ScoreRow(
+                MEDIAN_MODEL,
+                role,
+                site,
+                task,
+                metric,
+                most.n,
+                value,
+                None,
+                None,
+                most.seeds,
+                gap,
+                note=note if values else own[0].note,
+            )
+        )
     return out

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit, logit, stdtrit
 
@@ -71,10 +72,7 @@ def auc_interval(areas: AucSums) -> Interval:
     return Interval(float(low), float(high), method=BY_DELONG)
 
 
-def _by_score(
-    area: float, pairs: np.ndarray[tuple[int], np.dtype[np.float64]],
-    reach: np.ndarray[tuple[int], np.dtype[np.float64]],
-) -> Interval:  # fmt: skip
+def _by_score(area: float, pairs: NDArray[np.float64], reach: NDArray[np.float64]) -> Interval:
     """The score interval; of a mean of comparisons, the error is taken as the mean of theirs,
     which it cannot exceed."""
 
