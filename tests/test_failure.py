@@ -145,7 +145,7 @@ def test_what_a_site_made_up_is_refused_and_not_repeated(sent) -> None:
     assert parse_failure(SOUND).kind == "DataError"
     with pytest.raises(UpdateError) as caught:
         parse_failure(sent)
-    assert str(caught.value) == "the site failed, and what it says of that has not the agreed form"
+    assert str(caught.value) == "the site failed, and its failure report is malformed"
 
 
 def test_no_failure_has_a_character_that_a_terminal_or_page_obeys() -> None:

@@ -19,7 +19,7 @@ from gliofed.deployment.kit import open_kit
 from gliofed.deployment.run_status import RunStatus
 from gliofed.deployment.site_data import SiteDataPaths, write_data_paths
 from gliofed.federated.checkpoint import CommittedRound
-from gliofed.federated.governance.audit_verification import read_anchors, read_lines, verify
+from gliofed.federated.governance.audit_verification import read_anchors, read_log, verify_lines
 from gliofed.federated.server.testing import FinishedTest, last_test
 from gliofed.markers import BY_ID
 
@@ -110,14 +110,14 @@ def test_who_did_not_approve_is_named(killed) -> None:
 
 
 def test_audit_logs_anchor_each_other_and_no_log_names_a_case(killed) -> None:
-    for name, event in (("north", "answer-sent"), (UNAPPROVED, "failure-reported")):
-        assert verify(killed.audit(name)).sound
-        assert event in {line.event for line in read_lines(killed.audit(name))}
+    for name, event in (("north", "response-sent"), (UNAPPROVED, "failure-reported")):
+        assert verify_lines(killed.audit(name)).sound
+        assert event in {line.event for line in read_log(killed.audit(name))}
     log = killed.audit(SERVER)
     for name in (*TRAIN, "outer"):
-        assert verify(killed.audit(name), read_anchors(log, name)).sound
-        assert verify(log, read_anchors(killed.audit(name), SERVER)).sound
-    events = [line.event for line in read_lines(log)]
+        assert verify_lines(killed.audit(name), read_anchors(log, name)).sound
+        assert verify_lines(log, read_anchors(killed.audit(name), SERVER)).sound
+    events = [line.event for line in read_log(log)]
     assert events.count("round-committed") == ROUNDS
     logs = [*killed.d.place.kits.rglob("log.txt"), *killed.d.place.root.glob("logs/*.log")]
     assert len(logs) >= 2 * len(killed.d.sites)

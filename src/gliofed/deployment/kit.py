@@ -131,8 +131,11 @@ def write_kit_facts(own: Path, facts: KitFacts | None, sites: Iterable[str] | No
     known = facts or _read_facts(own.parent)
     if sites is not None:
         known = dataclasses.replace(known, sites=tuple(sites))
-    lines = [f'{key} = "{value}"' for key, value in dataclasses.asdict(known).items()
-             if isinstance(value, str)]  # fmt: skip
+    lines = [
+        f'{key} = "{value}"'
+        for key, value in dataclasses.asdict(known).items()
+        if isinstance(value, str)
+    ]
     listed = ", ".join(f'"{name}"' for name in known.sites)
     lines += [f"port = {known.port}", f"sites = [{listed}]"]
     path = own / "kit.toml"
@@ -189,8 +192,11 @@ def _check_clock(path: Path, certificate: x509.Certificate) -> None:
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if start <= now <= end:
         return
-    state, cure = ("not yet valid", "set the clock") if now < start else (
-        "expired", "set the clock if it is wrong, else ask the lead for a new kit")  # fmt: skip
+    state, cure = (
+        ("not yet valid", "set the clock")
+        if now < start
+        else ("expired", "set the clock if it is wrong, else ask the lead for a new kit")
+    )
     raise KitError(
         f"{path}: {state}: good from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, and "
         f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC; {cure}"

@@ -38,10 +38,14 @@ def run_process(
     with alone_in(work):
         audit.write("started")
         child = subprocess.Popen(  # noqa: S603  (our own command)
-            process.argv, env={**process.env, **starter()}, cwd=process.folder,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            process.argv,
+            env={**process.env, **starter()},
+            cwd=process.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
-        )  # fmt: skip
+        )
         said = RotatingFileHandler(log, maxBytes=_LOG_BYTES, backupCount=_OLDER_LOGS)
         try:
             for line in _lines(child):

@@ -37,7 +37,7 @@ class RefusalRecorder:
     _more: dict[_Kind, int] = field(default_factory=dict)
 
     def handle_line(self, line: str) -> None:
-        """Handle one line of the process, "" after a silent second. Raises as `AuditLog.write` does."""
+        """Handle one line, "" after a silent second. Raises as `AuditLog.write` does."""
         now = self.clock()
         for old in [k for k, since in self._since.items() if now - since >= REPEAT_SECONDS]:
             self._end_period(old)

@@ -98,16 +98,24 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
             ("gliofed", __version__),
             ("run", status.run),
             ("study", f"{status.study}, digest {status.digest}"),
-            ("training", f"{train.rounds} rounds x {train.local_epochs} local epochs, batch "
-                         f"{train.batch}, AdamW {train.lr:g}"),
-            ("strategy", f"{study.federation.strategy}, server learning rate "
-                         f"{study.federation.server_lr:g}"),
-            ("quorum", f"{study.federation.quorum} updates a round, each within "
-                       f"{study.federation.deadline:g} s"),
+            (
+                "training",
+                f"{train.rounds} rounds x {train.local_epochs} local epochs, batch "
+                f"{train.batch}, AdamW {train.lr:g}",
+            ),
+            (
+                "strategy",
+                f"{study.federation.strategy}, server learning rate {study.federation.server_lr:g}",
+            ),
+            (
+                "quorum",
+                f"{study.federation.quorum} updates a round, each within "
+                f"{study.federation.deadline:g} s",
+            ),
             ("network", study.net.preset),
             ("grid", f"{grid} mm, patch {study.grid.patch}"),
         ),
-    )  # fmt: skip
+    )
 
 
 def _standing(site: str, status: RunStatus, withdrawn: Collection[str]) -> Standing:

@@ -17,9 +17,15 @@ from gliofed.settings import build
 from gliofed.types import RoundPoint
 
 State = Literal[
-    "waiting", "training", "testing", "calibrating",
-    "completed", "below quorum", "stopped", "failed",
-]  # fmt: skip
+    "waiting",
+    "training",
+    "testing",
+    "calibrating",
+    "completed",
+    "below quorum",
+    "stopped",
+    "failed",
+]
 FINAL_STATES: Final[tuple[State, ...]] = ("completed", "stopped", "failed", "below quorum")
 """A run in such a state goes on only where the lead starts it again."""
 STATUS_FILE: Final = "status.json"

@@ -85,7 +85,7 @@ class ServerController(FlareController):
 
     @contextmanager
     def _failing(self, log: AuditLog) -> Iterator[None]:
-        """The status tells the lead why the block ended early, even where no disk can be written."""
+        """Set the status where the block fails, even where no disk can be written."""
         try:
             yield
         except (GliofedError, OSError) as error:

@@ -24,7 +24,11 @@ def write_services(folder: Path, facts: KitFacts) -> None:
     ):
         text = render_text(
             template,
-            role=facts.role, name=facts.name, federation=facts.federation, port=facts.port,
-            host=facts.host, base=BASE,
-        )  # fmt: skip
+            role=facts.role,
+            name=facts.name,
+            federation=facts.federation,
+            port=facts.port,
+            host=facts.host,
+            base=BASE,
+        )
         write_text(folder / name, text)

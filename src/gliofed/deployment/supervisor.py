@@ -240,11 +240,13 @@ class Supervisor:
         """
         if status.state == "failed" and not status.points:
             status = dataclasses.replace(status, points=self._status.points)
-        self._update(**{
-            f.name: getattr(status, f.name)
-            for f in dataclasses.fields(status)
-            if f.name not in ("missing", "page")
-        })  # fmt: skip
+        self._update(
+            **{
+                f.name: getattr(status, f.name)
+                for f in dataclasses.fields(status)
+                if f.name not in ("missing", "page")
+            }
+        )
 
     def _update(self, **changes: Any) -> None:
         self._set_status(dataclasses.replace(self._status, **changes))
@@ -266,5 +268,6 @@ class Supervisor:
             return read_status(self._folder)
         except CheckpointError:
             study = self.study
-            return RunStatus(run_id(study), study.name, study.digest, "waiting", "",
-                             study.train.rounds, ())  # fmt: skip
+            return RunStatus(
+                run_id(study), study.name, study.digest, "waiting", "", study.train.rounds, ()
+            )

@@ -126,11 +126,19 @@ def _plan_toml(host: str, sites: tuple[str, ...]) -> str:
         port = probe.getsockname()[1]
     listen = "loopback" if host.startswith("127.") else "all"
     lines = [
-        'name = "trial"', 'study = "study.toml"', "", "[server]", f'host = "{host}"',
-        f"port = {port}", f'listen = "{listen}"', "", "[lead]", 'name = "lead@example.org"',
+        'name = "trial"',
+        'study = "study.toml"',
+        "",
+        "[server]",
+        f'host = "{host}"',
+        f"port = {port}",
+        f'listen = "{listen}"',
+        "",
+        "[lead]",
+        'name = "lead@example.org"',
         'org = "university"',
         *(f'\n[[sites]]\nname = "{name}"\norg = "{name}"' for name in sites),
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -146,9 +154,13 @@ def start_party(
     argv = [*under, sys.executable, "-m", "gliofed.cli.main", *place.command(party)[1:], *more]
     with place.log(party).open("ab") as log:
         return subprocess.Popen(  # noqa: S603  (our own command)
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, **starter(), "OMP_NUM_THREADS": threads}, start_new_session=True,
-        )  # fmt: skip
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **starter(), "OMP_NUM_THREADS": threads},
+            start_new_session=True,
+        )
 
 
 @contextmanager

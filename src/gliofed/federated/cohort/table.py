@@ -2,7 +2,8 @@
 
 A site sends how many of its patients fall into each category of each variable; the server puts
 the sites' counts below each other and adds them. Sites with fewer than eleven cases are left out
-of the table and out of its totals; small cells of the others are hidden (`gliofed.federated.cohort.suppression`).
+of the table and of its totals; small cells of the others are hidden
+(`gliofed.federated.cohort.suppression`).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class AdminSession:
         self._child: subprocess.Popen[str] | None = None
 
     def sites(self) -> Mapping[str, float]:
-        """The connected sites, and when each was last heard from, in seconds of the server's clock."""
+        """Connected sites, and when each was last heard from, in seconds of the server's clock."""
         return {str(name): float(at) for name, at in self._request("sites").items()}
 
     def submit(self, job: Path) -> str:
@@ -56,7 +56,7 @@ class AdminSession:
         return str(self._request("state", job))
 
     def command(self, job: str, topic: str) -> Mapping[str, Any] | None:
-        """The reply of a running training job to `STATUS` or `END`; None where it is not running."""
+        """The reply of a training job to `STATUS` or `END`; None where it is not running."""
         reply: Mapping[str, Any] | None = self._request("command", job, topic)
         return reply
 

@@ -15,8 +15,12 @@ from nvflare.security.security import COMMAND_CATEGORIES
 from gliofed.federated.flare.log_lines import CODE, DENIED, OTHER
 
 _RIGHTS: Final = frozenset(COMMAND_CATEGORIES) | {
-    "submit_job", "app_command", "get_job_log", "clone_job", CODE
-}  # fmt: skip
+    "submit_job",
+    "app_command",
+    "get_job_log",
+    "clone_job",
+    CODE,
+}
 _LOG: Final = logging.getLogger(DENIED)
 
 

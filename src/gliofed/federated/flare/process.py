@@ -72,9 +72,19 @@ def _process(
     kit, temporary = kit.resolve(), work.resolve() / "tmp"
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
     argv = (
-        sys.executable, "-u", "-m", module, "-m", str(kit), "-s", startup,
-        "--set", "secure_train=true", *settings, "config_folder=config",
-    )  # fmt: skip
+        sys.executable,
+        "-u",
+        "-m",
+        module,
+        "-m",
+        str(kit),
+        "-s",
+        startup,
+        "--set",
+        "secure_train=true",
+        *settings,
+        "config_folder=config",
+    )
     env = {
         **os.environ,
         "TMPDIR": str(temporary),

@@ -20,9 +20,16 @@ HEARTBEAT_TIMEOUT_S: Final = 60
 """Seconds without a heartbeat (one each 10 s) after which a site counts as gone."""
 
 _DENIED: Final = (
-    "manage_job", "operate", "view", "shell_commands", "download_job",
-    "byoc", "clone_job", "get_job_log", "server-predeployed-flwr",
-)  # fmt: skip
+    "manage_job",
+    "operate",
+    "view",
+    "shell_commands",
+    "download_job",
+    "byoc",
+    "clone_job",
+    "get_job_log",
+    "server-predeployed-flwr",
+)
 _AT_SERVER: Final = {
     "submit_job": "any",
     "list_jobs": "any",

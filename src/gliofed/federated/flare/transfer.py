@@ -39,7 +39,7 @@ class _ChunkCleanup:
         self._lock, self._passed, self._begun = threading.Lock(), 0, False
 
     def begin(self) -> None:
-        """Called before the first transfer: exclude the objects made so far from collection."""
+        """Call before the first transfer: objects made so far are excluded from collection."""
         with self._lock:
             if not self._begun:
                 gc.collect()
@@ -82,7 +82,7 @@ class FileOffer:
     """A file that cells may download until it is withdrawn."""
 
     def __init__(self, cell: Cell, path: Path, receivers: int, seconds: float) -> None:
-        """receivers: how many download it. seconds: that it is kept without a request for a chunk."""
+        """receivers: how many download it. seconds: kept without a request for a chunk."""
         _cleanup.begin()
         self._downloader = ObjectDownloader(cell, timeout=seconds, num_receivers=receivers)
         self.source: str = cell.get_fqcn()

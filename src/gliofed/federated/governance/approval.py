@@ -3,7 +3,7 @@
     approval = approve(text, "Dr. A. Example", kit / "gliofed/approvals")
     require_approval(text, digest, kit / "gliofed/approvals", policy)
 
-The text is the study's canonical TOML (`canonical_toml`), in which every setting stands written out.
+The text is the study's canonical TOML (`canonical_toml`), in which every setting is written out.
 Where the policy names approvers, an approval counts only with the Ed25519 signature (RFC 8032) of
 one of them.
 """

@@ -4,8 +4,8 @@
     log.write("update-accepted", site="north", round=3, bytes=1_204_112)
 
 Several processes may write one log. A line is on the disk when `write` returns; a process killed
-in the middle of one leaves a torn end, which the next writer moves aside and records. `verify_lines` in
-`gliofed.federated.governance.audit_verification` finds what was changed.
+in the middle of one leaves a torn end, which the next writer moves aside and records. Changes are
+found by `gliofed.federated.governance.audit_verification.verify_lines`.
 """
 
 from __future__ import annotations

@@ -210,7 +210,9 @@ class _LogReader:
             return _LogFaultError(here, kind, f"line {line.n} stands in the place of line {here}")
         if line.n < here:
             twin = self._before is not None and (self._before.n, self._before.prev) == (
-                line.n, line.prev)  # fmt: skip
+                line.n,
+                line.prev,
+            )
             place = here - 1 if twin and genuine else here
             return _LogFaultError(place, "inserted", f"there are two lines {line.n}")
         if following is not None and (following.n, following.prev) == (here, wanted.hash):

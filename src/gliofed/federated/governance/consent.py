@@ -26,8 +26,8 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
     spacing = " x ".join(s if isinstance(s, str) else f"{s:g}" for s in study.grid.spacing_mm)
     return (
         f"Study {printable(study.name)}, digest {study.digest}.",
-        f"A network of preset {printable(study.net.preset)}, {parameters:,} parameters, is trained on "
-        "this site's cases, on this site's machine.",
+        f"A network of preset {printable(study.net.preset)}, {parameters:,} parameters, is trained "
+        "on this site's cases, on this site's machine.",
         f"It learns: {', '.join(learned)}.",
         f"Rounds: {train.rounds}, each of {_count(train.local_epochs, 'pass', 'passes')} over the "
         f"cases, {train.batch} at a time; all of it {_count(len(study.seeds), 'time', 'times')}.",

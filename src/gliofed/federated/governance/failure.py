@@ -1,7 +1,7 @@
-"""What may be told of an error at another site: the step, the kind, and the id of a report.
+"""Failure reports: the step, the kind of error and a report's id, which alone leave the site.
 
-The report itself, message and traceback, holds paths, ids and whatever a library put into its
-text. It stays at the site, in a file named by the id.
+The report itself, with message and traceback, may contain paths and ids of cases. It stays at the
+site, in a file named by the id.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROF
 
 @dataclass(frozen=True)
 class FailureReport:
-    """An error as the server hears of it. stage: the step that failed. kind: of `KINDS`.
+    """An error as the server receives it. stage: the step that failed. kind: of `KINDS`.
     report: 16 hexadecimal digits, or `NOT_WRITTEN`."""
 
     stage: Stage
@@ -74,16 +74,16 @@ def parse_failure(plain: object) -> FailureReport:
             stage in STAGES and kind in KINDS and (report == NOT_WRITTEN or _ID.fullmatch(report))
         ):
             return FailureReport(stage, kind, report)
-    raise UpdateError("the site failed, and what it says of that has not the agreed form")
+    raise UpdateError("the site failed, and its failure report is malformed")
 
 
 def write_report(error: BaseException, stage: Stage, folder: Path, key: bytes) -> FailureReport:
-    """Keep the whole error at the site; what may be told of it.
+    """Write the whole error into a file at the site; returns what may leave.
 
     stage: the step under way; lack of memory or room, and a refusal by policy or approval, name
     their own. folder: of reports, made where there is none. key: a secret of the site
-    (`FederationSalt.key("report")`), without which an id could be tried against guessed messages. Never
-    raises where the report cannot be written: its id is then `NOT_WRITTEN`.
+    (`FederationSalt.key("report")`), so that ids cannot be compared with guessed messages. Where
+    the report cannot be written, nothing is raised: its id is then `NOT_WRITTEN`.
     """
     lines = "".join(traceback.format_exception(error))
     text = f"{datetime.now(UTC).isoformat()}\nstage {stage}\n\n{lines}"
@@ -100,12 +100,12 @@ def write_report(error: BaseException, stage: Stage, folder: Path, key: bytes) -
 
 
 def _stage(error: BaseException, doing: Stage) -> Stage:
-    """The step that failed: some errors tell more than what was under way."""
+    """The step that failed; the class of some errors names it."""
     if isinstance(error, ApprovalError):
         return "approval"
     if isinstance(error, PolicyError):
         return "policy"
-    # torch names its own errors, and this room does without torch
+    # an error of torch, which this module does not import
     out = "OutOfMemoryError" in (k.__name__ for k in type(error).__mro__)
     if isinstance(error, MemoryError) or out or "DefaultCPUAllocator" in str(error):
         return "memory"

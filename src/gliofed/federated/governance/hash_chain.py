@@ -20,13 +20,39 @@ from typing import Final, Literal, get_args
 from gliofed.errors import AuditError
 
 Event = Literal[
-    "started", "stopped", "joined", "withdrawn", "site-joined", "site-missing", "site-withdrawn",
-    "connection-refused", "command-refused", "job-refused", "proposed", "approved",
-    "approval-refused", "policy-refused", "job-started", "job-ended", "job-failed",
-    "request-received", "request-refused", "response-sent", "response-refused", "counts-accepted",
-    "counts-refused", "update-accepted", "update-refused", "round-committed", "quorum-missed",
-    "failure-reported", "model-written", "model-published", "head-noted", "log-mended",
-]  # fmt: skip
+    "started",
+    "stopped",
+    "joined",
+    "withdrawn",
+    "site-joined",
+    "site-missing",
+    "site-withdrawn",
+    "connection-refused",
+    "command-refused",
+    "job-refused",
+    "proposed",
+    "approved",
+    "approval-refused",
+    "policy-refused",
+    "job-started",
+    "job-ended",
+    "job-failed",
+    "request-received",
+    "request-refused",
+    "response-sent",
+    "response-refused",
+    "counts-accepted",
+    "counts-refused",
+    "update-accepted",
+    "update-refused",
+    "round-committed",
+    "quorum-missed",
+    "failure-reported",
+    "model-written",
+    "model-published",
+    "head-noted",
+    "log-mended",
+]
 EVENTS: Final[frozenset[str]] = frozenset(get_args(Event))
 
 Value = str | int | float | bool

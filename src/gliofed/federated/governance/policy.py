@@ -238,16 +238,21 @@ def _check(policy: SitePolicy, where: str) -> None:
     odd = [k for k in policy.approvers if not _KEY.fullmatch(k)]
     faults = (
         (policy.smallest_count < 1, "smallest_count: at least 1, which hides nothing"),
-        (policy.min_cases < policy.smallest_count,
-         "min_cases: at least smallest_count, since the number of cases is a count that leaves"),
+        (
+            policy.min_cases < policy.smallest_count,
+            "min_cases: at least smallest_count, since the number of cases is a count that leaves",
+        ),
         (bool(strange), f"markers: unknown marker {strange[:1]}; the nearest one is {near!r}"),
         (len(set(policy.markers)) < len(policy.markers), "markers: each once"),
         (len(set(policy.metrics)) < len(policy.metrics), "metrics: each once"),
         (not 0 < policy.max_change < float("inf"), "max_change: above 0"),
-        (bool(odd), "approvers: each is the 64 hexadecimal digits of a public key, as gliofed "
-         "approve --new-key KEY prints them"),
+        (
+            bool(odd),
+            "approvers: each is the 64 hexadecimal digits of a public key, as gliofed "
+            "approve --new-key KEY prints them",
+        ),
         (len(set(policy.approvers)) < len(policy.approvers), "approvers: each once"),
-    )  # fmt: skip
+    )
     for fault, message in faults:
         if fault:
             raise PolicyError(f"{where}: {message}")

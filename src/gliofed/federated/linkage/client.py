@@ -1,4 +1,4 @@
-"""Which patients stand at two hospitals: the site's half, which alone knows its patients."""
+"""Patients of two hospitals, at the site: its own patients as tokens, and the server's notice."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def announce_patients(
     images: Mapping[str, str] | None = None,
     store: PreparedStore | None = None,
 ) -> LocalAnnouncement:
-    """Tokens of one site's patients, in an order that says nothing of their ids.
+    """Tokens of one site's patients, in an order that does not depend on the ids.
 
-    mapping: of `datasets.identity.read_mapping`. images: "site/id" to the case's key in `store`;
-    both are needed to compare by image. Raises DataError for an id with no letter or digit.
+    mapping: of `gliofed.data.patient_ids.read_mapping`. images: "site/id" to the case's key in
+    `store`; both are needed to compare by image. Raises DataError for an id with no letter or digit.
     """
     own: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
@@ -98,7 +98,7 @@ def _stack(rows: Sequence[np.ndarray], shape: tuple[int, ...], kind: type) -> np
 
 
 def read_notice(announced: LocalAnnouncement, site: str, data: bytes) -> Mapping[str, int]:
-    """The server's notice in the site's own words: patient to the number of other sites.
+    """The server's notice: the site's own patient to the number of other sites.
 
     Raises UpdateError where the message is not a notice to this site.
     """

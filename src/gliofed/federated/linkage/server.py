@@ -1,8 +1,8 @@
-"""Which patients stand at two hospitals: the server's half, which sees tokens and nothing else.
+"""Patients of two hospitals, on the server, which receives tokens and nothing else.
 
-A site announces tokens (`gliofed.federated.linkage.client`); here they are compared. Everybody may see how
-many patients two sites share; a site alone is told which of its own patients stand elsewhere, and
-at how many other sites.
+A site sends tokens (`gliofed.federated.linkage.client`), which are compared here. The number of
+patients that two sites share is public. Only a site itself learns which of its patients are at
+other sites, and at how many.
 """
 
 from __future__ import annotations
@@ -89,8 +89,13 @@ def _judged(
     if {k: t.dtype for k, t in tensors.items()} != _TENSORS:
         raise UpdateError(f"tensors {sorted(tensors)}, expected {sorted(_TENSORS)} of their dtypes")
     ids, images = len(tensors["id_owner"].ravel()), len(tensors["image_owner"].ravel())
-    shapes = {"ids": (ids, 16), "id_owner": (ids,), "images": (images, *_IMAGE),
-              "shown": (images, len(SEQUENCES)), "image_owner": (images,)}  # fmt: skip
+    shapes = {
+        "ids": (ids, 16),
+        "id_owner": (ids,),
+        "images": (images, *_IMAGE),
+        "shown": (images, len(SEQUENCES)),
+        "image_owner": (images,),
+    }
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape:
             raise UpdateError(f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}")
