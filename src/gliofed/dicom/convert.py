@@ -39,13 +39,39 @@ def convert(files: Sequence[Path], work: Path) -> nib.Nifti1Image:
     target.mkdir()
     for number, path in enumerate(files):
         _bring(path, source / f"{number:05d}.dcm")
-    command = [dcm2niix.bin, "-b", "n", "-z", "n", "-f", _NAME, "-p", "n", "-x", "i", "-l", "o",
-               "-i", "n", "-m", "y", "-g", "i", "-o", str(target), str(source)]  # fmt: skip
+    command = [
+        dcm2niix.bin,
+        "-b",
+        "n",
+        "-z",
+        "n",
+        "-f",
+        _NAME,
+        "-p",
+        "n",
+        "-x",
+        "i",
+        "-l",
+        "o",
+        "-i",
+        "n",
+        "-m",
+        "y",
+        "-g",
+        "i",
+        "-o",
+        str(target),
+        str(source),
+    ]
     try:
         done = subprocess.run(  # noqa: S603  (the wheel's own binary)
-            command, capture_output=True, timeout=SECONDS, check=False, cwd=work,
+            command,
+            capture_output=True,
+            timeout=SECONDS,
+            check=False,
+            cwd=work,
             env={"PATH": os.defpath, "HOME": str(work)},
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise DataError(f"dcm2niix did not end in {SECONDS} s; export the series again") from None
     made = sorted(target.glob("*.nii*"))

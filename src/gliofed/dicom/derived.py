@@ -26,9 +26,15 @@ from gliofed.version import __version__
 
 UNICODE: Final = "ISO_IR 192"
 REQUIRED: Final = (  # of the patient and study, empty where the source has none (type 2)
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
-    "StudyID", "AccessionNumber",
-)  # fmt: skip
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+)
 _SAME: Final = ("StudyInstanceUID", "PatientID", "PatientName")
 _CONTROLS: Final = frozenset("\t\n\f\r")
 """What DICOM allows in unlimited text besides printed characters (PS3.5, 6.1.3)."""

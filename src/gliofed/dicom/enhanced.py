@@ -69,8 +69,9 @@ def _rename(flat: Dataset) -> None:
         planar = _upper(flat, "EchoPlanarPulseSequence") == "YES"
         flat.ScanningSequence = [
             *_ECHOES.get(_upper(flat, "EchoPulseSequence"), ()),
-            *(["EP"] if planar else []), *(["IR"] if inversion == "YES" else []),
-        ]  # fmt: skip
+            *(["EP"] if planar else []),
+            *(["IR"] if inversion == "YES" else []),
+        ]
     if "YES" in (_upper(flat, "TimeOfFlightContrast"), _upper(flat, "PhaseContrast")):
         flat.AngioFlag = "Y"
     if not flat.get("DiffusionBValue") and _upper(flat, "AcquisitionContrast") != "DIFFUSION":
@@ -81,19 +82,22 @@ def _tell_agent(flat: Dataset, agents: Any) -> None:
     """Contrast as classic images have it; NONE where this frame was taken without."""
     usage = flat.get("ContrastBolusUsageSequence")
     used = {
-        u.get("ContrastBolusAgentNumber") for u in usage or []
+        u.get("ContrastBolusAgentNumber")
+        for u in usage or []
         if _upper(u, "ContrastBolusAgentAdministered") != "NO"
-    }  # fmt: skip
+    }
     names = [
-        str(a.get("CodeMeaning") or a.get("CodeValue") or "unnamed") for a in agents
+        str(a.get("CodeMeaning") or a.get("CodeValue") or "unnamed")
+        for a in agents
         if usage is None or a.get("ContrastBolusAgentNumber") in used
-    ]  # fmt: skip
+    ]
     flat.ContrastBolusAgent = ", ".join(names) or "NONE"
     starts = [
-        p.ContrastBolusStartTime for a in agents
+        p.ContrastBolusStartTime
+        for a in agents
         for p in a.get("ContrastAdministrationProfileSequence") or []
         if p.get("ContrastBolusStartTime")
-    ]  # fmt: skip
+    ]
     if starts:
         flat.ContrastBolusStartTime = min(starts)
 

@@ -16,9 +16,15 @@ from gliofed.dicom.headers import MR, DicomHeader, quiet
 from gliofed.errors import DataError
 
 _PIXEL_FORM: Final = (
-    "SamplesPerPixel", "PhotometricInterpretation", "Rows", "Columns", "BitsAllocated",
-    "BitsStored", "HighBit", "PixelRepresentation",
-)  # fmt: skip
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+)
 
 
 def split_frames(frames: Sequence[DicomHeader], folder: Path) -> list[Path]:

@@ -37,15 +37,30 @@ _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 _DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 _NO_AGENT: Final = re.compile(r"(none|no|n/?a|nein|kein\w*|non|nil|0|-+)?", re.I)
 _NAMING: Final = (
-    "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "OtherPatientNames",
-    "AccessionNumber", "ReferringPhysicianName", "OperatorsName", "PerformingPhysicianName",
-    "StudyID", "InstitutionName", "InstitutionalDepartmentName", "StationName",
-    "DeviceSerialNumber", "StudyDate",
-)  # fmt: skip
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "OperatorsName",
+    "PerformingPhysicianName",
+    "StudyID",
+    "InstitutionName",
+    "InstitutionalDepartmentName",
+    "StationName",
+    "DeviceSerialNumber",
+    "StudyDate",
+)
 _CONTRAST: Final = (
-    "ContrastBolusAgentSequence", "ContrastBolusRoute", "ContrastBolusVolume",
-    "ContrastBolusTotalDose", "ContrastBolusIngredient", "ContrastBolusStartTime",
-)  # fmt: skip
+    "ContrastBolusAgentSequence",
+    "ContrastBolusRoute",
+    "ContrastBolusVolume",
+    "ContrastBolusTotalDose",
+    "ContrastBolusIngredient",
+    "ContrastBolusStartTime",
+)
 
 
 @dataclass(frozen=True)
@@ -259,9 +274,14 @@ def _header(path: Path, data: FileDataset, pixels: _PixelExtent) -> DicomHeader:
 def _frame(whole: DicomHeader, number: int, data: Dataset) -> DicomHeader:
     """data: of one frame, under classic names."""
     return replace(
-        whole, frame=number, image_type=_texts(data, "ImageType"), rescale=_rescale(data),
-        timing=_timing(data), plane=plane_of(data), scanner=_scanner(data),
-    )  # fmt: skip
+        whole,
+        frame=number,
+        image_type=_texts(data, "ImageType"),
+        rescale=_rescale(data),
+        timing=_timing(data),
+        plane=plane_of(data),
+        scanner=_scanner(data),
+    )
 
 
 def _rescale(data: Dataset) -> tuple[float, float]:

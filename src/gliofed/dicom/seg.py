@@ -153,9 +153,12 @@ def _segment(author: MaskAuthor, tracking: SegmentTracking) -> hd.seg.SegmentDes
     algorithm = None
     if author.kind != "MANUAL":
         algorithm = hd.AlgorithmIdentificationSequence(
-            name="gliofed", family=codes.cid7162.ArtificialIntelligence,
-            version=__version__, source="gliofed", parameters={"model": author.model},
-        )  # fmt: skip
+            name="gliofed",
+            family=codes.cid7162.ArtificialIntelligence,
+            version=__version__,
+            source="gliofed",
+            parameters={"model": author.model},
+        )
     segment = hd.seg.SegmentDescription(
         segment_number=1,
         segment_label=LABEL,
@@ -194,8 +197,10 @@ def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: SourceS
             faults.append("FrameOfReferenceUID is not that of the source")
         faults += identity_differences(dataset, source)
     if faults:
-        raise DataError(f"{where}: is not what was asked ({'; '.join(faults[:3])}); nothing was "
-                        "written, please report it")  # fmt: skip
+        raise DataError(
+            f"{where}: is not what was asked ({'; '.join(faults[:3])}); nothing was "
+            "written, please report it"
+        )
 
 
 def _read(
@@ -268,8 +273,15 @@ def _stack(
                 f"{where}: its frames have {pixels.shape[1]} x {pixels.shape[0]} pixels, the scan "
                 f"{columns} x {rows}; give the scan it was drawn on"
             )
-        corners = np.array([[0, 0, 0, 1], [columns - 1, 0, 0, 1], [0, rows - 1, 0, 1],
-                            [columns - 1, rows - 1, 0, 1]], float).T  # fmt: skip
+        corners = np.array(
+            [
+                [0, 0, 0, 1],
+                [columns - 1, 0, 0, 1],
+                [0, rows - 1, 0, 1],
+                [columns - 1, rows - 1, 0, 1],
+            ],
+            float,
+        ).T
         found = np.linalg.inv(grid) @ plane @ corners
         depth = round(float(found[2].mean()))
         off = found - corners - [[0], [0], [depth], [0]]

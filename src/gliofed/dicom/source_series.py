@@ -25,9 +25,17 @@ JITTER: Final = 0.1
 
 _NEEDED: Final = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "Rows")
 PARSE_ERRORS: Final = (
-    OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError,
-    OverflowError, struct.error, BytesLengthException,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    OverflowError,
+    struct.error,
+    BytesLengthException,
+)
 """What pydicom and highdicom raise on bytes that are no sound DICOM."""
 
 Header = Any
@@ -152,8 +160,10 @@ def _span(folder: Path, images: list[Header]) -> SourceSeries:
     if not first.get("FrameOfReferenceUID"):
         raise DataError(f"{where}: has no FrameOfReferenceUID; export the series again")
     if plane_differences(slices):
-        raise DataError(f"{where}: its images differ in orientation, voxel or size; give a folder "
-                        "with one volume")  # fmt: skip
+        raise DataError(
+            f"{where}: its images differ in orientation, voxel or size; give a folder "
+            "with one volume"
+        )
     _check_stack(where, slices)
     affine, plane = affine_of(slices), slices[0].plane
     gap = float(np.linalg.norm(affine[:3, 2]))
@@ -176,16 +186,24 @@ def _slices(where: str, image: Header) -> list[SourceSlice]:
 
 def _check_stack(where: str, slices: tuple[SourceSlice, ...]) -> None:
     if count_repeated(slices):
-        raise DataError(f"{where}: has several images at one place (echoes, repeats); give a "
-                        "folder with one volume")  # fmt: skip
+        raise DataError(
+            f"{where}: has several images at one place (echoes, repeats); give a "
+            "folder with one volume"
+        )
     stack = stack_of(slices)
     if stack.gaps:
         lost, after = sum(g.missing for g in stack.gaps), stack.gaps[0].after
-        raise DataError(f"{where}: {lost} slices are missing, first after slice {after} of "
-                        f"{len(slices)}; copy the whole series")  # fmt: skip
+        raise DataError(
+            f"{where}: {lost} slices are missing, first after slice {after} of "
+            f"{len(slices)}; copy the whole series"
+        )
     if stack.off > JITTER * stack.usual:
-        raise DataError(f"{where}: its slices are unevenly spaced (slice {stack.worst} is "
-                        f"{stack.off:.2f} mm off); give a series of even spacing")  # fmt: skip
+        raise DataError(
+            f"{where}: its slices are unevenly spaced (slice {stack.worst} is "
+            f"{stack.off:.2f} mm off); give a series of even spacing"
+        )
     if stack.sideways > min(slices[0].plane.spacing) / 2:
-        raise DataError(f"{where}: its slices are not stacked at a right angle; resample the "
-                        "series, or keep to the NIfTI mask")  # fmt: skip
+        raise DataError(
+            f"{where}: its slices are not stacked at a right angle; resample the "
+            "series, or keep to the NIfTI mask"
+        )

@@ -185,29 +185,40 @@ def _outline(
     """The outline's volume, on the segmentation where there is one, else on the images."""
     volume = _number(report_codes.VOLUME, report.volume_ml, report_codes.ML, report_codes.VOXELS)
     algorithm = AlgorithmIdentification(
-        name="gliofed", version=report.version, parameters=[f"model={report.model}"],
+        name="gliofed",
+        version=report.version,
+        parameters=[f"model={report.model}"],
         family=codes.cid7162.ArtificialIntelligence,
-    )  # fmt: skip
+    )
     first = series.images[0]
     if segment is None:
         return MeasurementsAndQualitativeEvaluations(
-            tracked, finding_type=codes.SCT.Neoplasm, algorithm_id=algorithm,
-            finding_sites=[hd.sr.FindingSite(codes.SCT.Brain)], measurements=[volume],
+            tracked,
+            finding_type=codes.SCT.Neoplasm,
+            algorithm_id=algorithm,
+            finding_sites=[hd.sr.FindingSite(codes.SCT.Brain)],
+            measurements=[volume],
             finding_category=codes.SCT.MorphologicallyAbnormalStructure,
             source_images=[
                 hd.sr.SourceImageForMeasurementGroup(i.SOPClassUID, i.SOPInstanceUID)
                 for i in series.images
             ],
-        )  # fmt: skip
+        )
     refers = ReferencedSegment(
-        segment.header.SOPClassUID, segment.header.SOPInstanceUID, segment.number,
+        segment.header.SOPClassUID,
+        segment.header.SOPInstanceUID,
+        segment.number,
         source_series=hd.sr.SourceSeriesForSegmentation(first.SeriesInstanceUID),
-    )  # fmt: skip
+    )
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracked, referenced_segment=refers, finding_type=codes.SCT.Neoplasm,
-        algorithm_id=algorithm, finding_sites=[hd.sr.FindingSite(codes.SCT.Brain)],
-        measurements=[volume], finding_category=codes.SCT.MorphologicallyAbnormalStructure,
-    )  # fmt: skip
+        tracked,
+        referenced_segment=refers,
+        finding_type=codes.SCT.Neoplasm,
+        algorithm_id=algorithm,
+        finding_sites=[hd.sr.FindingSite(codes.SCT.Brain)],
+        measurements=[volume],
+        finding_category=codes.SCT.MorphologicallyAbnormalStructure,
+    )
 
 
 def _marker(answer: MarkerAnswer, tracked: TrackingIdentifier) -> Group:

@@ -26,9 +26,13 @@ from gliofed.errors import DataError
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 
 SYNTAXES: Final = (
-    "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.4.70",
-    "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.5",
-)  # fmt: skip
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.5",
+)
 """What is offered, uncompressed first; all lossless."""
 _KINDS: Final = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 _OUT_OF_ROOM: Final = 0xA700
@@ -115,8 +119,12 @@ def receive(folder: Path, port: ListenAddress, progress: Progress = NO_PROGRESS)
         left.unlink()
     desk = _Reception(folder, progress)
     entity = _entity(port)
-    handlers: list[Any] = [(evt.EVT_C_STORE, desk.store), (evt.EVT_C_ECHO, lambda event: _DONE),
-                (evt.EVT_CONN_OPEN, desk.opened), (evt.EVT_CONN_CLOSE, desk.closed)]  # fmt: skip
+    handlers: list[Any] = [
+        (evt.EVT_C_STORE, desk.store),
+        (evt.EVT_C_ECHO, lambda event: _DONE),
+        (evt.EVT_CONN_OPEN, desk.opened),
+        (evt.EVT_CONN_CLOSE, desk.closed),
+    ]
     try:
         server = entity.start_server((port.host, port.number), block=False, evt_handlers=handlers)
     except (OSError, OverflowError) as error:

@@ -113,8 +113,9 @@ def correct(correction: Correction, hospital: Path, subject: str) -> CorrectedLa
     if correction.date > date.today():
         raise DataError(f"{correction.date} is yet to come; give the day it was corrected")
     case = _case(hospital, subject)
-    drawn = read_manual_mask(correction.mask, case, correction.sequence, correction.labels,
-                       correction.entry)  # fmt: skip
+    drawn = read_manual_mask(
+        correction.mask, case, correction.sequence, correction.labels, correction.entry
+    )
     if not drawn.voxels.any() and not correction.empty:
         raise DataError(
             f"{correction.mask}: nothing is outlined; if {case.id} has no tumour, say that an "
@@ -274,9 +275,11 @@ def _describe(path: Path) -> None:
     root = next(p for p in path.parents if p.parent.name == "derivatives")
     if not (root / "dataset_description.json").exists():
         told = {
-            "Name": "tumor labels", "BIDSVersion": "1.10.0", "DatasetType": "derivative",
+            "Name": "tumor labels",
+            "BIDSVersion": "1.10.0",
+            "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "gliofed", "Version": __version__}],
-        }  # fmt: skip
+        }
         write_text(root / "dataset_description.json", json.dumps(told, indent=1) + "\n")
 
 

@@ -69,8 +69,9 @@ def read_manual_mask(
         dicom = is_dicom(mask)
     if dicom:
         if entry is not None:
-            raise DataError(f"{mask}: a DICOM Segmentation lies on a scan; leave the prepared case "
-                            "out")  # fmt: skip
+            raise DataError(
+                f"{mask}: a DICOM Segmentation lies on a scan; leave the prepared case out"
+            )
         return _segmented(mask, case, wanted, labels)
     volume = read_nifti(mask)
     voxels = _tumour(mask, volume.data, labels)
@@ -105,19 +106,24 @@ def _reading(path: Path) -> Iterator[None]:
 def _tumour(path: Path, data: NDArray[np.float32], labels: tuple[str, ...]) -> NDArray[np.bool_]:
     found = np.unique(data).tolist()
     if any(v != round(v) or v < 0 for v in found):
-        raise DataError(f"{path}: has values that are no labels, such as "
-                        f"{next(v for v in found if v != round(v) or v < 0):g}; expected whole "
-                        "numbers from 0; save it as a label map")  # fmt: skip
+        raise DataError(
+            f"{path}: has values that are no labels, such as "
+            f"{next(v for v in found if v != round(v) or v < 0):g}; expected whole "
+            "numbers from 0; save it as a label map"
+        )
     there = [f"{v:.0f}" for v in found if v > 0]
     if not labels:
         if len(there) > 1:
-            raise DataError(f"{path}: holds the labels {', '.join(there[:10])}; which of them are "
-                            "tumour is not said: name them")  # fmt: skip
+            raise DataError(
+                f"{path}: holds the labels {', '.join(there[:10])}; which of them are "
+                "tumour is not said: name them"
+            )
         return data > 0
     strange = sorted(set(labels) - set(there))
     if strange:
-        raise DataError(f"{path}: holds no label {strange[0]}; it holds "
-                        f"{', '.join(there[:10]) or 'none'}")  # fmt: skip
+        raise DataError(
+            f"{path}: holds no label {strange[0]}; it holds {', '.join(there[:10]) or 'none'}"
+        )
     return np.isin(data, [float(v) for v in labels])
 
 
@@ -170,23 +176,37 @@ def _nowhere(path: Path, faults: list[str]) -> DataError:
 
 
 def _from_network(
-    path: Path, voxels: NDArray[np.bool_], affine: Array, case: Case, wanted: Rows[Sequence],
+    path: Path,
+    voxels: NDArray[np.bool_],
+    affine: Array,
+    case: Case,
+    wanted: Rows[Sequence],
     entry: Path,
-) -> ManualMask:  # fmt: skip
+) -> ManualMask:
     prepared = open_prepared_case(entry)
     drawn = prediction_of_mask(
         reorient_to_grid(voxels, affine, prepared_grid(prepared), str(path)), prepared
     )
     sequence = next((s for s in wanted if s in prepared.placements), None)
     if sequence is None:
-        raise DataError(f"{entry}: was prepared without {', '.join(wanted)}; name a sequence that "
-                        f"it has: {', '.join(prepared.placements)}")  # fmt: skip
+        raise DataError(
+            f"{entry}: was prepared without {', '.join(wanted)}; name a sequence that "
+            f"it has: {', '.join(prepared.placements)}"
+        )
     scan, placement = case.images[sequence], prepared.placements[sequence]
     if _prepared_from(entry, sequence) != digest_of(scan):
-        raise DataError(f"{entry}: was not prepared from {scan}; give the folder of this very case "
-                        "in the store, or prepare it again")  # fmt: skip
-    return ManualMask(sequence, scan, mask_on_scan(drawn, placement), placement.affine, "network",
-                 outside_ml(drawn, placement))  # fmt: skip
+        raise DataError(
+            f"{entry}: was not prepared from {scan}; give the folder of this very case "
+            "in the store, or prepare it again"
+        )
+    return ManualMask(
+        sequence,
+        scan,
+        mask_on_scan(drawn, placement),
+        placement.affine,
+        "network",
+        outside_ml(drawn, placement),
+    )
 
 
 def _prepared_from(entry: Path, sequence: Sequence) -> object:

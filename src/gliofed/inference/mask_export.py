@@ -97,8 +97,10 @@ def read_mask_nifti(path: Path, prepared: PreparedCase) -> Prediction:
         raise DataError(f"{path}: has values below 0; expected a mask or a probability map")
     labels = bool((data == np.round(data)).all())
     if not labels and data.max() > 1:
-        raise DataError(f"{path}: has values that are neither whole nor from 0 to 1; expected a "
-                        "mask or a probability map")  # fmt: skip
+        raise DataError(
+            f"{path}: has values that are neither whole nor from 0 to 1; expected a "
+            "mask or a probability map"
+        )
     data = reorient_to_grid(data, volume.affine, prepared_grid(prepared), str(path))
     return Prediction((data > 0).astype(np.float32) if labels else data, prepared.affine, {})
 
@@ -154,8 +156,10 @@ def export_masks(
     _check_present(prepared, series)
     if series and not model and not np.isin(segmentation.probability, (0, 1)).all():
         raise DataError("a probability map is a model's: name the model, which DICOM requires")
-    stem = {s: options.out / f"{prepared.case.id}_space-orig_label-tumor_desc-{s.value}_mask"
-            for s in prepared.placements}  # fmt: skip
+    stem = {
+        s: options.out / f"{prepared.case.id}_space-orig_label-tumor_desc-{s.value}_mask"
+        for s in prepared.placements
+    }
     finals = [_with(p, e) for p in stem.values() for e in (".nii.gz", ".json")]
     finals += [_with(stem[s], ".dcm") for s in series]
     _check_free(finals, options.overwrite)
@@ -261,8 +265,9 @@ def _check_present(prepared: PreparedCase, asked: Iterable[Sequence]) -> None:
     for sequence in asked:
         if sequence not in prepared.placements:
             there = ", ".join(s.value for s in prepared.placements) or "none"
-            raise DataError(f"{prepared.case.id}: was prepared without {sequence.value}; it has "
-                            f"{there}")  # fmt: skip
+            raise DataError(
+                f"{prepared.case.id}: was prepared without {sequence.value}; it has {there}"
+            )
 
 
 def _check_free(paths: Iterable[Path], overwrite: bool) -> None:

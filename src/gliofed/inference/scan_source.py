@@ -127,8 +127,9 @@ def _notes(account: IngestResult) -> tuple[str, ...]:
     from gliofed.ingest.plan import SeriesStatus
     from gliofed.ingest.private_tables import series_reason
 
-    out = [f"a file: {bad.fault}; its name is in {account.private}/series.tsv"
-           for bad in account.bad]  # fmt: skip
+    out = [
+        f"a file: {bad.fault}; its name is in {account.private}/series.tsv" for bad in account.bad
+    ]
     for outcome in account.outcomes:
         who = f"sub-{outcome.plan.pseudonym}"
         if outcome.note:
@@ -139,5 +140,5 @@ def _notes(account: IngestResult) -> tuple[str, ...]:
             for study in outcome.plan.studies if study.needs_decision
             for verdict in study.series_plans
             if verdict.status in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY)
-        ]  # fmt: skip
+        ]
     return tuple(out)

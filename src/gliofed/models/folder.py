@@ -145,9 +145,19 @@ def write_model(
 def recipe_of(study: Study, run: str, rounds: int) -> ModelRecipe:
     """How the model of a study's training is used. No site is named in it."""
     return ModelRecipe(
-        study.name, run, rounds, study.digest, __version__, RECIPE, study.net, study.grid,
-        study.prepare, study.quality, study.score.mirror, study.data.synthetic,
-    )  # fmt: skip
+        study.name,
+        run,
+        rounds,
+        study.digest,
+        __version__,
+        RECIPE,
+        study.net,
+        study.grid,
+        study.prepare,
+        study.quality,
+        study.score.mirror,
+        study.data.synthetic,
+    )
 
 
 def read_model(folder: Path) -> TrainedModel:
@@ -175,9 +185,12 @@ def read_record(folder: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise ModelError(
             f"{folder}: is no model (it has no {RECORD}); give the folder that a run wrote"
-            + (", or bring the old file up to date with `gliofed model upgrade`"
-               if folder.suffix == ".safetensors" else "")
-        )  # fmt: skip
+            + (
+                ", or bring the old file up to date with `gliofed model upgrade`"
+                if folder.suffix == ".safetensors"
+                else ""
+            )
+        )
     try:
         with path.open("rb") as file:
             found = json.loads(file.read(_LARGEST))
@@ -260,8 +273,10 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
     known = {WEIGHTS, CALIBRATIONS, CARD}
     there = {p.name for p in folder.iterdir()} - {RECORD}
     if WEIGHTS not in digests or not set(digests) <= known:
-        raise ModelError(f"{folder / RECORD}: names the files {sorted(digests)}, expected "
-                         f"{WEIGHTS} and at most {CALIBRATIONS} and {CARD}")  # fmt: skip
+        raise ModelError(
+            f"{folder / RECORD}: names the files {sorted(digests)}, expected "
+            f"{WEIGHTS} and at most {CALIBRATIONS} and {CARD}"
+        )
     if strange := sorted(there - set(digests)):
         raise ModelError(
             f"{folder / strange[0]}: is no part of the model; a model folder holds nothing else, "

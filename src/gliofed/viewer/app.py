@@ -37,8 +37,15 @@ def make_app(answers: Path, store: Path | None) -> FastAPI:
     store: where the prepared cases are now. It lets anybody in: `gliofed.viewer.access.AccessGuard` stands
     before it.
     """
-    app = FastAPI(title="gliofed view", version=__version__, openapi_url=None, docs_url=None,
-                  redoc_url=None, redirect_slashes=False, responses={**REFUSALS})  # fmt: skip
+    app = FastAPI(
+        title="gliofed view",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={**REFUSALS},
+    )
     pages = CasePages(store)
 
     @app.get("/", response_class=HTMLResponse)

@@ -43,9 +43,17 @@ def view(
 def config_of(app: AccessGuard) -> uvicorn.Config:
     """No log of addresses, since one of them holds the token; nothing but HTTP."""
     return uvicorn.Config(
-        app, access_log=False, log_config=None, server_header=False, proxy_headers=False,
-        lifespan="off", ws="none", loop="asyncio", http="h11", timeout_graceful_shutdown=3,
-    )  # fmt: skip
+        app,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        loop="asyncio",
+        http="h11",
+        timeout_graceful_shutdown=3,
+    )
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -84,16 +84,16 @@ def metadata_of(model: TrainedModel) -> Mapping[str, Any]:
         },
         "task": f"Glioma on preoperative MRI: outline, {', '.join(names)}",
         "description": f"{RESEARCH_USE_ONLY} Study {own.name}, {own.rounds} rounds. Probabilities "
-                       "are not calibrated.",
+        "are not calibrated.",
         "intended_use": RESEARCH_USE_ONLY,
         "authors": "Those of the study; see docs/README.md",
         "copyright": "Of the study's authors; see LICENSE",
         "data_type": "nibabel",
         "image_classes": "four sequences on one grid, z-scored within the brain, 0 elsewhere and "
-                         "where a sequence is absent",
+        "where a sequence is absent",
         "pred_classes": "logits of the T2/FLAIR-hyperintense region, and of each marker's classes",
         "network_data_format": {"inputs": _inputs(), "outputs": _outputs(model)},
-    }  # fmt: skip
+    }
 
 
 def readme_of(model: TrainedModel) -> str:
@@ -101,14 +101,17 @@ def readme_of(model: TrainedModel) -> str:
     own = model.recipe
     tables = {n: dataclasses.asdict(getattr(own, n)) for n in ("grid", "prepare", "quality")}
     return _README.format(
-        name=f"gliofed: {own.name}", caution=RESEARCH_USE_ONLY, id=model.id,
-        markers=", ".join(m.marker for m in own.markers), gliofed=__version__,
+        name=f"gliofed: {own.name}",
+        caution=RESEARCH_USE_ONLY,
+        id=model.id,
+        markers=", ".join(m.marker for m in own.markers),
+        gliofed=__version__,
         files="\n".join(f"- {s.value}: `CASE{IMAGE_ENDINGS[s]}.nii.gz`" for s in SEQUENCES),
         steps=own.steps,
         settings=indent(toml_of(tables).strip(), "    "),
         mirror=", the mean of the scan as it is and mirrored" if own.mirror else "",
         card=model.card or "This model came without a card.",
-    )  # fmt: skip
+    )
 
 
 def licence_of(model: TrainedModel) -> str:
@@ -126,11 +129,13 @@ def _inputs() -> Mapping[str, Any]:
     absent = "1 where the sequence is there, else 0"
     return {
         "image": {
-            **_image("magnitude", len(SEQUENCES)), "modality": "MR", "value_range": [],
+            **_image("magnitude", len(SEQUENCES)),
+            "modality": "MR",
+            "value_range": [],
             "channel_def": {str(i): s.value for i, s in enumerate(SEQUENCES)},
         },
         "present": _row([s.value for s in SEQUENCES], [0, 1]) | {"description": absent},
-    }  # fmt: skip
+    }
 
 
 def _outputs(model: TrainedModel) -> Mapping[str, Any]:
@@ -140,14 +145,23 @@ def _outputs(model: TrainedModel) -> Mapping[str, Any]:
 
 def _image(kind: str, channels: int) -> dict[str, Any]:
     return {
-        "type": "image", "format": kind, "num_channels": channels, "spatial_shape": ["*"] * 3,
-        "dtype": "float32", "is_patch_data": False,
-    }  # fmt: skip
+        "type": "image",
+        "format": kind,
+        "num_channels": channels,
+        "spatial_shape": ["*"] * 3,
+        "dtype": "float32",
+        "is_patch_data": False,
+    }
 
 
 def _row(columns: Any, within: list[int]) -> dict[str, Any]:
     return {
-        "type": "tuples", "format": "classes", "num_channels": len(columns), "spatial_shape": [],
-        "dtype": "float32", "value_range": within, "is_patch_data": False,
+        "type": "tuples",
+        "format": "classes",
+        "num_channels": len(columns),
+        "spatial_shape": [],
+        "dtype": "float32",
+        "value_range": within,
+        "is_patch_data": False,
         "channel_def": {str(i): name for i, name in enumerate(columns)},
-    }  # fmt: skip
+    }

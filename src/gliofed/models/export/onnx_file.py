@@ -30,8 +30,11 @@ from gliofed.version import __version__
 
 OPSET: Final = 18
 """Of ONNX operators; runtimes since 2023 have it."""
-_AXES: Final = {"image": ("B", None, "X", "Y", "Z"), "present": ("B", None),
-                "mask": ("B", None, "X", "Y", "Z")}  # fmt: skip
+_AXES: Final = {
+    "image": ("B", None, "X", "Y", "Z"),
+    "present": ("B", None),
+    "mask": ("B", None, "X", "Y", "Z"),
+}
 
 
 class _TupleOutputs(nn.Module):
@@ -65,10 +68,15 @@ def graph_of(net: MultiTaskNet) -> Any:
     any_size = torch.export.Dim.DYNAMIC
     with _quiet():
         program = torch.onnx.export(
-            _TupleOutputs(net).eval(), (image, present), dynamo=True, verbose=False, opset_version=OPSET,
-            input_names=["image", "present"], output_names=["mask", *net.heads],
+            _TupleOutputs(net).eval(),
+            (image, present),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=["image", "present"],
+            output_names=["mask", *net.heads],
             dynamic_shapes=(dict.fromkeys((0, 2, 3, 4), any_size), {0: any_size}),
-        )  # fmt: skip
+        )
     if program is None:
         raise TypeError("torch.onnx.export gave no program")
     graph = program.model_proto
