@@ -385,7 +385,7 @@ def test_labels(hospital, tmp_path) -> None:
 
 def test_an_empty_mask_only_when_asked_for(hospital, tmp_path) -> None:
     path = save(tmp_path / "empty.nii.gz", drawing() * 0)
-    with pytest.raises(DataError, match="nothing is outlined; if A has no tumour"):
+    with pytest.raises(DataError, match="the mask is empty; if A has no tumour"):
         gliofed.correct(by(path), hospital, "A")
     done = gliofed.correct(by(path, empty=True), hospital, "A")
     assert done.volume_ml == 0
@@ -437,7 +437,7 @@ def refused(tmp_path: Path, hospital: Path) -> dict[str, tuple[gliofed.Correctio
         "NaN": (by(save(tmp_path / "nan.nii.gz", nan)), "A", "NaN"),
         "no author": (by(good, author=" "), "A", "the author is"),
         "author on two lines": (by(good, author="a\nb"), "A", "on one line"),
-        "tomorrow": (by(good, date=tomorrow), "A", "yet to come"),
+        "tomorrow": (by(good, date=tomorrow), "A", "is in the future"),
         "another subject": (by(good), "C", "has no case sub-C with images; there: sub-A, sub-B"),
         "export gone": (by(good, export=tmp_path / "gone.nii.gz"), "A", "no such file"),
     }

@@ -134,7 +134,7 @@ def test_a_model_takes_the_place_of_an_older_one_and_of_nothing_else(
     assert read_model(folder).calibrations == {}
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/a.txt").write_text("mine")
-    with pytest.raises(ModelError, match="is there and is no model"):
+    with pytest.raises(ModelError, match="exists and is not a model"):
         write_model(tmp_path / "letters", RECIPE, weights, {}, no_card)
     assert (tmp_path / "letters/a.txt").read_text() == "mine"
     assert {p.name for p in tmp_path.iterdir()} == {"m", "letters"}
@@ -191,7 +191,7 @@ def test_a_lost_file_is_refused(folder, name) -> None:
 
 def test_a_file_too_many_is_refused(folder) -> None:
     (folder / "model.pkl").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(ModelError, match=r"model\.pkl: is no part of the model"):
+    with pytest.raises(ModelError, match=r"model\.pkl: is not part of the model"):
         read_model(folder)
 
 
@@ -204,7 +204,7 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_opened(folder, tmp_path) ->
     (folder / WEIGHTS).write_bytes(raw)
     files = json.loads((folder / RECORD).read_text())["files"]
     rewrite(folder, files={**files, WEIGHTS: model_room._sha256(raw)})
-    with pytest.raises(ModelError, match="is no file of weights"):
+    with pytest.raises(ModelError, match="is not a file of weights"):
         read_model(folder)
     assert not (tmp_path / "sprung").exists()
 
@@ -238,7 +238,7 @@ def test_a_record_that_is_not_todays_is_refused(folder) -> None:
         ({"model": {**plain, "patch": 1}}, "unknown key 'patch'"),
         ({"model": {k: v for k, v in plain.items() if k != "steps"}}, "missing key 'steps'"),
         ({"model": {**plain, "rounds": "7"}}, "expected int"),
-        ({"model": {**plain, "markers": plain["markers"][1:]}}, "answers the markers codel"),
+        ({"model": {**plain, "markers": plain["markers"][1:]}}, "predicts the markers codel"),
         ({"files": []}, "files: expected a table"),
         ({"files": {}}, r"names the files \[\]"),
         ({"files": {WEIGHTS: "0", "../x": "0"}}, "names the files"),
@@ -254,9 +254,9 @@ def test_a_record_that_is_not_todays_is_refused(folder) -> None:
 
 
 def test_what_is_no_model_is_said(tmp_path) -> None:
-    with pytest.raises(ModelError, match="is no model"):
+    with pytest.raises(ModelError, match="is not a model"):
         read_model(tmp_path)
-    with pytest.raises(ModelError, match="is no model"):
+    with pytest.raises(ModelError, match="is not a model"):
         read_model(tmp_path / "nothing")
     with pytest.raises(ModelError, match="gliofed model upgrade"):
         read_model(tmp_path / "model.safetensors")

@@ -1,4 +1,4 @@
-"""DICOM: headers in, series to NIfTI, DICOMweb, C-STORE, segmentations out.
+"""DICOM: headers, series to NIfTI, DICOMweb, C-STORE, segmentations and reports.
 
-Only this package names pydicom, highdicom and their kin; they come with `gliofed[hospital]`.
+Only this package imports DICOM libraries; they come with `gliofed[hospital]`.
 """

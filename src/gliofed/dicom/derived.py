@@ -1,8 +1,7 @@
-"""What every file made from a source series has in common: its patient, study, text and bytes.
+"""What every DICOM file made from a source series shares: patient, study, text and bytes.
 
-An archive files an instance by what its headers say, and takes two spellings of one patient for
-two patients. So patient and study are written as the source has them, byte by byte where the text
-allows it.
+An archive files an instance by its headers, and two spellings of one patient make two patients. So
+patient and study are written as the source has them, byte by byte where the text allows it.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _CONTROLS: Final = frozenset("\t\n\f\r")
 
 
 def source_header(series: SourceSeries) -> Header:
-    """The first image of a series, with what it must tell of the patient and study filled in."""
+    """The first image of a series, with the required attributes of patient and study filled in."""
     source = copy.copy(series.images[0])
     for name in REQUIRED:
         if name not in source:
@@ -52,15 +51,15 @@ def source_header(series: SourceSeries) -> Header:
     return source
 
 
-def derived_series(source: Header, behind: int, description: str) -> dict[str, Any]:
-    """Series and equipment of what gliofed makes, as highdicom takes them.
+def derived_series(source: Header, number_offset: int, description: str) -> dict[str, Any]:
+    """Attributes of a derived series and its equipment, as arguments for highdicom.
 
-    behind: how far its series number lies behind the source's, the same for one kind of file.
+    number_offset: added to the source's series number; the same for one kind of file.
     """
     number = int(source.get("SeriesNumber") or 0)
     return {
         "series_instance_uid": hd.UID(),
-        "series_number": behind + (number if 0 < number < 2**30 else 0),
+        "series_number": number_offset + (number if 0 < number < 2**30 else 0),
         "sop_instance_uid": hd.UID(),
         "instance_number": 1,
         "manufacturer": "gliofed",
@@ -73,9 +72,9 @@ def derived_series(source: Header, behind: int, description: str) -> dict[str, A
 
 
 def finalize(dataset: Header, source: Header, texts: Iterable[str] = ()) -> None:
-    """Dates of its series, and the source's character set wherever it can say `texts`.
+    """Add dates of the series, and the source's character set where it can encode `texts`.
 
-    Optional values of the patient that break their kind, such as an age of "42", stay behind.
+    Optional patient values that are not valid DICOM, such as an age of "42", are left out.
     """
     for element in dataset.group_dataset(0x0010):
         if element.keyword not in REQUIRED and isinstance(element.value, str):
@@ -83,7 +82,7 @@ def finalize(dataset: Header, source: Header, texts: Iterable[str] = ()) -> None
                 validate_value(element.VR, element.value, RAISE)
             except ValueError:
                 del dataset[element.tag]
-    if all(_sayable(text, source) for text in texts):
+    if all(_encodable(text, source) for text in texts):
         del dataset.SpecificCharacterSet
         if source.get("SpecificCharacterSet"):
             dataset.SpecificCharacterSet = source.SpecificCharacterSet
@@ -100,7 +99,7 @@ def validated_text(text: str, what: str) -> str:
         if unicodedata.category(letter) in ("Cc", "Cs") and letter not in _CONTROLS:
             raise DataError(f"{what}: holds {letter!r}, which DICOM text cannot; leave it out")
     if not text.strip():
-        raise DataError(f"{what}: is empty; say it in words, or leave it out")
+        raise DataError(f"{what}: is empty; give a text, or leave it out")
     return text.rstrip()
 
 
@@ -112,7 +111,7 @@ def encode(dataset: pydicom.Dataset) -> bytes:
 
 
 def identity_differences(dataset: Header, source: Header) -> list[str]:
-    """In what of patient and study a file read again differs from its source, in words."""
+    """How patient and study of a file differ from its source, in words."""
     return [
         f"{name} is not that of the source"
         for name in _SAME
@@ -120,7 +119,7 @@ def identity_differences(dataset: Header, source: Header) -> list[str]:
     ]
 
 
-def _sayable(text: str, source: Header) -> bool:
+def _encodable(text: str, source: Header) -> bool:
     """Whether the source's character set has all of it.
 
     Not asked of several sets at once, nor of those that are not what Python takes them for.

@@ -32,7 +32,7 @@ _STUDY, _SERIES = "0020000D", "0020000E"
 
 @dataclass(frozen=True)
 class DicomWebServer:
-    """What to ask a server for, and how to reach it.
+    """The query to a server, and how to reach it.
 
     studies: StudyInstanceUIDs. patient: a PatientID, "" for none. secret_file, secret_env: where
     `user:password` or `Bearer TOKEN` stands. ca: certificates of the server's authority. plain:
@@ -61,22 +61,22 @@ def fetch(address: str, pacs: DicomWebServer, folder: Path, progress: Progress) 
     with _reaching(address), _session(address, pacs) as session:
         client = DICOMwebClient(address.rstrip("/"), session=session, timeout=SECONDS)
         client.set_http_retry_params(max_attempts=ATTEMPTS, wait_exponential_multiplier=WAIT_MS)
-        wanted = [pair for study in _studies(client, pacs) for pair in _series(client, study)]
-        if not wanted:
+        pairs = [pair for study in _studies(client, pacs) for pair in _series(client, study)]
+        if not pairs:
             raise DataError(
                 f"{_plain(address)}: no MR series of the studies or patient asked for; check "
                 "--study and --patient"
             )
-        if len(wanted) > MAX_SERIES:
+        if len(pairs) > MAX_SERIES:
             raise DataError(
                 f"{_plain(address)}: more than {MAX_SERIES} series; ask for single studies"
             )
         count = 0
-        for number, (study, series) in enumerate(wanted, start=1):
+        for number, (study, series) in enumerate(pairs, start=1):
             for data in client.iter_series(study, series):
                 _keep(data, study, series, folder)
                 count += 1
-                progress.update(number - 1, len(wanted), f"{count} files")
+                progress.update(number - 1, len(pairs), f"{count} files")
         return count
 
 
@@ -91,11 +91,9 @@ def _studies(client: DICOMwebClient, pacs: DicomWebServer) -> list[str]:
         return list(dict.fromkeys(pacs.studies))
     if set(pacs.patient) & set("*?\\"):
         raise DataError("--patient: holds a wildcard; give one patient's whole id")
-    found = client.search_for_studies(
-        search_filters={"PatientID": pacs.patient}, get_remaining=True
-    )
-    theirs = list(dict.fromkeys(_first(row, _STUDY) for row in found))
-    return [s for s in theirs if not pacs.studies or s in pacs.studies]
+    rows = client.search_for_studies(search_filters={"PatientID": pacs.patient}, get_remaining=True)
+    studies = list(dict.fromkeys(_first(row, _STUDY) for row in rows))
+    return [s for s in studies if not pacs.studies or s in pacs.studies]
 
 
 def _series(client: DICOMwebClient, study: str) -> list[tuple[str, str]]:
@@ -105,22 +103,22 @@ def _series(client: DICOMwebClient, study: str) -> list[tuple[str, str]]:
 
 
 def _first(row: dict[str, Any], tag: str) -> str:
-    found = str((row.get(tag, {}).get("Value") or [""])[0])
-    if not is_uid(found):
+    uid = str((row.get(tag, {}).get("Value") or [""])[0])
+    if not is_uid(uid):
         raise DataError("the server named a study or series by what is no UID; see its log")
-    return found
+    return uid
 
 
 def _keep(data: Dataset, study: str, series: str, folder: Path) -> None:
-    """Written whole, so that a cut answer leaves no file."""
+    """Written in one step, so that an interrupted transfer leaves no file."""
     if (str(data.get("StudyInstanceUID")), str(data.get("SeriesInstanceUID"))) != (study, series):
         raise DataError("the server sent an instance of another series than asked for; see its log")
     name = hashlib.sha256(str(data.get("SOPInstanceUID")).encode()).hexdigest()[:32]
-    place = folder / hashlib.sha256(series.encode()).hexdigest()[:16]
-    place.mkdir(exist_ok=True)
-    part = place / f".{name}.part"
-    data.save_as(part, enforce_file_format=True)
-    part.replace(place / f"{name}.dcm")
+    subfolder = folder / hashlib.sha256(series.encode()).hexdigest()[:16]
+    subfolder.mkdir(exist_ok=True)
+    temporary = subfolder / f".{name}.part"
+    data.save_as(temporary, enforce_file_format=True)
+    temporary.replace(subfolder / f"{name}.dcm")
 
 
 @contextmanager
@@ -167,24 +165,24 @@ def _log_in(session: requests.Session, pacs: DicomWebServer) -> None:
 
 @contextmanager
 def _reaching(address: str) -> Iterator[None]:
-    """What the libraries raise, as one line that quotes no URL (it may hold a patient id)."""
-    log, deaf = logging.getLogger("dicomweb_client"), logging.NullHandler()
-    log.addHandler(deaf)  # it would print what the server warns of
+    """Errors of the libraries as one line without the URL (it may hold a patient id)."""
+    log, null_handler = logging.getLogger("dicomweb_client"), logging.NullHandler()
+    log.addHandler(null_handler)  # it would print what the server warns of
     try:
         with quiet():
             yield
     except requests.exceptions.RequestException as error:
-        raise DataError(f"{_plain(address)}: {_why(error)}") from None
+        raise DataError(f"{_plain(address)}: {_reason(error)}") from None
     except (InvalidDicomError, ValueError, KeyError, AttributeError, TypeError, EOFError) as error:
         kind = type(error).__name__
         raise DataError(
-            f"{_plain(address)}: its answer is no DICOMweb ({kind}); check the address"
+            f"{_plain(address)}: its response is not DICOMweb ({kind}); check the address"
         ) from None
     finally:
-        log.removeHandler(deaf)
+        log.removeHandler(null_handler)
 
 
-def _why(error: requests.exceptions.RequestException) -> str:
+def _reason(error: requests.exceptions.RequestException) -> str:
     kinds = requests.exceptions
     if isinstance(error, kinds.SSLError):
         return "its certificate is not trusted; give its authority: --ca FILE"

@@ -1,4 +1,4 @@
-"""What each frame of an enhanced multi-frame MR image says, under the names of classic images.
+"""The attributes of each frame of an enhanced multi-frame MR image, under classic names.
 
 Functional groups: DICOM PS3.3 C.7.6.16, those of MR C.8.13.5; what frames share: C.8.13.4 (pulse
 sequence) and C.7.6.4b (contrast).

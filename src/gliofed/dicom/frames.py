@@ -38,8 +38,8 @@ def split_frames(frames: Sequence[DicomHeader], folder: Path) -> list[Path]:
     folder.mkdir(mode=0o700)
     with quiet():
         try:
-            whole = dcmread(frames[0].path)
-            return [_write(whole, f, folder / f"{f.frame:06d}.dcm") for f in frames]
+            file = dcmread(frames[0].path)
+            return [_write(file, f, folder / f"{f.frame:06d}.dcm") for f in frames]
         except OSError as error:  # without the path: it may hold a name
             raise DataError(f"frames cannot be copied ({error.strerror}); check the disk") from None
         except Exception as error:  # foreign bytes: pydicom raises of any kind
@@ -49,10 +49,10 @@ def split_frames(frames: Sequence[DicomHeader], folder: Path) -> list[Path]:
             ) from None
 
 
-def _write(whole: FileDataset, frame: DicomHeader, path: Path) -> Path:
+def _write(file: FileDataset, frame: DicomHeader, path: Path) -> Path:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(MR)
-    meta.TransferSyntaxUID = whole.file_meta.TransferSyntaxUID
+    meta.TransferSyntaxUID = file.file_meta.TransferSyntaxUID
     meta.MediaStorageSOPInstanceUID = generate_uid()
     data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
     data.SOPClassUID, data.SOPInstanceUID = MR, meta.MediaStorageSOPInstanceUID
@@ -65,22 +65,22 @@ def _write(whole: FileDataset, frame: DicomHeader, path: Path) -> Path:
     data.PixelSpacing = _decimals(plane.spacing)
     data.RescaleSlope, data.RescaleIntercept = _decimals(frame.rescale)
     for name in _PIXEL_FORM:
-        setattr(data, name, whole[name].value)
-    _put_pixels(data, whole, frame)
+        setattr(data, name, file[name].value)
+    _put_pixels(data, file, frame)
     data.save_as(path, enforce_file_format=True)
     return path
 
 
-def _put_pixels(data: FileDataset, whole: FileDataset, frame: DicomHeader) -> None:
-    if whole.file_meta.TransferSyntaxUID.is_encapsulated:
-        packed = get_frame(whole.PixelData, frame.frame - 1, number_of_frames=frame.frames)
-        data.PixelData = encapsulate([packed])
+def _put_pixels(data: FileDataset, file: FileDataset, frame: DicomHeader) -> None:
+    if file.file_meta.TransferSyntaxUID.is_encapsulated:
+        compressed = get_frame(file.PixelData, frame.frame - 1, number_of_frames=frame.frames)
+        data.PixelData = encapsulate([compressed])
         return
     size = int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * data.BitsAllocated // 8
-    own = whole.PixelData[(frame.frame - 1) * size : frame.frame * size]
-    if len(own) != size:
+    frame_pixels = file.PixelData[(frame.frame - 1) * size : frame.frame * size]
+    if len(frame_pixels) != size:
         raise ValueError("pixel data of another length")
-    data.PixelData = own
+    data.PixelData = frame_pixels
 
 
 def _decimals(numbers: Sequence[float]) -> list[str]:

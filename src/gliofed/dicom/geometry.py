@@ -19,11 +19,11 @@ LPS_TO_RAS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class InPlane(Protocol):
-    """Whatever lies in a plane."""
+    """An object with an image plane."""
 
     @property
     def plane(self) -> ImagePlane | None:
-        """Where; None where its header does not tell."""
+        """Position and orientation; None where the header lacks them."""
         ...
 
 
@@ -67,7 +67,7 @@ def affine_of(slices: Ordered[InPlane]) -> NDArray[np.float64]:
 
 
 def plane_differences(slices: Ordered[InPlane]) -> str:
-    """In what the planes of one stack are not alike; empty where in nothing."""
+    """How the planes of one stack differ; empty where they agree."""
     planes = [plane(s) for s in slices]
     first = planes[0]
     axes = np.array([p.orientation for p in planes])
@@ -86,7 +86,7 @@ def plane_differences(slices: Ordered[InPlane]) -> str:
 
 
 def count_repeated(slices: Ordered[InPlane]) -> int:
-    """How many slices lie where another one lies already."""
+    """How many slices lie at the position of another."""
     steps = np.diff(sorted(map(position_along_normal, slices)))
     return int((steps < SAME_POSITION_MM).sum())
 
@@ -134,7 +134,7 @@ def stack_of(slices: Ordered[InPlane]) -> SliceStack:
 
 
 def reoriented(
-    own: NDArray[np.float64],
+    affine: NDArray[np.float64],
     shape: tuple[int, ...],
     other: NDArray[np.float64],
     other_shape: tuple[int, ...],
@@ -144,16 +144,16 @@ def reoriented(
     With it, how far in millimetres the corner voxels of the two then lie apart; infinite where
     no turning of axes makes `other_shape` of `shape`.
     """
-    turn = np.rint(np.linalg.solve(own, other)[:3, :3])
-    once = np.abs(turn)
-    whole = (once.sum(0) == 1).all() and (once.sum(1) == 1).all()
-    if not whole or tuple(once.T @ np.array(shape)) != other_shape:
-        return own, float("inf")
+    rotation = np.rint(np.linalg.solve(affine, other)[:3, :3])
+    permutation = np.abs(rotation)
+    valid = (permutation.sum(0) == 1).all() and (permutation.sum(1) == 1).all()
+    if not valid or tuple(permutation.T @ np.array(shape)) != other_shape:
+        return affine, float("inf")
     move = np.eye(4)
-    move[:3, :3] = turn
-    move[:3, 3] = np.where(turn.sum(1) < 0, np.array(shape) - 1, 0)
-    out = own @ move
+    move[:3, :3] = rotation
+    move[:3, 3] = np.where(rotation.sum(1) < 0, np.array(shape) - 1, 0)
+    out = affine @ move
     ends = np.meshgrid(*[(0, n - 1) for n in other_shape], [1], indexing="ij")
     corners = np.array(ends).reshape(4, -1)
-    apart = (out - other) @ corners
-    return out, float(np.linalg.norm(apart[:3], axis=0).max())
+    distances = (out - other) @ corners
+    return out, float(np.linalg.norm(distances[:3], axis=0).max())

@@ -13,21 +13,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
-from pydicom.tag import BaseTag
 
 from gliofed.dicom.enhanced import as_classic
+from gliofed.dicom.pixel_extent import PixelExtent
 from gliofed.errors import DataError
 
 MR: Final = "1.2.840.10008.5.1.4.1.1.4"
 """MR Image Storage: classic, one slice a file."""
-_PIXELS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
-_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-_UNDEFINED: Final = 0xFFFFFFFF
 _AGE: Final = re.compile(r"(\d{3})([DWMY])")
 _DATE: Final = re.compile(r"(\d{4})(\d\d)(\d\d)")
 _TIME: Final = re.compile(r"(\d\d)(\d\d)(\d\d(?:\.\d+)?)?")
@@ -65,7 +62,7 @@ _CONTRAST: Final = (
 
 @dataclass(frozen=True)
 class DicomPatient:
-    """Who it is: never to leave the site. words: texts that name the patient or others."""
+    """The patient; must not leave the site. words: texts that name the patient or others."""
 
     id: str
     issuer: str
@@ -76,11 +73,11 @@ class DicomPatient:
 
 @dataclass(frozen=True)
 class PulseTiming:
-    """How it was scanned. Times in ms, flip in degrees; None where the header does not tell.
+    """The MR sequence. Times in ms, flip in degrees; None where the header lacks the value.
 
     sequence, variant, options: (0018,0020), (0018,0021), (0018,0022). agent: whether
-    (0018,0010) or its kin tell of contrast. injected: seconds after midnight of its start.
-    dimension: "2D", "3D" or "".
+    (0018,0010) or related attributes name a contrast agent. injected: seconds after midnight of
+    its start. dimension: "2D", "3D" or "".
     """
 
     sequence: tuple[str, ...]
@@ -104,7 +101,7 @@ class PulseTiming:
 
 @dataclass(frozen=True)
 class ImagePlane:
-    """Where it lies, in LPS millimetres (PS3.3 C.7.6.2).
+    """Position and orientation in LPS millimetres (PS3.3 C.7.6.2).
 
     position: of the first voxel's centre. orientation: row then column direction. spacing:
     between rows, then between columns. frame: FrameOfReferenceUID.
@@ -120,7 +117,7 @@ class ImagePlane:
 
 @dataclass(frozen=True)
 class ScannerModel:
-    """What made it. strength: tesla; thickness, step: millimetres."""
+    """The scanner. strength: tesla; thickness, step: millimetres."""
 
     manufacturer: str
     model: str
@@ -178,7 +175,7 @@ def read_headers(path: Path) -> tuple[DicomHeader, ...]:
     """
     try:
         with path.open("rb") as file, quiet():
-            pixels = _PixelExtent(file)
+            pixels = PixelExtent(file)
             data = read_partial(file, stop_when=pixels.met)
             data.decode()
             if str(getattr(data.file_meta, "MediaStorageSOPClassUID", "")) == _DICOMDIR:
@@ -202,42 +199,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-class _PixelExtent:
-    """Where pixel data begin; whether they are whole is seen from lengths alone."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._begin = self._length = -1
-
-    def met(self, tag: BaseTag, vr: str | None, length: int) -> bool:
-        if tag in _PIXELS:
-            self._begin, self._length = self._file.tell(), length
-        return tag in _PIXELS
-
-    @property
-    def there(self) -> bool:
-        return self._length > 0
-
-    def cut(self, needed: int) -> bool:
-        """needed: bytes that uncompressed pixels must have."""
-        size = self._file.seek(0, 2)
-        if not self.there:
-            return False
-        if self._length != _UNDEFINED:
-            return self._begin + self._length > size or self._length < needed
-        at = self._begin
-        while at + 8 <= size:
-            self._file.seek(at)
-            mark, length = self._file.read(4), int.from_bytes(self._file.read(4), "little")
-            if mark == _DELIMITER:
-                return False
-            if mark != _ITEM:
-                return True
-            at += 8 + length
-        return True
-
-
-def _header(path: Path, data: FileDataset, pixels: _PixelExtent) -> DicomHeader:
+def _header(path: Path, data: FileDataset, pixels: PixelExtent) -> DicomHeader:
     syntax = str(getattr(data.file_meta, "TransferSyntaxUID", ""))
     frames = int(_number(data, "NumberOfFrames") or 1)
     needed = frames
@@ -312,9 +274,9 @@ def _patient(data: Dataset) -> DicomPatient:
 
 def _age(data: Dataset) -> float | None:
     """Years at the scan, by PatientAge, else by the two dates."""
-    told = _AGE.fullmatch(_text(data, "PatientAge").upper())
-    if told:
-        return int(told[1]) * _DAYS[told[2]] / _DAYS["Y"]
+    stated = _AGE.fullmatch(_text(data, "PatientAge").upper())
+    if stated:
+        return int(stated[1]) * _DAYS[stated[2]] / _DAYS["Y"]
     birth, scan = (_DATE.match(_text(data, n)) for n in ("PatientBirthDate", "StudyDate"))
     if birth is None or scan is None:
         return None
@@ -361,11 +323,11 @@ def _value(data: Dataset, name: str) -> Any:
 
 
 def _texts(data: Dataset, name: str) -> tuple[str, ...]:
-    found = _value(data, name)
-    if found is None:
+    value = _value(data, name)
+    if value is None:
         return ()
-    many = found if isinstance(found, list) or type(found).__name__ == "MultiValue" else [found]
-    return tuple(str(v).strip().strip("\0") for v in many)
+    values = value if isinstance(value, list) or type(value).__name__ == "MultiValue" else [value]
+    return tuple(str(v).strip().strip("\0") for v in values)
 
 
 def _text(data: Dataset, name: str) -> str:
@@ -373,17 +335,17 @@ def _text(data: Dataset, name: str) -> str:
 
 
 def _number(data: Dataset, name: str) -> float | None:
-    found = _numbers(data, name, 1)
-    return found[0] if found else None
+    numbers = _numbers(data, name, 1)
+    return numbers[0] if numbers else None
 
 
 def _numbers(data: Dataset, name: str, count: int) -> tuple[float, ...]:
     """Exactly `count` finite numbers, else none."""
     try:
-        found = tuple(float(t) for t in _texts(data, name))
+        numbers = tuple(float(t) for t in _texts(data, name))
     except ValueError:
         return ()
-    return found if len(found) == count and all(map(math.isfinite, found)) else ()
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else ()
 
 
 def _whole(number: float | None) -> int | None:
@@ -391,10 +353,10 @@ def _whole(number: float | None) -> int | None:
 
 
 def _clock(text: str) -> float | None:
-    found = _TIME.match(text)
-    if found is None:
+    match = _TIME.match(text)
+    if match is None:
         return None
-    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3] or 0)
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)
 
 
 def walk_files(folder: Path) -> Iterator[Path]:

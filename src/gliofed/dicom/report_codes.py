@@ -1,7 +1,7 @@
 """The codes of a report: published ones where two public sources agree on them, else our own.
 
-Our own have the designator 99GLIOFED. A code is never given another meaning: what changes gets
-another code, and `VERSION` is raised.
+Our own have the designator 99GLIOFED. The meaning of a code never changes: a new meaning gets a new
+code, and `VERSION` is raised.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _own(code: str, meaning: str) -> Code:
 
 
 def scheme() -> CodingSchemeIdentificationItem:
-    """What a file says of our own scheme."""
+    """The identification of our own scheme in a file."""
     return CodingSchemeIdentificationItem(
         SCHEME, name="gliofed report", version=VERSION, responsible_organization="gliofed"
     )

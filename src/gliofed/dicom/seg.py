@@ -1,8 +1,8 @@
 """A mask as DICOM Segmentation (binary) on its source series, and back.
 
-A segmentation that lies a slice off still passes validators. So each frame is given the position
-of the source slice it belongs to, and what was made is read again and compared before it is
-written.
+A segmentation that lies a slice off still passes validators. So each frame is given the position of
+its source slice, and the file is read again and compared before it is written. Reading uses pydicom
+alone, which makes it an independent check of highdicom (docs/adr/0009-dependencies.md).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ _LABELMAP: Final = "1.2.840.10008.5.1.4.1.1.66.7"
 
 @dataclass(frozen=True)
 class MaskAuthor:
-    """Who made a mask. model: id of the model whose outline it is. person: who drew it or, where
-    there is a model, corrected it; as DICOM writes names ("Family^Given"). Either may be empty.
+    """model: id of the model that made the mask. person: who drew it or, with a model, corrected
+    it; as DICOM writes names ("Family^Given"). Either may be empty.
     """
 
     model: str = ""
@@ -59,7 +59,7 @@ class MaskAuthor:
 
 @dataclass(frozen=True)
 class SegmentTracking:
-    """What says that segments in several files are of one tumour: on each sequence, later on."""
+    """Marks segments in several files as one tumour: on each sequence, and at later times."""
 
     name: str = "tumor"
     uid: str = field(default_factory=lambda: str(hd.UID()))
@@ -72,7 +72,7 @@ def build_segmentation(
     author: MaskAuthor,
     tracking: SegmentTracking | None = None,
 ) -> bytes | None:
-    """The file's bytes, read again and compared with what was asked; None for an empty mask.
+    """The file's bytes, read again and compared with the mask; None for an empty mask.
 
     Raises DataError: a mask that is not on the grid of the series (another shape, or half a voxel
     off anywhere), attributes of the source that no segmentation can carry, or a difference when
@@ -86,7 +86,7 @@ def build_segmentation(
             data = encode(_compose(planes, series, author, tracking or SegmentTracking()))
         except PARSE_ERRORS as error:
             raise DataError(
-                f"{series.folder}: its headers cannot be carried into a segmentation ({error}); "
+                f"{series.folder}: its headers cannot be copied into a segmentation ({error}); "
                 "correct the source series"
             ) from error
     _verify(data, mask, affine, series)
@@ -140,7 +140,7 @@ def _compose(
         content_label="TUMOR",
         content_description=f"{LABEL}, by gliofed, research use only",
         content_creator_name=author.person or None,
-        **derived_series(source, 1000, "Tumor outline"),
+        **derived_series(source, 1000, "Tumor segmentation"),
     )
     finalize(segmentation, source, [author.person])
     return segmentation
@@ -180,17 +180,19 @@ def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: SourceS
     dataset = pydicom.dcmread(io.BytesIO(data))
     where = f"the segmentation of {series.folder}"
     with quiet():
-        again = _read(dataset, where, _shape(mask), affine, None)
-        named = {(str(s.header.SOPInstanceUID), s.frame): s for s in series.slices}
+        read_back = _read(dataset, where, _shape(mask), affine, None)
+        slices = {(str(s.header.SOPInstanceUID), s.frame): s for s in series.slices}
         faults = []
-        if not np.array_equal(again, mask):
-            faults.append(f"{np.count_nonzero(again != mask)} voxels differ")
+        if not np.array_equal(read_back, mask):
+            faults.append(f"{np.count_nonzero(read_back != mask)} voxels differ")
         for group in dataset.PerFrameFunctionalGroupsSequence:
             refers = group.DerivationImageSequence[0].SourceImageSequence[0]
             frame = int(refers.get("ReferencedFrameNumber") or 0)
-            own = named.get((str(refers.ReferencedSOPInstanceUID), frame))
+            source_slice = slices.get((str(refers.ReferencedSOPInstanceUID), frame))
             position = group.PlanePositionSequence[0].ImagePositionPatient
-            if own is None or not np.allclose(position, own.plane.position, atol=1e-3):
+            if source_slice is None or not np.allclose(
+                position, source_slice.plane.position, atol=1e-3
+            ):
                 faults.append(f"a frame at {list(position)} refers to another slice")
         source = series.images[0]
         if dataset.FrameOfReferenceUID != source.FrameOfReferenceUID:
@@ -198,7 +200,7 @@ def _verify(data: bytes, mask: NDArray[np.bool_], affine: Array, series: SourceS
         faults += identity_differences(dataset, source)
     if faults:
         raise DataError(
-            f"{where}: is not what was asked ({'; '.join(faults[:3])}); nothing was "
+            f"{where}: differs from the mask after writing ({'; '.join(faults[:3])}); nothing was "
             "written, please report it"
         )
 
@@ -209,7 +211,7 @@ def _read(
     try:
         labelmap = dataset.get("SOPClassUID") == _LABELMAP
         if not labelmap and dataset.get("SOPClassUID") != _BINARY:
-            raise DataError(f"{where}: is no DICOM Segmentation; expected modality SEG")
+            raise DataError(f"{where}: is not a DICOM Segmentation; expected modality SEG")
         if dataset.get("SegmentationType") == "FRACTIONAL":
             raise DataError(f"{where}: is fractional; export a binary segmentation")
         number = _number(dataset, where, label)
@@ -226,19 +228,19 @@ def _read(
 
 def _number(dataset: Header, where: str, label: str | None) -> int:
     """The number of the segment that is meant."""
-    there = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
-    found = [n for n, name in there.items() if label in (None, str(n), name)]
-    if len(found) != 1:
-        listed = ", ".join(f"{n} {name!r}" for n, name in there.items())
-        wrong = "which one is not said" if label is None else f"{len(found)} of them are {label!r}"
-        raise DataError(f"{where}: has the segments {listed}; {wrong}: give a label or number")
-    return found[0]
+    segments = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
+    matching = [n for n, name in segments.items() if label in (None, str(n), name)]
+    if len(matching) != 1:
+        listed = ", ".join(f"{n} {name!r}" for n, name in segments.items())
+        problem = "no label is given" if label is None else f"{len(matching)} of them are {label!r}"
+        raise DataError(f"{where}: has the segments {listed}; {problem}: give a label or number")
+    return matching[0]
 
 
 def _group(dataset: Header, frame: Header, name: str) -> Header:
     """The item of a functional group, from the frame or from what all frames share."""
-    own = frame if name in frame else dataset.SharedFunctionalGroupsSequence[0]
-    return own[name].value[0]
+    item_source = frame if name in frame else dataset.SharedFunctionalGroupsSequence[0]
+    return item_source[name].value[0]
 
 
 def _segment_of(dataset: Header, frame: Header) -> int:
@@ -263,9 +265,9 @@ def _stack(
     out = np.zeros(shape, bool)
     if not frames:
         return out
-    turn = nib.io_orientation(np.linalg.inv(frames[0][0]) @ affine)
-    view = nib.apply_orientation(out, turn)  # of `out`: columns, rows, slices
-    grid = affine @ nib.orientations.inv_ornt_aff(turn, shape)
+    orientation = nib.io_orientation(np.linalg.inv(frames[0][0]) @ affine)
+    view = nib.apply_orientation(out, orientation)  # of `out`: columns, rows, slices
+    grid = affine @ nib.orientations.inv_ornt_aff(orientation, shape)
     for plane, pixels in frames:
         columns, rows = view.shape[:2]
         if pixels.shape != (rows, columns):
@@ -282,15 +284,15 @@ def _stack(
             ],
             float,
         ).T
-        found = np.linalg.inv(grid) @ plane @ corners
-        depth = round(float(found[2].mean()))
-        off = found - corners - [[0], [0], [depth], [0]]
+        voxels = np.linalg.inv(grid) @ plane @ corners
+        depth = round(float(voxels[2].mean()))
+        off = voxels - corners - [[0], [0], [depth], [0]]
         inside = 0 <= depth < view.shape[2]
         if abs(off).max() >= 0.5 or not inside:
-            far = float(np.linalg.norm((grid @ off)[:3], axis=0).max())
+            distance = float(np.linalg.norm((grid @ off)[:3], axis=0).max())
             raise DataError(
-                f"{where}: a frame lies {f'{far:.2f} mm off' if inside else 'outside'} the scan's "
-                "grid; give the scan it was drawn on"
+                f"{where}: a frame lies {f'{distance:.2f} mm off' if inside else 'outside'} "
+                "the scan's grid; give the scan it was drawn on"
             )
         view[:, :, depth] |= pixels.T
     return out

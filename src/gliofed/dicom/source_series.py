@@ -103,7 +103,7 @@ def quiet() -> Iterator[None]:
 
 def _by_series(folder: Path) -> dict[str, dict[str, Header]]:
     """Series UID to SOP instance UID to header; a file that is there twice counts once."""
-    found: dict[str, dict[str, Header]] = {}
+    series: dict[str, dict[str, Header]] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)
@@ -112,34 +112,36 @@ def _by_series(folder: Path) -> dict[str, dict[str, Header]]:
         except PARSE_ERRORS as error:
             raise DataError(f"{path}: cannot be read as DICOM ({error}); copy it again") from None
         if "SOPInstanceUID" in header and "Rows" in header:
-            own = found.setdefault(str(header.get("SeriesInstanceUID", "")), {})
-            own[str(header.SOPInstanceUID)] = header
-    if not found:
+            images = series.setdefault(str(header.get("SeriesInstanceUID", "")), {})
+            images[str(header.SOPInstanceUID)] = header
+    if not series:
         raise DataError(f"{folder}: holds no DICOM image; give the source series' folder")
-    return found
+    return series
 
 
-def _pick(folder: Path, found: dict[str, dict[str, Header]], choose: str) -> list[Header]:
+def _pick(folder: Path, series: dict[str, dict[str, Header]], choose: str) -> list[Header]:
     """The images of the one series that is meant."""
-    lists = {uid: list(images.values()) for uid, images in found.items()}
-    asked = {u: i for u, i in lists.items() if choose in (u, str(i[0].get("SeriesNumber", "")))}
-    wanted = asked if choose else lists
-    if not wanted:
+    lists = {uid: list(images.values()) for uid, images in series.items()}
+    chosen = {u: i for u, i in lists.items() if choose in (u, str(i[0].get("SeriesNumber", "")))}
+    candidates = chosen if choose else lists
+    if not candidates:
         raise DataError(
             f"{folder}: holds no series {choose}; there: {'; '.join(map(_line, lists.values()))}"
         )
-    left = [images for images in wanted.values() if images[0].get("Modality") == "MR"]
-    if not left:
+    mr_series = [images for images in candidates.values() if images[0].get("Modality") == "MR"]
+    if not mr_series:
         raise DataError(
-            f"{folder}: holds no MR series but {'; '.join(map(_line, wanted.values()))}; give the "
+            f"{folder}: holds no MR series but {'; '.join(map(_line, candidates.values()))}; "
+            "give the "
             "folder of the MR series that the mask was drawn on"
         )
-    if len(left) > 1:
+    if len(mr_series) > 1:
         raise DataError(
-            f"{folder}: holds {len(left)} MR series: {'; '.join(map(_line, left))}; choose one by "
+            f"{folder}: holds {len(mr_series)} MR series: {'; '.join(map(_line, mr_series))}; "
+            "choose one by "
             "its number or UID, or give a folder with it alone"
         )
-    return left[0]
+    return mr_series[0]
 
 
 def _line(images: list[Header]) -> str:
@@ -174,14 +176,14 @@ def _slices(where: str, image: Header) -> list[SourceSlice]:
     """A classic image is one slice; a multi-frame one has as many as frames."""
     count = int(image.get("NumberOfFrames") or 0)
     flats = list(as_classic(image)) or [pydicom.Dataset()] * count if count else [image]
-    made = []
+    slices = []
     for number, flat in enumerate(flats, start=1 if count else 0):
         plane = plane_of(flat)
         if plane is None:
             missing = next((n for n in _NEEDED if not flat.get(n)), "sound geometry")
             raise DataError(f"{where}: an image has no {missing}; export the series again")
-        made.append(SourceSlice(image, number, plane, float(flat.get("SliceThickness") or 0)))
-    return made
+        slices.append(SourceSlice(image, number, plane, float(flat.get("SliceThickness") or 0)))
+    return slices
 
 
 def _check_stack(where: str, slices: tuple[SourceSlice, ...]) -> None:
@@ -192,9 +194,9 @@ def _check_stack(where: str, slices: tuple[SourceSlice, ...]) -> None:
         )
     stack = stack_of(slices)
     if stack.gaps:
-        lost, after = sum(g.missing for g in stack.gaps), stack.gaps[0].after
+        missing, after = sum(g.missing for g in stack.gaps), stack.gaps[0].after
         raise DataError(
-            f"{where}: {lost} slices are missing, first after slice {after} of "
+            f"{where}: {missing} slices are missing, first after slice {after} of "
             f"{len(slices)}; copy the whole series"
         )
     if stack.off > JITTER * stack.usual:

@@ -1,8 +1,7 @@
 """A case's answer as a DICOM Structured Report (Comprehensive SR, TID 1500) of its source series.
 
-Comprehensive SR and not the 3D one: nothing here needs coordinates in space, and archives and
-senders that know no 3D SR take it. The codes are those of `concepts`. What was made is read again
-and compared before it is written.
+Comprehensive SR, as no coordinates in space are needed, and archives and senders without 3D SR
+accept it. The codes are those of `report_codes`. The file is read again and compared before it is written.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ Group = MeasurementsAndQualitativeEvaluations | VolumetricROIMeasurementsAndQual
 
 @dataclass(frozen=True)
 class _ReferencedSegment:
-    """The one segment of a segmentation file, and what tracks its tumour."""
+    """The one segment of a segmentation file, and the tracking of its tumour."""
 
     header: Header
     number: int
@@ -70,12 +69,12 @@ class _ReferencedSegment:
 def build_report(
     report: CaseReport, series: SourceSeries, segmentation: Path | None = None
 ) -> bytes:
-    """The file's bytes, read again and compared with what was asked.
+    """The file's bytes, read again and compared with the report.
 
-    Raises DataError: a figure that is none (a volume that is negative, a probability above 1),
+    Raises DataError: a value out of range (a negative volume, a probability above 1),
     unknown markers, classes or outcomes, empty text or text that DICOM cannot hold, a segmentation
     that is unreadable, not of this series or without its one segment, attributes of the source
-    that no report can carry, or a difference when read again.
+    that no report can hold, or a difference when read again.
     """
     report = validated_report(report)
     segment = None if segmentation is None else _segment(segmentation, series)
@@ -85,7 +84,7 @@ def build_report(
             data = encode(document)
         except PARSE_ERRORS as error:
             raise DataError(
-                f"{series.folder}: its headers cannot be carried into a report ({error}); "
+                f"{series.folder}: its headers cannot be copied into a report ({error}); "
                 "correct the source series"
             ) from error
         _verify(data, document, series)
@@ -99,10 +98,12 @@ def _segment(path: Path, series: SourceSeries) -> _ReferencedSegment:
             header = pydicom.dcmread(path, stop_before_pixels=True)
             first = series.images[0]
             if header.get("Modality") != "SEG":
-                raise DataError(f"{path}: is no DICOM Segmentation; expected modality SEG")
-            named = {str(s.SeriesInstanceUID) for s in header.get("ReferencedSeriesSequence", ())}
+                raise DataError(f"{path}: is not a DICOM Segmentation; expected modality SEG")
+            series_uids = {
+                str(s.SeriesInstanceUID) for s in header.get("ReferencedSeriesSequence", ())
+            }
             study = header.get("StudyInstanceUID")
-            if study != first.StudyInstanceUID or str(first.SeriesInstanceUID) not in named:
+            if study != first.StudyInstanceUID or str(first.SeriesInstanceUID) not in series_uids:
                 raise DataError(
                     f"{path}: refers to another series than {series.folder} holds; give the "
                     "segmentation that was written for this series"
@@ -112,11 +113,11 @@ def _segment(path: Path, series: SourceSeries) -> _ReferencedSegment:
                     f"{path}: has {len(header.SegmentSequence)} segments, expected one; give the "
                     "segmentation that gliofed wrote"
                 )
-            own = header.SegmentSequence[0]
-            known = own.get("TrackingUID")
-            name = str(own.get("TrackingID") or own.SegmentLabel)
-            tracking = SegmentTracking(name, str(known)) if known else SegmentTracking(name)
-            return _ReferencedSegment(header, int(own.SegmentNumber), tracking)
+            segment = header.SegmentSequence[0]
+            uid = segment.get("TrackingUID")
+            name = str(segment.get("TrackingID") or segment.SegmentLabel)
+            tracking = SegmentTracking(name, str(uid)) if uid else SegmentTracking(name)
+            return _ReferencedSegment(header, int(segment.SegmentNumber), tracking)
         except FileNotFoundError:
             raise DataError(f"{path}: no such file") from None
         except (InvalidDicomError, *PARSE_ERRORS) as error:
@@ -144,22 +145,22 @@ def _content(
 ) -> MeasurementReport:
     tracking = segment.tracking if segment else SegmentTracking()
     tracked = TrackingIdentifier(tracking.uid, tracking.name)
-    groups = [_outline(report, series, segment, tracked)]
+    groups = [_segmentation_group(report, series, segment, tracked)]
     groups += [_marker(answer, tracked) for answer in report.markers]
     groups.append(_integrated(report.integrated, tracked))
-    made = MeasurementReport(
+    report_items = MeasurementReport(
         observation_context=hd.sr.ObservationContext(_observer(report)),
         procedure_reported=report_codes.PROCEDURE,
         imaging_measurements=groups,
         title=codes.cid7021.ImagingMeasurementReport,
     )
-    made[0].ContentSequence.insert(0, _text(report_codes.CAUTION, RESEARCH_USE_ONLY))
-    said = ContainerContentItem(report_codes.EVALUATIONS, relationship_type=_CONTAINS)
-    said.ContentSequence = ContentSequence(
+    report_items[0].ContentSequence.insert(0, _text(report_codes.CAUTION, RESEARCH_USE_ONLY))
+    evaluations = ContainerContentItem(report_codes.EVALUATIONS, relationship_type=_CONTAINS)
+    evaluations.ContentSequence = ContentSequence(
         [_text(report_codes.QUALITY, t) for t in report.quality or (NO_FAULT,)]
     )
-    made[0].ContentSequence.append(said)
-    return made
+    report_items[0].ContentSequence.append(evaluations)
+    return report_items
 
 
 def _observer(report: CaseReport) -> hd.sr.ObserverContext:
@@ -176,13 +177,13 @@ def _observer(report: CaseReport) -> hd.sr.ObserverContext:
     )
 
 
-def _outline(
+def _segmentation_group(
     report: CaseReport,
     series: SourceSeries,
     segment: _ReferencedSegment | None,
     tracked: TrackingIdentifier,
 ) -> Group:
-    """The outline's volume, on the segmentation where there is one, else on the images."""
+    """The volume, with the segmentation where there is one, else with the images."""
     volume = _number(report_codes.VOLUME, report.volume_ml, report_codes.ML, report_codes.VOXELS)
     algorithm = AlgorithmIdentification(
         name="gliofed",
@@ -222,13 +223,13 @@ def _outline(
 
 
 def _marker(answer: MarkerAnswer, tracked: TrackingIdentifier) -> Group:
-    own = report_codes.CLASS[answer.marker]
+    class_codes = report_codes.CLASS[answer.marker]
     names = report_codes.PROBABILITY[answer.marker]
-    numbers, pairs = _chances(names.values(), answer.probabilities)
-    said = [report_codes.NO_CALIBRATION]
+    numbers, pairs = _probability_items(names.values(), answer.probabilities)
+    set_codes = [report_codes.NO_CALIBRATION]
     if answer.prediction_set is not None:
-        said = [own[c] for c in answer.prediction_set] or [report_codes.NO_CLASS]
-    pairs += [(report_codes.SET, code) for code in said]
+        set_codes = [class_codes[c] for c in answer.prediction_set] or [report_codes.NO_CLASS]
+    pairs += [(report_codes.SET, code) for code in set_codes]
     if answer.confident is not None:
         pairs.append((report_codes.KEPT, report_codes.YES if answer.confident else report_codes.NO))
     return MeasurementsAndQualitativeEvaluations(
@@ -240,9 +241,9 @@ def _marker(answer: MarkerAnswer, tracked: TrackingIdentifier) -> Group:
 
 
 def _integrated(kind: IntegratedType, tracked: TrackingIdentifier) -> Group:
-    found = kind.probabilities or {}
-    names = [report_codes.OUTCOME_PROBABILITY[o] for o in found]
-    numbers, pairs = _chances(names, found.values())
+    probabilities = kind.probabilities or {}
+    names = [report_codes.OUTCOME_PROBABILITY[o] for o in probabilities]
+    numbers, pairs = _probability_items(names, probabilities.values())
     pairs.append((report_codes.TYPE, report_codes.OUTCOME[kind.answer]))
     group = MeasurementsAndQualitativeEvaluations(
         tracked,
@@ -250,33 +251,33 @@ def _integrated(kind: IntegratedType, tracked: TrackingIdentifier) -> Group:
         measurements=numbers,
         qualitative_evaluations=[QualitativeEvaluation(*pair) for pair in pairs],
     )
-    said = [(report_codes.REASON, kind.reason), (report_codes.UNSEEN, kind.unseen)]
-    group[0].ContentSequence.extend(_text(name, text) for name, text in said if text)
+    texts = [(report_codes.REASON, kind.reason), (report_codes.UNSEEN, kind.unseen)]
+    group[0].ContentSequence.extend(_text(name, text) for name, text in texts if text)
     return group
 
 
-def _chances(
-    names: Iterable[Code], found: Iterable[float]
+def _probability_items(
+    names: Iterable[Code], probabilities: Iterable[float]
 ) -> tuple[list[Measurement], list[tuple[Code, Code]]]:
     """Probabilities as numbers from 0 to 1, and as pairs of codes those that are not finite.
 
     An item without its number would be valid DICOM, but highdicom cannot read a file with one.
     """
     numbers, pairs = [], []
-    for name, chance in zip(names, found, strict=True):
-        if math.isnan(chance):
+    for name, p in zip(names, probabilities, strict=True):
+        if math.isnan(p):
             pairs.append((name, report_codes.NOT_A_NUMBER))
         else:
-            shown = min(max(float(chance), 0.0), 1.0)
-            numbers.append(_number(name, shown, report_codes.ONE))
+            clipped = min(max(float(p), 0.0), 1.0)
+            numbers.append(_number(name, clipped, report_codes.ONE))
     return numbers, pairs
 
 
 def _number(name: Code, value: float, unit: Code, method: Code | None = None) -> Measurement:
     """The exact value as floating point, and its sixteen characters as DICOM's decimal string."""
-    made = Measurement(name, float(value), unit, method=method)
-    made[0].MeasuredValueSequence[0].NumericValue = format_number_as_ds(float(value))
-    return made
+    measurement = Measurement(name, float(value), unit, method=method)
+    measurement[0].MeasuredValueSequence[0].NumericValue = format_number_as_ds(float(value))
+    return measurement
 
 
 def _text(name: Code, text: str) -> TextContentItem:
@@ -307,6 +308,7 @@ def _verify(data: bytes, document: Header, series: SourceSeries) -> None:
             faults.append(f"{name} differs")
     if faults:
         raise DataError(
-            f"the report of {series.folder}: is not what was asked ({'; '.join(faults[:3])}); "
+            f"the report of {series.folder}: differs from the contents after writing "
+            f"({'; '.join(faults[:3])}); "
             "nothing was written, please report it"
         )

@@ -59,7 +59,7 @@ class ListenAddress:
 
 @dataclass
 class _Reception:
-    """What the provider's threads share."""
+    """State shared by the provider's threads."""
 
     folder: Path
     progress: Progress
@@ -69,21 +69,21 @@ class _Reception:
     since: float = field(default_factory=time.monotonic)
 
     def store(self, event: Event) -> int:
-        """Keep one instance whole, as it came; its name tells nothing of its UID."""
+        """Write one instance as it came; its file name does not reveal its UID."""
         uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
         if not is_uid(uid):
             return _NOT_UNDERSTOOD
         name = hashlib.sha256(uid.encode()).hexdigest()[:32]
-        part = self.folder / f".{name}.{threading.get_ident()}.part"
+        temporary = self.folder / f".{name}.{threading.get_ident()}.part"
         try:
-            with os.fdopen(os.open(part, _NEW, 0o600), "wb") as file:
+            with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as file:
                 file.write(event.encoded_dataset())
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(self.folder / f"{name}.dcm")
+            temporary.replace(self.folder / f"{name}.dcm")
         except OSError:
             with suppress(OSError):
-                part.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
             return _OUT_OF_ROOM
         with self.lock:
             self.names.add(name)
@@ -117,27 +117,27 @@ def receive(folder: Path, port: ListenAddress, progress: Progress = NO_PROGRESS)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in folder.glob(".*.part"):
         left.unlink()
-    desk = _Reception(folder, progress)
+    reception = _Reception(folder, progress)
     entity = _entity(port)
     handlers: list[Any] = [
-        (evt.EVT_C_STORE, desk.store),
+        (evt.EVT_C_STORE, reception.store),
         (evt.EVT_C_ECHO, lambda event: _DONE),
-        (evt.EVT_CONN_OPEN, desk.opened),
-        (evt.EVT_CONN_CLOSE, desk.closed),
+        (evt.EVT_CONN_OPEN, reception.opened),
+        (evt.EVT_CONN_CLOSE, reception.closed),
     ]
     try:
         server = entity.start_server((port.host, port.number), block=False, evt_handlers=handlers)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         raise DataError(
-            f"{port.host}:{port.number} cannot be listened on ({why}); choose another --port"
+            f"{port.host}:{port.number} cannot be listened on ({reason}); choose another --port"
         ) from None
     try:
-        while port.idle is None or desk.idle() < port.idle:
+        while port.idle is None or reception.idle() < port.idle:
             time.sleep(_TICK)
     finally:
         server.shutdown()  # type: ignore[union-attr]
-    return len(desk.names)
+    return len(reception.names)
 
 
 def _entity(port: ListenAddress) -> AE:
@@ -154,16 +154,16 @@ def _entity(port: ListenAddress) -> AE:
 
 def _check(port: ListenAddress) -> None:
     for title in (port.title, *port.peers):
-        plain = title.isascii() and title.isprintable() and "\\" not in title
-        if not (plain and title == title.strip() and 1 <= len(title) <= 16):
+        valid = title.isascii() and title.isprintable() and "\\" not in title
+        if not (valid and title == title.strip() and 1 <= len(title) <= 16):
             raise DataError(
                 f"application entity title {title!r}: expected 1 to 16 plain characters (PS3.5 6.2)"
             )
     try:
-        near = port.host == "localhost" or ipaddress.ip_address(port.host).is_loopback
+        loopback = port.host == "localhost" or ipaddress.ip_address(port.host).is_loopback
     except ValueError:
-        near = False
-    if not near and not port.peers:
+        loopback = False
+    if not loopback and not port.peers:
         raise DataError(
             f"--host {port.host} lets other machines in; name those that may send: --peer TITLE"
         )

@@ -196,7 +196,7 @@ class _BatchPrediction:
         return display_path(files[where], self._root) if where in files else ""
 
     def _is_done(self, folder: Path, prepared: PreparedCase) -> bool:
-        """Answered by this model before, completely, and with occlusion maps if these are wanted."""
+        """Answered by this model before, completely, and with occlusion maps if wanted."""
         before = None if (folder / UNFINISHED).exists() else read_provenance(folder)
         if before is None or (before.model, before.prepared) != (self._model.id, prepared.key):
             return False

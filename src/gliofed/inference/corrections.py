@@ -1,4 +1,4 @@
-"""A person's correction of an outline, taken back as the label of its case.
+"""A person's correction of a segmentation, taken back as the label of its case.
 
 <derivative>/sub-X/[ses-Y/]anat/sub-X_..._label-tumor_mask.nii.gz                 what a study reads
 <derivative>/sub-X/[ses-Y/]anat/sub-X_..._label-tumor_desc-earlier1_mask.nii.gz   before the first
@@ -40,10 +40,10 @@ _ENDINGS: Final = (".nii.gz", ".nii", ".dcm")
 
 @dataclass(frozen=True)
 class Correction:
-    """Who corrected what. mask: NIfTI on the grid of one of the case's scans, or of the prepared
+    """mask: NIfTI on the grid of one of the case's scans, or of the prepared
     case whose folder is `entry`; or a DICOM Segmentation of one of its series.
 
-    author: as it should stand in the sidecar. sequence: of the scan; found by the grid where None.
+    author: as the sidecar will have it. sequence: of the scan; found by the grid where None.
     labels: which values, or segments, are tumour; needed where there are several. export: the file
     that was corrected, if it is still there; its sidecar names the model. empty: that there is no
     tumour is meant.
@@ -61,10 +61,10 @@ class Correction:
 
 @dataclass(frozen=True)
 class CorrectedLabel:
-    """What became of it. path: of the label that is now in force, on the scan of `sequence`.
+    """path: of the label that is now in force, on the scan of `sequence`.
 
-    earlier: where the label before it is kept; None where there was none. outside_ml: of what was
-    drawn where that scan has no voxels. volume_before_ml: None without an earlier label.
+    earlier: the copy of the label before it; None where there was none. outside_ml: volume of the
+    mask where that scan has no voxels. volume_before_ml: None without an earlier label.
     """
 
     path: Path
@@ -88,52 +88,54 @@ class _LabelFile:
         return hashlib.sha256(self.data).hexdigest()
 
     @property
-    def spoken_for(self) -> bool:
-        """Whether the sidecar is of another file: of a correction that was interrupted, if not of
-        a file that somebody changed."""
-        told = {} if self.sidecar is None else read_json(_beside(self.path))
-        return told.get("SHA256", self.digest) != self.digest
+    def is_stale(self) -> bool:
+        """Whether the sidecar describes another file: a correction was interrupted, or somebody
+        changed the file."""
+        sidecar = {} if self.sidecar is None else read_json(_sidecar_path(self.path))
+        return sidecar.get("SHA256", self.digest) != self.digest
 
 
 def correct(correction: Correction, hospital: Path, subject: str) -> CorrectedLabel:
     """Write a correction as the label of one subject of a BIDS hospital.
 
-    The label takes the place of the one in force, of which whole copies stay under a name that no
-    study reads; where there was none, or one of several classes (`_dseg`, which a study takes only
-    without a mask), it goes into the derivative `gliofed`. The sidecar says who, when, what it
-    corrects and from which model.
-    Nothing is written unless all can be; interrupted, the earlier label stays in force and the
-    same call completes the correction. Raises DataError: a hospital that cannot be read, no such
-    subject or no scan of it; no author or a date to come; a mask that cannot be read, lies on
-    another grid (half a voxel), has labels that are not whole numbers or several without `labels`;
-    an empty mask without `empty`; a prepared case of other scans; and a mask that is the label in
-    force already. Raises CheckpointError where another correction is under way.
+    The label replaces the one in force, of which a copy stays under a name that no study reads.
+    Where there was none, or one of several classes (`_dseg`, which a study reads only without a
+    mask), it is written into the derivative `gliofed`. The sidecar has the author, the date, the
+    file that is corrected and the model.
+    Nothing is written unless all can be. Interrupted, the earlier label stays in force and the same
+    call completes the correction. Raises DataError: a hospital that cannot be read; no such subject
+    or no scan of it; no author; a date in the future; a mask that cannot be read, lies on another
+    grid (half a voxel), has labels that are not whole numbers or several without `labels`; an empty
+    mask without `empty`; a prepared case of other scans; a mask equal to the label in force. Raises
+    CheckpointError where another correction is under way.
     """
     author = _author(correction.author)
     if correction.date > date.today():
-        raise DataError(f"{correction.date} is yet to come; give the day it was corrected")
+        raise DataError(f"{correction.date} is in the future; give the day it was corrected")
     case = _case(hospital, subject)
-    drawn = read_manual_mask(
+    mask = read_manual_mask(
         correction.mask, case, correction.sequence, correction.labels, correction.entry
     )
-    if not drawn.voxels.any() and not correction.empty:
+    if not mask.voxels.any() and not correction.empty:
         raise DataError(
-            f"{correction.mask}: nothing is outlined; if {case.id} has no tumour, say that an "
-            "empty mask is meant"
+            f"{correction.mask}: the mask is empty; if {case.id} has no tumour, confirm an empty "
+            "mask"
         )
-    told = _told(correction, drawn, case, author)
+    fields = _sidecar_fields(correction, mask, case, author)
     with alone_in(hospital / "derivatives"):
         label = _in_force(_case(hospital, subject))
-        before = None if label is None else _volume_before(label, drawn, correction.mask)
-        earlier = None if label is None else _kept(label)
-        path = label.path if label and earlier != label.path else _new(hospital, case, drawn.scan)
-        data = nifti_bytes(
-            drawn.voxels.astype(np.uint8), drawn.affine, SCANNER, path.name.endswith(".gz")
+        volume_before = None if label is None else _volume_before(label, mask, correction.mask)
+        earlier = None if label is None else _earlier_path(label)
+        path = (
+            label.path if label and earlier != label.path else _new_path(hospital, case, mask.scan)
         )
-        said = _sidecar(told, label, earlier, data, hospital)
-        _write(label, earlier, path, data, said)
-    ml = volume_ml(drawn.voxels, voxel_sizes(drawn.affine))
-    return CorrectedLabel(path, drawn.sequence, ml, before, drawn.outside_ml, earlier)
+        data = nifti_bytes(
+            mask.voxels.astype(np.uint8), mask.affine, SCANNER, path.name.endswith(".gz")
+        )
+        sidecar = _sidecar(fields, label, earlier, data, hospital)
+        _write(label, earlier, path, data, sidecar)
+    ml = volume_ml(mask.voxels, voxel_sizes(mask.affine))
+    return CorrectedLabel(path, mask.sequence, ml, volume_before, mask.outside_ml, earlier)
 
 
 def _author(text: str) -> str:
@@ -144,49 +146,49 @@ def _author(text: str) -> str:
 
 
 def _case(hospital: Path, subject: str) -> Case:
-    name = subject.removeprefix("sub-")
-    found = {c.id: c for c in read_bids(hospital, hospital.resolve().name)}
-    if name not in found:
+    id_ = subject.removeprefix("sub-")
+    cases = {c.id: c for c in read_bids(hospital, hospital.resolve().name)}
+    if id_ not in cases:
         raise DataError(
-            f"{hospital}: has no case sub-{name} with images; there: "
-            f"{', '.join(f'sub-{n}' for n in list(found)[:10])}{' ...' if len(found) > 10 else ''}"
+            f"{hospital}: has no case sub-{id_} with images; there: "
+            f"{', '.join(f'sub-{n}' for n in list(cases)[:10])}{' ...' if len(cases) > 10 else ''}"
         )
-    return found[name]
+    return cases[id_]
 
 
 def _in_force(case: Case) -> _LabelFile | None:
     if case.mask is None:
         return None
     try:
-        return _LabelFile(case.mask, case.mask.read_bytes(), _bytes(_beside(case.mask)))
+        return _LabelFile(case.mask, case.mask.read_bytes(), _read_bytes(_sidecar_path(case.mask)))
     except OSError as error:
         raise DataError(f"{case.mask}: cannot be read ({error.strerror})") from None
 
 
-def _volume_before(label: _LabelFile, drawn: ManualMask, mask: Path) -> float | None:
-    """In ml; None where it cannot be read. Raises DataError where it is what was drawn."""
+def _volume_before(label: _LabelFile, corrected: ManualMask, mask: Path) -> float | None:
+    """In ml; None where it cannot be read. Raises DataError where it equals the correction."""
     try:
         old = read_nifti(label.path)
     except DataError:
         return None
     voxels = old.data > 0
     try:
-        same = (
-            reorient_to_grid(voxels, old.affine, scan_grid(drawn.scan), "") == drawn.voxels
+        unchanged = (
+            reorient_to_grid(voxels, old.affine, scan_grid(corrected.scan), "") == corrected.voxels
         ).all()
     except DataError:
-        same = False
-    if same:
+        unchanged = False
+    if unchanged:
         raise DataError(
             f"{mask}: is voxel for voxel the label in force, {label.path}; nothing was written"
         )
     return volume_ml(voxels, voxel_sizes(old.affine))
 
 
-def _kept(label: _LabelFile) -> Path:
-    """Where a label is kept: where an interrupted call kept it, else under the next number.
+def _earlier_path(label: _LabelFile) -> Path:
+    """Where a label is copied to: the copy of an interrupted call, else the next number.
 
-    A segmentation of several classes stays where it is: a mask goes before it.
+    A segmentation of several classes stays where it is: a mask takes precedence.
     """
     stem, ending = _split(label.path)
     if not stem.endswith("_mask"):
@@ -197,27 +199,29 @@ def _kept(label: _LabelFile) -> Path:
         copies.append(path)
     for copy in reversed(copies):
         if copy.read_bytes() == label.data and (
-            label.spoken_for or _bytes(_beside(copy)) == label.sidecar
+            label.is_stale or _read_bytes(_sidecar_path(copy)) == label.sidecar
         ):
             return copy
     return path
 
 
-def _bytes(path: Path) -> bytes | None:
+def _read_bytes(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def _new(hospital: Path, case: Case, scan: Path) -> Path:
-    """Where the first label goes: in the folders of its scan, below the derivative."""
+def _new_path(hospital: Path, case: Case, scan: Path) -> Path:
+    """The path of a first label: in the folders of its scan, below the derivative."""
     folder = hospital / "derivatives" / _OWN / scan.parent.relative_to(hospital)
     session = next((p for p in scan.parts if p.startswith("ses-")), "")
     stem = "_".join(filter(None, (f"sub-{case.id}", session, "label-tumor_mask")))
     return folder / f"{stem}.nii.gz"
 
 
-def _told(correction: Correction, drawn: ManualMask, case: Case, author: str) -> Mapping[str, Any]:
-    """What the sidecar says whatever it takes the place of."""
-    beside = correction.export or correction.mask
+def _sidecar_fields(
+    correction: Correction, mask: ManualMask, case: Case, author: str
+) -> Mapping[str, Any]:
+    """Fields of the sidecar that do not depend on the earlier label."""
+    exported = correction.export or correction.mask
     export = None
     if correction.export is not None:
         export = {
@@ -227,18 +231,18 @@ def _told(correction: Correction, drawn: ManualMask, case: Case, author: str) ->
     return {
         "Description": f"T2/FLAIR-hyperintense region of a glioma. {RESEARCH_USE_ONLY}",
         "Type": "Lesion",
-        "SpatialReference": drawn.scan.name,
-        "Sources": [drawn.scan.name],
+        "SpatialReference": mask.scan.name,
+        "Sources": [mask.scan.name],
         "Author": author,
         "Date": correction.date.isoformat(),
-        "Drawing": {"Space": drawn.space, "SHA256": digest_of(correction.mask)},
+        "Drawing": {"Space": mask.space, "SHA256": digest_of(correction.mask)},
         "Export": export,
-        "Model": _model(beside),
+        "Model": _model(exported),
     }
 
 
 def _sidecar(
-    told: Mapping[str, Any],
+    fields: Mapping[str, Any],
     label: _LabelFile | None,
     earlier: Path | None,
     data: bytes,
@@ -247,46 +251,46 @@ def _sidecar(
     corrects = None
     if label is not None and earlier is not None:
         corrects = {"File": earlier.relative_to(hospital).as_posix(), "SHA256": label.digest}
-    plain = {k: v for k, v in told.items() if k != "Model"} | {
-        "Manual": not told["Model"],
+    plain = {k: v for k, v in fields.items() if k != "Model"} | {
+        "Manual": not fields["Model"],
         "SHA256": hashlib.sha256(data).hexdigest(),
         "Corrects": corrects,
-        "GeneratedBy": [{"Name": "gliofed", "Version": __version__, "Model": told["Model"]}],
+        "GeneratedBy": [{"Name": "gliofed", "Version": __version__, "Model": fields["Model"]}],
     }
     return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 
 
 def _write(
-    label: _LabelFile | None, earlier: Path | None, path: Path, data: bytes, said: str
+    label: _LabelFile | None, earlier: Path | None, path: Path, data: bytes, sidecar: str
 ) -> None:
-    """The earlier label first, the new one last. Where it was interrupted, what is there stays."""
+    """The earlier label first, the new one last. Copies of an interrupted call stay."""
     if label is not None and earlier is not None and not earlier.exists():
         if label.sidecar is not None:
-            write_bytes(_beside(earlier), label.sidecar)
+            write_bytes(_sidecar_path(earlier), label.sidecar)
         write_bytes(earlier, label.data)
     if label is None or path != label.path:
         _describe(path)
-    write_text(_beside(path), said)
+    write_text(_sidecar_path(path), sidecar)
     write_bytes(path, data)
 
 
 def _describe(path: Path) -> None:
-    """BIDS asks a derivative what it is."""
+    """BIDS requires a description of each derivative."""
     root = next(p for p in path.parents if p.parent.name == "derivatives")
     if not (root / "dataset_description.json").exists():
-        told = {
+        description = {
             "Name": "tumor labels",
             "BIDSVersion": "1.10.0",
             "DatasetType": "derivative",
             "GeneratedBy": [{"Name": "gliofed", "Version": __version__}],
         }
-        write_text(root / "dataset_description.json", json.dumps(told, indent=1) + "\n")
+        write_text(root / "dataset_description.json", json.dumps(description, indent=1) + "\n")
 
 
 def _model(path: Path) -> str:
     """The model that the sidecar of an exported file names, or empty."""
-    made = read_json(_beside(path)).get("GeneratedBy")
-    first = made[0] if isinstance(made, list) and made else None
+    generated_by = read_json(_sidecar_path(path)).get("GeneratedBy")
+    first = generated_by[0] if isinstance(generated_by, list) and generated_by else None
     name = first.get("Model") if isinstance(first, dict) else None
     return name if isinstance(name, str) else ""
 
@@ -296,7 +300,7 @@ def _safe_name(path: Path, case: Case) -> str | None:
     return path.name if path.name.startswith(f"sub-{case.id}_") else None
 
 
-def _beside(path: Path) -> Path:
+def _sidecar_path(path: Path) -> Path:
     """Its sidecar."""
     return path.with_name(_split(path)[0] + ".json")
 

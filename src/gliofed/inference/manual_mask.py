@@ -1,4 +1,4 @@
-"""A mask that somebody drew, on the grid of one of its case's scans, wherever it was drawn."""
+"""A mask drawn by a person, brought to the grid of one of its case's scans."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterator
 from collections.abc import Sequence as Rows
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.data.nifti import read_grid, read_nifti
+from gliofed.data.nifti import Volume, read_grid, read_nifti
 from gliofed.data.reorient import Array, NamedGrid, reorient_to_grid
 from gliofed.dicom.signature import is_dicom
 from gliofed.errors import DataError, StudyError
@@ -39,7 +39,7 @@ _CURE: Final = (
 class ManualMask:
     """voxels: (X, Y, Z) of the scan's file, its axes as stored. affine: voxel to RAS mm.
 
-    space: where it was drawn. outside_ml: of it where the scan has no voxels.
+    space: of the file. outside_ml: volume where the scan has no voxels.
     """
 
     sequence: Sequence
@@ -58,13 +58,13 @@ def read_manual_mask(
     sequence: of the scan; else the first of `MASKED_ON` whose grid it lies on or, drawn in the
     network's space, that the case has. labels: the values, or segments, that are tumour. entry:
     the prepared case in whose space the mask lies. Raises DataError: unreadable; values that are
-    no labels, several without `labels`, a label that is not there; a grid that is none of the
+    no labels, several without `labels`, a label that is absent; a grid that is none of the
     case's (half a voxel off anywhere); a prepared case of other scans.
     """
     if sequence is not None and sequence not in case.images:
-        there = ", ".join(s for s in SEQUENCES if s in case.images)
-        raise DataError(f"sub-{case.id}: has no {sequence.value}; it has {there}")
-    wanted = [s for s in MASKED_ON if s in case.images and sequence in (None, s)]
+        present = ", ".join(s for s in SEQUENCES if s in case.images)
+        raise DataError(f"sub-{case.id}: has no {sequence.value}; it has {present}")
+    candidates = [s for s in MASKED_ON if s in case.images and sequence in (None, s)]
     with _reading(mask):
         dicom = is_dicom(mask)
     if dicom:
@@ -72,12 +72,13 @@ def read_manual_mask(
             raise DataError(
                 f"{mask}: a DICOM Segmentation lies on a scan; leave the prepared case out"
             )
-        return _segmented(mask, case, wanted, labels)
+        return _segmented(mask, case, candidates, labels)
     volume = read_nifti(mask)
     voxels = _tumour(mask, volume.data, labels)
     if entry is not None:
-        return _from_network(mask, voxels, volume.affine, case, wanted, entry)
-    return _on_scan(mask, voxels, volume.affine, case, wanted)
+        tumour = replace(volume, data=voxels.astype(np.float32))
+        return _from_network(mask, tumour, case, candidates, entry)
+    return _on_scan(mask, voxels, volume.affine, case, candidates)
 
 
 def scan_grid(scan: Path) -> NamedGrid:
@@ -104,57 +105,57 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _tumour(path: Path, data: NDArray[np.float32], labels: tuple[str, ...]) -> NDArray[np.bool_]:
-    found = np.unique(data).tolist()
-    if any(v != round(v) or v < 0 for v in found):
+    values = np.unique(data).tolist()
+    if any(v != round(v) or v < 0 for v in values):
         raise DataError(
             f"{path}: has values that are no labels, such as "
-            f"{next(v for v in found if v != round(v) or v < 0):g}; expected whole "
+            f"{next(v for v in values if v != round(v) or v < 0):g}; expected whole "
             "numbers from 0; save it as a label map"
         )
-    there = [f"{v:.0f}" for v in found if v > 0]
+    present = [f"{v:.0f}" for v in values if v > 0]
     if not labels:
-        if len(there) > 1:
+        if len(present) > 1:
             raise DataError(
-                f"{path}: holds the labels {', '.join(there[:10])}; which of them are "
+                f"{path}: holds the labels {', '.join(present[:10])}; which of them are "
                 "tumour is not said: name them"
             )
         return data > 0
-    strange = sorted(set(labels) - set(there))
-    if strange:
+    absent = sorted(set(labels) - set(present))
+    if absent:
         raise DataError(
-            f"{path}: holds no label {strange[0]}; it holds {', '.join(there[:10]) or 'none'}"
+            f"{path}: holds no label {absent[0]}; it holds {', '.join(present[:10]) or 'none'}"
         )
     return np.isin(data, [float(v) for v in labels])
 
 
 def _on_scan(
-    path: Path, voxels: NDArray[np.bool_], affine: Array, case: Case, wanted: Rows[Sequence]
+    path: Path, voxels: NDArray[np.bool_], affine: Array, case: Case, candidates: Rows[Sequence]
 ) -> ManualMask:
     faults = []
-    for sequence in wanted:
+    for sequence in candidates:
         scan = case.images[sequence]
         grid = scan_grid(scan)
         try:
-            laid = reorient_to_grid(voxels, affine, grid, str(path))
+            oriented = reorient_to_grid(voxels, affine, grid, str(path))
         except DataError as error:
             faults.append(str(error))
         else:
-            return ManualMask(sequence, scan, laid, grid.affine, "scan", 0.0)
-    raise _nowhere(path, faults)
+            return ManualMask(sequence, scan, oriented, grid.affine, "scan", 0.0)
+    raise _no_grid(path, faults)
 
 
 def _segmented(
-    path: Path, case: Case, wanted: Rows[Sequence], labels: tuple[str, ...]
+    path: Path, case: Case, candidates: Rows[Sequence], labels: tuple[str, ...]
 ) -> ManualMask:
     try:
         from gliofed.dicom.seg import read_segmentation
     except ImportError as error:
         raise StudyError(
-            f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
+            f"DICOM needs packages that are not installed ({error}); install gliofed[hospital]"
         ) from error
     names: list[str | None] = [*labels] or [None]
     faults = []
-    for sequence in wanted:
+    for sequence in candidates:
         scan = case.images[sequence]
         grid = scan_grid(scan)
         try:
@@ -165,10 +166,10 @@ def _segmented(
             return ManualMask(
                 sequence, scan, np.logical_or.reduce(parts), grid.affine, "DICOM-SEG", 0.0
             )
-    raise _nowhere(path, faults)
+    raise _no_grid(path, faults)
 
 
-def _nowhere(path: Path, faults: list[str]) -> DataError:
+def _no_grid(path: Path, faults: list[str]) -> DataError:
     if len(set(faults)) == 1:
         return DataError(faults[0])
     each = "; ".join(f.removeprefix(f"{path}: ").partition(";")[0] for f in faults)
@@ -176,36 +177,31 @@ def _nowhere(path: Path, faults: list[str]) -> DataError:
 
 
 def _from_network(
-    path: Path,
-    voxels: NDArray[np.bool_],
-    affine: Array,
-    case: Case,
-    wanted: Rows[Sequence],
-    entry: Path,
+    path: Path, volume: Volume, case: Case, candidates: Rows[Sequence], entry: Path
 ) -> ManualMask:
     prepared = open_prepared_case(entry)
-    drawn = prediction_of_mask(
-        reorient_to_grid(voxels, affine, prepared_grid(prepared), str(path)), prepared
-    )
-    sequence = next((s for s in wanted if s in prepared.placements), None)
+    grid = prepared_grid(prepared)
+    voxels = reorient_to_grid(volume.data > 0, volume.affine, grid, str(path))
+    segmentation = prediction_of_mask(voxels, prepared)
+    sequence = next((s for s in candidates if s in prepared.placements), None)
     if sequence is None:
         raise DataError(
-            f"{entry}: was prepared without {', '.join(wanted)}; name a sequence that "
-            f"it has: {', '.join(prepared.placements)}"
+            f"{entry}: was prepared without {', '.join(candidates)}; name a sequence that it has: "
+            f"{', '.join(prepared.placements)}"
         )
     scan, placement = case.images[sequence], prepared.placements[sequence]
     if _prepared_from(entry, sequence) != digest_of(scan):
         raise DataError(
-            f"{entry}: was not prepared from {scan}; give the folder of this very case "
-            "in the store, or prepare it again"
+            f"{entry}: was not prepared from {scan}; give the folder of this very case in the "
+            "store, or prepare it again"
         )
     return ManualMask(
         sequence,
         scan,
-        mask_on_scan(drawn, placement),
+        mask_on_scan(segmentation, placement),
         placement.affine,
         "network",
-        outside_ml(drawn, placement),
+        outside_ml(segmentation, placement),
     )
 
 

@@ -1,4 +1,4 @@
-"""A case's outline, from the network's space back to each of its scans: NIfTI and DICOM-SEG."""
+"""A case's segmentation, from the network's space to each of its scans: NIfTI and DICOM-SEG."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class SeriesLocation:
 
 @dataclass(frozen=True)
 class ExportedMask:
-    """One file of an export. volume_ml: of the outline on that scan's own voxels.
+    """One file of an export. volume_ml: of the mask on that scan's own voxels.
 
-    path: None where nothing is outlined on that scan, so that no DICOM-SEG can be written.
-    outside_ml: of the outline where that scan has no voxels, in the network's space.
+    path: None where the mask is empty on that scan: a DICOM-SEG cannot be empty. outside_ml: volume
+    of the segmentation, in the network's space, where that scan has no voxels.
     """
 
     path: Path | None
@@ -53,7 +53,7 @@ class ExportedMask:
 
 @dataclass(frozen=True)
 class _GridMask:
-    """An outline on one scan's grid, axes in the file's order."""
+    """A mask on one scan's grid, axes in the file's order."""
 
     sequence: Sequence
     placement: Placement
@@ -113,7 +113,7 @@ def prepared_grid(prepared: PreparedCase) -> NamedGrid:
 
 
 def prediction_of_mask(mask: NDArray[np.bool_], prepared: PreparedCase) -> Prediction:
-    """A mask drawn in the network's space, (X, Y, Z) on the prepared grid, as an outline."""
+    """A mask (X, Y, Z) on the prepared grid, as a prediction of probability 0 or 1."""
     return Prediction(mask.astype(np.float32), prepared.affine, {})
 
 
@@ -160,35 +160,36 @@ def export_masks(
         s: options.out / f"{prepared.case.id}_space-orig_label-tumor_desc-{s.value}_mask"
         for s in prepared.placements
     }
-    finals = [_with(p, e) for p in stem.values() for e in (".nii.gz", ".json")]
-    finals += [_with(stem[s], ".dcm") for s in series]
+    finals = [_with_ending(p, e) for p in stem.values() for e in (".nii.gz", ".json")]
+    finals += [_with_ending(stem[s], ".dcm") for s in series]
     _check_free(finals, options.overwrite)
     masks = _masks(segmentation, prepared)
     images = [nifti_bytes(m.voxels.astype(np.uint8), m.placement.affine, SCANNER) for m in masks]
     segments = _segmentations(masks, series, options)
-    done = []
+    exported = []
     for mask, image in zip(masks, images, strict=True):
-        path = _with(stem[mask.sequence], ".nii.gz")
+        path = _with_ending(stem[mask.sequence], ".nii.gz")
         source = prepared.case.images.get(mask.sequence)
-        write_text(_with(stem[mask.sequence], ".json"), _sidecar(source, model))
+        write_text(_with_ending(stem[mask.sequence], ".json"), _sidecar(source, model))
         write_bytes(path, image)
-        done.append(mask.exported(path, "NIfTI"))
+        exported.append(mask.exported(path, "NIfTI"))
     for mask in masks:
         if mask.sequence in series:
-            path, data = _with(stem[mask.sequence], ".dcm"), segments[mask.sequence]
+            path, data = _with_ending(stem[mask.sequence], ".dcm"), segments[mask.sequence]
             if data is None:
                 path.unlink(missing_ok=True)  # an older one, which `overwrite` gave up
             else:
                 write_bytes(path, data)
-            done.append(mask.exported(path if data else None, "DICOM-SEG"))
-    return tuple(done)
+            exported.append(mask.exported(path if data else None, "DICOM-SEG"))
+    return tuple(exported)
 
 
 def export_image(case: Path, sequence: Sequence, out: Path, overwrite: bool = False) -> Path:
-    """Write a sequence in the network's space as NIfTI, to look at or to draw on.
+    """Write a sequence in the network's space as NIfTI, to view or to draw on.
 
-    case: the case's folder in the prepared store. Intensities are z-scores in the brain, 0 elsewhere. Raises DataError where the case does not
-    have the sequence, or the file is there already without `overwrite`.
+    case: the case's folder in the prepared store. Intensities are z-scores in the brain, 0
+    elsewhere. Raises DataError where the case does not have the sequence, or the file exists and
+    `overwrite` is false.
     """
     prepared = open_prepared_case(case)
     _check_present(prepared, [sequence])
@@ -199,31 +200,31 @@ def export_image(case: Path, sequence: Sequence, out: Path, overwrite: bool = Fa
     return path
 
 
-def _masks(outline: Prediction, prepared: PreparedCase) -> list[_GridMask]:
+def _masks(segmentation: Prediction, prepared: PreparedCase) -> list[_GridMask]:
     """On every scan; those that lie alike in the network's space share one."""
     known: dict[tuple[object, ...], tuple[NDArray[np.bool_], float]] = {}
     out = []
     for sequence, placement in prepared.placements.items():
         key = (placement.shape, placement.affine.tobytes(), placement.matrix.tobytes())
         if key not in known:
-            known[key] = mask_on_scan(outline, placement), outside_ml(outline, placement)
+            known[key] = mask_on_scan(segmentation, placement), outside_ml(segmentation, placement)
         out.append(_GridMask(sequence, placement, *known[key]))
     return out
 
 
-def outside_ml(outline: Prediction, placement: Placement) -> float:
-    """How much of the outline lies where the scan has no voxels."""
-    drawn = np.argwhere(outline.probability >= THRESHOLD)
-    way = np.linalg.inv(placement.affine) @ placement.matrix @ outline.affine
-    at = apply_affine(way, drawn)
-    beyond = ((at < -0.5) | (at > np.array(placement.shape) - 0.5)).any(axis=1)
-    return volume_ml(beyond, voxel_sizes(outline.affine))
+def outside_ml(segmentation: Prediction, placement: Placement) -> float:
+    """Volume of the segmentation where the scan has no voxels."""
+    voxels = np.argwhere(segmentation.probability >= THRESHOLD)
+    to_scan = np.linalg.inv(placement.affine) @ placement.matrix @ segmentation.affine
+    at = apply_affine(to_scan, voxels)
+    outside = ((at < -0.5) | (at > np.array(placement.shape) - 0.5)).any(axis=1)
+    return volume_ml(outside, voxel_sizes(segmentation.affine))
 
 
 def _segmentations(
     masks: Iterable[_GridMask], series: Mapping[Sequence, SeriesLocation], options: MaskExport
 ) -> dict[Sequence, bytes | None]:
-    """The DICOM files' bytes, one tumour tracked through all; None where nothing is outlined."""
+    """The DICOM files' bytes, one tumour tracked through all; None for an empty mask."""
     if not series:
         return {}
     try:
@@ -231,21 +232,21 @@ def _segmentations(
         from gliofed.dicom.source_series import read_series
     except ImportError as error:
         raise StudyError(
-            f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
+            f"DICOM needs packages that are not installed ({error}); install gliofed[hospital]"
         ) from error
     author, tracking = seg.MaskAuthor(options.model, options.person), seg.SegmentTracking()
-    found: dict[Sequence, bytes | None] = {}
+    files: dict[Sequence, bytes | None] = {}
     for mask in masks:
         if mask.sequence in series:
-            own = series[mask.sequence]
+            location = series[mask.sequence]
             try:
-                stack = read_series(own.folder, own.choose)
-                found[mask.sequence] = seg.build_segmentation(
-                    mask.voxels, mask.placement.affine, stack, author, tracking
+                source = read_series(location.folder, location.choose)
+                files[mask.sequence] = seg.build_segmentation(
+                    mask.voxels, mask.placement.affine, source, author, tracking
                 )
             except DataError as error:
                 raise DataError(f"{mask.sequence.value}: {error}") from error
-    return found
+    return files
 
 
 def _sidecar(source: Path | None, model: str) -> str:
@@ -261,20 +262,20 @@ def _sidecar(source: Path | None, model: str) -> str:
     return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 
 
-def _check_present(prepared: PreparedCase, asked: Iterable[Sequence]) -> None:
-    for sequence in asked:
+def _check_present(prepared: PreparedCase, sequences: Iterable[Sequence]) -> None:
+    for sequence in sequences:
         if sequence not in prepared.placements:
-            there = ", ".join(s.value for s in prepared.placements) or "none"
+            present = ", ".join(s.value for s in prepared.placements) or "none"
             raise DataError(
-                f"{prepared.case.id}: was prepared without {sequence.value}; it has {there}"
+                f"{prepared.case.id}: was prepared without {sequence.value}; it has {present}"
             )
 
 
 def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
-    taken = [p for p in paths if p.exists()]
-    if taken and not overwrite:
+    existing = [p for p in paths if p.exists()]
+    if existing and not overwrite:
         raise DataError(
-            f"{taken[0]}: is there already, and somebody may have corrected it; choose another "
+            f"{existing[0]}: exists, and somebody may have corrected it; choose another "
             "folder, or ask to overwrite"
         )
 
@@ -282,9 +283,9 @@ def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
 def _subject(images: Iterable[Path]) -> str:
     """`sub-X[_ses-Y]` as the files are named, else made of what their names have in common."""
     paths = list(images)
-    found = {m[1] if m else "" for m in (_SUBJECT.match(p.name) for p in paths)}
-    if len(found) == 1 and "" not in found:
-        return found.pop()
+    subjects = {m[1] if m else "" for m in (_SUBJECT.match(p.name) for p in paths)}
+    if len(subjects) == 1 and "" not in subjects:
+        return subjects.pop()
     letters = zip(*(p.name.split(".")[0] for p in paths), strict=False)
     common = "".join(a[0] for a in takewhile(lambda c: len(set(c)) == 1, letters))
     whole = re.sub(r"[^-_ ]*$", "", common) if len(paths) > 1 else common
@@ -292,5 +293,5 @@ def _subject(images: Iterable[Path]) -> str:
     return "sub-" + next(filter(None, (re.sub(r"[^A-Za-z0-9]", "", w) for w in words)))
 
 
-def _with(path: Path, ending: str) -> Path:
+def _with_ending(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)

@@ -1,4 +1,4 @@
-"""Back to the grid of the scan, where a mask is scored and read."""
+"""From the network's space to the grid of a scan, on which masks are scored and read."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ THRESHOLD = 0.5
 def mask_on_scan(prediction: Prediction, placement: Placement) -> NDArray[np.bool_]:
     """The predicted mask on a scan's own grid: probability resampled once, then cut at one half.
 
-    The exact inverse of the way the scan came. Outside the network's field it is False.
+    The inverse of the scan's own transform. False outside the network's field of view.
     """
     affine = np.linalg.inv(placement.matrix) @ placement.affine
-    there = resample(prediction.probability, prediction.affine, placement.shape, affine)
-    return there >= THRESHOLD
+    probability = resample(prediction.probability, prediction.affine, placement.shape, affine)
+    return probability >= THRESHOLD
 
 
 def scan_volume_ratio(prepared: PreparedCase) -> float:
-    """How large the scan's own anatomy is to that in the network's space, as a volume.
+    """Volume on the scan for each unit of volume in the network's space.
 
-    1 in the scanner's space; in MNI152, to which brains are stretched, the determinant of the way
-    back to the scan that the region is drawn on (FLAIR, where it is there).
+    1 in the scanner's space; in MNI152, to which brains are stretched, the determinant of the
+    transform back to the scan that masks are drawn on (FLAIR, where present).
     """
     placement = next(prepared.placements[s] for s in MASKED_ON if s in prepared.placements)
     return float(abs(np.linalg.det(placement.matrix[:3, :3])))

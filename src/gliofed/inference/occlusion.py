@@ -73,22 +73,22 @@ def plan_occlusion(
     mask is on another grid.
     """
     brain: NDArray[np.bool_] = (prepared.image != 0).any(0)
-    present = tuple(s for s, there in zip(SEQUENCES, prepared.present, strict=True) if there)
+    present = tuple(s for s, has in zip(SEQUENCES, prepared.present, strict=True) if has)
     sequences = present if len(present) > 1 else ()
-    room = most // (1 + mirror) - 1 - len(sequences)
-    if not block_mm > 0 or room < 1 or tumour.shape != brain.shape:
+    blocks = most // (1 + mirror) - 1 - len(sequences)
+    if not block_mm > 0 or blocks < 1 or tumour.shape != brain.shape:
         raise ValueError(
             f"blocks of {block_mm} mm, {most} passes, mask {tumour.shape} on {brain.shape}"
         )
     spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0)
     while True:
         side = _voxels(block_mm, spacing)
-        chosen = _covering(brain, side)
-        if len(chosen) <= room:
+        corners = _covering(brain, side)
+        if len(corners) <= blocks:
             break
         block_mm *= _GROWTH
-    chosen += _between(brain, tumour, side)[: room - len(chosen)]
-    return OcclusionPlan(brain, tuple(chosen), side, block_mm, sequences, mirror)
+    corners += _between(brain, tumour, side)[: blocks - len(corners)]
+    return OcclusionPlan(brain, tuple(corners), side, block_mm, sequences, mirror)
 
 
 def explain(
@@ -133,7 +133,7 @@ def drop_sequences(prepared: PreparedCase, hidden: frozenset[Sequence]) -> Prepa
         if sequence in hidden:
             image[channel] = 0
     present = tuple(
-        there and s not in hidden for s, there in zip(SEQUENCES, prepared.present, strict=True)
+        has and s not in hidden for s, has in zip(SEQUENCES, prepared.present, strict=True)
     )
     return dataclasses.replace(prepared, image=image, present=present)
 
@@ -221,16 +221,16 @@ def _between(brain: NDArray[np.bool_], tumour: NDArray[np.bool_], side: Corner) 
     inside = tumour & brain
     aligned = [_starts(brain, axis, side[axis]) for axis in range(3)]
     x, y, z = (
-        sorted({*own, *(start + length // 2 for start in own[:-1])})
-        for own, length in zip(aligned, side, strict=True)
+        sorted({*starts, *(start + length // 2 for start in starts[:-1])})
+        for starts, length in zip(aligned, side, strict=True)
     )
-    known = set(itertools.product(*aligned))
-    held = {
+    aligned_corners = set(itertools.product(*aligned))
+    tumour_voxels = {
         corner: int(inside[_box(corner, side)].sum())
         for corner in itertools.product(x, y, z)
-        if corner not in known
+        if corner not in aligned_corners
     }
-    return sorted((c for c, n in held.items() if n > 0), key=lambda c: -held[c])
+    return sorted((c for c, n in tumour_voxels.items() if n > 0), key=lambda c: -tumour_voxels[c])
 
 
 def _starts(brain: NDArray[np.bool_], axis: int, length: int) -> list[int]:

@@ -1,8 +1,8 @@
-"""Where scans come from: NIfTI as it lies, or DICOM that is taken in first, its series remembered.
+"""Where scans come from: NIfTI as it is, or DICOM that is converted first.
 
-<out>/hospital           what was taken in: BIDS, under pseudonyms
-<out>/hospital-private   the way back from pseudonyms; never to leave the site
-<out>/dicom              what was fetched or unpacked, to which DICOM answers refer
+<out>/hospital           the converted scans: BIDS, under pseudonyms
+<out>/hospital-private   the table from pseudonyms to patients; it must not leave the site
+<out>/dicom              DICOM files fetched or unpacked, to which results in DICOM refer
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.ingest.pseudonyms import PseudonymLink
 
 MAX_FILES_SNIFFED: Final = 2000
-"""Files of a folder that are looked at until one says what the folder holds."""
+"""Files of a folder that are opened, at most, to find whether it holds DICOM."""
 _ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 
 
 @dataclass(frozen=True)
 class LoadedScans:
-    """folder: BIDS hospitals, case folders or images. series: of cases taken in from DICOM, by
-    subject. notes: of series and patients that were not taken in, and why."""
+    """folder: BIDS hospitals, case folders or images. series: of cases from DICOM, by subject.
+    notes: series and patients that were not converted, each with the reason."""
 
     folder: Path
     series: Mapping[str, Mapping[Sequence, SeriesLocation]] = field(default_factory=dict)
@@ -44,11 +44,11 @@ class LoadedScans:
 def load_scans(
     source: str, out: Path, pacs: DicomWebServer | None, progress: Progress
 ) -> LoadedScans:
-    """The scans at `source`: a path, or a DICOMweb address with what `pacs` asks of it.
+    """The scans at `source`: a path, or a DICOMweb address with the query `pacs`.
 
     DICOM is taken in below `out`; a second start takes in what is new. Raises DataError as
-    `gliofed.ingest.intake.intake` and `gliofed.dicom.dicomweb.fetch` do, and where no series could be
-    taken in, with what to decide; StudyError where DICOM's packages are not installed.
+    `gliofed.ingest.intake.intake` and `gliofed.dicom.dicomweb.fetch` do, and where no series could
+    be converted, with what to decide; StudyError where DICOM's packages are not installed.
     """
     path = Path(source)
     address = source.lower().startswith(("http://", "https://"))
@@ -59,7 +59,7 @@ def load_scans(
         from gliofed.ingest.intake import IngestRequest, intake
     except ImportError as error:
         raise StudyError(
-            f"DICOM needs packages that are not there ({error}); install gliofed[hospital]"
+            f"DICOM needs packages that are not installed ({error}); install gliofed[hospital]"
         ) from error
     folder = path
     if address:
@@ -77,8 +77,8 @@ def load_scans(
 
     links, notes = read_links(account.private / "links.tsv"), _notes(account)
     if not links:
-        said = "".join(f"\n  {note}" for note in notes)
-        raise DataError(f"{source}: no series could be taken in{said}")
+        listed = "".join(f"\n  {note}" for note in notes)
+        raise DataError(f"{source}: no series could be taken in{listed}")
     return LoadedScans(out / "hospital", _series(links, folder), notes)
 
 
@@ -111,15 +111,15 @@ def _emptied(folder: Path) -> Path:
 def _series(
     links: tuple[PseudonymLink, ...], folder: Path
 ) -> Mapping[str, Mapping[Sequence, SeriesLocation]]:
-    """By subject, of its first session: that is the one that is answered."""
-    found: dict[str, dict[Sequence, SeriesLocation]] = {}
+    """By subject, of its first session: only that one is predicted."""
+    series: dict[str, dict[Sequence, SeriesLocation]] = {}
     first: dict[str, str] = {}
-    for link in sorted(links, key=lambda own: own.session):
+    for link in sorted(links, key=lambda link: link.session):
         subject = f"sub-{link.pseudonym}"
         if first.setdefault(subject, link.session) == link.session:
-            own = found.setdefault(subject, {})
-            own[Sequence(link.sequence)] = SeriesLocation(folder, link.series_uid)
-    return found
+            sources = series.setdefault(subject, {})
+            sources[Sequence(link.sequence)] = SeriesLocation(folder, link.series_uid)
+    return series
 
 
 def _notes(account: IngestResult) -> tuple[str, ...]:
@@ -137,7 +137,8 @@ def _notes(account: IngestResult) -> tuple[str, ...]:
         out += [
             f"{who}, series {verdict.series.first.number}: {series_reason(verdict)}; decide it in "
             f"{account.decisions} and run the same command again"
-            for study in outcome.plan.studies if study.needs_decision
+            for study in outcome.plan.studies
+            if study.needs_decision
             for verdict in study.series_plans
             if verdict.status in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY)
         ]

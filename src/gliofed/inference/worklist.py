@@ -1,4 +1,4 @@
-"""Which cases are answered below a folder, and what is said of each, without its images."""
+"""The predicted cases below a folder: a row of values each, without images."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from gliofed.types import Sequence
 
 
 def case_folders(out: Path) -> Mapping[str, Path]:
-    """The folder of each answered case below `out`, by its name; empty where there is none.
+    """The folder of each predicted case below `out`, by its name; empty where there is none.
 
-    A folder, or a file of it, that is a link to what lies elsewhere is left out.
+    A folder with a link to a file elsewhere is left out.
     """
     root = out.resolve()
     return {f.name: f for f in answer_folders(root) if _is_inside(f, root)}
 
 
 def read_worklist(out: Path) -> Worklist:
-    """A line for each; what cannot be read is among the damaged, and stops nothing."""
+    """A row for each case; cases that cannot be read are listed as damaged."""
     cases, damaged = [], []
     for name, folder in case_folders(out).items():
         try:
@@ -47,9 +47,9 @@ def _is_inside(folder: Path, root: Path) -> bool:
 
 
 def _line(name: str, plain: Mapping[str, Any]) -> WorklistCase:
-    model, kind = plain["model"], plain["integrated"]
-    if kind["answer"] not in OUTCOMES:
-        raise ValueError(f"the integrated type is {kind['answer']!r}")
+    model, integrated = plain["model"], plain["integrated"]
+    if integrated["answer"] not in OUTCOMES:
+        raise ValueError(f"the integrated type is {integrated['answer']!r}")
     return WorklistCase(
         name=name,
         case=_text(plain["case"]),
@@ -57,8 +57,8 @@ def _line(name: str, plain: Mapping[str, Any]) -> WorklistCase:
         model=_text(model["name"]),
         model_id=_text(model["id"]),
         synthetic=bool(model["synthetic"]),
-        integrated=kind["answer"],
-        reason=_text(kind["reason"]),
+        integrated=integrated["answer"],
+        reason=_text(integrated["reason"]),
         volume_ml=_number(plain["volume_ml"]),
         missing=tuple(Sequence(s).value for s in plain["missing"]),
         quality=tuple(_text(q) for q in plain["quality"]),
@@ -66,26 +66,26 @@ def _line(name: str, plain: Mapping[str, Any]) -> WorklistCase:
     )
 
 
-def _marker(name: str, own: Mapping[str, Any]) -> WorklistMarker:
+def _marker(name: str, values: Mapping[str, Any]) -> WorklistMarker:
     classes = BY_ID[name].classes
-    said = own["kept"]
-    if said is not None and not isinstance(said, bool):
-        raise TypeError(f"{name}: kept is {said!r}")
-    chances = [_number(p) for p in own["probabilities"]]
-    pairs = [(p, c) for c, p in zip(classes, chances, strict=True) if p is not None]
-    if len(pairs) < len(classes):
-        return WorklistMarker(name, None, None, said)
-    chance, likeliest = max(pairs, key=lambda pair: pair[0])
-    return WorklistMarker(name, likeliest, chance, said)
+    confident = values["kept"]
+    if confident is not None and not isinstance(confident, bool):
+        raise TypeError(f"{name}: kept is {confident!r}")
+    probabilities = [_number(p) for p in values["probabilities"]]
+    ranked = [(p, c) for c, p in zip(classes, probabilities, strict=True) if p is not None]
+    if len(ranked) < len(classes):
+        return WorklistMarker(name, None, None, confident)
+    probability, name_of_class = max(ranked, key=lambda pair: pair[0])
+    return WorklistMarker(name, name_of_class, probability, confident)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return printable(value, LONGEST)
 
 
 def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return float(value) if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""The pieces that a network is put together from."""
+"""The layers that a network is built from."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def norm_layer(kind: str, width: int) -> nn.Module:
 
 
 class Conv3d(nn.Conv3d):
-    """`torch.nn.Conv3d` with two cures for the CPU.
+    """`torch.nn.Conv3d` with two workarounds for the CPU.
 
     It leaves bfloat16 for float32 where that would be wrong: oneDNN's bfloat16 weight gradient
     (seen in torch 2.13) reads and writes beyond its buffers when a side is hardly larger than the
-    kernel; sides of kernel + stride and more are sound. And it has oneDNN compute a small float32
-    convolution of one case, which torch would give to a path of its own that is slower by half or
-    more (`benchmarks/small_convolution.py`).
+    kernel; sides of kernel + stride and more are sound. Small float32 convolutions of one
+    case are computed by oneDNN: torch's own path for them is slower by half or more
+    (`benchmarks/small_convolution.py`).
     """
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # as in torch
@@ -35,8 +35,8 @@ class Conv3d(nn.Conv3d):
     def _convolved(self, x: Tensor) -> Tensor:
         if not _left_to_the_slow_path(x, self):
             return super().forward(x)
-        found: Tensor = super().forward(x.to_mkldnn()).to_dense()
-        return found
+        dense: Tensor = super().forward(x.to_mkldnn()).to_dense()
+        return dense
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
@@ -61,7 +61,7 @@ def _too_small_for_bf16(
 
 
 def _left_to_the_slow_path(x: Tensor, conv: nn.Conv3d) -> bool:
-    """Whether torch would not ask oneDNN, and be the slower for it.
+    """Whether torch would not use oneDNN, and be slower.
 
     As in `use_mkldnn` of ATen's Convolution.cpp: of one case, where channels x depth x height are
     few. Kernels of 1 x 1 x 1 are as fast without.

@@ -1,12 +1,12 @@
-"""A model as a folder: all that its use needs, nothing that is not checked, and no pickle.
+"""A trained model as a folder: weights, recipe, calibration and card, all checked; no pickle.
 
     <folder>/model.json            format, recipe, and the SHA-256 of each other file
     <folder>/weights.safetensors   tensors by parameter name
     <folder>/calibrations.json     where the model was calibrated
-    <folder>/model-card.md         what it is for and what it rests on
+    <folder>/model-card.md         intended use, training and test results
 
-`model.json` is written last and the folder moved to its place whole. The id of a model is of its
-recipe, weights and calibration; its card may be written anew without being another model.
+`model.json` is written last, and the folder is moved to its place in one step. The id of a model is
+the digest of its recipe, weights and calibration; a new card does not change it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LARGEST: Final = 2**20
 
 @dataclass(frozen=True)
 class MarkerClasses:
-    """A marker that the network answers, its classes in the order of the head's logits."""
+    """A marker that the network predicts, its classes in the order of the head's logits."""
 
     marker: str
     classes: tuple[str, ...]
@@ -61,13 +61,13 @@ CLASSES: Final = tuple(MarkerClasses(m.id, m.classes) for m in MARKERS)
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """How a model is used, and where it is from.
+    """How a model is used, and its origin.
 
-    name: of the study. run, rounds: which training, and how far. study: the study's digest.
+    name: of the study. run, rounds: of the training. study: the study's digest.
     gliofed: the version that wrote it. steps: name of the preparation's steps
-    (`gliofed.data.store.RECIPE`), set by `prepare`, to voxels of `grid`; its patch says what the
-    network was trained on. quality: what a prepared case must reach. mirror: whether answers
-    are averaged with those of the mirrored scan. synthetic: trained on drawn patients.
+    (`gliofed.data.store.RECIPE`), set by `prepare`, to voxels of `grid`; its patch is the size that
+    the network was trained on. quality: limits for a prepared case. mirror: whether predictions
+    are averaged with those of the mirrored scan. synthetic: trained on phantoms.
     """
 
     name: str
@@ -108,9 +108,9 @@ class TrainedModel:
         return min(enough, default=max(self.calibrations))
 
     def net(self) -> MultiTaskNet:
-        """The network with these weights, ready to answer."""
-        own = self.recipe.net
-        net = build_net(own.preset, own.stem, seed=0)
+        """The network with these weights, in evaluation mode."""
+        net_config = self.recipe.net
+        net = build_net(net_config.preset, net_config.stem, seed=0)
         net.load_state_dict(dict(self.weights))
         return net.eval()
 
@@ -129,17 +129,17 @@ def write_model(
     and no model, OSError where the disk does not take it; what was there then stays.
     """
     if folder.exists() and not (folder / RECORD).is_file():
-        raise ModelError(f"{folder}: is there and is no model; choose another name")
-    held = {k: v.detach().to("cpu").contiguous() for k, v in sorted(weights.items())}
-    files = {WEIGHTS: safetensors.torch.save(held)}
+        raise ModelError(f"{folder}: exists and is not a model; choose another name")
+    tensors = {k: v.detach().to("cpu").contiguous() for k, v in sorted(weights.items())}
+    files = {WEIGHTS: safetensors.torch.save(tensors)}
     if calibrations:
         files[CALIBRATIONS] = _calibrations_json(calibrations).encode()
-    own = model_id_of(_record(recipe, files))
-    if text := card(own):
+    id_ = model_id_of(_record(recipe, files))
+    if text := card(id_):
         files[CARD] = text.encode()
     record = json.dumps(_record(recipe, files), indent=1, ensure_ascii=False)
     _place(folder, {**files, RECORD: record.encode()})
-    return own
+    return id_
 
 
 def recipe_of(study: Study, run: str, rounds: int) -> ModelRecipe:
@@ -165,7 +165,7 @@ def read_model(folder: Path) -> TrainedModel:
 
     Raises ModelError: no model, a format of a newer gliofed, a missing or strange file, a file
     that was changed, weights that are not those of the network (names, shapes, dtypes, a value
-    that is not finite), or markers that this version answers otherwise.
+    that is not finite), or other markers than this version's.
     """
     record = read_record(folder)
     digests = _table(record, "files", folder)
@@ -173,36 +173,36 @@ def read_model(folder: Path) -> TrainedModel:
     recipe = _recipe(record, folder)
     weights = _weights(folder / WEIGHTS)
     check_weights(weights, recipe, folder / WEIGHTS)
-    there = CALIBRATIONS in digests
-    calibrations = _calibrations(folder / CALIBRATIONS) if there else {}
+    calibrated = CALIBRATIONS in digests
+    calibrations = _calibrations(folder / CALIBRATIONS) if calibrated else {}
     card = (folder / CARD).read_text(encoding="utf-8") if CARD in digests else ""
     return TrainedModel(model_id_of(record), recipe, weights, calibrations, card)
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
-    """What a model says of itself, unchecked but for its format. Raises ModelError."""
+    """The record of a model, unchecked but for its format. Raises ModelError."""
     path = folder / RECORD
     if not path.is_file():
         raise ModelError(
-            f"{folder}: is no model (it has no {RECORD}); give the folder that a run wrote"
+            f"{folder}: is not a model (it has no {RECORD}); give the folder that a run wrote"
             + (
-                ", or bring the old file up to date with `gliofed model upgrade`"
+                ", or convert the old file with `gliofed model upgrade`"
                 if folder.suffix == ".safetensors"
                 else ""
             )
         )
     try:
         with path.open("rb") as file:
-            found = json.loads(file.read(_LARGEST))
-        version = found["format"]
+            contents = json.loads(file.read(_LARGEST))
+        version = contents["format"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: is damaged ({error}); fetch the model again") from None
     if version != FORMAT:
         raise ModelError(
             f"{path}: has format {version!r}, this version of gliofed reads {FORMAT}; install "
-            f"gliofed {found.get('model', {}).get('gliofed', 'of a later version')}"
+            f"gliofed {contents.get('model', {}).get('gliofed', 'of a later version')}"
         )
-    record: Mapping[str, Any] = found
+    record: Mapping[str, Any] = contents
     return record
 
 
@@ -219,20 +219,21 @@ def check_weights(weights: Mapping[str, Tensor], recipe: ModelRecipe, path: Path
     path: of the file that they are from. Raises ModelError.
     """
     try:
-        own = build_net(recipe.net.preset, recipe.net.stem, seed=0).state_dict()
+        expected = build_net(recipe.net.preset, recipe.net.stem, seed=0).state_dict()
     except StudyError as error:
         raise ModelError(f"{path}: {error}") from None
-    strange, lost = sorted(set(weights) - set(own)), sorted(set(own) - set(weights))
-    if strange or lost:
-        what = [f"{len(lost)} parameters are missing ({lost[0]} ...)"] if lost else []
-        what += [f"{len(strange)} are not of the network ({strange[0]} ...)"] if strange else []
+    unknown, missing = sorted(set(weights) - set(expected)), sorted(set(expected) - set(weights))
+    if unknown or missing:
+        what = [f"{len(missing)} parameters are missing ({missing[0]} ...)"] if missing else []
+        what += [f"{len(unknown)} are not of the network ({unknown[0]} ...)"] if unknown else []
         raise ModelError(f"{path}: {'; '.join(what)}")
     for name, tensor in weights.items():
-        like = own[name]
-        if tensor.shape != like.shape or tensor.dtype != like.dtype:
+        parameter = expected[name]
+        if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
             raise ModelError(
-                f"{path}: {name} is {tensor.dtype} {tuple(tensor.shape)}, expected {like.dtype} "
-                f"{tuple(like.shape)}"
+                f"{path}: {name} is {tensor.dtype} {tuple(tensor.shape)}, expected "
+                f"{parameter.dtype} "
+                f"{tuple(parameter.shape)}"
             )
         if not torch.isfinite(tensor).all():
             raise ModelError(f"{path}: {name} has a value that is not finite")
@@ -271,23 +272,23 @@ def _place(folder: Path, files: Mapping[str, bytes]) -> None:
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
     """Exactly the files of the record, each as it was written."""
     known = {WEIGHTS, CALIBRATIONS, CARD}
-    there = {p.name for p in folder.iterdir()} - {RECORD}
+    present = {p.name for p in folder.iterdir()} - {RECORD}
     if WEIGHTS not in digests or not set(digests) <= known:
         raise ModelError(
             f"{folder / RECORD}: names the files {sorted(digests)}, expected "
             f"{WEIGHTS} and at most {CALIBRATIONS} and {CARD}"
         )
-    if strange := sorted(there - set(digests)):
+    if unknown := sorted(present - set(digests)):
         raise ModelError(
-            f"{folder / strange[0]}: is no part of the model; a model folder holds nothing else, "
+            f"{folder / unknown[0]}: is not part of the model; a model folder holds no other file, "
             "move it away"
         )
-    if lost := sorted(set(digests) - there):
-        raise ModelError(f"{folder / lost[0]}: is missing; fetch the model again")
+    if missing := sorted(set(digests) - present):
+        raise ModelError(f"{folder / missing[0]}: is missing; fetch the model again")
     for name, digest in digests.items():
         with (folder / name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != digest:
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
+        if actual != digest:
             raise ModelError(
                 f"{folder / name}: was changed since the model was written (its SHA-256 does not "
                 "fit); fetch the model again"
@@ -301,7 +302,7 @@ def _recipe(record: Mapping[str, Any], folder: Path) -> ModelRecipe:
         raise ModelError(f"{error}; fetch the model again") from None
     if recipe.markers != CLASSES:
         raise ModelError(
-            f"{folder / RECORD}: answers the markers {_words(recipe.markers)}, this version of "
+            f"{folder / RECORD}: predicts the markers {_words(recipe.markers)}, this version of "
             f"gliofed {_words(CLASSES)}; install gliofed {recipe.gliofed}"
         )
     return recipe
@@ -310,9 +311,11 @@ def _recipe(record: Mapping[str, Any], folder: Path) -> ModelRecipe:
 def _calibrations_json(calibrations: Mapping[int, Calibration]) -> str:
     plain = {
         str(missing): json.loads(
-            calibration_json(dataclasses.replace(own, notes=dict.fromkeys(own.notes, "")))
+            calibration_json(
+                dataclasses.replace(calibration, notes=dict.fromkeys(calibration.notes, ""))
+            )
         )
-        for missing, own in sorted(calibrations.items())
+        for missing, calibration in sorted(calibrations.items())
     }
     return json.dumps(plain, indent=1, allow_nan=False)
 
@@ -321,8 +324,8 @@ def _calibrations(path: Path) -> dict[int, Calibration]:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         return {
-            int(missing): parse_calibration(json.dumps(own), str(path))
-            for missing, own in plain.items()
+            int(missing): parse_calibration(json.dumps(calibration), str(path))
+            for missing, calibration in plain.items()
         }
     except (DataError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: is damaged ({error}); fetch the model again") from None
@@ -330,19 +333,19 @@ def _calibrations(path: Path) -> dict[int, Calibration]:
 
 def _weights(path: Path) -> dict[str, Tensor]:
     try:
-        found: dict[str, Tensor] = safetensors.torch.load_file(path)
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise ModelError(
-            f"{path}: is no file of weights ({error}); fetch the model again"
+            f"{path}: is not a file of weights ({error}); fetch the model again"
         ) from None
-    return found
+    return tensors
 
 
 def _table(record: Mapping[str, Any], key: str, folder: Path) -> Mapping[str, str]:
-    found = record.get(key)
-    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+    table = record.get(key)
+    if not isinstance(table, dict) or not all(isinstance(v, str) for v in table.values()):
         raise ModelError(f"{folder / RECORD}: {key}: expected a table; fetch the model again")
-    return found
+    return table
 
 
 def _words(markers: tuple[MarkerClasses, ...]) -> str:

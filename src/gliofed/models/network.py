@@ -29,11 +29,11 @@ from gliofed.types import SEQUENCES
 MASK_TASK = "mask"
 TRUNK_TASK = "trunk"
 MASK_PRIOR_LOGIT = -3.0
-"""The mask's first answer everywhere: a probability of 0.05."""
+"""The mask's output before training: a probability of 0.05."""
 
 
 class NetworkOutput(NamedTuple):
-    """What the network says of a batch.
+    """The outputs of the network for a batch.
 
     mask: logits (B, 1, X, Y, Z) on the input's grid. markers: marker id to logits (B, classes).
     """
@@ -84,7 +84,7 @@ class MultiTaskNet(nn.Module):
         return NetworkOutput(mask, {name: head(features) for name, head in self.heads.items()})
 
     def trunk(self, image: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Mask logits, as in `Answers`, and (B, features) that every head reads."""
+        """Mask logits, as in `NetworkOutput`, and (B, features) that every head reads."""
         if self.spec.channels_last:
             image = image.contiguous(memory_format=torch.channels_last_3d)
         code = self.presence(present)[:, :, None, None, None]
@@ -145,10 +145,10 @@ def _initialise(net: MultiTaskNet) -> None:
     # about the share of a brain that is tumour, so that training does not begin by learning that
     # most of it is not (Lin et al. 2017, Focal loss for dense object detection, ICCV, section 4.1)
     nn.init.constant_(net.mask.get_parameter("bias"), MASK_PRIOR_LOGIT)
-    nn.init.zeros_(net.presence.weight)  # no opinion yet on which sequences exist
+    nn.init.zeros_(net.presence.weight)  # the code of present sequences has no effect at first
     for name, parameter in net.heads.named_parameters():
         if name.endswith("layers.4.weight"):
-            nn.init.normal_(parameter, std=0.01)  # begin undecided
+            nn.init.normal_(parameter, std=0.01)  # begin with even probabilities
 
 
 def task_of(parameter: str) -> str:

@@ -1,1 +1,1 @@
-"""Answered cases in a browser: served on this machine alone, behind a token."""
+"""Predicted cases in a browser: served on this machine only, behind a token."""

@@ -1,4 +1,4 @@
-"""Who is let in: whoever has the token, at a loopback name. Nothing is told to anybody else."""
+"""Access control: requests need the token and a loopback host name."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class AccessGuard:
         """What to answer in place of the application; None lets the request through."""
         if not self._is_ours(request.headers.getlist("host")):
             return plain_page(421, "Not here", "This address is not one of this server's.")
-        asked = any(map(self._is_token, request.query_params.getlist("token")))
-        if not (asked or self._is_known(request)):
+        has_token = any(map(self._is_token, request.query_params.getlist("token")))
+        if not (has_token or self._is_known(request)):
             return plain_page(
                 401,
                 "Not open",
@@ -66,7 +66,7 @@ class AccessGuard:
         if request.method not in READING:
             allowed = ", ".join(READING)
             return plain_page(405, "Read only", "Nothing can be sent here.", {"allow": allowed})
-        if not asked:
+        if not has_token:
             return None
         path = quote(request.scope["path"].lstrip("/"), errors="replace")
         response = RedirectResponse(f"/{path}", 303)
@@ -78,10 +78,10 @@ class AccessGuard:
         try:
             (host,) = hosts
             parts = urlsplit(f"//{host}")
-            named = parts.hostname or ""
+            hostname = parts.hostname or ""
             if parts.netloc != host or "@" in host or (parts.port or 80) != self._port:
                 return False
-            return named == "localhost" or ipaddress.ip_address(named).is_loopback
+            return hostname == "localhost" or ipaddress.ip_address(hostname).is_loopback
         except ValueError:
             return False
 

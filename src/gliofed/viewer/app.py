@@ -1,4 +1,4 @@
-"""What is served: the list of answered cases, as a page and as JSON, and the page of each case."""
+"""The application: the list of predicted cases, as a page and as JSON, and each case's page."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ CACHED_PAGES: Final = 4
 def make_app(answers: Path, store: Path | None) -> FastAPI:
     """The application over the cases below `answers`, read anew at each request.
 
-    store: where the prepared cases are now. It lets anybody in: `gliofed.viewer.access.AccessGuard` stands
-    before it.
+    store: where the prepared cases are now. It has no access control of its own:
+    `gliofed.viewer.access.AccessGuard` stands before it.
     """
     app = FastAPI(
         title="gliofed view",
@@ -107,13 +107,13 @@ class CasePages:
 def _stamp(folder: Path) -> tuple[int, ...]:
     """Another one after each answer, which is written to a new file."""
     try:
-        found = (folder / ANSWER).stat()
+        status = (folder / ANSWER).stat()
     except OSError as error:
         raise DataError(f"{folder}: its answer has gone ({error.strerror})") from None
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _page(text: str | bytes, scripts: tuple[str, ...]) -> HTMLResponse:
     """With the policy that the page states itself, and one more rule that only a header may."""
-    own = f"{content_security_policy(scripts)}; frame-ancestors 'none'"
-    return HTMLResponse(text, headers={"content-security-policy": own})
+    csp = f"{content_security_policy(scripts)}; frame-ancestors 'none'"
+    return HTMLResponse(text, headers={"content-security-policy": csp})

@@ -30,14 +30,14 @@ def view(
     if not answers.is_dir():
         raise DataError(f"{answers}: no such folder; give the --out of `gliofed predict`")
     host, port = address
-    with listen(host, port) as found:
-        taken = int(found.getsockname()[1])
+    with listen(host, port) as listener:
+        actual_port = int(listener.getsockname()[1])
         token = secrets.token_urlsafe(32)
-        config = config_of(AccessGuard(make_app(answers, store), token, taken))
-        named = f"[{host}]" if ":" in host else host
-        ready(f"http://{named}:{taken}/?token={token}")
+        config = config_of(AccessGuard(make_app(answers, store), token, actual_port))
+        shown_host = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown_host}:{actual_port}/?token={token}")
         with suppress(KeyboardInterrupt):  # uvicorn raises it again once all is closed
-            uvicorn.Server(config).run(sockets=[found])
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def config_of(app: AccessGuard) -> uvicorn.Config:
@@ -60,10 +60,10 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that takes connections of this machine. Raises DataError."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-        near = address.is_loopback
+        loopback = address.is_loopback
     except ValueError:
-        near = False
-    if not near:
+        loopback = False
+    if not loopback:
         raise DataError(
             f"--host {host}: answers are served to this machine alone; give 127.0.0.1 or ::1, and "
             "reach it from another machine through SSH"
@@ -72,8 +72,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((str(address), port), family=family)
     except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         raise DataError(
-            f"{host}:{port} cannot be listened on ({why}); choose another --port, or 0 for a free "
+            f"{host}:{port} cannot be listened on ({reason}); choose another --port, or 0 for "
+            "a free "
             "one"
         ) from None

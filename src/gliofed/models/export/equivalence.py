@@ -39,23 +39,24 @@ def check_equivalence(
     name: of the form, for the error. Raises ModelError: other outputs, or a difference that is
     more than `MAX_LOGIT_DIFFERENCE` or no number.
     """
-    furthest, where = 0.0, ""
+    greatest, where = 0.0, ""
     for image, present in _questions():
         with torch.inference_mode():
-            own = named_outputs(net(image, present))
-        found = other(image, present)
-        if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in found.items()}:
+            expected = named_outputs(net(image, present))
+        actual = other(image, present)
+        if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in actual.items()}:
             raise ModelError(f"{name}: has other outputs than the model; nothing was kept")
-        for output, logits in own.items():
-            off = (logits - found[output]).abs().max().item()
-            if math.isnan(off) or off > furthest:
-                furthest, where = math.inf if math.isnan(off) else off, output
-    if furthest > MAX_LOGIT_DIFFERENCE:
+        for output, logits in expected.items():
+            difference = (logits - actual[output]).abs().max().item()
+            if math.isnan(difference) or difference > greatest:
+                greatest, where = math.inf if math.isnan(difference) else difference, output
+    if greatest > MAX_LOGIT_DIFFERENCE:
         raise ModelError(
-            f"{name}: answers otherwise than the model: {where} differs by {furthest:.1e}, allowed "
+            f"{name}: gives other results than the model: {where} differs by {greatest:.1e}, "
+            "allowed "
             f"is {MAX_LOGIT_DIFFERENCE:.0e}; nothing was kept"
         )
-    return furthest
+    return greatest
 
 
 def _questions() -> Iterator[tuple[Tensor, Tensor]]:

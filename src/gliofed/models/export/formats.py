@@ -1,4 +1,4 @@
-"""The forms that a model is handed out in, one row each."""
+"""The formats that a model is exported to, one row each."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gliofed.models.folder import TrainedModel, read_model
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """id: as `--to` has it. title: what it is. write: a model to a path that is not there yet; the
-    greatest difference of its answers."""
+    """id: as `--to` has it. title: for people. write: writes a model to a new path and returns the
+    greatest difference of its outputs."""
 
     id: str
     title: str
@@ -31,7 +31,7 @@ FORMATS: Final = (
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """What was written. difference: the greatest of any output from the model's, in logits."""
+    """An exported model. difference: the greatest of any output from the model's, in logits."""
 
     path: Path
     title: str
@@ -40,18 +40,17 @@ class ExportedModel:
 
 
 def export_model(folder: Path, form_id: str, out: Path) -> ExportedModel:
-    """Write a model's folder in a foreign form, kept only where it answers as the model does.
+    """Write a model in another format; the file stays only if its outputs equal the model's.
 
-    Raises StudyError: a form that does not exist, or whose packages are not installed; ModelError:
-    `out` is there already, no sound model, or a form that answers otherwise; OSError. Then
-    nothing is written.
+    Raises StudyError: an unknown format, or missing packages; ModelError: `out` exists, the model
+    is damaged, or other outputs; OSError. Then nothing is written.
     """
     form = next((f for f in FORMATS if f.id == form_id), None)
     if form is None:
         raise StudyError(
-            f"{form_id!r} is no form; choose one of {', '.join(f.id for f in FORMATS)}"
+            f"{form_id!r} is not a format; choose one of {', '.join(f.id for f in FORMATS)}"
         )
     if out.exists():
-        raise ModelError(f"{out}: is there already; choose another name, or move it away")
+        raise ModelError(f"{out}: exists; choose another name, or move it away")
     model = read_model(folder)
     return ExportedModel(out, form.title, model.id, form.write(model, out))

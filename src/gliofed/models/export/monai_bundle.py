@@ -42,11 +42,11 @@ def write_bundle(model: TrainedModel, folder: Path) -> float:
 
     Raises ModelError as `validated_report` does, and where MONAI cannot build the network.
     """
-    held = {k: v.contiguous() for k, v in sorted(model.weights.items())}
+    tensors = {k: v.contiguous() for k, v in sorted(model.weights.items())}
     files = {
         METADATA: _json(metadata_of(model)),
         INFERENCE: _json(inference_of(model)),
-        WEIGHTS: safetensors.torch.save(held),
+        WEIGHTS: safetensors.torch.save(tensors),
         "docs/README.md": readme_of(model).encode(),
         "LICENSE": licence_of(model).encode(),
     }
@@ -56,14 +56,14 @@ def write_bundle(model: TrainedModel, folder: Path) -> float:
         for name, data in files.items():
             (part / name).parent.mkdir(parents=True, exist_ok=True)
             keep(part / name, data)
-        found = check_equivalence(model.net(), runner(part, str(folder)), str(folder))
-        for own in (*sorted(p.parent for p in map(part.joinpath, files)), part):
-            keep_folder(own)
+        difference = check_equivalence(model.net(), runner(part, str(folder)), str(folder))
+        for subfolder in (*sorted(p.parent for p in map(part.joinpath, files)), part):
+            keep_folder(subfolder)
         part.rename(folder)
         keep_folder(folder.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return found
+    return difference
 
 
 def runner(folder: Path, name: str) -> Callable[[Tensor, Tensor], Outputs]:
@@ -99,19 +99,19 @@ def inference_of(model: TrainedModel) -> Mapping[str, Any]:
     writes them. In the place of a sequence that is missing stands one that is there, times 0.
     Each pass sees the image turned along the axes of its row of `turns`.
     """
-    own = model.recipe
+    recipe = model.recipe
     network = {
         "_target_": "gliofed.models.network.build_net",
-        **dataclasses.asdict(own.net),
+        **dataclasses.asdict(recipe.net),
         "seed": 0,
     }
-    if own.net.stem is not None:
-        network["stem"] = f"${own.net.stem}"  # a tuple, which JSON does not have
+    if recipe.net.stem is not None:
+        network["stem"] = f"${recipe.net.stem}"  # a tuple, which JSON does not have
     return {
         "about": {"model": model.id, "caution": RESEARCH_USE_ONLY, "calibrated": False},
-        "markers": {m.marker: m.classes for m in own.markers},
+        "markers": {m.marker: m.classes for m in recipe.markers},
         "sequences": {s.value: f"{IMAGE_ENDINGS[s]}.nii.gz" for s in SEQUENCES},
-        "turns": [[], [1]] if own.mirror else [[]],
+        "turns": [[], [1]] if recipe.mirror else [[]],
         "network_def": network,
         **json.loads(_TEMPLATE.read_text(encoding="utf-8")),
     }

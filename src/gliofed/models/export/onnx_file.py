@@ -81,8 +81,8 @@ def graph_of(net: MultiTaskNet) -> Any:
         raise TypeError("torch.onnx.export gave no program")
     graph = program.model_proto
     _name_axes(graph)
-    for own in (graph.graph, *graph.graph.node, *graph.graph.initializer):
-        del own.metadata_props[:]  # the exporter's stack traces, with paths of this machine
+    for part in (graph.graph, *graph.graph.node, *graph.graph.initializer):
+        del part.metadata_props[:]  # the exporter's stack traces, with paths of this machine
     return graph
 
 
@@ -97,27 +97,27 @@ def runner(path: Path) -> Callable[[Tensor, Tensor], Outputs]:
     names = [output.name for output in session.get_outputs()]
 
     def run(image: Tensor, present: Tensor) -> Outputs:
-        found = session.run(names, {"image": image.numpy(), "present": present.numpy()})
-        return {n: torch.from_numpy(v) for n, v in zip(names, found, strict=True)}
+        outputs = session.run(names, {"image": image.numpy(), "present": present.numpy()})
+        return {n: torch.from_numpy(v) for n, v in zip(names, outputs, strict=True)}
 
     return run
 
 
 def properties_of(model: TrainedModel) -> Mapping[str, str]:
     """What a graph's metadata says of the model; JSON where it is more than a word."""
-    own = model.recipe
+    recipe = model.recipe
     return {
         "caution": RESEARCH_USE_ONLY,
         "model": model.id,
-        "study": own.name,
+        "study": recipe.name,
         "gliofed": __version__,
         "sequences": json.dumps([s.value for s in SEQUENCES]),
-        "markers": json.dumps({m.marker: m.classes for m in own.markers}),
+        "markers": json.dumps({m.marker: m.classes for m in recipe.markers}),
         "outputs": "logits, not calibrated",
-        "spacing_mm": json.dumps(own.grid.spacing_mm),
-        "space": own.prepare.space,
-        "steps": own.steps,
-        "mirror": json.dumps(own.mirror),
+        "spacing_mm": json.dumps(recipe.grid.spacing_mm),
+        "space": recipe.prepare.space,
+        "steps": recipe.steps,
+        "mirror": json.dumps(recipe.mirror),
     }
 
 
@@ -136,7 +136,7 @@ def _ask_for_packages() -> None:
         import onnxscript  # noqa: F401  (torch's exporter is written with it)
     except ImportError as error:
         raise StudyError(
-            f"ONNX needs packages that are not there ({error}); install gliofed[export]"
+            f"ONNX needs packages that are not installed ({error}); install gliofed[export]"
         ) from error
 
 

@@ -1,0 +1,46 @@
+"""Where the pixel data of a DICOM file lie, without reading them (PS3.5 annex A)."""
+
+from __future__ import annotations
+
+from typing import BinaryIO, Final
+
+from pydicom.tag import BaseTag
+
+_PIXELS: Final = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+_UNDEFINED: Final = 0xFFFFFFFF
+
+
+class PixelExtent:
+    """Where pixel data begin, and from lengths alone whether they are complete."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._begin = self._length = -1
+
+    def met(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        if tag in _PIXELS:
+            self._begin, self._length = self._file.tell(), length
+        return tag in _PIXELS
+
+    @property
+    def there(self) -> bool:
+        return self._length > 0
+
+    def cut(self, needed: int) -> bool:
+        """needed: bytes that uncompressed pixels must have."""
+        size = self._file.seek(0, 2)
+        if not self.there:
+            return False
+        if self._length != _UNDEFINED:
+            return self._begin + self._length > size or self._length < needed
+        at = self._begin
+        while at + 8 <= size:
+            self._file.seek(at)
+            mark, length = self._file.read(4), int.from_bytes(self._file.read(4), "little")
+            if mark == _DELIMITER:
+                return False
+            if mark != _ITEM:
+                return True
+            at += 8 + length
+        return True
