@@ -602,7 +602,7 @@ def test_the_command(hospital, mask, tmp_path) -> None:
     line, caution = done.stdout.splitlines()
     label = hospital / f"{DERIVED}_mask.nii.gz"
     assert line.startswith(f"{label}: on FLAIR, {8 * drawing().sum() / 1000:.2f} ml (was ")
-    assert line.endswith(f"the earlier label is {hospital / DERIVED}_desc-earlier1_mask.nii.gz")
+    assert line.endswith(f"the label before it is {hospital / DERIVED}_desc-earlier1_mask.nii.gz")
     assert caution == RESEARCH_USE_ONLY
     assert told(label)["Date"] == "2026-02-28"
     again = command(mask, *words)

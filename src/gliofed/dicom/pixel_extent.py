@@ -19,16 +19,18 @@ class PixelExtent:
         self._begin = self._length = -1
 
     def met(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        """Whether `tag` is that of pixel data, whose position is then noted."""
         if tag in _PIXELS:
             self._begin, self._length = self._file.tell(), length
         return tag in _PIXELS
 
     @property
     def there(self) -> bool:
+        """Whether there are any pixel data."""
         return self._length > 0
 
     def cut(self, needed: int) -> bool:
-        """needed: bytes that uncompressed pixels must have."""
+        """Whether the pixel data end early. needed: bytes of uncompressed pixels."""
         size = self._file.seek(0, 2)
         if not self.there:
             return False
