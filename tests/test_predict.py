@@ -393,7 +393,7 @@ def test_the_verb_ends_with_a_status(model, healthy, tmp_path) -> None:
     shutil.copytree(healthy, root)
     done = runner.invoke(app, ["predict", str(model), str(root), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    assert "2 of 2 cases answered" in done.output
+    assert "2 of 2 cases predicted" in done.output
     assert "Research use only" in done.output
     (flair,) = root.glob("north/sub-01/anat/*FLAIR.nii.gz")
     flair.write_bytes(flair.read_bytes()[:300])
