@@ -275,7 +275,7 @@ class FakeServer:
     def state(self, job: str) -> str:
         return "FINISHED:COMPLETED" if self.told else "RUNNING"
 
-    def tell(self, job: str, topic: str) -> Mapping[str, Any] | None:
+    def command(self, job: str, topic: str) -> Mapping[str, Any] | None:
         self.told += 1
         return self.word
 
