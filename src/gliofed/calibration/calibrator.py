@@ -69,30 +69,30 @@ class CalibratedPrediction:
     integrated_type: IntegratedType
 
 
-def fit_calibration(ask: StatisticsExchange, wishes: CalibrationConfig) -> Calibration:
+def fit_calibration(ask: StatisticsExchange, config: CalibrationConfig) -> Calibration:
     """The calibration of one model on cases that it was neither trained on nor is tested on.
 
-    ask: puts a question to all sites. The result is that of the pooled cases: scalings but for
+    ask: sends a request to all sites. The result is that of the pooled cases: scalings but for
     rounding, sets and limits but for the grid of counts. No site, or no case: every scaling is the
     identity, every set holds all classes and nothing is kept.
     """
     counted = ask(StatisticsRequest("count"))
-    scalings = _scalings(ask, wishes.kind, counted)
+    scalings = _scalings(ask, config.kind, counted)
     sets, notes = {}, {}
     for marker in BY_ID:
         nothing = np.zeros((len(BY_ID[marker].classes), BINS), np.int64)
-        whole = sum((told.true_classes[marker] for told in counted.values()), nothing)
-        sets[marker] = fit_prediction_sets(marker, whole, wishes.alpha, wishes.by_class)
+        whole = sum((site.true_classes[marker] for site in counted.values()), nothing)
+        sets[marker] = fit_prediction_sets(marker, whole, config.alpha, config.by_class)
         notes[marker] = _note(counted, marker)
     cells = _cells(counted.values())
-    sure = ask(StatisticsRequest("limit", scalings=scalings, cells=cells))
+    confident = ask(StatisticsRequest("limit", scalings=scalings, cells=cells))
     limits = {}
     for marker in BY_ID:
-        each = (told.confidences[marker] for told in sure.values())
+        each = (site.confidences[marker] for site in confident.values())
         limits[marker] = fit_confidence_threshold(
-            marker, sum(each, np.zeros((2, BINS), np.int64)), wishes.risk
+            marker, sum(each, np.zeros((2, BINS), np.int64)), config.risk
         )
-    return Calibration(wishes, scalings, sets, limits, cells, notes)
+    return Calibration(config, scalings, sets, limits, cells, notes)
 
 
 def apply_calibration(
@@ -146,21 +146,24 @@ def _scalings(
     """All markers at once, so that sites are asked as often as the slowest of them needs."""
     fits = {
         marker: scaling_steps(
-            marker, kind, {s: told.classes(marker) for s, told in counted.items()}
+            marker, kind, {s: site.classes(marker) for s, site in counted.items()}
         )
         for marker in BY_ID
     }
 
     def sums(places: Mapping[str, FitPosition]) -> dict[str, LogisticSums]:
-        told = ask(StatisticsRequest("scale", places=places)).values()
-        return {m: functools.reduce(operator.add, (own.sums[m] for own in told)) for m in places}
+        responses = ask(StatisticsRequest("scale", places=places))
+        return {
+            m: functools.reduce(operator.add, (own.sums[m] for own in responses.values()))
+            for m in places
+        }
 
     return fit_side_by_side(fits, sums)
 
 
 def _note(counted: Mapping[str, SiteStatistics], marker: str) -> str:
-    few = [name for name, told in sorted(counted.items()) if marker in told.hidden]
-    bad = sum(told.not_finite[marker] for told in counted.values())
+    few = [name for name, site in sorted(counted.items()) if marker in site.hidden]
+    bad = sum(site.not_finite[marker] for site in counted.values())
     out = [f"without {name} (too few cases of a class)" for name in few]
     if bad:
         out.append(f"{bad} cases left out: a probability is not finite")
@@ -170,5 +173,5 @@ def _note(counted: Mapping[str, SiteStatistics], marker: str) -> str:
 def _cells(counted: Iterable[SiteStatistics]) -> Cells | None:
     """Of all sites; None where no case has all three."""
     nothing = np.zeros(allowed_cells().shape, np.int64)
-    table = sum((told.cells for told in counted if told.cells is not None), nothing)
+    table = sum((site.cells for site in counted if site.cells is not None), nothing)
     return freeze_cells(table) if table.any() else None

@@ -42,9 +42,9 @@ class CalibrationCases:
     results: tuple[CaseResult, ...]
     min_count: int = 1
 
-    def respond(self, question: StatisticsRequest) -> SiteStatistics:
+    def respond(self, request: StatisticsRequest) -> SiteStatistics:
         """The statistics for a request: all that leaves the site."""
-        if question.step == "count":
+        if request.step == "count":
             bad = {m: _known(self.results, m)[2] for m in BY_ID}
             return SiteStatistics(
                 true_classes={m: true_class_counts(*self.known(m)) for m in BY_ID},
@@ -52,11 +52,11 @@ class CalibrationCases:
                 hidden=tuple(m for m in BY_ID if self.hidden(m)),
                 not_finite={m: n if n >= self.min_count else 0 for m, n in bad.items()},
             )
-        if question.step == "scale":
-            places = question.places.items()
+        if request.step == "scale":
+            places = request.places.items()
             return SiteStatistics(sums={m: scaling_sums(at, *self.known(m)) for m, at in places})
         seen, _ = joint_decisions(
-            question.scalings, question.cells, model_probabilities(self.results)
+            request.scalings, request.cells, model_probabilities(self.results)
         )
         return SiteStatistics(confidences={m: self._confidences(m, seen[m]) for m in BY_ID})
 
@@ -97,7 +97,7 @@ def local_exchange(sites: Mapping[str, CalibrationCases]) -> StatisticsExchange:
     models = {(r.model, r.seed, r.fold) for own in sites.values() for r in own.results}
     if len(models) > 1:
         raise ValueError(f"the answers are of {len(models)} models, expected one")
-    return lambda question: {name: own.respond(question) for name, own in sites.items()}
+    return lambda request: {name: own.respond(request) for name, own in sites.items()}
 
 
 def joint_decisions(

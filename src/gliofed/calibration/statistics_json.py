@@ -22,9 +22,9 @@ from gliofed.evaluation.logistic_regression import LogisticSums
 from gliofed.markers import BY_ID
 
 
-def request_to_json(question: StatisticsRequest) -> dict[str, Any]:
+def request_to_json(request: StatisticsRequest) -> dict[str, Any]:
     """The request as plain values, to be sent."""
-    return dataclasses.asdict(question)
+    return dataclasses.asdict(request)
 
 
 def request_from_json(raw: Mapping[str, Any]) -> StatisticsRequest:
@@ -59,25 +59,25 @@ def scaling_from_json(marker: str, raw: Mapping[str, Any]) -> ProbabilityScaling
     return found
 
 
-def statistics_to_json(told: SiteStatistics) -> dict[str, Any]:
+def statistics_to_json(statistics: SiteStatistics) -> dict[str, Any]:
     """The statistics as plain values, to be sent."""
     return {
-        "true_classes": {m: own.tolist() for m, own in told.true_classes.items()},
-        "cells": None if told.cells is None else told.cells.tolist(),
-        "hidden": list(told.hidden),
-        "not_finite": dict(told.not_finite),
+        "true_classes": {m: own.tolist() for m, own in statistics.true_classes.items()},
+        "cells": None if statistics.cells is None else statistics.cells.tolist(),
+        "hidden": list(statistics.hidden),
+        "not_finite": dict(statistics.not_finite),
         "sums": {
             m: [own.n, own.loss, own.gradient.tolist(), own.hessian.tolist()]
-            for m, own in told.sums.items()
+            for m, own in statistics.sums.items()
         },
-        "confidences": {m: own.tolist() for m, own in told.confidences.items()},
+        "confidences": {m: own.tolist() for m, own in statistics.confidences.items()},
     }
 
 
-def statistics_from_json(raw: Mapping[str, Any], question: StatisticsRequest) -> SiteStatistics:
-    """What `statistics_to_json` made of the statistics for `question`, complete and nothing
+def statistics_from_json(raw: Mapping[str, Any], request: StatisticsRequest) -> SiteStatistics:
+    """What `statistics_to_json` made of the statistics for `request`, complete and nothing
     else."""
-    counted, limited = question.step == "count", question.step == "limit"
+    counted, limited = request.step == "count", request.step == "limit"
     found = SiteStatistics(
         true_classes={
             _marker(m): _counts(own, (len(BY_ID[m].classes), BINS))
@@ -86,21 +86,21 @@ def statistics_from_json(raw: Mapping[str, Any], question: StatisticsRequest) ->
         cells=None if raw["cells"] is None else _counts(raw["cells"], allowed_cells().shape),
         hidden=tuple(_marker(m) for m in raw["hidden"]),
         not_finite={_marker(m): int(_counts(n, ())) for m, n in raw["not_finite"].items()},
-        sums={_marker(m): _sums(own, question.places[m]) for m, own in raw["sums"].items()},
+        sums={_marker(m): _sums(own, request.places[m]) for m, own in raw["sums"].items()},
         confidences={_marker(m): _counts(own, (2, BINS)) for m, own in raw["confidences"].items()},
     )
     every, none = set(BY_ID), set[str]()
     expected = {
         "true_classes": every if counted else none,
         "not_finite": every if counted else none,
-        "sums": set(question.places),
+        "sums": set(request.places),
         "confidences": every if limited else none,
     }
     for name, markers in expected.items():
         if set(getattr(found, name)) != markers:
             raise ValueError(f"{name} of {sorted(getattr(found, name))}, not {sorted(markers)}")
     if (found.cells is not None) != counted or (found.hidden and not counted):
-        raise ValueError("cells or hidden markers do not fit the question")
+        raise ValueError("cells or hidden markers do not fit the request")
     return found
 
 

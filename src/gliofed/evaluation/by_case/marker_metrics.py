@@ -115,28 +115,36 @@ def marker_estimates(
         why = f"probability of {bad[0]} is not finite" if bad else "no case with a known label"
         return {m.id: missing_estimate(len(known), why) for m in measures}
     sample = PredictionSample.of(known, replicates)
-    asked = MarkerPredictions(known, sample, truth, found, marker.classes, replicates)
-    return {m.id: m.estimate(asked) for m in measures}
+    predictions = MarkerPredictions(known, sample, truth, found, marker.classes, replicates)
+    return {m.id: m.estimate(predictions) for m in measures}
 
 
-def _area(asked: MarkerPredictions) -> MetricEstimate:
-    around = partial(resampled_auc_interval, asked.sample, asked.truth, asked.probabilities)
-    metric = partial(auc, asked.truth, asked.probabilities)
-    return resampled_estimate(asked.results, asked.sample, metric, around, asked.one_class)
+def _area(predictions: MarkerPredictions) -> MetricEstimate:
+    around = partial(
+        resampled_auc_interval, predictions.sample, predictions.truth, predictions.probabilities
+    )
+    metric = partial(auc, predictions.truth, predictions.probabilities)
+    return resampled_estimate(
+        predictions.results, predictions.sample, metric, around, predictions.one_class
+    )
 
 
-def _area_by_delong(asked: MarkerPredictions) -> MetricEstimate:
+def _area_by_delong(predictions: MarkerPredictions) -> MetricEstimate:
     """The same value as `_area`; only that one is resampled."""
-    value = asked.sample.value(partial(auc, asked.truth, asked.probabilities))
+    value = predictions.sample.value(partial(auc, predictions.truth, predictions.probabilities))
     if not np.isfinite(value):
-        return fixed_estimate(asked.results, asked.sample, None, note=asked.one_class)
-    bounds = delong_interval(asked.sample, asked.truth, asked.probabilities)
-    return fixed_estimate(asked.results, asked.sample, value, bounds)
+        return fixed_estimate(
+            predictions.results, predictions.sample, None, note=predictions.one_class
+        )
+    bounds = delong_interval(predictions.sample, predictions.truth, predictions.probabilities)
+    return fixed_estimate(predictions.results, predictions.sample, value, bounds)
 
 
-def _area_of_pairs(asked: MarkerPredictions) -> MetricEstimate:
-    metric = partial(auc_between_pairs, asked.truth, asked.probabilities)
-    return resampled_estimate(asked.results, asked.sample, metric, logit_interval, asked.one_class)
+def _area_of_pairs(predictions: MarkerPredictions) -> MetricEstimate:
+    metric = partial(auc_between_pairs, predictions.truth, predictions.probabilities)
+    return resampled_estimate(
+        predictions.results, predictions.sample, metric, logit_interval, predictions.one_class
+    )
 
 
 def _area_between(
@@ -144,80 +152,98 @@ def _area_between(
 ) -> Callable[..., MetricEstimate]:
     """The AUC of one group of classes against another, by names, among their cases."""
 
-    def figure(asked: MarkerPredictions) -> MetricEstimate:
-        groups = [[asked.class_names.index(name) for name in g] for g in (positive, negative)]
-        inside, truth, found = between_groups(asked.truth, asked.probabilities, *groups)
-        own = [r for r, among in zip(asked.results, inside, strict=True) if among]
+    def figure(predictions: MarkerPredictions) -> MetricEstimate:
+        groups = [[predictions.class_names.index(name) for name in g] for g in (positive, negative)]
+        inside, truth, found = between_groups(predictions.truth, predictions.probabilities, *groups)
+        own = [r for r, among in zip(predictions.results, inside, strict=True) if among]
         names = ("-".join(negative), "-".join(positive))
         if not own:
             return missing_estimate(0, f"no case of {' or '.join(sorted(positive + negative))}")
-        sample = PredictionSample.of(own, asked.replicates)
-        return _area(MarkerPredictions(own, sample, truth, found, names, asked.replicates))
+        sample = PredictionSample.of(own, predictions.replicates)
+        return _area(MarkerPredictions(own, sample, truth, found, names, predictions.replicates))
 
     return figure
 
 
-def _balanced_accuracy(asked: MarkerPredictions) -> MetricEstimate:
-    metric = partial(balanced_accuracy, asked.truth, asked.probabilities)
+def _balanced_accuracy(predictions: MarkerPredictions) -> MetricEstimate:
+    metric = partial(balanced_accuracy, predictions.truth, predictions.probabilities)
 
     def around(value: float, again: Values) -> Interval:
-        return balanced_accuracy_interval(asked.sample, asked.truth, asked.probabilities)
+        return balanced_accuracy_interval(
+            predictions.sample, predictions.truth, predictions.probabilities
+        )
 
-    return resampled_estimate(asked.results, asked.sample, metric, around, asked.one_class)
+    return resampled_estimate(
+        predictions.results, predictions.sample, metric, around, predictions.one_class
+    )
 
 
 def _recall(of_class: int) -> Callable[..., MetricEstimate]:
-    def figure(asked: MarkerPredictions) -> MetricEstimate:
-        own = (asked.truth == of_class) * 1.0
-        hits = own * (asked.probabilities.argmax(1) == asked.truth)
-        metric = partial(recall, asked.truth, asked.probabilities, of_class=of_class)
+    def figure(predictions: MarkerPredictions) -> MetricEstimate:
+        own = (predictions.truth == of_class) * 1.0
+        hits = own * (predictions.probabilities.argmax(1) == predictions.truth)
+        metric = partial(recall, predictions.truth, predictions.probabilities, of_class=of_class)
 
         def around(value: float, again: Values) -> Interval:
-            return wilson_interval(asked.sample, hits, own)
+            return wilson_interval(predictions.sample, hits, own)
 
         found = resampled_estimate(
-            asked.results, asked.sample, metric, around, asked.one_class or AT_HALF
+            predictions.results,
+            predictions.sample,
+            metric,
+            around,
+            predictions.one_class or AT_HALF,
         )
-        n = len({c for c, inside in zip(asked.sample.cases, own, strict=True) if inside})
+        n = len({c for c, inside in zip(predictions.sample.cases, own, strict=True) if inside})
         return replace(found, n=n)
 
     return figure
 
 
 def _recall_where(of_class: int, other: float) -> Callable[..., MetricEstimate]:
-    def figure(asked: MarkerPredictions) -> MetricEstimate:
+    def figure(predictions: MarkerPredictions) -> MetricEstimate:
         metric = partial(
-            recall_at_other_recall, asked.truth, asked.probabilities, of_class=of_class, other=other
+            recall_at_other_recall,
+            predictions.truth,
+            predictions.probabilities,
+            of_class=of_class,
+            other=other,
         )
-        why = asked.one_class or OWN_THRESHOLD
+        why = predictions.one_class or OWN_THRESHOLD
         return resampled_estimate(
-            asked.results, asked.sample, metric, lambda _, v: varied_percentile_interval(v), why
+            predictions.results,
+            predictions.sample,
+            metric,
+            lambda _, v: varied_percentile_interval(v),
+            why,
         )
 
     return figure
 
 
-def _brier(asked: MarkerPredictions) -> MetricEstimate:
-    classes = len(asked.class_names)
-    errors = ((asked.probabilities - np.eye(classes)[asked.truth]) ** 2).sum(1) / (
+def _brier(predictions: MarkerPredictions) -> MetricEstimate:
+    classes = len(predictions.class_names)
+    errors = ((predictions.probabilities - np.eye(classes)[predictions.truth]) ** 2).sum(1) / (
         2 if classes == 2 else 1
     )
     most = 1.0 if classes == 2 else 2.0
 
     def around(value: float, again: Values) -> Interval:
-        return bootstrap_t_interval(asked.sample, errors, np.ones(len(errors)), (0.0, most))
+        return bootstrap_t_interval(predictions.sample, errors, np.ones(len(errors)), (0.0, most))
 
-    metric = partial(brier, asked.truth, asked.probabilities)
-    return resampled_estimate(asked.results, asked.sample, metric, around)
+    metric = partial(brier, predictions.truth, predictions.probabilities)
+    return resampled_estimate(predictions.results, predictions.sample, metric, around)
 
 
-def _calibration_error(asked: MarkerPredictions) -> MetricEstimate:
+def _calibration_error(predictions: MarkerPredictions) -> MetricEstimate:
     """Without an interval: few cases raise the error, and resampling raises it again."""
-    value = asked.sample.value(partial(calibration_error, asked.truth, asked.probabilities))
-    seeds = [asked.sample.seeds == s for s in range(asked.sample.repeats)]
+    value = predictions.sample.value(
+        partial(calibration_error, predictions.truth, predictions.probabilities)
+    )
+    seeds = [predictions.sample.seeds == s for s in range(predictions.sample.repeats)]
     chance = np.mean(
         [
-            calibration_error_if_calibrated(asked.probabilities[own], CALIBRATED_DRAWS)
+            calibration_error_if_calibrated(predictions.probabilities[own], CALIBRATED_DRAWS)
             for own in seeds
         ],
         axis=0,
@@ -227,11 +253,11 @@ def _calibration_error(asked: MarkerPredictions) -> MetricEstimate:
         f"{BINS} bins of equal counts; a calibrated model would have {chance.mean():.3f} "
         f"({low:.3f} to {high:.3f}) on these cases; no interval: it is biased upwards"
     )
-    return fixed_estimate(asked.results, asked.sample, value, note=note)
+    return fixed_estimate(predictions.results, predictions.sample, value, note=note)
 
 
-def _in_the_large(asked: MarkerPredictions) -> list[LogisticFit]:
-    return [calibration_in_the_large(*own) for own in asked.by_seed]
+def _in_the_large(predictions: MarkerPredictions) -> list[LogisticFit]:
+    return [calibration_in_the_large(*own) for own in predictions.by_seed]
 
 
 def _fitted(
@@ -240,21 +266,25 @@ def _fitted(
     """A coefficient of a fit of each seed; of several, the mean and the mean of their errors,
     which the mean's own error cannot exceed."""
 
-    def figure(asked: MarkerPredictions) -> MetricEstimate:
-        if asked.one_class:
-            return fixed_estimate(asked.results, asked.sample, None, note=asked.one_class)
+    def figure(predictions: MarkerPredictions) -> MetricEstimate:
+        if predictions.one_class:
+            return fixed_estimate(
+                predictions.results, predictions.sample, None, note=predictions.one_class
+            )
         values, errors = [], []
-        for found in fits(asked):
+        for found in fits(predictions):
             if found is None or not found.converged:
                 why = ALL_EQUAL if found is None else SEPARATED
-                return fixed_estimate(asked.results, asked.sample, None, note=why)
+                return fixed_estimate(predictions.results, predictions.sample, None, note=why)
             values.append(found.coefficients[0, place])
             errors.append(np.sqrt(found.covariance[place, place]))
         value, half = float(np.mean(values)), Z_95 * float(np.mean(errors))
         bounds = Interval(value - half, value + half, method=BY_WALD)
-        if not len(asked.sample.resamples):
-            return fixed_estimate(asked.results, asked.sample, value, NO_INTERVAL, "one patient")
-        return fixed_estimate(asked.results, asked.sample, value, bounds)
+        if not len(predictions.sample.resamples):
+            return fixed_estimate(
+                predictions.results, predictions.sample, value, NO_INTERVAL, "one patient"
+            )
+        return fixed_estimate(predictions.results, predictions.sample, value, bounds)
 
     return figure
 

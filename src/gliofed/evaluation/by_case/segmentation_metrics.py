@@ -82,8 +82,8 @@ def segmentation_estimate(
 
 
 def _volume_error(result: CaseResult) -> float | None:
-    said, true = result.volume_ml, result.volume_true_ml
-    return None if said is None or true is None else said - true
+    predicted, true = result.volume_ml, result.volume_true_ml
+    return None if predicted is None or true is None else predicted - true
 
 
 def _percent_error(result: CaseResult) -> float | None:
