@@ -399,7 +399,7 @@ def test_the_verb_ends_with_a_status(model, healthy, tmp_path) -> None:
     flair.write_bytes(flair.read_bytes()[:300])
     some = runner.invoke(app, ["predict", str(model), str(root), "--out", str(tmp_path / "new")])
     assert some.exit_code == 1
-    assert "1 of 2 cases answered" in some.output
+    assert "1 of 2 cases predicted" in some.output
     none = runner.invoke(
         app, ["predict", str(model), str(root / "north/sub-01"), "--out", str(tmp_path / "none")]
     )
