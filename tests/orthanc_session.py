@@ -116,13 +116,13 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
         except DataError as error:
             out[name] = str(error)
     if model is not None:
-        fates = gliofed.predict(
+        cases = gliofed.predict(
             model, ADDRESS, work / "answers", gliofed.PredictOptions(server=asked["web"])
         )
-        out["answers"] = [fate.fate for fate in fates]
+        out["answers"] = [case.status for case in cases]
     thread = threading.Thread(
         target=receive,
-        args=(work / "got", ListenAddress(11112, peers=("ORTHANC",), idle=2.0), lambda count: None),
+        args=(work / "got", ListenAddress(11112, peers=("ORTHANC",), idle=2.0)),
     )
     thread.start()
     listening()

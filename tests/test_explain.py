@@ -8,7 +8,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from monai.visualize import OcclusionSensitivity
 from recorded_progress import RecordedProgress
 from scipy.special import expit
 from torch import nn
@@ -172,7 +171,10 @@ def test_a_hidden_sequence_is_hidden_as_in_training(case) -> None:
 
 # MONAI indexes in a way that torch 2.9 said it would change
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
+@pytest.mark.slow
 def test_falls_are_those_of_predict_and_monai_finds_the_same_map(case) -> None:
+    from monai.visualize import OcclusionSensitivity  # seconds
+
     net = build_net("small", None, 3)
     plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     assert plan.side == (8, 8, 8)
