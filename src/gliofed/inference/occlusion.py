@@ -3,7 +3,7 @@
 A block of the brain is set to 0, the brain's mean after z-scoring, and the network run again
 (Zeiler & Fergus 2014, ECCV). Whole sequences are dropped as in training: set to 0 and absent from
 the presence code. A fall shows what this network's output rests on, not what the tumour is
-(docs/explanation/why-the-network-answers-so.md).
+(docs/explanation/occlusion-maps.md).
 """
 
 from __future__ import annotations
