@@ -2,7 +2,8 @@
 
 Two made-up models of equal AUC on 40 cases of one class and few of the other: how often DeLong's
 paired test and the paired bootstrap call them different, and how often the score table's interval
-of one misses its true AUC. The ground for `gliofed.evaluation.paired.MIN_CASES_PER_CLASS`. Takes a minute.
+of one misses its true AUC. The reason for `gliofed.evaluation.paired.MIN_CASES_PER_CLASS`.
+Takes a minute.
 
     python benchmarks/few_cases.py
 """

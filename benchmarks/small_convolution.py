@@ -2,7 +2,7 @@
 
     python benchmarks/small_convolution.py
 
-Forward and backward of the `is_small` preset on one thread, in turns; medians. A CPU without bfloat16
+Forward and backward of the `small` preset on one thread, in turns; medians. A CPU without bfloat16
 trains in float32, and sites that share a batch often take one case a step.
 """
 

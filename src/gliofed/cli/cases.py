@@ -293,7 +293,8 @@ def show_model(folder: Annotated[Path, typer.Argument(help="The model folder.")]
 def _calibrated_for(calibrations: Mapping[int, object]) -> str:
     if not calibrations:
         return "none: probabilities are not calibrated"
-    return f"for cases with these numbers of missing sequences: {', '.join(map(str, sorted(calibrations)))}"
+    counts = ", ".join(map(str, sorted(calibrations)))
+    return f"for cases with these numbers of missing sequences: {counts}"
 
 
 @model.command("upgrade")

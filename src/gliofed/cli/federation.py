@@ -1,4 +1,4 @@
-"""Commands for a federation between hospitals: kits, processes, the lead's orders, approval, audit."""
+"""Commands for a federation: kits, processes, the lead's orders, approval, audit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """A case's answer as a DICOM Structured Report (Comprehensive SR, TID 1500) of its source series.
 
 Comprehensive SR, as no coordinates in space are needed, and archives and senders without 3D SR
-accept it. The codes are those of `report_codes`. The file is read again and compared before it is written.
+accept it. The codes are those of `report_codes`. The file is read again and compared
+before it is written.
 """
 
 from __future__ import annotations

@@ -46,8 +46,11 @@ from gliofed.markers import BY_ID
 from gliofed.types import Unknown
 
 POSITIVE_CLASS: Final[Mapping[str, str]] = {
-    "idh": "mutant", "codel_1p19q": "codeleted", "mgmt": "methylated", "grade": "4",
-}  # fmt: skip
+    "idh": "mutant",
+    "codel_1p19q": "codeleted",
+    "mgmt": "methylated",
+    "grade": "4",
+}
 """The class that is ranked against the rest; of the grade, 4 against 2 and 3."""
 AGE: Final = "age alone"
 SEX: Final = "sex alone"
@@ -78,23 +81,29 @@ class Confounder:
 
 CONFOUNDERS: Final[tuple[Confounder, ...]] = (
     Confounder(
-        AGE, ("grade",), ("idh", "codel_1p19q", "mgmt"),
+        AGE,
+        ("grade",),
+        ("idh", "codel_1p19q", "mgmt"),
         "IDH: Yan et al. 2009, NEJM 360:765. 1p/19q, among all gliomas: Eckel-Passow et al. 2015, "
         "NEJM 372:2499. MGMT, as IDH: Noushmehr et al. 2010, Cancer Cell 17:510. Grade: Ostrom et "
         "al. 2020, Neuro-Oncology 22(S1):iv1.",
     ),
     Confounder(
-        SEX, ("idh", "codel_1p19q", "mgmt"), ("grade",),
+        SEX,
+        ("idh", "codel_1p19q", "mgmt"),
+        ("grade",),
         "Glioblastoma has a larger excess of men than other gliomas: Ostrom et al. 2020, as above. "
         "MGMT is taken as IDH.",
     ),
     Confounder(
-        VOLUME, ("idh", "codel_1p19q", "mgmt", "grade"), (),
+        VOLUME,
+        ("idh", "codel_1p19q", "mgmt", "grade"),
+        (),
         "No agreed direction; larger is taken. Read it on both sides of 0.5.",
     ),
     Confounder(IDH_SCORE, ("mgmt",), (), "Noushmehr et al. 2010, as above."),
     Confounder(IDH_TRUE, ("mgmt",), (), "Noushmehr et al. 2010, as above."),
-)  # fmt: skip
+)
 
 
 def confounder_scores(

@@ -31,8 +31,15 @@ from gliofed.types import SEQUENCES, UNKNOWN, Labels, Person, Unknown
 from gliofed.types import Sequence as Scan
 
 _OWN: Final = (
-    "case", "site", "patient", *(m.id for m in MARKERS), "sex", "age", "scanner", "sequences",
-)  # fmt: skip
+    "case",
+    "site",
+    "patient",
+    *(m.id for m in MARKERS),
+    "sex",
+    "age",
+    "scanner",
+    "sequences",
+)
 _PUBLISHED: Final = ("ID", "Date")
 _NOTHING: Final = frozenset({"", "#div/0!", "inf", "-inf", "nan"})
 """Cells of the published table where a region is absent, or a quotient has nothing below it."""

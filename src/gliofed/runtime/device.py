@@ -44,7 +44,7 @@ def processes_at_once() -> int:
 def keep_memory() -> None:
     """Have glibc keep freed memory, so that each step does not fault its pages in again.
 
-    Training on the CPU gains up to a third, a whole brain's answer more (`benchmarks/inference.py`);
+    Training on the CPU gains up to a third, a whole brain's answer more (`benchmarks/infer.py`);
     elsewhere than glibc this does nothing.
     """
     if not sys.platform.startswith("linux"):

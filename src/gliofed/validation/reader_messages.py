@@ -24,7 +24,7 @@ CPU_SECONDS: Final = 20
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """One case to read. masks: by name; the first is drawn. picture: whether to draw a thumbnail."""
+    """One case to read. masks: by name; the first is drawn. picture: draw a thumbnail."""
 
     images: Mapping[Sequence, Path]
     masks: Mapping[str, Path]

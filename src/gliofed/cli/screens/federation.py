@@ -81,10 +81,13 @@ def status_table(now: RunStatus) -> Group:
         rounds.add_column(name, justify="left" if name == "sites" else "right")
     for point in now.points[-_SHOWN:]:
         rounds.add_row(
-            str(point.round + 1), f"{point.seconds:.1f}", f"{point.bytes_up / 1e6:.1f}",
-            f"{sum(point.losses.values()):.3f}", "" if point.dice is None else f"{point.dice:.3f}",
+            str(point.round + 1),
+            f"{point.seconds:.1f}",
+            f"{point.bytes_up / 1e6:.1f}",
+            f"{sum(point.losses.values()):.3f}",
+            "" if point.dice is None else f"{point.dice:.3f}",
             _sites(point),
-        )  # fmt: skip
+        )
     parts = [rounds]
     remarks = [f"not connected: {', '.join(now.missing)}"] if now.missing else []
     remarks += [f"its page could not be drawn: {now.page}"] if now.page else []

@@ -35,8 +35,12 @@ def show_intake(account: IngestResult, out: Path) -> None:
     for bad in account.bad:
         text = f"a file: {bad.fault}; its name is in series.tsv"
         console.print(Text(text, style="bold red"), soft_wrap=True)
-    asked = sum(v.status in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY)
-                for o in account.outcomes for s in o.plan.studies for v in s.series_plans)  # fmt: skip
+    asked = sum(
+        v.status in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY)
+        for o in account.outcomes
+        for s in o.plan.studies
+        for v in s.series_plans
+    )
     lines = [
         f"{len(account.outcomes)} patients; {account.other} files are no DICOM, {account.copies} "
         f"are copies. Hospital: {out}",
@@ -76,9 +80,12 @@ def _table(study: StudyPlan, words: frozenset[str]) -> Table:
         result = v.sequence.value if v.sequence else v.status.value
         table.add_row(
             "?" if head.number is None else str(head.number),
-            Text(redact(head.description, words)), str(v.series.files),
-            Text(result, style=_STYLE.get(v.status, "dim")), _sure(v), Text(_why(v, words)),
-        )  # fmt: skip
+            Text(redact(head.description, words)),
+            str(v.series.files),
+            Text(result, style=_STYLE.get(v.status, "dim")),
+            _sure(v),
+            Text(_why(v, words)),
+        )
     return table
 
 

@@ -43,8 +43,11 @@ def show_scores(rows: Sequence[ScoreRow]) -> None:
 
 def score_tables(rows: Sequence[ScoreRow], models: Sequence[str]) -> Iterator[Table]:
     """The main figures over all sites, a table for each kind of test that has any."""
-    measures = [("mask", "dice", "Dice"), *((m.id, "auc", f"AUC {m.title}") for m in MARKERS),
-                ("markers", "auc_mean", "AUC, mean of markers")]  # fmt: skip
+    measures = [
+        ("mask", "dice", "Dice"),
+        *((m.id, "auc", f"AUC {m.title}") for m in MARKERS),
+        ("markers", "auc_mean", "AUC, mean of markers"),
+    ]
     for role, title in TITLES.items():
         every = {
             (r.model, r.task, r.metric): r for r in rows if (r.role, r.site) == (role, ALL_SITES)
