@@ -197,7 +197,8 @@ def main(folder: Path, names: list[str]) -> None:
         if name == "none":
             other = like[np.triu_indices(len(like), 1)]
         print(
-            f"| {name} | {interval(int((same >= MIN_EQUAL_TOKENS).sum()), len(same))} | {same.min():.1f} | "
+            f"| {name} | {interval(int((same >= MIN_EQUAL_TOKENS).sum()), len(same))} "
+            f"| {same.min():.1f} | "
             f"{int((other >= MIN_EQUAL_TOKENS).sum())} of {len(other)} | {other.max():.1f} |",
             flush=True,
         )

@@ -272,8 +272,8 @@ def _header_and_lines(
     for line in lines[1:]:
         if len(line.cells) != len(header):
             raise DataError(
-                f"{path}:{line.number}: {len(line.cells)} cells under {len(header)} columns; a cell "
-                "that holds the separator needs quotes"
+                f"{path}:{line.number}: {len(line.cells)} cells under {len(header)} columns; a "
+                "cell that holds the separator needs quotes"
             )
     return header, lines[1:]
 

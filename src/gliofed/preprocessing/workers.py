@@ -199,7 +199,10 @@ def _set_up(request: PreparationRequest) -> Callable[[_Job, Progress], _Result]:
 def prepare_case_here(
     case: Case, request: PreparationRequest, store: PreparedStore
 ) -> CasePreparation:
-    """One case and its figure, in this process. Raises UnwritableError; everything else is the case's account."""
+    """Prepare one case and draw its figure, in this process.
+
+    Raises UnwritableError. Every other fault becomes a reason of the result.
+    """
     started = time.monotonic()
     try:
         prepared, kept = prepare_one(case, request.grid, request.steps, store)

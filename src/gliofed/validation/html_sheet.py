@@ -104,12 +104,13 @@ def _card(thumbnail: CaseThumbnail, findings: Sequence[Finding]) -> SheetCard:
     width, height = struct.unpack(">2I", thumbnail.png[16:24]) if thumbnail.png else (0, 0)
     source = base64.b64encode(thumbnail.png).decode("ascii")
     mask_text = "with a mask" if thumbnail.has_mask else "without a mask"
+    name = printable(thumbnail.case, LONGEST)
     return SheetCard(
-        case=printable(thumbnail.case, LONGEST),
+        case=name,
         image=f"data:image/png;base64,{source}" if thumbnail.png else "",
         width=width,
         height=height,
-        alt=f"{printable(thumbnail.case, LONGEST)}: three planes of {', '.join(names)}, {mask_text}",
+        alt=f"{name}: three planes of {', '.join(names)}, {mask_text}",
         columns=names,
         findings=tuple(first_of_each[:FINDINGS_PER_CARD]),
         worst=findings[0].severity.value if findings else "",

@@ -48,7 +48,8 @@ def announce_patients(
     """Tokens of one site's patients, in an order that does not depend on the ids.
 
     mapping: of `gliofed.data.patient_ids.read_mapping`. images: "site/id" to the case's key in
-    `store`; both are needed to compare by image. Raises DataError for an id with no letter or digit.
+    `store`; both are needed to compare by image. Raises DataError for an id without a letter or
+    digit.
     """
     own: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
