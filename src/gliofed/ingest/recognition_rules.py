@@ -65,24 +65,97 @@ class TimingRule:
 
 BY_TIME: Final = (
     TimingRule("echo-planar", WeightingFamily.OTHER, "EP", None, ANY, ANY, ANY, 0.9),
-    TimingRule("inversion for fat (STIR)", WeightingFamily.OTHER, "", True, ANY, TimeRange(1000, 1e5),
-           TimeRange(80, 300), 0.9),
-    TimingRule("FLAIR", WeightingFamily.FLAIR, "", True, TimeRange(60, 700), TimeRange(4000, 2e4),
-           TimeRange(1400, 3200), 0.9),
-    TimingRule("T1 by inversion and gradient echo (MPRAGE)", WeightingFamily.T1, "GR", True, TimeRange(0, 12),
-           TimeRange(3, 3500), TimeRange(301, 1400), 0.9),
-    TimingRule("T1 by inversion and spin echo (T1-FLAIR)", WeightingFamily.T1, "", True, TimeRange(0, 50),
-           TimeRange(900, 4000), TimeRange(350, 1300), 0.85),
-    TimingRule("T1 by spoiled gradient echo", WeightingFamily.T1, "GR", False, TimeRange(0, 12), TimeRange(2, 700),
-           ANY, 0.8),
-    TimingRule("susceptibility or T2* by gradient echo", WeightingFamily.OTHER, "GR", False, TimeRange(12.01, 100),
-           ANY, ANY, 0.8),
-    TimingRule("T1 by spin echo", WeightingFamily.T1, "SE", False, TimeRange(0, 40), TimeRange(100, 1300), ANY, 0.85),
-    TimingRule("proton density by spin echo", WeightingFamily.OTHER, "SE", False, TimeRange(0, 50),
-           TimeRange(1500, 2e4), ANY, 0.7),
-    TimingRule("T2 by spin echo", WeightingFamily.T2, "SE", False, TimeRange(60, 700), TimeRange(1500, 2e4), ANY,
-           0.85),
-)  # fmt: skip
+    TimingRule(
+        "inversion for fat (STIR)",
+        WeightingFamily.OTHER,
+        "",
+        True,
+        ANY,
+        TimeRange(1000, 1e5),
+        TimeRange(80, 300),
+        0.9,
+    ),
+    TimingRule(
+        "FLAIR",
+        WeightingFamily.FLAIR,
+        "",
+        True,
+        TimeRange(60, 700),
+        TimeRange(4000, 2e4),
+        TimeRange(1400, 3200),
+        0.9,
+    ),
+    TimingRule(
+        "T1 by inversion and gradient echo (MPRAGE)",
+        WeightingFamily.T1,
+        "GR",
+        True,
+        TimeRange(0, 12),
+        TimeRange(3, 3500),
+        TimeRange(301, 1400),
+        0.9,
+    ),
+    TimingRule(
+        "T1 by inversion and spin echo (T1-FLAIR)",
+        WeightingFamily.T1,
+        "",
+        True,
+        TimeRange(0, 50),
+        TimeRange(900, 4000),
+        TimeRange(350, 1300),
+        0.85,
+    ),
+    TimingRule(
+        "T1 by spoiled gradient echo",
+        WeightingFamily.T1,
+        "GR",
+        False,
+        TimeRange(0, 12),
+        TimeRange(2, 700),
+        ANY,
+        0.8,
+    ),
+    TimingRule(
+        "susceptibility or T2* by gradient echo",
+        WeightingFamily.OTHER,
+        "GR",
+        False,
+        TimeRange(12.01, 100),
+        ANY,
+        ANY,
+        0.8,
+    ),
+    TimingRule(
+        "T1 by spin echo",
+        WeightingFamily.T1,
+        "SE",
+        False,
+        TimeRange(0, 40),
+        TimeRange(100, 1300),
+        ANY,
+        0.85,
+    ),
+    TimingRule(
+        "proton density by spin echo",
+        WeightingFamily.OTHER,
+        "SE",
+        False,
+        TimeRange(0, 50),
+        TimeRange(1500, 2e4),
+        ANY,
+        0.7,
+    ),
+    TimingRule(
+        "T2 by spin echo",
+        WeightingFamily.T2,
+        "SE",
+        False,
+        TimeRange(60, 700),
+        TimeRange(1500, 2e4),
+        ANY,
+        0.85,
+    ),
+)
 """The first matching row from the top counts. A row needs every time that it bounds."""
 
 
@@ -101,13 +174,20 @@ def _word(text: str) -> re.Pattern[str]:
 
 WORDS: Final = (
     WordRule(_word(r"t1[ _-]?w?[ _-]*(flair|tirm)"), WeightingFamily.T1),
-    WordRule(_word(r"flair\w*|t2[ _-]?flair|tirm|dark[ _-]?fluid|da[_-]?fl|dunkle?[ _-]fl\w+"),
-         WeightingFamily.FLAIR),
-    WordRule(_word(r"t1\w{0,3}|mp-?2?rage|mpr|bravo|fspgr|spgr|ir-?fspgr|mp-?rage\w*|(3d)?[ _-]?tfe|"
-         r"vibe|"
-               r"thrive|flash|vol(ume)?t1"), WeightingFamily.T1),
+    WordRule(
+        _word(r"flair\w*|t2[ _-]?flair|tirm|dark[ _-]?fluid|da[_-]?fl|dunkle?[ _-]fl\w+"),
+        WeightingFamily.FLAIR,
+    ),
+    WordRule(
+        _word(
+            r"t1\w{0,3}|mp-?2?rage|mpr|bravo|fspgr|spgr|ir-?fspgr|mp-?rage\w*|(3d)?[ _-]?tfe|"
+            r"vibe|"
+            r"thrive|flash|vol(ume)?t1"
+        ),
+        WeightingFamily.T1,
+    ),
     WordRule(_word(r"t2\w{0,3}"), WeightingFamily.T2),
-)  # fmt: skip
+)
 """The first matching row from the top counts."""
 
 CONTRAST_YES: Final = re.compile(
@@ -156,44 +236,135 @@ def _exclude(reason: str, words: str, *types: str, derived: bool = False) -> Exc
 
 
 EXCLUDED: Final = (
-    _exclude("a localiser", r"loc\w*|scout\w*|survey\w*|3[ _-]?pl(ane)?\w*|plan[ _-]?scan|topogram\w*|"
-         r"aahead\w*|aah?scout|smart[ _-]?brain|rep[eé]rage\w*|localizador|calib\w*|"
-         r"asset\w*|coil[ _]?sens\w*|ref[ _-]?scan|shim\w*|b0[ _-]?map\w*|fieldmap\w*",
-         "LOCALIZER", "SCOUT"),
-    _exclude("diffusion", r"dwi\w*|dti\w*|adc\w*|trace\w*|e?xp[ _-]?adc|diff\w*|resolve|tensor|"
-         r"b[ _]?\d{3,4}\w*|noddi|ivim|hardi|colfa|fa[ _-]?map", "DIFFUSION", "ADC", "TRACEW",
-         "TRACE", "FA", "TENSOR", "EADC", "AVDC", "CFA", "MEAN DIFFUSIVITY"),
-    _exclude("perfusion or a map of it", r"perf\w*|dsc\w*|dce\w*|r?cbf\w*|r?cbv\w*|mtt\w*|ttp\w*|"
-         r"asl\w*|"
-         r"pasl|pcasl|tmax|ktrans|pwi\w*|gbp|pbp|twist\w*|tricks", "PERFUSION", "CBF", "CBV", "MTT",
-         "TTP", "ASL", "RELCBF", "RELCBV", "RELMTT", "DCE", "DSC", "TMAX"),
-    _exclude("susceptibility weighted", r"swi\w*|swan\w*|gre[ _-]?t2\w*|t2[ _-]?(star|\*)\w*|t2s|"
-         r"hemo\w*|"
-         r"qsm\w*|venobold|mip[ _]?swi|pha([ _]images)?", "SWI", "MNIP", "SUSCEPTIBILITY"),
-    _exclude("angiography", r"tof\w*|mra|mrv|angio\w*|venogr\w*|pca|inhance\w*|phase[ _-]?contrast|"
-         r"pc3d",
-         "ANGIO", "TOF", "VELOCITY"),
-    _exclude("spectroscopy", r"mrs|svs\w*|csi\w*|spectro\w*|press|cho|naa|metabol\w*", "SPECTROSCOPY"),
+    _exclude(
+        "a localiser",
+        r"loc\w*|scout\w*|survey\w*|3[ _-]?pl(ane)?\w*|plan[ _-]?scan|topogram\w*|"
+        r"aahead\w*|aah?scout|smart[ _-]?brain|rep[eé]rage\w*|localizador|calib\w*|"
+        r"asset\w*|coil[ _]?sens\w*|ref[ _-]?scan|shim\w*|b0[ _-]?map\w*|fieldmap\w*",
+        "LOCALIZER",
+        "SCOUT",
+    ),
+    _exclude(
+        "diffusion",
+        r"dwi\w*|dti\w*|adc\w*|trace\w*|e?xp[ _-]?adc|diff\w*|resolve|tensor|"
+        r"b[ _]?\d{3,4}\w*|noddi|ivim|hardi|colfa|fa[ _-]?map",
+        "DIFFUSION",
+        "ADC",
+        "TRACEW",
+        "TRACE",
+        "FA",
+        "TENSOR",
+        "EADC",
+        "AVDC",
+        "CFA",
+        "MEAN DIFFUSIVITY",
+    ),
+    _exclude(
+        "perfusion or a map of it",
+        r"perf\w*|dsc\w*|dce\w*|r?cbf\w*|r?cbv\w*|mtt\w*|ttp\w*|"
+        r"asl\w*|"
+        r"pasl|pcasl|tmax|ktrans|pwi\w*|gbp|pbp|twist\w*|tricks",
+        "PERFUSION",
+        "CBF",
+        "CBV",
+        "MTT",
+        "TTP",
+        "ASL",
+        "RELCBF",
+        "RELCBV",
+        "RELMTT",
+        "DCE",
+        "DSC",
+        "TMAX",
+    ),
+    _exclude(
+        "susceptibility weighted",
+        r"swi\w*|swan\w*|gre[ _-]?t2\w*|t2[ _-]?(star|\*)\w*|t2s|"
+        r"hemo\w*|"
+        r"qsm\w*|venobold|mip[ _]?swi|pha([ _]images)?",
+        "SWI",
+        "MNIP",
+        "SUSCEPTIBILITY",
+    ),
+    _exclude(
+        "angiography",
+        r"tof\w*|mra|mrv|angio\w*|venogr\w*|pca|inhance\w*|phase[ _-]?contrast|"
+        r"pc3d",
+        "ANGIO",
+        "TOF",
+        "VELOCITY",
+    ),
+    _exclude(
+        "spectroscopy", r"mrs|svs\w*|csi\w*|spectro\w*|press|cho|naa|metabol\w*", "SPECTROSCOPY"
+    ),
     _exclude("functional", r"bold\w*|fmri\w*|resting\w*|task", "FMRI", "BOLD"),
     _exclude("fat suppressed by inversion", r"stir\w*"),
-    _exclude("a map of relaxation times", r"t1[ _-]?map\w*|t2[ _-]?map\w*|r2\w*|mp2rage[ _]?inv\w*|"
-         r"synthetic|symri|magic", "T1 MAP", "T2 MAP", "T2_STAR MAP", "R1", "R2"),
+    _exclude(
+        "a map of relaxation times",
+        r"t1[ _-]?map\w*|t2[ _-]?map\w*|r2\w*|mp2rage[ _]?inv\w*|"
+        r"synthetic|symri|magic",
+        "T1 MAP",
+        "T2 MAP",
+        "T2_STAR MAP",
+        "R1",
+        "R2",
+    ),
     _exclude("a magnetisation transfer series", r"mt[ _-]?(on|off)|mtr|cest|apt\w*"),
     _exclude("a balanced steady state series", r"ciss\w*|fiesta\w*|trufi\w*|b-?(ffe|tfe)|drive"),
-    _exclude("subtracted from another series", r"sub|subtr\w*|subtract\w*|subtrak\w*|difference",
-         "SUBTRACTION", "SUB", "SUBTRACT"),
-    _exclude("a projection", r"mip\w*|minip\w*|maxip\w*|proj\w*", "MIP", "MAX_IP", "MAXIP", "MIN_IP",
-         "MINIP", "PROJECTION IMAGE", "PROJECTION", "THIN_MIP"),
-    _exclude("reformatted from another series", r"mpr[ _-]?(cor|sag|tra|ax|recon|range)\w*|"
-         r"(cor|sag|tra|ax)\w*[ _-]?mpr|reform\w*|refmt|rfmt|curved", "MPR", "REFORMATTED",
-         "REFORMAT", "CURVED", "CPR", "MPR_THICK", derived=True),
-    _exclude("a phase, real or imaginary image", "", "P", "R", "I", "PHASE", "PHASE MAP", "REAL",
-         "IMAGINARY"),
-    _exclude("a screen, report or fused image", r"screen\w*|report\w*|fused|fusion|summary|"
-         r"captur\w*", "CSA REPORT", "SCREEN SAVE", "FUSED",
-         "PASTED", "DRAWING"),
+    _exclude(
+        "subtracted from another series",
+        r"sub|subtr\w*|subtract\w*|subtrak\w*|difference",
+        "SUBTRACTION",
+        "SUB",
+        "SUBTRACT",
+    ),
+    _exclude(
+        "a projection",
+        r"mip\w*|minip\w*|maxip\w*|proj\w*",
+        "MIP",
+        "MAX_IP",
+        "MAXIP",
+        "MIN_IP",
+        "MINIP",
+        "PROJECTION IMAGE",
+        "PROJECTION",
+        "THIN_MIP",
+    ),
+    _exclude(
+        "reformatted from another series",
+        r"mpr[ _-]?(cor|sag|tra|ax|recon|range)\w*|"
+        r"(cor|sag|tra|ax)\w*[ _-]?mpr|reform\w*|refmt|rfmt|curved",
+        "MPR",
+        "REFORMATTED",
+        "REFORMAT",
+        "CURVED",
+        "CPR",
+        "MPR_THICK",
+        derived=True,
+    ),
+    _exclude(
+        "a phase, real or imaginary image",
+        "",
+        "P",
+        "R",
+        "I",
+        "PHASE",
+        "PHASE MAP",
+        "REAL",
+        "IMAGINARY",
+    ),
+    _exclude(
+        "a screen, report or fused image",
+        r"screen\w*|report\w*|fused|fusion|summary|"
+        r"captur\w*",
+        "CSA REPORT",
+        "SCREEN SAVE",
+        "FUSED",
+        "PASTED",
+        "DRAWING",
+    ),
     _exclude("not of the head", r"spine|wirbels\w*|[chl]ws|cervic\w*|lumb\w*|thora\w*|myelo\w*"),
-)  # fmt: skip
+)
 
 
 def match_timing(timing: PulseTiming) -> TimingRule | None:
