@@ -2,7 +2,7 @@
 
     python benchmarks/occlusion.py
 
-A drawn brain of 150 x 180 x 150 mm with a tumour, the `is_small` preset with random weights, one
+A synthetic brain of 150 x 180 x 150 mm with a tumour, the `small` preset with random weights, one
 thread, float32. For each way: how often the network is asked, CPU seconds each time (median of
 three) and the most memory that a process of its own held. Integrated gradients (Sundararajan et al.
 2017, ICML) are one forward and one backward pass a step; they take 20 to 300 steps, and a run for

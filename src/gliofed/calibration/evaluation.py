@@ -109,7 +109,7 @@ class ThresholdRow:
 @dataclass(frozen=True)
 class IntegratedTypeRow:
     """Of the n cases whose true integrated type is `reference`, the share that was called
-    `apply_to_case`: one of `calibrate.cns5.OUTCOMES`."""
+    `predicted`: one of `calibration.cns5.OUTCOMES`."""
 
     model: str
     reference: str

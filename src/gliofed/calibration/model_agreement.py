@@ -35,7 +35,7 @@ MIN_CASES: Final = 5
 
 @dataclass(frozen=True)
 class AgreementRow:
-    """Mean Dice of the share `set_coverage` of the cases whose outlines agree most; where that is
+    """Mean Dice of the share `coverage` of the cases whose outlines agree most; where that is
     None, Spearman's rank correlation of agreement and Dice. n: cases with both, each with its mean
     Dice over seeds. value, low, high: with 95 % interval; None with the reason in `note`."""
 

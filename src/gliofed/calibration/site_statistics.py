@@ -77,7 +77,7 @@ class CalibrationCases:
         return np.zeros(allowed_cells().shape, np.int64) if few else counts
 
     def _confidences(self, marker: str, seen: Probabilities) -> Counts:
-        """seen: the marker's probabilities as they are shown, of `case_results` in their order."""
+        """seen: the marker's probabilities as they are shown, of `results` in their order."""
         truth, _ = self.known(marker)
         if not len(truth):
             return np.zeros((2, BINS), np.int64)
@@ -107,7 +107,7 @@ def joint_decisions(
 ) -> tuple[dict[str, Probabilities], Values]:
     """What is shown of n cases: marker to (n, classes); and the joint, (n, 2, 2, 3).
 
-    own: the model's own probabilities, as `raw` gives them. Where one of the three of the joint is
+    own: the model's own probabilities, not scaled. Where one of the three of the joint is
     not finite there is none, NaN, and the others are shown as they were scaled.
     """
     scaled = {m: scalings[m].apply(p) for m, p in own.items()}

@@ -13,7 +13,7 @@ from typing import Final, Literal
 What = Literal["connection-refused", "command-refused", "job-refused", "connected", "lost"]
 
 DENIED: Final = "gliofed.denied"
-"""The logger of `denials`."""
+"""The logger of `federated.flare.denials`."""
 CODE: Final = "byoc"
 """FLARE's right to bring code in a job."""
 OTHER: Final = "other"

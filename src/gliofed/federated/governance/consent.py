@@ -18,7 +18,7 @@ _FLOAT_BYTES = 4
 def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
     """What the study does at a site, a line each.
 
-    parameters: of its network (`gliofed.api.network_size`).
+    parameters: of its network (`deployment.approval.network_size`).
     """
     train, loss = study.train, study.loss
     learned = [BY_ID[m].title for m, weight in loss.markers.items() if weight > 0]

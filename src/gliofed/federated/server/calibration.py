@@ -52,7 +52,8 @@ def run_calibration(
     """Calibrate the model of `state` on what the training sites kept back.
 
     All questions are answered by the same cases: a site that fails is named, and the others begin
-    anew without it. Where none answers the calibration is of no case (`calibrate.whole.fit_all`).
+    anew without it. Where none answers the calibration is of no case
+    (`calibration.calibrator.fit_calibration`).
     One that `folder` holds is handed back; delete `folder`/calibration.json to ask again. Raises
     CheckpointError where that file is damaged or of another run.
     """

@@ -16,7 +16,7 @@ MAX_LOGIT_DIFFERENCE: Final = 1e-4
 """The greatest difference of a logit: 0.000025 of a probability."""
 
 Outputs = Mapping[str, Tensor]
-"""By name, in this order: `mask` and each marker's id; logits as in `Answers`."""
+"""By name, in this order: `mask` and each marker's id; logits as in `NetworkOutput`."""
 _ASKED: Final = (
     ((24, 24, 24), ((1, 1, 1, 1), (0, 1, 0, 1))),
     ((33, 20, 29), ((1, 0, 1, 1),)),

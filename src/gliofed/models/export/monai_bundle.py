@@ -40,7 +40,7 @@ _TEMPLATE: Final = Path(__file__).with_name("inference.json")
 def write_bundle(model: TrainedModel, folder: Path) -> float:
     """Write the folder, once its network answers as the model does; the greatest difference.
 
-    Raises ModelError as `validated_report` does, and where MONAI cannot build the network.
+    Raises ModelError as `check_equivalence` does, and where MONAI cannot build the network.
     """
     tensors = {k: v.contiguous() for k, v in sorted(model.weights.items())}
     files = {

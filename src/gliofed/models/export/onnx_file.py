@@ -51,7 +51,7 @@ class _TupleOutputs(nn.Module):
 def write_graph(model: TrainedModel, path: Path) -> float:
     """Write the file, once it answers as the model does; the greatest difference of a logit.
 
-    Raises StudyError where the extra is not installed, and as `validated_report` does.
+    Raises StudyError where the extra is not installed, and as `check_equivalence` does.
     """
     _ask_for_packages()
     net = model.net()

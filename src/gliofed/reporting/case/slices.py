@@ -62,7 +62,7 @@ def sequence_slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[Seq
 
 def occlusion_picture(content: CaseContent, why: Occlusion) -> Picture | None:
     """The axial slice with the greatest change of the probability, in colours over the first
-    sequence that is there; None as `regions` is."""
+    sequence that is there; None where `brain_regions` gives None."""
     within = brain_regions(content, why)
     if within is None:
         return None
