@@ -95,8 +95,8 @@ def read_study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
     """The rows of the study's feature tables that are of its cases; none if no model needs them.
 
     gliofed's own tables are matched by hospital and case, the published ones of TCGA by the
-    barcode in the case's id, however it is written. Raises DataError as `read_feature_tables` does, and
-    where no case is in them.
+    barcode in the case's id, however it is written. Raises DataError as `read_feature_tables` does,
+    and where no case is in them.
     """
     if not set(_ON_FEATURES) & set(study.models):
         return StudyFeatures()
