@@ -43,6 +43,7 @@ def hospitals(tmp_path):
 # --- the command --------------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_a_healthy_folder_ends_with_0_and_a_fault_with_1(hospitals, tmp_path) -> None:
     runner = CliRunner()
     fine = runner.invoke(app, ["check", str(hospitals)])
@@ -83,6 +84,7 @@ def test_a_path_that_does_not_exist_is_one_line(tmp_path) -> None:
         gliofed.check(tmp_path / "gone")
 
 
+@pytest.mark.process
 def test_many_findings_of_one_code_are_cut_short(hospitals) -> None:
     for number in range(30):
         shutil.copy(
@@ -159,6 +161,7 @@ def test_files_of_published_sets(tmp_path, files, images, masks, odd) -> None:
     assert [f.code for f in findings] == ["SET-UNKNOWN-IMAGE"] * odd
 
 
+@pytest.mark.process
 def test_a_pile_of_masks_is_a_case_each(hospitals, tmp_path) -> None:
     for name in ("a_segm", "b_segm"):
         (tmp_path / "segm").mkdir(exist_ok=True)
@@ -167,6 +170,7 @@ def test_a_pile_of_masks_is_a_case_each(hospitals, tmp_path) -> None:
     assert (result.cases, result.findings) == (2, ())
 
 
+@pytest.mark.process
 def test_a_date_in_a_header_is_not_repeated(hospitals) -> None:
     from malformed import text
 
@@ -214,6 +218,7 @@ def test_both_sides_of_what_a_cell_may_hold(hospitals, column, cell, code) -> No
     assert [f.code for f in found] == ([code] if code else [])
 
 
+@pytest.mark.process
 def test_ten_voxels_are_a_mask_and_nine_a_speck(hospitals) -> None:
     def only(count: int):
         def change(a: np.ndarray) -> np.ndarray:
@@ -254,6 +259,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.process
 def test_the_sheet_stands_alone_and_shows_every_case(hospitals, tmp_path) -> None:
     out = tmp_path / "sheet.html"
     result = gliofed.check(hospitals, sheet=out)
@@ -269,6 +275,7 @@ def test_the_sheet_stands_alone_and_shows_every_case(hospitals, tmp_path) -> Non
     assert out.stat().st_size < 150_000
 
 
+@pytest.mark.process
 def test_the_picture_has_the_outline_where_the_mask_is(hospitals) -> None:
     picture = gliofed.check(hospitals, sheet=hospitals / "s.html").thumbnails[0]
     pixels = decode(picture.png)
@@ -300,6 +307,7 @@ def decode(png: bytes) -> np.ndarray:
     return lines[:, 1:]
 
 
+@pytest.mark.process
 def test_names_in_the_sheet_are_escaped(hospitals, tmp_path) -> None:
     evil = hospitals / "<script>alert(1)</script>".replace("/", "_")
     (hospitals / "north").rename(evil)
@@ -313,6 +321,7 @@ def test_names_in_the_sheet_are_escaped(hospitals, tmp_path) -> None:
     assert html.escape("<script>") in text
 
 
+@pytest.mark.process
 def test_a_case_that_cannot_be_shown_says_so(hospitals) -> None:
     for name in (*FILES, "mask"):
         at(hospitals, name).write_bytes(b"")

@@ -28,6 +28,7 @@ def remove_case(hospital: Path, subject: str) -> None:
     table.write_text("".join(r for r in rows if not r.startswith(f"{subject}\t")))
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("without_pictures")
 def test_a_study_names_the_case_and_goes_on_without_it(tmp_path) -> None:
     path = write_study(

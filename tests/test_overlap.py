@@ -259,6 +259,7 @@ def test_a_study_refuses_a_patient_written_in_two_ways(three) -> None:
     assert "a and b: 1" in overlap_statement(found)
 
 
+@pytest.mark.process
 def test_by_image_alone_equal_ids_mean_nothing(three) -> None:
     study = study_of(three, overlap_by=["image"])
     found, _, _ = prepare_and_compare(study, read_sites(study.data), three / "store", NoProgress())

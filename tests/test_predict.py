@@ -82,6 +82,7 @@ def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[CaseS
     return predict_all(scans, read_model(model), wanted, CPU, NO_PROGRESS)
 
 
+@pytest.mark.process
 def test_every_case_has_its_answer_and_its_outline_on_each_scan(model, healthy, tmp_path) -> None:
     statuses = answered(model, healthy, tmp_path)
     assert [f.status for f in statuses] == ["answered"] * 2
@@ -139,6 +140,7 @@ def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
     ] * 2
 
 
+@pytest.mark.process
 def test_two_hospitals_may_have_subjects_of_one_name(model, healthy, tmp_path) -> None:
     root = tmp_path / "data"
     for site in ("north", "south"):
@@ -155,6 +157,7 @@ def test_two_hospitals_may_have_subjects_of_one_name(model, healthy, tmp_path) -
     assert "sub-02" not in table
 
 
+@pytest.mark.process
 def test_missing_sequences_are_said_and_calibrated_for(model, healthy, tmp_path) -> None:
     root = tmp_path / "data"
     shutil.copytree(healthy, root)
@@ -173,6 +176,7 @@ def test_missing_sequences_are_said_and_calibrated_for(model, healthy, tmp_path)
     assert np.log(own["probabilities"][1] / own["probabilities"][0]) == pytest.approx(0.5 * logit)
 
 
+@pytest.mark.process
 def test_a_calibration_on_fuller_cases_is_said_to_be_so(healthy, tmp_path) -> None:
     root = tmp_path / "data"
     shutil.copytree(healthy, root)
@@ -185,6 +189,7 @@ def test_a_calibration_on_fuller_cases_is_said_to_be_so(healthy, tmp_path) -> No
     assert "lacked" not in whole.source.calibrated
 
 
+@pytest.mark.process
 def test_a_model_without_calibration_says_so_and_names_no_type(healthy, tmp_path) -> None:
     plain_model = make_model(tmp_path / "m")
     (first, _) = answered(plain_model, healthy, tmp_path / "out")
@@ -201,6 +206,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("spoilt", BAD.values(), ids=lambda s: f"{s.code}: {s.name}")
 def test_a_spoilt_case_is_refused_in_one_line_each_and_the_other_is_answered(
     spoilt, model, healthy, tmp_path
@@ -223,6 +229,7 @@ def test_a_spoilt_case_is_refused_in_one_line_each_and_the_other_is_answered(
     assert any(f.status == "answered" for f in statuses) or len(statuses) == len(refused) == 1
 
 
+@pytest.mark.process
 def test_a_case_that_crashes_its_process_is_refused_and_the_others_are_answered(
     model, healthy, tmp_path
 ) -> None:
@@ -317,6 +324,7 @@ def plain_of(value: object) -> object:
     return value
 
 
+@pytest.mark.process
 def test_all_cases_are_one_table_that_is_scored_once_the_truth_is_there(
     model, healthy, tmp_path
 ) -> None:
@@ -387,6 +395,7 @@ def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_p
     assert kept.status == "skipped"
 
 
+@pytest.mark.process
 def test_the_verb_ends_with_a_status(model, healthy, tmp_path) -> None:
     runner = CliRunner()
     root = tmp_path / "data"

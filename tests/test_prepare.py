@@ -122,6 +122,7 @@ def test_brain_box_and_scores_in_their_empty_cases() -> None:
     assert nonzero_brain(two).sum() == 27  # the crumb is not brain
 
 
+@pytest.mark.process
 def test_the_store_makes_each_entry_once_and_follows_content(hospital, tmp_path) -> None:
     cases = read_bids(hospital, "h")
     store = PreparedStore(tmp_path / "store")
@@ -153,6 +154,7 @@ def test_a_brain_mask_is_part_of_the_key_where_it_is_used(hospital, tmp_path) ->
         assert len(keys) == 1 + differs, way
 
 
+@pytest.mark.process
 def test_a_failed_case_leaves_nothing_half_written(hospital, tmp_path) -> None:
     cases = read_bids(hospital, "h")
     path = cases[1].images["T2"]

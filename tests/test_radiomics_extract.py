@@ -237,6 +237,7 @@ alignment = 0
 """
 
 
+@pytest.mark.process
 def test_the_verbs_extract_a_study_and_predict_each_hospital(
     pretended, tmp_path, monkeypatch
 ) -> None:
