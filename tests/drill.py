@@ -22,16 +22,16 @@ from pathlib import Path
 import torch
 from conftest import write_hospital
 
+import gliofed
 from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.run_status import RunStatus, read_status
-from gliofed.deployment.site_data import SiteDataPaths, open_client
+from gliofed.deployment.run_status import read_status
+from gliofed.deployment.site_data import open_client
 from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.deployment.try_out import TryOutFolder, make_kits, running_parties, start_party
 from gliofed.errors import AuditError, CheckpointError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
-from gliofed.federated.governance.audit_verification import read_log, verify_lines
-from gliofed.federated.governance.hash_chain import LogLine
+from gliofed.federated.governance.audit_verification import verify_lines
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.rounds import FederatedRun, run_rounds
 from gliofed.federated.server.testing import FinishedTest, run_test
@@ -142,14 +142,14 @@ class Drill:
     def work(self, name: str) -> Path:
         return self.place.kits / name / "gliofed/work" / self.run
 
-    def log(self, name: str) -> list[LogLine]:
+    def log(self, name: str) -> list[gliofed.LogLine]:
         path = self.place.kits / name / "gliofed/audit.jsonl"
         try:
-            return list(read_log(path)) if path.exists() else []
+            return list(gliofed.read_log(path)) if path.exists() else []
         except (AuditError, OSError):  # in the middle of a line
             return []
 
-    def last(self, name: str) -> LogLine | None:
+    def last(self, name: str) -> gliofed.LogLine | None:
         lines = self.log(name)
         return lines[-1] if lines else None
 
@@ -167,7 +167,7 @@ class Drill:
         return len([e for e in self.log(SERVER) if e.event == "round-committed"])
 
     @property
-    def status(self) -> RunStatus | None:
+    def status(self) -> gliofed.RunStatus | None:
         try:
             return read_status(self.work(LEAD))
         except CheckpointError:
@@ -199,7 +199,7 @@ class Drill:
             time.sleep(poll)
         return time.monotonic() - started
 
-    def over(self) -> RunStatus:
+    def over(self) -> gliofed.RunStatus:
         """Wait for the lead's verb; how the run ended."""
         self.wait(lambda: self.parties[LEAD].poll() is not None, "the study is over")
         status = self.status
@@ -261,7 +261,7 @@ def undisturbed(
         open_client(
             study,
             open_kit(d.place.kits / name, "site"),
-            SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
+            gliofed.SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
             folder / name,
         )
         for name in d.sites

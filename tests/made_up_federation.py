@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from made_up_run import TRAIN, make_curve, make_result
 
-from gliofed.deployment.run_status import RunStatus
+import gliofed
 from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import score_sums, suppress_small_counts
@@ -55,8 +55,10 @@ def make_rows(
     return score_table_from_sums(sums, failed)
 
 
-def make_status(study: Study, rounds: int, state: str = "training", **more: object) -> RunStatus:
-    whole = RunStatus(
+def make_status(
+    study: Study, rounds: int, state: str = "training", **more: object
+) -> gliofed.RunStatus:
+    whole = gliofed.RunStatus(
         run=run_id(study), study=study.name, digest=study.digest, state="training", why="",
         rounds=study.train.rounds, sites=(*study.data.train, *study.data.external),
         points=make_points(rounds),

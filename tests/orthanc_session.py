@@ -25,10 +25,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import MRImageStorage
 
 import gliofed
-from gliofed.dicom.dicomweb import DicomWebServer
-from gliofed.dicom.storescp import ListenAddress, receive
 from gliofed.errors import DataError
-from gliofed.ingest.intake import IngestRequest, intake
 from gliofed.runtime.progress import NoProgress
 
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
@@ -101,17 +98,17 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
     key = work / "key"
     out: dict[str, object] = {"stored": stored}
     asked = {
-        "web": DicomWebServer(studies=(head.StudyInstanceUID,), secret_file=secret),
-        "again": DicomWebServer(patient=head.PatientID, secret_file=secret),
-        "unknown": DicomWebServer(patient="nobody", secret_file=secret),
-        "wild": DicomWebServer(patient="*", secret_file=secret),
-        "whole": DicomWebServer(secret_file=secret),
-        "locked": DicomWebServer(studies=(head.StudyInstanceUID,)),
+        "web": gliofed.DicomWebServer(studies=(head.StudyInstanceUID,), secret_file=secret),
+        "again": gliofed.DicomWebServer(patient=head.PatientID, secret_file=secret),
+        "unknown": gliofed.DicomWebServer(patient="nobody", secret_file=secret),
+        "wild": gliofed.DicomWebServer(patient="*", secret_file=secret),
+        "whole": gliofed.DicomWebServer(secret_file=secret),
+        "locked": gliofed.DicomWebServer(studies=(head.StudyInstanceUID,)),
     }
     for name, pacs in asked.items():
         try:
-            out[name] = intake(
-                IngestRequest(ADDRESS, work / name, key=key, pacs=pacs), NoProgress()
+            out[name] = gliofed.intake(
+                gliofed.IngestRequest(ADDRESS, work / name, key=key, pacs=pacs), NoProgress()
             ).status
         except DataError as error:
             out[name] = str(error)
@@ -121,15 +118,15 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
         )
         out["answers"] = [case.status for case in cases]
     thread = threading.Thread(
-        target=receive,
-        args=(work / "got", ListenAddress(11112, peers=("ORTHANC",), idle=2.0)),
+        target=gliofed.receive,
+        args=(work / "got", gliofed.ListenAddress(11112, peers=("ORTHANC",), idle=2.0)),
     )
     thread.start()
     listening()
     ask("/modalities/gliofed/store", ask("/series"))
     thread.join()
-    out["sent"] = intake(
-        IngestRequest(str(work / "got"), work / "sent", key=key), NoProgress()
+    out["sent"] = gliofed.intake(
+        gliofed.IngestRequest(str(work / "got"), work / "sent", key=key), NoProgress()
     ).status
     return out
 

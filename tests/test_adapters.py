@@ -11,7 +11,7 @@ import pytest
 from conftest import STRIPPED, write_hospital, write_image
 from trees import BRATS_ENDS, MAPPING_2021, NEW_ENDS, TREES, touch
 
-from gliofed.data.audit import DatasetReading
+import gliofed
 from gliofed.data.formats import bids, brats, brats_collections, egd, rhuh_gbm, tcga, ucsf_pdgm
 from gliofed.data.formats import lgg_1p19q as lgg
 from gliofed.data.formats import upenn_gbm as upenn
@@ -27,7 +27,7 @@ from gliofed.types import UNKNOWN, Case, Labels, Sequence
 GRID = GridConfig(spacing_mm=(2.0, 2.0, 2.0))
 
 
-def by_id(reading: DatasetReading) -> dict[str, Case]:
+def by_id(reading: gliofed.DatasetReading) -> dict[str, Case]:
     return {c.id: c for c in reading.cases}
 
 

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import gliofed
 from gliofed.cli.main import app
 from gliofed.deployment.training_job import make_job
 from gliofed.errors import ApprovalError, PolicyError, StudyError
 from gliofed.federated.governance.approval import (
     LARGEST,
-    Approval,
     approve,
     canonical_toml,
     make_approval,
@@ -28,7 +28,7 @@ from gliofed.federated.governance.approval import (
     write_approval,
 )
 from gliofed.federated.governance.consent import what_leaves, what_runs
-from gliofed.federated.governance.keys import new_approver_key, read_public, verify_signature
+from gliofed.federated.governance.keys import read_public, verify_signature
 from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.markers import MARKERS
@@ -179,7 +179,7 @@ def test_who_approves_is_one_plain_line(who, fine) -> None:
 class TestSignatures:
     @pytest.fixture
     def key(self, tmp_path):
-        new_approver_key(tmp_path / "key")
+        gliofed.new_approver_key(tmp_path / "key")
         return tmp_path / "key"
 
     @pytest.fixture
@@ -193,13 +193,13 @@ class TestSignatures:
         assert require_approval(TEXT, DIGEST, folder, policy).signature
 
     def test_the_signature_of_a_stranger_is_none(self, folder, tmp_path, policy) -> None:
-        new_approver_key(tmp_path / "other")
+        gliofed.new_approver_key(tmp_path / "other")
         write_approval(sign(make_approval(TEXT, "A"), tmp_path / "other"), folder)
         with pytest.raises(ApprovalError, match="bears no signature"):
             require_approval(TEXT, DIGEST, folder, policy)
 
     @pytest.mark.parametrize(
-        "field", [f.name for f in dataclasses.fields(Approval) if f.name != "signature"]
+        "field", [f.name for f in dataclasses.fields(gliofed.Approval) if f.name != "signature"]
     )
     def test_every_field_is_signed(self, key, field) -> None:
         signed = sign(make_approval(TEXT, "A", SitePolicy()), key)
@@ -217,9 +217,9 @@ class TestSignatures:
         assert public == read_public(key.with_name("key.pub"))
         for path in (key, key.with_name("key.pub")):
             with pytest.raises(ApprovalError, match="never written over"):
-                new_approver_key(key)
+                gliofed.new_approver_key(key)
             path.unlink()
-        assert new_approver_key(key) != public
+        assert gliofed.new_approver_key(key) != public
 
     def test_a_key_that_cannot_be_used_is_named(self, key, tmp_path) -> None:
         approval = make_approval(TEXT, "A")

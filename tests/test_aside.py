@@ -12,6 +12,7 @@ from prepared_stores import prepare_here
 from recorded_progress import RecordedProgress
 from small_study import write_study
 
+import gliofed
 from gliofed.data.formats.registry import read_sites
 from gliofed.data.phantom import PhantomHospital
 from gliofed.data.store import PreparedStore
@@ -19,7 +20,6 @@ from gliofed.errors import DataError
 from gliofed.experiments.cases import prepare_and_compare
 from gliofed.experiments.exclusions import exclude_cases, exclusion_note
 from gliofed.experiments.run import run_study
-from gliofed.experiments.run_context import RunOptions
 from gliofed.reporting.study.page import render_study_page
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import QualityConfig, Study, load_study
@@ -57,7 +57,7 @@ def test_a_run_leaves_them_out_of_everything_and_says_so(small, litres, tmp_path
     out, least = set(ranked[:left_out]), litres[ranked[left_out]]
     progress = RecordedProgress()
     torch.set_num_threads(1)
-    outcome = run_study(asking(study, least), tmp_path, progress, RunOptions(store=store))
+    outcome = run_study(asking(study, least), tmp_path, progress, gliofed.RunOptions(store=store))
     tested = {f"{r.site}/{r.case}" for r in outcome.results}
     assert tested == {c for c in litres if c.startswith("three/")} - out
     (note,) = progress.notes

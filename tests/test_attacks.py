@@ -37,24 +37,21 @@ from federation_kits import (
     wait_for,
 )
 
+import gliofed
 from gliofed.deployment.kit_process import run_process
-from gliofed.deployment.lead import start
 from gliofed.deployment.process_events import (
     CONNECT_SECONDS,
     REPEAT_SECONDS,
     ConnectionReporter,
     RefusalRecorder,
 )
-from gliofed.deployment.run_status import RunStatus
-from gliofed.deployment.supervisor import RetryLimits
 from gliofed.deployment.training_job import make_job
 from gliofed.errors import GliofedError
 from gliofed.federated.flare.job import write_job
 from gliofed.federated.flare.log_lines import parse_log_line
 from gliofed.federated.flare.process import ProcessCommand
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.audit_verification import read_log, verify_lines
-from gliofed.federated.governance.hash_chain import LogLine
+from gliofed.federated.governance.audit_verification import verify_lines
 from gliofed.study import Study, parse_study, study_toml
 
 POLICY = "min_cases = 1\nsmallest_count = 1\n"
@@ -80,11 +77,11 @@ class Live:
     def authority(self) -> Path:
         return self.kits / "authority/rootCA.pem"
 
-    def refusals(self) -> dict[str, list[LogLine]]:
+    def refusals(self) -> dict[str, list[gliofed.LogLine]]:
         """Lines that tell of a refusal, by the kit whose log has them."""
         logs = {n: self.kits / n / "gliofed/audit.jsonl" for n in ("server", *SITES, "lead")}
         return {
-            name: [line for line in read_log(log) if line.event in REFUSED]
+            name: [line for line in gliofed.read_log(log) if line.event in REFUSED]
             for name, log in logs.items()
             if log.exists()
         }
@@ -135,11 +132,11 @@ def live(tmp_path_factory) -> Iterator[Live]:
 
 
 @pytest.fixture(scope="module")
-def rounds(live) -> RunStatus:
+def rounds(live) -> gliofed.RunStatus:
     """A whole study in which one site sends a bad update each round but the first."""
-    patience = RetryLimits(gather=0, rounds=live.study.train.rounds)
+    patience = gliofed.RetryLimits(gather=0, rounds=live.study.train.rounds)
     path = live.kits.parent / "study.toml"
-    end = start(path, live.kits / "lead", lambda now: None, patience)
+    end = gliofed.start(path, live.kits / "lead", lambda now: None, patience)
     assert end.state == "completed", end
     return end
 
@@ -269,7 +266,7 @@ def changed_study(live: Live, place: Path) -> None:
     run = make_job(changed, 1).run
     for name in SITES:
         assert not (live.kits / name / "gliofed/work" / run).exists()
-        lines = read_log(live.kits / name / "gliofed/audit.jsonl")
+        lines = gliofed.read_log(live.kits / name / "gliofed/audit.jsonl")
         assert not [x for x in lines if x.event == "request-received" and x.fields["run"] == run]
 
 
@@ -332,7 +329,7 @@ def test_an_attack_is_refused_and_recorded_once(live, rounds, tmp_path, name) ->
     assert live.noted in ({}, before), "the attack before this one was recorded again"
     attack.do(live, tmp_path)
 
-    def new() -> dict[str, list[LogLine]]:
+    def new() -> dict[str, list[gliofed.LogLine]]:
         found = {side: lines[before[side] :] for side, lines in live.refusals().items()}
         return {side: lines for side, lines in found.items() if lines}
 
@@ -401,7 +398,7 @@ class TestWhatIsHeard:
             refusals.handle_line(self.SHAKE)
             refusals.handle_line("another line")
         refusals.close()
-        lines = list(read_log(log.path))
+        lines = list(gliofed.read_log(log.path))
         assert len(lines) <= 4
         assert sum(int(x.fields.get("times", 1)) for x in lines) == 50_000
 
@@ -410,10 +407,10 @@ class TestWhatIsHeard:
         refusals = RefusalRecorder(log, ("North",))
         for who in ("north", "ada@example.org", "sub-001", ""):
             refusals.handle_line(f"WARNING gliofed.denied: denied list_jobs to {who}")
-        lines = list(read_log(log.path))
+        lines = list(gliofed.read_log(log.path))
         assert [x.fields.get("site") for x in lines] == ["North", None]
         refusals.close()
-        assert [*read_log(log.path)][-1].fields["times"] == 2
+        assert [*gliofed.read_log(log.path)][-1].fields["times"] == 2
 
     @pytest.mark.slow
     def test_each_line_of_a_process_is_heard_and_kept_and_its_silence_too(self, tmp_path) -> None:
@@ -431,7 +428,7 @@ class TestWhatIsHeard:
         rest = [line for line in heard[2:] if line]
         assert "".join(rest) == "x" * 200_000
         assert log.read_text().split() == [*heard[:2], *rest]
-        assert [x.event for x in read_log(audit.path)] == ["started", "stopped"]
+        assert [x.event for x in gliofed.read_log(audit.path)] == ["started", "stopped"]
 
     def test_a_site_that_is_not_let_in_is_told_so_once_with_what_to_look_at(self) -> None:
         now, said = [0.0], []

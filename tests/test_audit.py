@@ -20,15 +20,11 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import gliofed
 from gliofed.cli.main import app
 from gliofed.errors import AuditError, UnwritableError
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.audit_verification import (
-    Kind,
-    read_anchors,
-    read_log,
-    verify_lines,
-)
+from gliofed.federated.governance.audit_verification import Kind, read_anchors, verify_lines
 from gliofed.federated.governance.hash_chain import (
     EVENTS,
     FIELDS,
@@ -91,7 +87,7 @@ def rehashed(line: bytes, **changes: object) -> bytes:
 
 
 def test_a_log_reads_back_as_it_was_written(written) -> None:
-    found = list(read_log(written))
+    found = list(gliofed.read_log(written))
     assert [line.n for line in found] == list(range(1, LINES + 1))
     assert (found[0].event, found[0].who, dict(found[0].fields)) == (
         "started", "harbour", {"version": "0.1.0"})  # fmt: skip
@@ -227,7 +223,7 @@ def test_without_its_head_a_log_needs_anchors(written, copied) -> None:
 def test_a_lost_head_is_made_again_and_recorded(written, copied) -> None:
     path = copied(lines_of(written), head=False)
     AuditLog(path, "harbour").write("stopped")
-    *_, mended, stopped = read_log(path)
+    *_, mended, stopped = gliofed.read_log(path)
     assert (mended.event, mended.fields["reason"], stopped.event) == (
         "log-mended",
         "head-missing",
@@ -242,7 +238,7 @@ def test_a_torn_end_is_moved_aside_and_recorded(written, copied, torn) -> None:
     path = copied([*lines, torn])
     for count in (1, 2):
         AuditLog(path, "harbour").write("started", version="0.1.0")
-        *_, mended, started = read_log(path)
+        *_, mended, started = gliofed.read_log(path)
         assert (mended.event, started.event) == ("log-mended", "started")
         assert dict(mended.fields) == {"reason": "torn-end", "bytes": len(torn)}
         aside = path.with_name(f"audit.jsonl.torn-{count}")
@@ -317,7 +313,7 @@ def test_several_processes_write_one_log(tmp_path) -> None:
     children = writers(path, ("one", "two", "three"), 40)
     assert [c.wait() for c in children] == [0, 0, 0]
     assert verify_lines(path).sound
-    found = [(line.who, line.fields["round"]) for line in read_log(path)]
+    found = [(line.who, line.fields["round"]) for line in gliofed.read_log(path)]
     assert len(found) == 120
     for who in ("one", "two", "three"):
         assert [n for w, n in found if w == who] == list(range(40))
@@ -435,7 +431,7 @@ def test_what_has_no_place_in_a_log_is_refused(tmp_path, fields) -> None:
 def test_what_has_a_place_is_kept(tmp_path, fields) -> None:
     log = AuditLog(tmp_path / "audit.jsonl", "harbour")
     log.write("response-sent", **fields)
-    (line,) = read_log(log.path)
+    (line,) = gliofed.read_log(log.path)
     assert dict(line.fields) == fields
 
 

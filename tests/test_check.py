@@ -8,9 +8,10 @@ import pytest
 from malformed import InProcess, write_healthy
 from malformed_corpus import CORPUS, Spoilt
 
+import gliofed
 import gliofed.validation.check
 from gliofed.runtime.progress import NO_PROGRESS
-from gliofed.validation.check import CheckResult, check_path
+from gliofed.validation.check import check_path
 from gliofed.validation.codes import CODES
 
 
@@ -19,7 +20,7 @@ def healthy(tmp_path_factory):
     return write_healthy(tmp_path_factory.mktemp("healthy") / "data")
 
 
-def check_here(path, monkeypatch, pictures=False) -> CheckResult:
+def check_here(path, monkeypatch, pictures=False) -> gliofed.CheckResult:
     monkeypatch.setattr(gliofed.validation.check, "SafeReader", InProcess)
     return check_path(path, pictures, NO_PROGRESS)
 

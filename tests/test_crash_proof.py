@@ -10,11 +10,11 @@ from prepared_stores import entries, no_new_process
 from recorded_progress import RecordedProgress
 from small_study import write_study
 
+import gliofed
 from gliofed.data.formats.registry import read_sites
 from gliofed.data.phantom import PhantomHospital
 from gliofed.errors import DataError
 from gliofed.experiments.run import run_study
-from gliofed.experiments.run_context import RunOptions
 from gliofed.preprocessing.dataset import preparation_request, prepare_every_case
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import load_study
@@ -39,7 +39,7 @@ def test_a_study_names_the_case_and_goes_on_without_it(tmp_path) -> None:
     bad = next(c for c in cases if c.site == "two")
     torch.set_num_threads(1)
     with crashing(bad.id), pytest.raises(DataError) as caught:
-        run_study(study, tmp_path / "run", NoProgress(), RunOptions(store=store))
+        run_study(study, tmp_path / "run", NoProgress(), gliofed.RunOptions(store=store))
     text = str(caught.value)
     assert text.startswith("1 of 9 cases cannot be prepared, the others are in the store: ")
     assert f"{bad}: its process crashed (SIGSEGV)" in text
@@ -50,6 +50,6 @@ def test_a_study_names_the_case_and_goes_on_without_it(tmp_path) -> None:
         progress = RecordedProgress()
         assert len(prepare_every_case(kept, preparation_request(study, store), progress)) == 8
         assert progress.counts == [(n, 8) for n in range(1, 9)]
-        finished = run_study(study, tmp_path / "run", NoProgress(), RunOptions(store=store))
+        finished = run_study(study, tmp_path / "run", NoProgress(), gliofed.RunOptions(store=store))
     assert finished.page.is_file()
     assert bad.id not in {r.case for r in finished.results}

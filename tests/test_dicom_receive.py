@@ -23,9 +23,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from gliofed.dicom.storescp import ListenAddress, receive
+import gliofed
 from gliofed.errors import DataError
-from gliofed.ingest.intake import IngestRequest, intake
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 OF_MR = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
@@ -42,12 +41,12 @@ class Listening:
     """A receiver in a thread, until it is idle."""
 
     def __init__(self, folder: Path, **over) -> None:
-        self.port = ListenAddress(free_port(), idle=1.0, **over)
+        self.port = gliofed.ListenAddress(free_port(), idle=1.0, **over)
         self.count = -1
         self._thread = threading.Thread(target=self._run, args=(folder,))
 
     def _run(self, folder: Path) -> None:
-        self.count = receive(folder, self.port, NO_PROGRESS)
+        self.count = gliofed.receive(folder, self.port, NO_PROGRESS)
 
     def __enter__(self):
         self._thread.start()
@@ -85,8 +84,9 @@ def test_what_is_sent_is_kept_as_it_came_and_taken_in(tmp_path, enhanced) -> Non
     assert all(p.stat().st_mode & 0o777 == 0o600 for p in got)
     key = tmp_path / "key"
     for name in ("in", "got"):
-        account = intake(
-            IngestRequest(str(tmp_path / name), tmp_path / f"out-{name}", key=key), NoProgress()
+        account = gliofed.intake(
+            gliofed.IngestRequest(str(tmp_path / name), tmp_path / f"out-{name}", key=key),
+            NoProgress(),
         )
         assert account.status == 0
     images = [next((tmp_path / f"out-{n}").glob("sub-*/anat/*.nii.gz")) for n in ("in", "got")]
@@ -137,13 +137,13 @@ def test_titles_are_asked_for(tmp_path, title, called, let_in) -> None:
 
 @pytest.mark.parametrize(
     ("port", "message"),
-    [(ListenAddress(11112, title="x" * 17), "1 to 16"), (ListenAddress(11112, title=""), "1 to 16"),
-     (ListenAddress(11112, peers=("a\\b",)), "1 to 16"), (ListenAddress(11112, host="0.0.0.0"), "--peer"),
-     (ListenAddress(11112, host="example.org"), "--peer")],
+    [(gliofed.ListenAddress(11112, title="x" * 17), "1 to 16"), (gliofed.ListenAddress(11112, title=""), "1 to 16"),
+     (gliofed.ListenAddress(11112, peers=("a\\b",)), "1 to 16"), (gliofed.ListenAddress(11112, host="0.0.0.0"), "--peer"),
+     (gliofed.ListenAddress(11112, host="example.org"), "--peer")],
 )  # fmt: skip
 def test_a_port_that_is_not_safe_is_refused(tmp_path, port, message) -> None:
     with pytest.raises(DataError, match=message):
-        receive(tmp_path / "got", port, NO_PROGRESS)
+        gliofed.receive(tmp_path / "got", port, NO_PROGRESS)
     assert not (tmp_path / "got").exists()
 
 
@@ -152,7 +152,9 @@ def test_a_taken_port_is_one_error(tmp_path) -> None:
         one.bind(("127.0.0.1", 0))
         one.listen()
         with pytest.raises(DataError, match="cannot be listened on"):
-            receive(tmp_path / "got", ListenAddress(one.getsockname()[1]), NO_PROGRESS)
+            gliofed.receive(
+                tmp_path / "got", gliofed.ListenAddress(one.getsockname()[1]), NO_PROGRESS
+            )
 
 
 def test_a_full_disk_is_told_to_the_sender_and_leaves_nothing(tmp_path, monkeypatch) -> None:

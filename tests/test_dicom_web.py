@@ -13,13 +13,13 @@ import pytest
 from dicom_maker import write_study
 from small_model import make_model
 
-from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
+import gliofed
+from gliofed.dicom.dicomweb import fetch, is_address
 from gliofed.errors import DataError
-from gliofed.ingest.intake import IngestRequest, intake
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-STUDY = DicomWebServer(studies=("1.2.3",))
+STUDY = gliofed.DicomWebServer(studies=("1.2.3",))
 
 
 def fenced() -> bool:
@@ -65,8 +65,8 @@ def test_a_pacs_gives_what_its_files_give(tmp_path) -> None:
     assert "wildcard" in told["wild"]
     assert "a whole PACS is not taken in" in told["whole"]
     assert "HTTP status 401; check --secret" in told["locked"]
-    account = intake(
-        IngestRequest(str(tmp_path / "in"), tmp_path / "out", key=tmp_path / "work/key"),
+    account = gliofed.intake(
+        gliofed.IngestRequest(str(tmp_path / "in"), tmp_path / "out", key=tmp_path / "work/key"),
         NoProgress(),
     )
     assert account.status == 0
@@ -94,10 +94,10 @@ def test_a_pacs_gives_a_real_series(tmp_path, real_data) -> None:
     assert (told["web"], told["sent"]) == (1, 1), told  # a person must tell T1 from T1CE
     key = tmp_path / "work/key"
     for name, source in (("sent", tmp_path / "work/got"), ("out", tmp_path / "in/dicoms")):
-        request = IngestRequest(str(source), tmp_path / "work" / name, key=key)
-        table = intake(request, NoProgress()).decisions
+        request = gliofed.IngestRequest(str(source), tmp_path / "work" / name, key=key)
+        table = gliofed.intake(request, NoProgress()).decisions
         table.write_text(table.read_text().rstrip("\n") + "T1\n")
-        assert intake(request, NoProgress()).status == 0
+        assert gliofed.intake(request, NoProgress()).status == 0
     assert images(tmp_path / "work/sent") == images(tmp_path / "work/out")
 
 
@@ -110,11 +110,11 @@ def test_a_pacs_gives_a_real_series(tmp_path, real_data) -> None:
         ("http://127.0.0.1:9/", STUDY, "cannot be reached"),
         ("http://localhost:9/", STUDY, "cannot be reached"),
         ("http://[::1]:9/", STUDY, "cannot be reached"),
-        ("http://127.0.0.1:9/", DicomWebServer(), "needs --study UID or --patient ID"),
-        ("http://127.0.0.1:9/", DicomWebServer(studies=("../x",)), "not a UID"),
-        ("http://127.0.0.1:9/", DicomWebServer(patient="A*"), "wildcard"),
-        ("https://127.0.0.1:9/", DicomWebServer(studies=("1.2",), ca=Path("/nowhere")), "no such file of certificates"),
-        ("http://127.0.0.1:9/", DicomWebServer(studies=("1.2",), secret_env="GLIOFED_NO_SUCH"), "neither `user:password`"),
+        ("http://127.0.0.1:9/", gliofed.DicomWebServer(), "needs --study UID or --patient ID"),
+        ("http://127.0.0.1:9/", gliofed.DicomWebServer(studies=("../x",)), "not a UID"),
+        ("http://127.0.0.1:9/", gliofed.DicomWebServer(patient="A*"), "wildcard"),
+        ("https://127.0.0.1:9/", gliofed.DicomWebServer(studies=("1.2",), ca=Path("/nowhere")), "no such file of certificates"),
+        ("http://127.0.0.1:9/", gliofed.DicomWebServer(studies=("1.2",), secret_env="GLIOFED_NO_SUCH"), "neither `user:password`"),
     ],
 )  # fmt: skip
 def test_what_is_not_safe_is_refused(tmp_path, address, pacs, message) -> None:
@@ -125,7 +125,7 @@ def test_what_is_not_safe_is_refused(tmp_path, address, pacs, message) -> None:
 
 
 def test_plain_http_to_another_machine_needs_a_flag(tmp_path) -> None:
-    pacs = DicomWebServer(studies=("1.2",), plain=True)
+    pacs = gliofed.DicomWebServer(studies=("1.2",), plain=True)
     with pytest.raises(DataError, match="cannot be reached"):
         fetch("http://pacs.invalid/dicom-web", pacs, tmp_path, NO_PROGRESS)
 
@@ -135,7 +135,7 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path, mode, message) -> No
     secret = tmp_path / "secret"
     secret.write_text("Bearer abc\n")
     secret.chmod(mode)
-    pacs = DicomWebServer(studies=("1.2",), secret_file=secret)
+    pacs = gliofed.DicomWebServer(studies=("1.2",), secret_file=secret)
     with pytest.raises(DataError, match=message) as caught:
         fetch("http://127.0.0.1:9/", pacs, tmp_path, NO_PROGRESS)
     assert "abc" not in str(caught.value)

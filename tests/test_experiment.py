@@ -23,8 +23,6 @@ import gliofed
 from gliofed.data.phantom import PhantomHospital
 from gliofed.errors import CheckpointError, GliofedError, QuorumError, StudyError
 from gliofed.experiments.run import run_study
-from gliofed.experiments.run_context import RunOptions
-from gliofed.models.folder import TrainedModel, read_model
 from gliofed.models.network import MultiTaskNet
 from gliofed.reporting.checklists.statements import read_statements
 from gliofed.runtime.files import alone_in
@@ -199,7 +197,7 @@ def test_no_network_predicts_the_same_scan_twice(
     study = load_study(study_file)
     quick = dataclasses.replace(study.train, rounds=1)
     two = dataclasses.replace(study, models=("federated",), seeds=(1, 2), train=quick)
-    options = RunOptions(store=finished / "store")
+    options = gliofed.RunOptions(store=finished / "store")
     run = run_study(two, tmp_path, options=options)
     assert all(r.agreement is not None for r in run.results if r.role == "external")
     scans = {weights for weights, _ in passes}
@@ -214,9 +212,9 @@ def test_no_network_predicts_the_same_scan_twice(
     assert run_study(two, tmp_path, options=options).results == run.results
 
 
-def model_of(out: Path) -> TrainedModel:
+def model_of(out: Path) -> gliofed.TrainedModel:
     (folder,) = out.glob("models/*/*/federated/model")
-    return read_model(folder)
+    return gliofed.read_model(folder)
 
 
 def test_the_model_is_calibrated_for_missing_sequences(finished) -> None:
@@ -274,7 +272,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits_and_no_process_outliv
     assert len(children) >= 2
     wait_until(lambda: not any(alive(p) for p in children), seconds=10)
     kill_after_a_commit(tmp_path, shorter, *store)
-    run_study(load_study(shorter), tmp_path, options=RunOptions(store=finished / "store"))
+    run_study(load_study(shorter), tmp_path, options=gliofed.RunOptions(store=finished / "store"))
     same_as(finished, tmp_path, "federated", "pooled")
     assert not list(tmp_path.rglob("*.part"))
 
@@ -296,14 +294,14 @@ def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path)
         cells[place] = "1" if cells[place] == "0" else "0"
         table.write_text("\n".join([header, "\t".join(cells), *rest]) + "\n")
 
-    before = run_study(study, out, options=RunOptions(store=store))
+    before = run_study(study, out, options=gliofed.RunOptions(store=store))
     relabel("three")  # tests only: the model stands, the test is done anew
-    after = run_study(study, out, options=RunOptions(store=store))
+    after = run_study(study, out, options=gliofed.RunOptions(store=store))
     assert [r.labels for r in before.results] != [r.labels for r in after.results]
     assert [r.probabilities for r in before.results] == [r.probabilities for r in after.results]
     relabel("one")
     with pytest.raises(CheckpointError, match="have changed since"):
-        run_study(study, out, options=RunOptions(store=store))
+        run_study(study, out, options=gliofed.RunOptions(store=store))
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -315,10 +313,10 @@ def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> 
         run = dataclasses.replace(study, train=quick, federation=rules)
         out = tmp_path / str(quorum)
         if quorum == 2:
-            run_study(run, out, options=RunOptions(store=finished / "store"))
+            run_study(run, out, options=gliofed.RunOptions(store=finished / "store"))
             continue
         with pytest.raises(QuorumError, match="2 of at least 3"):
-            run_study(run, out, options=RunOptions(store=finished / "store"))
+            run_study(run, out, options=gliofed.RunOptions(store=finished / "store"))
 
 
 @pytest.mark.usefixtures("without_pictures")
@@ -335,12 +333,14 @@ def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
     torch.set_num_threads(1)
     three = dataclasses.replace(load_study(study_file), models=("federated", "alone"))
     run_study(
-        three, tmp_path, TestsSeen(), RunOptions(store=finished / "store", processes=2)
+        three, tmp_path, TestsSeen(), gliofed.RunOptions(store=finished / "store", processes=2)
     )  # one has to wait
     assert max(seen) == 1
     same_as(finished, tmp_path, "federated", "alone:one", "alone:two")
     seen.clear()  # all is there: a second start needs no process
-    run_study(three, tmp_path, TestsSeen(), RunOptions(store=finished / "store", processes=2))
+    run_study(
+        three, tmp_path, TestsSeen(), gliofed.RunOptions(store=finished / "store", processes=2)
+    )
     assert seen == []
 
 
@@ -352,7 +352,11 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
     rules = dataclasses.replace(study.federation, quorum=3)
     strict = dataclasses.replace(study, models=("federated", "pooled"), federation=rules)
     with pytest.raises(QuorumError, match="2 of at least 3"):
-        run_study(strict, tmp_path / "a", options=RunOptions(store=finished / "store", processes=2))
+        run_study(
+            strict,
+            tmp_path / "a",
+            options=gliofed.RunOptions(store=finished / "store", processes=2),
+        )
 
     class Killer(NoProgress):
         def update(self, done: float, total: float, detail: str) -> None:
@@ -361,5 +365,7 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
 
     two = dataclasses.replace(study, models=("federated", "pooled"))
     with pytest.raises(GliofedError, match=r"killed twice.*--processes 1"):
-        run_study(two, tmp_path / "b", Killer(), RunOptions(store=finished / "store", processes=2))
+        run_study(
+            two, tmp_path / "b", Killer(), gliofed.RunOptions(store=finished / "store", processes=2)
+        )
     assert not multiprocessing.active_children()

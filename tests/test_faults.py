@@ -14,12 +14,12 @@ from campaign import in_training
 from drill import Drill, drill, same_weights, undisturbed
 from federation_kits import running, site_of
 
+import gliofed
 from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.run_status import RunStatus
-from gliofed.deployment.site_data import SiteDataPaths, write_data_paths
+from gliofed.deployment.site_data import write_data_paths
 from gliofed.federated.checkpoint import CommittedRound
-from gliofed.federated.governance.audit_verification import read_anchors, read_log, verify_lines
+from gliofed.federated.governance.audit_verification import read_anchors, verify_lines
 from gliofed.federated.server.testing import FinishedTest, last_test
 from gliofed.markers import BY_ID
 
@@ -39,7 +39,7 @@ class KilledServer:
 
     d: Drill
     kept: CommittedRound
-    end: RunStatus
+    end: gliofed.RunStatus
     state: CommittedRound
     wrong: str
     processes: list[int]
@@ -58,7 +58,7 @@ def killed(tmp_path_factory) -> KilledServer:
     with drill(root / "far", rounds=ROUNDS, deadline=60.0, train=train) as d:
         kit = open_kit(d.place.kits / UNAPPROVED, "site")
         hospital = d.place.root / "hospitals" / UNAPPROVED
-        write_data_paths(kit, SiteDataPaths(hospital, d.place.root / "stores" / UNAPPROVED))
+        write_data_paths(kit, gliofed.SiteDataPaths(hospital, d.place.root / "stores" / UNAPPROVED))
         d.start(SERVER)
         with running(site_of(kit.root), root / "unapproved.txt"):
             d.start(*TRAIN, "outer", LEAD)
@@ -112,12 +112,12 @@ def test_who_did_not_approve_is_named(killed) -> None:
 def test_audit_logs_anchor_each_other_and_no_log_names_a_case(killed) -> None:
     for name, event in (("north", "response-sent"), (UNAPPROVED, "failure-reported")):
         assert verify_lines(killed.audit(name)).sound
-        assert event in {line.event for line in read_log(killed.audit(name))}
+        assert event in {line.event for line in gliofed.read_log(killed.audit(name))}
     log = killed.audit(SERVER)
     for name in (*TRAIN, "outer"):
         assert verify_lines(killed.audit(name), read_anchors(log, name)).sound
         assert verify_lines(log, read_anchors(killed.audit(name), SERVER)).sound
-    events = [line.event for line in read_log(log)]
+    events = [line.event for line in gliofed.read_log(log)]
     assert events.count("round-committed") == ROUNDS
     logs = [*killed.d.place.kits.rglob("log.txt"), *killed.d.place.root.glob("logs/*.log")]
     assert len(logs) >= 2 * len(killed.d.sites)

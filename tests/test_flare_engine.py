@@ -9,8 +9,9 @@ import json
 import pytest
 from federation_kits import make_kits
 
+import gliofed
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.site_data import SiteDataPaths, read_data_paths, write_data_paths
+from gliofed.deployment.site_data import read_data_paths, write_data_paths
 from gliofed.deployment.training_job import make_job, parse_job, run_id
 from gliofed.errors import StudyError
 from gliofed.federated.governance.approval import parse_study_text
@@ -44,7 +45,7 @@ def test_a_study_that_hospitals_cannot_do_apart_is_refused(study) -> None:
 def test_where_the_scans_are_stays_in_the_kit(tmp_path) -> None:
     make_kits(tmp_path / "kits", "north")
     kit = open_kit(tmp_path / "kits/north", "site")
-    own = SiteDataPaths(tmp_path / "scans", tmp_path / "store", "brats")
+    own = gliofed.SiteDataPaths(tmp_path / "scans", tmp_path / "store", "brats")
     write_data_paths(kit, own)
     assert read_data_paths(kit) == own
     (path,) = kit.own.glob("member.toml")

@@ -18,15 +18,14 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+import gliofed
 from gliofed.cli.main import app
 from gliofed.errors import ModelError, StudyError
 from gliofed.inference.forward import predict
-from gliofed.inference.mask_export import export_image
 from gliofed.markers import MARKERS
 from gliofed.models.export import equivalence, monai_bundle, onnx_file
 from gliofed.models.export.equivalence import check_equivalence, named_outputs
-from gliofed.models.export.formats import export_model
-from gliofed.models.folder import read_model, recipe_of, write_model
+from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -85,7 +84,7 @@ def graph_file(model, tmp_path_factory) -> Path:
     finally:
         gc.enable()
     first, second, last = done.output.splitlines()
-    assert first == f"wrote {path}: ONNX file of model {read_model(model).id}"
+    assert first == f"wrote {path}: ONNX file of model {gliofed.read_model(model).id}"
     assert second.startswith("its answers differ from the model's by ")
     assert 0 < float(second.split("by ")[1].split(" ")[0]) < 1e-4
     assert last == RESEARCH_USE_ONLY
@@ -96,8 +95,12 @@ def graph_file(model, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def bundle_folder(model, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("monai") / "b"
-    done = export_model(model, "monai", folder)
-    assert (done.difference, done.title, done.model) == (0, "MONAI bundle", read_model(model).id)
+    done = gliofed.export_model(model, "monai", folder)
+    assert (done.difference, done.title, done.model) == (
+        0,
+        "MONAI bundle",
+        gliofed.read_model(model).id,
+    )
     assert list(folder.parent.iterdir()) == [folder]
     return folder
 
@@ -107,7 +110,7 @@ def bundle_folder(model, tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_the_graph_takes_any_size_batch_and_missing_sequences(model, graph_file) -> None:
-    net = read_model(model).net()
+    net = gliofed.read_model(model).net()
     session = onnxruntime.InferenceSession(graph_file, providers=["CPUExecutionProvider"])
     assert [o.name for o in session.get_outputs()] == ["mask", *(m.id for m in MARKERS)]
     assert [i.shape for i in session.get_inputs()] == [["B", 4, "X", "Y", "Z"], ["B", 4]]
@@ -126,7 +129,7 @@ def test_the_graph_takes_any_size_batch_and_missing_sequences(model, graph_file)
 
 @pytest.mark.slow
 def test_the_graph_says_what_it_is_and_nothing_of_this_machine(model, graph_file) -> None:
-    own, data = read_model(model), graph_file.read_bytes()
+    own, data = gliofed.read_model(model), graph_file.read_bytes()
     proto = onnx.load_from_string(data)
     onnx.checker.check_model(proto, full_check=True)
     said = {p.key: p.value for p in proto.metadata_props}
@@ -161,16 +164,16 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
     bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
     monkeypatch.setattr(onnx_file, "graph_of", lambda net: proto)
     if kept:
-        found = export_model(model, "onnx", tmp_path / "m.onnx").difference
+        found = gliofed.export_model(model, "onnx", tmp_path / "m.onnx").difference
         assert found == pytest.approx(off * equivalence.MAX_LOGIT_DIFFERENCE, rel=0.1)
     else:
         with pytest.raises(ModelError, match=r"m\.onnx: gives other results .* mask differs"):
-            export_model(model, "onnx", tmp_path / "m.onnx")
+            gliofed.export_model(model, "onnx", tmp_path / "m.onnx")
     assert bool(list(tmp_path.iterdir())) == kept
 
 
 def test_every_output_is_compared(model) -> None:
-    net = read_model(model).net()
+    net = gliofed.read_model(model).net()
     for name in ("mask", *(m.id for m in MARKERS)):
 
         def other(image, present, name=name):
@@ -194,7 +197,7 @@ def test_a_package_that_is_missing_is_said_before_any_work(model, tmp_path, monk
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(StudyError, match=r"'onnxscript'.*install gliofed\[export\]"):
-        export_model(model, "onnx", tmp_path / "m.onnx")
+        gliofed.export_model(model, "onnx", tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -216,7 +219,7 @@ def cases(make_prepared, tmp_path):
             placements=placements,
         )  # fmt: skip
         for sequence in there:
-            export_image(prepared, sequence, tmp_path / "images")
+            gliofed.export_image(prepared, sequence, tmp_path / "images")
         found.append(prepared)
     return found
 
@@ -238,10 +241,10 @@ def test_a_bundle_answers_files_as_gliofed_does(
     bundle_folder, tmp_path, cases, mirror, capsys, request
 ) -> None:
     if mirror:
-        folder, net = bundle_folder, read_model(request.getfixturevalue("model")).net()
+        folder, net = bundle_folder, gliofed.read_model(request.getfixturevalue("model")).net()
     else:
-        export_model(make_model(tmp_path / "m", 2, mirror=False), "monai", tmp_path / "b")
-        folder, net = tmp_path / "b", read_model(tmp_path / "m").net()
+        gliofed.export_model(make_model(tmp_path / "m", 2, mirror=False), "monai", tmp_path / "b")
+        folder, net = tmp_path / "b", gliofed.read_model(tmp_path / "m").net()
     run_bundle(folder, tmp_path / "images", tmp_path / "answers")
     assert f"2 cases in {tmp_path / 'images'} - {RESEARCH_USE_ONLY}" in capsys.readouterr().out
     assert len(list((tmp_path / "answers").iterdir())) == 4
@@ -263,7 +266,7 @@ def test_a_bundle_answers_files_as_gliofed_does(
 
 
 def test_a_bundle_says_what_it_is_and_has_no_pickle(model, bundle_folder) -> None:
-    own = read_model(model)
+    own = gliofed.read_model(model)
     files = {str(p.relative_to(bundle_folder)) for p in bundle_folder.rglob("*") if p.is_file()}
     assert files == {
         "configs/metadata.json", "configs/inference.json", "models/model.safetensors",
@@ -312,7 +315,7 @@ def test_a_bundle_that_answers_otherwise_is_not_kept(model, tmp_path, monkeypatc
     monkeypatch.setattr(safetensors.torch, "save", save)
     message = {"changed": "gives other results", "lost": r"MONAI cannot build .*mask\.bias"}[fault]
     with pytest.raises(ModelError, match=rf"(?s){tmp_path / 'b'}: {message}"):
-        export_model(model, "monai", tmp_path / "b")
+        gliofed.export_model(model, "monai", tmp_path / "b")
     assert not list(tmp_path.iterdir())
 
 
@@ -324,12 +327,12 @@ def test_what_is_there_is_not_written_over_and_a_form_must_be_known(model, tmp_p
     (tmp_path / "b/mine.txt").write_text("mine")
     for form in ("onnx", "monai"):
         with pytest.raises(ModelError, match="exists; choose another name"):
-            export_model(model, form, tmp_path / "b")
+            gliofed.export_model(model, form, tmp_path / "b")
     assert [p.name for p in tmp_path.rglob("*")] == ["b", "mine.txt"]
     with pytest.raises(StudyError, match="'tflite' is not a format; choose one of onnx, monai"):
-        export_model(model, "tflite", tmp_path / "x")
+        gliofed.export_model(model, "tflite", tmp_path / "x")
     with pytest.raises(ModelError, match="is not a model"):
-        export_model(tmp_path, "onnx", tmp_path / "x")
+        gliofed.export_model(tmp_path, "onnx", tmp_path / "x")
 
 
 def test_the_exporter_is_quiet_and_leaves_logging_as_it_was() -> None:

@@ -14,10 +14,10 @@ import pytest
 from dicom_maker import GE, SIEMENS, Who, tree, turned, write_series, write_study
 from typer.testing import CliRunner
 
+import gliofed
 from gliofed.cli.main import app
 from gliofed.data.formats.bids import read_bids
 from gliofed.errors import CheckpointError, DataError
-from gliofed.ingest.intake import IngestRequest, IngestResult, intake
 from gliofed.ingest.pseudonyms import PseudonymKey
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import NoProgress
@@ -27,11 +27,11 @@ WHO = Who()
 LATER = dataclasses.replace(WHO, date="20200112")
 
 
-def take(source: Path, out: Path, **over: object) -> IngestResult:
-    return intake(IngestRequest(str(source), out, **over), NoProgress())
+def take(source: Path, out: Path, **over: object) -> gliofed.IngestResult:
+    return gliofed.intake(gliofed.IngestRequest(str(source), out, **over), NoProgress())
 
 
-def decide(account: IngestResult, **words: str) -> None:
+def decide(account: gliofed.IngestResult, **words: str) -> None:
     """Fill the column decision by series number: n7="T1"."""
     rows = list(csv.reader(io.StringIO(account.decisions.read_text()), delimiter="\t"))
     for row in rows[1:]:

@@ -11,9 +11,9 @@ import pytest
 from dicom_maker import SIEMENS, Who, turned, uid, write_series
 from pydicom.uid import RLELossless
 
+import gliofed
 from gliofed.dicom.frames import split_frames
 from gliofed.dicom.headers import read_headers
-from gliofed.ingest.intake import IngestRequest, IngestResult, intake
 from gliofed.ingest.plan import SeriesPlan, SeriesStatus
 from gliofed.ingest.recognition import ContrastTimes, exclusion_reason, recognise
 from gliofed.ingest.series import find_series
@@ -65,8 +65,8 @@ ORDERS = {
 }
 
 
-def take(source: Path, out: Path, key: Path) -> tuple[IngestResult, list[SeriesPlan]]:
-    account = intake(IngestRequest(str(source), out, key=key), NoProgress())
+def take(source: Path, out: Path, key: Path) -> tuple[gliofed.IngestResult, list[SeriesPlan]]:
+    account = gliofed.intake(gliofed.IngestRequest(str(source), out, key=key), NoProgress())
     return account, [v for o in account.outcomes for s in o.plan.studies for v in s.series_plans]
 
 

@@ -15,9 +15,9 @@ from dicom_maker import GE, SIEMENS, Who, turned, uid, write_series
 from pydicom import dcmread
 from pydicom.uid import JPEGBaseline8Bit, RLELossless
 
+import gliofed
 from gliofed.errors import DataError
 from gliofed.ingest.archive import ArchiveLimits, unpack
-from gliofed.ingest.intake import IngestRequest, IngestResult, intake
 from gliofed.ingest.plan import SeriesPlan, SeriesStatus
 from gliofed.ingest.series import MIN_SLICES
 from gliofed.runtime.progress import NO_PROGRESS, NoProgress
@@ -25,8 +25,8 @@ from gliofed.runtime.progress import NO_PROGRESS, NoProgress
 T2, FLAIR = SIEMENS["T2"], SIEMENS["FLAIR"]
 
 
-def take(root: Path) -> tuple[IngestResult, dict[int | None, SeriesPlan]]:
-    account = intake(IngestRequest(str(root / "in"), root / "out"), NoProgress())
+def take(root: Path) -> tuple[gliofed.IngestResult, dict[int | None, SeriesPlan]]:
+    account = gliofed.intake(gliofed.IngestRequest(str(root / "in"), root / "out"), NoProgress())
     found = [v for o in account.outcomes for s in o.plan.studies for v in s.series_plans]
     return account, {v.series.first.number: v for v in found}
 
@@ -363,11 +363,14 @@ def test_a_cut_archive_is_one_error(tmp_path, ending, size) -> None:
         whole = path.read_bytes().rstrip(b"\0")
         path.write_bytes(whole + bytes(-len(whole) % 512 + 1024))
     if size is None:
-        assert intake(IngestRequest(str(path), tmp_path / "out"), NoProgress()).status == 0
+        assert (
+            gliofed.intake(gliofed.IngestRequest(str(path), tmp_path / "out"), NoProgress()).status
+            == 0
+        )
         return
     if ending == "tar" and size < 0:
         size -= 1024  # half of the empty end would do
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match=r"damaged, or locked|neither"):
-        intake(IngestRequest(str(path), tmp_path / "out"), NoProgress())
+        gliofed.intake(gliofed.IngestRequest(str(path), tmp_path / "out"), NoProgress())
     assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
+import gliofed
 from gliofed.ingest.redaction import redact
 
 TEXTS = [
@@ -225,10 +226,9 @@ def test_the_canaries_are_in_the_source(tmp_path, source) -> None:
 @pytest.mark.process
 def test_the_image_header_is_bare(tmp_path) -> None:
     write_series(tmp_path / "in", SIEMENS["T2"])
-    from gliofed.ingest.intake import IngestRequest, intake
     from gliofed.runtime.progress import NoProgress
 
-    intake(IngestRequest(str(tmp_path / "in"), tmp_path / "out"), NoProgress())
+    gliofed.intake(gliofed.IngestRequest(str(tmp_path / "in"), tmp_path / "out"), NoProgress())
     (path,) = (tmp_path / "out").glob("sub-*/anat/*.nii.gz")
     header = nib.load(path).header
     for field in ("descrip", "aux_file", "intent_name", "db_name"):

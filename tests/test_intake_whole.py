@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from dicom_maker import Who, tree, write_study
 
+import gliofed
 from gliofed.data.formats.bids import read_bids
 from gliofed.ingest import bids_hospital
-from gliofed.ingest.intake import IngestRequest, IngestResult, intake
 from gliofed.runtime.progress import NoProgress
 
 
-def take(source: Path, out: Path, **over: object) -> IngestResult:
-    return intake(IngestRequest(str(source), out, **over), NoProgress())
+def take(source: Path, out: Path, **over: object) -> gliofed.IngestResult:
+    return gliofed.intake(gliofed.IngestRequest(str(source), out, **over), NoProgress())
 
 
 @pytest.mark.slow

@@ -12,16 +12,16 @@ import pytest
 from conftest import write_hospital
 from federation_kits import make_kits
 
-from gliofed.deployment.join import propose, record_approval
+import gliofed
+from gliofed.deployment.join import record_approval
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.kit_process import run_process
-from gliofed.deployment.site_data import SiteDataPaths, read_data_paths
+from gliofed.deployment.site_data import read_data_paths
 from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ApprovalError, CheckpointError, DataError, GliofedError, StudyError
 from gliofed.federated.flare.process import ProcessCommand
 from gliofed.federated.governance.approval import approve
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.audit_verification import read_log
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import study_toml
@@ -45,7 +45,7 @@ def kit(tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    return SiteDataPaths(write_hospital(tmp_path / "north", ROWS), tmp_path / "store")
+    return gliofed.SiteDataPaths(write_hospital(tmp_path / "north", ROWS), tmp_path / "store")
 
 
 @pytest.fixture
@@ -57,28 +57,28 @@ def file(study, tmp_path):
 
 @pytest.mark.process
 def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, study) -> None:
-    asked = propose(kit.root, data, file, NoProgress())
+    asked = gliofed.propose(kit.root, data, file, NoProgress())
     assert not asked.agreed
     assert any("No code comes with a study" in line for line in asked.runs)
     assert any("number of training cases" in line for line in asked.leaves)
     assert read_data_paths(kit).folder == data.folder.resolve()
     record_approval(asked, "Dr Who", None)
-    assert propose(kit.root, data, file, NoProgress()).agreed
-    (line,) = read_log(kit.audit)
+    assert gliofed.propose(kit.root, data, file, NoProgress()).agreed
+    (line,) = gliofed.read_log(kit.audit)
     assert line.event == "approved"
     assert line.fields["study"] == study_for_sites(study).digest
 
 
 @pytest.mark.process
 def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
-    record_approval(propose(kit.root, data, file, NoProgress()), "Dr Who", None)
+    record_approval(gliofed.propose(kit.root, data, file, NoProgress()), "Dr Who", None)
     train = dataclasses.replace(study.train, rounds=study.train.rounds + 1)
     file.write_text(study_toml(dataclasses.replace(study, train=train)))
-    assert not propose(kit.root, data, file, NoProgress()).agreed
+    assert not gliofed.propose(kit.root, data, file, NoProgress()).agreed
     file.write_text(study_toml(study))
-    assert propose(kit.root, data, file, NoProgress()).agreed
+    assert gliofed.propose(kit.root, data, file, NoProgress()).agreed
     kit.policy.write_text("min_cases = 3\nsmallest_count = 2\n")
-    assert not propose(kit.root, data, file, NoProgress()).agreed
+    assert not gliofed.propose(kit.root, data, file, NoProgress()).agreed
 
 
 @pytest.mark.process
@@ -87,14 +87,14 @@ def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path
     elsewhere = tmp_path / "elsewhere"
     approve(other, "Dr Who", elsewhere)
     (signed,) = elsewhere.iterdir()
-    asked = propose(kit.root, data, file, NoProgress())
+    asked = gliofed.propose(kit.root, data, file, NoProgress())
     with pytest.raises(ApprovalError):
         record_approval(asked, "", signed)
-    assert not propose(kit.root, data, file, NoProgress()).agreed
+    assert not gliofed.propose(kit.root, data, file, NoProgress()).agreed
     approve(asked.text, "Dr Who", tmp_path / "right")
     (signed,) = (tmp_path / "right").iterdir()
     record_approval(asked, "", signed)
-    assert propose(kit.root, data, file, NoProgress()).agreed
+    assert gliofed.propose(kit.root, data, file, NoProgress()).agreed
 
 
 @pytest.mark.process
@@ -102,19 +102,19 @@ def test_data_with_errors_joins_nothing(kit, data, file) -> None:
     table = data.folder / "participants.tsv"
     table.write_text(table.read_text().replace("sub-00\t0", "sub-00\tperhaps"))
     with pytest.raises(DataError, match="see them with gliofed check"):
-        propose(kit.root, data, file, NoProgress())
+        gliofed.propose(kit.root, data, file, NoProgress())
     assert not (kit.own / "member.toml").exists()
 
 
 @pytest.mark.process
 def test_no_study_and_a_study_for_others_are_told(kit, data, file, tmp_path) -> None:
     with pytest.raises(DataError, match="no study is proposed in the kit; give one with --study"):
-        propose(kit.root, data, None, NoProgress())
+        gliofed.propose(kit.root, data, None, NoProgress())
     with pytest.raises(DataError, match="the study is for north, south, c, not for stranger"):
-        propose(tmp_path / "kits/stranger", data, file, NoProgress())
+        gliofed.propose(tmp_path / "kits/stranger", data, file, NoProgress())
     file.write_text("name = 1")
     with pytest.raises(StudyError):
-        propose(kit.root, data, file, NoProgress())
+        gliofed.propose(kit.root, data, file, NoProgress())
 
 
 def process(folder: Path, code: str) -> ProcessCommand:
@@ -131,7 +131,7 @@ def test_a_process_that_ends_by_itself_is_told_with_its_log(tmp_path) -> None:
         )  # fmt: skip
     assert "because" in heard
     assert (tmp_path / "log").read_text() == "because\n"
-    assert [line.event for line in read_log(log.path)] == ["started", "stopped"]
+    assert [line.event for line in gliofed.read_log(log.path)] == ["started", "stopped"]
 
 
 def test_a_kit_in_use_is_not_used_twice(tmp_path) -> None:

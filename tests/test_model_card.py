@@ -11,6 +11,7 @@ from federation_kits import make_kits
 from made_up_federation import LATE, make_rows, make_status, make_study
 from test_fed_testing import told
 
+import gliofed
 from gliofed.calibration.evaluation import scaling_rows
 from gliofed.deployment import server_controller as conductor_module
 from gliofed.deployment.kit import Kit, open_kit
@@ -23,11 +24,11 @@ from gliofed.errors import CheckpointError, QuorumError
 from gliofed.federated.checkpoint import last_committed
 from gliofed.federated.client import Client, ClientSetup, SiteData
 from gliofed.federated.flare.controller import EngineConfig
-from gliofed.federated.governance.audit_verification import read_log, verify_lines
+from gliofed.federated.governance.audit_verification import verify_lines
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.calibration import last_calibration
 from gliofed.federated.server.testing import TABLE
-from gliofed.models.folder import CALIBRATIONS, read_model
+from gliofed.models.folder import CALIBRATIONS
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.device import Device
 from gliofed.runtime.templates import plain
@@ -198,7 +199,7 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert (status.state, status.page, len(status.points)) == ("completed", "", 2)
     assert "2 of 2 rounds" in (folder / PAGE).read_text()
     state = last_committed(folder / "rounds", status.run)
-    model = read_model(folder / MODEL)
+    model = gliofed.read_model(folder / MODEL)
     own = model.recipe
     assert (own.run, own.rounds, own.study) == (status.run, 2, status.digest)
     assert all(torch.equal(v, state.weights[k]) for k, v in model.weights.items())
@@ -212,7 +213,7 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert model.calibrations == {0: quiet}
     assert f"`{CALIBRATIONS}` beside them" in model.card
     assert "Calibrated on" in (folder / PAGE).read_text()
-    lines = [x for x in read_log(federation.kit.audit) if x.event == "model-written"]
+    lines = [x for x in gliofed.read_log(federation.kit.audit) if x.event == "model-written"]
     assert [x.fields for x in lines] == [{"run": status.run, "rounds": 2, "model": model.id}]
     assert verify_lines(federation.kit.audit).sound
     assert not list(folder.glob(".*.part"))
@@ -223,11 +224,11 @@ def test_a_site_that_withdraws_after_the_end_goes_from_the_card_with_the_next_se
     federation,
 ) -> None:
     folder = federation.conduct(rounds=2)
-    before = read_model(folder / MODEL)
+    before = gliofed.read_model(folder / MODEL)
     assert table(before.card, "Sites")[1] == ["b", "trains", "2", "1 to 2"]
     federation.silent = {"a", "b", "c"}  # nobody is asked again
     federation.conduct(rounds=2, withdrawn=("b",))
-    model = read_model(folder / MODEL)
+    model = gliofed.read_model(folder / MODEL)
     after = model.card
     assert [x[0] for x in table(after, "Sites")] == ["a", "c"]
     assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
@@ -243,7 +244,7 @@ def test_the_model_can_be_tested_again_without_a_site_that_withdrew(federation) 
     folder = federation.conduct(rounds=2)
     (folder / TABLE).unlink()
     federation.conduct(rounds=2, withdrawn=("b",))
-    after = read_model(folder / MODEL).card
+    after = gliofed.read_model(folder / MODEL).card
     assert {x[1] for x in table(after, "Test")} == {"all hospitals", "a", "c"}
     assert "still contain what was trained there before" in after
     assert "include cases" not in after
@@ -269,7 +270,7 @@ def test_a_run_whose_model_cannot_be_written_is_not_complete(federation, monkeyp
         federation.conduct(rounds=2)
     told = read_status(federation.folder)
     assert (told.state, told.why) == ("failed", "on the server: No space left on device")
-    events = [x.event for x in read_log(federation.kit.audit)]
+    events = [x.event for x in gliofed.read_log(federation.kit.audit)]
     assert events.count("job-failed") == 1
     assert "model-written" not in events
     monkeypatch.undo()
@@ -302,6 +303,6 @@ def test_a_segment_that_fails_before_its_first_round_tells_the_lead_why(
         conductor.run_job(lambda *_: None, federation.kit.root)
     told = conductor.status()
     assert (told["state"], told["why"]) == ("failed", why)
-    assert [x.event for x in read_log(federation.kit.audit)] == [
+    assert [x.event for x in gliofed.read_log(federation.kit.audit)] == [
         "job-started", "job-failed",
     ]  # fmt: skip

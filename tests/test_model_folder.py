@@ -26,7 +26,6 @@ from gliofed.models.folder import (
     RECORD,
     WEIGHTS,
     ModelRecipe,
-    read_model,
     recipe_of,
     write_model,
 )
@@ -68,7 +67,7 @@ def folder(tmp_path, weights) -> Path:
 
 
 def test_a_model_reads_back_as_it_was(folder, weights) -> None:
-    found = read_model(folder)
+    found = gliofed.read_model(folder)
     assert found.recipe == RECIPE
     assert set(found.weights) == set(weights)
     assert all(torch.equal(v, weights[k]) for k, v in found.weights.items())
@@ -89,11 +88,11 @@ def test_the_calibration_is_that_of_cases_that_lack_as_many_sequences_or_more(
         for n in (1, 2)
     }
     write_model(tmp_path / "m", RECIPE, weights, several, no_card)
-    found = read_model(tmp_path / "m")
+    found = gliofed.read_model(tmp_path / "m")
     assert {n: own.config.least for n, own in found.calibrations.items()} == {1: 0.1, 2: 0.2}
     assert [found.fitted_for(n) for n in range(4)] == [1, 1, 2, 2]
     write_model(tmp_path / "m", RECIPE, weights, {}, no_card)
-    assert read_model(tmp_path / "m").fitted_for(0) is None
+    assert gliofed.read_model(tmp_path / "m").fitted_for(0) is None
 
 
 def test_no_file_of_it_names_a_hospital(folder) -> None:
@@ -105,7 +104,7 @@ def test_no_file_of_it_names_a_hospital(folder) -> None:
 def test_the_id_is_of_recipe_weights_and_calibration_and_not_of_the_card(
     folder, tmp_path, weights
 ) -> None:
-    own = read_model(folder).id
+    own = gliofed.read_model(folder).id
     same = write_model(tmp_path / "a", RECIPE, weights, {0: calibration()}, no_card)
     assert same == own
     other = dataclasses.replace(RECIPE, mirror=not RECIPE.mirror)
@@ -129,9 +128,9 @@ def test_equal_models_are_equal_bytes(folder, tmp_path, weights) -> None:
 def test_a_model_takes_the_place_of_an_older_one_and_of_nothing_else(
     folder, tmp_path, weights
 ) -> None:
-    before = read_model(folder).id
+    before = gliofed.read_model(folder).id
     assert write_model(folder, RECIPE, weights, {}, no_card) != before
-    assert read_model(folder).calibrations == {}
+    assert gliofed.read_model(folder).calibrations == {}
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/a.txt").write_text("mine")
     with pytest.raises(ModelError, match="exists and is not a model"):
@@ -142,7 +141,7 @@ def test_a_model_takes_the_place_of_an_older_one_and_of_nothing_else(
 
 @pytest.mark.parametrize("place", ["keep", "rename"])
 def test_a_disk_that_fails_leaves_the_older_model(folder, weights, monkeypatch, place) -> None:
-    before, calls = read_model(folder).id, []
+    before, calls = gliofed.read_model(folder).id, []
 
     def fail(*args: object) -> None:
         calls.append(args)
@@ -156,7 +155,7 @@ def test_a_disk_that_fails_leaves_the_older_model(folder, weights, monkeypatch, 
     with pytest.raises(OSError, match="No space"):
         write_model(folder, RECIPE, weights, {}, no_card)
     monkeypatch.undo()
-    assert read_model(folder).id == before
+    assert gliofed.read_model(folder).id == before
     assert [p.name for p in folder.parent.iterdir()] == ["m"]
 
 
@@ -179,20 +178,20 @@ def test_one_changed_byte_is_refused(folder, name) -> None:
     raw[len(raw) // 2] ^= 1
     (folder / name).write_bytes(raw)
     with pytest.raises(ModelError, match=f"{name}: was changed"):
-        read_model(folder)
+        gliofed.read_model(folder)
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, CALIBRATIONS, CARD])
 def test_a_lost_file_is_refused(folder, name) -> None:
     (folder / name).unlink()
     with pytest.raises(ModelError, match=f"{name}: is missing"):
-        read_model(folder)
+        gliofed.read_model(folder)
 
 
 def test_a_file_too_many_is_refused(folder) -> None:
     (folder / "model.pkl").write_bytes(pickle.dumps({"a": 1}))
     with pytest.raises(ModelError, match=r"model\.pkl: is not part of the model"):
-        read_model(folder)
+        gliofed.read_model(folder)
 
 
 def test_a_pickle_in_the_place_of_the_weights_is_not_opened(folder, tmp_path) -> None:
@@ -205,7 +204,7 @@ def test_a_pickle_in_the_place_of_the_weights_is_not_opened(folder, tmp_path) ->
     files = json.loads((folder / RECORD).read_text())["files"]
     rewrite(folder, files={**files, WEIGHTS: model_room._sha256(raw)})
     with pytest.raises(ModelError, match="is not a file of weights"):
-        read_model(folder)
+        gliofed.read_model(folder)
     assert not (tmp_path / "sprung").exists()
 
 
@@ -224,7 +223,7 @@ def test_weights_of_another_network_are_refused(folder, weights) -> None:
     ):
         with_weights(folder, wrong)
         with pytest.raises(ModelError, match=message):
-            read_model(folder)
+            gliofed.read_model(folder)
 
 
 def test_a_record_that_is_not_todays_is_refused(folder) -> None:
@@ -246,27 +245,27 @@ def test_a_record_that_is_not_todays_is_refused(folder) -> None:
         (folder / RECORD).write_text(text)
         rewrite(folder, **changes)
         with pytest.raises(ModelError, match=message):
-            read_model(folder)
+            gliofed.read_model(folder)
     for damage in ("", "{", "[]", "[" * 9999, '"x"'):
         (folder / RECORD).write_text(damage)
         with pytest.raises(ModelError, match="is damaged"):
-            read_model(folder)
+            gliofed.read_model(folder)
 
 
 def test_what_is_no_model_is_said(tmp_path) -> None:
     with pytest.raises(ModelError, match="is not a model"):
-        read_model(tmp_path)
+        gliofed.read_model(tmp_path)
     with pytest.raises(ModelError, match="is not a model"):
-        read_model(tmp_path / "nothing")
+        gliofed.read_model(tmp_path / "nothing")
     with pytest.raises(ModelError, match="gliofed model upgrade"):
-        read_model(tmp_path / "model.safetensors")
+        gliofed.read_model(tmp_path / "model.safetensors")
 
 
 def test_a_network_that_does_not_exist_is_refused_before_weights(folder) -> None:
     recipe = dataclasses.replace(RECIPE, net=NetworkConfig("parent", (1, 1, 1)))
     write_model(folder, recipe, {}, {}, no_card)
     with pytest.raises(ModelError, match="has a fixed one"):
-        read_model(folder)
+        gliofed.read_model(folder)
 
 
 # ---- older formats
@@ -282,7 +281,7 @@ def old(tmp_path) -> Path:
 
 def test_format_1_opens_and_answers_as_it_did(old, tmp_path) -> None:
     own = gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
-    found = read_model(tmp_path / "m")
+    found = gliofed.read_model(tmp_path / "m")
     assert (found.id, found.recipe.rounds, found.calibrations) == (own, 7, {})
     generator = torch.Generator().manual_seed(5)
     image = torch.randn(1, 4, 17, 19, 21, generator=generator)
@@ -332,10 +331,10 @@ def test_a_calibration_beside_an_older_file_goes_along_or_is_refused(old, tmp_pa
     save(old, build_net("small", (4, 4, 4), 1).state_dict(), note)
     beside.write_text(json.dumps(plain))
     gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
-    assert list(read_model(tmp_path / "m").calibrations) == [0]
+    assert list(gliofed.read_model(tmp_path / "m").calibrations) == [0]
     beside.write_text(json.dumps({**plain, "rounds": 6}))  # of the model a round before
     gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
-    assert read_model(tmp_path / "m").calibrations == {}
+    assert gliofed.read_model(tmp_path / "m").calibrations == {}
     beside.write_text(json.dumps({**plain, "run": "another"}))
     with pytest.raises(CheckpointError):
         gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "n")
@@ -349,14 +348,14 @@ def test_the_verb_shows_a_model_and_refuses_in_one_line(folder, old, tmp_path) -
     runner = CliRunner()
     shown = runner.invoke(app, ["model", "show", str(folder)])
     assert shown.exit_code == 0
-    assert read_model(folder).id in shown.output
+    assert gliofed.read_model(folder).id in shown.output
     assert "Research use only" in shown.output
     made = runner.invoke(
         app, ["model", "upgrade", str(old), "--study", str(OLD / "study.toml"),
               "--out", str(tmp_path / "new")],
     )  # fmt: skip
     assert made.exit_code == 0
-    assert read_model(tmp_path / "new").id in made.output
+    assert gliofed.read_model(tmp_path / "new").id in made.output
     refused = runner.invoke(app, ["model", "show", str(old)])
     assert refused.exit_code == 1
     assert refused.output.startswith("ModelError: ")

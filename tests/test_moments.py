@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_fed import CPU, LIMITS, add, training_request, update
 
+import gliofed
 from gliofed.errors import UpdateError
 from gliofed.federated.aggregation.merge import StreamingMean
 from gliofed.federated.aggregation.moments import KINDS, zero_moments
@@ -20,7 +21,7 @@ from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.messages import TrainingRequest, load_request, load_update, save_update
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
-from gliofed.models.folder import read_model, recipe_of, write_model
+from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.network import build_net
 from gliofed.types import OptimiserMoments
 
@@ -163,7 +164,7 @@ def test_only_weights_leave_a_run_as_its_model(sites, tiny_study, tmp_path) -> N
     study = shared(tiny_study)
     state = trained(sites(study), study, tmp_path / "run")
     write_model(tmp_path / "model", recipe_of(study, "run", 2), state.weights, {}, lambda _: "")
-    kept = read_model(tmp_path / "model").weights
+    kept = gliofed.read_model(tmp_path / "model").weights
     assert same(kept, state.weights)
     assert set(kept) == set(build_net("small", None, 0).state_dict())
 

@@ -18,10 +18,7 @@ import pytest
 from conftest import TINY, write_hospital
 from federation_kits import listening, make_kits, running, verb, wait_for
 
-from gliofed.deployment.lead import start
-from gliofed.deployment.run_status import RunStatus
-from gliofed.deployment.supervisor import RetryLimits
-from gliofed.federated.governance.audit_verification import read_log
+import gliofed
 from gliofed.study import parse_study, study_toml
 
 POLICY = "min_cases = 1\nsmallest_count = 1\n"
@@ -133,7 +130,7 @@ class Ran:
     kits: Path
     planted: set[str]
     arguments: set[str]
-    end: RunStatus
+    end: gliofed.RunStatus
 
 
 class Onlooker(threading.Thread):
@@ -187,7 +184,9 @@ def ran(tmp_path_factory) -> Ran:
         for name in SITES:
             said = root / f"{name}.txt"
             wait_for(lambda s=said: "connected to" in s.read_text(), f"{name} is let in")
-        end = start(root / "study.toml", kits / "lead", lambda now: None, RetryLimits(gather=0))
+        end = gliofed.start(
+            root / "study.toml", kits / "lead", lambda now: None, gliofed.RetryLimits(gather=0)
+        )
     onlooker.over.set()
     onlooker.join(10)
     return Ran(root, kits, planter.planted, onlooker.seen, end)
@@ -221,7 +220,7 @@ def test_no_planted_identifier_is_where_others_can_read(ran) -> None:
 @pytest.mark.slow
 def test_what_stays_at_the_site_does_name_them_so_that_the_search_can_fail(ran) -> None:
     south = ran.kits / "south"
-    events = [x.event for x in read_log(south / "gliofed/audit.jsonl")]
+    events = [x.event for x in gliofed.read_log(south / "gliofed/audit.jsonl")]
     assert "failure-reported" in events
     named = set().union(*leaks(south, ran.planted).values())
     assert {one for one in named if one.startswith(("MRN", "ward", "ACC"))}

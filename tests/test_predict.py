@@ -30,13 +30,12 @@ from gliofed.errors import DataError, ModelError, StoreError
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.inference import batch
 from gliofed.inference.answer_files import ANSWER, MAPS, read_answer, read_provenance, write_answer
-from gliofed.inference.batch import TABLE, BatchOptions, CaseStatus, predict_all
+from gliofed.inference.batch import TABLE, BatchOptions, predict_all
 from gliofed.inference.case import answer_case
 from gliofed.inference.case_content import content_of
 from gliofed.inference.forward import DeviceNetwork, predict, predict_with_uncertainty
 from gliofed.inference.occlusion import MAX_PASSES
 from gliofed.markers import MARKERS
-from gliofed.models.folder import read_model
 from gliofed.models.network import build_net
 from gliofed.preprocessing.cases import prepare_one
 from gliofed.runtime.device import Device
@@ -77,9 +76,9 @@ def cases_of(root: Path) -> tuple[Case, ...]:
     return gliofed.inspect(root / "north").cases
 
 
-def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[CaseStatus, ...]:
+def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[gliofed.CaseStatus, ...]:
     wanted = BatchOptions(out, out / "store", **over)
-    return predict_all(scans, read_model(model), wanted, CPU, NO_PROGRESS)
+    return predict_all(scans, gliofed.read_model(model), wanted, CPU, NO_PROGRESS)
 
 
 @pytest.mark.process
@@ -88,7 +87,7 @@ def test_every_case_has_its_answer_and_its_outline_on_each_scan(model, healthy, 
     assert [f.status for f in statuses] == ["answered"] * 2
     for case in statuses:
         plain = json.loads((case.folder / ANSWER).read_text())
-        assert plain["model"]["id"] == read_model(model).id
+        assert plain["model"]["id"] == gliofed.read_model(model).id
         assert plain["missing"] == []
         assert set(plain["markers"]) == {m.id for m in MARKERS}
         for marker in MARKERS:
@@ -279,7 +278,7 @@ def test_uncertainty_leaves_the_prediction_as_it_is_and_is_the_same_each_time(
 
 @pytest.mark.slow
 def test_an_answer_comes_back_from_the_disk_as_it_was(model, healthy, tmp_path) -> None:
-    own = read_model(model)
+    own = gliofed.read_model(model)
     store = PreparedStore(tmp_path / "store")
     case = cases_of(healthy)[0]
     prepared = prepare_one(case, own.recipe.grid, own.recipe.prepare, store)[0]
@@ -387,7 +386,7 @@ def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_p
     assert report.Modality == "SR"
     text = str(report)
     assert "Research use only" in text
-    assert read_model(model).id[:12] in text
+    assert gliofed.read_model(model).id[:12] in text
     (flair,) = case.folder.glob("*_desc-FLAIR_mask.dcm")
     assert str(pydicom.dcmread(flair).SOPInstanceUID) in text
     assert (out / "hospital-private").stat().st_mode & 0o077 == 0

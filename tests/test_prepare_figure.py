@@ -8,11 +8,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+import gliofed
 from gliofed.errors import UnwritableError
 from gliofed.preprocessing import quality_figure
 from gliofed.preprocessing.quality_figure import draw_figure, figure_name, update_figure
 from gliofed.preprocessing.quality_index import render_index
-from gliofed.preprocessing.workers import CasePreparation
 from gliofed.types import PreparationMeasures, Sequence
 
 
@@ -137,10 +137,10 @@ def test_names_fit_every_file_system_and_stay_apart(head) -> None:
 
 
 def test_the_page_shows_what_needs_a_look_first_and_escapes_names(head, tmp_path) -> None:
-    def account(id_: str, status: str, *why: str) -> CasePreparation:
+    def account(id_: str, status: str, *why: str) -> gliofed.CasePreparation:
         case = dataclasses.replace(head.case, id=id_)
         path = None if status == "failed" else tmp_path / f"a b#{id_}.png"
-        return CasePreparation(
+        return gliofed.CasePreparation(
             case, status, why, 1.0, None, None if status == "failed" else head.measures, path
         )  # type: ignore[arg-type]
 

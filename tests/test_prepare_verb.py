@@ -36,12 +36,7 @@ from gliofed.data.formats.bids import read_bids
 from gliofed.data.phantom import HOSPITALS
 from gliofed.data.store import PreparedStore
 from gliofed.errors import GliofedError
-from gliofed.preprocessing.workers import (
-    CasePreparation,
-    PreparationRequest,
-    prepare_cases,
-    processes_at_once,
-)
+from gliofed.preprocessing.workers import PreparationRequest, prepare_cases, processes_at_once
 from gliofed.study import GridConfig, QualityConfig
 from gliofed.types import PreparationMeasures, Sequence
 
@@ -210,13 +205,13 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half(north, tmp_path) -> No
 def test_a_line_a_case_says_what_became_of_it(north) -> None:
     case = read_bids(north, "north")[0]
     measures = PreparationMeasures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
-    sound = CasePreparation(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
+    sound = gliofed.CasePreparation(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
     assert (
         case_line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, alignment 1.10"
     )
     assert case_line(dataclasses.replace(sound, status="reused")) == "north/A  reused"
     odd = dataclasses.replace(case, id="A\x1b[2J")
-    aside = CasePreparation(odd, "excluded", ("too small", "too far"), 1.0, "key", measures)
+    aside = gliofed.CasePreparation(odd, "excluded", ("too small", "too far"), 1.0, "key", measures)
     assert case_line(aside) == "north/A\N{REPLACEMENT CHARACTER}[2J  excluded: too small; too far"
 
 

@@ -14,6 +14,7 @@ from feature_tables import made_up
 from recorded_progress import RecordedProgress
 from small_study import write_study
 
+import gliofed
 from gliofed.cli.screens.scores import show_finished_run
 from gliofed.data.phantom import PhantomHospital
 from gliofed.data.splits import Split, make_splits
@@ -29,7 +30,6 @@ from gliofed.experiments.regressions import (
     run_regressions,
 )
 from gliofed.experiments.run import run_study
-from gliofed.experiments.run_context import RunOptions
 from gliofed.models.presets import PARENT, PRESETS
 from gliofed.radiomics.feature_table import FeatureTable, age_and_sex, features_csv
 from gliofed.radiomics.regression import case_results, train_regressions
@@ -274,7 +274,7 @@ def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, cap
     study = load_study(study_file)
     assert study.data.features == (study_file.parent / "features.csv",)
     outcome = run_study(
-        study, tmp_path, options=RunOptions(store=study_file.parent / "store", processes=2)
+        study, tmp_path, options=gliofed.RunOptions(store=study_file.parent / "store", processes=2)
     )
     assert {r.model for r in outcome.results} == {"age_sex", "radiomics"}
     assert {r.role for r in outcome.results} == {"external", "holdout"}
@@ -287,7 +287,7 @@ def test_a_study_of_regressions_alone_runs_and_resumes(study_file, tmp_path, cap
     show_finished_run(outcome)
     assert "age and sex" in capsys.readouterr().out
     before = (tmp_path / "predictions.csv").read_bytes()
-    run_study(study, tmp_path, options=RunOptions(store=study_file.parent / "store"))
+    run_study(study, tmp_path, options=gliofed.RunOptions(store=study_file.parent / "store"))
     assert (tmp_path / "predictions.csv").read_bytes() == before
 
 
@@ -296,7 +296,9 @@ def test_beside_networks_they_change_nothing_and_enter_every_table(study_file, t
     torch.set_num_threads(1)
     study = load_study(study_file)
     both = dataclasses.replace(study, models=("age_sex", "federated", "radiomics"))
-    outcome = run_study(both, tmp_path, options=RunOptions(store=study_file.parent / "store"))
+    outcome = run_study(
+        both, tmp_path, options=gliofed.RunOptions(store=study_file.parent / "store")
+    )
     keys = {m: [(r.role, r.site, r.case) for r in outcome.results if r.model == m]
             for m in both.models}  # fmt: skip
     assert keys["federated"] == keys["radiomics"] == keys["age_sex"]
@@ -330,7 +332,9 @@ def test_the_parent_network_is_trained_on_the_pooled_cases(
     study = load_study(study_file)
     net = dataclasses.replace(study.net, stem=(1, 1, 1))
     both = dataclasses.replace(study, models=("pooled", "parent"), net=net)
-    outcome = run_study(both, tmp_path, options=RunOptions(store=study_file.parent / "store"))
+    outcome = run_study(
+        both, tmp_path, options=gliofed.RunOptions(store=study_file.parent / "store")
+    )
     assert {r.model for r in outcome.results} == {"pooled", "parent"}
     last = {p.parts[-3]: p.stat().st_size
             for p in tmp_path.glob("models/*/*/*/rounds/*.safetensors")}  # fmt: skip
@@ -339,5 +343,5 @@ def test_the_parent_network_is_trained_on_the_pooled_cases(
     assert "parent network, pooled" in page
     assert "images pooled beforehand" in page
     answers = [tuple(r.probabilities["idh"]) for r in outcome.results]
-    again = run_study(both, tmp_path, options=RunOptions(store=study_file.parent / "store"))
+    again = run_study(both, tmp_path, options=gliofed.RunOptions(store=study_file.parent / "store"))
     assert answers == [tuple(r.probabilities["idh"]) for r in again.results]

@@ -16,13 +16,14 @@ from made_up_run import TRAIN
 from rich.console import Console
 from test_report import HOSTILE, RESEARCH, SYNTHETIC, Reader, pictures
 
+import gliofed
 from gliofed.calibration.evaluation import ScalingRow
 from gliofed.cli.screens.federation import status_table
 from gliofed.deployment import run_page as page_module
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.run_page import PAGE, FederationPage, run_content
 from gliofed.deployment.run_status import State, parse_status, read_status
-from gliofed.deployment.supervisor import RetryLimits, Supervisor, run_folder
+from gliofed.deployment.supervisor import Supervisor, run_folder
 from gliofed.errors import LinkError
 from gliofed.reporting.federation.content import FederationContent
 from gliofed.reporting.federation.page import render_federation_page
@@ -287,7 +288,7 @@ def supervisor(tmp_path: Path, word: Mapping[str, Any]) -> Supervisor:
     make_kits(tmp_path / "kits", *TRAIN, EXTERNAL)
     kit = open_kit(tmp_path / "kits/lead", "lead")
     server = FakeServer(word, (*TRAIN, EXTERNAL))
-    return Supervisor(kit, STUDY, server, lambda _: None, RetryLimits(poll=0.01))
+    return Supervisor(kit, STUDY, server, lambda _: None, gliofed.RetryLimits(poll=0.01))
 
 
 def test_the_lead_gets_the_page_of_a_run_seen_through(tmp_path) -> None:

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 from federation_kits import make_kits
 
+import gliofed
 from gliofed.deployment.kit import open_kit
-from gliofed.deployment.run_status import RunStatus, read_status, write_status
+from gliofed.deployment.run_status import read_status, write_status
 from gliofed.deployment.supervisor import (
     LeadOrders,
-    RetryLimits,
     Supervisor,
     read_orders,
     run_folder,
@@ -21,7 +21,7 @@ from gliofed.federated.flare.names import ABSENT, CUT, LATE, LOST
 from gliofed.types import RoundPoint
 
 EVERYONE = ("a", "b", "c")
-QUICK = RetryLimits(poll=0.0, gather=0.05, silent=0.3, tries=3, rounds=2)
+QUICK = gliofed.RetryLimits(poll=0.0, gather=0.05, silent=0.3, tries=3, rounds=2)
 
 
 def point(number: int, refused=()) -> RoundPoint:
@@ -73,9 +73,9 @@ class Server:
             self.made += 1
         return self.status().plain
 
-    def status(self) -> RunStatus:
+    def status(self) -> gliofed.RunStatus:
         done = len(self.points) >= self.total
-        return RunStatus(
+        return gliofed.RunStatus(
             run="r", study="tiny", digest="d", state="completed" if done else "training", why="",
             rounds=self.total, sites=tuple(self.jobs[-1]["sites"]), points=tuple(self.points),
         )  # fmt: skip
@@ -265,7 +265,7 @@ def test_a_segment_that_fails_early_gives_the_run_its_reason_and_takes_back_no_r
     kit, study
 ) -> None:
     class Full(Server):
-        def status(self) -> RunStatus:
+        def status(self) -> gliofed.RunStatus:
             now = super().status()
             if len(self.jobs) == 1:
                 return now
