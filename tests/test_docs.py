@@ -1,9 +1,11 @@
-"""What the documents say about files, settings, verbs, networks and sources is what the code has."""
+"""What the documents state about files, settings, commands, networks and sources is in the code."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import inspect
+import itertools
 import json
 import re
 import sys
@@ -16,9 +18,26 @@ import torch
 from torch import nn
 from typer.main import get_command
 
+import gliofed
+from gliofed import errors
+from gliofed.calibration.evaluation import (
+    IntegratedTypeRow,
+    ScalingRow,
+    SelectiveRiskRow,
+    SetCoverageRow,
+    ThresholdRow,
+)
+from gliofed.calibration.model_agreement import AgreementRow
 from gliofed.cli.main import app
 from gliofed.data.formats.registry import FORMATS
+from gliofed.evaluation.claims import ClaimVerdict
+from gliofed.evaluation.comparison import Comparison
+from gliofed.evaluation.metrics.definitions import METRIC_DEFINITIONS
+from gliofed.evaluation.prediction_table import class_columns, prediction_columns
+from gliofed.evaluation.results import ScoreRow
+from gliofed.experiments.evaluation import write_score_tables
 from gliofed.federated.gate import UpdateGate
+from gliofed.markers import MARKERS
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
 from gliofed.study import Study, parse_study
@@ -131,16 +150,91 @@ def test_the_study_reference_has_every_key_with_its_default(table) -> None:
         assert documented[name][1] == default_text(field), name
 
 
-def test_the_cli_reference_has_every_verb_and_option() -> None:
+def test_the_cli_reference_has_every_command_and_option() -> None:
     text = (ROOT / "docs/reference/cli.md").read_text()
     parts = dict(re.findall(r"^## `gliofed ?(\w*).*?`\n(.*?)(?=^## |\Z)", text, re.M | re.S))
-    verbs = get_command(app).commands
-    assert set(parts) == {"", *verbs}
-    for name, verb in verbs.items():
-        for parameter in verb.params:
-            option = parameter.opts[0] if parameter.opts[0].startswith("-") else None
-            shown = option or parameter.name.upper()
-            assert f"`{shown}`" in parts[name], f"{name}: {shown}"
+    commands = get_command(app).commands
+    assert set(parts) == {"", *commands}
+    for name, command in commands.items():
+        sections = {name: (command, parts[name])}
+        for sub, subcommand in getattr(command, "commands", {}).items():
+            pattern = rf"^(### `gliofed {name} {sub}\b.*?)(?=^### |\Z)"
+            (section,) = re.findall(pattern, parts[name], re.M | re.S)
+            sections[f"{name} {sub}"] = (subcommand, section)
+        for full_name, (documented, section) in sections.items():
+            for parameter in documented.params:
+                option = parameter.opts[0] if parameter.opts[0].startswith("-") else None
+                shown = option or parameter.metavar or parameter.name.upper()
+                assert re.search(rf"`([^`]* )?{shown}`", section), f"{full_name}: {shown}"
+
+
+def test_the_cli_reference_has_every_public_function() -> None:
+    text = (ROOT / "docs/reference/cli.md").read_text()
+    named = set(re.findall(r"`gliofed\.(\w+)`", text)) - {"errors"}
+    functions = {n for n in gliofed.__all__ if inspect.isfunction(getattr(gliofed, n))}
+    assert named <= set(gliofed.__all__)
+    assert functions - named == set()
+
+
+def test_the_cli_reference_has_every_error() -> None:
+    text = (ROOT / "docs/reference/cli.md").read_text()
+    classes = {n for n, c in vars(errors).items() if inspect.isclass(c)} - {"GliofedError"}
+    assert set(re.findall(r"^\| `(\w+Error)` \|", text, re.M)) == classes
+
+
+ROWS_OF_EVIDENCE = {
+    "verdicts": ClaimVerdict,
+    "comparisons": Comparison,
+    "confounders": Comparison,
+    "calibrations": ScalingRow,
+    "prediction-sets": SetCoverageRow,
+    "coverage-risk": SelectiveRiskRow,
+    "kept-answers": ThresholdRow,
+    "integrated-types": IntegratedTypeRow,
+    "outline-agreement": AgreementRow,
+}
+
+
+def table_after(text: str, heading: str, columns: str) -> list[list[str]]:
+    """The rows of the first table with this header after a heading, cell by cell."""
+    body = text[text.index(f"\n{heading}\n") :]
+    lines = body[body.index(f"\n| {columns} |\n") :].strip().splitlines()[2:]
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines)
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_the_files_page_has_the_columns_of_scores_and_their_metrics() -> None:
+    text = (ROOT / "docs/reference/files.md").read_text()
+    rows = table_after(text, "### `scores.csv`", "column | meaning")
+    named = [name for cell, *_ in rows for name in codes(cell)]
+    assert sorted(named) == sorted(f.name for f in dataclasses.fields(ScoreRow))
+    metrics = table_after(text, "### `scores.csv`", "metrics of | ids")
+    ids = {name for _, cell in metrics for name in codes(cell)}
+    assert ids == {m.id for m in METRIC_DEFINITIONS}
+
+
+def test_the_files_page_has_the_columns_of_predictions() -> None:
+    text = (ROOT / "docs/reference/files.md").read_text()
+    rows = table_after(text, "### `predictions.csv`", "column | meaning")
+    named = {name for cell, *_ in rows for name in codes(cell)} - {"MARKER_true", "MARKER_p_CLASS"}
+    markers = {n for m in MARKERS for n in (f"{m.id}_true", *class_columns(m))}
+    assert named | markers == set(prediction_columns())
+
+
+def test_the_files_page_has_the_columns_of_the_evidence() -> None:
+    text = (ROOT / "docs/reference/files.md").read_text()
+    rows = table_after(text, "### The folder `evidence`", "table | columns")
+    documented = {name: codes(cell) for names, cell in rows for name in codes(names)}
+    for name, kind in ROWS_OF_EVIDENCE.items():
+        assert documented.pop(name) == [f.name for f in dataclasses.fields(kind)], name
+    assert set(documented) == {"confounders-alone", "strata", "models-by-hospital"}
+    written = inspect.getsource(write_score_tables)
+    tables = [*codes(" ".join(names for names, _ in rows))]
+    assert all(f'"{name}"' in written for name in tables)
 
 
 def test_the_formats_page_has_every_format_with_its_licence_citation_and_caution() -> None:

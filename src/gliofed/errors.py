@@ -1,19 +1,22 @@
 """Every error that gliofed raises on purpose.
 
     GliofedError
-    ├── StudyError        the study or federation file: unknown key, wrong kind, settings at odds
+    ├── StudyError        the study or federation file: unknown key, wrong type, contradiction
     ├── DataError         a data set: missing file or column, unreadable image, unknown label
-    │   └── OverlapError  one patient on both sides of a line that must not be crossed
+    │   └── OverlapError  one patient at two hospitals, or in training and test
     ├── StoreError        a prepared store: damaged, or made by another recipe
-    │   └── UnwritableError  its disk is full, or it may not be written to
+    │   └── UnwritableError  its disk is full or write-protected
+    ├── ModelError        a model folder: damaged, changed, or of an unknown format
+    ├── CheckpointError   a run's saved state: damaged, of another study, or in use
     ├── UpdateError       an update refused by the gate before it is merged
-    ├── ModelError        a model folder: damaged, changed, or of a format that is not known
-    ├── CheckpointError   a run's saved state: damaged, or of another study
-    ├── TransferError     a file between server and site that did not come through whole
-    │   └── LinkError     the server does not answer the lead
-    ├── StoppedError      work that was told to stop; what it had committed stays
-    ├── QuorumError       too few sites gave an update that could be merged
-    └── KitError          a federation's kit: of another role, unsafe, expired or not made
+    ├── QuorumError       too few sites sent an update that could be merged
+    ├── PolicyError       a request that the hospital's policy forbids, or an unusable policy
+    ├── ApprovalError     a study that is not approved, or an approval that does not fit it
+    ├── AuditError        an audit log that was changed, or a field that it must not have
+    ├── TransferError     a file that did not arrive complete between server and site
+    │   └── LinkError     the lead cannot reach the server
+    ├── KitError          a federation's kit: of another role, unsafe, expired or not made
+    └── StoppedError      work that was stopped; what it had committed stays
 
 A message says what is wrong, which case and file, what was expected, and how to cure it.
 """
@@ -22,7 +25,7 @@ from __future__ import annotations
 
 
 class GliofedError(Exception):
-    """The root; catching it catches everything below."""
+    """The base class of all errors that gliofed raises."""
 
 
 class StudyError(GliofedError):
@@ -34,7 +37,7 @@ class DataError(GliofedError):
 
 
 class OverlapError(DataError):
-    """One patient stands at two sites, or in both training and test."""
+    """One patient is at two sites, or in both training and test."""
 
 
 class StoreError(GliofedError):
@@ -50,19 +53,19 @@ class UpdateError(GliofedError):
 
 
 class PolicyError(GliofedError):
-    """The hospital's policy forbids what was asked, or its file cannot be used as written."""
+    """The hospital's policy forbids a request, or its file cannot be used as written."""
 
 
 class ApprovalError(GliofedError):
-    """A study, or the approval of one, is not what somebody at the hospital agreed to."""
+    """The hospital has not approved the study, or the approval does not fit it."""
 
 
 class AuditError(GliofedError):
-    """An audit log was changed behind gliofed's back, or a field has no place in one."""
+    """An audit log was changed, or a field is not allowed in one."""
 
 
 class ModelError(GliofedError):
-    """A model folder cannot be used as it lies there."""
+    """A model folder cannot be used."""
 
 
 class CheckpointError(GliofedError):
@@ -70,20 +73,20 @@ class CheckpointError(GliofedError):
 
 
 class TransferError(GliofedError):
-    """A file did not come through from the other side."""
+    """A file did not arrive complete from the other side."""
 
 
 class LinkError(TransferError):
-    """The server does not answer the lead."""
+    """The lead cannot reach the server."""
 
 
 class StoppedError(GliofedError):
-    """The work was told to stop."""
+    """The work was stopped; what it had committed stays."""
 
 
 class QuorumError(GliofedError):
-    """Too few sites answered for a round to be committed."""
+    """Too few sites responded for a round to be committed."""
 
 
 class KitError(GliofedError):
-    """A start-up kit cannot be used as it lies there, or could not be made."""
+    """A start-up kit cannot be used, or could not be made."""
