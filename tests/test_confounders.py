@@ -237,7 +237,7 @@ def said(results, replicates=100):
 
 def test_mgmt_that_is_told_from_idh_alone_is_not_shown_beyond_it() -> None:
     trials = [said(cohort(seed, 160)) for seed in range(25)]
-    beyond_idh = [t["MGMT promoter methylation: told beyond IDH"] for t in trials]
+    beyond_idh = [t["MGMT promoter methylation: adds to IDH"] for t in trials]
     assert beyond_idh.count(False) >= 23
     assert beyond_idh.count(None) == 0
     better = [t["MGMT promoter methylation: ranked better than by true IDH status alone"]
@@ -247,7 +247,7 @@ def test_mgmt_that_is_told_from_idh_alone_is_not_shown_beyond_it() -> None:
 
 def test_mgmt_with_a_signal_of_its_own_is_shown_beyond_idh() -> None:
     trials = [said(cohort(seed, 160, own=1.5)) for seed in range(12)]
-    claims = "MGMT promoter methylation: told beyond IDH", "IDH mutation: told beyond age"
+    claims = "MGMT promoter methylation: adds to IDH", "IDH mutation: adds to age"
     for claim in claims:
         assert [t[claim] for t in trials].count(True) >= 11
 
@@ -316,7 +316,7 @@ def test_mgmt_within_wildtype_alone_is_enough_and_its_family_is_four() -> None:
     lost = [
         dataclasses.replace(r, p=None, p_holm=None) if r.other == GIVEN_IDH else r for r in rows
     ]
-    (found,) = (v for v in judge_claims((), (), lost, ()) if "beyond IDH" in v.claim)
+    (found,) = (v for v in judge_claims((), (), lost, ()) if "adds to IDH" in v.claim)
     assert found.supported
 
 

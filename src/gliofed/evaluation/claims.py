@@ -35,7 +35,7 @@ ALPHA: Final = 0.05
 @dataclass(frozen=True)
 class ClaimVerdict:
     """supported: whether the interval leaves out the value of no effect, on the claimed side, and
-    Holm's p is below ALPHA; None where it cannot be said. why: the figures that it rests on."""
+    Holm's p is below ALPHA; None where it cannot be judged. reason: the figures behind it."""
 
     role: Role
     task: str
@@ -102,7 +102,7 @@ def judge_claims(
     ]
     for role in sorted({c.role for c in added}):
         own = {c.other: c for c in added if c.role == role}
-        out.append(judge_claim(own[GIVEN_AGE], f"{_title(own[GIVEN_AGE])}: told beyond age"))
+        out.append(judge_claim(own[GIVEN_AGE], f"{_title(own[GIVEN_AGE])}: adds to age"))
         out.append(_mgmt_beyond_idh(own[GIVEN_IDH], own[WITHIN]))
     return (*out, *(_differ(c) for c in others if c.is_primary and c.site == ALL_SITES))
 
@@ -119,8 +119,8 @@ def judge_claim(c: Comparison, claim: str) -> ClaimVerdict:
 
 
 def _mgmt_beyond_idh(fixed: Comparison, within: Comparison) -> ClaimVerdict:
-    """Shown where either is; the two are in one family of Holm's."""
-    claim = f"{_title(fixed)}: told beyond IDH"
+    """Supported if either comparison supports it; both are in one family of Holm's."""
+    claim = f"{_title(fixed)}: adds to IDH"
     parts = [judge_claim(c, claim) for c in (fixed, within)]
     said = [v.supported for v in parts if v.supported is not None]
     why = "; ".join(f"{c.other}: {v.reason}" for c, v in zip((fixed, within), parts, strict=True))
