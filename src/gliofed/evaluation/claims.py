@@ -149,4 +149,4 @@ def _figures(c: Comparison) -> str:
 
 
 def _title(c: Comparison) -> str:
-    return BY_ID[c.task].title if c.task in BY_ID else "Outline"
+    return BY_ID[c.task].title if c.task in BY_ID else "Segmentation"

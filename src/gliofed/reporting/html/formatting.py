@@ -87,7 +87,7 @@ def metric_digits(metric: str) -> int:
 
 
 def task_title(task: str) -> str:
-    """Outline, a marker, or the mean over markers."""
+    """Segmentation, a marker, or the mean over markers."""
     return BY_ID[task].title if task in BY_ID else _TASKS.get(task, task)
 
 
