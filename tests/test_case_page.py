@@ -356,7 +356,7 @@ def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) 
 
 
 @pytest.mark.parametrize(
-    ("marker", "left", "said"),
+    ("marker", "prediction_set", "text"),
     [
         ("idh", ("wildtype", "mutant"), "Neither class ruled out."),
         ("idh", ("mutant",), "Ruled out: wildtype. Remaining: mutant."),
@@ -371,25 +371,34 @@ def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) 
         ("idh", None, ""),
     ],
 )
-def test_what_a_set_leaves_open(marker: str, left: tuple[str, ...] | None, said: str) -> None:
+def test_what_a_set_leaves_open(
+    marker: str, prediction_set: tuple[str, ...] | None, text: str
+) -> None:
     n = len(BY_ID[marker].classes)
-    panel = tables.marker_panel(MarkerAnswer(marker, (1 / n,) * n, None, None, left, None))
-    assert panel.left == said
+    panel = tables.marker_panel(
+        MarkerAnswer(marker, (1 / n,) * n, None, None, prediction_set, None)
+    )
+    assert panel.set_text == text
     assert [b.open for b in panel.bars] == [
-        None if left is None else c in left for c in BY_ID[marker].classes
+        None if prediction_set is None else c in prediction_set for c in BY_ID[marker].classes
     ]
 
 
 @pytest.mark.parametrize(
-    ("kept", "said"),
+    ("confident", "text"),
     [
         (True, "above the confidence threshold"),
         (False, "not above the confidence threshold"),
         (None, ""),
     ],
 )
-def test_whether_it_may_be_said(kept: bool | None, said: str) -> None:
-    assert tables.marker_panel(MarkerAnswer("idh", (0.4, 0.6), None, None, None, kept)).kept == said
+def test_confidence_in_words(confident: bool | None, text: str) -> None:
+    assert (
+        tables.marker_panel(
+            MarkerAnswer("idh", (0.4, 0.6), None, None, None, confident)
+        ).confidence_text
+        == text
+    )
 
 
 def test_what_does_not_exist_is_not_available_and_has_no_bar() -> None:

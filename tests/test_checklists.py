@@ -180,12 +180,12 @@ def test_a_calibration_is_told_of_where_one_was_tried() -> None:
         for i in range(4)
     ]
     tried = evaluate_calibration(results, "federated", CalibrationConfig(), 100)
-    done = dataclasses.replace(FACTS, trial=tried)
+    done = dataclasses.replace(FACTS, calibration=tried)
     for number, words in (("12f", "Platt scaling"), ("13", "Platt scaling")):
         assert words not in said(TRIPOD_AI, number).text
         assert words in said(TRIPOD_AI, number, done).text
     untold = dataclasses.replace(
-        FACTS, trial=evaluate_calibration([], "federated", CalibrationConfig(), 100)
+        FACTS, calibration=evaluate_calibration([], "federated", CalibrationConfig(), 100)
     )
     assert said(TRIPOD_AI, "12f", untold) == said(TRIPOD_AI, "12f")
 

@@ -285,7 +285,7 @@ def cases_without_a_comparison():
         "the score of sub-000 is not finite": [nan, *rows[1:]],
         "only mutant present": [r for r in rows if r.labels["idh"] == "mutant"],
         "one patient": [dataclasses.replace(r, patient="p") for r in rows],
-        "a case is answered twice": rows * 2,
+        "a case has two predictions": rows * 2,
         "no case with a known label and a score": outlined([1.0], "pooled"),
         "not the same cases: 12 of one only, 0 of the other": rows[:12],
     }

@@ -286,7 +286,7 @@ def test_a_verdict_needs_the_interval_and_holms_p(comparison, shown) -> None:
     assert "n = 80" in found.reason
     if shown is not None:
         assert f"{comparison.low:+.3f} to {comparison.high:+.3f}" in found.reason
-        assert ("other way round" in found.reason) == (comparison.high < 0)
+        assert ("opposite direction" in found.reason) == (comparison.high < 0)
     else:
         assert ("too few: 9" in found.reason) or ("one patient" in found.reason)
 

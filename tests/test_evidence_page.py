@@ -179,9 +179,9 @@ def test_before_and_after_come_from_the_rows_of_both(scored: ScoredPredictions, 
 
 def test_coverage_is_told_of_each_hospital_by_name(scored: ScoredPredictions, page: str) -> None:
     text = section(page, "calibrated")
-    lines = make_calibration_tables(scored).covers
+    lines = make_calibration_tables(scored).coverage_lines
     assert {c.site for c in lines} == {"all hospitals", *EXTERNAL}
-    for row in scored.trial.sets:
+    for row in scored.calibration.sets:
         assert with_interval(row.value, row.low, row.high, 2) in text
     assert "0.90" in seen(text)
 
@@ -195,10 +195,12 @@ def test_coverage_is_told_of_each_hospital_by_name(scored: ScoredPredictions, pa
 def test_a_promise_is_broken_only_where_the_interval_says_so(
     scored: ScoredPredictions, low: float | None, high: float | None, words: str
 ) -> None:
-    row = next(r for r in scored.trial.sets if r.label == ALL_GROUPS)
+    row = next(r for r in scored.calibration.sets if r.label == ALL_GROUPS)
     other = dataclasses.replace(row, low=low, high=high)
-    one = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, sets=(other,)))
-    assert make_calibration_tables(one).covers[0].standing == words
+    one = dataclasses.replace(
+        scored, calibration=dataclasses.replace(scored.calibration, sets=(other,))
+    )
+    assert make_calibration_tables(one).coverage_lines[0].against_target == words
 
 
 def test_what_the_model_does_not_see_stands_with_every_type(
@@ -210,7 +212,9 @@ def test_what_the_model_does_not_see_stands_with_every_type(
     assert {t.reference for t in types} <= set(OUTCOMES)
     for line_ in types:
         assert sum(map(float, line_.cells)) == pytest.approx(1, abs=0.021)
-    bare = dataclasses.replace(scored, trial=dataclasses.replace(scored.trial, integrated_types=()))
+    bare = dataclasses.replace(
+        scored, calibration=dataclasses.replace(scored.calibration, integrated_types=())
+    )
     again = render_scores(ScoresPageContent("x", dataclasses.replace(bare, results=()), ()))
     assert UNSEEN in html.unescape(section(again, "calibrated"))
     assert "No external case has labels that determine its type" in again
@@ -369,7 +373,9 @@ def test_equal_predictions_give_equal_files_with_names_of_tasks(
     assert len(names) == len(plots(scored))
     assert {"differences", "confounders", "strata", "coverage", "errors-kept", "models-mask",
             "roc-idh", "calibration-idh", "reliability-idh-mutant"} <= names  # fmt: skip
-    few = ScoredPredictions((), (), None, dataclasses.replace(scored.trial, results=(), risks=()))
+    few = ScoredPredictions(
+        (), (), None, dataclasses.replace(scored.calibration, results=(), risks=())
+    )
     write_figures(few, tmp_path / "a")
     write_figures(few, tmp_path / "b")
     paths = sorted((tmp_path / "b").iterdir())
@@ -410,8 +416,10 @@ def test_p_values(p: float | None, text: str) -> None:
 
 def test_no_known_label_leaves_no_curve_of_before_and_after(scored: ScoredPredictions) -> None:
     tried = dataclasses.replace(
-        scored.trial,
-        results=tuple(dataclasses.replace(r, labels=Labels({})) for r in scored.trial.results),
+        scored.calibration,
+        results=tuple(
+            dataclasses.replace(r, labels=Labels({})) for r in scored.calibration.results
+        ),
     )
     results = tuple(dataclasses.replace(r, labels=Labels({})) for r in scored.results)
     bare = ScoredPredictions((), results, None, tried)

@@ -110,7 +110,7 @@ def test_an_answer_of_another_origin_is_refused(changes, words, tmp_path) -> Non
 def test_sums_that_cannot_be_are_refused_and_a_site_may_claim_as_many_as_allowed(tmp_path) -> None:
     path = written(tmp_path, ROLES["a"])
     check_scores("a", REQUEST, path, FederationConfig(max_cases=11))
-    with pytest.raises(UpdateError, match=r"site a: .*holdout: it claims 11 cases"):
+    with pytest.raises(UpdateError, match=r"site a: .*holdout: it reports 11 cases"):
         check_scores("a", REQUEST, path, FederationConfig(max_cases=10))
 
 
@@ -260,9 +260,9 @@ def test_a_refused_and_an_absent_site_are_named_and_the_others_stand(tiny_study,
     found = run_test(engine, STATE, tiny_study, "run", tmp_path / "run")
     assert found.sites == ("b",)
     assert found.failures["a"] == "site a: no response: gone"
-    assert "site c: sums of a test refused: external: it claims 23 patients" in found.failures["c"]
+    assert "site c: sums of a test refused: external: it reports 23 patients" in found.failures["c"]
     row = find(found.rows, site="all", task="mask")
-    assert "without a (no answer that could be used); without c (no answer" in row.note
+    assert "without a (no usable statistics); without c (no usable" in row.note
     assert {r.site for r in found.rows} == {"all", "b"}
     assert last_test(tmp_path / "run", "run", 2) == found
 

@@ -521,7 +521,7 @@ def test_delong_says_why_it_has_no_interval() -> None:
     assert (row.low, row.note) == (None, "no interval: patients with several cases")
     other = [dataclasses.replace(r, seed=2) for r in own[1:]]
     row = figures(own + other, "idh")["auc_delong"]
-    assert (row.low, row.note) == (None, "no interval: the repeats tested different cases")
+    assert (row.low, row.note) == (None, "no interval: the seeds tested different cases")
     again = figures(own + [dataclasses.replace(r, seed=2) for r in reversed(own)], "idh")
     one = figures(own, "idh")["auc_delong"]
     # two repeats with the same answers are as sure as one

@@ -113,7 +113,7 @@ FAULTS = {
                    "2: 2 lesions found of 1"),
     "half a lesion": ("case,dice,lesions_true,lesions_found,lesions_false\na,1,1.5,1,0\n",
                       "2: column 'lesions_true'"),
-    "again": ("case,dice\na,1\nb,1\na,0.5\n", "4: .*'a'.*stands in line 2"),
+    "again": ("case,dice\na,1\nb,1\na,0.5\n", "4: .*'a'.*is in line 2"),
 }  # fmt: skip
 
 

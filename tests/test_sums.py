@@ -505,7 +505,7 @@ def test_the_row_over_all_sites_says_who_is_not_in_it() -> None:
     )
     assert row.n == 12
     assert "without b (hidden: fewer than 5 cases of a class)" in row.note
-    assert "without z (no answer that could be used)" in row.note
+    assert "without z (no usable statistics)" in row.note
     assert (
         "without"
         not in find(
@@ -533,7 +533,7 @@ def whole(**changes) -> ScoreSums:
 
 
 IMPOSSIBLE = {
-    "a least number of 0": (whole(min_count=0), "least number shown"),
+    "a least number of 0": (whole(min_count=0), "minimum count is"),
     "too many": (whole(cases=CAP + 1, patients=9), "1001 cases"),
     "below none": (whole(cases=-1), "-1 cases"),
     "more patients than cases": (whole(patients=12), "12 patients"),
@@ -580,7 +580,7 @@ def test_a_covariance_that_is_none_is_named() -> None:
     sums = of("grade", truth, np.random.default_rng(0).dirichlet(np.ones(3), 12))
     own = sums.markers["grade"]
     assert first_implausibility(sums, CAP) == ""
-    for change, words in (((1.0, 0.0), "variance"), ((1e3, 1e3), "is none")):
+    for change, words in (((1.0, 0.0), "variance"), ((1e3, 1e3), "is not a covariance matrix")):
         covariance = [list(row) for row in own.auc.covariance]
         covariance[0][1] += change[0]
         covariance[1][0] += change[1]

@@ -252,7 +252,7 @@ def test_a_pages_own_policy_is_the_one_in_its_header(client, address) -> None:
     assert RESEARCH_USE_ONLY in answer.text
 
 
-def test_the_list_says_of_each_case_what_its_answer_says(client) -> None:
+def test_the_list_has_the_prediction_of_each_case(client) -> None:
     first, second = sorted(
         client.get("/cases.json").json()["cases"], key=lambda c: c["case"], reverse=True
     )
@@ -262,8 +262,8 @@ def test_the_list_says_of_each_case_what_its_answer_says(client) -> None:
     assert first["integrated"] == "not determinable"
     assert first["volume_ml"] == 34.21
     assert first["markers"][:2] == [
-        {"marker": "idh", "likeliest": "mutant", "probability": 0.83, "said": False},
-        {"marker": "codel_1p19q", "likeliest": "intact", "probability": 0.964, "said": True},
+        {"marker": "idh", "likeliest": "mutant", "probability": 0.83, "confident": False},
+        {"marker": "codel_1p19q", "likeliest": "intact", "probability": 0.964, "confident": True},
     ]
     (damaged,) = client.get("/cases.json").json()["damaged"]
     assert damaged["name"] == "sub-03"

@@ -1,4 +1,4 @@
-"""The evidence on a model, and a verdict on each claim that is made of it."""
+"""The evidence on a model, and a verdict on each claim about it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ ALPHA: Final = 0.05
 
 @dataclass(frozen=True)
 class ClaimVerdict:
-    """supported: whether the interval leaves out the value of no effect, on the claimed side, and
-    Holm's p is below ALPHA; None where it cannot be judged. reason: the figures behind it."""
+    """supported: whether the interval excludes no effect on the claimed side and p after Holm is
+    below ALPHA; None if it cannot be decided. reason: the figures of the test."""
 
     role: Role
     task: str
@@ -45,13 +45,13 @@ class ClaimVerdict:
 
     @property
     def label(self) -> str:
-        """As it stands on a page: a claim that is not supported is not refuted by that."""
+        """The verdict on a page. A claim that is not supported is not thereby refuted."""
         return {True: "supported", False: "not supported", None: "n/a"}[self.supported]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """against_chance: each marker's AUC against 0.5. The rest: see the functions that make them."""
+    """against_chance: each marker's AUC against 0.5. For the others, see the function of each."""
 
     comparisons: tuple[Comparison, ...]
     cross_site: tuple[CrossSiteMatrix, ...]
@@ -66,7 +66,7 @@ class Evidence:
 def collect_evidence(
     results: Sequence[CaseResult], replicates: int, model: str = "federated"
 ) -> Evidence:
-    """All of it on one model: the others compared with it, confounders, strata and verdicts."""
+    """Compare one model with the others and with confounders; add strata and verdicts."""
     others = compare_models(results, replicates, model)
     chance = compare_with_chance(results, replicates, model)
     over = compare_with_confounders(results, replicates, model)
@@ -89,11 +89,10 @@ def judge_claims(
     added: Sequence[Comparison],
     others: Sequence[Comparison],
 ) -> tuple[ClaimVerdict, ...]:
-    """On each claim: above chance, above a confounder alone, beyond it, and models that differ.
+    """Judge each claim: above chance, above a confounder alone, beyond it, and models that differ.
 
     The rows are those of `compare_with_chance`, `compare_with_confounders`, `added_value` and
-    `compare_models`. Claims rest on primary methods only, and claims on models on all sites
-    together.
+    `compare_models`. Claims use primary methods only. Claims on two models use all sites together.
     """
     out = [
         judge_claim(c, f"{_title(c)}: ranked better than by {c.other}")
@@ -108,14 +107,16 @@ def judge_claims(
 
 
 def judge_claim(c: Comparison, claim: str) -> ClaimVerdict:
-    """That the difference is above 0."""
+    """The claim that the difference is above 0."""
     if c.p is None or c.low is None or c.high is None:
         return ClaimVerdict(c.role, c.task, claim, None, f"{c.note or 'no interval'}; n = {c.n}")
     if c.p_holm is None:
         few = f"{c.n_rarest_class} cases of the rarest class, {MIN_CASES_PER_CLASS} are needed"
         return ClaimVerdict(c.role, c.task, claim, None, f"too few: {few}; n = {c.n}")
-    turned = "; the other way round" if c.high < 0 else ""
-    return ClaimVerdict(c.role, c.task, claim, c.low > 0 and c.p_holm < ALPHA, _figures(c) + turned)
+    direction = "; opposite direction" if c.high < 0 else ""
+    return ClaimVerdict(
+        c.role, c.task, claim, c.low > 0 and c.p_holm < ALPHA, _figures(c) + direction
+    )
 
 
 def _mgmt_beyond_idh(fixed: Comparison, within: Comparison) -> ClaimVerdict:
@@ -128,7 +129,7 @@ def _mgmt_beyond_idh(fixed: Comparison, within: Comparison) -> ClaimVerdict:
 
 
 def _differ(c: Comparison) -> ClaimVerdict:
-    """That the difference is not 0, on whichever side."""
+    """The claim that the difference is not 0, on either side."""
     claim = f"{_title(c)}: {c.model} and {c.other} differ"
     one = judge_claim(c, claim)
     if one.supported is None or c.high is None or c.p_holm is None or c.high >= 0:
@@ -137,7 +138,7 @@ def _differ(c: Comparison) -> ClaimVerdict:
 
 
 def _figures(c: Comparison) -> str:
-    """Of a comparison with all its figures. Beside chance, the AUC itself."""
+    """Text of a complete comparison; the AUC itself if the comparison is with chance."""
     of = {"auc": "AUC", "dice": "Dice", LOG_ODDS_RATIO: "log odds ratio"}[c.metric]
     chance = c.method == BY_CHANCE
     value, low, high = (

@@ -1,9 +1,9 @@
-"""Two sources of predictions on the same cases: which ranks or segments better, and by how much.
+"""Compares two sources of predictions on the same cases: ranking and segmentation.
 
 AUC: DeLong's paired test (DeLong et al. 1988, Biometrics 44:837), from ranks as Sun and Xu (2014,
 IEEE Signal Processing Letters 21:1389); for more than two classes of the mean of each against the
-rest, which is linear in the same components. Dice: the paired bootstrap of the mean. Beside these
-first methods stands a second: for the AUC the bootstrap, for Dice the signed-rank test.
+rest, which is linear in the same components. Dice: the paired bootstrap of the mean. Each has a
+second method: for the AUC the bootstrap, for Dice the signed-rank test.
 
 With several seeds the AUC is the mean over seeds, and so are DeLong's components: the test is of
 that mean, on patients, for the models as they were trained. It is not of averaged probabilities.
@@ -47,9 +47,9 @@ BY_LIKELIHOOD: Final = "likelihood ratio of logistic models, 1 degree of freedom
 BY_CHANCE: Final = "bootstrap standard error, logit scale, against 0.5"
 CHANCE: Final = "chance"
 SECONDARY_METHOD: Final = {"auc": BY_BOOTSTRAP, "dice": BY_RANKS}
-"""The method of each metric on which no verdict rests."""
+"""Secondary methods: no verdict uses them."""
 RESAMPLES_PER_TEST: Final = 100
-"""Resamples for each comparison of a family, at least: with fewer, the least p that there can be,
+"""Resamples for each comparison of a family, at least: with fewer, the least possible p,
 times the family's size, could not fall below 0.05."""
 _NO_SPREAD: Final = 1e-14
 
@@ -58,9 +58,9 @@ _NO_SPREAD: Final = 1e-14
 class Comparison:
     """One source less another on the same cases, with its 95 % interval and two-sided p.
 
-    model, other: models, or what else ranks cases, in words. n: cases. fewest: of them, those of
-    the rarest class. p_holm: p corrected for the family of comparisons that it is asked in, see
-    `holm_correction`. difference, low, high, p: None with the reason in `note`. metric: an id of
+    model, other: models, or titles of other rankings of cases. n: cases. n_rarest_class: cases of
+    the rarest class. p_holm: p corrected for its family of comparisons, see `holm_correction`.
+    difference, low, high, p: None with the reason in `note`. metric: an id of
     `metrics.definitions`.
     """
 
@@ -82,13 +82,13 @@ class Comparison:
 
     @property
     def is_primary(self) -> bool:
-        """Whether a verdict may rest on it: the method chosen beforehand for its metric."""
+        """Whether it uses the metric's primary method; verdicts use only these."""
         return self.method != SECONDARY_METHOD.get(self.metric)
 
 
 @dataclass(frozen=True)
 class ComparedSources:
-    """Which two sources are compared on which cases. model less other; both as in `Comparison`."""
+    """The two sources and the cases of a comparison; see `Comparison`."""
 
     model: str
     other: str
@@ -98,8 +98,8 @@ class ComparedSources:
 
 @dataclass(frozen=True)
 class CrossSiteMatrix:
-    """Who was tested where. cells: one row a model, one cell a column; a model that has no answer
-    there has n = 0. Nobody is tested on cases that it was trained on."""
+    """Scores of every model at every site. cells: one row a model, one cell a column; n = 0 without
+    predictions. No model is tested on its training cases."""
 
     task: str
     metric: str
@@ -111,12 +111,12 @@ class CrossSiteMatrix:
 def compare_models(
     results: Sequence[CaseResult], replicates: int, reference: str = "federated"
 ) -> tuple[Comparison, ...]:
-    """Every other model less the reference: Dice and each marker's AUC, by both methods.
+    """Compare every other model with the reference: Dice and each marker's AUC, by both methods.
 
-    On all sites of a role together, and where these are several, on each. Holm's family is all
+    Over all sites of a role together and, if there are several, at each. Holm's family is all
     comparisons of a role with the reference by first methods on one such group of cases; those by
-    second methods are a family of their own. Give the results of two models to compare these two.
-    The AUC is drawn `replicates` times, Dice DRAWS times the family's size where that is more.
+    second methods are a family of their own. To compare two models only, pass the results of these
+    two. The AUC is drawn `replicates` times, Dice DRAWS times the family's size where that is more.
     """
     groups: dict[tuple[Role, str], dict[str, list[CaseResult]]] = defaultdict(
         lambda: defaultdict(list)
@@ -162,8 +162,8 @@ def compare_pair(
 ) -> tuple[Comparison, Comparison]:
     """By the primary method and by the secondary one, neither corrected.
 
-    There is no difference where the two sources did not answer the same cases, or one of them has
-    no figure; the note says which.
+    There is no difference if the sources have different cases, or one has no figure; the note gives
+    the reason.
     """
     reason = unpaired_reason(own.predictions, base.predictions) or own.note or base.note
     methods: tuple[
@@ -225,8 +225,8 @@ def chance_comparison(
 def holm_correction(family: Sequence[Comparison]) -> list[Comparison]:
     """The family with `p_holm` (Holm 1979, Scandinavian Journal of Statistics 6:65).
 
-    A comparison without a p, or with fewer than `MIN_CASES_PER_CLASS` cases of a class, on which no
-    verdict rests, is no member of the family: its `p_holm` is None.
+    A comparison without a p, or with fewer than `MIN_CASES_PER_CLASS` cases of a class, is not in
+    the family: its `p_holm` is None, and it enters no verdict.
     """
     tested = sorted(
         (c.p, i)
@@ -243,7 +243,7 @@ def holm_correction(family: Sequence[Comparison]) -> list[Comparison]:
 def bootstrap_p_value(replicates: Values) -> float | None:
     """Two-sided p of a difference of 0: twice the smaller share of replicates on one side of 0.
 
-    It is below 0.05 where the percentile interval leaves 0 out (Efron & Tibshirani 1993, section
+    It is below 0.05 where the percentile interval excludes 0 (Efron & Tibshirani 1993, section
     15.4); with one added above and below, so that it is never 0 (Davison & Hinkley 1997, section
     4.2). None where there is no interval.
     """
@@ -292,8 +292,8 @@ def cross_site_matrices(
 
 
 def _chance_p(own: PairedEstimate, value: float, low: float, high: float) -> float | None:
-    """Of 0.5, on the logit scale that the interval is of, and so below 0.05 where that leaves 0.5
-    out; of a perfect AUC, which has no place on that scale, by the bootstrap."""
+    """p of an AUC of 0.5, on the logit scale of the interval: below 0.05 where the interval
+    excludes 0.5. A perfect AUC has no logit; its p is the bootstrap's."""
     if not 0 < value < 1:
         return bootstrap_p_value(own.replicates - 0.5)
     error = float(logit(high) - logit(low)) / (2 * Z_95)
@@ -338,8 +338,8 @@ def _bootstrapped(difference: float, replicates: Values) -> _ComparisonResult:
 
 
 def _by_ranks(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResult:
-    """Of each patient's mean difference; patients without a difference are dropped, as Wilcoxon
-    did. No interval: that of the mean is the bootstrap's."""
+    """Signed-rank test of each patient's mean difference; patients with no difference are dropped,
+    as by Wilcoxon. Without an interval."""
     from scipy.stats import wilcoxon
 
     names, index = np.unique(own.predictions.patients, return_inverse=True)
@@ -354,7 +354,7 @@ def _by_ranks(own: PairedEstimate, base: PairedEstimate) -> _ComparisonResult:
 
 def _gap(own: PairedEstimate, base: PairedEstimate) -> float:
     if own.value is None or base.value is None:
-        raise ValueError("a source without a figure cannot be compared")
+        raise ValueError("a source without a value cannot be compared")
     return own.value - base.value
 
 

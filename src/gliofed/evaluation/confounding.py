@@ -1,8 +1,8 @@
-"""Confounders: what predicts a marker without its own imaging signal, compared with a model.
+"""Confounders: variables that predict a marker without its imaging signal, compared with a model.
 
 Old patients have IDH-wildtype tumours, and IDH-mutant tumours have a methylated MGMT promoter: a
-model that sees age, or IDH, ranks both markers well. Each direction is fixed beforehand from the
-literature, never fitted; an AUC below 0.5 therefore exists, and says the relation is reversed.
+model that detects only age, or IDH, ranks both markers well. Each direction is taken from the
+literature, never fitted; an AUC below 0.5 means that the association is reversed.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ VOLUME: Final = "tumour volume alone"
 IDH_SCORE: Final = "IDH score alone"
 IDH_TRUE: Final = "true IDH status alone"
 SEPARATED_ERROR: Final = 100.0
-"""A standard error, in log odds for one standard deviation, that only separated classes give."""
+"""Standard error (log odds for one standard deviation) above which classes count as separated."""
 GIVEN_AGE: Final = "age held fixed"
 GIVEN_SCORE: Final = "IDH score held fixed"
 GIVEN_IDH: Final = "true IDH status held fixed"
 WITHIN: Final = f"{CHANCE}, within {IDH_WILDTYPE}"
 LOGIT_EPSILON: Final = 1e-6
-"""How near to 0 and 1 a probability may be before its logit is taken."""
+"""Probabilities are clipped to this distance from 0 and 1 before the logit."""
 CaseScore = Callable[[CaseResult], float | None]
 
 
 @dataclass(frozen=True)
 class Confounder:
-    """up: markers whose class in POSITIVE goes with more of it; down: with less. For sex, more is
-    female. source: of the direction."""
+    """up: markers whose positive class is associated with higher values; down: with lower ones. For
+    sex, female is higher. source: of the direction."""
 
     name: str
     up: tuple[str, ...]
@@ -111,9 +111,9 @@ def confounder_scores(
 ) -> tuple[ScoreRow, ...]:
     """The AUC of each confounder alone for each of its markers, as of a model of that name.
 
-    On the cases of each role that `model` answered and that have both; without a value, but with n
-    and why, where a class has fewer than `MIN_CASES_PER_CLASS` cases. `model` matters to the IDH
-    score and, for cases without an expert mask, to the volume.
+    On the cases of each role that `model` predicted and that have both values; without a value, but
+    with n and why, where a class has fewer than `MIN_CASES_PER_CLASS` cases. `model` gives the IDH
+    score and, for cases without an expert mask, the volume.
     """
     rows = []
     for role, own in results_by_role(results, model):
@@ -135,8 +135,7 @@ def compare_with_confounders(
     """The model's AUC less that of age alone for IDH, and of IDH alone for MGMT, both methods.
 
     IDH alone: the model's own IDH score, and the true status. Holm's family is these three of a
-    role, each method for itself. Whether a score beats another says little of what it adds to it:
-    see `added_value`.
+    role, each method for itself. A better score need not add information: see `added_value`.
     """
     out: list[Comparison] = []
     for role, own in results_by_role(results, model):
@@ -159,10 +158,10 @@ def compare_with_confounders(
 def added_value(
     results: Sequence[CaseResult], replicates: int, model: str = "federated"
 ) -> tuple[Comparison, ...]:
-    """What the model's score adds to what is known: IDH to age, and MGMT to IDH.
+    """Added value of the model's score: for IDH beyond age, for MGMT beyond IDH.
 
     Each is a likelihood-ratio test of two logistic models, with the confounder alone and with the
-    model's logit too. To these comes the AUC of MGMT within IDH-wildtype, less 0.5. Holm's family
+    model's logit too. A further row is the AUC of MGMT within IDH-wildtype, less 0.5. Holm's family
     is these four of a role (see `RESAMPLES_PER_TEST`). With the IDH score held fixed, an MGMT score
     that is merely a second measurement of IDH still adds something; with the true status held fixed
     it does not.
@@ -186,7 +185,7 @@ def added_value(
 
 
 def _scores(results: Sequence[CaseResult]) -> dict[str, CaseScore]:
-    """Each confounder's value of a case; None where it is unknown."""
+    """Each confounder as a function of a case; None if unknown."""
     sizes = case_volumes(results)
     return {
         AGE: _age,
@@ -222,8 +221,8 @@ def _logit(task: str) -> Callable[[CaseResult], float]:
     place = BY_ID[task].classes.index(POSITIVE_CLASS[task])
 
     def logit(result: CaseResult) -> float:
-        chance = np.clip(result.probabilities[task][place], LOGIT_EPSILON, 1 - LOGIT_EPSILON)
-        return float(np.log(chance / (1 - chance)))
+        probability = np.clip(result.probabilities[task][place], LOGIT_EPSILON, 1 - LOGIT_EPSILON)
+        return float(np.log(probability / (1 - probability)))
 
     return logit
 
@@ -242,7 +241,7 @@ def _turned(score: CaseScore, up: bool) -> CaseScore:
 
 @dataclass(frozen=True)
 class _Adjustment:
-    """What is held fixed, in words, and its value of a case."""
+    """Title of what is held fixed, and its value for a case."""
 
     title: str
     value: CaseScore

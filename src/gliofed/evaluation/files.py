@@ -1,4 +1,4 @@
-"""Predictions and scores as files that a spreadsheet or a peer's script can read."""
+"""Predictions and scores as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def predictions_csv(results: Sequence[CaseResult]) -> str:
-    """One line a case and model: truth and probability of every class, the outline, the patient.
+    """One line a case and model: truth and probability of every class, segmentation, patient.
 
     Unknown labels and absent figures are empty cells; numbers read back exactly, by
     `prediction_table.parse_predictions`.
@@ -64,7 +64,7 @@ def rows_json(rows: Sequence[DataclassInstance]) -> str:
 
 
 def _text(value: object) -> str:
-    """A cell: empty where nothing is known."""
+    """A cell; empty if unknown."""
     return "" if value is None or isinstance(value, Unknown) else str(value)
 
 

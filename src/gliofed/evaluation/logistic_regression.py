@@ -1,6 +1,6 @@
-"""Logistic regression from sums that add across sites: exact, whoever holds the cases.
+"""Exact logistic regression from sums that add across sites.
 
-Newton's method needs only the loss, its gradient and its Hessian at the present coefficients. All
+Newton's method needs only the loss, its gradient and its Hessian at the current coefficients. All
 three are sums over cases. A fit from the sums of several sites therefore equals the fit of the
 pooled cases up to rounding (Wu et al. 2012, JAMIA 19:758).
 """
@@ -105,7 +105,7 @@ def fit_logistic(
 ) -> LogisticFit:
     """The coefficients of the least loss plus ridge / 2 times their squared distance to `centre`.
 
-    ask: the sums of all sites at given coefficients. The rest: see `fit_steps`.
+    ask: returns the sums of all sites at given coefficients. Other arguments: see `fit_steps`.
     """
     steps = fit_steps(start, ridge, centre)
     return fit_side_by_side({"": steps}, lambda asked: {"": ask(asked[""])})[""]
@@ -114,7 +114,8 @@ def fit_logistic(
 def fit_steps(
     start: Values, ridge: float | Values = 0.0, centre: float = 0.0
 ) -> Generator[Values, LogisticSums, LogisticFit]:
-    """`fit_logistic` as a generator: yields coefficients, is sent the sums of all sites at them.
+    """`fit_logistic` as a generator: yields coefficients and receives the sums of all sites at
+    them.
 
     start: (rows, features), for example zeros. ridge: one number, or one a feature (0 for an
     intercept). Damped Newton steps; of several minima, as softmax without a ridge has, the one
@@ -155,7 +156,8 @@ def fit_side_by_side(
     fits: Mapping[str, Generator[_Position, LogisticSums, _Result]],
     ask: Callable[[Mapping[str, _Position]], Mapping[str, LogisticSums]],
 ) -> dict[str, _Result]:
-    """Several fits at once: their next positions go into one request, until all have ended."""
+    """Run several fits at once: one request carries the next coefficients of all, until all have
+    ended."""
     results: dict[str, _Result] = {}
     sums: Mapping[str, LogisticSums | None] = dict.fromkeys(fits)
     while sums:

@@ -1,6 +1,6 @@
-"""One source's predictions for one task, in the form in which two sources are compared.
+"""One source's predictions for one task, prepared for paired comparison.
 
-A source is a model, or anything else that ranks cases: age, sex, tumour volume. Patients are the
+A source is a model, or another ranking of cases: age, sex, tumour volume. Patients are the
 unit: all cases of a patient, in all seeds and folds, move together in a resample and in DeLong's
 variance. With several seeds a value is the mean over seeds.
 """
@@ -33,8 +33,8 @@ from gliofed.types import Unknown
 TASKS: Final = SUM_TASKS
 MIN_CASES_PER_CLASS: Final = 10
 """Cases of the rarest class that a stratum's figure, or a verdict, needs. Measured, not derived:
-with 5 beside 40 others, tests of a true null say otherwise 7 to 9 times in a hundred, with 10,
-5 to 6 times (`benchmarks/few_cases.py`)."""
+with 5 beside 40 others, tests reject a true null 7 to 9 times in a hundred, with 10, 5 to 6 times
+(`benchmarks/few_cases.py`)."""
 Metric = Literal["auc", "auc_4_against_2_3", "dice"]
 PredictionKey = tuple[int, str, str, str]
 """Seed, fold, site, case."""
@@ -42,10 +42,10 @@ PredictionKey = tuple[int, str, str, str]
 
 @dataclass(frozen=True)
 class PairedPredictions:
-    """The answers that can enter one figure, in the order of their keys.
+    """The predictions that can enter one figure, in the order of their keys.
 
-    classes: names; none for Dice. truth: (n,) class indices, 0 for Dice. found: (n, classes), of
-    any range, for the AUC takes only their order; for Dice (n, 1).
+    classes: names; none for Dice. truth: (n,) class indices, 0 for Dice. scores: (n, classes) of
+    any range, since the AUC uses only their order; for Dice (n, 1).
     """
 
     task: str
@@ -58,17 +58,17 @@ class PairedPredictions:
 
     @property
     def n(self) -> int:
-        """Cases, each once however many seeds and folds answer it."""
+        """Number of cases; a case counts once over all seeds and folds."""
         return len({key[2:] for key in self.keys})
 
     @property
     def seeds(self) -> int:
-        """Repeats that the value is the mean of."""
+        """Number of seeds that the value is averaged over."""
         return len({key[0] for key in self.keys})
 
     @property
     def n_rarest_class(self) -> int:
-        """Cases of the rarest class that has any; of Dice, all."""
+        """Cases of the rarest class present; for Dice, all cases."""
         groups = [
             {key[2:] for key, t in zip(self.keys, self.truth, strict=True) if t == c}
             for c in np.unique(self.truth)
@@ -78,8 +78,8 @@ class PairedPredictions:
 
 @dataclass(frozen=True)
 class PairedEstimate:
-    """Answers with their value, its replicates and its interval, which is made as the score table
-    makes it; value None, and no replicates, with a note."""
+    """Predictions with their value, replicates and the interval of the score table. Without a value
+    there are no replicates, and `note` gives the reason."""
 
     predictions: PairedPredictions
     value: float | None
@@ -91,7 +91,7 @@ class PairedEstimate:
 def results_by_role(
     results: Sequence[CaseResult], model: str
 ) -> list[tuple[Role, list[CaseResult]]]:
-    """One model's answers, apart for each role that it has any of."""
+    """One model's results for each role that has any."""
     roles: dict[Role, list[CaseResult]] = defaultdict(list)
     for result in results:
         if result.model == model:
@@ -100,7 +100,8 @@ def results_by_role(
 
 
 def paired_predictions(results: Sequence[CaseResult], task: str) -> PairedPredictions:
-    """Of one model: those of the cases with an expert mask, or with a known label for a marker."""
+    """One model's predictions: for cases with an expert mask, or with a known label of the
+    marker."""
     if task == MASK:
         segmented = sorted((r for r in results if r.dice is not None), key=_key)
         dices = np.array([r.dice for r in segmented], float)[:, None]
@@ -155,7 +156,7 @@ def paired_estimate(own: PairedPredictions, replicates: int) -> PairedEstimate:
 
 
 def missing_reason(own: PairedPredictions) -> str:
-    """Why there is no figure of these answers; empty where there is one."""
+    """Why these predictions have no figure; empty if they have one."""
     if not own.keys:
         return (
             "no case with an expert mask"
@@ -163,7 +164,7 @@ def missing_reason(own: PairedPredictions) -> str:
             else "no case with a known label and a score"
         )
     if len(set(own.keys)) < len(own.keys):
-        return "a case is answered twice"
+        return "a case has two predictions"
     bad = ~np.isfinite(own.scores).all(1)
     if bad.any():
         return f"the score of {own.keys[int(bad.argmax())][3]} is not finite"
@@ -176,8 +177,8 @@ def missing_reason(own: PairedPredictions) -> str:
 
 
 def too_few_note(own: PairedPredictions) -> str:
-    """In words, where a class has some cases but fewer than `MIN_CASES_PER_CLASS`; empty where none
-    has."""
+    """Note on classes with some cases but fewer than `MIN_CASES_PER_CLASS`; empty without such a
+    class."""
     if own.metric == "dice":
         return (
             f"too few: {own.n} cases, {MIN_CASES_PER_CLASS} are needed"
@@ -195,11 +196,11 @@ def too_few_note(own: PairedPredictions) -> str:
 
 
 def auc_components(own: PairedPredictions) -> Values:
-    """(n,) What each answer adds to the AUC, about 0; NaN for the only case of its class.
+    """(n,) contribution of each prediction to the AUC, centred on 0; NaN for the only case of its
+    class.
 
-    Summed over the answers of each patient, squared and summed over patients, they are the
-    variance of the AUC: DeLong's (1988) where each patient has one answer, else as Obuchowski
-    (1997, Biometrics 53:567) takes correlated answers together.
+    The sums by patient, squared and added, are the variance of the AUC: DeLong's (1988) with one
+    prediction a patient, else that of Obuchowski (1997, Biometrics 53:567) for clustered data.
     """
     out = np.full(len(own.keys), np.nan)
     seeds = np.array([key[0] for key in own.keys])
@@ -219,13 +220,13 @@ def auc_components(own: PairedPredictions) -> Values:
 
 
 def patient_variance(parts: Values, patients: Sequence[str]) -> float:
-    """Of contributions, the squares of their sums by patient, added."""
+    """Sum over patients of the squared sum of the patient's contributions."""
     names, index = np.unique(patients, return_inverse=True)
     return float((np.bincount(index, parts, len(names)) ** 2).sum())
 
 
 def unpaired_reason(one: PairedPredictions, other: PairedPredictions) -> str:
-    """Why two sources cannot be compared case by case; empty where they can."""
+    """Why two sources cannot be compared case by case; empty if they can."""
     if (one.keys, one.truth.tolist()) == (other.keys, other.truth.tolist()):
         return ""
     left, right = set(one.keys), set(other.keys)

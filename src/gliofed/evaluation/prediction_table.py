@@ -1,7 +1,7 @@
 """Predictions from a table: gliofed's own `predictions.csv`, or that of any other model.
 
-One line a case. What must be there: `patient` or `case`, and something to score: a marker's truth
-with its probabilities, or `dice`. docs/how-to/score-any-model.md lists every column.
+One line a case. Required: `patient` or `case`, and something to score: a marker's truth with its
+probabilities, or `dice`. docs/how-to/score-any-model.md lists every column.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NUMBER_COLUMNS: Final = ("dice", "hd95_mm", "volume_ml", "volume_true_ml", "agre
 PERSON_COLUMNS: Final = ("age", "sex", "scanner")
 LESION_COLUMNS: Final = ("lesions_true", "lesions_found", "lesions_false")
 SUM_TOLERANCE: Final = 1e-3
-"""How far probabilities may add up to other than 1."""
+"""Tolerance of the sum of the probabilities."""
 _MOST: Final = {"dice": 1.0, "agreement": 1.0, "age": 130.0}
 _ALIKE: Final = 0.85
 _SEXES: Final[Mapping[str, Literal["F", "M"]]] = {"f": "F", "female": "F", "m": "M", "male": "M"}
@@ -45,10 +45,10 @@ def prediction_columns() -> tuple[str, ...]:
 
 
 def parse_predictions(text: str, where: str, model: str = "") -> tuple[CaseResult, ...]:
-    """The answers in a table of comma-, semicolon- or tab-separated text with a header line.
+    """Parse predictions from comma-, semicolon- or tab-separated text with a header line.
 
-    where: the file, for messages. model: the model of a table that does not name it. Columns
-    that nothing here knows are passed over. Raises DataError naming line and column.
+    where: the file, for messages. model: name of the model if the table has none. Unknown columns
+    are ignored. Raises DataError naming line and column.
     """
     table = parse_table(text, Path(where))
     _check_header(tuple(name.casefold() for name in table.columns), where)
@@ -62,7 +62,7 @@ def parse_predictions(text: str, where: str, model: str = "") -> tuple[CaseResul
         if key in seen:
             raise DataError(
                 f"{where}:{line.line}: patient {answer.patient!r}, case {answer.case!r} of model "
-                f"{answer.model!r}, seed {answer.seed}, fold {answer.fold!r} stands in line "
+                f"{answer.model!r}, seed {answer.seed}, fold {answer.fold!r} is in line "
                 f"{seen[key]} already; keep one"
             )
         seen[key] = line.line
@@ -71,24 +71,24 @@ def parse_predictions(text: str, where: str, model: str = "") -> tuple[CaseResul
 
 
 def result_key(answer: CaseResult) -> tuple[object, ...]:
-    """What no two answers may share."""
+    """The key of a prediction; no two predictions may share it."""
     return (answer.model, answer.seed, answer.fold, answer.site, answer.patient, answer.case)
 
 
 @dataclass(frozen=True)
 class _PredictionLine:
-    """One line. place: its file and line. A column that the file lacks reads as empty."""
+    """One line. place: its file and line. A missing column reads as empty cells."""
 
     place: str
     cells: Mapping[str, str]
 
     def text(self, column: str) -> str:
-        """The cell; empty where it says that the value is not known."""
+        """The cell; empty if its text stands for an unknown value."""
         cell = self.cells.get(column, "")
         return "" if cell.casefold() in ABSENT else cell
 
     def read(self, column: str, parse: Callable[[str], _T], expected: str) -> _T | None:
-        """What the cell writes; None where it is not known."""
+        """The value of the cell; None if unknown."""
         cell = self.text(column)
         if not cell:
             return None
@@ -125,18 +125,18 @@ def _check_header(header: Sequence[str], where: str) -> None:
 
 
 def _check_unknown(name: str, free: Collection[str], where: str) -> None:
-    """Refuse what looks like a column that is known and not there."""
+    """Refuse a misspelt column name."""
     near = difflib.get_close_matches(name, free, n=1, cutoff=_ALIKE)
     if near:
-        raise DataError(f"{where}:1: column {name!r} is not known; is {near[0]!r} meant?")
+        raise DataError(f"{where}:1: column {name!r} is unknown; did you mean {near[0]!r}?")
     for marker in MARKERS:
         if name.startswith(f"{marker.id}_p_"):
             expected = ", ".join(class_columns(marker))
-            raise DataError(f"{where}:1: column {name!r} is not known; expected {expected}")
+            raise DataError(f"{where}:1: column {name!r} is unknown; expected {expected}")
 
 
 def _has(marker: Marker, header: Collection[str], where: str) -> bool:
-    """Whether the marker's truth and probabilities are there; one without the other is refused."""
+    """Whether the table has the marker's truth and probabilities; one alone is refused."""
     truth, each, alone = f"{marker.id}_true", class_columns(marker), f"{marker.id}_p"
     ways = [" and ".join(f"{n!r}" for n in each)]
     if len(each) == 2:
@@ -193,7 +193,7 @@ def _truth(row: _PredictionLine, marker: Marker) -> str | Unknown:
 
 
 def _probabilities(row: _PredictionLine, marker: Marker) -> tuple[float, ...]:
-    """NaN where the row does not tell; of two classes, the first from the second where it must."""
+    """NaN if missing. Of two classes, a missing first one is computed from the second."""
     names = [n for n in (*class_columns(marker), f"{marker.id}_p") if n in row.cells]
     found = [row.read(n, lambda cell: _number(cell, 1.0), "a number from 0 to 1") for n in names]
     told = [math.nan if p is None else p for p in found]
@@ -231,7 +231,7 @@ def _sequences(text: str) -> frozenset[types.Sequence]:
 
 
 def _lesions(row: _PredictionLine) -> LesionCounts | None:
-    found = [row.read(n, _count, "a whole number of at least 0") for n in LESION_COLUMNS]
+    found = [row.read(n, _count, "an integer of at least 0") for n in LESION_COLUMNS]
     true, met, false = found
     if true is None or met is None or false is None:
         return None

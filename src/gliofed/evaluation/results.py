@@ -1,4 +1,4 @@
-"""What scoring takes and gives: one `CaseResult` a case and model, one `ScoreRow` a figure."""
+"""Input and output of scoring: one `CaseResult` a case and model, one `ScoreRow` a figure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Role = Literal["external", "holdout"]
 
 @dataclass(frozen=True)
 class LesionCounts:
-    """true: lesions that an expert drew. found: of them, those that the prediction touches.
-    false: predicted ones that touch no true one."""
+    """true: lesions of the expert mask. found: those of them that the prediction touches. false:
+    predicted lesions that touch no true one."""
 
     true: int
     detected: int
@@ -23,15 +23,15 @@ class LesionCounts:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One model's answer for one case, beside the truth.
+    """One model's prediction for one case, with the truth.
 
-    model: "federated", "pooled", "alone:<site>", or another that these are compared with. fold
+    model: "federated", "pooled", "alone:<site>", or another model. fold
     names the train/external split; seed the repeat. probabilities: marker id to class
     probabilities in the marker table's order. dice, hd95_mm, volume_ml, volume_true_ml: on the
     scan's own grid; None where the case has no expert mask, and hd95_mm also where either mask is
-    empty. person: for strata and confounders; sequences: those the model had. None of them where
-    nobody said. agreement: mean Dice between the outlines that several such models, trained apart,
-    give the case; None where there are not several.
+    empty. person: for strata and confounders; sequences: input of the model; None if unknown.
+    agreement: mean Dice between the segmentations of several such models trained with different
+    seeds; None with one model.
     """
 
     model: str
@@ -55,8 +55,8 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class ScoreGroup:
-    """The answers that a figure is of: one model's, for cases of one role at one site or all, and
-    of one stratum or, where that is empty, of every stratum."""
+    """The cases of a figure: one model, one role, one site or all, and one stratum (empty: all
+    cases)."""
 
     model: str
     role: Role
@@ -73,7 +73,7 @@ class ScoreRow:
     reason in `note` where the figure does not exist. difference: this model's value minus the
     federated model's on the same cases, with its paired interval; None for the federated model.
     seeds: how many repeats the value is the mean of. method: how the interval was made. stratum:
-    which cases of the group, in words; empty for all.
+    title of the stratum; empty for all cases.
     """
 
     model: str

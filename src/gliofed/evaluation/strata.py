@@ -1,7 +1,7 @@
-"""A model's figures within groups of patients in which a claim must hold as well.
+"""A model's scores within strata of patients.
 
 A marker that is associated with another can be predicted from the other alone, but not within one
-class of it. A figure over all patients hides groups for which a model is worse.
+class of it. A figure over all patients can hide a group for which a model is worse.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gliofed.types import SEQUENCES, Unknown
 from gliofed.types import Sequence as MriSequence
 
 AGE_SPLIT_YEARS: Final = 60.0
-"""Years that part young from old: fixed, so that strata of two cohorts hold the same people."""
+"""Fixed age limit in years, so that the strata of two cohorts are comparable."""
 IDH_WILDTYPE: Final = "IDH-wildtype"
 CaseKey = tuple[str, str]
 """Site and case."""
@@ -36,7 +36,7 @@ CaseKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class Stratum:
-    """title: which cases, in words. tasks: what is asked within them."""
+    """title: the cases of the stratum. tasks: scored within it."""
 
     title: str
     tasks: tuple[str, ...]
@@ -54,7 +54,7 @@ MARKER_STRATA: Final[tuple[Stratum, ...]] = (
     Stratum("IDH-mutant", ("codel_1p19q", "grade"), _is("idh", "mutant")),
     Stratum(IDH_WILDTYPE, ("mgmt", "grade"), _is("idh", "wildtype")),
 )
-"""Within one class of a marker, what else that marker would tell."""
+"""Strata of one class of a marker, for tasks associated with that marker."""
 
 
 def strata_table(
@@ -63,8 +63,8 @@ def strata_table(
     """The model's AUCs and Dice in every stratum of each role, over all sites.
 
     A row has n and a note but no value where a class has fewer than `MIN_CASES_PER_CLASS` cases, or
-    the stratum fewer than that with a mask. Strata by a property that no case states are left out,
-    and scanners with fewer than `MIN_CASES_PER_CLASS` cases.
+    the stratum fewer than that with a mask. Omitted are strata by a property that is unknown in
+    every case, and scanners with fewer than `MIN_CASES_PER_CLASS` cases.
     """
     rows = []
     for role, own in results_by_role(results, model):
@@ -78,7 +78,7 @@ def strata_table(
 def stratum_score(
     part: Sequence[CaseResult], task: str, group: ScoreGroup, replicates: int
 ) -> ScoreRow:
-    """The figure of the cases of one stratum, or why it has none."""
+    """The figure of one stratum, or the reason for its absence."""
     predictions = paired_predictions(part, task)
     note = too_few_note(predictions)
     # too few cases are not resampled
@@ -101,8 +101,8 @@ def strata_for(results: Sequence[CaseResult]) -> tuple[Stratum, ...]:
 
 
 def case_volumes(results: Sequence[CaseResult]) -> Mapping[CaseKey, float]:
-    """Of each case in ml: the expert's region, else the mean of the predicted ones; no entry for a
-    case that has neither."""
+    """Volume of each case in ml: of the expert mask, else the mean of the predictions. A case
+    without either has no entry."""
     true: dict[CaseKey, float] = {}
     predicted: dict[CaseKey, list[float]] = defaultdict(list)
     for r in results:
@@ -131,12 +131,12 @@ def _people(results: Sequence[CaseResult]) -> list[Stratum]:
 
 
 def _age(result: CaseResult) -> float:
-    """NaN where nobody said: neither below nor above anything."""
+    """NaN if unknown, which is neither below nor above any limit."""
     return float("nan") if isinstance(result.person.age, Unknown) else result.person.age
 
 
 def _by_volume(results: Sequence[CaseResult]) -> list[Stratum]:
-    """Thirds of the cases, whatever their size in ml."""
+    """Terciles of volume; the limits depend on the cases."""
     sizes = {k: v for k, v in case_volumes(results).items() if np.isfinite(v)}
     if not sizes:
         return []

@@ -68,7 +68,7 @@ def write_score_tables(scored: ScoredPredictions, out: Path) -> None:
 
     Each is written in one step; a table without rows has a header only. Raises OSError.
     """
-    evidence, calibration = scored.evidence, scored.trial
+    evidence, calibration = scored.evidence, scored.calibration
     assert evidence is not None
     assert calibration is not None
     cross = [c for matrix in evidence.cross_site for c in chain.from_iterable(matrix.cells)]
@@ -88,7 +88,7 @@ def write_score_tables(scored: ScoredPredictions, out: Path) -> None:
         ("coverage-risk", SelectiveRiskRow, calibration.risks),
         ("kept-answers", ThresholdRow, calibration.thresholds),
         ("integrated-types", IntegratedTypeRow, calibration.integrated_types),
-        ("outline-agreement", AgreementRow, scored.outlines),
+        ("outline-agreement", AgreementRow, scored.mask_agreement),
     )
     _write(out / "scores", ScoreRow, scored.rows)
     for name, kind, rows in tables:

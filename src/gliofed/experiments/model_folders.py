@@ -23,7 +23,7 @@ def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
     calibration. Raises ModelError and OSError.
     """
     context, scored = finished.context, finished.scored
-    calibrations = scored.trial.calibrations if scored.trial else {}
+    calibrations = scored.calibration.calibrations if scored.calibration else {}
     folders = []
     for trained in finished.trained:
         run, state = trained.run, trained.state

@@ -57,7 +57,7 @@ def run_facts(finished: FinishedRun) -> RunFacts:
         overlap=overlap_statement(finished.cases.overlap),
         rows=scored.rows,
         evidence=scored.evidence,
-        trial=scored.trial,
+        calibration=scored.calibration,
         models=tuple(_model_facts(t, finished.context.out) for t in finished.trained),
         parameters=parameter_count(build_net(study.net.preset, study.net.stem, seed=0)),
         versions=_versions(),

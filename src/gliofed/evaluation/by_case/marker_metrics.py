@@ -54,7 +54,9 @@ from gliofed.types import Unknown
 BY_WALD: Final = "Wald, from the fit's covariance"
 AT_HALF: Final = "threshold 0.5"
 OWN_THRESHOLD: Final = "threshold chosen on these cases"
-SEPARATED: Final = "separated: the probabilities tell the classes apart, so that no fit exists"
+SEPARATED: Final = (
+    "separated: the probabilities separate the classes completely, so that no fit exists"
+)
 ALL_EQUAL: Final = "all probabilities are equal"
 CALIBRATED_DRAWS: Final = 1000
 """Of the calibration error that a calibrated model would have on the same cases."""
@@ -62,9 +64,9 @@ CALIBRATED_DRAWS: Final = 1000
 
 @dataclass(frozen=True)
 class MarkerPredictions:
-    """Cases whose class of one marker is known, and what was said of them.
+    """Predictions of one marker for cases with a known class.
 
-    truth: (n,) class indices, n at least 1. found: (n, classes), all finite. names: of the classes.
+    truth: (n,) class indices, n at least 1. probabilities: (n, classes), all finite.
     """
 
     results: Sequence[CaseResult]
@@ -76,25 +78,25 @@ class MarkerPredictions:
 
     @property
     def one_class(self) -> str:
-        """That all are of one class, in words; empty where they are not."""
+        """Note that only one class is present; empty if several are."""
         present = np.unique(self.truth)
         return f"only {self.class_names[present[0]]} present" if len(present) == 1 else ""
 
     @property
     def by_seed(self) -> list[tuple[ClassIndices, Probabilities]]:
-        """Truth and probabilities of each repeat."""
+        """Truth and probabilities of each seed."""
         each = [self.sample.seeds == s for s in range(self.sample.repeats)]
         return [(self.truth[own], self.probabilities[own]) for own in each]
 
     @cached_property
     def recalibrations(self) -> list[LogisticFit | None]:
-        """One a repeat."""
+        """One fit a seed."""
         return [recalibration(*own) for own in self.by_seed]
 
 
 @dataclass(frozen=True)
 class MarkerMetric:
-    """classes: how many a marker must have for it; None for any number."""
+    """classes: the number of classes a marker must have; None for any."""
 
     id: str
     estimate: Callable[[MarkerPredictions], MetricEstimate]
@@ -104,7 +106,7 @@ class MarkerMetric:
 def marker_estimates(
     results: Sequence[CaseResult], marker: Marker, replicates: int
 ) -> dict[str, MetricEstimate]:
-    """Every measure of the marker on the cases whose class is known."""
+    """Every metric of the marker on the cases with a known class."""
     known = [r for r in results if not isinstance(r.labels[marker.id], Unknown)]
     measures = [m for m in MARKER_METRICS if m.classes in (None, len(marker.classes))]
     truth = np.array([marker.classes.index(str(r.labels[marker.id])) for r in known], np.int64)
@@ -130,7 +132,7 @@ def _area(predictions: MarkerPredictions) -> MetricEstimate:
 
 
 def _area_by_delong(predictions: MarkerPredictions) -> MetricEstimate:
-    """The same value as `_area`; only that one is resampled."""
+    """The same value as `_area`, without resampling."""
     value = predictions.sample.value(partial(auc, predictions.truth, predictions.probabilities))
     if not np.isfinite(value):
         return fixed_estimate(

@@ -28,7 +28,7 @@ from gliofed.markers import MARKERS
 from gliofed.types import Unknown
 
 ALL_SITES = "all"
-"""The site of rows of every case together; also that of cases whose site nobody said."""
+"""The site of rows over all cases; also of cases without a known site."""
 MEDIAN_MODEL = "alone:median"
 
 
@@ -37,8 +37,8 @@ def score_table(
 ) -> tuple[ScoreRow, ...]:
     """All rows of all models; `difference` is against the model named `reference`.
 
-    Unknown labels and cases without an expert mask are left out, and n says how many stayed. With
-    several seeds a value is the mean over seeds, on the same resampled patients.
+    Unknown labels and cases without an expert mask are excluded; n is the number of cases used.
+    With several seeds a value is the mean over seeds, on the same resampled patients.
     """
     groups: dict[tuple[Role, str], dict[str, list[CaseResult]]] = defaultdict(
         lambda: defaultdict(list)
@@ -57,7 +57,7 @@ def score_table(
                 if model != reference and (task, metric) in base:
                     row = _with_difference(row, figure, base[task, metric])
                 if folds > 1 and site == ALL_SITES:
-                    more = f"cases of {folds} folds, each answered by its own model"
+                    more = f"cases of {folds} folds, each predicted by the model of its fold"
                     row = replace(row, note="; ".join(filter(None, (row.note, more))))
                 rows.append(row)
     return (*rows, *_median_rows(rows, reference))
@@ -120,8 +120,8 @@ def _row(group: ScoreGroup, task: str, metric: str, estimate: MetricEstimate) ->
 
 
 def _with_difference(row: ScoreRow, own: MetricEstimate, base: MetricEstimate) -> ScoreRow:
-    """Paired where both answered the same cases in the same order, on the same draws: the middle
-    95 % of the replicates' differences."""
+    """Paired difference if both have the same cases in the same order and the same resamples: the
+    middle 95 % of the replicates' differences."""
     if own.value is None or base.value is None or own.rows != base.rows:
         return row
     bounds = Interval(None, None)

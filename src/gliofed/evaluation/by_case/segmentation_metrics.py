@@ -34,10 +34,10 @@ def _one(result: CaseResult) -> float:
 
 @dataclass(frozen=True)
 class SegmentationMetric:
-    """The sum of `above` by the sum of `below` over cases, which is a mean where that is 1 a case;
-    with a share, that quantile of `above`.
+    """The sum of `above` over that of `below`, a mean if `below` is 1 a case; with a share, that
+    quantile of `above`.
 
-    above, below: what a case adds; None where it does not enter. least, most: of all values.
+    above, below: a case's contribution; None if it is excluded. least, most: of all values.
     """
 
     id: str
@@ -52,7 +52,7 @@ class SegmentationMetric:
 def segmentation_estimate(
     results: Sequence[CaseResult], measure: SegmentationMetric, replicates: int
 ) -> MetricEstimate:
-    """The measure on the cases that enter it; where a drawn case does not, the note says so."""
+    """The metric on the cases that enter it; the note counts the excluded predictions."""
     parts = [(r, measure.numerator(r), measure.denominator(r)) for r in results]
     used = [(r, a, b) for r, a, b in parts if a is not None and b is not None]
     above, below = (np.array([row[i] for row in used], float) for i in (1, 2))

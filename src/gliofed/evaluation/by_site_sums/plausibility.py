@@ -24,27 +24,27 @@ _ROUNDING: Final = 1e-9
 
 
 def first_implausibility(sums: ScoreSums, most_cases: int) -> str:
-    """The first thing that cannot be, in words; empty where there is none.
+    """The first impossible value as an error text; empty if all are plausible.
 
-    sums: of one site and role, every number finite. most_cases: that a site may claim.
+    sums: of one site and role, every number finite. most_cases: that a site may report.
     """
     return next(_faults(sums, most_cases), "")
 
 
 def _faults(sums: ScoreSums, most_cases: int) -> Iterator[str]:
     if not 1 <= sums.min_count <= most_cases:
-        yield f"the least number shown is {sums.min_count}, allowed are 1 to {most_cases}"
+        yield f"the minimum count is {sums.min_count}, allowed are 1 to {most_cases}"
     if not 0 <= sums.cases <= most_cases:
-        yield f"it claims {sums.cases} cases, allowed are 0 to {most_cases}"
+        yield f"it reports {sums.cases} cases, allowed are 0 to {most_cases}"
     if not min(1, sums.cases) <= sums.patients <= sums.cases:
-        yield f"it claims {sums.patients} patients for {sums.cases} cases"
+        yield f"it reports {sums.patients} patients for {sums.cases} cases"
     shown = {*SUM_TASKS} - {*sums.omitted}
     if not {*sums.omitted} <= {*SUM_TASKS} or {*sums.markers} != shown - {MASK}:
-        yield "its markers, with those left out, are not this version's"
+        yield "its markers, with the omitted ones, are not those of this version"
     if MASK not in shown and sums.mask != ValueMoments():
-        yield "it shows a mask score that it says is left out"
+        yield "it reports a mask score and lists it as omitted"
     if not sums.cases and shown:
-        yield f"it shows {sorted(shown)} of no case"
+        yield f"it reports {sorted(shown)} of no case"
     yield from _moment_faults(MASK, sums.mask, sums.cases, 1.0)
     for marker in MARKERS:
         if marker.id in sums.markers:
@@ -54,13 +54,13 @@ def _faults(sums: ScoreSums, most_cases: int) -> Iterator[str]:
 def _moment_faults(name: str, found: ValueMoments, cases: int, most: float) -> Iterator[str]:
     """most: the largest value that one case can have; the smallest is 0."""
     if not 0 <= found.n <= cases:
-        yield f"it claims {found.n} values of {name} for {cases} cases"
+        yield f"it reports {found.n} values of {name} for {cases} cases"
     more = 1 + _ROUNDING
     if not 0 <= found.sum <= most * found.n * more:
         yield f"the sum of {found.n} values of {name} is {found.sum:g}"
     least = found.sum**2 / found.n if found.n > 0 else 0.0
     if not least <= found.squares * more <= most * found.sum * more**2:
-        yield f"the squares of {name} add up to {found.squares:g}, which no such values do"
+        yield f"the sum of squares of {name} is impossible: {found.squares:g}"
 
 
 def _marker_faults(marker: Marker, own: MarkerSums, cases: int) -> Iterator[str]:
@@ -68,9 +68,9 @@ def _marker_faults(marker: Marker, own: MarkerSums, cases: int) -> Iterator[str]
     if not len(own.classes) == len(own.correct) == len(marker.classes):
         yield f"{name} does not have {len(marker.classes)} classes"
     if min(own.classes) < 0 or sum(own.classes) > cases:
-        yield f"it claims {list(own.classes)} cases of each class of {name} for {cases} cases"
+        yield f"it reports {list(own.classes)} cases of each class of {name} for {cases} cases"
     if not all(0 <= k <= n for k, n in zip(own.correct, own.classes, strict=True)):
-        yield f"it claims {list(own.correct)} right of {list(own.classes)} cases of {name}"
+        yield f"it reports {list(own.correct)} right of {list(own.classes)} cases of {name}"
     most = 1.0 if len(marker.classes) == 2 else 2.0
     yield from _moment_faults(f"{name}'s error", own.brier, cases, most)
     yield from _area_faults(name, own.auc, own.classes)
@@ -82,14 +82,14 @@ def _area_faults(name: str, areas: AucSums, classes: tuple[int, ...]) -> Iterato
         yield f"{name} does not have {wide} comparisons"
     for won, pairs in zip(areas.won, areas.pairs, strict=True):
         if not 0 <= won <= pairs or not (2 * won).is_integer():
-            yield f"it claims {won:g} of {pairs} pairs won of {name}"
+            yield f"it reports {won:g} of {pairs} pairs won of {name}"
     found = np.array(areas.covariance)
     # each case wins from none to all of its pairs, and adds at most half the square of these
     bounds = [n * sum(classes) / 2 for n in areas.pairs]
     if not np.array_equal(found, found.T) or any(
         not 0 <= v <= b * (1 + _ROUNDING) for v, b in zip(np.diag(found), bounds, strict=True)
     ):
-        yield f"the variance of the pairs won of {name} is not one that such pairs can have"
+        yield f"the variance of the pairs won of {name} is impossible for these pairs"
     scale = math.fsum(bounds)
     if wide and np.linalg.eigvalsh(found).min() < -_ROUNDING * scale:
-        yield f"the covariance of the pairs won of {name} is none"
+        yield f"the covariance of the pairs won of {name} is not a covariance matrix"

@@ -1,4 +1,4 @@
-"""The score table from sites' sums: every figure with its n, interval, and how that was made.
+"""The score table from sites' sums: every figure with its n, interval, and method.
 
 Pairs of cases are compared within one site only, and the sites' pairs are added (van Elteren
 1960, Bulletin of the International Statistical Institute 37:351): a hospital with more mutants
@@ -50,11 +50,11 @@ def score_table_from_sums(
 ) -> tuple[ScoreRow, ...]:
     """Dice, AUC, balanced accuracy and Brier score over all sites, then for each.
 
-    sums: site to its sums by role, as it sent them. missing: other sites that were to send sums;
-    the notes of the rows over all sites name them. The order of the sites does not matter. There
-    are no rows for a role that no site has.
+    sums: site to its sums by role, as received. missing: sites that sent no sums; the notes of the
+    rows over all sites name them. The order of the sites does not matter. There are no rows for a
+    role that no site has.
     """
-    absent = "; ".join(f"without {site} (no answer that could be used)" for site in sorted(missing))
+    absent = "; ".join(f"without {site} (no usable statistics)" for site in sorted(missing))
     rows: list[ScoreRow] = []
     for role in ROLES:
         by_site = {site: sums[site][role] for site in sorted(sums) if role in sums[site]}

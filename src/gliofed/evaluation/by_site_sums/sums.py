@@ -1,4 +1,4 @@
-"""The sums that a site sends of a test on its own cases.
+"""The sums that a site sends when a model is tested on its cases.
 
 Every sum adds across sites, so that no average is averaged. Of the AUC, these are the pairs
 of a case of a class with a case of another at the same site, how many of them the model ordered
@@ -26,7 +26,8 @@ MASK: Final = "mask"
 SUM_TASKS: Final = (MASK, *(m.id for m in MARKERS))
 _N = TypeVar("_N", int, float)
 OmissionReason = Literal["few cases", "not finite"]
-"""Why a site leaves a task out: too few cases to show, or a probability that is not finite."""
+"""Why a site omits a task: fewer cases than the minimum count, or a probability that is not
+finite."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class AucSums:
 
     cases: in any pair. pairs: of a case of the class with another case of the same site. won:
     pairs in which the class's case has the higher probability, ties counting half. covariance:
-    of `won`, comparisons by comparisons. reach: pairs times (cases / 2 - 1), which Newcombe's
-    variance asks for, see `intervals.analytic.auc_interval`.
+    of `won`, comparisons by comparisons. reach: pairs times (cases / 2 - 1), needed for Newcombe's
+    variance, see `intervals.analytic.auc_interval`.
     """
 
     cases: int
@@ -65,8 +66,8 @@ class AucSums:
         covariance: Sequence[Sequence[float]],
         repeats: int = 1,
     ) -> AucSums:
-        """Of one site. classes: its number of cases of each class. repeats: how many models'
-        answers for these cases stand one after the other."""
+        """Sums of one site. classes: its number of cases of each class. repeats: number of models
+        whose predictions for these cases are concatenated."""
         total = sum(classes)
         pairs = (
             tuple(classes[c] * (total - classes[c]) for c in compared_classes(len(classes)))
@@ -114,9 +115,9 @@ class MarkerSums:
 class ScoreSums:
     """One model on one site's cases of one role, or on those of several sites together.
 
-    min_count: the least number of cases that was shown. cases: 0 where even they are hidden.
-    patients: whose cases they are. mask: of Dice, over the cases with an expert mask. left_out:
-    "mask" or a marker that is not shown, and why; every other marker is in `markers`.
+    min_count: smaller counts are suppressed. cases: 0 if suppressed.
+    patients: whose cases they are. mask: of Dice, over the cases with an expert mask. omitted:
+    "mask" or a marker, with the reason; every other marker is in `markers`.
     """
 
     min_count: int
@@ -127,7 +128,7 @@ class ScoreSums:
     omitted: Mapping[str, OmissionReason]
 
     def __add__(self, other: ScoreSums) -> ScoreSums:
-        """Of both; a task that one leaves out is the other's alone."""
+        """Sums of both; a task that one omits comes from the other alone."""
         shown = dict(self.markers)
         for name, own in other.markers.items():
             shown[name] = shown[name] + own if name in shown else own
@@ -148,14 +149,14 @@ def compared_classes(classes: int) -> range:
 
 
 def score_sums(results: Sequence[CaseResult]) -> dict[Role, ScoreSums]:
-    """The sums of one site's answers by one model, for each role that has any.
+    """The sums of one site's results of one model, for each role that has any.
 
-    Raises ValueError where they are of several sites or models, or a case is there twice.
+    Raises ValueError for several sites or models, and for a case with two results.
     """
     if len({(r.site, r.model, r.seed, r.fold) for r in results}) > 1:
-        raise ValueError("the answers are of more than one site or model")
+        raise ValueError("the results are of more than one site or model")
     if len({r.case for r in results}) < len(results):
-        raise ValueError("a case is answered twice")
+        raise ValueError("a case has two results")
     roles: dict[Role, list[CaseResult]] = defaultdict(list)
     for result in results:
         roles[result.role].append(result)
@@ -217,7 +218,7 @@ def _marker_sums(results: Sequence[CaseResult], marker: Marker) -> MarkerSums | 
 
 
 def pair_wins(truth: ClassIndices, found: Probabilities) -> tuple[Probabilities, Probabilities]:
-    """Each case's part in the pairs: how many it wins for its comparison, and how many it is in.
+    """For each case: the pairs that it wins in each comparison, and the pairs that it is in.
 
     Both (comparisons, n). A case of the class wins where it is above another case; another case,
     where it is below one of the class. DeLong's structural components, not yet divided.
@@ -233,12 +234,12 @@ def pair_wins(truth: ClassIndices, found: Probabilities) -> tuple[Probabilities,
 
 
 def auc_sums(truth: ClassIndices, *answers: Probabilities) -> AucSums:
-    """Each case's share of the pairs won gives their covariance.
+    """AUC sums of one site, with the covariance from each case's share of the pairs won.
 
-    answers: of one model, or of several for the same cases: a comparison of each class by each.
-    A class enters by the spread among its own cases, times their number: with two classes this is
-    DeLong's variance. A class of one case has no spread that could be measured; it enters with the
-    greatest it can have, a quarter of the squared range (Popoviciu 1935, Mathematica 9:129).
+    answers: probabilities of one model, or of several for the same cases; each model and class is
+    one comparison. A class enters by the spread among its own cases, times their number: with two
+    classes this is DeLong's variance. A class of one case has no measurable spread; it enters with
+    the largest possible one, a quarter of the squared range (Popoviciu 1935, Mathematica 9:129).
     """
     classes = answers[0].shape[1]
     wins, most = np.concatenate([pair_wins(truth, found) for found in answers], axis=1)

@@ -52,10 +52,10 @@ def auc_from_sums(areas: AucSums) -> float | None:
 def auc_interval(areas: AucSums) -> Interval:
     """A 95 % interval of `auc_from_sums`, on the logit scale, from DeLong's variance.
 
-    The variance of the pairs won adds up over sites, which are independent. Where it is 0, or all
-    pairs are won or all lost, it says nothing, and the interval is Newcombe's (2006, Statistics in
-    Medicine 25:559, method 5): all areas that lie within 1.96 standard errors, by the variance
-    that such an area has in Hanley and McNeil's model.
+    The variance of the pairs won adds up over sites, which are independent. If it is 0, or all
+    pairs are won or all lost, the interval is Newcombe's (2006, Statistics in Medicine 25:559,
+    method 5): all areas that lie within 1.96 standard errors, with the variance of that area in
+    Hanley and McNeil's model.
     """
     area = auc_from_sums(areas)
     if area is None:
@@ -74,7 +74,7 @@ def auc_interval(areas: AucSums) -> Interval:
 
 def _by_score(area: float, pairs: NDArray[np.float64], reach: NDArray[np.float64]) -> Interval:
     """The score interval; of a mean of comparisons, the error is taken as the mean of theirs,
-    which it cannot exceed."""
+    an upper bound."""
 
     def beyond(other: float) -> float:
         model = (1 - other) / (2 - other) + other / (1 + other)
@@ -88,7 +88,7 @@ def _by_score(area: float, pairs: NDArray[np.float64], reach: NDArray[np.float64
 
 
 def balanced_accuracy_from_sums(sums: MarkerSums) -> tuple[float | None, Interval]:
-    """Mean recall over the classes that have cases, and its interval; None where only one has.
+    """Mean recall over the classes that have cases, and its interval; None with fewer than two.
 
     Each class's interval is Wilson's; their distances from the recalls combine as the standard
     errors of independent parts do (Zou and Donner 2008, Statistics in Medicine 27:1693).

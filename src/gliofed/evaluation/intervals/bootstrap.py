@@ -1,7 +1,7 @@
-"""Resampled patients, and what weights do to means and quantiles.
+"""Patient bootstrap: resampling weights, weighted means and quantiles, percentile intervals.
 
 A resample is a row of weights: how often each case was drawn. Every metric takes such weights,
-(replicates, cases), and gives one value a replicate, NaN where it does not exist there.
+(replicates, cases), and gives one value a replicate, NaN where it is undefined.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TOO_FEW: Final = "no interval: the metric exists in too few resamples"
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval; None on both sides, with why in `note`, where there is none.
+    """A 95 % interval; without one, both sides are None and `note` gives the reason.
 
-    method: how it was made; empty where there is none.
+    method: its name; empty without an interval.
     """
 
     low: float | None
@@ -42,11 +42,11 @@ def unit_weights(cases: int) -> Weights:
 
 
 def patient_resamples(patients: Sequence[str], replicates: int) -> Weights:
-    """Weights (replicates, cases): patients drawn with replacement, all their cases moving along.
+    """Weights (replicates, cases): patients drawn with replacement, each with all of its cases.
 
-    patients: the patient of each case. Decided by the patients' names alone, so that two models
-    on the same patients are compared on the same draws. Not to be written to: the last draws are
-    kept, since most figures of a group ask for the same.
+    patients: the patient of each case. The draws depend on the patients' names alone, so that two
+    models on the same patients are compared on the same draws. The array is read-only and cached,
+    since most figures of a group use the same draws.
     """
     return _drawn(tuple(patients), replicates)
 
@@ -64,7 +64,7 @@ def _drawn(patients: tuple[str, ...], replicates: int) -> Weights:
 
 
 def percentile_interval(values: Values) -> Interval:
-    """The middle 95 % of a metric's replicates; those in which it does not exist are left out."""
+    """The middle 95 % of a metric's replicates; undefined ones are excluded."""
     found = values[np.isfinite(values)]
     if len(found) <= (1 - MAX_MISSING) * len(values):
         return Interval(None, None, TOO_FEW)
@@ -78,12 +78,12 @@ def weighted_mean(values: Values, weights: Weights) -> Values:
 
 
 def weighted_median(values: Values, weights: Weights) -> Values:
-    """Median of (cases,) values, each repeated as its weight says. NaN without cases."""
+    """Median of (cases,) values, each repeated by its weight. NaN without cases."""
     return weighted_quantile(values, weights, 0.5)
 
 
 def weighted_quantile(values: Values, weights: Weights, share: float) -> Values:
-    """The quantile of (cases,) values, each repeated as its weight says. NaN without cases.
+    """The quantile of (cases,) values, each repeated by its weight. NaN without cases.
 
     Between two values as numpy's "linear" (Hyndman & Fan 1996, definition 7).
     """

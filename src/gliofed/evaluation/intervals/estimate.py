@@ -1,4 +1,4 @@
-"""One figure: a metric on a sample, with its replicates and its interval."""
+"""One estimate: a metric on a sample, with its replicates and its interval."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NO_INTERVAL: Final = Interval(None, None)
 
 @dataclass(frozen=True)
 class MetricEstimate:
-    """A metric, the mean over seeds: point value, replicates, interval, and why it is missing.
+    """A metric averaged over seeds: value, replicates, interval, and the reason if it is missing.
 
-    rows: seed, fold, site and id of each answer that entered. n: cases among them. replicates:
-    empty where the metric is not resampled or does not exist.
+    rows: seed, fold, site and id of each prediction that entered. n: cases among them. replicates:
+    empty if the metric is not resampled or undefined.
     """
 
     rows: tuple[tuple[int, str, str, str], ...]
@@ -42,8 +42,8 @@ def resampled_estimate(
 ) -> MetricEstimate:
     """The metric on each seed's results, averaged over seeds, and on every resample of patients.
 
-    around: the interval of a finite value and its replicates. A figure that one seed lacks is
-    lacking. note: also why it is missing, where it is.
+    around: the interval of a finite value and its replicates. If one seed has no value, the
+    estimate is missing. note: also the reason for a missing value.
     """
     value = sample.value(metric)
     if not np.isfinite(value):
@@ -62,14 +62,14 @@ def fixed_estimate(
     bounds: Interval = NO_INTERVAL,
     note: str = "",
 ) -> MetricEstimate:
-    """A figure without replicates."""
+    """An estimate without replicates."""
     return MetricEstimate(
         _rows(results), value, NO_REPLICATES, sample.n, sample.repeats, bounds, note
     )
 
 
 def missing_estimate(n: int, note: str) -> MetricEstimate:
-    """No figure of n cases, and why."""
+    """A missing estimate for n cases, with the reason."""
     return MetricEstimate((), None, NO_REPLICATES, n, 0, note=note)
 
 

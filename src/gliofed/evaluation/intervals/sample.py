@@ -1,8 +1,7 @@
-"""A sample of answers: a metric's value, its replicates, and the interval that covers.
+"""A sample of predictions: a metric's value, its replicates, and its confidence interval.
 
-Which interval a figure has, and how often each kind holds the truth with 50 and 200 cases, was
-measured: docs/adr/0020-intervals-that-cover.md. All of them take patients as the unit: what is
-drawn, or what varies, is a patient with all of its cases and all repeats of the training.
+The interval of each metric was chosen by measured coverage with 50 and 200 cases:
+docs/adr/0020-intervals-that-cover.md. The unit is the patient, with all cases and all seeds.
 """
 
 from __future__ import annotations
@@ -48,10 +47,11 @@ Metric = Callable[[Weights], Values]
 
 @dataclass(frozen=True)
 class PredictionSample:
-    """n answers of one model, in repeats. seeds, patients: (n,) whose each answer is, from 0.
+    """n predictions of one model. seeds, patients: (n,) index of each prediction's seed and
+    patient.
 
-    cases: (n,) "site/id". drawn: (replicates, n) how often each resample has the answer; no
-    replicates of one patient.
+    cases: (n,) "site/id". resamples: (replicates, n) count of each prediction in each resample;
+    empty with one patient.
     """
 
     cases: tuple[str, ...]
@@ -61,8 +61,8 @@ class PredictionSample:
 
     @classmethod
     def of(cls, results: Sequence[CaseResult], replicates: int) -> PredictionSample:
-        """Of at least one answer. Seeds may hold out different patients; a resample draws from
-        all of them, and each seed sees those of its own."""
+        """A sample of at least one result. Seeds may hold out different patients; a resample draws
+        from all, and each seed uses its own."""
         cases = [f"{r.site}/{r.case}" for r in results]
         return cls.named(cases, [r.seed for r in results], [r.patient for r in results], replicates)
 
@@ -70,7 +70,7 @@ class PredictionSample:
     def named(
         cls, cases: Sequence[str], seeds: Sequence[int], patients: Sequence[str], replicates: int
     ) -> PredictionSample:
-        """As `of`, from each answer's case, seed and patient."""
+        """As `of`, from each prediction's case, seed and patient."""
         _, whose = np.unique(patients, return_inverse=True)
         _, repeats = np.unique(seeds, return_inverse=True)
         drawn = patient_resamples(patients, replicates if whose.max() else 0)
@@ -78,20 +78,20 @@ class PredictionSample:
 
     @property
     def repeats(self) -> int:
-        """How many seeds there are."""
+        """Number of seeds."""
         return int(self.seeds.max()) + 1
 
     @property
     def n(self) -> int:
-        """How many cases there are."""
+        """Number of cases."""
         return len(set(self.cases))
 
     def value(self, metric: Metric) -> float:
-        """Mean over seeds; NaN where one of them lacks it."""
+        """Mean over seeds; NaN if one seed has no value."""
         return float(self._over_seeds(metric, unit_weights(len(self.cases)))[0])
 
     def replicates(self, metric: Metric) -> Values:
-        """The same on every resample."""
+        """The metric on every resample."""
         return self._over_seeds(metric, self.resamples)
 
     def _over_seeds(self, metric: Metric, weights: Weights) -> Values:
@@ -122,7 +122,7 @@ def resampled_auc_interval(
     sample: PredictionSample, truth: ClassIndices, found: Probabilities, value: float, again: Values
 ) -> Interval:
     """Of an AUC: `logit_interval`. Where all pairs are won, or all lost: `auc_interval` of the
-    first repeat, as several perfect repeats carry no more information than one."""
+    first seed, as several perfect seeds carry no more information than one."""
     if 0 < value < 1:
         return logit_interval(value, again)
     first = sample.seeds == 0
@@ -130,7 +130,7 @@ def resampled_auc_interval(
 
 
 def varied_percentile_interval(again: Values) -> Interval:
-    """Of any figure: the middle 95 % of the replicates; none where they do not differ."""
+    """For any metric: the middle 95 % of the replicates; none if they do not differ."""
     found = percentile_interval(again)
     if found.low is not None and found.low == found.high:
         return Interval(None, None, _NO_SPREAD)
@@ -142,8 +142,8 @@ def delong_interval(
 ) -> Interval:
     """Of an AUC: DeLong's variance, of several seeds that of the mean of correlated AUCs.
 
-    DeLong's cases are independent: there is none where a patient has several, and none where the
-    seeds answered different cases.
+    DeLong's cases are independent: there is no interval if a patient has several, or if the seeds
+    have different cases.
     """
     of_patient = Counter(zip(sample.seeds, sample.patients, strict=True))
     if max(of_patient.values()) > 1:
@@ -151,7 +151,7 @@ def delong_interval(
     order = [np.nonzero(sample.seeds == s)[0] for s in range(sample.repeats)]
     order = [own[np.argsort([sample.cases[i] for i in own])] for own in order]
     if len({tuple(sample.cases[i] for i in own) for own in order}) > 1:
-        return Interval(None, None, "no interval: the repeats tested different cases")
+        return Interval(None, None, "no interval: the seeds tested different cases")
     return auc_interval(auc_sums(truth[order[0]], *(found[own] for own in order)))
 
 
@@ -160,9 +160,9 @@ def bootstrap_t_interval(
 ) -> Interval:
     """Of the quotient of two sums, as a mean or a rate is, cut to `bounds`: bootstrap-t.
 
-    above, below: (n,), what each answer adds. Each replicate's distance from the value is taken in
-    its own standard errors (Efron & Tibshirani 1993, section 12.5); replicates without one are
-    left out.
+    above, below: (n,), contribution of each prediction. Each replicate's distance from the value is
+    taken in its own standard errors (Efron & Tibshirani 1993, section 12.5); replicates without one
+    are excluded.
     """
     value, errors = _quotients(sample, above, below, _by_patient(sample))
     at, own = float(value[0]), float(errors[0])
@@ -200,12 +200,13 @@ def order_statistic_interval(
     bounds: tuple[float, float],
     again: Values,
 ) -> Interval:
-    """Of a quantile: between the values of two ranks, which how many cases lie below it decides.
+    """For a quantile: an interval between the values at two ranks, from the binomial count below
+    it.
 
-    Ranks are whole, so that each end is interpolated between two values by the chances of their
-    ranks (Beran & Hall 1993, JRSS B 55:643); where not even the outermost value is far enough, it
-    is that of `bounds`. Of several seeds, the mean of their ends, as if all erred to the same
-    side. Cases of one patient depend on each other: then, that of the replicates `again`.
+    Ranks are integers, so that each end is interpolated between two values by the probabilities of
+    their ranks (Beran & Hall 1993, JRSS B 55:643); beyond the outermost value, it is that of
+    `bounds`. With several seeds, the mean of their ends, a conservative choice. With several cases
+    a patient, the percentile interval of the replicates `again`.
     """
     own = [np.sort(values[sample.seeds == s]) for s in range(sample.repeats)]
     if len(set(zip(sample.seeds, sample.patients, strict=True))) < len(values):
@@ -217,7 +218,7 @@ def order_statistic_interval(
 
 
 def _order_ends(ordered: Values, share: float, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Each end has a chance of 2.5 % to lie beyond the quantile."""
+    """Each end has a probability of 2.5 % to lie beyond the quantile."""
     low = _order_end(ordered, share, bounds[0])
     return low, -_order_end(-ordered[::-1], 1 - share, -bounds[1])
 
@@ -236,7 +237,7 @@ def _order_end(ordered: Values, share: float, bound: float) -> float:
 
 
 def _by_patient(sample: PredictionSample, drawn: Weights | None = None) -> Weights:
-    """(replicates, patients) how often each is drawn; once, where no draws are given."""
+    """(replicates, patients) count of each; one if no resamples are given."""
     count = int(sample.patients.max()) + 1
     if drawn is None:
         return unit_weights(count)
@@ -267,7 +268,7 @@ def _quotients(
 
 
 def _parts(sample: PredictionSample, above: Values, below: Values) -> Values:
-    """(patients, 2 seeds) what each patient adds to both sums of each seed."""
+    """(patients, 2 seeds) contribution of each patient to both sums of each seed."""
     count, repeats = int(sample.patients.max()) + 1, sample.repeats
     out = np.zeros((count, 2 * repeats))
     np.add.at(out, (sample.patients, sample.seeds), above)
@@ -278,7 +279,7 @@ def _parts(sample: PredictionSample, above: Values, below: Values) -> Values:
 def _effective(sample: PredictionSample, hits: Values, asked: Values) -> tuple[float, float]:
     """A fraction, and the number of independent cases that would have its variance.
 
-    Of one case a patient and one seed, their number. Where all are hit or none is, there is no
+    With one case a patient and one seed, the number of cases. If all or none are hits, there is no
     variance, and it is the number of patients.
     """
     value, error = _quotients(sample, hits, asked, _by_patient(sample))

@@ -15,7 +15,7 @@ from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilitie
 
 BINS: Final = 10
 PROBABILITY_EPSILON: Final = 1e-6
-"""A probability nearer to 0 or 1 counts as this near: log odds end there."""
+"""Probabilities are clipped to this distance from 0 and 1 before log odds."""
 
 
 def brier(truth: ClassIndices, probabilities: Probabilities, weights: Weights) -> Values:
@@ -56,19 +56,19 @@ def calibration_error(
     """Expected calibration error over 10 bins of equal weight, by rising probability (Naeini et
     al. 2015, AAAI 29; bins of equal counts as Nixon et al. 2019). NaN without cases.
 
-    Two classes: of the second's probability. More: of the likeliest class's, which is right or not.
-    A case on a bin's edge is split between both bins, and cases of equal probability share alike,
-    so that neither order nor the number of cases decides.
+    Two classes: of the second's probability. More: of the likeliest class's, against whether it is
+    right. A case on a bin's edge is split between both bins, and cases of equal probability share
+    alike, so that the result does not depend on the order of cases.
     """
     chance, hit = _asked(truth, probabilities)
     return _gaps(chance, chance - hit, weights)
 
 
 def calibration_error_if_calibrated(probabilities: Probabilities, draws: int) -> Values:
-    """(draws,) the errors that `calibration_error` finds where every probability is true.
+    """(draws,) calibration errors of a perfectly calibrated model on the same probabilities.
 
-    Truths are drawn from the probabilities: with few cases, even these are some way off (Broecker
-    & Smith 2007, Weather and Forecasting 22:651, draw their bars so). Equal at every call.
+    Truths are drawn from the probabilities: with few cases, even these errors are above 0 (Broecker
+    & Smith 2007, Weather and Forecasting 22:651, draw their bars so). The same at every call.
     """
     chance, _ = _asked(np.zeros(len(probabilities), np.int64), probabilities)
     hits = np.random.default_rng(0).random((draws, len(chance))) < chance
@@ -113,7 +113,7 @@ def _reached(ran: Values, sums: Values, place: Values) -> Values:
 
 def recalibration(truth: ClassIndices, probabilities: Probabilities) -> LogisticFit | None:
     """Of two classes: the truth's log odds as intercept + slope times the predicted log odds (Cox
-    1958, Biometrika 45:562). Calibrated: (0, 1); a slope below 1: too sure of itself.
+    1958, Biometrika 45:562). Calibrated: (0, 1); a slope below 1: probabilities too extreme.
 
     coefficients: ((intercept, slope),). None where the probabilities are all equal.
     """

@@ -1,4 +1,4 @@
-"""The id of every metric in a table of scores or evidence, and the one quantity that it names."""
+"""The id of every metric in a table of scores or evidence, and its definition."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Subject = Literal["mask", "marker", "markers"]
 
 @dataclass(frozen=True)
 class MetricDefinition:
-    """One metric. subject: what it is of: the tumour mask, one marker, or all markers together.
+    """One metric. subject: the tumour mask, one marker, or all markers together.
 
-    quantity: what is computed of the cases that enter it. Where several seeds answer the same
-    cases, the value is the mean over seeds.
+    quantity: computed from the cases that enter it. If several seeds predict the same cases, the
+    value is the mean over seeds.
     """
 
     id: str
@@ -101,5 +101,5 @@ METRIC_DEFINITIONS: Final[tuple[MetricDefinition, ...]] = (
     ),
 )
 RANKED_METRIC: Final[Mapping[str, Literal["auc_4_against_2_3"]]] = {"grade": "auc_4_against_2_3"}
-"""What an AUC is where any score ranks the positive class of a marker against the rest: `auc` for
-all markers that are not here."""
+"""The AUC of any score for a marker's positive class against the rest; `auc` for markers not
+listed."""

@@ -19,7 +19,7 @@ def auc(truth: ClassIndices, probabilities: Probabilities, weights: Weights) -> 
 
     truth: (n,) class indices; probabilities: (n, classes); weights: (replicates, n). Two classes:
     that of the second. More: the mean over classes of one against the rest (Hand & Till's first
-    form), classes without cases or without rest left out. NaN where no class has both.
+    form), classes without cases or without rest omitted. NaN if no class has both.
     """
     classes = probabilities.shape[1]
     picks = range(1, 2) if classes == 2 else range(classes)
@@ -33,7 +33,7 @@ def auc_between_pairs(
     """The mean over pairs of classes of the AUC between the two (Hand & Till 2001, Machine
     Learning 45:171), each the mean of what the probability of either class gives.
 
-    Pairs of which a class has no cases are left out; NaN where all are.
+    Pairs with an empty class are omitted; NaN if all are.
     """
     areas = []
     for one, other in combinations(range(probabilities.shape[1]), 2):
@@ -50,7 +50,7 @@ def between_groups(
     positive: Collection[int],
     negative: Collection[int],
 ) -> tuple[NDArray[np.bool_], ClassIndices, Probabilities]:
-    """Two groups of classes as a question of two classes: who is in it, and their answers.
+    """Reduce two groups of classes to a two-class problem: mask of its cases, truth, probabilities.
 
     The probability of the positive group is its share of both, to 12 digits, so that rounding
     breaks no ties; half where both have none.
@@ -107,10 +107,10 @@ def recall(
 def recall_at_other_recall(
     truth: ClassIndices, probabilities: Probabilities, weights: Weights, of_class: int, other: float
 ) -> Values:
-    """Of two classes, the most cases of one that a threshold finds which also keeps at least the
-    share `other` of the rest right: the empirical ROC curve at a point.
+    """Of two classes, the largest recall of one at a threshold where the other class has a recall
+    of at least `other`: a point of the empirical ROC curve.
 
-    Equal probabilities stand on one side of a threshold. Every replicate has its own threshold.
+    Equal probabilities are on the same side of a threshold. Every replicate has its own threshold.
     NaN where a class has no cases.
     """
     score = probabilities[:, of_class]

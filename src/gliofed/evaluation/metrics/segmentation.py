@@ -9,7 +9,7 @@ from gliofed.evaluation.results import LesionCounts
 
 Mask = NDArray[np.bool_]
 SMALLEST_LESION_ML = 0.05
-"""Connected parts below this volume are no lesions: 50 voxels of 1 mm."""
+"""Connected components below this volume are not counted as lesions: 50 voxels of 1 mm."""
 
 
 def dice(truth: Mask, predicted: Mask) -> float:
@@ -22,8 +22,7 @@ def hd95_mm(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> fl
     """95th percentile of the symmetric surface distance in mm.
 
     The larger of the two directed 95th percentiles, bit for bit as MONAI 1.6 computes it, whose
-    import would take seconds in every process that scores. None where either mask is empty: there
-    is no surface to measure from.
+    import would take seconds in every scoring process. None if either mask is empty.
     """
     if not truth.any() or not predicted.any():
         return None
@@ -34,16 +33,17 @@ def hd95_mm(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> fl
 
 
 def _surface_mm(mask: Mask, spacing_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(points, 3): voxels of the mask that touch what is outside it, in mm."""
+    """(points, 3): positions in mm of the mask's border voxels."""
     from scipy import ndimage
 
     edge = np.argwhere(ndimage.binary_erosion(mask) ^ mask)
-    counted: NDArray[np.float64] = edge.astype(np.float64) + 1  # MONAI has a margin of 1
+    counted: NDArray[np.float64] = edge.astype(np.float64) + 1  # MONAI crops with a margin of 1
     return counted * spacing_mm
 
 
 def _percentile_95(points: NDArray[np.float64], to: NDArray[np.float64]) -> float:
-    """Of the distances from each point to the nearest of `to`; float32, as MONAI's."""
+    """95th percentile of the distances from each point to the nearest of `to`; float32, as in
+    MONAI."""
     import torch
     from scipy.spatial import KDTree
 
@@ -57,10 +57,11 @@ def volume_ml(mask: Mask, spacing_mm: NDArray[np.float64]) -> float:
 
 
 def lesions(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> LesionCounts:
-    """Connected parts of both masks, corners joining (26 neighbours), and which of them meet.
+    """Count lesions of both masks (26-connected components) and those that overlap.
 
-    A drawn lesion is found where any predicted voxel lies in it; a predicted one is false where it
-    lies in no drawn voxel. Parts below `SMALLEST_LESION_ML` are not counted, but can be met.
+    An expert lesion is found if any predicted voxel lies in it; a predicted one is false if it has
+    no expert voxel. Components below `SMALLEST_LESION_ML` are not counted, but an overlap with them
+    counts.
     """
     drawn, met = _parts(truth, predicted, spacing_mm)
     said, true = _parts(predicted, truth, spacing_mm)
@@ -68,12 +69,12 @@ def lesions(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> Le
 
 
 def _parts(mask: Mask, other: Mask, spacing_mm: NDArray[np.float64]) -> tuple[int, int]:
-    """How many parts are large enough, and how many of these meet the other mask."""
+    """Number of components that are large enough, and how many of these overlap the other mask."""
     from scipy import ndimage
 
     parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
-    # by the size in voxels, so that rounding cannot decide
+    # compared in voxels, so that rounding has no effect
     large = sizes >= np.ceil(SMALLEST_LESION_ML * 1000 / np.prod(spacing_mm) - 1e-6)
     touched = np.zeros(count + 1, bool)
     touched[parts[other]] = True

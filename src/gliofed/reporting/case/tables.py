@@ -14,14 +14,14 @@ from gliofed.reporting.case.content import CaseContent, Occlusion
 from gliofed.reporting.html.formatting import NOT_AVAILABLE, interval, number, with_interval
 
 DIGITS: Final = 2
-UNTOLD: Final = "IDH-wildtype of grade 2 or 3"
-"""What the last of the outcomes is, as a probability."""
+UNDETERMINED_TITLE: Final = "IDH-wildtype of grade 2 or 3"
+"""Title of the last outcome in a list of probabilities."""
 
 
 @dataclass(frozen=True)
 class ProbabilityBar:
-    """One class. value: as it is written. share, low, high: percent, None where not known. open:
-    whether it is not ruled out; None without a calibration."""
+    """One class. value: text. share, low, high: percent, None if unknown. open: not ruled out; None
+    without a calibration."""
 
     name: str
     value: str
@@ -33,20 +33,20 @@ class ProbabilityBar:
 
 @dataclass(frozen=True)
 class MarkerPanel:
-    """One marker. left: what its set leaves open, kept: whether it may be said; empty without a
-    calibration."""
+    """One marker. set_text: classes ruled out and remaining. confidence_text: above the confidence
+    threshold or not. Both are empty without a calibration."""
 
     title: str
     bars: tuple[ProbabilityBar, ...]
-    left: str
-    kept: str
+    set_text: str
+    confidence_text: str
 
 
 @dataclass(frozen=True)
 class OcclusionTable:
-    """One marker's table: sequence, and by how much the probability changes where it is hidden.
+    """One marker's table: each sequence, and the change of probability if it is dropped.
 
-    own: the probability that changes. notes: of what could not be found, and why.
+    of: the class. own: its probability with all sequences. notes: missing results and why.
     """
 
     title: str
@@ -56,12 +56,12 @@ class OcclusionTable:
     notes: tuple[str, ...]
 
 
-def marker_panel(shown: MarkerAnswer) -> MarkerPanel:
+def marker_panel(answer: MarkerAnswer) -> MarkerPanel:
     """Raises KeyError for an id that is not in the table of markers."""
-    marker = BY_ID[shown.marker]
+    marker = BY_ID[answer.marker]
     none = (math.nan,) * len(marker.classes)
     rows = zip(
-        marker.classes, shown.probabilities, shown.low or none, shown.high or none, strict=True
+        marker.classes, answer.probabilities, answer.low or none, answer.high or none, strict=True
     )
     bars = tuple(
         ProbabilityBar(
@@ -70,22 +70,23 @@ def marker_panel(shown: MarkerAnswer) -> MarkerPanel:
             _percent(p),
             _percent(low),
             _percent(high),
-            None if shown.prediction_set is None else name in shown.prediction_set,
+            None if answer.prediction_set is None else name in answer.prediction_set,
         )
         for name, p, low, high in rows
     )
-    left = "" if shown.prediction_set is None else _left(marker.classes, shown.prediction_set)
-    return MarkerPanel(marker.title, bars, left, _kept(shown.confident))
+    prediction_set = answer.prediction_set
+    set_text = "" if prediction_set is None else _set_text(marker.classes, prediction_set)
+    return MarkerPanel(marker.title, bars, set_text, _confidence_text(answer.confident))
 
 
 def outcome_bars(integrated: IntegratedType) -> tuple[ProbabilityBar, ...]:
-    """Of each integrated type; the last is what cannot be told further, not doubt."""
+    """One bar for each integrated type, the last for IDH-wildtype of grade 2 or 3."""
     bars = []
     for outcome in OUTCOMES:
         probability = (
             math.nan if integrated.probabilities is None else integrated.probabilities[outcome]
         )
-        name = UNTOLD if outcome == NOT_DETERMINABLE else outcome
+        name = UNDETERMINED_TITLE if outcome == NOT_DETERMINABLE else outcome
         bars.append(
             ProbabilityBar(
                 name,
@@ -100,7 +101,7 @@ def outcome_bars(integrated: IntegratedType) -> tuple[ProbabilityBar, ...]:
 
 
 def uncalibrated(markers: Sequence[MarkerAnswer]) -> tuple[str, ...]:
-    """Titles of the markers whose probabilities are the network's own."""
+    """Titles of the markers without calibrated probabilities."""
     return tuple(BY_ID[m.marker].title for m in markers if m.prediction_set is None)
 
 
@@ -115,7 +116,7 @@ def volume_text(content: CaseContent) -> str:
 
 
 def occlusion_table(why: Occlusion) -> OcclusionTable:
-    """Of the sequences that are there, the one that matters most first."""
+    """Of the available sequences, largest change first."""
     ranked = sorted(why.sequences.items(), key=lambda item: -item[1])
     rows = tuple((sequence.value, change_text(value)) for sequence, value in ranked)
     probability = number(math.nan if why.probability is None else why.probability, DIGITS)
@@ -123,7 +124,7 @@ def occlusion_table(why: Occlusion) -> OcclusionTable:
 
 
 def change_text(value: float) -> str:
-    """ "falls by 0.21", "rises by 0.03", or that it does not change."""
+    """ "falls by 0.21", "rises by 0.03", or a change below the last digit."""
     text = number(abs(value), DIGITS)
     if text == NOT_AVAILABLE:
         return text
@@ -132,23 +133,23 @@ def change_text(value: float) -> str:
     return f"{'falls' if value > 0 else 'rises'} by {text}"
 
 
-def _left(classes: Sequence[str], left: Sequence[str]) -> str:
-    out = [c for c in classes if c not in left]
-    if not out:
+def _set_text(classes: Sequence[str], prediction_set: Sequence[str]) -> str:
+    ruled_out = [c for c in classes if c not in prediction_set]
+    if not ruled_out:
         return f"{'Neither' if len(classes) == 2 else 'No'} class ruled out."
-    if not left:
+    if not prediction_set:
         return (
             "Every class is ruled out: each probability is lower than in nearly all calibration "
             "cases of that class."
         )
-    remaining = " and ".join(c for c in classes if c in left)
-    return f"Ruled out: {' and '.join(out)}. Remaining: {remaining}."
+    remaining = " and ".join(c for c in classes if c in prediction_set)
+    return f"Ruled out: {' and '.join(ruled_out)}. Remaining: {remaining}."
 
 
-def _kept(kept: bool | None) -> str:
-    if kept is None:
+def _confidence_text(confident: bool | None) -> str:
+    if confident is None:
         return ""
-    return "above the confidence threshold" if kept else "not above the confidence threshold"
+    return "above the confidence threshold" if confident else "not above the confidence threshold"
 
 
 def _percent(share: float | None) -> float | None:

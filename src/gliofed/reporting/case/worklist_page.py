@@ -15,21 +15,21 @@ SCRIPTS: Final = ("reporting/case/worklist.js",)
 @dataclass(frozen=True)
 class WorklistMarker:
     """One marker in short. likeliest: its class; None with its probability where that is not
-    finite. said: whether it is confident enough to be said; None without a calibration."""
+    finite. confident: whether it is above the confidence threshold; None without a calibration."""
 
     marker: str
     likeliest: str | None
     probability: float | None
-    said: bool | None
+    confident: bool | None
 
 
 @dataclass(frozen=True)
 class WorklistCase:
-    """One answered case. name: of its folder, by which its page is asked for.
+    """One predicted case. name: of its folder, which is part of the address of its page.
 
     volume_ml: None where it is not finite. reason: why the integrated type is not determinable.
-    missing: sequences that the case does not have. quality: faults of the preparation. synthetic:
-    the model was trained on drawn patients.
+    missing: missing sequences. quality: faults of the preparation. synthetic: the model was trained
+    on synthetic phantoms.
     """
 
     name: str
@@ -48,7 +48,7 @@ class WorklistCase:
 
 @dataclass(frozen=True)
 class DamagedCase:
-    """A case whose answer cannot be read. fault: why, in words, with the cure."""
+    """A case whose prediction cannot be read. fault: the reason and the cure."""
 
     name: str
     fault: str
@@ -56,7 +56,7 @@ class DamagedCase:
 
 @dataclass(frozen=True)
 class Worklist:
-    """cases, damaged: by name; both empty where nothing was answered yet."""
+    """cases, damaged: by name; both empty before the first prediction."""
 
     cases: tuple[WorklistCase, ...]
     damaged: tuple[DamagedCase, ...]
@@ -64,7 +64,7 @@ class Worklist:
 
 @dataclass(frozen=True)
 class MarkerChip:
-    """A marker as it is written. mark: whether it may be said; empty without a calibration."""
+    """Text for one marker. mark: confident or not; empty without a calibration."""
 
     text: str
     mark: str
@@ -88,7 +88,7 @@ def render_worklist(content: Worklist) -> str:
 
 
 def case_address(name: str) -> str:
-    """Where the page of a case is."""
+    """Path of the page of a case."""
     return f"/cases/{quote(name, safe='')}"
 
 
@@ -97,8 +97,10 @@ def marker_chip(line: WorklistMarker) -> MarkerChip:
     title = short_title(line.marker, "")
     marks = {True: "confident", False: "not confident", None: ""}
     if line.likeliest is None:
-        return MarkerChip(f"{title}: {NOT_AVAILABLE}", marks[line.said])
-    return MarkerChip(f"{title} {line.likeliest}: {number(line.probability, 2)}", marks[line.said])
+        return MarkerChip(f"{title}: {NOT_AVAILABLE}", marks[line.confident])
+    return MarkerChip(
+        f"{title} {line.likeliest}: {number(line.probability, 2)}", marks[line.confident]
+    )
 
 
 def _volume(line: WorklistCase) -> str:

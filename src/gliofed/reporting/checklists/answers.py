@@ -130,7 +130,7 @@ def _if(condition: Callable[[RunFacts], object], yes: ItemStatus, no: ItemStatus
 
 
 def _calibrated(facts: RunFacts) -> ItemStatus:
-    return _answered(CALIBRATED if facts.calibrated else "")
+    return _answered(CALIBRATED if facts.evaluated_calibration else "")
 
 
 def _performance(facts: RunFacts) -> ItemStatus:

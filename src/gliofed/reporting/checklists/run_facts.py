@@ -109,12 +109,14 @@ class RunFacts:
     versions: Mapping[str, str]
     machine: str
     evidence: Evidence | None = None
-    trial: CalibrationEvaluation | None = None
+    calibration: CalibrationEvaluation | None = None
 
     @property
-    def calibrated(self) -> CalibrationEvaluation | None:
-        """The calibration that was fitted and tried, if one was."""
-        return self.trial if self.trial is not None and self.trial.results else None
+    def evaluated_calibration(self) -> CalibrationEvaluation | None:
+        """The calibration, if it was fitted and has results on external cases."""
+        return (
+            self.calibration if self.calibration is not None and self.calibration.results else None
+        )
 
     @property
     def strata(self) -> tuple[str, ...]:

@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 def before_and_after(scored: ScoredPredictions) -> tuple[Plot, ...]:
-    """Calibration curves of each marker; empty without a trial that has something."""
-    trial = scored.trial
-    if trial is None or not trial.results:
+    """Calibration curves of each marker; empty without evaluated results."""
+    evaluation = scored.calibration
+    if evaluation is None or not evaluation.results:
         return ()
-    before = [r for r in scored.results if r.model == trial.model]
-    return tuple(p for m in MARKERS for p in reliability_plots(m, before, trial.results))
+    before = [r for r in scored.results if r.model == evaluation.model]
+    return tuple(p for m in MARKERS for p in reliability_plots(m, before, evaluation.results))
 
 
 def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     """At each hospital, the share of sets that hold the true class, beside what was promised."""
-    trial = scored.trial
-    if trial is None or not trial.sets:
+    evaluation = scored.calibration
+    if evaluation is None or not evaluation.sets:
         return ()
-    by_cell = {(r.site, r.marker): r for r in trial.sets if r.label == ALL_GROUPS}
-    sites = tuple(dict.fromkeys(r.site for r in trial.sets))
-    target = 1 - trial.config.alpha
+    by_cell = {(r.site, r.marker): r for r in evaluation.sets if r.label == ALL_GROUPS}
+    sites = tuple(dict.fromkeys(r.site for r in evaluation.sets))
+    target = 1 - evaluation.config.alpha
     panels = tuple(
         ForestPanel(
             short_title(m.id, ""),
@@ -63,35 +63,35 @@ def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
 
 def risk_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
     """The share of errors over the share of cases kept, the most confident first."""
-    trial = scored.trial
-    if trial is None or not any(r.value is not None for r in trial.risks):
+    evaluation = scored.calibration
+    if evaluation is None or not any(r.value is not None for r in evaluation.risks):
         return ()
     points = [
         f"{short_title(r.marker, '')}, {r.coverage:.2f} of cases: "
         f"{with_interval(r.value, r.low, r.high, 2)}"
-        for r in trial.risks
+        for r in evaluation.risks
         if r.coverage is not None
     ]
     words = f"Error rate among the most confident cases, external test: {'; '.join(points)}."
-    return (Plot("errors-kept", words, WIDTH, 2.5, partial(_draw, trial), 2),)
+    return (Plot("errors-kept", words, WIDTH, 2.5, partial(_draw, evaluation), 2),)
 
 
-def _draw(trial: CalibrationEvaluation, figure: Figure) -> None:
+def _draw(evaluation: CalibrationEvaluation, figure: Figure) -> None:
     every = figure.subplots(1, len(MARKERS), sharey=True, squeeze=False)[0]
     for axes, marker in zip(every, MARKERS, strict=True):
-        rows = [r for r in trial.risks if r.marker == marker.id and r.coverage is not None]
+        rows = [r for r in evaluation.risks if r.marker == marker.id and r.coverage is not None]
         _curve(axes, rows)
         n = max((r.n for r in rows), default=0)
         name = short_title(marker.id, "")
         axes.set_title(f"{name}, n = {n}", fontsize=small())
-        axes.axhline(trial.config.risk, color="#8a8a8a", linewidth=1, linestyle="--")
+        axes.axhline(evaluation.config.risk, color="#8a8a8a", linewidth=1, linestyle="--")
         axes.set_xlim(0.67, 1.03)
         axes.grid()
     every[0].set_ylim(bottom=0)
     every[0].set_ylabel("error rate")
-    wished = number(trial.config.risk, 2)
+    target = number(evaluation.config.risk, 2)
     figure.supxlabel(
-        f"share of cases, the most confident first; dashed: target {wished}", fontsize=small()
+        f"share of cases, the most confident first; dashed: target {target}", fontsize=small()
     )
 
 

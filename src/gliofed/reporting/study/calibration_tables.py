@@ -47,7 +47,7 @@ DIGITS: Final = 2
 
 @dataclass(frozen=True)
 class CalibrationChange:
-    """One measure of calibration, of the model's own probabilities and of the calibrated ones."""
+    """One measure of calibration, before and after calibration of the probabilities."""
 
     marker: str
     measure: str
@@ -60,14 +60,15 @@ class CalibrationChange:
 
 @dataclass(frozen=True)
 class CoverageLine:
-    """How often sets held the true class. standing: against the promise, as far as n tells."""
+    """How often prediction sets contained the true class. against_target: whether the interval is
+    below, around or above the target coverage."""
 
     site: str
     marker: str
     label: str
     n: str
     share: str
-    standing: str
+    against_target: str
     size: str
     single: str
     empty: str
@@ -84,19 +85,19 @@ class RiskLine:
 
 @dataclass(frozen=True)
 class ThresholdLine:
-    """What a confidence threshold did."""
+    """Coverage and errors of the predictions above a confidence threshold."""
 
     marker: str
-    wished: str
+    target: str
     n: str
-    kept: str
+    coverage: str
     errors: str
     note: str
 
 
 @dataclass(frozen=True)
 class IntegratedTypeLine:
-    """A reference type: cases, and the share called each of the outcomes."""
+    """A reference type: its cases, and the share predicted as each outcome."""
 
     reference: str
     n: str
@@ -118,24 +119,27 @@ class ScalingLine:
 
 @dataclass(frozen=True)
 class CalibrationTables:
-    """All tables of a trial. promise: "0.90". covers: all classes together; by_class: each.
-    coverages: heads of the columns of `risks`. outcomes: of the columns of `types`."""
+    """All tables of an evaluated calibration.
 
-    promise: str
+    target_coverage: such as "0.90". coverage_lines: all classes together; class_coverage_lines:
+    each class. coverages: column headings of `risks`. outcomes: column headings of `types`.
+    """
+
+    target_coverage: str
     changes: tuple[CalibrationChange, ...]
-    covers: tuple[CoverageLine, ...]
-    by_class: tuple[CoverageLine, ...]
+    coverage_lines: tuple[CoverageLine, ...]
+    class_coverage_lines: tuple[CoverageLine, ...]
     coverages: tuple[str, ...]
     risks: tuple[RiskLine, ...]
-    kept: tuple[ThresholdLine, ...]
+    thresholds: tuple[ThresholdLine, ...]
     outcomes: tuple[str, ...]
     types: tuple[IntegratedTypeLine, ...]
-    fits: tuple[ScalingLine, ...]
+    scalings: tuple[ScalingLine, ...]
 
 
 @dataclass(frozen=True)
 class AgreementLine:
-    """One figure of what the agreement of outlines tells of their Dice."""
+    """One figure on how the agreement of segmentations relates to their Dice."""
 
     what: str
     n: str
@@ -161,23 +165,25 @@ def agreement_lines(rows: Sequence[AgreementRow]) -> tuple[AgreementLine, ...]:
 
 
 def make_calibration_tables(scored: ScoredPredictions) -> CalibrationTables | None:
-    """None without a trial, or where it has nothing; its note says why."""
-    trial = scored.trial
-    if trial is None or not trial.results:
+    """None without an evaluation or results; the evaluation's note gives the reason."""
+    evaluation = scored.calibration
+    if evaluation is None or not evaluation.results:
         return None
-    all_classes = [r for r in trial.sets if r.label == ALL_GROUPS]
-    coverages = tuple(dict.fromkeys(r.coverage for r in trial.risks))
+    all_classes = [r for r in evaluation.sets if r.label == ALL_GROUPS]
+    coverages = tuple(dict.fromkeys(r.coverage for r in evaluation.risks))
     return CalibrationTables(
-        promise=number(1 - trial.config.alpha, DIGITS),
-        changes=_changes(scored.rows, trial.model),
-        covers=tuple(map(_coverage_line, all_classes)),
-        by_class=tuple(_coverage_line(r) for r in trial.sets if r.label != ALL_GROUPS),
+        target_coverage=number(1 - evaluation.config.alpha, DIGITS),
+        changes=_changes(scored.rows, evaluation.model),
+        coverage_lines=tuple(map(_coverage_line, all_classes)),
+        class_coverage_lines=tuple(
+            _coverage_line(r) for r in evaluation.sets if r.label != ALL_GROUPS
+        ),
         coverages=tuple(_coverage(c) for c in coverages),
-        risks=_risks(trial.risks, coverages),
-        kept=tuple(map(_threshold_line, trial.thresholds)),
+        risks=_risks(evaluation.risks, coverages),
+        thresholds=tuple(map(_threshold_line, evaluation.thresholds)),
         outcomes=OUTCOMES,
-        types=_types(trial),
-        fits=scaling_lines(trial.scalings),
+        types=_types(evaluation),
+        scalings=scaling_lines(evaluation.scalings),
     )
 
 
@@ -209,20 +215,20 @@ def _change(before: ScoreRow, after: ScoreRow) -> CalibrationChange:
 
 
 def _coverage_line(row: SetCoverageRow) -> CoverageLine:
-    standing = NOT_AVAILABLE
+    against_target = NOT_AVAILABLE
     if row.low is not None and row.high is not None:
-        standing = "compatible with the target"
+        against_target = "compatible with the target"
         if row.high < row.target_coverage:
-            standing = "below the target"
+            against_target = "below the target"
         elif row.low > row.target_coverage:
-            standing = "above the target"
+            against_target = "above the target"
     return CoverageLine(
         site_title(row.site),
         task_title(row.marker),
         row.label,
         str(row.n),
         with_interval(row.value, row.low, row.high, DIGITS),
-        standing,
+        against_target,
         *(number(v, DIGITS) for v in (row.size, row.single, row.empty)),
     )
 
@@ -251,16 +257,18 @@ def _risk(row: SelectiveRiskRow) -> str:
 
 
 def _threshold_line(row: ThresholdRow) -> ThresholdLine:
-    wished = "none" if row.target_risk is None else f"at most {number(row.target_risk, DIGITS)}"
+    target = "none" if row.target_risk is None else f"at most {number(row.target_risk, DIGITS)}"
     title = TYPE_TITLE if row.marker == INTEGRATED_TYPE else BY_ID[row.marker].title
     errors = with_interval(row.error_rate, row.low, row.high, DIGITS)
-    return ThresholdLine(title, wished, str(row.n), number(row.coverage, DIGITS), errors, row.note)
+    return ThresholdLine(title, target, str(row.n), number(row.coverage, DIGITS), errors, row.note)
 
 
-def _types(trial: CalibrationEvaluation) -> tuple[IntegratedTypeLine, ...]:
+def _types(evaluation: CalibrationEvaluation) -> tuple[IntegratedTypeLine, ...]:
     out = []
     for reference in OUTCOMES:
-        by_prediction = {r.predicted: r for r in trial.integrated_types if r.reference == reference}
+        by_prediction = {
+            r.predicted: r for r in evaluation.integrated_types if r.reference == reference
+        }
         if by_prediction:
             cells = tuple(number(by_prediction[o].share, DIGITS) for o in OUTCOMES)
             out.append(
@@ -271,10 +279,10 @@ def _types(trial: CalibrationEvaluation) -> tuple[IntegratedTypeLine, ...]:
 
 def scaling_lines(rows: Sequence[ScalingRow]) -> tuple[ScalingLine, ...]:
     """In the order of the rows."""
-    return tuple(map(_fit, rows))
+    return tuple(map(_scaling_line, rows))
 
 
-def _fit(row: ScalingRow) -> ScalingLine:
+def _scaling_line(row: ScalingRow) -> ScalingLine:
     classes = BY_ID[row.marker].classes
     limit = "none: all are withheld" if row.limit is None else number(row.limit, 3)
     return ScalingLine(

@@ -54,30 +54,30 @@ class SegmentationExample:
 
 @dataclass(frozen=True)
 class ScoredPredictions:
-    """What predictions alone give: the part that a run's page and one of any predictions share.
+    """Everything that predictions alone give; pages of a run and of imported predictions share it.
 
-    reference: the model whose evidence and trial these are, and that others are compared with.
-    rows: also of its calibrated answers, if there is a trial. results: without these.
-    evidence, trial: None where nobody made them.
-    outlines: whether models that agree are right; none of one seed.
+    reference: the model of the evidence and the calibration; other models are compared with it.
+    rows: including those of calibrated predictions. results: without calibrated predictions.
+    evidence, calibration: None if they were not computed.
+    mask_agreement: whether agreeing models are right; empty with one seed.
     """
 
     rows: tuple[ScoreRow, ...]
     results: tuple[CaseResult, ...]
     evidence: Evidence | None = None
-    trial: CalibrationEvaluation | None = None
+    calibration: CalibrationEvaluation | None = None
     reference: str = "federated"
-    outlines: tuple[AgreementRow, ...] = ()
+    mask_agreement: tuple[AgreementRow, ...] = ()
 
 
 @dataclass(frozen=True)
 class StudyContent:
     """Everything on the page.
 
-    notes: plain sentences a reader must see (overlap dropped, sequences missing, refused
+    notes: plain sentences that a reader must see (overlap dropped, sequences missing, refused
     updates). facts: provenance as (name, value) rows. cohort: per hospital counts, the first row
     being the header. excluded: (case, hospital, why) of prepared cases that are not in the study.
-    checklists: reporting checklists with what the run says to each item.
+    checklists: reporting checklists with the answers from the run.
     """
 
     study: str

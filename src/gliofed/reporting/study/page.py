@@ -38,7 +38,7 @@ def render_study_page(content: StudyContent) -> str:
         scripts=("reporting/html/page.js",),
         study=content.study,
         synthetic=content.synthetic,
-        shown=make_report_context(content.scored, tables.HEADLINE_MODELS, ABOUT),
+        report=make_report_context(content.scored, tables.HEADLINE_MODELS, ABOUT),
         external=tables.external_summary(content.scored.results, content.scored.rows),
         notes=content.notes[:NOTES_AT_ONCE],
         more_notes=content.notes[NOTES_AT_ONCE:],

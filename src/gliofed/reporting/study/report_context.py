@@ -32,7 +32,7 @@ NO_CALIBRATION: Final = "no calibration was evaluated"
 
 @dataclass(frozen=True)
 class MarkerFigures:
-    """One marker's figures; none where no external label is known."""
+    """The figures of one marker; empty without a known external label."""
 
     marker: Marker
     pictures: tuple[Picture, ...]
@@ -40,9 +40,13 @@ class MarkerFigures:
 
 @dataclass(frozen=True)
 class ReportContext:
-    """reference: its title. columns, headline: of the first table; about: of each column, in a few
-    words. evidence: whether anybody made it. curved: titles of models that have curves. trial:
-    None with `no_trial`, why."""
+    """Tables, figures and texts of a page, in reading order.
+
+    reference: title of the model that the others are compared with. columns: heading and short
+    description of each column of `headline`. evidence: whether comparisons were computed.
+    curve_models: titles of the models that have curves. calibration: None if none was evaluated;
+    `no_calibration_reason` then gives the reason.
+    """
 
     reference: str
     columns: tuple[tuple[str, str], ...]
@@ -50,19 +54,19 @@ class ReportContext:
     evidence: bool
     verdicts: tuple[claims.ClaimsTable, ...]
     models: tuple[Picture, ...]
-    curved: tuple[str, ...]
+    curve_models: tuple[str, ...]
     markers: tuple[MarkerFigures, ...]
     differences: claims.ComparisonMatrix | None
     more_differences: tuple[claims.ComparisonLine, ...]
     difference_pictures: tuple[Picture, ...]
-    reaches: tuple[confounding.RankingTable, ...]
-    added: tuple[confounding.AddedValueLine, ...]
+    confounder_rankings: tuple[confounding.RankingTable, ...]
+    added_value: tuple[confounding.AddedValueLine, ...]
     strata: tuple[confounding.StrataTable, ...]
-    alone_pictures: tuple[Picture, ...]
+    confounder_pictures: tuple[Picture, ...]
     strata_pictures: tuple[Picture, ...]
-    cross: tuple[cross_site.CrossSiteTable, ...]
-    trial: calibration_tables.CalibrationTables | None
-    no_trial: str
+    cross_site_tables: tuple[cross_site.CrossSiteTable, ...]
+    calibration: calibration_tables.CalibrationTables | None
+    no_calibration_reason: str
     before_and_after: tuple[Picture, ...]
     coverage: tuple[Picture, ...]
     risks: tuple[Picture, ...]
@@ -75,9 +79,9 @@ class ReportContext:
 def make_report_context(
     scored: ScoredPredictions, models: Sequence[str], about: Sequence[str]
 ) -> ReportContext:
-    """models: of the columns of the first table, the reference first. about: of each, in a few
-    words."""
-    evidence, trial = scored.evidence, scored.trial
+    """models: one a column of the headline table, the reference first. about: a short description
+    of each."""
+    evidence, calibration = scored.evidence, scored.calibration
     first, rest = claims.differences(evidence) if evidence else (None, ())
     table = tables.full_table(scored.rows)
     return ReportContext(
@@ -87,24 +91,26 @@ def make_report_context(
         evidence=evidence is not None,
         verdicts=claims.claims_tables(evidence) if evidence else (),
         models=_pictures(model_plots(scored.rows, scored.reference)),
-        curved=tuple(map(model_title, models_with_curves(scored))),
+        curve_models=tuple(map(model_title, models_with_curves(scored))),
         markers=tuple(MarkerFigures(m, _pictures(_of_marker(m, scored))) for m in MARKERS),
         differences=first,
         more_differences=rest,
         difference_pictures=_pictures(claims.difference_plots(scored)),
-        reaches=confounding.ranking_tables(scored),
-        added=confounding.added_value_lines(evidence) if evidence else (),
+        confounder_rankings=confounding.ranking_tables(scored),
+        added_value=confounding.added_value_lines(evidence) if evidence else (),
         strata=confounding.strata_tables(evidence) if evidence else (),
-        alone_pictures=_pictures(confounding.alone_plots(scored)),
+        confounder_pictures=_pictures(confounding.alone_plots(scored)),
         strata_pictures=_pictures(confounding.strata_plots(scored)),
-        cross=cross_site.cross_tables(evidence.cross_site, scored.reference) if evidence else (),
-        trial=calibration_tables.make_calibration_tables(scored),
-        no_trial=(trial.note if trial else "") or NO_CALIBRATION,
+        cross_site_tables=cross_site.cross_tables(evidence.cross_site, scored.reference)
+        if evidence
+        else (),
+        calibration=calibration_tables.make_calibration_tables(scored),
+        no_calibration_reason=(calibration.note if calibration else "") or NO_CALIBRATION,
         before_and_after=_pictures(calibration_plots.before_and_after(scored)),
         coverage=_pictures(calibration_plots.coverage_plots(scored)),
         risks=_pictures(calibration_plots.risk_plots(scored)),
         unseen=UNSEEN,
-        agreement=calibration_tables.agreement_lines(scored.outlines),
+        agreement=calibration_tables.agreement_lines(scored.mask_agreement),
         table=table,
         filters=tables.filters(table),
     )

@@ -46,7 +46,7 @@ def render_scores(content: ScoresPageContent) -> str:
         scripts=("reporting/html/page.js",),
         study=content.title,
         synthetic=False,
-        shown=make_report_context(scored, models, [""] * len(models)),
+        report=make_report_context(scored, models, [""] * len(models)),
         external=_external_summary(scored.results),
         facts=content.facts,
     )
