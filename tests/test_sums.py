@@ -432,7 +432,7 @@ def test_answers_of_two_models_or_a_case_twice_have_no_sums() -> None:
         score_sums([result(1), result(2, model="pooled")])
     with pytest.raises(ValueError, match="more than one site or model"):
         score_sums([result(1), result(2, site="b")])
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="a case has two results"):
         score_sums([result(1), result(1, role="external")])
     assert score_sums([]) == {}
     assert list(score_sums([result(1), result(2, role="external")])) == ["holdout", "external"]
@@ -538,9 +538,9 @@ IMPOSSIBLE = {
     "below none": (whole(cases=-1), "-1 cases"),
     "more patients than cases": (whole(patients=12), "12 patients"),
     "nobody's cases": (whole(patients=0), "0 patients"),
-    "a marker too many": (whole(omitted={"idh": "few cases"}), "not this version's"),
-    "an unknown marker": (whole(omitted={"egfr": "few cases"}), "not this version's"),
-    "a hidden mask shown": (whole(omitted={"mask": "few cases"}), "mask score that it says"),
+    "a marker too many": (whole(omitted={"idh": "few cases"}), "not those of this version"),
+    "an unknown marker": (whole(omitted={"egfr": "few cases"}), "not those of this version"),
+    "a hidden mask shown": (whole(omitted={"mask": "few cases"}), "a mask score and lists it as omitted"),
     "shown of no case": (whole(cases=0, patients=0, mask=ValueMoments()), "of no case"),
     "more masks than cases": (whole(mask=ValueMoments(12, 6.0, 3.5)), "12 values of mask"),
     "Dice above 1": (whole(mask=ValueMoments(11, 11.1, 11.1)), "the sum of 11 values of mask"),
