@@ -107,9 +107,9 @@ def test_sites_have_what_they_did_in_the_rounds(whole: str) -> None:
 @pytest.mark.parametrize(
     ("sites", "missing", "expected"),
     [
-        ((), (), ["not asked"] * 4),
+        ((), (), ["not requested"] * 4),
         ((), ("gent",), ["missing", "connected", "connected", "connected"]),
-        (("gent", "leiden"), (), ["connected", "connected", "not asked", "not asked"]),
+        (("gent", "leiden"), (), ["connected", "connected", "not requested", "not requested"]),
         (("gent", "leiden"), ("leiden",), ["connected", "missing", "connected", "connected"]),
     ],
 )

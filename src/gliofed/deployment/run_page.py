@@ -124,4 +124,4 @@ def _standing(site: str, status: RunStatus, withdrawn: Collection[str]) -> Stand
     if site in status.missing:
         return "missing"
     known = site in status.sites or bool(status.missing)  # who is missing was asked, and not it
-    return "connected" if known else "not asked"
+    return "connected" if known else "not requested"

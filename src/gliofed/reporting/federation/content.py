@@ -10,15 +10,15 @@ from gliofed.calibration.evaluation import ScalingRow
 from gliofed.evaluation.results import ScoreRow
 from gliofed.types import RoundPoint
 
-Standing = Literal["connected", "missing", "withdrawn", "not asked"]
+Standing = Literal["connected", "missing", "withdrawn", "not requested"]
 
 
 @dataclass(frozen=True)
 class SiteStatus:
     """One site of the study. trains: else it only tests.
 
-    standing: connected, of those asked in the segment under way, or in the last one, and not missed
-    since; not asked, where nothing is known of it.
+    standing: connected: got a request in the current or the last job, and is not missing since;
+    not requested: no status is known.
     """
 
     site: str
