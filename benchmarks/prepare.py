@@ -131,7 +131,7 @@ WHOLE: dict[str, Callable[[Path, Paths], Matrices]] = {
 
 
 def child(method: str, folder: Path, rigid: bool) -> None:
-    """One method on one case, in this process; prints its seconds, CPU seconds, memory and matrices as JSON."""
+    """One method on one case, in this process; prints seconds, memory and matrices as JSON."""
     paths = {s: folder / f"{s.value.lower()}.nii" for s in Sequence}
     _import_first(method)
     seconds, cpu, found = [], [], {}
