@@ -1,4 +1,4 @@
-"""What a MONAI bundle says of its model: metadata, how to run it, rights."""
+"""The texts of a MONAI bundle: metadata, how to run it, rights."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _README: Final = """# {name}
 
 **{caution}**
 
-A MONAI bundle of the gliofed model `{id}`:
-from preoperative glioma MRI to an outline of the T2/FLAIR-hyperintense region, and to
-probabilities of {markers}. They are the network's own, not calibrated; `gliofed predict` with
-the model's own folder calibrates them.
+A MONAI bundle of the gliofed model `{id}`.
+On preoperative glioma MRI it segments the T2/FLAIR-hyperintense region and predicts
+{markers}. The probabilities are the network's own, not calibrated; `gliofed predict` with the
+model folder calibrates them.
 
 ## Run it
 
-Needs gliofed {gliofed}, and MONAI's command line (`pip install "monai[fire]"`). In this folder:
+You need gliofed {gliofed} and MONAI's command line (`pip install "monai[fire]"`). In this folder:
 
     python -m monai.bundle run --config_file configs/inference.json --bundle_root . \\
-        --dataset_dir IMAGES --output_dir ANSWERS
+        --dataset_dir IMAGES --output_dir PREDICTIONS
 
-The configuration builds the network from gliofed's code, and holds expressions that MONAI
-evaluates: run it only if it is from whom you trust. There is no pickle; weights are safetensors.
+The configuration builds the network from gliofed's code and holds expressions that MONAI
+evaluates: run it only if you trust its sender. There is no pickle; weights are safetensors.
 
-## What goes in
+## Input
 
 `IMAGES` holds NIfTI files of one case or several, prepared for this network: cropped to the
 brain, all sequences of a case on one grid, voxels and space as below, z-scores within the brain
@@ -53,12 +53,12 @@ Sequences may be missing; a case needs one. Prepare scans by a study file with t
 
 {settings}
 
-## What comes out
+## Output
 
-| in `ANSWERS` | |
+| in `PREDICTIONS` | content |
 |---|---|
 | `CASE_space-gliofed_desc-tumor_probseg.nii.gz` | tumour probability on the images' grid{mirror} |
-| `CASE_markers.json` | the model, the sequences that were there, and each class's probability |
+| `CASE_markers.json` | the model, the sequences present, and the probability of each class |
 
 # The model's card
 
@@ -82,12 +82,12 @@ def metadata_of(model: TrainedModel) -> Mapping[str, Any]:
         "required_packages_version": {
             p: __version__ if p == "gliofed" else version(p) for p in packages
         },
-        "task": f"Glioma on preoperative MRI: outline, {', '.join(names)}",
+        "task": f"Glioma on preoperative MRI: segmentation, {', '.join(names)}",
         "description": f"{RESEARCH_USE_ONLY} Study {own.name}, {own.rounds} rounds. Probabilities "
         "are not calibrated.",
         "intended_use": RESEARCH_USE_ONLY,
-        "authors": "Those of the study; see docs/README.md",
-        "copyright": "Of the study's authors; see LICENSE",
+        "authors": "The authors of the study; see docs/README.md",
+        "copyright": "The authors of the study; see LICENSE",
         "data_type": "nibabel",
         "image_classes": "four sequences on one grid, z-scored within the brain, 0 elsewhere and "
         "where a sequence is absent",
@@ -109,24 +109,24 @@ def readme_of(model: TrainedModel) -> str:
         files="\n".join(f"- {s.value}: `CASE{IMAGE_ENDINGS[s]}.nii.gz`" for s in SEQUENCES),
         steps=own.steps,
         settings=indent(toml_of(tables).strip(), "    "),
-        mirror=", the mean of the scan as it is and mirrored" if own.mirror else "",
-        card=model.card or "This model came without a card.",
+        mirror=", averaged over the scan and its mirror image" if own.mirror else "",
+        card=model.card or "This model has no card.",
     )
 
 
 def licence_of(model: TrainedModel) -> str:
-    """What can be said of rights: gliofed's licence is of its code, and not of weights."""
+    """A notice on rights: gliofed's licence covers its code, not the weights."""
     return (
         f"The weights are of gliofed model {model.id}.\n"
-        "gliofed grants no right to them: those who trained the model do, within what the\n"
-        "training data allow. Ask them.\n"
+        "gliofed grants no rights to them. Ask those who trained the model; they can grant rights\n"
+        "within the limits of the training data.\n"
         "The code of gliofed, which builds the network, is under the Apache License 2.0.\n"
         f"{RESEARCH_USE_ONLY}\n"
     )
 
 
 def _inputs() -> Mapping[str, Any]:
-    absent = "1 where the sequence is there, else 0"
+    absent = "1 where the sequence is present, else 0"
     return {
         "image": {
             **_image("magnitude", len(SEQUENCES)),

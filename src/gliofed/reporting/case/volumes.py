@@ -181,7 +181,7 @@ def viewer_volumes(content: CaseContent, at: tuple[int, int, int]) -> ViewerVolu
         for s in ORDER
         if s in content.images
     )
-    mask = EmbeddedVolume("volume-outline", "Outline", _nifti(drawn.astype(np.uint8), content))
+    mask = EmbeddedVolume("volume-outline", "Segmentation", _nifti(drawn.astype(np.uint8), content))
     overlays = (*_deviation(content), *_regions(content))
     return ViewerVolumes(images, mask if drawn.any() else None, overlays, at, (x, y, z))
 
@@ -200,7 +200,7 @@ def _deviation(content: CaseContent) -> tuple[Overlay, ...]:
     volume = EmbeddedVolume("volume-deviation", "Uncertainty", data)
     meaning = f"standard deviation of the probability of tumour over {content.passes}"
     shown = (LEAST_DEVIATION, MOST_DEVIATION, "deviation", "", meaning, "")
-    return (Overlay("Outline", volume, *shown),)
+    return (Overlay("Segmentation", volume, *shown),)
 
 
 def _regions(content: CaseContent) -> tuple[Overlay, ...]:
