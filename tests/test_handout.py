@@ -1,4 +1,4 @@
-"""A model handed out as ONNX and as a MONAI bundle: it answers as before, or is not kept."""
+"""A model exported as ONNX and as a MONAI bundle: its outputs are unchanged, or it is not kept."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 
 import gliofed
 from gliofed.cli.main import app
+from gliofed.data.nifti import IMAGE_ENDINGS
+from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.errors import ModelError, StudyError
 from gliofed.inference.forward import predict
 from gliofed.markers import MARKERS
@@ -31,7 +33,7 @@ from gliofed.models.presets import PRESETS
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.device import Device
 from gliofed.study import parse_study
-from gliofed.types import SEQUENCES, Placement
+from gliofed.types import SEQUENCES, Placement, Sequence
 from gliofed.version import __version__
 
 STUDY = parse_study(
@@ -218,8 +220,14 @@ def cases(make_prepared, tmp_path):
             prepared, image=image[..., :15].astype(np.float16), present=present, affine=affine,
             placements=placements,
         )  # fmt: skip
+        entry = StoreEntry(
+            prepared.image, None, present, affine, placements, None, prepared.measures, "stripped",
+            Sequence.FLAIR,
+        )  # fmt: skip
+        sources = {s.value: {"file": f"{name}{IMAGE_ENDINGS[s]}.nii.gz"} for s in there}
+        PreparedStore(tmp_path / "store").put(name, entry, {"sources": sources})
         for sequence in there:
-            gliofed.export_image(prepared, sequence, tmp_path / "images")
+            gliofed.export_image(tmp_path / "store" / name, sequence, tmp_path / "images")
         found.append(prepared)
     return found
 
