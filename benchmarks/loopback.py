@@ -34,7 +34,7 @@ from gliofed.study import Study, parse_study
 
 HERE = Path(__file__).parent
 LEAD = "ada@example.org"
-CLASSES = ("StubConductor", "StubMember", "PeerFedAvg", "PeerExecutor")
+CLASSES = ("StubServerController", "StubClientExecutor", "PeerFedAvg", "PeerExecutor")
 TESTER = "tester"
 """An external hospital, which a study must name; it has a kit but is never started."""
 POLICY = "min_cases = 3\nsmallest_count = 1\n"
@@ -47,8 +47,8 @@ def as_stubs() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # and so its children
     importlib.import_module("stub_site")  # its networks are known from here on
     os.environ["OMP_NUM_THREADS"] = "1"
-    job.CONTROLLER = rules.CONTROLLER = "stub_site.StubConductor"  # type: ignore[misc]
-    job.EXECUTOR = rules.EXECUTOR = "stub_site.StubMember"  # type: ignore[misc]
+    job.CONTROLLER = rules.CONTROLLER = "stub_site.StubServerController"  # type: ignore[misc]
+    job.EXECUTOR = rules.EXECUTOR = "stub_site.StubClientExecutor"  # type: ignore[misc]
 
 
 def study_for(megabytes: int, sites: Sequence[str], rounds: int, deadline: float = 900.0) -> Study:

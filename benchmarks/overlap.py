@@ -19,7 +19,7 @@ from scipy import ndimage, stats
 
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import Volume, read_nifti
-from gliofed.federated.linkage.server import CORNERS, MIN_EQUAL_TOKENS, likeness
+from gliofed.federated.linkage.server import CORNERS, MIN_EQUAL_TOKENS, equal_tokens
 from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, study_salt
 from gliofed.preprocessing.fingerprint import describe
 from gliofed.preprocessing.resampling import resample, target_grid
@@ -188,11 +188,13 @@ def main(folder: Path, names: list[str]) -> None:
     ]
     salt = study_salt("benchmark")
     kept = rows(cases, salt, None)
-    print("| change | recall (95 % interval) | least likeness | false pairs | greatest likeness |")
+    print(
+        "| change | recall (95 % interval) | fewest equal tokens | false pairs | most equal tokens |"
+    )
     print("|---|---|---:|---|---:|")
     for name in ["none", *(names or CHANGES)]:
         changed = rows(cases, salt, CHANGES[name]) if name in CHANGES else kept
-        like = np.array([likeness(t, s, *changed) for t, s in zip(*kept, strict=True)])
+        like = np.array([equal_tokens(t, s, *changed) for t, s in zip(*kept, strict=True)])
         same, other = np.diag(like), like[~np.eye(len(like), dtype=bool)]
         if name == "none":
             other = like[np.triu_indices(len(like), 1)]

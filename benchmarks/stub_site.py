@@ -1,9 +1,9 @@
 """Classes that benchmarks of the transport name in their jobs; the processes import this module.
 
-`StubConductor` and `StubMember` are gliofed's own halves with networks of chosen sizes and a site
-that does not train: everything else (approval, policy, wire files, gate, merge, commit, audit
-log) is the real thing. `PeerFedAvg` and `PeerExecutor` are FLARE's own FedAvg with tensors, and
-the least client for it. All change each weight by the same small amount.
+`StubServerController` and `StubClientExecutor` are the server and the client of gliofed with networks of
+chosen sizes and a site that does not train. Everything else (approval, policy, wire files, gate,
+merge, commit, audit log) is unchanged. `PeerFedAvg` and `PeerExecutor` are FLARE's own FedAvg with
+tensors, and the smallest client for it. All change each weight by the same small amount.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from gliofed.study import Study
 from gliofed.types import Stat, Update
 
 AWAY = "GLIOFED_STUB_AWAY"
-"""Environment: the share of rounds that a stub site answers with a failure."""
+"""Environment variable: share of rounds in which a stub site fails."""
 WIDTHS = {
     6: (16, 32, 64, 104),
     30: (40, 72, 144, 304),
@@ -65,12 +65,12 @@ def model(megabytes: int) -> dict[str, Tensor]:
 
 
 def changed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What every stub site answers."""
+    """The weights that every stub site returns."""
     return {k: v + STEP for k, v in weights.items()}
 
 
-class StubConductor(ServerController):
-    """gliofed's server half; named here so that the networks above are known."""
+class StubServerController(ServerController):
+    """The server of gliofed; a class of this module, so that its networks are registered."""
 
 
 class StubSite(Client):
@@ -89,7 +89,7 @@ class StubSite(Client):
 
     def _train(self, request: TrainingRequest) -> Update:
         if self._chance.random() < float(os.environ.get(AWAY, "0")):
-            raise RuntimeError("away, as the benchmark wants it")
+            raise RuntimeError("away, as set by the benchmark")
         return Update(
             run=request.run,
             round=request.round,
@@ -102,8 +102,8 @@ class StubSite(Client):
         )
 
 
-class StubMember(ClientExecutor):
-    """gliofed's site half with a stub site."""
+class StubClientExecutor(ClientExecutor):
+    """The client of gliofed with a stub site."""
 
     @cached_property
     def _client(self) -> Client:
@@ -112,7 +112,7 @@ class StubMember(ClientExecutor):
 
 
 class PeerFedAvg(PTFedAvg):
-    """FLARE's FedAvg; notes when each round's model is on the disk."""
+    """FLARE's FedAvg; records the time at which each round's model is on the disk."""
 
     def __init__(self, megabytes: int, beats: str, **settings: Any) -> None:
         super().__init__(model=model(megabytes), persistor_id="", **settings)
@@ -126,7 +126,7 @@ class PeerFedAvg(PTFedAvg):
 
 
 class PeerExecutor(Executor):
-    """The least client: weights in, changed weights out."""
+    """The smallest client: weights in, changed weights out."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,6 +136,6 @@ class PeerExecutor(Executor):
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
     ) -> Shareable:
-        asked = FLModelUtils.from_shareable(shareable)
-        answer = FLModel(params=changed(asked.params), params_type=ParamsType.FULL)
-        return FLModelUtils.to_shareable(answer)
+        request = FLModelUtils.from_shareable(shareable)
+        response = FLModel(params=changed(request.params), params_type=ParamsType.FULL)
+        return FLModelUtils.to_shareable(response)

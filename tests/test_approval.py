@@ -273,15 +273,15 @@ class TestConsent:
     def test_it_says_what_runs(self) -> None:
         text = "\n".join(what_runs(self.study, 1_234_567))
         for words in ("digest " + self.study.digest, "1,234,567 parameters", "Rounds: 7, each of 2 passes",
-                      "3 at a time", "2 times", "32 x 48 x 64", "outline, IDH mutation, 1p/19q co-deletion, WHO grade",
-                      "1 x 1 x 1 mm", "No code"):  # fmt: skip
+                      "batches of 3", "Training runs: 2,", "32 x 48 x 64", "tumour segmentation, IDH mutation, 1p/19q co-deletion, WHO grade",
+                      "1 x 1 x 1 mm", "no code"):  # fmt: skip
             assert words in text
         assert "MGMT" not in text
         assert "\x1b" not in text
 
     def test_it_says_what_leaves_with_the_counts_that_will_be_sent(self) -> None:
         text = "\n".join(what_leaves(self.study, SitePolicy(), self.cases, 2**20))
-        for words in ("training cases and of those with an outline: 40, and 35;", "any from 1 to 4 is sent as 0",
+        for words in ("training cases and of cases with a mask (40 and 35),", "a count from 1 to 4 is sent as 0",
                       "IDH mutation (wildtype, mutant): 35, 0.", "WHO grade (2, 3, 4): 20, 8, 12.", "Every round, 7 in all",
                       "(4.0 MiB)", "each task's training loss, training Dice", "at least 5 test cases", "2 x the model's"):  # fmt: skip
             assert words in text
@@ -289,8 +289,8 @@ class TestConsent:
     def test_before_anything_is_counted_it_says_what_will_be(self) -> None:
         text = "\n".join(what_leaves(self.study, SitePolicy(markers=("idh",)), None, 2**20))
         for words in (
-            "those with an outline; and",
-            "IDH mutation (wildtype, mutant): the number of each.",
+            "cases with a mask, and",
+            "IDH mutation (wildtype, mutant): cases of each class.",
             "WHO grade: nothing",
         ):
             assert words in text

@@ -328,7 +328,7 @@ def test_a_garbled_question_is_refused_at_the_site(spoil, tmp_path) -> None:
     del note["digest"]
     spoil(note["statistics"])
     save(tmp_path / "task", {}, note)
-    with pytest.raises(UpdateError, match="the request lacks or garbles"):
+    with pytest.raises(UpdateError, match="the request has a missing or wrong field"):
         load_request(tmp_path / "task")
 
 

@@ -59,7 +59,7 @@ def file(study, tmp_path):
 def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, study) -> None:
     asked = gliofed.propose(kit.root, data, file, NoProgress())
     assert not asked.agreed
-    assert any("No code comes with a study" in line for line in asked.runs)
+    assert any("A study contains no code." in line for line in asked.runs)
     assert any("number of training cases" in line for line in asked.leaves)
     assert read_data_paths(kit).folder == data.folder.resolve()
     record_approval(asked, "Dr Who", None)

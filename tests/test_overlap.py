@@ -28,7 +28,12 @@ from gliofed.experiments.patient_overlap import (
     link_patients,
     overlap_statement,
 )
-from gliofed.federated.linkage.client import LocalAnnouncement, announce_patients, read_notice
+from gliofed.federated.linkage.client import (
+    LinkageConfig,
+    LocalAnnouncement,
+    announce_patients,
+    read_notice,
+)
 from gliofed.federated.linkage.server import (
     CORNERS,
     MIN_EQUAL_TOKENS,
@@ -82,7 +87,7 @@ def test_a_head_is_known_again_and_another_is_not(changes) -> None:
     kept = changes.rows(cases, SALT, None)
     for name in ("shift", "crop", "cut top", "gamma 0.6", "scale", "noise 0.1", "3 mm", "cubic"):
         changed = changes.rows(cases, SALT, changes.CHANGES[name])
-        like = np.array([changes.likeness(t, s, *changed) for t, s in zip(*kept, strict=True)])
+        like = np.array([changes.equal_tokens(t, s, *changed) for t, s in zip(*kept, strict=True)])
         assert np.diag(like).min() >= MIN_EQUAL_TOKENS, name
         assert like[~np.eye(3, dtype=bool)].max() < MIN_EQUAL_TOKENS, name
 
@@ -137,7 +142,7 @@ def case(site: str, patient: str, number: int = 0) -> Case:
 
 
 def announced(site: str, *patients: str) -> LocalAnnouncement:
-    return announce_patients(site, [case(site, p) for p in patients], SALT, ("id",))
+    return announce_patients(site, [case(site, p) for p in patients], SALT, LinkageConfig(("id",)))
 
 
 def told(*sites: tuple[str, ...]) -> tuple[tuple[SharedPatient, ...], dict[str, dict[str, int]]]:
@@ -179,7 +184,7 @@ def test_a_message_holds_tokens_and_no_id(tmp_path) -> None:
     for text in (b"A60K", b"iller", b"ILLER", SALT.secret):
         assert text not in message
     again = announce_patients("north", [case("north", p) for p in ("Miller1948", "TCGA-FG-A60K")], SALT,
-                     ("id",))  # fmt: skip
+                     LinkageConfig(("id",)))  # fmt: skip
     assert again.message == message  # the order of the table is not sent
 
 
@@ -335,7 +340,7 @@ def test_the_fifty_patients_of_two_real_sets_by_id(real_data) -> None:
         if name == "tcga-roi":  # as the archive writes them
             cases = [dataclasses.replace(c, patient=f"{c.patient[:4]}-{c.patient[4:6]}-"
                                          f"{c.patient[6:]}") for c in cases]  # fmt: skip
-        sent[name] = announce_patients(name, cases, SALT, ("id",))
+        sent[name] = announce_patients(name, cases, SALT, LinkageConfig(("id",)))
     assert [len(a.patients) for a in sent.values()] == [94, 142]
     pairs = find_pairs([read_announcement(s, a.message, 999) for s, a in sent.items()])
     assert shared_counts(pairs) == {("tcga-lgg", "tcga-roi"): 50}
@@ -347,8 +352,10 @@ def test_two_real_patients_under_their_brats_names(real_data) -> None:
     mapping = read_mapping(real_data / "brats-tcga" / "name_mapping.csv")
     brats = [p.name for p in (real_data / "brats-tcga").iterdir() if p.is_dir()]
     lgg = [p.name for p in (real_data / "tcga-lgg").glob("*/sub-*")]
-    one = announce_patients("brats", [case("brats", p) for p in brats], SALT, ("id",), mapping)
-    other = announce_patients("lgg", [case("lgg", p) for p in lgg], SALT, ("id",))
+    one = announce_patients(
+        "brats", [case("brats", p) for p in brats], SALT, LinkageConfig(("id",), mapping)
+    )
+    other = announce_patients("lgg", [case("lgg", p) for p in lgg], SALT, LinkageConfig(("id",)))
     sent = [
         read_announcement("brats", one.message, 99),
         read_announcement("lgg", other.message, 99),
@@ -378,7 +385,7 @@ def test_real_scans_are_known_again_by_image_alone(real_data, changes) -> None:
     kept = changes.rows(cases, SALT, None)
     for name in ("together", "cut bottom"):
         changed = changes.rows(cases, SALT, changes.CHANGES[name])
-        like = np.array([changes.likeness(t, s, *changed) for t, s in zip(*kept, strict=True)])
+        like = np.array([changes.equal_tokens(t, s, *changed) for t, s in zip(*kept, strict=True)])
         assert len(like) == 5
         assert (np.diag(like) >= MIN_EQUAL_TOKENS).all(), name
         assert (like[~np.eye(5, dtype=bool)] < MIN_EQUAL_TOKENS).all(), name

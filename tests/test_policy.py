@@ -71,17 +71,17 @@ def test_another_setting_is_another_policy() -> None:
         ({"min_cases": 2.5}, "min_cases: expected int, found 2.5"),
         ({"markers": "idh"}, "markers: expected a list"),
         ({"markers": ["idhh"]}, r"unknown marker.*nearest one is 'idh'"),
-        ({"markers": ["idh", "idh"]}, "markers: each once"),
+        ({"markers": ["idh", "idh"]}, "markers: expected each once"),
         ({"metrics": ["loss"]}, "expected one of"),
-        ({"metrics": ["dice", "dice"]}, "metrics: each once"),
-        ({"smallest_count": 0}, "smallest_count: at least 1"),
-        ({"min_cases": 4}, "min_cases: at least smallest_count"),
-        ({"max_change": 0}, "max_change: above 0"),
-        ({"max_change": math.nan}, "max_change: above 0"),
-        ({"max_change": math.inf}, "max_change: above 0"),
+        ({"metrics": ["dice", "dice"]}, "metrics: expected each once"),
+        ({"smallest_count": 0}, "smallest_count: expected at least 1"),
+        ({"min_cases": 4}, "min_cases: expected at least smallest_count"),
+        ({"max_change": 0}, "max_change: expected a number above 0"),
+        ({"max_change": math.nan}, "max_change: expected a number above 0"),
+        ({"max_change": math.inf}, "max_change: expected a number above 0"),
         ({"approvers": ["ab" * 31]}, "64 hexadecimal digits"),
         ({"approvers": ["AB" * 32]}, "64 hexadecimal digits"),
-        ({"approvers": ["ab" * 32] * 2}, "approvers: each once"),
+        ({"approvers": ["ab" * 32] * 2}, "approvers: expected each once"),
         ({"round_statistics": 1}, "expected bool, found 1"),
     ],
 )
@@ -99,7 +99,7 @@ def test_bounds_of_settings_hold_on_their_other_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, "every site needs a policy"), ("min_cases", "not a TOML file")]
+    ("text", "message"), [(None, "a site needs a policy file"), ("min_cases", "not a TOML file")]
 )
 def test_a_file_that_is_no_policy_is_named(tmp_path, text, message) -> None:
     path = tmp_path / "policy.toml"

@@ -185,14 +185,14 @@ def test_what_is_there_is_never_made_again(kits) -> None:
     before = contents(kits)
     port = json.loads((kits / "authority/plan.json").read_text())["server"]["port"]
     for sites, at, said in (
-        (("north", "south"), port, "a kit is not made twice"),
-        (("north",), port, "cannot be changed or taken out"),
+        (("north", "south"), port, "a kit is made only once"),
+        (("north",), port, "cannot be changed or removed"),
         (("north", "south", "east"), port + 1, "choose another --out"),
     ):
         with pytest.raises(KitError, match=said):
             make_start_up_kits(plan_of(*sites, port=at), kits, POLICY)
     (kits / "east").mkdir()
-    with pytest.raises(KitError, match="though no kit"):
+    with pytest.raises(KitError, match="exists already and is not a kit"):
         make_start_up_kits(plan_of("north", "south", "east", port=port), kits, POLICY)
     assert contents(kits) == before
 
@@ -227,7 +227,7 @@ def test_what_flare_says_when_it_fails_is_in_the_error_and_not_on_the_terminal(
     plan = plan_of("north")
     broken = provisioning._Secrets(provisioning.Authority("no certificate", _a_key()), "00" * 32)
     with pytest.raises(KitError, match="could not be made"):
-        provisioning.build_kits(provisioning._parties(plan, ("north",)), tmp_path, broken.authority)
+        provisioning.build_kits(provisioning._recipients(plan, ("north",)), tmp_path, broken.authority)
     assert capfd.readouterr() == ("", "")
 
 

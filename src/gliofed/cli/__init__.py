@@ -1,1 +1,1 @@
-"""The same verbs for a terminal. Nothing here computes; nothing heavy is imported for --help."""
+"""The command line: commands call the public API. `--help` imports nothing heavy."""

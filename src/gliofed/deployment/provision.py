@@ -1,12 +1,12 @@
-"""`gliofed provision`: from a plan to one start-up kit each, and later to those of new sites.
+"""`gliofed provision`: one start-up kit for each party of a plan, and later kits of new sites.
 
-    OUT/server/  OUT/lead/  OUT/<site>/      kits, to hand over
-    OUT/authority/                           stays with whoever provisions: certificate and key of
-                                             the authority, the salt, the plan
+    OUT/server/  OUT/lead/  OUT/<site>/      the kits, to be handed over
+    OUT/authority/                           private: certificate and key of the authority, the
+                                             salt, the plan
 
-Everything is made beside its place and moved there whole. A second run makes the kits of sites
-that are new in the plan, with the same authority and salt. It changes one thing in kits that are
-there: the list of sites in the server's and the lead's `kit.toml`.
+All files are made in a temporary folder and then moved. A second run makes the kits of sites that
+are new in the plan, with the same authority and salt. In existing kits it changes only the list of
+sites in `kit.toml` of the server and of the lead.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PLAN: Final = "plan.json"
 
 @dataclass(frozen=True)
 class ProvisionedKits:
-    """out: the folder. made: kits made by this run. kept: kits that were there before."""
+    """out: the folder. made: kits made by this run. kept: kits of earlier runs."""
 
     out: Path
     made: tuple[str, ...]
@@ -47,10 +47,20 @@ class ProvisionedKits:
 
 @dataclass(frozen=True)
 class _Secrets:
-    """What the authority's folder holds."""
+    """The secrets in the authority's folder."""
 
     authority: Authority
     salt: str
+
+
+@dataclass(frozen=True)
+class _KitContents:
+    """What gliofed adds to each kit. study: the proposed study, if there is one."""
+
+    plan: FederationPlan
+    salt: str
+    policy_toml: str
+    study: Study | None
 
 
 def provision(
@@ -58,43 +68,43 @@ def provision(
 ) -> ProvisionedKits:
     """Make a start-up kit for the server, the lead and each site of a federation file.
 
-    out: folder of the kits; where it holds the kits of the same federation, those of new sites
-    are added. policy_toml: the policy that each site starts with. Raises as `load_plan` and
+    out: folder of the kits; kits of new sites are added to those of the same federation.
+    policy_toml: text of the initial policy of each site. Raises as `load_plan` and
     `make_start_up_kits` do. Needs the extra `gliofed[federation]`.
     """
     return make_start_up_kits(load_plan(federation), out, policy_toml)
 
 
 def make_start_up_kits(plan: FederationPlan, out: Path, policy_toml: str) -> ProvisionedKits:
-    """Make the kits of `plan` below `out`, or those of the sites that a grown plan has more.
+    """Make the kits of `plan` below `out`; on later runs, the kits of new sites.
 
-    policy_toml: text of the policy that each site starts with. Raises StudyError where the study
-    proposed cannot be used; KitError where `out` holds another federation or something else than
-    kits, where the plan changed in more than new sites, or where nothing is new. `out` is then as
-    it was.
+    policy_toml: text of the initial policy of each site. Raises StudyError where the proposed
+    study is wrong; KitError where `out` holds another federation or other files, where the plan
+    changed beyond new sites, or where no site is new. `out` is then unchanged.
     """
     study = plan.proposed()
     out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with alone_in(out), _beside(out) as work:
-        known = _read_authority(out, plan)
-        names = _to_make(out, plan, first=known is None)
-        kits = build_kits(_parties(plan, names), work, known.authority if known else None)
-        held = known or _Secrets(kits.authority, secrets.token_hex(SALT_BYTES))
+    with alone_in(out), _work_folder(out) as work:
+        earlier = _read_authority(out, plan)
+        names = _names_to_make(out, plan, first=earlier is None)
+        kits = build_kits(_recipients(plan, names), work, earlier.authority if earlier else None)
+        held = earlier or _Secrets(kits.authority, secrets.token_hex(SALT_BYTES))
+        contents = _KitContents(plan, held.salt, policy_toml, study)
         ready = work / "ready"
         ready.mkdir(mode=0o700)
         for name in names:
             folder = kits.folders[_common_name(plan, name)].rename(ready / name)
-            _fill(folder, plan, name, held.salt, policy_toml, study)
+            _add_contents(folder, name, contents)
         _write_authority(ready / AUTHORITY, held, plan)
-        _shut(ready)
-        _move(ready, out, names, first=known is None)
-        _tell_sites(plan, out, names)
+        _make_private(ready)
+        _move(ready, out, names, first=earlier is None)
+        _update_site_lists(plan, out, names)
     kept = tuple(n for n in (SERVER, LEAD, *plan.site_names) if n not in names)
     return ProvisionedKits(out, names, kept)
 
 
-def _parties(plan: FederationPlan, names: tuple[str, ...]) -> KitRecipients:
-    """FLARE wants a server and a lead each time; those made again are not moved to `out`."""
+def _recipients(plan: FederationPlan, names: tuple[str, ...]) -> KitRecipients:
+    """FLARE needs a server and a lead on each run; repeated kits are not moved to `out`."""
     return KitRecipients(
         plan.name,
         plan.server.host,
@@ -106,14 +116,14 @@ def _parties(plan: FederationPlan, names: tuple[str, ...]) -> KitRecipients:
     )
 
 
-def _to_make(out: Path, plan: FederationPlan, first: bool) -> tuple[str, ...]:
-    """The kits to make; on later runs, those of new sites."""
+def _names_to_make(out: Path, plan: FederationPlan, first: bool) -> tuple[str, ...]:
+    """Names of the kits to make; on later runs, those of new sites."""
     everyone = (SERVER, LEAD, *plan.site_names)
-    there = {path.name.lower() for path in out.iterdir() if not path.name.startswith(".")}
-    if first and there:
+    existing = {path.name.lower() for path in out.iterdir() if not path.name.startswith(".")}
+    if first and existing:
         raise KitError(
             f"{out}: expected an empty folder or one of an earlier provision, found "
-            f"{sorted(there)[0]!r}; choose another --out"
+            f"{sorted(existing)[0]!r}; choose another --out"
         )
     if first:
         return everyone
@@ -121,12 +131,12 @@ def _to_make(out: Path, plan: FederationPlan, first: bool) -> tuple[str, ...]:
     names = tuple(name for name in plan.site_names if name not in before)
     if not names:
         raise KitError(
-            f"{out}: every site of {plan.name} has a kit already, and a kit is not made twice; "
+            f"{out}: every site of {plan.name} has a kit already, and a kit is made only once; "
             "add sites to the federation file, or choose another --out for a new federation"
         )
     for name in names:
-        if name.lower() in there:
-            raise KitError(f"{out / name}: is there already, though no kit; move it elsewhere")
+        if name.lower() in existing:
+            raise KitError(f"{out / name}: exists already and is not a kit; move it elsewhere")
     return names
 
 
@@ -134,10 +144,9 @@ def _common_name(plan: FederationPlan, name: str) -> str:
     return plan.lead.name if name == LEAD else name
 
 
-def _fill(
-    kit: Path, plan: FederationPlan, name: str, salt: str, policy_toml: str, study: Study | None
-) -> None:
-    """Put what is gliofed's into a kit that FLARE's provisioner made."""
+def _add_contents(kit: Path, name: str, contents: _KitContents) -> None:
+    """Add the files of gliofed to a kit that FLARE's provisioner made."""
+    plan, study = contents.plan, contents.study
     own = kit / "gliofed"
     role: Role = "server" if name == SERVER else "lead" if name == LEAD else "site"
     orgs = {SERVER: plan.server.org, LEAD: plan.lead.org, **{s.name: s.org for s in plan.sites}}
@@ -154,30 +163,31 @@ def _fill(
     )
     write_kit_facts(own, facts)
     if study is not None:
-        here = dataclasses.replace(study, data=dataclasses.replace(study.data, root=Path()))
-        write_text(own / "study.toml", study_toml(here))
+        portable = dataclasses.replace(study, data=dataclasses.replace(study.data, root=Path()))
+        write_text(own / "study.toml", study_toml(portable))
     if role == "site":
-        write_text(own / "salt", salt + "\n")
-        write_text(own / "policy.toml", policy_toml)
+        write_text(own / "salt", contents.salt + "\n")
+        write_text(own / "policy.toml", contents.policy_toml)
     if role != "lead":
         write_services(own / "service", facts)
 
 
 def _read_authority(out: Path, plan: FederationPlan) -> _Secrets | None:
-    """What an earlier run left; none on the first. Refuses a plan that changed beyond its sites."""
+    """The secrets of an earlier run, or None. Raises KitError where the plan changed otherwise than
+    by new sites."""
     folder = out / AUTHORITY
     if not folder.is_dir():
         return None
     try:
         before = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-        found = Authority(
+        authority = Authority(
             (folder / "rootCA.pem").read_text(encoding="ascii"),
             (folder / "rootCA.key").read_text(encoding="ascii"),
         )
         salt = (folder / "salt").read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise KitError(
-            f"{folder}: cannot be read ({error}); bring it back from a copy: kits of new sites "
+            f"{folder}: cannot be read ({error}); restore it from a copy: kits of new sites "
             "need the authority that signed the others"
         ) from None
     now = _facts(plan)
@@ -185,20 +195,20 @@ def _read_authority(out: Path, plan: FederationPlan) -> _Secrets | None:
         if now[key] != before.get(key):
             raise KitError(
                 f"{out}: holds kits made with {key} = {before.get(key)!r}, the plan now has "
-                f"{now[key]!r}; kits handed over cannot follow: choose another --out and hand "
-                "out new kits"
+                f"{now[key]!r}; existing kits cannot be changed: choose another --out and hand "
+                "over new kits"
             )
     for name, org in before["sites"].items():
         if now["sites"].get(name) != org:
             raise KitError(
                 f"{out}: {name!r} (org {org!r}) has a kit, which stays valid; a site cannot be "
-                "changed or taken out by changing the plan: make a new federation without it"
+                "changed or removed by changing the plan: make a new federation without it"
             )
-    return _Secrets(found, salt)
+    return _Secrets(authority, salt)
 
 
 def _facts(plan: FederationPlan) -> dict[str, Any]:
-    """What kits already handed over depend on."""
+    """The values of a plan that existing kits contain."""
     return {
         "name": plan.name,
         "server": dataclasses.asdict(plan.server),
@@ -216,10 +226,10 @@ def _write_authority(folder: Path, held: _Secrets, plan: FederationPlan) -> None
 
 
 @contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder on the same disk, gone at the end whatever happens."""
-    for left in out.glob(".making-*"):  # of a killed run; this one holds the lock
-        shutil.rmtree(left)
+def _work_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder on the same disk, always deleted at the end."""
+    for stale in out.glob(".making-*"):  # of a killed run, since this one holds the lock
+        shutil.rmtree(stale)
     work = Path(tempfile.mkdtemp(prefix=".making-", dir=out))
     try:
         yield work
@@ -227,8 +237,8 @@ def _beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _shut(root: Path) -> None:
-    """Folders 0700 and files 0600, all of them: nothing in a kit is for other users."""
+def _make_private(root: Path) -> None:
+    """Set modes 0700 and 0600: no other user may read a kit."""
     for folder, _, files in os.walk(root):
         Path(folder).chmod(0o700)
         for file in files:
@@ -236,7 +246,7 @@ def _shut(root: Path) -> None:
 
 
 def _move(ready: Path, out: Path, names: tuple[str, ...], first: bool) -> None:
-    """Kits first, then the authority that says they are there; taken back where a move fails."""
+    """Move the kits, then the authority, which lists them. Kits are deleted where a move fails."""
     moved: list[Path] = []
     try:
         for name in names:
@@ -252,8 +262,8 @@ def _move(ready: Path, out: Path, names: tuple[str, ...], first: bool) -> None:
     keep_folder(out)
 
 
-def _tell_sites(plan: FederationPlan, out: Path, names: tuple[str, ...]) -> None:
-    """The server and the lead know all sites; their kits may have been moved away by now."""
+def _update_site_lists(plan: FederationPlan, out: Path, names: tuple[str, ...]) -> None:
+    """Write all site names into the kits of the server and the lead, where these are still there."""
     for role in {SERVER, LEAD}.difference(names):
         own = out / role / "gliofed"
         if own.is_dir():

@@ -1,4 +1,4 @@
-"""The page of a run, `page.html`, beside its status: at the lead, and on the server."""
+"""The status page of a run, `page.html`, written by the lead and by the server."""
 
 from __future__ import annotations
 
@@ -19,63 +19,63 @@ from gliofed.version import __version__
 
 PAGE: Final = "page.html"
 MIN_SECONDS: Final = 10.0
-"""The least time between two pages of one state."""
-_SHARE: Final = 0.05
-"""Of its time, the most that a process spends on pages of one state."""
-_UNDRAWN: Final = (OSError, ValueError, ArithmeticError, RuntimeError, GliofedError)
-"""A disk that is full or locked, and what matplotlib raises of figures that it cannot draw."""
-_GOES_ON: Final = "the rounds made are kept, and gliofed start goes on from there"
+"""Minimum time between two pages of the same state."""
+_TIME_SHARE: Final = 0.05
+"""Maximum share of its time that a process spends on pages of the same state."""
+_DRAWING_ERRORS: Final = (OSError, ValueError, ArithmeticError, RuntimeError, GliofedError)
+"""Errors of a full or locked disk, and of matplotlib for a figure that cannot be drawn."""
+_RESUME: Final = "committed rounds are kept, and gliofed start resumes after the last one"
 _HINTS: Final[Mapping[State, str]] = {
-    "waiting": "The run goes on by itself once enough sites are there; the rounds made are kept.",
-    "training": "Sites train and the server merges, round by round; each round made is kept.",
-    "testing": "The last round is made. Each site tests the model, and only sums come back.",
-    "calibrating": "The model is tested. On the cases that training sites kept back its "
-    "probabilities are calibrated, and only sums come back.",
-    "completed": f"Trained and tested. The folder {MODEL} lies beside this run's rounds in the "
-    "server's kit.",
-    "below quorum": f"Too few sites gave an update that could be merged: {_GOES_ON}.",
-    "stopped": f"Somebody ended it: {_GOES_ON}.",
-    "failed": f"It cannot go on by itself: {_GOES_ON}.",
+    "waiting": "Training resumes when enough sites are connected. Committed rounds are kept.",
+    "training": "In each round sites train and the server merges their updates.",
+    "testing": "Training is done. Each site tests the model and returns sums only.",
+    "calibrating": "The test is done. The probabilities are calibrated on the held-out cases of "
+    "training sites, which return sums only.",
+    "completed": f"Training and test are done. The model is in the folder {MODEL} of this run, in "
+    "the server's kit.",
+    "below quorum": f"Too few sites returned an update that could be merged: {_RESUME}.",
+    "stopped": f"The run was ended by command: {_RESUME}.",
+    "failed": f"The run cannot continue: {_RESUME}.",
 }
 
 
 class FederationPage:
-    """The page in one run's folder.
+    """The page in the folder of one run.
 
-    A page takes about a second to draw, and a round may take less. So it is drawn when the state
-    changes and at the end; else not more often than every ten seconds, nor for more than a
-    twentieth of the time. What comes in between is on the next one.
+    A page takes about a second to draw, and a round may take less. It is drawn when the state
+    changes and at the end. Between, it is drawn at most every ten seconds, and for at most a
+    twentieth of the time. Changes in between appear on the next page.
     """
 
     def __init__(self, folder: Path, study: Study) -> None:
         self._path, self._study = folder / PAGE, study
         self._drawn: tuple[RunStatus, frozenset[str]] | None = None
         self._due = 0.0
-        self._fault = ""
+        self._error = ""
 
     def show(self, status: RunStatus, withdrawn: Collection[str], now: bool = False) -> str:
-        """Draw the page where it is time to; why the last try failed, empty where it did not.
+        """Draw the page if it is due. Returns the error of the last drawing, or an empty text.
 
-        A page that cannot be drawn leaves the old one, and never ends a run. now: without regard
-        to the time.
+        If a page cannot be drawn, the old one stays and the run continues. now: draw without
+        regard to the time.
         """
-        asked = dataclasses.replace(status, page=""), frozenset(withdrawn)
+        state = dataclasses.replace(status, page=""), frozenset(withdrawn)
         started = time.monotonic()
-        same = self._drawn is not None and self._drawn[0].state == status.state
-        if asked == self._drawn or (same and not now and started < self._due):
-            return self._fault
+        unchanged = self._drawn is not None and self._drawn[0].state == status.state
+        if state == self._drawn or (unchanged and not now and started < self._due):
+            return self._error
         try:
-            write_federation_page(run_content(*asked, self._study), self._path)
-            self._fault = ""
-        except _UNDRAWN as error:
-            self._fault = f"{type(error).__name__}: {error}"
+            write_federation_page(run_content(*state, self._study), self._path)
+            self._error = ""
+        except _DRAWING_ERRORS as error:
+            self._error = f"{type(error).__name__}: {error}"
         ended = time.monotonic()
-        self._drawn, self._due = asked, ended + max(MIN_SECONDS, (ended - started) / _SHARE)
-        return self._fault
+        self._drawn, self._due = state, ended + max(MIN_SECONDS, (ended - started) / _TIME_SHARE)
+        return self._error
 
 
 def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> FederationContent:
-    """What the page shows of a run of `study` now."""
+    """The content of the page for the present status of a run of `study`."""
     train, grid = study.train, " x ".join(map(str, study.grid.spacing_mm))
     return FederationContent(
         study=status.study,
@@ -123,5 +123,5 @@ def _standing(site: str, status: RunStatus, withdrawn: Collection[str]) -> Stand
         return "withdrawn"
     if site in status.missing:
         return "missing"
-    known = site in status.sites or bool(status.missing)  # who is missing was asked, and not it
+    known = site in status.sites or bool(status.missing)  # `missing` lists every absent site
     return "connected" if known else "not requested"

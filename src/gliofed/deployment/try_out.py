@@ -1,9 +1,9 @@
-"""`gliofed federation try`: a whole federation on one machine, each party a process of its own.
+"""`gliofed federation try`: a federation on one machine, with one process a party.
 
     OUT/hospitals/<site>/   phantom patients          OUT/kits/<party>/   as `gliofed provision`
     OUT/study.toml, OUT/federation.toml               OUT/logs/<party>.log
 
-What runs is what runs between hospitals: the verbs that each party would type, over mutual TLS.
+The processes run the same commands as between hospitals, connected over mutual TLS.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SHOWN_LINES: Final = 5
 
 @dataclass(frozen=True)
 class TryOutFolder:
-    """Where a trial lies. root: as a whole path."""
+    """The folder of a trial federation. root: an absolute path."""
 
     root: Path
 
@@ -60,7 +60,7 @@ class TryOutFolder:
         return self.root / "kits"
 
     def command(self, party: str) -> tuple[str, ...]:
-        """What the party types: the server, the lead, or a site."""
+        """The command of a party: the server, the lead, or a site."""
         kit = str(self.kits / party)
         if party == SERVER:
             return ("gliofed", "serve", kit)
@@ -70,16 +70,18 @@ class TryOutFolder:
         return ("gliofed", "join", kit, "--data", str(data), "--store", str(store), "--yes")
 
     def log(self, party: str) -> Path:
-        """What it prints."""
+        """The file with what the party prints."""
         return self.root / "logs" / f"{party}.log"
 
 
-def try_out(out: Path, say: Callable[[str], None], progress: Progress = NO_PROGRESS) -> RunStatus:
-    """Train a phantom federation on this machine; how it ended.
+def try_out(
+    out: Path, print_line: Callable[[str], None], progress: Progress = NO_PROGRESS
+) -> RunStatus:
+    """Train a phantom federation on this machine and return its final status.
 
-    say: told each party's command, then what the lead's prints. The same `out` goes on from the
-    last committed round. Raises GliofedError where a party ends before the study does; all
-    parties have ended when this returns.
+    print_line: called with the command of each party, then with each line that the lead prints.
+    With the same `out`, training resumes after the last committed round. Raises GliofedError where
+    a party ends before the study does. All parties have ended when this returns.
     """
     place = TryOutFolder(out.resolve())
     with alone_in(place.root):
@@ -89,14 +91,14 @@ def try_out(out: Path, say: Callable[[str], None], progress: Progress = NO_PROGR
         write_phantom(place.root / "hospitals", [h for h in HOSPITALS if h.name in names], SEED)
         if not (place.kits / AUTHORITY).exists():
             make_kits(place, study)
-        progress.stage("the federation")
+        progress.stage("running the federation")
         log = place.log(LEAD)
         before = log.stat().st_size if log.exists() else 0  # of earlier trials
         with running_parties() as parties:
             for party in (SERVER, *TRAIN, *EXTERNAL, LEAD):
-                say(f"{party}$ {shlex.join(place.command(party))}")
+                print_line(f"{party}$ {shlex.join(place.command(party))}")
                 parties[party] = start_party(place, party)
-            print_lead_output(place, parties, before, say)
+            print_lead_output(place, parties, before, print_line)
         return read_status(run_folder(open_kit(place.kits / LEAD, "lead"), load_study(place.study)))
 
 
@@ -113,7 +115,7 @@ def trial_study(root: Path) -> Study:
 
 
 def make_kits(place: TryOutFolder, study: Study, host: str = "127.0.0.1") -> None:
-    """Write the study and the federation's file, and make the kits. host: dialled by sites."""
+    """Write the study and the federation file, and make the kits. host: of the server."""
     write_text(place.study, study_toml(study))
     plan = place.root / "federation.toml"
     write_text(plan, _plan_toml(host, (*study.data.train, *study.data.external)))
@@ -145,9 +147,9 @@ def _plan_toml(host: str, sites: tuple[str, ...]) -> str:
 def start_party(
     place: TryOutFolder, party: str, under: tuple[str, ...] = (), more: tuple[str, ...] = ()
 ) -> subprocess.Popen[bytes]:
-    """A party's verb in a process group of its own, on its share of the cores.
+    """Start a party's command in a new process group, with its share of the cores.
 
-    under: a command that runs it. more: arguments of its verb.
+    under: a command line put before it. more: further arguments of the command.
     """
     threads = str(max(1, cores() // len(TRAIN)))
     place.log(party).parent.mkdir(exist_ok=True)
@@ -165,7 +167,7 @@ def start_party(
 
 @contextmanager
 def running_parties() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Parties put into it have ended after the block, the sites before the server."""
+    """A dictionary of processes, which are ended after the block, the sites before the server."""
     parties: dict[str, subprocess.Popen[bytes]] = {}
     try:
         yield parties
@@ -177,29 +179,30 @@ def print_lead_output(
     place: TryOutFolder,
     parties: Mapping[str, subprocess.Popen[bytes]],
     before: int,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> None:
-    """Say what the lead's verb prints until it ends. Raises GliofedError where another does.
+    """Print the lead's output until its command ends.
 
-    before: bytes that its log had before it was started.
+    before: bytes of its log when it was started. Raises GliofedError where another party ends
+    first.
     """
     with place.log(LEAD).open(encoding="utf-8") as printed:
         printed.seek(before)
         while True:
-            over = parties[LEAD].poll() is not None
+            ended = parties[LEAD].poll() is not None
             for line in printed:
-                say(line.rstrip("\n"))
-            if over:
+                print_line(line.rstrip("\n"))
+            if ended:
                 return
             for party, child in parties.items():
                 if party != LEAD and child.poll() is not None:
-                    raise GliofedError(_why(place, party, child.returncode))
+                    raise GliofedError(_end_message(place, party, child.returncode))
             time.sleep(_POLL_SECONDS)
 
 
-def _why(place: TryOutFolder, party: str, status: int) -> str:
-    said = place.log(party).read_text(encoding="utf-8", errors="replace").splitlines()
+def _end_message(place: TryOutFolder, party: str, status: int) -> str:
+    lines = place.log(party).read_text(encoding="utf-8", errors="replace").splitlines()
     return (
         f"{party} ended with status {status} before the study did; the end of {place.log(party)}:\n"
-        + "\n".join(said[-_SHOWN_LINES:])
+        + "\n".join(lines[-_SHOWN_LINES:])
     )

@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from gliofed.data.patient_ids import MAPPING, read_mapping
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import OverlapError
-from gliofed.federated.linkage.client import LocalAnnouncement, announce_patients, read_notice
+from gliofed.federated.linkage.client import (
+    LinkageConfig,
+    LocalAnnouncement,
+    announce_patients,
+    read_notice,
+)
 from gliofed.federated.linkage.server import (
     MatchKind,
     SharedPatient,
@@ -65,7 +70,8 @@ def find_patient_overlap(
     for site, site_cases in cases.items():
         path = study.data.root / site / MAPPING
         mapping = read_mapping(path) if path.is_file() else {}
-        announced[site] = announce_patients(site, site_cases, salt, by, mapping, keys, store)
+        config = LinkageConfig(by, mapping, keys, store)
+        announced[site] = announce_patients(site, site_cases, salt, config)
     most = study.federation.max_cases
     pairs = find_pairs([read_announcement(s, a.message, most) for s, a in announced.items()])
     notices = {

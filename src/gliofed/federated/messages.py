@@ -188,7 +188,7 @@ def load_request(path: Path) -> Request:
             moments=moments,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UpdateError(f"the request lacks or garbles {error}") from None
+        raise UpdateError(f"the request has a missing or wrong field: {error}") from None
 
 
 def save_update(path: Path, update: Update) -> None:
@@ -222,7 +222,7 @@ def load_update(path: Path) -> Update:
             moments=moments,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UpdateError(f"the update's note lacks or garbles {error}") from None
+        raise UpdateError(f"the update's note has a missing or wrong field: {error}") from None
 
 
 def save_counts(path: Path, response: CountsResponse) -> None:

@@ -1,4 +1,4 @@
-"""What a hospital reads before it approves a study: what will run there, and what will leave."""
+"""The text shown before a study is approved: what runs at the site, and what leaves it."""
 
 from __future__ import annotations
 
@@ -9,96 +9,98 @@ from gliofed.markers import BY_ID, MARKERS, Marker
 from gliofed.runtime.printable import printable
 from gliofed.study import Study
 
-if TYPE_CHECKING:  # they bring torch
+if TYPE_CHECKING:  # imports torch
     from gliofed.federated.label_counts import LabelCounts
 
 _FLOAT_BYTES = 4
 
 
 def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
-    """What the study does at a site, a line each.
+    """What the study runs at a site, one line each.
 
-    parameters: of its network (`deployment.approval.network_size`).
+    parameters: number of weights of its network (`deployment.approval.network_size`).
     """
     train, loss = study.train, study.loss
-    learned = [BY_ID[m].title for m, weight in loss.markers.items() if weight > 0]
-    learned = (["the tumour's outline"] if loss.mask > 0 else []) + learned
+    tasks = ["tumour segmentation"] if loss.mask > 0 else []
+    tasks += [BY_ID[m].title for m, weight in loss.markers.items() if weight > 0]
     spacing = " x ".join(s if isinstance(s, str) else f"{s:g}" for s in study.grid.spacing_mm)
     return (
         f"Study {printable(study.name)}, digest {study.digest}.",
-        f"A network of preset {printable(study.net.preset)}, {parameters:,} parameters, is trained "
-        "on this site's cases, on this site's machine.",
-        f"It learns: {', '.join(learned)}.",
+        f"A network of preset {printable(study.net.preset)} with {parameters:,} parameters is "
+        "trained on this site's cases, on this site's machine.",
+        f"Tasks: {', '.join(tasks)}.",
         f"Rounds: {train.rounds}, each of {_count(train.local_epochs, 'pass', 'passes')} over the "
-        f"cases, {train.batch} at a time; all of it {_count(len(study.seeds), 'time', 'times')}.",
-        f"Scans are brought to {spacing} mm voxels and shown in pieces of "
+        f"cases in batches of {train.batch}. Training runs: {len(study.seeds)}, one for each seed.",
+        f"Scans are resampled to {spacing} mm voxels; the network reads patches of "
         f"{' x '.join(map(str, study.grid.patch))} voxels.",
-        "No code comes with a study: it chooses among settings of the gliofed installed here.",
+        "A study contains no code. It selects settings of the gliofed that is installed here.",
     )
 
 
 def what_leaves(
     study: Study, policy: SitePolicy, cases: LabelCounts | None, parameters: int
 ) -> tuple[str, ...]:
-    """What will be sent under the policy, a line each, with the counts as they will be sent.
+    """What is sent under the policy, one line each, with the counts as they are sent.
 
-    cases: the site's training cases, counted after `hide_labels`; None where they are not counted
-    yet, and what is counted is said in place of numbers. Raises PolicyError where the site has
-    too few to take part.
+    cases: label counts of the site's training cases after `hide_labels`. None: not counted yet;
+    the lines then name what is counted, without numbers. Raises PolicyError where the site has
+    fewer cases than `min_cases`.
     """
     sent = None if cases is None else enforce_counts(policy, cases)
     least = policy.smallest_count
-    hidden = f" (any from 1 to {least - 1} is sent as 0)" if least > 1 else ""
-    numbers = f": {sent.cases}, and {sent.masks}" if sent else ""
+    hidden = f" (a count from 1 to {least - 1} is sent as 0)" if least > 1 else ""
+    numbers = f" ({sent.cases} and {sent.masks})" if sent else ""
     size = parameters * _FLOAT_BYTES / 2**20
     return (
-        "Before the first round, and when a study goes on, the number of training cases and of "
-        f"those with an outline{numbers}; and counts of labels{hidden}:",
+        "Before the first round, and when a study is resumed: the number of training cases and of "
+        f"cases with a mask{numbers}, and these counts of labels{hidden}:",
         *(_marker_line(m, policy, sent.classes[m.id] if sent else None) for m in MARKERS),
         f"Every round, {study.train.rounds} in all: the network's weights, {parameters:,} numbers "
-        f"({size:.1f} MiB){_moments(study)}, and the numbers of cases above.",
+        f"({size:.1f} MiB){_moments(study)}, and the counts above.",
         _statistics_line(policy),
         _scores_line(policy),
-        f"A round whose change is larger than {policy.max_change:g} x the model's own norm is kept "
-        "back.",
-        "Where something fails: the step, the kind of error and the number of a report that stays "
-        "here.",
-        "The lead's server sees this site's weights singly. Weights are no scans, and may still "
-        "betray something of them. No scan, mask, name, id or path is sent.",
+        f"An update whose change is larger than {policy.max_change:g} x the model's own norm is "
+        "not sent.",
+        "After a failure: the step, the kind of error and the number of a report. The report "
+        "itself stays here.",
+        "The lead's server receives this site's weights separately, not only their average. "
+        "Weights contain no scans, but may reveal information on the training cases. No scan, "
+        "mask, name, id or path is sent.",
     )
 
 
 def _moments(study: Study) -> str:
     if study.federation.moments == "own":
         return ""
-    return ", twice as many numbers on the mean size of this site's gradients"
+    return ", the optimiser's averages of gradients and of their squares (twice as many numbers)"
 
 
 def _marker_line(marker: Marker, policy: SitePolicy, counts: tuple[int, ...] | None) -> str:
     if marker.id not in policy.markers:
-        return f"{marker.title}: nothing; this site's policy keeps its labels out of training."
+        return f"{marker.title}: nothing. This site's policy excludes its labels from training."
     classes = f"{marker.title} ({', '.join(marker.classes)})"
-    numbers = ", ".join(map(str, counts)) if counts is not None else "the number of each"
+    numbers = ", ".join(map(str, counts)) if counts is not None else "cases of each class"
     return f"{classes}: {numbers}."
 
 
 def _statistics_line(policy: SitePolicy) -> str:
     names = {"losses": "each task's training loss", "dice": "training Dice"}
-    kept = [text for metric, text in names.items() if metric in policy.metrics]
+    sent = [text for metric, text in names.items() if metric in policy.metrics]
     if not policy.round_statistics:
-        return "No training statistic: this site's policy keeps them."
-    return "With them, as sums over all cases: " + ", ".join([*kept, "steps that failed"]) + "."
+        return "No training statistics: this site's policy excludes them."
+    return "Every round, as sums over all cases: " + ", ".join([*sent, "steps that failed"]) + "."
 
 
 def _scores_line(policy: SitePolicy) -> str:
     if "scores" not in policy.metrics:
-        return "No test scores: this site's policy keeps them."
+        return "No test scores: this site's policy excludes them."
     return (
-        f"Test scores, of at least {policy.smallest_count} test cases, if the study tests here. To "
-        "calibrate the model: over cases kept back, counts of how likely it took their true class "
-        "to be, and sums that follow from these; nothing of a marker with so few cases of a class."
+        f"Test scores over at least {policy.smallest_count} test cases, if the study tests here. "
+        "For calibration, over held-out cases: counts by the predicted probability of the true "
+        f"class, and sums derived from them; nothing for a marker with fewer than "
+        f"{policy.smallest_count} cases of a class."
     )
 
 
-def _count(number: int, one: str, more: str) -> str:
-    return f"{number} {one if number == 1 else more}"
+def _count(number: int, singular: str, plural: str) -> str:
+    return f"{number} {singular if number == 1 else plural}"

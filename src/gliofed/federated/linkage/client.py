@@ -1,11 +1,11 @@
-"""Patients of two hospitals, at the site: its own patients as tokens, and the server's notice."""
+"""Record linkage at the site: tokens of its patients, and the notice of shared patients."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -20,15 +20,16 @@ from gliofed.federated.wire import pack, read_note
 from gliofed.preprocessing.fingerprint import stored_fingerprint
 from gliofed.types import SEQUENCES, Case
 
-AT_ONCE: Final = 2
-"""Cases described at the same time."""
+PARALLEL_CASES: Final = 2
+"""Cases whose tokens are computed at the same time."""
 
 
 @dataclass(frozen=True)
 class LocalAnnouncement:
-    """message: all that leaves the site. patients: the site's own key to its numbers, which stays.
+    """A site's announcement.
 
-    whole_brains: cases of `cases` that could be compared by image.
+    message: sent to the server. patients: the patients in the order of their numbers; not sent.
+    whole_brains: number of cases that can be compared by image.
     """
 
     message: bytes
@@ -36,37 +37,47 @@ class LocalAnnouncement:
     whole_brains: int
 
 
+@dataclass(frozen=True)
+class LinkageConfig:
+    """How the patients of a site are compared.
+
+    by: kinds of tokens to send. mapping: further ids of a patient
+    (`gliofed.data.patient_ids.read_mapping`). keys: "site/id" to the case's key in `store`; without
+    a store no image is compared.
+    """
+
+    by: Collection[MatchKind] = ("id", "image")
+    mapping: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    store: PreparedStore | None = None
+
+
 def announce_patients(
-    site: str,
-    cases: Sequence[Case],
-    salt: FederationSalt,
-    by: Collection[MatchKind] = ("id", "image"),
-    mapping: Mapping[str, frozenset[str]] | None = None,
-    images: Mapping[str, str] | None = None,
-    store: PreparedStore | None = None,
+    site: str, cases: Sequence[Case], salt: FederationSalt, config: LinkageConfig
 ) -> LocalAnnouncement:
     """Tokens of one site's patients, in an order that does not depend on the ids.
 
-    mapping: of `gliofed.data.patient_ids.read_mapping`. images: "site/id" to the case's key in
-    `store`; both are needed to compare by image. Raises DataError for an id without a letter or
-    digit.
+    Raises DataError for an id without a letter or digit.
     """
-    own: dict[str, list[Case]] = defaultdict(list)
+    cases_of: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
-        own[case.patient].append(case)
-    patients = sorted(own, key=lambda name: salt.id_token(f"order/{site}/{name}"))
+        cases_of[case.patient].append(case)
+    patients = sorted(cases_of, key=lambda name: salt.id_token(f"order/{site}/{name}"))
     ids = [
         (number, salt.id_token(name))
         for number, patient in enumerate(patients)
-        for name in sorted(known_ids(patient, mapping or {}))
-        if "id" in by
+        for name in sorted(known_ids(patient, config.mapping))
+        if "id" in config.by
     ]
     rows = []
-    if "image" in by and store is not None and images is not None:
-        asked = [(number, c) for number, name in enumerate(patients) for c in own[name]]
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            tokens = pool.map(lambda a: _tokens(a[1], images[str(a[1])], store, salt), asked)
-            rows = [(number, *t) for (number, _), t in zip(asked, tokens, strict=True) if t]
+    store = config.store
+    if "image" in config.by and store is not None:
+        numbered = [(number, c) for number, name in enumerate(patients) for c in cases_of[name]]
+        with ThreadPoolExecutor(max_workers=PARALLEL_CASES) as pool:
+            tokens = pool.map(
+                lambda n: _tokens(n[1], config.keys[str(n[1])], store, salt), numbered
+            )
+            rows = [(number, *t) for (number, _), t in zip(numbered, tokens, strict=True) if t]
     tensors = {
         "ids": _stack([np.frombuffer(t, np.uint8) for _, t in ids], (16,), np.uint8),
         "id_owner": np.array([n for n, _ in ids], np.int32),
@@ -82,15 +93,15 @@ def announce_patients(
 def _tokens(
     case: Case, key: str, store: PreparedStore, salt: FederationSalt
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    found = stored_fingerprint(store.open(key, case), store)
-    if not found:
+    fingerprints = stored_fingerprint(store.open(key, case), store)
+    if not fingerprints:
         return None
     images = np.zeros((len(SEQUENCES), CORNERS, TOKENS), np.int32)
     shown = np.zeros(len(SEQUENCES), np.uint8)
-    for place, sequence in enumerate(SEQUENCES):
-        if sequence in found:
-            images[place] = salt.image_tokens(found[sequence], sequence.value)
-            shown[place] = 1
+    for channel, sequence in enumerate(SEQUENCES):
+        if sequence in fingerprints:
+            images[channel] = salt.image_tokens(fingerprints[sequence], sequence.value)
+            shown[channel] = 1
     return images, shown
 
 
@@ -99,14 +110,16 @@ def _stack(rows: Sequence[np.ndarray], shape: tuple[int, ...], kind: type) -> np
 
 
 def read_notice(announced: LocalAnnouncement, site: str, data: bytes) -> Mapping[str, int]:
-    """The server's notice: the site's own patient to the number of other sites.
+    """Patients of the site to the number of other sites that have them, from the server's notice.
 
     Raises UpdateError where the message is not a notice to this site.
     """
     note = read_note(data)
     if (note.get("form"), note.get("site")) != (FORM, site):
-        raise UpdateError(f"site {site}: expected a notice of overlap, found {sorted(note)}")
+        raise UpdateError(f"site {site}: expected an overlap notice, found {sorted(note)}")
     try:
         return {announced.patients[number]: int(sites) for number, sites in note["elsewhere"]}
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise UpdateError(f"site {site}: the overlap notice lacks or garbles {error}") from None
+        raise UpdateError(
+            f"site {site}: the overlap notice has a missing or wrong field: {error}"
+        ) from None

@@ -1,8 +1,8 @@
-"""Patients of two hospitals, on the server, which receives tokens and nothing else.
+"""Record linkage on the server, which receives tokens only.
 
-A site sends tokens (`gliofed.federated.linkage.client`), which are compared here. The number of
-patients that two sites share is public. Only a site itself learns which of its patients are at
-other sites, and at how many.
+The tokens of all sites (`gliofed.federated.linkage.client`) are compared here. The number of
+patients that two sites share is public. Which of its patients are at other sites, and at how many,
+is sent to each site alone.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ MatchKind = Literal["id", "image"]
 FORM: Final = "overlap-1"
 CORNERS: Final = 8
 MIN_EQUAL_TOKENS: Final = 8
-"""Equal tokens, of `TOKENS`, in the best corner and the mean of the shared sequences, that make
-one scan of two; docs/explanation/patient-overlap.md has the measurements behind it."""
+"""Equal tokens, of `TOKENS`, from which two scans count as one: in the best corner, as the mean of
+the shared sequences. Measurements: docs/explanation/patient-overlap.md."""
 _IMAGE = (len(SEQUENCES), CORNERS, TOKENS)
 _TENSORS: Final = {"ids": uint8, "id_owner": i32, "images": i32, "shown": uint8, "image_owner": i32}
 
 
 @dataclass(frozen=True)
 class TokenAnnouncement:
-    """A site's tokens. patients: how many it compares; owners are indices below that.
+    """The tokens of a site. patients: their number; owners are indices below it.
 
-    ids: (I, 16). images: (F, 4, 8, TOKENS), one row a whole-brain case; shown: (F, 4), which
-    sequences of a row are there.
+    ids: (I, 16). images: (F, 4, 8, TOKENS), one row a whole-brain case. shown: (F, 4), which
+    sequences a row has.
     """
 
     site: str
@@ -52,7 +52,7 @@ class TokenAnnouncement:
 
 @dataclass(frozen=True, order=True)
 class SitePatient:
-    """One patient of one site, by the site's own number."""
+    """One patient of one site, by its number in the announcement."""
 
     site: str
     patient: int
@@ -60,7 +60,7 @@ class SitePatient:
 
 @dataclass(frozen=True, order=True)
 class SharedPatient:
-    """Two places that are one patient, and how that was found."""
+    """One patient at two sites, or twice at one, and the kinds of tokens that match."""
 
     first: SitePatient
     second: SitePatient
@@ -68,17 +68,17 @@ class SharedPatient:
 
 
 def read_announcement(site: str, data: bytes, most: int) -> TokenAnnouncement:
-    """The announcement in `data`, judged. most: patients a site may claim.
+    """The announcement in `data`, after checks. most: largest number of patients of a site.
 
-    Raises UpdateError naming the site and what is wrong.
+    Raises UpdateError, which names the site and the fault.
     """
     try:
-        return _judged(site, *unpack(data), most)
+        return _check_announcement(site, *unpack(data), most)
     except UpdateError as error:
         raise UpdateError(f"site {site}: its overlap announcement: {error}") from None
 
 
-def _judged(
+def _check_announcement(
     site: str, tensors: Mapping[str, Tensor], note: Mapping[str, object], most: int
 ) -> TokenAnnouncement:
     if (note.get("form"), note.get("site")) != (FORM, site):
@@ -102,51 +102,51 @@ def _judged(
     arrays = {k: t.numpy() for k, t in tensors.items()}
     for owners in (arrays["id_owner"], arrays["image_owner"]):
         if owners.size and not (owners.min() >= 0 and owners.max() < patients):
-            raise UpdateError("a token belongs to no patient")
+            raise UpdateError("the owner of a token is not a patient of the site")
     return TokenAnnouncement(site, patients, **arrays)
 
 
 def find_pairs(announced: Sequence[TokenAnnouncement]) -> tuple[SharedPatient, ...]:
-    """Every two places that share an id token or an image, within a site too, ordered."""
-    found: dict[tuple[SitePatient, SitePatient], set[MatchKind]] = defaultdict(set)
+    """All pairs of patients that share an id token or an image, also within a site, ordered."""
+    kinds: dict[tuple[SitePatient, SitePatient], set[MatchKind]] = defaultdict(set)
     ordered = sorted(announced, key=lambda a: a.site)
-    for one, other in combinations_with_replacement(ordered, 2):
-        for by, numbers in (("id", _by_id(one, other)), ("image", _by_image(one, other))):
+    for a, b in combinations_with_replacement(ordered, 2):
+        for by, numbers in (("id", _by_id(a, b)), ("image", _by_image(a, b))):
             for first, second in numbers:
-                places = SitePatient(one.site, first), SitePatient(other.site, second)
-                if places[0] < places[1]:
-                    found[places].add("id" if by == "id" else "image")
-    return tuple(SharedPatient(*places, tuple(sorted(by))) for places, by in sorted(found.items()))
+                pair = SitePatient(a.site, first), SitePatient(b.site, second)
+                if pair[0] < pair[1]:
+                    kinds[pair].add("id" if by == "id" else "image")
+    return tuple(SharedPatient(*pair, tuple(sorted(by))) for pair, by in sorted(kinds.items()))
 
 
-def _by_id(one: TokenAnnouncement, other: TokenAnnouncement) -> set[tuple[int, int]]:
+def _by_id(a: TokenAnnouncement, b: TokenAnnouncement) -> set[tuple[int, int]]:
     owners = defaultdict(set)
-    for token, owner in zip(one.ids, one.id_owner, strict=True):
+    for token, owner in zip(a.ids, a.id_owner, strict=True):
         owners[token.tobytes()].add(int(owner))
     return {
         (first, int(second))
-        for token, second in zip(other.ids, other.id_owner, strict=True)
+        for token, second in zip(b.ids, b.id_owner, strict=True)
         for first in owners.get(token.tobytes(), ())
     }
 
 
-def _by_image(one: TokenAnnouncement, other: TokenAnnouncement) -> set[tuple[int, int]]:
-    found = set()
-    for image, shown, owner in zip(one.images, one.shown, one.image_owner, strict=True):
-        equal = likeness(image, shown, other.images, other.shown)
-        found |= {(int(owner), int(o)) for o in other.image_owner[equal >= MIN_EQUAL_TOKENS]}
-    return found
+def _by_image(a: TokenAnnouncement, b: TokenAnnouncement) -> set[tuple[int, int]]:
+    pairs = set()
+    for image, shown, owner in zip(a.images, a.shown, a.image_owner, strict=True):
+        equal = equal_tokens(image, shown, b.images, b.shown)
+        pairs |= {(int(owner), int(o)) for o in b.image_owner[equal >= MIN_EQUAL_TOKENS]}
+    return pairs
 
 
-def likeness(
+def equal_tokens(
     image: NDArray[np.int32],
     shown: NDArray[np.uint8],
     images: NDArray[np.int32],
     others: NDArray[np.uint8],
 ) -> NDArray[np.float64]:
-    """(F,) equal tokens of one case with F others: the best corner of the sequences' mean.
+    """(F,) equal tokens of one case with F others: the best corner of the mean over sequences.
 
-    0 where no sequence is shown by both.
+    0 where the two cases share no sequence.
     """
     both = (others != 0) & (shown != 0)
     equal = np.count_nonzero(images == image, axis=-1) * both[:, :, None]
@@ -155,31 +155,34 @@ def likeness(
 
 
 def shared_counts(pairs: Sequence[SharedPatient]) -> Mapping[tuple[str, str], int]:
-    """For every two sites that share any, how many patients they share (names in order)."""
+    """Number of shared patients by pair of sites (names in order); pairs without any are absent."""
     links: dict[tuple[str, str], list[tuple[SitePatient, SitePatient]]] = defaultdict(list)
     for pair in pairs:
         if pair.first.site != pair.second.site:
             links[pair.first.site, pair.second.site].append((pair.first, pair.second))
-    return {sites: len(set(linked_groups(found).values())) for sites, found in links.items()}
+    return {
+        sites: len(set(linked_groups(pairs_of_sites).values()))
+        for sites, pairs_of_sites in links.items()
+    }
 
 
 def linked_groups(
     links: Sequence[tuple[SitePatient, SitePatient]],
 ) -> Mapping[SitePatient, SitePatient]:
-    """Each linked place to the first of all that are one patient with it."""
+    """Each linked patient to the first, in order, of its group."""
     first: dict[SitePatient, SitePatient] = {}
-    for one, other in links:
-        a, b = sorted((first.setdefault(one, one), first.setdefault(other, other)))
-        first.update({place: a for place, head in first.items() if head == b})
+    for left, right in links:
+        a, b = sorted((first.setdefault(left, left), first.setdefault(right, right)))
+        first.update({patient: a for patient, head in first.items() if head == b})
     return first
 
 
 def overlap_notice(site: str, pairs: Sequence[SharedPatient]) -> bytes:
-    """What one site is told: each of its patients that stands elsewhere, and at how many sites."""
+    """The notice to one site: its patients that are at other sites, and at how many."""
     elsewhere: dict[int, set[str]] = defaultdict(set)
     for pair in pairs:
         for own, other in ((pair.first, pair.second), (pair.second, pair.first)):
             if own.site == site != other.site:
                 elsewhere[own.patient].add(other.site)
-    told = [[number, len(sites)] for number, sites in sorted(elsewhere.items())]
-    return pack({}, {"form": FORM, "site": site, "elsewhere": told})
+    rows = [[number, len(sites)] for number, sites in sorted(elsewhere.items())]
+    return pack({}, {"form": FORM, "site": site, "elsewhere": rows})

@@ -1,10 +1,10 @@
-"""Tokens: what a site shows of an id or a fingerprint, of no use without the federation's salt.
+"""Keyed tokens of ids and image fingerprints; they reveal nothing without the salt.
 
 An id becomes HMAC-SHA256 (RFC 2104) of its normal form. A fingerprint is first cut into signs of
 random projections (Charikar 2002, STOC 380), `BITS` a token, `TOKENS` a vector, as locality
 sensitive hashing does (Indyk and Motwani 1998, STOC 604); each token then becomes four bytes of
-BLAKE2s (RFC 7693) under a key of its own place. Equal tokens say that two vectors lie close;
-unequal ones say nothing to whoever lacks the salt.
+BLAKE2s (RFC 7693) under a key of its own place. Equal tokens indicate that two vectors are close.
+Unequal tokens carry no information without the salt.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DISTINCT: Final = 16  # 32 random bytes have fewer distinct ones in less than 1
 
 @dataclass(frozen=True)
 class FederationSalt:
-    """The federation's secret: every site holds it, the server must not."""
+    """The secret of a federation: every site has it, the server must not have it."""
 
     secret: bytes
 
@@ -42,10 +42,10 @@ class FederationSalt:
             )
 
     def __repr__(self) -> str:
-        return "Salt(...)"
+        return "FederationSalt(...)"
 
     def key(self, purpose: str) -> bytes:
-        """A key of its own for each purpose."""
+        """A separate key for each purpose."""
         return hmac.digest(self.secret, purpose.encode(), "sha256")
 
     @cached_property
@@ -59,20 +59,20 @@ class FederationSalt:
     def image_tokens(self, vectors: NDArray[np.float32], place: str) -> NDArray[np.int32]:
         """(N, `TOKENS`) tokens of (N, length) vectors.
 
-        place: what else tokens are bound to; those of two places never compare.
+        place: part of the key; tokens of different places never match.
         """
         planes = self._planes(vectors.shape[1])
         signs = (vectors @ planes > 0).reshape(len(vectors), TOKENS, BITS)
         bits = np.packbits(signs, axis=-1)
         number = np.broadcast_to(np.arange(TOKENS, dtype=">u2")[:, None], (TOKENS, 1))
         out = bytearray()
-        for row, found in enumerate(bits):
+        for row, signs_of_row in enumerate(bits):
             key = self.key(f"image/{place}/{row}")
-            data = np.concatenate([number.view(np.uint8), found], axis=1).tobytes()
+            data = np.concatenate([number.view(np.uint8), signs_of_row], axis=1).tobytes()
             size = len(data) // TOKENS
-            for at in range(0, len(data), size):
-                one = hashlib.blake2s(data[at : at + size], key=key, digest_size=4)
-                out += one.digest()
+            for start in range(0, len(data), size):
+                token = hashlib.blake2s(data[start : start + size], key=key, digest_size=4)
+                out += token.digest()
         return np.frombuffer(bytes(out), "<i4").reshape(len(vectors), TOKENS)
 
     def _planes(self, length: int) -> NDArray[np.float32]:
@@ -90,15 +90,15 @@ class FederationSalt:
 
 
 def study_salt(study_digest: str) -> FederationSalt:
-    """A salt for sites that all run in one process, the same when a run is resumed.
+    """A salt for sites that all run in one process; the same when a run is resumed.
 
-    It is no secret: whoever has the study has it. Between hospitals, use `read_salt`.
+    It is not secret, since it follows from the study. Between hospitals, use `read_salt`.
     """
     return FederationSalt(hashlib.sha512(f"gliofed salt {study_digest}".encode()).digest())
 
 
 def read_salt(path: Path) -> FederationSalt:
-    """The salt of a file of hexadecimal digits that only its owner may read (mode 0600).
+    """The salt in a file of hexadecimal digits that only its owner may read (mode 0600).
 
     Raises DataError: no such file, others may read or write it, not hexadecimal, or too weak.
     """
@@ -108,7 +108,7 @@ def read_salt(path: Path) -> FederationSalt:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a salt file ({error})") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise DataError(f"{path}: others may reach the salt; run: chmod 600 {path}")
+        raise DataError(f"{path}: other users may read or write the salt; run: chmod 600 {path}")
     try:
         return FederationSalt(bytes.fromhex(text))
     except ValueError:
