@@ -227,7 +227,9 @@ def test_what_flare_says_when_it_fails_is_in_the_error_and_not_on_the_terminal(
     plan = plan_of("north")
     broken = provisioning._Secrets(provisioning.Authority("no certificate", _a_key()), "00" * 32)
     with pytest.raises(KitError, match="could not be made"):
-        provisioning.build_kits(provisioning._recipients(plan, ("north",)), tmp_path, broken.authority)
+        provisioning.build_kits(
+            provisioning._recipients(plan, ("north",)), tmp_path, broken.authority
+        )
     assert capfd.readouterr() == ("", "")
 
 
