@@ -188,9 +188,7 @@ def main(folder: Path, names: list[str]) -> None:
     ]
     salt = study_salt("benchmark")
     kept = rows(cases, salt, None)
-    print(
-        "| change | recall (95 % interval) | fewest equal tokens | false pairs | most equal tokens |"
-    )
+    print("| change | recall (95 % interval) | fewest equal | false pairs | most equal |")
     print("|---|---|---:|---|---:|")
     for name in ["none", *(names or CHANGES)]:
         changed = rows(cases, salt, CHANGES[name]) if name in CHANGES else kept

@@ -263,7 +263,7 @@ def _move(ready: Path, out: Path, names: tuple[str, ...], first: bool) -> None:
 
 
 def _update_site_lists(plan: FederationPlan, out: Path, names: tuple[str, ...]) -> None:
-    """Write all site names into the kits of the server and the lead, where these are still there."""
+    """Write all site names into the server's and the lead's kit, where these still exist."""
     for role in {SERVER, LEAD}.difference(names):
         own = out / role / "gliofed"
         if own.is_dir():
