@@ -2,8 +2,9 @@
 
 `StubServerController` and `StubClientExecutor` are the server and the client of gliofed with
 networks of chosen sizes and a site that does not train. Everything else (approval, policy, wire
-files, gate, merge, commit, audit log) is unchanged. `PeerFedAvg` and `PeerExecutor` are FLARE's own
-FedAvg with tensors, and the smallest client for it. All change each weight by the same small amount.
+files, gate, merge, commit, audit log) is unchanged. `PeerFedAvg` and `PeerExecutor` are FLARE's
+own FedAvg with tensors, and the smallest client for it. All change each weight by the same small
+amount.
 """
 
 from __future__ import annotations

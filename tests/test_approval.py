@@ -187,7 +187,7 @@ class TestSignatures:
         return SitePolicy(approvers=("ab" * 32, read_public(key)))
 
     def test_a_signed_approval_may_run_and_an_unsigned_may_not(self, folder, key, policy) -> None:
-        with pytest.raises(ApprovalError, match="bears no signature"):
+        with pytest.raises(ApprovalError, match="has no signature"):
             require_approval(TEXT, DIGEST, folder, policy)
         write_approval(sign(read_approval(folder / f"{DIGEST}.json"), key), folder)
         assert require_approval(TEXT, DIGEST, folder, policy).signature
@@ -195,7 +195,7 @@ class TestSignatures:
     def test_the_signature_of_a_stranger_is_none(self, folder, tmp_path, policy) -> None:
         gliofed.new_approver_key(tmp_path / "other")
         write_approval(sign(make_approval(TEXT, "A"), tmp_path / "other"), folder)
-        with pytest.raises(ApprovalError, match="bears no signature"):
+        with pytest.raises(ApprovalError, match="has no signature"):
             require_approval(TEXT, DIGEST, folder, policy)
 
     @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ class TestSignatures:
         public = read_public(key)
         assert public == read_public(key.with_name("key.pub"))
         for path in (key, key.with_name("key.pub")):
-            with pytest.raises(ApprovalError, match="never written over"):
+            with pytest.raises(ApprovalError, match="never overwritten"):
                 gliofed.new_approver_key(key)
             path.unlink()
         assert gliofed.new_approver_key(key) != public

@@ -101,7 +101,7 @@ def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path
 def test_data_with_errors_joins_nothing(kit, data, file) -> None:
     table = data.folder / "participants.tsv"
     table.write_text(table.read_text().replace("sub-00\t0", "sub-00\tperhaps"))
-    with pytest.raises(DataError, match="see them with gliofed check"):
+    with pytest.raises(DataError, match="list them with gliofed check"):
         gliofed.propose(kit.root, data, file, NoProgress())
     assert not (kit.own / "member.toml").exists()
 

@@ -310,10 +310,10 @@ def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path, weights) 
         gliofed.upgrade_model(old, study, tmp_path / "m")
     assert gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     save(old, weights, {"run": "r"})
-    with pytest.raises(ModelError, match="is no model of an older format"):
+    with pytest.raises(ModelError, match="is not a model of format 1"):
         gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     old.write_bytes(b"PK\x03\x04")
-    with pytest.raises(ModelError, match="is no model of an older format"):
+    with pytest.raises(ModelError, match="is not a model of format 1"):
         gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     save(old, weights, note)
     with pytest.raises(StudyError, match="no such study"):

@@ -258,7 +258,7 @@ def test_each_kit_opens_as_what_it_is(made) -> None:
         assert kit.audit.parent == kit.own == made / folder / "gliofed"
     with pytest.raises(KitError, match="is the kit of the server 'server'; expected a site's kit"):
         open_kit(made / "server", "site")
-    with pytest.raises(KitError, match="is no kit"):
+    with pytest.raises(KitError, match="is not a kit"):
         open_kit(made, "site")
 
 
@@ -290,7 +290,7 @@ def test_a_certificate_out_of_time_is_refused_with_dates_and_clock(kits, start, 
     open_kit(kits / "north", "site")
     signed_anew(kits, "north", start * HOUR, end * HOUR)
     now = f"{datetime.now(UTC):%Y-%m-%d}"
-    with pytest.raises(KitError, match=rf"{state}: good from .* to .* UTC.*clock says {now}"):
+    with pytest.raises(KitError, match=rf"{state}: valid from .* to .* UTC.*clock is {now}"):
         open_kit(kits / "north", "site")
 
 

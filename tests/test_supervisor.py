@@ -302,7 +302,7 @@ def test_a_status_comes_back_from_the_disk_and_a_damaged_one_is_refused(tmp_path
     (tmp_path / "status.json").write_text('{"run": 1}')
     with pytest.raises(CheckpointError, match="is no status of a run"):
         read_status(tmp_path)
-    with pytest.raises(CheckpointError, match="nothing was started here yet"):
+    with pytest.raises(CheckpointError, match="no run was started here yet"):
         read_status(tmp_path / "elsewhere")
 
 

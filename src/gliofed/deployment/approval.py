@@ -1,4 +1,4 @@
-"""The public functions by which a hospital reads and approves a study."""
+"""Public functions to describe and to approve a study at a hospital."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def approve(
 ) -> Approval:
     """Approve a study file for one site; the approval is written to `out`.
 
-    who: approves it. out: a file, or the folder of a kit's approvals. key: an approver's private
-    key, to sign with. policy: the site's policy file, to bind the approval to. Raises StudyError,
+    who: name of the approver. out: a file, or the folder of a kit's approvals. key: file of an
+    approver's private key, for a signature. policy: the site's policy file, to bind the approval to. Raises StudyError,
     PolicyError, ApprovalError.
     """
     approval = make_approval(_text(study), who, None if policy is None else load_policy(policy))
@@ -35,26 +35,26 @@ def approve(
 
 
 def consent(study: Path, policy: Path | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a study file runs at a site, and what then leaves under its policy, a line each."""
-    asked = parse_study_text(_text(study), str(study))
-    size = network_size(asked)
+    """Two lists of lines: what a study runs at a site, and what leaves it under its policy."""
+    parsed = parse_study_text(_text(study), str(study))
+    size = network_size(parsed)
     rules = SitePolicy() if policy is None else load_policy(policy)
-    return what_runs(asked, size), what_leaves(asked, rules, None, size)
+    return what_runs(parsed, size), what_leaves(parsed, rules, None, size)
 
 
 def network_size(study: Study) -> int:
-    """Parameters of the study's network."""
+    """Number of parameters of the study's network."""
     from gliofed.models.network import build_net  # noqa: PLC0415 (torch takes seconds)
 
     return sum(p.numel() for p in build_net(study.net.preset, study.net.stem, seed=0).parameters())
 
 
 def _text(study: Path) -> str:
-    """The text in which sites are asked a study: the one that a job brings."""
+    """The canonical text of a study file, as a training job sends it to sites."""
     try:
-        whole = parse_study_text(study.read_text(encoding="utf-8"), str(study))
+        parsed = parse_study_text(study.read_text(encoding="utf-8"), str(study))
     except FileNotFoundError:
         raise StudyError(f"{study}: no such study file") from None
     except UnicodeDecodeError as error:
         raise StudyError(f"{study}: not a TOML file: {error}") from None
-    return study_toml(study_for_sites(whole))
+    return study_toml(study_for_sites(parsed))

@@ -1,4 +1,4 @@
-"""How a hospital joins: its data checked, the study approved, then its process runs."""
+"""`gliofed join`: the data are checked, the study is approved, and the client process runs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from gliofed.validation.codes import Severity
 
 @dataclass(frozen=True)
 class Proposal:
-    """A study as a hospital reads it before it approves.
+    """A study as it is described before approval.
 
-    text: canonical TOML of the study, as the server will send it. runs, leaves: plain lines.
+    text: canonical TOML of the study, as the server sends it. runs, leaves: lines of text.
     agreed: whether it was approved here before.
     """
 
@@ -48,11 +48,11 @@ class Proposal:
 def propose(
     kit: Path, data: SiteDataPaths, study: Path | None = None, progress: Progress = NO_PROGRESS
 ) -> Proposal:
-    """Open the kit, check and prepare the site's data, and describe what the study would do.
+    """Open the kit, check and prepare the site's data, and describe the study.
 
     study: the file, or None for the one proposed in the kit. Raises KitError, PolicyError,
     StudyError; DataError where the check finds an error or the site has fewer cases than its
-    policy asks for.
+    policy requires.
     """
     site_kit = open_kit(kit, "site")
     path = study or site_kit.study
@@ -65,7 +65,7 @@ def propose(
     errors = findings.count(Severity.ERROR)
     if errors:
         raise DataError(
-            f"{data.folder}: the check finds {errors} errors; see them with gliofed check "
+            f"{data.folder}: the check found {errors} errors; list them with gliofed check "
             f"{data.folder}, correct them, and join again"
         )
     progress.stage("preparing the data")
@@ -90,9 +90,9 @@ def propose(
 
 
 def record_approval(proposal: Proposal, who: str, signed: Path | None) -> None:
-    """Write the hospital's approval, by `who` or from a file that was signed elsewhere.
+    """Write the hospital's approval, by `who` or from a signed approval file.
 
-    Raises ApprovalError where the file does not hold for this study and policy.
+    Raises ApprovalError where the file is not for this study and policy.
     """
     kit, study = proposal.kit, parse_study_text(proposal.text)
     policy = load_policy(kit.policy)
@@ -116,7 +116,7 @@ def join(
 ) -> None:
     """Approve a proposal, unless it was approved before, and take part until interrupted.
 
-    who: approves it. signed: an approval file to use in place of `who`'s word. report: called with
+    who: name of the approver. signed: an approval file to use instead. report: called with
     one line whenever the connection to the server is made or fails. Raises ApprovalError;
     CheckpointError where the kit is in use; GliofedError where the process ends by itself.
     """
@@ -146,7 +146,7 @@ def serve(kit: Path) -> None:
 def _run(
     kit: Kit, process: ProcessCommand, log: AuditLog, handle_line: Callable[[str], None]
 ) -> None:
-    """Run a kit's process; what it refuses goes into its audit log."""
+    """Run a kit's process; refusals are recorded in its audit log."""
     refusals = RefusalRecorder(log, kit.sites)
 
     def handle(line: str) -> None:

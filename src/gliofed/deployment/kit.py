@@ -1,7 +1,7 @@
-"""A start-up kit as it lies on a disk, opened with care.
+"""A start-up kit on the disk, and the checks when it is opened.
 
-`open_kit` is the first thing that `serve`, `join` and `start` do: a kit that others may read, of
-another role, or whose certificate is not good now, is refused with the cure.
+`serve`, `join` and `start` begin with `open_kit`. It refuses a kit that other users may read, of
+another role, or whose certificate is not valid now. The error names the cure.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SERVER_NAME: Final = "server"
 class KitFacts:
     """`KIT/gliofed/kit.toml`. name: common name of the certificate. org: its organisation.
 
-    host, port: where the server is dialled. sites: all that were provisioned when it was written.
+    host, port: address of the server. sites: all sites with a kit when the file was written.
     """
 
     role: Role
@@ -47,7 +47,7 @@ class KitFacts:
 
 @dataclass(frozen=True)
 class Kit:
-    """A kit that passed `open_kit`. root: its folder, as a whole path."""
+    """A kit that passed `open_kit`. root: its folder, an absolute path."""
 
     root: Path
     role: Role
@@ -60,7 +60,7 @@ class Kit:
 
     @property
     def own(self) -> Path:
-        """The folder of what is gliofed's; the rest of the kit is the engine's."""
+        """The folder with the files of gliofed; the rest of the kit belongs to FLARE."""
         return self.root / "gliofed"
 
     @property
@@ -90,12 +90,12 @@ class Kit:
 
     @property
     def study(self) -> Path:
-        """The study proposed; it need not be there."""
+        """The proposed study; the file is optional."""
         return self.own / "study.toml"
 
 
 def open_any(path: Path) -> Kit:
-    """The kit in `path`, whatever its role; raises as `open_kit` does."""
+    """The kit in `path`, of any role; raises as `open_kit` does."""
     return open_kit(path, _read_facts(path.resolve()).role)
 
 
@@ -118,7 +118,7 @@ def open_kit(path: Path, role: Role) -> Kit:
     needed = [startup / f"{base}.crt", startup / "rootCA.pem", startup / _STARTUP[role], *private]
     for file in [*needed, own / "policy.toml"] if role == "site" else needed:
         if not file.is_file():
-            raise KitError(f"{file}: is missing; unpack the kit again as it was handed over")
+            raise KitError(f"{file}: is missing; unpack the original kit again")
     for file in private:
         _refuse_open(file)
     name = _SERVER_NAME if role == "server" else facts.name
@@ -127,7 +127,7 @@ def open_kit(path: Path, role: Role) -> Kit:
 
 
 def write_kit_facts(own: Path, facts: KitFacts | None, sites: Iterable[str] | None = None) -> None:
-    """Write `kit.toml` into `own`; facts: None takes those there. sites: in place of theirs."""
+    """Write `kit.toml` into `own`. facts: None for those of the file. sites: replace theirs."""
     known = facts or _read_facts(own.parent)
     if sites is not None:
         known = dataclasses.replace(known, sites=tuple(sites))
@@ -146,29 +146,27 @@ def write_kit_facts(own: Path, facts: KitFacts | None, sites: Iterable[str] | No
 def _read_facts(root: Path) -> KitFacts:
     path = root / "gliofed" / "kit.toml"
     if not path.is_file():
-        raise KitError(
-            f"{root}: is no kit: {path} is missing; give the folder that was handed over"
-        )
+        raise KitError(f"{root}: is not a kit: {path} is missing; give the folder of the kit")
     try:
         facts = build(KitFacts, read_toml(path, "kit"), str(path))
     except StudyError as error:
-        raise KitError(f"{error}; unpack the kit again as it was handed over") from None
+        raise KitError(f"{error}; unpack the original kit again") from None
     return facts
 
 
 def _refuse_open(file: Path) -> None:
     if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise KitError(f"{file}: other users may reach it; expected mode 0600: chmod 600 {file}")
+        raise KitError(f"{file}: other users may access it; expected mode 0600: chmod 600 {file}")
 
 
 def _check_certificate(path: Path, root: Path, key: Path, name: str) -> None:
-    """The certificate against the clock, its name, its authority and its key."""
+    """Check the certificate: validity now, name, authority and key."""
     certificate, authority = _certificate(path), _certificate(root)
-    found = _common_name(certificate)
-    if found != name:
+    common_name = _common_name(certificate)
+    if common_name != name:
         raise KitError(
-            f"{path}: is the certificate of {found!r}; expected {name!r}: files of two kits are "
-            "mixed, unpack this one again"
+            f"{path}: is the certificate of {common_name!r}; expected {name!r}: files of two kits "
+            "are mixed, unpack this one again"
         )
     try:
         certificate.verify_directly_issued_by(authority)
@@ -177,12 +175,12 @@ def _check_certificate(path: Path, root: Path, key: Path, name: str) -> None:
             f"{path}: is not signed by the authority in {root}; files of two federations are "
             "mixed, unpack the kit again"
         ) from None
-    for file, one in ((path, certificate), (root, authority)):
-        _check_clock(file, one)
+    for file, checked in ((path, certificate), (root, authority)):
+        _check_clock(file, checked)
     try:
         secret = serialization.load_pem_private_key(key.read_bytes(), password=None)
     except (ValueError, TypeError):
-        raise KitError(f"{key}: is no private key in PEM; unpack the kit again") from None
+        raise KitError(f"{key}: is not a private key in PEM; unpack the kit again") from None
     if secret.public_key() != certificate.public_key():
         raise KitError(f"{key}: is not the key of {path}; unpack the kit again")
 
@@ -198,8 +196,8 @@ def _check_clock(path: Path, certificate: x509.Certificate) -> None:
         else ("expired", "set the clock if it is wrong, else ask the lead for a new kit")
     )
     raise KitError(
-        f"{path}: {state}: good from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, and "
-        f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC; {cure}"
+        f"{path}: {state}: valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, and "
+        f"this machine's clock is {now:%Y-%m-%d %H:%M} UTC; {cure}"
     )
 
 
@@ -207,7 +205,7 @@ def _certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except ValueError:
-        raise KitError(f"{path}: is no certificate in PEM; unpack the kit again") from None
+        raise KitError(f"{path}: is not a certificate in PEM; unpack the kit again") from None
 
 
 def _common_name(certificate: x509.Certificate) -> str:

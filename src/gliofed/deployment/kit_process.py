@@ -1,4 +1,4 @@
-"""A kit's process in the foreground: started, heard, and ended with everything it started."""
+"""A kit's process in the foreground: start, reading of its output, end with its children."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ from gliofed.runtime.files import alone_in
 from gliofed.runtime.processes import end_groups, starter
 
 END_SECONDS: Final = 20.0
-"""How long a process may take to end before it is killed."""
+"""Seconds until a process that does not end is killed."""
 _LOG_BYTES: Final = 10_000_000
 _OLDER_LOGS: Final = 5
 _LONGEST: Final = 2**16
-"""Bytes of the longest line that is kept in one piece."""
+"""Bytes of the longest line that is not split."""
 
 
 def run_process(
-    process: ProcessCommand, work: Path, audit: AuditLog, log: Path, hear: Callable[[str], None]
+    process: ProcessCommand,
+    work: Path,
+    audit: AuditLog,
+    log: Path,
+    handle_line: Callable[[str], None],
 ) -> None:
-    """Run until the process ends or this one is interrupted, which ends it too.
+    """Run a process until it ends. An interrupt of this process ends it, too.
 
-    work: held for this process alone, so that no kit is used twice on a machine. log: file for
-    what it prints, 10 MB and 5 older ones. hear: is given each line of it, and "" after each
-    silent second; what it raises ends the process. Raises GliofedError where it ends by itself,
-    CheckpointError where the kit is in use.
+    work: locked, so that a kit is used only once on a machine. log: file for the output, 10 MB and
+    5 older ones. handle_line: called with each line of the output, and with "" after each second
+    without one; an exception from it ends the process. Raises GliofedError where the process ends
+    by itself, CheckpointError where the kit is in use.
     """
     with alone_in(work):
         audit.write("started")
@@ -46,24 +50,24 @@ def run_process(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        said = RotatingFileHandler(log, maxBytes=_LOG_BYTES, backupCount=_OLDER_LOGS)
+        output = RotatingFileHandler(log, maxBytes=_LOG_BYTES, backupCount=_OLDER_LOGS)
         try:
             for line in _lines(child):
                 if line:
-                    said.emit(logging.makeLogRecord({"msg": line}))
-                hear(line)
+                    output.emit(logging.makeLogRecord({"msg": line}))
+                handle_line(line)
             status = child.wait()
         finally:
             end_groups([child], END_SECONDS)
-            said.close()
+            output.close()
             audit.write("stopped")
-    raise GliofedError(f"the process ended by itself, with status {status}; what it said: {log}")
+    raise GliofedError(f"the process ended by itself, with status {status}; its output: {log}")
 
 
 def _lines(child: subprocess.Popen[bytes]) -> Iterator[str]:
-    """Each line as it comes, "" after a silent second, until the child has ended.
+    """Each line of output, and "" after a second without one, until the child has ended.
 
-    Not until its pipe has: what the child started may hold that open.
+    The end of its pipe does not count: children of the child may hold that open.
     """
     assert child.stdout is not None
     rest = b""
@@ -72,12 +76,12 @@ def _lines(child: subprocess.Popen[bytes]) -> Iterator[str]:
         while True:
             ended = child.poll() is not None
             if ready.select(0 if ended else 1):
-                found = os.read(child.stdout.fileno(), _LONGEST)
-                *whole, rest = (rest + found).split(b"\n")
-                if len(rest) > _LONGEST or not found:
-                    whole, rest = [*whole, rest], b""
-                yield from (w.decode(errors="replace") for w in whole if w)
-                if not found:
+                data = os.read(child.stdout.fileno(), _LONGEST)
+                *lines, rest = (rest + data).split(b"\n")
+                if len(rest) > _LONGEST or not data:
+                    lines, rest = [*lines, rest], b""
+                yield from (line.decode(errors="replace") for line in lines if line)
+                if not data:
                     return
             elif ended:
                 return

@@ -14,28 +14,27 @@ from gliofed.version import __version__
 
 
 def upgrade_model(old: Path, study: Path, out: Path) -> str:
-    """A model of an older format as a folder of today's; its id.
+    """Write a model of format 1 as a model folder of the present format; returns its id.
 
-    old: the `model.safetensors` of a federation's run (format 1), which does not say how cases are
-    prepared for it; `study` does. A `calibration.json` beside it, of the same run, goes along.
-    Raises ModelError: not such a file, of another study as far as digests of that version of
-    gliofed can tell, or weights that are not of the study's network;
-    CheckpointError: a calibration that is damaged or of another run; StudyError, OSError.
+    old: the `model.safetensors` of a federation's run (format 1). study: the file with its settings
+    of preparation, which format 1 lacks. A `calibration.json` of the same run next to `old` is
+    included. Raises ModelError: not a model of format 1, a digest of another study, or weights that
+    do not fit the study's network; CheckpointError: a calibration that is damaged or of another
+    run; StudyError, OSError.
     """
-
     try:
         weights, note = load(old)
-        run, rounds, made_of = str(note["run"]), int(note["rounds"]), note["study"]
+        run, rounds, digest = str(note["run"]), int(note["rounds"]), note["study"]
     except (UpdateError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{old}: is no model of an older format ({error})") from None
-    asked = study_for_sites(load_study(study))
-    if note.get("gliofed") == __version__ and made_of != asked.digest:
+        raise ModelError(f"{old}: is not a model of format 1 ({error})") from None
+    proposed = study_for_sites(load_study(study))
+    if note.get("gliofed") == __version__ and digest != proposed.digest:
         raise ModelError(
-            f"{old}: was trained by a study of digest {str(made_of)[:12]}, {study} has "
-            f"{asked.digest[:12]}; give the very study that it was started with"
+            f"{old}: was trained by a study of digest {str(digest)[:12]}, {study} has "
+            f"{proposed.digest[:12]}; give the study that it was trained with"
         )
-    recipe = recipe_of(asked, run, rounds)
+    recipe = recipe_of(proposed, run, rounds)
     check_weights(weights, recipe, old)
-    found = last_calibration(old.parent, run, rounds)
-    calibrations = {0: found.calibration} if found else {}
+    finished = last_calibration(old.parent, run, rounds)
+    calibrations = {0: finished.calibration} if finished else {}
     return write_model(out, recipe, weights, calibrations, lambda _: "")

@@ -1,4 +1,4 @@
-"""How a run stands: what the server's half knows, as a file, and as the lead is told it."""
+"""The status of a run: written by the server, sent to the lead, stored as a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ State = Literal[
     "failed",
 ]
 FINAL_STATES: Final[tuple[State, ...]] = ("completed", "stopped", "failed", "below quorum")
-"""A run in such a state goes on only where the lead starts it again."""
+"""A run in such a state continues only when the lead starts it again."""
 STATUS_FILE: Final = "status.json"
 
 
@@ -35,11 +35,11 @@ STATUS_FILE: Final = "status.json"
 class RunStatus:
     """One run at one moment.
 
-    study: its name. why: what a state other than training is for. rounds: of the study; `points`
-    has those committed. sites: asked by the segment under way, or by the last one. missing: those
-    of the study that are not connected. rows: of the test, once it is made; failures: site to why
-    it is not in it. fits: of the calibration, one a marker; uncalibrated: training site to why its
-    cases are not in it. page: why the run's page could not be drawn, empty where it was.
+    study: its name. why: reason of a state other than training. rounds: of the study; `points` has
+    the committed ones. sites: of the present or the last training job. missing: sites of the study
+    that are not connected. rows: results of the test; failures: site to the reason why it is not in
+    the test. fits: of the calibration, one a marker; uncalibrated: training site to the reason why
+    its cases are not in it. page: the error where the page could not be drawn.
     """
 
     run: str
@@ -60,12 +60,12 @@ class RunStatus:
     @property
     def plain(self) -> dict[str, Any]:
         """As plain JSON values."""
-        found: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
-        return found
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
 
 
 def parse_status(plain: Mapping[str, Any], where: str = "status") -> RunStatus:
-    """A status from plain values. Raises CheckpointError where they are none."""
+    """A status from plain values. Raises CheckpointError where they are malformed."""
     try:
         points = tuple(RoundPoint(**p) for p in plain["points"])
         rows = tuple(ScoreRow(**r) for r in plain["rows"])
@@ -73,7 +73,7 @@ def parse_status(plain: Mapping[str, Any], where: str = "status") -> RunStatus:
         rest = {k: v for k, v in plain.items() if k not in ("points", "rows", "fits")}
         bare = build(RunStatus, rest, where)
     except (KeyError, TypeError, StudyError) as error:
-        raise CheckpointError(f"{where}: is no status of a run ({error})") from None
+        raise CheckpointError(f"{where}: is not the status of a run ({error})") from None
     return dataclasses.replace(bare, points=points, rows=rows, fits=fits)
 
 
@@ -88,13 +88,13 @@ def write_status(folder: Path, status: RunStatus) -> None:
 
 
 def read_status(folder: Path) -> RunStatus:
-    """The status kept in `folder`. Raises CheckpointError where there is none, or a damaged one."""
+    """The status in `folder`. Raises CheckpointError where it is missing or damaged."""
     path = folder / STATUS_FILE
     try:
         return parse_status(json.loads(path.read_text()), str(path))
     except FileNotFoundError:
-        raise CheckpointError(f"{path}: nothing was started here yet") from None
+        raise CheckpointError(f"{path}: no run was started here yet") from None
     except ValueError as error:
         raise CheckpointError(
-            f"{path}: damaged ({error}); it is written anew as work goes on"
+            f"{path}: damaged ({error}); the next update of the run replaces it"
         ) from None

@@ -1,6 +1,6 @@
 """Files with which a hospital's IT runs a kit as a service: a systemd unit, a compose file.
 
-They name `/srv/gliofed`, which whoever installs them may change; each file says where.
+They contain the folder `/srv/gliofed`; a comment in each file shows how to change it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gliofed.runtime.files import write_text
 from gliofed.runtime.templates import render_text
 
 BASE: Final = "/srv/gliofed"
-"""Folder that the files name: the kit, and at a site the data and the store, lie below it."""
+"""Folder in the files; the kit, and at a site the data and the store, are below it."""
 
 
 def write_services(folder: Path, facts: KitFacts) -> None:

@@ -1,1 +1,1 @@
-"""The federation: what a site answers, what the server merges, and the rounds between them."""
+"""Federated training: messages, clients, server, aggregation, and governance at the sites."""

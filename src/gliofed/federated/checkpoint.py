@@ -2,7 +2,7 @@
 
     <folder>/round-00007.safetensors     merged weights and moments; the history so far as a note
 
-Each file is written whole or not at all. The last two are kept.
+Files are replaced atomically. The last two are kept.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class CommittedRound:
 
 
 def commit(folder: Path, state: CommittedRound) -> None:
-    """Write a state to the disk, then delete all but the last two."""
+    """Write a state to the disk, then delete all but the last two states."""
     history = [dataclasses.asdict(p) for p in state.history]
     note = {"run": state.run, "rounds": state.rounds, "history": history}
     tensors = join_tensors(state.weights, state.moments)
@@ -75,23 +75,23 @@ def last_committed(folder: Path, run: str) -> CommittedRound | None:
         ) from None
     if state.run != run:
         raise CheckpointError(
-            f"{folder}: holds rounds of another study, version, or of scans or labels that have "
-            "changed since; choose another folder, or delete this one to start anew"
+            f"{folder}: holds rounds of another study or version, or of scans or labels that have "
+            "changed since; choose another folder, or delete this one to start again"
         )
     return state
 
 
 @dataclass(frozen=True)
 class RecordFormat(Generic[_Record]):
-    """A kind of JSON record beside the rounds.
+    """A kind of JSON record next to the rounds.
 
-    read: makes the record of plain JSON values. noun, verb: in error messages, as "calibration"
-    and "calibrate".
+    read: builds the record from plain JSON values. noun, action: for error messages, such as
+    "calibration" and "calibrate".
     """
 
     read: Callable[[Any], _Record]
     noun: str
-    verb: str
+    action: str
 
 
 def last_record(
@@ -103,21 +103,21 @@ def last_record(
     """
     if not path.exists():
         return None
-    verb = record_format.verb
+    action = record_format.action
     try:
         record = record_format.read(json.loads(path.read_text()))
     except (ValueError, KeyError, TypeError, AttributeError, DataError) as error:
         raise CheckpointError(
-            f"{path}: damaged ({error}); delete this file to {verb} the model again"
+            f"{path}: damaged ({error}); delete this file to {action} the model again"
         ) from None
     if record.run != run:
         raise CheckpointError(
-            f"{path}: is the {record_format.noun} of another study, version, or of other scans or "
-            f"labels; choose another folder, or delete this file to {verb} again"
+            f"{path}: is the {record_format.noun} of another study or version, or of other scans "
+            f"or labels; choose another folder, or delete this file to {action} again"
         )
     return record if record.rounds == rounds else None
 
 
 def committed_file(folder: Path, rounds: int) -> Path:
-    """Path of the state after so many rounds, which is there while it is one of the last two."""
+    """Path of the state after `rounds` rounds. The file exists for the last two states only."""
     return folder / f"round-{rounds:05d}.safetensors"

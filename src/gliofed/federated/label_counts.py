@@ -1,4 +1,4 @@
-"""How many cases know what: sums that add across sites, and the class weights they give."""
+"""Label counts, which add across sites, and the class weights computed from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gliofed.models.network import MASK_TASK
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """cases: in training. masks: of them, with a mask that is not empty. classes: marker id to
+    """cases: number of training cases. masks: those with a non-empty mask. classes: marker id to
     the number of cases of each class."""
 
     cases: int
@@ -19,11 +19,11 @@ class LabelCounts:
     classes: Mapping[str, tuple[int, ...]]
 
     def __add__(self, other: LabelCounts) -> LabelCounts:
-        both = {
+        classes = {
             k: tuple(a + b for a, b in zip(v, other.classes[k], strict=True))
             for k, v in self.classes.items()
         }
-        return LabelCounts(self.cases + other.cases, self.masks + other.masks, both)
+        return LabelCounts(self.cases + other.cases, self.masks + other.masks, classes)
 
     @property
     def labelled(self) -> Mapping[str, int]:
@@ -35,11 +35,10 @@ NO_CASES = LabelCounts(0, 0, {m.id: (0,) * len(m.classes) for m in MARKERS})
 
 
 def share_of_batch(batch: int, own: int, total: int) -> int:
-    """Cases a step at a site that has `own` of the `total` training cases: its part of `batch`.
+    """Batch size of a site that has `own` of the `total` training cases: its share of `batch`.
 
-    So all sites go through their cases in about as many steps as all cases together would take,
-    and one that has them all takes the whole batch. At least 1 and at most `batch`, also where
-    `total` does not count this site.
+    With it, an epoch takes every site about as many steps as one over all cases together. At least
+    1 and at most `batch`, also where `total` does not count this site.
 
     >>> share_of_batch(8, 22, 64), share_of_batch(8, 4, 64), share_of_batch(8, 64, 64)
     (3, 1, 8)
@@ -48,12 +47,12 @@ def share_of_batch(batch: int, own: int, total: int) -> int:
 
 
 def class_weights(counts: LabelCounts) -> Mapping[str, tuple[float, ...]]:
-    """For each marker, weights inverse to class counts, of mean 1 over the labelled cases.
+    """For each marker, weights inverse to class counts, with mean 1 over the labelled cases.
 
-    A class that nobody has weighs 0; a marker that nobody knows has only zeros.
+    The weight of a class without cases is 0.
     """
     out = {}
-    for name, found in counts.classes.items():
-        kinds = sum(n > 0 for n in found)
-        out[name] = tuple(sum(found) / (kinds * n) if n else 0.0 for n in found)
+    for name, by_class in counts.classes.items():
+        present = sum(n > 0 for n in by_class)
+        out[name] = tuple(sum(by_class) / (present * n) if n else 0.0 for n in by_class)
     return out

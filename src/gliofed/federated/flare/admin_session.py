@@ -87,7 +87,7 @@ class AdminSession:
             if kind in _REFUSED:
                 raise KitError(
                     f"{self._kit}: the server does not grant this kit what a lead may do ({text}); "
-                    "use the lead's kit as it was handed over"
+                    "use the original kit of the lead"
                 )
             raise LinkError(f"{_PLAIN.get(kind, kind)} ({text})")
         return reply["ok"]

@@ -1,1 +1,1 @@
-"""What a hospital is asked before anything leaves it: policy, approval, and an audit of both."""
+"""Control of a hospital over what leaves it: policy, approval and audit log."""

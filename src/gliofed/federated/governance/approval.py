@@ -1,10 +1,10 @@
-"""A study runs at a hospital only where somebody there approved its exact text.
+"""Approval of studies: a site runs a study only if its exact text was approved there.
 
     approval = approve(text, "Dr. A. Example", kit / "gliofed/approvals")
     require_approval(text, digest, kit / "gliofed/approvals", policy)
 
 The text is the study's canonical TOML (`canonical_toml`), in which every setting is written out.
-Where the policy names approvers, an approval counts only with the Ed25519 signature (RFC 8032) of
+If the policy lists approvers, an approval is valid only with the Ed25519 signature (RFC 8032) of
 one of them.
 """
 
@@ -36,11 +36,12 @@ _PURPOSE: Final = b"gliofed approval 1\n"
 
 @dataclass(frozen=True)
 class Approval:
-    """Somebody's consent to one study.
+    """The approval of one study at one site.
 
-    study: its digest. text: SHA-256 of the canonical TOML. name: of the study. who: approved it.
-    when: UTC. version: of gliofed there. policy: digest of the policy that was shown with it;
-    under another one the approval ends. signature: Ed25519 over all the rest, hexadecimal.
+    study: its digest. text: SHA-256 of the canonical TOML. name: of the study. who: the person who
+    approved it. when: UTC. version: of gliofed there. policy: digest of the policy that was shown
+    with it; the approval is not valid under another one. signature: Ed25519 over all other fields,
+    hexadecimal.
     """
 
     study: str
@@ -53,14 +54,14 @@ class Approval:
     signature: str | None = None
 
     def signed_bytes(self) -> bytes:
-        """What a signature is over."""
+        """The bytes that are signed."""
         plain = dataclasses.asdict(self)
         del plain["signature"]
         return _PURPOSE + json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
 def parse_study_text(text: str, where: str = "study") -> Study:
-    """The study that `text` writes; `[data] root` stays as written. Raises StudyError."""
+    """The study in `text`; `[data] root` is not resolved. Raises StudyError."""
     if len(text) > LARGEST:
         raise StudyError(f"{where}: longer than {LARGEST} characters")
     try:
@@ -70,21 +71,21 @@ def parse_study_text(text: str, where: str = "study") -> Study:
 
 
 def canonical_toml(text: str, where: str = "study") -> str:
-    """The one text of the study that `text` writes, each setting in its place and written out.
+    """The canonical text of the study in `text`: every setting written out, in a fixed order.
 
-    What `[data] root` says stays as written. Raises StudyError.
+    `[data] root` stays as written. Raises StudyError.
     """
     return study_toml(parse_study_text(text, where))
 
 
 def make_approval(text: str, who: str, policy: SitePolicy | None = None) -> Approval:
-    """An approval of the study `text`, kept nowhere yet.
+    """An approval of the study `text`, which is not written to a file.
 
     policy: bind the approval to it. Raises StudyError; ApprovalError: `who` is not a line of 1 to
     80 printable characters.
     """
     if not 1 <= len(who.strip()) <= 80 or not who.isprintable():
-        raise ApprovalError("say who approves: a name of 1 to 80 printable characters")
+        raise ApprovalError("expected the name of the approver: 1 to 80 printable characters")
     study = parse_study_text(text)
     return Approval(
         study=study.digest,
@@ -116,7 +117,7 @@ def write_approval(approval: Approval, path: Path) -> Path:
 def approve(text: str, who: str, folder: Path, policy: SitePolicy | None = None) -> Approval:
     """Approve the study `text` at this site, without a signature; see `make_approval`.
 
-    folder: of approvals, made where there is none.
+    folder: of approvals; made if it does not exist.
     """
     approval = make_approval(text, who, policy)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -125,26 +126,26 @@ def approve(text: str, who: str, folder: Path, policy: SitePolicy | None = None)
 
 
 def require_approval(text: str, digest: str, folder: Path, policy: SitePolicy) -> Approval:
-    """The approval under which this very text may run here.
+    """The approval of exactly this text.
 
-    text, digest: what the server sent. Raises ApprovalError: the text is not the canonical one of
-    a sound study, is not that of `digest`, was not approved here, was approved under another
-    policy, or bears no signature that the policy asks for.
+    text, digest: as the server sent them. Raises ApprovalError: the text is not the canonical text
+    of a valid study, does not have `digest`, was not approved here, was approved under another
+    policy, or lacks a signature that the policy requires.
     """
     try:
         study = parse_study_text(text, "the study that was sent")
-        whole = study_toml(study)
+        canonical = study_toml(study)
     except StudyError as error:
-        raise ApprovalError(f"it cannot run here: {error}") from None
-    if whole != text:
+        raise ApprovalError(f"the study cannot run here: {error}") from None
+    if canonical != text:
         raise ApprovalError(
-            "the study that was sent is not in canonical form, so what it does cannot be compared "
-            "with what was approved; it must be sent by gliofed of the same version"
+            "the study that was sent is not in canonical form, so it cannot be compared with the "
+            "approved text; server and site need the same version of gliofed"
         )
     if not _DIGEST.fullmatch(digest) or study.digest != digest:
         raise ApprovalError(
             f"the study that was sent has digest {study.digest[:12]}..., not the one it was "
-            "announced with; nothing was run"
+            "announced with; it was not run"
         )
     path = folder / f"{digest}.json"
     if not path.is_file():
@@ -166,9 +167,9 @@ def read_approval(path: Path) -> Approval:
     except (OSError, ValueError, RecursionError):
         raise ApprovalError(f"{path}: cannot be read as an approval; approve again") from None
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ApprovalError(f"{path}: others may write to the approval; run: chmod 600 {path}")
+        raise ApprovalError(f"{path}: other users may write to the approval; run: chmod 600 {path}")
     if not _well_formed(plain):
-        raise ApprovalError(f"{path}: is not an approval of gliofed's; approve again")
+        raise ApprovalError(f"{path}: is not an approval of gliofed; approve again")
     return Approval(**plain)
 
 
@@ -176,15 +177,15 @@ def _well_formed(plain: Any) -> bool:
     fields = dataclasses.fields(Approval)
     if not isinstance(plain, dict) or set(plain) != {f.name for f in fields}:
         return False
-    may_lack = {"policy", "signature"}
-    return all(isinstance(v, str) or (v is None and k in may_lack) for k, v in plain.items())
+    optional = {"policy", "signature"}
+    return all(isinstance(v, str) or (v is None and k in optional) for k, v in plain.items())
 
 
 def _check_same(approval: Approval, text: str, digest: str, path: Path) -> None:
     if (approval.study, approval.text) != (digest, _sha256(text)):
         raise ApprovalError(
-            f"{path}: approves another text than the one that was sent, though their digests are "
-            "alike (where the data lies differs, or the file was changed); read it, approve again"
+            f"{path}: approves another text than the one that was sent, with the same digest "
+            "(the data folder differs, or the file was changed); read it, then approve again"
         )
 
 
@@ -197,8 +198,8 @@ def _check_policy(approval: Approval, policy: SitePolicy, path: Path) -> None:
         approval.signature, approval.signed_bytes(), policy.approvers
     ):
         raise ApprovalError(
-            f"{path}: bears no signature of an approver of this site's policy; one of them must "
-            "sign it: gliofed approve STUDY --key KEY"
+            f"{path}: has no signature of an approver that this site's policy lists; one of them "
+            "must sign it: gliofed approve STUDY --key KEY"
         )
 
 

@@ -29,13 +29,13 @@ KINDS: Final[frozenset[str]] = frozenset(
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, GliofedError)
 ) | {"Error"}
-"""Every kind of error that may be named; another is "Error"."""
+"""Error classes that may be named; every other one is sent as "Error"."""
 REPORTS: Final = "gliofed/work/reports"
-"""Where a kit keeps its reports."""
+"""Folder of the reports in a kit."""
 NOT_WRITTEN: Final = ""
 """The id of a report that could not be written."""
 _ID: Final = re.compile(r"[0-9a-f]{16}")
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FailureReport:
 
     @property
     def text(self) -> str:
-        """One line for the lead; every character of it is gliofed's own."""
+        """One line for the lead. It contains no text that the site sent."""
         what = f"{self.kind} in stage {self.stage}"
         if self.report == NOT_WRITTEN:
             return f"{what}; the site could not write its report: ask the hospital about its disk"
@@ -78,12 +78,12 @@ def parse_failure(plain: object) -> FailureReport:
 
 
 def write_report(error: BaseException, stage: Stage, folder: Path, key: bytes) -> FailureReport:
-    """Write the whole error into a file at the site; returns what may leave.
+    """Write the error with its traceback to a file at the site; returns the report that may leave.
 
-    stage: the step under way; lack of memory or room, and a refusal by policy or approval, name
-    their own. folder: of reports, made where there is none. key: a secret of the site
-    (`FederationSalt.key("report")`), so that ids cannot be compared with guessed messages. Where
-    the report cannot be written, nothing is raised: its id is then `NOT_WRITTEN`.
+    stage: the present step; a lack of memory or disk space, and a refusal by policy or approval,
+    replace it. folder: of reports; made if it does not exist. key: a secret of the site
+    (`FederationSalt.key("report")`), so that ids cannot be compared with guessed messages. If the
+    report cannot be written, nothing is raised and its id is `NOT_WRITTEN`.
     """
     lines = "".join(traceback.format_exception(error))
     text = f"{datetime.now(UTC).isoformat()}\nstage {stage}\n\n{lines}"
@@ -99,16 +99,16 @@ def write_report(error: BaseException, stage: Stage, folder: Path, key: bytes) -
     return FailureReport(_stage(error, stage), kind, report)
 
 
-def _stage(error: BaseException, doing: Stage) -> Stage:
+def _stage(error: BaseException, current: Stage) -> Stage:
     """The step that failed; the class of some errors names it."""
     if isinstance(error, ApprovalError):
         return "approval"
     if isinstance(error, PolicyError):
         return "policy"
     # an error of torch, which this module does not import
-    out = "OutOfMemoryError" in (k.__name__ for k in type(error).__mro__)
-    if isinstance(error, MemoryError) or out or "DefaultCPUAllocator" in str(error):
+    torch_memory = "OutOfMemoryError" in (k.__name__ for k in type(error).__mro__)
+    if isinstance(error, MemoryError) or torch_memory or "DefaultCPUAllocator" in str(error):
         return "memory"
-    if isinstance(error, UnwritableError) or getattr(error, "errno", None) in _NO_ROOM:
+    if isinstance(error, UnwritableError) or getattr(error, "errno", None) in _NO_SPACE:
         return "disk"
-    return doing
+    return current

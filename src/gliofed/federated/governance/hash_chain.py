@@ -1,10 +1,10 @@
-"""The lines of an audit log: what they may hold, and how each is bound to the one before.
+"""The lines of an audit log: their fields, and the hash that binds each to the one before.
 
 A line is one JSON object in canonical form (keys sorted, no spaces, ASCII): `n` counts lines from
 1, `at` is the time (UTC), `who` wrote it, `event` is one of `EVENTS`, then fields of `FIELDS`;
 `prev` is the hash of the line before and `hash` the SHA-256 of the line without it (as in Haber
-and Stornetta 1991, J. Cryptology 3:99, each entry vouches for all before it). Beside the log,
-`<name>.head` keeps number and hash of the last line, so that lines cut off the end are missed.
+and Stornetta 1991, J. Cryptology 3:99, each entry confirms all before it). Next to the log,
+`<name>.head` has number and hash of the last line, so that lines missing at the end are detected.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ EVENTS: Final[frozenset[str]] = frozenset(get_args(Event))
 
 Value = str | int | float | bool
 START: Final = "0" * 64
-"""What the first line has for the hash of the line before it."""
+"""The previous hash in the first line."""
 LONGEST: Final = 4096
 """Bytes of the longest line."""
 _OWN: Final = ("n", "at", "who", "event", "prev", "hash")
@@ -83,11 +83,11 @@ def _count(value: object) -> bool:
 def _number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return 0 <= value < 2**53  # NaN is neither
+    return 0 <= value < 2**53  # False for NaN
 
 
 FIELDS: Final[Mapping[str, Callable[[object], bool]]] = {
-    "site": _text(_NAME),  # whom the line is about, by its name in the federation
+    "site": _text(_NAME),  # the site concerned, by its name in the federation
     "run": _text(_HEX),
     "round": _count,
     "rounds": _count,
@@ -108,19 +108,18 @@ FIELDS: Final[Mapping[str, Callable[[object], bool]]] = {
     "missing": _count,
     "bytes": _count,
     "seconds": _number,
-    "times": _count,  # that the same happened again, unwritten
+    "times": _count,  # repetitions of the event without a line of their own
     "number": _count,  # of another log's last line, and its hash
     "head": _text(_HEX),
 }
-"""The fields there are, each with what it takes: nothing here has room for a path, an id of a case
-or a sentence."""
+"""The fields and the check of their values. None can hold a path, an id of a case or free text."""
 
 
 @dataclass(frozen=True)
 class LogHead:
     """The last line of a log: its number from 1, its hash, and bytes of the log up to its end.
 
-    An empty log has number 0. Another side's head is known without `size`.
+    An empty log has number 0. The head of another party has no `size`.
     """
 
     number: int = 0
@@ -130,7 +129,7 @@ class LogHead:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line, read back; its own hash is right."""
+    """One line as read; its hash is correct."""
 
     n: int
     at: str
@@ -142,7 +141,7 @@ class LogLine:
 
 
 class BadLineError(ValueError):
-    """A line that is not as gliofed wrote it; `kind` is "not JSON" or "edited"."""
+    """A line that was changed; `kind` is "not JSON" or "edited"."""
 
     def __init__(self, kind: Literal["not JSON", "edited"], text: str) -> None:
         super().__init__(text)
@@ -152,7 +151,9 @@ class BadLineError(ValueError):
 def check_name(who: str) -> str:
     """`who`, or AuditError: letters, digits, dot, dash and underscore, at most 64."""
     if not _text(_NAME)(who):
-        raise AuditError(f"{who!r} is no name for an audit log: letters, digits, '.', '-', '_'")
+        raise AuditError(
+            f"{who!r} is not a name for an audit log: expected letters, digits, '.', '-', '_'"
+        )
     return who
 
 
@@ -163,7 +164,7 @@ def encode(head: LogHead, at: str, who: str, event: str, fields: Mapping[str, Va
     """
     n, prev = head.number + 1, head.hash
     if event not in EVENTS:
-        raise AuditError(f"{event!r} is no event of an audit log")
+        raise AuditError(f"{event!r} is not an event of an audit log")
     for name, value in fields.items():
         if name not in FIELDS or not FIELDS[name](value):
             raise AuditError(
@@ -176,13 +177,13 @@ def encode(head: LogHead, at: str, who: str, event: str, fields: Mapping[str, Va
 
 
 def line_bytes(line: LogLine) -> bytes:
-    """The line as it stands in the log."""
+    """The line as bytes of the log."""
     plain = asdict(line)
     return _canonical(plain.pop("fields") | plain) + b"\n"
 
 
 def decode(data: bytes) -> LogLine:
-    """One line of a log, without regard to its neighbours. Raises BadLineError."""
+    """One line of a log; its place is not checked. Raises BadLineError."""
     try:
         plain = json.loads(data)
         own = {name: plain[name] for name in _OWN}
@@ -197,25 +198,25 @@ def decode(data: bytes) -> LogLine:
     try:
         as_written = line_bytes(line).rstrip(b"\n")
     except ValueError:  # NaN
-        raise BadLineError("not JSON", "it holds a number that is none") from None
+        raise BadLineError("not JSON", "it contains NaN or an infinite number") from None
     del plain["hash"]
     if _digest(plain) != line.hash or as_written != data.rstrip(b"\n"):
-        raise BadLineError("edited", "its hash is not that of what it says")
+        raise BadLineError("edited", "its hash does not match its content")
     return line
 
 
 def head_path(log: Path) -> Path:
-    """Where the head of `log` is kept."""
+    """The file with the head of `log`."""
     return log.with_name(f"{log.name}.head")
 
 
 def lock_path(log: Path) -> Path:
-    """The lock of those who write `log`."""
+    """The lock file for writers of `log`."""
     return log.with_name(f".{log.name}.lock")
 
 
 def read_head(log: Path) -> LogHead | None:
-    """The head kept beside `log`; None where there is none. Raises AuditError: unreadable."""
+    """The head next to `log`; None without a file. Raises AuditError: unreadable."""
     path = head_path(log)
     try:
         plain = json.loads(path.read_bytes())
@@ -229,11 +230,11 @@ def read_head(log: Path) -> LogHead | None:
     return head
 
 
-def parse_head(told: object) -> LogHead | None:
-    """What another side told of its head; None where it told none."""
-    if not isinstance(told, list | tuple) or len(told) != 2:
+def parse_head(head: object) -> LogHead | None:
+    """The head that another party sent; None where it is malformed."""
+    if not isinstance(head, list | tuple) or len(head) != 2:
         return None
-    number, digest = told
+    number, digest = head
     return LogHead(number, digest) if _count(number) and _text(_HEX)(digest) else None
 
 

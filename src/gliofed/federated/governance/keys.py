@@ -1,7 +1,7 @@
-"""Keys of those who may approve a study: Ed25519 (RFC 8032), from the library `cryptography`.
+"""Keys of approvers: Ed25519 (RFC 8032), by the library `cryptography`.
 
-The private key stays with its owner, in a PEM file of mode 0600; the public one, 64 hexadecimal
-digits, goes into `approvers` of a site's policy.
+The private key stays with its owner, in a PEM file of mode 0600. The public key, 64 hexadecimal
+digits, is listed in `approvers` of a site's policy.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _SIGNATURE: Final = re.compile(r"[0-9a-f]{128}")
 
 
 def new_approver_key(path: Path) -> str:
-    """Make a private key in `path` and its public one in `path`.pub; the public one.
+    """Write a private key to `path` and its public key to `path`.pub; returns the public key.
 
-    Raises ApprovalError where either is there already: a key is never written over.
+    Raises ApprovalError where either file exists: a key is never overwritten.
     """
     with _extra():
         from cryptography.hazmat.primitives import serialization as form
@@ -34,12 +34,12 @@ def new_approver_key(path: Path) -> str:
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes_raw().hex()
     pem = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-    beside = path.with_name(f"{path.name}.pub")
-    for file in (path, beside):
+    public_file = path.with_name(f"{path.name}.pub")
+    for file in (path, public_file):
         if file.exists():
-            raise ApprovalError(f"{file}: is there already, and a key is never written over")
+            raise ApprovalError(f"{file}: exists already, and a key is never overwritten")
     write_private(path, pem.decode())
-    write_text(beside, f"{public}\n")
+    write_text(public_file, f"{public}\n")
     return public
 
 
@@ -94,18 +94,21 @@ def _private(path: Path) -> Ed25519PrivateKey:
         raise ApprovalError(f"{path}: cannot be read as a key ({error.strerror})") from None
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ApprovalError(
-            f"{path}: is no approver's private key; make one with: gliofed approve --new-key KEY"
+            f"{path}: is not a private key of an approver; make one with: gliofed approve "
+            "--new-key KEY"
         ) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ApprovalError(f"{path}: others may reach the private key; run: chmod 600 {path}")
+        raise ApprovalError(
+            f"{path}: other users may access the private key; run: chmod 600 {path}"
+        )
     if not isinstance(key, Ed25519PrivateKey):
-        raise ApprovalError(f"{path}: is a key of another kind; expected Ed25519")
+        raise ApprovalError(f"{path}: is a key of another type; expected Ed25519")
     return key
 
 
 @contextmanager
 def _extra() -> Iterator[None]:
-    """One error where the library for signatures is not installed."""
+    """Raise ApprovalError where the library for signatures is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
