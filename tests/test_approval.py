@@ -172,7 +172,7 @@ def test_who_approves_is_one_plain_line(who, fine) -> None:
     if fine:
         assert make_approval(TEXT, who).who == who
         return
-    with pytest.raises(ApprovalError, match="who approves"):
+    with pytest.raises(ApprovalError, match="name of the approver"):
         make_approval(TEXT, who)
 
 
@@ -228,7 +228,7 @@ class TestSignatures:
             sign(approval, key)
         with pytest.raises(ApprovalError, match="cannot be read"):
             sign(approval, tmp_path / "nowhere")
-        with pytest.raises(ApprovalError, match="no approver's private key"):
+        with pytest.raises(ApprovalError, match="not a private key of an approver"):
             sign(approval, key.with_name("key.pub"))
         from cryptography.hazmat.primitives import serialization as form
         from cryptography.hazmat.primitives.asymmetric import ec

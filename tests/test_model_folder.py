@@ -306,7 +306,7 @@ def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path, weights) 
     asked = study_for_sites(load_study(OLD / "study.toml"))
     note = {"run": run_id(asked), "rounds": 7, "study": asked.digest, "gliofed": __version__}
     save(old, weights, note)
-    with pytest.raises(ModelError, match="give the very study"):
+    with pytest.raises(ModelError, match="give the study that it was trained with"):
         gliofed.upgrade_model(old, study, tmp_path / "m")
     assert gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     save(old, weights, {"run": "r"})

@@ -300,7 +300,7 @@ def test_a_status_comes_back_from_the_disk_and_a_damaged_one_is_refused(tmp_path
     write_status(tmp_path, server.status())
     assert read_status(tmp_path) == server.status()
     (tmp_path / "status.json").write_text('{"run": 1}')
-    with pytest.raises(CheckpointError, match="is no status of a run"):
+    with pytest.raises(CheckpointError, match="is not the status of a run"):
         read_status(tmp_path)
     with pytest.raises(CheckpointError, match="no run was started here yet"):
         read_status(tmp_path / "elsewhere")

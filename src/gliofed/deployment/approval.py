@@ -24,8 +24,8 @@ def approve(
     """Approve a study file for one site; the approval is written to `out`.
 
     who: name of the approver. out: a file, or the folder of a kit's approvals. key: file of an
-    approver's private key, for a signature. policy: the site's policy file, to bind the approval to. Raises StudyError,
-    PolicyError, ApprovalError.
+    approver's private key, for a signature. policy: the site's policy file, to bind the
+    approval to. Raises StudyError, PolicyError, ApprovalError.
     """
     approval = make_approval(_text(study), who, None if policy is None else load_policy(policy))
     if key is not None:
