@@ -80,7 +80,7 @@ def make_case(
             {OLIGODENDROGLIOMA: 0.03, ASTROCYTOMA: 0.80, GLIOBLASTOMA: 0.10,
              NOT_DETERMINABLE: 0.07},
             (ASTROCYTOMA, NOT_DETERMINABLE),
-            "left open: Astrocytoma, IDH-mutant; IDH-wildtype of grade 2 or 3 needs the TERT "
+            "several types are possible: Astrocytoma, IDH-mutant; IDH-wildtype of grade 2 or 3 needs the TERT "
             "promoter, EGFR and chromosomes 7 and 10",
         ),
         occlusions=tuple(

@@ -409,7 +409,7 @@ def test_no_case_at_all_and_probabilities_that_are_no_numbers() -> None:
     own = fit_calibration(
         local_exchange({"a": CalibrationCases((*cases, bad))}), CalibrationConfig()
     )
-    assert "1 cases left out" in own.notes["grade"]
+    assert "1 cases excluded" in own.notes["grade"]
     assert own.notes["idh"] == ""
     told = apply_to_case(own, spoilt)
     assert told.integrated_type.probabilities is None
@@ -422,8 +422,8 @@ def test_a_site_with_few_cases_of_a_class_is_left_out_and_named() -> None:
     cases = answers(30, "a", 4)
     least = min(n for n in CalibrationCases(cases).respond(COUNT).classes("codel_1p19q"))
     shows, hides = (CalibrationCases(cases, least + extra) for extra in (0, 1))
-    assert not shows.hidden("codel_1p19q")
-    assert hides.hidden("codel_1p19q")
+    assert not shows.suppressed("codel_1p19q")
+    assert hides.suppressed("codel_1p19q")
     assert hides.respond(COUNT).classes("codel_1p19q") == (0, 0)
     own = fit_calibration(local_exchange({"a": hides}), CalibrationConfig())
     assert "without a" in own.notes["codel_1p19q"]

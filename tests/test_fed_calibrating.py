@@ -227,7 +227,7 @@ def test_questions_and_answers_come_back_bit_for_bit(step, tmp_path) -> None:
     assert load_request(tmp_path / "task") == task
     found = check_statistics("c", task, answer, LIMITS)
     own = CalibrationCases(CASES["c"]).respond(QUESTIONS[step])
-    assert found.hidden == own.hidden
+    assert found.suppressed == own.suppressed
     assert found.not_finite == own.not_finite
     for name in ("true_classes", "confidences"):
         assert getattr(found, name).keys() == getattr(own, name).keys()

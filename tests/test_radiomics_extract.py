@@ -139,11 +139,11 @@ def test_no_outline_or_too_small_a_one_is_one_clear_reason(pretended, make_prepa
     few = FeatureSettings(fewest_voxels=74)
     case = phantom(make_prepared)
     assert case_features(case, few)["shape_Voxels"] == 74
-    with pytest.raises(DataError, match="here/a: its outline has 74 voxels, too few"):
+    with pytest.raises(DataError, match="here/a: its mask has 74 voxels, too few"):
         case_features(case, dataclasses.replace(few, fewest_voxels=75))
-    with pytest.raises(DataError, match="here/a: its outline has 0 voxels"):
+    with pytest.raises(DataError, match="here/a: its mask has 0 voxels"):
         case_features(case, few, np.zeros((9, 9, 9), np.uint8))
-    with pytest.raises(DataError, match="here/a: has no outline"):
+    with pytest.raises(DataError, match="here/a: has no mask"):
         case_features(dataclasses.replace(case, mask=None), few)
     with pytest.raises(DataError, match="give it on the prepared grid"):
         case_features(case, few, np.ones((9, 9, 8), np.uint8))

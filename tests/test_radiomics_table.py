@@ -44,7 +44,7 @@ def test_what_was_written_is_read_back_exactly(tmp_path) -> None:
     (lambda t: "", "empty"),
     (lambda t: t.replace("patient", "person"), "no column 'patient'"),
     (lambda t: t.splitlines()[0], "no case"),
-    (lambda t: t + t.splitlines()[1] + "\n", "s0/s0-0 stands twice"),
+    (lambda t: t + t.splitlines()[1] + "\n", "s0/s0-0 has two rows"),
     (lambda t: t.replace("mutant", "mutated?"), "'mutated?' is none of"),
     (lambda t: t + "x,s0,x" + "," * (t.splitlines()[0].count(",") - 2) + "nan\n", "'nan'; expected a number"),
     (lambda t: t + "x,s0,x" + "," * (t.splitlines()[0].count(",") - 2) + "1,5\n", "cells under"),
@@ -91,7 +91,7 @@ def test_the_published_tables_are_read_as_hospitals_with_labels(tmp_path) -> Non
 
 @pytest.mark.parametrize(("gbm", "lgg", "message"), [
     (GBM, LGG.replace("RATIO", "RATE"), "not those of"),
-    (GBM, LGG.replace("TCGA-HT-7470", "TCGA-02-0006"), "stands in another"),
+    (GBM, LGG.replace("TCGA-HT-7470", "TCGA-02-0006"), "is in another"),
     (GBM, LGG.replace("TCGA-HT-7470", "TCGA-ZZ-7470"), "code of no hospital"),
     (GBM, LGG.replace("TCGA-HT-7470", "patient 7"), "not a TCGA patient"),
     (GBM, LGG.replace("0.5", "a half"), "'a half'; expected a number"),
@@ -114,7 +114,7 @@ def test_tables_of_hospitals_are_joined_and_what_does_not_fit_is_refused(tmp_pat
         paths[-1].write_text(features_csv(own))
     joined = read_feature_tables(paths, None)
     assert joined.subjects == table.subjects
-    with pytest.raises(DataError, match="stands in another of the tables too"):
+    with pytest.raises(DataError, match="one of its cases is in another table too"):
         read_feature_tables([paths[0], paths[0]], None)
     other = tmp_path / "other.csv"
     other.write_text(paths[1].read_text().replace("f1", "g1"))

@@ -1,9 +1,9 @@
 """A calibration fitted from the sums of sites, and its application to a case.
 
-The model's probabilities are scaled, marker by marker. Then IDH, 1p/19q and grade are decided
-together. Thresholds of confidence apply to the probabilities after that. Prediction sets are of the
-model's own probabilities: their coverage holds only for a score that was not fitted on the same
-cases.
+The model's probabilities are scaled, marker by marker. Then IDH, 1p/19q and grade are made
+consistent (`joint_decision`). Confidence thresholds apply to the resulting probabilities.
+Prediction sets use the model's own probabilities: their coverage holds only for a score that was
+not fitted on the same cases.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from gliofed.study import CalibrationConfig
 
 @dataclass(frozen=True)
 class Calibration:
-    """Turns a model's probabilities into answers. By marker id: scalings, sets, thresholds.
+    """A fitted calibration. By marker id: scalings, sets, thresholds.
 
-    cells: of all sites, (2, 2, 3) as nested tuples, see `joint_decision.cell_counts`; None where no
-    case has all three. notes: by marker, which sites left it out and cases that could not be used.
+    cells: of all sites, (2, 2, 3) as nested tuples, see `joint_decision.cell_counts`; None if no
+    case has all three. notes: by marker, the sites that omitted it and cases not used.
     """
 
     config: CalibrationConfig
@@ -59,8 +59,8 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CalibratedPrediction:
-    """One case. By marker id: probabilities: calibrated and free of contradiction. sets: the class
-    names that are not ruled out. kept: whether the answer is confident enough for the risk wished.
+    """One case, by marker id. probabilities: calibrated and consistent. sets: the class names that
+    are not ruled out. kept: whether the confidence reaches the threshold.
     """
 
     probabilities: Mapping[str, tuple[float, ...]]
@@ -70,11 +70,11 @@ class CalibratedPrediction:
 
 
 def fit_calibration(ask: StatisticsExchange, config: CalibrationConfig) -> Calibration:
-    """The calibration of one model on cases that it was neither trained on nor is tested on.
+    """Fit the calibration of one model on cases used neither for training nor for testing.
 
-    ask: sends a request to all sites. The result is that of the pooled cases: scalings but for
-    rounding, sets and limits but for the grid of counts. No site, or no case: every scaling is the
-    identity, every set holds all classes and nothing is kept.
+    ask: sends a request to all sites. The result equals that of the pooled cases: scalings up to
+    rounding, sets and thresholds up to the grid of counts. Without a site or case, every scaling is
+    the identity, every set contains all classes, and no prediction is accepted.
     """
     counted = ask(StatisticsRequest("count"))
     scalings = _scalings(ask, config.kind, counted)
@@ -98,7 +98,7 @@ def fit_calibration(ask: StatisticsExchange, config: CalibrationConfig) -> Calib
 def apply_calibration(
     calibration: Calibration, own: Mapping[str, Probabilities]
 ) -> tuple[CalibratedPrediction, ...]:
-    """For n cases. own: the model's own probabilities, (n, classes) of every marker."""
+    """Calibrate n cases. own: the model's own probabilities, (n, classes) for every marker."""
     found, cells = joint_decisions(calibration.scalings, calibration.cells, own)
     sets = {m: calibration.sets[m].sets(p) for m, p in own.items()}
     kept = {m: calibration.thresholds[m].accepts(p.max(1)) for m, p in found.items()}
@@ -118,12 +118,12 @@ def apply_calibration(
 def apply_to_case(
     calibration: Calibration, own: Mapping[str, tuple[float, ...]]
 ) -> CalibratedPrediction:
-    """For one case's probabilities by the model, of every marker."""
+    """Calibrate one case, from the model's probabilities for every marker."""
     return apply_calibration(calibration, {m.id: np.array([own[m.id]], float) for m in MARKERS})[0]
 
 
 def calibrated_result(calibration: Calibration, result: CaseResult) -> CaseResult:
-    """The same answer with the probabilities that are shown, for scoring."""
+    """The same result with calibrated probabilities, for scoring."""
     return replace(
         result, probabilities=apply_to_case(calibration, result.probabilities).probabilities
     )
@@ -132,7 +132,7 @@ def calibrated_result(calibration: Calibration, result: CaseResult) -> CaseResul
 def coverage_by_site(
     calibration: Calibration, marker: str, sites: Mapping[str, CalibrationCases]
 ) -> dict[str, SetCoverage]:
-    """How often the sets held the true class on other cases: by site, as it is at each."""
+    """Coverage of the prediction sets on other cases, by site."""
     out = {}
     for name, own in sites.items():
         truth, found = own.known(marker)
@@ -143,7 +143,7 @@ def coverage_by_site(
 def _scalings(
     ask: StatisticsExchange, kind: ScalingKind, counted: Mapping[str, SiteStatistics]
 ) -> dict[str, ProbabilityScaling]:
-    """All markers at once, so that sites are asked as often as the slowest of them needs."""
+    """Fit all markers at once, so that the number of requests is that of the slowest fit."""
     fits = {
         marker: scaling_steps(
             marker, kind, {s: site.classes(marker) for s, site in counted.items()}
@@ -162,16 +162,16 @@ def _scalings(
 
 
 def _note(counted: Mapping[str, SiteStatistics], marker: str) -> str:
-    few = [name for name, site in sorted(counted.items()) if marker in site.hidden]
+    few = [name for name, site in sorted(counted.items()) if marker in site.suppressed]
     bad = sum(site.not_finite[marker] for site in counted.values())
     out = [f"without {name} (too few cases of a class)" for name in few]
     if bad:
-        out.append(f"{bad} cases left out: a probability is not finite")
+        out.append(f"{bad} cases excluded: a probability is not finite")
     return "; ".join(out)
 
 
 def _cells(counted: Iterable[SiteStatistics]) -> Cells | None:
-    """Of all sites; None where no case has all three."""
+    """Cell counts of all sites; None if no case has all three."""
     nothing = np.zeros(allowed_cells().shape, np.int64)
     table = sum((site.cells for site in counted if site.cells is not None), nothing)
     return freeze_cells(table) if table.any() else None

@@ -2,9 +2,9 @@
 
 Louis et al. 2021, Neuro-Oncology 23:1231: an IDH-mutant tumour is an oligodendroglioma with
 1p/19q co-deletion and an astrocytoma without. An IDH-wildtype one is a glioblastoma by its
-histology (microvascular proliferation or necrosis, here: grade 4) or, whatever its histology, by
-a TERT promoter mutation, EGFR amplification or gain of chromosome 7 with loss of 10. The model
-sees none of the latter, so that IDH-wildtype of grade 2 or 3 is not determinable.
+histology (microvascular proliferation or necrosis, here: grade 4) or, regardless of its histology,
+by a TERT promoter mutation, EGFR amplification or gain of chromosome 7 with loss of 10. The model
+predicts none of the latter, so that IDH-wildtype of grade 2 or 3 is not determinable.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ UNSEEN: Final = (
 
 @dataclass(frozen=True)
 class IntegratedType:
-    """One case's type. answer: one of `OUTCOMES`. reason: why it is not determinable, else empty.
+    """One case's type. answer: one of `OUTCOMES`. reason: why it is not determinable; else empty.
 
-    probabilities: of each of `OUTCOMES`, summing to 1; None where a marker's is not finite. The
-    last is that of IDH-wildtype of grade 2 or 3, and no measure of uncertainty. open: outcomes that
-    the sets leave. unseen: what must be shown with it.
+    probabilities: of each of `OUTCOMES`, summing to 1; None if a marker's is not finite. The last
+    is that of IDH-wildtype of grade 2 or 3, not a measure of uncertainty. open: outcomes that the
+    sets do not exclude. unseen: caution that must be shown with the type.
     """
 
     answer: str
@@ -64,28 +64,28 @@ def integrated_type(
 ) -> IntegratedType:
     """cells: (2, 2, 3), one case's joint. sets: of each marker of `JOINT`, (classes,).
 
-    Not determinable where the sets leave no outcome or several, where the one they leave is not
-    the likeliest, and where the likeliest has a probability below `least`. With sets that miss
-    with alpha each, the one outcome they leave is wrong in at most three alpha of all cases
-    (Bonferroni), as far as the sets keep their promise.
+    Not determinable if the sets allow no outcome or several, if the only one allowed is not the
+    likeliest, or if the likeliest has a probability below `least`. With a miss rate of alpha for
+    each set, a single allowed outcome is wrong in at most 3 alpha of all cases (Bonferroni), if the
+    sets have their target coverage.
     """
-    chances = outcome_probabilities(cells[None])[0]
+    outcomes = outcome_probabilities(cells[None])[0]
     idh, codel, grade = (sets[m] for m in JOINT)
     reach = allowed_cells() & idh[:, None, None] & codel[None, :, None] & grade[None, None, :]
-    left = tuple(o for o in OUTCOMES if (reach & _where(o)).any())
-    if not np.isfinite(chances).all():
-        return IntegratedType(NOT_DETERMINABLE, None, left, "a probability is not finite")
-    found = dict(zip(OUTCOMES, chances.tolist(), strict=True))
-    likeliest = OUTCOMES[int(chances.argmax())]
-    reason = _doubt(sets, left, likeliest, found[likeliest], least)
-    return IntegratedType(NOT_DETERMINABLE if reason else likeliest, found, left, reason)
+    possible = tuple(o for o in OUTCOMES if (reach & _where(o)).any())
+    if not np.isfinite(outcomes).all():
+        return IntegratedType(NOT_DETERMINABLE, None, possible, "a probability is not finite")
+    found = dict(zip(OUTCOMES, outcomes.tolist(), strict=True))
+    likeliest = OUTCOMES[int(outcomes.argmax())]
+    reason = _undetermined_reason(sets, possible, likeliest, found[likeliest], least)
+    return IntegratedType(NOT_DETERMINABLE if reason else likeliest, found, possible, reason)
 
 
 def reference_type(labels: Labels) -> str | Unknown:
-    """The outcome by true labels, for scoring; UNKNOWN where they do not tell.
+    """The outcome by true labels, for scoring; UNKNOWN if they do not determine it.
 
-    Grade is not asked of an IDH-mutant tumour, nor 1p/19q of an IDH-wildtype one; IDH-wildtype
-    with co-deletion, which CNS5 does not know, is UNKNOWN.
+    Grade is not used for an IDH-mutant tumour, nor 1p/19q for an IDH-wildtype one. IDH-wildtype
+    with co-deletion, which CNS5 excludes, is UNKNOWN.
     """
     idh, codel, grade = (labels[m] for m in JOINT)
     if idh == "mutant" and not isinstance(codel, Unknown):
@@ -112,24 +112,24 @@ def _where(outcome: str) -> NDArray[np.bool_]:
     return own
 
 
-def _doubt(
+def _undetermined_reason(
     sets: Mapping[str, NDArray[np.bool_]],
-    left: tuple[str, ...],
+    possible: tuple[str, ...],
     likeliest: str,
-    chance: float,
+    probability: float,
     least: float,
 ) -> str:
     empty = [BY_ID[m].title for m in JOINT if not sets[m].any()]
     if empty:
-        return f"no class of {empty[0]} is as likely as among the calibration cases"
-    if not left:
-        return "the sets of IDH, 1p/19q and grade contradict each other"
-    if len(left) > 1:
-        named = [NEEDS_MORE if o == NOT_DETERMINABLE else o for o in left]
-        return f"left open: {'; '.join(named)}"
-    if likeliest != left[0]:
-        return f"the sets leave {left[0]}, the likeliest is {likeliest}"
+        return f"every class of {empty[0]} is ruled out by its prediction set"
+    if not possible:
+        return "the prediction sets of IDH, 1p/19q and grade contradict each other"
+    if len(possible) > 1:
+        named = [NEEDS_MORE if o == NOT_DETERMINABLE else o for o in possible]
+        return f"several types are possible: {'; '.join(named)}"
+    if likeliest != possible[0]:
+        return f"the sets allow only {possible[0]}, but the most probable type is {likeliest}"
     if likeliest == NOT_DETERMINABLE:
         return NEEDS_MORE
-    low = f"{likeliest} has a probability of {chance:.2f}, below {least:g}"
-    return low if chance < least else ""
+    low = f"{likeliest} has a probability of {probability:.2f}, below {least:g}"
+    return low if probability < least else ""

@@ -1,15 +1,14 @@
 """Split conformal prediction: sets of classes with a target coverage of the true one.
 
-A class is in a case's set where its probability is at least a threshold; in the usual words the
-nonconformity is 1 minus the probability of the true class (Vovk, Gammerman and Shafer 2005,
-Algorithmic Learning in a Random World; Angelopoulos and Bates 2023, Foundations and Trends in
-Machine Learning 16:494). The promise holds for cases that are exchangeable with the calibration
-cases and is on average over them: not for a hospital unlike those, and, with sites in unequal
-shares, not for each site by itself (Lu et al. 2023, ICML, federated conformal predictors, on
-weaker assumptions). Coverage is therefore measured, site by site.
+A class is in a case's set where its probability is at least a threshold; the nonconformity score is
+1 minus the probability of the true class (Vovk, Gammerman and Shafer 2005, Algorithmic Learning in
+a Random World; Angelopoulos and Bates 2023, Foundations and Trends in Machine Learning 16:494). The
+coverage is guaranteed on average over cases that are exchangeable with the calibration cases. It is
+not guaranteed at other hospitals or, with unequal sites, at each site (Lu et al. 2023, ICML,
+federated conformal predictors, on weaker assumptions). Coverage is therefore measured at each site.
 
-Sites send counts on the grid of `probability_bins`. A threshold found from them lies below that of
-the pooled cases by less than one bin, never above it: sets may be larger, never smaller.
+Sites send counts on the grid of `probability_bins`. A threshold from these counts is at most one
+bin below that of the pooled cases and never above it: sets may be larger, never smaller.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ Sets = NDArray[np.bool_]
 class PredictionSets:
     """One marker's prediction sets.
 
-    alpha: how often the true class may be missing. by_class: the promise is for each class's
-    cases (Mondrian; Vovk 2013, Machine Learning 92:349), else for all together. at_least: a
-    threshold a class; 0 where there are too few cases for any. n: calibration cases a class.
+    alpha: target miss rate of the true class. by_class: the target holds for the cases of each
+    class (Mondrian; Vovk 2013, Machine Learning 92:349), else for all cases together. at_least: a
+    threshold a class; 0 with too few cases. n: calibration cases a class.
     """
 
     marker: str
@@ -57,10 +56,11 @@ class PredictionSets:
 
 @dataclass(frozen=True)
 class SetCoverage:
-    """How often sets held the true class. n: cases. low, high: Wilson's 95 % interval of `value`.
+    """Coverage of the true class by prediction sets. n: cases. low, high: Wilson's 95 % interval of
+    `value`.
 
-    size: mean number of classes in a set. empty, single: sets of no and of one class. All None,
-    but the counts, without a case.
+    size: mean number of classes in a set. empty, single: sets of no and of one class. Without a
+    case, all but the counts are None.
     """
 
     n: int
@@ -74,7 +74,7 @@ class SetCoverage:
 
 
 def true_class_counts(truth: ClassIndices, probabilities: Probabilities) -> Counts:
-    """(classes, BINS): how many cases of each class have their class's probability in each bin.
+    """(classes, BINS): cases of each class by bin of the probability of that class.
 
     Counts of several sites add. probabilities: (n, classes), finite.
     """
@@ -86,10 +86,10 @@ def true_class_counts(truth: ClassIndices, probabilities: Probabilities) -> Coun
 def fit_prediction_sets(
     marker: str, counts: Counts, alpha: float, by_class: bool
 ) -> PredictionSets:
-    """Thresholds from all sites' counts. Raises ValueError for an alpha that is not within 0 to 1.
+    """Compute thresholds from the counts of all sites. Raises ValueError unless 0 < alpha < 1.
 
     Of n cases, the threshold is the ceil((n + 1) (1 - alpha))-th largest probability of a true
-    class; where n is smaller than that, every class is in every set.
+    class; if n is smaller than that rank, every class is in every set.
     """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha is {alpha}, expected a number between 0 and 1")
@@ -106,7 +106,8 @@ def fit_prediction_sets(
 
 
 def set_coverage(sets: Sets, truth: ClassIndices) -> SetCoverage:
-    """Of one group of cases, such as one site's. sets: (n, classes), truth: (n,)."""
+    """Coverage in one group of cases, such as those of one site. sets: (n, classes), truth:
+    (n,)."""
     sizes = sets.sum(1)
     n, hits = len(truth), int(sets[np.arange(len(truth)), truth].sum())
     empty, single = int((sizes == 0).sum()), int((sizes == 1).sum())
@@ -122,4 +123,4 @@ def _threshold(counts: Counts, alpha: float) -> float:
 
 
 def _rank(n: int, alpha: float) -> int:
-    return math.ceil((n + 1) * (1 - alpha) - 1e-9)  # 1e-9: 1 - alpha has no exact digits
+    return math.ceil((n + 1) * (1 - alpha) - 1e-9)  # 1e-9: 1 - alpha is not exact in floating point

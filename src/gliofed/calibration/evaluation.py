@@ -39,19 +39,19 @@ from gliofed.study import CalibrationConfig
 from gliofed.types import Unknown
 
 CALIBRATED_SUFFIX: Final = ", calibrated"
-"""What a model's name has after it where its probabilities are the calibrated ones."""
+"""Suffix of the model name for calibrated probabilities."""
 ALL_GROUPS: Final = "all"
-"""The site of all sites together, and the class of all classes together."""
+"""Site of rows over all sites, and class of rows over all classes."""
 INTEGRATED_TYPE: Final = "cns5"
-"""In place of a marker: the integrated type."""
+"""Used in place of a marker id for the integrated type."""
 NO_HOLDOUT: Final = "no case of a training hospital was held out to calibrate on"
 
 
 @dataclass(frozen=True)
 class ScalingRow:
     """One marker's calibration in one seed and fold. n: calibration cases of each class, in the
-    marker's order. slope, intercepts: see `calibration.scaling`. at_least: the probability from
-    which each class is in the set. limit: the least confidence that is kept; None keeps nothing.
+    marker's order. slope, intercepts: see `calibration.scaling`. at_least: the threshold of each
+    class for its set. limit: the confidence threshold; None rejects all.
     """
 
     model: str
@@ -69,9 +69,9 @@ class ScalingRow:
 
 @dataclass(frozen=True)
 class SetCoverageRow:
-    """How often prediction sets held the true class, of cases of one class or all, at one site or
-    all. asked: how often they should. value: with its 95 % interval; None where n is 0. size: mean
-    number of classes in a set. single, empty: shares of the sets with one class, and none."""
+    """Coverage of prediction sets for one class or all, at one site or all. target_coverage: 1 -
+    alpha. value: with its 95 % interval; None where n is 0. size: mean number of classes in a set.
+    single, empty: shares of the sets with one class, and none."""
 
     model: str
     site: str
@@ -90,10 +90,9 @@ class SetCoverageRow:
 
 @dataclass(frozen=True)
 class ThresholdRow:
-    """What keeping back the answers below a limit did: of the n cases of known class, the share
-    that is kept, and of these the share of errors with its 95 % interval. marker: its id, or
-    TYPE: there, an answer is kept where a type is named. wished: the errors hoped for; None of the
-    type."""
+    """Selective prediction at a confidence threshold: of n cases with known class, the share
+    accepted (coverage), and the error rate among these with its 95 % interval. marker: its id, or
+    INTEGRATED_TYPE, where a named type counts as accepted. target_risk: None for the type."""
 
     model: str
     marker: str
@@ -108,8 +107,8 @@ class ThresholdRow:
 
 @dataclass(frozen=True)
 class IntegratedTypeRow:
-    """Of the n cases whose true integrated type is `reference`, the share that was called
-    `predicted`: one of `calibration.cns5.OUTCOMES`."""
+    """Of the n cases whose true integrated type is `reference`, the share predicted as `predicted`:
+    one of `calibration.cns5.OUTCOMES`."""
 
     model: str
     reference: str
@@ -120,9 +119,8 @@ class IntegratedTypeRow:
 
 @dataclass(frozen=True)
 class CalibrationEvaluation:
-    """results: the external answers with the probabilities that are shown, the model's name
-    followed by CALIBRATED. calibrations: by seed and fold. note: why nothing is here; empty where
-    something is."""
+    """results: external results with calibrated probabilities, CALIBRATED_SUFFIX added to the model
+    name. calibrations: by seed and fold. note: why the evaluation is empty; else empty."""
 
     model: str
     config: CalibrationConfig
@@ -138,7 +136,7 @@ class CalibrationEvaluation:
 
 @dataclass(frozen=True)
 class _CalibratedCase:
-    """One external case: the model's answer, and that answer calibrated."""
+    """One external case: the model's result, and the calibrated one."""
 
     result: CaseResult
     answer: CalibratedPrediction
@@ -147,10 +145,10 @@ class _CalibratedCase:
 def evaluate_calibration(
     results: Sequence[CaseResult], model: str, config: CalibrationConfig, replicates: int
 ) -> CalibrationEvaluation:
-    """Calibrate one model on its `holdout` answers and evaluate that on its `external` ones.
+    """Calibrate one model on its `holdout` results and evaluate it on its `external` results.
 
-    Each seed and fold has its own calibration. A fold without a held-out case is left out. Where
-    all folds are left out, the evaluation is empty and its note gives the reason.
+    Each seed and fold has its own calibration. A fold without a held-out case is omitted. If all
+    folds are omitted, the evaluation is empty and its note gives the reason.
     """
     folds: dict[tuple[int, str], list[CaseResult]] = defaultdict(list)
     for result in results:
@@ -169,7 +167,7 @@ def evaluate_calibration(
         test = [r for r in own if r.role == "external"]
         cases += map(_CalibratedCase, test, apply_calibration(found, model_probabilities(test)))
     order = {id(r): place for place, r in enumerate(results)}
-    cases.sort(key=lambda t: order[id(t.result)])  # as they came, so that scores can be paired
+    cases.sort(key=lambda t: order[id(t.result)])  # in input order, so that scores can be paired
     if not cases:
         why = NO_HOLDOUT if not fits else "no external case was answered"
         return CalibrationEvaluation(
@@ -202,7 +200,7 @@ def _by_site(held: Iterable[CaseResult]) -> Mapping[str, CalibrationCases]:
 
 
 def scaling_rows(found: Calibration, model: str, seed: int, fold: str) -> list[ScalingRow]:
-    """One row a marker."""
+    """One scaling row a marker."""
     out = []
     for m in MARKERS:
         scaling, sets, limit = found.scalings[m.id], found.sets[m.id], found.thresholds[m.id]
@@ -226,7 +224,7 @@ def scaling_rows(found: Calibration, model: str, seed: int, fold: str) -> list[S
 
 
 def _known(cases: Sequence[_CalibratedCase], marker: Marker) -> list[_CalibratedCase]:
-    """Those whose class is known and whose probabilities are finite."""
+    """Cases with a known class and finite probabilities."""
     return [
         t
         for t in cases
@@ -236,7 +234,7 @@ def _known(cases: Sequence[_CalibratedCase], marker: Marker) -> list[_Calibrated
 
 
 def _wrong(cases: Sequence[_CalibratedCase], marker: Marker) -> NDArray[np.bool_]:
-    """(n,) whether the likeliest class of what is shown is not the true one."""
+    """(n,) whether the likeliest class by calibrated probability is wrong."""
     said = [marker.classes[int(np.argmax(t.answer.probabilities[marker.id]))] for t in cases]
     return np.array([s != t.result.labels[marker.id] for s, t in zip(said, cases, strict=True)])
 
@@ -269,7 +267,7 @@ def _set_rows(
 
 
 def _with_coverage(row: SetCoverageRow, group: Sequence[_CalibratedCase]) -> SetCoverageRow:
-    """The row with the figures of its group of cases; as it is without a case."""
+    """The row with the figures of its cases; unchanged without a case."""
     if not group:
         return row
     sets = [c.answer.sets[row.marker] for c in group]
@@ -313,8 +311,7 @@ def _threshold_rows(
 
 
 def _integrated_type_threshold(cases: Sequence[_CalibratedCase], model: str) -> ThresholdRow:
-    """Of the cases whose integrated type follows from the true labels: how many were given a type,
-    and how many of these a wrong one.
+    """Coverage and error rate of the integrated type, for cases whose type follows from the labels.
 
     A type that the three markers cannot determine counts as rejected."""
     known = [c for c in cases if not isinstance(reference_type(c.result.labels), Unknown)]
@@ -332,7 +329,7 @@ def _with_errors(
     accepted: NDArray[np.bool_],
     wrong: NDArray[np.bool_],
 ) -> ThresholdRow:
-    """The row with the figures of its cases; as it is without a case."""
+    """The row with the figures of its cases; unchanged without a case."""
     n = len({(c.result.site, c.result.case) for c in cases})
     if not n:
         return row
@@ -358,8 +355,8 @@ def _type_rows(cases: Sequence[_CalibratedCase], model: str) -> tuple[Integrated
 def _share(
     results: Sequence[CaseResult], hits: NDArray[np.float64]
 ) -> tuple[int, float, float | None, float | None]:
-    """Cases, and a share of their answers of all seeds with Wilson's interval: for as many
-    independent cases as would have its variance over patients."""
+    """Number of cases, a fraction over all seeds, and Wilson's interval for the effective number of
+    independent cases."""
     cases = [f"{r.site}/{r.case}" for r in results]
     sample = PredictionSample.named(cases, [0] * len(cases), [r.patient for r in results], 0)
     bounds = wilson_interval(sample, hits, np.ones(len(hits)))

@@ -24,7 +24,7 @@ _THRESHOLD_KEYS: Final = {"target_risk": "wished", "n_kept": "kept", "n_errors":
 
 
 def calibration_json(calibration: Calibration) -> str:
-    """Every field; numbers read back exactly."""
+    """A calibration as JSON text; numbers read back exactly."""
     plain = {
         "wishes": dataclasses.asdict(calibration.config),
         "scalings": {m: dataclasses.asdict(row) for m, row in calibration.scalings.items()},
@@ -37,9 +37,9 @@ def calibration_json(calibration: Calibration) -> str:
 
 
 def parse_calibration(text: str, where: str) -> Calibration:
-    """What `calibration_json` wrote.
+    """Read what `calibration_json` wrote.
 
-    Raises DataError where it does not read, or holds numbers that no calibration has.
+    Raises DataError if it cannot be read or has impossible values.
     """
     try:
         raw = json.loads(text, object_hook=_tuples)
@@ -58,7 +58,7 @@ def parse_calibration(text: str, where: str) -> Calibration:
 
 
 def _threshold_plain(threshold: ConfidenceThreshold) -> dict[str, Any]:
-    """By the keys of the file, which are those of the first version."""
+    """Fields under the keys of the file format, which are those of the first version."""
     plain = dataclasses.asdict(threshold)
     return {_THRESHOLD_KEYS.get(name, name): value for name, value in plain.items()}
 
@@ -91,7 +91,7 @@ def _check(found: Calibration) -> None:
 
 
 def _tuples(row: dict[str, Any]) -> dict[str, Any]:
-    """An object's arrays as tuples: JSON has no others."""
+    """An object with its arrays as tuples."""
     return {k: _deep(v) if isinstance(v, list) else v for k, v in row.items()}
 
 

@@ -1,16 +1,16 @@
-"""IDH, 1p/19q and grade decided together, so that no answer contradicts WHO CNS5.
+"""Joint probabilities of IDH, 1p/19q and grade that are consistent with WHO CNS5.
 
-A network with one head a marker may call a tumour IDH-wildtype and 1p/19q-codeleted, which WHO
-CNS5 does not know. Such cells have probability 0 here, and the marginals are made anew.
+A network with one head a marker may predict IDH-wildtype with 1p/19q co-deletion, a combination
+that WHO CNS5 excludes. Excluded cells have probability 0 here, and the marginals are recomputed.
 
-Leaving out cells and rescaling the product of the marginals would move every marginal, calibrated
-as they are: with 60 % mutant and 50 % codeleted, that gives 75 % mutant, though all codeleted
-tumours may well be among the 60 %. The joint here is instead the q on the allowed cells with the
-greatest sum over markers m and classes c of p_m(c) log q_m(c), plus `PRIOR_WEIGHT` times the sum
-over cells of s log q: as near as can be to the marginals p_m in Kullback and Leibler's sense, and
-a little to the rescaled product s, which decides among the many q that have these marginals and
-keeps q off 0. Repeated multiplication finds it (EM; Dempster et al. 1977, JRSS B 39:1). Where the
-product has nothing on forbidden cells, q is the product and nothing changes.
+Removing cells and rescaling the product of the marginals would change every calibrated marginal: 60
+% mutant and 50 % codeleted would become 75 % mutant, although all codeleted tumours can be among
+the 60 %. The joint here is instead the q on the allowed cells that maximises the sum over markers m
+and classes c of p_m(c) log q_m(c), plus `PRIOR_WEIGHT` times the sum over cells of s log q: it is
+closest to the marginals p_m by Kullback-Leibler divergence. The small weight of the rescaled
+product s selects one of the many q with these marginals and keeps q above 0. It is computed by
+repeated multiplication (EM; Dempster et al. 1977, JRSS B 39:1). If the product is 0 on the excluded
+cells, q is the product.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LEAST: Final = 1e-12
 
 @dataclass(frozen=True)
 class ExcludedCombination:
-    """A combination that WHO CNS5 does not know. grade: None for every grade."""
+    """A combination that WHO CNS5 excludes. grade: None for every grade."""
 
     idh: str
     codel: str
@@ -66,7 +66,7 @@ EXCLUDED: Final = (
 
 @functools.cache
 def allowed_cells() -> NDArray[np.bool_]:
-    """(2, 2, 3), read-only: the cells of `JOINT` that are possible."""
+    """(2, 2, 3), read-only: true for the possible cells of `JOINT`."""
     cells = np.ones(tuple(len(BY_ID[m].classes) for m in JOINT), bool)
     for row in EXCLUDED:
         own = BY_ID["idh"].classes.index(row.idh), BY_ID["codel_1p19q"].classes.index(row.codel)
@@ -77,7 +77,7 @@ def allowed_cells() -> NDArray[np.bool_]:
 
 
 def cell_counts(labels: Sequence[Labels]) -> Counts:
-    """(2, 2, 3): the cases of which all three are known. Counts of several sites add."""
+    """(2, 2, 3): counts of cases with all three labels. Counts of several sites add."""
     counts = np.zeros(allowed_cells().shape, np.int64)
     for own in labels:
         if all(m in own.values for m in JOINT):
@@ -88,11 +88,11 @@ def cell_counts(labels: Sequence[Labels]) -> Counts:
 def joint_probabilities(
     marginals: Mapping[str, Probabilities], counts: Counts | None = None
 ) -> Values:
-    """(n, 2, 2, 3), 0 on forbidden cells, summing to 1; NaN for a case with a NaN.
+    """(n, 2, 2, 3), 0 on excluded cells, summing to 1; NaN for a case with a NaN.
 
-    marginals: those of `JOINT`, (n, classes). counts: as `cell_counts` over all sites, for how
-    the three go together; each cell of s is then weighed by how much more often it occurs than
-    its marginals alone would have it. Those that are forbidden are not read.
+    marginals: those of `JOINT`, (n, classes). counts: `cell_counts` of all sites, for the
+    dependence of the three; each cell of s is then multiplied by its observed frequency over that
+    expected from its marginals. Counts of excluded cells are ignored.
     """
     found = [np.maximum(marginals[m], _LEAST) for m in JOINT]
     start = np.einsum("na,nb,nc->nabc", *found) * allowed_cells()

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class MarkerAnswer:
     """One marker of one case. marker: its id; tuples of numbers are in the order of its classes.
 
-    probabilities: calibrated where the model has a calibration, else the network's own; NaN where
-    there is none. low, high: 2.5 and 97.5 % bounds over samples of these probabilities; None
-    without samples. prediction_set: names of the classes that are not ruled out; confident: whether
-    the greatest probability reaches the threshold for the chosen risk; both None without a
-    calibration. uncalibrated: the network's own probabilities; empty where they are not kept.
+    probabilities: calibrated if the model has a calibration, else the network's own; NaN if
+    missing. low, high: 2.5 and 97.5 % percentiles over samples of these probabilities; None without
+    samples. prediction_set: names of the classes that are not ruled out; confident: whether the
+    greatest probability reaches the confidence threshold; both None without a calibration.
+    uncalibrated: the network's own probabilities; empty if not stored.
     """
 
     marker: str

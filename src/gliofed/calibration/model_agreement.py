@@ -1,8 +1,8 @@
 """Agreement between models' segmentations against Dice, over test cases.
 
-Agreement is the mean Dice between the outlines of models trained apart (deep ensembles,
-Lakshminarayanan et al. 2017, NeurIPS 30; as a figure for a whole structure, Roy et al. 2019,
-NeuroImage 195:11). It needs no expert mask, so that segmentations can be rejected by it.
+Agreement is the mean Dice between the segmentations of models trained with different seeds (deep
+ensembles, Lakshminarayanan et al. 2017, NeurIPS 30; as a measure for a structure, Roy et al. 2019,
+NeuroImage 195:11). It needs no expert mask, and can be used to reject segmentations.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from gliofed.evaluation.results import CaseResult
 BY_BONETT: Final = "Bonett & Wright 2000, Psychometrika 65:23"
 BY_PERCENTILE: Final = "bootstrap percentiles"
 MIN_CASES: Final = 5
-"""Cases below which no correlation is given."""
+"""Minimum number of cases for a correlation."""
 
 
 @dataclass(frozen=True)
 class AgreementRow:
-    """Mean Dice of the share `coverage` of the cases whose outlines agree most; where that is
-    None, Spearman's rank correlation of agreement and Dice. n: cases with both, each with its mean
-    Dice over seeds. value, low, high: with 95 % interval; None with the reason in `note`."""
+    """Mean Dice of the share `coverage` of cases with the highest agreement; if None, Spearman's
+    rank correlation of agreement and Dice. n: cases with both, each with its mean Dice over seeds.
+    value, low, high: with 95 % interval; None with the reason in `note`."""
 
     model: str
     coverage: float | None
@@ -52,7 +52,7 @@ class AgreementRow:
 def agreement_rows(
     results: Sequence[CaseResult], model: str, replicates: int
 ) -> tuple[AgreementRow, ...]:
-    """Of one model's external cases; none where no case has an agreement and an expert mask."""
+    """Rows for one model's external cases; empty if no case has an agreement and an expert mask."""
     cases: dict[tuple[str, str], list[CaseResult]] = defaultdict(list)
     for r in results:
         known = r.agreement is not None and r.dice is not None
@@ -87,7 +87,7 @@ def _kept(
 def _correlation(
     model: str, agreed: Values, dices: Values, patients: Sequence[str]
 ) -> AgreementRow:
-    """Of the ranks; the interval, on Fisher's scale, takes cases as independent."""
+    """Rank correlation; the interval, on Fisher's scale, assumes independent cases."""
     n = len(agreed)
     if n < MIN_CASES:
         why = f"{n} cases, {MIN_CASES} are needed"

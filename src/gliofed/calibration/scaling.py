@@ -3,8 +3,8 @@
 Temperature scaling has the slope alone (Guo et al. 2017, ICML, PMLR 70:1321). Platt scaling has an
 intercept too (Platt 1999, in Advances in Large Margin Classifiers, MIT Press, 61-74); with more
 than two classes, one for each but the first (Alexandari et al. 2020, ICML, PMLR 119:222, there
-called bias-corrected). A loss that weighs rare classes up, as gliofed's does, shifts the
-probabilities; a slope cannot shift them back, an intercept can.
+called bias-corrected). A loss with weights for rare classes, as in gliofed, shifts the
+probabilities; an intercept corrects this, a slope cannot.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from gliofed.markers import BY_ID
 
 ScalingKind = Literal["identity", "temperature", "platt"]
 RIDGE: Final = 1.0
-"""The fit's pull towards slope 1 and intercept 0: that of normal priors of deviation 1, which a
-few dozen cases outweigh. It keeps separated and tiny sets from running away."""
+"""Penalty towards slope 1 and intercept 0, as of normal priors with standard deviation 1. It keeps
+fits of separated or very small sets finite; a few dozen cases outweigh it."""
 LEAST: Final = 1e-6
-"""A probability nearer to 0 is taken for this: no calibration set here could tell them apart."""
+"""Smaller probabilities are raised to this; no calibration set here could distinguish them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ProbabilityScaling:
     """How one marker's probabilities are calibrated.
 
     slope: 1 / temperature, above 0. intercepts: one a class, the first 0. n: calibration cases.
-    sites: those that had any. note: why there is no scaling (kind "identity") or only a part.
+    sites: those with such cases. note: why there is no scaling (kind "identity") or only a slope.
     """
 
     marker: str
@@ -46,7 +46,7 @@ class ProbabilityScaling:
     note: str = ""
 
     def apply(self, probabilities: Probabilities) -> Probabilities:
-        """(n, classes) calibrated. "identity" gives back what it got; NaN stays NaN."""
+        """(n, classes), calibrated. "identity" returns its input; NaN stays NaN."""
         if self.kind == "identity":
             return probabilities
         scores = self.slope * _logs(probabilities) + np.array(self.intercepts)
@@ -56,7 +56,8 @@ class ProbabilityScaling:
 
 @dataclass(frozen=True)
 class FitPosition:
-    """Where a fit stands: the slope less 1, then for "platt" the intercepts but the first."""
+    """Current parameters of a fit: the slope less 1, then for "platt" the intercepts but the
+    first."""
 
     kind: ScalingKind
     coefficients: tuple[float, ...]
@@ -65,10 +66,10 @@ class FitPosition:
 def scaling_sums(
     at: FitPosition, truth: ClassIndices, probabilities: Probabilities
 ) -> LogisticSums:
-    """One site's sums at a place.
+    """One site's sums at given parameters.
 
     truth: (n,), probabilities: (n, classes), finite. n = 0 gives sums of 0. It is a softmax
-    regression in which a class's score is linear in features of its own.
+    regression in which each class has its own features.
     """
     logs = _logs(probabilities)
     cases, classes = logs.shape
@@ -92,12 +93,12 @@ def scaling_sums(
 def scaling_steps(
     marker: str, kind: ScalingKind, counts: Mapping[str, tuple[int, ...]]
 ) -> Generator[FitPosition, LogisticSums, ProbabilityScaling]:
-    """The scaling of the pooled cases, but for rounding: yields places, is sent all sites' sums.
+    """The scaling of the pooled cases, up to rounding: yields parameters, receives all sites' sums.
 
     counts: site to its cases of each class. Where a class has no case, "platt" becomes
-    "temperature": its intercept would be the ridge's own. Nothing is asked and nothing fitted
-    ("identity") without two classes; nothing is fitted where the slope would not be above 0, which
-    is where the model orders the calibration cases no better than chance.
+    "temperature": its intercept would depend on the ridge alone. Without two classes nothing is
+    requested or fitted ("identity"). Nothing is fitted either if the slope would not be above 0:
+    then the model ranks the calibration cases no better than chance.
     """
     classes = BY_ID[marker].classes
     sums = [sum(own[c] for own in counts.values()) for c in range(len(classes))]

@@ -1,8 +1,8 @@
 """Uncertainty of a segmentation, from several probability maps of one case.
 
-The maps are of models trained apart (deep ensembles, Lakshminarayanan et al. 2017, NeurIPS 30),
-of mirrored passes, or of any other samples. Volume's spread and the Dice coefficient between
-members, as figures for a whole structure: Roy et al. 2019, NeuroImage 195:11.
+The maps come from models trained with different seeds (deep ensembles, Lakshminarayanan et al.
+2017, NeurIPS 30), from mirrored passes, or from other samples. Volume's spread and the Dice
+coefficient between members, as measures for a structure: Roy et al. 2019, NeuroImage 195:11.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class SegmentationUncertainty:
 
     mean, deviation, entropy: float32 (X, Y, Z): of the members' tumour probabilities, the standard
     deviation dividing by K, and the entropy of the mean in bits, 0 to 1. volumes_ml: of each
-    member's outline, in the members' order. volume_ml: of the mean's outline. agreement: mean
-    Dice over all pairs of members, an estimate of the Dice that another such outline would reach;
-    two empty outlines agree with 1. None with one member, as a single map has no spread.
+    member's segmentation, in the members' order. volume_ml: of the segmentation of the mean.
+    agreement: mean Dice over all pairs of members, an estimate of the Dice with another such
+    segmentation; 1 between two empty ones. None with one member.
     """
 
     mean: NDArray[np.float32]
@@ -50,8 +50,8 @@ def ensemble_uncertainty(
 ) -> SegmentationUncertainty:
     """members: K maps (X, Y, Z) of tumour probability on one grid; spacing_mm: (3,), of its voxels.
 
-    A voxel is outlined where its probability is at least `threshold`. Raises ValueError without a
-    member, with maps of several shapes, and where a probability is not finite.
+    A voxel is tumour if its probability is at least `threshold`. Raises ValueError without a
+    member, for maps of different shapes, and for a probability that is not finite.
     """
     if not members or len({m.shape for m in members}) > 1:
         raise ValueError(f"expected maps of one shape, found {[m.shape for m in members]}")

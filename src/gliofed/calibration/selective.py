@@ -2,8 +2,8 @@
 
 The risk at a coverage is the share of errors among the most confident cases that make up this
 share of all (El-Yaniv and Wiener 2010, Journal of Machine Learning Research 11:1605); the area
-under that curve is its mean over 1, 2, ... all cases kept (Geifman et al. 2019, ICLR). Cases of
-equal confidence are kept in any order: they share their errors evenly.
+under that curve is its mean over 1, 2, ... all cases accepted (Geifman et al. 2019, ICLR). Cases of
+equal confidence share their errors evenly.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Wrong = NDArray[np.bool_] | Values
 
 @dataclass(frozen=True)
 class SelectiveRiskRow:
-    """The share of errors among the most confident `coverage` of the answers; where that is None,
-    the area under the curve. n: cases, however often each is answered. low, high: 95 % bootstrap
-    interval over patients, None with the reason in `note`."""
+    """Error rate among the most confident `coverage` of the predictions; if None, the area under
+    the curve. n: cases, each counted once over all seeds. low, high: 95 % bootstrap interval over
+    patients, None with the reason in `note`."""
 
     model: str
     marker: str
@@ -57,12 +57,13 @@ class SelectiveRiskRow:
 
 @dataclass(frozen=True)
 class ConfidenceThreshold:
-    """The least confidence at which the accepted answers had at most `target_risk` errors.
+    """The lowest confidence at which the accepted predictions have an error rate of at most
+    `target_risk`.
 
     n: calibration cases. n_kept, n_errors: accepted ones, and wrong ones among these. at_least:
-    None where no confidence will do; then nothing is accepted. low, high: Wilson's 95 % interval of
-    n_errors / n_kept. It was chosen on these very cases, so that new ones tend to have more errors:
-    read `high`.
+    None if no threshold reaches the target; then nothing is accepted. low, high: Wilson's 95 %
+    interval of n_errors / n_kept. The threshold was chosen on these cases, so that new cases tend
+    to have more errors: see `high`.
     """
 
     marker: str
@@ -76,7 +77,7 @@ class ConfidenceThreshold:
     note: str = ""
 
     def accepts(self, confidence: Values) -> NDArray[np.bool_]:
-        """(n,), true where an answer is given. NaN is never kept."""
+        """(n,), true where the prediction is accepted. NaN is rejected."""
         if self.at_least is None:
             return np.zeros(confidence.shape, bool)
         return confidence >= self.at_least
@@ -85,7 +86,7 @@ class ConfidenceThreshold:
 def area_under_risk_coverage(confidence: Values, wrong: Wrong, weights: Weights) -> Values:
     """Area under the coverage-risk curve. weights: (replicates, n). NaN without cases.
 
-    confidence, wrong: (n,). A confidence that is NaN is the least of all.
+    confidence, wrong: (n,). A NaN confidence is the lowest.
     """
     before, cases, missed, share = _groups(confidence, wrong, weights)
     # the mean over k of errors(k) / k, errors rising by `share` a case within a group
@@ -95,9 +96,9 @@ def area_under_risk_coverage(confidence: Values, wrong: Wrong, weights: Weights)
 
 
 def risk_at_coverage(confidence: Values, wrong: Wrong, weights: Weights, coverage: float) -> Values:
-    """Share of errors among the most confident `coverage` of the cases, rounded up to whole ones.
+    """Error rate among the most confident `coverage` of the cases, their number rounded up.
 
-    As `area_under_risk_coverage`.
+    Arguments as in `area_under_risk_coverage`.
     """
     before, cases, missed, share = _groups(confidence, wrong, weights)
     kept = np.ceil(coverage * cases.sum(1, keepdims=True) - 1e-9)
@@ -144,7 +145,7 @@ def selective_risk_rows(
 
 
 def confidence_counts(confidence: Values, wrong: Wrong) -> Counts:
-    """(2, BINS): right answers and wrong ones by confidence. Counts of several sites add."""
+    """(2, BINS): right and wrong predictions by confidence. Counts of several sites add."""
     counts = np.zeros((2, BINS), np.int64)
     np.add.at(counts, (wrong.astype(np.int64), bin_indices(confidence)), 1)
     return counts
@@ -153,13 +154,14 @@ def confidence_counts(confidence: Values, wrong: Wrong) -> Counts:
 def fit_confidence_threshold(
     marker: str, counts: Counts, target_risk: float
 ) -> ConfidenceThreshold:
-    """The limit that keeps most cases, among the grid's edges: exact, as counts at edges are."""
+    """The threshold that accepts most cases, among the bin edges; exact, since counts at edges
+    are."""
     right, errors = counts_at_or_above(counts)
     kept = right + errors
     n = int(kept[0])
     good = np.flatnonzero((kept > 0) & (errors <= target_risk * kept + 1e-9))
     if not len(good):
-        why = f"at no confidence were errors {target_risk:g} or fewer" if n else "no case"
+        why = f"no threshold has an error rate of {target_risk:g} or less" if n else "no case"
         return ConfidenceThreshold(marker, target_risk, None, n, 0, 0, None, None, why)
     edge = int(good[0])
     low, high = wilson_bounds(int(errors[edge]), int(kept[edge]))
@@ -172,7 +174,7 @@ def _groups(
     confidence: Values, wrong: Wrong, weights: Weights
 ) -> tuple[Values, Values, Values, Values]:
     """By falling confidence, (replicates, groups): cases before a group and in it, errors before
-    it, and the share of errors in it."""
+    it, and the error rate in it."""
     if not len(confidence):
         nothing = np.zeros((len(weights), 0))
         return nothing, nothing, nothing, nothing

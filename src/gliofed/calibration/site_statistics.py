@@ -1,4 +1,4 @@
-"""A site's half of the calibration: from its calibration cases to sums."""
+"""The site's part of the calibration: sums over its calibration cases."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from gliofed.types import Unknown
 
 @dataclass(frozen=True)
 class CalibrationCases:
-    """One site's calibration cases, and what it answers of them: every answer adds across sites.
+    """One site's calibration cases and their statistics, which add across sites.
 
-    min_count: a marker of which a class has from 1 to `min_count` - 1 cases is answered as if no
-    case were known. Of few cases, counts by probability are hardly less than the probabilities
-    themselves: they tell nobody's name, but how sure the model was of each case.
+    min_count: a marker of which a class has from 1 to `min_count` - 1 cases is reported as if no
+    case had a label. With few cases, counts by probability reveal nearly the probability of each
+    case.
     """
 
     results: tuple[CaseResult, ...]
     min_count: int = 1
 
     def respond(self, request: StatisticsRequest) -> SiteStatistics:
-        """The statistics for a request: all that leaves the site."""
+        """The statistics for a request. Nothing else leaves the site."""
         if request.step == "count":
             bad = {m: _known(self.results, m)[2] for m in BY_ID}
             return SiteStatistics(
                 true_classes={m: true_class_counts(*self.known(m)) for m in BY_ID},
                 cells=self._cells(),
-                hidden=tuple(m for m in BY_ID if self.hidden(m)),
+                suppressed=tuple(m for m in BY_ID if self.suppressed(m)),
                 not_finite={m: n if n >= self.min_count else 0 for m, n in bad.items()},
             )
         if request.step == "scale":
@@ -61,14 +61,14 @@ class CalibrationCases:
         return SiteStatistics(confidences={m: self._confidences(m, seen[m]) for m in BY_ID})
 
     def known(self, marker: str) -> tuple[ClassIndices, Probabilities]:
-        """(n,) class indices and (n, classes) probabilities: what does not leave the site."""
+        """(n,) class indices and (n, classes) probabilities. They do not leave the site."""
         truth, found, _ = _known(self.results, marker)
         if self._too_few(truth, marker):
             return truth[:0], found[:0]
         return truth, found
 
-    def hidden(self, marker: str) -> bool:
-        """Whether the marker is left out for too few cases of a class."""
+    def suppressed(self, marker: str) -> bool:
+        """Whether the marker is suppressed for too few cases of a class."""
         return self._too_few(_known(self.results, marker)[0], marker)
 
     def _cells(self) -> Counts:
@@ -77,7 +77,8 @@ class CalibrationCases:
         return np.zeros(allowed_cells().shape, np.int64) if few else counts
 
     def _confidences(self, marker: str, seen: Probabilities) -> Counts:
-        """seen: the marker's probabilities as they are shown, of `results` in their order."""
+        """Right and wrong predictions by confidence. seen: calibrated probabilities, in the order
+        of `results`."""
         truth, _ = self.known(marker)
         if not len(truth):
             return np.zeros((2, BINS), np.int64)
@@ -90,13 +91,13 @@ class CalibrationCases:
 
 
 def local_exchange(sites: Mapping[str, CalibrationCases]) -> StatisticsExchange:
-    """An exchange with sites whose cases are all on this machine.
+    """An exchange with sites whose cases are on this machine.
 
-    Raises ValueError where they are of several models.
+    Raises ValueError for results of several models.
     """
     models = {(r.model, r.seed, r.fold) for own in sites.values() for r in own.results}
     if len(models) > 1:
-        raise ValueError(f"the answers are of {len(models)} models, expected one")
+        raise ValueError(f"the results are of {len(models)} models, expected one")
     return lambda request: {name: own.respond(request) for name, own in sites.items()}
 
 
@@ -105,18 +106,18 @@ def joint_decisions(
     cells: Cells | None,
     own: Mapping[str, Probabilities],
 ) -> tuple[dict[str, Probabilities], Values]:
-    """What is shown of n cases: marker to (n, classes); and the joint, (n, 2, 2, 3).
+    """Calibrated probabilities of n cases: marker to (n, classes); and the joint, (n, 2, 2, 3).
 
-    own: the model's own probabilities, not scaled. Where one of the three of the joint is
-    not finite there is none, NaN, and the others are shown as they were scaled.
+    own: the model's own probabilities, not scaled. If one of the three joint markers is not finite,
+    the joint is NaN, and the others have their scaled values.
     """
     scaled = {m: scalings[m].apply(p) for m, p in own.items()}
-    chances = joint_probabilities(scaled, None if cells is None else np.array(cells))
-    together = marginal_probabilities(chances)
-    whole = np.isfinite(chances[:, 0, 0, 0])[:, None]
+    joint = joint_probabilities(scaled, None if cells is None else np.array(cells))
+    together = marginal_probabilities(joint)
+    finite = np.isfinite(joint[:, 0, 0, 0])[:, None]
     return {
-        m: np.where(whole, together[m], p) if m in together else p for m, p in scaled.items()
-    }, chances
+        m: np.where(finite, together[m], p) if m in together else p for m, p in scaled.items()
+    }, joint
 
 
 def model_probabilities(results: Sequence[CaseResult]) -> dict[str, Probabilities]:
@@ -134,7 +135,7 @@ def _usable(result: CaseResult, marker: str) -> bool:
 
 
 def _known(results: Sequence[CaseResult], marker: str) -> tuple[ClassIndices, Probabilities, int]:
-    """Truth and probabilities of the cases that can be used, and how many are not finite."""
+    """Truth and probabilities of the usable cases, and the number that are not finite."""
     names = BY_ID[marker].classes
     known = [r for r in results if not isinstance(r.labels[marker], Unknown)]
     used = [r for r in known if _usable(r, marker)]

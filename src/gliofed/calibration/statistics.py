@@ -19,9 +19,9 @@ Cells = tuple[tuple[tuple[int, ...], ...], ...]
 class StatisticsRequest:
     """One request to every site, about its calibration cases of one model.
 
-    step: "count", how many there are and how they were answered; "scale", the sums of some
-    markers' fits, at `places`; "limit", how sure what is shown is, scaled by `scalings` and decided
-    together by `cells`. Markers are named by id.
+    step: "count": cases and their probabilities; "scale": the sums of some markers' fits at the
+    parameters `places`; "limit": counts by confidence, calibrated by `scalings` and `cells`.
+    Markers are named by id.
     """
 
     step: RequestStep
@@ -35,22 +35,22 @@ class SiteStatistics:
     """One site's statistics, all of which add across sites; empty where the step needs none.
 
     true_classes: by marker (classes, BINS), see `conformal.true_class_counts`. cells: (2, 2, 3),
-    see `joint_decision.cell_counts`. hidden: markers left out for too few cases of a class;
-    not_finite: by marker the cases left out since a probability is not finite. sums: of the fits
-    asked for. confidences: by marker (2, BINS), see `selective.confidence_counts`.
+    see `joint_decision.cell_counts`. suppressed: markers suppressed for too few cases of a class;
+    not_finite: by marker the cases excluded since a probability is not finite. sums: of the
+    requested fits. confidences: by marker (2, BINS), see `selective.confidence_counts`.
     """
 
     true_classes: Mapping[str, Counts] = field(default_factory=dict)
     cells: Counts | None = None
-    hidden: tuple[str, ...] = ()
+    suppressed: tuple[str, ...] = ()
     not_finite: Mapping[str, int] = field(default_factory=dict)
     sums: Mapping[str, LogisticSums] = field(default_factory=dict)
     confidences: Mapping[str, Counts] = field(default_factory=dict)
 
     def classes(self, marker: str) -> tuple[int, ...]:
-        """Cases of each class that are calibrated on."""
+        """Calibration cases of each class."""
         return tuple(self.true_classes[marker].sum(1).tolist())
 
 
 StatisticsExchange = Callable[[StatisticsRequest], Mapping[str, SiteStatistics]]
-"""Sends a request to the sites; gives the statistics of each by its name."""
+"""Sends a request to the sites; returns the statistics by site name."""

@@ -1,7 +1,6 @@
 """Requests and statistics of sites as plain JSON values and back; numbers come back exactly.
 
-Values that are read are not trusted: they are of the right kinds and shapes, or ValueError,
-KeyError, TypeError or AttributeError is raised.
+Input is validated: wrong types or shapes raise ValueError, KeyError, TypeError or AttributeError.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from gliofed.markers import BY_ID
 
 
 def request_to_json(request: StatisticsRequest) -> dict[str, Any]:
-    """The request as plain values, to be sent."""
+    """The request as JSON values."""
     return dataclasses.asdict(request)
 
 
 def request_from_json(raw: Mapping[str, Any]) -> StatisticsRequest:
-    """What `request_to_json` made."""
+    """Read what `request_to_json` made."""
     if raw["step"] not in get_args(RequestStep):
         raise ValueError(f"step {raw['step']!r}, expected one of {get_args(RequestStep)}")
     found = StatisticsRequest(
@@ -45,7 +44,7 @@ def request_from_json(raw: Mapping[str, Any]) -> StatisticsRequest:
 
 
 def scaling_from_json(marker: str, raw: Mapping[str, Any]) -> ProbabilityScaling:
-    """A scaling that can be: of this marker, its slope above 0, an intercept a class."""
+    """A valid scaling: of this marker, its slope above 0, an intercept a class."""
     rest = {"intercepts": tuple(raw["intercepts"]), "sites": tuple(raw["sites"])}
     found = ProbabilityScaling(**{**raw, **rest})
     if found.marker != marker:
@@ -60,11 +59,11 @@ def scaling_from_json(marker: str, raw: Mapping[str, Any]) -> ProbabilityScaling
 
 
 def statistics_to_json(statistics: SiteStatistics) -> dict[str, Any]:
-    """The statistics as plain values, to be sent."""
+    """The statistics as JSON values."""
     return {
         "true_classes": {m: own.tolist() for m, own in statistics.true_classes.items()},
         "cells": None if statistics.cells is None else statistics.cells.tolist(),
-        "hidden": list(statistics.hidden),
+        "hidden": list(statistics.suppressed),
         "not_finite": dict(statistics.not_finite),
         "sums": {
             m: [own.n, own.loss, own.gradient.tolist(), own.hessian.tolist()]
@@ -75,8 +74,7 @@ def statistics_to_json(statistics: SiteStatistics) -> dict[str, Any]:
 
 
 def statistics_from_json(raw: Mapping[str, Any], request: StatisticsRequest) -> SiteStatistics:
-    """What `statistics_to_json` made of the statistics for `request`, complete and nothing
-    else."""
+    """Read the statistics for `request`, which must be complete and have nothing else."""
     counted, limited = request.step == "count", request.step == "limit"
     found = SiteStatistics(
         true_classes={
@@ -84,7 +82,7 @@ def statistics_from_json(raw: Mapping[str, Any], request: StatisticsRequest) -> 
             for m, own in raw["true_classes"].items()
         },
         cells=None if raw["cells"] is None else _counts(raw["cells"], allowed_cells().shape),
-        hidden=tuple(_marker(m) for m in raw["hidden"]),
+        suppressed=tuple(_marker(m) for m in raw["hidden"]),
         not_finite={_marker(m): int(_counts(n, ())) for m, n in raw["not_finite"].items()},
         sums={_marker(m): _sums(own, request.places[m]) for m, own in raw["sums"].items()},
         confidences={_marker(m): _counts(own, (2, BINS)) for m, own in raw["confidences"].items()},
@@ -99,8 +97,8 @@ def statistics_from_json(raw: Mapping[str, Any], request: StatisticsRequest) -> 
     for name, markers in expected.items():
         if set(getattr(found, name)) != markers:
             raise ValueError(f"{name} of {sorted(getattr(found, name))}, not {sorted(markers)}")
-    if (found.cells is not None) != counted or (found.hidden and not counted):
-        raise ValueError("cells or hidden markers do not fit the request")
+    if (found.cells is not None) != counted or (found.suppressed and not counted):
+        raise ValueError("cells or suppressed markers do not fit the request")
     return found
 
 
@@ -119,7 +117,7 @@ def _place(marker: str, raw: Mapping[str, Any]) -> FitPosition:
     kind = raw["kind"]
     width = {"temperature": 1, "platt": len(BY_ID[marker].classes)}.get(kind)
     if width is None:
-        raise ValueError(f"{marker}: a place of kind {kind!r}")
+        raise ValueError(f"{marker}: parameters of kind {kind!r}")
     return FitPosition(kind, tuple(_numbers(raw["coefficients"], (width,)).tolist()))
 
 

@@ -19,10 +19,10 @@ def norm_layer(kind: str, width: int) -> nn.Module:
 class Conv3d(nn.Conv3d):
     """`torch.nn.Conv3d` with two workarounds for the CPU.
 
-    It leaves bfloat16 for float32 where that would be wrong: oneDNN's bfloat16 weight gradient
+    It computes in float32 where bfloat16 would be wrong: oneDNN's bfloat16 weight gradient
     (seen in torch 2.13) reads and writes beyond its buffers when a side is hardly larger than the
     kernel; sides of kernel + stride and more are sound. Small float32 convolutions of one
-    case are computed by oneDNN: torch's own path for them is slower by half or more
+    case are computed by oneDNN: torch's native path for them is slower by half or more
     (`benchmarks/small_convolution.py`).
     """
 
@@ -40,7 +40,8 @@ class Conv3d(nn.Conv3d):
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
-    """`torch.nn.ConvTranspose3d` with the same care as `Conv3d`; its output is the larger side."""
+    """`torch.nn.ConvTranspose3d` with the same workarounds as `Conv3d`; its output is the larger
+    side."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: D102
         larger = tuple(n * s for n, s in zip(x.shape[2:], self.stride, strict=True))
@@ -64,7 +65,7 @@ def _left_to_the_slow_path(x: Tensor, conv: nn.Conv3d) -> bool:
     """Whether torch would not use oneDNN, and be slower.
 
     As in `use_mkldnn` of ATen's Convolution.cpp: of one case, where channels x depth x height are
-    few. Kernels of 1 x 1 x 1 are as fast without.
+    few. Kernels of 1 x 1 x 1 are as fast without oneDNN.
     """
     return (
         x.device.type == "cpu"

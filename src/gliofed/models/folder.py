@@ -2,7 +2,7 @@
 
     <folder>/model.json            format, recipe, and the SHA-256 of each other file
     <folder>/weights.safetensors   tensors by parameter name
-    <folder>/calibrations.json     where the model was calibrated
+    <folder>/calibrations.json     if the model was calibrated
     <folder>/model-card.md         intended use, training and test results
 
 `model.json` is written last, and the folder is moved to its place in one step. The id of a model is
@@ -39,13 +39,14 @@ from gliofed.study import GridConfig, NetworkConfig, PreparationConfig, QualityC
 from gliofed.version import __version__
 
 FORMAT: Final = 2
-"""Of the folder. 1 was the weights alone, as one message of `gliofed.federated.messages`."""
+"""Version of the folder format. Version 1 was the weights alone, as one message of
+`gliofed.federated.messages`."""
 RECORD: Final = "model.json"
 WEIGHTS: Final = "weights.safetensors"
 CALIBRATIONS: Final = "calibrations.json"
 CARD: Final = "model-card.md"
 _LARGEST: Final = 2**20
-"""Bytes of a record: it is read before its digest can be known."""
+"""Largest record in bytes: it is read before its digest can be checked."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class ModelRecipe:
 
     name: of the study. run, rounds: of the training. study: the study's digest.
     gliofed: the version that wrote it. steps: name of the preparation's steps
-    (`gliofed.data.store.RECIPE`), set by `prepare`, to voxels of `grid`; its patch is the size that
-    the network was trained on. quality: limits for a prepared case. mirror: whether predictions
-    are averaged with those of the mirrored scan. synthetic: trained on phantoms.
+    (`gliofed.data.store.RECIPE`), with the settings `prepare` and the voxels of `grid`; its patch
+    is that of the training. quality: limits for a prepared case. mirror: whether predictions are
+    averaged with those of the mirrored scan. synthetic: trained on phantoms.
     """
 
     name: str
@@ -87,10 +88,11 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model as read. id: hexadecimal digest. weights: of the CPU. card: Markdown, or empty.
+    """A model read from a folder. id: hexadecimal digest. weights: on the CPU. card: Markdown, or
+    empty.
 
-    calibrations: by how many of the four sequences the cases lacked that it was fitted on, at
-    most; empty where there is none.
+    calibrations: by the largest number of missing sequences of the cases that each was fitted on;
+    may be empty.
     """
 
     id: str
@@ -100,8 +102,8 @@ class TrainedModel:
     card: str
 
     def fitted_for(self, missing: int) -> int | None:
-        """Which of `calibrations` is for a case that lacks `missing` sequences: fitted on cases
-        that lack as many, else more, else on those that lack most. None without a calibration."""
+        """The key of `calibrations` for a case without `missing` sequences: the same number, else
+        the next larger, else the largest. None without a calibration."""
         if not self.calibrations:
             return None
         enough = [n for n in self.calibrations if n >= missing]
@@ -122,11 +124,11 @@ def write_model(
     calibrations: Mapping[int, Calibration],
     card: Callable[[str], str],
 ) -> str:
-    """Write the folder whole, in the place of an older one; the model's id.
+    """Write the folder in one step, replacing an older one; return the model's id.
 
     card: from the id to the card's text; empty for none. Notes of calibrations, which name
-    sites, are left out. Equal inputs give equal bytes. Raises ModelError where `folder` is there
-    and no model, OSError where the disk does not take it; what was there then stays.
+    sites, are left out. Equal inputs give equal bytes. Raises ModelError if `folder` exists and is
+    not a model, OSError if it cannot be written; the old folder then stays.
     """
     if folder.exists() and not (folder / RECORD).is_file():
         raise ModelError(f"{folder}: exists and is not a model; choose another name")
@@ -143,7 +145,7 @@ def write_model(
 
 
 def recipe_of(study: Study, run: str, rounds: int) -> ModelRecipe:
-    """How the model of a study's training is used. No site is named in it."""
+    """The recipe of a model trained in a study. It names no site."""
     return ModelRecipe(
         study.name,
         run,
@@ -161,11 +163,11 @@ def recipe_of(study: Study, run: str, rounds: int) -> ModelRecipe:
 
 
 def read_model(folder: Path) -> TrainedModel:
-    """A model whose every file is as it was written.
+    """Read a model and check that every file is unchanged.
 
-    Raises ModelError: no model, a format of a newer gliofed, a missing or strange file, a file
-    that was changed, weights that are not those of the network (names, shapes, dtypes, a value
-    that is not finite), or other markers than this version's.
+    Raises ModelError: no model, a format of a newer gliofed, a missing or unexpected file, a file
+    that was changed, weights that do not fit the network (names, shapes, dtypes, a value
+    that is not finite), or markers other than those of this version.
     """
     record = read_record(folder)
     digests = _table(record, "files", folder)
@@ -180,7 +182,7 @@ def read_model(folder: Path) -> TrainedModel:
 
 
 def read_record(folder: Path) -> Mapping[str, Any]:
-    """The record of a model, unchecked but for its format. Raises ModelError."""
+    """The record of a model; only its format is checked. Raises ModelError."""
     path = folder / RECORD
     if not path.is_file():
         raise ModelError(
@@ -207,16 +209,16 @@ def read_record(folder: Path) -> Mapping[str, Any]:
 
 
 def model_id_of(record: Mapping[str, Any]) -> str:
-    """The digest that names a model: of its record without its card."""
+    """The model id: digest of its record without the card."""
     files = {k: v for k, v in record["files"].items() if k != CARD}
     text = json.dumps({**record, "files": files}, sort_keys=True)
     return _sha256(text.encode())
 
 
 def check_weights(weights: Mapping[str, Tensor], recipe: ModelRecipe, path: Path) -> None:
-    """That they are the very parameters of the network that the recipe names, all finite.
+    """Check that the weights fit the network of the recipe and are finite.
 
-    path: of the file that they are from. Raises ModelError.
+    path: their file. Raises ModelError.
     """
     try:
         expected = build_net(recipe.net.preset, recipe.net.stem, seed=0).state_dict()
@@ -245,7 +247,7 @@ def _record(recipe: ModelRecipe, files: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _place(folder: Path, files: Mapping[str, bytes]) -> None:
-    """The files as the folder, whole; an older folder goes once the new one is on the disk."""
+    """Write the files as one folder; an older folder is removed once the new one is on the disk."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     old = part.with_suffix(".old")
@@ -270,7 +272,7 @@ def _place(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
-    """Exactly the files of the record, each as it was written."""
+    """Read exactly the files of the record and check their digests."""
     known = {WEIGHTS, CALIBRATIONS, CARD}
     present = {p.name for p in folder.iterdir()} - {RECORD}
     if WEIGHTS not in digests or not set(digests) <= known:

@@ -1,7 +1,7 @@
 """The multi-task U-Net after van der Voort et al. 2023 (Neuro-Oncology 25:279).
 
-Global max pooling at every level, down and up, gathers the features that the marker heads read;
-the code of present sequences joins the first convolution and the features.
+Global max pooling at every level, down and up, gives the features of the marker heads. The code of
+present sequences is added to the first convolution and to the features.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gliofed.types import SEQUENCES
 MASK_TASK = "mask"
 TRUNK_TASK = "trunk"
 MASK_PRIOR_LOGIT = -3.0
-"""The mask's output before training: a probability of 0.05."""
+"""Initial bias of the mask output: a probability of 0.05."""
 
 
 class NetworkOutput(NamedTuple):
@@ -84,7 +84,7 @@ class MultiTaskNet(nn.Module):
         return NetworkOutput(mask, {name: head(features) for name, head in self.heads.items()})
 
     def trunk(self, image: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Mask logits, as in `NetworkOutput`, and (B, features) that every head reads."""
+        """Mask logits, as in `NetworkOutput`, and (B, features), the input of every head."""
         if self.spec.channels_last:
             image = image.contiguous(memory_format=torch.channels_last_3d)
         code = self.presence(present)[:, :, None, None, None]
@@ -108,23 +108,21 @@ class MultiTaskNet(nn.Module):
 
 
 def build_net(preset: str, stem: Triple | None, seed: int) -> MultiTaskNet:
-    """`network_from_spec` a preset.
-
-    `stem` replaces the preset's first stride.
-    Raises StudyError for a preset that does not exist, and for a stem of "parent", which is fixed.
+    """`network_from_spec` a preset. `stem` replaces the preset's first stride.
+    Raises StudyError for an unknown preset, and for a stem with "parent", whose stem is fixed.
     """
     if preset not in PRESETS:
         raise StudyError(f"net.preset: {preset!r} is none of {sorted(PRESETS)}")
     spec = PRESETS[preset]
     if stem is not None:
         if spec.full_level:
-            raise StudyError(f"net.stem: preset {preset!r} has a fixed one; leave the key out")
+            raise StudyError(f"net.stem: preset {preset!r} has a fixed one; remove the key")
         spec = dataclasses.replace(spec, stem_stride=stem)
     return network_from_spec(spec, seed)
 
 
 def network_from_spec(spec: NetworkSpec, seed: int) -> MultiTaskNet:
-    """A network of these layers, its weights decided by `seed` alone (He et al. 2015)."""
+    """A network of these layers, its weights determined by `seed` alone (He et al. 2015)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = MultiTaskNet(spec)
@@ -142,8 +140,8 @@ def _initialise(net: MultiTaskNet) -> None:
             nn.init.kaiming_normal_(module.weight, a=0.01)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    # about the share of a brain that is tumour, so that training does not begin by learning that
-    # most of it is not (Lin et al. 2017, Focal loss for dense object detection, ICCV, section 4.1)
+    # about the tumour's share of the brain, so that training does not start with a large loss on
+    # the background (Lin et al. 2017, Focal loss for dense object detection, ICCV, section 4.1)
     nn.init.constant_(net.mask.get_parameter("bias"), MASK_PRIOR_LOGIT)
     nn.init.zeros_(net.presence.weight)  # the code of present sequences has no effect at first
     for name, parameter in net.heads.named_parameters():
@@ -152,7 +150,7 @@ def _initialise(net: MultiTaskNet) -> None:
 
 
 def task_of(parameter: str) -> str:
-    """Whose labels train a parameter: a marker id, "mask", or "trunk" for what all share.
+    """The task whose labels train a parameter: a marker id, "mask", or "trunk" for shared ones.
 
     >>> task_of("heads.idh.layers.1.weight"), task_of("mask.bias"), task_of("up.0.up.weight")
     ('idh', 'mask', 'trunk')
@@ -164,7 +162,7 @@ def task_of(parameter: str) -> str:
 
 
 def parameter_count(net: nn.Module) -> int:
-    """How many numbers are trained."""
+    """Number of trained parameters."""
     return sum(p.numel() for p in net.parameters())
 
 
@@ -173,7 +171,8 @@ def _global_max(x: Tensor) -> Tensor:
 
 
 def _stem(spec: NetworkSpec) -> nn.Module:
-    """The first way down: a bare convolution below a full level, else a whole unit."""
+    """The first downsampling step: a bare convolution below a full level, else a convolution
+    unit."""
     a, b, c = spec.stem_kernel
     if spec.full_level:
         width, padding = spec.widths[0], (a // 2, b // 2, c // 2)

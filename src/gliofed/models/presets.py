@@ -1,4 +1,4 @@
-"""Network presets: one frozen row each. A new size is one row here, never a subclass."""
+"""Network presets, one frozen row each. A new size is one row here."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """Everything that decides a network's layers.
+    """All settings of a network's layers.
 
-    widths: channels at each level, finest first. stem_kernel, stem_stride: the first way down.
-    full_level: True keeps one level of `widths[0]` channels at full resolution above the stem, as
-    the parent does; False starts at the stem's resolution, and the mask is brought back to full
-    resolution by one transposed convolution. convs: 3x3x3 convolutions a level on the way down
-    and on the way up. norm: "none" (as the parent) or "group" (Wu & He 2018; batch statistics
-    would leak from site to site and mean little at batch size 1). pool: max pooling between
-    levels (as the parent), else a strided convolution. hidden, dropout: of each marker's head.
+    widths: channels at each level, finest first. stem_kernel, stem_stride: the first downsampling
+    step. full_level: True keeps one level of `widths[0]` channels at full resolution above the
+    stem, as the parent does; False starts at the stem's resolution, and the mask is brought back to
+    full resolution by one transposed convolution. convs: 3x3x3 convolutions a level on the way down
+    and on the way up. norm: "none" (as the parent) or "group" (Wu & He 2018; batch statistics would
+    leak between sites and are unreliable at batch size 1). pool: max pooling between levels (as the
+    parent), else a strided convolution. hidden, dropout: of each marker's head.
     """
 
     widths: tuple[int, ...]

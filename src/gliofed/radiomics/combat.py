@@ -1,4 +1,4 @@
-"""ComBat over hospitals by sums: each one's own location and scale of a feature taken out.
+"""ComBat over hospitals from sums: removes each site's location and scale of every feature.
 
 Johnson et al. 2007, Biostatistics 8:118; for imaging Fortin et al. 2017, NeuroImage 161:149; over
 sites that share no case, Chen et al. 2022, NeuroImage 248:118822. Of a feature y at site i,
@@ -6,13 +6,12 @@ sites that share no case, Chen et al. 2022, NeuroImage 248:118822. Of a feature 
     y = a + x b + g_i + d_i e,     e of variance s2,
 
 a, b and s2 come from sums that add across sites (about each site's own means, so that no site's
-location or scale leaves it). g_i and d_i are the site's own, and shrunk towards what they are over
-its features (empirical Bayes); it removes them by itself.
+location or scale leaves it). Each site estimates its own g_i and d_i, shrinks them over its
+features (empirical Bayes), and removes them.
 
-Labels are no part of x. At a hospital that is tested on they are unknown, and a correction that
-knew them where it trained and not where it tests would be two corrections, the first one telling
-the model the answer. The price: hospitals that differ in their patients are made alike too, as far
-as age and sex do not explain it.
+x has no labels. They are unknown at a test hospital, and using them at training hospitals only
+would leak the label into the features. The drawback: differences between hospitals that come from
+their patients are removed too, unless age and sex explain them.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ import numpy as np
 from gliofed.evaluation.intervals.bootstrap import Values
 
 MIN_KNOWN_CASES: Final = 2
-"""Known cases of a feature at a site from which it is corrected there. Of one case alone nobody
-can tell the scanner from the patient: it is left as it is."""
+"""Minimum number of known cases of a feature at a site for its correction. With one case, scanner
+and patient cannot be separated, and the value stays."""
 _STEPS: Final = 1000
 _CLOSE: Final = 1e-12
 _FLAT: Final = 1e-9
@@ -34,7 +33,8 @@ _FLAT: Final = 1e-9
 
 @dataclass(frozen=True)
 class ComBatSums:
-    """What a site sends. F features, C covariates; a feature's sums are of its known cases.
+    """The sums that a site sends. F features, C covariates; a feature's sums are over its known
+    cases.
 
     known, y: (F,); x: (F, C). yy: (F,), xy: (F, C), xx: (F, C, C): about the site's own means.
     All are 0 for a feature with fewer than `MIN_KNOWN_CASES` known cases at the site.
@@ -60,9 +60,11 @@ class ComBatSums:
 
 @dataclass(frozen=True)
 class SharedEffects:
-    """What all sites share. level: (F,), a; slopes: (F, C), b; spread: (F,), the root of s2.
+    """The parameters shared by all sites. level: (F,), a; slopes: (F, C), b; spread: (F,), the root
+    of s2.
 
-    spread is 0 where a feature does not vary, or no site knows enough of it: it is left as it is.
+    spread is 0 for a feature that is constant or has too few known cases at every site; it is not
+    corrected.
     """
 
     level: Values
@@ -75,7 +77,8 @@ class SharedEffects:
 
 
 def combat_sums(values: Values, covariates: Values) -> ComBatSums:
-    """One site's. values: (n, F), NaN where unknown. covariates: (n, C), all known; C may be 0."""
+    """The sums of one site. values: (n, F), NaN where unknown. covariates: (n, C), all known; C may
+    be 0."""
     known = np.isfinite(values)
     known &= known.sum(0) >= MIN_KNOWN_CASES
     n = known.sum(0).astype(float)
@@ -95,7 +98,7 @@ def combat_sums(values: Values, covariates: Values) -> ComBatSums:
 
 
 def shared_effects(sums: ComBatSums) -> SharedEffects:
-    """From the sums of all sites together: least squares with a level of its own for each site."""
+    """Fit from the sums of all sites: least squares with a separate level for each site."""
     n = np.maximum(sums.known, 1)
     inverse = np.linalg.pinv(sums.xx, rcond=1e-10, hermitian=True)
     slopes = np.einsum("fcd,fd->fc", inverse, sums.xy)
@@ -108,11 +111,11 @@ def shared_effects(sums: ComBatSums) -> SharedEffects:
 
 
 def harmonise(values: Values, covariates: Values, shared: SharedEffects) -> Values:
-    """One site's values without its own location and scale, which do not leave this function.
+    """One site's values without its location and scale, which are computed here and not returned.
 
-    Also for a site that gave no sums: only its unlabelled cases are needed. Unknown stays NaN. Left
-    as they are: features with fewer than `MIN_KNOWN_CASES` known cases here or without spread, and
-    all of them where fewer than two features are left to learn a site's habits from.
+    It works for a site that sent no sums too and needs no labels. Unknown stays NaN. Not corrected:
+    features with fewer than `MIN_KNOWN_CASES` known cases here or without spread, and all features
+    if fewer than two can be corrected.
     """
     usable = (np.isfinite(values).sum(0) >= MIN_KNOWN_CASES) & (shared.spread > 0)
     if usable.sum() < 2:
@@ -135,9 +138,7 @@ def _shrunk(own: Values) -> tuple[Values, Values]:
     mean, variance = np.nanmean(own, axis=0), np.nanvar(own, axis=0, ddof=1)
     centre, width = mean.mean(), mean.var(ddof=1)
     middle, around = variance.mean(), variance.var(ddof=1)
-    if (
-        width <= 0 or middle <= 0 or around <= 0
-    ):  # features alike to the last bit: nothing to shrink
+    if width <= 0 or middle <= 0 or around <= 0:  # identical features: nothing to shrink
         return mean, np.where(variance > 0, np.sqrt(variance), 1.0)
     shape, rate = middle**2 / around + 2, middle + middle**3 / around
     place, square = mean, variance

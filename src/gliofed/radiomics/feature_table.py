@@ -42,13 +42,13 @@ _OWN: Final = (
 )
 _PUBLISHED: Final = ("ID", "Date")
 _NOTHING: Final = frozenset({"", "#div/0!", "inf", "-inf", "nan"})
-"""Cells of the published table where a region is absent, or a quotient has nothing below it."""
+"""Cells of the published table for an absent region or a division by zero."""
 AGE_SEX_NAMES: Final = ("age_years", "sex_male")
 
 
 @dataclass(frozen=True)
 class FeatureSubject:
-    """Whose features they are. sequences: those that were scanned; None where nobody said."""
+    """The case of a row of features. sequences: those scanned; None if unknown."""
 
     case: str
     site: str
@@ -72,16 +72,16 @@ class FeatureTable:
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Every hospital once, by name."""
+        """The sorted names of the hospitals."""
         return tuple(sorted({s.site for s in self.subjects}))
 
     def pick(self, rows: NDArray[np.bool_]) -> FeatureTable:
-        """The rows of a mask, in the same order."""
+        """The rows selected by a boolean mask, in the same order."""
         chosen = tuple(s for s, yes in zip(self.subjects, rows, strict=True) if yes)
         return FeatureTable(chosen, self.names, self.values[rows])
 
     def at_site(self, site: str) -> FeatureTable:
-        """What one hospital has."""
+        """The rows of one hospital."""
         return self.pick(np.array([s.site == site for s in self.subjects], bool))
 
     def by_site(self) -> tuple[FeatureTable, ...]:
@@ -102,7 +102,7 @@ def age_and_sex(table: FeatureTable) -> FeatureTable:
 
 
 def features_csv(table: FeatureTable) -> str:
-    """One line a case. Unknown is an empty cell; numbers read back exactly."""
+    """The table as CSV, one line a case. Unknown is an empty cell; numbers read back exactly."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_OWN, *table.names])
@@ -119,7 +119,7 @@ def features_csv(table: FeatureTable) -> str:
 
 
 def read_features(path: Path) -> FeatureTable:
-    """What `features_csv` wrote. Raises DataError naming file, line and cell that do not read."""
+    """Read what `features_csv` wrote. Raises DataError with file, line and cell."""
     table = read_table(path, ",", utf8_only=True)
     missing = [name for name in _OWN if name not in table.columns]
     names = tuple(c for c in table.columns if c not in _OWN)
@@ -130,7 +130,7 @@ def read_features(path: Path) -> FeatureTable:
     seen: set[tuple[str, str]] = set()
     for row, subject in zip(table.rows, subjects, strict=True):
         if (key := (subject.site, subject.case)) in seen:
-            raise DataError(f"{path}:{row.line}: {'/'.join(key)} stands twice; keep one row")
+            raise DataError(f"{path}:{row.line}: {'/'.join(key)} has two rows; keep one")
         seen.add(key)
     return FeatureTable(subjects, names, _numbers(table, table.rows, names, frozenset({""})))
 
@@ -138,10 +138,9 @@ def read_features(path: Path) -> FeatureTable:
 def read_published(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
     """The tables of TCGA-GBM and TCGA-LGG as one; the site is the hospital, by the barcode.
 
-    labels: the table of Ceccarelli et al. 2016, or None where they are known from elsewhere. A
-    patient without a row there has features and no label. Raises DataError: a damaged table, other
-    features in the second than in the first, a patient in both, or a barcode of no hospital that
-    has gliomas.
+    labels: the table of Ceccarelli et al. 2016, or None if they are not needed. A patient without a
+    row there gets no label. Raises DataError: a damaged table, different features in both, a
+    patient in both, or a barcode without a hospital that has gliomas.
     """
     known = {} if labels is None else _told(labels)
     subjects: dict[str, FeatureSubject] = {}
@@ -158,7 +157,7 @@ def read_published(paths: Sequence[Path], labels: Path | None) -> FeatureTable:
         names = own
         for patient in rows:
             if patient in subjects:
-                raise DataError(f"{path}: {patient} stands in another of the tables too; keep one")
+                raise DataError(f"{path}: {patient} is in another table too; keep one")
             found = known.get(patient, {})
             site = _hospital(path, patient)
             subjects[patient] = FeatureSubject(
@@ -184,18 +183,18 @@ def read_feature_tables(paths: Sequence[Path], labels: Path | None) -> FeatureTa
             raise DataError(f"{path}: its features are not those of {paths[0]}; extract both alike")
     subjects = tuple(s for t in tables for s in t.subjects)
     if len({(s.site, s.case) for s in subjects}) < len(subjects):
-        raise DataError(f"{paths[-1]}: a case of it stands in another of the tables too; keep one")
+        raise DataError(f"{paths[-1]}: one of its cases is in another table too; keep one")
     return FeatureTable(subjects, tables[0].names, np.concatenate([t.values for t in tables]))
 
 
 def is_published(path: Path) -> bool:
-    """Whether a table names patients as the published ones do, in place of cases."""
+    """Whether a table is a published one, with patients in place of cases."""
     head = read_table(path)
     return find_column(head, "case") is None and find_column(head, _PUBLISHED[0]) is not None
 
 
 def _told(labels: Path) -> Mapping[str, Fields]:
-    """Barcode to what the table of labels says of it."""
+    """Barcode to its row of the table of labels."""
     table = read_table(labels)
     rows = by_id(table, column(table, "patient", "Case"), tcga.check_barcode)
     values, _ = read_fields(table, rows.values(), tcga.FIELDS)

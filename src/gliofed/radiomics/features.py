@@ -2,8 +2,8 @@
 
 By PyRadiomics (van Griethuysen et al. 2017, Cancer Research 77:e104), whose values on the digital
 phantom of the Image Biomarker Standardisation Initiative (Zwanenburg et al. 2020, Radiology
-295:328) are those of its reference, kurtosis apart, which is not the excess. On the prepared grid
-and its intensities: nothing is resampled or normalised a second time.
+295:328) equal the reference, except that kurtosis is not the excess. Features are measured on the
+prepared grid and intensities, without further resampling or normalisation.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ TEXTURES: Final = ("firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
 class FeatureSettings:
     """bin_width: of grey levels, in standard deviations of the brain's intensities, counted from 0.
 
-    fewest_voxels: an outline of fewer is too small for textures. farthest: in the same unit;
-    intensities beyond are moved in, so that one wrong voxel does not make thousands of grey levels.
+    fewest_voxels: minimum size of the mask. farthest: intensities are clipped to this, in the same
+    unit, so that one wrong voxel does not make thousands of grey levels.
     """
 
     bin_width: float = 0.25
@@ -49,14 +49,15 @@ class FeatureSettings:
 
     @property
     def digest(self) -> str:
-        """The name of these settings with this library."""
+        """Digest of these settings with the version of the library."""
         whole = json.dumps([asdict(self), LIBRARY, version(LIBRARY), TEXTURES])
         return hashlib.sha256(whole.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class FeatureFolders:
-    """store: of the prepared cases. out: for features; those of each case in `out`/cases."""
+    """store: of the prepared cases. out: folder of the features; `out`/cases has those of each
+    case."""
 
     store: Path
     out: Path
@@ -64,7 +65,7 @@ class FeatureFolders:
 
 @dataclass(frozen=True)
 class CaseWithoutFeatures:
-    """A case without features, and why."""
+    """A case without features, with the reason."""
 
     case: Case
     reason: str
@@ -83,10 +84,10 @@ def feature_names() -> tuple[str, ...]:
 def case_features(
     prepared: PreparedCase, settings: FeatureSettings, outline: NDArray[np.uint8] | None = None
 ) -> Mapping[str, float]:
-    """Every name of `feature_names` to its value within the outline; NaN of a missing sequence.
+    """Every name of `feature_names` to its value within the mask; NaN for a missing sequence.
 
-    outline: (X, Y, Z) on the prepared grid, above 0 inside; the expert's unless given. Raises
-    DataError where there is none, or it is too small. Needs the extra `radiomics`.
+    outline: (X, Y, Z) mask on the prepared grid, above 0 inside; the expert mask by default. Raises
+    DataError if there is none or it is too small. Needs the extra `radiomics`.
     """
     inside = _inside(prepared, settings, outline)
     box = tuple(slice(max(0, w.min() - 1), w.max() + 2) for w in np.nonzero(inside))
@@ -117,9 +118,8 @@ def extract_features(
 ) -> tuple[FeatureTable, tuple[CaseWithoutFeatures, ...]]:
     """Every case's features within the expert mask; features already in the folder are read.
 
-    processes: cases side by side, in processes of their own where more than 1. A case without a
-    mask, or with one that is too small, is left out. Raises GliofedError where such a process dies,
-    StoreError for a damaged entry.
+    processes: number of worker processes. A case without a mask, or with one that is too small, is
+    excluded. Raises GliofedError if a worker process dies, StoreError for a damaged entry.
     """
     places = [folders.out / "cases" / f"{p.key}-{settings.digest}.json" for p in prepared]
     jobs = [
@@ -150,22 +150,22 @@ def extract_features(
 
 
 def settings_json(settings: FeatureSettings) -> str:
-    """The settings in the words of IBSI's reporting guideline, to stand beside the results."""
+    """The settings in the terms of IBSI's reporting guideline, written with the results."""
     width = settings.bin_width
     whole = {
         "gliofed": __version__,
         "library": f"{LIBRARY} {version(LIBRARY)}",
         "settings": asdict(settings),
         "digest": settings.digest,
-        "region": "the expert's outline of the T2/FLAIR-hyperintense region, 3D",
-        "interpolation": "none beyond the preparation's",
-        "resegmentation": f"none; intensities beyond {settings.farthest} are moved in to it",
+        "region": "expert mask of the T2/FLAIR-hyperintense region, 3D",
+        "interpolation": "none after preparation",
+        "resegmentation": f"none; intensities are clipped to {settings.farthest}",
         "intensities": "z-scored over the brain at preparation; no other normalisation",
         "discretisation": f"fixed bin size {width}, bin edges at multiples of {width}",
         "texture": "3D; distance 1 (Chebyshev), 26 neighbours; GLCM symmetric; GLCM and GLRLM "
         "averaged over 13 directions; GLDM dependence within 0 grey levels",
         "shape": "mesh by marching cubes",
-        "kurtosis": "not the excess: 3 more than IBSI's",
+        "kurtosis": "not the excess: 3 above the value of IBSI",
         "missing sequence": "its features are unknown",
     }
     return json.dumps(whole, indent=1) + "\n"
@@ -173,7 +173,7 @@ def settings_json(settings: FeatureSettings) -> str:
 
 @dataclass(frozen=True)
 class _MeasuringJob:
-    """One prepared case, and the file that its features go to."""
+    """One prepared case, and the file for its features."""
 
     store: Path
     key: str
@@ -185,7 +185,7 @@ class _MeasuringJob:
 def _measure_all(
     jobs: Sequence[_MeasuringJob], processes: int
 ) -> Iterator[tuple[_MeasuringJob, str]]:
-    """Each job as it ends, with why its case has no features, or nothing."""
+    """Yield each job when it ends, with the reason if its case has no features."""
     if processes == 1 or len(jobs) < 2:
         for job in jobs:
             yield job, _measure_case(job, NO_PROGRESS)
@@ -194,7 +194,7 @@ def _measure_all(
         for job, outcome in pool.run(jobs):
             if isinstance(outcome, ProcessCrash):
                 raise GliofedError(
-                    f"{job.case}: {outcome.reason}; try --processes 1. What was finished is kept"
+                    f"{job.case}: {outcome.reason}; try --processes 1. Finished cases are saved"
                 )
             yield job, outcome
 
@@ -204,7 +204,7 @@ def _set_up() -> Callable[[_MeasuringJob, Progress], str]:
 
 
 def _measure_case(job: _MeasuringJob, progress: Progress) -> str:
-    """Measure one case into its file; why that cannot be done, or nothing."""
+    """Measure one case and write its file; return the reason if that is impossible, else None."""
     try:
         found = case_features(PreparedStore(job.store).open(job.key, job.case), job.settings)
     except DataError as error:
@@ -233,17 +233,17 @@ def _inside(
 ) -> NDArray[np.bool_]:
     drawn = prepared.mask if outline is None else outline
     if drawn is None:
-        raise DataError(f"{prepared.case}: has no outline; draw one, or give a predicted one")
+        raise DataError(f"{prepared.case}: has no mask; draw one, or give a predicted mask")
     if drawn.shape != prepared.image.shape[1:]:
         raise DataError(
-            f"{prepared.case}: the outline has the shape {drawn.shape}, the prepared case "
+            f"{prepared.case}: the mask has the shape {drawn.shape}, the prepared case "
             f"{prepared.image.shape[1:]}; give it on the prepared grid"
         )
     inside = drawn > 0
     count = int(inside.sum())
     if count < settings.fewest_voxels:
         raise DataError(
-            f"{prepared.case}: its outline has {count} voxels, too few for textures; expected "
+            f"{prepared.case}: its mask has {count} voxels, too few for textures; expected "
             f"{settings.fewest_voxels} or more on the prepared grid"
         )
     return inside

@@ -1,4 +1,4 @@
-"""Models of features, what explains them, and cases without features, as files."""
+"""Radiomics models, their coefficients, and cases without features, as files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the library of features is an extra
 
 
 def model_json(model: RadiomicsModel) -> str:
-    """All of a model; numbers read back exactly, NaN as null."""
+    """A model as JSON; numbers read back exactly, NaN as null."""
     harmonisation = model.harmonisation
     whole = {
         "name": model.name,
@@ -55,7 +55,7 @@ def model_json(model: RadiomicsModel) -> str:
 
 
 def parse_model(text: str, where: str) -> RadiomicsModel:
-    """What `model_json` wrote. Raises DataError where it is damaged, or of other markers."""
+    """Read what `model_json` wrote. Raises DataError if it is damaged or has other markers."""
     try:
         raw = json.loads(text)
         model = RadiomicsModel(
@@ -66,7 +66,7 @@ def parse_model(text: str, where: str) -> RadiomicsModel:
             {str(name): _marker(own) for name, own in raw["markers"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{where}: not a model of features ({error}); train it again") from None
+        raise DataError(f"{where}: not a radiomics model ({error}); train it again") from None
     _check(model, where)
     return model
 
@@ -85,7 +85,7 @@ def weights_csv(models: Sequence[RadiomicsModel]) -> str:
 
 
 def excluded_cases_csv(left: Sequence[CaseWithoutFeatures]) -> str:
-    """One line a case that has no features."""
+    """One line for each case without features."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["site", "case", "reason"])
@@ -125,7 +125,7 @@ def _array(raw: object) -> Values:
 
 
 def _check(model: RadiomicsModel, where: str) -> None:
-    """That every array has the shape which the features and markers ask for."""
+    """Check that every array has the shape given by the features and markers."""
     width = len(model.features)
     shapes: list[tuple[Values, tuple[int, ...]]]
     shapes = [(model.scaling.mean, (width,)), (model.scaling.scale, (width,))]

@@ -1,4 +1,4 @@
-"""Each hospital left out in turn: trained on the others, tested on it."""
+"""Leave-one-hospital-out cross-validation of the models of features."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ def train_model(table: FeatureTable, name: str) -> RadiomicsModel:
 
 
 def model_inputs(table: FeatureTable, name: str) -> FeatureTable:
-    """What one of `MODELS` sees of each case."""
+    """The features that one of `MODELS` uses."""
     return age_and_sex(table) if name == AGE_SEX else table
 
 
 def leave_one_site_out(
     table: FeatureTable, progress: Progress = NO_PROGRESS
 ) -> tuple[CaseResult, ...]:
-    """Every case answered by each of `MODELS` trained without its hospital, however small that is.
+    """Predict every case by each of `MODELS`, trained without its hospital, however small that is.
 
-    A patient of the hospital left out trains nowhere, even where another hospital knows them too.
-    The fold is the hospital's name. Raises DataError where there is but one hospital.
+    A patient of the hospital left out is excluded from training, also at other hospitals. The fold
+    is the hospital's name. Raises DataError if there is only one hospital.
     """
     if len(table.sites) < 2:
-        raise DataError("the table has one hospital; leaving it out, there is none to train on")
+        raise DataError("the table has one hospital; leaving it out leaves none to train on")
     out: list[CaseResult] = []
     for number, site in enumerate(table.sites):
         test = table.at_site(site)

@@ -1,10 +1,10 @@
 """Logistic regression on features, fitted by sums that sites send; no case leaves its site.
 
-Over all sites, always from sums: centre and spread of each feature, if wished what ComBat shares,
-the feature-by-feature products from which the directions follow in which cases differ at all, and
-in these directions the loss, its gradient and its Hessian (`evaluation.logistic_regression`). A
-ridge never moves a coefficient out of those directions, so that with more features than cases the
-fit is that on all features, and its Hessian no larger than the number of cases.
+Sums over all sites give: mean and spread of each feature; optionally the shared part of ComBat; the
+products of features, hence the principal directions in which cases differ; and in these directions
+the loss, its gradient and its Hessian (`evaluation.logistic_regression`). A ridge penalty never
+moves coefficients out of these directions. With more features than cases the fit therefore equals
+that on all features, and its Hessian is no larger than the number of cases.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from gliofed.types import Unknown
 
 RADIOMICS, HARMONISED, AGE_SEX = "radiomics", "radiomics_combat", "age_sex"
 RIDGES: Final = tuple(float(r) for r in np.logspace(4, 0, 9))
-"""Tried from the strongest down, on standardised features and a loss summed over cases."""
+"""Ridge penalties, strongest first, for standardised features and a loss summed over cases."""
 FOLDS: Final = 5
 INTERCEPT_RIDGE: Final = 1e-6
-"""On intercepts: too weak to be seen, and enough that a class without cases has one."""
+"""Ridge on intercepts: negligible, but it makes the intercept of a class without cases finite."""
 _RANK: Final = 1e-9
 _CHANCE_95: Final = 1.959963984540054
 
@@ -49,9 +49,9 @@ _CHANCE_95: Final = 1.959963984540054
 class MarkerRegression:
     """One marker's regression. R rows: 1 of two classes (logit of the second), else one a class.
 
-    coefficients, errors: (R, 1 + F), the intercept first, then of each feature for one standard
-    deviation; errors are standard errors. ridge: as chosen. cases: of each class.
-    note: why there is no model; coefficients and errors then are NaN.
+    coefficients, errors: (R, 1 + F), the intercept first, then one a feature, for one standard
+    deviation; errors are standard errors. ridge: the chosen penalty. cases: of each class. note:
+    why there is no model; coefficients and errors are then NaN.
     """
 
     coefficients: Values
@@ -63,7 +63,7 @@ class MarkerRegression:
 
 @dataclass(frozen=True)
 class Harmonisation:
-    """ComBat's shared part, and how age and sex are standardised, which it preserves."""
+    """The shared part of ComBat, and the standardisation of age and sex, its covariates."""
 
     people: FeatureScaling
     shared: SharedEffects
@@ -71,7 +71,7 @@ class Harmonisation:
 
 @dataclass(frozen=True)
 class RadiomicsModel:
-    """markers: by marker id. harmonisation: None where features are taken as they are."""
+    """markers: by marker id. harmonisation: None without ComBat."""
 
     name: str
     features: tuple[str, ...]
@@ -82,7 +82,7 @@ class RadiomicsModel:
 
 @dataclass(frozen=True)
 class Coefficient:
-    """One coefficient of a model, with its 95 % interval. which: the class that it speaks for."""
+    """One coefficient of a model, with its 95 % interval. which: its class."""
 
     marker: str
     class_name: str
@@ -94,7 +94,7 @@ class Coefficient:
 
 @dataclass(frozen=True)
 class _SiteRows:
-    """What one site has for one marker: standardised features, class indices, folds."""
+    """One site's data for one marker: standardised features, class indices, folds."""
 
     features: Values
     truth: ClassIndices
@@ -112,17 +112,19 @@ class _SiteRows:
 def train_regressions(
     sites: Sequence[FeatureTable], name: str = RADIOMICS, harmonised: bool = False
 ) -> RadiomicsModel:
-    """One regression a marker, on the cases whose label is known; the ridge by cross-validation.
+    """Fit one regression a marker on cases with a known label; the ridge by cross-validation.
 
-    sites: what each holds; one table of several hospitals gives the same model. Raises DataError:
+    sites: the table of each; one table of several hospitals gives the same model. Raises DataError:
     no case, or features that differ between sites.
     """
     parts = [own for site in sites for own in site.by_site()]
     if not parts:
-        raise DataError("no case to train on; give at least one hospital's features")
+        raise DataError("no case to train on; give the features of at least one hospital")
     names = parts[0].names
     if any(p.names != names for p in parts):
-        raise DataError("the features differ between hospitals; extract them with one settings")
+        raise DataError(
+            "the features differ between hospitals; extract them with the same settings"
+        )
     shared = _harmonisation(parts) if harmonised else None
     values = [_harmonised(p, shared) for p in parts]
     scale = fit_feature_scaling(values)
@@ -132,13 +134,15 @@ def train_regressions(
 
 
 def predict(model: RadiomicsModel, table: FeatureTable) -> Mapping[str, Values]:
-    """Marker id to (n, classes) probabilities; NaN where there is no model of it.
+    """Marker id to (n, classes) probabilities; NaN without a model.
 
-    With harmonisation each hospital's location and scale are taken from its cases in this table,
-    labelled or not: give all that it has. Raises DataError where the features are others.
+    With harmonisation, each hospital's location and scale are estimated from its cases in this
+    table, labelled or not: pass all of them. Raises DataError for other features.
     """
     if table.names != model.features:
-        raise DataError(f"the table's features are not those of {model.name}; extract them alike")
+        raise DataError(
+            f"the table has other features than {model.name}; extract it with the same settings"
+        )
     values = np.empty_like(table.values)
     for site in table.sites:
         rows = np.array([s.site == site for s in table.subjects], bool)
@@ -150,7 +154,7 @@ def predict(model: RadiomicsModel, table: FeatureTable) -> Mapping[str, Values]:
 def case_results(
     model: RadiomicsModel, table: FeatureTable, fold: str, role: Role, seed: int = 0
 ) -> tuple[CaseResult, ...]:
-    """`predict` as answers beside the truth, an outline being no part of them."""
+    """`predict` as case results with the truth, without a segmentation."""
     found = predict(model, table)
     return tuple(
         CaseResult(
@@ -175,12 +179,12 @@ def case_results(
 
 
 def feature_coefficients(model: RadiomicsModel, marker: Marker) -> tuple[Coefficient, ...]:
-    """The coefficients that explain a marker's model, the largest first; none without a model.
+    """The coefficients of a marker's model, largest first; empty without a model.
 
     For one standard deviation of a feature; of more than two classes, each against their mean.
-    Features that did not vary are left out. The interval is that of the coefficient given the
-    ridge (the posterior under a normal prior of variance 1 / ridge): of many features that say the
-    same each gets a small share, and none an interval that excludes 0.
+    Constant features are omitted. The interval is that of the penalised coefficient (the posterior
+    under a normal prior of variance 1 / ridge): correlated features share an effect, and each
+    interval may include 0.
     """
     own = model.markers[marker.id]
     if own.note:
@@ -198,7 +202,7 @@ def feature_coefficients(model: RadiomicsModel, marker: Marker) -> tuple[Coeffic
 
 
 def fold_of(patient: str) -> int:
-    """Which of the `FOLDS` a patient's cases are in, the same wherever they are."""
+    """Index of the fold of a patient, from a hash of the name, so that all sites agree."""
     return int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") % FOLDS
 
 
@@ -212,7 +216,7 @@ def _harmonisation(parts: Sequence[FeatureTable]) -> Harmonisation:
 
 
 def _harmonised(part: FeatureTable, harmonisation: Harmonisation | None) -> Values:
-    """One site's values, without what is its own; people of unknown age or sex as the mean."""
+    """One site's harmonised values; unknown age and sex count as the mean."""
     if harmonisation is None:
         return part.values
     known = harmonisation.people.standardise(age_and_sex(part).values)
@@ -243,7 +247,7 @@ def _marker_model(
 
 
 def _part(table: FeatureTable, features: Values, marker: Marker) -> _SiteRows:
-    """The cases of a site whose label is known."""
+    """The cases of a site with a known label."""
     labels = [s.labels[marker.id] for s in table.subjects]
     known = np.array([not isinstance(x, Unknown) for x in labels], bool)
     truth = [marker.classes.index(x) for x in labels if not isinstance(x, Unknown)]
@@ -257,10 +261,10 @@ def _cases(parts: Sequence[_SiteRows], classes: int) -> list[int]:
 
 
 def _choose(parts: Sequence[_SiteRows], classes: int) -> float:
-    """The ridge of the least loss summed over held-out folds; of equal ones the stronger.
+    """The ridge with the lowest loss summed over held-out folds; the stronger one of ties.
 
-    A fold is passed over where what is left lacks a class that the whole has. Ridges are tried
-    from the strongest down until the loss has risen twice. Without any fold: the strongest.
+    A fold is skipped if the training part lacks a class. Ridges are tried from the strongest down
+    until the loss has risen twice. Without a fold, the strongest is used.
     """
     there = np.count_nonzero(_cases(parts, classes))
     folds = []
@@ -285,7 +289,8 @@ def _choose(parts: Sequence[_SiteRows], classes: int) -> float:
 
 
 def _directions(parts: Sequence[_SiteRows]) -> Values:
-    """(F, r) orthonormal directions in which cases differ from the mean, from sums of products."""
+    """(F, r) orthonormal principal directions in which cases differ from the mean, from sums of
+    products."""
     products = sum_over_sites(p.features.T @ p.features for p in parts)
     width, cases = len(products), sum(len(p.truth) for p in parts)
     values, vectors = eigh(products, subset_by_index=(max(0, width - cases), width - 1))
@@ -309,7 +314,7 @@ def _sums(part: _SiteRows, basis: Values, coefficients: Values) -> LogisticSums:
 
 
 def _errors(found: LogisticFit, basis: Values, ridge: float) -> Values:
-    """(R, 1 + F). Across the directions of the basis nothing was learnt: the prior's own spread."""
+    """(R, 1 + F). Outside the basis, the standard error is that of the prior."""
     width = 1 + basis.shape[1]
     unseen = np.maximum(1 - (basis**2).sum(1), 0) / ridge
     out = []

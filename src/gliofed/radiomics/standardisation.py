@@ -1,4 +1,4 @@
-"""Centre and spread of every feature over all sites, from sums; unknown values left out."""
+"""Mean and spread of every feature over all sites, from sums over known values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from gliofed.evaluation.intervals.bootstrap import Values
 
 MAX_DEVIATIONS: Final = 5.0
-"""Standard deviations from the mean beyond which a value is moved in: one odd case of an unseen
-hospital must not decide by one feature."""
+"""Values are clipped to this many standard deviations from the mean, so that one outlying feature
+does not decide a prediction."""
 _FLAT: Final = 1e-9
-"""A spread so small beside the mean is that of a constant, and of rounding."""
+"""A smaller spread relative to the mean counts as rounding of a constant."""
 
 
 class Addable(Protocol):
@@ -35,7 +35,7 @@ def sum_over_sites(sums: Iterable[_S]) -> _S:
 
 @dataclass(frozen=True)
 class FeatureTotals:
-    """known: (F,), cases in which each feature is known. sum: (F,), over these."""
+    """known: (F,), number of known cases of each feature. sum: (F,), over these."""
 
     known: Values
     sum: Values
@@ -45,20 +45,20 @@ class FeatureTotals:
 
     @property
     def mean(self) -> Values:
-        """0 where nobody knows any."""
+        """Means; 0 for a feature without a known case."""
         return self.sum / np.maximum(self.known, 1)
 
 
 @dataclass(frozen=True)
 class FeatureScaling:
-    """mean, scale: (F,). scale is 0 where a feature is constant, or known nowhere."""
+    """mean, scale: (F,). scale is 0 for a feature that is constant or never known."""
 
     mean: Values
     scale: Values
 
     def standardise(self, values: Values) -> Values:
-        """(n, F) in standard deviations, at most `MAX_DEVIATIONS`. Unknown becomes 0, which is the
-        mean; so does a feature that had no spread."""
+        """(n, F) in standard deviations, at most `MAX_DEVIATIONS`. Unknown values become 0, the
+        mean; so do features without spread."""
         usable = self.scale > 0
         out = (values - self.mean) / np.where(usable, self.scale, 1.0)
         out = np.where(usable & np.isfinite(out), out, 0.0)
@@ -66,9 +66,9 @@ class FeatureScaling:
 
 
 def fit_feature_scaling(sites: Iterable[Values]) -> FeatureScaling:
-    """Of all sites' (n, F) values, in two rounds: means, then squares about them.
+    """Standardisation of all sites' (n, F) values, in two rounds: means, then squares about them.
 
-    The spread is that of the known cases (divided by their number).
+    The variance is over known cases, divided by their number.
     """
     held = list(sites)
     mean = sum_over_sites(_total(v) for v in held).mean

@@ -1,4 +1,4 @@
-"""Whether a model's foreign form answers as the model does."""
+"""Checks that an exported model gives the outputs of the original."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _ASKED: Final = (
     ((33, 20, 29), ((1, 0, 1, 1),)),
     ((9, 40, 13), ((0, 0, 0, 1),)),
 )
-"""Voxels, and which sequences each case of the batch has."""
+"""Grid size, and the present sequences of each case of the batch."""
 
 
 def named_outputs(answers: NetworkOutput) -> Outputs:
-    """A network's answers under the names that foreign forms give them."""
+    """A network's outputs under the names of exported formats."""
     return {"mask": answers.mask, **answers.markers}
 
 
 def check_equivalence(
     net: MultiTaskNet, other: Callable[[Tensor, Tensor], Outputs], name: str
 ) -> float:
-    """The greatest difference of any output of `other`, which is asked as `net` is: image, present.
+    """The greatest difference of any output of `other`, called as `net` is: image, present.
 
-    Asked in float32 on the CPU: noise of several sizes, odd ones too, with sequences missing.
-    name: of the form, for the error. Raises ModelError: other outputs, or a difference that is
-    more than `MAX_LOGIT_DIFFERENCE` or no number.
+    Compared in float32 on the CPU on noise of several sizes, odd ones too, with sequences missing.
+    name: of the format, for the error. Raises ModelError: other outputs, or a difference that is
+    above `MAX_LOGIT_DIFFERENCE` or not a number.
     """
     greatest, where = 0.0, ""
     for image, present in _questions():
@@ -45,7 +45,7 @@ def check_equivalence(
             expected = named_outputs(net(image, present))
         actual = other(image, present)
         if {k: v.shape for k, v in expected.items()} != {k: v.shape for k, v in actual.items()}:
-            raise ModelError(f"{name}: has other outputs than the model; nothing was kept")
+            raise ModelError(f"{name}: has other outputs than the model; nothing was written")
         for output, logits in expected.items():
             difference = (logits - actual[output]).abs().max().item()
             if math.isnan(difference) or difference > greatest:
@@ -54,7 +54,7 @@ def check_equivalence(
         raise ModelError(
             f"{name}: gives other results than the model: {where} differs by {greatest:.1e}, "
             "allowed "
-            f"is {MAX_LOGIT_DIFFERENCE:.0e}; nothing was kept"
+            f"is {MAX_LOGIT_DIFFERENCE:.0e}; nothing was written"
         )
     return greatest
 

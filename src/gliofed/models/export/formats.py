@@ -15,7 +15,7 @@ from gliofed.models.folder import TrainedModel, read_model
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """id: as `--to` has it. title: for people. write: writes a model to a new path and returns the
+    """id: value of `--to`. title: for users. write: writes a model to a new path and returns the
     greatest difference of its outputs."""
 
     id: str

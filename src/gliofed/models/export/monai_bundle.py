@@ -1,10 +1,10 @@
-"""A model as a MONAI bundle, a folder that `python -m monai.bundle run` works with.
+"""A model as a MONAI bundle, a folder for `python -m monai.bundle run`.
 
-<folder>/configs/metadata.json      what goes in and out, and what has to be installed
-<folder>/configs/inference.json     from NIfTI in the network's space to answers
+<folder>/configs/metadata.json      inputs, outputs and required packages
+<folder>/configs/inference.json     from NIfTI in the network's space to predictions
 <folder>/models/model.safetensors   the weights; there is no pickle
 <folder>/docs/README.md             how to run it, and the model's card
-<folder>/LICENSE                    what is said of rights
+<folder>/LICENSE                    rights
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TEMPLATE: Final = Path(__file__).with_name("inference.json")
 
 
 def write_bundle(model: TrainedModel, folder: Path) -> float:
-    """Write the folder, once its network answers as the model does; the greatest difference.
+    """Write the folder if its network gives the model's outputs; return the greatest difference.
 
     Raises ModelError as `check_equivalence` does, and where MONAI cannot build the network.
     """
@@ -95,9 +95,9 @@ def runner(folder: Path, name: str) -> Callable[[Tensor, Tensor], Outputs]:
 def inference_of(model: TrainedModel) -> Mapping[str, Any]:
     """`inference.json`: MONAI reads and writes, gliofed has the network, and no script is needed.
 
-    A case is what names of files in `dataset_dir` have in common, as `gliofed export --image`
-    writes them. In the place of a sequence that is missing stands one that is there, times 0.
-    Each pass sees the image turned along the axes of its row of `turns`.
+    A case is the common part of file names in `dataset_dir`, as `gliofed export --image` writes
+    them. A missing sequence is replaced by a present one, times 0. Each pass flips the image along
+    the axes of its row of `turns`.
     """
     recipe = model.recipe
     network = {

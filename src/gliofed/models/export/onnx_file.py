@@ -1,7 +1,7 @@
-"""A model as one ONNX file: the network alone, its weights inside, what it is in its metadata.
+"""A model as one ONNX file: the network with its weights, and metadata.
 
 image    float32 (B, 4, X, Y, Z), z-scored, 0 where absent; X, Y and Z of any size
-present  float32 (B, 4), 1 where the sequence is there
+present  float32 (B, 4), 1 where the sequence is present
 mask     float32 (B, 1, X, Y, Z), logits
 idh, ... float32 (B, classes), logits of each marker, not calibrated
 """
@@ -38,7 +38,7 @@ _AXES: Final = {
 
 
 class _TupleOutputs(nn.Module):
-    """The network with a tuple of outputs, as a graph has them."""
+    """The network with a tuple of outputs, as ONNX requires."""
 
     def __init__(self, net: MultiTaskNet) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _TupleOutputs(nn.Module):
 
 
 def write_graph(model: TrainedModel, path: Path) -> float:
-    """Write the file, once it answers as the model does; the greatest difference of a logit.
+    """Write the file if it gives the model's outputs; return the greatest difference of a logit.
 
     Raises StudyError where the extra is not installed, and as `check_equivalence` does.
     """
@@ -104,7 +104,7 @@ def runner(path: Path) -> Callable[[Tensor, Tensor], Outputs]:
 
 
 def properties_of(model: TrainedModel) -> Mapping[str, str]:
-    """What a graph's metadata says of the model; JSON where it is more than a word."""
+    """Metadata of the graph; structured values are JSON."""
     recipe = model.recipe
     return {
         "caution": RESEARCH_USE_ONLY,
@@ -141,7 +141,7 @@ def _ask_for_packages() -> None:
 
 
 def _example(net: MultiTaskNet) -> tuple[Tensor, Tensor]:
-    """Two cases, of three sizes that no level makes 1: torch takes a 1 for a size that is fixed."""
+    """Two cases of three sizes that no level reduces to 1, since torch treats 1 as a fixed size."""
     spec = net.spec
     halved = 2 ** (len(spec.widths) - spec.full_level - 1)
     sides = [s * halved + more for s, more in zip(spec.stem_stride, (3, 5, 7), strict=True)]
@@ -160,7 +160,7 @@ def _name_axes(graph: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporter says of torchvision, and of torch's own trees."""
+    """Silence the exporter's warnings on torchvision and torch's trees."""
     log = logging.getLogger("torch.onnx")
     before = log.level
     log.setLevel(logging.ERROR)
