@@ -210,7 +210,7 @@ def test_a_sure_case_has_its_type(idh, codel, grade, answer) -> None:
             sets(["wildtype"], ["intact"], "4"),
             "the most probable type is Astro",
         ),
-        ((0.9, 0.0, [0.5, 0.5, 0]), sets([], ["intact"], "4"), "no class of IDH mutation"),
+        ((0.9, 0.0, [0.5, 0.5, 0]), sets([], ["intact"], "4"), "every class of IDH mutation"),
         ((0.9, 0.0, [0.5, 0.5, 0]), sets(["wildtype"], ["codeleted"], "4"), "contradict"),
         ((np.nan, 0.0, [0.5, 0.5, 0]), EVERYTHING, "not finite"),
     ],

@@ -312,9 +312,9 @@ def test_beside_networks_they_change_nothing_and_enter_every_table(study_file, t
     idh = next(m for m in cross_site_matrices(outcome.results, 100) if m.task == "idh")
     assert idh.models == ("federated", "age_sex", "radiomics")
     card = (tmp_path / "model-card.md").read_text()
-    assert "Of the federated model" in card
+    assert "Figures of the federated model" in card
     tripod = (tmp_path / "tripod-ai.csv").read_text()
-    assert "logistic regressions read age and sex and features measured" in tripod
+    assert "logistic regressions use age and sex and features measured" in tripod
     rows = json.loads((tmp_path / "scores.json").read_text())
     assert any(r["model"] == "age_sex" and r["note"] for r in rows if r["task"] == "mask")
 
