@@ -233,7 +233,8 @@ def test_a_bare_case_has_a_viewer_too(
     browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "gliofed.reporting.case.slices.dots", lambda figure, alt, dpi: Picture("data:,", alt, 9, 9)
+        "gliofed.reporting.case.slices.raster_picture",
+        lambda figure, alt, dpi: Picture("data:,", alt, 9, 9),
     )
     case = make_case(sequences=(Sequence.T2,), probability=np.zeros(SHAPE, np.float32),
                      deviation=None, volume_range_ml=None, passes="", intervals="", occlusions=())  # fmt: skip

@@ -49,7 +49,7 @@ def bad_child(deed: str, over: str = "FLAIR") -> list[str]:
         PROLOGUE + f"c._limit(resource.RLIMIT_AS, m.MEMORY)\nfor line in sys.stdin.buffer:\n"
         f" job = m.ReadRequest.parse(line)\n def begin(where):\n  c._begin(where)\n"
         f"  if where == {over!r}: {deed}\n"
-        " sys.stdout.buffer.write(c.look(job, begin).line()); sys.stdout.buffer.flush()\n"
+        " sys.stdout.buffer.write(c.read_case(job, begin).line()); sys.stdout.buffer.flush()\n"
     )
     return ["-c", code]
 

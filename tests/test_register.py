@@ -280,7 +280,10 @@ def test_a_brain_mask_on_no_sequence_s_grid_is_refused(written, tmp_path) -> Non
     brain = read_nifti(written.case.brain)
     scans.write_volume(tmp_path / "b.nii", Volume(brain.data[1:].astype(np.uint8), brain.affine))
     case = dataclasses.replace(written.case, brain=tmp_path / "b.nii")
-    with pytest.raises(DataError, match=r"here/P: the brain mask .*b\.nii.* none of its sequences"):
+    with pytest.raises(
+        DataError,
+        match=r"here/P: the brain mask .*b\.nii is not on the grid of any of its sequences",
+    ):
         prepare_case(case, SMALL, RIGID_ONLY)
 
 
@@ -360,7 +363,7 @@ def test_a_flat_sequence_is_named(written, tmp_path) -> None:
     kept = written.case.images[Sequence.T1CE]
     images = {Sequence.T1CE: kept, Sequence.T2: tmp_path / "flat.nii"}
     case = dataclasses.replace(written.case, images=images, mask=None)
-    with pytest.raises(DataError, match=r"here/P: .*flat\.nii cannot be laid on t1ce\.nii"):
+    with pytest.raises(DataError, match=r"here/P: .*flat\.nii cannot be registered to t1ce\.nii"):
         prepare_case(case, SMALL, RIGID_ONLY)
 
 
