@@ -379,7 +379,7 @@ def test_a_lead_kit_with_a_sites_certificate_starts_nothing(live, tmp_path) -> N
     done = ran(live, "start", live.kits.parent / "study.toml", "--kit", kit)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "the server does not grant this kit what a lead may do" in line
+    assert "the server denies this kit the rights of a lead" in line
 
 
 class TestWhatIsHeard:

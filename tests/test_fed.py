@@ -172,7 +172,7 @@ def test_an_update_cut_short_or_changed_is_refused(model, sent) -> None:
 def test_an_update_larger_than_the_model_is_not_even_read(model, tmp_path) -> None:
     path = tmp_path / "answer"
     most = gate(model).largest
-    for size, words in ((most, "not one of gliofed's"), (most + 1, "larger than the model")):
+    for size, words in ((most, "not in the format of gliofed"), (most + 1, "larger than the model")):
         with path.open("wb") as file:
             file.truncate(size)
         with pytest.raises(UpdateError, match=words):

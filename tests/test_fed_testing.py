@@ -166,7 +166,7 @@ def test_an_answer_with_tensors_or_too_large_is_refused(tmp_path) -> None:
     save(tmp_path / "answer", {"scan": torch.ones(3)}, note)
     with pytest.raises(UpdateError, match=r"tensors: .*scan"):
         load_scores(tmp_path / "answer")
-    for more, words in ((0, "not one of gliofed's"), (1, "larger than a header")):
+    for more, words in ((0, "not in the format of gliofed"), (1, "larger than a header")):
         with (tmp_path / "answer").open("wb") as file:
             file.truncate(8 + LARGEST_HEADER + more)
         with pytest.raises(UpdateError, match=words):

@@ -65,8 +65,8 @@ BAD = {
     "missing tensor": (lambda p, t: _with(p, lambda w, n: w.pop(n)), "lacks tensors of the model"),
     "one tensor more": (lambda p, t: _with(p, lambda w, n: w.update(evil=torch.ones(1))), "tensors the model lacks"),
     "cut short": (lambda p, t: _bytes(p, lambda d: d[:-3]), "cannot be read"),
-    "header too long": (lambda p, t: _bytes(p, lambda d: _header(d, 2**40)), "is not one of gliofed's"),
-    "header too short": (lambda p, t: _bytes(p, lambda d: _header(d, 9)), "is not one of gliofed's"),
+    "header too long": (lambda p, t: _bytes(p, lambda d: _header(d, 2**40)), "is not in the format of gliofed"),
+    "header too short": (lambda p, t: _bytes(p, lambda d: _header(d, 9)), "is not in the format of gliofed"),
     "dtype that does not fit its bytes": (
         lambda p, t: _bytes(p, lambda d: d.replace(b'"dtype":"F32"', b'"dtype":"F64"', 1)), "cannot be read"),
     "too large": (_oversize, "bytes that it may have"),

@@ -12,11 +12,11 @@ from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.hash_chain import Event, Value
 
 REPEAT_SECONDS: Final = 3600.0
-"""After a refusal was written: how long others of its kind are only counted."""
+"""Seconds after a written refusal during which others of its kind are only counted."""
 CONNECT_SECONDS: Final = 30.0
-"""Without a connection after this time, the site reports it."""
+"""Seconds without a connection until it is reported."""
 LOST_SECONDS: Final = 120.0
-"""A second lost connection within this time is reported."""
+"""A second loss of the connection within these seconds is reported."""
 
 _Kind = tuple[Event, str, str]
 
@@ -37,7 +37,7 @@ class RefusalRecorder:
     _more: dict[_Kind, int] = field(default_factory=dict)
 
     def handle_line(self, line: str) -> None:
-        """Handle one line, "" after a silent second. Raises as `AuditLog.write` does."""
+        """Handle one line, or "" after a second without one. Raises as `AuditLog.write` does."""
         now = self.clock()
         for old in [k for k, since in self._since.items() if now - since >= REPEAT_SECONDS]:
             self._end_period(old)
@@ -52,7 +52,7 @@ class RefusalRecorder:
             self._write(kind)
 
     def close(self) -> None:
-        """Write what was only counted."""
+        """Write the refusals that were only counted."""
         for kind in list(self._since):
             self._end_period(kind)
 
@@ -99,8 +99,8 @@ class ConnectionReporter:
             if self._lost is not None and now - self._lost < LOST_SECONDS and not self._reported:
                 self._reported = True
                 self.report(
-                    f"the connection to {self.server} is lost again and again: the server does not "
-                    "run, or this kit is in use on another machine too: stop one of the two; "
+                    f"the connection to {self.server} was lost repeatedly: the server does not "
+                    "run, or this kit is also in use on another machine: stop one of the two; "
                     "trying again"
                 )
             self._lost = now

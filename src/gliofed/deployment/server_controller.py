@@ -32,7 +32,7 @@ MakeFlareEngine = Callable[[EngineConfig], FlareEngine]
 
 
 class ServerController(FlareController):
-    """The one workflow of every job."""
+    """The FLARE workflow of a training job on the server."""
 
     def __init__(self, **job: Any) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class ServerController(FlareController):
             self._log.note(site, sent)
 
     def status(self) -> Mapping[str, Any]:
-        """Of the run, as plain values; empty before it is known."""
+        """The status of the run as plain values; empty before the job begins."""
         return self._status.plain if self._begun else {}
 
     def run_job(self, make_engine: MakeFlareEngine, kit: Path) -> None:
@@ -164,9 +164,9 @@ class ServerController(FlareController):
         """Write the status at the end of the job, and its page, where the disk can be written."""
         with suppress(OSError):
             write_status(folder, self._status)
-            fault = FederationPage(folder, self._study).show(self._status, self._job.withdrawn)
-            if fault:
-                self._status = dataclasses.replace(self._status, page=fault)
+            error = FederationPage(folder, self._study).show(self._status, self._job.withdrawn)
+            if error:
+                self._status = dataclasses.replace(self._status, page=error)
                 write_status(folder, self._status)
 
     def _set_state(self, state: State, why: str) -> None:
@@ -174,7 +174,7 @@ class ServerController(FlareController):
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):  # most often a full disk
+    if isinstance(error, OSError):  # mostly a full disk
         return f"on the server: {error.strerror or type(error).__name__}"
     return str(error)
 

@@ -1,4 +1,4 @@
-"""A hospital's own cases as a site of a study: read, prepared, checked and split."""
+"""The cases of a hospital for a study: read, prepared, checked and split."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class SiteDataPaths:
 
 
 def write_data_paths(kit: Kit, data: SiteDataPaths) -> None:
-    """Write the places of the site's scans into the kit, which alone has them."""
+    """Write the folders of the site's scans into the kit; they are stored nowhere else."""
     values = {"folder": data.folder.resolve(), "store": data.store.resolve(), "format": data.format}
     text = "".join(f"{key} = '{value}'\n" for key, value in values.items())
     write_private(kit.own / _FILE, text)
 
 
 def read_data_paths(kit: Kit) -> SiteDataPaths:
-    """Where the site's scans are. Raises StudyError where the kit does not say."""
+    """Where the site's scans are. Raises StudyError where the kit has no such file."""
     path = kit.own / _FILE
     return build(SiteDataPaths, read_toml(path, "file of the site's own data"), str(path))
 

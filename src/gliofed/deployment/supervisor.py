@@ -33,7 +33,7 @@ class ServerSession(Protocol):
     """Requests to the server (`gliofed.federated.flare.admin_session.AdminSession`)."""
 
     def sites(self) -> Mapping[str, float]:
-        """The connected sites, and when each was last heard from."""
+        """The connected sites, and the time of the last message of each."""
         ...
 
     def submit(self, job: Path) -> str:
@@ -102,7 +102,9 @@ def read_orders(folder: Path) -> LeadOrders:
     except FileNotFoundError:
         return LeadOrders()
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: damaged ({error}); delete it, and order again") from None
+        raise CheckpointError(
+            f"{path}: damaged ({error}); delete it, and repeat the command"
+        ) from None
 
 
 @dataclass
@@ -132,7 +134,7 @@ class Supervisor:
         self._lost: dict[str, float] = {}
 
     def run(self) -> RunStatus:
-        """Job after job until the run is complete, stopped, or too many jobs made no round."""
+        """Run jobs until the run is complete or stopped, or too many jobs made no round."""
         with alone_in(self._folder):
             write_orders(self._folder, stop=False)
             self._run_jobs()
@@ -143,7 +145,7 @@ class Supervisor:
         fruitless = 0
         while fruitless < self.limits.tries:
             if read_orders(self._folder).stop:
-                self._update(state="stopped", why="as ordered")
+                self._update(state="stopped", why="by command of the lead")
                 return
             self._before, self._lost = len(self._status.points), {}
             self._run_job()
@@ -190,7 +192,7 @@ class Supervisor:
         return None
 
     def _follow(self, job: str, orders: LeadOrders) -> None:
-        """Watch a job until it has ended; end it early for a newly connected site, or an order."""
+        """Wait until a job has ended; end it early for a newly connected site or a new order."""
         last_reply, lost = time.monotonic(), False
         while True:
             try:
@@ -203,7 +205,7 @@ class Supervisor:
                         self._take_status(parse_status(plain))
                     self._end_early(job, orders)
                 elif lost or time.monotonic() - last_reply > self.limits.silent:
-                    self.server.abort(job)  # of a server that has died since
+                    self.server.abort(job)  # of a server that was restarted
                     return
             except LinkError as error:
                 lost = True
@@ -211,10 +213,10 @@ class Supervisor:
             time.sleep(self.limits.poll)
 
     def _end_early(self, job: str, orders: LeadOrders) -> None:
-        last_heard = self.server.sites()
-        connected = last_heard.keys() & set(self._sites)
+        last_message = self.server.sites()
+        connected = last_message.keys() & set(self._sites)
         now = read_orders(self._folder)
-        returned = connected - set(self._status.sites) | self._reconnected(last_heard)
+        returned = connected - set(self._status.sites) | self._reconnected(last_message)
         expected = [s for s in self._sites if s not in now.withdrawn]
         self._update(missing=tuple(s for s in expected if s not in connected))
         if (
@@ -222,16 +224,16 @@ class Supervisor:
         ) and self._status.state == "training":
             self.server.command(job, END)
 
-    def _reconnected(self, last_heard: Mapping[str, float]) -> set[str]:
-        """Sites that did not respond in this job and were heard from since.
+    def _reconnected(self, last_message: Mapping[str, float]) -> set[str]:
+        """Sites that did not respond in this job and have sent a message since.
 
         FLARE does not let a restarted site into a running job.
         """
         for point in self._status.points[self._before :]:
             for site, why in point.refused.items():
                 if any(text in why for text in CONNECTION_FAILURES):
-                    self._lost.setdefault(site, last_heard.get(site, 0.0))
-        return {site for site, at in self._lost.items() if last_heard.get(site, 0.0) > at}
+                    self._lost.setdefault(site, last_message.get(site, 0.0))
+        return {site for site, at in self._lost.items() if last_message.get(site, 0.0) > at}
 
     def _take_status(self, status: RunStatus) -> None:
         """Take over the status of a running job, which has no missing sites and no page.
@@ -253,9 +255,9 @@ class Supervisor:
         self._show()
 
     def _show(self, now: bool = False) -> None:
-        """Draw the page where it is time to; the status records why it could not be drawn."""
-        fault = self._page.show(self._status, read_orders(self._folder).withdrawn, now)
-        self._set_status(dataclasses.replace(self._status, page=fault))
+        """Draw the page if it is due; an error is recorded in the status."""
+        error = self._page.show(self._status, read_orders(self._folder).withdrawn, now)
+        self._set_status(dataclasses.replace(self._status, page=error))
 
     def _set_status(self, new: RunStatus) -> None:
         if new != self._status:

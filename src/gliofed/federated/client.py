@@ -74,7 +74,7 @@ class SiteData:
 
     def __post_init__(self) -> None:
         if not self.cases and self.test is None:
-            raise DataError(f"site {self.name} has no training case; take it out of data.train")
+            raise DataError(f"site {self.name} has no training case; remove it from data.train")
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Client:
                 save_update(response_file, self._apply_policy(request, self._train(request)))
 
     def _apply_policy(self, request: TrainingRequest, update: Update) -> Update:
-        """The update as far as the policy lets it leave."""
+        """The update after the policy is applied."""
         if self._policy is None:
             return update
         change = change_norm(update.weights, request.weights)
@@ -258,7 +258,7 @@ class Client:
             )
         tensors, note = load(path)
         if note.get("run") != request.run:
-            raise CheckpointError(f"{path}: is of another run; choose another folder")
+            raise CheckpointError(f"{path}: belongs to another run; choose another folder")
         return tensors
 
 

@@ -186,7 +186,7 @@ def _check_origin(
     _require(response.run == request.run, f"it is of run {response.run!r}, not {request.run!r}")
     same = response.nonce == request.nonce
     _require(same, "it responds to another request (its nonce differs)")
-    _require(response.site == site, f"it bears the name of site {response.site!r}")
+    _require(response.site == site, f"it has the name of site {response.site!r}")
 
 
 def _check_counts(cases: int, labelled: Mapping[str, int], cap: int) -> None:

@@ -1,7 +1,7 @@
 """Packing of one message: tensors and one JSON note in safetensors form, without pickle.
 
 Every note has the key `digest`, the SHA-256 of the tensors and of the rest of the note. A message
-that was changed or cut on its way is refused. Messages with a model are files: their tensors are
+that was changed or cut in transit is refused. Messages with a model are files: their tensors are
 mapped rather than read, so that a server holds those of one site at a time.
 """
 
@@ -42,7 +42,7 @@ def pack(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> bytes:
 def save(
     path: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any], lasting: bool = True
 ) -> None:
-    """As `pack`, into a file that is written whole or not at all.
+    """As `pack`, into a file that is replaced atomically.
 
     lasting: whether the file is flushed to the disk. False for a message of one round, which a
     loss of power ends anyway. Tensors on the CPU are not copied. Raises OSError naming the path.
@@ -94,7 +94,7 @@ def read_note(data: bytes) -> dict[str, Any]:
         header = data[8 : 8 + min(length, LARGEST_HEADER)]
         note: dict[str, Any] = dict(json.loads(json.loads(header)["__metadata__"][NOTE]))
     except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UpdateError(f"the message is not one of gliofed's: {error}") from None
+        raise UpdateError(f"the message is not in the format of gliofed: {error}") from None
     return note
 
 
@@ -137,7 +137,7 @@ def _tensor_digest(tensor: Tensor) -> bytes:
 
 
 def _check_digest(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> dict[str, Any]:
-    """The note without its digest. Raises UpdateError where the digest does not fit."""
+    """The note without its digest. Raises UpdateError where the digest does not match."""
     if note.get(_DIGEST) != digest_of(tensors, note):
-        raise UpdateError("the message was changed or cut on its way: its digest does not fit")
+        raise UpdateError("the message was changed or cut in transit: its digest does not match")
     return {k: v for k, v in note.items() if k != _DIGEST}

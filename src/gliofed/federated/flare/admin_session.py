@@ -1,7 +1,7 @@
 """The lead's session with the server: a child process that holds FLARE's session.
 
-FLARE's session prints, starts threads that outlive it, and ends with the server. So it has a
-process of its own, which reads and writes JSON lines; a lost one is replaced at the next request.
+FLARE's session prints, starts threads that outlive it, and ends with the server. So it runs in a
+separate process, which reads and writes JSON lines. A lost process is replaced at the next request.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _REPLY_SECONDS: Final = 30.0
 _REFUSED: Final = frozenset({"AuthorizationError", "AuthenticationError"})
 _PLAIN: Final[Mapping[str, str]] = {
     "NoConnection": "the server cannot be reached",
-    "FLCommunicationError": "the server does not let this kit in, its audit log says why",
+    "FLCommunicationError": "the server refused this kit; the reason is in its audit log",
 }
 
 
 class AdminSession:
-    """Requests to the server in the lead's name.
+    """Requests of the lead to the server.
 
     Each raises LinkError without a reply, KitError where the server refuses the request.
     """
@@ -44,7 +44,7 @@ class AdminSession:
         self._child: subprocess.Popen[str] | None = None
 
     def sites(self) -> Mapping[str, float]:
-        """Connected sites, and when each was last heard from, in seconds of the server's clock."""
+        """Connected sites, and the time of the last message of each (server clock, seconds)."""
         return {str(name): float(at) for name, at in self._request("sites").items()}
 
     def submit(self, job: Path) -> str:
@@ -61,7 +61,7 @@ class AdminSession:
         return reply
 
     def abort(self, job: str) -> None:
-        """End a job; one that has ended already is left alone."""
+        """End a job; without effect on one that has ended."""
         self._request("abort", job)
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ class AdminSession:
             kind, text = reply["error"]
             if kind in _REFUSED:
                 raise KitError(
-                    f"{self._kit}: the server does not grant this kit what a lead may do ({text}); "
+                    f"{self._kit}: the server denies this kit the rights of a lead ({text}); "
                     "use the original kit of the lead"
                 )
             raise LinkError(f"{_PLAIN.get(kind, kind)} ({text})")
@@ -136,7 +136,7 @@ def _serve(kit: str, name: str, requests: IO[str], replies: IO[str]) -> None:
                 session = new_secure_session(name, kit, timeout=_CONNECT_SECONDS)
                 session.set_timeout(_REPLY_SECONDS)
             reply = {"ok": _COMMANDS[name_of_command](session, *rest)}
-        except Exception as error:  # of any kind: FLARE has its own, and none outlives this line
+        except Exception as error:  # of any type: FLARE has its own classes
             reply = {"error": (type(error).__name__, str(error))}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
@@ -151,7 +151,7 @@ def _command(session: Any, job: str, topic: str) -> Mapping[str, Any] | None:
 
     try:
         reply: Mapping[str, Any] = session.do_app_command(job, topic, {})
-    except (InternalError, JobNotRunning, NoReply):  # not yet, no more, or lost with its server
+    except (InternalError, JobNotRunning, NoReply):  # not started, ended, or lost with its server
         return None
     return reply
 

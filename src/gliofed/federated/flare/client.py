@@ -1,9 +1,9 @@
-"""A site's process: FLARE's client, which answers only what a round needs.
+"""A site's process: FLARE's client, restricted to the requests of jobs.
 
-FLARE's client obeys some twenty requests, among them `cat`, `grep`, `restart` and `shutdown`. It
-checks the site's `authorization.json` only where the request says that it should, so that file
-holds against the lead but not against whoever runs the server. Here, all requests but those of
-jobs are refused, and logged.
+FLARE's client accepts some twenty requests, among them `cat`, `grep`, `restart` and `shutdown`. It
+checks the site's `authorization.json` only if the request has a flag for it. That file therefore
+protects against the lead, but not against the operator of the server. Here, all requests except
+those of jobs are refused and logged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nvflare.private.fed.client.client_req_processors import ClientRequestProces
 from gliofed.federated.flare.denials import RequestRefuser
 from gliofed.federated.flare.program import run_program
 
-ANSWERED: Final = (
+ACCEPTED: Final = (
     "AbortAppProcessor",
     "AbortTaskProcessor",
     "CancelResourceProcessor",
@@ -29,14 +29,16 @@ ANSWERED: Final = (
 )
 
 
-def answer_jobs_only() -> None:
-    """Put a refusal in the place of every other request's processor, for this process."""
+def accept_jobs_only() -> None:
+    """Replace the processors of all other requests by refusals, in this process."""
     ClientRequestProcessors.request_processors[:] = [
-        one if type(one).__name__ in ANSWERED else RequestRefuser(one.get_topics())
-        for one in ClientRequestProcessors.request_processors
+        processor
+        if type(processor).__name__ in ACCEPTED
+        else RequestRefuser(processor.get_topics())
+        for processor in ClientRequestProcessors.request_processors
     ]
 
 
 if __name__ == "__main__":
-    answer_jobs_only()
+    accept_jobs_only()
     sys.exit(run_program(client_train))

@@ -43,15 +43,15 @@ from gliofed.runtime.processes import end_with_starter
 
 _POLL_SECONDS: Final = 0.2
 _PARALLEL_DOWNLOADS: Final = 4
-"""A slow line delays no other; each download holds a few chunks at most."""
+"""A slow connection delays no other. Each download has at most a few chunks in memory."""
 _LAST_STATUS_SECONDS: Final = 10.0
 """How long a finished training job waits for the lead to fetch its last status."""
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """sites: to send requests to, by name. deadline: seconds from a request until a site that has
-    not responded is left out. spool: folder for the responses to one request."""
+    """sites: names of the sites that get requests. deadline: seconds from a request until a site
+    without a response is left out. spool: folder for the responses to one request."""
 
     sites: Sequence[str]
     deadline: float
@@ -139,7 +139,7 @@ class FlareEngine:
                 offer.withdraw()
 
     def _wait_for(self, site: str, reply: Future[SiteReply], until: float) -> SiteReply:
-        """The reply of `site`, once it has one or can have none any more."""
+        """The reply of `site`, when it has arrived or can no longer arrive."""
         while True:
             done = wait([reply], _POLL_SECONDS).done
             if self._should_stop():
@@ -180,7 +180,7 @@ def _complete(reply: Future[SiteReply], work: Callable[[], SiteReply]) -> None:
 
 
 def _failure_text(failure: object) -> str:
-    """A site's report of its own failure, in text of gliofed's."""
+    """The text of a site's failure report, without any text that the site sent."""
     try:
         return parse_failure(failure).text
     except UpdateError as error:
@@ -203,7 +203,7 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
         engine.register_app_command(END, self._on_end)
 
     def stop_controller(self, fl_ctx: FLContext) -> None:
-        """FLARE calls it after the last workflow; there is nothing to do."""
+        """Called by FLARE after the last workflow; does nothing."""
 
     def _on_status(self, topic: str, data: object, fl_ctx: FLContext) -> dict[str, Any]:
         if self._over.is_set():
@@ -226,7 +226,7 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
             self.run_job(make_engine, root)
         except StoppedError:
             return
-        except Exception as error:  # FLARE would print it with a traceback, and call it completed
+        except Exception as error:  # FLARE would print a traceback, and report the job as completed
             failure = f"{type(error).__name__}: {error}"
         self._over.set()
         self._status_sent.wait(_LAST_STATUS_SECONDS)  # after this job no status can be fetched
@@ -243,7 +243,7 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
 
     @abstractmethod
     def status(self) -> Mapping[str, Any]:
-        """Of the run, as plain values; empty before it is known. Called from any thread."""
+        """The status of the run as plain values, empty at first. Called from any thread."""
 
     @abstractmethod
     def run_job(self, make_engine: Callable[[EngineConfig], FlareEngine], kit: Path) -> None:

@@ -1,4 +1,4 @@
-"""Has FLARE say what it denies: its authoriser answers whoever asked, and writes nothing down."""
+"""Logging of requests that FLARE denies; its authoriser does not log them."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ _LOG: Final = logging.getLogger(DENIED)
 
 
 def log_denials() -> None:
-    """From now on, log whom this process's authoriser denies which right."""
+    """From now on, log each right that the authoriser of this process denies, and to whom."""
     decide = AuthorizationService.authorize
 
     def authorize(ctx: AuthzContext) -> tuple[bool, str]:
-        granted, fault = decide(ctx)
+        granted, reason = decide(ctx)
         if not granted:
             _log(ctx.right, ctx.user.name)
-        return granted, fault
+        return granted, reason
 
     AuthorizationService.authorize = staticmethod(authorize)
 
 
 class RequestRefuser(RequestProcessor):  # type: ignore[misc]  # (FLARE has no types)
-    """Answers requests of `topics`, which a site does not obey, as FLARE answers unknown ones."""
+    """Refuses requests of `topics` with FLARE's reply to unknown requests."""
 
     def __init__(self, topics: Iterable[str]) -> None:
         self._topics = list(topics)
 
     def get_topics(self) -> list[str]:
-        """What it answers."""
+        """The topics that it handles."""
         return self._topics
 
     def process(self, req: Message, app_ctx: Any) -> Message:
-        """Refuse, and log it."""
+        """Refuse the request and log it."""
         right = req.get_header(RequestHeader.ADMIN_COMMAND, "")
         _log(right, req.get_header(RequestHeader.USER_NAME, ""))
         return error_reply("invalid_request")
 
 
-def _log(right: object, who: object) -> None:
-    """Rights are FLARE's own words; of who asked, only what can be a name."""
+def _log(right: object, user: object) -> None:
+    """Only known rights and printable user names are logged."""
     known = right if right in _RIGHTS else OTHER
-    name = who if isinstance(who, str) and who.isprintable() and " " not in who else ""
+    name = user if isinstance(user, str) and user.isprintable() and " " not in user else ""
     _LOG.warning("denied %s to %s", known, name)

@@ -34,10 +34,10 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
     def execute(
         self, task_name: str, shareable: Shareable, fl_ctx: FLContext, abort_signal: Signal
     ) -> Shareable:
-        """A reply with the place of the response, or with the failure; never with a free text."""
+        """A reply with the source of the response, or with the failure; never with free text."""
         if task_name != TASK:
             return make_reply(ReturnCode.TASK_UNKNOWN)
-        if self._offer is not None:  # the server has the file, or no longer waits for it
+        if self._offer is not None:  # the server has the file, or no longer expects it
             self._offer.withdraw()
             self._offer = None
         kit = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
@@ -51,7 +51,7 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
             request.unlink()
             reply[HEAD] = list(self.exchange_heads(shareable.get(HEAD)))
             offer = FileOffer(fl_ctx.get_engine().get_cell(), response, 1, _OFFER_SECONDS)
-        except Exception as error:  # of any kind: the server learns that there is no response
+        except Exception as error:  # of any type: the server receives a failure report
             reply[FAILURE] = dict(self.failure(error, kit))
             return reply
         self._offer = offer
@@ -62,7 +62,7 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
     def _download(data: Shareable, fl_ctx: FLContext, to: Path, abort_signal: Signal) -> None:
         source, ref, size = (data.get(k) for k in (SOURCE, REF, BYTES))
         if not isinstance(source, str) or not isinstance(ref, str) or type(size) is not int:
-            raise TransferError("the request does not say where it can be downloaded")
+            raise TransferError("the request has no source for its download")
         if not 0 < size <= LARGEST_REQUEST:
             raise TransferError(
                 f"the request has {size} bytes; at most {LARGEST_REQUEST} are downloaded"

@@ -18,10 +18,10 @@ _TASK_REQUEST_SECONDS: Final = 0.2
 def write_job(
     folder: Path, name: str, settings: Mapping[str, Any], sites: Sequence[str], quorum: int
 ) -> Path:
-    """A job folder below `folder`, in place of an older one; returned.
+    """Write a job folder below `folder`, replacing an older one, and return it.
 
-    settings: what both classes are made with. sites: those it is deployed to; quorum: how many of
-    them must be there for it to begin.
+    settings: arguments of both classes. sites: that the job is deployed to. quorum: number of them
+    that must be connected for the job to begin.
     """
     root = folder / name
     shutil.rmtree(root, ignore_errors=True)

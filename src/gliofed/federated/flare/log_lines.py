@@ -1,7 +1,7 @@
-"""What FLARE's and gRPC's own lines mean: refusals, and whether a site is connected.
+"""Recognition of log lines of FLARE and gRPC: refusals, and the connection of a site.
 
-Neither offers another way to hear of a refused handshake or name. A line that is not known means
-nothing. Tests of real processes hold the table against new versions (`tests/test_attacks.py`).
+Neither reports a refused handshake or name in another way. Unknown lines are ignored. Tests of real
+processes check the table against new versions (`tests/test_attacks.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ What = Literal["connection-refused", "command-refused", "job-refused", "connecte
 DENIED: Final = "gliofed.denied"
 """The logger of `federated.flare.denials`."""
 CODE: Final = "byoc"
-"""FLARE's right to bring code in a job."""
+"""FLARE's right to submit a job with code."""
 OTHER: Final = "other"
 """In place of a right that FLARE does not have."""
 CLIENT_LOGGER: Final = "nvflare.private.fed.client.fed_client.FederatedClient"
@@ -24,8 +24,8 @@ DRIVER_LOGGER: Final = "nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver"
 
 @dataclass(frozen=True)
 class LogEvent:
-    """What a line means. reason: a code for the audit log. who: the name concerned, of a
-    certificate or as FLARE's authoriser knows it, in lower case there; "" where none is told."""
+    """The event of a line. reason: a code for the audit log. who: the name concerned, from a
+    certificate or, in lower case, from FLARE's authoriser; "" without a name."""
 
     what: What
     reason: str = ""
@@ -63,11 +63,11 @@ _TABLE: Final = tuple((re.compile(form), what, reason) for form, what, reason in
 
 
 def parse_log_line(line: str) -> LogEvent | None:
-    """What a line of a server's or a site's process means; None for nothing that is known."""
+    """The event of a line of a server's or a site's process; None for an unknown line."""
     for form, what, reason in _TABLE:
-        found = form.search(line)
-        if found:
-            parts = found.groupdict()
-            said = reason or parts.get("right", "").replace("_", "-")
-            return LogEvent(what, said, parts.get("who") or "")
+        match = form.search(line)
+        if match:
+            parts = match.groupdict()
+            code = reason or parts.get("right", "").replace("_", "-")
+            return LogEvent(what, code, parts.get("who") or "")
     return None

@@ -1,7 +1,7 @@
-"""How the processes of a kit are started: command, environment and folder.
+"""Commands, environments and folders of the processes of a kit.
 
-The caller runs them, watches them and passes signals on. What they write stays in the kit: jobs
-and snapshots of the server, temporary files, logs.
+The caller starts and ends them. Their files stay in the kit: jobs and snapshots of the server,
+temporary files, logs.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _SITE_MODULE: Final = "gliofed.federated.flare.client"
 _SERVER_MODULE: Final = "gliofed.federated.flare.server"
 
 
-_GIVE_BACK: Final = {
+_MALLOC: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(2**23),
     "MALLOC_TRIM_THRESHOLD_": str(2**26),
 }
-"""Has glibc hand large tensors that the server let go back to the system, but keep the buffers of
-a transfer's chunks: mapping those anew each time makes a transfer four times as dear."""
+"""Settings of glibc: memory of large tensors is returned to the system when it is freed. Buffers of
+transferred chunks are kept, since mapping them again takes a transfer four times as long."""
 
 
 @dataclass(frozen=True)
 class ProcessCommand:
-    """argv: the command. env: the whole environment. folder: where it is to run."""
+    """argv: the command. env: the complete environment. folder: its working directory."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
@@ -40,29 +40,31 @@ class ProcessCommand:
 def server_process(kit: Path, work: Path, org: str) -> ProcessCommand:
     """The server of the kit in `kit`; jobs and snapshots go below `work`.
 
-    Both folders may have moved since the last start: FLARE wants whole paths, so they are written
-    into the kit anew.
+    Both folders may have moved since the last start. FLARE needs absolute paths, so they are
+    written into the kit on each start.
     """
     place_server(kit, work)
     process = _process(kit, work, (_SERVER_MODULE, "fed_server.json"), (f"org={org}",))
-    return replace(process, env={**process.env, **_GIVE_BACK})
+    return replace(process, env={**process.env, **_MALLOC})
 
 
 def site_process(kit: Path, work: Path, name: str, org: str) -> ProcessCommand:
-    """The client of the site `name`, which answers nothing but the federation (see `client`)."""
+    """The client of the site `name`, restricted to jobs (see `client`)."""
     return _process(kit, work, (_SITE_MODULE, "fed_client.json"), (f"uid={name}", f"org={org}"))
 
 
 def place_server(kit: Path, work: Path) -> None:
     """Write the folders of the server's state into its `resources.json`."""
     path = kit / "local" / "resources.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    resources = json.loads(path.read_text(encoding="utf-8"))
     state = work.resolve() / "flare"
-    found["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(state / "snapshots")
-    for component in found["components"]:
+    resources["snapshot_persistor"]["args"]["storage"]["args"]["root_dir"] = str(
+        state / "snapshots"
+    )
+    for component in resources["components"]:
         if component["id"] == "job_manager":
             component["args"]["uri_root"] = str(state / "jobs")
-    write_text(path, json.dumps(found, indent=2) + "\n")
+    write_text(path, json.dumps(resources, indent=2) + "\n")
 
 
 def _process(

@@ -1,4 +1,4 @@
-"""One of FLARE's own programs, server or client, as a process of gliofed's."""
+"""A program of FLARE, server or client, as a process of gliofed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from gliofed.runtime.processes import end_with_starter
 
 
 def run_program(program: ModuleType) -> int:
-    """Run it until stopped, logging what it denies; its exit status. It ends with its starter."""
+    """Run it until stopped and return its exit status. Denied requests are logged.
+
+    The process ends with the process that started it.
+    """
     end_with_starter()
     version_check()
     log_denials()

@@ -1,13 +1,13 @@
 """Start-up kits for a federation on FLARE, made with FLARE's own provisioner.
 
-Transport is FLARE's `grpc` driver with mutual TLS on one port. gRPC speaks TLS 1.2 or later and
-nothing older, checks the server's name against its certificate, and shakes hands off the thread
-that accepts; FLARE's `tcp` driver sets 1.2 too, but compares no name, and one peer that connects
-and stays silent holds up all others. The lead gets FLARE's role `lead`, the least that may submit
-jobs and abort them (see `rules`); `project_admin` could do anything anywhere.
+Transport is FLARE's `grpc` driver with mutual TLS on one port. gRPC requires TLS 1.2 or later,
+checks the server's name against its certificate, and does its handshakes outside the thread that
+accepts connections. FLARE's `tcp` driver also requires 1.2, but it compares no name, and one silent
+peer blocks all others. The lead gets FLARE's role `lead`, the smallest role that may submit and
+abort jobs (see `rules`); `project_admin` has all rights everywhere.
 
-Certificates say what they are for: only the server's may be a server's, so that no site can stand
-between another one and the server.
+Certificates state their use. Only the server's is valid for a server, so that no site can act as
+the server towards another site.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class KitRecipients:
-    """Who gets a kit. host, port: what is dialled. loopback: listen on 127.0.0.1 alone."""
+    """The parties that get a kit. host, port: of the server. loopback: listen on 127.0.0.1 only."""
 
     federation: str
     host: str
@@ -73,17 +73,17 @@ class Authority:
 
 @dataclass(frozen=True)
 class Kits:
-    """A kit folder by common name, below the folder asked for, and the authority that signed."""
+    """The kit folders by common name, and the authority that signed the certificates."""
 
     folders: dict[str, Path]
     authority: Authority
 
 
 def build_kits(parties: KitRecipients, work: Path, authority: Authority | None = None) -> Kits:
-    """Make a kit for everyone in `parties` below `work`, an empty folder of the caller's.
+    """Make a kit for each party below `work`, an empty folder.
 
-    authority: signs again where a federation grows; a new one is made without it. Raises KitError
-    where FLARE's provisioner fails, with what it said.
+    authority: of the federation, for kits of new sites; None makes a new one. Raises KitError with
+    the output of FLARE's provisioner where it fails.
     """
     project = _project(parties, authority)
     builders = [
@@ -93,44 +93,44 @@ def build_kits(parties: KitRecipients, work: Path, authority: Authority | None =
         _Certificates(root_valid_days=AUTHORITY_DAYS),
     ]
     log = _ProvisionLog()
-    aside = io.StringIO()  # it prints tracebacks
-    with contextlib.redirect_stderr(aside), contextlib.redirect_stdout(aside):
-        made = Provisioner(root_dir=str(work), builders=builders).provision(project, logger=log)
-    if made.get(CtxKey.BUILD_ERROR):
-        raise KitError(f"the kits could not be made: {'; '.join(log.errors) or aside.getvalue()}")
-    root = Path(made.get_result_location())
+    printed = io.StringIO()  # tracebacks
+    with contextlib.redirect_stderr(printed), contextlib.redirect_stdout(printed):
+        context = Provisioner(root_dir=str(work), builders=builders).provision(project, logger=log)
+    if context.get(CtxKey.BUILD_ERROR):
+        raise KitError(f"the kits could not be made: {'; '.join(log.errors) or printed.getvalue()}")
+    root = Path(context.get_result_location())
     folders = {p.name: root / p.name for p in project.get_all_participants()}
-    return Kits(folders, authority or _authority(made))
+    return Kits(folders, authority or _authority(context))
 
 
 def _project(parties: KitRecipients, authority: Authority | None) -> Project:
-    known: dict[str, Any] = {}
+    root: dict[str, Any] = {}
     if authority is not None:
-        known["serialized_root_cert"] = authority.certificate.encode()
-        known["root_private_key"] = serialization.load_pem_private_key(
+        root["serialized_root_cert"] = authority.certificate.encode()
+        root["root_private_key"] = serialization.load_pem_private_key(
             authority.key.encode(), password=None
         )
-    project = Project(parties.federation, "", **known)
-    dialled = {"fed_learn_port": parties.port, "default_host": parties.host}
-    project.set_server(SERVER, parties.server_org, dialled)
+    project = Project(parties.federation, "", **root)
+    address = {"fed_learn_port": parties.port, "default_host": parties.host}
+    project.set_server(SERVER, parties.server_org, address)
     for site in parties.sites:
         project.add_client(site.name, site.org, {"allow_log_streaming": False})
     project.add_admin(parties.lead.name, parties.lead.org, {"role": rules.ROLE})
     return project
 
 
-def _authority(made: ProvisionContext) -> Authority:
-    key = made[CtxKey.ROOT_PRI_KEY].private_bytes(
+def _authority(context: ProvisionContext) -> Authority:
+    key = context[CtxKey.ROOT_PRI_KEY].private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    certificate = made[CtxKey.ROOT_CERT].public_bytes(serialization.Encoding.PEM)
+    certificate = context[CtxKey.ROOT_CERT].public_bytes(serialization.Encoding.PEM)
     return Authority(certificate.decode(), key.decode())
 
 
 class _Certificates(CertBuilder):  # type: ignore[misc]
-    """FLARE's certificates, and in each what it may be used for."""
+    """FLARE's certificates with the extensions that limit their use."""
 
     @staticmethod
     def _generate_cert(*args: Any, **kwargs: Any) -> Any:
@@ -146,7 +146,7 @@ class _Certificates(CertBuilder):  # type: ignore[misc]
 
 
 class _KitRules(Builder):  # type: ignore[misc]
-    """Puts `rules` into each kit, in place of FLARE's samples, scripts and defaults."""
+    """Writes `rules` into each kit, and removes FLARE's samples, scripts and defaults."""
 
     def __init__(self, parties: KitRecipients) -> None:
         super().__init__()
@@ -161,27 +161,27 @@ class _KitRules(Builder):  # type: ignore[misc]
             _remove(Path(ctx.get_kit_dir(lead)), ("fl_admin.sh", "system_info.ipynb", "readme.txt"))
 
     def _server(self, server: Participant, ctx: ProvisionContext) -> None:
-        local = _cleared(server, ctx)
+        local = _clear_local_folder(server, ctx)
         _write(local / "resources.json", rules.server_resources())
         _write(local / "authorization.json", rules.rights(server=True))
         path = Path(ctx.get_kit_dir(server)) / "fed_server.json"
         startup = json.loads(path.read_text(encoding="utf-8"))
         address = "127.0.0.1" if self._parties.loopback else "0.0.0.0"  # noqa: S104 (as asked)
-        for one in startup["servers"]:
-            one["service"]["target"] = f"{address}:{self._parties.port}"
+        for server_entry in startup["servers"]:
+            server_entry["service"]["target"] = f"{address}:{self._parties.port}"
         _write(path, startup)
 
     def _site(self, site: Participant, ctx: ProvisionContext) -> None:
-        local = _cleared(site, ctx)
+        local = _clear_local_folder(site, ctx)
         _write(local / "resources.json", rules.site_resources())
         _write(local / "authorization.json", rules.rights(server=False))
 
 
-def _cleared(one: Participant, ctx: ProvisionContext) -> Path:
-    """Its `local/`, empty but for the log's rules; scripts go, `gliofed` starts the processes."""
-    _remove(Path(ctx.get_kit_dir(one)), ("start.sh", "sub_start.sh", "stop_fl.sh"))
-    _remove(Path(ctx.get_ws_dir(one)), ("readme.txt",))
-    local = Path(ctx.get_local_dir(one))
+def _clear_local_folder(party: Participant, ctx: ProvisionContext) -> Path:
+    """Empty the party's `local/`, delete scripts, and write the logging rules; returns `local/`."""
+    _remove(Path(ctx.get_kit_dir(party)), ("start.sh", "sub_start.sh", "stop_fl.sh"))
+    _remove(Path(ctx.get_ws_dir(party)), ("readme.txt",))
+    local = Path(ctx.get_local_dir(party))
     _remove(local, (path.name for path in local.iterdir()))
     _write(local / "log_config.json", rules.logging_rules())
     return local
@@ -197,20 +197,20 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 
 
 class _ProvisionLog:
-    """What the provisioner says, kept from the terminal."""
+    """Messages of the provisioner, which are not printed."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
 
     def debug(self, message: str) -> None:
-        """Not kept."""
+        """Dropped."""
 
     def info(self, message: str) -> None:
-        """Not kept."""
+        """Dropped."""
 
     def warning(self, message: str) -> None:
-        """Not kept."""
+        """Dropped."""
 
     def error(self, message: str) -> None:
-        """What a KitError quotes."""
+        """Kept for the text of a KitError."""
         self.errors.append(message)

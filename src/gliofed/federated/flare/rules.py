@@ -1,9 +1,9 @@
-"""What FLARE may do at a site and on the server: plain values, written into each kit's `local/`.
+"""Rights and resources of FLARE at sites and on the server, written into each kit's `local/`.
 
-Rights are those of FLARE's role `lead`, the only one given out: it may submit jobs and abort its
-own, list them, ask who is connected, and speak to the round loop of a running job. It may not
-browse a workspace, read a log, bring code, change a site, or shut anything down. Other roles have
-no rights at all, nor has a certificate without a role, as every site's is.
+FLARE's role `lead` is the only role in use. It may submit jobs, abort its own, list them, list the
+connected sites, and send commands to a running job. It may not browse a workspace, read a log,
+submit code, change a site, or shut a process down. Other roles have no rights. Nor has a
+certificate without a role, such as that of a site.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONTROLLER: Final = "gliofed.deployment.server_controller.ServerController"
 EXECUTOR: Final = "gliofed.deployment.client_executor.ClientExecutor"
 
 HEARTBEAT_TIMEOUT_S: Final = 60
-"""Seconds without a heartbeat (one each 10 s) after which a site counts as gone."""
+"""Seconds without a heartbeat (one each 10 s) after which a site counts as disconnected."""
 
 _DENIED: Final = (
     "manage_job",
@@ -40,7 +40,7 @@ _AT_SERVER: Final = {
     "abort": "n:submitter",
 }
 _AT_SITE: Final = {
-    "submit_job": "any",  # a site asks again whether who signed a job may have it deployed
+    "submit_job": "any",  # a site checks again whether the signer of a job may deploy it
     "check_status": "any",
     "abort_job": "n:submitter",
     "abort": "n:submitter",
@@ -48,7 +48,7 @@ _AT_SITE: Final = {
 
 
 def rights(server: bool) -> dict[str, Any]:
-    """`authorization.json`. FLARE lets a single right override the group it belongs to."""
+    """`authorization.json`. In FLARE, a single right overrides the group it belongs to."""
     allowed = _AT_SERVER if server else _AT_SITE
     return {
         "format_version": "1.0",
@@ -132,7 +132,7 @@ def site_resources() -> dict[str, Any]:
                 "args": {},
             },
             {
-                # Takes a log streamer that a job declares out of the job again.
+                # Removes a log streamer that a job declares.
                 "id": "site_log_streamer",
                 "path": "nvflare.app_common.logging.site_log_streamer.SiteLogStreamer",
                 "args": {"log_file_name": "log.txt"},

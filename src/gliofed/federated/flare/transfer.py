@@ -22,17 +22,17 @@ from gliofed.errors import TransferError
 CHUNK: Final = 2**24
 """Bytes of one chunk."""
 REQUEST_SECONDS: Final = 30.0
-"""How long one chunk may take before it is asked for again."""
+"""Seconds until a chunk that has not arrived is requested again."""
 _POLL_SECONDS: Final = 0.2
 _CLEANUP_BYTES: Final = 2**26
 """Bytes that pass between two garbage collections."""
 
 
 class _ChunkCleanup:
-    """Frees the chunks that have passed.
+    """Frees the memory of chunks that were transferred.
 
-    FLARE leaves each in a cycle of references, which Python collects too seldom: without this, a
-    process ends up holding a model for every site that it has sent one to.
+    FLARE leaves each in a cycle of references, which Python collects too seldom. Without this, a
+    process keeps a copy of the model for every site.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _ChunkCleanup:
                 self._begun = True
 
     def after(self, size: int) -> None:
-        """Count a chunk of `size` bytes that has passed; collect where it is time to."""
+        """Count a transferred chunk of `size` bytes; collect when enough bytes were transferred."""
         with self._lock:
             self._passed += size
             if self._passed < _CLEANUP_BYTES:
@@ -67,7 +67,7 @@ _cleanup: Final = _ChunkCleanup()
 
 
 def release_memory() -> None:
-    """Return the memory of all chunks that have passed; for a moment in which others work."""
+    """Free the memory of all transferred chunks; call it while the server waits for sites."""
     _cleanup.all()
 
 
@@ -132,14 +132,16 @@ class _Download(Consumer):  # type: ignore[misc]  # (FLARE has no types)
         super().__init__()
         self._max_bytes, self._done = max_bytes, 0
         self._file = path.open("wb")
-        self.failure: Exception | None = TransferError("the transfer was not begun")
+        self.failure: Exception | None = TransferError("the transfer did not begin")
 
     def consume(self, ref_id: str, state: dict[str, Any], data: bytes) -> dict[str, Any]:
         """Write one chunk."""
         self._done += len(data)
         _cleanup.after(len(data))
         if self._done > self._max_bytes:
-            self.failure = TransferError(f"more than the {self._max_bytes} bytes that it may have")
+            self.failure = TransferError(
+                f"the file has more than {self._max_bytes} bytes, the limit"
+            )
             raise self.failure
         try:
             self._file.write(data)
@@ -153,12 +155,12 @@ class _Download(Consumer):  # type: ignore[misc]  # (FLARE has no types)
         self.failure = None
 
     def download_failed(self, ref_id: str, reason: str) -> None:
-        """Called where FLARE gives up."""
+        """Called where FLARE ends the download without success."""
         if not isinstance(self.failure, OSError) and self._done <= self._max_bytes:
             self.failure = TransferError(reason)
 
     def close(self) -> None:
-        """Close the file; only now a full disk may be reported."""
+        """Close the file; a full disk may be reported only now."""
         try:
             self._file.close()
         except OSError as error:

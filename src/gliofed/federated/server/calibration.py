@@ -1,8 +1,8 @@
 """Calibration between hospitals on the server: requests to all sites, sums from each.
 
-    <folder>/calibration.json     the calibration, the sites in it, and why the others are not
+    <folder>/calibration.json     the calibration, the sites in it, and a reason for each other site
 
-The file is written whole or not at all, and read again by a later call.
+The file is replaced atomically, and read again by a later call.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ EngineFactory = Callable[[Sequence[str]], Engine]
 @dataclass(frozen=True)
 class FinishedCalibration:
     """A finished calibration of the model after `rounds` rounds. sites: whose cases are in it.
-    failures: each other site and why."""
+    failures: each other site and the reason."""
 
     run: str
     rounds: int
@@ -43,19 +43,19 @@ class FinishedCalibration:
 
 
 class _SiteLostError(Exception):
-    """A site did not respond to a later request: the fits so far have its cases in them."""
+    """A site did not respond to a later request; the fits so far contain its cases."""
 
 
 def run_calibration(
     make_engine: EngineFactory, state: CommittedRound, study: Study, run: str, folder: Path
 ) -> FinishedCalibration:
-    """Calibrate the model of `state` on what the training sites kept back.
+    """Calibrate the model of `state` on the held-out cases of the training sites.
 
-    All questions are answered by the same cases: a site that fails is named, and the others begin
-    anew without it. Where none answers the calibration is of no case
-    (`calibration.calibrator.fit_calibration`).
-    One that `folder` holds is handed back; delete `folder`/calibration.json to ask again. Raises
-    CheckpointError where that file is damaged or of another run.
+    All requests use the same cases: if a site fails, it is named in the result, and the calibration
+    starts again without it. If no site responds, the calibration has no cases
+    (`calibration.calibrator.fit_calibration`). A calibration in `folder` is returned; delete
+    `folder`/calibration.json to calibrate again. Raises CheckpointError where that file is damaged
+    or of another run.
     """
     done = last_calibration(folder, run, state.rounds)
     if done is not None:

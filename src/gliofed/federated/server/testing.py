@@ -1,8 +1,8 @@
 """The federated test on the server: every site tests the model, and only sums leave the site.
 
-    <folder>/test.json     the table, the sites in it, and why the others are not
+    <folder>/test.json     the table, the sites in it, and the reason for each other site
 
-The file is written whole or not at all, and read again by a later call.
+The file is replaced atomically, and read again by a later call.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TABLE: Final = "test.json"
 @dataclass(frozen=True)
 class FinishedTest:
     """A finished test. rounds: that made the model. sites: whose sums are in the rows. failures:
-    each other site and why."""
+    each other site and the reason."""
 
     run: str
     rounds: int
