@@ -160,10 +160,10 @@ def test_an_update_cut_short_or_changed_is_refused(model, sent) -> None:
         load_update(path)
     assert load_note(path)["site"] == "a"
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    with pytest.raises(UpdateError, match="its digest does not fit"):
+    with pytest.raises(UpdateError, match="its digest does not match"):
         load_update(path)
     path.write_bytes(data.replace(b'cases\\": 10', b'cases\\": 11'))
-    with pytest.raises(UpdateError, match="its digest does not fit"):
+    with pytest.raises(UpdateError, match="its digest does not match"):
         load_update(path)
     assert sent(update(model)).read_bytes() == data
     assert unpack(data)[1]["cases"] == 10
@@ -172,7 +172,10 @@ def test_an_update_cut_short_or_changed_is_refused(model, sent) -> None:
 def test_an_update_larger_than_the_model_is_not_even_read(model, tmp_path) -> None:
     path = tmp_path / "answer"
     most = gate(model).largest
-    for size, words in ((most, "not in the format of gliofed"), (most + 1, "larger than the model")):
+    for size, words in (
+        (most, "not in the format of gliofed"),
+        (most + 1, "larger than the model"),
+    ):
         with path.open("wb") as file:
             file.truncate(size)
         with pytest.raises(UpdateError, match=words):

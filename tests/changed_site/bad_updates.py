@@ -73,7 +73,7 @@ BAD = {
     "cases": (lambda p, t: _changed(p, cases=10**12), "claims 1000000000000 cases"),
     "norm": (lambda p, t: _changed(p, weights={k: 1000 * v for k, v in load_update(p).weights.items()}), "above the bound"),
     "name of another site": (lambda p, t: _changed(p, site="north"), "the name of site 'north'"),
-    "digest": (lambda p, t: _bytes(p, lambda d: d[:-1] + bytes([d[-1] ^ 1])), "its digest does not fit"),
+    "digest": (lambda p, t: _bytes(p, lambda d: d[:-1] + bytes([d[-1] ^ 1])), "its digest does not match"),
     "answer of an earlier round": (lambda p, t: shutil.copy(_earlier(p), p), "it is of round"),
     "old nonce": (lambda p, t: _changed(p, nonce=load_update(_earlier(p)).nonce), "its nonce differs"),
     "answer of another run": (lambda p, t: _changed(p, run="0" * 24), "it is of run"),
