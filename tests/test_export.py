@@ -214,7 +214,7 @@ def test_a_mask_of_another_grid_is_refused(case, tmp_path) -> None:
                 read_mask_nifti(path, prepared)
         else:
             read_mask_nifti(path, prepared)
-    for values, says in ((-1, "below 0"), (1.5, "neither whole nor from 0 to 1")):
+    for values, says in ((-1, "below 0"), (1.5, "neither integers nor from 0 to 1")):
         path = save(tmp_path / "c.nii.gz", data * np.float32(values))
         with pytest.raises(DataError, match=says):
             read_mask_nifti(path, prepared)
@@ -248,7 +248,7 @@ def test_nothing_is_written_unless_all_can_be(case, mask, tmp_path) -> None:
 def test_a_corrected_mask_is_not_written_over(case, mask, tmp_path) -> None:
     first = gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out"))[0].path
     first.write_bytes(b"corrected")
-    with pytest.raises(DataError, match="somebody may have corrected it"):
+    with pytest.raises(DataError, match="and may have been corrected"):
         gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out"))
     assert first.read_bytes() == b"corrected"
     gliofed.export_mask(mask, case, gliofed.MaskExport(tmp_path / "out", overwrite=True))

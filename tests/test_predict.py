@@ -132,7 +132,7 @@ def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
     other = make_model(tmp_path / "other", seed=2)
     refused = answered(other, healthy, tmp_path)
     assert [f.status for f in refused] == ["refused"] * 2
-    assert "somebody may have corrected it" in refused[0].reasons[0]
+    assert "and may have been corrected" in refused[0].reasons[0]
     assert {p: p.read_bytes() for f in first for p in f.folder.iterdir()} == before
     assert [f.status for f in answered(other, healthy, tmp_path, overwrite=True)] == [
         "answered"
@@ -361,7 +361,7 @@ def test_what_cannot_be_used_at_all_is_one_error(model, tmp_path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         answered(model, tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no scan"):
+    with pytest.raises(DataError, match="has no scan"):
         answered(model, tmp_path / "empty", tmp_path / "out")
     other = make_model(tmp_path / "m", steps="linear-0")
     with pytest.raises(ModelError, match=r"prepared by the steps 'linear-0'.*install gliofed"):

@@ -28,7 +28,7 @@ SEQUENCES: Final[tuple[Sequence, ...]] = tuple(Sequence)
 
 
 class Unknown(enum.Enum):
-    """The value of a label nobody determined. It is no class, no number and not falsy zero."""
+    """The value of an undetermined label. It is not a class, not a number and not falsy."""
 
     UNKNOWN = "unknown"
 
@@ -41,9 +41,9 @@ UNKNOWN: Final = Unknown.UNKNOWN
 
 @dataclass(frozen=True)
 class Labels:
-    """What is known of one case's markers: marker id to class name.
+    """The known labels of one case: marker id to class name.
 
-    A marker that is absent reads as `UNKNOWN`; storing `UNKNOWN` and leaving it out are equal.
+    An absent marker reads as `UNKNOWN`; storing `UNKNOWN` is the same as omitting it.
 
     >>> labels = Labels({"idh": "mutant"})
     >>> labels["idh"], labels["mgmt"] is UNKNOWN
@@ -69,13 +69,13 @@ class Labels:
         return iter(self.values)
 
     def __reduce__(self) -> tuple[type[Labels], tuple[dict[str, str]]]:
-        """For another process of gliofed's own: the read-only view itself cannot be sent."""
+        """Pickling for worker processes: the read-only view itself cannot be pickled."""
         return Labels, (dict(self.values),)
 
 
 @dataclass(frozen=True)
 class Person:
-    """A patient's sex, age and scanner. They never leave the site as such.
+    """A patient's sex, age and scanner. They never leave the site individually.
 
     sex: "F" or "M". age: years at the scan. scanner: manufacturer, model and field strength as
     one line of text. Each may be `UNKNOWN`.
@@ -91,10 +91,10 @@ class Case:
     """One patient's preoperative study at one site: paths, not pixels.
 
     Any sequence may be missing from `images`; `mask` is the T2/FLAIR-hyperintense region
-    (label > 0), or None where nobody drew one. `patient` is what overlap between sites is
-    judged by; `id` is unique within its site. `brain` is a brain mask on the grid of one of the
-    images, where the site has drawn one. `mask_labels` are the values above 0 that the set's
-    preoperative masks hold; empty where it has no convention.
+    (label > 0), or None without one. `patient` identifies overlap between sites; `id` is unique
+    within its site. `brain` is the site's brain mask on the grid of one of the images, or None.
+    `mask_labels` are the values above 0 in preoperative masks of the data set; empty without a
+    convention.
     """
 
     id: str
@@ -113,7 +113,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where one scan lies in the network's space; every step between the two is linear.
+    """The placement of one scan in the network's space; every step between the two is linear.
 
     shape, affine: of the file as it is stored, its axes in the file's order; affine: voxel to RAS
     mm of the scan. matrix: (4, 4), RAS mm of the network's space to RAS mm of the scan.
@@ -126,12 +126,12 @@ class Placement:
 
 @dataclass(frozen=True)
 class PreparationMeasures:
-    """Measures of a case's preparation that need no reference.
+    """Quality measures of a case's preparation; they need no reference.
 
     brain_litres: of the brain mask. template_dice: of the brain with that of MNI152; None where
     the case was not registered to it. alignment: of each sequence but the
-    reference, how many times more mutual information it has with the reference where it lies than
-    6 mm away: 1 means no relation.
+    reference, the ratio of its mutual information with the reference in place to that 6 mm away: 1
+    means no relation.
     """
 
     brain_litres: float
@@ -141,13 +141,14 @@ class PreparationMeasures:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one training step sees. B cases, C = 4 sequences, M markers in `markers.MARKERS` order.
+    """The input of one training step. B cases, C = 4 sequences, M markers in `markers.MARKERS`
+    order.
 
     image: float (B, C, X, Y, Z), z-scored, 0 where there is no brain or no sequence.
     present: float (B, C), 1 where the sequence was scanned.
     mask: float (B, 1, X, Y, Z) in {0, 1}; 0 everywhere where `has_mask` is false.
     has_mask: bool (B,).
-    labels: int64 (B, M), a class index; 0 where `known` is false, and never read there.
+    labels: int64 (B, M), a class index; 0 where `known` is false; not used there.
     known: bool (B, M).
     """
 
@@ -171,7 +172,7 @@ class OptimiserMoments:
 
     @property
     def by_kind(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """Both, by the name that PyTorch gives them."""
+        """Both, by their names in PyTorch."""
         return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
 
 
@@ -181,7 +182,7 @@ class Update:
 
     nonce: of the request that it responds to. weights: the site's weights after its local steps,
     by parameter name. cases: training cases at the site. labelled: task ("mask" or a marker id) to
-    the number of those cases with a label for it. stats: mergeable sums measured on the way.
+    the number of those cases with a label for it. stats: mergeable sums measured in the round.
     moments: of the optimiser after the local steps; None where each site keeps its own.
     """
 
@@ -212,7 +213,7 @@ class Stat:
 
     @property
     def mean(self) -> float | None:
-        """The merged mean; None where nothing was counted."""
+        """The merged mean; None with a weight of 0."""
         return self.sum / self.weight if self.weight > 0 else None
 
 
@@ -220,10 +221,11 @@ class Stat:
 class RoundPoint:
     """One committed round of one model's training.
 
-    losses: task ("mask" or a marker id) to the mean training loss over all sites, tasks nobody
-    had left out. dice: soft foreground Dice on the training samples, or None. seconds: wall time.
-    bytes_up: of all updates. refused: sites whose update was not merged, each with the reason.
-    answered: sites whose update was merged, each with the seconds until its update had arrived.
+    losses: task ("mask" or a marker id) to the mean training loss over all sites, without tasks
+    that had no label. dice: soft foreground Dice on the training samples, or None. seconds: wall
+    time. bytes_up: of all updates. refused: sites whose update was not merged, each with the
+    reason. answered: sites whose update was merged, each with the seconds until its update had
+    arrived.
     """
 
     round: int

@@ -1,1 +1,1 @@
-"""From a model and a prepared case to an answer on the scan's own grid."""
+"""From a model and a prepared case to a prediction on the scan's own grid."""

@@ -1,4 +1,4 @@
-"""A model's answer for one case, as values: `gliofed.reporting.case` makes words of them."""
+"""A model's prediction for one case, as values; `gliofed.reporting.case` makes the texts."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from gliofed.types import Prediction, PreparationMeasures, Sequence
 class CalibrationUsed:
     """Which calibration of a model was applied to a case.
 
-    max_missing: how many sequences its cases lacked at most. case_missing: how many this case
-    lacks. counts: calibration cases, by marker id and class.
+    max_missing: largest number of missing sequences in its cases. case_missing: number missing in
+    this case. counts: calibration cases, by marker id and class.
     """
 
     max_missing: int
@@ -32,7 +32,7 @@ class CalibrationUsed:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which model answered. id: digest. name: of its study; run, rounds: of its training.
+    """The model of a prediction. id: digest. name: of its study; run, rounds: of its training.
 
     synthetic: trained on phantoms. calibration: None without one.
     """
@@ -47,13 +47,13 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class MarkerOcclusion:
-    """How the network's probability of one class of one marker falls where a part is hidden.
+    """Fall of the network's probability of one class of one marker under occlusion.
 
-    class_name: the class that is explained. probability: before calibration; not finite where the
-    network's is not, and then all else is empty. regions: float32 (X, Y, Z) on the prepared grid,
-    the mean fall over the blocks about a voxel, 0 outside the brain; None without a block, or
-    where a fall is not finite. sequences: the fall without each whole sequence, which may not be
-    finite; empty where at most one sequence is present.
+    class_name: the class that is explained. probability: before calibration; if it is not finite,
+    everything else is empty. regions: float32 (X, Y, Z) on the prepared grid, the mean fall over
+    the blocks around a voxel, 0 outside the brain; None without a block, or if a fall is not
+    finite. sequences: the fall without each sequence, which may not be finite; empty with at most
+    one sequence.
     """
 
     marker: str
@@ -65,7 +65,7 @@ class MarkerOcclusion:
 
 @dataclass(frozen=True)
 class OcclusionResult:
-    """block_mm: side of the blocks hidden. blocks, sequences: how many were, one at a time."""
+    """block_mm: side of the occluded blocks. blocks, sequences: number occluded, one at a time."""
 
     block_mm: float
     blocks: int
@@ -79,9 +79,9 @@ class CaseAnswer:
 
     prediction: of the network, before calibration. segmentation: its spread over the passes, as
     scanned and, for some models, mirrored; volumes in ml of the space. volume_scale: ml on the
-    patient's scan for each ml in the space. dropout_samples: behind the markers' intervals.
-    occlusion: None where it was not computed. measures, limits: what the preparation's quality
-    control measured and allows. missing: sequences that the case does not have.
+    patient's scan for each ml in the space. dropout_samples: number of samples of the markers'
+    intervals. occlusion: None where it was not computed. measures, limits: measures and limits of
+    the preparation's quality control. missing: missing sequences.
     """
 
     case: str

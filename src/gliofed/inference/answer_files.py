@@ -1,6 +1,6 @@
-"""A case's answer on disk, and back: what pages, worklists and tables are made from.
+"""Writes and reads a case's prediction, from which pages, worklists and tables are made.
 
-<folder>/answer.json        the answer but for its arrays; written last
+<folder>/answer.json        the prediction without its arrays; written last
 <folder>/maps.safetensors   arrays on the grid of the network's space
 
 The images are those of the prepared store, which `answer.json` names.
@@ -51,12 +51,12 @@ READ_ERRORS: Final = (
     ArithmeticError,
     RecursionError,
 )
-"""What reading a damaged answer may raise."""
+"""Exceptions that reading a damaged file may raise."""
 
 
 @dataclass(frozen=True)
 class AnswerProvenance:
-    """Where an answer is from. model: its id. prepared: key of the prepared case. explained:
+    """The origin of a prediction. model: its id. prepared: key of the prepared case. explained:
     whether occlusion maps were computed."""
 
     model: str
@@ -65,7 +65,7 @@ class AnswerProvenance:
 
 
 def write_answer(content: CaseContent, prepared: PreparedCase, store: Path, folder: Path) -> None:
-    """Write both files, `answer.json` last: where it exists, the answer is complete."""
+    """Write both files, `answer.json` last: if it exists, the prediction is complete."""
     maps: dict[str, NDArray[np.generic]] = {"probability": content.probability}
     if content.deviation is not None:
         maps["deviation"] = content.deviation.astype(np.float16)
@@ -85,7 +85,8 @@ def write_answer(content: CaseContent, prepared: PreparedCase, store: Path, fold
 
 
 def read_provenance(folder: Path) -> AnswerProvenance | None:
-    """Which model answered which prepared case in this folder; None without a complete answer."""
+    """The model and the prepared case of the prediction in this folder; None without a complete
+    one."""
     try:
         record = load_record(folder)
         explained = bool(record["explained"])
@@ -95,10 +96,10 @@ def read_provenance(folder: Path) -> AnswerProvenance | None:
 
 
 def read_answer(folder: Path, store: Path | None = None) -> CaseContent:
-    """What `write_answer` wrote, with the images of the prepared store.
+    """Read what `write_answer` wrote, with the images of the prepared store.
 
-    store: where it is now, if it was moved. Raises DataError: no answer, or a damaged one;
-    StoreError: its prepared case is gone or damaged.
+    store: its present path, if it was moved. Raises DataError for a missing or damaged prediction,
+    StoreError for a missing or damaged prepared case.
     """
     path = folder / ANSWER
     if not path.is_file():
@@ -120,7 +121,7 @@ def read_answer(folder: Path, store: Path | None = None) -> CaseContent:
 
 
 def answer_folders(out: Path) -> tuple[Path, ...]:
-    """Folders below `out` that hold an answer, by name; `out` itself where it does."""
+    """Folders below `out` that hold a prediction, by name; `out` itself if it holds one."""
     if (out / ANSWER).is_file():
         return (out,)
     return tuple(sorted(p.parent for p in out.glob(f"*/{ANSWER}")))
@@ -129,7 +130,7 @@ def answer_folders(out: Path) -> tuple[Path, ...]:
 def predictions_table(folders: Sequence[Path]) -> str:
     """One row a case, which `gliofed score` reads once the true classes are filled in.
 
-    A damaged answer is left out; `gliofed view` names it.
+    A damaged prediction is omitted; `gliofed view` lists it.
     """
     columns = [c for m in MARKERS for c in (f"{m.id}_true", *class_columns(m))]
     text = io.StringIO()

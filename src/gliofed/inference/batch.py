@@ -1,9 +1,9 @@
-"""Many cases answered, one after the other; a second start skips those that are complete.
+"""Predicts many cases, one after the other; a second start skips complete ones.
 
-<out>/<case>/answer.json        the answer, with maps.safetensors; written last
+<out>/<case>/answer.json        the prediction, with maps.safetensors; written last
 <out>/<case>/..._mask.nii.gz    the mask on the grid of each of its scans, and its sidecar
 <out>/<case>/..._mask.dcm       from DICOM: the segmentation of each series
-<out>/<case>/..._report.dcm     from DICOM: the answer as a Structured Report of one series
+<out>/<case>/..._report.dcm     from DICOM: the prediction as a Structured Report of one series
 <out>/predictions.csv           every case in one table, which `gliofed score` reads
 """
 
@@ -47,14 +47,14 @@ from gliofed.validation.reader_messages import ReadRequest
 
 TABLE: Final = "predictions.csv"
 UNFINISHED: Final = ".unfinished"
-"""A file in a case's folder while it is written: files beside it are then no user's correction."""
+"""Marks a case's folder while it is written: its other files are then not a user's correction."""
 Status = Literal["answered", "skipped", "refused"]
 
 
 @dataclass(frozen=True)
 class CaseStatus:
-    """The outcome of one case. status: skipped where this model answered it before. reasons: why
-    it was refused, each with its cure; of an answered case, faults of its preparation."""
+    """The outcome of one case. status: skipped if this model predicted it before. reasons: of a
+    refused case, each with its cure; of a predicted case, faults of its preparation."""
 
     case: str
     status: Status
@@ -65,9 +65,9 @@ class CaseStatus:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """out: folder of the answers. store: of prepared cases. overwrite: replace files written
-    before, which somebody may have corrected. series: DICOM series by subject; results are then
-    written as DICOM too. explain: also compute occlusion maps."""
+    """out: output folder. store: of prepared cases. overwrite: replace older files, which may have
+    been corrected. series: DICOM series by subject; results are then written as DICOM too. explain:
+    also compute occlusion maps."""
 
     out: Path
     store: Path
@@ -83,12 +83,12 @@ def predict_all(
     machine: Device,
     progress: Progress,
 ) -> tuple[CaseStatus, ...]:
-    """Every case at or below `path`, as `check` finds them: a BIDS hospital or several, case
+    """Predict every case at or below `path`, found as by `check`: a BIDS hospital or several, case
     folders in the style of BraTS, or one folder of images.
 
     A case that cannot be used is refused with its faults and does not stop the others. Raises
-    DataError where nothing is there or a package is missing, ModelError for a model prepared by
-    other steps, CheckpointError where another process works in `out`, UnwritableError, OSError.
+    DataError if there is no case or a package is missing, ModelError for a model prepared by other
+    steps, CheckpointError where another process works in `out`, UnwritableError, OSError.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give the scans to predict")
@@ -99,7 +99,7 @@ def predict_all(
     cases = [(site, located) for site in sites for located in site.cases if located.images]
     if not cases:
         raise DataError(
-            f"{path}: holds no scan; give a BIDS hospital, case folders, or a folder of images "
+            f"{path}: has no scan; give a BIDS hospital, case folders, or a folder of images "
             "named by T1, T1CE, T2 or FLAIR"
         )
     subjects = Counter(located.subject for _, located in cases)
@@ -124,14 +124,14 @@ def predict_all(
 
 @dataclass(frozen=True)
 class _HelperProcesses:
-    """What opens a scan does so in another process, which a bad one may crash."""
+    """Scans are opened in another process, since a damaged one may crash it."""
 
     reader: SafeReader
     preparer: CasePreparer
 
 
 class _BatchPrediction:
-    """What stays the same from case to case."""
+    """The inputs shared by all cases."""
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class _BatchPrediction:
         helpers: _HelperProcesses,
         progress: Progress,
     ) -> CaseStatus:
-        """One case from its scans to the files of its answer. name: of its folder."""
+        """One case, from its scans to the files of its prediction. name: of its folder."""
         started = time.monotonic()
         progress.stage("checking")
         folder = self._options.out / name
@@ -196,7 +196,8 @@ class _BatchPrediction:
         return display_path(files[where], self._root) if where in files else ""
 
     def _is_done(self, folder: Path, prepared: PreparedCase) -> bool:
-        """Answered by this model before, completely, and with occlusion maps if wanted."""
+        """Whether this model has predicted the case completely, with occlusion maps if
+        requested."""
         before = None if (folder / UNFINISHED).exists() else read_provenance(folder)
         if before is None or (before.model, before.prepared) != (self._model.id, prepared.key):
             return False
@@ -218,7 +219,7 @@ class _BatchPrediction:
         except GliofedError:  # nothing was written
             if not left:
                 mark.unlink()
-                with suppress(OSError):  # it holds another model's answer
+                with suppress(OSError):  # it holds another model's prediction
                     folder.rmdir()
             raise
         (folder / ANSWER).unlink(missing_ok=True)

@@ -37,7 +37,7 @@ from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, Prediction
 
 INTERVAL_PERCENTILES: Final = (2.5, 97.5)
-"""Of the dropout samples, shown as the interval of a marker's probability."""
+"""Percentiles of the dropout samples, the interval of a marker's probability."""
 
 
 def answer_case(
@@ -47,7 +47,7 @@ def answer_case(
     explained: bool = False,
     progress: Progress = NO_PROGRESS,
 ) -> CaseAnswer:
-    """The answer of a model for one prepared case.
+    """Predict one prepared case with a model.
 
     network: `model.net()` on its device. explained: whether to compute occlusion maps; progress:
     counts the passes of the network that these need. Raises ModelError where a prediction is not
@@ -109,7 +109,7 @@ def _occlusion(
 ) -> OcclusionResult:
     """Occlusion of each marker's most probable class.
 
-    Of the scan as it is: passes of the mirrored scan too would leave room for coarser blocks only.
+    Without mirrored passes, which would require larger blocks.
     """
     plan = plan_occlusion(prepared, prediction.probability >= THRESHOLD, mirror=False)
     classes = {
@@ -125,14 +125,14 @@ def _occlusion(
 
 
 def _no_calibration() -> Calibration:
-    """The one that leaves probabilities as they are but for contradictions between markers."""
+    """The calibration that only makes the markers consistent with each other."""
     return fit_calibration(local_exchange({}), CalibrationConfig())
 
 
 def _intervals(
     calibration: Calibration, uncertainty: PredictionUncertainty
 ) -> dict[str, NDArray[np.float64]]:
-    """By marker, (2, classes): bounds over the samples, each calibrated as the prediction is."""
+    """By marker, (2, classes): bounds over the samples, each calibrated like the prediction."""
     samples = apply_calibration(calibration, uncertainty.markers)
     return {
         m.id: np.percentile(
@@ -166,7 +166,7 @@ def _without_calibration(marker: MarkerAnswer) -> MarkerAnswer:
 
 
 def _identity(model: TrainedModel, missing: int) -> ModelIdentity:
-    """missing: how many sequences the case lacks."""
+    """missing: number of missing sequences."""
     recipe, count = model.recipe, model.fitted_for(missing)
     used = None
     if count is not None:

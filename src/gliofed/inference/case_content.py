@@ -1,4 +1,4 @@
-"""From the values of a case's answer to the contents of its page and its file."""
+"""Contents of a case's page and of its file, from its prediction."""
 
 from __future__ import annotations
 

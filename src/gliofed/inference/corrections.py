@@ -1,11 +1,11 @@
-"""A person's correction of a segmentation, taken back as the label of its case.
+"""Imports a person's correction of a segmentation as the label of its case.
 
 <derivative>/sub-X/[ses-Y/]anat/sub-X_..._label-tumor_mask.nii.gz                 what a study reads
 <derivative>/sub-X/[ses-Y/]anat/sub-X_..._label-tumor_desc-earlier1_mask.nii.gz   before the first
 <derivative>/sub-X/[ses-Y/]anat/sub-X_..._label-tumor_desc-earlier2_mask.nii.gz   before the second
 
-The label is one file, and taking its place is one step: before it the earlier label is in force,
-after it the new one. What comes before that step can be done again.
+The label is one file and is replaced in one step: before it the earlier label is in force, after it
+the new one. All earlier steps can be repeated.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gliofed.types import Case, Sequence
 from gliofed.version import __version__
 
 _OWN: Final = "gliofed"
-"""The derivative of labels where there was none."""
+"""The derivative of a case's first label."""
 _ENDINGS: Final = (".nii.gz", ".nii", ".dcm")
 
 
@@ -43,10 +43,10 @@ class Correction:
     """mask: NIfTI on the grid of one of the case's scans, or of the prepared
     case whose folder is `entry`; or a DICOM Segmentation of one of its series.
 
-    author: as the sidecar will have it. sequence: of the scan; found by the grid where None.
+    author: written in the sidecar. sequence: of the scan; found by the grid where None.
     labels: which values, or segments, are tumour; needed where there are several. export: the file
-    that was corrected, if it is still there; its sidecar names the model. empty: that there is no
-    tumour is meant.
+    that was corrected, if it is still there; its sidecar names the model. empty: confirms that
+    there is no tumour.
     """
 
     mask: Path
@@ -63,7 +63,7 @@ class Correction:
 class CorrectedLabel:
     """path: of the label that is now in force, on the scan of `sequence`.
 
-    earlier: the copy of the label before it; None where there was none. outside_ml: volume of the
+    earlier: the copy of the label before it; None without one. outside_ml: volume of the
     mask where that scan has no voxels. volume_before_ml: None without an earlier label.
     """
 
@@ -89,8 +89,8 @@ class _LabelFile:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the sidecar describes another file: a correction was interrupted, or somebody
-        changed the file."""
+        """Whether the sidecar describes another file: a correction was interrupted, or the file was
+        changed."""
         sidecar = {} if self.sidecar is None else read_json(_sidecar_path(self.path))
         return sidecar.get("SHA256", self.digest) != self.digest
 
@@ -99,15 +99,15 @@ def correct(correction: Correction, hospital: Path, subject: str) -> CorrectedLa
     """Write a correction as the label of one subject of a BIDS hospital.
 
     The label replaces the one in force, of which a copy stays under a name that no study reads.
-    Where there was none, or one of several classes (`_dseg`, which a study reads only without a
-    mask), it is written into the derivative `gliofed`. The sidecar has the author, the date, the
-    file that is corrected and the model.
-    Nothing is written unless all can be. Interrupted, the earlier label stays in force and the same
-    call completes the correction. Raises DataError: a hospital that cannot be read; no such subject
-    or no scan of it; no author; a date in the future; a mask that cannot be read, lies on another
-    grid (half a voxel), has labels that are not whole numbers or several without `labels`; an empty
-    mask without `empty`; a prepared case of other scans; a mask equal to the label in force. Raises
-    CheckpointError where another correction is under way.
+    Without an earlier label, or with one of several classes (`_dseg`, which a study reads only
+    without a mask), it is written into the derivative `gliofed`. The sidecar has the author, the
+    date, the file that is corrected and the model. Nothing is written unless all can be.
+    Interrupted, the earlier label stays in force and the same call completes the correction. Raises
+    DataError: a hospital that cannot be read; no such subject or no scan of it; no author; a date
+    in the future; a mask that cannot be read, lies on another grid (half a voxel), has labels that
+    are not whole numbers or several without `labels`; an empty mask without `empty`; a prepared
+    case of other scans; a mask equal to the label in force. Raises CheckpointError where another
+    correction is under way.
     """
     author = _author(correction.author)
     if correction.date > date.today():
@@ -166,7 +166,7 @@ def _in_force(case: Case) -> _LabelFile | None:
 
 
 def _volume_before(label: _LabelFile, corrected: ManualMask, mask: Path) -> float | None:
-    """In ml; None where it cannot be read. Raises DataError where it equals the correction."""
+    """Volume in ml; None if it cannot be read. Raises DataError if it equals the correction."""
     try:
         old = read_nifti(label.path)
     except DataError:
@@ -186,9 +186,9 @@ def _volume_before(label: _LabelFile, corrected: ManualMask, mask: Path) -> floa
 
 
 def _earlier_path(label: _LabelFile) -> Path:
-    """Where a label is copied to: the copy of an interrupted call, else the next number.
+    """The path of a label's copy: the copy of an interrupted call, else the next number.
 
-    A segmentation of several classes stays where it is: a mask takes precedence.
+    A segmentation of several classes is not copied, since a mask takes precedence.
     """
     stem, ending = _split(label.path)
     if not stem.endswith("_mask"):
@@ -296,7 +296,7 @@ def _model(path: Path) -> str:
 
 
 def _safe_name(path: Path, case: Case) -> str | None:
-    """A file's name where it is the pseudonym's; another may hold a person's."""
+    """A file's name if it starts with the pseudonym; others may contain a person's name."""
     return path.name if path.name.startswith(f"sub-{case.id}_") else None
 
 

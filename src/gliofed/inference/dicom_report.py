@@ -1,4 +1,4 @@
-"""A case's answer as a DICOM Structured Report, beside the series of its segmentation."""
+"""Builds a DICOM Structured Report of a case's prediction."""
 
 from __future__ import annotations
 

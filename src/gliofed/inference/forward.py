@@ -19,12 +19,12 @@ from gliofed.runtime.device import Device
 from gliofed.types import Prediction
 
 DROPOUT_SAMPLES: Final = 200
-"""Of the heads with dropout: five samples then lie outside each end of the 95 % range."""
+"""Number of dropout samples: five lie outside each end of the 95 % range."""
 
 
 @dataclass(frozen=True)
 class DeviceNetwork:
-    """A network on the device that it computes on."""
+    """A network on its device."""
 
     net: MultiTaskNet
     machine: Device
@@ -102,7 +102,7 @@ def _pass(net: MultiTaskNet, image: Tensor, present: Tensor, machine: Device) ->
 def _heads(
     net: MultiTaskNet, passes: tuple[_ForwardPass, ...], machine: Device
 ) -> Mapping[str, Tensor]:
-    """(passes, classes) of each marker; each pass for itself, as `MultiTaskNet.forward` does."""
+    """(passes, classes) of each marker; one pass at a time, as in `MultiTaskNet.forward`."""
     each = [_probabilities(net, p.features, machine) for p in passes]
     return {k: torch.cat([a[k] for a in each]) for k in each[0]}
 
@@ -129,7 +129,7 @@ def _mean(
 
 @contextmanager
 def _dropout_active(net: MultiTaskNet) -> Iterator[None]:
-    """Dropout active in the heads, and nowhere else."""
+    """Context in which dropout is active in the heads only."""
     layers = [m for m in net.heads.modules() if isinstance(m, nn.Dropout)]
     for layer in layers:
         layer.train()

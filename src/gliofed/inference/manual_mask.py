@@ -1,4 +1,4 @@
-"""A mask drawn by a person, brought to the grid of one of its case's scans."""
+"""Reads a mask drawn by a person, on the grid of one of the case's scans."""
 
 from __future__ import annotations
 
@@ -116,8 +116,7 @@ def _tumour(path: Path, data: NDArray[np.float32], labels: tuple[str, ...]) -> N
     if not labels:
         if len(present) > 1:
             raise DataError(
-                f"{path}: holds the labels {', '.join(present[:10])}; which of them are "
-                "tumour is not said: name them"
+                f"{path}: holds the labels {', '.join(present[:10])}; name those that are tumour"
             )
         return data > 0
     absent = sorted(set(labels) - set(present))
@@ -192,7 +191,7 @@ def _from_network(
     scan, placement = case.images[sequence], prepared.placements[sequence]
     if _prepared_from(entry, sequence) != digest_of(scan):
         raise DataError(
-            f"{entry}: was not prepared from {scan}; give the folder of this very case in the "
+            f"{entry}: was not prepared from {scan}; give the folder of this case in the "
             "store, or prepare it again"
         )
     return ManualMask(
@@ -206,6 +205,6 @@ def _from_network(
 
 
 def _prepared_from(entry: Path, sequence: Sequence) -> object:
-    """The SHA-256 of the scan that an entry was made from; None where it does not say."""
+    """The SHA-256 of the scan that an entry was made from; None if not recorded."""
     provenance = json.loads((entry / "entry.json").read_text())["provenance"]
     return provenance.get("sources", {}).get(sequence.value, {}).get("sha256")

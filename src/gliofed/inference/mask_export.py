@@ -40,8 +40,8 @@ class SeriesLocation:
 class ExportedMask:
     """One file of an export. volume_ml: of the mask on that scan's own voxels.
 
-    path: None where the mask is empty on that scan: a DICOM-SEG cannot be empty. outside_ml: volume
-    of the segmentation, in the network's space, where that scan has no voxels.
+    path: None if the mask is empty on that scan, since a DICOM-SEG cannot be empty. outside_ml:
+    volume of the segmentation, in the network's space, where that scan has no voxels.
     """
 
     path: Path | None
@@ -66,7 +66,7 @@ class _GridMask:
 
 
 def open_prepared_case(folder: Path) -> PreparedCase:
-    """A case by its folder in the prepared store; its id is how its files' names begin.
+    """A case by its folder in the prepared store; its id is the start of its files' names.
 
     Raises StoreError where the folder is no entry or is damaged.
     """
@@ -87,9 +87,9 @@ def open_prepared_case(folder: Path) -> PreparedCase:
 def read_mask_nifti(path: Path, prepared: PreparedCase) -> Prediction:
     """A NIfTI mask or probability map in the network's space, on the entry's grid.
 
-    Whole numbers are labels, and every label above 0 is tumour; else the file is a probability
-    map. Raises DataError: unreadable, values that are neither, or a grid that is not the entry's
-    (another shape, or half a voxel off anywhere).
+    Integers are labels, and every label above 0 is tumour; other files are probability maps. Raises
+    DataError: unreadable, values that are neither, or a grid that is not the entry's (another
+    shape, or half a voxel off anywhere).
     """
     volume = read_nifti(path)
     data = volume.data
@@ -98,7 +98,7 @@ def read_mask_nifti(path: Path, prepared: PreparedCase) -> Prediction:
     labels = bool((data == np.round(data)).all())
     if not labels and data.max() > 1:
         raise DataError(
-            f"{path}: has values that are neither whole nor from 0 to 1; expected a "
+            f"{path}: has values that are neither integers nor from 0 to 1; expected a "
             "mask or a probability map"
         )
     data = reorient_to_grid(data, volume.affine, prepared_grid(prepared), str(path))
@@ -177,7 +177,7 @@ def export_masks(
         if mask.sequence in series:
             path, data = _with_ending(stem[mask.sequence], ".dcm"), segments[mask.sequence]
             if data is None:
-                path.unlink(missing_ok=True)  # an older one, which `overwrite` gave up
+                path.unlink(missing_ok=True)  # an older one, replaced because of `overwrite`
             else:
                 write_bytes(path, data)
             exported.append(mask.exported(path if data else None, "DICOM-SEG"))
@@ -201,7 +201,7 @@ def export_image(case: Path, sequence: Sequence, out: Path, overwrite: bool = Fa
 
 
 def _masks(segmentation: Prediction, prepared: PreparedCase) -> list[_GridMask]:
-    """On every scan; those that lie alike in the network's space share one."""
+    """Resampled to every scan; scans on the same grid share one result."""
     known: dict[tuple[object, ...], tuple[NDArray[np.bool_], float]] = {}
     out = []
     for sequence, placement in prepared.placements.items():
@@ -275,13 +275,13 @@ def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
     existing = [p for p in paths if p.exists()]
     if existing and not overwrite:
         raise DataError(
-            f"{existing[0]}: exists, and somebody may have corrected it; choose another "
+            f"{existing[0]}: exists, and may have been corrected; choose another "
             "folder, or ask to overwrite"
         )
 
 
 def _subject(images: Iterable[Path]) -> str:
-    """`sub-X[_ses-Y]` as the files are named, else made of what their names have in common."""
+    """`sub-X[_ses-Y]` from the file names, else from the common part of the names."""
     paths = list(images)
     subjects = {m[1] if m else "" for m in (_SUBJECT.match(p.name) for p in paths)}
     if len(subjects) == 1 and "" not in subjects:

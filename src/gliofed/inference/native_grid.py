@@ -1,4 +1,4 @@
-"""From the network's space to the grid of a scan, on which masks are scored and read."""
+"""Resamples predicted masks from the network's space to the grid of a scan."""
 
 from __future__ import annotations
 

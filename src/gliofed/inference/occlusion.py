@@ -1,4 +1,4 @@
-"""Occlusion: how much the network's probabilities fall where a part of the scan is hidden.
+"""Occlusion: fall of the network's probabilities when a part of the scan is removed.
 
 A block of the brain is set to 0, the brain's mean after z-scoring, and the network run again
 (Zeiler & Fergus 2014, ECCV). Whole sequences are dropped as in training: set to 0 and absent from
@@ -35,11 +35,11 @@ Corner = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class OcclusionPlan:
-    """What will be hidden, one part at a time, and so how often the network is run.
+    """The parts to occlude one at a time, and thereby the number of network passes.
 
     brain: (X, Y, Z), where any sequence is not 0. corners: the first voxel of each block, which may
-    begin before the grid and end after it. side: of every block, in voxels; block_mm: what it was
-    rounded from. sequences: those hidden; none where at most one is there. mirror: as in `predict`.
+    extend beyond the grid. side: of every block, in voxels; block_mm: before rounding to voxels.
+    sequences: those to drop; empty with at most one present. mirror: as in `predict`.
     """
 
     brain: NDArray[np.bool_]
@@ -51,7 +51,7 @@ class OcclusionPlan:
 
     @property
     def passes(self) -> int:
-        """How often the network is run in all, mirrored passes counted."""
+        """Total number of network passes, mirrored ones included."""
         return (1 + len(self.corners) + len(self.sequences)) * (1 + self.mirror)
 
 
@@ -62,15 +62,15 @@ def plan_occlusion(
     block_mm: float = BLOCK_MM,
     most: int = MAX_PASSES,
 ) -> OcclusionPlan:
-    """Blocks side by side over the brain, and where these meet the tumour, blocks between them.
+    """Plan adjacent blocks over the brain and, at the tumour, blocks halfway between them.
 
     tumour: (X, Y, Z) mask on the prepared grid; may be empty. All blocks have one size, so that
-    their falls can be compared. Blocks between others lie half a side off; those that hold most of
-    the tumour come first, until `most` passes are planned. Where blocks side by side alone would
-    need more, they are made larger. A block without a brain voxel is not hidden.
+    their falls can be compared. Blocks in between are shifted by half a side; those with most
+    tumour come first, until `most` passes are planned. If adjacent blocks alone would need more
+    passes, they are made larger. Blocks without a brain voxel are omitted.
 
-    Raises ValueError where `block_mm` is not above 0, where `most` leaves no block, and where the
-    mask is on another grid.
+    Raises ValueError if `block_mm` is not above 0, if `most` allows no block, or if the mask is on
+    another grid.
     """
     brain: NDArray[np.bool_] = (prepared.image != 0).any(0)
     present = tuple(s for s, has in zip(SEQUENCES, prepared.present, strict=True) if has)
@@ -98,22 +98,22 @@ def explain(
     classes: Mapping[str, str],
     progress: Progress = NO_PROGRESS,
 ) -> tuple[MarkerOcclusion, ...]:
-    """How much the probability of one class a marker falls where each part of the plan is hidden.
+    """Fall of the probability of one class a marker for each occluded part of the plan.
 
-    classes: marker id to the class that is explained; all from the same passes. Explained is the
-    network's own probability, as `predict` gives it, before any calibration. A voxel of a map has
-    the mean fall over the blocks that it lies in, 0 outside the brain; negative where hiding
-    raises the probability. progress: counts passes.
+    classes: marker id to the class that is explained; all from the same passes. The probability is
+    the network's own, as `predict` gives it, before calibration. A voxel of a map has the mean fall
+    over its blocks, 0 outside the brain; it is negative where occlusion raises the probability.
+    progress: counts passes.
 
-    Raises KeyError and ValueError for a marker and a class that do not exist, ValueError for a
-    plan of another grid.
+    Raises KeyError for an unknown marker, ValueError for an unknown class or a plan of another
+    grid.
     """
     if plan.brain.shape != prepared.image.shape[1:]:
         raise ValueError(f"a plan of {plan.brain.shape} for a case of {prepared.image.shape[1:]}")
     columns = {marker: BY_ID[marker].classes.index(name) for marker, name in classes.items()}
     rows: list[list[float]] = []
-    for hidden in _each_hidden(prepared, plan):
-        markers = predict(network.net, hidden, network.machine, plan.mirror).markers
+    for occluded in _occluded_cases(prepared, plan):
+        markers = predict(network.net, occluded, network.machine, plan.mirror).markers
         rows.append([markers[marker][column] for marker, column in columns.items()])
         count = len(rows) * (1 + plan.mirror)
         progress.update(count, plan.passes, f"pass {count} of {plan.passes}")
@@ -126,14 +126,14 @@ def explain(
     )
 
 
-def drop_sequences(prepared: PreparedCase, hidden: frozenset[Sequence]) -> PreparedCase:
-    """The case as if these sequences had not been scanned, as training hides them."""
+def drop_sequences(prepared: PreparedCase, dropped: frozenset[Sequence]) -> PreparedCase:
+    """The case without these sequences, dropped as in training."""
     image = np.array(prepared.image)
     for channel, sequence in enumerate(SEQUENCES):
-        if sequence in hidden:
+        if sequence in dropped:
             image[channel] = 0
     present = tuple(
-        has and s not in hidden for s, has in zip(SEQUENCES, prepared.present, strict=True)
+        has and s not in dropped for s, has in zip(SEQUENCES, prepared.present, strict=True)
     )
     return dataclasses.replace(prepared, image=image, present=present)
 
@@ -145,11 +145,11 @@ def similarity_to_random_weights(
     occlusions: tuple[MarkerOcclusion, ...],
     seed: int,
 ) -> Mapping[str, float | None]:
-    """How similar each marker's map is to that of the same layers with weights made from `seed`.
+    """Similarity of each marker's map to that of a network with random weights from `seed`.
 
-    Spearman's rank correlation over the brain's voxels; near 0 where the map shows what training
-    put into the weights (Adebayo et al. 2018, NeurIPS 31). None for a map that is absent or the
-    same everywhere. Runs the network as often as `explain`.
+    Spearman's rank correlation over the brain's voxels; near 0 if the map depends on the trained
+    weights (Adebayo et al. 2018, NeurIPS 31). None for a map that is absent or constant. Runs the
+    network as often as `explain`.
     """
     random = network_from_spec(network.net.spec, seed).to(network.machine.device)
     classes = {o.marker: o.class_name for o in occlusions}
@@ -160,8 +160,8 @@ def similarity_to_random_weights(
     }
 
 
-def _each_hidden(prepared: PreparedCase, plan: OcclusionPlan) -> Iterator[PreparedCase]:
-    """The case itself, then with each block hidden, then without each sequence."""
+def _occluded_cases(prepared: PreparedCase, plan: OcclusionPlan) -> Iterator[PreparedCase]:
+    """Yield the case itself, then with each block occluded, then without each sequence."""
     yield prepared
     for corner in plan.corners:
         image = np.array(prepared.image)
@@ -174,7 +174,7 @@ def _each_hidden(prepared: PreparedCase, plan: OcclusionPlan) -> Iterator[Prepar
 def _marker_occlusion(
     plan: OcclusionPlan, marker: str, name: str, probabilities: NDArray[np.float64]
 ) -> MarkerOcclusion:
-    """probabilities: of the plan's passes, or of the first alone where that is not finite."""
+    """probabilities: of the plan's passes, or of the first alone if that is not finite."""
     whole = float(probabilities[0])
     if not np.isfinite(whole):
         return MarkerOcclusion(marker, name, whole, None, {})
@@ -186,7 +186,7 @@ def _marker_occlusion(
 
 
 def _merged(plan: OcclusionPlan, falls: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(X, Y, Z): the mean fall over the blocks that a voxel lies in, 0 outside the brain."""
+    """(X, Y, Z): mean fall over the blocks of each voxel, 0 outside the brain."""
     total = np.zeros(plan.brain.shape)
     count = np.zeros(plan.brain.shape, np.int64)
     for corner, fall in zip(plan.corners, falls, strict=True):
@@ -208,7 +208,7 @@ def _rank_correlation(
 
 
 def _covering(brain: NDArray[np.bool_], side: Corner) -> list[Corner]:
-    """Corners of blocks side by side that hold a brain voxel, centred on the brain's box."""
+    """Corners of adjacent blocks with a brain voxel, centred on the brain's bounding box."""
     x, y, z = (_starts(brain, axis, side[axis]) for axis in range(3))
     return [c for c in itertools.product(x, y, z) if brain[_box(c, side)].any()]
 
@@ -216,7 +216,7 @@ def _covering(brain: NDArray[np.bool_], side: Corner) -> list[Corner]:
 def _between(brain: NDArray[np.bool_], tumour: NDArray[np.bool_], side: Corner) -> list[Corner]:
     """Corners half a side from those, along one axis or more, most of the tumour first.
 
-    Blocks without a tumour voxel in the brain are left out.
+    Blocks without a tumour voxel in the brain are omitted.
     """
     inside = tumour & brain
     aligned = [_starts(brain, axis, side[axis]) for axis in range(3)]
@@ -234,7 +234,7 @@ def _between(brain: NDArray[np.bool_], tumour: NDArray[np.bool_], side: Corner) 
 
 
 def _starts(brain: NDArray[np.bool_], axis: int, length: int) -> list[int]:
-    """Along an axis, the first voxels of blocks side by side; none without a brain."""
+    """Along an axis, the first voxels of adjacent blocks; empty without a brain."""
     filled = np.flatnonzero(brain.any(tuple({0, 1, 2} - {axis})))
     if not len(filled):
         return []

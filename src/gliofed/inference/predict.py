@@ -24,8 +24,8 @@ class PredictOptions:
     """How cases are predicted.
 
     store: folder of prepared cases (default: `store` in the output folder). overwrite: replace
-    masks that are there already. explain: also compute occlusion maps of each marker, some 150
-    more passes of the network. server: how a DICOMweb address is reached.
+    existing masks. explain: also compute occlusion maps of each marker, some 150 more passes of the
+    network. server: settings of a DICOMweb connection.
     """
 
     store: Path | None = None
@@ -44,7 +44,7 @@ def predict(
     """Predict every case at or below `scans`, each into a folder of its own below `out`.
 
     model: a model folder. scans: BIDS hospitals, case folders or a folder of images; or a folder
-    or archive of DICOM, or a DICOMweb address, which are taken in below `out` first. Sequences may
+    or archive of DICOM, or a DICOMweb address, which are converted below `out` first. Sequences may
     be missing. A case predicted by this model before is skipped. A case that cannot be used is
     refused with its faults and does not stop the others. Raises GliofedError and its kinds as
     `gliofed.inference.batch.predict_all` and `gliofed.inference.scan_source.load_scans` do.

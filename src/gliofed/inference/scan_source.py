@@ -1,4 +1,4 @@
-"""Where scans come from: NIfTI as it is, or DICOM that is converted first.
+"""Loads the scans to predict: NIfTI as it is, DICOM after conversion.
 
 <out>/hospital           the converted scans: BIDS, under pseudonyms
 <out>/hospital-private   the table from pseudonyms to patients; it must not leave the site
@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.ingest.pseudonyms import PseudonymLink
 
 MAX_FILES_SNIFFED: Final = 2000
-"""Files of a folder that are opened, at most, to find whether it holds DICOM."""
+"""Maximum number of files of a folder that are opened to detect DICOM."""
 _ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 
 
@@ -46,7 +46,7 @@ def load_scans(
 ) -> LoadedScans:
     """The scans at `source`: a path, or a DICOMweb address with the query `pacs`.
 
-    DICOM is taken in below `out`; a second start takes in what is new. Raises DataError as
+    DICOM is converted below `out`; a second start converts new series. Raises DataError as
     `gliofed.ingest.intake.intake` and `gliofed.dicom.dicomweb.fetch` do, and where no series could
     be converted, with what to decide; StudyError where DICOM's packages are not installed.
     """
@@ -78,12 +78,12 @@ def load_scans(
     links, notes = read_links(account.private / "links.tsv"), _notes(account)
     if not links:
         listed = "".join(f"\n  {note}" for note in notes)
-        raise DataError(f"{source}: no series could be taken in{listed}")
+        raise DataError(f"{source}: no series could be converted{listed}")
     return LoadedScans(out / "hospital", _series(links, folder), notes)
 
 
 def _holds_dicom(path: Path) -> bool:
-    """By the name of a file, and by what the files of a folder begin with."""
+    """Whether a path is DICOM, by file name and by the first bytes of the files of a folder."""
     if path.is_file():
         return path.name.lower().endswith(_ARCHIVES)
     looked = 0
@@ -102,7 +102,7 @@ def _holds_dicom(path: Path) -> bool:
 
 
 def _emptied(folder: Path) -> Path:
-    """For its owner alone: what comes in names patients."""
+    """Readable by its owner only, since the files name patients."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     return folder
@@ -111,7 +111,7 @@ def _emptied(folder: Path) -> Path:
 def _series(
     links: tuple[PseudonymLink, ...], folder: Path
 ) -> Mapping[str, Mapping[Sequence, SeriesLocation]]:
-    """By subject, of its first session: only that one is predicted."""
+    """Series by subject, of its first session, the only one that is predicted."""
     series: dict[str, dict[Sequence, SeriesLocation]] = {}
     first: dict[str, str] = {}
     for link in sorted(links, key=lambda link: link.session):
@@ -123,7 +123,7 @@ def _series(
 
 
 def _notes(account: IngestResult) -> tuple[str, ...]:
-    """What needs a person, by pseudonym and the number of a series."""
+    """Series and patients that need a decision, by pseudonym and series number."""
     from gliofed.ingest.plan import SeriesStatus
     from gliofed.ingest.private_tables import series_reason
 

@@ -1,4 +1,4 @@
-"""The predicted cases below a folder: a row of values each, without images."""
+"""The predicted cases below a folder, one row of values each, without images."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gliofed.types import Sequence
 
 
 def case_folders(out: Path) -> Mapping[str, Path]:
-    """The folder of each predicted case below `out`, by its name; empty where there is none.
+    """The folder of each predicted case below `out`, by its name; empty without one.
 
-    A folder with a link to a file elsewhere is left out.
+    A folder with a link to a file elsewhere is omitted.
     """
     root = out.resolve()
     return {f.name: f for f in answer_folders(root) if _is_inside(f, root)}
@@ -42,7 +42,7 @@ def _is_inside(folder: Path, root: Path) -> bool:
     files = (folder / ANSWER, folder / MAPS)
     try:
         return files[0].is_file() and all(f.resolve().is_relative_to(root) for f in files)
-    except (OSError, RuntimeError):  # links in a circle
+    except (OSError, RuntimeError):  # circular links
         return False
 
 

@@ -37,7 +37,7 @@ def sample_patch(
     strength: float,
     rng: np.random.Generator,
 ) -> tuple[Image, Image]:
-    """A patch of image and mask around a voxel, at times rotated and scaled, half the time flipped.
+    """A patch of image and mask around a voxel, randomly rotated, scaled and flipped.
 
     centre: in voxels. strength: of augmentation, 0 none, 1 as published. Returns (4, *size) and
     (*size), padded with 0; the mask is 0 everywhere without one. Rotation is in millimetres, so
@@ -74,9 +74,9 @@ def augment_intensity(image: Image, strength: float, rng: np.random.Generator) -
 def drop_sequences(
     image: Image, present: Image, probability: float, rng: np.random.Generator
 ) -> tuple[Image, Image]:
-    """Drop each scanned sequence with this probability; one always stays.
+    """Drop each scanned sequence with this probability; at least one stays.
 
-    present: (4,), 1 where scanned. Returns the image, dropped sequences 0, and what is left.
+    present: (4,), 1 where scanned. Returns the image, dropped sequences 0, and the new `present`.
     """
     keep = (present > 0) & (rng.random(len(present)) >= probability)
     if not keep.any():

@@ -23,16 +23,16 @@ from gliofed.training.samples import collate, draw_sample
 from gliofed.types import Batch, Stat
 
 BATCHES_AHEAD = 8
-"""Batches that threads make in advance for an accelerator."""
+"""Number of batches that threads prepare in advance for an accelerator."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What a training needs besides network and optimiser.
+    """The data and settings of a training, besides network and optimiser.
 
-    class_weights: marker id to one loss weight a class. seed: decides order, patches, augmentation
-    and dropout. epochs: of the whole training; the learning rate runs down over them. batch: cases
-    a step.
+    class_weights: marker id to one loss weight a class. seed: determines order, patches,
+    augmentation and dropout. epochs: of the complete training, over which the learning rate decays.
+    batch: cases a step.
     """
 
     study: Study
@@ -105,7 +105,7 @@ def _shuffled_batches(plan: TrainingPlan, epoch: int) -> list[list[int]]:
 def _make_batches(
     plan: TrainingPlan, batches: Sequence[Sequence[int]], epoch: int
 ) -> Iterator[Batch]:
-    """The epoch's batches on the machine's device; threads make them in advance for a GPU."""
+    """The epoch's batches on the machine's device; threads prepare them in advance for a GPU."""
 
     def make(indices: Sequence[int]) -> Batch:
         cases = [plan.cases[i] for i in indices]
@@ -145,7 +145,7 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def _seed_of(seed: int, purpose: str, epoch: int) -> int:
-    """64 bits from the names: each purpose and epoch has random numbers of its own."""
+    """64 bits from the names, so that each purpose and epoch has its own random numbers."""
     digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 

@@ -62,7 +62,7 @@ def total_loss(
 ) -> tuple[Tensor | None, Mapping[str, Stat]]:
     """The weighted sum of the losses of all tasks, and each task's unweighted loss as a sum.
 
-    task_weights: "mask" and marker ids; 0 leaves a task out. class_weights: marker id to a
+    task_weights: "mask" and marker ids; 0 excludes a task. class_weights: marker id to a
     tensor, one weight a class. The loss is None where no row has a label or a mask.
     """
     parts: list[Tensor] = []

@@ -40,7 +40,7 @@ def learning_rate(train: TrainingConfig, step: int, steps: int) -> float:
 
 
 def optimiser_state(net: nn.Module, optimiser: torch.optim.Optimizer) -> Mapping[str, Tensor]:
-    """Moments and step counts by `<parameter>:<moment>`; none of parameters without a step."""
+    """Moments and step counts by `<parameter>:<moment>`; parameters without a step have none."""
     state = {}
     for name, parameter in net.named_parameters():
         for key, value in optimiser.state.get(parameter, {}).items():
@@ -51,7 +51,7 @@ def optimiser_state(net: nn.Module, optimiser: torch.optim.Optimizer) -> Mapping
 def moments_of(
     net: nn.Module, optimiser: torch.optim.Optimizer, before: OptimiserMoments
 ) -> OptimiserMoments:
-    """The optimiser's moments on the CPU; a parameter never stepped has those of `before`."""
+    """The optimiser's moments on the CPU; a parameter without a step keeps those of `before`."""
     exp_avg, exp_avg_sq = dict(before.exp_avg), dict(before.exp_avg_sq)
     for name, parameter in net.named_parameters():
         state = optimiser.state.get(parameter)
@@ -64,9 +64,9 @@ def moments_of(
 def load_moments(
     net: nn.Module, optimiser: torch.optim.Optimizer, moments: OptimiserMoments, steps: int
 ) -> None:
-    """Give the optimiser `moments`, every parameter as if it had been stepped `steps` times.
+    """Set the moments of the optimiser, and the step count of every parameter to `steps`.
 
-    Raises CheckpointError where the names are not those of the network's parameters.
+    Raises CheckpointError for names that are not parameters of the network.
     """
     state = {
         f"{name}:{kind}": t for kind, own in moments.by_kind.items() for name, t in own.items()
@@ -78,7 +78,7 @@ def load_moments(
 def load_optimiser_state(
     net: nn.Module, optimiser: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
-    """Load what `optimiser_state` returned. Raises CheckpointError where names do not fit."""
+    """Load what `optimiser_state` returned. Raises CheckpointError if names do not fit."""
     parameters = dict(net.named_parameters())
     for key, value in state.items():
         name, _, moment = key.rpartition(":")

@@ -22,16 +22,16 @@ HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-"""Of every response. A page that has a policy of its own keeps that."""
+"""Headers of every response. A page with its own policy keeps it."""
 READING: Final = ("GET", "HEAD")
 
 
 class AccessGuard:
-    """Stands before the whole application: its routes see only what may be answered.
+    """Guards the application: only permitted requests reach its routes.
 
     In this order: a request whose Host is not this server's is misdirected (421); one without the
-    token is refused (401), wherever it goes; one that would do more than read is refused (405). A
-    right token in the query becomes a cookie, and the address is asked for again without it.
+    token is refused (401), for any path; one that is not a read is refused (405). A valid token in
+    the query is stored as a cookie, and the browser is redirected to the address without it.
     """
 
     def __init__(self, app: ASGIApp, token: str, port: int) -> None:
@@ -51,7 +51,7 @@ class AccessGuard:
             await (refused or self._app)(reading, receive, safe)
 
     def _answer(self, request: Request) -> Response | None:
-        """What to answer in place of the application; None lets the request through."""
+        """The response in place of the application; None passes the request on."""
         if not self._is_ours(request.headers.getlist("host")):
             return plain_page(421, "Not here", "This address is not one of this server's.")
         has_token = any(map(self._is_token, request.query_params.getlist("token")))
@@ -74,7 +74,7 @@ class AccessGuard:
         return response
 
     def _is_ours(self, hosts: list[str]) -> bool:
-        """Against names of strangers that are made to lead here (DNS rebinding)."""
+        """Protects against DNS rebinding."""
         try:
             (host,) = hosts
             parts = urlsplit(f"//{host}")

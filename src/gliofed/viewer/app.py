@@ -26,16 +26,16 @@ REFUSALS: Final[dict[int | str, dict[str, str]]] = {
     405: {"description": "Another method than GET and HEAD."},
     421: {"description": "A host that is not this server's."},
 }
-"""What the guard may answer in place of any route."""
+"""Responses of the guard, documented for every route."""
 CACHED_PAGES: Final = 4
-"""Pages of cases that are kept in memory, about 13 MB each."""
+"""Number of case pages in memory, about 13 MB each."""
 
 
 def make_app(answers: Path, store: Path | None) -> FastAPI:
-    """The application over the cases below `answers`, read anew at each request.
+    """The application for the cases below `answers`, which are read at each request.
 
-    store: where the prepared cases are now. It has no access control of its own:
-    `gliofed.viewer.access.AccessGuard` stands before it.
+    store: folder of the prepared cases. It has no access control;
+    `gliofed.viewer.access.AccessGuard` wraps it.
     """
     app = FastAPI(
         title="gliofed view",
@@ -64,7 +64,7 @@ def make_app(answers: Path, store: Path | None) -> FastAPI:
         responses={404: {"description": "No such case."}},
     )
     def case(name: str) -> Response:
-        """The page of one case. name: of its folder; it is looked up and makes no path."""
+        """The page of one case. name: of its folder; it is looked up and not used as a path."""
         folder = case_folders(answers).get(name)
         if folder is None:
             raise HTTPException(404)
@@ -75,14 +75,14 @@ def make_app(answers: Path, store: Path | None) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
-        """Of an address that is not there."""
+        """Response for an unknown address."""
         return plain_page(error.status_code, "Not there", "No such page. The list of cases is at /")
 
     return app
 
 
 class CasePages:
-    """Pages of cases, the last `CACHED_PAGES` of them held; one is made at a time."""
+    """A cache of the last `CACHED_PAGES` case pages; one is rendered at a time."""
 
     def __init__(self, store: Path | None) -> None:
         self._store = store
@@ -90,9 +90,9 @@ class CasePages:
         self.made = lru_cache(CACHED_PAGES)(self._make)
 
     def of(self, folder: Path) -> bytes:
-        """The page as it was last answered.
+        """The page of the present prediction.
 
-        Raises DataError: its answer is damaged; StoreError: its prepared case is.
+        Raises DataError for a damaged prediction, StoreError for a damaged prepared case.
         """
         with self._lock:
             return self.made(folder, _stamp(folder))
@@ -105,15 +105,15 @@ class CasePages:
 
 
 def _stamp(folder: Path) -> tuple[int, ...]:
-    """Another one after each answer, which is written to a new file."""
+    """A version that changes with each prediction, which is written to a new file."""
     try:
         status = (folder / ANSWER).stat()
     except OSError as error:
-        raise DataError(f"{folder}: its answer has gone ({error.strerror})") from None
+        raise DataError(f"{folder}: its prediction was removed ({error.strerror})") from None
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _page(text: str | bytes, scripts: tuple[str, ...]) -> HTMLResponse:
-    """With the policy that the page states itself, and one more rule that only a header may."""
+    """The page with its own policy as a header, and one rule that only a header can have."""
     csp = f"{content_security_policy(scripts)}; frame-ancestors 'none'"
     return HTMLResponse(text, headers={"content-security-policy": csp})

@@ -24,8 +24,9 @@ def view(
 ) -> None:
     """Serve the cases below `answers` until Ctrl-C or SIGTERM, which end it without an error.
 
-    address: a loopback host and a port, 0 for a free one. ready: hears the address once connections
-    are taken; it holds the token. Raises DataError: no such folder, another host, a port in use.
+    address: a loopback host and a port, 0 for a free one. ready: called with the address, which has
+    the token, once the server accepts connections. Raises DataError: no such folder, another host,
+    a port in use.
     """
     if not answers.is_dir():
         raise DataError(f"{answers}: no such folder; give the --out of `gliofed predict`")
@@ -41,7 +42,7 @@ def view(
 
 
 def config_of(app: AccessGuard) -> uvicorn.Config:
-    """No log of addresses, since one of them holds the token; nothing but HTTP."""
+    """Configuration without access log, since an address has the token; HTTP only."""
     return uvicorn.Config(
         app,
         access_log=False,
@@ -57,7 +58,7 @@ def config_of(app: AccessGuard) -> uvicorn.Config:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that takes connections of this machine. Raises DataError."""
+    """A socket for connections from this machine. Raises DataError."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
         loopback = address.is_loopback
