@@ -63,7 +63,7 @@ def test_a_pacs_gives_what_its_files_give(tmp_path) -> None:
     assert (told["web"], told["again"], told["sent"]) == (0, 0, 0), told
     assert "no MR series" in told["unknown"]
     assert "wildcard" in told["wild"]
-    assert "a whole PACS is not taken in" in told["whole"]
+    assert "it never reads a full PACS" in told["whole"]
     assert "HTTP status 401; check --secret" in told["locked"]
     account = gliofed.intake(
         gliofed.IngestRequest(str(tmp_path / "in"), tmp_path / "out", key=tmp_path / "work/key"),

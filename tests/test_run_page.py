@@ -161,7 +161,7 @@ def test_the_test_shows_external_figures_first_and_says_what_is_hidden(done, who
     )
     assert f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f}), n = {row.n}" in seen
     hidden = sum(r.value is None for r in done.rows)
-    assert f"{hidden} figures hidden by sites" in seen
+    assert f"{hidden} figures suppressed by sites" in seen
     assert rows_of(whole, "test") == [["leiden", "no answer: no answer within 3600 s"]]
     assert whole.index("External sites, which") < whole.index("All figures")
 

@@ -34,7 +34,7 @@ class CaseReport:
 
 
 def validated_report(report: CaseReport) -> CaseReport:
-    """The same, its texts as DICOM keeps them.
+    """The same report with its texts normalised for DICOM.
 
     Raises DataError: a volume below 0 or not finite, a probability outside 0 to 1, probabilities
     that do not sum to 1, an unknown or repeated marker, unknown classes or outcomes, an open type

@@ -27,13 +27,13 @@ def version() -> str:
 
 
 def convert(files: Sequence[Path], work: Path) -> nib.Nifti1Image:
-    """The one 3D volume in `files`, read from disk; its header has nothing but geometry.
+    """The one 3D volume in `files`, read from disk; its header has geometry only.
 
-    work: an empty private folder; what is left there is the caller's to remove. The converter's
-    own words are not shown: they hold names. Rescaling as by RescaleSlope and RescaleIntercept.
-    Raises DataError: the converter failed, or made no volume, or several.
+    work: an empty private folder, which the caller removes. The converter's output is not shown,
+    since it may contain names. Rescaling as by RescaleSlope and RescaleIntercept. Raises DataError
+    if the converter failed or made no volume or several.
     """
-    work = work.resolve()  # the converter works there, and a relative path would mean another
+    work = work.resolve()  # the converter runs there, so that a relative path would be wrong
     source, target = work / "in", work / "out"
     source.mkdir()
     target.mkdir()
@@ -84,7 +84,7 @@ def convert(files: Sequence[Path], work: Path) -> nib.Nifti1Image:
 
 
 def _bare(path: Path) -> nib.Nifti1Image:
-    """Voxels and affine under a new header: no text, no extension, nothing of the old one."""
+    """Voxels and affine under a new header, without text or extension."""
     try:
         image = nib.load(path)
         raw: NDArray[np.int16] = np.asarray(image.dataobj.get_unscaled())
@@ -100,7 +100,7 @@ def _bare(path: Path) -> nib.Nifti1Image:
 
 
 def bare(data: NDArray[Any], affine: NDArray[np.float64]) -> nib.Nifti1Image:
-    """An image whose header tells of voxels and affine (to RAS mm), and of nothing else."""
+    """An image whose header has only voxel type and affine (to RAS mm)."""
     out = nib.Nifti1Image(data, affine)
     out.header.set_xyzt_units("mm")
     out.set_qform(affine, code=1)
@@ -114,5 +114,5 @@ def _bring(path: Path, to: Path) -> None:
     except OSError:  # a file system without links
         try:
             shutil.copyfile(path, to)
-        except OSError as error:  # without the path: it may hold a name
+        except OSError as error:  # without the path, which may contain a name
             raise DataError(f"a file cannot be copied ({error.strerror}); check the disk") from None

@@ -1,7 +1,7 @@
-"""What every DICOM file made from a source series shares: patient, study, text and bytes.
+"""Common parts of DICOM files made from a source series: patient, study, text and bytes.
 
-An archive files an instance by its headers, and two spellings of one patient make two patients. So
-patient and study are written as the source has them, byte by byte where the text allows it.
+An archive sorts instances by their headers, and two spellings of one patient become two patients.
+So patient and study are copied from the source, byte by byte where possible.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ REQUIRED: Final = (  # of the patient and study, empty where the source has none
 )
 _SAME: Final = ("StudyInstanceUID", "PatientID", "PatientName")
 _CONTROLS: Final = frozenset("\t\n\f\r")
-"""What DICOM allows in unlimited text besides printed characters (PS3.5, 6.1.3)."""
+"""Control characters that DICOM allows in unlimited text (PS3.5, 6.1.3)."""
 
 
 def source_header(series: SourceSeries) -> Header:
@@ -91,15 +91,15 @@ def finalize(dataset: Header, source: Header, texts: Iterable[str] = ()) -> None
 
 
 def validated_text(text: str, what: str) -> str:
-    """A text as it is written: without spaces at its end, which DICOM does not keep.
+    """A text for DICOM, without trailing spaces, which DICOM removes.
 
-    Raises DataError: nothing in it, or a character that no DICOM text can hold.
+    Raises DataError for an empty text, or a character that DICOM text cannot hold.
     """
     for letter in text:
         if unicodedata.category(letter) in ("Cc", "Cs") and letter not in _CONTROLS:
-            raise DataError(f"{what}: holds {letter!r}, which DICOM text cannot; leave it out")
+            raise DataError(f"{what}: contains {letter!r}, which DICOM text cannot hold; remove it")
     if not text.strip():
-        raise DataError(f"{what}: is empty; give a text, or leave it out")
+        raise DataError(f"{what}: is empty; give a text, or omit it")
     return text.rstrip()
 
 
@@ -111,7 +111,7 @@ def encode(dataset: pydicom.Dataset) -> bytes:
 
 
 def identity_differences(dataset: Header, source: Header) -> list[str]:
-    """How patient and study of a file differ from its source, in words."""
+    """Differences of patient and study between a file and its source, as texts."""
     return [
         f"{name} is not that of the source"
         for name in _SAME
@@ -120,9 +120,9 @@ def identity_differences(dataset: Header, source: Header) -> list[str]:
 
 
 def _encodable(text: str, source: Header) -> bool:
-    """Whether the source's character set has all of it.
+    """Whether the source's character set can encode the text.
 
-    Not asked of several sets at once, nor of those that are not what Python takes them for.
+    False for several character sets, and for those that Python decodes differently.
     """
     name = source.get("SpecificCharacterSet")
     if text.isascii() or not isinstance(name, str) or name not in python_encoding:

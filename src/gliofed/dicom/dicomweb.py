@@ -32,11 +32,11 @@ _STUDY, _SERIES = "0020000D", "0020000E"
 
 @dataclass(frozen=True)
 class DicomWebServer:
-    """The query to a server, and how to reach it.
+    """The query to a server, and the connection settings.
 
-    studies: StudyInstanceUIDs. patient: a PatientID, "" for none. secret_file, secret_env: where
-    `user:password` or `Bearer TOKEN` stands. ca: certificates of the server's authority. plain:
-    whether http without TLS may leave this machine.
+    studies: StudyInstanceUIDs. patient: a PatientID, "" for none. secret_file, secret_env: source
+    of `user:password` or `Bearer TOKEN`. ca: certificates of the server's authority. plain: allow
+    http without TLS to other machines.
     """
 
     studies: tuple[str, ...] = ()
@@ -48,15 +48,15 @@ class DicomWebServer:
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is a web address, not a path."""
+    """Whether a source is a web address."""
     return source.lower().startswith(("http://", "https://"))
 
 
 def fetch(address: str, pacs: DicomWebServer, folder: Path, progress: Progress) -> int:
-    """Write every MR instance asked for below `folder`, under hashed names; how many.
+    """Write every requested MR instance below `folder`, under hashed names; return their number.
 
-    Raises DataError, without what was asked for: no study or patient named, an address or secret
-    that must not be used, a server that cannot be reached or answers otherwise, nothing found.
+    Raises DataError, without the ids of the query: no study or patient given, an unsafe address or
+    secret, a server that is unreachable or responds unexpectedly, nothing found.
     """
     with _reaching(address), _session(address, pacs) as session:
         client = DICOMwebClient(address.rstrip("/"), session=session, timeout=SECONDS)
@@ -64,12 +64,12 @@ def fetch(address: str, pacs: DicomWebServer, folder: Path, progress: Progress) 
         pairs = [pair for study in _studies(client, pacs) for pair in _series(client, study)]
         if not pairs:
             raise DataError(
-                f"{_plain(address)}: no MR series of the studies or patient asked for; check "
+                f"{_plain(address)}: no MR series of the requested studies or patient; check "
                 "--study and --patient"
             )
         if len(pairs) > MAX_SERIES:
             raise DataError(
-                f"{_plain(address)}: more than {MAX_SERIES} series; ask for single studies"
+                f"{_plain(address)}: more than {MAX_SERIES} series; request single studies"
             )
         count = 0
         for number, (study, series) in enumerate(pairs, start=1):
@@ -85,12 +85,12 @@ def _studies(client: DICOMwebClient, pacs: DicomWebServer) -> list[str]:
         raise DataError("--study: not a UID; expected digits and dots, at most 64")
     if not (pacs.studies or pacs.patient):
         raise DataError(
-            "a DICOMweb address needs --study UID or --patient ID; a whole PACS is not taken in"
+            "a DICOMweb address needs --study UID or --patient ID; it never reads a full PACS"
         )
     if not pacs.patient:
         return list(dict.fromkeys(pacs.studies))
     if set(pacs.patient) & set("*?\\"):
-        raise DataError("--patient: holds a wildcard; give one patient's whole id")
+        raise DataError("--patient: holds a wildcard; give the complete id of one patient")
     rows = client.search_for_studies(search_filters={"PatientID": pacs.patient}, get_remaining=True)
     studies = list(dict.fromkeys(_first(row, _STUDY) for row in rows))
     return [s for s in studies if not pacs.studies or s in pacs.studies]
@@ -105,14 +105,16 @@ def _series(client: DICOMwebClient, study: str) -> list[tuple[str, str]]:
 def _first(row: dict[str, Any], tag: str) -> str:
     uid = str((row.get(tag, {}).get("Value") or [""])[0])
     if not is_uid(uid):
-        raise DataError("the server named a study or series by what is no UID; see its log")
+        raise DataError("the server returned an invalid UID of a study or series; see its log")
     return uid
 
 
 def _keep(data: Dataset, study: str, series: str, folder: Path) -> None:
     """Written in one step, so that an interrupted transfer leaves no file."""
     if (str(data.get("StudyInstanceUID")), str(data.get("SeriesInstanceUID"))) != (study, series):
-        raise DataError("the server sent an instance of another series than asked for; see its log")
+        raise DataError(
+            "the server sent an instance of a series that was not requested; see its log"
+        )
     name = hashlib.sha256(str(data.get("SOPInstanceUID")).encode()).hexdigest()[:32]
     subfolder = folder / hashlib.sha256(series.encode()).hexdigest()[:16]
     subfolder.mkdir(exist_ok=True)
@@ -167,7 +169,7 @@ def _log_in(session: requests.Session, pacs: DicomWebServer) -> None:
 def _reaching(address: str) -> Iterator[None]:
     """Errors of the libraries as one line without the URL (it may hold a patient id)."""
     log, null_handler = logging.getLogger("dicomweb_client"), logging.NullHandler()
-    log.addHandler(null_handler)  # it would print what the server warns of
+    log.addHandler(null_handler)  # it would print the server's warnings
     try:
         with quiet():
             yield

@@ -23,7 +23,7 @@ class InPlane(Protocol):
 
     @property
     def plane(self) -> ImagePlane | None:
-        """Position and orientation; None where the header lacks them."""
+        """Position and orientation; None if missing in the header."""
         ...
 
 
@@ -31,7 +31,7 @@ _Placed = TypeVar("_Placed", bound=InPlane)
 
 
 def plane(one: InPlane) -> ImagePlane:
-    """Of a slice that is known to have one."""
+    """The plane of a slice that is known to have one."""
     assert one.plane is not None, "checked where series are read"
     return one.plane
 
@@ -42,7 +42,7 @@ def normal(plane: ImagePlane) -> NDArray[np.float64]:
 
 
 def in_order(slices: Ordered[_Placed]) -> tuple[_Placed, ...]:
-    """By place along the normal. Every slice has a plane."""
+    """Slices sorted by position along the normal. Every slice has a plane."""
     return tuple(sorted(slices, key=position_along_normal))
 
 
@@ -67,7 +67,7 @@ def affine_of(slices: Ordered[InPlane]) -> NDArray[np.float64]:
 
 
 def plane_differences(slices: Ordered[InPlane]) -> str:
-    """How the planes of one stack differ; empty where they agree."""
+    """How the planes of one stack differ; empty if they agree."""
     planes = [plane(s) for s in slices]
     first = planes[0]
     axes = np.array([p.orientation for p in planes])
@@ -86,7 +86,7 @@ def plane_differences(slices: Ordered[InPlane]) -> str:
 
 
 def count_repeated(slices: Ordered[InPlane]) -> int:
-    """How many slices lie at the position of another."""
+    """Number of slices at the position of another."""
     steps = np.diff(sorted(map(position_along_normal, slices)))
     return int((steps < SAME_POSITION_MM).sum())
 
@@ -103,10 +103,10 @@ class SliceGap:
 
 @dataclass(frozen=True)
 class SliceStack:
-    """How slices lie on each other, in mm. usual: the median step.
+    """Spacing of the slices, in mm. usual: the median step.
 
-    off: how far the slice `worst`, from 1, lies along the normal from its place in a regular
-    block. sideways: the farthest that a slice lies from the first one's normal.
+    off: distance along the normal of the slice `worst` (from 1) from its regular position.
+    sideways: largest distance of a slice from the normal through the first.
     """
 
     usual: float
@@ -141,8 +141,8 @@ def reoriented(
 ) -> tuple[NDArray[np.float64], float]:
     """The grid `own` of `shape` with its axes ordered and directed as those of `other`.
 
-    With it, how far in millimetres the corner voxels of the two then lie apart; infinite where
-    no turning of axes makes `other_shape` of `shape`.
+    Also returns the largest distance in mm between the corner voxels of both; infinite if no
+    permutation of axes gives `other_shape`.
     """
     rotation = np.rint(np.linalg.solve(affine, other)[:3, :3])
     permutation = np.abs(rotation)

@@ -62,7 +62,7 @@ _CONTRAST: Final = (
 
 @dataclass(frozen=True)
 class DicomPatient:
-    """The patient; must not leave the site. words: texts that name the patient or others."""
+    """The patient; must not leave the site. words: texts that may name the patient or others."""
 
     id: str
     issuer: str
@@ -169,7 +169,7 @@ def is_uid(text: str) -> bool:
 def read_headers(path: Path) -> tuple[DicomHeader, ...]:
     """The header of each frame of an enhanced MR image, else the one of the file.
 
-    Empty for a DICOMDIR, which lists files and is no instance. An enhanced image that does not
+    Empty for a DICOMDIR, which is not an instance. An enhanced image that does not
     describe its frames has one header, of frame 0. Raises DataError without the file's name (it
     may hold the patient's): a header that cannot be read, or is cut.
     """
@@ -184,7 +184,7 @@ def read_headers(path: Path) -> tuple[DicomHeader, ...]:
             return tuple(_frame(whole, n, f) for n, f in enumerate(as_classic(data), start=1)) or (
                 whole,
             )
-    except (Exception, RecursionError) as error:  # foreign bytes: pydicom raises of any kind
+    except (Exception, RecursionError) as error:  # pydicom may raise any exception on foreign bytes
         kind = type(error).__name__
         raise DataError(
             f"its header cannot be read as DICOM ({kind}), it may be truncated; export it again"
@@ -193,7 +193,7 @@ def read_headers(path: Path) -> tuple[DicomHeader, ...]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """pydicom warns and logs of each value of the wrong form, and quotes it: it may be a name."""
+    """Silences pydicom's warnings, which quote malformed values that may be names."""
     with warnings.catch_warnings(), disable_value_validation():
         warnings.simplefilter("ignore")
         yield

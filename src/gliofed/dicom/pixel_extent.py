@@ -1,4 +1,4 @@
-"""Where the pixel data of a DICOM file lie, without reading them (PS3.5 annex A)."""
+"""The position of pixel data in a DICOM file, without reading them (PS3.5 annex A)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _UNDEFINED: Final = 0xFFFFFFFF
 
 
 class PixelExtent:
-    """Where pixel data begin, and from lengths alone whether they are complete."""
+    """The start of pixel data and, from lengths alone, whether they are complete."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._begin = self._length = -1
 
     def met(self, tag: BaseTag, vr: str | None, length: int) -> bool:
-        """Whether `tag` is that of pixel data, whose position is then noted."""
+        """Whether `tag` is that of pixel data, whose position is then recorded."""
         if tag in _PIXELS:
             self._begin, self._length = self._file.tell(), length
         return tag in _PIXELS

@@ -1,7 +1,7 @@
-"""The codes of a report: published ones where two public sources agree on them, else our own.
+"""The codes of a report: published codes if two public sources agree on them, else own codes.
 
-Our own have the designator 99GLIOFED. The meaning of a code never changes: a new meaning gets a new
-code, and `VERSION` is raised.
+Own codes have the designator 99GLIOFED. The meaning of a code never changes: a new meaning gets a
+new code, and `VERSION` is raised.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _own(code: str, meaning: str) -> Code:
 
 
 def scheme() -> CodingSchemeIdentificationItem:
-    """The identification of our own scheme in a file."""
+    """Identification of the own coding scheme in a file."""
     return CodingSchemeIdentificationItem(
         SCHEME, name="gliofed report", version=VERSION, responsible_organization="gliofed"
     )
@@ -48,7 +48,7 @@ MARKER: Final[Mapping[str, Code]] = {
     "mgmt": _own("MGMT", "MGMT promoter methylation status"),
     "grade": _own("GRADE", "CNS WHO grade"),
 }
-"""By marker id; what a group of measurements is about, which says nothing of the answer."""
+"""By marker id; the subject of a group of measurements, independent of the result."""
 CLASS: Final[Mapping[str, Mapping[str, Code]]] = {
     "idh": {
         "wildtype": Code("C62195", "NCIt", "Wild Type"),

@@ -1,6 +1,6 @@
 """A mask as DICOM Segmentation (binary) on its source series, and back.
 
-A segmentation that lies a slice off still passes validators. So each frame is given the position of
+A segmentation that is shifted by a slice still passes validators. So each frame has the position of
 its source slice, and the file is read again and compared before it is written. Reading uses pydicom
 alone, which makes it an independent check of highdicom (docs/adr/0009-dependencies.md).
 """
@@ -273,7 +273,7 @@ def _stack(
         if pixels.shape != (rows, columns):
             raise DataError(
                 f"{where}: its frames have {pixels.shape[1]} x {pixels.shape[0]} pixels, the scan "
-                f"{columns} x {rows}; give the scan it was drawn on"
+                f"{columns} x {rows}; give the scan that it was drawn on"
             )
         corners = np.array(
             [
@@ -292,7 +292,7 @@ def _stack(
             distance = float(np.linalg.norm((grid @ off)[:3], axis=0).max())
             raise DataError(
                 f"{where}: a frame lies {f'{distance:.2f} mm off' if inside else 'outside'} "
-                "the scan's grid; give the scan it was drawn on"
+                "the scan's grid; give the scan that it was drawn on"
             )
         view[:, :, depth] |= pixels.T
     return out

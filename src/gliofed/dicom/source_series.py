@@ -21,7 +21,7 @@ from gliofed.dicom.headers import ImagePlane, plane_of
 from gliofed.errors import DataError
 
 JITTER: Final = 0.1
-"""How far a slice may lie from an even spacing, in parts of that spacing."""
+"""Tolerance of a slice's position, as a fraction of the spacing."""
 
 _NEEDED: Final = ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "Rows")
 PARSE_ERRORS: Final = (
@@ -36,7 +36,7 @@ PARSE_ERRORS: Final = (
     struct.error,
     BytesLengthException,
 )
-"""What pydicom and highdicom raise on bytes that are no sound DICOM."""
+"""Exceptions of pydicom and highdicom for invalid DICOM."""
 
 Header = Any
 
@@ -45,7 +45,7 @@ Header = Any
 class SourceSlice:
     """One plane: an image of its own, or a frame of a multi-frame image (from 1; 0 where not).
 
-    thickness: mm, 0 where the source does not say.
+    thickness: mm, 0 if missing.
     """
 
     header: Header
@@ -70,7 +70,7 @@ class SourceSeries:
 
     @property
     def images(self) -> tuple[Header, ...]:
-        """Each image once, in slice order; a single one where it is multi-frame."""
+        """Each image once, in slice order; a single image if it is multi-frame."""
         return tuple({id(s.header): s.header for s in self.slices}.values())
 
 
@@ -95,14 +95,14 @@ def read_series(folder: Path, choose: str = "") -> SourceSeries:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Source files with values against the standard are common; pydicom warns of each."""
+    """Silences pydicom's warnings: source files with nonstandard values are common."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module=r"pydicom|highdicom")
         yield
 
 
 def _by_series(folder: Path) -> dict[str, dict[str, Header]]:
-    """Series UID to SOP instance UID to header; a file that is there twice counts once."""
+    """Series UID to SOP instance UID to header; duplicate files count once."""
     series: dict[str, dict[str, Header]] = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
@@ -207,5 +207,5 @@ def _check_stack(where: str, slices: tuple[SourceSlice, ...]) -> None:
     if stack.sideways > min(slices[0].plane.spacing) / 2:
         raise DataError(
             f"{where}: its slices are not stacked at a right angle; resample the "
-            "series, or keep to the NIfTI mask"
+            "series, or use the NIfTI mask"
         )

@@ -1,8 +1,8 @@
-"""A case's answer as a DICOM Structured Report (Comprehensive SR, TID 1500) of its source series.
+"""A case's prediction as a DICOM Structured Report (Comprehensive SR, TID 1500) of its source
+series.
 
-Comprehensive SR, as no coordinates in space are needed, and archives and senders without 3D SR
-accept it. The codes are those of `report_codes`. The file is read again and compared
-before it is written.
+It is Comprehensive SR, since no spatial coordinates are needed and archives without 3D SR accept
+it. The codes are those of `report_codes`. The file is read again and compared before it is written.
 """
 
 from __future__ import annotations
@@ -296,7 +296,7 @@ def _texts(items: Iterable[Header]) -> list[str]:
 
 
 def _plain(element: pydicom.DataElement) -> object:
-    """Values alone: highdicom's items equal no plain ones."""
+    """Plain values, since items of highdicom do not compare equal to plain ones."""
     return element.to_json_dict(None, 0)
 
 

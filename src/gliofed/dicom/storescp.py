@@ -33,7 +33,7 @@ SYNTAXES: Final = (
     "1.2.840.10008.1.2.4.90",
     "1.2.840.10008.1.2.5",
 )
-"""What is offered, uncompressed first; all lossless."""
+"""Transfer syntaxes offered, uncompressed first; all lossless."""
 _KINDS: Final = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 _OUT_OF_ROOM: Final = 0xA700
 _NOT_UNDERSTOOD: Final = 0xC000
@@ -45,7 +45,7 @@ MAX_ASSOCIATIONS: Final = 8
 
 @dataclass(frozen=True)
 class ListenAddress:
-    """Where to listen. peers: the calling titles let in, all where empty (this machine only).
+    """Where to listen. peers: accepted calling titles; empty accepts all (this machine only).
 
     idle: seconds without an association after which to stop; None for never.
     """
@@ -69,7 +69,7 @@ class _Reception:
     since: float = field(default_factory=time.monotonic)
 
     def store(self, event: Event) -> int:
-        """Write one instance as it came; its file name does not reveal its UID."""
+        """Write one instance unchanged; its file name does not reveal its UID."""
         uid = str(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
         if not is_uid(uid):
             return _NOT_UNDERSTOOD
@@ -107,10 +107,10 @@ class _Reception:
 
 
 def receive(folder: Path, port: ListenAddress, progress: Progress = NO_PROGRESS) -> int:
-    """Take MR instances until idle or interrupted; how many.
+    """Receive MR instances until idle or interrupted; return their number.
 
-    Raises DataError: a title that DICOM does not allow, a port that cannot be had, or another
-    machine let in without a peer named (DICOM itself has neither password nor TLS here).
+    Raises DataError: a title that DICOM does not allow, a port in use, or other machines allowed
+    without a peer (DICOM has neither password nor TLS here).
     """
     progress.stage("receiving")
     _check(port)
@@ -165,5 +165,5 @@ def _check(port: ListenAddress) -> None:
         loopback = False
     if not loopback and not port.peers:
         raise DataError(
-            f"--host {port.host} lets other machines in; name those that may send: --peer TITLE"
+            f"--host {port.host} accepts other machines; name those that may send: --peer TITLE"
         )

@@ -24,9 +24,9 @@ from gliofed.types import Case
 def prepare_and_compare(
     study: Study, cases: Mapping[str, Sequence[Case]], store: Path, progress: Progress
 ) -> tuple[PatientOverlap, tuple[PreparedCase, ...], tuple[ExcludedCase, ...]]:
-    """Prepare every case, then look for patients at two hospitals in every way the study asks.
+    """Prepare every case, then look for patients at two hospitals in every way that the study sets.
 
-    Cases beyond the limits of `[quality]` are excluded before: they are not compared.
+    Cases beyond the limits of `[quality]` are excluded first and not compared.
     """
     all_cases = [c for site in cases.values() for c in site]
     progress.stage(f"preparing {len(all_cases)} cases of {len(cases)} hospitals")

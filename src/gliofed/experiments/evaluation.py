@@ -41,7 +41,7 @@ def score_predictions(
 ) -> ScoredPredictions:
     """Score and compare all models in `results`.
 
-    model: the reference model, that claims are made of and that others are compared with.
+    model: the reference model, the subject of claims and comparisons.
     replicates: of each bootstrap interval.
     """
     calibration = evaluate_calibration(results, model, config, replicates)

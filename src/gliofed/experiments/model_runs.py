@@ -78,7 +78,7 @@ class TrainedModelRun:
 
 
 def _content(prepared: PreparedCase) -> str:
-    """All that training and scoring read of a case: identity, voxels, labels."""
+    """Digest of the inputs of training and scoring of a case: identity, voxels, labels."""
     case = prepared.case
     return f"{case}/{case.patient}/{prepared.key}/{sorted(case.labels.values.items())}"
 

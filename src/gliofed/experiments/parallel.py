@@ -1,4 +1,5 @@
-"""Train several models at the same time, each in a process: on a CPU, one cannot use all cores.
+"""Trains several models at the same time, each in a process, since one model cannot use all cores
+of a CPU.
 
 Each process writes its results to the disk; the run then reads them there.
 """
@@ -44,7 +45,7 @@ def train_in_parallel(
 
     A model whose process is killed is trained again alone, from its last committed round. Raises
     the first error of gliofed that a process meets, and GliofedError where one crashes; the others
-    are then stopped, and what they had committed stays.
+    are then stopped, and their committed rounds stay.
     """
     study, prepared, out = context.study, context.prepared, context.out
     store, processes = options.store or out / "store", options.processes

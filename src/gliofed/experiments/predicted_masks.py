@@ -1,7 +1,7 @@
 """Masks that federated models predict for external cases, stored for later steps of a run.
 
-How far the models of several seeds agree, and the examples on the page, are made from these files:
-no case is predicted a second time.
+How far the models of several seeds agree, and the examples on the page, come from these files, so
+that no case is predicted twice.
 """
 
 from __future__ import annotations

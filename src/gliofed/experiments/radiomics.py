@@ -25,7 +25,7 @@ FEATURES = "features.csv"
 
 @dataclass(frozen=True)
 class ExtractedFeatures:
-    """table: features.csv. cases: in it. left_out: the others, each with why."""
+    """table: features.csv. cases: number in it. left_out: excluded cases, each with the reason."""
 
     table: Path
     cases: int
@@ -37,7 +37,7 @@ class ExtractOptions:
     """How features are extracted.
 
     store: folder of prepared cases (default: `store` in `runs/<name of the study file>`).
-    settings: of the features (default: `FeatureSettings()`). processes: cases side by side.
+    settings: of the features (default: `FeatureSettings()`). processes: number of worker processes.
     """
 
     store: Path | None = None

@@ -1,8 +1,8 @@
 """Regressions that a study compares with its networks: on age and sex alone, and on radiomics.
 
 They are fitted from sums that hospitals send (`gliofed.radiomics.regression`), on the same
-training and test cases as the networks of their seed and fold. A fitted model is kept on the disk
-and is not fitted again.
+training and test cases as the networks of their seed and fold. A fitted model is saved and not
+fitted again.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class StudyFeatures:
 
 @dataclass(frozen=True)
 class Regression:
-    """One regression to fit and test. Its seed decides the split and nothing else."""
+    """One regression to fit and test. Its seed determines the split only."""
 
     model: str
     seed: int
@@ -83,8 +83,8 @@ class Regression:
 
 @dataclass(frozen=True)
 class Regressions:
-    """All regressions of a run. results: by seed, fold and model. notes: what a reader must know of
-    them. provenance: (name, value)."""
+    """All regressions of a run. results: by seed, fold and model. notes: sentences for the page.
+    provenance: (name, value)."""
 
     results: tuple[CaseResult, ...] = ()
     notes: tuple[str, ...] = ()
@@ -92,11 +92,11 @@ class Regressions:
 
 
 def read_study_features(study: Study, cases: Iterable[Case]) -> StudyFeatures:
-    """The rows of the study's feature tables that are of its cases; none if no model needs them.
+    """The rows of the feature tables for cases of the study; none if no model needs them.
 
     gliofed's own tables are matched by hospital and case, the published ones of TCGA by the
     barcode in the case's id, however it is written. Raises DataError as `read_feature_tables` does,
-    and where no case is in them.
+    and if no case is in them.
     """
     if not set(_ON_FEATURES) & set(study.models):
         return StudyFeatures()
@@ -141,8 +141,8 @@ def run_regressions(
     """Fit and test each regression; it leaves its model below `out`.
 
     cases: all that the study uses. A model of features neither trains on nor predicts cases
-    without them. What cannot be fitted gives no result, or one of NaN, and a note. Seeds that hold
-    out the same patients share one model, which is fitted once.
+    without them. A regression that cannot be fitted gives no result, or one of NaN, and a note.
+    Seeds that hold out the same patients share one model, which is fitted once.
     """
     fitted: list[tuple[Regression, RadiomicsModel | None]] = []
     by_id: dict[str, RadiomicsModel] = {}
@@ -160,8 +160,8 @@ def run_regressions(
 def _fit(
     regression: Regression, features: StudyFeatures, out: Path, by_id: dict[str, RadiomicsModel]
 ) -> RadiomicsModel | None:
-    """The fitted model, from the disk or from `by_id` where it is there; None where no training
-    case has a value."""
+    """The fitted model, from the disk or from `by_id` if present; None if no training case has a
+    value."""
     table = _table(regression.model, regression.training, features)
     if not np.isfinite(model_inputs(table, regression.model).values).any():
         return None
@@ -176,8 +176,7 @@ def _fit(
 
 
 def _model_id(model: str, table: FeatureTable) -> str:
-    """The name that binds a fitted model to all that it was fitted on: cases, labels, people and
-    features."""
+    """A digest of the training data of a fitted model: cases, labels, people and features."""
     rows = [
         f"{s.site}/{s.case}/{s.patient}/{sorted(s.labels.values.items())}/{s.person}/"
         f"{v.tobytes().hex()}"

@@ -67,7 +67,7 @@ def run_study(
         context = RunContext(study, out, this_machine(), cases.prepared)
         runs = plan_model_runs(study, splits)
         processes = max(1, min(options.processes, len(runs)))
-        if processes > 1:  # what the processes did is then read from the disk
+        if processes > 1:  # results of the processes are then read from the disk
             train_in_parallel(context, runs, RunOptions(store, processes), progress)
         trained: list[TrainedModelRun] = []
         results: list[CaseResult] = []

@@ -19,7 +19,7 @@ from gliofed.types import Case
 class RunOptions:
     """How a study runs on this machine. No option changes a weight or a figure.
 
-    store: folder of prepared cases, shared between runs if wished; by default `store` in the run's
+    store: folder of prepared cases, which runs can share; by default `store` in the run's
     folder. processes: models trained at the same time, each on an equal share of the CPU threads.
     statements: the authors' own texts for checklists and model card.
     """

@@ -26,10 +26,10 @@ def add_seed_agreement(
     results: Sequence[CaseResult],
     progress: Progress,
 ) -> list[CaseResult]:
-    """The same results, the federated external ones with `agreement`; of one seed, as they were.
+    """The same results, the federated external ones with `agreement`; unchanged with one seed.
 
     trained: tested models, whose predicted masks are on the disk. The agreement of a fold's models
-    is kept below the run's folder and not computed again.
+    is saved below the run's folder and not computed again.
     """
     folds: dict[str, list[ModelRun]] = defaultdict(list)
     for model in trained:

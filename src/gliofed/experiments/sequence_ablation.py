@@ -1,8 +1,8 @@
-"""Test cases predicted again with sequences dropped: what a missing sequence costs.
+"""Predicts test cases again with sequences dropped, to measure the effect of a missing sequence.
 
 External cases: each scanned sequence is dropped in turn, to measure the loss of Dice and AUC. Cases
 held out at training sites: one, two and three sequences are dropped, drawn by the case's name, to
-calibrate the model for cases that lack as many.
+calibrate the model for cases with that many missing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WITHOUT: Final = " without "
 def predict_without_sequences(
     context: RunContext, trained: Sequence[TrainedModelRun], model: str, progress: Progress
 ) -> list[CaseResult]:
-    """Results of every seed and fold of `model`; read from the disk where they are there already.
+    """Results of every seed and fold of `model`; read from the disk if present.
 
     A result's model is `model`, WITHOUT and the dropped sequences, joined by "+".
     """
@@ -111,11 +111,11 @@ def write_ablation(rows: Sequence[ScoreRow], out: Path) -> None:
 def calibrations_by_missing(
     calibration: Calibration, results: Sequence[CaseResult], dropped: Sequence[CaseResult]
 ) -> Mapping[int, Calibration]:
-    """Calibrations of one trained model by the number of sequences that a case lacks.
+    """Calibrations of one trained model by the number of missing sequences.
 
-    calibration: fitted on the held-out cases in `results`, as they were scanned; it is used up to
-    the largest number that any of them lacks. dropped: the same cases with sequences dropped; each
-    larger number has a calibration of its own, fitted on them.
+    calibration: fitted on the held-out cases in `results` with all scanned sequences; it is used up
+    to the largest number of missing sequences among them. dropped: the same cases with sequences
+    dropped; each larger number has its own calibration, fitted on these.
     """
     most = max((_missing(r) for r in results if r.role == "holdout"), default=0)
     groups: dict[int, dict[str, list[CaseResult]]] = {}

@@ -57,7 +57,7 @@ def overlap(
 
 
 def cohort(study: Path) -> CohortTable:
-    """Counts of each marker, sex, age band, scanner and sequence by site, small ones hidden."""
+    """Counts of each marker, sex, age band, scanner and sequence by site, small ones suppressed."""
     return cohort_table(load_study(study))
 
 

@@ -1,4 +1,4 @@
-"""Train and test one model of a study. Both go on from what an earlier start left on the disk."""
+"""Trains and tests one model of a study, continuing from what is on the disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gliofed.types import RoundPoint
 
 
 def train_model(context: RunContext, run: ModelRun, progress: Progress) -> TrainedModelRun:
-    """The model after its last round. Rounds already committed to the disk are not repeated."""
+    """The model after its last round. Committed rounds are not repeated."""
     folder, study = run.folder(context.out), run.effective_study(context.study)
     rounds = _RoundProgress(progress, len(run.sites), study.train.rounds)
     sites = [

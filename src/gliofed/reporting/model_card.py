@@ -1,6 +1,6 @@
 """Model cards: one form for a model of `gliofed run` and for one of a federation between hospitals.
 
-Markdown with a head in YAML as Hugging Face reads it (license, library_name, tags, datasets,
+Markdown with a YAML head for Hugging Face (license, library_name, tags, datasets,
 metrics, model-index), and the fields of MONAI's metadata (name, version, task, intended use,
 network data format, references) in its sections.
 """
@@ -41,7 +41,7 @@ TAGS: Final = (
 
 @dataclass(frozen=True)
 class CardHeader:
-    """What the YAML head says beside the study. datasets: ids of public sets that it was trained
+    """Contents of the YAML head besides the study. datasets: ids of public sets that it was trained
     on. rows: of the test; those of the main model over all hospitals enter the results."""
 
     study: Study
@@ -123,5 +123,5 @@ def _list(name: str, values: Sequence[str]) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """A JSON string, which is one of YAML too, whatever it holds."""
+    """A JSON string, which is also a valid YAML string."""
     return json.dumps(text)

@@ -30,10 +30,10 @@ class SiteStatus:
 class FederationContent:
     """Everything on the page of a run at one moment.
 
-    state, why: as in `gliofed status`; hint: what the state means for whoever reads. rounds: of the
-    whole study. at: when this was so, as text. rows: of the test, none before it; failures: site to
-    why it is not in the test. fits: of the calibration, one a marker; uncalibrated: training site
-    to why it is not in that. facts: provenance as (name, value) rows.
+    state, why: as in `gliofed status`; hint: the meaning of the state for the reader. rounds: of
+    the whole study. at: time of this state, as text. rows: of the test, none before it; failures:
+    test site to the reason without results. fits: of the calibration, one a marker; uncalibrated:
+    training site to the reason without statistics. facts: provenance as (name, value) rows.
     """
 
     study: str

@@ -20,8 +20,8 @@ def write_federation_page(content: FederationContent, path: Path) -> None:
 
 
 def render_federation_page(content: FederationContent) -> str:
-    """The page as one HTML text. It stays small however long the run: of rounds and of faults it
-    lists the newest, and a curve of many rounds has no dots."""
+    """The page as one HTML text. Its size is limited in long runs: it lists the newest rounds and
+    faults, and a curve of many rounds has no dots."""
     shown, faults = tables.SHOWN, tables.fault_lines(content.points)
     return render_page(
         "reporting/federation/page.html.j2",

@@ -35,7 +35,7 @@ SHOWN: Final = 50
 
 @dataclass(frozen=True)
 class SiteLine:
-    """One site, with what it did in the rounds so far; of one that only tests, nothing."""
+    """One site, with its rounds so far; empty for a site that only tests."""
 
     site: str
     part: str
@@ -121,10 +121,10 @@ def fault_lines(points: Sequence[RoundPoint]) -> tuple[RefusalLine, ...]:
 
 
 FEDERATION_MEASURES: Final = (
-    HeadlineMeasure("Dice of the outline, mean", "mask", "dice"),
+    HeadlineMeasure("Dice of the segmentation, mean", "mask", "dice"),
     *(HeadlineMeasure(f"{m.title}: AUC", m.id, AUC_WITHIN_SITE) for m in MARKERS),
 )
-"""From sums of sites: pairs of cases of different sites cannot be compared."""
+"""AUC from sums of sites: pairs of cases of different sites cannot be compared."""
 
 
 def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell], ...]:
@@ -138,12 +138,13 @@ def tested_headline(rows: Sequence[ScoreRow]) -> tuple[tuple[str, HeadlineCell],
 
 
 def omitted_metrics(rows: Sequence[ScoreRow]) -> str:
-    """How many figures have no value and why, as one sentence; empty where all have one."""
+    """The number of figures without a value and the reason, as one sentence; empty if all have
+    one."""
     none = [r for r in rows if r.value is None]
     hidden = sum(is_hidden(r) for r in none)
     parts = []
     if hidden:
-        parts.append(f"{count(hidden, 'figure')} hidden by sites because of few cases")
+        parts.append(f"{count(hidden, 'figure')} suppressed by sites because of few cases")
     if len(none) > hidden:
         parts.append(f"{count(len(none) - hidden, 'figure')} that cannot be computed")
     return (

@@ -26,7 +26,7 @@ UNIT_LIMITS: Final = (-0.03, 1.03)
 
 @dataclass(frozen=True)
 class PointEstimate:
-    """A value with its interval; value None: `why` in a few words, in its place. full: a filled
+    """A value with its interval; without a value, `why` is shown in its place. full: a filled
     point, else a hollow one."""
 
     value: float | None
@@ -38,8 +38,8 @@ class PointEstimate:
 
 @dataclass(frozen=True)
 class ForestPanel:
-    """spots: one a line of the lattice; None where nothing was asked. mark: of the upright line.
-    own: of another, dashed; None for none. limits: of the axis."""
+    """spots: one a line of the plot; None for an empty cell. mark: position of the vertical line.
+    own: position of a dashed line, or None. limits: of the axis."""
 
     title: str
     spots: tuple[PointEstimate | None, ...]
@@ -50,7 +50,7 @@ class ForestPanel:
 
 @dataclass(frozen=True)
 class ForestPlot:
-    """lines: the title of each line. axis: what the values are."""
+    """lines: the title of each line. axis: label of the values."""
 
     lines: tuple[str, ...]
     panels: tuple[ForestPanel, ...]
@@ -58,7 +58,8 @@ class ForestPlot:
 
 
 def forest_plot(name: str, words: str, lattice: ForestPlot) -> Plot:
-    """Two columns wide in print. words: what it shows; every value follows them."""
+    """A plot two columns wide in print. words: start of the alternative text; every value
+    follows."""
     values = [
         f"{panel.title}, {line}: {with_interval(spot.value, spot.low, spot.high, 2)}"
         for panel in lattice.panels

@@ -14,7 +14,7 @@ Kind = TypeVar("Kind", bound=np.generic)
 
 
 def largest_section(volume: NDArray[np.bool_]) -> tuple[int, int, int]:
-    """The slice along each of X, Y, Z that holds most of `volume`; the first where it is empty."""
+    """The slice along each of X, Y, Z with most of `volume`; the first if it is empty."""
     x, y, z = (int(volume.sum(axis=tuple({0, 1, 2} - {a})).argmax()) for a in range(3))
     return x, y, z
 

@@ -44,7 +44,7 @@ Probabilities = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BinaryTask:
-    """One class against the rest, as one model answered it in one repeat."""
+    """One class against the rest, by one model with one seed."""
 
     truth: Truth
     chance: Probabilities
@@ -52,7 +52,7 @@ class BinaryTask:
 
 @dataclass(frozen=True)
 class CurveSeries:
-    """One line of a figure: the same question in every repeat. cases: of one repeat."""
+    """One line of a figure: the same class for every seed. cases: of one seed."""
 
     name: str
     stroke: LineStyle
@@ -72,10 +72,10 @@ def marker_plots(
     rows: Sequence[ScoreRow],
     models: Sequence[str] = MODELS,
 ) -> tuple[Plot, ...]:
-    """ROC and calibration on the external cases; empty where no label is known.
+    """ROC and calibration on the external cases; empty without a known label.
 
-    Two classes: the models' answers for the second class. More: each class against the rest, by
-    the first model alone.
+    Two classes: the models' probabilities of the second class. More: each class against the rest,
+    by the first model alone.
     """
     series = marker_series(marker, results, models)
     if not any(s.cases for s in series):
@@ -108,7 +108,7 @@ def reliability_plots(
     marker: Marker, before: Sequence[CaseResult], after: Sequence[CaseResult]
 ) -> tuple[Plot, ...]:
     """Each class's predicted and observed frequency on the external cases, of one model, before
-    its calibration and after. Of two classes, the second; empty where no label is known."""
+    its calibration and after. Of two classes, the second; empty without a known label."""
     out = []
     for index in (1,) if len(marker.classes) == 2 else range(len(marker.classes)):
         name = marker.classes[index]
@@ -127,7 +127,7 @@ def reliability_plots(
 def marker_series(
     marker: Marker, results: Sequence[CaseResult], models: Sequence[str] = MODELS
 ) -> tuple[CurveSeries, ...]:
-    """The lines of the marker's figures; answers that are not finite are left out."""
+    """The lines of the marker's figures; predictions that are not finite are excluded."""
     by_model = {m: [r for r in results if r.model == m and r.role == "external"] for m in models}
     if len(marker.classes) == 2:
         looks = (FEDERATED, POOLED, *OTHERS)
@@ -147,11 +147,11 @@ def _series(
     seeds: dict[int, list[tuple[bool, float]]] = {}
     for result in results:
         value = result.labels[marker.id]
-        chances = result.probabilities.get(marker.id, ())
+        probabilities = result.probabilities.get(marker.id, ())
         if isinstance(value, Unknown):
             continue
-        if len(chances) == len(marker.classes) and np.isfinite(chances[index]):
-            pair = (value == marker.classes[index], chances[index])
+        if len(probabilities) == len(marker.classes) and np.isfinite(probabilities[index]):
+            pair = (value == marker.classes[index], probabilities[index])
             seeds.setdefault(result.seed, []).append(pair)
     repeats = tuple(
         BinaryTask(np.array([t for t, _ in pairs], bool), np.array([p for _, p in pairs], float))
@@ -162,7 +162,7 @@ def _series(
 
 
 def roc(truth: Truth, chance: Probabilities) -> tuple[Probabilities, Probabilities]:
-    """False and true positive rates as the threshold falls; equal chances move together.
+    """False and true positive rates as the threshold falls; equal probabilities move together.
 
     Both sides must have cases. Starts at (0, 0) and ends at (1, 1).
     """
@@ -285,7 +285,7 @@ def _draw_calibration(
 
 
 def _size(marker: Marker, series: Sequence[CurveSeries]) -> str:
-    """How many cases, and of two classes how many of the second."""
+    """Number of cases and, of two classes, of the second."""
     if len(marker.classes) == 2:
         most = max(series, key=lambda s: s.cases)
         return f"n = {most.cases} ({most.positive} {marker.classes[1]})"
@@ -301,13 +301,13 @@ def _write_note(axes: Axes, text: str) -> None:
 
 
 def _rug(axes: Axes, series: CurveSeries) -> None:
-    """Each case of the first repeat: with the class above, without below."""
+    """Ticks for the cases of the first seed: at the top with the class, at the bottom without."""
     question = series.repeats[0]
     for height, picked in ((1.03, question.truth), (-0.03, ~question.truth)):
-        chances = question.chance[picked]
+        probabilities = question.chance[picked]
         axes.plot(
-            chances,
-            np.full(len(chances), height),
+            probabilities,
+            np.full(len(probabilities), height),
             "|",
             color=GREY,
             markersize=6,

@@ -28,7 +28,7 @@ DOTS_PER_INCH: Final = 144
 
 @dataclass(frozen=True)
 class SegmentationFigure:
-    """One case's planes. rank: best, median or worst. expert: whether anybody drew an outline."""
+    """One case's planes. rank: best, median or worst. expert: whether there is an expert mask."""
 
     rank: str
     case: str

@@ -16,7 +16,7 @@ from gliofed.runtime.printable import printable
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008, "Color Universal Design": told apart under every common colour blindness.
+# Okabe & Ito 2008, "Color Universal Design": distinguishable with every common colour blindness.
 BLACK, BLUE, SKY, ORANGE = "#000000", "#0072B2", "#56B4E9", "#E69F00"
 GREEN, VERMILLION, PURPLE, GREY = "#009E73", "#D55E00", "#CC79A7", "#666666"
 INK: Final = "#1a1a1a"
@@ -57,7 +57,7 @@ _PRINT: Final[Mapping[str, object]] = {
     "axes.labelsize": 7.5,
     "legend.fontsize": 7,
     "lines.linewidth": 1.4,
-    "pdf.fonttype": 42,  # letters stay letters
+    "pdf.fonttype": 42,  # text stays text
 }
 _PRINT_FONTS: Final = "Arial, Helvetica, 'DejaVu Sans', sans-serif"
 _LEAST_POINTS: Final = 7.0
@@ -67,7 +67,7 @@ COLUMN_MM: Final[Mapping[int, float]] = {1: 85.0, 2: 174.0}
 
 @dataclass(frozen=True)
 class LineStyle:
-    """How a model is drawn: never by colour alone."""
+    """The style of a model's line, never by colour alone."""
 
     colour: str
     line: str
@@ -99,9 +99,9 @@ def line_style_of(model: str) -> LineStyle:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, drawn when it is shown: as a picture of a page, or as a file for print.
+    """A figure, drawn on demand for a page or for print.
 
-    name: of the file. alt: what it shows, in words. width, height: inches on the page. draw: puts
+    name: of the file. alt: alternative text. width, height: inches on the page. draw: puts
     it onto an empty figure. columns: of a journal's page that it fills in print.
     """
 
@@ -115,7 +115,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that needs no other file. src: a data URI. alt: what it shows, in words.
+    """An image that needs no other file. src: a data URI. alt: alternative text.
 
     width, height: CSS pixels at natural size.
     """
@@ -128,10 +128,10 @@ class Picture:
 
 @contextmanager
 def plot_style(more: Mapping[str, object] | None = None) -> Iterator[None]:
-    """Our style alone, whatever the reader's own settings; left as found afterwards.
+    """A context with the style of gliofed, independent of the user's matplotlib settings.
 
-    more: settings besides. Letters that the measuring font lacks are no cause for alarm: the page
-    is shown in the reader's own fonts.
+    more: further settings. Warnings on missing letters are silenced, since the page uses the
+    reader's fonts.
     """
     from matplotlib import style
 
@@ -147,7 +147,7 @@ def plot_style(more: Mapping[str, object] | None = None) -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches wide and high, that knows no window and no global state."""
+    """An empty figure, inches wide and high, without window or global state."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -188,8 +188,8 @@ def print_figures(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
     """The plots at the width of a journal's column: each as SVG by its name, and all as the pages
     of one PDF, empty without a plot.
 
-    Vectors, letters 7 to 8 points high, no date, equal bytes for equal plots. In the SVG letters
-    stay text; the PDF has them with it, once for all pages.
+    Vector graphics, letters 7 to 8 points high, no date, equal bytes for equal plots. The SVG has
+    text; the PDF embeds the fonts once.
     """
     from matplotlib.backends.backend_pdf import PdfPages
 
@@ -208,7 +208,7 @@ def print_figures(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
 
 
 def small() -> float:
-    """Points of the least letters: 8 on the page, and in print no less than a journal takes."""
+    """The smallest font size in points: 8 on the page, and in print the minimum of journals."""
     from matplotlib import rcParams
 
     return max(_LEAST_POINTS, float(rcParams["font.size"]) * 8 / 9)

@@ -35,7 +35,7 @@ _MERGED = "Sites merged"
 
 
 def training_pictures(curves: Sequence[TrainingHistory]) -> tuple[Picture, ...]:
-    """Soft Dice first, then one panel a task; a panel nobody has a value for is left out."""
+    """Soft Dice first, then one panel a task; a panel without values is omitted."""
     panels: list[tuple[str, Value]] = [("Soft Dice on training samples", lambda p: p.dice)]
     tasks = tasks_of(p for c in curves for p in c.points)
     panels += [(f"{task_title(t)}: training loss", _loss(t)) for t in tasks]
@@ -43,7 +43,7 @@ def training_pictures(curves: Sequence[TrainingHistory]) -> tuple[Picture, ...]:
 
 
 def run_pictures(points: Sequence[RoundPoint]) -> tuple[Picture, ...]:
-    """The same of one run, then what its rounds took; nothing before the first round."""
+    """The panels of one run, then time and traffic a round; empty before the first round."""
     curve = TrainingHistory("federated", 0, "", tuple(points))
     taken: list[tuple[str, Value]] = [
         (_MERGED, lambda p: len(p.answered)),
@@ -54,7 +54,7 @@ def run_pictures(points: Sequence[RoundPoint]) -> tuple[Picture, ...]:
 
 
 def tasks_of(points: Iterable[RoundPoint]) -> list[str]:
-    """The tasks that have a loss in any round: the outline, the markers, then any others."""
+    """The tasks that have a loss in any round: the mask, the markers, then any others."""
     given = {task for point in points for task in point.losses}
     order = ["mask", *(m.id for m in MARKERS)]
     return [t for t in order if t in given] + sorted(given - set(order))
@@ -129,7 +129,7 @@ def _single_sites(axes: Axes, lines: Sequence[Line]) -> None:
 
 
 def _model_lines(axes: Axes, model: str, stroke: LineStyle, lines: Sequence[Line]) -> Line:
-    """A thin line a repeat and a thick one for their mean; the mean is given back."""
+    """Draw a thin line for each seed and a thick one for their mean; return the mean."""
     drawn = [line for line in lines if line]
     mean = mean_line(drawn)
     if not mean:
@@ -156,7 +156,7 @@ def _model_lines(axes: Axes, model: str, stroke: LineStyle, lines: Sequence[Line
 def _refused(axes: Axes, curves: Sequence[TrainingHistory], mean: dict[int, float]) -> None:
     refused = {p.round + 1 for c in curves for p in c.points if p.refused}
     rounds = sorted(refused & mean.keys())
-    if 0 < len(rounds) <= MOST_DOTS:  # more would hide the line; the table of refusals has them
+    if 0 < len(rounds) <= MOST_DOTS:  # more would cover the line; the table of refusals has them
         axes.plot(
             rounds,
             [mean[r] for r in rounds],
