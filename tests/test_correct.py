@@ -371,7 +371,7 @@ def test_labels(hospital, tmp_path) -> None:
     labels = drawing() * 2 + (drawing()[::-1] > 0)
     labels[:, 10:][labels[:, 10:] == 2] = 3
     several = save(tmp_path / "several.nii.gz", labels)
-    with pytest.raises(DataError, match="holds the labels 1, 2, 3; which of them are tumour"):
+    with pytest.raises(DataError, match="holds the labels 1, 2, 3; name those that are tumour"):
         gliofed.correct(by(several), hospital, "A")
     with pytest.raises(DataError, match="holds no label 7; it holds 1, 2, 3"):
         gliofed.correct(by(several, labels=("2", "7")), hospital, "A")

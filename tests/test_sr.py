@@ -303,8 +303,8 @@ REFUSED = {
         "lack an outcome",
     ),
     "empty finding": (replace(REPORT, quality=("",)), "quality finding of the report: is empty"),
-    "control": (replace(REPORT, quality=("a\x00b",)), r"holds '\\x00'"),
-    "half a letter": (replace(REPORT, quality=("a\ud800b",)), r"holds '\\ud800'"),
+    "control": (replace(REPORT, quality=("a\x00b",)), r"contains '\\x00'"),
+    "half a letter": (replace(REPORT, quality=("a\ud800b",)), r"contains '\\ud800'"),
     "no model": (replace(REPORT, model=""), "model id: is empty"),
 }
 
