@@ -494,7 +494,7 @@ class TestVerb:
     def test_a_sound_log_ends_with_0_and_another_with_1(self, written, copied) -> None:
         done = self.run("verify", written)
         assert done.exit_code == 0, done.output
-        assert f"{LINES} lines, all sound" in done.output
+        assert f"{LINES} lines, all unchanged" in done.output
         lines = lines_of(written)
         done = self.run("verify", copied([*lines[:2], *lines[3:]]))
         assert done.exit_code == 1
@@ -511,7 +511,7 @@ class TestVerb:
         words = ("--against", server.path, "--site", "harbour")
         done = self.run("verify", written, *words)
         assert done.exit_code == 0, done.output
-        assert "1 heads noted" in done.output
+        assert "1 heads in the log of the other party agree" in done.output
         forged = AuditLog(tmp_path / "forged.jsonl", "harbour")
         rounds(forged, LINES)
         assert self.run("verify", forged.path).exit_code == 0

@@ -68,7 +68,7 @@ def test_the_first_session_is_the_preoperative_one(tmp_path) -> None:
     [
         ("participant_id\tidh\nsub-A\t2\n", r"participants.tsv:2: sub-A: idh: '2' is none of"),
         ("participant_id\tidh\nsub-A\t-1\n", "correct the cell"),
-        ("participant_id\nsub-A\nsub-A\n", "stands twice"),
+        ("participant_id\nsub-A\nsub-A\n", "occurs twice"),
         ("participant_id\nsub-B\n", "no row for sub-A"),
         ("id\nsub-A\n", "no participant_id column"),
     ],

@@ -120,7 +120,7 @@ def test_a_missing_column_is_named(tree, form, which) -> None:
 def test_a_row_that_stands_twice_is_refused(tree, form) -> None:
     table = tree / TABLES[form.id][0]
     edit(table, lambda t: t.rstrip("\r\n") + "\n" + t.rstrip().splitlines()[-1] + "\n")
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         form.read(tree, "here")
 
 

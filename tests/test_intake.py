@@ -362,7 +362,7 @@ def test_nothing_of_use_is_status_2(tmp_path) -> None:
     (tmp_path / "in/readme.txt").write_text("no DICOM")
     done = CliRunner().invoke(app, ["intake", str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert done.exit_code == 2
-    assert "1 files are no DICOM" in done.output
+    assert "1 files are not DICOM" in done.output
 
 
 @pytest.mark.process
@@ -373,7 +373,7 @@ def test_the_command_says_what_was_taken_and_what_to_decide(tmp_path) -> None:
                               env={"COLUMNS": "160"})  # fmt: skip
     assert done.exit_code == 1, done.output
     for text in ("T1, T1CE, T2, FLAIR (written)", "needs a decision", "T1 or T1CE?", "t2_tse_tra_512",
-                 "1 series need a person", "decisions.tsv", "Research use only"):  # fmt: skip
+                 "1 series need a decision", "decisions.tsv", "Research use only"):  # fmt: skip
         assert text in done.output
 
 

@@ -331,7 +331,7 @@ def test_a_stop_leaves_no_half_entry_and_no_process(tmp_path, how) -> None:
     process.send_signal(how)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert errors.strip().splitlines()[-1].startswith("stopped; the same command goes on")
+    assert errors.strip().splitlines()[-1].startswith("stopped; the same command resumes")
     assert len(workers) >= 2
     wait_until(lambda: not any(alive(p) for p in workers))
     assert not half_written(store)

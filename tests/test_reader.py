@@ -90,7 +90,7 @@ FAULTS = {
     "typo": ("patient,idh_true,idh_p_mutnat\na,1,1\n", "1: .*'idh_p_mutnat'.*mean 'idh_p_mutant'"),
     "typo of more": ("patients,idh_true,idh_p\na,1,1\n", "1: .*'patients'.* did you mean 'patient'"),
     "class": ("case,grade_true,grade_p_II\na,1,1\n", "1: column 'grade_p_ii' .* grade_p_2, grade"),
-    "twice": ("case,dice,dice\na,1,1\n", "1: column 'dice' stands twice"),
+    "twice": ("case,dice,dice\na,1,1\n", "1: column 'dice' occurs twice"),
     "cells": ("case,dice\na,1,1\n", "2: 3 cells under 2 columns"),
     "quote": ('case,dice\na,"1\n', "peer.csv:"),
     "label": ("case,idh_true,idh_p\na,1,1\nb,2,1\n", "3: column 'idh_true': '2'; .*mutant"),

@@ -72,7 +72,7 @@ def test_empty_columns_that_a_spreadsheet_appends_are_passed_over(tmp_path) -> N
     [
         ("", "empty; expected a header"),
         (" \n\n", "empty; expected a header"),
-        ("ID,a,A\n1,2,3\n", "column 'A' stands twice"),
+        ("ID,a,A\n1,2,3\n", "column 'A' occurs twice"),
         ("ID,a\n1,2\n3\n", r"t\.csv:3: 1 cells under 2 columns"),
         ("ID,a\n1,2,3\n", r"t\.csv:2: 3 cells under 2 columns"),
         ("ID,,a\n1,5,2\n", "a cell under a column without a name"),
@@ -121,7 +121,7 @@ def test_columns_are_found_by_any_of_their_names_and_else_the_nearest_is_named(t
 def test_ids_are_one_a_row(tmp_path) -> None:
     table = read_table(written(tmp_path, "ID,a\nA,1\nb,2\nNA,3\n"))
     assert list(by_id(table, "ID", str.lower, frozenset({"na"}))) == ["a", "b"]
-    with pytest.raises(DataError, match=r":3: b stands twice \(first in line 2\)"):
+    with pytest.raises(DataError, match=r":3: b occurs twice \(first in line 2\)"):
         by_id(read_table(written(tmp_path, "ID,a\nB,1\nb,2\n")), "ID", str.lower)
     with pytest.raises(DataError, match=r":2: empty 'ID'"):
         by_id(read_table(written(tmp_path, "ID,a\n,1\n")), "ID", str.lower)

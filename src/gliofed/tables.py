@@ -3,7 +3,7 @@
     table = read_table(Path("UCSF-PDGM-metadata_v5.csv"))
     rows = by_id(table, column(table, "ID"), str.strip)
 
-Nothing but DataError leaves this file, whatever the bytes are.
+Functions here raise only DataError, whatever the bytes of a file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from types import MappingProxyType
 from gliofed.errors import DataError
 
 MAX_BYTES = 32 * 2**20
-"""No published label table has a tenth of it; more is a wrong file."""
+"""Limit for a table file; published label tables have less than a tenth of it."""
 MAX_JSON_BYTES = 2**20
 MAX_COLUMNS = 5_000
 DELIMITERS = (",", ";", "\t")
 SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-EXPORT = 'open it and save the sheet as "CSV UTF-8" beside it, under the same name'
+EXPORT = 'open it and save the sheet as "CSV UTF-8" next to it, under the same name'
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as read. encoding: "utf-8", "utf-16" or "cp1252". Empty lines are no rows."""
+    """A table as read. encoding: "utf-8", "utf-16" or "cp1252". Empty lines are skipped."""
 
     path: Path
     encoding: str
@@ -48,18 +48,18 @@ class Table:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What an audit should say of how the text was read."""
+        """Notes for an audit on how the text was read."""
         if self.encoding == "cp1252":
             return (f"{self.path.name} is not UTF-8; read as Windows-1252, check its accents",)
         return ()
 
 
 def read_table(path: Path, delimiter: str | None = None, utf8_only: bool = False) -> Table:
-    """Read a table with a header line; without `delimiter`, that which splits the header most.
+    """Read a table with a header line; default `delimiter`: the one with most columns.
 
     UTF-8 with or without a mark, UTF-16 with one, else Windows-1252 (unless `utf8_only`). Raises
     DataError: no such file, a spreadsheet, more than 32 MiB, bytes of no such encoding, no header,
-    a column that stands twice or has cells but no name, a row with more or fewer cells than the
+    a column that occurs twice or has cells but no name, a row with more or fewer cells than the
     header, or quotes that do not close.
     """
     text, encoding = _decode(path, _read_bytes(path), utf8_only)
@@ -166,7 +166,7 @@ def by_id(
             raise DataError(f"{table.path}:{row.line}: {error}") from None
         if found in rows:
             raise DataError(
-                f"{table.path}:{row.line}: {raw} stands twice (first in line {rows[found].line}); "
+                f"{table.path}:{row.line}: {raw} occurs twice (first in line {rows[found].line}); "
                 "keep one row"
             )
         rows[found] = row
@@ -267,7 +267,7 @@ def _header_and_lines(
     seen: set[str] = set()
     for name in filter(None, header):
         if name.casefold() in seen:
-            raise DataError(f"{path}:{lines[0].number}: column {name!r} stands twice; keep one")
+            raise DataError(f"{path}:{lines[0].number}: column {name!r} occurs twice; keep one")
         seen.add(name.casefold())
     for line in lines[1:]:
         if len(line.cells) != len(header):

@@ -167,7 +167,7 @@ def export(
         raise typer.BadParameter("give a MASK, or --image with a sequence to draw on")
     if choices.keys() - folders.keys():
         raise typer.BadParameter("--choose names a sequence that has no --series")
-    with one_line_errors(after="the same command with --overwrite writes all files anew"):
+    with one_line_errors(after="the same command with --overwrite writes all files again"):
         for sequence in sequences:
             path = gliofed.export_image(case, sequence, out, overwrite)
             typer.echo(f"{path}: {sequence.value} in the network's space")

@@ -169,7 +169,7 @@ def prepare(
     def show(case: CasePreparation) -> None:
         progress.line(case_line(case))
 
-    with one_line_errors(after="the same command goes on from there", status=2):
+    with one_line_errors(after="the same command resumes", status=2):
         with TerminalProgress() as progress:
             request = gliofed.PrepareOptions(study, format_id, site, processes, figures, json)
             result = gliofed.prepare(path, out, request, progress, show)

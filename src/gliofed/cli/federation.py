@@ -1,4 +1,4 @@
-"""Commands for a federation: kits, processes, the lead's orders, approval, audit."""
+"""Commands for a federation: kits, processes, commands of the lead, approval, audit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GOES_ON: Final = "the same command goes on"
 
 LeadKit = Annotated[Path, typer.Option(help="The lead's kit.")]
 
-federation = typer.Typer(no_args_is_help=True, help="Try a whole federation on this machine.")
+federation = typer.Typer(no_args_is_help=True, help="Try a federation on this machine.")
 audit = typer.Typer(no_args_is_help=True, help="Check and read the audit logs of a federation.")
 
 
@@ -42,7 +42,7 @@ def provision(
 
     Run it again with more sites in the file: only theirs are made, for the same federation.
     """
-    after = "nothing was made; the same command starts anew"
+    after = "no kit was made; the same command starts again"
     with one_line_errors(after), needs_extra("federation"):
         kits = gliofed.provision(federation, out)
         for name in kits.made:
@@ -50,8 +50,8 @@ def provision(
         for name in kits.kept:
             typer.echo(f"unchanged: {name}, made before")
         typer.echo(
-            "Hand over each kit on its own, by a way that only its receiver can read. "
-            f"Keep {kits.out / 'authority'} to yourself: whoever has it can join as anyone."
+            "Hand over each kit separately, over a channel that only its receiver can read. "
+            f"Keep {kits.out / 'authority'} private: its owner can make a kit for any name."
         )
 
 
@@ -90,9 +90,9 @@ def join(
         who = who or getpass.getuser()
         approved = proposal.agreed or approval is not None or yes
         if not approved and not typer.confirm(f"Approve this as {who}?"):
-            typer.echo("nothing was approved, and nothing is sent")
+            typer.echo("the study was not approved; nothing is sent")
             raise typer.Exit(1)
-        typer.echo(f"taking part as {proposal.kit.name}; Ctrl-C leaves")
+        typer.echo(f"taking part as {proposal.kit.name}; Ctrl-C ends it")
         gliofed.join(proposal, who, approval, lambda line: typer.echo(line, err=True))
 
 
@@ -127,7 +127,7 @@ def approve(
     """Read what a study runs and sends, and approve it on behalf of a hospital."""
     if (study is None) == (new_key is None):
         raise typer.BadParameter("give a study file to approve, or --new-key, and not both")
-    with one_line_errors(after="nothing was approved"):
+    with one_line_errors(after="the study was not approved"):
         if new_key is not None:
             public = gliofed.new_approver_key(new_key)
             typer.echo(
@@ -140,7 +140,7 @@ def approve(
             _show_consent(runs, f"What leaves it, under {rules}:", leaves)
             who = who or getpass.getuser()
             if not yes and not typer.confirm(f"Approve this as {who}?"):
-                typer.echo("nothing was approved")
+                typer.echo("the study was not approved")
                 raise typer.Exit(1)
             out = out or Path("approval.json")
             approval = gliofed.approve(study, who, out, key, policy)
@@ -162,7 +162,7 @@ def start(
     from gliofed.cli.screens.federation import StatusLines, show_status
 
     end_with_starter()
-    after = "the job under way ends by itself; the same command goes on"
+    after = "the present job continues to its end; the same command resumes"
     with one_line_errors(after), needs_extra("federation"):
         end = gliofed.start(study, kit, StatusLines(kit).show, gliofed.RetryLimits(rounds=segment))
         show_status(end)
@@ -178,7 +178,7 @@ def status(
     """Show the state of a study: rounds, sites, seconds, bytes, losses, and missing sites."""
     from gliofed.cli.screens.federation import page_line, show_status, watch_status
 
-    with one_line_errors(after="the run goes on"), needs_extra("federation"):
+    with one_line_errors(after="the run continues"), needs_extra("federation"):
         if watch:
             watch_status(lambda: gliofed.status(kit))
         else:
@@ -187,7 +187,7 @@ def status(
 
 
 def stop(kit: Annotated[Path, typer.Argument(help="The lead's kit.")]) -> None:
-    """Stop a study after its present round; `gliofed start` goes on from there."""
+    """Stop a study after its present round; `gliofed start` resumes it."""
     with one_line_errors(), needs_extra("federation"):
         run = gliofed.stop(kit)
         typer.echo(f"{run.study} stops after its present round, {len(run.points) + 1}")
@@ -197,15 +197,15 @@ def withdraw(
     site: Annotated[str, typer.Argument(help="The site's name.")],
     kit: LeadKit,
 ) -> None:
-    """Leave a site out, from the next round on."""
+    """Exclude a site from the next round on."""
     with one_line_errors(), needs_extra("federation"):
         run: RunStatus = gliofed.withdraw(kit, site)
         typer.echo(
-            f"{site} is left out from the next round on; the model keeps what it learnt there in "
+            f"{site} is excluded from the next round on; the model still contains its updates of "
             f"rounds up to {len(run.points)}"
         )
         if run.state == "completed":
-            typer.echo("gliofed start writes the model card on the server anew, without its name")
+            typer.echo("gliofed start writes the model card on the server again, without its name")
 
 
 @federation.command("try")
@@ -253,7 +253,7 @@ def verify(
 
 @audit.command()
 def show(log: Annotated[Path, typer.Argument(help="The audit log.")]) -> None:
-    """Print a log, a line each, as far as it is sound."""
+    """Print the lines of a log up to the first fault."""
     from gliofed.cli.screens.federation import log_line
 
     with one_line_errors():

@@ -95,7 +95,7 @@ def one_line_errors(after: str = "run the same command again", status: int = 1) 
     except OSError as error:
         if error.filename is None:
             raise
-        text = f"{error.filename}: {error.strerror}; check the path, its rights and the disk"
+        text = f"{error.filename}: {error.strerror}; check the path, its permissions and the disk"
         typer.secho(text, fg="red", err=True)
         sys.exit(status)
     except KeyboardInterrupt:

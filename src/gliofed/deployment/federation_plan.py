@@ -49,10 +49,10 @@ _LONGEST_COMMON_NAME: Final = 64  # RFC 5280, ub-common-name
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """host: name or IPv4 address that sites and the lead dial; it stands in the certificate.
+    """host: name or IPv4 address that sites and the lead dial; it is in the certificate.
 
     port: the one TCP port of the federation. listen: "all" addresses of the server's machine, or
-    its "loopback" alone, where a tunnel or a TCP proxy on that machine brings the sites.
+    "loopback" only, where sites connect through a tunnel or a TCP proxy on that machine.
     """
 
     host: str
@@ -79,7 +79,7 @@ class SitePlan:
 
 @dataclass(frozen=True)
 class FederationPlan:
-    """Everyone in a federation. study: the study file proposed to every site, or none."""
+    """All parties of a federation. study: the study file proposed to every site, or none."""
 
     name: str
     server: ServerPlan
@@ -172,7 +172,7 @@ def _orgs(plan: FederationPlan) -> Iterator[tuple[str, str]]:
 
 
 def _twins(names: tuple[str, ...]) -> Iterator[str]:
-    """Names that are equal, also where only the case of letters tells them apart."""
+    """Names that are equal without regard to the case of letters."""
     counts = Counter(name.lower() for name in names)
     for low, count in counts.items():
         if count > 1:

@@ -1,4 +1,4 @@
-"""The card of the model that a run made: what it is for, what it rests on, where it ends.
+"""The model card of a run: intended use, data, results, limits.
 
 A site that has withdrawn is not named, neither in the text nor in the table.
 """
@@ -20,12 +20,12 @@ from gliofed.reporting.study.tables import ScoreLine, full_table
 from gliofed.study import Study
 
 MODEL: Final = "model"
-"""The folder of the model, in the run's own."""
+"""The folder of the model, in the folder of the run."""
 
 
 @dataclass(frozen=True)
 class SiteContribution:
-    """A site's part. trains: else it only tests. rounds: with an update merged, in words."""
+    """A site of the run. trains: else it only tests. rounds: with a merged update, as text."""
 
     site: str
     trains: bool
@@ -35,8 +35,11 @@ class SiteContribution:
 
 @dataclass(frozen=True)
 class WithdrawnSites:
-    """Sites that are not named. learnt: any update of theirs was merged. tested: their cases are
-    in the figures over all sites."""
+    """Sites that are not named.
+
+    learnt: whether an update of theirs was merged. tested: whether their cases are in the figures
+    over all sites.
+    """
 
     sites: int
     learnt: bool

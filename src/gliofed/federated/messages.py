@@ -55,7 +55,7 @@ def new_nonce() -> str:
 
 @dataclass(frozen=True)
 class CountsRequest:
-    """Asks a site for the numbers of its training cases and labels."""
+    """A request for the numbers of training cases and labels of a site."""
 
     run: str
     nonce: str
@@ -63,7 +63,7 @@ class CountsRequest:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """Asks a site for the local epochs of one round.
+    """A request for the local epochs of one round.
 
     round: from 0. weights: that the round starts from, by parameter name. class_weights: marker to
     one weight a class, for the loss. cases: training cases of all sites together. moments: of the
@@ -81,7 +81,7 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class ScoresRequest:
-    """Asks a site to test a model. rounds: of training that made the model."""
+    """A request to test a model. rounds: of training of the model."""
 
     run: str
     nonce: str
@@ -91,9 +91,9 @@ class ScoresRequest:
 
 @dataclass(frozen=True)
 class CalibrationRequest:
-    """Asks a site for statistics of its calibration cases.
+    """A request for statistics of the calibration cases.
 
-    rounds: of training that made the model. weights: of the model, with the first request of a
+    rounds: of training of the model. weights: of the model, with the first request of a
     calibration; None with the later ones, which are about the same model.
     """
 
@@ -264,7 +264,7 @@ def save_statistics(path: Path, response: StatisticsResponse) -> None:
 
 
 def load_statistics(path: Path, request: StatisticsRequest) -> StatisticsResponse:
-    """A file as the statistics that `request` asks for. Raises UpdateError where it is not."""
+    """The statistics for `request` in a file. Raises UpdateError where they are malformed."""
 
     def read(note: Mapping[str, Any]) -> SiteStatistics:
         return statistics_from_json(note["statistics"], request)
@@ -275,14 +275,14 @@ def load_statistics(path: Path, request: StatisticsRequest) -> StatisticsRespons
 def _load_without_tensors(
     path: Path, what: str, read: Callable[[Mapping[str, Any]], _T]
 ) -> tuple[str, str, str, _T]:
-    """Run, nonce and site of a response without a model, and what `read` makes of its note."""
+    """Run, nonce and site of a response without a model, and the value that `read` parses."""
     tensors, note = load(path)
     if tensors:
         raise UpdateError(f"{what} come with tensors: {sorted(tensors)[:3]}")
     try:
         return str(note["run"]), str(note["nonce"]), str(note["site"]), read(note)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UpdateError(f"{what} lack or garble {error}") from None
+        raise UpdateError(f"{what} have a missing or wrong field: {error}") from None
 
 
 def _score_sums_note(sums: ScoreSums) -> dict[str, Any]:
@@ -333,13 +333,13 @@ def _marker_sums(note: Mapping[str, Any]) -> MarkerSums:
 
 def _integer(value: object) -> int:
     if type(value) is not int:
-        raise ValueError(f"{value!r}, expected a whole number")
+        raise ValueError(f"{value!r}, expected an integer")
     return value
 
 
 def _number(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
-        return float(value)  # (NaN is below nothing)
+        return float(value)  # (the comparison is False for NaN)
     raise ValueError(f"{value!r}, expected a finite number")
 
 

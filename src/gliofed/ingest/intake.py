@@ -196,10 +196,10 @@ def _check_folders(request: IngestRequest, out: Path, private: Path) -> None:
     hospital = out.resolve()
     if private.resolve().is_relative_to(hospital):
         raise DataError(
-            f"{private}: the private folder lies in the hospital folder; choose another place"
+            f"{private}: the private folder is in the hospital folder; choose another one"
         )
     if request.key is not None and request.key.resolve().is_relative_to(hospital):
-        raise DataError(f"{request.key}: the key lies in the hospital folder; choose another place")
+        raise DataError(f"{request.key}: the key is in the hospital folder; choose another one")
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: is a file; name a folder")
     if is_address(request.source):

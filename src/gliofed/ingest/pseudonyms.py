@@ -29,7 +29,7 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 @dataclass(frozen=True)
 class PseudonymKey:
-    """The site's secret. Whoever has it can find a known patient id among the pseudonyms."""
+    """The site's secret. With it, the pseudonym of a known patient id can be computed."""
 
     secret: bytes
 
@@ -122,7 +122,7 @@ def replace_links(path: Path, pseudonym: str, rows: Iterable[PseudonymLink]) -> 
 
 
 def check_links(path: Path, rows: Iterable[PseudonymLink]) -> None:
-    """Raises DataError where one pseudonym stands for two patients, or a patient has two."""
+    """Raises DataError where two patients have one pseudonym, or a patient has two."""
     owner: dict[str, tuple[str, str]] = {}
     named: dict[tuple[str, str], str] = {}
     for row in rows:

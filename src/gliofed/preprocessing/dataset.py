@@ -99,10 +99,10 @@ def prepare_dataset(
 def prepare_every_case(
     cases: Sequence[Case], request: PreparationRequest, progress: Progress
 ) -> tuple[PreparedCase, ...]:
-    """Every case prepared, in order; those in the store already are not made again.
+    """Prepare every case and return them in order; cases in the store are reused.
 
-    As many at a time as `processes_at_once` says. A case that fails does not stop the others: what
-    was finished stays in the store, so that a second start is quick. Raises DataError, after the
+    `processes_at_once` cases are prepared in parallel. A case that fails does not stop the others:
+    finished cases stay in the store for the next start. Raises DataError, after the
     last case, naming those that failed; else as `prepare_cases`.
     """
     check_installed(request.steps)

@@ -1,4 +1,4 @@
-"""A whole brain as numbers by which the same scan is known again, whatever was done to its file.
+"""Fingerprints of brain scans: vectors that find the same scan again after changes of its file.
 
 One sequence gives eight vectors, one for each corner of the brain: the corner opposite a cut
 stays where it was. The steps, and what each is robust to:
@@ -10,8 +10,8 @@ stays where it was. The steps, and what each is robust to:
 - the band between two blurs, 4 and 12 mm, of the brain's inside: noise, bias field, and the
   anatomy that all brains share
 
-The vectors are similar for similar scans: they describe a patient and are not to leave a site
-(`gliofed.federated.linkage.tokens` makes of them what may).
+Similar scans have similar vectors. They describe a patient and must not leave a site; only the
+tokens that `gliofed.federated.linkage.tokens` makes of them may.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ VERSION: Final = "fingerprint-1"
 VOXEL_MM: Final = 4.0
 BLURS_MM: Final = (4.0, 12.0)
 INSIDE_MM: Final = 10.0
-"""Only what lies deeper than this in the brain is described."""
+"""Only voxels deeper than this in the brain are used."""
 CAP_ML: Final = 60.0
 START_MM: Final = 8.0
 STEP_MM: Final = 8.0
@@ -49,30 +49,30 @@ _PAD: Final = 6
 
 
 def fingerprint(prepared: PreparedCase) -> Mapping[Sequence, Array]:
-    """Each sequence of a prepared case that shows a whole brain, to (8, `LENGTH`) vectors."""
-    found = {}
+    """(8, `LENGTH`) vectors by sequence; only sequences that show a complete brain."""
+    vectors_of = {}
     for channel, sequence in enumerate(SEQUENCES):
         if prepared.present[channel]:
             vectors = describe(prepared.image[channel].astype(np.float32), prepared.affine)
             if vectors is not None:
-                found[sequence] = vectors
-    return found
+                vectors_of[sequence] = vectors
+    return vectors_of
 
 
 def stored_fingerprint(prepared: PreparedCase, store: PreparedStore) -> Mapping[Sequence, Array]:
-    """As `fingerprint`, computed once for each entry of the store and kept beside its image."""
+    """As `fingerprint`, computed once for each entry of the store and saved next to its image."""
     path = store.root / prepared.key / f"{VERSION}.npy"
     if path.is_file():
-        with contextlib.suppress(ValueError, EOFError, OSError):  # a damaged one is made again
-            kept = np.load(path, allow_pickle=False).astype(np.float32)
-            if kept.shape == (len(SEQUENCES), CORNERS, LENGTH):
-                return {s: v for s, v in zip(SEQUENCES, kept, strict=True) if v.any()}
-    found = fingerprint(prepared)
+        with contextlib.suppress(ValueError, EOFError, OSError):  # a damaged file is replaced
+            saved = np.load(path, allow_pickle=False).astype(np.float32)
+            if saved.shape == (len(SEQUENCES), CORNERS, LENGTH):
+                return {s: v for s, v in zip(SEQUENCES, saved, strict=True) if v.any()}
+    vectors_of = fingerprint(prepared)
     nothing = np.zeros((CORNERS, LENGTH), np.float16)
-    rows = [found[s].astype(np.float16) if s in found else nothing for s in SEQUENCES]
-    held = io.BytesIO()
-    np.save(held, np.stack(rows))
-    write_bytes(path, held.getvalue())
+    rows = [vectors_of[s].astype(np.float16) if s in vectors_of else nothing for s in SEQUENCES]
+    buffer = io.BytesIO()
+    np.save(buffer, np.stack(rows))
+    write_bytes(path, buffer.getvalue())
     return {s: r.astype(np.float32) for s, r in zip(SEQUENCES, rows, strict=True) if r.any()}
 
 

@@ -23,8 +23,8 @@ def quality_faults(measures: PreparationMeasures, limits: QualityConfig) -> tupl
     if dice is not None and dice < limits.template_dice:
         faults.append(
             f"the brain overlaps that of MNI152 with Dice {dice:.2f}, expected at least "
-            f"{limits.template_dice:g}; check that the scan shows a whole head and that its axes "
-            "are correct"
+            f"{limits.template_dice:g}; check that the scan shows a complete head and that its "
+            "axes are correct"
         )
     for sequence, alignment in measures.alignment.items():
         if alignment < limits.alignment:

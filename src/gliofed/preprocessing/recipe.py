@@ -195,8 +195,8 @@ def _register_to_reference(
 ) -> Matrices:
     """RAS mm of the reference to RAS mm of each scan. aligned: sequences that need no registration.
 
-    Stripped scans on one grid are aligned, as published data sets are. Scans of a whole head on
-    one grid may not be, since patients move between them.
+    Skull-stripped scans on one grid are aligned, as in published data sets. Scans of a head with
+    skull may not be, since patients move between them.
     """
     fixed = volumes[reference.sequence]
     out: dict[Mri, Affine] = {}
@@ -211,7 +211,7 @@ def _register_to_reference(
                 raise DataError(
                     f"{case}: {case.images[sequence]} cannot be registered to "
                     f"{case.images[reference.sequence].name} ({error}); check that both are of one "
-                    "patient and show the whole brain"
+                    "patient and show the complete brain"
                 ) from None
     return out
 

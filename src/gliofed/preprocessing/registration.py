@@ -53,7 +53,7 @@ _AFFINE: Final = (
     _PyramidLevel(voxel_mm=4, smooth_mm=2, samples=20_000, steps=100, first_step_mm=0.5),
     _PyramidLevel(voxel_mm=2, smooth_mm=0, samples=40_000, steps=40, first_step_mm=0.25),
 )
-"""Small first steps: a longer one shrinks a brain into one tissue, which tells the metric much."""
+"""First steps are small: a large one can shrink a brain into one tissue."""
 _FINE: Final = _PyramidLevel(voxel_mm=1, smooth_mm=0, samples=30_000, steps=20, first_step_mm=0.25)
 
 
@@ -122,20 +122,20 @@ def to_ras(transform: Any) -> Matrix:
 
 
 def _best_start(fixed: sitk.Image, moving: sitk.Image, mask: Callable[[Any], sitk.Image]) -> Any:
-    """The coarse result of whichever start tells more. mask: where to look, for a transform.
+    """The coarse result with more mutual information, of two starts.
 
-    A start from which the two have no common part is no fault of the other. Raises RuntimeError
-    where neither has one.
+    mask: from a transform to the region to compare. A start without overlap is skipped. Raises
+    RuntimeError where both have none.
     """
-    tried, last = [], RuntimeError()
+    results, last = [], RuntimeError()
     for start in _starts(fixed, moving):
         try:
-            tried.append(_level(fixed, moving, start, _COARSE, mask(start)))
+            results.append(_level(fixed, moving, start, _COARSE, mask(start)))
         except RuntimeError as error:
             last = error
-    if not tried:
+    if not results:
         raise last
-    return min(tried, key=lambda result: result[0])[1]
+    return min(results, key=lambda result: result[0])[1]
 
 
 def _level(
@@ -155,15 +155,15 @@ def _level(
     method.SetOptimizerAsRegularStepGradientDescent(level.first_step_mm, 0.005, level.steps, RELAX)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(start, inPlace=False)
-    found = method.Execute(small, large)
-    return method.GetMetricValue(), _inner(found, start)
+    result = method.Execute(small, large)
+    return method.GetMetricValue(), _inner(result, start)
 
 
-def _inner(found: Any, start: Any) -> Any:
-    """The transform of the start's own kind out of the composite that ITK answers with."""
-    if isinstance(found, sitk.CompositeTransform):
-        found = found.GetNthTransform(0)
-    return type(start)(found)
+def _inner(result: Any, start: Any) -> Any:
+    """The transform of the type of `start` in the composite that ITK returns."""
+    if isinstance(result, sitk.CompositeTransform):
+        result = result.GetNthTransform(0)
+    return type(start)(result)
 
 
 def _starts(fixed: sitk.Image, moving: sitk.Image) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""Cases prepared in worker processes, so that a scan which crashes a library costs only itself."""
+"""Preparation of cases in worker processes, so that a crash of a library costs one case only."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from gliofed.types import Case, PreparationMeasures
 PreparationStatus = Literal["prepared", "reused", "excluded", "failed"]
 
 MEMORY_EACH: Final = 4 * 2**30
-"""Bytes that a process is given room for when their number is not asked for."""
+"""Memory planned for one process where no number of processes is given, in bytes."""
 
 
 @dataclass(frozen=True)
 class PreparationRequest:
-    """What is done with every case.
+    """The settings of a preparation.
 
-    store: folder of the prepared cases. figures: folder for a picture of each; None draws none.
+    store: folder of the prepared cases. figures: folder for one picture a case; None draws none.
     """
 
     grid: GridConfig
@@ -46,11 +46,11 @@ class PreparationRequest:
 
 @dataclass(frozen=True)
 class CasePreparation:
-    """What became of one case.
+    """The result of one case.
 
-    status: "prepared" now, or "reused" from an earlier start, is sound; "excluded" is in the store
-    but does not reach what the study asks for, "failed" is not there. reasons: why of the last two,
-    each with its cure. key, measures, figure: of the entry; None where there is none.
+    status: "prepared" now; "reused" from an earlier start; "excluded": in the store, but below the
+    quality limits of the study; "failed": not in the store. reasons: of the last two, each with its
+    cure. key, measures, figure: of the entry; None without one.
     """
 
     case: Case
@@ -64,7 +64,7 @@ class CasePreparation:
 
 @dataclass(frozen=True)
 class _Job:
-    """A case, and the digests of its files as far as they are known."""
+    """A case, and the known digests of its files."""
 
     case: Case
     digests: Mapping[str, str]
@@ -72,19 +72,19 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Result:
-    """A case's account, and the digests of its files that were not known."""
+    """The result of a case, and the new digests of its files."""
 
     account: CasePreparation
     digests: Mapping[str, str]
 
 
 def processes_at_once() -> int:
-    """How many cases to prepare side by side: one a core, where each has `MEMORY_EACH`."""
-    rooms = cores()
+    """Number of cases to prepare in parallel: one a core, with `MEMORY_EACH` for each."""
+    processes = cores()
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        rooms = min(rooms, memory // MEMORY_EACH)
-    return max(1, rooms)
+        processes = min(processes, memory // MEMORY_EACH)
+    return max(1, processes)
 
 
 class CasePreparer:

@@ -1,1 +1,1 @@
-"""How work runs on one machine: progress, processes, devices, files written whole, templates."""
+"""Work on one machine: progress, processes, devices, atomic files, templates."""

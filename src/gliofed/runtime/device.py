@@ -1,4 +1,4 @@
-"""What this machine is good at: device, number format, memory."""
+"""Properties of this machine: device, number format, memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 @dataclass(frozen=True)
 class Device:
-    """device: where tensors live. bf16: whether autocast to bfloat16 gains there."""
+    """device: of all tensors. bf16: whether autocast to bfloat16 is faster there."""
 
     device: torch.device
     bf16: bool
@@ -35,17 +35,17 @@ def this_machine() -> Device:
 
 
 def processes_at_once() -> int:
-    """How many models to train side by side: one a core of a CPU, one on an accelerator."""
+    """Number of models to train in parallel: one a core of a CPU, one on an accelerator."""
     if this_machine().device.type != "cpu":
         return 1
     return cores()
 
 
 def keep_memory() -> None:
-    """Have glibc keep freed memory, so that each step does not fault its pages in again.
+    """Set glibc to keep freed memory, so that its pages are not mapped again in each step.
 
-    Training on the CPU gains up to a third, a whole brain's answer more (`benchmarks/infer.py`);
-    elsewhere than glibc this does nothing.
+    Training on the CPU is up to a third faster, inference on a full brain more
+    (`benchmarks/infer.py`). Without glibc this has no effect.
     """
     if not sys.platform.startswith("linux"):
         return

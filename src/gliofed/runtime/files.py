@@ -1,4 +1,4 @@
-"""Writing so that a killed process leaves either the old file or the new one, never half."""
+"""Atomic writing: a killed process leaves either the old file or the new one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def write_bytes(path: Path, data: bytes, private: bool = False) -> None:
 
 @contextmanager
 def replacing(path: Path, private: bool = False, lasting: bool = True) -> Iterator[Path]:
-    """A file beside `path` to write, which replaces it at the end, once it is on the disk.
+    """A temporary file next to `path`, which replaces `path` at the end of the block.
 
-    lasting: False does not wait for the disk, for what a loss of power may take; for a moment
-    there is then neither the old file nor the new one.
-    One writer at a time: what a killed one left beside `path` is written over. Where the body or
-    the disk fails, `path` stays as it was, and an OSError bears its name.
+    lasting: whether the file is flushed to the disk first. Without it, a loss of power may destroy
+    it, and for a moment there is neither the old file nor the new one. There may be one writer at
+    a time; the temporary file of a killed one is overwritten. If the block or the disk fails,
+    `path` is unchanged, and an OSError has its name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -55,7 +55,7 @@ def replacing(path: Path, private: bool = False, lasting: bool = True) -> Iterat
 
 
 def keep(path: Path, data: bytes | memoryview) -> None:
-    """Write `data` to `path` and to the disk; half of it may stay where this fails."""
+    """Write `data` to `path` and flush it to the disk; not atomic."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -63,7 +63,7 @@ def keep(path: Path, data: bytes | memoryview) -> None:
 
 
 def keep_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk, where the system can (Windows cannot)."""
+    """Flush the names in `folder` to the disk, where the system can (Windows cannot)."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

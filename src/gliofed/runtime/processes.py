@@ -23,7 +23,7 @@ def cores() -> int:
 
 
 def belong_to_parent() -> None:
-    """In a process just started: leave Ctrl-C to whoever started it, and end when that ends."""
+    """In a new process: ignore Ctrl-C, which its parent handles, and end when the parent ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -36,15 +36,15 @@ def _end_with_parent() -> None:
 
 
 def starter() -> dict[str, str]:
-    """What the environment of a process has to hold that is to `end_with_starter` of this one."""
+    """Environment variables for a process that is to `end_with_starter` with this one."""
     return {_STARTER: str(os.getpid())}
 
 
 def end_with_starter(poll: float = 0.5) -> None:
-    """In a process that was started with `starter` in its environment: end when whoever did ends.
+    """End with the process that started this one with `starter` in its environment.
 
-    At once where it has ended by now: loading libraries takes seconds. What this process starts in
-    turn is to end with this one. A process that somebody else started is left alone.
+    This process ends at once if that one has ended already. Processes that this one starts end with
+    it. Without `starter` in the environment nothing happens.
     """
     expected = os.environ.get(_STARTER)
     if expected is None or int(expected) == os.getpid():  # or it is watched already

@@ -1,4 +1,4 @@
-"""Progress of long work: the one protocol through which it reaches a terminal or a test."""
+"""The protocol by which long work reports its progress to a terminal or a test."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ class Progress(Protocol):
     """Receives the progress of long work. Its methods must not raise."""
 
     def stage(self, text: str) -> None:
-        """A new piece of work has begun."""
+        """A new stage of work has begun."""
         ...
 
     def update(self, done: float, total: float, detail: str) -> None:
-        """So much of the present piece is done; `detail` names what is under way."""
+        """`done` of `total` units of the stage are done; `detail` names the present work."""
         ...
 
     def note(self, text: str) -> None:
-        """Something that the user must see."""
+        """A message for the user."""
         ...
 
 
@@ -40,32 +40,32 @@ NO_PROGRESS: Final = NoProgress()
 
 @dataclass(frozen=True)
 class ProgressOfPart:
-    """The `Progress` of one part, which counts as one unit of a whole that has `total` of them.
+    """The `Progress` of one part, which counts as one unit of `total` in its parent.
 
-    done: units of the whole that were done before. name: of the part, put before each detail.
+    done: units of the parent that were done before. name: of the part, put before each detail.
     """
 
-    whole: Progress
+    parent: Progress
     done: float
     total: float
     name: str
 
     def stage(self, text: str) -> None:
-        """The part goes on with something else; the whole stays in its stage."""
+        """A new stage of the part; the parent stays in its stage."""
         self.update(0, 1, text)
 
     def update(self, done: float, total: float, detail: str) -> None:
-        """Report the part's share to the whole."""
-        self.whole.update(self.done + done / total, self.total, f"{self.name}: {detail}")
+        """Report the part's share to the parent."""
+        self.parent.update(self.done + done / total, self.total, f"{self.name}: {detail}")
 
     def note(self, text: str) -> None:
-        """Pass it on."""
-        self.whole.note(text)
+        """Pass it to the parent."""
+        self.parent.note(text)
 
 
 @dataclass
 class ProgressCounter:
-    """Counts items of which each is done or not: `step` reports one more of `total`."""
+    """Counts finished items: each `step` reports one more of `total`."""
 
     progress: Progress
     total: int

@@ -27,7 +27,7 @@ JobT = TypeVar("JobT")
 ResultT = TypeVar("ResultT")
 
 Work = Callable[[JobT, Progress], ResultT]
-"""What a process does with each job."""
+"""Work of a process on each job."""
 Setup = Callable[[], Work[JobT, ResultT]]
 """Called once in each new process; must be picklable, as `functools.partial` of a function is."""
 
@@ -41,22 +41,22 @@ _THREAD_VARIABLES: Final = (
 
 @dataclass(frozen=True)
 class ProcessCrash:
-    """The outcome of a job whose process ended over it. status: as `Process.exitcode`."""
+    """The outcome of a job that ended its process. status: as `Process.exitcode`."""
 
     status: int
 
     @property
     def killed(self) -> bool:
-        """Whether by SIGKILL, as the system does where memory runs out."""
+        """Whether by SIGKILL, which the system sends when memory runs out."""
         return self.status == -signal.SIGKILL
 
     @property
     def reason(self) -> str:
-        """What happened, in words that follow a job's name."""
+        """What happened, as text after the name of a job."""
         if self.killed:
             return (
-                "its process was killed twice, the second time with no other beside it; it needs "
-                "more memory than there is"
+                "its process was killed twice, the second time while it ran alone; it needs more "
+                "memory than there is"
             )
         ended = signal.Signals(-self.status).name if self.status < 0 else f"status {self.status}"
         return f"its process crashed ({ended})"
@@ -99,7 +99,7 @@ class WorkerPool(Generic[JobT, ResultT]):
 
     def __init__(self, setup: Setup[JobT, ResultT], processes: int, threads: int) -> None:
         """processes: at most this many at a time. threads: of native libraries in each process,
-        unless the user's environment says otherwise."""
+        unless the user's environment sets another number."""
         self._setup, self._processes, self._threads = setup, processes, threads
         self._workers: dict[Connection, _Worker[JobT]] = {}
         self._can_start = False
@@ -275,7 +275,7 @@ class _ProgressByPipe(NoProgress):
 
 
 def _work(setup: Setup[Any, Any], pipe: Connection) -> None:
-    """A process's whole life."""
+    """Main function of a worker process."""
     belong_to_parent()
     try:
         work = setup()

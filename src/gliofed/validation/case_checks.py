@@ -97,7 +97,7 @@ def check_case(
                     stack.reference,
                     stack.brain,
                     stack.images.get(Sequence.FLAIR),
-                    whole=stack.brain.sum() * stack.ml > WHOLE_BRAIN_ML,
+                    complete=stack.brain.sum() * stack.ml > WHOLE_BRAIN_ML,
                 )
             ]
     return faults, stack

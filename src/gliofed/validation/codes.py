@@ -9,7 +9,7 @@ from typing import Final
 
 
 class Severity(enum.StrEnum):
-    """error: gliofed cannot or must not use it. warning: look at it. note: good to know."""
+    """error: the file cannot or must not be used. warning: check it. note: for information."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -61,7 +61,7 @@ CODES: Final[tuple[Code, ...]] = (
     Code("NII-ZERO-SIZE", _E, "an axis of length 0", _EXPORT),
     Code("NII-NOT-3D", _E, "fewer than three axes", _EXPORT),
     Code("NII-4D", _E, "more than one volume", "save the intended volume alone"),
-    Code("NII-THIN", _W, "fewer than 8 slices", "check that the whole series was converted"),
+    Code("NII-THIN", _W, "fewer than 8 slices", "check that the complete series was converted"),
     Code("NII-DATATYPE", _E, "voxel type is unknown or not a plain number", "save it as integer "
          "or float of 8 to 64 bits"),
     Code("NII-BITPIX", _W, "bits per voxel do not match the voxel type", _EXPORT),
@@ -155,8 +155,8 @@ CODES: Final[tuple[Code, ...]] = (
     Code("TAB-EMPTY", _E, "table without rows", "add one row a subject"),
     Code("TAB-NOT-TEXT", _E, "not a text file", "save it as text, separated by tabs"),
     Code("TAB-ENCODING", _E, "not UTF-8", "save it as UTF-8"),
-    Code("TAB-DELIMITER", _E, "not separated as its name says", "separate by tabs in .tsv, by "
-         "commas in .csv"),
+    Code("TAB-DELIMITER", _E, "delimiter does not match the file name", "separate by tabs in "
+         ".tsv, by commas in .csv"),
     Code("TAB-QUOTES", _E, "a quotation mark is not closed", "close or remove it"),
     Code("TAB-COLUMN-TWICE", _E, "two columns of one name", "remove or rename one"),
     Code("TAB-NO-ID", _E, "no participant_id column", "name the column of ids participant_id"),

@@ -21,9 +21,9 @@ _MIRROR: Final = -0.5
 
 
 def check_mask_values(mask: CheckedScan) -> list[FileFault]:
-    """Faults of the values of a mask, wherever it lies."""
+    """Faults of the values of a mask, without regard to its position."""
     if mask.fractions:
-        return [FileFault("SET-MASK-FRACTION", f"{mask.fractions} voxels are no whole number")]
+        return [FileFault("SET-MASK-FRACTION", f"{mask.fractions} voxels are not integers")]
     if mask.low < 0:
         return [FileFault("SET-MASK-NEGATIVE", f"the lowest label is {mask.low:g}")]
     if not mask.positive:
@@ -45,12 +45,12 @@ def check_mask_position(
     reference: CheckedScan,
     brain: NDArray[np.bool_],
     flair: NDArray[np.float32] | None,
-    whole: bool,
+    complete: bool,
 ) -> list[FileFault]:
     """Faults of the mask's position.
 
-    brain, flair: on the grid of `reference`; mask and reference need an affine. whole: whether
-    the brain is a whole one, not a crop.
+    brain, flair: on the grid of `reference`; mask and reference need an affine. complete:
+    whether the image shows a complete brain, not a crop.
     """
     faults = []
     if not same_grid(mask, reference):
@@ -66,19 +66,19 @@ def check_mask_position(
     if lost > _EDGE:
         faults.append(FileFault("SET-MASK-EDGE", f"{lost:.0%} of it"))
     share = inside / max(1, int(brain.sum()))
-    if whole and share > _WHOLE:
+    if complete and share > _WHOLE:
         return [*faults, FileFault("SET-MASK-WHOLE", f"{share:.0%} of the brain")]
     if flair is None or inside < MIN_MASK_VOXELS:
         return faults
     if (contrast := _contrast(flair, drawn & brain, brain)) < _DARK:
         faults.append(FileFault("SET-MASK-DARK", f"contrast {contrast:.2f} interquartile ranges"))
-    elif whole:
+    elif complete:
         faults += _mirrors(flair, drawn & brain, brain, reference)
     return faults
 
 
 def _expected(mask: CheckedScan, reference: CheckedScan, count: int) -> int:
-    """Number of voxels that the whole mask fills on the reference's grid."""
+    """Number of voxels of the complete mask on the reference's grid."""
     if same_grid(mask, reference):
         return count
     assert mask.affine is not None and reference.affine is not None  # noqa: PT018  (for mypy)

@@ -1,7 +1,7 @@
 """Reads files in one child process with limits, which is replaced when it dies.
 
 A damaged or malicious file can end the child at worst. That becomes a finding of the file, and a
-new child reads the rest of the case. It answers in JSON lines: the pickles of the pool in
+new child reads the rest of the case. It writes JSON lines: the pickles of the pool in
 `gliofed.runtime.workers` must not come from a process that a file may have taken over.
 """
 

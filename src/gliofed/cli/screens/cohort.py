@@ -9,7 +9,7 @@ from gliofed.federated.cohort.table import CohortTable
 
 
 def show_cohort(table: CohortTable) -> None:
-    """Counts by variable and category, a column a hospital; hidden counts as a star."""
+    """Counts by variable and category, one column a hospital; suppressed counts as a star."""
     console = Console()
     for number, (site, cases) in enumerate(table.sites.items(), start=1):
         console.print(f"{number}: {site}, {cases} cases", highlight=False)
@@ -20,18 +20,18 @@ def show_cohort(table: CohortTable) -> None:
     counts = {(r.variable, r.category, r.site): r.count for r in table.rows}
     before = ""
     for variable, category in dict.fromkeys((r.variable, r.category) for r in table.rows):
-        found = [counts[variable, category, s] for s in (*table.sites, None)]
-        if any(found) or None in found:
-            cells = ["*" if n is None else str(n) for n in found]
+        numbers = [counts[variable, category, s] for s in (*table.sites, None)]
+        if any(numbers) or None in numbers:
+            cells = ["*" if n is None else str(n) for n in numbers]
             shown.add_row(variable if variable != before else "", category, *cells)
             before = variable
     console.print(shown)
     if table.left_out:
         console.print(
-            f"Hospitals of 1 to 10 cases left out, of the totals too: {table.left_out}.",
+            f"Hospitals with 1 to 10 cases, excluded also from the totals: {table.left_out}.",
             highlight=False,
         )
     console.print(
-        "*: hidden, counts from 1 to 10, and others without which they could be reckoned.",
+        "*: suppressed, counts from 1 to 10, and counts from which these could be derived.",
         highlight=False,
     )

@@ -1,4 +1,4 @@
-"""How a data set was read: rows kept and dropped, and what each cell became."""
+"""How a data set was read: rows kept and dropped, and the value of each cell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gliofed.types import SEQUENCES, Unknown
 
 
 def show_reading(reading: DatasetReading, format_id: str) -> None:
-    """Found, kept and dropped; every spelling and what it became; what the cases come to."""
+    """Rows found, kept and dropped; the value of every spelling; a summary of the cases."""
     form, audit = format_of(format_id), reading.audit
     console = Console(highlight=False)
     console.print(f"{form.title}: {audit.root}", soft_wrap=True, markup=False)
@@ -49,13 +49,13 @@ def _mapped(reading: DatasetReading) -> Table:
 
 
 def _kept(reading: DatasetReading) -> Table:
-    """What the kept cases have, a column a hospital."""
+    """Counts of sequences, masks and labels of the kept cases, one column a hospital."""
     cases = reading.cases
     sites = sorted({c.site for c in cases})
     table = Table("cases with", *map(escape, sites), title="Kept")
     rows: list[tuple[str, list[bool]]] = [("anything", [True] * len(cases))]
     rows += [(s.value, [s in c.images for c in cases]) for s in SEQUENCES]
-    rows.append(("an outline", [c.mask is not None for c in cases]))
+    rows.append(("a mask", [c.mask is not None for c in cases]))
     rows += [
         (f"{m.title} known", [not isinstance(c.labels[m.id], Unknown) for c in cases])
         for m in MARKERS

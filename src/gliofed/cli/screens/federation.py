@@ -30,7 +30,7 @@ _WATCH_SECONDS: Final = 1.0
 
 @dataclass
 class StatusLines:
-    """Prints the state of a run each time it has changed, and first where its page is."""
+    """Prints the path of the page of a run, then its state whenever it has changed."""
 
     kit: Path
     lines: list[str] = field(default_factory=list)
@@ -46,8 +46,8 @@ class StatusLines:
 
 
 def page_line(kit: Path) -> str:
-    """Where the page of the newest run of a kit is."""
-    return f"its page: {page_path(kit)}"
+    """The line with the path of the page of the newest run of a kit."""
+    return f"page: {page_path(kit)}"
 
 
 def show_status(status: RunStatus) -> None:
@@ -56,7 +56,7 @@ def show_status(status: RunStatus) -> None:
 
 
 def watch_status(read: Callable[[], RunStatus]) -> None:
-    """Show the tables of a run until it is over, read anew each second."""
+    """Show the tables of a run until it has ended, updated each second."""
     status = read()
     with Live(status_table(status), auto_refresh=False) as live:
         while status.state not in FINAL_STATES:
@@ -90,7 +90,7 @@ def status_table(now: RunStatus) -> Group:
         )
     parts = [rounds]
     remarks = [f"not connected: {', '.join(now.missing)}"] if now.missing else []
-    remarks += [f"its page could not be drawn: {now.page}"] if now.page else []
+    remarks += [f"the page could not be drawn: {now.page}"] if now.page else []
     rounds.caption = "; ".join(remarks) or None
     if now.rows:
         parts.append(_scores(now))
@@ -121,9 +121,9 @@ def _scores(now: RunStatus) -> Table:
     scores = Table(title="Test, all sites of a role together (95 % interval)", title_justify="left")
     for name in ("role", "task", "metric", "n", "value"):
         scores.add_column(name)
-    whole = [r for r in now.rows if r.site == "all"]
-    hidden = sum(r.value is None for r in whole)
-    for r in (r for r in whole if r.value is not None):
+    pooled = [r for r in now.rows if r.site == "all"]
+    hidden = sum(r.value is None for r in pooled)
+    for r in (r for r in pooled if r.value is not None):
         interval = "" if r.low is None else f" ({r.low:.3f} to {r.high:.3f})"
         scores.add_row(r.role, r.task, r.metric, str(r.n), f"{r.value:.3f}{interval}")
     notes = [
@@ -140,13 +140,13 @@ def verdict_lines(log: Path, verdict: LogVerdict) -> Iterator[str]:
         yield f"{log}: line {verdict.fault.line}: {verdict.fault.kind}: {verdict.fault.text}"
         return
     head = verdict.head
-    yield f"{log}: {head.number} lines, all sound; the last has hash {head.hash}"
+    yield f"{log}: {head.number} lines, all unchanged; the last has hash {head.hash}"
     if verdict.anchors:
-        yield f"{verdict.anchors} heads noted by the other side are in it"
+        yield f"{verdict.anchors} heads in the log of the other party agree with it"
     if verdict.torn:
         yield (
-            f"{verdict.torn} bytes after it are the beginning of a line whose writer was stopped; "
-            "gliofed moves them aside at its next start"
+            f"{verdict.torn} bytes after it are part of a line whose writer was stopped; "
+            "gliofed moves them to another file at its next start"
         )
 
 

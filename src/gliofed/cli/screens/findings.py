@@ -16,9 +16,9 @@ from gliofed.validation.check import CheckResult
 from gliofed.validation.codes import BY_ID, Severity
 
 ROWS: Final = 10
-"""Of one code; the files have all."""
+"""Rows shown of one code; the files have all."""
 NARROWEST: Final = 100
-"""Columns; where the output is no terminal, it is never narrower."""
+"""Minimum number of columns where the output is not a terminal."""
 _STYLE: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 
 

@@ -1,4 +1,4 @@
-"""The result of `gliofed intake`: a table a study, then what a person has to decide."""
+"""The result of `gliofed intake`: one table a study, then the decisions that are needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import SEQUENCES
 
 WIDTH = 120
-"""Columns where the output is no terminal."""
+"""Columns where the output is not a terminal."""
 _STYLE = {
     SeriesStatus.SELECTED: "green",
     SeriesStatus.UNDECIDED: "yellow",
@@ -26,7 +26,7 @@ _STYLE = {
 
 
 def show_intake(account: IngestResult, out: Path) -> None:
-    """By pseudonym: a line a study, a row a series; then what a person has to do."""
+    """By pseudonym: one line a study, one row a series; then the decisions that are needed."""
     console = Console()
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
@@ -35,20 +35,20 @@ def show_intake(account: IngestResult, out: Path) -> None:
     for bad in account.bad:
         text = f"a file: {bad.fault}; its name is in series.tsv"
         console.print(Text(text, style="bold red"), soft_wrap=True)
-    asked = sum(
+    undecided = sum(
         v.status in (SeriesStatus.UNDECIDED, SeriesStatus.FAULTY)
         for o in account.outcomes
         for s in o.plan.studies
         for v in s.series_plans
     )
     lines = [
-        f"{len(account.outcomes)} patients; {account.other} files are no DICOM, {account.copies} "
+        f"{len(account.outcomes)} patients; {account.other} files are not DICOM, {account.copies} "
         f"are copies. Hospital: {out}",
-        f"Private, never to leave this site: {account.private}",
+        f"Private, must not leave this site: {account.private}",
     ]
-    if asked:
+    if undecided:
         lines.append(
-            f"{asked} series need a person: fill the column decision in {account.decisions} "
+            f"{undecided} series need a decision: fill the column decision in {account.decisions} "
             "and run the same command again"
         )
     for line in lines:
@@ -83,20 +83,20 @@ def _table(study: StudyPlan, words: frozenset[str]) -> Table:
             Text(redact(head.description, words)),
             str(v.series.files),
             Text(result, style=_STYLE.get(v.status, "dim")),
-            _sure(v),
+            _confidence(v),
             Text(_why(v, words)),
         )
     return table
 
 
-def _sure(series_plan: SeriesPlan) -> str:
+def _confidence(series_plan: SeriesPlan) -> str:
     return (
         "" if series_plan.status is SeriesStatus.FAULTY else f"{series_plan.guess.confidence:.2f}"
     )
 
 
 def _why(series_plan: SeriesPlan, words: frozenset[str]) -> str:
-    """The reason, for a fault with its file, for a question with its candidates."""
+    """The reason; a fault has its file, an undecided series its candidates."""
     why = series_reason(series_plan)
     if series_plan.fault is not None and series_plan.fault.path is not None:
         return f"{why} (file {redact(series_plan.fault.path.name, words)})"

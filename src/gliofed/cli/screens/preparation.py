@@ -1,4 +1,4 @@
-"""The progress of `gliofed prepare`: a line a case, then a summary."""
+"""The progress of `gliofed prepare`: one line a case, then a summary."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def case_line(account: CasePreparation) -> str:
 
 
 def summary(found: DatasetPreparation, seconds: float) -> str:
-    """How many of each fate, and where to look."""
+    """Number of cases by status, and the path of the figures."""
     counts = ", ".join(f"{found.count(status)} {status}" for status in reversed(ORDER))
     return (
         f"{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"

@@ -37,10 +37,10 @@ def write_phantom(
     seed: int,
     progress: Progress = NO_PROGRESS,
 ) -> None:
-    """Write each hospital below `root`; one already there of the same kind is left as it is.
+    """Write each hospital below `root`; a hospital with the same settings is not written again.
 
-    The files are the same to the byte for the same hospital and seed. A hospital is written
-    beside its place and moved there whole. progress: counts cases.
+    Files are byte-equal for equal hospital and seed. A hospital is written to a temporary folder
+    and then moved. progress: counts cases.
 
     Raises DataError where a folder of a hospital's name holds anything but a phantom.
     """
@@ -63,7 +63,7 @@ def write_phantom(
 
 
 def _require_phantom(target: Path) -> None:
-    """Only what this module wrote is ever replaced."""
+    """Raise DataError where the folder was not written by this module."""
     try:
         found = json.loads((target / "dataset_description.json").read_text(encoding="utf-8"))
         ours = isinstance(found, dict) and "PhantomSettings" in found

@@ -42,7 +42,7 @@ class CohortVariable:
 
 
 def age_band(case: Case) -> str:
-    """Ten years, as `40-49`; from 90 on one band, as ages above 89 may single somebody out."""
+    """Ten years, as `40-49`; one band from 90 on, since ages above 89 may identify a patient."""
     age = case.person.age
     if isinstance(age, Unknown):
         return UNKNOWN_TEXT
@@ -106,16 +106,16 @@ def count_cohort(cases: Sequence[Case]) -> CohortCounts:
 
 def pack_cohort(cohort: CohortCounts, site: str) -> bytes:
     """A site's sums as bytes."""
-    counts = {name: dict(found) for name, found in cohort.counts.items()}
+    counts = {name: dict(by_category) for name, by_category in cohort.counts.items()}
     return pack({}, {"form": FORM, "site": site, "cases": cohort.cases, "counts": counts})
 
 
 def read_cohort(site: str, data: bytes, most: int) -> CohortCounts:
-    """The sums in `data`, judged. most: cases a site may claim.
+    """The sums in `data`, after checks. most: largest number of cases of a site.
 
     Raises UpdateError naming the site: another form or site, a variable missing or unknown, a
-    category that the variable has not, a count that is no whole number of at least 0, or counts
-    that do not add up to the cases.
+    category that the variable does not have, a count that is not an integer of at least 0, or
+    counts that do not add up to the cases.
     """
     note = read_note(data)
     where = f"site {site}: its cohort sums"
@@ -127,15 +127,23 @@ def read_cohort(site: str, data: bytes, most: int) -> CohortCounts:
     if not isinstance(counts, dict) or set(counts) != {v.name for v in VARIABLES}:
         raise UpdateError(f"{where}: expected counts of {[v.name for v in VARIABLES]}")
     for variable in VARIABLES:
-        found = counts[variable.name]
-        if not isinstance(found, dict) or any(type(n) is not int or n < 0 for n in found.values()):
-            raise UpdateError(f"{where}: {variable.name} is not whole numbers of at least 0")
-        names = set(found) if variable.categories is None else set(found) - {*variable.categories}
+        by_category = counts[variable.name]
+        if not isinstance(by_category, dict) or any(
+            type(n) is not int or n < 0 for n in by_category.values()
+        ):
+            raise UpdateError(
+                f"{where}: {variable.name} has counts that are not integers of at least 0"
+            )
+        names = (
+            set(by_category)
+            if variable.categories is None
+            else set(by_category) - {*variable.categories}
+        )
         limit = 0 if variable.categories is not None else _MOST_SCANNERS
         if len(names) > limit or any(len(n) > _LONGEST_TEXT for n in names):
             raise UpdateError(f"{where}: {variable.name} has categories {sorted(names)[:3]} ...")
-        if sum(found.values()) != cases:
-            raise UpdateError(f"{where}: {variable.name} adds up to {sum(found.values())}")
+        if sum(by_category.values()) != cases:
+            raise UpdateError(f"{where}: {variable.name} adds up to {sum(by_category.values())}")
     return CohortCounts(cases, counts)
 
 
