@@ -342,7 +342,7 @@ def test_places_that_would_leak_are_refused(tmp_path) -> None:
     with pytest.raises(DataError, match="which is shared"):
         take(tmp_path / "out/in", tmp_path / "out")
     write_study(tmp_path / "in")
-    with pytest.raises(DataError, match="private folder lies in the hospital"):
+    with pytest.raises(DataError, match="private folder is in the hospital"):
         take(tmp_path / "in", tmp_path / "out", private=tmp_path / "out/p")
     (tmp_path / "p").mkdir(mode=0o755)
     with pytest.raises(DataError, match="chmod 700"):

@@ -325,7 +325,7 @@ def test_the_verbs(three) -> None:
     assert "own" not in told.output
     table = CliRunner().invoke(app, ["cohort", str(path), "--format", "csv"])
     assert table.output == "variable,category,site,count\n"  # five cases at three small sites
-    assert "left out" in CliRunner().invoke(app, ["cohort", str(path)]).output
+    assert "excluded also from the totals" in CliRunner().invoke(app, ["cohort", str(path)]).output
 
 
 # real scans
