@@ -181,7 +181,7 @@ def test_a_type_is_named_rightly_wrongly_or_not_at_all(exchangeable) -> None:
     [
         ([], NO_HOLDOUT),
         (patients(5, "external", "ccc"), NO_HOLDOUT),
-        (patients(5, "holdout", "a"), "no external case was answered"),
+        (patients(5, "holdout", "a"), "no external case was predicted"),
         (patients(5, "holdout", "a", model="pooled"), NO_HOLDOUT),
     ],
 )
@@ -208,6 +208,6 @@ def test_single_classes_single_cases_and_nan_do_no_harm() -> None:
     assert (row.n, row.value) == (1, 1.0)
     assert pick(tried.sets, site=ALL_GROUPS, marker="mgmt", label=ALL_GROUPS).note == "no case"
     assert pick(tried.thresholds, marker="mgmt").note == "no case"
-    assert pick(tried.thresholds, marker="grade").note == "no answer was kept"
+    assert pick(tried.thresholds, marker="grade").note == "no prediction was accepted"
     assert tried.results[1].probabilities["mgmt"] == EVEN["mgmt"]
     assert np.isnan(tried.results[2].probabilities["idh"][0])

@@ -169,7 +169,7 @@ def evaluate_calibration(
     order = {id(r): place for place, r in enumerate(results)}
     cases.sort(key=lambda t: order[id(t.result)])  # in input order, so that scores can be paired
     if not cases:
-        why = NO_HOLDOUT if not fits else "no external case was answered"
+        why = NO_HOLDOUT if not fits else "no external case was predicted"
         return CalibrationEvaluation(
             model, config, (), tuple(fits), (), (), (), (), calibrations, why
         )
@@ -235,8 +235,10 @@ def _known(cases: Sequence[_CalibratedCase], marker: Marker) -> list[_Calibrated
 
 def _wrong(cases: Sequence[_CalibratedCase], marker: Marker) -> NDArray[np.bool_]:
     """(n,) whether the likeliest class by calibrated probability is wrong."""
-    said = [marker.classes[int(np.argmax(t.answer.probabilities[marker.id]))] for t in cases]
-    return np.array([s != t.result.labels[marker.id] for s, t in zip(said, cases, strict=True)])
+    predicted = [marker.classes[int(np.argmax(t.answer.probabilities[marker.id]))] for t in cases]
+    return np.array(
+        [s != t.result.labels[marker.id] for s, t in zip(predicted, cases, strict=True)]
+    )
 
 
 def _set_rows(
@@ -335,7 +337,7 @@ def _with_errors(
         return row
     coverage = float(accepted.mean())
     if not accepted.any():
-        return replace(row, n=n, coverage=coverage, note="no answer was kept")
+        return replace(row, n=n, coverage=coverage, note="no prediction was accepted")
     results = [c.result for c, yes in zip(cases, accepted, strict=True) if yes]
     _, rate, low, high = _share(results, wrong[accepted].astype(float))
     return replace(row, n=n, coverage=coverage, error_rate=rate, low=low, high=high, note="")
@@ -346,9 +348,9 @@ def _type_rows(cases: Sequence[_CalibratedCase], model: str) -> tuple[Integrated
     for reference in OUTCOMES:
         own = [t for t in cases if reference_type(t.result.labels) == reference]
         n = len({(t.result.site, t.result.case) for t in own})
-        for said in OUTCOMES if n else ():
-            share = sum(t.answer.integrated_type.answer == said for t in own) / len(own)
-            out.append(IntegratedTypeRow(model, reference, said, n, share))
+        for predicted in OUTCOMES if n else ():
+            share = sum(t.answer.integrated_type.answer == predicted for t in own) / len(own)
+            out.append(IntegratedTypeRow(model, reference, predicted, n, share))
     return tuple(out)
 
 

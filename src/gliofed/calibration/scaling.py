@@ -78,15 +78,15 @@ def scaling_sums(
         ones = np.broadcast_to(np.eye(classes)[:, 1:], (cases, classes, classes - 1))
         features = np.concatenate([features, ones], axis=2)
     found = log_softmax(logs + features @ np.array(at.coefficients), axis=1)
-    chance = np.exp(found)
+    class_probabilities = np.exp(found)
     each = np.arange(cases)
-    expected = np.einsum("nc,ncp->np", chance, features)
+    expected = np.einsum("nc,ncp->np", class_probabilities, features)
     away = features - expected[:, None]
     return LogisticSums(
         cases,
         -float(found[each, truth].sum()),
         (expected - features[each, truth]).sum(0),
-        np.einsum("nc,ncp,ncq->pq", chance, away, away, optimize=True),
+        np.einsum("nc,ncp,ncq->pq", class_probabilities, away, away, optimize=True),
     )
 
 
@@ -111,7 +111,7 @@ def scaling_steps(
         )
 
     if kind == "identity" or not any(sums):
-        return plainly("not asked for" if any(sums) else "no case with a known label")
+        return plainly("not requested" if any(sums) else "no case with a known label")
     if len(absent) == len(classes) - 1:
         present = next(name for name in classes if name not in absent)
         return plainly(f"only {present} among the calibration cases")
@@ -124,7 +124,7 @@ def scaling_steps(
     if not found.converged:
         return plainly("the fit did not converge")
     if slope <= 0:
-        return plainly("the model orders the calibration cases no better than chance")
+        return plainly("the model ranks the calibration cases no better than chance")
     intercepts = (0.0, *shifts) if shifts else (0.0,) * len(classes)
     return ProbabilityScaling(marker, kind, slope, intercepts, sum(sums), sites, note)
 

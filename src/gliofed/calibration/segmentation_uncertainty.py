@@ -60,13 +60,13 @@ def ensemble_uncertainty(
     mean: NDArray[np.float64] = np.mean(members, axis=0, dtype=np.float64)
     inner = np.clip(mean, 0, 1)
     bits = -(xlogy(inner, inner) + xlogy(1 - inner, 1 - inner)) / np.log(2)
-    outlines = [m >= threshold for m in members]
-    pairs = [dice(a, b) for a, b in itertools.combinations(outlines, 2)]
+    masks = [m >= threshold for m in members]
+    pairs = [dice(a, b) for a, b in itertools.combinations(masks, 2)]
     return SegmentationUncertainty(
         mean.astype(np.float32),
         np.std(members, axis=0, dtype=np.float64).astype(np.float32),
         bits.astype(np.float32),
-        tuple(volume_ml(o, spacing_mm) for o in outlines),
+        tuple(volume_ml(o, spacing_mm) for o in masks),
         volume_ml(mean >= threshold, spacing_mm),
         float(np.mean(pairs)) if pairs else None,
     )

@@ -101,9 +101,9 @@ def risk_at_coverage(confidence: Values, wrong: Wrong, weights: Weights, coverag
     Arguments as in `area_under_risk_coverage`.
     """
     before, cases, missed, share = _groups(confidence, wrong, weights)
-    kept = np.ceil(coverage * cases.sum(1, keepdims=True) - 1e-9)
-    last = (before < kept) & (kept <= before + cases)
-    return ratio(np.where(last, missed + (kept - before) * share, 0).sum(1), kept[:, 0])
+    n_accepted = np.ceil(coverage * cases.sum(1, keepdims=True) - 1e-9)
+    last = (before < n_accepted) & (n_accepted <= before + cases)
+    return ratio(np.where(last, missed + (n_accepted - before) * share, 0).sum(1), n_accepted[:, 0])
 
 
 @dataclass(frozen=True)
@@ -157,16 +157,23 @@ def fit_confidence_threshold(
     """The threshold that accepts most cases, among the bin edges; exact, since counts at edges
     are."""
     right, errors = counts_at_or_above(counts)
-    kept = right + errors
-    n = int(kept[0])
-    good = np.flatnonzero((kept > 0) & (errors <= target_risk * kept + 1e-9))
+    accepted = right + errors
+    n = int(accepted[0])
+    good = np.flatnonzero((accepted > 0) & (errors <= target_risk * accepted + 1e-9))
     if not len(good):
         why = f"no threshold has an error rate of {target_risk:g} or less" if n else "no case"
         return ConfidenceThreshold(marker, target_risk, None, n, 0, 0, None, None, why)
     edge = int(good[0])
-    low, high = wilson_bounds(int(errors[edge]), int(kept[edge]))
+    low, high = wilson_bounds(int(errors[edge]), int(accepted[edge]))
     return ConfidenceThreshold(
-        marker, target_risk, float(EDGES[edge]), n, int(kept[edge]), int(errors[edge]), low, high
+        marker,
+        target_risk,
+        float(EDGES[edge]),
+        n,
+        int(accepted[edge]),
+        int(errors[edge]),
+        low,
+        high,
     )
 
 

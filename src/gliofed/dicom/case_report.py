@@ -38,7 +38,7 @@ def validated_report(report: CaseReport) -> CaseReport:
 
     Raises DataError: a volume below 0 or not finite, a probability outside 0 to 1, probabilities
     that do not sum to 1, an unknown or repeated marker, unknown classes or outcomes, an open type
-    without its reason, and as `validated_text` says.
+    without its reason, and as `validated_text` does.
     """
     if not (math.isfinite(report.volume_ml) and report.volume_ml >= 0):
         raise DataError(f"the report: its volume is {report.volume_ml} ml; expected 0 or more")

@@ -47,7 +47,7 @@ def source_header(series: SourceSeries) -> Header:
             setattr(source, name, None)
     if source.PatientSex not in ("F", "M", "O"):
         del source.PatientSex  # the element is the series' own
-        source.PatientSex = ""  # DICOM knows no other; where unknown it is empty
+        source.PatientSex = ""  # DICOM allows no other value; empty if unknown
     return source
 
 

@@ -193,7 +193,7 @@ def _reason(error: requests.exceptions.RequestException) -> str:
     if isinstance(error, kinds.HTTPError) and error.response is not None:
         code = error.response.status_code
         cure = "check --secret" if code in (401, 403) else "check the address and the server's log"
-        return f"it answered with HTTP status {code}; {cure}"
+        return f"it returned HTTP status {code}; {cure}"
     return f"cannot be reached ({type(error).__name__}); check the address and network"
 
 

@@ -39,7 +39,7 @@ def as_classic(data: Dataset) -> Iterator[Dataset]:
 
 
 def _elements(data: Dataset) -> dict[Any, Any]:
-    """As they were read: an element that is damaged, and that nobody asks for, does no harm."""
+    """Elements as read from the file: an unused damaged element is not decoded."""
     return {tag: data.get_item(tag) for tag in list(data.keys())}
 
 
@@ -54,9 +54,9 @@ def _attributes(group: Dataset) -> dict[Any, Any]:
 
 def _rename(flat: Dataset) -> None:
     """Enhanced attributes that classic images have under another name or in another form."""
-    told = (_upper(flat, n) for n in ("ComplexImageComponent", "AcquisitionContrast"))
+    image_types = (_upper(flat, n) for n in ("ComplexImageComponent", "AcquisitionContrast"))
     if "FrameType" in flat:
-        flat.ImageType = [*_many(flat, "FrameType"), *(t for t in told if t not in _PLAIN)]
+        flat.ImageType = [*_many(flat, "FrameType"), *(t for t in image_types if t not in _PLAIN)]
     if "EffectiveEchoTime" in flat:
         flat.EchoTime = _decimal(flat.EffectiveEchoTime)
     inversion = _upper(flat, "InversionRecovery")

@@ -33,7 +33,7 @@ def split_frames(frames: Sequence[DicomHeader], folder: Path) -> list[Path]:
     Nothing is decoded: a frame's pixels are copied, compressed ones too. Nothing of the patient is
     in what is written. The converter is given slices since it trusts the dimension indices of an
     enhanced image, and makes a shuffled volume where these are not in the order of positions.
-    Raises DataError: pixels that do not have the frames promised.
+    Raises DataError: pixels without the number of frames in the header.
     """
     folder.mkdir(mode=0o700)
     with quiet():
@@ -45,7 +45,7 @@ def split_frames(frames: Sequence[DicomHeader], folder: Path) -> list[Path]:
         except Exception as error:  # foreign bytes: pydicom raises of any kind
             kind = type(error).__name__
             raise DataError(
-                f"its frames cannot be told apart ({kind}); export it again, uncompressed"
+                f"its frames cannot be separated ({kind}); export it again, uncompressed"
             ) from None
 
 

@@ -148,7 +148,7 @@ def _compose(
 
 def _segment(author: MaskAuthor, tracking: SegmentTracking) -> hd.seg.SegmentDescription:
     """T2/FLAIR hyperintensity of a glioma holds tumour and oedema: coded as neoplasm in the brain,
-    the label says which region.
+    the label names the region.
     """
     algorithm = None
     if author.kind != "MANUAL":

@@ -93,7 +93,7 @@ def build_report(
 
 
 def _segment(path: Path, series: SourceSeries) -> _ReferencedSegment:
-    """Raises DataError as `build_report` says."""
+    """Raises DataError as `build_report` does."""
     with quiet():
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True)

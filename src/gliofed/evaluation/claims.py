@@ -123,9 +123,9 @@ def _mgmt_beyond_idh(fixed: Comparison, within: Comparison) -> ClaimVerdict:
     """Supported if either comparison supports it; both are in one family of Holm's."""
     claim = f"{_title(fixed)}: adds to IDH"
     parts = [judge_claim(c, claim) for c in (fixed, within)]
-    said = [v.supported for v in parts if v.supported is not None]
+    decided = [v.supported for v in parts if v.supported is not None]
     why = "; ".join(f"{c.other}: {v.reason}" for c, v in zip((fixed, within), parts, strict=True))
-    return ClaimVerdict(fixed.role, fixed.task, claim, any(said) if said else None, why)
+    return ClaimVerdict(fixed.role, fixed.task, claim, any(decided) if decided else None, why)
 
 
 def _differ(c: Comparison) -> ClaimVerdict:
@@ -140,9 +140,9 @@ def _differ(c: Comparison) -> ClaimVerdict:
 def _figures(c: Comparison) -> str:
     """Text of a complete comparison; the AUC itself if the comparison is with chance."""
     of = {"auc": "AUC", "dice": "Dice", LOG_ODDS_RATIO: "log odds ratio"}[c.metric]
-    chance = c.method == BY_CHANCE
+    is_auc = c.method == BY_CHANCE
     value, low, high = (
-        f"{v + 0.5:.3f}" if chance else f"{v:+.3f}"
+        f"{v + 0.5:.3f}" if is_auc else f"{v:+.3f}"
         for v in (c.difference, c.low, c.high)
         if v is not None
     )

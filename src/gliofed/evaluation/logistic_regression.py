@@ -108,7 +108,7 @@ def fit_logistic(
     ask: returns the sums of all sites at given coefficients. Other arguments: see `fit_steps`.
     """
     steps = fit_steps(start, ridge, centre)
-    return fit_side_by_side({"": steps}, lambda asked: {"": ask(asked[""])})[""]
+    return fit_side_by_side({"": steps}, lambda positions: {"": ask(positions[""])})[""]
 
 
 def fit_steps(

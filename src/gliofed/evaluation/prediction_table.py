@@ -196,17 +196,17 @@ def _probabilities(row: _PredictionLine, marker: Marker) -> tuple[float, ...]:
     """NaN if missing. Of two classes, a missing first one is computed from the second."""
     names = [n for n in (*class_columns(marker), f"{marker.id}_p") if n in row.cells]
     found = [row.read(n, lambda cell: _number(cell, 1.0), "a number from 0 to 1") for n in names]
-    told = [math.nan if p is None else p for p in found]
-    if not told:
+    probabilities = [math.nan if p is None else p for p in found]
+    if not probabilities:
         return (math.nan,) * len(marker.classes)
-    if len(told) == 1:
-        return (1 - told[0], told[0])
-    total = math.fsum(told)
+    if len(probabilities) == 1:
+        return (1 - probabilities[0], probabilities[0])
+    total = math.fsum(probabilities)
     if abs(total - 1) > SUM_TOLERANCE:  # never of NaN
         raise DataError(
             f"{row.place}: columns {', '.join(names)} add up to {total:.6g}; expected 1"
         )
-    return tuple(told)
+    return tuple(probabilities)
 
 
 def _number(text: str, most: float) -> float:

@@ -153,10 +153,10 @@ def _by_volume(results: Sequence[CaseResult]) -> list[Stratum]:
 
 
 def _by_sequences(results: Sequence[CaseResult]) -> list[Stratum]:
-    told = [r.sequences for r in results if r.sequences is not None]
-    if not told:
+    known = [r.sequences for r in results if r.sequences is not None]
+    if not known:
         return []
-    missing = [s for s in SEQUENCES if any(s not in present for present in told)]
+    missing = [s for s in SEQUENCES if any(s not in present for present in known)]
     return [
         Stratum("all four sequences", TASKS, lambda r: r.sequences == frozenset(SEQUENCES)),
         *(Stratum(f"without {s}", TASKS, _without(s)) for s in missing),

@@ -20,7 +20,7 @@ def report_bytes(
 
     quality: faults of the preparation, each a sentence. files: as `export_masks` gave them for
     these `series`, of which there is at least one. The volume is that of the segmentation on the
-    series' own voxels. Raises DataError as `gliofed.dicom.sr.build_report` says.
+    series' own voxels. Raises DataError as `gliofed.dicom.sr.build_report` does.
     """
     from gliofed.dicom.case_report import CaseReport
     from gliofed.dicom.source_series import read_series

@@ -150,7 +150,7 @@ def export_masks(
     `.dcm`.
     Nothing is written unless all can be. Raises DataError: a file that exists without `overwrite`,
     a scan that changed since it was prepared, a series of a sequence that the case does not have,
-    and as `gliofed.dicom.seg.build_segmentation` says.
+    and as `gliofed.dicom.seg.build_segmentation` does.
     """
     series, model = options.series, options.model
     _check_present(prepared, series)
@@ -276,7 +276,7 @@ def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
     if existing and not overwrite:
         raise DataError(
             f"{existing[0]}: exists, and may have been corrected; choose another "
-            "folder, or ask to overwrite"
+            "folder, or set overwrite"
         )
 
 

@@ -82,14 +82,14 @@ def feature_names() -> tuple[str, ...]:
 
 
 def case_features(
-    prepared: PreparedCase, settings: FeatureSettings, outline: NDArray[np.uint8] | None = None
+    prepared: PreparedCase, settings: FeatureSettings, mask: NDArray[np.uint8] | None = None
 ) -> Mapping[str, float]:
     """Every name of `feature_names` to its value within the mask; NaN for a missing sequence.
 
-    outline: (X, Y, Z) mask on the prepared grid, above 0 inside; the expert mask by default. Raises
+    mask: (X, Y, Z) mask on the prepared grid, above 0 inside; the expert mask by default. Raises
     DataError if there is none or it is too small. Needs the extra `radiomics`.
     """
-    inside = _inside(prepared, settings, outline)
+    inside = _inside(prepared, settings, mask)
     box = tuple(slice(max(0, w.min() - 1), w.max() + 2) for w in np.nonzero(inside))
     found = dict.fromkeys(feature_names(), math.nan)
     spacing = np.linalg.norm(prepared.affine[:3, :3], axis=0).tolist()
@@ -229,9 +229,9 @@ def _subject(prepared: PreparedCase) -> FeatureSubject:
 
 
 def _inside(
-    prepared: PreparedCase, settings: FeatureSettings, outline: NDArray[np.uint8] | None
+    prepared: PreparedCase, settings: FeatureSettings, mask: NDArray[np.uint8] | None
 ) -> NDArray[np.bool_]:
-    drawn = prepared.mask if outline is None else outline
+    drawn = prepared.mask if mask is None else mask
     if drawn is None:
         raise DataError(f"{prepared.case}: has no mask; draw one, or give a predicted mask")
     if drawn.shape != prepared.image.shape[1:]:

@@ -266,18 +266,18 @@ def _choose(parts: Sequence[_SiteRows], classes: int) -> float:
     A fold is skipped if the training part lacks a class. Ridges are tried from the strongest down
     until the loss has risen twice. Without a fold, the strongest is used.
     """
-    there = np.count_nonzero(_cases(parts, classes))
+    with_cases = np.count_nonzero(_cases(parts, classes))
     folds = []
     for number in range(FOLDS):
-        kept, out = zip(*(p.split(number) for p in parts), strict=True)
-        if np.count_nonzero(_cases(kept, classes)) == there and sum(len(p.truth) for p in out):
-            folds.append((kept, out, _directions(kept)))
+        rest, out = zip(*(p.split(number) for p in parts), strict=True)
+        if np.count_nonzero(_cases(rest, classes)) == with_cases and sum(len(p.truth) for p in out):
+            folds.append((rest, out, _directions(rest)))
     places = [np.zeros((_rows(classes), 1 + basis.shape[1])) for _, _, basis in folds]
     best, least, risen = RIDGES[0], np.inf, 0
     for ridge in RIDGES:
         loss = 0.0
-        for number, (kept, out, basis) in enumerate(folds):
-            places[number] = _fit(kept, basis, classes, ridge, places[number]).coefficients
+        for number, (rest, out, basis) in enumerate(folds):
+            places[number] = _fit(rest, basis, classes, ridge, places[number]).coefficients
             loss += sum_over_sites(_sums(p, basis, places[number]) for p in out).loss
         if loss < least:
             best, least, risen = ridge, loss, 0

@@ -243,16 +243,16 @@ def _calibration_error(predictions: MarkerPredictions) -> MetricEstimate:
         partial(calibration_error, predictions.truth, predictions.probabilities)
     )
     seeds = [predictions.sample.seeds == s for s in range(predictions.sample.repeats)]
-    chance = np.mean(
+    ideal = np.mean(
         [
             calibration_error_if_calibrated(predictions.probabilities[own], CALIBRATED_DRAWS)
             for own in seeds
         ],
         axis=0,
     )
-    low, high = np.percentile(chance, [2.5, 97.5])
+    low, high = np.percentile(ideal, [2.5, 97.5])
     note = (
-        f"{BINS} bins of equal counts; a calibrated model would have {chance.mean():.3f} "
+        f"{BINS} bins of equal counts; a calibrated model would have {ideal.mean():.3f} "
         f"({low:.3f} to {high:.3f}) on these cases; no interval: it is biased upwards"
     )
     return fixed_estimate(predictions.results, predictions.sample, value, note=note)

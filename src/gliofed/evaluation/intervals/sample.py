@@ -177,9 +177,9 @@ def bootstrap_t_interval(
     return Interval(float(low), float(high), method=BY_STUDENT)
 
 
-def wilson_interval(sample: PredictionSample, hits: Values, asked: Values) -> Interval:
+def wilson_interval(sample: PredictionSample, hits: Values, members: Values) -> Interval:
     """Of a fraction: Wilson's, with as many cases as would have its variance over patients."""
-    share, n = _effective(sample, hits, asked)
+    share, n = _effective(sample, hits, members)
     low, high = wilson_bounds(share * n, n)
     return Interval(low, high, method=BY_WILSON)
 
@@ -226,13 +226,13 @@ def _order_ends(ordered: Values, share: float, bounds: tuple[float, float]) -> t
 def _order_end(ordered: Values, share: float, bound: float) -> float:
     """The k-th value lies above the quantile where fewer than k cases lie below it."""
     n = len(ordered)
-    chances = np.array([bdtr(k, n, share) for k in range(n)])  # of at most k cases
-    rank = int((chances <= 0.025).sum())
+    cumulative = np.array([bdtr(k, n, share) for k in range(n)])  # of at most k cases
+    rank = int((cumulative <= 0.025).sum())
     if rank == 0:
         return bound
     if rank == n:
         return float(ordered[-1])
-    past = (0.025 - chances[rank - 1]) / (chances[rank] - chances[rank - 1])
+    past = (0.025 - cumulative[rank - 1]) / (cumulative[rank] - cumulative[rank - 1])
     return float(ordered[rank - 1] + past * (ordered[rank] - ordered[rank - 1]))
 
 
@@ -276,17 +276,17 @@ def _parts(sample: PredictionSample, above: Values, below: Values) -> Values:
     return out
 
 
-def _effective(sample: PredictionSample, hits: Values, asked: Values) -> tuple[float, float]:
+def _effective(sample: PredictionSample, hits: Values, members: Values) -> tuple[float, float]:
     """A fraction, and the number of independent cases that would have its variance.
 
     With one case a patient and one seed, the number of cases. If all or none are hits, there is no
     variance, and it is the number of patients.
     """
-    value, error = _quotients(sample, hits, asked, _by_patient(sample))
+    value, error = _quotients(sample, hits, members, _by_patient(sample))
     share = float(value[0])
-    concerned = int((np.bincount(sample.patients, asked) > 0).sum())
+    concerned = int((np.bincount(sample.patients, members) > 0).sum())
     count = int(sample.patients.max()) + 1
     variance = float(error[0]) ** 2 * (count - 1) / max(count, 1)
     if not 0 < share < 1 or variance <= _LEAST_ERROR**2:
         return share, float(concerned)
-    return share, min(share * (1 - share) / variance, float(asked.sum()))
+    return share, min(share * (1 - share) / variance, float(members.sum()))

@@ -60,8 +60,8 @@ def calibration_error(
     right. A case on a bin's edge is split between both bins, and cases of equal probability share
     alike, so that the result does not depend on the order of cases.
     """
-    chance, hit = _asked(truth, probabilities)
-    return _gaps(chance, chance - hit, weights)
+    confidence, hit = _confidence_and_hits(truth, probabilities)
+    return _gaps(confidence, confidence - hit, weights)
 
 
 def calibration_error_if_calibrated(probabilities: Probabilities, draws: int) -> Values:
@@ -70,23 +70,25 @@ def calibration_error_if_calibrated(probabilities: Probabilities, draws: int) ->
     Truths are drawn from the probabilities: with few cases, even these errors are above 0 (Broecker
     & Smith 2007, Weather and Forecasting 22:651, draw their bars so). The same at every call.
     """
-    chance, _ = _asked(np.zeros(len(probabilities), np.int64), probabilities)
-    hits = np.random.default_rng(0).random((draws, len(chance))) < chance
-    return _gaps(chance, chance - hits, unit_weights(len(chance)))
+    confidence, _ = _confidence_and_hits(np.zeros(len(probabilities), np.int64), probabilities)
+    hits = np.random.default_rng(0).random((draws, len(confidence))) < confidence
+    return _gaps(confidence, confidence - hits, unit_weights(len(confidence)))
 
 
-def _asked(truth: ClassIndices, probabilities: Probabilities) -> tuple[Values, Values]:
+def _confidence_and_hits(
+    truth: ClassIndices, probabilities: Probabilities
+) -> tuple[Values, Values]:
     if probabilities.shape[1] == 2:
         return probabilities[:, 1], (truth == 1) * 1.0
     return probabilities.max(1, initial=0), (probabilities.argmax(1) == truth) * 1.0
 
 
-def _gaps(chance: Values, gap: Values, weights: Weights) -> Values:
+def _gaps(confidence: Values, gap: Values, weights: Weights) -> Values:
     """gap: (cases,), or (replicates, cases) with weights of one row."""
-    if not len(chance):
+    if not len(confidence):
         return np.full(len(weights), np.nan)
-    order = np.argsort(chance, kind="stable")
-    last = np.append(np.diff(chance[order]) != 0, True)
+    order = np.argsort(confidence, kind="stable")
+    last = np.append(np.diff(confidence[order]) != 0, True)
     ran, sums = (
         np.concatenate([np.zeros((len(part), 1)), part[:, order].cumsum(1)[:, last]], 1)
         for part in (weights, weights * gap)

@@ -121,6 +121,6 @@ def recall_at_other_recall(
     found = (drawn * own).cumsum(1)[:, last]
     alarms = (drawn * ~own).cumsum(1)[:, last]
     rest = weights[:, truth != of_class].sum(1)
-    kept = alarms <= ((1 - other) * rest + 1e-9)[:, None]
-    most = np.where(kept, found, 0).max(1, initial=0)
+    reaches_other = alarms <= ((1 - other) * rest + 1e-9)[:, None]
+    most = np.where(reaches_other, found, 0).max(1, initial=0)
     return np.where(rest > 0, ratio(most, weights[:, truth == of_class].sum(1)), np.nan)

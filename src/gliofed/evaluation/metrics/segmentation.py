@@ -64,8 +64,8 @@ def lesions(truth: Mask, predicted: Mask, spacing_mm: NDArray[np.float64]) -> Le
     counts.
     """
     drawn, met = _parts(truth, predicted, spacing_mm)
-    said, true = _parts(predicted, truth, spacing_mm)
-    return LesionCounts(true=drawn, detected=met, false=said - true)
+    predicted_lesions, true = _parts(predicted, truth, spacing_mm)
+    return LesionCounts(true=drawn, detected=met, false=predicted_lesions - true)
 
 
 def _parts(mask: Mask, other: Mask, spacing_mm: NDArray[np.float64]) -> tuple[int, int]:

@@ -131,7 +131,7 @@ def _describe(graph: Any, model: TrainedModel) -> None:
 
 def _ask_for_packages() -> None:
     try:
-        import onnx  # noqa: F401  (asked for before work is done)
+        import onnx  # noqa: F401  (checked before work is done)
         import onnxruntime  # noqa: F401  (as onnx)
         import onnxscript  # noqa: F401  (torch's exporter is written with it)
     except ImportError as error:

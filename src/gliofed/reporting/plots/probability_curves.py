@@ -47,7 +47,7 @@ class BinaryTask:
     """One class against the rest, by one model with one seed."""
 
     truth: Truth
-    chance: Probabilities
+    probability: Probabilities
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,13 @@ def _series(
     return CurveSeries(name, stroke, repeats, len(first), int(first.sum()))
 
 
-def roc(truth: Truth, chance: Probabilities) -> tuple[Probabilities, Probabilities]:
+def roc(truth: Truth, probability: Probabilities) -> tuple[Probabilities, Probabilities]:
     """False and true positive rates as the threshold falls; equal probabilities move together.
 
     Both sides must have cases. Starts at (0, 0) and ends at (1, 1).
     """
-    order = np.argsort(-chance, kind="stable")
-    last = np.append(np.diff(chance[order]) != 0, True)
+    order = np.argsort(-probability, kind="stable")
+    last = np.append(np.diff(probability[order]) != 0, True)
     hits = np.cumsum(truth[order])[last]
     alarms = np.cumsum(~truth[order])[last]
     zero = np.zeros(1)
@@ -194,7 +194,7 @@ def _draw_roc(
     for curve, text in zip(series, labels, strict=True):
         for repeat, question in enumerate(curve.repeats if curve.drawable else ()):
             axes.plot(
-                *roc(question.truth, question.chance),
+                *roc(question.truth, question.probability),
                 curve.stroke.line,
                 color=curve.stroke.colour,
                 linewidth=1.8 if len(curve.repeats) == 1 else 1.2,
@@ -220,9 +220,9 @@ class _ReliabilityCurve:
 
 def _bins(series: CurveSeries) -> _ReliabilityCurve:
     truth = np.concatenate([q.truth for q in series.repeats])
-    chance = np.concatenate([q.chance for q in series.repeats])
+    probability = np.concatenate([q.probability for q in series.repeats])
     bins = max(1, min(MOST_BINS, series.cases // CASES_A_BIN))
-    points = calibration_curve(truth, chance, bins)
+    points = calibration_curve(truth, probability, bins)
     return _ReliabilityCurve(
         series,
         tuple(p.predicted for p in points),
@@ -304,7 +304,7 @@ def _rug(axes: Axes, series: CurveSeries) -> None:
     """Ticks for the cases of the first seed: at the top with the class, at the bottom without."""
     question = series.repeats[0]
     for height, picked in ((1.03, question.truth), (-0.03, ~question.truth)):
-        probabilities = question.chance[picked]
+        probabilities = question.probability[picked]
         axes.plot(
             probabilities,
             np.full(len(probabilities), height),
