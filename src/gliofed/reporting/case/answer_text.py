@@ -1,4 +1,4 @@
-"""Sentences about how a case's answer was computed, for its page and its file."""
+"""Sentences on how a case's prediction was computed, for its page and its file."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from gliofed.markers import MARKERS
 from gliofed.types import Sequence
 
 TESTED: Final = "see the model's card"
-NO_BRAIN: Final = "no region was hidden: the case has no brain voxel"
-FEW_SEQUENCES: Final = "no sequence was hidden: at most one is present"
+NO_BRAIN: Final = "no region was occluded: the case has no brain voxel"
+FEW_SEQUENCES: Final = "no sequence was dropped: at most one is present"
 NOT_FINITE: Final = "not explained: the network's probability is not finite"
-REGION_NOT_FINITE: Final = "no map: with some region hidden, the probability is not finite"
+REGION_NOT_FINITE: Final = "no map: with some region occluded, the probability is not finite"
 SEQUENCE_NOT_FINITE: Final = "without {}, the probability is not finite"
 
 
 def passes(mirrored: bool) -> str:
-    """What the spread of the segmentation is over; empty with one pass."""
+    """The passes behind the spread of the segmentation; empty with one pass."""
     return "2 passes: as scanned and mirrored" if mirrored else ""
 
 
 def intervals(samples: int, mirrored: bool) -> str:
-    """What the bounds of the markers' probabilities are."""
+    """The definition of the intervals of the markers' probabilities."""
     half = ", half of them of the mirrored scan" if mirrored else ""
     return (
         f"the central 95 % of {samples} samples with dropout active in the network's heads{half}, "
@@ -39,10 +39,10 @@ def training(study: str, run: str, rounds: int) -> str:
 def calibration(
     counts: Mapping[str, Mapping[str, int]], max_missing: int, case_missing: int
 ) -> str:
-    """On which cases the model was calibrated, and a warning where this case lacks more sequences.
+    """The calibration cases of the model, and a warning if this case lacks more sequences.
 
-    counts: calibration cases by marker id and class. max_missing: how many sequences these cases
-    lacked at most; case_missing: how many this one lacks.
+    counts: calibration cases by marker id and class. max_missing: largest number of sequences
+    missing in these cases; case_missing: number missing in this one.
     """
     fitted = "; ".join(
         f"{m.title}: " + ", ".join(f"{name} ({n})" for name, n in counts[m.id].items())
@@ -60,8 +60,8 @@ def occlusion_method(blocks: int, block_mm: float, sequences: int) -> str:
     """How a case's occlusion maps were computed."""
     return (
         f"Each marker's most probable class is explained. {blocks} blocks of {block_mm:.0f} mm a "
-        f"side and {sequences} whole sequences were hidden, one at a time, and the network was run "
-        "again on the scan as it is. Changes are of the network's own probability, before "
+        f"side were occluded and {sequences} sequences dropped, one at a time, and the network was "
+        "run again on the scan without mirroring. Changes are of the network's own probability, before "
         "calibration."
     )
 
@@ -71,8 +71,8 @@ def occlusion_gaps(
 ) -> tuple[str, ...]:
     """A sentence for each part of one marker's occlusion that is absent, with the reason.
 
-    finite: whether the network's own probability is. blocks: how many were hidden. sequences: the
-    fall without each; empty where none was hidden.
+    finite: whether the network's own probability is finite. blocks: number occluded. sequences: the
+    fall without each; empty if none was dropped.
     """
     if not finite:
         return (NOT_FINITE,)

@@ -14,18 +14,18 @@ from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.types import Sequence
 
 OUTLINED: Final = 0.5
-"""The probability of tumour from which on a voxel is within the outline."""
+"""Voxels with at least this probability of tumour are in the segmentation."""
 
 
 @dataclass(frozen=True)
 class Occlusion:
-    """How the probability of one class of a marker falls where a part of the scan is hidden.
+    """Fall of the probability of one class of a marker under occlusion.
 
     class_name: the class that is explained. probability: the network's own, before calibration;
-    None where it is not finite. regions: float32 (X, Y, Z) on the case's grid, the fall where a
-    block about the voxel is hidden, 0 outside the brain; None where there is no map. block_mm: side
-    of these blocks. sequences: the fall without each whole sequence that is present; empty with
-    fewer than two. notes: a sentence for each absent part, with the reason.
+    None if not finite. regions: float32 (X, Y, Z) on the case's grid, the fall when a block around
+    the voxel is occluded, 0 outside the brain; None without a map. block_mm: side of these blocks.
+    sequences: the fall without each present sequence; empty with fewer than two. notes: a sentence
+    for each absent part, with the reason.
     """
 
     marker: str
@@ -39,8 +39,8 @@ class Occlusion:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """The model, in words for the page. id: digest that names it. trained, tested, calibrated: one
-    line each, empty where not known; synthetic: trained on phantoms."""
+    """The model as text for the page. id: its digest. trained, tested, calibrated: one line each,
+    empty if unknown; synthetic: trained on phantoms."""
 
     name: str
     id: str
@@ -54,17 +54,15 @@ class ModelDescription:
 class CaseContent:
     """One case. Arrays are (X, Y, Z) on one grid, whose `affine` is voxel to RAS mm.
 
-    space: whose millimetres these are. In "mni152" brains are stretched to one size, so that
-    `volume_ml` cannot be of this grid: it is of the segmentation at one half on the patient's scan.
-    volume_range_ml: least and greatest over passes; None with one.
-    images: of the sequences that are present, z-scored in the brain, 0 elsewhere. probability: of
-    tumour, 0 to 1. deviation: its standard deviation over passes; None with one. passes: what
-    the spread of the segmentation is over, as words that follow "over", such as "6 passes: 3
-    models, each also of the mirrored scan"; intervals: what the bounds of the markers are, as words
-    that follow "In brackets:"; each empty with one pass. occlusions: empty where none was computed;
-    occlusion_method: how they were computed, in sentences. quality: faults of the preparation, each
-    a sentence with a cure; empty where there is none. missing: sequences that the case does not
-    have. written: the day, ISO 8601.
+    space: of the millimetres. In "mni152" brains are stretched to one size, so that `volume_ml` is
+    measured on the patient's scan, at probability one half. volume_range_ml: smallest and largest
+    over passes; None with one. images: of the sequences that are present, z-scored in the brain, 0
+    elsewhere. probability: of tumour, 0 to 1. deviation: its standard deviation over passes; None
+    with one. passes: text that follows "over", such as "6 passes: 3 models, each also of the
+    mirrored scan"; intervals: text that follows "In brackets:"; each empty with one pass.
+    occlusions: empty if not computed; occlusion_method: sentences on how they were computed.
+    quality: faults of the preparation, each a sentence with a cure; may be empty. missing: missing
+    sequences. written: the day, ISO 8601.
     """
 
     case: str

@@ -61,7 +61,7 @@ def render_case(content: CaseContent) -> str:
 
 
 def _viewer_config(content: CaseContent, inside: ViewerVolumes) -> Mapping[str, object]:
-    """What the script is told of the volumes beside it."""
+    """The settings of the script for the embedded volumes."""
     return {
         "images": [{"id": v.id, "title": v.title} for v in inside.images],
         "outline": inside.outline.id if inside.outline else "",

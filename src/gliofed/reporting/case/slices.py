@@ -1,4 +1,4 @@
-"""Slices of a case as pictures: for print, and where there is no viewer."""
+"""Slices of a case as pictures, for print and for browsers without the viewer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gliofed.reporting.plots.segmentation_slices import (
 from gliofed.reporting.plots.style import Picture, plot_style, raster_picture
 
 BLEND: Final = 0.6
-"""Of a colour over the grey below it."""
+"""Opacity of the colours over the grey image."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,14 @@ class SequenceSlices:
 
 
 def display_centre(content: CaseContent) -> tuple[int, int, int]:
-    """Where the outline is largest in each direction, else the brain."""
+    """The voxel where the segmentation is largest in each direction, else the brain."""
     drawn = outline(content)
     return largest_section(drawn if drawn.any() else brain(content))
 
 
 def sequence_slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[SequenceSlices, ...]:
-    """Of every sequence that is there, through the voxel `at`, with the outline's line."""
+    """Slices of every present sequence through the voxel `at`, with the border of the
+    segmentation."""
     inside = brain(content)
     out = []
     for sequence in ORDER:
@@ -62,7 +63,7 @@ def sequence_slices(content: CaseContent, at: tuple[int, int, int]) -> tuple[Seq
 
 def occlusion_picture(content: CaseContent, why: Occlusion) -> Picture | None:
     """The axial slice with the greatest change of the probability, in colours over the first
-    sequence that is there; None where `brain_regions` gives None."""
+    present sequence; None if `brain_regions` gives None."""
     within = brain_regions(content, why)
     if within is None:
         return None
@@ -78,8 +79,8 @@ def occlusion_picture(content: CaseContent, why: Occlusion) -> Picture | None:
         image[visible] = (1 - BLEND) * image[visible] + BLEND * _coloured(colours, share[visible])
     drawn = slice_of(outline(content), "axial", at)
     words = (
-        f"{content.case}, axial {sequence.value} slice, {orientation_text('axial')}: where hiding "
-        f"a region changes the probability of {BY_ID[why.marker].title}: {why.class_name}, "
+        f"{content.case}, axial {sequence.value} slice, {orientation_text('axial')}: where occlusion "
+        f"of a region changes the probability of {BY_ID[why.marker].title}: {why.class_name}, "
         f"by up to {most:.2f}."
     )
     with plot_style():
@@ -98,7 +99,9 @@ def _slice(
 ) -> Picture:
     line = slice_of(outline(content), name, at)
     inside = count(int(line.sum()), "pixel") if line.any() else "nothing"
-    words = f"{content.case}, {name} {sequence} slice, {orientation_text(name)}: {inside} outlined."
+    words = (
+        f"{content.case}, {name} {sequence} slice, {orientation_text(name)}: {inside} segmented."
+    )
     with plot_style():
         figure = slice_figure(
             name, slice_of(grey, name, at), aspect(content.affine, name), ((line, LINE, "solid"),)

@@ -1,4 +1,4 @@
-"""The volumes inside the page of a case, on one grid, as the viewer reads them."""
+"""The volumes embedded in the page of a case, on one grid, for the viewer."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from gliofed.reporting.case.content import OUTLINED, CaseContent, Occlusion
 from gliofed.types import Sequence
 
 ORDER: Final = (Sequence.FLAIR, Sequence.T2, Sequence.T1CE, Sequence.T1)
-"""From the first shown on: the outline is of what is bright in T2 and FLAIR."""
+"""Order of display: the region is bright in T2 and FLAIR."""
 WINDOW: Final = (0.5, 99.5)
-"""Percentiles of the brain between which greys are told apart."""
+"""Percentiles of the brain's intensities between which the grey scale runs."""
 MOST_DEVIATION: Final = 0.5
-"""Of a number between 0 and 1."""
+"""Step of a coded number between 0 and 1."""
 LEAST_DEVIATION: Final = 0.05
 STEPS: Final = 40
-"""Of colour from none to the most: few, for the size of the file."""
+"""Number of colour levels, small to limit the size of the file."""
 LEAST_CHANGE: Final = 0.01
-"""Of a probability: the last digit that the page writes."""
+"""Step of a coded probability: the last digit on the page."""
 LEAST_SHARE: Final = 0.1
-"""Of the greatest change of a probability: what is below is not coloured."""
+"""Changes of a probability below this are not coloured."""
 NIFTI_OFFSET: Final = 352
 """Bytes before the voxels of a NIfTI-1 file."""
 LINE: Final = "#2196ff"
-"""Of the outline: told from white, grey and black tissue, and from `COLOURS`."""
+"""Colour of the segmentation: distinct from grey tissue and from `COLOURS`."""
 COLOURS: Final[Mapping[str, tuple[str, ...]]] = {
     "deviation": ("#00402e", "#009e73", "#c9ffee"),
     "falls": ("#6b4a00", "#e69f00", "#ffe9b8"),
@@ -50,7 +50,7 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class EmbeddedVolume:
-    """A gzipped NIfTI of uint8 in base64. id: of its element. title: what a reader chooses."""
+    """A gzipped NIfTI of uint8 in base64. id: of its element. title: in the menu."""
 
     id: str
     title: str
@@ -59,9 +59,9 @@ class EmbeddedVolume:
 
 @dataclass(frozen=True)
 class Overlay:
-    """Colours over the images. group: under which a reader finds it. low, high: values between
-    which it is coloured. colours: the name of a row of `COLOURS`; below: of another, for values
-    below -low; empty where there are none. meaning, meaning_below: of these, in words."""
+    """Colours over the images. group: heading in the menu. low, high: range of coloured values.
+    colours: the name of a row of `COLOURS`; below: of another, for values below -low; empty without
+    these. meaning, meaning_below: text for both."""
 
     group: str
     volume: EmbeddedVolume
@@ -75,8 +75,8 @@ class Overlay:
 
 @dataclass(frozen=True)
 class ViewerVolumes:
-    """All that the viewer shows. outline: None where nothing is outlined. at: the voxel where it
-    begins, shape: of the grid, both RAS."""
+    """The contents of the viewer. outline: None for an empty segmentation. at: first voxel shown,
+    shape: of the grid, both RAS."""
 
     images: tuple[EmbeddedVolume, ...]
     outline: EmbeddedVolume | None
@@ -88,9 +88,8 @@ class ViewerVolumes:
 def in_ras(content: CaseContent) -> CaseContent:
     """The same case with its axes turned to the closest of right, anterior and superior.
 
-    No voxel is interpolated. Raises DataError where there is no image, where an array is of
-    another shape than the probability or has a value that is not finite, and where the affine is
-    singular.
+    No voxel is interpolated. Raises DataError without an image, for an array with another shape
+    than the probability or a value that is not finite, and for a singular affine.
     """
     _check(content)
     shape = content.probability.shape
@@ -139,12 +138,12 @@ def _check(content: CaseContent) -> None:
 
 
 def outline(content: CaseContent) -> Flags:
-    """(X, Y, Z), true within the outline."""
+    """(X, Y, Z), true within the segmentation."""
     return content.probability >= OUTLINED
 
 
 def brain(content: CaseContent) -> Flags:
-    """Where any sequence has a value."""
+    """(X, Y, Z), true where any sequence has a value."""
     there = np.zeros(content.probability.shape, bool)
     for image in content.images.values():
         there |= image != 0
@@ -152,10 +151,9 @@ def brain(content: CaseContent) -> Flags:
 
 
 def brain_regions(content: CaseContent, why: Occlusion) -> NDArray[np.float32] | None:
-    """By how much the probability falls where a region of the brain is hidden; 0 outside it.
+    """Fall of the probability when a region of the brain is occluded; 0 outside it.
 
-    None where there is no map, or where nothing in it reaches `LEAST_CHANGE`: its colours would
-    stand for nothing.
+    None without a map, or if no value reaches `LEAST_CHANGE`.
     """
     if why.regions is None:
         return None
@@ -164,7 +162,7 @@ def brain_regions(content: CaseContent, why: Occlusion) -> NDArray[np.float32] |
 
 
 def greys(image: NDArray[np.float32], inside: Flags) -> Codes:
-    """0 outside the brain, 1 to 255 within it, straight between the percentiles of `WINDOW`."""
+    """0 outside the brain, 1 to 255 within it, linear between the percentiles of `WINDOW`."""
     low, high = np.percentile(image[inside], WINDOW) if inside.any() else (0.0, 1.0)
     scaled = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1)
     return np.where(inside, 1 + np.rint(254 * scaled), 0).astype(np.uint8)
@@ -187,7 +185,7 @@ def viewer_volumes(content: CaseContent, at: tuple[int, int, int]) -> ViewerVolu
 
 
 def start_position(content: CaseContent, volumes_: ViewerVolumes) -> tuple[float, float, float]:
-    """RAS mm of the voxel where the viewer begins."""
+    """RAS mm of the viewer's first voxel."""
     x, y, z = apply_affine(content.affine, volumes_.at).tolist()
     return x, y, z
 
@@ -204,7 +202,7 @@ def _deviation(content: CaseContent) -> tuple[Overlay, ...]:
 
 
 def _regions(content: CaseContent) -> tuple[Overlay, ...]:
-    """Of each marker whose probability changes by enough to be written."""
+    """Overlays of each marker with a change above `LEAST_CHANGE`."""
     overlays = []
     for number, why in enumerate(content.occlusions):
         within = brain_regions(content, why)
@@ -215,14 +213,14 @@ def _regions(content: CaseContent) -> tuple[Overlay, ...]:
         title = BY_ID[why.marker].title
         data = _nifti(codes, content, most / STEPS, -128 * most / STEPS)
         volume = EmbeddedVolume(f"volume-why-{number}", f"{title}: {why.class_name}", data)
-        meaning = f"of the probability of {why.class_name} ({title}) where a region is hidden"
+        meaning = f"of the probability of {why.class_name} ({title}) where a region is occluded"
         shown = (LEAST_SHARE * most, most, "falls", "rises", f"fall {meaning}", f"rise {meaning}")
         overlays.append(Overlay("Influence of regions (occlusion)", volume, *shown))
     return tuple(overlays)
 
 
 def _nifti(codes: Codes, content: CaseContent, slope: float = 1.0, inter: float = 0.0) -> str:
-    """value = slope x code + inter, as a reader of the header has it."""
+    """value = slope x code + inter, as in the NIfTI header."""
     header = nib.Nifti1Header()
     header.set_data_shape(codes.shape)
     header.set_data_dtype(np.uint8)

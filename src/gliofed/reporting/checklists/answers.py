@@ -27,7 +27,7 @@ TEMPLATES: Final = (DATA, MODEL, RESULTS)
 GROUPS: Final = "reporting/checklists/groups.md.j2"
 """Text about groups of cases, which the others and the model card share."""
 FOR_AUTHORS: Final = "for_authors"
-"""The answer to an item of which a run knows nothing."""
+"""The answer to an item without information in the run."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ Rule = Callable[[RunFacts], ItemStatus]
 
 
 def item_status(answer: str, facts: RunFacts) -> ItemStatus:
-    """How far the run answers. Raises KeyError for a name that is not in `RULES`."""
+    """The status of an item. Raises KeyError for a name that is not in `RULES`."""
     rule = RULES[answer]
     return rule if isinstance(rule, ItemStatus) else rule(facts)
 
@@ -61,7 +61,7 @@ def limits(facts: RunFacts) -> list[str]:
 
 
 def template_values(facts: RunFacts) -> dict[str, object]:
-    """What the templates of answers use: the facts, and functions that choose and format."""
+    """Names for the templates of answers: the facts, and functions that select and format."""
     functions = {
         name: getattr(module, name) for module, names in _FUNCTIONS.items() for name in names
     }

@@ -14,7 +14,7 @@ from gliofed.reporting.checklists.run_facts import RunFacts
 
 @dataclass(frozen=True)
 class ChecklistItem:
-    """One item. number: the published one. asks: in our own words. answer: a name in
+    """One item. number: the published one. asks: paraphrased. answer: a name in
     `answers.RULES`."""
 
     number: str
@@ -38,7 +38,7 @@ class Checklist:
 class ChecklistAnswer:
     """An item and its answer.
 
-    text: what the run knows, and what of the item is left to the authors. where: the parts of the
+    text: information of the run, and what the authors must add. where: the parts of the
     page and the files that show it; empty for none. authors: the authors' own text, which makes an
     item answered; empty for none.
     """
@@ -79,7 +79,7 @@ def answer_checklist(
 
 
 def checklist_csv(answers: AnsweredChecklist) -> str:
-    """One line an item; `state` is answered, partly or open, `authors` their own words."""
+    """One line an item; `state` is answered, partly or open, `authors` their own text."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("item", "section", "topic", "asks", "state", "text", "where", "authors"))

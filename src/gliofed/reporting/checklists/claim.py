@@ -1,7 +1,7 @@
-"""CLAIM, the update of 2024: what a report of AI in medical imaging says, in 44 items.
+"""CLAIM, the update of 2024: 44 reporting items for AI in medical imaging.
 
 Tejani et al. 2024, Radiology: Artificial Intelligence 6:e240300. Numbers and sections are those
-published; what each item asks is put in our own words, and the paper decides where they differ.
+published; the items are paraphrased, and the paper takes precedence.
 """
 
 from __future__ import annotations

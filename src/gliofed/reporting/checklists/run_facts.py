@@ -41,14 +41,14 @@ class CaseGroup:
     scanners: int
 
     def unknown(self, marker: str) -> int:
-        """Cases whose label of this marker nobody knows."""
+        """Number of cases with an unknown label of this marker."""
         return self.cases - sum(self.classes[marker])
 
 
 @dataclass(frozen=True)
 class HospitalFacts:
     """One hospital. source, licence, citation: of the public set that it is or is a part of; empty
-    for a hospital's own data, of which the run knows none of them."""
+    for a hospital's own data, for which the run has none of these."""
 
     name: str
     part: Place
@@ -60,7 +60,7 @@ class HospitalFacts:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """Who trained, who was held out at training hospitals, and who tested, for a seed and fold."""
+    """Training, held-out and external test cases for a seed and fold."""
 
     seed: int
     fold: str
@@ -71,8 +71,8 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """One model and what its training took. sent: bytes of all updates. refused: updates that were
-    not merged. file: its weights, below the run's folder; sha256: of that file."""
+    """One model and the cost of its training. sent: bytes of all updates. refused: updates that
+    were not merged. file: its weights, below the run's folder; sha256: of that file."""
 
     model: str
     seed: int
@@ -90,7 +90,7 @@ class RunFacts:
     """Everything that checklists and model card state of a run.
 
     all_cases: the prepared cases of all hospitals, with those dropped. dropped: case and reason,
-    where the patient is also at another hospital. excluded: case, hospital and reason, where the
+    if the patient is also at another hospital. excluded: case, hospital and reason, where the
     preparation is outside the limits of the study. overlap: how patients at two hospitals were
     searched for, and the result. parameters: of the network. versions: program or package to its
     version.
@@ -120,13 +120,13 @@ class RunFacts:
 
     @property
     def strata(self) -> tuple[str, ...]:
-        """The groups of cases that have figures of their own, in words."""
+        """Titles of the strata that have figures."""
         rows = self.evidence.strata if self.evidence else ()
         return tuple(dict.fromkeys(r.stratum for r in rows if r.value is not None))
 
 
 def main_model(rows: Sequence[ScoreRow]) -> str:
-    """The model that the accounts speak of: the federated one, else the first; "" without rows."""
+    """The model that the texts describe: the federated one, else the first; "" without rows."""
     models = [r.model for r in rows if r.model != MEDIAN_MODEL]
     return FEDERATED if FEDERATED in models else next(iter(models), "")
 

@@ -31,7 +31,7 @@ from gliofed.study import Study
 from gliofed.types import SEQUENCES
 
 MAIN: Final = ("dice", "dice_median", "hd95_mm", "auc", "auc_mean", "balanced_accuracy", "brier")
-"""The metrics that a sentence gives; all are in the table that it points to."""
+"""The metrics named in sentences; all others are in the linked table."""
 REGRESSION_INPUTS: Final = {
     "age_sex": "age and sex",
     "radiomics": "features measured within segmentations",
@@ -119,7 +119,7 @@ def has_intervals(facts: RunFacts) -> bool:
 
 
 def interval_methods(facts: RunFacts) -> list[str]:
-    """How intervals were made, each method once."""
+    """Methods of the intervals, each once."""
     return list(dict.fromkeys(r.method for r in facts.rows if r.method))
 
 

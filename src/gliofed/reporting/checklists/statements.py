@@ -1,4 +1,4 @@
-"""What the authors of a study say themselves, in a TOML file of theirs.
+"""Statements of a study's authors, from their TOML file.
 
     [tripod-ai]
     17 = "Approved by the ethics committee of ...; consent was waived."
@@ -8,7 +8,7 @@
     [card]
     license = "cc-by-4.0"
 
-It does not enter the study's digest: words change no result.
+The file does not enter the study's digest, since it changes no result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gliofed.settings import build, read_toml
 
 @dataclass(frozen=True)
 class CardStatements:
-    """What the model card says of the authors' choice; empty where they have not said it.
+    """Fields of the model card set by the authors; empty if not stated.
 
     license: of the weights, as Hugging Face writes it (cc-by-4.0, other). version: of the model.
     """
@@ -40,7 +40,7 @@ class CardStatements:
 
 @dataclass(frozen=True)
 class Statements:
-    """items: checklist id to item number to the authors' words."""
+    """items: checklist id to item number to the authors' text."""
 
     items: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     card: CardStatements = field(default_factory=CardStatements)
@@ -50,10 +50,10 @@ NO_STATEMENTS: Final = Statements()
 
 
 def read_statements(path: Path) -> Statements:
-    """The authors' words in a file.
+    """Read the authors' statements from a file.
 
     Raises StudyError: no such file, not TOML, a table, item or key that does not exist (with the
-    nearest one), or a value that is no text or is blank.
+    nearest one), or a value that is not text or is blank.
     """
     raw = read_toml(path, "statements")
     lists = {c.id: [i.number for i in c.items] for c in (TRIPOD_AI, CLAIM)}
@@ -83,5 +83,5 @@ def _known(given: Iterable[str], valid: Iterable[str], where: str, kind: str) ->
 
 def _words(text: object, where: str) -> str:
     if not isinstance(text, str) or not text.strip():
-        raise StudyError(f"{where}: expected a text that says something, found {text!r}")
+        raise StudyError(f"{where}: expected a text that is not blank, found {text!r}")
     return text.strip()

@@ -1,7 +1,7 @@
-"""TRIPOD+AI: what a report of a prediction model says; 27 items, 52 with their parts.
+"""TRIPOD+AI: 27 reporting items for prediction models, 52 with their parts.
 
-Collins et al. 2024, BMJ 385:e078378. Numbers and topics are those published; what each item asks is
-put in our own words, and the paper decides where they differ.
+Collins et al. 2024, BMJ 385:e078378. Numbers and topics are those published; the items are
+paraphrased, and the paper takes precedence.
 """
 
 from __future__ import annotations

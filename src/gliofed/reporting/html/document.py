@@ -18,8 +18,8 @@ def render_page(
 ) -> str:
     """A page as one HTML text: styles, scripts and figures inside, all names escaped.
 
-    template: a file of this package that extends `frame.html.j2`. scripts: others, the only ones
-    that the page may run, in this order. styles: what it needs besides `page.css`.
+    template: a file of this package that extends `frame.html.j2`. scripts: the only scripts that
+    the page may run, in this order. styles: further style sheets besides `page.css`.
     """
     from markupsafe import Markup
 
@@ -36,7 +36,7 @@ def render_page(
 
 
 def content_security_policy(scripts: Sequence[str] = ()) -> str:
-    """What a page with these scripts allows itself: they, styles and pictures, all inside it."""
+    """The content security policy of a page: these scripts, styles and pictures, all inline."""
     allowed = " ".join(_digest(packaged_text(name)) for name in scripts) or "'none'"
     return (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -45,6 +45,6 @@ def content_security_policy(scripts: Sequence[str] = ()) -> str:
 
 
 def _digest(code: str) -> str:
-    """What names one script in a page's policy."""
+    """The hash of a script in a page's policy."""
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode("ascii")
     return f"'sha256-{digest}'"

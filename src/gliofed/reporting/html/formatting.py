@@ -76,7 +76,7 @@ _MODELS: Final = {
 
 
 def metric_title(metric: str) -> str:
-    """The metric's name, saying so where lower is better."""
+    """The metric's name, marked if lower is better."""
     known = METRICS.get(metric, MetricTitle(metric))
     return f"{known.title} (lower is better)" if known.lower_is_better else known.title
 
@@ -92,7 +92,7 @@ def task_title(task: str) -> str:
 
 
 def short_title(task: str, measured: str = ": AUC") -> str:
-    """Where there is little room: the task and what is measured."""
+    """A short name of task and metric."""
     if task == "mask":
         return "Segmentation: Dice"
     return _SHORT.get(task, task_title(task)) + measured
@@ -109,7 +109,7 @@ def is_single_site(model: str) -> bool:
 
 
 def is_calibrated(model: str) -> bool:
-    """Whether these are another model's answers with calibrated probabilities."""
+    """Whether the name is that of a model with calibrated probabilities."""
     return model.endswith(CALIBRATED_SUFFIX)
 
 
@@ -123,7 +123,7 @@ def model_title(model: str) -> str:
 
 
 def number(value: float | None, digits: int) -> str:
-    """Rounded, with a real minus sign and no negative zero; n/a where there is none."""
+    """Rounded, with a real minus sign and no negative zero; n/a if missing."""
     if value is None or not math.isfinite(value):
         return NOT_AVAILABLE
     text = f"{value:.{digits}f}"
@@ -140,17 +140,17 @@ def signed(value: float | None, digits: int) -> str:
 
 
 def value_text(row: ScoreRow, digits: int) -> str:
-    """The value alone, or whether it is hidden or does not exist."""
+    """The value without interval, "hidden", or n/a."""
     return "hidden" if is_hidden(row) else number(row.value, digits)
 
 
 def is_hidden(row: ScoreRow) -> bool:
-    """Whether sites do not show the figure, since it rests on too few cases."""
+    """Whether sites suppressed the figure for too few cases."""
     return row.value is None and SUPPRESSED in row.note
 
 
 def interval(low: float | None, high: float | None, digits: int) -> str:
-    """ "0.81 to 0.92", or nothing where either end is missing."""
+    """ "0.81 to 0.92", or empty if either end is missing."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"{number(low, digits)} to {number(high, digits)}"
@@ -185,14 +185,14 @@ def with_interval(value: float | None, low: float | None, high: float | None, di
 
 
 def p_value(p: float | None) -> str:
-    """Three decimals, or that it is below the least that these tell."""
+    """Three decimals, or "below" the smallest of these."""
     if p is None or not math.isfinite(p):
         return NOT_AVAILABLE
     return "< 0.001" if p < 0.001 else number(p, 3)
 
 
 def missing_reason(row: ScoreRow) -> str:
-    """Why a figure, or its interval, is missing, and whatever else its note says."""
+    """Why a figure or its interval is missing, with the rest of its note."""
     if row.value is not None and not math.isfinite(row.value):
         return row.note or "the value is not a finite number"
     if row.value is None:
@@ -201,7 +201,7 @@ def missing_reason(row: ScoreRow) -> str:
 
 
 def without_site_prefix(site: str, why: str) -> str:
-    """A reason beside its site's name, which it need not repeat."""
+    """A reason without its site's name, for a table that has the name."""
     return why.removeprefix(f"site {site}: ")
 
 
@@ -211,7 +211,7 @@ def count(n: int, singular: str, plural: str | None = None) -> str:
 
 
 def round_ranges(rounds: Sequence[int]) -> str:
-    """ "1 to 4, 7" of ascending numbers; with many gaps, how many rounds and between which."""
+    """ "1 to 4, 7" of ascending numbers; with many gaps, their count and range."""
     parts: list[list[int]] = []
     for round_number in rounds:
         if parts and round_number == parts[-1][-1] + 1:

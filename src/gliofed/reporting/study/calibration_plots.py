@@ -36,7 +36,7 @@ def before_and_after(scored: ScoredPredictions) -> tuple[Plot, ...]:
 
 
 def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
-    """At each hospital, the share of sets that hold the true class, beside what was promised."""
+    """Coverage of prediction sets at each hospital, with the target."""
     evaluation = scored.calibration
     if evaluation is None or not evaluation.sets:
         return ()
@@ -62,7 +62,7 @@ def coverage_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
 
 
 def risk_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
-    """The share of errors over the share of cases kept, the most confident first."""
+    """Error rate over the share of accepted cases, the most confident first."""
     evaluation = scored.calibration
     if evaluation is None or not any(r.value is not None for r in evaluation.risks):
         return ()

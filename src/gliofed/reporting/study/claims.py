@@ -64,7 +64,7 @@ class ClaimsTable:
 
 @dataclass(frozen=True)
 class ComparisonLine:
-    """One comparison. verdict: empty where none was asked of it."""
+    """One comparison. verdict: may be empty."""
 
     role: str
     site: str
@@ -89,7 +89,7 @@ class ComparisonMatrix:
 
 
 def claims_tables(evidence: Evidence) -> tuple[ClaimsTable, ...]:
-    """The external role first; a role about which nothing is claimed is left out."""
+    """The external role first; a role without a claim is omitted."""
     on_model = judge_claims(
         evidence.against_chance, evidence.against_confounders, evidence.added_value, ()
     )
@@ -123,7 +123,8 @@ def _claim_lines(verdicts: Sequence[ClaimVerdict]) -> tuple[ClaimLine, ...]:
 
 
 def without_calibrated(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
-    """Without calibrated answers, which outline and rank as the model itself does."""
+    """Comparisons without calibrated models, whose segmentations and ranks are those of the model
+    itself."""
     return tuple(c for c in comparisons if not is_calibrated(c.model))
 
 

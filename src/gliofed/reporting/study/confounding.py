@@ -41,7 +41,7 @@ NOT_EVALUATED: Final = "not evaluated"
 
 @dataclass(frozen=True)
 class RankingLine:
-    """What one source of a ranking reaches for each marker: "0.83 (0.80 to 0.86), n = 926"."""
+    """The AUC of one ranking for each marker: "0.83 (0.80 to 0.86), n = 926"."""
 
     title: str
     cells: tuple[str, ...]
@@ -49,7 +49,8 @@ class RankingLine:
 
 @dataclass(frozen=True)
 class RankingTable:
-    """Of one role: the model first, then what stands alone. markers: the heads of the columns."""
+    """Rankings of one role: the model first, then each confounder alone. markers: column
+    headings."""
 
     role: str
     title: str
@@ -59,7 +60,7 @@ class RankingTable:
 
 @dataclass(frozen=True)
 class AddedValueLine:
-    """One question of what the model adds, answered."""
+    """One test of the model's added value."""
 
     role: str
     marker: str
@@ -73,7 +74,7 @@ class AddedValueLine:
 
 @dataclass(frozen=True)
 class StrataTable:
-    """Of one role: a line a stratum, a cell a task."""
+    """Strata of one role: a line a stratum, a cell a task."""
 
     role: str
     title: str
@@ -82,7 +83,7 @@ class StrataTable:
 
 
 def ranking_tables(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
-    """For each role in which anything stands alone; external first."""
+    """A table for each role with a confounder; external first."""
     if scored.evidence is None:
         return ()
     heads = tuple(
@@ -105,7 +106,7 @@ def ranking_tables(scored: ScoredPredictions) -> tuple[RankingTable, ...]:
 
 
 def added_value_lines(evidence: Evidence) -> tuple[AddedValueLine, ...]:
-    """Better than what stands alone, and beyond it; first methods, external first."""
+    """Tests of a better AUC and of added information; primary methods, external first."""
     every = [c for c in (*evidence.against_confounders, *evidence.added_value) if c.is_primary]
     return tuple(_added(c) for role in ROLES for c in every if c.role == role)
 
@@ -133,19 +134,19 @@ def _added(c: Comparison) -> AddedValueLine:
 
 
 def _area(c: Comparison) -> str:
-    """The AUC itself, of which the comparison has what is above 0.5."""
+    """The AUC itself; the comparison has the AUC less 0.5."""
     value, low, high = (None if v is None else v + CHANCE for v in (c.difference, c.low, c.high))
     return "" if value is None else f"AUC {with_interval(value, low, high, 3)}"
 
 
 def verdict_note(c: Comparison) -> str:
-    """Why a verdict cannot be given; else what the comparison notes."""
+    """Why there is no verdict; else the note of the comparison."""
     verdict = judge_claim(c, "")
     return verdict.reason if verdict.supported is None else c.note
 
 
 def strata_tables(evidence: Evidence) -> tuple[StrataTable, ...]:
-    """For each role that has any; too few is said in words."""
+    """A table for each role with strata; cells with too few cases have a note."""
     out = []
     for role in ROLES:
         rows = [r for r in evidence.strata if r.role == role]
@@ -160,7 +161,7 @@ def strata_tables(evidence: Evidence) -> tuple[StrataTable, ...]:
 
 
 def alone_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
-    """External test: the model beside each confounder; empty where none has a figure."""
+    """External test: the model and each confounder; empty without a figure."""
     if scored.evidence is None:
         return ()
     alone = [r for r in scored.evidence.confounder_scores if r.role == "external"]
@@ -187,7 +188,7 @@ def alone_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
 
 
 def strata_plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
-    """External test: a line a stratum in which anything has a figure; empty without one."""
+    """External test: a line for each stratum with a figure; empty without one."""
     if scored.evidence is None:
         return ()
     rows = [r for r in scored.evidence.strata if r.role == "external"]
@@ -221,7 +222,7 @@ def _point(row: ScoreRow | None, few: str = "n/a", full: bool = True) -> PointEs
 
 
 def _of_model(scored: ScoredPredictions, role: Role) -> Mapping[str, ScoreRow]:
-    """The model's AUC of the class that confounders rank; of all cases with a label."""
+    """The model's AUC for the class that confounders rank, over all cases with a label."""
     return {
         r.task: r
         for r in scored.rows

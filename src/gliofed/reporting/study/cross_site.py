@@ -1,4 +1,4 @@
-"""Each model at each hospital: one table for each measure, cells with a figure and a shade."""
+"""Scores of each model at each hospital: one table a metric, cells with a figure and a shade."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLOORS: Final = {"auc": 0.5, "dice": 0.0}
 
 @dataclass(frozen=True)
 class CrossSiteCell:
-    """shade: 0 for none, to SHADES. more: interval, then n; or why there is no figure."""
+    """shade: 0 (none) to SHADES. more: interval, then n; or why there is no figure."""
 
     value: str
     more: tuple[str, ...]
@@ -42,8 +42,8 @@ class CrossSiteTable:
 
 
 def cross_tables(matrices: Sequence[CrossSiteMatrix], reference: str) -> tuple[CrossSiteTable, ...]:
-    """Models over tests, the reference first; without measures that no cell has, and without
-    calibrated answers."""
+    """Models over tests, the reference first; without metrics that no cell has, and without
+    calibrated models."""
     return tuple(
         _table(c, reference)
         for c in matrices

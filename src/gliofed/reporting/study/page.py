@@ -23,9 +23,9 @@ ABOUT = (
 
 
 def write_study_page(content: StudyContent, path: Path) -> None:
-    """Write the page to `path` in one step: a reader never meets half of it.
+    """Write the page to `path` in one step, never partially.
 
-    Equal contents give equal bytes. Raises DataError where an example's masks do not fit its image.
+    Equal contents give equal bytes. Raises DataError if an example's masks do not fit its image.
     """
     write_text(path, render_study_page(content))
 

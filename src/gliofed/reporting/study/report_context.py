@@ -133,7 +133,7 @@ def plots(scored: ScoredPredictions) -> tuple[Plot, ...]:
 def write_figures(scored: ScoredPredictions, folder: Path) -> None:
     """Each figure of `plots` as NAME.svg at the width of a journal's column, and all as PRINT.
 
-    Names are those of tasks, not of the data. Equal predictions give equal bytes. Other files of
+    File names depend on tasks, not on the data. Equal predictions give equal bytes. Other files in
     the folder stay. Without a figure nothing is written.
     """
     single, document = style.print_figures(plots(scored))
@@ -152,7 +152,7 @@ def _of_marker(marker: Marker, scored: ScoredPredictions) -> tuple[Plot, ...]:
 
 
 def models_with_curves(scored: ScoredPredictions) -> tuple[str, ...]:
-    """Models with a curve of their own: the reference, and the first that are no single site."""
+    """Models with a curve: the reference, and the first others that are not single-site models."""
     order = tables.in_order((r.model for r in scored.results), scored.reference)
     others = [m for m in order if m != scored.reference and not is_single_site(m)]
     return (scored.reference, *others)[:MOST_CURVES]

@@ -36,7 +36,7 @@ CHANCE = 0.5
 def model_plots(rows: Sequence[ScoreRow], reference: str = FEDERATED) -> tuple[Plot, ...]:
     """The reference, pooled, every other and each single-site model; empty without external rows.
 
-    Calibrated answers have no line: their outlines and ranks are those of the model itself.
+    Calibrated models have no line: their segmentations and ranks are those of the model itself.
     """
     external = external_rows(rows)
     models = in_order((model for model, _, _ in external), reference)

@@ -16,13 +16,13 @@ from gliofed.reporting.study.tables import in_order
 from gliofed.runtime.files import write_text
 
 MOST_COLUMNS = 4
-"""Of the first table; every model has a line in the figure below."""
+"""Columns of the first table; the figure below has all models."""
 
 
 @dataclass(frozen=True)
 class ScoresPageContent:
-    """Everything on the page. title: what a reader calls it. facts: where the predictions are
-    from, as (name, value) rows."""
+    """Everything on the page. title: of the page. facts: the origin of the predictions, as (name,
+    value) rows."""
 
     title: str
     scored: ScoredPredictions
@@ -53,7 +53,7 @@ def render_scores(content: ScoresPageContent) -> str:
 
 
 def _external_summary(results: Sequence[CaseResult]) -> str:
-    """Which cases the first table rests on; empty without an external one."""
+    """The cases of the first table; empty without an external one."""
     outside = [r for r in results if r.role == "external"]
     if not outside:
         return ""

@@ -56,7 +56,7 @@ MEASURES: tuple[HeadlineMeasure, ...] = (
 
 @dataclass(frozen=True)
 class HeadlineCell:
-    """One model's figure. why: the note; verdict: what the interval of the difference says."""
+    """One model's figure. why: the note; verdict: from the interval of the difference."""
 
     model: str
     main: str
@@ -75,7 +75,7 @@ class HeadlineLine:
 
 @dataclass(frozen=True)
 class ScoreLine:
-    """One `ScoreRow` in words; role, site, model and task are also what the filters compare."""
+    """One `ScoreRow` as text; the filters compare role, site, model and task."""
 
     role: str
     site: str
@@ -102,7 +102,7 @@ class TableFilter:
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What it took to train one model, summed over its repeats."""
+    """The cost of training one model, summed over seeds and folds."""
 
     model: str
     repeats: str
@@ -124,8 +124,8 @@ class RefusedUpdate:
 
 
 def in_order(models: Iterable[str], reference: str) -> tuple[str, ...]:
-    """Each once: the reference, pooled, the others, then single sites by name. Without calibrated
-    answers and the median of single sites, which are no models."""
+    """Each model once: the reference, pooled, the others, then single sites by name. Without
+    calibrated models and the median of single sites."""
     names = [m for m in dict.fromkeys(models) if m != MEDIAN_MODEL and not is_calibrated(m)]
     first = [m for m in dict.fromkeys((reference, FEDERATED, "pooled")) if m in names]
     others = [m for m in names if m not in first and not is_single_site(m)]
@@ -146,8 +146,8 @@ def headline(
     models: Sequence[str] = HEADLINE_MODELS,
     reference: str = FEDERATED,
 ) -> tuple[HeadlineLine, ...]:
-    """External test, all hospitals; a model or figure that is not there says so. Empty without
-    any external row. reference: the model that `difference` is against.
+    """External test, all hospitals; a missing model or figure has a note. Empty without an external
+    row. reference: the model that `difference` is against.
     """
     external = external_rows(rows)
     if not external:
@@ -165,7 +165,7 @@ def headline(
 
 
 def headline_cell(model: str, row: ScoreRow | None, reference: str = FEDERATED) -> HeadlineCell:
-    """A model's figure in one line of the first table; row: None where it took no part."""
+    """A model's figure in one line of the first table; row: None if it was not tested."""
     title = model_title(model)
     if row is None:
         return HeadlineCell(title, NOT_AVAILABLE, "not part of this run", "", "")
@@ -187,7 +187,7 @@ def _verdict(row: ScoreRow, reference: str) -> str:
 
 
 def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) -> str:
-    """Which cases the first table rests on, as one sentence; empty without external cases."""
+    """The cases of the first table, as one sentence; empty without external cases."""
     outside = [r for r in results if r.role == "external"]
     if not outside:
         return ""
@@ -242,7 +242,7 @@ def filters(table: Sequence[ScoreLine]) -> tuple[TableFilter, ...]:
 
 
 def costs(curves: Sequence[TrainingHistory]) -> tuple[TrainingCost, ...]:
-    """One line a model, in order of appearance; models without a round are left out."""
+    """One line a model, in order of appearance; models without a round are omitted."""
     groups: dict[str, list[TrainingHistory]] = {}
     for curve in curves:
         if curve.points:
@@ -272,7 +272,7 @@ def _sent(model: str, sent: int) -> str:
 
 
 def refusals(curves: Sequence[TrainingHistory]) -> tuple[RefusedUpdate, ...]:
-    """Every update that was not merged, with the gate's own words."""
+    """Every update that was not merged, with the reason."""
     return tuple(
         RefusedUpdate(
             model_title(curve.model),
@@ -287,12 +287,12 @@ def refusals(curves: Sequence[TrainingHistory]) -> tuple[RefusedUpdate, ...]:
 
 
 def cohort_of(content: StudyContent) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Header and body; both empty where nothing was counted."""
+    """Header and body; both empty without counts."""
     return (content.cohort[0], content.cohort[1:]) if content.cohort else ((), ())
 
 
 def first_round_to_last(values: Sequence[tuple[int, float]]) -> str:
-    """A curve in words, for those who cannot see it."""
+    """A curve as text, for screen readers."""
     if not values:
         return "no value"
     (start, first), (end, last) = values[0], values[-1]
