@@ -59,10 +59,10 @@ def calibration(
 def occlusion_method(blocks: int, block_mm: float, sequences: int) -> str:
     """How a case's occlusion maps were computed."""
     return (
-        f"Each marker's most probable class is explained. {blocks} blocks of {block_mm:.0f} mm a "
-        f"side were occluded and {sequences} sequences dropped, one at a time, and the network was "
-        "run again on the scan without mirroring. Changes are of the network's own probability, before "
-        "calibration."
+        f"Each marker's most probable class is explained. {blocks} blocks with sides of "
+        f"{block_mm:.0f} mm were occluded and {sequences} sequences dropped, one at a time, and the "
+        "network was run again on the scan without mirroring. Changes are of the network's own "
+        "probability, before calibration."
     )
 
 

@@ -79,8 +79,8 @@ def occlusion_picture(content: CaseContent, why: Occlusion) -> Picture | None:
         image[visible] = (1 - BLEND) * image[visible] + BLEND * _coloured(colours, share[visible])
     drawn = slice_of(outline(content), "axial", at)
     words = (
-        f"{content.case}, axial {sequence.value} slice, {orientation_text('axial')}: where occlusion "
-        f"of a region changes the probability of {BY_ID[why.marker].title}: {why.class_name}, "
+        f"{content.case}, axial {sequence.value} slice, {orientation_text('axial')}: change of the "
+        f"probability of {BY_ID[why.marker].title}: {why.class_name} by occlusion, "
         f"by up to {most:.2f}."
     )
     with plot_style():
