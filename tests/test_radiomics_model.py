@@ -241,7 +241,7 @@ def test_a_damaged_model_file_is_one_clear_error(damage) -> None:
 def test_other_features_and_no_case_are_refused() -> None:
     table = made_up()
     other = FeatureTable(table.subjects, table.names[::-1], table.values)
-    with pytest.raises(DataError, match="not those of radiomics"):
+    with pytest.raises(DataError, match="other features than radiomics"):
         predict(trained(), other)
     with pytest.raises(DataError, match="differ between hospitals"):
         train_regressions([table, other])

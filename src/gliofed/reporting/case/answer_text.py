@@ -59,8 +59,8 @@ def calibration(
 def occlusion_method(blocks: int, block_mm: float, sequences: int) -> str:
     """How a case's occlusion maps were computed."""
     return (
-        f"Each marker's most probable class is explained. {blocks} blocks with sides of "
-        f"{block_mm:.0f} mm were occluded and {sequences} sequences dropped, one at a time, and the "
+        f"Each marker's most probable class is explained. {blocks} blocks with sides "
+        f"of {block_mm:.0f} mm were occluded and {sequences} sequences dropped in turn, and the "
         "network was run again on the scan without mirroring. Changes are of the network's own "
         "probability, before calibration."
     )
