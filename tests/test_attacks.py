@@ -456,7 +456,7 @@ class TestWhatIsHeard:
             presence.handle_line(lost)
             assert len(said) == (1 if seconds < 410 else 2)
         assert said[0] == "connected to host:1"
-        assert "in use on another machine too" in said[1]
+        assert "also in use on another machine" in said[1]
 
 
 @pytest.mark.process
@@ -465,7 +465,7 @@ def test_whoever_runs_a_site_is_told_that_its_kit_is_in_use_elsewhere(live, tmp_
     """Last of the attacks, since it leaves north less well connected."""
     shutil.copytree(live.kits / "north", tmp_path / "north")
     with running(site_of(tmp_path / "north"), tmp_path / "said.txt"):
-        told = "or this kit is in use on another machine too"
+        told = "or this kit is also in use on another machine"
         wait_for(lambda: told in live.said["north"].read_text(), "north is told")
 
 
