@@ -12,8 +12,10 @@ from pathlib import Path
 
 # Before torch and OpenBLAS are loaded: test files run side by side, and so do the processes that
 # they start. More threads than cores wait in loops for each other.
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
+os.environ |= {
+    name: os.environ.get(name, "1")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+}
 
 import nibabel as nib
 import numpy as np

@@ -56,7 +56,7 @@ def images(out: Path) -> dict[str, bytes]:
 def test_a_pacs_gives_what_its_files_give(tmp_path) -> None:
     write_study(tmp_path / "in")
     told = session(tmp_path / "in", tmp_path / "work", make_model(tmp_path / "model"))
-    assert told["answers"] == ["answered"]
+    assert told["answers"] == ["predicted"]
     assert len(list((tmp_path / "work/answers").glob("sub-*/*_mask.dcm"))) == 4
     assert len(list((tmp_path / "work/answers").glob("sub-*/*_report.dcm"))) == 1
     assert set(told["stored"]) == {0}

@@ -84,7 +84,7 @@ def answered(model: Path, scans: Path, out: Path, **over: object) -> tuple[gliof
 @pytest.mark.process
 def test_every_case_has_its_answer_and_its_outline_on_each_scan(model, healthy, tmp_path) -> None:
     statuses = answered(model, healthy, tmp_path)
-    assert [f.status for f in statuses] == ["answered"] * 2
+    assert [f.status for f in statuses] == ["predicted"] * 2
     for case in statuses:
         plain = json.loads((case.folder / ANSWER).read_text())
         assert plain["model"]["id"] == gliofed.read_model(model).id
@@ -127,7 +127,7 @@ def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
         with pytest.raises(KeyboardInterrupt):
             answered(model, healthy, tmp_path, overwrite=True, explain=True)
     again = answered(model, healthy, tmp_path)  # what a killed start left needs no leave
-    assert [f.status for f in again] == ["answered", "skipped"]
+    assert [f.status for f in again] == ["predicted", "skipped"]
     assert {p: p.read_bytes() for f in first for p in f.folder.iterdir()} == before
     other = make_model(tmp_path / "other", seed=2)
     refused = answered(other, healthy, tmp_path)
@@ -225,7 +225,7 @@ def test_a_spoilt_case_is_refused_in_one_line_each_and_the_other_is_answered(
         assert not case.folder.exists()
     unused = all("mask" in p.name or p.suffix == ".tsv" for p in _changed(healthy, root))
     assert refused or unused, spoilt.code
-    assert any(f.status == "answered" for f in statuses) or len(statuses) == len(refused) == 1
+    assert any(f.status == "predicted" for f in statuses) or len(statuses) == len(refused) == 1
 
 
 @pytest.mark.process
@@ -238,7 +238,7 @@ def test_a_case_that_crashes_its_process_is_refused_and_the_others_are_answered(
     assert "sub-01: its process crashed (SIGSEGV)" in one.reasons[0]
     assert not one.folder.exists()
     assert (other.folder / ANSWER).is_file()
-    assert [f.status for f in answered(model, healthy, tmp_path)] == ["answered", "skipped"]
+    assert [f.status for f in answered(model, healthy, tmp_path)] == ["predicted", "skipped"]
 
 
 def _changed(one: Path, other: Path) -> list[Path]:
@@ -351,7 +351,7 @@ def test_occlusion_maps_are_computed_when_wanted_and_then_kept(model, healthy, t
     (first,) = answered(model, root, tmp_path)
     assert not read_answer(first.folder).occlusions
     (asked,) = answered(model, root, tmp_path, explain=True, overwrite=True)
-    assert asked.status == "answered"
+    assert asked.status == "predicted"
     assert len(read_answer(asked.folder).occlusions) == len(MARKERS)
     for explain in (True, False):
         assert [f.status for f in answered(model, root, tmp_path, explain=explain)] == ["skipped"]
@@ -375,7 +375,7 @@ def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_p
         write_series(tmp_path / "in", style, number=number)
     out = tmp_path / "out"
     (case,) = gliofed.predict(model, str(tmp_path / "in"), out)
-    assert case.status == "answered"
+    assert case.status == "predicted"
     for sequence in SEQUENCES:
         (path,) = case.folder.glob(f"*_desc-{sequence.value}_mask.dcm")
         drawn = nib.load(path.with_suffix(".nii.gz"))

@@ -48,7 +48,7 @@ from gliofed.validation.reader_messages import ReadRequest
 TABLE: Final = "predictions.csv"
 UNFINISHED: Final = ".unfinished"
 """Marks a case's folder while it is written: its other files are then not a user's correction."""
-Status = Literal["answered", "skipped", "refused"]
+Status = Literal["predicted", "skipped", "refused"]
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class _BatchPrediction:
             raise
         except GliofedError as error:
             return CaseStatus(located.name, "refused", (str(error),), _since(started), folder)
-        return CaseStatus(located.name, "answered", content.quality, _since(started), folder)
+        return CaseStatus(located.name, "predicted", content.quality, _since(started), folder)
 
     def _faults(self, located: LocatedCase, reader: SafeReader) -> list[str]:
         result = reader.look(ReadRequest(located.images, {}, picture=False))
