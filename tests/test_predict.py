@@ -135,7 +135,7 @@ def test_what_is_whole_is_kept_and_another_model_writes_over_nothing(
     assert "and may have been corrected" in refused[0].reasons[0]
     assert {p: p.read_bytes() for f in first for p in f.folder.iterdir()} == before
     assert [f.status for f in answered(other, healthy, tmp_path, overwrite=True)] == [
-        "answered"
+        "predicted"
     ] * 2
 
 
@@ -146,7 +146,7 @@ def test_two_hospitals_may_have_subjects_of_one_name(model, healthy, tmp_path) -
         shutil.copytree(healthy / "north", root / site)
     shutil.rmtree(root / "south/sub-02")
     statuses = answered(model, root, tmp_path / "out")
-    assert [f.status for f in statuses] == ["answered"] * 3
+    assert [f.status for f in statuses] == ["predicted"] * 3
     assert {f.folder.name for f in statuses} == {"north_sub-01", "south_sub-01", "sub-02"}
     assert {read_answer(f.folder).case for f in statuses} == {f.folder.name for f in statuses}
     (tmp_path / "out/sub-02" / ANSWER).write_text("{")
@@ -234,7 +234,7 @@ def test_a_case_that_crashes_its_process_is_refused_and_the_others_are_answered(
 ) -> None:
     with crashing("sub-01"):
         one, other = answered(model, healthy, tmp_path)
-    assert (one.status, other.status) == ("refused", "answered")
+    assert (one.status, other.status) == ("refused", "predicted")
     assert "sub-01: its process crashed (SIGSEGV)" in one.reasons[0]
     assert not one.folder.exists()
     assert (other.folder / ANSWER).is_file()
