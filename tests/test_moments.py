@@ -223,5 +223,7 @@ def test_a_hospital_is_told_that_moments_leave(tiny_study) -> None:
     told, other = (
         " ".join(what_leaves(s, SitePolicy(), None, 1000)) for s in (shared(tiny_study), tiny_study)
     )
-    assert "twice as many numbers on the mean size of this site's gradients" in told
+    assert (
+        "the optimiser's averages of gradients and of their squares (twice as many numbers)" in told
+    )
     assert "gradients" not in other

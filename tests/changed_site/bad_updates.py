@@ -69,7 +69,7 @@ BAD = {
     "header too short": (lambda p, t: _bytes(p, lambda d: _header(d, 9)), "is not in the format of gliofed"),
     "dtype that does not fit its bytes": (
         lambda p, t: _bytes(p, lambda d: d.replace(b'"dtype":"F32"', b'"dtype":"F64"', 1)), "cannot be read"),
-    "too large": (_oversize, "bytes that it may have"),
+    "too large": (_oversize, "bytes, the limit"),
     "cases": (lambda p, t: _changed(p, cases=10**12), "claims 1000000000000 cases"),
     "norm": (lambda p, t: _changed(p, weights={k: 1000 * v for k, v in load_update(p).weights.items()}), "above the bound"),
     "name of another site": (lambda p, t: _changed(p, site="north"), "the name of site 'north'"),
