@@ -86,6 +86,7 @@ def test_an_entry_is_on_the_disk_before_it_has_its_name(north, tmp_path, monkeyp
     assert done[4:] == ["rename", "store"]
 
 
+@pytest.mark.process
 def test_every_failed_case_is_named_and_the_others_are_in_the_store(tmp_path) -> None:
     north = write_hospital(tmp_path / "north", {f"{n:02d}": ROW for n in range(14)})
     for number in range(2, 14):

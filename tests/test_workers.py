@@ -18,6 +18,8 @@ from gliofed.runtime import workers
 from gliofed.runtime.progress import Progress
 from gliofed.runtime.workers import ProcessCrash, WorkerPool
 
+pytestmark = pytest.mark.process
+
 Job = tuple[str, int]
 
 
