@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gliofed.reporting.html.document import render_page
+from gliofed.reporting.html.document import SCRIPT, render_page
 from gliofed.reporting.plots.segmentation_slices import segmentation_figure
 from gliofed.reporting.plots.training_curves import training_pictures
 from gliofed.reporting.study import tables
@@ -35,7 +35,7 @@ def render_study_page(content: StudyContent) -> str:
     columns, cohort = tables.cohort_of(content)
     return render_page(
         "reporting/study/page.html.j2",
-        scripts=("reporting/html/page.js",),
+        scripts=(SCRIPT,),
         study=content.study,
         synthetic=content.synthetic,
         report=make_report_context(content.scored, tables.HEADLINE_MODELS, ABOUT),

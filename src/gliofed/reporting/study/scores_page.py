@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gliofed.evaluation.by_case.score_table import MEDIAN_MODEL
 from gliofed.evaluation.results import CaseResult
-from gliofed.reporting.html.document import render_page
+from gliofed.reporting.html.document import SCRIPT, render_page
 from gliofed.reporting.html.formatting import count, is_single_site
 from gliofed.reporting.study.content import ScoredPredictions
 from gliofed.reporting.study.report_context import make_report_context
@@ -43,7 +43,7 @@ def render_scores(content: ScoresPageContent) -> str:
     models = (*several, MEDIAN_MODEL) if single else tuple(several)
     return render_page(
         "reporting/study/scores.html.j2",
-        scripts=("reporting/html/page.js",),
+        scripts=(SCRIPT,),
         study=content.title,
         synthetic=False,
         report=make_report_context(scored, models, [""] * len(models)),
