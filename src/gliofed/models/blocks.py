@@ -40,15 +40,51 @@ class Conv3d(nn.Conv3d):
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
-    """`torch.nn.ConvTranspose3d` with the same workarounds as `Conv3d`; its output is the larger
-    side."""
+    """`torch.nn.ConvTranspose3d` with two workarounds for the CPU.
+
+    It computes in float32 where bfloat16 would be wrong, as `Conv3d` does; here the output is the
+    larger side. Where the kernel equals the stride, no two kernels overlap: the layer is a matrix
+    product whose rows are then put in place (as the pixel shuffle of Shi et al. 2016, CVPR), which
+    is faster for few channels (`benchmarks/transposed_convolution.py`).
+    """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: D102
+        if output_size is None and _faster_as_a_product(x, self):
+            return self._product(x)
         larger = tuple(n * s for n, s in zip(x.shape[2:], self.stride, strict=True))
         if not _too_small_for_bf16(larger, x, self):
             return super().forward(x, output_size)
         with torch.autocast("cpu", enabled=False):
             return super().forward(x.float(), output_size)
+
+    def _product(self, x: Tensor) -> Tensor:
+        """(B, cin, X, Y, Z) to (B, cout, a X, b Y, c Z) with kernel and stride (a, b, c)."""
+        (a, b, c), (rows, _, *sides) = self.kernel_size, x.shape
+        weight = self.weight.flatten(1).t().expand(rows, -1, -1)
+        bias = self.get_parameter("bias").repeat_interleave(a * b * c)[:, None]
+        product = torch.baddbmm(bias, weight, x.flatten(2))  # (B, cout a b c, X Y Z)
+        apart = product.view(rows, self.out_channels, a, b, c, *sides)
+        together = apart.permute(0, 1, 5, 2, 6, 3, 7, 4)
+        larger = (n * k for n, k in zip(sides, (a, b, c), strict=True))
+        return together.reshape(rows, self.out_channels, *larger)
+
+
+def _faster_as_a_product(x: Tensor, conv: nn.ConvTranspose3d) -> bool:
+    """Whether the layer is a matrix product, and that is faster.
+
+    An exported graph keeps the convolution.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not x.is_contiguous():
+        return False
+    few = conv.out_channels == 1 or (conv.in_channels <= 128 and torch.is_autocast_enabled("cpu"))
+    return (
+        few
+        and conv.kernel_size == conv.stride
+        and conv.dilation == (1, 1, 1)
+        and not any((*conv.padding, *conv.output_padding))
+        and conv.groups == 1
+        and conv.bias is not None
+    )
 
 
 def _too_small_for_bf16(
