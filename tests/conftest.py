@@ -181,7 +181,7 @@ TINY = {
     "grid": {"patch": [16, 16, 16], "spacing_mm": [2, 2, 2]},
     "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
     "quality": {"brain_litres": [0, 9], "alignment": 0},
-    "train": {"rounds": 2, "batch": 2},
+    "train": {"epochs": 2, "batch": 2},
     "score": {"bootstrap": 100},
 }
 

@@ -1,7 +1,7 @@
 """A study: all settings that affect its results, in one TOML file and one frozen value.
 
     study = load_study(Path("studies/tcga-lgg.toml"))
-    study.train.rounds
+    study.train.epochs
 
 An unknown key is an error that names the nearest valid key. A value of the wrong type is an error
 that names the expected type. Paths in `[data]` are relative to the study file.
@@ -120,19 +120,16 @@ class NetworkConfig:
 class TrainingConfig:
     """Optimisation, sampling and augmentation.
 
-    rounds: rounds of the federation. local_epochs: passes over a site's cases in each round; the
-    pooled and single-site models take rounds x local_epochs passes.
-    batch: cases a step, of all sites together; each site takes its share, at least 1
-    (`gliofed.federated.label_counts.share_of_batch`).
-    warmup: fraction of all steps during which the learning rate rises. clip: largest gradient norm.
+    epochs: passes over all training cases, of every model. batch: cases a step, of all sites
+    together. warmup: fraction of all steps during which the learning rate rises. clip: largest
+    gradient norm.
     drop_sequence: probability that a scanned sequence is dropped from a sample; one always stays.
     lesion: probability that a sample is centred in the tumour's bounding box rather than anywhere
     in the brain. augment: strength of augmentation, 0 none, 1 full.
     """
 
-    rounds: int = 30
-    local_epochs: int = 1
-    batch: int = 2
+    epochs: int = 30
+    batch: int = 8
     lr: float = 1e-3
     weight_decay: float = 1e-2
     warmup: float = 0.05
@@ -158,25 +155,48 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class FederationConfig:
-    """How updates are merged and which are refused.
+    """The federated method, and which updates are refused.
 
-    server_lr: step from the round's model towards the mean of the sites' models. 1 is federated
-    averaging; more makes up for sites that each take few steps a round.
-    moments: "own": each site keeps its AdamW moments; "shared": all use their mean, which is sent
-    with the model and makes messages three times as large.
+    method: a row of `gliofed.federated.strategies.table.STRATEGIES`. With "synchronous" a round is
+    one step on the joint batch of all sites. With the others, sites train for `local_epochs` passes
+    over their own cases, or for `local_steps` steps where that is above 0, between two rounds; a
+    site's batch is its share of `train.batch`
+    (`gliofed.federated.label_counts.share_of_batch`).
+    server_lr: learning rate of the server's optimiser with "fedavgm" and "fedadam"; with the other
+    methods that average, the part of the way to the mean of the sites' models (1: all of it).
+    proximal: weight of the pull towards the round's model with "fedprox". commit: rounds between
+    two commits with "synchronous"; the others commit every round. compress: of gradients, with
+    "synchronous".
     max_norm_ratio: an update is refused if the L2 norm of its change is more than this many times
-    the norm of the round's model. max_cases: the largest case count that a site may report.
-    quorum: updates that must pass for a round to be committed. deadline: seconds that a site on
-    another machine has for a response; a later one is left out of the round.
+    the norm of the round's model. max_gradient: a gradient of a larger L2 norm is refused; those of
+    a network in training are mostly between 1 and 100. max_cases: the largest case count that a
+    site may report. quorum: updates that must pass for a round to count. deadline: seconds that a
+    site on another machine has for a response; a later one is left out of the round.
     """
 
-    strategy: str = "label_aware"
+    method: str = "synchronous"
+    local_epochs: int = 1
+    local_steps: int = 0
     server_lr: float = 1.0
-    moments: Literal["own", "shared"] = "own"
+    proximal: float = 0.01
+    commit: int = 20
+    compress: Literal["none", "bfloat16", "int8"] = "none"
     max_norm_ratio: float = 2.0
+    max_gradient: float = 1000.0
     max_cases: int = 20_000
     quorum: int = 1
     deadline: float = 3600.0
+
+    @property
+    def summary(self) -> str:
+        """The method with the settings that it uses, in some words."""
+        if self.method == "synchronous":
+            sent = "" if self.compress == "none" else f", gradients as {self.compress}"
+            return f"synchronous, one step a round{sent}"
+        epochs = f"{self.local_epochs} local {'epoch' if self.local_epochs == 1 else 'epochs'}"
+        local = f"{self.local_steps} local steps" if self.local_steps else epochs
+        pull = f", proximal weight {self.proximal:g}" if self.method == "fedprox" else ""
+        return f"{self.method}, {local} a round, server learning rate {self.server_lr:g}{pull}"
 
 
 @dataclass(frozen=True)
@@ -282,8 +302,8 @@ def _check(study: Study, where: str) -> None:
         ),
         (not 0 <= data.holdout < 1, "data.holdout: expected at least 0 and below 1"),
         (
-            min(train.rounds, train.local_epochs, train.batch) < 1,
-            "train: rounds, local_epochs and batch must be at least 1",
+            min(train.epochs, train.batch) < 1,
+            "train: epochs and batch must be at least 1",
         ),
         (train.lr <= 0 or train.clip <= 0, "train: lr and clip must be above 0"),
         (not 0 <= train.drop_sequence < 1, "train.drop_sequence: at least 0 and below 1"),
@@ -322,8 +342,24 @@ def _check(study: Study, where: str) -> None:
         (not 0 <= study.calibration.risk < 1, "calibration.risk: at least 0 and below 1"),
         (not 0 <= study.calibration.least <= 1, "calibration.least: from 0 to 1"),
         (study.federation.quorum < 1, "federation.quorum: at least 1"),
-        (not 0 < study.federation.server_lr <= 4, "federation.server_lr: above 0 and at most 4"),
+        *_federation_faults(study.federation),
     )
     for fault, message in faults:
         if fault:
             raise StudyError(f"{where}: {message}")
+
+
+def _federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], ...]:
+    return (
+        (not 0 < federation.server_lr <= 4, "federation.server_lr: above 0 and at most 4"),
+        (
+            min(federation.local_epochs, federation.commit) < 1,
+            "federation: local_epochs and commit must be at least 1",
+        ),
+        (federation.local_steps < 0, "federation.local_steps: at least 0 (0: local_epochs counts)"),
+        (federation.proximal < 0, "federation.proximal: at least 0"),
+        (
+            federation.compress != "none" and federation.method != "synchronous",
+            'federation.compress: of gradients only; it needs method = "synchronous"',
+        ),
+    )

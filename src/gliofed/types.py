@@ -150,6 +150,7 @@ class Batch:
     has_mask: bool (B,).
     labels: int64 (B, M), a class index; 0 where `known` is false; not used there.
     known: bool (B, M).
+    dropout: int64 (B,), seed of the dropout in the heads.
     """
 
     image: Tensor
@@ -158,43 +159,33 @@ class Batch:
     has_mask: Tensor
     labels: Tensor
     known: Tensor
+    dropout: Tensor
 
 
-@dataclass(frozen=True)
-class OptimiserMoments:
-    """AdamW's two moments by parameter name, each of its parameter's shape.
-
-    exp_avg: running mean of the gradients. exp_avg_sq: running mean of their squares.
-    """
-
-    exp_avg: Mapping[str, Tensor]
-    exp_avg_sq: Mapping[str, Tensor]
-
-    @property
-    def by_kind(self) -> Mapping[str, Mapping[str, Tensor]]:
-        """Both, by their names in PyTorch."""
-        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq}
+TensorsByKind = Mapping[str, "Mapping[str, Tensor]"]
+"""Tensors that belong to parameters: a kind such as "exp_avg" to one tensor a parameter name."""
 
 
 @dataclass(frozen=True)
 class Update:
     """One site's result of one round of training.
 
-    nonce: of the request that it responds to. weights: the site's weights after its local steps,
-    by parameter name. cases: training cases at the site. labelled: task ("mask" or a marker id) to
-    the number of those cases with a label for it. stats: mergeable sums measured in the round.
-    moments: of the optimiser after the local steps; None where each site keeps its own.
+    nonce: of the request that it responds to. tensors: by parameter name, the weights after local
+    steps, or the gradient of the drawn cases; empty where none was drawn. cases: training cases
+    behind them. labelled: task ("mask" or a marker id) to the number of those cases with a label
+    for it; empty with a gradient. stats: mergeable sums measured in the round. extra: what else the
+    strategy sends.
     """
 
     run: str
     round: int
     nonce: str
     site: str
-    weights: Mapping[str, Tensor]
+    tensors: Mapping[str, Tensor]
     cases: int
     labelled: Mapping[str, int]
     stats: Mapping[str, Stat]
-    moments: OptimiserMoments | None = None
+    extra: TensorsByKind = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -217,24 +208,57 @@ class Stat:
         return self.sum / self.weight if self.weight > 0 else None
 
 
+NOT_LOSSES: Final = ("dice", "skipped", "gradient_norm")
+"""Names of training statistics that are not the loss of a task."""
+
+
 @dataclass(frozen=True)
 class RoundPoint:
-    """One committed round of one model's training.
+    """The rounds between two commits of one model's training; often one round.
 
-    losses: task ("mask" or a marker id) to the mean training loss over all sites, without tasks
-    that had no label. dice: soft foreground Dice on the training samples, or None. seconds: wall
-    time. bytes_up: of all updates. refused: sites whose update was not merged, each with the
-    reason. answered: sites whose update was merged, each with the seconds until its update had
-    arrived.
+    round: the last of them, from 0. rounds: how many. losses: task ("mask" or a marker id) to the
+    mean training loss over all sites, without tasks that had no label. dice: soft foreground Dice
+    on the training samples, or None. gradient_norm: mean L2 norm of the gradients before clipping,
+    or None. seconds: wall time. bytes_up: of all updates. refused: sites of which an update was not
+    merged, each with the last reason. answered: sites of which an update was merged, each with the
+    mean seconds until it had arrived. merged: site to the number of the rounds in which an update
+    of it was merged.
     """
 
     round: int
+    rounds: int
     losses: Mapping[str, float]
     dice: float | None
+    gradient_norm: float | None
     seconds: float
     bytes_up: int
     refused: Mapping[str, str]
     answered: Mapping[str, float]
+    merged: Mapping[str, int]
+
+    @property
+    def numbers(self) -> range:
+        """The rounds, counted from 1."""
+        return range(self.round - self.rounds + 2, self.round + 2)
+
+    @classmethod
+    def of_stats(
+        cls, last_round: int, rounds: int, stats: Mapping[str, Stat], seconds: float
+    ) -> RoundPoint:
+        """The point of sums measured in training, without sites."""
+        means = {name: mean for name, stat in stats.items() if (mean := stat.mean) is not None}
+        return cls(
+            round=last_round,
+            rounds=rounds,
+            losses={k: v for k, v in means.items() if k not in NOT_LOSSES},
+            dice=means.get("dice"),
+            gradient_norm=means.get("gradient_norm"),
+            seconds=seconds,
+            bytes_up=0,
+            refused={},
+            answered={},
+            merged={},
+        )
 
 
 @dataclass(frozen=True)

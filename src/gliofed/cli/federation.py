@@ -153,7 +153,7 @@ def start(
     kit: LeadKit,
     segment: Annotated[
         int, typer.Option("--rounds-per-job", help="Rounds of one job.", min=1)
-    ] = 20,
+    ] = 500,
 ) -> None:
     """Run a study at the sites of a federation, from its last committed round.
 
@@ -190,7 +190,7 @@ def stop(kit: Annotated[Path, typer.Argument(help="The lead's kit.")]) -> None:
     """Stop a study after its present round; `gliofed start` resumes it."""
     with one_line_errors(), needs_extra("federation"):
         run = gliofed.stop(kit)
-        typer.echo(f"{run.study} stops after its present round, {len(run.points) + 1}")
+        typer.echo(f"{run.study} stops after its present round; {run.done} are committed")
 
 
 def withdraw(
@@ -202,7 +202,7 @@ def withdraw(
         run: RunStatus = gliofed.withdraw(kit, site)
         typer.echo(
             f"{site} is excluded from the next round on; the model still contains its updates of "
-            f"rounds up to {len(run.points)}"
+            f"rounds up to {run.done}"
         )
         if run.state == "completed":
             typer.echo("gliofed start writes the model card on the server again, without its name")

@@ -73,10 +73,11 @@ def _parts(
 ) -> tuple[SiteContribution, ...]:
     out = []
     for site in (*study.data.train, *study.data.external):
-        rounds = [p.round + 1 for p in status.points if site in p.answered]
+        rounds = [n for p in status.points if site in p.answered for n in p.numbers]
+        merged = sum(p.merged.get(site, 0) for p in status.points)
         if site not in withdrawn:
             out.append(
-                SiteContribution(site, site in study.data.train, len(rounds), round_ranges(rounds))
+                SiteContribution(site, site in study.data.train, merged, round_ranges(rounds))
             )
     return tuple(out)
 

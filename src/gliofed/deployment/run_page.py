@@ -100,13 +100,9 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
             ("study", f"{status.study}, digest {status.digest}"),
             (
                 "training",
-                f"{train.rounds} rounds x {train.local_epochs} local epochs, batch "
-                f"{train.batch}, AdamW {train.lr:g}",
+                f"{train.epochs} epochs, batch {train.batch}, AdamW {train.lr:g}",
             ),
-            (
-                "strategy",
-                f"{study.federation.strategy}, server learning rate {study.federation.server_lr:g}",
-            ),
+            ("method", study.federation.summary),
             (
                 "quorum",
                 f"{study.federation.quorum} updates a round, each within "

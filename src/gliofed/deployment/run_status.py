@@ -35,10 +35,10 @@ STATUS_FILE: Final = "status.json"
 class RunStatus:
     """One run at one moment.
 
-    study: its name. why: reason of a state other than training. rounds: of the study; `points` has
-    the committed ones. sites: of the present or the last training job. missing: sites of the study
-    that are not connected. rows: results of the test; failures: site to the reason why it is not in
-    the test. fits: of the calibration, one a marker; uncalibrated: training site to the reason why
+    study: its name. why: reason of a state other than training. rounds: of the whole run, 0 before
+    the sites' cases were counted; `points` has the committed ones. sites: of the present or the
+    last training job. missing: sites of the study that are not connected. rows: results of the
+    test; failures: site to the reason why it is not in the test. fits: of the calibration, one a marker; uncalibrated: training site to the reason why
     its cases are not in it. page: the error where the page could not be drawn.
     """
 
@@ -56,6 +56,11 @@ class RunStatus:
     fits: tuple[ScalingRow, ...] = ()
     uncalibrated: Mapping[str, str] = dataclasses.field(default_factory=dict)
     page: str = ""
+
+    @property
+    def done(self) -> int:
+        """Committed rounds."""
+        return self.points[-1].round + 1 if self.points else 0
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class ServerController(FlareController):
             digest=self._job.digest,
             state="training",
             why="",
-            rounds=self._study.train.rounds,
+            rounds=0,
             sites=self._job.sites,
         )
 
@@ -81,7 +81,7 @@ class ServerController(FlareController):
                         self._work(make_engine, server_kit, log)
                 finally:
                     self._write_final_status(server_kit.work / run)
-            log.write("job-ended", run=run, rounds=len(self._status.points))
+            log.write("job-ended", run=run, rounds=self._status.done)
 
     @contextmanager
     def _failing(self, log: AuditLog) -> Iterator[None]:
@@ -103,13 +103,13 @@ class ServerController(FlareController):
         job, study = self._job, self._study
         folder = kit.work / job.run
         before = last_committed(folder / "rounds", job.run)
-        self._status = dataclasses.replace(self._status, points=before.history if before else ())
+        if before is not None:
+            self._set_progress(before)
         self._begun = True
 
-        def on_round(point: RoundPoint) -> None:
-            _log_round(log, job.run, point)
-            points = (*self._status.points, point)
-            self._status = dataclasses.replace(self._status, points=points)
+        def on_commit(state: CommittedRound) -> None:
+            _log_commit(log, job.run, state.history[-1])
+            self._set_progress(state)
             write_status(folder, self._status)
 
         def make_engine(names: Sequence[str]) -> FlareEngine:
@@ -120,10 +120,10 @@ class ServerController(FlareController):
         state = run_rounds(
             make_engine(study.data.train),
             FederatedRun(study, job.run, study.seeds[0], folder / "rounds"),
-            on_round,
+            on_commit,
             lambda done: done >= job.rounds or self.ending.is_set(),
         )
-        if state.rounds < study.train.rounds:
+        if not state.complete:
             self._set_state("waiting", "for the next training job")
             return
         self._test(make_engine((*study.data.train, *study.data.external)), state, folder)
@@ -169,6 +169,10 @@ class ServerController(FlareController):
                 self._status = dataclasses.replace(self._status, page=error)
                 write_status(folder, self._status)
 
+    def _set_progress(self, state: CommittedRound) -> None:
+        rounds = state.schedule.rounds if state.schedule else 0
+        self._status = dataclasses.replace(self._status, points=state.history, rounds=rounds)
+
     def _set_state(self, state: State, why: str) -> None:
         self._status = dataclasses.replace(self._status, state=state, why=why)
 
@@ -179,10 +183,20 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _log_round(log: AuditLog, run: str, point: RoundPoint) -> None:
+def _log_commit(log: AuditLog, run: str, point: RoundPoint) -> None:
+    """Log the updates of each site since the last commit, and the commit."""
+    number = point.round
     for site, seconds in point.answered.items():
-        took = round(seconds, 3)
-        log.write("update-accepted", run=run, round=point.round, site=site, seconds=took)
+        times = point.merged[site]
+        log.write(
+            "update-accepted",
+            run=run,
+            round=number,
+            site=site,
+            seconds=round(seconds, 3),
+            times=times,
+        )
     for site in point.refused:
-        log.write("update-refused", run=run, round=point.round, site=site)
-    log.write("round-committed", run=run, round=point.round)
+        times = point.rounds - point.merged.get(site, 0)
+        log.write("update-refused", run=run, round=number, site=site, times=times)
+    log.write("round-committed", run=run, round=number)

@@ -13,7 +13,8 @@ from gliofed.errors import DataError
 from gliofed.experiments.exclusions import exclude_cases
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import site_test
-from gliofed.federated.client import Client, ClientSetup, SiteData
+from gliofed.federated.client import Client, SiteData
+from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.governance.policy import SitePolicy, hide_labels, load_policy
 from gliofed.preprocessing.dataset import preparation_request, prepare_every_case
 from gliofed.runtime.device import this_machine

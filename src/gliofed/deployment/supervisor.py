@@ -1,7 +1,7 @@
 """The lead's supervisor: a study as training jobs, each continuing from the last committed round.
 
-FLARE loses a job with its server, and a site that restarts cannot rejoin a running job. Training
-jobs are short, so both cost at most a few rounds: the next job has the sites then connected.
+FLARE loses a job with its server, and a site that restarts cannot rejoin a running job. A job is
+ended early when such a site is back: the next job has the sites then connected.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class RetryLimits:
     gather: float = 60.0
     silent: float = 120.0
     tries: int = 5
-    rounds: int = 20
+    rounds: int = 500
 
 
 @dataclass(frozen=True)
@@ -270,6 +270,4 @@ class Supervisor:
             return read_status(self._folder)
         except CheckpointError:
             study = self.study
-            return RunStatus(
-                run_id(study), study.name, study.digest, "waiting", "", study.train.rounds, ()
-            )
+            return RunStatus(run_id(study), study.name, study.digest, "waiting", "", 0, ())

@@ -37,7 +37,7 @@ from gliofed.study import Study, load_study, study_toml
 
 TRAIN: Final = ("north", "harbour", "lakeside")
 EXTERNAL: Final = ("university",)
-ROUNDS: Final = 12
+EPOCHS: Final = 12
 _POLL_SECONDS: Final = 0.2
 _END_SECONDS: Final = 40.0
 _SHOWN_LINES: Final = 5
@@ -109,7 +109,7 @@ def trial_study(root: Path) -> Study:
         demo,
         name="trial",
         data=dataclasses.replace(demo.data, train=TRAIN, external=EXTERNAL),
-        train=dataclasses.replace(demo.train, rounds=ROUNDS),
+        train=dataclasses.replace(demo.train, epochs=EPOCHS),
         federation=dataclasses.replace(demo.federation, quorum=2, deadline=600.0),
     )
 

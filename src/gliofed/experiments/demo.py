@@ -10,7 +10,6 @@ from gliofed.data.phantom.images import SPACING_MM
 from gliofed.markers import MARKERS
 from gliofed.study import (
     DataConfig,
-    FederationConfig,
     GridConfig,
     LossConfig,
     NetworkConfig,
@@ -38,8 +37,7 @@ def demo_study(root: Path) -> Study:
         prepare=PreparationConfig(brain="stripped", register=False, space="scanner", bias=False),
         quality=QualityConfig(brain_litres=(0.3, 2.2), alignment=0.0),  # coarse voxels
         net=NetworkConfig(preset="small"),
-        train=TrainingConfig(rounds=38, batch=1, lr=2e-3, drop_sequence=0.05, augment=0.6),
-        federation=FederationConfig(server_lr=3.0),
+        train=TrainingConfig(epochs=38, batch=8, lr=2e-3, drop_sequence=0.05, augment=0.6),
         score=ScoreConfig(bootstrap=500),
         loss=LossConfig(markers=weights),
     )

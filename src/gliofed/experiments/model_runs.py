@@ -20,8 +20,8 @@ from gliofed.version import __version__
 class ModelRun:
     """One network to train and test.
 
-    sites: site to its training cases. Every model but the federated one trains as a federation of
-    one site.
+    sites: site to its training cases. Only the federated model is trained by a federation of them;
+    every other one has all their cases in one place.
     """
 
     model: str
@@ -41,13 +41,12 @@ class ModelRun:
     def effective_study(self, study: Study) -> Study:
         """The settings that this model is trained with.
 
-        A federation of one site is plain training; the model "parent" has its own network.
+        The model "parent" has its own network.
         """
         if self.model == FEDERATED:
             return study
         net = NetworkConfig(PARENT) if self.model == PARENT else study.net
-        plain = replace(study.federation, quorum=1, server_lr=1.0, moments="own")
-        return replace(study, net=net, federation=plain)
+        return replace(study, net=net)
 
     def run_id(self, study: Study, prepared: Mapping[str, PreparedCase]) -> str:
         """A name for messages and checkpoints of this model with these scans and labels."""
@@ -108,13 +107,12 @@ def plan_model_runs(study: Study, splits: Mapping[int, Sequence[Split]]) -> tupl
     for seed in study.seeds:
         for split in splits[seed]:
             sites = {s: c for s, c in split.train.items() if c}
-            everyone = tuple(c for cases in sites.values() for c in cases)
             if FEDERATED in study.models:
                 runs.append(ModelRun(FEDERATED, seed, split, sites))
             if POOLED in study.models:
-                runs.append(ModelRun(POOLED, seed, split, {POOLED: everyone}))
+                runs.append(ModelRun(POOLED, seed, split, sites))
             if ALONE in study.models:
                 runs += [ModelRun(f"{ALONE}:{s}", seed, split, {s: c}) for s, c in sites.items()]
             if PARENT in study.models:
-                runs.append(ModelRun(PARENT, seed, split, {POOLED: everyone}))
+                runs.append(ModelRun(PARENT, seed, split, sites))
     return tuple(runs)

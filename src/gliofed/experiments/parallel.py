@@ -56,7 +56,7 @@ def train_in_parallel(
         if not predictions_file(context, run).exists()
     ]
     progress.stage(f"training {len(runs)} models, {processes} at a time")
-    all_progress = _ProgressOfModels(progress, study.train.rounds * len(jobs))
+    all_progress = _ProgressOfModels(progress, study.train.epochs * len(jobs))
     with WorkerPool(partial(_set_up, threads), processes, threads) as pool:
         for job, outcome in pool.run(jobs, all_progress.of):
             if outcome is not None:
@@ -67,20 +67,20 @@ def train_in_parallel(
 
 
 class _ProgressOfModels:
-    """Rounds of all models in one count."""
+    """Passes of all models in one count."""
 
-    def __init__(self, progress: Progress, rounds: int) -> None:
-        self._progress, self._rounds = progress, rounds
+    def __init__(self, progress: Progress, passes: int) -> None:
+        self._progress, self._passes = progress, passes
         self._done: dict[str, float] = {}
 
     def of(self, job: ModelJob) -> Progress:
-        """Of one model, whose updates count its own rounds."""
+        """Of one model, whose updates count its own passes."""
         return _ProgressOfModel(self, str(job.run))
 
     def update(self, model: str, done: float, detail: str) -> None:
-        """Replace the model's rounds, and report the sum."""
+        """Replace the model's passes, and report the sum."""
         self._done[model] = done
-        self._progress.update(sum(self._done.values()), self._rounds, f"{model}: {detail}")
+        self._progress.update(sum(self._done.values()), self._passes, f"{model}: {detail}")
 
 
 class _ProgressOfModel(NoProgress):
@@ -107,8 +107,8 @@ def _set_up(threads: int) -> Callable[[ModelJob, Progress], None]:
         prepared = {str(case): store.open(key, case) for case, key in job.cases}
         context = RunContext(job.study, job.out, machine, prepared)
         trained = train_model(context, job.run, progress)
-        rounds = trained.state.rounds
-        progress.update(rounds, rounds, "tests")
+        epochs = job.study.train.epochs
+        progress.update(epochs, epochs, "tests")
         test_model(context, trained)
 
     return train_and_test

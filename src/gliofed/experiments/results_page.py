@@ -31,7 +31,13 @@ def page_content(finished: FinishedRun) -> StudyContent:
         synthetic=study.data.synthetic,
         scored=finished.scored,
         curves=tuple(
-            TrainingHistory(t.run.model, t.run.seed, t.run.split.fold, t.state.history)
+            TrainingHistory(
+                t.run.model,
+                t.run.seed,
+                t.run.split.fold,
+                t.state.history,
+                study.train.epochs,
+            )
             for t in finished.trained
         ),
         examples=_examples(finished),
@@ -179,13 +185,9 @@ def _facts(finished: FinishedRun) -> tuple[tuple[str, str], ...]:
         *(("network", f"{name}, {size:,} parameters") for name, size in sizes.items()),
         (
             "training",
-            f"{train.rounds} rounds x {train.local_epochs} local epochs, batch {train.batch}, "
-            f"AdamW {train.lr:g}; all other networks see as many epochs",
+            f"every network {train.epochs} epochs, batch {train.batch}, AdamW {train.lr:g}",
         ),
-        (
-            "strategy",
-            f"{study.federation.strategy}, server learning rate {study.federation.server_lr:g}",
-        ),
+        ("federated method", study.federation.summary),
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
         seeds,
         ("training time", f"{seconds / 60:.1f} minutes, summed over {len(trained)} models"),

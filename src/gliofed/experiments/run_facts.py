@@ -138,7 +138,7 @@ def _model_facts(trained: TrainedModelRun, out: Path) -> ModelFacts:
         rounds=state.rounds,
         seconds=sum(p.seconds for p in state.history),
         sent=sum(p.bytes_up for p in state.history),
-        refused=sum(len(p.refused) for p in state.history),
+        refused=sum(p.rounds - p.merged.get(s, 0) for p in state.history for s in p.refused),
         file=str(path.relative_to(out).as_posix()),
         sha256=sha256,
     )

@@ -8,57 +8,72 @@ from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.model_runs import ModelRun, TrainedModelRun
+from gliofed.experiments.plain_training import train_plainly
 from gliofed.experiments.predicted_masks import masks_file, needs_masks, pack_mask, write_masks
 from gliofed.experiments.predictions import CasePredictor, predict_test_cases
 from gliofed.experiments.run_context import RunContext
-from gliofed.federated.client import Client, ClientSetup, SiteData
+from gliofed.federated.checkpoint import CommittedRound
+from gliofed.federated.client import Client, SiteData
+from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.rounds import FederatedRun, run_rounds
 from gliofed.models.network import build_net
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import NoProgress, Progress
-from gliofed.types import RoundPoint
+from gliofed.study import FEDERATED
 
 
 def train_model(context: RunContext, run: ModelRun, progress: Progress) -> TrainedModelRun:
     """The model after its last round. Committed rounds are not repeated."""
+    epochs = context.study.train.epochs
+    if run.model != FEDERATED:
+        passes = _PassProgress(progress, 1, epochs)
+        return TrainedModelRun(run, train_plainly(context, run, passes, passes.committed))
+    return TrainedModelRun(run, _federate(context, run, progress))
+
+
+def _federate(context: RunContext, run: ModelRun, progress: Progress) -> CommittedRound:
     folder, study = run.folder(context.out), run.effective_study(context.study)
-    rounds = _RoundProgress(progress, len(run.sites), study.train.rounds)
+    passes = _PassProgress(progress, len(run.sites), study.train.epochs)
     sites = [
         Client(
             SiteData(name, [context.prepared[str(c)] for c in cases]),
             ClientSetup(study, run.seed, folder / "sites" / name, context.machine),
-            progress=rounds,
+            progress=passes,
         )
         for name, cases in run.sites.items()
     ]
-    state = run_rounds(
+    return run_rounds(
         LocalEngine(sites, folder / "rounds"),
         FederatedRun(
             study, run.run_id(context.study, context.prepared), run.seed, folder / "rounds"
         ),
-        rounds.committed,
+        passes.committed,
     )
-    return TrainedModelRun(run, state)
 
 
-class _RoundProgress(NoProgress):
-    """One model's progress in rounds, from what its sites report one after the other."""
+class _PassProgress(NoProgress):
+    """One model's progress in passes over its cases.
 
-    def __init__(self, progress: Progress, sites: int, rounds: int) -> None:
-        self._progress, self._sites, self._rounds = progress, sites, rounds
-        self._rounds_done, self._sites_done = 0, 0
+    Commits give the passes that are done; between two of them the reports of the sites are counted.
+    """
+
+    def __init__(self, progress: Progress, sites: int, epochs: int) -> None:
+        self._progress, self._sites, self._epochs = progress, sites, epochs
+        self._done, self._rounds_a_pass = 0.0, 1.0
+        self._since = 0.0
 
     def update(self, done: float, total: float, detail: str) -> None:
-        """A site's share of the round."""
-        share = min((self._sites_done + done / total) / self._sites, 1)
-        number = self._rounds_done + 1
-        self._progress.update(self._rounds_done + share, self._rounds, f"round {number}, {detail}")
-        self._sites_done += done == total
+        """One site's progress in its round."""
+        share = (self._since + done / total) / self._sites / self._rounds_a_pass
+        self._progress.update(min(self._done + share, self._epochs), self._epochs, detail)
+        self._since += done == total
 
-    def committed(self, point: RoundPoint) -> None:
-        """The next round begins."""
-        self._rounds_done, self._sites_done = point.round + 1, 0
+    def committed(self, state: CommittedRound) -> None:
+        """The rounds so far are on the disk."""
+        if state.schedule is not None:
+            self._rounds_a_pass = state.schedule.rounds / self._epochs
+        self._done, self._since = state.rounds / self._rounds_a_pass, 0.0
 
 
 def test_model(context: RunContext, trained: TrainedModelRun) -> tuple[CaseResult, ...]:

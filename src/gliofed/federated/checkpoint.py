@@ -1,6 +1,7 @@
-"""Committed rounds on disk: a run killed at any moment continues from the last one.
+"""Commits on disk: a run killed at any moment continues from the last one.
 
-    <folder>/round-00007.safetensors     merged weights and moments; the history so far as a note
+    <folder>/round-00007.safetensors     weights and the strategy's state; history and counts as a
+                                         note
 
 Files are replaced atomically. The last two are kept.
 """
@@ -10,16 +11,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError, UpdateError
-from gliofed.federated.aggregation.moments import join_tensors, split_tensors
+from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.named_tensors import join_tensors, split_tensors
+from gliofed.federated.schedule import Schedule
 from gliofed.federated.wire import load, save
-from gliofed.types import OptimiserMoments, RoundPoint
+from gliofed.types import RoundPoint, TensorsByKind
 
 
 class _OfRun(Protocol):
@@ -36,22 +39,34 @@ _Record = TypeVar("_Record", bound=_OfRun)
 class CommittedRound:
     """The state after `rounds` rounds (0: as initialised).
 
-    weights: of the model. moments: of the optimiser, where sites share them, else None.
+    weights: of the model. state: what the strategy has beside them, by kind. schedule: None before
+    the sites' cases were counted. counts: site to its label counts.
     """
 
     run: str
     rounds: int
     weights: Mapping[str, Tensor]
     history: tuple[RoundPoint, ...]
-    moments: OptimiserMoments | None = None
+    state: TensorsByKind = field(default_factory=dict)
+    schedule: Schedule | None = None
+    counts: Mapping[str, LabelCounts] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rounds of the run were made."""
+        return self.schedule is not None and self.rounds >= self.schedule.rounds
 
 
 def commit(folder: Path, state: CommittedRound) -> None:
     """Write a state to the disk, then delete all but the last two states."""
-    history = [dataclasses.asdict(p) for p in state.history]
-    note = {"run": state.run, "rounds": state.rounds, "history": history}
-    tensors = join_tensors(state.weights, state.moments)
-    save(committed_file(folder, state.rounds), tensors, note)
+    note = {
+        "run": state.run,
+        "rounds": state.rounds,
+        "history": [dataclasses.asdict(p) for p in state.history],
+        "schedule": state.schedule and dataclasses.asdict(state.schedule),
+        "counts": {site: dataclasses.asdict(own) for site, own in state.counts.items()},
+    }
+    save(committed_file(folder, state.rounds), join_tensors(state.weights, state.state), note)
     for old in sorted(folder.glob("round-*.safetensors"))[:-2]:
         old.unlink()
 
@@ -66,9 +81,7 @@ def last_committed(folder: Path, run: str) -> CommittedRound | None:
         return None
     try:
         tensors, note = load(files[-1])
-        weights, moments = split_tensors(tensors)
-        history = tuple(RoundPoint(**p) for p in note["history"])
-        state = CommittedRound(note["run"], note["rounds"], weights, history, moments)
+        state = _committed_round(tensors, note)
     except (UpdateError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{files[-1]}: damaged ({error}); delete this file to continue from the round before"
@@ -79,6 +92,24 @@ def last_committed(folder: Path, run: str) -> CommittedRound | None:
             "changed since; choose another folder, or delete this one to start again"
         )
     return state
+
+
+def _committed_round(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> CommittedRound:
+    weights, by_kind = split_tensors(tensors)
+    return CommittedRound(
+        run=note["run"],
+        rounds=note["rounds"],
+        weights=weights,
+        history=tuple(RoundPoint(**p) for p in note["history"]),
+        state=by_kind,
+        schedule=Schedule(**note["schedule"]) if note["schedule"] else None,
+        counts={site: _counts(own) for site, own in note["counts"].items()},
+    )
+
+
+def _counts(plain: Mapping[str, Any]) -> LabelCounts:
+    classes = {k: tuple(v) for k, v in plain["classes"].items()}
+    return LabelCounts(plain["cases"], plain["masks"], classes)
 
 
 @dataclass(frozen=True)

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from gliofed.calibration.site_statistics import CalibrationCases
 from gliofed.data.store import PreparedCase
-from gliofed.errors import CheckpointError, DataError
+from gliofed.errors import DataError
 from gliofed.evaluation.by_site_sums.sums import ScoreSums, score_sums, suppress_small_counts
 from gliofed.evaluation.results import CaseResult, Role
-from gliofed.federated.aggregation.blocks import change_norm, norm
+from gliofed.federated.aggregation.blocks import norm
+from gliofed.federated.client_training import ClientSetup, ClientTraining
+from gliofed.federated.gate import change_of
 from gliofed.federated.governance.policy import (
+    NormOfChange,
     SitePolicy,
     enforce_counts,
+    enforce_gradient,
     enforce_update,
     hide_labels,
 )
-from gliofed.federated.label_counts import LabelCounts, share_of_batch
+from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import (
     CalibrationRequest,
     CountsRequest,
@@ -40,21 +40,11 @@ from gliofed.federated.messages import (
     save_statistics,
     save_update,
 )
-from gliofed.federated.wire import load, save
+from gliofed.federated.pass_statistics import PassStatistics
+from gliofed.federated.strategies.table import strategy_named
 from gliofed.markers import BY_ID, MARKERS
-from gliofed.models.network import MultiTaskNet, build_net
-from gliofed.runtime.device import Device
-from gliofed.runtime.progress import NO_PROGRESS, Progress, ProgressOfPart
-from gliofed.study import Study
-from gliofed.training.loop import TrainingPlan, fit_epoch
-from gliofed.training.optimiser import (
-    load_moments,
-    load_optimiser_state,
-    make_optimiser,
-    moments_of,
-    optimiser_state,
-)
-from gliofed.types import OptimiserMoments, Stat, Unknown, Update
+from gliofed.runtime.progress import NO_PROGRESS, Progress
+from gliofed.types import Unknown, Update
 
 SiteTest = Callable[[Mapping[str, Tensor]], Sequence[CaseResult]]
 """From a model's weights to its results for the site's test cases, which do not leave the site."""
@@ -77,28 +67,11 @@ class SiteData:
             raise DataError(f"site {self.name} has no training case; remove it from data.train")
 
 
-@dataclass(frozen=True)
-class ClientSetup:
-    """How a client works.
-
-    seed: of the run; the client's own random numbers follow from it and from the site's name.
-    folder: of the optimiser's state. rejoins: whether a site that missed rounds continues from
-    the newest state that it has, or without one; else it fails.
-    """
-
-    study: Study
-    seed: int
-    folder: Path
-    device: Device
-    rejoins: bool = False
-
-
 class Client:
     """One hospital in a federation.
 
-    Unless sites share the optimiser's moments, its state stays at the site, in one file a round: a
-    round that is repeated starts from exactly the same state. policy: the hospital's, applied
-    before anything is written into a response; None where one person runs all sites.
+    policy: the hospital's, applied before anything is written into a response; None where one
+    person runs all sites.
     """
 
     def __init__(
@@ -112,8 +85,10 @@ class Client:
         self._cases = data.cases if policy is None else hide_labels(policy, data.cases)
         self._test = data.test
         self._setup, self._policy, self._progress = setup, policy, progress
-        name = f"{setup.seed}/{data.name}"
-        self._seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+        self._strategy = strategy_named(setup.study.federation.method)
+        least = 1 if policy is None else policy.min_batch
+        self._training = ClientTraining(data.name, self._cases, setup, least, progress)
+        self._pass_statistics = PassStatistics()
         self._smallest = 1 if policy is None else policy.smallest_count
         self._results: tuple[tuple[str, int], tuple[CaseResult, ...]] | None = None
 
@@ -146,14 +121,19 @@ class Client:
                     response_file, CountsResponse(request.run, request.nonce, self.name, counts)
                 )
             case TrainingRequest():
-                save_update(response_file, self._apply_policy(request, self._train(request)))
+                save_update(response_file, self._train(request))
 
-    def _apply_policy(self, request: TrainingRequest, update: Update) -> Update:
+    def _train(self, request: TrainingRequest) -> Update:
         """The update after the policy is applied."""
+        update = self._training.train(request, self.counts)
         if self._policy is None:
             return update
-        change = change_norm(update.weights, request.weights)
-        return enforce_update(self._policy, update, self.counts, change, norm(request.weights))
+        change = change_of(self._strategy, update, request)
+        if self._strategy.takes_steps:
+            size = NormOfChange(change, norm(request.weights))
+            return enforce_update(self._policy, update, self.counts, size)
+        sums = self._pass_statistics.add(request, update)
+        return enforce_gradient(self._policy, update, self.counts, change, sums)
 
     def _scores(self, request: ScoresRequest) -> Mapping[Role, ScoreSums]:
         sums = score_sums(self._test_results(request))
@@ -177,89 +157,6 @@ class Client:
     def counts(self) -> LabelCounts:
         """Of all training cases, before the policy is applied."""
         return count_cases(self._cases)
-
-    @cached_property
-    def _net(self) -> MultiTaskNet:
-        net = self._setup.study.net
-        return build_net(net.preset, net.stem, seed=0).to(self._setup.device.device)
-
-    def _train(self, request: TrainingRequest) -> Update:
-        train = self._setup.study.train
-        batch = share_of_batch(train.batch, len(self._cases), request.cases)
-        self._net.load_state_dict(request.weights)
-        optimiser = make_optimiser(self._net, train)
-        if request.round > 0 and request.moments is not None:
-            steps = request.round * train.local_epochs * math.ceil(len(self._cases) / batch)
-            load_moments(self._net, optimiser, request.moments, steps)
-        elif request.round > 0:
-            load_optimiser_state(self._net, optimiser, self._load_state(request))
-        stats = self._fit(request, optimiser, batch)
-        moments: OptimiserMoments | None = None
-        if request.moments is not None:
-            moments = moments_of(self._net, optimiser, before=request.moments)
-        else:
-            self._save_state(request, optimiser_state(self._net, optimiser))
-        counts = self.counts
-        return Update(
-            run=request.run,
-            round=request.round,
-            nonce=request.nonce,
-            site=self.name,
-            weights={k: v.detach().to("cpu") for k, v in self._net.state_dict().items()},
-            cases=counts.cases,
-            labelled=counts.labelled,
-            stats=stats,
-            moments=moments,
-        )
-
-    def _fit(
-        self, request: TrainingRequest, optimiser: torch.optim.AdamW, batch: int
-    ) -> Mapping[str, Stat]:
-        """Train for the local epochs of one round; the sums measured on the way."""
-        train = self._setup.study.train
-        plan = TrainingPlan(
-            study=self._setup.study,
-            cases=self._cases,
-            class_weights=request.class_weights,
-            seed=self._seed,
-            epochs=train.rounds * train.local_epochs,
-            batch=batch,
-            machine=self._setup.device,
-        )
-        stats: dict[str, Stat] = defaultdict(Stat)
-        for local_epoch in range(train.local_epochs):
-            epoch = request.round * train.local_epochs + local_epoch
-            part = ProgressOfPart(self._progress, local_epoch, train.local_epochs, self.name)
-            of_epoch = fit_epoch(self._net, optimiser, plan, epoch, part)
-            for name, stat in of_epoch.items():
-                stats[name] += stat
-        return dict(stats)
-
-    def _save_state(self, request: TrainingRequest, state: Mapping[str, Tensor]) -> None:
-        """Write the state after this round; keep the one before, in case the round is repeated."""
-        folder = self._setup.folder
-        save(folder / f"after-{request.round:05d}.safetensors", state, {"run": request.run})
-        for old in sorted(folder.glob("after-*.safetensors"))[:-2]:
-            old.unlink()
-
-    def _load_state(self, request: TrainingRequest) -> Mapping[str, Tensor]:
-        """The state after the round before; empty at a site that rejoins without one."""
-        folder = self._setup.folder
-        path = folder / f"after-{request.round - 1:05d}.safetensors"
-        if not path.is_file() and self._setup.rejoins:
-            earlier = [p for p in sorted(folder.glob("after-*.safetensors")) if p < path]
-            if not earlier:
-                return {}
-            path = earlier[-1]
-        if not path.is_file():
-            raise CheckpointError(
-                f"site {self.name}: {path} is missing, the optimiser state that round "
-                f"{request.round} starts from; restore it, or start the run in a new folder"
-            )
-        tensors, note = load(path)
-        if note.get("run") != request.run:
-            raise CheckpointError(f"{path}: belongs to another run; choose another folder")
-        return tensors
 
 
 def count_cases(cases: Sequence[PreparedCase]) -> LabelCounts:

@@ -1,13 +1,14 @@
 """The checks that every response of a site must pass before it is used.
 
     size -> digest -> right run, round and nonce -> right site -> exact names, shapes, dtypes
-    -> finite -> counts within the cap -> norm of the change within bound
+    -> finite -> counts within the cap -> norm of the change, or of the gradient, within bound
 
 The first failed check refuses the whole response, with an `UpdateError` naming site and check.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from gliofed.evaluation.by_site_sums.plausibility import first_implausibility
 from gliofed.evaluation.by_site_sums.sums import ScoreSums
 from gliofed.evaluation.results import Role
 from gliofed.federated.aggregation.blocks import change_norm, norm
-from gliofed.federated.aggregation.moments import join_tensors
+from gliofed.federated.compression import SCALE, expand, expected
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import (
     CalibrationRequest,
@@ -40,6 +41,9 @@ from gliofed.federated.messages import (
     load_statistics,
     load_update,
 )
+from gliofed.federated.named_tensors import join_tensors
+from gliofed.federated.strategies.halves import Strategy
+from gliofed.federated.strategies.table import strategy_named
 from gliofed.federated.wire import LARGEST_HEADER
 from gliofed.markers import MARKERS
 from gliofed.models.network import MASK_TASK
@@ -62,46 +66,72 @@ class UpdateGate:
     def _model_norm(self) -> float:
         return norm(self.request.weights)
 
+    @cached_property
+    def _strategy(self) -> Strategy:
+        return strategy_named(self.limits.method)
+
+    @cached_property
+    def _expected(self) -> Mapping[str, Tensor]:
+        """Every tensor of an update by name, in its shape and dtype."""
+        weights = self.request.weights
+        dtype, scales = expected(weights, self.limits.compress)
+        sent = {k: v if dtype is None else v.to(dtype) for k, v in weights.items()}
+        return join_tensors(sent, {**dict.fromkeys(self._strategy.extra, weights), **scales})
+
     @property
     def largest(self) -> int:
-        """Bytes that an update may have."""
-        return largest_update(self.request)
+        """Bytes that an update may have: as many as its tensors, and a header."""
+        return sum(t.nbytes for t in self._expected.values()) + LARGEST_HEADER
 
     def check(self, site: str, file: Path) -> Update:
-        """The update in `file`. Raises UpdateError naming the first check that failed.
+        """The update in `file`, uncompressed. Raises UpdateError naming the first failed check.
 
         The file must stay as it is while the update is in use.
         """
         try:
             _require(file.stat().st_size <= self.largest, "it is larger than the model")
             update = load_update(file)
-            sent, expected = update.round, self.request.round
-            _require(sent == expected, f"it is of round {sent}, not {expected}")
+            sent, expected_round = update.round, self.request.round
+            _require(sent == expected_round, f"it is of round {sent}, not {expected_round}")
             _check_origin(site, self.request, update)
             self._check_tensors(update)
-            _check_counts(update.cases, update.labelled, self.limits.max_cases)
+            self._check_cases(update)
             self._check_stats(update)
+            update = dataclasses.replace(update, tensors=expand(update.tensors, update.extra))
             self._check_norm(update)
         except UpdateError as error:
             raise UpdateError(f"site {site}: update refused: {error}") from None
         return update
 
     def _check_tensors(self, update: Update) -> None:
-        sent = join_tensors(update.weights, update.moments)
-        expected = join_tensors(self.request.weights, self.request.moments)
-        extra, missing = sorted(set(sent) - set(expected)), sorted(set(expected) - set(sent))
+        sent = join_tensors(update.tensors, update.extra)
+        if not self._strategy.takes_steps and update.cases == 0:
+            _require(not sent, "it has tensors, but no case of this round")
+            return
+        wanted = self._expected
+        extra, missing = sorted(set(sent) - set(wanted)), sorted(set(wanted) - set(sent))
         _require(not extra, f"it has tensors the model lacks: {extra[:3]}")
         _require(not missing, f"it lacks tensors of the model: {missing[:3]}")
         for name, tensor in sent.items():
-            model = expected[name]
+            model = wanted[name]
             _require(
                 tensor.shape == model.shape and tensor.dtype == model.dtype,
                 f"{name} is {tuple(tensor.shape)} {tensor.dtype}, expected "
                 f"{tuple(model.shape)} {model.dtype}",
             )
             _require(_finite(tensor), f"{name} has NaN or infinite values")
-        for name, tensor in (update.moments.exp_avg_sq if update.moments else {}).items():
-            _require(bool((tensor >= 0).all()), f"{name}:exp_avg_sq has values below 0")
+        for name, scale in update.extra.get(SCALE, {}).items():
+            _require(bool((scale >= 0).all()), f"{name}:{SCALE} has values below 0")
+
+    def _check_cases(self, update: Update) -> None:
+        if self._strategy.takes_steps:
+            _check_counts(update.cases, update.labelled, self.limits.max_cases)
+            return
+        cap = self.limits.max_cases
+        _require(
+            0 <= update.cases <= cap, f"it claims {update.cases} cases, allowed are 0 to {cap}"
+        )
+        _require(not update.labelled, "it has label counts, which a gradient does not need")
 
     def _check_stats(self, update: Update) -> None:
         for name, stat in update.stats.items():
@@ -109,19 +139,27 @@ class UpdateGate:
             _require(valid, f"its statistic {name!r} is not finite")
 
     def _check_norm(self, update: Update) -> None:
-        change = change_norm(update.weights, self.request.weights)
+        size = change_of(self._strategy, update, self.request)
+        if not self._strategy.takes_steps:
+            bound = self.limits.max_gradient
+            _require(
+                size <= bound,
+                f"its gradient has norm {size:.4g}, above the bound {bound:g} (max_gradient)",
+            )
+            return
         bound = self.limits.max_norm_ratio * self._model_norm
         _require(
-            change <= bound,
-            f"its change has norm {change:.4g}, above the bound {bound:.4g} "
+            size <= bound,
+            f"its change has norm {size:.4g}, above the bound {bound:.4g} "
             f"(max_norm_ratio {self.limits.max_norm_ratio:g} x model norm {self._model_norm:.4g})",
         )
 
 
-def largest_update(request: TrainingRequest) -> int:
-    """Bytes that an update may have: as many as the tensors of the request, and a header."""
-    tensors = join_tensors(request.weights, request.moments)
-    return sum(t.numel() * t.element_size() for t in tensors.values()) + LARGEST_HEADER
+def change_of(strategy: Strategy, update: Update, request: TrainingRequest) -> float:
+    """The L2 norm of an update's change of the weights, or of its gradient."""
+    if strategy.takes_steps:
+        return change_norm(update.tensors, request.weights)
+    return norm(update.tensors)
 
 
 def check_counts(

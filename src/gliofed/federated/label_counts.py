@@ -35,15 +35,30 @@ NO_CASES = LabelCounts(0, 0, {m.id: (0,) * len(m.classes) for m in MARKERS})
 
 
 def share_of_batch(batch: int, own: int, total: int) -> int:
-    """Batch size of a site that has `own` of the `total` training cases: its share of `batch`.
+    """Batch size of a site's local steps where it has `own` of the `total` training cases.
 
-    With it, an epoch takes every site about as many steps as one over all cases together. At least
-    1 and at most `batch`, also where `total` does not count this site.
+    With its share of `batch`, a pass takes every site about as many steps as one over all cases
+    together. At least 1 and at most `batch`, also where `total` does not count this site.
 
     >>> share_of_batch(8, 22, 64), share_of_batch(8, 4, 64), share_of_batch(8, 64, 64)
     (3, 1, 8)
     """
     return min(batch, max(1, round(batch * own / max(own, total))))
+
+
+def row_weights(
+    tasks: Mapping[str, float], labelled: Mapping[str, int], batches: int
+) -> Mapping[str, float]:
+    """Task to the loss weight of one labelled row.
+
+    tasks: the study's weight of each task. labelled: task to labelled cases, of one pass of
+    `batches` batches. The sum over the rows of a batch is then on average the weight times the mean
+    over labelled rows. 0 without a labelled case.
+    """
+    return {
+        task: weight * batches / labelled[task] if labelled[task] else 0.0
+        for task, weight in tasks.items()
+    }
 
 
 def class_weights(counts: LabelCounts) -> Mapping[str, tuple[float, ...]]:

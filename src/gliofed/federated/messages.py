@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -38,10 +38,10 @@ from gliofed.evaluation.by_site_sums.sums import (
     ValueMoments,
 )
 from gliofed.evaluation.results import Role
-from gliofed.federated.aggregation.moments import join_tensors, split_tensors
 from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.named_tensors import join_tensors, split_tensors
 from gliofed.federated.wire import load, save
-from gliofed.types import OptimiserMoments, Stat, Update
+from gliofed.types import Stat, TensorsByKind, Update
 
 RequestKind = Literal["count", "train", "test", "calibrate"]
 _LARGEST: Final = 1e300
@@ -63,20 +63,24 @@ class CountsRequest:
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A request for the local epochs of one round.
+    """A request for the work of one round.
 
-    round: from 0. weights: that the round starts from, by parameter name. class_weights: marker to
-    one weight a class, for the loss. cases: training cases of all sites together. moments: of the
-    optimiser, where sites share them; None where each keeps its own.
+    round: from 0. rounds: of the run. batches: of one pass over the cases of all sites. weights:
+    that the round starts from, by parameter name. class_weights: marker to one weight a class, for
+    the loss. cases, labelled: training cases of all sites together, and those with a label, by
+    task. state: what else the strategy gives to the sites, by kind.
     """
 
     run: str
     nonce: str
     round: int
+    rounds: int
+    batches: int
     weights: Mapping[str, Tensor]
     class_weights: Mapping[str, tuple[float, ...]]
     cases: int
-    moments: OptimiserMoments | None = None
+    labelled: Mapping[str, int]
+    state: TensorsByKind = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,12 +153,14 @@ def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, 
         case CountsRequest():
             return {}, {"kind": "count"}
         case TrainingRequest():
-            tensors = join_tensors(request.weights, request.moments)
-            return tensors, {
+            return join_tensors(request.weights, request.state), {
                 "kind": "train",
                 "round": request.round,
+                "rounds": request.rounds,
+                "batches": request.batches,
                 "class_weights": dict(request.class_weights),
                 "cases": request.cases,
+                "labelled": dict(request.labelled),
             }
         case ScoresRequest():
             return request.weights, {"kind": "test", "rounds": request.rounds}
@@ -177,15 +183,18 @@ def load_request(path: Path) -> Request:
         if kind == "calibrate":
             statistics = request_from_json(note["statistics"])
             return CalibrationRequest(run, nonce, int(note["rounds"]), statistics, tensors or None)
-        weights, moments = split_tensors(tensors)
+        weights, state = split_tensors(tensors)
         return TrainingRequest(
             run=run,
             nonce=nonce,
             round=int(note["round"]),
+            rounds=int(note["rounds"]),
+            batches=max(1, int(note["batches"])),
             weights=weights,
             class_weights={str(k): tuple(map(float, v)) for k, v in note["class_weights"].items()},
             cases=int(note["cases"]),
-            moments=moments,
+            labelled={str(k): int(v) for k, v in note["labelled"].items()},
+            state=state,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UpdateError(f"the request has a missing or wrong field: {error}") from None
@@ -202,24 +211,24 @@ def save_update(path: Path, update: Update) -> None:
         "labelled": dict(update.labelled),
         "stats": {k: [v.sum, v.weight] for k, v in update.stats.items()},
     }
-    save(path, join_tensors(update.weights, update.moments), note, lasting=False)
+    save(path, join_tensors(update.tensors, update.extra), note, lasting=False)
 
 
 def load_update(path: Path) -> Update:
     """A file as an update. Raises UpdateError where it is none."""
     tensors, note = load(path)
-    weights, moments = split_tensors(tensors)
+    own, extra = split_tensors(tensors)
     try:
         return Update(
             run=str(note["run"]),
             round=_integer(note["round"]),
             nonce=str(note["nonce"]),
             site=str(note["site"]),
-            weights=weights,
+            tensors=own,
             cases=_integer(note["cases"]),
             labelled={str(k): _integer(v) for k, v in note["labelled"].items()},
             stats={str(k): Stat(float(s), float(w)) for k, (s, w) in note["stats"].items()},
-            moments=moments,
+            extra=extra,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UpdateError(f"the update's note has a missing or wrong field: {error}") from None

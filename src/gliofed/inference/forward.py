@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -10,10 +10,11 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from gliofed.data.store import PreparedCase
+from gliofed.models.blocks import RowDropout
 from gliofed.models.network import MultiTaskNet
 from gliofed.runtime.device import Device
 from gliofed.types import Prediction
@@ -62,10 +63,10 @@ def predict_with_uncertainty(
     """As `predict`, with its uncertainty; equal inputs give equal samples."""
     passes = _passes(net, prepared, machine, mirror)
     markers = _heads(net, passes, machine)
-    with _dropout_active(net), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with _dropout_active(net):
         repeated = [p.features.expand(-(-samples // len(passes)), -1) for p in passes]
-        sampled = _probabilities(net, torch.cat(repeated)[:samples], machine)
+        generators = [torch.Generator().manual_seed(row) for row in range(samples)]
+        sampled = _probabilities(net, torch.cat(repeated)[:samples], machine, generators)
     uncertainty = PredictionUncertainty(
         tuple(p.map.cpu().numpy() for p in passes), {k: v.cpu().numpy() for k, v in sampled.items()}
     )
@@ -107,10 +108,18 @@ def _heads(
     return {k: torch.cat([a[k] for a in each]) for k in each[0]}
 
 
-def _probabilities(net: MultiTaskNet, features: Tensor, machine: Device) -> dict[str, Tensor]:
-    """(n, features) to float64 class probabilities (n, classes) of each marker."""
+def _probabilities(
+    net: MultiTaskNet,
+    features: Tensor,
+    machine: Device,
+    generators: Sequence[torch.Generator] = (),
+) -> dict[str, Tensor]:
+    """(n, features) to float64 class probabilities (n, classes) of each marker.
+
+    generators: of the dropout, one a row, where it is active.
+    """
     with torch.inference_mode(), machine.autocast():
-        logits = {name: head(features) for name, head in net.heads.items()}
+        logits = {name: head(features, generators) for name, head in net.heads.items()}
     return {k: functional.softmax(v.double(), 1) for k, v in logits.items()}
 
 
@@ -130,7 +139,7 @@ def _mean(
 @contextmanager
 def _dropout_active(net: MultiTaskNet) -> Iterator[None]:
     """Context in which dropout is active in the heads only."""
-    layers = [m for m in net.heads.modules() if isinstance(m, nn.Dropout)]
+    layers = [m for m in net.heads.modules() if isinstance(m, RowDropout)]
     for layer in layers:
         layer.train()
     try:

@@ -169,20 +169,37 @@ class UpBlock(nn.Module):
         return out
 
 
+class RowDropout(nn.Module):
+    """Dropout whose mask depends on the row's own generator and not on the batch that it is in."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """(B, features) to the same; one generator a row, on the CPU. None in evaluation mode."""
+        if not self.training or self.p == 0:
+            return x
+        drawn = torch.stack([torch.rand(x.shape[1:], generator=g) for g in generators])
+        return x * ((drawn >= self.p) / (1 - self.p)).to(x.device, x.dtype)
+
+
 class ClassificationHead(nn.Module):
     """One marker: dropout, dense, ReLU, dropout, dense to class logits."""
 
     def __init__(self, features: int, hidden: int, classes: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Dropout(dropout),
+            RowDropout(dropout),
             nn.Linear(features, hidden),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            RowDropout(dropout),
             nn.Linear(hidden, classes),
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, features) to (B, classes)."""
-        out: Tensor = self.layers(features)
-        return out
+    def forward(self, features: Tensor, generators: Sequence[torch.Generator] = ()) -> Tensor:
+        """(B, features) to (B, classes). generators: of the dropout, one a row, in training."""
+        x = features
+        for layer in self.layers:
+            x = layer(x, generators) if isinstance(layer, RowDropout) else layer(x)
+        return x

@@ -78,10 +78,19 @@ class MultiTaskNet(nn.Module):
             }
         )
 
-    def forward(self, image: Tensor, present: Tensor) -> NetworkOutput:
-        """image: (B, 4, X, Y, Z) z-scored, 0 where absent; present: (B, 4) in {0, 1}."""
+    def forward(
+        self, image: Tensor, present: Tensor, dropout: Tensor | None = None
+    ) -> NetworkOutput:
+        """image: (B, 4, X, Y, Z) z-scored, 0 where absent; present: (B, 4) in {0, 1}.
+
+        dropout: (B,) seeds of the heads' dropout, required in training mode.
+        """
         mask, features = self.trunk(image, present)
-        return NetworkOutput(mask, {name: head(features) for name, head in self.heads.items()})
+        seeds = [] if dropout is None or not self.training else dropout.tolist()
+        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        return NetworkOutput(
+            mask, {name: head(features, generators) for name, head in self.heads.items()}
+        )
 
     def trunk(self, image: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits, as in `NetworkOutput`, and (B, features), the input of every head."""

@@ -2,138 +2,163 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from gliofed.data.store import PreparedCase
-from gliofed.models.network import MASK_TASK, MultiTaskNet
+from gliofed.models.network import MultiTaskNet
+from gliofed.models.optimiser import clipped_step, learning_rate
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study
-from gliofed.training.loss import total_loss
-from gliofed.training.optimiser import learning_rate
+from gliofed.training.loss import LossScale, total_loss
+from gliofed.training.order import generator, site_batches
 from gliofed.training.samples import collate, draw_sample
 from gliofed.types import Batch, Stat
 
 BATCHES_AHEAD = 8
 """Number of batches that threads prepare in advance for an accelerator."""
+Correction = Callable[[], None]
+"""Changes the gradients of the network's parameters before a step."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
     """The data and settings of a training, besides network and optimiser.
 
-    class_weights: marker id to one loss weight a class. seed: determines order, patches,
-    augmentation and dropout. epochs: of the complete training, over which the learning rate decays.
-    batch: cases a step.
+    sites: site to its training cases. task_weights: "mask" and marker ids to the loss weight of one
+    labelled row, 0 where a task is left out. class_weights: marker id to one loss weight a class.
+    seed: determines order, patches, augmentation and dropout. batches: of one pass over all cases.
+    steps: of the complete training, over which the learning rate decays. least: fewest cases of a
+    site in a batch that has any of it.
     """
 
     study: Study
-    cases: Sequence[PreparedCase]
+    sites: Mapping[str, Sequence[PreparedCase]]
+    task_weights: Mapping[str, float]
     class_weights: Mapping[str, tuple[float, ...]]
     seed: int
-    epochs: int
-    batch: int
+    batches: int
+    steps: int
     machine: Device
+    least: int = 1
 
 
-def fit_epoch(
+def fit(
     net: MultiTaskNet,
     optimiser: torch.optim.Optimizer,
     plan: TrainingPlan,
-    epoch: int,
+    steps: range,
     progress: Progress = NO_PROGRESS,
+    correct: Correction | None = None,
 ) -> Mapping[str, Stat]:
-    """Train `net` on every case once; return sums of each task's loss and of "dice".
+    """Train `net` for some of the plan's steps; return sums of each task's loss and "dice".
 
-    The same epoch of the same plan gives the same bits on the same CPU and thread count. A step
-    whose loss or gradient is not finite changes no weight and is counted under "skipped".
+    A step is one batch: number `step % plan.batches` of pass `step // plan.batches`. The same steps
+    of the same plan give the same bits on the same CPU and thread count. "gradient_norm" is the sum
+    of the norms before clipping. A step whose loss or gradient is not finite changes no weight and
+    is counted under "skipped".
     """
-    train, loss_config, machine = plan.study.train, plan.study.loss, plan.machine
-    batches = _shuffled_batches(plan, epoch)
-    task_weights = {MASK_TASK: loss_config.mask, **loss_config.markers}
-    class_weights = {
-        marker: torch.tensor(values, device=machine.device)
-        for marker, values in plan.class_weights.items()
-    }
+    parameters = dict(net.named_parameters())
+    train = plan.study.train
     sums: dict[str, Stat] = defaultdict(Stat)
-    net.train()
-    torch.manual_seed(_seed_of(plan.seed, "dropout", epoch))
-    for index, batch in enumerate(_make_batches(plan, batches, epoch)):
-        step = epoch * len(batches) + index
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(train, step, plan.epochs * len(batches))
+    for step, batch in zip(steps, make_batches(plan, steps), strict=True):
         optimiser.zero_grad(set_to_none=True)
-        with machine.autocast():
-            output = net(batch.image, batch.present)
-        loss, stats = total_loss(
-            output, batch, task_weights, class_weights, loss_config.label_smoothing
-        )
-        if loss is not None:  # None: no case of the batch has a label or a mask
-            if _step(net, optimiser, loss, train.clip):
-                for name, stat in stats.items():
-                    sums[name] += stat
-            else:
-                sums["skipped"] += Stat(1, 1)
-        progress.update(index + 1, len(batches), f"batch {index + 1} of {len(batches)}")
+        stats = {} if batch is None else add_gradient(net, plan, batch)
+        if stats:  # empty: no case of the batch has a label or a mask
+            if correct is not None:
+                correct()
+            lr = learning_rate(train, step, plan.steps)
+            norm = clipped_step(parameters, optimiser, lr, train.clip)
+            stats = _unless_skipped(stats, norm)
+        for name, stat in stats.items():
+            sums[name] += stat
+        done = step - steps.start + 1
+        progress.update(done, len(steps), f"batch {done} of {len(steps)}")
     return dict(sums)
 
 
-def _step(net: MultiTaskNet, optimiser: torch.optim.Optimizer, loss: Tensor, clip: float) -> bool:
-    """Backward pass, gradient clipping, optimiser step; False if the gradient is not finite."""
+def _unless_skipped(stats: Mapping[str, Stat], norm: float) -> Mapping[str, Stat]:
+    if norm < float("inf"):
+        return {**stats, "gradient_norm": Stat(norm, 1)}
+    return {"skipped": Stat(1, 1)}
+
+
+def add_gradient(net: MultiTaskNet, plan: TrainingPlan, batch: Batch) -> Mapping[str, Stat]:
+    """Add the gradient of the loss of one batch to those of the parameters.
+
+    Returns each task's loss as a sum over rows, and "dice"; empty where no row has a label or a
+    mask, and where the loss is not finite.
+    """
+    net.train()
+    with plan.machine.autocast():
+        output = net(batch.image, batch.present, batch.dropout)
+    loss, stats = total_loss(output, batch, _scale(plan))
+    if loss is None:
+        return {}
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    norm = torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
-    if not bool(torch.isfinite(norm)):
-        return False
-    optimiser.step()
-    return True
+    return stats
 
 
-def _shuffled_batches(plan: TrainingPlan, epoch: int) -> list[list[int]]:
-    """Indices of all cases, shuffled and cut into batches; the last may be smaller."""
-    order = _generator(plan.seed, "order", epoch).permutation(len(plan.cases)).tolist()
-    return [order[i : i + plan.batch] for i in range(0, len(order), plan.batch)]
+def _scale(plan: TrainingPlan) -> LossScale:
+    device = plan.machine.device
+    classes = {m: torch.tensor(values, device=device) for m, values in plan.class_weights.items()}
+    return LossScale(plan.task_weights, classes, plan.study.loss.label_smoothing)
 
 
-def _make_batches(
-    plan: TrainingPlan, batches: Sequence[Sequence[int]], epoch: int
-) -> Iterator[Batch]:
-    """The epoch's batches on the machine's device; threads prepare them in advance for a GPU."""
+def make_batches(plan: TrainingPlan, steps: range) -> Iterator[Batch | None]:
+    """The batch of each step on the machine's device, None where it has no case.
 
-    def make(indices: Sequence[int]) -> Batch:
-        cases = [plan.cases[i] for i in indices]
-        samples = [
-            draw_sample(
-                case,
-                plan.study.grid.patch,
-                plan.study.train,
-                _generator(plan.seed, f"draw/{i}", epoch),
-            )
-            for i, case in zip(indices, cases, strict=True)
-        ]
-        return collate(samples, cases)
-
+    Threads prepare batches in advance for a GPU.
+    """
+    orders = lru_cache(maxsize=2)(lambda epoch: _order(plan, epoch))
     if plan.machine.device.type == "cpu":
-        yield from map(make, batches)
+        yield from (_make_batch(plan, step, orders(step // plan.batches)) for step in steps)
         return
     with ThreadPoolExecutor(max_workers=BATCHES_AHEAD) as pool:
-        pending = deque(pool.submit(make, b) for b in batches[:BATCHES_AHEAD])
-        following = iter(batches[BATCHES_AHEAD:])
+        pending: deque[Future[Batch | None]] = deque()
+        for step in steps:
+            pending.append(pool.submit(_make_batch, plan, step, orders(step // plan.batches)))
+            if len(pending) > BATCHES_AHEAD:
+                yield _to_device(pending.popleft().result(), plan.machine.device)
         while pending:
-            batch = pending.popleft().result()
-            if (indices := next(following, None)) is not None:
-                pending.append(pool.submit(make, indices))
-            yield _to_device(batch, plan.machine.device)
+            yield _to_device(pending.popleft().result(), plan.machine.device)
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+Order = Mapping[str, Sequence[Sequence[int]]]
+"""Site to the numbers of its cases in each batch of one pass."""
+
+
+def _order(plan: TrainingPlan, epoch: int) -> Order:
+    return {
+        site: site_batches(
+            len(cases), plan.batches, generator(plan.seed, f"order/{site}", epoch), plan.least
+        )
+        for site, cases in plan.sites.items()
+    }
+
+
+def _make_batch(plan: TrainingPlan, step: int, order: Order) -> Batch | None:
+    epoch, number = divmod(step, plan.batches)
+    drawn = [(site, plan.sites[site][i]) for site, own in order.items() for i in own[number]]
+    if not drawn:
+        return None
+    train, patch = plan.study.train, plan.study.grid.patch
+    samples = [
+        draw_sample(case, patch, train, generator(plan.seed, f"draw/{site}/{case.case.id}", epoch))
+        for site, case in drawn
+    ]
+    return collate(samples, [case for _, case in drawn])
+
+
+def _to_device(batch: Batch | None, device: torch.device) -> Batch | None:
+    if batch is None:
+        return None
     return Batch(
         image=batch.image.to(device),
         present=batch.present.to(device),
@@ -141,14 +166,5 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
         has_mask=batch.has_mask.to(device),
         labels=batch.labels.to(device),
         known=batch.known.to(device),
+        dropout=batch.dropout,
     )
-
-
-def _seed_of(seed: int, purpose: str, epoch: int) -> int:
-    """64 bits from the names, so that each purpose and epoch has its own random numbers."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big")
-
-
-def _generator(seed: int, purpose: str, epoch: int) -> np.random.Generator:
-    return np.random.default_rng(_seed_of(seed, purpose, epoch))

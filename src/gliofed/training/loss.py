@@ -1,13 +1,17 @@
-"""The masked multi-task loss.
+"""The masked multi-task loss, as a sum over cases.
 
 Missing labels and masks are excluded from the loss: their rows are removed before it is computed,
-so their gradient is exactly zero. The head of a task that no row has gets no gradient at all, so
-that weight decay and momentum leave it unchanged too.
+so their gradient is exactly zero.
+
+Each task's sum over labelled rows is divided by a number that is the same in every batch: how many
+labelled rows a batch has on average. So every labelled case counts the same, however labels are
+spread over batches and sites, and the gradient of a joint batch is the sum of its sites' gradients.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,10 +31,10 @@ def soft_dice(logits: Tensor, mask: Tensor) -> Tensor:
     return (2 * (p * t).sum(1) + SMOOTH) / (p.sum(1) + t.sum(1) + SMOOTH)
 
 
-def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean over rows of (1 - Dice) + cross-entropy; rows must have an expert mask.
+def mask_losses(logits: Tensor, mask: Tensor) -> Tensor:
+    """(1 - Dice) + cross-entropy of each row, (B,); rows must have an expert mask.
 
-    A patch without tumour has no foreground for Dice; only its cross-entropy counts.
+    A patient without tumour has no foreground for Dice; only its cross-entropy counts.
     """
     entropy = (
         functional.binary_cross_entropy_with_logits(logits.float(), mask, reduction="none")
@@ -38,53 +42,55 @@ def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
         .mean(1)
     )
     has_tumour = mask.flatten(1).any(1)
-    overlap = torch.where(has_tumour, 1 - soft_dice(logits, mask), 0.0)
-    return (entropy + overlap).mean()
+    return entropy + torch.where(has_tumour, 1 - soft_dice(logits, mask), 0.0)
 
 
-def marker_loss(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
-    """Class-weighted cross-entropy, the mean over rows; rows must have a label.
-
-    Divided by the number of rows, not by their weights, which at batch size 1 would cancel.
-    """
+def marker_losses(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float) -> Tensor:
+    """Class-weighted cross-entropy of each row, (B,); rows must have a label."""
     entropy = functional.cross_entropy(
         logits.float(), labels, reduction="none", label_smoothing=smoothing
     )
-    return (weights[labels] * entropy).mean()
+    return weights[labels] * entropy
+
+
+@dataclass(frozen=True)
+class LossScale:
+    """Factors of the loss.
+
+    tasks: "mask" and marker ids to the weight of one labelled row: the study's weight of the task,
+    divided by the labelled rows that a batch has on average. A task of weight 0 is left out.
+    classes: marker id to a tensor, one weight a class.
+    """
+
+    tasks: Mapping[str, float]
+    classes: Mapping[str, Tensor]
+    smoothing: float = 0.0
 
 
 def total_loss(
-    output: NetworkOutput,
-    batch: Batch,
-    task_weights: Mapping[str, float],
-    class_weights: Mapping[str, Tensor],
-    smoothing: float = 0.0,
+    output: NetworkOutput, batch: Batch, scale: LossScale
 ) -> tuple[Tensor | None, Mapping[str, Stat]]:
-    """The weighted sum of the losses of all tasks, and each task's unweighted loss as a sum.
+    """The sum of the losses of all tasks, and each task's unweighted loss as a sum.
 
-    task_weights: "mask" and marker ids; 0 excludes a task. class_weights: marker id to a
-    tensor, one weight a class. The loss is None where no row has a label or a mask.
+    The loss is None where no row has a label or a mask.
     """
     parts: list[Tensor] = []
     stats: dict[str, Stat] = {}
     rows = batch.has_mask
-    if task_weights[MASK_TASK] > 0 and bool(rows.any()):
+    if scale.tasks[MASK_TASK] > 0 and bool(rows.any()):
         logits, mask = output.mask[rows], batch.mask[rows]
-        value, count = mask_loss(logits, mask), int(rows.sum())
-        parts.append(task_weights[MASK_TASK] * value)
-        stats[MASK_TASK] = Stat(float(value.detach()) * count, count)
+        value = mask_losses(logits, mask).sum()
+        parts.append(scale.tasks[MASK_TASK] * value)
+        stats[MASK_TASK] = Stat(float(value.detach()), int(rows.sum()))
         stats["dice"] = _dice_stat(logits.detach(), mask)
     for column, marker in enumerate(MARKERS):
         rows = batch.known[:, column]
-        if task_weights[marker.id] <= 0 or not bool(rows.any()):
+        if scale.tasks[marker.id] <= 0 or not bool(rows.any()):
             continue
-        labels = batch.labels[rows, column]
-        value = marker_loss(
-            output.markers[marker.id][rows], labels, class_weights[marker.id], smoothing
-        )
-        count = int(rows.sum())
-        parts.append(task_weights[marker.id] * value)
-        stats[marker.id] = Stat(float(value.detach()) * count, count)
+        logits, labels = output.markers[marker.id][rows], batch.labels[rows, column]
+        value = marker_losses(logits, labels, scale.classes[marker.id], scale.smoothing).sum()
+        parts.append(scale.tasks[marker.id] * value)
+        stats[marker.id] = Stat(float(value.detach()), int(rows.sum()))
     return (torch.stack(parts).sum() if parts else None), stats
 
 

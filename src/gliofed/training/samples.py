@@ -1,7 +1,8 @@
 """From prepared cases to one batch: crop or pad to the patch, augment, collate.
 
-Every sample has a random generator of its own, made from seed, epoch and case index. A stopped run
-therefore continues with the same samples although no state of a generator is saved.
+Every sample has a random generator of its own, made from seed, epoch, site and case. A sample
+therefore depends neither on the batch that it is in nor on the site's part in a federation, and a
+stopped run continues with the same samples although no state of a generator is saved.
 """
 
 from __future__ import annotations
@@ -29,11 +30,16 @@ Patch = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class TrainingSample:
-    """One training sample. image (4, *patch), mask (*patch), present (4,), 1 where not dropped."""
+    """One training sample.
+
+    image: (4, *patch). mask: (*patch). present: (4,), 1 where not dropped. dropout: seed of the
+    dropout in the heads.
+    """
 
     image: NDArray[np.float32]
     mask: NDArray[np.float32]
     present: NDArray[np.float32]
+    dropout: int
 
 
 def draw_sample(
@@ -47,7 +53,7 @@ def draw_sample(
     present = np.array(prepared.present, np.float32)
     image = augment_intensity(image, train.augment, rng)
     image, present = drop_sequences(image, present, train.drop_sequence, rng)
-    return TrainingSample(image, target, present)
+    return TrainingSample(image, target, present, dropout=int(rng.integers(2**62)))
 
 
 def collate(samples: Sequence[TrainingSample], cases: Sequence[PreparedCase]) -> Batch:
@@ -67,6 +73,7 @@ def collate(samples: Sequence[TrainingSample], cases: Sequence[PreparedCase]) ->
         has_mask=torch.tensor([c.lesion is not None for c in cases]),
         labels=torch.from_numpy(labels),
         known=torch.from_numpy(known),
+        dropout=torch.tensor([s.dropout for s in samples]),
     )
 
 

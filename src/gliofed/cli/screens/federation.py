@@ -67,10 +67,10 @@ def watch_status(read: Callable[[], RunStatus]) -> None:
 
 def status_line(now: RunStatus) -> str:
     """The state of a run in one line."""
-    text = f"{now.study}: {now.state}, {len(now.points)} of {now.rounds} rounds"
+    text = f"{now.study}: {now.state}, {now.done} of {now.rounds or '?'} rounds"
     if now.points:
         last = now.points[-1]
-        text += f"; the last took {last.seconds:.1f} s, {_sites(last)}"
+        text += f"; the last took {last.seconds / last.rounds:.1f} s, {_sites(last)}"
     return f"{text}; {now.why}" if now.why else text
 
 
@@ -82,9 +82,9 @@ def status_table(now: RunStatus) -> Group:
     for point in now.points[-_SHOWN:]:
         rounds.add_row(
             str(point.round + 1),
-            f"{point.seconds:.1f}",
+            f"{point.seconds / point.rounds:.1f}",
             f"{point.bytes_up / 1e6:.1f}",
-            f"{sum(point.losses.values()):.3f}",
+            f"{sum(point.losses.values()):.3f}" if point.losses else "",
             "" if point.dice is None else f"{point.dice:.3f}",
             _sites(point),
         )

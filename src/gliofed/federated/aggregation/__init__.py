@@ -1,1 +1,1 @@
-"""Aggregation of site updates: strategies, the streaming mean, shared optimiser moments."""
+"""Aggregation of site updates: the streaming mean, and arithmetic on whole models."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gliofed.federated.governance.policy import SitePolicy, enforce_counts
 from gliofed.markers import BY_ID, MARKERS, Marker
@@ -12,7 +12,7 @@ from gliofed.study import Study
 if TYPE_CHECKING:  # imports torch
     from gliofed.federated.label_counts import LabelCounts
 
-_FLOAT_BYTES = 4
+_VALUE_BYTES: Final = {"none": 4, "bfloat16": 2, "int8": 1}
 
 
 def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
@@ -29,8 +29,9 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
         f"A network of preset {printable(study.net.preset)} with {parameters:,} parameters is "
         "trained on this site's cases, on this site's machine.",
         f"Tasks: {', '.join(tasks)}.",
-        f"Rounds: {train.rounds}, each of {_count(train.local_epochs, 'pass', 'passes')} over the "
-        f"cases in batches of {train.batch}. Training runs: {len(study.seeds)}, one for each seed.",
+        f"Training: {_count(train.epochs, 'pass', 'passes')} over the cases, in batches of "
+        f"{train.batch} cases of all sites together. {_rounds(study)} "
+        f"Training runs: {len(study.seeds)}, one for each seed.",
         f"Scans are resampled to {spacing} mm voxels; the network reads patches of "
         f"{' x '.join(map(str, study.grid.patch))} voxels.",
         "A study contains no code. It selects settings of the gliofed that is installed here.",
@@ -50,29 +51,53 @@ def what_leaves(
     least = policy.smallest_count
     hidden = f" (a count from 1 to {least - 1} is sent as 0)" if least > 1 else ""
     numbers = f" ({sent.cases} and {sent.masks})" if sent else ""
-    size = parameters * _FLOAT_BYTES / 2**20
     return (
         "Before the first round, and when a study is resumed: the number of training cases and of "
         f"cases with a mask{numbers}, and these counts of labels{hidden}:",
         *(_marker_line(m, policy, sent.classes[m.id] if sent else None) for m in MARKERS),
-        f"Every round, {study.train.rounds} in all: the network's weights, {parameters:,} numbers "
-        f"({size:.1f} MiB){_moments(study)}, and the counts above.",
-        _statistics_line(policy),
+        *_round_lines(study, policy, parameters),
+        _statistics_line(study, policy),
         _scores_line(policy),
-        f"An update whose change is larger than {policy.max_change:g} x the model's own norm is "
-        "not sent.",
+        _largest_line(study, policy),
         "After a failure: the step, the kind of error and the number of a report. The report "
         "itself stays here.",
-        "The lead's server receives this site's weights separately, not only their average. "
-        "Weights contain no scans, but may reveal information on the training cases. No scan, "
-        "mask, name, id or path is sent.",
+        "The lead's server receives this site's updates separately, not only their sum. Updates "
+        "contain no scans, but may reveal information on the training cases. No scan, mask, name, "
+        "id or path is sent.",
     )
 
 
-def _moments(study: Study) -> str:
-    if study.federation.moments == "own":
-        return ""
-    return ", the optimiser's averages of gradients and of their squares (twice as many numbers)"
+def _rounds(study: Study) -> str:
+    federation = study.federation
+    if federation.method == "synchronous":
+        return "Every batch is a round."
+    return f"Method: {federation.summary}."
+
+
+def _round_lines(study: Study, policy: SitePolicy, parameters: int) -> tuple[str, ...]:
+    """What leaves in each round."""
+    method, compress = study.federation.method, study.federation.compress
+    size = parameters * _VALUE_BYTES[compress] / 2**20
+    numbers = f"{parameters:,} numbers ({size:.1f} MiB)"
+    if method == "synchronous":
+        return (
+            f"In each round for which this site has cases: one gradient, {numbers}, computed from "
+            f"at least {policy.min_batch} training cases (min_batch), and the number of these "
+            "cases.",
+            "A gradient of so few patients can reveal their labels, and may reveal parts of their "
+            "scans. A larger min_batch reveals less.",
+        )
+    also = " and as many for its control variate" if method == "scaffold" else ""
+    return (f"Every round: the network's weights, {numbers}{also}, and the counts above.",)
+
+
+def _largest_line(study: Study, policy: SitePolicy) -> str:
+    if study.federation.method == "synchronous":
+        return f"A gradient of norm above {policy.max_gradient:g} is not sent."
+    return (
+        f"An update whose change is larger than {policy.max_change:g} x the model's own norm is "
+        "not sent."
+    )
 
 
 def _marker_line(marker: Marker, policy: SitePolicy, counts: tuple[int, ...] | None) -> str:
@@ -83,12 +108,14 @@ def _marker_line(marker: Marker, policy: SitePolicy, counts: tuple[int, ...] | N
     return f"{classes}: {numbers}."
 
 
-def _statistics_line(policy: SitePolicy) -> str:
+def _statistics_line(study: Study, policy: SitePolicy) -> str:
     names = {"losses": "each task's training loss", "dice": "training Dice"}
     sent = [text for metric, text in names.items() if metric in policy.metrics]
     if not policy.round_statistics:
         return "No training statistics: this site's policy excludes them."
-    return "Every round, as sums over all cases: " + ", ".join([*sent, "steps that failed"]) + "."
+    when = "Once a pass" if study.federation.method == "synchronous" else "Every round"
+    figures = ", ".join([*sent, "gradient norms", "steps that failed"])
+    return f"{when}, as sums over all cases: {figures}."
 
 
 def _scores_line(policy: SitePolicy) -> str:

@@ -30,6 +30,7 @@ from gliofed.types import Case, Labels, Stat
 if TYPE_CHECKING:  # these import torch, which a policy does not need
     from gliofed.data.store import PreparedCase
     from gliofed.federated.label_counts import LabelCounts
+    from gliofed.federated.pass_statistics import PassSums
     from gliofed.types import Update
 
 Metric = Literal["losses", "dice", "scores"]
@@ -42,23 +43,28 @@ class SitePolicy:
     """What may leave. The defaults suit partners bound by an agreement, not publication.
 
     min_cases: with fewer training cases the site does not take part, since a model trained on a
-    few patients may reproduce them. smallest_count: counts of cases from 1 to below it do not
+    few patients may reproduce them. min_batch: with "synchronous", fewest cases behind one
+    gradient; a site whose part of a batch is smaller takes part in fewer rounds, with more cases in
+    each. smallest_count: counts of cases from 1 to below it do not
     leave, nor counts from which such a count follows (`enforce_counts`). The default, 5, is the
     threshold of PEDSnet inside its network. For published tables the US Centers for Medicare and
     Medicaid Services require 11, which `gliofed cohort` uses. markers: whose labels may be used;
     all others are unknown to training. round_statistics: whether sums of training statistics
-    leave with each round. metrics: which figures may leave: "losses" (by task) and "dice" of
-    training samples, "scores" of test cases. max_change: largest L2 norm of a round's change, as
-    a share of the model's own norm. approvers: public keys (64 hexadecimal digits) of those who
-    may approve a study; with none, an approval needs no signature.
+    leave: with each round, or with "synchronous" once a pass. metrics: which figures may leave:
+    "losses" (by task) and "dice" of training samples, "scores" of test cases. max_change: largest
+    L2 norm of a round's change, as a share of the model's own norm. max_gradient: largest L2 norm
+    of a gradient, with "synchronous". approvers: public keys (64 hexadecimal digits) of those who may approve a study; with none, an approval
+    needs no signature.
     """
 
     min_cases: int = 10
+    min_batch: int = 4
     smallest_count: int = 5
     markers: tuple[str, ...] = tuple(BY_ID)
     round_statistics: bool = True
     metrics: tuple[Metric, ...] = ("losses", "dice", "scores")
     max_change: float = 2.0
+    max_gradient: float = 1000.0
     approvers: tuple[str, ...] = ()
 
     @property
@@ -77,6 +83,11 @@ DEFAULT_POLICY_TOML: Final = """\
 # patients may reproduce them.
 min_cases = 10
 
+# With federation.method = "synchronous", what leaves in a round is a gradient of a few training
+# cases. A gradient of one patient reveals the patient's labels and much of the scan. With fewer
+# cases than this, no gradient leaves: the site takes part in fewer rounds, with more cases in each.
+min_batch = 4
+
 # A count of cases from 1 to below this number does not leave; it is sent as 0. A count from which
 # such a number could be derived is lowered. 5 suits partners bound by an agreement; the US Centers
 # for Medicare and Medicaid Services require 11 for published tables.
@@ -86,8 +97,8 @@ smallest_count = 5
 # training: they influence nothing that leaves.
 markers = ["idh", "codel_1p19q", "mgmt", "grade"]
 
-# Whether training statistics (sums over all cases) leave with each round. Without them the lead
-# cannot see whether training goes well.
+# Whether training statistics (sums over all cases) leave, once a pass over the cases or once a
+# round. Without them the lead cannot see whether training goes well.
 round_statistics = true
 
 # Which figures may leave: "losses" and "dice" of training samples, "scores" of test cases.
@@ -96,6 +107,10 @@ metrics = ["losses", "dice", "scores"]
 # The largest change of one round (L2 norm), as a share of the model's own norm. A larger change is
 # not sent: training failed, or the change may reveal too much of a few cases.
 max_change = 2.0
+
+# The largest L2 norm of a gradient, with federation.method = "synchronous". Those of a network in
+# training are mostly between 1 and 100. A larger one is not sent, for the same reasons.
+max_gradient = 1000.0
 
 # Public keys of those who may approve a study. Make a key with: gliofed approve --new-key KEY
 # Without a key, everyone who can use this kit can approve.
@@ -157,34 +172,81 @@ def enforce_counts(policy: SitePolicy, counts: LabelCounts) -> LabelCounts:
     return dataclasses.replace(counts, masks=masks, classes=classes)
 
 
+@dataclass(frozen=True)
+class NormOfChange:
+    """L2 norms. change: of the update's weights minus those of the round's model. model: of the
+    round's model."""
+
+    change: float
+    model: float
+
+
 def enforce_update(
-    policy: SitePolicy, update: Update, counts: LabelCounts, change: float, model: float
+    policy: SitePolicy, update: Update, counts: LabelCounts, size: NormOfChange
 ) -> Update:
     """The update that may leave, with the counts of `enforce_counts` and the permitted statistics.
 
-    counts: of its training cases, before suppression. change: L2 norm of its weights minus those
-    of the round's model. model: L2 norm of the round's model. A task's sums are scaled by the
-    ratio of its counts: their mean is unchanged, and their weight reveals no more than the count.
-    Raises PolicyError: too few cases, or too large a change.
+    counts: of its training cases, before suppression. A task's sums are scaled by the ratio of its
+    counts: their mean is unchanged, and their weight reveals no more than the count. Raises
+    PolicyError: too few cases, or too large a change.
     """
     permitted = enforce_counts(policy, counts)
-    if not change <= policy.max_change * model:  # also refuses NaN
+    if not size.change <= policy.max_change * size.model:  # also refuses NaN
         raise PolicyError(
-            f"round {update.round}: the change has norm {change:.4g}; this site's policy "
-            f"allows {policy.max_change:g} x the model's own, {model:.4g} (max_change); nothing "
-            "was sent"
+            f"round {update.round}: the change has norm {size.change:.4g}; this site's policy "
+            f"allows {policy.max_change:g} x the model's own, {size.model:.4g} (max_change); "
+            "nothing was sent"
         )
+    return dataclasses.replace(
+        update,
+        cases=permitted.cases,
+        labelled=permitted.labelled,
+        stats=_permitted_stats(policy, update.stats, counts),
+    )
+
+
+def enforce_gradient(
+    policy: SitePolicy,
+    update: Update,
+    counts: LabelCounts,
+    norm: float,
+    sums: PassSums | None,
+) -> Update:
+    """The gradient that may leave, with the statistics of a pass that it completes.
+
+    counts: of all training cases of the site, before suppression. norm: of the gradient. sums: of the pass, None before
+    its last round. Those of fewer than `min_cases` cases do not leave. Raises PolicyError: fewer
+    cases than `min_batch`, too few cases at the site, or too large a gradient.
+    """
+    enforce_cases(policy, counts.cases)
+    if 0 < update.cases < policy.min_batch:
+        raise PolicyError(
+            f"round {update.round}: the gradient is of {update.cases} cases; this site's policy "
+            f"requires at least {policy.min_batch} (min_batch); nothing was sent"
+        )
+    if not norm <= policy.max_gradient:  # also refuses NaN
+        raise PolicyError(
+            f"round {update.round}: the gradient has norm {norm:.4g}; this site's policy allows "
+            f"{policy.max_gradient:g} (max_gradient); nothing was sent"
+        )
+    complete = sums is not None and sums.cases >= policy.min_cases
+    stats = _permitted_stats(policy, sums.stats, counts) if sums and complete else {}
+    return dataclasses.replace(update, stats=stats)
+
+
+def _permitted_stats(
+    policy: SitePolicy, stats: Mapping[str, Stat], counts: LabelCounts
+) -> dict[str, Stat]:
+    """The statistics that may leave, of training on the cases that `counts` counts."""
+    permitted = enforce_counts(policy, counts)
     shares = {
         task: permitted.labelled[task] / count for task, count in counts.labelled.items() if count
     }
-    stats = {
+    return {
         name: scaled
-        for name, stat in update.stats.items()
+        for name, stat in stats.items()
         if (scaled := _permitted_stat(policy, name, stat, shares)) is not None
     }
-    return dataclasses.replace(
-        update, cases=permitted.cases, labelled=permitted.labelled, stats=stats
-    )
 
 
 def enforce_scores(policy: SitePolicy, cases: int) -> None:
@@ -226,7 +288,7 @@ def _permitted_stat(
     """The statistic as it may leave, or None. A statistic without a rule does not leave."""
     if not policy.round_statistics:
         return None
-    if name == "skipped":  # of steps, not of patients
+    if name in ("skipped", "gradient_norm"):  # of steps, not of patients
         return stat
     metric, task = ("dice", _MASK) if name == "dice" else ("losses", name)
     share = shares.get(task, 0.0)
@@ -246,10 +308,15 @@ def _check(policy: SitePolicy, where: str) -> None:
             policy.min_cases < policy.smallest_count,
             "min_cases: expected at least smallest_count: the number of cases leaves, too",
         ),
+        (
+            not 1 <= policy.min_batch <= policy.min_cases,
+            "min_batch: expected at least 1 and at most min_cases",
+        ),
         (bool(unknown), f"markers: unknown marker {unknown[:1]}; the nearest one is {near!r}"),
         (len(set(policy.markers)) < len(policy.markers), "markers: expected each once"),
         (len(set(policy.metrics)) < len(policy.metrics), "metrics: expected each once"),
         (not 0 < policy.max_change < float("inf"), "max_change: expected a number above 0"),
+        (not 0 < policy.max_gradient < float("inf"), "max_gradient: expected a number above 0"),
         (
             bool(malformed),
             "approvers: expected the 64 hexadecimal digits of a public key, as printed by gliofed "

@@ -1,19 +1,19 @@
-"""The round loop of the server, which receives weights and counts, never an image."""
+"""The round loop of the server, which receives weights or gradients and counts, never an image."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from gliofed.errors import QuorumError, UpdateError
-from gliofed.federated.aggregation.merge import StreamingMean
-from gliofed.federated.aggregation.moments import zero_moments
-from gliofed.federated.aggregation.strategies import strategy_named
-from gliofed.federated.checkpoint import CommittedRound, commit, last_committed
+from gliofed.federated.checkpoint import CommittedRound, last_committed
+from gliofed.federated.checkpoint import commit as write_commit
 from gliofed.federated.gate import UpdateGate, check_counts
 from gliofed.federated.label_counts import NO_CASES, LabelCounts, class_weights
 from gliofed.federated.messages import (
@@ -23,9 +23,12 @@ from gliofed.federated.messages import (
     new_nonce,
     save_request,
 )
+from gliofed.federated.schedule import Schedule, make_schedule
+from gliofed.federated.strategies.halves import ServerHalf, ServerSetup
+from gliofed.federated.strategies.table import strategy_named
 from gliofed.models.network import build_net
 from gliofed.study import Study
-from gliofed.types import RoundPoint
+from gliofed.types import RoundPoint, Stat
 
 _REQUEST = "request.safetensors"
 
@@ -69,97 +72,183 @@ class Engine(Protocol):
 def run_rounds(
     engine: Engine,
     run: FederatedRun,
-    on_round: Callable[[RoundPoint], None] | None = None,
+    on_commit: Callable[[CommittedRound], None] | None = None,
     should_stop: Callable[[int], bool] = lambda done: False,
 ) -> CommittedRound:
-    """Train for `study.train.rounds` rounds, continuing from the last committed one.
+    """Train for all rounds of the study, continuing from the last committed one.
 
-    should_stop: called before each round with the number of rounds that this call has made; where
-    it returns True, the rest is left to a later call. Raises QuorumError where fewer than
-    `federation.quorum` updates of a round can be merged; the rounds before it stay committed.
+    on_commit: called after each commit. should_stop: called before each round with the number of
+    rounds that this call has made; where it returns True, the rounds so far are committed and the
+    rest is left to a later call. Raises QuorumError where fewer than `federation.quorum` updates of
+    a round can be merged; the commits before it stay.
     """
-    total = run.study.train.rounds
     state = last_committed(run.folder, run.run) or _initial_state(run)
-    first = state.rounds
-    if first >= total:
+    if state.complete:
         return state
-    counts = _counts(engine, run)
-    while state.rounds < total and not should_stop(state.rounds - first):
-        state = _round(engine, run, state, counts)
-        commit(run.folder, state)
-        if on_round is not None:
-            on_round(state.history[-1])
-    return state
+    state = _with_counts(engine, run, state)
+    rounds = _Rounds(engine, run, state)
+    while not rounds.state.complete:
+        stop = should_stop(rounds.done)
+        if rounds.uncommitted and (stop or rounds.commit_is_due):
+            rounds.commit()
+            if on_commit is not None:
+                on_commit(rounds.state)
+        if stop or rounds.state.complete:
+            break
+        rounds.make_round()
+    return rounds.state
 
 
 def _initial_state(run: FederatedRun) -> CommittedRound:
     weights = build_net(run.study.net.preset, run.study.net.stem, run.seed).state_dict()
-    shared = run.study.federation.moments == "shared"
-    moments = zero_moments(weights) if shared else None
-    return CommittedRound(run.run, 0, weights, (), moments)
+    initial = strategy_named(run.study.federation.method).initial(weights)
+    return CommittedRound(run.run, 0, weights, (), initial)
 
 
-def _counts(engine: Engine, run: FederatedRun) -> LabelCounts:
-    """The sum over all sites."""
-    total = NO_CASES
+def _with_counts(engine: Engine, run: FederatedRun, state: CommittedRound) -> CommittedRound:
+    """The state with the counts of the sites that are there now, and with the schedule.
+
+    The schedule is that of the first counts of the run.
+    """
+    counts: dict[str, LabelCounts] = {}
     refused: dict[str, str] = {}
-    accepted = 0
     request = CountsRequest(run.run, new_nonce())
     with collect_replies(engine, request, run.folder) as replies:
         for reply in replies:
             try:
                 file = response_file(reply)
-                total += check_counts(reply.site, request, file, run.study.federation)
-                accepted += 1
+                counts[reply.site] = check_counts(reply.site, request, file, run.study.federation)
             except UpdateError as error:
                 refused[reply.site] = str(error)
-    _require_quorum(accepted, run.study, "the count before the first round", refused)
-    return total
+    _require_quorum(len(counts), run.study, "the count before the first round", refused)
+    everyone = {**state.counts, **counts}
+    total = sum((c.cases for c in everyone.values()), 0)
+    schedule = state.schedule or make_schedule(run.study, total)
+    return dataclasses.replace(state, schedule=schedule, counts=everyone)
 
 
-def _round(
-    engine: Engine, run: FederatedRun, state: CommittedRound, counts: LabelCounts
-) -> CommittedRound:
-    started = time.monotonic()
-    config = run.study.federation
-    request = TrainingRequest(
-        run=state.run,
-        nonce=new_nonce(),
-        round=state.rounds,
-        weights=state.weights,
-        class_weights=class_weights(counts),
-        cases=counts.cases,
-        moments=state.moments,
-    )
-    gate = UpdateGate(request, config)
-    merge = StreamingMean(request.weights, strategy_named(config.strategy), config.server_lr)
-    refused: dict[str, str] = {}
-    answered: dict[str, float] = {}
-    received = 0
-    with collect_replies(engine, request, run.folder) as replies:
-        for reply in replies:
-            seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
-            try:
-                file = response_file(reply)
-                received += file.stat().st_size
-                merge.add(gate.check(reply.site, file), file)
-                answered[reply.site] = seconds
-            except UpdateError as error:
-                refused[reply.site] = str(error)
-        _require_quorum(len(answered), run.study, f"round {request.round}", refused)
-        weights = merge.result()
-        moments = None if state.moments is None else merge.merged_moments(state.moments)
-    means = {k: m for k, s in merge.stats.items() if (m := s.mean) is not None}
-    point = RoundPoint(
-        round=request.round,
-        losses={k: v for k, v in means.items() if k not in ("dice", "skipped")},
-        dice=means.get("dice"),
-        seconds=time.monotonic() - started,
-        bytes_up=received,
-        refused=refused,
-        answered=answered,
-    )
-    return CommittedRound(request.run, request.round + 1, weights, (*state.history, point), moments)
+@dataclass
+class _Interval:
+    """What happened in the rounds since the last commit."""
+
+    rounds: int = 0
+    seconds: float = 0.0
+    received: int = 0
+    stats: dict[str, Stat] = field(default_factory=lambda: defaultdict(Stat))
+    refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    answered: dict[str, Stat] = field(default_factory=lambda: defaultdict(Stat))
+
+    def point(self, last_round: int) -> RoundPoint:
+        """The point of the history for these rounds."""
+        return dataclasses.replace(
+            RoundPoint.of_stats(last_round, self.rounds, self.stats, self.seconds),
+            bytes_up=self.received,
+            refused={site: self._reason(why) for site, why in self.refused.items()},
+            answered={s: t.mean for s, t in self.answered.items() if t.mean is not None},
+            merged={s: int(t.weight) for s, t in self.answered.items()},
+        )
+
+    def _reason(self, why: list[str]) -> str:
+        if self.rounds == 1:
+            return why[-1]
+        return f"{len(why)} of {self.rounds} rounds, the last: {why[-1]}"
+
+
+class _Rounds:
+    """The rounds of one run from its last commit on."""
+
+    def __init__(self, engine: Engine, run: FederatedRun, state: CommittedRound) -> None:
+        self._engine, self._run, self.state = engine, run, state
+        self._schedule = _schedule_of(state)
+        self._total = sum(state.counts.values(), NO_CASES)
+        self._class_weights = class_weights(self._total)
+        self._server = self._server_half(state)
+        self._interval = _Interval()
+        self._round = state.rounds
+        self.done = 0
+
+    def _server_half(self, state: CommittedRound) -> ServerHalf:
+        strategy = strategy_named(self._run.study.federation.method)
+        return strategy.server(
+            ServerSetup(self._run.study, self._schedule, state.weights, state.state, state.counts)
+        )
+
+    @property
+    def uncommitted(self) -> int:
+        """Rounds since the last commit."""
+        return self._interval.rounds
+
+    @property
+    def commit_is_due(self) -> bool:
+        """Whether this round is one after which the run commits."""
+        return self._schedule.commits_after(self._round)
+
+    def commit(self) -> None:
+        """Write the rounds since the last commit to the disk."""
+        self.state = dataclasses.replace(
+            self.state,
+            rounds=self._round,
+            weights=self._server.weights,
+            state=self._server.state,
+            history=(*self.state.history, self._interval.point(self._round - 1)),
+        )
+        self._interval = _Interval()
+        write_commit(self._run.folder, self.state)
+
+    def make_round(self) -> None:
+        """One round, not yet committed."""
+        started = time.monotonic()
+        federation = self._run.study.federation
+        request = self._request()
+        gate = UpdateGate(request, federation)
+        interval, refused, merged = self._interval, {}, []
+        with collect_replies(self._engine, request, self._run.folder) as replies:
+            for reply in replies:
+                seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
+                try:
+                    file = response_file(reply)
+                    interval.received += file.stat().st_size
+                    update = gate.check(reply.site, file)
+                    self._server.add(update, file)
+                except UpdateError as error:
+                    refused[reply.site] = str(error)
+                    continue
+                merged.append(reply.site)
+                interval.answered[reply.site] += Stat(seconds, 1)
+                for name, stat in update.stats.items():
+                    interval.stats[name] += stat
+            _require_quorum(len(merged), self._run.study, f"round {request.round}", refused)
+            norm = self._server.step(request.round, merged)
+        if norm is not None:
+            finite = norm < float("inf")
+            interval.stats["gradient_norm" if finite else "skipped"] += Stat(
+                norm if finite else 1, 1
+            )
+        for site, why in refused.items():
+            interval.refused[site].append(why)
+        interval.rounds += 1
+        interval.seconds += time.monotonic() - started
+        self._round += 1
+        self.done += 1
+
+    def _request(self) -> TrainingRequest:
+        return TrainingRequest(
+            run=self._run.run,
+            nonce=new_nonce(),
+            round=self._round,
+            rounds=self._schedule.rounds,
+            batches=self._schedule.batches,
+            weights=self._server.weights,
+            class_weights=self._class_weights,
+            cases=self._total.cases,
+            labelled=self._total.labelled,
+            state=self._server.request_state,
+        )
+
+
+def _schedule_of(state: CommittedRound) -> Schedule:
+    assert state.schedule is not None, "the sites were counted before"
+    return state.schedule
 
 
 @contextmanager

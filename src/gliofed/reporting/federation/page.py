@@ -28,7 +28,7 @@ def render_federation_page(content: FederationContent) -> str:
         study=content.study,
         synthetic=content.synthetic,
         content=content,
-        done=len(content.points),
+        done=content.points[-1].round + 1 if content.points else 0,
         sites=tables.site_lines(content),
         losses=tables.loss_titles(content.points),
         rounds=tables.round_lines(content.points),

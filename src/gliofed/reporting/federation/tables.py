@@ -75,12 +75,16 @@ def site_lines(content: FederationContent) -> tuple[SiteLine, ...]:
 def _site_line(station: SiteStatus, points: Sequence[RoundPoint]) -> SiteLine:
     took = [p.answered[station.site] for p in points if station.site in p.answered]
     last = [p.round + 1 for p in points if station.site in p.answered]
+    merged = sum(p.merged.get(station.site, 0) for p in points)
+    missed = sum(
+        p.rounds - p.merged.get(station.site, 0) for p in points if station.site in p.refused
+    )
     return SiteLine(
         site=station.site,
         part="trains" if station.trains else "only tests",
         standing=station.standing,
-        answered=str(len(took)) if station.trains else "",
-        refused=str(sum(station.site in p.refused for p in points)) if station.trains else "",
+        answered=str(merged) if station.trains else "",
+        refused=str(missed) if station.trains else "",
         seconds=number(statistics.median(took), 1) if took else "",
         last=str(last[-1]) if last else "",
     )
@@ -97,8 +101,8 @@ def round_lines(points: Sequence[RoundPoint]) -> tuple[RoundLine, ...]:
     return tuple(
         RoundLine(
             round=str(p.round + 1),
-            seconds=number(p.seconds, 1),
-            sent=number(p.bytes_up / 1e6, 1),
+            seconds=number(p.seconds / p.rounds, 1),
+            sent=number(p.bytes_up / p.rounds / 1e6, 1),
             losses=tuple(number(p.losses[t], 3) if t in p.losses else "" for t in tasks),
             dice="" if p.dice is None else number(p.dice, 3),
             without=", ".join(p.refused),

@@ -1,4 +1,4 @@
-"""Training curves: the loss of each task and the soft Dice, by rounds counted from 1."""
+"""Training curves: the loss of each task and the soft Dice, by epochs or rounds counted from 1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gliofed.reporting.plots.style import (
     vector_picture,
 )
 from gliofed.reporting.study.content import TrainingHistory
-from gliofed.reporting.study.tables import first_round_to_last
+from gliofed.reporting.study.tables import first_to_last
 from gliofed.types import RoundPoint
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def training_pictures(curves: Sequence[TrainingHistory]) -> tuple[Picture, ...]:
     panels: list[tuple[str, Value]] = [("Soft Dice on training samples", lambda p: p.dice)]
     tasks = tasks_of(p for c in curves for p in c.points)
     panels += [(f"{task_title(t)}: training loss", _loss(t)) for t in tasks]
+    panels.append(("Gradient norm before clipping", lambda p: p.gradient_norm))
     return _panels(panels, curves)
 
 
@@ -46,9 +47,9 @@ def run_pictures(points: Sequence[RoundPoint]) -> tuple[Picture, ...]:
     """The panels of one run, then time and traffic a round; empty before the first round."""
     curve = TrainingHistory("federated", 0, "", tuple(points))
     taken: list[tuple[str, Value]] = [
-        (_MERGED, lambda p: len(p.answered)),
-        ("Seconds a round", lambda p: p.seconds),
-        ("Megabytes sent by sites a round", lambda p: p.bytes_up / 1e6),
+        (_MERGED, lambda p: sum(p.merged.values()) / p.rounds),
+        ("Seconds a round", lambda p: p.seconds / p.rounds),
+        ("Megabytes sent by sites a round", lambda p: p.bytes_up / p.rounds / 1e6),
     ]
     return (*training_pictures([curve]), *_panels(taken, [curve]))
 
@@ -75,11 +76,15 @@ def _loss(task: str) -> Value:
 
 
 def _line(curve: TrainingHistory, value: Value) -> Line:
-    return [(p.round + 1, v) for p in curve.points if (v := value(p)) is not None]
+    values: dict[int, list[float]] = {}
+    for point in curve.points:
+        if (v := value(point)) is not None:
+            values.setdefault(curve.position(point), []).append(v)
+    return [(position, statistics.fmean(v)) for position, v in values.items()]
 
 
 def mean_line(lines: Sequence[Line]) -> Line:
-    """The mean over the lines at every round that all of them reached."""
+    """The mean over the lines at every position that all of them reached."""
     tables = [dict(line) for line in lines if line]
     if not tables:
         return []
@@ -89,6 +94,7 @@ def mean_line(lines: Sequence[Line]) -> Line:
 
 def _panel(title: str, value: Value, curves: Sequence[TrainingHistory]) -> Picture:
     words = []
+    unit = "epoch" if any(c.epochs for c in curves) else "round"
     with plot_style():
         figure = new_figure(3.9, 2.9)
         axes = figure.subplots()
@@ -97,12 +103,12 @@ def _panel(title: str, value: Value, curves: Sequence[TrainingHistory]) -> Pictu
             histories = [c for c in curves if c.model == model]
             mean = _model_lines(axes, model, stroke, [_line(c, value) for c in histories])
             if mean:
-                words.append(f"{model_title(model)} {first_round_to_last(mean)}")
+                words.append(f"{model_title(model)} {first_to_last(mean, unit)}")
             _refused(axes, histories, dict(mean))
-        _finish(axes, title)
+        _finish(axes, title, unit)
         figure.legend(loc="outside lower center", ncols=2, handlelength=2.6)
         return vector_picture(
-            figure, f"{title}, per round: {'; '.join(reversed(words)) or 'see key'}."
+            figure, f"{title}, per {unit}: {'; '.join(reversed(words)) or 'see key'}."
         )
 
 
@@ -154,7 +160,7 @@ def _model_lines(axes: Axes, model: str, stroke: LineStyle, lines: Sequence[Line
 
 
 def _refused(axes: Axes, curves: Sequence[TrainingHistory], mean: dict[int, float]) -> None:
-    refused = {p.round + 1 for c in curves for p in c.points if p.refused}
+    refused = {c.position(p) for c in curves for p in c.points if p.refused}
     rounds = sorted(refused & mean.keys())
     if 0 < len(rounds) <= MOST_DOTS:  # more would cover the line; the table of refusals has them
         axes.plot(
@@ -169,11 +175,11 @@ def _refused(axes: Axes, curves: Sequence[TrainingHistory], mean: dict[int, floa
         )
 
 
-def _finish(axes: Axes, title: str) -> None:
+def _finish(axes: Axes, title: str, unit: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.set_title(title)
-    axes.set_xlabel("round")
+    axes.set_xlabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, min_n_ticks=1))
     axes.grid(axis="y")
     if title == _MERGED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,13 @@ class TrainingHistory:
     seed: int
     fold: str
     points: tuple[RoundPoint, ...]
+    epochs: int = 0
+
+    def position(self, point: RoundPoint) -> int:
+        """Where a point lies on the axis of a curve: its epoch, or its round without epochs."""
+        done = point.round + 1
+        rounds = self.points[-1].round + 1
+        return math.ceil(self.epochs * done / rounds) if self.epochs else done
 
 
 ExamplePlane = tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float]

@@ -252,7 +252,7 @@ def costs(curves: Sequence[TrainingHistory]) -> tuple[TrainingCost, ...]:
 
 def _cost(model: str, histories: Sequence[TrainingHistory]) -> TrainingCost:
     points = [p for curve in histories for p in curve.points]
-    lengths = sorted({len(curve.points) for curve in histories})
+    lengths = sorted({curve.points[-1].round + 1 for curve in histories})
     rounds = str(lengths[0]) if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
     sent = sum(p.bytes_up for p in points)
     return TrainingCost(
@@ -261,7 +261,7 @@ def _cost(model: str, histories: Sequence[TrainingHistory]) -> TrainingCost:
         rounds=rounds,
         minutes=number(sum(p.seconds for p in points) / 60, 1),
         sent=_sent(model, sent),
-        refused=str(sum(len(p.refused) for p in points)),
+        refused=str(sum(p.rounds - p.merged.get(s, 0) for p in points for s in p.refused)),
     )
 
 
@@ -291,14 +291,14 @@ def cohort_of(content: StudyContent) -> tuple[tuple[str, ...], tuple[tuple[str, 
     return (content.cohort[0], content.cohort[1:]) if content.cohort else ((), ())
 
 
-def first_round_to_last(values: Sequence[tuple[int, float]]) -> str:
-    """A curve as text, for screen readers."""
+def first_to_last(values: Sequence[tuple[int, float]], unit: str) -> str:
+    """A curve as text, for screen readers. unit: of the positions, "epoch" or "round"."""
     if not values:
         return "no value"
     (start, first), (end, last) = values[0], values[-1]
     if start == end:
-        return f"{number(first, 2)} in round {start}"
+        return f"{number(first, 2)} in {unit} {start}"
     change = signed(last - first, 2)
     return (
-        f"from {number(first, 2)} in round {start} to {number(last, 2)} in round {end} ({change})"
+        f"from {number(first, 2)} in {unit} {start} to {number(last, 2)} in {unit} {end} ({change})"
     )

@@ -1,0 +1,77 @@
+"""Training on cases of one place: the pooled model, the models of single sites, the parent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from gliofed.experiments.model_runs import ModelRun
+from gliofed.experiments.run_context import RunContext
+from gliofed.federated.checkpoint import CommittedRound, commit, last_committed
+from gliofed.federated.client import count_cases
+from gliofed.federated.label_counts import LabelCounts, class_weights, row_weights
+from gliofed.federated.schedule import Schedule, batches_of_pass
+from gliofed.models.network import MASK_TASK, build_net
+from gliofed.models.optimiser import load_optimiser_state, make_optimiser, optimiser_state
+from gliofed.runtime.progress import Progress, ProgressOfPart
+from gliofed.training.loop import TrainingPlan, fit
+from gliofed.types import RoundPoint
+
+
+def train_plainly(
+    context: RunContext,
+    run: ModelRun,
+    progress: Progress,
+    on_commit: Callable[[CommittedRound], None],
+) -> CommittedRound:
+    """Train for all epochs, with a commit after each; continues from the last one.
+
+    A synchronous federation of the sites of `run` trains the same model up to rounding: the
+    batches, the samples and the steps are the same.
+    """
+    study, folder = run.effective_study(context.study), run.folder(context.out) / "rounds"
+    run_id = run.run_id(context.study, context.prepared)
+    plan = _plan(context, run)
+    net = build_net(study.net.preset, study.net.stem, run.seed)
+    state = last_committed(folder, run_id) or CommittedRound(
+        run_id, 0, net.state_dict(), (), schedule=Schedule(plan.batches, study.train.epochs, 1)
+    )
+    net.load_state_dict(state.weights)
+    net.to(context.machine.device)
+    parameters = dict(net.named_parameters())
+    optimiser = make_optimiser(parameters, study.train)
+    load_optimiser_state(parameters, optimiser, state.state)
+    while not state.complete:
+        started, epoch = time.monotonic(), state.rounds
+        steps = range(epoch * plan.batches, (epoch + 1) * plan.batches)
+        stats = fit(net, optimiser, plan, steps, ProgressOfPart(progress, 0, 1, run.model))
+        point = RoundPoint.of_stats(epoch, 1, stats, time.monotonic() - started)
+        state = replace(
+            state,
+            rounds=epoch + 1,
+            weights={k: p.detach().to("cpu") for k, p in parameters.items()},
+            state=optimiser_state(parameters, optimiser),
+            history=(*state.history, point),
+        )
+        commit(folder, state)
+        on_commit(state)
+    return state
+
+
+def _plan(context: RunContext, run: ModelRun) -> TrainingPlan:
+    study = run.effective_study(context.study)
+    sites = {s: [context.prepared[str(c)] for c in cases] for s, cases in run.sites.items()}
+    counts: LabelCounts = count_cases([c for cases in sites.values() for c in cases])
+    batches = batches_of_pass(counts.cases, study.train.batch)
+    tasks = {MASK_TASK: study.loss.mask, **study.loss.markers}
+    return TrainingPlan(
+        study=study,
+        sites=sites,
+        task_weights=row_weights(tasks, counts.labelled, batches),
+        class_weights=class_weights(counts),
+        seed=run.seed,
+        batches=batches,
+        steps=study.train.epochs * batches,
+        machine=context.machine,
+    )

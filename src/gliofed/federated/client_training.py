@@ -1,0 +1,213 @@
+"""The training of one round at one site, and what the site keeps between rounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from gliofed.data.store import PreparedCase
+from gliofed.errors import CheckpointError
+from gliofed.federated.compression import RESIDUAL, compress
+from gliofed.federated.label_counts import LabelCounts, row_weights, share_of_batch
+from gliofed.federated.messages import TrainingRequest
+from gliofed.federated.named_tensors import join_tensors, split_tensors
+from gliofed.federated.schedule import Schedule, batches_of_pass
+from gliofed.federated.strategies.halves import ClientRound
+from gliofed.federated.strategies.table import strategy_named
+from gliofed.federated.wire import load, save
+from gliofed.models.network import MASK_TASK, MultiTaskNet, build_net
+from gliofed.models.optimiser import (
+    KINDS,
+    load_optimiser_state,
+    make_optimiser,
+    optimiser_state,
+)
+from gliofed.runtime.device import Device
+from gliofed.runtime.progress import Progress, ProgressOfPart
+from gliofed.study import Study
+from gliofed.training.loop import TrainingPlan, add_gradient, fit, make_batches
+from gliofed.types import TensorsByKind, Update
+
+
+@dataclass(frozen=True)
+class ClientSetup:
+    """How a client works.
+
+    seed: of the run; the order of cases, patches, augmentation and dropout follow from it and from
+    the names of site and case. folder: of what the site keeps between rounds. rejoins: whether a
+    site that missed rounds continues from the newest state that it has, or without one; else it
+    fails.
+    """
+
+    study: Study
+    seed: int
+    folder: Path
+    device: Device
+    rejoins: bool = False
+
+
+class ClientTraining:
+    """Works on training requests with the cases of one site.
+
+    least: fewest cases behind one gradient (`SitePolicy.min_batch`). Tensors that the strategy
+    keeps at the site are in one file a round, so that a round that is repeated starts from exactly
+    the same state.
+    """
+
+    def __init__(
+        self,
+        site: str,
+        cases: Sequence[PreparedCase],
+        setup: ClientSetup,
+        least: int,
+        progress: Progress,
+    ) -> None:
+        self._site, self._cases, self._setup, self._least = site, cases, setup, least
+        self._progress = progress
+        self._strategy = strategy_named(setup.study.federation.method)
+
+    @cached_property
+    def _net(self) -> MultiTaskNet:
+        net = self._setup.study.net
+        return build_net(net.preset, net.stem, seed=0).to(self._setup.device.device)
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, Tensor]:
+        return dict(self._net.named_parameters())
+
+    def train(self, request: TrainingRequest, counts: LabelCounts) -> Update:
+        """The update of one round. counts: of all training cases of the site."""
+        self._net.load_state_dict(request.weights)
+        self._net.zero_grad(set_to_none=True)
+        if self._strategy.takes_steps:
+            return self._local_steps(request, counts)
+        return self._gradient(request)
+
+    def _gradient(self, request: TrainingRequest) -> Update:
+        """The gradient of this site's part of the joint batch."""
+        federation = self._setup.study.federation
+        plan = TrainingPlan(
+            study=self._setup.study,
+            sites={self._site: self._cases},
+            task_weights=row_weights(self._task_weights, request.labelled, request.batches),
+            class_weights=request.class_weights,
+            seed=self._setup.seed,
+            batches=request.batches,
+            steps=request.rounds,
+            machine=self._setup.device,
+            least=self._least,
+        )
+        (batch,) = make_batches(plan, range(request.round, request.round + 1))
+        empty = Update(request.run, request.round, request.nonce, self._site, {}, 0, {}, {})
+        self._progress.update(1, 1, self._site)
+        if batch is None:
+            return empty
+        stats = add_gradient(self._net, plan, batch)
+        half = self._strategy.client(self._work(request, {}))
+        kept = self._load_state(request) if federation.compress != "none" else {}
+        tensors, extra, residual = compress(
+            half.tensors(), federation.compress, kept.get(RESIDUAL, {})
+        )
+        if residual:
+            self._save_state(request, {RESIDUAL: residual})
+        cases = len(batch.has_mask)
+        return dataclasses.replace(empty, tensors=tensors, extra=extra, cases=cases, stats=stats)
+
+    def _local_steps(self, request: TrainingRequest, counts: LabelCounts) -> Update:
+        """The weights after local epochs or steps with the site's own AdamW."""
+        study = self._setup.study
+        batch = share_of_batch(study.train.batch, len(self._cases), request.cases)
+        batches = batches_of_pass(len(self._cases), batch)
+        federation = study.federation
+        steps = federation.local_steps or federation.local_epochs * batches
+        plan = TrainingPlan(
+            study=study,
+            sites={self._site: self._cases},
+            task_weights=row_weights(self._task_weights, counts.labelled, batches),
+            class_weights=request.class_weights,
+            seed=self._setup.seed,
+            batches=batches,
+            steps=request.rounds * steps,
+            machine=self._setup.device,
+        )
+        state = self._load_state(request) if request.round > 0 else {}
+        optimiser = make_optimiser(self._parameters, study.train)
+        load_optimiser_state(
+            self._parameters, optimiser, {k: v for k, v in state.items() if k in KINDS}
+        )
+        half = self._strategy.client(self._work(request, state))
+        first = request.round * steps
+        stats = fit(
+            self._net,
+            optimiser,
+            plan,
+            range(first, first + steps),
+            ProgressOfPart(self._progress, 0, 1, self._site),
+            half.correct,
+        )
+        moments = optimiser_state(self._parameters, optimiser)
+        self._save_state(request, {**moments, **half.state()})
+        return Update(
+            run=request.run,
+            round=request.round,
+            nonce=request.nonce,
+            site=self._site,
+            tensors=half.tensors(),
+            cases=counts.cases,
+            labelled=counts.labelled,
+            stats=stats,
+            extra=half.extra(),
+        )
+
+    def _work(self, request: TrainingRequest, state: TensorsByKind) -> ClientRound:
+        return ClientRound(
+            config=self._setup.study.federation,
+            parameters=self._parameters,
+            weights=request.weights,
+            server_state=request.state,
+            site_state=state,
+        )
+
+    @property
+    def _task_weights(self) -> Mapping[str, float]:
+        loss = self._setup.study.loss
+        return {MASK_TASK: loss.mask, **loss.markers}
+
+    def _save_state(self, request: TrainingRequest, state: TensorsByKind) -> None:
+        """Write the state after this round; keep those that a repeated round may start from."""
+        folder, commit = self._setup.folder, self._setup.study.federation.commit
+        schedule = Schedule(request.batches, request.rounds, commit)
+        path = folder / f"after-{request.round:05d}.safetensors"
+        save(path, join_tensors({}, state), {"run": request.run}, lasting=False)
+        files = sorted(folder.glob("after-*.safetensors"))
+        committed = [f for f in files if schedule.commits_after(_round_of(f) + 1)]
+        for old in set(files) - {*files[-2:], *committed[-2:]}:
+            old.unlink()
+
+    def _load_state(self, request: TrainingRequest) -> TensorsByKind:
+        """The state after the round before; empty at a site that rejoins without one."""
+        folder = self._setup.folder
+        path = folder / f"after-{request.round - 1:05d}.safetensors"
+        if not path.is_file() and (self._setup.rejoins or not self._strategy.takes_steps):
+            earlier = [p for p in sorted(folder.glob("after-*.safetensors")) if p < path]
+            if not earlier:
+                return {}
+            path = earlier[-1]
+        if not path.is_file():
+            raise CheckpointError(
+                f"site {self._site}: {path} is missing, the optimiser state that round "
+                f"{request.round} starts from; restore it, or start the run in a new folder"
+            )
+        tensors, note = load(path)
+        if note.get("run") != request.run:
+            raise CheckpointError(f"{path}: belongs to another run; choose another folder")
+        return split_tensors(tensors)[1]
+
+
+def _round_of(path: Path) -> int:
+    return int(path.stem.removeprefix("after-"))

@@ -1,0 +1,80 @@
+"""Smaller gradients: bfloat16, or 8-bit integers with one scale a channel, with error feedback.
+
+What rounding takes away at one round is added at the site's next one (Seide et al. 2014,
+Interspeech; Karimireddy et al. 2019, ICML), so that it is delayed and not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from gliofed.types import TensorsByKind
+
+Compression = Literal["none", "bfloat16", "int8"]
+SCALE: Final = "scale"
+RESIDUAL: Final = "residual"
+_LARGEST: Final = 127
+
+
+def compress(
+    gradient: Mapping[str, Tensor], how: Compression, residual: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], TensorsByKind, dict[str, Tensor]]:
+    """Compressed tensors, what belongs to them by kind, and the new residual.
+
+    residual: of the site's round before, by parameter; empty before the first.
+    """
+    if how == "none":
+        return dict(gradient), {}, {}
+    wanted = {
+        k: g.float() + residual[k] if k in residual else g.float() for k, g in gradient.items()
+    }
+    if how == "bfloat16":
+        packed = {k: g.to(torch.bfloat16) for k, g in wanted.items()}
+        scales: dict[str, Tensor] = {}
+    else:
+        scales = {k: _scale(g) for k, g in wanted.items()}
+        packed = {
+            k: (g / _spread(scales[k], g)).nan_to_num(0.0).round().to(torch.int8)
+            for k, g in wanted.items()
+        }
+    extra = {SCALE: scales} if scales else {}
+    sent = expand(packed, extra)
+    return packed, extra, {k: g - sent[k] for k, g in wanted.items()}
+
+
+def expand(packed: Mapping[str, Tensor], extra: TensorsByKind) -> dict[str, Tensor]:
+    """The float32 tensors that `compress` sent."""
+    scales = extra.get(SCALE, {})
+    return {
+        k: t.float() * _spread(scales[k], t) if k in scales else t.float()
+        for k, t in packed.items()
+    }
+
+
+def expected(
+    model: Mapping[str, Tensor], how: Compression
+) -> tuple[torch.dtype | None, TensorsByKind]:
+    """Dtype of the compressed tensors (None: the model's), and examples of what belongs to them."""
+    if how == "bfloat16":
+        return torch.bfloat16, {}
+    if how == "int8":
+        return torch.int8, {SCALE: {k: torch.empty(_channels(t)) for k, t in model.items()}}
+    return None, {}
+
+
+def _channels(tensor: Tensor) -> int:
+    """Scales of a tensor: one an output channel, one in all for a bias."""
+    return tensor.shape[0] if tensor.dim() > 1 else 1
+
+
+def _scale(tensor: Tensor) -> Tensor:
+    return tensor.reshape(_channels(tensor), -1).abs().amax(1) / _LARGEST
+
+
+def _spread(scale: Tensor, tensor: Tensor) -> Tensor:
+    """The scales in a shape that multiplies the tensor."""
+    return scale.reshape(-1, *[1] * (tensor.dim() - 1)) if tensor.dim() > 1 else scale

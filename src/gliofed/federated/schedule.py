@@ -1,0 +1,45 @@
+"""The rounds of a federation, from its number of training cases."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gliofed.study import Study
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Fixed before the first round, so that later counts do not change it.
+
+    batches: of one pass over the cases of all sites. rounds: of the run. commit: rounds between two
+    commits at most; there is one after each pass, too.
+    """
+
+    batches: int
+    rounds: int
+    commit: int
+
+    def commits_after(self, rounds: int) -> bool:
+        """Whether the run is committed once `rounds` rounds were made."""
+        return rounds % self.commit == 0 or rounds % self.batches == 0 or rounds == self.rounds
+
+
+def batches_of_pass(cases: int, batch: int) -> int:
+    """Batches of one pass over `cases` cases; 1 without a case."""
+    return max(1, math.ceil(cases / batch))
+
+
+def make_schedule(study: Study, cases: int) -> Schedule:
+    """The schedule of a study with `cases` training cases at all sites.
+
+    With "synchronous" a round is one batch. Else it is `federation.local_epochs` passes, or
+    `federation.local_steps` steps, at every site.
+    """
+    federation, epochs = study.federation, study.train.epochs
+    batches = batches_of_pass(cases, study.train.batch)
+    if federation.method == "synchronous":
+        return Schedule(batches, epochs * batches, federation.commit)
+    if federation.local_steps:
+        return Schedule(batches, math.ceil(epochs * batches / federation.local_steps), 1)
+    return Schedule(batches, math.ceil(epochs / federation.local_epochs), 1)

@@ -1,0 +1,76 @@
+"""Averaging: the next model is the mean of the sites' models after local steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor
+
+from gliofed.federated.aggregation.merge import StreamingMean
+from gliofed.federated.strategies.halves import ServerHalf, ServerSetup, Strategy
+from gliofed.models.network import TRUNK_TASK
+from gliofed.types import Update
+
+
+def weight_by_cases(update: Update, task: str) -> float:
+    """Every layer by the site's training cases."""
+    return float(update.cases)
+
+
+def weight_by_labels(update: Update, task: str) -> float:
+    """A task's own layers by the cases labelled for it, the shared ones by all cases.
+
+    A site with no label then neither dilutes nor moves the head.
+    """
+    return float(update.cases if task == TRUNK_TASK else update.labelled[task])
+
+
+class MeanOfModels(ServerHalf):
+    """The server's half: the weighted mean, and `server_lr` times the way to it."""
+
+    weight = staticmethod(weight_by_labels)
+
+    def __init__(self, setup: ServerSetup) -> None:
+        super().__init__(setup)
+        self.merge = StreamingMean(self.weights, self.weight)
+
+    def add(self, update: Update, file: Path) -> None:
+        """Only the update's weight in the mean and its path are kept."""
+        self.merge.add(update, file)
+
+    def step(self, round_number: int, sites: Collection[str]) -> float | None:
+        """The next model; a parameter that no site weighed keeps its value."""
+        new = {}
+        for name, old in self.weights.items():
+            mean = self.merge.mean(name)
+            new[name] = old if mean is None else self.parameter_step(name, old, mean).to(old.dtype)
+        self.weights = new
+        self.merge = StreamingMean(self.weights, self.weight)
+        return None
+
+    def parameter_step(self, name: str, old: Tensor, mean: Tensor) -> Tensor:
+        """From the round's parameter and the sites' mean (float64) to the next one."""
+        server_lr = self.setup.study.federation.server_lr
+        return mean if server_lr == 1 else old + server_lr * (mean - old)
+
+
+class MeanByCases(MeanOfModels):
+    """The mean with one weight a site for all layers."""
+
+    weight = staticmethod(weight_by_cases)
+
+
+FEDAVG: Final = Strategy(
+    id="fedavg",
+    source="McMahan et al. 2017, Communication-efficient learning of deep networks (AISTATS)",
+    takes_steps=True,
+    server=MeanByCases,
+)
+LABEL_AWARE: Final = Strategy(
+    id="label_aware",
+    source="FedAvg with each task's own layers weighted by cases labelled for that task",
+    takes_steps=True,
+    server=MeanOfModels,
+)

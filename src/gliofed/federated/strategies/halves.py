@@ -1,0 +1,116 @@
+"""What both halves of a strategy are given and have to give."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.schedule import Schedule
+from gliofed.study import FederationConfig, Study
+from gliofed.types import TensorsByKind, Update
+
+
+@dataclass(frozen=True)
+class ClientRound:
+    """One round at one site.
+
+    parameters: of the site's network, by name; they change while it trains. weights: of the round's
+    model. server_state, site_state: tensors of the strategy by kind, from the request and from the
+    site's round before; empty where it has none.
+    """
+
+    config: FederationConfig
+    parameters: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    server_state: TensorsByKind
+    site_state: TensorsByKind
+
+
+class ClientHalf:
+    """The site's half of a strategy that takes local steps and adds nothing to them."""
+
+    def __init__(self, work: ClientRound) -> None:
+        self.work = work
+
+    def correct(self) -> None:
+        """Change the parameters' gradients before a local step."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of the update: the weights after the local steps."""
+        return {k: p.detach().to("cpu") for k, p in self.work.parameters.items()}
+
+    def extra(self) -> TensorsByKind:
+        """What else is sent, by kind."""
+        return {}
+
+    def state(self) -> TensorsByKind:
+        """What the site keeps for its next round, by kind."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ServerSetup:
+    """A run at the server. weights, state: of the last commit. counts: site to its label counts."""
+
+    study: Study
+    schedule: Schedule
+    weights: Mapping[str, Tensor]
+    state: TensorsByKind
+    counts: Mapping[str, LabelCounts]
+
+
+class ServerHalf(ABC):
+    """The server's half of a strategy: from the updates of a round to the next model."""
+
+    def __init__(self, setup: ServerSetup) -> None:
+        self.setup = setup
+        self.weights: Mapping[str, Tensor] = setup.weights
+        self.state: TensorsByKind = setup.state
+
+    @property
+    def request_state(self) -> TensorsByKind:
+        """The part of the state that sites need."""
+        return {}
+
+    @abstractmethod
+    def add(self, update: Update, file: Path) -> None:
+        """Take in one update that passed the gate. `file` must stay as it is until the step."""
+
+    @abstractmethod
+    def step(self, round_number: int, sites: Collection[str]) -> float | None:
+        """Replace weights and state by the next ones; the gradient's norm, where there is one.
+
+        sites: whose updates were added in this round.
+        """
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One federated method.
+
+    takes_steps: whether sites train with an optimiser of their own; else a round is one gradient of
+    each site's part of the joint batch. client, server: make the halves. initial: from the weights
+    to the server's state before the first round. extra: kinds of tensors that an update has beside
+    the model's. source: where the method comes from.
+    """
+
+    id: str
+    source: str
+    takes_steps: bool
+    server: Callable[[ServerSetup], ServerHalf]
+    client: Callable[[ClientRound], ClientHalf] = ClientHalf
+    initial: Callable[[Mapping[str, Tensor]], TensorsByKind] = lambda weights: {}
+    extra: tuple[str, ...] = ()
+
+
+def zeros(*kinds: str) -> Callable[[Mapping[str, Tensor]], TensorsByKind]:
+    """From weights to tensors of 0 of the same shapes, for each kind."""
+    return lambda weights: {
+        kind: {name: torch.zeros_like(t) for name, t in weights.items()} for kind in kinds
+    }

@@ -1,0 +1,103 @@
+"""SCAFFOLD: control variates take out of a site's gradients what differs from those of all sites.
+
+The paper's sites take plain SGD steps. Here they take AdamW steps, so a site's control variate is
+the mean of its uncorrected gradients in the round (the paper's option I, along the local steps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from gliofed.federated.named_tensors import tensor_name
+from gliofed.federated.strategies.averaging import MeanOfModels
+from gliofed.federated.strategies.halves import (
+    ClientHalf,
+    ClientRound,
+    ServerSetup,
+    Strategy,
+    zeros,
+)
+from gliofed.federated.wire import load_tensor
+from gliofed.types import TensorsByKind, Update
+
+CONTROL: Final = "control"
+
+
+class ControlledSteps(ClientHalf):
+    """The site's half: gradient - own control variate + that of all sites."""
+
+    def __init__(self, work: ClientRound) -> None:
+        super().__init__(work)
+        before = work.site_state.get(CONTROL)
+        self._before = before or {k: torch.zeros_like(v) for k, v in work.weights.items()}
+        self._sum = {k: torch.zeros_like(v) for k, v in work.weights.items()}
+        self._steps = 0
+
+    def correct(self) -> None:
+        """Record the gradient, then correct it."""
+        self._steps += 1
+        every = self.work.server_state[CONTROL]
+        for name, parameter in self.work.parameters.items():
+            if parameter.grad is not None:
+                self._sum[name] += parameter.grad.to("cpu")
+                parameter.grad += (every[name] - self._before[name]).to(parameter.device)
+
+    def _control(self) -> dict[str, Tensor]:
+        if not self._steps:
+            return dict(self._before)
+        return {k: v / self._steps for k, v in self._sum.items()}
+
+    def extra(self) -> TensorsByKind:
+        """The change of the site's control variate."""
+        return {CONTROL: {k: v - self._before[k] for k, v in self._control().items()}}
+
+    def state(self) -> TensorsByKind:
+        """The site's new control variate."""
+        return {CONTROL: self._control()}
+
+
+class ControlledMean(MeanOfModels):
+    """The server's half: the mean of models, and the control variate of all sites."""
+
+    def __init__(self, setup: ServerSetup) -> None:
+        super().__init__(setup)
+        self._files: list[Path] = []
+
+    @property
+    def request_state(self) -> TensorsByKind:
+        """The control variate of all sites."""
+        return {CONTROL: self.state[CONTROL]}
+
+    def add(self, update: Update, file: Path) -> None:
+        """As for the mean of models."""
+        super().add(update, file)
+        self._files.append(file)
+
+    def step(self, round_number: int, sites: Collection[str]) -> float | None:
+        """The control variate moves by the sum of the sites' changes over the number of sites."""
+        everyone = max(len(self.setup.counts), len(sites))
+        control = {}
+        for name, old in self.state[CONTROL].items():
+            change = torch.zeros_like(old)
+            for file in self._files:
+                change += load_tensor(file, tensor_name(name, CONTROL))
+            control[name] = old + change / everyone
+        super().step(round_number, sites)
+        self.state, self._files = {CONTROL: control}, []
+        return None
+
+
+SCAFFOLD: Final = Strategy(
+    id="scaffold",
+    source="Karimireddy et al. 2020, SCAFFOLD: stochastic controlled averaging (ICML)",
+    takes_steps=True,
+    server=ControlledMean,
+    client=ControlledSteps,
+    initial=zeros(CONTROL),
+    extra=(CONTROL,),
+)
