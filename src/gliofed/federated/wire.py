@@ -30,6 +30,8 @@ NOTE: Final = "gliofed"
 LARGEST_HEADER: Final = 16 * 2**20
 """Bytes of the longest header that is read."""
 _DIGEST: Final = "digest"
+_LARGE: Final = 2**20
+"""Bytes from which a thread of its own pays for the digest of a tensor."""
 
 
 def pack(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> bytes:
@@ -117,18 +119,25 @@ def digest_of(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
     """SHA-256 of a message.
 
     It covers the note without `digest`, then name, dtype, shape and the SHA-256 of the values of
-    every tensor, in the order of names. The values are hashed on all cores at once.
+    every tensor, in the order of names. The values of large tensors are hashed on all cores at once.
     """
     message = hashlib.sha256()
     rest = {k: v for k, v in note.items() if k != _DIGEST}
     message.update(json.dumps(rest, sort_keys=True).encode())
-    names = sorted(tensors)
-    with ThreadPoolExecutor(cores()) as pool:
-        digests = pool.map(_tensor_digest, [tensors[n] for n in names])
-        for name, digest in zip(names, digests, strict=True):
-            tensor = tensors[name]
-            message.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode() + digest)
+    digests = _tensor_digests(tensors)
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        message.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode() + digests[name])
     return message.hexdigest()
+
+
+def _tensor_digests(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """Of the values; those of large tensors are computed on all cores at once."""
+    large = [name for name, t in tensors.items() if t.nbytes >= _LARGE]
+    digests = {name: _tensor_digest(t) for name, t in tensors.items() if t.nbytes < _LARGE}
+    with ThreadPoolExecutor(cores()) as pool:
+        found = pool.map(_tensor_digest, [tensors[name] for name in large])
+        return digests | dict(zip(large, found, strict=True))
 
 
 def _tensor_digest(tensor: Tensor) -> bytes:
