@@ -22,7 +22,7 @@ from pathlib import Path
 
 from gliofed.deployment.federation_plan import parse_plan
 from gliofed.deployment.kit import Kit, open_kit
-from gliofed.deployment.provision import make_kits
+from gliofed.deployment.provision import make_start_up_kits
 from gliofed.deployment.training_job import make_job, study_for_sites
 from gliofed.errors import LinkError
 from gliofed.federated.flare import job, rules
@@ -128,7 +128,7 @@ def federation(out: Path, sites: Sequence[str]) -> Iterator[tuple[Federation, Ad
             "sites": [{"name": s, "org": f"{s}_hospital"} for s in (*sites, TESTER)],
         }
     )
-    make_kits(plan, out, POLICY)
+    make_start_up_kits(plan, out, POLICY)
     for name in ("server", *sites):
         path = out / name / "local/resources.json"
         found = json.loads(path.read_text())

@@ -50,6 +50,7 @@ AWAY = "GLIOFED_STUB_AWAY"
 """Environment variable: share of rounds in which a stub site fails."""
 WIDTHS = {
     6: (16, 32, 64, 104),
+    12: (24, 44, 92, 184),
     30: (40, 72, 144, 304),
     150: (48, 96, 208, 400, 512),
 }

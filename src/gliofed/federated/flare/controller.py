@@ -35,6 +35,7 @@ from gliofed.federated.flare.names import (
     SOURCE,
     TASK,
 )
+from gliofed.federated.flare.task_requests import TaskRequests, hold_task_requests
 from gliofed.federated.flare.transfer import FileOffer, OfferedFile, download, release_memory
 from gliofed.federated.governance.failure import parse_failure
 from gliofed.federated.server.rounds import SiteReply
@@ -193,11 +194,12 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
     def __init__(self) -> None:
         super().__init__()
         end_with_starter()
-        self.ending = threading.Event()
+        self.ending, self._task_requests = threading.Event(), TaskRequests()
         self._over, self._status_sent = threading.Event(), threading.Event()
 
     def start_controller(self, fl_ctx: FLContext) -> None:
-        """Register the commands of the lead."""
+        """Register the commands of the lead, and hold the sites' task requests."""
+        hold_task_requests(self._task_requests)
         engine = fl_ctx.get_engine()
         engine.register_app_command(STATUS, self._on_status)
         engine.register_app_command(END, self._on_end)
@@ -214,8 +216,21 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
         self.ending.set()
         return {}
 
+    def broadcast(
+        self, task: FlareTask, fl_ctx: FLContext, targets: list[str], min_responses: int
+    ) -> None:
+        """Offer a task to the sites `targets`, and reply to their task requests."""
+        super().broadcast(task, fl_ctx, targets, min_responses)
+        self._task_requests.announce(targets)
+
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         """Run the training job; a stop ends it between the commits of two rounds."""
+        try:
+            self._run(abort_signal, fl_ctx)
+        finally:
+            self._task_requests.end()
+
+    def _run(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
         root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
 
         def make_engine(config: EngineConfig) -> FlareEngine:

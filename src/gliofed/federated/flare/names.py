@@ -22,3 +22,6 @@ LATE: Final = "no response within"
 CUT: Final = "its response could not be downloaded"
 CONNECTION_FAILURES: Final = (ABSENT, LOST, LATE, CUT)
 """Reasons for no response of a site that may have been restarted, and have connected since."""
+HELD_SITES: Final = 32
+"""Sites whose task requests are held at once. Each takes one of FLARE's 64 threads for callbacks;
+requests of further sites are replied to at once."""
