@@ -48,7 +48,10 @@ class JointStep(ServerHalf):
 
     def __init__(self, setup: ServerSetup) -> None:
         super().__init__(setup)
-        self._parameters = {k: v.clone().requires_grad_() for k, v in setup.weights.items()}
+        # in one order, also after a resumption: the norm for clipping is summed in it
+        self._parameters = {
+            name: setup.weights[name].clone().requires_grad_() for name in sorted(setup.weights)
+        }
         self._optimiser = make_optimiser(self._parameters, setup.study.train)
         load_optimiser_state(self._parameters, self._optimiser, setup.state)
         self._publish()
