@@ -20,10 +20,10 @@ LATE = "site leiden: no answer: no answer within 3600 s"
 
 
 def make_study(rounds: int = 30, **data: object) -> Study:
-    """Three hospitals train, one only tests."""
+    """Three hospitals train with local epochs, one only tests."""
     raw = {"root": "nowhere", "train": list(TRAIN), "external": [EXTERNAL], **data}
-    whole = {"name": "Three hospitals and Amsterdam", "data": raw, "train": {"rounds": rounds},
-             "federation": {"quorum": 2}}  # fmt: skip
+    whole = {"name": "Three hospitals and Amsterdam", "data": raw, "train": {"epochs": rounds},
+             "federation": {"method": "label_aware", "quorum": 2}}  # fmt: skip
     return study_for_sites(parse_study(whole))
 
 
@@ -37,7 +37,8 @@ def make_points(rounds: int) -> tuple[RoundPoint, ...]:
             refused = {"leiden": "site leiden: norm of the change 61.2 above 2 x 24.1"}
         took = {"gent": 8.25 + number / 100, "leiden": 11.5, "utrecht": 10.0}
         answered = {s: t for s, t in took.items() if s not in refused}
-        out.append(dataclasses.replace(point, refused=refused, answered=answered))
+        out.append(dataclasses.replace(point, refused=refused, answered=answered,
+                                       merged=dict.fromkeys(answered, 1)))  # fmt: skip
     return tuple(out)
 
 
@@ -60,7 +61,7 @@ def make_status(
 ) -> gliofed.RunStatus:
     whole = gliofed.RunStatus(
         run=run_id(study), study=study.name, digest=study.digest, state="training", why="",
-        rounds=study.train.rounds, sites=(*study.data.train, *study.data.external),
+        rounds=study.train.epochs, sites=(*study.data.train, *study.data.external),
         points=make_points(rounds),
     )  # fmt: skip
     return dataclasses.replace(whole, state=state, **more)

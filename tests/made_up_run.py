@@ -56,10 +56,18 @@ def make_curve(model: str, seed: int, rounds: int) -> TrainingHistory:
         refused = {"leiden": "norm of the change 61.2 above 2 x 24.1"} if r == 6 else {}
         points.append(
             RoundPoint(
-                r, losses, float(0.85 - 0.6 * left + rng.normal(0, 0.02)), 12.5, 4_100_000,
-                refused if model == "federated" and seed == 1 else {}, {"utrecht": 11.5},
+                round=r,
+                rounds=1,
+                losses=losses,
+                dice=float(0.85 - 0.6 * left + rng.normal(0, 0.02)),
+                gradient_norm=None,
+                seconds=12.5,
+                bytes_up=4_100_000,
+                refused=refused if model == "federated" and seed == 1 else {},
+                answered={"utrecht": 11.5},
+                merged={"utrecht": 1},
             )
-        )  # fmt: skip
+        )
     return TrainingHistory(model, seed, "external", tuple(points))
 
 

@@ -27,7 +27,7 @@ bias = false
 brain_litres = [0.3, 2.2]
 alignment = 0.0
 [train]
-rounds = {rounds}
+epochs = {epochs}
 [score]
 bootstrap = 100
 """
@@ -37,11 +37,11 @@ def write_study(
     root: Path,
     hospitals: Sequence[PhantomHospital],
     models: Sequence[str],
-    rounds: int = 1,
+    epochs: int = 1,
     data: str = "",
 ) -> Path:
     """The hospitals below `root`, and the study file beside them. data: lines of its [data]."""
     write_phantom(root / "hospitals", hospitals, 1)
     path = root / "small.toml"
-    path.write_text(TEXT.format(models=json.dumps(list(models)), rounds=rounds, data=data))
+    path.write_text(TEXT.format(models=json.dumps(list(models)), epochs=epochs, data=data))
     return path

@@ -58,13 +58,13 @@ def test_what_was_approved_may_run(folder) -> None:
 
 
 def test_the_same_study_written_otherwise_is_approved_as_its_canonical_text(tmp_path) -> None:
-    approve("# a remark\n" + SHORT + "[train]\nrounds = 30\n", "A", tmp_path)
+    approve("# a remark\n" + SHORT + "[train]\nepochs = 30\n", "A", tmp_path)
     require_approval(TEXT, DIGEST, tmp_path, SitePolicy())
     assert canonical_toml(TEXT) == TEXT
 
 
 def test_a_study_nobody_approved_does_not_run(folder) -> None:
-    other = canonical_toml(SHORT + "[train]\nrounds = 31\n")
+    other = canonical_toml(SHORT + "[train]\nepochs = 31\n")
     digest = make_approval(other, "A").study
     with pytest.raises(ApprovalError, match=r"'glioma'.*is not approved here.*gliofed approve"):
         require_approval(other, digest, folder, SitePolicy())
@@ -104,7 +104,7 @@ def test_another_place_of_the_data_is_another_text(folder) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "name = 3", "[" * 20_000, SHORT, TEXT + "\n", TEXT.replace("rounds = 30", "rounds = +30"),
+    "text", ["", "name = 3", "[" * 20_000, SHORT, TEXT + "\n", TEXT.replace("epochs = 30", "epochs = +30"),
              TEXT + "# remark\n", "x" * (LARGEST + 1), "name = '\ud800'"],
 )  # fmt: skip
 def test_what_is_no_canonical_study_does_not_run(folder, text) -> None:
@@ -262,7 +262,7 @@ class TestSignatures:
 class TestConsent:
     study = parse_study({
         "name": "glio\x1b[2Jma", "data": {"root": ".", "train": ["a", "b"], "external": ["c"]},
-        "train": {"rounds": 7, "local_epochs": 2, "batch": 3}, "seeds": [1, 2],
+        "train": {"epochs": 7, "batch": 3}, "seeds": [1, 2],
         "loss": {"markers": {"mgmt": 0}}, "grid": {"patch": [32, 48, 64]}})  # fmt: skip
     cases = LabelCounts(
         40,
@@ -272,8 +272,8 @@ class TestConsent:
 
     def test_it_says_what_runs(self) -> None:
         text = "\n".join(what_runs(self.study, 1_234_567))
-        for words in ("digest " + self.study.digest, "1,234,567 parameters", "Rounds: 7, each of 2 passes",
-                      "batches of 3", "Training runs: 2,", "32 x 48 x 64", "tumour segmentation, IDH mutation, 1p/19q co-deletion, WHO grade",
+        for words in ("digest " + self.study.digest, "1,234,567 parameters", "Training: 7 passes over the cases, in batches of 3",
+                      "Every batch is a round.", "Training runs: 2,", "32 x 48 x 64", "tumour segmentation, IDH mutation, 1p/19q co-deletion, WHO grade",
                       "1 x 1 x 1 mm", "no code"):  # fmt: skip
             assert words in text
         assert "MGMT" not in text
@@ -282,9 +282,30 @@ class TestConsent:
     def test_it_says_what_leaves_with_the_counts_that_will_be_sent(self) -> None:
         text = "\n".join(what_leaves(self.study, SitePolicy(), self.cases, 2**20))
         for words in ("training cases and of cases with a mask (40 and 35),", "a count from 1 to 4 is sent as 0",
-                      "IDH mutation (wildtype, mutant): 35, 0.", "WHO grade (2, 3, 4): 20, 8, 12.", "Every round, 7 in all",
-                      "(4.0 MiB)", "each task's training loss, training Dice", "at least 5 test cases", "2 x the model's"):  # fmt: skip
+                      "IDH mutation (wildtype, mutant): 35, 0.", "WHO grade (2, 3, 4): 20, 8, 12.", "In each round for which this site has cases: one gradient, 1,048,576 numbers (4.0 MiB)",
+                      "at least 4 training cases (min_batch)", "can reveal their labels", "Once a pass, as sums over all cases: each task's training loss, training Dice",
+                      "at least 5 test cases", "A gradient of norm above 1000 is not sent"):  # fmt: skip
             assert words in text
+        assert "weights" not in text
+
+    def test_of_a_method_with_local_steps_it_says_that_weights_leave(self) -> None:
+        rules = dataclasses.replace(self.study.federation, method="scaffold", local_epochs=2)
+        study = dataclasses.replace(self.study, federation=rules)
+        text = "\n".join(what_leaves(study, SitePolicy(), self.cases, 2**20))
+        for words in ("Every round: the network's weights, 1,048,576 numbers (4.0 MiB) and as many for its control variate",
+                      "Every round, as sums over all cases", "2 x the model's"):  # fmt: skip
+            assert words in text
+        assert "gradient of" not in text
+        assert "Method: scaffold, 2 local epochs a round" in "\n".join(what_runs(study, 1))
+        label_aware = dataclasses.replace(study, federation=dataclasses.replace(rules, method="label_aware"))
+        assert "control" not in "\n".join(what_leaves(label_aware, SitePolicy(), self.cases, 1))
+
+    @pytest.mark.parametrize(("compress", "size"), [("bfloat16", "2.0"), ("int8", "1.0")])
+    def test_a_compressed_gradient_is_smaller(self, compress, size) -> None:
+        rules = dataclasses.replace(self.study.federation, compress=compress)
+        study = dataclasses.replace(self.study, federation=rules)
+        text = "\n".join(what_leaves(study, SitePolicy(), self.cases, 2**20))
+        assert f"({size} MiB)" in text
 
     def test_before_anything_is_counted_it_says_what_will_be(self) -> None:
         text = "\n".join(what_leaves(self.study, SitePolicy(markers=("idh",)), None, 2**20))
@@ -296,14 +317,20 @@ class TestConsent:
             assert words in text
 
     def test_it_follows_the_policy(self) -> None:
-        policy = SitePolicy(1, 1, ("idh",), False, ("losses",), 0.5, ())
+        policy = SitePolicy(
+            min_cases=1, min_batch=1, smallest_count=1, markers=("idh",), round_statistics=False,
+            metrics=("losses",), max_change=0.5, max_gradient=50.0,
+        )  # fmt: skip
         text = "\n".join(what_leaves(self.study, policy, self.cases, 10))
         for words in ("IDH mutation (wildtype, mutant): 36, 4.", "WHO grade: nothing", "No training statistic", "No test scores",
-                      "0.5 x the model's"):  # fmt: skip
+                      "at least 1 training cases (min_batch)", "A gradient of norm above 50 is not sent"):  # fmt: skip
             assert words in text
         assert "sent as 0" not in text
         losses = "\n".join(what_leaves(self.study, SitePolicy(metrics=("losses",)), self.cases, 10))
-        assert "training loss, steps" in losses
+        assert "training loss, gradient norms" in losses
+        rules = dataclasses.replace(self.study.federation, method="label_aware")
+        local = dataclasses.replace(self.study, federation=rules)
+        assert "0.5 x the model's" in "\n".join(what_leaves(local, policy, self.cases, 10))
         assert "Dice" not in losses
 
     def test_a_site_with_too_few_cases_has_nothing_to_send(self) -> None:

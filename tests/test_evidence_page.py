@@ -309,7 +309,7 @@ def test_models_are_in_order() -> None:
 
 
 def test_training_of_any_model_is_drawn_and_counted() -> None:
-    point = RoundPoint(0, {"mask": 1.0}, 0.5, 60.0, 3_000_000, {}, {})
+    point = RoundPoint(0, 1, {"mask": 1.0}, 0.5, None, 60.0, 3_000_000, {}, {}, {})
     curves = [
         TrainingHistory(m, 1, "f", (point,))
         for m in ("federated", "pooled", "parent", "alone:gent")

@@ -72,7 +72,7 @@ def test_a_hospital_reads_what_it_is_asked_and_its_yes_holds(kit, data, file, st
 @pytest.mark.process
 def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
     record_approval(gliofed.propose(kit.root, data, file, NoProgress()), "Dr Who", None)
-    train = dataclasses.replace(study.train, rounds=study.train.rounds + 1)
+    train = dataclasses.replace(study.train, epochs=study.train.epochs + 1)
     file.write_text(study_toml(dataclasses.replace(study, train=train)))
     assert not gliofed.propose(kit.root, data, file, NoProgress()).agreed
     file.write_text(study_toml(study))

@@ -8,6 +8,7 @@ import math
 import re
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,9 +22,11 @@ from gliofed.federated.client import count_cases
 from gliofed.federated.gate import check_counts
 from gliofed.federated.governance.policy import (
     DEFAULT_POLICY_TOML,
+    NormOfChange,
     SitePolicy,
     enforce_cases,
     enforce_counts,
+    enforce_gradient,
     enforce_scores,
     enforce_update,
     hide_labels,
@@ -31,12 +34,20 @@ from gliofed.federated.governance.policy import (
     parse_policy,
 )
 from gliofed.federated.label_counts import LabelCounts
-from gliofed.federated.messages import CountsRequest, CountsResponse, save_counts, save_update
+from gliofed.federated.messages import (
+    CountsRequest,
+    CountsResponse,
+    TrainingRequest,
+    save_counts,
+    save_update,
+)
+from gliofed.federated.pass_statistics import PassStatistics, PassSums
 from gliofed.markers import MARKERS
 from gliofed.study import FederationConfig
 from gliofed.types import UNKNOWN, Stat, Update
 
-OPEN = SitePolicy(min_cases=1, smallest_count=1)
+OPEN = SitePolicy(min_cases=1, min_batch=1, smallest_count=1)
+UNCHANGED = NormOfChange(0.0, 1.0)
 
 
 def counts(cases: int, masks: int | None = None, **classes: tuple[int, ...]) -> LabelCounts:
@@ -46,6 +57,14 @@ def counts(cases: int, masks: int | None = None, **classes: tuple[int, ...]) -> 
 
 def update(of: LabelCounts, **stats: Stat) -> Update:
     return Update("run", 3, "0" * 32, "north", {"w": torch.zeros(1)}, of.cases, of.labelled, stats)
+
+
+def gradient(cases: int) -> Update:
+    return Update("run", 3, "0" * 32, "north", {"w": torch.ones(1)} if cases else {}, cases, {}, {})
+
+
+def request(number: int, batches: int) -> TrainingRequest:
+    return TrainingRequest("run", "0" * 32, number, 9, batches, {}, {}, 40, {})
 
 
 def test_the_text_for_hospitals_is_the_default_policy(tmp_path) -> None:
@@ -59,7 +78,8 @@ def test_the_text_for_hospitals_is_the_default_policy(tmp_path) -> None:
 def test_another_setting_is_another_policy() -> None:
     assert SitePolicy().digest == parse_policy({}).digest
     changed = [{"min_cases": 11}, {"smallest_count": 6}, {"markers": ["idh"]}, {"round_statistics": False},
-               {"metrics": ["dice"]}, {"max_change": 1.0}, {"approvers": ["ab" * 32]}]  # fmt: skip
+               {"metrics": ["dice"]}, {"max_change": 1.0}, {"approvers": ["ab" * 32]}, {"min_batch": 5},
+               {"max_gradient": 2000.0}]  # fmt: skip
     digests = {parse_policy(c).digest for c in changed} | {SitePolicy().digest}
     assert len(digests) == len(dataclasses.fields(SitePolicy)) + 1
 
@@ -79,6 +99,11 @@ def test_another_setting_is_another_policy() -> None:
         ({"max_change": 0}, "max_change: expected a number above 0"),
         ({"max_change": math.nan}, "max_change: expected a number above 0"),
         ({"max_change": math.inf}, "max_change: expected a number above 0"),
+        ({"min_batch": 0}, "min_batch: expected at least 1 and at most min_cases"),
+        ({"min_batch": 11}, "min_batch: expected at least 1 and at most min_cases"),
+        ({"max_gradient": 0}, "max_gradient: expected a number above 0"),
+        ({"max_gradient": math.nan}, "max_gradient: expected a number above 0"),
+        ({"max_gradient": math.inf}, "max_gradient: expected a number above 0"),
         ({"approvers": ["ab" * 31]}, "64 hexadecimal digits"),
         ({"approvers": ["AB" * 32]}, "64 hexadecimal digits"),
         ({"approvers": ["ab" * 32] * 2}, "approvers: expected each once"),
@@ -92,7 +117,8 @@ def test_a_setting_that_is_wrong_is_named(raw, message) -> None:
 
 def test_bounds_of_settings_hold_on_their_other_side() -> None:
     parse_policy({"min_cases": 5})
-    parse_policy({"min_cases": 1, "smallest_count": 1})
+    parse_policy({"min_cases": 1, "min_batch": 1, "smallest_count": 1})
+    parse_policy({"min_batch": 10, "max_gradient": 1e-9})
     parse_policy(
         {"max_change": 1e-9, "markers": [], "metrics": [], "approvers": ["ab" * 32, "cd" * 32]}
     )
@@ -123,7 +149,8 @@ def test_too_few_cases_take_no_part() -> None:
     enforce_cases(SitePolicy(), 10)
     enforce_counts(SitePolicy(), counts(10))
     for refuse in (enforce_cases, lambda p, n: enforce_counts(p, counts(n)),
-                   lambda p, n: enforce_update(p, update(counts(n)), counts(n), 0.0, 1.0)):  # fmt: skip
+                   lambda p, n: enforce_update(p, update(counts(n)), counts(n), UNCHANGED),
+                   lambda p, n: enforce_gradient(p, gradient(5), counts(n), 0.0, None)):  # fmt: skip
         with pytest.raises(PolicyError, match=r"9 training cases.*at least 10"):
             refuse(SitePolicy(), 9)
 
@@ -169,7 +196,7 @@ made = st.integers(1, 60).flatmap(
 def test_every_count_that_leaves_and_its_rest_is_none_or_large(drawn, least) -> None:
     cases, masks, grades = drawn
     true = counts(max(cases, least), masks, grade=tuple(grades))
-    policy = SitePolicy(min_cases=least, smallest_count=least)
+    policy = SitePolicy(min_cases=least, min_batch=1, smallest_count=least)
     sent = enforce_counts(policy, true)
     assert sent.cases == true.cases
     for count in (sent.masks, *sent.classes["grade"], *sent.labelled.values()):
@@ -191,13 +218,13 @@ def test_a_policy_that_hides_nothing_changes_nothing(drawn) -> None:
     true = counts(cases, masks, grade=tuple(grades))
     assert enforce_counts(OPEN, true) == true
     sent = update(true, grade=Stat(2.0, 3.0), skipped=Stat(1, 1))
-    kept = enforce_update(OPEN, sent, true, 1.0, 1.0).stats
+    kept = enforce_update(OPEN, sent, true, NormOfChange(1.0, 1.0)).stats
     assert ("grade" in kept) == (sum(grades) > 0)
     assert all(kept[k] == sent.stats[k] for k in kept)
 
 
 def test_a_marker_that_is_not_shared_is_unknown_to_training(make_prepared) -> None:
-    policy = SitePolicy(min_cases=1, smallest_count=1, markers=("grade",))
+    policy = dataclasses.replace(OPEN, markers=("grade",))
     whole = [
         make_prepared("one", {"idh": "mutant", "grade": "4"}),
         make_prepared("two", {"mgmt": "methylated"}),
@@ -215,7 +242,7 @@ def test_a_marker_that_is_not_shared_is_unknown_to_training(make_prepared) -> No
 
 def test_an_update_counts_labels_as_the_counts_did() -> None:
     true = counts(40, 38, idh=(36, 4), grade=(20, 3, 17))
-    sent = enforce_update(SitePolicy(), update(true), true, 0.0, 1.0)
+    sent = enforce_update(SitePolicy(), update(true), true, UNCHANGED)
     assert sent.labelled == enforce_counts(SitePolicy(), true).labelled
     assert (sent.labelled["idh"], sent.labelled["grade"], sent.labelled["mask"]) == (35, 35, 35)
 
@@ -224,7 +251,7 @@ def test_no_statistic_tells_a_count_that_is_hidden() -> None:
     true = counts(40, 38, idh=(36, 4), mgmt=(4, 3), grade=(20, 20, 0))
     stats = {"mask": Stat(19.0, 38.0), "dice": Stat(30.0, 38.0), "idh": Stat(20.0, 40.0), "mgmt": Stat(3.0, 7.0),
              "grade": Stat(10.0, 40.0), "skipped": Stat(1, 1), "patient_7": Stat(1, 1)}  # fmt: skip
-    kept = enforce_update(SitePolicy(), update(true, **stats), true, 0.0, 1.0).stats
+    kept = enforce_update(SitePolicy(), update(true, **stats), true, UNCHANGED).stats
     assert set(kept) == {"mask", "dice", "idh", "grade", "skipped"}
     assert (kept["mask"].weight, kept["dice"].weight, kept["idh"].weight) == (35, 35, 35)
     for name in kept:
@@ -241,7 +268,7 @@ def test_no_statistic_tells_a_count_that_is_hidden() -> None:
 def test_only_the_figures_of_the_policy_leave(changed, left, tmp_path) -> None:
     true = counts(40, idh=(20, 20))
     stats = dict.fromkeys(("mask", "dice", "idh", "skipped"), Stat(1.0, 2.0))
-    sent = enforce_update(SitePolicy(**changed), update(true, **stats), true, 0.0, 1.0)
+    sent = enforce_update(SitePolicy(**changed), update(true, **stats), true, UNCHANGED)
     assert set(sent.stats) == left
     save_update(tmp_path / "update", sent)
 
@@ -249,12 +276,107 @@ def test_only_the_figures_of_the_policy_leave(changed, left, tmp_path) -> None:
 def test_too_large_a_change_is_kept_back() -> None:
     true = counts(40)
     policy = SitePolicy(max_change=0.5)
-    assert enforce_update(policy, update(true), true, 1.5, 3.0).weights
+    assert enforce_update(policy, update(true), true, NormOfChange(1.5, 3.0)).tensors
     for change in (1.5 + 1e-9, math.inf, math.nan):
         with pytest.raises(PolicyError, match=r"round 3: the change has norm .*allows 0.5 x"):
-            enforce_update(policy, update(true), true, change, 3.0)
+            enforce_update(policy, update(true), true, NormOfChange(change, 3.0))
     with pytest.raises(PolicyError):
-        enforce_update(policy, update(true), true, 1.0, math.nan)
+        enforce_update(policy, update(true), true, NormOfChange(1.0, math.nan))
+
+
+def test_a_gradient_of_too_few_cases_is_kept_back() -> None:
+    """None at all is not too few: the site had no case of this round, and sends none."""
+    true = counts(40)
+    for cases in (0, 4, 5):
+        sent = enforce_gradient(SitePolicy(), gradient(cases), true, 1.0, None)
+        assert (sent.cases, len(sent.tensors)) == (cases, int(cases > 0))
+    for cases in (1, 3):
+        with pytest.raises(
+            PolicyError, match=rf"round 3: the gradient is of {cases} cases.*at least 4"
+        ):
+            enforce_gradient(SitePolicy(), gradient(cases), true, 1.0, None)
+
+
+def test_too_large_a_gradient_is_kept_back() -> None:
+    policy = SitePolicy(max_gradient=2.5)
+    assert enforce_gradient(policy, gradient(4), counts(40), 2.5, None).tensors
+    for norm in (2.5 + 1e-9, math.inf, math.nan):
+        with pytest.raises(PolicyError, match=r"round 3: the gradient has norm .*allows 2.5 "):
+            enforce_gradient(policy, gradient(4), counts(40), norm, None)
+
+
+def test_statistics_of_a_pass_leave_with_its_last_round_alone() -> None:
+    """Those of a single round, which is of a few patients, never do."""
+    true = counts(40, 38, idh=(36, 4), mgmt=(4, 3))
+    one = dataclasses.replace(gradient(5), stats={"idh": Stat(3.0, 5.0)})
+    assert enforce_gradient(SitePolicy(), one, true, 1.0, None).stats == {}
+    sums = {"mask": Stat(19.0, 38.0), "idh": Stat(20.0, 40.0), "mgmt": Stat(3.0, 7.0),
+            "patient_7": Stat(1, 1)}  # fmt: skip
+    kept = enforce_gradient(SitePolicy(), one, true, 1.0, PassSums(40, sums)).stats
+    assert set(kept) == {"mask", "idh"}
+    assert (kept["mask"].weight, kept["idh"].weight) == (35, 35)
+    assert kept["idh"].mean == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("cases", "leave"), [(9, False), (10, True)])
+def test_statistics_of_a_part_of_a_pass_leave_where_it_has_enough_cases(cases, leave) -> None:
+    """A site that was restarted knows a part of the pass only."""
+    true = counts(40, idh=(20, 20))
+    sums = PassSums(cases, {"idh": Stat(5.0, float(cases))})
+    sent = enforce_gradient(SitePolicy(), gradient(4), true, 1.0, sums)
+    assert bool(sent.stats) == leave
+
+
+@pytest.mark.parametrize(
+    ("changed", "left"), [({}, {"idh", "skipped"}), ({"metrics": ("dice",)}, {"skipped"}),
+                          ({"round_statistics": False}, set()), ({"markers": ()}, {"skipped"})],
+)  # fmt: skip
+def test_only_the_figures_of_the_policy_leave_after_a_pass(changed, left) -> None:
+    sums = PassSums(40, {"idh": Stat(5.0, 40.0), "skipped": Stat(1, 1)})
+    true = counts(40, idh=(20, 20))
+    sent = enforce_gradient(SitePolicy(**changed), gradient(4), true, 1.0, sums)
+    assert set(sent.stats) == left
+
+
+def drawn(cases: int, loss: float) -> Update:
+    return dataclasses.replace(gradient(cases), stats={"mask": Stat(loss, float(cases))})
+
+
+class TestPassStatistics:
+    def test_a_pass_is_one_sum_and_the_next_one_begins_anew(self) -> None:
+        site = PassStatistics()
+        assert site.add(request(0, 3), drawn(4, 8.0)) is None
+        assert site.add(request(1, 3), gradient(0)) is None
+        assert site.add(request(2, 3), drawn(6, 7.0)) == PassSums(10, {"mask": Stat(15.0, 10.0)})
+        assert site.add(request(3, 3), drawn(4, 1.0)) is None
+        assert site.add(request(4, 3), drawn(5, 2.0)) is None
+        assert site.add(request(5, 3), drawn(1, 3.0)) == PassSums(10, {"mask": Stat(6.0, 10.0)})
+
+    def test_a_pass_of_one_round_is_complete_at_once(self) -> None:
+        assert PassStatistics().add(request(7, 1), drawn(4, 1.0)) == PassSums(
+            4, {"mask": Stat(1.0, 4.0)}
+        )
+
+    def test_a_repeated_round_counts_once(self) -> None:
+        """A server that was killed repeats the rounds after its last commit."""
+        site = PassStatistics()
+        for number, loss in ((0, 99.0), (1, 99.0), (0, 1.0), (1, 2.0)):
+            assert site.add(request(number, 3), drawn(4, loss)) is None
+        whole = PassSums(12, {"mask": Stat(6.0, 12.0)})
+        assert site.add(request(2, 3), drawn(4, 3.0)) == whole
+        assert site.add(request(2, 3), drawn(4, 3.0)) == whole
+
+    def test_a_site_that_was_restarted_knows_what_it_saw(self) -> None:
+        assert PassStatistics().add(request(2, 3), drawn(4, 3.0)) == PassSums(
+            4, {"mask": Stat(3.0, 4.0)}
+        )
+
+    def test_no_gradient_is_kept(self) -> None:
+        site, sent = PassStatistics(), drawn(4, 1.0)
+        kept = weakref.ref(sent.tensors["w"])
+        site.add(request(0, 3), sent)
+        del sent
+        assert kept() is None
 
 
 def test_scores_leave_where_the_policy_says_so_and_enough_cases_were_tested() -> None:

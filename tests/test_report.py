@@ -275,7 +275,9 @@ def test_hostile_names_stay_text(content: StudyContent) -> None:
         model = "alone:" + HOSTILE if result.model == "alone:gent" else result.model
         return dataclasses.replace(result, model=model, site=HOSTILE, case=HOSTILE + "\x00")
 
-    point = RoundPoint(0, {HOSTILE: 1.0}, 0.5, 1.0, 1, {HOSTILE: HOSTILE}, {HOSTILE: 1.0})
+    point = RoundPoint(
+        0, 1, {HOSTILE: 1.0}, 0.5, 1.0, 1.0, 1, {HOSTILE: HOSTILE}, {HOSTILE: 1.0}, {HOSTILE: 1}
+    )
     bad = rescored(
         StudyContent(
             study=HOSTILE,

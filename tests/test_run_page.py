@@ -136,6 +136,32 @@ def test_equal_faults_are_one_line_with_their_rounds(whole: str) -> None:
     assert "No update was refused so far." in Reader(render_federation_page(content(4))).seen
 
 
+def test_rounds_between_two_commits_are_one_line_with_their_means() -> None:
+    """Rounds 1 to 20 and 21 to 24: Leiden is missing from two of them, and then from all."""
+    first, last = make_status(STUDY, 2).points
+    every, late = dict.fromkeys(TRAIN, 20), {"gent": 4, "utrecht": 4}
+    points = (
+        dataclasses.replace(
+            first, round=19, rounds=20, seconds=50.0, bytes_up=80_000_000,
+            merged=every | {"leiden": 18}, answered=dict.fromkeys(TRAIN, 1.0),
+            refused={"leiden": f"2 of 20 rounds, the last: {LATE}"},
+        ),
+        dataclasses.replace(
+            last, round=23, rounds=4, seconds=8.0, bytes_up=4_000_000, merged=late, losses={},
+            answered=dict.fromkeys(late, 2.0), refused={"leiden": f"4 of 4 rounds, the last: {LATE}"},
+        ),
+    )  # fmt: skip
+    page = content(points=points)
+    text = render_federation_page(page)
+    assert [x.round for x in round_lines(points)] == ["24", "20"]
+    assert [(x.seconds, x.sent) for x in round_lines(points)] == [("2.0", "1.0"), ("2.5", "4.0")]
+    assert [(x.answered, x.refused, x.last) for x in site_lines(page)] == [
+        ("24", "0", "24"), ("18", "6", "20"), ("24", "0", "24"), ("", "", ""),
+    ]  # fmt: skip
+    assert "24 of 30 rounds" in Reader(text).seen
+    assert [x[0] for x in rows_of(text, "faults")] == ["24", "20"]
+
+
 @pytest.mark.parametrize(
     ("rounds", "text"),
     [
@@ -175,7 +201,7 @@ def test_without_any_external_answer_it_says_so() -> None:
 
 
 def test_hostile_names_stay_text() -> None:
-    point = RoundPoint(0, {HOSTILE: 1.0}, None, 1.0, 1, {HOSTILE: HOSTILE}, {})
+    point = RoundPoint(0, 1, {HOSTILE: 1.0}, None, None, 1.0, 1, {HOSTILE: HOSTILE}, {}, {})
     bad = dataclasses.replace(
         content(0), study=HOSTILE, why=HOSTILE, points=(point,), failures={HOSTILE: HOSTILE},
         stations=(dataclasses.replace(content(0).stations[0], site=HOSTILE),),

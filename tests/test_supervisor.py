@@ -26,8 +26,8 @@ QUICK = gliofed.RetryLimits(poll=0.0, gather=0.05, silent=0.3, tries=3, rounds=2
 
 def point(number: int, refused=()) -> RoundPoint:
     return RoundPoint(
-        round=number, losses={"mask": 1.0}, dice=0.5, seconds=1.0, bytes_up=10,
-        refused=dict(refused), answered={"a": 1.0},
+        round=number, rounds=1, losses={"mask": 1.0}, dice=0.5, gradient_norm=None, seconds=1.0,
+        bytes_up=10, refused=dict(refused), answered={"a": 1.0}, merged={"a": 1},
     )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ class Server:
     """Makes a round each time it is asked for its status; `script` may do otherwise."""
 
     def __init__(self, study, rounds: int = 2) -> None:
-        self.rounds, self.total = rounds, study.train.rounds
+        self.rounds, self.total = rounds, study.train.epochs
         self.here = dict.fromkeys(EVERYONE, 1.0)
         self.points: list[RoundPoint] = []
         self.jobs: list[dict] = []
@@ -87,8 +87,8 @@ class Server:
 
 @pytest.fixture
 def study(tiny_study):
-    train = dataclasses.replace(tiny_study.train, rounds=5)
-    federation = dataclasses.replace(tiny_study.federation, quorum=2)
+    train = dataclasses.replace(tiny_study.train, epochs=5)
+    federation = dataclasses.replace(tiny_study.federation, method="label_aware", quorum=2)
     return dataclasses.replace(tiny_study, train=train, federation=federation)
 
 
@@ -162,7 +162,7 @@ def test_a_site_that_comes_late_ends_the_segment_early(kit, study) -> None:
 
 @pytest.mark.parametrize("why", [ABSENT, f"{LATE} 20 s", LOST, f"{CUT}: why"])
 def test_a_site_that_was_lost_is_taken_back_only_once_it_was_heard_again(kit, study, why) -> None:
-    train = dataclasses.replace(study.train, rounds=12)
+    train = dataclasses.replace(study.train, epochs=12)
     study = dataclasses.replace(study, train=train)
     server = Server(study, rounds=99)
 

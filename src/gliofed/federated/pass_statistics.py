@@ -25,12 +25,12 @@ class PassStatistics:
     """
 
     def __init__(self) -> None:
-        self._rounds: dict[int, Update] = {}
+        self._rounds: dict[int, PassSums] = {}
 
     def add(self, request: TrainingRequest, update: Update) -> PassSums | None:
         """The sums, with the last round of a pass; None before."""
         epoch, number = divmod(request.round, request.batches)
-        self._rounds[request.round] = update
+        self._rounds[request.round] = PassSums(update.cases, update.stats)
         self._rounds = {r: u for r, u in self._rounds.items() if r // request.batches == epoch}
         if number + 1 < request.batches:
             return None
