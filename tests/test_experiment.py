@@ -41,7 +41,7 @@ def study_file(tmp_path_factory) -> Path:
         PhantomHospital("two", 2, {Sequence.T2: 1.0}, unmasked=1.0, never_known=("mgmt",)),
         PhantomHospital("three", 4),
     ]
-    return write_study(root, hospitals, ("federated", "pooled", "alone"), rounds=3)
+    return write_study(root, hospitals, ("federated", "pooled", "alone"), epochs=3)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_no_network_predicts_the_same_scan_twice(
 
     monkeypatch.setattr(MultiTaskNet, "trunk", counted)
     study = load_study(study_file)
-    quick = dataclasses.replace(study.train, rounds=1)
+    quick = dataclasses.replace(study.train, epochs=1)
     two = dataclasses.replace(study, models=("federated",), seeds=(1, 2), train=quick)
     options = gliofed.RunOptions(store=finished / "store")
     run = run_study(two, tmp_path, options=options)
@@ -235,7 +235,7 @@ def test_another_study_may_not_use_the_folder(finished, study_file, tmp_path) ->
     root = study_file.parent / "hospitals"
     other.write_text(
         study_file.read_text()
-        .replace("rounds = 3", "rounds = 4")
+        .replace("epochs = 3", "epochs = 4")
         .replace('"hospitals"', json.dumps(str(root)))
     )
     with pytest.raises(CheckpointError, match="another study"):
@@ -282,7 +282,7 @@ def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path)
     shutil.copytree(study_file.parent, tmp_path / "study")
     study = load_study(tmp_path / "study" / "small.toml")
     study = dataclasses.replace(
-        study, models=("pooled",), train=dataclasses.replace(study.train, rounds=1)
+        study, models=("pooled",), train=dataclasses.replace(study.train, epochs=1)
     )
     out, store = tmp_path / "run", tmp_path / "store"
 
@@ -307,7 +307,7 @@ def test_changed_labels_are_not_taken_for_the_trained_ones(study_file, tmp_path)
 @pytest.mark.usefixtures("without_pictures")
 def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> None:
     study = load_study(study_file)
-    quick = dataclasses.replace(study.train, rounds=1)
+    quick = dataclasses.replace(study.train, epochs=1)
     for quorum in (2, 3):
         rules = dataclasses.replace(study.federation, quorum=quorum)
         run = dataclasses.replace(study, train=quick, federation=rules)

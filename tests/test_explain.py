@@ -55,7 +55,7 @@ class Place(nn.Module):
         super().__init__()
         self.classes, self.taken = classes, taken
 
-    def forward(self, features) -> torch.Tensor:
+    def forward(self, features, generators=()) -> torch.Tensor:
         logits = torch.zeros(len(features), self.classes)
         if self.taken:
             logits[:, 1] = features[:, 0]

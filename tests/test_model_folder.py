@@ -302,7 +302,7 @@ def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path, weights) 
     study.write_text(text.replace("[4, 4, 4]", "[2, 2, 2]"))
     with pytest.raises(ModelError, match=r"up\.|stem|mask\.weight"):
         gliofed.upgrade_model(old, study, tmp_path / "m")
-    study.write_text(text.replace("seven", "7").replace("rounds = 7", "rounds = 8"))
+    study.write_text(text.replace("epochs = 7", "epochs = 8"))
     asked = study_for_sites(load_study(OLD / "study.toml"))
     note = {"run": run_id(asked), "rounds": 7, "study": asked.digest, "gliofed": __version__}
     save(old, weights, note)

@@ -17,8 +17,8 @@ def changed(table: str, **keys: object) -> dict:
 
 
 def test_unknown_key_is_refused_with_the_nearest_one() -> None:
-    with pytest.raises(StudyError, match=r"train: unknown key 'round'.*'rounds'"):
-        parse_study(changed("train", round=3))
+    with pytest.raises(StudyError, match=r"train: unknown key 'epoch'.*'epochs'"):
+        parse_study(changed("train", epoch=3))
     with pytest.raises(StudyError, match=r"unknown key 'grids'.*'grid'"):
         parse_study({**SOUND, "grids": {}})
     with pytest.raises(StudyError, match=r"unknown marker 'idhh'.*'idh'"):
@@ -29,8 +29,8 @@ def test_unknown_key_is_refused_with_the_nearest_one() -> None:
     ("study", "message"),
     [
         ({"name": "s"}, "missing key 'data'"),
-        (changed("train", rounds=1.5), "expected int, found 1.5"),
-        (changed("train", rounds=True), "expected int, found True"),
+        (changed("train", epochs=1.5), "expected int, found 1.5"),
+        (changed("train", epochs=True), "expected int, found True"),
         (changed("data", overlap="maybe"), r"expected one of \['refuse', 'drop'\]"),
         (changed("data", train="a"), "expected a list"),
         (changed("grid", spacing_mm=[1, 2]), "expected 3 values, found 2"),
@@ -89,7 +89,7 @@ def test_digest_follows_settings_but_not_the_folder() -> None:
     moved = dataclasses.replace(
         study, data=dataclasses.replace(study.data, root=study.data.root / "x")
     )
-    longer = parse_study(changed("train", rounds=31))
+    longer = parse_study(changed("train", epochs=31))
     assert study.digest == moved.digest != longer.digest
     featured = parse_study(changed("data", features=["f.csv"]))
     assert parse_study(tomllib.loads(study_toml(featured))) == featured
