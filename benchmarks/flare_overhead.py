@@ -3,8 +3,9 @@
     python benchmarks/flare_overhead.py --megabytes 30 --sites 3 --rounds 7 --turns 2
 
 Sites that do not train, on one machine over mutual TLS, with gliofed and with FLARE's own FedAvg
-of the same tensors: the same kits and server, jobs taking turns. A round ends where its model is
-on the disk; the first two of each job are left out.
+of the same tensors: the same kits and server, jobs taking turns. FLARE's model is on the disk after
+each round, gliofed's after every `--commit` rounds; the first two rounds of each job are left out,
+with all others before gliofed's first commit.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def ours(fed: Federation, link: AdminSession, study: Study, rounds: int, into: M
     job = write_job(fed.out / "jobs", "gliofed", segment.plain, fed.sites, 1)
     follow(fed, link, job, into)
     made = [one for one in list(read_log(audit))[before:] if one.event == "round-committed"]
-    ends = [datetime.fromisoformat(one.at).timestamp() for one in made]
+    ends = [(int(one.fields["round"]), datetime.fromisoformat(one.at).timestamp()) for one in made]
     into.seconds += between(ends, rounds)
 
 
@@ -74,14 +75,17 @@ def peer(fed: Federation, link: AdminSession, megabytes: int, rounds: int, into:
     plain["executors"] = [{"tasks": ["train"], "executor": {"path": "stub_site.PeerExecutor"}}]
     site.write_text(json.dumps(plain))
     follow(fed, link, root, into)
-    into.seconds += between([json.loads(one) for one in beats.read_text().splitlines()], rounds)
+    into.seconds += between(
+        list(enumerate(map(json.loads, beats.read_text().splitlines()))), rounds
+    )
 
 
-def between(ends: list[float], rounds: int) -> list[float]:
-    """Seconds of the rounds after those left out."""
-    if len(ends) != rounds:
-        raise SystemExit(f"{len(ends)} of {rounds} rounds were made; see the logs")
-    found = [b - a for a, b in itertools.pairwise(ends)][LEFT_OUT - 1 :]
+def between(ends: list[tuple[int, float]], rounds: int) -> list[float]:
+    """Seconds a round after those left out. ends: a round's number and the time of its commit."""
+    if not ends or (ends[-1][0] + 1) % rounds:
+        raise SystemExit(f"round {rounds} was not committed; see the logs")
+    pairs = itertools.pairwise(ends)
+    found = [(b - a) / (n - m) for (m, a), (n, b) in pairs if m % rounds >= LEFT_OUT - 1]
     print("   ", " ".join(f"{s:.2f}" for s in found), flush=True)
     return found
 
@@ -92,12 +96,13 @@ def main() -> None:
     args.add_argument("--sites", type=int, default=3)
     args.add_argument("--rounds", type=int, default=7)
     args.add_argument("--turns", type=int, default=2)
+    args.add_argument("--commit", type=int, default=1, help="rounds between two of gliofed's")
     args.add_argument("--only", choices=("gliofed", "peer"))
     args.add_argument("--keep", type=Path, help="folder for kits and logs; else they are dropped")
     asked = args.parse_args()
     as_stubs()
     names = [f"s{n:02d}" for n in range(asked.sites)]
-    study = study_for(asked.megabytes, names, 10_000)
+    study = study_for(asked.megabytes, names, 10_000, commit=asked.commit)
     mine, theirs = Measured(), Measured()
     with tempfile.TemporaryDirectory() as place:
         out = asked.keep or Path(place) / "kits"

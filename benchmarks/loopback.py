@@ -37,7 +37,7 @@ LEAD = "ada@example.org"
 CLASSES = ("StubServerController", "StubClientExecutor", "PeerFedAvg", "PeerExecutor")
 TESTER = "tester"
 """An external hospital, which a study must name; it has a kit but is never started."""
-POLICY = "min_cases = 3\nsmallest_count = 1\n"
+POLICY = "min_cases = 3\nmin_batch = 1\nsmallest_count = 1\n"
 PATIENCE_S = 240
 
 
@@ -51,16 +51,22 @@ def as_stubs() -> None:
     job.EXECUTOR = rules.EXECUTOR = "stub_site.StubClientExecutor"  # type: ignore[misc]
 
 
-def study_for(megabytes: int, sites: Sequence[str], rounds: int, deadline: float = 900.0) -> Study:
-    """A study of a stub network. rounds: more than are ever made, so that no test follows."""
+def study_for(
+    megabytes: int, sites: Sequence[str], epochs: int, deadline: float = 900.0, commit: int = 1
+) -> Study:
+    """A study of a stub network. epochs: more than any job makes. commit: rounds between two."""
     return study_for_sites(
         parse_study(
             {
                 "name": f"load-{megabytes}",
                 "data": {"root": "nowhere", "train": list(sites), "external": [TESTER]},
                 "net": {"preset": f"mb{megabytes}", "stem": [1, 1, 1]},
-                "train": {"rounds": rounds},
-                "federation": {"quorum": max(1, len(sites) // 2), "deadline": deadline},
+                "train": {"epochs": epochs},
+                "federation": {
+                    "quorum": max(1, len(sites) // 2),
+                    "deadline": deadline,
+                    "commit": commit,
+                },
             }
         )
     )

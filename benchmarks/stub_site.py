@@ -79,27 +79,35 @@ class StubSite(Client):
     """A site of twenty cases that exist in its counts alone."""
 
     def __init__(self, kit: Kit, study: Study, folder: Path) -> None:
-        setup = ClientSetup(study, seed=1, folder=folder, device=this_machine(), rejoins=True)
+        setup = ClientSetup(study, seed=1, folder=folder, device=this_machine())
         data = SiteData(kit.name, test=lambda weights: ())
         super().__init__(data, setup, load_policy(kit.policy))
         self._cases = ("not looked at",)
-        self._chance = random.Random(f"{self.name}/{time.time_ns()}")
+        self._training = StubTraining(kit.name)  # type: ignore[assignment]
 
     @cached_property
     def counts(self) -> LabelCounts:
         return LabelCounts(20, 20, {m.id: (10, *(5 for _ in m.classes[1:])) for m in MARKERS})
 
-    def _train(self, request: TrainingRequest) -> Update:
+
+class StubTraining:
+    """In place of training: a gradient of the request's weights with a small change."""
+
+    def __init__(self, site: str) -> None:
+        self._site = site
+        self._chance = random.Random(f"{site}/{time.time_ns()}")
+
+    def train(self, request: TrainingRequest, counts: LabelCounts) -> Update:
         if self._chance.random() < float(os.environ.get(AWAY, "0")):
             raise RuntimeError("away, as set by the benchmark")
         return Update(
             run=request.run,
             round=request.round,
             nonce=request.nonce,
-            site=self.name,
-            weights=changed(request.weights),
-            cases=self.counts.cases,
-            labelled=self.counts.labelled,
+            site=self._site,
+            tensors=changed(request.weights),
+            cases=counts.cases,
+            labelled={},
             stats={"mask": Stat(10.0, 20.0)},
         )
 
