@@ -14,9 +14,9 @@ from recorded_progress import RecordedProgress
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
 from gliofed.federated.aggregation.blocks import change_norm, norm
 from gliofed.federated.aggregation.merge import StreamingMean
-from gliofed.federated.aggregation.strategies import FEDAVG, LABEL_AWARE, STRATEGIES
 from gliofed.federated.checkpoint import last_committed
-from gliofed.federated.client import Client, ClientSetup, SiteData, count_cases
+from gliofed.federated.client import Client, SiteData, count_cases
+from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.gate import UpdateGate, check_counts
 from gliofed.federated.label_counts import NO_CASES, LabelCounts, class_weights, share_of_batch
 from gliofed.federated.local import LocalEngine
@@ -29,6 +29,7 @@ from gliofed.federated.messages import (
     save_update,
 )
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
+from gliofed.federated.strategies.averaging import weight_by_cases, weight_by_labels
 from gliofed.federated.wire import load_note, pack, unpack
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, task_of
@@ -37,9 +38,16 @@ from gliofed.study import FederationConfig
 from gliofed.types import Stat, Update
 
 CPU = Device(torch.device("cpu"), bf16=False)
-LIMITS = FederationConfig(max_norm_ratio=0.5, max_cases=100)
+LIMITS = FederationConfig(method="label_aware", max_norm_ratio=0.5, max_cases=100)
+GRADIENT_LIMITS = FederationConfig(max_gradient=5.0, max_cases=100)
 NONCE = "0" * 32
 FULL = {"idh": "mutant", "codel_1p19q": "intact", "mgmt": "methylated", "grade": "3"}
+
+
+@pytest.fixture
+def tiny_study(tiny_study):
+    """With local epochs: each of the two rounds is a pass of every site over its own cases."""
+    return dataclasses.replace(tiny_study, federation=FederationConfig(method="label_aware"))
 
 
 @pytest.fixture
@@ -58,8 +66,20 @@ def update(model, site="a", cases=10, idh=10, shift=0.1, **changes) -> Update:
     return dataclasses.replace(whole, **changes)
 
 
-def training_request(model, moments=None) -> TrainingRequest:
-    return TrainingRequest("run", NONCE, 3, model, {}, 0, moments)
+def gradient(model, cases=10, **changes) -> Update:
+    """An update of synchronous rounds, of norm 5."""
+    tensors = {
+        "up.0.weight": torch.tensor([3.0, 0.0]),
+        "mask.weight": torch.tensor([[4.0]]),
+        "heads.idh.layers.1.weight": torch.tensor([0.0]),
+    }
+    assert {k: v.shape for k, v in tensors.items()} == {k: v.shape for k, v in model.items()}
+    whole = Update("run", 3, NONCE, "a", tensors, cases, {}, {})
+    return dataclasses.replace(whole, **changes)
+
+
+def training_request(model) -> TrainingRequest:
+    return TrainingRequest("run", NONCE, 3, 9, 2, model, {}, 40, {"idh": 20})
 
 
 COUNTS_REQUEST = CountsRequest("run", NONCE)
@@ -92,7 +112,7 @@ def test_a_sound_update_passes_unchanged(model, sent) -> None:
     got = gate(model).check("a", sent(whole))
     assert got.labelled == whole.labelled
     assert got.stats == whole.stats
-    assert all(torch.equal(got.weights[k], v) for k, v in whole.weights.items())
+    assert all(torch.equal(got.tensors[k], v) for k, v in whole.tensors.items())
 
 
 def scaled(model, factor):
@@ -100,14 +120,14 @@ def scaled(model, factor):
 
 
 BAD = {
-    "NaN": (lambda m: {"weights": {**scaled(m, 1), "mask.weight": torch.tensor([[math.nan]])}}, "NaN"),
-    "infinite": (lambda m: {"weights": {**m, "mask.weight": torch.tensor([[math.inf]])}}, "infinite"),
-    "shape": (lambda m: {"weights": {**m, "mask.weight": torch.ones(2, 1)}}, r"is \(2, 1\)"),
-    "broadcastable": (lambda m: {"weights": {**m, "up.0.weight": torch.ones(1)}}, r"is \(1,\)"),
-    "dtype": (lambda m: {"weights": {**m, "mask.weight": m["mask.weight"].double()}}, "float64"),
-    "extra key": (lambda m: {"weights": {**m, "evil": torch.ones(1)}}, "the model lacks: .*evil"),
-    "missing key": (lambda m: {"weights": {k: v for k, v in m.items() if k != "mask.weight"}}, "lacks tensors"),
-    "x1000": (lambda m: {"weights": scaled(m, 1000)}, "above the bound"),
+    "NaN": (lambda m: {"tensors": {**scaled(m, 1), "mask.weight": torch.tensor([[math.nan]])}}, "NaN"),
+    "infinite": (lambda m: {"tensors": {**m, "mask.weight": torch.tensor([[math.inf]])}}, "infinite"),
+    "shape": (lambda m: {"tensors": {**m, "mask.weight": torch.ones(2, 1)}}, r"is \(2, 1\)"),
+    "broadcastable": (lambda m: {"tensors": {**m, "up.0.weight": torch.ones(1)}}, r"is \(1,\)"),
+    "dtype": (lambda m: {"tensors": {**m, "mask.weight": m["mask.weight"].double()}}, "float64"),
+    "extra key": (lambda m: {"tensors": {**m, "evil": torch.ones(1)}}, "the model lacks: .*evil"),
+    "missing key": (lambda m: {"tensors": {k: v for k, v in m.items() if k != "mask.weight"}}, "lacks tensors"),
+    "x1000": (lambda m: {"tensors": scaled(m, 1000)}, "above the bound"),
     "claims 1e12": (lambda m: {"cases": 10**12}, "claims 1000000000000 cases"),
     "no cases": (lambda m: {"cases": 0}, "claims 0 cases"),
     "more labels than cases": (lambda m: {"labelled": {**update(m).labelled, "idh": 11}}, "11 labels of idh"),
@@ -133,12 +153,35 @@ def test_both_sides_of_each_bound(model, sent) -> None:
     # the model's norm is 5, so the bound on the change is 2.5
     near = {**model, "up.0.weight": torch.tensor([3.0, 2.4999])}
     over = {**model, "up.0.weight": torch.tensor([3.0, 2.5001])}
-    gate(model).check("a", sent(update(model, weights=near)))
+    gate(model).check("a", sent(update(model, tensors=near)))
     with pytest.raises(UpdateError, match="above the bound"):
-        gate(model).check("a", sent(update(model, weights=over)))
+        gate(model).check("a", sent(update(model, tensors=over)))
     gate(model).check("a", sent(update(model, cases=100)))
     with pytest.raises(UpdateError, match="allowed are 1 to 100"):
         gate(model).check("a", sent(update(model, cases=101)))
+
+
+def test_a_gradient_passes_within_its_own_bounds(model, sent) -> None:
+    judge = UpdateGate(training_request(model), GRADIENT_LIMITS)
+    sound = gradient(model)
+    got = judge.check("a", sent(sound))
+    assert all(torch.equal(got.tensors[k], v) for k, v in sound.tensors.items())
+    tensors = {**sound.tensors, "up.0.weight": torch.tensor([3.001, 0.0])}
+    for changes, words in (
+        ({"tensors": tensors}, r"gradient has norm 5.001, above the bound 5 \(max_gradient\)"),
+        ({"cases": 101}, "claims 101 cases, allowed are 0 to 100"),
+        ({"cases": -1}, "claims -1 cases, allowed are 0 to 100"),
+        ({"cases": 0}, "has tensors, but no case of this round"),
+        ({"tensors": {}}, "lacks tensors of the model"),
+        ({"labelled": {"idh": 1}}, "label counts, which a gradient does not need"),
+        ({"extra": {"control": scaled(sound.tensors, 2)}}, "tensors the model lacks"),
+        ({"tensors": {**tensors, "up.0.weight": torch.tensor([math.nan, 0.0])}}, "NaN"),
+    ):
+        with pytest.raises(UpdateError, match=f"site a: update refused: .*{words}"):
+            judge.check("a", sent(dataclasses.replace(sound, **changes)))
+    judge.check("a", sent(dataclasses.replace(sound, cases=100)))
+    nothing = judge.check("a", sent(dataclasses.replace(sound, cases=0, tensors={})))
+    assert nothing.tensors == {}
 
 
 @pytest.mark.parametrize(
@@ -184,7 +227,7 @@ def test_an_update_larger_than_the_model_is_not_even_read(model, tmp_path) -> No
 
 def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
     honest = [update(model, "a", 10, 5, 0.1), update(model, "c", 30, 0, 0.3)]
-    alone, mixed = StreamingMean(model, LABEL_AWARE), StreamingMean(model, LABEL_AWARE)
+    alone, mixed = (StreamingMean(model, weight_by_labels) for _ in range(2))
     for one in honest:
         alone.add(one, sent(one))
     refused = []
@@ -204,41 +247,37 @@ def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
         except UpdateError as error:
             refused.append(str(error))
     assert len(refused) == len(BAD) - 1
-    merged = mixed.result()
-    assert all(torch.equal(v, merged[k]) for k, v in alone.result().items())
+    assert all(torch.equal(mixed.mean(k), alone.mean(k)) for k in model)
 
 
 def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model, sent) -> None:
-    merge = StreamingMean(model, LABEL_AWARE)
+    merge = StreamingMean(model, weight_by_labels)
     add(merge, sent, update(model, "a", 10, 5, 0.1))
     add(merge, sent, update(model, "c", 30, 15, 0.3))
     add(merge, sent, update(model, "d", 60, 0, 0.5))
-    out = merge.result()
-    assert out["up.0.weight"][0] == pytest.approx(3 + (0.1 * 10 + 0.3 * 30 + 0.5 * 60) / 100)
-    assert out["heads.idh.layers.1.weight"][0] == pytest.approx((0.1 * 5 + 0.3 * 15) / 20)
-    plain = StreamingMean(model, FEDAVG)
+    assert merge.mean("up.0.weight")[0] == pytest.approx(3 + (0.1 * 10 + 0.3 * 30 + 0.5 * 60) / 100)
+    assert merge.mean("heads.idh.layers.1.weight")[0] == pytest.approx((0.1 * 5 + 0.3 * 15) / 20)
+    plain = StreamingMean(model, weight_by_cases)
     add(plain, sent, update(model, "a", 10, 5, 0.1))
     add(plain, sent, update(model, "d", 30, 0, 0.5))
-    assert plain.result()["heads.idh.layers.1.weight"][0] == pytest.approx(0.4)
+    assert plain.mean("heads.idh.layers.1.weight")[0] == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=lambda s: s.id)
-def test_every_strategy_hands_one_site_back_bit_for_bit(strategy, sent) -> None:
+@pytest.mark.parametrize("weight", [weight_by_cases, weight_by_labels])
+def test_the_mean_of_one_site_is_its_model_bit_for_bit(weight, sent) -> None:
     net = build_net("small", None, 0).state_dict()
-    merge = StreamingMean(net, strategy)
+    merge = StreamingMean(net, weight)
     labelled = {"mask": 7, **{m.id: 7 for m in MARKERS}}
     own = {k: torch.randn_like(v) for k, v in net.items()}
     add(merge, sent, Update("r", 0, NONCE, "a", own, 7, labelled, {}))
-    assert all(torch.equal(own[k], v) for k, v in merge.result().items())
-    assert strategy.source
+    assert all(torch.equal(own[k], merge.mean(k).float()) for k in net)
 
 
-def test_a_head_nobody_has_labels_for_stays(model, sent) -> None:
-    merge = StreamingMean(model, LABEL_AWARE)
+def test_a_head_nobody_has_labels_for_has_no_mean(model, sent) -> None:
+    merge = StreamingMean(model, weight_by_labels)
     add(merge, sent, update(model, "a", 10, 0, 0.1))
-    assert torch.equal(
-        merge.result()["heads.idh.layers.1.weight"], model["heads.idh.layers.1.weight"]
-    )
+    assert merge.mean("heads.idh.layers.1.weight") is None
+    assert merge.mean("up.0.weight") is not None
 
 
 def test_class_weights_come_from_the_sum_of_counts(make_prepared) -> None:
@@ -276,7 +315,7 @@ def test_a_site_takes_its_share_whatever_its_cases_are_worth(
     sets = {"a": [make_prepared(f"c{i}", FULL, "a") for i in range(6)],
             "b": [make_prepared(f"d{i}", {"idh": "wildtype"}, "b") for i in range(2)]}  # fmt: skip
     heard = {name: RecordedProgress() for name in sets}
-    train = dataclasses.replace(tiny_study.train, rounds=1, batch=4)
+    train = dataclasses.replace(tiny_study.train, epochs=1, batch=4)
     study = dataclasses.replace(tiny_study, train=train)
     sites = [
         Client(SiteData(n, own), ClientSetup(study, 5, tmp_path / n, CPU), progress=heard[n])
@@ -385,7 +424,7 @@ class Twists:
 def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study, tmp_path) -> None:
     def times_1000(reply):
         sent = load_update(reply.response)
-        save_update(tmp_path / "loud", dataclasses.replace(sent, weights=scaled(sent.weights, 1e3)))
+        save_update(tmp_path / "loud", dataclasses.replace(sent, tensors=scaled(sent.tensors, 1e3)))
         return SiteReply("a", tmp_path / "loud")
 
     end = start(make_prepared, tiny_study, tmp_path, wrap=lambda e: Twists(e, times_1000))
@@ -402,7 +441,8 @@ def test_a_refused_site_is_named_and_the_others_go_on(make_prepared, tiny_study,
 
 @pytest.mark.slow
 def test_below_quorum_nothing_is_committed(make_prepared, tiny_study, tmp_path) -> None:
-    strict = dataclasses.replace(tiny_study, federation=FederationConfig(quorum=2))
+    rules = dataclasses.replace(tiny_study.federation, quorum=2)
+    strict = dataclasses.replace(tiny_study, federation=rules)
     with pytest.raises(QuorumError, match="round 0: 1 of at least 2"):
         start(
             make_prepared,
@@ -445,26 +485,13 @@ def test_a_site_without_cases_is_refused(tiny_study, tmp_path) -> None:
 
 
 def test_the_merge_keeps_nothing_of_an_update(model, sent) -> None:
-    merge = StreamingMean(model, LABEL_AWARE)
+    merge = StreamingMean(model, weight_by_labels)
     own = update(model)
-    watched = [weakref.ref(t) for t in own.weights.values()]
+    watched = [weakref.ref(t) for t in own.tensors.values()]
     add(merge, sent, own)
     assert all(w() is not None for w in watched)
     del own
     assert all(w() is None for w in watched)
-
-
-@pytest.mark.parametrize(("server_lr", "expected"), [(0.5, 3.1), (1.0, 3.2), (2.0, 3.4)])
-def test_the_server_goes_server_lr_times_as_far_as_the_mean(
-    model, sent, server_lr, expected
-) -> None:
-    merge = StreamingMean(model, LABEL_AWARE, server_lr)
-    add(merge, sent, update(model, "a", 10, 0, 0.1))
-    add(merge, sent, update(model, "b", 10, 0, 0.3))
-    out = merge.result()
-    assert out["up.0.weight"][0] == pytest.approx(expected)
-    unheard = "heads.idh.layers.1.weight"
-    assert torch.equal(out[unheard], model[unheard])
 
 
 def test_norms_are_those_of_the_whole_in_float64() -> None:

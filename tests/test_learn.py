@@ -14,6 +14,12 @@ from gliofed.inference.forward import predict
 from gliofed.markers import MARKERS
 from gliofed.models.blocks import Conv3d, ConvTranspose3d
 from gliofed.models.network import build_net, parameter_count, task_of
+from gliofed.models.optimiser import (
+    learning_rate,
+    load_optimiser_state,
+    make_optimiser,
+    optimiser_state,
+)
 from gliofed.models.presets import PRESETS
 from gliofed.runtime.device import Device
 from gliofed.study import TrainingConfig, parse_study
@@ -23,14 +29,8 @@ from gliofed.training.augmentation import (
     drop_sequences,
     sample_patch,
 )
-from gliofed.training.loop import TrainingPlan, fit_epoch
-from gliofed.training.loss import marker_loss, mask_loss, total_loss
-from gliofed.training.optimiser import (
-    learning_rate,
-    load_optimiser_state,
-    make_optimiser,
-    optimiser_state,
-)
+from gliofed.training.loop import TrainingPlan, fit
+from gliofed.training.loss import LossScale, marker_losses, mask_losses, total_loss
 from gliofed.training.samples import collate, draw_sample
 from gliofed.types import SEQUENCES
 
@@ -60,7 +60,7 @@ def batch_of(cases, size=16):
 def gradients(net, batch, tasks=EQUAL):
     net.zero_grad(set_to_none=True)
     net.eval()  # no dropout: two batches are compared
-    loss, _ = total_loss(net(batch.image, batch.present), batch, tasks, ONES)
+    loss, _ = total_loss(net(batch.image, batch.present), batch, LossScale(tasks, ONES))
     if loss is not None:
         loss.backward()
     return {k: p.grad for k, p in net.named_parameters()}
@@ -100,36 +100,75 @@ def test_an_unknown_row_adds_exactly_nothing_beside_a_known_one(make_prepared) -
 
 
 def plan_of(study, cases, seed=0, epochs=1) -> TrainingPlan:
+    batches = -(-len(cases) // 2)
     return TrainingPlan(
         study=study,
-        cases=cases,
+        sites={"here": cases},
+        task_weights=dict.fromkeys(EQUAL, 0.5),
         class_weights={m.id: (1.0,) * len(m.classes) for m in MARKERS},
         seed=seed,
-        epochs=epochs,
-        batch=2,
+        batches=batches,
+        steps=epochs * batches,
         machine=CPU,
     )
+
+
+def optimiser_of(net, study):
+    return make_optimiser(dict(net.named_parameters()), study.train)
 
 
 def test_with_nothing_known_there_is_no_loss_and_no_step(make_prepared, tiny_study) -> None:
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     plan = plan_of(tiny_study, [make_prepared("a", {}, mask=False)])
-    stats = fit_epoch(net, make_optimiser(net, tiny_study.train), plan, 0)
+    stats = fit(net, optimiser_of(net, tiny_study), plan, range(1))
     assert stats == {}
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 
 
 def test_losses_agree_with_their_formulas() -> None:
     logits, mask = torch.full((1, 1, 2, 2, 2), 20.0), torch.ones(1, 1, 2, 2, 2)
-    assert mask_loss(logits, mask) < 1e-4
-    assert mask_loss(-logits, mask) > 20
+    assert mask_losses(logits, mask).item() < 1e-4
+    assert mask_losses(-logits, mask).item() > 20
     nothing = torch.zeros_like(mask)
-    assert mask_loss(-logits, nothing) < 1e-4  # a patch beside the tumour
+    assert mask_losses(-logits, nothing).item() < 1e-4  # a patch beside the tumour
+    rows = mask_losses(torch.cat([logits, -logits]), torch.cat([mask, mask]))
+    assert torch.equal(rows, torch.cat([mask_losses(logits, mask), mask_losses(-logits, mask)]))
     two = torch.tensor([[0.0, 1.0], [2.0, 0.0]])
     labels, weights = torch.tensor([1, 0]), torch.tensor([0.5, 2.0])
-    expected = (2.0 * np.log(1 + np.exp(-1)) + 0.5 * np.log(1 + np.exp(-2))) / 2
-    assert marker_loss(two, labels, weights, 0.0).item() == pytest.approx(expected, rel=1e-6)
+    expected = [2.0 * np.log(1 + np.exp(-1)), 0.5 * np.log(1 + np.exp(-2))]
+    assert marker_losses(two, labels, weights, 0.0).tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_loss_is_the_weighted_sum_over_rows_and_not_their_mean(make_prepared) -> None:
+    cases = [make_prepared("a", FULL), make_prepared("b", {"idh": "wildtype"}, mask=False)]
+    batch = batch_of(cases)
+    net = build_net("small", None, 0).eval()
+    tasks = {"mask": 0.5, "idh": 3.0, "codel_1p19q": 0.25, "mgmt": 0.0, "grade": 2.0}
+    with torch.no_grad():
+        output = net(batch.image, batch.present)
+        loss, stats = total_loss(output, batch, LossScale(tasks, ONES))
+    assert {k: s.weight for k, s in stats.items() if k != "dice"} == {
+        "mask": 1, "idh": 2, "codel_1p19q": 1, "grade": 1,
+    }  # fmt: skip
+    own = [
+        -torch.log_softmax(output.markers["idh"], 1)[row, label] for row, label in ((0, 1), (1, 0))
+    ]
+    assert stats["idh"].sum == pytest.approx(float(sum(own)), rel=1e-5)
+    wanted = sum(tasks[k] * s.sum for k, s in stats.items() if k != "dice")
+    assert float(loss) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_dropout_of_a_row_does_not_depend_on_its_batch() -> None:
+    net = build_net("small", None, 0).train()
+    image, present = torch.randn(3, 4, 16, 16, 16), torch.ones(3, 4)
+    seeds = torch.tensor([5, 6, 2**62 - 1])
+    with torch.no_grad():
+        together = net(image, present, seeds).markers["grade"]
+        turned = net(image.flip(0), present, seeds.flip(0)).markers["grade"].flip(0)
+        other = net(image, present, seeds + 1).markers["grade"]
+    torch.testing.assert_close(together, turned, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(together, other, rtol=1e-3, atol=1e-4)
 
 
 def test_a_weight_of_zero_takes_the_task_out(make_prepared) -> None:
@@ -231,8 +270,8 @@ def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
 
     def train():
         net = build_net("small", None, 3)
-        optimiser = make_optimiser(net, tiny_study.train)
-        history = [fit_epoch(net, optimiser, plan, e) for e in range(12)]
+        optimiser = optimiser_of(net, tiny_study)
+        history = [fit(net, optimiser, plan, range(2 * e, 2 * e + 2)) for e in range(12)]
         return net, optimiser, history
 
     (net, optimiser, history), (again, _, _) = train(), train()
@@ -243,16 +282,18 @@ def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
     assert history[-1]["mask"].mean < 0.8 * history[0]["mask"].mean
     assert history[0]["idh"].weight == 4
     assert history[0]["mgmt"].weight == 2
-    fresh = make_optimiser(again, tiny_study.train)
-    load_optimiser_state(again, fresh, optimiser_state(net, optimiser))
+    fresh = optimiser_of(again, tiny_study)
+    own, others = dict(net.named_parameters()), dict(again.named_parameters())
+    load_optimiser_state(others, fresh, optimiser_state(own, optimiser))
     for step in (net, optimiser), (again, fresh):
-        fit_epoch(*step, plan, 11)
+        fit(*step, plan, range(22, 24))
     assert all(
         torch.equal(a, b)
         for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True)
     )
-    with pytest.raises(CheckpointError, match="fits no parameter"):
-        load_optimiser_state(net, fresh, {"other:step": torch.ones(1)})
+    for wrong in {"step": {"other": torch.ones(1)}}, {"speed": {"mask.bias": torch.ones(1)}}:
+        with pytest.raises(CheckpointError, match="fits no parameter"):
+            load_optimiser_state(own, fresh, wrong)
 
 
 def test_a_case_that_makes_nan_changes_no_weight(make_prepared, tiny_study) -> None:
@@ -262,7 +303,7 @@ def test_a_case_that_makes_nan_changes_no_weight(make_prepared, tiny_study) -> N
     net = build_net("small", None, 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     plan = plan_of(tiny_study, [bad])
-    stats = fit_epoch(net, make_optimiser(net, tiny_study.train), plan, 0)
+    stats = fit(net, optimiser_of(net, tiny_study), plan, range(1))
     assert stats["skipped"].sum == 1
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
 
