@@ -41,6 +41,8 @@ from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.deployment.kit import open_kit
 
 SERVER_TIMES = 5
+COMMIT = 3
+"""Rounds between two commits of the synchronous run."""
 
 
 @dataclasses.dataclass
@@ -73,7 +75,7 @@ class Book:
 
 def started(d: Drill) -> None:
     d.start(SERVER, *SITES, LEAD)
-    d.wait(lambda: d.rounds >= 1, "the first round")
+    d.wait(lambda: d.commits >= 1, "the first round")
 
 
 def rounds_now(d: Drill) -> int:
@@ -126,12 +128,17 @@ SERVER_PHASES: dict[str, Callable[[Drill], bool]] = {
 
 
 def server_killed(book: Book, root: Path) -> None:
-    """Kill the server five times at each phase in one run; then compare with one process."""
+    """Kill the server five times at each phase in one run; then compare with one process.
+
+    The run is synchronous: most kills lose rounds that were made since the last commit.
+    """
     lost: dict[str, int] = dict.fromkeys([*SERVER_PHASES, "the model is tested"], 0)
     back: dict[str, list[float]] = {p: [] for p in lost}
     torch.set_num_threads(1)
-    with drill(root / "server", 2 * SERVER_TIMES * len(SERVER_PHASES), 120.0) as d:
-        d.segment = 2
+    rounds = 2 * SERVER_TIMES * len(SERVER_PHASES) * COMMIT
+    federation = {"method": "synchronous", "commit": COMMIT}
+    with drill(root / "server", rounds // 8 + 1, deadline=120.0, federation=federation) as d:
+        d.segment = 2 * COMMIT  # (15 cases in batches of 2: a pass has 8 rounds)
         started(d)
         for time_ in range(SERVER_TIMES):
             for phase, now in SERVER_PHASES.items():
@@ -294,7 +301,7 @@ def link_cut(book: Book, root: Path) -> None:
     with cut_off("10.77.7.1", "10.77.7.2") as link, drill(root / "link", 40, host="10.77.7.1") as d:
         d.start(SERVER, "east", "west", "outer", LEAD)
         d.start_in(link.namespace, "north")
-        d.wait(lambda: d.rounds >= 1, "the first round")
+        d.wait(lambda: d.commits >= 1, "the first round")
         for phase, now in (("it trains", in_training), ("its answer is fetched", answers_arrive)):
             d.wait(lambda now=now: now(d), phase, poll=0.001)
             at = rounds_now(d)

@@ -15,8 +15,9 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import field
 from pathlib import Path
 
 import torch
@@ -33,6 +34,7 @@ from gliofed.errors import AuditError, CheckpointError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.governance.audit_verification import verify_lines
 from gliofed.federated.local import LocalEngine
+from gliofed.federated.named_tensors import join_tensors
 from gliofed.federated.server.rounds import FederatedRun, run_rounds
 from gliofed.federated.server.testing import FinishedTest, run_test
 from gliofed.runtime.files import write_text
@@ -40,18 +42,36 @@ from gliofed.study import Study, parse_study
 
 TRAIN = ("east", "north", "west")
 SITES = (*TRAIN, "outer")
-ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(6)}
-POLICY = "min_cases = 3\nsmallest_count = 1\n"
+POLICY = "min_cases = 3\nmin_batch = 2\nsmallest_count = 1\n"
 DEADLINE = 20.0
 PATIENCE = 240.0
 """Seconds that anything awaited may take."""
 
 
-def drill_study(root: Path, rounds: int, deadline: float, train: tuple[str, ...]) -> Study:
+@dataclasses.dataclass(frozen=True)
+class DrillSettings:
+    """epochs: rounds of "label_aware", whose sites make a pass a round. host: of the server.
+
+    federation: settings of the study's own table. policy: of every site. cases: of every hospital,
+    of which a fifth is held out where it trains.
+    """
+
+    epochs: int
+    deadline: float = DEADLINE
+    host: str = "127.0.0.1"
+    train: tuple[str, ...] = TRAIN
+    batch: int = 2
+    federation: Mapping[str, object] = field(default_factory=lambda: {"method": "label_aware"})
+    policy: str = POLICY
+    cases: int = 6
+
+
+def drill_study(root: Path, settings: DrillSettings) -> Study:
     """A net of some MB on cubes of 16 voxels: seconds a round, mostly the transport's.
 
     One of the hospitals that train may be missing.
     """
+    train = settings.train
     return parse_study({
         "name": "drill",
         "data": {"root": str(root / "hospitals"), "train": list(train),
@@ -59,8 +79,9 @@ def drill_study(root: Path, rounds: int, deadline: float, train: tuple[str, ...]
         "grid": {"patch": [16, 16, 16], "spacing_mm": [2, 2, 2]},
         "prepare": {"brain": "stripped", "register": False, "space": "scanner", "bias": False},
         "quality": {"brain_litres": [0, 9], "alignment": 0},
-        "train": {"rounds": rounds, "batch": 2},
-        "federation": {"quorum": len(train) - 1, "deadline": deadline},
+        "train": {"epochs": settings.epochs, "batch": settings.batch},
+        "federation": {"quorum": len(train) - 1, "deadline": settings.deadline,
+                       **settings.federation},
         "score": {"bootstrap": 100},
     })  # fmt: skip
 
@@ -163,7 +184,7 @@ class Drill:
                 continue
 
     @property
-    def rounds(self) -> int:
+    def commits(self) -> int:
         return len([e for e in self.log(SERVER) if e.event == "round-committed"])
 
     @property
@@ -210,11 +231,12 @@ class Drill:
         """What is wrong with what the parties left, or nothing."""
         state = self.committed
         wrong = []
-        if state is not None and [p.round for p in state.history] != list(range(state.rounds)):
+        numbers = [n for p in state.history for n in p.numbers] if state is not None else []
+        if state is not None and numbers != list(range(1, state.rounds + 1)):
             wrong.append("rounds missing in the history")
         if state is not None and not all(v.isfinite().all() for v in state.weights.values()):
             wrong.append("weights not finite")
-        if state is not None and max((p.seconds for p in state.history), default=0) > (
+        if state is not None and max((p.seconds / p.rounds for p in state.history), default=0) > (
             self.study.federation.deadline + 10
         ):
             wrong.append("a round took longer than its deadline and 10 s")
@@ -226,24 +248,20 @@ class Drill:
 
 
 @contextmanager
-def drill(
-    root: Path,
-    rounds: int,
-    deadline: float = DEADLINE,
-    host: str = "127.0.0.1",
-    train: tuple[str, ...] = TRAIN,
-):
-    """A drill with nobody started yet; afterwards all have ended."""
+def drill(root: Path, epochs: int, **changed: object):
+    """A drill with nobody started yet; afterwards all have ended. changed: of the settings."""
     place = TryOutFolder(root.resolve())
-    study = drill_study(place.root, rounds, deadline, train)
+    settings = DrillSettings(epochs, **changed)
+    study = drill_study(place.root, settings)
+    rows = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(settings.cases)}
     place.root.mkdir(parents=True, exist_ok=True)
     sites = (*study.data.train, *study.data.external)
     for number, name in enumerate(sites):
-        write_hospital(place.root / "hospitals" / name, ROWS, seed=number + 1)
-    make_kits(place, study, host)
+        write_hospital(place.root / "hospitals" / name, rows, seed=number + 1)
+    make_kits(place, study, settings.host)
     for name in sites:
         policy = open_kit(place.kits / name, "site").policy
-        write_text(policy, POLICY)
+        write_text(policy, settings.policy)
         policy.chmod(0o600)
     with running_parties() as parties:
         yield Drill(place, study, parties)
@@ -275,7 +293,9 @@ def undisturbed(
 
 
 def same_weights(a: CommittedRound, b: CommittedRound) -> bool:
-    return all(torch.equal(v, b.weights[k]) for k, v in a.weights.items())
+    """Whether weights and the strategy's state have the same bits."""
+    own, other = (join_tensors(x.weights, x.state) for x in (a, b))
+    return own.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in own.items())
 
 
 class Proxy:

@@ -297,7 +297,9 @@ class TestConsent:
             assert words in text
         assert "gradient of" not in text
         assert "Method: scaffold, 2 local epochs a round" in "\n".join(what_runs(study, 1))
-        label_aware = dataclasses.replace(study, federation=dataclasses.replace(rules, method="label_aware"))
+        label_aware = dataclasses.replace(
+            study, federation=dataclasses.replace(rules, method="label_aware")
+        )
         assert "control" not in "\n".join(what_leaves(label_aware, SitePolicy(), self.cases, 1))
 
     @pytest.mark.parametrize(("compress", "size"), [("bfloat16", "2.0"), ("int8", "1.0")])

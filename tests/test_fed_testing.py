@@ -315,7 +315,10 @@ def test_a_site_that_only_tests_refuses_to_train(tiny_study, make_prepared, tmp_
     only = Client(
         SiteData("c", test=lambda _: TOLD["c"]), ClientSetup(tiny_study, 1, tmp_path, CPU)
     )
-    for request in (CountsRequest("run", NONCE), TrainingRequest("run", NONCE, 0, {}, {}, 1)):
+    for request in (
+        CountsRequest("run", NONCE),
+        TrainingRequest("run", NONCE, 0, 1, 1, {}, {}, 1, {}),
+    ):
         save_request(tmp_path / "task", request)
         with pytest.raises(DataError, match="site c has no training case: it can only test"):
             only.respond(tmp_path / "task", tmp_path / "answer")
@@ -376,7 +379,7 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
                 site_test(tiny_study, of_site(cell, name), prepared, CPU, progress),
             ),
             ClientSetup(tiny_study, 5, tmp_path / name, CPU),
-            SitePolicy(min_cases=1, smallest_count=2 if name == "b" else 1),
+            SitePolicy(min_cases=1, min_batch=1, smallest_count=2 if name == "b" else 1),
         )
         for name in "abc"
     }
@@ -386,7 +389,11 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     found = run_test(
         LocalEngine(list(sites.values()), tmp_path), state, tiny_study, "run", tmp_path
     )
-    assert (found.sites, found.failures, found.rounds) == (("a", "b", "c"), {}, 2)
+    assert (found.sites, found.failures, found.rounds) == (
+        ("a", "b", "c"),
+        {},
+        4,
+    )  # 4 cases, batches of 2, 2 epochs
     assert progress.counts == [(i, n) for n in (4, 3, 4) for i in range(1, n + 1)]
 
     net.load_state_dict(state.weights)
@@ -404,4 +411,4 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     assert (
         find(found.rows, role="external", site="all", task="idh", metric="auc_within_site").n == 4
     )
-    assert last_test(tmp_path, "run", 2) == found
+    assert last_test(tmp_path, "run", 4) == found

@@ -1,20 +1,25 @@
-"""What a training job carries between the lead and the sites, and what stays in a kit.
+"""What a training job carries, what stays in a kit, and that FLARE changes no bit of a run.
 
-A job on real FLARE processes, beside the same study in one process, is in `test_faults.py`.
+The same with a server that is killed is in `test_faults.py`.
 """
 
 import dataclasses
 import json
 
 import pytest
+import torch
+from drill import drill, same_weights, undisturbed
 from federation_kits import make_kits
 
 import gliofed
+from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.site_data import read_data_paths, write_data_paths
 from gliofed.deployment.training_job import make_job, parse_job, run_id
 from gliofed.errors import StudyError
+from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.governance.approval import parse_study_text
+from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
 
 
 @pytest.fixture
@@ -50,3 +55,37 @@ def test_where_the_scans_are_stays_in_the_kit(tmp_path) -> None:
     assert read_data_paths(kit) == own
     (path,) = kit.own.glob("member.toml")
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def measured(state: CommittedRound) -> list[tuple[object, ...]]:
+    """The history without times and sizes."""
+    return [
+        (p.numbers, p.losses, p.dice, p.gradient_norm, p.merged, p.refused) for p in state.history
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("method", "commits"),
+    [("synchronous", [2, 1, 1, 2]), ("label_aware", [1, 1])],  # 24 cases, batches of 8, 2 epochs
+)
+def test_flare_and_one_process_end_with_the_same_bits(method, commits, tmp_path) -> None:
+    """Under the policy that hospitals start with, in both."""
+    torch.set_num_threads(1)  # as each of the drill's processes
+    with drill(
+        tmp_path / "far", 2, deadline=60.0, train=("north", "west"), batch=8, cases=15,
+        federation={"method": method, "commit": 2}, policy=DEFAULT_POLICY_TOML,
+    ) as d:  # fmt: skip
+        d.start(SERVER, *d.sites, LEAD)
+        end, state, wrong = d.over(), d.committed, d.is_sound()
+    assert not wrong
+    assert end.state == "completed", end.why
+    assert [p.rounds for p in state.history] == commits
+    assert all(set(p.merged.values()) == {p.rounds} for p in state.history)
+    near, tested = undisturbed(d, tmp_path / "near")
+    assert same_weights(state, near)
+    assert measured(state) == measured(near)
+    assert [dataclasses.replace(r, note="") for r in end.rows] == [
+        dataclasses.replace(r, note="") for r in tested.rows
+    ]

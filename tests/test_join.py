@@ -39,7 +39,7 @@ def study(tiny_study):
 def kit(tmp_path):
     make_kits(tmp_path / "kits", "north", "south", "c", "stranger")
     kit = open_kit(tmp_path / "kits/north", "site")
-    kit.policy.write_text("min_cases = 3\nsmallest_count = 1\n")
+    kit.policy.write_text("min_cases = 3\nmin_batch = 3\nsmallest_count = 1\n")
     return kit
 
 
@@ -77,7 +77,7 @@ def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
     assert not gliofed.propose(kit.root, data, file, NoProgress()).agreed
     file.write_text(study_toml(study))
     assert gliofed.propose(kit.root, data, file, NoProgress()).agreed
-    kit.policy.write_text("min_cases = 3\nsmallest_count = 2\n")
+    kit.policy.write_text("min_cases = 3\nmin_batch = 3\nsmallest_count = 2\n")
     assert not gliofed.propose(kit.root, data, file, NoProgress()).agreed
 
 

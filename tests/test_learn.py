@@ -348,68 +348,6 @@ def test_bfloat16_gradients_of_small_sides_agree_with_float32(layer, kernel, str
     assert (once - exact).norm() <= 0.03 * exact.norm()
 
 
-def _answers(layer: torch.nn.Module, x: torch.Tensor, towards: torch.Tensor) -> list[torch.Tensor]:
-    """The output, and the gradients of image, weight and bias for the output's gradient."""
-    layer.zero_grad()
-    image = x.clone().requires_grad_()
-    out = layer(image)
-    out.backward(towards)
-    return [out.detach(), image.grad, layer.weight.grad, layer.bias.grad]
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("sides", [(4, 4, 4), (5, 3, 7), (1, 1, 1)])
-@pytest.mark.parametrize("kernel", [(2, 2, 2), (4, 4, 4), (2, 2, 1), (3, 3, 3), (1, 2, 4)])
-def test_kernel_equal_to_stride_is_a_product_with_torchs_answers(rows, sides, kernel) -> None:
-    torch.manual_seed(0)
-    ours, torchs = (c(24, 1, kernel, kernel) for c in (ConvTranspose3d, torch.nn.ConvTranspose3d))
-    ours.load_state_dict(torchs.state_dict())
-    image = torch.randn(rows, 24, *sides)
-    towards = torch.randn(rows, 1, *(n * k for n, k in zip(sides, kernel, strict=True)))
-    own, wanted = _answers(ours, image, towards), _answers(torchs.double(), image.double(), towards)
-    for a, b in zip(own, wanted, strict=True):
-        assert a.shape == b.shape
-        assert a.is_contiguous()
-        torch.testing.assert_close(a, b.float(), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("shape", [(24, 1), (48, 24), (128, 3), (129, 3)])
-def test_a_product_in_bfloat16_has_its_errors_only(shape) -> None:
-    torch.manual_seed(0)
-    ours = ConvTranspose3d(*shape, 2, 2)
-    image, towards = torch.randn(2, shape[0], 5, 4, 3), torch.rand(2, shape[1], 10, 8, 6)
-    wanted = _answers(ours, image, towards)
-    with torch.autocast("cpu", torch.bfloat16):
-        own = _answers(ours, image, towards)
-    assert own[0].dtype == torch.bfloat16
-    for a, b in zip(own, wanted, strict=True):
-        assert (a - b).norm() <= 0.01 * b.norm()
-
-
-def test_only_few_channels_are_a_product(monkeypatch) -> None:
-    asked = []
-    given = torch.baddbmm
-    monkeypatch.setattr(torch, "baddbmm", lambda *a: asked.append(0) or given(*a))
-
-    def is_product(layer, bf16=False, form=torch.contiguous_format, output_size=None) -> bool:
-        image = torch.randn(2, layer.in_channels, 6, 6, 6).contiguous(memory_format=form)
-        asked.clear()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            layer(image, output_size)
-        return bool(asked)
-
-    assert is_product(ConvTranspose3d(200, 1, 2, 2))
-    assert not is_product(ConvTranspose3d(128, 2, 2, 2))
-    assert is_product(ConvTranspose3d(128, 2, 2, 2), bf16=True)
-    assert not is_product(ConvTranspose3d(129, 2, 2, 2), bf16=True)
-    assert not is_product(ConvTranspose3d(24, 1, 2, 2), form=torch.channels_last_3d)
-    assert not is_product(ConvTranspose3d(24, 1, 2, 2), output_size=[13, 12, 12])
-    assert not is_product(ConvTranspose3d(24, 1, 3, 2))
-    assert not is_product(ConvTranspose3d(24, 1, 2, 2, bias=False))
-    assert not is_product(ConvTranspose3d(24, 1, 2, 2, padding=1))
-    assert not is_product(ConvTranspose3d(24, 1, 2, 2, dilation=2))
-
-
 @pytest.mark.parametrize("depth", [10, 20, 21])  # 64 x 20 x 16 = 20480 is torch's bound
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2)])
 @pytest.mark.parametrize("rows", [1, 2])

@@ -92,7 +92,11 @@ def test_a_task_without_a_loss_is_not_promised() -> None:
 
 def test_a_site_that_never_answered_is_said_to_have_taught_nothing() -> None:
     points = [
-        dataclasses.replace(p, answered={s: t for s, t in p.answered.items() if s != "gent"})
+        dataclasses.replace(
+            p,
+            answered={s: t for s, t in p.answered.items() if s != "gent"},
+            merged={s: n for s, n in p.merged.items() if s != "gent"},
+        )
         for p in make_status(STUDY, 30).points
     ]
     assert "No update was merged of gent:" in model_card(STUDY, done(points=tuple(points)), (), SHA)
@@ -117,7 +121,9 @@ def test_a_withdrawn_site_is_not_named_and_it_is_said_what_stays_of_it() -> None
 
 def test_a_site_that_withdrew_before_it_did_anything_leaves_nothing() -> None:
     points = [
-        dataclasses.replace(p, answered={"gent": 1.0, "leiden": 1.0}, refused={})
+        dataclasses.replace(
+            p, answered={"gent": 1.0, "leiden": 1.0}, refused={}, merged={"gent": 1, "leiden": 1}
+        )  # fmt: skip
         for p in make_status(STUDY, 30).points
     ]
     rows = make_rows(60, 1, ("utrecht",))
@@ -184,7 +190,7 @@ class Federation:
 
 @pytest.fixture
 def federation(tmp_path, tiny_study, make_prepared) -> Federation:
-    rules = dataclasses.replace(tiny_study.federation, quorum=2)
+    rules = dataclasses.replace(tiny_study.federation, method="label_aware", quorum=2)
     return Federation(tmp_path, dataclasses.replace(tiny_study, federation=rules), make_prepared)
 
 
@@ -217,6 +223,23 @@ def test_a_run_leaves_model_card_and_page_once_it_is_complete(federation) -> Non
     assert [x.fields for x in lines] == [{"run": status.run, "rounds": 2, "model": model.id}]
     assert verify_lines(federation.kit.audit).sound
     assert not list(folder.glob(".*.part"))
+
+
+def test_a_job_that_ends_between_two_commits_commits_its_rounds(
+    tmp_path, tiny_study, make_prepared
+) -> None:
+    """Two passes of two rounds; a commit is due after each pass only."""
+    federation = Federation(tmp_path, tiny_study, make_prepared)
+    for rounds, done in ((1, [1]), (1, [1, 1]), (1, [1, 1, 1])):
+        folder = federation.conduct(rounds)
+        status = read_status(folder)
+        assert (status.state, status.rounds, status.done) == ("waiting", 4, len(done))
+        assert [p.rounds for p in status.points] == done
+    federation.conduct(5)
+    status = read_status(folder)
+    assert (status.state, status.done) == ("completed", 4)
+    lines = [x.fields for x in gliofed.read_log(federation.kit.audit) if x.event == "job-ended"]
+    assert [x["rounds"] for x in lines] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow
