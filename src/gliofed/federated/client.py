@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from gliofed.evaluation.by_site_sums.sums import ScoreSums, score_sums, suppress
 from gliofed.evaluation.results import CaseResult, Role
 from gliofed.federated.aggregation.blocks import norm
 from gliofed.federated.client_training import ClientSetup, ClientTraining
+from gliofed.federated.compression import expand
 from gliofed.federated.gate import change_of
 from gliofed.federated.governance.policy import (
     NormOfChange,
@@ -128,7 +130,8 @@ class Client:
         update = self._training.train(request, self.counts)
         if self._policy is None:
             return update
-        change = change_of(self._strategy, update, request)
+        expanded = dataclasses.replace(update, tensors=expand(update.tensors, update.extra))
+        change = change_of(self._strategy, expanded, request)
         if self._strategy.takes_steps:
             size = NormOfChange(change, norm(request.weights))
             return enforce_update(self._policy, update, self.counts, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,6 +108,8 @@ class ClientTraining:
         if batch is None:
             return empty
         stats = add_gradient(self._net, plan, batch)
+        if not stats:  # no case of it has a label or a mask
+            return empty
         half = self._strategy.client(self._work(request, {}))
         kept = self._load_state(request) if federation.compress != "none" else {}
         tensors, extra, residual = compress(
@@ -180,14 +182,14 @@ class ClientTraining:
 
     def _save_state(self, request: TrainingRequest, state: TensorsByKind) -> None:
         """Write the state after this round; keep those that a repeated round may start from."""
-        folder, commit = self._setup.folder, self._setup.study.federation.commit
+        folder = self._setup.folder
+        commit = 1 if self._strategy.takes_steps else self._setup.study.federation.commit
         schedule = Schedule(request.batches, request.rounds, commit)
         path = folder / f"after-{request.round:05d}.safetensors"
         save(path, join_tensors({}, state), {"run": request.run}, lasting=False)
-        files = sorted(folder.glob("after-*.safetensors"))
-        committed = [f for f in files if schedule.commits_after(_round_of(f) + 1)]
-        for old in set(files) - {*files[-2:], *committed[-2:]}:
-            old.unlink()
+        files = {_round_of(f): f for f in folder.glob("after-*.safetensors")}
+        for old in files.keys() - _needed(files.keys(), request.round, schedule):
+            files[old].unlink()
 
     def _load_state(self, request: TrainingRequest) -> TensorsByKind:
         """The state after the round before; empty at a site that rejoins without one."""
@@ -211,3 +213,10 @@ class ClientTraining:
 
 def _round_of(path: Path) -> int:
     return int(path.stem.removeprefix("after-"))
+
+
+def _needed(rounds: Collection[int], now: int, schedule: Schedule) -> set[int]:
+    """The rounds whose state is newest now, or was at one of the last two commits."""
+    commits = [r for r in range(now + 1, 0, -1) if schedule.commits_after(r)][:2]
+    before = ([r for r in rounds if r < end] for end in (now + 1, *commits))
+    return {max(earlier) for earlier in before if earlier}

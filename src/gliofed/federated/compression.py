@@ -25,7 +25,8 @@ def compress(
 ) -> tuple[dict[str, Tensor], TensorsByKind, dict[str, Tensor]]:
     """Compressed tensors, what belongs to them by kind, and the new residual.
 
-    residual: of the site's round before, by parameter; empty before the first.
+    residual: of the site's round before, by parameter; empty before the first. It stays as it is
+    where the gradient is not finite: the gate refuses that one.
     """
     if how == "none":
         return dict(gradient), {}, {}
@@ -43,6 +44,8 @@ def compress(
         }
     extra = {SCALE: scales} if scales else {}
     sent = expand(packed, extra)
+    if not all(bool(g.isfinite().all()) for g in wanted.values()):
+        return packed, extra, dict(residual)
     return packed, extra, {k: g - sent[k] for k, g in wanted.items()}
 
 

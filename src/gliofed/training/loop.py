@@ -93,7 +93,7 @@ def add_gradient(net: MultiTaskNet, plan: TrainingPlan, batch: Batch) -> Mapping
     """Add the gradient of the loss of one batch to those of the parameters.
 
     Returns each task's loss as a sum over rows, and "dice"; empty where no row has a label or a
-    mask, and where the loss is not finite.
+    mask.
     """
     net.train()
     with plan.machine.autocast():

@@ -39,7 +39,10 @@ class ControlledSteps(ClientHalf):
         self._steps = 0
 
     def correct(self) -> None:
-        """Record the gradient, then correct it."""
+        """Record the gradient, then correct it; no step follows one that is not finite."""
+        gradients = [p.grad for p in self.work.parameters.values() if p.grad is not None]
+        if not all(bool(g.isfinite().all()) for g in gradients):
+            return
         self._steps += 1
         every = self.work.server_state[CONTROL]
         for name, parameter in self.work.parameters.items():
