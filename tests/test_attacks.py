@@ -38,6 +38,7 @@ from federation_kits import (
 )
 
 import gliofed
+from gliofed.deployment.kit import open_kit
 from gliofed.deployment.kit_process import run_process
 from gliofed.deployment.process_events import (
     CONNECT_SECONDS,
@@ -50,11 +51,13 @@ from gliofed.errors import GliofedError
 from gliofed.federated.flare.job import write_job
 from gliofed.federated.flare.log_lines import parse_log_line
 from gliofed.federated.flare.process import ProcessCommand
+from gliofed.federated.governance.approval import approve
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.audit_verification import verify_lines
+from gliofed.federated.governance.policy import load_policy
 from gliofed.study import Study, parse_study, study_toml
 
-POLICY = "min_cases = 1\nsmallest_count = 1\n"
+POLICY = "min_cases = 1\nmin_batch = 1\nsmallest_count = 1\n"
 ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(4)}
 SITES = ("east", "north")
 REFUSED = {"connection-refused", "command-refused", "job-refused", "update-refused",
@@ -64,14 +67,20 @@ CHANGED = Path(__file__).parent / "changed_site"
 
 @dataclass(frozen=True)
 class Live:
-    """The running federation. said: what each verb printed, by the name of its kit."""
+    """The running federation. studies: by method. said: what each verb printed, by the name of its
+    kit."""
 
     kits: Path
     port: int
-    study: Study
+    studies: Mapping[str, Study]
     said: Mapping[str, Path]
     noted: dict[str, int] = field(default_factory=dict)
     """Refusals that each side had written down after the last attack."""
+
+    @property
+    def study(self) -> Study:
+        """That of the default method, which sends gradients."""
+        return self.studies["synchronous"]
 
     @property
     def authority(self) -> Path:
@@ -99,12 +108,15 @@ class Live:
         return write_job(self.kits.parent / "jobs", name, segment.plain, SITES, 1)
 
 
-def study_of_attacks(tiny: Study) -> Study:
+def study_of_attacks(tiny: Study, method: str) -> Study:
+    """A round an epoch: all cases of both sites are in one batch. Each round is committed."""
     return dataclasses.replace(
         tiny,
         data=dataclasses.replace(tiny.data, train=SITES, external=("south",)),
-        train=dataclasses.replace(tiny.train, rounds=1 + len(BAD)),
-        federation=dataclasses.replace(tiny.federation, quorum=1, deadline=60.0),
+        train=dataclasses.replace(tiny.train, epochs=1 + len(BAD[method]), batch=8),
+        federation=dataclasses.replace(
+            tiny.federation, method=method, commit=1, quorum=1, deadline=60.0
+        ),
     )
 
 
@@ -114,31 +126,37 @@ def live(tmp_path_factory) -> Iterator[Live]:
     root = tmp_path_factory.mktemp("live")
     kits = root / "kits"
     plan = make_kits(kits, *SITES, "south")
-    study = study_of_attacks(parse_study(TINY))
-    (root / "study.toml").write_text(study_toml(study))
+    studies = {method: study_of_attacks(parse_study(TINY), method) for method in BAD}
+    for method, study in studies.items():
+        (root / f"{method}.toml").write_text(study_toml(study))
     said = {name: root / f"{name}.txt" for name in ("server", *SITES)}
     with ExitStack() as stack:
         stack.enter_context(running(verb("serve", kits / "server"), said["server"]))
         for number, name in enumerate(SITES):
-            (kits / name / "gliofed/policy.toml").write_text(POLICY)
+            kit = open_kit(kits / name, "site")
+            kit.policy.write_text(POLICY)
+            approved = make_job(studies["label_aware"], rounds=1).study
+            approve(approved, "Dr Who", kit.approvals, load_policy(kit.policy))
             data = write_hospital(root / name, ROWS, seed=number)
             join = verb("join", kits / name, "--data", data, "--store", root / f"store-{name}",
-                        "--study", root / "study.toml", "--yes", GLIOFED_TEST_SITE="bad_updates")  # fmt: skip
+                        "--study", root / "synchronous.toml", "--yes", GLIOFED_TEST_SITE="bad_updates")  # fmt: skip
             stack.enter_context(running(join, said[name], path=CHANGED))
         wait_for(lambda: listening(plan.server.port), "a server that listens")
         for name in SITES:
             wait_for(lambda n=name: "connected to" in said[n].read_text(), f"{name} is let in")
-        yield Live(kits, plan.server.port, study, said)
+        yield Live(kits, plan.server.port, studies, said)
 
 
 @pytest.fixture(scope="module")
-def rounds(live) -> gliofed.RunStatus:
-    """A whole study in which one site sends a bad update each round but the first."""
-    patience = gliofed.RetryLimits(gather=0, rounds=live.study.train.rounds)
-    path = live.kits.parent / "study.toml"
-    end = gliofed.start(path, live.kits / "lead", lambda now: None, patience)
-    assert end.state == "completed", end
-    return end
+def rounds(live) -> Mapping[str, gliofed.RunStatus]:
+    """By method, a whole study in which one site sends a bad update each round but the first."""
+    ends = {}
+    for method, study in live.studies.items():
+        patience = gliofed.RetryLimits(gather=0, rounds=study.train.epochs)
+        path = live.kits.parent / f"{method}.toml"
+        ends[method] = gliofed.start(path, live.kits / "lead", lambda now: None, patience)
+        assert ends[method].state == "completed", ends[method]
+    return ends
 
 
 def ran(live: Live, *words: object) -> subprocess.CompletedProcess[str]:
@@ -352,17 +370,18 @@ def test_no_attack_is_recorded_again_afterwards(live) -> None:
 
 @pytest.mark.process
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize(("method", "kind"), [(m, k) for m, kinds in BAD.items() for k in kinds])
 def test_a_bad_update_is_refused_and_recorded_once_and_the_round_goes_on(
-    live, rounds, kind
+    live, rounds, method, kind
 ) -> None:
-    number, said = 1 + list(BAD).index(kind), BAD[kind][1]
-    assert rounds.points[0].answered.keys() == set(SITES)
-    point = rounds.points[number]
+    number, said = 1 + list(BAD[method]).index(kind), BAD[method][kind][1]
+    end = rounds[method]
+    assert end.points[0].answered.keys() == set(SITES)
+    point = end.points[number]
     assert point.answered.keys() == {"north"}
     assert said in point.refused["east"]
     (line,) = [x for x in live.refusals()["server"]
-               if x.fields.get("round") == number and x.fields["run"] == rounds.run]  # fmt: skip
+               if x.fields.get("round") == number and x.fields["run"] == end.run]  # fmt: skip
     assert (line.event, line.fields["site"]) == ("update-refused", "east")
 
 
@@ -372,11 +391,11 @@ def test_a_lead_kit_with_a_sites_certificate_starts_nothing(live, tmp_path) -> N
     """The kit says that it is north's, as far as the lead's verb looks."""
     kit = sites_kit_for_the_lead(live, tmp_path)
     facts = kit / "gliofed/kit.toml"
-    done = ran(live, "start", live.kits.parent / "study.toml", "--kit", kit)
+    done = ran(live, "start", live.kits.parent / "synchronous.toml", "--kit", kit)
     assert done.returncode == 1
     assert "is the certificate of 'north'; expected 'ada@example.org'" in done.stderr
     facts.write_text(facts.read_text().replace(f'name = "{LEAD}"', 'name = "north"'))
-    done = ran(live, "start", live.kits.parent / "study.toml", "--kit", kit)
+    done = ran(live, "start", live.kits.parent / "synchronous.toml", "--kit", kit)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "the server denies this kit the rights of a lead" in line

@@ -26,19 +26,21 @@ from gliofed.markers import BY_ID
 pytestmark = [pytest.mark.slow, pytest.mark.process]
 TRAIN = ("north", "west")
 UNAPPROVED = "south"
-ROUNDS = 3
+PASS, ROUNDS = 10, 20
+"""Of two passes over the ten cases of both sites one by one; a commit is due after each pass."""
 
 
 @dataclasses.dataclass(frozen=True)
 class KilledServer:
     """A study over, and the same one in this process. kept: committed when the server was killed.
 
-    wrong: what the logs and rounds of the parties show to be unsound. processes: of the parties
+    lost: rounds that were made by then and not committed. wrong: what the logs and rounds of the parties show to be unsound. processes: of the parties
     after their commands ended.
     """
 
     d: Drill
     kept: CommittedRound
+    lost: int
     end: gliofed.RunStatus
     state: CommittedRound
     wrong: str
@@ -55,40 +57,58 @@ def killed(tmp_path_factory) -> KilledServer:
     torch.set_num_threads(1)  # as each of the drill's processes
     root = tmp_path_factory.mktemp("faults")
     train = ("north", UNAPPROVED, "west")
-    with drill(root / "far", rounds=ROUNDS, deadline=60.0, train=train) as d:
+    federation = {"method": "synchronous", "commit": ROUNDS}
+    with drill(
+        root / "far", ROUNDS // PASS, deadline=60.0, train=train, batch=1, federation=federation
+    ) as d:
         kit = open_kit(d.place.kits / UNAPPROVED, "site")
         hospital = d.place.root / "hospitals" / UNAPPROVED
         write_data_paths(kit, gliofed.SiteDataPaths(hospital, d.place.root / "stores" / UNAPPROVED))
         d.start(SERVER)
         with running(site_of(kit.root), root / "unapproved.txt"):
             d.start(*TRAIN, "outer", LEAD)
-            d.wait(lambda: d.rounds >= 2, "two rounds")
-            d.wait(lambda: in_training(d), "sites train", poll=0.001)
+            d.wait(lambda: last_round(d) >= PASS + 3, "rounds after the first pass", poll=0.001)
             d.kill_all(SERVER)
             kept = d.committed
             assert kept is not None
+            lost = last_round(d) - kept.rounds
             d.start(SERVER)
             end = d.over()
         state, wrong = d.committed, d.is_sound()
     assert state is not None
     processes = d.processes()
     near, near_test = undisturbed(d, root / "near", without=(UNAPPROVED,))
-    return KilledServer(d, kept, end, state, wrong, processes, near, near_test)
+    return KilledServer(d, kept, lost, end, state, wrong, processes, near, near_test)
 
 
-def test_a_killed_server_costs_no_committed_round_and_no_bit(killed) -> None:
+def last_round(d: Drill) -> int:
+    """The round that the server last asked north for."""
+    return max((e.fields.get("round", 0) for e in d.log("north")), default=0)
+
+
+def test_a_server_killed_between_two_commits_costs_no_committed_round_and_no_bit(killed) -> None:
     assert not killed.wrong
+    assert killed.kept.rounds == PASS
+    assert killed.lost >= 3
     assert killed.end.state == "completed"
     assert killed.state.rounds == ROUNDS
     fits = {f.marker for f in killed.end.fits}
     assert fits == set(BY_ID), "the model was not calibrated"
     assert set(killed.end.uncalibrated) == {UNAPPROVED}
-    before = killed.state.history[: killed.kept.rounds]
-    assert before == killed.kept.history, "a committed round was made anew"
-    assert all(set(p.answered) == set(TRAIN) for p in killed.state.history)
+    assert [p.rounds for p in killed.state.history] == [PASS, PASS]
+    assert killed.state.history[:1] == killed.kept.history, "a committed round was made anew"
+    assert all(p.merged == dict.fromkeys(TRAIN, PASS) for p in killed.state.history)
     assert any(e.event == "round-committed" for e in killed.d.log(SERVER))
     assert not killed.processes, "a process outlived its command"
     assert same_weights(killed.state, killed.near)
+
+
+def test_statistics_of_a_pass_with_repeated_rounds_count_each_round_once(killed) -> None:
+    assert all(p.losses for p in killed.state.history)
+    for far, near in zip(killed.state.history, killed.near.history, strict=True):
+        assert (far.losses, far.dice, far.gradient_norm) == (
+            near.losses, near.dice, near.gradient_norm,
+        )  # fmt: skip
 
 
 def test_flare_and_one_process_end_with_the_same_table(killed) -> None:
@@ -118,7 +138,10 @@ def test_audit_logs_anchor_each_other_and_no_log_names_a_case(killed) -> None:
         assert verify_lines(killed.audit(name), read_anchors(log, name)).sound
         assert verify_lines(log, read_anchors(killed.audit(name), SERVER)).sound
     events = [line.event for line in gliofed.read_log(log)]
-    assert events.count("round-committed") == ROUNDS
+    assert events.count("round-committed") == 2
+    times = [(e.fields["site"], e.fields["times"]) for e in gliofed.read_log(log)
+             if e.event == "update-accepted"]  # fmt: skip
+    assert sorted(times) == [(name, PASS) for name in TRAIN for _ in range(2)]
     logs = [*killed.d.place.kits.rglob("log.txt"), *killed.d.place.root.glob("logs/*.log")]
     assert len(logs) >= 2 * len(killed.d.sites)
     for path in logs:
@@ -126,15 +149,17 @@ def test_audit_logs_anchor_each_other_and_no_log_names_a_case(killed) -> None:
 
 
 @pytest.mark.campaign
-def test_a_killed_site_is_named_and_comes_back(tmp_path) -> None:
-    with drill(tmp_path, rounds=100, deadline=15.0, train=TRAIN) as d:
+@pytest.mark.parametrize("method", ["synchronous", "label_aware"])
+def test_a_killed_site_is_named_and_comes_back(method, tmp_path) -> None:
+    federation = {"method": method, "commit": 2}
+    with drill(tmp_path, 100, deadline=15.0, train=TRAIN, federation=federation) as d:
         d.start(SERVER, *d.sites, LEAD)
-        d.wait(lambda: d.rounds >= 1, "a round")
+        d.wait(lambda: d.commits >= 1, "a round")
         d.wait(lambda: in_training(d), "north trains", poll=0.001)
         d.end("north", signal.SIGKILL)
         d.wait(lambda: "north" in d.committed.history[-1].refused, "north is named")
         d.start("north")
-        at = d.committed.rounds
+        at = len(d.committed.history)
         d.wait(
             lambda: any("north" in p.answered for p in d.committed.history[at:]), "north is back"
         )
