@@ -273,7 +273,7 @@ def test_the_receptive_field_is_what_gradients_reach(networks, preset) -> None:
     for name, parameter in net.named_parameters():
         positive = torch.rand_like(parameter) / parameter.numel() ** 0.5
         parameter.data = positive if name.endswith("weight") else torch.zeros_like(parameter)
-    net.double()
+    net.double().eval()
     period, length = 24, 24 * (2 + expected // 24)
     image = torch.rand(1, len(SEQUENCES), length, 1, 1, dtype=torch.double, requires_grad=True)
     mask = net(image, torch.ones(1, len(SEQUENCES), dtype=torch.double)).mask.flatten()
@@ -289,7 +289,7 @@ def test_the_gate_checks_in_the_documented_order() -> None:
     doc = " ".join((ROOT / "docs/reference/messages.md").read_text().split())
     order = [doc.index(f"| {n} | ") for n in range(1, 10)]
     assert order == sorted(order)
-    names = ("_check_origin", "_check_tensors", "_check_counts", "_check_stats", "_check_norm")
+    names = ("_check_origin", "_check_tensors", "_check_cases", "_check_stats", "_check_norm")
     found = [n for n in UpdateGate.check.__code__.co_names if n in names]
     assert found == list(names)
 
