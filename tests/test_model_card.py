@@ -123,7 +123,7 @@ def test_a_site_that_withdrew_before_it_did_anything_leaves_nothing() -> None:
     points = [
         dataclasses.replace(
             p, answered={"gent": 1.0, "leiden": 1.0}, refused={}, merged={"gent": 1, "leiden": 1}
-        )  # fmt: skip
+        )
         for p in make_status(STUDY, 30).points
     ]
     rows = make_rows(60, 1, ("utrecht",))

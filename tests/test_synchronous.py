@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gliofed.data.splits import Split
+from gliofed.errors import PolicyError, UpdateError
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.plain_training import train_plainly
 from gliofed.experiments.run_context import RunContext
@@ -16,7 +17,7 @@ from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.local import LocalEngine
-from gliofed.federated.messages import TrainingRequest, load_request, load_update
+from gliofed.federated.messages import TrainingRequest, load_request, load_update, save_request
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
@@ -240,3 +241,43 @@ def test_compressed_gradients_train_nearly_the_same_model(
     part = federate(hospitals, small, tmp_path / "part", should_stop=lambda done: done == 3)
     assert part.rounds == 3
     assert same(federate(hospitals, small, tmp_path / "part").weights, packed.weights)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, ""),
+        ({"class_weights": {"idh": (1.0, 0.0)}}, "leaves a class of idh out"),
+        ({"labelled": {"idh": 2}}, "counts 2 labels of idh"),
+        ({"batches": 20}, "20 batches a pass for 19 cases"),
+    ],
+)
+def test_a_request_that_singles_out_patients_is_refused(
+    make_prepared, tiny_study, tmp_path, change, words
+) -> None:
+    cases = [
+        make_prepared(f"a{i}", {"idh": ("wildtype", "mutant")[i % 2]}, "a", mask=False)
+        for i in range(6)
+    ]
+    study = with_settings(tiny_study)
+    policy = SitePolicy(min_cases=3, min_batch=3, smallest_count=3)
+    client = Client(SiteData("a", cases), ClientSetup(study, 1, tmp_path, CPU), policy)
+    honest = TrainingRequest(
+        run="run",
+        nonce="0" * 32,
+        round=0,
+        rounds=4,
+        batches=2,
+        weights=build_net("small", None, 1).state_dict(),
+        class_weights={"idh": (1.0, 1.0)},
+        cases=19,
+        labelled={"mask": 0, "idh": 6, "codel_1p19q": 0, "mgmt": 0, "grade": 0},
+    )
+    labelled = {**honest.labelled, **change.pop("labelled", {})}
+    save_request(tmp_path / "request", dataclasses.replace(honest, labelled=labelled, **change))
+    if words:
+        with pytest.raises((PolicyError, UpdateError), match=words):
+            client.respond(tmp_path / "request", tmp_path / "response")
+    else:
+        client.respond(tmp_path / "request", tmp_path / "response")
+        assert load_update(tmp_path / "response").cases >= 3

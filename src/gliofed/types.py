@@ -171,10 +171,10 @@ class Update:
     """One site's result of one round of training.
 
     nonce: of the request that it responds to. tensors: by parameter name, the weights after local
-    steps, or the gradient of the drawn cases; empty where none was drawn. cases: training cases
-    behind them. labelled: task ("mask" or a marker id) to the number of those cases with a label
-    for it; empty with a gradient. stats: mergeable sums measured in the round. extra: what else the
-    strategy sends.
+    steps, or the gradient, summed over the site's cases of the batch; empty where it has none.
+    cases: training cases behind them. labelled: task ("mask" or a marker id) to the number of those
+    cases with a label for it; empty with a gradient. stats: mergeable sums measured in the round.
+    extra: what else the strategy sends.
     """
 
     run: str

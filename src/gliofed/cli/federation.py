@@ -155,7 +155,7 @@ def start(
         int, typer.Option("--rounds-per-job", help="Rounds of one job.", min=1)
     ] = 500,
 ) -> None:
-    """Run a study at the sites of a federation, from its last committed round.
+    """Run a study at the sites of a federation, from its last commit.
 
     Ends with status 1 where it could not be completed. The same command goes on later.
     """

@@ -38,8 +38,9 @@ class RunStatus:
     study: its name. why: reason of a state other than training. rounds: of the whole run, 0 before
     the sites' cases were counted; `points` has the committed ones. sites: of the present or the
     last training job. missing: sites of the study that are not connected. rows: results of the
-    test; failures: site to the reason why it is not in the test. fits: of the calibration, one a marker; uncalibrated: training site to the reason why
-    its cases are not in it. page: the error where the page could not be drawn.
+    test; failures: site to the reason why it is not in the test. fits: of the calibration, one a
+    marker; uncalibrated: training site to the reason why its cases are not in it. page: the error
+    where the page could not be drawn.
     """
 
     run: str

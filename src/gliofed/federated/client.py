@@ -24,6 +24,7 @@ from gliofed.federated.governance.policy import (
     SitePolicy,
     enforce_counts,
     enforce_gradient,
+    enforce_request,
     enforce_update,
     hide_labels,
 )
@@ -127,6 +128,8 @@ class Client:
 
     def _train(self, request: TrainingRequest) -> Update:
         """The update after the policy is applied."""
+        if self._policy is not None and not self._strategy.takes_steps:
+            enforce_request(self._policy, self.counts, request.labelled, request.class_weights)
         update = self._training.train(request, self.counts)
         if self._policy is None:
             return update

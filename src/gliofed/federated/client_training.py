@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from gliofed.data.store import PreparedCase
-from gliofed.errors import CheckpointError
+from gliofed.errors import CheckpointError, UpdateError
 from gliofed.federated.compression import RESIDUAL, compress
 from gliofed.federated.label_counts import LabelCounts, row_weights, share_of_batch
 from gliofed.federated.messages import TrainingRequest
@@ -55,8 +55,8 @@ class ClientTraining:
     """Works on training requests with the cases of one site.
 
     least: fewest cases behind one gradient (`SitePolicy.min_batch`). Tensors that the strategy
-    keeps at the site are in one file a round, so that a round that is repeated starts from exactly
-    the same state.
+    keeps at the site are in one file a round: the newest, and the newest at each of the last two
+    commits, so that a round that is repeated starts from exactly the same state.
     """
 
     def __init__(
@@ -91,6 +91,10 @@ class ClientTraining:
     def _gradient(self, request: TrainingRequest) -> Update:
         """The gradient of this site's part of the joint batch."""
         federation = self._setup.study.federation
+        if request.batches > max(1, request.cases):
+            raise UpdateError(
+                f"the request has {request.batches} batches a pass for {request.cases} cases"
+            )
         plan = TrainingPlan(
             study=self._setup.study,
             sites={self._site: self._cases},

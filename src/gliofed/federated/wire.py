@@ -119,7 +119,7 @@ def digest_of(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> str:
     """SHA-256 of a message.
 
     It covers the note without `digest`, then name, dtype, shape and the SHA-256 of the values of
-    every tensor, in the order of names. The values of large tensors are hashed on all cores at once.
+    every tensor, in the order of names. Values of large tensors are hashed on all cores at once.
     """
     message = hashlib.sha256()
     rest = {k: v for k, v in note.items() if k != _DIGEST}

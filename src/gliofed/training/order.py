@@ -2,7 +2,7 @@
 
 Every site spreads its own cases evenly over the batches of a pass, in an order of its own. So each
 batch has about the same share of every site's cases, a pass has every case once, and a site needs
-to be told nothing of another's cases but the number of batches.
+only the number of batches.
 """
 
 from __future__ import annotations

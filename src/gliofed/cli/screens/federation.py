@@ -77,13 +77,13 @@ def status_line(now: RunStatus) -> str:
 def status_table(now: RunStatus) -> Group:
     """The newest rounds of a run, then the table of its test where there is one."""
     rounds = Table(title=status_line(now), title_justify="left")
-    for name in ("round", "seconds", "MB up", "loss", "Dice", "sites"):
+    for name in ("up to round", "s a round", "MB up", "loss", "Dice", "sites"):
         rounds.add_column(name, justify="left" if name == "sites" else "right")
     for point in now.points[-_SHOWN:]:
         rounds.add_row(
             str(point.round + 1),
             f"{point.seconds / point.rounds:.1f}",
-            f"{point.bytes_up / 1e6:.1f}",
+            f"{point.bytes_up / point.rounds / 1e6:.1f}",
             f"{sum(point.losses.values()):.3f}" if point.losses else "",
             "" if point.dice is None else f"{point.dice:.3f}",
             _sites(point),

@@ -224,7 +224,7 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
         self._task_requests.announce(targets)
 
     def control_flow(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        """Run the training job; a stop ends it between the commits of two rounds."""
+        """Run the training job; a stop ends it after the current round, which is committed."""
         try:
             self._run(abort_signal, fl_ctx)
         finally:

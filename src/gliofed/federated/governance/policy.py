@@ -42,19 +42,19 @@ _KEY: Final = re.compile(r"[0-9a-f]{64}")
 class SitePolicy:
     """What may leave. The defaults suit partners bound by an agreement, not publication.
 
-    min_cases: with fewer training cases the site does not take part, since a model trained on a
-    few patients may reproduce them. min_batch: with "synchronous", fewest cases behind one
-    gradient; a site whose part of a batch is smaller takes part in fewer rounds, with more cases in
-    each. smallest_count: counts of cases from 1 to below it do not
-    leave, nor counts from which such a count follows (`enforce_counts`). The default, 5, is the
-    threshold of PEDSnet inside its network. For published tables the US Centers for Medicare and
-    Medicaid Services require 11, which `gliofed cohort` uses. markers: whose labels may be used;
-    all others are unknown to training. round_statistics: whether sums of training statistics
-    leave: with each round, or with "synchronous" once a pass. metrics: which figures may leave:
-    "losses" (by task) and "dice" of training samples, "scores" of test cases. max_change: largest
-    L2 norm of a round's change, as a share of the model's own norm. max_gradient: largest L2 norm
-    of a gradient, with "synchronous". approvers: public keys (64 hexadecimal digits) of those who may approve a study; with none, an approval
-    needs no signature.
+    min_cases: with fewer training cases the site does not take part, since a model trained on a few
+    patients may reproduce them. min_batch: with "synchronous", fewest cases behind one gradient; a
+    site whose part of a batch is smaller takes part in fewer rounds, with more cases in each.
+    smallest_count: counts of cases from 1 to below it do not leave, nor counts from which such a
+    count follows (`enforce_counts`). The default, 5, is the threshold of PEDSnet inside its
+    network. For published tables the US Centers for Medicare and Medicaid Services require 11,
+    which `gliofed cohort` uses. markers: whose labels may be used; all others are unknown to
+    training. round_statistics: whether sums of training statistics leave: with each round, or with
+    "synchronous" once a pass. metrics: which figures may leave: "losses" (by task) and "dice" of
+    training samples, "scores" of test cases. max_change: largest L2 norm of a round's change, as a
+    share of the model's own norm. max_gradient: largest L2 norm of a gradient, with "synchronous".
+    approvers: public keys (64 hexadecimal digits) of those who may approve a study; with none, an
+    approval needs no signature.
     """
 
     min_cases: int = 10
@@ -214,9 +214,9 @@ def enforce_gradient(
 ) -> Update:
     """The gradient that may leave, with the statistics of a pass that it completes.
 
-    counts: of all training cases of the site, before suppression. norm: of the gradient. sums: of the pass, None before
-    its last round. Those of fewer than `min_cases` cases do not leave. Raises PolicyError: fewer
-    cases than `min_batch`, too few cases at the site, or too large a gradient.
+    counts: of all training cases of the site, before suppression. norm: of the gradient. sums: of
+    the pass, None before its last round. Those of fewer than `min_cases` cases do not leave. Raises
+    PolicyError: fewer cases than `min_batch`, too few cases at the site, or too large a gradient.
     """
     enforce_cases(policy, counts.cases)
     if 0 < update.cases < policy.min_batch:
@@ -232,6 +232,35 @@ def enforce_gradient(
     complete = sums is not None and sums.cases >= policy.min_cases
     stats = _permitted_stats(policy, sums.stats, counts) if sums and complete else {}
     return dataclasses.replace(update, stats=stats)
+
+
+def enforce_request(
+    policy: SitePolicy,
+    counts: LabelCounts,
+    labelled: Mapping[str, int],
+    class_weights: Mapping[str, Sequence[float]],
+) -> None:
+    """Raise PolicyError where a training request singles out some of the site's cases by weights.
+
+    counts: of all training cases of the site, before suppression. labelled, class_weights: of the
+    request. Those of all sites together include this site's counts as they were sent; with others,
+    a gradient over many cases could be that of a few.
+    """
+    sent = enforce_counts(policy, counts)
+    for task, count in sent.labelled.items():
+        if labelled.get(task, 0) < count:
+            raise PolicyError(
+                f"the request counts {labelled.get(task, 0)} labels of {task} at all sites, and "
+                f"this site alone has {count}; nothing was sent"
+            )
+    for marker, by_class in sent.classes.items():
+        weights = class_weights.get(marker, ())
+        excluded = any(n and not w > 0 for n, w in zip(by_class, weights, strict=False))
+        if excluded or (any(by_class) and len(weights) != len(by_class)):
+            raise PolicyError(
+                f"the request leaves a class of {marker} out of the loss that this site has cases "
+                "of; nothing was sent"
+            )
 
 
 def _permitted_stats(

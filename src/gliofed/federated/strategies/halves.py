@@ -33,7 +33,7 @@ class ClientRound:
 
 
 class ClientHalf:
-    """The site's half of a strategy that takes local steps and adds nothing to them."""
+    """The site's half of a strategy; as it is, it adds nothing to local steps and sends weights."""
 
     def __init__(self, work: ClientRound) -> None:
         self.work = work

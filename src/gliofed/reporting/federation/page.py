@@ -32,7 +32,7 @@ def render_federation_page(content: FederationContent) -> str:
         sites=tables.site_lines(content),
         losses=tables.loss_titles(content.points),
         rounds=tables.round_lines(content.points),
-        more_rounds=max(0, len(content.points) - shown),
+        more_rounds=sum(p.rounds for p in content.points[:-shown]),
         faults=faults[:shown],
         more_faults=max(0, len(faults) - shown),
         failures=[(s, without_site_prefix(s, why)) for s, why in content.failures.items()],

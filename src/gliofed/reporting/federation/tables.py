@@ -116,7 +116,7 @@ def fault_lines(points: Sequence[RoundPoint]) -> tuple[RefusalLine, ...]:
     rounds_by_refusal: dict[tuple[str, str], list[int]] = {}
     for point in points:
         for site, why in point.refused.items():
-            rounds_by_refusal.setdefault((site, why), []).append(point.round + 1)
+            rounds_by_refusal.setdefault((site, why), []).extend(point.numbers)
     newest = sorted(rounds_by_refusal.items(), key=lambda item: item[1][-1], reverse=True)
     return tuple(
         RefusalLine(round_ranges(rounds), site, without_site_prefix(site, why))
