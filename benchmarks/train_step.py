@@ -75,7 +75,7 @@ def one(name: str, how: str) -> None:
         start = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
         with machine.autocast():
-            out = net(image, present) if ours else net(image)
+            out = net(image, present, torch.zeros(1, dtype=torch.int64)) if ours else net(image)
         answers = [out.mask, *out.markers.values()] if ours else [out]
         sum(a.float().square().mean() for a in answers).backward()
         optimiser.step()
