@@ -26,6 +26,9 @@ REQUEST_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 _CLEANUP_BYTES: Final = 2**26
 """Bytes that pass between two garbage collections."""
+_FREEZES: Final = 4
+"""First offers of a process after which its objects are excluded from collection: those of the
+counts, and of rounds after which all modules have been imported."""
 
 
 class _ChunkCleanup:
@@ -36,15 +39,19 @@ class _ChunkCleanup:
     """
 
     def __init__(self) -> None:
-        self._lock, self._passed, self._begun = threading.Lock(), 0, False
+        self._lock, self._passed, self._offers = threading.Lock(), 0, 0
 
-    def begin(self) -> None:
-        """Call before the first transfer: objects made so far are excluded from collection."""
+    def before_offer(self) -> None:
+        """Call before an offer, while nothing is transferred.
+
+        With the first offers, objects made so far are excluded from collection: going through
+        those of all modules takes longer than the transfer of a small model.
+        """
         with self._lock:
-            if not self._begun:
+            if self._offers < _FREEZES:
                 gc.collect()
                 gc.freeze()
-                self._begun = True
+                self._offers += 1
 
     def after(self, size: int) -> None:
         """Count a transferred chunk of `size` bytes; collect when enough bytes were transferred."""
@@ -56,7 +63,7 @@ class _ChunkCleanup:
             gc.collect()
 
     def all(self) -> None:
-        """Collect now, and return free memory to the system; takes tens of milliseconds."""
+        """Collect now, and return free memory to the system; takes some milliseconds."""
         with self._lock:
             self._passed = 0
             gc.collect()
@@ -83,7 +90,7 @@ class FileOffer:
 
     def __init__(self, cell: Cell, path: Path, receivers: int, seconds: float) -> None:
         """receivers: how many download it. seconds: kept without a request for a chunk."""
-        _cleanup.begin()
+        _cleanup.before_offer()
         self._downloader = ObjectDownloader(cell, timeout=seconds, num_receivers=receivers)
         self.source: str = cell.get_fqcn()
         self.ref: str = self._downloader.add_object(_CountedFile(str(path), chunk_size=CHUNK))
@@ -109,7 +116,6 @@ def download(cell: Cell, offered: OfferedFile, to: Path, should_stop: Callable[[
 
     Raises TransferError, and OSError where `to` cannot be written; no part of it is left then.
     """
-    _cleanup.begin()
     target = _Download(to, offered.max_bytes)
     try:
         with _signal(should_stop) as signal:
