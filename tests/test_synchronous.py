@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from contextlib import suppress
 
 import pytest
 import torch
@@ -17,8 +19,15 @@ from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.local import LocalEngine
-from gliofed.federated.messages import TrainingRequest, load_request, load_update, save_request
+from gliofed.federated.messages import (
+    TrainingRequest,
+    load_request,
+    load_update,
+    save_request,
+    training_request_of,
+)
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
+from gliofed.federated.wire import load_note
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS
@@ -281,3 +290,45 @@ def test_a_request_that_singles_out_patients_is_refused(
     else:
         client.respond(tmp_path / "request", tmp_path / "response")
         assert load_update(tmp_path / "response").cases >= 3
+
+
+def test_a_site_without_a_case_needs_only_the_note(hospitals, tiny_study, tmp_path) -> None:
+    """Its response is the one that it would send after it had the model."""
+    study = with_settings(tiny_study, epochs=1, batch=1)
+    client = Client(SiteData("c", hospitals["c"]), ClientSetup(study, 1, tmp_path, CPU))
+    weights = build_net("small", None, 1).state_dict()
+    without = 0
+    for number in range(19):
+        request = TrainingRequest(
+            run="run",
+            nonce="0" * 32,
+            round=number,
+            rounds=19,
+            batches=19,
+            weights=weights,
+            class_weights={"idh": (1.0, 1.0), "grade": (1.0, 1.0, 1.0), "mgmt": (1.0, 1.0)},
+            cases=19,
+            labelled={"mask": 15, "idh": 12, "codel_1p19q": 0, "mgmt": 6, "grade": 12},
+        )
+        save_request(tmp_path / "request", request)
+        client.respond(tmp_path / "request", tmp_path / "response")
+        update = load_update(tmp_path / "response")
+        bare = training_request_of(json.dumps(load_note(tmp_path / "request")))
+        assert bare == dataclasses.replace(request, weights={})
+        assert client.has_no_case(bare) == (update.cases == 0)
+        if client.has_no_case(bare):
+            without += 1
+            client.respond_without_case(bare, tmp_path / "other")
+            assert (tmp_path / "other").read_bytes() == (tmp_path / "response").read_bytes()
+    assert without == 16  # of 19 rounds, with 3 cases
+
+
+@pytest.mark.parametrize("note", [None, 3, "", "[]", "{", '{"kind": "count"}', "null"])
+def test_a_note_of_no_training_request_is_none(note) -> None:
+    with suppress(UpdateError):
+        assert training_request_of(note) is None
+
+
+def test_a_malformed_note_is_refused() -> None:
+    with pytest.raises(UpdateError, match="missing or wrong field"):
+        training_request_of('{"kind": "train", "run": "r", "nonce": "n"}')

@@ -359,8 +359,8 @@ def _federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], 
         (federation.local_steps < 0, "federation.local_steps: at least 0 (0: local_epochs counts)"),
         (
             federation.method == "fedadam" and federation.server_lr > 0.1,
-            'federation.server_lr: at most 0.1 with "fedadam", where it is about the largest change '
-            "of a parameter in a round",
+            'federation.server_lr: at most 0.1 with "fedadam", where it is about the largest '
+            "change of a parameter in a round",
         ),
         (federation.proximal < 0, "federation.proximal: at least 0"),
         (

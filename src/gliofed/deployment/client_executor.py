@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from gliofed.federated.governance.failure import Stage, write_report
 from gliofed.federated.governance.hash_chain import parse_head
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.linkage.tokens import read_salt
+from gliofed.federated.messages import training_request_of
 from gliofed.federated.wire import load_note
 from gliofed.runtime.device import keep_memory
 
@@ -50,12 +52,29 @@ class ClientExecutor(FlareExecutor):
         note = load_note(request)
         kind = str(note["kind"])
         number = note.get("round", note.get("rounds"))  # of training, or those that made the model
-        rounds = {} if number is None else {"round": int(number)}
-        self._log.write("request-received", run=self._job.run, **rounds)
-        client = self._client
-        self._stage = _STAGES[kind]
-        try:
+        with self._logged(None if number is None else int(number), response):
+            client = self._client
+            self._stage = _STAGES[kind]
             client.respond(request, response)
+
+    def respond_to_note(self, note: object, response: Path) -> bool:
+        """Respond where no case of a round's batch is this site's."""
+        self._stage = "data"
+        request = training_request_of(note)
+        if request is None or not self._client.has_no_case(request):
+            return False
+        with self._logged(request.round, response):
+            self._stage = "train"
+            self._client.respond_without_case(request, response)
+        return True
+
+    @contextmanager
+    def _logged(self, number: int | None, response: Path) -> Iterator[None]:
+        """Log the request, and the response or the policy's refusal. number: of the round."""
+        rounds = {} if number is None else {"round": number}
+        self._log.write("request-received", run=self._job.run, **rounds)
+        try:
+            yield
         except PolicyError:
             self._log.write("policy-refused", run=self._job.run, **rounds)
             raise

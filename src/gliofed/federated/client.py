@@ -126,6 +126,15 @@ class Client:
             case TrainingRequest():
                 save_update(response_file, self._train(request))
 
+    def has_no_case(self, request: TrainingRequest) -> bool:
+        """Whether the request is for the gradient of a batch that has no case of this site."""
+        trains = bool(self._cases) and not self._strategy.takes_steps
+        return trains and not self._training.draws(request)
+
+    def respond_without_case(self, request: TrainingRequest, response_file: Path) -> None:
+        """Respond where `has_no_case`; no tensor of the request is needed."""
+        save_update(response_file, self._train(request))
+
     def _train(self, request: TrainingRequest) -> Update:
         """The update after the policy is applied."""
         if self._policy is not None and not self._strategy.takes_steps:

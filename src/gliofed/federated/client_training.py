@@ -30,7 +30,7 @@ from gliofed.models.optimiser import (
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import Progress, ProgressOfPart
 from gliofed.study import Study
-from gliofed.training.loop import TrainingPlan, add_gradient, fit, make_batches
+from gliofed.training.loop import TrainingPlan, add_gradient, cases_of_batch, fit, make_batches
 from gliofed.types import TensorsByKind, Update
 
 
@@ -82,20 +82,26 @@ class ClientTraining:
 
     def train(self, request: TrainingRequest, counts: LabelCounts) -> Update:
         """The update of one round. counts: of all training cases of the site."""
+        if not self._strategy.takes_steps:
+            return self._gradient(request)
+        self._load(request)
+        return self._local_steps(request, counts)
+
+    def draws(self, request: TrainingRequest) -> int:
+        """How many cases of the round's batch are this site's."""
+        return cases_of_batch(self._joint_plan(request), request.round)
+
+    def _load(self, request: TrainingRequest) -> None:
         self._net.load_state_dict(request.weights)
         self._net.zero_grad(set_to_none=True)
-        if self._strategy.takes_steps:
-            return self._local_steps(request, counts)
-        return self._gradient(request)
 
-    def _gradient(self, request: TrainingRequest) -> Update:
-        """The gradient of this site's part of the joint batch."""
-        federation = self._setup.study.federation
+    def _joint_plan(self, request: TrainingRequest) -> TrainingPlan:
+        """The site's part of the joint batches. Raises UpdateError for too many batches."""
         if request.batches > max(1, request.cases):
             raise UpdateError(
                 f"the request has {request.batches} batches a pass for {request.cases} cases"
             )
-        plan = TrainingPlan(
+        return TrainingPlan(
             study=self._setup.study,
             sites={self._site: self._cases},
             task_weights=row_weights(self._task_weights, request.labelled, request.batches),
@@ -106,11 +112,16 @@ class ClientTraining:
             machine=self._setup.device,
             least=self._least,
         )
+
+    def _gradient(self, request: TrainingRequest) -> Update:
+        """The gradient of this site's part of the joint batch."""
+        federation, plan = self._setup.study.federation, self._joint_plan(request)
         (batch,) = make_batches(plan, range(request.round, request.round + 1))
         empty = Update(request.run, request.round, request.nonce, self._site, {}, 0, {}, {})
         self._progress.update(1, 1, self._site)
         if batch is None:
             return empty
+        self._load(request)
         stats = add_gradient(self._net, plan, batch)
         if not stats:  # no case of it has a label or a mask
             return empty

@@ -14,6 +14,7 @@ a file has the right types; `gliofed.federated.gate` checks the values.
 from __future__ import annotations
 
 import dataclasses
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -172,7 +173,23 @@ def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, 
 
 def load_request(path: Path) -> Request:
     """A file as a request. Raises UpdateError where it is none."""
-    tensors, note = load(path)
+    return _request(*load(path))
+
+
+def training_request_of(note: object) -> TrainingRequest | None:
+    """A training request without its tensors, from its note as JSON; None for another request.
+
+    Raises UpdateError where the note is malformed.
+    """
+    try:
+        plain = json.loads(note) if isinstance(note, str) else None
+        request = _request({}, plain) if isinstance(plain, dict) else None
+    except (ValueError, RecursionError) as error:
+        raise UpdateError(f"the request's note is malformed: {error}") from None
+    return request if isinstance(request, TrainingRequest) else None
+
+
+def _request(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> Request:
     try:
         kind: RequestKind = _one_of(note["kind"], RequestKind)
         run, nonce = str(note["run"]), str(note["nonce"])

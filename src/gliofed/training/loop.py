@@ -130,6 +130,12 @@ def make_batches(plan: TrainingPlan, steps: range) -> Iterator[Batch | None]:
             yield _to_device(pending.popleft().result(), plan.machine.device)
 
 
+def cases_of_batch(plan: TrainingPlan, step: int) -> int:
+    """How many cases the batch of a step has."""
+    epoch, number = divmod(step, plan.batches)
+    return sum(len(own[number]) for own in _order(plan, epoch).values())
+
+
 Order = Mapping[str, Sequence[Sequence[int]]]
 """Site to the numbers of its cases in each batch of one pass."""
 

@@ -14,7 +14,7 @@ from nvflare.apis.shareable import Shareable, make_reply
 from nvflare.apis.signal import Signal
 
 from gliofed.errors import TransferError
-from gliofed.federated.flare.names import BYTES, FAILURE, HEAD, REF, SOURCE, TASK
+from gliofed.federated.flare.names import BYTES, FAILURE, HEAD, NOTE, REF, SOURCE, TASK
 from gliofed.federated.flare.transfer import FileOffer, OfferedFile, download
 from gliofed.runtime.processes import end_with_starter
 
@@ -46,9 +46,10 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
             folder = self.prepare(kit)
             request = folder / "request.safetensors"
             response = folder / "response.safetensors"
-            self._download(shareable, fl_ctx, request, abort_signal)
-            self.respond(request, response)
-            request.unlink()
+            if not self.respond_to_note(shareable.get(NOTE), response):
+                self._download(shareable, fl_ctx, request, abort_signal)
+                self.respond(request, response)
+                request.unlink()
             reply[HEAD] = list(self.exchange_heads(shareable.get(HEAD)))
             offer = FileOffer(fl_ctx.get_engine().get_cell(), response, 1, _OFFER_SECONDS)
         except Exception as error:  # of any type: the server receives a failure report
@@ -77,6 +78,10 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
     @abstractmethod
     def respond(self, request: Path, response: Path) -> None:
         """Read the file `request`; write the file `response`."""
+
+    @abstractmethod
+    def respond_to_note(self, note: object, response: Path) -> bool:
+        """Write the file `response` where the request's note is all that is needed; else False."""
 
     @abstractmethod
     def exchange_heads(self, head: object) -> tuple[int, str]:
