@@ -27,13 +27,14 @@ from gliofed.federated.governance.policy import (
     enforce_cases,
     enforce_counts,
     enforce_gradient,
+    enforce_request,
     enforce_scores,
     enforce_update,
     hide_labels,
     load_policy,
     parse_policy,
 )
-from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.label_counts import LabelCounts, class_weights
 from gliofed.federated.messages import (
     CountsRequest,
     CountsResponse,
@@ -295,6 +296,37 @@ def test_a_gradient_of_too_few_cases_is_kept_back() -> None:
             PolicyError, match=rf"round 3: the gradient is of {cases} cases.*at least 4"
         ):
             enforce_gradient(SitePolicy(), gradient(cases), true, 1.0, None)
+
+
+class TestRequest:
+    """Weights that single out some of a site's patients, under the default policy."""
+
+    own = counts(40, 38, idh=(36, 4), grade=(20, 20, 0))
+    sent = enforce_counts(SitePolicy(), own)
+
+    @pytest.mark.parametrize("others", [counts(0), counts(60, idh=(30, 30), grade=(20, 20, 20))])
+    def test_one_with_the_counts_of_all_sites_is_worked_on(self, others) -> None:
+        """Also where the site is the only one: a class whose count it hid has weight 0."""
+        total = self.sent + others
+        enforce_request(SitePolicy(), self.own, total.labelled, class_weights(total))
+
+    @pytest.mark.parametrize("task", ["mask", "idh", "grade"])
+    def test_one_with_fewer_labels_than_the_site_alone_has_is_refused(self, task) -> None:
+        fewer = {**self.sent.labelled, task: self.sent.labelled[task] - 1}
+        for labelled in (fewer, {k: n for k, n in fewer.items() if k != task}):
+            with pytest.raises(PolicyError, match=f"labels of {task} at all sites"):
+                enforce_request(SitePolicy(), self.own, labelled, class_weights(self.sent))
+
+    @pytest.mark.parametrize(
+        "weights", [(0.0, 2.0, 1.0), (math.nan, 1.0, 1.0), (-1.0, 1.0, 1.0), (1.0, 1.0), ()]
+    )
+    def test_one_that_leaves_out_a_class_of_the_site_is_refused(self, weights) -> None:
+        right = class_weights(self.sent)
+        with pytest.raises(PolicyError, match="leaves a class of grade out of the loss"):
+            enforce_request(SitePolicy(), self.own, self.sent.labelled, {**right, "grade": weights})
+        enforce_request(
+            SitePolicy(), self.own, self.sent.labelled, {**right, "grade": (1e-9, 1e-9, 0.0)}
+        )
 
 
 def test_too_large_a_gradient_is_kept_back() -> None:

@@ -159,7 +159,7 @@ def test_rounds_between_two_commits_are_one_line_with_their_means() -> None:
         ("24", "0", "24"), ("18", "6", "20"), ("24", "0", "24"), ("", "", ""),
     ]  # fmt: skip
     assert "24 of 30 rounds" in Reader(text).seen
-    assert [x[0] for x in rows_of(text, "faults")] == ["24", "20"]
+    assert [x[0] for x in rows_of(text, "faults")] == ["21 to 24", "1 to 20"]
 
 
 @pytest.mark.parametrize(
