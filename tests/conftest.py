@@ -191,7 +191,7 @@ THIN = dataclasses.replace(PRESETS["small"], widths=(8, 8, 8, 16))
 
 @pytest.fixture
 def tiny_study(monkeypatch: pytest.MonkeyPatch) -> Study:
-    """Two rounds on 16-voxel cubes, with a network of few channels in this process."""
+    """Two epochs on 16-voxel cubes, with a network of few channels in this process."""
     monkeypatch.setitem(PRESETS, "small", THIN)
     return parse_study(TINY)
 
