@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -104,8 +105,8 @@ def expected_of_one_site(method, study):
     if method == "synchronous":  # the first step of AdamW has the length of the learning rate
         lr = learning_rate(study.train, 0, 10)
         return [v * (1 - lr * study.train.weight_decay) - lr for v in (3.0, -1.0)]
-    if method == "fedadam":  # 0.1 x 0.5 / (sqrt(0.01 x 0.25) + 0.001)
-        return [v + 0.05 / 0.051 for v in (3.0, -1.0)]
+    if method == "fedadam":  # 0.1 x 0.5 / (sqrt(0.99 x 0.001^2 + 0.01 x 0.25) + 0.001)
+        return [v + 0.05 / (math.sqrt(0.00250099) + 0.001) for v in (3.0, -1.0)]
     return [3.5, -0.5]
 
 
@@ -153,7 +154,9 @@ def test_sites_weigh_by_cases_or_by_labels(method, tiny_study, tmp_path) -> None
     by_labels = (5 * 0.2 - 15 * 0.4) / 20
     head = by_cases if method == "fedavg" else by_labels
     if method == "fedadam":
-        by_cases, head = (0.1 * c / (0.1 * abs(c) + 1e-3) for c in (by_cases, head))
+        by_cases, head = (
+            0.1 * c / (math.sqrt(0.99 * 0.001**2 + 0.01 * c**2) + 0.001) for c in (by_cases, head)
+        )
     assert server.value(TRUNK) == pytest.approx([3 + by_cases, -1 + by_cases], abs=1e-6)
     assert server.value(HEAD) == pytest.approx([0.5 + head], abs=1e-6)
 
@@ -198,7 +201,7 @@ def test_fedavgm_has_momentum_of_nine_tenths(tiny_study, tmp_path) -> None:
 def test_fedadam_is_algorithm_2_of_the_paper(tiny_study, tmp_path) -> None:
     """Reddi et al. 2021: m = 0.9 m + 0.1 d, v = 0.99 v + 0.01 d^2, w = w + lr m / (sqrt(v) + tau)."""
     server = Server(tiny_study, "fedadam", tmp_path, server_lr=0.01)
-    first, second, weights = np.zeros(2), np.zeros(2), np.array([3.0, -1.0])
+    first, second, weights = np.zeros(2), np.full(2, 0.001**2), np.array([3.0, -1.0])
     for change, (found, state) in zip(CHANGES, two_rounds(server), strict=True):
         first = 0.9 * first + 0.1 * change
         second = 0.99 * second + 0.01 * change**2
@@ -425,6 +428,14 @@ def test_rounds_follow_from_epochs_and_cases(tiny_study, method, settings, wante
     train = dataclasses.replace(tiny_study.train, epochs=3, batch=8)
     study = dataclasses.replace(tiny_study, train=train, federation=rules)
     assert make_schedule(study, 40) == make_schedule(study, 33) == wanted
+
+
+def test_a_run_has_at_most_as_many_rounds_as_its_files_can_be_named(tiny_study) -> None:
+    train = dataclasses.replace(tiny_study.train, epochs=99_999, batch=8)
+    study = dataclasses.replace(tiny_study, train=train)
+    assert make_schedule(study, 8).rounds == 99_999
+    with pytest.raises(StudyError, match="199998 rounds, at most 99999"):
+        make_schedule(study, 9)
     assert make_schedule(study, 41).batches == 6
 
 

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
+from gliofed.errors import StudyError
 from gliofed.study import Study
+
+MOST: Final = 99_999
+"""Rounds of a run at most: the names of its files have five digits."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,18 @@ def make_schedule(study: Study, cases: int) -> Schedule:
     """The schedule of a study with `cases` training cases at all sites.
 
     With "synchronous" a round is one batch. Else it is `federation.local_epochs` passes, or
-    `federation.local_steps` steps, at every site.
+    `federation.local_steps` steps, at every site. Raises StudyError for more rounds than `MOST`.
     """
+    schedule = _schedule(study, cases)
+    if schedule.rounds > MOST:
+        raise StudyError(
+            f"train: {schedule.rounds} rounds, at most {MOST} are possible; give fewer epochs, a "
+            "larger batch, or a method with local steps"
+        )
+    return schedule
+
+
+def _schedule(study: Study, cases: int) -> Schedule:
     federation, epochs = study.federation, study.train.epochs
     batches = batches_of_pass(cases, study.train.batch)
     if federation.method == "synchronous":

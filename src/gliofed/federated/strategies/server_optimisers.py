@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import torch
@@ -44,6 +45,14 @@ def _with(state: TensorsByKind, kind: str, name: str, tensor: Tensor) -> Tensors
     return {**state, kind: {**state[kind], name: tensor.to(torch.float32)}}
 
 
+def _initial_moments(weights: Mapping[str, Tensor]) -> TensorsByKind:
+    """Moments before the first round: 0, and tau squared, the least that the paper allows."""
+    return {
+        "exp_avg": {name: torch.zeros_like(t) for name, t in weights.items()},
+        "exp_avg_sq": {name: torch.full_like(t, TAU**2) for name, t in weights.items()},
+    }
+
+
 _SOURCE: Final = "Reddi et al. 2021, Adaptive federated optimization (ICLR)"
 FEDAVGM: Final = Strategy(
     id="fedavgm",
@@ -57,5 +66,5 @@ FEDADAM: Final = Strategy(
     source=_SOURCE,
     takes_steps=True,
     server=AdamStep,
-    initial=zeros("exp_avg", "exp_avg_sq"),
+    initial=_initial_moments,
 )
