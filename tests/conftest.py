@@ -33,9 +33,9 @@ COLUMNS = ("idh", "codel_1p19q", "mgmt", "grade")
 
 
 LONGEST = (
-    "test_experiment", "test_attacks", "test_planted", "test_faults", "test_real_preparation",
-    "test_prepare_verb", "test_dicom_web", "test_case_viewer", "test_register", "test_regress",
-    "test_report", "test_check_output", "test_intake", "test_aside", "test_kits_live",
+    "test_experiment", "test_attacks", "test_planted", "test_faults", "test_flare_engine",
+    "test_real_preparation", "test_prepare_verb", "test_dicom_web", "test_case_viewer",
+    "test_register", "test_regress", "test_report", "test_check_output", "test_intake", "test_aside", "test_kits_live",
 )  # fmt: skip
 """Files that take longest, run first: else the last worker ends long after the others."""
 
