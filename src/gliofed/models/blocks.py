@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gliofed.models.presets import NetworkSpec, Triple
 
@@ -16,17 +18,24 @@ def norm_layer(kind: str, width: int) -> nn.Module:
     return nn.GroupNorm(math.gcd(8, width), width) if kind == "group" else nn.Identity()
 
 
+MANY_POSITIONS = 33
+"""Cases times output voxels from which a convolution is faster by oneDNN than as a product."""
+
+
 class Conv3d(nn.Conv3d):
-    """`torch.nn.Conv3d` with two workarounds for the CPU.
+    """`torch.nn.Conv3d` with three workarounds for the CPU.
 
     It computes in float32 where bfloat16 would be wrong: oneDNN's bfloat16 weight gradient
     (seen in torch 2.13) reads and writes beyond its buffers when a side is hardly larger than the
     kernel; sides of kernel + stride and more are sound. Small float32 convolutions of one
     case are computed by oneDNN: torch's native path for them is slower by half or more
-    (`benchmarks/small_convolution.py`).
+    (`benchmarks/small_convolution.py`). Where the output has few voxels, most of the time goes
+    into bringing the weights into oneDNN's order: a matrix product takes them as they are.
     """
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # as in torch
+        if _few_positions(x, self):
+            return self._product(x)
         if not _too_small_for_bf16(x.shape[2:], x, self):
             return self._convolved(x)
         with torch.autocast("cpu", enabled=False):
@@ -37,6 +46,17 @@ class Conv3d(nn.Conv3d):
             return super().forward(x)
         dense: Tensor = super().forward(x.to_mkldnn()).to_dense()
         return dense
+
+    def _product(self, x: Tensor) -> Tensor:
+        """The rows of the voxels under each kernel, gathered and multiplied by the weights."""
+        (rows, channels), sides = x.shape[:2], x.shape[2:]
+        voxels = x.flatten(2).permute(2, 0, 1).reshape(-1, rows * channels)
+        padded = functional.pad(voxels, (0, 0, 1, 0))  # row 0: outside of the image
+        under = _voxels_under_kernel(sides, self)
+        gathered = padded.index_select(0, under.flatten()).view(*under.shape, rows, channels)
+        columns = gathered.permute(2, 0, 3, 1).flatten(2)  # (B, output voxels, cin kernel)
+        out = functional.linear(columns, self.weight.flatten(1), self.bias)
+        return out.transpose(1, 2).reshape(rows, -1, *_output_sides(sides, self))
 
 
 class ConvTranspose3d(nn.ConvTranspose3d):
@@ -67,6 +87,39 @@ class ConvTranspose3d(nn.ConvTranspose3d):
         together = apart.permute(0, 1, 5, 2, 6, 3, 7, 4)
         larger = (n * k for n, k in zip(sides, (a, b, c), strict=True))
         return together.reshape(rows, self.out_channels, *larger)
+
+
+def _few_positions(x: Tensor, conv: nn.Conv3d) -> bool:
+    """Whether the output has so few voxels that a matrix product is faster.
+
+    An exported graph keeps the convolution.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not conv.weight.is_contiguous():
+        return False
+    return (
+        x.shape[0] * math.prod(_output_sides(x.shape[2:], conv)) < MANY_POSITIONS
+        and math.prod(conv.kernel_size) > 1
+        and conv.dilation == (1, 1, 1)
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+    )
+
+
+def _output_sides(sides: Sequence[int], conv: nn.Conv3d) -> list[int]:
+    padding = cast("tuple[int, int, int]", conv.padding)
+    settings = zip(sides, padding, conv.kernel_size, conv.stride, strict=True)
+    return [(n + 2 * p - k) // s + 1 for n, p, k, s in settings]
+
+
+def _voxels_under_kernel(sides: Sequence[int], conv: nn.Conv3d) -> Tensor:
+    """(output voxels, kernel voxels): the input's voxels, counted from 1; 0 lies outside."""
+    padding = cast("tuple[int, int, int]", conv.padding)
+    found = torch.zeros([n + 2 * p for n, p in zip(sides, padding, strict=True)], dtype=torch.long)
+    inner = [slice(p, p + n) for n, p in zip(sides, padding, strict=True)]
+    found[tuple(inner)] = torch.arange(1, math.prod(sides) + 1).view(*sides)
+    for axis, (kernel, stride) in enumerate(zip(conv.kernel_size, conv.stride, strict=True)):
+        found = found.unfold(axis, kernel, stride)
+    return found.flatten(3).flatten(0, 2)
 
 
 def _faster_as_a_product(x: Tensor, conv: nn.ConvTranspose3d) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from gliofed.errors import StudyError
 from gliofed.markers import MARKERS
@@ -176,6 +177,14 @@ def parameter_count(net: nn.Module) -> int:
 
 
 def _global_max(x: Tensor) -> Tensor:
+    """(B, channels, X, Y, Z) to (B, channels).
+
+    On a CPU the gradient goes to one voxel of the maximum, which takes a third of the time of
+    `amax`; that shares it out among voxels that are equal to the bit.
+    """
+    trained = x.requires_grad and not torch.compiler.is_compiling()
+    if trained and x.device.type == "cpu" and x.is_contiguous():
+        return functional.adaptive_max_pool3d(x, 1).flatten(1)
     return x.amax(dim=(2, 3, 4))
 
 
