@@ -3,7 +3,8 @@
     python -m pip install --no-deps dynamic-network-architectures==0.4.4
     python benchmarks/train_step.py
 
-A step is forward, loss, backward and AdamW on 4 x 96 x 96 x 96, batch 1. Every network runs in a
+A step is forward, loss, backward and AdamW on 4 x 96 x 96 x 96, batch 1; of `small` on 32 x 32 x 32
+too, in the batches of a hospital's share. Every network runs in a
 process of its own, rounds interleaved; the figures are medians. "as first written" is float32 in
 the contiguous memory format, with no allocator settings; "as gliofed trains" is what
 `gliofed.training` does on this machine.
@@ -27,16 +28,21 @@ from torch import nn
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device, keep_memory, this_machine
 
-SIZE, STEPS, REPEATS = 96, 2, 3
+STEPS, REPEATS = 2, 3
+LARGE, PATCHES = (96, 1), ((32, 1), (32, 2), (32, 8))
+"""Voxels of a side, and cases."""
+Job = tuple[str, str, int, int]
 PEERS = ("nnU-Net PlainConvUNet", "MONAI SegResNet")
 PRESETS = ("small", "base", "parent")
 WRITTEN, OURS = "as first written", "as gliofed trains"
 
 
-def jobs() -> list[tuple[str, str]]:
-    rows = [(name, "float32") for name in PEERS]
-    rows += [(name, WRITTEN) for name in PRESETS]
-    return rows + [(name, OURS) for name in PRESETS]
+def jobs() -> list[Job]:
+    """Network, how it is computed, voxels of a side, cases."""
+    rows = [(name, "float32", *LARGE) for name in PEERS]
+    rows += [(name, WRITTEN, *LARGE) for name in PRESETS]
+    rows += [(name, OURS, *LARGE) for name in PRESETS]
+    return rows + [("small", how, *size) for how in (WRITTEN, OURS) for size in PATCHES]
 
 
 def peer(name: str) -> nn.Module:
@@ -54,7 +60,7 @@ def peer(name: str) -> nn.Module:
     )  # fmt: skip
 
 
-def one(name: str, how: str) -> None:
+def one(name: str, how: str, side: int, cases: int) -> None:
     """Time one network and print seconds a step and peak memory in GB as JSON."""
     ours, tuned = name in PRESETS, how == OURS
     machine = this_machine() if tuned else Device(torch.device("cpu"), bf16=False)
@@ -68,14 +74,15 @@ def one(name: str, how: str) -> None:
             parameter.data = parameter.data.contiguous()
     net.to(machine.device).train()
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4)
-    image = torch.randn(1, 4, SIZE, SIZE, SIZE, device=machine.device)
-    present = torch.ones(1, 4, device=machine.device)
+    image = torch.randn(cases, 4, side, side, side, device=machine.device)
+    present = torch.ones(cases, 4, device=machine.device)
+    dropout = torch.arange(cases)
     seconds = []
     for _ in range(STEPS + 1):
         start = time.perf_counter()
         optimiser.zero_grad(set_to_none=True)
         with machine.autocast():
-            out = net(image, present, torch.zeros(1, dtype=torch.int64)) if ours else net(image)
+            out = net(image, present, dropout) if ours else net(image)
         answers = [out.mask, *out.markers.values()] if ours else [out]
         sum(a.float().square().mean() for a in answers).backward()
         optimiser.step()
@@ -90,28 +97,33 @@ def one(name: str, how: str) -> None:
 
 
 def main() -> None:
-    found: dict[tuple[str, str], list[dict[str, float]]] = {j: [] for j in jobs()}
+    found: dict[Job, list[dict[str, float]]] = {j: [] for j in jobs()}
     for _ in range(REPEATS):
         for job, runs in found.items():
             done = subprocess.run(
-                [sys.executable, __file__, *job], check=True, capture_output=True, text=True
+                [sys.executable, __file__, *map(str, job)],
+                check=True,
+                capture_output=True,
+                text=True,
             )
             runs.append(json.loads(done.stdout.splitlines()[-1]))
     medians = {j: statistics.median(r["seconds"] for r in runs) for j, runs in found.items()}
-    plain = medians["nnU-Net PlainConvUNet", "float32"]
-    heads = ("network", "how", "parameters", "seconds", "peak GB", "PlainConvUNet / it",
-             "first written / it")  # fmt: skip
+    plain = medians["nnU-Net PlainConvUNet", "float32", *LARGE]
+    heads = ("network", "how", "side", "cases", "parameters", "seconds", "peak GB",
+             "PlainConvUNet / it", "first written / it")  # fmt: skip
     print("| " + " | ".join(heads) + " |")
-    print("|---|---|---|---|---|---|---|")
-    for (name, how), runs in found.items():
-        written = medians.get((name, WRITTEN))
-        own = f"{written / medians[name, how]:.1f}" if written else ""
+    print("|---|---|---|---|---|---|---|---|---|")
+    for (name, how, side, cases), runs in found.items():
+        median = medians[name, how, side, cases]
+        written = medians.get((name, WRITTEN, side, cases))
+        own = f"{written / median:.1f}" if written else ""
+        peers = f"{plain / median:.1f}" if (side, cases) == LARGE else ""
         peak = max(r["peak"] for r in runs)
         print(
-            f"| {name} | {how} | {runs[0]['count'] / 1e6:.1f} M | {medians[name, how]:.3f} | "
-            f"{peak:.1f} | {plain / medians[name, how]:.1f} | {own} |"
+            f"| {name} | {how} | {side} | {cases} | {runs[0]['count'] / 1e6:.1f} M | "
+            f"{median:.3f} | {peak:.1f} | {peers} | {own} |"
         )
 
 
 if __name__ == "__main__":
-    one(*sys.argv[1:]) if len(sys.argv) == 3 else main()
+    one(*sys.argv[1:3], *map(int, sys.argv[3:])) if len(sys.argv) == 5 else main()

@@ -19,7 +19,7 @@ def norm_layer(kind: str, width: int) -> nn.Module:
 
 
 MANY_POSITIONS = 33
-"""Cases times output voxels from which a convolution is faster by oneDNN than as a product."""
+"""Cases times output voxels from which a bfloat16 convolution is no faster as a product."""
 
 
 class Conv3d(nn.Conv3d):
@@ -30,7 +30,8 @@ class Conv3d(nn.Conv3d):
     kernel; sides of kernel + stride and more are sound. Small float32 convolutions of one
     case are computed by oneDNN: torch's native path for them is slower by half or more
     (`benchmarks/small_convolution.py`). Where the output has few voxels, most of the time goes
-    into bringing the weights into oneDNN's order: a matrix product takes them as they are.
+    into bringing the weights into oneDNN's order: in bfloat16 it is a matrix product, which takes
+    them as they are.
     """
 
     def forward(self, x: Tensor) -> Tensor:  # noqa: D102  # as in torch
@@ -90,14 +91,16 @@ class ConvTranspose3d(nn.ConvTranspose3d):
 
 
 def _few_positions(x: Tensor, conv: nn.Conv3d) -> bool:
-    """Whether the output has so few voxels that a matrix product is faster.
+    """Whether the output has so few voxels that a bfloat16 matrix product is faster.
 
     An exported graph keeps the convolution.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu" or not conv.weight.is_contiguous():
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     return (
-        x.shape[0] * math.prod(_output_sides(x.shape[2:], conv)) < MANY_POSITIONS
+        torch.is_autocast_enabled("cpu")
+        and conv.weight.is_contiguous()
+        and x.shape[0] * math.prod(_output_sides(x.shape[2:], conv)) < MANY_POSITIONS
         and math.prod(conv.kernel_size) > 1
         and conv.dilation == (1, 1, 1)
         and conv.groups == 1
