@@ -21,7 +21,7 @@ from federation_kits import listening, make_kits, running, verb, wait_for
 import gliofed
 from gliofed.study import parse_study, study_toml
 
-POLICY = "min_cases = 1\nsmallest_count = 1\n"
+POLICY = "min_cases = 1\nmin_batch = 1\nsmallest_count = 1\n"
 TRAIN, EXTERNAL = ("north", "south"), ("west",)
 SITES = (*TRAIN, *EXTERNAL)
 CASES = 4

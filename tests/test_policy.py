@@ -241,6 +241,24 @@ def test_a_marker_that_is_not_shared_is_unknown_to_training(make_prepared) -> No
     assert hide_labels(OPEN, whole) == tuple(whole)
 
 
+def test_labels_of_which_the_count_does_not_leave_are_not_trained_on(make_prepared) -> None:
+    """A gradient of them would reveal that they exist; four of a class are too few, five are not."""
+    policy = SitePolicy()
+    whole = [
+        make_prepared(f"c{i}", {"idh": "mutant" if i < 5 else "wildtype", "mgmt": "methylated"})
+        for i in range(9)
+    ]
+    hidden = hide_labels(policy, whole)
+    assert count_cases(hidden).classes["idh"] == (0, 5)
+    assert count_cases(hidden).classes["mgmt"] == (0, 9)
+    assert count_cases(hidden).masks == 9
+    few = [make_prepared(f"m{i}", {}, mask=i < 4) for i in range(9)]
+    assert count_cases(few).masks == 4
+    assert count_cases(hide_labels(policy, few)).masks == 0
+    five = [make_prepared(f"m{i}", {}, mask=i < 5) for i in range(9)]
+    assert count_cases(hide_labels(policy, five)).masks == 5
+
+
 def test_an_update_counts_labels_as_the_counts_did() -> None:
     true = counts(40, 38, idh=(36, 4), grade=(20, 3, 17))
     sent = enforce_update(SitePolicy(), update(true), true, UNCHANGED)
@@ -318,14 +336,15 @@ class TestRequest:
                 enforce_request(SitePolicy(), self.own, labelled, class_weights(self.sent))
 
     @pytest.mark.parametrize(
-        "weights", [(0.0, 2.0, 1.0), (math.nan, 1.0, 1.0), (-1.0, 1.0, 1.0), (1.0, 1.0), ()]
+        "weights",
+        [(0.0, 2.0, 1.0), (math.nan, 1.0, 1.0), (-1.0, 1.0, 1.0), (1.0, 1.0), (), (0.333, 1, 1)],
     )
     def test_one_that_leaves_out_a_class_of_the_site_is_refused(self, weights) -> None:
         right = class_weights(self.sent)
-        with pytest.raises(PolicyError, match="leaves a class of grade out of the loss"):
+        with pytest.raises(PolicyError, match="too little weight to a class of grade"):
             enforce_request(SitePolicy(), self.own, self.sent.labelled, {**right, "grade": weights})
         enforce_request(
-            SitePolicy(), self.own, self.sent.labelled, {**right, "grade": (1e-9, 1e-9, 0.0)}
+            SitePolicy(), self.own, self.sent.labelled, {**right, "grade": (1 / 3, 1 / 3, 0.0)}
         )
 
 

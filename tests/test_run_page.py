@@ -144,11 +144,11 @@ def test_rounds_between_two_commits_are_one_line_with_their_means() -> None:
         dataclasses.replace(
             first, round=19, rounds=20, seconds=50.0, bytes_up=80_000_000,
             merged=every | {"leiden": 18}, answered=dict.fromkeys(TRAIN, 1.0),
-            refused={"leiden": f"2 of 20 rounds, the last: {LATE}"},
+            refused={"leiden": f"{LATE} (2 of 20 rounds)"},
         ),
         dataclasses.replace(
             last, round=23, rounds=4, seconds=8.0, bytes_up=4_000_000, merged=late, losses={},
-            answered=dict.fromkeys(late, 2.0), refused={"leiden": f"4 of 4 rounds, the last: {LATE}"},
+            answered=dict.fromkeys(late, 2.0), refused={"leiden": f"{LATE} (4 of 4 rounds)"},
         ),
     )  # fmt: skip
     page = content(points=points)

@@ -256,7 +256,7 @@ def test_compressed_gradients_train_nearly_the_same_model(
     ("change", "words"),
     [
         ({}, ""),
-        ({"class_weights": {"idh": (1.0, 0.0)}}, "leaves a class of idh out"),
+        ({"class_weights": {"idh": (1.0, 0.0)}}, "too little weight to a class of idh"),
         ({"labelled": {"idh": 2}}, "counts 2 labels of idh"),
         ({"batches": 20}, "20 batches a pass for 19 cases"),
     ],

@@ -17,7 +17,7 @@ from gliofed.federated.flare.executor import FlareExecutor
 from gliofed.federated.governance.approval import parse_study_text, require_approval
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.failure import Stage, write_report
-from gliofed.federated.governance.hash_chain import parse_head
+from gliofed.federated.governance.hash_chain import LogHead, parse_head
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.linkage.tokens import read_salt
 from gliofed.federated.messages import training_request_of
@@ -35,6 +35,7 @@ class ClientExecutor(FlareExecutor):
         self._job: TrainingJob = parse_job(job)
         self._root = Path()
         self._stage: Stage = "other"
+        self._noted: LogHead | None = None
 
     def prepare(self, kit: Path) -> Path:
         """The run's folder in the kit, for a study that was approved here."""
@@ -84,8 +85,9 @@ class ClientExecutor(FlareExecutor):
     def exchange_heads(self, head: object) -> tuple[int, str]:
         """Record the head of the server's audit log; returns the site's own."""
         server_head = parse_head(head)
-        if server_head is not None:
+        if server_head is not None and server_head != self._noted:
             self._log.note("server", server_head)
+            self._noted = server_head
         site_head = self._log.head()
         return site_head.number, site_head.hash
 

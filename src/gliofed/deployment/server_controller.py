@@ -19,7 +19,7 @@ from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.flare.controller import EngineConfig, FlareController, FlareEngine
 from gliofed.federated.governance.approval import parse_study_text
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.federated.governance.hash_chain import Event, parse_head
+from gliofed.federated.governance.hash_chain import Event, LogHead, parse_head
 from gliofed.federated.server.calibration import EngineFactory, last_calibration, run_calibration
 from gliofed.federated.server.rounds import FederatedRun, run_rounds
 from gliofed.federated.server.testing import run_test
@@ -39,6 +39,7 @@ class ServerController(FlareController):
         self._job: TrainingJob = parse_job(job)
         self._study = parse_study_text(self._job.study)
         self._begun = False
+        self._heads: dict[str, LogHead] = {}
         self._status = RunStatus(
             run=self._job.run,
             study=self._study.name,
@@ -55,10 +56,16 @@ class ServerController(FlareController):
         return head.number, head.hash
 
     def note_head(self, site: str, head: object) -> None:
-        """Record the head of a site's audit log; a malformed one is ignored."""
+        """Keep the head of a site's audit log for the next commit; a malformed one is ignored."""
         sent = parse_head(head)
         if sent is not None:
-            self._log.note(site, sent)
+            self._heads[site] = sent
+
+    def _note_heads(self) -> None:
+        """Record the newest head of every site since the last time."""
+        heads, self._heads = self._heads, {}
+        for site, head in sorted(heads.items()):
+            self._log.note(site, head)
 
     def status(self) -> Mapping[str, Any]:
         """The status of the run as plain values; empty before the job begins."""
@@ -80,6 +87,7 @@ class ServerController(FlareController):
                     with self._failing(log):
                         self._work(make_engine, server_kit, log)
                 finally:
+                    self._note_heads()
                     self._write_final_status(server_kit.work / run)
             log.write("job-ended", run=run, rounds=self._status.done)
 
@@ -108,6 +116,7 @@ class ServerController(FlareController):
         self._begun = True
 
         def on_commit(state: CommittedRound) -> None:
+            self._note_heads()
             _log_commit(log, job.run, state.history[-1])
             self._set_progress(state)
             write_status(folder, self._status)

@@ -236,6 +236,8 @@ class RowDropout(nn.Module):
         """(B, features) to the same; one generator a row, on the CPU. None in evaluation mode."""
         if not self.training or self.p == 0:
             return x
+        if len(generators) != len(x):
+            raise ValueError(f"dropout needs one generator a row: {len(x)}, not {len(generators)}")
         drawn = torch.stack([torch.rand(x.shape[1:], generator=g) for g in generators])
         return x * ((drawn >= self.p) / (1 - self.p)).to(x.device, x.dtype)
 

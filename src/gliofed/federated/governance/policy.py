@@ -17,7 +17,8 @@ import json
 import re
 import stat
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from gliofed.errors import PolicyError, StudyError
 from gliofed.markers import BY_ID
 from gliofed.settings import build
-from gliofed.types import Case, Labels, Stat
+from gliofed.types import Labels, Stat
 
 if TYPE_CHECKING:  # these import torch, which a policy does not need
     from gliofed.data.store import PreparedCase
@@ -89,8 +90,9 @@ min_cases = 10
 min_batch = 4
 
 # A count of cases from 1 to below this number does not leave; it is sent as 0. A count from which
-# such a number could be derived is lowered. 5 suits partners bound by an agreement; the US Centers
-# for Medicare and Medicaid Services require 11 for published tables.
+# such a number could be derived is lowered. Labels of a class with so few cases are not used for
+# training, since they could be read from what leaves. 5 suits partners bound by an agreement; the
+# US Centers for Medicare and Medicaid Services require 11 for published tables.
 smallest_count = 5
 
 # Markers whose labels may be used. The labels of a marker that is not listed are unknown to
@@ -255,11 +257,14 @@ def enforce_request(
             )
     for marker, by_class in sent.classes.items():
         weights = class_weights.get(marker, ())
-        excluded = any(n and not w > 0 for n, w in zip(by_class, weights, strict=False))
-        if excluded or (any(by_class) and len(weights) != len(by_class)):
+        least = (1 - 1e-6) / len(by_class)  # a class with all cases of its marker weighs no less
+        complete = len(weights) == len(by_class)
+        if any(by_class) and not (
+            complete and all(w >= least for n, w in zip(by_class, weights, strict=True) if n)
+        ):
             raise PolicyError(
-                f"the request leaves a class of {marker} out of the loss that this site has cases "
-                "of; nothing was sent"
+                f"the request gives too little weight to a class of {marker} that this site has "
+                "cases of; nothing was sent"
             )
 
 
@@ -290,14 +295,28 @@ def enforce_scores(policy: SitePolicy, cases: int) -> None:
 
 
 def hide_labels(policy: SitePolicy, cases: Sequence[PreparedCase]) -> tuple[PreparedCase, ...]:
-    """The cases; labels of markers that the policy does not list become unknown."""
-    return tuple(dataclasses.replace(c, case=_hidden(policy, c)) for c in cases)
+    """The cases as training may use them.
+
+    Labels of markers that the policy does not list become unknown. So do those of a class with
+    fewer than `smallest_count` cases, and masks where there are so few: their count does not leave,
+    and a gradient or the weights of a head would reveal it.
+    """
+    classes = Counter(c for case in cases for c in case.case.labels.values.items())
+    allowed = {
+        (marker, name)
+        for (marker, name), n in classes.items()
+        if marker in policy.markers and n >= policy.smallest_count
+    }
+    masks = sum(c.lesion is not None for c in cases) >= policy.smallest_count
+    return tuple(_hidden(c, allowed, masks) for c in cases)
 
 
-def _hidden(policy: SitePolicy, prepared: PreparedCase) -> Case:
-    case = prepared.case
-    labels = {m: case.labels[m] for m in case.labels if m in policy.markers}
-    return dataclasses.replace(case, labels=Labels(labels))
+def _hidden(prepared: PreparedCase, allowed: Set[tuple[str, str]], masks: bool) -> PreparedCase:
+    labels = Labels({m: v for m, v in prepared.case.labels.values.items() if (m, v) in allowed})
+    case = dataclasses.replace(prepared.case, labels=labels)
+    if masks:
+        return dataclasses.replace(prepared, case=case)
+    return dataclasses.replace(prepared, case=case, mask=None, lesion=None)
 
 
 def _suppressed(policy: SitePolicy, cases: int, counts: tuple[int, ...]) -> tuple[int, ...]:

@@ -151,7 +151,7 @@ class _Interval:
     def _reason(self, why: list[str]) -> str:
         if self.rounds == 1:
             return why[-1]
-        return f"{len(why)} of {self.rounds} rounds, the last: {why[-1]}"
+        return f"{why[-1]} ({len(why)} of {self.rounds} rounds)"
 
 
 class _Rounds:
