@@ -329,10 +329,12 @@ class TestConsent:
             assert words in text
         assert "sent as 0" not in text
         losses = "\n".join(what_leaves(self.study, SitePolicy(metrics=("losses",)), self.cases, 10))
-        assert "training loss, gradient norms" in losses
+        assert "sums over all cases: each task's training loss.\n" in losses
         rules = dataclasses.replace(self.study.federation, method="label_aware")
         local = dataclasses.replace(self.study, federation=rules)
         assert "0.5 x the model's" in "\n".join(what_leaves(local, policy, self.cases, 10))
+        steps = "\n".join(what_leaves(local, SitePolicy(metrics=("losses",)), self.cases, 10))
+        assert "training loss, gradient norms, steps that failed.\n" in steps
         assert "Dice" not in losses
 
     def test_a_site_with_too_few_cases_has_nothing_to_send(self) -> None:

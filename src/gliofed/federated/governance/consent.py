@@ -49,7 +49,11 @@ def what_leaves(
     """
     sent = None if cases is None else enforce_counts(policy, cases)
     least = policy.smallest_count
-    hidden = f" (a count from 1 to {least - 1} is sent as 0)" if least > 1 else ""
+    hidden = (
+        f" (a count from 1 to {least - 1} is sent as 0, and labels of such a class are not used)"
+        if least > 1
+        else ""
+    )
     numbers = f" ({sent.cases} and {sent.masks})" if sent else ""
     return (
         "Before the first round, and when a study is resumed: the number of training cases and of "
@@ -113,9 +117,10 @@ def _statistics_line(study: Study, policy: SitePolicy) -> str:
     sent = [text for metric, text in names.items() if metric in policy.metrics]
     if not policy.round_statistics:
         return "No training statistics: this site's policy excludes them."
-    when = "Once a pass" if study.federation.method == "synchronous" else "Every round"
+    if study.federation.method == "synchronous":
+        return f"Once a pass, as sums over all cases: {', '.join(sent)}."
     figures = ", ".join([*sent, "gradient norms", "steps that failed"])
-    return f"{when}, as sums over all cases: {figures}."
+    return f"Every round, as sums over all cases: {figures}."
 
 
 def _scores_line(policy: SitePolicy) -> str:
