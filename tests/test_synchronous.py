@@ -186,26 +186,28 @@ def test_a_lost_site_costs_its_part_of_the_batch_and_comes_back(
     assert all("gone" in p.refused["a"] for p in state.history if set(p.numbers) & set(lost))
 
 
+class Watched:
+    """An engine that records of each update: site, cases, number of tensors."""
+
+    def __init__(self, engine, seen: list[tuple[str, int, int]]) -> None:
+        self.engine, self.seen = engine, seen
+
+    def send(self, path):
+        trains = isinstance(load_request(path), TrainingRequest)
+        for reply in self.engine.send(path):
+            if trains:
+                update = load_update(reply.response)
+                self.seen.append((reply.site, update.cases, len(update.tensors)))
+            yield reply
+
+
 def test_a_site_without_a_case_in_the_batch_sends_nothing(hospitals, tiny_study, tmp_path) -> None:
     study = with_settings(tiny_study, epochs=1, batch=1)
-    sizes = {}
-
-    class Watch:
-        def __init__(self, engine) -> None:
-            self.engine = engine
-
-        def send(self, path):
-            request = load_request(path)
-            for reply in self.engine.send(path):
-                if isinstance(request, TrainingRequest):
-                    update = load_update(reply.response)
-                    sizes[request.round, reply.site] = (update.cases, len(update.tensors))
-                yield reply
-
-    federate(hospitals, study, tmp_path, wrap=Watch)
-    assert sum(cases for cases, _ in sizes.values()) == 19
-    assert {tensors > 0 for cases, tensors in sizes.values() if cases} == {True}
-    assert {tensors for cases, tensors in sizes.values() if not cases} == {0}
+    seen: list[tuple[str, int, int]] = []
+    federate(hospitals, study, tmp_path, wrap=lambda e: Watched(e, seen))
+    assert sum(cases for _, cases, _ in seen) == 19
+    assert {tensors > 0 for _, cases, tensors in seen if cases} == {True}
+    assert {tensors for _, cases, tensors in seen if not cases} == {0}
 
 
 @pytest.mark.parametrize("least", [2, 3])
@@ -215,23 +217,11 @@ def test_no_gradient_of_fewer_cases_than_the_policy_allows_leaves(
     large = {s: c for s, c in hospitals.items() if len(c) >= 3}
     study = with_settings(tiny_study, epochs=2, batch=4)
     policy = SitePolicy(min_cases=3, min_batch=least, smallest_count=1)
-    cases: dict[str, list[int]] = {}
-
-    class Watch:
-        def __init__(self, engine) -> None:
-            self.engine = engine
-
-        def send(self, path):
-            request = load_request(path)
-            for reply in self.engine.send(path):
-                if isinstance(request, TrainingRequest):
-                    cases.setdefault(reply.site, []).append(load_update(reply.response).cases)
-                yield reply
-
-    federate(large, study, tmp_path, wrap=Watch, policy=policy)
-    for site, drawn in cases.items():
-        assert {n for n in drawn if 0 < n < least} == set()
-        assert sum(drawn) == 2 * len(large[site])  # every case, once a pass
+    seen: list[tuple[str, int, int]] = []
+    federate(large, study, tmp_path, wrap=lambda e: Watched(e, seen), policy=policy)
+    assert {cases for _, cases, _ in seen if 0 < cases < least} == set()
+    for site, own in large.items():  # every case, once a pass
+        assert sum(cases for name, cases, _ in seen if name == site) == 2 * len(own)
 
 
 @pytest.mark.slow
