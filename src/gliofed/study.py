@@ -188,9 +188,14 @@ class FederationConfig:
     deadline: float = 3600.0
 
     @property
+    def synchronous(self) -> bool:
+        """Whether a round is one step on the joint batch, to which sites send gradients."""
+        return self.method == "synchronous"
+
+    @property
     def summary(self) -> str:
         """The method with the settings that it uses, in some words."""
-        if self.method == "synchronous":
+        if self.synchronous:
             sent = "" if self.compress == "none" else f", gradients as {self.compress}"
             return f"synchronous, one step a round{sent}"
         epochs = f"{self.local_epochs} local {'epoch' if self.local_epochs == 1 else 'epochs'}"
@@ -364,7 +369,7 @@ def _federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], 
         ),
         (federation.proximal < 0, "federation.proximal: at least 0"),
         (
-            federation.compress != "none" and federation.method != "synchronous",
+            federation.compress != "none" and not federation.synchronous,
             'federation.compress: of gradients only; it needs method = "synchronous"',
         ),
     )

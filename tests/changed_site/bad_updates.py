@@ -112,7 +112,7 @@ def change(site: type) -> None:
         if not isinstance(request, TrainingRequest):
             honest(self, request_file, response_file)
             return
-        new, limits = response_file.with_name("new"), self._setup.study.federation
+        new, limits = response_file.with_name("new"), self._training._setup.study.federation
         gradient = limits.method == "synchronous"
         share = 0.001 if gradient else 1.001
         update = Update(

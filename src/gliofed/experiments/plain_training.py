@@ -10,9 +10,9 @@ from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.run_context import RunContext
 from gliofed.federated.checkpoint import CommittedRound, commit, last_committed
 from gliofed.federated.client import count_cases
-from gliofed.federated.label_counts import LabelCounts, class_weights, row_weights
+from gliofed.federated.label_counts import class_weights, row_weights
 from gliofed.federated.schedule import Schedule, batches_of_pass
-from gliofed.models.network import MASK_TASK, build_net
+from gliofed.models.network import build_net
 from gliofed.models.optimiser import load_optimiser_state, make_optimiser, optimiser_state
 from gliofed.runtime.progress import Progress, ProgressOfPart
 from gliofed.training.loop import TrainingPlan, fit
@@ -62,13 +62,12 @@ def train_plainly(
 def _plan(context: RunContext, run: ModelRun) -> TrainingPlan:
     study = run.effective_study(context.study)
     sites = {s: [context.prepared[str(c)] for c in cases] for s, cases in run.sites.items()}
-    counts: LabelCounts = count_cases([c for cases in sites.values() for c in cases])
+    counts = count_cases([c for cases in sites.values() for c in cases])
     batches = batches_of_pass(counts.cases, study.train.batch)
-    tasks = {MASK_TASK: study.loss.mask, **study.loss.markers}
     return TrainingPlan(
         study=study,
         sites=sites,
-        task_weights=row_weights(tasks, counts.labelled, batches),
+        task_weights=row_weights(study.loss, counts.labelled, batches),
         class_weights=class_weights(counts),
         seed=run.seed,
         batches=batches,

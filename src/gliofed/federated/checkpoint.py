@@ -19,6 +19,7 @@ from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError, UpdateError
 from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.messages import label_counts_of
 from gliofed.federated.named_tensors import join_tensors, split_tensors
 from gliofed.federated.schedule import Schedule
 from gliofed.federated.wire import load, save
@@ -82,7 +83,7 @@ def last_committed(folder: Path, run: str) -> CommittedRound | None:
     try:
         tensors, note = load(files[-1])
         state = _committed_round(tensors, note)
-    except (UpdateError, KeyError, TypeError) as error:
+    except (UpdateError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
             f"{files[-1]}: damaged ({error}); delete this file to continue from the round before"
         ) from None
@@ -103,13 +104,8 @@ def _committed_round(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> 
         history=tuple(RoundPoint(**p) for p in note["history"]),
         state=by_kind,
         schedule=Schedule(**note["schedule"]) if note["schedule"] else None,
-        counts={site: _counts(own) for site, own in note["counts"].items()},
+        counts={site: label_counts_of(own) for site, own in note["counts"].items()},
     )
-
-
-def _counts(plain: Mapping[str, Any]) -> LabelCounts:
-    classes = {k: tuple(v) for k, v in plain["classes"].items()}
-    return LabelCounts(plain["cases"], plain["masks"], classes)
 
 
 @dataclass(frozen=True)

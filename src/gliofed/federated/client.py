@@ -87,7 +87,7 @@ class Client:
         self.name = data.name
         self._cases = data.cases if policy is None else hide_labels(policy, data.cases)
         self._test = data.test
-        self._setup, self._policy, self._progress = setup, policy, progress
+        self._policy = policy
         self._strategy = strategy_named(setup.study.federation.method)
         least = 1 if policy is None else policy.min_batch
         self._training = ClientTraining(data.name, self._cases, setup, least, progress)

@@ -20,7 +20,7 @@ from gliofed.federated.schedule import Schedule, batches_of_pass
 from gliofed.federated.strategies.halves import ClientRound
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.federated.wire import load, save
-from gliofed.models.network import MASK_TASK, MultiTaskNet, build_net
+from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.models.optimiser import (
     KINDS,
     load_optimiser_state,
@@ -101,10 +101,11 @@ class ClientTraining:
             raise UpdateError(
                 f"the request has {request.batches} batches a pass for {request.cases} cases"
             )
+        study = self._setup.study
         return TrainingPlan(
-            study=self._setup.study,
+            study=study,
             sites={self._site: self._cases},
-            task_weights=row_weights(self._task_weights, request.labelled, request.batches),
+            task_weights=row_weights(study.loss, request.labelled, request.batches),
             class_weights=request.class_weights,
             seed=self._setup.seed,
             batches=request.batches,
@@ -145,7 +146,7 @@ class ClientTraining:
         plan = TrainingPlan(
             study=study,
             sites={self._site: self._cases},
-            task_weights=row_weights(self._task_weights, counts.labelled, batches),
+            task_weights=row_weights(study.loss, counts.labelled, batches),
             class_weights=request.class_weights,
             seed=self._setup.seed,
             batches=batches,
@@ -189,11 +190,6 @@ class ClientTraining:
             server_state=request.state,
             site_state=state,
         )
-
-    @property
-    def _task_weights(self) -> Mapping[str, float]:
-        loss = self._setup.study.loss
-        return {MASK_TASK: loss.mask, **loss.markers}
 
     def _save_state(self, request: TrainingRequest, state: TensorsByKind) -> None:
         """Write the state after this round; keep those that a repeated round may start from."""

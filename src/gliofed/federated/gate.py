@@ -72,10 +72,13 @@ class UpdateGate:
 
     @cached_property
     def _expected(self) -> Mapping[str, Tensor]:
-        """Every tensor of an update by name, in its shape and dtype."""
+        """Every tensor of an update by name: shape and dtype, without values."""
         weights = self.request.weights
         dtype, scales = expected(weights, self.limits.compress)
-        sent = {k: v if dtype is None else v.to(dtype) for k, v in weights.items()}
+        sent = {
+            name: torch.empty(t.shape, dtype=dtype or t.dtype, device="meta")
+            for name, t in weights.items()
+        }
         return join_tensors(sent, {**dict.fromkeys(self._strategy.extra, weights), **scales})
 
     @property

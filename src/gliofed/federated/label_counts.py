@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gliofed.markers import MARKERS
 from gliofed.models.network import MASK_TASK
+from gliofed.study import LossConfig
 
 
 @dataclass(frozen=True)
@@ -46,18 +47,16 @@ def share_of_batch(batch: int, own: int, total: int) -> int:
     return min(batch, max(1, round(batch * own / max(own, total))))
 
 
-def row_weights(
-    tasks: Mapping[str, float], labelled: Mapping[str, int], batches: int
-) -> Mapping[str, float]:
+def row_weights(loss: LossConfig, labelled: Mapping[str, int], batches: int) -> Mapping[str, float]:
     """Task to the loss weight of one labelled row.
 
-    tasks: the study's weight of each task. labelled: task to labelled cases, of one pass of
-    `batches` batches. The sum over the rows of a batch is then on average the weight times the mean
-    over labelled rows. 0 without a labelled case.
+    labelled: task to labelled cases, of one pass of `batches` batches. The sum over the rows of a
+    batch is then on average the task's weight times the mean over labelled rows. 0 without a
+    labelled case.
     """
     return {
         task: weight * batches / labelled[task] if labelled[task] else 0.0
-        for task, weight in tasks.items()
+        for task, weight in {MASK_TASK: loss.mask, **loss.markers}.items()
     }
 
 

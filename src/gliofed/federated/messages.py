@@ -259,12 +259,13 @@ def save_counts(path: Path, response: CountsResponse) -> None:
 
 def load_counts(path: Path) -> CountsResponse:
     """A file as counts. Raises UpdateError where it is none."""
+    return CountsResponse(*_load_without_tensors(path, "the counts", label_counts_of))
 
-    def read(note: Mapping[str, Any]) -> LabelCounts:
-        classes = {str(k): tuple(_integer(n) for n in v) for k, v in note["classes"].items()}
-        return LabelCounts(_integer(note["cases"]), _integer(note["masks"]), classes)
 
-    return CountsResponse(*_load_without_tensors(path, "the counts", read))
+def label_counts_of(plain: Mapping[str, Any]) -> LabelCounts:
+    """Counts from plain JSON values. Raises KeyError, TypeError, ValueError or AttributeError."""
+    classes = {str(k): tuple(_integer(n) for n in v) for k, v in plain["classes"].items()}
+    return LabelCounts(_integer(plain["cases"]), _integer(plain["masks"]), classes)
 
 
 def save_scores(path: Path, response: ScoresResponse) -> None:

@@ -53,7 +53,7 @@ def make_schedule(study: Study, cases: int) -> Schedule:
 def _schedule(study: Study, cases: int) -> Schedule:
     federation, epochs = study.federation, study.train.epochs
     batches = batches_of_pass(cases, study.train.batch)
-    if federation.method == "synchronous":
+    if federation.synchronous:
         return Schedule(batches, epochs * batches, federation.commit)
     if federation.local_steps:
         return Schedule(batches, math.ceil(epochs * batches / federation.local_steps), 1)

@@ -233,7 +233,7 @@ class RowDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """(B, features) to the same; one generator a row, on the CPU. None in evaluation mode."""
+        """(B, features) to the same. generators: one a row, on the CPU; not used in evaluation."""
         if not self.training or self.p == 0:
             return x
         if len(generators) != len(x):

@@ -73,7 +73,7 @@ def what_leaves(
 
 def _rounds(study: Study) -> str:
     federation = study.federation
-    if federation.method == "synchronous":
+    if federation.synchronous:
         return "Every batch is a round."
     return f"Method: {federation.summary}."
 
@@ -83,7 +83,7 @@ def _round_lines(study: Study, policy: SitePolicy, parameters: int) -> tuple[str
     method, compress = study.federation.method, study.federation.compress
     size = parameters * _VALUE_BYTES[compress] / 2**20
     numbers = f"{parameters:,} numbers ({size:.1f} MiB)"
-    if method == "synchronous":
+    if study.federation.synchronous:
         return (
             f"In each round for which this site has cases: one gradient, {numbers}, computed from "
             f"at least {policy.min_batch} training cases (min_batch), and the number of these "
@@ -96,7 +96,7 @@ def _round_lines(study: Study, policy: SitePolicy, parameters: int) -> tuple[str
 
 
 def _largest_line(study: Study, policy: SitePolicy) -> str:
-    if study.federation.method == "synchronous":
+    if study.federation.synchronous:
         return f"A gradient of norm above {policy.max_gradient:g} is not sent."
     return (
         f"An update whose change is larger than {policy.max_change:g} x the model's own norm is "
@@ -117,7 +117,7 @@ def _statistics_line(study: Study, policy: SitePolicy) -> str:
     sent = [text for metric, text in names.items() if metric in policy.metrics]
     if not policy.round_statistics:
         return "No training statistics: this site's policy excludes them."
-    if study.federation.method == "synchronous":
+    if study.federation.synchronous:
         return f"Once a pass, as sums over all cases: {', '.join(sent)}."
     figures = ", ".join([*sent, "gradient norms", "steps that failed"])
     return f"Every round, as sums over all cases: {figures}."
