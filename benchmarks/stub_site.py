@@ -34,6 +34,7 @@ from gliofed.deployment.client_executor import ClientExecutor
 from gliofed.deployment.kit import Kit
 from gliofed.deployment.server_controller import ServerController
 from gliofed.federated.client import Client, ClientSetup, SiteData
+from gliofed.federated.client_training import ClientTraining
 from gliofed.federated.governance.approval import parse_study_text
 from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.label_counts import LabelCounts
@@ -56,6 +57,8 @@ WIDTHS = {
 }
 """Megabytes of a model: channels of a network of that size."""
 STEP = 1e-5
+DRAWN = 20
+"""Cases of each round's batch that a stub site has."""
 PRESETS.update({  # type: ignore[attr-defined]  # (only here is the table added to)
     f"mb{size}": dataclasses.replace(BASE, widths=widths) for size, widths in WIDTHS.items()
 })  # fmt: skip
@@ -83,19 +86,22 @@ class StubSite(Client):
         data = SiteData(kit.name, test=lambda weights: ())
         super().__init__(data, setup, load_policy(kit.policy))
         self._cases = ("not looked at",)
-        self._training = StubTraining(kit.name)  # type: ignore[assignment]
+        self._training = StubTraining(kit.name)
 
     @cached_property
     def counts(self) -> LabelCounts:
         return LabelCounts(20, 20, {m.id: (10, *(5 for _ in m.classes[1:])) for m in MARKERS})
 
 
-class StubTraining:
+class StubTraining(ClientTraining):
     """In place of training: a gradient of the request's weights with a small change."""
 
     def __init__(self, site: str) -> None:
         self._site = site
         self._chance = random.Random(f"{site}/{time.time_ns()}")
+
+    def draws(self, request: TrainingRequest) -> int:
+        return DRAWN
 
     def train(self, request: TrainingRequest, counts: LabelCounts) -> Update:
         if self._chance.random() < float(os.environ.get(AWAY, "0")):
@@ -106,7 +112,7 @@ class StubTraining:
             nonce=request.nonce,
             site=self._site,
             tensors=changed(request.weights),
-            cases=counts.cases,
+            cases=DRAWN,
             labelled={},
             stats={"mask": Stat(10.0, 20.0)},
         )
