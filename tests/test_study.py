@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gliofed.errors import StudyError
-from gliofed.study import load_study, parse_study, study_toml
+from gliofed.study import OPERATIONAL, load_study, parse_study, study_toml
 
 SOUND = {"name": "s", "data": {"root": "r", "train": ["a"], "external": ["b"]}}
 
@@ -94,6 +94,16 @@ def test_digest_follows_settings_but_not_the_folder() -> None:
     featured = parse_study(changed("data", features=["f.csv"]))
     assert parse_study(tomllib.loads(study_toml(featured))) == featured
     assert featured.digest == study.digest != parse_study({**SOUND, "models": ["age_sex"]}).digest
+
+
+def test_settings_of_the_operation_leave_the_digest_as_it_is_and_all_others_change_it() -> None:
+    study = parse_study(SOUND)
+    for name in OPERATIONAL:
+        assert parse_study(changed("federation", **{name: 7})).digest == study.digest
+    values = dataclasses.asdict(study.federation)
+    for name in values.keys() - set(OPERATIONAL):
+        other = dataclasses.replace(study.federation, **{name: "another"})
+        assert dataclasses.replace(study, federation=other).digest != study.digest, name
 
 
 def test_root_is_relative_to_the_file(tmp_path) -> None:

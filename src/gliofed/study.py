@@ -31,6 +31,9 @@ ModelKind = Literal[
     "federated", "pooled", "alone", "parent", "age_sex", "radiomics", "radiomics_combat"
 ]
 BrainMaskSource = Literal["auto", "given", "stripped", "deepbet", "hd-bet"]
+OPERATIONAL: Final = ("quorum", "deadline")
+"""Settings of `[federation]` that only decide for whom a round waits, and how long. They enter
+neither the digest nor an approval: a run continues when the lead changes them."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,7 @@ class CalibrationConfig:
 
 @dataclass(frozen=True)
 class Study:
-    """A whole study. Studies of equal `digest` have equal settings."""
+    """A whole study. Studies of equal `digest` have equal settings except `OPERATIONAL` ones."""
 
     name: str
     data: DataConfig
@@ -249,11 +252,22 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the settings as canonical JSON, without the paths of data and features."""
-        plain = dataclasses.asdict(self)
+        """SHA-256 of the settings as canonical JSON.
+
+        Without the paths of data and features, and with default operational settings.
+        """
+        plain = dataclasses.asdict(with_default_operations(self))
         del plain["data"]["root"], plain["data"]["features"]
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def with_default_operations(study: Study) -> Study:
+    """The study with the default of each setting in `OPERATIONAL`."""
+    default = FederationConfig()
+    settings = {name: getattr(default, name) for name in OPERATIONAL}
+    federation = dataclasses.replace(study.federation, **settings)
+    return dataclasses.replace(study, federation=federation)
 
 
 def load_study(path: Path) -> Study:

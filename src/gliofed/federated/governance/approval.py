@@ -4,6 +4,8 @@
     require_approval(text, digest, kit / "gliofed/approvals", policy)
 
 The text is the study's canonical TOML (`canonical_toml`), in which every setting is written out.
+What is approved is this text with the default of each operational setting
+(`gliofed.study.OPERATIONAL`), which the lead may change without a new approval.
 If the policy lists approvers, an approval is valid only with the Ed25519 signature (RFC 8032) of
 one of them.
 """
@@ -25,7 +27,7 @@ from gliofed.errors import ApprovalError, StudyError
 from gliofed.federated.governance.keys import make_signature, verify_signature
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.runtime.files import write_private
-from gliofed.study import Study, parse_study, study_toml
+from gliofed.study import Study, parse_study, study_toml, with_default_operations
 from gliofed.version import __version__
 
 LARGEST: Final = 64 * 2**10
@@ -38,10 +40,10 @@ _PURPOSE: Final = b"gliofed approval 1\n"
 class Approval:
     """The approval of one study at one site.
 
-    study: its digest. text: SHA-256 of the canonical TOML. name: of the study. who: the person who
-    approved it. when: UTC. version: of gliofed there. policy: digest of the policy that was shown
-    with it; the approval is not valid under another one. signature: Ed25519 over all other fields,
-    hexadecimal.
+    study: its digest. text: SHA-256 of the canonical TOML with default operational settings. name:
+    of the study. who: the person who approved it. when: UTC. version: of gliofed there. policy:
+    digest of the policy that was shown with it; the approval is not valid under another one.
+    signature: Ed25519 over all other fields, hexadecimal.
     """
 
     study: str
@@ -89,7 +91,7 @@ def make_approval(text: str, who: str, policy: SitePolicy | None = None) -> Appr
     study = parse_study_text(text)
     return Approval(
         study=study.digest,
-        text=_sha256(study_toml(study)),
+        text=_approved_text(study),
         name=study.name,
         who=who.strip(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -126,7 +128,7 @@ def approve(text: str, who: str, folder: Path, policy: SitePolicy | None = None)
 
 
 def require_approval(text: str, digest: str, folder: Path, policy: SitePolicy) -> Approval:
-    """The approval of exactly this text.
+    """The approval of this text; its operational settings may differ.
 
     text, digest: as the server sent them. Raises ApprovalError: the text is not the canonical text
     of a valid study, does not have `digest`, was not approved here, was approved under another
@@ -154,7 +156,7 @@ def require_approval(text: str, digest: str, folder: Path, policy: SitePolicy) -
             f"it with gliofed approve STUDY --out {folder}"
         )
     approval = read_approval(path)
-    _check_same(approval, text, digest, path)
+    _check_same(approval, study, path)
     _check_policy(approval, policy, path)
     return approval
 
@@ -181,8 +183,8 @@ def _well_formed(plain: Any) -> bool:
     return all(isinstance(v, str) or (v is None and k in optional) for k, v in plain.items())
 
 
-def _check_same(approval: Approval, text: str, digest: str, path: Path) -> None:
-    if (approval.study, approval.text) != (digest, _sha256(text)):
+def _check_same(approval: Approval, study: Study, path: Path) -> None:
+    if (approval.study, approval.text) != (study.digest, _approved_text(study)):
         raise ApprovalError(
             f"{path}: approves another text than the one that was sent, with the same digest "
             "(the data folder differs, or the file was changed); read it, then approve again"
@@ -201,6 +203,11 @@ def _check_policy(approval: Approval, policy: SitePolicy, path: Path) -> None:
             f"{path}: has no signature of an approver that this site's policy lists; one of them "
             "must sign it: gliofed approve STUDY --key KEY"
         )
+
+
+def _approved_text(study: Study) -> str:
+    """SHA-256 of what is approved of a study."""
+    return _sha256(study_toml(with_default_operations(study)))
 
 
 def _sha256(text: str) -> str:

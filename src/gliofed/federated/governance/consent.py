@@ -34,6 +34,8 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
         f"Training runs: {len(study.seeds)}, one for each seed.",
         f"Scans are resampled to {spacing} mm voxels; the network reads patches of "
         f"{' x '.join(map(str, study.grid.patch))} voxels.",
+        "Without a new approval, the lead may change only how long a round waits for sites "
+        "(deadline) and how many it needs (quorum).",
         "A study contains no code. It selects settings of the gliofed that is installed here.",
     )
 
