@@ -26,7 +26,15 @@ from pathlib import Path
 from loopback import TESTER, Federation, as_stubs, federation, held, open_files, study_for
 
 from gliofed.deployment.run_status import RunStatus
-from gliofed.deployment.supervisor import RetryLimits, Supervisor, run_folder, write_orders
+from gliofed.deployment.supervisor import (
+    LeadOrders,
+    RetryLimits,
+    Supervisor,
+    run_folder,
+    write_orders,
+)
+from gliofed.federated.governance.audit_log import AuditLog
+from gliofed.federated.governance.withdrawals import record_change
 
 WARM = 10
 """Rounds of a segment, and of the whole, until which caches fill."""
@@ -64,7 +72,7 @@ class Churn:
         if done % 10 == 0:
             print(f"  round {done}: {self.seen[-1]}, load {os.getloadavg()[0]:.1f}", flush=True)
         if done >= self._rounds:
-            write_orders(self._folder, stop=True)
+            write_orders(self._folder, LeadOrders(stop=True))
             return
         for site in self._fed.sites:
             if self._chance.random() < self._kills:
@@ -106,10 +114,12 @@ def main() -> None:
         fed.approve(study)
         kit = fed.kit("lead")
         folder = run_folder(kit, study)
-        write_orders(folder, withdraw=TESTER)
+        server = fed.kit("server")
+        log = AuditLog(server.audit, "server")
+        record_change(server.work / folder.name, TESTER, "withdraw", log)
         churn = Churn(fed, folder, asked.rounds, asked.kills)
         patience = RetryLimits(poll=0.3, gather=40, silent=240, rounds=asked.segment)
-        late = threading.Timer(asked.seconds, lambda: write_orders(folder, stop=True))
+        late = threading.Timer(asked.seconds, lambda: write_orders(folder, LeadOrders(stop=True)))
         late.daemon = True
         late.start()
         started = time.monotonic()

@@ -32,7 +32,7 @@ def study(tiny_study):
 
 
 def test_a_segment_is_what_its_job_says(study) -> None:
-    segment = make_job(study, rounds=3, withdrawn=("west",))
+    segment = make_job(study, rounds=3, sites=("north",))
     assert parse_job(json.loads(json.dumps(segment.plain))) == segment
     assert segment.run == run_id(parse_study_text(segment.study))
     with pytest.raises(StudyError, match="the nearest valid key is 'rounds'"):

@@ -31,7 +31,11 @@ from federation_kits import (
     wait_for,
 )
 
+import gliofed
+from gliofed.deployment.kit import open_kit
 from gliofed.deployment.provision import make_start_up_kits
+from gliofed.errors import LinkError
+from gliofed.federated.flare.admin_session import AdminSession
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +74,27 @@ def test_the_lead_sees_the_site_and_may_list_jobs_but_not_look_into_it(live) -> 
     assert said["check_status client"]["meta"]["client_status"][0]["client_name"] == "north"
     for command in ("ls server", "sys_info server"):
         assert said[command]["meta"]["status"] == "not_authorized", said
+
+
+@pytest.mark.process
+def test_a_withdrawal_is_recorded_by_the_server_while_no_job_runs(live) -> None:
+    kit, run = open_kit(live.out / "lead", "lead"), "ab" * 12
+    sessions = [AdminSession(kit.root, kit.name, live.out / f"{n}.log") for n in range(2)]
+    try:
+        first, second = sessions
+        assert first.withdrawn(run) == ()
+        assert first.change_withdrawn(run, "south", "withdraw") == ("south",)
+        assert second.withdrawn(run) == ("south",)
+        assert second.change_withdrawn(run, "south", "readmit") == ()
+        with pytest.raises(LinkError, match="not a name"):
+            first.change_withdrawn(run, "south/", "withdraw")
+    finally:
+        for one in sessions:
+            one.close()
+    server = open_kit(live.out / "server", "server")
+    lines = [(x.event, x.fields) for x in gliofed.read_log(server.audit)]
+    fields = {"site": "south", "run": run}
+    assert lines[-2:] == [("site-withdrawn", fields), ("site-readmitted", fields)]
 
 
 @pytest.mark.process

@@ -24,7 +24,9 @@ from gliofed.errors import CheckpointError, QuorumError
 from gliofed.federated.checkpoint import last_committed
 from gliofed.federated.client import Client, ClientSetup, SiteData
 from gliofed.federated.flare.controller import EngineConfig
+from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.audit_verification import verify_lines
+from gliofed.federated.governance.withdrawals import record_change
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.calibration import last_calibration
 from gliofed.federated.server.testing import TABLE
@@ -175,7 +177,10 @@ class Federation:
         }
 
     def conduct(self, rounds: int, withdrawn: tuple[str, ...] = ()) -> Path:
-        job = make_job(self.study, rounds, withdrawn=withdrawn)
+        job = make_job(self.study, rounds)
+        for site in withdrawn:
+            log = AuditLog(self.kit.audit, "server")
+            record_change(self.kit.work / job.run, site, "withdraw", log)
 
         def engine(config: EngineConfig) -> LocalEngine:
             sites = [self._sites[n] for n in config.sites if n not in self.silent]

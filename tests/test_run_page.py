@@ -306,6 +306,9 @@ class FakeServer:
         self.told += 1
         return self.word
 
+    def withdrawn(self, run: str) -> tuple[str, ...]:
+        return ()
+
     def abort(self, job: str) -> None:
         raise AssertionError("no job was to be aborted")
 

@@ -41,12 +41,16 @@ class Server:
         self.jobs: list[dict] = []
         self.told: list[str] = []
         self.made = 0
+        self.gone: tuple[str, ...] = ()
         self.on_ask = lambda: None
         self.ending = False
 
     def sites(self):
         self.on_ask()
         return dict(self.here)
+
+    def withdrawn(self, run):
+        return self.gone
 
     def submit(self, job) -> str:
         import json
@@ -135,7 +139,7 @@ def test_below_quorum_nothing_begins(kit, study) -> None:
         nonlocal asked
         asked += 1
         if asked == 200:
-            write_orders(run_folder(kit, study), stop=True)
+            write_orders(run_folder(kit, study), LeadOrders(stop=True))
 
     server.on_ask = ask
     job, _ = supervise(kit, study, server)
@@ -181,19 +185,37 @@ def test_a_site_that_was_lost_is_taken_back_only_once_it_was_heard_again(kit, st
     assert len(server.jobs) == 2
 
 
-def test_a_withdrawn_site_is_in_no_later_segment(kit, study) -> None:
+def test_a_site_that_the_server_names_as_withdrawn_is_in_no_job_of_any_copy_of_the_kit(
+    kit, study
+) -> None:
+    server = Server(study)
+    server.gone = ("b",)  # recorded by another copy of the lead's kit
+    del server.here["b"]
+    job, _ = supervise(kit, study, server)
+    end = job.run()
+    assert end.state == "completed"
+    assert [j["sites"] for j in server.jobs] == [["a", "c"]] * 3, "and it was not waited for"
+    assert (end.withdrawn, end.missing) == (("b",), ())
+    assert read_status(run_folder(kit, study)).withdrawn == ("b",)
+
+
+def test_a_withdrawal_does_not_end_a_job_and_one_taken_back_does(kit, study) -> None:
     server = Server(study, rounds=99)
 
     def ask() -> None:
-        if len(server.points) == 2:
-            write_orders(run_folder(kit, study), withdraw="b")
+        server.gone = ("b",) if len(server.points) == 2 else ()
 
     server.on_ask = ask
-    job, _ = supervise(kit, study, server)
+    job, heard = supervise(kit, study, server)
     assert job.run().state == "completed"
-    assert server.jobs[0]["sites"] == list(EVERYONE)
-    assert server.jobs[-1]["sites"] == ["a", "c"]
-    assert server.jobs[-1]["withdrawn"] == ["b"]
+    assert [j["sites"] for j in server.jobs] == [["a", "b", "c"]]
+    assert ("b",) in {h.withdrawn for h in heard}
+    server = Server(study, rounds=99)
+    server.gone = ("c",)
+    server.on_ask = lambda: setattr(server, "gone", ("c",) if len(server.points) < 2 else ())
+    study = dataclasses.replace(study, name="again")
+    assert supervise(kit, study, server)[0].run().state == "completed"
+    assert [j["sites"] for j in server.jobs] == [["a", "b"], ["a", "b", "c"]]
 
 
 def test_a_stop_ends_the_run_and_the_same_command_goes_on(kit, study) -> None:
@@ -203,7 +225,7 @@ def test_a_stop_ends_the_run_and_the_same_command_goes_on(kit, study) -> None:
     def ask() -> None:
         if server.points and len(server.points) == stops[0]:
             stops[0] = -1
-            write_orders(run_folder(kit, study), stop=True)
+            write_orders(run_folder(kit, study), LeadOrders(stop=True))
 
     server.on_ask = ask
     end = supervise(kit, study, server)[0].run()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gliofed.data.formats.registry import inspect
     from gliofed.deployment.approval import approve, consent
     from gliofed.deployment.join import Proposal, join, propose, serve
-    from gliofed.deployment.lead import start, status, stop, withdraw
+    from gliofed.deployment.lead import readmit, start, status, stop, withdraw
     from gliofed.deployment.model_upgrade import upgrade_model
     from gliofed.deployment.provision import ProvisionedKits, provision
     from gliofed.deployment.run_status import RunStatus
@@ -122,6 +122,7 @@ _MODULES: Final = {
     "status": "gliofed.deployment.lead",
     "stop": "gliofed.deployment.lead",
     "withdraw": "gliofed.deployment.lead",
+    "readmit": "gliofed.deployment.lead",
     "RetryLimits": "gliofed.deployment.supervisor",
     "RunStatus": "gliofed.deployment.run_status",
     "try_out": "gliofed.deployment.try_out",
@@ -191,6 +192,7 @@ __all__ = [
     "provision",
     "read_log",
     "read_model",
+    "readmit",
     "receive",
     "report",
     "run",

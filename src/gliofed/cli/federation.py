@@ -28,7 +28,7 @@ audit = typer.Typer(no_args_is_help=True, help="Check and read the audit logs of
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
-    for command in (provision, serve, join, approve, start, status, stop, withdraw):
+    for command in (provision, serve, join, approve, start, status, stop, withdraw, readmit):
         app.command(rich_help_panel=GROUP)(command)
     app.add_typer(audit, name="audit", rich_help_panel=GROUP)
     app.add_typer(federation, name="federation", rich_help_panel=GROUP)
@@ -197,7 +197,7 @@ def withdraw(
     site: Annotated[str, typer.Argument(help="The site's name.")],
     kit: LeadKit,
 ) -> None:
-    """Exclude a site from the next round on."""
+    """Exclude a site from the next round on; `gliofed readmit` takes it back."""
     with one_line_errors(), needs_extra("federation"):
         run: RunStatus = gliofed.withdraw(kit, site)
         typer.echo(
@@ -206,6 +206,18 @@ def withdraw(
         )
         if run.state == "completed":
             typer.echo("gliofed start writes the model card on the server again, without its name")
+
+
+def readmit(
+    site: Annotated[str, typer.Argument(help="The site's name.")],
+    kit: LeadKit,
+) -> None:
+    """Take the withdrawal of a site back."""
+    with one_line_errors(), needs_extra("federation"):
+        run: RunStatus = gliofed.readmit(kit, site)
+        typer.echo(f"{site} takes part again from the next round on, once it is connected")
+        if run.state == "completed":
+            typer.echo("gliofed start writes the model card on the server again, with its name")
 
 
 @federation.command("try")

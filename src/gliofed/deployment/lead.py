@@ -1,17 +1,20 @@
-"""The lead's commands: start a study, show its status, stop it, withdraw a site."""
+"""The lead's commands: start a study, show its status, stop it, withdraw a site or readmit it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from gliofed.deployment.kit import Kit, open_any, open_kit
 from gliofed.deployment.run_page import PAGE
-from gliofed.deployment.run_status import STATUS_FILE, RunStatus, read_status
-from gliofed.deployment.supervisor import RetryLimits, Supervisor, write_orders
+from gliofed.deployment.run_status import STATUS_FILE, RunStatus, read_status, write_status
+from gliofed.deployment.supervisor import LeadOrders, RetryLimits, Supervisor, write_orders
 from gliofed.errors import CheckpointError, KitError
 from gliofed.federated.flare.admin_session import AdminSession
 from gliofed.federated.governance.audit_log import AuditLog
+from gliofed.federated.governance.hash_chain import Event
+from gliofed.federated.governance.withdrawals import Change, read_withdrawn
 from gliofed.study import load_study
 
 
@@ -40,7 +43,12 @@ def start(
 
 def status(kit: Path) -> RunStatus:
     """Status of the newest run of a lead's or server's kit. Raises CheckpointError before any."""
-    return read_status(_newest(open_any(kit)))
+    opened = open_any(kit)
+    folder = _newest(opened)
+    run = read_status(folder)
+    if opened.role == "server":
+        run = dataclasses.replace(run, withdrawn=read_withdrawn(folder))
+    return run
 
 
 def page_path(kit: Path) -> Path:
@@ -51,19 +59,40 @@ def page_path(kit: Path) -> Path:
 def stop(kit: Path) -> RunStatus:
     """Order the run of the lead's kit to stop after its current round."""
     folder = _newest(open_kit(kit, "lead"))
-    write_orders(folder, stop=True)
+    write_orders(folder, LeadOrders(stop=True))
     return read_status(folder)
 
 
 def withdraw(kit: Path, site: str) -> RunStatus:
-    """Leave `site` out from the next round on. Raises KitError where there is no such site."""
+    """Have the server record that `site` has withdrawn: it gets no request from the next round on.
+
+    Returns the status of the newest run of the lead's kit. Raises KitError where there is no such
+    site, LinkError where the server cannot be reached: nothing is changed then.
+    """
+    return _change_withdrawn(kit, site, "withdraw")
+
+
+def readmit(kit: Path, site: str) -> RunStatus:
+    """Take a withdrawal back; returns and raises as `withdraw` does."""
+    return _change_withdrawn(kit, site, "readmit")
+
+
+def _change_withdrawn(kit: Path, site: str, change: Change) -> RunStatus:
     lead_kit = open_kit(kit, "lead")
     if site not in lead_kit.sites:
         raise KitError(f"the federation has no site {site!r}; it has {', '.join(lead_kit.sites)}")
     folder = _newest(lead_kit)
-    write_orders(folder, withdraw=site)
-    AuditLog(lead_kit.audit, "lead").write("site-withdrawn", site=site)
-    return read_status(folder)
+    run = read_status(folder)
+    session = AdminSession(lead_kit.root, lead_kit.name, lead_kit.own / "session.log")
+    try:
+        withdrawn = session.change_withdrawn(run.run, site, change)
+    finally:
+        session.close()
+    event: Event = "site-withdrawn" if change == "withdraw" else "site-readmitted"
+    AuditLog(lead_kit.audit, "lead").write(event, site=site, run=run.run)
+    run = dataclasses.replace(read_status(folder), withdrawn=withdrawn)
+    write_status(folder, run)
+    return run
 
 
 def _newest(kit: Kit) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from gliofed.federated.flare.controller import EngineConfig, FlareController, Fl
 from gliofed.federated.governance.approval import parse_study_text
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.hash_chain import Event, LogHead, parse_head
+from gliofed.federated.governance.withdrawals import read_withdrawn
 from gliofed.federated.server.calibration import EngineFactory, last_calibration, run_calibration
-from gliofed.federated.server.rounds import FederatedRun, run_rounds
+from gliofed.federated.server.rounds import Engine, FederatedRun, SiteReply, run_rounds
 from gliofed.federated.server.testing import run_test
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.runtime.files import alone_in
@@ -29,6 +31,17 @@ from gliofed.study import FEDERATED
 from gliofed.types import RoundPoint
 
 MakeFlareEngine = Callable[[EngineConfig], FlareEngine]
+
+
+@dataclass(frozen=True)
+class PresentSitesEngine:
+    """An engine made anew for each request, so that a withdrawal counts from the next one on."""
+
+    make: Callable[[], Engine]
+
+    def send(self, request: Path) -> Iterator[SiteReply]:
+        """As `FlareEngine.send`, for the sites that have not withdrawn by now."""
+        return self.make().send(request)
 
 
 class ServerController(FlareController):
@@ -110,6 +123,7 @@ class ServerController(FlareController):
     def _work(self, make_flare_engine: MakeFlareEngine, kit: Kit, log: AuditLog) -> None:
         job, study = self._job, self._study
         folder = kit.work / job.run
+        self._status = dataclasses.replace(self._status, withdrawn=read_withdrawn(folder))
         before = last_committed(folder / "rounds", job.run)
         if before is not None:
             self._set_progress(before)
@@ -121,10 +135,8 @@ class ServerController(FlareController):
             self._set_progress(state)
             write_status(folder, self._status)
 
-        def make_engine(names: Sequence[str]) -> FlareEngine:
-            sites = [n for n in names if n not in job.withdrawn]
-            config = EngineConfig(sites, study.federation.deadline, folder / "spool")
-            return make_flare_engine(config)
+        def make_engine(names: Sequence[str]) -> Engine:
+            return PresentSitesEngine(lambda: make_flare_engine(self._config(names, folder)))
 
         state = run_rounds(
             make_engine(study.data.train),
@@ -141,7 +153,14 @@ class ServerController(FlareController):
         self._write_model(state, folder, log)
         self._set_state("completed", "")
 
-    def _test(self, engine: FlareEngine, state: CommittedRound, folder: Path) -> None:
+    def _config(self, names: Sequence[str], folder: Path) -> EngineConfig:
+        """Of the sites `names` that have not withdrawn by now."""
+        withdrawn = read_withdrawn(folder)
+        self._status = dataclasses.replace(self._status, withdrawn=withdrawn)
+        sites = [n for n in names if n not in withdrawn]
+        return EngineConfig(sites, self._study.federation.deadline, folder / "spool")
+
+    def _test(self, engine: Engine, state: CommittedRound, folder: Path) -> None:
         self._set_state("testing", "")
         write_status(folder, self._status)
         tested = run_test(engine, state, self._study, self._job.run, folder)
@@ -159,13 +178,15 @@ class ServerController(FlareController):
 
     def _write_model(self, state: CommittedRound, folder: Path, log: AuditLog) -> None:
         """Write the model, and its card again: a site may have withdrawn since the last one."""
+        withdrawn = read_withdrawn(folder)
+        self._status = dataclasses.replace(self._status, withdrawn=withdrawn)
         finished = last_calibration(folder, state.run, state.rounds)
         model = write_model(
             folder / MODEL,
             recipe_of(self._study, state.run, state.rounds),
             state.weights,
             {0: finished.calibration} if finished else {},
-            lambda model: model_card(self._study, self._status, self._job.withdrawn, model),
+            lambda model: model_card(self._study, self._status, withdrawn, model),
         )
         log.write("model-written", run=state.run, rounds=state.rounds, model=model)
 
@@ -173,7 +194,7 @@ class ServerController(FlareController):
         """Write the status at the end of the job, and its page, where the disk can be written."""
         with suppress(OSError):
             write_status(folder, self._status)
-            error = FederationPage(folder, self._study).show(self._status, self._job.withdrawn)
+            error = FederationPage(folder, self._study).show(self._status, self._status.withdrawn)
             if error:
                 self._status = dataclasses.replace(self._status, page=error)
                 write_status(folder, self._status)

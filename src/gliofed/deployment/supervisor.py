@@ -52,6 +52,10 @@ class ServerSession(Protocol):
         """End a job."""
         ...
 
+    def withdrawn(self, run: str) -> tuple[str, ...]:
+        """The sites that have withdrawn from a run, as the server has recorded them."""
+        ...
+
 
 @dataclass(frozen=True)
 class RetryLimits:
@@ -74,7 +78,6 @@ class LeadOrders:
     """Orders of the lead for a run. stop: after the current round."""
 
     stop: bool = False
-    withdrawn: tuple[str, ...] = ()
 
 
 def run_folder(kit: Kit, study: Study) -> Path:
@@ -82,15 +85,9 @@ def run_folder(kit: Kit, study: Study) -> Path:
     return kit.work / run_id(study_for_sites(study))
 
 
-def write_orders(folder: Path, stop: bool | None = None, withdraw: str | None = None) -> LeadOrders:
-    """Change the orders for the run in `folder`, which its supervisor reads."""
-    orders = read_orders(folder)
-    if stop is not None:
-        orders = dataclasses.replace(orders, stop=stop)
-    if withdraw is not None:
-        orders = dataclasses.replace(orders, withdrawn=tuple(sorted({*orders.withdrawn, withdraw})))
+def write_orders(folder: Path, orders: LeadOrders) -> None:
+    """Write the orders for the run in `folder`, which its supervisor reads."""
     write_text(folder / ORDERS, json.dumps(dataclasses.asdict(orders)))
-    return orders
 
 
 def read_orders(folder: Path) -> LeadOrders:
@@ -98,7 +95,7 @@ def read_orders(folder: Path) -> LeadOrders:
     path = folder / ORDERS
     try:
         raw = json.loads(path.read_text())
-        return LeadOrders(bool(raw["stop"]), tuple(str(s) for s in raw["withdrawn"]))
+        return LeadOrders(bool(raw["stop"]))
     except FileNotFoundError:
         return LeadOrders()
     except (ValueError, KeyError, TypeError) as error:
@@ -136,7 +133,7 @@ class Supervisor:
     def run(self) -> RunStatus:
         """Run jobs until the run is complete or stopped, or too many jobs made no round."""
         with alone_in(self._folder):
-            write_orders(self._folder, stop=False)
+            write_orders(self._folder, LeadOrders())
             self._run_jobs()
             self._show(now=True)
             return self._status
@@ -163,8 +160,7 @@ class Supervisor:
             sites = self._gather()
             if sites is None:
                 return
-            orders = read_orders(self._folder)
-            job = make_job(self.study, self.limits.rounds, sites, orders.withdrawn)
+            job = make_job(self.study, self.limits.rounds, sites)
             quorum = max(1, min(len(job.sites), self.study.federation.quorum))
             folder = write_job(self._folder / "jobs", job.run, job.plain, job.sites, quorum)
             job_id = self.server.submit(folder)
@@ -173,13 +169,13 @@ class Supervisor:
             self._update(state="waiting", why=str(error))
             time.sleep(self.limits.poll)
             return
-        self._follow(job_id, orders)
+        self._follow(job_id)
 
     def _gather(self) -> tuple[str, ...] | None:
         """The sites to start with: all, or at least a quorum after `gather` seconds; None: stop."""
         started = time.monotonic()
-        while not (orders := read_orders(self._folder)).stop:
-            expected = [s for s in self._sites if s not in orders.withdrawn]
+        while not read_orders(self._folder).stop:
+            expected = self._expected_sites()
             connected = self.server.sites().keys() & set(expected)
             missing = tuple(s for s in expected if s not in connected)
             training = [s for s in self.study.data.train if s in connected]
@@ -191,8 +187,14 @@ class Supervisor:
             time.sleep(self.limits.poll)
         return None
 
-    def _follow(self, job: str, orders: LeadOrders) -> None:
-        """Wait until a job has ended; end it early for a newly connected site or a new order."""
+    def _expected_sites(self) -> list[str]:
+        """The sites of the study that have not withdrawn by now."""
+        withdrawn = tuple(self.server.withdrawn(self._status.run))
+        self._update(withdrawn=withdrawn)
+        return [s for s in self._sites if s not in withdrawn]
+
+    def _follow(self, job: str) -> None:
+        """Wait until a job has ended; end it early for a newly connected site or a stop."""
         last_reply, lost = time.monotonic(), False
         while True:
             try:
@@ -203,7 +205,7 @@ class Supervisor:
                     last_reply, lost = time.monotonic(), False
                     if plain:
                         self._take_status(parse_status(plain))
-                    self._end_early(job, orders)
+                    self._end_early(job)
                 elif lost or time.monotonic() - last_reply > self.limits.silent:
                     self.server.abort(job)  # of a server that was restarted
                     return
@@ -212,16 +214,14 @@ class Supervisor:
                 self._update(why=str(error))
             time.sleep(self.limits.poll)
 
-    def _end_early(self, job: str, orders: LeadOrders) -> None:
+    def _end_early(self, job: str) -> None:
         last_message = self.server.sites()
-        connected = last_message.keys() & set(self._sites)
-        now = read_orders(self._folder)
+        expected = self._expected_sites()
+        connected = last_message.keys() & set(expected)
         returned = connected - set(self._status.sites) | self._reconnected(last_message)
-        expected = [s for s in self._sites if s not in now.withdrawn]
         self._update(missing=tuple(s for s in expected if s not in connected))
-        if (
-            now.stop or now != orders or returned - set(now.withdrawn)
-        ) and self._status.state == "training":
+        stop = read_orders(self._folder).stop
+        if (stop or returned & connected) and self._status.state == "training":
             self.server.command(job, END)
 
     def _reconnected(self, last_message: Mapping[str, float]) -> set[str]:
@@ -256,7 +256,7 @@ class Supervisor:
 
     def _show(self, now: bool = False) -> None:
         """Draw the page if it is due; an error is recorded in the status."""
-        error = self._page.show(self._status, read_orders(self._folder).withdrawn, now)
+        error = self._page.show(self._status, self._status.withdrawn, now)
         self._set_status(dataclasses.replace(self._status, page=error))
 
     def _set_status(self, new: RunStatus) -> None:

@@ -21,7 +21,6 @@ class TrainingJob:
 
     study: canonical TOML (`gliofed.study.study_toml`). digest: of that study. run: id that binds
     messages and checkpoints. rounds: to make at most. sites: that the job is deployed to.
-    withdrawn: sites of the study that have withdrawn.
     """
 
     study: str
@@ -29,7 +28,6 @@ class TrainingJob:
     run: str
     rounds: int
     sites: tuple[str, ...]
-    withdrawn: tuple[str, ...] = ()
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -38,17 +36,15 @@ class TrainingJob:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
 
 
-def make_job(
-    study: Study, rounds: int, sites: tuple[str, ...] | None = None, withdrawn: tuple[str, ...] = ()
-) -> TrainingJob:
+def make_job(study: Study, rounds: int, sites: tuple[str, ...] | None = None) -> TrainingJob:
     """The job of `rounds` rounds of a study. Raises StudyError as `study_for_sites` does.
 
     sites: that take part; None for all that the study names.
     """
     study = study_for_sites(study)
     everyone = (*study.data.train, *study.data.external)
-    named = tuple(s for s in (everyone if sites is None else sites) if s not in withdrawn)
-    return TrainingJob(study_toml(study), study.digest, run_id(study), rounds, named, withdrawn)
+    named = everyone if sites is None else sites
+    return TrainingJob(study_toml(study), study.digest, run_id(study), rounds, named)
 
 
 def study_for_sites(study: Study) -> Study:

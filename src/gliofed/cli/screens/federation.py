@@ -90,6 +90,7 @@ def status_table(now: RunStatus) -> Group:
         )
     parts = [rounds]
     remarks = [f"not connected: {', '.join(now.missing)}"] if now.missing else []
+    remarks += [f"withdrawn: {', '.join(now.withdrawn)}"] if now.withdrawn else []
     remarks += [f"the page could not be drawn: {now.page}"] if now.page else []
     rounds.caption = "; ".join(remarks) or None
     if now.rows:

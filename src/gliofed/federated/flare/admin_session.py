@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gliofed.errors import KitError, LinkError
+from gliofed.federated.flare.names import WITHDRAWN
+from gliofed.federated.governance.withdrawals import Change
 from gliofed.runtime.processes import end_with_starter, starter
 
 STATUS: Final = "gliofed.status"
@@ -63,6 +65,14 @@ class AdminSession:
     def abort(self, job: str) -> None:
         """End a job; without effect on one that has ended."""
         self._request("abort", job)
+
+    def withdrawn(self, run: str) -> tuple[str, ...]:
+        """The sites that have withdrawn from a run, as the server has recorded them."""
+        return tuple(map(str, self._request("withdrawn", run)))
+
+    def change_withdrawn(self, run: str, site: str, change: Change) -> tuple[str, ...]:
+        """Have the server record a change; the sites that have withdrawn then."""
+        return tuple(map(str, self._request("withdrawn", run, change, site)))
 
     def close(self) -> None:
         """End the child."""
@@ -156,6 +166,15 @@ def _command(session: Any, job: str, topic: str) -> Mapping[str, Any] | None:
     return reply
 
 
+def _withdrawn(session: Any, *words: str) -> list[str]:
+    reply = session.do_command(" ".join((WITHDRAWN, *words)))
+    for item in reply.get("data", ()):
+        if isinstance(item, dict) and isinstance(item.get("data"), dict):
+            names: list[str] = item["data"][WITHDRAWN]
+            return names
+    raise LinkError(f"it did not reply to {WITHDRAWN}: {reply.get('details') or reply}")
+
+
 def _abort(session: Any, job: str) -> None:
     from nvflare.fuel.flare_api.api_spec import (  # noqa: PLC0415  (as above)
         InternalError,
@@ -175,6 +194,7 @@ _COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
     "state": lambda session, job: session.get_job_meta(job)["status"],
     "command": _command,
     "abort": _abort,
+    "withdrawn": _withdrawn,
 }
 
 

@@ -27,6 +27,7 @@ Event = Literal[
     "site-joined",
     "site-missing",
     "site-withdrawn",
+    "site-readmitted",
     "connection-refused",
     "command-refused",
     "job-refused",
