@@ -33,6 +33,7 @@ from gliofed.deployment.try_out import TryOutFolder, make_kits, running_parties,
 from gliofed.errors import AuditError, CheckpointError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.governance.audit_verification import verify_lines
+from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.named_tensors import join_tensors
 from gliofed.federated.server.rounds import FederatedRun, run_rounds
@@ -281,6 +282,7 @@ def undisturbed(
             open_kit(d.place.kits / name, "site"),
             gliofed.SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
             folder / name,
+            load_policy(open_kit(d.place.kits / name, "site").policy),
         )
         for name in d.sites
         if name not in without

@@ -179,7 +179,7 @@ def test_an_approval_bound_to_a_policy_ends_with_it(tmp_path) -> None:
     policy = SitePolicy(min_cases=20)
     approve(TEXT, "A", tmp_path, policy)
     require_approval(TEXT, DIGEST, tmp_path, policy)
-    with pytest.raises(ApprovalError, match="policy was changed"):
+    with pytest.raises(ApprovalError, match="approved under another policy"):
         require_approval(TEXT, DIGEST, tmp_path, SitePolicy(min_cases=21))
 
 
@@ -403,6 +403,20 @@ class TestVerb:
         assert done.exit_code == 0, done.output
         assert "(not signed)" in done.output
         assert read_approval(tmp_path / "approval.json").study == SENT.digest
+
+    def test_what_was_shown_is_approved_though_the_files_change_meanwhile(
+        self, study, tmp_path
+    ) -> None:
+        policy, out = tmp_path / "policy.toml", tmp_path / "approval.json"
+        policy.write_text("min_cases = 20\n")
+        form = gliofed.consent(study, policy)
+        policy.write_text("min_cases = 5\n")
+        study.write_text(SHORT.replace("glioma", "other"))
+        approval = gliofed.approve(form, "Dr. B", out)
+        assert (approval.name, approval.policy) == ("glioma", SitePolicy(min_cases=20).digest)
+        assert read_approval(out) == approval
+        unnamed = gliofed.consent(study)
+        assert gliofed.approve(unnamed, "Dr. B", out).policy == SitePolicy().digest
 
     def test_what_cannot_be_approved_is_one_line(self, study, tmp_path) -> None:
         assert self.run().exit_code == 2

@@ -20,7 +20,7 @@ from gliofed.deployment.site_data import read_data_paths
 from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ApprovalError, CheckpointError, DataError, GliofedError, StudyError
 from gliofed.federated.flare.process import ProcessCommand
-from gliofed.federated.governance.approval import approve
+from gliofed.federated.governance.approval import approve, read_approval
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import NoProgress
@@ -82,6 +82,21 @@ def test_a_changed_policy_or_study_asks_again(kit, data, file, study) -> None:
 
 
 @pytest.mark.process
+def test_a_policy_edited_while_it_is_read_is_not_approved(kit, data, file) -> None:
+    asked = gliofed.propose(kit.root, data, file, NoProgress())
+    shown = kit.policy.read_text()
+    kit.policy.write_text(shown + "max_change = 9.0\n")
+    with pytest.raises(ApprovalError, match=r"policy\.toml: was changed after it was shown"):
+        record_approval(asked, "Dr Who", None)
+    assert not kit.approvals.exists()
+    assert not kit.audit.exists()
+    kit.policy.write_text(shown)
+    record_approval(asked, "Dr Who", None)
+    (approval,) = map(read_approval, kit.approvals.iterdir())
+    assert approval.policy == asked.policy.digest
+
+
+@pytest.mark.process
 def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path) -> None:
     other = study_toml(study_for_sites(dataclasses.replace(study, name="other")))
     elsewhere = tmp_path / "elsewhere"
@@ -90,6 +105,7 @@ def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path
     asked = gliofed.propose(kit.root, data, file, NoProgress())
     with pytest.raises(ApprovalError):
         record_approval(asked, "", signed)
+    assert not kit.approvals.exists(), "the other study is not approved by the way"
     assert not gliofed.propose(kit.root, data, file, NoProgress()).agreed
     approve(asked.text, "Dr Who", tmp_path / "right")
     (signed,) = (tmp_path / "right").iterdir()

@@ -17,7 +17,7 @@ from gliofed.version import __version__
 if TYPE_CHECKING:
     from gliofed.data.audit import DatasetReading
     from gliofed.data.formats.registry import inspect
-    from gliofed.deployment.approval import approve, consent
+    from gliofed.deployment.approval import ConsentForm, approve, consent
     from gliofed.deployment.join import Proposal, join, propose, serve
     from gliofed.deployment.lead import readmit, start, status, stop, withdraw
     from gliofed.deployment.model_upgrade import upgrade_model
@@ -126,6 +126,7 @@ _MODULES: Final = {
     "RetryLimits": "gliofed.deployment.supervisor",
     "RunStatus": "gliofed.deployment.run_status",
     "try_out": "gliofed.deployment.try_out",
+    "ConsentForm": "gliofed.deployment.approval",
     "approve": "gliofed.deployment.approval",
     "consent": "gliofed.deployment.approval",
     "Approval": "gliofed.federated.governance.approval",
@@ -142,6 +143,7 @@ __all__ = [
     "CasePreparation",
     "CaseStatus",
     "CheckResult",
+    "ConsentForm",
     "CorrectedLabel",
     "Correction",
     "DatasetPreparation",

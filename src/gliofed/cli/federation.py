@@ -117,7 +117,10 @@ def approve(
     ] = None,
     policy: Annotated[
         Path | None,
-        typer.Option(help="The site's policy; the approval ends when the policy changes."),
+        typer.Option(
+            help="The site's policy; the approval is for this policy alone [default: the policy "
+            "of a new kit]."
+        ),
     ] = None,
     new_key: Annotated[
         Path | None, typer.Option(help="Make an approver's key in this file, and nothing else.")
@@ -135,15 +138,15 @@ def approve(
                 f"for approvers in a site's policy.toml: {public}"
             )
         elif study is not None:
-            runs, leaves = gliofed.consent(study, policy)
+            form = gliofed.consent(study, policy)
             rules = f"the policy {policy}" if policy else "the default policy; a site may differ"
-            _show_consent(runs, f"What leaves it, under {rules}:", leaves)
+            _show_consent(form.runs, f"What leaves it, under {rules}:", form.leaves)
             who = who or getpass.getuser()
             if not yes and not typer.confirm(f"Approve this as {who}?"):
                 typer.echo("the study was not approved")
                 raise typer.Exit(1)
             out = out or Path("approval.json")
-            approval = gliofed.approve(study, who, out, key, policy)
+            approval = gliofed.approve(form, who, out, key)
             target = out / f"{approval.study}.json" if out.is_dir() else out
             typer.echo(f"wrote {target} ({'signed' if approval.signature else 'not signed'})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from gliofed.deployment.training_job import study_for_sites
@@ -18,28 +19,44 @@ from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.study import Study, study_toml
 
 
-def approve(
-    study: Path, who: str, out: Path, key: Path | None = None, policy: Path | None = None
-) -> Approval:
-    """Approve a study file for one site; the approval is written to `out`.
+@dataclass(frozen=True)
+class ConsentForm:
+    """A study as a person reads it before approval.
 
-    who: name of the approver. out: a file, or the folder of a kit's approvals. key: file of an
-    approver's private key, for a signature. policy: the site's policy file, to bind the
-    approval to. Raises StudyError, PolicyError, ApprovalError.
+    text: canonical TOML, as a training job sends it. policy: under which `leaves` is written.
+    runs: lines of what it runs at a site. leaves: lines of what leaves the site.
     """
-    approval = make_approval(_text(study), who, None if policy is None else load_policy(policy))
+
+    text: str
+    policy: SitePolicy
+    runs: tuple[str, ...]
+    leaves: tuple[str, ...]
+
+
+def consent(study: Path, policy: Path | None = None) -> ConsentForm:
+    """The consent form of a study file. policy: the site's policy file, or None for the default.
+
+    Raises StudyError, PolicyError.
+    """
+    text = _text(study)
+    parsed = parse_study_text(text, str(study))
+    size = network_size(parsed)
+    rules = SitePolicy() if policy is None else load_policy(policy)
+    return ConsentForm(text, rules, what_runs(parsed, size), what_leaves(parsed, rules, None, size))
+
+
+def approve(form: ConsentForm, who: str, out: Path, key: Path | None = None) -> Approval:
+    """Approve what a consent form shows, under the policy it shows; write the approval to `out`.
+
+    Files that have changed since the form was made do not matter. who: name of the approver. out: a
+    file, or the folder of a kit's approvals. key: file of an approver's private key, for a
+    signature. Raises ApprovalError.
+    """
+    approval = make_approval(form.text, who, form.policy)
     if key is not None:
         approval = sign(approval, key)
     write_approval(approval, out)
     return approval
-
-
-def consent(study: Path, policy: Path | None = None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Two lists of lines: what a study runs at a site, and what leaves it under its policy."""
-    parsed = parse_study_text(_text(study), str(study))
-    size = network_size(parsed)
-    rules = SitePolicy() if policy is None else load_policy(policy)
-    return what_runs(parsed, size), what_leaves(parsed, rules, None, size)
 
 
 def network_size(study: Study) -> int:

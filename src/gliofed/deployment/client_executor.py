@@ -18,7 +18,7 @@ from gliofed.federated.governance.approval import parse_study_text, require_appr
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.failure import Stage, write_report
 from gliofed.federated.governance.hash_chain import LogHead, parse_head
-from gliofed.federated.governance.policy import load_policy
+from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.federated.linkage.tokens import read_salt
 from gliofed.federated.messages import training_request_of
 from gliofed.federated.wire import load_note
@@ -36,13 +36,17 @@ class ClientExecutor(FlareExecutor):
         self._root = Path()
         self._stage: Stage = "other"
         self._noted: LogHead | None = None
+        self._policy = SitePolicy()
+        self._opened: Client | None = None
 
     def prepare(self, kit: Path) -> Path:
         """The run's folder in the kit, for a study that was approved here."""
         self._root = kit
         self._stage = "approval"
-        job = self._job
-        require_approval(job.study, job.digest, self._kit.approvals, load_policy(self._kit.policy))
+        job, policy = self._job, load_policy(self._kit.policy)
+        require_approval(job.study, job.digest, self._kit.approvals, policy)
+        if policy != self._policy:
+            self._policy, self._opened = policy, None
         folder = self._kit.work / job.run
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
@@ -109,9 +113,12 @@ class ClientExecutor(FlareExecutor):
     def _log(self) -> AuditLog:
         return AuditLog(self._kit.audit, self._kit.name)
 
-    @cached_property
+    @property
     def _client(self) -> Client:
-        keep_memory()
-        folder = self._kit.work / self._job.run / "state"
-        study = parse_study_text(self._job.study)
-        return open_client(study, self._kit, read_data_paths(self._kit), folder)
+        """Under the policy that `prepare` has found approved; opened again once that changes."""
+        if self._opened is None:
+            keep_memory()
+            folder = self._kit.work / self._job.run / "state"
+            study, data = parse_study_text(self._job.study), read_data_paths(self._kit)
+            self._opened = open_client(study, self._kit, data, folder, self._policy)
+        return self._opened

@@ -14,7 +14,8 @@ from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ApprovalError, DataError
 from gliofed.federated.flare.process import ProcessCommand, server_process, site_process
 from gliofed.federated.governance.approval import (
-    approve,
+    check_approval,
+    make_approval,
     parse_study_text,
     read_approval,
     require_approval,
@@ -22,7 +23,7 @@ from gliofed.federated.governance.approval import (
 )
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.consent import what_leaves, what_runs
-from gliofed.federated.governance.policy import load_policy
+from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.models.network import build_net
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import study_toml
@@ -34,12 +35,13 @@ from gliofed.validation.codes import Severity
 class Proposal:
     """A study as it is described before approval.
 
-    text: canonical TOML of the study, as the server sends it. runs, leaves: lines of text.
-    agreed: whether it was approved here before.
+    text: canonical TOML of the study, as the server sends it. policy: under which `leaves` is
+    written. runs, leaves: lines of text. agreed: whether it was approved here before.
     """
 
     kit: Kit
     text: str
+    policy: SitePolicy
     runs: tuple[str, ...]
     leaves: tuple[str, ...]
     agreed: bool
@@ -69,7 +71,7 @@ def propose(
             f"{data.folder}, correct them, and join again"
         )
     progress.stage("preparing the data")
-    client = open_client(proposed, site_kit, data, site_kit.work / "state")
+    client = open_client(proposed, site_kit, data, site_kit.work / "state", policy)
     write_data_paths(site_kit, data)
     net = build_net(proposed.net.preset, proposed.net.stem, 0)
     size = sum(p.numel() for p in net.parameters())
@@ -83,6 +85,7 @@ def propose(
     return Proposal(
         site_kit,
         text,
+        policy,
         what_runs(proposed, size),
         what_leaves(proposed, policy, counts, size),
         agreed,
@@ -92,16 +95,21 @@ def propose(
 def record_approval(proposal: Proposal, who: str, signed: Path | None) -> None:
     """Write the hospital's approval, by `who` or from a signed approval file.
 
-    Raises ApprovalError where the file is not for this study and policy.
+    Raises ApprovalError where the file is not for this study and policy, or the site's policy is
+    no longer the one that was shown. Nothing is written then.
     """
-    kit, study = proposal.kit, parse_study_text(proposal.text)
-    policy = load_policy(kit.policy)
-    if signed is None:
-        approve(proposal.text, who, kit.approvals, policy)
-    else:
-        kit.approvals.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_approval(read_approval(signed), kit.approvals)
-    approval = require_approval(proposal.text, study.digest, kit.approvals, policy)
+    kit, policy = proposal.kit, proposal.policy
+    if load_policy(kit.policy) != policy:
+        raise ApprovalError(
+            f"{kit.policy}: was changed after it was shown what leaves; run gliofed join again"
+        )
+    study = parse_study_text(proposal.text)
+    approval = (
+        make_approval(proposal.text, who, policy) if signed is None else read_approval(signed)
+    )
+    check_approval(approval, study, policy, signed or kit.approvals)
+    kit.approvals.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_approval(approval, kit.approvals)
     has_signature = approval.signature is not None
     AuditLog(kit.audit, kit.name).write(
         "approved", study=study.digest, policy=policy.digest, signed=has_signature

@@ -15,7 +15,7 @@ from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.predictions import site_test
 from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
-from gliofed.federated.governance.policy import SitePolicy, hide_labels, load_policy
+from gliofed.federated.governance.policy import SitePolicy, hide_labels
 from gliofed.preprocessing.dataset import preparation_request, prepare_every_case
 from gliofed.runtime.device import this_machine
 from gliofed.runtime.files import write_private
@@ -48,14 +48,16 @@ def read_data_paths(kit: Kit) -> SiteDataPaths:
     return build(SiteDataPaths, read_toml(path, "file of the site's own data"), str(path))
 
 
-def open_client(study: Study, kit: Kit, data: SiteDataPaths, folder: Path) -> Client:
-    """The client of a site's kit with the site's own cases, under its policy.
+def open_client(
+    study: Study, kit: Kit, data: SiteDataPaths, folder: Path, policy: SitePolicy
+) -> Client:
+    """The client of a site's kit with the site's own cases, under `policy`.
 
     folder: of the optimiser's state. A training site holds out cases for its test as in a study
     on one machine, since these are chosen by patient; an external site only tests. Raises
-    DataError where the study does not name the site, PolicyError, and as reading and preparing do.
+    DataError where the study does not name the site, and as reading and preparing do.
     """
-    name, policy, device = kit.name, load_policy(kit.policy), this_machine()
+    name, device = kit.name, this_machine()
     if name not in (*study.data.train, *study.data.external):
         named = ", ".join((*study.data.train, *study.data.external))
         raise DataError(f"the study is for {named}, not for {name}")
@@ -66,11 +68,10 @@ def open_client(study: Study, kit: Kit, data: SiteDataPaths, folder: Path) -> Cl
     cases = {name: [p.case for p in prepared.values()]}
     (split,) = make_splits(config, cases, study.seeds[0])
     model_run = ModelRun(FEDERATED, study.seeds[0], split, split.train)
-    tests = "scores" in policy.metrics
     site_data = SiteData(
         name=name,
         cases=[prepared[str(c)] for c in split.train.get(name, ())],
-        test=site_test(study, model_run, prepared, device) if tests else None,
+        test=site_test(study, model_run, prepared, device),
     )
     setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True)
     return Client(site_data, setup, policy)

@@ -25,6 +25,7 @@ from gliofed.federated.governance.policy import (
     enforce_counts,
     enforce_gradient,
     enforce_request,
+    enforce_scores,
     enforce_update,
     hide_labels,
 )
@@ -155,7 +156,12 @@ class Client:
         return {role: suppress_small_counts(own, self._smallest) for role, own in sums.items()}
 
     def _test_results(self, request: ScoresRequest | CalibrationRequest) -> tuple[CaseResult, ...]:
-        """Results of the request's model, kept until a request for another model."""
+        """Results of the request's model, kept until a request for another model.
+
+        Raises PolicyError where the policy permits nothing that is computed from them.
+        """
+        if self._policy is not None:
+            enforce_scores(self._policy)
         if self._test is None:
             raise DataError(f"site {self.name} was not set up to test: it has no test cases")
         model = (request.run, request.rounds)

@@ -156,9 +156,14 @@ def require_approval(text: str, digest: str, folder: Path, policy: SitePolicy) -
             f"it with gliofed approve STUDY --out {folder}"
         )
     approval = read_approval(path)
+    check_approval(approval, study, policy, path)
+    return approval
+
+
+def check_approval(approval: Approval, study: Study, policy: SitePolicy, path: Path) -> None:
+    """Raise ApprovalError where the approval in `path` is not of `study` under `policy`."""
     _check_same(approval, study, path)
     _check_policy(approval, policy, path)
-    return approval
 
 
 def read_approval(path: Path) -> Approval:
@@ -194,7 +199,8 @@ def _check_same(approval: Approval, study: Study, path: Path) -> None:
 def _check_policy(approval: Approval, policy: SitePolicy, path: Path) -> None:
     if approval.policy not in (None, policy.digest):
         raise ApprovalError(
-            f"{path}: the policy was changed after the study was approved; approve it again"
+            f"{path}: the study was approved under another policy than this site's present one; "
+            "read what leaves under this one, and approve it again"
         )
     if policy.approvers and not verify_signature(
         approval.signature, approval.signed_bytes(), policy.approvers
