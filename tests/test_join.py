@@ -88,7 +88,7 @@ def test_a_policy_edited_while_it_is_read_is_not_approved(kit, data, file) -> No
     kit.policy.write_text(shown + "max_change = 9.0\n")
     with pytest.raises(ApprovalError, match=r"policy\.toml: was changed after it was shown"):
         record_approval(asked, "Dr Who", None)
-    assert not kit.approvals.exists()
+    assert not [*kit.approvals.iterdir()]
     assert not kit.audit.exists()
     kit.policy.write_text(shown)
     record_approval(asked, "Dr Who", None)
@@ -105,7 +105,7 @@ def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path
     asked = gliofed.propose(kit.root, data, file, NoProgress())
     with pytest.raises(ApprovalError):
         record_approval(asked, "", signed)
-    assert not kit.approvals.exists(), "the other study is not approved by the way"
+    assert not [*kit.approvals.iterdir()], "the other study is not approved by the way"
     assert not gliofed.propose(kit.root, data, file, NoProgress()).agreed
     approve(asked.text, "Dr Who", tmp_path / "right")
     (signed,) = (tmp_path / "right").iterdir()
