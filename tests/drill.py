@@ -27,13 +27,14 @@ import gliofed
 from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.run_status import read_status
-from gliofed.deployment.site_data import open_client
+from gliofed.deployment.site_data import make_client, read_cases
 from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.deployment.try_out import TryOutFolder, make_kits, running_parties, start_party
 from gliofed.errors import AuditError, CheckpointError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.governance.audit_verification import verify_lines
 from gliofed.federated.governance.policy import load_policy
+from gliofed.federated.linkage.site_decisions import read_decisions
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.named_tensors import join_tensors
 from gliofed.federated.server.rounds import FederatedRun, run_rounds
@@ -54,7 +55,7 @@ class DrillSettings:
     """epochs: rounds of "label_aware", whose sites make a pass a round. host: of the server.
 
     federation: settings of the study's own table. policy: of every site. cases: of every hospital,
-    of which a fifth is held out where it trains.
+    of which a fifth is held out where it trains. shared: hospital to the id of a further patient.
     """
 
     epochs: int
@@ -65,6 +66,7 @@ class DrillSettings:
     federation: Mapping[str, object] = field(default_factory=lambda: {"method": "label_aware"})
     policy: str = POLICY
     cases: int = 6
+    shared: Mapping[str, str] = field(default_factory=dict)
 
 
 def drill_study(root: Path, settings: DrillSettings) -> Study:
@@ -254,10 +256,12 @@ def drill(root: Path, epochs: int, **changed: object):
     place = TryOutFolder(root.resolve())
     settings = DrillSettings(epochs, **changed)
     study = drill_study(place.root, settings)
-    rows = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(settings.cases)}
     place.root.mkdir(parents=True, exist_ok=True)
     sites = (*study.data.train, *study.data.external)
     for number, name in enumerate(sites):
+        own = [f"{n:02d}{name}" for n in range(settings.cases)]
+        names = [*own, settings.shared[name]] if name in settings.shared else own
+        rows = {p: (str(n % 2), "0", "unknown", "2") for n, p in enumerate(names)}
         write_hospital(place.root / "hospitals" / name, rows, seed=number + 1)
     make_kits(place, study, settings.host)
     for name in sites:
@@ -273,20 +277,17 @@ def undisturbed(
 ) -> tuple[CommittedRound, FinishedTest]:
     """The same rounds and test in this process, on as many threads as each of the drill's.
 
+    Patients that a site left out in the drill are left out here, too.
     without: sites that take no part.
     """
     study = study_for_sites(d.study)
-    sites = [
-        open_client(
-            study,
-            open_kit(d.place.kits / name, "site"),
-            gliofed.SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}"),
-            folder / name,
-            load_policy(open_kit(d.place.kits / name, "site").policy),
-        )
-        for name in d.sites
-        if name not in without
-    ]
+    sites = []
+    for name in (s for s in d.sites if s not in without):
+        kit = open_kit(d.place.kits / name, "site")
+        data = gliofed.SiteDataPaths(d.place.root / "hospitals" / name, folder / f"store-{name}")
+        left_out = read_decisions(kit.work / d.run).left_out
+        cases = [c for c in read_cases(study, kit, data) if c.case.patient not in left_out]
+        sites.append(make_client(study, kit, cases, folder / name, load_policy(kit.policy)))
     train = [site for site in sites if site.name in study.data.train]
     engine = LocalEngine(train, folder)
     run = FederatedRun(study, "near", study.seeds[0], folder / "rounds")

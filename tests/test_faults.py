@@ -20,6 +20,7 @@ from gliofed.deployment.kit import open_kit
 from gliofed.deployment.site_data import write_data_paths
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.governance.audit_verification import read_anchors, verify_lines
+from gliofed.federated.linkage.site_decisions import read_decisions
 from gliofed.federated.server.testing import FinishedTest, last_test
 from gliofed.markers import BY_ID
 
@@ -59,7 +60,13 @@ def killed(tmp_path_factory) -> KilledServer:
     train = ("north", UNAPPROVED, "west")
     federation = {"method": "synchronous", "commit": ROUNDS}
     with drill(
-        root / "far", ROUNDS // PASS, deadline=60.0, train=train, batch=1, federation=federation
+        root / "far",
+        ROUNDS // PASS,
+        deadline=60.0,
+        train=train,
+        batch=1,
+        federation=federation,
+        shared={"west": "TCGA01A001", "outer": "tcga01a00101A"},
     ) as d:
         kit = open_kit(d.place.kits / UNAPPROVED, "site")
         hospital = d.place.root / "hospitals" / UNAPPROVED
@@ -127,6 +134,29 @@ def test_who_did_not_approve_is_named(killed) -> None:
     assert all("ApprovalError" in p.refused[UNAPPROVED] for p in killed.state.history)
     tested = last_test(killed.d.work(SERVER), killed.d.run, ROUNDS)
     assert set(tested.failures) == {UNAPPROVED}
+
+
+def test_a_patient_at_two_sites_stays_at_the_external_one(killed) -> None:
+    west, outer = (
+        read_decisions(killed.d.place.kits / name / "gliofed/work" / killed.d.run)
+        for name in ("west", "outer")
+    )
+    assert (west.left_out, dict(west.shared)) == (("TCGA01A001",), {"TCGA01A001": 1})
+    assert (outer.left_out, dict(outer.shared)) == ((), {"tcga01a00101A": 1})
+    assert killed.state.counts["west"].cases == killed.state.counts["north"].cases
+    assert killed.end.shared == {"outer and west": "1 to 10"}
+    assert set(killed.end.compared) == {*TRAIN, "outer"}
+    assert "ApprovalError" in killed.end.uncompared[UNAPPROVED]
+    compared = {
+        name: {e.fields.get("reason") for e in gliofed.read_log(killed.audit(name))
+               if e.event == "patients-compared"}
+        for name in (SERVER, "north", "outer")
+    }  # fmt: skip
+    assert compared == {SERVER: {"small-count"}, "north": {None}, "outer": {None}}
+    assert not list(killed.d.place.kits.glob("server/gliofed/work/*/linkage/*"))
+    for path in (killed.d.place.kits / SERVER).rglob("*"):
+        if path.is_file():
+            assert b"01A001" not in path.read_bytes().upper(), path
 
 
 def test_audit_logs_anchor_each_other_and_no_log_names_a_case(killed) -> None:

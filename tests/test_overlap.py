@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
-import torch
 from conftest import write_hospital, write_image
 from scipy import ndimage
 from typer.testing import CliRunner
@@ -20,7 +18,7 @@ from gliofed.data.formats.bids import read_bids
 from gliofed.data.formats.registry import read_sites
 from gliofed.data.patient_ids import read_mapping
 from gliofed.data.store import PreparedStore, StoreEntry
-from gliofed.errors import OverlapError, UpdateError
+from gliofed.errors import OverlapError
 from gliofed.experiments.cases import prepare_and_compare
 from gliofed.experiments.patient_overlap import (
     check_overlap,
@@ -32,20 +30,18 @@ from gliofed.federated.linkage.client import (
     LinkageConfig,
     LocalAnnouncement,
     announce_patients,
-    read_notice,
 )
 from gliofed.federated.linkage.server import (
     CORNERS,
     MIN_EQUAL_TOKENS,
     SharedPatient,
     SitePatient,
+    TokenAnnouncement,
     find_pairs,
-    overlap_notice,
-    read_announcement,
     shared_counts,
+    shared_rows,
 )
 from gliofed.federated.linkage.tokens import TOKENS, study_salt
-from gliofed.federated.wire import pack, unpack
 from gliofed.preprocessing import fingerprint
 from gliofed.preprocessing.fingerprint import WHOLE_BRAIN_ML, describe, stored_fingerprint
 from gliofed.runtime.progress import NoProgress
@@ -147,8 +143,8 @@ def announced(site: str, *patients: str) -> LocalAnnouncement:
 
 def told(*sites: tuple[str, ...]) -> tuple[tuple[SharedPatient, ...], dict[str, dict[str, int]]]:
     sent = {name: announced(name, *patients) for name, *patients in sites}
-    pairs = find_pairs([read_announcement(s, a.message, 99) for s, a in sent.items()])
-    return pairs, {s: dict(read_notice(a, s, overlap_notice(s, pairs))) for s, a in sent.items()}
+    pairs = find_pairs([a.tokens for a in sent.values()])
+    return pairs, {s: dict(a.shared(shared_rows(s, pairs))) for s, a in sent.items()}
 
 
 def test_each_site_is_told_its_own_patients_and_nothing_else() -> None:
@@ -156,11 +152,6 @@ def test_each_site_is_told_its_own_patients_and_nothing_else() -> None:
     assert shared_counts(pairs) == {("a", "b"): 1, ("a", "c"): 2, ("b", "c"): 2}
     assert own == {"a": {"P-01": 2, "P3": 1}, "b": {"p1": 2, "P9": 1},
                    "c": {"sub-P1": 2, "P3": 1, "P9": 1}}  # fmt: skip
-    message = overlap_notice("a", pairs)
-    assert set(safetensors.torch.load(message)) == set()
-    assert b"P" not in message.replace(b"gliofed", b"")
-    with pytest.raises(UpdateError, match="notice"):
-        read_notice(announced("b", "P1"), "b", message)
 
 
 def test_a_site_alone_and_sites_without_overlap_share_none() -> None:
@@ -176,46 +167,19 @@ def test_one_patient_twice_at_one_site_is_found_and_counted_once() -> None:
     assert own["a"] == {"P1": 1, "P01": 1}
 
 
-def test_a_message_holds_tokens_and_no_id(tmp_path) -> None:
-    message = announced("north", "TCGA-FG-A60K", "Miller1948").message
-    tensors, note = unpack(message)
-    assert note == {"form": "overlap-1", "site": "north", "patients": 2}
-    assert set(tensors) == {"ids", "id_owner", "images", "shown", "image_owner"}
-    for text in (b"A60K", b"iller", b"ILLER", SALT.secret):
-        assert text not in message
-    again = announce_patients("north", [case("north", p) for p in ("Miller1948", "TCGA-FG-A60K")], SALT,
-                     LinkageConfig(("id",)))  # fmt: skip
-    assert again.message == message  # the order of the table is not sent
-
-
-def test_a_message_that_cannot_be_is_refused() -> None:
-    good = announced("a", "P1", "P2").message
-    tensors, note = unpack(good)
-    assert read_announcement("a", good, 2).patients == 2
-    bad = [
-        (good, "b", 2), (good, "a", 1), (b"", "a", 2), (good[:-3], "a", 2),
-        (pack(tensors, {**note, "patients": True}), "a", 2),
-        (pack({k: v for k, v in tensors.items() if k != "ids"}, note), "a", 2),
-        (pack({**tensors, "ids": tensors["ids"][:, :8]}, note), "a", 2),
-        (pack({**tensors, "ids": tensors["ids"].int()}, note), "a", 2),
-        (pack({**tensors, "id_owner": tensors["id_owner"] + 1}, note), "a", 2),
-        (pack({**tensors, "id_owner": tensors["id_owner"] - 1}, note), "a", 2),
-    ]  # fmt: skip
-    for data, site, most in bad:
-        with pytest.raises(UpdateError, match=f"site {site}"):
-            read_announcement(site, data, most)
-
-
 def test_the_threshold_has_two_sides() -> None:
-    tokens = torch.arange(4 * CORNERS * TOKENS, dtype=torch.int32).reshape(1, 4, CORNERS, TOKENS)
-    shown = torch.tensor([[0, 0, 0, 1]], dtype=torch.uint8)
+    tokens = np.arange(4 * CORNERS * TOKENS, dtype=np.int32).reshape(1, 4, CORNERS, TOKENS)
 
-    def site(name: str, images: torch.Tensor):
-        tensors = {"ids": torch.zeros(0, 16, dtype=torch.uint8), "shown": shown, "images": images,
-                   "id_owner": torch.zeros(0, dtype=torch.int32),
-                   "image_owner": torch.zeros(1, dtype=torch.int32)}  # fmt: skip
-        note = {"form": "overlap-1", "site": name, "patients": 1}
-        return read_announcement(name, pack(tensors, note), 1)
+    def site(name: str, images: np.ndarray) -> TokenAnnouncement:
+        return TokenAnnouncement(
+            site=name,
+            patients=1,
+            ids=np.zeros((0, 16), np.uint8),
+            id_owner=np.zeros(0, np.int32),
+            images=images,
+            shown=np.array([[0, 0, 0, 1]], np.uint8),
+            image_owner=np.zeros(1, np.int32),
+        )
 
     for equal, pairs in ((MIN_EQUAL_TOKENS, 1), (MIN_EQUAL_TOKENS - 1, 0)):
         other = tokens + 10**6
@@ -342,7 +306,7 @@ def test_the_fifty_patients_of_two_real_sets_by_id(real_data) -> None:
                                          f"{c.patient[6:]}") for c in cases]  # fmt: skip
         sent[name] = announce_patients(name, cases, SALT, LinkageConfig(("id",)))
     assert [len(a.patients) for a in sent.values()] == [94, 142]
-    pairs = find_pairs([read_announcement(s, a.message, 999) for s, a in sent.items()])
+    pairs = find_pairs([a.tokens for a in sent.values()])
     assert shared_counts(pairs) == {("tcga-lgg", "tcga-roi"): 50}
     assert len(pairs) == 50
 
@@ -356,11 +320,7 @@ def test_two_real_patients_under_their_brats_names(real_data) -> None:
         "brats", [case("brats", p) for p in brats], SALT, LinkageConfig(("id",), mapping)
     )
     other = announce_patients("lgg", [case("lgg", p) for p in lgg], SALT, LinkageConfig(("id",)))
-    sent = [
-        read_announcement("brats", one.message, 99),
-        read_announcement("lgg", other.message, 99),
-    ]
-    found = find_pairs(sent)
+    found = find_pairs([one.tokens, other.tokens])
     assert (len(brats), len(lgg), len(found)) == (6, 94, 2)
 
 

@@ -174,7 +174,9 @@ class FederationConfig:
     the norm of the round's model. max_gradient: a gradient of a larger L2 norm is refused; those of
     a network in training are mostly between 1 and 100. max_cases: the largest case count that a
     site may report. quorum: updates that must pass for a round to count. deadline: seconds that a
-    site on another machine has for a response; a later one is left out of the round.
+    site on another machine has for a response; a later one is left out of the round. overlap: what
+    to do with a patient found at two sites of a federation: "drop" the cases at all sites but the
+    first, an external one first; "refuse" the study; or "ignore": do not compare patients.
     """
 
     method: str = "synchronous"
@@ -189,6 +191,7 @@ class FederationConfig:
     max_cases: int = 20_000
     quorum: int = 1
     deadline: float = 3600.0
+    overlap: Literal["drop", "refuse", "ignore"] = "drop"
 
     @property
     def synchronous(self) -> bool:

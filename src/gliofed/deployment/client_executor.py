@@ -8,23 +8,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from gliofed.data.store import PreparedCase
 from gliofed.deployment.kit import Kit, open_kit
-from gliofed.deployment.site_data import open_client, read_data_paths
+from gliofed.deployment.site_data import make_client, read_cases, read_data_paths
+from gliofed.deployment.site_linkage import SiteLinkage
 from gliofed.deployment.training_job import TrainingJob, parse_job
 from gliofed.errors import PolicyError
 from gliofed.federated.client import Client
 from gliofed.federated.flare.executor import FlareExecutor
 from gliofed.federated.governance.approval import parse_study_text, require_approval
-from gliofed.federated.governance.audit_log import AuditLog
+from gliofed.federated.governance.audit_log import AuditLog, count_fields
 from gliofed.federated.governance.failure import Stage, write_report
 from gliofed.federated.governance.hash_chain import LogHead, parse_head
 from gliofed.federated.governance.policy import SitePolicy, load_policy
+from gliofed.federated.linkage.messages import LINKAGE_KINDS
 from gliofed.federated.linkage.tokens import read_salt
 from gliofed.federated.messages import training_request_of
 from gliofed.federated.wire import load_note
 from gliofed.runtime.device import keep_memory
 
-_STAGES: Final[Mapping[str, Stage]] = {s: s for s in ("count", "train", "test", "calibrate")}
+_STAGES: Final[Mapping[str, Stage]] = {
+    s: s for s in ("link", "notice", "count", "train", "test", "calibrate")
+}
 
 
 class ClientExecutor(FlareExecutor):
@@ -38,6 +43,7 @@ class ClientExecutor(FlareExecutor):
         self._noted: LogHead | None = None
         self._policy = SitePolicy()
         self._opened: Client | None = None
+        self._opened_linkage: SiteLinkage | None = None
 
     def prepare(self, kit: Path) -> Path:
         """The run's folder in the kit, for a study that was approved here."""
@@ -46,7 +52,7 @@ class ClientExecutor(FlareExecutor):
         job, policy = self._job, load_policy(self._kit.policy)
         require_approval(job.study, job.digest, self._kit.approvals, policy)
         if policy != self._policy:
-            self._policy, self._opened = policy, None
+            self._policy, self._opened, self._opened_linkage = policy, None, None
         folder = self._kit.work / job.run
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
@@ -58,9 +64,9 @@ class ClientExecutor(FlareExecutor):
         kind = str(note["kind"])
         number = note.get("round", note.get("rounds"))  # of training, or those that made the model
         with self._logged(None if number is None else int(number), response):
-            client = self._client
+            respond = self._respond_linkage if kind in LINKAGE_KINDS else self._client.respond
             self._stage = _STAGES[kind]
-            client.respond(request, response)
+            respond(request, response)
 
     def respond_to_note(self, note: object, response: Path) -> bool:
         """Respond where no case of a round's batch is this site's."""
@@ -72,6 +78,17 @@ class ClientExecutor(FlareExecutor):
             self._stage = "train"
             self._client.respond_without_case(request, response)
         return True
+
+    def _respond_linkage(self, request: Path, response: Path) -> None:
+        """Respond to a request of the comparison of patients; the client is made anew after it."""
+        before = self._linkage.decisions
+        self._linkage.respond(request, response)
+        now = self._linkage.decisions
+        if now != before:
+            self._opened = None
+        if now.compared and load_note(request)["kind"] == "notice":
+            counted = count_fields(len(now.left_out), self._policy.smallest_count)
+            self._log.write("patients-compared", run=self._job.run, **counted)
 
     @contextmanager
     def _logged(self, number: int | None, response: Path) -> Iterator[None]:
@@ -113,12 +130,31 @@ class ClientExecutor(FlareExecutor):
     def _log(self) -> AuditLog:
         return AuditLog(self._kit.audit, self._kit.name)
 
+    @cached_property
+    def _cases(self) -> tuple[PreparedCase, ...]:
+        keep_memory()
+        study = parse_study_text(self._job.study)
+        return read_cases(study, self._kit, read_data_paths(self._kit))
+
+    @property
+    def _linkage(self) -> SiteLinkage:
+        """Under the policy that `prepare` has found approved, as the client."""
+        if self._opened_linkage is None:
+            self._opened_linkage = SiteLinkage(
+                study=parse_study_text(self._job.study),
+                kit=self._kit,
+                data=read_data_paths(self._kit),
+                cases=self._cases,
+                run=self._kit.work / self._job.run,
+                permitted=self._policy.overlap_by,
+            )
+        return self._opened_linkage
+
     @property
     def _client(self) -> Client:
-        """Under the policy that `prepare` has found approved; opened again once that changes."""
+        """With the cases that the site uses in this run; opened again once these change."""
         if self._opened is None:
-            keep_memory()
-            folder = self._kit.work / self._job.run / "state"
-            study, data = parse_study_text(self._job.study), read_data_paths(self._kit)
-            self._opened = open_client(study, self._kit, data, folder, self._policy)
+            linkage = self._linkage
+            cases, state = linkage.used_cases, linkage.run / "state"
+            self._opened = make_client(linkage.study, self._kit, cases, state, self._policy)
         return self._opened

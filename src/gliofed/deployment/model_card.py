@@ -57,6 +57,7 @@ def model_card(study: Study, status: RunStatus, withdrawn: Sequence[str], model:
         parts=parts,
         silent=[p.site for p in parts if p.trains and not p.merged],
         withdrawn=_withdrawn(study, status, withdrawn),
+        overlap=status.overlap_lines(withdrawn),
         table=_table(status.rows, withdrawn),
         failures={
             s: without_site_prefix(s, why)

@@ -108,6 +108,7 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
                 f"{study.federation.quorum} updates a round, each within "
                 f"{study.federation.deadline:g} s",
             ),
+            *(("shared patients", line) for line in status.overlap_lines()),
             ("network", study.net.preset),
             ("grid", f"{grid} mm, patch {study.grid.patch}"),
         ),

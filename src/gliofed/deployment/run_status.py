@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -40,8 +40,10 @@ class RunStatus:
     last training job. missing: sites of the study that are not connected. withdrawn: those that
     have withdrawn from the run, as the server has recorded them. rows: results of the
     test; failures: site to the reason why it is not in the test. fits: of the calibration, one a
-    marker; uncalibrated: training site to the reason why its cases are not in it. page: the error
-    where the page could not be drawn.
+    marker; uncalibrated: training site to the reason why its cases are not in it. compared: sites
+    whose patients were compared in the present or the last job; shared: "north and south" to how
+    many patients both have, as text; uncompared: site to the reason why it was not compared. page:
+    the error where the page could not be drawn.
     """
 
     run: str
@@ -58,12 +60,33 @@ class RunStatus:
     failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fits: tuple[ScalingRow, ...] = ()
     uncalibrated: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    compared: tuple[str, ...] = ()
+    shared: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    uncompared: Mapping[str, str] = dataclasses.field(default_factory=dict)
     page: str = ""
 
     @property
     def done(self) -> int:
         """Committed rounds."""
         return self.points[-1].round + 1 if self.points else 0
+
+    def overlap_lines(self, withdrawn: Collection[str] = ()) -> tuple[str, ...]:
+        """How the patients of the sites were compared, in sentences; none before it was done.
+
+        withdrawn: sites that are not named.
+        """
+        lacking = tuple(
+            f"{site} was not compared: {why.removeprefix(f'site {site}: ')}."
+            for site, why in self.uncompared.items()
+            if site not in withdrawn
+        )
+        compared = [s for s in self.compared if s not in withdrawn]
+        if not compared:
+            return lacking
+        pairs = {k: n for k, n in self.shared.items() if not {*k.split(" and ")} & {*withdrawn}}
+        shared = "; ".join(f"{pair}: {n}" for pair, n in pairs.items())
+        found = f"Shared patients: {shared}. One site uses each." if pairs else "None is at two."
+        return (f"Patients of {', '.join(compared)} were compared. {found}", *lacking)
 
     @property
     def plain(self) -> dict[str, Any]:

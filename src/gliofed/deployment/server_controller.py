@@ -17,12 +17,15 @@ from gliofed.deployment.run_status import RunStatus, State, write_status
 from gliofed.deployment.training_job import TrainingJob, parse_job
 from gliofed.errors import GliofedError, QuorumError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
+from gliofed.federated.cohort.suppression import SMALLEST_SHOWN
 from gliofed.federated.flare.controller import EngineConfig, FlareController, FlareEngine
 from gliofed.federated.governance.approval import parse_study_text
-from gliofed.federated.governance.audit_log import AuditLog
+from gliofed.federated.governance.audit_log import AuditLog, count_fields
 from gliofed.federated.governance.hash_chain import Event, LogHead, parse_head
 from gliofed.federated.governance.withdrawals import read_withdrawn
+from gliofed.federated.linkage.messages import largest_tokens
 from gliofed.federated.server.calibration import EngineFactory, last_calibration, run_calibration
+from gliofed.federated.server.linkage import compare_patients, forget_tokens
 from gliofed.federated.server.rounds import Engine, FederatedRun, SiteReply, run_rounds
 from gliofed.federated.server.testing import run_test
 from gliofed.models.folder import recipe_of, write_model
@@ -53,6 +56,7 @@ class ServerController(FlareController):
         self._study = parse_study_text(self._job.study)
         self._begun = False
         self._heads: dict[str, LogHead] = {}
+        self._excluded: Mapping[str, str] = {}
         self._status = RunStatus(
             run=self._job.run,
             study=self._study.name,
@@ -135,9 +139,12 @@ class ServerController(FlareController):
             self._set_progress(state)
             write_status(folder, self._status)
 
-        def make_engine(names: Sequence[str]) -> Engine:
-            return PresentSitesEngine(lambda: make_flare_engine(self._config(names, folder)))
+        def make_engine(names: Sequence[str], largest: int = 0) -> Engine:
+            return PresentSitesEngine(
+                lambda: make_flare_engine(self._config(names, folder, largest))
+            )
 
+        self._compare_patients(make_engine, folder, log)
         state = run_rounds(
             make_engine(study.data.train),
             FederatedRun(study, job.run, study.seeds[0], folder / "rounds"),
@@ -151,14 +158,40 @@ class ServerController(FlareController):
         if study.data.holdout:
             self._calibrate(make_engine, state, folder)
         self._write_model(state, folder, log)
+        forget_tokens(folder)
         self._set_state("completed", "")
 
-    def _config(self, names: Sequence[str], folder: Path) -> EngineConfig:
-        """Of the sites `names` that have not withdrawn by now."""
+    def _config(self, names: Sequence[str], folder: Path, largest: int) -> EngineConfig:
+        """Of the sites `names` that have not withdrawn by now. largest: bytes of a response."""
         withdrawn = read_withdrawn(folder)
         self._status = dataclasses.replace(self._status, withdrawn=withdrawn)
         sites = [n for n in names if n not in withdrawn]
-        return EngineConfig(sites, self._study.federation.deadline, folder / "spool")
+        deadline = self._study.federation.deadline
+        return EngineConfig(sites, deadline, folder / "spool", largest, self._excluded)
+
+    def _compare_patients(
+        self, make_engine: Callable[[Sequence[str], int], Engine], folder: Path, log: AuditLog
+    ) -> None:
+        """Compare the patients of the sites before the job's first round."""
+        study, run = self._study, self._job.run
+        if study.federation.overlap == "ignore":
+            return
+        largest = largest_tokens(study.federation.max_cases)
+        linkage = compare_patients(lambda names: make_engine(names, largest), study, run, folder)
+        log.write(
+            "patients-compared",
+            run=run,
+            sites=len(linkage.compared),
+            missing=len(linkage.uncompared),
+            **count_fields(linkage.patients, SMALLEST_SHOWN),
+        )
+        self._excluded = linkage.excluded
+        self._status = dataclasses.replace(
+            self._status,
+            compared=linkage.compared,
+            shared=linkage.shared,
+            uncompared=linkage.uncompared,
+        )
 
     def _test(self, engine: Engine, state: CommittedRound, folder: Path) -> None:
         self._set_state("testing", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -51,36 +52,19 @@ def read_data_paths(kit: Kit) -> SiteDataPaths:
 def open_client(
     study: Study, kit: Kit, data: SiteDataPaths, folder: Path, policy: SitePolicy
 ) -> Client:
-    """The client of a site's kit with the site's own cases, under `policy`.
+    """As `make_client`, with all cases of the site; raises as `read_cases` does."""
+    return make_client(study, kit, read_cases(study, kit, data), folder, policy)
 
-    folder: of the optimiser's state. A training site holds out cases for its test as in a study
-    on one machine, since these are chosen by patient; an external site only tests. Raises
-    DataError where the study does not name the site, and as reading and preparing do.
+
+def read_cases(study: Study, kit: Kit, data: SiteDataPaths) -> tuple[PreparedCase, ...]:
+    """The site's cases that the study uses, prepared, with all labels.
+
+    Raises DataError where the study does not name the site, and as reading and preparing do.
     """
-    name, device = kit.name, this_machine()
+    name = kit.name
     if name not in (*study.data.train, *study.data.external):
         named = ", ".join((*study.data.train, *study.data.external))
         raise DataError(f"the study is for {named}, not for {name}")
-    prepared = {str(p.case): p for p in _prepared(study, name, data, policy)}
-    trains = name in study.data.train
-    train, external = ((name,), ()) if trains else ((), (name,))
-    config = replace(study.data, train=train, external=external)
-    cases = {name: [p.case for p in prepared.values()]}
-    (split,) = make_splits(config, cases, study.seeds[0])
-    model_run = ModelRun(FEDERATED, study.seeds[0], split, split.train)
-    site_data = SiteData(
-        name=name,
-        cases=[prepared[str(c)] for c in split.train.get(name, ())],
-        test=site_test(study, model_run, prepared, device),
-    )
-    setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True)
-    return Client(site_data, setup, policy)
-
-
-def _prepared(
-    study: Study, name: str, data: SiteDataPaths, policy: SitePolicy
-) -> tuple[PreparedCase, ...]:
-    """The cases that the study uses; labels that the policy excludes are unknown."""
     folder = data.folder.resolve()
     config = replace(
         study.data,
@@ -91,5 +75,29 @@ def _prepared(
     )
     cases = tuple(replace(c, site=name) for c in read_sites(config)[folder.name])
     prepared = prepare_every_case(cases, preparation_request(study, data.store), NO_PROGRESS)
-    used, _ = exclude_cases(study, prepared)
-    return hide_labels(policy, used)
+    return exclude_cases(study, prepared)[0]
+
+
+def make_client(
+    study: Study, kit: Kit, cases: Sequence[PreparedCase], folder: Path, policy: SitePolicy
+) -> Client:
+    """The client of a site's kit with `cases`, under `policy`.
+
+    folder: of the optimiser's state. A training site holds out cases for its test as in a study
+    on one machine, since these are chosen by patient; an external site only tests.
+    """
+    name, device = kit.name, this_machine()
+    prepared = {str(p.case): p for p in hide_labels(policy, cases)}
+    trains = name in study.data.train
+    train, external = ((name,), ()) if trains else ((), (name,))
+    config = replace(study.data, train=train, external=external)
+    by_site = {name: [p.case for p in prepared.values()]}
+    (split,) = make_splits(config, by_site, study.seeds[0])
+    model_run = ModelRun(FEDERATED, study.seeds[0], split, split.train)
+    site_data = SiteData(
+        name=name,
+        cases=[prepared[str(c)] for c in split.train.get(name, ())],
+        test=site_test(study, model_run, prepared, device),
+    )
+    setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True)
+    return Client(site_data, setup, policy)

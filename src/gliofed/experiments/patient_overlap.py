@@ -13,7 +13,6 @@ from gliofed.federated.linkage.client import (
     LinkageConfig,
     LocalAnnouncement,
     announce_patients,
-    read_notice,
 )
 from gliofed.federated.linkage.server import (
     MatchKind,
@@ -21,9 +20,8 @@ from gliofed.federated.linkage.server import (
     SitePatient,
     find_pairs,
     linked_groups,
-    overlap_notice,
-    read_announcement,
     shared_counts,
+    shared_rows,
 )
 from gliofed.federated.linkage.tokens import study_salt
 from gliofed.study import Study
@@ -72,11 +70,8 @@ def find_patient_overlap(
         mapping = read_mapping(path) if path.is_file() else {}
         config = LinkageConfig(by, mapping, keys, store)
         announced[site] = announce_patients(site, site_cases, salt, config)
-    most = study.federation.max_cases
-    pairs = find_pairs([read_announcement(s, a.message, most) for s, a in announced.items()])
-    notices = {
-        site: read_notice(a, site, overlap_notice(site, pairs)) for site, a in announced.items()
-    }
+    pairs = find_pairs([a.tokens for a in announced.values()])
+    notices = {site: a.shared(shared_rows(site, pairs)) for site, a in announced.items()}
     return PatientOverlap(
         by=by,
         counts=shared_counts(pairs),

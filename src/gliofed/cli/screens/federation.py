@@ -88,11 +88,12 @@ def status_table(now: RunStatus) -> Group:
             "" if point.dice is None else f"{point.dice:.3f}",
             _sites(point),
         )
-    parts = [rounds]
+    parts: list[Table | str] = [rounds]
     remarks = [f"not connected: {', '.join(now.missing)}"] if now.missing else []
     remarks += [f"withdrawn: {', '.join(now.withdrawn)}"] if now.withdrawn else []
     remarks += [f"the page could not be drawn: {now.page}"] if now.page else []
     rounds.caption = "; ".join(remarks) or None
+    parts += now.overlap_lines()
     if now.rows:
         parts.append(_scores(now))
     if now.fits:

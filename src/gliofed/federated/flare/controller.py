@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,11 +54,15 @@ _LAST_STATUS_SECONDS: Final = 10.0
 @dataclass(frozen=True)
 class EngineConfig:
     """sites: names of the sites that get requests. deadline: seconds from a request until a site
-    without a response is left out. spool: folder for the responses to one request."""
+    without a response is left out. spool: folder for the responses to one request. largest: bytes
+    of the largest response, where that is larger than the request. excluded: those of the sites
+    that get no request, and the reason, which is their reply."""
 
     sites: Sequence[str]
     deadline: float
     spool: Path
+    largest: int = 0
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
 
 class FlareEngine:
@@ -77,7 +81,8 @@ class FlareEngine:
     ) -> None:
         self._controller, self._context, self._should_stop = controller, context, should_stop
         self._sites, self._deadline = sorted(config.sites), config.deadline
-        self._spool = config.spool
+        self._spool, self._largest = config.spool, config.largest
+        self._excluded = config.excluded
         self._cell = context.get_engine().get_cell()
 
     def send(self, request: Path) -> Iterator[SiteReply]:
@@ -87,9 +92,9 @@ class FlareEngine:
         """
         shutil.rmtree(self._spool, ignore_errors=True)  # unused responses to an earlier request
         connected = {c.name for c in self._context.get_engine().get_clients()}
-        expected = [s for s in self._sites if s in connected]
+        expected = [s for s in self._sites if s in connected and s not in self._excluded]
         if not expected:
-            yield from (SiteReply(s, None, ABSENT) for s in self._sites)
+            yield from map(self._without_request, self._sites)
             return
         until = time.monotonic() + self._deadline
         with self._broadcast(request, expected, until) as replies:
@@ -97,8 +102,11 @@ class FlareEngine:
                 yield (
                     self._wait_for(site, replies[site], until)
                     if site in replies
-                    else SiteReply(site, None, ABSENT)
+                    else self._without_request(site)
                 )
+
+    def _without_request(self, site: str) -> SiteReply:
+        return SiteReply(site, None, self._excluded.get(site, ABSENT))
 
     @contextmanager
     def _broadcast(
@@ -108,7 +116,7 @@ class FlareEngine:
         started, over = time.monotonic(), threading.Event()
         replies: dict[str, Future[SiteReply]] = {s: Future() for s in sites}
         offer = FileOffer(self._cell, request, len(sites), self._deadline + 60)
-        max_bytes = offer.size + LARGEST_HEADER  # the gate checks more closely
+        max_bytes = max(offer.size, self._largest) + LARGEST_HEADER  # the gate checks more closely
 
         def ended() -> bool:
             return over.is_set() or self._should_stop() or time.monotonic() > until

@@ -43,6 +43,15 @@ LOCK_SECONDS: Final = 60.0
 """Seconds to wait for other writers of the same log."""
 
 
+def count_fields(cases: int, smallest: int) -> dict[str, Value]:
+    """The field of a count; of one from 1 to below `smallest` only the reason why it is missing.
+
+    >>> count_fields(0, 5), count_fields(4, 5), count_fields(5, 5)
+    ({'cases': 0}, {'reason': 'small-count'}, {'cases': 5})
+    """
+    return {"reason": "small-count"} if 0 < cases < smallest else {"cases": cases}
+
+
 @dataclass(frozen=True)
 class AuditLog:
     """The log in `path`, made with its first line. who: the writer's name in the federation."""

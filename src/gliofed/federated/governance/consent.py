@@ -58,6 +58,7 @@ def what_leaves(
     )
     numbers = f" ({sent.cases} and {sent.masks})" if sent else ""
     return (
+        *_overlap_lines(study, policy),
         "Before the first round, and when a study is resumed: the number of training cases and of "
         f"cases with a mask{numbers}, and these counts of labels{hidden}:",
         *(_marker_line(m, policy, sent.classes[m.id] if sent else None) for m in MARKERS),
@@ -78,6 +79,32 @@ def _rounds(study: Study) -> str:
     if federation.synchronous:
         return "Every batch is a round."
     return f"Method: {federation.summary}."
+
+
+def _overlap_lines(study: Study, policy: SitePolicy) -> tuple[str, ...]:
+    """What leaves for the comparison of patients between sites."""
+    by = [b for b in study.data.overlap_by if b in policy.overlap_by]
+    if study.federation.overlap == "ignore":
+        return ("Nothing to find patients who are at other sites, too: the study ignores them.",)
+    if not by:
+        return (
+            "Nothing to find patients who are at other sites, too: this site's policy excludes it "
+            "(overlap_by). Such patients may be in training here and in a test elsewhere.",
+        )
+    ways = {"id": "ids", "image": "whole-brain scans"}
+    kept = (
+        "the site then leaves out those that another site uses"
+        if study.federation.overlap == "drop"
+        else "the study stops if there is one"
+    )
+    return (
+        "Before the count, and when a study is resumed: the number of patients, and keyed tokens "
+        f"of their {' and '.join(ways[b] for b in by)}, to find those who are at other sites, too. "
+        "The server compares tokens. It does not have the key, which is in the sites' kits only, "
+        "and learns which tokens are equal.",
+        "This site alone receives which of its own patients are at other sites, and at how many; "
+        f"{kept}.",
+    )
 
 
 def _round_lines(study: Study, policy: SitePolicy, parameters: int) -> tuple[str, ...]:

@@ -21,7 +21,18 @@ from gliofed.errors import ApprovalError, GliofedError, PolicyError, UnwritableE
 from gliofed.runtime.files import write_private
 
 Stage = Literal[
-    "approval", "policy", "data", "count", "train", "test", "calibrate", "memory", "disk", "other"
+    "approval",
+    "policy",
+    "data",
+    "link",
+    "notice",
+    "count",
+    "train",
+    "test",
+    "calibrate",
+    "memory",
+    "disk",
+    "other",
 ]
 STAGES: Final[frozenset[str]] = frozenset(get_args(Stage))
 KINDS: Final[frozenset[str]] = frozenset(

@@ -42,6 +42,7 @@ Event = Literal[
     "request-refused",
     "response-sent",
     "response-refused",
+    "patients-compared",
     "counts-accepted",
     "counts-refused",
     "update-accepted",

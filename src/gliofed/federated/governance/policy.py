@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from gliofed.errors import PolicyError, StudyError
+from gliofed.federated.linkage.server import MatchKind
 from gliofed.markers import BY_ID
 from gliofed.settings import build
 from gliofed.types import Labels, Stat
@@ -52,10 +53,11 @@ class SitePolicy:
     which `gliofed cohort` uses. markers: whose labels may be used; all others are unknown to
     training. round_statistics: whether sums of training statistics leave: with each round, or with
     "synchronous" once a pass. metrics: which figures may leave: "losses" (by task) and "dice" of
-    training samples, "scores" of test cases. max_change: largest L2 norm of a round's change, as a
-    share of the model's own norm. max_gradient: largest L2 norm of a gradient, with "synchronous".
-    approvers: public keys (64 hexadecimal digits) of those who may approve a study; with none, an
-    approval needs no signature.
+    training samples, "scores" of test cases. overlap_by: ways in which the site's patients may be
+    compared with those of other sites, by keyed tokens; with none, no token leaves. max_change:
+    largest L2 norm of a round's change, as a share of the model's own norm. max_gradient: largest
+    L2 norm of a gradient, with "synchronous". approvers: public keys (64 hexadecimal digits) of
+    those who may approve a study; with none, an approval needs no signature.
     """
 
     min_cases: int = 10
@@ -64,6 +66,7 @@ class SitePolicy:
     markers: tuple[str, ...] = tuple(BY_ID)
     round_statistics: bool = True
     metrics: tuple[Metric, ...] = ("losses", "dice", "scores")
+    overlap_by: tuple[MatchKind, ...] = ("id", "image")
     max_change: float = 2.0
     max_gradient: float = 1000.0
     approvers: tuple[str, ...] = ()
@@ -105,6 +108,11 @@ round_statistics = true
 
 # Which figures may leave: "losses" and "dice" of training samples, "scores" of test cases.
 metrics = ["losses", "dice", "scores"]
+
+# How this site's patients may be compared with those of other sites, before training: by "id",
+# by "image", both, or [] for not at all. Only keyed tokens leave; the server has no key for them.
+# Without the comparison, a patient of this site may also be in another site's test.
+overlap_by = ["id", "image"]
 
 # The largest change of one round (L2 norm), as a share of the model's own norm. A larger change is
 # not sent: training failed, or the change may reveal too much of a few cases.
@@ -363,6 +371,7 @@ def _check(policy: SitePolicy, where: str) -> None:
         (bool(unknown), f"markers: unknown marker {unknown[:1]}; the nearest one is {near!r}"),
         (len(set(policy.markers)) < len(policy.markers), "markers: expected each once"),
         (len(set(policy.metrics)) < len(policy.metrics), "metrics: expected each once"),
+        (len(set(policy.overlap_by)) < len(policy.overlap_by), "overlap_by: expected each once"),
         (not 0 < policy.max_change < float("inf"), "max_change: expected a number above 0"),
         (not 0 < policy.max_gradient < float("inf"), "max_gradient: expected a number above 0"),
         (

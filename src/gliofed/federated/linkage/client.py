@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import torch
 
 from gliofed.data.patient_ids import known_ids
 from gliofed.data.store import PreparedStore
 from gliofed.errors import UpdateError
-from gliofed.federated.linkage.server import CORNERS, FORM, MatchKind
+from gliofed.federated.linkage.server import CORNERS, MatchKind, SharedRow, TokenAnnouncement
 from gliofed.federated.linkage.tokens import TOKENS, FederationSalt
-from gliofed.federated.wire import pack, read_note
 from gliofed.preprocessing.fingerprint import stored_fingerprint
 from gliofed.types import SEQUENCES, Case
 
@@ -28,13 +26,29 @@ PARALLEL_CASES: Final = 2
 class LocalAnnouncement:
     """A site's announcement.
 
-    message: sent to the server. patients: the patients in the order of their numbers; not sent.
-    whole_brains: number of cases that can be compared by image.
+    tokens: sent to the server. patients: the patients in the order of their numbers; not sent.
     """
 
-    message: bytes
+    tokens: TokenAnnouncement
     patients: tuple[str, ...]
-    whole_brains: int
+
+    @property
+    def whole_brains(self) -> int:
+        """Number of cases that can be compared by image."""
+        return len(self.tokens.image_owner)
+
+    def shared(self, rows: Sequence[SharedRow]) -> Mapping[str, int]:
+        """Each shared patient by name, with the number of other sites that have it.
+
+        Raises UpdateError where a row is about no patient of the announcement.
+        """
+        unknown = [r.patient for r in rows if r.patient >= len(self.patients)]
+        if unknown:
+            raise UpdateError(
+                f"the notice is about patient {unknown[0]}; this site has announced "
+                f"{len(self.patients)}, counted from 0"
+            )
+        return {self.patients[r.patient]: r.elsewhere for r in rows}
 
 
 @dataclass(frozen=True)
@@ -78,16 +92,16 @@ def announce_patients(
                 lambda n: _tokens(n[1], config.keys[str(n[1])], store, salt), numbered
             )
             rows = [(number, *t) for (number, _), t in zip(numbered, tokens, strict=True) if t]
-    tensors = {
-        "ids": _stack([np.frombuffer(t, np.uint8) for _, t in ids], (16,), np.uint8),
-        "id_owner": np.array([n for n, _ in ids], np.int32),
-        "images": _stack([r[1] for r in rows], (len(SEQUENCES), CORNERS, TOKENS), np.int32),
-        "shown": _stack([r[2] for r in rows], (len(SEQUENCES),), np.uint8),
-        "image_owner": np.array([r[0] for r in rows], np.int32),
-    }
-    note = {"form": FORM, "site": site, "patients": len(patients)}
-    message = pack({k: torch.from_numpy(np.array(a)) for k, a in tensors.items()}, note)
-    return LocalAnnouncement(message, tuple(patients), len(rows))
+    announcement = TokenAnnouncement(
+        site=site,
+        patients=len(patients),
+        ids=_stack([np.frombuffer(t, np.uint8) for _, t in ids], (16,), np.uint8),
+        id_owner=np.array([n for n, _ in ids], np.int32),
+        images=_stack([r[1] for r in rows], (len(SEQUENCES), CORNERS, TOKENS), np.int32),
+        shown=_stack([r[2] for r in rows], (len(SEQUENCES),), np.uint8),
+        image_owner=np.array([r[0] for r in rows], np.int32),
+    )
+    return LocalAnnouncement(announcement, tuple(patients))
 
 
 def _tokens(
@@ -107,19 +121,3 @@ def _tokens(
 
 def _stack(rows: Sequence[np.ndarray], shape: tuple[int, ...], kind: type) -> np.ndarray:
     return np.stack(rows) if rows else np.zeros((0, *shape), kind)
-
-
-def read_notice(announced: LocalAnnouncement, site: str, data: bytes) -> Mapping[str, int]:
-    """Patients of the site to the number of other sites that have them, from the server's notice.
-
-    Raises UpdateError where the message is not a notice to this site.
-    """
-    note = read_note(data)
-    if (note.get("form"), note.get("site")) != (FORM, site):
-        raise UpdateError(f"site {site}: expected an overlap notice, found {sorted(note)}")
-    try:
-        return {announced.patients[number]: int(sites) for number, sites in note["elsewhere"]}
-    except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise UpdateError(
-            f"site {site}: the overlap notice has a missing or wrong field: {error}"
-        ) from None

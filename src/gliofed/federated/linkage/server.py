@@ -8,29 +8,19 @@ is sent to each site alone.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, uint8
-from torch import int32 as i32
-
-from gliofed.errors import UpdateError
-from gliofed.federated.linkage.tokens import TOKENS
-from gliofed.federated.wire import pack, unpack
-from gliofed.types import SEQUENCES
 
 MatchKind = Literal["id", "image"]
-FORM: Final = "overlap-1"
 CORNERS: Final = 8
 MIN_EQUAL_TOKENS: Final = 8
-"""Equal tokens, of `TOKENS`, from which two scans count as one: in the best corner, as the mean of
-the shared sequences. Measurements: docs/explanation/patient-overlap.md."""
-_IMAGE = (len(SEQUENCES), CORNERS, TOKENS)
-_TENSORS: Final = {"ids": uint8, "id_owner": i32, "images": i32, "shown": uint8, "image_owner": i32}
+"""Equal tokens, of 512 (`TOKENS`), from which two scans count as one: in the best corner, as the
+mean of the shared sequences. Measurements: docs/explanation/patient-overlap.md."""
 
 
 @dataclass(frozen=True)
@@ -67,43 +57,13 @@ class SharedPatient:
     by: tuple[MatchKind, ...]
 
 
-def read_announcement(site: str, data: bytes, most: int) -> TokenAnnouncement:
-    """The announcement in `data`, after checks. most: largest number of patients of a site.
+@dataclass(frozen=True)
+class SharedRow:
+    """A patient of one site that is at `elsewhere` other sites. kept: whether this site uses it."""
 
-    Raises UpdateError, which names the site and the fault.
-    """
-    try:
-        return _check_announcement(site, *unpack(data), most)
-    except UpdateError as error:
-        raise UpdateError(f"site {site}: its overlap announcement: {error}") from None
-
-
-def _check_announcement(
-    site: str, tensors: Mapping[str, Tensor], note: Mapping[str, object], most: int
-) -> TokenAnnouncement:
-    if (note.get("form"), note.get("site")) != (FORM, site):
-        raise UpdateError(f"is {note.get('form')!r} of {note.get('site')!r}, expected {FORM!r}")
-    patients = note.get("patients")
-    if type(patients) is not int or not 0 <= patients <= most:
-        raise UpdateError(f"patients is {patients!r}, expected 0 to {most}")
-    if {k: t.dtype for k, t in tensors.items()} != _TENSORS:
-        raise UpdateError(f"tensors {sorted(tensors)}, expected {sorted(_TENSORS)} of their dtypes")
-    ids, images = len(tensors["id_owner"].ravel()), len(tensors["image_owner"].ravel())
-    shapes = {
-        "ids": (ids, 16),
-        "id_owner": (ids,),
-        "images": (images, *_IMAGE),
-        "shown": (images, len(SEQUENCES)),
-        "image_owner": (images,),
-    }
-    for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
-            raise UpdateError(f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}")
-    arrays = {k: t.numpy() for k, t in tensors.items()}
-    for owners in (arrays["id_owner"], arrays["image_owner"]):
-        if owners.size and not (owners.min() >= 0 and owners.max() < patients):
-            raise UpdateError("the owner of a token is not a patient of the site")
-    return TokenAnnouncement(site, patients, **arrays)
+    patient: int
+    elsewhere: int
+    kept: bool
 
 
 def find_pairs(announced: Sequence[TokenAnnouncement]) -> tuple[SharedPatient, ...]:
@@ -177,12 +137,34 @@ def linked_groups(
     return first
 
 
-def overlap_notice(site: str, pairs: Sequence[SharedPatient]) -> bytes:
-    """The notice to one site: its patients that are at other sites, and at how many."""
-    elsewhere: dict[int, set[str]] = defaultdict(set)
+def left_out(order: Sequence[str], pairs: Sequence[SharedPatient]) -> frozenset[SitePatient]:
+    """The patients that their site does not use, since a site earlier in `order` has them.
+
+    Sites are added one after the other, and a decision is made from the sites so far. So a site
+    that is added at the end changes no decision about another. Sites not in `order` are ignored.
+    """
+    out: set[SitePatient] = set()
+    for number, site in enumerate(order):
+        so_far = order[: number + 1]
+        links = [
+            (p.first, p.second) for p in pairs if p.first.site in so_far and p.second.site in so_far
+        ]
+        heads = linked_groups(links)
+        taken = {head for patient, head in heads.items() if patient.site != site}
+        out |= {p for p, head in heads.items() if p.site == site and head in taken}
+    return frozenset(out)
+
+
+def shared_rows(
+    site: str, pairs: Sequence[SharedPatient], out: Collection[SitePatient] = ()
+) -> tuple[SharedRow, ...]:
+    """The rows for one site: its patients that are at other sites. out: those not to be used."""
+    elsewhere: dict[SitePatient, set[str]] = defaultdict(set)
     for pair in pairs:
         for own, other in ((pair.first, pair.second), (pair.second, pair.first)):
             if own.site == site != other.site:
-                elsewhere[own.patient].add(other.site)
-    rows = [[number, len(sites)] for number, sites in sorted(elsewhere.items())]
-    return pack({}, {"form": FORM, "site": site, "elsewhere": rows})
+                elsewhere[own].add(other.site)
+    return tuple(
+        SharedRow(own.patient, len(sites), own not in out)
+        for own, sites in sorted(elsewhere.items())
+    )

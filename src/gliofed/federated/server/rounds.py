@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -251,17 +251,24 @@ def _schedule_of(state: CommittedRound) -> Schedule:
     return state.schedule
 
 
-@contextmanager
 def collect_replies(
     engine: Engine, request: Request, folder: Path
+) -> AbstractContextManager[Iterator[SiteReply]]:
+    """The replies to `request`, one a site, as of `exchange_files`."""
+    return exchange_files(engine, folder, lambda path: save_request(path, request))
+
+
+@contextmanager
+def exchange_files(
+    engine: Engine, folder: Path, save: Callable[[Path], None]
 ) -> Iterator[Iterator[SiteReply]]:
-    """The replies to `request`, one a site.
+    """The replies to the request that `save` writes, one a site.
 
     The request is a file in `folder`. It and the files of the responses are deleted when the block
     ends.
     """
     file = folder / _REQUEST
-    save_request(file, request)
+    save(file)
     files = [file]
 
     def replies() -> Generator[SiteReply, None, None]:
