@@ -80,7 +80,7 @@ def test_another_setting_is_another_policy() -> None:
     assert SitePolicy().digest == parse_policy({}).digest
     changed = [{"min_cases": 11}, {"smallest_count": 6}, {"markers": ["idh"]}, {"round_statistics": False},
                {"metrics": ["dice"]}, {"max_change": 1.0}, {"approvers": ["ab" * 32]}, {"min_batch": 5},
-               {"max_gradient": 2000.0}]  # fmt: skip
+               {"max_gradient": 2000.0}, {"overlap_by": ["id"]}]  # fmt: skip
     digests = {parse_policy(c).digest for c in changed} | {SitePolicy().digest}
     assert len(digests) == len(dataclasses.fields(SitePolicy)) + 1
 
@@ -103,6 +103,8 @@ def test_another_setting_is_another_policy() -> None:
         ({"min_batch": 0}, "min_batch: expected at least 1 and at most min_cases"),
         ({"min_batch": 11}, "min_batch: expected at least 1 and at most min_cases"),
         ({"max_gradient": 0}, "max_gradient: expected a number above 0"),
+        ({"overlap_by": ["id", "id"]}, "overlap_by: expected each once"),
+        ({"overlap_by": ["name"]}, "overlap_by"),
         ({"max_gradient": math.nan}, "max_gradient: expected a number above 0"),
         ({"max_gradient": math.inf}, "max_gradient: expected a number above 0"),
         ({"approvers": ["ab" * 31]}, "64 hexadecimal digits"),

@@ -183,8 +183,8 @@ def training_request_of(note: object) -> TrainingRequest | None:
     """
     try:
         plain = json.loads(note) if isinstance(note, str) else None
-        trains = isinstance(plain, dict) and plain.get("kind") == "train"
-        request = _request({}, plain) if trains else None
+        is_training = isinstance(plain, dict) and plain.get("kind") == "train"
+        request = _request({}, plain or {}) if is_training else None
     except (ValueError, RecursionError) as error:
         raise UpdateError(f"the request's note is malformed: {error}") from None
     return request if isinstance(request, TrainingRequest) else None
