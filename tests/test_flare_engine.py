@@ -75,14 +75,19 @@ def test_flare_and_one_process_end_with_the_same_bits(method, commits, tmp_path)
     torch.set_num_threads(1)  # as each of the drill's processes
     with drill(
         tmp_path / "far", 2, deadline=60.0, train=("north", "west"), batch=8, cases=15,
-        federation={"method": method, "commit": 2}, policy=DEFAULT_POLICY_TOML,
+        federation={"method": method, "commit": 2, "share_model": True}, policy=DEFAULT_POLICY_TOML,
     ) as d:  # fmt: skip
         d.start(SERVER, *d.sites, LEAD)
         end, state, wrong = d.over(), d.committed, d.is_sound()
+        theirs = {s: gliofed.fetch_model(d.place.kits / s, tmp_path / s) for s in d.sites}
     assert not wrong
     assert end.state == "completed", end.why
     assert [p.rounds for p in state.history] == commits
     assert all(set(p.merged.values()) == {p.rounds} for p in state.history)
+    made = gliofed.read_model(d.place.kits / SERVER / "gliofed/work" / end.run / "model")
+    assert {s: own.model.id for s, own in theirs.items()} == dict.fromkeys(d.sites, made.id)
+    assert all({r.site for r in own.scores} == {s} for s, own in theirs.items())
+    assert not end.undelivered
     near, tested = undisturbed(d, tmp_path / "near")
     assert same_weights(state, near)
     assert measured(state) == measured(near)

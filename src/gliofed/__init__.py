@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gliofed.deployment.provision import ProvisionedKits, provision
     from gliofed.deployment.run_status import RunStatus
     from gliofed.deployment.site_data import SiteDataPaths
+    from gliofed.deployment.site_model import FetchedModel, fetch_model
     from gliofed.deployment.supervisor import RetryLimits
     from gliofed.deployment.try_out import try_out
     from gliofed.dicom.dicomweb import DicomWebServer
@@ -110,6 +111,8 @@ _MODULES: Final = {
     "export_model": "gliofed.models.export.formats",
     "ExportedModel": "gliofed.models.export.formats",
     "upgrade_model": "gliofed.deployment.model_upgrade",
+    "fetch_model": "gliofed.deployment.site_model",
+    "FetchedModel": "gliofed.deployment.site_model",
     # Federation
     "provision": "gliofed.deployment.provision",
     "ProvisionedKits": "gliofed.deployment.provision",
@@ -153,6 +156,7 @@ __all__ = [
     "ExportedModel",
     "ExtractOptions",
     "ExtractedFeatures",
+    "FetchedModel",
     "FinishedRun",
     "IngestRequest",
     "IngestResult",
@@ -181,6 +185,7 @@ __all__ = [
     "export_mask",
     "export_model",
     "extract_features",
+    "fetch_model",
     "inspect",
     "intake",
     "join",

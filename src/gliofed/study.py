@@ -177,6 +177,7 @@ class FederationConfig:
     site on another machine has for a response; a later one is left out of the round. overlap: what
     to do with a patient found at two sites of a federation: "drop" the cases at all sites but the
     first, an external one first; "refuse" the study; or "ignore": do not compare patients.
+    share_model: whether each site of a federation receives the finished model.
     """
 
     method: str = "synchronous"
@@ -192,6 +193,7 @@ class FederationConfig:
     quorum: int = 1
     deadline: float = 3600.0
     overlap: Literal["drop", "refuse", "ignore"] = "drop"
+    share_model: bool = False
 
     @property
     def synchronous(self) -> bool:

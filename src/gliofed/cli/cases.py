@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 GROUP: Final = "Models and cases"
 
-model = typer.Typer(no_args_is_help=True, help="Show, upgrade or export a model folder.")
+model = typer.Typer(no_args_is_help=True, help="Show, fetch, upgrade or export a model folder.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -295,6 +295,25 @@ def _calibrated_for(calibrations: Mapping[int, object]) -> str:
         return "none: probabilities are not calibrated"
     counts = ", ".join(map(str, sorted(calibrations)))
     return f"for cases with these numbers of missing sequences: {counts}"
+
+
+@model.command("fetch")
+def fetch_model(
+    kit: Annotated[Path, typer.Argument(help="This hospital's kit.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+) -> None:
+    """Take the finished model of a federation out of a hospital's kit, with its scores here.
+
+    Research use only. Not a medical device.
+    """
+    from gliofed.cli.screens.site import show_own_scores
+
+    with one_line_errors(), needs_extra("federation"):
+        fetched = gliofed.fetch_model(kit, out)
+        recipe = fetched.model.recipe
+        typer.echo(f"wrote {out}: model {fetched.model.id}, {recipe.name}, {recipe.rounds} rounds")
+        show_own_scores(fetched.scores)
+        typer.echo(RESEARCH_USE_ONLY)
 
 
 @model.command("upgrade")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,9 @@ from gliofed.data.store import PreparedCase
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.site_data import make_client, read_cases, read_data_paths
 from gliofed.deployment.site_linkage import SiteLinkage
+from gliofed.deployment.site_model import keep_model, write_scores
 from gliofed.deployment.training_job import TrainingJob, parse_job
-from gliofed.errors import PolicyError
+from gliofed.errors import ApprovalError, PolicyError
 from gliofed.federated.client import Client
 from gliofed.federated.flare.executor import FlareExecutor
 from gliofed.federated.governance.approval import parse_study_text, require_approval
@@ -24,11 +25,17 @@ from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.federated.linkage.messages import LINKAGE_KINDS
 from gliofed.federated.linkage.tokens import read_salt
 from gliofed.federated.messages import training_request_of
+from gliofed.federated.model_delivery import (
+    MODEL_KIND,
+    ModelReceipt,
+    load_model_request,
+    save_receipt,
+)
 from gliofed.federated.wire import load_note
 from gliofed.runtime.device import keep_memory
 
 _STAGES: Final[Mapping[str, Stage]] = {
-    s: s for s in ("link", "notice", "count", "train", "test", "calibrate")
+    s: s for s in ("link", "notice", "count", "train", "test", "calibrate", "model")
 }
 
 
@@ -64,9 +71,15 @@ class ClientExecutor(FlareExecutor):
         kind = str(note["kind"])
         number = note.get("round", note.get("rounds"))  # of training, or those that made the model
         with self._logged(None if number is None else int(number), response):
-            respond = self._respond_linkage if kind in LINKAGE_KINDS else self._client.respond
+            respond = self._responder(kind)
             self._stage = _STAGES[kind]
             respond(request, response)
+
+    def _responder(self, kind: str) -> Callable[[Path, Path], None]:
+        """What reads a request of this kind from one file and writes the response to another."""
+        if kind in LINKAGE_KINDS:
+            return self._respond_linkage
+        return self._keep_model if kind == MODEL_KIND else self._client.respond
 
     def respond_to_note(self, note: object, response: Path) -> bool:
         """Respond where no case of a round's batch is this site's."""
@@ -89,6 +102,20 @@ class ClientExecutor(FlareExecutor):
         if now.compared and load_note(request)["kind"] == "notice":
             counted = count_fields(len(now.left_out), self._policy.smallest_count)
             self._log.write("patients-compared", run=self._job.run, **counted)
+
+    def _keep_model(self, request_file: Path, response: Path) -> None:
+        """Keep the finished model, where the approved study says so, and test it for the site."""
+        study = parse_study_text(self._job.study)
+        if not study.federation.share_model:
+            raise ApprovalError("a model was sent, which the approved study does not provide for")
+        request = load_model_request(request_file)
+        folder = self._kit.work / self._job.run
+        model = keep_model(request, self._job, folder)
+        rounds, client = model.recipe.rounds, self._client
+        write_scores(folder, client.own_scores(request.run, rounds, model.weights))
+        receipt = ModelReceipt(request.run, request.nonce, self._kit.name, request.model)
+        save_receipt(response, receipt)
+        self._log.write("model-received", run=self._job.run, rounds=rounds, model=model.id)
 
     @contextmanager
     def _logged(self, number: int | None, response: Path) -> Iterator[None]:

@@ -42,8 +42,9 @@ class RunStatus:
     test; failures: site to the reason why it is not in the test. fits: of the calibration, one a
     marker; uncalibrated: training site to the reason why its cases are not in it. compared: sites
     whose patients were compared in the present or the last job; shared: "north and south" to how
-    many patients both have, as text; uncompared: site to the reason why it was not compared. page:
-    the error where the page could not be drawn.
+    many patients both have, as text; uncompared: site to the reason why it was not compared.
+    undelivered: site to the reason why it did not receive the model, where the study shares it.
+    page: the error where the page could not be drawn.
     """
 
     run: str
@@ -63,6 +64,7 @@ class RunStatus:
     compared: tuple[str, ...] = ()
     shared: Mapping[str, str] = dataclasses.field(default_factory=dict)
     uncompared: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    undelivered: Mapping[str, str] = dataclasses.field(default_factory=dict)
     page: str = ""
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 from gliofed.calibration.evaluation import scaling_rows
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.model_card import MODEL, model_card
+from gliofed.deployment.model_delivery import deliver_model
 from gliofed.deployment.run_page import FederationPage
 from gliofed.deployment.run_status import RunStatus, State, write_status
 from gliofed.deployment.training_job import TrainingJob, parse_job
@@ -159,6 +160,11 @@ class ServerController(FlareController):
             self._calibrate(make_engine, state, folder)
         self._write_model(state, folder, log)
         forget_tokens(folder)
+        if study.federation.share_model:
+            everyone = (*study.data.train, *study.data.external)
+            sites = [s for s in everyone if s not in self._status.withdrawn]
+            missing = deliver_model(make_engine, folder / MODEL, sites, log)
+            self._status = dataclasses.replace(self._status, undelivered=missing)
         self._set_state("completed", "")
 
     def _config(self, names: Sequence[str], folder: Path, largest: int) -> EngineConfig:

@@ -110,7 +110,7 @@ def trial_study(root: Path) -> Study:
         name="trial",
         data=dataclasses.replace(demo.data, train=TRAIN, external=EXTERNAL),
         train=dataclasses.replace(demo.train, epochs=EPOCHS),
-        federation=dataclasses.replace(demo.federation, quorum=2, deadline=600.0),
+        federation=dataclasses.replace(demo.federation, quorum=2, deadline=600.0, share_model=True),
     )
 
 

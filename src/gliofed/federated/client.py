@@ -13,8 +13,9 @@ from torch import Tensor
 from gliofed.calibration.site_statistics import CalibrationCases
 from gliofed.data.store import PreparedCase
 from gliofed.errors import DataError
+from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import ScoreSums, score_sums, suppress_small_counts
-from gliofed.evaluation.results import CaseResult, Role
+from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.federated.aggregation.blocks import norm
 from gliofed.federated.client_training import ClientSetup, ClientTraining
 from gliofed.federated.compression import expand
@@ -156,22 +157,35 @@ class Client:
         return {role: suppress_small_counts(own, self._smallest) for role, own in sums.items()}
 
     def _test_results(self, request: ScoresRequest | CalibrationRequest) -> tuple[CaseResult, ...]:
-        """Results of the request's model, kept until a request for another model.
-
-        Raises PolicyError where the policy permits nothing that is computed from them.
-        """
+        """Results of the request's model. Raises PolicyError where nothing of them may leave."""
         if self._policy is not None:
             enforce_scores(self._policy)
+        return self._results_of((request.run, request.rounds), request.weights)
+
+    def own_scores(
+        self, run: str, rounds: int, weights: Mapping[str, Tensor]
+    ) -> tuple[ScoreRow, ...]:
+        """Scores of the model of a run on the site's own test cases, for the site alone.
+
+        No count is hidden in them. Empty without a test case. Raises DataError as `respond`.
+        """
+        sums = score_sums(self._results_of((run, rounds), weights))
+        rows = score_table_from_sums({self.name: sums})
+        return tuple(row for row in rows if row.site == self.name)
+
+    def _results_of(
+        self, model: tuple[str, int], weights: Mapping[str, Tensor] | None
+    ) -> tuple[CaseResult, ...]:
+        """Results of a model, by run and rounds, kept until another model is tested."""
         if self._test is None:
             raise DataError(f"site {self.name} was not set up to test: it has no test cases")
-        model = (request.run, request.rounds)
         if self._results is None or self._results[0] != model:
-            if request.weights is None:
+            if weights is None:
                 raise DataError(
                     f"site {self.name} was restarted during the calibration, and the request came "
                     "without the model; the calibration continues without the site"
                 )
-            self._results = (model, tuple(self._test(request.weights)))
+            self._results = (model, tuple(self._test(weights)))
         return self._results[1]
 
     @cached_property

@@ -144,6 +144,37 @@ def write_model(
     return id_
 
 
+def model_files(folder: Path) -> tuple[str, dict[str, bytes]]:
+    """The id of a model, and its files by name. Raises ModelError as `read_model` does."""
+    id_, digests = read_model(folder).id, _table(read_record(folder), "files", folder)
+    return id_, {name: (folder / name).read_bytes() for name in (*digests, RECORD)}
+
+
+def place_model(
+    folder: Path,
+    files: Mapping[str, bytes],
+    check: Callable[[TrainedModel], None] = lambda model: None,
+) -> TrainedModel:
+    """Write the files of a model that came from elsewhere, in one step; return the model.
+
+    check: may raise an error to refuse it. Raises ModelError as `read_model`, for a file of another
+    name, and where `folder` exists and is not a model. A model in `folder` is replaced only by one
+    that passed every check.
+    """
+    if folder.exists() and not (folder / RECORD).is_file():
+        raise ModelError(f"{folder}: exists and is not a model; choose another name")
+    if unknown := sorted(set(files) - {RECORD, WEIGHTS, CALIBRATIONS, CARD}):
+        raise ModelError(f"{folder}: a model has no file {unknown[0]!r}; nothing was written")
+    read: list[TrainedModel] = []
+
+    def check_part(part: Path) -> None:
+        read.append(read_model(part))
+        check(read[0])
+
+    _place(folder, files, check_part)
+    return read[0]
+
+
 def recipe_of(study: Study, run: str, rounds: int) -> ModelRecipe:
     """The recipe of a model trained in a study. It names no site."""
     return ModelRecipe(
@@ -246,8 +277,13 @@ def _record(recipe: ModelRecipe, files: Mapping[str, bytes]) -> dict[str, Any]:
     return {"format": FORMAT, "model": dataclasses.asdict(recipe), "files": digests}
 
 
-def _place(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files as one folder; an older folder is removed once the new one is on the disk."""
+def _place(
+    folder: Path, files: Mapping[str, bytes], check: Callable[[Path], None] = lambda part: None
+) -> None:
+    """Write the files as one folder; an older folder is removed once the new one is on the disk.
+
+    check: called with the new folder before that.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     old = part.with_suffix(".old")
@@ -256,6 +292,7 @@ def _place(folder: Path, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             keep(part / name, data)
         keep_folder(part)
+        check(part)
         if folder.exists():
             folder.rename(old)
         try:

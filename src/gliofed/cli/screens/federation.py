@@ -91,6 +91,7 @@ def status_table(now: RunStatus) -> Group:
     parts: list[Table | str] = [rounds]
     remarks = [f"not connected: {', '.join(now.missing)}"] if now.missing else []
     remarks += [f"withdrawn: {', '.join(now.withdrawn)}"] if now.withdrawn else []
+    remarks += [f"without the model: {why}" for why in now.undelivered.values()]
     remarks += [f"the page could not be drawn: {now.page}"] if now.page else []
     rounds.caption = "; ".join(remarks) or None
     parts += now.overlap_lines()

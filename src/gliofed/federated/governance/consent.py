@@ -34,6 +34,7 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
         f"Training runs: {len(study.seeds)}, one for each seed.",
         f"Scans are resampled to {spacing} mm voxels; the network reads patches of "
         f"{' x '.join(map(str, study.grid.patch))} voxels.",
+        _sharing_line(study),
         "Without a new approval, the lead may change only how long a round waits for sites "
         "(deadline) and how many it needs (quorum).",
         "A study contains no code. It selects settings of the gliofed that is installed here.",
@@ -71,6 +72,15 @@ def what_leaves(
         "The lead's server receives this site's updates separately, not only their sum. Updates "
         "contain no scans, but may reveal information on the training cases. No scan, mask, name, "
         "id or path is sent.",
+    )
+
+
+def _sharing_line(study: Study) -> str:
+    if not study.federation.share_model:
+        return "The finished model stays on the server; no site receives it."
+    return (
+        "At the end each site of the study receives the finished model, with its calibration and "
+        "card, to keep, and tests it on its own cases; these scores stay here."
     )
 
 

@@ -30,6 +30,7 @@ Stage = Literal[
     "train",
     "test",
     "calibrate",
+    "model",
     "memory",
     "disk",
     "other",

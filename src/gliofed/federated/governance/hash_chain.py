@@ -52,6 +52,8 @@ Event = Literal[
     "failure-reported",
     "model-written",
     "model-published",
+    "model-sent",
+    "model-received",
     "head-noted",
     "log-mended",
 ]
