@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gliofed.deployment.run_status import RunStatus
     from gliofed.deployment.site_data import SiteDataPaths
     from gliofed.deployment.site_model import FetchedModel, fetch_model
+    from gliofed.deployment.site_progress import SiteProgress, site_progress
     from gliofed.deployment.supervisor import RetryLimits
     from gliofed.deployment.try_out import try_out
     from gliofed.dicom.dicomweb import DicomWebServer
@@ -126,6 +127,8 @@ _MODULES: Final = {
     "stop": "gliofed.deployment.lead",
     "withdraw": "gliofed.deployment.lead",
     "readmit": "gliofed.deployment.lead",
+    "site_progress": "gliofed.deployment.site_progress",
+    "SiteProgress": "gliofed.deployment.site_progress",
     "RetryLimits": "gliofed.deployment.supervisor",
     "RunStatus": "gliofed.deployment.run_status",
     "try_out": "gliofed.deployment.try_out",
@@ -173,6 +176,7 @@ __all__ = [
     "RunStatus",
     "SeriesLocation",
     "SiteDataPaths",
+    "SiteProgress",
     "TrainedModel",
     "__version__",
     "approve",
@@ -205,6 +209,7 @@ __all__ = [
     "run",
     "score",
     "serve",
+    "site_progress",
     "start",
     "status",
     "stop",

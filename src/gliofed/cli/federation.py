@@ -175,14 +175,25 @@ def start(
 
 
 def status(
-    kit: Annotated[Path, typer.Argument(help="The lead's or the server's kit.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show it until the run is over.")] = False,
+    kit: Annotated[Path, typer.Argument(help="The kit of the lead, the server or a hospital.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it until the run is over; not at a hospital.")
+    ] = False,
 ) -> None:
-    """Show the state of a study: rounds, sites, seconds, bytes, losses, and missing sites."""
+    """Show the state of a study: rounds, sites, seconds, bytes, losses, and missing sites.
+
+    With a hospital's kit: its own rounds, seconds, failures and metrics.
+    """
     from gliofed.cli.screens.federation import page_line, show_status, watch_status
+    from gliofed.cli.screens.site import show_progress
+    from gliofed.deployment.kit import open_any
 
     with one_line_errors(after="the run continues"), needs_extra("federation"):
-        if watch:
+        if open_any(kit).role == "site":
+            if watch:
+                raise typer.BadParameter("--watch is for the kit of the lead or of the server")
+            show_progress(*gliofed.site_progress(kit))
+        elif watch:
             watch_status(lambda: gliofed.status(kit))
         else:
             show_status(gliofed.status(kit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,6 +14,7 @@ from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.site_data import make_client, read_cases, read_data_paths
 from gliofed.deployment.site_linkage import SiteLinkage
 from gliofed.deployment.site_model import keep_model, write_scores
+from gliofed.deployment.site_progress import REFUSED, ProgressRecorder
 from gliofed.deployment.training_job import TrainingJob, parse_job
 from gliofed.errors import ApprovalError, PolicyError
 from gliofed.federated.client import Client
@@ -50,6 +52,7 @@ class ClientExecutor(FlareExecutor):
         self._noted: LogHead | None = None
         self._policy = SitePolicy()
         self._opened: Client | None = None
+        self._recorder: ProgressRecorder | None = None
         self._opened_linkage: SiteLinkage | None = None
 
     def prepare(self, kit: Path) -> Path:
@@ -70,10 +73,12 @@ class ClientExecutor(FlareExecutor):
         note = load_note(request)
         kind = str(note["kind"])
         number = note.get("round", note.get("rounds"))  # of training, or those that made the model
+        started = time.monotonic()
         with self._logged(None if number is None else int(number), response):
             respond = self._responder(kind)
             self._stage = _STAGES[kind]
             respond(request, response)
+        self._progress.responded(note, load_note(response), time.monotonic() - started)
 
     def _responder(self, kind: str) -> Callable[[Path, Path], None]:
         """What reads a request of this kind from one file and writes the response to another."""
@@ -87,9 +92,12 @@ class ClientExecutor(FlareExecutor):
         request = training_request_of(note)
         if request is None or not self._client.has_no_case(request):
             return False
+        started = time.monotonic()
         with self._logged(request.round, response):
             self._stage = "train"
             self._client.respond_without_case(request, response)
+        sent = {"kind": "train", "round": request.round, "rounds": request.rounds}
+        self._progress.responded(sent, load_note(response), time.monotonic() - started)
         return True
 
     def _respond_linkage(self, request: Path, response: Path) -> None:
@@ -147,7 +155,20 @@ class ClientExecutor(FlareExecutor):
         self._log.write(
             "failure-reported", run=run, stage=sent.stage, kind=sent.kind, report=sent.report
         )
+        self._progress.failed(sent)
         return sent.plain()
+
+    @property
+    def _progress(self) -> ProgressRecorder:
+        """Of this run; of refused requests before the study is found approved."""
+        folder = self._kit.work / self._job.run
+        approved = folder.is_dir()
+        if self._recorder is None or (approved and self._recorder.folder != folder):
+            name = parse_study_text(self._job.study).name if approved else self._job.digest[:12]
+            self._recorder = ProgressRecorder(
+                folder if approved else self._kit.work / REFUSED, name
+            )
+        return self._recorder
 
     @cached_property
     def _kit(self) -> Kit:

@@ -10,6 +10,7 @@ from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.kit_process import run_process
 from gliofed.deployment.process_events import ConnectionReporter, RefusalRecorder
 from gliofed.deployment.site_data import SiteDataPaths, open_client, write_data_paths
+from gliofed.deployment.site_progress import ProgressReporter
 from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ApprovalError, DataError
 from gliofed.federated.flare.process import ProcessCommand, server_process, site_process
@@ -136,12 +137,20 @@ def join(
 def run_site(kit: Kit, report: Callable[[str], None]) -> None:
     """Take part until interrupted. Raises GliofedError where the process ends by itself.
 
-    report: receives one line whenever the connection to the server is made or fails.
+    report: receives one line whenever the connection to the server is made or fails, and lines on
+    the site's own progress in a run.
     """
     log = AuditLog(kit.audit, kit.name)
     log.write("joined", site=kit.name)
     process = site_process(kit.root, kit.work, kit.name, kit.org)
-    _run(kit, process, log, ConnectionReporter(f"{kit.host}:{kit.port}", report).handle_line)
+    connection = ConnectionReporter(f"{kit.host}:{kit.port}", report)
+    progress = ProgressReporter(kit, report)
+
+    def handle_line(line: str) -> None:
+        connection.handle_line(line)
+        progress.tick()
+
+    _run(kit, process, log, handle_line)
 
 
 def serve(kit: Path) -> None:

@@ -9,8 +9,24 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gliofed.notice import RESEARCH_USE_ONLY
+
 if TYPE_CHECKING:
+    from gliofed import SiteProgress
     from gliofed.evaluation.results import ScoreRow
+
+
+def show_progress(progress: SiteProgress, scores: Sequence[ScoreRow]) -> None:
+    """Print a hospital's part in its newest run, with its own scores of the finished model."""
+    typer.echo(progress.line)
+    if progress.losses:
+        losses = ", ".join(f"{task} {loss:.3f}" for task, loss in progress.losses.items())
+        typer.echo(f"training losses: {losses}")
+    if progress.failure:
+        typer.echo(f"the last failure here: {progress.failure}")
+    if scores:
+        show_own_scores(scores)
+    typer.echo(RESEARCH_USE_ONLY)
 
 
 def show_own_scores(rows: Sequence[ScoreRow]) -> None:
