@@ -13,7 +13,7 @@ from recorded_progress import RecordedProgress
 
 from gliofed.errors import CheckpointError, DataError, QuorumError, UpdateError
 from gliofed.federated.aggregation.blocks import change_norm, norm
-from gliofed.federated.aggregation.merge import StreamingMean
+from gliofed.federated.aggregation.merge import MergeRule, SiteMerge
 from gliofed.federated.checkpoint import last_committed
 from gliofed.federated.client import Client, SiteData, count_cases
 from gliofed.federated.client_training import ClientSetup
@@ -99,7 +99,7 @@ def sent(tmp_path):
     return write
 
 
-def add(merge: StreamingMean, sent, one: Update) -> None:
+def add(merge: SiteMerge, sent, one: Update) -> None:
     merge.add(one, sent(one))
 
 
@@ -227,7 +227,7 @@ def test_an_update_larger_than_the_model_is_not_even_read(model, tmp_path) -> No
 
 def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
     honest = [update(model, "a", 10, 5, 0.1), update(model, "c", 30, 0, 0.3)]
-    alone, mixed = (StreamingMean(model, weight_by_labels) for _ in range(2))
+    alone, mixed = (SiteMerge(model, MergeRule(weight_by_labels)) for _ in range(2))
     for one in honest:
         alone.add(one, sent(one))
     refused = []
@@ -247,37 +247,39 @@ def test_merging_with_bad_sites_equals_the_honest_merge(model, sent) -> None:
         except UpdateError as error:
             refused.append(str(error))
     assert len(refused) == len(BAD) - 1
-    assert all(torch.equal(mixed.mean(k), alone.mean(k)) for k in model)
+    assert all(torch.equal(mixed.value(k), alone.value(k)) for k in model)
 
 
 def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model, sent) -> None:
-    merge = StreamingMean(model, weight_by_labels)
+    merge = SiteMerge(model, MergeRule(weight_by_labels))
     add(merge, sent, update(model, "a", 10, 5, 0.1))
     add(merge, sent, update(model, "c", 30, 15, 0.3))
     add(merge, sent, update(model, "d", 60, 0, 0.5))
-    assert merge.mean("up.0.weight")[0] == pytest.approx(3 + (0.1 * 10 + 0.3 * 30 + 0.5 * 60) / 100)
-    assert merge.mean("heads.idh.layers.1.weight")[0] == pytest.approx((0.1 * 5 + 0.3 * 15) / 20)
-    plain = StreamingMean(model, weight_by_cases)
+    assert merge.value("up.0.weight")[0] == pytest.approx(
+        3 + (0.1 * 10 + 0.3 * 30 + 0.5 * 60) / 100
+    )
+    assert merge.value("heads.idh.layers.1.weight")[0] == pytest.approx((0.1 * 5 + 0.3 * 15) / 20)
+    plain = SiteMerge(model, MergeRule(weight_by_cases))
     add(plain, sent, update(model, "a", 10, 5, 0.1))
     add(plain, sent, update(model, "d", 30, 0, 0.5))
-    assert plain.mean("heads.idh.layers.1.weight")[0] == pytest.approx(0.4)
+    assert plain.value("heads.idh.layers.1.weight")[0] == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("weight", [weight_by_cases, weight_by_labels])
 def test_the_mean_of_one_site_is_its_model_bit_for_bit(weight, sent) -> None:
     net = build_net("small", None, 0).state_dict()
-    merge = StreamingMean(net, weight)
+    merge = SiteMerge(net, MergeRule(weight))
     labelled = {"mask": 7, **{m.id: 7 for m in MARKERS}}
     own = {k: torch.randn_like(v) for k, v in net.items()}
     add(merge, sent, Update("r", 0, NONCE, "a", own, 7, labelled, {}))
-    assert all(torch.equal(own[k], merge.mean(k).float()) for k in net)
+    assert all(torch.equal(own[k], merge.value(k).float()) for k in net)
 
 
 def test_a_head_nobody_has_labels_for_has_no_mean(model, sent) -> None:
-    merge = StreamingMean(model, weight_by_labels)
+    merge = SiteMerge(model, MergeRule(weight_by_labels))
     add(merge, sent, update(model, "a", 10, 0, 0.1))
-    assert merge.mean("heads.idh.layers.1.weight") is None
-    assert merge.mean("up.0.weight") is not None
+    assert merge.value("heads.idh.layers.1.weight") is None
+    assert merge.value("up.0.weight") is not None
 
 
 def test_class_weights_come_from_the_sum_of_counts(make_prepared) -> None:
@@ -485,7 +487,7 @@ def test_a_site_without_cases_is_refused(tiny_study, tmp_path) -> None:
 
 
 def test_the_merge_keeps_nothing_of_an_update(model, sent) -> None:
-    merge = StreamingMean(model, weight_by_labels)
+    merge = SiteMerge(model, MergeRule(weight_by_labels))
     own = update(model)
     watched = [weakref.ref(t) for t in own.tensors.values()]
     add(merge, sent, own)

@@ -187,6 +187,10 @@ class FederationConfig:
     proximal: float = 0.01
     commit: int = 20
     compress: Literal["none", "bfloat16", "int8"] = "none"
+    aggregation: str = "mean"
+    clip_ratio: float = 5.0
+    refuse_ratio: float = 15.0
+    leave_out_after: int = 0
     max_norm_ratio: float = 2.0
     max_gradient: float = 1000.0
     max_cases: int = 20_000

@@ -222,7 +222,7 @@ class RoundPoint:
     or None. seconds: wall time. bytes_up: of all updates. refused: sites of which an update was not
     merged, each with the last reason. answered: sites of which an update was merged, each with the
     mean seconds until it had arrived. merged: site to the number of the rounds in which an update
-    of it was merged.
+    of it was merged. bounded: site to the number of those in which its update was scaled down.
     """
 
     round: int
@@ -235,6 +235,7 @@ class RoundPoint:
     refused: Mapping[str, str]
     answered: Mapping[str, float]
     merged: Mapping[str, int]
+    bounded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def numbers(self) -> range:

@@ -22,6 +22,7 @@ from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import label_counts_of
 from gliofed.federated.named_tensors import join_tensors, split_tensors
 from gliofed.federated.schedule import Schedule
+from gliofed.federated.update_bound import BoundState
 from gliofed.federated.wire import load, save
 from gliofed.types import RoundPoint, TensorsByKind
 
@@ -41,7 +42,7 @@ class CommittedRound:
     """The state after `rounds` rounds (0: as initialised).
 
     weights: of the model. state: what the strategy has beside them, by kind. schedule: None before
-    the sites' cases were counted. counts: site to its label counts.
+    the sites' cases were counted. counts: site to its label counts. bound: of updates.
     """
 
     run: str
@@ -51,6 +52,7 @@ class CommittedRound:
     state: TensorsByKind = field(default_factory=dict)
     schedule: Schedule | None = None
     counts: Mapping[str, LabelCounts] = field(default_factory=dict)
+    bound: BoundState = field(default_factory=BoundState)
 
     @property
     def complete(self) -> bool:
@@ -66,6 +68,7 @@ def commit(folder: Path, state: CommittedRound) -> None:
         "history": [dataclasses.asdict(p) for p in state.history],
         "schedule": state.schedule and dataclasses.asdict(state.schedule),
         "counts": {site: dataclasses.asdict(own) for site, own in state.counts.items()},
+        "bound": dataclasses.asdict(state.bound),
     }
     save(committed_file(folder, state.rounds), join_tensors(state.weights, state.state), note)
     for old in sorted(folder.glob("round-*.safetensors"))[:-2]:
@@ -105,6 +108,7 @@ def _committed_round(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> 
         state=by_kind,
         schedule=Schedule(**note["schedule"]) if note["schedule"] else None,
         counts={site: label_counts_of(own) for site, own in note["counts"].items()},
+        bound=BoundState(**note.get("bound", {})),
     )
 
 

@@ -12,6 +12,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
+from gliofed.federated.named_tensors import tensor_name
+from gliofed.federated.wire import TensorFile
 from gliofed.types import TensorsByKind
 
 Compression = Literal["none", "bfloat16", "int8"]
@@ -56,6 +58,17 @@ def expand(packed: Mapping[str, Tensor], extra: TensorsByKind) -> dict[str, Tens
         k: t.float() * _spread(scales[k], t) if k in scales else t.float()
         for k, t in packed.items()
     }
+
+
+def expanded_from(file: TensorFile, name: str) -> Tensor:
+    """One tensor of an update's file, uncompressed; mapped where it was not compressed.
+
+    Raises KeyError where the file has no such tensor.
+    """
+    tensor, scale = file.get(name), file.get(tensor_name(name, SCALE))
+    if tensor is None:
+        raise KeyError(name)
+    return tensor.float() if scale is None else tensor.float() * _spread(scale, tensor)
 
 
 def expected(

@@ -60,6 +60,25 @@ def row_weights(loss: LossConfig, labelled: Mapping[str, int], batches: int) -> 
     }
 
 
+def loss_weight_a_case(loss: LossConfig, own: LabelCounts, total: LabelCounts) -> float:
+    """How much the loss weighs one case of a site on average; 1 for a case of all sites.
+
+    own, total: counts of the site and of all sites together. A site with many patients of rare
+    classes has a higher one. 0 without a label or a mask.
+    """
+
+    def weight(counts: LabelCounts) -> float:
+        classes, rows = class_weights(total), row_weights(loss, total.labelled, 1)
+        markers = (
+            rows[marker] * sum(n * w for n, w in zip(by_class, classes[marker], strict=True))
+            for marker, by_class in counts.classes.items()
+        )
+        return (rows[MASK_TASK] * counts.masks + sum(markers)) / max(1, counts.cases)
+
+    everyone = weight(total)
+    return weight(own) / everyone if everyone else 0.0
+
+
 def class_weights(counts: LabelCounts) -> Mapping[str, tuple[float, ...]]:
     """For each marker, weights inverse to class counts, with mean 1 over the labelled cases.
 

@@ -82,11 +82,16 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, _check_digest(tensors, note)
 
 
-def load_tensor(path: Path, name: str) -> Tensor:
-    """One mapped tensor of a file whose digest `load` has checked before."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        tensor: Tensor = file.get_tensor(name)
-    return tensor
+class TensorFile:
+    """The tensors of a file whose digest `load` has checked before, mapped one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = safetensors.safe_open(path, framework="pt")
+        self._names = frozenset(self._file.keys())
+
+    def get(self, name: str) -> Tensor | None:
+        """The tensor `name`; None where the file has none."""
+        return self._file.get_tensor(name) if name in self._names else None
 
 
 def read_note(data: bytes) -> dict[str, Any]:

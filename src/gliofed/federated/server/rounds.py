@@ -26,6 +26,7 @@ from gliofed.federated.messages import (
 from gliofed.federated.schedule import Schedule, make_schedule
 from gliofed.federated.strategies.halves import ServerHalf, ServerSetup
 from gliofed.federated.strategies.table import strategy_named
+from gliofed.federated.update_bound import SizedUpdate, UpdateBound
 from gliofed.models.network import build_net
 from gliofed.study import Study
 from gliofed.types import RoundPoint, Stat
@@ -137,6 +138,7 @@ class _Interval:
     stats: dict[str, Stat] = field(default_factory=lambda: defaultdict(Stat))
     refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     answered: dict[str, Stat] = field(default_factory=lambda: defaultdict(Stat))
+    bounded: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def point(self, last_round: int) -> RoundPoint:
         """The point of the history for these rounds."""
@@ -146,12 +148,26 @@ class _Interval:
             refused={site: self._reason(why) for site, why in self.refused.items()},
             answered={s: t.mean for s, t in self.answered.items() if t.mean is not None},
             merged={s: int(t.weight) for s, t in self.answered.items()},
+            bounded={s: n for s, n in self.bounded.items() if n},
         )
 
     def _reason(self, why: list[str]) -> str:
         if self.rounds == 1:
             return why[-1]
         return f"{why[-1]} ({len(why)} of {self.rounds} rounds)"
+
+
+@dataclass
+class _Received:
+    """The updates of one round by site, after how many seconds, and why others have none.
+
+    refused: sites whose update was refused. missing: those that sent none.
+    """
+
+    updates: dict[str, SizedUpdate] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 class _Rounds:
@@ -162,14 +178,15 @@ class _Rounds:
         self._schedule = _schedule_of(state)
         self._total = sum(state.counts.values(), NO_CASES)
         self._class_weights = class_weights(self._total)
+        self._strategy = strategy_named(run.study.federation.method)
         self._server = self._server_half(state)
+        self._bound = UpdateBound(run.study, state.counts, self._schedule.batches, state.bound)
         self._interval = _Interval()
         self._round = state.rounds
         self.done = 0
 
     def _server_half(self, state: CommittedRound) -> ServerHalf:
-        strategy = strategy_named(self._run.study.federation.method)
-        return strategy.server(
+        return self._strategy.server(
             ServerSetup(self._run.study, self._schedule, state.weights, state.state, state.counts)
         )
 
@@ -190,6 +207,7 @@ class _Rounds:
             rounds=self._round,
             weights=self._server.weights,
             state=self._server.state,
+            bound=self._bound.state,
             history=(*self.state.history, self._interval.point(self._round - 1)),
         )
         self._interval = _Interval()
@@ -198,38 +216,62 @@ class _Rounds:
     def make_round(self) -> None:
         """One round, not yet committed."""
         started = time.monotonic()
-        federation = self._run.study.federation
-        request = self._request()
-        gate = UpdateGate(request, federation)
-        interval, refused, merged = self._interval, {}, []
+        request, interval = self._request(), self._interval
         with collect_replies(self._engine, request, self._run.folder) as replies:
-            for reply in replies:
-                seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
-                try:
-                    file = response_file(reply)
-                    interval.received += file.stat().st_size
-                    update = gate.check(reply.site, file)
-                    self._server.add(update, file)
-                except UpdateError as error:
-                    refused[reply.site] = str(error)
-                    continue
-                merged.append(reply.site)
-                interval.answered[reply.site] += Stat(seconds, 1)
-                for name, stat in update.stats.items():
-                    interval.stats[name] += stat
-            _require_quorum(len(merged), self._run.study, f"round {request.round}", refused)
+            received = self._receive(request, replies, started)
+            self._merge(received)
+            merged = list(received.updates)
+            failures = {**received.missing, **received.refused}
+            _require_quorum(len(merged), self._run.study, f"round {request.round}", failures)
             norm = self._server.step(request.round, merged)
         if norm is not None:
             finite = norm < float("inf")
             interval.stats["gradient_norm" if finite else "skipped"] += Stat(
                 norm if finite else 1, 1
             )
-        for site, why in refused.items():
+        failures |= self._bound.record(request.round, received.updates, received.refused)
+        for site, why in failures.items():
             interval.refused[site].append(why)
         interval.rounds += 1
         interval.seconds += time.monotonic() - started
         self._round += 1
         self.done += 1
+
+    def _receive(
+        self, request: TrainingRequest, replies: Iterator[SiteReply], started: float
+    ) -> _Received:
+        """The updates of a round that are sound by themselves and claim no more than announced."""
+        study, received = self._run.study, _Received()
+        gate = UpdateGate(request, study.federation)
+        for reply in replies:
+            seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
+            if reply.response is None:
+                received.missing[reply.site] = f"site {reply.site}: no response: {reply.failure}"
+                continue
+            self._interval.received += reply.response.stat().st_size
+            try:
+                self._bound.check_member(reply.site)
+                update = gate.check(reply.site, reply.response)
+                self._bound.check_claims(update)
+            except UpdateError as error:
+                received.refused[reply.site] = str(error)
+                continue
+            sized = self._bound.size(request, update, reply.response)
+            received.updates[reply.site], received.seconds[reply.site] = sized, seconds
+        return received
+
+    def _merge(self, received: _Received) -> None:
+        """Hand on the updates that are not too large, each bounded; the others become refused."""
+        factors, too_large = self._bound.factors(list(received.updates.values()))
+        received.refused |= too_large
+        for site in too_large:
+            del received.updates[site]
+        for site, sized in received.updates.items():
+            self._server.add(sized.update, sized.file, factors[site])
+            self._interval.answered[site] += Stat(received.seconds[site], 1)
+            self._interval.bounded[site] += bool(factors[site])
+            for name, stat in sized.update.stats.items():
+                self._interval.stats[name] += stat
 
     def _request(self) -> TrainingRequest:
         return TrainingRequest(

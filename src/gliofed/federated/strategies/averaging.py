@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 from torch import Tensor
 
-from gliofed.federated.aggregation.merge import StreamingMean
+from gliofed.federated.aggregation.merge import NO_FACTORS, MergeRule, SiteMerge
+from gliofed.federated.aggregation.robust import aggregation_named
 from gliofed.federated.strategies.halves import ServerHalf, ServerSetup, Strategy
 from gliofed.models.network import TRUNK_TASK
 from gliofed.types import Update
@@ -27,27 +28,36 @@ def weight_by_labels(update: Update, task: str) -> float:
     return float(update.cases if task == TRUNK_TASK else update.labelled[task])
 
 
+def one_vote(update: Update, task: str) -> float:
+    """Every site as much as any other."""
+    return 1.0
+
+
 class MeanOfModels(ServerHalf):
-    """The server's half: the weighted mean, and `server_lr` times the way to it."""
+    """The server's half: the study's mean of the models, and `server_lr` times the way to it."""
 
     weight = staticmethod(weight_by_labels)
 
     def __init__(self, setup: ServerSetup) -> None:
         super().__init__(setup)
-        self.merge = StreamingMean(self.weights, self.weight)
+        self.merge = self._new_merge()
 
-    def add(self, update: Update, file: Path) -> None:
+    def _new_merge(self) -> SiteMerge:
+        aggregation = aggregation_named(self.setup.study.federation.aggregation)
+        return SiteMerge(self.weights, MergeRule(self.weight, aggregation, self.weights))
+
+    def add(self, update: Update, file: Path, factors: Mapping[str, float] = NO_FACTORS) -> None:
         """Only the update's weight in the mean and its path are kept."""
-        self.merge.add(update, file)
+        self.merge.add(update, file, factors)
 
     def step(self, round_number: int, sites: Collection[str]) -> float | None:
         """The next model; a parameter that no site weighed keeps its value."""
         new = {}
         for name, old in self.weights.items():
-            mean = self.merge.mean(name)
+            mean = self.merge.value(name)
             new[name] = old if mean is None else self.parameter_step(name, old, mean).to(old.dtype)
         self.weights = new
-        self.merge = StreamingMean(self.weights, self.weight)
+        self.merge = self._new_merge()
         return None
 
     def parameter_step(self, name: str, old: Tensor, mean: Tensor) -> Tensor:

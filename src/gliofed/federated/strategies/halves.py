@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gliofed.federated.aggregation.merge import NO_FACTORS
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.schedule import Schedule
 from gliofed.study import FederationConfig, Study
@@ -79,8 +80,13 @@ class ServerHalf(ABC):
         return {}
 
     @abstractmethod
-    def add(self, update: Update, file: Path) -> None:
-        """Take in one update that passed the gate. `file` must stay as it is until the step."""
+    def add(self, update: Update, file: Path, factors: Mapping[str, float] = NO_FACTORS) -> None:
+        """Take in one update that passed the gate; its tensors are read from `file`.
+
+        `file` must stay as it is until the step. factors: kind of tensor
+        ("": of the model) to what its change, or its gradient, is multiplied with, where that is
+        not 1.
+        """
 
     @abstractmethod
     def step(self, round_number: int, sites: Collection[str]) -> float | None:

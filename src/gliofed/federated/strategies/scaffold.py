@@ -6,15 +6,16 @@ the mean of its uncorrected gradients in the round (the paper's option I, along 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from gliofed.federated.named_tensors import tensor_name
-from gliofed.federated.strategies.averaging import MeanOfModels
+from gliofed.federated.aggregation.merge import NO_FACTORS, MergeRule, SiteMerge
+from gliofed.federated.aggregation.robust import aggregation_named
+from gliofed.federated.strategies.averaging import MeanOfModels, one_vote
 from gliofed.federated.strategies.halves import (
     ClientHalf,
     ClientRound,
@@ -22,7 +23,6 @@ from gliofed.federated.strategies.halves import (
     Strategy,
     zeros,
 )
-from gliofed.federated.wire import load_tensor
 from gliofed.types import TensorsByKind, Update
 
 CONTROL: Final = "control"
@@ -69,29 +69,35 @@ class ControlledMean(MeanOfModels):
 
     def __init__(self, setup: ServerSetup) -> None:
         super().__init__(setup)
-        self._files: list[Path] = []
+        self._controls = self._new_controls()
+
+    def _new_controls(self) -> SiteMerge:
+        aggregation = aggregation_named(self.setup.study.federation.aggregation)
+        return SiteMerge(self.weights, MergeRule(one_vote, aggregation, kind=CONTROL))
 
     @property
     def request_state(self) -> TensorsByKind:
         """The control variate of all sites."""
         return {CONTROL: self.state[CONTROL]}
 
-    def add(self, update: Update, file: Path) -> None:
+    def add(self, update: Update, file: Path, factors: Mapping[str, float] = NO_FACTORS) -> None:
         """As for the mean of models."""
-        super().add(update, file)
-        self._files.append(file)
+        super().add(update, file, factors)
+        self._controls.add(update, file, factors)
 
     def step(self, round_number: int, sites: Collection[str]) -> float | None:
-        """The control variate moves by the sum of the sites' changes over the number of sites."""
+        """The control variate moves by the sum of the sites' changes over the number of sites.
+
+        The sum is the study's mean of them times how many they are.
+        """
         everyone = max(len(self.setup.counts), len(sites))
         control = {}
         for name, old in self.state[CONTROL].items():
-            change = torch.zeros_like(old)
-            for file in self._files:
-                change += load_tensor(file, tensor_name(name, CONTROL))
-            control[name] = old + change / everyone
+            change = self._controls.value(name)
+            share = self._controls.weight(name) / everyone
+            control[name] = old if change is None else (old + share * change).to(old.dtype)
         super().step(round_number, sites)
-        self.state, self._files = {CONTROL: control}, []
+        self.state, self._controls = {CONTROL: control}, self._new_controls()
         return None
 
 

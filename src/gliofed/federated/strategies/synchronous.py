@@ -19,8 +19,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from gliofed.federated.aggregation.merge import NO_FACTORS, MergeRule, SiteMerge
+from gliofed.federated.aggregation.robust import MEAN, aggregation_named
+from gliofed.federated.compression import expanded_from
 from gliofed.federated.label_counts import NO_CASES, LabelCounts
+from gliofed.federated.strategies.averaging import one_vote
 from gliofed.federated.strategies.halves import ClientHalf, ServerHalf, ServerSetup, Strategy
+from gliofed.federated.strategies.site_means import SiteMeans, without_means
+from gliofed.federated.wire import TensorFile
 from gliofed.models.network import TRUNK_TASK, task_of
 from gliofed.models.optimiser import (
     clipped_step,
@@ -44,7 +50,11 @@ class GradientOfBatch(ClientHalf):
 
 
 class JointStep(ServerHalf):
-    """The server's half: sum, clip, AdamW."""
+    """The server's half: sum, clip, AdamW.
+
+    With the aggregation "mean", the sum is that of the round's gradients. With a robust one it is
+    the robust mean of the sites' running means (`SiteMeans`) times the rows of a batch.
+    """
 
     def __init__(self, setup: ServerSetup) -> None:
         super().__init__(setup)
@@ -53,24 +63,42 @@ class JointStep(ServerHalf):
             name: setup.weights[name].clone().requires_grad_() for name in sorted(setup.weights)
         }
         self._optimiser = make_optimiser(self._parameters, setup.study.train)
-        load_optimiser_state(self._parameters, self._optimiser, setup.state)
+        load_optimiser_state(self._parameters, self._optimiser, without_means(setup.state))
+        self._means = SiteMeans(setup.state)
+        self._aggregation = aggregation_named(setup.study.federation.aggregation)
         self._publish()
+        self._merge = self._new_merge()
+
+    def _new_merge(self) -> SiteMerge:
+        return SiteMerge(self.weights, MergeRule(one_vote, self._aggregation))
 
     def _publish(self) -> None:
         self.weights = {k: p.detach() for k, p in self._parameters.items()}
-        self.state = optimiser_state(self._parameters, self._optimiser)
+        self.state = {**optimiser_state(self._parameters, self._optimiser), **self._means.state}
 
-    def add(self, update: Update, file: Path) -> None:
-        """Add the gradient; the sum is in the order of adding."""
-        for name, gradient in update.tensors.items():
-            parameter = self._parameters[name]
-            if parameter.grad is None:
-                parameter.grad = gradient.clone()
-            else:
-                parameter.grad += gradient
+    def add(self, update: Update, file: Path, factors: Mapping[str, float] = NO_FACTORS) -> None:
+        """Only the update's rows and its path are kept; an update without a case has no tensor."""
+        if not update.cases:
+            return
+        if self._aggregation is MEAN:
+            self._merge.add(update, file, factors)
+            return
+        opened = TensorFile(file)
+        self._means.add(
+            update.site,
+            lambda name: expanded_from(opened, name),
+            self._parameters,
+            factors.get("", 1.0) / update.cases,
+        )
 
     def step(self, round_number: int, sites: Collection[str]) -> float | None:
         """One step; none where no site had a case of the batch."""
+        self._add_means(sites)
+        for name, parameter in self._parameters.items():
+            mean = self._merge.value(name)
+            if mean is not None:
+                parameter.grad = mean.mul_(self._merge.weight(name)).to(parameter.dtype)
+        self._merge = self._new_merge()
         if all(p.grad is None for p in self._parameters.values()):
             return None
         self._scale_up(sites)
@@ -80,6 +108,27 @@ class JointStep(ServerHalf):
         self._optimiser.zero_grad(set_to_none=True)
         self._publish()
         return norm
+
+    def _add_means(self, sites: Collection[str]) -> None:
+        """Have the running means of `sites` merged, each as a mean over rows with a label.
+
+        A site's weight is the number of such rows that it has in a batch on average.
+        """
+        for site in sorted(sites):
+            mean, counts = self._means.of(site), self.setup.counts.get(site, NO_CASES)
+            if mean is None:
+                continue
+            rows = {TRUNK_TASK: counts.cases, **counts.labelled}
+
+            def a_row(
+                name: str,
+                mean: Mapping[str, Tensor] = mean,
+                rows: Mapping[str, int] = rows,
+            ) -> Tensor:
+                return mean[name] * (rows[TRUNK_TASK] / rows[task_of(name)])
+
+            batches = self.setup.schedule.batches
+            self._merge.add_values(a_row, {task: n / batches for task, n in rows.items()})
 
     def _scale_up(self, sites: Collection[str]) -> None:
         counts = self.setup.counts
