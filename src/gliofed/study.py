@@ -170,6 +170,11 @@ class FederationConfig:
     proximal: weight of the pull towards the round's model with "fedprox". commit: rounds between
     two commits with "synchronous"; the others commit every round. compress: of gradients, with
     "synchronous".
+    aggregation: of the sites' updates, a row of
+    `gliofed.federated.aggregation.robust.AGGREGATIONS`. clip_ratio, refuse_ratio: the size of a
+    site's last updates over the size that is usual, above which an update is scaled down, or
+    refused (`gliofed.federated.update_bound`). leave_out_after: refused updates in a row after
+    which a site is left out of the run; 0: never.
     max_norm_ratio: an update is refused if the L2 norm of its change is more than this many times
     the norm of the round's model. max_gradient: a gradient of a larger L2 norm is refused; those of
     a network in training are mostly between 1 and 100. max_cases: the largest case count that a
@@ -187,7 +192,7 @@ class FederationConfig:
     proximal: float = 0.01
     commit: int = 20
     compress: Literal["none", "bfloat16", "int8"] = "none"
-    aggregation: str = "mean"
+    aggregation: Literal["mean", "trimmed_mean", "median", "geometric_median"] = "mean"
     clip_ratio: float = 5.0
     refuse_ratio: float = 15.0
     leave_out_after: int = 0
@@ -207,13 +212,15 @@ class FederationConfig:
     @property
     def summary(self) -> str:
         """The method with the settings that it uses, in some words."""
+        robust = "" if self.aggregation == "mean" else f", {self.aggregation} of the sites"
         if self.synchronous:
             sent = "" if self.compress == "none" else f", gradients as {self.compress}"
-            return f"synchronous, one step a round{sent}"
+            return f"synchronous, one step a round{sent}{robust}"
         epochs = f"{self.local_epochs} local {'epoch' if self.local_epochs == 1 else 'epochs'}"
         local = f"{self.local_steps} local steps" if self.local_steps else epochs
         pull = f", proximal weight {self.proximal:g}" if self.method == "fedprox" else ""
-        return f"{self.method}, {local} a round, server learning rate {self.server_lr:g}{pull}"
+        rate = f", server learning rate {self.server_lr:g}"
+        return f"{self.method}, {local} a round{rate}{pull}{robust}"
 
 
 @dataclass(frozen=True)
@@ -391,6 +398,14 @@ def _federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], 
             "change of a parameter in a round",
         ),
         (federation.proximal < 0, "federation.proximal: at least 0"),
+        (
+            not 1 <= federation.clip_ratio <= federation.refuse_ratio,
+            "federation: clip_ratio must be at least 1 and at most refuse_ratio",
+        ),
+        (
+            federation.leave_out_after < 0 or federation.leave_out_after == 1,
+            "federation.leave_out_after: at least 2 (0: no site is left out)",
+        ),
         (
             federation.compress != "none" and not federation.synchronous,
             'federation.compress: of gradients only; it needs method = "synchronous"',

@@ -32,7 +32,6 @@ from gliofed.federated.server.testing import run_test
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.runtime.files import alone_in
 from gliofed.study import FEDERATED
-from gliofed.types import RoundPoint
 
 MakeFlareEngine = Callable[[EngineConfig], FlareEngine]
 
@@ -136,7 +135,7 @@ class ServerController(FlareController):
 
         def on_commit(state: CommittedRound) -> None:
             self._note_heads()
-            _log_commit(log, job.run, state.history[-1])
+            _log_commit(log, job.run, state)
             self._set_progress(state)
             write_status(folder, self._status)
 
@@ -252,8 +251,9 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _log_commit(log: AuditLog, run: str, point: RoundPoint) -> None:
+def _log_commit(log: AuditLog, run: str, state: CommittedRound) -> None:
     """Log the updates of each site since the last commit, and the commit."""
+    point = state.history[-1]
     number = point.round
     for site, seconds in point.answered.items():
         times = point.merged[site]
@@ -268,4 +268,9 @@ def _log_commit(log: AuditLog, run: str, point: RoundPoint) -> None:
     for site in point.refused:
         times = point.rounds - point.merged.get(site, 0)
         log.write("update-refused", run=run, round=number, site=site, times=times)
+    for site, times in point.bounded.items():
+        log.write("update-bounded", run=run, round=number, site=site, times=times)
+    for site, since in state.bound.left_out.items():
+        if since in point.numbers:  # from the round after, counted from 0
+            log.write("site-left-out", run=run, round=number, site=site)
     log.write("round-committed", run=run, round=number)

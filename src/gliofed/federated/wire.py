@@ -87,11 +87,14 @@ class TensorFile:
 
     def __init__(self, path: Path) -> None:
         self._file = safetensors.safe_open(path, framework="pt")
-        self._names = frozenset(self._file.keys())
+        self._names = frozenset(self._file.keys())  # type: ignore[no-untyped-call]
 
     def get(self, name: str) -> Tensor | None:
         """The tensor `name`; None where the file has none."""
-        return self._file.get_tensor(name) if name in self._names else None
+        if name not in self._names:
+            return None
+        tensor: Tensor = self._file.get_tensor(name)  # type: ignore[no-untyped-call]
+        return tensor
 
 
 def read_note(data: bytes) -> dict[str, Any]:

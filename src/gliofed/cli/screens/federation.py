@@ -105,6 +105,7 @@ def status_table(now: RunStatus) -> Group:
 def _sites(point: RoundPoint) -> str:
     seconds: Mapping[str, float] = point.answered
     text = ", ".join(f"{site} {s:.1f} s" for site, s in seconds.items())
+    text += f"; scaled down: {', '.join(point.bounded)}" if point.bounded else ""
     return f"{text}; without {', '.join(point.refused)}" if point.refused else text
 
 

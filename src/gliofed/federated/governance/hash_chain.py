@@ -47,6 +47,8 @@ Event = Literal[
     "counts-refused",
     "update-accepted",
     "update-refused",
+    "update-bounded",
+    "site-left-out",
     "round-committed",
     "quorum-missed",
     "failure-reported",
