@@ -5,7 +5,7 @@ the other six hospitals train, as three hospitals (27, 22, 24 patients) or as se
 two halves). The attacker is MD Anderson: 22 of 73 patients as one of three, 11 as one of seven.
 One cell is one training; finished cells are kept in `--out`, so the same call continues.
 
-    python benchmarks/attacks.py --out DIR --store DIR [--seeds 1 2 3] [--epochs 12] [--only TEXT]
+    python benchmarks/attacks.py --out DIR --store DIR [--seeds 1 2 3] [--epochs 12] [--only NAME ...]
 
 Attacks on the gradient that the site would have sent, or on its labels:
 
@@ -243,7 +243,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--only", default="", help="part of a cell's name")
+    parser.add_argument("--only", nargs="+", default=[""], help="parts of cells' names, in order")
     args = parser.parse_args()
     keep_memory()
     torch.set_num_threads(1)
@@ -254,10 +254,8 @@ def main() -> None:
     )
     found = prepare_study_cases(study, read_sites(study.data), args.store, NO_PROGRESS)
     sites = {s: [found.prepared[str(c)] for c in cases] for s, cases in found.sites.items()}
-    for cell in cells(args.seeds):
+    for cell in [c for part in args.only for c in cells(args.seeds) if part in str(c)]:
         path = args.out / f"{cell}.json"
-        if args.only not in str(cell):
-            continue
         if not path.exists():
             started, folder = time.process_time(), args.out / f"{cell}.part"
             federation = dataclasses.replace(study.federation, **DEFENCES[cell.defence])
