@@ -5,7 +5,7 @@ the other six hospitals train, as three hospitals (27, 22, 24 patients) or as se
 two halves). The attacker is MD Anderson: 22 of 73 patients as one of three, 11 as one of seven.
 One cell is one training; finished cells are kept in `--out`, so the same call continues.
 
-    python benchmarks/attacks.py --out DIR --store DIR [--seeds 1 2 3] [--epochs 12] [--only NAME ...]
+    python benchmarks/attacks.py --out DIR --store DIR [--seeds 1 2 3] [--epochs 12] [--only NAME]
 
 Attacks on the gradient that the site would have sent, or on its labels:
 
