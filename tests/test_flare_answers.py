@@ -9,6 +9,7 @@ import pytest
 from gliofed.errors import StoppedError, TransferError
 from gliofed.federated.flare import controller
 from gliofed.federated.flare.controller import EngineConfig, FlareEngine
+from gliofed.federated.flare.failed_sites import failed_sites, note_failed_site
 from gliofed.federated.flare.names import HEAD, REF, SOURCE
 
 
@@ -70,8 +71,9 @@ def engine(tmp_path, monkeypatch):
         flare = SimpleNamespace(
             get_cell=lambda: None,
             get_clients=lambda: [SimpleNamespace(name=n) for n in sites.after],
+            get_workspace=lambda: SimpleNamespace(get_root_dir=lambda: str(tmp_path)),
         )
-        context = SimpleNamespace(get_engine=lambda: flare)
+        context = SimpleNamespace(get_engine=lambda: flare, get_job_id=lambda: "job")
         names = (*sites.after, "absent")
         return FlareEngine(
             sites, context, EngineConfig(names, deadline, tmp_path / "spool"), stop
@@ -136,3 +138,26 @@ def test_a_stop_ends_the_waiting_and_no_half_round_is_left(engine, tmp_path) -> 
     with pytest.raises(StoppedError):
         next(r for r in replies if r.site == "b")
     assert sites.cancelled
+
+
+def test_a_site_that_cannot_run_the_job_is_not_waited_for(engine, tmp_path) -> None:
+    made, _ = engine(Sites({"a": 0.0, "b": None, "c": None}))
+    note_failed_site(tmp_path, "job", "b", "error")
+    threading.Timer(0.3, note_failed_site, (tmp_path, "job", "c", "no-start")).start()
+    started = time.monotonic()
+    a, absent, b, c = made.send(tmp_path / "request")
+    assert time.monotonic() - started < 10, "the deadline is 20 s"
+    assert a.response is not None
+    assert "not connected" in absent.failure
+    assert b.failure.startswith("it does not run the training job: its training process ended")
+    assert c.failure.startswith("it does not run the training job: its training process could not")
+
+
+def test_failed_sites_are_those_of_the_newest_job(tmp_path) -> None:
+    assert failed_sites(tmp_path, "one") == {}
+    note_failed_site(tmp_path, "one", "north", "no-start")
+    note_failed_site(tmp_path, "one", "west", "ended")
+    assert failed_sites(tmp_path, "one") == {"north": "no-start", "west": "ended"}
+    note_failed_site(tmp_path, "two", "north", "error")
+    assert failed_sites(tmp_path, "two") == {"north": "error"}
+    assert failed_sites(tmp_path, "one") == {}

@@ -1,12 +1,15 @@
 """The lead's supervisor against a made-up server: segments, gathering, orders, and giving up."""
 
 import dataclasses
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from federation_kits import make_kits
 
 import gliofed
+from gliofed.deployment.certificate_dates import certificate_warning
 from gliofed.deployment.kit import open_kit
+from gliofed.deployment.left_out import LONGEST_WAIT, LeftOutSites
 from gliofed.deployment.run_status import read_status, write_status
 from gliofed.deployment.supervisor import (
     LeadOrders,
@@ -17,10 +20,17 @@ from gliofed.deployment.supervisor import (
 )
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.federated.flare.admin_session import END, STATUS
+from gliofed.federated.flare.connected_site import (
+    ConnectedSite,
+    Versions,
+    own_versions,
+    parse_versions,
+)
 from gliofed.federated.flare.names import ABSENT, CUT, LATE, LOST
 from gliofed.types import RoundPoint
 
 EVERYONE = ("a", "b", "c")
+OWN = parse_versions(own_versions())
 QUICK = gliofed.RetryLimits(poll=0.0, gather=0.05, silent=0.3, tries=3, rounds=2)
 
 
@@ -36,7 +46,7 @@ class Server:
 
     def __init__(self, study, rounds: int = 2) -> None:
         self.rounds, self.total = rounds, study.train.epochs
-        self.here = dict.fromkeys(EVERYONE, 1.0)
+        self.here = dict.fromkeys(EVERYONE, ConnectedSite(1.0, versions=OWN))
         self.points: list[RoundPoint] = []
         self.jobs: list[dict] = []
         self.told: list[str] = []
@@ -132,7 +142,7 @@ def test_sites_that_are_missing_are_waited_for_and_named(kit, study) -> None:
 
 def test_below_quorum_nothing_begins(kit, study) -> None:
     server = Server(study)
-    server.here = {"a": 1.0}
+    server.here = {"a": ConnectedSite(1.0)}
     asked = 0
 
     def ask() -> None:
@@ -155,7 +165,7 @@ def test_a_site_that_comes_late_ends_the_segment_early(kit, study) -> None:
 
     def ask() -> None:
         if len(server.points) == 2:
-            server.here["c"] = 1.0
+            server.here["c"] = ConnectedSite(1.0)
 
     server.on_ask = ask
     job, _ = supervise(kit, study, server)
@@ -176,7 +186,7 @@ def test_a_site_that_was_lost_is_taken_back_only_once_it_was_heard_again(kit, st
         if len(server.points) in (4, 5) and len(server.jobs) == 1:
             assert END not in server.told, "the site is still away: nothing heard of it"
         if len(server.points) == 6:
-            server.here["c"] = 2.0
+            server.here["c"] = ConnectedSite(2.0)
 
     server.on_ask = ask
     job, _ = supervise(kit, study, server)
@@ -334,10 +344,132 @@ def test_a_site_that_failed_is_not_waited_back(kit, study) -> None:
     def ask() -> None:
         if len(server.points) == 2:
             server.points[-1] = point(1, {"c": "site c: no answer: DataError in train, report 1"})
-        server.here["c"] += 1.0
+        server.here["c"] = ConnectedSite(server.here["c"].last_message + 1.0)
 
     server.on_ask = ask
     job, _ = supervise(kit, study, server)
     assert job.run().state == "completed"
     assert END not in server.told
     assert len(server.jobs) == 1
+
+
+def failing(server: Server, registered: float = 0.0) -> ConnectedSite:
+    """A site as the server has it after it could not run the newest job."""
+    job = f"job-{len(server.jobs)}"
+    return ConnectedSite(1.0, registered, versions=OWN, job=job, failure="no-start")
+
+
+def test_a_site_that_cannot_run_a_job_is_named_left_out_and_tried_again_once_it_joins_anew(
+    kit, study
+) -> None:
+    study = dataclasses.replace(
+        study,
+        train=dataclasses.replace(study.train, epochs=9),
+        federation=dataclasses.replace(study.federation, quorum=1),
+    )
+    server = Server(study)
+
+    def ask() -> None:
+        if len(server.jobs) == 1 and server.points:
+            server.here["b"] = failing(server)
+        if len(server.points) == 6:
+            server.here["b"] = ConnectedSite(2.0, 5.0, versions=OWN)
+
+    server.on_ask = ask
+    job, heard = supervise(kit, study, server)
+    assert job.run().state == "completed"
+    sites = [j["sites"] for j in server.jobs]
+    assert sites[0] == list(EVERYONE)
+    assert sites[1] == ["a", "c"], "it was asked again at once"
+    assert sites[-1] == list(EVERYONE), "it joined anew, and was not asked"
+    said = next(h.left_out for h in heard if h.left_out)
+    assert list(said) == ["b"]
+    assert "could not start" in said["b"]
+    assert not heard[-1].left_out
+    (line,) = [e for e in gliofed.read_log(kit.audit) if e.event == "site-failed"]
+    assert line.fields == {"site": "b", "reason": "no-start"}
+
+
+def test_without_a_quorum_of_others_the_run_waits_and_names_the_site(kit, study) -> None:
+    server = Server(study)
+    del server.here["c"]
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        if len(server.jobs) == 1:
+            server.here["b"] = failing(server)
+        if asked == 300:
+            write_orders(run_folder(kit, study), stop=True)
+
+    server.on_ask = ask
+    job, heard = supervise(kit, study, server)
+    assert job.run().state == "stopped"
+    assert len(server.jobs) == 1
+    assert any("b: its training process could not start" in h.why for h in heard)
+
+
+def test_a_failure_is_tried_again_after_a_time_that_doubles_and_is_forgotten_after_a_round() -> (
+    None
+):
+    now = [0.0]
+    out = LeftOutSites(300.0, lambda: now[0])
+
+    def fails(job: str) -> dict[str, ConnectedSite]:
+        return {"b": ConnectedSite(1.0, job=job, failure="error"), "a": ConnectedSite(1.0)}
+
+    assert out.note("one", fails("zero")) == {}, "of another job"
+    assert out.note("one", fails("one")) == {"b": "error"}
+    assert out.note("one", fails("one")) == {}, "reported once"
+    now[0] = 299.9
+    assert list(out.out(fails("one"))) == ["b"]
+    assert out.due("one", fails("one")) == set()
+    now[0] = 300.0
+    assert out.out(fails("one")) == {}
+    assert out.due("one", fails("one")) == {"b"}
+    assert out.due("two", fails("one")) == set()
+    out.note("two", fails("two"))
+    now[0] = 899.9
+    assert list(out.out(fails("two"))) == ["b"]
+    now[0] = 900.0
+    assert out.out(fails("two")) == {}
+    out.took_part("two", ["b"])
+    out.note("three", fails("three"))
+    now[0] = 900.0 + 1199.9
+    assert list(out.out(fails("three"))) == ["b"], "a round of the same job forgets nothing"
+    out.took_part("four", ["b"])
+    out.note("four", fails("four"))
+    now[0] += 300.0
+    assert out.out(fails("four")) == {}
+    for number in range(9):
+        out.note(f"more {number}", fails(f"more {number}"))
+    now[0] += LONGEST_WAIT - 0.1
+    assert list(out.out(fails("x"))) == ["b"]
+    now[0] += 0.1
+    assert out.out(fails("x")) == {}
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [(30.01, ""), (30, "within 30 days"), (7.01, "within 30 days"), (7, "within 7 days"),
+     (0.01, "within 7 days"), (0, "ended on 2026-05-01 12:00")],
+)  # fmt: skip
+def test_a_certificate_warns_30_and_7_days_before_its_end(days, expected) -> None:
+    end = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    text = certificate_warning("north", end, end - timedelta(days=days))
+    assert expected in text
+    assert bool(expected) == bool(text)
+    assert not text or text.endswith("gliofed kit renew north")
+
+
+def test_certificates_and_versions_of_sites_are_warned_of_in_the_status(kit, study) -> None:
+    server = Server(study)
+    soon = datetime.now(UTC) + timedelta(days=20)
+    server.here["b"] = ConnectedSite(1.0, 0.0, soon.timestamp(), OWN)
+    server.here["c"] = ConnectedSite(1.0, versions=Versions("9.9", OWN.torch))
+    end = supervise(kit, study, server)[0].run()
+    assert len(end.warnings) == 2
+    assert "the certificate of b ends within 30 days" in end.warnings[0]
+    assert f"c has gliofed 9.9, torch {OWN.torch}; here are {OWN.text}" in end.warnings[1]
+    assert read_status(run_folder(kit, study)).warnings == end.warnings

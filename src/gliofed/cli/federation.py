@@ -60,7 +60,7 @@ def serve(kit: Annotated[Path, typer.Argument(help="The server's kit.")]) -> Non
     end_with_starter()
     with one_line_errors(after=GOES_ON), needs_extra("federation"):
         typer.echo("serving; Ctrl-C ends it")
-        gliofed.serve(kit)
+        gliofed.serve(kit, lambda line: typer.echo(line, err=True))
 
 
 def join(

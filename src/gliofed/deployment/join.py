@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliofed.deployment.kit import Kit, open_kit
+from gliofed.deployment.certificate_dates import CertificateWatch
+from gliofed.deployment.federation_plan import SERVER
+from gliofed.deployment.kit import PROCESS_LOG, Kit, open_kit
 from gliofed.deployment.kit_process import run_process
 from gliofed.deployment.process_events import ConnectionReporter, RefusalRecorder
 from gliofed.deployment.site_data import SiteDataPaths, open_client, write_data_paths
@@ -137,27 +139,35 @@ def join(
 def run_site(kit: Kit, report: Callable[[str], None]) -> None:
     """Take part until interrupted. Raises GliofedError where the process ends by itself.
 
-    report: receives one line whenever the connection to the server is made or fails, and lines on
-    the site's own progress in a run.
+    report: receives one line whenever the connection to the server is made or fails, a training
+    process of this site fails, or its certificate ends soon, and lines on the site's own progress
+    in a run.
     """
     log = AuditLog(kit.audit, kit.name)
     log.write("joined", site=kit.name)
     process = site_process(kit.root, kit.work, kit.name, kit.org)
-    connection = ConnectionReporter(f"{kit.host}:{kit.port}", report)
+    connection = ConnectionReporter(f"{kit.host}:{kit.port}", kit.own / PROCESS_LOG, report)
+    certificate = CertificateWatch(kit.name, kit.certificate, report)
     progress = ProgressReporter(kit, report)
 
     def handle_line(line: str) -> None:
         connection.handle_line(line)
+        certificate.tick()
         progress.tick()
 
     _run(kit, process, log, handle_line)
 
 
-def serve(kit: Path) -> None:
-    """Run the federation's server until interrupted; raises as `run_site` does."""
+def serve(kit: Path, report: Callable[[str], None] = lambda line: None) -> None:
+    """Run the federation's server until interrupted; raises as `run_site` does.
+
+    report: receives one line where the server's certificate ends soon.
+    """
     server_kit = open_kit(kit, "server")
     process = server_process(server_kit.root, server_kit.work, server_kit.org)
-    _run(server_kit, process, AuditLog(server_kit.audit, "server"), lambda line: None)
+    certificate = CertificateWatch(SERVER, server_kit.certificate, report)
+    log = AuditLog(server_kit.audit, "server")
+    _run(server_kit, process, log, lambda line: certificate.tick())
 
 
 def _run(
@@ -171,6 +181,6 @@ def _run(
         handle_line(line)
 
     try:
-        run_process(process, kit.work, log, kit.own / "process.log", handle)
+        run_process(process, kit.work, log, kit.own / PROCESS_LOG, handle)
     finally:
         refusals.close()

@@ -27,6 +27,8 @@ Role = Literal["site", "server", "lead"]
 
 _STARTUP: Final = {"site": "fed_client.json", "server": "fed_server.json", "lead": "fed_admin.json"}
 _SERVER_NAME: Final = "server"
+PROCESS_LOG: Final = "process.log"
+"""File below `Kit.own` with the output of the kit's processes."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class Kit:
     def own(self) -> Path:
         """The folder with the files of gliofed; the rest of the kit belongs to FLARE."""
         return self.root / "gliofed"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate, PEM."""
+        return self.root / "startup" / f"{_base(self.role)}.crt"
 
     @property
     def audit(self) -> Path:
@@ -112,7 +119,7 @@ def open_kit(path: Path, role: Role) -> Kit:
         raise KitError(
             f"{path}: is the kit of the {facts.role} {facts.name!r}; expected a {role}'s kit"
         )
-    startup, base = root / "startup", "server" if role == "server" else "client"
+    startup, base = root / "startup", _base(role)
     key, own = startup / f"{base}.key", root / "gliofed"
     private = [key, own / "salt"] if role == "site" else [key]
     needed = [startup / f"{base}.crt", startup / "rootCA.pem", startup / _STARTUP[role], *private]
@@ -124,6 +131,11 @@ def open_kit(path: Path, role: Role) -> Kit:
     name = _SERVER_NAME if role == "server" else facts.name
     _check_certificate(startup / f"{base}.crt", startup / "rootCA.pem", key, name)
     return Kit(root, **{f.name: getattr(facts, f.name) for f in dataclasses.fields(KitFacts)})
+
+
+def _base(role: Role) -> str:
+    """Name of the certificate and key, without their endings."""
+    return "server" if role == "server" else "client"
 
 
 def write_kit_facts(own: Path, facts: KitFacts | None, sites: Iterable[str] | None = None) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+from gliofed.federated.flare.connected_site import Versions, own_versions, parse_versions
 from gliofed.federated.flare.log_lines import LogEvent, parse_log_line
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.hash_chain import Event, Value
+from gliofed.runtime.printable import printable
 
 REPEAT_SECONDS: Final = 3600.0
 """Seconds after a written refusal during which others of its kind are only counted."""
@@ -19,6 +23,8 @@ LOST_SECONDS: Final = 120.0
 """A second loss of the connection within these seconds is reported."""
 
 _Kind = tuple[Event, str, str]
+_ERROR: Final = re.compile(r"\w*(?:Error|Exception|Exit)\b.*")
+"""The last line of a traceback."""
 
 
 @dataclass
@@ -57,10 +63,13 @@ class RefusalRecorder:
             self._end_period(kind)
 
     def _kind(self, event: LogEvent) -> _Kind | None:
-        if event.what == "connected" or event.what == "lost":  # noqa: PLR1714  (mypy narrows this)
+        what = event.what
+        if what == "connected" or what == "lost":  # noqa: PLR1714  (mypy narrows this)
+            return None
+        if what == "training-failed" or what == "versions":  # noqa: PLR1714  (as above)
             return None
         named = [s for s in self.sites if s.lower() == event.who.lower()]
-        return event.what, event.reason, named[0] if named else ""
+        return what, event.reason, named[0] if named else ""
 
     def _end_period(self, kind: _Kind) -> None:
         del self._since[kind]
@@ -75,39 +84,68 @@ class RefusalRecorder:
 
 @dataclass
 class ConnectionReporter:
-    """Reports to the person who runs a site whether it is connected; FLARE retries for ever.
+    """Reports to the person who runs a site whether it is connected, and that it could not train.
 
-    server: host and port, as shown. report: receives one line.
+    FLARE retries a connection for ever. server: host and port, as shown. log: file with the output
+    of the processes. report: receives one line.
     """
 
     server: str
+    log: Path
     report: Callable[[str], None]
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self._started, self._connected, self._reported = self.clock(), False, False
         self._lost: float | None = None
+        self._error = ""
 
     def handle_line(self, line: str) -> None:
         """As `RefusalRecorder.handle_line`."""
         now, event = self.clock(), parse_log_line(line)
         what = event.what if event else ""
-        if what == "connected":
+        if _ERROR.match(line):
+            self._error = printable(line)
+        if what == "versions":
+            assert event is not None
+            self._compare(event.reason)
+        elif what == "training-failed":
+            why = f": {self._error}" if self._error else ""
+            self._error = ""
+            self.report(
+                f"a training process of this site could not run{why}; its output: {self.log}; "
+                "the federation goes on without this site: correct the cause, then end this "
+                "command and start it again"
+            )
+        elif what == "connected":
             self._connected, self._reported = True, False
             self.report(f"connected to {self.server}")
         elif what == "lost" and self._connected:
-            if self._lost is not None and now - self._lost < LOST_SECONDS and not self._reported:
-                self._reported = True
-                self.report(
-                    f"the connection to {self.server} was lost repeatedly: the server does not "
-                    "run, or this kit is also in use on another machine: stop one of the two; "
-                    "trying again"
-                )
-            self._lost = now
+            self._take_loss(now)
         elif not (self._connected or self._reported) and now - self._started >= CONNECT_SECONDS:
             self._reported = True
             self.report(
                 f"no connection to {self.server} for {CONNECT_SECONDS:.0f} s: the server does not "
                 "run, cannot be reached from here, or refuses this kit's certificate (see its "
                 "audit log); check both machines' clocks; trying again"
+            )
+
+    def _take_loss(self, now: float) -> None:
+        if self._lost is not None and now - self._lost < LOST_SECONDS and not self._reported:
+            self._reported = True
+            self.report(
+                f"the connection to {self.server} was lost repeatedly: the server does not "
+                "run, or this kit is also in use on another machine: stop one of the two; "
+                "trying again"
+            )
+        self._lost = now
+
+    def _compare(self, sent: str) -> None:
+        """Report the server's versions, two words, where they are not this site's."""
+        gliofed, torch = sent.split()
+        server, own = Versions(gliofed, torch), parse_versions(own_versions())
+        if server != own:
+            self.report(
+                f"the server has {server.text}; here are {own.text}: install the same versions, "
+                "or training may be refused or give other results"
             )

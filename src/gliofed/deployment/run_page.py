@@ -92,6 +92,8 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
         points=status.points,
         rows=status.rows,
         failures=status.failures,
+        left_out=status.left_out,
+        warnings=status.warnings,
         fits=status.fits,
         uncalibrated=status.uncalibrated,
         facts=(
@@ -118,6 +120,8 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
 def _standing(site: str, status: RunStatus, withdrawn: Collection[str]) -> Standing:
     if site in withdrawn:
         return "withdrawn"
+    if site in status.left_out:
+        return "left out"
     if site in status.missing:
         return "missing"
     known = site in status.sites or bool(status.missing)  # `missing` lists every absent site

@@ -37,7 +37,9 @@ class RunStatus:
 
     study: its name. why: reason of a state other than training. rounds: of the whole run, 0 before
     the sites' cases were counted; `points` has the committed ones. sites: of the present or the
-    last training job. missing: sites of the study that are not connected. withdrawn: those that
+    last training job. missing: sites of the study that are not connected. left_out: connected sites
+    that could not run a training job, and why. warnings: lines on certificates that end soon and on
+    sites of other versions; of the lead alone, as the two before. withdrawn: those that
     have withdrawn from the run, as the server has recorded them. rows: results of the
     test; failures: site to the reason why it is not in the test. fits: of the calibration, one a
     marker; uncalibrated: training site to the reason why its cases are not in it. compared: sites
@@ -55,6 +57,8 @@ class RunStatus:
     rounds: int
     sites: tuple[str, ...]
     missing: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
     points: tuple[RoundPoint, ...] = ()
     rows: tuple[ScoreRow, ...] = ()

@@ -11,17 +11,24 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from gliofed.deployment.kit import Kit
+from gliofed.deployment.certificate_dates import certificate_end, certificate_warning
+from gliofed.deployment.federation_plan import LEAD
+from gliofed.deployment.kit import Kit, open_kit
+from gliofed.deployment.left_out import LeftOutSites
 from gliofed.deployment.run_page import FederationPage
 from gliofed.deployment.run_status import RunStatus, parse_status, read_status, write_status
+from gliofed.deployment.site_warnings import site_warnings
 from gliofed.deployment.training_job import make_job, run_id, study_for_sites
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.federated.flare.admin_session import END, STATUS
+from gliofed.federated.flare.connected_site import ConnectedSite
 from gliofed.federated.flare.job import write_job
 from gliofed.federated.flare.names import CONNECTION_FAILURES
+from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.runtime.files import alone_in, write_text
 from gliofed.study import Study
 
@@ -32,8 +39,8 @@ _FINISHED: Final = "FINISHED"
 class ServerSession(Protocol):
     """Requests to the server (`gliofed.federated.flare.admin_session.AdminSession`)."""
 
-    def sites(self) -> Mapping[str, float]:
-        """The connected sites, and the time of the last message of each."""
+    def sites(self) -> Mapping[str, ConnectedSite]:
+        """The connected sites by name."""
         ...
 
     def submit(self, job: Path) -> str:
@@ -63,7 +70,8 @@ class RetryLimits:
 
     poll: between two requests. gather: that missing sites are waited for at the start, once there
     is a quorum. silent: that a job may run without a reply. tries: training jobs in a row that may
-    end without a new round. rounds: of one training job.
+    end without a new round. rounds: of one training job. again: after the first failure of a site,
+    until it is tried again.
     """
 
     poll: float = 1.0
@@ -71,6 +79,7 @@ class RetryLimits:
     silent: float = 120.0
     tries: int = 5
     rounds: int = 500
+    again: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,7 @@ class Supervisor:
         self._status = self._initial_status()
         self._before = 0
         self._lost: dict[str, float] = {}
+        self._left_out = LeftOutSites(self.limits.again)
 
     def run(self) -> RunStatus:
         """Run jobs until the run is complete or stopped, or too many jobs made no round."""
@@ -166,24 +176,32 @@ class Supervisor:
             job_id = self.server.submit(folder)
             self._update(state="training", why="", sites=job.sites)
         except LinkError as error:
+            open_kit(self.kit.root, "lead")  # raises where its certificate has ended
             self._update(state="waiting", why=str(error))
             time.sleep(self.limits.poll)
             return
         self._follow(job_id)
 
     def _gather(self) -> tuple[str, ...] | None:
-        """The sites to start with: all, or at least a quorum after `gather` seconds; None: stop."""
+        """The sites to start with: all, or at least a quorum after `gather` seconds; None: stop.
+
+        Sites that are left out are not waited for, unless there is no quorum without them.
+        """
         started = time.monotonic()
         while not read_orders(self._folder).stop:
             expected = self._expected_sites()
-            connected = self.server.sites().keys() & set(expected)
+            connected = self._read_sites().keys() & set(expected)
+            left_out = self._status.left_out
             missing = tuple(s for s in expected if s not in connected)
-            training = [s for s in self.study.data.train if s in connected]
+            ready = tuple(s for s in expected if s in connected and s not in left_out)
+            training = [s for s in self.study.data.train if s in ready]
             enough = len(training) >= self.study.federation.quorum
-            if not missing or (enough and time.monotonic() - started > self.limits.gather):
+            waited = time.monotonic() - started > self.limits.gather
+            if (enough or not left_out) if not missing else (enough and waited):
                 self._status = dataclasses.replace(self._status, missing=missing)
-                return tuple(s for s in expected if s in connected)
-            self._update(state="waiting", why=f"for {', '.join(missing)}", missing=missing)
+                return ready
+            awaited = [*missing, *(f"{s}: {why}" for s, why in left_out.items())]
+            self._update(state="waiting", why=f"for {', '.join(awaited)}", missing=missing)
             time.sleep(self.limits.poll)
         return None
 
@@ -193,12 +211,27 @@ class Supervisor:
         self._update(withdrawn=withdrawn)
         return [s for s in self._sites if s not in withdrawn]
 
+    def _read_sites(self, job: str = "") -> Mapping[str, ConnectedSite]:
+        """The connected sites; the status gets failures in `job`, and warnings."""
+        sites = self.server.sites()
+        for site, reason in self._left_out.note(job, sites).items():
+            AuditLog(self.kit.audit, "lead").write("site-failed", site=site, reason=reason)
+        own = {s: sites[s] for s in self._sites if s in sites}
+        self._update(left_out=self._left_out.out(own), warnings=self._warnings(own))
+        return sites
+
+    def _warnings(self, sites: Mapping[str, ConnectedSite]) -> tuple[str, ...]:
+        now = datetime.now(UTC)
+        own = certificate_warning(LEAD, certificate_end(self.kit.certificate), now)
+        return (*([own] if own else []), *site_warnings(sites, now))
+
     def _follow(self, job: str) -> None:
         """Wait until a job has ended; end it early for a newly connected site or a stop."""
         last_reply, lost = time.monotonic(), False
         while True:
             try:
                 if self.server.state(job).startswith(_FINISHED):
+                    self._read_sites(job)
                     return
                 plain = self.server.command(job, STATUS)
                 if plain is not None:
@@ -210,18 +243,24 @@ class Supervisor:
                     self.server.abort(job)  # of a server that was restarted
                     return
             except LinkError as error:
+                open_kit(self.kit.root, "lead")  # as above
                 lost = True
                 self._update(why=str(error))
             time.sleep(self.limits.poll)
 
     def _end_early(self, job: str) -> None:
-        last_message = self.server.sites()
+        for point in self._status.points[self._before :]:
+            self._left_out.took_part(job, point.answered)
+        sites = self._read_sites(job)
         expected = self._expected_sites()
-        connected = last_message.keys() & set(expected)
+        connected = sites.keys() & set(expected)
+        last_message = {name: site.last_message for name, site in sites.items()}
         returned = connected - set(self._status.sites) | self._reconnected(last_message)
+        returned |= self._left_out.due(job, sites)
         self._update(missing=tuple(s for s in expected if s not in connected))
         stop = read_orders(self._folder).stop
-        if (stop or returned & connected) and self._status.state == "training":
+        back = returned & connected - self._status.left_out.keys()
+        if (stop or back) and self._status.state == "training":
             self.server.command(job, END)
 
     def _reconnected(self, last_message: Mapping[str, float]) -> set[str]:
@@ -236,17 +275,18 @@ class Supervisor:
         return {site for site, at in self._lost.items() if last_message.get(site, 0.0) > at}
 
     def _take_status(self, status: RunStatus) -> None:
-        """Take over the status of a running job, which has no missing sites and no page.
+        """Take over the status of a running job, without what only the lead has.
 
         That of a job that failed early has no rounds either.
         """
+        own = ("missing", "left_out", "warnings", "page")
         if status.state == "failed" and not status.points:
             status = dataclasses.replace(status, points=self._status.points)
         self._update(
             **{
                 f.name: getattr(status, f.name)
                 for f in dataclasses.fields(status)
-                if f.name not in ("missing", "page")
+                if f.name not in own
             }
         )
 

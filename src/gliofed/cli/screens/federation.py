@@ -30,10 +30,12 @@ _WATCH_SECONDS: Final = 1.0
 
 @dataclass
 class StatusLines:
-    """Prints the path of the page of a run, then its state whenever it has changed."""
+    """Prints the path of the page of a run, then its state whenever it has changed, and each
+    warning once."""
 
     kit: Path
     lines: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
 
     def show(self, status: RunStatus) -> None:
         """Print the line of this state, unless it was the last one printed."""
@@ -43,6 +45,10 @@ class StatusLines:
         if not self.lines or self.lines[-1] != line:
             self.lines.append(line)
             typer.echo(line)
+        for warning in status.warnings:
+            if warning not in self.warned:
+                self.warned.append(warning)
+                typer.secho(f"warning: {warning}", fg="yellow")
 
 
 def page_line(kit: Path) -> str:
@@ -71,6 +77,8 @@ def status_line(now: RunStatus) -> str:
     if now.points:
         last = now.points[-1]
         text += f"; the last took {last.seconds / last.rounds:.1f} s, {_sites(last)}"
+    if now.state != "waiting":  # whose reason names them
+        text += "".join(f"; {site}: {why}" for site, why in now.left_out.items())
     return f"{text}; {now.why}" if now.why else text
 
 
@@ -92,6 +100,7 @@ def status_table(now: RunStatus) -> Group:
     remarks = [f"not connected: {', '.join(now.missing)}"] if now.missing else []
     remarks += [f"withdrawn: {', '.join(now.withdrawn)}"] if now.withdrawn else []
     remarks += [f"without the model: {why}" for why in now.undelivered.values()]
+    remarks += [f"warning: {warning}" for warning in now.warnings]
     remarks += [f"the page could not be drawn: {now.page}"] if now.page else []
     rounds.caption = "; ".join(remarks) or None
     parts += now.overlap_lines()

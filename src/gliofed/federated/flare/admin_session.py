@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from gliofed.errors import KitError, LinkError
+from gliofed.federated.flare.connected_site import SITES, ConnectedSite, parse_site
 from gliofed.federated.flare.names import WITHDRAWN
 from gliofed.federated.governance.withdrawals import Change
 from gliofed.runtime.processes import end_with_starter, starter
@@ -45,9 +46,9 @@ class AdminSession:
         self._kit, self._name, self._log = kit, name, log
         self._child: subprocess.Popen[str] | None = None
 
-    def sites(self) -> Mapping[str, float]:
-        """Connected sites, and the time of the last message of each (server clock, seconds)."""
-        return {str(name): float(at) for name, at in self._request("sites").items()}
+    def sites(self) -> Mapping[str, ConnectedSite]:
+        """The connected sites by name."""
+        return {str(row["name"]): parse_site(row) for row in self._request("sites")}
 
     def submit(self, job: Path) -> str:
         """Submit a job folder; its id."""
@@ -187,9 +188,7 @@ def _abort(session: Any, job: str) -> None:
 
 
 _COMMANDS: Final[Mapping[str, Callable[..., Any]]] = {
-    "sites": lambda session: {
-        c.name: c.last_connect_time or 0.0 for c in session.get_system_info().client_info
-    },
+    "sites": lambda session: session._do_command("check_status server")["meta"].get(SITES, []),
     "submit": lambda session, job: session.submit_job(job),
     "state": lambda session, job: session.get_job_meta(job)["status"],
     "command": _command,

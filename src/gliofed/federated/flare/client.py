@@ -16,6 +16,7 @@ from nvflare.private.fed.client.client_req_processors import ClientRequestProces
 
 from gliofed.federated.flare.denials import RequestRefuser
 from gliofed.federated.flare.program import run_program
+from gliofed.federated.flare.site_reports import exchange_versions, print_failures
 
 ACCEPTED: Final = (
     "AbortAppProcessor",
@@ -41,4 +42,6 @@ def accept_jobs_only() -> None:
 
 if __name__ == "__main__":
     accept_jobs_only()
+    exchange_versions()
+    print_failures()
     sys.exit(run_program(client_train))

@@ -24,10 +24,12 @@ from nvflare.apis.signal import Signal
 
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.federated.flare.admin_session import END, STATUS
+from gliofed.federated.flare.failed_sites import FAILURES, failed_sites
 from gliofed.federated.flare.names import (
     ABSENT,
     BYTES,
     CUT,
+    FAILED,
     FAILURE,
     HEAD,
     LATE,
@@ -84,6 +86,8 @@ class FlareEngine:
         self._spool, self._largest = config.spool, config.largest
         self._excluded = config.excluded
         self._cell = context.get_engine().get_cell()
+        self._kit = Path(context.get_engine().get_workspace().get_root_dir())
+        self._job = context.get_job_id()
 
     def send(self, request: Path) -> Iterator[SiteReply]:
         """One reply a site, ordered by name, each as soon as it and those before it are complete.
@@ -92,7 +96,8 @@ class FlareEngine:
         """
         shutil.rmtree(self._spool, ignore_errors=True)  # unused responses to an earlier request
         connected = {c.name for c in self._context.get_engine().get_clients()}
-        expected = [s for s in self._sites if s in connected and s not in self._excluded]
+        kept_out = {*self._excluded, *failed_sites(self._kit, self._job)}
+        expected = [s for s in self._sites if s in connected and s not in kept_out]
         if not expected:
             yield from map(self._without_request, self._sites)
             return
@@ -106,7 +111,13 @@ class FlareEngine:
                 )
 
     def _without_request(self, site: str) -> SiteReply:
-        return SiteReply(site, None, self._excluded.get(site, ABSENT))
+        why = self._excluded.get(site) or self._failure(site) or ABSENT
+        return SiteReply(site, None, why)
+
+    def _failure(self, site: str) -> str:
+        """Why `site` does not run this training job; "" where it does."""
+        reason = failed_sites(self._kit, self._job).get(site, "")
+        return f"{FAILED}: {FAILURES[reason]}" if reason in FAILURES else ""
 
     @contextmanager
     def _broadcast(
@@ -157,10 +168,10 @@ class FlareEngine:
                 raise StoppedError("the training job was stopped")
             if done:
                 return reply.result()
-            failure = ""
+            failure = self._failure(site)
             if time.monotonic() > until:
                 failure = f"{LATE} {self._deadline:g} s"
-            elif self._controller.get_client_disconnect_time(site):
+            elif not failure and self._controller.get_client_disconnect_time(site):
                 failure = LOST
             if failure and reply.cancel():  # one that is being downloaded has its own end
                 return SiteReply(site, None, failure)

@@ -10,7 +10,18 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-What = Literal["connection-refused", "command-refused", "job-refused", "connected", "lost"]
+from gliofed.federated.flare.connected_site import SITES_LOGGER
+
+What = Literal[
+    "connection-refused",
+    "command-refused",
+    "job-refused",
+    "site-failed",
+    "connected",
+    "lost",
+    "training-failed",
+    "versions",
+]
 
 DENIED: Final = "gliofed.denied"
 """The logger of `federated.flare.denials`."""
@@ -24,8 +35,9 @@ DRIVER_LOGGER: Final = "nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver"
 
 @dataclass(frozen=True)
 class LogEvent:
-    """The event of a line. reason: a code for the audit log. who: the name concerned, from a
-    certificate or, in lower case, from FLARE's authoriser; "" without a name."""
+    """The event of a line. reason: a code for the audit log; the two versions of "versions". who:
+    the name concerned, from a certificate or, in lower case, from FLARE's authoriser; "" without a
+    name."""
 
     what: What
     reason: str = ""
@@ -56,6 +68,10 @@ _ROWS: Final[tuple[tuple[str, What, str], ...]] = (
      "job-refused", "class-not-allowed"),
     (_RUNNER + r"FL (?:server|client) execution exception: ConfigError",
      "job-refused", "not-understood"),
+    (rf"WARNING {re.escape(SITES_LOGGER)}: failed (?P<right>[a-z-]+) at (?P<who>\S+)$",
+     "site-failed", ""),
+    (rf"ERROR {re.escape(SITES_LOGGER)}: training process failed", "training-failed", ""),
+    (rf"WARNING {re.escape(SITES_LOGGER)}: server has (?P<right>\S+ \S+)$", "versions", ""),
     (rf"INFO {re.escape(CLIENT_LOGGER)}: Successfully registered client", "connected", ""),
     (rf"INFO {re.escape(DRIVER_LOGGER)}: CLIENT: finished connection", "lost", ""),
 )  # fmt: skip

@@ -26,6 +26,7 @@ ABSENT: Final = "not connected when the training job began"
 LOST: Final = "its connection was lost"
 LATE: Final = "no response within"
 CUT: Final = "its response could not be downloaded"
+FAILED: Final = "it does not run the training job"
 CONNECTION_FAILURES: Final = (ABSENT, LOST, LATE, CUT)
 """Reasons for no response of a site that may have been restarted, and have connected since."""
 HELD_SITES: Final = 32

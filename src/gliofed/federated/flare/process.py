@@ -26,6 +26,9 @@ _MALLOC: Final = {
 }
 """Settings of glibc: memory of large tensors is returned to the system when it is freed. Buffers of
 transferred chunks are kept, since mapping them again takes a transfer four times as long."""
+_OUTCOMES: Final = {"NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": "30"}
+"""Seconds after the end of a job during which the server waits for training processes of sites to
+end; FLARE waits 900."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ def server_process(kit: Path, work: Path, org: str) -> ProcessCommand:
     """
     place_server(kit, work)
     process = _process(kit, work, (_SERVER_MODULE, "fed_server.json"), (f"org={org}",))
-    return replace(process, env={**process.env, **_MALLOC})
+    return replace(process, env={**process.env, **_MALLOC, **_OUTCOMES})
 
 
 def site_process(kit: Path, work: Path, name: str, org: str) -> ProcessCommand:

@@ -28,6 +28,7 @@ Event = Literal[
     "site-missing",
     "site-withdrawn",
     "site-readmitted",
+    "site-failed",
     "connection-refused",
     "command-refused",
     "job-refused",

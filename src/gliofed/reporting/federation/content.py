@@ -10,7 +10,7 @@ from gliofed.calibration.evaluation import ScalingRow
 from gliofed.evaluation.results import ScoreRow
 from gliofed.types import RoundPoint
 
-Standing = Literal["connected", "missing", "withdrawn", "not requested"]
+Standing = Literal["connected", "missing", "left out", "withdrawn", "not requested"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class SiteStatus:
     """One site of the study. trains: else it only tests.
 
     standing: connected: got a request in the current or the last job, and is not missing since;
-    not requested: no status is known.
+    left out: connected, but it could not run a training job; not requested: no status is known.
     """
 
     site: str
@@ -33,7 +33,8 @@ class FederationContent:
     state, why: as in `gliofed status`; hint: the meaning of the state for the reader. rounds: of
     the whole study. at: time of this state, as text. rows: of the test, none before it; failures:
     test site to the reason without results. fits: of the calibration, one a marker; uncalibrated:
-    training site to the reason without statistics. facts: provenance as (name, value) rows.
+    training site to the reason without statistics. left_out: site to the reason why it gets no
+    requests; warnings: lines on certificates and versions. facts: provenance as (name, value) rows.
     """
 
     study: str
@@ -49,4 +50,6 @@ class FederationContent:
     failures: Mapping[str, str]
     fits: tuple[ScalingRow, ...]
     uncalibrated: Mapping[str, str]
+    left_out: Mapping[str, str]
+    warnings: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]

@@ -37,6 +37,8 @@ def render_federation_page(content: FederationContent) -> str:
         more_faults=max(0, len(faults) - shown),
         failures=[(s, without_site_prefix(s, why)) for s, why in content.failures.items()],
         fits=scaling_lines(content.fits),
+        left_out=list(content.left_out.items()),
+        warnings=content.warnings,
         uncalibrated=[(s, without_site_prefix(s, why)) for s, why in content.uncalibrated.items()],
         curves=run_pictures(content.points),
         headline=tables.tested_headline(content.rows),
