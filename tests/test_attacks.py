@@ -459,7 +459,9 @@ class TestWhatIsHeard:
 
     def test_a_site_that_is_not_let_in_is_told_so_once_with_what_to_look_at(self) -> None:
         now, said = [0.0], []
-        presence = ConnectionReporter("fed.example.org:8002", said.append, lambda: now[0])
+        presence = ConnectionReporter(
+            "fed.example.org:8002", Path("process.log"), said.append, lambda: now[0]
+        )
         now[0] = CONNECT_SECONDS - 0.1
         presence.handle_line("")
         assert said == []
@@ -472,7 +474,7 @@ class TestWhatIsHeard:
 
     def test_a_site_whose_kit_is_used_twice_is_told_so(self) -> None:
         now, said = [0.0], []
-        presence = ConnectionReporter("host:1", said.append, lambda: now[0])
+        presence = ConnectionReporter("host:1", Path("process.log"), said.append, lambda: now[0])
         let_in = "INFO nvflare.private.fed.client.fed_client.FederatedClient: Successfully registered client:n"
         lost = (
             "INFO nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver: CLIENT: finished connection [x]"

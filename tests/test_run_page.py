@@ -25,6 +25,7 @@ from gliofed.deployment.run_page import PAGE, FederationPage, run_content
 from gliofed.deployment.run_status import State, parse_status, read_status
 from gliofed.deployment.supervisor import Supervisor, run_folder
 from gliofed.errors import LinkError
+from gliofed.federated.flare.connected_site import ConnectedSite
 from gliofed.reporting.federation.content import FederationContent
 from gliofed.reporting.federation.page import render_federation_page
 from gliofed.reporting.federation.tables import SHOWN, fault_lines, round_lines, site_lines
@@ -288,7 +289,7 @@ class FakeServer:
     """A server whose sites and jobs are as the test says; each job is over when first asked."""
 
     def __init__(self, word: Mapping[str, Any], sites: Sequence[str]) -> None:
-        self.word, self.here, self.told = word, dict.fromkeys(sites, 1.0), 0
+        self.word, self.here, self.told = word, dict.fromkeys(sites, ConnectedSite(1.0)), 0
 
     def sites(self):
         return self.here

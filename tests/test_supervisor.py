@@ -401,7 +401,7 @@ def test_without_a_quorum_of_others_the_run_waits_and_names_the_site(kit, study)
         if len(server.jobs) == 1:
             server.here["b"] = failing(server)
         if asked == 300:
-            write_orders(run_folder(kit, study), stop=True)
+            write_orders(run_folder(kit, study), LeadOrders(stop=True))
 
     server.on_ask = ask
     job, heard = supervise(kit, study, server)
