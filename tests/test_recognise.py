@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+from pathlib import Path
 
 import pytest
-from dicom_maker import GE, SIEMENS, Style, Who, write_series
+from dicom_maker import GE, SIEMENS, Style, Who, classic, save, uid, write_series
+from pydicom.config import disable_value_validation
 
-from gliofed.dicom.headers import PulseTiming
+from gliofed.dicom.headers import DicomHeader, PulseTiming, read_headers
+from gliofed.ingest.contrast_evidence import StudyContrast, study_contrast
 from gliofed.ingest.plan import SeriesStatus, plan_patient
-from gliofed.ingest.recognition import ContrastTimes, contrast_times, exclusion_reason, recognise
+from gliofed.ingest.recognition import exclusion_reason, recognise
 from gliofed.ingest.recognition_rules import (
     BY_TIME,
     EXCLUDED,
@@ -20,7 +24,7 @@ from gliofed.ingest.recognition_rules import (
 from gliofed.ingest.series import find_series
 from gliofed.runtime.progress import NO_PROGRESS
 
-NO_CLOCK = ContrastTimes(None, None, None)
+NO_CLOCK = StudyContrast()
 
 
 def headers(tmp_path, *styles, **over):
@@ -28,6 +32,18 @@ def headers(tmp_path, *styles, **over):
         write_series(tmp_path / "in", style, number=number, shape=(4, 4, 10), **over)
     found = find_series(tmp_path / "in", NO_PROGRESS)
     return [s.first for s in found.series]
+
+
+@disable_value_validation()
+def header(style: Style, number: int) -> DicomHeader:
+    """Of a series scanned in minute `number`."""
+    data = classic(style, Who(), number, "SIEMENS", None)
+    data.SOPInstanceUID, data.SpecificCharacterSet = uid(number), "ISO_IR 192"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one.dcm"
+        save(data, path)
+        (read,) = read_headers(path)
+    return read
 
 
 def series_plans(tmp_path, *styles, spacings=(), **over):
@@ -147,13 +163,13 @@ def test_words_of_no_contrast_against_an_agent_are_left_to_a_person(tmp_path) ->
 @pytest.mark.parametrize("text", ["none", "NO", "n/a", "ohne", ""])
 def test_an_agent_field_may_say_none(tmp_path, text) -> None:
     (head,) = headers(tmp_path, named(SIEMENS["T1"], "t1", agent=text))
-    assert head.timing.agent == (text == "ohne")
+    assert head.timing.agent is (False if text else None)
 
 
 def test_order_around_contrast_tells_silent_t1s_apart(tmp_path) -> None:
     silent = named(SIEMENS["T1"], "t1_mprage")
     before, given, after = headers(tmp_path, silent, SIEMENS["T1CE"], silent)
-    clock = contrast_times([before, given, after])
+    clock = study_contrast([before, given, after])
     assert recognise(before, clock).candidates[0].value == "T1"
     assert recognise(after, clock).candidates[0].value == "T1CE"
     assert min(recognise(h, clock).confidence for h in (before, after)) >= MIN_CONFIDENCE
@@ -166,7 +182,7 @@ def test_the_start_of_contrast_tells_silent_t1s_apart(tmp_path) -> None:
         data.ContrastBolusStartTime = "100200" if data.SeriesNumber == 3 else ""
 
     one, two, three = headers(tmp_path, silent, silent, SIEMENS["T2"], change=injected)
-    clock = contrast_times([one, two, three])
+    clock = study_contrast([one, two, three])
     assert [recognise(h, clock).candidates[0].value for h in (one, two)] == ["T1", "T1"]
     later = dataclasses.replace(two, acquired=clock.injected + 1)
     assert recognise(later, clock).candidates[0].value == "T1CE"
@@ -246,6 +262,63 @@ def test_a_b_value_is_diffusion(tmp_path) -> None:
 def test_secondary_images_are_left_to_a_person(tmp_path) -> None:
     (head,) = headers(tmp_path, named(SIEMENS["T2"], "t2", image_type=("DERIVED", "SECONDARY")))
     assert recognise(head, NO_CLOCK).confidence < MIN_CONFIDENCE
+
+
+T1_2D = Style("", "SE", "SK", 11, 600, None, 90, False)
+T1_3D = dataclasses.replace(SIEMENS["T1"], description="")
+
+
+@pytest.mark.parametrize("agent", ["", "Gadovist"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("3D T1 C-", "T1 TSE TRA C+"), ("T1 3D v. KM", "T1 TSE n. KM"), ("T1 CE-", "T1 CE+"), ("T1 no KM", "T1 KM"),
+     ("T1 без КУ", "T1 с КУ"), ("T1 造影前", "T1 造影後"), ("T1 平扫", "T1 增强"), ("T1 bez KL", "T1 po KL")],
+)  # fmt: skip
+def test_a_3d_before_and_a_2d_after_contrast_are_told_apart(before, after, agent) -> None:
+    one = header(named(T1_3D, before, agent=agent), 1)
+    two = header(named(T1_2D, after, agent=agent), 2)
+    study = study_contrast([one, two, header(named(SIEMENS["T2"], "t2", agent=agent), 3)])
+    guesses = [recognise(h, study) for h in (one, two)]
+    assert [g.candidates[0].value for g in guesses] == ["T1", "T1CE"]
+    assert min(g.confidence for g in guesses) >= MIN_CONFIDENCE
+
+
+def undecided(*styles: Style) -> list[bool]:
+    heads = [header(style, number) for number, style in enumerate(styles, start=1)]
+    study = study_contrast(heads)
+    return [recognise(h, study).confidence < MIN_CONFIDENCE for h in heads]
+
+
+@pytest.mark.parametrize("text", ["AX T1 C-", "T1 SE CE-"])
+def test_a_negated_word_alone_is_no_contrast(text) -> None:
+    assert undecided(named(T1_2D, text)) == [False]
+    guess = recognise(header(named(T1_2D, text), 1), NO_CLOCK)
+    assert [c.value for c in guess.candidates] == ["T1"]
+
+
+def test_an_agent_of_every_series_says_nothing_of_one() -> None:
+    silent = named(T1_3D, "t1", agent="Gadovist")
+    assert undecided(silent, named(SIEMENS["T2"], "t2", agent="Gadovist"))[0]
+    assert not undecided(silent, SIEMENS["T2"])[0]  # the T2 lacks it
+
+
+def test_an_agent_of_every_t1_does_not_decide_the_one_without_words() -> None:
+    silent, worded = named(T1_3D, "t1", agent="Gadovist"), named(T1_2D, "t1 km", agent="Gadovist")
+    assert undecided(silent, worded, SIEMENS["T2"])[:2] == [True, False]
+    assert undecided(worded, silent, SIEMENS["T2"])[:2] == [False, False]  # after it
+
+
+def test_words_against_the_order_in_time_are_left_to_a_person() -> None:
+    pre, post = named(T1_3D, "t1 nativ"), named(T1_2D, "t1 km")
+    assert undecided(pre, post) == [False, False]
+    assert undecided(post, pre) == [True, True]
+
+
+def test_a_protocol_of_every_series_says_nothing_of_one() -> None:
+    heads = [header(named(T1_3D, d), n) for n, d in enumerate(("t1 sag", "t1 tra"), start=1)]
+    heads = [dataclasses.replace(h, protocol="Hirn mit KM") for h in heads]
+    assert recognise(heads[0], study_contrast(heads)).confidence < MIN_CONFIDENCE
+    assert recognise(heads[0], study_contrast(heads[:1])).confidence >= MIN_CONFIDENCE
 
 
 T1CE = SIEMENS["T1CE"]

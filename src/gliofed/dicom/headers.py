@@ -19,6 +19,7 @@ from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
 
+from gliofed.dicom.contrast_words import agent_in_text
 from gliofed.dicom.enhanced import as_classic
 from gliofed.dicom.pixel_extent import PixelExtent
 from gliofed.errors import DataError
@@ -32,7 +33,6 @@ _UID: Final = re.compile(r"[0-9]+(\.[0-9]+)*")
 _DAYS: Final = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
 _DICOMDIR: Final = "1.2.840.10008.1.3.10"
 _DEFLATED: Final = "1.2.840.10008.1.2.1.99"
-_NO_AGENT: Final = re.compile(r"(none|no|n/?a|nein|kein\w*|non|nil|0|-+)?", re.I)
 _NAMING: Final = (
     "PatientName",
     "PatientID",
@@ -76,8 +76,9 @@ class PulseTiming:
     """The MR sequence. Times in ms, flip in degrees; None where the header lacks the value.
 
     sequence, variant, options: (0018,0020), (0018,0021), (0018,0022). agent: whether
-    (0018,0010) or related attributes name a contrast agent. injected: seconds after midnight of
-    its start. dimension: "2D", "3D" or "".
+    (0018,0010) or related attributes name a contrast agent; False where it states that none was
+    given, None where it is empty. injected: seconds after midnight of its start.
+    dimension: "2D", "3D" or "".
     """
 
     sequence: tuple[str, ...]
@@ -88,7 +89,7 @@ class PulseTiming:
     inversion: float | None
     flip: float | None
     dimension: str
-    agent: bool
+    agent: bool | None
     injected: float | None
     b_value: float | None
     angio: bool
@@ -285,8 +286,6 @@ def _age(data: Dataset) -> float | None:
 
 
 def _timing(data: Dataset) -> PulseTiming:
-    agent = _text(data, "ContrastBolusAgent")
-    kin = any(_text(data, n) not in ("", "0", "0.0", "[]") for n in _CONTRAST)
     return PulseTiming(
         sequence=_texts(data, "ScanningSequence"),
         variant=_texts(data, "SequenceVariant"),
@@ -296,11 +295,18 @@ def _timing(data: Dataset) -> PulseTiming:
         inversion=_number(data, "InversionTime"),
         flip=_number(data, "FlipAngle"),
         dimension=_text(data, "MRAcquisitionType").upper(),
-        agent=(agent != "" or kin) and (agent == "" or _NO_AGENT.fullmatch(agent) is None),
+        agent=_agent(data),
         injected=_clock(_text(data, "ContrastBolusStartTime")),
         b_value=_number(data, "DiffusionBValue"),
         angio=_text(data, "AngioFlag").upper() == "Y",
     )
+
+
+def _agent(data: Dataset) -> bool | None:
+    named = agent_in_text(_text(data, "ContrastBolusAgent"))
+    if named is None and any(_text(data, n) not in ("", "0", "0.0", "[]") for n in _CONTRAST):
+        return True
+    return named
 
 
 def plane_of(data: Dataset) -> ImagePlane | None:

@@ -11,14 +11,9 @@ from typing import Final
 import numpy as np
 
 from gliofed.dicom.geometry import in_order, normal, position_along_normal
+from gliofed.ingest.contrast_evidence import StudyContrast, study_contrast
 from gliofed.ingest.decisions import SeriesDecision
-from gliofed.ingest.recognition import (
-    ContrastTimes,
-    SequenceGuess,
-    contrast_times,
-    description_text,
-    recognise,
-)
+from gliofed.ingest.recognition import SequenceGuess, description_text, recognise
 from gliofed.ingest.recognition_rules import MIN_CONFIDENCE, MOTION, REPEAT
 from gliofed.ingest.series import (
     NO_IMAGES,
@@ -112,8 +107,10 @@ def plan_patient(
 def _plan_study(
     study: list[DicomSeries], decisions: Mapping[str, SeriesDecision]
 ) -> tuple[SeriesPlan, ...]:
-    times = contrast_times(s.first for s in study if s.fault is None and s.first.modality == "MR")
-    series_plans = [_plan_series(s, times, decisions.get(s.first.series)) for s in study]
+    contrast = study_contrast(
+        s.first for s in study if s.fault is None and s.first.modality == "MR"
+    )
+    series_plans = [_plan_series(s, contrast, decisions.get(s.first.series)) for s in study]
     for sequence in SEQUENCES:
         series_plans = _resolve_duplicates(series_plans, sequence)
     clear = {v.sequence for v in series_plans if v.status is SeriesStatus.SELECTED}
@@ -136,7 +133,7 @@ def _needless(series_plan: SeriesPlan) -> SeriesPlan:
 
 
 def _plan_series(
-    series: DicomSeries, times: ContrastTimes, decision: SeriesDecision | None
+    series: DicomSeries, contrast: StudyContrast, decision: SeriesDecision | None
 ) -> SeriesPlan:
     head = series.first
     if series.fault is not None:
@@ -145,7 +142,7 @@ def _plan_series(
         return SeriesPlan(
             series, SeriesStatus.SKIPPED, SequenceGuess((), 1.0, "holds no MR images")
         )
-    guess = recognise(head, times)
+    guess = recognise(head, contrast)
     wanted = decision is not None and decision.sequence is not None
     if guess.candidates or wanted:
         fault = consistency_fault(series.headers)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from gliofed.dicom.headers import PulseTiming
+from gliofed.dicom.headers import DicomHeader, PulseTiming
 
 MIN_CONFIDENCE: Final = 0.6
 """A person decides below this confidence."""
@@ -190,27 +190,6 @@ WORDS: Final = (
 )
 """The first matching row from the top counts."""
 
-CONTRAST_YES: Final = re.compile(
-    _word(
-        r"km|mit km|m ?km|nach km|post(?![ _-]?op)([ _-]?(km|gd|gad\w*|contrast\w*|kontrast\w*|"
-        r"c|cm|"
-        r"inj\w*|iv))?|gd|gad|gado\w*|ce|w(ith)?[ _]contrast|w/? ?c|apr[eè]s([ _-]?(inj\w*|"
-        r"gado?\w*|"
-        r"contraste))?|inject[eé]e?|"
-        r"c?[ _]?mdc|civ|t1w?[ _]?(c|ce|gd|km|post(?![ _-]?op))|spgrc|contrast\w*|"
-        r"kontrast\w*|dotarem|gadovist|prohance|clariscan"
-    ).pattern
-    + r"|\+ ?(c|ce|gd|gad\w*|km|k|mdc|contrast)(?![a-z])|(?<![a-z])(c|km|gd)\+"
-)
-CONTRAST_NO: Final = _word(
-    r"nativ\w*|nat|pre(?![ _-]?op)([ _-]?(km|gd|gad\w*|contrast\w*|c|cm|inj\w*|mdc))?|"
-    r"ohne[ _-]?(km|gd|"
-    r"kontrast\w*)?|o ?km|non[ _-]?(contrast|con|ce|gd)|no[ _-]?(contrast|gd|gad\w*|con)|without\w*"
-    r"([ _]contrast)?|w/?o[ _]?(c|contrast|gd|gad\w*)?|sans[ _-]?(inj\w*|gado?\w*|contraste)?|"
-    r"avant[ _-]?(inj\w*|gado?\w*)?|senza[ _-]?(mdc|contrasto)?|sin[ _-]?(contraste|gd|civ)?|"
-    r"basale|"
-    r"vor[ _-]?km|unenhanced|plain|zonder[ _-]?contrast|s ?mdc|-c"
-)
 MOTION: Final = _word(
     r"motion\w*|moved|beweg\w*|verwack\w*|boug[eé]\w*|movimento|movimiento|degraded"
 )
@@ -365,6 +344,21 @@ EXCLUDED: Final = (
     ),
     _exclude("not of the head", r"spine|wirbels\w*|[chl]ws|cervic\w*|lumb\w*|thora\w*|myelo\w*"),
 )
+
+
+def weighting_by_words(
+    header: DicomHeader, protocol_shared: bool = False
+) -> WeightingFamily | None:
+    """The weighting that the description states, else the protocol, else None.
+
+    protocol_shared: whether all series of the study have this protocol; it is not used then.
+    """
+    texts = (header.description, "" if protocol_shared else header.protocol)
+    for text in map(str.lower, texts):
+        for word in WORDS:
+            if word.pattern.search(text):
+                return word.means
+    return None
 
 
 def match_timing(timing: PulseTiming) -> TimingRule | None:
