@@ -102,7 +102,7 @@ def main() -> None:
     asked = args.parse_args()
     as_stubs()
     names = [f"s{n:02d}" for n in range(asked.sites)]
-    study = study_for(asked.megabytes, names, 10_000, commit=asked.commit)
+    study = study_for(asked.megabytes, names, 1_000, commit=asked.commit)
     mine, theirs = Measured(), Measured()
     with tempfile.TemporaryDirectory() as place:
         out = asked.keep or Path(place) / "kits"
