@@ -432,8 +432,16 @@ def refused(tmp_path: Path, hospital: Path) -> dict[str, tuple[gliofed.Correctio
         "absent": (by(tmp_path / "absent.nii.gz"), "A", "no such file"),
         "folder": (by(tmp_path), "A", "cannot be read"),
         "text": (by(text), "A", "cannot be read as NIfTI"),
-        "fractions": (by(save(tmp_path / "f.nii.gz", drawing() * 0.5)), "A", "such as 0.5"),
-        "below 0": (by(save(tmp_path / "n.nii.gz", -drawing().astype(np.int16))), "A", "as -1"),
+        "fractions": (
+            by(save(tmp_path / "f.nii.gz", drawing() * 0.5)),
+            "A",
+            "mask with fractional values",
+        ),
+        "below 0": (
+            by(save(tmp_path / "n.nii.gz", -drawing().astype(np.int16))),
+            "A",
+            "lowest label is -1",
+        ),
         "NaN": (by(save(tmp_path / "nan.nii.gz", nan)), "A", "NaN"),
         "no author": (by(good, author=" "), "A", "the author is"),
         "author on two lines": (by(good, author="a\nb"), "A", "on one line"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from gliofed.data.nifti import read_nifti
+from gliofed.data.masks import read_mask
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.metrics.segmentation import dice, hd95_mm, lesions, volume_ml
 from gliofed.evaluation.results import CaseResult, Role
@@ -87,7 +87,7 @@ def score_case(
     spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
     volume = volume_ml(prediction.probability >= THRESHOLD, spacing)
     if case.mask is not None and prepared.mask_placement is not None:
-        expert = read_nifti(case.mask)
+        expert = read_mask(case.mask)
         truth = expert.data > 0
         if truth.any():
             x, y, z = truth.shape

@@ -22,6 +22,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from gliofed.data.formats.bids import read_bids
+from gliofed.data.masks import CONFIRMED_EMPTY
 from gliofed.data.nifti import SCANNER, nifti_bytes, read_nifti
 from gliofed.data.reorient import reorient_to_grid
 from gliofed.errors import DataError
@@ -238,6 +239,7 @@ def _sidecar_fields(
         "Drawing": {"Space": mask.space, "SHA256": digest_of(correction.mask)},
         "Export": export,
         "Model": _model(exported),
+        CONFIRMED_EMPTY: not mask.voxels.any(),
     }
 
 

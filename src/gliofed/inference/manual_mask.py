@@ -14,6 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.data.masks import read_mask
 from gliofed.data.nifti import Volume, read_grid, read_nifti
 from gliofed.data.reorient import Array, NamedGrid, reorient_to_grid
 from gliofed.dicom.signature import is_dicom
@@ -73,7 +74,7 @@ def read_manual_mask(
                 f"{mask}: a DICOM Segmentation lies on a scan; leave the prepared case out"
             )
         return _segmented(mask, case, candidates, labels)
-    volume = read_nifti(mask)
+    volume = read_mask(mask, may_be_empty=True)
     voxels = _tumour(mask, volume.data, labels)
     if entry is not None:
         tumour = replace(volume, data=voxels.astype(np.float32))
@@ -105,14 +106,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _tumour(path: Path, data: NDArray[np.float32], labels: tuple[str, ...]) -> NDArray[np.bool_]:
-    values = np.unique(data).tolist()
-    if any(v != round(v) or v < 0 for v in values):
-        raise DataError(
-            f"{path}: has values that are no labels, such as "
-            f"{next(v for v in values if v != round(v) or v < 0):g}; expected whole "
-            "numbers from 0; save it as a label map"
-        )
-    present = [f"{v:.0f}" for v in values if v > 0]
+    present = [f"{v:.0f}" for v in np.unique(data[data > 0]).tolist()]
     if not labels:
         if len(present) > 1:
             raise DataError(

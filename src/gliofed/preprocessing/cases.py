@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
+from gliofed.data.masks import read_mask
 from gliofed.data.store import RECIPE, PreparedCase, PreparedStore
 from gliofed.errors import GliofedError
 from gliofed.preprocessing.recipe import prepare_case
@@ -38,6 +39,8 @@ def prepare_one(
     """
     key = store_key(case, grid, steps, store)
     kept = store.has(key)
+    if kept and case.mask is not None:
+        read_mask(case.mask)
     if not kept:
         started = time.monotonic()
         entry = prepare_case(case, grid, steps)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from gliofed.data.formats.mask_labels import check_mask_labels
+from gliofed.data.masks import mask_position_fault, read_mask, share_outside
 from gliofed.data.nifti import Volume, read_grid, read_nifti
 from gliofed.data.store import StoreEntry
 from gliofed.errors import DataError
@@ -69,12 +71,22 @@ class _Target:
     to_reference: Affine
 
 
+@dataclass(frozen=True)
+class _CaseMask:
+    """An expert's mask. volume: of its file at `path`."""
+
+    path: Path
+    volume: Volume
+    placement: Placement
+
+
 def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> StoreEntry:
     """Run the recipe on one case.
 
     Raises DataError naming the case and file: unreadable, no brain found, sequences that cannot
-    be registered, a sequence outside the reference's field of view, or a mask with unexpected
-    labels. Poor quality raises nothing: `quality_control` checks `StoreEntry.measures`.
+    be registered, a sequence outside the reference's field of view, a mask with unexpected labels
+    or one that breaks the rule of `data.masks`. Poor quality raises nothing: `quality_control`
+    checks `StoreEntry.measures`.
     """
     volumes: Volumes = {s: read_nifti(p) for s, p in case.images.items()}
     reference, brain, method = _find_brain(case, volumes, steps)
@@ -110,7 +122,8 @@ def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> Stor
         if s is not reference
     }
     image = np.stack([zscore(c, inside & (c != 0)) for c in image])[(slice(None), *box)]
-    mask, mask_placement = _resample_mask_file(case, volumes, to_scan, reference, target)
+    drawn = _read_case_mask(case, volumes, to_scan, reference)
+    mask = None if drawn is None else _resample_case_mask(drawn, target, inside)
     cropped_affine = target.affine.copy()
     cropped_affine[:3, 3] += target.affine[:3, :3] @ [s.start for s in box]
     return StoreEntry(
@@ -119,7 +132,7 @@ def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> Stor
         present=tuple(s in volumes for s in SEQUENCES),
         affine=cropped_affine,
         placements={s: Placement(*read_grid(p), to_scan[s]) for s, p in case.images.items()},
-        mask_placement=mask_placement,
+        mask_placement=None if drawn is None else drawn.placement,
         measures=PreparationMeasures(
             volume_litres(brain, volumes[reference].affine), template_dice, alignments
         ),
@@ -179,7 +192,7 @@ def _given_brain_mask(case: Case) -> Volume:
             f'{case}: [prepare] brain = "given", and it has no brain mask; add one '
             '(derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz), or set brain = "auto"'
         )
-    return read_nifti(case.brain)
+    return read_mask(case.brain)
 
 
 def _choose_reference(candidates: Volumes, steps: PreparationConfig) -> Mri:
@@ -272,18 +285,35 @@ def _resample_sequences(
     return image
 
 
-def _resample_mask_file(
-    case: Case, volumes: Volumes, to_scan: Matrices, reference: Mri, target: _Target
-) -> tuple[NDArray[np.bool_] | None, Placement | None]:
-    """The expert's mask in the network's space, and the placement of its own grid."""
+def _read_case_mask(
+    case: Case, volumes: Volumes, to_scan: Matrices, reference: Mri
+) -> _CaseMask | None:
+    """The expert's mask, and the placement of its own grid."""
     if case.mask is None:
-        return None, None
-    mask = read_nifti(case.mask)
+        return None
+    mask = read_mask(case.mask)
     check_mask_labels(case, np.unique(mask.data[mask.data > 0]).tolist())
     shared = [s for s in MASKED_ON if s in volumes and _same_grid(volumes[s], mask)]
     matrix = to_scan[shared[0] if shared else reference]
-    resampled = resample_mask(mask.data > 0, mask.affine, target.shape, matrix @ target.affine)
-    return resampled, Placement(*read_grid(case.mask), matrix)
+    return _CaseMask(case.mask, mask, Placement(*read_grid(case.mask), matrix))
+
+
+def _resample_case_mask(
+    mask: _CaseMask, target: _Target, brain: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """The expert's mask in the network's space. brain: on the target's grid."""
+    drawn, affine = mask.volume.data > 0, mask.volume.affine
+    to_mask = mask.placement.matrix @ target.affine
+    outside = share_outside(drawn, np.linalg.inv(to_mask) @ affine, brain)
+    if fault := mask_position_fault(outside):
+        raise fault.error(mask.path)
+    resampled = resample_mask(drawn, affine, target.shape, to_mask)
+    if drawn.any() and not resampled.any():
+        raise DataError(
+            f"{mask.path}: its {np.count_nonzero(drawn)} voxels vanish on the network's grid; "
+            "correct the mask, or remove the file"
+        )
+    return resampled
 
 
 def _same_grid(a: Volume, b: Volume) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from gliofed.data.masks import FAULTS
+
 
 class Severity(enum.StrEnum):
     """error: the file cannot or must not be used. warning: check it. note: for information."""
@@ -135,17 +137,16 @@ CODES: Final[tuple[Code, ...]] = (
     Code("SET-MASK-MISSING", _N, "no tumour mask", "nothing, if no mask was drawn"),
     Code("SET-MASK-TWICE", _E, "more than one tumour mask of one kind", "keep one"),
     Code("SET-MASK-ORPHAN", _W, "mask of a subject without images", "add the images, or remove it"),
-    Code("SET-MASK-EMPTY", _E, "empty mask", "draw it, or remove the file"),
-    Code("SET-MASK-FRACTION", _E, "mask with fractional values", "resample by nearest neighbour"),
-    Code("SET-MASK-NEGATIVE", _E, "mask with negative labels", "save the labels as published"),
+    Code("SET-MASK-EMPTY", _E, *FAULTS["SET-MASK-EMPTY"]),
+    Code("SET-MASK-FRACTION", _E, *FAULTS["SET-MASK-FRACTION"]),
+    Code("SET-MASK-NEGATIVE", _E, *FAULTS["SET-MASK-NEGATIVE"]),
     Code("SET-MASK-LABELS", _W, "labels other than 0 to 4", "check that every label above 0 is "
          "tumour"),
     Code("SET-MASK-CAVITY", _W, "labels 3 and 4 together", "check that none is a resection cavity"),
     Code("SET-MASK-SPECK", _W, "mask of fewer than 10 voxels", _LOOK),
     Code("SET-MASK-GRID", _N, "mask on another grid than the images", "nothing, if it is in "
          "scanner space"),
-    Code("SET-MASK-OUTSIDE", _E, "most of the mask lies outside the brain", "replace it by the "
-         "right mask, with the affine of the image"),
+    Code("SET-MASK-OUTSIDE", _E, *FAULTS["SET-MASK-OUTSIDE"]),
     Code("SET-MASK-EDGE", _W, "part of the mask lies outside the brain", _LOOK),
     Code("SET-MASK-WHOLE", _W, "mask covers half the brain", _LOOK),
     Code("SET-MASK-MIRROR", _W, "the mask may be mirrored", _LOOK),

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.data.masks import MaskValues, mask_position_fault, mask_value_fault, share_outside
 from gliofed.validation.findings import FileFault
 from gliofed.validation.resampling import reorient_to_ras, resample_onto, same_grid
 from gliofed.validation.scan import CheckedScan
@@ -14,7 +15,7 @@ from gliofed.validation.scan import CheckedScan
 LABELS: Final = frozenset({0.0, 1.0, 2.0, 3.0, 4.0})
 """Labels of the usual conventions: {1, 2, 4} and {1, 2, 3} (BraTS), and 1 alone."""
 MIN_MASK_VOXELS: Final = 10
-_OUTSIDE, _EDGE = 0.5, 0.1
+_EDGE: Final = 0.1
 _WHOLE: Final = 0.5
 _DARK: Final = -0.5
 _MIRROR: Final = -0.5
@@ -22,12 +23,11 @@ _MIRROR: Final = -0.5
 
 def check_mask_values(mask: CheckedScan) -> list[FileFault]:
     """Faults of the values of a mask, without regard to its position."""
-    if mask.fractions:
-        return [FileFault("SET-MASK-FRACTION", f"{mask.fractions} voxels are not integers")]
-    if mask.low < 0:
-        return [FileFault("SET-MASK-NEGATIVE", f"the lowest label is {mask.low:g}")]
+    values = MaskValues(mask.fractions, mask.low, mask.positive)
+    if fault := mask_value_fault(values, mask.path):
+        return [FileFault(fault.code, fault.text)]
     if not mask.positive:
-        return [FileFault("SET-MASK-EMPTY", "every voxel is 0")]
+        return []
     faults = []
     unexpected = [v for v in mask.values or () if v not in LABELS]
     if mask.values is None or unexpected:
@@ -56,15 +56,15 @@ def check_mask_position(
     if not same_grid(mask, reference):
         text = f"shape {_shape(mask)}, the image {_shape(reference)}"
         faults.append(FileFault("SET-MASK-GRID", text))
+    assert mask.affine is not None and reference.affine is not None  # noqa: PT018  (for mypy)
+    outside = share_outside(mask.small > 0, np.linalg.inv(reference.affine) @ mask.affine, brain)
+    if fault := mask_position_fault(outside):
+        return [*faults, FileFault(fault.code, fault.text)]
+    if outside > _EDGE:
+        faults.append(FileFault("SET-MASK-EDGE", f"{outside:.0%} of it"))
     values, _ = resample_onto(mask, reference)
     drawn = values > 0
-    count = int(np.count_nonzero(drawn))
     inside = int(np.count_nonzero(drawn & brain))
-    lost = 1 - inside / max(1, _expected(mask, reference, count))
-    if lost > _OUTSIDE:
-        return [*faults, FileFault("SET-MASK-OUTSIDE", f"{lost:.0%} of it")]
-    if lost > _EDGE:
-        faults.append(FileFault("SET-MASK-EDGE", f"{lost:.0%} of it"))
     share = inside / max(1, int(brain.sum()))
     if complete and share > _WHOLE:
         return [*faults, FileFault("SET-MASK-WHOLE", f"{share:.0%} of the brain")]
@@ -75,15 +75,6 @@ def check_mask_position(
     elif complete:
         faults += _mirrors(flair, drawn & brain, brain, reference)
     return faults
-
-
-def _expected(mask: CheckedScan, reference: CheckedScan, count: int) -> int:
-    """Number of voxels of the complete mask on the reference's grid."""
-    if same_grid(mask, reference):
-        return count
-    assert mask.affine is not None and reference.affine is not None  # noqa: PT018  (for mypy)
-    size = abs(np.linalg.det(mask.affine[:3, :3]) / np.linalg.det(reference.affine[:3, :3]))
-    return max(count, round(float(np.count_nonzero(mask.small > 0) * size)))
 
 
 def _contrast(

@@ -56,7 +56,10 @@ def read_case(request: ReadRequest, begin: Callable[[str], None]) -> ReadRespons
             faults += [(name, f) for f in [*check_numbers(scan), *check_mask_values(scan)]]
             masks[name] = scan
     begin("")
-    case_faults, stack = check_case(images, masks)
+    wrong = {name for name, fault in faults if fault.fatal}
+    case_faults, stack = check_case(
+        images, {name: mask for name, mask in masks.items() if name not in wrong}
+    )
     faults += case_faults
     first_mask = next((masks[name] for name in request.masks if name in masks), None)
     picture = b""
