@@ -176,18 +176,18 @@ class Federation:
             for number, (name, role) in enumerate(roles.items())
         }
 
+    def engine(self, config: EngineConfig) -> LocalEngine:
+        sites = [self._sites[n] for n in config.sites if n not in self.silent]
+        return LocalEngine(sites, config.spool)
+
     def conduct(self, rounds: int, withdrawn: tuple[str, ...] = ()) -> Path:
         job = make_job(self.study, rounds)
         for site in withdrawn:
             log = AuditLog(self.kit.audit, "server")
             record_change(self.kit.work / job.run, site, "withdraw", log)
 
-        def engine(config: EngineConfig) -> LocalEngine:
-            sites = [self._sites[n] for n in config.sites if n not in self.silent]
-            return LocalEngine(sites, config.spool)
-
         try:
-            ServerController(**job.plain).run_job(engine, self.kit.root)
+            ServerController(**job.plain).run_job(self.engine, self.kit.root)
         finally:
             self.folder = self.kit.work / job.run
         return self.folder

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gliofed.data.audit import DatasetReading
     from gliofed.data.formats.registry import inspect
     from gliofed.deployment.approval import ConsentForm, approve, consent
+    from gliofed.deployment.continued_run import extend
     from gliofed.deployment.join import Proposal, join, propose, serve
     from gliofed.deployment.lead import readmit, start, status, stop, withdraw
     from gliofed.deployment.model_upgrade import upgrade_model
@@ -123,6 +124,7 @@ _MODULES: Final = {
     "join": "gliofed.deployment.join",
     "serve": "gliofed.deployment.join",
     "start": "gliofed.deployment.lead",
+    "extend": "gliofed.deployment.continued_run",
     "status": "gliofed.deployment.lead",
     "stop": "gliofed.deployment.lead",
     "withdraw": "gliofed.deployment.lead",
@@ -188,6 +190,7 @@ __all__ = [
     "export_image",
     "export_mask",
     "export_model",
+    "extend",
     "extract_features",
     "fetch_model",
     "inspect",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,7 +183,8 @@ class FederationConfig:
     site on another machine has for a response; a later one is left out of the round. overlap: what
     to do with a patient found at two sites of a federation: "drop" the cases at all sites but the
     first, an external one first; "refuse" the study; or "ignore": do not compare patients.
-    share_model: whether each site of a federation receives the finished model.
+    share_model: whether each site of a federation receives the finished model. continues: id of a
+    finished run of a federation, at whose last round this one begins; "": none.
     """
 
     method: str = "synchronous"
@@ -203,6 +205,7 @@ class FederationConfig:
     deadline: float = 3600.0
     overlap: Literal["drop", "refuse", "ignore"] = "drop"
     share_model: bool = False
+    continues: str = ""
 
     @property
     def synchronous(self) -> bool:
@@ -405,6 +408,10 @@ def _federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], 
         (
             federation.leave_out_after < 0 or federation.leave_out_after == 1,
             "federation.leave_out_after: at least 2 (0: no site is left out)",
+        ),
+        (
+            not re.fullmatch(r"([0-9a-f]{24})?", federation.continues),
+            "federation.continues: the id of a run, 24 hexadecimal digits (gliofed extend)",
         ),
         (
             federation.compress != "none" and not federation.synchronous,

@@ -28,7 +28,18 @@ audit = typer.Typer(no_args_is_help=True, help="Check and read the audit logs of
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
-    for command in (provision, serve, join, approve, start, status, stop, withdraw, readmit):
+    for command in (
+        provision,
+        serve,
+        join,
+        approve,
+        start,
+        extend,
+        status,
+        stop,
+        withdraw,
+        readmit,
+    ):
         app.command(rich_help_panel=GROUP)(command)
     app.add_typer(audit, name="audit", rich_help_panel=GROUP)
     app.add_typer(federation, name="federation", rich_help_panel=GROUP)
@@ -157,6 +168,10 @@ def start(
     segment: Annotated[
         int, typer.Option("--rounds-per-job", help="Rounds of one job.", min=1)
     ] = 500,
+    test_again: Annotated[
+        bool,
+        typer.Option("--test-again", help="Test and calibrate a complete run's model once more."),
+    ] = False,
 ) -> None:
     """Run a study at the sites of a federation, from its last commit.
 
@@ -167,11 +182,28 @@ def start(
     end_with_starter()
     after = "the present job continues to its end; the same command resumes"
     with one_line_errors(after), needs_extra("federation"):
-        end = gliofed.start(study, kit, StatusLines(kit).show, gliofed.RetryLimits(rounds=segment))
+        limits = gliofed.RetryLimits(rounds=segment)
+        end = gliofed.start(study, kit, StatusLines(kit).show, limits, test_again)
         show_status(end)
         if end.state not in ("completed", "stopped"):
             typer.secho(f"{end.state}: {end.why}", fg="red", err=True)
             raise typer.Exit(1)
+
+
+def extend(
+    study: options.StudyFile,
+    kit: LeadKit,
+    epochs: Annotated[int, typer.Option(help="Passes over all cases, in all.", min=1)],
+    out: Annotated[Path, typer.Option(help="The new study file.")],
+) -> None:
+    """Write the study that gives a finished run more rounds; every hospital approves it anew."""
+    with one_line_errors(after="no study was written"), needs_extra("federation"):
+        longer = gliofed.extend(study, kit, epochs, out)
+        typer.echo(f"wrote {out}: it continues run {longer.federation.continues}")
+        typer.echo(
+            f"Send it to the hospitals, which join with --study {out.name} and approve it; then: "
+            f"gliofed start {out} --kit {kit}"
+        )
 
 
 def status(

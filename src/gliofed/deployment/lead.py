@@ -23,17 +23,19 @@ def start(
     kit: Path,
     on_status: Callable[[RunStatus], None],
     limits: RetryLimits | None = None,
+    test_again: bool = False,
 ) -> RunStatus:
     """Run a study from its last committed round to its end; the last status.
 
-    on_status: called with the status whenever it changes. Raises KitError, StudyError, and
+    on_status: called with the status whenever it changes. test_again: test and calibrate the model
+    once more where the run is complete. Raises KitError, StudyError, and
     CheckpointError where another process runs this study.
     """
     lead_kit = open_kit(kit, "lead")
     session = AdminSession(lead_kit.root, lead_kit.name, lead_kit.own / "session.log")
     try:
         supervisor = Supervisor(
-            lead_kit, load_study(study), session, on_status, limits or RetryLimits()
+            lead_kit, load_study(study), session, on_status, limits or RetryLimits(), test_again
         )
         AuditLog(lead_kit.audit, "lead").write("proposed", study=supervisor.study.digest)
         return supervisor.run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gliofed.calibration.evaluation import scaling_rows
+from gliofed.deployment.continued_run import begin_run
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.model_card import MODEL, model_card
 from gliofed.deployment.model_delivery import deliver_model
@@ -25,10 +27,15 @@ from gliofed.federated.governance.audit_log import AuditLog, count_fields
 from gliofed.federated.governance.hash_chain import Event, LogHead, parse_head
 from gliofed.federated.governance.withdrawals import read_withdrawn
 from gliofed.federated.linkage.messages import largest_tokens
-from gliofed.federated.server.calibration import EngineFactory, last_calibration, run_calibration
+from gliofed.federated.server.calibration import (
+    CALIBRATION,
+    EngineFactory,
+    last_calibration,
+    run_calibration,
+)
 from gliofed.federated.server.linkage import compare_patients, forget_tokens
 from gliofed.federated.server.rounds import Engine, FederatedRun, SiteReply, run_rounds
-from gliofed.federated.server.testing import run_test
+from gliofed.federated.server.testing import TABLE, run_test
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.runtime.files import alone_in
 from gliofed.study import FEDERATED
@@ -127,6 +134,7 @@ class ServerController(FlareController):
     def _work(self, make_flare_engine: MakeFlareEngine, kit: Kit, log: AuditLog) -> None:
         job, study = self._job, self._study
         folder = kit.work / job.run
+        begin_run(study, folder, log)
         self._status = dataclasses.replace(self._status, withdrawn=read_withdrawn(folder))
         before = last_committed(folder / "rounds", job.run)
         if before is not None:
@@ -154,6 +162,8 @@ class ServerController(FlareController):
         if not state.complete:
             self._set_state("waiting", "for the next training job")
             return
+        if job.test_again:
+            _set_test_aside(folder, log)
         self._test(make_engine((*study.data.train, *study.data.external)), state, folder)
         if study.data.holdout:
             self._calibrate(make_engine, state, folder)
@@ -243,6 +253,17 @@ class ServerController(FlareController):
 
     def _set_state(self, state: State, why: str) -> None:
         self._status = dataclasses.replace(self._status, state=state, why=why)
+
+
+def _set_test_aside(folder: Path, log: AuditLog) -> None:
+    """Rename the test and the calibration of a run: both are made once more, and none is lost."""
+    for name in (TABLE, CALIBRATION):
+        path = folder / name
+        if path.exists():
+            numbers = itertools.count(1)
+            names = (path.with_name(f"{path.stem}-{n}.json") for n in numbers)
+            path.rename(next(p for p in names if not p.exists()))
+    log.write("test-repeated", run=folder.name)
 
 
 def _reason(error: Exception) -> str:

@@ -115,13 +115,17 @@ def read_orders(folder: Path) -> LeadOrders:
 
 @dataclass
 class Supervisor:
-    """Runs one study to its end. on_status: called with the status whenever it has changed."""
+    """Runs one study to its end. on_status: called with the status whenever it has changed.
+
+    test_again: test and calibrate the model once more where the run is complete already.
+    """
 
     kit: Kit
     study: Study
     server: ServerSession
     on_status: Callable[[RunStatus], None]
     limits: RetryLimits = field(default_factory=RetryLimits)
+    test_again: bool = False
 
     def __post_init__(self) -> None:
         """Raises StudyError where the study cannot be done between sites, or names one unknown."""
@@ -171,9 +175,11 @@ class Supervisor:
             if sites is None:
                 return
             job = make_job(self.study, self.limits.rounds, sites)
+            job = dataclasses.replace(job, test_again=self.test_again)
             quorum = max(1, min(len(job.sites), self.study.federation.quorum))
             folder = write_job(self._folder / "jobs", job.run, job.plain, job.sites, quorum)
             job_id = self.server.submit(folder)
+            self.test_again = False  # of the first job alone
             self._update(state="training", why="", sites=job.sites)
         except LinkError as error:
             open_kit(self.kit.root, "lead")  # raises where its certificate has ended

@@ -21,6 +21,7 @@ class TrainingJob:
 
     study: canonical TOML (`gliofed.study.study_toml`). digest: of that study. run: id that binds
     messages and checkpoints. rounds: to make at most. sites: that the job is deployed to.
+    test_again: test and calibrate the model of a complete run once more.
     """
 
     study: str
@@ -28,6 +29,7 @@ class TrainingJob:
     run: str
     rounds: int
     sites: tuple[str, ...]
+    test_again: bool = False
 
     @property
     def plain(self) -> dict[str, Any]:

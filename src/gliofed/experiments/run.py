@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gliofed.data.formats.registry import read_sites
 from gliofed.data.splits import make_splits
-from gliofed.errors import CheckpointError
+from gliofed.errors import CheckpointError, StudyError
 from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.cases import prepare_study_cases
@@ -56,9 +56,14 @@ def run_study(
     """Train and test every model of `study`; write models, tables and page below `out`.
 
     Work of the same study that is already in `out` is not repeated. Raises CheckpointError where
-    `out` holds another study or another process works there, and every GliofedError of reading,
-    preparing and training.
+    `out` holds another study or another process works there, StudyError where the study continues a
+    run of a federation, and every GliofedError of reading, preparing and training.
     """
+    if study.federation.continues:
+        raise StudyError(
+            "federation.continues: a run between hospitals; on one machine, give train.epochs and "
+            "a new --out"
+        )
     keep_memory()
     with alone_in(out):
         store = options.store or out / "store"

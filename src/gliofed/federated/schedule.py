@@ -41,7 +41,18 @@ def make_schedule(study: Study, cases: int) -> Schedule:
     With "synchronous" a round is one batch. Else it is `federation.local_epochs` passes, or
     `federation.local_steps` steps, at every site. Raises StudyError for more rounds than `MOST`.
     """
-    schedule = _schedule(study, cases)
+    return _checked(_schedule(study, batches_of_pass(cases, study.train.batch)))
+
+
+def longer_schedule(study: Study, schedule: Schedule) -> Schedule:
+    """The schedule of a study with more epochs than that of `schedule`, whose passes it keeps.
+
+    Raises StudyError for more rounds than `MOST`.
+    """
+    return _checked(_schedule(study, schedule.batches))
+
+
+def _checked(schedule: Schedule) -> Schedule:
     if schedule.rounds > MOST:
         raise StudyError(
             f"train: {schedule.rounds} rounds, at most {MOST} are possible; give fewer epochs, a "
@@ -50,9 +61,8 @@ def make_schedule(study: Study, cases: int) -> Schedule:
     return schedule
 
 
-def _schedule(study: Study, cases: int) -> Schedule:
+def _schedule(study: Study, batches: int) -> Schedule:
     federation, epochs = study.federation, study.train.epochs
-    batches = batches_of_pass(cases, study.train.batch)
     if federation.synchronous:
         return Schedule(batches, epochs * batches, federation.commit)
     if federation.local_steps:

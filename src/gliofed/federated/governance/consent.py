@@ -34,6 +34,7 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
         f"Training runs: {len(study.seeds)}, one for each seed.",
         f"Scans are resampled to {spacing} mm voxels; the network reads patches of "
         f"{' x '.join(map(str, study.grid.patch))} voxels.",
+        *_continues_lines(study),
         _sharing_line(study),
         "Without a new approval, the lead may change only how long a round waits for sites "
         "(deadline) and how many it needs (quorum).",
@@ -72,6 +73,16 @@ def what_leaves(
         "The lead's server receives this site's updates separately, not only their sum. Updates "
         "contain no scans, but may reveal information on the training cases. No scan, mask, name, "
         "id or path is sent.",
+    )
+
+
+def _continues_lines(study: Study) -> tuple[str, ...]:
+    finished = study.federation.continues
+    if not finished:
+        return ()
+    return (
+        f"The training continues the finished run {finished}: of the {study.train.epochs} passes, "
+        "those that it made are not repeated.",
     )
 
 

@@ -36,6 +36,8 @@ Event = Literal[
     "approved",
     "approval-refused",
     "policy-refused",
+    "run-continued",
+    "test-repeated",
     "job-started",
     "job-ended",
     "job-failed",
@@ -96,6 +98,7 @@ def _number(value: object) -> bool:
 FIELDS: Final[Mapping[str, Callable[[object], bool]]] = {
     "site": _text(_NAME),  # the site concerned, by its name in the federation
     "run": _text(_HEX),
+    "continues": _text(_HEX),  # a finished run, whose last round this one begins with
     "round": _count,
     "rounds": _count,
     "study": _text(_HEX),  # digests
