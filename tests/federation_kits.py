@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -78,14 +79,16 @@ def site_of(folder: Path, name: str = "") -> ProcessCommand:
 
 @contextmanager
 def running(
-    process: ProcessCommand, said: Path, path: Path | None = None
+    process: ProcessCommand, said: Path, path: Path | None = None, answer: bytes = b""
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process while the block runs, in a group of its own that is gone afterwards.
 
-    path: of Python, before that of the sources.
+    path: of Python, before that of the sources. answer: what it reads, and then nothing more.
     """
     source = Path(__file__).parents[1] / "src"
-    with said.open("wb") as out:
+    with said.open("wb") as out, TemporaryFile() as given:
+        given.write(answer)
+        given.seek(0)
         child = subprocess.Popen(
             process.argv,
             env={
@@ -94,6 +97,7 @@ def running(
                 "PYTHONPATH": os.pathsep.join(map(str, [path, source] if path else [source])),
             },
             cwd=process.folder,
+            stdin=given,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import write_hospital
 from federation_kits import make_kits
+from typer.testing import CliRunner
 
 import gliofed
-from gliofed.deployment.join import record_approval
+from gliofed.cli.main import app
+from gliofed.deployment.join import keep_study, record_approval
 from gliofed.deployment.kit import open_kit
 from gliofed.deployment.kit_process import run_process
 from gliofed.deployment.site_data import read_data_paths
@@ -114,6 +116,37 @@ def test_an_approval_of_another_study_is_no_yes(kit, data, file, study, tmp_path
 
 
 @pytest.mark.process
+def test_the_kit_keeps_a_study_that_was_given_by_hand(kit, data, file, study) -> None:
+    keep_study(gliofed.propose(kit.root, data, file, NoProgress()))
+    text = kit.study.read_text()
+    assert gliofed.propose(kit.root, data).text == text == study_toml(study_for_sites(study))
+    assert kit.study.stat().st_mode & 0o777 == 0o600
+    kit.study.write_text(f"# a remark\n{text}")
+    keep_study(gliofed.propose(kit.root, data, file, NoProgress()))
+    assert kit.study.read_text().startswith("# a remark")
+    train = dataclasses.replace(study.train, epochs=study.train.epochs + 1)
+    file.write_text(study_toml(dataclasses.replace(study, train=train)))
+    keep_study(gliofed.propose(kit.root, data, file, NoProgress()))
+    assert f"epochs = {train.epochs}" in kit.study.read_text()
+
+
+@pytest.mark.process
+def test_a_start_that_needs_a_person_ends_with_78(kit, data, file) -> None:
+    """No study in the kit; nobody who answers; a no."""
+    words = ["join", str(kit.root), "--data", str(data.folder), "--store", str(data.store)]
+    given = [*words, "--study", str(file)]
+    for argv, answer, text in (
+        (words, "", "no study is proposed"),
+        (given, "", "was not approved"),
+        (given, "n\n", "was not approved"),
+    ):
+        done = CliRunner().invoke(app, argv, input=answer)
+        assert done.exit_code == 78, done.output
+        assert text in done.stderr
+    assert not kit.study.exists()
+
+
+@pytest.mark.process
 def test_data_with_errors_joins_nothing(kit, data, file) -> None:
     table = data.folder / "participants.tsv"
     table.write_text(table.read_text().replace("sub-00\t0", "sub-00\tperhaps"))
@@ -124,7 +157,10 @@ def test_data_with_errors_joins_nothing(kit, data, file) -> None:
 
 @pytest.mark.process
 def test_no_study_and_a_study_for_others_are_told(kit, data, file, tmp_path) -> None:
-    with pytest.raises(DataError, match="no study is proposed in the kit; give one with --study"):
+    with pytest.raises(
+        DataError,
+        match="no study is proposed in the kit; give the lead.s file once with --study FILE",
+    ):
         gliofed.propose(kit.root, data, None, NoProgress())
     with pytest.raises(DataError, match="the study is for north, south, c, not for stranger"):
         gliofed.propose(tmp_path / "kits/stranger", data, file, NoProgress())

@@ -342,6 +342,11 @@ def test_services_run_the_verbs_of_their_role_and_open_a_port_at_the_server_only
     assert '"serve"' in server
     assert "ports" not in site
     assert '"join", "/kit", "--data", "/data", "--store", "/store"' in site
+    unit = {role: (made / kit / f"gliofed/service/gliofed-{role}.service").read_text()
+            for role, kit in (("server", "server"), ("site", "north"))}  # fmt: skip
+    assert "RestartPreventExitStatus=78" in unit["site"]
+    assert "RestartPreventExitStatus" not in unit["server"]
+    assert "restart: on-failure:5" in site
     assert not (made / "lead/gliofed/service").exists()
 
 

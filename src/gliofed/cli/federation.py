@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 GROUP: Final = "Federation"
 GOES_ON: Final = "the same command goes on"
+NEEDS_A_PERSON: Final = 78
+"""EX_CONFIG of sysexits.h. A service that ends with it is not started again."""
 
 LeadKit = Annotated[Path, typer.Option(help="The lead's kit.")]
 
@@ -90,21 +92,31 @@ def join(
 ) -> None:
     """Join a federation: check the data, read what a study does with it, approve, take part.
 
-    Runs in the foreground until interrupted. The hospital opens no port.
+    Runs in the foreground until interrupted. The hospital opens no port. Ends with status 78 where
+    a person is needed before it can start: for the kit, the data, or the approval.
     """
     end_with_starter()
-    with one_line_errors(after=GOES_ON), needs_extra("federation"):
+    with one_line_errors(after=GOES_ON, status=NEEDS_A_PERSON), needs_extra("federation"):
         with TerminalProgress() as progress:
             paths = gliofed.SiteDataPaths(data, store, format_id)
             proposal = gliofed.propose(kit, paths, study, progress)
         _show_consent(proposal.runs, "What leaves this hospital:", proposal.leaves)
         who = who or getpass.getuser()
         approved = proposal.agreed or approval is not None or yes
-        if not approved and not typer.confirm(f"Approve this as {who}?"):
-            typer.echo("the study was not approved; nothing is sent")
-            raise typer.Exit(1)
+        if not approved and not _confirmed(f"Approve this as {who}?"):
+            typer.echo("the study was not approved; nothing is sent", err=True)
+            raise typer.Exit(NEEDS_A_PERSON)
+    with one_line_errors(after=GOES_ON), needs_extra("federation"):
         typer.echo(f"taking part as {proposal.kit.name}; Ctrl-C ends it")
         gliofed.join(proposal, who, approval, lambda line: typer.echo(line, err=True))
+
+
+def _confirmed(question: str) -> bool:
+    """The answer to a question; False where nobody can answer, as in a service."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        return False
 
 
 def _show_consent(runs: tuple[str, ...], title: str, leaves: tuple[str, ...]) -> None:

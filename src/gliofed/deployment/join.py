@@ -28,6 +28,7 @@ from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.consent import what_leaves, what_runs
 from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.models.network import build_net
+from gliofed.runtime.files import write_private
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import study_toml
 from gliofed.validation.check import check_path
@@ -62,7 +63,9 @@ def propose(
     site_kit = open_kit(kit, "site")
     path = study or site_kit.study
     if not path.is_file():
-        raise DataError(f"{path}: no study is proposed in the kit; give one with --study")
+        raise DataError(
+            f"{path}: no study is proposed in the kit; give the lead's file once with --study FILE"
+        )
     proposed = study_for_sites(parse_study_text(path.read_text(encoding="utf-8"), str(path)))
     policy = load_policy(site_kit.policy)
     progress.stage("checking the data")
@@ -133,7 +136,16 @@ def join(
     """
     if not proposal.agreed:
         record_approval(proposal, who, signed)
+    keep_study(proposal)
     run_site(proposal.kit, report)
+
+
+def keep_study(proposal: Proposal) -> None:
+    """Have the kit propose this approved study from now on, as to a service without `--study`."""
+    path = proposal.kit.study
+    kept = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if kept == "" or study_toml(study_for_sites(parse_study_text(kept))) != proposal.text:
+        write_private(path, proposal.text)
 
 
 def run_site(kit: Kit, report: Callable[[str], None]) -> None:
