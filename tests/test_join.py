@@ -159,7 +159,7 @@ def test_data_with_errors_joins_nothing(kit, data, file) -> None:
 def test_no_study_and_a_study_for_others_are_told(kit, data, file, tmp_path) -> None:
     with pytest.raises(
         DataError,
-        match="no study is proposed in the kit; give the lead.s file once with --study FILE",
+        match="no study is proposed in the kit; give the lead's file once with --study",
     ):
         gliofed.propose(kit.root, data, None, NoProgress())
     with pytest.raises(DataError, match="the study is for north, south, c, not for stranger"):
