@@ -32,8 +32,9 @@ from gliofed.federated.governance.consent import what_leaves, what_runs
 from gliofed.federated.governance.keys import read_public, verify_signature
 from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.federated.label_counts import LabelCounts
+from gliofed.federation_config import OPERATIONAL
 from gliofed.markers import MARKERS
-from gliofed.study import OPERATIONAL, parse_study
+from gliofed.study import parse_study
 
 SHORT = 'name = "glioma"\n[data]\nroot = "."\ntrain = ["north", "harbour"]\nexternal = ["south"]\n'
 TEXT = canonical_toml(SHORT)

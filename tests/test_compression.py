@@ -15,9 +15,9 @@ from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.messages import load_update, save_request, save_update
 from gliofed.federated.named_tensors import split_tensors
 from gliofed.federated.wire import load
+from gliofed.federation_config import FederationConfig
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
-from gliofed.study import FederationConfig
 from gliofed.types import Update
 
 CPU = Device(torch.device("cpu"), bf16=False)

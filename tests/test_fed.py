@@ -31,10 +31,10 @@ from gliofed.federated.messages import (
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
 from gliofed.federated.strategies.averaging import weight_by_cases, weight_by_labels
 from gliofed.federated.wire import load_note, pack, unpack
+from gliofed.federation_config import FederationConfig
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, task_of
 from gliofed.runtime.device import Device
-from gliofed.study import FederationConfig
 from gliofed.types import Stat, Update
 
 CPU = Device(torch.device("cpu"), bf16=False)

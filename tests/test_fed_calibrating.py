@@ -28,9 +28,10 @@ from gliofed.federated.messages import (
 from gliofed.federated.server.calibration import CALIBRATION, last_calibration, run_calibration
 from gliofed.federated.server.rounds import SiteReply
 from gliofed.federated.wire import load_note, save
+from gliofed.federation_config import FederationConfig
 from gliofed.markers import BY_ID
 from gliofed.runtime.device import Device
-from gliofed.study import CalibrationConfig, FederationConfig
+from gliofed.study import CalibrationConfig
 
 CPU = Device(torch.device("cpu"), bf16=False)
 LIMITS = FederationConfig(max_cases=1000)

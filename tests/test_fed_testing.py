@@ -34,9 +34,9 @@ from gliofed.federated.messages import (
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
 from gliofed.federated.server.testing import last_test, run_test
 from gliofed.federated.wire import LARGEST_HEADER, load_note, save
+from gliofed.federation_config import FederationConfig
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
-from gliofed.study import FederationConfig
 
 CPU = Device(torch.device("cpu"), bf16=False)
 LIMITS = FederationConfig(max_cases=100)

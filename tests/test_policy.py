@@ -43,8 +43,8 @@ from gliofed.federated.messages import (
     save_update,
 )
 from gliofed.federated.pass_statistics import PassStatistics, PassSums
+from gliofed.federation_config import FederationConfig
 from gliofed.markers import MARKERS
-from gliofed.study import FederationConfig
 from gliofed.types import UNKNOWN, Stat, Update
 
 OPEN = SitePolicy(min_cases=1, min_batch=1, smallest_count=1)

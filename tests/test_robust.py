@@ -19,7 +19,7 @@ from gliofed.federated.aggregation.robust import (
 )
 from gliofed.federated.messages import save_update
 from gliofed.federated.strategies.table import STRATEGIES
-from gliofed.study import FederationConfig
+from gliofed.federation_config import FederationConfig
 from gliofed.types import Update
 
 ROBUST = [a for a in AGGREGATIONS.values() if a is not MEAN]

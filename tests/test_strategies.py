@@ -19,10 +19,10 @@ from gliofed.federated.schedule import Schedule, make_schedule
 from gliofed.federated.server.rounds import FederatedRun, run_rounds
 from gliofed.federated.strategies.halves import ClientRound, ServerSetup
 from gliofed.federated.strategies.table import STRATEGIES, strategy_named
+from gliofed.federation_config import FederationConfig
 from gliofed.markers import MARKERS
 from gliofed.models.network import MASK_TASK
 from gliofed.models.optimiser import learning_rate
-from gliofed.study import FederationConfig
 from gliofed.types import Update
 
 TRUNK, HEAD, UNSEEN = "up.0.weight", "heads.idh.layers.1.weight", "heads.mgmt.layers.1.weight"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gliofed.errors import StudyError
-from gliofed.study import OPERATIONAL, load_study, parse_study, study_toml
+from gliofed.federation_config import OPERATIONAL
+from gliofed.study import load_study, parse_study, study_toml
 
 SOUND = {"name": "s", "data": {"root": "r", "train": ["a"], "external": ["b"]}}
 

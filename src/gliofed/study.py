@@ -12,13 +12,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from gliofed.errors import StudyError
+from gliofed.federation_config import OPERATIONAL, FederationConfig, federation_faults
 from gliofed.markers import MARKERS
 from gliofed.settings import build, read_toml, toml_of
 
@@ -32,9 +32,6 @@ ModelKind = Literal[
     "federated", "pooled", "alone", "parent", "age_sex", "radiomics", "radiomics_combat"
 ]
 BrainMaskSource = Literal["auto", "given", "stripped", "deepbet", "hd-bet"]
-OPERATIONAL: Final = ("quorum", "deadline")
-"""Settings of `[federation]` that only decide for whom a round waits, and how long. They enter
-neither the digest nor an approval: a run continues when the lead changes them."""
 
 
 @dataclass(frozen=True)
@@ -155,75 +152,6 @@ class LossConfig:
         default_factory=lambda: {m.id: m.task_weight for m in MARKERS}
     )
     label_smoothing: float = 0.0
-
-
-@dataclass(frozen=True)
-class FederationConfig:
-    """The federated method, and which updates are refused.
-
-    method: a row of `gliofed.federated.strategies.table.STRATEGIES`. With "synchronous" a round is
-    one step on the joint batch of all sites. With the others, sites train for `local_epochs` passes
-    over their own cases, or for `local_steps` steps where that is above 0, between two rounds; a
-    site's batch is its share of `train.batch`
-    (`gliofed.federated.label_counts.share_of_batch`).
-    server_lr: learning rate of the server's optimiser with "fedavgm" and "fedadam"; with the other
-    methods that average, the part of the way to the mean of the sites' models (1: all of it).
-    proximal: weight of the pull towards the round's model with "fedprox". commit: rounds between
-    two commits with "synchronous"; the others commit every round. compress: of gradients, with
-    "synchronous".
-    aggregation: of the sites' updates, a row of
-    `gliofed.federated.aggregation.robust.AGGREGATIONS`. clip_ratio, refuse_ratio: the size of a
-    site's last updates over the size that is usual, above which an update is scaled down, or
-    refused (`gliofed.federated.update_bound`). leave_out_after: refused updates in a row after
-    which a site is left out of the run; 0: never.
-    max_norm_ratio: an update is refused if the L2 norm of its change is more than this many times
-    the norm of the round's model. max_gradient: a gradient of a larger L2 norm is refused; those of
-    a network in training are mostly between 1 and 100. max_cases: the largest case count that a
-    site may report. quorum: updates that must pass for a round to count. deadline: seconds that a
-    site on another machine has for a response; a later one is left out of the round. overlap: what
-    to do with a patient found at two sites of a federation: "drop" the cases at all sites but the
-    first, an external one first; "refuse" the study; or "ignore": do not compare patients.
-    share_model: whether each site of a federation receives the finished model. continues: id of a
-    finished run of a federation, at whose last round this one begins; "": none.
-    """
-
-    method: str = "synchronous"
-    local_epochs: int = 1
-    local_steps: int = 0
-    server_lr: float = 1.0
-    proximal: float = 0.01
-    commit: int = 20
-    compress: Literal["none", "bfloat16", "int8"] = "none"
-    aggregation: Literal["mean", "trimmed_mean", "median", "geometric_median"] = "mean"
-    clip_ratio: float = 5.0
-    refuse_ratio: float = 15.0
-    leave_out_after: int = 0
-    max_norm_ratio: float = 2.0
-    max_gradient: float = 1000.0
-    max_cases: int = 20_000
-    quorum: int = 1
-    deadline: float = 3600.0
-    overlap: Literal["drop", "refuse", "ignore"] = "drop"
-    share_model: bool = False
-    continues: str = ""
-
-    @property
-    def synchronous(self) -> bool:
-        """Whether a round is one step on the joint batch, to which sites send gradients."""
-        return self.method == "synchronous"
-
-    @property
-    def summary(self) -> str:
-        """The method with the settings that it uses, in some words."""
-        robust = "" if self.aggregation == "mean" else f", {self.aggregation} of the sites"
-        if self.synchronous:
-            sent = "" if self.compress == "none" else f", gradients as {self.compress}"
-            return f"synchronous, one step a round{sent}{robust}"
-        epochs = f"{self.local_epochs} local {'epoch' if self.local_epochs == 1 else 'epochs'}"
-        local = f"{self.local_steps} local steps" if self.local_steps else epochs
-        pull = f", proximal weight {self.proximal:g}" if self.method == "fedprox" else ""
-        rate = f", server learning rate {self.server_lr:g}"
-        return f"{self.method}, {local} a round{rate}{pull}{robust}"
 
 
 @dataclass(frozen=True)
@@ -380,41 +308,8 @@ def _check(study: Study, where: str) -> None:
         (not 0 <= study.calibration.risk < 1, "calibration.risk: at least 0 and below 1"),
         (not 0 <= study.calibration.least <= 1, "calibration.least: from 0 to 1"),
         (study.federation.quorum < 1, "federation.quorum: at least 1"),
-        *_federation_faults(study.federation),
+        *federation_faults(study.federation),
     )
     for fault, message in faults:
         if fault:
             raise StudyError(f"{where}: {message}")
-
-
-def _federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], ...]:
-    return (
-        (not 0 < federation.server_lr <= 4, "federation.server_lr: above 0 and at most 4"),
-        (
-            min(federation.local_epochs, federation.commit) < 1,
-            "federation: local_epochs and commit must be at least 1",
-        ),
-        (federation.local_steps < 0, "federation.local_steps: at least 0 (0: local_epochs counts)"),
-        (
-            federation.method == "fedadam" and federation.server_lr > 0.1,
-            'federation.server_lr: at most 0.1 with "fedadam", where it is about the largest '
-            "change of a parameter in a round",
-        ),
-        (federation.proximal < 0, "federation.proximal: at least 0"),
-        (
-            not 1 <= federation.clip_ratio <= federation.refuse_ratio,
-            "federation: clip_ratio must be at least 1 and at most refuse_ratio",
-        ),
-        (
-            federation.leave_out_after < 0 or federation.leave_out_after == 1,
-            "federation.leave_out_after: at least 2 (0: no site is left out)",
-        ),
-        (
-            not re.fullmatch(r"([0-9a-f]{24})?", federation.continues),
-            "federation.continues: the id of a run, 24 hexadecimal digits (gliofed extend)",
-        ),
-        (
-            federation.compress != "none" and not federation.synchronous,
-            'federation.compress: of gradients only; it needs method = "synchronous"',
-        ),
-    )

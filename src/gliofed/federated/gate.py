@@ -45,9 +45,9 @@ from gliofed.federated.named_tensors import join_tensors
 from gliofed.federated.strategies.halves import Strategy
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.federated.wire import LARGEST_HEADER
+from gliofed.federation_config import FederationConfig
 from gliofed.markers import MARKERS
 from gliofed.models.network import MASK_TASK
-from gliofed.study import FederationConfig
 from gliofed.types import Update
 
 TASKS = frozenset({MASK_TASK, *(m.id for m in MARKERS)})

@@ -21,9 +21,10 @@ from gliofed.federated.checkpoint import CommittedRound, RecordFormat, last_reco
 from gliofed.federated.gate import check_statistics
 from gliofed.federated.messages import CalibrationRequest, new_nonce
 from gliofed.federated.server.rounds import Engine, collect_replies, response_file
+from gliofed.federation_config import FederationConfig
 from gliofed.markers import BY_ID
 from gliofed.runtime.files import write_text
-from gliofed.study import FederationConfig, Study
+from gliofed.study import Study
 
 CALIBRATION: Final = "calibration.json"
 EngineFactory = Callable[[Sequence[str]], Engine]

@@ -13,7 +13,8 @@ from torch import Tensor
 from gliofed.federated.aggregation.merge import NO_FACTORS
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.schedule import Schedule
-from gliofed.study import FederationConfig, Study
+from gliofed.federation_config import FederationConfig
+from gliofed.study import Study
 from gliofed.types import TensorsByKind, Update
 
 
