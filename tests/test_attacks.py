@@ -58,7 +58,6 @@ from gliofed.federated.governance.policy import load_policy
 from gliofed.study import Study, parse_study, study_toml
 
 POLICY = "min_cases = 1\nmin_batch = 1\nsmallest_count = 1\n"
-ROWS = {f"{n:02d}": (str(n % 2), "0", "unknown", "2") for n in range(4)}
 SITES = ("east", "north")
 REFUSED = {"connection-refused", "command-refused", "job-refused", "update-refused",
            "failure-reported", "policy-refused"}  # fmt: skip
@@ -137,7 +136,8 @@ def live(tmp_path_factory) -> Iterator[Live]:
             kit.policy.write_text(POLICY)
             approved = make_job(studies["label_aware"], rounds=1).study
             approve(approved, "Dr Who", kit.approvals, load_policy(kit.policy))
-            data = write_hospital(root / name, ROWS, seed=number)
+            rows = {f"{name}{n}": (str(n % 2), "0", "unknown", "2") for n in range(4)}
+            data = write_hospital(root / name, rows, seed=number)
             join = verb("join", kits / name, "--data", data, "--store", root / f"store-{name}",
                         "--study", root / "synchronous.toml", "--yes", GLIOFED_TEST_SITE="bad_updates")  # fmt: skip
             stack.enter_context(running(join, said[name], path=CHANGED))

@@ -251,6 +251,9 @@ def test_a_decision_is_made_once_a_run(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="damaged"):
         read_decisions(tmp_path)
     assert read_decisions(tmp_path / "none") == SiteDecisions()
+    assert again.summary == "of this site's 2 patients, at other sites, too: 2; left out here: 1"
+    none = decide(SiteDecisions(), local, notice())
+    assert none.summary == "none of this site's 2 patients was found at another site"
 
 
 def test_a_notice_about_others_is_refused() -> None:

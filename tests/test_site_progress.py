@@ -23,6 +23,7 @@ from gliofed.deployment.site_progress import (
 from gliofed.errors import CheckpointError
 from gliofed.evaluation.results import ScoreRow
 from gliofed.federated.governance.failure import FailureReport
+from gliofed.federated.linkage.site_decisions import SiteDecisions, write_decisions
 
 RUN = "ab" * 12
 STATS = {"stats": {"mask": [6.0, 4.0], "idh": [1.0, 2.0], "dice": [2.0, 4.0], "skipped": [0, 0]}}
@@ -111,8 +112,13 @@ def test_join_reports_changes_at_once_and_rounds_now_and_then(kit, recorder, clo
 
     recorder.responded({"kind": "count"}, {}, 0.2)
     assert after(1) == ["study glioma: counting cases; 1 responses, the last in 0.2 s"]
+    write_decisions(recorder.folder, SiteDecisions(("P1", "P2"), {"P1": 1}, ("P1",)))
     recorder.responded(train(0), {}, 0.2)
-    assert len(after(1)) == 1
+    _, shared = after(1)
+    assert shared == (
+        "of this site's 2 patients, at other sites, too: 1; left out here: 1; the list: "
+        f"{recorder.folder / 'shared_patients.json'}"
+    )
     for number in range(1, 6):
         clock.now += 1
         recorder.responded(train(number), {}, 0.2)

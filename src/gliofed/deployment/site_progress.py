@@ -23,6 +23,11 @@ from gliofed.errors import CheckpointError, GliofedError
 from gliofed.evaluation.results import ScoreRow
 from gliofed.federated.gate import TASKS
 from gliofed.federated.governance.failure import NOT_WRITTEN, REPORTS, FailureReport
+from gliofed.federated.linkage.site_decisions import (
+    SHARED_PATIENTS,
+    SiteDecisions,
+    read_decisions,
+)
 from gliofed.runtime.files import replacing
 from gliofed.runtime.printable import printable
 
@@ -153,6 +158,7 @@ class ProgressReporter:
     def __post_init__(self) -> None:
         self._shown, self._looked = newest_progress(self.kit), self.clock()
         self._reported = self.clock()
+        self._decisions = SiteDecisions()
 
     def tick(self) -> None:
         """Call it at least once a second."""
@@ -175,6 +181,7 @@ class ProgressReporter:
 
     def _lines(self, folder: Path, progress: SiteProgress, failed: bool) -> Iterator[str]:
         yield progress.line
+        yield from self._shared_patients(folder)
         if failed:
             yield f"failed here: {progress.failure}"
         if progress.state == _STATES[MODEL]:
@@ -182,6 +189,17 @@ class ProgressReporter:
                 if row.value is not None:
                     yield f"own test cases: {score_text(row)}"
             yield f"take the model out with: gliofed model fetch {self.kit.root} --out model"
+
+    def _shared_patients(self, folder: Path) -> Iterator[str]:
+        """The result of the comparison of patients, once it has changed."""
+        try:
+            decisions = read_decisions(folder)
+        except CheckpointError as error:
+            yield str(error)
+            return
+        if decisions not in (self._decisions, SiteDecisions()):
+            self._decisions = decisions
+            yield f"{decisions.summary}; the list: {folder / SHARED_PATIENTS}"
 
 
 def score_text(row: ScoreRow) -> str:

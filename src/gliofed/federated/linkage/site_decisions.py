@@ -20,7 +20,7 @@ from gliofed.federated.linkage.client import LocalAnnouncement
 from gliofed.federated.linkage.messages import SharedNotice
 from gliofed.runtime.files import write_private
 
-FILE: Final = "shared_patients.json"
+SHARED_PATIENTS: Final = "shared_patients.json"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,17 @@ class SiteDecisions:
     compared: tuple[str, ...] = ()
     shared: Mapping[str, int] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """In one line, for the site alone; it names no patient."""
+        compared = len(self.compared)
+        if not self.shared:
+            return f"none of this site's {compared} patients was found at another site"
+        return (
+            f"of this site's {compared} patients, at other sites, too: {len(self.shared)}; "
+            f"left out here: {len(self.left_out)}"
+        )
 
 
 def decide(
@@ -55,7 +66,7 @@ def read_decisions(run: Path) -> SiteDecisions:
 
     Raises CheckpointError where the file is damaged.
     """
-    path = run / FILE
+    path = run / SHARED_PATIENTS
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         return SiteDecisions(
@@ -74,4 +85,4 @@ def read_decisions(run: Path) -> SiteDecisions:
 
 def write_decisions(run: Path, decisions: SiteDecisions) -> None:
     """Write the decisions into a run's folder."""
-    write_private(run / FILE, json.dumps(asdict(decisions), indent=1) + "\n")
+    write_private(run / SHARED_PATIENTS, json.dumps(asdict(decisions), indent=1) + "\n")
