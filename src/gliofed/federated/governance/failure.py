@@ -64,7 +64,7 @@ class FailureReport:
         """One line for the lead. It contains no text that the site sent."""
         what = f"{self.kind} in stage {self.stage}"
         if self.stage == "policy":
-            what = f"refused by the site's policy ({self.kind})"
+            what = f"{self.kind}: refused by the site's policy"
         if self.report == NOT_WRITTEN:
             return f"{what}; the site could not write its report: ask the hospital about its disk"
         return (
