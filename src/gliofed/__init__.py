@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from gliofed.deployment.lead import readmit, start, status, stop, withdraw
     from gliofed.deployment.model_upgrade import upgrade_model
     from gliofed.deployment.provision import ProvisionedKits, provision
+    from gliofed.deployment.renewal import install, renew, revoke
     from gliofed.deployment.run_status import RunStatus
     from gliofed.deployment.site_data import SiteDataPaths
     from gliofed.deployment.site_model import FetchedModel, fetch_model
     from gliofed.deployment.site_progress import SiteProgress, site_progress
+    from gliofed.deployment.stored_runs import StoredRun, delete_run, stored_runs
     from gliofed.deployment.supervisor import RetryLimits
     from gliofed.deployment.try_out import try_out
     from gliofed.dicom.dicomweb import DicomWebServer
@@ -117,6 +119,12 @@ _MODULES: Final = {
     "FetchedModel": "gliofed.deployment.site_model",
     # Federation
     "provision": "gliofed.deployment.provision",
+    "install": "gliofed.deployment.renewal",
+    "StoredRun": "gliofed.deployment.stored_runs",
+    "delete_run": "gliofed.deployment.stored_runs",
+    "stored_runs": "gliofed.deployment.stored_runs",
+    "renew": "gliofed.deployment.renewal",
+    "revoke": "gliofed.deployment.renewal",
     "ProvisionedKits": "gliofed.deployment.provision",
     "SiteDataPaths": "gliofed.deployment.site_data",
     "propose": "gliofed.deployment.join",
@@ -179,6 +187,7 @@ __all__ = [
     "SeriesLocation",
     "SiteDataPaths",
     "SiteProgress",
+    "StoredRun",
     "TrainedModel",
     "__version__",
     "approve",
@@ -186,6 +195,7 @@ __all__ = [
     "cohort",
     "consent",
     "correct",
+    "delete_run",
     "demo",
     "export_image",
     "export_mask",
@@ -194,6 +204,7 @@ __all__ = [
     "extract_features",
     "fetch_model",
     "inspect",
+    "install",
     "intake",
     "join",
     "leave_one_hospital_out",
@@ -208,7 +219,9 @@ __all__ = [
     "read_model",
     "readmit",
     "receive",
+    "renew",
     "report",
+    "revoke",
     "run",
     "score",
     "serve",
@@ -216,6 +229,7 @@ __all__ = [
     "start",
     "status",
     "stop",
+    "stored_runs",
     "try_out",
     "upgrade_model",
     "verify_log",

@@ -11,6 +11,7 @@ import typer
 
 import gliofed
 from gliofed.cli import options
+from gliofed.cli.kits import kit
 from gliofed.cli.terminal import TerminalProgress, needs_extra, one_line_errors
 from gliofed.runtime.processes import end_with_starter
 
@@ -43,6 +44,7 @@ def add_to(app: typer.Typer) -> None:
         readmit,
     ):
         app.command(rich_help_panel=GROUP)(command)
+    app.add_typer(kit, name="kit", rich_help_panel=GROUP)
     app.add_typer(audit, name="audit", rich_help_panel=GROUP)
     app.add_typer(federation, name="federation", rich_help_panel=GROUP)
 

@@ -44,12 +44,17 @@ _ORG = re.compile(r"[A-Za-z0-9_]{1,64}")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"({_LABEL}\.)*{_LABEL}")
+_NO_IPV6: Final = (
+    "the engine dials no IPv6 address written in digits; give a name that has this address "
+    "(an AAAA record, or a line of /etc/hosts)"
+)
 _LONGEST_COMMON_NAME: Final = 64  # RFC 5280, ub-common-name
 
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """host: name or IPv4 address that sites and the lead dial; it is in the certificate.
+    """host: name or IPv4 address that sites and the lead dial; it is in the certificate. names:
+    further names and IPv4 addresses of the server, also in the certificate.
 
     port: the one TCP port of the federation. listen: "all" addresses of the server's machine, or
     "loopback" only, where sites connect through a tunnel or a TCP proxy on that machine.
@@ -59,6 +64,7 @@ class ServerPlan:
     port: int = 8002
     org: str = "consortium"
     listen: Literal["all", "loopback"] = "all"
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,12 @@ class LeadPlan:
 
 @dataclass(frozen=True)
 class SitePlan:
-    """One hospital. name: common name of its certificate, and its kit's folder."""
+    """One hospital. name: common name of its certificate, and its kit's folder. host: the one of
+    the server's names that it dials; "" for `server.host`."""
 
     name: str
     org: str
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,6 +142,11 @@ def _faults(plan: FederationPlan) -> Iterator[str]:
             yield f"sites: {site.name!r} is kept for another part of a federation"
         if site.name.lower() in (plan.name.lower(), plan.server.host.lower()):
             yield f"sites: {site.name!r} is also the name of the federation or its server"
+        if site.host and site.host not in (plan.server.host, *plan.server.names):
+            yield (
+                f"sites: {site.name!r} dials {site.host!r}, which is not in the server's "
+                "certificate: add it to server.names"
+            )
     yield from _twins(plan.site_names)
 
 
@@ -146,9 +159,11 @@ def _name_faults(place: str, name: str) -> Iterator[str]:
 
 
 def _host_faults(server: ServerPlan) -> Iterator[str]:
-    host = server.host
-    if not _HOST.fullmatch(host) or len(host) > 253 or _like_address(host):
-        yield f"server.host: expected a host name or an IPv4 address, found {host!r}"
+    for key, host in (("host", server.host), *(("names", name) for name in server.names)):
+        if ":" in host:
+            yield f"server.{key}: {host}: {_NO_IPV6}"
+        elif not _HOST.fullmatch(host) or len(host) > 253 or _like_address(host):
+            yield f"server.{key}: expected a host name or an IPv4 address, found {host!r}"
     if not 1 <= server.port <= 65535:
         yield f"server.port: expected 1 to 65535, found {server.port}"
 

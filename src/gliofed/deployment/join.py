@@ -13,6 +13,7 @@ from gliofed.deployment.kit_process import run_process
 from gliofed.deployment.process_events import ConnectionReporter, RefusalRecorder
 from gliofed.deployment.site_data import SiteDataPaths, open_client, write_data_paths
 from gliofed.deployment.site_progress import ProgressReporter
+from gliofed.deployment.stored_runs import delete_job_files
 from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ApprovalError, DataError
 from gliofed.federated.flare.process import ProcessCommand, server_process, site_process
@@ -28,7 +29,7 @@ from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.consent import what_leaves, what_runs
 from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.models.network import build_net
-from gliofed.runtime.files import write_private
+from gliofed.runtime.files import alone_in, write_private
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import study_toml
 from gliofed.validation.check import check_path
@@ -186,6 +187,8 @@ def _run(
     kit: Kit, process: ProcessCommand, log: AuditLog, handle_line: Callable[[str], None]
 ) -> None:
     """Run a kit's process; refusals are recorded in its audit log."""
+    with alone_in(kit.work):
+        delete_job_files(kit)
     refusals = RefusalRecorder(log, kit.sites)
 
     def handle(line: str) -> None:

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from gliofed.errors import KitError, StudyError
-from gliofed.runtime.files import write_text
-from gliofed.settings import build, read_toml
+from gliofed.runtime.files import write_private
+from gliofed.settings import build, read_toml, toml_of
 
 Role = Literal["site", "server", "lead"]
 
@@ -103,34 +103,53 @@ class Kit:
 
 def open_any(path: Path) -> Kit:
     """The kit in `path`, of any role; raises as `open_kit` does."""
-    return open_kit(path, _read_facts(path.resolve()).role)
+    kit = read_kit(path)
+    check_certificate(kit, kit.certificate)
+    return kit
 
 
 def open_kit(path: Path, role: Role) -> Kit:
     """The kit in `path`, which must be of `role` and safe and valid now.
 
-    Raises KitError: no kit, of another role, a file missing, a private key or salt that others
-    may read, a certificate that is not valid now (with both dates and this machine's clock), not
-    of this kit's name, or not signed by the kit's authority, or a key of another certificate.
+    Raises KitError: as `read_kit` and `check_certificate` do, or of another role.
     """
-    root = path.resolve()
-    facts = _read_facts(root)
+    facts = _read_facts(path.resolve())
     if facts.role != role:
         raise KitError(
             f"{path}: is the kit of the {facts.role} {facts.name!r}; expected a {role}'s kit"
         )
-    startup, base = root / "startup", _base(role)
-    key, own = startup / f"{base}.key", root / "gliofed"
-    private = [key, own / "salt"] if role == "site" else [key]
-    needed = [startup / f"{base}.crt", startup / "rootCA.pem", startup / _STARTUP[role], *private]
-    for file in [*needed, own / "policy.toml"] if role == "site" else needed:
+    return open_any(path)
+
+
+def read_kit(path: Path) -> Kit:
+    """The kit in `path`, of any role; its certificate is not checked.
+
+    Raises KitError: no kit, a file missing, a link in place of a file or folder, a private key or
+    salt that others may read.
+    """
+    root = path.resolve()
+    facts = _read_facts(root)
+    kit = Kit(root, **{f.name: getattr(facts, f.name) for f in dataclasses.fields(KitFacts)})
+    startup, own = root / "startup", kit.own
+    private = [_key(kit), kit.salt] if kit.role == "site" else [_key(kit)]
+    needed = [kit.certificate, startup / "rootCA.pem", startup / _STARTUP[kit.role], *private]
+    for folder in (startup, root / "local", own, kit.work, kit.approvals):
+        for file in (folder, *(folder.iterdir() if folder.is_dir() else ())):
+            if file.is_symlink():
+                raise KitError(
+                    f"{file}: is a link, and a kit has none, since a link can lead out of it; put "
+                    "the file or folder itself there"
+                )
+    for file in [*needed, kit.policy] if kit.role == "site" else needed:
         if not file.is_file():
             raise KitError(f"{file}: is missing; unpack the original kit again")
     for file in private:
         _refuse_open(file)
-    name = _SERVER_NAME if role == "server" else facts.name
-    _check_certificate(startup / f"{base}.crt", startup / "rootCA.pem", key, name)
-    return Kit(root, **{f.name: getattr(facts, f.name) for f in dataclasses.fields(KitFacts)})
+    return kit
+
+
+def _key(kit: Kit) -> Path:
+    return kit.root / "startup" / f"{_base(kit.role)}.key"
 
 
 def _base(role: Role) -> str:
@@ -143,16 +162,8 @@ def write_kit_facts(own: Path, facts: KitFacts | None, sites: Iterable[str] | No
     known = facts or _read_facts(own.parent)
     if sites is not None:
         known = dataclasses.replace(known, sites=tuple(sites))
-    lines = [
-        f'{key} = "{value}"'
-        for key, value in dataclasses.asdict(known).items()
-        if isinstance(value, str)
-    ]
-    listed = ", ".join(f'"{name}"' for name in known.sites)
-    lines += [f"port = {known.port}", f"sites = [{listed}]"]
-    path = own / "kit.toml"
-    write_text(path, "\n".join(lines) + "\n")
-    path.chmod(0o600)
+    text = toml_of(dataclasses.asdict(known))
+    write_private(own / "kit.toml", text)
 
 
 def _read_facts(root: Path) -> KitFacts:
@@ -171,8 +182,14 @@ def _refuse_open(file: Path) -> None:
         raise KitError(f"{file}: other users may access it; expected mode 0600: chmod 600 {file}")
 
 
-def _check_certificate(path: Path, root: Path, key: Path, name: str) -> None:
-    """Check the certificate: validity now, name, authority and key."""
+def check_certificate(kit: Kit, path: Path) -> None:
+    """Check that the certificate in `path` is one for `kit`, valid now.
+
+    Raises KitError where it is not valid now (with both dates and this machine's clock), not of
+    this kit's name, not signed by the kit's authority, or of another key.
+    """
+    root, key = kit.root / "startup/rootCA.pem", _key(kit)
+    name = _SERVER_NAME if kit.role == "server" else kit.name
     certificate, authority = _certificate(path), _certificate(root)
     common_name = _common_name(certificate)
     if common_name != name:
@@ -205,7 +222,11 @@ def _check_clock(path: Path, certificate: x509.Certificate) -> None:
     state, cure = (
         ("not yet valid", "set the clock")
         if now < start
-        else ("expired", "set the clock if it is wrong, else ask the lead for a new kit")
+        else (
+            "expired",
+            "set the clock if it is wrong, else ask the lead to renew the certificate: gliofed kit "
+            "renew",
+        )
     )
     raise KitError(
         f"{path}: {state}: valid from {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC, and "

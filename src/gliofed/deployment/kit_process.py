@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import selectors
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
 
-from gliofed.errors import GliofedError
+from gliofed.errors import GliofedError, KitError
 from gliofed.federated.flare.process import ProcessCommand
 from gliofed.federated.governance.audit_log import AuditLog
-from gliofed.runtime.files import alone_in
+from gliofed.runtime.files import alone_in, private_files
 from gliofed.runtime.processes import end_groups, starter
 
 END_SECONDS: Final = 20.0
@@ -36,10 +37,13 @@ def run_process(
 
     work: locked, so that a kit is used only once on a machine. log: file for the output, 10 MB and
     5 older ones. handle_line: called with each line of the output, and with "" after each second
-    without one; an exception from it ends the process. Raises GliofedError where the process ends
-    by itself, CheckpointError where the kit is in use.
+    without one; an exception from it ends the process. New files are for the owner alone. Raises
+    GliofedError where the process ends by itself, KitError where its port is in use,
+    CheckpointError where the kit is in use.
     """
-    with alone_in(work):
+    with private_files(), alone_in(work):
+        if process.listens is not None:
+            _refuse_used_port(*process.listens)
         audit.write("started")
         child = subprocess.Popen(  # noqa: S603  (our own command)
             process.argv,
@@ -62,6 +66,20 @@ def run_process(
             output.close()
             audit.write("stopped")
     raise GliofedError(f"the process ended by itself, with status {status}; its output: {log}")
+
+
+def _refuse_used_port(address: str, port: int) -> None:
+    """Raise KitError where a program listens on the port: gRPC would share it silently."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            raise KitError(
+                f"port {port} of {address} cannot be used ({error.strerror}): another program "
+                f"listens there, or this account may not; ss -ltnp 'sport = :{port}' names it; end "
+                "it and serve again"
+            ) from None
 
 
 def _lines(child: subprocess.Popen[bytes]) -> Iterator[str]:

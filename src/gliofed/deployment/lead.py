@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from gliofed.deployment.kit import Kit, open_any, open_kit
@@ -15,6 +16,7 @@ from gliofed.federated.flare.admin_session import AdminSession
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.hash_chain import Event
 from gliofed.federated.governance.withdrawals import Change, read_withdrawn
+from gliofed.runtime.files import private_files
 from gliofed.study import load_study
 
 
@@ -33,14 +35,12 @@ def start(
     """
     lead_kit = open_kit(kit, "lead")
     session = AdminSession(lead_kit.root, lead_kit.name, lead_kit.own / "session.log")
-    try:
+    with private_files(), closing(session):
         supervisor = Supervisor(
             lead_kit, load_study(study), session, on_status, limits or RetryLimits(), test_again
         )
         AuditLog(lead_kit.audit, "lead").write("proposed", study=supervisor.study.digest)
         return supervisor.run()
-    finally:
-        session.close()
 
 
 def status(kit: Path) -> RunStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,28 @@ LOST_SECONDS: Final = 120.0
 _Kind = tuple[Event, str, str]
 _ERROR: Final = re.compile(r"\w*(?:Error|Exception|Exit)\b.*")
 """The last line of a traceback."""
+
+
+_PROXIES: Final = ("grpc_proxy", "https_proxy", "http_proxy")
+_NO_PROXY: Final = ("no_grpc_proxy", "no_proxy")
+"""Environment variables in gRPC's order."""
+
+
+def proxy_remark(server: str) -> str:
+    """The proxy that gRPC uses for `server`, host and port; "" where it uses none."""
+    host = server.rpartition(":")[0]
+    spared = next((v for name in _NO_PROXY if (v := os.environ.get(name))), "")
+    if any(part and host.endswith(part) for part in spared.replace(" ", "").split(",")):
+        return ""
+    for name in _PROXIES:
+        value = os.environ.get(name)
+        if value:
+            proxy = printable(value.rpartition("@")[2])  # without a password
+            return (
+                f"; the environment variable {name} sends the connection through the proxy "
+                f"{proxy}: if that cannot reach the server, set no_proxy={host}"
+            )
+    return ""
 
 
 @dataclass
@@ -66,7 +89,7 @@ class RefusalRecorder:
         what = event.what
         if what == "connected" or what == "lost":  # noqa: PLR1714  (mypy narrows this)
             return None
-        if what == "training-failed" or what == "versions":  # noqa: PLR1714  (as above)
+        if what == "training-failed" or what == "versions" or what == "revoked":  # noqa: PLR1714
             return None
         named = [s for s in self.sites if s.lower() == event.who.lower()]
         return what, event.reason, named[0] if named else ""
@@ -98,7 +121,7 @@ class ConnectionReporter:
     def __post_init__(self) -> None:
         self._started, self._connected, self._reported = self.clock(), False, False
         self._lost: float | None = None
-        self._error = ""
+        self._error, self._revoked = "", False
 
     def handle_line(self, line: str) -> None:
         """As `RefusalRecorder.handle_line`."""
@@ -117,6 +140,13 @@ class ConnectionReporter:
                 "the federation goes on without this site: correct the cause, then end this "
                 "command and start it again"
             )
+        elif what == "revoked":
+            if not self._revoked:
+                self.report(
+                    f"{self.server} refuses this kit: its certificate was revoked; ask the lead "
+                    "for a new kit; trying again"
+                )
+            self._revoked = True
         elif what == "connected":
             self._connected, self._reported = True, False
             self.report(f"connected to {self.server}")
@@ -127,16 +157,16 @@ class ConnectionReporter:
             self.report(
                 f"no connection to {self.server} for {CONNECT_SECONDS:.0f} s: the server does not "
                 "run, cannot be reached from here, or refuses this kit's certificate (see its "
-                "audit log); check both machines' clocks; trying again"
+                f"audit log); check both machines' clocks{proxy_remark(self.server)}; trying again"
             )
 
     def _take_loss(self, now: float) -> None:
         if self._lost is not None and now - self._lost < LOST_SECONDS and not self._reported:
             self._reported = True
             self.report(
-                f"the connection to {self.server} was lost repeatedly: the server does not "
-                "run, or this kit is also in use on another machine: stop one of the two; "
-                "trying again"
+                f"the connection to {self.server} was made and lost repeatedly: the network "
+                f"interrupts it{proxy_remark(self.server)}, or this kit is also in use on another "
+                "machine: stop one of the two; trying again"
             )
         self._lost = now
 

@@ -2,7 +2,7 @@
 
     OUT/server/  OUT/lead/  OUT/<site>/      the kits, to be handed over
     OUT/authority/                           private: certificate and key of the authority, the
-                                             salt, the plan
+                                             salt, the plan, certificates that were made
 
 All files are made in a temporary folder and then moved. A second run makes the kits of sites that
 are new in the plan, with the same authority and salt. In existing kits it changes only the list of
@@ -27,13 +27,21 @@ from gliofed.deployment.federation_plan import AUTHORITY, LEAD, SERVER, Federati
 from gliofed.deployment.kit import KitFacts, Role, write_kit_facts
 from gliofed.deployment.services import write_services
 from gliofed.errors import KitError
-from gliofed.federated.flare.provision import Authority, Identity, KitRecipients, build_kits
+from gliofed.federated.flare.provision import (
+    CERTIFICATE_DAYS,
+    Authority,
+    Identity,
+    KitRecipients,
+    build_kits,
+)
 from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
 from gliofed.federated.linkage.tokens import SALT_BYTES
-from gliofed.runtime.files import alone_in, keep_folder, write_text
+from gliofed.runtime.files import alone_in, keep_folder, write_private, write_text
 from gliofed.study import Study, study_toml
 
 _PLAN: Final = "plan.json"
+ISSUED: Final = f"{AUTHORITY}/certificates"
+"""Folder of the certificates that the authority has signed, a file a kit."""
 
 
 @dataclass(frozen=True)
@@ -64,21 +72,26 @@ class _KitContents:
 
 
 def provision(
-    federation: Path, out: Path, policy_toml: str = DEFAULT_POLICY_TOML
+    federation: Path,
+    out: Path,
+    policy_toml: str = DEFAULT_POLICY_TOML,
+    days: int = CERTIFICATE_DAYS,
 ) -> ProvisionedKits:
     """Make a start-up kit for the server, the lead and each site of a federation file.
 
     out: folder of the kits; kits of new sites are added to those of the same federation.
-    policy_toml: text of the initial policy of each site. Raises as `load_plan` and
-    `make_start_up_kits` do. Needs the extra `gliofed[federation]`.
+    policy_toml: text of the initial policy of each site. days: that the certificates are valid.
+    Raises as `load_plan` and `make_start_up_kits` do. Needs the extra `gliofed[federation]`.
     """
-    return make_start_up_kits(load_plan(federation), out, policy_toml)
+    return make_start_up_kits(load_plan(federation), out, policy_toml, days)
 
 
-def make_start_up_kits(plan: FederationPlan, out: Path, policy_toml: str) -> ProvisionedKits:
+def make_start_up_kits(
+    plan: FederationPlan, out: Path, policy_toml: str, days: int = CERTIFICATE_DAYS
+) -> ProvisionedKits:
     """Make the kits of `plan` below `out`; on later runs, the kits of new sites.
 
-    policy_toml: text of the initial policy of each site. Raises StudyError where the proposed
+    policy_toml, days: as of `provision`. Raises StudyError where the proposed
     study is wrong; KitError where `out` holds another federation or other files, where the plan
     changed beyond new sites, or where no site is new. `out` is then unchanged.
     """
@@ -87,7 +100,8 @@ def make_start_up_kits(plan: FederationPlan, out: Path, policy_toml: str) -> Pro
     with alone_in(out), _work_folder(out) as work:
         earlier = _read_authority(out, plan)
         names = _names_to_make(out, plan, first=earlier is None)
-        kits = build_kits(_recipients(plan, names), work, earlier.authority if earlier else None)
+        recipients = dataclasses.replace(_recipients(plan, names), days=days)
+        kits = build_kits(recipients, work, earlier.authority if earlier else None)
         held = earlier or _Secrets(kits.authority, secrets.token_hex(SALT_BYTES))
         contents = _KitContents(plan, held.salt, policy_toml, study)
         ready = work / "ready"
@@ -95,6 +109,7 @@ def make_start_up_kits(plan: FederationPlan, out: Path, policy_toml: str) -> Pro
         for name in names:
             folder = kits.folders[_common_name(plan, name)].rename(ready / name)
             _add_contents(folder, name, contents)
+            _keep_certificate(folder, ready / ISSUED / f"{name}.crt")
         _write_authority(ready / AUTHORITY, held, plan)
         _make_private(ready)
         _move(ready, out, names, first=earlier is None)
@@ -112,7 +127,8 @@ def _recipients(plan: FederationPlan, names: tuple[str, ...]) -> KitRecipients:
         plan.server.listen == "loopback",
         plan.server.org,
         Identity(plan.lead.name, plan.lead.org),
-        tuple(Identity(site.name, site.org) for site in plan.sites if site.name in names),
+        tuple(Identity(s.name, s.org, s.host) for s in plan.sites if s.name in names),
+        plan.server.names,
     )
 
 
@@ -127,8 +143,9 @@ def _names_to_make(out: Path, plan: FederationPlan, first: bool) -> tuple[str, .
         )
     if first:
         return everyone
-    before = set(json.loads((out / AUTHORITY / _PLAN).read_text(encoding="utf-8"))["sites"])
-    names = tuple(name for name in plan.site_names if name not in before)
+    before = _read_plan(out)
+    lead = () if before["lead"] else (LEAD,)  # whose kit was revoked
+    names = (*lead, *(name for name in plan.site_names if name not in before["sites"]))
     if not names:
         raise KitError(
             f"{out}: every site of {plan.name} has a kit already, and a kit is made only once; "
@@ -157,7 +174,7 @@ def _add_contents(kit: Path, name: str, contents: _KitContents) -> None:
         name=_common_name(plan, name),
         org=orgs[name],
         federation=plan.name,
-        host=plan.server.host,
+        host=next((s.host for s in plan.sites if s.name == name and s.host), plan.server.host),
         port=plan.server.port,
         sites=plan.site_names,
     )
@@ -179,11 +196,7 @@ def _read_authority(out: Path, plan: FederationPlan) -> _Secrets | None:
     if not folder.is_dir():
         return None
     try:
-        before = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-        authority = Authority(
-            (folder / "rootCA.pem").read_text(encoding="ascii"),
-            (folder / "rootCA.key").read_text(encoding="ascii"),
-        )
+        before, authority = _read_plan(out), open_authority(out)
         salt = (folder / "salt").read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise KitError(
@@ -192,7 +205,7 @@ def _read_authority(out: Path, plan: FederationPlan) -> _Secrets | None:
         ) from None
     now = _facts(plan)
     for key in now.keys() - {"sites"}:
-        if now[key] != before.get(key):
+        if now[key] != before.get(key) and not (key == "lead" and before["lead"] is None):
             raise KitError(
                 f"{out}: holds kits made with {key} = {before.get(key)!r}, the plan now has "
                 f"{now[key]!r}; existing kits cannot be changed: choose another --out and hand "
@@ -202,7 +215,7 @@ def _read_authority(out: Path, plan: FederationPlan) -> _Secrets | None:
         if now["sites"].get(name) != org:
             raise KitError(
                 f"{out}: {name!r} (org {org!r}) has a kit, which stays valid; a site cannot be "
-                "changed or removed by changing the plan: make a new federation without it"
+                f"changed or removed by changing the plan: gliofed kit revoke {name} first"
             )
     return _Secrets(authority, salt)
 
@@ -211,14 +224,48 @@ def _facts(plan: FederationPlan) -> dict[str, Any]:
     """The values of a plan that existing kits contain."""
     return {
         "name": plan.name,
-        "server": dataclasses.asdict(plan.server),
+        "server": {**dataclasses.asdict(plan.server), "names": list(plan.server.names)},
         "lead": dataclasses.asdict(plan.lead),
         "sites": {site.name: site.org for site in plan.sites},
     }
 
 
+def open_authority(out: Path) -> Authority:
+    """The authority of the kits in `out`. Raises KitError."""
+    folder = out / AUTHORITY
+    try:
+        return Authority(
+            (folder / "rootCA.pem").read_text(encoding="ascii"),
+            (folder / "rootCA.key").read_text(encoding="ascii"),
+        )
+    except (OSError, ValueError) as error:
+        raise KitError(
+            f"{folder}: cannot be read ({error}); give the folder that gliofed provision made, or "
+            "restore it from a copy: only this authority can sign for the federation's kits"
+        ) from None
+
+
+def forget_party(out: Path, name: str) -> None:
+    """Take a site or the lead out of the plan of the kits that were made, once it is revoked."""
+    before = _read_plan(out)
+    if name == LEAD:
+        before["lead"] = None
+    before["sites"].pop(name, None)
+    write_text(out / AUTHORITY / _PLAN, json.dumps(before, indent=1) + "\n")
+
+
+def _read_plan(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / AUTHORITY / _PLAN).read_text(encoding="utf-8"))
+    found["server"].setdefault("names", [])  # of an earlier version
+    return found
+
+
+def _keep_certificate(kit: Path, copy: Path) -> None:
+    base = "server" if (kit / "startup/server.crt").is_file() else "client"
+    write_text(copy, (kit / f"startup/{base}.crt").read_text(encoding="ascii"))
+
+
 def _write_authority(folder: Path, held: _Secrets, plan: FederationPlan) -> None:
-    folder.mkdir()
     write_text(folder / "rootCA.pem", held.authority.certificate)
     write_text(folder / "rootCA.key", held.authority.key)
     write_text(folder / "salt", held.salt + "\n")
@@ -254,12 +301,22 @@ def _move(ready: Path, out: Path, names: tuple[str, ...], first: bool) -> None:
         if first:
             (ready / AUTHORITY).rename(out / AUTHORITY)
         else:
+            _add_certificates(ready / ISSUED, out / ISSUED)
             (ready / AUTHORITY / _PLAN).replace(out / AUTHORITY / _PLAN)
     except BaseException:
         for kit in moved:
             shutil.rmtree(kit, ignore_errors=True)
         raise
     keep_folder(out)
+
+
+def _add_certificates(new: Path, issued: Path) -> None:
+    """Put new certificates before those that the same name had."""
+    issued.mkdir(mode=0o700, exist_ok=True)
+    for file in new.iterdir():
+        known = issued / file.name
+        before = known.read_text(encoding="ascii") if known.is_file() else ""
+        write_private(known, file.read_text(encoding="ascii") + before)
 
 
 def _update_site_lists(plan: FederationPlan, out: Path, names: tuple[str, ...]) -> None:

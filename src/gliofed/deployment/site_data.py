@@ -21,7 +21,7 @@ from gliofed.preprocessing.dataset import preparation_request, prepare_every_cas
 from gliofed.runtime.device import this_machine
 from gliofed.runtime.files import write_private
 from gliofed.runtime.progress import NO_PROGRESS
-from gliofed.settings import build, read_toml
+from gliofed.settings import build, read_toml, toml_of
 from gliofed.study import FEDERATED, Study
 
 _FILE = "member.toml"
@@ -39,8 +39,7 @@ class SiteDataPaths:
 def write_data_paths(kit: Kit, data: SiteDataPaths) -> None:
     """Write the folders of the site's scans into the kit; they are stored nowhere else."""
     values = {"folder": data.folder.resolve(), "store": data.store.resolve(), "format": data.format}
-    text = "".join(f"{key} = '{value}'\n" for key, value in values.items())
-    write_private(kit.own / _FILE, text)
+    write_private(kit.own / _FILE, toml_of(values))
 
 
 def read_data_paths(kit: Kit) -> SiteDataPaths:

@@ -33,6 +33,7 @@ from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
 from gliofed.runtime.files import alone_in, write_text
 from gliofed.runtime.processes import cores, end_groups, starter
 from gliofed.runtime.progress import NO_PROGRESS, Progress
+from gliofed.settings import toml_of
 from gliofed.study import Study, load_study, study_toml
 
 TRAIN: Final = ("north", "harbour", "lakeside")
@@ -127,21 +128,12 @@ def _plan_toml(host: str, sites: tuple[str, ...]) -> str:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     listen = "loopback" if host.startswith("127.") else "all"
-    lines = [
-        'name = "trial"',
-        'study = "study.toml"',
-        "",
-        "[server]",
-        f'host = "{host}"',
-        f"port = {port}",
-        f'listen = "{listen}"',
-        "",
-        "[lead]",
-        'name = "lead@example.org"',
-        'org = "university"',
-        *(f'\n[[sites]]\nname = "{name}"\norg = "{name}"' for name in sites),
-    ]
-    return "\n".join(lines) + "\n"
+    server = {"host": host, "port": port, "listen": listen}
+    lead = {"name": "lead@example.org", "org": "university"}
+    named = [{"name": name, "org": name} for name in sites]
+    return toml_of(
+        {"name": "trial", "study": "study.toml", "sites": named, "server": server, "lead": lead}
+    )
 
 
 def start_party(

@@ -84,6 +84,17 @@ def write_private(path: Path, text: str) -> None:
 
 
 @contextmanager
+def private_files() -> Iterator[None]:
+    """New files and folders are for the owner alone (0600, 0700), those of processes started in the
+    block too. It holds for the whole process."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold `folder` for this process; the system lets go of it even where a process is killed.
 

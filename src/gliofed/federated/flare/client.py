@@ -16,7 +16,11 @@ from nvflare.private.fed.client.client_req_processors import ClientRequestProces
 
 from gliofed.federated.flare.denials import RequestRefuser
 from gliofed.federated.flare.program import run_program
-from gliofed.federated.flare.site_reports import exchange_versions, print_failures
+from gliofed.federated.flare.site_reports import (
+    exchange_versions,
+    print_connection,
+    print_failures,
+)
 
 ACCEPTED: Final = (
     "AbortAppProcessor",
@@ -43,5 +47,6 @@ def accept_jobs_only() -> None:
 if __name__ == "__main__":
     accept_jobs_only()
     exchange_versions()
+    print_connection()
     print_failures()
     sys.exit(run_program(client_train))

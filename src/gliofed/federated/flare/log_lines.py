@@ -21,6 +21,7 @@ What = Literal[
     "lost",
     "training-failed",
     "versions",
+    "revoked",
 ]
 
 DENIED: Final = "gliofed.denied"
@@ -30,7 +31,6 @@ CODE: Final = "byoc"
 OTHER: Final = "other"
 """In place of a right that FLARE does not have."""
 CLIENT_LOGGER: Final = "nvflare.private.fed.client.fed_client.FederatedClient"
-DRIVER_LOGGER: Final = "nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,10 @@ _ROWS: Final[tuple[tuple[str, What, str], ...]] = (
     (rf"ERROR {re.escape(SITES_LOGGER)}: training process failed", "training-failed", ""),
     (rf"WARNING {re.escape(SITES_LOGGER)}: server has (?P<right>\S+ \S+)$", "versions", ""),
     (rf"INFO {re.escape(CLIENT_LOGGER)}: Successfully registered client", "connected", ""),
-    (rf"INFO {re.escape(DRIVER_LOGGER)}: CLIENT: finished connection", "lost", ""),
+    (rf"WARNING {re.escape(SITES_LOGGER)}: connection ended$", "lost", ""),
+    (rf"ERROR {re.escape(SITES_LOGGER)}: connection refused: revoked$", "revoked", ""),
+    (rf"ERROR {re.escape(SITES_LOGGER)}: refused revoked certificate of (?P<who>\S+)$",
+     "connection-refused", "revoked"),
 )  # fmt: skip
 _TABLE: Final = tuple((re.compile(form), what, reason) for form, what, reason in _ROWS)
 

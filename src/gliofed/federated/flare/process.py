@@ -33,11 +33,13 @@ end; FLARE waits 900."""
 
 @dataclass(frozen=True)
 class ProcessCommand:
-    """argv: the command. env: the complete environment. folder: its working directory."""
+    """argv: the command. env: the complete environment. folder: its working directory. listens:
+    address and port that it listens on, if any."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     folder: Path
+    listens: tuple[str, int] | None = None
 
 
 def server_process(kit: Path, work: Path, org: str) -> ProcessCommand:
@@ -48,7 +50,11 @@ def server_process(kit: Path, work: Path, org: str) -> ProcessCommand:
     """
     place_server(kit, work)
     process = _process(kit, work, (_SERVER_MODULE, "fed_server.json"), (f"org={org}",))
-    return replace(process, env={**process.env, **_MALLOC, **_OUTCOMES})
+    startup = json.loads((kit / "startup/fed_server.json").read_text(encoding="utf-8"))
+    address, _, port = startup["servers"][0]["service"]["target"].rpartition(":")
+    return replace(
+        process, listens=(address, int(port)), env={**process.env, **_MALLOC, **_OUTCOMES}
+    )
 
 
 def site_process(kit: Path, work: Path, name: str, org: str) -> ProcessCommand:

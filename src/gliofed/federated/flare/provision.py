@@ -36,7 +36,9 @@ from gliofed.errors import KitError
 from gliofed.federated.flare import rules
 
 AUTHORITY_DAYS: Final = 3650
-"""Days that the authority's certificate is valid; those it signs are valid 360 days (FLARE's)."""
+"""Days that the authority's certificate is valid."""
+CERTIFICATE_DAYS: Final = 360
+"""Days that the certificate of a party is valid, unless another number is given."""
 
 SERVER: Final = "server"
 """The common name of the server's certificate; FLARE calls the server's end by this name too."""
@@ -44,15 +46,18 @@ SERVER: Final = "server"
 
 @dataclass(frozen=True)
 class Identity:
-    """name: common name of a certificate. org: the organisation in it."""
+    """name: common name of a certificate. org: the organisation in it. host: of a site, the name by
+    which it reaches the server; "" for the server's first one."""
 
     name: str
     org: str
+    host: str = ""
 
 
 @dataclass(frozen=True)
 class KitRecipients:
-    """The parties that get a kit. host, port: of the server. loopback: listen on 127.0.0.1 only."""
+    """The parties that get a kit. host, port: of the server. names: further names and addresses in
+    its certificate. loopback: listen on 127.0.0.1 only. days: that the certificates are valid."""
 
     federation: str
     host: str
@@ -61,6 +66,8 @@ class KitRecipients:
     server_org: str
     lead: Identity
     sites: tuple[Identity, ...]
+    names: tuple[str, ...] = ()
+    days: int = CERTIFICATE_DAYS
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ def build_kits(parties: KitRecipients, work: Path, authority: Authority | None =
         WorkspaceBuilder(),
         StaticFileBuilder(scheme="grpc", require_signed_jobs=True),
         _KitRules(parties),
-        _Certificates(root_valid_days=AUTHORITY_DAYS),
+        _Certificates(parties.days),
     ]
     log = _ProvisionLog()
     printed = io.StringIO()  # tracebacks
@@ -111,10 +118,15 @@ def _project(parties: KitRecipients, authority: Authority | None) -> Project:
             authority.key.encode(), password=None
         )
     project = Project(parties.federation, "", **root)
-    address = {"fed_learn_port": parties.port, "default_host": parties.host}
+    address = {
+        "fed_learn_port": parties.port,
+        "default_host": parties.host,
+        "host_names": list(parties.names),
+    }
     project.set_server(SERVER, parties.server_org, address)
     for site in parties.sites:
-        project.add_client(site.name, site.org, {"allow_log_streaming": False})
+        dialled = {"connect_to": {"host": site.host}} if site.host else {}
+        project.add_client(site.name, site.org, {"allow_log_streaming": False, **dialled})
     project.add_admin(parties.lead.name, parties.lead.org, {"role": rules.ROLE})
     return project
 
@@ -130,11 +142,15 @@ def _authority(context: ProvisionContext) -> Authority:
 
 
 class _Certificates(CertBuilder):  # type: ignore[misc]
-    """FLARE's certificates with the extensions that limit their use."""
+    """FLARE's certificates with the extensions that limit their use, valid for `days` days."""
 
-    @staticmethod
-    def _generate_cert(*args: Any, **kwargs: Any) -> Any:
+    def __init__(self, days: int) -> None:
+        super().__init__(root_valid_days=AUTHORITY_DAYS)
+        self._days = days
+
+    def _generate_cert(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs.get("ca"):
+            kwargs["valid_days"] = self._days
             uses = [ExtendedKeyUsageOID.CLIENT_AUTH]
             if kwargs.get("server") is not None:
                 uses.append(ExtendedKeyUsageOID.SERVER_AUTH)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gliofed.federated.flare.log_lines import CLIENT_LOGGER, DRIVER_LOGGER
+from gliofed.federated.flare.log_lines import CLIENT_LOGGER
 
 ROLE: Final = "lead"
 CONTROLLER: Final = "gliofed.deployment.server_controller.ServerController"
@@ -173,7 +173,6 @@ def logging_rules() -> dict[str, Any]:
         "loggers": {
             "root": {"level": "INFO", "handlers": ["terminal", "file"]},
             CLIENT_LOGGER: {"level": "INFO", "handlers": ["presence"]},
-            DRIVER_LOGGER: {"level": "INFO", "handlers": ["presence"]},
         },
     }
 

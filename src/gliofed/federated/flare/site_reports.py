@@ -7,9 +7,12 @@ terminal.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+import grpc
 from nvflare.apis.fl_context import FLContext
+from nvflare.fuel.f3.drivers.grpc_driver import StreamConnection
 from nvflare.private.defs import CellChannelTopic, JobFailureMsgKey
 from nvflare.private.fed import authenticator
 from nvflare.private.fed.client import communicator
@@ -22,6 +25,7 @@ from gliofed.federated.flare.connected_site import (
     own_versions,
     parse_versions,
 )
+from gliofed.federated.flare.revocation import REVOKED
 
 _LOG: Final = logging.getLogger(SITES_LOGGER)
 
@@ -38,6 +42,35 @@ def print_failures() -> None:
         return send(self, **request)
 
     FederatedClientBase.send_request_before_shutdown = send_request
+
+
+def print_connection() -> None:
+    """From now on, print a line where this process's connection to the server ends or is refused.
+
+    Training processes have connections of their own, which end with them. A connection that was
+    never made prints nothing.
+    """
+    read_loop = StreamConnection.read_loop
+
+    def read(self: StreamConnection, frames: Iterable[Any]) -> None:
+        read_loop(self, _reported(frames) if self.side == "CLIENT" else frames)
+
+    StreamConnection.read_loop = read
+
+
+def _reported(frames: Iterable[Any]) -> Iterator[Any]:
+    received = False
+    try:
+        for frame in frames:
+            received = True
+            yield frame
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.PERMISSION_DENIED and error.details() == REVOKED:
+            _LOG.error("connection refused: revoked")
+        raise
+    finally:
+        if received:
+            _LOG.warning("connection ended")
 
 
 def exchange_versions() -> None:
