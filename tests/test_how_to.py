@@ -106,8 +106,24 @@ def test_the_steps_of_a_federation_are_the_printed_ones() -> None:
 
 
 def _steps() -> dict[str, Command]:
-    """The printed commands of gliofed by their first word."""
-    return {c.words[1]: c for c in ALL[STEPS] if c.words[0] == "gliofed"}
+    """The printed commands of gliofed by their first word, without those of kits."""
+    own = [c for c in ALL[STEPS] if c.words[0] == "gliofed" and c.words[1] != "kit"]
+    return {c.words[1]: c for c in own}
+
+
+def test_kits_are_renewed_and_revoked_as_printed(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = block_with(PAGES / f"{STEPS}.md", 'name = "glioma-eu"\nstudy').replace("study =", "# ")
+    Path("federation.toml").write_text(plan)
+    Desk(tmp_path, {}).run(_steps()["provision"])
+    run = [c for c in ALL[STEPS] if c.words[:2] == ("gliofed", "kit")]
+    assert [c.words[2] for c in run] == ["renew", "install", "revoke", "install"]
+    renewed = {"/srv/gliofed/kit": f"kits/{BY_HAND}",
+               f"{BY_HAND}.crt": f"kits/renewed/{BY_HAND}.crt"}  # fmt: skip
+    revoked = {"/srv/gliofed/kit": "kits/server", "revoked.crl": "kits/revoked.crl"}
+    for command, here in zip(run, (renewed, renewed, revoked, revoked), strict=True):
+        Desk(tmp_path, here).run(command)
+    assert Path("kits/server/gliofed/revoked.crl").is_file()
 
 
 def as_service(work: Path, site: str) -> ProcessCommand:
