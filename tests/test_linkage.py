@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gliofed.errors import CheckpointError, OverlapError, UpdateError
 from gliofed.federated.linkage.client import LinkageConfig, LocalAnnouncement, announce_patients
 from gliofed.federated.linkage.messages import (
+    LARGEST_RECEIPT,
     MAX_IDS,
     MAX_SCANS,
     NoticeReceipt,
@@ -341,6 +346,15 @@ def test_tokens_that_cannot_be_are_refused(tmp_path) -> None:
         save(path, some, other)
         with pytest.raises(UpdateError):
             load_tokens(path, 2)
+    for changes in (
+        {"form": "x" * 9999},
+        {"patients": "x" * 9999},
+        {"site": "x" * 9999, "form": 3},
+    ):
+        save(tmp_path / "long", tensors, {**note, **changes})
+        with pytest.raises(UpdateError) as refused:
+            load_tokens(tmp_path / "long", 2)
+        assert len(str(refused.value)) < 200, "the lead's screen shows text of a site"
 
 
 def test_ids_scans_and_bytes_have_bounds(tmp_path) -> None:
@@ -373,7 +387,11 @@ def test_ids_scans_and_bytes_have_bounds(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"run": "cd" * 12}, "nonce"), ({"nonce": "m"}, "nonce"), ({"site": "b"}, "name of site 'b'")],
+    [
+        ({"run": "cd" * 12}, "nonce"),
+        ({"nonce": "m"}, "nonce"),
+        ({"site": "b"}, "name of another site"),
+    ],
 )
 def test_tokens_of_another_origin_are_refused(changes, words, study, tmp_path) -> None:
     sites = Sites(tmp_path, a="P1", b="P2", z="Z1")
@@ -391,3 +409,41 @@ def test_tokens_of_another_origin_are_refused(changes, words, study, tmp_path) -
     assert words in found.uncompared["a"]
     assert set(found.excluded) == {"a"}
     assert found.compared == ("z", "b")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+KEYS = ("kind", "form", "run", "nonce", "site", "patients", "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("start", "read"),
+    [
+        ({"kind": "notice", "elsewhere": [[0, 1, True]]}, load_linkage_request),
+        ({"form": "overlap-2", "patients": 2}, lambda path: load_tokens(path, 9)),
+        ({}, load_receipt),
+    ],
+)
+@given(changes=st.dictionaries(st.sampled_from(KEYS), JSON, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_any_note_is_read_or_refused(start, read, changes) -> None:
+    note = {"run": RUN, "nonce": "n", "site": "a", **start}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "m"
+        save(path, {}, {**note, **changes}, lasting=False)
+        with contextlib.suppress(UpdateError):
+            read(path)
+
+
+def test_a_receipt_has_a_bound(tmp_path) -> None:
+    path = tmp_path / "m"
+    save_receipt(path, NoticeReceipt(RUN, "n", "a"))
+    assert path.stat().st_size <= LARGEST_RECEIPT
+    save_receipt(path, NoticeReceipt(RUN, "n" * LARGEST_RECEIPT, "a"))
+    with pytest.raises(UpdateError, match="a receipt has"):
+        load_receipt(path)

@@ -35,6 +35,8 @@ MAX_SCANS: Final = 2000
 """Whole-brain cases of one site that are compared by image; further ones only by id."""
 MAX_IDS: Final = 8
 """Ids of one patient: its own and its synonyms."""
+LARGEST_RECEIPT: Final = 4096
+"""Bytes of a `NoticeReceipt`."""
 _IMAGE: Final = (len(SEQUENCES), CORNERS, TOKENS)
 _TENSORS: Final = {"ids": uint8, "id_owner": i32, "images": i32, "shown": uint8, "image_owner": i32}
 
@@ -157,8 +159,8 @@ def load_tokens(path: Path, max_cases: int) -> TokensResponse:
     tensors, note = load(path)
     if note.get("form") != FORM:
         raise UpdateError(
-            f"its tokens have the form {note.get('form')!r}, expected {FORM!r}: all sites and the "
-            "server need the same version of gliofed"
+            f"its tokens do not have the form {FORM!r}: all sites and the server need the same "
+            "version of gliofed"
         )
     origin = [note.get(key) for key in ("run", "nonce", "site")]
     run, nonce, site = (value if isinstance(value, str) else "" for value in origin)
@@ -172,9 +174,9 @@ def _announcement(
     site: str, patients: object, tensors: Mapping[str, Tensor], most: int
 ) -> TokenAnnouncement:
     if type(patients) is not int or not 0 <= patients <= most:
-        raise UpdateError(f"patients is {patients!r}, expected 0 to {most}")
+        raise UpdateError(f"patients is not an integer from 0 to {most}")
     if {k: t.dtype for k, t in tensors.items()} != _TENSORS:
-        raise UpdateError(f"tensors {sorted(tensors)}, expected {sorted(_TENSORS)} of their dtypes")
+        raise UpdateError(f"its tensors are not exactly {sorted(_TENSORS)} of their dtypes")
     ids, images = len(tensors["id_owner"].ravel()), len(tensors["image_owner"].ravel())
     if ids > patients * MAX_IDS or images > MAX_SCANS:
         raise UpdateError(
@@ -205,7 +207,10 @@ def save_receipt(path: Path, receipt: NoticeReceipt) -> None:
 
 
 def load_receipt(path: Path) -> NoticeReceipt:
-    """A file as a receipt. Raises UpdateError where it is none."""
+    """A file as a receipt. Raises UpdateError where it is none, or too large for one."""
+    size = path.stat().st_size
+    if size > LARGEST_RECEIPT:
+        raise UpdateError(f"a receipt has {size} bytes, allowed are {LARGEST_RECEIPT}")
     tensors, note = load(path)
     values = [note.get(key) for key in ("run", "nonce", "site")]
     if tensors or not all(isinstance(v, str) for v in values) or len(note) != len(values):

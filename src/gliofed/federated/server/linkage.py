@@ -177,7 +177,7 @@ def _check_origin(
     if (response.run, response.nonce) != (request.run, request.nonce):
         raise UpdateError("it responds to another request (its run or nonce differs)")
     if response.site != site:
-        raise UpdateError(f"it has the name of site {response.site!r}")
+        raise UpdateError("it has the name of another site")
 
 
 def _send_notice(engine: Engine, notice: SharedNotice, folder: Path) -> str:
