@@ -476,9 +476,7 @@ class TestWhatIsHeard:
         now, said = [0.0], []
         presence = ConnectionReporter("host:1", Path("process.log"), said.append, lambda: now[0])
         let_in = "INFO nvflare.private.fed.client.fed_client.FederatedClient: Successfully registered client:n"
-        lost = (
-            "INFO nvflare.fuel.f3.drivers.grpc_driver.GrpcDriver: CLIENT: finished connection [x]"
-        )
+        lost = "2026-01-01 WARNING gliofed.sites: connection ended"
         presence.handle_line(let_in)
         for seconds in (200, 400, 410, 420):
             now[0] = seconds

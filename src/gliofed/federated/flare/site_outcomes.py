@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,11 +57,16 @@ def keep_jobs_running(kit: Path) -> None:
 
     kit: of the server, where such sites are noted for the job's process.
     """
-    deploy, start = JobRunner._deploy_job, JobRunner._start_run
+    deploy, start, stop = JobRunner._deploy_job, JobRunner._start_run, JobRunner._stop_run
     not_started: list[str] = []
+    stopped: set[str] = set()
 
     def report(server: FederatedServer, request: Message) -> Message:
-        return _take_outcome(kit, server, request)
+        return _take_outcome(kit, server, request, stopped)
+
+    def stop_run(self: JobRunner, job_id: str, fl_ctx: FLContext) -> None:
+        stopped.add(job_id)
+        stop(self, job_id, fl_ctx)
 
     def deploy_job(self: JobRunner, job: Any, sites: Any, fl_ctx: FLContext) -> Any:
         number, failed = deploy(self, job, sites, fl_ctx)
@@ -87,6 +92,7 @@ def keep_jobs_running(kit: Path) -> None:
 
     FederatedServer.process_job_failure = report
     JobRunner._deploy_job, JobRunner._start_run = deploy_job, start_run
+    JobRunner._stop_run = stop_run
     job_runner.check_client_replies = check_replies
 
 
@@ -108,10 +114,13 @@ def _note_failure(kit: Path, client: Any, job: str, reason: str) -> None:
     _LOG.warning("failed %s at %s", reason, client.name)
 
 
-def _take_outcome(kit: Path, server: FederatedServer, request: Message) -> Message:
+def _take_outcome(
+    kit: Path, server: FederatedServer, request: Message, stopped: Collection[str]
+) -> Message:
     """Take the report of how a site's training process ended.
 
     It is dropped unless it is of a registered site and of a job that the server expects one for.
+    stopped: jobs that the server itself has ended, whose training processes end too.
     """
     client = server.client_manager.clients.get(request.get_header(CellMessageHeaderKeys.TOKEN))
     if client is None:
@@ -121,7 +130,8 @@ def _take_outcome(kit: Path, server: FederatedServer, request: Message) -> Messa
     runner = server.engine.job_runner
     if isinstance(job, str) and runner.is_client_outcome_pending(job, client.name):
         reason = _REASONS.get(code) if isinstance(code, int) else None
-        if reason is not None and job in server.engine.run_processes:
+        running = job in server.engine.run_processes and job not in stopped
+        if reason is not None and running:
             _note_failure(kit, client, job, reason)
         runner.resolve_client_outcome(job, client.name)
     return make_reply(ReturnCode.OK, "", None)
