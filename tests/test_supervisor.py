@@ -4,7 +4,7 @@ import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from federation_kits import make_kits
+from federation_kits import make_kits, signed_anew
 
 import gliofed
 from gliofed.deployment.certificate_dates import certificate_warning
@@ -473,3 +473,8 @@ def test_certificates_and_versions_of_sites_are_warned_of_in_the_status(kit, stu
     assert "the certificate of b ends within 30 days" in end.warnings[0]
     assert f"c has gliofed 9.9, torch {OWN.torch}; here are {OWN.text}" in end.warnings[1]
     assert read_status(run_folder(kit, study)).warnings == end.warnings
+    assert gliofed.status(kit.root).warnings == end.warnings
+    signed_anew(kit.root.parent, "lead", timedelta(hours=-1), timedelta(days=6))
+    own, *others = gliofed.status(kit.root).warnings
+    assert own.startswith("the certificate of lead ends within 7 days")
+    assert tuple(others) == end.warnings

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+from gliofed.deployment.certificate_dates import certificate_end, certificate_warning
 from gliofed.deployment.kit import Kit, open_any, open_kit
 from gliofed.deployment.run_page import PAGE
 from gliofed.deployment.run_status import STATUS_FILE, RunStatus, read_status, write_status
@@ -44,12 +46,17 @@ def start(
 
 
 def status(kit: Path) -> RunStatus:
-    """Status of the newest run of a lead's or server's kit. Raises CheckpointError before any."""
+    """Status of the newest run of a lead's or server's kit, with a warning where the kit's own
+    certificate ends soon. Raises CheckpointError before any."""
     opened = open_any(kit)
     folder = _newest(opened)
     run = read_status(folder)
     if opened.role == "server":
         run = dataclasses.replace(run, withdrawn=read_withdrawn(folder))
+    end = certificate_end(opened.certificate)
+    warning = certificate_warning(opened.role, end, datetime.now(UTC))
+    if warning and warning not in run.warnings:
+        run = dataclasses.replace(run, warnings=(warning, *run.warnings))
     return run
 
 
