@@ -431,7 +431,7 @@ def refused(tmp_path: Path, hospital: Path) -> dict[str, tuple[gliofed.Correctio
     return {
         "absent": (by(tmp_path / "absent.nii.gz"), "A", "no such file"),
         "folder": (by(tmp_path), "A", "cannot be read"),
-        "text": (by(text), "A", "cannot be read as NIfTI"),
+        "text": (by(text), "A", "cannot be read as an image"),
         "fractions": (
             by(save(tmp_path / "f.nii.gz", drawing() * 0.5)),
             "A",

@@ -17,7 +17,7 @@ from gliofed.types import UNKNOWN, Sequence
 ROWS = pytest.mark.parametrize("form", FORMATS, ids=lambda f: f.id)
 KEPT = {
     "bids": (3, 2), "ucsf_pdgm": (4, 2), "upenn_gbm": (3, 2), "egd": (3, 2), "utsw": (3, 2),
-    "tcga": (3, 2), "brats": (3, 2), "cptac_gbm": (3, 2), "ivygap": (3, 2), "rembrandt": (3, 2),
+    "tcga": (3, 2), "brats": (3, 2), "nnunet": (3, 2), "cptac_gbm": (3, 2), "ivygap": (3, 2), "rembrandt": (3, 2),
     "rhuh_gbm": (9, 2), "lgg_1p19q": (3, 3),
 }  # fmt: skip
 LABELS = {
@@ -34,6 +34,7 @@ LABELS = {
         {"idh": "wildtype", "codel_1p19q": "intact", "mgmt": "methylated", "grade": "4"},
     ],
     "brats": [{"mgmt": "methylated"}, {}],
+    "nnunet": [{"idh": "mutant"}, {}],
     "cptac_gbm": [{"mgmt": "methylated", "grade": "4", "idh": "wildtype"}, {"grade": "4"}],
     "ivygap": [{"mgmt": "methylated", "grade": "4", "idh": "wildtype"}, {"grade": "4"}],
     "rembrandt": [{"mgmt": "methylated", "idh": "wildtype"}, {}],
@@ -105,10 +106,11 @@ def test_an_account_is_printed_and_written_whole(tree, form) -> None:
 def test_a_missing_column_is_named(tree, form, which) -> None:
     table, column = TABLES[form.id][0], TABLES[form.id][which]
     edit(tree / table, lambda t: t.replace(column, "something else", 1))
-    optional = which == 2 and form.id in ("bids", "brats", "cptac_gbm", "ivygap", "rembrandt")
+    without = ("bids", "brats", "nnunet", "cptac_gbm", "ivygap", "rembrandt")
+    optional = which == 2 and form.id in without
     if optional:
         before = form.read(tree, "here").cases
-        marker = "mgmt" if form.id == "brats" else "idh"
+        marker = "mgmt" if form.id in ("brats", "nnunet") else "idh"
         assert all(c.labels[marker] is UNKNOWN for c in before)
         return
     with pytest.raises(DataError, match=column.split()[0].replace(".", r"\.")) as caught:

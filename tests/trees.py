@@ -168,9 +168,19 @@ def lgg(root: Path) -> None:
     )
 
 
+def nnunet(root: Path) -> None:
+    for name in ("glioma_001", "glioma_002"):
+        touch(root / "imagesTr", *(f"{name}_000{channel}" for channel in range(4)))
+        touch(root / "labelsTr", name)
+    (root / "dataset.json").write_text(
+        '{"channel_names": {"0": "T2-FLAIR", "1": "T1", "2": "T1ce", "3": "T2"}}'
+    )
+    (root / "labels.csv").write_text("patient,idh\nglioma_001,mutant\nglioma_003,wildtype\n")
+
+
 TREES: Mapping[str, Callable[[Path], None]] = {
     "bids": bids, "ucsf_pdgm": ucsf, "upenn_gbm": upenn, "egd": egd, "utsw": utsw, "tcga": tcga,
-    "brats": brats, "cptac_gbm": collection("CPTAC-GBM"), "ivygap": collection("IvyGAP"),
+    "brats": brats, "nnunet": nnunet, "cptac_gbm": collection("CPTAC-GBM"), "ivygap": collection("IvyGAP"),
     "rembrandt": collection("REMBRANDT"), "rhuh_gbm": rhuh, "lgg_1p19q": lgg,
 }  # fmt: skip
 TABLES: Mapping[str, tuple[str, str, str]] = {
@@ -181,6 +191,7 @@ TABLES: Mapping[str, tuple[str, str, str]] = {
     "utsw": ("UTSW_Glioma_Metadata-2-1.tsv", "Subject ID", "1p19Q CODEL"),
     "tcga": ("tcga_subtypes_ceccarelli2016.csv", "patient", "IDH.status"),
     "brats": ("BraTS2021_MappingToTCIA.csv", "BraTS2021 ID", "MGMT value"),
+    "nnunet": ("labels.csv", "patient", "idh"),
     "cptac_gbm": ("labels.csv", "patient", "idh"),
     "ivygap": ("labels.csv", "patient", "idh"),
     "rembrandt": ("labels.csv", "patient", "idh"),

@@ -160,7 +160,7 @@ def prepare(
     """Prepare a hospital's scans for the network, with a quality figure a case.
 
     It can be interrupted: prepared cases are not prepared again. Ends with status 1 where a case
-    failed or was excluded, 2 where none can be used.
+    failed or was excluded or a file that looks like a scan is not used, 2 where none can be used.
     """
     from gliofed.cli.screens.preparation import case_line, summary
 
@@ -176,7 +176,7 @@ def prepare(
         typer.echo(summary(result, time.monotonic() - started))
     if not result.usable:
         sys.exit(2)
-    if result.usable < len(result.accounts):
+    if result.usable < len(result.accounts) or result.unused:
         sys.exit(1)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.data.image_files import image_stem
 from gliofed.errors import DataError
 from gliofed.tables import read_json
 
@@ -124,7 +125,7 @@ def read_mask(path: Path, may_be_empty: bool = False) -> Volume:
 def _confirmed_empty(path: Path) -> bool:
     """By the sidecar; a sidecar that cannot be read confirms nothing."""
     try:
-        sidecar = read_json(path.with_name(path.name.partition(".nii")[0] + ".json"))
+        sidecar = read_json(path.with_name(image_stem(path) + ".json"))
     except DataError:
         return False
     return sidecar.get(CONFIRMED_EMPTY) is True

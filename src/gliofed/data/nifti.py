@@ -12,6 +12,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
+from gliofed.data.image_files import load_image
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import Sequence
@@ -38,14 +39,14 @@ class Volume:
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read a `.nii` or `.nii.gz` file, reoriented to the closest RAS axes without resampling.
+    """Read an image file, reoriented to the closest RAS axes without resampling.
 
-    Raises DataError naming the file: absent or not NIfTI, cut short, not 3D (a trailing axis of
-    length 1 is dropped), an axis of length 0, an affine that is singular or not finite, or
+    Raises DataError naming the file: absent or of another format, cut short, not 3D (a trailing
+    axis of length 1 is dropped), an axis of length 0, an affine that is singular or not finite, or
     voxels that are NaN or infinite.
     """
     try:
-        image = nib.load(path)
+        image = load_image(path)
         if image.ndim > 3 and set(image.shape[3:]) == {1}:
             image = image.slicer[(slice(None),) * 3 + (0,) * (image.ndim - 3)]
         _check_header(path, image.shape, image.affine)
@@ -54,7 +55,9 @@ def read_nifti(path: Path) -> Volume:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (ImageFileError, OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as NIfTI ({error}); copy the file again") from None
+        raise DataError(
+            f"{path}: cannot be read as an image ({error}); copy the file again"
+        ) from None
     if not np.isfinite(data).all():
         raise DataError(f"{path}: has NaN or infinite voxels; export the series again")
     return Volume(data, np.asarray(image.affine, dtype=np.float64))
@@ -62,7 +65,7 @@ def read_nifti(path: Path) -> Volume:
 
 def read_grid(path: Path) -> tuple[tuple[int, int, int], NDArray[np.float64]]:
     """Shape and affine (voxel to RAS mm) of a file, in the stored order of axes."""
-    image = nib.load(path)
+    image = load_image(path)
     x, y, z = image.shape[:3]
     return (x, y, z), np.asarray(image.affine, dtype=np.float64)
 

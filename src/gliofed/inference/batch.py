@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -32,6 +32,7 @@ from gliofed.inference.case_content import content_of
 from gliofed.inference.dicom_report import report_bytes
 from gliofed.inference.forward import DeviceNetwork
 from gliofed.inference.mask_export import MaskExport, SeriesLocation, export_masks
+from gliofed.inference.unused_files import find_unused
 from gliofed.models.folder import TrainedModel
 from gliofed.preprocessing.recipe import check_installed
 from gliofed.preprocessing.workers import CasePreparer, PreparationRequest
@@ -54,26 +55,35 @@ Status = Literal["predicted", "skipped", "refused"]
 @dataclass(frozen=True)
 class CaseStatus:
     """The outcome of one case. status: skipped if this model predicted it before. reasons: of a
-    refused case, each with its cure; of a predicted case, faults of its preparation."""
+    refused case, each with its cure; of another, what the checks found. unused: files that look
+    like a scan of this case and are not used, a line each, which `reasons` has too."""
 
     case: str
     status: Status
     reasons: tuple[str, ...]
     seconds: float
     folder: Path
+    unused: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has a prediction and none of its scans was left out."""
+        return self.status != "refused" and not self.unused
 
 
 @dataclass(frozen=True)
 class BatchOptions:
     """out: output folder. store: of prepared cases. overwrite: replace older files, which may have
     been corrected. series: DICOM series by subject; results are then written as DICOM too. explain:
-    also compute occlusion maps."""
+    also compute occlusion maps. accept_quality: predict cases that fail the preparation's quality
+    limits."""
 
     out: Path
     store: Path
     overwrite: bool = False
     series: Mapping[str, Mapping[Sequence, SeriesLocation]] = field(default_factory=dict)
     explain: bool = False
+    accept_quality: bool = False
 
 
 def predict_all(
@@ -97,14 +107,19 @@ def predict_all(
     check_installed(model.recipe.prepare)
     sites, findings = locate(path.resolve())
     cases = [(site, located) for site in sites for located in site.cases if located.images]
+    unused = find_unused(path.resolve(), [located for site in sites for located in site.cases])
     if not cases:
+        listed = "".join(f"\n  {line}" for _, lines in unused.others for line in lines)
         raise DataError(
-            f"{path}: has no scan; give a BIDS hospital, case folders, or a folder of images "
-            "named by T1, T1CE, T2 or FLAIR"
+            f"{path}: has no scan; give a BIDS hospital, nnU-Net's imagesTs with its dataset.json, "
+            f"case folders, or a folder of images named by T1, T1CE, T2 or FLAIR{listed}"
         )
     subjects = Counter(located.subject for _, located in cases)
     batch = _BatchPrediction(path.resolve(), model, options, machine, findings)
-    statuses = []
+    statuses = [
+        CaseStatus(folder, "refused", lines, 0.0, options.out, lines)
+        for folder, lines in unused.others
+    ]
     recipe = model.recipe
     request = PreparationRequest(recipe.grid, recipe.prepare, recipe.quality, options.store)
     with (
@@ -117,7 +132,9 @@ def predict_all(
             part = ProgressOfPart(progress, done, len(cases), located.name)
             unique = subjects[located.subject] == 1
             name = located.subject if unique else f"{site.name}_{located.subject}"
-            statuses.append(batch.predict(site, located, name, helpers, part))
+            status = batch.predict(site, located, name, helpers, part)
+            left = unused.by_case.get(located.name, ())
+            statuses.append(replace(status, reasons=(*status.reasons, *left), unused=left))
         write_text(options.out / TABLE, predictions_table(answer_folders(options.out)))
     return tuple(statuses)
 

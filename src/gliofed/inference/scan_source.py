@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gliofed.data.image_files import is_image
 from gliofed.dicom.signature import is_dicom
 from gliofed.errors import DataError, StudyError
 from gliofed.inference.mask_export import SeriesLocation
 from gliofed.runtime.progress import Progress
 from gliofed.types import Sequence
-from gliofed.validation.locate import is_nifti
 
 if TYPE_CHECKING:  # the libraries of DICOM are an extra
     from gliofed.dicom.dicomweb import DicomWebServer
@@ -91,7 +91,7 @@ def _holds_dicom(path: Path) -> bool:
         for name in sorted(names):
             looked += 1
             file = Path(folder) / name
-            if is_nifti(file) or looked > MAX_FILES_SNIFFED:
+            if is_image(file) or looked > MAX_FILES_SNIFFED:
                 return False
             try:
                 if is_dicom(file):

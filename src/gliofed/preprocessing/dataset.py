@@ -32,18 +32,22 @@ NAMED: Final = 10
 
 @dataclass(frozen=True)
 class DatasetCases:
-    """The cases of one data set. name: title of the index page."""
+    """The cases of one data set. name: title of the index page. unused: a line for each file that
+    looks like a scan and is no case's."""
 
     name: str
     cases: tuple[Case, ...]
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DatasetPreparation:
-    """The result of every case, in the order of the data set. page: index of the figures."""
+    """The result of every case, in the order of the data set. page: index of the figures. unused:
+    as in `DatasetCases`."""
 
     accounts: tuple[CasePreparation, ...]
     page: Path
+    unused: tuple[str, ...] = ()
 
     def count(self, status: PreparationStatus) -> int:
         """Number of cases with this status."""
@@ -92,8 +96,8 @@ def prepare_dataset(
     progress.update(0, len(dataset.cases), "cases")
     accounts = prepare_cases(dataset.cases, request, processes, report)
     page = figures / INDEX
-    write_index(accounts, dataset.name, page)
-    return DatasetPreparation(accounts, page)
+    write_index(accounts, dataset.name, page, dataset.unused)
+    return DatasetPreparation(accounts, page, dataset.unused)
 
 
 def prepare_every_case(
@@ -128,6 +132,7 @@ def account_json(preparation: DatasetPreparation) -> str:
         "gliofed": __version__,
         "counts": {status: preparation.count(status) for status in ORDER},
         "cases": [_case_json(a) for a in preparation.accounts],
+        "unused": list(preparation.unused),
     }
     return json.dumps(report, indent=1, ensure_ascii=False) + "\n"
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 from gliofed.data.formats.registry import DEFAULT, inspect
+from gliofed.data.unused_scans import unused_scans, unused_text
+from gliofed.dicom.signature import is_dicom
+from gliofed.errors import DataError
 from gliofed.preprocessing.dataset import (
     DatasetCases,
     DatasetPreparation,
@@ -18,6 +23,13 @@ from gliofed.preprocessing.workers import CasePreparation, processes_at_once
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import load_study
+from gliofed.types import Case
+
+OWN_LAYOUTS: Final = ("bids", "nnunet")
+"""Layouts of one's own files, where an unused scan may be an oversight; published data sets have
+further files that their readers know."""
+MOST_SNIFFED: Final = 200
+"""Number of files that are opened to detect DICOM."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +67,37 @@ def prepare(
     site = options.site or path.resolve().name
     study = load_study(options.study) if options.study else None
     figures = options.figures or store / "figures" / site
-    cases = inspect(path.resolve(), options.format_id, options.site).cases
+    cases = _read_cases(path.resolve(), options)
+    unused = _unused(path.resolve(), cases) if options.format_id in OWN_LAYOUTS else ()
     progress.stage(f"preparing {len(cases)} cases")
     processes = options.processes or processes_at_once()
     request = preparation_request(study, store, figures)
-    result = prepare_dataset(DatasetCases(site, cases), request, processes, ended, progress)
+    dataset = DatasetCases(site, cases, unused)
+    result = prepare_dataset(dataset, request, processes, ended, progress)
     if options.json is not None:
         write_text(options.json, account_json(result))
     return result
+
+
+def _read_cases(path: Path, options: PrepareOptions) -> tuple[Case, ...]:
+    """As `inspect`; the error of a folder of DICOM names the command that converts it."""
+    try:
+        return inspect(path, options.format_id, options.site).cases
+    except DataError as error:
+        if any(map(_is_dicom, islice(path.rglob("*"), MOST_SNIFFED))):
+            raise DataError(
+                f"{path}: holds DICOM; convert it first with `gliofed intake {path} --out HOSPITAL`"
+            ) from error
+        raise
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        return path.is_file() and is_dicom(path)
+    except OSError:
+        return False
+
+
+def _unused(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
+    used = [p for c in cases for p in (*c.images.values(), c.mask, c.brain) if p is not None]
+    return tuple(unused_text(p, root) for p in unused_scans(root, used))

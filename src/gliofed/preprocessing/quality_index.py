@@ -29,15 +29,17 @@ class QualityCard:
     figure: str
 
 
-def write_index(accounts: Sequence[CasePreparation], name: str, path: Path) -> None:
-    """Write the page next to the figures. Raises UnwritableError."""
+def write_index(
+    accounts: Sequence[CasePreparation], name: str, path: Path, unused: Sequence[str] = ()
+) -> None:
+    """Write the page next to the figures. unused: as in `DatasetCases`. Raises UnwritableError."""
     try:
-        write_text(path, render_index(accounts, name))
+        write_text(path, render_index(accounts, name, unused))
     except OSError as error:
         raise unwritable_error(path.parent, error) from None
 
 
-def render_index(accounts: Sequence[CasePreparation], name: str) -> str:
+def render_index(accounts: Sequence[CasePreparation], name: str, unused: Sequence[str] = ()) -> str:
     """The page as text: failed and excluded cases first, all names escaped."""
     ordered = sorted(accounts, key=lambda a: ORDER.index(a.status))
     return render_html(
@@ -46,6 +48,7 @@ def render_index(accounts: Sequence[CasePreparation], name: str) -> str:
         name=name,
         counts=[(status, sum(a.status == status for a in accounts)) for status in ORDER],
         cards=[_card(a) for a in ordered],
+        unused=unused,
     )
 
 

@@ -11,6 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
+from gliofed.data.formats import nnunet
+from gliofed.data.image_files import image_stem, is_image
+from gliofed.data.sequence_names import read_name
+from gliofed.data.unused_scans import is_version
+from gliofed.errors import DataError
 from gliofed.types import Sequence
 from gliofed.validation.findings import Finding
 
@@ -19,38 +24,8 @@ _Key = TypeVar("_Key")
 DEPTH: Final = 3
 """Largest number of folders between the path and a hospital."""
 
-_NIFTI: Final = re.compile(r"\.nii(\.gz)?$", re.I)
 _BIDS: Final = re.compile(r"^(?P<subject>sub-[A-Za-z0-9]+)(?P<middle>.*)_(?P<suffix>[A-Za-z0-9]+)$")
 _BIDS_MASK: Final = re.compile(r"_(label-(tumor|tumour|lesion)_mask|dseg)$")
-_TOKENS: Final[Mapping[str, Sequence]] = {
-    "t1": Sequence.T1,
-    "t1n": Sequence.T1,
-    "t1w": Sequence.T1,
-    "t1ce": Sequence.T1CE,
-    "t1gd": Sequence.T1CE,
-    "t1c": Sequence.T1CE,
-    "t1gad": Sequence.T1CE,
-    "t2": Sequence.T2,
-    "t2w": Sequence.T2,
-    "flair": Sequence.FLAIR,
-    "fl": Sequence.FLAIR,
-    "t2f": Sequence.FLAIR,
-}
-"""Names of sequences in file names in the style of BraTS; the last of these words counts."""
-_MASK_TOKENS: Final = frozenset(
-    {
-        "seg",
-        "segm",
-        "mask",
-        "label",
-        "glistrboost",
-        "segmentation",
-        "tumorseg",
-        "tumourseg",
-    }
-)
-_OTHER_MASKS: Final = frozenset({"brain", "parenchyma", "bet"})
-"""Words of masks that are not of a tumour."""
 
 
 @dataclass(frozen=True)
@@ -104,17 +79,12 @@ def display_path(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name
 
 
-def is_nifti(path: Path) -> bool:
-    """By its name alone."""
-    return _NIFTI.search(path.name) is not None
-
-
 def _file(path: Path, located: _Located) -> None:
-    if is_nifti(path):
-        name = _stem(path)
-        is_mask, sequence = _by_token(name)
-        images = {} if is_mask else {sequence or Sequence.FLAIR: path}
-        case = LocatedCase(name, name, images, {"mask": path} if is_mask else {})
+    if is_image(path):
+        name = image_stem(path)
+        named = read_name(name)
+        images = {} if named.mask else {named.sequence or Sequence.FLAIR: path}
+        case = LocatedCase(name, name, images, {"mask": path} if named.mask else {})
         located.sites.append(LocatedSite("", path.parent, False, (case,), ()))
     elif path.suffix.lower() in (".tsv", ".csv", ".txt"):
         located.sites.append(LocatedSite("", path.parent, False, (), (path,)))
@@ -128,9 +98,11 @@ def _folder(root: Path, depth: int, located: _Located) -> None:
         located.sites.append(_bids_site(root, located))
         return
     folders = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
-    cases = [p for p in folders if any(is_nifti(f) for f in _entries(p))]
-    if any(is_nifti(p) for p in entries):
-        _loose_images(root, [p for p in entries if is_nifti(p)], located)
+    cases = [p for p in folders if any(is_image(f) for f in _entries(p))]
+    if nnunet_cases := _nnunet_cases(root, located):
+        located.sites.append(LocatedSite(root.name, root, False, nnunet_cases, ()))
+    elif any(is_image(p) for p in entries):
+        _loose_images(root, [p for p in entries if is_image(p)], located)
     elif cases:
         located.sites.append(_case_folders(root, cases, located))
     elif depth < DEPTH:
@@ -138,10 +110,22 @@ def _folder(root: Path, depth: int, located: _Located) -> None:
             _folder(folder, depth + 1, located)
 
 
+def _nnunet_cases(root: Path, located: _Located) -> tuple[LocatedCase, ...]:
+    try:
+        cases = nnunet.find_cases(root)
+    except (DataError, OSError) as error:
+        located.findings.append(Finding("FILE-UNREADABLE", "", nnunet.DATASET, str(error)))
+        return ()
+    return tuple(
+        LocatedCase(f"{root.name}/{c.name}", c.name, c.images, {"mask": c.mask} if c.mask else {})
+        for c in cases
+    )
+
+
 def _loose_images(root: Path, files: list[Path], located: _Located) -> None:
     """A folder with images: one case, or a collection of masks without images."""
-    if len(files) > 1 and all(_by_token(_stem(p))[0] for p in files):
-        cases = tuple(LocatedCase(_stem(p), _stem(p), {}, {"mask": p}) for p in files)
+    if len(files) > 1 and all(read_name(image_stem(p)).mask for p in files):
+        cases = tuple(LocatedCase(image_stem(p), image_stem(p), {}, {"mask": p}) for p in files)
         located.sites.append(LocatedSite("", root, False, cases, ()))
     else:
         located.sites.append(_case_folders(root, [root], located))
@@ -157,12 +141,12 @@ def _case_folders(root: Path, folders: Iterable[Path], located: _Located) -> Loc
         case = f"{root.name}/{folder.name}" if folder != root else folder.name
         images: dict[Sequence, Path] = {}
         masks: dict[str, Path] = {}
-        for path in filter(is_nifti, _entries(folder)):
-            is_mask, sequence = _by_token(_stem(path).removeprefix(folder.name))
-            where = display_path(path, root)
-            if is_mask:
-                masks[_stem(path)] = path
-            elif sequence is None or _derived_from(path, images.get(sequence)):
+        for path in filter(is_image, _entries(folder)):
+            named = read_name(image_stem(path).removeprefix(folder.name))
+            sequence, where = named.sequence, display_path(path, root)
+            if named.mask:
+                masks[image_stem(path)] = path
+            elif sequence is None or _is_derived(path, images.get(sequence)):
                 located.findings.append(Finding("SET-UNKNOWN-IMAGE", case, where, path.name))
             else:
                 duplicate = Finding("SET-SEQUENCE-TWICE", case, where, "")
@@ -172,9 +156,8 @@ def _case_folders(root: Path, folders: Iterable[Path], located: _Located) -> Loc
     return LocatedSite(root.name, root, False, tuple(cases), tables)
 
 
-def _derived_from(path: Path, other: Path | None) -> bool:
-    """Whether the name is the other's and one more word, as `x_T1_bias` and `x_T1`."""
-    return other is not None and _stem(path).startswith((f"{_stem(other)}_", f"{_stem(other)}-"))
+def _is_derived(path: Path, other: Path | None) -> bool:
+    return other is not None and is_version(image_stem(path), image_stem(other))
 
 
 def _add_once(
@@ -182,19 +165,9 @@ def _add_once(
 ) -> None:
     """Add a file under its key, or report `duplicate`, whose text is set here."""
     if key in files:
-        located.findings.append(replace(duplicate, text=f"besides {files[key].name}"))
+        text = f"besides {files[key].name}; each is {key} by its name"
+        located.findings.append(replace(duplicate, text=text))
     files.setdefault(key, path)
-
-
-def _by_token(name: str) -> tuple[bool, Sequence | None]:
-    """Whether the name is a mask's, else its sequence; the last known word counts."""
-    words = re.split(r"[^a-z0-9]+", name.lower())
-    for word in reversed(words):
-        if word in _MASK_TOKENS:
-            return _OTHER_MASKS.isdisjoint(words), None
-        if word in _TOKENS:
-            return False, _TOKENS[word]
-    return False, None
 
 
 def _bids_site(root: Path, located: _Located) -> LocatedSite:
@@ -224,7 +197,7 @@ def _bids_site(root: Path, located: _Located) -> LocatedSite:
 def _bids_images(root: Path, folder: Path, case: str, located: _Located) -> dict[Sequence, Path]:
     images: dict[Sequence, Path] = {}
     for path in _first_session(folder, case, root, located):
-        where, match = display_path(path, root), _BIDS.match(_stem(path))
+        where, match = display_path(path, root), _BIDS.match(image_stem(path))
         sequence = _bids_sequence(match["suffix"], match["middle"]) if match else None
         if match is not None and match["subject"] != folder.name:
             text = f"{match['subject']} in {folder.name}"
@@ -250,10 +223,10 @@ def _bids_masks(root: Path, subject: str, case: str, located: _Located) -> dict[
         path
         for derivative in sorted((root / "derivatives").glob("*"))
         for path in _first_session(derivative / subject, case, root, None)
-        if _BIDS_MASK.search(_stem(path))
+        if _BIDS_MASK.search(image_stem(path))
     ]
     for kind in ("mask", "dseg"):
-        for path in (p for p in paths if _stem(p).endswith(kind)):
+        for path in (p for p in paths if image_stem(p).endswith(kind)):
             duplicate = Finding("SET-MASK-TWICE", case, display_path(path, root), "")
             _add_once(kinds, kind, path, duplicate, located)
     return kinds
@@ -261,14 +234,14 @@ def _bids_masks(root: Path, subject: str, case: str, located: _Located) -> dict[
 
 def _first_session(folder: Path, case: str, root: Path, located: _Located | None) -> list[Path]:
     """Images without a session, else those of the first session by name."""
-    plain = [p for p in _entries(folder / "anat") if is_nifti(p)]
+    plain = [p for p in _entries(folder / "anat") if is_image(p)]
     if plain:
         return plain
     sessions = [p for p in _entries(folder) if p.name.startswith("ses-") and p.is_dir()]
     if len(sessions) > 1 and located is not None:
         text = ", ".join(p.name for p in sessions)
         located.findings.append(Finding("SET-SESSIONS", case, display_path(folder, root), text))
-    return [p for p in _entries(sessions[0] / "anat") if is_nifti(p)] if sessions else []
+    return [p for p in _entries(sessions[0] / "anat") if is_image(p)] if sessions else []
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -277,7 +250,3 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError:
         return []
-
-
-def _stem(path: Path) -> str:
-    return _NIFTI.sub("", path.name)

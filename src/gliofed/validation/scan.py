@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.data.image_files import is_nifti, save_as_nifti
 from gliofed.validation.byte_stream import ByteStream
 from gliofed.validation.findings import BrokenFileError, FileFault
 from gliofed.validation.header_privacy import check_extensions, check_header_texts
@@ -60,6 +62,8 @@ class CheckedScan:
 @np.errstate(all="ignore")
 def read_scan(path: Path) -> tuple[CheckedScan | None, tuple[FileFault, ...]]:
     """The scan and every fault of its file; the scan is None where voxels cannot be read."""
+    if not is_nifti(path):
+        return _read_other_format(path)
     faults: list[FileFault] = []
     try:
         with ByteStream(path) as source:
@@ -81,6 +85,18 @@ def read_scan(path: Path) -> tuple[CheckedScan | None, tuple[FileFault, ...]]:
     except BrokenFileError as error:
         return None, (*faults, error.fault)
     return scan, tuple(faults)
+
+
+def _read_other_format(path: Path) -> tuple[CheckedScan | None, tuple[FileFault, ...]]:
+    """As `read_scan`, of a copy as NIfTI that the format's library makes."""
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.nii"
+        try:
+            save_as_nifti(path, copy)
+        except Exception as error:  # of three libraries, on a damaged file
+            return None, (FileFault("FILE-UNREADABLE", str(error)),)
+        scan, faults = read_scan(copy)
+    return None if scan is None else replace(scan, path=path), faults
 
 
 def _voxels(

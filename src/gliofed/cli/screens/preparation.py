@@ -24,9 +24,10 @@ def case_line(account: CasePreparation) -> str:
 
 
 def summary(found: DatasetPreparation, seconds: float) -> str:
-    """Number of cases by status, and the path of the figures."""
+    """Unused files, the number of cases by status, and the path of the figures."""
     counts = ", ".join(f"{found.count(status)} {status}" for status in reversed(ORDER))
+    unused = "".join(f"Not used: {printable(line)}\n" for line in found.unused)
     return (
-        f"{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
+        f"{unused}{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
         f"Figures: {found.page}\n{RESEARCH_USE_ONLY}"
     )

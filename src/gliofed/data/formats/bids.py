@@ -20,14 +20,15 @@ from gliofed.data.audit import DatasetReading, MappedValue, count_values
 from gliofed.data.formats.fields import A_NUMBER, Values, parse_years
 from gliofed.data.formats.fields import parse_sex as read_sex
 from gliofed.data.formats.layout import CandidateCase, build_reading, scanner_name
+from gliofed.data.image_files import image_stem, is_image
 from gliofed.errors import DataError
 from gliofed.markers import MARKERS
 from gliofed.tables import TableRow, by_id, read_json, read_table
 from gliofed.types import UNKNOWN, Case, Sequence, Unknown
 
-_SUFFIX = re.compile(r"^sub-[A-Za-z0-9]+(?P<entities>.*)_(?P<suffix>T1w|T2w|FLAIR)\.nii(\.gz)?$")
-_MASK = re.compile(r"^sub-.*_(label-(tumor|tumour|lesion)_mask|dseg)\.nii(\.gz)?$")
-_BRAIN = re.compile(r"^sub-.*_(desc|label)-brain_mask\.nii(\.gz)?$")
+_SUFFIX = re.compile(r"^sub-[A-Za-z0-9]+(?P<entities>.*)_(?P<suffix>T1w|T2w|FLAIR)$")
+_MASK = re.compile(r"^sub-.*_(label-(tumor|tumour|lesion)_mask|dseg)$")
+_BRAIN = re.compile(r"^sub-.*_(desc|label)-brain_mask$")
 _SCANNER = ("Manufacturer", "ManufacturersModelName", "MagneticFieldStrength")
 
 Account = list[tuple[str, str, str, str | Unknown]]
@@ -122,7 +123,7 @@ def _scanner(images: Iterable[Path]) -> tuple[str | Unknown, str]:
     """The scanner by the first sidecar that names one, and a note on an unreadable sidecar."""
     for image in images:
         try:
-            sidecar = read_json(image.with_name(image.name.partition(".nii")[0] + ".json"))
+            sidecar = read_json(image.with_name(image_stem(image) + ".json"))
         except DataError as error:
             return UNKNOWN, str(error)
         make, model, strength = (str(sidecar.get(k, "")) for k in _SCANNER)
@@ -134,8 +135,8 @@ def _scanner(images: Iterable[Path]) -> tuple[str | Unknown, str]:
 
 def _images(folder: Path) -> Mapping[Sequence, Path]:
     images: dict[Sequence, Path] = {}
-    for path in _first_session(folder, "anat/*.nii*"):
-        match = _SUFFIX.match(path.name)
+    for path in _first_session(folder):
+        match = _SUFFIX.match(image_stem(path))
         if match is None:
             continue
         sequence = _sequence(match["suffix"], match["entities"])
@@ -154,19 +155,23 @@ def _sequence(suffix: str, entities: str) -> Sequence:
     return Sequence.T2 if suffix == "T2w" else Sequence.FLAIR
 
 
-def _first_session(folder: Path, pattern: str) -> list[Path]:
-    """Files without a session, else those of the first session (the preoperative one)."""
-    plain = sorted(folder.glob(pattern))
+def _first_session(folder: Path) -> list[Path]:
+    """Images without a session, else those of the first session (the preoperative one)."""
+    plain = _images_in(folder / "anat")
     if plain:
         return plain
     sessions = sorted(p for p in folder.glob("ses-*") if p.is_dir())
-    return sorted(sessions[0].glob(pattern)) if sessions else []
+    return _images_in(sessions[0] / "anat") if sessions else []
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if is_image(p))
 
 
 def _mask(root: Path, subject: str) -> Path | None:
     """The expert's tumour mask; a `_mask` file is preferred to a `_dseg` of several labels."""
     paths = _derived(root, subject, _MASK)
-    whole_tumour = [p for p in paths if "_mask." in p.name]
+    whole_tumour = [p for p in paths if image_stem(p).endswith("_mask")]
     return _only(root, subject, "tumour mask", whole_tumour or paths)
 
 
@@ -178,8 +183,8 @@ def _derived(root: Path, subject: str, name: re.Pattern[str]) -> list[Path]:
     return [
         path
         for derivative in sorted((root / "derivatives").glob("*"))
-        for path in _first_session(derivative / subject, "anat/*.nii*")
-        if name.match(path.name)
+        for path in _first_session(derivative / subject)
+        if name.match(image_stem(path))
     ]
 
 

@@ -18,6 +18,7 @@ from gliofed.data.formats import (
     brats_collections,
     egd,
     lgg_1p19q,
+    nnunet,
     rhuh_gbm,
     tcga,
     ucsf_pdgm,
@@ -108,6 +109,14 @@ FORMATS: Final[tuple[Format, ...]] = (
         layout="BraTS2021_00000/BraTS2021_00000_flair.nii.gz, BraTS2021_MappingToTCIA.csv",
         licence="the challenge's terms; 2021 on TCIA: CC BY 4.0",
         citation="Baid et al. 2021, arXiv:2107.02314; Menze et al. 2015, IEEE TMI 34:1993",
+    ),
+    Format(
+        id="nnunet",
+        title="nnU-Net's layout",
+        read=nnunet.read,
+        layout="dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz",
+        licence="yours",
+        citation="Isensee et al. 2021, Nature Methods 18:203",
     ),
     Format(
         id="cptac_gbm",

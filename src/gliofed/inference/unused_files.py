@@ -1,0 +1,37 @@
+"""Files below the scans to predict that look like a scan and are not used, by case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliofed.data.unused_scans import unused_scans, unused_text
+from gliofed.validation.locate import LocatedCase, display_path
+
+
+@dataclass(frozen=True)
+class UnusedFiles:
+    """A line a file. by_case: by the case's name. others: of no case, by folder."""
+
+    by_case: Mapping[str, tuple[str, ...]]
+    others: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+def find_unused(root: Path, cases: Sequence[LocatedCase]) -> UnusedFiles:
+    """As `gliofed.data.unused_scans.unused_scans`; a file is of the one case beside or above it."""
+    used = [p for c in cases for p in (*c.images.values(), *c.masks.values())]
+    by_case: dict[str, tuple[str, ...]] = {}
+    others: dict[str, tuple[str, ...]] = {}
+    for path in unused_scans(root, used):
+        owners = [c for c in cases if c.images and _belongs(path, c)]
+        into, key = others, display_path(path.parent, root)
+        if len(owners) == 1:
+            into, key = by_case, owners[0].name
+        into[key] = (*into.get(key, ()), unused_text(path, root))
+    return UnusedFiles(by_case, tuple(others.items()))
+
+
+def _belongs(path: Path, case: LocatedCase) -> bool:
+    folders = {p.parent for p in case.images.values()}
+    return path.parent in folders or case.subject in path.parts
