@@ -13,7 +13,8 @@ class MarkerAnswer:
     missing. low, high: 2.5 and 97.5 % percentiles over samples of these probabilities; None without
     samples. prediction_set: names of the classes that are not ruled out; confident: whether the
     greatest probability reaches the confidence threshold; both None without a calibration.
-    uncalibrated: the network's own probabilities; empty if not stored.
+    uncalibrated: the network's own probabilities; empty if not stored. trained: False if the model
+    was not trained for it: all else is then NaN or None.
     """
 
     marker: str
@@ -23,3 +24,4 @@ class MarkerAnswer:
     prediction_set: tuple[str, ...] | None
     confident: bool | None
     uncalibrated: tuple[float, ...] = ()
+    trained: bool = True

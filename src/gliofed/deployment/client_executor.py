@@ -24,6 +24,7 @@ from gliofed.federated.governance.audit_log import AuditLog, count_fields
 from gliofed.federated.governance.failure import Stage, write_report
 from gliofed.federated.governance.hash_chain import LogHead, parse_head
 from gliofed.federated.governance.policy import SitePolicy, load_policy
+from gliofed.federated.label_counts import untrained_markers
 from gliofed.federated.linkage.messages import LINKAGE_KINDS
 from gliofed.federated.linkage.tokens import read_salt
 from gliofed.federated.messages import training_request_of
@@ -53,6 +54,7 @@ class ClientExecutor(FlareExecutor):
         self._policy = SitePolicy()
         self._opened: Client | None = None
         self._recorder: ProgressRecorder | None = None
+        self._told = False
         self._opened_linkage: SiteLinkage | None = None
 
     def prepare(self, kit: Path) -> Path:
@@ -78,7 +80,18 @@ class ClientExecutor(FlareExecutor):
             respond = self._responder(kind)
             self._stage = _STAGES[kind]
             respond(request, response)
-        self._progress.responded(note, load_note(response), time.monotonic() - started)
+        sent = {**note, "untrained": self._untrained(note)} if kind == "train" else note
+        self._progress.responded(sent, load_note(response), time.monotonic() - started)
+
+    def _untrained(self, note: Mapping[str, Any]) -> tuple[str, ...]:
+        """The markers that a training request leaves out; logged with the first one of a job."""
+        loss = parse_study_text(self._job.study).loss
+        found = untrained_markers(loss, note["class_weights"])
+        if not self._told:
+            self._told = True
+            for marker in found:
+                self._log.write("marker-not-trained", run=self._job.run, marker=marker)
+        return found
 
     def _responder(self, kind: str) -> Callable[[Path, Path], None]:
         """What reads a request of this kind from one file and writes the response to another."""
@@ -120,7 +133,8 @@ class ClientExecutor(FlareExecutor):
         folder = self._kit.work / self._job.run
         model = keep_model(request, self._job, folder)
         rounds, client = model.recipe.rounds, self._client
-        write_scores(folder, client.own_scores(request.run, rounds, model.weights))
+        scores = client.own_scores(request.run, rounds, model.weights)
+        write_scores(folder, [row for row in scores if row.task not in model.recipe.untrained])
         receipt = ModelReceipt(request.run, request.nonce, self._kit.name, request.model)
         save_receipt(response, receipt)
         self._log.write("model-received", run=self._job.run, rounds=rounds, model=model.id)

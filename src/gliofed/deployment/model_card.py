@@ -51,7 +51,7 @@ def model_card(study: Study, status: RunStatus, withdrawn: Sequence[str], model:
     parts = _parts(study, status, withdrawn)
     return fill_card(
         "deployment/model_card.md.j2",
-        CardHeader(study, status.rows),
+        CardHeader(study, status.rows, untrained=status.untrained),
         model=model,
         status=status,
         parts=parts,

@@ -46,7 +46,8 @@ class RunStatus:
     whose patients were compared in the present or the last job; shared: "north and south" to how
     many patients both have, as text; uncompared: site to the reason why it was not compared.
     undelivered: site to the reason why it did not receive the model, where the study shares it.
-    page: the error where the page could not be drawn.
+    page: the error where the page could not be drawn. untrained: markers that the
+    run does not train.
     """
 
     run: str
@@ -70,6 +71,7 @@ class RunStatus:
     uncompared: Mapping[str, str] = dataclasses.field(default_factory=dict)
     undelivered: Mapping[str, str] = dataclasses.field(default_factory=dict)
     page: str = ""
+    untrained: tuple[str, ...] = ()
 
     @property
     def done(self) -> int:

@@ -153,11 +153,21 @@ class ServerController(FlareController):
             )
 
         self._compare_patients(make_engine, folder, log)
+
+        def on_start(state: CommittedRound) -> None:
+            untrained = state.untrained(study.loss)
+            self._status = dataclasses.replace(self._status, untrained=untrained)
+            write_status(folder, self._status)
+            if state.rounds == 0:
+                for marker in untrained:
+                    log.write("marker-not-trained", run=job.run, marker=marker)
+
         state = run_rounds(
             make_engine(study.data.train),
             FederatedRun(study, job.run, study.seeds[0], folder / "rounds"),
             on_commit,
             lambda done: done >= job.rounds or self.ending.is_set(),
+            on_start,
         )
         if not state.complete:
             self._set_state("waiting", "for the next training job")
@@ -219,7 +229,9 @@ class ServerController(FlareController):
         write_status(folder, self._status)
         study = self._study
         finished = run_calibration(make_engine, state, study, self._job.run, folder)
-        rows = scaling_rows(finished.calibration, FEDERATED, study.seeds[0], "")
+        untrained = state.untrained(study.loss)
+        every = scaling_rows(finished.calibration, FEDERATED, study.seeds[0], "")
+        rows = [row for row in every if row.marker not in untrained]
         self._status = dataclasses.replace(
             self._status, fits=tuple(rows), uncalibrated=finished.failures
         )
@@ -231,7 +243,7 @@ class ServerController(FlareController):
         finished = last_calibration(folder, state.run, state.rounds)
         model = write_model(
             folder / MODEL,
-            recipe_of(self._study, state.run, state.rounds),
+            recipe_of(self._study, state.run, state.rounds, state.untrained(self._study.loss)),
             state.weights,
             {0: finished.calibration} if finished else {},
             lambda model: model_card(self._study, self._status, withdrawn, model),
@@ -249,7 +261,12 @@ class ServerController(FlareController):
 
     def _set_progress(self, state: CommittedRound) -> None:
         rounds = state.schedule.rounds if state.schedule else 0
-        self._status = dataclasses.replace(self._status, points=state.history, rounds=rounds)
+        self._status = dataclasses.replace(
+            self._status,
+            points=state.history,
+            rounds=rounds,
+            untrained=state.untrained(self._study.loss),
+        )
 
     def _set_state(self, state: State, why: str) -> None:
         self._status = dataclasses.replace(self._status, state=state, why=why)

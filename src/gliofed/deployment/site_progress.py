@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from gliofed.errors import CheckpointError, GliofedError
 from gliofed.evaluation.results import ScoreRow
 from gliofed.federated.gate import TASKS
 from gliofed.federated.governance.failure import NOT_WRITTEN, REPORTS, FailureReport
+from gliofed.federated.label_counts import not_trained_text
 from gliofed.federated.linkage.site_decisions import (
     SHARED_PATIENTS,
     SiteDecisions,
@@ -55,7 +56,8 @@ class SiteProgress:
     study: its name. state: what the last request was for. round: of the run, made so far; rounds:
     of the whole run, 0 before the first. responses: that were sent; seconds: that the last one
     took. failures: requests that failed here; failure: the last one. losses, dice: means of the
-    last training statistics that were sent, by task; None or empty before.
+    last training statistics that were sent, by task; None or empty before. untrained: markers that
+    the run does not train.
     """
 
     study: str
@@ -68,6 +70,7 @@ class SiteProgress:
     failure: str = ""
     losses: Mapping[str, float] = field(default_factory=dict)
     dice: float | None = None
+    untrained: Sequence[str] = ()
 
     @property
     def kind(self) -> tuple[str, str]:
@@ -86,7 +89,8 @@ class SiteProgress:
             text += f"; loss {sum(self.losses.values()):.3f}"
         if self.dice is not None:
             text += f"; Dice {self.dice:.3f}"
-        return f"{text}; {self.failures} failed" if self.failures else text
+        text += f"; {self.failures} failed" if self.failures else ""
+        return f"{text}; {not_trained_text(self.untrained)}" if self.untrained else text
 
 
 @dataclass
@@ -112,6 +116,7 @@ class ProgressRecorder:
         changes: dict[str, Any] = {}
         if request["kind"] == "train":
             changes = {"round": int(request["round"]) + 1, "rounds": int(request["rounds"])}
+            changes["untrained"] = tuple(request.get("untrained", before.untrained))
             changes |= _means(response.get("stats", {}))
         self._progress = dataclasses.replace(
             before,

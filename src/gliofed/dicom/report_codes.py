@@ -91,6 +91,7 @@ PROBABILITY: Final[Mapping[str, Mapping[str, Code]]] = {
 SET: Final = _own("SET", "Prediction set: class that is not ruled out")
 NO_CLASS: Final = _own("SET-EMPTY", "No class: all are ruled out")
 NO_CALIBRATION: Final = _own("SET-ABSENT", "Not given: the model has no calibration")
+NOT_TRAINED: Final = _own("NOT-TRAINED", "Not trained: the model has no answer")
 KEPT: Final = _own("KEPT", "Confident enough for the risk that was wished")
 
 TYPE: Final = _own("CNS5", "Integrated type (WHO CNS5 2021)")

@@ -230,6 +230,8 @@ def _marker(answer: MarkerAnswer, tracked: TrackingIdentifier) -> Group:
     set_codes = [report_codes.NO_CALIBRATION]
     if answer.prediction_set is not None:
         set_codes = [class_codes[c] for c in answer.prediction_set] or [report_codes.NO_CLASS]
+    if not answer.trained:
+        set_codes = [report_codes.NOT_TRAINED]
     pairs += [(report_codes.SET, code) for code in set_codes]
     if answer.confident is not None:
         pairs.append((report_codes.KEPT, report_codes.YES if answer.confident else report_codes.NO))

@@ -36,7 +36,8 @@ def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
             dropped = _results_of(finished.without_sequences, key, scored.reference)
             by_missing = calibrations_by_missing(calibrations[key], results, dropped)
         folder = run.folder(context.out) / MODEL
-        recipe = recipe_of(run.effective_study(context.study), state.run, state.rounds)
+        untrained = run.untrained(context.study, context.prepared)
+        recipe = recipe_of(run.effective_study(context.study), state.run, state.rounds, untrained)
         write_model(folder, recipe, state.weights, by_missing, lambda _: card)
         folders.append(folder)
     return tuple(folders)

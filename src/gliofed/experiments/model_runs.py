@@ -11,6 +11,8 @@ from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import Role
 from gliofed.federated.checkpoint import CommittedRound
+from gliofed.federated.client import count_cases
+from gliofed.federated.label_counts import LabelCounts, untrained_markers
 from gliofed.study import ALONE, FEDERATED, PARENT, POOLED, NetworkConfig, Study
 from gliofed.types import Case
 from gliofed.version import __version__
@@ -58,6 +60,14 @@ class ModelRun:
         return digest(
             study.digest, __version__, self.model, self.split.fold, str(self.seed), *sorted(cases)
         )
+
+    def counts(self, prepared: Mapping[str, PreparedCase]) -> LabelCounts:
+        """Of all its training cases together."""
+        return count_cases([prepared[str(c)] for cases in self.sites.values() for c in cases])
+
+    def untrained(self, study: Study, prepared: Mapping[str, PreparedCase]) -> tuple[str, ...]:
+        """The markers that it does not train (`label_counts.untrained_markers`)."""
+        return untrained_markers(study.loss, self.counts(prepared).classes)
 
     def test_id(self, study: Study, prepared: Mapping[str, PreparedCase]) -> str:
         """A name for predictions of the trained model on its test cases as they are now."""

@@ -9,8 +9,7 @@ from dataclasses import replace
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.run_context import RunContext
 from gliofed.federated.checkpoint import CommittedRound, commit, last_committed
-from gliofed.federated.client import count_cases
-from gliofed.federated.label_counts import class_weights, row_weights
+from gliofed.federated.label_counts import Pass, class_weights, row_weights
 from gliofed.federated.schedule import Schedule, batches_of_pass
 from gliofed.models.network import build_net
 from gliofed.models.optimiser import load_optimiser_state, make_optimiser, optimiser_state
@@ -37,6 +36,7 @@ def train_plainly(
     state = last_committed(folder, run_id) or CommittedRound(
         run_id, 0, net.state_dict(), (), schedule=Schedule(plan.batches, study.train.epochs, 1)
     )
+    state = replace(state, counts={run.model: run.counts(context.prepared)})
     net.load_state_dict(state.weights)
     net.to(context.machine.device)
     parameters = dict(net.named_parameters())
@@ -62,12 +62,12 @@ def train_plainly(
 def _plan(context: RunContext, run: ModelRun) -> TrainingPlan:
     study = run.effective_study(context.study)
     sites = {s: [context.prepared[str(c)] for c in cases] for s, cases in run.sites.items()}
-    counts = count_cases([c for cases in sites.values() for c in cases])
+    counts = run.counts(context.prepared)
     batches = batches_of_pass(counts.cases, study.train.batch)
     return TrainingPlan(
         study=study,
         sites=sites,
-        task_weights=row_weights(study.loss, counts.labelled, batches),
+        task_weights=row_weights(study.loss, Pass(counts.labelled, batches, counts.classes)),
         class_weights=class_weights(counts),
         seed=run.seed,
         batches=batches,

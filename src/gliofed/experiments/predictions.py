@@ -14,7 +14,7 @@ from gliofed.evaluation.metrics.segmentation import dice, hd95_mm, lesions, volu
 from gliofed.evaluation.results import CaseResult, Role
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.federated.client import SiteTest
-from gliofed.inference.forward import predict
+from gliofed.inference.forward import predict, without_untrained
 from gliofed.inference.native_grid import THRESHOLD, mask_on_scan
 from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.runtime.device import Device
@@ -25,15 +25,18 @@ from gliofed.types import SEQUENCES, Placement, Prediction
 
 @dataclass(frozen=True)
 class CasePredictor:
-    """A network on a device. mirror: average with the prediction of the mirrored scan."""
+    """A network on a device. mirror: average with the prediction of the mirrored scan. untrained:
+    markers whose heads were not trained, which get the probability NaN."""
 
     net: MultiTaskNet
     machine: Device
     mirror: bool
+    untrained: tuple[str, ...] = ()
 
     def predict(self, prepared: PreparedCase) -> Prediction:
         """Predict one case on its prepared grid."""
-        return predict(self.net, prepared, self.machine, self.mirror)
+        prediction = predict(self.net, prepared, self.machine, self.mirror)
+        return without_untrained(prediction, self.untrained)
 
 
 def predict_test_cases(

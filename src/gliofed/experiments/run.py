@@ -37,6 +37,7 @@ from gliofed.experiments.sequence_ablation import (
     write_ablation,
 )
 from gliofed.experiments.train_and_test import test_model, train_model
+from gliofed.federated.label_counts import not_trained_text
 from gliofed.reporting.checklists.statements import Statements
 from gliofed.reporting.study.page import write_study_page
 from gliofed.runtime.device import keep_memory, this_machine
@@ -71,6 +72,11 @@ def run_study(
         splits = {seed: make_splits(study.data, cases.sites, seed) for seed in study.seeds}
         context = RunContext(study, out, this_machine(), cases.prepared)
         runs = plan_model_runs(study, splits)
+        for text in dict.fromkeys(
+            not_trained_text(run.untrained(study, context.prepared)) for run in runs
+        ):
+            if text:
+                progress.note(text)
         processes = max(1, min(options.processes, len(runs)))
         if processes > 1:  # results of the processes are then read from the disk
             train_in_parallel(context, runs, RunOptions(store, processes), progress)

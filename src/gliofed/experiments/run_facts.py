@@ -59,10 +59,22 @@ def run_facts(finished: FinishedRun) -> RunFacts:
         evidence=scored.evidence,
         calibration=scored.calibration,
         models=tuple(_model_facts(t, finished.context.out) for t in finished.trained),
+        untrained=_untrained(finished),
         parameters=parameter_count(build_net(study.net.preset, study.net.stem, seed=0)),
         versions=_versions(),
         machine=machine_description(finished.context.machine, finished.processes),
     )
+
+
+def _untrained(finished: FinishedRun) -> tuple[str, ...]:
+    """The markers that no model of the reference kind trains."""
+    context = finished.context
+    found = [
+        set(t.run.untrained(context.study, context.prepared))
+        for t in finished.trained
+        if t.run.model == finished.scored.reference
+    ]
+    return tuple(sorted(set.intersection(*found))) if found else ()
 
 
 def count_group(cases: Sequence[Case]) -> CaseGroup:

@@ -102,11 +102,15 @@ def test_model(context: RunContext, trained: TrainedModelRun) -> tuple[CaseResul
 
 def trained_predictor(context: RunContext, trained: TrainedModelRun) -> CasePredictor:
     """The network with its trained weights, on the machine's device."""
-    config = trained.run.effective_study(context.study).net
+    run, study = trained.run, context.study
+    config = run.effective_study(study).net
     net = build_net(config.preset, config.stem, seed=0)
     net.load_state_dict(trained.state.weights)
     return CasePredictor(
-        net.to(context.machine.device), context.machine, context.study.score.mirror
+        net.to(context.machine.device),
+        context.machine,
+        study.score.mirror,
+        run.untrained(study, context.prepared),
     )
 
 

@@ -18,12 +18,13 @@ from typing import Any, Generic, Protocol, TypeVar
 from torch import Tensor
 
 from gliofed.errors import CheckpointError, DataError, UpdateError
-from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.label_counts import NO_CASES, LabelCounts, untrained_markers
 from gliofed.federated.messages import label_counts_of
 from gliofed.federated.named_tensors import join_tensors, split_tensors
 from gliofed.federated.schedule import Schedule
 from gliofed.federated.update_bound import BoundState
 from gliofed.federated.wire import load, save
+from gliofed.study import LossConfig
 from gliofed.types import RoundPoint, TensorsByKind
 
 
@@ -58,6 +59,12 @@ class CommittedRound:
     def complete(self) -> bool:
         """Whether all rounds of the run were made."""
         return self.schedule is not None and self.rounds >= self.schedule.rounds
+
+    def untrained(self, loss: LossConfig) -> tuple[str, ...]:
+        """The markers that the run does not train, by its sites' counts; none before these."""
+        if not self.counts:
+            return ()
+        return untrained_markers(loss, sum(self.counts.values(), NO_CASES).classes)
 
 
 def commit(folder: Path, state: CommittedRound) -> None:

@@ -13,7 +13,12 @@ from torch import Tensor
 from gliofed.data.store import PreparedCase
 from gliofed.errors import CheckpointError, UpdateError
 from gliofed.federated.compression import RESIDUAL, compress
-from gliofed.federated.label_counts import LabelCounts, row_weights, share_of_batch
+from gliofed.federated.label_counts import (
+    LabelCounts,
+    Pass,
+    row_weights,
+    share_of_batch,
+)
 from gliofed.federated.messages import TrainingRequest
 from gliofed.federated.named_tensors import join_tensors, split_tensors
 from gliofed.federated.schedule import Schedule, batches_of_pass
@@ -102,10 +107,11 @@ class ClientTraining:
                 f"the request has {request.batches} batches a pass for {request.cases} cases"
             )
         study = self._setup.study
+        whole = Pass(request.labelled, request.batches, request.class_weights)
         return TrainingPlan(
             study=study,
             sites={self._site: self._cases},
-            task_weights=row_weights(study.loss, request.labelled, request.batches),
+            task_weights=row_weights(study.loss, whole),
             class_weights=request.class_weights,
             seed=self._setup.seed,
             batches=request.batches,
@@ -141,12 +147,13 @@ class ClientTraining:
         study = self._setup.study
         batch = share_of_batch(study.train.batch, len(self._cases), request.cases)
         batches = batches_of_pass(len(self._cases), batch)
+        own = Pass(counts.labelled, batches, request.class_weights)
         federation = study.federation
         steps = federation.local_steps or federation.local_epochs * batches
         plan = TrainingPlan(
             study=study,
             sites={self._site: self._cases},
-            task_weights=row_weights(study.loss, counts.labelled, batches),
+            task_weights=row_weights(study.loss, own),
             class_weights=request.class_weights,
             seed=self._setup.seed,
             batches=batches,

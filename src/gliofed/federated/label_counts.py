@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gliofed.markers import MARKERS
+from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.network import MASK_TASK
 from gliofed.study import LossConfig
 
@@ -47,16 +47,47 @@ def share_of_batch(batch: int, own: int, total: int) -> int:
     return min(batch, max(1, round(batch * own / max(own, total))))
 
 
-def row_weights(loss: LossConfig, labelled: Mapping[str, int], batches: int) -> Mapping[str, float]:
+def untrained_markers(loss: LossConfig, classes: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    """The markers that are not trained: the loss leaves them out, or fewer than two classes occur.
+
+    classes: marker to one number a class, 0 without a case: the counts of all sites together, or
+    their class weights. With one class, a head would learn to answer it for every patient.
+    """
+    return tuple(
+        m.id
+        for m in MARKERS
+        if loss.markers.get(m.id, 0) <= 0 or sum(n > 0 for n in classes.get(m.id, ())) < 2
+    )
+
+
+def not_trained_text(markers: Sequence[str]) -> str:
+    """A line on the untrained markers for a screen; empty without one."""
+    names = ", ".join(BY_ID[m].title for m in markers)
+    why = "fewer than two classes have training cases, or the loss leaves it out"
+    return f"not trained: {names} ({why})" if names else ""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass has. labelled: task to labelled cases. batches: number of batches. classes: as
+    for `untrained_markers`."""
+
+    labelled: Mapping[str, int]
+    batches: int
+    classes: Mapping[str, Sequence[float]]
+
+
+def row_weights(loss: LossConfig, whole: Pass) -> Mapping[str, float]:
     """Task to the loss weight of one labelled row.
 
-    labelled: task to labelled cases, of one pass of `batches` batches. The sum over the rows of a
-    batch is then on average the task's weight times the mean over labelled rows. 0 without a
-    labelled case.
+    The sum over the rows of a batch is then on average the task's weight times the mean over
+    labelled rows. 0 without a labelled case, and for markers that are not trained.
     """
+    weights = {MASK_TASK: loss.mask, **loss.markers}
+    weights |= dict.fromkeys(untrained_markers(loss, whole.classes), 0.0)
     return {
-        task: weight * batches / labelled[task] if labelled[task] else 0.0
-        for task, weight in {MASK_TASK: loss.mask, **loss.markers}.items()
+        task: weight * whole.batches / whole.labelled[task] if whole.labelled[task] else 0.0
+        for task, weight in weights.items()
     }
 
 
@@ -68,7 +99,10 @@ def loss_weight_a_case(loss: LossConfig, own: LabelCounts, total: LabelCounts) -
     """
 
     def weight(counts: LabelCounts) -> float:
-        classes, rows = class_weights(total), row_weights(loss, total.labelled, 1)
+        classes, rows = (
+            class_weights(total),
+            row_weights(loss, Pass(total.labelled, 1, total.classes)),
+        )
         markers = (
             rows[marker] * sum(n * w for n, w in zip(by_class, classes[marker], strict=True))
             for marker, by_class in counts.classes.items()

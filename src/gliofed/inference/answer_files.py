@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -145,7 +146,8 @@ def predictions_table(folders: Sequence[Path]) -> str:
 def _cells(record: Mapping[str, Any]) -> list[object]:
     cells: list[object] = [record["case"]]
     for marker in MARKERS:
-        cells += ["", *record["markers"][marker.id]["probabilities"]]
+        found = record["markers"][marker.id]["probabilities"]
+        cells += ["", *("" if p is None else p for p in found)]
     present = "+".join(s.value for s in SEQUENCES if s.value not in record["missing"])
     integrated, model = record["integrated"]["answer"], record["model"]["id"]
     return [*cells, record["volume_ml"], present, integrated, model]
@@ -176,13 +178,18 @@ def _record(content: CaseContent) -> dict[str, Any]:
 def _marker_record(marker: MarkerAnswer) -> dict[str, Any]:
     return {
         "classes": list(BY_ID[marker.marker].classes),
-        "own": marker.uncalibrated,
-        "probabilities": marker.probabilities,
+        "trained": marker.trained,
+        "own": [_finite(p) for p in marker.uncalibrated],
+        "probabilities": [_finite(p) for p in marker.probabilities],
         "low": marker.low,
         "high": marker.high,
         "left": marker.prediction_set,
         "kept": marker.confident,
     }
+
+
+def _finite(probability: float) -> float | None:
+    return probability if math.isfinite(probability) else None
 
 
 def _occlusion_record(occlusion: Occlusion) -> dict[str, Any]:
@@ -243,14 +250,18 @@ def _marker(name: str, values: Mapping[str, Any]) -> MarkerAnswer:
     def optional(key: str) -> tuple[Any, ...] | None:
         return None if values[key] is None else tuple(values[key])
 
+    def numbers(key: str) -> tuple[float, ...]:
+        return tuple(math.nan if p is None else p for p in values[key])
+
     return MarkerAnswer(
         marker=name,
-        probabilities=tuple(values["probabilities"]),
+        probabilities=numbers("probabilities"),
         low=optional("low"),
         high=optional("high"),
         prediction_set=optional("left"),
         confident=values["kept"],
-        uncalibrated=tuple(values["own"]),
+        uncalibrated=numbers("own"),
+        trained=bool(values.get("trained", True)),
     )
 
 

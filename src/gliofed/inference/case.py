@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Final
@@ -16,6 +18,8 @@ from gliofed.calibration.calibrator import (
     apply_to_case,
     fit_calibration,
 )
+from gliofed.calibration.cns5 import NOT_DETERMINABLE, IntegratedType
+from gliofed.calibration.joint_decision import JOINT
 from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.calibration.segmentation_uncertainty import ensemble_uncertainty
 from gliofed.calibration.site_statistics import local_exchange
@@ -27,6 +31,7 @@ from gliofed.inference.forward import (
     DeviceNetwork,
     PredictionUncertainty,
     predict_with_uncertainty,
+    without_untrained,
 )
 from gliofed.inference.native_grid import THRESHOLD, scan_volume_ratio
 from gliofed.inference.occlusion import explain, plan_occlusion
@@ -57,6 +62,8 @@ def answer_case(
         network.net, prepared, network.machine, model.recipe.mirror
     )
     _check_finite(prediction, uncertainty, model, prepared)
+    untrained = model.recipe.untrained
+    prediction = without_untrained(prediction, untrained)
     spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
     missing = tuple(s for s, has in zip(SEQUENCES, prepared.present, strict=True) if not has)
     count = model.fitted_for(len(missing))
@@ -65,6 +72,7 @@ def answer_case(
     markers = _markers(calibrated, prediction, _intervals(calibration, uncertainty))
     if count is None:
         markers = tuple(_without_calibration(m) for m in markers)
+    markers = tuple(_not_trained(m) if m.marker in untrained else m for m in markers)
     return CaseAnswer(
         case=prepared.case.id,
         model=_identity(model, len(missing)),
@@ -74,8 +82,8 @@ def answer_case(
         volume_scale=scan_volume_ratio(prepared),
         markers=markers,
         dropout_samples=DROPOUT_SAMPLES,
-        integrated=calibrated.integrated_type,
-        occlusion=_occlusion(network, prepared, prediction, calibrated, progress)
+        integrated=_integrated(calibrated.integrated_type, untrained),
+        occlusion=_occlusion(network, prepared, prediction, markers, progress)
         if explained
         else None,
         measures=prepared.measures,
@@ -104,17 +112,18 @@ def _occlusion(
     network: DeviceNetwork,
     prepared: PreparedCase,
     prediction: Prediction,
-    calibrated: CalibratedPrediction,
+    markers: Sequence[MarkerAnswer],
     progress: Progress,
 ) -> OcclusionResult:
-    """Occlusion of each marker's most probable class.
+    """Occlusion of the most probable class of each marker that was trained.
 
     Without mirrored passes, which would require larger blocks.
     """
     plan = plan_occlusion(prepared, prediction.probability >= THRESHOLD, mirror=False)
     classes = {
-        marker: BY_ID[marker].classes[int(np.argmax(probabilities))]
-        for marker, probabilities in calibrated.probabilities.items()
+        m.marker: BY_ID[m.marker].classes[int(np.argmax(m.probabilities))]
+        for m in markers
+        if m.trained
     }
     return OcclusionResult(
         plan.block_mm,
@@ -163,6 +172,20 @@ def _markers(
 
 def _without_calibration(marker: MarkerAnswer) -> MarkerAnswer:
     return replace(marker, prediction_set=None, confident=None)
+
+
+def _not_trained(marker: MarkerAnswer) -> MarkerAnswer:
+    nothing = (math.nan,) * len(marker.probabilities)
+    return MarkerAnswer(marker.marker, nothing, None, None, None, None, nothing, trained=False)
+
+
+def _integrated(found: IntegratedType, untrained: Sequence[str]) -> IntegratedType:
+    """Not determinable where one of its markers was not trained."""
+    lacking = [BY_ID[m].title for m in JOINT if m in untrained]
+    if not lacking:
+        return found
+    reason = f"the model is not trained for {' and '.join(lacking)}"
+    return replace(found, answer=NOT_DETERMINABLE, probabilities=None, reason=reason)
 
 
 def _identity(model: TrainedModel, missing: int) -> ModelIdentity:

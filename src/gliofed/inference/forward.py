@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -71,6 +72,12 @@ def predict_with_uncertainty(
         tuple(p.map.cpu().numpy() for p in passes), {k: v.cpu().numpy() for k, v in sampled.items()}
     )
     return _mean(passes, markers, prepared), uncertainty
+
+
+def without_untrained(prediction: Prediction, untrained: Sequence[str]) -> Prediction:
+    """The prediction with NaN for the classes of markers whose heads were not trained."""
+    nothing = {m: (math.nan,) * len(prediction.markers[m]) for m in untrained}
+    return replace(prediction, markers={**prediction.markers, **nothing})
 
 
 @dataclass(frozen=True)

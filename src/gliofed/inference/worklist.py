@@ -71,6 +71,8 @@ def _marker(name: str, values: Mapping[str, Any]) -> WorklistMarker:
     confident = values["kept"]
     if confident is not None and not isinstance(confident, bool):
         raise TypeError(f"{name}: kept is {confident!r}")
+    if values.get("trained") is False:
+        return WorklistMarker(name, None, None, None, trained=False)
     probabilities = [_number(p) for p in values["probabilities"]]
     ranked = [(p, c) for c, p in zip(classes, probabilities, strict=True) if p is not None]
     if len(ranked) < len(classes):

@@ -68,7 +68,8 @@ class ModelRecipe:
     gliofed: the version that wrote it. steps: name of the preparation's steps
     (`gliofed.data.store.RECIPE`), with the settings `prepare` and the voxels of `grid`; its patch
     is that of the training. quality: limits for a prepared case. mirror: whether predictions are
-    averaged with those of the mirrored scan. synthetic: trained on phantoms.
+    averaged with those of the mirrored scan. synthetic: trained on phantoms. untrained: markers
+    whose heads were not trained; they get no answer.
     """
 
     name: str
@@ -84,6 +85,7 @@ class ModelRecipe:
     mirror: bool
     synthetic: bool
     markers: tuple[MarkerClasses, ...] = CLASSES
+    untrained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,8 +177,8 @@ def place_model(
     return read[0]
 
 
-def recipe_of(study: Study, run: str, rounds: int) -> ModelRecipe:
-    """The recipe of a model trained in a study. It names no site."""
+def recipe_of(study: Study, run: str, rounds: int, untrained: tuple[str, ...] = ()) -> ModelRecipe:
+    """The recipe of a model trained in a study, all but the markers `untrained`; names no site."""
     return ModelRecipe(
         study.name,
         run,
@@ -190,6 +192,7 @@ def recipe_of(study: Study, run: str, rounds: int) -> ModelRecipe:
         study.quality,
         study.score.mirror,
         study.data.synthetic,
+        untrained=untrained,
     )
 
 
@@ -343,6 +346,10 @@ def _recipe(record: Mapping[str, Any], folder: Path) -> ModelRecipe:
         raise ModelError(
             f"{folder / RECORD}: predicts the markers {_words(recipe.markers)}, this version of "
             f"gliofed {_words(CLASSES)}; install gliofed {recipe.gliofed}"
+        )
+    if unknown := sorted(set(recipe.untrained) - {m.marker for m in CLASSES}):
+        raise ModelError(
+            f"{folder / RECORD}: untrained: {unknown[0]!r} is no marker; fetch the model again"
         )
     return recipe
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.reporting.checklists.run_facts import scored_rows
-from gliofed.reporting.checklists.selection import trained_markers
+from gliofed.reporting.checklists.selection import trained_markers, untrained_titles
 from gliofed.reporting.html.formatting import (
     count,
     interval,
@@ -42,12 +42,14 @@ TAGS: Final = (
 @dataclass(frozen=True)
 class CardHeader:
     """Contents of the YAML head besides the study. datasets: ids of public sets that it was trained
-    on. rows: of the test; those of the main model over all hospitals enter the results."""
+    on. rows: of the test; those of the main model over all hospitals enter the results. untrained:
+    ids of markers that fewer than two classes of had training cases."""
 
     study: Study
     rows: Sequence[ScoreRow]
     datasets: Sequence[str] = ()
     license: str = UNKNOWN_LICENSE
+    untrained: Sequence[str] = ()
 
 
 def fill_card(template: str, head: CardHeader, **values: object) -> str:
@@ -64,7 +66,8 @@ def fill_card(template: str, head: CardHeader, **values: object) -> str:
         spacing=" x ".join(map(str, study.grid.spacing_mm)),
         patch=" x ".join(map(str, study.grid.patch)),
         sequences=[s.value for s in SEQUENCES],
-        markers=trained_markers(study),
+        markers=trained_markers(study, head.untrained),
+        untrained=untrained_titles(study, head.untrained),
         count=count,
         **values,
     )

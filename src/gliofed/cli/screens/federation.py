@@ -15,6 +15,7 @@ from rich.table import Table
 
 from gliofed.deployment.lead import page_path
 from gliofed.deployment.run_status import FINAL_STATES, RunStatus
+from gliofed.federated.label_counts import not_trained_text
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.study.calibration_tables import scaling_lines
 from gliofed.runtime.printable import printable
@@ -101,6 +102,7 @@ def status_table(now: RunStatus) -> Group:
     remarks += [f"withdrawn: {', '.join(now.withdrawn)}"] if now.withdrawn else []
     remarks += [f"without the model: {why}" for why in now.undelivered.values()]
     remarks += [f"warning: {warning}" for warning in now.warnings]
+    remarks += [text] if (text := not_trained_text(now.untrained)) else []
     remarks += [f"the page could not be drawn: {now.page}"] if now.page else []
     rounds.caption = "; ".join(remarks) or None
     parts += now.overlap_lines()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from gliofed.errors import AuditError
+from gliofed.markers import BY_ID
 
 Event = Literal[
     "started",
@@ -52,6 +53,7 @@ Event = Literal[
     "update-refused",
     "update-bounded",
     "site-left-out",
+    "marker-not-trained",
     "round-committed",
     "quorum-missed",
     "failure-reported",
@@ -110,6 +112,7 @@ FIELDS: Final[Mapping[str, Callable[[object], bool]]] = {
     "report": _text(_HEX),  # id of a report that stays at its site
     "stage": _text(_CODE),
     "reason": _text(_CODE),
+    "marker": lambda value: value in BY_ID,
     "kind": _text(_KIND),  # class of an error
     "version": _text(_VERSION),
     "signed": lambda value: type(value) is bool,

@@ -75,18 +75,22 @@ def run_rounds(
     run: FederatedRun,
     on_commit: Callable[[CommittedRound], None] | None = None,
     should_stop: Callable[[int], bool] = lambda done: False,
+    on_start: Callable[[CommittedRound], None] | None = None,
 ) -> CommittedRound:
     """Train for all rounds of the study, continuing from the last committed one.
 
     on_commit: called after each commit. should_stop: called before each round with the number of
     rounds that this call has made; where it returns True, the rounds so far are committed and the
-    rest is left to a later call. Raises QuorumError where fewer than `federation.quorum` updates of
-    a round can be merged; the commits before it stay.
+    rest is left to a later call. on_start: called once the sites are counted. Raises QuorumError
+    where fewer than `federation.quorum` updates of a round can be merged; the commits before it
+    stay.
     """
     state = last_committed(run.folder, run.run) or _initial_state(run)
     if state.complete:
         return state
     state = _with_counts(engine, run, state)
+    if on_start is not None:
+        on_start(state)
     rounds = _Rounds(engine, run, state)
     while not rounds.state.complete:
         stop = should_stop(rounds.done)

@@ -65,7 +65,8 @@ def run_test(
     if not sums:
         why = "; ".join(failures.values()) or "no site responded"
         raise QuorumError(f"the test: no response could be used ({why}); the model is kept")
-    table = score_table_from_sums(sums, failures)
+    untrained = state.untrained(study.loss)
+    table = tuple(r for r in score_table_from_sums(sums, failures) if r.task not in untrained)
     failed = dict(sorted(failures.items()))
     finished = FinishedTest(run, state.rounds, table, tuple(sorted(sums)), failed)
     write_text(folder / TABLE, json.dumps(dataclasses.asdict(finished), indent=1))

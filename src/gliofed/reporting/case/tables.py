@@ -34,12 +34,14 @@ class ProbabilityBar:
 @dataclass(frozen=True)
 class MarkerPanel:
     """One marker. set_text: classes ruled out and remaining. confidence_text: above the confidence
-    threshold or not. Both are empty without a calibration."""
+    threshold or not. Both are empty without a calibration. trained: whether the model is trained
+    for it; else there are no bars."""
 
     title: str
     bars: tuple[ProbabilityBar, ...]
     set_text: str
     confidence_text: str
+    trained: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class OcclusionTable:
 def marker_panel(answer: MarkerAnswer) -> MarkerPanel:
     """Raises KeyError for an id that is not in the table of markers."""
     marker = BY_ID[answer.marker]
+    if not answer.trained:
+        return MarkerPanel(marker.title, (), "", "", trained=False)
     none = (math.nan,) * len(marker.classes)
     rows = zip(
         marker.classes, answer.probabilities, answer.low or none, answer.high or none, strict=True
@@ -102,7 +106,7 @@ def outcome_bars(integrated: IntegratedType) -> tuple[ProbabilityBar, ...]:
 
 def uncalibrated(markers: Sequence[MarkerAnswer]) -> tuple[str, ...]:
     """Titles of the markers without calibrated probabilities."""
-    return tuple(BY_ID[m.marker].title for m in markers if m.prediction_set is None)
+    return tuple(BY_ID[m.marker].title for m in markers if m.prediction_set is None and m.trained)
 
 
 def volume_text(content: CaseContent) -> str:

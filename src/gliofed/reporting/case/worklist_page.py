@@ -15,12 +15,14 @@ SCRIPTS: Final = ("reporting/case/worklist.js",)
 @dataclass(frozen=True)
 class WorklistMarker:
     """One marker in short. likeliest: its class; None with its probability where that is not
-    finite. confident: whether it is above the confidence threshold; None without a calibration."""
+    finite. confident: whether it is above the confidence threshold; None without a calibration.
+    trained: whether the model is trained for it."""
 
     marker: str
     likeliest: str | None
     probability: float | None
     confident: bool | None
+    trained: bool = True
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def marker_chip(line: WorklistMarker) -> MarkerChip:
     """ "IDH mutant: 0.83", "not confident"."""
     title = short_title(line.marker, "")
     marks = {True: "confident", False: "not confident", None: ""}
+    if not line.trained:
+        return MarkerChip(f"{title}: not trained", "")
     if line.likeliest is None:
         return MarkerChip(f"{title}: {NOT_AVAILABLE}", marks[line.confident])
     return MarkerChip(

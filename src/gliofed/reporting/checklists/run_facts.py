@@ -93,7 +93,7 @@ class RunFacts:
     if the patient is also at another hospital. excluded: case, hospital and reason, where the
     preparation is outside the limits of the study. overlap: how patients at two hospitals were
     searched for, and the result. parameters: of the network. versions: program or package to its
-    version.
+    version. untrained: markers that the main model is not trained for in any fold.
     """
 
     study: Study
@@ -110,6 +110,7 @@ class RunFacts:
     machine: str
     evidence: Evidence | None = None
     calibration: CalibrationEvaluation | None = None
+    untrained: tuple[str, ...] = ()
 
     @property
     def evaluated_calibration(self) -> CalibrationEvaluation | None:

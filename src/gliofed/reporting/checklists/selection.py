@@ -65,9 +65,20 @@ def number_range(splits: Sequence[SplitFacts], partition: Partition) -> str:
     return f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
 
 
-def trained_markers(study: Study) -> tuple[Marker, ...]:
-    """The markers whose loss has a weight; the head of any other keeps its initial weights."""
-    return tuple(m for m in MARKERS if study.loss.markers.get(m.id, 0) > 0)
+def trained_markers(study: Study, untrained: Sequence[str]) -> tuple[Marker, ...]:
+    """The markers whose loss has a weight; the head of any other keeps its initial weights.
+
+    untrained: ids of those that have none by the labels of the training cases.
+    """
+    return tuple(
+        m for m in MARKERS if study.loss.markers.get(m.id, 0) > 0 and m.id not in untrained
+    )
+
+
+def untrained_titles(study: Study, untrained: Sequence[str]) -> list[str]:
+    """Titles of the other markers."""
+    trained = trained_markers(study, untrained)
+    return [m.title for m in MARKERS if m not in trained]
 
 
 def model_kinds(study: Study) -> list[str]:

@@ -9,7 +9,7 @@ from gliofed.markers import MARKERS
 from gliofed.reporting.checklists.answers import GROUPS, MODEL, limits, template_values
 from gliofed.reporting.checklists.checklist import AnsweredChecklist
 from gliofed.reporting.checklists.run_facts import TEST_POLICY, RunFacts, main_files, main_model
-from gliofed.reporting.checklists.selection import missing_sequences, trained_markers
+from gliofed.reporting.checklists.selection import missing_sequences
 from gliofed.reporting.checklists.statements import CardStatements
 from gliofed.reporting.html.formatting import model_title
 from gliofed.reporting.model_card import UNKNOWN_LICENSE, CardHeader, fill_card
@@ -25,7 +25,13 @@ def run_card(
     """The card as Markdown; equal facts give equal text. statements: the authors' own."""
     study, model = facts.study, main_model(facts.rows)
     sets = (f for name, f in study.data.formats.items() if f != DEFAULT and _trains(facts, name))
-    head = CardHeader(study, facts.rows, sorted(set(sets)), statements.license or UNKNOWN_LICENSE)
+    head = CardHeader(
+        study,
+        facts.rows,
+        sorted(set(sets)),
+        statements.license or UNKNOWN_LICENSE,
+        facts.untrained,
+    )
     values = template_values(facts)
     groups = text_macros(GROUPS, **values)
     named = (
@@ -47,7 +53,6 @@ def run_card(
         test_policy=TEST_POLICY,
         calibration=text_macros(MODEL, **values)["calibration"](),
         titles=[f"{m.title} ({'/'.join(m.classes)}/unknown)" for m in MARKERS],
-        untrained=[m.title for m in MARKERS if m not in trained_markers(study)],
         limits=limits(facts),
         verdicts=facts.evidence.verdicts if facts.evidence else (),
         weights=main_files(facts),
