@@ -253,7 +253,7 @@ def test_a_record_with_an_unknown_untrained_marker_is_refused(tmp_path) -> None:
     record = json.loads((folder / RECORD).read_text())
     record["model"]["untrained"] = ["tert"]
     (folder / RECORD).write_text(json.dumps(record))
-    with pytest.raises(ModelError, match="untrained: 'tert' is no marker"):
+    with pytest.raises(ModelError, match="'tert' is no marker"):
         gliofed.read_model(folder)
 
 

@@ -154,20 +154,12 @@ class ServerController(FlareController):
 
         self._compare_patients(make_engine, folder, log)
 
-        def on_start(state: CommittedRound) -> None:
-            untrained = state.untrained(study.loss)
-            self._status = dataclasses.replace(self._status, untrained=untrained)
-            write_status(folder, self._status)
-            if state.rounds == 0:
-                for marker in untrained:
-                    log.write("marker-not-trained", run=job.run, marker=marker)
-
         state = run_rounds(
             make_engine(study.data.train),
             FederatedRun(study, job.run, study.seeds[0], folder / "rounds"),
             on_commit,
             lambda done: done >= job.rounds or self.ending.is_set(),
-            on_start,
+            lambda counted: self._start(counted, folder, log),
         )
         if not state.complete:
             self._set_state("waiting", "for the next training job")
@@ -217,6 +209,15 @@ class ServerController(FlareController):
             shared=linkage.shared,
             uncompared=linkage.uncompared,
         )
+
+    def _start(self, state: CommittedRound, folder: Path, log: AuditLog) -> None:
+        """Publish and log, before the first round, the markers that are not trained."""
+        untrained = state.untrained(self._study.loss)
+        self._status = dataclasses.replace(self._status, untrained=untrained)
+        write_status(folder, self._status)
+        if state.rounds == 0:
+            for marker in untrained:
+                log.write("marker-not-trained", run=self._job.run, marker=marker)
 
     def _test(self, engine: Engine, state: CommittedRound, folder: Path) -> None:
         self._set_state("testing", "")

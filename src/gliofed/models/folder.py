@@ -69,7 +69,7 @@ class ModelRecipe:
     (`gliofed.data.store.RECIPE`), with the settings `prepare` and the voxels of `grid`; its patch
     is that of the training. quality: limits for a prepared case. mirror: whether predictions are
     averaged with those of the mirrored scan. synthetic: trained on phantoms. untrained: markers
-    whose heads were not trained; they get no answer.
+    without an answer.
     """
 
     name: str
@@ -348,9 +348,7 @@ def _recipe(record: Mapping[str, Any], folder: Path) -> ModelRecipe:
             f"gliofed {_words(CLASSES)}; install gliofed {recipe.gliofed}"
         )
     if unknown := sorted(set(recipe.untrained) - {m.marker for m in CLASSES}):
-        raise ModelError(
-            f"{folder / RECORD}: untrained: {unknown[0]!r} is no marker; fetch the model again"
-        )
+        raise ModelError(f"{folder / RECORD}: {unknown[0]!r} is no marker; fetch the model again")
     return recipe
 
 
