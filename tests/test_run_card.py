@@ -111,11 +111,11 @@ def test_every_row_of_the_model_is_in_the_table_with_n_and_interval() -> None:
             assert interval(row.low, row.high, metric_digits(row.metric)) in line
 
 
-def test_an_untrained_head_is_said_to_mean_nothing() -> None:
+def test_an_untrained_marker_is_said_to_have_no_answer() -> None:
     loss = dataclasses.replace(FACTS.study.loss, markers={**FACTS.study.loss.markers, "mgmt": 0.0})
     study = dataclasses.replace(FACTS.study, loss=loss)
     text = card(dataclasses.replace(FACTS, study=study))
-    assert "Not trained, so that the output of the head has no meaning: MGMT" in text
+    assert "Not trained, so that there is no answer: MGMT" in text
     assert "| out | `mgmt`" not in text
     assert "Not trained" not in card()
 
