@@ -65,9 +65,24 @@ def image_path(subject: Path, pseudonym: str, session: str, sequence: Sequence) 
     return folder / f"{stem}.nii.gz"
 
 
+def is_partial(path: Path) -> bool:
+    """Whether an image lies in a partial folder."""
+    return any(p.startswith(".sub-") and p.endswith(".part") for p in path.parts)
+
+
+def remove_image(path: Path) -> None:
+    """Remove an image, then its sidecar."""
+    path.unlink()
+    _sidecar_path(path).unlink()
+
+
+def _sidecar_path(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+
+
 def write_image(path: Path, data: bytes, header: DicomHeader, sequence: Sequence) -> None:
     """Write sidecar and image, in this order. data: bytes of a NIfTI file, not compressed."""
-    json_path = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+    json_path = _sidecar_path(path)
     text = json.dumps(sidecar(header, sequence), indent=1, sort_keys=True) + "\n"
     write_text(json_path, text)
     write_bytes(path, gzip.compress(data, 6, mtime=0))

@@ -20,10 +20,13 @@ from gliofed.errors import DataError
 from gliofed.ingest.bids_hospital import (
     add_participant,
     image_path,
+    is_partial,
     partial_folder,
     person_cells,
+    remove_image,
     write_image,
 )
+from gliofed.ingest.contrast_pixels import CONTRASTS, contradicted, undecided_contrast
 from gliofed.ingest.plan import PatientPlan, SeriesPlan, SeriesStatus, StudyPlan
 from gliofed.ingest.pseudonyms import PseudonymLink, read_links, replace_links
 from gliofed.ingest.series import DicomSeries, SeriesFault
@@ -117,6 +120,11 @@ def _create(
                 links.append(_link(plan, sessions, series_plan, sequence))
             else:
                 plan = _with_fault(plan, series_plan, fault)
+        paths = {
+            q: image_path(part, plan.pseudonym, sessions[study.uid], q) for q in study.selected
+        }
+        plan, removed = _without_contradicted(plan, study, paths)
+        links = [k for k in links if (k.study_uid, k.sequence) not in removed]
     if {link.study_uid for link in links} != set(sessions):
         shutil.rmtree(part, ignore_errors=True)
         return _undecided(plan, sessions, several)
@@ -146,30 +154,67 @@ def _update(
         )
         return PatientOutcome(plan, PatientStatus.REFUSED, {s.uid: "" for s in studies}, note)
     links = {(link.study_uid, link.sequence): link for link in known_links}
+    part = partial_folder(folders.out, plan.pseudonym)
     status, notes = PatientStatus.UNCHANGED, []
     for study in studies:
+        paths, new = {}, {}
         for sequence, series_plan in study.selected.items():
-            path = image_path(folder, plan.pseudonym, sessions[study.uid], sequence)
+            place = (plan.pseudonym, sessions[study.uid], sequence)
+            paths[sequence] = image_path(folder, *place)
+            counter.step("series")
             link = _link(plan, sessions, series_plan, sequence)
-            known = links.get((study.uid, sequence.value))
-            if path.exists():
-                if known != link:
+            if paths[sequence].exists():
+                if links.get((study.uid, sequence.value)) != link:
                     notes.append(
                         f"{sequence.value} exists from another series; move {folder.name} away "
                         "to create it again"
                     )
-                counter.step("series")
                 continue
-            links[study.uid, sequence.value] = link
-            replace_links(folders.links, plan.pseudonym, links.values())
-            fault = _convert(series_plan.series, sequence, path, folders.work)
-            counter.step("series")
-            if fault is None:
-                status = PatientStatus.UPDATED
-            else:
+            new[study.uid, sequence.value] = link
+            paths[sequence] = image_path(part, *place)
+            fault = _convert(series_plan.series, sequence, paths[sequence], folders.work)
+            if fault is not None:
                 plan = _with_fault(plan, series_plan, fault)
+        plan, _ = _without_contradicted(plan, study, paths)
+        made = {k: v for k, v in new.items() if paths[Sequence(k[1])].exists()}
+        if made:
+            links |= made
+            replace_links(folders.links, plan.pseudonym, links.values())
+            _publish(part, folder)
+            status = PatientStatus.UPDATED
     note = "; ".join(notes) or _session_note(len(set(sessions.values())) > 1)
     return PatientOutcome(plan, PatientStatus.REFUSED if notes else status, sessions, note)
+
+
+def _publish(part: Path, folder: Path) -> None:
+    """Move new images into the subject's folder, each after its sidecar; `part` is removed."""
+    for path in sorted(p for p in part.rglob("*") if p.is_file()):  # .json before .nii.gz
+        target = folder / path.relative_to(part)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    shutil.rmtree(part)
+
+
+def _without_contradicted(
+    plan: PatientPlan, study: StudyPlan, paths: Mapping[Sequence, Path]
+) -> tuple[PatientPlan, frozenset[tuple[str, str]]]:
+    """The plan where pixels contradict what headers state of contrast, and what was removed.
+
+    paths: of the converted images; those of T1 and T1CE that were made in this run, below the
+    partial folder, are removed, and a person decides. A pair decided by a person is kept.
+    """
+    pair = {q: paths[q] for q in CONTRASTS if q in paths and paths[q].exists()}
+    chosen = [study.selected[q].decision for q in pair]
+    fresh = [q for q, path in pair.items() if is_partial(path)]
+    if len(pair) < 2 or not fresh or None not in chosen:
+        return plan, frozenset()
+    why = contradicted(pair[Sequence.T1], pair[Sequence.T1CE])
+    if not why:
+        return plan, frozenset()
+    for q in fresh:
+        remove_image(pair[q])
+    studies = tuple(undecided_contrast(s, why) if s.uid == study.uid else s for s in plan.studies)
+    return replace(plan, studies=studies), frozenset((study.uid, q.value) for q in fresh)
 
 
 def _convert(series: DicomSeries, sequence: Sequence, path: Path, work: Path) -> SeriesFault | None:

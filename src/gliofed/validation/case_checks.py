@@ -9,6 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.data.enhancement import contradicts, enhancement_score
+from gliofed.data.nifti import Volume
 from gliofed.types import SEQUENCES, Sequence
 from gliofed.validation.findings import FileFault
 from gliofed.validation.masks import check_mask_position
@@ -23,7 +25,6 @@ WHOLE_BRAIN_ML: Final = 600.0
 LARGEST_BRAIN_ML: Final = 2500.0
 _COMMON: Final = 0.5
 _ALIKE: Final = 0.6
-_SWAPPED: Final = -0.1
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def check_case(
     stack = _stack(reference, on_grid)
     faults += _low_overlap(stack, name)
     faults += [("", f) for f in _brain(stack)]
-    faults += [("", f) for f in check_swapped_contrast(on_grid)]
+    faults += [("", f) for f in check_swapped_contrast(usable)]
     for kind, mask in masks.items():
         if mask.affine is not None and mask.positive:
             faults += [
@@ -160,31 +161,18 @@ def _brain(stack: CaseStack) -> list[FileFault]:
     return faults
 
 
-def check_swapped_contrast(images: Mapping[Sequence, NDArray[np.float32]]) -> list[FileFault]:
-    """A fault where T1 and T1 with contrast may be swapped.
-
-    Contrast agent brightens vessels and tumour. Both images are scaled by their own median and
-    10th to 90th percentile over the brain. The difference d (T1 with contrast less T1), about its
-    median, has a long right tail: sum(d^3) / sum(|d|^3) is near 1, and negative after a swap.
-    """
-    if Sequence.T1 not in images or Sequence.T1CE not in images:
+def check_swapped_contrast(scans: Mapping[Sequence, CheckedScan]) -> list[FileFault]:
+    """A fault where T1 and T1 with contrast may be swapped. scans: with an affine."""
+    if Sequence.T1 not in scans or Sequence.T1CE not in scans:
         return []
-    plain, enhanced = images[Sequence.T1], images[Sequence.T1CE]
-    brain = (plain != 0) & (enhanced != 0)
-    if np.count_nonzero(brain) < 1000:
+    plain, contrast = (_volume(scans[s]) for s in (Sequence.T1, Sequence.T1CE))
+    score = enhancement_score(plain, contrast)
+    if not contradicts(score):
         return []
-    difference = _standard(enhanced[brain]) - _standard(plain[brain])
-    difference -= np.median(difference)
-    cubes = difference**3
-    total = float(np.abs(cubes).sum())
-    skew = float(cubes.sum()) / total if total else 0.0
-    if skew >= _SWAPPED:
-        return []
-    text = f"T1 is brighter in vessels and tumour than T1CE (skew {skew:.2f}, expected above 0)"
+    text = f"T1 is brighter in vessels and tumour than T1CE ({score:.2f}, expected above 0)"
     return [FileFault("SET-SWAPPED", text)]
 
 
-def _standard(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    low, middle, high = np.percentile(values, [10, 50, 90])
-    standard: NDArray[np.float64] = (values - middle) / max(high - low, 1e-6)
-    return standard
+def _volume(scan: CheckedScan) -> Volume:
+    assert scan.affine is not None, "scans without one are not compared"
+    return Volume(scan.small, scan.affine)

@@ -1,7 +1,7 @@
 """The child process: reads images under limits of memory and time, one case a line.
 
-Run as `python -m gliofed.validation.reader_process`. It opens files for reading only, and imports
-only NumPy.
+Run as `python -m gliofed.validation.reader_process`. It opens files for reading only. Nothing
+but NumPy and this package works on what they hold.
 """
 
 from __future__ import annotations
