@@ -481,10 +481,11 @@ def test_faults_of_the_preparation_are_shown(
     content: CaseContent, page: str, words_alone: None
 ) -> None:
     fault = "the brain mask has 0.61 L, expected 0.8 to 2.2 L; look at the figure"
-    assert "The checks of the preparation found no problem." in Reader(page).seen
+    assert "The checks found no problem." in Reader(page).seen
     seen = Reader(render_case(dataclasses.replace(content, quality=(fault,)))).seen
     assert fault in seen
-    assert "every prediction above may be wrong because of them" in seen
+    assert "Every prediction below may be wrong because of them" in seen
+    assert seen.index(fault) < seen.index("Prediction at a glance")
     assert "found nothing" not in seen
 
 

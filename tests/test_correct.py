@@ -371,7 +371,9 @@ def test_labels(hospital, tmp_path) -> None:
     labels = drawing() * 2 + (drawing()[::-1] > 0)
     labels[:, 10:][labels[:, 10:] == 2] = 3
     several = save(tmp_path / "several.nii.gz", labels)
-    with pytest.raises(DataError, match="holds the labels 1, 2, 3; name those that are tumour"):
+    with pytest.raises(
+        DataError, match="holds the labels 1, 2, 3; name those that are tumour with --label"
+    ):
         gliofed.correct(by(several), hospital, "A")
     with pytest.raises(DataError, match="holds no label 7; it holds 1, 2, 3"):
         gliofed.correct(by(several, labels=("2", "7")), hospital, "A")
@@ -571,7 +573,7 @@ def test_a_dicom_segmentation_from_elsewhere(scanned, entry, tmp_path) -> None:
     drawn[10:20, 12:30, 3:6] = drawn[4, 5, 2] = True
     seg = tmp_path / "corrected.dcm"
     write_segmentation(drawn, scan.affine, tmp_path / "dicom", seg, MaskAuthor("m", "Curie^Marie"))
-    with pytest.raises(DataError, match="leave the prepared case out"):
+    with pytest.raises(DataError, match="give it without --case"):
         gliofed.correct(by(seg, entry=entry), scanned, "7")
     done = gliofed.correct(by(seg), scanned, "sub-7")
     assert np.array_equal(stored(done.path) > 0, drawn)

@@ -54,6 +54,13 @@ def predict(
     page: Annotated[
         bool, typer.Option("--report", help="Also write the page of each case, as `report` does.")
     ] = False,
+    accept_quality: Annotated[
+        bool,
+        typer.Option(
+            "--accept-quality",
+            help="Also predict cases that fail the preparation's quality limits.",
+        ),
+    ] = False,
     study: options.DicomStudies = None,
     patient: options.DicomPatient = "",
     secret: options.SecretFile = None,
@@ -63,7 +70,8 @@ def predict(
 ) -> None:
     """Segment the tumour and predict its markers, case by case. Sequences may be missing.
 
-    It can be interrupted: predicted cases are not predicted again.
+    It can be interrupted: predicted cases are not predicted again. Ends with status 1 where a case
+    was refused or a file that looks like a scan is not used, 2 where no case was predicted.
     Research use only. Not a medical device.
     """
     server = None
@@ -71,7 +79,7 @@ def predict(
         with needs_extra("hospital"):
             uids = tuple(study or ())
             server = gliofed.DicomWebServer(uids, patient, secret, secret_env, ca, plain)
-    choices = gliofed.PredictOptions(store, overwrite, explain, server)
+    choices = gliofed.PredictOptions(store, overwrite, explain, server, accept_quality)
     with one_line_errors(after="complete cases stay, and the same command predicts the others"):
         with TerminalProgress() as progress:
             cases = gliofed.predict(model, scans, out, choices, progress)
@@ -82,7 +90,7 @@ def predict(
             typer.echo(_case_line(case))
         typer.echo(f"{predicted} of {len(cases)} cases predicted, in {out}")
         typer.echo(RESEARCH_USE_ONLY)
-    sys.exit(0 if predicted == len(cases) else 1 if predicted else 2)
+    sys.exit(0 if all(case.complete for case in cases) else 1 if predicted else 2)
 
 
 def _case_line(case: CaseStatus) -> str:
@@ -272,6 +280,8 @@ def _day(text: str) -> datetime.date:
 @model.command("show")
 def show_model(folder: Annotated[Path, typer.Argument(help="The model folder.")]) -> None:
     """Check every file of a model folder and describe the model."""
+    from gliofed.reporting.case import answer_text
+
     with one_line_errors():
         trained = gliofed.read_model(folder)
         recipe = trained.recipe
@@ -283,6 +293,7 @@ def show_model(folder: Annotated[Path, typer.Argument(help="The model folder.")]
             "voxels": " x ".join(str(s) for s in recipe.grid.spacing_mm) + " mm",
             "markers": ", ".join(f"{m.marker} ({', '.join(m.classes)})" for m in recipe.markers),
             "calibration": _calibrated_for(trained.calibrations),
+            "input": answer_text.model_input(recipe.prepare.brain),
             "patients": "synthetic, for demonstration" if recipe.synthetic else "real",
         }
         for name, text in rows.items():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gliofed.calibration.cns5 import IntegratedType
 from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.calibration.segmentation_uncertainty import SegmentationUncertainty
-from gliofed.study import QualityConfig
+from gliofed.study import BrainMaskSource, QualityConfig
 from gliofed.types import Prediction, PreparationMeasures, Sequence
 
 
@@ -34,7 +34,8 @@ class CalibrationUsed:
 class ModelIdentity:
     """The model of a prediction. id: digest. name: of its study; run, rounds: of its training.
 
-    synthetic: trained on phantoms. calibration: None without one.
+    synthetic: trained on phantoms. calibration: None without one. brain: how the brain of its
+    training cases was found.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ModelIdentity:
     rounds: int
     synthetic: bool
     calibration: CalibrationUsed | None
+    brain: BrainMaskSource = "auto"
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,13 @@ READ_ERRORS: Final = (
 @dataclass(frozen=True)
 class AnswerProvenance:
     """The origin of a prediction. model: its id. prepared: key of the prepared case. explained:
-    whether occlusion maps were computed."""
+    whether occlusion maps were computed. masks: SHA-256 of its mask files by name; None in files of
+    earlier versions."""
 
     model: str
     prepared: str
     explained: bool
+    masks: Mapping[str, str] | None
 
 
 def write_answer(content: CaseContent, prepared: PreparedCase, store: Path, folder: Path) -> None:
@@ -80,9 +82,19 @@ def write_answer(content: CaseContent, prepared: PreparedCase, store: Path, fold
         "prepared": prepared.key,
         "store": os.path.relpath(store, folder),
         "maps": hashlib.sha256(data).hexdigest(),
+        "masks": mask_digests(folder),
     }
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / ANSWER, text + "\n")
+
+
+def mask_digests(folder: Path) -> Mapping[str, str]:
+    """SHA-256 of every mask file in a case's folder, by name."""
+    return {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.glob("*_mask.*"))
+        if not p.name.endswith(".json")
+    }
 
 
 def read_provenance(folder: Path) -> AnswerProvenance | None:
@@ -90,8 +102,12 @@ def read_provenance(folder: Path) -> AnswerProvenance | None:
     one."""
     try:
         record = load_record(folder)
-        explained = bool(record["explained"])
-        return AnswerProvenance(str(record["model"]["id"]), str(record["prepared"]), explained)
+        return AnswerProvenance(
+            str(record["model"]["id"]),
+            str(record["prepared"]),
+            bool(record["explained"]),
+            record.get("masks"),
+        )
     except READ_ERRORS:
         return None
 
@@ -136,7 +152,7 @@ def predictions_table(folders: Sequence[Path]) -> str:
     columns = [c for m in MARKERS for c in (f"{m.id}_true", *class_columns(m))]
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    out.writerow(["case", *columns, "volume_ml", "sequences", "integrated", "model"])
+    out.writerow(["case", *columns, "volume_ml", "sequences", "integrated", "model", "quality"])
     for folder in folders:
         with suppress(*READ_ERRORS):
             out.writerow(_cells(load_record(folder)))
@@ -150,7 +166,8 @@ def _cells(record: Mapping[str, Any]) -> list[object]:
         cells += ["", *("" if p is None else p for p in found)]
     present = "+".join(s.value for s in SEQUENCES if s.value not in record["missing"])
     integrated, model = record["integrated"]["answer"], record["model"]["id"]
-    return [*cells, record["volume_ml"], present, integrated, model]
+    quality = " | ".join(record["quality"])
+    return [*cells, record["volume_ml"], present, integrated, model, quality]
 
 
 def _record(content: CaseContent) -> dict[str, Any]:

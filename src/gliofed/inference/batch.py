@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -23,6 +23,7 @@ from gliofed.inference.answer import CaseAnswer
 from gliofed.inference.answer_files import (
     ANSWER,
     answer_folders,
+    mask_digests,
     predictions_table,
     read_provenance,
     write_answer,
@@ -34,6 +35,7 @@ from gliofed.inference.forward import DeviceNetwork
 from gliofed.inference.mask_export import MaskExport, SeriesLocation, export_masks
 from gliofed.inference.unused_files import find_unused
 from gliofed.models.folder import TrainedModel
+from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.preprocessing.recipe import check_installed
 from gliofed.preprocessing.workers import CasePreparer, PreparationRequest
 from gliofed.reporting.case.content import CaseContent
@@ -47,6 +49,10 @@ from gliofed.validation.reader import SafeReader
 from gliofed.validation.reader_messages import ReadRequest
 
 TABLE: Final = "predictions.csv"
+NOT_FOR_PREDICTION: Final = frozenset(
+    {"SET-FACE", "NII-NAME", "NII-DATE", "NII-NUMBER", "SET-SEQUENCE-MISSING", "SET-MASK-ORPHAN"}
+)
+"""Codes of `gliofed check` on sharing, or on what the page states by itself."""
 UNFINISHED: Final = ".unfinished"
 """Marks a case's folder while it is written: its other files are then not a user's correction."""
 Status = Literal["predicted", "skipped", "refused"]
@@ -115,7 +121,7 @@ def predict_all(
             f"case folders, or a folder of images named by T1, T1CE, T2 or FLAIR{listed}"
         )
     subjects = Counter(located.subject for _, located in cases)
-    batch = _BatchPrediction(path.resolve(), model, options, machine, findings)
+    batch = _BatchPrediction(path.resolve(), model, options, machine, (findings, unused.by_case))
     statuses = [
         CaseStatus(folder, "refused", lines, 0.0, options.out, lines)
         for folder, lines in unused.others
@@ -125,26 +131,41 @@ def predict_all(
     with (
         alone_in(options.out),
         SafeReader() as reader,
-        CasePreparer(request, processes=1) as preparer,
+        ExitStack() as stack,
     ):
-        helpers = _HelperProcesses(reader, preparer)
+        helpers = _HelperProcesses(reader, stack, request)
         for done, (site, located) in enumerate(cases):
             part = ProgressOfPart(progress, done, len(cases), located.name)
             unique = subjects[located.subject] == 1
             name = located.subject if unique else f"{site.name}_{located.subject}"
             status = batch.predict(site, located, name, helpers, part)
             left = unused.by_case.get(located.name, ())
-            statuses.append(replace(status, reasons=(*status.reasons, *left), unused=left))
+            if status.status != "predicted":  # whose quality has them
+                status = replace(status, reasons=(*status.reasons, *left))
+            statuses.append(replace(status, unused=left))
         write_text(options.out / TABLE, predictions_table(answer_folders(options.out)))
     return tuple(statuses)
 
 
-@dataclass(frozen=True)
 class _HelperProcesses:
     """Scans are opened in another process, since a damaged one may crash it."""
 
-    reader: SafeReader
-    preparer: CasePreparer
+    def __init__(self, reader: SafeReader, stack: ExitStack, request: PreparationRequest) -> None:
+        """stack: closes the processes. request: the model's own settings."""
+        self.reader, self._stack, self._request = reader, stack, request
+        self._preparers: dict[bool, CasePreparer] = {}
+
+    def preparer_for(self, head: bool) -> CasePreparer:
+        """By the model's settings; for a head, those of a model of stripped scans extract the
+        brain."""
+        strip = head and self._request.steps.brain == "stripped"
+        if strip not in self._preparers:
+            request = self._request
+            if strip:
+                request = replace(request, steps=replace(request.steps, brain="deepbet"))
+            preparer = CasePreparer(request, processes=1)
+            self._preparers[strip] = self._stack.enter_context(preparer)
+        return self._preparers[strip]
 
 
 class _BatchPrediction:
@@ -156,12 +177,13 @@ class _BatchPrediction:
         model: TrainedModel,
         options: BatchOptions,
         machine: Device,
-        findings: Iterable[Finding],
+        found: tuple[Iterable[Finding], Mapping[str, tuple[str, ...]]],
     ) -> None:
+        """found: findings on names and folders, and the lines of unused files by case."""
         self._root, self._model, self._options = root, model, options
         self._network = DeviceNetwork(model.net().to(machine.device), machine)
         self._store = PreparedStore(options.store)
-        self._errors = [f for f in findings if f.severity == "error"]
+        self._findings, self._unused = tuple(found[0]), found[1]
 
     def predict(
         self,
@@ -172,27 +194,35 @@ class _BatchPrediction:
         progress: Progress,
     ) -> CaseStatus:
         """One case, from its scans to the files of its prediction. name: of its folder."""
+        unused = self._unused.get(located.name, ())
         started = time.monotonic()
         progress.stage("checking")
         folder = self._options.out / name
-        faults = [_text(f) for f in self._errors if f.case == located.name]
-        faults += self._faults(located, helpers.reader)
-        if faults:
-            return CaseStatus(located.name, "refused", tuple(faults), _since(started), folder)
+        found = [f for f in self._findings if f.case == located.name]
+        found += self._check(located, helpers.reader)
+        errors = tuple(_text(f) for f in found if f.severity == "error")
+        if errors:
+            return CaseStatus(located.name, "refused", errors, _since(started), folder)
         case = Case(name, site.name, located.subject, located.images, None, Labels())
+        head = any(f.code == "SET-NOT-STRIPPED" for f in found)
+        warnings = tuple(w for f in found if (w := self._warning(f)))
         try:
             progress.stage("preparing")
-            (account,) = helpers.preparer.prepare([case])
+            (account,) = helpers.preparer_for(head).prepare([case])
             if account.key is None:
                 return CaseStatus(located.name, "refused", account.reasons, _since(started), folder)
             prepared = self._store.open(account.key, case)
+            poor = quality_faults(prepared.measures, self._model.recipe.quality)
+            if poor and not self._options.accept_quality:
+                reasons = (*map(_with_cure_of_predict, poor), *warnings)
+                return CaseStatus(located.name, "refused", reasons, _since(started), folder)
             if self._is_done(folder, prepared):
-                return CaseStatus(located.name, "skipped", (), _since(started), folder)
+                return CaseStatus(located.name, "skipped", warnings, _since(started), folder)
             progress.stage("predicting")
             answer = answer_case(
                 self._model, self._network, prepared, self._options.explain, progress
             )
-            content = content_of(answer, prepared)
+            content = content_of(answer, prepared, (*warnings, *unused))
             self._write(answer, content, prepared, folder)
         except UnwritableError:
             raise
@@ -200,14 +230,26 @@ class _BatchPrediction:
             return CaseStatus(located.name, "refused", (str(error),), _since(started), folder)
         return CaseStatus(located.name, "predicted", content.quality, _since(started), folder)
 
-    def _faults(self, located: LocatedCase, reader: SafeReader) -> list[str]:
+    def _check(self, located: LocatedCase, reader: SafeReader) -> list[Finding]:
         result = reader.look(ReadRequest(located.images, {}, picture=False))
         files = {s.value: p for s, p in located.images.items()}
         return [
-            _text(Finding(f.code, located.name, self._named(where, files), f.text))
+            Finding(f.code, located.name, self._named(where, files), f.text)
             for where, f in result.faults
-            if f.fatal
         ]
+
+    def _warning(self, finding: Finding) -> str:
+        """A warning that bears on the prediction, or empty."""
+        if finding.severity != "warning" or finding.code in NOT_FOR_PREDICTION:
+            return ""
+        if finding.code != "SET-NOT-STRIPPED":
+            return _text(finding)
+        if self._model.recipe.prepare.brain != "stripped":
+            return ""  # the recipe strips every scan that needs it
+        return (
+            f"the scans show a head ({finding.text}) and the model was trained on skull-stripped "
+            "scans; the brain was extracted with deepbet"
+        )
 
     def _named(self, where: str, files: Mapping[str, Path]) -> str:
         return display_path(files[where], self._root) if where in files else ""
@@ -220,18 +262,26 @@ class _BatchPrediction:
             return False
         return before.explained or not self._options.explain
 
+    def _is_outdated(self, folder: Path, prepared: PreparedCase) -> bool:
+        """Whether this model predicted the case from other scans, as before a decision on a series,
+        and nobody changed its masks since."""
+        before = read_provenance(folder)
+        if before is None or before.model != self._model.id or before.prepared == prepared.key:
+            return False
+        return before.masks == mask_digests(folder)
+
     def _write(
         self, answer: CaseAnswer, content: CaseContent, prepared: PreparedCase, folder: Path
     ) -> None:
-        """Files of a start that was killed are replaced; others only with `overwrite`."""
+        """Files of a start that was killed, and unchanged ones of other scans, are replaced; others
+        only with `overwrite`."""
         series = self._options.series.get(prepared.case.id, {})
         mark = folder / UNFINISHED
         left = mark.exists()
         write_text(mark, "")
         try:
-            options = MaskExport(
-                folder, series, self._model.id[:12], overwrite=self._options.overwrite or left
-            )
+            own = self._options.overwrite or left or self._is_outdated(folder, prepared)
+            options = MaskExport(folder, series, self._model.id[:12], overwrite=own)
             files = export_masks(answer.prediction, prepared, options)
         except GliofedError:  # nothing was written
             if not left:
@@ -253,6 +303,14 @@ def _check_steps(model: TrainedModel) -> None:
             f"model {model.id[:12]}: its cases were prepared by the steps {model.recipe.steps!r}, "
             f"this version of gliofed uses {RECIPE!r}; install gliofed {model.recipe.gliofed}"
         )
+
+
+def _with_cure_of_predict(fault: str) -> str:
+    """A fault of the preparation, with a cure other than a study's settings."""
+    return (
+        f"{fault.partition('; ')[0]}; look at the scans and replace what is wrong, or predict them "
+        "as they are with --accept-quality"
+    )
 
 
 def _text(finding: Finding) -> str:

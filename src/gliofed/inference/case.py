@@ -196,4 +196,12 @@ def _identity(model: TrainedModel, missing: int) -> ModelIdentity:
         sets = model.calibrations[count].sets
         counts = {m.id: dict(zip(m.classes, sets[m.id].n, strict=True)) for m in MARKERS}
         used = CalibrationUsed(count, missing, counts)
-    return ModelIdentity(model.id, recipe.name, recipe.run, recipe.rounds, recipe.synthetic, used)
+    return ModelIdentity(
+        model.id,
+        recipe.name,
+        recipe.run,
+        recipe.rounds,
+        recipe.synthetic,
+        used,
+        recipe.prepare.brain,
+    )

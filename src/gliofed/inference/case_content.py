@@ -16,8 +16,11 @@ from gliofed.reporting.case.content import CaseContent, ModelDescription, Occlus
 from gliofed.types import SEQUENCES, Sequence
 
 
-def content_of(answer: CaseAnswer, prepared: PreparedCase) -> CaseContent:
-    """The contents of a case's page, with the prepared images."""
+def content_of(
+    answer: CaseAnswer, prepared: PreparedCase, warnings: tuple[str, ...] = ()
+) -> CaseContent:
+    """The contents of a case's page, with the prepared images. warnings: of the checks before the
+    preparation, each a sentence with a cure."""
     spread, scale = answer.segmentation, answer.volume_scale
     mirrored = len(spread.volumes_ml) > 1
     bounds = spread.volume_range_ml
@@ -44,7 +47,7 @@ def content_of(answer: CaseAnswer, prepared: PreparedCase) -> CaseContent:
         else answer_text.occlusion_method(
             occlusion.blocks, occlusion.block_mm, occlusion.sequences
         ),
-        quality=quality_faults(answer.measures, answer.limits),
+        quality=(*quality_faults(answer.measures, answer.limits), *warnings),
         missing=answer.missing,
         written=answer.day.isoformat(),
     )
@@ -64,7 +67,7 @@ def _model(model: ModelIdentity) -> ModelDescription:
     return ModelDescription(
         name=model.name,
         id=model.id,
-        trained=answer_text.training(model.name, model.run, model.rounds),
+        trained=answer_text.training(model.name, model.run, model.rounds, model.brain),
         tested=answer_text.TESTED,
         calibrated=""
         if used is None

@@ -119,8 +119,8 @@ def correct(correction: Correction, hospital: Path, subject: str) -> CorrectedLa
     )
     if not mask.voxels.any() and not correction.empty:
         raise DataError(
-            f"{correction.mask}: the mask is empty; if {case.id} has no tumour, confirm an empty "
-            "mask"
+            f"{correction.mask}: the mask is empty; if {case.id} has no tumour, confirm it with "
+            "--empty"
         )
     fields = _sidecar_fields(correction, mask, case, author)
     with alone_in(hospital / "derivatives"):

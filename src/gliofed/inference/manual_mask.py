@@ -31,8 +31,8 @@ from gliofed.types import SEQUENCES, Case, Sequence
 
 MaskSpace = Literal["scan", "network", "DICOM-SEG"]
 _CURE: Final = (
-    "draw on one of the case's own scans, or give the prepared case for a mask in the network's "
-    "space"
+    "draw on one of the case's own scans, or name the prepared case with --case for a mask in the "
+    "network's space"
 )
 
 
@@ -70,9 +70,7 @@ def read_manual_mask(
         dicom = is_dicom(mask)
     if dicom:
         if entry is not None:
-            raise DataError(
-                f"{mask}: a DICOM Segmentation lies on a scan; leave the prepared case out"
-            )
+            raise DataError(f"{mask}: a DICOM Segmentation lies on a scan; give it without --case")
         return _segmented(mask, case, candidates, labels)
     volume = read_mask(mask, may_be_empty=True)
     voxels = _tumour(mask, volume.data, labels)
@@ -110,7 +108,8 @@ def _tumour(path: Path, data: NDArray[np.float32], labels: tuple[str, ...]) -> N
     if not labels:
         if len(present) > 1:
             raise DataError(
-                f"{path}: holds the labels {', '.join(present[:10])}; name those that are tumour"
+                f"{path}: holds the labels {', '.join(present[:10])}; name those "
+                "that are tumour with --label"
             )
         return data > 0
     absent = sorted(set(labels) - set(present))

@@ -275,8 +275,8 @@ def _check_free(paths: Iterable[Path], overwrite: bool) -> None:
     existing = [p for p in paths if p.exists()]
     if existing and not overwrite:
         raise DataError(
-            f"{existing[0]}: exists, and may have been corrected; choose another "
-            "folder, or set overwrite"
+            f"{existing[0]}: exists, and may have been corrected; choose another folder with "
+            "--out, or replace it with --overwrite"
         )
 
 

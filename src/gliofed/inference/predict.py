@@ -25,13 +25,15 @@ class PredictOptions:
 
     store: folder of prepared cases (default: `store` in the output folder). overwrite: replace
     existing masks. explain: also compute occlusion maps of each marker, some 150 more passes of the
-    network. server: settings of a DICOMweb connection.
+    network. server: settings of a DICOMweb connection. accept_quality: predict cases that fail the
+    quality limits of the preparation, which are refused otherwise.
     """
 
     store: Path | None = None
     overwrite: bool = False
     explain: bool = False
     server: DicomWebServer | None = None
+    accept_quality: bool = False
 
 
 def predict(
@@ -49,14 +51,26 @@ def predict(
     refused with its faults and does not stop the others. Raises GliofedError and its kinds as
     `gliofed.inference.batch.predict_all` and `gliofed.inference.scan_source.load_scans` do.
     """
+    _check_apart(scans, out)
     trained = read_model(model)
     loaded = load_scans(scans, out, options.server, progress)
     for note in loaded.notes:
         progress.note(note)
     progress.stage(f"predicting with model {trained.id[:12]}")
     store = options.store or out / "store"
-    batch = BatchOptions(out, store, options.overwrite, loaded.series, options.explain)
+    batch = BatchOptions(
+        out, store, options.overwrite, loaded.series, options.explain, options.accept_quality
+    )
     return predict_all(loaded.folder, trained, batch, this_machine(), progress)
+
+
+def _check_apart(scans: str, out: Path) -> None:
+    """Raises DataError where results would lie among the scans, and be read as scans next time."""
+    source, target = Path(scans).resolve(), out.resolve()
+    if source.is_dir() and (target == source or source in target.parents):
+        raise DataError(
+            f"{out}: lies in the folder of the scans, {scans}; give --out a folder elsewhere"
+        )
 
 
 def report(

@@ -215,18 +215,23 @@ def read_model(folder: Path) -> TrainedModel:
     return TrainedModel(model_id_of(record), recipe, weights, calibrations, card)
 
 
+def _suggestion(folder: Path) -> str:
+    """What to give instead of a path that is no model."""
+    below = sorted(p.parent for n in range(1, 4) for p in folder.glob("*/" * n + RECORD))
+    if below:
+        more = f" or another of {len(below)} below it" if len(below) > 1 else ""
+        return f"give {below[0]}{more}"
+    give = "give the folder that a run wrote"
+    if folder.suffix == ".safetensors":
+        return f"{give}, or convert the old file with `gliofed model upgrade`"
+    return give
+
+
 def read_record(folder: Path) -> Mapping[str, Any]:
     """The record of a model; only its format is checked. Raises ModelError."""
     path = folder / RECORD
     if not path.is_file():
-        raise ModelError(
-            f"{folder}: is not a model (it has no {RECORD}); give the folder that a run wrote"
-            + (
-                ", or convert the old file with `gliofed model upgrade`"
-                if folder.suffix == ".safetensors"
-                else ""
-            )
-        )
+        raise ModelError(f"{folder}: is not a model (it has no {RECORD}); {_suggestion(folder)}")
     try:
         with path.open("rb") as file:
             contents = json.loads(file.read(_LARGEST))

@@ -32,7 +32,9 @@ _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 _COPY: Final = "copy the file again from its source and compare checksums"
 _EXPORT: Final = "export or convert the series again"
 _AFFINE: Final = "convert the series again from DICOM so that the affine is written"
-_LOOK: Final = "look at the case on the HTML sheet; correct the file or its name"
+_LOOK: Final = (
+    "look at the case on the page of `gliofed check --sheet`; correct the file or its name"
+)
 
 CODES: Final[tuple[Code, ...]] = (
     # A file as such

@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from gliofed.errors import DataError
+from gliofed.inference.answer_files import answer_folders
 from gliofed.viewer.access import AccessGuard
 from gliofed.viewer.app import make_app
 
@@ -25,11 +26,13 @@ def view(
     """Serve the cases below `answers` until Ctrl-C or SIGTERM, which end it without an error.
 
     address: a loopback host and a port, 0 for a free one. ready: called with the address, which has
-    the token, once the server accepts connections. Raises DataError: no such folder, another host,
-    a port in use.
+    the token, once the server accepts connections. Raises DataError: no such folder, no case in it,
+    another host, a port in use.
     """
     if not answers.is_dir():
         raise DataError(f"{answers}: no such folder; give the --out of `gliofed predict`")
+    if not answer_folders(answers):
+        raise DataError(f"{answers}: has no predicted case; give the --out of `gliofed predict`")
     host, port = address
     with listen(host, port) as listener:
         actual_port = int(listener.getsockname()[1])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gliofed.markers import MARKERS
+from gliofed.study import BrainMaskSource
 from gliofed.types import Sequence
 
 TESTED: Final = "see the model's card"
@@ -31,9 +32,20 @@ def intervals(samples: int, mirrored: bool) -> str:
     )
 
 
-def training(study: str, run: str, rounds: int) -> str:
-    """How the model was trained."""
-    return f"{rounds} rounds of the study {study}, run {run}"
+def training(study: str, run: str, rounds: int, brain: BrainMaskSource) -> str:
+    """How the model was trained, and on what input."""
+    return f"{rounds} rounds of the study {study}, run {run}, on {model_input(brain)}"
+
+
+def model_input(brain: BrainMaskSource) -> str:
+    """The scans that a model was trained for. brain: its `[prepare] brain`."""
+    return {
+        "auto": "skull-stripped scans, and whole heads whose brain deepbet extracts",
+        "stripped": "skull-stripped scans; the brain of a whole head is extracted with deepbet",
+        "given": "scans with a brain mask",
+        "deepbet": "whole heads, whose brain deepbet extracts",
+        "hd-bet": "whole heads, whose brain HD-BET extracts",
+    }[brain]
 
 
 def calibration(

@@ -61,7 +61,7 @@ class CaseContent:
     with one. passes: text that follows "over", such as "6 passes: 3 models, each also of the
     mirrored scan"; intervals: text that follows "In brackets:"; each empty with one pass.
     occlusions: empty if not computed; occlusion_method: sentences on how they were computed.
-    quality: faults of the preparation, each a sentence with a cure; may be empty. missing: missing
+    quality: what the checks found, each a sentence with a cure; may be empty. missing: missing
     sequences. written: the day, ISO 8601.
     """
 

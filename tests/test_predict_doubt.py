@@ -1,0 +1,155 @@
+"""What is doubtful about a case reaches the user before the prediction does."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from malformed import InProcess, at, write_healthy
+from small_model import STUDY, make_model
+
+import gliofed
+from gliofed.errors import DataError, ModelError
+from gliofed.inference import batch
+from gliofed.inference.answer_files import ANSWER
+from gliofed.inference.batch import TABLE, BatchOptions, CaseStatus, predict_all
+from gliofed.reporting.case.answer_text import model_input
+from gliofed.runtime.device import Device
+from gliofed.runtime.progress import NO_PROGRESS
+
+CPU = Device(torch.device("cpu"), bf16=False)
+
+
+@pytest.fixture(autouse=True)
+def _reader(monkeypatch) -> None:
+    monkeypatch.setattr(batch, "SafeReader", InProcess)
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """One healthy case."""
+    root = write_healthy(tmp_path / "scans")
+    shutil.rmtree(root / "north/sub-02")
+    return root
+
+
+def answered(model, scans, out, **over) -> CaseStatus:
+    options = BatchOptions(out, out / "store", **over)
+    (status,) = predict_all(scans, gliofed.read_model(model), options, CPU, NO_PROGRESS)
+    return status
+
+
+def row(out) -> dict[str, str]:
+    (only,) = csv.DictReader((out / TABLE).read_text().splitlines())
+    return only
+
+
+@pytest.mark.process
+def test_warnings_and_unused_scans_reach_screen_table_and_page(scans, tmp_path) -> None:
+    plain, enhanced = at(scans, "T1"), at(scans, "T1CE")
+    swapped = plain.read_bytes()
+    plain.write_bytes(enhanced.read_bytes())
+    enhanced.write_bytes(swapped)
+    extra = plain.with_name("sub-01_tirm.nii.gz")
+    shutil.copy(at(scans, "FLAIR"), extra)
+    out = tmp_path / "out"
+    case = answered(make_model(tmp_path / "m"), scans, out)
+    assert case.status == "predicted"
+    assert not case.complete
+    for found in (case.reasons, json.loads((case.folder / ANSWER).read_text())["quality"]):
+        assert any("T1 and T1 with contrast may be swapped" in line for line in found)
+        assert any("sub-01_tirm.nii.gz: may be FLAIR and is not used" in line for line in found)
+    assert "may be swapped" in row(out)["quality"]
+    (page,) = gliofed.report(out)
+    html = page.read_text()
+    assert html.index("may be swapped") < html.index('id="images"')
+    assert html.index("sub-01_tirm.nii.gz") < html.index('id="images"')
+
+
+@pytest.mark.process
+def test_a_failed_quality_check_refuses_a_prediction_unless_accepted(scans, tmp_path) -> None:
+    strict = dataclasses.replace(STUDY.quality, brain_litres=(5.0, 9.0))
+    model, out = make_model(tmp_path / "m", quality=strict), tmp_path / "out"
+    case = answered(model, scans, out)
+    assert case.status == "refused"
+    assert case.reasons[0].startswith("the brain mask has ")
+    assert case.reasons[0].endswith("or predict them as they are with --accept-quality")
+    assert not (case.folder / ANSWER).exists()
+    case = answered(model, scans, out, accept_quality=True)
+    assert case.status == "predicted"
+    assert row(out)["quality"].startswith("the brain mask has ")
+
+
+@pytest.mark.process
+def test_other_scans_are_predicted_again_where_nobody_changed_the_masks(scans, tmp_path) -> None:
+    model, out = make_model(tmp_path / "m"), tmp_path / "out"
+    at(scans, "T1CE").rename(tmp_path / "t1ce.nii.gz")  # its series was not decided yet
+    first = answered(model, scans, out)
+    assert json.loads((first.folder / ANSWER).read_text())["missing"] == ["T1CE"]
+    shutil.copy(tmp_path / "t1ce.nii.gz", at(scans, "T1CE"))
+    again = answered(model, scans, out)
+    assert again.status == "predicted"
+    assert json.loads((first.folder / ANSWER).read_text())["missing"] == []
+    mask = next(first.folder.glob("*FLAIR_mask.nii.gz"))
+    drawn = nib.load(mask)
+    nib.save(nib.Nifti1Image(np.asarray(drawn.dataobj) * 0, drawn.affine), mask)
+    at(scans, "T1CE").unlink()
+    refused = answered(model, scans, out)
+    assert refused.status == "refused"
+    assert "or replace it with --overwrite" in refused.reasons[0]
+
+
+def test_results_are_not_written_among_the_scans(scans, tmp_path) -> None:
+    model = make_model(tmp_path / "m")
+    for out in (scans, scans / "predicted"):
+        with pytest.raises(DataError, match="lies in the folder of the scans"):
+            gliofed.predict(model, str(scans), out)
+        assert not (scans / "predicted").exists()
+
+
+def test_the_folder_above_a_model_suggests_the_model(tmp_path) -> None:
+    make_model(tmp_path / "run/models/federated")
+    with pytest.raises(ModelError, match=r"give .*/run/models/federated$"):
+        gliofed.read_model(tmp_path / "run")
+    make_model(tmp_path / "run/models/pooled")
+    with pytest.raises(ModelError, match="federated or another of 2 below it"):
+        gliofed.read_model(tmp_path / "run")
+    with pytest.raises(ModelError, match="give the folder that a run wrote"):
+        gliofed.read_model(tmp_path / "nothing")
+
+
+def test_a_folder_without_predictions_is_not_served(tmp_path) -> None:
+    with pytest.raises(DataError, match="has no predicted case; give the --out"):
+        gliofed.view(tmp_path)
+
+
+def test_a_model_states_the_input_it_was_trained_for(tmp_path) -> None:
+    assert "whole head is extracted with deepbet" in model_input("stripped")
+    assert model_input("hd-bet").startswith("whole heads")
+
+
+@pytest.mark.process
+def test_a_head_is_stripped_for_a_model_of_stripped_scans(scans, tmp_path, monkeypatch) -> None:
+    asked = []
+    real = batch.CasePreparer
+
+    def recorded(request, processes):
+        asked.append(request.steps.brain)
+        return real(dataclasses.replace(request, steps=STUDY.prepare), processes)
+
+    monkeypatch.setattr(batch, "CasePreparer", recorded)
+    monkeypatch.setattr(
+        batch._BatchPrediction,
+        "_check",
+        lambda *_: [batch.Finding("SET-NOT-STRIPPED", "north/01", "", "a skull on 90% of lines")],
+    )
+    case = answered(make_model(tmp_path / "m"), scans, tmp_path / "out")
+    assert asked == ["deepbet"]
+    assert case.reasons == (
+        "the scans show a head (a skull on 90% of lines) and the model was trained on "
+        "skull-stripped scans; the brain was extracted with deepbet",
+    )
