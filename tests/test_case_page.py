@@ -27,9 +27,11 @@ from nibabel.orientations import (
 from PIL import Image
 from test_report import HOSTILE, RESEARCH, Reader
 
-from gliofed.calibration.cns5 import OUTCOMES, UNSEEN, IntegratedType
+from gliofed.calibration.cns5 import NOT_DETERMINABLE, OUTCOMES, UNSEEN, IntegratedType
 from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.errors import DataError
+from gliofed.inference.case_content import with_scan_volume
+from gliofed.inference.mask_export import ExportedMask
 from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import BY_ID
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -355,50 +357,89 @@ def test_bars_are_as_long_as_the_probabilities(content: CaseContent, page: str) 
     assert page.count('<tr class="out">') == len(shares) - left
 
 
-@pytest.mark.parametrize(
-    ("marker", "prediction_set", "text"),
-    [
-        ("idh", ("wildtype", "mutant"), "Neither class ruled out."),
-        ("idh", ("mutant",), "Ruled out: wildtype. Remaining: mutant."),
-        (
-            "idh",
-            (),
-            "Every class is ruled out: each probability is lower than in nearly all calibration cases of that class.",
-        ),
-        ("grade", ("2", "3", "4"), "No class ruled out."),
-        ("grade", ("2", "4"), "Ruled out: 3. Remaining: 2 and 4."),
-        ("grade", ("3",), "Ruled out: 2 and 4. Remaining: 3."),
-        ("idh", None, ""),
-    ],
+EVERY = (
+    "Every class is ruled out: each probability is lower than in nearly all calibration cases of "
+    "that class."
 )
-def test_what_a_set_leaves_open(
-    marker: str, prediction_set: tuple[str, ...] | None, text: str
+
+
+@pytest.mark.parametrize(
+    ("marker", "prediction_set", "confident", "statement", "reason"),
+    [
+        ("idh", ("wildtype", "mutant"), True, "undetermined", "Neither class is ruled out."),
+        ("idh", ("wildtype", "mutant"), False, "undetermined", "Neither class is ruled out."),
+        (
+            "idh", ("mutant",), True, "mutant",
+            "Ruled out: wildtype. The prediction is above the confidence threshold.",
+        ),
+        (
+            "idh", ("mutant",), False, "undetermined",
+            "Ruled out: wildtype, but the prediction is not above the confidence threshold.",
+        ),
+        (
+            "idh", ("wildtype",), True, "undetermined",
+            "Ruled out: mutant, which holds the most probable class.",
+        ),
+        ("idh", (), True, "undetermined", EVERY),
+        ("grade", ("2", "3", "4"), True, "undetermined", "No class is ruled out."),
+        ("grade", ("2", "4"), True, "undetermined", "Ruled out: 3. Not separated: 2 and 4."),
+        (
+            "grade", ("4",), True, "4",
+            "Ruled out: 2 and 3. The prediction is above the confidence threshold.",
+        ),
+        ("idh", None, None, "", ""),
+    ],
+)  # fmt: skip
+def test_a_marker_has_one_statement_by_set_and_confidence_together(
+    marker: str,
+    prediction_set: tuple[str, ...] | None,
+    confident: bool | None,
+    statement: str,
+    reason: str,
 ) -> None:
-    n = len(BY_ID[marker].classes)
-    panel = tables.marker_panel(
-        MarkerAnswer(marker, (1 / n,) * n, None, None, prediction_set, None)
-    )
-    assert panel.set_text == text
+    classes = BY_ID[marker].classes
+    rising = tuple((i + 1) / sum(range(len(classes) + 1)) for i in range(len(classes)))
+    panel = tables.marker_panel(MarkerAnswer(marker, rising, None, None, prediction_set, confident))
+    assert (panel.statement, panel.reason) == (statement, reason)
     assert [b.open for b in panel.bars] == [
-        None if prediction_set is None else c in prediction_set for c in BY_ID[marker].classes
+        None if prediction_set is None else c in prediction_set for c in classes
     ]
 
 
-@pytest.mark.parametrize(
-    ("confident", "text"),
-    [
-        (True, "above the confidence threshold"),
-        (False, "not above the confidence threshold"),
-        (None, ""),
-    ],
-)
-def test_confidence_in_words(confident: bool | None, text: str) -> None:
-    assert (
-        tables.marker_panel(
-            MarkerAnswer("idh", (0.4, 0.6), None, None, None, confident)
-        ).confidence_text
-        == text
+def test_an_open_type_is_joined_with_its_probabilities(content: CaseContent) -> None:
+    outcomes = dict(zip(OUTCOMES, (0.1, 0.2, 0.68, 0.02), strict=True))
+    found = IntegratedType(NOT_DETERMINABLE, outcomes, OUTCOMES[:3], "several types are possible")
+    text = tables.type_sentence(found)
+    assert text == (
+        f"The most probable outcome is {OUTCOMES[2]} (0.68), but no type is stated: several types "
+        "are possible."
     )
+    assert text in Reader(render_case(dataclasses.replace(content, integrated=found))).seen
+    stated = IntegratedType(OUTCOMES[2], outcomes, OUTCOMES[2:3], "")
+    assert tables.type_sentence(stated) == ""
+
+
+def test_without_t2_and_flair_no_volume_is_stated(content: CaseContent) -> None:
+    missing = dataclasses.replace(content, missing=(Sequence.T2, Sequence.FLAIR))
+    assert tables.volume_text(missing) == "not stated: neither T2 nor FLAIR was scanned"
+    assert "ml" in tables.volume_text(dataclasses.replace(content, missing=(Sequence.FLAIR,)))
+
+
+def test_images_come_before_the_prediction_and_their_voxels_are_stated(page: str) -> None:
+    assert page.index('<section id="images"') < page.index('<section id="answer"')
+    assert "They are resampled to voxels of " in page
+
+
+def test_the_volume_is_that_of_the_file_and_its_range_holds_it(content: CaseContent) -> None:
+    wide = dataclasses.replace(content, volume_ml=124.5, volume_range_ml=(124.0, 125.3))
+    files = [
+        ExportedMask(None, Sequence.T1, "NIfTI", 119.0, 0.0),
+        ExportedMask(None, Sequence.FLAIR, "NIfTI", 121.5, 0.0),
+    ]
+    found = with_scan_volume(wide, files)
+    assert (found.volume_ml, found.volume_range_ml) == (121.5, (121.5, 125.3))
+    one_pass = dataclasses.replace(wide, volume_range_ml=None)
+    assert with_scan_volume(one_pass, files[1:]).volume_range_ml is None
 
 
 def test_what_does_not_exist_is_not_available_and_has_no_bar() -> None:
@@ -437,7 +478,6 @@ def test_a_bare_case_says_what_is_missing(bare: CaseContent) -> None:
     ):  # fmt: skip
         assert text in seen
     for text in (
-        "ruled out: ",
         "Ruled out",
         "It is not a confidence interval",
         "Opacity of the inside",

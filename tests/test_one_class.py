@@ -212,7 +212,7 @@ def test_its_answer_is_said_on_the_page_the_list_the_table_and_in_dicom(
     found = answer(model, make_prepared("case"))
     own = next(m for m in found.markers if not m.trained)
     panel = marker_panel(own)
-    assert (panel.trained, panel.bars, panel.set_text) == (False, (), "")
+    assert (panel.trained, panel.bars, panel.statement) == (False, (), "")
     assert own.marker not in {m.id for m in MARKERS if m.title in uncalibrated([own])}
     record = json.loads(json.dumps(_marker_record(own), allow_nan=False))
     assert record["probabilities"] == [None, None]
@@ -223,7 +223,7 @@ def test_its_answer_is_said_on_the_page_the_list_the_table_and_in_dicom(
     folder = tmp_path / "case"
     folder.mkdir()
     markers = {m.marker: _marker_record(m) for m in found.markers}
-    plain = {"format": 1, "case": "case", "markers": markers, "missing": [], "volume_ml": 1.0,
+    plain = {"format": 1, "case": "case", "markers": markers, "missing": [], "volume_ml": 1.0, "quality": [],
              "integrated": {"answer": NOT_DETERMINABLE}, "model": {"id": "m"}}  # fmt: skip
     (folder / ANSWER).write_text(json.dumps(plain))
     assert load_record(folder)["case"] == "case"

@@ -262,8 +262,20 @@ def test_the_list_has_the_prediction_of_each_case(client) -> None:
     assert first["integrated"] == "not determinable"
     assert first["volume_ml"] == 34.21
     assert first["markers"][:2] == [
-        {"marker": "idh", "likeliest": "mutant", "probability": 0.83, "confident": False},
-        {"marker": "codel_1p19q", "likeliest": "intact", "probability": 0.964, "confident": True},
+        {
+            "marker": "idh",
+            "likeliest": "mutant",
+            "probability": 0.83,
+            "determined": False,
+            "trained": True,
+        },
+        {
+            "marker": "codel_1p19q",
+            "likeliest": "intact",
+            "probability": 0.964,
+            "determined": True,
+            "trained": True,
+        },
     ]
     (damaged,) = client.get("/cases.json").json()["damaged"]
     assert damaged["name"] == "sub-03"
@@ -273,8 +285,8 @@ def test_the_list_has_the_prediction_of_each_case(client) -> None:
     assert "<b>&" not in page
     assert "sub 02%2F&lt;b&gt;&amp;é" in page
     assert "Predictions that cannot be read" in page
-    assert 'IDH mutant: 0.83 <span class="verdict not-supported">not confident</span>' in page
-    assert '1p/19q intact: 0.96 <span class="verdict supported">confident</span>' in page
+    assert 'IDH mutant: 0.83 <span class="verdict not-supported">undetermined</span>' in page
+    assert '1p/19q intact: 0.96 <span class="verdict supported">determined</span>' in page
     assert "34.2 ml" in page
     refused = client.get("/cases/sub-03")
     assert refused.status_code == 404

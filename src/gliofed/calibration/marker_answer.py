@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gliofed.markers import BY_ID
+
 
 @dataclass(frozen=True)
 class MarkerAnswer:
@@ -25,3 +27,18 @@ class MarkerAnswer:
     confident: bool | None
     uncalibrated: tuple[float, ...] = ()
     trained: bool = True
+
+    @property
+    def likeliest(self) -> str:
+        """The class with the greatest probability, the first of equals. Raises KeyError for an
+        unknown marker."""
+        classes = BY_ID[self.marker].classes
+        return max(zip(self.probabilities, classes, strict=True), key=lambda pair: pair[0])[1]
+
+    @property
+    def stated_class(self) -> str | None:
+        """The class, if it is the only one not ruled out, the most probable one and above the
+        confidence threshold; None where the marker is undetermined."""
+        if not self.confident or self.prediction_set != (self.likeliest,):
+            return None
+        return self.likeliest

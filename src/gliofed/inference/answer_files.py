@@ -167,7 +167,8 @@ def _cells(record: Mapping[str, Any]) -> list[object]:
     present = "+".join(s.value for s in SEQUENCES if s.value not in record["missing"])
     integrated, model = record["integrated"]["answer"], record["model"]["id"]
     quality = " | ".join(record["quality"])
-    return [*cells, record["volume_ml"], present, integrated, model, quality]
+    volume = "" if {"T2", "FLAIR"} <= set(record["missing"]) else record["volume_ml"]
+    return [*cells, volume, present, integrated, model, quality]
 
 
 def _record(content: CaseContent) -> dict[str, Any]:

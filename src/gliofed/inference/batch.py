@@ -29,7 +29,7 @@ from gliofed.inference.answer_files import (
     write_answer,
 )
 from gliofed.inference.case import answer_case
-from gliofed.inference.case_content import content_of
+from gliofed.inference.case_content import content_of, with_scan_volume
 from gliofed.inference.dicom_report import report_bytes
 from gliofed.inference.forward import DeviceNetwork
 from gliofed.inference.mask_export import MaskExport, SeriesLocation, export_masks
@@ -290,6 +290,7 @@ class _BatchPrediction:
                     folder.rmdir()
             raise
         (folder / ANSWER).unlink(missing_ok=True)
+        content = with_scan_volume(content, files)
         if series:
             report = report_bytes(answer, content.quality, files, series)
             write_bytes(folder / f"{prepared.case.id}_report.dcm", report)

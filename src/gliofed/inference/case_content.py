@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.data.store import PreparedCase
 from gliofed.inference.answer import CaseAnswer, MarkerOcclusion, ModelIdentity, OcclusionResult
+from gliofed.inference.mask_export import ExportedMask
 from gliofed.preprocessing.quality_control import quality_faults
+from gliofed.preprocessing.recipe import MASKED_ON
 from gliofed.reporting.case import answer_text
 from gliofed.reporting.case.content import CaseContent, ModelDescription, Occlusion
 from gliofed.types import SEQUENCES, Sequence
@@ -34,7 +37,9 @@ def content_of(
         probability=answer.prediction.probability,
         deviation=spread.deviation if mirrored else None,
         volume_ml=spread.volume_ml * scale,
-        volume_range_ml=(bounds[0] * scale, bounds[1] * scale) if bounds else None,
+        volume_range_ml=_range(
+            (bounds[0] * scale, bounds[1] * scale) if bounds else None, spread.volume_ml * scale
+        ),
         passes=answer_text.passes(mirrored),
         intervals=answer_text.intervals(answer.dropout_samples, mirrored),
         markers=answer.markers,
@@ -51,6 +56,19 @@ def content_of(
         missing=answer.missing,
         written=answer.day.isoformat(),
     )
+
+
+def with_scan_volume(content: CaseContent, files: Iterable[ExportedMask]) -> CaseContent:
+    """With the volume of the mask file on the scan that the DICOM report is of, so that page, table
+    and report state one; the range is widened to hold it."""
+    volumes = {f.sequence: f.volume_ml for f in files if f.kind == "NIfTI"}
+    volume = next(volumes[s] for s in MASKED_ON if s in volumes)
+    bounds = _range(content.volume_range_ml, volume)
+    return replace(content, volume_ml=volume, volume_range_ml=bounds)
+
+
+def _range(bounds: tuple[float, float] | None, volume: float) -> tuple[float, float] | None:
+    return None if bounds is None else (min(bounds[0], volume), max(bounds[1], volume))
 
 
 def sequence_images(prepared: PreparedCase) -> Mapping[Sequence, NDArray[np.float32]]:

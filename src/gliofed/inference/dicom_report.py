@@ -34,6 +34,24 @@ def report_bytes(
         volume_ml=mask.volume_ml,
         markers=answer.markers,
         integrated=answer.integrated,
-        quality=quality,
+        quality=(*_cautions(answer), *quality),
     )
     return build_report(report, read_series(location.folder, location.choose), mask.path)
+
+
+def _cautions(answer: CaseAnswer) -> tuple[str, ...]:
+    """What the page states of the model and the sequences, in front of the checks' findings."""
+    cautions = []
+    if answer.model.synthetic:
+        cautions.append(
+            "The model was trained on synthetic phantoms only, not on patients; the prediction "
+            "says nothing about glioma."
+        )
+    if answer.missing:
+        cautions.append(f"Predicted without {', '.join(answer.missing)}, which was not scanned.")
+    if {Sequence.T2, Sequence.FLAIR} <= set(answer.missing):
+        cautions.append(
+            "Neither T2 nor FLAIR was scanned: the volume is not that of a T2/FLAIR-hyperintense "
+            "region."
+        )
+    return tuple(cautions)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gliofed.calibration.cns5 import OUTCOMES
+from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.inference.answer_files import ANSWER, MAPS, READ_ERRORS, answer_folders, load_record
 from gliofed.markers import BY_ID
 from gliofed.reporting.case.worklist_page import DamagedCase, Worklist, WorklistCase, WorklistMarker
@@ -76,9 +77,20 @@ def _marker(name: str, values: Mapping[str, Any]) -> WorklistMarker:
     probabilities = [_number(p) for p in values["probabilities"]]
     ranked = [(p, c) for c, p in zip(classes, probabilities, strict=True) if p is not None]
     if len(ranked) < len(classes):
-        return WorklistMarker(name, None, None, confident)
-    probability, name_of_class = max(ranked, key=lambda pair: pair[0])
-    return WorklistMarker(name, name_of_class, probability, confident)
+        return WorklistMarker(name, None, None, None if confident is None else False)
+    own = MarkerAnswer(
+        name, tuple(p for p, _ in ranked), None, None, _set(values["left"]), confident
+    )
+    determined = None if own.prediction_set is None else own.stated_class is not None
+    return WorklistMarker(name, own.likeliest, max(own.probabilities), determined)
+
+
+def _set(values: object) -> tuple[str, ...] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list):
+        raise TypeError(f"a prediction set is {values!r}")
+    return tuple(_text(value) for value in values)
 
 
 def _text(value: object) -> str:

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+
 from gliofed.calibration.cns5 import NOT_DETERMINABLE, OUTCOMES, IntegratedType
 from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.markers import BY_ID
 from gliofed.reporting.case.content import CaseContent, Occlusion
 from gliofed.reporting.html.formatting import NOT_AVAILABLE, interval, number, with_interval
+from gliofed.types import Sequence as Mri
 
 DIGITS: Final = 2
+UNDETERMINED: Final = "undetermined"
+NO_VOLUME: Final = "not stated: neither T2 nor FLAIR was scanned"
 UNDETERMINED_TITLE: Final = "IDH-wildtype of grade 2 or 3"
 """Title of the last outcome in a list of probabilities."""
 
@@ -33,14 +38,14 @@ class ProbabilityBar:
 
 @dataclass(frozen=True)
 class MarkerPanel:
-    """One marker. set_text: classes ruled out and remaining. confidence_text: above the confidence
-    threshold or not. Both are empty without a calibration. trained: whether the model is trained
-    for it; else there are no bars."""
+    """One marker. statement: its class, or "undetermined", by prediction set and confidence
+    threshold together; reason: a sentence. Both are empty without a calibration. trained: whether
+    the model is trained for it; if not, all else is empty."""
 
     title: str
     bars: tuple[ProbabilityBar, ...]
-    set_text: str
-    confidence_text: str
+    statement: str
+    reason: str
     trained: bool = True
 
 
@@ -79,8 +84,10 @@ def marker_panel(answer: MarkerAnswer) -> MarkerPanel:
         for name, p, low, high in rows
     )
     prediction_set = answer.prediction_set
-    set_text = "" if prediction_set is None else _set_text(marker.classes, prediction_set)
-    return MarkerPanel(marker.title, bars, set_text, _confidence_text(answer.confident))
+    if prediction_set is None:
+        return MarkerPanel(marker.title, bars, "", "")
+    statement = answer.stated_class or UNDETERMINED
+    return MarkerPanel(marker.title, bars, statement, _reason(answer, prediction_set))
 
 
 def outcome_bars(integrated: IntegratedType) -> tuple[ProbabilityBar, ...]:
@@ -109,8 +116,31 @@ def uncalibrated(markers: Sequence[MarkerAnswer]) -> tuple[str, ...]:
     return tuple(BY_ID[m.marker].title for m in markers if m.prediction_set is None and m.trained)
 
 
+def type_sentence(integrated: IntegratedType) -> str:
+    """Why no type is stated, joined with the most probable outcome; empty where a type is."""
+    if integrated.answer != NOT_DETERMINABLE:
+        return ""
+    if integrated.probabilities is None:
+        return f"No type is stated: {integrated.reason}."
+    outcome, probability = max(integrated.probabilities.items(), key=lambda item: item[1])
+    name = UNDETERMINED_TITLE if outcome == NOT_DETERMINABLE else outcome
+    return (
+        f"The most probable outcome is {name} ({number(probability, DIGITS)}), but no type is "
+        f"stated: {integrated.reason}."
+    )
+
+
+def voxel_text(content: CaseContent) -> str:
+    """The voxel size of the images on the page, as "1 x 1 x 5.5 mm"."""
+    sizes = np.linalg.norm(content.affine[:3, :3], axis=0)
+    return " x ".join(f"{size:.3g}" for size in sizes) + " mm"
+
+
 def volume_text(content: CaseContent) -> str:
-    """ "34.2 ml (31.0 to 38.5 ml)", or without a range."""
+    """ "34.2 ml (31.0 to 38.5 ml)", or without a range; none without T2 and FLAIR, on which the
+    region is defined."""
+    if {Mri.T2, Mri.FLAIR} <= set(content.missing):
+        return NO_VOLUME
     low, high = content.volume_range_ml or (None, None)
     span = interval(low, high, 1)
     text = number(content.volume_ml, 1)
@@ -137,23 +167,25 @@ def change_text(value: float) -> str:
     return f"{'falls' if value > 0 else 'rises'} by {text}"
 
 
-def _set_text(classes: Sequence[str], prediction_set: Sequence[str]) -> str:
-    ruled_out = [c for c in classes if c not in prediction_set]
-    if not ruled_out:
-        return f"{'Neither' if len(classes) == 2 else 'No'} class ruled out."
+def _reason(answer: MarkerAnswer, prediction_set: Sequence[str]) -> str:
+    """What the prediction set and the confidence threshold say together, in one sentence."""
+    classes = BY_ID[answer.marker].classes
+    ruled_out = " and ".join(c for c in classes if c not in prediction_set)
     if not prediction_set:
         return (
             "Every class is ruled out: each probability is lower than in nearly all calibration "
             "cases of that class."
         )
-    remaining = " and ".join(c for c in classes if c in prediction_set)
-    return f"Ruled out: {' and '.join(ruled_out)}. Remaining: {remaining}."
-
-
-def _confidence_text(confident: bool | None) -> str:
-    if confident is None:
-        return ""
-    return "above the confidence threshold" if confident else "not above the confidence threshold"
+    if not ruled_out:
+        return f"{'Neither' if len(classes) == 2 else 'No'} class is ruled out."
+    if answer.stated_class:
+        return f"Ruled out: {ruled_out}. The prediction is above the confidence threshold."
+    if len(prediction_set) > 1:
+        remaining = " and ".join(c for c in classes if c in prediction_set)
+        return f"Ruled out: {ruled_out}. Not separated: {remaining}."
+    if answer.likeliest != prediction_set[0]:
+        return f"Ruled out: {ruled_out}, which holds the most probable class."
+    return f"Ruled out: {ruled_out}, but the prediction is not above the confidence threshold."
 
 
 def _percent(share: float | None) -> float | None:

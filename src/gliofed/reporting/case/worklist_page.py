@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from gliofed.reporting.case.tables import NO_VOLUME, UNDETERMINED
 from gliofed.reporting.html.document import render_page
 from gliofed.reporting.html.formatting import NOT_AVAILABLE, count, number, short_title
 
@@ -15,13 +16,13 @@ SCRIPTS: Final = ("reporting/case/worklist.js",)
 @dataclass(frozen=True)
 class WorklistMarker:
     """One marker in short. likeliest: its class; None with its probability where that is not
-    finite. confident: whether it is above the confidence threshold; None without a calibration.
+    finite. determined: whether the class is stated; None without a calibration.
     trained: whether the model is trained for it."""
 
     marker: str
     likeliest: str | None
     probability: float | None
-    confident: bool | None
+    determined: bool | None
     trained: bool = True
 
 
@@ -66,7 +67,7 @@ class Worklist:
 
 @dataclass(frozen=True)
 class MarkerChip:
-    """Text for one marker. mark: confident or not; empty without a calibration."""
+    """Text for one marker. mark: determined or not; empty without a calibration."""
 
     text: str
     mark: str
@@ -95,17 +96,19 @@ def case_address(name: str) -> str:
 
 
 def marker_chip(line: WorklistMarker) -> MarkerChip:
-    """ "IDH mutant: 0.83", "not confident"."""
+    """ "IDH mutant: 0.83", "undetermined"."""
     title = short_title(line.marker, "")
-    marks = {True: "confident", False: "not confident", None: ""}
+    marks = {True: "determined", False: UNDETERMINED, None: ""}
     if not line.trained:
         return MarkerChip(f"{title}: not trained", "")
     if line.likeliest is None:
-        return MarkerChip(f"{title}: {NOT_AVAILABLE}", marks[line.confident])
+        return MarkerChip(f"{title}: {NOT_AVAILABLE}", marks[line.determined])
     return MarkerChip(
-        f"{title} {line.likeliest}: {number(line.probability, 2)}", marks[line.confident]
+        f"{title} {line.likeliest}: {number(line.probability, 2)}", marks[line.determined]
     )
 
 
 def _volume(line: WorklistCase) -> str:
+    if {"T2", "FLAIR"} <= set(line.missing):
+        return NO_VOLUME
     return NOT_AVAILABLE if line.volume_ml is None else f"{number(line.volume_ml, 1)} ml"
