@@ -251,7 +251,7 @@ def test_studies_that_cannot_be_put_in_order_wait(tmp_path, date) -> None:
         r for r in (account.private / "series.tsv").read_text().splitlines() if "\t30\t" in r
     )
     with account.decisions.open("a") as table:
-        table.write("\t" * 8 + name.split("\t")[-1] + "\tskip\n")
+        table.write("\t" * 10 + name.split("\t")[-1] + "\tskip\n")
     assert take(tmp_path / "in", tmp_path / "out").status == 0
 
 

@@ -262,7 +262,8 @@ def test_skip_settles_a_fault(tmp_path) -> None:
     account.decisions.write_text(text.rstrip("\n") + "skip\n")
     assert take(tmp_path)[0].status == 0
     account.decisions.write_text(text.rstrip("\n") + "T2\n")
-    assert take(tmp_path)[0].status == 1  # nobody can decide a missing slice back
+    with pytest.raises(DataError, match=r"decisions.tsv:2: T2 cannot be used: .* missing .* skip"):
+        take(tmp_path)
 
 
 @pytest.mark.process

@@ -37,15 +37,15 @@ def contradicts(score: float | None) -> bool:
 def enhancement_score(plain: Volume, contrast: Volume) -> float | None:
     """From -1 to 1: above 0 where `contrast` enhances; None where too little can be compared.
 
-    Both images share a frame of reference; small motion between them is corrected.
+    Both images share a frame of reference. Small motion between them is corrected, but not in a
+    crop of a brain, which holds too little to align.
     """
-    fixed, moving = reduced(plain), reduced(contrast)
-    tissue = fixed.data != 0
-    whole_head = not any(_is_stripped(v) for v in (plain, contrast)) and _ml(fixed) > WHOLE_ML
-    if whole_head:
-        tissue = _head(fixed.data)
-    move = align(fixed, moving, tissue)
-    brain = _deep(tissue, fixed.affine) if whole_head else tissue
+    whole = _ml(plain) > WHOLE_ML
+    fixed, moving = (reduced(plain), reduced(contrast)) if whole else (plain, contrast)
+    skull = whole and not any(_is_stripped(v) for v in (plain, contrast))
+    tissue = _head(fixed.data) if skull else fixed.data != 0
+    move = align(fixed, moving, tissue) if whole else np.eye(4)
+    brain = _deep(tissue, fixed.affine) if skull else tissue
     brain &= _reached(contrast, fixed, move, brain)
     if np.count_nonzero(brain) < FEWEST:
         return None

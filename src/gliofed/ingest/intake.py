@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,9 @@ from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
 from gliofed.errors import DataError
 from gliofed.ingest.archive import is_archive, unpack
 from gliofed.ingest.bids_hospital import create_hospital, remove_partial_folders
-from gliofed.ingest.decisions import SeriesDecision, read_decisions, write_questions
-from gliofed.ingest.plan import PatientPlan, SeriesPlan, plan_patient
-from gliofed.ingest.private_tables import open_questions, write_series
+from gliofed.ingest.decisions import DecisionTable, read_decisions, write_questions
+from gliofed.ingest.plan import PatientPlan, SeriesPlan, SeriesStatus, plan_patient
+from gliofed.ingest.private_tables import open_questions, series_reason, series_texts, write_series
 from gliofed.ingest.pseudonyms import (
     PseudonymKey,
     PseudonymLink,
@@ -48,6 +47,15 @@ class IngestRequest:
 
 
 @dataclass(frozen=True)
+class RuleUse:
+    """A rule of decisions.tsv, and the number of series that it decided."""
+
+    line: int
+    word: str
+    series: int
+
+
+@dataclass(frozen=True)
 class IngestResult:
     """The result of an intake. decisions: the table in which a person decides open series."""
 
@@ -57,6 +65,7 @@ class IngestResult:
     copies: int
     private: Path
     decisions: Path
+    rules: tuple[RuleUse, ...] = ()
 
     @property
     def status(self) -> int:
@@ -101,7 +110,8 @@ def _intake(
     progress.stage("reading headers")
     found = find_series(source_folder, progress)
     decisions = private / "decisions.tsv"
-    plans = _plans(found, key, read_decisions(decisions), decisions)
+    decided = read_decisions(decisions)
+    plans = _plans(found, key, decided)
     folders = IngestFolders(request.out, private / "links.tsv", work / "series")
     _check_pseudonyms(plans, folders.links)
     create_hospital(request.out)
@@ -111,7 +121,8 @@ def _intake(
     outcomes = tuple(write_patient(plan, folders, counter) for plan in plans)
     write_questions(decisions, open_questions(outcomes, key))
     write_series(private / "series.tsv", outcomes, found, source_folder, key)
-    return IngestResult(outcomes, found.bad, found.other, found.copies, private, decisions)
+    rules = _rule_uses(decided, plans)
+    return IngestResult(outcomes, found.bad, found.other, found.copies, private, decisions, rules)
 
 
 def _load_source(request: IngestRequest, work: Path, progress: Progress) -> Path:
@@ -137,35 +148,54 @@ def _load_source(request: IngestRequest, work: Path, progress: Progress) -> Path
 
 
 def _plans(
-    found: FoundSeries, key: PseudonymKey, decided: Mapping[str, SeriesDecision], path: Path
+    found: FoundSeries, key: PseudonymKey, decided: DecisionTable
 ) -> tuple[PatientPlan, ...]:
     """One plan a patient, ordered by pseudonym."""
     by_patient: dict[str, list[DicomSeries]] = defaultdict(list)
     for series in found.series:
         who = series.first.patient
         by_patient[key.patient(who.issuer, who.id)].append(series)
-    by_uid = {
-        s.first.series: decided[n]
+    decisions = {
+        s.first.series: decided.of(key.series(s.first.series), series_texts(s.first))
         for s in found.series
-        if (n := key.series(s.first.series)) in decided
     }
+    by_uid = {uid: decision for uid, decision in decisions.items() if decision is not None}
     plans = tuple(plan_patient(name, own, by_uid) for name, own in sorted(by_patient.items()))
     for plan in plans:
         for study in plan.studies:
-            _check_decisions(study.series_plans, path)
+            _check_decisions(study.series_plans, decided.path)
     return plans
 
 
+def _rule_uses(decided: DecisionTable, plans: tuple[PatientPlan, ...]) -> tuple[RuleUse, ...]:
+    used = Counter(
+        v.decision.line
+        for p in plans
+        for s in p.studies
+        for v in s.series_plans
+        if v.decision is not None and v.decision.by_rule
+    )
+    lines = [(r.decision.line, r.decision.word) for r in decided.rules]
+    return tuple(RuleUse(line, word, used[line]) for line, word in lines)
+
+
 def _check_decisions(series_plans: tuple[SeriesPlan, ...], path: Path) -> None:
+    """Raises DataError where a row of a series cannot count; rules do not apply there instead."""
     seen: dict[Sequence, int] = {}
     for series_plan in series_plans:
         decision = series_plan.decision
-        if decision is None or decision.sequence is None:
+        if decision is None or decision.sequence is None or decision.by_rule:
             continue
+        at = f"{path}:{decision.line}: {decision.word}"
+        if series_plan.status is not SeriesStatus.SELECTED:
+            raise DataError(
+                f"{at} cannot be used: the series has a fault ({series_reason(series_plan)}); or "
+                "write skip, or nothing"
+            )
         if decision.sequence in seen:
             raise DataError(
-                f"{path}:{decision.line}: {decision.sequence.value} of one study is decided twice, "
-                f"first on line {seen[decision.sequence]}; keep one, write skip for the other"
+                f"{at} of one study is decided twice, first on line {seen[decision.sequence]}; "
+                "keep one, write skip for the other"
             )
         seen[decision.sequence] = decision.line
 

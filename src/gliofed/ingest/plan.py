@@ -139,16 +139,16 @@ def _plan_series(
     if series.fault is not None:
         return _faulty_plan(series, NO_SEQUENCE, series.fault, decision)
     if head.modality in NO_IMAGES:
-        return SeriesPlan(
-            series, SeriesStatus.SKIPPED, SequenceGuess((), 1.0, "holds no MR images")
-        )
+        none = SequenceGuess((), 1.0, "holds no MR images")
+        return SeriesPlan(series, SeriesStatus.SKIPPED, none, decision=decision)
     guess = recognise(head, contrast)
     wanted = decision is not None and decision.sequence is not None
     if guess.candidates or wanted:
         fault = consistency_fault(series.headers)
         several = "" if fault else multiple_volumes_reason(series.headers)
         if several:
-            return SeriesPlan(series, SeriesStatus.SKIPPED, SequenceGuess((), 1.0, several))
+            none = SequenceGuess((), 1.0, several)
+            return SeriesPlan(series, SeriesStatus.SKIPPED, none, decision=decision)
         fault = fault or spacing_fault(series.headers)
         if fault is not None:
             return _faulty_plan(series, guess, fault, decision)
@@ -192,7 +192,7 @@ def _resolve_duplicates(series_plans: list[SeriesPlan], sequence: Sequence) -> l
     ]
     if len(candidates) < 2:
         return series_plans
-    decided = [v for v in candidates if v.decision is not None]
+    decided = [v for v in candidates if v.decision is not None and not v.decision.by_rule]
     if decided:
         why = "a person chose another series"
         return [

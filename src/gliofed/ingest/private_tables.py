@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
 from gliofed.dicom.headers import DicomHeader
-from gliofed.ingest.decisions import DecisionQuestion
+from gliofed.ingest.decisions import DecisionQuestion, SeriesTexts
 from gliofed.ingest.plan import SeriesPlan, SeriesStatus
 from gliofed.ingest.pseudonyms import PseudonymKey
 from gliofed.ingest.series import FoundSeries
@@ -50,6 +51,12 @@ def series_reason(series_plan: SeriesPlan) -> str:
     return str(series_plan.fault) if series_plan.fault is not None else series_plan.guess.reason
 
 
+def series_texts(head: DicomHeader) -> SeriesTexts:
+    """The texts of a series that a rule compares."""
+    scanner = f"{head.scanner.manufacturer} {head.scanner.model}".strip()
+    return SeriesTexts(head.description, head.protocol, scanner)
+
+
 def open_questions(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> list[DecisionQuestion]:
     """A row for every undecided or faulty series."""
     out = []
@@ -63,11 +70,11 @@ def open_questions(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> lis
                 outcome.plan.pseudonym,
                 str(number),
                 _number(head),
-                _cell(head.description),
+                *map(_cell, astuple(series_texts(head))),
                 _read(head),
                 "skip" if v.fault else names,
                 f"{v.guess.confidence:.2f}",
-                _cell(series_reason(v)),
+                _cell(f"{series_reason(v)}{'; or write skip' if v.fault else ''}"),
             )
             out.append(DecisionQuestion(key.series(head.series), cells))
     return out

@@ -49,8 +49,13 @@ def show_intake(account: IngestResult, out: Path) -> None:
     if undecided:
         lines.append(
             f"{undecided} series need a decision: fill the column decision in {account.decisions} "
-            "and run the same command again"
+            "and run the same command again; a row with * as series decides all with its texts"
         )
+    lines += [
+        f"The rule on line {r.line} of {account.decisions} decides {r.series} series: {r.word}"
+        + ("" if r.series else "; compare its texts with those of other rows")
+        for r in account.rules
+    ]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     console.print(RESEARCH_USE_ONLY)
