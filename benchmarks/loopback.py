@@ -35,6 +35,8 @@ from gliofed.study import Study, parse_study
 HERE = Path(__file__).parent
 LEAD = "ada@example.org"
 CLASSES = ("StubServerController", "StubClientExecutor", "PeerFedAvg", "PeerExecutor")
+DRAWN = 20
+"""Cases of every batch that each stub site has; ten times as many in all."""
 TESTER = "tester"
 """An external hospital, which a study must name; it has a kit but is never started."""
 POLICY = "min_cases = 3\nmin_batch = 1\nsmallest_count = 1\n"
@@ -61,11 +63,12 @@ def study_for(
                 "name": f"load-{megabytes}",
                 "data": {"root": "nowhere", "train": list(sites), "external": [TESTER]},
                 "net": {"preset": f"mb{megabytes}", "stem": [1, 1, 1]},
-                "train": {"epochs": epochs},
+                "train": {"epochs": epochs, "batch": DRAWN * len(sites)},
                 "federation": {
                     "quorum": max(1, len(sites) // 2),
                     "deadline": deadline,
                     "commit": commit,
+                    "overlap": "ignore",
                 },
             }
         )

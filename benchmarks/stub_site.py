@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from loopback import DRAWN
 from nvflare.apis.executor import Executor
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import Shareable
@@ -57,8 +58,6 @@ WIDTHS = {
 }
 """Megabytes of a model: channels of a network of that size."""
 STEP = 1e-5
-DRAWN = 20
-"""Cases of each round's batch that a stub site has."""
 PRESETS.update({  # type: ignore[attr-defined]  # (only here is the table added to)
     f"mb{size}": dataclasses.replace(BASE, widths=widths) for size, widths in WIDTHS.items()
 })  # fmt: skip
@@ -79,7 +78,7 @@ class StubServerController(ServerController):
 
 
 class StubSite(Client):
-    """A site of twenty cases that exist in its counts alone."""
+    """A site of cases that exist in its counts alone."""
 
     def __init__(self, kit: Kit, study: Study, folder: Path) -> None:
         setup = ClientSetup(study, seed=1, folder=folder, device=this_machine())
@@ -90,7 +89,9 @@ class StubSite(Client):
 
     @cached_property
     def counts(self) -> LabelCounts:
-        return LabelCounts(20, 20, {m.id: (10, *(5 for _ in m.classes[1:])) for m in MARKERS})
+        return LabelCounts(
+            10 * DRAWN, 10 * DRAWN, {m.id: (10, *(5 for _ in m.classes[1:])) for m in MARKERS}
+        )
 
 
 class StubTraining(ClientTraining):

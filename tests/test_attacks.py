@@ -278,9 +278,22 @@ def class_for(side: str, config: str, ours: str, theirs: str) -> Callable[[Live,
         path = job / side / "config" / config
         assert ours in path.read_text()
         path.write_text(path.read_text().replace(ours, theirs))
-        assert submit_to_both(live, job) != "FINISHED:COMPLETED"
+        before = requests_received(live)
+        status = submit_to_both(live, job)
+        # sites that refuse do not end a job, and this run is complete without them
+        assert side == "site" or status != "FINISHED:COMPLETED"
+        assert requests_received(live) == before
 
     return attack
+
+
+def requests_received(live: Live) -> dict[str, int]:
+    """Site to the number of requests in its audit log."""
+    logs = {name: live.kits / name / "gliofed/audit.jsonl" for name in SITES}
+    return {
+        name: sum(line.event == "request-received" for line in gliofed.read_log(log))
+        for name, log in logs.items()
+    }
 
 
 def changed_study(live: Live, place: Path) -> None:

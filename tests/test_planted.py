@@ -26,8 +26,9 @@ TRAIN, EXTERNAL = ("north", "south"), ("west",)
 SITES = (*TRAIN, *EXTERNAL)
 CASES = 4
 CHANGED = Path(__file__).parent / "changed_site"
-STAYS = ("gliofed/work/reports", "gliofed/member.toml")
-"""What stays at a site and may name its files: reports of failures, and where the scans are."""
+STAYS = ("gliofed/work/reports", "gliofed/member.toml", "gliofed/work/*/shared_patients.json")
+"""What stays at a site and may name its files or patients: reports of failures, where the scans
+are, and which of its patients other sites have too. Folders, or patterns of files."""
 
 FAMILY = ("Müller", "Nowak", "García", "Jansen", "Özdemir", "Lindqvist", "Rossi", "O Brien")
 _STEM = "Qxzv"
@@ -114,7 +115,7 @@ def leaks(root: Path, wanted: set[str], without: tuple[str, ...] = ()) -> dict[s
     out = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
-        if any(name.is_relative_to(w) for w in without):
+        if any(name.is_relative_to(w) or name.match(w) for w in without):
             continue
         data = path.read_bytes() if path.is_file() else b""
         if found := found_in(str(name).encode(), wanted) | found_in(data, wanted):
