@@ -30,6 +30,7 @@ from federation_kits import (
     site_of,
     wait_for,
 )
+from frames import peak_mib, site_channel, stream, zeros
 
 import gliofed
 from gliofed.deployment.kit import open_kit
@@ -106,6 +107,19 @@ def test_a_site_answers_no_request_but_those_of_jobs(live) -> None:
     for command in commands:
         answer = str(said[command])
         assert "invalid_request" in answer or "not authorized" in answer, (command, answer)
+    assert session(live.out / "lead")["sites"] == ["north"]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("size", "gzip", "end"),
+    [(100 * 2**20, True, "UNIMPLEMENTED"), (100 * 2**20, False, "RESOURCE_EXHAUSTED")],
+)
+def test_frames_of_a_site_without_login_take_no_memory_of_the_server(live, size, gzip, end) -> None:
+    before = peak_mib(live.server.pid)
+    with site_channel(live.out / "south", live.port) as channel:
+        assert stream(channel, zeros(6, size), gzip) == end
+    assert peak_mib(live.server.pid) - before < 100
     assert session(live.out / "lead")["sites"] == ["north"]
 
 

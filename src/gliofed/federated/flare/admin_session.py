@@ -18,6 +18,7 @@ from typing import IO, Any, Final
 
 from gliofed.errors import KitError, LinkError
 from gliofed.federated.flare.connected_site import SITES, ConnectedSite, parse_site
+from gliofed.federated.flare.limits import GRPC_OPTIONS
 from gliofed.federated.flare.names import WITHDRAWN
 from gliofed.federated.governance.withdrawals import Change
 from gliofed.runtime.processes import end_with_starter, starter
@@ -134,11 +135,13 @@ def _line(child: subprocess.Popen[str], seconds: float) -> str:
 
 def _serve(kit: str, name: str, requests: IO[str], replies: IO[str]) -> None:
     """Main loop of the child: one reply to each request."""
+    from nvflare.fuel.f3.drivers import grpc_driver  # noqa: PLC0415  (as below)
     from nvflare.fuel.flare_api.flare_api import (  # noqa: PLC0415  (prints, and takes seconds)
         Session,
         new_secure_session,
     )
 
+    grpc_driver.GRPC_DEFAULT_OPTIONS[:] = GRPC_OPTIONS  # FLARE has no file of options for a lead
     session: Session | None = None
     for line in requests:
         name_of_command, *rest = json.loads(line)

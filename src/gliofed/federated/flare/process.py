@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from gliofed.federated.flare.limits import write_limits
 from gliofed.runtime.files import write_text
 
 _SITE_MODULE: Final = "gliofed.federated.flare.client"
@@ -81,6 +82,7 @@ def _process(
 ) -> ProcessCommand:
     module, startup = module_and_file
     kit, temporary = kit.resolve(), work.resolve() / "tmp"
+    write_limits(kit)
     temporary.mkdir(parents=True, exist_ok=True, mode=0o700)
     argv = (
         sys.executable,

@@ -18,9 +18,8 @@ from nvflare.fuel.f3.streaming.obj_downloader import ObjectDownloader
 from nvflare.fuel.utils.memory_utils import try_malloc_trim
 
 from gliofed.errors import TransferError
+from gliofed.federated.flare.limits import CHUNK
 
-CHUNK: Final = 2**24
-"""Bytes of one chunk."""
 REQUEST_SECONDS: Final = 30.0
 """Seconds until a chunk that has not arrived is requested again."""
 _POLL_SECONDS: Final = 0.2
