@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -165,7 +166,7 @@ def test_slices_for_the_converter_name_nobody(tmp_path) -> None:
 
 
 def at_one_place(data) -> None:
-    """Two echoes at each of six places, each echo with a slope of its own."""
+    """Two echoes at each place, each echo with a slope of its own."""
     frames = frames_of(data)
     for number, frame in enumerate(frames):
         frame.PlanePositionSequence = frames[number - number % 2].PlanePositionSequence
@@ -244,12 +245,18 @@ def test_missing_frames_are_missing_slices(tmp_path, vendor, drop, state, messag
     assert message in str(series_plan.fault or "")
 
 
-def test_several_volumes_in_a_file_are_left_out(tmp_path) -> None:
-    write_series(tmp_path / "in", SIEMENS["T2"], vendor=PHILIPS, enhanced=at_one_place)
-    account, (series_plan,) = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
-    assert series_plan.status is SeriesStatus.SKIPPED
-    assert "6 slices share a position with another: several echoes" in series_plan.guess.reason
-    assert account.status == 2
+@pytest.mark.process
+def test_two_echoes_in_a_file_are_split_and_the_t2_is_used(tmp_path) -> None:
+    made = write_series(tmp_path / "in", SIEMENS["T2"], vendor=PHILIPS, shape=(20, 16, 24),
+                        enhanced=at_one_place)  # fmt: skip
+    account, plans = take(tmp_path / "in", tmp_path / "out", tmp_path / "key")
+    assert account.status == 0
+    assert [(p.series.first.timing.echo, p.status) for p in plans] == [
+        (12, SeriesStatus.SKIPPED), (93, SeriesStatus.SELECTED)
+    ]  # fmt: skip
+    (path,) = (tmp_path / "out").glob("sub-*/anat/*_T2w.nii.gz")
+    values = np.asarray(nib.load(path).dataobj)
+    assert values.sum() == made.voxels[..., 1::2].sum() * 2
 
 
 @pytest.mark.parametrize("other", ["enhanced", "classic"])

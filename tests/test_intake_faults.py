@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from dicom_maker import GE, SIEMENS, Who, turned, uid, write_series
@@ -104,10 +105,11 @@ FAULTS = {
     "enhanced": (every("SOPClassUID", "1.2.840.10008.5.1.4.1.1.4.1"), "enhanced multi-frame"),
     "frames": (every("NumberOfFrames", 2), "enhanced multi-frame"),
     "secondary capture": (every("SOPClassUID", "1.2.840.10008.5.1.4.1.1.7"), "not MR Image Storage"),
-    "uneven": (moved(lambda i: 0.15 * (i >= 6)), "uneven steps"),
+    "uneven": (moved(lambda i: 0.4 * (i == 6)), "uneven steps"),
     "sideways": (sideways(0.3), "sideways"),
 }  # fmt: skip
 SOUND = {
+    "positions that vary by a tenth of the step": moved(lambda i: 0.12 * (i % 2)),
     "a UID of 64": every("SeriesInstanceUID", "1" * 64),
     "not burned in": every("BurnedInAnnotation", "NO"),
     "one frame": every("NumberOfFrames", 1),
@@ -162,14 +164,14 @@ def test_too_few_slices(tmp_path, count, state) -> None:
     assert by_number[5].status is state
 
 
-def test_several_volumes_in_one_series_are_left_out(tmp_path) -> None:
+def test_several_volumes_in_one_series_are_a_fault(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=5)
     write_series(tmp_path / "in/b", T2, number=5,
-                 change=lambda d, i: setattr(d, "SOPInstanceUID", uid("echo 2", i)))  # fmt: skip
+                 change=lambda d, i: setattr(d, "SOPInstanceUID", uid("again", i)))  # fmt: skip
     account, by_number = take(tmp_path)
-    assert by_number[5].status is SeriesStatus.SKIPPED
-    assert "12 slices share a position with another" in by_number[5].guess.reason
-    assert account.status == 2
+    assert by_number[5].status is SeriesStatus.FAULTY
+    assert "12 slices share a position with another" in str(by_number[5].fault)
+    assert account.status == 1
 
 
 @pytest.mark.process
@@ -375,3 +377,39 @@ def test_a_cut_archive_is_one_error(tmp_path, ending, size) -> None:
     with pytest.raises(DataError, match=r"damaged, or locked|neither"):
         gliofed.intake(gliofed.IngestRequest(str(path), tmp_path / "out"), NoProgress())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.process
+def test_positions_rounded_to_a_hundredth_of_a_millimetre_are_no_gap(tmp_path) -> None:
+    def rounded(data, index) -> None:
+        data.ImagePositionPatient = [f"{float(v):.2f}" for v in data.ImagePositionPatient]
+
+    made = write_series(tmp_path / "in", T2, shape=(20, 16, 155), spacing=(1, 1, 1), change=rounded)
+    account, _ = take(tmp_path)
+    assert account.status == 0
+    (path,) = (tmp_path / "out").glob("sub-*/anat/*.nii.gz")
+    image = nib.load(path)
+    ends = np.array([[0, 0, n, 1] for n in (0, 154)]).T
+    ours = {tuple(np.round((image.affine @ e)[:3])) for e in corners(image.shape)}
+    assert all(tuple(np.round(e[:3])) in ours for e in (made.affine @ ends).T)
+
+
+def corners(shape) -> list[np.ndarray]:
+    return [
+        np.array([x, y, z, 1])
+        for x in (0, shape[0] - 1)
+        for y in (0, shape[1] - 1)
+        for z in (0, shape[2] - 1)
+    ]
+
+
+@pytest.mark.process
+def test_a_folder_that_is_a_link_is_read_once(tmp_path) -> None:
+    made = write_series(tmp_path / "elsewhere", T2)
+    (tmp_path / "in").mkdir()
+    for name in ("study", "again"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/circle").symlink_to(tmp_path / "in")
+    account, _ = take(tmp_path)
+    assert (account.status, account.copies) == (0, 0)
+    assert account.outcomes[0].plan.studies[0].series_plans[0].series.files == len(made.files)

@@ -74,7 +74,8 @@ def convert(files: Sequence[Path], work: Path) -> nib.Nifti1Image:
         )
     except subprocess.TimeoutExpired:
         raise DataError(f"dcm2niix did not end in {SECONDS} s; export the series again") from None
-    made = sorted(target.glob("*.nii*"))
+    # Beside a volume of uneven steps it writes one resampled to even steps, "_Eq".
+    made = [p for p in sorted(target.glob("*.nii*")) if "_Eq" not in p.name]
     if len(made) != 1:
         raise DataError(
             f"dcm2niix (status {done.returncode}) made {len(made)} volumes, expected one; export "

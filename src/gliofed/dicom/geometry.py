@@ -106,6 +106,7 @@ class SliceStack:
     """Spacing of the slices, in mm. usual: the median step.
 
     off: distance along the normal of the slice `worst` (from 1) from its regular position.
+    jitter: largest difference of a step from their mean.
     sideways: largest distance of a slice from the normal through the first.
     """
 
@@ -114,6 +115,7 @@ class SliceStack:
     worst: int
     off: float
     sideways: float
+    jitter: float
 
 
 def stack_of(slices: Ordered[InPlane]) -> SliceStack:
@@ -130,7 +132,8 @@ def stack_of(slices: Ordered[InPlane]) -> SliceStack:
     points = np.array([plane(s).position for s in slices])
     along = np.outer(places - places[0], normal(plane(slices[0])))
     sideways = float(np.linalg.norm(points - points[0] - along, axis=1).max())
-    return SliceStack(usual, gaps, worst + 1, float(off[worst]), sideways)
+    jitter = float(np.abs(steps - steps.mean()).max())
+    return SliceStack(usual, gaps, worst + 1, float(off[worst]), sideways, jitter)
 
 
 def reoriented(

@@ -147,8 +147,7 @@ def _plan_series(
         fault = consistency_fault(series.headers)
         several = "" if fault else multiple_volumes_reason(series.headers)
         if several:
-            none = SequenceGuess((), 1.0, several)
-            return SeriesPlan(series, SeriesStatus.SKIPPED, none, decision=decision)
+            fault = SeriesFault(several, "export each volume as a series of its own")
         fault = fault or spacing_fault(series.headers)
         if fault is not None:
             return _faulty_plan(series, guess, fault, decision)

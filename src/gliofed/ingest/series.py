@@ -25,7 +25,7 @@ from gliofed.runtime.progress import Progress
 MIN_SLICES: Final = 10
 """Slices of a series at least; a head has 20 or more at the usual 4 to 6 mm."""
 MAX_SIDEWAYS_MM: Final = 0.1
-MAX_UNEVEN_SHARE: Final = 0.05
+MAX_UNEVEN_SHARE: Final = 0.1
 """Largest deviation of a slice from regular steps, as a share of the step."""
 NO_IMAGES: Final = frozenset({"SR", "PR", "KO", "SEG", "REG", "DOC", "RTSTRUCT", "PLAN", "FID"})
 READABLE: Final = frozenset(
@@ -148,8 +148,34 @@ def group_series(headers: Iterable[DicomHeader]) -> tuple[tuple[DicomSeries, ...
         )
         for uid, instances in by_uid.items()
     ]
+    series = [part for one in series for part in split_echoes(one)]
     series.sort(key=lambda s: (s.first.date, s.first.time, s.first.number or 0, s.first.series))
     return tuple(series), copies
+
+
+def split_echoes(series: DicomSeries) -> tuple[DicomSeries, ...]:
+    """A series that repeats its positions at several echo times, as one series an echo.
+
+    Each part has its echo time after the UID, so that a person decides on each. Unchanged: a
+    faulty series, one echo time, or slices without a position.
+    """
+    headers = series.headers
+    times = [None if h.timing.echo is None else round(h.timing.echo, 1) for h in headers]
+    echoes = sorted({t for t in times if t is not None})
+    known = None not in times and all(h.plane is not None for h in headers)
+    if series.fault or not known or len(echoes) < 2 or not count_repeated(headers):
+        return (series,)
+    return tuple(
+        DicomSeries(
+            tuple(
+                dataclasses.replace(h, series=f"{h.series} TE {echo:g}")
+                for h, time in zip(headers, times, strict=True)
+                if time == echo
+            ),
+            None,
+        )
+        for echo in echoes
+    )
 
 
 def series_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
@@ -223,7 +249,7 @@ def multiple_volumes_reason(headers: tuple[DicomHeader, ...]) -> str:
     count = count_repeated(headers)
     if not count:
         return ""
-    return f"{count} slices share a position with another: several echoes, b-values or times"
+    return f"{count} slices share a position with another: several volumes"
 
 
 def spacing_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:

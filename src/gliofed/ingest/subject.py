@@ -14,7 +14,7 @@ from nibabel.nifti1 import Nifti1Image
 
 from gliofed.dicom.convert import bare, convert
 from gliofed.dicom.frames import split_frames
-from gliofed.dicom.geometry import affine_of, in_order, reoriented
+from gliofed.dicom.geometry import affine_of, in_order, reoriented, stack_of
 from gliofed.dicom.headers import DicomHeader
 from gliofed.errors import DataError
 from gliofed.ingest.bids_hospital import (
@@ -239,16 +239,17 @@ def _convert(series: DicomSeries, sequence: Sequence, path: Path, work: Path) ->
 def _with_header_affine(image: Nifti1Image, headers: tuple[DicomHeader, ...]) -> Nifti1Image:
     """The volume with the affine of the headers' first and last slice.
 
-    The converter takes the slice step from two neighbouring slices. Where scanners round positions
-    to 1/1000 mm, this is 0.07 mm off at the end of a head. Raises DataError where shape or position
-    of the volume differ from the headers.
+    The converter takes the slice step from two neighbouring slices. Where positions are rounded or
+    vary, each slice adds that difference. Raises DataError where shape or position of the volume
+    differ by more from the headers.
     """
     plane = headers[0].plane
     assert plane is not None, "checked by `consistency_fault`"
     shape = (plane.columns, plane.rows, len(headers))
     header_affine = affine_of(headers)
     affine, offset_mm = reoriented(header_affine, shape, image.affine, image.shape)
-    if offset_mm > MAX_OFFSET_VOXELS * np.linalg.norm(header_affine[:3, :3], axis=0).min():
+    allowed = MAX_OFFSET_VOXELS * np.linalg.norm(header_affine[:3, :3], axis=0).min()
+    if offset_mm > allowed + stack_of(headers).jitter * (len(headers) - 1):
         raise DataError(
             f"converted to {image.shape} voxels {offset_mm:.2f} mm off the {shape} expected from "
             "its headers; export the series again"
