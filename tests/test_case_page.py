@@ -427,7 +427,7 @@ def test_without_t2_and_flair_no_volume_is_stated(content: CaseContent) -> None:
 
 def test_images_come_before_the_prediction_and_their_voxels_are_stated(page: str) -> None:
     assert page.index('<section id="images"') < page.index('<section id="answer"')
-    assert "They are resampled to voxels of " in page
+    assert "The images are resampled to voxels of " in page
 
 
 def test_the_volume_is_that_of_the_file_and_its_range_holds_it(content: CaseContent) -> None:

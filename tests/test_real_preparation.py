@@ -18,6 +18,7 @@ from gliofed.data.store import StoreEntry
 from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.inference.native_grid import mask_on_scan
 from gliofed.preprocessing.brain_extraction import deepbet_brain, looks_stripped, nonzero_brain
+from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.preprocessing.recipe import prepare_case
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig
 from gliofed.types import Case, Labels, Placement, Prediction, Sequence
@@ -135,3 +136,14 @@ def test_the_brain_is_found_in_colin27() -> None:
     head, brain = read_nifti(folder / "ch2.nii.gz"), read_nifti(folder / "ch2bet.nii.gz")
     assert not looks_stripped(head)
     assert dice(deepbet_brain(head), brain.data > 0) > 0.93
+
+
+def test_a_real_head_of_thick_slices_is_registered_after_a_turn_of_17_degrees(real_data) -> None:
+    """Between FLAIR and T2 the patient turned; T2 cannot be registered to T1CE directly."""
+    start = real_data / "raw-with-skull/TCGA-FG-6692/TCGA-FG-6692"
+    names = {Sequence.T1CE: "T1c", Sequence.T2: "T2", Sequence.FLAIR: "FLAIR"}
+    images = {s: Path(f"{start}_{name}.nii.gz") for s, name in names.items()}
+    case = Case("6692", "unc", "6692", images, None, Labels())
+    entry = prepare_case(case, GridConfig(), PreparationConfig())
+    assert entry.brain == "deepbet"
+    assert quality_faults(entry.measures, QualityConfig()) == ()

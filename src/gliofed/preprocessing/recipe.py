@@ -226,6 +226,12 @@ def _register_to_reference(
                     f"{case.images[reference.sequence].name} ({error}); check that both are of one "
                     "patient and show the complete brain"
                 ) from None
+    registered = {s: v for s, v in volumes.items() if s not in aligned}
+    if registered:
+        from gliofed.preprocessing.registration_chain import register_through_others
+
+        matrices = {s: out[s] for s in registered}
+        out |= register_through_others(fixed, reference.brain, registered, matrices)
     return out
 
 
