@@ -7,8 +7,10 @@ import shutil
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
+from dicom_maker import SIEMENS, write_series
 from malformed import InProcess, at, write_healthy
 from small_model import STUDY, make_model
 
@@ -20,6 +22,7 @@ from gliofed.inference.batch import TABLE, BatchOptions, CaseStatus, predict_all
 from gliofed.reporting.case.answer_text import model_input
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS
+from gliofed.types import Sequence
 
 CPU = Device(torch.device("cpu"), bf16=False)
 
@@ -153,3 +156,25 @@ def test_a_head_is_stripped_for_a_model_of_stripped_scans(scans, tmp_path, monke
         "the scans show a head (a skull on 90% of lines) and the model was trained on "
         "skull-stripped scans; the brain was extracted with deepbet",
     )
+
+
+@pytest.mark.process
+def test_the_dicom_report_states_phantoms_missing_sequences_and_the_page_s_volume(
+    scans, tmp_path
+) -> None:
+    for number, (name, style) in enumerate(SIEMENS.items(), start=1):
+        if name != Sequence.T1CE:
+            write_series(tmp_path / "in", style, number=number)
+    out = tmp_path / "out"
+    model = make_model(tmp_path / "m", synthetic=True)
+    (case,) = gliofed.predict(model, str(tmp_path / "in"), out)
+    report = pydicom.dcmread(case.folder / f"{case.folder.name}_report.dcm")
+    said = " ".join(str(e.value) for e in report.iterall() if e.keyword == "TextValue")
+    assert "trained on synthetic phantoms only" in said
+    missing = json.loads((case.folder / ANSWER).read_text())["missing"]
+    assert "T1CE" in missing
+    assert f"Missing sequences: {', '.join(missing)}." in said
+    volume = float(row(out)["volume_ml"])
+    assert volume > 0
+    numbers = [float(e.value) for e in report.iterall() if e.keyword == "NumericValue"]
+    assert any(n == pytest.approx(volume, rel=1e-4) for n in numbers), numbers

@@ -48,7 +48,7 @@ def _cautions(answer: CaseAnswer) -> tuple[str, ...]:
             "says nothing about glioma."
         )
     if answer.missing:
-        cautions.append(f"Predicted without {', '.join(answer.missing)}, which was not scanned.")
+        cautions.append(f"Missing sequences: {', '.join(answer.missing)}.")
     if {Sequence.T2, Sequence.FLAIR} <= set(answer.missing):
         cautions.append(
             "Neither T2 nor FLAIR was scanned: the volume is not that of a T2/FLAIR-hyperintense "
