@@ -174,6 +174,9 @@ def test_the_dicom_report_states_phantoms_missing_sequences_and_the_page_s_volum
     missing = json.loads((case.folder / ANSWER).read_text())["missing"]
     assert "T1CE" in missing
     assert f"Missing sequences: {', '.join(missing)}." in said
+    assert not case.complete  # a T1 without a word of contrast needs a decision
+    assert any("decide it in" in reason for reason in case.reasons)
+    assert "decide it in" in row(out)["quality"]
     volume = float(row(out)["volume_ml"])
     assert volume > 0
     numbers = [float(e.value) for e in report.iterall() if e.keyword == "NumericValue"]

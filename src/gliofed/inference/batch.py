@@ -82,7 +82,8 @@ class BatchOptions:
     """out: output folder. store: of prepared cases. overwrite: replace older files, which may have
     been corrected. series: DICOM series by subject; results are then written as DICOM too. explain:
     also compute occlusion maps. accept_quality: predict cases that fail the preparation's quality
-    limits."""
+    limits. notes: lines on DICOM series that were not converted, of which those of a case begin
+    with its subject."""
 
     out: Path
     store: Path
@@ -90,6 +91,7 @@ class BatchOptions:
     series: Mapping[str, Mapping[Sequence, SeriesLocation]] = field(default_factory=dict)
     explain: bool = False
     accept_quality: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def predict_all(
@@ -113,7 +115,8 @@ def predict_all(
     check_installed(model.recipe.prepare)
     sites, findings = locate(path.resolve())
     cases = [(site, located) for site in sites for located in site.cases if located.images]
-    unused = find_unused(path.resolve(), [located for site in sites for located in site.cases])
+    everywhere = [located for site in sites for located in site.cases]
+    unused = find_unused(path.resolve(), everywhere, options.notes)
     if not cases:
         listed = "".join(f"\n  {line}" for _, lines in unused.others for line in lines)
         raise DataError(

@@ -59,7 +59,13 @@ def predict(
     progress.stage(f"predicting with model {trained.id[:12]}")
     store = options.store or out / "store"
     batch = BatchOptions(
-        out, store, options.overwrite, loaded.series, options.explain, options.accept_quality
+        out,
+        store,
+        options.overwrite,
+        loaded.series,
+        options.explain,
+        options.accept_quality,
+        loaded.notes,
     )
     return predict_all(loaded.folder, trained, batch, this_machine(), progress)
 

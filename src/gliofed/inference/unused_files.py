@@ -12,16 +12,22 @@ from gliofed.validation.locate import LocatedCase, display_path
 
 @dataclass(frozen=True)
 class UnusedFiles:
-    """A line a file. by_case: by the case's name. others: of no case, by folder."""
+    """A line a file or series. by_case: by the case's name. others: of no case, by folder."""
 
     by_case: Mapping[str, tuple[str, ...]]
     others: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def find_unused(root: Path, cases: Sequence[LocatedCase]) -> UnusedFiles:
-    """As `gliofed.data.unused_scans.unused_scans`; a file is of the one case beside or above it."""
+def find_unused(root: Path, cases: Sequence[LocatedCase], notes: Sequence[str] = ()) -> UnusedFiles:
+    """As `gliofed.data.unused_scans.unused_scans`; a file is of the one case beside or above it.
+
+    notes: lines on DICOM series that were not converted; those that begin with a case's subject are
+    added to it.
+    """
     used = [p for c in cases for p in (*c.images.values(), *c.masks.values())]
-    by_case: dict[str, tuple[str, ...]] = {}
+    by_case = {
+        c.name: own for c in cases if (own := tuple(n for n in notes if _is_of(n, c.subject)))
+    }
     others: dict[str, tuple[str, ...]] = {}
     for path in unused_scans(root, used):
         owners = [c for c in cases if c.images and _belongs(path, c)]
@@ -30,6 +36,10 @@ def find_unused(root: Path, cases: Sequence[LocatedCase]) -> UnusedFiles:
             into, key = by_case, owners[0].name
         into[key] = (*into.get(key, ()), unused_text(path, root))
     return UnusedFiles(by_case, tuple(others.items()))
+
+
+def _is_of(note: str, subject: str) -> bool:
+    return note.startswith((f"{subject},", f"{subject}:"))
 
 
 def _belongs(path: Path, case: LocatedCase) -> bool:
