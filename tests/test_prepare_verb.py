@@ -142,7 +142,7 @@ def test_a_failed_and_a_set_aside_case_do_not_stop_the_others(north, tmp_path) -
     broken = north / "sub-B/anat/sub-B_T2w.nii.gz"
     broken.write_bytes(broken.read_bytes()[:-40])
     half = north / "sub-C/anat"
-    for path in half.iterdir():
+    for path in (*half.iterdir(), *north.glob("derivatives/*/sub-C/anat/*_mask.nii.gz")):
         image = nib.load(path)
         nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([4.0, 4, 4, 1])), path)
     study = tmp_path / "study.toml"
