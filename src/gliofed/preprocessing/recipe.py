@@ -192,7 +192,7 @@ def _given_brain_mask(case: Case) -> Volume:
             f'{case}: [prepare] brain = "given", and it has no brain mask; add one '
             '(derivatives/*/sub-*/anat/*_desc-brain_mask.nii.gz), or set brain = "auto"'
         )
-    return read_mask(case.brain)
+    return read_mask(case.brain, may_be_empty=True)
 
 
 def _choose_reference(candidates: Volumes, steps: PreparationConfig) -> Mri:
