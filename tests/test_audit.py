@@ -36,6 +36,7 @@ from gliofed.federated.governance.hash_chain import (
     parse_head,
     read_head,
 )
+from gliofed.markers import BY_ID
 
 LINES = 8
 quick = settings(
@@ -452,11 +453,23 @@ def test_the_longest_line_there_can_be_is_shorter_than_the_bound() -> None:
         "seconds": 1.2345678901234567e-300,
         "signed": False,
         "kind": "K" * 40,
+        "marker": max(BY_ID, key=len),
         "site": "x" * 64,
     }
     longest |= dict.fromkeys(("stage", "reason"), "a" * 64)
     longest |= dict.fromkeys(
-        ("run", "study", "policy", "update", "model", "nonce", "approver", "report", "head"),
+        (
+            "run",
+            "continues",
+            "study",
+            "policy",
+            "update",
+            "model",
+            "nonce",
+            "approver",
+            "report",
+            "head",
+        ),
         "a" * 64,
     )
     longest["version"] = "1000.1000.1000.1000+" + "a" * 19

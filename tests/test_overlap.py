@@ -261,11 +261,12 @@ def test_a_renamed_scan_is_found_by_image(tmp_path) -> None:
     for number, (site, name) in enumerate({"a": "X1", "b": "Q7", "c": "Z1"}.items()):
         root = write_hospital(tmp_path / site, {name: LABELS}, number)
         data, affine = head(0 if site != "c" else 5)
+        tumour = (data > 120).astype(np.uint8)
         data = 0.3 * data if site == "b" else data
         for path in root.glob("sub-*/anat/*"):
             write_image(path, data, affine)
         for path in root.glob("derivatives/*/*/anat/*"):
-            write_image(path, (data > 120).astype(np.uint8), affine)
+            write_image(path, tumour, affine)
     study = study_of(tmp_path)
     cases = read_sites(study.data)
     assert find_patient_overlap(study, cases, None, None).counts == {}

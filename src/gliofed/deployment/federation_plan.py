@@ -160,12 +160,20 @@ def _name_faults(place: str, name: str) -> Iterator[str]:
 
 def _host_faults(server: ServerPlan) -> Iterator[str]:
     for key, host in (("host", server.host), *(("names", name) for name in server.names)):
-        if ":" in host:
+        if _is_ipv6(host):
             yield f"server.{key}: {host}: {_NO_IPV6}"
         elif not _HOST.fullmatch(host) or len(host) > 253 or _like_address(host):
             yield f"server.{key}: expected a host name or an IPv4 address, found {host!r}"
     if not 1 <= server.port <= 65535:
         yield f"server.port: expected 1 to 65535, found {server.port}"
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _like_address(host: str) -> bool:

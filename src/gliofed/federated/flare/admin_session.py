@@ -171,7 +171,12 @@ def _command(session: Any, job: str, topic: str) -> Mapping[str, Any] | None:
 
 
 def _withdrawn(session: Any, *words: str) -> list[str]:
+    from nvflare.fuel.flare_api.api_spec import AuthorizationError  # noqa: PLC0415  (as above)
+
     reply = session.do_command(" ".join((WITHDRAWN, *words)))
+    meta = reply.get("meta") or {}
+    if meta.get("status") == "not_authorized":
+        raise AuthorizationError(meta.get("info", ""))
     for item in reply.get("data", ()):
         if isinstance(item, dict) and isinstance(item.get("data"), dict):
             names: list[str] = item["data"][WITHDRAWN]
