@@ -20,16 +20,9 @@ from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.errors import CheckpointError, ModelError, StudyError
 from gliofed.federated.wire import save
 from gliofed.models import folder as model_room
-from gliofed.models.folder import (
-    CALIBRATIONS,
-    CARD,
-    RECORD,
-    WEIGHTS,
-    ModelRecipe,
-    recipe_of,
-    write_model,
-)
+from gliofed.models.folder import CALIBRATIONS, CARD, RECORD, WEIGHTS, recipe_of, write_model
 from gliofed.models.network import build_net
+from gliofed.models.recipe import ModelRecipe
 from gliofed.study import CalibrationConfig, NetworkConfig, Study, load_study, parse_study
 from gliofed.version import __version__
 

@@ -31,11 +31,11 @@ from gliofed.calibration.calibrator import Calibration
 from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.data.store import RECIPE
 from gliofed.errors import DataError, ModelError, StudyError
-from gliofed.markers import MARKERS
 from gliofed.models.network import MultiTaskNet, build_net
+from gliofed.models.recipe import CLASSES, MarkerClasses, ModelRecipe
 from gliofed.runtime.files import keep, keep_folder
 from gliofed.settings import build
-from gliofed.study import GridConfig, NetworkConfig, PreparationConfig, QualityConfig, Study
+from gliofed.study import Study
 from gliofed.version import __version__
 
 FORMAT: Final = 2
@@ -47,45 +47,6 @@ CALIBRATIONS: Final = "calibrations.json"
 CARD: Final = "model-card.md"
 _LARGEST: Final = 2**20
 """Largest record in bytes: it is read before its digest can be checked."""
-
-
-@dataclass(frozen=True)
-class MarkerClasses:
-    """A marker that the network predicts, its classes in the order of the head's logits."""
-
-    marker: str
-    classes: tuple[str, ...]
-
-
-CLASSES: Final = tuple(MarkerClasses(m.id, m.classes) for m in MARKERS)
-
-
-@dataclass(frozen=True)
-class ModelRecipe:
-    """How a model is used, and its origin.
-
-    name: of the study. run, rounds: of the training. study: the study's digest.
-    gliofed: the version that wrote it. steps: name of the preparation's steps
-    (`gliofed.data.store.RECIPE`), with the settings `prepare` and the voxels of `grid`; its patch
-    is that of the training. quality: limits for a prepared case. mirror: whether predictions are
-    averaged with those of the mirrored scan. synthetic: trained on phantoms. untrained: markers
-    without an answer.
-    """
-
-    name: str
-    run: str
-    rounds: int
-    study: str
-    gliofed: str
-    steps: str
-    net: NetworkConfig
-    grid: GridConfig
-    prepare: PreparationConfig
-    quality: QualityConfig
-    mirror: bool
-    synthetic: bool
-    markers: tuple[MarkerClasses, ...] = CLASSES
-    untrained: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""How a trained model is used, and where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from gliofed.markers import MARKERS
+from gliofed.study import GridConfig, NetworkConfig, PreparationConfig, QualityConfig
+
+
+@dataclass(frozen=True)
+class MarkerClasses:
+    """A marker that the network predicts, its classes in the order of the head's logits."""
+
+    marker: str
+    classes: tuple[str, ...]
+
+
+CLASSES: Final = tuple(MarkerClasses(m.id, m.classes) for m in MARKERS)
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """How a model is used, and its origin.
+
+    name: of the study. run, rounds: of the training. study: the study's digest.
+    gliofed: the version that wrote it. steps: name of the preparation's steps
+    (`gliofed.data.store.RECIPE`), with the settings `prepare` and the voxels of `grid`; its patch
+    is that of the training. quality: limits for a prepared case. mirror: whether predictions are
+    averaged with those of the mirrored scan. synthetic: trained on phantoms. untrained: markers
+    without an answer.
+    """
+
+    name: str
+    run: str
+    rounds: int
+    study: str
+    gliofed: str
+    steps: str
+    net: NetworkConfig
+    grid: GridConfig
+    prepare: PreparationConfig
+    quality: QualityConfig
+    mirror: bool
+    synthetic: bool
+    markers: tuple[MarkerClasses, ...] = CLASSES
+    untrained: tuple[str, ...] = ()
