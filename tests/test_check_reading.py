@@ -85,7 +85,7 @@ def test_the_child_answers_as_the_function_does(tmp_path) -> None:
 )
 def test_a_file_that_ends_the_child_is_a_finding_and_the_rest_goes_on(tmp_path, deed, code) -> None:
     asked = job(tmp_path)
-    wall = 1.5 if "sleep" in deed else 60.0
+    wall = 6.0 if "sleep" in deed else 60.0  # the start of the child counts too
     with SafeReader(wall, bad_child(deed)) as reader:
         looked = reader.look(asked)
         after = reader.look(ReadRequest({Sequence.T1: asked.images[Sequence.T1]}, {}, False))
