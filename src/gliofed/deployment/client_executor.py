@@ -36,6 +36,7 @@ from gliofed.federated.model_delivery import (
 )
 from gliofed.federated.wire import load_note
 from gliofed.runtime.device import keep_memory
+from gliofed.study import Study
 
 _STAGES: Final[Mapping[str, Stage]] = {
     s: s for s in ("link", "notice", "count", "train", "test", "calibrate", "model")
@@ -54,7 +55,7 @@ class ClientExecutor(FlareExecutor):
         self._policy = SitePolicy()
         self._opened: Client | None = None
         self._recorder: ProgressRecorder | None = None
-        self._told = False
+        self._untrained: tuple[str, ...] | None = None
         self._opened_linkage: SiteLinkage | None = None
 
     def prepare(self, kit: Path) -> Path:
@@ -80,18 +81,16 @@ class ClientExecutor(FlareExecutor):
             respond = self._responder(kind)
             self._stage = _STAGES[kind]
             respond(request, response)
-        sent = {**note, "untrained": self._untrained(note)} if kind == "train" else note
+        sent = {**note, "untrained": self._untrained_markers(note)} if kind == "train" else note
         self._progress.responded(sent, load_note(response), time.monotonic() - started)
 
-    def _untrained(self, note: Mapping[str, Any]) -> tuple[str, ...]:
-        """The markers that a training request leaves out; logged with the first one of a job."""
-        loss = parse_study_text(self._job.study).loss
-        found = untrained_markers(loss, note["class_weights"])
-        if not self._told:
-            self._told = True
-            for marker in found:
+    def _untrained_markers(self, note: Mapping[str, Any]) -> tuple[str, ...]:
+        """The markers that the job leaves out; found and logged with its first training request."""
+        if self._untrained is None:
+            self._untrained = untrained_markers(self._study.loss, note["class_weights"])
+            for marker in self._untrained:
                 self._log.write("marker-not-trained", run=self._job.run, marker=marker)
-        return found
+        return self._untrained
 
     def _responder(self, kind: str) -> Callable[[Path, Path], None]:
         """What reads a request of this kind from one file and writes the response to another."""
@@ -126,8 +125,7 @@ class ClientExecutor(FlareExecutor):
 
     def _keep_model(self, request_file: Path, response: Path) -> None:
         """Keep the finished model, where the approved study says so, and test it for the site."""
-        study = parse_study_text(self._job.study)
-        if not study.federation.share_model:
+        if not self._study.federation.share_model:
             raise ApprovalError("a model was sent, which the approved study does not provide for")
         request = load_model_request(request_file)
         folder = self._kit.work / self._job.run
@@ -178,7 +176,7 @@ class ClientExecutor(FlareExecutor):
         folder = self._kit.work / self._job.run
         approved = folder.is_dir()
         if self._recorder is None or (approved and self._recorder.folder != folder):
-            name = parse_study_text(self._job.study).name if approved else self._job.digest[:12]
+            name = self._study.name if approved else self._job.digest[:12]
             self._recorder = ProgressRecorder(
                 folder if approved else self._kit.work / REFUSED, name
             )
@@ -193,17 +191,20 @@ class ClientExecutor(FlareExecutor):
         return AuditLog(self._kit.audit, self._kit.name)
 
     @cached_property
+    def _study(self) -> Study:
+        return parse_study_text(self._job.study)
+
+    @cached_property
     def _cases(self) -> tuple[PreparedCase, ...]:
         keep_memory()
-        study = parse_study_text(self._job.study)
-        return read_cases(study, self._kit, read_data_paths(self._kit))
+        return read_cases(self._study, self._kit, read_data_paths(self._kit))
 
     @property
     def _linkage(self) -> SiteLinkage:
         """Under the policy that `prepare` has found approved, as the client."""
         if self._opened_linkage is None:
             self._opened_linkage = SiteLinkage(
-                study=parse_study_text(self._job.study),
+                study=self._study,
                 kit=self._kit,
                 data=read_data_paths(self._kit),
                 cases=self._cases,
