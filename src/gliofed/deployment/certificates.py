@@ -81,7 +81,7 @@ def read_revocations(path: Path, root: x509.Certificate) -> tuple[int, list[int]
         return 0, []
     except ValueError:
         raise KitError(f"{path}: is not a list of revoked certificates in PEM") from None
-    if not found.is_signature_valid(root.public_key()):  # type: ignore[arg-type]
+    if not found.is_signature_valid(root.public_key()):  # type: ignore[arg-type]  # (the authority has an RSA key)
         raise KitError(f"{path}: is not signed by this federation's authority")
     number = found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     return number, [revoked.serial_number for revoked in found]

@@ -249,18 +249,20 @@ class _Rounds:
         gate = UpdateGate(request, study.federation)
         for reply in replies:
             seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
-            if reply.response is None:
-                received.missing[reply.site] = f"site {reply.site}: no response: {reply.failure}"
+            try:
+                file = response_file(reply)
+            except UpdateError as error:
+                received.missing[reply.site] = str(error)
                 continue
-            self._interval.received += reply.response.stat().st_size
+            self._interval.received += file.stat().st_size
             try:
                 self._bound.check_member(reply.site)
-                update = gate.check(reply.site, reply.response)
+                update = gate.check(reply.site, file)
                 self._bound.check_claims(update)
             except UpdateError as error:
                 received.refused[reply.site] = str(error)
                 continue
-            sized = self._bound.size(request, update, reply.response)
+            sized = self._bound.size(request, update, file)
             received.updates[reply.site], received.seconds[reply.site] = sized, seconds
         return received
 
