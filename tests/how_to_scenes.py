@@ -23,13 +23,7 @@ from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.types import Placement, PreparationMeasures, Sequence
 
 HOSPITALS: Final = ("north", "east", "west", "south")
-STUDY: Final = """
-name = "four"
-models = ["federated"]
-[data]
-root = "{root}"
-train = ["north", "east", "west"]
-external = ["south"]
+SMALL: Final = """
 [grid]
 spacing_mm = [2.0, 2.0, 2.0]
 patch = [16, 16, 16]
@@ -41,10 +35,19 @@ bias = false
 [quality]
 brain_litres = [0.0, 9.0]
 alignment = 0.0
-[train]
-epochs = 1
 [score]
 bootstrap = 100
+"""
+"""Settings below a printed study: cases that are drawn in seconds."""
+STUDY: Final = """
+name = "four"
+models = ["federated"]
+[data]
+root = "{root}"
+train = ["north", "east", "west"]
+external = ["south"]
+[train]
+epochs = 1
 """
 
 
@@ -59,7 +62,7 @@ def hospitals(root: Path) -> Desk:
     """Four hospitals, and their study under the names that pages use."""
     write_hospitals(root)
     for name in ("four.toml", "study.toml"):
-        Path(name).write_text(STUDY.format(root=root / "data/glioma"))
+        Path(name).write_text(STUDY.format(root=root / "data/glioma") + SMALL)
     return Desk(root, {})
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import write_hospital
 from federation_kits import PATIENCE_S, free_port, running, verb
 from how_to import OTHERS, PAGES, Command, Desk, block_with, blocks, commands
-from how_to_scenes import BETWEEN, SCENES
+from how_to_scenes import BETWEEN, SCENES, SMALL
 
 import gliofed
 from gliofed.deployment.join import record_approval
@@ -80,22 +80,6 @@ def test_the_commands_of_a_page_run_as_printed(page, tmp_path, monkeypatch) -> N
 # the steps of a federation, with a process for each party
 
 
-STUDY: Final = """
-[grid]
-spacing_mm = [2.0, 2.0, 2.0]
-patch = [16, 16, 16]
-[prepare]
-brain = "stripped"
-register = false
-space = "scanner"
-bias = false
-[quality]
-brain_litres = [0.0, 9.0]
-alignment = 0.0
-[score]
-bootstrap = 100
-"""
-"""Below the printed study: cases that are drawn in seconds."""
 BY_HAND: Final = "north-hospital"
 SERVICES: Final = ("south-hospital", "west-hospital")
 
@@ -158,7 +142,7 @@ def test_a_federation_trains_by_the_printed_commands_and_by_the_unit_of_a_kit(
     Path("federation.toml").write_text(plan)
     study = block_with(page, 'name = "glioma-eu-1"').replace("epochs = 40", "epochs = 1")
     study = study.replace("quorum = 2", "quorum = 2\nshare_model = true")
-    Path("study.toml").write_text(study + STUDY)
+    Path("study.toml").write_text(study + SMALL)
     desk = Desk(tmp_path, {})
     steps = _steps()
     desk.run(steps["provision"])
