@@ -37,6 +37,7 @@ from gliofed.evaluation.prediction_table import class_columns, prediction_column
 from gliofed.evaluation.results import ScoreRow
 from gliofed.experiments.evaluation import write_score_tables
 from gliofed.federated.gate import UpdateGate
+from gliofed.federated.message_table import table_rows
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
@@ -287,11 +288,17 @@ def test_the_receptive_field_is_what_gradients_reach(networks, preset) -> None:
 
 def test_the_gate_checks_in_the_documented_order() -> None:
     doc = " ".join((ROOT / "docs/reference/messages.md").read_text().split())
-    order = [doc.index(f"| {n} | ") for n in range(1, 10)]
+    order = [doc.index(f"| {n} | ") for n in range(1, 11)]
     assert order == sorted(order)
-    names = ("_check_origin", "_check_tensors", "_check_cases", "_check_stats", "_check_norm")
+    names = ("load_update", "_check_origin", "_check_tensors", "_check_cases", "_check_norm")
     found = [n for n in UpdateGate.check.__code__.co_names if n in names]
     assert found == list(names)
+
+
+def test_every_field_of_every_message_is_documented_as_it_is_checked() -> None:
+    doc = (ROOT / "docs/reference/messages.md").read_text()
+    table = doc[doc.index("| message | field | allowed |") :].split("\n\n")[0].splitlines()[2:]
+    assert table == [f"| {m} | `{field}` | {text} |" for m, field, text in table_rows()]
 
 
 def test_every_package_is_described() -> None:

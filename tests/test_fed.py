@@ -30,7 +30,7 @@ from gliofed.federated.messages import (
 )
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
 from gliofed.federated.strategies.averaging import weight_by_cases, weight_by_labels
-from gliofed.federated.wire import load_note, pack, unpack
+from gliofed.federated.wire import pack, read_note, receive
 from gliofed.federation_config import FederationConfig
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, task_of
@@ -128,16 +128,18 @@ BAD = {
     "extra key": (lambda m: {"tensors": {**m, "evil": torch.ones(1)}}, "the model lacks: .*evil"),
     "missing key": (lambda m: {"tensors": {k: v for k, v in m.items() if k != "mask.weight"}}, "lacks tensors"),
     "x1000": (lambda m: {"tensors": scaled(m, 1000)}, "above the bound"),
-    "claims 1e12": (lambda m: {"cases": 10**12}, "claims 1000000000000 cases"),
+    "claims 1e12": (lambda m: {"cases": 10**12}, "cases is 1000000000000, expected an integer"),
     "no cases": (lambda m: {"cases": 0}, "claims 0 cases"),
     "more labels than cases": (lambda m: {"labelled": {**update(m).labelled, "idh": 11}}, "11 labels of idh"),
-    "negative labels": (lambda m: {"labelled": {**update(m).labelled, "idh": -1}}, "-1 labels"),
-    "unknown task": (lambda m: {"labelled": {"mask": 1, "other": 1}}, "counts labels for"),
+    "negative labels": (lambda m: {"labelled": {**update(m).labelled, "idh": -1}}, r"labelled\.idh is -1"),
+    "unknown task": (lambda m: {"labelled": {"mask": 1, "other": 1}}, "labelled has 'other'"),
     "other run": (lambda m: {"run": "other"}, "of run 'other'"),
     "old round": (lambda m: {"round": 2}, "of round 2"),
     "other name": (lambda m: {"site": "b"}, "name of site 'b'"),
     "replay": (lambda m: {"nonce": "1" * 32}, "another request"),
-    "NaN statistic": (lambda m: {"stats": {"mask": Stat(math.nan, 1)}}, "statistic"),
+    "statistic beyond the floats": (lambda m: {"stats": {"mask": Stat(10**400, 1)}}, r"stats\.mask\.0 is 1000"),
+    "free statistic": (lambda m: {"stats": {"other": Stat(1, 1)}}, "stats has 'other'"),
+    "NaN statistic": (lambda m: {"stats": {"mask": Stat(math.nan, 1)}}, r"stats\.mask\.0 is nan"),
 }  # fmt: skip
 
 
@@ -170,7 +172,7 @@ def test_a_gradient_passes_within_its_own_bounds(model, sent) -> None:
     for changes, words in (
         ({"tensors": tensors}, r"gradient has norm 5.001, above the bound 5 \(max_gradient\)"),
         ({"cases": 101}, "claims 101 cases, allowed are 0 to 100"),
-        ({"cases": -1}, "claims -1 cases, allowed are 0 to 100"),
+        ({"cases": -1}, "cases is -1, expected an integer from 0"),
         ({"cases": 0}, "has tensors, but no case of this round"),
         ({"tensors": {}}, "lacks tensors of the model"),
         ({"labelled": {"idh": 1}}, "label counts, which a gradient does not need"),
@@ -201,7 +203,7 @@ def test_an_update_cut_short_or_changed_is_refused(model, sent) -> None:
     path.write_bytes(data[:-3])
     with pytest.raises(UpdateError, match="cannot be read"):
         load_update(path)
-    assert load_note(path)["site"] == "a"
+    assert read_note(path)["site"] == "a"
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(UpdateError, match="its digest does not match"):
         load_update(path)
@@ -209,7 +211,7 @@ def test_an_update_cut_short_or_changed_is_refused(model, sent) -> None:
     with pytest.raises(UpdateError, match="its digest does not match"):
         load_update(path)
     assert sent(update(model)).read_bytes() == data
-    assert unpack(data)[1]["cases"] == 10
+    assert receive(data, lambda header: None)[1]["cases"] == 10
 
 
 def test_an_update_larger_than_the_model_is_not_even_read(model, tmp_path) -> None:
@@ -417,7 +419,7 @@ class Twists:
         self.engine, self.twist = engine, twist
 
     def send(self, request):
-        counting = load_note(request)["kind"] == "count"
+        counting = read_note(request)["kind"] == "count"
         for reply in self.engine.send(request):
             yield reply if counting or reply.site != "a" else self.twist(reply)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import THIN
 from recorded_progress import RecordedProgress
 from test_sums import alike, answers, find, of, result, two
 
@@ -33,16 +34,16 @@ from gliofed.federated.messages import (
 )
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
 from gliofed.federated.server.testing import last_test, run_test
-from gliofed.federated.wire import LARGEST_HEADER, load_note, save
+from gliofed.federated.wire import LARGEST_HEADER, read_note, save
 from gliofed.federation_config import FederationConfig
-from gliofed.models.network import build_net
+from gliofed.models.network import build_net, network_from_spec
 from gliofed.runtime.device import Device
 
 CPU = Device(torch.device("cpu"), bf16=False)
 LIMITS = FederationConfig(max_cases=100)
 NONCE = "0" * 32
 REQUEST = ScoresRequest("run", NONCE, 2, {})
-STATE = CommittedRound("run", 2, {"mask.weight": torch.ones(2, 2)}, ())
+STATE = CommittedRound("run", 2, network_from_spec(THIN, 0).state_dict(), ())
 TRUTH = [0] * 6 + [1] * 5
 
 
@@ -85,11 +86,11 @@ def test_sums_come_back_bit_for_bit(site, tmp_path) -> None:
 
 def test_an_answer_says_no_more_than_sums(tmp_path) -> None:
     own = [result(i, dice=0.5 + i / 20, patient=f"Frida {i}") for i in range(7)]
-    note = load_note(written(tmp_path, score_sums(own)))
-    assert set(note) == {"run", "nonce", "site", "roles", "digest"}
+    note = read_note(written(tmp_path, score_sums(own)))
+    assert set(note) == {"run", "nonce", "site", "roles"}
     assert set(note["roles"]["holdout"]) == {"smallest", "cases", "patients", "mask", "markers", "left_out"}  # fmt: skip
     assert "Frida" not in json.dumps(note)
-    hidden = load_note(written(tmp_path, {"holdout": sums(1, smallest=12)}))
+    hidden = read_note(written(tmp_path, {"holdout": sums(1, smallest=12)}))
     shown = hidden["roles"]["holdout"]
     assert (shown["cases"], shown["patients"], shown["mask"], shown["markers"]) == (0, 0, [0, 0, 0], {})  # fmt: skip
 
@@ -150,8 +151,7 @@ GARBLED = {
 
 @pytest.mark.parametrize("kind", GARBLED)
 def test_a_garbled_answer_is_refused_by_name(kind, tmp_path) -> None:
-    note = load_note(written(tmp_path, ROLES["a"]))
-    del note["digest"]
+    note = read_note(written(tmp_path, ROLES["a"]))
     save(tmp_path / "answer", {}, note)
     check_scores("a", REQUEST, tmp_path / "answer", LIMITS)
     GARBLED[kind](note)
@@ -161,8 +161,7 @@ def test_a_garbled_answer_is_refused_by_name(kind, tmp_path) -> None:
 
 
 def test_an_answer_with_tensors_or_too_large_is_refused(tmp_path) -> None:
-    note = load_note(written(tmp_path, ROLES["a"]))
-    del note["digest"]
+    note = read_note(written(tmp_path, ROLES["a"]))
     save(tmp_path / "answer", {"scan": torch.ones(3)}, note)
     with pytest.raises(UpdateError, match=r"tensors: .*scan"):
         load_scores(tmp_path / "answer")
@@ -176,8 +175,7 @@ def test_an_answer_with_tensors_or_too_large_is_refused(tmp_path) -> None:
 def test_a_task_of_an_unknown_kind_is_refused(tmp_path) -> None:
     save_request(tmp_path / "task", REQUEST)
     assert load_request(tmp_path / "task") == REQUEST
-    note = load_note(tmp_path / "task")
-    del note["digest"]
+    note = read_note(tmp_path / "task")
     save(tmp_path / "task", {}, {**note, "kind": "upload"})
     with pytest.raises(UpdateError, match="'upload'"):
         load_request(tmp_path / "task")
@@ -202,7 +200,7 @@ class Sites:
 
     def send(self, request):
         self.asked += 1
-        self.kinds.append(load_note(request)["kind"])
+        self.kinds.append(read_note(request)["kind"])
         for name, site in self.sites.items():
             site.respond(request, self.folder / "answer")
             yield SiteReply(name, self.folder / "answer")
@@ -317,7 +315,7 @@ def test_a_site_that_only_tests_refuses_to_train(tiny_study, make_prepared, tmp_
     )
     for request in (
         CountsRequest("run", NONCE),
-        TrainingRequest("run", NONCE, 0, 1, 1, {}, {}, 1, {}),
+        TrainingRequest("run", NONCE, 0, 1, 1, STATE.weights, {}, 1, {}),
     ):
         save_request(tmp_path / "task", request)
         with pytest.raises(DataError, match="site c has no training case: it can only test"):
@@ -325,7 +323,7 @@ def test_a_site_that_only_tests_refuses_to_train(tiny_study, make_prepared, tmp_
     with pytest.raises(DataError, match="no training case"):
         SiteData("c")
     trains = Client(SiteData("a", [make_prepared("a0")]), ClientSetup(tiny_study, 1, tmp_path, CPU))
-    save_request(tmp_path / "task", REQUEST)
+    save_request(tmp_path / "task", dataclasses.replace(REQUEST, weights=STATE.weights))
     with pytest.raises(DataError, match="site a was not set up to test"):
         trains.respond(tmp_path / "task", tmp_path / "answer")
     assert not (tmp_path / "answer").exists()

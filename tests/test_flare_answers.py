@@ -67,7 +67,7 @@ def engine(tmp_path, monkeypatch):
         found = Fetched(**fetched)
         monkeypatch.setattr(controller, "FileOffer", lambda *a: offer)
         monkeypatch.setattr(controller, "download", found)
-        monkeypatch.setattr(controller, "load_note", lambda path: {"kind": "count"})
+        monkeypatch.setattr(controller, "read_note", lambda path: {"kind": "count"})
         flare = SimpleNamespace(
             get_cell=lambda: None,
             get_clients=lambda: [SimpleNamespace(name=n) for n in sites.after],

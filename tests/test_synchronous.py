@@ -27,7 +27,7 @@ from gliofed.federated.messages import (
     training_request_of,
 )
 from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
-from gliofed.federated.wire import load_note
+from gliofed.federated.wire import read_note
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS
@@ -303,7 +303,7 @@ def test_a_site_without_a_case_needs_only_the_note(hospitals, tiny_study, tmp_pa
         save_request(tmp_path / "request", request)
         client.respond(tmp_path / "request", tmp_path / "response")
         update = load_update(tmp_path / "response")
-        bare = training_request_of(json.dumps(load_note(tmp_path / "request")))
+        bare = training_request_of(json.dumps(read_note(tmp_path / "request")))
         assert bare == dataclasses.replace(request, weights={})
         assert client.has_no_case(bare) == (update.cases == 0)
         if client.has_no_case(bare):
@@ -320,5 +320,5 @@ def test_a_note_of_no_training_request_is_none(note) -> None:
 
 
 def test_a_malformed_note_is_refused() -> None:
-    with pytest.raises(UpdateError, match="missing or wrong field"):
+    with pytest.raises(UpdateError, match="its note lacks round, rounds"):
         training_request_of('{"kind": "train", "run": "r", "nonce": "n"}')

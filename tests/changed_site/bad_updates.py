@@ -15,8 +15,8 @@ import torch
 
 from gliofed.federated.gate import UpdateGate
 from gliofed.federated.messages import TrainingRequest, load_request, load_update, save_update
-from gliofed.federated.wire import LARGEST_HEADER, load_note
-from gliofed.types import Update
+from gliofed.federated.wire import LARGEST_HEADER
+from gliofed.types import Stat, Update
 
 
 def _changed(path: Path, **fields) -> None:
@@ -73,12 +73,14 @@ _OF_BOTH = {
     "header too long": (lambda p, g: _bytes(p, lambda d: _header(d, 2**40)), "is not in the format of gliofed"),
     "header too short": (lambda p, g: _bytes(p, lambda d: _header(d, 9)), "is not in the format of gliofed"),
     "dtype that does not fit its bytes": (
-        lambda p, g: _bytes(p, lambda d: d.replace(b'"dtype":"F32"', b'"dtype":"F64"', 1)), "cannot be read"),
+        lambda p, g: _bytes(p, lambda d: d.replace(b'"dtype":"F32"', b'"dtype":"F64"', 1)), "float64, expected"),
     "too large": (_oversize, "bytes, the limit"),
-    "cases": (lambda p, g: _changed(p, cases=10**12), "claims 1000000000000 cases"),
+    "cases": (lambda p, g: _changed(p, cases=10**12), "cases is 1000000000000, expected"),
     "name of another site": (lambda p, g: _changed(p, site="north"), "the name of site 'north'"),
     "digest": (lambda p, g: _bytes(p, lambda d: d[:-1] + bytes([d[-1] ^ 1])), "its digest does not match"),
     "answer of an earlier round": (lambda p, g: shutil.copy(_earlier(p), p), "it is of round"),
+    "statistic beyond the floats": (lambda p, g: _changed(p, stats={"mask": Stat(10**400, 1)}), "stats.mask.0 is 1000"),
+    "free statistics": (lambda p, g: _changed(p, stats={f"s{n}": Stat(1, 1) for n in range(9000)}), "stats has 's0'"),
     "old nonce": (lambda p, g: _changed(p, nonce=load_update(_earlier(p)).nonce), "its nonce differs"),
     "answer of another run": (lambda p, g: _changed(p, run="0" * 24), "it is of run"),
 }  # fmt: skip
@@ -87,7 +89,7 @@ BAD = {
         "norm": (lambda p, g: _larger(p, 1e7), "above the bound 1000 (max_gradient)"),
         "tensors without a case": (lambda p, g: _changed(p, cases=0), "it has tensors, but no case"),
         "cases without a tensor": (lambda p, g: _changed(p, tensors={}), "lacks tensors of the model"),
-        "cases below 0": (lambda p, g: _changed(p, cases=-1), "claims -1 cases"),
+        "cases below 0": (lambda p, g: _changed(p, cases=-1), "cases is -1, expected"),
         "label counts": (lambda p, g: _changed(p, labelled={"idh": 1}), "it has label counts"),
     },
     "label_aware": _OF_BOTH | {
@@ -104,8 +106,8 @@ BAD = {
 def _report_honestly(response: Path) -> None:
     """The site's own report of the round reads what the file says before it is changed."""
     executor = sys.modules["gliofed.deployment.client_executor"]
-    read, honest = executor.load_note, load_note(response)
-    executor.load_note = lambda path: honest if path == response else read(path)
+    read, honest = executor.read_note, load_note(response)
+    executor.read_note = lambda path: honest if path == response else read(path)
 
 
 def change(site: type) -> None:

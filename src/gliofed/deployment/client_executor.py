@@ -27,6 +27,7 @@ from gliofed.federated.governance.policy import SitePolicy, load_policy
 from gliofed.federated.label_counts import untrained_markers
 from gliofed.federated.linkage.messages import LINKAGE_KINDS
 from gliofed.federated.linkage.tokens import read_salt
+from gliofed.federated.message_table import check_request_note
 from gliofed.federated.messages import training_request_of
 from gliofed.federated.model_delivery import (
     MODEL_KIND,
@@ -34,7 +35,7 @@ from gliofed.federated.model_delivery import (
     load_model_request,
     save_receipt,
 )
-from gliofed.federated.wire import load_note
+from gliofed.federated.wire import read_note
 from gliofed.runtime.device import keep_memory
 from gliofed.study import Study
 
@@ -73,16 +74,16 @@ class ClientExecutor(FlareExecutor):
     def respond(self, request: Path, response: Path) -> None:
         """Respond with the site's own cases, as far as its policy lets it."""
         self._stage = "data"
-        note = load_note(request)
-        kind = str(note["kind"])
+        note = read_note(request)
+        kind = check_request_note(note)
         number = note.get("round", note.get("rounds"))  # of training, or those that made the model
         started = time.monotonic()
-        with self._logged(None if number is None else int(number), response):
+        with self._logged(number, response):
             respond = self._responder(kind)
             self._stage = _STAGES[kind]
             respond(request, response)
         sent = {**note, "untrained": self._untrained_markers(note)} if kind == "train" else note
-        self._progress.responded(sent, load_note(response), time.monotonic() - started)
+        self._progress.responded(sent, read_note(response), time.monotonic() - started)
 
     def _untrained_markers(self, note: Mapping[str, Any]) -> tuple[str, ...]:
         """The markers that the job leaves out; found and logged with its first training request."""
@@ -109,7 +110,7 @@ class ClientExecutor(FlareExecutor):
             self._stage = "train"
             self._client.respond_without_case(request, response)
         sent = {"kind": "train", "round": request.round, "rounds": request.rounds}
-        self._progress.responded(sent, load_note(response), time.monotonic() - started)
+        self._progress.responded(sent, read_note(response), time.monotonic() - started)
         return True
 
     def _respond_linkage(self, request: Path, response: Path) -> None:
@@ -119,7 +120,7 @@ class ClientExecutor(FlareExecutor):
         now = self._linkage.decisions
         if now != before:
             self._opened = None
-        if now.compared and load_note(request)["kind"] == "notice":
+        if now.compared and read_note(request)["kind"] == "notice":
             counted = count_fields(len(now.left_out), self._policy.smallest_count)
             self._log.write("patients-compared", run=self._job.run, **counted)
 

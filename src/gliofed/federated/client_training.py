@@ -20,7 +20,7 @@ from gliofed.federated.label_counts import (
     share_of_batch,
 )
 from gliofed.federated.messages import TrainingRequest
-from gliofed.federated.named_tensors import join_tensors, split_tensors
+from gliofed.federated.named_tensors import Layout, join_tensors, layout_of, split_tensors
 from gliofed.federated.schedule import Schedule, batches_of_pass
 from gliofed.federated.strategies.halves import ClientRound
 from gliofed.federated.strategies.table import strategy_named
@@ -80,6 +80,11 @@ class ClientTraining:
     def _net(self) -> MultiTaskNet:
         net = self._setup.study.net
         return build_net(net.preset, net.stem, seed=0).to(self._setup.device.device)
+
+    @cached_property
+    def model(self) -> Layout:
+        """The tensors of the study's network, without values."""
+        return layout_of(self._net.state_dict())
 
     @cached_property
     def _parameters(self) -> Mapping[str, Tensor]:

@@ -8,18 +8,18 @@
 | `CalibrationRequest` | `StatisticsResponse` | sums over the calibration cases                |
 
 Every request has the id of its run and a new nonce, which the response repeats. What is read from
-a file has the right types; `gliofed.federated.gate` checks the values.
+a file has the fields of `gliofed.federated.message_table`, each within its range;
+`gliofed.federated.gate` checks what the table cannot know.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Literal, cast, get_args
 
 from torch import Tensor
 
@@ -34,19 +34,24 @@ from gliofed.errors import UpdateError
 from gliofed.evaluation.by_site_sums.sums import (
     AucSums,
     MarkerSums,
-    OmissionReason,
     ScoreSums,
     ValueMoments,
 )
 from gliofed.evaluation.results import Role
 from gliofed.federated.label_counts import LabelCounts
-from gliofed.federated.named_tensors import join_tensors, split_tensors
-from gliofed.federated.wire import load, save
+from gliofed.federated.message_table import check_note, check_request_note
+from gliofed.federated.named_tensors import (
+    Layout,
+    join_tensors,
+    layout_with,
+    require_layout,
+    split_tensors,
+)
+from gliofed.federated.schema import Choice
+from gliofed.federated.wire import Header, parse_note, receive, require_no_tensors, save
 from gliofed.types import Stat, TensorsByKind, Update
 
 RequestKind = Literal["count", "train", "test", "calibrate"]
-_LARGEST: Final = 1e300
-_T = TypeVar("_T")
 
 
 def new_nonce() -> str:
@@ -171,9 +176,23 @@ def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, 
             return request.weights or {}, fields
 
 
-def load_request(path: Path) -> Request:
-    """A file as a request. Raises UpdateError where it is none."""
-    return _request(*load(path))
+def load_request(path: Path, model: Layout | None = None, state: Sequence[str] = ()) -> Request:
+    """A file as a request. Raises UpdateError where it is none.
+
+    model: the tensors of the run's model; None for a file of one's own, whose tensors are not
+    compared. state: kinds of tensors that a training request has beside them.
+    """
+
+    def check(header: Header) -> None:
+        kind, sent = _kind(header.note), header.layout
+        if model is None or (kind == "calibrate" and not sent):
+            return
+        no_model = kind == "count"
+        require_layout(
+            sent, {} if no_model else layout_with(model, state if kind == "train" else ())
+        )
+
+    return _request(*receive(path, check))
 
 
 def training_request_of(note: object) -> TrainingRequest | None:
@@ -181,41 +200,46 @@ def training_request_of(note: object) -> TrainingRequest | None:
 
     Raises UpdateError where the note is malformed.
     """
-    try:
-        plain = json.loads(note) if isinstance(note, str) else None
-        is_training = isinstance(plain, dict) and plain.get("kind") == "train"
-        request = _request({}, plain or {}) if is_training else None
-    except (ValueError, RecursionError) as error:
-        raise UpdateError(f"the request's note is malformed: {error}") from None
+    if not isinstance(note, str):
+        return None
+    plain = parse_note(note)
+    request = _request({}, plain) if plain.get("kind") == "train" else None
     return request if isinstance(request, TrainingRequest) else None
 
 
+def _kind(note: Mapping[str, Any]) -> RequestKind:
+    kind = note.get("kind")
+    Choice(get_args(RequestKind)).check(kind, "kind")
+    return cast(RequestKind, kind)
+
+
 def _request(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> Request:
-    try:
-        kind: RequestKind = _one_of(note["kind"], RequestKind)
-        run, nonce = str(note["run"]), str(note["nonce"])
-        if kind == "count":
-            return CountsRequest(run, nonce)
-        if kind == "test":
-            return ScoresRequest(run, nonce, int(note["rounds"]), tensors)
-        if kind == "calibrate":
+    kind = _kind(note)
+    check_request_note(note)
+    run, nonce = note["run"], note["nonce"]
+    if kind == "count":
+        return CountsRequest(run, nonce)
+    if kind == "test":
+        return ScoresRequest(run, nonce, note["rounds"], tensors)
+    if kind == "calibrate":
+        try:
             statistics = request_from_json(note["statistics"])
-            return CalibrationRequest(run, nonce, int(note["rounds"]), statistics, tensors or None)
-        weights, state = split_tensors(tensors)
-        return TrainingRequest(
-            run=run,
-            nonce=nonce,
-            round=int(note["round"]),
-            rounds=int(note["rounds"]),
-            batches=max(1, int(note["batches"])),
-            weights=weights,
-            class_weights={str(k): tuple(map(float, v)) for k, v in note["class_weights"].items()},
-            cases=int(note["cases"]),
-            labelled={str(k): int(v) for k, v in note["labelled"].items()},
-            state=state,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UpdateError(f"the request has a missing or wrong field: {error}") from None
+        except ValueError as error:
+            raise UpdateError(f"the request for statistics is malformed: {error}") from None
+        return CalibrationRequest(run, nonce, note["rounds"], statistics, tensors or None)
+    weights, state = split_tensors(tensors)
+    return TrainingRequest(
+        run=run,
+        nonce=nonce,
+        round=note["round"],
+        rounds=note["rounds"],
+        batches=note["batches"],
+        weights=weights,
+        class_weights={k: tuple(map(float, v)) for k, v in note["class_weights"].items()},
+        cases=note["cases"],
+        labelled=note["labelled"],
+        state=state,
+    )
 
 
 def save_update(path: Path, update: Update) -> None:
@@ -232,24 +256,31 @@ def save_update(path: Path, update: Update) -> None:
     save(path, join_tensors(update.tensors, update.extra), note, lasting=False)
 
 
-def load_update(path: Path) -> Update:
-    """A file as an update. Raises UpdateError where it is none."""
-    tensors, note = load(path)
+def load_update(path: Path, expected: Layout | None = None) -> Update:
+    """A file as an update. Raises UpdateError where it is none.
+
+    expected: the tensors of an update that has any; None for a file of one's own, whose tensors are
+    not compared.
+    """
+
+    def check(header: Header) -> None:
+        if header.layout and expected is not None:
+            require_layout(header.layout, expected)
+
+    tensors, note = receive(path, check)
+    check_note("Update", note)
     own, extra = split_tensors(tensors)
-    try:
-        return Update(
-            run=str(note["run"]),
-            round=_integer(note["round"]),
-            nonce=str(note["nonce"]),
-            site=str(note["site"]),
-            tensors=own,
-            cases=_integer(note["cases"]),
-            labelled={str(k): _integer(v) for k, v in note["labelled"].items()},
-            stats={str(k): Stat(float(s), float(w)) for k, (s, w) in note["stats"].items()},
-            extra=extra,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UpdateError(f"the update's note has a missing or wrong field: {error}") from None
+    return Update(
+        run=note["run"],
+        round=note["round"],
+        nonce=note["nonce"],
+        site=note["site"],
+        tensors=own,
+        cases=note["cases"],
+        labelled=note["labelled"],
+        stats={k: Stat(float(s), float(w)) for k, (s, w) in note["stats"].items()},
+        extra=extra,
+    )
 
 
 def save_counts(path: Path, response: CountsResponse) -> None:
@@ -260,13 +291,14 @@ def save_counts(path: Path, response: CountsResponse) -> None:
 
 def load_counts(path: Path) -> CountsResponse:
     """A file as counts. Raises UpdateError where it is none."""
-    return CountsResponse(*_load_without_tensors(path, "the counts", label_counts_of))
+    note = _load_note_alone(path, CountsResponse)
+    return CountsResponse(note["run"], note["nonce"], note["site"], label_counts_of(note))
 
 
 def label_counts_of(plain: Mapping[str, Any]) -> LabelCounts:
-    """Counts from plain JSON values. Raises KeyError, TypeError, ValueError or AttributeError."""
-    classes = {str(k): tuple(_integer(n) for n in v) for k, v in plain["classes"].items()}
-    return LabelCounts(_integer(plain["cases"]), _integer(plain["masks"]), classes)
+    """Counts from plain JSON values. Raises KeyError, TypeError or AttributeError."""
+    classes = {k: tuple(v) for k, v in plain["classes"].items()}
+    return LabelCounts(plain["cases"], plain["masks"], classes)
 
 
 def save_scores(path: Path, response: ScoresResponse) -> None:
@@ -278,11 +310,9 @@ def save_scores(path: Path, response: ScoresResponse) -> None:
 
 def load_scores(path: Path) -> ScoresResponse:
     """A file as sums of scores. Raises UpdateError where it is none."""
-
-    def read(note: Mapping[str, Any]) -> Mapping[Role, ScoreSums]:
-        return {_one_of(k, Role): _score_sums(v) for k, v in note["roles"].items()}
-
-    return ScoresResponse(*_load_without_tensors(path, "the sums of a test", read))
+    note = _load_note_alone(path, ScoresResponse)
+    roles = {role: _score_sums(own) for role, own in note["roles"].items()}
+    return ScoresResponse(note["run"], note["nonce"], note["site"], roles)
 
 
 def save_statistics(path: Path, response: StatisticsResponse) -> None:
@@ -293,24 +323,19 @@ def save_statistics(path: Path, response: StatisticsResponse) -> None:
 
 def load_statistics(path: Path, request: StatisticsRequest) -> StatisticsResponse:
     """The statistics for `request` in a file. Raises UpdateError where they are malformed."""
-
-    def read(note: Mapping[str, Any]) -> SiteStatistics:
-        return statistics_from_json(note["statistics"], request)
-
-    return StatisticsResponse(*_load_without_tensors(path, "the statistics", read))
-
-
-def _load_without_tensors(
-    path: Path, what: str, read: Callable[[Mapping[str, Any]], _T]
-) -> tuple[str, str, str, _T]:
-    """Run, nonce and site of a response without a model, and the value that `read` parses."""
-    tensors, note = load(path)
-    if tensors:
-        raise UpdateError(f"{what} come with tensors: {sorted(tensors)[:3]}")
+    note = _load_note_alone(path, StatisticsResponse)
     try:
-        return str(note["run"]), str(note["nonce"]), str(note["site"]), read(note)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise UpdateError(f"{what} have a missing or wrong field: {error}") from None
+        statistics = statistics_from_json(note["statistics"], request)
+    except (KeyError, ValueError) as error:
+        raise UpdateError(f"the statistics do not fit the request: {error}") from None
+    return StatisticsResponse(note["run"], note["nonce"], note["site"], statistics)
+
+
+def _load_note_alone(path: Path, message: type) -> dict[str, Any]:
+    """The note of a response without tensors, with the fields of the table and no other."""
+    _, note = receive(path, require_no_tensors)
+    check_note(message.__name__, note)
+    return note
 
 
 def _score_sums_note(sums: ScoreSums) -> dict[str, Any]:
@@ -337,41 +362,22 @@ def _score_sums_note(sums: ScoreSums) -> dict[str, Any]:
 def _score_sums(note: Mapping[str, Any]) -> ScoreSums:
     n, total, squares = note["mask"]
     return ScoreSums(
-        min_count=_integer(note["smallest"]),
-        cases=_integer(note["cases"]),
-        patients=_integer(note["patients"]),
-        mask=ValueMoments(_integer(n), _number(total), _number(squares)),
-        markers={str(k): _marker_sums(v) for k, v in note["markers"].items()},
-        omitted={str(k): _one_of(v, OmissionReason) for k, v in note["left_out"].items()},
+        min_count=note["smallest"],
+        cases=note["cases"],
+        patients=note["patients"],
+        mask=ValueMoments(n, float(total), float(squares)),
+        markers={k: _marker_sums(v) for k, v in note["markers"].items()},
+        omitted=note["left_out"],
     )
 
 
 def _marker_sums(note: Mapping[str, Any]) -> MarkerSums:
-    classes = tuple(_integer(n) for n in note["classes"])
+    classes = tuple(note["classes"])
     total, squares = note["brier"]
-    won = [_number(n) for n in note["won"]]
-    covariance = [[_number(n) for n in row] for row in note["covariance"]]
+    covariance = [[float(n) for n in row] for row in note["covariance"]]
     return MarkerSums(
         classes=classes,
-        correct=tuple(_integer(n) for n in note["correct"]),
-        brier=ValueMoments(sum(classes), _number(total), _number(squares)),
-        auc=AucSums.of(classes, won, covariance),
+        correct=tuple(note["correct"]),
+        brier=ValueMoments(sum(classes), float(total), float(squares)),
+        auc=AucSums.of(classes, [float(n) for n in note["won"]], covariance),
     )
-
-
-def _integer(value: object) -> int:
-    if type(value) is not int:
-        raise ValueError(f"{value!r}, expected an integer")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
-        return float(value)  # (the comparison is False for NaN)
-    raise ValueError(f"{value!r}, expected a finite number")
-
-
-def _one_of(value: object, allowed: Any) -> Any:
-    if value not in get_args(allowed):
-        raise ValueError(f"{value!r}, expected one of {get_args(allowed)}")
-    return value

@@ -18,7 +18,8 @@ from typing import Final
 import torch
 
 from gliofed.errors import UpdateError
-from gliofed.federated.wire import LARGEST_HEADER, load, save
+from gliofed.federated.message_table import check_note
+from gliofed.federated.wire import LARGEST_HEADER, Header, receive, require_no_tensors, save
 
 MODEL_KIND: Final = "model"
 """`kind` in the note of a `ModelRequest`."""
@@ -61,14 +62,15 @@ def save_model_request(path: Path, request: ModelRequest) -> None:
 
 def load_model_request(path: Path) -> ModelRequest:
     """A file as a model, whose files are still to be checked. Raises UpdateError otherwise."""
-    tensors, note = load(path)
-    texts = _texts(note, ("kind", "run", "nonce", "model"))
-    if texts["kind"] != MODEL_KIND or any(
-        t.dtype != torch.uint8 or t.dim() != 1 for t in tensors.values()
-    ):
-        raise UpdateError("the request is not one with a model")
+
+    def check(header: Header) -> None:
+        check_note("ModelRequest", header.note)
+        if any(t.dtype != torch.uint8 or len(t.shape) != 1 for t in header.layout.values()):
+            raise UpdateError("a tensor of the request is not the bytes of a file")
+
+    tensors, note = receive(path, check)
     files = {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
-    return ModelRequest(texts["run"], texts["nonce"], texts["model"], files)
+    return ModelRequest(note["run"], note["nonce"], note["model"], files)
 
 
 def save_receipt(path: Path, receipt: ModelReceipt) -> None:
@@ -86,19 +88,11 @@ def check_receipt(site: str, request: ModelRequest, file: Path) -> None:
     """Raise UpdateError where `file` is not the site's receipt of this model."""
     if file.stat().st_size > 8 + LARGEST_HEADER:
         raise UpdateError(f"site {site}: receipt refused: it is larger than a header")
-    tensors, note = load(file)
-    expected = {
-        "run": request.run,
-        "nonce": request.nonce,
-        "site": site,
-        "model": request.model,
-    }
-    if tensors or note != expected:
-        raise UpdateError(f"site {site}: receipt refused: it is not one of this model and site")
-
-
-def _texts(note: Mapping[str, object], names: tuple[str, ...]) -> dict[str, str]:
-    texts = {name: value for name, value in note.items() if isinstance(value, str)}
-    if set(texts) != set(names) or len(note) != len(names):
-        raise UpdateError(f"the request with a model has other fields than {', '.join(names)}")
-    return texts
+    try:
+        _, note = receive(file, require_no_tensors)
+        check_note("ModelReceipt", note, site)
+    except UpdateError as error:
+        raise UpdateError(f"site {site}: receipt refused: {error}") from None
+    expected = (request.run, request.nonce, request.model)
+    if (note["run"], note["nonce"], note["model"]) != expected:
+        raise UpdateError(f"site {site}: receipt refused: it is not one of this model and request")

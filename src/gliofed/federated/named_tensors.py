@@ -2,11 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from gliofed.errors import UpdateError
+from gliofed.federated.schema import shown
 from gliofed.types import TensorsByKind
+
+
+@dataclass(frozen=True)
+class TensorForm:
+    """A tensor without its values."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.shape} {self.dtype}"
+
+
+Layout = Mapping[str, TensorForm]
+"""The tensors of a message by name, without values."""
+
+
+def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
+    """The layout of tensors."""
+    return {name: TensorForm(t.dtype, tuple(t.shape)) for name, t in tensors.items()}
+
+
+def layout_with(layout: Layout, kinds: Sequence[str]) -> Layout:
+    """The layout of a model's tensors, and of one more of each of `kinds` for each of them."""
+    more = {tensor_name(name, kind): form for kind in kinds for name, form in layout.items()}
+    return {**layout, **more}
+
+
+def require_layout(sent: Layout, expected: Layout) -> None:
+    """Raise UpdateError for a tensor that is not expected, is missing, or has another form."""
+    extra = [name for name in sent if name not in expected]
+    if extra:
+        raise UpdateError(f"it has tensors the model lacks: {shown(sorted(extra))}")
+    missing = [name for name in expected if name not in sent]
+    if missing:
+        raise UpdateError(f"it lacks tensors of the model: {shown(sorted(missing))}")
+    for name, form in sent.items():
+        if form != expected[name]:
+            raise UpdateError(f"{name} is {form}, expected {expected[name]}")
 
 
 def tensor_name(parameter: str, kind: str) -> str:

@@ -19,17 +19,16 @@ import numpy as np
 
 from gliofed.errors import UpdateError
 from gliofed.federated.cohort.suppression import SMALLEST_SHOWN, hidden_cells
-from gliofed.federated.wire import pack, read_note
+from gliofed.federated.message_table import COHORT, check_note
+from gliofed.federated.schema import Whole, shown
+from gliofed.federated.wire import pack, receive, require_no_tensors
 from gliofed.markers import MARKERS
 from gliofed.types import SEQUENCES, Case, Unknown
 from gliofed.types import Sequence as Mri
 
-FORM: Final = "cohort-1"
 UNKNOWN_TEXT: Final = "unknown"
 BAND_YEARS: Final = 10
 _OLDEST: Final = 90
-_MOST_SCANNERS: Final = 200
-_LONGEST_TEXT: Final = 200
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def count_cohort(cases: Sequence[Case]) -> CohortCounts:
 def pack_cohort(cohort: CohortCounts, site: str) -> bytes:
     """A site's sums as bytes."""
     counts = {name: dict(by_category) for name, by_category in cohort.counts.items()}
-    return pack({}, {"form": FORM, "site": site, "cases": cohort.cases, "counts": counts})
+    return pack({}, {"form": COHORT, "site": site, "cases": cohort.cases, "counts": counts})
 
 
 def read_cohort(site: str, data: bytes, most: int) -> CohortCounts:
@@ -117,34 +116,25 @@ def read_cohort(site: str, data: bytes, most: int) -> CohortCounts:
     category that the variable does not have, a count that is not an integer of at least 0, or
     counts that do not add up to the cases.
     """
-    note = read_note(data)
-    where = f"site {site}: its cohort sums"
-    cases, counts = note.get("cases"), note.get("counts")
-    if (note.get("form"), note.get("site")) != (FORM, site):
-        raise UpdateError(f"{where}: {note.get('form')!r} of {note.get('site')!r}")
-    if type(cases) is not int or not 0 <= cases <= most:
-        raise UpdateError(f"{where}: cases is {cases!r}, expected 0 to {most}")
-    if not isinstance(counts, dict) or set(counts) != {v.name for v in VARIABLES}:
-        raise UpdateError(f"{where}: expected counts of {[v.name for v in VARIABLES]}")
-    for variable in VARIABLES:
-        by_category = counts[variable.name]
-        if not isinstance(by_category, dict) or any(
-            type(n) is not int or n < 0 for n in by_category.values()
-        ):
-            raise UpdateError(
-                f"{where}: {variable.name} has counts that are not integers of at least 0"
-            )
-        names = (
-            set(by_category)
-            if variable.categories is None
-            else set(by_category) - {*variable.categories}
-        )
-        limit = 0 if variable.categories is not None else _MOST_SCANNERS
-        if len(names) > limit or any(len(n) > _LONGEST_TEXT for n in names):
-            raise UpdateError(f"{where}: {variable.name} has categories {sorted(names)[:3]} ...")
-        if sum(by_category.values()) != cases:
-            raise UpdateError(f"{where}: {variable.name} adds up to {sum(by_category.values())}")
-    return CohortCounts(cases, counts)
+    try:
+        _, note = receive(data, require_no_tensors)
+        check_note("CohortCounts", note, site)
+        Whole(0, most).check(note["cases"], "cases")
+        for variable in VARIABLES:
+            _check_variable(variable, note["counts"][variable.name], note["cases"])
+    except UpdateError as error:
+        raise UpdateError(f"site {site}: its cohort sums: {error}") from None
+    return CohortCounts(note["cases"], note["counts"])
+
+
+def _check_variable(variable: CohortVariable, by_category: Mapping[str, int], cases: int) -> None:
+    """Raise UpdateError for an unknown category, and for a sum other than `cases`."""
+    if variable.categories is not None:
+        names = sorted(set(by_category) - {*variable.categories})
+        if names:
+            raise UpdateError(f"{variable.name} has categories {shown(names)}")
+    if sum(by_category.values()) != cases:
+        raise UpdateError(f"{variable.name} adds up to {sum(by_category.values())}")
 
 
 def merge_cohorts(cohorts: Mapping[str, CohortCounts]) -> CohortTable:

@@ -43,7 +43,7 @@ from gliofed.federated.flare.task_requests import TaskRequests, hold_task_reques
 from gliofed.federated.flare.transfer import FileOffer, OfferedFile, download, release_memory
 from gliofed.federated.governance.failure import parse_failure
 from gliofed.federated.server.rounds import SiteReply
-from gliofed.federated.wire import LARGEST_HEADER, load_note
+from gliofed.federated.wire import LARGEST_HEADER, read_note
 from gliofed.runtime.processes import end_with_starter
 
 _POLL_SECONDS: Final = 0.2
@@ -146,7 +146,7 @@ class FlareEngine:
 
         data = Shareable()
         data[SOURCE], data[REF], data[BYTES] = offer.source, offer.ref, offer.size
-        data[HEAD], data[NOTE] = list(self._controller.head()), json.dumps(load_note(request))
+        data[HEAD], data[NOTE] = list(self._controller.head()), json.dumps(read_note(request))
         flare_task = FlareTask(TASK, data, timeout=int(self._deadline) + 1, result_received_cb=take)
         with ThreadPoolExecutor(_PARALLEL_DOWNLOADS) as downloads:
             self._controller.broadcast(flare_task, self._context, list(sites), len(sites))

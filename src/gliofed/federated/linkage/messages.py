@@ -11,26 +11,26 @@ nonce are repeated by the response. Values are checked when a file is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, uint8
 from torch import int32 as i32
+from torch import uint8
 
 from gliofed.errors import UpdateError
 from gliofed.federated.linkage.server import CORNERS, SharedRow, TokenAnnouncement
 from gliofed.federated.linkage.tokens import TOKENS
-from gliofed.federated.wire import LARGEST_HEADER, load, save
+from gliofed.federated.message_table import OVERLAP, check_note, check_request_note
+from gliofed.federated.named_tensors import Layout, TensorForm, require_layout
+from gliofed.federated.schema import Choice, Whole, shown
+from gliofed.federated.wire import LARGEST_HEADER, Header, receive, require_no_tensors, save
 from gliofed.types import SEQUENCES
 
 LinkageKind = Literal["link", "notice"]
 LINKAGE_KINDS: Final[tuple[LinkageKind, ...]] = ("link", "notice")
-FORM: Final = "overlap-2"
-"""Version of tokens and fingerprints. Those of two versions cannot be compared."""
 MAX_SCANS: Final = 2000
 """Whole-brain cases of one site that are compared by image; further ones only by id."""
 MAX_IDS: Final = 8
@@ -107,35 +107,18 @@ def save_linkage_request(path: Path, request: LinkageRequest) -> None:
 
 def load_linkage_request(path: Path) -> LinkageRequest:
     """A file as a request. Raises UpdateError where it is none."""
-    tensors, note = load(path)
-    try:
-        return _linkage_request(tensors, note)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UpdateError(f"the request has a missing or wrong field: {error}") from None
-
-
-def _linkage_request(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> LinkageRequest:
-    kind, run, nonce = str(note["kind"]), str(note["run"]), str(note["nonce"])
-    if tensors or kind not in LINKAGE_KINDS:
-        raise ValueError(f"kind {kind!r} with {len(tensors)} tensors")
-    if kind == "link":
-        return TokensRequest(run, nonce)
-    rows = tuple(_row(*row) for row in note["elsewhere"])
-    return SharedNotice(run, nonce, str(note["site"]), rows)
-
-
-def _row(patient: object, elsewhere: object, kept: object) -> SharedRow:
-    if type(patient) is not int or type(elsewhere) is not int or type(kept) is not bool:
-        raise ValueError(f"row {[patient, elsewhere, kept]}, expected two integers and a boolean")
-    if patient < 0 or elsewhere < 1:
-        raise ValueError(f"row {[patient, elsewhere, kept]}, expected at least 0 and at least 1")
-    return SharedRow(patient, elsewhere, kept)
+    _, note = receive(path, require_no_tensors)
+    Choice(LINKAGE_KINDS).check(note.get("kind"), "kind")
+    if check_request_note(note) == "link":
+        return TokensRequest(note["run"], note["nonce"])
+    rows = tuple(SharedRow(*row) for row in note["elsewhere"])
+    return SharedNotice(note["run"], note["nonce"], note["site"], rows)
 
 
 def save_tokens(path: Path, response: TokensResponse) -> None:
     """Tokens as a file. With None it has no tensors and no number of patients."""
     note = {
-        "form": FORM,
+        "form": OVERLAP,
         "run": response.run,
         "nonce": response.nonce,
         "site": response.site,
@@ -156,33 +139,40 @@ def load_tokens(path: Path, max_cases: int) -> TokensResponse:
     size, largest = path.stat().st_size, largest_tokens(max_cases)
     if size > largest:
         raise UpdateError(f"its tokens have {size} bytes, allowed are {largest}")
-    tensors, note = load(path)
-    if note.get("form") != FORM:
-        raise UpdateError(
-            f"its tokens do not have the form {FORM!r}: all sites and the server need the same "
-            "version of gliofed"
-        )
-    origin = [note.get(key) for key in ("run", "nonce", "site")]
-    run, nonce, site = (value if isinstance(value, str) else "" for value in origin)
-    if note.get("patients") is None and not tensors:
+
+    def check(header: Header) -> None:
+        note, sent = header.note, header.layout
+        if note.get("form") != OVERLAP:
+            raise UpdateError(
+                f"its tokens have the form {shown(note.get('form'))}, expected {OVERLAP!r}: all "
+                "sites and the server need the same version of gliofed"
+            )
+        check_note("TokensResponse", note)
+        patients = note["patients"]
+        if patients is not None:
+            Whole(0, max_cases).check(patients, "patients")
+        require_layout(sent, {} if patients is None else _layout(sent, patients))
+
+    tensors, note = receive(path, check)
+    run, nonce, site = note["run"], note["nonce"], note["site"]
+    if note["patients"] is None:
         return TokensResponse(run, nonce, site, None)
-    tokens = _announcement(site, note.get("patients"), tensors, max_cases)
+    arrays: dict[str, Any] = {k: t.numpy() for k, t in tensors.items()}
+    for owners in (arrays["id_owner"], arrays["image_owner"]):
+        if owners.size and not (owners.min() >= 0 and owners.max() < note["patients"]):
+            raise UpdateError("the owner of a token is not a patient of the site")
+    tokens = TokenAnnouncement(site, note["patients"], **arrays)
     return TokensResponse(run, nonce, site, tokens)
 
 
-def _announcement(
-    site: str, patients: object, tensors: Mapping[str, Tensor], most: int
-) -> TokenAnnouncement:
-    if type(patients) is not int or not 0 <= patients <= most:
-        raise UpdateError(f"patients is not an integer from 0 to {most}")
-    if {k: t.dtype for k, t in tensors.items()} != _TENSORS:
-        raise UpdateError(f"its tensors are not exactly {sorted(_TENSORS)} of their dtypes")
-    ids, images = len(tensors["id_owner"].ravel()), len(tensors["image_owner"].ravel())
-    if ids > patients * MAX_IDS or images > MAX_SCANS:
-        raise UpdateError(
-            f"{ids} ids and {images} scans of {patients} patients; allowed are {MAX_IDS} ids a "
-            f"patient and {MAX_SCANS} scans"
-        )
+def _layout(sent: Layout, patients: int) -> Layout:
+    """The tensors of an announcement with as many ids and images as `sent` has."""
+    rows = {}
+    for name, most in (("id_owner", patients * MAX_IDS), ("image_owner", MAX_SCANS)):
+        shape = sent[name].shape if name in sent else ()
+        rows[name] = shape[0] if shape else 0
+        Whole(0, most).check(rows[name], f"rows of {name}")
+    ids, images = rows["id_owner"], rows["image_owner"]
     shapes = {
         "ids": (ids, 16),
         "id_owner": (ids,),
@@ -190,14 +180,7 @@ def _announcement(
         "shown": (images, len(SEQUENCES)),
         "image_owner": (images,),
     }
-    for name, shape in shapes.items():
-        if tuple(tensors[name].shape) != shape:
-            raise UpdateError(f"{name} has shape {tuple(tensors[name].shape)}, expected {shape}")
-    arrays: dict[str, Any] = {k: t.numpy() for k, t in tensors.items()}
-    for owners in (arrays["id_owner"], arrays["image_owner"]):
-        if owners.size and not (owners.min() >= 0 and owners.max() < patients):
-            raise UpdateError("the owner of a token is not a patient of the site")
-    return TokenAnnouncement(site, patients, **arrays)
+    return {name: TensorForm(_TENSORS[name], shape) for name, shape in shapes.items()}
 
 
 def save_receipt(path: Path, receipt: NoticeReceipt) -> None:
@@ -207,13 +190,7 @@ def save_receipt(path: Path, receipt: NoticeReceipt) -> None:
 
 
 def load_receipt(path: Path) -> NoticeReceipt:
-    """A file as a receipt. Raises UpdateError where it is none, or too large for one."""
-    size = path.stat().st_size
-    if size > LARGEST_RECEIPT:
-        raise UpdateError(f"a receipt has {size} bytes, allowed are {LARGEST_RECEIPT}")
-    tensors, note = load(path)
-    values = [note.get(key) for key in ("run", "nonce", "site")]
-    if tensors or not all(isinstance(v, str) for v in values) or len(note) != len(values):
-        raise UpdateError("it is not the receipt of a notice")
-    run, nonce, site = map(str, values)
-    return NoticeReceipt(run, nonce, site)
+    """A file as a receipt. Raises UpdateError where it is none."""
+    _, note = receive(path, require_no_tensors)
+    check_note("NoticeReceipt", note)
+    return NoticeReceipt(note["run"], note["nonce"], note["site"])

@@ -103,8 +103,8 @@ class Strategy:
 
     takes_steps: whether sites train with an optimiser of their own; else a round is one gradient of
     each site's part of the joint batch. client, server: make the halves. initial: from the weights
-    to the server's state before the first round. extra: kinds of tensors that an update has beside
-    the model's. source: where the method comes from.
+    to the server's state before the first round. request, extra: kinds of tensors that a request,
+    and an update, have beside the model's. source: where the method comes from.
     """
 
     id: str
@@ -113,6 +113,7 @@ class Strategy:
     server: Callable[[ServerSetup], ServerHalf]
     client: Callable[[ClientRound], ClientHalf] = ClientHalf
     initial: Callable[[Mapping[str, Tensor]], TensorsByKind] = lambda weights: {}
+    request: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
 
 

@@ -108,5 +108,6 @@ SCAFFOLD: Final = Strategy(
     server=ControlledMean,
     client=ControlledSteps,
     initial=zeros(CONTROL),
+    request=(CONTROL,),
     extra=(CONTROL,),
 )
