@@ -5,17 +5,18 @@
 
 The first argument is a key of `gliofed.federated.message_table.MESSAGES`, or "note". An input is
 read as it is. If it has a header with a note, it is read again with the digest that fits it, as a
-site that lies computes it. Any exception but UpdateError is a finding, as is a peak of more than
-`MOST_MIB` above the start. Further arguments are libFuzzer's. The peak is printed at the end.
+site that lies computes it. Half of the mutations are of one field. Any exception but UpdateError is
+a finding, as is a peak of more than `MOST_MIB` above the start. Further arguments are libFuzzer's.
+The peak is printed at the end.
 """
 
 import atexit
-import json
 import resource
 import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import atheris
 
@@ -55,16 +56,44 @@ def one(data: bytes) -> None:
     assert peak_mib() - START_MIB < MOST_MIB, f"{peak_mib():.0f} MiB"
 
 
-def mutate_field(data: bytes, longest: int, seed: int) -> bytes:
-    """Half of the time, libFuzzer's mutation of the note's text instead of that of all bytes."""
-    with suppress(UpdateError):
-        if NAME != "note" and seed % 2:
+ODD = (
+    *(None, True, -1, 0, 1, 1.5, 1e31, 10**400, 2**63, float("nan"), float("inf")),
+    *("", "idh", "x" * 300, "\ud800"),
+    *([], {}, [[]], {"idh": None}, [0] * 300, [[0.5] * 3] * 3),
+)
+
+
+def change_field(value: object, random: Random) -> object:
+    """The JSON value with one place in it replaced by an odd value, removed or doubled."""
+    places = (
+        sorted(value)
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else ()
+    )
+    if not places or random.random() < 0.2:
+        return random.choice(ODD)
+    at = random.choice(list(places))
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    if random.random() < 0.1:
+        del copied[at]
+    elif random.random() < 0.1 and isinstance(copied, list):
+        copied.append(copied[at])
+    else:
+        copied[at] = change_field(copied[at], random)
+    return copied
+
+
+def mutate(data: bytes, longest: int, seed: int) -> bytes:
+    """Half of the time another field with a digest that fits it, else libFuzzer's mutation."""
+    if NAME != "note" and seed % 2:
+        with suppress(UpdateError, UnicodeEncodeError):
             header = wire._read_header(data)
-            text = atheris.Mutate(json.dumps(header.note).encode(), longest)
-            return wire.pack(wire._tensors(data), json.loads(text))
-    with suppress(ValueError, TypeError, RecursionError):
-        return atheris.Mutate(data, longest)
-    return data
+            note = change_field(header.note, Random(seed))
+            if isinstance(note, dict):
+                return wire.pack(wire._tensors(data), note)[:longest]
+    return atheris.Mutate(data, longest)
 
 
 if __name__ == "__main__":
@@ -75,6 +104,6 @@ if __name__ == "__main__":
     atheris.Setup(
         [*sys.argv, f"-max_len={2 * len(SAMPLE.data) + 4096}", str(corpus)],
         one,
-        custom_mutator=mutate_field,
+        custom_mutator=mutate,
     )
     atheris.Fuzz()

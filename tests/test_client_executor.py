@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from conftest import THIN
 from federation_kits import make_kits
 
 import gliofed
@@ -18,11 +19,12 @@ from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.messages import CalibrationRequest, ScoresRequest, save_request
+from gliofed.models.network import network_from_spec
 from gliofed.runtime.device import Device
 
 NONCE = "0" * 32
 CPU = Device(torch.device("cpu"), bf16=False)
-WEIGHTS = {"mask.weight": torch.ones(2, 2)}
+WEIGHTS = network_from_spec(THIN, 0).state_dict()
 
 
 @pytest.fixture
