@@ -395,7 +395,8 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
     assert progress.counts == [(i, n) for n in (4, 3, 4) for i in range(1, n + 1)]
 
     net.load_state_dict(state.weights)
-    predictor = CasePredictor(net, CPU, tiny_study.score.mirror)
+    untrained = cell.untrained(tiny_study, prepared)
+    predictor = CasePredictor(net, CPU, tiny_study.score.mirror, untrained)
     whole = [result for result, _ in predict_test_cases(predictor, cell, prepared)]
     expected = {name: score_sums([r for r in whole if r.site == name]) for name in "abc"}
     expected["b"] = {k: suppress_small_counts(v, 2) for k, v in expected["b"].items()}

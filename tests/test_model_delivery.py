@@ -108,7 +108,7 @@ def test_a_model_and_its_receipt_come_back_from_their_files(model, tmp_path) -> 
         save_receipt(tmp_path / "r", dataclasses.replace(receipt, **{field: "another"}))
         with pytest.raises(UpdateError, match="site north: receipt refused"):
             check_receipt("north", request, tmp_path / "r")
-    with pytest.raises(UpdateError, match="has other fields"):
+    with pytest.raises(UpdateError, match="its note has 'site', expected only"):
         load_model_request(tmp_path / "r")
 
 

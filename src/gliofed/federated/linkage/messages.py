@@ -35,8 +35,6 @@ MAX_SCANS: Final = 2000
 """Whole-brain cases of one site that are compared by image; further ones only by id."""
 MAX_IDS: Final = 8
 """Ids of one patient: its own and its synonyms."""
-LARGEST_RECEIPT: Final = 4096
-"""Bytes of a `NoticeReceipt`."""
 _IMAGE: Final = (len(SEQUENCES), CORNERS, TOKENS)
 _TENSORS: Final = {"ids": uint8, "id_owner": i32, "images": i32, "shown": uint8, "image_owner": i32}
 
