@@ -15,7 +15,7 @@ import torch
 
 from gliofed.federated.gate import UpdateGate
 from gliofed.federated.messages import TrainingRequest, load_request, load_update, save_update
-from gliofed.federated.wire import LARGEST_HEADER
+from gliofed.federated.wire import LARGEST_HEADER, read_note
 from gliofed.types import Stat, Update
 
 
@@ -106,7 +106,7 @@ BAD = {
 def _report_honestly(response: Path) -> None:
     """The site's own report of the round reads what the file says before it is changed."""
     executor = sys.modules["gliofed.deployment.client_executor"]
-    read, honest = executor.read_note, load_note(response)
+    read, honest = executor.read_note, read_note(response)
     executor.read_note = lambda path: honest if path == response else read(path)
 
 
