@@ -146,6 +146,9 @@ def correct(root: Path) -> None:
 def taking_in(root: Path) -> Desk:
     dicom_maker.write_study(root / "export/glioma")
     dicom_maker.write_study(root / "secure/incoming")
+    for name, date in (("first", "20190730"), ("second", "20200112")):
+        blank = dicom_maker.Who(id="", date=date)
+        dicom_maker.write_study(root / "export/blank" / name, who=blank)
     return Desk(root, {})
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dicom_maker as maker
 import dicom_series as dicom
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 
+from gliofed.dicom.seg import MaskAuthor, build_segmentation, read_segmentation
 from gliofed.dicom.source_series import read_series
 from gliofed.errors import DataError
+from gliofed.inference.scan_source import load_scans
+from gliofed.runtime.progress import NO_PROGRESS
 
 
 @pytest.fixture
@@ -131,3 +135,45 @@ def test_how_far_a_slice_may_lie_from_an_even_stack(kind, shift, says, tmp_path)
             read_series(folder)
     else:
         assert read_series(folder).shape == (20, 24, 10)
+
+
+def echoes(data, index) -> None:
+    """Proton density and T2 at each of 12 places."""
+    first = maker.turned()[:, 2] * 1.3 * (index - index % 2 - 11)
+    data.EchoTime = 93.0 if index % 2 else 12.0
+    data.ImagePositionPatient = [f"{v:.8f}"[:16] for v in first]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("enhanced", [None, lambda data: None], ids=["classic", "enhanced"])
+def test_the_slices_of_one_echo_carry_the_results_on_it(tmp_path, enhanced) -> None:
+    maker.write_series(tmp_path / "in", maker.SIEMENS["T2"], shape=(20, 16, 24), change=echoes,
+                       vendor="Philips Medical Systems", enhanced=enhanced)  # fmt: skip
+    scans = load_scans(str(tmp_path / "in"), tmp_path / "out", None, NO_PROGRESS)
+    ((place,),) = (series.values() for series in scans.series.values())
+    source = read_series(place.folder, place.choose, place.slices)
+    assert source.shape == (20, 16, 12)
+    assert {float(s.header.get("EchoTime", 93)) for s in source.slices} == {93.0}
+    (scan,) = scans.folder.glob("sub-*/anat/*_T2w.nii.gz")
+    image = nib.load(scan)
+    mask = np.random.default_rng(1).random(image.shape) > 0.7
+    data = build_segmentation(mask, image.affine, source, MaskAuthor(model="m"))
+    (tmp_path / "seg.dcm").write_bytes(data)
+    back = read_segmentation(tmp_path / "seg.dcm", image.shape, image.affine)
+    np.testing.assert_array_equal(back, mask)
+
+
+@pytest.mark.process
+def test_results_are_on_the_copy_that_is_used_and_on_files_without_a_preamble(tmp_path) -> None:
+    made = maker.write_series(tmp_path / "in", maker.SIEMENS["T2"])
+    maker.write_series(tmp_path / "in/b", maker.SIEMENS["T2"],
+                       change=lambda d, i: setattr(d, "SOPInstanceUID", f"1.2.{i}"))  # fmt: skip
+    for path in made.files:
+        path.write_bytes(path.read_bytes()[132:])
+    scans = load_scans(str(tmp_path / "in"), tmp_path / "out", None, NO_PROGRESS)
+    ((place,),) = (series.values() for series in scans.series.values())
+    source = read_series(place.folder, place.choose, place.slices)
+    (scan,) = scans.folder.glob("sub-*/anat/*_T2w.nii.gz")
+    image = nib.load(scan)
+    mask = np.ones(image.shape, bool)
+    assert build_segmentation(mask, image.affine, source, MaskAuthor(model="m"))

@@ -13,7 +13,7 @@ from dicom_maker import SIEMENS, Who, turned, uid, write_series
 from pydicom.uid import RLELossless
 
 import gliofed
-from gliofed.dicom.frames import split_frames
+from gliofed.dicom.frames import write_slices
 from gliofed.dicom.headers import read_headers
 from gliofed.ingest.contrast_evidence import StudyContrast
 from gliofed.ingest.plan import SeriesPlan, SeriesStatus
@@ -160,7 +160,7 @@ def test_the_same_file_twice_is_one_copy(tmp_path) -> None:
 def test_slices_for_the_converter_name_nobody(tmp_path) -> None:
     who = Who(extra={"InstitutionName": "St. Adalbert"})
     made = write_series(tmp_path / "in", SIEMENS["T1CE"], who=who, vendor=PHILIPS, enhanced=as_is)
-    for path in split_frames(read_headers(made.files[0]), tmp_path / "frames"):
+    for path in write_slices(read_headers(made.files[0]), tmp_path / "frames"):
         text = path.read_bytes()
         assert not any(w in text for w in (b"Rotkehl", b"4711-0815", b"19610214", b"Adalbert"))
 

@@ -5,7 +5,7 @@ from scipy import ndimage
 from gliofed.preprocessing.alignment import alignment, normalised_mutual_information
 from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.study import QualityConfig
-from gliofed.types import PreparationMeasures, Sequence
+from gliofed.types import Placement, PreparationMeasures, Sequence
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
@@ -51,13 +51,26 @@ def test_the_grid_s_voxels_do_not_decide(size) -> None:
     assert alignment(fine, 200 - fine + noise, there, affine) > QualityConfig().alignment
 
 
+@pytest.mark.parametrize(("slices", "partial"), [(99, True), (100, False)])
+def test_a_small_brain_in_a_scan_of_part_of_the_head_is_told_as_such(slices, partial) -> None:
+    place = Placement((64, 64, slices), np.diag([1.8, 1.8, 1.0, 1]), np.eye(4))
+    small = PreparationMeasures(0.45, None, {})
+    (why,) = quality_faults(small, QualityConfig(), {Sequence.T2: place})
+    assert ("T2 covers 115 x 115 x 99 mm, part of a head; use scans of the whole head" in why) == (
+        partial
+    )
+    assert ("look at its contour" in why) != partial
+    whole = PreparationMeasures(1.3, None, {})
+    assert quality_faults(whole, QualityConfig(), {Sequence.T2: place}) == ()
+
+
 def test_each_measure_has_its_bound_and_its_cure() -> None:
     asked = QualityConfig(brain_litres=(0.8, 2.2), template_dice=0.85, alignment=1.6)
     sound = PreparationMeasures(1.4, 0.85, {Sequence.T2: 1.6})
-    assert quality_faults(sound, asked) == ()
+    assert quality_faults(sound, asked, {}) == ()
     assert (
-        quality_faults(PreparationMeasures(0.8, None, {}), asked)
-        == quality_faults(PreparationMeasures(2.2, None, {}), asked)
+        quality_faults(PreparationMeasures(0.8, None, {}), asked, {})
+        == quality_faults(PreparationMeasures(2.2, None, {}), asked, {})
         == ()
     )
     for measures, words in (
@@ -66,6 +79,6 @@ def test_each_measure_has_its_bound_and_its_cure() -> None:
         (PreparationMeasures(1.4, 0.84, {}), "Dice 0.84"),
         (PreparationMeasures(1.4, 0.9, {Sequence.T2: 1.59, Sequence.T1: 3.0}), "T2 is not aligned"),
     ):
-        (only,) = quality_faults(measures, asked)
+        (only,) = quality_faults(measures, asked, {})
         assert words in only
         assert ";" in only  # and what to do

@@ -146,4 +146,4 @@ def test_a_real_head_of_thick_slices_is_registered_after_a_turn_of_17_degrees(re
     case = Case("6692", "unc", "6692", images, None, Labels())
     entry = prepare_case(case, GridConfig(), PreparationConfig())
     assert entry.brain == "deepbet"
-    assert quality_faults(entry.measures, QualityConfig()) == ()
+    assert quality_faults(entry.measures, QualityConfig(), entry.placements) == ()

@@ -136,6 +136,43 @@ def test_a_file_that_looks_like_a_scan_is_named_and_others_are_not(tmp_path) -> 
     assert unused_scans(tmp_path, (p for p in case.iterdir())) == (tmp_path / "case2/scan7.nrrd",)
 
 
+def sessions(root, *paths: str):
+    for path in paths:
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (root / "participants.tsv").write_text("participant_id\nsub-A\nsub-B\n")
+    ((site,), _) = locate(root)
+    return site.cases, find_unused(root, site.cases)
+
+
+def test_later_sessions_are_one_line_a_subject_and_no_unused_file(tmp_path) -> None:
+    (a, b), found = sessions(
+        tmp_path, "sub-A/ses-01/anat/sub-A_ses-01_T2w.nii.gz",
+        "sub-A/ses-02/anat/sub-A_ses-02_T2w.nii.gz", "sub-A/ses-02/anat/sub-A_ses-02_FLAIR.nii.gz",
+        "sub-A/ses-03/anat/sub-A_ses-03_T2w.nii.gz", "sub-B/anat/sub-B_T2w.nii.gz",
+        "sub-B/ses-later/anat/sub-B_ses-later_T1w.nii.gz",
+    )  # fmt: skip
+    assert (found.by_case, found.others) == ({}, ())
+    assert found.lines(a.name) == (
+        "sub-A: ses-01 is used as preoperative, the first; not used: ses-02, ses-03",
+    )
+    assert found.lines(b.name) == (
+        "sub-B: anat without a session is used as preoperative, the first; not used: ses-later",
+    )
+
+
+def test_a_scan_of_the_used_session_or_of_an_unused_subject_is_no_other_session(tmp_path) -> None:
+    (a, b), found = sessions(
+        tmp_path, "sub-A/ses-01/anat/sub-A_ses-01_T2w.nii.gz", "sub-A/ses-01/anat/sub-A_tirm.nii.gz",
+        "sub-B/ses-01/anat/sub-B_dwi.nii.gz", "sub-B/ses-02/anat/sub-B_ses-02_T2w.nii.gz",
+    )  # fmt: skip
+    assert found.sessions == {}
+    assert "sub-A_tirm.nii.gz: may be FLAIR" in found.lines(a.name)[0]
+    lines = (*found.by_case.get(b.name, ()), *(x for _, ls in found.others for x in ls))
+    assert any("sub-B_ses-02_T2w.nii.gz: may be T2" in line for line in lines)
+
+
 @pytest.mark.process
 def test_prepare_names_what_it_does_not_use_and_its_status_tells(tmp_path) -> None:
     hospital = write_hospital(tmp_path / "h", {"A": ("1", "0", "1", "2")})
@@ -158,6 +195,13 @@ def test_prepare_names_what_it_does_not_use_and_its_status_tells(tmp_path) -> No
     assert after.exit_code == 1
     assert "Not used: sub-A/anat/sub-A_tirm.nii.gz: may be FLAIR" in after.output
     assert "sub-A_tirm.nii.gz" in (tmp_path / "store/figures/h/index.html").read_text()
+    extra.unlink()
+    later = hospital / "sub-A/ses-02/anat/sub-A_ses-02_FLAIR.nii.gz"
+    later.parent.mkdir(parents=True)
+    later.write_bytes((hospital / "sub-A/anat/sub-A_FLAIR.nii.gz").read_bytes())
+    sessions = run()
+    assert sessions.exit_code == 0, sessions.output
+    assert "sub-A: anat without a session is used as preoperative" in sessions.output
 
 
 def test_prepare_of_dicom_names_the_command_that_converts_it(tmp_path) -> None:

@@ -64,6 +64,13 @@ def intake(
         Path | None,
         typer.Option(help="Key of the pseudonyms [default: key.txt in the private folder]."),
     ] = None,
+    blank_patient: Annotated[
+        str, typer.Option(help="Id of the one patient whose files have none.")
+    ] = "",
+    join_slices: Annotated[
+        bool,
+        typer.Option("--join-slices", help="Join series of one slice each that lie in one stack."),
+    ] = False,
     study: options.DicomStudies = None,
     patient: options.DicomPatient = "",
     secret: options.SecretFile = None,
@@ -80,7 +87,9 @@ def intake(
         from gliofed.cli.screens.intake import show_intake
 
         server = gliofed.DicomWebServer(tuple(study or ()), patient, secret, secret_env, ca, plain)
-        request = gliofed.IngestRequest(source, out, private, key, server)
+        request = gliofed.IngestRequest(
+            source, out, private, key, server, blank_patient, join_slices
+        )
     with one_line_errors(after="complete patients stay, and the same command takes in the others"):
         with TerminalProgress() as progress:
             result = gliofed.intake(request, progress)

@@ -1,8 +1,9 @@
-"""The frames of an enhanced multi-frame MR image as files of classic slices."""
+"""Slices as files of classic MR images: frames of an enhanced one, files without a preamble."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -27,60 +28,73 @@ _PIXEL_FORM: Final = (
 )
 
 
-def split_frames(frames: Sequence[DicomHeader], folder: Path) -> list[Path]:
-    """Write frames of one file below `folder`, each as a classic MR image, and give their paths.
+def write_slices(slices: Sequence[DicomHeader], folder: Path) -> list[Path]:
+    """Write slices below `folder`, each as a classic MR image of a file, and give their paths.
 
-    Nothing is decoded: a frame's pixels are copied, compressed ones too. Nothing of the patient is
-    in what is written. The converter is given slices since it trusts the dimension indices of an
-    enhanced image, and makes a shuffled volume where these are not in the order of positions.
+    Nothing is decoded: pixels are copied, compressed ones too. Nothing of the patient is in what is
+    written. The converter is given these instead of an enhanced image, whose dimension indices it
+    trusts, so that it makes a shuffled volume where they are not in the order of positions, and
+    instead of files without a preamble, which it does not read, or of several series.
     Raises DataError: pixels without the number of frames in the header.
     """
     folder.mkdir(mode=0o700)
     with quiet():
         try:
-            file = dcmread(frames[0].path)
-            return [_write(file, f, folder / f"{f.frame:06d}.dcm") for f in frames]
+            return list(_written(slices, folder))
         except OSError as error:  # without the path: it may hold a name
-            raise DataError(f"frames cannot be copied ({error.strerror}); check the disk") from None
+            raise DataError(f"slices cannot be copied ({error.strerror}); check the disk") from None
         except Exception as error:  # foreign bytes: pydicom raises of any kind
             kind = type(error).__name__
             raise DataError(
-                f"its frames cannot be separated ({kind}); export it again, uncompressed"
+                f"its slices cannot be separated ({kind}); export it again, uncompressed"
             ) from None
 
 
-def _write(file: FileDataset, frame: DicomHeader, path: Path) -> Path:
+def _written(slices: Sequence[DicomHeader], folder: Path) -> Iterator[Path]:
+    number = 0
+    for path, of_file in groupby(slices, key=lambda s: s.path):
+        file = dcmread(path, force=True)
+        for one in of_file:
+            number += 1
+            yield _write(file, one, number, folder / f"{number:06d}.dcm")
+
+
+def _write(file: FileDataset, one: DicomHeader, number: int, path: Path) -> Path:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(MR)
-    meta.TransferSyntaxUID = file.file_meta.TransferSyntaxUID
+    meta.TransferSyntaxUID = UID(one.syntax)
     meta.MediaStorageSOPInstanceUID = generate_uid()
     data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
     data.SOPClassUID, data.SOPInstanceUID = MR, meta.MediaStorageSOPInstanceUID
-    data.StudyInstanceUID, data.SeriesInstanceUID = frame.study, frame.series
-    data.Modality, data.SeriesNumber, data.InstanceNumber = "MR", 1, frame.frame
-    plane = frame.plane
+    data.StudyInstanceUID, data.SeriesInstanceUID = one.study, one.series.partition(" ")[0]
+    data.Modality, data.SeriesNumber, data.InstanceNumber = "MR", 1, number
+    plane = one.plane
     assert plane is not None, "checked by `consistency_fault`"
     data.ImagePositionPatient = _decimals(plane.position)
     data.ImageOrientationPatient = _decimals(plane.orientation)
     data.PixelSpacing = _decimals(plane.spacing)
-    data.RescaleSlope, data.RescaleIntercept = _decimals(frame.rescale)
+    data.RescaleSlope, data.RescaleIntercept = _decimals(one.rescale)
     for name in _PIXEL_FORM:
         setattr(data, name, file[name].value)
-    _put_pixels(data, file, frame)
+    pixels = stored_pixels(file, one)
+    data.PixelData = encapsulate([pixels]) if UID(one.syntax).is_encapsulated else pixels
     data.save_as(path, enforce_file_format=True)
     return path
 
 
-def _put_pixels(data: FileDataset, file: FileDataset, frame: DicomHeader) -> None:
-    if file.file_meta.TransferSyntaxUID.is_encapsulated:
-        compressed = get_frame(file.PixelData, frame.frame - 1, number_of_frames=frame.frames)
-        data.PixelData = encapsulate([compressed])
-        return
-    size = int(data.Rows) * int(data.Columns) * int(data.SamplesPerPixel) * data.BitsAllocated // 8
-    frame_pixels = file.PixelData[(frame.frame - 1) * size : frame.frame * size]
-    if len(frame_pixels) != size:
+def stored_pixels(file: FileDataset, one: DicomHeader) -> bytes:
+    """The pixels of one slice as they are stored. file: the one that it is in.
+
+    Raises ValueError or any exception of pydicom where there are none, or of another length.
+    """
+    index = max(one.frame, 1) - 1
+    if UID(one.syntax).is_encapsulated:
+        return get_frame(file.PixelData, index, number_of_frames=one.frames)
+    size = int(file.Rows) * int(file.Columns) * int(file.SamplesPerPixel) * file.BitsAllocated // 8
+    pixels: bytes = file.PixelData[index * size : (index + 1) * size]
+    if len(pixels) != size:
         raise ValueError("pixel data of another length")
-    data.PixelData = frame_pixels
+    return pixels
 
 
 def _decimals(numbers: Sequence[float]) -> list[str]:

@@ -6,7 +6,6 @@ Attribute names and meanings: DICOM PS3.3, C.7 (patient, study, series, image), 
 from __future__ import annotations
 
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any, Final
 from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_partial
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from gliofed.dicom.contrast_words import agent_in_text
 from gliofed.dicom.enhanced import as_classic
@@ -66,6 +66,8 @@ class DicomPatient:
 
     id: str
     issuer: str
+    name: str
+    birth: str
     sex: str
     age: float | None
     words: tuple[str, ...]
@@ -133,7 +135,8 @@ class DicomHeader:
 
     date, time: of the study; acquired: seconds after midnight; frames: in the file, 1 unless
     multi-frame; frame: which of them, from 1, and 0 for the instance as a whole; pixels: whether
-    there are any; cut: whether the file ends inside them; rescale: slope and intercept.
+    there are any; cut: whether the file ends inside them; rescale: slope and intercept; bare:
+    whether the file has no preamble or does not state its transfer syntax.
     """
 
     path: Path
@@ -155,6 +158,7 @@ class DicomHeader:
     frame: int
     pixels: bool
     cut: bool
+    bare: bool
     rescale: tuple[float, float]
     patient: DicomPatient
     timing: PulseTiming
@@ -168,7 +172,8 @@ def is_uid(text: str) -> bool:
 
 
 def read_headers(path: Path) -> tuple[DicomHeader, ...]:
-    """The header of each frame of an enhanced MR image, else the one of the file.
+    """The header of each frame of an enhanced MR image, else the one of the file. It begins as
+    `gliofed.dicom.signature.is_dicom` tells.
 
     Empty for a DICOMDIR, which is not an instance. An enhanced image that does not
     describe its frames has one header, of frame 0. Raises DataError without the file's name (it
@@ -177,7 +182,7 @@ def read_headers(path: Path) -> tuple[DicomHeader, ...]:
     try:
         with path.open("rb") as file, quiet():
             pixels = PixelExtent(file)
-            data = read_partial(file, stop_when=pixels.met)
+            data = read_partial(file, stop_when=pixels.met, force=True)
             data.decode()
             if str(getattr(data.file_meta, "MediaStorageSOPClassUID", "")) == _DICOMDIR:
                 return ()
@@ -201,7 +206,8 @@ def quiet() -> Iterator[None]:
 
 
 def _header(path: Path, data: FileDataset, pixels: PixelExtent) -> DicomHeader:
-    syntax = str(getattr(data.file_meta, "TransferSyntaxUID", ""))
+    stated = str(getattr(data.file_meta, "TransferSyntaxUID", ""))
+    syntax = stated or _syntax_found(data, pixels)
     frames = int(_number(data, "NumberOfFrames") or 1)
     needed = frames
     for name in ("Rows", "Columns", "BitsAllocated"):
@@ -226,12 +232,21 @@ def _header(path: Path, data: FileDataset, pixels: PixelExtent) -> DicomHeader:
         frame=0,
         pixels=pixels.there or syntax == _DEFLATED,
         cut=pixels.cut(needed // 8),
+        bare=data.preamble is None or not stated,
         rescale=_rescale(data),
         patient=_patient(data),
         timing=_timing(data),
         plane=plane_of(data),
         scanner=_scanner(data),
     )
+
+
+def _syntax_found(data: FileDataset, pixels: PixelExtent) -> str:
+    """Of a file that does not state it; empty for compressed pixels, which do not show theirs."""
+    implicit, little = data.original_encoding
+    if pixels.compressed or not little:
+        return ""
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
 
 
 def _frame(whole: DicomHeader, number: int, data: Dataset) -> DicomHeader:
@@ -267,6 +282,8 @@ def _patient(data: Dataset) -> DicomPatient:
     return DicomPatient(
         id=_text(data, "PatientID"),
         issuer=_text(data, "IssuerOfPatientID"),
+        name=_text(data, "PatientName"),
+        birth=_text(data, "PatientBirthDate"),
         sex=_text(data, "PatientSex").upper(),
         age=_age(data),
         words=tuple(w for w in words if len(w) >= 2),
@@ -363,24 +380,3 @@ def _clock(text: str) -> float | None:
     if match is None:
         return None
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)
-
-
-def walk_files(folder: Path) -> Iterator[Path]:
-    """Every file below `folder`, ordered; links to files and folders are followed.
-
-    A folder that is reached twice is read once, so that links in a circle end. Raises DataError,
-    without its name, where a folder within cannot be read.
-    """
-
-    def fail(error: OSError) -> None:
-        raise DataError(f"{folder}: a folder in it cannot be read; check its rights") from None
-
-    seen: set[Path] = set()
-    for place, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        real = Path(place).resolve()
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        yield from (p for p in (Path(place, name) for name in sorted(files)) if p.is_file())

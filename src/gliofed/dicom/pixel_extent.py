@@ -29,12 +29,17 @@ class PixelExtent:
         """Whether there are any pixel data."""
         return self._length > 0
 
+    @property
+    def compressed(self) -> bool:
+        """Whether they are in items of a compressed stream."""
+        return self._length == _UNDEFINED
+
     def cut(self, needed: int) -> bool:
         """Whether the pixel data end early. needed: bytes of uncompressed pixels."""
         size = self._file.seek(0, 2)
         if not self.there:
             return False
-        if self._length != _UNDEFINED:
+        if not self.compressed:
             return self._begin + self._length > size or self._length < needed
         at = self._begin
         while at + 8 <= size:

@@ -125,16 +125,19 @@ def _compose(
 ) -> hd.seg.Segmentation:
     source, first = source_header(series), series.slices[0]
     thickness = first.thickness or series.gap
-    if not first.frame:
+    orientation = hd.PlaneOrientationSequence("PATIENT", first.plane.orientation)
+    measures = hd.PixelMeasuresSequence(first.plane.spacing, thickness, series.gap)
+    positions = [hd.PlanePositionSequence("PATIENT", s.plane.position) for s in series.slices]
+    if first.frame:
+        source = _of_frames(source, positions, orientation, measures)
+    else:
         source.SliceThickness = thickness
     segmentation = hd.seg.Segmentation(
         source_images=[source, *series.images[1:]],
         pixel_array=planes.transpose(2, 1, 0).astype(np.uint8),
-        plane_positions=[
-            hd.PlanePositionSequence("PATIENT", s.plane.position) for s in series.slices
-        ],
-        plane_orientation=hd.PlaneOrientationSequence("PATIENT", first.plane.orientation),
-        pixel_measures=hd.PixelMeasuresSequence(first.plane.spacing, thickness, series.gap),
+        plane_positions=positions,
+        plane_orientation=orientation,
+        pixel_measures=measures,
         segmentation_type="BINARY",
         segment_descriptions=[_segment(author, tracking)],
         content_label="TUMOR",
@@ -142,8 +145,32 @@ def _compose(
         content_creator_name=author.person or None,
         **derived_series(source, 1000, "Tumor segmentation"),
     )
+    for group in segmentation.PerFrameFunctionalGroupsSequence if first.frame else ():
+        reference = group.DerivationImageSequence[0].SourceImageSequence[0]
+        number = int(reference.ReferencedFrameNumber)
+        reference.ReferencedFrameNumber = series.slices[number - 1].frame
     finalize(segmentation, source, [author.person])
     return segmentation
+
+
+def _of_frames(
+    source: Header,
+    positions: list[hd.PlanePositionSequence],
+    orientation: hd.PlaneOrientationSequence,
+    measures: hd.PixelMeasuresSequence,
+) -> Header:
+    """The header of an enhanced image with some of its frames, in the order of `positions`.
+
+    What the frames share is in the shared groups, where highdicom expects it.
+    """
+    shared, out = pydicom.Dataset(), pydicom.Dataset(source)
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = orientation, measures
+    frames = [pydicom.Dataset() for _ in positions]
+    for frame, position in zip(frames, positions, strict=True):
+        frame.PlanePositionSequence = position
+    out.NumberOfFrames = len(frames)
+    out.SharedFunctionalGroupsSequence, out.PerFrameFunctionalGroupsSequence = [shared], frames
+    return out
 
 
 def _segment(author: MaskAuthor, tracking: SegmentTracking) -> hd.seg.SegmentDescription:

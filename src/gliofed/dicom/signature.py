@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Final
 
 _PREAMBLE: Final = 128
 _MARK: Final = b"DICM"
+_FIRST_GROUPS: Final = (0x0002, 0x0008)
+"""Of the first data element: file meta information, else the identification of the instance."""
+_SHORT_TYPES: Final = frozenset({b"CS", b"DA", b"DT", b"LO", b"SH", b"TM", b"UI", b"UL"})
+"""Value representations of elements that begin those groups; their length has two bytes."""
+_LONGEST: Final = 4096
+"""Bytes of the first value; longer ones are no DICOM."""
 
 
 def starts_as_dicom(data: bytes) -> bool:
-    """Whether these first bytes of a file end the preamble with the mark (PS3.10 section 7.1)."""
-    return data[_PREAMBLE : _PREAMBLE + len(_MARK)] == _MARK
+    """Whether these first bytes of a file end the preamble with the mark (PS3.10 section 7.1), or
+    are the data elements that files of older scanners and exports begin with."""
+    marked = data[_PREAMBLE : _PREAMBLE + len(_MARK)] == _MARK
+    return marked or _starts_as_elements(data)
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file has the DICOM mark. Raises OSError where it cannot be read."""
+    """Whether the file begins as DICOM. Raises OSError where it cannot be read."""
     with path.open("rb") as file:
         return starts_as_dicom(file.read(_PREAMBLE + len(_MARK)))
+
+
+def _starts_as_elements(data: bytes) -> bool:
+    """Whether they are data elements in rising order, little endian (PS3.5 section 7.1)."""
+    if len(data) < 8:
+        return False
+    if data[4:6] in _SHORT_TYPES:
+        (length,) = struct.unpack_from("<H", data, 6)
+    else:
+        (length,) = struct.unpack_from("<I", data, 4)
+    first, following = _tag(data, 0), _tag(data, 8 + length)
+    if first is None or first[0] not in _FIRST_GROUPS or length > _LONGEST:
+        return False
+    return following is None or first < following
+
+
+def _tag(data: bytes, at: int) -> tuple[int, int] | None:
+    """Group and element at a place; None beyond the end."""
+    if at + 4 > len(data):
+        return None
+    group, element = struct.unpack_from("<HH", data, at)
+    return group, element

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.errors import BytesLengthException
 
 from gliofed.data.reorient import Array, Shape
 from gliofed.dicom.enhanced import as_classic
 from gliofed.dicom.geometry import affine_of, count_repeated, in_order, plane_differences, stack_of
 from gliofed.dicom.headers import ImagePlane, plane_of
+from gliofed.dicom.signature import is_dicom
 from gliofed.errors import DataError
 
 JITTER: Final = 0.1
@@ -74,10 +75,14 @@ class SourceSeries:
         return tuple({id(s.header): s.header for s in self.slices}.values())
 
 
-def read_series(folder: Path, choose: str = "") -> SourceSeries:
+def read_series(
+    folder: Path, choose: str = "", known: Iterable[tuple[Path, int]] = ()
+) -> SourceSeries:
     """The series in `folder` and below it; the names and the order of files do not matter.
 
-    choose: number or UID of the series, needed where the folder holds several MR series.
+    choose: number or UID of the series, needed where the folder holds several MR series. known:
+    each slice by file and frame, from 1, or 0 for a file that is one slice; the rest of the folder,
+    such as another echo of the series, is then not read.
     Raises DataError: no such folder, no DICOM image or none of MR, several series, or a series
     with images of several orientations or sizes, several at one place, missing or uneven slices,
     or no geometry.
@@ -85,8 +90,15 @@ def read_series(folder: Path, choose: str = "") -> SourceSeries:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected the source series' DICOM files")
     with quiet():
+        frames: dict[Path, set[int]] = {}
+        for path, frame in known:
+            frames.setdefault(path, set()).add(frame)
         try:
-            return _span(folder, _pick(folder, _by_series(folder), choose))
+            series = _by_series(folder, sorted(frames))
+            if not frames:
+                return _span(folder, _pick(folder, series, choose))
+            images = [image for group in series.values() for image in group.values()]
+            return _span(folder, images, frames)
         except PARSE_ERRORS as error:
             raise DataError(
                 f"{folder}: a header is damaged ({error}); copy the series again"
@@ -101,14 +113,15 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _by_series(folder: Path) -> dict[str, dict[str, Header]]:
-    """Series UID to SOP instance UID to header; duplicate files count once."""
+def _by_series(folder: Path, known: Sequence[Path]) -> dict[str, dict[str, Header]]:
+    """Series UID to SOP instance UID to header; duplicate files count once. known: the files, else
+    all below the folder."""
     series: dict[str, dict[str, Header]] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in known or sorted(p for p in folder.rglob("*") if p.is_file()):
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-        except InvalidDicomError:
-            continue
+            if not is_dicom(path):
+                continue
+            header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
         except PARSE_ERRORS as error:
             raise DataError(f"{path}: cannot be read as DICOM ({error}); copy it again") from None
         if "SOPInstanceUID" in header and "Rows" in header:
@@ -151,12 +164,22 @@ def _line(images: list[Header]) -> str:
     return f"{number} {name!r} ({modality}, {len(images)} images, UID {uid})"
 
 
-def _span(folder: Path, images: list[Header]) -> SourceSeries:
-    """Order the slices along their normal and check that they make one even stack."""
+def _span(
+    folder: Path, images: list[Header], frames: Mapping[Path, set[int]] | None = None
+) -> SourceSeries:
+    """Order the slices along their normal and check that they make one even stack. frames: by file,
+    those that are meant; all by default."""
     where, first = f"{folder}: series {_line(images)}", images[0]
     if any(i.get("NumberOfFrames") for i in images) and len(images) > 1:
         raise DataError(f"{where}: has several multi-frame images; give a folder with one of them")
-    slices = in_order([s for image in images for s in _slices(where, image)])
+    slices = in_order(
+        [
+            s
+            for image in images
+            for s in _slices(where, image)
+            if frames is None or s.frame in frames[Path(image.filename)]
+        ]
+    )
     if len(slices) < 2:
         raise DataError(f"{where}: has one slice, expected at least two; copy the whole series")
     if not first.get("FrameOfReferenceUID"):

@@ -28,7 +28,7 @@ def exclude_cases(
 
     Raises DataError where a hospital has no case left: that would change the study.
     """
-    judged = [(p, quality_faults(p.measures, study.quality)) for p in prepared]
+    judged = [(p, quality_faults(p.measures, study.quality, p.placements)) for p in prepared]
     used = tuple(p for p, reasons in judged if not reasons)
     excluded = tuple(ExcludedCase(p.case, reasons) for p, reasons in judged if reasons)
     left = {p.case.site for p in used}

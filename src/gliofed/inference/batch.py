@@ -33,7 +33,7 @@ from gliofed.inference.case_content import content_of, with_scan_volume
 from gliofed.inference.dicom_report import report_bytes
 from gliofed.inference.forward import DeviceNetwork
 from gliofed.inference.mask_export import MaskExport, SeriesLocation, export_masks
-from gliofed.inference.unused_files import find_unused
+from gliofed.inference.unused_files import UnusedFiles, find_unused
 from gliofed.models.folder import TrainedModel
 from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.preprocessing.recipe import check_installed
@@ -124,7 +124,7 @@ def predict_all(
             f"case folders, or a folder of images named by T1, T1CE, T2 or FLAIR{listed}"
         )
     subjects = Counter(located.subject for _, located in cases)
-    batch = _BatchPrediction(path.resolve(), model, options, machine, (findings, unused.by_case))
+    batch = _BatchPrediction(path.resolve(), model, options, machine, (findings, unused))
     statuses = [
         CaseStatus(folder, "refused", lines, 0.0, options.out, lines)
         for folder, lines in unused.others
@@ -142,10 +142,9 @@ def predict_all(
             unique = subjects[located.subject] == 1
             name = located.subject if unique else f"{site.name}_{located.subject}"
             status = batch.predict(site, located, name, helpers, part)
-            left = unused.by_case.get(located.name, ())
             if status.status != "predicted":  # whose quality has them
-                status = replace(status, reasons=(*status.reasons, *left))
-            statuses.append(replace(status, unused=left))
+                status = replace(status, reasons=(*status.reasons, *unused.lines(located.name)))
+            statuses.append(replace(status, unused=unused.by_case.get(located.name, ())))
         write_text(options.out / TABLE, predictions_table(answer_folders(options.out)))
     return tuple(statuses)
 
@@ -180,9 +179,9 @@ class _BatchPrediction:
         model: TrainedModel,
         options: BatchOptions,
         machine: Device,
-        found: tuple[Iterable[Finding], Mapping[str, tuple[str, ...]]],
+        found: tuple[Iterable[Finding], UnusedFiles],
     ) -> None:
-        """found: findings on names and folders, and the lines of unused files by case."""
+        """found: findings on names and folders, and unused files."""
         self._root, self._model, self._options = root, model, options
         self._network = DeviceNetwork(model.net().to(machine.device), machine)
         self._store = PreparedStore(options.store)
@@ -197,7 +196,7 @@ class _BatchPrediction:
         progress: Progress,
     ) -> CaseStatus:
         """One case, from its scans to the files of its prediction. name: of its folder."""
-        unused = self._unused.get(located.name, ())
+        unused = self._unused.lines(located.name)
         started = time.monotonic()
         progress.stage("checking")
         folder = self._options.out / name
@@ -215,7 +214,8 @@ class _BatchPrediction:
             if account.key is None:
                 return CaseStatus(located.name, "refused", account.reasons, _since(started), folder)
             prepared = self._store.open(account.key, case)
-            poor = quality_faults(prepared.measures, self._model.recipe.quality)
+            limits = self._model.recipe.quality
+            poor = quality_faults(prepared.measures, limits, prepared.placements)
             if poor and not self._options.accept_quality:
                 reasons = (*map(_with_cure_of_predict, poor), *warnings)
                 return CaseStatus(located.name, "refused", reasons, _since(started), folder)

@@ -52,7 +52,7 @@ def content_of(
         else answer_text.occlusion_method(
             occlusion.blocks, occlusion.block_mm, occlusion.sequences
         ),
-        quality=(*quality_faults(answer.measures, answer.limits), *warnings),
+        quality=(*quality_faults(answer.measures, answer.limits, prepared.placements), *warnings),
         missing=answer.missing,
         written=answer.day.isoformat(),
     )

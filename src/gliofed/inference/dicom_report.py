@@ -36,7 +36,8 @@ def report_bytes(
         integrated=answer.integrated,
         quality=(*_cautions(answer), *quality),
     )
-    return build_report(report, read_series(location.folder, location.choose), mask.path)
+    source = read_series(location.folder, location.choose, location.slices)
+    return build_report(report, source, mask.path)
 
 
 def _cautions(answer: CaseAnswer) -> tuple[str, ...]:

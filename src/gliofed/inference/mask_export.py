@@ -30,10 +30,12 @@ _SUBJECT: Final = re.compile(r"^(sub-[A-Za-z0-9]+(?:_ses-[A-Za-z0-9]+)?)_")
 
 @dataclass(frozen=True)
 class SeriesLocation:
-    """A sequence's DICOM series. choose: its number or UID where the folder holds several."""
+    """A sequence's DICOM series. choose: its number or UID where the folder holds several. slices:
+    as `known` of `gliofed.dicom.source_series.read_series`."""
 
     folder: Path
     choose: str = ""
+    slices: tuple[tuple[Path, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ def _segmentations(
         if mask.sequence in series:
             location = series[mask.sequence]
             try:
-                source = read_series(location.folder, location.choose)
+                source = read_series(location.folder, location.choose, location.slices)
                 files[mask.sequence] = seg.build_segmentation(
                     mask.voxels, mask.placement.affine, source, author, tracking
                 )

@@ -79,7 +79,7 @@ def load_scans(
     if not links:
         listed = "".join(f"\n  {note}" for note in notes)
         raise DataError(f"{source}: no series could be converted{listed}")
-    return LoadedScans(out / "hospital", _series(links, folder), notes)
+    return LoadedScans(out / "hospital", _series(links, folder, _slices(account)), notes)
 
 
 def _holds_dicom(path: Path) -> bool:
@@ -108,8 +108,20 @@ def _emptied(folder: Path) -> Path:
     return folder
 
 
+def _slices(account: IngestResult) -> Mapping[str, tuple[tuple[Path, int], ...]]:
+    """File and frame of each slice, by the UID of the series that was converted."""
+    return {
+        plan.series.first.series: tuple((h.path, h.frame) for h in plan.series.headers)
+        for outcome in account.outcomes
+        for study in outcome.plan.studies
+        for plan in study.selected.values()
+    }
+
+
 def _series(
-    links: tuple[PseudonymLink, ...], folder: Path
+    links: tuple[PseudonymLink, ...],
+    folder: Path,
+    slices: Mapping[str, tuple[tuple[Path, int], ...]],
 ) -> Mapping[str, Mapping[Sequence, SeriesLocation]]:
     """Series by subject, of its first session, the only one that is predicted."""
     series: dict[str, dict[Sequence, SeriesLocation]] = {}
@@ -118,7 +130,9 @@ def _series(
         subject = f"sub-{link.pseudonym}"
         if first.setdefault(subject, link.session) == link.session:
             sources = series.setdefault(subject, {})
-            sources[Sequence(link.sequence)] = SeriesLocation(folder, link.series_uid)
+            sources[Sequence(link.sequence)] = SeriesLocation(
+                folder, link.series_uid, slices.get(link.series_uid, ())
+            )
     return series
 
 
@@ -126,13 +140,14 @@ def _notes(account: IngestResult) -> tuple[str, ...]:
     """Series and patients that need a decision, by pseudonym and series number."""
     from gliofed.ingest.plan import SeriesStatus
     from gliofed.ingest.private_tables import series_reason
+    from gliofed.ingest.subject import PatientStatus
 
     out = [
         f"a file: {bad.fault}; its name is in {account.private}/series.tsv" for bad in account.bad
     ]
     for outcome in account.outcomes:
         who = f"sub-{outcome.plan.pseudonym}"
-        if outcome.note:
+        if outcome.status in (PatientStatus.REFUSED, PatientStatus.UNDECIDED):
             out.append(f"{who}: {outcome.note}")
         out += [
             f"{who}, series {verdict.series.first.number}: {series_reason(verdict)}; decide it in "

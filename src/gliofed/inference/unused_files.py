@@ -6,16 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliofed.data.unused_scans import unused_scans, unused_text
+from gliofed.data.unused_scans import bids_session, other_sessions, unused_scans, unused_text
 from gliofed.validation.locate import LocatedCase, display_path
 
 
 @dataclass(frozen=True)
 class UnusedFiles:
-    """A line a file or series. by_case: by the case's name. others: of no case, by folder."""
+    """A line a file or series. by_case: by the case's name. others: of no case, by folder.
+    sessions: by the case's name, the line on further sessions, which are left out by rule."""
 
     by_case: Mapping[str, tuple[str, ...]]
     others: tuple[tuple[str, tuple[str, ...]], ...]
+    sessions: Mapping[str, str]
+
+    def lines(self, case: str) -> tuple[str, ...]:
+        """Everything to tell of a case."""
+        further = (self.sessions[case],) if case in self.sessions else ()
+        return (*self.by_case.get(case, ()), *further)
 
 
 def find_unused(root: Path, cases: Sequence[LocatedCase], notes: Sequence[str] = ()) -> UnusedFiles:
@@ -35,7 +42,14 @@ def find_unused(root: Path, cases: Sequence[LocatedCase], notes: Sequence[str] =
         if len(owners) == 1:
             into, key = by_case, owners[0].name
         into[key] = (*into.get(key, ()), unused_text(path, root))
-    return UnusedFiles(by_case, tuple(others.items()))
+    sessions = other_sessions(root, used)
+    of_case = {
+        c.name: sessions[folder]
+        for c in cases
+        for folder in {bids_session(p)[0] for p in c.images.values()}
+        if folder in sessions
+    }
+    return UnusedFiles(by_case, tuple(others.items()), of_case)
 
 
 def _is_of(note: str, subject: str) -> bool:

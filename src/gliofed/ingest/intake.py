@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gliofed.dicom.dicomweb import DicomWebServer, fetch, is_address
 from gliofed.errors import DataError
 from gliofed.ingest.archive import is_archive, unpack
 from gliofed.ingest.bids_hospital import create_hospital, remove_partial_folders
+from gliofed.ingest.blank_patients import name_blank_patients
+from gliofed.ingest.decision_sheet import write_sheet
 from gliofed.ingest.decisions import DecisionTable, read_decisions, write_questions
+from gliofed.ingest.joined_slices import join_slices
 from gliofed.ingest.plan import PatientPlan, SeriesPlan, SeriesStatus, plan_patient
 from gliofed.ingest.private_tables import open_questions, series_reason, series_texts, write_series
 from gliofed.ingest.pseudonyms import (
@@ -36,7 +39,9 @@ class IngestRequest:
 
     source: a folder, an archive or a DICOMweb address. private: the folder for
     tables that stay at the site (default: `out` and "-private"). key: the pseudonyms' key (default:
-    key.txt there). pacs: connection and query of a DICOMweb address.
+    key.txt there). pacs: connection and query of a DICOMweb address. blank_patient: id of the one
+    patient whose files have none. join_slices: whether series of one slice each that lie in one
+    stack are one scan.
     """
 
     source: str
@@ -44,6 +49,8 @@ class IngestRequest:
     private: Path | None = None
     key: Path | None = None
     pacs: DicomWebServer = field(default_factory=DicomWebServer)
+    blank_patient: str = ""
+    join_slices: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class RuleUse:
 
 @dataclass(frozen=True)
 class IngestResult:
-    """The result of an intake. decisions: the table in which a person decides open series."""
+    """The result of an intake. decisions: the table in which a person decides open series. sheet:
+    the page with a slice of each of them, None where there is none."""
 
     outcomes: tuple[PatientOutcome, ...]
     bad: tuple[BadFile, ...]
@@ -66,6 +74,7 @@ class IngestResult:
     private: Path
     decisions: Path
     rules: tuple[RuleUse, ...] = ()
+    sheet: Path | None = None
 
     @property
     def status(self) -> int:
@@ -109,6 +118,8 @@ def _intake(
     source_folder = _load_source(request, work, progress)
     progress.stage("reading headers")
     found = find_series(source_folder, progress)
+    series = name_blank_patients(found.series, request.blank_patient.strip())
+    found = replace(found, series=join_slices(series, request.join_slices))
     decisions = private / "decisions.tsv"
     decided = read_decisions(decisions)
     plans = _plans(found, key, decided)
@@ -121,8 +132,18 @@ def _intake(
     outcomes = tuple(write_patient(plan, folders, counter) for plan in plans)
     write_questions(decisions, open_questions(outcomes, key))
     write_series(private / "series.tsv", outcomes, found, source_folder, key)
-    rules = _rule_uses(decided, plans)
-    return IngestResult(outcomes, found.bad, found.other, found.copies, private, decisions, rules)
+    sheet = private / "decisions.html"
+    drawn = write_sheet(sheet, outcomes, key, work / "picture", progress)
+    return IngestResult(
+        outcomes,
+        found.bad,
+        found.other,
+        found.copies,
+        private,
+        decisions,
+        rules=_rule_uses(decided, plans),
+        sheet=sheet if drawn else None,
+    )
 
 
 def _load_source(request: IngestRequest, work: Path, progress: Progress) -> Path:
@@ -217,7 +238,8 @@ def _key_path(request: IngestRequest, private: Path) -> Path:
     path = request.key or private / "key.txt"
     if not path.exists() and (private / "links.tsv").exists():
         raise DataError(
-            f"{path}: no such key, but pseudonyms were made with one; restore it from its backup"
+            f"{path}: no such key, but pseudonyms were made with one; restore it from its backup, "
+            "or name its file with --key"
         )
     return path
 
@@ -226,12 +248,15 @@ def _check_folders(request: IngestRequest, out: Path, private: Path) -> None:
     hospital = out.resolve()
     if private.resolve().is_relative_to(hospital):
         raise DataError(
-            f"{private}: the private folder is in the hospital folder; choose another one"
+            f"{private}: the private folder is in the hospital folder; choose another one with "
+            "--private"
         )
     if request.key is not None and request.key.resolve().is_relative_to(hospital):
-        raise DataError(f"{request.key}: the key is in the hospital folder; choose another one")
+        raise DataError(
+            f"{request.key}: the key is in the hospital folder; move it, and name it with --key"
+        )
     if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file; name a folder")
+        raise DataError(f"{out}: is a file; name a folder with --out")
     if is_address(request.source):
         return
     with suppress(OSError):

@@ -11,7 +11,9 @@ from typing import Final
 import numpy as np
 
 from gliofed.dicom.geometry import in_order, normal, position_along_normal
+from gliofed.dicom.pixel_digests import PixelDigests
 from gliofed.ingest.contrast_evidence import StudyContrast, study_contrast
+from gliofed.ingest.copies import find_copies, without_copies
 from gliofed.ingest.decisions import SeriesDecision
 from gliofed.ingest.recognition import SequenceGuess, description_text, recognise
 from gliofed.ingest.recognition_rules import MIN_CONFIDENCE, MOTION, REPEAT
@@ -20,6 +22,7 @@ from gliofed.ingest.series import (
     DicomSeries,
     SeriesFault,
     consistency_fault,
+    joined_fault,
     multiple_volumes_reason,
     spacing_fault,
 )
@@ -38,6 +41,15 @@ class SeriesStatus(StrEnum):
     SKIPPED = "skipped"
     UNDECIDED = "needs a decision"
     FAULTY = "faulty"
+
+
+_ORIGINAL: Final = (
+    SeriesStatus.SELECTED,
+    SeriesStatus.UNDECIDED,
+    SeriesStatus.FAULTY,
+    SeriesStatus.SKIPPED,
+)
+"""Of identical series, the one of the first status is used."""
 
 
 @dataclass(frozen=True)
@@ -97,20 +109,68 @@ def plan_patient(
     by_study: dict[str, list[DicomSeries]] = defaultdict(list)
     for item in series:
         by_study[item.first.study].append(item)
+    pixels = PixelDigests()
+    planned = {uid: _plan_study(group, decisions, pixels) for uid, group in by_study.items()}
+    wanted = _originals_first(planned)
+    plan_of = {v.series.first.series: v for v in wanted}
+    copies = find_copies([v.series for v in wanted], pixels)
+    original_of = {uid: plan_of[original.first.series] for uid, original in copies.items()}
     plans = [
-        StudyPlan(uid, group[0].first.date + group[0].first.time, _plan_study(group, decisions))
+        StudyPlan(
+            uid,
+            group[0].first.date + group[0].first.time,
+            _choose([_marked(v, original_of.get(v.series.first.series)) for v in planned[uid]]),
+        )
         for uid, group in by_study.items()
     ]
     return PatientPlan(pseudonym, tuple(sorted(plans, key=lambda p: (p.date, p.uid))))
 
 
 def _plan_study(
-    study: list[DicomSeries], decisions: Mapping[str, SeriesDecision]
-) -> tuple[SeriesPlan, ...]:
+    study: list[DicomSeries], decisions: Mapping[str, SeriesDecision], pixels: PixelDigests
+) -> list[SeriesPlan]:
+    """Each series by itself."""
     contrast = study_contrast(
         s.first for s in study if s.fault is None and s.first.modality == "MR"
     )
-    series_plans = [_plan_series(s, contrast, decisions.get(s.first.series)) for s in study]
+    return [_plan_series(s, contrast, decisions.get(s.first.series), pixels) for s in study]
+
+
+def _originals_first(planned: Mapping[str, list[SeriesPlan]]) -> list[SeriesPlan]:
+    """Series that may be wanted: decided ones, then by `_ORIGINAL`, then those of more slices and
+    those of the study with more series."""
+    wanted = [
+        (not _decided(v), _ORIGINAL.index(v.status), -len(v.series.headers), -len(group), number, v)
+        for group in planned.values()
+        for number, v in enumerate(group)
+        if v.status is not SeriesStatus.SKIPPED or _decided(v)
+    ]
+    return [row[-1] for row in sorted(wanted, key=lambda row: row[:-1])]
+
+
+def _decided(series_plan: SeriesPlan) -> bool:
+    """Whether a person decided on this very series."""
+    return series_plan.decision is not None and not series_plan.decision.by_rule
+
+
+def _marked(series_plan: SeriesPlan, original: SeriesPlan | None) -> SeriesPlan:
+    """Skipped where it is a copy that nobody decided on; undecided where both are recognised as
+    different sequences. original: None where it is no copy."""
+    if original is None or _decided(series_plan):
+        return series_plan
+    head, guess = original.series.first, series_plan.guess
+    where = "" if head.study == series_plan.series.first.study else " of another study"
+    why = f"a copy of series {head.number}{where}: identical pixels at the same positions"
+    known = series_plan.sequence, original.sequence
+    if None in known or known[0] is known[1]:
+        return _skipped(replace(series_plan, fault=None), why)
+    candidates = tuple(s for s in known if s is not None)
+    guess = replace(guess, candidates=candidates, reason=f"{why}, which is {known[1]}")
+    return replace(series_plan, status=SeriesStatus.UNDECIDED, sequence=None, guess=guess)
+
+
+def _choose(series_plans: list[SeriesPlan]) -> tuple[SeriesPlan, ...]:
+    """At most one series for each sequence of a study."""
     for sequence in SEQUENCES:
         series_plans = _resolve_duplicates(series_plans, sequence)
     clear = {v.sequence for v in series_plans if v.status is SeriesStatus.SELECTED}
@@ -133,7 +193,10 @@ def _needless(series_plan: SeriesPlan) -> SeriesPlan:
 
 
 def _plan_series(
-    series: DicomSeries, contrast: StudyContrast, decision: SeriesDecision | None
+    series: DicomSeries,
+    contrast: StudyContrast,
+    decision: SeriesDecision | None,
+    pixels: PixelDigests,
 ) -> SeriesPlan:
     head = series.first
     if series.fault is not None:
@@ -144,7 +207,8 @@ def _plan_series(
     guess = recognise(head, contrast)
     wanted = decision is not None and decision.sequence is not None
     if guess.candidates or wanted:
-        fault = consistency_fault(series.headers)
+        series, guess = _without_copies(series, guess, pixels)
+        fault = joined_fault(series) or consistency_fault(series.headers)
         several = "" if fault else multiple_volumes_reason(series.headers)
         if several:
             fault = SeriesFault(several, "export each volume as a series of its own")
@@ -152,6 +216,19 @@ def _plan_series(
         if fault is not None:
             return _faulty_plan(series, guess, fault, decision)
     return _sequence_plan(series, guess, decision)
+
+
+def _without_copies(
+    series: DicomSeries, guess: SequenceGuess, pixels: PixelDigests
+) -> tuple[DicomSeries, SequenceGuess]:
+    """The series with each slice once; the reason has the number of copies and of joined series."""
+    headers = without_copies(series.headers, pixels)
+    count, reason = len(series.headers) - len(headers), guess.reason
+    if count:
+        reason += f"; {count} slices are copies of others and are not used"
+    if series.joined > 1:
+        reason += f"; {series.joined} series of one slice each, joined by position"
+    return replace(series, headers=headers), replace(guess, reason=reason)
 
 
 def _sequence_plan(
@@ -191,7 +268,7 @@ def _resolve_duplicates(series_plans: list[SeriesPlan], sequence: Sequence) -> l
     ]
     if len(candidates) < 2:
         return series_plans
-    decided = [v for v in candidates if v.decision is not None and not v.decision.by_rule]
+    decided = [v for v in candidates if _decided(v)]
     if decided:
         why = "a person chose another series"
         return [

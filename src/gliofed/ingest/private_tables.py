@@ -71,7 +71,7 @@ def open_questions(outcomes: Iterable[PatientOutcome], key: PseudonymKey) -> lis
                 str(number),
                 _number(head),
                 *map(_cell, astuple(series_texts(head))),
-                _read(head),
+                _cell(acquisition_text(head)),
                 "skip" if v.fault else names,
                 f"{v.guess.confidence:.2f}",
                 _cell(f"{series_reason(v)}{'; or write skip' if v.fault else ''}"),
@@ -129,7 +129,8 @@ def write_series(
     write_private(path, text.getvalue())
 
 
-def _read(head: DicomHeader) -> str:
+def acquisition_text(head: DicomHeader) -> str:
+    """Times in ms, flip angle, 2D or 3D, contrast agent and image type, where they are known."""
     t = head.timing
     parts = [
         f"{name} {value:g}"
@@ -142,7 +143,7 @@ def _read(head: DicomHeader) -> str:
         if value is not None
     ]
     parts += [*([t.dimension] if t.dimension else []), *(["contrast agent"] if t.agent else [])]
-    return _cell(", ".join([*parts, "\\".join(head.image_type)]))
+    return ", ".join([*parts, "\\".join(head.image_type)])
 
 
 def _number(head: DicomHeader) -> str:

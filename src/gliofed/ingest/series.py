@@ -12,13 +12,15 @@ from typing import Final
 from gliofed.dicom.enhanced import ENHANCED
 from gliofed.dicom.geometry import (
     SAME_POSITION_MM,
+    SliceStack,
     count_repeated,
     in_order,
     plane_differences,
     stack_of,
 )
-from gliofed.dicom.headers import MR, DicomHeader, is_uid, read_headers, walk_files
+from gliofed.dicom.headers import MR, DicomHeader, is_uid, read_headers
 from gliofed.dicom.signature import is_dicom
+from gliofed.dicom.walk import walk_files
 from gliofed.errors import DataError
 from gliofed.runtime.progress import Progress
 
@@ -41,6 +43,7 @@ READABLE: Final = frozenset(
     }
 )
 """Lossless transfer syntaxes of PS3.5 that dcm2niix decodes."""
+_OR_MOVE: Final = ", or move it out of the source"
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,14 @@ class SeriesFault:
 class DicomSeries:
     """One SeriesInstanceUID: its instances or their frames, each once.
 
-    fault: None where it can be converted.
+    fault: None where it can be converted. joined: number of SeriesInstanceUIDs; above 1 for a scan
+    of which each slice has one, joined by position. agreed: whether a person wants them joined.
     """
 
     headers: tuple[DicomHeader, ...]
     fault: SeriesFault | None
+    joined: int = 1
+    agreed: bool = False
 
     @property
     def first(self) -> DicomHeader:
@@ -111,11 +117,11 @@ def find_series(folder: Path, progress: Progress) -> FoundSeries:
             file_headers = read_headers(path)
         except DataError as error:
             what, _, cure = str(error).partition("; ")
-            bad.append(BadFile(path.relative_to(folder), SeriesFault(what, cure)))
+            bad.append(BadFile(path.relative_to(folder), SeriesFault(what, cure + _OR_MOVE)))
             continue
         except OSError as error:
             fault = SeriesFault(
-                f"cannot be read ({error.strerror})", "check its rights and the disk"
+                f"cannot be read ({error.strerror})", f"check its rights and the disk{_OR_MOVE}"
             )
             bad.append(BadFile(path.relative_to(folder), fault))
             continue
@@ -149,8 +155,13 @@ def group_series(headers: Iterable[DicomHeader]) -> tuple[tuple[DicomSeries, ...
         for uid, instances in by_uid.items()
     ]
     series = [part for one in series for part in split_echoes(one)]
-    series.sort(key=lambda s: (s.first.date, s.first.time, s.first.number or 0, s.first.series))
-    return tuple(series), copies
+    return tuple(sorted(series, key=study_order)), copies
+
+
+def study_order(series: DicomSeries) -> tuple[str, str, int, str]:
+    """By study date and time, then number and UID."""
+    head = series.first
+    return head.date, head.time, head.number or 0, head.series
 
 
 def split_echoes(series: DicomSeries) -> tuple[DicomSeries, ...]:
@@ -180,7 +191,6 @@ def split_echoes(series: DicomSeries) -> tuple[DicomSeries, ...]:
 
 def series_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
     """The first fault in what a series' headers declare; `consistency_fault` checks the rest."""
-    first = headers[0]
     for h in headers:
         if not all(map(is_uid, (h.study, h.series, h.instance))):
             return SeriesFault(
@@ -197,9 +207,18 @@ def series_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
                 "export the original images",
                 h.path,
             )
-    if not first.patient.id:
-        return SeriesFault("no patient id", "give the patient an id")
     return None
+
+
+def joined_fault(series: DicomSeries) -> SeriesFault | None:
+    """The fault of slices with a SeriesInstanceUID each that nobody wanted to be joined."""
+    if series.joined == 1 or series.agreed:
+        return None
+    return SeriesFault(
+        f"{series.joined} series of one slice each lie in one stack: a SeriesInstanceUID a slice",
+        "if they are one scan, run `gliofed intake` with --join-slices, which joins them by "
+        "position",
+    )
 
 
 def consistency_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
@@ -254,8 +273,34 @@ def multiple_volumes_reason(headers: tuple[DicomHeader, ...]) -> str:
 
 def spacing_fault(headers: tuple[DicomHeader, ...]) -> SeriesFault | None:
     """The fault of a volume whose slices are too few, missing, uneven or shifted."""
-    problem = _irregular(headers)
-    return SeriesFault(problem, "export all slices of the series again") if problem else None
+    if len(headers) < MIN_SLICES:
+        what = f"{len(headers)} slices; expected at least {MIN_SLICES}"
+        return SeriesFault(what, "if the scanner made more, export all slices of the series")
+    stack = stack_of(in_order(headers))
+    if stack.gaps:
+        return SeriesFault(_gaps_text(stack), "export all slices of the series again")
+    if stack.off > max(MAX_UNEVEN_SHARE * stack.usual, SAME_POSITION_MM):
+        return SeriesFault(
+            f"uneven steps: slice {stack.worst} lies {stack.off:.2f} mm from its place in a "
+            f"regular block with steps of {stack.usual:.2f} mm",
+            "export the original series, with all slices",
+        )
+    if stack.sideways > MAX_SIDEWAYS_MM:
+        return SeriesFault(
+            f"slices are shifted sideways by up to {stack.sideways:.2f} mm (a tilted gantry)",
+            "export the original series",
+        )
+    return None
+
+
+def _gaps_text(stack: SliceStack) -> str:
+    each = "; ".join(
+        f"{g.missing} missing between slices {g.after} and {g.after + 1}, a gap of "
+        f"{g.wide:.1f} mm at {g.at:.1f} mm along the normal"
+        for g in stack.gaps[:3]
+    )
+    more = f"; and {len(stack.gaps) - 3} more gaps" if len(stack.gaps) > 3 else ""
+    return f"slices are missing where the usual step is {stack.usual:.2f} mm: {each}{more}"
 
 
 def _mixed(headers: tuple[DicomHeader, ...]) -> str:
@@ -275,32 +320,10 @@ def _mixed(headers: tuple[DicomHeader, ...]) -> str:
     return f"{problem} in one series" if problem else ""
 
 
-def _irregular(headers: tuple[DicomHeader, ...]) -> str:
-    """Why the slices of one volume are not a regular block; empty where they are."""
-    if len(headers) < MIN_SLICES:
-        return f"{len(headers)} slices; expected at least {MIN_SLICES}"
-    stack = stack_of(in_order(headers))
-    if stack.gaps:
-        each = "; ".join(
-            f"{g.missing} missing between slices {g.after} and {g.after + 1}, a gap of "
-            f"{g.wide:.1f} mm at {g.at:.1f} mm along the normal"
-            for g in stack.gaps[:3]
-        )
-        more = f"; and {len(stack.gaps) - 3} more gaps" if len(stack.gaps) > 3 else ""
-        return f"slices are missing where the usual step is {stack.usual:.2f} mm: {each}{more}"
-    if stack.off > max(MAX_UNEVEN_SHARE * stack.usual, SAME_POSITION_MM):
-        return (
-            f"uneven steps: slice {stack.worst} lies {stack.off:.2f} mm from its place in a "
-            f"regular block with steps of {stack.usual:.2f} mm"
-        )
-    if stack.sideways > MAX_SIDEWAYS_MM:
-        return f"slices are shifted sideways by up to {stack.sideways:.2f} mm (a tilted gantry)"
-    return ""
-
-
 def _missing_uid(header: DicomHeader) -> SeriesFault | None:
     if header.series and header.study and header.instance:
         return None
     return SeriesFault(
-        "has no study, series or instance UID", "it may be truncated; export it again"
+        "has no study, series or instance UID",
+        f"it may be truncated; export it again{_OR_MOVE}",
     )

@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Image
 
 from gliofed.dicom.convert import bare, convert
-from gliofed.dicom.frames import split_frames
+from gliofed.dicom.frames import write_slices
 from gliofed.dicom.geometry import affine_of, in_order, reoriented, stack_of
 from gliofed.dicom.headers import DicomHeader
 from gliofed.errors import DataError
@@ -26,6 +26,7 @@ from gliofed.ingest.bids_hospital import (
     remove_image,
     write_image,
 )
+from gliofed.ingest.blank_patients import GIVEN, OPTION
 from gliofed.ingest.contrast_pixels import CONTRASTS, contradicted, undecided_contrast
 from gliofed.ingest.plan import PatientPlan, SeriesPlan, SeriesStatus, StudyPlan
 from gliofed.ingest.pseudonyms import PseudonymLink, read_links, replace_links
@@ -38,8 +39,8 @@ MAX_OFFSET_VOXELS: Final = 0.5
 
 
 UNORDERED: Final = (
-    "its studies cannot be ordered: a date is missing, or two are the same; write skip, in "
-    "rows made from series.tsv, for every series of the studies that are not preoperative"
+    "its studies cannot be ordered: a date is missing, or two are the same; write skip, in rows of "
+    "decisions.tsv made from series.tsv, for every series of the studies that are not preoperative"
 )
 
 
@@ -148,10 +149,7 @@ def _update(
     sessions = {link.study_uid: link.session for link in known_links}
     studies = [s for s in studies if s.selected]
     if any(s.uid not in sessions for s in studies):
-        note = (
-            f"{folder.name} exists without this study; skip its series if it is a follow-up, "
-            f"else move {folder.name} away and run intake on all studies of the patient at once"
-        )
+        note = _other_study_note(folder.name, studies[0])
         return PatientOutcome(plan, PatientStatus.REFUSED, {s.uid: "" for s in studies}, note)
     links = {(link.study_uid, link.sequence): link for link in known_links}
     part = partial_folder(folders.out, plan.pseudonym)
@@ -184,6 +182,18 @@ def _update(
             status = PatientStatus.UPDATED
     note = "; ".join(notes) or _session_note(len(set(sessions.values())) > 1)
     return PatientOutcome(plan, PatientStatus.REFUSED if notes else status, sessions, note)
+
+
+def _other_study_note(subject: str, study: StudyPlan) -> str:
+    """Why a study is not added to a subject that was made without it, with the cures."""
+    note = (
+        f"{subject} exists without this study; if it is a follow-up, write skip in decisions.tsv "
+        "for its series, named in series.tsv; else move "
+        f"{subject} away and run `gliofed intake` on all studies of the patient at once"
+    )
+    if study.series_plans[0].series.first.patient.issuer == GIVEN:
+        note += f"; if it is of another patient, give another name with {OPTION}"
+    return note
 
 
 def _publish(part: Path, folder: Path) -> None:
@@ -224,8 +234,8 @@ def _convert(series: DicomSeries, sequence: Sequence, path: Path, work: Path) ->
     work.mkdir(mode=0o700)
     try:
         slices = [h.path for h in headers]
-        if headers[0].frame:
-            slices = split_frames(headers, work / "frames")
+        if series.joined > 1 or any(h.frame or h.bare for h in headers):
+            slices = write_slices(headers, work / "slices")
         image = _with_header_affine(convert(slices, work), headers)
         write_image(path, image.to_bytes(), headers[0], sequence)
     except DataError as error:
@@ -295,8 +305,9 @@ def _undecided(
     plan: PatientPlan, sessions: Mapping[str, str], several_studies: bool
 ) -> PatientOutcome:
     note = (
-        "no series of its earliest study can be used yet; decide on them, or write skip for every "
-        "series of that study: a follow-up must not be used as the preoperative study"
+        "no series of its earliest study can be used yet; decide on them in decisions.tsv, or "
+        "write skip for every series of that study: a follow-up must not be used as the "
+        "preoperative study"
         if several_studies
         else "no series can be used yet"
     )

@@ -33,21 +33,24 @@ NAMED: Final = 10
 @dataclass(frozen=True)
 class DatasetCases:
     """The cases of one data set. name: title of the index page. unused: a line for each file that
-    looks like a scan and is no case's."""
+    looks like a scan and is no case's. sessions: a line for each subject with further sessions,
+    which are left out by rule."""
 
     name: str
     cases: tuple[Case, ...]
     unused: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class DatasetPreparation:
-    """The result of every case, in the order of the data set. page: index of the figures. unused:
-    as in `DatasetCases`."""
+    """The result of every case, in the order of the data set. page: index of the figures. unused,
+    sessions: as in `DatasetCases`."""
 
     accounts: tuple[CasePreparation, ...]
     page: Path
     unused: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
 
     def count(self, status: PreparationStatus) -> int:
         """Number of cases with this status."""
@@ -96,8 +99,8 @@ def prepare_dataset(
     progress.update(0, len(dataset.cases), "cases")
     accounts = prepare_cases(dataset.cases, request, processes, report)
     page = figures / INDEX
-    write_index(accounts, dataset.name, page, dataset.unused)
-    return DatasetPreparation(accounts, page, dataset.unused)
+    write_index(accounts, dataset.name, page, (*dataset.unused, *dataset.sessions))
+    return DatasetPreparation(accounts, page, dataset.unused, dataset.sessions)
 
 
 def prepare_every_case(
@@ -133,6 +136,7 @@ def account_json(preparation: DatasetPreparation) -> str:
         "counts": {status: preparation.count(status) for status in ORDER},
         "cases": [_case_json(a) for a in preparation.accounts],
         "unused": list(preparation.unused),
+        "sessions": list(preparation.sessions),
     }
     return json.dumps(report, indent=1, ensure_ascii=False) + "\n"
 

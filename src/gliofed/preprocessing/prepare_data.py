@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.data.formats.registry import DEFAULT, inspect
-from gliofed.data.unused_scans import unused_scans, unused_text
+from gliofed.data.unused_scans import other_sessions, unused_scans, unused_text
 from gliofed.dicom.signature import is_dicom
 from gliofed.errors import DataError
 from gliofed.preprocessing.dataset import (
@@ -68,11 +68,12 @@ def prepare(
     study = load_study(options.study) if options.study else None
     figures = options.figures or store / "figures" / site
     cases = _read_cases(path.resolve(), options)
-    unused = _unused(path.resolve(), cases) if options.format_id in OWN_LAYOUTS else ()
+    own = options.format_id in OWN_LAYOUTS
+    unused, sessions = _unused(path.resolve(), cases) if own else ((), ())
     progress.stage(f"preparing {len(cases)} cases")
     processes = options.processes or processes_at_once()
     request = preparation_request(study, store, figures)
-    dataset = DatasetCases(site, cases, unused)
+    dataset = DatasetCases(site, cases, unused, sessions)
     result = prepare_dataset(dataset, request, processes, ended, progress)
     if options.json is not None:
         write_text(options.json, account_json(result))
@@ -98,6 +99,8 @@ def _is_dicom(path: Path) -> bool:
         return False
 
 
-def _unused(root: Path, cases: tuple[Case, ...]) -> tuple[str, ...]:
+def _unused(root: Path, cases: tuple[Case, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Lines on unused scans, and on further sessions of subjects."""
     used = [p for c in cases for p in (*c.images.values(), c.mask, c.brain) if p is not None]
-    return tuple(unused_text(p, root) for p in unused_scans(root, used))
+    unused = tuple(unused_text(p, root) for p in unused_scans(root, used))
+    return unused, tuple(other_sessions(root, used).values())

@@ -32,7 +32,8 @@ class QualityCard:
 def write_index(
     accounts: Sequence[CasePreparation], name: str, path: Path, unused: Sequence[str] = ()
 ) -> None:
-    """Write the page next to the figures. unused: as in `DatasetCases`. Raises UnwritableError."""
+    """Write the page next to the figures. unused: a line for each scan that
+    is not used. Raises UnwritableError."""
     try:
         write_text(path, render_index(accounts, name, unused))
     except OSError as error:

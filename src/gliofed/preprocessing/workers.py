@@ -206,7 +206,7 @@ def prepare_case_here(
     started = time.monotonic()
     try:
         prepared, kept = prepare_one(case, request.grid, request.steps, store)
-        why = quality_faults(prepared.measures, request.quality)
+        why = quality_faults(prepared.measures, request.quality, prepared.placements)
         figure = None
         if request.figures is not None:
             figure = request.figures / figure_name(case)

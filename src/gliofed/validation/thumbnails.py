@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.runtime.png import encode_png
 from gliofed.types import Sequence as Mri
 from gliofed.validation.case_checks import CaseStack
 from gliofed.validation.resampling import ras_voxel_size, reorient_to_ras, resample_onto
@@ -56,7 +55,7 @@ def thumbnail(stack: CaseStack, mask: CheckedScan | None, columns: Sequence[Mri]
                 row * TILE_PIXELS : (row + 1) * TILE_PIXELS,
                 column * TILE_PIXELS : (column + 1) * TILE_PIXELS,
             ] = plane
-    return png(sheet)
+    return encode_png(sheet, _PALETTE)
 
 
 def _box(volume: NDArray[np.bool_]) -> tuple[slice, ...]:
@@ -114,23 +113,3 @@ def _fit(
     top, left = (TILE_PIXELS - tall) // 2, (TILE_PIXELS - wide) // 2
     out[top : top + tall, left : left + wide] = part
     return out
-
-
-def png(indices: NDArray[np.uint8]) -> bytes:
-    """A palette PNG (ISO/IEC 15948): greys, and the contour's colour as the last index.
-
-    Written here, so that the reading process needs no image library.
-    """
-    rows, columns = indices.shape
-    lines = b"".join(b"\0" + line.tobytes() for line in indices)
-    head = struct.pack(">2I5B", columns, rows, 8, 3, 0, 0, 0)
-    parts = (
-        (b"IHDR", head),
-        (b"PLTE", _PALETTE),
-        (b"IDAT", zlib.compress(lines, 9)),
-        (b"IEND", b""),
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in parts
-    )

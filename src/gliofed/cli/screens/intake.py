@@ -51,6 +51,8 @@ def show_intake(account: IngestResult, out: Path) -> None:
             f"{undecided} series need a decision: fill the column decision in {account.decisions} "
             "and run the same command again; a row with * as series decides all with its texts"
         )
+    if account.sheet is not None:
+        lines.append(f"A slice of each of them: {account.sheet}")
     lines += [
         f"The rule on line {r.line} of {account.decisions} decides {r.series} series: {r.word}"
         + ("" if r.series else "; compare its texts with those of other rows")

@@ -24,10 +24,12 @@ def case_line(account: CasePreparation) -> str:
 
 
 def summary(found: DatasetPreparation, seconds: float) -> str:
-    """Unused files, the number of cases by status, and the path of the figures."""
+    """Unused files, further sessions, the number of cases by status, and the path of the
+    figures."""
     counts = ", ".join(f"{found.count(status)} {status}" for status in reversed(ORDER))
     unused = "".join(f"Not used: {printable(line)}\n" for line in found.unused)
+    sessions = "".join(f"{printable(line)}\n" for line in found.sessions)
     return (
-        f"{unused}{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
+        f"{unused}{sessions}{len(found.accounts)} cases in {seconds:.0f} s: {counts}\n"
         f"Figures: {found.page}\n{RESEARCH_USE_ONLY}"
     )
