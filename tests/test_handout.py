@@ -59,12 +59,12 @@ def _tiny():
         yield
 
 
-def make_model(folder: Path, seed: int = 1, mirror: bool = True) -> Path:
+def make_model(folder: Path, seed: int = 1, mirror: bool = True, untrained=()) -> Path:
     net = build_net("small", (2, 2, 3), seed)
     nn.init.normal_(net.presence.weight)  # so that missing sequences count
     for parameter in net.heads.parameters():
         nn.init.normal_(parameter, std=0.2)
-    recipe = dataclasses.replace(recipe_of(STUDY, "ab" * 12, 3), mirror=mirror)
+    recipe = dataclasses.replace(recipe_of(STUDY, "ab" * 12, 3, untrained), mirror=mirror)
     write_model(folder, recipe, net.state_dict(), {}, lambda own: f"# model {own}\n")
     return folder
 
@@ -150,6 +150,8 @@ def test_the_graph_says_what_it_is_and_nothing_of_this_machine(model, graph_file
         "site-packages",
         "stack_trace",
         "leiden",
+        str(model.parent),
+        str(graph_file.parent),
     ):
         assert hidden.encode() not in data
 
@@ -164,7 +166,7 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
     bias = next(i for i in proto.graph.initializer if i.name.endswith("net.mask.bias"))
     changed = onnx.numpy_helper.to_array(bias) + np.float32(off * equivalence.MAX_LOGIT_DIFFERENCE)
     bias.CopyFrom(onnx.numpy_helper.from_array(changed, bias.name))
-    monkeypatch.setattr(onnx_file, "graph_of", lambda net: proto)
+    monkeypatch.setattr(onnx_file, "graph_of", lambda net, untrained: proto)
     if kept:
         found = gliofed.export_model(model, "onnx", tmp_path / "m.onnx").difference
         assert found == pytest.approx(off * equivalence.MAX_LOGIT_DIFFERENCE, rel=0.1)
@@ -172,6 +174,30 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
         with pytest.raises(ModelError, match=r"m\.onnx: gives other results .* mask differs"):
             gliofed.export_model(model, "onnx", tmp_path / "m.onnx")
     assert bool(list(tmp_path.iterdir())) == kept
+
+
+@pytest.mark.slow
+def test_a_graph_has_no_output_of_a_marker_that_was_not_trained(tmp_path) -> None:
+    gliofed.export_model(
+        make_model(tmp_path / "m", untrained=("mgmt", "idh")), "onnx", tmp_path / "m.onnx"
+    )
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    assert [o.name for o in session.get_outputs()] == ["mask", "codel_1p19q", "grade"]
+    said = session.get_modelmeta().custom_metadata_map
+    assert list(json.loads(said["markers"])) == ["codel_1p19q", "grade"]
+    assert json.loads(said["untrained"]) == ["mgmt", "idh"]
+
+
+def test_an_output_of_a_marker_that_was_not_trained_is_not_kept(model) -> None:
+    net = gliofed.read_model(model).net()
+
+    def other(image, present):
+        with torch.inference_mode():
+            return named_outputs(net(image, present))
+
+    assert check_equivalence(net, other, "x") == 0
+    with pytest.raises(ModelError, match="has other outputs"):
+        check_equivalence(net, other, "x", ("mgmt",))
 
 
 def test_every_output_is_compared(model) -> None:
@@ -273,6 +299,25 @@ def test_a_bundle_answers_files_as_gliofed_does(
     assert np.abs(other.probability - predict(net, cases[0], CPU, mirror).probability).max() > 1e-3
 
 
+@NO_READER
+def test_a_bundle_gives_no_probability_of_a_marker_that_was_not_trained(tmp_path, cases) -> None:
+    model = make_model(tmp_path / "m", untrained=("mgmt",))
+    gliofed.export_model(model, "monai", tmp_path / "b")
+    run_bundle(tmp_path / "b", tmp_path / "images", tmp_path / "answers")
+    said = json.loads((tmp_path / "answers" / f"{cases[0].case.id}_markers.json").read_text())
+    assert list(said["markers"]) == ["idh", "codel_1p19q", "grade"]
+    assert said["untrained"] == ["mgmt"]
+    metadata = json.loads((tmp_path / "b/configs/metadata.json").read_text())
+    outputs = metadata["network_data_format"]["outputs"]
+    marked = [
+        name for name, form in outputs.items() if "not trained" in form.get("description", "")
+    ]
+    assert marked == ["mgmt"]
+    assert metadata["task"].endswith("segmentation, idh, codel_1p19q, grade")
+    for text in (metadata["description"], (tmp_path / "b/docs/README.md").read_text()):
+        assert "Not trained, without an answer: mgmt." in text
+
+
 def test_a_bundle_says_what_it_is_and_has_no_pickle(model, bundle_folder) -> None:
     own = gliofed.read_model(model)
     files = {str(p.relative_to(bundle_folder)) for p in bundle_folder.rglob("*") if p.is_file()}
@@ -294,6 +339,9 @@ def test_a_bundle_says_what_it_is_and_has_no_pickle(model, bundle_folder) -> Non
     assert form["inputs"]["image"]["channel_def"] == dict(zip("0123", SEQUENCES, strict=True))
     assert list(form["outputs"]) == ["mask", *(m.id for m in MARKERS)]
     assert form["outputs"]["grade"]["channel_def"] == {"0": "2", "1": "3", "2": "4"}
+    for path in files:
+        for hidden in (model.parent, bundle_folder.parent, Path(onnx_file.__file__).parents[4]):
+            assert str(hidden).encode() not in (bundle_folder / path).read_bytes(), path
 
 
 @NO_READER

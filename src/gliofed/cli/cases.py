@@ -89,6 +89,8 @@ def predict(
         for case in cases:
             typer.echo(_case_line(case))
         typer.echo(f"{predicted} of {len(cases)} cases predicted, in {out}")
+        if predicted:
+            typer.echo(f"next: gliofed view {out} --open")
         typer.echo(RESEARCH_USE_ONLY)
     sys.exit(0 if all(case.complete for case in cases) else 1 if predicted else 2)
 
@@ -291,7 +293,8 @@ def show_model(folder: Annotated[Path, typer.Argument(help="The model folder.")]
             "training": f"run {recipe.run}, {recipe.rounds} rounds, gliofed {recipe.gliofed}",
             "network": recipe.net.preset + (f", stem {recipe.net.stem}" if recipe.net.stem else ""),
             "voxels": " x ".join(str(s) for s in recipe.grid.spacing_mm) + " mm",
-            "markers": ", ".join(f"{m.marker} ({', '.join(m.classes)})" for m in recipe.markers),
+            "markers": ", ".join(f"{m.marker} ({', '.join(m.classes)})" for m in recipe.trained),
+            "not trained": ", ".join(recipe.untrained) or "none",
             "calibration": _calibrated_for(trained.calibrations),
             "input": answer_text.model_input(recipe.prepare.brain),
             "patients": "synthetic, for demonstration" if recipe.synthetic else "real",

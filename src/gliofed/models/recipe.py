@@ -46,3 +46,8 @@ class ModelRecipe:
     synthetic: bool
     markers: tuple[MarkerClasses, ...] = CLASSES
     untrained: tuple[str, ...] = ()
+
+    @property
+    def trained(self) -> tuple[MarkerClasses, ...]:
+        """The markers with an answer."""
+        return tuple(m for m in self.markers if m.marker not in self.untrained)

@@ -21,14 +21,15 @@ _SCHEMA: Final = (
 )
 _BUNDLE: Final = "1.0.0"
 """A model never changes, so that its bundle has one version; another model has another id."""
+NOT_TRAINED: Final = "not trained: the values of this output mean nothing"
 _README: Final = """# {name}
 
 **{caution}**
 
 A MONAI bundle of the gliofed model `{id}`.
 On preoperative glioma MRI it segments the T2/FLAIR-hyperintense region and predicts
-{markers}. The probabilities are the network's own, not calibrated; `gliofed predict` with the
-model folder calibrates them.
+{markers}. {untrained}The probabilities are the network's own, not calibrated;
+`gliofed predict` with the model folder calibrates them.
 
 ## Run it
 
@@ -69,7 +70,7 @@ Sequences may be missing; a case needs one. Prepare scans by a study file with t
 def metadata_of(model: TrainedModel) -> Mapping[str, Any]:
     """`metadata.json`, in MONAI's schema of July 2024."""
     own = model.recipe
-    names = [m.marker for m in own.markers]
+    names = [m.marker for m in own.trained]
     packages = ("gliofed", "nibabel", "safetensors")
     return {
         "schema": _SCHEMA,
@@ -82,9 +83,9 @@ def metadata_of(model: TrainedModel) -> Mapping[str, Any]:
         "required_packages_version": {
             p: __version__ if p == "gliofed" else version(p) for p in packages
         },
-        "task": f"Glioma on preoperative MRI: segmentation, {', '.join(names)}",
+        "task": f"Glioma on preoperative MRI: {', '.join(['segmentation', *names])}",
         "description": f"{RESEARCH_USE_ONLY} Study {own.name}, {own.rounds} rounds. Probabilities "
-        "are not calibrated.",
+        f"are not calibrated. {untrained_text(model)}".rstrip(),
         "intended_use": RESEARCH_USE_ONLY,
         "authors": "The authors of the study; see docs/README.md",
         "copyright": "The authors of the study; see LICENSE",
@@ -104,7 +105,8 @@ def readme_of(model: TrainedModel) -> str:
         name=f"gliofed: {own.name}",
         caution=RESEARCH_USE_ONLY,
         id=model.id,
-        markers=", ".join(m.marker for m in own.markers),
+        markers=", ".join(m.marker for m in own.trained) or "no marker",
+        untrained=untrained_text(model),
         gliofed=__version__,
         files="\n".join(f"- {s.value}: `CASE{IMAGE_ENDINGS[s]}.nii.gz`" for s in SEQUENCES),
         steps=own.steps,
@@ -112,6 +114,12 @@ def readme_of(model: TrainedModel) -> str:
         mirror=", averaged over the scan and its mirror image" if own.mirror else "",
         card=model.card or "This model has no card.",
     )
+
+
+def untrained_text(model: TrainedModel) -> str:
+    """The markers without an answer, as a sentence with a space after it; empty without one."""
+    names = ", ".join(model.recipe.untrained)
+    return f"Not trained, without an answer: {names}. " if names else ""
 
 
 def licence_of(model: TrainedModel) -> str:
@@ -140,7 +148,10 @@ def _inputs() -> Mapping[str, Any]:
 
 def _outputs(model: TrainedModel) -> Mapping[str, Any]:
     mask = {**_image("segmentation", 1), "value_range": [], "channel_def": {"0": "tumour, logit"}}
-    return {"mask": mask, **{m.marker: _row(m.classes, []) for m in model.recipe.markers}}
+    markers = {m.marker: _row(m.classes, []) for m in model.recipe.markers}
+    for name in model.recipe.untrained:
+        markers[name] |= {"description": NOT_TRAINED}
+    return {"mask": mask, **markers}
 
 
 def _image(kind: str, channels: int) -> dict[str, Any]:

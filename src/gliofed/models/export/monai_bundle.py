@@ -95,6 +95,7 @@ def runner(folder: Path, name: str) -> Callable[[Tensor, Tensor], Outputs]:
 def inference_of(model: TrainedModel) -> Mapping[str, Any]:
     """`inference.json`: MONAI reads and writes, gliofed has the network, and no script is needed.
 
+    Markers that the model was not trained for have no probabilities.
     A case is the common part of file names in `dataset_dir`, as `gliofed export --image` writes
     them. A missing sequence is replaced by a present one, times 0. Each pass flips the image along
     the axes of its row of `turns`.
@@ -108,8 +109,13 @@ def inference_of(model: TrainedModel) -> Mapping[str, Any]:
     if recipe.net.stem is not None:
         network["stem"] = f"${recipe.net.stem}"  # a tuple, which JSON does not have
     return {
-        "about": {"model": model.id, "caution": RESEARCH_USE_ONLY, "calibrated": False},
-        "markers": {m.marker: m.classes for m in recipe.markers},
+        "about": {
+            "model": model.id,
+            "caution": RESEARCH_USE_ONLY,
+            "calibrated": False,
+            "untrained": list(recipe.untrained),
+        },
+        "markers": {m.marker: m.classes for m in recipe.trained},
         "sequences": {s.value: f"{IMAGE_ENDINGS[s]}.nii.gz" for s in SEQUENCES},
         "turns": [[], [1]] if recipe.mirror else [[]],
         "network_def": network,

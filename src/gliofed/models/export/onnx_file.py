@@ -3,7 +3,7 @@
 image    float32 (B, 4, X, Y, Z), z-scored, 0 where absent; X, Y and Z of any size
 present  float32 (B, 4), 1 where the sequence is present
 mask     float32 (B, 1, X, Y, Z), logits
-idh, ... float32 (B, classes), logits of each marker, not calibrated
+idh, ... float32 (B, classes), logits of each marker that the model was trained for, not calibrated
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -38,14 +38,14 @@ _AXES: Final = {
 
 
 class _TupleOutputs(nn.Module):
-    """The network with a tuple of outputs, as ONNX requires."""
+    """The network with a tuple of outputs, as ONNX requires. without: markers to leave out."""
 
-    def __init__(self, net: MultiTaskNet) -> None:
+    def __init__(self, net: MultiTaskNet, without: Collection[str]) -> None:
         super().__init__()
-        self.net = net
+        self.net, self._without = net, without
 
     def forward(self, image: Tensor, present: Tensor) -> tuple[Tensor, ...]:
-        return tuple(named_outputs(self.net(image, present)).values())
+        return tuple(named_outputs(self.net(image, present), self._without).values())
 
 
 def write_graph(model: TrainedModel, path: Path) -> float:
@@ -54,27 +54,30 @@ def write_graph(model: TrainedModel, path: Path) -> float:
     Raises StudyError where the extra is not installed, and as `check_equivalence` does.
     """
     _ask_for_packages()
-    net = model.net()
-    graph = graph_of(net)
+    net, untrained = model.net(), model.recipe.untrained
+    graph = graph_of(net, untrained)
     _describe(graph, model)
     with replacing(path) as part:
         part.write_bytes(graph.SerializeToString())
-        return check_equivalence(net, runner(part), str(path))
+        return check_equivalence(net, runner(part), str(path), untrained)
 
 
-def graph_of(net: MultiTaskNet) -> Any:
-    """The network as an `onnx.ModelProto` that names neither this machine nor its files."""
+def graph_of(net: MultiTaskNet, untrained: Collection[str] = ()) -> Any:
+    """The network as an `onnx.ModelProto` that names neither this machine nor its files.
+
+    untrained: markers that get no output.
+    """
     image, present = _example(net)
     any_size = torch.export.Dim.DYNAMIC
     with _quiet():
         program = torch.onnx.export(
-            _TupleOutputs(net).eval(),
+            _TupleOutputs(net, untrained).eval(),
             (image, present),
             dynamo=True,
             verbose=False,
             opset_version=OPSET,
             input_names=["image", "present"],
-            output_names=["mask", *net.heads],
+            output_names=["mask", *(m for m in net.heads if m not in untrained)],
             dynamic_shapes=(dict.fromkeys((0, 2, 3, 4), any_size), {0: any_size}),
         )
     if program is None:
@@ -112,7 +115,8 @@ def properties_of(model: TrainedModel) -> Mapping[str, str]:
         "study": recipe.name,
         "gliofed": __version__,
         "sequences": json.dumps([s.value for s in SEQUENCES]),
-        "markers": json.dumps({m.marker: m.classes for m in recipe.markers}),
+        "markers": json.dumps({m.marker: m.classes for m in recipe.trained}),
+        "untrained": json.dumps(recipe.untrained),
         "outputs": "logits, not calibrated",
         "spacing_mm": json.dumps(recipe.grid.spacing_mm),
         "space": recipe.prepare.space,
