@@ -23,6 +23,14 @@ GRID_ORDER: Final = (Sequence.FLAIR, Sequence.T2, Sequence.T1CE, Sequence.T1)
 WHOLE_BRAIN_ML: Final = 600.0
 """A smaller brain is treated as a crop: its symmetry and volume are not checked."""
 LARGEST_BRAIN_ML: Final = 2500.0
+FRAMES: Final[Mapping[int, str]] = {
+    1: "scanner coordinates",
+    2: "coordinates of another scan",
+    3: "Talairach space",
+    4: "MNI152 space",
+    5: "the space of another template",
+}
+"""By NIfTI's code of an affine (nifti1.h)."""
 _COMMON: Final = 0.5
 _ALIKE: Final = 0.6
 
@@ -82,6 +90,10 @@ def check_case(
         if not same_grid(scan, reference):
             common = float(inside.mean())
             faults.append((sequence.value, _grid_fault(sequence, name, common)))
+            if scan.frame != reference.frame:
+                text = f"{sequence.value} in {FRAMES[scan.frame]}, {name.value} in "
+                text += FRAMES[reference.frame]
+                faults.append((sequence.value, FileFault("SET-FRAME", text)))
             if common < _COMMON:
                 continue
         on_grid[sequence] = values

@@ -79,6 +79,8 @@ CODES: Final[tuple[Code, ...]] = (
     Code("NII-FORM-CODE", _E, "unknown sform_code or qform_code", _AFFINE),
     Code("NII-AFFINE-NAN", _E, "affine is not finite", _AFFINE),
     Code("NII-AFFINE-SINGULAR", _E, "affine is singular", _AFFINE),
+    Code("NII-IDENTITY", _W, "affine is the identity, as where it was lost: left, right and voxel "
+         "size may be wrong", _AFFINE),
     Code("NII-QFORM", _E, "quaternion is not a rotation", _AFFINE),
     Code("NII-FORMS-DIFFER", _W, "sform and qform disagree", "set both to the same affine; "
          "gliofed uses the sform, other programs may use the qform"),
@@ -127,6 +129,8 @@ CODES: Final[tuple[Code, ...]] = (
     Code("SET-SCAN-TWICE", _E, "the same image in two cases", "find out whose it is; keep it once"),
     Code("SET-SWAPPED", _W, "T1 and T1 with contrast may be swapped", _LOOK),
     Code("SET-GRIDS", _N, "sequences on different grids", "nothing, if all are in scanner space"),
+    Code("SET-FRAME", _W, "sequences in different frames of reference", "check on the images that "
+         "they lie on each other; if not, register them or convert all from DICOM in one way"),
     Code("SET-APART", _E, "sequences do not overlap in space", "register them, or replace one by "
          "the right file"),
     Code("SET-MISALIGNED", _W, "two sequences are misaligned", "register them"),

@@ -50,6 +50,8 @@ def read_affine(header: NiftiHeader) -> tuple[Affine | None, tuple[FileFault, ..
     if spacing.min() == 0 or not _regular(affine, spacing):
         return None, (*faults, FileFault("NII-AFFINE-SINGULAR", _list(affine[:3].ravel())))
     faults += _size(affine, spacing, header)
+    if np.array_equal(affine, np.eye(4)):
+        faults.append(FileFault("NII-IDENTITY", "voxels of 1 mm, no rotation, origin in voxel 0"))
     if sform is not None and qform is not None and np.isfinite(qform).all():
         faults += _compare_forms(sform, qform, header.shape)
     return affine, tuple(faults)

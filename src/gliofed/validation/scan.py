@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.data.image_files import is_nifti, save_as_nifti
+from gliofed.data.nifti import SCANNER
 from gliofed.validation.byte_stream import ByteStream
 from gliofed.validation.findings import BrokenFileError, FileFault
 from gliofed.validation.header_privacy import check_extensions, check_header_texts
@@ -35,8 +36,10 @@ class CheckedScan:
 
     small: float32 (x, y, z), every `step`-th voxel, NaN and infinity as 0; affine: of `small`,
     voxel to RAS mm, or None. shape: of the whole image. digest: of shape, type and voxel bytes.
-    low, high: over the finite voxels. positive: voxels above 0. fractions: voxels that are no
-    whole number. values: the distinct finite values, or None for more than `MAX_VALUES`.
+    frame: of the affine, NIfTI's code of the coordinates (1: scanner, 2: another scan, 3 to 5:
+    templates), 0 without one. low, high: over the finite voxels. positive: voxels above 0.
+    fractions: voxels that are no whole number. values: the distinct finite values, or None for more
+    than `MAX_VALUES`.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class CheckedScan:
     small: NDArray[np.float32]
     step: tuple[int, int, int]
     affine: Affine | None
+    frame: int
     digest: str
     low: float
     high: float
@@ -96,7 +100,7 @@ def _read_other_format(path: Path) -> tuple[CheckedScan | None, tuple[FileFault,
         except Exception as error:  # of three libraries, on a damaged file
             return None, (FileFault("FILE-UNREADABLE", str(error)),)
         scan, faults = read_scan(copy)
-    return None if scan is None else replace(scan, path=path), faults
+    return None if scan is None else replace(scan, path=path, frame=SCANNER), faults
 
 
 def _voxels(
@@ -130,6 +134,7 @@ def _voxels(
         small=np.nan_to_num(small, copy=False, posinf=0, neginf=0),
         step=step,
         affine=None if affine is None else affine @ np.diag([*step, 1.0]),
+        frame=0 if affine is None else header.sform_code or header.qform_code,
         digest=digest.hexdigest(),
         low=statistics.low,
         high=statistics.high,
