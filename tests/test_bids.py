@@ -153,3 +153,12 @@ def test_a_patient_at_two_sites_is_refused_or_dropped_from_training() -> None:
     trained = {c.patient for s in ("a", "b") for c in (*split.train[s], *split.holdout[s])}
     assert trained.isdisjoint(c.patient for c in split.external)
     assert len(split.external) == 6
+
+
+def test_a_folder_of_another_layout_is_told_of_the_option(tmp_path) -> None:
+    write_image(tmp_path / "case/case_FLAIR.nii.gz", np.ones((4, 4, 4), np.uint8))
+    with pytest.raises(DataError, match=r"is no BIDS data set.*name its layout with --format"):
+        read_bids(tmp_path, "h")
+    (tmp_path / "sub-A").mkdir()
+    with pytest.raises(DataError, match="labels are read from it, one row a subject"):
+        read_bids(tmp_path, "h")

@@ -335,7 +335,7 @@ def test_figures_ranges_and_model_are_shown(content: CaseContent, page: str) -> 
         "rises by 0.03", *(BY_ID[m.marker].title for m in content.markers),
     ):  # fmt: skip
         assert text in seen
-    assert seen.count(f"over {PASSES}") == 2
+    assert seen.count(PASSES) == 2
     assert "It is not a confidence interval" in seen
     foot = page.split("@bottom-left {")[1].split("}", maxsplit=1)[0]  # of each printed page
     assert RESEARCH_USE_ONLY in foot

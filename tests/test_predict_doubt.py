@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import gzip
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -11,7 +13,7 @@ import pydicom
 import pytest
 import torch
 from dicom_maker import SIEMENS, write_series
-from malformed import InProcess, at, write_healthy
+from malformed import InProcess, at, framed, shifted, write_healthy
 from small_model import STUDY, make_model
 
 import gliofed
@@ -57,6 +59,7 @@ def test_warnings_and_unused_scans_reach_screen_table_and_page(scans, tmp_path) 
     swapped = plain.read_bytes()
     plain.write_bytes(enhanced.read_bytes())
     enhanced.write_bytes(swapped)
+    framed(scans, "T2", shifted(5), shifted(5), sform_code=4)
     extra = plain.with_name("sub-01_tirm.nii.gz")
     shutil.copy(at(scans, "FLAIR"), extra)
     out = tmp_path / "out"
@@ -66,11 +69,13 @@ def test_warnings_and_unused_scans_reach_screen_table_and_page(scans, tmp_path) 
     for found in (case.reasons, json.loads((case.folder / ANSWER).read_text())["quality"]):
         assert any("T1 and T1 with contrast may be swapped" in line for line in found)
         assert any("sub-01_tirm.nii.gz: may be FLAIR and is not used" in line for line in found)
+        assert any("T2 in MNI152 space, FLAIR in scanner coordinates" in line for line in found)
     assert "may be swapped" in row(out)["quality"]
+    assert "different frames of reference" in row(out)["quality"]
     (page,) = gliofed.report(out)
     html = page.read_text()
-    assert html.index("may be swapped") < html.index('id="images"')
-    assert html.index("sub-01_tirm.nii.gz") < html.index('id="images"')
+    for doubt in ("may be swapped", "sub-01_tirm.nii.gz", "different frames of reference"):
+        assert html.index(doubt) < html.index('id="images"')
 
 
 @pytest.mark.process
@@ -141,7 +146,7 @@ def test_a_head_is_stripped_for_a_model_of_stripped_scans(scans, tmp_path, monke
     real = batch.CasePreparer
 
     def recorded(request, processes):
-        asked.append(request.steps.brain)
+        asked.append((request.steps.brain, request.steps.register))
         return real(dataclasses.replace(request, steps=STUDY.prepare), processes)
 
     monkeypatch.setattr(batch, "CasePreparer", recorded)
@@ -151,23 +156,50 @@ def test_a_head_is_stripped_for_a_model_of_stripped_scans(scans, tmp_path, monke
         lambda *_: [batch.Finding("SET-NOT-STRIPPED", "north/01", "", "a skull on 90% of lines")],
     )
     case = answered(make_model(tmp_path / "m"), scans, tmp_path / "out")
-    assert asked == ["deepbet"]
+    assert asked == [("deepbet", True)]
     assert case.reasons == (
-        "the scans show a head (a skull on 90% of lines) and the model was trained on "
-        "skull-stripped scans; the brain was extracted with deepbet",
+        "The scans show a head (a skull on 90% of lines) and the model was trained on "
+        "skull-stripped scans: the brain was extracted with deepbet and the sequences were "
+        "registered; check both on the images",
     )
+
+
+@pytest.fixture(scope="module")
+def from_dicom(tmp_path_factory) -> CaseStatus:
+    """Predicted, with its page; one series needs a decision. `in`, `m` and `out` lie side by
+    side."""
+    root = tmp_path_factory.mktemp("hospital")
+    for number, (name, style) in enumerate(SIEMENS.items(), start=1):
+        if name != Sequence.T1CE:
+            write_series(root / "in", style, number=number)
+    model = make_model(root / "m", synthetic=True)
+    (case,) = gliofed.predict(model, str(root / "in"), root / "out")
+    gliofed.report(root / "out")
+    return case
+
+
+@pytest.mark.process
+def test_no_path_of_this_machine_is_in_a_file_that_is_sent_on(from_dicom) -> None:
+    """All but the tables and the store, which stay at the site by their purpose."""
+    out = from_dicom.folder.parent
+    stay = {out / "hospital-private", out / "store"}
+    files = [p for p in out.rglob("*") if p.is_file() and not stay & set(p.parents)]
+    names = {p.name for p in files}
+    assert {TABLE, "report.html", f"{from_dicom.folder.name}_report.dcm"} < names
+    assert {p.suffix for p in files} >= {".dcm", ".gz", ".json", ".csv", ".html"}
+    for path in files:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        assert str(out.parent).encode() not in data, path.name
+        assert str(Path.home()).encode() not in data, path.name
 
 
 @pytest.mark.process
 def test_the_dicom_report_states_phantoms_missing_sequences_and_the_page_s_volume(
-    scans, tmp_path
+    from_dicom,
 ) -> None:
-    for number, (name, style) in enumerate(SIEMENS.items(), start=1):
-        if name != Sequence.T1CE:
-            write_series(tmp_path / "in", style, number=number)
-    out = tmp_path / "out"
-    model = make_model(tmp_path / "m", synthetic=True)
-    (case,) = gliofed.predict(model, str(tmp_path / "in"), out)
+    case, out = from_dicom, from_dicom.folder.parent
     report = pydicom.dcmread(case.folder / f"{case.folder.name}_report.dcm")
     said = " ".join(str(e.value) for e in report.iterall() if e.keyword == "TextValue")
     assert "trained on synthetic phantoms only" in said
@@ -175,8 +207,10 @@ def test_the_dicom_report_states_phantoms_missing_sequences_and_the_page_s_volum
     assert "T1CE" in missing
     assert f"Missing sequences: {', '.join(missing)}." in said
     assert not case.complete  # a T1 without a word of contrast needs a decision
-    assert any("decide it in" in reason for reason in case.reasons)
-    assert "decide it in" in row(out)["quality"]
+    decide = "decide it in hospital-private/decisions.tsv and run the same command again"
+    assert any(reason.endswith(decide) for reason in case.reasons)
+    assert decide in row(out)["quality"]
+    assert decide in said
     volume = float(row(out)["volume_ml"])
     assert volume > 0
     numbers = [float(e.value) for e in report.iterall() if e.keyword == "NumericValue"]

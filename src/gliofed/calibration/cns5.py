@@ -30,7 +30,7 @@ NEEDS_MORE: Final = (
     "IDH-wildtype of grade 2 or 3 needs the TERT promoter, EGFR and chromosomes 7 and 10"
 )
 UNSEEN: Final = (
-    "Research use only. Not seen by the model: CDKN2A/B, the TERT promoter, EGFR amplification, "
+    "Research use only. The model does not assess CDKN2A/B, the TERT promoter, EGFR amplification, "
     "+7/-10, and H3. An IDH-mutant astrocytoma with homozygous CDKN2A/B deletion is of CNS WHO "
     "grade 4 whatever its histology; an IDH-wildtype diffuse glioma of grade 2 or 3 with a TERT "
     "promoter mutation, EGFR amplification or +7/-10 is a glioblastoma of grade 4."
@@ -121,14 +121,14 @@ def _undetermined_reason(
 ) -> str:
     empty = [BY_ID[m].title for m in JOINT if not sets[m].any()]
     if empty:
-        return f"every class of {empty[0]} is ruled out by its prediction set"
+        return f"every class of {empty[0]} is ruled out"
     if not possible:
-        return "the prediction sets of IDH, 1p/19q and grade contradict each other"
+        return "the classes of IDH, 1p/19q and grade that are not ruled out contradict each other"
     if len(possible) > 1:
         named = [NEEDS_MORE if o == NOT_DETERMINABLE else o for o in possible]
         return f"several types are possible: {'; '.join(named)}"
     if likeliest != possible[0]:
-        return f"the sets allow only {possible[0]}, but the most probable type is {likeliest}"
+        return f"only {possible[0]} is not ruled out, but the most probable type is {likeliest}"
     if likeliest == NOT_DETERMINABLE:
         return NEEDS_MORE
     low = f"{likeliest} has a probability of {probability:.2f}, below {least:g}"

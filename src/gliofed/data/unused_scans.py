@@ -75,7 +75,7 @@ def _free_scans(root: Path, used: Iterable[Path]) -> Iterator[Path]:
 def unused_text(path: Path, root: Path) -> str:
     """One unused file for the screen and the page: its name, why it is not used, and the cure."""
     sequence = read_name(image_stem(path).removeprefix(path.parent.name)).sequence
-    name = path.relative_to(root) if path.is_relative_to(root) else path
+    name = path.relative_to(root) if path.is_relative_to(root) else path.name
     if sequence is None:
         return (
             f"{name}: looks like a scan and is not used, since its name has no word for T1, T1CE, "

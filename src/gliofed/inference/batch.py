@@ -158,13 +158,17 @@ class _HelperProcesses:
         self._preparers: dict[bool, CasePreparer] = {}
 
     def preparer_for(self, head: bool) -> CasePreparer:
-        """By the model's settings; for a head, those of a model of stripped scans extract the
-        brain."""
+        """By the model's settings; for a head, those of a model of stripped scans extract the brain
+        and register the sequences, which are aligned in data sets of stripped scans.
+
+        Raises DataError where a package for that is missing."""
         strip = head and self._request.steps.brain == "stripped"
         if strip not in self._preparers:
             request = self._request
             if strip:
-                request = replace(request, steps=replace(request.steps, brain="deepbet"))
+                steps = replace(request.steps, brain="deepbet", register=True)
+                check_installed(steps)
+                request = replace(request, steps=steps)
             preparer = CasePreparer(request, processes=1)
             self._preparers[strip] = self._stack.enter_context(preparer)
         return self._preparers[strip]
@@ -250,8 +254,9 @@ class _BatchPrediction:
         if self._model.recipe.prepare.brain != "stripped":
             return ""  # the recipe strips every scan that needs it
         return (
-            f"the scans show a head ({finding.text}) and the model was trained on skull-stripped "
-            "scans; the brain was extracted with deepbet"
+            f"The scans show a head ({finding.text}) and the model was trained on skull-stripped "
+            "scans: the brain was extracted with deepbet and the sequences were registered; check "
+            "both on the images"
         )
 
     def _named(self, where: str, files: Mapping[str, Path]) -> str:

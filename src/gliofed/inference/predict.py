@@ -56,6 +56,8 @@ def predict(
     loaded = load_scans(scans, out, options.server, progress)
     for note in loaded.notes:
         progress.note(note)
+    if loaded.notes and loaded.private is not None:
+        progress.note(f"tables for decisions: {loaded.private}")
     progress.stage(f"predicting with model {trained.id[:12]}")
     store = options.store or out / "store"
     batch = BatchOptions(

@@ -34,11 +34,14 @@ _ARCHIVES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 @dataclass(frozen=True)
 class LoadedScans:
     """folder: BIDS hospitals, case folders or images. series: of cases from DICOM, by subject.
-    notes: series and patients that were not converted, each with the reason."""
+    notes: series and patients that were not converted, each with the reason; they enter files that
+    are sent on, so they name no path above `out`. private: the folder of decisions.tsv; None if no
+    scan was DICOM."""
 
     folder: Path
     series: Mapping[str, Mapping[Sequence, SeriesLocation]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    private: Path | None = None
 
 
 def load_scans(
@@ -78,8 +81,11 @@ def load_scans(
     links, notes = read_links(account.private / "links.tsv"), _notes(account)
     if not links:
         listed = "".join(f"\n  {note}" for note in notes)
-        raise DataError(f"{source}: no series could be converted{listed}")
-    return LoadedScans(out / "hospital", _series(links, folder, _slices(account)), notes)
+        raise DataError(
+            f"{source}: no series could be converted; the tables named below are in {out}{listed}"
+        )
+    series = _series(links, folder, _slices(account))
+    return LoadedScans(out / "hospital", series, notes, account.private)
 
 
 def _holds_dicom(path: Path) -> bool:
@@ -142,16 +148,15 @@ def _notes(account: IngestResult) -> tuple[str, ...]:
     from gliofed.ingest.private_tables import series_reason
     from gliofed.ingest.subject import PatientStatus
 
-    out = [
-        f"a file: {bad.fault}; its name is in {account.private}/series.tsv" for bad in account.bad
-    ]
+    private = account.private.name
+    out = [f"a file: {bad.fault}; its name is in {private}/series.tsv" for bad in account.bad]
     for outcome in account.outcomes:
         who = f"sub-{outcome.plan.pseudonym}"
         if outcome.status in (PatientStatus.REFUSED, PatientStatus.UNDECIDED):
             out.append(f"{who}: {outcome.note}")
         out += [
             f"{who}, series {verdict.series.first.number}: {series_reason(verdict)}; decide it in "
-            f"{account.decisions} and run the same command again"
+            f"{private}/{account.decisions.name} and run the same command again"
             for study in outcome.plan.studies
             if study.needs_decision
             for verdict in study.series_plans

@@ -49,8 +49,8 @@ def quality_faults(
     for sequence, alignment in measures.alignment.items():
         if alignment < limits.alignment:
             faults.append(
-                f"{sequence.value} is not aligned with the reference: their mutual information is "
-                f"{alignment:.2f} times that after a shift of 6 mm, expected at least "
+                f"{sequence.value} is not aligned with the other sequences: the mutual information "
+                f"is {alignment:.2f} times that after a shift of 6 mm, expected at least "
                 f"{limits.alignment:g}; check that it is of this patient, its affine, and motion"
             )
     return tuple(faults)

@@ -49,6 +49,11 @@ def read(root: Path, site: str) -> DatasetReading:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; expected one BIDS data set for site {site!r}")
     table = root / "participants.tsv"
+    if not table.exists() and not any(root.glob("sub-*")):
+        raise DataError(
+            f"{root}: is no BIDS data set, it has neither participants.tsv nor a folder sub-*; "
+            "name its layout with --format (in a study: [data] formats), or arrange it as BIDS"
+        )
     values, mapped = read_participants(table)
     images_of: dict[str, Mapping[Sequence, Path]] = {}
     for folder in sorted(p for p in root.glob("sub-*") if p.is_dir()):
