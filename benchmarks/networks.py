@@ -20,6 +20,7 @@ from torch import nn
 from gliofed.models.blocks import ConvUnit, EncoderLevel, UpBlock
 from gliofed.models.network import MultiTaskNet, build_net, parameter_count
 from gliofed.models.presets import PRESETS
+from gliofed.study import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def summary() -> str:
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name in PRESETS:
-        net = build_net(name, None, seed=0)
+        net = build_net(NetworkConfig(name), seed=0)
         steps = path(net)
         features = net.heads["idh"].layers[1].in_features
         lines.append(
@@ -118,7 +119,7 @@ def layers(name: str) -> str:
         "|---|---|---:|---:|---:|---:|",
     ]
     distance = 1.0
-    for step in path(build_net(name, None, seed=0)):
+    for step in path(build_net(NetworkConfig(name), seed=0)):
         distance = distance / step.stride if step.up else distance * step.stride
         lines.append(
             f"| {step.part} | {step.kind} | {step.kernel} | {step.stride} | {step.channels} "

@@ -29,6 +29,7 @@ from gliofed.inference.forward import predict
 from gliofed.inference.occlusion import BLOCK_MM, MAX_PASSES, plan_occlusion
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
+from gliofed.study import NetworkConfig
 from gliofed.types import SEQUENCES, Case, Labels, PreparationMeasures
 
 SIZE, BRAIN, TUMOUR, STEPS, REPEATS = (150, 180, 150), (66, 82, 62), 23, 50, 3
@@ -77,7 +78,10 @@ class Timed(nn.Module):
 
 def own() -> tuple[int, float]:
     prepared, outline = drawn()
-    plan, net = plan_occlusion(prepared, outline, mirror=False), build_net("small", None, 0)
+    plan, net = (
+        plan_occlusion(prepared, outline, mirror=False),
+        build_net(NetworkConfig("small"), 0),
+    )
     return plan.passes, timed(lambda: predict(net, prepared, CPU, False))
 
 
@@ -88,7 +92,7 @@ def monai(step: int) -> tuple[int, float]:
     warnings.simplefilter("ignore")  # of indexing that torch announced to change
     prepared, _ = drawn()
     image = torch.from_numpy(prepared.image.astype(np.float32))[None]
-    net, side = Timed(Flat(build_net("small", None, 0))), round(BLOCK_MM)
+    net, side = Timed(Flat(build_net(NetworkConfig("small"), 0))), round(BLOCK_MM)
     seen = OcclusionSensitivity(net, side, n_batch=1, verbose=False, mode=0.0, overlap=0)
     with torch.no_grad():
         seen(image, b_box=FEW, present=torch.ones(1, 4))
@@ -98,7 +102,7 @@ def monai(step: int) -> tuple[int, float]:
 
 def gradients() -> tuple[int, float]:
     prepared, _ = drawn()
-    net = build_net("small", None, 0).eval().requires_grad_(False)
+    net = build_net(NetworkConfig("small"), 0).eval().requires_grad_(False)
     image = torch.from_numpy(prepared.image.astype(np.float32))[None].requires_grad_()
 
     def step() -> None:

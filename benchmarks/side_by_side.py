@@ -19,6 +19,7 @@ import torch
 
 from gliofed.models.network import build_net
 from gliofed.runtime.device import keep_memory, this_machine
+from gliofed.study import NetworkConfig
 
 SHAPES = (((32, 40, 32), 1, (2, 2, 2)), ((32, 32, 32), 8, (1, 1, 1)), ((80, 96, 32), 2, (2, 2, 1)))
 STEPS, REPEATS = 8, 3
@@ -30,7 +31,7 @@ def one(shape: int, threads: int) -> None:
     torch.set_num_threads(threads)
     keep_memory()
     machine = this_machine()
-    net = build_net("small", stem, seed=0)
+    net = build_net(NetworkConfig("small", stem), seed=0)
     optimiser = torch.optim.AdamW(net.parameters(), 1e-4, fused=True)
     image, present = torch.randn(batch, 4, *patch), torch.ones(batch, 4)
     seconds = []

@@ -17,12 +17,13 @@ import torch
 from gliofed.models import blocks
 from gliofed.models.network import build_net
 from gliofed.runtime.device import keep_memory
+from gliofed.study import NetworkConfig
 
 SIDES, REPEATS = ((32, (2, 2, 2)), (32, None), (48, (2, 2, 2))), 9
 
 
 def seconds(side: int, stem: tuple[int, int, int] | None, ours: bool) -> float:
-    net = build_net("small", stem, seed=0)
+    net = build_net(NetworkConfig("small", stem), seed=0)
     image, present = torch.randn(1, 4, side, side, side), torch.ones(1, 4)
     found = []
     choice = blocks._left_to_the_slow_path if ours else lambda *_: False

@@ -45,7 +45,7 @@ from gliofed.models.network import build_net
 from gliofed.models.presets import BASE, PRESETS
 from gliofed.runtime.device import this_machine
 from gliofed.runtime.processes import end_with_starter
-from gliofed.study import Study
+from gliofed.study import NetworkConfig, Study
 from gliofed.types import Stat, Update
 
 AWAY = "GLIOFED_STUB_AWAY"
@@ -65,7 +65,7 @@ PRESETS.update({  # type: ignore[attr-defined]  # (only here is the table added 
 
 def model(megabytes: int) -> dict[str, Tensor]:
     """The network's weights."""
-    return dict(build_net(f"mb{megabytes}", (1, 1, 1), seed=1).state_dict())
+    return dict(build_net(NetworkConfig(f"mb{megabytes}", (1, 1, 1)), seed=1).state_dict())
 
 
 def changed(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,6 +27,7 @@ from torch import nn
 
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device, keep_memory, this_machine
+from gliofed.study import NetworkConfig
 
 STEPS, REPEATS = 2, 3
 LARGE, PATCHES = (96, 1), ((32, 1), (32, 2), (32, 8))
@@ -67,7 +68,7 @@ def one(name: str, how: str, side: int, cases: int) -> None:
     if tuned:
         keep_memory()
     torch.manual_seed(0)
-    net = build_net(name, None, seed=0) if ours else peer(name)
+    net = build_net(NetworkConfig(name), seed=0) if ours else peer(name)
     if ours and not tuned:
         net.spec = dataclasses.replace(net.spec, channels_last=False)
         for parameter in net.parameters():

@@ -9,7 +9,7 @@ import torch
 
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.network import build_net
-from gliofed.study import parse_study
+from gliofed.study import NetworkConfig, parse_study
 
 STUDY = parse_study(
     {
@@ -24,7 +24,7 @@ STUDY = parse_study(
 
 
 def make_model(folder: Path, seed: int = 1, calibrations=None, **changes: object) -> Path:
-    net = build_net("small", (4, 4, 4), seed)
+    net = build_net(NetworkConfig("small", (4, 4, 4)), seed)
     with torch.no_grad():
         net.mask.get_parameter("bias").fill_(0.5)  # so that something is outlined
     recipe = dataclasses.replace(recipe_of(STUDY, "ab" * 12, 3), **changes)

@@ -28,7 +28,7 @@ from gliofed.models.network import build_net
 from gliofed.reporting.study.calibration_tables import agreement_lines
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS
-from gliofed.study import FEDERATED, DataConfig, Study
+from gliofed.study import FEDERATED, DataConfig, NetworkConfig, Study
 
 
 def outlines(n, follows, seed=0, seeds=(1,)):
@@ -119,7 +119,7 @@ def seeds_of(make_prepared, out, seeds, cases=2):
     trained = []
     for seed in seeds:
         split = Split("external", {}, {}, outside, ())
-        weights = build_net("small", None, seed).state_dict()
+        weights = build_net(NetworkConfig("small"), seed).state_dict()
         run = ModelRun(FEDERATED, seed, split, {})
         trained.append(TrainedModelRun(run, CommittedRound("run", 1, weights, ())))
     machine = Device(torch.device("cpu"), bf16=False)
@@ -143,7 +143,7 @@ def test_agreement_is_the_dice_between_the_masks_of_the_seeds(make_prepared, tmp
     found = agreement()
     maps = {}
     for model in trained:
-        net = build_net("small", None, 0)
+        net = build_net(NetworkConfig("small"), 0)
         net.load_state_dict(dict(model.state.weights))
         for name, scan in context.prepared.items():
             prediction = predict(net, scan, context.machine, context.study.score.mirror)

@@ -18,6 +18,7 @@ from gliofed.federated.wire import load
 from gliofed.federation_config import FederationConfig
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
+from gliofed.study import NetworkConfig
 from gliofed.types import Update
 
 CPU = Device(torch.device("cpu"), bf16=False)
@@ -189,7 +190,7 @@ def client_of(study, cases, folder, policy=None):
 
 
 def request_of(study, number, batches=1):
-    weights = build_net("small", None, 1).state_dict()
+    weights = build_net(NetworkConfig("small"), 1).state_dict()
     one = training_request(weights)
     counts = {"idh": 4, "mask": 0, "mgmt": 0, "codel_1p19q": 0, "grade": 0}
     return dataclasses.replace(

@@ -41,7 +41,7 @@ from gliofed.federated.message_table import table_rows
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
-from gliofed.study import Study, parse_study
+from gliofed.study import NetworkConfig, Study, parse_study
 from gliofed.types import SEQUENCES
 
 ROOT = Path(__file__).parents[1]
@@ -264,7 +264,7 @@ def test_the_network_tables_are_those_of_the_code(networks) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_receptive_field_is_what_gradients_reach(networks, preset) -> None:
-    net = build_net(preset, None, seed=0)
+    net = build_net(NetworkConfig(preset), seed=0)
     expected = networks.receptive_field(networks.path(net))
     for module in net.modules():
         if hasattr(module, "norm"):

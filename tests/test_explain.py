@@ -25,6 +25,7 @@ from gliofed.reporting.case.answer_text import (
     occlusion_gaps,
 )
 from gliofed.runtime.device import Device
+from gliofed.study import NetworkConfig
 from gliofed.training.augmentation import drop_sequences
 from gliofed.types import SEQUENCES, Sequence
 
@@ -175,7 +176,7 @@ def test_a_hidden_sequence_is_hidden_as_in_training(case) -> None:
 def test_falls_are_those_of_predict_and_monai_finds_the_same_map(case) -> None:
     from monai.visualize import OcclusionSensitivity  # seconds
 
-    net = build_net("small", None, 3)
+    net = build_net(NetworkConfig("small"), 3)
     plan = plan_occlusion(case, nothing(case), mirror=False, block_mm=8)
     assert plan.side == (8, 8, 8)
     assert len(plan.corners) == 27
@@ -225,7 +226,7 @@ def test_progress_counts_the_passes(case, mirror) -> None:
 
 
 def test_explaining_twice_gives_the_same_bits_and_leaves_the_case_alone(case) -> None:
-    net = build_net("small", None, 0)
+    net = build_net(NetworkConfig("small"), 0)
     before = case.image.tobytes()
     plans = [plan_occlusion(case, nothing(case), mirror=False, block_mm=12) for _ in range(2)]
     assert plans[0].corners == plans[1].corners
@@ -383,7 +384,7 @@ def scans(rng, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.fixture(scope="module")
 def taught():
     torch.set_num_threads(1)
-    net = build_net("small", None, 0).eval()  # without dropout: nothing is drawn
+    net = build_net(NetworkConfig("small"), 0).eval()  # without dropout: nothing is drawn
     rng = np.random.default_rng(0)
     optimiser = torch.optim.Adam(net.parameters(), 1e-3)
     for _ in range(20):
@@ -430,7 +431,7 @@ def test_a_network_taught_a_cause_shows_it_and_one_of_random_weights_does_not(
 def test_similarity_to_random_weights_is_one_for_that_very_network_and_none_without_a_map(
     mutant,
 ) -> None:
-    net = build_net("small", None, 5)
+    net = build_net(NetworkConfig("small"), 5)
     plan = plan_occlusion(mutant, nothing(mutant), mirror=False, block_mm=8)
     whys = explain(DeviceNetwork(net, CPU), mutant, plan, ALL)
     assert similarity_to_random_weights(

@@ -35,6 +35,7 @@ from gliofed.federation_config import FederationConfig
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, task_of
 from gliofed.runtime.device import Device
+from gliofed.study import NetworkConfig
 from gliofed.types import Stat, Update
 
 CPU = Device(torch.device("cpu"), bf16=False)
@@ -269,7 +270,7 @@ def test_a_head_is_averaged_by_its_labels_and_the_trunk_by_cases(model, sent) ->
 
 @pytest.mark.parametrize("weight", [weight_by_cases, weight_by_labels])
 def test_the_mean_of_one_site_is_its_model_bit_for_bit(weight, sent) -> None:
-    net = build_net("small", None, 0).state_dict()
+    net = build_net(NetworkConfig("small"), 0).state_dict()
     merge = SiteMerge(net, MergeRule(weight))
     labelled = {"mask": 7, **{m.id: 7 for m in MARKERS}}
     own = {k: torch.randn_like(v) for k, v in net.items()}
@@ -372,7 +373,7 @@ def test_rounds_leave_a_history_and_an_untrained_head_alone(
     make_prepared, tiny_study, tmp_path
 ) -> None:
     end = start(make_prepared, tiny_study, tmp_path, ("b",))
-    initial = build_net("small", None, 1).state_dict()
+    initial = build_net(NetworkConfig("small"), 1).state_dict()
     assert [p.round for p in end.history] == [0, 1]
     assert set(end.history[0].losses) == {"mask"}  # the only IDH status makes one class
     assert end.history[0].bytes_up > 0

@@ -38,6 +38,7 @@ from gliofed.federated.wire import LARGEST_HEADER, read_note, save
 from gliofed.federation_config import FederationConfig
 from gliofed.models.network import build_net, network_from_spec
 from gliofed.runtime.device import Device
+from gliofed.study import NetworkConfig
 
 CPU = Device(torch.device("cpu"), bf16=False)
 LIMITS = FederationConfig(max_cases=100)
@@ -381,7 +382,7 @@ def test_trained_and_tested_over_three_sites_as_the_cases_together_would_be(
         )
         for name in "abc"
     }
-    net = build_net("small", None, 1)
+    net = build_net(NetworkConfig("small"), 1)
     training = LocalEngine([sites["a"], sites["b"]], tmp_path)
     state = run_rounds(training, FederatedRun(tiny_study, "run", 1, tmp_path))
     found = run_test(

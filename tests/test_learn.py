@@ -22,7 +22,7 @@ from gliofed.models.optimiser import (
 )
 from gliofed.models.presets import PRESETS
 from gliofed.runtime.device import Device
-from gliofed.study import TrainingConfig, parse_study
+from gliofed.study import NetworkConfig, TrainingConfig, parse_study
 from gliofed.training.augmentation import (
     ScanVolume,
     augment_intensity,
@@ -69,7 +69,7 @@ def gradients(net, batch, tasks=EQUAL):
 @pytest.mark.parametrize("marker", MARKERS, ids=lambda m: m.id)
 def test_an_unknown_label_gives_its_head_no_gradient(make_prepared, marker) -> None:
     labels = {k: v for k, v in FULL.items() if k != marker.id}
-    net = build_net("small", None, 0)
+    net = build_net(NetworkConfig("small"), 0)
     found = gradients(net, batch_of([make_prepared("a", labels)]))
     for name, gradient in found.items():
         assert (gradient is None) == (task_of(name) == marker.id), name
@@ -78,7 +78,7 @@ def test_an_unknown_label_gives_its_head_no_gradient(make_prepared, marker) -> N
 @pytest.mark.parametrize("kind", ["absent", "empty"])
 def test_an_absent_or_empty_mask_changes_nothing_at_all(make_prepared, kind) -> None:
     without = make_prepared("a", FULL, tumour=kind == "absent", mask=kind == "empty")
-    net = build_net("small", None, 0)
+    net = build_net(NetworkConfig("small"), 0)
     batch = batch_of([without])
     found = gradients(net, batch)
     only_markers = gradients(net, batch, {**EQUAL, "mask": 0.0})
@@ -91,7 +91,7 @@ def test_an_absent_or_empty_mask_changes_nothing_at_all(make_prepared, kind) -> 
 
 def test_an_unknown_row_adds_exactly_nothing_beside_a_known_one(make_prepared) -> None:
     known, unknown = make_prepared("a", {"idh": "mutant"}), make_prepared("b", {}, mask=False)
-    net = build_net("small", None, 0)
+    net = build_net(NetworkConfig("small"), 0)
     both, alone = gradients(net, batch_of([known, unknown])), gradients(net, batch_of([known]))
     for name, gradient in both.items():
         assert (gradient is None) == (alone[name] is None)
@@ -118,7 +118,7 @@ def optimiser_of(net, study):
 
 
 def test_with_nothing_known_there_is_no_loss_and_no_step(make_prepared, tiny_study) -> None:
-    net = build_net("small", None, 0)
+    net = build_net(NetworkConfig("small"), 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     plan = plan_of(tiny_study, [make_prepared("a", {}, mask=False)])
     stats = fit(net, optimiser_of(net, tiny_study), plan, range(1))
@@ -143,7 +143,7 @@ def test_losses_agree_with_their_formulas() -> None:
 def test_a_loss_is_the_weighted_sum_over_rows_and_not_their_mean(make_prepared) -> None:
     cases = [make_prepared("a", FULL), make_prepared("b", {"idh": "wildtype"}, mask=False)]
     batch = batch_of(cases)
-    net = build_net("small", None, 0).eval()
+    net = build_net(NetworkConfig("small"), 0).eval()
     tasks = {"mask": 0.5, "idh": 3.0, "codel_1p19q": 0.25, "mgmt": 0.0, "grade": 2.0}
     with torch.no_grad():
         output = net(batch.image, batch.present)
@@ -160,7 +160,7 @@ def test_a_loss_is_the_weighted_sum_over_rows_and_not_their_mean(make_prepared) 
 
 
 def test_dropout_of_a_row_does_not_depend_on_its_batch() -> None:
-    net = build_net("small", None, 0).train()
+    net = build_net(NetworkConfig("small"), 0).train()
     image, present = torch.randn(3, 4, 16, 16, 16), torch.ones(3, 4)
     seeds = torch.tensor([5, 6, 2**62 - 1])
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_dropout_of_a_row_does_not_depend_on_its_batch() -> None:
 
 
 def test_a_weight_of_zero_takes_the_task_out(make_prepared) -> None:
-    found = gradients(build_net("small", None, 0), batch_of([make_prepared("a", FULL)]),
+    found = gradients(build_net(NetworkConfig("small"), 0), batch_of([make_prepared("a", FULL)]),
                       {**EQUAL, "mgmt": 0.0})  # fmt: skip
     assert all(g is None for n, g in found.items() if task_of(n) == "mgmt")
 
@@ -180,7 +180,7 @@ def test_a_weight_of_zero_takes_the_task_out(make_prepared) -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("size", [(17, 20, 23), (32, 32, 16)])
 def test_every_preset_answers_any_size_on_its_own_grid(preset, size) -> None:
-    net = build_net(preset, None, 0).eval()
+    net = build_net(NetworkConfig(preset), 0).eval()
     with torch.inference_mode():
         mask, markers = net(torch.randn(1, 4, *size), torch.ones(1, 4))
     assert mask.shape == (1, 1, *size)
@@ -188,7 +188,7 @@ def test_every_preset_answers_any_size_on_its_own_grid(preset, size) -> None:
 
 
 def test_the_parent_is_laid_out_as_published() -> None:
-    net = build_net("parent", None, 0)
+    net = build_net(NetworkConfig("parent"), 0)
     assert net.spec.widths == (32, 64, 128, 256, 512)
     assert sum(net.spec.widths) + sum(net.spec.widths[:-1]) == 1472  # features of nine levels
     first = next(iter(net.heads.values())).layers[1]
@@ -199,13 +199,13 @@ def test_the_parent_is_laid_out_as_published() -> None:
     assert not any(isinstance(m, nn.GroupNorm | nn.BatchNorm3d) for m in net.modules())
     assert parameter_count(net) > 25e6
     with pytest.raises(StudyError, match="fixed"):
-        build_net("parent", (2, 2, 2), 0)
+        build_net(NetworkConfig("parent", (2, 2, 2)), 0)
     with pytest.raises(StudyError, match="none of"):
-        build_net("huge", None, 0)
+        build_net(NetworkConfig("huge"), 0)
 
 
 def test_the_presence_code_reaches_the_answer() -> None:
-    net = build_net("small", None, 0).eval()
+    net = build_net(NetworkConfig("small"), 0).eval()
     nn.init.normal_(net.presence.weight)
     image = torch.randn(1, 4, 16, 16, 16)
     with torch.inference_mode():
@@ -269,7 +269,7 @@ def test_a_fit_is_the_same_twice_and_learns(make_prepared, tiny_study) -> None:
     plan = plan_of(tiny_study, cases, seed=7, epochs=12)
 
     def train():
-        net = build_net("small", None, 3)
+        net = build_net(NetworkConfig("small"), 3)
         optimiser = optimiser_of(net, tiny_study)
         history = [fit(net, optimiser, plan, range(2 * e, 2 * e + 2)) for e in range(12)]
         return net, optimiser, history
@@ -300,7 +300,7 @@ def test_a_case_that_makes_nan_changes_no_weight(make_prepared, tiny_study) -> N
     bad = dataclasses.replace(
         make_prepared("a", FULL), image=np.full((4, 16, 16, 16), np.nan, np.float16)
     )
-    net = build_net("small", None, 0)
+    net = build_net(NetworkConfig("small"), 0)
     before = {k: v.clone() for k, v in net.state_dict().items()}
     plan = plan_of(tiny_study, [bad])
     stats = fit(net, optimiser_of(net, tiny_study), plan, range(1))
@@ -319,7 +319,7 @@ def test_the_rate_warms_up_and_runs_down() -> None:
 
 
 def test_a_mirrored_prediction_of_a_mirrored_scan_is_the_mirror_image(make_prepared) -> None:
-    net = build_net("small", None, 0)
+    net = build_net(NetworkConfig("small"), 0)
     case = make_prepared("a")
     flipped = dataclasses.replace(case, image=case.image[:, ::-1].copy())
     one, other = predict(net, case, CPU, mirror=True), predict(net, flipped, CPU, mirror=True)

@@ -58,7 +58,7 @@ def study(tiny_study):
 def model(study, tmp_path) -> Path:
     """The finished model in the server's folder of the run."""
     job = make_job(study, 1)
-    weights = build_net(study.net.preset, study.net.stem, 1).state_dict()
+    weights = build_net(study.net, 1).state_dict()
     folder = tmp_path / "server" / job.run / MODEL
     write_model(folder, recipe_of(study, job.run, 4), weights, {}, lambda id_: f"card of {id_}")
     return folder
@@ -197,7 +197,7 @@ def test_a_changed_model_is_refused_and_the_one_before_stays(
 
 def test_a_model_of_another_run_is_refused(study, kit, tmp_path) -> None:
     folder = tmp_path / "elsewhere" / MODEL
-    weights = build_net(study.net.preset, study.net.stem, 1).state_dict()
+    weights = build_net(study.net, 1).state_dict()
     write_model(folder, recipe_of(study, "ab" * 12, 4), weights, {}, lambda _: "card")
     save_model_request(tmp_path / "request", request_of(folder))
     with pytest.raises(ModelError, match="and it was not kept"):

@@ -50,7 +50,7 @@ def calibration() -> Calibration:
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, torch.Tensor]:
-    return build_net("small", (4, 4, 4), seed=3).state_dict()
+    return build_net(NetworkConfig("small", (4, 4, 4)), seed=3).state_dict()
 
 
 @pytest.fixture
@@ -223,8 +223,9 @@ def test_a_record_that_is_not_todays_is_refused(folder) -> None:
     text = (folder / RECORD).read_text()
     plain = json.loads(text)["model"]
     for changes, message in (
-        ({"format": 3}, rf"has format 3, .* reads 2; install gliofed {__version__}"),
-        ({"format": 3, "model": {}}, "install gliofed of a later version"),
+        ({"format": 4}, rf"has format 4, .* reads up to 3; install gliofed {__version__}"),
+        ({"format": 1}, "has format 1"),
+        ({"format": 4, "model": {}}, "install gliofed of a later version"),
         ({"model": None}, "expected a table"),
         ({"model": {**plain, "net": {"preset": "huge"}}}, "'huge' is none of"),
         ({"model": {**plain, "patch": 1}}, "unknown key 'patch'"),
@@ -289,7 +290,21 @@ def test_format_1_opens_and_answers_as_it_did(old, tmp_path) -> None:
         )
 
 
-def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path, weights) -> None:
+def test_format_2_opens_with_heads_that_read_global_maxima(tmp_path) -> None:
+    network = NetworkConfig("small", (4, 4, 4), "max")
+    net = build_net(network, seed=5)
+    recipe = dataclasses.replace(RECIPE, net=network)
+    write_model(tmp_path / "m", recipe, net.state_dict(), {}, no_card)
+    plain = json.loads((tmp_path / "m" / RECORD).read_text())["model"]
+    del plain["net"]["pooling"]  # as it was written
+    rewrite(tmp_path / "m", format=2, model=plain)
+    found = gliofed.read_model(tmp_path / "m")
+    assert found.recipe.net == network
+    assert all(torch.equal(v, found.net().state_dict()[k]) for k, v in net.state_dict().items())
+
+
+def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path) -> None:
+    weights = build_net(NetworkConfig("small", (4, 4, 4), "max"), seed=3).state_dict()
     study = tmp_path / "study.toml"
     text = (OLD / "study.toml").read_text()
     study.write_text(text.replace("[4, 4, 4]", "[2, 2, 2]"))
@@ -321,7 +336,7 @@ def test_a_calibration_beside_an_older_file_goes_along_or_is_refused(old, tmp_pa
              "calibration": json.loads(calibration_json(calibration()))}  # fmt: skip
     beside = old.with_name("calibration.json")
     note = {"run": run, "rounds": 7, "study": "of another version", "gliofed": "0.0.9"}
-    save(old, build_net("small", (4, 4, 4), 1).state_dict(), note)
+    save(old, build_net(NetworkConfig("small", (4, 4, 4), "max"), 1).state_dict(), note)
     beside.write_text(json.dumps(plain))
     gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     assert list(gliofed.read_model(tmp_path / "m").calibrations) == [0]

@@ -56,7 +56,7 @@ from gliofed.models.folder import RECORD, read_model
 from gliofed.models.network import build_net, task_of
 from gliofed.reporting.case.tables import marker_panel, uncalibrated
 from gliofed.reporting.case.worklist_page import marker_chip
-from gliofed.study import LossConfig
+from gliofed.study import LossConfig, NetworkConfig
 from gliofed.types import Placement, Sequence
 
 OTHERS = ("codel_1p19q", "grade")
@@ -110,7 +110,7 @@ def hospitals(make_prepared):
 
 
 def changed_tasks(weights):
-    start = build_net("small", None, 1).state_dict()
+    start = build_net(NetworkConfig("small"), 1).state_dict()
     return {task_of(k) for k, v in weights.items() if not torch.equal(v, start[k])}
 
 
@@ -146,7 +146,7 @@ def test_plain_training_does_not_either(hospitals, tiny_study, tmp_path) -> None
 
 
 def test_predictions_of_a_run_have_no_probability_for_it(make_prepared, tiny_study) -> None:
-    net = build_net("small", None, 1)
+    net = build_net(NetworkConfig("small"), 1)
     case = make_prepared("case")
     found = CasePredictor(net, CPU, mirror=False, untrained=("idh",)).predict(case).markers
     plain = CasePredictor(net, CPU, mirror=False).predict(case).markers

@@ -40,7 +40,7 @@ from gliofed.models.network import build_net
 from gliofed.preprocessing.cases import prepare_one
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS
-from gliofed.study import CalibrationConfig
+from gliofed.study import CalibrationConfig, NetworkConfig
 from gliofed.types import SEQUENCES, UNKNOWN, Case, Sequence
 from gliofed.validation.codes import BY_ID
 
@@ -257,7 +257,7 @@ def _begins(path: Path) -> tuple[int, bytes]:
 def test_uncertainty_leaves_the_prediction_as_it_is_and_is_the_same_each_time(
     make_prepared,
 ) -> None:
-    net = build_net("small", (2, 2, 2), seed=4)
+    net = build_net(NetworkConfig("small", (2, 2, 2)), seed=4)
     own = make_prepared("a", {}, "one")
     for mirror, passes in ((True, 2), (False, 1)):
         plain = predict(net, own, CPU, mirror)

@@ -31,6 +31,7 @@ PARENT: Final = "parent"
 ModelKind = Literal[
     "federated", "pooled", "alone", "parent", "age_sex", "radiomics", "radiomics_combat"
 ]
+Pooling = Literal["max", "mask"]
 BrainMaskSource = Literal["auto", "given", "stripped", "deepbet", "hd-bet"]
 
 
@@ -111,10 +112,13 @@ class QualityConfig:
 class NetworkConfig:
     """preset: a row of `gliofed.models.presets.PRESETS`. stem: the stride of the first convolution
     along each axis, in place of the preset's own ("parent" has a fixed one). For thick slices, use
-    1 along their axis."""
+    1 along their axis. pooling: how the markers' heads read the features, in place of the preset's
+    own: the largest value of each channel in the whole image ("max"), or also their mean, largest
+    value and spread inside the predicted mask ("mask")."""
 
     preset: str = "small"
     stem: tuple[int, int, int] | None = None
+    pooling: Pooling | None = None
 
 
 @dataclass(frozen=True)

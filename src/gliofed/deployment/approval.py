@@ -63,7 +63,7 @@ def network_size(study: Study) -> int:
     """Number of parameters of the study's network."""
     from gliofed.models.network import build_net  # noqa: PLC0415 (torch takes seconds)
 
-    return sum(p.numel() for p in build_net(study.net.preset, study.net.stem, seed=0).parameters())
+    return sum(p.numel() for p in build_net(study.net, seed=0).parameters())
 
 
 def _text(study: Path) -> str:

@@ -80,7 +80,7 @@ def propose(
     progress.stage("preparing the data")
     client = open_client(proposed, site_kit, data, site_kit.work / "state", policy)
     write_data_paths(site_kit, data)
-    net = build_net(proposed.net.preset, proposed.net.stem, 0)
+    net = build_net(proposed.net, 0)
     size = sum(p.numel() for p in net.parameters())
     text = study_toml(proposed)
     counts = client.counts if site_kit.name in proposed.data.train else None

@@ -32,7 +32,7 @@ def train_plainly(
     study, folder = run.effective_study(context.study), run.folder(context.out) / "rounds"
     run_id = run.run_id(context.study, context.prepared)
     plan = _plan(context, run)
-    net = build_net(study.net.preset, study.net.stem, run.seed)
+    net = build_net(study.net, run.seed)
     state = last_committed(folder, run_id) or CommittedRound(
         run_id, 0, net.state_dict(), (), schedule=Schedule(plan.batches, study.train.epochs, 1)
     )

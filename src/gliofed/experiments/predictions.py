@@ -65,7 +65,7 @@ def site_test(
     """
 
     def test(weights: Mapping[str, Tensor]) -> tuple[CaseResult, ...]:
-        net = build_net(study.net.preset, study.net.stem, seed=0)
+        net = build_net(study.net, seed=0)
         net.load_state_dict(dict(weights))
         predictor = CasePredictor(net.to(machine.device), machine, study.score.mirror)
         results = []

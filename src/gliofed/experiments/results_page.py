@@ -179,7 +179,7 @@ def _facts(finished: FinishedRun) -> tuple[tuple[str, str], ...]:
         return (*version, seeds)
     seconds = sum(point.seconds for t in trained for point in t.state.history)
     networks = [t.run.effective_study(study).net for t in trained]
-    sizes = {n.preset: parameter_count(build_net(n.preset, n.stem, seed=0)) for n in networks}
+    sizes = {n.preset: parameter_count(build_net(n, seed=0)) for n in networks}
     return (
         *version,
         *(("network", f"{name}, {size:,} parameters") for name, size in sizes.items()),

@@ -60,7 +60,7 @@ def run_facts(finished: FinishedRun) -> RunFacts:
         calibration=scored.calibration,
         models=tuple(_model_facts(t, finished.context.out) for t in finished.trained),
         untrained=_untrained(finished),
-        parameters=parameter_count(build_net(study.net.preset, study.net.stem, seed=0)),
+        parameters=parameter_count(build_net(study.net, seed=0)),
         versions=_versions(),
         machine=machine_description(finished.context.machine, finished.processes),
     )

@@ -104,7 +104,7 @@ def trained_predictor(context: RunContext, trained: TrainedModelRun) -> CasePred
     """The network with its trained weights, on the machine's device."""
     run, study = trained.run, context.study
     config = run.effective_study(study).net
-    net = build_net(config.preset, config.stem, seed=0)
+    net = build_net(config, seed=0)
     net.load_state_dict(trained.state.weights)
     return CasePredictor(
         net.to(context.machine.device),

@@ -79,7 +79,7 @@ class ClientTraining:
     @cached_property
     def _net(self) -> MultiTaskNet:
         net = self._setup.study.net
-        return build_net(net.preset, net.stem, seed=0).to(self._setup.device.device)
+        return build_net(net, seed=0).to(self._setup.device.device)
 
     @cached_property
     def model(self) -> Layout:

@@ -38,9 +38,10 @@ from gliofed.settings import build
 from gliofed.study import Study
 from gliofed.version import __version__
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Version of the folder format. Version 1 was the weights alone, as one message of
-`gliofed.federated.messages`."""
+`gliofed.federated.messages`. Version 2 has no `net.pooling`: the heads read global maxima."""
+_READ: Final = (2, FORMAT)
 RECORD: Final = "model.json"
 WEIGHTS: Final = "weights.safetensors"
 CALIBRATIONS: Final = "calibrations.json"
@@ -75,7 +76,7 @@ class TrainedModel:
     def net(self) -> MultiTaskNet:
         """The network with these weights, in evaluation mode."""
         net_config = self.recipe.net
-        net = build_net(net_config.preset, net_config.stem, seed=0)
+        net = build_net(net_config, seed=0)
         net.load_state_dict(dict(self.weights))
         return net.eval()
 
@@ -157,6 +158,11 @@ def recipe_of(study: Study, run: str, rounds: int, untrained: tuple[str, ...] = 
     )
 
 
+def with_global_maxima(recipe: ModelRecipe) -> ModelRecipe:
+    """The recipe of a model from before heads could read anything else."""
+    return dataclasses.replace(recipe, net=dataclasses.replace(recipe.net, pooling="max"))
+
+
 def read_model(folder: Path) -> TrainedModel:
     """Read a model and check that every file is unchanged.
 
@@ -199,10 +205,10 @@ def read_record(folder: Path) -> Mapping[str, Any]:
         version = contents["format"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(f"{path}: is damaged ({error}); fetch the model again") from None
-    if version != FORMAT:
+    if version not in _READ:
         raise ModelError(
-            f"{path}: has format {version!r}, this version of gliofed reads {FORMAT}; install "
-            f"gliofed {contents.get('model', {}).get('gliofed', 'of a later version')}"
+            f"{path}: has format {version!r}, this version of gliofed reads up to {FORMAT}; "
+            f"install gliofed {contents.get('model', {}).get('gliofed', 'of a later version')}"
         )
     record: Mapping[str, Any] = contents
     return record
@@ -221,7 +227,7 @@ def check_weights(weights: Mapping[str, Tensor], recipe: ModelRecipe, path: Path
     path: their file. Raises ModelError.
     """
     try:
-        expected = build_net(recipe.net.preset, recipe.net.stem, seed=0).state_dict()
+        expected = build_net(recipe.net, seed=0).state_dict()
     except StudyError as error:
         raise ModelError(f"{path}: {error}") from None
     unknown, missing = sorted(set(weights) - set(expected)), sorted(set(expected) - set(weights))
@@ -308,6 +314,8 @@ def _recipe(record: Mapping[str, Any], folder: Path) -> ModelRecipe:
         recipe = build(ModelRecipe, record.get("model"), str(folder / RECORD))
     except StudyError as error:
         raise ModelError(f"{error}; fetch the model again") from None
+    if record["format"] == 2:
+        recipe = with_global_maxima(recipe)
     if recipe.markers != CLASSES:
         raise ModelError(
             f"{folder / RECORD}: predicts the markers {_words(recipe.markers)}, this version of "

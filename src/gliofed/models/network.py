@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gliofed.errors import StudyError
 from gliofed.markers import MARKERS
@@ -24,7 +23,9 @@ from gliofed.models.blocks import (
     EncoderLevel,
     UpBlock,
 )
+from gliofed.models.pooling import global_max, pool_in_mask, pooled_features
 from gliofed.models.presets import PRESETS, NetworkSpec, Triple
+from gliofed.study import NetworkConfig
 from gliofed.types import SEQUENCES
 
 MASK_TASK = "mask"
@@ -71,7 +72,8 @@ class MultiTaskNet(nn.Module):
         if spec.full_level:
             self.up.append(UpBlock(before, first, spec, spec.stem_kernel[0], spec.stem_stride[0]))
         self.mask = _mask_layer(spec)
-        features = sum(widths) + sum(widths[:-1]) + len(SEQUENCES)
+        channels = sum(widths) + sum(widths[:-1])
+        features = pooled_features(channels, spec.pooling) + len(SEQUENCES)
         self.heads = nn.ModuleDict(
             {
                 m.id: ClassificationHead(features, spec.hidden, len(m.classes), spec.dropout)
@@ -107,27 +109,39 @@ class MultiTaskNet(nn.Module):
         for index, level in enumerate(self.down):
             x = level(self.pool(x) if index else x)
             skips.append(x)
-        pooled = [_global_max(s) for s in skips]
+        levels = list(skips)
         x = skips.pop()
         for up in self.up:
             x = up(x, skips.pop())
-            pooled.append(_global_max(x))
+            levels.append(x)
         size = image.shape[2:]
         mask = self.mask(x)[..., : size[0], : size[1], : size[2]]
+        pooled = [global_max(level) for level in levels]
+        if self.spec.pooling == "mask":
+            pooled += pool_in_mask(levels, mask, self._strides())
         return mask, torch.cat([*pooled, present.to(pooled[0].dtype)], dim=1)
 
+    def _strides(self) -> tuple[Triple, ...]:
+        """Of each level on the way down, from the level above it; the first from the image."""
+        below: tuple[Triple, ...] = ((2, 2, 2),) * (len(self.down) - 1)
+        first: tuple[Triple, ...] = ((1, 1, 1),) if self.full is not None else ()
+        return (*first, self.spec.stem_stride, *below)
 
-def build_net(preset: str, stem: Triple | None, seed: int) -> MultiTaskNet:
-    """`network_from_spec` a preset. `stem` replaces the preset's first stride.
+
+def build_net(config: NetworkConfig, seed: int) -> MultiTaskNet:
+    """`network_from_spec` a preset, changed as the settings say.
+
     Raises StudyError for an unknown preset, and for a stem with "parent", whose stem is fixed.
     """
-    if preset not in PRESETS:
-        raise StudyError(f"net.preset: {preset!r} is none of {sorted(PRESETS)}")
-    spec = PRESETS[preset]
-    if stem is not None:
+    if config.preset not in PRESETS:
+        raise StudyError(f"net.preset: {config.preset!r} is none of {sorted(PRESETS)}")
+    spec = PRESETS[config.preset]
+    if config.stem is not None:
         if spec.full_level:
-            raise StudyError(f"net.stem: preset {preset!r} has a fixed one; remove the key")
-        spec = dataclasses.replace(spec, stem_stride=stem)
+            raise StudyError(f"net.stem: preset {config.preset!r} has a fixed one; remove the key")
+        spec = dataclasses.replace(spec, stem_stride=config.stem)
+    if config.pooling is not None:
+        spec = dataclasses.replace(spec, pooling=config.pooling)
     return network_from_spec(spec, seed)
 
 
@@ -174,18 +188,6 @@ def task_of(parameter: str) -> str:
 def parameter_count(net: nn.Module) -> int:
     """Number of trained parameters."""
     return sum(p.numel() for p in net.parameters())
-
-
-def _global_max(x: Tensor) -> Tensor:
-    """(B, channels, X, Y, Z) to (B, channels).
-
-    On a CPU the gradient goes to one voxel of the maximum, which takes a third of the time of
-    `amax`; that shares it out among voxels that are equal to the bit.
-    """
-    trained = x.requires_grad and not torch.compiler.is_compiling()
-    if trained and x.device.type == "cpu" and x.is_contiguous():
-        return functional.adaptive_max_pool3d(x, 1).flatten(1)
-    return x.amax(dim=(2, 3, 4))
 
 
 def _stem(spec: NetworkSpec) -> nn.Module:

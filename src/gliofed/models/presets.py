@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gliofed.study import Pooling
+
 Triple = tuple[int, int, int]
 
 
@@ -19,7 +21,8 @@ class NetworkSpec:
     full resolution by one transposed convolution. convs: 3x3x3 convolutions a level on the way down
     and on the way up. norm: "none" (as the parent) or "group" (Wu & He 2018; batch statistics would
     leak between sites and are unreliable at batch size 1). pool: max pooling between levels (as the
-    parent), else a strided convolution. hidden, dropout: of each marker's head.
+    parent), else a strided convolution. pooling: how the heads read a level (`pooling`). hidden,
+    dropout: of each marker's head.
     """
 
     widths: tuple[int, ...]
@@ -30,6 +33,7 @@ class NetworkSpec:
     convs_up: int
     norm: Literal["none", "group"]
     pool: bool
+    pooling: Pooling
     hidden: int
     dropout: float
     channels_last: bool
@@ -45,6 +49,7 @@ PARENT: Final = NetworkSpec(
     convs_up=2,
     norm="none",
     pool=True,
+    pooling="max",
     hidden=512,
     dropout=0.25,
     channels_last=True,
@@ -60,6 +65,7 @@ BASE: Final = NetworkSpec(
     convs_up=1,
     norm="group",
     pool=False,
+    pooling="mask",
     hidden=256,
     dropout=0.25,
     channels_last=False,
@@ -76,6 +82,7 @@ SMALL: Final = NetworkSpec(
     convs_up=1,
     norm="group",
     pool=False,
+    pooling="mask",
     hidden=128,
     dropout=0.25,
     channels_last=False,

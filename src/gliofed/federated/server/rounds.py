@@ -105,7 +105,7 @@ def run_rounds(
 
 
 def _initial_state(run: FederatedRun) -> CommittedRound:
-    weights = build_net(run.study.net.preset, run.study.net.stem, run.seed).state_dict()
+    weights = build_net(run.study.net, run.seed).state_dict()
     initial = strategy_named(run.study.federation.method).initial(weights)
     return CommittedRound(run.run, 0, weights, (), initial)
 

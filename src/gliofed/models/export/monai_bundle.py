@@ -101,13 +101,14 @@ def inference_of(model: TrainedModel) -> Mapping[str, Any]:
     the axes of its row of `turns`.
     """
     recipe = model.recipe
+    settings = dataclasses.asdict(recipe.net)
+    if recipe.net.stem is not None:
+        settings["stem"] = f"${recipe.net.stem}"  # a tuple, which JSON does not have
     network = {
         "_target_": "gliofed.models.network.build_net",
-        **dataclasses.asdict(recipe.net),
+        "config": {"_target_": "gliofed.study.NetworkConfig", **settings},
         "seed": 0,
     }
-    if recipe.net.stem is not None:
-        network["stem"] = f"${recipe.net.stem}"  # a tuple, which JSON does not have
     return {
         "about": {
             "model": model.id,
