@@ -56,9 +56,9 @@ def test_a_small_brain_in_a_scan_of_part_of_the_head_is_told_as_such(slices, par
     place = Placement((64, 64, slices), np.diag([1.8, 1.8, 1.0, 1]), np.eye(4))
     small = PreparationMeasures(0.45, None, {})
     (why,) = quality_faults(small, QualityConfig(), {Sequence.T2: place})
-    assert ("T2 covers 115 x 115 x 99 mm, part of a head; use scans of the whole head" in why) == (
-        partial
-    )
+    assert (
+        "T2 covers 115 x 115 x 99 mm, less than a head; use scans of the whole head" in why
+    ) == (partial)
     assert ("look at its contour" in why) != partial
     whole = PreparationMeasures(1.3, None, {})
     assert quality_faults(whole, QualityConfig(), {Sequence.T2: place}) == ()

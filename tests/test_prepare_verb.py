@@ -190,7 +190,8 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half(north, tmp_path) -> No
     def little_room() -> None:  # the size of one file rather than of the disk: no test can fill one
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 
-    done = start(*command(north, tmp_path / "store"), preexec_fn=little_room)
+    plain = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}  # else it leaves cut files of bytecode
+    done = start(*command(north, tmp_path / "store"), preexec_fn=little_room, env=plain)
     _, errors = done.communicate()
     assert done.returncode == 2, errors
     assert "Traceback" not in errors

@@ -69,7 +69,8 @@ def fetch(address: str, pacs: DicomWebServer, folder: Path, progress: Progress) 
             )
         if len(pairs) > MAX_SERIES:
             raise DataError(
-                f"{_plain(address)}: more than {MAX_SERIES} series; request single studies"
+                f"{_plain(address)}: more than {MAX_SERIES} series; name single studies with "
+                "--study UID"
             )
         count = 0
         for number, (study, series) in enumerate(pairs, start=1):
@@ -135,7 +136,7 @@ def _session(address: str, pacs: DicomWebServer) -> Iterator[requests.Session]:
             "use https, or --plain where the network is itself safe"
         )
     if pacs.ca is not None and not pacs.ca.is_file():
-        raise DataError(f"{pacs.ca}: no such file of certificates")
+        raise DataError(f"{pacs.ca}: no such file of certificates; give one with --ca FILE")
     with requests.Session() as session:
         session.trust_env = False
         session.max_redirects = 0
@@ -162,7 +163,10 @@ def _log_in(session: requests.Session, pacs: DicomWebServer) -> None:
     elif colon and "\n" not in secret:
         session.auth = (user, password)
     else:
-        raise DataError("the secret is neither `user:password` nor `Bearer TOKEN` on one line")
+        raise DataError(
+            "the secret of --secret or --secret-env is neither `user:password` nor `Bearer TOKEN`; "
+            "write one of them, on one line"
+        )
 
 
 @contextmanager

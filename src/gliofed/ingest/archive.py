@@ -23,6 +23,7 @@ MAX_RATIO: Final = 200
 """Unpacked to packed bytes; DICOM files do not compress 20-fold."""
 RATIO_FREE_BYTES: Final = 64 * 2**20
 """The ratio is not limited up to this size."""
+_BY_HAND: Final = "unpack it yourself and give the folder"
 _CHUNK: Final = 2**20
 _BLOCK: Final = 512
 _PADDING: Final = 2**16  # of the last record
@@ -89,19 +90,18 @@ def unpack(
             for count, member in enumerate(members, start=1):
                 progress.update(count, max(count, 1), f"{count} members")
                 if count > limits.members:
-                    raise DataError(f"{path}: more than {limits.members} members; unpack a part")
+                    raise DataError(f"{path}: more than {limits.members} members; {_BY_HAND}")
                 _check(path, count, member)
                 if not member.folder:
                     written += _copy(member, folder / f"{count:06d}", max_bytes - written)
     except _TooLargeError:
         raise DataError(
-            f"{path}: unpacks to more than {max_bytes} bytes (a zip bomb?); unpack it yourself and "
-            "give the folder"
+            f"{path}: unpacks to more than {max_bytes} bytes (a zip bomb?); {_BY_HAND}"
         ) from None
     except _BROKEN as error:
         kind = type(error).__name__
         raise DataError(
-            f"{path}: damaged, or locked by a password ({kind}); copy it again"
+            f"{path}: damaged, or locked by a password ({kind}); copy it again, or {_BY_HAND}"
         ) from None
 
 
@@ -117,7 +117,7 @@ def _check(path: Path, count: int, member: _Member) -> None:
         problem = "is a link or a device"
     if problem:
         raise DataError(
-            f"{path}: member {count} {problem}; nothing of it was used, pack regular files only"
+            f"{path}: member {count} {problem}; nothing of it was used; pack regular files only"
         )
 
 

@@ -137,5 +137,6 @@ def check_links(path: Path, rows: Iterable[PseudonymLink]) -> None:
         if before != row.pseudonym:
             raise DataError(
                 f"{path}: the patient of {before} would now be {row.pseudonym}: the key is not the "
-                "one that this hospital folder was made with; nothing was written, restore that key"
+                "one that this hospital folder was made with; nothing was written; restore that "
+                "key, or name its file with --key"
             )

@@ -12,7 +12,7 @@ from gliofed.study import QualityConfig
 from gliofed.types import Placement, PreparationMeasures, Sequence
 
 HEAD_MM: Final = 100
-"""A scan of which a side is shorter shows part of a head; the brain of MNI152 is 140 mm wide."""
+"""A scan of which a side is shorter shows less than a head; the brain of MNI152 is 140 mm wide."""
 
 
 def quality_faults(
@@ -60,7 +60,7 @@ def _partial_heads(placements: Mapping[Sequence, Placement]) -> str:
     """The scans that cover part of a head, with their extents; empty where there are none."""
     extents = {s: np.array(p.shape) * voxel_sizes(p.affine) for s, p in placements.items()}
     return " and ".join(
-        f"{s} covers {' x '.join(f'{mm:.0f}' for mm in extent)} mm, part of a head"
+        f"{s} covers {' x '.join(f'{mm:.0f}' for mm in extent)} mm, less than a head"
         for s, extent in extents.items()
         if extent.min() < HEAD_MM
     )
