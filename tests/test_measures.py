@@ -54,8 +54,8 @@ from gliofed.evaluation.metrics.discrimination import (
 )
 from gliofed.evaluation.metrics.segmentation import lesions
 from gliofed.evaluation.results import CaseResult, LesionCounts
+from gliofed.experiments.case_scores import score_case
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.predictions import score_case
 from gliofed.markers import MARKERS
 from gliofed.types import Case, Labels, Person, Placement, Prediction, PreparationMeasures, Sequence
 
@@ -594,11 +594,11 @@ def test_an_answer_carries_the_patient_the_sequences_and_the_lesions(tmp_path) -
         np.eye(4), None, {}, there, PreparationMeasures(1.0, None, {}),
     )  # fmt: skip
     cell = ModelRun("federated", 1, Split("external", {}, {}, (), ()), {})
-    found = score_case(Prediction(said, np.eye(4), {}), prepared, cell, "external")
+    found = score_case(Prediction(said, np.eye(4), {}), prepared, cell.origin("external"))
     assert found.person == person
     assert found.sequences == {Sequence.T1, Sequence.FLAIR}
     assert found.lesions == LesionCounts(true=2, detected=1, false=1)
     assert found.dice == 0.5
     unmasked = dataclasses.replace(prepared, case=dataclasses.replace(case, mask=None))
-    bare = score_case(Prediction(said, np.eye(4), {}), unmasked, cell, "external")
+    bare = score_case(Prediction(said, np.eye(4), {}), unmasked, cell.origin("external"))
     assert (bare.lesions, bare.dice, bare.person) == (None, None, person)

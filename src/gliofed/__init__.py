@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gliofed.experiments.run_context import RunOptions
     from gliofed.experiments.scores import score
     from gliofed.experiments.studies import cohort, demo, overlap, phantom, run
+    from gliofed.experiments.validate import ValidateOptions, Validation, validate
     from gliofed.federated.governance.approval import Approval
     from gliofed.federated.governance.audit_verification import LogVerdict, read_log, verify_log
     from gliofed.federated.governance.hash_chain import LogLine
@@ -92,6 +93,9 @@ _MODULES: Final = {
     "cohort": "gliofed.experiments.studies",
     "FinishedRun": "gliofed.experiments.finished_run",
     "score": "gliofed.experiments.scores",
+    "validate": "gliofed.experiments.validate",
+    "ValidateOptions": "gliofed.experiments.validate",
+    "Validation": "gliofed.experiments.validate",
     "extract_features": "gliofed.experiments.radiomics",
     "ExtractedFeatures": "gliofed.experiments.radiomics",
     "ExtractOptions": "gliofed.experiments.radiomics",
@@ -189,6 +193,8 @@ __all__ = [
     "SiteProgress",
     "StoredRun",
     "TrainedModel",
+    "ValidateOptions",
+    "Validation",
     "__version__",
     "approve",
     "check",
@@ -232,6 +238,7 @@ __all__ = [
     "stored_runs",
     "try_out",
     "upgrade_model",
+    "validate",
     "verify_log",
     "view",
     "withdraw",

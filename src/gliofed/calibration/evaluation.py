@@ -135,8 +135,8 @@ class CalibrationEvaluation:
 
 
 @dataclass(frozen=True)
-class _CalibratedCase:
-    """One external case: the model's result, and the calibrated one."""
+class CalibratedCase:
+    """One external case: the model's result, and its calibrated prediction."""
 
     result: CaseResult
     answer: CalibratedPrediction
@@ -156,45 +156,60 @@ def evaluate_calibration(
             folds[result.seed, result.fold].append(result)
     fits: list[ScalingRow] = []
     calibrations: dict[tuple[int, str], Calibration] = {}
-    cases: list[_CalibratedCase] = []
+    cases: list[CalibratedCase] = []
     for (seed, fold), own in sorted(folds.items()):
         held = [r for r in own if r.role == "holdout"]
         if not held:
             continue
-        found = fit_calibration(local_exchange(_by_site(held)), config)
+        found = fit_calibration(local_exchange(cases_by_site(held)), config)
         calibrations[seed, fold] = found
         fits += scaling_rows(found, model, seed, fold)
-        test = [r for r in own if r.role == "external"]
-        cases += map(_CalibratedCase, test, apply_calibration(found, model_probabilities(test)))
+        cases += calibrated_cases(found, [r for r in own if r.role == "external"])
     order = {id(r): place for place, r in enumerate(results)}
     cases.sort(key=lambda t: order[id(t.result)])  # in input order, so that scores can be paired
-    if not cases:
-        why = NO_HOLDOUT if not fits else "no external case was predicted"
-        return CalibrationEvaluation(
-            model, config, (), tuple(fits), (), (), (), (), calibrations, why
-        )
-    return CalibrationEvaluation(
-        model,
-        config,
-        tuple(
-            replace(t.result, model=model + CALIBRATED_SUFFIX, probabilities=t.answer.probabilities)
-            for t in cases
+    why = "no external case was predicted" if fits else NO_HOLDOUT
+    evaluation = CalibrationEvaluation(
+        model, config, (), tuple(fits), (), (), (), (), calibrations, why
+    )
+    return with_figures(evaluation, cases, replicates) if cases else evaluation
+
+
+def calibrated_cases(
+    calibration: Calibration, results: Sequence[CaseResult]
+) -> list[CalibratedCase]:
+    """The results of a model, each with the prediction that the calibration makes of it."""
+    if not results:
+        return []
+    answers = apply_calibration(calibration, model_probabilities(results))
+    return list(map(CalibratedCase, results, answers))
+
+
+def with_figures(
+    evaluation: CalibrationEvaluation, cases: Sequence[CalibratedCase], replicates: int
+) -> CalibrationEvaluation:
+    """The same evaluation with every figure of these cases, at least one."""
+    model, config = evaluation.model, evaluation.config
+    name = model + CALIBRATED_SUFFIX
+    return replace(
+        evaluation,
+        results=tuple(
+            replace(t.result, model=name, probabilities=t.answer.probabilities) for t in cases
         ),
-        tuple(fits),
-        tuple(_set_rows(cases, model, config)),
-        tuple(_risk_rows(cases, model, replicates)),
-        (
+        sets=tuple(_set_rows(cases, model, config)),
+        risks=tuple(_risk_rows(cases, model, replicates)),
+        thresholds=(
             *_threshold_rows(cases, model, config),
             _integrated_type_threshold(cases, model),
         ),
-        _type_rows(cases, model),
-        calibrations,
+        integrated_types=_type_rows(cases, model),
+        note="",
     )
 
 
-def _by_site(held: Iterable[CaseResult]) -> Mapping[str, CalibrationCases]:
+def cases_by_site(results: Iterable[CaseResult]) -> Mapping[str, CalibrationCases]:
+    """Results to calibrate on, by hospital."""
     sites: dict[str, list[CaseResult]] = defaultdict(list)
-    for result in held:
+    for result in results:
         sites[result.site].append(result)
     return {name: CalibrationCases(tuple(own)) for name, own in sorted(sites.items())}
 
@@ -223,7 +238,7 @@ def scaling_rows(found: Calibration, model: str, seed: int, fold: str) -> list[S
     return out
 
 
-def _known(cases: Sequence[_CalibratedCase], marker: Marker) -> list[_CalibratedCase]:
+def _known(cases: Sequence[CalibratedCase], marker: Marker) -> list[CalibratedCase]:
     """Cases with a known class and finite probabilities."""
     return [
         t
@@ -233,7 +248,7 @@ def _known(cases: Sequence[_CalibratedCase], marker: Marker) -> list[_Calibrated
     ]
 
 
-def _wrong(cases: Sequence[_CalibratedCase], marker: Marker) -> NDArray[np.bool_]:
+def _wrong(cases: Sequence[CalibratedCase], marker: Marker) -> NDArray[np.bool_]:
     """(n,) whether the likeliest class by calibrated probability is wrong."""
     predicted = [marker.classes[int(np.argmax(t.answer.probabilities[marker.id]))] for t in cases]
     return np.array(
@@ -242,7 +257,7 @@ def _wrong(cases: Sequence[_CalibratedCase], marker: Marker) -> NDArray[np.bool_
 
 
 def _set_rows(
-    cases: Sequence[_CalibratedCase], model: str, config: CalibrationConfig
+    cases: Sequence[CalibratedCase], model: str, config: CalibrationConfig
 ) -> Iterable[SetCoverageRow]:
     for marker in MARKERS:
         known = _known(cases, marker)
@@ -268,7 +283,7 @@ def _set_rows(
                 yield _with_coverage(empty, group)
 
 
-def _with_coverage(row: SetCoverageRow, group: Sequence[_CalibratedCase]) -> SetCoverageRow:
+def _with_coverage(row: SetCoverageRow, group: Sequence[CalibratedCase]) -> SetCoverageRow:
     """The row with the figures of its cases; unchanged without a case."""
     if not group:
         return row
@@ -290,7 +305,7 @@ def _with_coverage(row: SetCoverageRow, group: Sequence[_CalibratedCase]) -> Set
 
 
 def _risk_rows(
-    cases: Sequence[_CalibratedCase], model: str, replicates: int
+    cases: Sequence[CalibratedCase], model: str, replicates: int
 ) -> Iterable[SelectiveRiskRow]:
     for marker in MARKERS:
         known = _known(cases, marker)
@@ -303,7 +318,7 @@ def _risk_rows(
 
 
 def _threshold_rows(
-    cases: Sequence[_CalibratedCase], model: str, config: CalibrationConfig
+    cases: Sequence[CalibratedCase], model: str, config: CalibrationConfig
 ) -> Iterable[ThresholdRow]:
     for marker in MARKERS:
         known = _known(cases, marker)
@@ -312,7 +327,7 @@ def _threshold_rows(
         yield _with_errors(row, known, accepted, _wrong(known, marker))
 
 
-def _integrated_type_threshold(cases: Sequence[_CalibratedCase], model: str) -> ThresholdRow:
+def _integrated_type_threshold(cases: Sequence[CalibratedCase], model: str) -> ThresholdRow:
     """Coverage and error rate of the integrated type, for cases whose type follows from the labels.
 
     A type that the three markers cannot determine counts as rejected."""
@@ -327,7 +342,7 @@ def _integrated_type_threshold(cases: Sequence[_CalibratedCase], model: str) -> 
 
 def _with_errors(
     row: ThresholdRow,
-    cases: Sequence[_CalibratedCase],
+    cases: Sequence[CalibratedCase],
     accepted: NDArray[np.bool_],
     wrong: NDArray[np.bool_],
 ) -> ThresholdRow:
@@ -343,7 +358,7 @@ def _with_errors(
     return replace(row, n=n, coverage=coverage, error_rate=rate, low=low, high=high, note="")
 
 
-def _type_rows(cases: Sequence[_CalibratedCase], model: str) -> tuple[IntegratedTypeRow, ...]:
+def _type_rows(cases: Sequence[CalibratedCase], model: str) -> tuple[IntegratedTypeRow, ...]:
     out = []
     for reference in OUTCOMES:
         own = [t for t in cases if reference_type(t.result.labels) == reference]

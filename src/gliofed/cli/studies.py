@@ -1,8 +1,9 @@
-"""Commands for studies: demo, run, score, overlap, cohort, radiomics."""
+"""Commands for studies: demo, run, validate, score, overlap, cohort, radiomics."""
 
 from __future__ import annotations
 
 import enum
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -36,7 +37,7 @@ class OutputFormat(enum.StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
-    for command in (demo, run, score, overlap, cohort):
+    for command in (demo, run, validate, score, overlap, cohort):
         app.command(rich_help_panel=GROUP)(command)
     app.add_typer(radiomics, name="radiomics", rich_help_panel=GROUP)
 
@@ -92,6 +93,49 @@ def _run_options(store: Path | None, processes: int | None, statements: Path | N
 
     texts = read_statements(statements) if statements else NO_STATEMENTS
     return gliofed.RunOptions(store, processes or processes_at_once(), texts)
+
+
+def validate(
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="A model folder, or another program's masks and table."
+        ),
+    ],
+    data: Annotated[
+        list[Path], typer.Argument(help="Data sets with masks or markers, one a hospital.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for tables, figures and the page.")],
+    format_id: options.DatasetFormat = "bids",
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of prepared cases [default: <out>/store].")
+    ] = None,
+    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of patients.")] = 2000,
+    recalibrated: Annotated[
+        Path | None,
+        typer.Option(help="Also write the model into this folder, calibrated on these cases."),
+    ] = None,
+) -> None:
+    """Evaluate a given model on your labelled cases; nothing is trained and nothing leaves.
+
+    It can be interrupted: predicted cases are not predicted again. Ends with status 1 where a case
+    was excluded or has no prediction. Research use only. Not a medical device.
+    """
+    from gliofed.cli.screens.scores import show_scores
+
+    with one_line_errors(after="the same command resumes", status=2):
+        with TerminalProgress() as progress:
+            choices = gliofed.ValidateOptions(format_id, store, bootstrap, recalibrated)
+            found = gliofed.validate(predictions, data, out, choices, progress)
+        show_scores(found.rows)
+        for note in found.notes:
+            typer.echo(f"note: {note}")
+        typer.echo(RESEARCH_USE_ONLY)
+        typer.echo(f"Page: {found.page}")
+        if recalibrated is not None:
+            typer.echo(f"Recalibrated model: {recalibrated}")
+    if not found.complete:
+        sys.exit(1)
 
 
 def score(

@@ -44,14 +44,17 @@ def prediction_columns() -> tuple[str, ...]:
     return (*ID_COLUMNS, *markers, *NUMBER_COLUMNS, *PERSON_COLUMNS, "sequences", *LESION_COLUMNS)
 
 
-def parse_predictions(text: str, where: str, model: str = "") -> tuple[CaseResult, ...]:
+def parse_predictions(
+    text: str, where: str, model: str = "", needs_truth: bool = True
+) -> tuple[CaseResult, ...]:
     """Parse predictions from comma-, semicolon- or tab-separated text with a header line.
 
-    where: the file, for messages. model: name of the model if the table has none. Unknown columns
-    are ignored. Raises DataError naming line and column.
+    where: the file, for messages. model: name of the model if the table has none. needs_truth:
+    False where the labels are known from elsewhere. Unknown columns are ignored. Raises DataError
+    naming line and column.
     """
     table = parse_table(text, Path(where))
-    _check_header(tuple(name.casefold() for name in table.columns), where)
+    _check_header(tuple(name.casefold() for name in table.columns), where, needs_truth)
     answers: list[CaseResult] = []
     seen: dict[tuple[object, ...], int] = {}
     for line in table.rows:
@@ -105,7 +108,7 @@ class _PredictionLine:
         return self.read(column, lambda cell: _number(cell, most), f"a number {limit}")
 
 
-def _check_header(header: Sequence[str], where: str) -> None:
+def _check_header(header: Sequence[str], where: str, needs_truth: bool) -> None:
     short = {f"{m.id}_p": m for m in MARKERS if len(m.classes) == 2}
     known = (*prediction_columns(), *short)
     for name in header:
@@ -113,7 +116,7 @@ def _check_header(header: Sequence[str], where: str) -> None:
             _check_unknown(name, [k for k in known if k not in header], where)
     if not {"patient", "case"} & set(header):
         raise DataError(f"{where}:1: no column 'patient' or 'case'; one of them is needed")
-    scored = [_has(marker, header, where) for marker in MARKERS]
+    scored = [_has(marker, header, where, needs_truth) for marker in MARKERS]
     if not any(scored) and "dice" not in header:
         raise DataError(
             f"{where}:1: nothing to score; expected a marker's truth and probabilities, for "
@@ -135,8 +138,9 @@ def _check_unknown(name: str, free: Collection[str], where: str) -> None:
             raise DataError(f"{where}:1: column {name!r} is unknown; expected {expected}")
 
 
-def _has(marker: Marker, header: Collection[str], where: str) -> bool:
-    """Whether the table has the marker's truth and probabilities; one alone is refused."""
+def _has(marker: Marker, header: Collection[str], where: str, needs_truth: bool) -> bool:
+    """Whether the table has the marker's probabilities. Truth alone is refused, and probabilities
+    alone where truth is needed."""
     truth, each, alone = f"{marker.id}_true", class_columns(marker), f"{marker.id}_p"
     ways = [" and ".join(f"{n!r}" for n in each)]
     if len(each) == 2:
@@ -147,7 +151,7 @@ def _has(marker: Marker, header: Collection[str], where: str) -> bool:
     enough = set(each) <= set(found) or (len(each) == 2 and found in ([each[1]], [alone]))
     if found and not enough:
         raise DataError(f"{where}:1: {found[0]!r} alone; expected {' or '.join(ways)}")
-    if (truth in header) != bool(found):
+    if (truth in header) != bool(found) and (needs_truth or truth in header):
         here, lacking = (truth, " or ".join(ways)) if truth in header else (found[0], repr(truth))
         raise DataError(f"{where}:1: {here!r} without {lacking}")
     return bool(found)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gliofed.types import Labels, Person, Sequence
+from gliofed.types import SEQUENCES, Labels, Person, Sequence
 
 Role = Literal["external", "holdout"]
 
@@ -51,6 +51,11 @@ class CaseResult:
     sequences: frozenset[Sequence] | None = None
     lesions: LesionCounts | None = None
     agreement: float | None = None
+
+
+def missing_sequences(result: CaseResult) -> int:
+    """Number of sequences that were no input of the model; 0 where they are unknown."""
+    return len(SEQUENCES) - len(result.sequences or SEQUENCES)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gliofed.calibration.evaluation import (
+    CalibrationEvaluation,
     IntegratedTypeRow,
     ScalingRow,
     SetCoverageRow,
@@ -44,7 +45,17 @@ def score_predictions(
     model: the reference model, the subject of claims and comparisons.
     replicates: of each bootstrap interval.
     """
-    calibration = evaluate_calibration(results, model, config, replicates)
+    return score_calibrated(
+        results, evaluate_calibration(results, model, config, replicates), replicates
+    )
+
+
+def score_calibrated(
+    results: Sequence[CaseResult], calibration: CalibrationEvaluation, replicates: int
+) -> ScoredPredictions:
+    """As `score_predictions`, with a calibration that was evaluated already: of the reference
+    model."""
+    model = calibration.model
     rows = score_table([*results, *calibration.results], replicates, model)
     return ScoredPredictions(
         rows,

@@ -10,6 +10,7 @@ from pathlib import Path
 from gliofed.data.splits import Split
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.results import Role
+from gliofed.experiments.case_scores import ResultOrigin
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import count_cases
 from gliofed.federated.label_counts import LabelCounts, untrained_markers
@@ -40,6 +41,10 @@ class ModelRun:
         """The cases that it is tested on: external ones, then those held out at training sites."""
         return test_cases_of(self.split)
 
+    def origin(self, role: Role) -> ResultOrigin:
+        """Of its results in one test."""
+        return ResultOrigin(self.model, self.seed, self.split.fold, role)
+
     def effective_study(self, study: Study) -> Study:
         """The settings that this model is trained with.
 
@@ -53,7 +58,7 @@ class ModelRun:
     def run_id(self, study: Study, prepared: Mapping[str, PreparedCase]) -> str:
         """A name for messages and checkpoints of this model with these scans and labels."""
         cases = [
-            f"{site}>{_content(prepared[str(c)])}"
+            f"{site}>{content_of(prepared[str(c)])}"
             for site, site_cases in self.sites.items()
             for c in site_cases
         ]
@@ -71,7 +76,7 @@ class ModelRun:
 
     def test_id(self, study: Study, prepared: Mapping[str, PreparedCase]) -> str:
         """A name for predictions of the trained model on its test cases as they are now."""
-        cases = [f"{role}>{_content(prepared[str(c)])}" for role, c in self.test_cases]
+        cases = [f"{role}>{content_of(prepared[str(c)])}" for role, c in self.test_cases]
         return digest(self.run_id(study, prepared), *cases)
 
     def __str__(self) -> str:
@@ -86,8 +91,8 @@ class TrainedModelRun:
     state: CommittedRound
 
 
-def _content(prepared: PreparedCase) -> str:
-    """Digest of the inputs of training and scoring of a case: identity, voxels, labels."""
+def content_of(prepared: PreparedCase) -> str:
+    """Name of the inputs of training and scoring of a case: identity, voxels, labels."""
     case = prepared.case
     return f"{case}/{case.patient}/{prepared.key}/{sorted(case.labels.values.items())}"
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
-from gliofed.data.masks import read_mask
 from gliofed.data.store import PreparedCase
-from gliofed.evaluation.metrics.segmentation import dice, hd95_mm, lesions, volume_ml
-from gliofed.evaluation.results import CaseResult, Role
+from gliofed.evaluation.results import CaseResult
+from gliofed.experiments.case_scores import score_case
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.federated.client import SiteTest
 from gliofed.inference.forward import predict, without_untrained
-from gliofed.inference.native_grid import THRESHOLD, mask_on_scan
 from gliofed.models.network import MultiTaskNet, build_net
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study
-from gliofed.types import SEQUENCES, Placement, Prediction
+from gliofed.types import Prediction
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ def predict_test_cases(
     for role, case in run.test_cases:
         scan = prepared[str(case)]
         prediction = predictor.predict(scan)
-        yield score_case(prediction, scan, run, role), prediction
+        yield score_case(prediction, scan, run.origin(role)), prediction
 
 
 def site_test(
@@ -75,48 +72,3 @@ def site_test(
         return tuple(results)
 
     return test
-
-
-def score_case(
-    prediction: Prediction, prepared: PreparedCase, run: ModelRun, role: Role
-) -> CaseResult:
-    """Compare one prediction with the case's labels and expert mask.
-
-    Without an expert mask, or with an empty one, there is no Dice, and the predicted volume is
-    measured on the prepared grid.
-    """
-    case = prepared.case
-    overlap, distance, true_volume, lesion_counts = None, None, None, None
-    spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
-    volume = volume_ml(prediction.probability >= THRESHOLD, spacing)
-    if case.mask is not None and prepared.mask_placement is not None:
-        expert = read_mask(case.mask)
-        truth = expert.data > 0
-        if truth.any():
-            x, y, z = truth.shape
-            matrix = prepared.mask_placement.matrix
-            mask = mask_on_scan(prediction, Placement((x, y, z), expert.affine, matrix))
-            spacing = np.linalg.norm(expert.affine[:3, :3], axis=0)
-            overlap, distance = dice(truth, mask), hd95_mm(truth, mask, spacing)
-            lesion_counts = lesions(truth, mask, spacing)
-            volume, true_volume = volume_ml(mask, spacing), volume_ml(truth, spacing)
-    return CaseResult(
-        model=run.model,
-        seed=run.seed,
-        fold=run.split.fold,
-        role=role,
-        case=case.id,
-        site=case.site,
-        patient=case.patient,
-        labels=case.labels,
-        probabilities=prediction.markers,
-        dice=overlap,
-        hd95_mm=distance,
-        volume_ml=volume,
-        volume_true_ml=true_volume,
-        person=case.person,
-        sequences=frozenset(
-            s for s, scanned in zip(SEQUENCES, prepared.present, strict=True) if scanned
-        ),
-        lesions=lesion_counts,
-    )

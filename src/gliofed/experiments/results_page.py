@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from gliofed.data.store import PreparedCase
 from gliofed.experiments.exclusions import excluded_rows, exclusion_note
 from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.patient_overlap import overlap_statement
 from gliofed.experiments.predicted_masks import masks_file, read_mask
 from gliofed.experiments.run_facts import count_group, machine_description, site_part
+from gliofed.experiments.segmentation_examples import best_median_worst, example
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import TEST_POLICY, CaseGroup
-from gliofed.reporting.plots.planes import PLANES, aspect, largest_section, slice_of
 from gliofed.reporting.study.content import SegmentationExample, StudyContent, TrainingHistory
 from gliofed.study import FEDERATED, Study
 from gliofed.types import SEQUENCES, Case
@@ -59,52 +55,16 @@ def _examples(finished: FinishedRun) -> tuple[SegmentationExample, ...]:
     run = next((t.run for t in finished.trained if t.run.model == FEDERATED), None)
     if run is None:
         return ()
-    scored = [
-        (r.dice, r.case, r.site)
+    results = [
+        r
         for r in finished.results
         if (r.model, r.seed, r.fold, r.role) == (FEDERATED, run.seed, run.split.fold, "external")
-        and r.dice is not None
     ]
-    ranked = sorted(scored, key=lambda row: row[:2])
-    if not ranked:
-        return ()
     examples = []
-    for rank, index in (("best", -1), ("median", len(ranked) // 2), ("worst", 0)):
-        overlap, case, site = ranked[index]
-        name = f"{site}/{case}"
-        scan = context.prepared[name]
-        planes = example_planes(scan, read_mask(masks_file(context, run), scan))
-        examples.append(SegmentationExample(rank, name, FEDERATED, overlap, planes))
+    for rank, result in best_median_worst(results):
+        scan = context.prepared[f"{result.site}/{result.case}"]
+        examples.append(example(rank, result, scan, read_mask(masks_file(context, run), scan)))
     return tuple(examples)
-
-
-def example_planes(
-    prepared: PreparedCase, predicted: NDArray[np.bool_]
-) -> tuple[tuple[str, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], float], ...]:
-    """Axial, coronal and sagittal slices where the tumour is largest, turned radiologically.
-
-    predicted: the mask on the prepared (RAS) grid.
-    """
-    expert = np.zeros(predicted.shape, bool) if prepared.mask is None else prepared.mask > 0
-    # FLAIR if scanned, else the last sequence that was
-    channel = max(i for i, scanned in enumerate(prepared.present) if scanned)
-    image = prepared.image[channel].astype(np.float32)
-    low, high = np.percentile(image[image != 0], [1, 99.5])
-    grey = np.where(image == 0, 0, np.clip((image - low) / max(high - low, 1e-6), 0, 1))
-    tumour = expert | predicted
-    if not tumour.any():
-        tumour = np.ones(predicted.shape, bool)
-    at = largest_section(tumour)
-    return tuple(
-        (
-            name,
-            slice_of(grey, name, at).astype(np.float32),
-            slice_of(expert, name, at),
-            slice_of(predicted, name, at),
-            aspect(prepared.affine, name),
-        )
-        for name in PLANES
-    )
 
 
 def _cohort(study: Study, cases: Sequence[Case]) -> tuple[tuple[str, ...], ...]:

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.calibration.calibrator import Calibration, fit_calibration
-from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
+from gliofed.calibration.evaluation import cases_by_site
+from gliofed.calibration.site_statistics import local_exchange
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.by_case.score_table import ALL_SITES, score_table
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
 from gliofed.evaluation.metrics.definitions import AUC, AUC_MEAN
 from gliofed.evaluation.prediction_table import parse_predictions, result_key
-from gliofed.evaluation.results import CaseResult, Role, ScoreRow
+from gliofed.evaluation.results import CaseResult, Role, ScoreRow, missing_sequences
+from gliofed.experiments.case_scores import score_case
 from gliofed.experiments.model_runs import TrainedModelRun
-from gliofed.experiments.predictions import score_case
 from gliofed.experiments.run_context import RunContext
 from gliofed.experiments.train_and_test import trained_predictor
 from gliofed.inference.occlusion import drop_sequences
@@ -75,7 +76,7 @@ def _predict(context: RunContext, trained: TrainedModelRun) -> Iterator[CaseResu
         scan = context.prepared[str(case)]
         for dropped in dropped_sets(scan, role):
             remaining = drop_sequences(scan, dropped)
-            result = score_case(predictor.predict(remaining), remaining, trained.run, role)
+            result = score_case(predictor.predict(remaining), remaining, trained.run.origin(role))
             name = "+".join(s for s in SEQUENCES if s in dropped)
             yield replace(result, model=f"{trained.run.model}{WITHOUT}{name}")
 
@@ -117,22 +118,14 @@ def calibrations_by_missing(
     to the largest number of missing sequences among them. dropped: the same cases with sequences
     dropped; each larger number has its own calibration, fitted on these.
     """
-    most = max((_missing(r) for r in results if r.role == "holdout"), default=0)
-    groups: dict[int, dict[str, list[CaseResult]]] = {}
+    most = max((missing_sequences(r) for r in results if r.role == "holdout"), default=0)
+    groups: dict[int, list[CaseResult]] = {}
     for result in dropped:
-        if result.role == "holdout" and _missing(result) > most:
-            sites = groups.setdefault(_missing(result), {})
+        if result.role == "holdout" and missing_sequences(result) > most:
             plain = replace(result, model=result.model.partition(WITHOUT)[0])
-            sites.setdefault(plain.site, []).append(plain)
+            groups.setdefault(missing_sequences(result), []).append(plain)
     fitted = {
-        count: fit_calibration(
-            local_exchange({s: CalibrationCases(tuple(r)) for s, r in sites.items()}),
-            calibration.config,
-        )
-        for count, sites in sorted(groups.items())
+        count: fit_calibration(local_exchange(cases_by_site(group)), calibration.config)
+        for count, group in sorted(groups.items())
     }
     return {most: calibration, **fitted}
-
-
-def _missing(result: CaseResult) -> int:
-    return len(SEQUENCES) - len(result.sequences or SEQUENCES)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from gliofed.data.store import RECIPE, PreparedCase, PreparedStore
-from gliofed.errors import DataError, GliofedError, ModelError, UnwritableError
+from gliofed.data.store import PreparedCase, PreparedStore
+from gliofed.errors import DataError, GliofedError, UnwritableError
 from gliofed.inference.answer import CaseAnswer
 from gliofed.inference.answer_files import (
     ANSWER,
@@ -34,7 +34,7 @@ from gliofed.inference.dicom_report import report_bytes
 from gliofed.inference.forward import DeviceNetwork
 from gliofed.inference.mask_export import MaskExport, SeriesLocation, export_masks
 from gliofed.inference.unused_files import UnusedFiles, find_unused
-from gliofed.models.folder import TrainedModel
+from gliofed.models.folder import TrainedModel, check_steps
 from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.preprocessing.recipe import check_installed
 from gliofed.preprocessing.workers import CasePreparer, PreparationRequest
@@ -111,7 +111,7 @@ def predict_all(
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give the scans to predict")
     keep_memory()
-    _check_steps(model)
+    check_steps(model)
     check_installed(model.recipe.prepare)
     sites, findings = locate(path.resolve())
     cases = [(site, located) for site in sites for located in site.cases if located.images]
@@ -304,14 +304,6 @@ class _BatchPrediction:
             write_bytes(folder / f"{prepared.case.id}_report.dcm", report)
         write_answer(content, prepared, self._options.store, folder)
         mark.unlink()
-
-
-def _check_steps(model: TrainedModel) -> None:
-    if model.recipe.steps != RECIPE:
-        raise ModelError(
-            f"model {model.id[:12]}: its cases were prepared by the steps {model.recipe.steps!r}, "
-            f"this version of gliofed uses {RECIPE!r}; install gliofed {model.recipe.gliofed}"
-        )
 
 
 def _with_cure_of_predict(fault: str) -> str:

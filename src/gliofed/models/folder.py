@@ -182,6 +182,15 @@ def read_model(folder: Path) -> TrainedModel:
     return TrainedModel(model_id_of(record), recipe, weights, calibrations, card)
 
 
+def check_steps(model: TrainedModel) -> None:
+    """Raise ModelError where this version prepares cases by other steps than the model's."""
+    if model.recipe.steps != RECIPE:
+        raise ModelError(
+            f"model {model.id[:12]}: its cases were prepared by the steps {model.recipe.steps!r}, "
+            f"this version of gliofed uses {RECIPE!r}; install gliofed {model.recipe.gliofed}"
+        )
+
+
 def _suggestion(folder: Path) -> str:
     """What to give instead of a path that is no model."""
     below = sorted(p.parent for n in range(1, 4) for p in folder.glob("*/" * n + RECORD))

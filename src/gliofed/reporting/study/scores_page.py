@@ -10,7 +10,8 @@ from gliofed.evaluation.by_case.score_table import MEDIAN_MODEL
 from gliofed.evaluation.results import CaseResult
 from gliofed.reporting.html.document import SCRIPT, render_page
 from gliofed.reporting.html.formatting import count, is_single_site
-from gliofed.reporting.study.content import ScoredPredictions
+from gliofed.reporting.plots.segmentation_slices import segmentation_figure
+from gliofed.reporting.study.content import ScoredPredictions, SegmentationExample
 from gliofed.reporting.study.report_context import make_report_context
 from gliofed.reporting.study.tables import in_order
 from gliofed.runtime.files import write_text
@@ -22,11 +23,14 @@ MOST_COLUMNS = 4
 @dataclass(frozen=True)
 class ScoresPageContent:
     """Everything on the page. title: of the page. facts: the origin of the predictions, as (name,
-    value) rows."""
+    value) rows. notes, examples, excluded: as of `StudyContent`."""
 
     title: str
     scored: ScoredPredictions
     facts: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
+    examples: tuple[SegmentationExample, ...] = ()
+    excluded: tuple[tuple[str, str, str], ...] = ()
 
 
 def write_scores_page(content: ScoresPageContent, path: Path) -> None:
@@ -49,6 +53,9 @@ def render_scores(content: ScoresPageContent) -> str:
         report=make_report_context(scored, models, [""] * len(models)),
         external=_external_summary(scored.results),
         facts=content.facts,
+        notes=content.notes,
+        examples=[segmentation_figure(e) for e in content.examples],
+        excluded=content.excluded,
     )
 
 
