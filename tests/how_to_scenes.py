@@ -166,6 +166,21 @@ def scoring(root: Path) -> Desk:
     return Desk(root, {})
 
 
+def validating(root: Path) -> Desk:
+    """A model, a hospital of five patients of each class, and another program's masks of them."""
+    make_model(Path("models/federated"))
+    write_hospitals(root, ("north",), cases=10)
+    north = root / "data/glioma/north"
+    Path("peer").mkdir()
+    lines = ["case,idh_p"]
+    for mask in sorted(north.glob("derivatives/*/*/*/*_mask.nii.gz")):
+        case = mask.name.split("_")[0].removeprefix("sub-")
+        shutil.copy(mask, f"peer/{case}_seg.nii.gz")
+        lines.append(f"{case},0.5")
+    Path("peer/predictions.csv").write_text("\n".join(lines))
+    return Desk(root, {})
+
+
 SCENES: Final[Mapping[str, Callable[[Path], Desk]]] = {
     "approve-a-study": approving,
     "audit": auditing,
@@ -183,6 +198,7 @@ SCENES: Final[Mapping[str, Callable[[Path], Desk]]] = {
     "run-a-study": hospitals,
     "run-on-a-gpu": hospitals,
     "score-any-model": scoring,
+    "validate-a-model": validating,
 }
 """Of each page with commands; those of run-a-federation are a test of their own."""
 BETWEEN: Final[Mapping[str, Callable[[Path], None]]] = {"gliofed correct corrected.nii.gz": correct}

@@ -80,7 +80,7 @@ def model_name(model: TrainedModel) -> str:
 def _exclude(
     model: TrainedModel, prepared: Sequence[PreparedCase]
 ) -> tuple[list[PreparedCase], list[ExcludedCase]]:
-    judged = [(p, quality_faults(p.measures, model.recipe.quality)) for p in prepared]
+    judged = [(p, quality_faults(p.measures, model.recipe.quality, p.placements)) for p in prepared]
     excluded = [ExcludedCase(p.case, faults) for p, faults in judged if faults]
     used = [p for p, faults in judged if not faults]
     if not used:
