@@ -10,6 +10,7 @@ import torch
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.network import build_net
 from gliofed.study import NetworkConfig, parse_study
+from gliofed.types import SEQUENCES
 
 STUDY = parse_study(
     {
@@ -23,10 +24,15 @@ STUDY = parse_study(
 )
 
 
-def make_model(folder: Path, seed: int = 1, calibrations=None, **changes: object) -> Path:
+def make_model(
+    folder: Path, seed: int = 1, calibrations=None, trained_with=(), **changes: object
+) -> Path:
+    """trained_with: sequences of the training cases; none leaves the code of a new network."""
     net = build_net(NetworkConfig("small", (4, 4, 4)), seed)
     with torch.no_grad():
         net.mask.get_parameter("bias").fill_(0.5)  # so that something is outlined
+        for sequence in trained_with:
+            net.presence.weight[:, SEQUENCES.index(sequence)] = 0.1
     recipe = dataclasses.replace(recipe_of(STUDY, "ab" * 12, 3), **changes)
     write_model(folder, recipe, net.state_dict(), calibrations or {}, lambda _: "")
     return folder

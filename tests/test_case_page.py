@@ -421,7 +421,7 @@ def test_an_open_type_is_joined_with_its_probabilities(content: CaseContent) -> 
 
 def test_without_t2_and_flair_no_volume_is_stated(content: CaseContent) -> None:
     missing = dataclasses.replace(content, missing=(Sequence.T2, Sequence.FLAIR))
-    assert tables.volume_text(missing) == "not stated: neither T2 nor FLAIR was scanned"
+    assert tables.volume_text(missing) == "not stated: neither T2 nor FLAIR was used"
     assert "ml" in tables.volume_text(dataclasses.replace(content, missing=(Sequence.FLAIR,)))
 
 

@@ -59,9 +59,12 @@ def _tiny():
         yield
 
 
-def make_model(folder: Path, seed: int = 1, mirror: bool = True, untrained=()) -> Path:
+def make_model(folder: Path, seed: int = 1, mirror: bool = True, untrained=(), unknown=()) -> Path:
+    """untrained: markers; unknown: indices of sequences that no training case had."""
     net = build_net(NetworkConfig("small", (2, 2, 3)), seed)
     nn.init.normal_(net.presence.weight)  # so that missing sequences count
+    with torch.no_grad():
+        net.presence.weight[:, list(unknown)] = 0
     for parameter in net.heads.parameters():
         nn.init.normal_(parameter, std=0.2)
     recipe = dataclasses.replace(recipe_of(STUDY, "ab" * 12, 3, untrained), mirror=mirror)
@@ -180,13 +183,16 @@ def test_a_graph_that_answers_otherwise_is_not_kept(
 @pytest.mark.slow
 def test_a_graph_has_no_output_of_a_marker_that_was_not_trained(tmp_path) -> None:
     gliofed.export_model(
-        make_model(tmp_path / "m", untrained=("mgmt", "idh")), "onnx", tmp_path / "m.onnx"
+        make_model(tmp_path / "m", untrained=("mgmt", "idh"), unknown=[2]),
+        "onnx",
+        tmp_path / "m.onnx",
     )
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     assert [o.name for o in session.get_outputs()] == ["mask", "codel_1p19q", "grade"]
     said = session.get_modelmeta().custom_metadata_map
     assert list(json.loads(said["markers"])) == ["codel_1p19q", "grade"]
     assert json.loads(said["untrained"]) == ["mgmt", "idh"]
+    assert json.loads(said["untrained_sequences"]) == ["T2"]
 
 
 def test_an_output_of_a_marker_that_was_not_trained_is_not_kept(model) -> None:
@@ -302,12 +308,13 @@ def test_a_bundle_answers_files_as_gliofed_does(
 
 @NO_READER
 def test_a_bundle_gives_no_probability_of_a_marker_that_was_not_trained(tmp_path, cases) -> None:
-    model = make_model(tmp_path / "m", untrained=("mgmt",))
+    model = make_model(tmp_path / "m", untrained=("mgmt",), unknown=[2])
     gliofed.export_model(model, "monai", tmp_path / "b")
     run_bundle(tmp_path / "b", tmp_path / "images", tmp_path / "answers")
     said = json.loads((tmp_path / "answers" / f"{cases[0].case.id}_markers.json").read_text())
     assert list(said["markers"]) == ["idh", "codel_1p19q", "grade"]
     assert said["untrained"] == ["mgmt"]
+    assert said["sequences"] == ["T1", "T1CE", "FLAIR"]
     metadata = json.loads((tmp_path / "b/configs/metadata.json").read_text())
     outputs = metadata["network_data_format"]["outputs"]
     marked = [
@@ -317,6 +324,7 @@ def test_a_bundle_gives_no_probability_of_a_marker_that_was_not_trained(tmp_path
     assert metadata["task"].endswith("segmentation, idh, codel_1p19q, grade")
     for text in (metadata["description"], (tmp_path / "b/docs/README.md").read_text()):
         assert "Not trained, without an answer: mgmt." in text
+        assert "Not used, since no training case had it: T2." in text
 
 
 def test_a_bundle_says_what_it_is_and_has_no_pickle(model, bundle_folder) -> None:

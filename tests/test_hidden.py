@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from gliofed.calibration.calibrator import fit_calibration
 from gliofed.calibration.site_statistics import CalibrationCases, local_exchange
@@ -16,9 +17,11 @@ from gliofed.experiments.sequence_ablation import (
     calibrations_by_missing,
     dropped_sets,
 )
-from gliofed.inference.occlusion import drop_sequences
+from gliofed.inference.forward import drop_sequences, predict, used_case
 from gliofed.markers import MARKERS
-from gliofed.study import CalibrationConfig
+from gliofed.models.network import build_net, untrained_sequences
+from gliofed.runtime.device import Device
+from gliofed.study import CalibrationConfig, NetworkConfig
 from gliofed.types import SEQUENCES, Labels, Sequence
 
 T1, T1CE, T2, FLAIR = SEQUENCES
@@ -37,6 +40,26 @@ def test_a_hidden_sequence_is_as_one_that_was_never_scanned(make_prepared) -> No
     assert not less.image[3].any()
     assert np.array_equal(less.image[[0, 2]], own.image[[0, 2]])
     assert own.image[3].any()  # the case itself stays
+
+
+def test_sequences_that_no_training_case_had_are_left_out_of_every_prediction(
+    make_prepared,
+) -> None:
+    own, cpu = scanned(make_prepared, *SEQUENCES), Device(torch.device("cpu"), bf16=False)
+    net = build_net(NetworkConfig("small", (4, 4, 4)), 1)
+    assert used_case(net, own) is own  # the code of a new network is 0
+    with torch.no_grad():
+        net.presence.weight[:, [0, 1, 3]] = 0.1
+    assert untrained_sequences(net.presence.weight) == (T2,)
+    less = drop_sequences(own, frozenset({T2}))
+    found, expected = (predict(net, case, cpu, mirror=True) for case in (own, less))
+    assert np.array_equal(found.probability, expected.probability)
+    assert found.markers == expected.markers
+    alone = scanned(make_prepared, T2)
+    assert used_case(net, alone) is alone
+    with torch.no_grad():
+        net.presence.weight[0, 2] = 1e-9
+    assert used_case(net, own) is own
 
 
 def test_external_cases_lose_each_sequence_and_others_as_many_as_can_be(make_prepared) -> None:

@@ -111,6 +111,31 @@ def test_other_scans_are_predicted_again_where_nobody_changed_the_masks(scans, t
     assert "or replace it with --overwrite" in refused.reasons[0]
 
 
+@pytest.mark.process
+def test_a_sequence_that_no_training_case_had_is_not_used(scans, tmp_path) -> None:
+    model = make_model(tmp_path / "m", trained_with=("T1", "T1CE", "FLAIR"))
+    case = answered(model, scans, tmp_path / "out")
+    note = "Not used: T2, since no training case of the model had it"
+    assert (case.status, case.complete, case.reasons) == ("predicted", True, (note,))
+    with_t2 = row(tmp_path / "out")
+    assert with_t2["sequences"] == "T1+T1CE+FLAIR"
+    assert list(case.folder.glob("*desc-T2_mask.nii.gz"))
+    (page,) = gliofed.report(tmp_path / "out")
+    assert f"{note}." in page.read_text()
+    at(scans, "T2").rename(tmp_path / "t2.nii.gz")
+    answered(model, scans, tmp_path / "less")
+    without_t2 = row(tmp_path / "less")
+    assert without_t2["quality"] == ""
+    assert {k: v for k, v in without_t2.items() if k != "quality"} == {
+        k: v for k, v in with_t2.items() if k != "quality"
+    }
+    for name in ("T1", "T1CE", "FLAIR"):
+        at(scans, name).unlink()
+    shutil.copy(tmp_path / "t2.nii.gz", at(scans, "T2"))
+    (refused,) = answered(model, scans, tmp_path / "none").reasons
+    assert "has T2 and the model was trained with T1, T1CE, FLAIR only" in refused
+
+
 def test_results_are_not_written_among_the_scans(scans, tmp_path) -> None:
     model = make_model(tmp_path / "m")
     for out in (scans, scans / "predicted"):

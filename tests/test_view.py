@@ -297,7 +297,19 @@ def test_a_figure_that_does_not_exist_is_said_to_be_absent() -> None:
     line = WorklistMarker("idh", None, None, None)
     assert marker_chip(line).text == "IDH: n/a"
     case = WorklistCase(
-        "a", "a", "2026-01-01", "m", "id", True, "not determinable", "open", None, (), (), (line,)
+        "a",
+        "a",
+        "2026-01-01",
+        "m",
+        "id",
+        True,
+        "not determinable",
+        "open",
+        None,
+        (),
+        (),
+        (),
+        (line,),
     )
     page = render_worklist(Worklist((case,), ()))
     assert "IDH: n/a" in page

@@ -294,7 +294,7 @@ def show_model(folder: Annotated[Path, typer.Argument(help="The model folder.")]
             "network": recipe.net.preset + (f", stem {recipe.net.stem}" if recipe.net.stem else ""),
             "voxels": " x ".join(str(s) for s in recipe.grid.spacing_mm) + " mm",
             "markers": ", ".join(f"{m.marker} ({', '.join(m.classes)})" for m in recipe.trained),
-            "not trained": ", ".join(recipe.untrained) or "none",
+            "not trained": ", ".join((*recipe.untrained, *trained.untrained_sequences)) or "none",
             "calibration": _calibrated_for(trained.calibrations),
             "input": answer_text.model_input(recipe.prepare.brain),
             "patients": "synthetic, for demonstration" if recipe.synthetic else "real",

@@ -27,7 +27,7 @@ from gliofed.experiments.case_scores import score_case
 from gliofed.experiments.model_runs import TrainedModelRun
 from gliofed.experiments.run_context import RunContext
 from gliofed.experiments.train_and_test import trained_predictor
-from gliofed.inference.occlusion import drop_sequences
+from gliofed.inference.forward import drop_sequences
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import Progress
 from gliofed.types import SEQUENCES

@@ -83,7 +83,8 @@ class CaseAnswer:
     scanned and, for some models, mirrored; volumes in ml of the space. volume_scale: ml on the
     patient's scan for each ml in the space. dropout_samples: number of samples of the markers'
     intervals. occlusion: None where it was not computed. measures, limits: measures and limits of
-    the preparation's quality control. missing: missing sequences.
+    the preparation's quality control. missing: missing sequences. unused: sequences that were
+    scanned and not used, since no training case of the model had them.
     """
 
     case: str
@@ -99,4 +100,5 @@ class CaseAnswer:
     measures: PreparationMeasures
     limits: QualityConfig
     missing: tuple[Sequence, ...]
+    unused: tuple[Sequence, ...]
     day: date

@@ -164,10 +164,11 @@ def _cells(record: Mapping[str, Any]) -> list[object]:
     for marker in MARKERS:
         found = record["markers"][marker.id]["probabilities"]
         cells += ["", *("" if p is None else p for p in found)]
-    present = "+".join(s.value for s in SEQUENCES if s.value not in record["missing"])
+    without = {*record["missing"], *record.get("unused", ())}
+    present = "+".join(s.value for s in SEQUENCES if s.value not in without)
     integrated, model = record["integrated"]["answer"], record["model"]["id"]
     quality = " | ".join(record["quality"])
-    volume = "" if {"T2", "FLAIR"} <= set(record["missing"]) else record["volume_ml"]
+    volume = "" if {"T2", "FLAIR"} <= without else record["volume_ml"]
     return [*cells, volume, present, integrated, model, quality]
 
 
@@ -180,6 +181,7 @@ def _record(content: CaseContent) -> dict[str, Any]:
         "written": content.written,
         "model": asdict(content.source),
         "missing": [s.value for s in content.missing],
+        "unused": [s.value for s in content.unused],
         "quality": list(content.quality),
         "space": content.space,
         "volume_ml": content.volume_ml,
@@ -261,6 +263,7 @@ def _content(
         quality=tuple(record["quality"]),
         missing=tuple(Scan(s) for s in record["missing"]),
         written=record["written"],
+        unused=tuple(Scan(s) for s in record.get("unused", ())),
     )
 
 

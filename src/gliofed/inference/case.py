@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence as Ordered
 from dataclasses import replace
 from datetime import date
 from typing import Final
@@ -31,15 +31,17 @@ from gliofed.inference.forward import (
     DeviceNetwork,
     PredictionUncertainty,
     predict_with_uncertainty,
+    used_case,
     without_untrained,
 )
 from gliofed.inference.native_grid import THRESHOLD, scan_volume_ratio
 from gliofed.inference.occlusion import explain, plan_occlusion
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.folder import TrainedModel
+from gliofed.models.network import untrained_sequences
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import CalibrationConfig
-from gliofed.types import SEQUENCES, Prediction
+from gliofed.types import SEQUENCES, Prediction, Sequence
 
 INTERVAL_PERCENTILES: Final = (2.5, 97.5)
 """Percentiles of the dropout samples, the interval of a marker's probability."""
@@ -56,8 +58,10 @@ def answer_case(
 
     network: `model.net()` on its device. explained: whether to compute occlusion maps; progress:
     counts the passes of the network that these need. Raises ModelError where a prediction is not
-    finite.
+    finite, or the model was trained with none of the case's sequences.
     """
+    missing, unused = _left_out(network, prepared)
+    scanned, prepared = prepared, used_case(network.net, prepared)
     prediction, uncertainty = predict_with_uncertainty(
         network.net, prepared, network.machine, model.recipe.mirror
     )
@@ -65,8 +69,8 @@ def answer_case(
     untrained = model.recipe.untrained
     prediction = without_untrained(prediction, untrained)
     spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
-    missing = tuple(s for s, has in zip(SEQUENCES, prepared.present, strict=True) if not has)
-    count = model.fitted_for(len(missing))
+    without = len(missing) + len(unused)
+    count = model.fitted_for(without)
     calibration = model.calibrations[count] if count is not None else _no_calibration()
     calibrated = apply_to_case(calibration, prediction.markers)
     markers = _markers(calibrated, prediction, _intervals(calibration, uncertainty))
@@ -75,11 +79,11 @@ def answer_case(
     markers = tuple(_not_trained(m) if m.marker in untrained else m for m in markers)
     return CaseAnswer(
         case=prepared.case.id,
-        model=_identity(model, len(missing)),
+        model=_identity(model, without),
         space=model.recipe.prepare.space,
         prediction=prediction,
         segmentation=ensemble_uncertainty(uncertainty.maps, spacing, THRESHOLD),
-        volume_scale=scan_volume_ratio(prepared),
+        volume_scale=scan_volume_ratio(scanned),
         markers=markers,
         dropout_samples=DROPOUT_SAMPLES,
         integrated=_integrated(calibrated.integrated_type, untrained),
@@ -89,7 +93,26 @@ def answer_case(
         measures=prepared.measures,
         limits=model.recipe.quality,
         missing=missing,
+        unused=unused,
         day=date.today(),
+    )
+
+
+def _left_out(
+    network: DeviceNetwork, prepared: PreparedCase
+) -> tuple[tuple[Sequence, ...], tuple[Sequence, ...]]:
+    """The missing sequences, and those that the network was not trained with. Raises ModelError."""
+    scanned = {s for s, has in zip(SEQUENCES, prepared.present, strict=True) if has}
+    unknown = set(untrained_sequences(network.net.presence.weight.detach()))
+    if scanned <= unknown:
+        known = ", ".join(s for s in SEQUENCES if s not in unknown)
+        raise ModelError(
+            f"{prepared.case.id}: has {', '.join(s for s in SEQUENCES if s in scanned)} and the "
+            f"model was trained with {known} only; add one of these scans, or take another model"
+        )
+    return (
+        tuple(s for s in SEQUENCES if s not in scanned),
+        tuple(s for s in SEQUENCES if s in scanned & unknown),
     )
 
 
@@ -112,7 +135,7 @@ def _occlusion(
     network: DeviceNetwork,
     prepared: PreparedCase,
     prediction: Prediction,
-    markers: Sequence[MarkerAnswer],
+    markers: Ordered[MarkerAnswer],
     progress: Progress,
 ) -> OcclusionResult:
     """Occlusion of the most probable class of each marker that was trained.
@@ -179,7 +202,7 @@ def _not_trained(marker: MarkerAnswer) -> MarkerAnswer:
     return MarkerAnswer(marker.marker, nothing, None, None, None, None, nothing, trained=False)
 
 
-def _integrated(found: IntegratedType, untrained: Sequence[str]) -> IntegratedType:
+def _integrated(found: IntegratedType, untrained: Ordered[str]) -> IntegratedType:
     """Not determinable where one of its markers was not trained."""
     lacking = [BY_ID[m].title for m in JOINT if m in untrained]
     if not lacking:

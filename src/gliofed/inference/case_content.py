@@ -52,8 +52,13 @@ def content_of(
         else answer_text.occlusion_method(
             occlusion.blocks, occlusion.block_mm, occlusion.sequences
         ),
-        quality=(*quality_faults(answer.measures, answer.limits, prepared.placements), *warnings),
+        quality=(
+            *answer_text.unused_sequences(answer.unused),
+            *quality_faults(answer.measures, answer.limits, prepared.placements),
+            *warnings,
+        ),
         missing=answer.missing,
+        unused=answer.unused,
         written=answer.day.isoformat(),
     )
 

@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from gliofed.data.store import PreparedCase
 from gliofed.models.blocks import RowDropout
-from gliofed.models.network import MultiTaskNet
+from gliofed.models.network import MultiTaskNet, untrained_sequences
 from gliofed.runtime.device import Device
-from gliofed.types import Prediction
+from gliofed.types import SEQUENCES, Prediction
+from gliofed.types import Sequence as Scan
 
 DROPOUT_SAMPLES: Final = 200
 """Number of dropout samples: five lie outside each end of the 95 % range."""
@@ -46,7 +47,7 @@ class PredictionUncertainty:
 
 
 def predict(net: MultiTaskNet, prepared: PreparedCase, machine: Device, mirror: bool) -> Prediction:
-    """The network's prediction for one case, on the prepared grid.
+    """The network's prediction for one case, on the prepared grid, from its `used_case`.
 
     mirror: average with the prediction for the left-right mirrored scan.
     """
@@ -74,6 +75,28 @@ def predict_with_uncertainty(
     return _mean(passes, markers, prepared), uncertainty
 
 
+def used_case(net: MultiTaskNet, prepared: PreparedCase) -> PreparedCase:
+    """The case without the sequences that no training case of the network had: the weights of such
+    a sequence are still random. The case itself where it has all others or none of them."""
+    unknown = frozenset(untrained_sequences(net.presence.weight.detach()))
+    scanned = {s for s, has in zip(SEQUENCES, prepared.present, strict=True) if has}
+    if not scanned & unknown or scanned <= unknown:
+        return prepared
+    return drop_sequences(prepared, unknown)
+
+
+def drop_sequences(prepared: PreparedCase, dropped: frozenset[Scan]) -> PreparedCase:
+    """The case without these sequences, dropped as in training."""
+    image = np.array(prepared.image)
+    for channel, sequence in enumerate(SEQUENCES):
+        if sequence in dropped:
+            image[channel] = 0
+    present = tuple(
+        has and s not in dropped for s, has in zip(SEQUENCES, prepared.present, strict=True)
+    )
+    return replace(prepared, image=image, present=present)
+
+
 def without_untrained(prediction: Prediction, untrained: Sequence[str]) -> Prediction:
     """The prediction with NaN for the classes of markers whose heads were not trained."""
     nothing = {m: (math.nan,) * len(prediction.markers[m]) for m in untrained}
@@ -92,6 +115,7 @@ def _passes(
     net: MultiTaskNet, prepared: PreparedCase, machine: Device, mirror: bool
 ) -> tuple[_ForwardPass, ...]:
     net.eval()
+    prepared = used_case(net, prepared)
     image = torch.from_numpy(prepared.image.astype(np.float32))[None].to(machine.device)
     present = torch.tensor([prepared.present], dtype=torch.float32, device=machine.device)
     passes = [_pass(net, image, present, machine)]

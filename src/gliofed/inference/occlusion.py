@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from gliofed.data.store import PreparedCase
 from gliofed.inference.answer import MarkerOcclusion
-from gliofed.inference.forward import DeviceNetwork, predict
+from gliofed.inference.forward import DeviceNetwork, drop_sequences, predict
 from gliofed.markers import BY_ID
 from gliofed.models.network import network_from_spec
 from gliofed.runtime.progress import NO_PROGRESS, Progress
@@ -124,18 +124,6 @@ def explain(
         _marker_occlusion(plan, m, name, probabilities[:, i])
         for i, (m, name) in enumerate(classes.items())
     )
-
-
-def drop_sequences(prepared: PreparedCase, dropped: frozenset[Sequence]) -> PreparedCase:
-    """The case without these sequences, dropped as in training."""
-    image = np.array(prepared.image)
-    for channel, sequence in enumerate(SEQUENCES):
-        if sequence in dropped:
-            image[channel] = 0
-    present = tuple(
-        has and s not in dropped for s, has in zip(SEQUENCES, prepared.present, strict=True)
-    )
-    return dataclasses.replace(prepared, image=image, present=present)
 
 
 def similarity_to_random_weights(

@@ -61,6 +61,7 @@ def _line(name: str, plain: Mapping[str, Any]) -> WorklistCase:
         integrated=integrated["answer"],
         reason=_text(integrated["reason"]),
         volume_ml=_number(plain["volume_ml"]),
+        unused=tuple(Sequence(s).value for s in plain.get("unused", ())),
         missing=tuple(Sequence(s).value for s in plain["missing"]),
         quality=tuple(_text(q) for q in plain["quality"]),
         markers=tuple(_marker(m, own) for m, own in plain["markers"].items()),

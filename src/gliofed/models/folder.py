@@ -31,11 +31,12 @@ from gliofed.calibration.calibrator import Calibration
 from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.data.store import RECIPE
 from gliofed.errors import DataError, ModelError, StudyError
-from gliofed.models.network import MultiTaskNet, build_net
+from gliofed.models.network import MultiTaskNet, build_net, untrained_sequences
 from gliofed.models.recipe import CLASSES, MarkerClasses, ModelRecipe
 from gliofed.runtime.files import keep, keep_folder
 from gliofed.settings import build
 from gliofed.study import Study
+from gliofed.types import Sequence
 from gliofed.version import __version__
 
 FORMAT: Final = 3
@@ -72,6 +73,11 @@ class TrainedModel:
             return None
         enough = [n for n in self.calibrations if n >= missing]
         return min(enough, default=max(self.calibrations))
+
+    @property
+    def untrained_sequences(self) -> tuple[Sequence, ...]:
+        """The sequences that no training case had, as far as the weights tell."""
+        return untrained_sequences(self.weights["presence.weight"])
 
     def net(self) -> MultiTaskNet:
         """The network with these weights, in evaluation mode."""

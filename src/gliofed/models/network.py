@@ -26,7 +26,7 @@ from gliofed.models.blocks import (
 from gliofed.models.pooling import global_max, pool_in_mask, pooled_features
 from gliofed.models.presets import PRESETS, NetworkSpec, Triple
 from gliofed.study import NetworkConfig
-from gliofed.types import SEQUENCES
+from gliofed.types import SEQUENCES, Sequence
 
 MASK_TASK = "mask"
 TRUNK_TASK = "trunk"
@@ -171,6 +171,19 @@ def _initialise(net: MultiTaskNet) -> None:
     for name, parameter in net.heads.named_parameters():
         if name.endswith("layers.4.weight"):
             nn.init.normal_(parameter, std=0.01)  # begin with even probabilities
+
+
+def untrained_sequences(presence: Tensor) -> tuple[Sequence, ...]:
+    """The sequences that no training case had. presence: the weights of the code of present
+    sequences, (features, 4).
+
+    The code begins as 0 and has no gradient for a sequence that is always absent. Empty for a
+    network that was not trained, and where noise was added to gradients.
+    """
+    trained = presence.abs().amax(0) > 0
+    if not trained.any():
+        return ()
+    return tuple(s for s, known in zip(SEQUENCES, trained.tolist(), strict=True) if not known)
 
 
 def task_of(parameter: str) -> str:

@@ -117,9 +117,12 @@ def readme_of(model: TrainedModel) -> str:
 
 
 def untrained_text(model: TrainedModel) -> str:
-    """The markers without an answer, as a sentence with a space after it; empty without one."""
-    names = ", ".join(model.recipe.untrained)
-    return f"Not trained, without an answer: {names}. " if names else ""
+    """Markers without an answer and sequences without a training case, as sentences with a space
+    after each; empty without one."""
+    markers, unknown = (", ".join(n) for n in (model.recipe.untrained, model.untrained_sequences))
+    return (f"Not trained, without an answer: {markers}. " if markers else "") + (
+        f"Not used, since no training case had it: {unknown}. " if unknown else ""
+    )
 
 
 def licence_of(model: TrainedModel) -> str:

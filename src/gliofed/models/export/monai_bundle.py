@@ -95,7 +95,8 @@ def runner(folder: Path, name: str) -> Callable[[Tensor, Tensor], Outputs]:
 def inference_of(model: TrainedModel) -> Mapping[str, Any]:
     """`inference.json`: MONAI reads and writes, gliofed has the network, and no script is needed.
 
-    Markers that the model was not trained for have no probabilities.
+    Markers that the model was not trained for have no probabilities; sequences that no training
+    case had count as missing.
     A case is the common part of file names in `dataset_dir`, as `gliofed export --image` writes
     them. A missing sequence is replaced by a present one, times 0. Each pass flips the image along
     the axes of its row of `turns`.
@@ -117,6 +118,7 @@ def inference_of(model: TrainedModel) -> Mapping[str, Any]:
             "untrained": list(recipe.untrained),
         },
         "markers": {m.marker: m.classes for m in recipe.trained},
+        "untrained_sequences": list(model.untrained_sequences),
         "sequences": {s.value: f"{IMAGE_ENDINGS[s]}.nii.gz" for s in SEQUENCES},
         "turns": [[], [1]] if recipe.mirror else [[]],
         "network_def": network,

@@ -117,6 +117,7 @@ def properties_of(model: TrainedModel) -> Mapping[str, str]:
         "sequences": json.dumps([s.value for s in SEQUENCES]),
         "markers": json.dumps({m.marker: m.classes for m in recipe.trained}),
         "untrained": json.dumps(recipe.untrained),
+        "untrained_sequences": json.dumps(model.untrained_sequences),
         "outputs": "logits, not calibrated",
         "spacing_mm": json.dumps(recipe.grid.spacing_mm),
         "space": recipe.prepare.space,

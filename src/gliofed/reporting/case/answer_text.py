@@ -48,6 +48,16 @@ def model_input(brain: BrainMaskSource) -> str:
     }[brain]
 
 
+def unused_sequences(unused: tuple[Sequence, ...]) -> tuple[str, ...]:
+    """A sentence on the scanned sequences that the model was not trained with; none without one."""
+    if not unused:
+        return ()
+    return (
+        f"Not used: {', '.join(unused)}, since no training case of the model had "
+        f"{'it' if len(unused) == 1 else 'them'}",
+    )
+
+
 def calibration(
     counts: Mapping[str, Mapping[str, int]], max_missing: int, case_missing: int
 ) -> str:

@@ -62,7 +62,8 @@ class CaseContent:
     mirrored scan"; intervals: text that follows "In brackets:"; each empty with one pass.
     occlusions: empty if not computed; occlusion_method: sentences on how they were computed.
     quality: what the checks found, each a sentence with a cure; may be empty. missing: missing
-    sequences. written: the day, ISO 8601.
+    sequences. unused: sequences that were scanned and that the model was not trained with. written:
+    the day, ISO 8601.
     """
 
     case: str
@@ -83,3 +84,9 @@ class CaseContent:
     quality: tuple[str, ...]
     missing: tuple[Sequence, ...]
     written: str
+    unused: tuple[Sequence, ...] = ()
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether T2 or FLAIR was used, on which the region is defined."""
+        return not {Sequence.T2, Sequence.FLAIR} <= {*self.missing, *self.unused}

@@ -14,11 +14,10 @@ from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.markers import BY_ID
 from gliofed.reporting.case.content import CaseContent, Occlusion
 from gliofed.reporting.html.formatting import NOT_AVAILABLE, interval, number, with_interval
-from gliofed.types import Sequence as Mri
 
 DIGITS: Final = 2
 UNDETERMINED: Final = "undetermined"
-NO_VOLUME: Final = "not stated: neither T2 nor FLAIR was scanned"
+NO_VOLUME: Final = "not stated: neither T2 nor FLAIR was used"
 UNDETERMINED_TITLE: Final = "IDH-wildtype of grade 2 or 3"
 """Title of the last outcome in a list of probabilities."""
 
@@ -139,7 +138,7 @@ def voxel_text(content: CaseContent) -> str:
 def volume_text(content: CaseContent) -> str:
     """ "34.2 ml (31.0 to 38.5 ml)", or without a range; none without T2 and FLAIR, on which the
     region is defined."""
-    if {Mri.T2, Mri.FLAIR} <= set(content.missing):
+    if not content.has_volume:
         return NO_VOLUME
     low, high = content.volume_range_ml or (None, None)
     span = interval(low, high, 1)

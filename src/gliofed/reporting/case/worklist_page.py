@@ -31,8 +31,8 @@ class WorklistCase:
     """One predicted case. name: of its folder, which is part of the address of its page.
 
     volume_ml: None where it is not finite. reason: why the integrated type is not determinable.
-    missing: missing sequences. quality: faults of the preparation. synthetic: the model was trained
-    on synthetic phantoms.
+    missing: missing sequences. unused: scanned ones that the model was not trained with. quality:
+    faults of the preparation. synthetic: the model was trained on synthetic phantoms.
     """
 
     name: str
@@ -45,6 +45,7 @@ class WorklistCase:
     reason: str
     volume_ml: float | None
     missing: tuple[str, ...]
+    unused: tuple[str, ...]
     quality: tuple[str, ...]
     markers: tuple[WorklistMarker, ...]
 
@@ -109,6 +110,6 @@ def marker_chip(line: WorklistMarker) -> MarkerChip:
 
 
 def _volume(line: WorklistCase) -> str:
-    if {"T2", "FLAIR"} <= set(line.missing):
+    if {"T2", "FLAIR"} <= {*line.missing, *line.unused}:
         return NO_VOLUME
     return NOT_AVAILABLE if line.volume_ml is None else f"{number(line.volume_ml, 1)} ml"
