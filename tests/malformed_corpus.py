@@ -30,6 +30,7 @@ from malformed import (
     framed,
     head,
     image,
+    inside,
     labelled,
     many,
     member,
@@ -222,6 +223,7 @@ CORPUS: tuple[Spoilt, ...] = (
     _("SET-NO-BRAIN", "a few voxels", lambda r: [image(r, specks, n) for n in FILES], also=["SET-MASK-OUTSIDE"]),
     _("SET-FRAME", "T2 in MNI152 space, 5 mm away", on(framed, "T2", shifted(5), shifted(5), sform_code=4), also=["SET-GRIDS"]),
     _("SET-VOLUME", "slices twice as thick", lambda r: spaced(r, 5, 5, 14)),
+    _("SET-PARTIAL", "inside the brain", inside),
     _("SET-NOT-STRIPPED", "a head without a face", on(head, nose=False)),
     _("SET-FACE", "a head with a nose", on(head, nose=True), also=["SET-NOT-STRIPPED"]),
     # masks

@@ -23,6 +23,8 @@ GRID_ORDER: Final = (Sequence.FLAIR, Sequence.T2, Sequence.T1CE, Sequence.T1)
 WHOLE_BRAIN_ML: Final = 600.0
 """A smaller brain is treated as a crop: its symmetry and volume are not checked."""
 LARGEST_BRAIN_ML: Final = 2500.0
+FILLED: Final = 0.8
+"""Share of an image above which a brain of that size has no background around it."""
 FRAMES: Final[Mapping[int, str]] = {
     1: "scanner coordinates",
     2: "coordinates of another scan",
@@ -154,6 +156,13 @@ def _low_overlap(stack: CaseStack, name: Sequence) -> list[tuple[str, FileFault]
     return faults
 
 
+def _size_faults(volume: float, text: str, filled: bool) -> list[FileFault]:
+    """Of an image without a skull. volume: mL that are not 0. filled: whether almost all are."""
+    if volume > LARGEST_BRAIN_ML:
+        return [FileFault("SET-VOLUME", text)]
+    return [FileFault("SET-PARTIAL", text)] if filled else []
+
+
 def _brain(stack: CaseStack) -> list[FileFault]:
     share, volume = float(stack.brain.mean()), float(stack.brain.sum() * stack.ml)
     text = f"{volume:.0f} mL, {share:.0%} of the image, are not 0"
@@ -164,7 +173,7 @@ def _brain(stack: CaseStack) -> list[FileFault]:
     image = next(stack.images[s] for s in SEQUENCES if s in stack.images)
     head = find_head(image, stack.reference)
     if head is None or (share := skull_share(head)) < SKULL:
-        return [FileFault("SET-VOLUME", text)] if volume > LARGEST_BRAIN_ML else []
+        return _size_faults(volume, text, filled=float(stack.brain.mean()) > FILLED)
     faults = [FileFault("SET-NOT-STRIPPED", f"a skull on {share:.0%} of lines through the head")]
     if is_face(nose := nose_mm(head)):
         faults.append(

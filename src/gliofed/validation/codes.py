@@ -136,6 +136,8 @@ CODES: Final[tuple[Code, ...]] = (
     Code("SET-MISALIGNED", _W, "two sequences are misaligned", "register them"),
     Code("SET-NO-BRAIN", _E, "almost only background", _LOOK),
     Code("SET-VOLUME", _W, "brain volume is implausibly large", "check the slice spacing"),
+    Code("SET-PARTIAL", _W, "no background around the brain: less than a head was scanned", "use "
+         "scans of the whole head"),
     Code("SET-NOT-STRIPPED", _W, "image is not skull-stripped", "strip the skull: gliofed treats "
          "every voxel that is not 0 as brain"),
     Code("SET-FACE", _W, "a face may be recognisable", "remove skull or face before sharing"),
