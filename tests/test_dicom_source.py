@@ -13,7 +13,9 @@ from gliofed.dicom.seg import MaskAuthor, build_segmentation, read_segmentation
 from gliofed.dicom.source_series import read_series
 from gliofed.errors import DataError
 from gliofed.inference.scan_source import load_scans
+from gliofed.inference.unused_files import find_unused
 from gliofed.runtime.progress import NO_PROGRESS
+from gliofed.validation.locate import locate
 
 
 @pytest.fixture
@@ -177,3 +179,17 @@ def test_results_are_on_the_copy_that_is_used_and_on_files_without_a_preamble(tm
     image = nib.load(scan)
     mask = np.ones(image.shape, bool)
     assert build_segmentation(mask, image.affine, source, MaskAuthor(model="m"))
+
+
+@pytest.mark.process
+def test_studies_of_a_patient_by_date_need_no_decision(tmp_path) -> None:
+    for number, date in enumerate(("20190730", "20200112"), start=1):
+        who = maker.Who(date=date)
+        maker.write_series(tmp_path / "in", maker.SIEMENS["T2"], who=who, number=number)
+    scans = load_scans(str(tmp_path / "in"), tmp_path / "out", None, NO_PROGRESS)
+    assert scans.notes == ()
+    ((site,), _) = locate(scans.folder)
+    found = find_unused(scans.folder, site.cases)
+    assert (found.by_case, found.others) == ({}, ())
+    (line,) = found.sessions.values()
+    assert line.endswith("ses-01 is used as preoperative, the first; not used: ses-02")

@@ -79,6 +79,17 @@ def test_warnings_and_unused_scans_reach_screen_table_and_page(scans, tmp_path) 
 
 
 @pytest.mark.process
+def test_a_later_session_is_told_and_the_prediction_is_complete(scans, tmp_path) -> None:
+    later = at(scans, "FLAIR").parents[1] / "ses-02/anat/sub-01_ses-02_FLAIR.nii.gz"
+    later.parent.mkdir(parents=True)
+    shutil.copy(at(scans, "FLAIR"), later)
+    case = answered(make_model(tmp_path / "m"), scans, tmp_path / "out")
+    line = "sub-01: anat without a session is used as preoperative, the first; not used: ses-02"
+    assert (case.status, case.complete, case.reasons) == ("predicted", True, (line,))
+    assert row(tmp_path / "out")["quality"] == line
+
+
+@pytest.mark.process
 def test_a_failed_quality_check_refuses_a_prediction_unless_accepted(scans, tmp_path) -> None:
     strict = dataclasses.replace(STUDY.quality, brain_litres=(5.0, 9.0))
     model, out = make_model(tmp_path / "m", quality=strict), tmp_path / "out"
