@@ -70,6 +70,7 @@ def test_files_without_a_preamble_are_read_as_with_one(tmp_path, kind, enhanced)
     [(b"\0" * 128 + b"DICM", True), (b"\x08\0\x05\0CS\x0a\0ISO_IR 100\x08\0\x08\0CS", True),
      (b"\x08\0\x05\0\x0a\0\0\0ISO_IR 100\x08\0\x08\0", True), (b"\x02\0\0\0UL\x04\0\xb2\0\0\0\x02\0\x01\0", True),
      (b"\x08\0\x08\0\x0a\0\0\0ISO_IR 100\x08\0\x05\0", False), (b"\x10\0\x10\0PN\x04\0a^b ", False),
+     (b"\x08\0\x03\0\x05\0\0\0\x07\0\x09\0\x04\0\x0a\0" * 8, False),  # voxels of 16 bits
      (b"\x08\0\x05\0\xff\xff\0\0" + bytes(124), False), (b"", False), (b"\x08\0\x05\0", False),
      (b"\x5c\x01\0\0" + bytes(128), False), (b"{\"a\": 1}" * 20, False)],
 )  # fmt: skip

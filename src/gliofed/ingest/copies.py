@@ -16,6 +16,7 @@ from gliofed.dicom.pixel_digests import PixelDigests
 from gliofed.ingest.series import DicomSeries
 
 _Key = tuple[Any, ...]
+_Slices = Mapping[_Key, list[DicomHeader]]
 
 
 def without_copies(
@@ -37,29 +38,33 @@ def find_copies(series: Iterable[DicomSeries], pixels: PixelDigests) -> Mapping[
 
     series: those that are preferred first; one that is a copy is no original of others.
     """
-    originals: list[tuple[DicomSeries, Mapping[_Key, list[DicomHeader]]]] = []
+    originals: list[tuple[DicomSeries, _Slices]] = []
     copies: dict[str, DicomSeries] = {}
     for one in series:
-        original = next((o for o, slices in originals if _within(one, slices, pixels)), None)
+        slices = _by_key(one)
+        original = next((o for o, others in originals if _within(slices, others, pixels)), None)
         if original is not None:
             copies[one.first.series] = original
         else:
-            originals.append((one, _by_key(one)))
+            originals.append((one, slices))
     return copies
 
 
-def _within(
-    series: DicomSeries, slices: Mapping[_Key, list[DicomHeader]], pixels: PixelDigests
-) -> bool:
-    """Headers are compared first, so that pixels are read of likely copies alone."""
-    keys = [_key(h) for h in series.headers]
-    if any(h.plane is None for h in series.headers) or not all(k in slices for k in keys):
+def _within(slices: _Slices, others: _Slices, pixels: PixelDigests) -> bool:
+    """Whether all slices are among the others; none is that has no place.
+
+    Headers are compared first, so that pixels are read of likely copies alone.
+    """
+    if () in slices or not slices.keys() <= others.keys():
         return False
-    pairs = zip(series.headers, keys, strict=True)
-    return all(any(pixels.equal(h, other) for other in slices[k]) for h, k in pairs)
+    return all(
+        any(pixels.equal(one, other) for other in others[key])
+        for key, same in slices.items()
+        for one in same
+    )
 
 
-def _by_key(series: DicomSeries) -> Mapping[_Key, list[DicomHeader]]:
+def _by_key(series: DicomSeries) -> _Slices:
     out: dict[_Key, list[DicomHeader]] = defaultdict(list)
     for header in series.headers:
         out[_key(header)].append(header)
