@@ -204,6 +204,32 @@ def test_the_command_takes_both_options(tmp_path) -> None:
     assert done.exit_code == 0, done.output
 
 
+@pytest.mark.parametrize(
+    ("over", "option"),
+    [({"private": "out/private"}, "--private"), ({"key": "out/key"}, "--key")],
+)  # fmt: skip
+def test_a_folder_that_would_be_shared_is_refused_with_the_option(tmp_path, over, option) -> None:
+    write_series(tmp_path / "in", T2)
+    paths = {name: tmp_path / path for name, path in over.items()}
+    with pytest.raises(DataError, match=f"in the hospital folder; .*{option}"):
+        take(tmp_path, **paths)
+
+
+def test_a_lost_key_names_the_option(tmp_path) -> None:
+    write_series(tmp_path / "in", T2)
+    (tmp_path / "out-private").mkdir(mode=0o700)
+    (tmp_path / "out-private/links.tsv").touch()
+    with pytest.raises(DataError, match="restore it from its backup, or name its file with --key"):
+        take(tmp_path)
+
+
+def test_an_output_that_is_a_file_names_the_option(tmp_path) -> None:
+    write_series(tmp_path / "in", T2)
+    (tmp_path / "out").touch()
+    with pytest.raises(DataError, match="is a file; name a folder with --out"):
+        take(tmp_path)
+
+
 def test_every_option_in_a_message_of_intake_is_one_of_the_command() -> None:
     package = Path(gliofed.__file__).parent
     files = [
