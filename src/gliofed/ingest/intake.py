@@ -27,6 +27,7 @@ from gliofed.ingest.pseudonyms import (
     read_links,
 )
 from gliofed.ingest.series import BadFile, DicomSeries, FoundSeries, find_series
+from gliofed.ingest.shared_ids import ask_whose_studies
 from gliofed.ingest.subject import IngestFolders, PatientOutcome, PatientStatus, write_patient
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import NO_PROGRESS, Progress, ProgressCounter
@@ -181,7 +182,10 @@ def _plans(
         for s in found.series
     }
     by_uid = {uid: decision for uid, decision in decisions.items() if decision is not None}
-    plans = tuple(plan_patient(name, own, by_uid) for name, own in sorted(by_patient.items()))
+    plans = tuple(
+        ask_whose_studies(plan_patient(name, own, by_uid))
+        for name, own in sorted(by_patient.items())
+    )
     for plan in plans:
         for study in plan.studies:
             _check_decisions(study.series_plans, decided.path)
