@@ -36,6 +36,7 @@ from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import BY_ID
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.case import tables
+from gliofed.reporting.case.answer_text import left_out_sequences
 from gliofed.reporting.case.content import OUTLINED, CaseContent
 from gliofed.reporting.case.page import LICENCES, VIEWER, render_case, write_case_page
 from gliofed.reporting.case.slices import display_centre, sequence_slices
@@ -423,6 +424,23 @@ def test_without_t2_and_flair_no_volume_is_stated(content: CaseContent) -> None:
     missing = dataclasses.replace(content, missing=(Sequence.T2, Sequence.FLAIR))
     assert tables.volume_text(missing) == "not stated: neither T2 nor FLAIR was used"
     assert "ml" in tables.volume_text(dataclasses.replace(content, missing=(Sequence.FLAIR,)))
+    unused = dataclasses.replace(content, missing=(Sequence.FLAIR,), unused=(Sequence.T2,))
+    assert tables.volume_text(unused) == tables.NO_VOLUME
+
+
+def test_sequences_that_the_model_was_not_trained_with_are_named(
+    content: CaseContent, words_alone: None
+) -> None:
+    page = render_case(dataclasses.replace(content, unused=(Sequence.T2,)))
+    assert "T2 (not used)" in page
+    assert page.count("(not used)") == 1
+    assert "Missing: none. Not used: T2." in page
+    assert "not used" not in render_case(content)
+    assert left_out_sequences((), ()) == ()
+    assert left_out_sequences((Sequence.FLAIR,), ()) == ()
+    several, neither = left_out_sequences((Sequence.FLAIR,), (Sequence.T1, Sequence.T2))
+    assert several == "Not used: T1, T2, since no training case of the model had them"
+    assert neither.startswith("Neither T2 nor FLAIR was used: the segmentation is not that of")
 
 
 def test_images_come_before_the_prediction_and_their_voxels_are_stated(page: str) -> None:

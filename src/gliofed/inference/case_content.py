@@ -53,7 +53,7 @@ def content_of(
             occlusion.blocks, occlusion.block_mm, occlusion.sequences
         ),
         quality=(
-            *answer_text.unused_sequences(answer.unused),
+            *answer_text.left_out_sequences(answer.missing, answer.unused),
             *quality_faults(answer.measures, answer.limits, prepared.placements),
             *warnings,
         ),

@@ -50,9 +50,4 @@ def _cautions(answer: CaseAnswer) -> tuple[str, ...]:
         )
     if answer.missing:
         cautions.append(f"Missing sequences: {', '.join(answer.missing)}.")
-    if {Sequence.T2, Sequence.FLAIR} <= {*answer.missing, *answer.unused}:
-        cautions.append(
-            "Neither T2 nor FLAIR was used: the volume is not that of a T2/FLAIR-hyperintense "
-            "region."
-        )
     return tuple(cautions)

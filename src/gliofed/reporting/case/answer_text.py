@@ -48,14 +48,23 @@ def model_input(brain: BrainMaskSource) -> str:
     }[brain]
 
 
-def unused_sequences(unused: tuple[Sequence, ...]) -> tuple[str, ...]:
-    """A sentence on the scanned sequences that the model was not trained with; none without one."""
-    if not unused:
-        return ()
-    return (
-        f"Not used: {', '.join(unused)}, since no training case of the model had "
-        f"{'it' if len(unused) == 1 else 'them'}",
-    )
+def left_out_sequences(
+    missing: tuple[Sequence, ...], unused: tuple[Sequence, ...]
+) -> tuple[str, ...]:
+    """Sentences on scanned sequences that the model was not trained with, and on a segmentation
+    without the sequences that define it; may be empty."""
+    texts = []
+    if unused:
+        them = "it" if len(unused) == 1 else "them"
+        texts.append(
+            f"Not used: {', '.join(unused)}, since no training case of the model had {them}"
+        )
+    if {Sequence.T2, Sequence.FLAIR} <= {*missing, *unused}:
+        texts.append(
+            "Neither T2 nor FLAIR was used: the segmentation is not that of the "
+            "T2/FLAIR-hyperintense region"
+        )
+    return tuple(texts)
 
 
 def calibration(
