@@ -114,7 +114,7 @@ def talk(source: Path, work: Path, model: Path | None) -> dict[str, object]:
             out[name] = str(error)
     if model is not None:
         cases = gliofed.predict(
-            model, ADDRESS, work / "answers", gliofed.PredictOptions(server=asked["web"])
+            ADDRESS, work / "answers", gliofed.PredictOptions(model, server=asked["web"])
         )
         out["answers"] = [case.status for case in cases]
     thread = threading.Thread(

@@ -374,7 +374,7 @@ def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_p
     for number, style in enumerate(SIEMENS.values(), start=1):
         write_series(tmp_path / "in", style, number=number)
     out = tmp_path / "out"
-    (case,) = gliofed.predict(model, str(tmp_path / "in"), out)
+    (case,) = gliofed.predict(str(tmp_path / "in"), out, gliofed.PredictOptions(model))
     assert case.status == "predicted"
     for sequence in SEQUENCES:
         (path,) = case.folder.glob(f"*_desc-{sequence.value}_mask.dcm")
@@ -390,7 +390,7 @@ def test_dicom_is_taken_in_and_the_outline_goes_back_to_each_series(model, tmp_p
     (flair,) = case.folder.glob("*_desc-FLAIR_mask.dcm")
     assert str(pydicom.dcmread(flair).SOPInstanceUID) in text
     assert (out / "hospital-private").stat().st_mode & 0o077 == 0
-    (kept,) = gliofed.predict(model, str(tmp_path / "in"), out)
+    (kept,) = gliofed.predict(str(tmp_path / "in"), out, gliofed.PredictOptions(model))
     assert kept.status == "skipped"
 
 
@@ -399,16 +399,28 @@ def test_the_verb_ends_with_a_status(model, healthy, tmp_path) -> None:
     runner = CliRunner()
     root = tmp_path / "data"
     shutil.copytree(healthy, root)
-    done = runner.invoke(app, ["predict", str(model), str(root), "--out", str(tmp_path / "out")])
+    done = runner.invoke(
+        app, ["predict", str(root), "--model", str(model), "--out", str(tmp_path / "out")]
+    )
     assert done.exit_code == 0, done.output
     assert "2 of 2 cases predicted" in done.output
     assert "Research use only" in done.output
     (flair,) = root.glob("north/sub-01/anat/*FLAIR.nii.gz")
     flair.write_bytes(flair.read_bytes()[:300])
-    some = runner.invoke(app, ["predict", str(model), str(root), "--out", str(tmp_path / "new")])
+    some = runner.invoke(
+        app, ["predict", str(root), "--model", str(model), "--out", str(tmp_path / "new")]
+    )
     assert some.exit_code == 1
     assert "1 of 2 cases predicted" in some.output
     none = runner.invoke(
-        app, ["predict", str(model), str(root / "north/sub-01"), "--out", str(tmp_path / "none")]
+        app,
+        [
+            "predict",
+            str(root / "north/sub-01"),
+            "--model",
+            str(model),
+            "--out",
+            str(tmp_path / "none"),
+        ],
     )
     assert none.exit_code == 2, none.output

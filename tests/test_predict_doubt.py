@@ -151,7 +151,7 @@ def test_results_are_not_written_among_the_scans(scans, tmp_path) -> None:
     model = make_model(tmp_path / "m")
     for out in (scans, scans / "predicted"):
         with pytest.raises(DataError, match="lies in the folder of the scans"):
-            gliofed.predict(model, str(scans), out)
+            gliofed.predict(str(scans), out, gliofed.PredictOptions(model))
         assert not (scans / "predicted").exists()
 
 
@@ -209,7 +209,7 @@ def from_dicom(tmp_path_factory) -> CaseStatus:
         if name != Sequence.T1CE:
             write_series(root / "in", style, number=number)
     model = make_model(root / "m", synthetic=True)
-    (case,) = gliofed.predict(model, str(root / "in"), root / "out")
+    (case,) = gliofed.predict(str(root / "in"), root / "out", gliofed.PredictOptions(model))
     gliofed.report(root / "out")
     return case
 

@@ -146,7 +146,7 @@ def test_predictions_that_lack_or_are_of_no_case_are_named(hospital, validated, 
 
 def test_the_folder_of_predict_is_read(model, hospital, validated, tmp_path) -> None:
     """Its masks are on the grid of each scan; those on the expert's grid count."""
-    statuses = gliofed.predict(model, str(hospital), tmp_path / "predicted")
+    statuses = gliofed.predict(str(hospital), tmp_path / "predicted", gliofed.PredictOptions(model))
     assert all(s.complete for s in statuses)
     found = gliofed.validate(tmp_path / "predicted", [hospital], tmp_path / "out", FEW)
     assert found.complete

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     )
     from gliofed.inference.predict import PredictOptions, predict, report
     from gliofed.ingest.intake import IngestRequest, IngestResult, intake
+    from gliofed.models.combine import combine_models
     from gliofed.models.export.formats import ExportedModel, export_model
     from gliofed.models.folder import TrainedModel, read_model
     from gliofed.preprocessing.dataset import DatasetPreparation
@@ -116,6 +117,7 @@ _MODULES: Final = {
     "CorrectedLabel": "gliofed.inference.corrections",
     "read_model": "gliofed.models.folder",
     "TrainedModel": "gliofed.models.folder",
+    "combine_models": "gliofed.models.combine",
     "export_model": "gliofed.models.export.formats",
     "ExportedModel": "gliofed.models.export.formats",
     "upgrade_model": "gliofed.deployment.model_upgrade",
@@ -199,6 +201,7 @@ __all__ = [
     "approve",
     "check",
     "cohort",
+    "combine_models",
     "consent",
     "correct",
     "delete_run",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 GROUP: Final = "Models and cases"
 
-model = typer.Typer(no_args_is_help=True, help="Show, fetch, upgrade or export a model folder.")
+model = typer.Typer(
+    no_args_is_help=True, help="Show, fetch, combine, upgrade or export a model folder."
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,7 +35,6 @@ def add_to(app: typer.Typer) -> None:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model folder.")],
     scans: Annotated[
         str,
         typer.Argument(
@@ -41,6 +42,9 @@ def predict(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results, one folder a case.")],
+    model: Annotated[
+        Path | None, typer.Option(help="A model folder [default: the repository's example model].")
+    ] = None,
     store: Annotated[
         Path | None, typer.Option(help="Folder of prepared cases [default: OUT/store].")
     ] = None,
@@ -79,10 +83,10 @@ def predict(
         with needs_extra("hospital"):
             uids = tuple(study or ())
             server = gliofed.DicomWebServer(uids, patient, secret, secret_env, ca, plain)
-    choices = gliofed.PredictOptions(store, overwrite, explain, server, accept_quality)
+    choices = gliofed.PredictOptions(model, store, overwrite, explain, server, accept_quality)
     with one_line_errors(after="complete cases stay, and the same command predicts the others"):
         with TerminalProgress() as progress:
-            cases = gliofed.predict(model, scans, out, choices, progress)
+            cases = gliofed.predict(scans, out, choices, progress)
             predicted = sum(case.status != "refused" for case in cases)
             if page and predicted:
                 gliofed.report(out, store, progress)
@@ -328,6 +332,17 @@ def fetch_model(
         typer.echo(f"wrote {out}: model {fetched.model.id}, {recipe.name}, {recipe.rounds} rounds")
         show_own_scores(fetched.scores)
         typer.echo(RESEARCH_USE_ONLY)
+
+
+@model.command("combine")
+def combine_models(
+    folders: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Model folders.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+) -> None:
+    """Combine models of one study, such as its seeds, into an ensemble: one model folder."""
+    with one_line_errors():
+        typer.echo(f"wrote {out}: model {gliofed.combine_models(folders, out)}")
+        typer.echo("not calibrated: `gliofed validate --recalibrated` calibrates it on new cases")
 
 
 @model.command("upgrade")

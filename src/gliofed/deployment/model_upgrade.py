@@ -8,7 +8,8 @@ from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ModelError, UpdateError
 from gliofed.federated.server.calibration import last_calibration
 from gliofed.federated.wire import load
-from gliofed.models.folder import check_weights, recipe_of, with_global_maxima, write_model
+from gliofed.models.folder import recipe_of, with_global_maxima, write_model
+from gliofed.models.weights import check_weights
 from gliofed.study import load_study
 from gliofed.version import __version__
 
@@ -34,7 +35,7 @@ def upgrade_model(old: Path, study: Path, out: Path) -> str:
             f"{proposed.digest[:12]}; give the study that it was trained with"
         )
     recipe = with_global_maxima(recipe_of(proposed, run, rounds))
-    check_weights(weights, recipe, old)
+    check_weights(weights, recipe.net, old)
     finished = last_calibration(old.parent, run, rounds)
     calibrations = {0: finished.calibration} if finished else {}
     return write_model(out, recipe, weights, calibrations, lambda _: "")

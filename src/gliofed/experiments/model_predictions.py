@@ -53,7 +53,7 @@ def predict_with_model(
     used, excluded = _exclude(model, prepare_every_case(cases, request, progress))
     machine = this_machine()
     predictor = CasePredictor(
-        model.net().to(machine.device), machine, recipe.mirror, recipe.untrained
+        model.network().to(machine.device), machine, recipe.mirror, recipe.untrained
     )
     progress.stage(f"predicting {len(used)} cases")
     results = []

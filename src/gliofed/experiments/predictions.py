@@ -13,7 +13,8 @@ from gliofed.experiments.case_scores import score_case
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.federated.client import SiteTest
 from gliofed.inference.forward import predict, without_untrained
-from gliofed.models.network import MultiTaskNet, build_net
+from gliofed.models.ensemble import Network
+from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study
@@ -22,10 +23,10 @@ from gliofed.types import Prediction
 
 @dataclass(frozen=True)
 class CasePredictor:
-    """A network on a device. mirror: average with the prediction of the mirrored scan. untrained:
-    markers whose heads were not trained, which get the probability NaN."""
+    """A network or ensemble on a device. mirror: average with the prediction of the mirrored scan.
+    untrained: markers whose heads were not trained, which get the probability NaN."""
 
-    net: MultiTaskNet
+    net: Network
     machine: Device
     mirror: bool
     untrained: tuple[str, ...] = ()

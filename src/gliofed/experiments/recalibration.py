@@ -81,7 +81,7 @@ def write_recalibrated(model: TrainedModel, found: Recalibration, folder: Path) 
     return write_model(
         folder,
         model.recipe,
-        model.weights,
+        model.members,
         {found.missing: found.calibration, **others},
         lambda _: model.card + note,
     )

@@ -187,8 +187,9 @@ class _BatchPrediction:
     ) -> None:
         """found: findings on names and folders, and unused files."""
         self._root, self._model, self._options = root, model, options
-        self._network = DeviceNetwork(model.net().to(machine.device), machine)
+        self._network = DeviceNetwork(model.network().to(machine.device), machine)
         self._store = PreparedStore(options.store)
+        self._caution = (model.recipe.caution,) if model.recipe.caution else ()
         self._findings, self._unused = tuple(found[0]), found[1]
 
     def predict(
@@ -229,7 +230,7 @@ class _BatchPrediction:
             answer = answer_case(
                 self._model, self._network, prepared, self._options.explain, progress
             )
-            content = content_of(answer, prepared, (*warnings, *unused))
+            content = content_of(answer, prepared, (*self._caution, *warnings, *unused))
             self._write(answer, content, prepared, folder)
         except UnwritableError:
             raise

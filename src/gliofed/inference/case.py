@@ -38,7 +38,6 @@ from gliofed.inference.native_grid import THRESHOLD, scan_volume_ratio
 from gliofed.inference.occlusion import explain, plan_occlusion
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.folder import TrainedModel
-from gliofed.models.network import untrained_sequences
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, Prediction, Sequence
@@ -60,7 +59,7 @@ def answer_case(
     counts the passes of the network that these need. Raises ModelError where a prediction is not
     finite, or the model was trained with none of the case's sequences.
     """
-    missing, unused = _left_out(network, prepared)
+    missing, unused = _left_out(model, prepared)
     scanned, prepared = prepared, used_case(network.net, prepared)
     prediction, uncertainty = predict_with_uncertainty(
         network.net, prepared, network.machine, model.recipe.mirror
@@ -99,11 +98,11 @@ def answer_case(
 
 
 def _left_out(
-    network: DeviceNetwork, prepared: PreparedCase
+    model: TrainedModel, prepared: PreparedCase
 ) -> tuple[tuple[Sequence, ...], tuple[Sequence, ...]]:
     """The missing sequences, and those that the network was not trained with. Raises ModelError."""
     scanned = {s for s, has in zip(SEQUENCES, prepared.present, strict=True) if has}
-    unknown = set(untrained_sequences(network.net.presence.weight.detach()))
+    unknown = set(model.untrained_sequences)
     if scanned <= unknown:
         known = ", ".join(s for s in SEQUENCES if s not in unknown)
         raise ModelError(

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from gliofed.data.store import PreparedCase
 from gliofed.models.blocks import RowDropout
+from gliofed.models.ensemble import Network, members_of
 from gliofed.models.network import MultiTaskNet, untrained_sequences
 from gliofed.runtime.device import Device
 from gliofed.types import SEQUENCES, Prediction
@@ -27,17 +28,18 @@ DROPOUT_SAMPLES: Final = 200
 
 @dataclass(frozen=True)
 class DeviceNetwork:
-    """A network on its device."""
+    """A network, or an ensemble, on its device."""
 
-    net: MultiTaskNet
+    net: Network
     machine: Device
 
 
 @dataclass(frozen=True)
 class PredictionUncertainty:
-    """The variability of one network's prediction for one case.
+    """The variability of a prediction for one case.
 
-    maps: tumour probability (X, Y, Z) of each pass, one as scanned and, if wanted, one mirrored.
+    maps: tumour probability (X, Y, Z) of each pass: of each network as scanned and, if wanted,
+    mirrored.
     markers: by id, (samples, classes), probabilities with dropout active in the heads (Monte Carlo
     dropout, Gal & Ghahramani 2016, ICML), the samples shared among the passes.
     """
@@ -46,17 +48,19 @@ class PredictionUncertainty:
     markers: Mapping[str, NDArray[np.float64]]
 
 
-def predict(net: MultiTaskNet, prepared: PreparedCase, machine: Device, mirror: bool) -> Prediction:
-    """The network's prediction for one case, on the prepared grid, from its `used_case`.
+def predict(net: Network, prepared: PreparedCase, machine: Device, mirror: bool) -> Prediction:
+    """The prediction for one case, on the prepared grid: the mean over the networks of an ensemble.
+
+    Each network gets its `used_case`.
 
     mirror: average with the prediction for the left-right mirrored scan.
     """
     passes = _passes(net, prepared, machine, mirror)
-    return _mean(passes, _heads(net, passes, machine), prepared)
+    return _mean(passes, _heads(passes, machine), prepared)
 
 
 def predict_with_uncertainty(
-    net: MultiTaskNet,
+    net: Network,
     prepared: PreparedCase,
     machine: Device,
     mirror: bool,
@@ -64,15 +68,23 @@ def predict_with_uncertainty(
 ) -> tuple[Prediction, PredictionUncertainty]:
     """As `predict`, with its uncertainty; equal inputs give equal samples."""
     passes = _passes(net, prepared, machine, mirror)
-    markers = _heads(net, passes, machine)
-    with _dropout_active(net):
-        repeated = [p.features.expand(-(-samples // len(passes)), -1) for p in passes]
-        generators = [torch.Generator().manual_seed(row) for row in range(samples)]
-        sampled = _probabilities(net, torch.cat(repeated)[:samples], machine, generators)
-    uncertainty = PredictionUncertainty(
-        tuple(p.map.cpu().numpy() for p in passes), {k: v.cpu().numpy() for k, v in sampled.items()}
-    )
+    markers = _heads(passes, machine)
+    sampled = _dropout_samples(passes, machine, samples)
+    uncertainty = PredictionUncertainty(tuple(p.map.cpu().numpy() for p in passes), sampled)
     return _mean(passes, markers, prepared), uncertainty
+
+
+def _dropout_samples(
+    passes: tuple[_ForwardPass, ...], machine: Device, samples: int
+) -> dict[str, NDArray[np.float64]]:
+    """(samples, classes) of each marker, the samples shared among the passes."""
+    each: list[dict[str, Tensor]] = []
+    for rows, own in zip(np.array_split(np.arange(samples), len(passes)), passes, strict=True):
+        generators = [torch.Generator().manual_seed(int(row)) for row in rows]
+        with _dropout_active(own.net):
+            features = own.features.expand(len(rows), -1)
+            each.append(_probabilities(own.net, features, machine, generators))
+    return {k: torch.cat([a[k] for a in each]).cpu().numpy() for k in each[0]}
 
 
 def used_case(net: MultiTaskNet, prepared: PreparedCase) -> PreparedCase:
@@ -105,37 +117,39 @@ def without_untrained(prediction: Prediction, untrained: Sequence[str]) -> Predi
 
 @dataclass(frozen=True)
 class _ForwardPass:
-    """map: (X, Y, Z) tumour probability, flipped back. features: (1, features)."""
+    """net: that made it. map: (X, Y, Z) tumour probability, flipped back. features: (1,
+    features)."""
 
+    net: MultiTaskNet
     map: Tensor
     features: Tensor
 
 
 def _passes(
-    net: MultiTaskNet, prepared: PreparedCase, machine: Device, mirror: bool
+    net: Network, prepared: PreparedCase, machine: Device, mirror: bool
 ) -> tuple[_ForwardPass, ...]:
     net.eval()
-    prepared = used_case(net, prepared)
-    image = torch.from_numpy(prepared.image.astype(np.float32))[None].to(machine.device)
-    present = torch.tensor([prepared.present], dtype=torch.float32, device=machine.device)
-    passes = [_pass(net, image, present, machine)]
-    if mirror:
-        flipped = _pass(net, image.flip(2), present, machine)
-        passes.append(_ForwardPass(flipped.map.flip(0), flipped.features))
+    passes = []
+    for member in members_of(net):
+        used = used_case(member, prepared)
+        image = torch.from_numpy(used.image.astype(np.float32))[None].to(machine.device)
+        present = torch.tensor([used.present], dtype=torch.float32, device=machine.device)
+        passes.append(_pass(member, image, present, machine))
+        if mirror:
+            flipped = _pass(member, image.flip(2), present, machine)
+            passes.append(replace(flipped, map=flipped.map.flip(0)))
     return tuple(passes)
 
 
 def _pass(net: MultiTaskNet, image: Tensor, present: Tensor, machine: Device) -> _ForwardPass:
     with torch.inference_mode(), machine.autocast():
         mask, features = net.trunk(image, present)
-    return _ForwardPass(mask.float().sigmoid()[0, 0], features)
+    return _ForwardPass(net, mask.float().sigmoid()[0, 0], features)
 
 
-def _heads(
-    net: MultiTaskNet, passes: tuple[_ForwardPass, ...], machine: Device
-) -> Mapping[str, Tensor]:
+def _heads(passes: tuple[_ForwardPass, ...], machine: Device) -> Mapping[str, Tensor]:
     """(passes, classes) of each marker; one pass at a time, as in `MultiTaskNet.forward`."""
-    each = [_probabilities(net, p.features, machine) for p in passes]
+    each = [_probabilities(p.net, p.features, machine) for p in passes]
     return {k: torch.cat([a[k] for a in each]) for k in each[0]}
 
 

@@ -22,6 +22,7 @@ from gliofed.data.store import PreparedCase
 from gliofed.inference.answer import MarkerOcclusion
 from gliofed.inference.forward import DeviceNetwork, drop_sequences, predict
 from gliofed.markers import BY_ID
+from gliofed.models.ensemble import members_of
 from gliofed.models.network import network_from_spec
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.types import SEQUENCES, Sequence
@@ -139,7 +140,7 @@ def similarity_to_random_weights(
     weights (Adebayo et al. 2018, NeurIPS 31). None for a map that is absent or constant. Runs the
     network as often as `explain`.
     """
-    random = network_from_spec(network.net.spec, seed).to(network.machine.device)
+    random = network_from_spec(members_of(network.net)[0].spec, seed).to(network.machine.device)
     classes = {o.marker: o.class_name for o in occlusions}
     others = explain(DeviceNetwork(random, network.machine), prepared, plan, classes)
     return {

@@ -10,6 +10,7 @@ from gliofed.errors import DataError
 from gliofed.inference.answer_files import PAGE, answer_folders, read_answer
 from gliofed.inference.batch import BatchOptions, CaseStatus, predict_all
 from gliofed.inference.scan_source import load_scans
+from gliofed.models.example import example_model
 from gliofed.models.folder import read_model
 from gliofed.reporting.case.page import write_case_page
 from gliofed.runtime.device import this_machine
@@ -23,12 +24,14 @@ if TYPE_CHECKING:  # an extra
 class PredictOptions:
     """How cases are predicted.
 
-    store: folder of prepared cases (default: `store` in the output folder). overwrite: replace
-    existing masks. explain: also compute occlusion maps of each marker, some 150 more passes of the
-    network. server: settings of a DICOMweb connection. accept_quality: predict cases that fail the
-    quality limits of the preparation, which are refused otherwise.
+    model: a model folder (default: the example model of the repository). store: folder of prepared
+    cases (default: `store` in the output folder). overwrite: replace existing masks. explain: also
+    compute occlusion maps of each marker, some 150 more passes of the network. server: settings of
+    a DICOMweb connection. accept_quality: predict cases that fail the quality limits of the
+    preparation, which are refused otherwise.
     """
 
+    model: Path | None = None
     store: Path | None = None
     overwrite: bool = False
     explain: bool = False
@@ -37,7 +40,6 @@ class PredictOptions:
 
 
 def predict(
-    model: Path,
     scans: str,
     out: Path,
     options: PredictOptions = PredictOptions(),
@@ -45,20 +47,22 @@ def predict(
 ) -> tuple[CaseStatus, ...]:
     """Predict every case at or below `scans`, each into a folder of its own below `out`.
 
-    model: a model folder. scans: BIDS hospitals, case folders or a folder of images; or a folder
+    scans: BIDS hospitals, case folders or a folder of images; or a folder
     or archive of DICOM, or a DICOMweb address, which are converted below `out` first. Sequences may
     be missing. A case predicted by this model before is skipped. A case that cannot be used is
     refused with its faults and does not stop the others. Raises GliofedError and its kinds as
     `gliofed.inference.batch.predict_all` and `gliofed.inference.scan_source.load_scans` do.
     """
     _check_apart(scans, out)
-    trained = read_model(model)
+    trained = read_model(options.model or example_model())
     loaded = load_scans(scans, out, options.server, progress)
     for note in loaded.notes:
         progress.note(note)
     if loaded.notes and loaded.private is not None:
         progress.note(f"tables for decisions: {loaded.private}")
     progress.stage(f"predicting with model {trained.id[:12]}")
+    if trained.recipe.caution:
+        progress.note(trained.recipe.caution)
     store = options.store or out / "store"
     batch = BatchOptions(
         out,

@@ -2,6 +2,7 @@
 
     <folder>/model.json            format, recipe, and the SHA-256 of each other file
     <folder>/weights.safetensors   tensors by parameter name
+    <folder>/weights-2.safetensors, ...   of the further networks of an ensemble
     <folder>/calibrations.json     if the model was calibrated
     <folder>/model-card.md         intended use, training and test results
 
@@ -16,27 +17,34 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from gliofed.calibration.calibrator import Calibration
 from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.data.store import RECIPE
 from gliofed.errors import DataError, ModelError, StudyError
+from gliofed.models.ensemble import Ensemble, Network
 from gliofed.models.network import MultiTaskNet, build_net, untrained_sequences
 from gliofed.models.recipe import CLASSES, MarkerClasses, ModelRecipe
+from gliofed.models.weights import (
+    WEIGHTS,
+    check_weights,
+    pack_weights,
+    read_weights,
+    weights_file,
+    weights_files,
+)
 from gliofed.runtime.files import keep, keep_folder
 from gliofed.settings import build
 from gliofed.study import Study
-from gliofed.types import Sequence
+from gliofed.types import SEQUENCES
+from gliofed.types import Sequence as Mri
 from gliofed.version import __version__
 
 FORMAT: Final = 3
@@ -44,7 +52,6 @@ FORMAT: Final = 3
 `gliofed.federated.messages`. Version 2 has no `net.pooling`: the heads read global maxima."""
 _READ: Final = (2, FORMAT)
 RECORD: Final = "model.json"
-WEIGHTS: Final = "weights.safetensors"
 CALIBRATIONS: Final = "calibrations.json"
 CARD: Final = "model-card.md"
 _LARGEST: Final = 2**20
@@ -53,8 +60,8 @@ _LARGEST: Final = 2**20
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model read from a folder. id: hexadecimal digest. weights: on the CPU. card: Markdown, or
-    empty.
+    """A model read from a folder. id: hexadecimal digest. members: the weights of each network, on
+    the CPU; more than one are an ensemble. card: Markdown, or empty.
 
     calibrations: by the largest number of missing sequences of the cases that each was fitted on;
     may be empty.
@@ -62,7 +69,7 @@ class TrainedModel:
 
     id: str
     recipe: ModelRecipe
-    weights: Mapping[str, Tensor]
+    members: tuple[Mapping[str, Tensor], ...]
     calibrations: Mapping[int, Calibration]
     card: str
 
@@ -75,35 +82,57 @@ class TrainedModel:
         return min(enough, default=max(self.calibrations))
 
     @property
-    def untrained_sequences(self) -> tuple[Sequence, ...]:
-        """The sequences that no training case had, as far as the weights tell."""
-        return untrained_sequences(self.weights["presence.weight"])
+    def untrained_sequences(self) -> tuple[Mri, ...]:
+        """The sequences that no training case had, as far as the weights tell; of an ensemble,
+        those that are so for every network."""
+        each = [untrained_sequences(weights["presence.weight"]) for weights in self.members]
+        return tuple(s for s in SEQUENCES if all(s in unknown for unknown in each))
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The weights of a model of one network. Raises ModelError for an ensemble."""
+        if len(self.members) > 1:
+            raise ModelError(
+                f"model {self.id[:12]} is an ensemble of {len(self.members)} networks; this needs "
+                "one network: give one of the models that it was made of"
+            )
+        return self.members[0]
 
     def net(self) -> MultiTaskNet:
-        """The network with these weights, in evaluation mode."""
-        net_config = self.recipe.net
-        net = build_net(net_config, seed=0)
-        net.load_state_dict(dict(self.weights))
+        """The network of a model of one, in evaluation mode. Raises ModelError for an ensemble."""
+        return self._net(self.weights)
+
+    def network(self) -> Network:
+        """The network or the ensemble, in evaluation mode."""
+        if len(self.members) == 1:
+            return self.net()
+        return Ensemble(map(self._net, self.members)).eval()
+
+    def _net(self, weights: Mapping[str, Tensor]) -> MultiTaskNet:
+        net = build_net(self.recipe.net, seed=0)
+        net.load_state_dict(dict(weights))
         return net.eval()
 
 
 def write_model(
     folder: Path,
     recipe: ModelRecipe,
-    weights: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]],
     calibrations: Mapping[int, Calibration],
     card: Callable[[str], str],
 ) -> str:
     """Write the folder in one step, replacing an older one; return the model's id.
 
-    card: from the id to the card's text; empty for none. Notes of calibrations, which name
-    sites, are left out. Equal inputs give equal bytes. Raises ModelError if `folder` exists and is
+    weights: several are an ensemble. They may be rounded to bfloat16, for half the size; they are
+    read as float32. card: from the id to the card's text; empty for none. Notes of calibrations,
+    which name sites, are left out. Equal inputs give equal bytes. Raises ModelError if `folder`
+    exists and is
     not a model, OSError if it cannot be written; the old folder then stays.
     """
     if folder.exists() and not (folder / RECORD).is_file():
         raise ModelError(f"{folder}: exists and is not a model; choose another name")
-    tensors = {k: v.detach().to("cpu").contiguous() for k, v in sorted(weights.items())}
-    files = {WEIGHTS: safetensors.torch.save(tensors)}
+    members = (weights,) if isinstance(weights, Mapping) else weights
+    files = {weights_file(n): pack_weights(member) for n, member in enumerate(members)}
     if calibrations:
         files[CALIBRATIONS] = _calibrations_json(calibrations).encode()
     id_ = model_id_of(_record(recipe, files))
@@ -112,6 +141,11 @@ def write_model(
     record = json.dumps(_record(recipe, files), indent=1, ensure_ascii=False)
     _place(folder, {**files, RECORD: record.encode()})
     return id_
+
+
+def known_files(names: Collection[str]) -> frozenset[str]:
+    """The files that a model with `names` may have, beside its record."""
+    return frozenset({*weights_files(names), WEIGHTS, CALIBRATIONS, CARD})
 
 
 def model_files(folder: Path) -> tuple[str, dict[str, bytes]]:
@@ -133,7 +167,7 @@ def place_model(
     """
     if folder.exists() and not (folder / RECORD).is_file():
         raise ModelError(f"{folder}: exists and is not a model; choose another name")
-    if unknown := sorted(set(files) - {RECORD, WEIGHTS, CALIBRATIONS, CARD}):
+    if unknown := sorted(set(files) - {RECORD, *known_files(files)}):
         raise ModelError(f"{folder}: a model has no file {unknown[0]!r}; nothing was written")
     read: list[TrainedModel] = []
 
@@ -180,12 +214,15 @@ def read_model(folder: Path) -> TrainedModel:
     digests = _table(record, "files", folder)
     _check_files(folder, digests)
     recipe = _recipe(record, folder)
-    weights = _weights(folder / WEIGHTS)
-    check_weights(weights, recipe, folder / WEIGHTS)
+    members = []
+    for name in weights_files(digests):
+        weights = read_weights(folder / name)
+        check_weights(weights, recipe.net, folder / name)
+        members.append(weights)
     calibrated = CALIBRATIONS in digests
     calibrations = _calibrations(folder / CALIBRATIONS) if calibrated else {}
     card = (folder / CARD).read_text(encoding="utf-8") if CARD in digests else ""
-    return TrainedModel(model_id_of(record), recipe, weights, calibrations, card)
+    return TrainedModel(model_id_of(record), recipe, tuple(members), calibrations, card)
 
 
 def check_steps(model: TrainedModel) -> None:
@@ -236,32 +273,6 @@ def model_id_of(record: Mapping[str, Any]) -> str:
     return _sha256(text.encode())
 
 
-def check_weights(weights: Mapping[str, Tensor], recipe: ModelRecipe, path: Path) -> None:
-    """Check that the weights fit the network of the recipe and are finite.
-
-    path: their file. Raises ModelError.
-    """
-    try:
-        expected = build_net(recipe.net, seed=0).state_dict()
-    except StudyError as error:
-        raise ModelError(f"{path}: {error}") from None
-    unknown, missing = sorted(set(weights) - set(expected)), sorted(set(expected) - set(weights))
-    if unknown or missing:
-        what = [f"{len(missing)} parameters are missing ({missing[0]} ...)"] if missing else []
-        what += [f"{len(unknown)} are not of the network ({unknown[0]} ...)"] if unknown else []
-        raise ModelError(f"{path}: {'; '.join(what)}")
-    for name, tensor in weights.items():
-        parameter = expected[name]
-        if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:
-            raise ModelError(
-                f"{path}: {name} is {tensor.dtype} {tuple(tensor.shape)}, expected "
-                f"{parameter.dtype} "
-                f"{tuple(parameter.shape)}"
-            )
-        if not torch.isfinite(tensor).all():
-            raise ModelError(f"{path}: {name} has a value that is not finite")
-
-
 def _record(recipe: ModelRecipe, files: Mapping[str, bytes]) -> dict[str, Any]:
     digests = {name: _sha256(data) for name, data in files.items()}
     return {"format": FORMAT, "model": dataclasses.asdict(recipe), "files": digests}
@@ -300,9 +311,8 @@ def _place(
 
 def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
     """Read exactly the files of the record and check their digests."""
-    known = {WEIGHTS, CALIBRATIONS, CARD}
     present = {p.name for p in folder.iterdir()} - {RECORD}
-    if WEIGHTS not in digests or not set(digests) <= known:
+    if WEIGHTS not in digests or not set(digests) <= known_files(digests):
         raise ModelError(
             f"{folder / RECORD}: names the files {sorted(digests)}, expected "
             f"{WEIGHTS} and at most {CALIBRATIONS} and {CARD}"
@@ -362,16 +372,6 @@ def _calibrations(path: Path) -> dict[int, Calibration]:
         }
     except (DataError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: is damaged ({error}); fetch the model again") from None
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    try:
-        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise ModelError(
-            f"{path}: is not a file of weights ({error}); fetch the model again"
-        ) from None
-    return tensors
 
 
 def _table(record: Mapping[str, Any], key: str, folder: Path) -> Mapping[str, str]:

@@ -29,7 +29,7 @@ class ModelRecipe:
     (`gliofed.data.store.RECIPE`), with the settings `prepare` and the voxels of `grid`; its patch
     is that of the training. quality: limits for a prepared case. mirror: whether predictions are
     averaged with those of the mirrored scan. synthetic: trained on phantoms. untrained: markers
-    without an answer.
+    without an answer. caution: what a user must see with every prediction; may be empty.
     """
 
     name: str
@@ -46,6 +46,7 @@ class ModelRecipe:
     synthetic: bool
     markers: tuple[MarkerClasses, ...] = CLASSES
     untrained: tuple[str, ...] = ()
+    caution: str = ""
 
     @property
     def trained(self) -> tuple[MarkerClasses, ...]:
