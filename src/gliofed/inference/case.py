@@ -30,8 +30,8 @@ from gliofed.inference.forward import (
     DROPOUT_SAMPLES,
     DeviceNetwork,
     PredictionUncertainty,
+    drop_sequences,
     predict_with_uncertainty,
-    used_case,
     without_untrained,
 )
 from gliofed.inference.native_grid import THRESHOLD, scan_volume_ratio
@@ -55,12 +55,12 @@ def answer_case(
 ) -> CaseAnswer:
     """Predict one prepared case with a model.
 
-    network: `model.net()` on its device. explained: whether to compute occlusion maps; progress:
+    network: `model.network()` on its device. explained: whether to compute occlusion maps; progress:
     counts the passes of the network that these need. Raises ModelError where a prediction is not
     finite, or the model was trained with none of the case's sequences.
     """
     missing, unused = _left_out(model, prepared)
-    scanned, prepared = prepared, used_case(network.net, prepared)
+    scanned, prepared = prepared, drop_sequences(prepared, frozenset(unused))
     prediction, uncertainty = predict_with_uncertainty(
         network.net, prepared, network.machine, model.recipe.mirror
     )
