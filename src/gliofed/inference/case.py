@@ -55,9 +55,9 @@ def answer_case(
 ) -> CaseAnswer:
     """Predict one prepared case with a model.
 
-    network: `model.network()` on its device. explained: whether to compute occlusion maps; progress:
-    counts the passes of the network that these need. Raises ModelError where a prediction is not
-    finite, or the model was trained with none of the case's sequences.
+    network: `model.network()` on its device. explained: whether to compute occlusion maps.
+    progress: counts the passes of the network that these need. Raises ModelError where a prediction
+    is not finite, or the model was trained with none of the case's sequences.
     """
     missing, unused = _left_out(model, prepared)
     scanned, prepared = prepared, drop_sequences(prepared, frozenset(unused))
