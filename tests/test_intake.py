@@ -193,6 +193,7 @@ def test_a_person_overrules_the_headers(tmp_path) -> None:
     assert {s.value: v.series.first.number for s, v in study.selected.items()} == {"T1": 7, "T2": 4}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("word", "message"),
     [("T3", "decisions.tsv:2: decision 'T3'; expected T1, T1CE, T2, FLAIR, skip"),

@@ -50,6 +50,7 @@ def decide(tmp_path, *words: str) -> None:
     path.write_text("".join("\t".join(row) + "\n" for row in rows))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_person_is_asked_where_pixels_contradict_the_words(tmp_path, swapped) -> None:
     series(tmp_path / "in", T1, 1, contrast=swapped)

@@ -69,6 +69,7 @@ def test_slices_sent_twice_are_used_once(tmp_path, kept) -> None:
     assert np.sort(converted(tmp_path).ravel()).tolist() == np.sort(made.voxels.ravel()).tolist()
 
 
+@pytest.mark.process
 def test_one_pixel_makes_another_slice_which_is_never_dropped(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=5)
     write_series(tmp_path / "in/b", T2, number=5, change=sent_again(other=(4,)))
@@ -77,6 +78,7 @@ def test_one_pixel_makes_another_slice_which_is_never_dropped(tmp_path) -> None:
     assert "1 slices share a position with another" in str(plans[1, 5].fault)
 
 
+@pytest.mark.process
 def test_black_slices_of_two_echoes_are_no_copies(tmp_path) -> None:
     def echo(time: float):
         def change(data, index) -> None:
@@ -118,6 +120,7 @@ def test_a_series_within_another_is_a_copy_of_it(tmp_path, drop) -> None:
     )
 
 
+@pytest.mark.process
 def test_a_repeat_with_one_other_pixel_needs_a_decision(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=5)
     write_series(tmp_path / "in/b", T2, number=5, change=sent_again(9, other=(11,)))
@@ -155,6 +158,7 @@ def test_a_decision_on_a_series_is_one_on_its_copies(tmp_path) -> None:
         assert "a copy of series 5" in plans[1, 9].guess.reason
 
 
+@pytest.mark.process
 def test_copies_that_are_recognised_as_different_sequences_need_a_decision(tmp_path) -> None:
     def contrast(data, index) -> None:
         sent_again(9)(data, index)

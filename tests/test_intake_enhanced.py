@@ -259,6 +259,7 @@ def test_two_echoes_in_a_file_are_split_and_the_t2_is_used(tmp_path) -> None:
     assert values.sum() == made.voxels[..., 1::2].sum() * 2
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("other", ["enhanced", "classic"])
 def test_several_files_in_a_series_are_refused(tmp_path, other) -> None:
     def of_series_1(data, index=0):

@@ -150,6 +150,7 @@ def test_what_only_looks_like_a_fault_is_taken(tmp_path, what) -> None:
     assert account.status == 0
 
 
+@pytest.mark.process
 def test_missing_slices_are_told_with_size_and_place(tmp_path) -> None:
     write_series(tmp_path / "in", T2, number=5, shape=(20, 16, 16), drop=(4, 5))
     _, by_number = take(tmp_path)
@@ -167,6 +168,7 @@ def test_too_few_slices(tmp_path, count, state) -> None:
     assert by_number[5].status is state
 
 
+@pytest.mark.process
 def test_several_volumes_in_one_series_are_a_fault(tmp_path) -> None:
     def again(data, index) -> None:
         data.SOPInstanceUID = uid("again", index)
@@ -210,6 +212,7 @@ def test_a_cut_file_is_told(tmp_path, left) -> None:
     assert by_number[5].status is SeriesStatus.FAULTY  # a slice is missing or cut
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("byte", [0, 255])
 def test_damaged_bytes_end_in_a_fault_never_in_a_traceback(tmp_path, byte) -> None:
     made = write_series(tmp_path / "in", T2, number=5)

@@ -78,6 +78,7 @@ def test_dicom_is_known_by_its_first_bytes(start, is_it) -> None:
     assert starts_as_dicom(start) == is_it
 
 
+@pytest.mark.process
 def test_a_blank_patient_id_is_a_fault_that_names_the_option(tmp_path) -> None:
     write_series(tmp_path / "in", T2, who=NOBODY)
     account = take(tmp_path)
@@ -176,6 +177,7 @@ def test_slices_of_one_series_each_are_one_row_and_joined_where_a_person_wants_i
     assert np.sort(values.ravel()).tolist() == np.sort(made.voxels.ravel()).tolist()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("drop", [(), (4, 5)])
 def test_two_scans_of_one_description_are_joined_by_number(tmp_path, drop) -> None:
     for number in (5, 6):
@@ -185,6 +187,7 @@ def test_two_scans_of_one_description_are_joined_by_number(tmp_path, drop) -> No
     assert [("2 missing between slices 4 and 5" in str(v.fault)) for v in found] == [bool(drop)] * 2
 
 
+@pytest.mark.process
 def test_echoes_and_places_of_their_own_are_not_joined(tmp_path) -> None:
     def moved(data, index) -> None:
         data.EchoTime = 12.0 if index % 2 else 93.0
