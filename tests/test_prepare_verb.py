@@ -208,7 +208,8 @@ def test_a_line_a_case_says_what_became_of_it(north) -> None:
     measures = PreparationMeasures(1.434, 0.931, {Sequence.T1: 1.104, Sequence.T2: 1.2})
     sound = gliofed.CasePreparation(case, "prepared", (), 41.2, "key", measures, Path("x.png"))
     assert (
-        case_line(sound) == "north/A  prepared  41 s  brain 1.43 L, template 0.93, alignment 1.10"
+        case_line(sound)
+        == "north/A  prepared  41 s  brain 1.43 L, overlap with MNI152 0.93, alignment 1.10"
     )
     assert case_line(dataclasses.replace(sound, status="reused")) == "north/A  reused"
     odd = dataclasses.replace(case, id="A\x1b[2J")

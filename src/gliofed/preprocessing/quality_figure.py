@@ -141,7 +141,7 @@ def format_measures(measures: PreparationMeasures) -> str:
     """The measures of a case as text."""
     parts = [f"brain {measures.brain_litres:.2f} L"]
     if measures.template_dice is not None:
-        parts.append(f"template {measures.template_dice:.2f}")
+        parts.append(f"overlap with MNI152 {measures.template_dice:.2f}")
     if measures.alignment:
         parts.append(f"alignment {min(measures.alignment.values()):.2f}")
     return ", ".join(parts)

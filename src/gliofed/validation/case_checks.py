@@ -174,7 +174,9 @@ def _brain(stack: CaseStack) -> list[FileFault]:
     head = find_head(image, stack.reference)
     if head is None or (share := skull_share(head)) < SKULL:
         return _size_faults(volume, text, filled=float(stack.brain.mean()) > FILLED)
-    faults = [FileFault("SET-NOT-STRIPPED", f"a skull on {share:.0%} of lines through the head")]
+    faults = [
+        FileFault("SET-NOT-STRIPPED", f"bone around the brain on {share:.0%} of lines tested")
+    ]
     if is_face(nose := nose_mm(head)):
         faults.append(
             FileFault("SET-FACE", f"tissue {nose:+.0f} mm from the forehead, at the nose")

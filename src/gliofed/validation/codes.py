@@ -138,8 +138,9 @@ CODES: Final[tuple[Code, ...]] = (
     Code("SET-VOLUME", _W, "brain volume is implausibly large", "check the slice spacing"),
     Code("SET-PARTIAL", _W, "no background around the brain: less than a head was scanned", "use "
          "scans of the whole head"),
-    Code("SET-NOT-STRIPPED", _W, "image is not skull-stripped", "strip the skull: gliofed treats "
-         "every voxel that is not 0 as brain"),
+    Code("SET-NOT-STRIPPED", _W, "image is not skull-stripped", "nothing where gliofed "
+         'extracts the brain ([prepare] brain = "auto", "deepbet" or "hd-bet"; `gliofed predict`); '
+         "else strip the skull"),
     Code("SET-FACE", _W, "a face may be recognisable", "remove skull or face before sharing"),
     # A mask
     Code("SET-MASK-MISSING", _N, "no tumour mask", "nothing, if no mask was drawn"),
