@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -20,6 +22,9 @@ from trees import TREES
 
 from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.federated.governance.audit_log import AuditLog
+from gliofed.models.folder import recipe_of, write_model
+from gliofed.models.network import build_net
+from gliofed.study import parse_study
 from gliofed.types import Placement, PreparationMeasures, Sequence
 
 HOSPITALS: Final = ("north", "east", "west", "south")
@@ -181,6 +186,22 @@ def validating(root: Path) -> Desk:
     return Desk(root, {})
 
 
+def fine_tuning(root: Path) -> Desk:
+    """The printed study, with the id of a model that was made for its settings."""
+    write_hospitals(root)
+    text = block_with(PAGES / "fine-tune-a-model.md", 'name = "fine-tuned"')
+    text = text.replace("/data/glioma", str(root / "data/glioma")).replace(
+        "epochs = 10", "epochs = 1"
+    )
+    text = text.replace(', "pooled"', "") + SMALL  # one network is trained in this process
+    study = parse_study(tomllib.loads(text))
+    weights = build_net(study.net, seed=5).state_dict()
+    recipe = recipe_of(dataclasses.replace(study, init=None), "ab" * 12, 3)
+    id_ = write_model(Path("models/example"), recipe, weights, {}, lambda _: "")
+    Path("fine-tune.toml").write_text(text.replace(study.init.digest, id_))
+    return Desk(root, {})
+
+
 SCENES: Final[Mapping[str, Callable[[Path], Desk]]] = {
     "approve-a-study": approving,
     "audit": auditing,
@@ -189,6 +210,7 @@ SCENES: Final[Mapping[str, Callable[[Path], Desk]]] = {
     "export-a-model": exporting_models,
     "export-masks": exporting_masks,
     "find-shared-patients": hospitals,
+    "fine-tune-a-model": fine_tuning,
     "from-dicom": taking_in,
     "prepare-your-scans": hospitals,
     "publish-your-results": publishing,

@@ -55,7 +55,7 @@ from gliofed.federated.model_delivery import (
     save_model_request,
     save_receipt,
 )
-from gliofed.federated.named_tensors import layout_of
+from gliofed.federated.named_tensors import layout_of, layout_of_kinds
 from gliofed.federated.wire import read_note
 from gliofed.markers import MARKERS
 from gliofed.study import CalibrationConfig, FederationConfig
@@ -116,11 +116,17 @@ def _file(folder: Path, read: Callable[[Path], object]) -> Callable[[bytes], obj
 
 
 def _requests(folder: Path) -> Mapping[str, Sample]:
+    state = layout_of_kinds(layout_of(MODEL), ("control",))
+
     def sample(request: Request) -> Sample:
         save_request(folder / "request", request)
         data = (folder / "request").read_bytes()
         return Sample(
-            data, _file(folder, lambda p: load_request(p, layout_of(MODEL), ("control",)))
+            data,
+            _file(
+                folder,
+                lambda p: load_request(p, layout_of(MODEL), state),
+            ),
         )
 
     calibration = CalibrationRequest("run", NONCE, 9, _statistics()[0], None)

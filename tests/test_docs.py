@@ -118,8 +118,8 @@ def documented_settings() -> dict[str, dict[str, tuple[str, str, str]]]:
 
 def study_tables() -> dict[str, type]:
     hints = typing.get_type_hints(Study)
-    tables = {n: h for n, h in hints.items() if dataclasses.is_dataclass(h)}
-    return {"": Study, **tables}
+    kinds = [(n, k) for n, h in hints.items() for k in (h, *typing.get_args(h))]
+    return {"": Study, **{n: k for n, k in kinds if dataclasses.is_dataclass(k)}}
 
 
 def default_text(field: dataclasses.Field) -> str:

@@ -56,12 +56,20 @@ def with_settings(study, epochs=2, batch=4, **federation):
     return dataclasses.replace(study, train=train, federation=rules)
 
 
-def federate(hospitals, study, folder, wrap=lambda e: e, should_stop=lambda done: False, **setup):
+def federate(
+    hospitals,
+    study,
+    folder,
+    wrap=lambda e: e,
+    should_stop=lambda done: False,
+    initial=None,
+    **setup,
+):
     clients = [
         Client(SiteData(name, cases), ClientSetup(study, 1, folder / "sites" / name, CPU), **setup)
         for name, cases in hospitals.items()
     ]
-    run = FederatedRun(study, "run", 1, folder / "rounds")
+    run = FederatedRun(study, "run", 1, folder / "rounds", initial)
     return run_rounds(wrap(LocalEngine(clients, folder)), run, should_stop=should_stop)
 
 

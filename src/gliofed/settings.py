@@ -40,9 +40,10 @@ def read_toml(path: Path, kind: str) -> dict[str, Any]:
 
 
 def toml_of(plain: Mapping[str, Any]) -> str:
-    """Values and tables as TOML; None values of a table are left out."""
+    """Values and tables as TOML; None values are left out."""
     tables = {k: v for k, v in plain.items() if isinstance(v, dict)}
-    lines = [f"{k} = {_toml(v)}" for k, v in plain.items() if k not in tables]
+    values = {k: v for k, v in plain.items() if k not in tables and v is not None}
+    lines = [f"{k} = {_toml(v)}" for k, v in values.items()]
     for name, table in tables.items():
         given = {k: v for k, v in table.items() if v is not None}
         lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in given.items())]

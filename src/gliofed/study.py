@@ -4,7 +4,7 @@
     study.train.epochs
 
 An unknown key is an error that names the nearest valid key. A value of the wrong type is an error
-that names the expected type. Paths in `[data]` are relative to the study file.
+that names the expected type. Paths are relative to the study file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 from gliofed.errors import StudyError
 from gliofed.federation_config import OPERATIONAL, FederationConfig, federation_faults
+from gliofed.fine_tuning_config import InitConfig, Part, init_faults
 from gliofed.markers import MARKERS
 from gliofed.settings import build, read_toml, toml_of
 
@@ -195,6 +196,7 @@ class Study:
     prepare: PreparationConfig = field(default_factory=PreparationConfig)
     quality: QualityConfig = field(default_factory=QualityConfig)
     net: NetworkConfig = field(default_factory=NetworkConfig)
+    init: InitConfig | None = None
     train: TrainingConfig = field(default_factory=TrainingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     federation: FederationConfig = field(default_factory=FederationConfig)
@@ -205,12 +207,28 @@ class Study:
     def digest(self) -> str:
         """SHA-256 of the settings as canonical JSON.
 
-        Without the paths of data and features, and with default operational settings.
+        Without paths, with default operational settings, and without a table that is not used.
         """
         plain = dataclasses.asdict(with_default_operations(self))
         del plain["data"]["root"], plain["data"]["features"]
+        if self.init is None:
+            del plain["init"]
+        else:
+            del plain["init"]["model"]
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def optimisation(self) -> TrainingConfig:
+        """`train`, with the learning rate of `init` where that has one."""
+        if self.init is None or self.init.lr is None:
+            return self.train
+        return dataclasses.replace(self.train, lr=self.init.lr)
+
+    @property
+    def frozen(self) -> tuple[Part, ...]:
+        """The parts of the network that are not trained."""
+        return () if self.init is None else self.init.frozen
 
 
 def with_default_operations(study: Study) -> Study:
@@ -231,7 +249,10 @@ def load_study(path: Path) -> Study:
     root = (path.parent / study.data.root).resolve()
     features = tuple((path.parent / f).resolve() for f in study.data.features)
     data = dataclasses.replace(study.data, root=root, features=features)
-    return dataclasses.replace(study, data=data)
+    init = study.init
+    if init is not None and init.model is not None:
+        init = dataclasses.replace(init, model=(path.parent / init.model).resolve())
+    return dataclasses.replace(study, data=data, init=init)
 
 
 def parse_study(raw: Mapping[str, Any], where: str = "study") -> Study:
@@ -313,6 +334,7 @@ def _check(study: Study, where: str) -> None:
         (not 0 <= study.calibration.least <= 1, "calibration.least: from 0 to 1"),
         (study.federation.quorum < 1, "federation.quorum: at least 1"),
         *federation_faults(study.federation),
+        *init_faults(study.init, study.loss.markers),
     )
     for fault, message in faults:
         if fault:

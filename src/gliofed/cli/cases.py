@@ -295,6 +295,7 @@ def show_model(folder: Annotated[Path, typer.Argument(help="The model folder.")]
             "model": trained.id,
             "study": f"{recipe.name}, digest {recipe.study}",
             "training": f"run {recipe.run}, {recipe.rounds} rounds, gliofed {recipe.gliofed}",
+            "started from": f"model {recipe.base}" if recipe.base else "random weights",
             "network": recipe.net.preset + (f", stem {recipe.net.stem}" if recipe.net.stem else ""),
             "voxels": " x ".join(str(s) for s in recipe.grid.spacing_mm) + " mm",
             "markers": ", ".join(f"{m.marker} ({', '.join(m.classes)})" for m in recipe.trained),

@@ -40,9 +40,9 @@ def consent(study: Path, policy: Path | None = None) -> ConsentForm:
     """
     text = _text(study)
     parsed = parse_study_text(text, str(study))
-    size = network_size(parsed)
+    size, sent = network_size(parsed)
     rules = SitePolicy() if policy is None else load_policy(policy)
-    return ConsentForm(text, rules, what_runs(parsed, size), what_leaves(parsed, rules, None, size))
+    return ConsentForm(text, rules, what_runs(parsed, size), what_leaves(parsed, rules, None, sent))
 
 
 def approve(form: ConsentForm, who: str, out: Path, key: Path | None = None) -> Approval:
@@ -59,11 +59,13 @@ def approve(form: ConsentForm, who: str, out: Path, key: Path | None = None) -> 
     return approval
 
 
-def network_size(study: Study) -> int:
-    """Number of parameters of the study's network."""
-    from gliofed.models.network import build_net  # noqa: PLC0415 (torch takes seconds)
+def network_size(study: Study) -> tuple[int, int]:
+    """Number of parameters of the study's network, and of those that are trained and sent."""
+    from gliofed.models.network import build_net, without_frozen  # noqa: PLC0415 (torch takes seconds)
 
-    return sum(p.numel() for p in build_net(study.net, seed=0).parameters())
+    net = dict(build_net(study.net, seed=0).named_parameters())
+    trained = without_frozen(net, study.frozen)
+    return sum(p.numel() for p in net.values()), sum(p.numel() for p in trained.values())
 
 
 def _text(study: Path) -> str:

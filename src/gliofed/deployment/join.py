@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliofed.deployment.approval import network_size
 from gliofed.deployment.certificate_dates import CertificateWatch
 from gliofed.deployment.federation_plan import SERVER
 from gliofed.deployment.kit import PROCESS_LOG, Kit, open_kit
@@ -28,7 +29,6 @@ from gliofed.federated.governance.approval import (
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.consent import what_leaves, what_runs
 from gliofed.federated.governance.policy import SitePolicy, load_policy
-from gliofed.models.network import build_net
 from gliofed.runtime.files import alone_in, write_private
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import study_toml
@@ -80,8 +80,7 @@ def propose(
     progress.stage("preparing the data")
     client = open_client(proposed, site_kit, data, site_kit.work / "state", policy)
     write_data_paths(site_kit, data)
-    net = build_net(proposed.net, 0)
-    size = sum(p.numel() for p in net.parameters())
+    size, sent = network_size(proposed)
     text = study_toml(proposed)
     counts = client.counts if site_kit.name in proposed.data.train else None
     agreed = True
@@ -94,7 +93,7 @@ def propose(
         text,
         policy,
         what_runs(proposed, size),
-        what_leaves(proposed, policy, counts, size),
+        what_leaves(proposed, policy, counts, sent),
         agreed,
     )
 

@@ -180,7 +180,11 @@ def _add_contents(kit: Path, name: str, contents: _KitContents) -> None:
     )
     write_kit_facts(own, facts)
     if study is not None:
-        portable = dataclasses.replace(study, data=dataclasses.replace(study.data, root=Path()))
+        portable = dataclasses.replace(
+            study,
+            data=dataclasses.replace(study.data, root=Path()),
+            init=study.init and study.init.without_folder,
+        )
         write_text(own / "study.toml", study_toml(portable))
     if role == "site":
         write_text(own / "salt", contents.salt + "\n")

@@ -76,7 +76,7 @@ class FederationPage:
 
 def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> FederationContent:
     """The content of the page for the present status of a run of `study`."""
-    train, grid = study.train, " x ".join(map(str, study.grid.spacing_mm))
+    train, grid = study.optimisation, " x ".join(map(str, study.grid.spacing_mm))
     return FederationContent(
         study=status.study,
         synthetic=study.data.synthetic,
@@ -104,6 +104,7 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
                 "training",
                 f"{train.epochs} epochs, batch {train.batch}, AdamW {train.lr:g}",
             ),
+            *([("started from", study.init.summary)] if study.init else []),
             ("method", study.federation.summary),
             (
                 "quorum",

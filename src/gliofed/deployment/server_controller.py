@@ -15,6 +15,7 @@ from gliofed.deployment.continued_run import begin_run
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.model_card import MODEL, model_card
 from gliofed.deployment.model_delivery import deliver_model
+from gliofed.deployment.models_of_server import with_model_folder
 from gliofed.deployment.run_page import FederationPage
 from gliofed.deployment.run_status import RunStatus, State, write_status
 from gliofed.deployment.training_job import TrainingJob, parse_job
@@ -37,6 +38,7 @@ from gliofed.federated.server.linkage import compare_patients, forget_tokens
 from gliofed.federated.server.rounds import Engine, FederatedRun, SiteReply, run_rounds
 from gliofed.federated.server.testing import TABLE, run_test
 from gliofed.models.folder import recipe_of, write_model
+from gliofed.models.initial_weights import initial_weights, read_base
 from gliofed.runtime.files import alone_in
 from gliofed.study import FEDERATED
 
@@ -140,6 +142,8 @@ class ServerController(FlareController):
         if before is not None:
             self._set_progress(before)
         self._begun = True
+        if before is None:
+            read_base(with_model_folder(study, kit))  # faults end the job before a request
 
         def on_commit(state: CommittedRound) -> None:
             self._note_heads()
@@ -156,7 +160,7 @@ class ServerController(FlareController):
 
         state = run_rounds(
             make_engine(study.data.train),
-            FederatedRun(study, job.run, study.seeds[0], folder / "rounds"),
+            self._federated_run(kit),
             on_commit,
             lambda done: done >= job.rounds or self.ending.is_set(),
             lambda counted: self._start(counted, folder, log),
@@ -177,6 +181,16 @@ class ServerController(FlareController):
             missing = deliver_model(make_engine, folder / MODEL, sites, log)
             self._status = dataclasses.replace(self._status, undelivered=missing)
         self._set_state("completed", "")
+
+    def _federated_run(self, kit: Kit) -> FederatedRun:
+        study, run = self._study, self._job.run
+        return FederatedRun(
+            study,
+            run,
+            study.seeds[0],
+            kit.work / run / "rounds",
+            lambda: initial_weights(with_model_folder(study, kit), study.seeds[0]),
+        )
 
     def _config(self, names: Sequence[str], folder: Path, largest: int) -> EngineConfig:
         """Of the sites `names` that have not withdrawn by now. largest: bytes of a response."""

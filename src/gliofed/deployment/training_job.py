@@ -66,7 +66,8 @@ def study_for_sites(study: Study) -> Study:
             f"{list(study.seeds)}; start the study once for each"
         )
     data = dataclasses.replace(study.data, root=Path(), formats={}, features=())
-    return dataclasses.replace(study, data=data, models=("federated",))
+    init = study.init and study.init.without_folder
+    return dataclasses.replace(study, data=data, init=init, models=("federated",))
 
 
 def run_id(study: Study) -> str:

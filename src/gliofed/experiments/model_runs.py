@@ -48,12 +48,11 @@ class ModelRun:
     def effective_study(self, study: Study) -> Study:
         """The settings that this model is trained with.
 
-        The model "parent" has its own network.
+        The model "parent" has its own network, which begins with random weights.
         """
-        if self.model == FEDERATED:
+        if self.model != PARENT:
             return study
-        net = NetworkConfig(PARENT) if self.model == PARENT else study.net
-        return replace(study, net=net)
+        return replace(study, net=NetworkConfig(PARENT), init=None)
 
     def run_id(self, study: Study, prepared: Mapping[str, PreparedCase]) -> str:
         """A name for messages and checkpoints of this model with these scans and labels."""

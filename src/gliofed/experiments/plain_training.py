@@ -11,7 +11,8 @@ from gliofed.experiments.run_context import RunContext
 from gliofed.federated.checkpoint import CommittedRound, commit, last_committed
 from gliofed.federated.label_counts import Pass, class_weights, row_weights
 from gliofed.federated.schedule import Schedule, batches_of_pass
-from gliofed.models.network import build_net
+from gliofed.models.initial_weights import initial_weights
+from gliofed.models.network import build_net, freeze
 from gliofed.models.optimiser import load_optimiser_state, make_optimiser, optimiser_state
 from gliofed.runtime.progress import Progress, ProgressOfPart
 from gliofed.training.loop import TrainingPlan, fit
@@ -34,13 +35,17 @@ def train_plainly(
     plan = _plan(context, run)
     net = build_net(study.net, run.seed)
     state = last_committed(folder, run_id) or CommittedRound(
-        run_id, 0, net.state_dict(), (), schedule=Schedule(plan.batches, study.train.epochs, 1)
+        run_id,
+        0,
+        initial_weights(study, run.seed),
+        (),
+        schedule=Schedule(plan.batches, study.train.epochs, 1),
     )
     state = replace(state, counts={run.model: run.counts(context.prepared)})
     net.load_state_dict(state.weights)
     net.to(context.machine.device)
-    parameters = dict(net.named_parameters())
-    optimiser = make_optimiser(parameters, study.train)
+    parameters = freeze(net, study.frozen)
+    optimiser = make_optimiser(parameters, study.optimisation)
     load_optimiser_state(parameters, optimiser, state.state)
     while not state.complete:
         started, epoch = time.monotonic(), state.rounds
@@ -50,7 +55,7 @@ def train_plainly(
         state = replace(
             state,
             rounds=epoch + 1,
-            weights={k: p.detach().to("cpu") for k, p in parameters.items()},
+            weights={k: p.detach().to("cpu") for k, p in net.named_parameters()},
             state=optimiser_state(parameters, optimiser),
             history=(*state.history, point),
         )

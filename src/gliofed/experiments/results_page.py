@@ -102,6 +102,11 @@ def _notes(finished: FinishedRun) -> tuple[str, ...]:
     notes = []
     if study.data.synthetic:
         notes.append("Every scan here is a synthetic phantom. No figure applies to patients.")
+    if study.init is not None:
+        notes.append(
+            f"Training began with model {study.init.digest[:12]}. A model folder names no patient, "
+            "so it cannot be verified here that none of the tested cases was used in its training."
+        )
     dropped = {f"{case}: {why}" for _, split in finished.folds for case, why in split.dropped}
     notes += [f"Left out of this study: {text}." for text in sorted(dropped)]
     for sequence in SEQUENCES:
@@ -132,7 +137,7 @@ def _notes(finished: FinishedRun) -> tuple[str, ...]:
 
 def _facts(finished: FinishedRun) -> tuple[tuple[str, str], ...]:
     context, trained = finished.context, finished.trained
-    study, train = context.study, context.study.train
+    study, train = context.study, context.study.optimisation
     version = (("gliofed", __version__), ("study", f"{study.name}, digest {study.digest[:16]}"))
     seeds = ("seeds", ", ".join(map(str, study.seeds)))
     if not trained:
@@ -147,6 +152,7 @@ def _facts(finished: FinishedRun) -> tuple[tuple[str, str], ...]:
             "training",
             f"every network {train.epochs} epochs, batch {train.batch}, AdamW {train.lr:g}",
         ),
+        *([("started from", study.init.summary)] if study.init else []),
         ("federated method", study.federation.summary),
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
         seeds,

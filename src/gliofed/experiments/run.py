@@ -38,6 +38,7 @@ from gliofed.experiments.sequence_ablation import (
 )
 from gliofed.experiments.train_and_test import test_model, train_model
 from gliofed.federated.label_counts import not_trained_text
+from gliofed.models.initial_weights import read_base
 from gliofed.reporting.checklists.statements import Statements
 from gliofed.reporting.study.page import write_study_page
 from gliofed.runtime.device import keep_memory, this_machine
@@ -58,7 +59,8 @@ def run_study(
 
     Work of the same study that is already in `out` is not repeated. Raises CheckpointError where
     `out` holds another study or another process works there, StudyError where the study continues a
-    run of a federation, and every GliofedError of reading, preparing and training.
+    run of a federation, errors of `read_base` where it does not fit the model that it starts from,
+    and every GliofedError of reading, preparing and training.
     """
     if study.federation.continues:
         raise StudyError(
@@ -66,6 +68,7 @@ def run_study(
             "a new --out"
         )
     keep_memory()
+    read_base(study)  # its faults are errors before any scan is prepared
     with alone_in(out):
         store = options.store or out / "store"
         cases, features = _prepare(study, out, store, progress)

@@ -17,6 +17,7 @@ from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.rounds import FederatedRun, run_rounds
+from gliofed.models.initial_weights import initial_weights
 from gliofed.models.network import build_net
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import NoProgress, Progress
@@ -46,7 +47,11 @@ def _federate(context: RunContext, run: ModelRun, progress: Progress) -> Committ
     return run_rounds(
         LocalEngine(sites, folder / "rounds"),
         FederatedRun(
-            study, run.run_id(context.study, context.prepared), run.seed, folder / "rounds"
+            study,
+            run.run_id(context.study, context.prepared),
+            run.seed,
+            folder / "rounds",
+            lambda: initial_weights(study, run.seed),
         ),
         passes.committed,
     )

@@ -102,7 +102,7 @@ class Client:
 
         Raises DataError where the site has no case for it.
         """
-        request = load_request(request_file, self._training.model, self._strategy.request)
+        request = load_request(request_file, self._training.model, self._training.server_state)
         match request:
             case ScoresRequest():
                 scores = ScoresResponse(

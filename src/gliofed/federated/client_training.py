@@ -20,12 +20,18 @@ from gliofed.federated.label_counts import (
     share_of_batch,
 )
 from gliofed.federated.messages import TrainingRequest
-from gliofed.federated.named_tensors import Layout, join_tensors, layout_of, split_tensors
+from gliofed.federated.named_tensors import (
+    Layout,
+    join_tensors,
+    layout_of,
+    layout_of_kinds,
+    split_tensors,
+)
 from gliofed.federated.schedule import Schedule, batches_of_pass
 from gliofed.federated.strategies.halves import ClientRound
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.federated.wire import load, save
-from gliofed.models.network import MultiTaskNet, build_net
+from gliofed.models.network import MultiTaskNet, build_net, freeze, without_frozen
 from gliofed.models.optimiser import (
     KINDS,
     load_optimiser_state,
@@ -86,9 +92,16 @@ class ClientTraining:
         """The tensors of the study's network, without values."""
         return layout_of(self._net.state_dict())
 
+    @property
+    def server_state(self) -> Layout:
+        """The tensors of the strategy that a training request has beside the model's."""
+        trained = without_frozen(self.model, self._setup.study.frozen)
+        return layout_of_kinds(trained, self._strategy.request)
+
     @cached_property
     def _parameters(self) -> Mapping[str, Tensor]:
-        return dict(self._net.named_parameters())
+        """Those that are trained; nothing is sent of the others."""
+        return freeze(self._net, self._setup.study.frozen)
 
     def train(self, request: TrainingRequest, counts: LabelCounts) -> Update:
         """The update of one round. counts: of all training cases of the site."""
@@ -166,7 +179,7 @@ class ClientTraining:
             machine=self._setup.device,
         )
         state = self._load_state(request) if request.round > 0 else {}
-        optimiser = make_optimiser(self._parameters, study.train)
+        optimiser = make_optimiser(self._parameters, study.optimisation)
         load_optimiser_state(
             self._parameters, optimiser, {k: v for k, v in state.items() if k in KINDS}
         )

@@ -46,16 +46,17 @@ from gliofed.federated.named_tensors import (
     TensorForm,
     join_tensors,
     layout_of,
+    layout_of_kinds,
     require_layout,
-    tensor_name,
 )
 from gliofed.federated.schema import shown
 from gliofed.federated.strategies.halves import Strategy
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.federated.wire import LARGEST_HEADER
 from gliofed.federation_config import FederationConfig
+from gliofed.fine_tuning_config import Part
 from gliofed.markers import MARKERS
-from gliofed.models.network import MASK_TASK
+from gliofed.models.network import MASK_TASK, without_frozen
 from gliofed.types import Update
 
 TASKS = frozenset({MASK_TASK, *(m.id for m in MARKERS)})
@@ -65,10 +66,11 @@ _LARGEST_SMALL: Final = 8 + LARGEST_HEADER
 
 @dataclass(frozen=True)
 class UpdateGate:
-    """The checks of the updates of one round."""
+    """The checks of the updates of one round. frozen: parts that are not trained, nor sent."""
 
     request: TrainingRequest
     limits: FederationConfig
+    frozen: tuple[Part, ...] = ()
 
     @cached_property
     def _model_norm(self) -> float:
@@ -81,12 +83,11 @@ class UpdateGate:
     @cached_property
     def _expected(self) -> Layout:
         """The tensors of an update that has any."""
-        model = layout_of(self.request.weights)
-        dtype, scales = expected(self.request.weights, self.limits.compress)
+        trained = without_frozen(self.request.weights, self.frozen)
+        model = layout_of(trained)
+        dtype, scales = expected(trained, self.limits.compress)
         sent = {name: TensorForm(dtype or t.dtype, t.shape) for name, t in model.items()}
-        state = {
-            tensor_name(name, kind): model[name] for kind in self._strategy.extra for name in model
-        }
+        state = layout_of_kinds(model, self._strategy.extra)
         return {**sent, **state, **layout_of(join_tensors({}, scales))}
 
     @property

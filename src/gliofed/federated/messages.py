@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 from torch import Tensor
 
@@ -43,7 +43,6 @@ from gliofed.federated.message_table import check_note, check_request_note
 from gliofed.federated.named_tensors import (
     Layout,
     join_tensors,
-    layout_with,
     require_layout,
     split_tensors,
 )
@@ -51,6 +50,7 @@ from gliofed.federated.schema import Choice
 from gliofed.federated.wire import Header, parse_note, receive, require_no_tensors, save
 from gliofed.types import Stat, TensorsByKind, Update
 
+NO_TENSORS: Final[Layout] = {}
 RequestKind = Literal["count", "train", "test", "calibrate"]
 
 
@@ -176,21 +176,19 @@ def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, 
             return request.weights or {}, fields
 
 
-def load_request(path: Path, model: Layout | None = None, state: Sequence[str] = ()) -> Request:
+def load_request(path: Path, model: Layout | None = None, state: Layout = NO_TENSORS) -> Request:
     """A file as a request. Raises UpdateError where it is none.
 
     model: the tensors of the run's model; None for a file of one's own, whose tensors are not
-    compared. state: kinds of tensors that a training request has beside them.
+    compared. state: the tensors that a training request has beside them.
     """
 
     def check(header: Header) -> None:
         kind, sent = _kind(header.note), header.layout
         if model is None or (kind == "calibrate" and not sent):
             return
-        no_model = kind == "count"
-        require_layout(
-            sent, {} if no_model else layout_with(model, state if kind == "train" else ())
-        )
+        expected = {} if kind == "count" else model
+        require_layout(sent, {**expected, **(state if kind == "train" else NO_TENSORS)})
 
     return _request(*receive(path, check))
 

@@ -39,10 +39,9 @@ def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
     return {name: TensorForm(t.dtype, tuple(t.shape)) for name, t in tensors.items()}
 
 
-def layout_with(layout: Layout, kinds: Sequence[str]) -> Layout:
-    """The layout of a model's tensors, and of one more of each of `kinds` for each of them."""
-    more = {tensor_name(name, kind): form for kind in kinds for name, form in layout.items()}
-    return {**layout, **more}
+def layout_of_kinds(layout: Layout, kinds: Sequence[str]) -> Layout:
+    """The layout of tensors of each of `kinds`, one for each tensor of `layout`."""
+    return {tensor_name(name, kind): form for kind in kinds for name, form in layout.items()}
 
 
 def require_layout(sent: Layout, expected: Layout) -> None:

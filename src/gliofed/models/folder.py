@@ -195,6 +195,7 @@ def recipe_of(study: Study, run: str, rounds: int, untrained: tuple[str, ...] = 
         study.score.mirror,
         study.data.synthetic,
         untrained=untrained,
+        base=study.init.digest if study.init else "",
     )
 
 

@@ -7,13 +7,14 @@ present sequences is added to the first convolution and to the features.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from gliofed.errors import StudyError
+from gliofed.fine_tuning_config import Part
 from gliofed.markers import MARKERS
 from gliofed.models.blocks import (
     ClassificationHead,
@@ -28,6 +29,7 @@ from gliofed.models.presets import PRESETS, NetworkSpec, Triple
 from gliofed.study import NetworkConfig
 from gliofed.types import SEQUENCES, Sequence
 
+TensorT = TypeVar("TensorT")
 MASK_TASK = "mask"
 TRUNK_TASK = "trunk"
 MASK_PRIOR_LOGIT = -3.0
@@ -129,7 +131,12 @@ class MultiTaskNet(nn.Module):
 
 
 def build_net(config: NetworkConfig, seed: int) -> MultiTaskNet:
-    """`network_from_spec` a preset, changed as the settings say.
+    """`network_from_spec` of `spec_of` the settings; raises as that."""
+    return network_from_spec(spec_of(config), seed)
+
+
+def spec_of(config: NetworkConfig) -> NetworkSpec:
+    """A preset, changed as the settings say.
 
     Raises StudyError for an unknown preset, and for a stem with "parent", whose stem is fixed.
     """
@@ -142,7 +149,7 @@ def build_net(config: NetworkConfig, seed: int) -> MultiTaskNet:
         spec = dataclasses.replace(spec, stem_stride=config.stem)
     if config.pooling is not None:
         spec = dataclasses.replace(spec, pooling=config.pooling)
-    return network_from_spec(spec, seed)
+    return spec
 
 
 def network_from_spec(spec: NetworkSpec, seed: int) -> MultiTaskNet:
@@ -196,6 +203,33 @@ def task_of(parameter: str) -> str:
     if parts[0] == "heads":
         return parts[1]
     return MASK_TASK if parts[0] == "mask" else TRUNK_TASK
+
+
+def part_of(parameter: str) -> Part:
+    """The part of the network that a parameter belongs to.
+
+    >>> part_of("stem.conv.weight"), part_of("up.0.up.weight"), part_of("mask.bias")
+    ('encoder', 'decoder', 'heads')
+    """
+    if task_of(parameter) != TRUNK_TASK:
+        return "heads"
+    return "decoder" if parameter.startswith("up.") else "encoder"
+
+
+def without_frozen(tensors: Mapping[str, TensorT], frozen: Collection[Part]) -> dict[str, TensorT]:
+    """Those of the parameters that are trained, by name. frozen: parts that are not."""
+    return {name: t for name, t in tensors.items() if part_of(name) not in frozen}
+
+
+def freeze(net: nn.Module, frozen: Collection[Part]) -> dict[str, nn.Parameter]:
+    """Exclude the frozen parts from training; the parameters of the others, by name.
+
+    The frozen ones get no gradient, so that neither clipping nor an optimiser sees them.
+    """
+    trained = without_frozen(dict(net.named_parameters()), frozen)
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(name in trained)
+    return trained
 
 
 def parameter_count(net: nn.Module) -> int:

@@ -65,7 +65,7 @@ def fit(
     is counted under "skipped".
     """
     parameters = dict(net.named_parameters())
-    train = plan.study.train
+    train = plan.study.optimisation
     sums: dict[str, Stat] = defaultdict(Stat)
     for step, batch in zip(steps, make_batches(plan, steps), strict=True):
         optimiser.zero_grad(set_to_none=True)

@@ -34,6 +34,7 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
         f"Training runs: {len(study.seeds)}, one for each seed.",
         f"Scans are resampled to {spacing} mm voxels; the network reads patches of "
         f"{' x '.join(map(str, study.grid.patch))} voxels.",
+        *_init_lines(study),
         *_continues_lines(study),
         _sharing_line(study),
         "Without a new approval, the lead may change only how long a round waits for sites "
@@ -47,9 +48,9 @@ def what_leaves(
 ) -> tuple[str, ...]:
     """What is sent under the policy, one line each, with the counts as they are sent.
 
-    cases: label counts of the site's training cases after `hide_labels`. None: not counted yet;
-    the lines then name what is counted, without numbers. Raises PolicyError where the site has
-    fewer cases than `min_cases`.
+    parameters: number of the weights that are trained. cases: label counts of the site's training
+    cases after `hide_labels`. None: not counted yet; the lines then name what is counted, without
+    numbers. Raises PolicyError where the site has fewer cases than `min_cases`.
     """
     sent = None if cases is None else enforce_counts(policy, cases)
     least = policy.smallest_count
@@ -83,6 +84,20 @@ def _continues_lines(study: Study) -> tuple[str, ...]:
     return (
         f"The training continues the finished run {finished}: of the {study.train.epochs} passes, "
         "those that it made are not repeated.",
+    )
+
+
+def _init_lines(study: Study) -> tuple[str, ...]:
+    """The model that the training starts from, and where the lead has it from."""
+    init = study.init
+    if init is None:
+        return ()
+    origin = printable(init.origin) or "not stated"
+    frozen = f" Not trained, nor sent: {', '.join(init.frozen)}." if init.frozen else ""
+    return (
+        f"The training starts from a model, id {init.digest}; its origin, as the lead states it: "
+        f"{origin}. The server has it, and sends its weights in the first round. Learning rate: "
+        f"{study.optimisation.lr:g}.{frozen}",
     )
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from torch import Tensor
+
 from gliofed.errors import QuorumError, UpdateError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.checkpoint import commit as write_commit
@@ -27,11 +29,12 @@ from gliofed.federated.schedule import Schedule, make_schedule
 from gliofed.federated.strategies.halves import ServerHalf, ServerSetup
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.federated.update_bound import SizedUpdate, UpdateBound
-from gliofed.models.network import build_net
+from gliofed.models.network import build_net, without_frozen
 from gliofed.study import Study
 from gliofed.types import RoundPoint, Stat
 
 _REQUEST = "request.safetensors"
+InitialWeights = Callable[[], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,15 @@ class FederatedRun:
     """One model to train.
 
     run: id that binds messages and checkpoints. seed: of the weights before the first round.
-    folder: of the committed rounds.
+    folder: of the committed rounds. initial: called for the weights before the first round; None
+    for random ones.
     """
 
     study: Study
     run: str
     seed: int
     folder: Path
+    initial: InitialWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -105,9 +110,11 @@ def run_rounds(
 
 
 def _initial_state(run: FederatedRun) -> CommittedRound:
-    weights = build_net(run.study.net, run.seed).state_dict()
-    initial = strategy_named(run.study.federation.method).initial(weights)
-    return CommittedRound(run.run, 0, weights, (), initial)
+    study = run.study
+    weights = run.initial() if run.initial else build_net(study.net, run.seed).state_dict()
+    trained = without_frozen(weights, study.frozen)
+    state = strategy_named(study.federation.method).initial(trained)
+    return CommittedRound(run.run, 0, weights, (), state)
 
 
 def _with_counts(engine: Engine, run: FederatedRun, state: CommittedRound) -> CommittedRound:
@@ -246,7 +253,7 @@ class _Rounds:
     ) -> _Received:
         """The updates of a round that are sound by themselves and claim no more than announced."""
         study, received = self._run.study, _Received()
-        gate = UpdateGate(request, study.federation)
+        gate = UpdateGate(request, study.federation, study.frozen)
         for reply in replies:
             seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
             try:

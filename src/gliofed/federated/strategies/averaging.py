@@ -44,7 +44,7 @@ class MeanOfModels(ServerHalf):
 
     def _new_merge(self) -> SiteMerge:
         aggregation = aggregation_named(self.setup.study.federation.aggregation)
-        return SiteMerge(self.weights, MergeRule(self.weight, aggregation, self.weights))
+        return SiteMerge(self.trained, MergeRule(self.weight, aggregation, self.weights))
 
     def add(self, update: Update, file: Path, factors: Mapping[str, float] = NO_FACTORS) -> None:
         """Only the update's weight in the mean and its path are kept."""
@@ -52,10 +52,11 @@ class MeanOfModels(ServerHalf):
 
     def step(self, round_number: int, sites: Collection[str]) -> float | None:
         """The next model; a parameter that no site weighed keeps its value."""
-        new = {}
-        for name, old in self.weights.items():
+        new = dict(self.weights)
+        for name, old in self.trained.items():
             mean = self.merge.value(name)
-            new[name] = old if mean is None else self.parameter_step(name, old, mean).to(old.dtype)
+            if mean is not None:
+                new[name] = self.parameter_step(name, old, mean).to(old.dtype)
         self.weights = new
         self.merge = self._new_merge()
         return None

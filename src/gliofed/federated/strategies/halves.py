@@ -14,6 +14,7 @@ from gliofed.federated.aggregation.merge import NO_FACTORS
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.schedule import Schedule
 from gliofed.federation_config import FederationConfig
+from gliofed.models.network import without_frozen
 from gliofed.study import Study
 from gliofed.types import TensorsByKind, Update
 
@@ -74,6 +75,11 @@ class ServerHalf(ABC):
         self.setup = setup
         self.weights: Mapping[str, Tensor] = setup.weights
         self.state: TensorsByKind = setup.state
+
+    @property
+    def trained(self) -> Mapping[str, Tensor]:
+        """The weights of the parameters that are trained; updates have no other."""
+        return without_frozen(self.weights, self.setup.study.frozen)
 
     @property
     def request_state(self) -> TensorsByKind:

@@ -34,8 +34,8 @@ class ControlledSteps(ClientHalf):
     def __init__(self, work: ClientRound) -> None:
         super().__init__(work)
         before = work.site_state.get(CONTROL)
-        self._before = before or {k: torch.zeros_like(v) for k, v in work.weights.items()}
-        self._sum = {k: torch.zeros_like(v) for k, v in work.weights.items()}
+        self._sum = {k: torch.zeros_like(work.weights[k]) for k in work.parameters}
+        self._before = before or {k: torch.zeros_like(v) for k, v in self._sum.items()}
         self._steps = 0
 
     def correct(self) -> None:
@@ -73,7 +73,7 @@ class ControlledMean(MeanOfModels):
 
     def _new_controls(self) -> SiteMerge:
         aggregation = aggregation_named(self.setup.study.federation.aggregation)
-        return SiteMerge(self.weights, MergeRule(one_vote, aggregation, kind=CONTROL))
+        return SiteMerge(self.trained, MergeRule(one_vote, aggregation, kind=CONTROL))
 
     @property
     def request_state(self) -> TensorsByKind:

@@ -60,9 +60,9 @@ class JointStep(ServerHalf):
         super().__init__(setup)
         # in one order, also after a resumption: the norm for clipping is summed in it
         self._parameters = {
-            name: setup.weights[name].clone().requires_grad_() for name in sorted(setup.weights)
+            name: setup.weights[name].clone().requires_grad_() for name in sorted(self.trained)
         }
-        self._optimiser = make_optimiser(self._parameters, setup.study.train)
+        self._optimiser = make_optimiser(self._parameters, setup.study.optimisation)
         load_optimiser_state(self._parameters, self._optimiser, without_means(setup.state))
         self._means = SiteMeans(setup.state)
         self._aggregation = aggregation_named(setup.study.federation.aggregation)
@@ -70,10 +70,11 @@ class JointStep(ServerHalf):
         self._merge = self._new_merge()
 
     def _new_merge(self) -> SiteMerge:
-        return SiteMerge(self.weights, MergeRule(one_vote, self._aggregation))
+        return SiteMerge(self._parameters, MergeRule(one_vote, self._aggregation))
 
     def _publish(self) -> None:
-        self.weights = {k: p.detach() for k, p in self._parameters.items()}
+        frozen = {k: t for k, t in self.setup.weights.items() if k not in self._parameters}
+        self.weights = {**frozen, **{k: p.detach() for k, p in self._parameters.items()}}
         self.state = {**optimiser_state(self._parameters, self._optimiser), **self._means.state}
 
     def add(self, update: Update, file: Path, factors: Mapping[str, float] = NO_FACTORS) -> None:
@@ -102,7 +103,7 @@ class JointStep(ServerHalf):
         if all(p.grad is None for p in self._parameters.values()):
             return None
         self._scale_up(sites)
-        train = self.setup.study.train
+        train = self.setup.study.optimisation
         lr = learning_rate(train, round_number, self.setup.schedule.rounds)
         norm = clipped_step(self._parameters, self._optimiser, lr, train.clip)
         self._optimiser.zero_grad(set_to_none=True)
