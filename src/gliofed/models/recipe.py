@@ -29,8 +29,8 @@ class ModelRecipe:
     (`gliofed.data.store.RECIPE`), with the settings `prepare` and the voxels of `grid`; its patch
     is that of the training. quality: limits for a prepared case. mirror: whether predictions are
     averaged with those of the mirrored scan. synthetic: trained on phantoms. untrained: markers
-    without an answer. caution: what a user must see with every prediction; may be empty. base: id of the model
-    whose weights it began with; empty for random ones.
+    without an answer. caution: what a user must see with every prediction; may be empty. base: id
+    of the model whose weights it began with; empty for random ones.
     """
 
     name: str
