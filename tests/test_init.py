@@ -20,7 +20,7 @@ from gliofed.federated.strategies.table import STRATEGIES
 from gliofed.fine_tuning_config import InitConfig
 from gliofed.models.folder import model_id_of, read_model, read_record, recipe_of, write_model
 from gliofed.models.initial_weights import initial_weights, read_base
-from gliofed.models.network import build_net, freeze, part_of, task_of
+from gliofed.models.network import build_net, part_of, task_of, train_only, without_frozen
 from gliofed.models.presets import PRESETS
 from gliofed.study import NetworkConfig, load_study, parse_study, study_toml
 
@@ -95,7 +95,8 @@ def test_every_parameter_is_of_one_part_and_every_part_has_some(preset) -> None:
     assert found["decoder"] == {"up"}
     assert found["heads"] == {"mask", "heads"}
     assert {"stem", "down", "presence"} <= found["encoder"]
-    assert {part_of(n) for n in freeze(net, ("encoder", "heads"))} == {"decoder"}
+    weights = without_frozen(net.state_dict(), ("encoder", "heads"))
+    assert {part_of(n) for n in train_only(net, weights)} == {"decoder"}
     assert {part_of(n) for n, p in net.named_parameters() if p.requires_grad} == {"decoder"}
 
 

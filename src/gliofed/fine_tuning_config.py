@@ -1,4 +1,4 @@
-"""The settings of a model to start from in a study: `[init]`, and which contradict each other."""
+"""The settings of fine-tuning in a study, `[init]` and `[personal]`, and their faults."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gliofed.markers import BY_ID
 Part = Literal["encoder", "decoder", "heads"]
 """A part of the network. "encoder": the way down, with the code of present sequences. "decoder":
 the way up. "heads": the layers of single tasks: the mask's output layer and the markers' heads."""
+PersonalParts = Literal["all", "heads", "norm_and_heads"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,42 @@ class InitConfig:
         frozen = f"; frozen: {', '.join(self.frozen)}" if self.frozen else ""
         fresh = f"; new heads: {', '.join(self.fresh)}" if self.fresh else ""
         return f"model {self.digest}{frozen}{fresh}"
+
+
+@dataclass(frozen=True)
+class PersonalConfig:
+    """How each training site fine-tunes the final federated model on its own training cases.
+
+    epochs: passes over them. lr: the learning rate. parts: what is trained. "heads" are the layers
+    of single tasks, as FedRep has for each site (Collins et al. 2021, ICML); "norm_and_heads" are
+    also the normalisations, as FedBN has (Li et al. 2021, ICLR). Both keep them apart from the
+    first round on; here they are shared until the last one.
+    """
+
+    epochs: int = 5
+    lr: float = 1e-4
+    parts: PersonalParts = "all"
+
+
+def personal_faults(
+    personal: PersonalConfig, federates: bool, preset: str
+) -> tuple[tuple[bool, str], ...]:
+    """Whether each rule is broken, and the message that says so.
+
+    federates: whether the study trains the federated model. preset: of the network.
+    """
+    return (
+        (
+            not federates,
+            'models: "personal" fine-tunes the federated model; name "federated" too',
+        ),
+        (personal.epochs < 1, "personal.epochs: at least 1"),
+        (personal.lr <= 0, "personal.lr: above 0"),
+        (
+            personal.parts == "norm_and_heads" and preset == "parent",
+            'personal.parts: preset "parent" has no normalisation; give "heads" or "all"',
+        ),
+    )
 
 
 def init_faults(

@@ -19,7 +19,13 @@ from typing import Any, Final, Literal
 
 from gliofed.errors import StudyError
 from gliofed.federation_config import OPERATIONAL, FederationConfig, federation_faults
-from gliofed.fine_tuning_config import InitConfig, Part, init_faults
+from gliofed.fine_tuning_config import (
+    InitConfig,
+    Part,
+    PersonalConfig,
+    init_faults,
+    personal_faults,
+)
 from gliofed.markers import MARKERS
 from gliofed.settings import build, read_toml, toml_of
 
@@ -27,10 +33,18 @@ Spacing = float | Literal["native"]
 FEDERATED: Final = "federated"
 POOLED: Final = "pooled"
 ALONE: Final = "alone"
+PERSONAL: Final = "personal"
 PARENT: Final = "parent"
 """The networks of a study, by the names that `models` has."""
 ModelKind = Literal[
-    "federated", "pooled", "alone", "parent", "age_sex", "radiomics", "radiomics_combat"
+    "federated",
+    "pooled",
+    "alone",
+    "personal",
+    "parent",
+    "age_sex",
+    "radiomics",
+    "radiomics_combat",
 ]
 Pooling = Literal["max", "mask"]
 BrainMaskSource = Literal["auto", "given", "stripped", "deepbet", "hd-bet"]
@@ -200,6 +214,7 @@ class Study:
     train: TrainingConfig = field(default_factory=TrainingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     federation: FederationConfig = field(default_factory=FederationConfig)
+    personal: PersonalConfig = field(default_factory=PersonalConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
@@ -215,6 +230,8 @@ class Study:
             del plain["init"]
         else:
             del plain["init"]["model"]
+        if PERSONAL not in self.models:
+            del plain["personal"]
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -265,6 +282,12 @@ def parse_study(raw: Mapping[str, Any], where: str = "study") -> Study:
 def study_toml(study: Study) -> str:
     """The study as TOML with every default written out, ready for `load_study`."""
     return toml_of(dataclasses.asdict(study))
+
+
+def _personal_faults(study: Study) -> tuple[tuple[bool, str], ...]:
+    if PERSONAL not in study.models:
+        return ()
+    return personal_faults(study.personal, FEDERATED in study.models, study.net.preset)
 
 
 def _check(study: Study, where: str) -> None:
@@ -335,6 +358,7 @@ def _check(study: Study, where: str) -> None:
         (study.federation.quorum < 1, "federation.quorum: at least 1"),
         *federation_faults(study.federation),
         *init_faults(study.init, study.loss.markers),
+        *_personal_faults(study),
     )
     for fault, message in faults:
         if fault:

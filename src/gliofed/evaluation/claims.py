@@ -25,6 +25,7 @@ from gliofed.evaluation.confounding import (
 )
 from gliofed.evaluation.metrics.definitions import LOG_ODDS_RATIO
 from gliofed.evaluation.paired import MIN_CASES_PER_CLASS
+from gliofed.evaluation.personal import compared_models
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.evaluation.strata import strata_table
 from gliofed.markers import BY_ID
@@ -67,7 +68,7 @@ def collect_evidence(
     results: Sequence[CaseResult], replicates: int, model: str = "federated"
 ) -> Evidence:
     """Compare one model with the others and with confounders; add strata and verdicts."""
-    others = compare_models(results, replicates, model)
+    others = compare_models(compared_models(results), replicates, model)
     chance = compare_with_chance(results, replicates, model)
     over = compare_with_confounders(results, replicates, model)
     added = added_value(results, replicates, model)

@@ -52,6 +52,7 @@ RESAMPLES_PER_TEST: Final = 100
 """Resamples for each comparison of a family, at least: with fewer, the least possible p,
 times the family's size, could not fall below 0.05."""
 _NO_SPREAD: Final = 1e-14
+_OF_ONE_SITE: Final = ("alone:", "personal:")
 
 
 @dataclass(frozen=True)
@@ -259,11 +260,11 @@ def cross_site_matrices(
 ) -> tuple[CrossSiteMatrix, ...]:
     """For Dice and each marker's AUC: every model on every site, external and held-out apart.
 
-    Federated and pooled come first, the single-site models last, each group by name.
+    Federated and pooled come first, models of one site last, each group by name.
     """
     first = ("federated", "pooled")
     models = sorted(
-        {r.model for r in results}, key=lambda m: (m.startswith("alone:"), m not in first, m)
+        {r.model for r in results}, key=lambda m: (m.startswith(_OF_ONE_SITE), m not in first, m)
     )
     columns = sorted({(r.role, r.site) for r in results})
     cells: dict[tuple[str, Role, str], list[CaseResult]] = defaultdict(list)

@@ -21,6 +21,7 @@ from gliofed.evaluation.by_case.score_table import score_table
 from gliofed.evaluation.claims import ClaimVerdict, collect_evidence
 from gliofed.evaluation.comparison import Comparison
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
+from gliofed.evaluation.personal import own_personal
 from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.reporting.study.content import ScoredPredictions
 from gliofed.reporting.study.report_context import write_figures
@@ -56,7 +57,8 @@ def score_calibrated(
     """As `score_predictions`, with a calibration that was evaluated already: of the reference
     model."""
     model = calibration.model
-    rows = score_table([*results, *calibration.results], replicates, model)
+    scored = [*results, *own_personal(results), *calibration.results]
+    rows = score_table(scored, replicates, model)
     return ScoredPredictions(
         rows,
         tuple(results),

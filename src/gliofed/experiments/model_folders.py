@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from gliofed.calibration.calibrator import Calibration
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.finished_run import FinishedRun
+from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.sequence_ablation import WITHOUT, calibrations_by_missing
 from gliofed.models.folder import recipe_of, write_model
+from gliofed.models.recipe import ModelRecipe
 
 MODEL: Final = "model"
 """The folder of an exported model, within that of its training."""
 
 
 def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
-    """Write one folder for each seed and fold of the reference model.
+    """Write one folder for each seed and fold of the reference model, and for each personal model.
 
-    card: the model card, in Markdown. Without calibration cases, a model is written without a
-    calibration. Raises ModelError and OSError.
+    card: the model card of the reference model, in Markdown. Without calibration cases, a model is
+    written without a calibration; personal models have neither. Raises ModelError and OSError.
     """
     context, scored = finished.context, finished.scored
     calibrations = scored.calibration.calibrations if scored.calibration else {}
@@ -38,9 +41,22 @@ def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
         folder = run.folder(context.out) / MODEL
         untrained = run.untrained(context.study, context.prepared)
         recipe = recipe_of(run.effective_study(context.study), state.run, state.rounds, untrained)
-        write_model(folder, recipe, state.weights, by_missing, lambda _: card)
-        folders.append(folder)
+        id_ = write_model(folder, recipe, state.weights, by_missing, lambda _: card)
+        folders += [folder, *_write_personal(finished, run, recipe, id_)]
     return tuple(folders)
+
+
+def _write_personal(
+    finished: FinishedRun, base: ModelRun, recipe: ModelRecipe, id_: str
+) -> list[Path]:
+    """The models that began with `base`. recipe, id_: of its folder."""
+    folders = []
+    for run, state in ((t.run, t.state) for t in finished.trained if t.run.base == base):
+        folder = run.folder(finished.context.out) / MODEL
+        own = replace(recipe, run=state.run, rounds=state.rounds, base=id_)
+        write_model(folder, own, state.weights, {}, lambda _: "")
+        folders.append(folder)
+    return folders
 
 
 def _results_of(

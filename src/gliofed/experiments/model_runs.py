@@ -14,7 +14,7 @@ from gliofed.experiments.case_scores import ResultOrigin
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import count_cases
 from gliofed.federated.label_counts import LabelCounts, untrained_markers
-from gliofed.study import ALONE, FEDERATED, PARENT, POOLED, NetworkConfig, Study
+from gliofed.study import ALONE, FEDERATED, PARENT, PERSONAL, POOLED, NetworkConfig, Study
 from gliofed.types import Case
 from gliofed.version import __version__
 
@@ -24,13 +24,15 @@ class ModelRun:
     """One network to train and test.
 
     sites: site to its training cases. Only the federated model is trained by a federation of them;
-    every other one has all their cases in one place.
+    every other one has all their cases in one place. base: the run whose final model it begins
+    with; None for one that begins as the study says.
     """
 
     model: str
     seed: int
     split: Split
     sites: Mapping[str, tuple[Case, ...]]
+    base: ModelRun | None = None
 
     def folder(self, root: Path) -> Path:
         """The folder of its checkpoints and predictions. root: the run's folder."""
@@ -48,8 +50,13 @@ class ModelRun:
     def effective_study(self, study: Study) -> Study:
         """The settings that this model is trained with.
 
-        The model "parent" has its own network, which begins with random weights.
+        The model "parent" has its own network, which begins with random weights. A personal one has
+        the passes and the learning rate of `[personal]`.
         """
+        if self.base is not None:
+            own = study.personal
+            train = replace(study.train, epochs=own.epochs, lr=own.lr)
+            return replace(study, init=None, train=train)
         if self.model != PARENT:
             return study
         return replace(study, net=NetworkConfig(PARENT), init=None)
@@ -61,8 +68,15 @@ class ModelRun:
             for site, site_cases in self.sites.items()
             for c in site_cases
         ]
+        base = [] if self.base is None else [self.base.run_id(study, prepared)]
         return digest(
-            study.digest, __version__, self.model, self.split.fold, str(self.seed), *sorted(cases)
+            study.digest,
+            __version__,
+            self.model,
+            self.split.fold,
+            str(self.seed),
+            *sorted(cases),
+            *base,
         )
 
     def counts(self, prepared: Mapping[str, PreparedCase]) -> LabelCounts:
@@ -70,7 +84,12 @@ class ModelRun:
         return count_cases([prepared[str(c)] for cases in self.sites.values() for c in cases])
 
     def untrained(self, study: Study, prepared: Mapping[str, PreparedCase]) -> tuple[str, ...]:
-        """The markers that it does not train (`label_counts.untrained_markers`)."""
+        """The markers that it does not train (`label_counts.untrained_markers`).
+
+        A personal model keeps the heads of its base for markers that the site alone cannot train.
+        """
+        if self.base is not None:
+            return self.base.untrained(study, prepared)
         return untrained_markers(study.loss, self.counts(prepared).classes)
 
     def test_id(self, study: Study, prepared: Mapping[str, PreparedCase]) -> str:
@@ -121,12 +140,18 @@ def plan_model_runs(study: Study, splits: Mapping[int, Sequence[Split]]) -> tupl
     for seed in study.seeds:
         for split in splits[seed]:
             sites = {s: c for s, c in split.train.items() if c}
+            federated = ModelRun(FEDERATED, seed, split, sites)
             if FEDERATED in study.models:
-                runs.append(ModelRun(FEDERATED, seed, split, sites))
+                runs.append(federated)
             if POOLED in study.models:
                 runs.append(ModelRun(POOLED, seed, split, sites))
             if ALONE in study.models:
                 runs += [ModelRun(f"{ALONE}:{s}", seed, split, {s: c}) for s, c in sites.items()]
+            if PERSONAL in study.models:
+                runs += [
+                    ModelRun(f"{PERSONAL}:{s}", seed, split, {s: c}, federated)
+                    for s, c in sites.items()
+                ]
             if PARENT in study.models:
                 runs.append(ModelRun(PARENT, seed, split, sites))
     return tuple(runs)

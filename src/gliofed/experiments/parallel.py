@@ -47,6 +47,15 @@ def train_in_parallel(
     the first error of gliofed that a process meets, and GliofedError where one crashes; the others
     are then stopped, and their committed rounds stay.
     """
+    first = [run for run in runs if run.base is None]
+    rest = [run for run in runs if run.base is not None]  # begin with models of the first
+    for stage in filter(None, (first, rest)):
+        _train_at_once(context, stage, options, progress)
+
+
+def _train_at_once(
+    context: RunContext, runs: Sequence[ModelRun], options: RunOptions, progress: Progress
+) -> None:
     study, prepared, out = context.study, context.prepared, context.out
     store, processes = options.store or out / "store", options.processes
     threads = max(1, torch.get_num_threads() // processes)
@@ -56,7 +65,9 @@ def train_in_parallel(
         if not predictions_file(context, run).exists()
     ]
     progress.stage(f"training {len(runs)} models, {processes} at a time")
-    all_progress = _ProgressOfModels(progress, study.train.epochs * len(jobs))
+    all_progress = _ProgressOfModels(
+        progress, sum(job.run.effective_study(study).train.epochs for job in jobs)
+    )
     with WorkerPool(partial(_set_up, threads), processes, threads) as pool:
         for job, outcome in pool.run(jobs, all_progress.of):
             if outcome is not None:
@@ -92,7 +103,9 @@ class _ProgressOfModel(NoProgress):
 
 
 def _case_keys(run: ModelRun, prepared: Mapping[str, PreparedCase]) -> tuple[tuple[Case, str], ...]:
-    cases = [*(c for own in run.sites.values() for c in own), *(c for _, c in run.test_cases)]
+    training = [run, *([run.base] if run.base is not None else [])]
+    cases = [c for each in training for own in each.sites.values() for c in own]
+    cases += [c for _, c in run.test_cases]
     return tuple((c, prepared[str(c)].key) for c in cases)
 
 
@@ -107,7 +120,7 @@ def _set_up(threads: int) -> Callable[[ModelJob, Progress], None]:
         prepared = {str(case): store.open(key, case) for case, key in job.cases}
         context = RunContext(job.study, job.out, machine, prepared)
         trained = train_model(context, job.run, progress)
-        epochs = job.study.train.epochs
+        epochs = job.run.effective_study(job.study).train.epochs
         progress.update(epochs, epochs, "tests")
         test_model(context, trained)
 

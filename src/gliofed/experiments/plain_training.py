@@ -1,18 +1,21 @@
-"""Training on cases of one place: the pooled model, the models of single sites, the parent."""
+"""Training on cases of one place: pooled, single-site and personal models, and the parent."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
+from torch import Tensor
+
+from gliofed.errors import CheckpointError
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.run_context import RunContext
 from gliofed.federated.checkpoint import CommittedRound, commit, last_committed
 from gliofed.federated.label_counts import Pass, class_weights, row_weights
 from gliofed.federated.schedule import Schedule, batches_of_pass
 from gliofed.models.initial_weights import initial_weights
-from gliofed.models.network import build_net, freeze
+from gliofed.models.network import build_net, is_personal, train_only, without_frozen
 from gliofed.models.optimiser import load_optimiser_state, make_optimiser, optimiser_state
 from gliofed.runtime.progress import Progress, ProgressOfPart
 from gliofed.training.loop import TrainingPlan, fit
@@ -37,14 +40,14 @@ def train_plainly(
     state = last_committed(folder, run_id) or CommittedRound(
         run_id,
         0,
-        initial_weights(study, run.seed),
+        _first_weights(context, run),
         (),
         schedule=Schedule(plan.batches, study.train.epochs, 1),
     )
     state = replace(state, counts={run.model: run.counts(context.prepared)})
     net.load_state_dict(state.weights)
     net.to(context.machine.device)
-    parameters = freeze(net, study.frozen)
+    parameters = train_only(net, _trained_names(context, run, state.weights))
     optimiser = make_optimiser(parameters, study.optimisation)
     load_optimiser_state(parameters, optimiser, state.state)
     while not state.complete:
@@ -62,6 +65,26 @@ def train_plainly(
         commit(folder, state)
         on_commit(state)
     return state
+
+
+def _first_weights(context: RunContext, run: ModelRun) -> Mapping[str, Tensor]:
+    """The weights before the first step. Raises CheckpointError where the base is not complete."""
+    if run.base is None:
+        return initial_weights(run.effective_study(context.study), run.seed)
+    folder = run.base.folder(context.out) / "rounds"
+    base = last_committed(folder, run.base.run_id(context.study, context.prepared))
+    if base is None or not base.complete:
+        raise CheckpointError(f"{folder}: has no complete training, which {run} begins with")
+    return base.weights
+
+
+def _trained_names(
+    context: RunContext, run: ModelRun, weights: Mapping[str, Tensor]
+) -> Collection[str]:
+    """The parameters that the run changes."""
+    if run.base is None:
+        return without_frozen(weights, run.effective_study(context.study).frozen)
+    return [name for name in weights if is_personal(name, context.study.personal.parts)]
 
 
 def _plan(context: RunContext, run: ModelRun) -> TrainingPlan:

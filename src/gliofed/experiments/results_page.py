@@ -14,7 +14,7 @@ from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import TEST_POLICY, CaseGroup
 from gliofed.reporting.study.content import SegmentationExample, StudyContent, TrainingHistory
-from gliofed.study import FEDERATED, Study
+from gliofed.study import FEDERATED, PERSONAL, Study
 from gliofed.types import SEQUENCES, Case
 from gliofed.version import __version__
 
@@ -32,7 +32,7 @@ def page_content(finished: FinishedRun) -> StudyContent:
                 t.run.seed,
                 t.run.split.fold,
                 t.state.history,
-                study.train.epochs,
+                t.run.effective_study(study).train.epochs,
             )
             for t in finished.trained
         ),
@@ -135,6 +135,18 @@ def _notes(finished: FinishedRun) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _personal_fact(study: Study) -> tuple[tuple[str, str], ...]:
+    if PERSONAL not in study.models:
+        return ()
+    own = study.personal
+    return (
+        (
+            "personal models",
+            f"from the federated one, {own.epochs} epochs, AdamW {own.lr:g}, trained: {own.parts}",
+        ),
+    )
+
+
 def _facts(finished: FinishedRun) -> tuple[tuple[str, str], ...]:
     context, trained = finished.context, finished.trained
     study, train = context.study, context.study.optimisation
@@ -150,8 +162,9 @@ def _facts(finished: FinishedRun) -> tuple[tuple[str, str], ...]:
         *(("network", f"{name}, {size:,} parameters") for name, size in sizes.items()),
         (
             "training",
-            f"every network {train.epochs} epochs, batch {train.batch}, AdamW {train.lr:g}",
+            f"each network {train.epochs} epochs, batch {train.batch}, AdamW {train.lr:g}",
         ),
+        *_personal_fact(study),
         *([("started from", study.init.summary)] if study.init else []),
         ("federated method", study.federation.summary),
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),

@@ -26,7 +26,7 @@ from gliofed.study import FEDERATED
 
 def train_model(context: RunContext, run: ModelRun, progress: Progress) -> TrainedModelRun:
     """The model after its last round. Committed rounds are not repeated."""
-    epochs = context.study.train.epochs
+    epochs = run.effective_study(context.study).train.epochs
     if run.model != FEDERATED:
         passes = _PassProgress(progress, 1, epochs)
         return TrainedModelRun(run, train_plainly(context, run, passes, passes.committed))

@@ -31,7 +31,7 @@ from gliofed.federated.schedule import Schedule, batches_of_pass
 from gliofed.federated.strategies.halves import ClientRound
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.federated.wire import load, save
-from gliofed.models.network import MultiTaskNet, build_net, freeze, without_frozen
+from gliofed.models.network import MultiTaskNet, build_net, train_only, without_frozen
 from gliofed.models.optimiser import (
     KINDS,
     load_optimiser_state,
@@ -101,7 +101,7 @@ class ClientTraining:
     @cached_property
     def _parameters(self) -> Mapping[str, Tensor]:
         """Those that are trained; nothing is sent of the others."""
-        return freeze(self._net, self._setup.study.frozen)
+        return train_only(self._net, without_frozen(self.model, self._setup.study.frozen))
 
     def train(self, request: TrainingRequest, counts: LabelCounts) -> Update:
         """The update of one round. counts: of all training cases of the site."""

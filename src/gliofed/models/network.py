@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gliofed.errors import StudyError
-from gliofed.fine_tuning_config import Part
+from gliofed.fine_tuning_config import Part, PersonalParts
 from gliofed.markers import MARKERS
 from gliofed.models.blocks import (
     ClassificationHead,
@@ -221,15 +221,24 @@ def without_frozen(tensors: Mapping[str, TensorT], frozen: Collection[Part]) -> 
     return {name: t for name, t in tensors.items() if part_of(name) not in frozen}
 
 
-def freeze(net: nn.Module, frozen: Collection[Part]) -> dict[str, nn.Parameter]:
-    """Exclude the frozen parts from training; the parameters of the others, by name.
+def is_personal(parameter: str, parts: PersonalParts) -> bool:
+    """Whether a site trains a parameter in its personal model.
 
-    The frozen ones get no gradient, so that neither clipping nor an optimiser sees them.
+    >>> [is_personal("up.0.level.units.0.norm.bias", p) for p in get_args(PersonalParts)]
+    [True, False, True]
     """
-    trained = without_frozen(dict(net.named_parameters()), frozen)
+    is_norm = ".norm." in parameter and parts == "norm_and_heads"
+    return parts == "all" or is_norm or part_of(parameter) == "heads"
+
+
+def train_only(net: nn.Module, trained: Collection[str]) -> dict[str, nn.Parameter]:
+    """Exclude all other parameters from training; those of the names `trained`, by name.
+
+    The others get no gradient, so that neither clipping nor an optimiser sees them.
+    """
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name in trained)
-    return trained
+    return {name: p for name, p in net.named_parameters() if name in trained}
 
 
 def parameter_count(net: nn.Module) -> int:

@@ -25,7 +25,8 @@ TITLES: Final = {
 def show_finished_run(run: FinishedRun) -> None:
     """The external test as a table, and where the page is."""
     console = Console()
-    tested = list(dict.fromkeys(r.model for r in run.rows if not is_single_site(r.model)))
+    external = (r.model for r in run.rows if r.role == "external")
+    tested = list(dict.fromkeys(m for m in external if not is_single_site(m)))
     models = [*(m for m in FIRST if m in tested), *(m for m in tested if m not in FIRST)]
     for table in score_tables(run.rows, models):
         if table.title == TITLES["external"]:

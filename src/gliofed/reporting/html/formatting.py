@@ -16,6 +16,7 @@ from gliofed.markers import BY_ID
 NOT_AVAILABLE: Final = "n/a"
 MINUS: Final = "\N{MINUS SIGN}"
 _ALONE: Final = "alone:"
+_PERSONAL: Final = "personal:"
 _MOST_STRETCHES: Final = 6
 
 
@@ -68,6 +69,7 @@ _MODELS: Final = {
     "federated": "federated",
     "pooled": "pooled",
     MEDIAN_MODEL: "single site, median",
+    "personal": "personal, each hospital's own",
     "parent": "parent network, pooled",
     "age_sex": "age and sex alone",
     "radiomics": "radiomics",
@@ -104,8 +106,15 @@ def site_title(site: str) -> str:
 
 
 def is_single_site(model: str) -> bool:
-    """Whether the model is that of one hospital alone (their median is not)."""
-    return model.startswith(_ALONE) and model != MEDIAN_MODEL and not is_calibrated(model)
+    """Whether the model is one hospital's: trained there alone, or personal (their median is
+    not)."""
+    one = model.startswith((_ALONE, _PERSONAL)) and model != MEDIAN_MODEL
+    return one and not is_calibrated(model)
+
+
+def is_personal_model(model: str) -> bool:
+    """Whether the model is the personal one of one hospital."""
+    return model.startswith(_PERSONAL)
 
 
 def is_calibrated(model: str) -> bool:
@@ -114,11 +123,12 @@ def is_calibrated(model: str) -> bool:
 
 
 def model_title(model: str) -> str:
-    """ "alone:utrecht" reads "utrecht alone"."""
+    """ "alone:utrecht" reads "utrecht alone", "personal:utrecht" reads "utrecht personal"."""
     if is_calibrated(model):
         return model_title(model.removesuffix(CALIBRATED_SUFFIX)) + CALIBRATED_SUFFIX
     if is_single_site(model):
-        return f"{model.removeprefix(_ALONE)} alone"
+        kind, _, site = model.partition(":")
+        return f"{site} {kind}"
     return _MODELS.get(model, model)
 
 

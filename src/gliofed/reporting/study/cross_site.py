@@ -63,7 +63,7 @@ def _table(cross: CrossSiteMatrix, reference: str) -> CrossSiteTable:
 
 def _cell(model: str, row: ScoreRow) -> CrossSiteCell:
     if row.value is None:
-        trained_there = is_single_site(model) and model_title(model) == f"{row.site} alone"
+        trained_there = is_single_site(model) and model.partition(":")[2] == row.site
         untested = "trained there" if trained_there and not row.n else row.note
         return CrossSiteCell("", (untested,), 0)
     span = interval(row.low, row.high, 2)

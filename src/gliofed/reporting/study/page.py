@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gliofed.reporting.html.document import SCRIPT, render_page
+from gliofed.reporting.html.formatting import is_personal_model
 from gliofed.reporting.plots.segmentation_slices import segmentation_figure
 from gliofed.reporting.plots.training_curves import training_pictures
 from gliofed.reporting.study import tables
@@ -43,7 +44,7 @@ def render_study_page(content: StudyContent) -> str:
         notes=content.notes[:NOTES_AT_ONCE],
         more_notes=content.notes[NOTES_AT_ONCE:],
         examples=[segmentation_figure(m) for m in content.examples],
-        training=training_pictures(content.curves),
+        training=training_pictures([c for c in content.curves if not is_personal_model(c.model)]),
         costs=tables.costs(content.curves),
         refusals=tables.refusals(content.curves),
         columns=columns,

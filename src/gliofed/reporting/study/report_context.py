@@ -19,6 +19,7 @@ from gliofed.reporting.study import (
     claims,
     confounding,
     cross_site,
+    personal,
     tables,
 )
 from gliofed.reporting.study.content import ScoredPredictions
@@ -65,6 +66,7 @@ class ReportContext:
     confounder_pictures: tuple[Picture, ...]
     strata_pictures: tuple[Picture, ...]
     cross_site_tables: tuple[cross_site.CrossSiteTable, ...]
+    personal: tuple[personal.PersonalLine, ...]
     calibration: calibration_tables.CalibrationTables | None
     no_calibration_reason: str
     before_and_after: tuple[Picture, ...]
@@ -104,6 +106,7 @@ def make_report_context(
         cross_site_tables=cross_site.cross_tables(evidence.cross_site, scored.reference)
         if evidence
         else (),
+        personal=personal.personal_lines(scored.rows, scored.reference),
         calibration=calibration_tables.make_calibration_tables(scored),
         no_calibration_reason=(calibration.note if calibration else "") or NO_CALIBRATION,
         before_and_after=_pictures(calibration_plots.before_and_after(scored)),

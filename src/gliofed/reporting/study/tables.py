@@ -16,6 +16,7 @@ from gliofed.reporting.html.formatting import (
     interval,
     is_calibrated,
     is_hidden,
+    is_personal_model,
     is_single_site,
     metric_digits,
     metric_title,
@@ -193,7 +194,8 @@ def external_summary(results: Sequence[CaseResult], rows: Sequence[ScoreRow]) ->
         return ""
     cases = len({(r.site, r.case) for r in outside})
     sites = sorted({r.site for r in outside})
-    alone = len({r.model for r in rows if is_single_site(r.model)})
+    own = {r.model for r in rows if is_single_site(r.model)}
+    alone = sum(not is_personal_model(m) for m in own)
     seeds = len({r.seed for r in outside})
     folds = len({r.fold for r in outside})
     text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
