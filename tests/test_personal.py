@@ -20,10 +20,11 @@ from gliofed.errors import CheckpointError, StudyError
 from gliofed.evaluation.by_case.score_table import score_table
 from gliofed.evaluation.claims import collect_evidence
 from gliofed.evaluation.personal import compared_models, own_personal
+from gliofed.experiments import parallel
 from gliofed.experiments.model_runs import plan_model_runs
 from gliofed.experiments.plain_training import train_plainly
 from gliofed.experiments.run import run_study
-from gliofed.experiments.run_context import RunContext
+from gliofed.experiments.run_context import RunContext, RunOptions
 from gliofed.experiments.train_and_test import train_model
 from gliofed.federated.checkpoint import last_committed
 from gliofed.fine_tuning_config import PersonalConfig
@@ -280,3 +281,34 @@ def test_a_run_shows_global_and_personal_by_hospital_and_writes_the_models(
     assert json.loads((out / "scores.json").read_text())
     run_study(study, out)
     assert (out / "scores.csv").read_bytes() == scores
+
+
+def test_at_the_same_time_personal_models_wait_for_the_federated_one(
+    trained, monkeypatch, tmp_path
+) -> None:
+    """A worker opens the cases of its base too, whose run id it needs."""
+    context, runs, _ = trained
+    jobs = []
+
+    class Pool:
+        def __init__(self, *setup) -> None:
+            jobs.append([])
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error) -> None:
+            pass
+
+        def run(self, own, progress):
+            jobs[-1] += own
+            return ()
+
+    monkeypatch.setattr(parallel, "WorkerPool", Pool)
+    named = list(runs.values())
+    parallel.train_in_parallel(context, named[::-1], RunOptions(tmp_path, 2), NO_PROGRESS)
+    assert [[j.run.model for j in own] for own in jobs] == [
+        ["federated"],
+        ["personal:b", "personal:a"],
+    ]
+    assert {case.site for case, _ in jobs[1][0].cases} == {"a", "b"}
