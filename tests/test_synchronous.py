@@ -120,7 +120,8 @@ def test_the_first_gradient_is_that_of_the_pooled_batch(hospitals, tiny_study, t
         federated.history[0].gradient_norm, rel=1e-5
     )
     for name, moment in pooled.state["exp_avg"].items():
-        assert torch.allclose(moment, federated.state["exp_avg"][name], rtol=1e-4, atol=1e-7), name
+        gap = (moment - federated.state["exp_avg"][name]).norm()
+        assert gap < 5e-4 * moment.norm() + 1e-8, name  # 1e-8: biases before a norm are rounding
     for kind in ("exp_avg", "exp_avg_sq", "step"):
         assert set(pooled.state[kind]) == set(federated.state[kind])
     # no case has a 1p/19q label: its head has no step
