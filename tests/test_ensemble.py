@@ -115,7 +115,7 @@ def test_a_models_caution_is_said_with_every_prediction(tmp_path) -> None:
 
 def test_without_a_model_the_example_is_used_or_named(tmp_path, monkeypatch) -> None:
     model = make_model(tmp_path / "models/example")
-    monkeypatch.setattr(gliofed, "__file__", str(tmp_path / "src/gliofed/__init__.py"))
+    monkeypatch.setattr("gliofed.models.example.CHECKOUT", tmp_path)
     from conftest import write_subject
 
     write_subject(tmp_path / "in", "01", 1, mask=False)

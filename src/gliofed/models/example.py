@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import gliofed
 from gliofed.errors import ModelError
 
+CHECKOUT: Final = Path(__file__).parents[3]
+"""The repository, where the package was installed from one (`pip install -e`)."""
 _IN_REPOSITORY: Final = "models/example"
 
 
 def example_model() -> Path:
     """Its folder, in the checkout that this package was installed from. Raises ModelError where it
     was not."""
-    folder = Path(gliofed.__file__).parents[2] / _IN_REPOSITORY
+    folder = CHECKOUT / _IN_REPOSITORY
     if not folder.is_dir():
         raise ModelError(
             "no model was given, and the example model is not part of an installed package; give "
