@@ -43,7 +43,7 @@ from gliofed.study import NetworkConfig
 CPU = Device(torch.device("cpu"), bf16=False)
 LIMITS = FederationConfig(max_cases=100)
 NONCE = "0" * 32
-REQUEST = ScoresRequest("run", NONCE, 2, {})
+REQUEST = ScoresRequest("run", NONCE, 2, None)
 STATE = CommittedRound("run", 2, network_from_spec(THIN, 0).state_dict(), ())
 TRUTH = [0] * 6 + [1] * 5
 

@@ -378,7 +378,7 @@ def test_the_calibration_and_who_is_not_in_it_are_on_the_page_and_in_the_table(
     assert parse_status(status.plain) == status
     page = render_federation_page(run_content(status, (), STUDY))
     assert "wildtype 31, mutant 12" in page
-    assert "Training sites that are not in the calibration" in page
+    assert "Sites that are not in the calibration" in page
     Console(width=200).print(status_table(status))
     shown = capsys.readouterr().out
     assert "wildtype 31, mutant 12" in shown

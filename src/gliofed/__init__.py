@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gliofed.data.formats.registry import inspect
     from gliofed.deployment.approval import ConsentForm, approve, consent
     from gliofed.deployment.continued_run import extend
+    from gliofed.deployment.federated_validation import propose_validation, validate_at_sites
     from gliofed.deployment.join import Proposal, join, propose, serve
     from gliofed.deployment.lead import readmit, start, status, stop, withdraw
     from gliofed.deployment.model_upgrade import upgrade_model
@@ -139,6 +140,8 @@ _MODULES: Final = {
     "serve": "gliofed.deployment.join",
     "start": "gliofed.deployment.lead",
     "extend": "gliofed.deployment.continued_run",
+    "propose_validation": "gliofed.deployment.federated_validation",
+    "validate_at_sites": "gliofed.deployment.federated_validation",
     "status": "gliofed.deployment.lead",
     "stop": "gliofed.deployment.lead",
     "withdraw": "gliofed.deployment.lead",
@@ -223,6 +226,7 @@ __all__ = [
     "predict",
     "prepare",
     "propose",
+    "propose_validation",
     "provision",
     "read_log",
     "read_model",
@@ -242,6 +246,7 @@ __all__ = [
     "try_out",
     "upgrade_model",
     "validate",
+    "validate_at_sites",
     "verify_log",
     "view",
     "withdraw",

@@ -38,7 +38,8 @@ class FederationConfig:
     to do with a patient found at two sites of a federation: "drop" the cases at all sites but the
     first, an external one first; "refuse" the study; or "ignore": do not compare patients.
     share_model: whether each site of a federation receives the finished model. continues: id of a
-    finished run of a federation, at whose last round this one begins; "": none.
+    finished run of a federation, at whose last round this one begins; "": none. validates: id of a
+    given model that the sites test, and train nothing.
     """
 
     method: str = "synchronous"
@@ -60,6 +61,7 @@ class FederationConfig:
     overlap: Literal["drop", "refuse", "ignore"] = "drop"
     share_model: bool = False
     continues: str = ""
+    validates: str | None = None
 
     @property
     def synchronous(self) -> bool:
@@ -106,6 +108,16 @@ def federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], .
         (
             not re.fullmatch(r"([0-9a-f]{24})?", federation.continues),
             "federation.continues: the id of a run, 24 hexadecimal digits (gliofed extend)",
+        ),
+        (
+            federation.validates is not None
+            and not re.fullmatch("[0-9a-f]{64}", federation.validates),
+            "federation.validates: the id of a model, 64 hexadecimal digits (gliofed federation "
+            "validate)",
+        ),
+        (
+            bool(federation.validates) and (bool(federation.continues) or federation.share_model),
+            "federation.validates: nothing is trained; leave out continues and share_model",
         ),
         (
             federation.compress != "none" and not federation.synchronous,

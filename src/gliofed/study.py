@@ -172,6 +172,11 @@ class LossConfig:
     )
     label_smoothing: float = 0.0
 
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The markers of weight 0."""
+        return tuple(m.id for m in MARKERS if self.markers.get(m.id, 0) <= 0)
+
 
 @dataclass(frozen=True)
 class ScoreConfig:
@@ -222,7 +227,8 @@ class Study:
     def digest(self) -> str:
         """SHA-256 of the settings as canonical JSON.
 
-        Without paths, with default operational settings, and without a table that is not used.
+        Without paths, with default operational settings, and without `init` and
+        `federation.validates` where these are not used.
         """
         plain = dataclasses.asdict(with_default_operations(self))
         del plain["data"]["root"], plain["data"]["features"]
@@ -232,6 +238,8 @@ class Study:
             del plain["init"]["model"]
         if PERSONAL not in self.models:
             del plain["personal"]
+        if self.federation.validates is None:
+            del plain["federation"]["validates"]
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -298,7 +306,18 @@ def _check(study: Study, where: str) -> None:
     named = {s for site in (*data.train, *data.external) for s in (site, site.rpartition("/")[0])}
     unnamed = sorted(set(data.formats) - named)
     faults = (
-        (not data.train, "data.train: name at least one hospital"),
+        (
+            not data.train and not study.federation.validates,
+            "data.train: name at least one hospital",
+        ),
+        (
+            bool(data.train and study.federation.validates),
+            "federation.validates: nothing is trained; name all hospitals under data.external",
+        ),
+        (
+            bool(study.init and study.federation.validates),
+            "federation.validates: nothing is trained; leave out [init]",
+        ),
         (bool(in_both), f"data: {in_both} are in both train and external"),
         (bool(not_trained), f"data.leave_one_out: {not_trained} are not in data.train"),
         (bool(unnamed), f"data.formats: {unnamed} are in neither data.train nor data.external"),

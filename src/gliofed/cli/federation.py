@@ -25,7 +25,10 @@ NEEDS_A_PERSON: Final = 78
 
 LeadKit = Annotated[Path, typer.Option(help="The lead's kit.")]
 
-federation = typer.Typer(no_args_is_help=True, help="Try a federation on this machine.")
+federation = typer.Typer(
+    no_args_is_help=True,
+    help="Try a federation on this machine, or have the sites of one test a model.",
+)
 audit = typer.Typer(no_args_is_help=True, help="Check and read the audit logs of a federation.")
 
 
@@ -294,6 +297,50 @@ def try_out(
         if end.state != "completed":
             raise typer.Exit(1)
         typer.echo(f"Kits, logs and audit logs of every party: {out}")
+
+
+@federation.command("validate")
+def validate(
+    model: Annotated[Path, typer.Argument(help="The model folder.")],
+    study: Annotated[
+        Path, typer.Argument(help="The study of the validation; written where there is none yet.")
+    ],
+    kit: LeadKit,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(help="A site that takes part; give it once for each [default: all]."),
+    ] = None,
+    test_again: Annotated[
+        bool, typer.Option("--test-again", help="Test once more what was tested before.")
+    ] = False,
+) -> None:
+    """Have every site of a federation test a model on its own cases; nothing is trained.
+
+    Without the file STUDY it is written, for the hospitals to approve. With it, the same command
+    runs it, and goes on later. Ends with status 1 where it could not be completed.
+    """
+    from gliofed.cli.screens.federation import StatusLines, show_status
+
+    end_with_starter()
+    if not study.exists():
+        with one_line_errors(after="no study was written"), needs_extra("federation"):
+            written = gliofed.propose_validation(model, kit, study, site or ())
+            typer.echo(
+                f"wrote {study}: {', '.join(written.data.external)} test model "
+                f"{written.federation.validates}\nSend it to the hospitals, which join with "
+                f"--study {study.name} and approve it; then repeat this command"
+            )
+            return
+    if site:
+        raise typer.BadParameter(f"{study} names its sites already; leave out --site")
+    after = "the present job continues to its end; the same command resumes"
+    with one_line_errors(after), needs_extra("federation"):
+        shown = StatusLines(kit).show
+        end = gliofed.validate_at_sites(model, study, kit, shown, test_again)
+        show_status(end)
+        if end.state not in ("completed", "stopped"):
+            typer.secho(f"{end.state}: {end.why}", fg="red", err=True)
+            raise typer.Exit(1)
 
 
 @audit.command()

@@ -125,14 +125,16 @@ class ClientExecutor(FlareExecutor):
             self._log.write("patients-compared", run=self._job.run, **counted)
 
     def _keep_model(self, request_file: Path, response: Path) -> None:
-        """Keep the finished model, where the approved study says so, and test it for the site."""
-        if not self._study.federation.share_model:
+        """Keep a model, where the approved study says so, and test it for the site."""
+        federation = self._study.federation
+        if not (federation.share_model or federation.validates):
             raise ApprovalError("a model was sent, which the approved study does not provide for")
         request = load_model_request(request_file)
         folder = self._kit.work / self._job.run
         model = keep_model(request, self._job, folder)
         rounds, client = model.recipe.rounds, self._client
-        scores = client.own_scores(request.run, rounds, model.weights)
+        weights = {} if federation.validates else model.weights  # the test reads the model itself
+        scores = client.own_scores(request.run, rounds, weights)
         write_scores(folder, [row for row in scores if row.task not in model.recipe.untrained])
         receipt = ModelReceipt(request.run, request.nonce, self._kit.name, request.model)
         save_receipt(response, receipt)

@@ -34,6 +34,8 @@ def extend(study: Path, kit: Path, epochs: int, out: Path) -> Study:
     """
     lead_kit = open_kit(kit, "lead")
     before = parse_study(read_toml(study, "study"), str(study))
+    if before.federation.validates:
+        raise StudyError(f"{study}: validates a model, and trains none that could be continued")
     run = run_id(study_for_sites(before))
     status = read_status(lead_kit.work / run)
     if status.state != "completed":

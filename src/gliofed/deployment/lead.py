@@ -12,14 +12,20 @@ from gliofed.deployment.certificate_dates import certificate_end, certificate_wa
 from gliofed.deployment.kit import Kit, open_any, open_kit
 from gliofed.deployment.run_page import PAGE
 from gliofed.deployment.run_status import STATUS_FILE, RunStatus, read_status, write_status
-from gliofed.deployment.supervisor import LeadOrders, RetryLimits, Supervisor, write_orders
-from gliofed.errors import CheckpointError, KitError
+from gliofed.deployment.supervisor import (
+    LeadOrders,
+    RetryLimits,
+    StartOptions,
+    Supervisor,
+    write_orders,
+)
+from gliofed.errors import CheckpointError, KitError, StudyError
 from gliofed.federated.flare.admin_session import AdminSession
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.hash_chain import Event
 from gliofed.federated.governance.withdrawals import Change, read_withdrawn
 from gliofed.runtime.files import private_files
-from gliofed.study import load_study
+from gliofed.study import Study, load_study
 
 
 def start(
@@ -35,11 +41,23 @@ def start(
     once more where the run is complete. Raises KitError, StudyError, and
     CheckpointError where another process runs this study.
     """
+    proposed = load_study(study)
+    if proposed.federation.validates:
+        raise StudyError(
+            f"{study}: validates a model; run gliofed federation validate MODEL {study}"
+        )
+    return supervise(proposed, kit, on_status, StartOptions(limits or RetryLimits(), test_again))
+
+
+def supervise(
+    study: Study, kit: Path, on_status: Callable[[RunStatus], None], options: StartOptions
+) -> RunStatus:
+    """Run jobs of a study until it has ended; returns and raises as `start`."""
     lead_kit = open_kit(kit, "lead")
     session = AdminSession(lead_kit.root, lead_kit.name, lead_kit.own / "session.log")
     with private_files(), closing(session):
         supervisor = Supervisor(
-            lead_kit, load_study(study), session, on_status, limits or RetryLimits(), test_again
+            lead_kit, study, session, on_status, options.limits, options.test_again, options.model
         )
         AuditLog(lead_kit.audit, "lead").write("proposed", study=supervisor.study.digest)
         return supervisor.run()

@@ -1,4 +1,4 @@
-"""The server's delivery of the finished model to the sites of a run.
+"""The server's delivery of a model to the sites of a run: the finished one, or a given one.
 
     <folder of the run>/delivered.json     id of the model, and the sites that have it
 

@@ -38,6 +38,20 @@ _HINTS: Final[Mapping[State, str]] = {
     "failed": f"The run cannot continue: {_RESUME}.",
 }
 
+_VALIDATION_HINTS: Final[Mapping[State, str]] = {
+    **_HINTS,
+    "waiting": "The test begins when enough sites are connected.",
+    "testing": "Each site receives the model, tests it and returns sums only. Nothing is trained.",
+    "calibrating": "The test is done. The probabilities are compared with the outcomes at all "
+    "sites, which return sums only.",
+    "completed": "The test is done. The model was not changed.",
+    **dict.fromkeys(
+        ("below quorum", "stopped", "failed"),
+        "The test is not complete; gliofed federation validate resumes it.",
+    ),
+}
+"""Of a study that validates a given model."""
+
 
 class FederationPage:
     """The page in the folder of one run.
@@ -76,13 +90,15 @@ class FederationPage:
 
 def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> FederationContent:
     """The content of the page for the present status of a run of `study`."""
-    train, grid = study.optimisation, " x ".join(map(str, study.grid.spacing_mm))
+    grid = " x ".join(map(str, study.grid.spacing_mm))
+    hints = _VALIDATION_HINTS if study.federation.validates else _HINTS
     return FederationContent(
         study=status.study,
         synthetic=study.data.synthetic,
         state=status.state,
         why=status.why,
-        hint=_HINTS[status.state],
+        hint=hints[status.state],
+        validates=bool(study.federation.validates),
         rounds=status.rounds,
         at=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         stations=tuple(
@@ -100,20 +116,29 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
             ("gliofed", __version__),
             ("run", status.run),
             ("study", f"{status.study}, digest {status.digest}"),
-            (
-                "training",
-                f"{train.epochs} epochs, batch {train.batch}, AdamW {train.lr:g}",
-            ),
-            *([("started from", study.init.summary)] if study.init else []),
-            ("method", study.federation.summary),
-            (
-                "quorum",
-                f"{study.federation.quorum} updates a round, each within "
-                f"{study.federation.deadline:g} s",
-            ),
+            *_method_facts(study),
             *(("shared patients", line) for line in status.overlap_lines()),
             ("network", study.net.preset),
             ("grid", f"{grid} mm, patch {study.grid.patch}"),
+        ),
+    )
+
+
+def _method_facts(study: Study) -> tuple[tuple[str, str], ...]:
+    train, federation = study.optimisation, study.federation
+    if federation.validates:
+        return (
+            ("model", federation.validates),
+            ("training", "none"),
+            ("deadline", f"{federation.deadline:g} s for each request"),
+        )
+    return (
+        ("training", f"{train.epochs} epochs, batch {train.batch}, AdamW {train.lr:g}"),
+        *([("started from", study.init.summary)] if study.init else []),
+        ("method", federation.summary),
+        (
+            "quorum",
+            f"{federation.quorum} updates a round, each within {federation.deadline:g} s",
         ),
     )
 

@@ -47,7 +47,7 @@ class RunStatus:
     many patients both have, as text; uncompared: site to the reason why it was not compared.
     undelivered: site to the reason why it did not receive the model, where the study shares it.
     page: the error where the page could not be drawn. untrained: markers that the
-    run does not train.
+    run does not train. model: id of the given model of a validation; "": a run that trains.
     """
 
     run: str
@@ -72,6 +72,7 @@ class RunStatus:
     undelivered: Mapping[str, str] = dataclasses.field(default_factory=dict)
     page: str = ""
     untrained: tuple[str, ...] = ()
+    model: str = ""
 
     @property
     def done(self) -> int:

@@ -14,11 +14,12 @@ from gliofed.calibration.evaluation import scaling_rows
 from gliofed.deployment.continued_run import begin_run
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.model_card import MODEL, model_card
-from gliofed.deployment.model_delivery import deliver_model
+from gliofed.deployment.model_delivery import DELIVERED, deliver_model
 from gliofed.deployment.models_of_server import with_model_folder
 from gliofed.deployment.run_page import FederationPage
 from gliofed.deployment.run_status import RunStatus, State, write_status
 from gliofed.deployment.training_job import TrainingJob, parse_job
+from gliofed.deployment.validated_model import take_given_model
 from gliofed.errors import GliofedError, QuorumError
 from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.cohort.suppression import SMALLEST_SHOWN
@@ -36,7 +37,7 @@ from gliofed.federated.server.calibration import (
 )
 from gliofed.federated.server.linkage import compare_patients, forget_tokens
 from gliofed.federated.server.rounds import Engine, FederatedRun, SiteReply, run_rounds
-from gliofed.federated.server.testing import TABLE, run_test
+from gliofed.federated.server.testing import TABLE, GivenModel, TestedModel, run_test
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.initial_weights import initial_weights, read_base
 from gliofed.runtime.files import alone_in
@@ -70,10 +71,11 @@ class ServerController(FlareController):
             run=self._job.run,
             study=self._study.name,
             digest=self._job.digest,
-            state="training",
+            state="testing" if self._study.federation.validates else "training",
             why="",
             rounds=0,
             sites=self._job.sites,
+            model=self._study.federation.validates or "",
         )
 
     def head(self) -> tuple[int, str]:
@@ -157,6 +159,9 @@ class ServerController(FlareController):
             )
 
         self._compare_patients(make_engine, folder, log)
+        if study.federation.validates:
+            self._validate(make_engine, folder, log)
+            return
 
         state = run_rounds(
             make_engine(study.data.train),
@@ -191,6 +196,23 @@ class ServerController(FlareController):
             kit.work / run / "rounds",
             lambda: initial_weights(with_model_folder(study, kit), study.seeds[0]),
         )
+
+    def _validate(self, make_engine: EngineFactory, folder: Path, log: AuditLog) -> None:
+        """Have the sites test and calibrate the model that came with the job, and train nothing."""
+        study, job = self._study, self._job
+        if job.test_again:
+            _set_test_aside(folder, log)
+            (folder / DELIVERED).unlink(missing_ok=True)
+        self._status = dataclasses.replace(self._status, untrained=study.loss.unused)
+        given = take_given_model(self.job_model, folder / MODEL, study)
+        sites = [s for s in study.data.external if s not in self._excluded]
+        missing = deliver_model(make_engine, folder / MODEL, sites, log)
+        self._excluded = {**self._excluded, **missing}
+        model = GivenModel(job.run, given.recipe.rounds)
+        self._test(make_engine(study.data.external), model, folder)
+        self._calibrate(make_engine, model, folder)
+        forget_tokens(folder)
+        self._set_state("completed", "")
 
     def _config(self, names: Sequence[str], folder: Path, largest: int) -> EngineConfig:
         """Of the sites `names` that have not withdrawn by now. largest: bytes of a response."""
@@ -233,13 +255,13 @@ class ServerController(FlareController):
             for marker in untrained:
                 log.write("marker-not-trained", run=self._job.run, marker=marker)
 
-    def _test(self, engine: Engine, state: CommittedRound, folder: Path) -> None:
+    def _test(self, engine: Engine, state: TestedModel, folder: Path) -> None:
         self._set_state("testing", "")
         write_status(folder, self._status)
         tested = run_test(engine, state, self._study, self._job.run, folder)
         self._status = dataclasses.replace(self._status, rows=tested.rows, failures=tested.failures)
 
-    def _calibrate(self, make_engine: EngineFactory, state: CommittedRound, folder: Path) -> None:
+    def _calibrate(self, make_engine: EngineFactory, state: TestedModel, folder: Path) -> None:
         self._set_state("calibrating", "")
         write_status(folder, self._status)
         study = self._study

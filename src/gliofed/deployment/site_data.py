@@ -10,10 +10,11 @@ from gliofed.data.formats.registry import read_sites
 from gliofed.data.splits import make_splits
 from gliofed.data.store import PreparedCase
 from gliofed.deployment.kit import Kit
+from gliofed.deployment.site_model import read_approved_model
 from gliofed.errors import DataError
 from gliofed.experiments.exclusions import exclude_cases
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.predictions import site_test
+from gliofed.experiments.predictions import given_model_test, site_test
 from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.governance.policy import SitePolicy, hide_labels
@@ -82,8 +83,9 @@ def make_client(
 ) -> Client:
     """The client of a site's kit with `cases`, under `policy`.
 
-    folder: of the optimiser's state. A training site holds out cases for its test as in a study
-    on one machine, since these are chosen by patient; an external site only tests.
+    folder: of the optimiser's state; the model of a validation is beside it. A training site holds
+    out cases for its test as in a study on one machine, since these are chosen by patient; an
+    external site only tests.
     """
     name, device = kit.name, this_machine()
     prepared = {str(p.case): p for p in hide_labels(policy, cases)}
@@ -93,10 +95,16 @@ def make_client(
     by_site = {name: [p.case for p in prepared.values()]}
     (split,) = make_splits(config, by_site, study.seeds[0])
     model_run = ModelRun(FEDERATED, study.seeds[0], split, split.train)
+    if study.federation.validates:
+        test = given_model_test(
+            lambda: read_approved_model(study, folder.parent), model_run, prepared, device
+        )
+    else:
+        test = site_test(study, model_run, prepared, device)
     site_data = SiteData(
         name=name,
         cases=[prepared[str(c)] for c in split.train.get(name, ())],
-        test=site_test(study, model_run, prepared, device),
+        test=test,
     )
     setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True)
     return Client(site_data, setup, policy)

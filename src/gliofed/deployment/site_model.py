@@ -1,4 +1,6 @@
-"""The finished model at a hospital: checked, kept in the kit, tested on its own cases, taken out.
+"""A model at a hospital: checked, kept in the kit, tested on its own cases, taken out.
+
+It is the finished model of a run, or the given one of a validation.
 
     KIT/gliofed/work/RUN/model/              the model folder, as at the server
     KIT/gliofed/work/RUN/own-scores.json     its scores on the hospital's own test cases
@@ -17,11 +19,14 @@ from typing import Final
 
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.training_job import TrainingJob
+from gliofed.deployment.validated_model import check_validated
 from gliofed.errors import ModelError
 from gliofed.evaluation.results import ScoreRow
+from gliofed.federated.governance.approval import parse_study_text
 from gliofed.federated.model_delivery import ModelRequest
 from gliofed.models.folder import RECORD, TrainedModel, model_files, place_model, read_model
 from gliofed.runtime.files import write_private
+from gliofed.study import Study
 
 MODEL: Final = "model"
 SCORES: Final = "own-scores.json"
@@ -40,10 +45,14 @@ def keep_model(request: ModelRequest, job: TrainingJob, folder: Path) -> Trained
     """Write a model that was sent into `folder`, of its run, in one step.
 
     Raises ModelError where a file is missing, added or damaged, or the model is not that of the
-    job: `folder` is then as it was.
+    job: `folder` is then as it was. The model of a validation is that of the approved study.
     """
+    study = parse_study_text(job.study)
 
     def check(model: TrainedModel) -> None:
+        if study.federation.validates:
+            check_validated(study, model)
+            return
         expected, own = (request.model, job.run, job.digest), model.recipe
         if (model.id, own.run, own.study) != expected:
             raise ModelError(
@@ -52,6 +61,16 @@ def keep_model(request: ModelRequest, job: TrainingJob, folder: Path) -> Trained
             )
 
     return place_model(folder / MODEL, request.files, check)
+
+
+def read_approved_model(study: Study, folder: Path) -> TrainedModel:
+    """The model that `folder`, of a validation, holds.
+
+    Raises ModelError where none was received, or it is not that of the study.
+    """
+    model = read_model(folder / MODEL)
+    check_validated(study, model)
+    return model
 
 
 def write_scores(folder: Path, rows: Sequence[ScoreRow]) -> None:
@@ -88,8 +107,9 @@ def _newest(kit: Kit) -> Path:
     if not found:
         raise ModelError(
             f"{kit.root}: has received no model. A hospital receives it at the end of a run of a "
-            "study with federation.share_model = true, while gliofed join runs. If the run is "
-            "complete, let gliofed join run, and ask the lead to run gliofed start once more"
+            "study with federation.share_model = true, or at the beginning of a validation, while "
+            "gliofed join runs. If the run is complete, let gliofed join run, and ask the lead to "
+            "run gliofed start once more"
         )
     read_model(found[-1].parent)
     return found[-1].parents[1]

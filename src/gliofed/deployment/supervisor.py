@@ -20,13 +20,19 @@ from gliofed.deployment.federation_plan import LEAD
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.left_out import LeftOutSites
 from gliofed.deployment.run_page import FederationPage
-from gliofed.deployment.run_status import RunStatus, parse_status, read_status, write_status
+from gliofed.deployment.run_status import (
+    RunStatus,
+    State,
+    parse_status,
+    read_status,
+    write_status,
+)
 from gliofed.deployment.site_warnings import site_warnings
 from gliofed.deployment.training_job import make_job, run_id, study_for_sites
 from gliofed.errors import CheckpointError, LinkError, StudyError
 from gliofed.federated.flare.admin_session import END, STATUS
 from gliofed.federated.flare.connected_site import ConnectedSite
-from gliofed.federated.flare.job import write_job
+from gliofed.federated.flare.job import add_model, write_job
 from gliofed.federated.flare.names import CONNECTION_FAILURES
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.runtime.files import alone_in, write_text
@@ -83,6 +89,15 @@ class RetryLimits:
 
 
 @dataclass(frozen=True)
+class StartOptions:
+    """limits: of retries. test_again, model: as of `Supervisor`."""
+
+    limits: RetryLimits = RetryLimits()
+    test_again: bool = False
+    model: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LeadOrders:
     """Orders of the lead for a run. stop: after the current round."""
 
@@ -117,7 +132,8 @@ def read_orders(folder: Path) -> LeadOrders:
 class Supervisor:
     """Runs one study to its end. on_status: called with the status whenever it has changed.
 
-    test_again: test and calibrate the model once more where the run is complete already.
+    test_again: test and calibrate the model once more where the run is complete already. model:
+    files of the given model, for a study that validates one.
     """
 
     kit: Kit
@@ -126,6 +142,7 @@ class Supervisor:
     on_status: Callable[[RunStatus], None]
     limits: RetryLimits = field(default_factory=RetryLimits)
     test_again: bool = False
+    model: Mapping[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises StudyError where the study cannot be done between sites, or names one unknown."""
@@ -165,7 +182,8 @@ class Supervisor:
             fruitless = 0 if len(self._status.points) > self._before else fruitless + 1
         if self._status.state not in ("below quorum", "failed"):
             last = f"; the last: {self._status.why}" if self._status.why else ""
-            why = f"{fruitless} training jobs in a row made no round{last}"
+            made = "did not end the test" if self.model else "made no round"
+            why = f"{fruitless} training jobs in a row {made}{last}"
             self._update(state="failed", why=why)
 
     def _run_job(self) -> None:
@@ -178,9 +196,12 @@ class Supervisor:
             job = dataclasses.replace(job, test_again=self.test_again)
             quorum = max(1, min(len(job.sites), self.study.federation.quorum))
             folder = write_job(self._folder / "jobs", job.run, job.plain, job.sites, quorum)
+            if self.model:
+                add_model(folder, self.model)
             job_id = self.server.submit(folder)
             self.test_again = False  # of the first job alone
-            self._update(state="training", why="", sites=job.sites)
+            state: State = "testing" if self.model else "training"
+            self._update(state=state, why="", sites=job.sites)
         except LinkError as error:
             open_kit(self.kit.root, "lead")  # raises where its certificate has ended
             self._update(state="waiting", why=str(error))
@@ -200,8 +221,8 @@ class Supervisor:
             left_out = self._status.left_out
             missing = tuple(s for s in expected if s not in connected)
             ready = tuple(s for s in expected if s in connected and s not in left_out)
-            training = [s for s in self.study.data.train if s in ready]
-            enough = len(training) >= self.study.federation.quorum
+            needed = self.study.data.train or self._sites  # a validation trains nowhere
+            enough = len(set(needed) & set(ready)) >= self.study.federation.quorum
             waited = time.monotonic() - started > self.limits.gather
             if (enough or not left_out) if not missing else (enough and waited):
                 self._status = dataclasses.replace(self._status, missing=missing)
@@ -316,4 +337,13 @@ class Supervisor:
             return read_status(self._folder)
         except CheckpointError:
             study = self.study
-            return RunStatus(run_id(study), study.name, study.digest, "waiting", "", 0, ())
+            return RunStatus(
+                run_id(study),
+                study.name,
+                study.digest,
+                "waiting",
+                "",
+                0,
+                (),
+                model=study.federation.validates or "",
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from gliofed.experiments.model_runs import ModelRun
 from gliofed.federated.client import SiteTest
 from gliofed.inference.forward import predict, without_untrained
 from gliofed.models.ensemble import Network
+from gliofed.models.folder import TrainedModel
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS, Progress
@@ -71,5 +72,25 @@ def site_test(
             results.append(result)
             progress.update(len(results), len(run.test_cases), f"{result.site}/{result.case}")
         return tuple(results)
+
+    return test
+
+
+def given_model_test(
+    read: Callable[[], TrainedModel],
+    run: ModelRun,
+    prepared: Mapping[str, PreparedCase],
+    machine: Device,
+) -> SiteTest:
+    """A function that tests the model of `read`, whatever weights it gets, as `site_test` does.
+
+    read: called anew for each test.
+    """
+
+    def test(weights: Mapping[str, Tensor]) -> tuple[CaseResult, ...]:
+        model = read()
+        network = model.network().to(machine.device)
+        predictor = CasePredictor(network, machine, model.recipe.mirror, model.recipe.untrained)
+        return tuple(result for result, _ in predict_test_cases(predictor, run, prepared))
 
     return test

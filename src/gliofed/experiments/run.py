@@ -62,6 +62,11 @@ def run_study(
     run of a federation, errors of `read_base` where it does not fit the model that it starts from,
     and every GliofedError of reading, preparing and training.
     """
+    if study.federation.validates:
+        raise StudyError(
+            "federation.validates: a model is tested between hospitals; on one machine, use "
+            "gliofed validate MODEL DATA"
+        )
     if study.federation.continues:
         raise StudyError(
             "federation.continues: a run between hospitals; on one machine, give train.epochs and "

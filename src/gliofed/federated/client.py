@@ -52,7 +52,8 @@ from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.types import Unknown, Update
 
 SiteTest = Callable[[Mapping[str, Tensor]], Sequence[CaseResult]]
-"""From a model's weights to its results for the site's test cases, which do not leave the site."""
+"""From a model's weights to its results for the site's test cases, which do not leave the site. In
+a validation there are no weights: it tests the model that the site has received."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Client:
         self._test = data.test
         self._policy = policy
         self._strategy = strategy_named(setup.study.federation.method)
+        self._validates = bool(setup.study.federation.validates)
         least = 1 if policy is None else policy.min_batch
         self._training = ClientTraining(data.name, self._cases, setup, least, progress)
         self._pass_statistics = PassStatistics()
@@ -102,7 +104,8 @@ class Client:
 
         Raises DataError where the site has no case for it.
         """
-        request = load_request(request_file, self._training.model, self._training.server_state)
+        model = {} if self._validates else self._training.model
+        request = load_request(request_file, model, self._training.server_state)
         match request:
             case ScoresRequest():
                 scores = ScoresResponse(
@@ -110,8 +113,9 @@ class Client:
                 )
                 save_scores(response_file, scores)
             case CalibrationRequest():
-                held_out = tuple(r for r in self._test_results(request) if r.role == "holdout")
-                statistics = CalibrationCases(held_out, self._smallest).respond(request.statistics)
+                role: Role = "external" if self._validates else "holdout"
+                used = tuple(r for r in self._test_results(request) if r.role == role)
+                statistics = CalibrationCases(used, self._smallest).respond(request.statistics)
                 save_statistics(
                     response_file,
                     StatisticsResponse(request.run, request.nonce, self.name, statistics),
@@ -160,7 +164,8 @@ class Client:
         """Results of the request's model. Raises PolicyError where nothing of them may leave."""
         if self._policy is not None:
             enforce_scores(self._policy)
-        return self._results_of((request.run, request.rounds), request.weights)
+        weights = {} if self._validates else request.weights
+        return self._results_of((request.run, request.rounds), weights)
 
     def own_scores(
         self, run: str, rounds: int, weights: Mapping[str, Tensor]

@@ -56,7 +56,7 @@ def untrained_markers(loss: LossConfig, classes: Mapping[str, Sequence[float]]) 
     return tuple(
         m.id
         for m in MARKERS
-        if loss.markers.get(m.id, 0) <= 0 or sum(n > 0 for n in classes.get(m.id, ())) < 2
+        if m.id in loss.unused or sum(n > 0 for n in classes.get(m.id, ())) < 2
     )
 
 

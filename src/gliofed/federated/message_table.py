@@ -191,7 +191,7 @@ MESSAGES: Final[Mapping[str, MessageForm]] = {
     ),
     "ScoresRequest": MessageForm(
         Record({"kind": Choice(("test",)), **_identity, "rounds": Whole(0, MOST_ROUNDS)}),
-        "the model",
+        "the model; none in a validation",
     ),
     "ScoresResponse": MessageForm(
         Record({**_origin, "roles": ByName(get_args(Role), _scores)}),

@@ -91,12 +91,13 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class ScoresRequest:
-    """A request to test a model. rounds: of training of the model."""
+    """A request to test a model. rounds: of training of the model. weights: None in a validation,
+    whose sites have the model."""
 
     run: str
     nonce: str
     rounds: int
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class CalibrationRequest:
     """A request for statistics of the calibration cases.
 
     rounds: of training of the model. weights: of the model, with the first request of a
-    calibration; None with the later ones, which are about the same model.
+    calibration; None with the later ones, which are about the same model, and in a validation.
     """
 
     run: str
@@ -169,7 +170,7 @@ def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, 
                 "labelled": dict(request.labelled),
             }
         case ScoresRequest():
-            return request.weights, {"kind": "test", "rounds": request.rounds}
+            return request.weights or {}, {"kind": "test", "rounds": request.rounds}
         case CalibrationRequest():
             statistics = request_to_json(request.statistics)
             fields = {"kind": "calibrate", "rounds": request.rounds, "statistics": statistics}
@@ -179,8 +180,8 @@ def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, 
 def load_request(path: Path, model: Layout | None = None, state: Layout = NO_TENSORS) -> Request:
     """A file as a request. Raises UpdateError where it is none.
 
-    model: the tensors of the run's model; None for a file of one's own, whose tensors are not
-    compared. state: the tensors that a training request has beside them.
+    model: the tensors of the run's model, none in a validation; None for a file of one's own, whose
+    tensors are not compared. state: the tensors that a training request has beside them.
     """
 
     def check(header: Header) -> None:
@@ -218,7 +219,7 @@ def _request(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> Request:
     if kind == "count":
         return CountsRequest(run, nonce)
     if kind == "test":
-        return ScoresRequest(run, nonce, note["rounds"], tensors)
+        return ScoresRequest(run, nonce, note["rounds"], tensors or None)
     if kind == "calibrate":
         try:
             statistics = request_from_json(note["statistics"])

@@ -16,6 +16,7 @@ from rich.table import Table
 from gliofed.deployment.lead import page_path
 from gliofed.deployment.run_status import FINAL_STATES, RunStatus
 from gliofed.federated.label_counts import not_trained_text
+from gliofed.markers import BY_ID
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.study.calibration_tables import scaling_lines
 from gliofed.runtime.printable import printable
@@ -74,7 +75,9 @@ def watch_status(read: Callable[[], RunStatus]) -> None:
 
 def status_line(now: RunStatus) -> str:
     """The state of a run in one line."""
-    text = f"{now.study}: {now.state}, {now.done} of {now.rounds or '?'} rounds"
+    text = f"{now.study}: {now.state}"
+    if not now.model:
+        text += f", {now.done} of {now.rounds or '?'} rounds"
     if now.points:
         last = now.points[-1]
         text += f"; the last took {last.seconds / last.rounds:.1f} s, {_sites(last)}"
@@ -102,7 +105,7 @@ def status_table(now: RunStatus) -> Group:
     remarks += [f"withdrawn: {', '.join(now.withdrawn)}"] if now.withdrawn else []
     remarks += [f"without the model: {why}" for why in now.undelivered.values()]
     remarks += [f"warning: {warning}" for warning in now.warnings]
-    remarks += [text] if (text := not_trained_text(now.untrained)) else []
+    remarks += [text] if (text := _without_markers(now)) else []
     remarks += [f"the page could not be drawn: {now.page}"] if now.page else []
     rounds.caption = "; ".join(remarks) or None
     parts += now.overlap_lines()
@@ -113,6 +116,14 @@ def status_table(now: RunStatus) -> Group:
     return Group(*parts, RESEARCH_USE_ONLY)
 
 
+def _without_markers(now: RunStatus) -> str:
+    """A line on markers without figures; empty without one."""
+    if not now.model:
+        return not_trained_text(now.untrained)
+    names = ", ".join(BY_ID[m].title for m in now.untrained)
+    return f"the model was not trained for {names}" if names else ""
+
+
 def _sites(point: RoundPoint) -> str:
     seconds: Mapping[str, float] = point.answered
     text = ", ".join(f"{site} {s:.1f} s" for site, s in seconds.items())
@@ -121,9 +132,8 @@ def _sites(point: RoundPoint) -> str:
 
 
 def _fits(now: RunStatus) -> Table:
-    fits = Table(
-        title="Calibration, on the calibration set of the training sites", title_justify="left"
-    )
+    used = "all tested cases" if now.model else "the calibration set of the training sites"
+    fits = Table(title=f"Calibration, on {used}", title_justify="left")
     for name in ("marker", "cases", "slope", "intercepts", "note"):
         fits.add_column(name)
     for f in scaling_lines(now.fits):

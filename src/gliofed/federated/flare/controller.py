@@ -25,6 +25,7 @@ from nvflare.apis.signal import Signal
 from gliofed.errors import StoppedError, TransferError, UpdateError
 from gliofed.federated.flare.admin_session import END, STATUS
 from gliofed.federated.flare.failed_sites import FAILURES, failed_sites
+from gliofed.federated.flare.job import JOB_MODEL
 from gliofed.federated.flare.names import (
     ABSENT,
     BYTES,
@@ -210,12 +211,16 @@ def _failure_text(failure: object) -> str:
 
 
 class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
-    """A FLARE workflow that runs one training job."""
+    """A FLARE workflow that runs one training job.
+
+    job_model: folder of the model that came with the job, where one did.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         end_with_starter()
         self.ending, self._task_requests = threading.Event(), TaskRequests()
+        self.job_model = Path()
         self._over, self._status_sent = threading.Event(), threading.Event()
 
     def start_controller(self, fl_ctx: FLContext) -> None:
@@ -252,7 +257,9 @@ class FlareController(Controller):  # type: ignore[misc]  # (FLARE has no types)
             self._task_requests.end()
 
     def _run(self, abort_signal: Signal, fl_ctx: FLContext) -> None:
-        root = Path(fl_ctx.get_engine().get_workspace().get_root_dir())
+        workspace = fl_ctx.get_engine().get_workspace()
+        root = Path(workspace.get_root_dir())
+        self.job_model = Path(workspace.get_app_dir(fl_ctx.get_job_id())) / JOB_MODEL
 
         def make_engine(config: EngineConfig) -> FlareEngine:
             return FlareEngine(self, fl_ctx, config, lambda: abort_signal.triggered)

@@ -12,6 +12,8 @@ from gliofed.federated.flare.names import HELD_SITES, TASK
 from gliofed.federated.flare.rules import CONTROLLER, EXECUTOR
 from gliofed.runtime.files import write_text
 
+JOB_MODEL: Final = "model"
+"""Folder of a model in the server's part of a job."""
 _TASK_REQUEST_SECONDS: Final = 0.05
 """From a site's response, or a reply without a task, to its next task request."""
 _TASK_REQUEST_SECONDS_MANY: Final = 0.2
@@ -53,6 +55,14 @@ def write_job(
     _write(root / "server/config/config_fed_server.json", server)
     _write(root / "site/config/config_fed_client.json", site)
     return root
+
+
+def add_model(job: Path, files: Mapping[str, bytes]) -> None:
+    """Add the files of a model to a job folder, for the server alone."""
+    folder = job / "server" / JOB_MODEL
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

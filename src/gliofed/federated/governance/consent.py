@@ -12,6 +12,13 @@ from gliofed.study import Study
 if TYPE_CHECKING:  # imports torch
     from gliofed.federated.label_counts import LabelCounts
 
+_NO_CODE: Final = (
+    "A study contains no code. It selects settings of the gliofed that is installed here."
+)
+_FAILURE: Final = (
+    "After a failure: the step, the kind of error and the number of a report. The report itself "
+    "stays here."
+)
 _VALUE_BYTES: Final = {"none": 4, "bfloat16": 2, "int8": 1}
 
 
@@ -20,27 +27,58 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
 
     parameters: number of weights of its network (`deployment.approval.network_size`).
     """
-    train, loss = study.train, study.loss
-    tasks = ["tumour segmentation"] if loss.mask > 0 else []
-    tasks += [BY_ID[m].title for m, weight in loss.markers.items() if weight > 0]
-    spacing = " x ".join(s if isinstance(s, str) else f"{s:g}" for s in study.grid.spacing_mm)
+    if study.federation.validates:
+        return _validation(study, parameters)
+    train = study.train
     return (
         f"Study {printable(study.name)}, digest {study.digest}.",
         f"A network of preset {printable(study.net.preset)} with {parameters:,} parameters is "
         "trained on this site's cases, on this site's machine.",
-        f"Tasks: {', '.join(tasks)}.",
+        _tasks_line(study),
         f"Training: {_count(train.epochs, 'pass', 'passes')} over the cases, in batches of "
         f"{train.batch} cases of all sites together. {_rounds(study)} "
         f"Training runs: {len(study.seeds)}, one for each seed.",
-        f"Scans are resampled to {spacing} mm voxels; the network reads patches of "
+        f"{_voxels(study)}; the network reads patches of "
         f"{' x '.join(map(str, study.grid.patch))} voxels.",
         *_init_lines(study),
         *_continues_lines(study),
         _sharing_line(study),
         "Without a new approval, the lead may change only how long a round waits for sites "
         "(deadline) and how many it needs (quorum).",
-        "A study contains no code. It selects settings of the gliofed that is installed here.",
+        _NO_CODE,
     )
+
+
+def _validation(study: Study, parameters: int) -> tuple[str, ...]:
+    """What a validation runs at a site."""
+    model = study.federation.validates
+    return (
+        f"Study {printable(study.name)}, digest {study.digest}.",
+        f"A given model is tested on this site's cases, on this site's machine: model {model}, of "
+        f"one or several networks of preset {printable(study.net.preset)} with {parameters:,} "
+        "parameters each.",
+        "No training takes place, and the model is not changed. A model with another id is "
+        "refused.",
+        _tasks_line(study),
+        f"{_voxels(study)}, as the model needs them.",
+        "This site receives the model, with its calibration and card, and keeps it. Its scores on "
+        "all cases of this site also stay here, without suppressed counts.",
+        "Without a new approval, the lead may change only how long the test waits for a site "
+        "(deadline) and how many sites it needs to begin (quorum).",
+        _NO_CODE,
+    )
+
+
+def _tasks_line(study: Study) -> str:
+    loss = study.loss
+    tasks = ["tumour segmentation"] if loss.mask > 0 else []
+    tasks += [BY_ID[m].title for m, weight in loss.markers.items() if weight > 0]
+    return f"Tasks: {', '.join(tasks)}."
+
+
+def _voxels(study: Study) -> str:
+    spacing = " x ".join(s if isinstance(s, str) else f"{s:g}" for s in study.grid.spacing_mm)
+    return f"Scans are resampled to {spacing} mm voxels"
 
 
 def what_leaves(
@@ -52,6 +90,8 @@ def what_leaves(
     cases after `hide_labels`. None: not counted yet; the lines then name what is counted, without
     numbers. Raises PolicyError where the site has fewer cases than `min_cases`.
     """
+    if study.federation.validates:
+        return _leaves_validation(study, policy)
     sent = None if cases is None else enforce_counts(policy, cases)
     least = policy.smallest_count
     hidden = (
@@ -69,11 +109,35 @@ def what_leaves(
         _statistics_line(study, policy),
         _scores_line(policy),
         _largest_line(study, policy),
-        "After a failure: the step, the kind of error and the number of a report. The report "
-        "itself stays here.",
+        _FAILURE,
         "The lead's server receives this site's updates separately, not only their sum. Updates "
         "contain no scans, but may reveal information on the training cases. No scan, mask, name, "
         "id or path is sent.",
+    )
+
+
+def _leaves_validation(study: Study, policy: SitePolicy) -> tuple[str, ...]:
+    """What a validation sends."""
+    return (
+        *_overlap_lines(study, policy),
+        _validation_scores_line(policy),
+        _FAILURE,
+        "The lead's server receives this site's sums separately, not only the total. No weights, "
+        "gradient, prediction, scan, mask, name, id or path is sent.",
+    )
+
+
+def _validation_scores_line(policy: SitePolicy) -> str:
+    if "scores" not in policy.metrics:
+        return (
+            "No scores: this site's policy excludes them. This site tests the model for itself "
+            "alone."
+        )
+    least = policy.smallest_count
+    return (
+        f"The numbers of cases and patients, and scores as sums over at least {least} cases. For "
+        "calibration: counts by the predicted probability of the true class, and sums derived from "
+        f"them; nothing for a marker with fewer than {least} cases of a class."
     )
 
 
@@ -120,12 +184,14 @@ def _rounds(study: Study) -> str:
 def _overlap_lines(study: Study, policy: SitePolicy) -> tuple[str, ...]:
     """What leaves for the comparison of patients between sites."""
     by = [b for b in study.data.overlap_by if b in policy.overlap_by]
+    validates = bool(study.federation.validates)
     if study.federation.overlap == "ignore":
         return ("Nothing to find patients who are at other sites, too: the study ignores them.",)
     if not by:
+        effect = "counted twice" if validates else "in training here and in a test elsewhere"
         return (
             "Nothing to find patients who are at other sites, too: this site's policy excludes it "
-            "(overlap_by). Such patients may be in training here and in a test elsewhere.",
+            f"(overlap_by). Such patients may be {effect}.",
         )
     ways = {"id": "ids", "image": "whole-brain scans"}
     kept = (
@@ -134,7 +200,8 @@ def _overlap_lines(study: Study, policy: SitePolicy) -> tuple[str, ...]:
         else "the study stops if there is one"
     )
     return (
-        "Before the count, and when a study is resumed: the number of patients, and keyed tokens "
+        f"Before the {'test' if validates else 'count'}, and when a study is resumed: the number "
+        "of patients, and keyed tokens "
         f"of their {' and '.join(ways[b] for b in by)}, to find those who are at other sites, too. "
         "The server compares tokens. It does not have the key, which is in the sites' kits only, "
         "and learns which tokens are equal.",

@@ -17,10 +17,11 @@ from gliofed.calibration.calibrator import Calibration, fit_calibration
 from gliofed.calibration.files import calibration_json, parse_calibration
 from gliofed.calibration.statistics import SiteStatistics, StatisticsRequest
 from gliofed.errors import UpdateError
-from gliofed.federated.checkpoint import CommittedRound, RecordFormat, last_record
+from gliofed.federated.checkpoint import RecordFormat, last_record
 from gliofed.federated.gate import check_statistics
 from gliofed.federated.messages import CalibrationRequest, new_nonce
 from gliofed.federated.server.rounds import Engine, collect_replies, response_file
+from gliofed.federated.server.testing import TestedModel
 from gliofed.federation_config import FederationConfig
 from gliofed.markers import BY_ID
 from gliofed.runtime.files import write_text
@@ -48,9 +49,10 @@ class _SiteLostError(Exception):
 
 
 def run_calibration(
-    make_engine: EngineFactory, state: CommittedRound, study: Study, run: str, folder: Path
+    make_engine: EngineFactory, state: TestedModel, study: Study, run: str, folder: Path
 ) -> FinishedCalibration:
-    """Calibrate the model of `state` on the held-out cases of the training sites.
+    """Calibrate the model of `state` on the held-out cases of the training sites; in a validation,
+    on all cases of all sites.
 
     All requests use the same cases: if a site fails, it is named in the result, and the calibration
     starts again without it. If no site responds, the calibration has no cases
@@ -63,7 +65,8 @@ def run_calibration(
         return done
     failures: dict[str, str] = {}
     while True:
-        names = [s for s in study.data.train if s not in failures]
+        used = study.data.external if study.federation.validates else study.data.train
+        names = [s for s in used if s not in failures]
         exchange = _StatisticsExchange(
             make_engine, names, state, study.federation, folder, failures
         )
@@ -109,7 +112,7 @@ class _StatisticsExchange:
 
     make_engine: EngineFactory
     names: Sequence[str]
-    state: CommittedRound
+    state: TestedModel
     limits: FederationConfig
     folder: Path
     failures: dict[str, str]

@@ -12,20 +12,58 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+from torch import Tensor
 
 from gliofed.errors import QuorumError, UpdateError
 from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import ScoreSums
 from gliofed.evaluation.results import Role, ScoreRow
-from gliofed.federated.checkpoint import CommittedRound, RecordFormat, last_record
+from gliofed.federated.checkpoint import RecordFormat, last_record
 from gliofed.federated.gate import check_scores
 from gliofed.federated.messages import ScoresRequest, new_nonce
 from gliofed.federated.server.rounds import Engine, collect_replies, response_file
 from gliofed.runtime.files import write_text
-from gliofed.study import Study
+from gliofed.study import LossConfig, Study
 
 TABLE: Final = "test.json"
+
+
+class TestedModel(Protocol):
+    """The model of a test: the state of a run, or a `GivenModel`."""
+
+    @property
+    def run(self) -> str:
+        """Id of the run."""
+        ...
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of training that made it."""
+        ...
+
+    @property
+    def weights(self) -> Mapping[str, Tensor] | None:
+        """None where the sites have the model."""
+        ...
+
+    def untrained(self, loss: LossConfig) -> tuple[str, ...]:
+        """The markers that it was not trained for."""
+        ...
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """A model that the sites of a validation have. rounds: of its own training."""
+
+    run: str
+    rounds: int
+    weights: None = None
+
+    def untrained(self, loss: LossConfig) -> tuple[str, ...]:
+        """The markers that the study of the validation leaves out."""
+        return loss.unused
 
 
 @dataclass(frozen=True)
@@ -41,7 +79,7 @@ class FinishedTest:
 
 
 def run_test(
-    engine: Engine, state: CommittedRound, study: Study, run: str, folder: Path
+    engine: Engine, state: TestedModel, study: Study, run: str, folder: Path
 ) -> FinishedTest:
     """Have every site test the model of `state`; a site that fails is named in the result.
 

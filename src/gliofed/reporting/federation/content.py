@@ -35,6 +35,7 @@ class FederationContent:
     test site to the reason without results. fits: of the calibration, one a marker; uncalibrated:
     training site to the reason without statistics. left_out: site to the reason why it gets no
     requests; warnings: lines on certificates and versions. facts: provenance as (name, value) rows.
+    validates: whether the sites test a given model, without training.
     """
 
     study: str
@@ -53,3 +54,4 @@ class FederationContent:
     left_out: Mapping[str, str]
     warnings: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
+    validates: bool = False

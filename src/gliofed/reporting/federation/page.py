@@ -24,7 +24,7 @@ def render_federation_page(content: FederationContent) -> str:
     faults, and a curve of many rounds has no dots."""
     shown, faults = tables.SHOWN, tables.fault_lines(content.points)
     return render_page(
-        "reporting/federation/page.html.j2",
+        f"reporting/federation/{'validation' if content.validates else 'page'}.html.j2",
         study=content.study,
         synthetic=content.synthetic,
         content=content,
