@@ -171,6 +171,7 @@ def assert_equal_to_pooled(ours: Figures, theirs: Figures) -> None:
         assert ours[key] == pytest.approx(theirs[key], abs=1e-9), key
 
 
+@pytest.mark.process
 def test_sums_of_all_sites_give_the_scores_of_the_pooled_cases(validation, pooled) -> None:
     status = validation.conduct()
     assert (status.state, status.failures, status.model) == (
@@ -182,6 +183,7 @@ def test_sums_of_all_sites_give_the_scores_of_the_pooled_cases(validation, poole
     assert_equal_to_pooled(ours, theirs)
 
 
+@pytest.mark.process
 def test_nothing_but_sums_leaves_and_the_model_stays_as_it_is(validation) -> None:
     before = model_files(validation.model)
     status = validation.conduct()
@@ -204,6 +206,7 @@ def test_nothing_but_sums_leaves_and_the_model_stays_as_it_is(validation) -> Non
     assert 'id="curves"' not in page
 
 
+@pytest.mark.process
 def test_a_site_that_is_away_is_named_and_tested_later_by_order(validation) -> None:
     validation.silent = {"south"}
     status = validation.conduct()
@@ -216,6 +219,7 @@ def test_a_site_that_is_away_is_named_and_tested_later_by_order(validation) -> N
     assert (status.failures, {r.site for r in status.rows}) == ({}, {"all", *SITES})
 
 
+@pytest.mark.process
 def test_a_validation_resumes_after_its_last_stage(validation, monkeypatch) -> None:
     validation.silent = set(SITES)
     with pytest.raises(QuorumError):
@@ -233,6 +237,7 @@ def test_a_validation_resumes_after_its_last_stage(validation, monkeypatch) -> N
     assert not any('"roles"' in text for _, text in validation.sent)
 
 
+@pytest.mark.process
 def test_patients_at_two_hospitals_are_counted_once(validation, tmp_path) -> None:
     rows = {f"south{n}": ROWS[n % 2] for n in range(11)} | {"north0": ROWS[0]}
     (tmp_path / "data/south").rename(tmp_path / "data/old")
@@ -244,6 +249,7 @@ def test_patients_at_two_hospitals_are_counted_once(validation, tmp_path) -> Non
     assert dice == {"all": 23, "north": 12, "south": 11}
 
 
+@pytest.mark.process
 def test_what_a_policy_forbids_does_not_leave(validation, tmp_path) -> None:
     (tmp_path / "kits/south/gliofed/policy.toml").write_text('metrics = ["losses"]\n')
     validation.approve("south")
@@ -297,6 +303,7 @@ def events(kit: Kit) -> list[str]:
 # ---- what is refused
 
 
+@pytest.mark.process
 def test_a_model_that_was_not_approved_is_refused_by_server_and_site(validation, tmp_path) -> None:
     other = make_model(tmp_path / "other", seed=2, untrained=("mgmt",))
     assert read_model(other).id != read_model(validation.model).id
@@ -317,6 +324,7 @@ def test_a_model_that_was_not_approved_is_refused_by_server_and_site(validation,
     assert not (validation.kit("north").work / validation.job.run / MODEL).exists()
 
 
+@pytest.mark.process
 def test_weights_that_come_with_a_request_and_training_are_refused(validation, tmp_path) -> None:
     validation.conduct()
     site, run = validation.executor("north"), validation.job.run
@@ -336,6 +344,7 @@ def test_weights_that_come_with_a_request_and_training_are_refused(validation, t
         validation.executor("north").respond(tmp_path / "request", tmp_path / "response")
 
 
+@pytest.mark.process
 def test_a_site_without_approval_of_this_model_does_not_run_it(validation, tmp_path) -> None:
     (approval,) = validation.kit("south").approvals.iterdir()
     approval.unlink()
@@ -347,6 +356,7 @@ def test_a_site_without_approval_of_this_model_does_not_run_it(validation, tmp_p
     assert load_study(study).digest != load_study(validation.study).digest
 
 
+@pytest.mark.process
 def test_a_study_that_uses_the_model_otherwise_is_refused(validation, tmp_path) -> None:
     study = load_study(validation.study)
     loss = dataclasses.replace(study.loss, markers={**study.loss.markers, "mgmt": 1.0})
@@ -359,6 +369,7 @@ def test_a_study_that_uses_the_model_otherwise_is_refused(validation, tmp_path) 
             gliofed.validate_at_sites(validation.model, path, tmp_path / "kits/lead")
 
 
+@pytest.mark.process
 def test_the_consent_names_the_model_and_that_nothing_is_trained(validation) -> None:
     study = load_study(validation.study)
     runs = " ".join(what_runs(study, 1000))

@@ -263,6 +263,9 @@ def withdraw(
     """Exclude a site from the next round on; `gliofed readmit` takes it back."""
     with one_line_errors(), needs_extra("federation"):
         run: RunStatus = gliofed.withdraw(kit, site)
+        if run.model:
+            typer.echo(f"{site} is excluded from the next request on")
+            return
         typer.echo(
             f"{site} is excluded from the next round on; the model still contains its updates of "
             f"rounds up to {run.done}"
@@ -279,7 +282,7 @@ def readmit(
     with one_line_errors(), needs_extra("federation"):
         run: RunStatus = gliofed.readmit(kit, site)
         typer.echo(f"{site} takes part again from the next round on, once it is connected")
-        if run.state == "completed":
+        if run.state == "completed" and not run.model:
             typer.echo("gliofed start writes the model card on the server again, with its name")
 
 
