@@ -172,6 +172,7 @@ def test_a_federation_trains_by_the_printed_commands_and_by_the_unit_of_a_kit(
     desk.run(steps["predict"])
 
 
+@pytest.mark.process
 def test_a_command_that_fails_fails_the_test(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     for text in ("gliofed check nowhere", "false"):
