@@ -431,7 +431,7 @@ def test_digest_and_text_of_a_study_that_trains_are_as_before_the_setting(tiny_s
         ({"validates": "ab" * 31}, {}, "the id of a model"),
         ({"validates": "ab" * 32, "share_model": True}, {}, "leave out continues and share_model"),
         ({"validates": "ab" * 32}, {"train": ["a"]}, "name all hospitals under data.external"),
-        ({"validates": ""}, {}, "the id of a model"),
+        ({"validates": ""}, {"train": ["a"]}, "the id of a model"),
         ({}, {}, "name at least one hospital"),
     ],
 )
