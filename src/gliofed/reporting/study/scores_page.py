@@ -69,6 +69,4 @@ def _external_summary(results: Sequence[CaseResult]) -> str:
     seeds = len({r.seed for r in outside})
     text = f"{count(cases, 'case')} of {count(len(sites), 'hospital')} ({', '.join(sites)})"
     text += f"; each figure is the mean of {seeds} repeats" if seeds > 1 else ""
-    return (
-        f"{text}. That no model trained on any of them is stated in the files and was not verified."
-    )
+    return f"{text}. It was not verified that no model trained on any of them."
