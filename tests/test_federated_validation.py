@@ -30,7 +30,7 @@ from gliofed.deployment.training_job import make_job, study_for_sites
 from gliofed.errors import ApprovalError, GliofedError, ModelError, QuorumError, StudyError
 from gliofed.experiments.run import run_study
 from gliofed.federated.flare.controller import EngineConfig
-from gliofed.federated.governance.consent import what_leaves, what_runs
+from gliofed.federated.governance.consent import what_leaves
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.messages import CountsRequest, ScoresRequest, save_request
 from gliofed.federated.model_delivery import ModelRequest, save_model_request
@@ -370,7 +370,8 @@ def test_a_study_that_uses_the_model_otherwise_is_refused(validation, tmp_path) 
 @pytest.mark.process
 def test_the_consent_names_the_model_and_that_nothing_is_trained(validation) -> None:
     study = load_study(validation.study)
-    runs = " ".join(what_runs(study, 1000))
+    form = gliofed.consent(validation.study)
+    runs = " ".join(form.runs)
     assert read_model(validation.model).id in runs
     assert "No training takes place" in runs
     assert "MGMT" not in runs
@@ -379,6 +380,7 @@ def test_the_consent_names_the_model_and_that_nothing_is_trained(validation) -> 
     assert "sums over at least 7 cases" in leaves
     assert "No weights, gradient" in leaves
     assert "training cases" not in leaves
+    assert not any("Before the count" in line for line in form.leaves)
     none = " ".join(what_leaves(study, SitePolicy(metrics=()), None, 1000))
     assert "No scores: this site's policy excludes them" in none
 

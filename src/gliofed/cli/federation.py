@@ -253,6 +253,9 @@ def stop(kit: Annotated[Path, typer.Argument(help="The lead's kit.")]) -> None:
     """Stop a study after its present round; `gliofed start` resumes it."""
     with one_line_errors(), needs_extra("federation"):
         run = gliofed.stop(kit)
+        if run.model:
+            typer.echo(f"{run.study} stops after its present job")
+            return
         typer.echo(f"{run.study} stops after its present round; {run.done} are committed")
 
 
