@@ -205,7 +205,10 @@ class CalibrationConfig:
 
 @dataclass(frozen=True)
 class Study:
-    """A whole study. Studies of equal `digest` have equal settings except `OPERATIONAL` ones."""
+    """A whole study. Studies of equal `digest` have equal settings except `OPERATIONAL` ones.
+
+    init: None where training begins with random weights. personal: used with the model "personal".
+    """
 
     name: str
     data: DataConfig
@@ -227,7 +230,7 @@ class Study:
     def digest(self) -> str:
         """SHA-256 of the settings as canonical JSON.
 
-        Without paths, with default operational settings, and without `init` and
+        Without paths, with default operational settings, and without `init`, `personal` and
         `federation.validates` where these are not used.
         """
         plain = dataclasses.asdict(with_default_operations(self))

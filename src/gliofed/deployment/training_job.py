@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gliofed.errors import StudyError
+from gliofed.fine_tuning_config import PersonalConfig
 from gliofed.settings import build
 from gliofed.study import Study, study_toml
 from gliofed.version import __version__
@@ -67,7 +68,8 @@ def study_for_sites(study: Study) -> Study:
         )
     data = dataclasses.replace(study.data, root=Path(), formats={}, features=())
     init = study.init and study.init.without_folder
-    return dataclasses.replace(study, data=data, init=init, models=("federated",))
+    unused = PersonalConfig()
+    return dataclasses.replace(study, data=data, init=init, personal=unused, models=("federated",))
 
 
 def run_id(study: Study) -> str:

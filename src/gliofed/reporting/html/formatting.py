@@ -69,7 +69,7 @@ _MODELS: Final = {
     "federated": "federated",
     "pooled": "pooled",
     MEDIAN_MODEL: "single site, median",
-    "personal": "personal, each hospital's own",
+    "personal": "personal (each hospital's own)",
     "parent": "parent network, pooled",
     "age_sex": "age and sex alone",
     "radiomics": "radiomics",
