@@ -18,6 +18,7 @@ from gliofed.errors import StudyError
 from gliofed.evaluation.claims import Evidence
 from gliofed.evaluation.results import ScoreRow
 from gliofed.experiments.run_facts import count_group
+from gliofed.fine_tuning_config import InitConfig
 from gliofed.reporting.checklists.answers import FOR_AUTHORS, RULES, STATES, TEMPLATES
 from gliofed.reporting.checklists.checklist import (
     AnsweredChecklist,
@@ -82,6 +83,19 @@ def test_every_item_asks_something_and_is_answered_in_a_state(checklist) -> None
             assert left, f"{a.item.number} does not say what is missing"
     assert found.counts == Counter(a.state for a in found.answers)
     assert sum(found.counts.values()) == len(checklist.items)
+
+
+def test_weights_of_another_model_are_stated_and_left_to_the_authors_in_part() -> None:
+    plain = said(CLAIM, "24")
+    assert plain.state == "answered"
+    assert "no weights of another model" in plain.text
+    init = InitConfig("ab" * 32, frozen=("encoder",), fresh=("mgmt",))
+    begun = said(
+        CLAIM, "24", dataclasses.replace(FACTS, study=dataclasses.replace(FACTS.study, init=init))
+    )
+    assert begun.state == "partly"
+    assert f"From model {'ab' * 32}; frozen: encoder; new heads: mgmt." in begun.text
+    assert "on whose cases that model was trained" in begun.text
 
 
 @pytest.mark.parametrize(

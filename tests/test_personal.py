@@ -197,6 +197,15 @@ def test_the_table_has_both_models_n_and_the_paired_difference() -> None:
         assert (row.difference_low > 0) == (line.site == "a")
         assert line.difference.startswith("+0.1" if line.site == "a" else "\N{MINUS SIGN}0.0")
     assert personal_lines(score_table(results[:1], 100), "federated") == ()
+    assert not any("too few" in x.note for x in lines)
+    few = [r for r in results if int(r.case[1:]) < 9]
+    rows = score_table([*few, *own_personal(few)], 100)
+    notes = {x.site: x.note for x in personal_lines(rows, "federated") if x.measure[:4] == "Dice"}
+    assert ["too few for any claim" in notes[s] for s in ("all hospitals", "a", "b")] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_personal_models_leave_the_family_of_external_comparisons_as_it_is() -> None:

@@ -185,7 +185,7 @@ RULES: Final[Mapping[str, ItemStatus | Rule]] = {
     "training": _answered(f"{STUDY}; page: Training, round by round"),
     "building": _partly(STUDY),
     "selection": _answered(),
-    "initialisation": _answered(STUDY),
+    "initialisation": _if(lambda f: f.study.init, _partly(STUDY), _answered(STUDY)),
     "ensembling": _answered(),
     "clusters": _answered(BY_HOSPITAL),
     "measures": _if(lambda f: f.rows, _partly("docs: how-to/read-the-results")),

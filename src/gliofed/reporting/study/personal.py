@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from gliofed.evaluation.by_case.score_table import ALL_SITES
 from gliofed.evaluation.results import ScoreRow
 from gliofed.reporting.html.formatting import difference, estimate, missing_reason, site_title
-from gliofed.reporting.study.tables import GAP_DIGITS, HEADLINE_DIGITS, MEASURES
+from gliofed.reporting.study.tables import (
+    FEW_CASES,
+    GAP_DIGITS,
+    HEADLINE_DIGITS,
+    MEASURES,
+)
 from gliofed.study import PERSONAL
 
 
@@ -48,7 +53,9 @@ def personal_lines(rows: Sequence[ScoreRow], reference: str) -> tuple[PersonalLi
 
 
 def _line(title: str, own: ScoreRow, base: ScoreRow) -> PersonalLine:
-    missing = own.difference is None and own.value is not None and base.value is not None
+    compared = own.difference is not None or own.value is None or base.value is None
+    few = f"fewer than {FEW_CASES} cases: too few for any claim" if own.n < FEW_CASES else ""
+    reasons = ("" if compared else "not the same cases", missing_reason(own), few)
     return PersonalLine(
         site_title(own.site),
         title,
@@ -56,5 +63,5 @@ def _line(title: str, own: ScoreRow, base: ScoreRow) -> PersonalLine:
         estimate(base, HEADLINE_DIGITS),
         estimate(own, HEADLINE_DIGITS),
         difference(own, GAP_DIGITS),
-        "not the same cases" if missing else missing_reason(own),
+        "; ".join(filter(None, reasons)),
     )
