@@ -5,7 +5,7 @@ import torch
 
 from gliofed.models import blocks
 from gliofed.models.blocks import Conv3d, ConvTranspose3d
-from gliofed.models.network import _global_max
+from gliofed.models.pooling import global_max
 
 
 def _answers(layer: torch.nn.Module, x: torch.Tensor, towards: torch.Tensor) -> list[torch.Tensor]:
@@ -109,11 +109,11 @@ def test_the_maximum_of_a_channel_has_the_gradient(form) -> None:
     torch.manual_seed(0)
     image = torch.randn(2, 3, 4, 5, 6).contiguous(memory_format=form).requires_grad_()
     towards = torch.randn(2, 3)
-    _global_max(image).backward(towards)
+    global_max(image).backward(towards)
     own = image.grad.clone()
     image.grad = None
     highest = image.amax(dim=(2, 3, 4))
     highest.backward(towards)
-    assert torch.equal(_global_max(image), highest)
-    assert torch.equal(_global_max(image.detach()), highest)
+    assert torch.equal(global_max(image), highest)
+    assert torch.equal(global_max(image.detach()), highest)
     assert torch.equal(own, image.grad)
