@@ -132,11 +132,36 @@ def test_a_mean_is_bounded_so_that_a_rare_patient_passes(bound) -> None:
     assert not refused
     merged = 0.0
     for _ in range(RECENT):
-        factors, _ = offer(own, a=1.0, b=1.0, c=60.0)
-        merged += 60 * factors["c"].get("", 1.0)
-    assert merged <= 5 * RECENT  # and not 60 each
+        factors, _ = offer(own, a=1.0, b=1.0, c=12.0)
+        merged += 12 * factors["c"].get("", 1.0)
+    assert merged <= 5 * RECENT  # and not 12 each
     assert merged > RECENT  # at least the usual size each time
     assert len(own.state.sizes["c"][""]) == RECENT
+
+
+@pytest.mark.parametrize(("times", "merged"), [(14, 60), (16, 0)])
+def test_a_site_that_stays_too_large_is_refused_although_it_is_scaled_down(
+    bound, times, merged
+) -> None:
+    """Before and after the bound of 15: what was merged, at most 5 references, does not excuse."""
+    own = bound()
+    accepted = 0
+    for _ in range(RECENT):
+        offer(own, a=1, b=1, c=1)
+    for _ in range(RECENT + 60):
+        factors, _ = offer(own, a=1, b=1, c=times)
+        accepted = accepted + 1 if "c" in factors else 0
+    assert (accepted >= merged) if merged else (accepted == 0)
+
+
+def test_a_site_that_is_itself_again_takes_part_again(bound) -> None:
+    own = bound()
+    for _ in range(RECENT):
+        offer(own, a=1, b=1, c=40)
+    rounds = next(n for n in range(99) if "c" in offer(own, a=1, b=1, c=1)[0])
+    assert (
+        rounds == 12
+    )  # the mean of 20 is 15 or less once 12 or more of them are 1 and the rest 40
 
 
 def test_all_sites_may_grow_together(bound) -> None:

@@ -7,10 +7,12 @@ the run:
   round; gradients of one pass together neither.
 - **Size.** A site's level is the mean size of its last `RECENT` updates, this one included. The
   reference is the lower median of the levels of all sites: with an honest majority, no attacker
-  moves it beyond the level of an honest site. A level above `clip_ratio` references is brought
-  down to that by scaling the update; above `refuse_ratio` references, the update is refused. With
-  two sites no majority tells which of them is wrong: the reference is the lower level, and neither
-  is refused for its size.
+  moves it beyond the level of an honest site. A level of updates as they were merged above
+  `clip_ratio` references is brought down to that by scaling the update. Where the level of updates
+  as they were sent, refused ones too, is above `refuse_ratio` references, the update is refused:
+  a site that goes on sending what is scaled down or refused does not get below the bound by that.
+  With two sites no majority tells which of them is wrong: the reference is the lower level, and
+  neither is refused for its size.
 
 The mean and not each update by itself is bounded, because a patient of a rare class has many
 times the gradient of the others, and should have it now and then.
@@ -70,7 +72,8 @@ class _Reference:
 class BoundState:
     """What a run keeps of its updates.
 
-    sizes: site to kind to the sizes of its last updates, as they were merged. epoch: the pass in
+    sizes, sent: site to kind to the sizes of its last updates, as they were merged and as they were
+    sent. epoch: the pass in
     which `claimed`, site to cases of gradients, was counted. refused: site to its refused updates
     in a row. left_out: site to the round from which it is left out.
     """
@@ -80,6 +83,7 @@ class BoundState:
     claimed: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    sent: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
 
 class UpdateBound:
@@ -97,19 +101,20 @@ class UpdateBound:
         self._case_weights = {
             site: loss_weight_a_case(study.loss, own, total) for site, own in counts.items()
         }
-        self._sizes = {
-            site: {block: list(sizes) for block, sizes in own.items()}
-            for site, own in state.sizes.items()
-        }
+        self._sizes, self._sent = _lists(state.sizes), _lists(state.sent)
         self._epoch, self._claimed = state.epoch, dict(state.claimed)
         self._refused, self.left_out = dict(state.refused), dict(state.left_out)
 
     @property
     def state(self) -> BoundState:
         """To continue from."""
-        sizes = {s: {b: tuple(v) for b, v in own.items()} for s, own in self._sizes.items()}
         return BoundState(
-            sizes, self._epoch, dict(self._claimed), dict(self._refused), dict(self.left_out)
+            _tuples(self._sizes),
+            self._epoch,
+            dict(self._claimed),
+            dict(self._refused),
+            dict(self.left_out),
+            _tuples(self._sent),
         )
 
     def check_member(self, site: str) -> LabelCounts:
@@ -188,14 +193,16 @@ class UpdateBound:
         self, site: str, sizes: Mapping[str, float], references: Mapping[str, _Reference]
     ) -> str:
         most = self._config.refuse_ratio
+        sent, why = self._sent.setdefault(site, {}), ""
         for kind, size in sizes.items():
-            ratio = self._level(site, kind, size) / references[kind].size
+            sent[kind] = [*sent.get(kind, [])[-RECENT + 1 :], size]
+            ratio = statistics.fmean(sent[kind]) / references[kind].size
             if ratio > most and references[kind].sites >= MAJORITY:
-                return (
+                why = (
                     f"with it, its updates have {ratio:.3g} times the size that is usual for the "
                     f"sites, above the bound {most:g} (refuse_ratio)"
                 )
-        return ""
+        return why
 
     def _bounded(
         self, site: str, sizes: Mapping[str, float], references: Mapping[str, _Reference]
@@ -246,3 +253,14 @@ class UpdateBound:
         levels = [self._level(s, kind, sizes.get(s, {}).get(kind, 0.0)) for s in sorted(members)]
         known = [level for level in levels if level > 0]
         return _Reference(statistics.median_low(known), len(known))
+
+
+_Sizes = dict[str, dict[str, list[float]]]
+
+
+def _lists(sizes: Mapping[str, Mapping[str, Sequence[float]]]) -> _Sizes:
+    return {site: {k: list(v) for k, v in own.items()} for site, own in sizes.items()}
+
+
+def _tuples(sizes: _Sizes) -> Mapping[str, Mapping[str, Sequence[float]]]:
+    return {site: {k: tuple(v) for k, v in own.items()} for site, own in sizes.items()}
