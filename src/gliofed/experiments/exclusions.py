@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gliofed.data.store import PreparedCase
 from gliofed.errors import DataError
 from gliofed.preprocessing.quality_control import quality_faults
-from gliofed.study import Study
+from gliofed.study import QualityConfig, Study
 from gliofed.types import Case
 
 
@@ -28,9 +28,7 @@ def exclude_cases(
 
     Raises DataError where a hospital has no case left: that would change the study.
     """
-    judged = [(p, quality_faults(p.measures, study.quality, p.placements)) for p in prepared]
-    used = tuple(p for p, reasons in judged if not reasons)
-    excluded = tuple(ExcludedCase(p.case, reasons) for p, reasons in judged if reasons)
+    used, excluded = within_quality(study.quality, prepared)
     left = {p.case.site for p in used}
     for site, count in _by_site(excluded).items():
         if site not in left:
@@ -41,6 +39,17 @@ def exclude_cases(
                 "of the study, or change its [quality]"
             )
     return used, excluded
+
+
+def within_quality(
+    quality: QualityConfig, prepared: Sequence[PreparedCase]
+) -> tuple[tuple[PreparedCase, ...], tuple[ExcludedCase, ...]]:
+    """The cases within these limits, and the others with their faults."""
+    judged = [(p, quality_faults(p.measures, quality, p.placements)) for p in prepared]
+    return (
+        tuple(p for p, faults in judged if not faults),
+        tuple(ExcludedCase(p.case, faults) for p, faults in judged if faults),
+    )
 
 
 def used_cases(

@@ -12,7 +12,12 @@ from gliofed.evaluation.files import predictions_csv
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.evaluation.results import CaseResult, missing_sequences
 from gliofed.experiments.case_scores import score_case
-from gliofed.experiments.exclusions import ExcludedCase, excluded_rows, exclusion_note
+from gliofed.experiments.exclusions import (
+    ExcludedCase,
+    excluded_rows,
+    exclusion_note,
+    within_quality,
+)
 from gliofed.experiments.model_runs import content_of, digest
 from gliofed.experiments.predictions import CasePredictor
 from gliofed.experiments.segmentation_examples import best_median_worst, example
@@ -27,7 +32,6 @@ from gliofed.inference.native_grid import THRESHOLD
 from gliofed.markers import BY_ID
 from gliofed.models.folder import TrainedModel, check_steps
 from gliofed.preprocessing.dataset import prepare_every_case
-from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.preprocessing.workers import PreparationRequest
 from gliofed.reporting.study.content import SegmentationExample
 from gliofed.runtime.device import keep_memory, this_machine
@@ -50,16 +54,18 @@ def predict_with_model(
     recipe = model.recipe
     request = PreparationRequest(recipe.grid, recipe.prepare, recipe.quality, store)
     progress.stage(f"preparing {len(cases)} cases")
-    used, excluded = _exclude(model, prepare_every_case(cases, request, progress))
+    prepared = prepare_every_case(cases, request, progress)
+    used, excluded = within_quality(recipe.quality, prepared)
+    _check_any(used, excluded)
     machine = this_machine()
     predictor = CasePredictor(
         model.network().to(machine.device), machine, recipe.mirror, recipe.untrained
     )
     progress.stage(f"predicting {len(used)} cases")
     results = []
-    for done, prepared in enumerate(used):
-        progress.update(done, len(used), str(prepared.case))
-        results.append(_predict(model, predictor, prepared, folder))
+    for done, scan in enumerate(used):
+        progress.update(done, len(used), str(scan.case))
+        results.append(_predict(model, predictor, scan, folder))
     notes = [f"{exclusion_note(excluded)}. The reasons are listed below."] if excluded else []
     return ValidatedPredictions(
         tuple(results),
@@ -77,19 +83,14 @@ def model_name(model: TrainedModel) -> str:
     return f"{model.recipe.name} {model.id[:8]}"
 
 
-def _exclude(
-    model: TrainedModel, prepared: Sequence[PreparedCase]
-) -> tuple[list[PreparedCase], list[ExcludedCase]]:
-    judged = [(p, quality_faults(p.measures, model.recipe.quality, p.placements)) for p in prepared]
-    excluded = [ExcludedCase(p.case, faults) for p, faults in judged if faults]
-    used = [p for p, faults in judged if not faults]
+def _check_any(used: Sequence[PreparedCase], excluded: Sequence[ExcludedCase]) -> None:
+    """Raise DataError where no case is used."""
     if not used:
         first = excluded[0]
         raise DataError(
             f"none of {len(excluded)} cases is within the quality limits of the model; "
             f"{first.case}: {'; '.join(first.reasons)}"
         )
-    return used, excluded
 
 
 def _predict(

@@ -45,8 +45,9 @@ def read_peer_predictions(
     DataError: no prediction at all; a mask on another grid or with values that are no labels; two
     masks that differ; a table that `parse_predictions` refuses; a label that differs.
     """
-    masks, unknown = _masks(folder, cases)
-    lines = _lines(folder, cases)
+    by_id = _by_id(cases)
+    masks, unknown = _masks(folder, by_id)
+    lines = _lines(folder, by_id)
     origin = external_origin(folder.resolve().name)
     results = []
     for done, case in enumerate(cases):
@@ -85,10 +86,9 @@ _NOTHING: Final = {m.id: (math.nan,) * len(m.classes) for m in MARKERS}
 
 
 def _masks(
-    folder: Path, cases: Sequence[Case]
+    folder: Path, own: Mapping[str, Case]
 ) -> tuple[Mapping[str, tuple[Path, ...]], tuple[Path, ...]]:
-    """By "site/id", the files that may be the case's mask; and those of no case."""
-    own = _by_id(cases)
+    """By "site/id", the files that may be the case's mask; and those of no case. own: `_by_id`."""
     masks: dict[str, tuple[Path, ...]] = {}
     unknown = []
     for path in sorted(p for p in folder.rglob("*") if p.name.endswith(IMAGES) and p.is_file()):
@@ -122,12 +122,12 @@ def _by_id(cases: Sequence[Case]) -> Mapping[str, Case]:
     return {**{f"{c.site}_{c.id}": c for c in cases}, **unique}
 
 
-def _lines(folder: Path, cases: Sequence[Case]) -> Mapping[str, CaseResult]:
+def _lines(folder: Path, own: Mapping[str, Case]) -> Mapping[str, CaseResult]:
     """By "site/id", the line of the table. Raises DataError where a label differs from it."""
     path = folder / TABLE
     if not path.is_file():
         return {}
-    text, own = path.read_text("utf-8-sig"), _by_id(cases)
+    text = path.read_text("utf-8-sig")
     lines: dict[str, CaseResult] = {}
     for line in parse_predictions(text, str(path), folder.name, needs_truth=False):
         case = own.get(line.case.removeprefix("sub-")) or own.get(f"{line.site}_{line.case}")

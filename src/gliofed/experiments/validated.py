@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gliofed.calibration.calibrator import Calibration
@@ -65,22 +65,14 @@ class ValidatedPredictions:
 
         replicates: of each bootstrap interval.
         """
+        config = self.own.calibration.config if self.own else CalibrationConfig()
         empty = CalibrationEvaluation(
-            self.model, CalibrationConfig(), (), (), (), (), (), (), {}, NOT_CALIBRATED
+            self.model, config, (), (), (), (), (), (), {}, NOT_CALIBRATED
         )
         if self.own is None:
             return empty
-        evaluation = CalibrationEvaluation(
-            self.model,
-            self.own.calibration.config,
-            (),
-            self.own.scalings,
-            (),
-            (),
-            (),
-            (),
-            {(SEED, FOLD): self.own.calibration},
-        )
+        own = {(SEED, FOLD): self.own.calibration}
+        evaluation = replace(empty, scalings=self.own.scalings, calibrations=own)
         return with_figures(evaluation, self.own.cases, replicates)
 
 

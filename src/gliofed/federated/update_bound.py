@@ -182,6 +182,7 @@ class UpdateBound:
         found: dict[str, Mapping[str, float]] = {}
         refused: dict[str, str] = {}
         for site, own in sizes.items():
+            self._keep_sent(site, own)
             why = self._too_large(site, own, references)
             if why:
                 refused[site] = f"site {site}: update refused: {why}"
@@ -189,20 +190,23 @@ class UpdateBound:
                 found[site] = self._bounded(site, own, references)
         return found, refused
 
+    def _keep_sent(self, site: str, sizes: Mapping[str, float]) -> None:
+        sent = self._sent.setdefault(site, {})
+        for kind, size in sizes.items():
+            sent[kind] = [*sent.get(kind, [])[-RECENT + 1 :], size]
+
     def _too_large(
         self, site: str, sizes: Mapping[str, float], references: Mapping[str, _Reference]
     ) -> str:
         most = self._config.refuse_ratio
-        sent, why = self._sent.setdefault(site, {}), ""
-        for kind, size in sizes.items():
-            sent[kind] = [*sent.get(kind, [])[-RECENT + 1 :], size]
-            ratio = statistics.fmean(sent[kind]) / references[kind].size
+        for kind in sizes:
+            ratio = statistics.fmean(self._sent[site][kind]) / references[kind].size
             if ratio > most and references[kind].sites >= MAJORITY:
-                why = (
+                return (
                     f"with it, its updates have {ratio:.3g} times the size that is usual for the "
                     f"sites, above the bound {most:g} (refuse_ratio)"
                 )
-        return why
+        return ""
 
     def _bounded(
         self, site: str, sizes: Mapping[str, float], references: Mapping[str, _Reference]

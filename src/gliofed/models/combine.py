@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -58,8 +58,7 @@ def _check_apart(models: Sequence[TrainedModel], folders: Sequence[Path]) -> Non
 
 
 def _check_alike(first: ModelRecipe, other: ModelRecipe, folders: tuple[Path, Path]) -> None:
-    names = [f.name for f in fields(ModelRecipe) if f.name in EQUAL]
-    for name in names:
+    for name in EQUAL:
         one, two = getattr(first, name), getattr(other, name)
         if one != two:
             raise ModelError(
