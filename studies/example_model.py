@@ -19,6 +19,7 @@ from typing import Final
 
 from gliofed.cli.terminal import TerminalProgress
 from gliofed.experiments.finished_run import FinishedRun
+from gliofed.experiments.model_folders import reference_folders
 from gliofed.experiments.run import run_study
 from gliofed.experiments.run_context import RunOptions
 from gliofed.experiments.validate import ValidateOptions, validate
@@ -79,7 +80,7 @@ def study_on(root: Path) -> Study:
 
 def write_example(finished: FinishedRun, folder: Path) -> None:
     """The run's model with weights of half the size, and beside it its training as a table."""
-    trained = read_model(next(finished.page.parent.glob("models/*/*/federated/model")))
+    trained = read_model(reference_folders(finished)[0])
     rounded = {name: tensor.bfloat16() for name, tensor in trained.weights.items()}
     recipe = replace(trained.recipe, caution=caution_of(finished))
     card = trained.card + LICENCE

@@ -114,6 +114,19 @@ def test_one_hospital_many_case_folders_one_image_and_one_table(hospitals, tmp_p
     assert len(table.tables) == 1
 
 
+@pytest.mark.parametrize("given", ["north/sub-02", "north/sub-02/anat"])
+def test_a_bids_subject_is_the_same_case_alone_and_in_its_hospital(hospitals, given) -> None:
+    ((hospital,), _) = locate(hospitals / "north")
+    ((alone,), findings) = locate(hospitals / given)
+    assert (alone.root, alone.cases, findings) == (hospital.root, hospital.cases[1:], ())
+
+
+def test_the_present_folder_has_a_name(hospitals, monkeypatch) -> None:
+    monkeypatch.chdir(hospitals / "north")
+    ((site,), _) = locate(Path())
+    assert site.name == "north"
+
+
 @pytest.mark.parametrize(
     ("name", "sequence"),
     [

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     )
     from gliofed.experiments.run_context import RunOptions
     from gliofed.experiments.scores import score
-    from gliofed.experiments.studies import cohort, demo, overlap, phantom, run
+    from gliofed.experiments.studies import Demo, cohort, demo, overlap, phantom, run
     from gliofed.experiments.validate import ValidateOptions, Validation, validate
     from gliofed.federated.governance.approval import Approval
     from gliofed.federated.governance.audit_verification import LogVerdict, read_log, verify_log
@@ -91,6 +91,7 @@ _MODULES: Final = {
     "run": "gliofed.experiments.studies",
     "RunOptions": "gliofed.experiments.run_context",
     "demo": "gliofed.experiments.studies",
+    "Demo": "gliofed.experiments.studies",
     "overlap": "gliofed.experiments.studies",
     "cohort": "gliofed.experiments.studies",
     "FinishedRun": "gliofed.experiments.finished_run",
@@ -173,6 +174,7 @@ __all__ = [
     "Correction",
     "DatasetPreparation",
     "DatasetReading",
+    "Demo",
     "DicomWebServer",
     "ExportedMask",
     "ExportedModel",

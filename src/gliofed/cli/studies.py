@@ -50,8 +50,9 @@ def demo(
 
     with one_line_errors(after=RESUMES):
         with TerminalProgress() as progress:
-            finished = gliofed.demo(out, _run_options(None, None, None), progress)
-        show_finished_run(finished)
+            shown = gliofed.demo(out, _run_options(None, None, None), progress)
+        show_finished_run(shown.run)
+        typer.echo(f"Page of one predicted case: {shown.case_page}")
 
 
 def run(

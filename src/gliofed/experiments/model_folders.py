@@ -10,7 +10,7 @@ from typing import Final
 from gliofed.calibration.calibrator import Calibration
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.finished_run import FinishedRun
-from gliofed.experiments.model_runs import ModelRun
+from gliofed.experiments.model_runs import ModelRun, TrainedModelRun
 from gliofed.experiments.sequence_ablation import WITHOUT, calibrations_by_missing
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.recipe import ModelRecipe
@@ -28,22 +28,28 @@ def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
     context, scored = finished.context, finished.scored
     calibrations = scored.calibration.calibrations if scored.calibration else {}
     folders = []
-    for trained in finished.trained:
+    for folder, trained in zip(reference_folders(finished), _references(finished), strict=True):
         run, state = trained.run, trained.state
-        if run.model != scored.reference:
-            continue
         key = (run.seed, run.split.fold)
         by_missing: Mapping[int, Calibration] = {}
         if key in calibrations:
             results = _results_of(scored.results, key, scored.reference)
             dropped = _results_of(finished.without_sequences, key, scored.reference)
             by_missing = calibrations_by_missing(calibrations[key], results, dropped)
-        folder = run.folder(context.out) / MODEL
         untrained = run.untrained(context.study, context.prepared)
         recipe = recipe_of(run.effective_study(context.study), state.run, state.rounds, untrained)
         id_ = write_model(folder, recipe, state.weights, by_missing, lambda _: card)
         folders += [folder, *_write_personal(finished, run, recipe, id_)]
     return tuple(folders)
+
+
+def reference_folders(finished: FinishedRun) -> tuple[Path, ...]:
+    """The folder of each exported model of the reference, one for each seed and fold."""
+    return tuple(t.run.folder(finished.context.out) / MODEL for t in _references(finished))
+
+
+def _references(finished: FinishedRun) -> tuple[TrainedModelRun, ...]:
+    return tuple(t for t in finished.trained if t.run.model == finished.scored.reference)
 
 
 def _write_personal(

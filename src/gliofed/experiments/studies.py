@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from gliofed.data.formats.registry import read_sites
@@ -10,10 +11,12 @@ from gliofed.experiments.cases import prepare_and_compare
 from gliofed.experiments.cohort import cohort_table
 from gliofed.experiments.demo import SEED, demo_study
 from gliofed.experiments.finished_run import FinishedRun
+from gliofed.experiments.model_folders import reference_folders
 from gliofed.experiments.patient_overlap import PatientOverlap, find_patient_overlap
 from gliofed.experiments.run import run_study
 from gliofed.experiments.run_context import RunOptions
 from gliofed.federated.cohort.table import CohortTable
+from gliofed.inference.predict import PredictOptions, predict, report
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import load_study
 
@@ -32,12 +35,25 @@ def run(
     return run_study(load_study(study), out, progress, options)
 
 
-def demo(
-    out: Path, options: RunOptions = RunOptions(), progress: Progress = NO_PROGRESS
-) -> FinishedRun:
-    """Draw the phantom hospitals and run the whole experiment on them, in minutes, on a CPU."""
-    study = demo_study(phantom(out / "hospitals", progress))
-    return run_study(study, out, progress, options)
+@dataclass(frozen=True)
+class Demo:
+    """The demo's run, and the page of one predicted case of its external hospital."""
+
+    run: FinishedRun
+    case_page: Path
+
+
+def demo(out: Path, options: RunOptions = RunOptions(), progress: Progress = NO_PROGRESS) -> Demo:
+    """Draw the phantom hospitals, run the whole experiment on them, in minutes, on a CPU, and
+    predict the first case of the external hospital with the federated model."""
+    hospitals = phantom(out / "hospitals", progress)
+    finished = run_study(demo_study(hospitals), out, progress, options)
+    (model,) = reference_folders(finished)
+    scans = min((hospitals / HOSPITALS[-1].name).glob("sub-*"))
+    choices = PredictOptions(model, options.store or out / "store")
+    predict(str(scans), out / "predicted", choices, progress)
+    (page,) = report(out / "predicted", choices.store, progress)
+    return Demo(finished, page)
 
 
 def overlap(

@@ -6,7 +6,7 @@ Unlike the readers in `data.formats`, it goes on after a fault and reports it as
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeVar
@@ -61,11 +61,17 @@ class _Located:
 def locate(path: Path) -> tuple[tuple[LocatedSite, ...], tuple[Finding, ...]]:
     """Every hospital at or below `path`, ordered by name, and findings on file names and folders.
 
-    A single image or table is a site of its own. The path must exist.
+    A single image, table or BIDS subject (its folder, or `anat` in it) is a site of its own. The
+    path must exist.
     """
     located = _Located()
+    if not path.name:  # "."
+        path = path.absolute()
     if path.is_file():
         _file(path, located)
+    elif subject := _bids_subject(path):
+        case = _bids_case(subject.parent, subject, located)
+        located.sites.append(LocatedSite(subject.parent.name, subject.parent, True, (case,), ()))
     else:
         _folder(path, 0, located)
     if not located.sites:
@@ -170,28 +176,34 @@ def _add_once(
     files.setdefault(key, path)
 
 
+def _bids_subject(folder: Path) -> Path | None:
+    """The subject whose folder this is, or whose `anat`; None if it is neither."""
+    subject = folder.parent if folder.name == "anat" else folder
+    is_subject = subject.name.startswith("sub-") and any(
+        p.name == "anat" or p.name.startswith("ses-") for p in _entries(subject)
+    )
+    return subject if is_subject else None
+
+
 def _bids_site(root: Path, located: _Located) -> LocatedSite:
     subjects = [p for p in _entries(root) if p.name.startswith("sub-") and p.is_dir()]
-    cases = []
-    for folder in subjects:
-        case = f"{root.name}/{folder.name.removeprefix('sub-')}"
-        images = _bids_images(root, folder, case, located)
-        cases.append(
-            LocatedCase(case, folder.name, images, _bids_masks(root, folder.name, case, located))
-        )
-    names = {p.name for p in subjects}
-    for mask in sorted((root / "derivatives").glob("*/sub-*")):
-        if mask.is_dir() and mask.name not in names:
-            located.findings.append(
-                Finding(
-                    "SET-MASK-ORPHAN",
-                    f"{root.name}/{mask.name}",
-                    display_path(mask, root),
-                    mask.name,
-                )
-            )
+    cases = tuple(_bids_case(root, folder, located) for folder in subjects)
+    _find_orphan_masks(root, {p.name for p in subjects}, located)
     tables = [root / "participants.tsv"]
-    return LocatedSite(root.name, root, True, tuple(cases), tuple(t for t in tables if t.exists()))
+    return LocatedSite(root.name, root, True, cases, tuple(t for t in tables if t.exists()))
+
+
+def _bids_case(root: Path, folder: Path, located: _Located) -> LocatedCase:
+    case = f"{root.name}/{folder.name.removeprefix('sub-')}"
+    images = _bids_images(root, folder, case, located)
+    return LocatedCase(case, folder.name, images, _bids_masks(root, folder.name, case, located))
+
+
+def _find_orphan_masks(root: Path, subjects: Collection[str], located: _Located) -> None:
+    for mask in sorted((root / "derivatives").glob("*/sub-*")):
+        if mask.is_dir() and mask.name not in subjects:
+            case, where = f"{root.name}/{mask.name}", display_path(mask, root)
+            located.findings.append(Finding("SET-MASK-ORPHAN", case, where, mask.name))
 
 
 def _bids_images(root: Path, folder: Path, case: str, located: _Located) -> dict[Sequence, Path]:
