@@ -45,7 +45,8 @@ from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.messages import load_update, save_update
-from gliofed.federated.server.rounds import FederatedRun, run_rounds
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.presets import PRESETS
 from gliofed.runtime.device import keep_memory, this_machine

@@ -37,7 +37,8 @@ from gliofed.federated.governance.policy import load_policy
 from gliofed.federated.linkage.site_decisions import read_decisions
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.named_tensors import join_tensors
-from gliofed.federated.server.rounds import FederatedRun, run_rounds
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.server.testing import FinishedTest, run_test
 from gliofed.runtime.files import write_text
 from gliofed.study import Study, parse_study

@@ -28,7 +28,9 @@ from gliofed.federated.messages import (
     save_counts,
     save_update,
 )
-from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
+from gliofed.federated.server.exchange import SiteReply
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.strategies.averaging import weight_by_cases, weight_by_labels
 from gliofed.federated.wire import pack, read_note, receive
 from gliofed.federation_config import FederationConfig

@@ -27,7 +27,7 @@ from gliofed.federated.messages import (
     save_statistics,
 )
 from gliofed.federated.server.calibration import CALIBRATION, last_calibration, run_calibration
-from gliofed.federated.server.rounds import SiteReply
+from gliofed.federated.server.exchange import SiteReply
 from gliofed.federated.wire import read_note, save
 from gliofed.federation_config import FederationConfig
 from gliofed.markers import BY_ID

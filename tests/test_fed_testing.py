@@ -32,7 +32,9 @@ from gliofed.federated.messages import (
     save_request,
     save_scores,
 )
-from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
+from gliofed.federated.server.exchange import SiteReply
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.server.testing import last_test, run_test
 from gliofed.federated.wire import LARGEST_HEADER, read_note, save
 from gliofed.federation_config import FederationConfig

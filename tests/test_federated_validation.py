@@ -34,7 +34,7 @@ from gliofed.federated.governance.consent import what_leaves
 from gliofed.federated.governance.policy import SitePolicy
 from gliofed.federated.messages import CountsRequest, ScoresRequest, save_request
 from gliofed.federated.model_delivery import ModelRequest, save_model_request
-from gliofed.federated.server.rounds import SiteReply
+from gliofed.federated.server.exchange import SiteReply
 from gliofed.models.folder import model_files, read_model
 from gliofed.study import load_study, parse_study, study_toml
 

@@ -45,8 +45,8 @@ from gliofed.federated.linkage.site_decisions import (
     write_decisions,
 )
 from gliofed.federated.linkage.tokens import study_salt
+from gliofed.federated.server.exchange import SiteReply
 from gliofed.federated.server.linkage import ORDER, compare_patients, count_text, forget_tokens
-from gliofed.federated.server.rounds import SiteReply
 from gliofed.federated.wire import load, save
 from gliofed.study import Study
 from gliofed.types import Case, Labels

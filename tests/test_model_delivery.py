@@ -32,7 +32,7 @@ from gliofed.federated.model_delivery import (
     save_model_request,
     save_receipt,
 )
-from gliofed.federated.server.rounds import SiteReply
+from gliofed.federated.server.exchange import SiteReply
 from gliofed.models.folder import CARD, RECORD, WEIGHTS, model_files, recipe_of, write_model
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device

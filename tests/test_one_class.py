@@ -39,7 +39,8 @@ from gliofed.federated.label_counts import (
     untrained_markers,
 )
 from gliofed.federated.local import LocalEngine
-from gliofed.federated.server.rounds import FederatedRun, run_rounds
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.server.testing import run_test
 from gliofed.inference.answer_files import (
     ANSWER,

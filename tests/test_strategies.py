@@ -16,7 +16,8 @@ from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.messages import save_update
 from gliofed.federated.schedule import Schedule, make_schedule
-from gliofed.federated.server.rounds import FederatedRun, run_rounds
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.strategies.halves import ClientRound, ServerSetup
 from gliofed.federated.strategies.table import STRATEGIES, strategy_named
 from gliofed.federation_config import FederationConfig

@@ -26,7 +26,9 @@ from gliofed.federated.messages import (
     save_request,
     training_request_of,
 )
-from gliofed.federated.server.rounds import FederatedRun, SiteReply, run_rounds
+from gliofed.federated.server.exchange import SiteReply
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.wire import read_note
 from gliofed.models.network import build_net
 from gliofed.runtime.device import Device

@@ -35,8 +35,10 @@ from gliofed.federated.server.calibration import (
     last_calibration,
     run_calibration,
 )
+from gliofed.federated.server.exchange import Engine, SiteReply
 from gliofed.federated.server.linkage import compare_patients, forget_tokens
-from gliofed.federated.server.rounds import Engine, FederatedRun, SiteReply, run_rounds
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.server.testing import TABLE, GivenModel, TestedModel, run_test
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.initial_weights import initial_weights, read_base

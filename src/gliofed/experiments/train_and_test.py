@@ -16,7 +16,8 @@ from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.local import LocalEngine
-from gliofed.federated.server.rounds import FederatedRun, run_rounds
+from gliofed.federated.server.rounds import run_rounds
+from gliofed.federated.server.run import FederatedRun
 from gliofed.models.initial_weights import initial_weights
 from gliofed.models.network import build_net
 from gliofed.runtime.files import write_text

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gliofed.errors import CheckpointError, GliofedError
 from gliofed.federated.client import Client
-from gliofed.federated.server.rounds import SiteReply
+from gliofed.federated.server.exchange import SiteReply
 
 
 class LocalEngine:

@@ -43,7 +43,7 @@ from gliofed.federated.flare.names import (
 from gliofed.federated.flare.task_requests import TaskRequests, hold_task_requests
 from gliofed.federated.flare.transfer import FileOffer, OfferedFile, download, release_memory
 from gliofed.federated.governance.failure import parse_failure
-from gliofed.federated.server.rounds import SiteReply
+from gliofed.federated.server.exchange import SiteReply
 from gliofed.federated.wire import LARGEST_HEADER, read_note
 from gliofed.runtime.processes import end_with_starter
 

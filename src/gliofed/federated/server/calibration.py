@@ -20,7 +20,7 @@ from gliofed.errors import UpdateError
 from gliofed.federated.checkpoint import RecordFormat, last_record
 from gliofed.federated.gate import check_statistics
 from gliofed.federated.messages import CalibrationRequest, new_nonce
-from gliofed.federated.server.rounds import Engine, collect_replies, response_file
+from gliofed.federated.server.exchange import Engine, collect_replies, response_file
 from gliofed.federated.server.testing import TestedModel
 from gliofed.federation_config import FederationConfig
 from gliofed.markers import BY_ID

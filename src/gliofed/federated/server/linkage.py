@@ -44,7 +44,7 @@ from gliofed.federated.linkage.server import (
 )
 from gliofed.federated.messages import new_nonce
 from gliofed.federated.server.calibration import EngineFactory
-from gliofed.federated.server.rounds import Engine, SiteReply, exchange_files
+from gliofed.federated.server.exchange import Engine, SiteReply, exchange_files
 from gliofed.runtime.files import write_text
 from gliofed.study import Study
 

@@ -23,7 +23,7 @@ from gliofed.evaluation.results import Role, ScoreRow
 from gliofed.federated.checkpoint import RecordFormat, last_record
 from gliofed.federated.gate import check_scores
 from gliofed.federated.messages import ScoresRequest, new_nonce
-from gliofed.federated.server.rounds import Engine, collect_replies, response_file
+from gliofed.federated.server.exchange import Engine, collect_replies, response_file
 from gliofed.runtime.files import write_text
 from gliofed.study import LossConfig, Study
 
