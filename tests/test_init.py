@@ -19,7 +19,7 @@ from gliofed.federated.messages import TrainingRequest, load_request, load_updat
 from gliofed.federated.strategies.table import STRATEGIES
 from gliofed.fine_tuning_config import InitConfig
 from gliofed.models.folder import model_id_of, read_model, read_record, recipe_of, write_model
-from gliofed.models.initial_weights import initial_weights, read_base
+from gliofed.models.initial_weights import inherited_caution, initial_weights, read_base
 from gliofed.models.network import build_net, part_of, task_of, train_only, without_frozen
 from gliofed.models.presets import PRESETS
 from gliofed.study import NetworkConfig, load_study, parse_study, study_toml
@@ -366,6 +366,18 @@ def test_the_digest_has_the_model_and_not_its_path(tmp_path) -> None:
     assert read.digest == study.digest
     path.write_text(study_toml(plain))
     assert load_study(path).init is None
+
+
+@pytest.mark.parametrize("caution", ["", "For trials only."])
+def test_what_the_model_states_is_handed_on(tiny_study, base, caution) -> None:
+    trained, folder = base
+    recipe = dataclasses.replace(trained.recipe, caution=caution)
+    id_ = write_model(folder, recipe, trained.weights, {}, lambda _: "")
+    study = starting(tiny_study, (read_model(folder), folder))
+    assert inherited_caution(study) == (
+        f"Training began with model {id_[:12]}, which states: For trials only." if caution else ""
+    )
+    assert inherited_caution(tiny_study) == ""
 
 
 def test_a_model_states_which_one_it_began_with_and_older_ones_open(

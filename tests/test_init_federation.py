@@ -32,7 +32,8 @@ ORIGIN = "example model 1, TCGA\x1b[2J"
 def model(tiny_study, tmp_path):
     folder = tmp_path / "secret-place/base"
     weights = build_net(tiny_study.net, seed=77).state_dict()
-    write_model(folder, recipe_of(tiny_study, "ab" * 12, 5), weights, {}, lambda _: "")
+    recipe = recipe_of(tiny_study, "ab" * 12, 5, caution="For trials only.")
+    write_model(folder, recipe, weights, {}, lambda _: "")
     return read_model(folder), folder
 
 
@@ -97,6 +98,7 @@ class TestServer:
         self, federation, model
     ) -> None:
         base, folder = model
+        assert base.recipe.caution == "For trials only."
         shutil.copytree(folder, federation.kit.own / "models/any-name")
         shutil.rmtree(folder)
         run = federation.conduct(rounds=1)
@@ -105,7 +107,9 @@ class TestServer:
         assert moved == {"decoder", "heads"}
         shutil.rmtree(federation.kit.own / "models")  # a run that has begun does not need it
         run = federation.conduct(rounds=1)
-        assert read_model(run / "model").recipe.base == base.id
+        recipe = read_model(run / "model").recipe
+        assert recipe.base == base.id
+        assert recipe.caution.endswith("which states: For trials only.")
         assert base.id in (run / "model/model-card.md").read_text()
         shown = CliRunner().invoke(app, ["model", "show", str(run / "model")]).output
         assert f"started from model {base.id}" in shown

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gliofed.deployment.kit import open_kit
+from gliofed.deployment.models_of_server import keep_caution, kept_caution
 from gliofed.deployment.run_status import read_status
 from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.errors import CheckpointError, StudyError
@@ -69,6 +70,7 @@ def begin_run(study: Study, run: Path, log: AuditLog) -> None:
     if finished:
         state = _continued(study, run, run.parent / finished)
         commit(run / "rounds", state)
+        keep_caution(run, kept_caution(run.parent / finished))
         for site in read_withdrawn(run.parent / finished):
             record_change(run, site, "withdraw", log)
         log.write("run-continued", run=run.name, continues=finished, rounds=state.rounds)

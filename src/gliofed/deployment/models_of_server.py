@@ -11,10 +11,14 @@ from gliofed.deployment.kit import Kit
 from gliofed.deployment.model_card import MODEL
 from gliofed.errors import ModelError, StudyError
 from gliofed.models.folder import model_id_of, read_record
+from gliofed.runtime.files import write_text
 from gliofed.study import Study
 
 MODELS: Final = "models"
 """Folder in `KIT/gliofed`, with one folder a model, of any name."""
+
+CAUTION: Final = "caution.txt"
+"""In the folder of a run."""
 
 
 def with_model_folder(study: Study, kit: Kit) -> Study:
@@ -32,6 +36,18 @@ def with_model_folder(study: Study, kit: Kit) -> Study:
         f"init.digest: the server has no model {study.init.digest}; on the server, copy its folder "
         f"into gliofed/{MODELS} of the kit (cp -r MODEL KIT/gliofed/{MODELS}/), and start again"
     )
+
+
+def keep_caution(run: Path, caution: str) -> None:
+    """Keep what the model that a run starts from states for its users: the run goes on without that
+    model. run: folder of the run."""
+    if caution:
+        write_text(run / CAUTION, caution)
+
+
+def kept_caution(run: Path) -> str:
+    """What `keep_caution` kept; empty if nothing."""
+    return (run / CAUTION).read_text() if (run / CAUTION).exists() else ""
 
 
 def _folders(kit: Kit) -> Iterator[Path]:

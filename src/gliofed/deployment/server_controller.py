@@ -15,7 +15,7 @@ from gliofed.deployment.continued_run import begin_run
 from gliofed.deployment.kit import Kit, open_kit
 from gliofed.deployment.model_card import MODEL, model_card
 from gliofed.deployment.model_delivery import DELIVERED, deliver_model
-from gliofed.deployment.models_of_server import with_model_folder
+from gliofed.deployment.models_of_server import keep_caution, kept_caution, with_model_folder
 from gliofed.deployment.run_page import FederationPage
 from gliofed.deployment.run_status import RunStatus, State, write_status
 from gliofed.deployment.training_job import TrainingJob, parse_job
@@ -41,7 +41,7 @@ from gliofed.federated.server.rounds import run_rounds
 from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.server.testing import TABLE, GivenModel, TestedModel, run_test
 from gliofed.models.folder import recipe_of, write_model
-from gliofed.models.initial_weights import initial_weights, read_base
+from gliofed.models.initial_weights import inherited_caution, initial_weights
 from gliofed.runtime.files import alone_in
 from gliofed.study import FEDERATED
 
@@ -147,7 +147,8 @@ class ServerController(FlareController):
             self._set_progress(before)
         self._begun = True
         if before is None:
-            read_base(with_model_folder(study, kit))  # faults end the job before a request
+            caution = inherited_caution(with_model_folder(study, kit))
+            keep_caution(folder, caution)  # faults of the model end the job before a request
 
         def on_commit(state: CommittedRound) -> None:
             self._note_heads()
@@ -280,9 +281,10 @@ class ServerController(FlareController):
         withdrawn = read_withdrawn(folder)
         self._status = dataclasses.replace(self._status, withdrawn=withdrawn)
         finished = last_calibration(folder, state.run, state.rounds)
+        untrained = state.untrained(self._study.loss)
         model = write_model(
             folder / MODEL,
-            recipe_of(self._study, state.run, state.rounds, state.untrained(self._study.loss)),
+            recipe_of(self._study, state.run, state.rounds, untrained, kept_caution(folder)),
             state.weights,
             {0: finished.calibration} if finished else {},
             lambda model: model_card(self._study, self._status, withdrawn, model),

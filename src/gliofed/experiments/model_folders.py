@@ -13,6 +13,7 @@ from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.model_runs import ModelRun, TrainedModelRun
 from gliofed.experiments.sequence_ablation import WITHOUT, calibrations_by_missing
 from gliofed.models.folder import recipe_of, write_model
+from gliofed.models.initial_weights import inherited_caution
 from gliofed.models.recipe import ModelRecipe
 
 MODEL: Final = "model"
@@ -37,7 +38,9 @@ def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
             dropped = _results_of(finished.without_sequences, key, scored.reference)
             by_missing = calibrations_by_missing(calibrations[key], results, dropped)
         untrained = run.untrained(context.study, context.prepared)
-        recipe = recipe_of(run.effective_study(context.study), state.run, state.rounds, untrained)
+        study = run.effective_study(context.study)
+        caution = inherited_caution(study)
+        recipe = recipe_of(study, state.run, state.rounds, untrained, caution)
         id_ = write_model(folder, recipe, state.weights, by_missing, lambda _: card)
         folders += [folder, *_write_personal(finished, run, recipe, id_)]
     return tuple(folders)

@@ -140,6 +140,8 @@ def _own_calibration(model: TrainedModel, results: Sequence[CaseResult]) -> OwnC
 
 def _notes(model: TrainedModel) -> Iterator[str]:
     """What a reader must see of the model."""
+    if model.recipe.caution:
+        yield model.recipe.caution
     if model.recipe.synthetic:
         yield "The model was trained on synthetic phantoms. No figure applies to patients."
     for marker in model.recipe.untrained:

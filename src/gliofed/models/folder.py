@@ -179,7 +179,9 @@ def place_model(
     return read[0]
 
 
-def recipe_of(study: Study, run: str, rounds: int, untrained: tuple[str, ...] = ()) -> ModelRecipe:
+def recipe_of(
+    study: Study, run: str, rounds: int, untrained: tuple[str, ...] = (), caution: str = ""
+) -> ModelRecipe:
     """The recipe of a model trained in a study, all but the markers `untrained`; names no site."""
     return ModelRecipe(
         study.name,
@@ -195,6 +197,7 @@ def recipe_of(study: Study, run: str, rounds: int, untrained: tuple[str, ...] = 
         study.score.mirror,
         study.data.synthetic,
         untrained=untrained,
+        caution=caution,
         base=study.init.digest if study.init else "",
     )
 

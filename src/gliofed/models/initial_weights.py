@@ -70,6 +70,15 @@ def read_base(study: Study) -> TrainedModel | None:
     return base
 
 
+def inherited_caution(study: Study) -> str:
+    """What users of the study's model must see of the one that it starts from; mostly empty. Raises
+    as `read_base` does."""
+    base = read_base(study)
+    if base is None or not base.recipe.caution:
+        return ""
+    return f"Training began with model {base.id[:12]}, which states: {base.recipe.caution}"
+
+
 def _fresh(init: InitConfig, base: TrainedModel) -> tuple[str, ...]:
     """The markers whose heads begin with random weights."""
     return tuple(dict.fromkeys((*init.fresh, *base.recipe.untrained)))
