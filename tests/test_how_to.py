@@ -25,7 +25,7 @@ NOT_RUN: Final[Mapping[str, str]] = {
     ".venv/bin/python -c": "asks the environment of `make setup` for a GPU",
     "gliofed intake https://pacs.north.example/": "needs a hospital's PACS: test_dicom_web has one",
     "gliofed receive": "listens on a hospital's address: test_dicom_receive has one of its own",
-    "gliofed radiomics": "needs PyRadiomics, which is compiled: test_radiomics_extract has the rest",
+    "gliofed radiomics": "needs PyRadiomics or published tables: test_radiomics_extract, test_hospital_study",
     "gliofed federation try": "takes minutes: the steps of the page are run one by one instead",
     "cd federated-bundle": "changes the folder for the next command only",
     "python -m monai.bundle run": "test_handout runs MONAI on an exported bundle",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gliofed.dicom.dicomweb import DicomWebServer
     from gliofed.dicom.storescp import ListenAddress, receive
     from gliofed.experiments.finished_run import FinishedRun
+    from gliofed.experiments.hospital_features import HospitalStudy, study_hospitals
     from gliofed.experiments.radiomics import (
         ExtractedFeatures,
         ExtractOptions,
@@ -103,6 +104,8 @@ _MODULES: Final = {
     "ExtractedFeatures": "gliofed.experiments.radiomics",
     "ExtractOptions": "gliofed.experiments.radiomics",
     "leave_one_hospital_out": "gliofed.experiments.radiomics",
+    "study_hospitals": "gliofed.experiments.hospital_features",
+    "HospitalStudy": "gliofed.experiments.hospital_features",
     # Models and cases
     "predict": "gliofed.inference.predict",
     "PredictOptions": "gliofed.inference.predict",
@@ -182,6 +185,7 @@ __all__ = [
     "ExtractedFeatures",
     "FetchedModel",
     "FinishedRun",
+    "HospitalStudy",
     "IngestRequest",
     "IngestResult",
     "ListenAddress",
@@ -245,6 +249,7 @@ __all__ = [
     "status",
     "stop",
     "stored_runs",
+    "study_hospitals",
     "try_out",
     "upgrade_model",
     "validate",

@@ -248,3 +248,24 @@ def fit_regressions(
         with TerminalProgress() as progress:
             path = gliofed.leave_one_hospital_out(tables, out, labels, progress)
         typer.echo(f"wrote {path}\n{RESEARCH_USE_ONLY}")
+
+
+@radiomics.command("study")
+def study_published_features(
+    sources: Annotated[
+        Path, typer.Argument(help="The file of sources (TOML): tables of features and labels.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the page, tables and predictions.")],
+    bootstrap: Annotated[int, typer.Option(min=100, help="Resamples of patients.")] = 2000,
+) -> None:
+    """Compare sets of published features, each hospital held out, beside age and sex alone.
+
+    Models are trained by sums, pooled, and at each hospital alone. Research use only. Not a medical
+    device.
+    """
+    with one_line_errors():
+        with TerminalProgress() as progress:
+            found = gliofed.study_hospitals(sources, out, bootstrap, progress)
+        typer.echo(f"Federated and pooled probabilities differ by {found.largest_difference:.1e}.")
+        typer.echo(RESEARCH_USE_ONLY)
+        typer.echo(f"Page: {found.page}; as Markdown: {out / 'results.md'}")

@@ -44,6 +44,9 @@ _PUBLISHED: Final = ("ID", "Date")
 _NOTHING: Final = frozenset({"", "#div/0!", "inf", "-inf", "nan"})
 """Cells of the published table for an absent region or a division by zero."""
 AGE_SEX_NAMES: Final = ("age_years", "sex_male")
+IDH_NAME: Final = "idh_mutant"
+PATIENT_NAMES: Final = frozenset({*AGE_SEX_NAMES, IDH_NAME})
+"""Columns that state something of the patient: no hospital's scanner changes them."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,18 @@ class FeatureTable:
         chosen = tuple(s for s, yes in zip(self.subjects, rows, strict=True) if yes)
         return FeatureTable(chosen, self.names, self.values[rows])
 
+    def only(self, names: Sequence[str]) -> FeatureTable:
+        """The columns of these names, in their order. Raises ValueError for another name."""
+        columns = [self.names.index(name) for name in names]
+        return FeatureTable(self.subjects, tuple(names), self.values[:, columns])
+
     def at_site(self, site: str) -> FeatureTable:
         """The rows of one hospital."""
         return self.pick(np.array([s.site == site for s in self.subjects], bool))
+
+    def without_sites(self, sites: Collection[str]) -> FeatureTable:
+        """The rows of the other hospitals."""
+        return self.pick(np.array([s.site not in sites for s in self.subjects], bool))
 
     def by_site(self) -> tuple[FeatureTable, ...]:
         """One table a hospital, in the order of `sites`."""
@@ -99,6 +111,14 @@ def age_and_sex(table: FeatureTable) -> FeatureTable:
         for s in table.subjects
     ]
     return FeatureTable(table.subjects, AGE_SEX_NAMES, np.array(rows, float).reshape(len(rows), 2))
+
+
+def with_patient_columns(table: FeatureTable) -> FeatureTable:
+    """The features, then age, sex and IDH (1 mutant, 0 wildtype)."""
+    labels = [s.labels["idh"] for s in table.subjects]
+    mutant = [math.nan if isinstance(x, Unknown) else float(x == "mutant") for x in labels]
+    values = np.column_stack([table.values, age_and_sex(table).values, mutant])
+    return FeatureTable(table.subjects, (*table.names, *AGE_SEX_NAMES, IDH_NAME), values)
 
 
 def features_csv(table: FeatureTable) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from gliofed.errors import DataError
@@ -31,24 +34,48 @@ def model_inputs(table: FeatureTable, name: str) -> FeatureTable:
     return age_and_sex(table) if name == AGE_SEX else table
 
 
+@dataclass(frozen=True)
+class HeldOutSite:
+    """One hospital held out: its cases, and those of all others that may train."""
+
+    site: str
+    training: FeatureTable
+    test: FeatureTable
+
+
+def held_out_sites(
+    table: FeatureTable, same_hospital: Sequence[Sequence[str]] = ()
+) -> Iterator[HeldOutSite]:
+    """Each hospital of the table in turn, however small it is.
+
+    A patient of the hospital left out is excluded from training, also at other hospitals; so are
+    the other sites of its institution, which `same_hospital` groups. Raises DataError if nothing is
+    left to train on.
+    """
+    for site in table.sites:
+        test = table.at_site(site)
+        known = {s.patient for s in test.subjects}
+        out = {site, *(s for group in same_hospital if site in group for s in group)}
+        rows = [s.site not in out and s.patient not in known for s in table.subjects]
+        if not any(rows):
+            raise DataError(f"without the patients of {site} none is left to train on")
+        yield HeldOutSite(site, table.pick(np.array(rows, bool)), test)
+
+
 def leave_one_site_out(
     table: FeatureTable, progress: Progress = NO_PROGRESS
 ) -> tuple[CaseResult, ...]:
-    """Predict every case by each of `MODELS`, trained without its hospital, however small that is.
+    """Predict every case by each of `MODELS`, trained without its hospital, as `held_out_sites`.
 
-    A patient of the hospital left out is excluded from training, also at other hospitals. The fold
-    is the hospital's name. Raises DataError if there is only one hospital.
+    The fold is the hospital's name. Raises DataError if there is only one hospital.
     """
     if len(table.sites) < 2:
         raise DataError("the table has one hospital; leaving it out leaves none to train on")
     out: list[CaseResult] = []
-    for number, site in enumerate(table.sites):
-        test = table.at_site(site)
-        known = {s.patient for s in test.subjects}
-        others = np.array([s.site != site and s.patient not in known for s in table.subjects], bool)
+    for number, split in enumerate(held_out_sites(table)):
         for place, name in enumerate(MODELS):
-            model = train_model(table.pick(others), name)
-            out += case_results(model, model_inputs(test, name), site, "external")
+            model = train_model(split.training, name)
+            out += case_results(model, model_inputs(split.test, name), split.site, "external")
             done = number * len(MODELS) + place + 1
             progress.update(done, len(table.sites) * len(MODELS), "models")
     return tuple(out)

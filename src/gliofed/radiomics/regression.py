@@ -31,7 +31,7 @@ from gliofed.evaluation.metrics.discrimination import ClassIndices
 from gliofed.evaluation.results import CaseResult, Role
 from gliofed.markers import MARKERS, Marker
 from gliofed.radiomics.combat import SharedEffects, combat_sums, harmonise, shared_effects
-from gliofed.radiomics.feature_table import FeatureTable, age_and_sex
+from gliofed.radiomics.feature_table import PATIENT_NAMES, FeatureTable, age_and_sex
 from gliofed.radiomics.standardisation import FeatureScaling, fit_feature_scaling, sum_over_sites
 from gliofed.types import Unknown
 
@@ -210,9 +210,15 @@ def _harmonisation(parts: Sequence[FeatureTable]) -> Harmonisation:
     persons = [age_and_sex(p).values for p in parts]
     scale = fit_feature_scaling(persons)
     sums = [
-        combat_sums(p.values, scale.standardise(v)) for p, v in zip(parts, persons, strict=True)
+        combat_sums(_imaging(p), scale.standardise(v)) for p, v in zip(parts, persons, strict=True)
     ]
     return Harmonisation(scale, shared_effects(sum_over_sites(sums)))
+
+
+def _imaging(part: FeatureTable) -> Values:
+    """The values with what is known of the patient as unknown: it is not harmonised."""
+    patient = np.array([name in PATIENT_NAMES for name in part.names], bool)
+    return np.where(patient, np.nan, part.values)
 
 
 def _harmonised(part: FeatureTable, harmonisation: Harmonisation | None) -> Values:
