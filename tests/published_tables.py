@@ -141,3 +141,29 @@ format = "tcga"
 features = ["tcga.csv"]
 labels = "tcga-labels.csv"
 """
+
+
+REAL = """name = "nine hospitals"
+[[sources]]
+format = "upenn_gbm"
+site = "upenn"
+features = ["data/radiomics/upenn-captk"]
+labels = "tables/UPENN-GBM_clinical_info_v2.1.csv"
+[[sources]]
+format = "ucsf_pdgm"
+site = "ucsf-pdgm"
+features = ["data/radiomics/ucsf/features_from_gtmask.csv"]
+labels = "tables/UCSF-PDGM-metadata_v5.csv"
+[[sources]]
+format = "tcga"
+features = ["tables/TCGA_GBM_radiomicFeatures.csv", "tables/TCGA_LGG_radiomicFeatures.csv"]
+labels = "tables/tcga_subtypes_ceccarelli2016.csv"
+"""
+
+
+def real_sources(folder: Path, data: Path) -> Path:
+    """The file of sources of the real tables. data: the folder of real cases."""
+    path, root = folder / "nine.toml", data.parent
+    text = REAL.replace('"data/', f'"{root}/data/').replace('"tables/', f'"{root}/tables/')
+    path.write_text(text)
+    return path

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 from feature_tables import made_up
-from published_tables import made_up_sources
+from published_tables import made_up_sources, real_sources
 from typer.testing import CliRunner
 
 from gliofed.cli.main import app
@@ -26,6 +26,7 @@ from gliofed.radiomics.hospital_study import (
     AGE_SEX,
     AGE_SEX_IDH,
     FEATURE_SETS,
+    MAIN,
     FeatureSet,
     alone_results,
     class_counts,
@@ -35,7 +36,8 @@ from gliofed.radiomics.hospital_study import (
     pooled_results,
 )
 from gliofed.radiomics.leave_one_out import held_out_sites
-from gliofed.radiomics.regression import train_regressions
+from gliofed.radiomics.published.sources import load_hospitals, read_hospitals
+from gliofed.radiomics.regression import predict, train_regressions
 from gliofed.types import UNKNOWN
 
 SIX = tuple(f"f{n}" for n in range(6))
@@ -100,8 +102,6 @@ def test_models_alone_are_of_one_site_and_never_tested_at_their_institution(tabl
     by_hand = train_regressions([table.at_site("s1").only(OWN.features)])
     (first,) = [r for r in results if r.model == "alone:s1" and r.case == "s3-0"]
     row = table.at_site("s3").only(OWN.features)
-    from gliofed.radiomics.regression import predict
-
     assert first.probabilities["idh"] == pytest.approx(predict(by_hand, row)["idh"][0])
 
 
@@ -190,6 +190,16 @@ def test_sites_of_one_class_have_no_auc_within(table) -> None:
     assert over.value is None
     assert within.value is None
     assert within.note == "no site has cases of two classes"
+
+
+@pytest.mark.data
+def test_on_the_real_tables_training_by_sums_is_as_pooled_to_1e_6(real_data, tmp_path) -> None:
+    read = read_hospitals(load_hospitals(real_sources(tmp_path, real_data)))
+    three = {"ucsf-pdgm", "henry-ford-hospital", "case-western"}
+    table = with_patient_columns(read.table.without_sites(set(read.table.sites) - three))
+    assert len(table.subjects) == 318 + 69 + 14
+    federated, pooled = held_out_results(table, (MAIN,)), pooled_results(table, MAIN)
+    assert largest_difference(federated, pooled) < 1e-6
 
 
 @pytest.mark.slow

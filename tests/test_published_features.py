@@ -14,6 +14,7 @@ from published_tables import (
     UCSF_HEAD,
     UPENN_HEAD,
     made_up_sources,
+    real_sources,
     tcga_row,
     ucsf_row,
     write_captk,
@@ -244,32 +245,10 @@ def test_a_faulty_file_of_sources_is_one_clear_error(old, new, error, message, t
     assert message in str(caught.value)
 
 
-REAL = """name = "nine hospitals"
-[[sources]]
-format = "upenn_gbm"
-site = "upenn"
-features = ["data/radiomics/upenn-captk"]
-labels = "tables/UPENN-GBM_clinical_info_v2.1.csv"
-[[sources]]
-format = "ucsf_pdgm"
-site = "ucsf-pdgm"
-features = ["data/radiomics/ucsf/features_from_gtmask.csv"]
-labels = "tables/UCSF-PDGM-metadata_v5.csv"
-[[sources]]
-format = "tcga"
-features = ["tables/TCGA_GBM_radiomicFeatures.csv", "tables/TCGA_LGG_radiomicFeatures.csv"]
-labels = "tables/tcga_subtypes_ceccarelli2016.csv"
-"""
-
-
 @pytest.mark.data
 def test_every_row_and_column_of_the_real_tables_is_accounted_for(real_data, tmp_path) -> None:
     shared = real_data.parent
-    path = tmp_path / "nine.toml"
-    path.write_text(
-        REAL.replace('"data/', f'"{shared}/data/').replace('"tables/', f'"{shared}/tables/')
-    )
-    read = read_hospitals(load_hospitals(path))
+    read = read_hospitals(load_hospitals(real_sources(tmp_path, real_data)))
     accounts = {a.file: a for r in read.readings for a in r.accounts}
     for file, account in accounts.items():
         (found,) = [*shared.glob(f"tables/{file}"), *shared.glob(f"data/radiomics/*/{file}")]
