@@ -17,6 +17,7 @@ from gliofed.evaluation.by_site_sums.sums import score_sums
 from gliofed.evaluation.claims import collect_evidence
 from gliofed.evaluation.files import predictions_csv, rows_csv, rows_json
 from gliofed.evaluation.intervals.bootstrap import (
+    _DrawCache,
     patient_resamples,
     percentile_interval,
     unit_weights,
@@ -187,6 +188,31 @@ def test_a_patients_cases_are_drawn_together_and_names_decide_the_draws() -> Non
     assert (weights[:, 0] == 0).any()
     assert np.array_equal(weights[:, [3, 0, 1]], patient_resamples(["c", "a", "b"], 500))
     assert not np.array_equal(weights[:, [0, 1, 3]], patient_resamples(["a", "b", "d"], 500))
+
+
+def test_kept_draws_are_bounded_and_one_dropped_is_drawn_again_alike() -> None:
+    cache = _DrawCache(2 * 500 * 3 * 2)  # two draws of three patients, two bytes a count
+    first = cache.get(("a", "b", "c"), 500)
+    cache.get(("d", "e", "f"), 500)
+    assert cache.get(("a", "b", "c"), 500) is first
+    cache.get(("g", "h", "i"), 500)  # drops the draw of d, e and f, used longest ago
+    assert cache.get(("a", "b", "c"), 500) is first
+    cache.get(("j", "k", "l"), 500)
+    cache.get(("m", "n", "o"), 500)
+    again = cache.get(("a", "b", "c"), 500)
+    assert again is not first
+    assert np.array_equal(again, first)
+
+
+@pytest.mark.parametrize("times", [1, 50_000])  # sums that fit 32 bits, and that do not
+def test_the_auc_of_a_resample_is_that_of_its_cases_written_out(times) -> None:
+    truth, found = random_answers(3)
+    weights = patient_resamples([str(i) for i in range(40)], 20)
+    expected = []
+    for row in weights:
+        copies = np.repeat(np.arange(40), row)
+        expected.append(sklearn.roc_auc_score(truth[copies], found[copies, 1]))
+    assert auc(truth, found, weights.astype(np.int64) * times) == pytest.approx(expected, abs=1e-12)
 
 
 def test_no_interval_where_most_replicates_lack_the_figure() -> None:

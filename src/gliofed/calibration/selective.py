@@ -8,7 +8,7 @@ equal confidence share their errors evenly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -88,11 +88,7 @@ def area_under_risk_coverage(confidence: Values, wrong: Wrong, weights: Weights)
 
     confidence, wrong: (n,). A NaN confidence is the lowest.
     """
-    before, cases, missed, share = _groups(confidence, wrong, weights)
-    # the mean over k of errors(k) / k, errors rising by `share` a case within a group
-    steps = digamma(before + cases + 1) - digamma(before + 1)
-    sums = ((missed - before * share) * steps + share * cases).sum(1)
-    return ratio(sums, cases.sum(1))
+    return _area(_groups(confidence, wrong, weights))
 
 
 def risk_at_coverage(confidence: Values, wrong: Wrong, weights: Weights, coverage: float) -> Values:
@@ -100,10 +96,7 @@ def risk_at_coverage(confidence: Values, wrong: Wrong, weights: Weights, coverag
 
     Arguments as in `area_under_risk_coverage`.
     """
-    before, cases, missed, share = _groups(confidence, wrong, weights)
-    n_accepted = np.ceil(coverage * cases.sum(1, keepdims=True) - 1e-9)
-    last = (before < n_accepted) & (n_accepted <= before + cases)
-    return ratio(np.where(last, missed + (n_accepted - before) * share, 0).sum(1), n_accepted[:, 0])
+    return _risk(_groups(confidence, wrong, weights), coverage)
 
 
 @dataclass(frozen=True)
@@ -119,23 +112,23 @@ def selective_risk_rows(
     model: str, marker: str, predictions: ConfidentPredictions, replicates: int
 ) -> tuple[SelectiveRiskRow, ...]:
     """The risk at `COVERAGES`, and the area under the curve last."""
-    cases, confidence, wrong = predictions.cases, predictions.confidence, predictions.wrong
-    metrics: list[tuple[float | None, Callable[[Weights], Values]]] = [
-        (c, partial(risk_at_coverage, confidence, wrong, coverage=c)) for c in COVERAGES
-    ]
-    metrics.append((None, partial(area_under_risk_coverage, confidence, wrong)))
+    cases, n = predictions.cases, len(set(predictions.cases))
+    curve: tuple[float | None, ...] = (*COVERAGES, None)
     if not cases:
         return tuple(
-            SelectiveRiskRow(model, marker, c, 0, None, None, None, "no case") for c, _ in metrics
+            SelectiveRiskRow(model, marker, c, 0, None, None, None, "no case") for c in curve
         )
     patients = [patient for patient, _ in cases]
-    weights, n = patient_resamples(patients, replicates), len(set(cases))
+    grouped = partial(_groups, predictions.confidence, predictions.wrong)
+    own = grouped(unit_weights(len(cases)))
+    drawn = grouped(patient_resamples(patients, replicates)) if len(set(patients)) > 1 else None
     rows = []
-    for coverage, metric in metrics:
+    for coverage in curve:
+        metric = _area if coverage is None else partial(_risk, coverage=coverage)
         bounds = Interval(None, None, "one patient")
-        if len(set(patients)) > 1:
-            bounds = percentile_interval(metric(weights))
-        value = float(metric(unit_weights(len(cases)))[0])
+        if drawn is not None:
+            bounds = percentile_interval(metric(drawn))
+        value = float(metric(own)[0])
         rows.append(
             SelectiveRiskRow(
                 model, marker, coverage, n, value, bounds.low, bounds.high, bounds.note
@@ -177,18 +170,48 @@ def fit_confidence_threshold(
     )
 
 
-def _groups(
-    confidence: Values, wrong: Wrong, weights: Weights
-) -> tuple[Values, Values, Values, Values]:
-    """By falling confidence, (replicates, groups): cases before a group and in it, errors before
-    it, and the error rate in it."""
-    if not len(confidence):
-        nothing = np.zeros((len(weights), 0))
-        return nothing, nothing, nothing, nothing
-    order = np.argsort(-np.nan_to_num(confidence, nan=-1.0), kind="stable")
-    ranked = np.nan_to_num(confidence, nan=-1.0)[order]
-    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])
-    cases = np.add.reduceat(weights[:, order], starts, axis=1).astype(float)
-    errors = np.add.reduceat((weights * wrong)[:, order], starts, axis=1).astype(float)
-    share = np.nan_to_num(ratio(errors, cases))
-    return cases.cumsum(1) - cases, cases, errors.cumsum(1) - errors, share
+@dataclass(frozen=True)
+class _Groups:
+    """Cases of equal confidence together, by falling confidence. All (groups, replicates): cases
+    and errors in each group, and in it and all before it."""
+
+    cases: Counts
+    errors: Values | Counts
+    cases_through: Counts
+    errors_through: Values | Counts
+
+
+def _groups(confidence: Values, wrong: Wrong, weights: Weights) -> _Groups:
+    ranked = np.nan_to_num(confidence, nan=-1.0)
+    order = np.argsort(-ranked, kind="stable")
+    starts = np.flatnonzero(np.diff(ranked[order], prepend=np.inf))
+    drawn = weights.T[order].astype(np.int64)
+    cases, errors = drawn, drawn * wrong[order][:, None]
+    if len(starts) < len(order):
+        cases, errors = (np.add.reduceat(part, starts, axis=0) for part in (cases, errors))
+    return _Groups(cases, errors, cases.cumsum(0), errors.cumsum(0))
+
+
+def _area(groups: _Groups) -> Values:
+    """The mean over k of errors(k) / k, errors rising evenly within a group."""
+    before, missed = groups.cases_through - groups.cases, groups.errors_through - groups.errors
+    n = groups.cases.sum(0)
+    share = np.zeros(before.shape)
+    np.divide(groups.errors, groups.cases, out=share, where=groups.cases > 0)
+    harmonic = digamma(np.arange(1.0, n.max(initial=0) + 2))
+    steps = harmonic[groups.cases_through] - harmonic[before]
+    parts = (missed - before * share) * steps + share * groups.cases
+    return ratio(np.ascontiguousarray(parts.T).sum(1), n)
+
+
+def _risk(groups: _Groups, coverage: float) -> Values:
+    n = groups.cases.sum(0)
+    if not len(groups.cases):
+        return np.full(n.shape, np.nan)
+    accepted = np.ceil(coverage * n - 1e-9)
+    last = (groups.cases_through < accepted).sum(0)[None]
+    cases, errors, through, missed = (
+        np.take_along_axis(part, last, 0)[0]
+        for part in (groups.cases, groups.errors, groups.cases_through, groups.errors_through)
+    )
+    return ratio(missed - errors + (accepted - (through - cases)) * ratio(errors, cases), accepted)

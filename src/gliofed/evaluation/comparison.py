@@ -131,6 +131,8 @@ def compare_models(
             groups[result.role, result.site][result.model].append(result)
     out: list[Comparison] = []
     for (role, site), models in groups.items():
+        if not models.keys() - {reference}:
+            continue
         draws = dict.fromkeys(TASKS, replicates)
         draws[MASK] = max(replicates, RESAMPLES_PER_TEST * len(TASKS) * len(models))
         base = {

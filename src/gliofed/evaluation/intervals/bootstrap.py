@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-Weights = NDArray[np.int64]
+Weights = NDArray[np.integer]
 Values = NDArray[np.float64]
 MAX_MISSING = 0.5
 BY_PERCENTILE: Final = "bootstrap, percentile"
@@ -46,21 +47,51 @@ def patient_resamples(patients: Sequence[str], replicates: int) -> Weights:
 
     patients: the patient of each case. The draws depend on the patients' names alone, so that two
     models on the same patients are compared on the same draws. The array is read-only and cached,
-    since most figures of a group use the same draws.
+    since most figures of a group use the same draws. In memory, the replicates of a case are next
+    to each other: metrics pick, sort and add up cases.
     """
-    return _drawn(tuple(patients), replicates)
+    return _weights(tuple(patients), replicates)
 
 
 @functools.lru_cache(maxsize=4)
-def _drawn(patients: tuple[str, ...], replicates: int) -> Weights:
-    names = sorted(set(patients))
+def _weights(patients: tuple[str, ...], replicates: int) -> Weights:
+    names = tuple(sorted(set(patients)))
+    row = {name: index for index, name in enumerate(names)}
+    weights = _DRAWN.get(names, replicates).T[[row[p] for p in patients]].T
+    weights.setflags(write=False)
+    return weights
+
+
+def _draw(names: tuple[str, ...], replicates: int) -> Weights:
+    """Weights (replicates, patients) of sorted names."""
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), replicates)
-    row = {name: index for index, name in enumerate(names)}
-    weights = drawn[:, [row[p] for p in patients]]
-    weights.setflags(write=False)
-    return weights
+    fits = len(names) <= np.iinfo(np.int16).max  # no patient is drawn more often
+    return np.asfortranarray(drawn, np.int16 if fits else np.int64)
+
+
+class _DrawCache:
+    """The draws used last, of at most so many bytes together; the last ones always."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most, self._lock = most_bytes, threading.Lock()
+        self._held: dict[tuple[tuple[str, ...], int], Weights] = {}
+
+    def get(self, names: tuple[str, ...], replicates: int) -> Weights:
+        """Of sorted names."""
+        with self._lock:
+            drawn = self._held.pop((names, replicates), None)
+            if drawn is None:
+                drawn = _draw(names, replicates)
+            self._held[names, replicates] = drawn
+            held = sum(d.nbytes for d in self._held.values())
+            while held > self._most and len(self._held) > 1:
+                held -= self._held.pop(next(iter(self._held))).nbytes
+        return drawn
+
+
+_DRAWN: Final = _DrawCache(128 * 2**20)
 
 
 def percentile_interval(values: Values) -> Interval:

@@ -68,10 +68,28 @@ def _mean_of_found(areas: Values) -> Values:
 
 
 def _binary_auc(positive: NDArray[np.bool_], score: Values, weights: Weights) -> Values:
-    above, below = weights[:, positive], weights[:, ~positive]
-    gap = score[positive][:, None] - score[~positive][None, :]
-    wins = (np.sign(gap) + 1) / 2
-    return ratio(((above @ wins) * below).sum(1), above.sum(1) * below.sum(1))
+    """From ranks: each positive case wins the cases drawn below it, and half of those beside it.
+
+    Sums of whole numbers, exact in any order.
+    """
+    own, rest = (
+        side[np.argsort(score[side])] for side in map(np.flatnonzero, (positive, ~positive))
+    )
+    drawn = weights.T
+    above, reached = drawn[own], _running(drawn[rest])
+    pairs = above.sum(0, dtype=np.int64) * reached[-1]
+    small = 2 * pairs.max(initial=0) <= np.iinfo(np.int32).max
+    twice = reached[np.searchsorted(score[rest], score[own], "left")]
+    twice += reached[np.searchsorted(score[rest], score[own], "right")]
+    won = (twice * above if small else twice.astype(np.int64) * above).sum(0)
+    return ratio(won / 2, pairs)
+
+
+def _running(drawn: Weights) -> NDArray[np.int32]:
+    """(cases + 1, replicates) number of draws in the first 0, 1, ... of (cases, replicates)."""
+    reached = np.zeros((drawn.shape[0] + 1, drawn.shape[1]), np.int32)
+    np.cumsum(drawn, axis=0, dtype=np.int32, out=reached[1:])
+    return reached
 
 
 def balanced_accuracy(
@@ -113,14 +131,14 @@ def recall_at_other_recall(
     Equal probabilities are on the same side of a threshold. Every replicate has its own threshold.
     NaN where a class has no cases.
     """
-    score = probabilities[:, of_class]
-    order = np.argsort(-score, kind="stable")
-    last = np.append(np.diff(score[order]) != 0, True)[: len(order)]
-    own = truth[order] == of_class
-    drawn = weights[:, order]
-    found = (drawn * own).cumsum(1)[:, last]
-    alarms = (drawn * ~own).cumsum(1)[:, last]
-    rest = weights[:, truth != of_class].sum(1)
-    reaches_other = alarms <= ((1 - other) * rest + 1e-9)[:, None]
-    most = np.where(reaches_other, found, 0).max(1, initial=0)
-    return np.where(rest > 0, ratio(most, weights[:, truth == of_class].sum(1)), np.nan)
+    score, own = probabilities[:, of_class], truth == of_class
+    hits, alarms = (
+        side[np.argsort(-score[side])] for side in map(np.flatnonzero, (own, truth != of_class))
+    )
+    found, false = _running(weights.T[hits]), _running(weights.T[alarms])
+    ends = np.append(np.flatnonzero(np.diff(-score[alarms])), len(alarms) - 1)[: len(alarms)]
+    reaches_other = false[ends + 1] <= (1 - other) * false[-1] + 1e-9
+    # cases of the class above the first other score that must not be passed
+    before = np.append(np.searchsorted(-score[hits], -score[alarms][ends], "left"), len(hits))
+    most = found[before[reaches_other.sum(0)], np.arange(found.shape[1])]
+    return np.where(false[-1] > 0, ratio(most, found[-1]), np.nan)
