@@ -26,6 +26,7 @@ from conftest import write_hospital
 import gliofed
 from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.deployment.kit import open_kit
+from gliofed.deployment.kit_identity import KitIdentity
 from gliofed.deployment.run_status import read_status
 from gliofed.deployment.site_data import make_client, read_cases
 from gliofed.deployment.training_job import run_id, study_for_sites
@@ -291,7 +292,8 @@ def undisturbed(
         sites.append(make_client(study, kit, cases, folder / name, load_policy(kit.policy)))
     train = [site for site in sites if site.name in study.data.train]
     engine = LocalEngine(train, folder)
-    run = FederatedRun(study, "near", study.seeds[0], folder / "rounds")
+    server = KitIdentity(open_kit(d.place.kits / SERVER, "server"), study.data.train)
+    run = FederatedRun(study, "near", study.seeds[0], folder / "rounds", identity=server)
     state = run_rounds(engine, run)
     return state, run_test(LocalEngine(sites, folder), state, study, "near", folder)
 

@@ -56,6 +56,28 @@ from gliofed.federated.model_delivery import (
     save_receipt,
 )
 from gliofed.federated.named_tensors import layout_of, layout_of_kinds
+from gliofed.federated.privacy.figures import Figures
+from gliofed.federated.privacy.keys import PublicKeys
+from gliofed.federated.privacy.messages import (
+    KeysRequest,
+    KeysResponse,
+    MaskedSum,
+    SharesRequest,
+    SharesResponse,
+    UnmaskRequest,
+    UnmaskResponse,
+    load_keys,
+    load_masked,
+    load_opening,
+    load_shares,
+    load_sum_request,
+    save_keys,
+    save_masked,
+    save_opening,
+    save_shares,
+    save_sum_request,
+)
+from gliofed.federated.privacy.slot import SLOTS, SumSlot
 from gliofed.federated.wire import read_note
 from gliofed.markers import MARKERS
 from gliofed.study import CalibrationConfig, FederationConfig
@@ -68,7 +90,7 @@ CONTROL = {"control": {name: 0.5 * value for name, value in MODEL.items()}}
 TRAINING = TrainingRequest(
     "run", NONCE, 3, 9, 2, MODEL, {"idh": (1.0, 0.5)}, 40, {"idh": 20}, CONTROL
 )
-COUNTS = CountsRequest("run", NONCE)
+COUNTS = CountsRequest("run", NONCE, SumSlot(NONCE, 0, ("a", "b", "c")))
 SCORES = ScoresRequest("run", NONCE, 9, MODEL)
 
 
@@ -90,6 +112,7 @@ def samples(folder: Path) -> Mapping[str, Sample]:
         **_responses(folder),
         **_linkage(folder),
         **_model_and_cohort(folder),
+        **_secret_sums(folder),
     }
 
 
@@ -220,4 +243,44 @@ def _model_and_cohort(folder: Path) -> Mapping[str, Sample]:
         "CohortCounts": Sample(
             pack_cohort(CohortCounts(4, counts), "a"), lambda d: read_cohort("a", d, 100)
         ),
+    }
+
+
+def _secret_sums(folder: Path) -> Mapping[str, Sample]:
+    """Of three sites, with keys and shares of any bytes."""
+    path = folder / "sum"
+
+    def sample(save: Callable[[Path, object], None], sent: object, read: object) -> Sample:
+        save(path, sent)
+        return Sample(path.read_bytes(), _file(folder, read))
+
+    keys = [
+        PublicKeys(s, b"e" * 32, (b"m" * 32,) * SLOTS, (b"c" * 32,) * SLOTS, "ab", "PEM")
+        for s in "abc"
+    ]
+    slot = SumSlot(NONCE, 3, ("a", "b", "c"))
+    sealed, digests = (torch.ones(SLOTS, 3, *s, dtype=torch.uint8) for s in ((148,), (2, 32)))
+    masked = {name: torch.ones(t.shape, dtype=torch.int64) for name, t in MODEL.items()}
+    masked["figures"] = Figures(
+        LabelCounts(9, 5, {m.id: (2,) * len(m.classes) for m in MARKERS})
+    ).encoded()
+    origin = ("run", NONCE, "a")
+    requests = {
+        "KeysRequest": KeysRequest("run", NONCE),
+        "SharesRequest": SharesRequest("run", NONCE, NONCE, tuple(keys)),
+        "UnmaskRequest": UnmaskRequest(
+            "run", NONCE, slot, ("a", "c"), torch.ones(3, 3, 148, dtype=torch.uint8)
+        ),
+    }
+    opening = UnmaskResponse(*origin, ("b",), torch.ones(3, 66, dtype=torch.uint8))
+    return {
+        **{k: sample(save_sum_request, r, load_sum_request) for k, r in requests.items()},
+        "KeysResponse": sample(save_keys, KeysResponse(*origin, keys[0]), load_keys),
+        "SharesResponse": sample(
+            save_shares, SharesResponse(*origin, sealed, digests), lambda p: load_shares(p, 3)
+        ),
+        "MaskedSum": sample(
+            save_masked, MaskedSum(*origin, masked), lambda p: load_masked(p, MODEL)
+        ),
+        "UnmaskResponse": sample(save_opening, opening, lambda p: load_opening(p, 3)),
     }

@@ -67,15 +67,22 @@ def measured(state: CommittedRound) -> list[tuple[object, ...]]:
 @pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize(
-    ("method", "commits"),
-    [("synchronous", [2, 1, 1, 2]), ("label_aware", [1, 1])],  # 24 cases, batches of 8, 2 epochs
+    ("rules", "epochs", "train", "commits"),
+    [  # 12 cases a hospital, batches of 8
+        ({"method": "synchronous"}, 2, ("north", "west"), [2, 1, 1, 2]),
+        ({"method": "label_aware"}, 2, ("north", "west"), [1, 1]),
+        ({"privacy": "secure-sum"}, 1, ("east", "north", "west"), [2, 2, 1]),
+    ],
+    ids=["synchronous", "label_aware", "secure-sum"],
 )
-def test_flare_and_one_process_end_with_the_same_bits(method, commits, tmp_path) -> None:
+def test_flare_and_one_process_end_with_the_same_bits(
+    rules, epochs, train, commits, tmp_path
+) -> None:
     """Under the policy that hospitals start with, in both."""
     torch.set_num_threads(1)  # as each of the drill's processes
     with drill(
-        tmp_path / "far", 2, deadline=60.0, train=("north", "west"), batch=8, cases=15,
-        federation={"method": method, "commit": 2, "share_model": True}, policy=DEFAULT_POLICY_TOML,
+        tmp_path / "far", epochs, deadline=60.0, train=train, batch=8, cases=15,
+        federation={**rules, "commit": 2, "share_model": True}, policy=DEFAULT_POLICY_TOML,
     ) as d:  # fmt: skip
         d.start(SERVER, *d.sites, LEAD)
         end, state, wrong = d.over(), d.committed, d.is_sound()

@@ -80,7 +80,7 @@ def test_another_setting_is_another_policy() -> None:
     assert SitePolicy().digest == parse_policy({}).digest
     changed = [{"min_cases": 11}, {"smallest_count": 6}, {"markers": ["idh"]}, {"round_statistics": False},
                {"metrics": ["dice"]}, {"max_change": 1.0}, {"approvers": ["ab" * 32]}, {"min_batch": 5},
-               {"max_gradient": 2000.0}, {"overlap_by": ["id"]}]  # fmt: skip
+               {"max_gradient": 2000.0}, {"overlap_by": ["id"]}, {"min_sites": 4}]  # fmt: skip
     digests = {parse_policy(c).digest for c in changed} | {SitePolicy().digest}
     assert len(digests) == len(dataclasses.fields(SitePolicy)) + 1
 
@@ -107,6 +107,7 @@ def test_another_setting_is_another_policy() -> None:
         ({"overlap_by": ["name"]}, "overlap_by"),
         ({"max_gradient": math.nan}, "max_gradient: expected a number above 0"),
         ({"max_gradient": math.inf}, "max_gradient: expected a number above 0"),
+        ({"min_sites": 2}, "min_sites: expected at least 3"),
         ({"approvers": ["ab" * 31]}, "64 hexadecimal digits"),
         ({"approvers": ["AB" * 32]}, "64 hexadecimal digits"),
         ({"approvers": ["ab" * 32] * 2}, "approvers: expected each once"),

@@ -10,6 +10,9 @@ OPERATIONAL: Final = ("quorum", "deadline")
 """Settings of `[federation]` that only decide for whom a round waits, and how long. They enter
 neither the digest nor an approval: a run continues when the lead changes them."""
 
+LARGEST_SUM: Final = 2.0**22
+"""Largest absolute value of a sum of gradients with `privacy` = "secure-sum"."""
+
 
 @dataclass(frozen=True)
 class FederationConfig:
@@ -39,7 +42,8 @@ class FederationConfig:
     first, an external one first; "refuse" the study; or "ignore": do not compare patients.
     share_model: whether each site of a federation receives the finished model. continues: id of a
     finished run of a federation, at whose last round this one begins; "": none. validates: id of a
-    given model that the sites test, and train nothing.
+    given model that the sites test, and train nothing. privacy: what the server learns of one
+    site, a row of `gliofed.federated.privacy.table.MECHANISMS`.
     """
 
     method: str = "synchronous"
@@ -62,6 +66,7 @@ class FederationConfig:
     share_model: bool = False
     continues: str = ""
     validates: str | None = None
+    privacy: Literal["none", "secure-sum"] = "none"
 
     @property
     def synchronous(self) -> bool:
@@ -71,10 +76,11 @@ class FederationConfig:
     @property
     def summary(self) -> str:
         """The method with the settings that it uses, in some words."""
+        secret = "" if self.privacy == "none" else ", summed in secret"
         robust = "" if self.aggregation == "mean" else f", {self.aggregation} of the sites"
         if self.synchronous:
             sent = "" if self.compress == "none" else f", gradients as {self.compress}"
-            return f"synchronous, one step a round{sent}{robust}"
+            return f"synchronous, one step a round{sent}{robust}{secret}"
         epochs = f"{self.local_epochs} local {'epoch' if self.local_epochs == 1 else 'epochs'}"
         local = f"{self.local_steps} local steps" if self.local_steps else epochs
         pull = f", proximal weight {self.proximal:g}" if self.method == "fedprox" else ""
@@ -122,5 +128,62 @@ def federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], .
         (
             federation.compress != "none" and not federation.synchronous,
             'federation.compress: of gradients only; it needs method = "synchronous"',
+        ),
+        *(_secret_sum_faults(federation) if federation.privacy == "secure-sum" else ()),
+    )
+
+
+def _secret_sum_faults(federation: FederationConfig) -> tuple[tuple[bool, str], ...]:
+    """What cannot be combined with a sum of which the server sees nothing but the end."""
+    default, start = FederationConfig(), 'federation.privacy: "secure-sum" '
+    bounds = ("clip_ratio", "refuse_ratio", "leave_out_after")
+    return (
+        (
+            not federation.synchronous,
+            start + 'needs method = "synchronous": the other methods weigh the weights of each '
+            "site by its own counts, which the server does not have",
+        ),
+        (
+            federation.aggregation != "mean",
+            start + 'needs aggregation = "mean": the robust ones compare the updates of the '
+            "sites, which the server does not see",
+        ),
+        (
+            federation.compress != "none",
+            start + 'needs compress = "none": compressed values have scales of their own at '
+            "each site and cannot be added",
+        ),
+        (
+            any(getattr(federation, name) != getattr(default, name) for name in bounds),
+            start + f"has no bound of one site by the others: leave out {', '.join(bounds)}; "
+            "max_gradient is then checked by each site, and for the sum",
+        ),
+        (
+            bool(federation.validates),
+            start + "is for training; a validation trains nothing: leave it out",
+        ),
+    )
+
+
+def summed_sites_faults(
+    federation: FederationConfig, fewest: int, most: int
+) -> tuple[tuple[bool, str], ...]:
+    """Whether the number of sites rules out secret sums, and why.
+
+    fewest, most: training sites of a model.
+    """
+    if federation.privacy != "secure-sum":
+        return ()
+    return (
+        (
+            fewest < 3,
+            f'federation.privacy: "secure-sum" needs at least 3 training hospitals for each model, '
+            f"here {fewest}: of a sum of two, each could compute the other's part",
+        ),
+        (most > 64, 'federation.privacy: "secure-sum" is for at most 64 training hospitals'),
+        (
+            most * federation.max_gradient > LARGEST_SUM,
+            f"federation.max_gradient: at most {LARGEST_SUM:.0f} / {most} with "
+            'privacy = "secure-sum", so that no sum is out of range',
         ),
     )

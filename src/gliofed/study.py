@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from gliofed.errors import StudyError
-from gliofed.federation_config import OPERATIONAL, FederationConfig, federation_faults
+from gliofed.federation_config import (
+    OPERATIONAL,
+    FederationConfig,
+    federation_faults,
+    summed_sites_faults,
+)
 from gliofed.fine_tuning_config import (
     InitConfig,
     Part,
@@ -230,8 +235,8 @@ class Study:
     def digest(self) -> str:
         """SHA-256 of the settings as canonical JSON.
 
-        Without paths, with default operational settings, and without `init`, `personal` and
-        `federation.validates` where these are not used.
+        Without paths, with default operational settings, and without `init`, `personal`,
+        `federation.validates` and `federation.privacy` where these are not used.
         """
         plain = dataclasses.asdict(with_default_operations(self))
         del plain["data"]["root"], plain["data"]["features"]
@@ -243,6 +248,8 @@ class Study:
             del plain["personal"]
         if self.federation.validates is None:
             del plain["federation"]["validates"]
+        if self.federation.privacy == "none":
+            del plain["federation"]["privacy"]
         text = json.dumps(plain, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -379,6 +386,9 @@ def _check(study: Study, where: str) -> None:
         (not 0 <= study.calibration.least <= 1, "calibration.least: from 0 to 1"),
         (study.federation.quorum < 1, "federation.quorum: at least 1"),
         *federation_faults(study.federation),
+        *summed_sites_faults(
+            study.federation, len(data.train) - bool(data.leave_one_out), len(data.train)
+        ),
         *init_faults(study.init, study.loss.markers),
         *_personal_faults(study),
     )

@@ -40,7 +40,11 @@ from gliofed.runtime.device import keep_memory
 from gliofed.study import Study
 
 _STAGES: Final[Mapping[str, Stage]] = {
-    s: s for s in ("link", "notice", "count", "train", "test", "calibrate", "model")
+    s: s
+    for s in (
+        *("link", "notice", "keys", "shares", "count"),
+        *("train", "unmask", "test", "calibrate", "model"),
+    )
 }
 
 

@@ -71,6 +71,16 @@ class Kit:
         return self.root / "startup" / f"{_base(self.role)}.crt"
 
     @property
+    def key(self) -> Path:
+        """The private key, PEM."""
+        return self.root / "startup" / f"{_base(self.role)}.key"
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the federation's authority, PEM."""
+        return self.root / "startup" / "rootCA.pem"
+
+    @property
     def audit(self) -> Path:
         """The audit log."""
         return self.own / "audit.jsonl"
@@ -131,8 +141,8 @@ def read_kit(path: Path) -> Kit:
     facts = _read_facts(root)
     kit = Kit(root, **{f.name: getattr(facts, f.name) for f in dataclasses.fields(KitFacts)})
     startup, own = root / "startup", kit.own
-    private = [_key(kit), kit.salt] if kit.role == "site" else [_key(kit)]
-    needed = [kit.certificate, startup / "rootCA.pem", startup / _STARTUP[kit.role], *private]
+    private = [kit.key, kit.salt] if kit.role == "site" else [kit.key]
+    needed = [kit.certificate, kit.authority, startup / _STARTUP[kit.role], *private]
     for folder in (startup, root / "local", own, kit.work, kit.approvals):
         for file in (folder, *(folder.iterdir() if folder.is_dir() else ())):
             if file.is_symlink():
@@ -146,10 +156,6 @@ def read_kit(path: Path) -> Kit:
     for file in private:
         _refuse_open(file)
     return kit
-
-
-def _key(kit: Kit) -> Path:
-    return kit.root / "startup" / f"{_base(kit.role)}.key"
 
 
 def _base(role: Role) -> str:
@@ -188,7 +194,7 @@ def check_certificate(kit: Kit, path: Path) -> None:
     Raises KitError where it is not valid now (with both dates and this machine's clock), not of
     this kit's name, not signed by the kit's authority, or of another key.
     """
-    root, key = kit.root / "startup/rootCA.pem", _key(kit)
+    root, key = kit.authority, kit.key
     name = _SERVER_NAME if kit.role == "server" else kit.name
     certificate, authority = _certificate(path), _certificate(root)
     common_name = _common_name(certificate)

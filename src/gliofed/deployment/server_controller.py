@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from gliofed.calibration.evaluation import scaling_rows
+from gliofed.deployment.approval import network_size
 from gliofed.deployment.continued_run import begin_run
 from gliofed.deployment.kit import Kit, open_kit
+from gliofed.deployment.kit_identity import KitIdentity
 from gliofed.deployment.model_card import MODEL, model_card
 from gliofed.deployment.model_delivery import DELIVERED, deliver_model
 from gliofed.deployment.models_of_server import keep_caution, kept_caution, with_model_folder
@@ -29,6 +31,7 @@ from gliofed.federated.governance.audit_log import AuditLog, count_fields
 from gliofed.federated.governance.hash_chain import Event, LogHead, parse_head
 from gliofed.federated.governance.withdrawals import read_withdrawn
 from gliofed.federated.linkage.messages import largest_tokens
+from gliofed.federated.privacy.table import mechanism_named
 from gliofed.federated.server.calibration import (
     CALIBRATION,
     EngineFactory,
@@ -43,7 +46,7 @@ from gliofed.federated.server.testing import TABLE, GivenModel, TestedModel, run
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.initial_weights import inherited_caution, initial_weights
 from gliofed.runtime.files import alone_in
-from gliofed.study import FEDERATED
+from gliofed.study import FEDERATED, Study
 
 MakeFlareEngine = Callable[[EngineConfig], FlareEngine]
 
@@ -167,7 +170,7 @@ class ServerController(FlareController):
             return
 
         state = run_rounds(
-            make_engine(study.data.train),
+            make_engine(study.data.train, _largest_update(study)),
             self._federated_run(kit),
             on_commit,
             lambda done: done >= job.rounds or self.ending.is_set(),
@@ -198,6 +201,7 @@ class ServerController(FlareController):
             study.seeds[0],
             kit.work / run / "rounds",
             lambda: initial_weights(with_model_folder(study, kit), study.seeds[0]),
+            KitIdentity(kit, study.data.train),
         )
 
     def _validate(self, make_engine: EngineFactory, folder: Path, log: AuditLog) -> None:
@@ -311,6 +315,12 @@ class ServerController(FlareController):
 
     def _set_state(self, state: State, why: str) -> None:
         self._status = dataclasses.replace(self._status, state=state, why=why)
+
+
+def _largest_update(study: Study) -> int:
+    """Bytes of the tensors of an update, where these can be larger than the request's."""
+    _, trained = network_size(study)
+    return trained * mechanism_named(study.federation.privacy).value_bytes
 
 
 def _set_test_aside(folder: Path, log: AuditLog) -> None:

@@ -10,6 +10,7 @@ from gliofed.data.formats.registry import read_sites
 from gliofed.data.splits import make_splits
 from gliofed.data.store import PreparedCase
 from gliofed.deployment.kit import Kit
+from gliofed.deployment.kit_identity import KitIdentity
 from gliofed.deployment.site_model import read_approved_model
 from gliofed.errors import DataError
 from gliofed.experiments.exclusions import exclude_cases
@@ -107,4 +108,4 @@ def make_client(
         test=test,
     )
     setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True)
-    return Client(site_data, setup, policy)
+    return Client(site_data, setup, policy, identity=KitIdentity(kit, study.data.train))

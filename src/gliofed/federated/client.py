@@ -34,18 +34,19 @@ from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import (
     CalibrationRequest,
     CountsRequest,
-    CountsResponse,
     ScoresRequest,
     ScoresResponse,
     StatisticsResponse,
     TrainingRequest,
     load_request,
-    save_counts,
     save_scores,
     save_statistics,
-    save_update,
 )
 from gliofed.federated.pass_statistics import PassStatistics
+from gliofed.federated.privacy.halves import SiteSetup
+from gliofed.federated.privacy.identity import UNSIGNED, Identity
+from gliofed.federated.privacy.slot import FEWEST_SITES
+from gliofed.federated.privacy.table import mechanism_named
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.runtime.progress import NO_PROGRESS, Progress
@@ -77,7 +78,7 @@ class Client:
     """One hospital in a federation.
 
     policy: the hospital's, applied before anything is written into a response; None where one
-    person runs all sites.
+    person runs all sites. identity: signs the keys of secret sums.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Client:
         setup: ClientSetup,
         policy: SitePolicy | None = None,
         progress: Progress = NO_PROGRESS,
+        identity: Identity = UNSIGNED,
     ) -> None:
         self.name = data.name
         self._cases = data.cases if policy is None else hide_labels(policy, data.cases)
@@ -96,6 +98,9 @@ class Client:
         least = 1 if policy is None else policy.min_batch
         self._training = ClientTraining(data.name, self._cases, setup, least, progress)
         self._pass_statistics = PassStatistics()
+        fewest = FEWEST_SITES if policy is None else policy.min_sites
+        privacy = SiteSetup(data.name, setup.study, setup.folder, identity, fewest)
+        self._privacy = mechanism_named(setup.study.federation.privacy).site(privacy)
         self._smallest = 1 if policy is None else policy.smallest_count
         self._results: tuple[tuple[str, int], tuple[CaseResult, ...]] | None = None
 
@@ -104,6 +109,8 @@ class Client:
 
         Raises DataError where the site has no case for it.
         """
+        if self._privacy.respond(request_file, response_file):
+            return
         model = {} if self._validates else self._training.model
         request = load_request(request_file, model, self._training.server_state)
         match request:
@@ -123,23 +130,23 @@ class Client:
             case _ if not self._cases:
                 raise DataError(f"site {self.name} has no training case: it can only test")
             case CountsRequest():
-                counts = self.counts
-                if self._policy is not None:
-                    counts = enforce_counts(self._policy, counts)
-                save_counts(
-                    response_file, CountsResponse(request.run, request.nonce, self.name, counts)
-                )
+                self._privacy.save_counts(response_file, request, self._sent_counts)
             case TrainingRequest():
-                save_update(response_file, self._train(request))
+                self._save(response_file, request)
 
     def has_no_case(self, request: TrainingRequest) -> bool:
         """Whether the request is for the gradient of a batch that has no case of this site."""
         trains = bool(self._cases) and not self._strategy.takes_steps
+        trains = trains and not self._privacy.in_every_round
         return trains and not self._training.draws(request)
 
     def respond_without_case(self, request: TrainingRequest, response_file: Path) -> None:
         """Respond where `has_no_case`; no tensor of the request is needed."""
-        save_update(response_file, self._train(request))
+        self._save(response_file, request)
+
+    def _save(self, response_file: Path, request: TrainingRequest) -> None:
+        update = self._train(request)
+        self._privacy.save_update(response_file, request, update, self._sent_counts)
 
     def _train(self, request: TrainingRequest) -> Update:
         """The update after the policy is applied."""
@@ -192,6 +199,11 @@ class Client:
                 )
             self._results = (model, tuple(self._test(weights)))
         return self._results[1]
+
+    @property
+    def _sent_counts(self) -> LabelCounts:
+        """The counts as they may leave. Raises PolicyError where the site has too few cases."""
+        return self.counts if self._policy is None else enforce_counts(self._policy, self.counts)
 
     @cached_property
     def counts(self) -> LabelCounts:

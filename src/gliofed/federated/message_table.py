@@ -16,6 +16,8 @@ from gliofed.calibration.statistics import RequestStep
 from gliofed.errors import UpdateError
 from gliofed.evaluation.by_site_sums.sums import SUM_TASKS, OmissionReason
 from gliofed.evaluation.results import Role
+from gliofed.federated.privacy.slot import MOST_SITES as MOST_SUMMED
+from gliofed.federated.privacy.slot import SLOTS
 from gliofed.federated.schema import (
     ByName,
     Choice,
@@ -58,7 +60,8 @@ _CLASSES: Final = max(len(m.classes) for m in MARKERS)
 
 _MARKERS: Final = tuple(m.id for m in MARKERS)
 _TASKS: Final = (MASK_TASK, *_MARKERS)
-_STATISTICS: Final = (*_TASKS, *NOT_LOSSES)
+STATISTICS: Final = (*_TASKS, *NOT_LOSSES)
+"""Names of the statistics of training."""
 _cases: Final = Whole(0, MOST_CASES)
 _number: Final = Number(-LARGEST_NUMBER, LARGEST_NUMBER)
 _positive: Final = Number(0, LARGEST_NUMBER)
@@ -74,6 +77,11 @@ _by_class: Final = Items(_cases, 2, _CLASSES)
 _cells: Final = OrNull(_grid(_cases, *allowed_cells().shape))
 _identity: Final[Mapping[str, Kind]] = {"run": Text(200), "nonce": Text(32)}
 _origin: Final[Mapping[str, Kind]] = {**_identity, "site": Text(LONGEST_NAME)}
+_members: Final = Items(Text(LONGEST_NAME), 1, MOST_SUMMED)
+_slot: Final = Record(
+    {"agreement": Text(32), "slot": Whole(0, SLOTS - 1), "members": _members},
+)
+_signed: Final[Mapping[str, Kind]] = {"signature": Text(4096), "certificate": Text(8192)}
 _scaling: Final = Record(
     {
         "marker": Choice(_MARKERS),
@@ -151,7 +159,9 @@ class MessageForm:
 
 
 MESSAGES: Final[Mapping[str, MessageForm]] = {
-    "CountsRequest": MessageForm(Record({"kind": Choice(("count",)), **_identity})),
+    "CountsRequest": MessageForm(
+        Record({"kind": Choice(("count",)), **_identity, "sum": OrNull(_slot)})
+    ),
     "CountsResponse": MessageForm(
         Record(
             {
@@ -173,6 +183,7 @@ MESSAGES: Final[Mapping[str, MessageForm]] = {
                 "class_weights": ByName(_MARKERS, Items(_positive, 2, _CLASSES)),
                 "cases": _cases,
                 "labelled": ByName(_TASKS, _cases),
+                "sum": OrNull(_slot),
             }
         ),
         "the model, and the strategy's state for the sites",
@@ -184,10 +195,39 @@ MESSAGES: Final[Mapping[str, MessageForm]] = {
                 "round": Whole(0, MOST_ROUNDS),
                 "cases": _cases,
                 "labelled": ByName(_TASKS, _cases),
-                "stats": ByName(_STATISTICS, Row((_number, _positive))),
+                "stats": ByName(STATISTICS, Row((_number, _positive))),
             }
         ),
         "those of the request's model, by method and compression; none for a gradient of 0 cases",
+    ),
+    "KeysRequest": MessageForm(Record({"kind": Choice(("keys",)), **_identity})),
+    "KeysResponse": MessageForm(
+        Record({**_origin, **_signed}), "32 bytes; for each slot 32 of a key and 32 of a digest"
+    ),
+    "SharesRequest": MessageForm(
+        Record(
+            {
+                "kind": Choice(("shares",)),
+                **_identity,
+                "agreement": Text(32),
+                "members": Items(Row((Text(LONGEST_NAME), *_signed.values())), 1, MOST_SUMMED),
+            }
+        ),
+        "those of a `KeysResponse` of each member",
+    ),
+    "SharesResponse": MessageForm(
+        Record(_origin), "for each slot and member 148 encrypted bytes and two digests of 32"
+    ),
+    "MaskedSum": MessageForm(
+        Record(_origin), "int64: one of each parameter that is trained, none for counts; figures"
+    ),
+    "UnmaskRequest": MessageForm(
+        Record({"kind": Choice(("unmask",)), **_identity, "slot": _slot, "present": _members}),
+        "148 encrypted bytes for each member and member",
+    ),
+    "UnmaskResponse": MessageForm(
+        Record({**_origin, "withheld": Items(Text(LONGEST_NAME), 0, MOST_SUMMED)}),
+        "66 bytes for each member",
     ),
     "ScoresRequest": MessageForm(
         Record({"kind": Choice(("test",)), **_identity, "rounds": Whole(0, MOST_ROUNDS)}),

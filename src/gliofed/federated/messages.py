@@ -46,6 +46,7 @@ from gliofed.federated.named_tensors import (
     require_layout,
     split_tensors,
 )
+from gliofed.federated.privacy.slot import SumSlot
 from gliofed.federated.schema import Choice
 from gliofed.federated.wire import Header, parse_note, receive, require_no_tensors, save
 from gliofed.types import Stat, TensorsByKind, Update
@@ -61,10 +62,11 @@ def new_nonce() -> str:
 
 @dataclass(frozen=True)
 class CountsRequest:
-    """A request for the numbers of training cases and labels of a site."""
+    """A request for the numbers of training cases and labels of a site. sum: None without sums."""
 
     run: str
     nonce: str
+    sum: SumSlot | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class TrainingRequest:
     round: from 0. rounds: of the run. batches: of one pass over the cases of all sites. weights:
     that the round starts from, by parameter name. class_weights: marker to one weight a class, for
     the loss. cases, labelled: training cases of all sites together, and those with a label, by
-    task. state: what else the strategy gives to the sites, by kind.
+    task. state: what else the strategy gives to the sites, by kind. sum: of the masks; None where
+    the update is not masked.
     """
 
     run: str
@@ -87,6 +90,7 @@ class TrainingRequest:
     cases: int
     labelled: Mapping[str, int]
     state: TensorsByKind = field(default_factory=dict)
+    sum: SumSlot | None = None
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, 
     """Tensors, and the fields of the note that are the request's own."""
     match request:
         case CountsRequest():
-            return {}, {"kind": "count"}
+            return {}, {"kind": "count", "sum": request.sum and request.sum.plain}
         case TrainingRequest():
             return join_tensors(request.weights, request.state), {
                 "kind": "train",
@@ -168,6 +172,7 @@ def _request_content(request: Request) -> tuple[Mapping[str, Tensor], dict[str, 
                 "class_weights": dict(request.class_weights),
                 "cases": request.cases,
                 "labelled": dict(request.labelled),
+                "sum": request.sum and request.sum.plain,
             }
         case ScoresRequest():
             return request.weights or {}, {"kind": "test", "rounds": request.rounds}
@@ -217,7 +222,7 @@ def _request(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> Request:
     check_request_note(note)
     run, nonce = note["run"], note["nonce"]
     if kind == "count":
-        return CountsRequest(run, nonce)
+        return CountsRequest(run, nonce, SumSlot.of(note["sum"]))
     if kind == "test":
         return ScoresRequest(run, nonce, note["rounds"], tensors or None)
     if kind == "calibrate":
@@ -238,6 +243,7 @@ def _request(tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> Request:
         cases=note["cases"],
         labelled=note["labelled"],
         state=state,
+        sum=SumSlot.of(note["sum"]),
     )
 
 

@@ -110,9 +110,21 @@ def what_leaves(
         _scores_line(policy),
         _largest_line(study, policy),
         _FAILURE,
-        "The lead's server receives this site's updates separately, not only their sum. Updates "
-        "contain no scans, but may reveal information on the training cases. No scan, mask, name, "
-        "id or path is sent.",
+        _separate_line(study, policy),
+        "Updates contain no scans, but may reveal information on the training cases. No scan, "
+        "mask, name, id or path is sent.",
+    )
+
+
+def _separate_line(study: Study, policy: SitePolicy) -> str:
+    """Whether the server receives the updates of this site by themselves."""
+    if study.federation.privacy == "none":
+        return "The lead's server receives this site's updates separately, not only their sum."
+    return (
+        "The counts of training cases and the gradients are masked: the lead's server learns their "
+        f"sums over at least {max(3, policy.min_sites)} sites (min_sites), and not those of this "
+        "site. Test scores and the sums for calibration are not masked. Whoever has the keys of "
+        "the other sites' kits can compute this site's part; the lead made the kits."
     )
 
 
@@ -213,8 +225,16 @@ def _overlap_lines(study: Study, policy: SitePolicy) -> tuple[str, ...]:
 def _round_lines(study: Study, policy: SitePolicy, parameters: int) -> tuple[str, ...]:
     """What leaves in each round."""
     method, compress = study.federation.method, study.federation.compress
-    size = parameters * _VALUE_BYTES[compress] / 2**20
+    secret = study.federation.privacy != "none"
+    size = parameters * (8 if secret else _VALUE_BYTES[compress]) / 2**20
     numbers = f"{parameters:,} numbers ({size:.1f} MiB)"
+    if secret:
+        return (
+            f"In each round: one masked gradient, {numbers}, and with it, masked, the counts above "
+            "and the number of cases that it is computed from: none, or at least "
+            f"{policy.min_batch} (min_batch).",
+            "Random keys, shares of them for other sites, and what opens the sum of a round.",
+        )
     if study.federation.synchronous:
         return (
             f"In each round for which this site has cases: one gradient, {numbers}, computed from "

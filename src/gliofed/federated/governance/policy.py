@@ -69,6 +69,7 @@ class SitePolicy:
     overlap_by: tuple[MatchKind, ...] = ("id", "image")
     max_change: float = 2.0
     max_gradient: float = 1000.0
+    min_sites: int = 3
     approvers: tuple[str, ...] = ()
 
     @property
@@ -121,6 +122,10 @@ max_change = 2.0
 # The largest L2 norm of a gradient, with federation.method = "synchronous". Those of a network in
 # training are mostly between 1 and 100. A larger one is not sent, for the same reasons.
 max_gradient = 1000.0
+
+# With federation.privacy = "secure-sum", the server learns sums over sites only. This site helps
+# to open no sum of fewer sites than this. With two sites, each could compute the other's part.
+min_sites = 3
 
 # Public keys of those who may approve a study. Make a key with: gliofed approve --new-key KEY
 # Without a key, everyone who can use this kit can approve.
@@ -374,6 +379,7 @@ def _check(policy: SitePolicy, where: str) -> None:
         (len(set(policy.overlap_by)) < len(policy.overlap_by), "overlap_by: expected each once"),
         (not 0 < policy.max_change < float("inf"), "max_change: expected a number above 0"),
         (not 0 < policy.max_gradient < float("inf"), "max_gradient: expected a number above 0"),
+        (policy.min_sites < 3, "min_sites: expected at least 3"),
         (
             bool(malformed),
             "approvers: expected the 64 hexadecimal digits of a public key, as printed by gliofed "

@@ -12,10 +12,11 @@ from gliofed.federated.checkpoint import CommittedRound, last_committed
 from gliofed.federated.checkpoint import commit as write_commit
 from gliofed.federated.label_counts import NO_CASES, class_weights
 from gliofed.federated.messages import TrainingRequest, new_nonce
+from gliofed.federated.privacy.table import mechanism_named
 from gliofed.federated.schedule import Schedule, make_schedule
 from gliofed.federated.server.exchange import Engine
 from gliofed.federated.server.run import FederatedRun
-from gliofed.federated.server.updates import ReceivedRound, RoundUpdates, SeparateUpdates
+from gliofed.federated.server.updates import ReceivedRound, RoundUpdates
 from gliofed.federated.strategies.halves import ServerHalf, ServerSetup
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.models.network import build_net, without_frozen
@@ -40,7 +41,7 @@ def run_rounds(
     state = last_committed(run.folder, run.run) or _initial_state(run)
     if state.complete:
         return state
-    updates = SeparateUpdates(engine, run)
+    updates = mechanism_named(run.study.federation.privacy).server(engine, run)
     state = _with_counts(updates, run, state)
     if on_start is not None:
         on_start(state)

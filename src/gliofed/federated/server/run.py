@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from gliofed.federated.privacy.identity import UNSIGNED, Identity
 from gliofed.study import Study
 
 InitialWeights = Callable[[], Mapping[str, Tensor]]
@@ -19,7 +20,7 @@ class FederatedRun:
 
     run: id that binds messages and checkpoints. seed: of the weights before the first round.
     folder: of the committed rounds. initial: called for the weights before the first round; None
-    for random ones.
+    for random ones. identity: checks the keys of secret sums.
     """
 
     study: Study
@@ -27,3 +28,4 @@ class FederatedRun:
     seed: int
     folder: Path
     initial: InitialWeights | None = None
+    identity: Identity = UNSIGNED

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gliofed.federated.aggregation.merge import NO_FACTORS
+from gliofed.federated.aggregation.merge import NO_FACTORS, ReadTensor
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.schedule import Schedule
 from gliofed.federation_config import FederationConfig
@@ -94,6 +94,15 @@ class ServerHalf(ABC):
         ("": of the model) to what its change, or its gradient, is multiplied with, where that is
         not 1.
         """
+
+    def add_sum(self, read: ReadTensor, cases: int, counts: LabelCounts) -> None:
+        """Take in the sum of the updates of a round, in place of each by itself.
+
+        read: from a parameter's name to float64 values. cases: of the batch. counts: of all
+        training cases of the sites in the sum. Raises TypeError where the strategy needs every
+        update; such a study is refused when it is read.
+        """
+        raise TypeError(f"{type(self).__name__} needs the update of every site")
 
     @abstractmethod
     def step(self, round_number: int, sites: Collection[str]) -> float | None:

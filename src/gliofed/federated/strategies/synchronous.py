@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from gliofed.federated.aggregation.merge import NO_FACTORS, MergeRule, SiteMerge
+from gliofed.federated.aggregation.merge import NO_FACTORS, MergeRule, ReadTensor, SiteMerge
 from gliofed.federated.aggregation.robust import MEAN, aggregation_named
 from gliofed.federated.compression import expanded_from
 from gliofed.federated.label_counts import NO_CASES, LabelCounts
@@ -68,6 +68,7 @@ class JointStep(ServerHalf):
         self._aggregation = aggregation_named(setup.study.federation.aggregation)
         self._publish()
         self._merge = self._new_merge()
+        self._summed: LabelCounts | None = None
 
     def _new_merge(self) -> SiteMerge:
         return SiteMerge(self._parameters, MergeRule(one_vote, self._aggregation))
@@ -91,6 +92,12 @@ class JointStep(ServerHalf):
             self._parameters,
             factors.get("", 1.0) / update.cases,
         )
+
+    def add_sum(self, read: ReadTensor, cases: int, counts: LabelCounts) -> None:
+        """As of `ServerHalf`."""
+        self._summed = counts
+        if cases:
+            self._merge.add_values(read, dict.fromkeys(map(task_of, self._parameters), 1.0))
 
     def step(self, round_number: int, sites: Collection[str]) -> float | None:
         """One step; none where no site had a case of the batch."""
@@ -132,20 +139,23 @@ class JointStep(ServerHalf):
             self._merge.add_values(a_row, {task: n / batches for task, n in rows.items()})
 
     def _scale_up(self, sites: Collection[str]) -> None:
-        counts = self.setup.counts
-        if not counts.keys() - set(sites):
+        counts, summed = self.setup.counts, self._summed
+        everyone = sum(counts.values(), NO_CASES)
+        there = sum((counts[s] for s in sites if s in counts), NO_CASES)
+        if summed is not None:
+            there, self._summed = summed, None
+        if there == everyone:
             return
-        total, there = _task_counts(counts, counts), _task_counts(counts, sites)
+        total, present = _task_counts(everyone), _task_counts(there)
         for name, parameter in self._parameters.items():
             task = task_of(name)
-            if parameter.grad is not None and there[task]:
-                parameter.grad *= total[task] / there[task]
+            if parameter.grad is not None and present[task]:
+                parameter.grad *= total[task] / present[task]
 
 
-def _task_counts(counts: Mapping[str, LabelCounts], sites: Collection[str]) -> dict[str, int]:
-    """Task, or the shared layers, to the cases of `sites` that train it."""
-    total = sum((counts[s] for s in sites if s in counts), NO_CASES)
-    return {TRUNK_TASK: total.cases, **total.labelled}
+def _task_counts(counts: LabelCounts) -> dict[str, int]:
+    """Task, or the shared layers, to the cases that train it."""
+    return {TRUNK_TASK: counts.cases, **counts.labelled}
 
 
 SYNCHRONOUS: Final = Strategy(

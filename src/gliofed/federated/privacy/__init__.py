@@ -1,0 +1,1 @@
+"""Mechanisms that limit what the server learns from the updates of the sites."""

@@ -1,0 +1,26 @@
+"""Numbers as integers modulo 2^64, in which sums are exact in any order.
+
+A value is a multiple of 2^-40, so encoding changes it by at most 2^-41, and a sum over n sites by
+at most n x 2^-41. Sums of absolute value below 2^22 (`gliofed.federation_config.LARGEST_SUM`) leave half of the
+range to spare; a study whose `federation.max_gradient` times sites is larger is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor
+
+FRACTION_BITS: Final = 40
+SCALE: Final = 2.0**FRACTION_BITS
+
+
+def encode(values: Tensor) -> Tensor:
+    """int64 of the same shape. Values are finite, and their sum below `LARGEST_SUM`."""
+    return values.detach().to("cpu", torch.float64).mul(SCALE).round_().to(torch.int64)
+
+
+def decode(encoded: Tensor) -> Tensor:
+    """float64 of the same shape."""
+    return encoded.to(torch.float64).div_(SCALE)
