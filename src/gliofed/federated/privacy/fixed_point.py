@@ -1,8 +1,8 @@
 """Numbers as integers modulo 2^64, in which sums are exact in any order.
 
 A value is a multiple of 2^-40, so encoding changes it by at most 2^-41, and a sum over n sites by
-at most n x 2^-41. Sums of absolute value below 2^22 (`gliofed.federation_config.LARGEST_SUM`) leave
-half of the range to spare; a study whose `federation.max_gradient` times sites is larger is refused.
+at most n x 2^-41. Sums of absolute value below `gliofed.federation_config.LARGEST_SUM` leave half
+of the range to spare; a study is refused if `federation.max_gradient` times its sites is larger.
 """
 
 from __future__ import annotations
