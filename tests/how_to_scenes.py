@@ -164,7 +164,10 @@ def publishing(root: Path) -> Desk:
 
 
 def scoring(root: Path) -> Desk:
-    table = block_with(PAGES / "score-any-model.md", "patient,idh_true")
+    page = PAGES / "score-any-model.md"
+    table = block_with(page, "patient,idh_true")
+    Path("resnet.toml").write_text(block_with(page, 'model = "resnet"'))
+    Path("resnet-output.csv").write_text(block_with(page, "ID;Centre;"))
     for path in ("run/predictions.csv", "ours.csv", "theirs.csv"):
         Path(path).parent.mkdir(exist_ok=True)
         Path(path).write_text(table)

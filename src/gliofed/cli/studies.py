@@ -141,7 +141,10 @@ def validate(
 
 def score(
     predictions: Annotated[
-        list[Path], typer.Argument(help="Tables of predictions (CSV), one or more models.")
+        list[Path],
+        typer.Argument(
+            help="Tables of predictions (CSV), or mapping files (TOML) of tables in another form."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for scores.csv, scores.json and the page.")],
     reference: Annotated[
