@@ -148,6 +148,7 @@ def test_captk_files_are_read_as_one_hospital_and_every_row_is_accounted_for(tmp
 
 @pytest.mark.parametrize(("damage", "message"), [
     (lambda f: (f / "Radiomic_Features_CaPTk_automaticsegm_T2_NC.csv").unlink(), "0 files *_T2_NC.csv; expected one"),
+    (lambda f: f.rename(f.with_name("elsewhere")), "captk: no such folder; expected that of CaPTk"),
     (lambda f: edit(f, "T2_NC", ",50,", ",51,"), "volume of NC of UPENN-GBM-00001_11 differs"),
     (lambda f: edit(f, "T2_NC", ",60,", ",dark,"), "T2_NC_Intensity_Mean is 'dark'; expected a number"),
     (lambda f: edit(f, "T2_NC", ",4,", ",-4,"), "StandardDeviation is -4; expected 0 or more"),

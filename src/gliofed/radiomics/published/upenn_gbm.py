@@ -72,6 +72,8 @@ def read_upenn_gbm(folder: Path, labels: Path, site: str) -> TableReading:
     An exam is in the result if any region has a row and the clinical table has one. Raises
     DataError: a missing or damaged file, or volumes of a region that differ between sequences.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected that of CaPTk features, as published")
     known = read_labels(labels, ("ID",), _exam, upenn_gbm.FIELDS)
     tables = {(r, s): _read(folder, r, s) for r in REGION_NAMES for s in SEQUENCES}
     rows = {key: _by_exam(table) for key, table in tables.items()}
