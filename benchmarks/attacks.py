@@ -6,10 +6,13 @@ two halves). The attacker is MD Anderson: 22 of 73 patients as one of three, 11 
 One cell is one training; finished cells are kept in `--out`, so the same call continues.
 
     python benchmarks/attacks.py --out DIR --store DIR [--seeds 1 2 3] [--epochs 12] [--only NAME]
+    python benchmarks/attacks.py --out DIR --table
 
 Attacks on the gradient that the site would have sent, or on its labels:
 
-    flip      turned round          flip20   turned round, twenty times as long
+    flip      turned round
+    flip5     turned round, five times as long: about as long as the bound lets through unrefused
+    flip20    turned round, twenty times as long
     scale     as long as the gate lets through: norm 990, of `max_gradient` 1000
     bias      nothing but a pull of the IDH head's last bias towards "mutant", of the honest length
     labels    each label is the last class in place of the first, and the other way round
@@ -82,7 +85,8 @@ DEFENCES: Final[Mapping[str, Mapping[str, object]]] = {
     "median": {"aggregation": "median"},
     "geometric_median": {"aggregation": "geometric_median"},
 }
-ATTACKS: Final = ("honest", "flip", "flip20", "scale", "bias", "labels")
+ATTACKS: Final = ("honest", "flip", "flip5", "flip20", "scale", "bias", "labels")
+LENGTHS: Final[Mapping[str, float]] = {"flip": -1.0, "flip5": -5.0, "flip20": -20.0}
 WIDTHS: Final = (12, 24, 48, 96)
 """Half the channels of `small`, to fit many trainings into an hour of one core."""
 BIAS: Final = "heads.idh.layers.4.bias"
@@ -127,7 +131,7 @@ def changed(update: Update, attack: str) -> Mapping[str, torch.Tensor]:
         own = {k: torch.zeros_like(t) for k, t in own.items()}
         own[BIAS] = torch.tensor([1.0, -1.0]) * length / 2**0.5
         return own
-    factor = {"flip": -1.0, "flip20": -20.0, "scale": 990 / max(norm(own), 1e-9)}.get(attack, 1.0)
+    factor = 990 / max(norm(own), 1e-9) if attack == "scale" else LENGTHS.get(attack, 1.0)
     return {k: t * factor for k, t in own.items()}
 
 
@@ -237,15 +241,50 @@ def cells(seeds: Sequence[int]) -> Iterator[Cell]:
                         yield Cell(parts, attack, defence, seed)
 
 
+def table(out: Path, figure: str) -> Iterator[str]:
+    """Lines of a Markdown table of one figure of the finished cells: a row each parts and attack.
+
+    An entry is the mean over seeds and, in brackets, the lowest, the highest and the number of
+    seeds; a single seed has the number only. "-" without a cell.
+    """
+    yield f"| attacker | attack | {' | '.join(DEFENCES)} |"
+    yield f"|---|---|{'---|' * len(DEFENCES)}"
+    for parts in PARTS:
+        for attack in ATTACKS:
+            found = [_seeds_of(out, f"{parts}-{attack}-{d}", figure) for d in DEFENCES]
+            if any(found):
+                yield f"| one of {parts} | {attack} | {' | '.join(map(_entry, found))} |"
+
+
+def _seeds_of(out: Path, name: str, figure: str) -> list[float]:
+    facts = [json.loads(path.read_text()) for path in sorted(out.glob(f"{name}-*.json"))]
+    values = (own[figure] for own in facts)
+    return [v[0] if isinstance(v, list) else v for v in values]
+
+
+def _entry(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    spread = f"{min(values):.2f} to {max(values):.2f}, " if len(values) > 1 else ""
+    return f"{np.mean(values):.2f} ({spread}{len(values)})"
+
+
 def main() -> None:
-    """Train the cells that are missing; print a line for each."""
+    """Train the cells that are missing, and print a line for each; or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--table", action="store_true", help="of the finished cells; train none")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--only", nargs="+", default=[""], help="parts of cells' names, in order")
     args = parser.parse_args()
+    if args.table:
+        for figure in ("dice", "auc", "called_mutant"):
+            print(figure, *table(args.out, figure), sep="\n", end="\n\n")
+        return
+    if args.store is None:
+        parser.error("--store: the folder of prepared cases")
     keep_memory()
     torch.set_num_threads(1)
     PRESETS["small"] = dataclasses.replace(PRESETS["small"], widths=WIDTHS)  # type: ignore[index]

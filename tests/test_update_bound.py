@@ -10,6 +10,7 @@ from test_fed import NONCE
 from test_strategies import counts
 
 from gliofed.errors import UpdateError
+from gliofed.federated.aggregation.robust import AGGREGATIONS
 from gliofed.federated.label_counts import NO_CASES, LabelCounts, loss_weight_a_case
 from gliofed.federated.messages import TrainingRequest
 from gliofed.federated.update_bound import RECENT, BoundState, SizedUpdate, UpdateBound
@@ -109,6 +110,17 @@ def test_both_sides_of_the_bounds(bound) -> None:
         if not refused:
             assert factors["c"] == ({} if factor is None else {"": pytest.approx(factor)})
     assert "15.1 times the size that is usual" in offer(bound(), a=1.0, b=2.0, c=30.1)[1]["c"]
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_only_the_mean_refuses_for_size(bound, aggregation) -> None:
+    """Robust rows scale down alike: sites with patients that they leave out have long gradients."""
+    factors, refused = offer(bound(aggregation=aggregation), a=1.0, b=2.0, c=30.1)
+    if aggregation == "mean":
+        assert set(refused) == {"c"}
+    else:
+        assert not refused
+        assert factors["c"] == {"": pytest.approx(10 / 30.1)}
 
 
 def test_of_two_sites_neither_is_refused_and_the_smaller_counts(bound) -> None:

@@ -12,7 +12,8 @@ the run:
   as they were sent, refused ones too, is above `refuse_ratio` references, the update is refused:
   a site that goes on sending what is scaled down or refused does not get below the bound by that.
   With two sites no majority tells which of them is wrong: the reference is the lower level, and
-  neither is refused for its size.
+  neither is refused for its size. With a robust `aggregation` none is: its model learns little of
+  the patients that a minority of sites has, so that gradients of these sites grow long.
 
 The mean and not each update by itself is bounded, because a patient of a rare class has many
 times the gradient of the others, and should have it now and then.
@@ -33,6 +34,7 @@ from typing import Final
 
 from gliofed.errors import UpdateError
 from gliofed.federated.aggregation.blocks import norm
+from gliofed.federated.aggregation.robust import MEAN
 from gliofed.federated.gate import change_of
 from gliofed.federated.label_counts import NO_CASES, LabelCounts, loss_weight_a_case
 from gliofed.federated.messages import TrainingRequest
@@ -198,6 +200,8 @@ class UpdateBound:
     def _too_large(
         self, site: str, sizes: Mapping[str, float], references: Mapping[str, _Reference]
     ) -> str:
+        if self._config.aggregation != MEAN.id:
+            return ""
         most = self._config.refuse_ratio
         for kind in sizes:
             ratio = statistics.fmean(self._sent[site][kind]) / references[kind].size
