@@ -13,7 +13,7 @@ import argparse
 import csv
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from gliofed.experiments.model_folders import reference_folders
 from gliofed.experiments.run import run_study
 from gliofed.experiments.run_context import RunOptions
 from gliofed.experiments.validate import ValidateOptions, validate
+from gliofed.fine_tuning_config import InitConfig
 from gliofed.models.folder import read_model, write_model
 from gliofed.study import Study, load_study
 
@@ -34,6 +35,19 @@ TRAINED: Final = ("BraTS20_Training_158", "BraTS20_Training_198", "BraTS20_Train
 """None of UCSF, the hospital of two test sets."""
 TESTED: Final = ("BraTS20_Training_216", "BraTS20_Training_309", "BraTS20_Training_323")
 LABELS: Final = "tcga_subtypes_ceccarelli2016.csv"
+
+
+@dataclass(frozen=True)
+class WholeBrains:
+    """Settings of the second stage. patch: in voxels of 1 mm, as large as a brain in MNI152."""
+
+    patch: tuple[int, int, int] = (160, 192, 160)
+    epochs: int = 10
+    batch: int = 2
+    lr: float = 7e-4
+
+
+WHOLE: Final = WholeBrains()
 LICENCE: Final = """
 ## Licence of the weights
 
@@ -73,9 +87,25 @@ def link_all(paths: Sequence[Path], folder: Path) -> None:
 
 
 def study_on(root: Path) -> Study:
-    """The study, with its data below `root`."""
+    """The study of the first stage, with its data below `root`."""
     study = load_study(HERE / "example-model.toml")
     return replace(study, data=replace(study.data, root=root))
+
+
+def second_stage(study: Study, finished: FinishedRun) -> Study:
+    """The study that goes on from the first stage's model, on whole brains instead of patches.
+
+    The network normalises over all it is given. Trained on patches alone, it marks far too much in
+    a whole brain. Every case trains: no patient is held out, so the model has no calibration.
+    """
+    (folder,) = reference_folders(finished)
+    return replace(
+        study,
+        data=replace(study.data, holdout=0.0),
+        init=InitConfig(read_model(folder).id, folder, lr=WHOLE.lr),
+        grid=replace(study.grid, patch=WHOLE.patch),
+        train=replace(study.train, epochs=WHOLE.epochs, batch=WHOLE.batch),
+    )
 
 
 def write_example(finished: FinishedRun, folder: Path) -> None:
@@ -119,7 +149,9 @@ def main() -> None:
     link_data(options.data, options.data.parent / "tables", root)
     store = RunOptions(store=options.out / "store")
     with TerminalProgress() as progress:
-        finished = run_study(study_on(root), options.out / "run", progress, store)
+        study = study_on(root)
+        patches = run_study(study, options.out / "run", progress, store)
+        finished = run_study(second_stage(study, patches), options.out / "whole", progress, store)
         write_example(finished, options.model)
         for name, layout in (("brats-test", "tcga"), ("brats-gli", "brats")):
             test = ValidateOptions(layout, options.out / "store")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.experiments.exclusions import ExcludedCase, exclude_cases, exclusion_note, used_cases
+from gliofed.experiments.patch_coverage import patch_note
 from gliofed.experiments.patient_overlap import (
     PatientOverlap,
     check_overlap,
@@ -51,6 +52,8 @@ def prepare_study_cases(
     """
     overlap, prepared, excluded = prepare_and_compare(study, cases, store, progress)
     check_overlap(study, overlap)
+    if note := patch_note(study.grid.patch, prepared):
+        progress.note(note)
     cases = link_patients(used_cases(cases, prepared), overlap)
     linked = {str(c): c for site_cases in cases.values() for c in site_cases}
     by_name = {str(p.case): replace(p, case=linked[str(p.case)]) for p in prepared}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gliofed.experiments.exclusions import excluded_rows, exclusion_note
 from gliofed.experiments.finished_run import FinishedRun
+from gliofed.experiments.patch_coverage import patch_note
 from gliofed.experiments.patient_overlap import overlap_statement
 from gliofed.experiments.predicted_masks import masks_file, read_mask
 from gliofed.experiments.run_facts import count_group, machine_description, site_part
@@ -109,6 +110,8 @@ def _notes(finished: FinishedRun) -> tuple[str, ...]:
             "so it cannot be verified here that none of the tested cases was used in its training."
         )
         notes += [caution] if (caution := inherited_caution(study)) else []
+    if note := patch_note(study.grid.patch, tuple(finished.cases.prepared.values())):
+        notes.append(note)
     dropped = {f"{case}: {why}" for _, split in finished.folds for case, why in split.dropped}
     notes += [f"Left out of this study: {text}." for text in sorted(dropped)]
     for sequence in SEQUENCES:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 MatchKind = Literal["id", "image"]
 CORNERS: Final = 8
-MIN_EQUAL_TOKENS: Final = 8
+MIN_EQUAL_TOKENS: Final = 16
 """Equal tokens, of 512 (`TOKENS`), from which two scans count as one: in the best corner, as the
 mean of the shared sequences. Measurements: docs/explanation/patient-overlap.md."""
 
