@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -58,11 +59,13 @@ def score_calibrated(
     model."""
     model = calibration.model
     scored = [*results, *own_personal(results), *calibration.results]
-    rows = score_table(scored, replicates, model)
+    with ThreadPoolExecutor(1) as beside:  # NumPy computes without Python's lock
+        rows = beside.submit(score_table, scored, replicates, model)
+        evidence = collect_evidence(results, replicates, model)
     return ScoredPredictions(
-        rows,
+        rows.result(),
         tuple(results),
-        collect_evidence(results, replicates, model),
+        evidence,
         calibration,
         model,
         agreement_rows(results, model, replicates),

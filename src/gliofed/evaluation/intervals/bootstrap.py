@@ -53,7 +53,7 @@ def patient_resamples(patients: Sequence[str], replicates: int) -> Weights:
     return _weights(tuple(patients), replicates)
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def _weights(patients: tuple[str, ...], replicates: int) -> Weights:
     names = tuple(sorted(set(patients)))
     row = {name: index for index, name in enumerate(names)}
@@ -82,8 +82,9 @@ class _DrawCache:
         """Of sorted names."""
         with self._lock:
             drawn = self._held.pop((names, replicates), None)
-            if drawn is None:
-                drawn = _draw(names, replicates)
+        if drawn is None:
+            drawn = _draw(names, replicates)
+        with self._lock:
             self._held[names, replicates] = drawn
             held = sum(d.nbytes for d in self._held.values())
             while held > self._most and len(self._held) > 1:
