@@ -19,7 +19,7 @@ from gliofed.deployment.training_job import make_job, parse_job, run_id
 from gliofed.errors import StudyError
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.governance.approval import parse_study_text
-from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
+from gliofed.federated.governance.default_policy import DEFAULT_POLICY_TOML
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from gliofed.errors import PolicyError
 from gliofed.federated.client import count_cases
 from gliofed.federated.gate import check_counts
+from gliofed.federated.governance.default_policy import DEFAULT_POLICY_TOML
 from gliofed.federated.governance.policy import (
-    DEFAULT_POLICY_TOML,
     NormOfChange,
     SitePolicy,
     enforce_cases,
@@ -80,7 +80,8 @@ def test_another_setting_is_another_policy() -> None:
     assert SitePolicy().digest == parse_policy({}).digest
     changed = [{"min_cases": 11}, {"smallest_count": 6}, {"markers": ["idh"]}, {"round_statistics": False},
                {"metrics": ["dice"]}, {"max_change": 1.0}, {"approvers": ["ab" * 32]}, {"min_batch": 5},
-               {"max_gradient": 2000.0}, {"overlap_by": ["id"]}, {"min_sites": 4}]  # fmt: skip
+               {"max_gradient": 2000.0}, {"overlap_by": ["id"]}, {"min_sites": 4},
+               {"privacy_epsilon": 8.0}, {"privacy_delta": 1e-6}, {"require_privacy": True}]  # fmt: skip
     digests = {parse_policy(c).digest for c in changed} | {SitePolicy().digest}
     assert len(digests) == len(dataclasses.fields(SitePolicy)) + 1
 

@@ -32,6 +32,7 @@ from gliofed.fine_tuning_config import (
     personal_faults,
 )
 from gliofed.markers import MARKERS
+from gliofed.privacy_config import PrivacyConfig, privacy_faults
 from gliofed.settings import build, read_toml, toml_of
 
 Spacing = float | Literal["native"]
@@ -213,6 +214,7 @@ class Study:
     """A whole study. Studies of equal `digest` have equal settings except `OPERATIONAL` ones.
 
     init: None where training begins with random weights. personal: used with the model "personal".
+    privacy: None where gradients leave as they are.
     """
 
     name: str
@@ -227,6 +229,7 @@ class Study:
     train: TrainingConfig = field(default_factory=TrainingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     federation: FederationConfig = field(default_factory=FederationConfig)
+    privacy: PrivacyConfig | None = None
     personal: PersonalConfig = field(default_factory=PersonalConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
@@ -235,23 +238,23 @@ class Study:
     def digest(self) -> str:
         """SHA-256 of the settings as canonical JSON.
 
-        Without paths, with default operational settings, and without `init`, `personal`,
+        Without paths, with default operational settings, and without `init`, `privacy`, `personal`,
         `federation.validates` and `federation.privacy` where these are not used.
         """
         plain = dataclasses.asdict(with_default_operations(self))
         del plain["data"]["root"], plain["data"]["features"]
-        if self.init is None:
-            del plain["init"]
-        else:
+        if self.init is not None:
             del plain["init"]["model"]
+        for name in ("init", "privacy"):
+            if plain[name] is None:
+                del plain[name]
         if PERSONAL not in self.models:
             del plain["personal"]
         if self.federation.validates is None:
             del plain["federation"]["validates"]
         if self.federation.privacy == "none":
             del plain["federation"]["privacy"]
-        text = json.dumps(plain, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def optimisation(self) -> TrainingConfig:
@@ -268,9 +271,8 @@ class Study:
 
 def with_default_operations(study: Study) -> Study:
     """The study with the default of each setting in `OPERATIONAL`."""
-    default = FederationConfig()
-    settings = {name: getattr(default, name) for name in OPERATIONAL}
-    federation = dataclasses.replace(study.federation, **settings)
+    plain = {name: getattr(FederationConfig(), name) for name in OPERATIONAL}
+    federation = dataclasses.replace(study.federation, **plain)
     return dataclasses.replace(study, federation=federation)
 
 
@@ -389,6 +391,7 @@ def _check(study: Study, where: str) -> None:
         *summed_sites_faults(
             study.federation, len(data.train) - bool(data.leave_one_out), len(data.train)
         ),
+        *privacy_faults(study.privacy, study.federation, train.batch),
         *init_faults(study.init, study.loss.markers),
         *_personal_faults(study),
     )

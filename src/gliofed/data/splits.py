@@ -28,15 +28,17 @@ class Split:
 
 
 def make_splits(
-    data: DataConfig, cases: Mapping[str, Sequence[Case]], seed: int
+    data: DataConfig, cases: Mapping[str, Sequence[Case]], seed: int, alone: bool = False
 ) -> tuple[Split, ...]:
     """One split for `external`, or one for each site of `leave_one_out`.
 
-    cases: site to its cases. Raises OverlapError where a patient is at two sites and
+    cases: site to its cases. alone: whether each patient is held out by its own hash alone, so that
+    no patient's place depends on the others; `holdout_from` then has no effect, and the fraction
+    held out is `holdout` on average. Raises OverlapError where a patient is at two sites and
     `overlap` is "refuse".
     """
     if not data.leave_one_out:
-        return (_split("external", data, cases, seed),)
+        return (_split("external", data, cases, (seed, alone)),)
     return tuple(
         _split(
             site,
@@ -44,13 +46,16 @@ def make_splits(
                 data, train=tuple(s for s in data.train if s != site), external=(site,)
             ),
             cases,
-            seed,
+            (seed, alone),
         )
         for site in data.leave_one_out
     )
 
 
-def _split(fold: str, data: DataConfig, cases: Mapping[str, Sequence[Case]], seed: int) -> Split:
+def _split(
+    fold: str, data: DataConfig, cases: Mapping[str, Sequence[Case]], drawn: tuple[int, bool]
+) -> Split:
+    seed, alone = drawn
     train, external = data.train, data.external
     seen: dict[str, str] = {}
     dropped: list[tuple[Case, str]] = []
@@ -68,7 +73,8 @@ def _split(fold: str, data: DataConfig, cases: Mapping[str, Sequence[Case]], see
                     f"patient {case.patient} is at {first} and at {site}; remove one, or "
                     'write overlap = "drop" under [data] to drop the second'
                 )
-    held_out = {s: _held_out(kept[s], data, seed) for s in train}
+    hold_out = _held_out_alone if alone else _held_out
+    held_out = {s: hold_out(kept[s], data, seed) for s in train}
     return Split(
         fold=fold,
         train={s: tuple(c for c in kept[s] if c.patient not in held_out[s]) for s in train},
@@ -84,5 +90,17 @@ def _held_out(cases: Sequence[Case], data: DataConfig, seed: int) -> frozenset[s
     if len(patients) < data.holdout_from:
         return frozenset()
     count = round(data.holdout * len(patients))
-    ranked = sorted(patients, key=lambda p: hashlib.sha256(f"{seed}/{p}".encode()).digest())
+    ranked = sorted(patients, key=lambda p: _hash(seed, p))
     return frozenset(ranked[:count])
+
+
+def _held_out_alone(cases: Sequence[Case], data: DataConfig, seed: int) -> frozenset[str]:
+    """The held-out patients of one site: those whose hash is among the lowest."""
+    below = round(data.holdout * 2**64)
+    return frozenset(
+        c.patient for c in cases if int.from_bytes(_hash(seed, c.patient)[:8], "big") < below
+    )
+
+
+def _hash(seed: int, patient: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{patient}".encode()).digest()

@@ -15,7 +15,14 @@ from gliofed.federated.governance.approval import (
     write_approval,
 )
 from gliofed.federated.governance.consent import what_leaves, what_runs
-from gliofed.federated.governance.policy import SitePolicy, load_policy
+from gliofed.federated.governance.policy import (
+    SitePolicy,
+    budget_of,
+    enforce_private,
+    load_policy,
+)
+from gliofed.federated.noise.accounting import mechanism_of
+from gliofed.federated.noise.ledger import LEDGER, Ledger, RunCost
 from gliofed.study import Study, study_toml
 
 
@@ -36,12 +43,16 @@ class ConsentForm:
 def consent(study: Path, policy: Path | None = None) -> ConsentForm:
     """The consent form of a study file. policy: the site's policy file, or None for the default.
 
-    Raises StudyError, PolicyError.
+    With a policy, what the ledger beside it has spent counts. Raises StudyError; PolicyError, also
+    where the study would exceed what the policy allows of `[privacy]`, or lacks it.
     """
     text = _text(study)
     parsed = parse_study_text(text, str(study))
     size, sent = network_size(parsed)
     rules = SitePolicy() if policy is None else load_policy(policy)
+    enforce_private(rules, parsed)
+    if policy is not None:
+        require_budget(parsed, rules, policy.with_name(LEDGER))
     return ConsentForm(text, rules, what_runs(parsed, size), what_leaves(parsed, rules, None, sent))
 
 
@@ -57,6 +68,15 @@ def approve(form: ConsentForm, who: str, out: Path, key: Path | None = None) -> 
         approval = sign(approval, key)
     write_approval(approval, out)
     return approval
+
+
+def require_budget(study: Study, policy: SitePolicy, ledger: Path) -> None:
+    """Raise PolicyError where a study with `[privacy]` would exceed the site's budget."""
+    if study.privacy is None:
+        return
+    mechanism = mechanism_of(study)
+    cost = RunCost(study.name, mechanism.rate, mechanism.noise, mechanism.rounds)
+    Ledger(ledger, budget_of(policy)).require("", cost)
 
 
 def network_size(study: Study) -> tuple[int, int]:

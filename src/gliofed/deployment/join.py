@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliofed.deployment.approval import network_size
+from gliofed.deployment.approval import network_size, require_budget
 from gliofed.deployment.certificate_dates import CertificateWatch
 from gliofed.deployment.federation_plan import SERVER
 from gliofed.deployment.kit import PROCESS_LOG, Kit, open_kit
@@ -28,7 +28,7 @@ from gliofed.federated.governance.approval import (
 )
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.governance.consent import what_leaves, what_runs
-from gliofed.federated.governance.policy import SitePolicy, load_policy
+from gliofed.federated.governance.policy import SitePolicy, enforce_private, load_policy
 from gliofed.runtime.files import alone_in, write_private
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import study_toml
@@ -69,6 +69,7 @@ def propose(
         )
     proposed = study_for_sites(parse_study_text(path.read_text(encoding="utf-8"), str(path)))
     policy = load_policy(site_kit.policy)
+    enforce_private(policy, proposed)
     progress.stage("checking the data")
     findings = check_path(data.folder, pictures=False, progress=progress)
     errors = findings.count(Severity.ERROR)
@@ -88,6 +89,7 @@ def propose(
         require_approval(text, proposed.digest, site_kit.approvals, policy)
     except ApprovalError:
         agreed = False
+        require_budget(proposed, policy, site_kit.ledger)
     return Proposal(
         site_kit,
         text,

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from gliofed.errors import KitError, StudyError
+from gliofed.federated.noise.ledger import LEDGER
 from gliofed.runtime.files import write_private
 from gliofed.settings import build, read_toml, toml_of
 
@@ -89,6 +90,11 @@ class Kit:
     def policy(self) -> Path:
         """The hospital's policy; of a site."""
         return self.own / "policy.toml"
+
+    @property
+    def ledger(self) -> Path:
+        """What studies with `[privacy]` have spent; of a site, beside its policy."""
+        return self.policy.with_name(LEDGER)
 
     @property
     def approvals(self) -> Path:

@@ -34,7 +34,7 @@ from gliofed.federated.flare.provision import (
     KitRecipients,
     build_kits,
 )
-from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
+from gliofed.federated.governance.default_policy import DEFAULT_POLICY_TOML
 from gliofed.federated.linkage.tokens import SALT_BYTES
 from gliofed.runtime.files import alone_in, keep_folder, write_private, write_text
 from gliofed.study import Study, study_toml

@@ -89,12 +89,12 @@ def make_client(
     external site only tests.
     """
     name, device = kit.name, this_machine()
-    prepared = {str(p.case): p for p in hide_labels(policy, cases)}
+    prepared = {str(p.case): p for p in hide_labels(policy, cases, study.privacy is not None)}
     trains = name in study.data.train
     train, external = ((name,), ()) if trains else ((), (name,))
     config = replace(study.data, train=train, external=external)
     by_site = {name: [p.case for p in prepared.values()]}
-    (split,) = make_splits(config, by_site, study.seeds[0])
+    (split,) = make_splits(config, by_site, study.seeds[0], study.privacy is not None)
     model_run = ModelRun(FEDERATED, study.seeds[0], split, split.train)
     if study.federation.validates:
         test = given_model_test(
@@ -107,5 +107,5 @@ def make_client(
         cases=[prepared[str(c)] for c in split.train.get(name, ())],
         test=test,
     )
-    setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True)
+    setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True, ledger=kit.ledger)
     return Client(site_data, setup, policy, identity=KitIdentity(kit, study.data.train))

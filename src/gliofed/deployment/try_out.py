@@ -29,7 +29,7 @@ from gliofed.deployment.run_status import RunStatus, read_status
 from gliofed.deployment.supervisor import run_folder
 from gliofed.errors import GliofedError
 from gliofed.experiments.demo import SEED, demo_study
-from gliofed.federated.governance.policy import DEFAULT_POLICY_TOML
+from gliofed.federated.governance.default_policy import DEFAULT_POLICY_TOML
 from gliofed.runtime.files import alone_in, write_text
 from gliofed.runtime.processes import cores, end_groups, starter
 from gliofed.runtime.progress import NO_PROGRESS, Progress

@@ -77,7 +77,8 @@ def run_study(
     with alone_in(out):
         store = options.store or out / "store"
         cases, features = _prepare(study, out, store, progress)
-        splits = {seed: make_splits(study.data, cases.sites, seed) for seed in study.seeds}
+        alone = study.privacy is not None
+        splits = {seed: make_splits(study.data, cases.sites, seed, alone) for seed in study.seeds}
         context = RunContext(study, out, this_machine(), cases.prepared)
         runs = plan_model_runs(study, splits)
         for text in dict.fromkeys(

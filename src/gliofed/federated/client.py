@@ -23,8 +23,11 @@ from gliofed.federated.gate import change_of
 from gliofed.federated.governance.policy import (
     NormOfChange,
     SitePolicy,
+    budget_of,
+    enforce_cases,
     enforce_counts,
     enforce_gradient,
+    enforce_private,
     enforce_request,
     enforce_scores,
     enforce_update,
@@ -42,6 +45,10 @@ from gliofed.federated.messages import (
     save_scores,
     save_statistics,
 )
+from gliofed.federated.noise.ledger import LEDGER, Ledger
+from gliofed.federated.noise.shares import sharing_sites
+from gliofed.federated.noise.site_rounds import PrivateRounds
+from gliofed.federated.noise.stated_counts import stated_counts
 from gliofed.federated.pass_statistics import PassStatistics
 from gliofed.federated.privacy.halves import SiteSetup
 from gliofed.federated.privacy.identity import UNSIGNED, Identity
@@ -90,7 +97,8 @@ class Client:
         identity: Identity = UNSIGNED,
     ) -> None:
         self.name = data.name
-        self._cases = data.cases if policy is None else hide_labels(policy, data.cases)
+        self._study, private = setup.study, setup.study.privacy is not None
+        self._cases = data.cases if policy is None else hide_labels(policy, data.cases, private)
         self._test = data.test
         self._policy = policy
         self._strategy = strategy_named(setup.study.federation.method)
@@ -98,11 +106,17 @@ class Client:
         least = 1 if policy is None else policy.min_batch
         self._training = ClientTraining(data.name, self._cases, setup, least, progress)
         self._pass_statistics = PassStatistics()
-        fewest = FEWEST_SITES if policy is None else policy.min_sites
+        self._private = self._private_rounds(setup, policy) if private else None
+        fewest = fewest_sites(setup, policy)
         privacy = SiteSetup(data.name, setup.study, setup.folder, identity, fewest)
         self._privacy = mechanism_named(setup.study.federation.privacy).site(privacy)
         self._smallest = 1 if policy is None else policy.smallest_count
         self._results: tuple[tuple[str, int], tuple[CaseResult, ...]] | None = None
+
+    def _private_rounds(self, setup: ClientSetup, policy: SitePolicy | None) -> PrivateRounds:
+        path = setup.ledger or setup.folder / LEDGER
+        budget = None if policy is None else budget_of(policy)
+        return self._training.private_rounds(Ledger(path, budget))
 
     def respond(self, request_file: Path, response_file: Path) -> None:
         """Read a request from one file and write the response to the other.
@@ -136,6 +150,8 @@ class Client:
 
     def has_no_case(self, request: TrainingRequest) -> bool:
         """Whether the request is for the gradient of a batch that has no case of this site."""
+        if self._private is not None:  # whether a patient was drawn stays here
+            return False
         trains = bool(self._cases) and not self._strategy.takes_steps
         trains = trains and not self._privacy.in_every_round
         return trains and not self._training.draws(request)
@@ -150,6 +166,12 @@ class Client:
 
     def _train(self, request: TrainingRequest) -> Update:
         """The update after the policy is applied."""
+        if self._policy is not None:
+            enforce_private(self._policy, self._study)
+        if self._private is not None:
+            if self._policy is not None:
+                enforce_cases(self._policy, self.counts.cases)
+            return self._private.respond(request, lambda: self._training.noisy_gradient(request))
         if self._policy is not None and not self._strategy.takes_steps:
             enforce_request(self._policy, self.counts, request.labelled, request.class_weights)
         update = self._training.train(request, self.counts)
@@ -202,13 +224,31 @@ class Client:
 
     @property
     def _sent_counts(self) -> LabelCounts:
-        """The counts as they may leave. Raises PolicyError where the site has too few cases."""
-        return self.counts if self._policy is None else enforce_counts(self._policy, self.counts)
+        """The counts as they may leave; with `[privacy]`, those that follow from the study alone.
+
+        Raises PolicyError where the site has too few cases.
+        """
+        policy = self._policy
+        if policy is not None:
+            enforce_cases(policy, self.counts.cases)
+            enforce_private(policy, self._study)
+        if self._private is not None:
+            return stated_counts(self._study)
+        return self.counts if policy is None else enforce_counts(policy, self.counts)
 
     @cached_property
     def counts(self) -> LabelCounts:
         """Of all training cases, before the policy is applied."""
         return count_cases(self._cases)
+
+
+def fewest_sites(setup: ClientSetup, policy: SitePolicy | None) -> int:
+    """Sites of a secret sum that this one takes part in, at least.
+
+    With `[privacy]` as many as have the whole noise together.
+    """
+    least = FEWEST_SITES if policy is None else policy.min_sites
+    return least if setup.study.privacy is None else max(least, sharing_sites(setup.study))
 
 
 def count_cases(cases: Sequence[PreparedCase]) -> LabelCounts:

@@ -27,6 +27,9 @@ from gliofed.federated.named_tensors import (
     layout_of_kinds,
     split_tensors,
 )
+from gliofed.federated.noise.ledger import Ledger
+from gliofed.federated.noise.site_rounds import NoisyGradients, PrivateRounds
+from gliofed.federated.noise.stated_counts import stated_cases_a_round
 from gliofed.federated.schedule import Schedule, batches_of_pass
 from gliofed.federated.strategies.halves import ClientRound
 from gliofed.federated.strategies.table import strategy_named
@@ -52,7 +55,8 @@ class ClientSetup:
     seed: of the run; the order of cases, patches, augmentation and dropout follow from it and from
     the names of site and case. folder: of what the site keeps between rounds. rejoins: whether a
     site that missed rounds continues from the newest state that it has, or without one; else it
-    fails.
+    fails. ledger: of what studies with `[privacy]` have spent at the site; None for one in
+    `folder`.
     """
 
     study: Study
@@ -60,6 +64,7 @@ class ClientSetup:
     folder: Path
     device: Device
     rejoins: bool = False
+    ledger: Path | None = None
 
 
 class ClientTraining:
@@ -140,7 +145,7 @@ class ClientTraining:
 
     def _gradient(self, request: TrainingRequest) -> Update:
         """The gradient of this site's part of the joint batch."""
-        federation, plan = self._setup.study.federation, self._joint_plan(request)
+        plan = self._joint_plan(request)
         (batch,) = make_batches(plan, range(request.round, request.round + 1))
         empty = Update(request.run, request.round, request.nonce, self._site, {}, 0, {}, {})
         self._progress.update(1, 1, self._site)
@@ -151,14 +156,47 @@ class ClientTraining:
         if not stats:  # no case of it has a label or a mask
             return empty
         half = self._strategy.client(self._work(request, {}))
-        kept = self._load_state(request) if federation.compress != "none" else {}
-        tensors, extra, residual = compress(
-            half.tensors(), federation.compress, kept.get(RESIDUAL, {})
-        )
+        cases = len(batch.has_mask)
+        whole = dataclasses.replace(empty, tensors=half.tensors(), cases=cases, stats=stats)
+        return self._compressed(request, whole)
+
+    def _compressed(self, request: TrainingRequest, update: Update) -> Update:
+        """The update as it is sent; what rounding took away is kept for the next one."""
+        how = self._setup.study.federation.compress
+        kept = self._load_state(request) if how != "none" else {}
+        tensors, extra, residual = compress(update.tensors, how, kept.get(RESIDUAL, {}))
         if residual:
             self._save_state(request, {RESIDUAL: residual})
-        cases = len(batch.has_mask)
-        return dataclasses.replace(empty, tensors=tensors, extra=extra, cases=cases, stats=stats)
+        return dataclasses.replace(update, tensors=tensors, extra=extra)
+
+    @cached_property
+    def _noisy(self) -> NoisyGradients:
+        setup = self._setup
+        return NoisyGradients(self._site, self._cases, setup.study, setup.seed, setup.device)
+
+    def private_rounds(self, ledger: Ledger) -> PrivateRounds:
+        """The rounds of a study with `[privacy]`, which `ledger` counts."""
+        return PrivateRounds(self._noisy, ledger, self._setup.folder)
+
+    def noisy_gradient(self, request: TrainingRequest) -> Update:
+        """The update of a round with `[privacy]`.
+
+        Its number of cases follows from the study, and it has no statistics. What compression takes
+        away, and adds later, was noisy before.
+        """
+        self._load(request)
+        self._progress.update(1, 1, self._site)
+        update = Update(
+            run=request.run,
+            round=request.round,
+            nonce=request.nonce,
+            site=self._site,
+            tensors=self._noisy.compute(self._net, self._parameters, request.round),
+            cases=stated_cases_a_round(self._setup.study),
+            labelled={},
+            stats={},
+        )
+        return self._compressed(request, update)
 
     def _local_steps(self, request: TrainingRequest, counts: LabelCounts) -> Update:
         """The weights after local epochs or steps with the site's own AdamW."""
@@ -219,7 +257,9 @@ class ClientTraining:
     def _save_state(self, request: TrainingRequest, state: TensorsByKind) -> None:
         """Write the state after this round; keep those that a repeated round may start from."""
         folder = self._setup.folder
-        commit = 1 if self._strategy.takes_steps else self._setup.study.federation.commit
+        study = self._setup.study
+        every = self._strategy.takes_steps or study.privacy is not None
+        commit = 1 if every else study.federation.commit
         schedule = Schedule(request.batches, request.rounds, commit)
         path = folder / f"after-{request.round:05d}.safetensors"
         save(path, join_tensors({}, state), {"run": request.run}, lasting=False)

@@ -10,6 +10,7 @@ The first failed check refuses the whole response, with an `UpdateError` naming 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,15 +67,25 @@ _LARGEST_SMALL: Final = 8 + LARGEST_HEADER
 
 @dataclass(frozen=True)
 class UpdateGate:
-    """The checks of the updates of one round. frozen: parts that are not trained, nor sent."""
+    """The checks of the updates of one round. frozen: parts that are not trained, nor sent.
+
+    noise: standard deviation in each value of a gradient (`[privacy]`).
+    """
 
     request: TrainingRequest
     limits: FederationConfig
     frozen: tuple[Part, ...] = ()
+    noise: float = 0.0
 
     @cached_property
     def _model_norm(self) -> float:
         return norm(self.request.weights)
+
+    @property
+    def _noise_norm(self) -> float:
+        """Twice the L2 norm that the noise of a gradient has."""
+        values = sum(t.numel() for t in self.request.weights.values())
+        return 2 * self.noise * math.sqrt(values)
 
     @cached_property
     def _strategy(self) -> Strategy:
@@ -138,7 +149,7 @@ class UpdateGate:
     def _check_norm(self, update: Update) -> None:
         size = change_of(self._strategy, update, self.request)
         if not self._strategy.takes_steps:
-            bound = self.limits.max_gradient
+            bound = self.limits.max_gradient + self._noise_norm
             _require(
                 size <= bound,
                 f"its gradient has norm {size:.4g}, above the bound {bound:g} (max_gradient)",

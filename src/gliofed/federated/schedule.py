@@ -39,9 +39,12 @@ def make_schedule(study: Study, cases: int) -> Schedule:
     """The schedule of a study with `cases` training cases at all sites.
 
     With "synchronous" a round is one batch. Else it is `federation.local_epochs` passes, or
-    `federation.local_steps` steps, at every site. Raises StudyError for more rounds than `MOST`.
+    `federation.local_steps` steps, at every site. With `[privacy]` the cases are those that the
+    study states, and every round is committed, since no site answers one twice. Raises StudyError
+    for more rounds than `MOST`.
     """
-    return _checked(_schedule(study, batches_of_pass(cases, study.train.batch)))
+    stated = cases if study.privacy is None else study.privacy.patients
+    return _checked(_schedule(study, batches_of_pass(stated, study.train.batch)))
 
 
 def longer_schedule(study: Study, schedule: Schedule) -> Schedule:
@@ -64,7 +67,8 @@ def _checked(schedule: Schedule) -> Schedule:
 def _schedule(study: Study, batches: int) -> Schedule:
     federation, epochs = study.federation, study.train.epochs
     if federation.synchronous:
-        return Schedule(batches, epochs * batches, federation.commit)
+        commit = federation.commit if study.privacy is None else 1
+        return Schedule(batches, epochs * batches, commit)
     if federation.local_steps:
         return Schedule(batches, math.ceil(epochs * batches / federation.local_steps), 1)
     return Schedule(batches, math.ceil(epochs / federation.local_epochs), 1)

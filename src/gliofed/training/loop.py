@@ -125,9 +125,9 @@ def make_batches(plan: TrainingPlan, steps: range) -> Iterator[Batch | None]:
         for step in steps:
             pending.append(pool.submit(_make_batch, plan, step, orders(step // plan.batches)))
             if len(pending) > BATCHES_AHEAD:
-                yield _to_device(pending.popleft().result(), plan.machine.device)
+                yield _moved(pending.popleft().result(), plan.machine.device)
         while pending:
-            yield _to_device(pending.popleft().result(), plan.machine.device)
+            yield _moved(pending.popleft().result(), plan.machine.device)
 
 
 def cases_of_batch(plan: TrainingPlan, step: int) -> int:
@@ -138,6 +138,8 @@ def cases_of_batch(plan: TrainingPlan, step: int) -> int:
 
 Order = Mapping[str, Sequence[Sequence[int]]]
 """Site to the numbers of its cases in each batch of one pass."""
+Drawn = Sequence[tuple[str, PreparedCase]]
+"""Cases, each with its site."""
 
 
 def _order(plan: TrainingPlan, epoch: int) -> Order:
@@ -152,8 +154,15 @@ def _order(plan: TrainingPlan, epoch: int) -> Order:
 def _make_batch(plan: TrainingPlan, step: int, order: Order) -> Batch | None:
     epoch, number = divmod(step, plan.batches)
     drawn = [(site, plan.sites[site][i]) for site, own in order.items() for i in own[number]]
-    if not drawn:
-        return None
+    return _collated(plan, drawn, epoch) if drawn else None
+
+
+def batch_of(plan: TrainingPlan, drawn: Drawn, epoch: int) -> Batch:
+    """The batch of these cases on the machine's device. epoch: of their random patches."""
+    return _to_device(_collated(plan, drawn, epoch), plan.machine.device)
+
+
+def _collated(plan: TrainingPlan, drawn: Drawn, epoch: int) -> Batch:
     train, patch = plan.study.train, plan.study.grid.patch
     samples = [
         draw_sample(case, patch, train, generator(plan.seed, f"draw/{site}/{case.case.id}", epoch))
@@ -162,9 +171,11 @@ def _make_batch(plan: TrainingPlan, step: int, order: Order) -> Batch | None:
     return collate(samples, [case for _, case in drawn])
 
 
-def _to_device(batch: Batch | None, device: torch.device) -> Batch | None:
-    if batch is None:
-        return None
+def _moved(batch: Batch | None, device: torch.device) -> Batch | None:
+    return None if batch is None else _to_device(batch, device)
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(
         image=batch.image.to(device),
         present=batch.present.to(device),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from gliofed.federated.governance.noise_text import leaves_with_noise
 from gliofed.federated.governance.policy import SitePolicy, enforce_counts
 from gliofed.markers import BY_ID, MARKERS, Marker
 from gliofed.runtime.printable import printable
@@ -92,6 +93,8 @@ def what_leaves(
     """
     if study.federation.validates:
         return _leaves_validation(study, policy)
+    if study.privacy is not None:
+        return leaves_with_noise(study, policy, parameters, _FAILURE, _overlap_lines(study, policy))
     sent = None if cases is None else enforce_counts(policy, cases)
     least = policy.smallest_count
     hidden = (

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gliofed.errors import PolicyError, StudyError
 from gliofed.federated.linkage.server import MatchKind
+from gliofed.federated.noise.ledger import Budget
 from gliofed.markers import BY_ID
 from gliofed.settings import build
 from gliofed.types import Labels, Stat
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # these import torch, which a policy does not need
     from gliofed.data.store import PreparedCase
     from gliofed.federated.label_counts import LabelCounts
     from gliofed.federated.pass_statistics import PassSums
+    from gliofed.study import Study
     from gliofed.types import Update
 
 Metric = Literal["losses", "dice", "scores"]
@@ -70,6 +72,9 @@ class SitePolicy:
     max_change: float = 2.0
     max_gradient: float = 1000.0
     min_sites: int = 3
+    privacy_epsilon: float = 10.0
+    privacy_delta: float = 1e-5
+    require_privacy: bool = False
     approvers: tuple[str, ...] = ()
 
     @property
@@ -77,60 +82,6 @@ class SitePolicy:
         """SHA-256 of the settings in canonical JSON; it identifies the policy."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-DEFAULT_POLICY_TOML: Final = """\
-# Limits on what leaves this hospital. No study and no server can change them. The file is yours.
-# gliofed reads it again whenever a study starts. If it changes after a study was approved, the
-# study needs a new approval. A missing line has the value it has here.
-
-# The site does not take part with fewer training cases than this. A model trained on a few
-# patients may reproduce them.
-min_cases = 10
-
-# With federation.method = "synchronous", what leaves in a round is a gradient of a few training
-# cases. A gradient of one patient reveals the patient's labels and much of the scan. With fewer
-# cases than this, no gradient leaves: the site takes part in fewer rounds, with more cases in each.
-min_batch = 4
-
-# A count of cases from 1 to below this number does not leave; it is sent as 0. A count from which
-# such a number could be derived is lowered. Labels of a class with so few cases are not used for
-# training, since they could be read from what leaves. 5 suits partners bound by an agreement; the
-# US Centers for Medicare and Medicaid Services require 11 for published tables.
-smallest_count = 5
-
-# Markers whose labels may be used. The labels of a marker that is not listed are unknown to
-# training: they influence nothing that leaves.
-markers = ["idh", "codel_1p19q", "mgmt", "grade"]
-
-# Whether training statistics (sums over all cases) leave, once a pass over the cases or once a
-# round. Without them the lead cannot see whether training goes well.
-round_statistics = true
-
-# Which figures may leave: "losses" and "dice" of training samples, "scores" of test cases.
-metrics = ["losses", "dice", "scores"]
-
-# How this site's patients may be compared with those of other sites, before training: by "id",
-# by "image", both, or [] for not at all. Only keyed tokens leave; the server has no key for them.
-# Without the comparison, a patient of this site may also be in another site's test.
-overlap_by = ["id", "image"]
-
-# The largest change of one round (L2 norm), as a share of the model's own norm. A larger change is
-# not sent: training failed, or the change may reveal too much of a few cases.
-max_change = 2.0
-
-# The largest L2 norm of a gradient, with federation.method = "synchronous". Those of a network in
-# training are mostly between 1 and 100. A larger one is not sent, for the same reasons.
-max_gradient = 1000.0
-
-# With federation.privacy = "secure-sum", the server learns sums over sites only. This site helps
-# to open no sum of fewer sites than this. With two sites, each could compute the other's part.
-min_sites = 3
-
-# Public keys of those who may approve a study. Make a key with: gliofed approve --new-key KEY
-# Without a key, everyone who can use this kit can approve.
-approvers = []
-"""
 
 
 def load_policy(path: Path) -> SitePolicy:
@@ -165,6 +116,20 @@ def enforce_cases(policy: SitePolicy, cases: int) -> None:
         raise PolicyError(
             f"this site has {cases} training cases; its policy requires at least "
             f"{policy.min_cases} (min_cases); nothing was sent"
+        )
+
+
+def budget_of(policy: SitePolicy) -> Budget:
+    """What studies with `[privacy]` may cost one patient."""
+    return Budget(policy.privacy_epsilon, policy.privacy_delta)
+
+
+def enforce_private(policy: SitePolicy, study: Study) -> None:
+    """Raise PolicyError where the policy requires `[privacy]` of a training, and it has none."""
+    if policy.require_privacy and study.privacy is None and not study.federation.validates:
+        raise PolicyError(
+            f"study {study.name!r} adds no noise to what leaves, and this site's policy requires "
+            "it (require_privacy); nothing was sent. Ask the lead for a study with [privacy]"
         )
 
 
@@ -307,8 +272,13 @@ def enforce_scores(policy: SitePolicy) -> None:
         )
 
 
-def hide_labels(policy: SitePolicy, cases: Sequence[PreparedCase]) -> tuple[PreparedCase, ...]:
+def hide_labels(
+    policy: SitePolicy, cases: Sequence[PreparedCase], private: bool = False
+) -> tuple[PreparedCase, ...]:
     """The cases as training may use them.
+
+    private: whether `[privacy]` protects each patient. No case is then treated by how many others
+    there are, and only labels of markers that the policy does not list become unknown.
 
     Labels of markers that the policy does not list become unknown. So do those of a class with
     fewer than `smallest_count` cases, and masks where there are so few: their count does not leave,
@@ -318,9 +288,9 @@ def hide_labels(policy: SitePolicy, cases: Sequence[PreparedCase]) -> tuple[Prep
     allowed = {
         (marker, name)
         for (marker, name), n in classes.items()
-        if marker in policy.markers and n >= policy.smallest_count
+        if marker in policy.markers and (private or n >= policy.smallest_count)
     }
-    masks = sum(c.lesion is not None for c in cases) >= policy.smallest_count
+    masks = private or sum(c.lesion is not None for c in cases) >= policy.smallest_count
     return tuple(_hidden(c, allowed, masks) for c in cases)
 
 
@@ -380,6 +350,8 @@ def _check(policy: SitePolicy, where: str) -> None:
         (not 0 < policy.max_change < float("inf"), "max_change: expected a number above 0"),
         (not 0 < policy.max_gradient < float("inf"), "max_gradient: expected a number above 0"),
         (policy.min_sites < 3, "min_sites: expected at least 3"),
+        (not 0 < policy.privacy_epsilon < float("inf"), "privacy_epsilon: expected above 0"),
+        (not 0 < policy.privacy_delta < 1, "privacy_delta: expected above 0 and below 1"),
         (
             bool(malformed),
             "approvers: expected the 64 hexadecimal digits of a public key, as printed by gliofed "

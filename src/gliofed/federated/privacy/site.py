@@ -26,6 +26,7 @@ from gliofed.errors import PolicyError, UpdateError
 from gliofed.federated.aggregation.blocks import norm
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import CountsRequest, TrainingRequest
+from gliofed.federated.noise.shares import largest_gradient
 from gliofed.federated.privacy.figures import Figures
 from gliofed.federated.privacy.fixed_point import encode
 from gliofed.federated.privacy.halves import SiteSetup
@@ -168,7 +169,8 @@ class SummedSite:
         Raises UpdateError for a gradient that is not finite or above `federation.max_gradient`:
         the server cannot see it.
         """
-        size, bound = norm(update.tensors), self._setup.study.federation.max_gradient
+        values = sum(t.numel() for t in update.tensors.values())
+        size, bound = norm(update.tensors), largest_gradient(self._setup.study, values)
         if not size <= bound:
             raise UpdateError(
                 f"round {update.round}: the gradient has norm {size:.4g}, above the bound "

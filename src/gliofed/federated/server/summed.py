@@ -10,6 +10,7 @@ from gliofed.federated.aggregation.blocks import norm
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import CountsRequest, TrainingRequest, new_nonce
+from gliofed.federated.noise.shares import largest_gradient
 from gliofed.federated.privacy.fixed_point import SCALE, decode
 from gliofed.federated.privacy.server import OpenedSum, SecretSums, not_a_sum
 from gliofed.federated.schedule import Schedule
@@ -70,12 +71,11 @@ class SummedUpdates:
 
     def _check(self, opened: OpenedSum) -> None:
         """Raise UpdateError where the sum is more than its sites may send together."""
-        limits, sites = self._run.study.federation, len(opened.seconds)
-        size, bound = norm(opened.tensors) / SCALE, sites * limits.max_gradient
-        if size > bound * _SLACK:
+        sites, values = len(opened.seconds), sum(t.numel() for t in opened.tensors.values())
+        size, bound = norm(opened.tensors) / SCALE, largest_gradient(self._run.study, values)
+        if size > sites * bound * _SLACK:
             raise UpdateError(
-                f"its gradient has norm {size:.4g}, above {sites} x {limits.max_gradient:g} "
-                "(max_gradient)"
+                f"its gradient has norm {size:.4g}, above {sites} x {bound:g} (max_gradient)"
             )
         if opened.figures.batch > opened.figures.counts.cases:
             raise UpdateError("its batch has more cases than its sites")

@@ -14,6 +14,7 @@ from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.gate import UpdateGate, check_counts
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import CountsRequest, TrainingRequest, new_nonce
+from gliofed.federated.noise.shares import noise_of_site
 from gliofed.federated.schedule import Schedule
 from gliofed.federated.server.exchange import Engine, SiteReply, collect_replies, response_file
 from gliofed.federated.server.run import FederatedRun
@@ -125,7 +126,7 @@ class SeparateUpdates:
         """The updates that are sound by themselves and claim no more than announced."""
         started, study = time.monotonic(), self._run.study
         updates: dict[str, SizedUpdate] = {}
-        gate = UpdateGate(request, study.federation, study.frozen)
+        gate = UpdateGate(request, study.federation, study.frozen, noise_of_site(study))
         for reply in replies:
             seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
             try:
