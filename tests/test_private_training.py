@@ -29,6 +29,7 @@ from gliofed.federated.noise.site_rounds import NoisyGradients, records
 from gliofed.federated.noise.stated_counts import stated_cases_a_round, stated_counts
 from gliofed.federated.server.rounds import run_rounds
 from gliofed.federated.server.run import FederatedRun
+from gliofed.federated.strategies.synchronous import JointStep
 from gliofed.models.network import build_net
 from gliofed.privacy_config import PrivacyConfig
 from gliofed.runtime.device import Device
@@ -303,3 +304,35 @@ def test_the_consent_text_has_epsilon_and_no_counts(study) -> None:
     epsilon = epsilon_of([mechanism_of(study)], 1e-3)
     assert f"epsilon {epsilon:.3g} at delta 0.001 for each patient" in lines
     assert "No count" in lines
+
+
+@pytest.mark.slow
+def test_with_secret_sums_the_sum_has_the_whole_noise(
+    make_prepared, study, tmp_path, monkeypatch
+) -> None:
+    """Three sites, of which all open a sum: each adds a third of the variance."""
+    names = ("a", "b", "c")
+    summed = dataclasses.replace(
+        study,  # a patient's gradient of norm 1 adds next to nothing to thousands of values
+        data=dataclasses.replace(study.data, train=names),
+        federation=dataclasses.replace(study.federation, privacy="secure-sum"),
+    )
+    seen = []
+    add_sum = JointStep.add_sum
+
+    def watched(self, read, cases, counts):
+        seen.append((torch.cat([read(n).flatten() for n in self.trained]), cases))
+        add_sum(self, read, cases, counts)
+
+    monkeypatch.setattr(JointStep, "add_sum", watched)
+    hospitals = {name: [make_prepared(f"{name}0", KINDS[0], name)] for name in names}
+    federate(hospitals, summed, tmp_path, should_stop=lambda done: done == 2)
+    (first, cases), (second, _) = seen
+    assert cases == 3 * stated_cases_a_round(summed)
+    assert (first != second).double().mean() > 0.99
+    error = 5 / (2 * first.numel()) ** 0.5
+    for values in (first, second):
+        assert float(values.std()) == pytest.approx(2.0 / 4, rel=error)
+    few = {name: hospitals[name] for name in names[:2]}
+    with pytest.raises(QuorumError):
+        federate(few, summed, tmp_path / "few")
