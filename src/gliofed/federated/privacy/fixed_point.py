@@ -12,13 +12,18 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from gliofed.federated.aggregation.blocks import blocks
+
 FRACTION_BITS: Final = 40
 SCALE: Final = 2.0**FRACTION_BITS
 
 
 def encode(values: Tensor) -> Tensor:
     """int64 of the same shape. Values are finite, and their sum below `LARGEST_SUM`."""
-    return values.detach().to("cpu", torch.float64).mul(SCALE).round_().to(torch.int64)
+    encoded = torch.empty(values.shape, dtype=torch.int64)
+    for own, block in zip(blocks(encoded), blocks(values.to("cpu")), strict=True):
+        own.copy_(block.to(torch.float64).mul_(SCALE).round_())
+    return encoded
 
 
 def decode(encoded: Tensor) -> Tensor:
