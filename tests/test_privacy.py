@@ -327,3 +327,37 @@ def test_whether_a_patient_is_held_out_does_not_depend_on_the_others(make_prepar
         assert held(rest, alone=True) == whole - {f"x{gone}"}
         changed += held(rest, alone=False) != held(many, alone=False) - {f"x{gone}"}
     assert changed  # which it does without [privacy]
+
+
+def test_no_study_is_approved_beyond_the_budget_that_is_left(tmp_path) -> None:
+    """Both sides of the budget, without and with what another study has spent."""
+    from gliofed.deployment.approval import consent
+    from gliofed.federated.noise.ledger import LEDGER
+
+    study, policy = tmp_path / "study.toml", tmp_path / "policy.toml"
+    study.write_text(
+        'name = "s"\n[data]\nroot = "."\ntrain = ["a"]\nexternal = ["b"]\n'
+        "[train]\nepochs = 4\nbatch = 8\n"
+        "[privacy]\nclip = 1.0\npatients = 8\ndelta = 1e-3\nnoise = 8.0\n"
+    )
+    whole = Mechanism(1.0, 8.0, 4)
+    cost, twice = epsilon_of([whole], 1e-5), epsilon_of([whole, whole], 1e-5)
+
+    def refused(budget: float) -> bool:
+        policy.write_text(f"privacy_epsilon = {budget}\n")
+        try:
+            consent(study, policy)
+        except PolicyError as error:
+            assert "privacy_epsilon" in str(error)
+            return True
+        return False
+
+    assert (refused(cost - 1e-3), refused(cost + 1e-3)) == (True, False)
+    ledger = Ledger(tmp_path / LEDGER)
+    for number in range(4):
+        ledger.spend("other", RunCost("other", 1.0, 8.0, 4), number, f"m{number}")
+    assert (refused(twice - 1e-3), refused(twice + 1e-3)) == (True, False)
+    policy.write_text("require_privacy = true\n")
+    study.write_text(study.read_text().split("[privacy]")[0])
+    with pytest.raises(PolicyError, match="require_privacy"):
+        consent(study, policy)
