@@ -245,13 +245,14 @@ def table(out: Path, figure: str) -> Iterator[str]:
     """Lines of a Markdown table of one figure of the finished cells: a row each parts and attack.
 
     An entry is the mean over seeds and, in brackets, the lowest, the highest and the number of
-    seeds; a single seed has the number only. "-" without a cell.
+    seeds; a single seed has the number only. "-" without a cell; a defence without one is left out.
     """
-    yield f"| attacker | attack | {' | '.join(DEFENCES)} |"
-    yield f"|---|---|{'---|' * len(DEFENCES)}"
+    shown = [d for d in DEFENCES if any(out.glob(f"*-{d}-*.json"))]
+    yield f"| attacker | attack | {' | '.join(shown)} |"
+    yield f"|---|---|{'---|' * len(shown)}"
     for parts in PARTS:
         for attack in ATTACKS:
-            found = [_seeds_of(out, f"{parts}-{attack}-{d}", figure) for d in DEFENCES]
+            found = [_seeds_of(out, f"{parts}-{attack}-{d}", figure) for d in shown]
             if any(found):
                 yield f"| one of {parts} | {attack} | {' | '.join(map(_entry, found))} |"
 
