@@ -223,9 +223,9 @@ def test_a_record_that_is_not_todays_is_refused(folder) -> None:
     text = (folder / RECORD).read_text()
     plain = json.loads(text)["model"]
     for changes, message in (
-        ({"format": 4}, rf"has format 4, .* reads up to 3; install gliofed {__version__}"),
+        ({"format": 5}, rf"has format 5, .* reads up to 4; install gliofed {__version__}"),
         ({"format": 1}, "has format 1"),
-        ({"format": 4, "model": {}}, "install gliofed of a later version"),
+        ({"format": 5, "model": {}}, "install gliofed of a later version"),
         ({"model": None}, "expected a table"),
         ({"model": {**plain, "net": {"preset": "huge"}}}, "'huge' is none of"),
         ({"model": {**plain, "patch": 1}}, "unknown key 'patch'"),

@@ -42,6 +42,7 @@ ALONE: Final = "alone"
 PERSONAL: Final = "personal"
 PARENT: Final = "parent"
 """The networks of a study, by the names that `models` has."""
+FUSION: Final = "fusion"
 ModelKind = Literal[
     "federated",
     "pooled",
@@ -51,6 +52,7 @@ ModelKind = Literal[
     "age_sex",
     "radiomics",
     "radiomics_combat",
+    "fusion",
 ]
 Pooling = Literal["max", "mask"]
 BrainMaskSource = Literal["auto", "given", "stripped", "deepbet", "hd-bet"]
@@ -375,6 +377,12 @@ def _check(study: Study, where: str) -> None:
         (
             "parent" in study.models and not {"federated", "pooled", "alone"} & {*study.models},
             'models: "parent" is a comparison; name "federated", "pooled" or "alone" too',
+        ),
+        (
+            FUSION in study.models
+            and not ("age_sex" in study.models and {FEDERATED, POOLED} & {*study.models}),
+            'models: "fusion" joins age and sex to a network; name "age_sex", and "federated" or '
+            '"pooled", too',
         ),
         (
             any(m.startswith("radiomics") for m in study.models) and not data.features,

@@ -129,6 +129,15 @@ def calibrated_result(calibration: Calibration, result: CaseResult) -> CaseResul
     )
 
 
+def fitted_for(calibrations: Mapping[int, Calibration], missing: int) -> int | None:
+    """The key of the calibration for a case without `missing` sequences: the same number, else the
+    next larger, else the largest. None without a calibration."""
+    if not calibrations:
+        return None
+    enough = [n for n in calibrations if n >= missing]
+    return min(enough, default=max(calibrations))
+
+
 def coverage_by_site(
     calibration: Calibration, marker: str, sites: Mapping[str, CalibrationCases]
 ) -> dict[str, SetCoverage]:

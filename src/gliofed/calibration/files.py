@@ -57,6 +57,29 @@ def parse_calibration(text: str, where: str) -> Calibration:
     return found
 
 
+def calibrations_plain(calibrations: Mapping[int, Calibration]) -> dict[str, Any]:
+    """Calibrations of one model as plain values, without their notes, which name sites.
+
+    calibrations: by the largest number of missing sequences of the cases each was fitted on.
+    """
+    return {
+        str(missing): json.loads(
+            calibration_json(
+                dataclasses.replace(calibration, notes=dict.fromkeys(calibration.notes, ""))
+            )
+        )
+        for missing, calibration in sorted(calibrations.items())
+    }
+
+
+def calibrations_from(plain: Mapping[str, Any], where: str) -> dict[int, Calibration]:
+    """Read what `calibrations_plain` gave. Raises DataError, ValueError or AttributeError."""
+    return {
+        int(missing): parse_calibration(json.dumps(values), where)
+        for missing, values in plain.items()
+    }
+
+
 def _threshold_plain(threshold: ConfidenceThreshold) -> dict[str, Any]:
     """Fields under the keys of the file format, which are those of the first version."""
     plain = dataclasses.asdict(threshold)

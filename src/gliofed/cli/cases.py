@@ -65,6 +65,10 @@ def predict(
             help="Also predict cases that fail the preparation's quality limits.",
         ),
     ] = False,
+    age: Annotated[
+        str, typer.Option(help="Years, of one case [default: participants.tsv, if BIDS].")
+    ] = "",
+    sex: Annotated[str, typer.Option(help="F or M, of one case [default: as for --age].")] = "",
     study: options.DicomStudies = None,
     patient: options.DicomPatient = "",
     secret: options.SecretFile = None,
@@ -83,7 +87,9 @@ def predict(
         with needs_extra("hospital"):
             uids = tuple(study or ())
             server = gliofed.DicomWebServer(uids, patient, secret, secret_env, ca, plain)
-    choices = gliofed.PredictOptions(model, store, overwrite, explain, server, accept_quality)
+    choices = gliofed.PredictOptions(
+        model, store, overwrite, explain, server, accept_quality, age, sex
+    )
     with one_line_errors(after="complete cases stay, and the same command predicts the others"):
         with TerminalProgress() as progress:
             cases = gliofed.predict(scans, out, choices, progress)

@@ -8,7 +8,8 @@ from gliofed.deployment.training_job import study_for_sites
 from gliofed.errors import ModelError, UpdateError
 from gliofed.federated.server.calibration import last_calibration
 from gliofed.federated.wire import load
-from gliofed.models.folder import recipe_of, with_global_maxima, write_model
+from gliofed.models.folder import recipe_of, write_model
+from gliofed.models.recipe import with_global_maxima
 from gliofed.models.weights import check_weights
 from gliofed.study import load_study
 from gliofed.version import __version__

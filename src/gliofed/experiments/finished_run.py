@@ -11,6 +11,7 @@ from gliofed.evaluation.results import CaseResult, ScoreRow
 
 if TYPE_CHECKING:  # the public API names `FinishedRun` without loading torch
     from gliofed.data.splits import Split
+    from gliofed.experiments.fusion import Fusions
     from gliofed.experiments.model_runs import TrainedModelRun
     from gliofed.experiments.regressions import Regressions
     from gliofed.experiments.run_context import RunContext, StudyCases
@@ -33,6 +34,7 @@ class FinishedRun:
     splits: Mapping[int, tuple[Split, ...]]
     trained: tuple[TrainedModelRun, ...]
     regressions: Regressions
+    fusions: Fusions
     scored: ScoredPredictions
     without_sequences: tuple[CaseResult, ...]
 

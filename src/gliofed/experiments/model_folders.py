@@ -12,7 +12,7 @@ from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.model_runs import ModelRun, TrainedModelRun
 from gliofed.experiments.sequence_ablation import WITHOUT, calibrations_by_missing
-from gliofed.models.folder import recipe_of, write_model
+from gliofed.models.folder import add_fusion, recipe_of, write_model
 from gliofed.models.initial_weights import inherited_caution
 from gliofed.models.recipe import ModelRecipe
 
@@ -42,6 +42,9 @@ def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
         caution = inherited_caution(study)
         recipe = recipe_of(study, state.run, state.rounds, untrained, caution)
         id_ = write_model(folder, recipe, state.weights, by_missing, lambda _: card)
+        if run.model == finished.fusions.network:
+            fusion = finished.fusions.fusion(key, context.study.calibration)
+            id_ = add_fusion(folder, fusion) if fusion else id_
         folders += [folder, *_write_personal(finished, run, recipe, id_)]
     return tuple(folders)
 

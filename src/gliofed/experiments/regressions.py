@@ -149,7 +149,7 @@ def run_regressions(
     models = tuple(dict.fromkeys(r.model for r in planned))
     for done, regression in enumerate(planned):
         progress.update(done, len(planned), str(regression))
-        fitted.append((regression, _fit(regression, features, out, by_id)))
+        fitted.append((regression, fit_regression(regression, features, out, by_id)))
     return Regressions(
         results=tuple(a for r, m in fitted if m is not None for a in _predict(r, m, features)),
         notes=(*_missing_notes(models, cases, features), *_unfitted_notes(fitted)),
@@ -157,7 +157,7 @@ def run_regressions(
     )
 
 
-def _fit(
+def fit_regression(
     regression: Regression, features: StudyFeatures, out: Path, by_id: dict[str, RadiomicsModel]
 ) -> RadiomicsModel | None:
     """The fitted model, from the disk or from `by_id` if present; None if no training case has a
@@ -211,10 +211,11 @@ def _table(name: str, cases: Iterable[Case], features: StudyFeatures) -> Feature
     names = () if name == AGE_SEX else features.names
     rows = [features.values[str(c)] for c in usable if names]
     values = np.array(rows, float).reshape(len(usable), len(names))
-    return FeatureTable(tuple(map(_subject, usable)), names, values)
+    return FeatureTable(tuple(map(subject_of, usable)), names, values)
 
 
-def _subject(case: Case) -> FeatureSubject:
+def subject_of(case: Case) -> FeatureSubject:
+    """The case without its scans."""
     scans = frozenset(case.images)
     return FeatureSubject(case.id, case.site, case.patient, case.labels, case.person, scans)
 

@@ -44,6 +44,7 @@ def page_content(finished: FinishedRun) -> StudyContent:
             *([f"{exclusion_note(excluded)}. The reasons are listed below."] if excluded else []),
             *_notes(finished),
             *finished.regressions.notes,
+            *finished.fusions.notes,
             overlap_statement(finished.cases.overlap),
         ),
         facts=(*_facts(finished), *finished.regressions.provenance),

@@ -15,6 +15,7 @@ from gliofed.experiments.cases import prepare_study_cases
 from gliofed.experiments.documents import CARD, write_checklists_and_card
 from gliofed.experiments.evaluation import reference_model, score_predictions, write_score_tables
 from gliofed.experiments.finished_run import FinishedRun
+from gliofed.experiments.fusion import fuse_networks
 from gliofed.experiments.model_folders import write_models
 from gliofed.experiments.model_runs import TrainedModelRun, plan_model_runs
 from gliofed.experiments.parallel import train_in_parallel
@@ -99,6 +100,8 @@ def run_study(
         results = add_seed_agreement(context, trained, results, progress)
         regressions = _fit_regressions(context, plan_regressions(study, splits), features, progress)
         results += regressions.results
+        fusions = fuse_networks(context, trained, results, progress)
+        results += fusions.results
         progress.stage("scores and intervals")
         write_text(out / "predictions.csv", predictions_csv(results))
         reference = reference_model(results)
@@ -109,6 +112,7 @@ def run_study(
             splits=splits,
             trained=tuple(trained),
             regressions=regressions,
+            fusions=fusions,
             scored=score_predictions(results, reference, study.calibration, study.score.bootstrap),
             without_sequences=tuple(
                 predict_without_sequences(context, trained, reference, progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
@@ -14,7 +14,7 @@ from gliofed.calibration.cns5 import IntegratedType
 from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.calibration.segmentation_uncertainty import SegmentationUncertainty
 from gliofed.study import BrainMaskSource, QualityConfig
-from gliofed.types import Prediction, PreparationMeasures, Sequence
+from gliofed.types import Person, Prediction, PreparationMeasures, Sequence
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ class CaseAnswer:
     patient's scan for each ml in the space. dropout_samples: number of samples of the markers'
     intervals. occlusion: None where it was not computed. measures, limits: measures and limits of
     the preparation's quality control. missing: missing sequences. unused: sequences that were
-    scanned and not used, since no training case of the model had them.
+    scanned and not used, since no training case of the model had them. person: age and sex, as far
+    as known. fused: markers to which the model joins these; empty for a model that does not.
     """
 
     case: str
@@ -102,3 +103,5 @@ class CaseAnswer:
     missing: tuple[Sequence, ...]
     unused: tuple[Sequence, ...]
     day: date
+    person: Person = field(default_factory=Person)
+    fused: tuple[str, ...] = ()

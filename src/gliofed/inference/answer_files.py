@@ -59,12 +59,13 @@ READ_ERRORS: Final = (
 class AnswerProvenance:
     """The origin of a prediction. model: its id. prepared: key of the prepared case. explained:
     whether occlusion maps were computed. masks: SHA-256 of its mask files by name; None in files of
-    earlier versions."""
+    earlier versions. person: age and sex that were joined to its markers."""
 
     model: str
     prepared: str
     explained: bool
     masks: Mapping[str, str] | None
+    person: Mapping[str, str]
 
 
 def write_answer(content: CaseContent, prepared: PreparedCase, store: Path, folder: Path) -> None:
@@ -107,6 +108,7 @@ def read_provenance(folder: Path) -> AnswerProvenance | None:
             str(record["prepared"]),
             bool(record["explained"]),
             record.get("masks"),
+            record.get("person", {}),
         )
     except READ_ERRORS:
         return None
@@ -152,7 +154,9 @@ def predictions_table(folders: Sequence[Path]) -> str:
     columns = [c for m in MARKERS for c in (f"{m.id}_true", *class_columns(m))]
     text = io.StringIO()
     out = csv.writer(text, lineterminator="\n")
-    out.writerow(["case", *columns, "volume_ml", "sequences", "integrated", "model", "quality"])
+    out.writerow(
+        ["case", *columns, "volume_ml", "sequences", "integrated", "model", "quality", "inputs"]
+    )
     for folder in folders:
         with suppress(*READ_ERRORS):
             out.writerow(_cells(load_record(folder)))
@@ -169,7 +173,8 @@ def _cells(record: Mapping[str, Any]) -> list[object]:
     integrated, model = record["integrated"]["answer"], record["model"]["id"]
     quality = " | ".join(record["quality"])
     volume = "" if {"T2", "FLAIR"} <= without else record["volume_ml"]
-    return [*cells, volume, present, integrated, model, quality]
+    joined = "+".join(record.get("person", {}))
+    return [*cells, volume, present, integrated, model, quality, joined]
 
 
 def _record(content: CaseContent) -> dict[str, Any]:
@@ -182,6 +187,8 @@ def _record(content: CaseContent) -> dict[str, Any]:
         "model": asdict(content.source),
         "missing": [s.value for s in content.missing],
         "unused": [s.value for s in content.unused],
+        "inputs": content.inputs,
+        "person": dict(content.person),
         "quality": list(content.quality),
         "space": content.space,
         "volume_ml": content.volume_ml,
@@ -264,6 +271,8 @@ def _content(
         missing=tuple(Scan(s) for s in record["missing"]),
         written=record["written"],
         unused=tuple(Scan(s) for s in record.get("unused", ())),
+        inputs=record.get("inputs", ""),
+        person=record.get("person", {}),
     )
 
 

@@ -17,11 +17,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from gliofed.calibration.fusion import known_inputs
 from gliofed.data.store import PreparedCase, PreparedStore
 from gliofed.errors import DataError, GliofedError, UnwritableError
 from gliofed.inference.answer import CaseAnswer
 from gliofed.inference.answer_files import (
     ANSWER,
+    AnswerProvenance,
     answer_folders,
     mask_digests,
     predictions_table,
@@ -33,6 +35,7 @@ from gliofed.inference.case_content import content_of, with_scan_volume
 from gliofed.inference.dicom_report import report_bytes
 from gliofed.inference.forward import DeviceNetwork
 from gliofed.inference.mask_export import MaskExport, SeriesLocation, export_masks
+from gliofed.inference.people import People, find_people
 from gliofed.inference.unused_files import UnusedFiles, find_unused
 from gliofed.models.folder import TrainedModel, check_steps
 from gliofed.preprocessing.quality_control import quality_faults
@@ -42,7 +45,7 @@ from gliofed.reporting.case.content import CaseContent
 from gliofed.runtime.device import Device, keep_memory
 from gliofed.runtime.files import alone_in, write_bytes, write_text
 from gliofed.runtime.progress import Progress, ProgressOfPart
-from gliofed.types import Case, Labels, Sequence
+from gliofed.types import Case, Labels, Person, Sequence
 from gliofed.validation.findings import Finding
 from gliofed.validation.locate import LocatedCase, LocatedSite, display_path, locate
 from gliofed.validation.reader import SafeReader
@@ -83,7 +86,7 @@ class BatchOptions:
     been corrected. series: DICOM series by subject; results are then written as DICOM too. explain:
     also compute occlusion maps. accept_quality: predict cases that fail the preparation's quality
     limits. notes: lines on DICOM series that were not converted, of which those of a case begin
-    with its subject."""
+    with its subject. person: age and sex of the only case, in place of participants.tsv."""
 
     out: Path
     store: Path
@@ -92,6 +95,7 @@ class BatchOptions:
     explain: bool = False
     accept_quality: bool = False
     notes: tuple[str, ...] = ()
+    person: Person = field(default_factory=Person)
 
 
 def predict_all(
@@ -124,7 +128,8 @@ def predict_all(
             f"case folders, or a folder of images named by T1, T1CE, T2 or FLAIR{listed}"
         )
     subjects = Counter(located.subject for _, located in cases)
-    batch = _BatchPrediction(path.resolve(), model, options, machine, (findings, unused))
+    people = find_people(model, sites, len(cases), options.person)
+    batch = _BatchPrediction(path.resolve(), model, options, machine, (findings, unused, people))
     statuses = [
         CaseStatus(folder, "refused", lines, 0.0, options.out, lines)
         for folder, lines in unused.others
@@ -183,14 +188,14 @@ class _BatchPrediction:
         model: TrainedModel,
         options: BatchOptions,
         machine: Device,
-        found: tuple[Iterable[Finding], UnusedFiles],
+        found: tuple[Iterable[Finding], UnusedFiles, People],
     ) -> None:
-        """found: findings on names and folders, and unused files."""
+        """found: findings on names and folders, unused files, and age and sex of the cases."""
         self._root, self._model, self._options = root, model, options
         self._network = DeviceNetwork(model.network().to(machine.device), machine)
         self._store = PreparedStore(options.store)
         self._caution = (model.recipe.caution,) if model.recipe.caution else ()
-        self._findings, self._unused = tuple(found[0]), found[1]
+        self._findings, self._unused, self._people = tuple(found[0]), found[1], found[2]
 
     def predict(
         self,
@@ -210,7 +215,8 @@ class _BatchPrediction:
         errors = tuple(_text(f) for f in found if f.severity == "error")
         if errors:
             return CaseStatus(located.name, "refused", errors, _since(started), folder)
-        case = Case(name, site.name, located.subject, located.images, None, Labels())
+        person = self._people.person(site, located)
+        case = Case(name, site.name, located.subject, located.images, None, Labels(), person)
         head = any(f.code == "SET-NOT-STRIPPED" for f in found)
         warnings = tuple(w for f in found if (w := self._warning(f)))
         try:
@@ -267,17 +273,22 @@ class _BatchPrediction:
         """Whether this model has predicted the case completely, with occlusion maps if
         requested."""
         before = None if (folder / UNFINISHED).exists() else read_provenance(folder)
-        if before is None or (before.model, before.prepared) != (self._model.id, prepared.key):
+        if before is None or before.model != self._model.id or self._differs(before, prepared):
             return False
         return before.explained or not self._options.explain
 
     def _is_outdated(self, folder: Path, prepared: PreparedCase) -> bool:
         """Whether this model predicted the case from other scans, as before a decision on a series,
-        and nobody changed its masks since."""
+        or another age or sex, and nobody changed its masks since."""
         before = read_provenance(folder)
-        if before is None or before.model != self._model.id or before.prepared == prepared.key:
+        if before is None or before.model != self._model.id or not self._differs(before, prepared):
             return False
         return before.masks == mask_digests(folder)
+
+    def _differs(self, before: AnswerProvenance, prepared: PreparedCase) -> bool:
+        """Whether the case has other scans, or another age or sex that the model uses."""
+        person = known_inputs(prepared.case.person) if self._model.fusion else {}
+        return (before.prepared, before.person) != (prepared.key, person)
 
     def _write(
         self, answer: CaseAnswer, content: CaseContent, prepared: PreparedCase, folder: Path

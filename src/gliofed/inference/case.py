@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -17,8 +18,10 @@ from gliofed.calibration.calibrator import (
     apply_calibration,
     apply_to_case,
     fit_calibration,
+    fitted_for,
 )
 from gliofed.calibration.cns5 import NOT_DETERMINABLE, IntegratedType
+from gliofed.calibration.fusion import Fusion, FusionInputs
 from gliofed.calibration.joint_decision import JOINT
 from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.calibration.segmentation_uncertainty import ensemble_uncertainty
@@ -38,6 +41,7 @@ from gliofed.inference.native_grid import THRESHOLD, scan_volume_ratio
 from gliofed.inference.occlusion import explain, plan_occlusion
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.folder import TrainedModel
+from gliofed.radiomics.mask_features import mask_features
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import CalibrationConfig
 from gliofed.types import SEQUENCES, Prediction, Sequence
@@ -69,16 +73,18 @@ def answer_case(
     prediction = without_untrained(prediction, untrained)
     spacing = np.linalg.norm(prediction.affine[:3, :3], axis=0)
     without = len(missing) + len(unused)
-    count = model.fitted_for(without)
-    calibration = model.calibrations[count] if count is not None else _no_calibration()
-    calibrated = apply_to_case(calibration, prediction.markers)
-    markers = _markers(calibrated, prediction, _intervals(calibration, uncertainty))
+    calibrations = model.fusion.calibrations if model.fusion else model.calibrations
+    count = fitted_for(calibrations, without)
+    calibration = calibrations[count] if count is not None else _no_calibration()
+    joined = _joined(model.fusion, prepared, prediction, uncertainty)
+    calibrated = apply_to_case(calibration, joined.prediction)
+    markers = _markers(calibrated, prediction, _intervals(calibration, joined.samples))
     if count is None:
         markers = tuple(_without_calibration(m) for m in markers)
     markers = tuple(_not_trained(m) if m.marker in untrained else m for m in markers)
     return CaseAnswer(
         case=prepared.case.id,
-        model=_identity(model, without),
+        model=_identity(model, calibrations, without),
         space=model.recipe.prepare.space,
         prediction=prediction,
         segmentation=ensemble_uncertainty(uncertainty.maps, spacing, THRESHOLD),
@@ -94,7 +100,34 @@ def answer_case(
         missing=missing,
         unused=unused,
         day=date.today(),
+        person=prepared.case.person,
+        fused=() if model.fusion is None else tuple(model.fusion.markers),
     )
+
+
+@dataclass(frozen=True)
+class _Joined:
+    """Probabilities to calibrate, by marker id. prediction: of each class. samples: (samples,
+    classes)."""
+
+    prediction: Mapping[str, tuple[float, ...]]
+    samples: Mapping[str, NDArray[np.float64]]
+
+
+def _joined(
+    fusion: Fusion | None,
+    prepared: PreparedCase,
+    prediction: Prediction,
+    uncertainty: PredictionUncertainty,
+) -> _Joined:
+    """The network's probabilities, fused with the features of its mask, age and sex."""
+    if fusion is None:
+        return _Joined(prediction.markers, uncertainty.markers)
+    features = mask_features(prepared, prediction.probability >= THRESHOLD)
+    inputs = FusionInputs(features[None], [prepared.case.person])
+    own = {m: np.array([p], float) for m, p in prediction.markers.items()}
+    fused = {m: tuple(p[0].tolist()) for m, p in fusion.fuse(own, inputs).items()}
+    return _Joined(fused, fusion.fuse(uncertainty.markers, inputs))
 
 
 def _left_out(
@@ -161,13 +194,13 @@ def _no_calibration() -> Calibration:
 
 
 def _intervals(
-    calibration: Calibration, uncertainty: PredictionUncertainty
+    calibration: Calibration, samples: Mapping[str, NDArray[np.float64]]
 ) -> dict[str, NDArray[np.float64]]:
     """By marker, (2, classes): bounds over the samples, each calibrated like the prediction."""
-    samples = apply_calibration(calibration, uncertainty.markers)
+    found = apply_calibration(calibration, samples)
     return {
         m.id: np.percentile(
-            np.array([s.probabilities[m.id] for s in samples], float), INTERVAL_PERCENTILES, axis=0
+            np.array([s.probabilities[m.id] for s in found], float), INTERVAL_PERCENTILES, axis=0
         )
         for m in MARKERS
     }
@@ -210,12 +243,14 @@ def _integrated(found: IntegratedType, untrained: Ordered[str]) -> IntegratedTyp
     return replace(found, answer=NOT_DETERMINABLE, probabilities=None, reason=reason)
 
 
-def _identity(model: TrainedModel, missing: int) -> ModelIdentity:
-    """missing: number of missing sequences."""
-    recipe, count = model.recipe, model.fitted_for(missing)
+def _identity(
+    model: TrainedModel, calibrations: Mapping[int, Calibration], missing: int
+) -> ModelIdentity:
+    """calibrations: of which one was used. missing: number of missing sequences."""
+    recipe, count = model.recipe, fitted_for(calibrations, missing)
     used = None
     if count is not None:
-        sets = model.calibrations[count].sets
+        sets = calibrations[count].sets
         counts = {m.id: dict(zip(m.classes, sets[m.id].n, strict=True)) for m in MARKERS}
         used = CalibrationUsed(count, missing, counts)
     return ModelIdentity(

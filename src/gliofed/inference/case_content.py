@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gliofed.calibration.fusion import known_inputs
 from gliofed.data.store import PreparedCase
 from gliofed.inference.answer import CaseAnswer, MarkerOcclusion, ModelIdentity, OcclusionResult
 from gliofed.inference.mask_export import ExportedMask
@@ -60,6 +61,8 @@ def content_of(
         missing=answer.missing,
         unused=answer.unused,
         written=answer.day.isoformat(),
+        inputs=answer_text.inputs(answer.fused, known_inputs(answer.person)),
+        person=known_inputs(answer.person) if answer.fused else {},
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from gliofed.calibration.fusion import known_inputs
 from gliofed.inference.answer import CaseAnswer
 from gliofed.inference.mask_export import ExportedMask, SeriesLocation
 from gliofed.preprocessing.recipe import MASKED_ON
+from gliofed.reporting.case.answer_text import inputs
 from gliofed.types import Sequence
 
 
@@ -50,4 +52,6 @@ def _cautions(answer: CaseAnswer) -> tuple[str, ...]:
         )
     if answer.missing:
         cautions.append(f"Missing sequences: {', '.join(answer.missing)}.")
+    if answer.fused:
+        cautions.append(inputs(answer.fused, known_inputs(answer.person)))
     return tuple(cautions)

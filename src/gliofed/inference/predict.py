@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gliofed.errors import DataError
 from gliofed.inference.answer_files import PAGE, answer_folders, read_answer
 from gliofed.inference.batch import BatchOptions, CaseStatus, predict_all
+from gliofed.inference.people import parse_person
 from gliofed.inference.scan_source import load_scans
 from gliofed.models.example import example_model
 from gliofed.models.folder import read_model
@@ -28,7 +29,8 @@ class PredictOptions:
     cases (default: `store` in the output folder). overwrite: replace existing masks. explain: also
     compute occlusion maps of each marker, some 150 more passes of the network. server: settings of
     a DICOMweb connection. accept_quality: predict cases that fail the quality limits of the
-    preparation, which are refused otherwise.
+    preparation, which are refused otherwise. age, sex: in years, and F or M, of the only case, for
+    a model that uses them; by default those of participants.tsv in a BIDS hospital.
     """
 
     model: Path | None = None
@@ -37,6 +39,8 @@ class PredictOptions:
     explain: bool = False
     server: DicomWebServer | None = None
     accept_quality: bool = False
+    age: str = ""
+    sex: str = ""
 
 
 def predict(
@@ -54,6 +58,7 @@ def predict(
     `gliofed.inference.batch.predict_all` and `gliofed.inference.scan_source.load_scans` do.
     """
     _check_apart(scans, out)
+    person = parse_person(options.age, options.sex)
     trained = read_model(options.model or example_model())
     loaded = load_scans(scans, out, options.server, progress)
     for note in loaded.notes:
@@ -72,6 +77,7 @@ def predict(
         options.explain,
         options.accept_quality,
         loaded.notes,
+        person,
     )
     return predict_all(loaded.folder, trained, batch, this_machine(), progress)
 

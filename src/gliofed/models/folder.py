@@ -4,6 +4,7 @@
     <folder>/weights.safetensors   tensors by parameter name
     <folder>/weights-2.safetensors, ...   of the further networks of an ensemble
     <folder>/calibrations.json     if the model was calibrated
+    <folder>/fusion.json           if age and sex are joined to its markers
     <folder>/model-card.md         intended use, training and test results
 
 `model.json` is written last, and the folder is moved to its place in one step. The id of a model is
@@ -25,13 +26,15 @@ from typing import Any, Final
 
 from torch import Tensor
 
-from gliofed.calibration.calibrator import Calibration
-from gliofed.calibration.files import calibration_json, parse_calibration
+from gliofed.calibration.calibrator import Calibration, fitted_for
+from gliofed.calibration.files import calibrations_from, calibrations_plain
+from gliofed.calibration.fusion import Fusion
+from gliofed.calibration.fusion_file import fusion_json, parse_fusion
 from gliofed.data.store import RECIPE
 from gliofed.errors import DataError, ModelError, StudyError
 from gliofed.models.ensemble import Ensemble, Network
 from gliofed.models.network import MultiTaskNet, build_net, untrained_sequences
-from gliofed.models.recipe import CLASSES, MarkerClasses, ModelRecipe
+from gliofed.models.recipe import CLASSES, MarkerClasses, ModelRecipe, with_global_maxima
 from gliofed.models.weights import (
     WEIGHTS,
     check_weights,
@@ -50,9 +53,12 @@ from gliofed.version import __version__
 FORMAT: Final = 3
 """Version of the folder format. Version 1 was the weights alone, as one message of
 `gliofed.federated.messages`. Version 2 has no `net.pooling`: the heads read global maxima."""
-_READ: Final = (2, FORMAT)
+FORMAT_WITH_FUSION: Final = 4
+"""Version of a folder with a fusion, which a gliofed that knows none must not read."""
+_READ: Final = (2, FORMAT, FORMAT_WITH_FUSION)
 RECORD: Final = "model.json"
 CALIBRATIONS: Final = "calibrations.json"
+FUSION: Final = "fusion.json"
 CARD: Final = "model-card.md"
 _LARGEST: Final = 2**20
 """Largest record in bytes: it is read before its digest can be checked."""
@@ -64,7 +70,7 @@ class TrainedModel:
     the CPU; more than one are an ensemble. card: Markdown, or empty.
 
     calibrations: by the largest number of missing sequences of the cases that each was fitted on;
-    may be empty.
+    may be empty. fusion: how age and sex are joined to the network's markers; None if they are not.
     """
 
     id: str
@@ -72,14 +78,11 @@ class TrainedModel:
     members: tuple[Mapping[str, Tensor], ...]
     calibrations: Mapping[int, Calibration]
     card: str
+    fusion: Fusion | None = None
 
     def fitted_for(self, missing: int) -> int | None:
-        """The key of `calibrations` for a case without `missing` sequences: the same number, else
-        the next larger, else the largest. None without a calibration."""
-        if not self.calibrations:
-            return None
-        enough = [n for n in self.calibrations if n >= missing]
-        return min(enough, default=max(self.calibrations))
+        """`fitted_for` of the calibrations of the network's own probabilities."""
+        return fitted_for(self.calibrations, missing)
 
     @property
     def untrained_sequences(self) -> tuple[Mri, ...]:
@@ -134,7 +137,8 @@ def write_model(
     members = (weights,) if isinstance(weights, Mapping) else weights
     files = {weights_file(n): pack_weights(member) for n, member in enumerate(members)}
     if calibrations:
-        files[CALIBRATIONS] = _calibrations_json(calibrations).encode()
+        plain = calibrations_plain(calibrations)
+        files[CALIBRATIONS] = json.dumps(plain, indent=1, allow_nan=False).encode()
     id_ = model_id_of(_record(recipe, files))
     if text := card(id_):
         files[CARD] = text.encode()
@@ -143,9 +147,23 @@ def write_model(
     return id_
 
 
+def add_fusion(folder: Path, fusion: Fusion) -> str:
+    """Add a fusion to a model in one step, replacing an older one; return the new id.
+
+    Raises ModelError as `read_model` does, OSError; the folder is then as before.
+    """
+    recipe, files = read_model(folder).recipe, model_files(folder)[1]
+    del files[RECORD]
+    files[FUSION] = fusion_json(fusion).encode()
+    record = _record(recipe, files)
+    text = json.dumps(record, indent=1, ensure_ascii=False)
+    _place(folder, {**files, RECORD: text.encode()})
+    return model_id_of(record)
+
+
 def known_files(names: Collection[str]) -> frozenset[str]:
     """The files that a model with `names` may have, beside its record."""
-    return frozenset({*weights_files(names), WEIGHTS, CALIBRATIONS, CARD})
+    return frozenset({*weights_files(names), WEIGHTS, CALIBRATIONS, FUSION, CARD})
 
 
 def model_files(folder: Path) -> tuple[str, dict[str, bytes]]:
@@ -202,11 +220,6 @@ def recipe_of(
     )
 
 
-def with_global_maxima(recipe: ModelRecipe) -> ModelRecipe:
-    """The recipe of a model from before heads could read anything else."""
-    return dataclasses.replace(recipe, net=dataclasses.replace(recipe.net, pooling="max"))
-
-
 def read_model(folder: Path) -> TrainedModel:
     """Read a model and check that every file is unchanged.
 
@@ -226,7 +239,8 @@ def read_model(folder: Path) -> TrainedModel:
     calibrated = CALIBRATIONS in digests
     calibrations = _calibrations(folder / CALIBRATIONS) if calibrated else {}
     card = (folder / CARD).read_text(encoding="utf-8") if CARD in digests else ""
-    return TrainedModel(model_id_of(record), recipe, tuple(members), calibrations, card)
+    fusion = _fusion(folder / FUSION) if FUSION in digests else None
+    return TrainedModel(model_id_of(record), recipe, tuple(members), calibrations, card, fusion)
 
 
 def check_steps(model: TrainedModel) -> None:
@@ -263,7 +277,7 @@ def read_record(folder: Path) -> Mapping[str, Any]:
         raise ModelError(f"{path}: is damaged ({error}); fetch the model again") from None
     if version not in _READ:
         raise ModelError(
-            f"{path}: has format {version!r}, this version of gliofed reads up to {FORMAT}; "
+            f"{path}: has format {version!r}, this version of gliofed reads up to {_READ[-1]}; "
             f"install gliofed {contents.get('model', {}).get('gliofed', 'of a later version')}"
         )
     record: Mapping[str, Any] = contents
@@ -279,7 +293,8 @@ def model_id_of(record: Mapping[str, Any]) -> str:
 
 def _record(recipe: ModelRecipe, files: Mapping[str, bytes]) -> dict[str, Any]:
     digests = {name: _sha256(data) for name, data in files.items()}
-    return {"format": FORMAT, "model": dataclasses.asdict(recipe), "files": digests}
+    version = FORMAT_WITH_FUSION if FUSION in files else FORMAT
+    return {"format": version, "model": dataclasses.asdict(recipe), "files": digests}
 
 
 def _place(
@@ -319,7 +334,7 @@ def _check_files(folder: Path, digests: Mapping[str, str]) -> None:
     if WEIGHTS not in digests or not set(digests) <= known_files(digests):
         raise ModelError(
             f"{folder / RECORD}: names the files {sorted(digests)}, expected "
-            f"{WEIGHTS} and at most {CALIBRATIONS} and {CARD}"
+            f"{WEIGHTS} and at most {CALIBRATIONS}, {FUSION} and {CARD}"
         )
     if unknown := sorted(present - set(digests)):
         raise ModelError(
@@ -355,27 +370,18 @@ def _recipe(record: Mapping[str, Any], folder: Path) -> ModelRecipe:
     return recipe
 
 
-def _calibrations_json(calibrations: Mapping[int, Calibration]) -> str:
-    plain = {
-        str(missing): json.loads(
-            calibration_json(
-                dataclasses.replace(calibration, notes=dict.fromkeys(calibration.notes, ""))
-            )
-        )
-        for missing, calibration in sorted(calibrations.items())
-    }
-    return json.dumps(plain, indent=1, allow_nan=False)
-
-
 def _calibrations(path: Path) -> dict[int, Calibration]:
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            int(missing): parse_calibration(json.dumps(calibration), str(path))
-            for missing, calibration in plain.items()
-        }
+        return calibrations_from(json.loads(path.read_text(encoding="utf-8")), str(path))
     except (DataError, ValueError, AttributeError) as error:
         raise ModelError(f"{path}: is damaged ({error}); fetch the model again") from None
+
+
+def _fusion(path: Path) -> Fusion:
+    try:
+        return parse_fusion(path.read_text(encoding="utf-8"), str(path))
+    except (DataError, ValueError) as error:
+        raise ModelError(str(error)) from None
 
 
 def _table(record: Mapping[str, Any], key: str, folder: Path) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gliofed.markers import MARKERS
@@ -54,3 +54,8 @@ class ModelRecipe:
     def trained(self) -> tuple[MarkerClasses, ...]:
         """The markers with an answer."""
         return tuple(m for m in self.markers if m.marker not in self.untrained)
+
+
+def with_global_maxima(recipe: ModelRecipe) -> ModelRecipe:
+    """The recipe of a model from before heads could read anything else."""
+    return replace(recipe, net=replace(recipe.net, pooling="max"))

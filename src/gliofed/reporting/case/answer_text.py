@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Final
 
-from gliofed.markers import MARKERS
+from gliofed.calibration.fusion import INPUTS
+from gliofed.markers import BY_ID, MARKERS
 from gliofed.study import BrainMaskSource
 from gliofed.types import Sequence
 
@@ -65,6 +66,20 @@ def left_out_sequences(
             "T2/FLAIR-hyperintense region"
         )
     return tuple(texts)
+
+
+def inputs(markers: tuple[str, ...], known: Mapping[str, str]) -> str:
+    """Which inputs gave the fused markers. known: value of each of "age" and "sex" that is known.
+    Empty for a model without a fusion."""
+    if not markers:
+        return ""
+    titles = " and ".join(BY_ID[m].title for m in markers)
+    if not known:
+        return f"{titles}: from the scans alone; age and sex are unknown."
+    given = " and ".join(f"{name} {value}" for name, value in known.items())
+    unknown = [name for name in INPUTS if name not in known]
+    rest = f"; {unknown[0]} is unknown and counts as the mean" if unknown else ""
+    return f"{titles}: from the scans, {given}{rest}."
 
 
 def calibration(

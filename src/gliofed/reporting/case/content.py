@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -63,7 +63,8 @@ class CaseContent:
     occlusions: empty if not computed; occlusion_method: sentences on how they were computed.
     quality: what the checks found, each a sentence with a cure; may be empty. missing: missing
     sequences. unused: sequences that were scanned and that the model was not trained with. written:
-    the day, ISO 8601.
+    the day, ISO 8601. inputs: a sentence on the markers that age and sex are joined to, empty for a
+    model without; person: value of each of "age" and "sex" that was joined.
     """
 
     case: str
@@ -85,6 +86,8 @@ class CaseContent:
     missing: tuple[Sequence, ...]
     written: str
     unused: tuple[Sequence, ...] = ()
+    inputs: str = ""
+    person: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_volume(self) -> bool:

@@ -74,6 +74,7 @@ _MODELS: Final = {
     "age_sex": "age and sex alone",
     "radiomics": "radiomics",
     "radiomics_combat": "radiomics after ComBat",
+    "fusion": "network, its mask, age and sex",
 }
 
 
