@@ -32,6 +32,7 @@ from gliofed.fine_tuning_config import (
     personal_faults,
 )
 from gliofed.markers import MARKERS
+from gliofed.models_config import models_faults
 from gliofed.privacy_config import PrivacyConfig, privacy_faults
 from gliofed.settings import build, read_toml, toml_of
 
@@ -369,25 +370,7 @@ def _check(study: Study, where: str) -> None:
             study.prepare.space == "mni152" and "native" in study.grid.spacing_mm,
             'grid.spacing_mm: "native" needs prepare.space = "scanner"',
         ),
-        (not study.models, "models: name at least one"),
-        (
-            "parent" in study.models and study.net.preset == "parent",
-            'models: with net.preset = "parent", "parent" would repeat "pooled"; remove it',
-        ),
-        (
-            "parent" in study.models and not {"federated", "pooled", "alone"} & {*study.models},
-            'models: "parent" is a comparison; name "federated", "pooled" or "alone" too',
-        ),
-        (
-            FUSION in study.models
-            and not ("age_sex" in study.models and {FEDERATED, POOLED} & {*study.models}),
-            'models: "fusion" joins age and sex to a network; name "age_sex", and "federated" or '
-            '"pooled", too',
-        ),
-        (
-            any(m.startswith("radiomics") for m in study.models) and not data.features,
-            "data.features: models of radiomics need it; name the feature tables",
-        ),
+        *models_faults(study.models, study.net.preset, bool(data.features)),
         (not study.seeds, "seeds: give at least one"),
         (len(set(study.seeds)) < len(study.seeds), "seeds: each must differ"),
         (study.score.bootstrap < 100, "score.bootstrap: at least 100 replicates"),
