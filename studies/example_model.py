@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -109,18 +109,23 @@ def second_stage(study: Study, finished: FinishedRun) -> Study:
 
 
 def write_example(finished: FinishedRun, folder: Path) -> None:
-    """The run's model with weights of half the size, and beside it its training as a table."""
+    """The run's model with weights of half the size."""
     trained = read_model(reference_folders(finished)[0])
     rounded = {name: tensor.bfloat16() for name, tensor in trained.weights.items()}
     recipe = replace(trained.recipe, caution=caution_of(finished))
-    card = trained.card + LICENCE
+    card = trained.card.replace('license: "unknown"', 'license: "cc-by-nc-sa-4.0"') + LICENCE
     write_model(folder, recipe, rounded, trained.calibrations, lambda _: card)
-    lines = ["rounds,mask_loss,dice_of_samples,gradient_norm,seconds"]
-    for point in finished.trained[0].state.history:
-        values = (point.losses.get("mask"), point.dice, point.gradient_norm, point.seconds)
-        shown = ("" if v is None else f"{v:.4f}" for v in values)
-        lines.append(",".join([str(point.numbers[-1]), *shown]))
-    (folder.parent / f"{folder.name}-training.csv").write_text("\n".join(lines) + "\n")
+
+
+def write_training_log(stages: Mapping[str, FinishedRun], path: Path) -> None:
+    """Both stages as a table, a row for every point of their training curves."""
+    lines = ["stage,rounds,mask_loss,dice_of_samples,gradient_norm,seconds"]
+    for stage, finished in stages.items():
+        for point in finished.trained[0].state.history:
+            values = (point.losses.get("mask"), point.dice, point.gradient_norm, point.seconds)
+            shown = ("" if v is None else f"{v:.4f}" for v in values)
+            lines.append(",".join([stage, str(point.numbers[-1]), *shown]))
+    path.write_text("\n".join(lines) + "\n")
 
 
 def caution_of(finished: FinishedRun) -> str:
@@ -153,6 +158,8 @@ def main() -> None:
         patches = run_study(study, options.out / "run", progress, store)
         finished = run_study(second_stage(study, patches), options.out / "whole", progress, store)
         write_example(finished, options.model)
+        log = options.model.with_name(f"{options.model.name}-training.csv")
+        write_training_log({"patches": patches, "whole": finished}, log)
         for name, layout in (("brats-test", "tcga"), ("brats-gli", "brats")):
             test = ValidateOptions(layout, options.out / "store")
             out = options.out / f"validated-{name}"
