@@ -20,7 +20,16 @@ from gliofed.deployment.training_job import run_id, study_for_sites
 from gliofed.errors import CheckpointError, ModelError, StudyError
 from gliofed.federated.wire import save
 from gliofed.models import folder as model_room
-from gliofed.models.folder import CALIBRATIONS, CARD, RECORD, WEIGHTS, recipe_of, write_model
+from gliofed.models.example import example_model
+from gliofed.models.folder import (
+    CALIBRATIONS,
+    CARD,
+    RECORD,
+    WEIGHTS,
+    read_model,
+    recipe_of,
+    write_model,
+)
 from gliofed.models.network import build_net
 from gliofed.models.recipe import ModelRecipe
 from gliofed.study import CalibrationConfig, NetworkConfig, Study, load_study, parse_study
@@ -368,3 +377,10 @@ def test_the_verb_shows_a_model_and_refuses_in_one_line(folder, old, tmp_path) -
     assert refused.exit_code == 1
     assert refused.output.startswith("ModelError: ")
     assert refused.output.count("\n") == 1
+
+
+def test_the_example_model_of_the_repository_opens_and_states_what_it_is() -> None:
+    model = read_model(example_model())
+    assert "for trials only" in model.recipe.caution
+    assert 'license: "cc-by-nc-sa-4.0"' in model.card
+    assert not model.calibrations
