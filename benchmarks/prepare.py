@@ -88,7 +88,7 @@ def gliofed_space(folder: Path, paths: Paths) -> Matrices:
 
     volumes = {s: read_nifti(p) for s, p in paths.items()}
     reference = volumes[REFERENCE]
-    brain = nonzero_brain(reference.data[None])
+    brain = nonzero_brain([reference.data])
     template, template_brain = mni152()
     there = register_affine(template, template_brain, reference, brain)
     found = dict.fromkeys(volumes, there)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from gliofed.data.store import PreparedCase
 from gliofed.preprocessing.recipe import MASKED_ON
-from gliofed.preprocessing.resampling import resample
+from gliofed.preprocessing.resampling import resample_above
 from gliofed.types import Placement, Prediction
 
 THRESHOLD = 0.5
@@ -19,8 +19,9 @@ def mask_on_scan(prediction: Prediction, placement: Placement) -> NDArray[np.boo
     The inverse of the scan's own transform. False outside the network's field of view.
     """
     affine = np.linalg.inv(placement.matrix) @ placement.affine
-    probability = resample(prediction.probability, prediction.affine, placement.shape, affine)
-    return probability >= THRESHOLD
+    return resample_above(
+        prediction.probability, prediction.affine, placement.shape, affine, THRESHOLD
+    )
 
 
 def scan_volume_ratio(prepared: PreparedCase) -> float:

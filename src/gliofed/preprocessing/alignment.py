@@ -8,6 +8,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
+from gliofed.preprocessing.brain_extraction import bounding_box
+
 BINS: Final = 32
 STEP_MM: Final = 2.0
 """Distance of the sampled voxels; anatomy that differs between patients is larger."""
@@ -31,13 +33,22 @@ def alignment(
     """
     sizes = voxel_sizes(affine)
     thin = tuple(slice(None, None, max(1, round(STEP_MM / float(s)))) for s in sizes)
-    first, second, brain = first[thin], second[thin], brain[thin]
+    brain = brain[thin]
+    if not brain.any():
+        return 0.0
+    reach = [max(1, round(AWAY_MM / (float(s) * t.step))) for s, t in zip(sizes, thin, strict=True)]
+    box = tuple(
+        slice(max(0, part.start - far), part.stop + far)
+        for part, far in zip(bounding_box(brain), reach, strict=True)
+    )
+    first = np.ascontiguousarray(first[thin][box])
+    second = np.ascontiguousarray(second[thin][box])
+    brain = np.ascontiguousarray(brain[box])
     here = normalised_mutual_information(first, second, brain) - 1
     if here < LEAST:
         return 0.0
     near = []
-    for axis, size in enumerate(sizes):
-        far = max(1, round(AWAY_MM / (float(size) * (thin[axis].step or 1))))
+    for axis, far in enumerate(reach):
         head, tail = (_along(axis, s) for s in (slice(far, None), slice(None, -far)))
         near.append(normalised_mutual_information(first[head], second[tail], brain[head]))
         near.append(normalised_mutual_information(first[tail], second[head], brain[tail]))
@@ -59,18 +70,19 @@ def normalised_mutual_information(
     both = brain & (first != 0) & (second != 0)
     if not both.any():
         return 1.0
-    counts, _, _ = np.histogram2d(_bins(first[both]), _bins(second[both]), BINS, [[0, BINS]] * 2)
+    pairs = _bins(first[both]) * BINS + _bins(second[both])
+    counts = np.bincount(pairs, minlength=BINS * BINS).reshape(BINS, BINS).astype(np.float64)
     joint = _entropy(counts.ravel())
     if joint <= 0:
         return 1.0
     return float((_entropy(counts.sum(0)) + _entropy(counts.sum(1))) / joint)
 
 
-def _bins(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _bins(values: NDArray[np.float32]) -> NDArray[np.intp]:
     """Scale from 1st to 99th percentile onto bins, so that bright vessels do not fill them."""
     low, high = np.percentile(values, [1, 99])
     scaled = np.clip((values - low) / max(high - low, 1e-12), 0, 0.999)
-    return np.asarray(scaled * BINS, np.float64)
+    return np.asarray(scaled * BINS).astype(np.intp)
 
 
 def _entropy(counts: NDArray[np.float64]) -> float:

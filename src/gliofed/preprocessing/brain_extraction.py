@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import warnings
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -26,12 +27,13 @@ def looks_stripped(volume: Volume) -> bool:
     """Whether a scan is skull-stripped already."""
     signal = volume.data != 0
     litres = volume_litres(signal, volume.affine)
-    return litres <= STRIPPED_LITRES and float(signal.mean()) <= 1 - STRIPPED_ZEROS
+    share = np.count_nonzero(signal) / signal.size
+    return litres <= STRIPPED_LITRES and share <= 1 - STRIPPED_ZEROS
 
 
 def volume_litres(mask: NDArray[np.bool_], affine: NDArray[np.float64]) -> float:
     """Volume of a mask in litres. affine: voxel to mm."""
-    return float(mask.sum() * np.prod(voxel_sizes(affine))) / 1e6
+    return float(np.count_nonzero(mask) * np.prod(voxel_sizes(affine))) / 1e6
 
 
 def deepbet_brain(volume: Volume) -> NDArray[np.bool_]:
@@ -85,35 +87,42 @@ def hd_bet_brain(volume: Volume) -> NDArray[np.bool_]:
     return np.asarray(mask.T > 0)
 
 
-def nonzero_brain(image: NDArray[np.float32]) -> NDArray[np.bool_]:
+def nonzero_brain(images: Sequence[NDArray[np.float32]]) -> NDArray[np.bool_]:
     """The brain of skull-stripped scans: nonzero in any sequence, largest component, holes filled.
 
-    image: (C, X, Y, Z), 0 outside the brain. Returns (X, Y, Z), all False for an empty image.
+    images: (X, Y, Z) each, on one grid, 0 outside the brain. Returns (X, Y, Z), all False for empty
+    images.
     """
-    any_signal: NDArray[np.bool_] = (image != 0).any(axis=0)
-    parts, count = ndimage.label(any_signal)
-    if count > 1:
-        sizes = np.bincount(parts.ravel())
-        sizes[0] = 0
-        any_signal = parts == sizes.argmax()
-    return _fill_holes(any_signal)
-
-
-def _fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Fill holes as `scipy.ndimage.binary_fill_holes` does, in a tenth of the time."""
-    if not mask.any():
-        return mask
-    box = bounding_box(mask)
-    outside, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
-    out = mask.copy()
-    out[box] = (outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    signal: NDArray[np.bool_] = np.not_equal(images[0], 0)
+    for image in images[1:]:
+        signal |= image != 0
+    out = np.zeros(signal.shape, bool)
+    if signal.any():
+        box = bounding_box(signal)
+        out[box] = _filled(_largest(np.ascontiguousarray(signal[box])))
     return out
+
+
+def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest component."""
+    parts, count = ndimage.label(mask)
+    if count <= 1:
+        return mask
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.asarray(parts == sizes.argmax())
+
+
+def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Fill holes as `scipy.ndimage.binary_fill_holes` does, in a tenth of the time."""
+    outside, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return np.asarray((outside != outside[0, 0, 0])[1:-1, 1:-1, 1:-1])
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
     """The smallest box of voxels that holds the mask. Raises ValueError for an empty mask."""
-    boxes = ndimage.find_objects(mask.astype(np.uint8))
-    if not boxes:
+    ends = [np.flatnonzero(mask.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
+    if not ends[0].size:
         raise ValueError("an empty mask has no bounding box")
-    x, y, z = boxes[0]
+    x, y, z = (slice(int(e[0]), int(e[-1]) + 1) for e in ends)
     return x, y, z

@@ -15,5 +15,8 @@ def zscore(image: NDArray[np.float32], brain: NDArray[np.bool_]) -> NDArray[np.f
     spread = float(inside.std()) if inside.size else 0.0
     if spread < 1e-8:
         return np.zeros_like(image)
-    scaled = np.clip((image - float(inside.mean())) / spread, -10, 10)
-    return np.where(brain, scaled, 0).astype(np.float32)
+    scaled = image - float(inside.mean())
+    scaled /= spread
+    np.clip(scaled, -10, 10, out=scaled)
+    scaled[~brain] = 0
+    return scaled

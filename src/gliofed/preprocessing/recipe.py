@@ -38,6 +38,7 @@ from gliofed.preprocessing.brain_extraction import (
 from gliofed.preprocessing.normalisation import zscore
 from gliofed.preprocessing.resampling import Affine, Shape, resample, resample_mask, target_grid
 from gliofed.preprocessing.template import mni152
+from gliofed.runtime.threads import side_by_side
 from gliofed.study import BrainMaskSource, GridConfig, PreparationConfig
 from gliofed.types import SEQUENCES, Case, Placement, PreparationMeasures
 from gliofed.types import Sequence as Mri
@@ -88,7 +89,8 @@ def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> Stor
     or one that breaks the rule of `data.masks`. Poor quality raises nothing: `quality_control`
     checks `StoreEntry.measures`.
     """
-    volumes: Volumes = {s: read_nifti(p) for s, p in case.images.items()}
+    read = side_by_side(read_nifti, case.images.values())
+    volumes: Volumes = dict(zip(case.images, read, strict=True))
     reference, brain, method = _find_brain(case, volumes, steps)
     stripped = method == "stripped" or all(map(looks_stripped, volumes.values()))
     aligned = {
@@ -101,9 +103,9 @@ def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> Stor
     to_scan = {s: m @ target.to_reference for s, m in to_scan.items()}
     if steps.bias:
         volumes = _correct_bias_fields(volumes, to_scan, reference, brain)
-    image = _resample_sequences(case, volumes, to_scan, target)
+    images = _resample_sequences(case, volumes, to_scan, target)
     if method == "stripped" and aligned == set(volumes):  # the union over all sequences
-        inside = nonzero_brain(image)
+        inside = nonzero_brain(list(images.values()))
     else:
         scan_affine = volumes[reference].affine
         inside = resample_mask(
@@ -114,27 +116,26 @@ def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> Stor
             f"{case}: its brain lies outside MNI152 after registration; provide a brain mask"
         )
     box = bounding_box(inside)
-    alignments = {
-        s: alignment(
-            image[SEQUENCES.index(reference)], image[SEQUENCES.index(s)], inside, target.affine
-        )
-        for s in volumes
-        if s is not reference
-    }
-    image = np.stack([zscore(c, inside & (c != 0)) for c in image])[(slice(None), *box)]
+    others = [s for s in volumes if s is not reference]
+    alignments = side_by_side(
+        lambda s: alignment(images[reference], images[s], inside, target.affine), others
+    )
+    image = _normalise(images, inside, box)
     drawn = _read_case_mask(case, volumes, to_scan, reference)
     mask = None if drawn is None else _resample_case_mask(drawn, target, inside)
     cropped_affine = target.affine.copy()
     cropped_affine[:3, 3] += target.affine[:3, :3] @ [s.start for s in box]
     return StoreEntry(
-        image=image.astype(np.float16),
+        image=image,
         mask=None if mask is None else mask[box].astype(np.uint8),
         present=tuple(s in volumes for s in SEQUENCES),
         affine=cropped_affine,
         placements={s: Placement(*read_grid(p), to_scan[s]) for s, p in case.images.items()},
         mask_placement=None if drawn is None else drawn.placement,
         measures=PreparationMeasures(
-            volume_litres(brain, volumes[reference].affine), template_dice, alignments
+            volume_litres(brain, volumes[reference].affine),
+            template_dice,
+            dict(zip(others, alignments, strict=True)),
         ),
         brain=method,
         reference=reference,
@@ -174,7 +175,7 @@ def _find_brain(
         if given is not None:
             brain = given.data > 0
         elif method == "stripped":
-            brain = nonzero_brain(volume.data[None])
+            brain = nonzero_brain([volume.data])
         else:
             brain = hd_bet_brain(volume) if method == "hd-bet" else deepbet_brain(volume)
     except ValueError as error:
@@ -275,20 +276,38 @@ def _correct_bias_fields(
 
 def _resample_sequences(
     case: Case, volumes: Volumes, to_scan: Matrices, target: _Target
-) -> NDArray[np.float32]:
-    """(4, X, Y, Z), each scan resampled once; 0 where a sequence is missing."""
-    image = np.zeros((len(SEQUENCES), *target.shape), np.float32)
-    for channel, sequence in enumerate(SEQUENCES):
-        if sequence in volumes:
-            volume = volumes[sequence]
-            matrix = to_scan[sequence] @ target.affine
-            image[channel] = resample(volume.data, volume.affine, target.shape, matrix)
-            if not image[channel].any():
-                raise DataError(
-                    f"{case}: {case.images[sequence]} is empty within the field of view of the "
-                    "reference sequence; check that it belongs to this study"
-                )
-    return image
+) -> Mapping[Mri, NDArray[np.float32]]:
+    """(X, Y, Z) of each sequence, resampled once; the scan's own voxels where the grid is its."""
+
+    def resampled(sequence: Mri) -> NDArray[np.float32]:
+        volume, matrix = volumes[sequence], to_scan[sequence] @ target.affine
+        image = resample(volume.data, volume.affine, target.shape, matrix)
+        if not image.any():
+            raise DataError(
+                f"{case}: {case.images[sequence]} is empty within the field of view of the "
+                "reference sequence; check that it belongs to this study"
+            )
+        return image
+
+    present = [s for s in SEQUENCES if s in volumes]
+    return dict(zip(present, side_by_side(resampled, present), strict=True))
+
+
+def _normalise(
+    images: Mapping[Mri, NDArray[np.float32]],
+    inside: NDArray[np.bool_],
+    box: tuple[slice, slice, slice],
+) -> NDArray[np.float16]:
+    """(4, X, Y, Z) of the box, z-scored; 0 where a sequence is missing. inside: the brain."""
+    brain = inside[box]
+    out = np.zeros((len(SEQUENCES), *brain.shape), np.float16)
+
+    def normalise(sequence: Mri) -> None:
+        part = np.ascontiguousarray(images[sequence][box])
+        out[SEQUENCES.index(sequence)] = zscore(part, brain & (part != 0))
+
+    side_by_side(normalise, images)
+    return out
 
 
 def _read_case_mask(

@@ -32,4 +32,4 @@ def mni152() -> tuple[Volume, NDArray[np.bool_]]:
             "pip install 'gliofed[hospital]', or set [prepare] space = \"scanner\""
         )
     volume = read_nifti(Path(folders[0]) / FILE)
-    return volume, nonzero_brain(volume.data[None])
+    return volume, nonzero_brain([volume.data])
