@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -27,7 +28,7 @@ from gliofed.validation.nifti_geometry import read_affine
 from gliofed.validation.nifti_header import MAX_VOXEL_BYTES, read_header
 from gliofed.validation.patient_table import check_table
 from gliofed.validation.reader import SafeReader
-from gliofed.validation.reader_messages import ReadRequest, ReadResponse
+from gliofed.validation.reader_messages import TOGETHER, ReadRequest, ReadResponse
 from gliofed.validation.reader_process import read_case
 from gliofed.validation.scan import read_scan
 from gliofed.validation.table_cells import read_cells
@@ -44,11 +45,13 @@ def job(folder: Path, picture: bool = False) -> ReadRequest:
 
 
 def bad_child(deed: str, over: str = "FLAIR") -> list[str]:
-    """A child that does `deed` over one file, and else answers as it should."""
+    """A child that does `deed` over one file, alone or beside others, and else answers as it
+    should."""
+    where = (over, TOGETHER) if over else (over,)
     code = (
         PROLOGUE + f"c._limit(resource.RLIMIT_AS, m.MEMORY)\nfor line in sys.stdin.buffer:\n"
         f" job = m.ReadRequest.parse(line)\n def begin(where):\n  c._begin(where)\n"
-        f"  if where == {over!r}: {deed}\n"
+        f"  if where in {where!r}: {deed}\n"
         " sys.stdout.buffer.write(c.read_case(job, begin).line()); sys.stdout.buffer.flush()\n"
     )
     return ["-c", code]
@@ -65,6 +68,9 @@ def test_the_child_answers_as_the_function_does(tmp_path) -> None:
         answers = [reader.look(asked), reader.look(asked)]
     here = read_case(asked, lambda where: None)
     assert answers == [here, here]
+    begun: list[str] = []
+    assert read_case(replace(asked, together=True), begun.append) == here
+    assert begun == [TOGETHER, "mask", ""]
     assert here.faults == ()
     assert here.picture.startswith(b"\x89PNG")
 
@@ -92,6 +98,14 @@ def test_a_file_that_ends_the_child_is_a_finding_and_the_rest_goes_on(tmp_path, 
     assert codes(looked) == {("FLAIR", code)}
     assert set(looked.digests) == {"T1"}
     assert codes(after) == set()
+
+
+@pytest.mark.process
+def test_the_child_imports_no_library_that_reads_images() -> None:
+    code = "import sys, gliofed.validation.reader_process; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "numpy" in done.stdout.split()
+    assert not {"nibabel", "scipy", "pydicom", "torch"} & set(done.stdout.split())
 
 
 @pytest.mark.process

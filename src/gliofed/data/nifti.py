@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
-from gliofed.data.image_files import load_image
+from gliofed.data.image_files import load_image, load_unpacked
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import Sequence
@@ -45,8 +43,11 @@ def read_nifti(path: Path) -> Volume:
     axis of length 1 is dropped), an axis of length 0, an affine that is singular or not finite, or
     voxels that are NaN or infinite.
     """
+    import nibabel as nib
+    from nibabel.filebasedimages import ImageFileError
+
     try:
-        image = load_image(path)
+        image = load_unpacked(path)
         if image.ndim > 3 and set(image.shape[3:]) == {1}:
             image = image.slicer[(slice(None),) * 3 + (0,) * (image.ndim - 3)]
         _check_header(path, image.shape, image.affine)
@@ -77,6 +78,8 @@ def nifti_bytes(
 
     affine: voxel to RAS mm. code: `SCANNER` or `ALIGNED`.
     """
+    import nibabel as nib
+
     image = nib.Nifti1Image(data, affine)
     if data.dtype == np.uint8:
         image.header["cal_max"] = 1

@@ -8,6 +8,7 @@ uses it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -57,7 +58,7 @@ def _step(
     """The next change of the six parameters: three angles in radians, three shifts in mm."""
     move, centre = at
     world = _rotate(move, offsets) + centre + move[3:]
-    value, *gradient = (sample(image, world) for image in images)
+    value, *gradient = _sample_each([i.data for i in images], images[0].affine, world)
     scale = np.c_[np.ones_like(value), value]
     fit = np.linalg.lstsq(scale, target, rcond=None)[0]
     residual = target - scale @ fit
@@ -124,15 +125,25 @@ def smoothed(image: Volume, width_mm: float) -> Volume:
 
 def sample(image: Volume, world: Array) -> Array:
     """Trilinear values at world points (N, 3); 0 outside the image."""
-    inverse = np.linalg.inv(image.affine)
+    return _sample_each([image.data], image.affine, world)[0]
+
+
+def _sample_each(
+    images: Sequence[NDArray[np.float32]], affine: NDArray[np.float64], world: Array
+) -> list[Array]:
+    """As `sample`, of images on one grid."""
+    inverse = np.linalg.inv(affine)
     place = world @ inverse[:3, :3].T + inverse[:3, 3]
-    limit = np.array(image.data.shape) - 1
+    limit = np.array(images[0].shape) - 1
     inside = ((place > -0.5) & (place < limit + 0.5)).all(axis=1)
     place = np.clip(place, 0, limit)
     low = np.minimum(np.floor(place).astype(np.intp), np.maximum(limit - 1, 0))
     part = place - low
-    out = np.zeros(len(world))
+    out = [np.zeros(len(world)) for _ in images]
     for corner in np.ndindex(2, 2, 2):
-        weight = np.prod(np.where(corner, part, 1 - part), axis=1)
-        out += weight * image.data[tuple(np.minimum(low + corner, limit).T)]
-    return np.where(inside, out, 0.0)
+        sides = [part[:, a] if c else 1 - part[:, a] for a, c in enumerate(corner)]
+        weight = sides[0] * sides[1] * sides[2]
+        at = tuple(np.minimum(low + corner, limit).T)
+        for number, image in enumerate(images):
+            out[number] += weight * image[at]
+    return [np.where(inside, total, 0.0) for total in out]

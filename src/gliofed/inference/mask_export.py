@@ -22,6 +22,7 @@ from gliofed.evaluation.metrics.segmentation import volume_ml
 from gliofed.inference.native_grid import THRESHOLD, mask_on_scan
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.runtime.files import write_bytes, write_text
+from gliofed.runtime.threads import side_by_side
 from gliofed.types import SEQUENCES, Case, Labels, Placement, Prediction, Sequence
 from gliofed.version import __version__
 
@@ -166,15 +167,17 @@ def export_masks(
     finals += [_with_ending(stem[s], ".dcm") for s in series]
     _check_free(finals, options.overwrite)
     masks = _masks(segmentation, prepared)
-    images = [nifti_bytes(m.voxels.astype(np.uint8), m.placement.affine, SCANNER) for m in masks]
+    images = _packed(masks)
     segments = _segmentations(masks, series, options)
-    exported = []
-    for mask, image in zip(masks, images, strict=True):
+
+    def write(mask: _GridMask) -> ExportedMask:
         path = _with_ending(stem[mask.sequence], ".nii.gz")
         source = prepared.case.images.get(mask.sequence)
         write_text(_with_ending(stem[mask.sequence], ".json"), _sidecar(source, model))
-        write_bytes(path, image)
-        exported.append(mask.exported(path, "NIfTI"))
+        write_bytes(path, images[_grid_key(mask.placement)])
+        return mask.exported(path, "NIfTI")
+
+    exported = side_by_side(write, masks)
     for mask in masks:
         if mask.sequence in series:
             path, data = _with_ending(stem[mask.sequence], ".dcm"), segments[mask.sequence]
@@ -207,11 +210,26 @@ def _masks(segmentation: Prediction, prepared: PreparedCase) -> list[_GridMask]:
     known: dict[tuple[object, ...], tuple[NDArray[np.bool_], float]] = {}
     out = []
     for sequence, placement in prepared.placements.items():
-        key = (placement.shape, placement.affine.tobytes(), placement.matrix.tobytes())
+        key = _grid_key(placement)
         if key not in known:
             known[key] = mask_on_scan(segmentation, placement), outside_ml(segmentation, placement)
         out.append(_GridMask(sequence, placement, *known[key]))
     return out
+
+
+def _packed(masks: Iterable[_GridMask]) -> Mapping[tuple[object, ...], bytes]:
+    """The NIfTI file of each mask by its grid, packed once for all scans on it."""
+    first = {_grid_key(m.placement): m for m in masks}
+    files = side_by_side(
+        lambda m: nifti_bytes(m.voxels.astype(np.uint8), m.placement.affine, SCANNER),
+        first.values(),
+    )
+    return dict(zip(first, files, strict=True))
+
+
+def _grid_key(placement: Placement) -> tuple[object, ...]:
+    """Equal for scans on which a segmentation has the same voxels."""
+    return placement.shape, placement.affine.tobytes(), placement.matrix.tobytes()
 
 
 def outside_ml(segmentation: Prediction, placement: Placement) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import stat
-import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from isal import isal_zlib
 
 from gliofed.validation.findings import BrokenFileError, FileFault
 
@@ -43,7 +45,7 @@ class ByteStream:
         except BrokenFileError:
             self._file.close()
             raise
-        self._zip = zlib.decompressobj(wbits=31)
+        self._zip = isal_zlib.decompressobj(wbits=31)
         self._pending = b""
         self._ended = False
         self.trailing = False
@@ -90,11 +92,10 @@ class ByteStream:
                 continue
             try:
                 out += self._zip.decompress(self._pending, count - len(out))
-            except zlib.error as error:
-                wrong_tail = "check" in str(error) and "incorrect" in str(error)
-                tail = wrong_tail and "header" not in str(error)
-                code = "NII-GZIP-CRC" if tail else "NII-GZIP-CORRUPT"
-                raise BrokenFileError(code, str(error).split(": ", 1)[-1]) from None
+            except isal_zlib.error as error:  # type: ignore[misc]  # its stub says an instance
+                text = re.sub(r"^Error -?\d+:? ", "", str(error))
+                code = "NII-GZIP-CRC" if "checksum" in text else "NII-GZIP-CORRUPT"
+                raise BrokenFileError(code, text) from None
             self._pending = self._zip.unused_data if self._zip.eof else self._zip.unconsumed_tail
         return bytes(out)
 
@@ -104,7 +105,7 @@ class ByteStream:
         if len(self._pending) == 1:
             self._pending += self._file.read(CHUNK_BYTES)
         if self._pending[:2] == _GZIP:
-            self._zip = zlib.decompressobj(wbits=31)
+            self._zip = isal_zlib.decompressobj(wbits=31)
         elif self._pending:
             self._ended = self.trailing = True
 

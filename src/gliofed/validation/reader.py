@@ -24,8 +24,15 @@ from typing import IO, Any, Final, Self
 
 from gliofed import version
 from gliofed.errors import DataError
+from gliofed.runtime.processes import cores
 from gliofed.validation.findings import FileFault
-from gliofed.validation.reader_messages import CPU_SECONDS, MEMORY, ReadRequest, ReadResponse
+from gliofed.validation.reader_messages import (
+    CPU_SECONDS,
+    MEMORY,
+    TOGETHER,
+    ReadRequest,
+    ReadResponse,
+)
 
 CHILD: Final = "gliofed.validation.reader_process"
 WALL_SECONDS: Final = 120.0
@@ -63,8 +70,12 @@ class SafeReader:
         Raises DataError where no child can be started at all.
         """
         lost: list[tuple[str, FileFault]] = []
+        request = replace(request, together=len(request.images) > 1 and cores() > 1)
         while True:
             where, response = self._request(request)
+            if where == TOGETHER and not isinstance(response, ReadResponse):
+                request = replace(request, together=False)  # finds the file that ends the child
+                continue
             if isinstance(response, ReadResponse):
                 return replace(response, faults=(*lost, *response.faults))
             if where is None:
@@ -171,4 +182,5 @@ def _without(request: ReadRequest, where: str) -> ReadRequest:
         {s: p for s, p in request.images.items() if s != where},
         {n: p for n, p in request.masks.items() if n != where},
         request.picture,
+        request.together,
     )

@@ -20,15 +20,19 @@ MEMORY: Final = 2**30
 """Address space of the child, in bytes."""
 CPU_SECONDS: Final = 20
 """CPU time of the child for one file, and for the comparisons of one case."""
+TOGETHER: Final = "*"
+"""Where the child is while it reads images side by side."""
 
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """One case to read. masks: by name; the first is drawn. picture: draw a thumbnail."""
+    """One case to read. masks: by name; the first is drawn. picture: draw a thumbnail. together:
+    read the images side by side, begun as one file `TOGETHER`."""
 
     images: Mapping[Sequence, Path]
     masks: Mapping[str, Path]
     picture: bool
+    together: bool = False
 
     def line(self) -> bytes:
         """The line sent to the child."""
@@ -37,6 +41,7 @@ class ReadRequest:
                 "images": {s.value: str(p) for s, p in self.images.items()},
                 "masks": {n: str(p) for n, p in self.masks.items()},
                 "picture": self.picture,
+                "together": self.together,
             }
         )
 
@@ -48,6 +53,7 @@ class ReadRequest:
             {Sequence(s): Path(p) for s, p in raw["images"].items()},
             {n: Path(p) for n, p in raw["masks"].items()},
             bool(raw["picture"]),
+            bool(raw["together"]),
         )
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from gliofed.runtime.threads import side_by_side
 from gliofed.types import SEQUENCES, Sequence
 from gliofed.validation.case_checks import check_case, check_image, check_numbers
 from gliofed.validation.findings import FileFault
@@ -18,6 +19,7 @@ from gliofed.validation.masks import check_mask_values
 from gliofed.validation.reader_messages import (
     CPU_SECONDS,
     MEMORY,
+    TOGETHER,
     ReadRequest,
     ReadResponse,
     begin_line,
@@ -41,9 +43,7 @@ def read_case(request: ReadRequest, begin: Callable[[str], None]) -> ReadRespons
     faults: list[tuple[str, FileFault]] = []
     images: dict[Sequence, CheckedScan] = {}
     masks: dict[str, CheckedScan] = {}
-    for sequence, path in request.images.items():
-        begin(sequence.value)
-        scan, file_faults = read_scan(path)
+    for sequence, (scan, file_faults) in _read_images(request, begin):
         faults += [(sequence.value, f) for f in file_faults]
         if scan is not None:
             faults += [(sequence.value, f) for f in check_image(scan)]
@@ -68,6 +68,20 @@ def read_case(request: ReadRequest, begin: Callable[[str], None]) -> ReadRespons
         picture = thumbnail(stack, first_mask, columns)
     digests = {s.value: scan.digest for s, scan in images.items() if not scan.flat}
     return ReadResponse(tuple(faults), digests, picture)
+
+
+def _read_images(
+    request: ReadRequest, begin: Callable[[str], None]
+) -> Iterator[tuple[Sequence, tuple[CheckedScan | None, tuple[FileFault, ...]]]]:
+    if request.together:
+        begin(TOGETHER)
+        yield from zip(
+            request.images, side_by_side(read_scan, request.images.values()), strict=True
+        )
+        return
+    for sequence, path in request.images.items():
+        begin(sequence.value)
+        yield sequence, read_scan(path)
 
 
 def _begin(where: str) -> None:

@@ -28,6 +28,7 @@ MAX_SIDE: Final = 160
 MAX_VALUES: Final = 64
 """Distinct values are counted up to this number."""
 _SLAB: Final = 2**22
+_SOME: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -124,9 +125,8 @@ def _voxels(
         slab = np.frombuffer(raw, kind).reshape((x, y, count), order="F")
         slab = _scaled(slab, header.slope, header.inter)
         statistics.add(slab)
-        kept = np.arange(start, start + count) % step[2] == 0
-        part = slab[:: step[0], :: step[1], kept]
         first = -(-start // step[2])
+        part = slab[:: step[0], :: step[1], first * step[2] - start :: step[2]]
         small[:, :, first : first + part.shape[2]] = part
     return CheckedScan(
         path=path,
@@ -165,22 +165,27 @@ class _VoxelStatistics:
     def add(self, slab: NDArray[np.generic]) -> None:
         """Count one slab."""
         flat = slab.ravel(order="K")
-        if flat.size and flat.min() == flat.max() and np.isfinite(flat[0]):
-            self._add_even(float(flat[0]), flat.size)
+        if not flat.size:
+            return
+        low, high = flat.min(), flat.max()
+        if low == high and np.isfinite(low):
+            self._add_even(float(low), flat.size)
             return
         if flat.dtype.kind == "f":
-            finite = np.isfinite(flat)
-            if not finite.all():
+            if not (np.isfinite(low) and np.isfinite(high)):
+                finite = np.isfinite(flat)
                 self.nan += int(np.isnan(flat).sum())
                 self.infinite += int(np.isinf(flat).sum())
                 flat = flat[finite]
-            self.fractions += int((flat != np.rint(flat)).sum())
-        if not flat.size:
-            return
-        self.low = min(self.low, float(flat.min()))
-        self.high = max(self.high, float(flat.max()))
+                if not flat.size:
+                    return
+                low, high = flat.min(), flat.max()
+            self.fractions += int(np.count_nonzero(flat != np.rint(flat)))
+        self.low, self.high = min(self.low, float(low)), max(self.high, float(high))
         self.positive += int(np.count_nonzero(np.greater(flat, 0)))
-        self._add_values(np.unique(flat).tolist() if self.values is not None else ())
+        for part in (flat[:: 1 + flat.size // _SOME], flat):  # a part has enough values as a rule
+            if self.values is not None:
+                self._add_values(np.unique(part).tolist())
 
     def _add_even(self, value: float, count: int) -> None:
         """As `add`, for a slab with a single value, faster."""
