@@ -25,7 +25,7 @@ from gliofed.preprocessing.resampling import resample, resample_mask, target_gri
 from gliofed.preprocessing.workers import PreparationRequest
 from gliofed.runtime.progress import NO_PROGRESS
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig
-from gliofed.types import Placement, Prediction
+from gliofed.types import Placement, Prediction, Sequence
 
 GRID = GridConfig(spacing_mm=(2.0, 2.0, 2.0))
 
@@ -51,6 +51,14 @@ def test_a_prepared_case_is_cropped_scored_and_flagged(hospital) -> None:
     assert abs(inside.mean()) < 0.01
     assert abs(inside.std() - 1) < 0.01
     assert entry.image[:, 0, 0, 0].tolist() == [0, 0, 0, 0]
+
+
+def test_a_damaged_gzip_block_is_an_error_of_its_file(hospital) -> None:
+    path = read_bids(hospital, "h")[0].images[Sequence.T1]
+    packed = gzip.compress(gzip.decompress(path.read_bytes()), mtime=0)
+    path.write_bytes(packed[:10] + b"\xff" + packed[11:])
+    with pytest.raises(DataError, match=r"T1w\.nii\.gz: cannot be read as an image .*copy"):
+        read_nifti(path)
 
 
 def test_a_missing_sequence_is_zero_and_marked(hospital) -> None:

@@ -6,8 +6,6 @@ MetaImage (.nrrd, .nhdr, .mha, .mhd) with SimpleITK.
 
 from __future__ import annotations
 
-import io
-import math
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +16,6 @@ from gliofed.errors import DataError
 
 _NIFTI: Final = re.compile(r"\.nii(\.gz)?$", re.I)
 _ITK: Final = re.compile(r"\.(nrrd|nhdr|mha|mhd)$", re.I)
-_HEADER_BYTES: Final = 544
-"""The larger of the headers of NIfTI-1 and NIfTI-2, with its flag of extensions."""
 _OTHERS: Final = re.compile(r"\.(mgz|mgh|hdr|nrrd|nhdr|mha|mhd)$", re.I)
 
 
@@ -56,27 +52,6 @@ def load_image(path: Path) -> Any:
             "DICOM, for example with dcm2niix"
         )
     return image
-
-
-def load_unpacked(path: Path) -> Any:
-    """As `load_image`; the declared voxels of NIfTI packed by gzip are read, by a faster gzip."""
-    if not path.name.lower().endswith(".nii.gz"):
-        return load_image(path)
-    import nibabel as nib
-    from isal import igzip, igzip_lib
-
-    try:
-        with igzip.open(path, "rb") as file:
-            start = file.read(_HEADER_BYTES)
-            for kind in (nib.Nifti1Image, nib.Nifti2Image):
-                if kind.header_class.may_contain_header(start):
-                    header = kind.header_class.from_fileobj(io.BytesIO(start))
-                    bits = math.prod(header.get_data_shape()) * header["bitpix"]
-                    end = int(header["vox_offset"]) + int(bits) // 8
-                    return kind.from_bytes(start + file.read(max(0, end - len(start))))
-    except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub says an instance
-        raise ValueError(str(error)) from None
-    return load_image(path)
 
 
 def save_as_nifti(path: Path, target: Path) -> None:

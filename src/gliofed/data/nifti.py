@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gliofed.data.image_files import load_image, load_unpacked
+from gliofed.data.image_files import load_image
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.types import Sequence
@@ -47,7 +48,7 @@ def read_nifti(path: Path) -> Volume:
     from nibabel.filebasedimages import ImageFileError
 
     try:
-        image = load_unpacked(path)
+        image = load_image(path)
         if image.ndim > 3 and set(image.shape[3:]) == {1}:
             image = image.slicer[(slice(None),) * 3 + (0,) * (image.ndim - 3)]
         _check_header(path, image.shape, image.affine)
@@ -55,7 +56,7 @@ def read_nifti(path: Path) -> Volume:
         data = np.asarray(image.get_fdata(dtype=np.float32, caching="unchanged"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (ImageFileError, OSError, EOFError, ValueError) as error:
+    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(
             f"{path}: cannot be read as an image ({error}); copy the file again"
         ) from None
