@@ -369,3 +369,44 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
             two, tmp_path / "b", Killer(), gliofed.RunOptions(store=finished / "store", processes=2)
         )
     assert not multiprocessing.active_children()
+
+
+def test_the_run_is_audited_and_its_card_states_the_figures(finished, tmp_path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    card = (run / "model-card.md").read_text()
+    options = gliofed.AuditOptions(inversions=1, iterations=2, bootstrap=100)
+    audit = gliofed.audit_privacy(run, options)
+    attacks = {r.attack for r in audit.rows}
+    assert attacks == {"membership_loss", "label_inference", "gradient_inversion"}  # one seed
+    (one,) = [
+        r
+        for r in audit.rows
+        if (r.model, r.seen, r.task, r.defence)
+        == ("untrained", "gradient of 1 patient", "joint", "none")
+        and r.metric == "right"
+    ]
+    assert one.value == 1.0
+    assert {r.model for r in audit.rows} == {"final", "untrained", "trained"}
+    changed = (run / "model-card.md").read_text()
+    assert changed.startswith(card.rstrip())
+    assert "## Privacy audit" in changed
+    again = gliofed.audit_privacy(run, dataclasses.replace(options, attacks=("membership",)))
+    assert again.rows == audit.rows
+    assert audit.table.read_text() == again.table.read_text()
+
+
+def test_an_audit_of_something_else_or_of_changed_cases_is_refused(finished, tmp_path) -> None:
+    with pytest.raises(CheckpointError, match="is not a finished run"):
+        gliofed.audit_privacy(tmp_path)
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("model"))
+    with pytest.raises(CheckpointError, match="has no exported model"):
+        gliofed.audit_privacy(run, gliofed.AuditOptions(attacks=("membership",)))
+    shutil.rmtree(run)
+    shutil.copytree(finished, run)
+    lines = (run / "predictions.csv").read_text().splitlines(keepends=True)
+    held_out = next(i for i, line in enumerate(lines) if line.startswith("federated,"))
+    (run / "predictions.csv").write_text("".join(lines[:held_out] + lines[held_out + 1 :]))
+    with pytest.raises(CheckpointError, match="tested on other cases"):
+        gliofed.audit_privacy(run, gliofed.AuditOptions(attacks=("membership",)))

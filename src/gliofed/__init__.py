@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gliofed.dicom.storescp import ListenAddress, receive
     from gliofed.experiments.finished_run import FinishedRun
     from gliofed.experiments.hospital_features import HospitalStudy, study_hospitals
+    from gliofed.experiments.privacy.audit import AuditOptions, PrivacyAudit, audit_privacy
     from gliofed.experiments.radiomics import (
         ExtractedFeatures,
         ExtractOptions,
@@ -106,6 +107,9 @@ _MODULES: Final = {
     "leave_one_hospital_out": "gliofed.experiments.radiomics",
     "study_hospitals": "gliofed.experiments.hospital_features",
     "HospitalStudy": "gliofed.experiments.hospital_features",
+    "audit_privacy": "gliofed.experiments.privacy.audit",
+    "AuditOptions": "gliofed.experiments.privacy.audit",
+    "PrivacyAudit": "gliofed.experiments.privacy.audit",
     # Models and cases
     "predict": "gliofed.inference.predict",
     "PredictOptions": "gliofed.inference.predict",
@@ -169,6 +173,7 @@ _MODULES: Final = {
 
 __all__ = [
     "Approval",
+    "AuditOptions",
     "CasePreparation",
     "CaseStatus",
     "CheckResult",
@@ -194,6 +199,7 @@ __all__ = [
     "MaskExport",
     "PredictOptions",
     "PrepareOptions",
+    "PrivacyAudit",
     "Proposal",
     "ProvisionedKits",
     "RetryLimits",
@@ -208,6 +214,7 @@ __all__ = [
     "Validation",
     "__version__",
     "approve",
+    "audit_privacy",
     "check",
     "cohort",
     "combine_models",

@@ -1,4 +1,4 @@
-"""Commands for studies: demo, run, validate, score, overlap, cohort, radiomics."""
+"""Commands for studies: demo, run, validate, score, overlap, cohort, radiomics, privacy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 import gliofed
 from gliofed.cli import options
+from gliofed.cli.privacy import privacy
 from gliofed.cli.terminal import TerminalProgress, needs_extra, one_line_errors
 from gliofed.errors import DataError
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -40,6 +41,7 @@ def add_to(app: typer.Typer) -> None:
     for command in (demo, run, validate, score, overlap, cohort):
         app.command(rich_help_panel=GROUP)(command)
     app.add_typer(radiomics, name="radiomics", rich_help_panel=GROUP)
+    app.add_typer(privacy, name="privacy", rich_help_panel=GROUP)
 
 
 def demo(

@@ -82,7 +82,7 @@ def total_loss(
         value = mask_losses(logits, mask).sum()
         parts.append(scale.tasks[MASK_TASK] * value)
         stats[MASK_TASK] = Stat(float(value.detach()), int(rows.sum()))
-        stats["dice"] = _dice_stat(logits.detach(), mask)
+        stats["dice"] = _dice_stat(logits.detach(), mask.detach())
     for column, marker in enumerate(MARKERS):
         rows = batch.known[:, column]
         if scale.tasks[marker.id] <= 0 or not bool(rows.any()):

@@ -1,0 +1,1 @@
+"""The privacy audit of a finished run: attacks on its models and on updates of its sites."""
