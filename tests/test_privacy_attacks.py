@@ -140,6 +140,8 @@ def test_random_scores_have_the_rates_of_chance() -> None:
     found = figures(game, "membership_loss", loss_scores(game))
     for metric in ("tpr_at_fpr_0", "tpr_at_fpr_0.1"):
         assert found[metric].value == pytest.approx(found[metric].chance, abs=0.02)
+    assert found["tpr_at_fpr_0"].low is None
+    assert found["tpr_at_fpr_0.1"].low is not None
 
 
 def test_the_loss_of_all_tasks_is_the_mean_of_the_known_ones() -> None:

@@ -28,7 +28,8 @@ from gliofed.evaluation.metrics.discrimination import auc, recall_at_other_recal
 from gliofed.evaluation.privacy.rows import JOINT, NONE, Attack, PrivacyRow
 
 LEVELS: Final = (0.0, 0.01, 0.1)
-"""False-positive rates at which the true-positive rate is given; 0: not one false positive."""
+"""False-positive rates at which the true-positive rate is given; 0: not one false positive. That
+has no interval: it depends on a single patient, and resamples without that patient are biased."""
 SEEN: Final = "outputs of the model"
 Scores = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -158,7 +159,9 @@ def _rows_of_task(
     sizes = f"{len(parts)} models, each about {members:.0f} trained on and {fewest} or more not"
 
     def row(metric: str, values: Values | None, chance: float, note: str) -> PrivacyRow:
-        bounds = NO_INTERVAL if values is None else percentile_interval(values[1:])
+        bounds = NO_INTERVAL
+        if values is not None and metric != "tpr_at_fpr_0":
+            bounds = percentile_interval(values[1:])
         return PrivacyRow(
             attack,
             "final",

@@ -179,7 +179,7 @@ def inversion_cases(
     sites: Mapping[str, Sequence[PreparedCase]], patients: int
 ) -> list[list[InversionCase]]:
     """Every kind of update that is attacked, with the gradients of that kind: of one patient, with
-    noise, of several patients of one site, and the sum over several sites."""
+    noise, of several patients of one site, and the sum over several sites, if there are."""
     chosen = _shuffled([c for own in sites.values() for c in own])[:patients]
     one = "gradient of 1 patient"
     kinds = [[InversionCase(one, NONE, ((c,),)) for c in chosen]]
@@ -189,8 +189,9 @@ def inversion_cases(
     seen = f"gradient of {len(group)} patients of one site"
     kinds.append([InversionCase(seen, NONE, (group,))])
     firsts = tuple((_shuffled(own)[0],) for own in list(sites.values())[:GROUP])
-    seen = f"sum of the gradients of {len(firsts)} sites, 1 patient each"
-    kinds.append([InversionCase(seen, "secure sum", firsts)])
+    if len(firsts) > 1:
+        seen = f"sum of the gradients of {len(firsts)} sites, 1 patient each"
+        kinds.append([InversionCase(seen, "secure sum", firsts)])
     return kinds
 
 

@@ -60,10 +60,11 @@ def open_run(folder: Path, store: Path, progress: Progress) -> AuditedRun:
         (folder / "predictions.csv").read_text(), str(folder / "predictions.csv")
     )
     kinds = [FEDERATED, *dict.fromkeys(r.model for r in results)]
+    alone = study.privacy is not None
     models = [
         AuditedModel(seed, split, path)
         for seed in study.seeds
-        for split in make_splits(study.data, cases.sites, seed)
+        for split in make_splits(study.data, cases.sites, seed, alone)
         if (path := _exported(folder, kinds, seed, split)) is not None
     ]
     if not models:

@@ -97,8 +97,9 @@ def label_rows(
         for share in NOISE:
             found = _guess(patients, groups, heads, share)
             rows += _rows(model, seen, f"noise {share:g}", found, joint_only=True)
-    groups = _groups(patients, min(GROUPS))
-    sums = _across_sites(groups)
+    sums = _across_sites(_groups(patients, 1))
+    if not sums:
+        return rows
     size = round(float(np.mean([len(s) for s in sums])))
     seen = f"sum of the gradients of sites, about {size} patients"
     rows += _rows(model, seen, "secure sum", _guess_of_sums(patients, sums, heads))
@@ -119,13 +120,13 @@ def _groups(patients: Sequence[PatientGradient], size: int) -> list[Group]:
 
 
 def _across_sites(groups: Sequence[Group]) -> list[list[Group]]:
-    """Sums over sites: the first group of every site, then the second, and so on."""
+    """Sums over two sites at least: the first group of every site, then the second, and so on."""
     of_site: dict[str, list[Group]] = {}
     for group in groups:
         of_site.setdefault(group[0].site, []).append(group)
     most = max(len(own) for own in of_site.values())
     every = [[own[i] for own in of_site.values() if i < len(own)] for i in range(most)]
-    return [s for s in every if len(s) > 1] or every[:1]
+    return [s for s in every if len(s) > 1]
 
 
 def _guess(
