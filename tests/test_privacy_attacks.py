@@ -117,10 +117,14 @@ def test_reference_models_find_members_that_the_loss_does_not_show() -> None:
     assert found["auc"].value > 0.9
 
 
-def test_the_models_of_one_seed_are_no_reference() -> None:
+@pytest.mark.parametrize(
+    ("seeds", "possible"), [((1, 1, 1), False), ((1, 2), False), ((1, 2, 2), True)]
+)
+def test_reference_models_are_of_other_seeds_and_differ_in_their_patients(seeds, possible) -> None:
     rng = np.random.default_rng(4)
-    trained = held_out(rng)
-    assert ratio_scores(game_of(rng.random((6, CASES)) + 1, trained, seeds=(1,) * 6)) is None
+    trained = rng.random((len(seeds), CASES)) < 0.7
+    game = game_of(rng.random(trained.shape) + 1, trained, seeds)
+    assert (ratio_scores(game) is not None) is possible
 
 
 @pytest.mark.parametrize(("others", "resolved"), [(99, False), (100, True)])

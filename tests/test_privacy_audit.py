@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def run(make_prepared, tiny_study, tmp_path, monkeypatch):
-    """Two sites of six patients, of each of which each seed holds out one; the folder of the run."""
+    """Two sites of six patients, of which each of three seeds holds out one; the run's folder."""
     prepared, sites = {}, {}
     for first, site in enumerate(("a", "b")):  # the sites have other labels in each place
         for number in range(6):
@@ -27,7 +27,7 @@ def run(make_prepared, tiny_study, tmp_path, monkeypatch):
             prepared[str(case.case)] = case
             sites.setdefault(site, []).append(case.case)
     models = []
-    for seed in (1, 2):
+    for seed in (1, 2, 3):
         train = {s: tuple(c for i, c in enumerate(own) if i != seed) for s, own in sites.items()}
         held_out = {s: (own[seed],) for s, own in sites.items()}
         folder = tmp_path / f"model-{seed}"

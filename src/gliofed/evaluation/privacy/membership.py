@@ -64,14 +64,13 @@ def loss_scores(game: MembershipGame) -> Scores:
 
 def ratio_scores(game: MembershipGame) -> Scores | None:
     """(models, cases, tasks + 1): log-likelihood ratios "trained on" against "not"; last, their
-    sum. None with one seed.
+    sum. None where no model has reference models of which some were trained on a case and some
+    were not, as with one seed, or with two of one fold.
 
     Reference models of a model are those of other seeds: those of its own seed held out the same
     patients. A confidence is taken as level of the case + gap if trained on it + normal noise, all
     fitted by least squares to the reference models. A gap below 0 counts as 0.
     """
-    if len(set(game.seeds)) < 2:
-        return None
     out = np.full((*game.losses.shape[:2], len(game.tasks) + 1), np.nan)
     for model, seed in enumerate(game.seeds):
         others = np.array(game.seeds) != seed
@@ -82,6 +81,8 @@ def ratio_scores(game: MembershipGame) -> Scores | None:
                 game.trained[others],
             )
     known = ~np.isnan(out[..., :-1])
+    if not known.any():
+        return None
     out[..., -1] = np.where(known.any(2), np.where(known, out[..., :-1], 0).sum(2), np.nan)
     return out
 
@@ -89,6 +90,8 @@ def ratio_scores(game: MembershipGame) -> Scores | None:
 def _ratios(own: Scores, references: Scores, trained: Flags) -> Scores:
     """The log-likelihood ratio of each case of one model and task; NaN without a confidence."""
     known = np.isfinite(references).all(0)
+    if not len(references):
+        return np.full(own.shape, np.nan)
     values, inside = references[:, known], trained[:, known].astype(float)
     apart, change = inside - inside.mean(0), values - values.mean(0)
     spread = float((apart**2).sum())

@@ -108,7 +108,7 @@ def _earlier(run: Path, attacks: Sequence[AttackKind]) -> tuple[PrivacyRow, ...]
 
 
 def _membership(run: AuditedRun, options: AuditOptions, progress: Progress) -> Iterator[PrivacyRow]:
-    """Both attacks on the outputs of every model; the likelihood ratio needs two seeds."""
+    """Both attacks on the outputs of every model; the likelihood ratio needs reference models."""
     if "membership" not in options.attacks:
         return
     progress.stage(f"membership inference: {len(run.models)} models")
@@ -116,7 +116,7 @@ def _membership(run: AuditedRun, options: AuditOptions, progress: Progress) -> I
     yield from membership_rows(game, "membership_loss", loss_scores(game), options.bootstrap)
     ratios = ratio_scores(game)
     if ratios is None:
-        progress.note("no likelihood-ratio attack: it needs models of at least two seeds")
+        progress.note("no likelihood-ratio attack: it needs models of three seeds")
         return
     yield from membership_rows(game, "membership_likelihood_ratio", ratios, options.bootstrap)
 
