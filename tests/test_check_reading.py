@@ -15,7 +15,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from malformed import AFFINE, FACT, draw, save, write_healthy
 
@@ -221,6 +221,8 @@ def test_voxels_and_frame_are_those_of_nibabel(tmp_path, kind, order, version) -
     np.testing.assert_allclose(scan.affine, theirs.affine, atol=1e-4)
 
 
+@example([0.0, 1.0, 2.0**-9], 1.0, [1.0, 1.0, 1.0])  # squares add up to 1 + 3.8e-6
+@example([0.0, 1.0, 2.0**-11], 1.0, [1.0, 1.0, 1.0])  # 1 + 2.4e-7, within rounding
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=3), st.sampled_from([-1.0, 1.0]),
        st.lists(st.floats(0.2, 9), min_size=3, max_size=3))  # fmt: skip
 def test_the_qform_is_that_of_nibabel(quatern, qfac, sizes) -> None:

@@ -22,6 +22,9 @@ FIELD_OF_VIEW_MM: Final = (20.0, 600.0)
 MAX_ORIGIN_MM: Final = 1000.0
 CODES: Final = range(6)
 """Valid sform and qform codes (nifti1.h, nifti2.h); 0 is none."""
+_ROUNDING: Final = {1: 3 * 2.0**-23, 2: 3 * 2.0**-52}
+"""By version (of 32 and 64 bits): how far beyond 1 a quaternion's squares may add up. nibabel, which
+reads the voxels afterwards, refuses more."""
 _UNITS: Final = {1: "metres", 3: "micrometres"}
 
 
@@ -84,7 +87,7 @@ def _qform(header: NiftiHeader) -> Affine | None:
     """The affine of quaternion, offset and pixdim (nifti1.h, method 2); None for no rotation."""
     b, c, d = header.quatern
     square = b * b + c * c + d * d
-    if not square <= 1 + 1e-5:
+    if not square - 1 < _ROUNDING[header.version]:
         return None
     a = math.sqrt(max(0.0, 1 - square))
     turn = np.array(
