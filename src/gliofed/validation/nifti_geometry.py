@@ -23,8 +23,8 @@ MAX_ORIGIN_MM: Final = 1000.0
 CODES: Final = range(6)
 """Valid sform and qform codes (nifti1.h, nifti2.h); 0 is none."""
 _ROUNDING: Final = {1: 3 * 2.0**-23, 2: 3 * 2.0**-52}
-"""By version (of 32 and 64 bits): how far beyond 1 a quaternion's squares may add up. nibabel, which
-reads the voxels afterwards, refuses more."""
+"""By version (of 32 and 64 bits): how far beyond 1 a quaternion's squares may add up. nibabel reads
+the voxels afterwards, and refuses more."""
 _UNITS: Final = {1: "metres", 3: "micrometres"}
 
 
