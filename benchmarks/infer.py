@@ -1,6 +1,6 @@
 """A whole case, from NIfTI to a mask on its scans and its markers: gliofed, and MONAI's windows.
 
-    python benchmarks/inference.py MODEL CASES [--case NAME ...]
+    python benchmarks/infer.py MODEL CASES [--case NAME ...]
 
 MODEL: a model's folder, trained at 1 mm. CASES: a folder of case folders in the style of BraTS
 (240 x 240 x 155, four sequences, already stripped). The same network in both, on all cores:
@@ -100,7 +100,7 @@ def by_gliofed(model: Path, case: Path, out: Path, mirror: bool) -> dict[str, fl
         )
     )
     (status,) = statuses
-    if status.status != "answered":
+    if status.status != "predicted":
         raise SystemExit(f"{case}: {status.reasons}")
     return {"network": sum(alone), "whole": seconds}
 
