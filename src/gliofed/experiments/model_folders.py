@@ -13,7 +13,6 @@ from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.model_runs import ModelRun, TrainedModelRun
 from gliofed.experiments.sequence_ablation import WITHOUT, calibrations_by_missing
 from gliofed.models.folder import add_fusion, recipe_of, write_model
-from gliofed.models.initial_weights import inherited_caution
 from gliofed.models.recipe import ModelRecipe
 
 MODEL: Final = "model"
@@ -39,7 +38,7 @@ def write_models(finished: FinishedRun, card: str) -> tuple[Path, ...]:
             by_missing = calibrations_by_missing(calibrations[key], results, dropped)
         untrained = run.untrained(context.study, context.prepared)
         study = run.effective_study(context.study)
-        caution = inherited_caution(study)
+        caution = context.caution if study.init else ""
         recipe = recipe_of(study, state.run, state.rounds, untrained, caution)
         id_ = write_model(folder, recipe, state.weights, by_missing, lambda _: card)
         if run.model == finished.fusions.network:

@@ -12,7 +12,6 @@ from gliofed.experiments.predicted_masks import masks_file, read_mask
 from gliofed.experiments.run_facts import count_group, machine_description, site_part
 from gliofed.experiments.segmentation_examples import best_median_worst, example
 from gliofed.markers import MARKERS
-from gliofed.models.initial_weights import inherited_caution
 from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import TEST_POLICY, CaseGroup
 from gliofed.reporting.study.content import SegmentationExample, StudyContent, TrainingHistory
@@ -110,7 +109,7 @@ def _notes(finished: FinishedRun) -> tuple[str, ...]:
             f"Training began with model {study.init.digest[:12]}. A model folder names no patient, "
             "so it cannot be verified here that none of the tested cases was used in its training."
         )
-        notes += [caution] if (caution := inherited_caution(study)) else []
+        notes += [finished.context.caution] if finished.context.caution else []
     if note := patch_note(study.grid.patch, tuple(finished.cases.prepared.values())):
         notes.append(note)
     dropped = {f"{case}: {why}" for _, split in finished.folds for case, why in split.dropped}

@@ -39,7 +39,7 @@ from gliofed.experiments.sequence_ablation import (
 )
 from gliofed.experiments.train_and_test import test_model, train_model
 from gliofed.federated.label_counts import not_trained_text
-from gliofed.models.initial_weights import read_base
+from gliofed.models.initial_weights import inherited_caution
 from gliofed.reporting.checklists.statements import Statements
 from gliofed.reporting.study.page import write_study_page
 from gliofed.runtime.device import keep_memory, this_machine
@@ -74,13 +74,13 @@ def run_study(
             "a new --out"
         )
     keep_memory()
-    read_base(study)  # its faults are errors before any scan is prepared
+    caution = inherited_caution(study)  # faults of the model are errors before scans are prepared
     with alone_in(out):
         store = options.store or out / "store"
         cases, features = _prepare(study, out, store, progress)
         alone = study.privacy is not None
         splits = {seed: make_splits(study.data, cases.sites, seed, alone) for seed in study.seeds}
-        context = RunContext(study, out, this_machine(), cases.prepared)
+        context = RunContext(study, out, this_machine(), cases.prepared, caution)
         runs = plan_model_runs(study, splits)
         for text in dict.fromkeys(
             not_trained_text(run.untrained(study, context.prepared)) for run in runs

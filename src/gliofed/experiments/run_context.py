@@ -48,10 +48,12 @@ class RunContext:
     """What training, testing and every later step of a run read.
 
     out: the run's folder. prepared: "site/id" to the prepared case, at least of the cases that a
-    step trains on or tests.
+    step trains on or tests. caution: of the model that the study starts from, for users of the
+    run's models (`inherited_caution`).
     """
 
     study: Study
     out: Path
     machine: Device
     prepared: Mapping[str, PreparedCase]
+    caution: str = ""
