@@ -18,7 +18,8 @@ Attacks on the gradient that the site would have sent, or on its labels:
     labels    each label is the last class in place of the first, and the other way round
 
 Defences: `none` (sum of gradients, no bound), `bound` (the default: clip_ratio, refuse_ratio),
-and with the bound each `aggregation` of sites.
+`bound1` (clip_ratio = 1: no site's updates count for more than the usual size), and with the
+default bound each `aggregation` of sites.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ NO_BOUND: Final = {"clip_ratio": 1e300, "refuse_ratio": 1e300}
 DEFENCES: Final[Mapping[str, Mapping[str, object]]] = {
     "none": NO_BOUND,
     "bound": {},
+    "bound1": {"clip_ratio": 1.0},
     "trimmed_mean": {"aggregation": "trimmed_mean"},
     "median": {"aggregation": "median"},
     "geometric_median": {"aggregation": "geometric_median"},

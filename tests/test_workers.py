@@ -70,6 +70,16 @@ def test_results_and_progress_come_back_and_processes_stay_until_the_block_ends(
     assert not multiprocessing.active_children()
 
 
+def test_a_process_started_before_the_first_job_takes_it(pool) -> None:
+    with pool:
+        pool.start()
+        pool.start()
+        (early,) = multiprocessing.active_children()
+        (result,) = outcomes(pool, ("plain", 1)).values()
+        assert result == f"1:{early.pid}"
+    assert not multiprocessing.active_children()
+
+
 def test_a_crash_costs_its_own_job_and_says_how_it_ended(pool) -> None:
     with pool:
         found = outcomes(pool, ("plain", 1), ("exit", 3), ("signal", signal.SIGSEGV), ("plain", 2))

@@ -115,6 +115,10 @@ class CasePreparer:
         if kind is None:
             self._store.save_digests()
 
+    def start(self) -> None:
+        """Start a process before the first case. Raises GliofedError where that fails."""
+        self._pool.start()
+
     def prepare(self, cases: Sequence[Case]) -> Iterator[CasePreparation]:
         """The account of every case, as they end.
 

@@ -115,6 +115,14 @@ class WorkerPool(Generic[JobT, ResultT]):
     ) -> None:
         self._end()
 
+    def start(self) -> None:
+        """Start a process, unless there is one: its imports are then done when the first job comes.
+
+        Raises GliofedError where it cannot be started.
+        """
+        if not self._workers:
+            self._add()
+
     def run(
         self,
         jobs: Sequence[JobT],
@@ -164,14 +172,13 @@ class WorkerPool(Generic[JobT, ResultT]):
         """A job to every process without one; a new process where there is room for one."""
         wanted = min(processes, len(self._busy()) + len(waiting))
         while len(self._workers) < wanted:
-            pipe, process = self._start()
-            self._workers[pipe] = _Worker(process)
+            self._add()
         for pipe, worker in self._workers.items():
             if waiting and worker.job is None:
                 worker.job = waiting.popleft()
                 _send(pipe, worker.job)
 
-    def _start(self) -> tuple[Connection, SpawnProcess]:
+    def _add(self) -> None:
         context = multiprocessing.get_context("spawn")
         own_end, its_end = context.Pipe(duplex=True)
         process = context.Process(target=_work, args=(self._setup, its_end), daemon=True)
@@ -181,7 +188,7 @@ class WorkerPool(Generic[JobT, ResultT]):
         except OSError as error:
             raise _cannot_start(str(error)) from None
         its_end.close()
-        return own_end, process
+        self._workers[own_end] = _Worker(process)
 
     def _receive(
         self, pipe: Connection
