@@ -137,6 +137,33 @@ def test_below_the_threshold_the_run_stops_and_goes_on_later(
     assert same(ended.state["exp_avg_sq"], whole.state["exp_avg_sq"])
 
 
+def test_a_repeated_round_is_without_the_sites_that_are_back(
+    hospitals, tiny_study, tmp_path
+) -> None:
+    """A round was summed without d and not committed. With d, its two sums would give d's update:
+    the sites would open none. So it is repeated without d, which takes part in the next one."""
+    study = study_of(tiny_study, epochs=2, commit=2)
+    lost = federate(
+        hospitals,
+        study,
+        tmp_path / "whole",
+        wrap=lambda e: Loses(e, "d", "train"),
+    )
+    with pytest.raises(QuorumError, match="2 of at least 3"):  # in the round after it
+        federate(
+            hospitals,
+            study,
+            tmp_path / "stopped",
+            wrap=lambda e: Loses(
+                Loses(e, "d", "train", always=True), "c", "train", number=1, always=True
+            ),
+        )
+    ended = federate(hospitals, study, tmp_path / "stopped")
+    assert ended.history[0].merged == {"a": 2, "b": 2, "c": 2, "d": 1}
+    assert "before a stop" in ended.history[0].refused["d"]
+    assert same(ended.weights, lost.weights)
+
+
 def test_a_site_that_was_not_counted_waits_for_the_next_start(
     hospitals, tiny_study, tmp_path
 ) -> None:

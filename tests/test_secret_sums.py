@@ -483,13 +483,16 @@ def test_a_round_is_opened_again_for_the_same_sites_only(study, tmp_path) -> Non
 
 
 def test_opened_rounds_are_remembered(tmp_path) -> None:
-    OpenedRounds(tmp_path / "new/file").note("run", 3, "abc")
+    OpenedRounds(tmp_path / "new/file").require("run", 3, "abc")
     again = OpenedRounds(tmp_path / "new/file")
-    again.note("run", 3, "cba")
-    again.note("other", 3, "ab")
+    again.require("run", 3, "cba")
+    again.require("other", 3, "ab")
     with pytest.raises(PolicyError, match="round 3"):
-        again.note("run", 3, "ab")
+        again.require("run", 3, "ab")
     assert len((tmp_path / "new/file").read_text().splitlines()) == 2
+    again.note("run", 3, "ab")
+    assert OpenedRounds(tmp_path / "new/file").sites("run", 3) == ("a", "b")
+    assert again.sites("run", 4) == ()
 
 
 # --- sites that lie

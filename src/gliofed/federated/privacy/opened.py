@@ -1,14 +1,14 @@
-"""The rounds of a run whose sums were opened, as a site remembers them.
+"""The rounds of a run whose sums were opened, and over which sites.
 
 A round that is repeated after a stop has the same gradients. A sum over all sites and one over all
 but one would give the gradient of that one, so a site opens the same round for the same sites only.
+The server, too, remembers them: it repeats a round without the sites that have come since.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -16,32 +16,37 @@ from gliofed.errors import PolicyError
 
 
 class OpenedRounds:
-    """A file with one line a round: run, round, and a digest of the sites."""
+    """A file with one line a round: run, round and sites. The last line of a round counts."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @cached_property
-    def _known(self) -> dict[tuple[str, int], str]:
-        known = {}
+    def _known(self) -> dict[tuple[str, int], tuple[str, ...]]:
         lines = self._path.read_text().splitlines() if self._path.is_file() else []
-        for line in lines:
-            run, number, sites = json.loads(line)
-            known[run, number] = sites
-        return known
+        rows = map(json.loads, lines)
+        return {(run, number): tuple(sites) for run, number, sites in rows}
 
-    def note(self, run: str, number: int, sites: Sequence[str]) -> None:
-        """Remember the sites of a round. Raises PolicyError where it was opened for others."""
-        digest = hashlib.sha256(json.dumps(sorted(sites)).encode()).hexdigest()[:16]
-        before = self._known.get((run, number))
-        if before is not None and before != digest:
+    def sites(self, run: str, number: int) -> tuple[str, ...]:
+        """The sites of a round, in the order of their names; empty before it was noted."""
+        return self._known.get((run, number), ())
+
+    def note(self, run: str, number: int, sites: Collection[str]) -> None:
+        """Remember the sites of a round in place of those before."""
+        own = tuple(sorted(sites))
+        if own == self.sites(run, number):
+            return
+        self._known[run, number] = own
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(json.dumps([run, number, own]) + "\n")
+
+    def require(self, run: str, number: int, sites: Collection[str]) -> None:
+        """Note the sites of a round. Raises PolicyError where it was opened for others."""
+        if self.sites(run, number) not in ((), tuple(sorted(sites))):
             raise PolicyError(
                 f"round {number} was summed over other sites before; from the two sums the update "
                 "of a single site could be computed; start the run again when the same sites "
                 "respond as before"
             )
-        if before is None:
-            self._known[run, number] = digest
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a") as file:
-                file.write(json.dumps([run, number, digest]) + "\n")
+        self.note(run, number, sites)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from torch import Tensor
 
@@ -37,6 +37,7 @@ from gliofed.federated.privacy.messages import (
     load_shares,
     save_sum_request,
 )
+from gliofed.federated.privacy.opened import OpenedRounds
 from gliofed.federated.privacy.opening import KnownKeys, Opening
 from gliofed.federated.privacy.slot import FEWEST_SITES, MOST_SITES, SLOTS, SumSlot, threshold
 from gliofed.federated.server.exchange import Engine, SiteReply, exchange_files, response_file
@@ -44,6 +45,8 @@ from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.server.updates import require_quorum
 from gliofed.models.network import without_frozen
 
+SUMMED: Final = "summed-rounds.jsonl"
+"""Name of the file, beside the committed rounds, with the sites of each sum."""
 _Response = TypeVar("_Response", KeysResponse, SharesResponse, UnmaskResponse)
 
 
@@ -80,6 +83,7 @@ class SecretSums:
         self._engine, self._run = engine, run
         self._agreed: KnownKeys | None = None
         self._received = 0
+        self._rounds = OpenedRounds(run.folder / SUMMED)
 
     def add(
         self, request: CountsRequest | TrainingRequest, when: str, members: Sequence[str] = ()
@@ -99,7 +103,8 @@ class SecretSums:
         require_quorum(len(got.seconds), least, when, got.failures)
         if len(got.seconds) < len(agreed.members):
             self._agreed = None
-        self._remove_masks(agreed, slot, got, when)
+        with self._noted(request, got.seconds):
+            self._remove_masks(agreed, slot, got, when)
         try:
             figures = decode_figures(got.total.pop(FIGURES))
         except UpdateError as error:
@@ -107,6 +112,20 @@ class SecretSums:
         received, self._received = got.received + self._received, 0
         failures = {**got.failures, **agreed.absent}
         return OpenedSum(got.total, figures, got.seconds, failures, received)
+
+    @contextmanager
+    def _noted(
+        self, request: CountsRequest | TrainingRequest, sites: Collection[str]
+    ) -> Iterator[None]:
+        """Remember the sites of a round before the block opens its sum, and after it in place of
+        others that were noted, and for which no site had opened it."""
+        if not isinstance(request, TrainingRequest):
+            yield
+            return
+        if not self._rounds.sites(request.run, request.round):
+            self._rounds.note(request.run, request.round, sites)
+        yield
+        self._rounds.note(request.run, request.round, sites)
 
     def _agree(self, when: str, only: Sequence[str]) -> KnownKeys:
         """New keys of the sites that respond. Raises QuorumError where these are too few."""
@@ -165,6 +184,7 @@ class SecretSums:
         model = request.weights if isinstance(request, TrainingRequest) else {}
         trained = without_frozen(model, self._run.study.frozen)
         sent = dataclasses.replace(request, sum=slot)
+        before = self._before(request)
         with self._exchange(lambda path: save_request(path, sent)) as replies:
             for reply in replies:
                 seconds = time.monotonic() - started if reply.seconds is None else reply.seconds
@@ -173,13 +193,19 @@ class SecretSums:
                     got.received += file.stat().st_size
                     masked = load_masked(file, trained)
                     check_origin(reply.site, sent, masked)
-                    _require_member(reply.site, slot)
+                    _require_member(reply.site, slot, before)
                 except UpdateError as error:
                     got.failures[reply.site] = str(error)
                     continue
                 got.seconds[reply.site] = seconds
                 _accumulate(got.total, masked.tensors)
         return got
+
+    def _before(self, request: CountsRequest | TrainingRequest) -> Collection[str]:
+        """The sites that the same round was summed over before; empty: none."""
+        if not isinstance(request, TrainingRequest):
+            return ()
+        return self._rounds.sites(request.run, request.round)
 
     def _remove_masks(self, agreed: KnownKeys, slot: SumSlot, got: _Collected, when: str) -> None:
         """Subtract every mask that is left. Raises QuorumError where one cannot be computed."""
@@ -201,9 +227,15 @@ class SecretSums:
         apply_masks(got.total, masks)
 
 
-def _require_member(site: str, slot: SumSlot) -> None:
+def _require_member(site: str, slot: SumSlot, before: Collection[str]) -> None:
+    """before: the sites of the same sum before a stop; empty where there is none."""
     if site not in slot.members:
         raise UpdateError(f"site {site}: it did not agree on keys")
+    if before and site not in before:
+        raise UpdateError(
+            f"site {site}: the round was summed without it before a stop, and is repeated without "
+            "it, since the two sums would reveal its update"
+        )
 
 
 def _accumulate(total: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> None:

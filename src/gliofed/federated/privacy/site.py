@@ -64,7 +64,7 @@ from gliofed.federated.wire import read_note
 from gliofed.models.network import without_frozen
 from gliofed.types import Update
 
-OPENED: Final = "opened-sums.jsonl"
+_OPENED: Final = "opened-sums.jsonl"
 
 
 @dataclass
@@ -93,7 +93,7 @@ class SummedSite:
     def __init__(self, setup: SiteSetup) -> None:
         self._setup, self._site = setup, setup.site
         self._fewest = max(FEWEST_SITES, setup.min_sites)
-        self._rounds = OpenedRounds(setup.folder / OPENED)
+        self._rounds = OpenedRounds(setup.folder / _OPENED)
         self._agreed: _Agreed | None = None
 
     def respond(self, request_file: Path, response_file: Path) -> bool:
@@ -244,7 +244,7 @@ class SummedSite:
         if agreed.opened.setdefault(slot.slot, present) != present:
             raise UpdateError("the sum was opened for other sites before")
         if number is not None:
-            self._rounds.note(agreed.own.agreement.run, number, present)
+            self._rounds.require(agreed.own.agreement.run, number, present)
 
     def _held_share(self, agreed: _Agreed, request: UnmaskRequest, place: int) -> bytes | None:
         """The one share of a dealer that may be given; None where it cannot be decrypted."""
