@@ -16,7 +16,22 @@ from gliofed.calibration.site_statistics import CalibrationCases
 from gliofed.calibration.statistics import StatisticsRequest
 from gliofed.evaluation.by_site_sums.sums import score_sums
 from gliofed.federated.cohort.table import VARIABLES, CohortCounts, pack_cohort, read_cohort
-from gliofed.federated.gate import UpdateGate, check_counts, check_scores, check_statistics
+from gliofed.federated.fusion.messages import (
+    FusionRequest,
+    FusionResponse,
+    load_fusion_request,
+    save_fusion,
+    save_fusion_request,
+)
+from gliofed.federated.fusion.site import FusionCases, SiteCases
+from gliofed.federated.fusion.sums import INPUT_NAMES, WIDTHS, FitPlace, SumsRequest
+from gliofed.federated.gate import (
+    UpdateGate,
+    check_counts,
+    check_fusion,
+    check_scores,
+    check_statistics,
+)
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.linkage import messages as linkage_messages
 from gliofed.federated.linkage.messages import (
@@ -80,8 +95,9 @@ from gliofed.federated.privacy.messages import (
 from gliofed.federated.privacy.slot import SLOTS, SumSlot
 from gliofed.federated.wire import read_note
 from gliofed.markers import MARKERS
+from gliofed.radiomics.input_names import MASK_FEATURES
 from gliofed.study import CalibrationConfig, FederationConfig
-from gliofed.types import SEQUENCES, Stat, Update
+from gliofed.types import SEQUENCES, Case, Person, Stat, Update
 
 NONCE = "0" * 32
 LIMITS = FederationConfig(method="scaffold", max_cases=1000)
@@ -110,6 +126,7 @@ def samples(folder: Path) -> Mapping[str, Sample]:
     return {
         **_requests(folder),
         **_responses(folder),
+        **_fusion(folder),
         **_linkage(folder),
         **_model_and_cohort(folder),
         **_secret_sums(folder),
@@ -191,6 +208,32 @@ def _responses(folder: Path) -> Mapping[str, Sample]:
         ),
         "StatisticsResponse": sample(
             save_statistics, answer, lambda p: check_statistics("a", calibration, p, LIMITS)
+        ),
+    }
+
+
+def _fusion(folder: Path) -> Mapping[str, Sample]:
+    results = answers(25, "a", 3)
+    training = [Case(r.case, "a", r.patient, {}, None, r.labels, person=Person()) for r in results]
+    mask = {str(c): np.arange(len(MASK_FEATURES), dtype=float) for c in training}
+    places = (
+        FitPlace("mask", (0.1,) * WIDTHS["mask"], 1),
+        FitPlace("weights", (0.5,) * WIDTHS["weights"]),
+    )
+    none, one = (0.0,) * len(INPUT_NAMES), (1.0,) * len(INPUT_NAMES)
+    sums = SumsRequest("fit", none, one, none, fits=places)
+    request = FusionRequest("run", NONCE, 9, sums, MODEL)
+    path = folder / "fusion"
+    save_fusion_request(path, request)
+    asked = path.read_bytes()
+    own = FusionCases(SiteCases("a", training, results, mask)).respond(sums)
+    save_fusion(path, FusionResponse("run", NONCE, "a", own))
+    return {
+        "FusionRequest": Sample(
+            asked, _file(folder, lambda p: load_fusion_request(p, layout_of(MODEL)))
+        ),
+        "FusionResponse": Sample(
+            path.read_bytes(), _file(folder, lambda p: check_fusion("a", request, p, LIMITS))
         ),
     }
 

@@ -35,8 +35,9 @@ from gliofed.inference.people import find_people, parse_person
 from gliofed.models.folder import FUSION, RECORD, add_fusion, read_model, write_model
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
-from gliofed.radiomics.mask_features import MASK_FEATURES, mask_features
-from gliofed.radiomics.regression import fold_of
+from gliofed.radiomics.cross_validation import fold_of
+from gliofed.radiomics.input_names import MASK_FEATURES
+from gliofed.radiomics.mask_features import mask_features
 from gliofed.radiomics.standardisation import sum_over_sites
 from gliofed.study import NetworkConfig, load_study, parse_study
 from gliofed.types import UNKNOWN, Person

@@ -13,15 +13,13 @@ from test_combat import plain_combat
 from gliofed.errors import DataError
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.radiomics import regression as room
+from gliofed.radiomics.cross_validation import FOLDS, RIDGES, fold_of
 from gliofed.radiomics.feature_table import FeatureTable, age_and_sex, read_published
 from gliofed.radiomics.files import model_json, parse_model, weights_csv
 from gliofed.radiomics.leave_one_out import MODELS, leave_one_site_out
 from gliofed.radiomics.regression import (
-    FOLDS,
-    RIDGES,
     case_results,
     feature_coefficients,
-    fold_of,
     predict,
     train_regressions,
 )

@@ -9,10 +9,10 @@ _NETWORKS: Final = frozenset({"federated", "pooled"})
 
 
 def models_faults(
-    models: Collection[str], preset: str, has_features: bool
+    models: Collection[str], preset: str, has_features: bool, private: bool
 ) -> tuple[tuple[bool, str], ...]:
     """Whether each fault is there, with its message. preset: `net.preset`. has_features: whether
-    the study names feature tables."""
+    the study names feature tables. private: whether it has `[privacy]`."""
     named = set(models)
     return (
         (not named, "models: name at least one"),
@@ -28,6 +28,11 @@ def models_faults(
             "fusion" in named and not ("age_sex" in named and named & _NETWORKS),
             'models: "fusion" joins age and sex to a network; name "age_sex", and "federated" or '
             '"pooled", too',
+        ),
+        (
+            "fusion" in named and private,
+            'models: "fusion" is fitted on training patients without noise, so that the epsilon of '
+            '[privacy] would not hold for the model; remove "fusion" or [privacy]',
         ),
         (
             any(m.startswith("radiomics") for m in named) and not has_features,

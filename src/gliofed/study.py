@@ -370,7 +370,9 @@ def _check(study: Study, where: str) -> None:
             study.prepare.space == "mni152" and "native" in study.grid.spacing_mm,
             'grid.spacing_mm: "native" needs prepare.space = "scanner"',
         ),
-        *models_faults(study.models, study.net.preset, bool(data.features)),
+        *models_faults(
+            study.models, study.net.preset, bool(data.features), study.privacy is not None
+        ),
         (not study.seeds, "seeds: give at least one"),
         (len(set(study.seeds)) < len(study.seeds), "seeds: each must differ"),
         (study.score.bootstrap < 100, "score.bootstrap: at least 100 replicates"),

@@ -12,7 +12,7 @@ An unknown input counts as the mean and moves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,9 +22,11 @@ from gliofed.calibration.calibrator import Calibration
 from gliofed.calibration.scaling import LEAST
 from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.evaluation.logistic_regression import (
+    LogisticFit,
     LogisticSums,
     class_probabilities,
-    fit_logistic,
+    fit_side_by_side,
+    fit_steps,
     logistic_sums,
 )
 from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities
@@ -155,9 +157,14 @@ def fit_weights(ask: Callable[[Values], LogisticSums]) -> tuple[float, ...]:
 
     Without a case, each is `PRIOR_WEIGHT`.
     """
-    start = np.full((1, len(PARTS)), PRIOR_WEIGHT)
-    fit = fit_logistic(ask, start, PRIOR_DEVIATION**-2, centre=PRIOR_WEIGHT)
+    fit = fit_side_by_side({"": weight_steps()}, lambda at: {"": ask(at[""])})[""]
     return tuple(fit.coefficients[0].tolist())
+
+
+def weight_steps() -> Generator[Values, LogisticSums, LogisticFit]:
+    """`fit_weights` as a generator: yields weights, (1, 3), and receives the sums of all sites."""
+    start = np.full((1, len(PARTS)), PRIOR_WEIGHT)
+    return fit_steps(start, PRIOR_DEVIATION**-2, centre=PRIOR_WEIGHT)
 
 
 def known_inputs(person: Person) -> dict[str, str]:

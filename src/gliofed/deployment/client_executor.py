@@ -43,7 +43,7 @@ _STAGES: Final[Mapping[str, Stage]] = {
     s: s
     for s in (
         *("link", "notice", "keys", "shares", "count"),
-        *("train", "unmask", "test", "calibrate", "model"),
+        *("train", "unmask", "test", "calibrate", "fuse", "model"),
     )
 }
 

@@ -16,8 +16,8 @@ from gliofed.errors import CheckpointError, UpdateError
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.federated.messages import new_nonce
 from gliofed.federated.model_delivery import ModelRequest, check_receipt, save_model_request
-from gliofed.federated.server.calibration import EngineFactory
 from gliofed.federated.server.exchange import exchange_files, response_file
+from gliofed.federated.server.same_sites import EngineFactory
 from gliofed.models.folder import model_files
 from gliofed.runtime.files import write_text
 

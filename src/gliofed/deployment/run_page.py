@@ -118,6 +118,8 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
             ("study", f"{status.study}, digest {status.digest}"),
             *_method_facts(study),
             *(("shared patients", line) for line in status.overlap_lines()),
+            *([("fusion", status.fusion)] if status.fusion else []),
+            *(("not in the fusion", why) for why in status.unfused.values()),
             ("network", study.net.preset),
             ("grid", f"{grid} mm, patch {study.grid.patch}"),
         ),

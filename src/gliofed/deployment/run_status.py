@@ -42,7 +42,9 @@ class RunStatus:
     sites of other versions; of the lead alone, as the two before. withdrawn: those that
     have withdrawn from the run, as the server has recorded them. rows: results of the
     test; failures: site to the reason why it is not in the test. fits: of the calibration, one a
-    marker; uncalibrated: training site to the reason why its cases are not in it. compared: sites
+    marker; uncalibrated: training site to the reason why its cases are not in it. fusion: how age
+    and sex were joined, in a sentence, or why not; "": not yet, or not in the study. unfused:
+    training site to the reason why its cases are not in it. compared: sites
     whose patients were compared in the present or the last job; shared: "north and south" to how
     many patients both have, as text; uncompared: site to the reason why it was not compared.
     undelivered: site to the reason why it did not receive the model, where the study shares it.
@@ -66,6 +68,8 @@ class RunStatus:
     failures: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fits: tuple[ScalingRow, ...] = ()
     uncalibrated: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fusion: str = ""
+    unfused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     compared: tuple[str, ...] = ()
     shared: Mapping[str, str] = dataclasses.field(default_factory=dict)
     uncompared: Mapping[str, str] = dataclasses.field(default_factory=dict)

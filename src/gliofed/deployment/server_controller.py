@@ -1,4 +1,4 @@
-"""The server's part of a training job: rounds, test and calibration, written to the audit log."""
+"""The server's part of a training job: rounds, test, calibration and fusion, with its audit log."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ from gliofed.federated.linkage.messages import largest_tokens
 from gliofed.federated.privacy.table import mechanism_named
 from gliofed.federated.server.calibration import (
     CALIBRATION,
-    EngineFactory,
     last_calibration,
     run_calibration,
 )
 from gliofed.federated.server.exchange import Engine, SiteReply
+from gliofed.federated.server.fusion import FUSION_RECORD, last_fusion, run_fusion
 from gliofed.federated.server.linkage import compare_patients, forget_tokens
 from gliofed.federated.server.rounds import run_rounds
 from gliofed.federated.server.run import FederatedRun
+from gliofed.federated.server.same_sites import EngineFactory
 from gliofed.federated.server.testing import TABLE, GivenModel, TestedModel, run_test
-from gliofed.models.folder import recipe_of, write_model
+from gliofed.models.folder import add_fusion, recipe_of, write_model
 from gliofed.models.initial_weights import inherited_caution, initial_weights
 from gliofed.runtime.files import alone_in
-from gliofed.study import FEDERATED, Study
+from gliofed.study import FEDERATED, FUSION, Study
 
 MakeFlareEngine = Callable[[EngineConfig], FlareEngine]
 
@@ -184,6 +185,7 @@ class ServerController(FlareController):
         self._test(make_engine((*study.data.train, *study.data.external)), state, folder)
         if study.data.holdout:
             self._calibrate(make_engine, state, folder)
+        self._fuse(make_engine, state, folder)
         self._write_model(state, folder, log)
         forget_tokens(folder)
         if study.federation.share_model:
@@ -280,19 +282,35 @@ class ServerController(FlareController):
             self._status, fits=tuple(rows), uncalibrated=finished.failures
         )
 
+    def _fuse(self, make_engine: EngineFactory, state: CommittedRound, folder: Path) -> None:
+        """Join age and sex to the model, where the study says so."""
+        if FUSION not in self._study.models:
+            return
+        finished = run_fusion(make_engine, state, self._study, self._job.run, folder)
+        self._status = dataclasses.replace(
+            self._status, fusion=finished.summary, unfused=finished.failures
+        )
+
     def _write_model(self, state: CommittedRound, folder: Path, log: AuditLog) -> None:
         """Write the model, and its card again: a site may have withdrawn since the last one."""
         withdrawn = read_withdrawn(folder)
         self._status = dataclasses.replace(self._status, withdrawn=withdrawn)
         finished = last_calibration(folder, state.run, state.rounds)
         untrained = state.untrained(self._study.loss)
+        fused = last_fusion(folder, state.run, state.rounds)
+
+        def card(model: str) -> str:
+            return model_card(self._study, self._status, withdrawn, model)
+
         model = write_model(
             folder / MODEL,
             recipe_of(self._study, state.run, state.rounds, untrained, kept_caution(folder)),
             state.weights,
             {0: finished.calibration} if finished else {},
-            lambda model: model_card(self._study, self._status, withdrawn, model),
+            card,
         )
+        if fused is not None and fused.fusion is not None:
+            model = add_fusion(folder / MODEL, fused.fusion, card)
         log.write("model-written", run=state.run, rounds=state.rounds, model=model)
 
     def _write_final_status(self, folder: Path) -> None:
@@ -324,8 +342,8 @@ def _largest_update(study: Study) -> int:
 
 
 def _set_test_aside(folder: Path, log: AuditLog) -> None:
-    """Rename the test and the calibration of a run: both are made once more, and none is lost."""
-    for name in (TABLE, CALIBRATION):
+    """Rename test, calibration and fusion of a run: they are made once more, and none is lost."""
+    for name in (TABLE, CALIBRATION, FUSION_RECORD):
         path = folder / name
         if path.exists():
             numbers = itertools.count(1)

@@ -15,7 +15,7 @@ from gliofed.deployment.site_model import read_approved_model
 from gliofed.errors import DataError
 from gliofed.experiments.exclusions import exclude_cases
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.experiments.predictions import given_model_test, site_test
+from gliofed.experiments.predictions import given_model_test, site_masks, site_test
 from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
 from gliofed.federated.governance.policy import SitePolicy, hide_labels
@@ -106,6 +106,7 @@ def make_client(
         name=name,
         cases=[prepared[str(c)] for c in split.train.get(name, ())],
         test=test,
+        masks=site_masks(study, model_run, prepared, device),
     )
     setup = ClientSetup(study, study.seeds[0], folder, device, rejoins=True, ledger=kit.ledger)
     return Client(site_data, setup, policy, identity=KitIdentity(kit, study.data.train))

@@ -45,6 +45,7 @@ _STATES: Final[Mapping[str, str]] = {
     "train": "training",
     "test": "testing",
     "calibrate": "calibrating",
+    "fuse": "joining age and sex",
     "model": "has received the model",
 }
 

@@ -12,7 +12,7 @@ from typing import Any
 from gliofed.errors import StudyError
 from gliofed.fine_tuning_config import PersonalConfig
 from gliofed.settings import build
-from gliofed.study import Study, study_toml
+from gliofed.study import FUSION, ModelKind, Study, study_toml
 from gliofed.version import __version__
 
 
@@ -53,6 +53,8 @@ def make_job(study: Study, rounds: int, sites: tuple[str, ...] | None = None) ->
 def study_for_sites(study: Study) -> Study:
     """The study as it is sent to sites, without paths of the lead's machine.
 
+    Of its models, the federated one is left, with the fusion where the study has it.
+
     Raises StudyError for a study that cannot run between hospitals: with leave-one-site-out, or
     with several seeds.
     """
@@ -69,7 +71,10 @@ def study_for_sites(study: Study) -> Study:
     data = dataclasses.replace(study.data, root=Path(), formats={}, features=())
     init = study.init and study.init.without_folder
     unused = PersonalConfig()
-    return dataclasses.replace(study, data=data, init=init, personal=unused, models=("federated",))
+    models: tuple[ModelKind, ...] = ("federated",)
+    if FUSION in study.models:
+        models = ("federated", "age_sex", "fusion")
+    return dataclasses.replace(study, data=data, init=init, personal=unused, models=models)
 
 
 def run_id(study: Study) -> str:

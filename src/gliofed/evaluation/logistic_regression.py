@@ -22,6 +22,7 @@ STEP_TOLERANCE: Final = 1e-6
 """A fit has converged where a step is this small beside the coefficients and 1. Where classes are
 separated, steps do not become smaller, however flat the loss."""
 _HALVINGS: Final = 40
+_Name = TypeVar("_Name")
 _Position = TypeVar("_Position")
 _Result = TypeVar("_Result")
 
@@ -153,15 +154,15 @@ def fit_steps(
 
 
 def fit_side_by_side(
-    fits: Mapping[str, Generator[_Position, LogisticSums, _Result]],
-    ask: Callable[[Mapping[str, _Position]], Mapping[str, LogisticSums]],
-) -> dict[str, _Result]:
+    fits: Mapping[_Name, Generator[_Position, LogisticSums, _Result]],
+    ask: Callable[[Mapping[_Name, _Position]], Mapping[_Name, LogisticSums]],
+) -> dict[_Name, _Result]:
     """Run several fits at once: one request carries the next coefficients of all, until all have
     ended."""
-    results: dict[str, _Result] = {}
-    sums: Mapping[str, LogisticSums | None] = dict.fromkeys(fits)
+    results: dict[_Name, _Result] = {}
+    sums: Mapping[_Name, LogisticSums | None] = dict.fromkeys(fits)
     while sums:
-        positions: dict[str, _Position] = {}
+        positions: dict[_Name, _Position] = {}
         for name, fit_sums in sums.items():
             try:
                 positions[name] = (

@@ -34,13 +34,12 @@ from gliofed.experiments.model_runs import TrainedModelRun
 from gliofed.experiments.regressions import Regression, StudyFeatures, fit_regression, subject_of
 from gliofed.experiments.run_context import RunContext
 from gliofed.markers import BY_ID
+from gliofed.radiomics.cross_validation import FOLDS, fold_of
 from gliofed.radiomics.feature_table import FeatureTable
-from gliofed.radiomics.mask_features import MASK_FEATURES
+from gliofed.radiomics.input_names import MASK_FEATURES
 from gliofed.radiomics.regression import (
     AGE_SEX,
-    FOLDS,
     RadiomicsModel,
-    fold_of,
     train_regressions,
 )
 from gliofed.radiomics.standardisation import sum_over_sites
@@ -126,9 +125,9 @@ def fuse_networks(
         own = [r for r in results if (r.model, r.seed, r.fold) == (network, *key)]
         regression = Regression(AGE_SEX, run.seed, run.split)
         people = fit_regression(regression, StudyFeatures(), context.out, {})
-        masks = _fit_masks(regression.training, mask)
+        masks = fit_masks(regression.training, mask)
         held = [r for r in own if r.role == "holdout"]
-        by_fold[key] = _fit(held, (masks, people), mask)
+        by_fold[key] = fit_fold(held, (masks, people), mask)
         fused += [replace(r, model=FUSION) for r in by_fold[key].fuse(own)]
         if not by_fold[key].markers:
             why[_reason(people)] += 1
@@ -139,7 +138,7 @@ def fuse_networks(
     return Fusions(network, tuple(fused), by_fold, tuple(notes))
 
 
-def _fit_masks(cases: Sequence[Case], mask: Mapping[str, Values]) -> RadiomicsModel:
+def fit_masks(cases: Sequence[Case], mask: Mapping[str, Values]) -> RadiomicsModel:
     """The regression on the features of the training cases' predicted masks."""
     values = np.array([mask[str(c)] for c in cases], float)
     table = FeatureTable(tuple(map(subject_of, cases)), MASK_FEATURES, values)
@@ -152,11 +151,13 @@ def _reason(people: RadiomicsModel | None) -> str:
     return f"{people.markers[FUSED[0]].note} among training cases"
 
 
-def _fit(
+def fit_fold(
     held: Sequence[CaseResult],
     models: tuple[RadiomicsModel, RadiomicsModel | None],
     mask: Mapping[str, Values],
 ) -> FoldFusion:
+    """The fusion of one network. held: its results for held-out cases. models: regressions on the
+    features of `mask`, and on age and sex; None where no case has any."""
     without = [[r for r in held if fold_of(r.patient) != number] for number in range(FOLDS)]
     return FoldFusion(
         _fit_markers(held, models, mask),

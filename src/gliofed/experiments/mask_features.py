@@ -15,8 +15,7 @@ from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.experiments.model_runs import TrainedModelRun
 from gliofed.experiments.run_context import RunContext
 from gliofed.experiments.train_and_test import trained_predictor
-from gliofed.inference.native_grid import THRESHOLD
-from gliofed.radiomics.mask_features import MASK_FEATURES, mask_features
+from gliofed.radiomics.input_names import MASK_FEATURES
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import Progress
 
@@ -38,9 +37,7 @@ def features_of_masks(
         found = {}
         for done, case in enumerate(cases):
             progress.update(done, len(cases), case)
-            scan = context.prepared[case]
-            mask = predictor.predict(scan).probability >= THRESHOLD
-            values = mask_features(scan, mask)
+            values = predictor.mask_features(context.prepared[case])
             found[case] = [v if np.isfinite(v) else None for v in values.tolist()]
         write_text(path, json.dumps(found, indent=0) + "\n")
     try:

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gliofed.data.store import PreparedCase
+from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.evaluation.results import CaseResult
 from gliofed.experiments.case_scores import score_case
 from gliofed.experiments.model_runs import ModelRun
-from gliofed.federated.client import SiteTest
+from gliofed.federated.client import SiteMasks, SiteTest
 from gliofed.inference.forward import predict, without_untrained
+from gliofed.inference.native_grid import THRESHOLD
 from gliofed.models.ensemble import Network
 from gliofed.models.folder import TrainedModel
 from gliofed.models.network import build_net
+from gliofed.radiomics.mask_features import mask_features
 from gliofed.runtime.device import Device
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import Study
@@ -36,6 +39,10 @@ class CasePredictor:
         """Predict one case on its prepared grid."""
         prediction = predict(self.net, prepared, self.machine, self.mirror)
         return without_untrained(prediction, self.untrained)
+
+    def mask_features(self, prepared: PreparedCase) -> Values:
+        """(F,) features of the mask that is predicted for one case."""
+        return mask_features(prepared, self.predict(prepared).probability >= THRESHOLD)
 
 
 def predict_test_cases(
@@ -74,6 +81,26 @@ def site_test(
         return tuple(results)
 
     return test
+
+
+def site_masks(
+    study: Study, run: ModelRun, prepared: Mapping[str, PreparedCase], machine: Device
+) -> SiteMasks:
+    """A function from weights to the features of the masks that they predict, of all training and
+    held-out cases of `run`, which are of one site.
+
+    prepared: "site/id" to the prepared case, at least of these.
+    """
+    training = [c for own in run.sites.values() for c in own]
+    cases = [*training, *(c for role, c in run.test_cases if role == "holdout")]
+
+    def features(weights: Mapping[str, Tensor]) -> Mapping[str, Values]:
+        net = build_net(study.net, seed=0)
+        net.load_state_dict(dict(weights))
+        predictor = CasePredictor(net.to(machine.device), machine, study.score.mirror)
+        return {str(c): predictor.mask_features(prepared[str(c)]) for c in cases}
+
+    return features
 
 
 def given_model_test(

@@ -12,13 +12,22 @@ from torch import Tensor
 
 from gliofed.calibration.site_statistics import CalibrationCases
 from gliofed.data.store import PreparedCase
-from gliofed.errors import DataError
+from gliofed.errors import ApprovalError, DataError
 from gliofed.evaluation.by_site_sums.score_table import score_table_from_sums
 from gliofed.evaluation.by_site_sums.sums import ScoreSums, score_sums, suppress_small_counts
+from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.evaluation.results import CaseResult, Role, ScoreRow
 from gliofed.federated.aggregation.blocks import norm
 from gliofed.federated.client_training import ClientSetup, ClientTraining
 from gliofed.federated.compression import expand
+from gliofed.federated.fusion.messages import (
+    FUSION_KIND,
+    FusionRequest,
+    FusionResponse,
+    load_fusion_request,
+    save_fusion,
+)
+from gliofed.federated.fusion.site import FusionCases, SiteCases
 from gliofed.federated.gate import change_of
 from gliofed.federated.governance.policy import (
     NormOfChange,
@@ -55,26 +64,32 @@ from gliofed.federated.privacy.identity import UNSIGNED, Identity
 from gliofed.federated.privacy.slot import FEWEST_SITES
 from gliofed.federated.privacy.table import mechanism_named
 from gliofed.federated.strategies.table import strategy_named
+from gliofed.federated.wire import read_note
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.runtime.progress import NO_PROGRESS, Progress
+from gliofed.study import FUSION
 from gliofed.types import Unknown, Update
 
 SiteTest = Callable[[Mapping[str, Tensor]], Sequence[CaseResult]]
 """From a model's weights to its results for the site's test cases, which do not leave the site. In
 a validation there are no weights: it tests the model that the site has received."""
+SiteMasks = Callable[[Mapping[str, Tensor]], Mapping[str, Values]]
+"""From a model's weights to the features of the masks that it predicts: "site/id" of each training
+and held-out case of the site to (F,) values, which do not leave the site."""
 
 
 @dataclass(frozen=True)
 class SiteData:
     """The cases of one site. cases: to train on; none at a site that only tests.
 
-    test: runs a model on the test cases; None where the site does not test. Raises DataError where
-    there is neither.
+    test: runs a model on the test cases; None where the site does not test. masks: for a fusion;
+    None where the site takes part in none. Raises DataError where there is neither case nor test.
     """
 
     name: str
     cases: Sequence[PreparedCase] = ()
     test: SiteTest | None = None
+    masks: SiteMasks | None = None
 
     def __post_init__(self) -> None:
         if not self.cases and self.test is None:
@@ -99,7 +114,7 @@ class Client:
         self.name = data.name
         self._study, private = setup.study, setup.study.privacy is not None
         self._cases = data.cases if policy is None else hide_labels(policy, data.cases, private)
-        self._test = data.test
+        self._test, self._masks = data.test, data.masks
         self._policy = policy
         self._strategy = strategy_named(setup.study.federation.method)
         self._validates = bool(setup.study.federation.validates)
@@ -112,6 +127,7 @@ class Client:
         self._privacy = mechanism_named(setup.study.federation.privacy).site(privacy)
         self._smallest = 1 if policy is None else policy.smallest_count
         self._results: tuple[tuple[str, int], tuple[CaseResult, ...]] | None = None
+        self._fusion: tuple[tuple[str, int], FusionCases] | None = None
 
     def _private_rounds(self, setup: ClientSetup, policy: SitePolicy | None) -> PrivateRounds:
         path = setup.ledger or setup.folder / LEDGER
@@ -124,6 +140,9 @@ class Client:
         Raises DataError where the site has no case for it.
         """
         if self._privacy.respond(request_file, response_file):
+            return
+        if read_note(request_file).get("kind") == FUSION_KIND:
+            self._respond_fusion(request_file, response_file)
             return
         model = {} if self._validates else self._training.model
         request = load_request(request_file, model, self._training.server_state)
@@ -195,6 +214,37 @@ class Client:
             enforce_scores(self._policy)
         weights = {} if self._validates else request.weights
         return self._results_of((request.run, request.rounds), weights)
+
+    def _respond_fusion(self, request_file: Path, response_file: Path) -> None:
+        """Raises ApprovalError where the study has no fusion, PolicyError where no sum may
+        leave."""
+        request = load_fusion_request(request_file, self._training.model)
+        if FUSION not in self._study.models:
+            raise ApprovalError(
+                "sums for a fusion were requested, which the approved study does not provide for"
+            )
+        if self._policy is not None:
+            enforce_scores(self._policy)
+            enforce_cases(self._policy, self.counts.cases)
+        sums = self._fusion_cases(request).respond(request.sums)
+        save_fusion(response_file, FusionResponse(request.run, request.nonce, self.name, sums))
+
+    def _fusion_cases(self, request: FusionRequest) -> FusionCases:
+        """Of the request's model, kept until another model is fused."""
+        model = request.run, request.rounds
+        results = self._results_of(model, request.weights)
+        if self._fusion is None or self._fusion[0] != model:
+            if request.weights is None or self._masks is None:
+                raise DataError(
+                    f"site {self.name} was restarted during the fusion, and the request came "
+                    "without the model; the fusion continues without the site"
+                )
+            held_out = [r for r in results if r.role == "holdout"]
+            training = [p.case for p in self._cases]
+            mask = self._masks(request.weights)
+            cases = SiteCases(self.name, training, held_out, mask, self._smallest)
+            self._fusion = model, FusionCases(cases)
+        return self._fusion[1]
 
     def own_scores(
         self, run: str, rounds: int, weights: Mapping[str, Tensor]

@@ -27,6 +27,8 @@ from gliofed.evaluation.by_site_sums.sums import ScoreSums
 from gliofed.evaluation.results import Role
 from gliofed.federated.aggregation.blocks import change_norm, norm
 from gliofed.federated.compression import SCALE, expand, expected
+from gliofed.federated.fusion.messages import FusionRequest, FusionResponse, load_fusion
+from gliofed.federated.fusion.sums import FusionSums
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import (
     CalibrationRequest,
@@ -212,20 +214,44 @@ def check_statistics(
         _require(file.stat().st_size <= _LARGEST_SMALL, "it is larger than a header")
         response = load_statistics(file, request.statistics)
         _check_origin(site, request, response)
-        sent, most = response.statistics, limits.max_cases
-        for counts in (*sent.true_classes.values(), *sent.confidences.values()):
-            _require(counts.sum() <= most, f"it claims {counts.sum()} cases, allowed are {most}")
-        _require(sent.cells is None or sent.cells.sum() <= most, "its cells have too many cases")
-        _require(all(s.n <= most for s in sent.sums.values()), "its sums are of too many cases")
+        _check_statistics(response.statistics, limits.max_cases)
     except UpdateError as error:
         raise UpdateError(f"site {site}: calibration refused: {error}") from None
+    return response.statistics
+
+
+def check_fusion(
+    site: str, request: FusionRequest, file: Path, limits: FederationConfig
+) -> FusionSums:
+    """The sums in `file`. Raises UpdateError naming the first check that failed."""
+    try:
+        _require(file.stat().st_size <= _LARGEST_SMALL, "it is larger than a header")
+        response = load_fusion(file, request.sums)
+        _check_origin(site, request, response)
+        sent, most = response.sums, limits.max_cases
+        for counts in (sent.training, sent.held_out):
+            _require(counts.sum() <= most, f"it claims {counts.sum()} cases, allowed are {most}")
+        known = sent.inputs.known
+        _require(bool((known <= most).all()), "its inputs are of too many cases")
+        _require(all(s.n <= most for s in sent.fits), "its sums are of too many cases")
+        if sent.statistics is not None:
+            _check_statistics(sent.statistics, most)
+    except UpdateError as error:
+        raise UpdateError(f"site {site}: fusion refused: {error}") from None
     return sent
+
+
+def _check_statistics(sent: SiteStatistics, most: int) -> None:
+    for counts in (*sent.true_classes.values(), *sent.confidences.values()):
+        _require(counts.sum() <= most, f"it claims {counts.sum()} cases, allowed are {most}")
+    _require(sent.cells is None or sent.cells.sum() <= most, "its cells have too many cases")
+    _require(all(s.n <= most for s in sent.sums.values()), "its sums are of too many cases")
 
 
 def _check_origin(
     site: str,
-    request: Request,
-    response: Update | CountsResponse | ScoresResponse | StatisticsResponse,
+    request: Request | FusionRequest,
+    response: Update | CountsResponse | ScoresResponse | StatisticsResponse | FusionResponse,
 ) -> None:
     _require(
         response.run == request.run, f"it is of run {shown(response.run)}, not {request.run!r}"

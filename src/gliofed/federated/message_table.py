@@ -16,6 +16,15 @@ from gliofed.calibration.statistics import RequestStep
 from gliofed.errors import UpdateError
 from gliofed.evaluation.by_site_sums.sums import SUM_TASKS, OmissionReason
 from gliofed.evaluation.results import Role
+from gliofed.federated.fusion.sums import (
+    CLASSES,
+    INPUT_NAMES,
+    LARGEST,
+    MOST_FITS,
+    WIDTHS,
+    FusionStep,
+    Part,
+)
 from gliofed.federated.privacy.slot import MOST_SITES as MOST_SUMMED
 from gliofed.federated.privacy.slot import SLOTS
 from gliofed.federated.schema import (
@@ -35,6 +44,7 @@ from gliofed.federated.schema import (
 )
 from gliofed.markers import MARKERS
 from gliofed.models.network import MASK_TASK
+from gliofed.radiomics.cross_validation import FOLDS
 from gliofed.types import NOT_LOSSES, SEQUENCES
 
 MOST_CASES: Final = 10**9
@@ -148,6 +158,53 @@ _statistics: Final = Record(
         "confidences": ByName(_MARKERS, _grid(_cases, 2, BINS)),
     }
 )
+_coefficient: Final = Number(-LARGEST, LARGEST)
+_wide: Final = max(WIDTHS.values())
+_narrow: Final = min(WIDTHS.values())
+_sums_request: Final = Record(
+    {
+        "step": Choice(get_args(FusionStep)),
+        "mean": Items(_number, 0, len(INPUT_NAMES)),
+        "scale": Items(_positive, 0, len(INPUT_NAMES)),
+        "slopes": Items(_coefficient, 0, len(INPUT_NAMES)),
+        "weights": Items(_grid(_coefficient, WIDTHS["weights"]), 0, FOLDS),
+        "fits": Items(
+            Row(
+                (
+                    Choice(get_args(Part)),
+                    OrNull(Whole(0, FOLDS - 1)),
+                    Flag(),
+                    Items(_coefficient, _narrow, _wide),
+                )
+            ),
+            0,
+            MOST_FITS,
+        ),
+        "statistics": OrNull(_statistics_request),
+    }
+)
+_fold_counts: Final = _grid(_cases, FOLDS, CLASSES)
+_fusion_sums: Final = Record(
+    {
+        "known": Items(_cases, len(INPUT_NAMES), len(INPUT_NAMES)),
+        "inputs": _grid(_number, len(INPUT_NAMES)),
+        "training": _fold_counts,
+        "held_out": _fold_counts,
+        "fits": Items(
+            Row(
+                (
+                    _cases,
+                    _number,
+                    Items(_number, _narrow, _wide),
+                    Items(Items(_number, _narrow, _wide), _narrow, _wide),
+                )
+            ),
+            0,
+            MOST_FITS,
+        ),
+        "statistics": OrNull(_statistics),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -248,6 +305,18 @@ MESSAGES: Final[Mapping[str, MessageForm]] = {
         "the model, or none",
     ),
     "StatisticsResponse": MessageForm(Record({**_origin, "statistics": _statistics})),
+    "FusionRequest": MessageForm(
+        Record(
+            {
+                "kind": Choice(("fuse",)),
+                **_identity,
+                "rounds": Whole(0, MOST_ROUNDS),
+                "sums": _sums_request,
+            }
+        ),
+        "the model, or none",
+    ),
+    "FusionResponse": MessageForm(Record({**_origin, "sums": _fusion_sums})),
     "TokensRequest": MessageForm(Record({"kind": Choice(("link",)), **_identity})),
     "TokensResponse": MessageForm(
         Record({"form": Choice((OVERLAP,)), **_origin, "patients": OrNull(_cases)}),

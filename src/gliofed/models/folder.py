@@ -147,14 +147,17 @@ def write_model(
     return id_
 
 
-def add_fusion(folder: Path, fusion: Fusion) -> str:
+def add_fusion(folder: Path, fusion: Fusion, card: Callable[[str], str] | None = None) -> str:
     """Add a fusion to a model in one step, replacing an older one; return the new id.
 
-    Raises ModelError as `read_model` does, OSError; the folder is then as before.
+    card: as of `write_model`; None for that of the model. Raises ModelError as `read_model` does,
+    OSError; the folder is then as before.
     """
     recipe, files = read_model(folder).recipe, model_files(folder)[1]
     del files[RECORD]
     files[FUSION] = fusion_json(fusion).encode()
+    if card is not None:
+        files[CARD] = card(model_id_of(_record(recipe, files))).encode()
     record = _record(recipe, files)
     text = json.dumps(record, indent=1, ensure_ascii=False)
     _place(folder, {**files, RECORD: text.encode()})

@@ -26,6 +26,7 @@ from gliofed.data.formats.fields import labels_of, parse_sex, parse_years, perso
 from gliofed.errors import DataError
 from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.markers import ABSENT, BY_ID, MARKERS
+from gliofed.radiomics.input_names import AGE_SEX_NAMES
 from gliofed.tables import Table, TableRow, by_id, column, find_column, read_table
 from gliofed.types import SEQUENCES, UNKNOWN, Labels, Person, Unknown
 from gliofed.types import Sequence as Scan
@@ -43,7 +44,6 @@ _OWN: Final = (
 _PUBLISHED: Final = ("ID", "Date")
 _NOTHING: Final = frozenset({"", "#div/0!", "inf", "-inf", "nan"})
 """Cells of the published table for an absent region or a division by zero."""
-AGE_SEX_NAMES: Final = ("age_years", "sex_male")
 IDH_NAME: Final = "idh_mutant"
 PATIENT_NAMES: Final = frozenset({*AGE_SEX_NAMES, IDH_NAME})
 """Columns that state something of the patient: no hospital's scanner changes them."""

@@ -16,7 +16,8 @@ import numpy as np
 
 from gliofed.evaluation.results import CaseResult
 from gliofed.markers import MARKERS
-from gliofed.radiomics.feature_table import AGE_SEX_NAMES, IDH_NAME, FeatureTable
+from gliofed.radiomics.feature_table import IDH_NAME, FeatureTable
+from gliofed.radiomics.input_names import AGE_SEX_NAMES
 from gliofed.radiomics.leave_one_out import HeldOutSite, held_out_sites
 from gliofed.radiomics.regression import RadiomicsModel, case_results, train_regressions
 from gliofed.radiomics.vocabulary import COMMON, REGIONAL

@@ -14,21 +14,11 @@ from numpy.typing import NDArray
 
 from gliofed.data.store import PreparedCase
 from gliofed.evaluation.intervals.bootstrap import Values
+from gliofed.radiomics.input_names import MASK_FEATURES, SHAPE
 from gliofed.types import SEQUENCES, Sequence
 
 ENHANCING: Final = 1.0
 """Voxels whose T1CE is above T1 by more than this, in standard deviations, count as enhancing."""
-SHAPE: Final = ("volume_ml", "elongation", "flatness", "sphericity", "surface_per_mm")
-MASK_FEATURES: Final = (
-    *SHAPE,
-    *(f"{s.value}_{statistic}" for s in SEQUENCES for statistic in ("mean", "sd")),
-    "T1CE_less_T1_mean",
-    "enhancing_fraction",
-    "T2_less_FLAIR_mean",
-)
-"""elongation, flatness: roots of the ratios of the second and third to the first eigenvalue of the
-voxels' covariance. sphericity: surface of the sphere of this volume over the mask's, which is the
-sum of its voxels' outer faces; surface_per_mm: that over the volume, in 1/mm."""
 
 
 def mask_features(prepared: PreparedCase, mask: NDArray[np.bool_]) -> Values:

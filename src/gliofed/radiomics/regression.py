@@ -9,7 +9,6 @@ that on all features, and its Hessian is no larger than the number of cases.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -31,16 +30,18 @@ from gliofed.evaluation.metrics.discrimination import ClassIndices
 from gliofed.evaluation.results import CaseResult, Role
 from gliofed.markers import MARKERS, Marker
 from gliofed.radiomics.combat import SharedEffects, combat_sums, harmonise, shared_effects
+from gliofed.radiomics.cross_validation import (
+    FOLDS,
+    INTERCEPT_RIDGE,
+    RIDGES,
+    best_ridge,
+    fold_of,
+)
 from gliofed.radiomics.feature_table import PATIENT_NAMES, FeatureTable, age_and_sex
 from gliofed.radiomics.standardisation import FeatureScaling, fit_feature_scaling, sum_over_sites
 from gliofed.types import Unknown
 
 RADIOMICS, HARMONISED, AGE_SEX = "radiomics", "radiomics_combat", "age_sex"
-RIDGES: Final = tuple(float(r) for r in np.logspace(4, 0, 9))
-"""Ridge penalties, strongest first, for standardised features and a loss summed over cases."""
-FOLDS: Final = 5
-INTERCEPT_RIDGE: Final = 1e-6
-"""Ridge on intercepts: negligible, but it makes the intercept of a class without cases finite."""
 _RANK: Final = 1e-9
 _CHANCE_95: Final = 1.959963984540054
 
@@ -201,11 +202,6 @@ def feature_coefficients(model: RadiomicsModel, marker: Marker) -> tuple[Coeffic
     return tuple(sorted(found, key=lambda w: -abs(w.value)))
 
 
-def fold_of(patient: str) -> int:
-    """Index of the fold of a patient, from a hash of the name, so that all sites agree."""
-    return int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") % FOLDS
-
-
 def _harmonisation(parts: Sequence[FeatureTable]) -> Harmonisation:
     persons = [age_and_sex(p).values for p in parts]
     scale = fit_feature_scaling(persons)
@@ -279,19 +275,15 @@ def _choose(parts: Sequence[_SiteRows], classes: int) -> float:
         if np.count_nonzero(_cases(rest, classes)) == with_cases and sum(len(p.truth) for p in out):
             folds.append((rest, out, _directions(rest)))
     places = [np.zeros((_rows(classes), 1 + basis.shape[1])) for _, _, basis in folds]
-    best, least, risen = RIDGES[0], np.inf, 0
-    for ridge in RIDGES:
-        loss = 0.0
+
+    def loss(ridge: float) -> float:
+        total = 0.0
         for number, (rest, out, basis) in enumerate(folds):
             places[number] = _fit(rest, basis, classes, ridge, places[number]).coefficients
-            loss += sum_over_sites(_sums(p, basis, places[number]) for p in out).loss
-        if loss < least:
-            best, least, risen = ridge, loss, 0
-        else:
-            risen += 1
-        if risen == 2:
-            break
-    return best
+            total += sum_over_sites(_sums(p, basis, places[number]) for p in out).loss
+        return total
+
+    return best_ridge(RIDGES, loss)
 
 
 def _directions(parts: Sequence[_SiteRows]) -> Values:

@@ -71,13 +71,18 @@ def fit_feature_scaling(sites: Iterable[Values]) -> FeatureScaling:
     The variance is over known cases, divided by their number.
     """
     held = list(sites)
-    mean = sum_over_sites(_total(v) for v in held).mean
-    squares = sum_over_sites(_total((v - mean) ** 2) for v in held).mean
-    spread = np.sqrt(squares)
+    mean = sum_over_sites(feature_totals(v) for v in held).mean
+    squares = sum_over_sites(feature_totals((v - mean) ** 2) for v in held)
+    return feature_scaling(mean, squares)
+
+
+def feature_scaling(mean: Values, squares: FeatureTotals) -> FeatureScaling:
+    """The standardisation of all sites. squares: of the distances from `mean`."""
+    spread = np.sqrt(squares.mean)
     return FeatureScaling(mean, np.where(spread > _FLAT * np.abs(mean), spread, 0.0))
 
 
-def _total(values: Values) -> FeatureTotals:
+def feature_totals(values: Values) -> FeatureTotals:
     """One site's sums."""
     known = np.isfinite(values)
     return FeatureTotals(known.sum(0).astype(float), np.where(known, values, 0.0).sum(0))

@@ -113,6 +113,8 @@ def status_table(now: RunStatus) -> Group:
         parts.append(_scores(now))
     if now.fits:
         parts.append(_fits(now))
+    if now.fusion:
+        parts.append("; ".join((f"Age and sex: {now.fusion}", *now.unfused.values())))
     return Group(*parts, RESEARCH_USE_ONLY)
 
 

@@ -8,7 +8,7 @@ from gliofed.federated.governance.noise_text import leaves_with_noise
 from gliofed.federated.governance.policy import SitePolicy, enforce_counts
 from gliofed.markers import BY_ID, MARKERS, Marker
 from gliofed.runtime.printable import printable
-from gliofed.study import Study
+from gliofed.study import FUSION, Study
 
 if TYPE_CHECKING:  # imports torch
     from gliofed.federated.label_counts import LabelCounts
@@ -43,6 +43,7 @@ def what_runs(study: Study, parameters: int) -> tuple[str, ...]:
         f"{' x '.join(map(str, study.grid.patch))} voxels.",
         *_init_lines(study),
         *_continues_lines(study),
+        *_fusion_lines(study),
         _sharing_line(study),
         "Without a new approval, the lead may change only how long a round waits for sites "
         "(deadline) and how many it needs (quorum).",
@@ -111,6 +112,7 @@ def what_leaves(
         *_round_lines(study, policy, parameters),
         _statistics_line(study, policy),
         _scores_line(policy),
+        *_fusion_sums_lines(study, policy),
         _largest_line(study, policy),
         _FAILURE,
         _separate_line(study, policy),
@@ -126,8 +128,8 @@ def _separate_line(study: Study, policy: SitePolicy) -> str:
     return (
         "The counts of training cases and the gradients are masked: the lead's server learns their "
         f"sums over at least {max(3, policy.min_sites)} sites (min_sites), and not those of this "
-        "site. Test scores and the sums for calibration are not masked. Whoever has the keys of "
-        "the other sites' kits can compute this site's part; the lead made the kits."
+        "site. Test scores and the sums after the last round are not masked. Whoever has the keys "
+        "of the other sites' kits can compute this site's part; the lead made the kits."
     )
 
 
@@ -286,6 +288,33 @@ def _scores_line(policy: SitePolicy) -> str:
         "For calibration, over held-out cases: counts by the predicted probability of the true "
         f"class, and sums derived from them; nothing for a marker with fewer than "
         f"{policy.smallest_count} cases of a class."
+    )
+
+
+def _fusion_lines(study: Study) -> tuple[str, ...]:
+    """What a fusion runs at a site."""
+    if FUSION not in study.models:
+        return ()
+    return (
+        "After the last round, the network predicts the mask of each training and held-out case. "
+        "Features of these masks, and age and sex, are joined to the network's probability of IDH "
+        "by regressions that all training sites fit together; they become part of the model.",
+    )
+
+
+def _fusion_sums_lines(study: Study, policy: SitePolicy) -> tuple[str, ...]:
+    """What leaves for a fusion."""
+    if FUSION not in study.models:
+        return ()
+    if "scores" not in policy.metrics:
+        return ("Nothing to join age and sex to the model: this site's policy excludes it.",)
+    return (
+        f"To join age and sex to the model: sums over at least {policy.smallest_count} cases of "
+        "age, sex and features of predicted masks, of training cases; sums of regressions on "
+        "them and on held-out cases, at coefficients that the server sends; and counts by the "
+        "joined probability, as for calibration. With few cases, a server that asks for other "
+        "coefficients than those of the fit could compute single ages and features from them. No "
+        "name or id is with them.",
     )
 
 

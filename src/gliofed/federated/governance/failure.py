@@ -33,6 +33,7 @@ Stage = Literal[
     "unmask",
     "test",
     "calibrate",
+    "fuse",
     "model",
     "memory",
     "disk",

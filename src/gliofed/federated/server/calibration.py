@@ -8,8 +8,8 @@ The file is replaced atomically, and read again by a later call.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +19,8 @@ from gliofed.calibration.statistics import SiteStatistics, StatisticsRequest
 from gliofed.errors import UpdateError
 from gliofed.federated.checkpoint import RecordFormat, last_record
 from gliofed.federated.gate import check_statistics
-from gliofed.federated.messages import CalibrationRequest, new_nonce
-from gliofed.federated.server.exchange import Engine, collect_replies, response_file
+from gliofed.federated.messages import CalibrationRequest, new_nonce, save_request
+from gliofed.federated.server.same_sites import EngineFactory, SameSites, without_lost_sites
 from gliofed.federated.server.testing import TestedModel
 from gliofed.federation_config import FederationConfig
 from gliofed.markers import BY_ID
@@ -28,8 +28,6 @@ from gliofed.runtime.files import write_text
 from gliofed.study import Study
 
 CALIBRATION: Final = "calibration.json"
-EngineFactory = Callable[[Sequence[str]], Engine]
-"""Makes an engine for the named sites."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,6 @@ class FinishedCalibration:
     calibration: Calibration
     sites: tuple[str, ...]
     failures: Mapping[str, str]
-
-
-class _SiteLostError(Exception):
-    """A site did not respond to a later request; the fits so far contain its cases."""
 
 
 def run_calibration(
@@ -63,19 +57,17 @@ def run_calibration(
     done = last_calibration(folder, run, state.rounds)
     if done is not None:
         return done
-    failures: dict[str, str] = {}
-    while True:
-        used = study.data.external if study.federation.validates else study.data.train
-        names = [s for s in used if s not in failures]
-        exchange = _StatisticsExchange(
-            make_engine, names, state, study.federation, folder, failures
-        )
-        try:
-            calibration = fit_calibration(exchange, study.calibration)
-        except _SiteLostError:
-            continue
-        break
-    sites, failed = tuple(sorted(exchange.counted)), dict(sorted(failures.items()))
+    used = study.data.external if study.federation.validates else study.data.train
+    messages = _Messages(state, study.federation)
+
+    def attempt(
+        names: Sequence[str], failures: dict[str, str]
+    ) -> tuple[Calibration, tuple[str, ...]]:
+        ask = SameSites(make_engine, names, messages, folder, failures)
+        calibration = fit_calibration(ask, study.calibration)
+        return calibration, tuple(sorted(ask.first or ()))
+
+    (calibration, sites), failed = without_lost_sites(used, attempt)
     plain = {
         "run": run,
         "rounds": state.rounds,
@@ -104,60 +96,39 @@ def last_calibration(folder: Path, run: str, rounds: int) -> FinishedCalibration
 
 
 @dataclass
-class _StatisticsExchange:
-    """Sends requests for statistics to sites. counted: by site, the response to the first request.
+class _Messages:
+    """The requests for statistics of one model, and the check of a site's."""
 
-    The model goes with the first request alone; sites keep its predictions until the last one.
-    """
-
-    make_engine: EngineFactory
-    names: Sequence[str]
     state: TestedModel
     limits: FederationConfig
-    folder: Path
-    failures: dict[str, str]
-    counted: dict[str, SiteStatistics] = field(default_factory=dict)
+    request: CalibrationRequest | None = None
 
-    def __call__(self, statistics: StatisticsRequest) -> Mapping[str, SiteStatistics]:
-        """By site, the statistics; of a later request, raises _SiteLostError without one."""
-        first = statistics.step == "count"
-        names = self.names if first else sorted(self.counted)
-        if not names:
-            return {}
-        request = CalibrationRequest(
+    def save(self, content: StatisticsRequest, first: bool, path: Path) -> None:
+        self.request = CalibrationRequest(
             run=self.state.run,
             nonce=new_nonce(),
             rounds=self.state.rounds,
-            statistics=statistics,
+            statistics=content,
             weights=self.state.weights if first else None,
         )
-        received: dict[str, SiteStatistics] = {}
-        with collect_replies(self.make_engine(names), request, self.folder) as replies:
-            for reply in replies:
-                try:
-                    file = response_file(reply)
-                    sent = check_statistics(reply.site, request, file, self.limits)
-                    self._check_same_cases(reply.site, sent)
-                    received[reply.site] = sent
-                except UpdateError as error:
-                    self.failures[reply.site] = str(error)
-        lost = [site for site in names if site not in received]
-        for site in lost:
-            self.failures.setdefault(site, f"site {site}: no response")
-        if first:
-            self.counted = received
-        elif lost:
-            raise _SiteLostError
-        return received
+        save_request(path, self.request)
 
-    def _check_same_cases(self, site: str, sent: SiteStatistics) -> None:
-        """Raise UpdateError where sums or confidences are of more or fewer cases than counted."""
-        cases = {m: sums.n for m, sums in sent.sums.items()}
-        cases |= {m: int(counts.sum()) for m, counts in sent.confidences.items()}
-        for marker, n in cases.items():
-            counted = sum(self.counted[site].classes(marker))
-            if n != counted:
-                raise UpdateError(
-                    f"site {site}: calibration refused: {BY_ID[marker].title}: {n} cases, after "
-                    f"{counted} were counted"
-                )
+    def check(self, site: str, file: Path, first: SiteStatistics | None) -> SiteStatistics:
+        assert self.request is not None, "a response comes after its request"
+        sent = check_statistics(site, self.request, file, self.limits)
+        if first is not None:
+            try:
+                check_same_cases(first, sent)
+            except UpdateError as error:
+                raise UpdateError(f"site {site}: calibration refused: {error}") from None
+        return sent
+
+
+def check_same_cases(counted: SiteStatistics, sent: SiteStatistics) -> None:
+    """Raise UpdateError where sums or confidences are of more or fewer cases than counted."""
+    cases = {m: sums.n for m, sums in sent.sums.items()}
+    cases |= {m: int(counts.sum()) for m, counts in sent.confidences.items()}
+    for marker, n in cases.items():
+        before = sum(counted.classes(marker))
+        if n != before:
+            raise UpdateError(f"{BY_ID[marker].title}: {n} cases, after {before} were counted")

@@ -43,8 +43,8 @@ from gliofed.federated.linkage.server import (
     shared_rows,
 )
 from gliofed.federated.messages import new_nonce
-from gliofed.federated.server.calibration import EngineFactory
 from gliofed.federated.server.exchange import Engine, SiteReply, exchange_files
+from gliofed.federated.server.same_sites import EngineFactory
 from gliofed.runtime.files import write_text
 from gliofed.study import Study
 
