@@ -17,6 +17,7 @@ from conftest import write_hospital
 from ellipsoid import NETWORK, SIZE, ellipsoid, rigid
 from federation_kits import make_kits
 from how_to import PAGES, Desk, block_with
+from made_up_sets import PUBLISHED, small_version, write_sets
 from small_model import make_model
 from trees import TREES
 
@@ -24,7 +25,7 @@ from gliofed.data.store import PreparedStore, StoreEntry
 from gliofed.federated.governance.audit_log import AuditLog
 from gliofed.models.folder import recipe_of, write_model
 from gliofed.models.network import build_net
-from gliofed.study import parse_study
+from gliofed.study import load_study, parse_study, study_toml
 from gliofed.types import Placement, PreparationMeasures, Sequence
 
 HOSPITALS: Final = ("north", "east", "west", "south")
@@ -97,6 +98,16 @@ def bringing(root: Path) -> Desk:
     (root / "data/UCSF-PDGM").mkdir()
     TREES["ucsf_pdgm"](root / "data/UCSF-PDGM")
     return desk
+
+
+def public_sets(root: Path) -> Desk:
+    """The eight sets, three patients each, and their study, below the folder of the commands."""
+    write_sets(Path("data/five-public-sets"), dict.fromkeys(PUBLISHED, 3))
+    study = load_study(PAGES.parents[1] / "studies/five-public-sets.toml")
+    Path("studies").mkdir()
+    small = small_version(study, Path("../data/five-public-sets"))
+    Path("studies/five-public-sets.toml").write_text(study_toml(small))
+    return Desk(root, {})
 
 
 def exporting_models(root: Path) -> Desk:
@@ -213,6 +224,7 @@ SCENES: Final[Mapping[str, Callable[[Path], Desk]]] = {
     "export-a-model": exporting_models,
     "export-masks": exporting_masks,
     "find-shared-patients": hospitals,
+    "five-public-sets": public_sets,
     "fine-tune-a-model": fine_tuning,
     "from-dicom": taking_in,
     "prepare-your-scans": hospitals,

@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import STRIPPED, write_hospital, write_image
-from trees import BRATS_ENDS, MAPPING_2021, NEW_ENDS, TREES, touch
+from trees import BRATS_ENDS, MAPPING_2021, NEW_ENDS, TREES, collection, touch
 
 import gliofed
-from gliofed.data.formats import bids, brats, brats_collections, egd, rhuh_gbm, tcga, ucsf_pdgm
+from gliofed.data.formats import (
+    bids,
+    brats,
+    brats_collections,
+    egd,
+    rembrandt,
+    rhuh_gbm,
+    tcga,
+    ucsf_pdgm,
+)
 from gliofed.data.formats import lgg_1p19q as lgg
 from gliofed.data.formats import upenn_gbm as upenn
 from gliofed.data.formats import utsw as utsw_set
@@ -315,6 +324,21 @@ def test_a_collection_leaves_the_others_out_and_own_labels_go_first(tmp_path) ->
     (tmp_path / "BraTS2021_MappingToTCIA.csv").write_text(MAPPING_2021)
     with pytest.raises(DataError, match="the cases of CPTAC-GBM are identified by that table"):
         brats_collections.read_cptac(tmp_path, "c")
+
+
+def test_rembrandt_as_published_and_among_brats_cases(tmp_path) -> None:
+    TREES["rembrandt"](tmp_path / "own")
+    one, two = rembrandt.read(tmp_path / "own", "r").cases
+    assert (one.patient, two.patient) == ("900-00-9901", "HF9902")
+    assert one.images[Sequence.T1CE].name == "900-00-9901_2005.03.24_t1ce_LPS_rSRI.nii.gz"
+    folder = two.mask.parent
+    two.mask.rename(folder / "HF9902_1994.04.23_GlistrBoost_out-labels.nii")
+    again = rembrandt.read(tmp_path / "own", "r").cases[1]
+    assert again.mask.name == "HF9902_1994.04.23_GlistrBoost_out-labels.nii"
+    collection("REMBRANDT")(tmp_path / "brats")
+    found = by_id(rembrandt.read(tmp_path / "brats", "r"))
+    assert {c.patient for c in found.values()} == {"P1", "P2"}
+    assert found["BraTS2021_90001"].labels == Labels({"mgmt": "methylated", "idh": "wildtype"})
 
 
 def test_rhuh_keeps_first_scans_of_untreated_patients(tmp_path) -> None:

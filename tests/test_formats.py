@@ -37,7 +37,7 @@ LABELS = {
     "nnunet": [{"idh": "mutant"}, {}],
     "cptac_gbm": [{"mgmt": "methylated", "grade": "4", "idh": "wildtype"}, {"grade": "4"}],
     "ivygap": [{"mgmt": "methylated", "grade": "4", "idh": "wildtype"}, {"grade": "4"}],
-    "rembrandt": [{"mgmt": "methylated", "idh": "wildtype"}, {}],
+    "rembrandt": [{"idh": "mutant", "grade": "3"}, {}],
     "rhuh_gbm": [{"idh": "wildtype", "grade": "4"}, {"grade": "4"}],
     "lgg_1p19q": [
         {"codel_1p19q": "codeleted", "grade": "2"}, {"codel_1p19q": "intact", "grade": "3"},

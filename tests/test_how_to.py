@@ -28,6 +28,8 @@ NOT_RUN: Final[Mapping[str, str]] = {
     "gliofed radiomics": "needs PyRadiomics or published tables: test_radiomics_extract, test_hospital_study",
     "gliofed federation try": "takes minutes: the steps of the page are run one by one instead",
     "cd federated-bundle": "changes the folder for the next command only",
+    "gliofed run studies/five-public-sets.toml": "test_five_public_sets runs it",
+    "python benchmarks/five_public_sets.py": "takes minutes: test_five_public_sets has its steps",
     "python -m monai.bundle run": "test_handout runs MONAI on an exported bundle",
 }
 """Commands that are not run, by their beginning, and why."""

@@ -146,6 +146,15 @@ def collection(name: str) -> Callable[[Path], None]:
     return build
 
 
+def rembrandt(root: Path) -> None:
+    for name in ("900-00-9901_2005.03.24", "HF9902_1994.04.23"):
+        kinds = ("t1_LPS_rSRI", "t1ce_LPS_rSRI", "t2_LPS_rSRI", "flair_LPS_rSRI", "GlistrBoost_out")
+        touch(root / "Patients_1_2" / name, *(f"{name}_{k}" for k in kinds))
+    (root / "labels.csv").write_text(
+        "patient,idh,grade,age\n900-00-9901,mutant,3,41\nHF9902,n/a,,\nHF9903,wt,4,70\n"
+    )
+
+
 def rhuh(root: Path) -> None:
     for name in ("RHUH-0901", "RHUH-0902", "RHUH-0903"):
         for session in "012":
@@ -181,7 +190,7 @@ def nnunet(root: Path) -> None:
 TREES: Mapping[str, Callable[[Path], None]] = {
     "bids": bids, "ucsf_pdgm": ucsf, "upenn_gbm": upenn, "egd": egd, "utsw": utsw, "tcga": tcga,
     "brats": brats, "nnunet": nnunet, "cptac_gbm": collection("CPTAC-GBM"), "ivygap": collection("IvyGAP"),
-    "rembrandt": collection("REMBRANDT"), "rhuh_gbm": rhuh, "lgg_1p19q": lgg,
+    "rembrandt": rembrandt, "rhuh_gbm": rhuh, "lgg_1p19q": lgg,
 }  # fmt: skip
 TABLES: Mapping[str, tuple[str, str, str]] = {
     "bids": ("participants.tsv", "participant_id", "idh"),

@@ -9,7 +9,7 @@ Collections, licences and citations:
                 Science 360:660
     REMBRANDT   https://www.cancerimagingarchive.net/collection/rembrandt/   CC BY 3.0
                 Scarpace et al. 2019, doi:10.7937/K9/TCIA.2015.588OZUZB; Gusev et al. 2018,
-                Scientific Data 5:180158
+                Scientific Data 5:180158; `data/formats/rembrandt.py` reads its own layout
 
 The folder is one of BraTS, as `data/formats/brats.py` describes it, with its mapping table
 (BraTS2021_MappingToTCIA.csv or BraTS2023_2017_GLI_Mapping.csv), which says which case is whose.

@@ -19,6 +19,7 @@ from gliofed.data.formats import (
     egd,
     lgg_1p19q,
     nnunet,
+    rembrandt,
     rhuh_gbm,
     tcga,
     ucsf_pdgm,
@@ -136,11 +137,14 @@ FORMATS: Final[tuple[Format, ...]] = (
     ),
     Format(
         id="rembrandt",
-        title="REMBRANDT among BraTS cases",
-        read=brats_collections.read_rembrandt,
-        layout="as brats, with a mapping table that names collections",
+        title="REMBRANDT",
+        read=rembrandt.read,
+        layout="900-00-5303_2005.03.24/900-00-5303_2005.03.24_flair_LPS_rSRI.nii.gz, or as brats "
+        "with a mapping table that names it",
         licence="CC BY 3.0",
-        citation="Gusev et al. 2018, Scientific Data 5:180158",
+        citation="Sayah et al. 2022, Scientific Data 9:338; Gusev et al. 2018, Scientific Data "
+        "5:180158",
+        caution='scans have a skull: leave [prepare] brain at "auto" or "deepbet"',
     ),
     Format(
         id="rhuh_gbm",

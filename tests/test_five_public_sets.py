@@ -1,0 +1,106 @@
+"""The study of the five public sets, end to end on made-up sets of the published names."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from made_up_sets import EXTERNAL, MARKERS, PAPER, PUBLISHED, paper_sizes, small_version, write_sets
+
+from gliofed.data.formats.registry import format_of, inspect, read_sites
+from gliofed.experiments.run import run_study
+from gliofed.federated.cohort.table import count_cohort
+from gliofed.study import load_study, study_toml
+from gliofed.types import Sequence, Unknown
+
+STUDY = load_study(Path(__file__).parents[1] / "studies/five-public-sets.toml")
+SIZES = {
+    "ucsf-pdgm": 6,
+    "upenn-gbm": 11,
+    "egd": 7,
+    "utsw": 6,
+    "tcga": 9,
+    "cptac-gbm": 4,
+    "ivygap": 3,
+    "rembrandt": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    return root, write_sets(root, SIZES)
+
+
+def test_the_study_names_every_set_with_its_format() -> None:
+    assert {*STUDY.data.train, *STUDY.data.external} == set(PUBLISHED) == set(STUDY.data.formats)
+    assert STUDY.data.external == EXTERNAL
+    assert {format_of(f).id for f in STUDY.data.formats.values()} == {
+        name.replace("-", "_") for name in PUBLISHED
+    }
+
+
+def test_the_papers_patients_are_shared_out_in_full() -> None:
+    sizes = paper_sizes()
+    assert sum(sizes[s] for s in STUDY.data.train) == PAPER[0]
+    assert sum(sizes[s] for s in EXTERNAL) == PAPER[1]
+    assert sum(sizes.values()) == 2018
+    exact = PAPER[0] * PUBLISHED["egd"] / sum(PUBLISHED[s] for s in STUDY.data.train)
+    assert abs(sizes["egd"] - exact) < 1
+
+
+def test_cases_and_labels_of_every_site_are_those_written(sets) -> None:
+    root, expected = sets
+    study = small_version(STUDY, root)
+    sites = read_sites(study.data)
+    assert {s: len(c) for s, c in sites.items()} == SIZES
+    for site, cases in sites.items():
+        counted = Counter(
+            (m, "unknown" if isinstance(v := c.labels[m], Unknown) else v)
+            for c in cases
+            for m in MARKERS
+        )
+        assert counted == expected[site].labels, site
+        assert all(set(c.images) == set(Sequence) and c.mask for c in cases)
+        assert count_cohort(cases).cases == expected[site].cases
+    hospitals = Counter(c.site for c in inspect(root / "tcga", "tcga").cases)
+    assert hospitals == expected["tcga"].hospitals
+
+
+def test_rows_that_are_no_cases_are_accounted_for(sets) -> None:
+    root, _ = sets
+    reasons = {
+        name: dict(inspect(root / name, STUDY.data.formats[name]).audit.reasons())
+        for name in ("ucsf-pdgm", "upenn-gbm", "tcga", "ivygap")
+    }
+    assert len(reasons["ucsf-pdgm"]["follow-up exam of a patient who is in the set"]) == 6
+    assert len(reasons["upenn-gbm"]["session 21: after the first surgery"]) == 2
+    assert len(reasons["tcga"]["no images in this folder"]) == SIZES["tcga"]
+    assert reasons["ivygap"]["no images in this folder"] == ("00169",)
+
+
+@pytest.mark.slow
+def test_the_study_runs_to_its_page(sets, tmp_path) -> None:
+    root, expected = sets
+    study = small_version(STUDY, root)
+    data = dataclasses.replace(study.data, overlap_by=("id",))
+    path = tmp_path / "study.toml"
+    path.write_text(
+        study_toml(dataclasses.replace(study, data=data, models=("federated", "age_sex")))
+    )
+    finished = run_study(load_study(path), tmp_path / "run")
+    assert {s: len(c) for s, c in finished.cases.sites.items()} == SIZES
+    assert finished.cases.overlap.counts == {}
+    (split,) = finished.splits[1]
+    assert len(split.external) == sum(SIZES[s] for s in EXTERNAL)
+    rows = [r for r in finished.rows if r.role == "external" and r.site == "all"]
+    dice = {r.model: r.n for r in rows if r.metric == "dice"}
+    assert dice["federated"] == 11
+    known = sum(
+        expected[s].cases - expected[s].labels.get(("mgmt", "unknown"), 0) for s in EXTERNAL
+    )
+    (auc,) = [r for r in rows if (r.metric, r.task, r.model) == ("auc", "mgmt", "federated")]
+    assert auc.n == known
+    assert (tmp_path / "run/report.html").stat().st_size > 100_000
