@@ -39,6 +39,7 @@ from drill import (
 
 from gliofed.deployment.federation_plan import LEAD, SERVER
 from gliofed.deployment.kit import open_kit
+from gliofed.federated.flare.executor import REQUEST_FILE
 
 SERVER_TIMES = 5
 COMMIT = 3
@@ -249,7 +250,7 @@ SITE_PHASES: dict[str, Callable[[Drill], bool]] = {
     "it trains": in_training,
     "its segment starts": lambda d: bool(d.job_processes("north")) and segment_starts(d),
     "it counts": in_counting,
-    "weights arrive": lambda d: (d.work("north") / "asked.safetensors").exists(),
+    "weights arrive": lambda d: (d.work("north") / REQUEST_FILE).exists() and not in_training(d),
     "its answer is fetched": lambda d: (e := d.last("north")) is not None
     and e.event == "response-sent" and "round" in e.fields,
     "others still train": lambda d: (e := d.last("north")) is not None

@@ -18,6 +18,9 @@ from gliofed.federated.flare.names import BYTES, FAILURE, HEAD, NOTE, REF, SOURC
 from gliofed.federated.flare.transfer import FileOffer, OfferedFile, download
 from gliofed.runtime.processes import end_with_starter
 
+REQUEST_FILE: Final = "request.safetensors"
+"""Name of a request at a site, while it arrives and is answered."""
+RESPONSE_FILE: Final = "response.safetensors"
 LARGEST_REQUEST: Final = 2**32
 """Bytes of the largest request that a site downloads."""
 _OFFER_SECONDS: Final = 3600.0
@@ -44,8 +47,8 @@ class FlareExecutor(Executor):  # type: ignore[misc]  # (FLARE has no types)
         reply = Shareable()
         try:
             folder = self.prepare(kit)
-            request = folder / "request.safetensors"
-            response = folder / "response.safetensors"
+            request = folder / REQUEST_FILE
+            response = folder / RESPONSE_FILE
             if not self.respond_to_note(shareable.get(NOTE), response):
                 self._download(shareable, fl_ctx, request, abort_signal)
                 self.respond(request, response)
