@@ -12,6 +12,7 @@ from typing import Final
 
 from gliofed.deployment.run_status import RunStatus
 from gliofed.evaluation.results import ScoreRow
+from gliofed.federated.noise.spent import noise_lines
 from gliofed.models.folder import CALIBRATIONS
 from gliofed.reporting.html.formatting import round_ranges, without_site_prefix
 from gliofed.reporting.model_card import CardHeader, fill_card
@@ -51,7 +52,9 @@ def model_card(study: Study, status: RunStatus, withdrawn: Sequence[str], model:
     parts = _parts(study, status, withdrawn)
     return fill_card(
         "deployment/model_card.md.j2",
-        CardHeader(study, status.rows, untrained=status.untrained),
+        CardHeader(
+            study, status.rows, untrained=status.untrained, noise=_noise(study, status, withdrawn)
+        ),
         model=model,
         status=status,
         parts=parts,
@@ -67,6 +70,11 @@ def model_card(study: Study, status: RunStatus, withdrawn: Sequence[str], model:
         fits=scaling_lines(status.fits),
         calibration=CALIBRATIONS,
     )
+
+
+def _noise(study: Study, status: RunStatus, withdrawn: Sequence[str]) -> tuple[str, ...]:
+    named = {site: epsilon for site, epsilon in status.spent.items() if site not in withdrawn}
+    return noise_lines(study, named)
 
 
 def _parts(

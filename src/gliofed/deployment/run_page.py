@@ -12,6 +12,7 @@ from typing import Final
 from gliofed.deployment.model_card import MODEL
 from gliofed.deployment.run_status import RunStatus, State
 from gliofed.errors import GliofedError
+from gliofed.federated.noise.spent import noise_lines
 from gliofed.reporting.federation.content import FederationContent, SiteStatus, Standing
 from gliofed.reporting.federation.page import write_federation_page
 from gliofed.study import Study
@@ -117,6 +118,7 @@ def run_content(status: RunStatus, withdrawn: Collection[str], study: Study) -> 
             ("run", status.run),
             ("study", f"{status.study}, digest {status.digest}"),
             *_method_facts(study),
+            *(("noise", line) for line in noise_lines(study, status.spent)),
             *(("shared patients", line) for line in status.overlap_lines()),
             *([("fusion", status.fusion)] if status.fusion else []),
             *(("not in the fusion", why) for why in status.unfused.values()),

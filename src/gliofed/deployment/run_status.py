@@ -49,7 +49,8 @@ class RunStatus:
     many patients both have, as text; uncompared: site to the reason why it was not compared.
     undelivered: site to the reason why it did not receive the model, where the study shares it.
     page: the error where the page could not be drawn. untrained: markers that the
-    run does not train. model: id of the given model of a validation; "": a run that trains.
+    run does not train. model: id of the given model of a validation; "": a run that trains. spent:
+    with `[privacy]`, training site to the epsilon of its merged rounds at the study's delta.
     """
 
     run: str
@@ -77,6 +78,7 @@ class RunStatus:
     page: str = ""
     untrained: tuple[str, ...] = ()
     model: str = ""
+    spent: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def done(self) -> int:
@@ -114,11 +116,12 @@ def parse_status(plain: Mapping[str, Any], where: str = "status") -> RunStatus:
         points = tuple(RoundPoint(**p) for p in plain["points"])
         rows = tuple(ScoreRow(**r) for r in plain["rows"])
         fits = tuple(_fit(r) for r in plain.get("fits", ()))
-        rest = {k: v for k, v in plain.items() if k not in ("points", "rows", "fits")}
+        spent = {str(site): float(own) for site, own in plain.get("spent", {}).items()}
+        rest = {k: v for k, v in plain.items() if k not in ("points", "rows", "fits", "spent")}
         bare = build(RunStatus, rest, where)
-    except (KeyError, TypeError, StudyError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, StudyError) as error:
         raise CheckpointError(f"{where}: is not the status of a run ({error})") from None
-    return dataclasses.replace(bare, points=points, rows=rows, fits=fits)
+    return dataclasses.replace(bare, points=points, rows=rows, fits=fits, spent=spent)
 
 
 def _fit(plain: Mapping[str, Any]) -> ScalingRow:

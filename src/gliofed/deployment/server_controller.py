@@ -31,6 +31,7 @@ from gliofed.federated.governance.audit_log import AuditLog, count_fields
 from gliofed.federated.governance.hash_chain import Event, LogHead, parse_head
 from gliofed.federated.governance.withdrawals import read_withdrawn
 from gliofed.federated.linkage.messages import largest_tokens
+from gliofed.federated.noise.spent import spent_by_site
 from gliofed.federated.privacy.table import mechanism_named
 from gliofed.federated.server.calibration import (
     CALIBRATION,
@@ -329,6 +330,7 @@ class ServerController(FlareController):
             points=state.history,
             rounds=rounds,
             untrained=state.untrained(self._study.loss),
+            spent=spent_by_site(self._study, state.history),
         )
 
     def _set_state(self, state: State, why: str) -> None:

@@ -9,7 +9,12 @@ from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.patch_coverage import patch_note
 from gliofed.experiments.patient_overlap import overlap_statement
 from gliofed.experiments.predicted_masks import masks_file, read_mask
-from gliofed.experiments.run_facts import count_group, machine_description, site_part
+from gliofed.experiments.run_facts import (
+    count_group,
+    machine_description,
+    run_noise,
+    site_part,
+)
 from gliofed.experiments.segmentation_examples import best_median_worst, example
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
@@ -172,6 +177,7 @@ def _facts(finished: FinishedRun) -> tuple[tuple[str, str], ...]:
         *_personal_fact(study),
         *([("started from", study.init.summary)] if study.init else []),
         ("federated method", study.federation.summary),
+        *(("noise of the federated model", line) for line in run_noise(finished)),
         ("grid", f"{study.grid.spacing_mm} mm, patch {study.grid.patch}"),
         seeds,
         ("training time", f"{seconds / 60:.1f} minutes, summed over {len(trained)} models"),

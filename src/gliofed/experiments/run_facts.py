@@ -20,6 +20,7 @@ from gliofed.experiments.finished_run import FinishedRun
 from gliofed.experiments.model_runs import TrainedModelRun
 from gliofed.experiments.patient_overlap import overlap_statement
 from gliofed.federated.checkpoint import committed_file
+from gliofed.federated.noise.spent import noise_lines, spent_by_site
 from gliofed.markers import MARKERS
 from gliofed.models.network import build_net, parameter_count
 from gliofed.reporting.checklists.run_facts import (
@@ -31,7 +32,7 @@ from gliofed.reporting.checklists.run_facts import (
     SplitFacts,
 )
 from gliofed.runtime.device import Device
-from gliofed.study import DataConfig
+from gliofed.study import FEDERATED, DataConfig
 from gliofed.types import SEQUENCES, Case, Unknown
 from gliofed.version import __version__
 
@@ -60,10 +61,22 @@ def run_facts(finished: FinishedRun) -> RunFacts:
         calibration=scored.calibration,
         models=tuple(_model_facts(t, finished.context.out) for t in finished.trained),
         untrained=_untrained(finished),
+        noise=run_noise(finished),
         parameters=parameter_count(build_net(study.net, seed=0)),
         versions=_versions(),
         machine=machine_description(finished.context.machine, finished.processes),
     )
+
+
+def run_noise(finished: FinishedRun) -> tuple[str, ...]:
+    """Sentences on the noise in the training of the federated models, with the epsilon of each
+    site in the model for which it is largest; none without `[privacy]`."""
+    study, spent = finished.context.study, dict[str, float]()
+    for trained in finished.trained:
+        if trained.run.model == FEDERATED:
+            for site, own in spent_by_site(study, trained.state.history).items():
+                spent[site] = max(own, spent.get(site, 0.0))
+    return noise_lines(study, spent) if spent else ()
 
 
 def _untrained(finished: FinishedRun) -> tuple[str, ...]:

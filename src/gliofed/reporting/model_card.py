@@ -43,13 +43,15 @@ TAGS: Final = (
 class CardHeader:
     """Contents of the YAML head besides the study. datasets: ids of public sets that it was trained
     on. rows: of the test; those of the main model over all hospitals enter the results. untrained:
-    ids of markers that fewer than two classes of had training cases."""
+    ids of markers that fewer than two classes of had training cases. noise: sentences on the
+    noise in its training, and what epsilon it has."""
 
     study: Study
     rows: Sequence[ScoreRow]
     datasets: Sequence[str] = ()
     license: str = UNKNOWN_LICENSE
     untrained: Sequence[str] = ()
+    noise: Sequence[str] = ()
 
 
 def fill_card(template: str, head: CardHeader, **values: object) -> str:
@@ -68,6 +70,7 @@ def fill_card(template: str, head: CardHeader, **values: object) -> str:
         sequences=[s.value for s in SEQUENCES],
         markers=trained_markers(study, head.untrained),
         untrained=untrained_titles(study, head.untrained),
+        noise=head.noise,
         count=count,
         **values,
     )

@@ -16,6 +16,7 @@ from rich.table import Table
 from gliofed.deployment.lead import page_path
 from gliofed.deployment.run_status import FINAL_STATES, RunStatus
 from gliofed.federated.label_counts import not_trained_text
+from gliofed.federated.noise.spent import spent_text
 from gliofed.markers import BY_ID
 from gliofed.notice import RESEARCH_USE_ONLY
 from gliofed.reporting.study.calibration_tables import scaling_lines
@@ -106,6 +107,7 @@ def status_table(now: RunStatus) -> Group:
     remarks += [f"without the model: {why}" for why in now.undelivered.values()]
     remarks += [f"warning: {warning}" for warning in now.warnings]
     remarks += [text] if (text := _without_markers(now)) else []
+    remarks += [f"epsilon so far: {spent_text(now.spent)}"] if now.spent else []
     remarks += [f"the page could not be drawn: {now.page}"] if now.page else []
     rounds.caption = "; ".join(remarks) or None
     parts += now.overlap_lines()

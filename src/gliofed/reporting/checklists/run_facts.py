@@ -93,7 +93,8 @@ class RunFacts:
     if the patient is also at another hospital. excluded: case, hospital and reason, where the
     preparation is outside the limits of the study. overlap: how patients at two hospitals were
     searched for, and the result. parameters: of the network. versions: program or package to its
-    version. untrained: markers that the main model is not trained for in any fold.
+    version. untrained: markers that the main model is not trained for in any fold. noise: sentences
+    on the noise in the training of the federated model.
     """
 
     study: Study
@@ -111,6 +112,7 @@ class RunFacts:
     evidence: Evidence | None = None
     calibration: CalibrationEvaluation | None = None
     untrained: tuple[str, ...] = ()
+    noise: tuple[str, ...] = ()
 
     @property
     def evaluated_calibration(self) -> CalibrationEvaluation | None:

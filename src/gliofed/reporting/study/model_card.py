@@ -15,6 +15,7 @@ from gliofed.reporting.html.formatting import model_title
 from gliofed.reporting.model_card import UNKNOWN_LICENSE, CardHeader, fill_card
 from gliofed.reporting.study.tables import full_table
 from gliofed.runtime.templates import text_macros
+from gliofed.study import FEDERATED
 
 NOT_STATED = "not stated: for the authors"
 
@@ -31,6 +32,7 @@ def run_card(
         sorted(set(sets)),
         statements.license or UNKNOWN_LICENSE,
         facts.untrained,
+        facts.noise if model == FEDERATED else (),
     )
     values = template_values(facts)
     groups = text_macros(GROUPS, **values)
