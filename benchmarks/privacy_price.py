@@ -32,6 +32,7 @@ from gliofed.data.formats.registry import read_sites
 from gliofed.data.phantom import PhantomHospital, write_phantom
 from gliofed.data.store import PreparedCase
 from gliofed.experiments.cases import prepare_study_cases
+from gliofed.experiments.demo import demo_study
 from gliofed.federated.noise.accounting import noise_for
 from gliofed.federated.noise.site_rounds import NoisyGradients
 from gliofed.models.network import build_net
@@ -41,7 +42,7 @@ from gliofed.privacy_config import PrivacyConfig
 from gliofed.runtime.device import keep_memory, this_machine
 from gliofed.runtime.files import write_text
 from gliofed.runtime.progress import NO_PROGRESS
-from gliofed.study import Study, load_study
+from gliofed.study import DataConfig, GridConfig, LossConfig, Study, TrainingConfig, load_study
 
 EPSILONS: Final = (16, 8, 4, 2)
 SITES: Final = 7
@@ -50,37 +51,21 @@ EPOCHS: Final = 20
 RATES: Final[Mapping[bool, float]] = {False: 2.8e-3, True: 1e-3}
 """Learning rate without noise, and with it; that with it was tried once, at epsilon 8."""
 DELTA: Final = 1e-3
-PHANTOM: Final = """
-name = "phantom"
-models = ["federated"]
-[data]
-root = "{root}"
-train = ["train"]
-external = ["test"]
-synthetic = true
-holdout = 0
-[grid]
-spacing_mm = [7.0, 7.0, 7.0]
-patch = [24, 24, 24]
-[prepare]
-brain = "stripped"
-register = false
-space = "scanner"
-bias = false
-[quality]
-brain_litres = [0.3, 2.2]
-alignment = 0.0
-"""
 
 
 def phantom(out: Path) -> Study:
-    """The study of the phantom, whose hospitals are written beside it."""
-    write_phantom(
-        out / "hospitals", [PhantomHospital("train", 240), PhantomHospital("test", 100)], 1
+    """The demo's study on two other phantom hospitals, which are written to `out`."""
+    root = out / "hospitals"
+    write_phantom(root, [PhantomHospital("train", 240), PhantomHospital("test", 100)], 1)
+    demo = demo_study(root)
+    return dataclasses.replace(
+        demo,
+        name="phantom",
+        data=DataConfig(root, ("train",), ("test",), holdout=0, synthetic=True),
+        grid=GridConfig(spacing_mm=(7.0,) * 3, patch=(24,) * 3),
+        train=TrainingConfig(),
+        loss=LossConfig(),
     )
-    path = out / "phantom.toml"
-    path.write_text(PHANTOM.format(root=out / "hospitals"))
-    return load_study(path)
 
 
 def with_privacy(study: Study, cell: str, patients: int) -> Study:

@@ -10,6 +10,7 @@ import torch
 from gliofed.errors import PolicyError, QuorumError, StudyError, UpdateError
 from gliofed.federated.client import Client, SiteData
 from gliofed.federated.client_training import ClientSetup
+from gliofed.federated.compression import RESIDUAL, expand
 from gliofed.federated.gate import UpdateGate
 from gliofed.federated.governance.consent import what_leaves
 from gliofed.federated.governance.policy import SitePolicy
@@ -22,6 +23,7 @@ from gliofed.federated.messages import (
     load_update,
     save_request,
 )
+from gliofed.federated.named_tensors import split_tensors
 from gliofed.federated.noise.accounting import epsilon_of, mechanism_of
 from gliofed.federated.noise.ledger import LEDGER, Ledger
 from gliofed.federated.noise.shares import largest_gradient, noise_of_site, sharing_sites
@@ -30,6 +32,7 @@ from gliofed.federated.noise.stated_counts import stated_cases_a_round, stated_c
 from gliofed.federated.server.rounds import run_rounds
 from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.strategies.synchronous import JointStep
+from gliofed.federated.wire import load
 from gliofed.models.network import build_net
 from gliofed.privacy_config import PrivacyConfig
 from gliofed.runtime.device import Device
@@ -278,6 +281,38 @@ def test_nothing_leaves_before_it_is_in_the_ledger(hospitals, study, tmp_path, m
     monkeypatch.undo()
     response(client("a", hospitals["a"], study, tmp_path), asked(study), tmp_path)
     assert Ledger(tmp_path / "sites/a" / LEDGER).runs()["run"].answered == 1
+
+
+@pytest.mark.parametrize("how", ["int8", "bfloat16"])
+def test_what_is_compressed_has_its_noise_already(
+    hospitals, study, tmp_path, monkeypatch, how
+) -> None:
+    """Of the noisy gradient that the ledger has, sent and residual are the parts. A gradient that
+    is not in the ledger leaves no residual, which would be part of the next one."""
+    study = dataclasses.replace(
+        study, federation=dataclasses.replace(study.federation, compress=how)
+    )
+    folder = tmp_path / "sites/a"
+
+    def fails(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("gliofed.federated.noise.ledger.write_bytes", fails)
+    with pytest.raises(OSError, match="disk full"):
+        response(client("a", hospitals["a"], study, tmp_path), asked(study), tmp_path)
+    assert not list(folder.glob("after-*"))
+    monkeypatch.undo()
+    site = client("a", hospitals["a"], study, tmp_path)
+    update = response(site, asked(study), tmp_path)
+    noisy = load_update(folder / "last-private-update.safetensors").tensors
+    sent = expand(update.tensors, update.extra)
+    residual = split_tensors(load(folder / "after-00000.safetensors")[0])[1][RESIDUAL]
+    for name, whole in noisy.items():
+        assert update.tensors[name].dtype != torch.float32
+        torch.testing.assert_close(sent[name] + residual[name], whole, rtol=1e-6, atol=1e-6)
+    again = response(client("a", hospitals["a"], study, tmp_path), asked(study), tmp_path)
+    assert all(torch.equal(t, update.tensors[k]) for k, t in again.tensors.items())
+    assert Ledger(folder / LEDGER).runs()["run"].answered == 1
 
 
 def test_a_study_beyond_the_budget_gets_no_gradient(hospitals, study, tmp_path) -> None:

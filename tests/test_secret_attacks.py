@@ -15,7 +15,7 @@ from secret_sites import MODEL, NAMES, federation, gradient_of, plain_sum, train
 
 from gliofed.errors import QuorumError
 from gliofed.federated.aggregation.blocks import norm
-from gliofed.federated.privacy.fixed_point import SCALE
+from gliofed.federated.privacy.fixed_point import WIDE
 from gliofed.federated.privacy.messages import load_masked, save_masked
 from gliofed.federated.server.run import FederatedRun
 from gliofed.federated.server.summed import SummedUpdates
@@ -116,7 +116,7 @@ def test_a_changed_program_is_caught_from_the_bound_of_the_sum_on(study, tmp_pat
         if (site, kind) == ("c", "train"):
             masked = load_masked(file, MODEL)
             tensors = {k: t.clone() for k, t in masked.tensors.items()}
-            tensors["mask.weight"][0] += int(share * len(NAMES) * LARGEST * SCALE)
+            tensors["mask.weight"][0] += int(share * len(NAMES) * LARGEST / WIDE.unit)
             save_masked(file, dataclasses.replace(masked, tensors=tensors))
 
     if share > 1:

@@ -225,7 +225,8 @@ RAW = {
     [
         ("federation", {"method": "fedavg"}, "synchronous"),
         ("federation", {"aggregation": "median"}, "compare the updates"),
-        ("federation", {"compress": "int8"}, "scales of their own"),
+        ("federation", {"compress": "int8"}, 'cannot add "int8"'),
+        ("federation", {"compress": "bfloat16"}, "one unit for all sites"),
         ("federation", {"leave_out_after": 3}, "leave out clip_ratio"),
         ("federation", {"clip_ratio": 4.0}, "leave out clip_ratio"),
         ("federation", {"max_gradient": 2.0**22 / 3 + 1}, "out of range"),

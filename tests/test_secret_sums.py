@@ -25,7 +25,7 @@ from gliofed.federated.label_counts import NO_CASES
 from gliofed.federated.messages import CountsRequest, save_request
 from gliofed.federated.privacy import masks, shamir
 from gliofed.federated.privacy.figures import CHECKS, SIZE, Figures, decode_figures
-from gliofed.federated.privacy.fixed_point import SCALE, decode, encode
+from gliofed.federated.privacy.fixed_point import WIDE
 from gliofed.federated.privacy.keys import Agreement, SecretKeys, pair_mask
 from gliofed.federated.privacy.messages import (
     FIGURES,
@@ -59,7 +59,7 @@ def study(tiny_study):
 def assert_sum(opened, sites) -> None:
     """Within n x 2^-41 of the plain sum, the error of the fixed point; and the exact counts."""
     for name, want in plain_sum(sites).items():
-        gap = (decode(opened.tensors[name]) - want).abs().max()
+        gap = (WIDE.decode(opened.tensors[name]) - want).abs().max()
         assert gap <= len(sites) * 2.0**-41, name
     assert opened.figures.counts == sum((s.counts for s in sites), NO_CASES)
     assert opened.figures.batch == 2 * sum(s.gradient is not None for s in sites)
@@ -140,10 +140,12 @@ def test_two_sites_have_one_mask_of_both_signs() -> None:
 @pytest.mark.parametrize("size", [1000.0, 1.0, 1e-6, 1e-12, 0.0])
 def test_a_value_is_known_to_half_a_unit(size) -> None:
     values = torch.linspace(-size, size, 1001)
-    gap = (decode(encode(values)) - values.double()).abs().max()
+    gap = (WIDE.decode(WIDE.encode(values)) - values.double()).abs().max()
     assert gap <= 2.0**-41
     if size >= 1:
-        assert torch.equal(decode(encode(torch.tensor(size))), torch.tensor(size).double())
+        assert torch.equal(
+            WIDE.decode(WIDE.encode(torch.tensor(size))), torch.tensor(size).double()
+        )
 
 
 def test_figures_are_added_as_they_are() -> None:
@@ -251,7 +253,7 @@ def test_a_masked_update_is_uniform(study, tmp_path, monkeypatch) -> None:
     for byte in range(8):
         # 255 degrees of freedom: mean 255, standard deviation 22.6
         assert abs(chi_square(masked, byte) - 255) < 6 * 22.6
-        assert chi_square(encode(big["up.0.weight"]), byte) > 1e6
+        assert chi_square(WIDE.encode(big["up.0.weight"]), byte) > 1e6
 
 
 def test_two_updates_have_one_transcript(study, tmp_path, monkeypatch) -> None:
@@ -283,7 +285,7 @@ def test_two_updates_have_one_transcript(study, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr("gliofed.federated.privacy.site.apply_masks", shifted)
         rows = []
         for site, sign in zip(sites, (-1, 1, 0), strict=True):
-            shift["by"] = 0 if first else int(sign * delta * SCALE)
+            shift["by"] = 0 if first else int(sign * delta / WIDE.unit)
             rows.append(masked_of(site, slot, folder))
         sent.append(torch.stack(rows))
         monkeypatch.undo()
@@ -522,7 +524,7 @@ def with_noise(response):
 
 def with_large(response):
     masked = {k: v.clone() for k, v in response.tensors.items()}
-    masked["mask.weight"] += int(5000 * SCALE)
+    masked["mask.weight"] += int(5000 / WIDE.unit)
     return dataclasses.replace(response, tensors=masked)
 
 

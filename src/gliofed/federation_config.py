@@ -27,7 +27,7 @@ class FederationConfig:
     methods that average, the part of the way to the mean of the sites' models (1: all of it).
     proximal: weight of the pull towards the round's model with "fedprox". commit: rounds between
     two commits with "synchronous"; the others commit every round. compress: of gradients, with
-    "synchronous".
+    "synchronous"; "int32" with secret sums.
     aggregation: of the sites' updates, a row of
     `gliofed.federated.aggregation.robust.AGGREGATIONS`. clip_ratio, refuse_ratio: the size of a
     site's last updates over the size that is usual, above which an update is scaled down, or
@@ -52,7 +52,7 @@ class FederationConfig:
     server_lr: float = 1.0
     proximal: float = 0.01
     commit: int = 20
-    compress: Literal["none", "bfloat16", "int8"] = "none"
+    compress: Literal["none", "bfloat16", "int8", "int32"] = "none"
     aggregation: Literal["mean", "trimmed_mean", "median", "geometric_median"] = "mean"
     clip_ratio: float = 5.0
     refuse_ratio: float = 15.0
@@ -129,6 +129,11 @@ def federation_faults(federation: FederationConfig) -> tuple[tuple[bool, str], .
             federation.compress != "none" and not federation.synchronous,
             'federation.compress: of gradients only; it needs method = "synchronous"',
         ),
+        (
+            federation.compress == "int32" and federation.privacy == "none",
+            'federation.compress: "int32" is the form of secret sums, and no smaller than what is '
+            'sent without them; give privacy = "secure-sum", or compress = "int8"',
+        ),
         *(_secret_sum_faults(federation) if federation.privacy == "secure-sum" else ()),
     )
 
@@ -149,9 +154,9 @@ def _secret_sum_faults(federation: FederationConfig) -> tuple[tuple[bool, str], 
             "sites, which the server does not see",
         ),
         (
-            federation.compress != "none",
-            start + 'needs compress = "none": compressed values have scales of their own at '
-            "each site and cannot be added",
+            federation.compress not in ("none", "int32"),
+            start + f'cannot add "{federation.compress}": it has a scale of its own at each site '
+            'and value; give compress = "int32", which has one unit for all sites',
         ),
         (
             any(getattr(federation, name) != getattr(default, name) for name in bounds),

@@ -59,11 +59,12 @@ LIES = {
     "other_masks": ("train", other_masks),
     "old_masks": ("train", old_masks),
     "old_response": ("train", old_response),
-    "other_keys": ("keys", other_keys),
     "dealt_shares": ("shares", dealt_shares),
     "held_shares": ("unmask", held_shares),
+    "other_keys": ("keys", other_keys),
 }
-"""Name to the kind of request whose response is changed, and the change."""
+"""Name to the kind of request whose response is changed, and the change. After the last one, the
+site is left out until keys are agreed anew, 20 rounds later."""
 
 
 def change(site: type) -> None:

@@ -190,7 +190,9 @@ class Client:
         if self._private is not None:
             if self._policy is not None:
                 enforce_cases(self._policy, self.counts.cases)
-            return self._private.respond(request, lambda: self._training.noisy_gradient(request))
+            make = lambda: self._training.noisy_gradient(request)  # noqa: E731
+            # compressed once it is in the ledger: its residual is part of the next gradient
+            return self._training.compressed(request, self._private.respond(request, make))
         if self._policy is not None and not self._strategy.takes_steps:
             enforce_request(self._policy, self.counts, request.labelled, request.class_weights)
         update = self._training.train(request, self.counts)

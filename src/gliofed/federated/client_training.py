@@ -30,6 +30,7 @@ from gliofed.federated.named_tensors import (
 from gliofed.federated.noise.ledger import Ledger
 from gliofed.federated.noise.site_rounds import NoisyGradients, PrivateRounds
 from gliofed.federated.noise.stated_counts import stated_cases_a_round
+from gliofed.federated.privacy.fixed_point import fixed_point_of
 from gliofed.federated.schedule import Schedule, batches_of_pass
 from gliofed.federated.strategies.halves import ClientRound
 from gliofed.federated.strategies.table import strategy_named
@@ -158,13 +159,15 @@ class ClientTraining:
         half = self._strategy.client(self._work(request, {}))
         cases = len(batch.has_mask)
         whole = dataclasses.replace(empty, tensors=half.tensors(), cases=cases, stats=stats)
-        return self._compressed(request, whole)
+        return self.compressed(request, whole)
 
-    def _compressed(self, request: TrainingRequest, update: Update) -> Update:
+    def compressed(self, request: TrainingRequest, update: Update) -> Update:
         """The update as it is sent; what rounding took away is kept for the next one."""
-        how = self._setup.study.federation.compress
+        study = self._setup.study
+        how = study.federation.compress
         kept = self._load_state(request) if how != "none" else {}
-        tensors, extra, residual = compress(update.tensors, how, kept.get(RESIDUAL, {}))
+        unit = fixed_point_of(study, sum(t.numel() for t in update.tensors.values())).unit
+        tensors, extra, residual = compress(update.tensors, how, kept.get(RESIDUAL, {}), unit)
         if residual:
             self._save_state(request, {RESIDUAL: residual})
         return dataclasses.replace(update, tensors=tensors, extra=extra)
@@ -179,14 +182,13 @@ class ClientTraining:
         return PrivateRounds(self._noisy, ledger, self._setup.folder)
 
     def noisy_gradient(self, request: TrainingRequest) -> Update:
-        """The update of a round with `[privacy]`.
+        """The update of a round with `[privacy]`, not compressed.
 
-        Its number of cases follows from the study, and it has no statistics. What compression takes
-        away, and adds later, was noisy before.
+        Its number of cases follows from the study, and it has no statistics.
         """
         self._load(request)
         self._progress.update(1, 1, self._site)
-        update = Update(
+        return Update(
             run=request.run,
             round=request.round,
             nonce=request.nonce,
@@ -196,7 +198,6 @@ class ClientTraining:
             labelled={},
             stats={},
         )
-        return self._compressed(request, update)
 
     def _local_steps(self, request: TrainingRequest, counts: LabelCounts) -> Update:
         """The weights after local epochs or steps with the site's own AdamW."""

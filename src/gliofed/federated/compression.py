@@ -1,4 +1,5 @@
-"""Smaller gradients: bfloat16, or 8-bit integers with one scale a channel, with error feedback.
+"""Smaller gradients: bfloat16, 8-bit integers with one scale a channel, or multiples of one unit
+that secret sums add as 32-bit integers; with error feedback.
 
 What rounding takes away at one round is added at the site's next one (Seide et al. 2014,
 Interspeech; Karimireddy et al. 2019, ICML), so that it is delayed and not lost.
@@ -16,28 +17,34 @@ from gliofed.federated.named_tensors import tensor_name
 from gliofed.federated.wire import TensorFile
 from gliofed.types import TensorsByKind
 
-Compression = Literal["none", "bfloat16", "int8"]
+Compression = Literal["none", "bfloat16", "int8", "int32"]
 SCALE: Final = "scale"
 RESIDUAL: Final = "residual"
 _LARGEST: Final = 127
 
 
 def compress(
-    gradient: Mapping[str, Tensor], how: Compression, residual: Mapping[str, Tensor]
+    gradient: Mapping[str, Tensor],
+    how: Compression,
+    residual: Mapping[str, Tensor],
+    unit: float = 1.0,
 ) -> tuple[dict[str, Tensor], TensorsByKind, dict[str, Tensor]]:
     """Compressed tensors, what belongs to them by kind, and the new residual.
 
     residual: of the site's round before, by parameter; empty before the first. It stays as it is
-    where the gradient is not finite: the gate refuses that one.
+    where the gradient is not finite: the gate refuses that one. unit: of "int32", a power of two.
+    The tensors are then float32 multiples of it.
     """
     if how == "none":
         return dict(gradient), {}, {}
     wanted = {
         k: g.float() + residual[k] if k in residual else g.float() for k, g in gradient.items()
     }
-    if how == "bfloat16":
+    scales: dict[str, Tensor] = {}
+    if how == "int32":
+        packed = {k: (g / unit).round() * unit for k, g in wanted.items()}
+    elif how == "bfloat16":
         packed = {k: g.to(torch.bfloat16) for k, g in wanted.items()}
-        scales: dict[str, Tensor] = {}
     else:
         scales = {k: _scale(g) for k, g in wanted.items()}
         packed = {

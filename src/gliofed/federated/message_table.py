@@ -276,7 +276,8 @@ MESSAGES: Final[Mapping[str, MessageForm]] = {
         Record(_origin), "for each slot and member 148 encrypted bytes and two digests of 32"
     ),
     "MaskedSum": MessageForm(
-        Record(_origin), "int64: one of each parameter that is trained, none for counts; figures"
+        Record(_origin),
+        "int64, or int32 with `compress`: one of each parameter that is trained; figures, int64",
     ),
     "UnmaskRequest": MessageForm(
         Record({"kind": Choice(("unmask",)), **_identity, "slot": _slot, "present": _members}),

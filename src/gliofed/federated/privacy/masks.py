@@ -1,4 +1,4 @@
-"""Masks: streams of uniform integers modulo 2^64, from 32 bytes each.
+"""Masks: streams of uniform integers modulo 2^64 or 2^32, from 32 bytes each.
 
 The generator is AES-256 in counter mode (NIST SP 800-38A) from a counter of 0; every key is used
 for one stream.
@@ -21,15 +21,16 @@ SignedKey = tuple[bytes, int]
 
 
 def apply_masks(tensors: Mapping[str, Tensor], keys: Sequence[SignedKey]) -> None:
-    """Add the streams of `keys` to int64 tensors in place.
+    """Add the streams of `keys` to int64 or int32 tensors in place.
 
     A stream goes through the tensors in the order of their names. They must be contiguous.
     """
     streams = [(_stream(key), sign) for key, sign in keys]
     buffer = bytearray(len(_ZEROS) + 16)  # the library asks for a block of the cipher to spare
-    values = np.frombuffer(buffer, "<u8")
     for name in sorted(tensors):
-        flat = tensors[name].numpy().reshape(-1).view(np.uint64)
+        signed = tensors[name].numpy().reshape(-1)
+        flat = signed.view(f"u{signed.itemsize}")
+        values = np.frombuffer(buffer, f"<u{signed.itemsize}")
         for start in range(0, flat.size, _BLOCK):
             block = flat[start : start + _BLOCK]
             for stream, sign in streams:

@@ -85,7 +85,7 @@ class SharesResponse:
 
 @dataclass(frozen=True)
 class MaskedSum:
-    """The masked int64 tensors of one site: of a gradient, or none for counts; and `FIGURES`."""
+    """The masked integers of one site: of a gradient, or none for counts; and `FIGURES`, int64."""
 
     run: str
     nonce: str
@@ -215,12 +215,14 @@ def save_masked(path: Path, masked: MaskedSum) -> None:
     save(path, masked.tensors, _origin(masked), lasting=False)
 
 
-def load_masked(path: Path, model: Mapping[str, Tensor]) -> MaskedSum:
+def load_masked(
+    path: Path, model: Mapping[str, Tensor], dtype: torch.dtype = torch.int64
+) -> MaskedSum:
     """A file as masked tensors, mapped. model: those of the gradient; none for counts.
 
-    Raises UpdateError where it is none.
+    dtype: of a gradient. Raises UpdateError where it is none.
     """
-    layout = {name: TensorForm(torch.int64, form.shape) for name, form in layout_of(model).items()}
+    layout = {name: TensorForm(dtype, form.shape) for name, form in layout_of(model).items()}
     figures = {FIGURES: TensorForm(torch.int64, (SIZE,))}
     tensors, note = _receive(path, "MaskedSum", {**layout, **figures})
     return MaskedSum(note["run"], note["nonce"], note["site"], tensors)

@@ -19,6 +19,7 @@ from torch import Tensor
 from gliofed.errors import QuorumError, UpdateError
 from gliofed.federated.messages import CountsRequest, TrainingRequest, new_nonce, save_request
 from gliofed.federated.privacy.figures import Figures, decode_figures
+from gliofed.federated.privacy.fixed_point import fixed_point_of
 from gliofed.federated.privacy.keys import Agreement, PublicKeys
 from gliofed.federated.privacy.masks import apply_masks
 from gliofed.federated.privacy.messages import (
@@ -52,7 +53,7 @@ _Response = TypeVar("_Response", KeysResponse, SharesResponse, UnmaskResponse)
 
 @dataclass(frozen=True)
 class OpenedSum:
-    """A sum. tensors: int64. seconds: site in it to the seconds until its part had arrived.
+    """A sum. tensors: integers. seconds: site in it to the seconds until its part had arrived.
     failures: each other site and why. received: bytes, with those of keys and shares."""
 
     tensors: Mapping[str, Tensor]
@@ -183,6 +184,8 @@ class SecretSums:
         started, got = time.monotonic(), _Collected()
         model = request.weights if isinstance(request, TrainingRequest) else {}
         trained = without_frozen(model, self._run.study.frozen)
+        values = sum(t.numel() for t in trained.values())
+        dtype = fixed_point_of(self._run.study, values).dtype
         sent = dataclasses.replace(request, sum=slot)
         before = self._before(request)
         with self._exchange(lambda path: save_request(path, sent)) as replies:
@@ -191,7 +194,7 @@ class SecretSums:
                 try:
                     file = response_file(reply)
                     got.received += file.stat().st_size
-                    masked = load_masked(file, trained)
+                    masked = load_masked(file, trained, dtype)
                     check_origin(reply.site, sent, masked)
                     _require_member(reply.site, slot, before)
                 except UpdateError as error:
@@ -239,7 +242,7 @@ def _require_member(site: str, slot: SumSlot, before: Collection[str]) -> None:
 
 
 def _accumulate(total: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
-    """Add int64 tensors to a sum, modulo 2^64."""
+    """Add integers to a sum, modulo 2^64 or 2^32."""
     for name, tensor in tensors.items():
         if name in total:
             total[name] += tensor

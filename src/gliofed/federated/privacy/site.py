@@ -28,7 +28,7 @@ from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import CountsRequest, TrainingRequest
 from gliofed.federated.noise.shares import largest_gradient
 from gliofed.federated.privacy.figures import Figures
-from gliofed.federated.privacy.fixed_point import encode
+from gliofed.federated.privacy.fixed_point import fixed_point_of
 from gliofed.federated.privacy.halves import SiteSetup
 from gliofed.federated.privacy.keys import (
     Agreement,
@@ -177,10 +177,11 @@ class SummedSite:
                 f"{bound:g} (max_gradient); nothing was sent"
             )
         trained = without_frozen(request.weights, self._setup.study.frozen)
+        fixed = fixed_point_of(self._setup.study, sum(t.numel() for t in trained.values()))
         tensors = {
-            name: encode(update.tensors[name])
+            name: fixed.encode(update.tensors[name])
             if update.tensors
-            else torch.zeros(tensor.shape, dtype=torch.int64)
+            else torch.zeros(tensor.shape, dtype=fixed.dtype)
             for name, tensor in trained.items()
         }
         figures = Figures(counts, update.cases, update.stats)

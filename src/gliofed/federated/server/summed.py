@@ -11,7 +11,7 @@ from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.label_counts import LabelCounts
 from gliofed.federated.messages import CountsRequest, TrainingRequest, new_nonce
 from gliofed.federated.noise.shares import largest_gradient
-from gliofed.federated.privacy.fixed_point import SCALE, decode
+from gliofed.federated.privacy.fixed_point import fixed_point_of
 from gliofed.federated.privacy.server import OpenedSum, SecretSums, not_a_sum
 from gliofed.federated.schedule import Schedule
 from gliofed.federated.server.exchange import Engine
@@ -57,22 +57,28 @@ class SummedUpdates:
         """As of `RoundUpdates`: one sum."""
         when = f"round {request.round}"
         opened = self._sums.add(request, when, self._counted)
+        values = sum(t.numel() for t in opened.tensors.values())
+        fixed = fixed_point_of(self._run.study, values)
         try:
-            self._check(opened)
+            self._check(opened, norm(opened.tensors) * fixed.unit, values)
         except UpdateError as error:
             raise not_a_sum(when, opened.seconds, error) from None
         server.add_sum(
-            lambda name: decode(opened.tensors[name]), opened.figures.batch, opened.figures.counts
+            lambda name: fixed.decode(opened.tensors[name]),
+            opened.figures.batch,
+            opened.figures.counts,
         )
         received = ReceivedRound(failures=dict(opened.failures), received=opened.received)
         received.seconds |= opened.seconds
         received.stats |= opened.figures.stats
         yield received
 
-    def _check(self, opened: OpenedSum) -> None:
-        """Raise UpdateError where the sum is more than its sites may send together."""
-        sites, values = len(opened.seconds), sum(t.numel() for t in opened.tensors.values())
-        size, bound = norm(opened.tensors) / SCALE, largest_gradient(self._run.study, values)
+    def _check(self, opened: OpenedSum, size: float, values: int) -> None:
+        """Raise UpdateError where the sum is more than its sites may send together.
+
+        size: norm of the sum. values: numbers in it.
+        """
+        sites, bound = len(opened.seconds), largest_gradient(self._run.study, values)
         if size > sites * bound * _SLACK:
             raise UpdateError(
                 f"its gradient has norm {size:.4g}, above {sites} x {bound:g} (max_gradient)"
