@@ -101,7 +101,9 @@ def gliofed_space(folder: Path, paths: Paths) -> Matrices:
 
 def gliofed_whole(folder: Path, paths: Paths) -> Matrices:
     entry = prepare_case(
-        Case("case", "benchmark", "case", paths, None, Labels()), GridConfig(), PreparationConfig()
+        Case("case", "benchmark", "case", paths, None, Labels()),
+        GridConfig(spacing_mm=(1.0, 1.0, 1.0)),
+        PreparationConfig(),
     )
     return {s: placed.matrix for s, placed in entry.placements.items()}
 

@@ -25,6 +25,7 @@ from gliofed.errors import CheckpointError, GliofedError, QuorumError, StudyErro
 from gliofed.experiments.run import run_study
 from gliofed.models.network import MultiTaskNet
 from gliofed.reporting.checklists.statements import read_statements
+from gliofed.runtime import device
 from gliofed.runtime.files import alone_in
 from gliofed.runtime.progress import NoProgress
 from gliofed.study import load_study
@@ -321,12 +322,18 @@ def test_a_quorum_binds_the_federation_alone(finished, study_file, tmp_path) -> 
 
 @pytest.mark.usefixtures("without_pictures")
 def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
-    finished, study_file, tmp_path
+    finished, study_file, tmp_path, monkeypatch
 ) -> None:
+    """On a machine with two GPUs by name, each process is given one of them."""
+    monkeypatch.setattr(device, "accelerators", lambda: ("4", "6"))
     seen: list[float] = []
+    given: set[bytes] = set()
 
     class TestsSeen(NoProgress):
         def update(self, done: float, total: float, detail: str) -> None:
+            for child in multiprocessing.active_children():
+                variables = Path(f"/proc/{child.pid}/environ").read_bytes().split(b"\0")
+                given.update(v for v in variables if v.startswith(b"CUDA_VISIBLE_DEVICES="))
             if detail.endswith("tests"):  # told by a process that has trained its model
                 seen.append(done / total)
 
@@ -336,6 +343,7 @@ def test_side_by_side_gives_the_same_bits_as_one_after_the_other(
         three, tmp_path, TestsSeen(), gliofed.RunOptions(store=finished / "store", processes=2)
     )  # one has to wait
     assert max(seen) == 1
+    assert given == {b"CUDA_VISIBLE_DEVICES=4", b"CUDA_VISIBLE_DEVICES=6"}
     same_as(finished, tmp_path, "federated", "alone:one", "alone:two")
     seen.clear()  # all is there: a second start needs no process
     run_study(
@@ -351,7 +359,7 @@ def test_an_error_in_a_process_is_the_runs_own_and_a_killed_one_is_named(
     study = load_study(study_file)
     rules = dataclasses.replace(study.federation, quorum=3)
     strict = dataclasses.replace(study, models=("federated", "pooled"), federation=rules)
-    with pytest.raises(QuorumError, match="2 of at least 3"):
+    with pytest.raises(QuorumError, match=r"^federated, external, seed 1: .*2 of at least 3"):
         run_study(
             strict,
             tmp_path / "a",

@@ -60,7 +60,7 @@ def moved(published, tmp_path_factory) -> Known:
     mask = Volume((drawn >= 0.5).astype(np.uint8), flair.volume.affine)
     scans.write_volume(folder / "mask.nii", mask)
     case = Case(source.name, "here", source.name, paths, folder / "mask.nii", Labels())
-    entry = prepare_case(case, GridConfig(), PreparationConfig())
+    entry = prepare_case(case, GridConfig(spacing_mm=(1.0, 1.0, 1.0)), PreparationConfig())
     to_network = {s: np.linalg.inv(p.matrix) @ there[s].matrix for s, p in entry.placements.items()}
     points = scans.brain_points(volumes[Sequence.T1CE])
     apart = {
@@ -96,7 +96,9 @@ def test_the_expert_s_mask_survives_the_way_to_its_own_millimetres(published) ->
     images = {s: source / f"{source.name}_{s.value.lower()}.nii.gz" for s in Sequence}
     mask = source / f"{source.name}_seg.nii.gz"
     case = Case(source.name, "here", source.name, images, mask, Labels())
-    entry = prepare_case(case, GridConfig(), replace(PreparationConfig(), bias=False))
+    entry = prepare_case(
+        case, GridConfig(spacing_mm=(1.0, 1.0, 1.0)), replace(PreparationConfig(), bias=False)
+    )
     matrices = [p.matrix for p in entry.placements.values()]
     assert all(np.array_equal(m, matrices[0]) for m in matrices)
     drawn = read_nifti(mask)
@@ -144,6 +146,6 @@ def test_a_real_head_of_thick_slices_is_registered_after_a_turn_of_17_degrees(re
     names = {Sequence.T1CE: "T1c", Sequence.T2: "T2", Sequence.FLAIR: "FLAIR"}
     images = {s: Path(f"{start}_{name}.nii.gz") for s, name in names.items()}
     case = Case("6692", "unc", "6692", images, None, Labels())
-    entry = prepare_case(case, GridConfig(), PreparationConfig())
+    entry = prepare_case(case, GridConfig(spacing_mm=(1.0, 1.0, 1.0)), PreparationConfig())
     assert entry.brain == "deepbet"
     assert quality_faults(entry.measures, QualityConfig(), entry.placements) == ()

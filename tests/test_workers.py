@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,9 @@ def do(job: Job, progress: Progress, mark: Path) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "refused":
         raise DataError("not this one")
+    if kind == "place":
+        time.sleep(0.2)  # so that no process takes two of two jobs
+        return os.environ["PLACE"]
     if kind == "threads":
         return os.environ["OMP_NUM_THREADS"] + os.environ["MKL_NUM_THREADS"]
     progress.update(number, 9, "at work")
@@ -109,6 +113,18 @@ def test_threads_are_set_but_for_what_the_user_has_set(pool, monkeypatch) -> Non
     with pool:
         assert outcomes(pool, ("threads", 0)) == {("threads", 0): "73"}
     assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_each_process_at_a_time_has_its_own_variables_and_so_has_its_replacement(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("PLACE", "the user's")
+    places = [{"PLACE": "first"}, {"PLACE": "second"}]
+    with WorkerPool(partial(set_up, tmp_path / "mark"), 2, 3, places) as pool:
+        assert set(outcomes(pool, ("place", 1), ("place", 2)).values()) == {"first", "second"}
+        assert outcomes(pool, ("exit", 3)) == {("exit", 3): ProcessCrash(3)}
+        assert set(outcomes(pool, ("place", 1), ("place", 2)).values()) == {"first", "second"}
+    assert os.environ["PLACE"] == "the user's"
 
 
 def test_no_process_to_be_had_is_an_error_of_its_own(pool, monkeypatch) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gliofed.dicom.storescp import ListenAddress, receive
     from gliofed.experiments.finished_run import FinishedRun
     from gliofed.experiments.hospital_features import HospitalStudy, study_hospitals
+    from gliofed.experiments.planning.study_plan import PlanOptions, StudyPlan, plan
     from gliofed.experiments.privacy.audit import AuditOptions, PrivacyAudit, audit_privacy
     from gliofed.experiments.radiomics import (
         ExtractedFeatures,
@@ -92,6 +93,9 @@ _MODULES: Final = {
     # Studies
     "run": "gliofed.experiments.studies",
     "RunOptions": "gliofed.experiments.run_context",
+    "plan": "gliofed.experiments.planning.study_plan",
+    "PlanOptions": "gliofed.experiments.planning.study_plan",
+    "StudyPlan": "gliofed.experiments.planning.study_plan",
     "demo": "gliofed.experiments.studies",
     "Demo": "gliofed.experiments.studies",
     "overlap": "gliofed.experiments.studies",
@@ -197,6 +201,7 @@ __all__ = [
     "LogLine",
     "LogVerdict",
     "MaskExport",
+    "PlanOptions",
     "PredictOptions",
     "PrepareOptions",
     "PrivacyAudit",
@@ -209,6 +214,7 @@ __all__ = [
     "SiteDataPaths",
     "SiteProgress",
     "StoredRun",
+    "StudyPlan",
     "TrainedModel",
     "ValidateOptions",
     "Validation",
@@ -236,6 +242,7 @@ __all__ = [
     "new_approver_key",
     "overlap",
     "phantom",
+    "plan",
     "predict",
     "prepare",
     "propose",

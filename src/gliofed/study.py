@@ -94,10 +94,11 @@ class GridConfig:
 
     spacing_mm: voxel size along right, anterior and superior (RAS axes); "native" keeps that
     axis as scanned. patch: size of a training sample in voxels; a smaller brain is padded with 0.
+    The defaults hold the whole brain in the space of MNI152, as predictions do.
     """
 
-    spacing_mm: tuple[Spacing, Spacing, Spacing] = (1.0, 1.0, 1.0)
-    patch: tuple[int, int, int] = (96, 96, 96)
+    spacing_mm: tuple[Spacing, Spacing, Spacing] = (2.0, 2.0, 2.0)
+    patch: tuple[int, int, int] = (80, 96, 80)
 
 
 @dataclass(frozen=True)

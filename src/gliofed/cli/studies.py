@@ -1,4 +1,4 @@
-"""Commands for studies: demo, run, validate, score, overlap, cohort, radiomics, privacy."""
+"""Commands for studies: demo, plan, run, validate, score, overlap, cohort, radiomics, privacy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OutputFormat(enum.StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands of this group."""
-    for command in (demo, run, validate, score, overlap, cohort):
+    for command in (demo, plan, run, validate, score, overlap, cohort):
         app.command(rich_help_panel=GROUP)(command)
     app.add_typer(radiomics, name="radiomics", rich_help_panel=GROUP)
     app.add_typer(privacy, name="privacy", rich_help_panel=GROUP)
@@ -57,6 +57,41 @@ def demo(
         typer.echo(f"Page of one predicted case: {shown.case_page}")
 
 
+def plan(
+    study: options.StudyFile,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run to come [default: runs/<study file's name>]."),
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of prepared cases [default: <out>/store].")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Models side by side [default: as gliofed run].")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Cases prepared to measure.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """State the cases, rounds, bytes, disk, memory and hours of a study; nothing is trained.
+
+    Ends with status 1 where a problem is stated, 2 where the study cannot be run.
+    """
+    from gliofed.cli.screens.plan import plan_json, show_plan
+    from gliofed.runtime.device import processes_at_once
+
+    with one_line_errors(status=2):
+        with TerminalProgress() as progress:
+            folder = out or Path("runs") / study.stem
+            choices = gliofed.PlanOptions(folder, store, processes or processes_at_once(), samples)
+            found = gliofed.plan(study, choices, progress)
+        if json:
+            typer.echo(plan_json(found))
+        else:
+            show_plan(found)
+    if found.problems:
+        sys.exit(1)
+
+
 def run(
     study: options.StudyFile,
     out: Annotated[
@@ -69,7 +104,7 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="Models trained side by side [default: one a core; 1 with an accelerator].",
+            help="Models trained side by side [default: one a GPU; one a core without any].",
         ),
     ] = None,
     statements: Annotated[

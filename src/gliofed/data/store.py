@@ -184,8 +184,7 @@ class PreparedStore:
     def file_digest(self, path: Path) -> str:
         """SHA-256 of a file, remembered by path, size and time of change."""
         try:
-            stat = path.stat()
-            name = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
+            name = _digest_name(path)
             if name not in self._digests:
                 with path.open("rb") as file:
                     digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -194,6 +193,17 @@ class PreparedStore:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
         return self._digests[name]
+
+    def knows(self, path: Path) -> bool:
+        """Whether the digest of this file, as it is now, is remembered."""
+        try:
+            return _digest_name(path) in self._digests
+        except OSError:
+            return False
+
+    def size(self, key: str) -> int:
+        """Bytes of the files of an entry. Raises OSError where there is none."""
+        return sum(file.stat().st_size for file in (self.root / key).iterdir())
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -225,6 +235,11 @@ class PreparedStore:
         except (FileNotFoundError, ValueError):
             return {}
         return digests
+
+
+def _digest_name(path: Path) -> str:
+    stat = path.stat()
+    return f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
 def unwritable_error(folder: Path, error: OSError) -> UnwritableError:

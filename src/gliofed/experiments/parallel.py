@@ -1,12 +1,13 @@
-"""Trains several models at the same time, each in a process, since one model cannot use all cores
-of a CPU.
+"""Trains several models at the same time, each in a process: one on each GPU, and else, since one
+model cannot use all cores of a CPU, one on each core.
 
 Each process writes its results to the disk; the run then reads them there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,14 @@ from gliofed.errors import GliofedError
 from gliofed.experiments.model_runs import ModelRun
 from gliofed.experiments.run_context import RunContext, RunOptions
 from gliofed.experiments.train_and_test import predictions_file, test_model, train_model
-from gliofed.runtime.device import keep_memory, this_machine
+from gliofed.runtime.device import (
+    keep_memory,
+    keep_to_share,
+    models_a_gpu,
+    process_environments,
+    this_machine,
+)
+from gliofed.runtime.memory import is_out_of_memory
 from gliofed.runtime.progress import NoProgress, Progress
 from gliofed.runtime.workers import WorkerPool
 from gliofed.study import Study
@@ -44,8 +52,9 @@ def train_in_parallel(
     Models whose predictions are on the disk already need no process.
 
     A model whose process is killed is trained again alone, from its last committed round. Raises
-    the first error of gliofed that a process meets, and GliofedError where one crashes; the others
-    are then stopped, and their committed rounds stay.
+    the first error of gliofed that a process meets, with the model's name, and GliofedError where
+    one crashes or has too little memory; the others are then stopped, and their committed rounds
+    stay.
     """
     first = [run for run in runs if run.base is None]
     rest = [run for run in runs if run.base is not None]  # begin with models of the first
@@ -68,7 +77,8 @@ def _train_at_once(
     all_progress = _ProgressOfModels(
         progress, sum(job.run.effective_study(study).train.epochs for job in jobs)
     )
-    with WorkerPool(partial(_set_up, threads), processes, threads) as pool:
+    set_up = partial(_set_up, threads, models_a_gpu(processes))
+    with WorkerPool(set_up, processes, threads, process_environments(processes)) as pool:
         for job, outcome in pool.run(jobs, all_progress.of):
             if outcome is not None:
                 raise GliofedError(
@@ -109,19 +119,43 @@ def _case_keys(run: ModelRun, prepared: Mapping[str, PreparedCase]) -> tuple[tup
     return tuple((c, prepared[str(c)].key) for c in cases)
 
 
-def _set_up(threads: int) -> Callable[[ModelJob, Progress], None]:
-    """The function that a worker process calls for each model. threads: of torch."""
+def _set_up(threads: int, sharing: int) -> Callable[[ModelJob, Progress], None]:
+    """The function that a worker process calls for each model. threads: of torch. sharing: models
+    on one GPU."""
     torch.set_num_threads(threads)
     keep_memory()
+    keep_to_share(sharing)
     machine = this_machine()
 
     def train_and_test(job: ModelJob, progress: Progress) -> None:
-        store = PreparedStore(job.store)
-        prepared = {str(case): store.open(key, case) for case, key in job.cases}
-        context = RunContext(job.study, job.out, machine, prepared)
-        trained = train_model(context, job.run, progress)
-        epochs = job.run.effective_study(job.study).train.epochs
-        progress.update(epochs, epochs, "tests")
-        test_model(context, trained)
+        with named_errors(job.run):
+            store = PreparedStore(job.store)
+            prepared = {str(case): store.open(key, case) for case, key in job.cases}
+            context = RunContext(job.study, job.out, machine, prepared)
+            trained = train_model(context, job.run, progress)
+            epochs = job.run.effective_study(job.study).train.epochs
+            progress.update(epochs, epochs, "tests")
+            test_model(context, trained)
 
     return train_and_test
+
+
+@contextmanager
+def named_errors(run: ModelRun) -> Iterator[None]:
+    """Put the model's name before an error; too little memory becomes an error with its cure."""
+    try:
+        yield
+    except GliofedError as error:
+        raise type(error)(f"{run}: {error}") from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise GliofedError(
+            f"{run}: not enough memory ({_first_line(error)}); start again with fewer "
+            "--processes, which goes on from the last committed round, or set a smaller "
+            "train.batch or grid.patch"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

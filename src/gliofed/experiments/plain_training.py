@@ -35,7 +35,7 @@ def train_plainly(
     """
     study, folder = run.effective_study(context.study), run.folder(context.out) / "rounds"
     run_id = run.run_id(context.study, context.prepared)
-    plan = _plan(context, run)
+    plan = training_plan(context, run)
     net = build_net(study.net, run.seed)
     state = last_committed(folder, run_id) or CommittedRound(
         run_id,
@@ -87,7 +87,8 @@ def _trained_names(
     return [name for name in weights if is_personal(name, context.study.personal.parts)]
 
 
-def _plan(context: RunContext, run: ModelRun) -> TrainingPlan:
+def training_plan(context: RunContext, run: ModelRun) -> TrainingPlan:
+    """The data and settings of a run whose cases are in one place."""
     study = run.effective_study(context.study)
     sites = {s: [context.prepared[str(c)] for c in cases] for s, cases in run.sites.items()}
     counts = run.counts(context.prepared)

@@ -35,27 +35,33 @@ def train_model(context: RunContext, run: ModelRun, progress: Progress) -> Train
 
 
 def _federate(context: RunContext, run: ModelRun, progress: Progress) -> CommittedRound:
+    epochs = run.effective_study(context.study).train.epochs
+    passes = _PassProgress(progress, len(run.sites), epochs)
+    engine, federated = local_federation(context, run, passes)
+    return run_rounds(engine, federated, passes.committed)
+
+
+def local_federation(
+    context: RunContext, run: ModelRun, progress: Progress
+) -> tuple[LocalEngine, FederatedRun]:
+    """The hospitals of a federated run in this process, and what their server is given."""
     folder, study = run.folder(context.out), run.effective_study(context.study)
-    passes = _PassProgress(progress, len(run.sites), study.train.epochs)
     sites = [
         Client(
             SiteData(name, [context.prepared[str(c)] for c in cases]),
             ClientSetup(study, run.seed, folder / "sites" / name, context.machine),
-            progress=passes,
+            progress=progress,
         )
         for name, cases in run.sites.items()
     ]
-    return run_rounds(
-        LocalEngine(sites, folder / "rounds"),
-        FederatedRun(
-            study,
-            run.run_id(context.study, context.prepared),
-            run.seed,
-            folder / "rounds",
-            lambda: initial_weights(study, run.seed),
-        ),
-        passes.committed,
+    federated = FederatedRun(
+        study,
+        run.run_id(context.study, context.prepared),
+        run.seed,
+        folder / "rounds",
+        lambda: initial_weights(study, run.seed),
     )
+    return LocalEngine(sites, folder / "rounds"), federated
 
 
 class _PassProgress(NoProgress):

@@ -42,7 +42,7 @@ from gliofed.federated.governance.policy import (
     enforce_update,
     hide_labels,
 )
-from gliofed.federated.label_counts import LabelCounts
+from gliofed.federated.label_counts import LabelCounts, count_classes
 from gliofed.federated.messages import (
     CalibrationRequest,
     CountsRequest,
@@ -65,10 +65,9 @@ from gliofed.federated.privacy.slot import FEWEST_SITES
 from gliofed.federated.privacy.table import mechanism_named
 from gliofed.federated.strategies.table import strategy_named
 from gliofed.federated.wire import read_note
-from gliofed.markers import BY_ID, MARKERS
 from gliofed.runtime.progress import NO_PROGRESS, Progress
 from gliofed.study import FUSION
-from gliofed.types import Unknown, Update
+from gliofed.types import Update
 
 SiteTest = Callable[[Mapping[str, Tensor]], Sequence[CaseResult]]
 """From a model's weights to its results for the site's test cases, which do not leave the site. In
@@ -305,11 +304,5 @@ def fewest_sites(setup: ClientSetup, policy: SitePolicy | None) -> int:
 
 def count_cases(cases: Sequence[PreparedCase]) -> LabelCounts:
     """The counts of one site's training cases."""
-    classes = {m.id: [0] * len(m.classes) for m in MARKERS}
-    for prepared in cases:
-        for name, counts in classes.items():
-            value = prepared.case.labels[name]
-            if not isinstance(value, Unknown):
-                counts[BY_ID[name].classes.index(value)] += 1
     masks = sum(p.lesion is not None for p in cases)
-    return LabelCounts(len(cases), masks, {k: tuple(v) for k, v in classes.items()})
+    return LabelCounts(len(cases), masks, count_classes(p.case.labels for p in cases))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gliofed.markers import BY_ID, MARKERS
 from gliofed.models.network import MASK_TASK
 from gliofed.study import LossConfig
+from gliofed.types import Labels, Unknown
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ class LabelCounts:
 
 
 NO_CASES = LabelCounts(0, 0, {m.id: (0,) * len(m.classes) for m in MARKERS})
+
+
+def count_classes(labels: Iterable[Labels]) -> Mapping[str, tuple[int, ...]]:
+    """Marker to the number of cases of each class. labels: of each case."""
+    classes = {m.id: [0] * len(m.classes) for m in MARKERS}
+    for own in labels:
+        for name, counts in classes.items():
+            value = own[name]
+            if not isinstance(value, Unknown):
+                counts[BY_ID[name].classes.index(value)] += 1
+    return {name: tuple(counts) for name, counts in classes.items()}
 
 
 def share_of_batch(batch: int, own: int, total: int) -> int:

@@ -58,6 +58,17 @@ def store_key(case: Case, grid: GridConfig, steps: PreparationConfig, store: Pre
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def known_key(
+    case: Case, grid: GridConfig, steps: PreparationConfig, store: PreparedStore
+) -> str | None:
+    """The key of a case's entry where the store has one; None also where that would take reading a
+    file that no preparation into this store has read."""
+    if not all(path is None or store.knows(path) for _, path in _files(case, steps)):
+        return None
+    key = store_key(case, grid, steps, store)
+    return key if store.has(key) else None
+
+
 def _files(case: Case, steps: PreparationConfig) -> Sequence[tuple[str, Path | None]]:
     """Every source file by what it is, None where there is none; a brain mask where it is used."""
     scans = [(s.value, case.images.get(s)) for s in SEQUENCES]

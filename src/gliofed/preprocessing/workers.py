@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import traceback
@@ -18,6 +17,7 @@ from gliofed.errors import GliofedError, UnwritableError
 from gliofed.preprocessing.cases import named, prepare_one, store_key
 from gliofed.preprocessing.quality_control import quality_faults
 from gliofed.preprocessing.quality_figure import figure_name, update_figure
+from gliofed.runtime.memory import physical_memory
 from gliofed.runtime.processes import cores
 from gliofed.runtime.progress import Progress
 from gliofed.runtime.workers import ProcessCrash, WorkerPool
@@ -80,11 +80,8 @@ class _Result:
 
 def processes_at_once() -> int:
     """Number of cases to prepare in parallel: one a core, with `MEMORY_EACH` for each."""
-    processes = cores()
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        processes = min(processes, memory // MEMORY_EACH)
-    return max(1, processes)
+    memory = physical_memory()
+    return cores() if memory is None else max(1, min(cores(), memory // MEMORY_EACH))
 
 
 class CasePreparer:

@@ -17,3 +17,17 @@ def printable(text: str, longest: int | None = None) -> str:
     if longest is None or len(clean) <= longest:
         return clean
     return clean[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def size_text(size: float) -> str:
+    """A number of bytes in decimal units, to three digits or to the byte.
+
+    >>> size_text(999), size_text(12_345), size_text(2_500_000_000)
+    ('999 bytes', '12.3 kB', '2.50 GB')
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            value = size / scale
+            digits = 2 if value < 10 else 1 if value < 100 else 0
+            return f"{value:.{digits}f} {unit}"
+    return f"{size:.0f} bytes"

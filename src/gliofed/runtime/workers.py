@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -86,7 +86,10 @@ class _Finished(Generic[ResultT]):
 
 @dataclass
 class _Worker(Generic[JobT]):
+    """place: among the processes at a time, from 0."""
+
     process: SpawnProcess
+    place: int
     job: JobT | None = None
 
 
@@ -97,10 +100,18 @@ class WorkerPool(Generic[JobT, ResultT]):
     with the one that started it. Processes stay from one `run` to the next.
     """
 
-    def __init__(self, setup: Setup[JobT, ResultT], processes: int, threads: int) -> None:
+    def __init__(
+        self,
+        setup: Setup[JobT, ResultT],
+        processes: int,
+        threads: int,
+        environments: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         """processes: at most this many at a time. threads: of native libraries in each process,
-        unless the user's environment sets another number."""
+        unless the user's environment sets another number. environments: variables of each of the
+        processes at a time; one in place of a dead one has its variables. None where empty."""
         self._setup, self._processes, self._threads = setup, processes, threads
+        self._environments = environments or ({},) * max(1, processes)
         self._workers: dict[Connection, _Worker[JobT]] = {}
         self._can_start = False
 
@@ -179,16 +190,18 @@ class WorkerPool(Generic[JobT, ResultT]):
                 _send(pipe, worker.job)
 
     def _add(self) -> None:
+        taken = {worker.place for worker in self._workers.values()}
+        place = min({*range(len(self._environments))} - taken)
         context = multiprocessing.get_context("spawn")
         own_end, its_end = context.Pipe(duplex=True)
         process = context.Process(target=_work, args=(self._setup, its_end), daemon=True)
         try:
-            with _thread_environment(self._threads), _no_main_module():
+            with _environment(self._threads, self._environments[place]), _no_main_module():
                 process.start()
         except OSError as error:
             raise _cannot_start(str(error)) from None
         its_end.close()
-        self._workers[own_end] = _Worker(process)
+        self._workers[own_end] = _Worker(process, place)
 
     def _receive(
         self, pipe: Connection
@@ -236,18 +249,23 @@ def _cannot_start(reason: str) -> GliofedError:
 
 
 @contextmanager
-def _thread_environment(threads: int) -> Iterator[None]:
-    """Thread counts for a process started within; those that the user has set stay.
+def _environment(threads: int, own: Mapping[str, str]) -> Iterator[None]:
+    """Variables for a process started within: its own, and thread counts that the user has not set.
 
     Native libraries read them when they are imported.
     """
-    unset = [name for name in _THREAD_VARIABLES if name not in os.environ]
-    os.environ |= dict.fromkeys(unset, str(threads))
+    counts = {name: str(threads) for name in _THREAD_VARIABLES if name not in os.environ}
+    changed = {**counts, **own}
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ |= changed
     try:
         yield
     finally:
-        for name in unset:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

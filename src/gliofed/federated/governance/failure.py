@@ -19,6 +19,7 @@ from typing import Final, Literal, get_args
 from gliofed import errors
 from gliofed.errors import ApprovalError, GliofedError, PolicyError, UnwritableError, UpdateError
 from gliofed.runtime.files import write_private
+from gliofed.runtime.memory import is_out_of_memory
 
 Stage = Literal[
     "approval",
@@ -123,9 +124,7 @@ def _stage(error: BaseException, current: Stage) -> Stage:
         return "approval"
     if isinstance(error, PolicyError):
         return "policy"
-    # an error of torch, which this module does not import
-    torch_memory = "OutOfMemoryError" in (k.__name__ for k in type(error).__mro__)
-    if isinstance(error, MemoryError) or torch_memory or "DefaultCPUAllocator" in str(error):
+    if is_out_of_memory(error):
         return "memory"
     if isinstance(error, UnwritableError) or getattr(error, "errno", None) in _NO_SPACE:
         return "disk"

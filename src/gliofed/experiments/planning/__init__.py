@@ -1,0 +1,1 @@
+"""What a study needs, stated before anything is trained: cases, rounds, bytes, disk, hours."""
