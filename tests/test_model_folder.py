@@ -32,10 +32,19 @@ from gliofed.models.folder import (
 )
 from gliofed.models.network import build_net
 from gliofed.models.recipe import ModelRecipe
-from gliofed.study import CalibrationConfig, NetworkConfig, Study, load_study, parse_study
+from gliofed.study import (
+    CalibrationConfig,
+    GridConfig,
+    NetworkConfig,
+    Study,
+    load_study,
+    parse_study,
+)
 from gliofed.version import __version__
 
 OLD = Path(__file__).parent / "old_models"
+GRID_OF_THEN = GridConfig((1.0, 1.0, 1.0), (96, 96, 96))
+"""The default grid of the time of format 1; that of now is another one."""
 STUDY: Study = parse_study(
     {
         "name": "s",
@@ -286,6 +295,7 @@ def test_format_1_opens_and_answers_as_it_did(old, tmp_path) -> None:
     own = gliofed.upgrade_model(old, OLD / "study.toml", tmp_path / "m")
     found = gliofed.read_model(tmp_path / "m")
     assert (found.id, found.recipe.rounds, found.calibrations) == (own, 7, {})
+    assert found.recipe.grid == GRID_OF_THEN
     generator = torch.Generator().manual_seed(5)
     image = torch.randn(1, 4, 17, 19, 21, generator=generator)
     with torch.inference_mode():
@@ -297,6 +307,14 @@ def test_format_1_opens_and_answers_as_it_did(old, tmp_path) -> None:
         assert answers.mask.pow(power).mean().item() == pytest.approx(
             expected["mask"][power - 1], abs=1e-4
         )
+
+
+def test_a_grid_that_the_study_of_an_older_file_states_is_its_own(old, tmp_path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text((OLD / "study.toml").read_text() + "[grid]\nspacing_mm = [3.0, 3.0, 3.0]\n")
+    gliofed.upgrade_model(old, study, tmp_path / "m")
+    grid = gliofed.read_model(tmp_path / "m").recipe.grid
+    assert grid == dataclasses.replace(GRID_OF_THEN, spacing_mm=(3.0, 3.0, 3.0))
 
 
 def test_format_2_opens_with_heads_that_read_global_maxima(tmp_path) -> None:
@@ -321,6 +339,7 @@ def test_an_older_file_is_refused_where_it_does_not_fit(old, tmp_path) -> None:
         gliofed.upgrade_model(old, study, tmp_path / "m")
     study.write_text(text.replace("epochs = 7", "epochs = 8"))
     asked = study_for_sites(load_study(OLD / "study.toml"))
+    asked = dataclasses.replace(asked, grid=GRID_OF_THEN)
     note = {"run": run_id(asked), "rounds": 7, "study": asked.digest, "gliofed": __version__}
     save(old, weights, note)
     with pytest.raises(ModelError, match="give the study that it was trained with"):
