@@ -210,7 +210,13 @@ def test_the_command_states_problems_and_ends_with_1(hospitals, tmp_path) -> Non
     shown = command(hospitals, tmp_path)
     assert shown.exit_code == 1, shown.output
     lines = shown.stdout.splitlines()
-    wanted = ("Rounds: 12 of 1 model", "Bytes: ", "Memory: ", "Disk, free: ", "Time, networks: ")
+    wanted = (
+        "Rounds: 12, 1 federated model",
+        "Bytes: ",
+        "Memory: ",
+        "Disk, free: ",
+        "Time, networks: ",
+    )
     for start in wanted:
         assert any(line.startswith(start) for line in lines), start
     assert (

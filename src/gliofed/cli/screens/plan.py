@@ -95,9 +95,9 @@ def _training_lines(plan: StudyPlan) -> list[tuple[str, str]]:
         here = traffic.here
         each = f"{size_text(here.down / here.rounds)} to all hospitals and "
         each += f"{size_text(here.up / here.rounds)} from them a round"
-        models = count(traffic.networks, "model")
+        models = count(traffic.networks, "federated model")
         lines += [
-            ("Rounds", f"{here.rounds:,} of {models} ({traffic.method})"),
+            ("Rounds", f"{here.rounds:,}, {models} ({traffic.method})"),
             ("Bytes", f"{each}; {size_text(here.total)} in all, {here.updates:,} updates"),
             (
                 "Bytes between hospitals",
@@ -111,8 +111,9 @@ def _training_lines(plan: StudyPlan) -> list[tuple[str, str]]:
         lines.append((
             "Memory",
             f"{size_text(memory.process)} a training process (measured, with all masks), "
-            f"{memory.processes} at a time: {size_text(memory.training)}{machine}; server between "
-            f"hospitals {size_text(memory.server)} (estimated from the model's size)",
+            f"{memory.processes} at a time: {size_text(memory.run)}{machine} with "
+            f"the process that draws the page ({size_text(memory.page)}, estimated); server between hospitals "
+            f"{size_text(memory.server)} (estimated)",
         ))  # fmt: skip
         if memory.accelerator:
             lines.append(("Accelerator", f"{size_text(memory.accelerator)} a model (measured)"))

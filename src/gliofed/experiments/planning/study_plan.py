@@ -50,6 +50,10 @@ SERVER_BASE: Final = 600_000_000
 SERVER_EACH: Final = 12
 """Bytes of the server's job without a model, and for each byte of one: a line through the sizes of
 docs/results.md, "Transport"."""
+PAGE_BASE: Final = 700_000_000
+PAGE_EACH: Final = 150_000
+"""Bytes of the process that draws the page without a result, and for each one: measured sizes of
+docs/results.md, "Plan of a study"."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +107,21 @@ class DiskPlan:
 @dataclass(frozen=True)
 class MemoryPlan:
     """Bytes. process: of one training process, measured, with the masks of all cases. accelerator:
-    of one model, 0 without one. machine: None where the system does not state it. server: of the
-    server's job between hospitals, estimated."""
+    of one model, 0 without one. page: of the process that starts them and draws the page,
+    estimated. machine: None where the system does not state it. server: of the server's job
+    between hospitals, estimated."""
 
     process: int
     processes: int
     accelerator: int
+    page: int
     machine: int | None
     server: int
 
     @property
-    def training(self) -> int:
-        """Of all training processes together."""
-        return self.process * self.processes
+    def run(self) -> int:
+        """Of all processes of the run together."""
+        return self.process * self.processes + self.page
 
 
 @dataclass(frozen=True)
@@ -181,14 +187,14 @@ def plan_study(study: Study, options: PlanOptions, progress: Progress) -> StudyP
     counted = tuple(site_cases(site, cases) for site, cases in sites.items())
     traffic = _traffic(study, runs, measured)
     disk = _disk(study, options, prepared, estimates, measured)
-    memory = _memory(study, options, prepared, measured, len(runs))
+    memory = _memory(study, options, prepared, (measured, runs))
     stated = [
         *problems.label_problems(study, folds),
         *problems.site_problems(counted, folds),
         *prepared.excluded,
         patch_note(study.grid.patch, samples.prepared) if runs else "",
         problems.disk_problem(disk.needed, disk.free, disk.where),
-        memory and problems.memory_problem(memory.training, memory.machine, memory.processes),
+        memory and problems.memory_problem(memory.run, memory.machine, memory.processes),
     ]
     return StudyPlan(
         study=study,
@@ -309,16 +315,19 @@ def _memory(
     study: Study,
     options: PlanOptions,
     prepared: StoreEstimate,
-    measured: Mapping[str, Rehearsal],
-    runs: int,
+    rehearsed: tuple[Mapping[str, Rehearsal], Sequence[ModelRun]],
 ) -> MemoryPlan | None:
+    """rehearsed: the rehearsals, and the runs that they stand for."""
+    measured, runs = rehearsed
     if not measured:
         return None
     peak = max(own.peak for own in measured.values())
+    results = sum(len(run.test_cases) for run in runs)
     return MemoryPlan(
         process=peak + prepared.mask_bytes,
-        processes=min(options.processes, runs),
+        processes=min(options.processes, len(runs)),
         accelerator=max(own.device_peak for own in measured.values()),
+        page=PAGE_BASE + prepared.mask_bytes + PAGE_EACH * results,
         machine=physical_memory(),
         server=SERVER_BASE + SERVER_EACH * model_bytes(study),
     )
