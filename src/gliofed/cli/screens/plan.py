@@ -112,8 +112,8 @@ def _training_lines(plan: StudyPlan) -> list[tuple[str, str]]:
             "Memory",
             f"{size_text(memory.process)} a training process (measured, with all masks), "
             f"{memory.processes} at a time: {size_text(memory.run)}{machine} with "
-            f"the process that draws the page ({size_text(memory.page)}, estimated); server between hospitals "
-            f"{size_text(memory.server)} (estimated)",
+            f"the process that draws the page ({size_text(memory.page)}, estimated); "
+            f"server between hospitals {size_text(memory.server)} (estimated)",
         ))  # fmt: skip
         if memory.accelerator:
             lines.append(("Accelerator", f"{size_text(memory.accelerator)} a model (measured)"))
