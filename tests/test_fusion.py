@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import THIN
 from small_study import write_study
+from test_calibrate import answers
 from test_model_folder import RECIPE, calibration, no_card
 
 import gliofed
@@ -29,9 +30,17 @@ from gliofed.calibration.fusion_file import fusion_json, parse_fusion
 from gliofed.data.phantom import PhantomHospital
 from gliofed.errors import DataError, ModelError, StudyError
 from gliofed.evaluation.logistic_regression import class_probabilities
+from gliofed.experiments.fused_predictions import (
+    calibrated_fused,
+    fused_results,
+    inputs_note,
+)
 from gliofed.experiments.run import run_study
 from gliofed.experiments.run_context import RunOptions
 from gliofed.inference.people import find_people, parse_person
+from gliofed.models.combine import combine_models
+from gliofed.models.export.bundle_texts import metadata_of, readme_of
+from gliofed.models.export.onnx_file import properties_of
 from gliofed.models.folder import FUSION, RECORD, add_fusion, read_model, write_model
 from gliofed.models.network import build_net
 from gliofed.models.presets import PRESETS
@@ -163,9 +172,49 @@ def test_a_model_folder_with_a_fusion_is_of_a_later_format_and_one_without_as_be
     assert json.loads((tmp_path / "m" / RECORD).read_text())["format"] == 4
     again = add_fusion(tmp_path / "m", Fusion({"idh": IDH}, {0: calibration()}))
     assert again == id_
+    with_card = add_fusion(tmp_path / "m", model.fusion, lambda id_: f"of {id_}")
+    assert (with_card, read_model(tmp_path / "m").card) == (id_, f"of {id_}")
     (tmp_path / "m" / FUSION).write_text("{}")
     with pytest.raises(ModelError, match="was changed"):
         read_model(tmp_path / "m")
+
+
+def test_what_leaves_the_fusion_out_says_so(tmp_path) -> None:
+    alone = (
+        "IDH mutation: of the network alone, without the age and sex that the model folder joins"
+    )
+    for seed in (3, 4):
+        weights = build_net(NetworkConfig("small", (4, 4, 4)), seed=seed).state_dict()
+        write_model(tmp_path / f"{seed}", RECIPE, weights, {}, no_card)
+    without = read_model(tmp_path / "4")
+    add_fusion(tmp_path / "3", Fusion({"idh": IDH}, {}))
+    model = read_model(tmp_path / "3")
+    for own, says in ((model, True), (without, False)):
+        assert (alone in readme_of(own)) == says
+        assert (alone in metadata_of(own)["description"]) == says
+        assert (alone in properties_of(own)["outputs"]) == says
+    combine_models([tmp_path / "3", tmp_path / "4"], tmp_path / "both")
+    both = read_model(tmp_path / "both")
+    assert both.fusion is None
+    assert alone in both.card
+
+
+def test_a_given_model_is_scored_with_and_without_age_and_sex() -> None:
+    results = [dataclasses.replace(r, model="m", person=OLD) for r in answers(4, "s", 1)]
+    mask = {f"{r.site}/{r.case}": np.array([60.0, 0.9]) for r in results}
+    fusion = Fusion({"idh": IDH}, {0: calibration()})
+    fused = fused_results(fusion, results, mask)
+    for before, after in zip(results, fused, strict=True):
+        own = np.array([before.probabilities["idh"]])
+        expected = IDH.fuse(own, FusionInputs(np.array([[60.0, 0.9]]), [OLD]))[0]
+        assert after.probabilities["idh"] == tuple(expected)
+        assert after.probabilities["grade"] == before.probabilities["grade"]
+        assert after.model == "m, with age and sex"
+    calibrated = calibrated_fused(fusion, fused)
+    assert {r.model for r in calibrated} == {"m, with age and sex, calibrated"}
+    assert calibrated_fused(Fusion({"idh": IDH}, {}), fused) == ()
+    assert fused_results(None, results, {}) == ()
+    assert "Of 4 cases the age is known in 4 and the sex in 4" in inputs_note(results)
 
 
 def test_a_study_names_what_a_fusion_needs() -> None:
@@ -256,6 +305,29 @@ def test_a_run_fuses_each_case_by_weights_that_its_patient_did_not_enter(finishe
         ]
         assert sum(weights["idh"].cases) == len(outside)
     assert {r.model for r in outcome.rows if r.metric == "auc"} >= {"federated", "fusion"}
+
+
+@pytest.mark.slow
+def test_validation_scores_the_fusion_as_the_run_does(finished) -> None:
+    root, outcome = finished
+    (folder,) = (root / "run").glob("models/seed-1/external/federated/model")
+    options = gliofed.ValidateOptions(store=root / "store", bootstrap=100)
+    found = gliofed.validate(folder, [root / "hospitals" / "three"], root / "validated", options)
+    name = f"{read_model(folder).recipe.name} {read_model(folder).id[:8]}"
+    for own, other in (("", "federated"), (", with age and sex", "fusion")):
+        values = {
+            (r.task, r.metric): r.value
+            for r in found.rows
+            if (r.model, r.site) == (name + own, "three")
+        }
+        expected = {
+            (r.task, r.metric): r.value
+            for r in outcome.rows
+            if (r.model, r.site, r.role) == (other, "three", "external")
+        }
+        assert values == pytest.approx(expected, abs=1e-9, nan_ok=True)
+    assert any(r.model == f"{name}, with age and sex, calibrated" for r in found.rows)
+    assert any("Of 4 cases the age is known in" in note for note in found.notes)
 
 
 @pytest.mark.slow

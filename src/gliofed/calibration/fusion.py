@@ -30,6 +30,7 @@ from gliofed.evaluation.logistic_regression import (
     logistic_sums,
 )
 from gliofed.evaluation.metrics.discrimination import ClassIndices, Probabilities
+from gliofed.markers import BY_ID
 from gliofed.types import Person, Unknown
 
 FUSED: Final = ("idh",)
@@ -175,6 +176,15 @@ def known_inputs(person: Person) -> dict[str, str]:
         for name, value in values
         if not isinstance(value, Unknown)
     }
+
+
+def network_alone_text(fusion: Fusion | None) -> str:
+    """What is lost where only the network of a model is used, with a space after it; empty without
+    a fusion."""
+    if fusion is None:
+        return ""
+    names = ", ".join(BY_ID[m].title for m in fusion.markers)
+    return f"{names}: of the network alone, without the age and sex that the model folder joins. "
 
 
 def log_odds(probabilities: Probabilities) -> Values:

@@ -349,6 +349,7 @@ def combine_models(
     """Combine models of one study, such as its seeds, into an ensemble: one model folder."""
     with one_line_errors():
         typer.echo(f"wrote {out}: model {gliofed.combine_models(folders, out)}")
+        typer.echo("without age and sex, which its models may join to IDH")
         typer.echo("not calibrated: `gliofed validate --recalibrated` calibrates it on new cases")
 
 
@@ -373,5 +374,7 @@ def export_model(
     with one_line_errors():
         exported = gliofed.export_model(folder, to, out)
         typer.echo(f"wrote {exported.path}: {exported.title} of model {exported.model}")
+        if exported.left_out:
+            typer.echo(exported.left_out)
         typer.echo(f"largest difference from the model's logits: {exported.difference:.1e}")
         typer.echo(RESEARCH_USE_ONLY)

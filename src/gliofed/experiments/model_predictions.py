@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from gliofed.calibration.evaluation import calibrated_cases, scaling_rows
 from gliofed.data.store import PreparedCase
 from gliofed.errors import DataError
 from gliofed.evaluation.files import predictions_csv
+from gliofed.evaluation.intervals.bootstrap import Values
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.evaluation.results import CaseResult, missing_sequences
 from gliofed.experiments.case_scores import score_case
@@ -17,6 +21,11 @@ from gliofed.experiments.exclusions import (
     excluded_rows,
     exclusion_note,
     within_quality,
+)
+from gliofed.experiments.fused_predictions import (
+    calibrated_fused,
+    fused_results,
+    inputs_note,
 )
 from gliofed.experiments.model_runs import content_of, digest
 from gliofed.experiments.predictions import CasePredictor
@@ -33,6 +42,7 @@ from gliofed.markers import BY_ID
 from gliofed.models.folder import TrainedModel, check_steps
 from gliofed.preprocessing.dataset import prepare_every_case
 from gliofed.preprocessing.workers import PreparationRequest
+from gliofed.radiomics.mask_features import mask_features
 from gliofed.reporting.study.content import SegmentationExample
 from gliofed.runtime.device import keep_memory, this_machine
 from gliofed.runtime.files import write_text
@@ -62,11 +72,14 @@ def predict_with_model(
         model.network().to(machine.device), machine, recipe.mirror, recipe.untrained
     )
     progress.stage(f"predicting {len(used)} cases")
-    results = []
+    results, masks = [], {}
     for done, scan in enumerate(used):
         progress.update(done, len(used), str(scan.case))
-        results.append(_predict(model, predictor, scan, folder))
+        result, masks[str(scan.case)] = _predict(model, predictor, scan, folder)
+        results.append(result)
+    fused = fused_results(model.fusion, results, masks)
     notes = [f"{exclusion_note(excluded)}. The reasons are listed below."] if excluded else []
+    notes += [inputs_note(results)] if fused else []
     return ValidatedPredictions(
         tuple(results),
         (*notes, *_notes(model)),
@@ -75,6 +88,8 @@ def predict_with_model(
         examples=tuple(_examples(predictor, used, results)),
         excluded=excluded_rows(excluded),
         own=_own_calibration(model, results),
+        fused=fused,
+        fused_calibrated=calibrated_fused(model.fusion, fused),
     )
 
 
@@ -95,15 +110,19 @@ def _check_any(used: Sequence[PreparedCase], excluded: Sequence[ExcludedCase]) -
 
 def _predict(
     model: TrainedModel, predictor: CasePredictor, prepared: PreparedCase, folder: Path
-) -> CaseResult:
-    """One case's result; read from the disk if this model predicted the case as it is now."""
+) -> tuple[CaseResult, Values]:
+    """One case's result, and the features of its mask; read from the disk if this model predicted
+    the case as it is now."""
     path = folder / f"{digest(model.id, content_of(prepared))}.csv"
-    if not path.exists():
-        origin = external_origin(model_name(model))
-        result = score_case(predictor.predict(prepared), prepared, origin)
+    features = path.with_suffix(".json")
+    if not (path.exists() and features.exists()):
+        prediction = predictor.predict(prepared)
+        values = mask_features(prepared, prediction.probability >= THRESHOLD)
+        write_text(features, json.dumps([v if np.isfinite(v) else None for v in values.tolist()]))
+        result = score_case(prediction, prepared, external_origin(model_name(model)))
         write_text(path, predictions_csv([result]))
     (result,) = parse_predictions(path.read_text(), str(path))
-    return result
+    return result, np.array(json.loads(features.read_text()), float)
 
 
 def _examples(

@@ -83,7 +83,7 @@ def validate(
             found, own = read_peer_predictions(predictions, cases, progress), None
         progress.stage("scores and intervals")
         scored = score_calibrated(
-            (*found.results, *(own.results if own else ())),
+            (*found.results, *found.fused, *(own.results if own else ())),
             found.calibration(options.bootstrap),
             options.bootstrap,
         )

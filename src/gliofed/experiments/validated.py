@@ -45,7 +45,9 @@ class OwnCalibration:
 class ValidatedPredictions:
     """results: of one model, at least one. notes: what a reader must see. facts: the origin of the
     predictions, as (name, value) rows. complete: whether every case has a prediction. examples:
-    single cases for the page. excluded: (case, hospital, why) of cases beyond quality limits."""
+    single cases for the page. excluded: (case, hospital, why) of cases beyond quality limits.
+    fused: the results with age and sex, of a model that joins them, under a name of their own;
+    fused_calibrated: these with their calibration."""
 
     results: tuple[CaseResult, ...]
     notes: tuple[str, ...]
@@ -54,6 +56,8 @@ class ValidatedPredictions:
     examples: tuple[SegmentationExample, ...] = ()
     excluded: tuple[tuple[str, str, str], ...] = ()
     own: OwnCalibration | None = None
+    fused: tuple[CaseResult, ...] = ()
+    fused_calibrated: tuple[CaseResult, ...] = ()
 
     @property
     def model(self) -> str:
@@ -73,7 +77,8 @@ class ValidatedPredictions:
             return empty
         own = {(SEED, FOLD): self.own.calibration}
         evaluation = replace(empty, scalings=self.own.scalings, calibrations=own)
-        return with_figures(evaluation, self.own.cases, replicates)
+        found = with_figures(evaluation, self.own.cases, replicates)
+        return replace(found, results=(*found.results, *self.fused_calibrated))
 
 
 def named(cases: Sequence[str]) -> str:

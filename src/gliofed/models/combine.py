@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from gliofed.calibration.fusion import network_alone_text
 from gliofed.errors import ModelError
 from gliofed.models.folder import TrainedModel, read_model, write_model
 from gliofed.models.recipe import ModelRecipe
@@ -20,7 +21,8 @@ def combine_models(folders: Sequence[Path], out: Path) -> str:
     """Write an ensemble of the models as one folder; return its id.
 
     It predicts the mean of their probabilities. It has no calibration: those of the models were
-    fitted to single ones, and on cases that others of them may have trained on. A marker that one
+    fitted to single ones, and on cases that others of them may have trained on. For the same reason
+    it has no fusion with age and sex. A marker that one
     of them was not trained for is left out. Raises ModelError: fewer than two models, the same
     twice, or models that prepare or predict differently; OSError.
     """
@@ -38,11 +40,12 @@ def combine_models(folders: Sequence[Path], out: Path) -> str:
         caution=" ".join(dict.fromkeys(m.recipe.caution for m in models if m.recipe.caution)),
     )
     members = [weights for m in models for weights in m.members]
+    alone = next((t for m in models if (t := network_alone_text(m.fusion))), "")
     listed = "\n".join(f"- `{id_}`" for id_ in ids)
     card = (
         f"# {recipe.name}: an ensemble of {len(members)} networks\n\nThe mean of the probabilities "
         f"of these models, whose own cards say how they were trained and tested:\n\n{listed}\n\n"
-        "It is not calibrated. Research use only. Not a medical device.\n"
+        f"It is not calibrated. {alone}Research use only. Not a medical device.\n"
     )
     return write_model(out, recipe, members, {}, lambda _: card)
 

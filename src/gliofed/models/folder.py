@@ -129,8 +129,7 @@ def write_model(
     weights: several are an ensemble. They may be rounded to bfloat16, for half the size; they are
     read as float32. card: from the id to the card's text; empty for none. Notes of calibrations,
     which name sites, are left out. Equal inputs give equal bytes. Raises ModelError if `folder`
-    exists and is
-    not a model, OSError if it cannot be written; the old folder then stays.
+    exists and is not a model, OSError if it cannot be written; the old folder then stays.
     """
     if folder.exists() and not (folder / RECORD).is_file():
         raise ModelError(f"{folder}: exists and is not a model; choose another name")
@@ -148,11 +147,9 @@ def write_model(
 
 
 def add_fusion(folder: Path, fusion: Fusion, card: Callable[[str], str] | None = None) -> str:
-    """Add a fusion to a model in one step, replacing an older one; return the new id.
-
-    card: as of `write_model`; None for that of the model. Raises ModelError as `read_model` does,
-    OSError; the folder is then as before.
-    """
+    """Add or replace the fusion of a model in one step; return the new id. card: as of
+    `write_model`; None for that of the model. Raises ModelError as `read_model` does, OSError; the
+    folder is then as before."""
     recipe, files = read_model(folder).recipe, model_files(folder)[1]
     del files[RECORD]
     files[FUSION] = fusion_json(fusion).encode()

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from textwrap import indent
 from typing import Any, Final
 
+from gliofed.calibration.fusion import network_alone_text
 from gliofed.data.nifti import IMAGE_ENDINGS
 from gliofed.models.folder import TrainedModel
 from gliofed.notice import RESEARCH_USE_ONLY
@@ -28,7 +29,7 @@ _README: Final = """# {name}
 
 A MONAI bundle of the gliofed model `{id}`.
 On preoperative glioma MRI it segments the T2/FLAIR-hyperintense region and predicts
-{markers}. {untrained}The probabilities are the network's own, not calibrated;
+{markers}. {untrained}{alone}The probabilities are the network's own, not calibrated;
 `gliofed predict` with the model folder calibrates them.
 
 ## Run it
@@ -85,7 +86,7 @@ def metadata_of(model: TrainedModel) -> Mapping[str, Any]:
         },
         "task": f"Glioma on preoperative MRI: {', '.join(['segmentation', *names])}",
         "description": f"{RESEARCH_USE_ONLY} Study {own.name}, {own.rounds} rounds. Probabilities "
-        f"are not calibrated. {untrained_text(model)}".rstrip(),
+        f"are not calibrated. {untrained_text(model)}{network_alone_text(model.fusion)}".rstrip(),
         "intended_use": RESEARCH_USE_ONLY,
         "authors": "The authors of the study; see docs/README.md",
         "copyright": "The authors of the study; see LICENSE",
@@ -107,6 +108,7 @@ def readme_of(model: TrainedModel) -> str:
         id=model.id,
         markers=", ".join(m.marker for m in own.trained) or "no marker",
         untrained=untrained_text(model),
+        alone=network_alone_text(model.fusion),
         gliofed=__version__,
         files="\n".join(f"- {s.value}: `CASE{IMAGE_ENDINGS[s]}.nii.gz`" for s in SEQUENCES),
         steps=own.steps,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gliofed.calibration.fusion import network_alone_text
 from gliofed.errors import ModelError, StudyError
 from gliofed.models.export.monai_bundle import write_bundle
 from gliofed.models.export.onnx_file import write_graph
@@ -31,12 +32,14 @@ FORMATS: Final = (
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An exported model. difference: the greatest of any output from the model's, in logits."""
+    """An exported model. difference: the greatest of any output from the model's, in logits.
+    left_out: what of the model is not in it; empty for nothing beside the calibration."""
 
     path: Path
     title: str
     model: str
     difference: float
+    left_out: str = ""
 
 
 def export_model(folder: Path, form_id: str, out: Path) -> ExportedModel:
@@ -53,4 +56,5 @@ def export_model(folder: Path, form_id: str, out: Path) -> ExportedModel:
     if out.exists():
         raise ModelError(f"{out}: exists; choose another name, or move it away")
     model = read_model(folder)
-    return ExportedModel(out, form.title, model.id, form.write(model, out))
+    left_out = network_alone_text(model.fusion).strip()
+    return ExportedModel(out, form.title, model.id, form.write(model, out), left_out)

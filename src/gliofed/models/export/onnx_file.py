@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from gliofed.calibration.fusion import network_alone_text
 from gliofed.errors import StudyError
 from gliofed.models.export.equivalence import Outputs, check_equivalence, named_outputs
 from gliofed.models.folder import TrainedModel
@@ -118,7 +119,7 @@ def properties_of(model: TrainedModel) -> Mapping[str, str]:
         "markers": json.dumps({m.marker: m.classes for m in recipe.trained}),
         "untrained": json.dumps(recipe.untrained),
         "untrained_sequences": json.dumps(model.untrained_sequences),
-        "outputs": "logits, not calibrated",
+        "outputs": f"logits, not calibrated. {network_alone_text(model.fusion)}".strip(" ."),
         "spacing_mm": json.dumps(recipe.grid.spacing_mm),
         "space": recipe.prepare.space,
         "steps": recipe.steps,
