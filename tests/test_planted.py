@@ -19,6 +19,7 @@ from conftest import TINY, write_hospital
 from federation_kits import listening, make_kits, running, verb, wait_for
 
 import gliofed
+from gliofed.models.folder import read_model
 from gliofed.study import parse_study, study_toml
 
 POLICY = "min_cases = 1\nmin_batch = 1\nsmallest_count = 1\n"
@@ -74,8 +75,13 @@ def plant(root: Path, planter: Planter, seed: int) -> Path:
     table = data / "participants.tsv"
     head, *lines = table.read_text().splitlines()
     extra = ("name", "birth", "accession", "mail", "path", "record")
-    lines = ["\t".join((line, *map(take, extra))) for line in lines]
-    table.write_text("\n".join(["\t".join((head, *(f"own_{k}" for k in extra))), *lines]) + "\n")
+    known = [f"{30 + 7 * n + seed}\t{'MF'[n % 2]}" for n in range(len(lines))]
+    lines = [
+        "\t".join((line, age_sex, *map(take, extra)))
+        for line, age_sex in zip(lines, known, strict=True)
+    ]
+    named = "\t".join((head, "age", "sex", *(f"own_{k}" for k in extra)))
+    table.write_text("\n".join([named, *lines]) + "\n")
     for path in sorted(data.rglob("*.nii.gz")):
         image = nib.load(path)
         image = nib.Nifti1Image(image.get_fdata().astype(image.get_data_dtype()), image.affine)
@@ -161,6 +167,7 @@ def ran(tmp_path_factory) -> Ran:
     tiny = parse_study(TINY)
     study = dataclasses.replace(
         tiny,
+        models=("federated", "age_sex", "fusion"),
         data=dataclasses.replace(
             tiny.data, train=TRAIN, external=EXTERNAL, holdout=0.25, holdout_from=CASES
         ),
@@ -205,6 +212,8 @@ def test_no_planted_identifier_is_where_others_can_read(ran) -> None:
     assert "in stage train" in why
     assert why.endswith("(1 of 3 rounds)")
     assert {r.role for r in ran.end.rows} == {"external", "holdout"}
+    assert ran.end.fusion.startswith("IDH mutation: log odds of the network x 0.")
+    assert ran.end.unfused == {}
 
     for kit in ("server", "lead"):
         assert leaks(ran.kits / kit, everything) == {}
@@ -217,6 +226,22 @@ def test_no_planted_identifier_is_where_others_can_read(ran) -> None:
     assert any("runner_process" in one for one in ran.arguments)
     assert found_in("\n".join(ran.arguments).encode(), everything) == set()
     assert found_in((ran.root / "server.txt").read_bytes(), everything) == set()
+
+
+@pytest.mark.process
+@pytest.mark.slow
+def test_the_model_of_a_federation_has_the_fusion_of_its_sites(ran) -> None:
+    (folder,) = ran.kits.glob("server/gliofed/work/*/model")
+    model = read_model(folder)
+    assert model.fusion is not None
+    fused = model.fusion.markers["idh"]
+    ages = [30 + 7 * n + seed for seed in range(len(TRAIN)) for n in range(CASES)]
+    assert min(ages) < fused.person.mean[0] < max(ages)
+    assert fused.person.scale[0] > 0
+    assert sum(fused.cases) == len(TRAIN)  # one held-out case of four at each
+    assert set(model.fusion.calibrations) == {0}
+    assert "With age and sex: IDH mutation" in model.card
+    assert model.id in model.card
 
 
 @pytest.mark.process
