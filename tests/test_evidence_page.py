@@ -30,7 +30,13 @@ from gliofed.reporting.html.formatting import (
     with_interval,
 )
 from gliofed.reporting.plots.forest_plot import axis_limits
-from gliofed.reporting.plots.style import COLUMN_MM, Picture, print_figures, screen_picture
+from gliofed.reporting.plots.style import (
+    COLUMN_MM,
+    Picture,
+    PrintFigures,
+    print_figures,
+    screen_picture,
+)
 from gliofed.reporting.plots.training_curves import training_pictures
 from gliofed.reporting.study.calibration_tables import make_calibration_tables
 from gliofed.reporting.study.claims import claims_tables, comparison_line, differences
@@ -344,7 +350,8 @@ def test_figures_for_print(scored: ScoredPredictions, tmp_path: Path) -> None:
     some = {"models-idh": 85, "roc-grade": 85, "errors-kept": 174}
     drawn = [p for p in plots(scored) if p.name in some]
     assert len(drawn) == len(some)
-    single, whole = print_figures(drawn)
+    found = print_figures(drawn)
+    single, whole = found.single, found.document
     for plot in drawn:
         svg = single[plot.name].decode()
         root = ElementTree.fromstring(svg)
@@ -362,7 +369,7 @@ def test_figures_for_print(scored: ScoredPredictions, tmp_path: Path) -> None:
     boxes = [float(b) for b in re.findall(rb"/MediaBox \[ 0 0 ([\d.]+)", whole)]
     assert boxes == pytest.approx([some[p.name] / 25.4 * 72 for p in drawn], abs=0.01)
     assert b"Date" not in whole
-    assert print_figures([]) == ({}, b"")
+    assert print_figures([]) == PrintFigures({}, b"")
 
 
 @pytest.mark.slow

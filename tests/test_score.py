@@ -30,7 +30,12 @@ from gliofed.evaluation.metrics.discrimination import auc, balanced_accuracy
 from gliofed.evaluation.metrics.segmentation import dice, hd95_mm, volume_ml
 from gliofed.evaluation.prediction_table import parse_predictions
 from gliofed.evaluation.results import CaseResult, ScoreRow
+from gliofed.experiments import print_figures
+from gliofed.experiments.evaluation import score_predictions
+from gliofed.experiments.print_figures import MANY, figures_beside
 from gliofed.markers import MARKERS
+from gliofed.reporting.study.report_context import write_figures
+from gliofed.study import CalibrationConfig
 from gliofed.types import Labels
 
 RNG = np.random.default_rng
@@ -367,3 +372,21 @@ def test_each_metric_id_names_one_defined_quantity() -> None:
     assert ids == set(subjects)
     alone = [r for r in found.confounder_scores if r.task == "grade"]
     assert {r.metric for r in alone} == {"auc_4_against_2_3"}
+
+
+def test_figures_of_another_process_are_the_same_bytes(tmp_path, monkeypatch) -> None:
+    results = [r for r in made_up_results(40) if r.model == "federated"]
+    scored = score_predictions(results, "federated", CalibrationConfig(), 100)
+    write_figures(scored, tmp_path / "here")
+    here = {p.name: p.read_bytes() for p in (tmp_path / "here").iterdir()}
+    assert len(here) > 5
+    with figures_beside(MANY - 1) as few:
+        assert few is write_figures
+    monkeypatch.setattr(print_figures, "draw_for_print", None)  # nothing is drawn here
+    monkeypatch.setattr(print_figures, "cores", lambda: 2)
+    with figures_beside(MANY) as write:
+        write(scored, tmp_path / "there")
+    assert {p.name: p.read_bytes() for p in (tmp_path / "there").iterdir()} == here
+    monkeypatch.setattr(print_figures, "cores", lambda: 1)
+    with figures_beside(MANY) as alone:
+        assert alone is write_figures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -78,11 +78,16 @@ def reference_model(results: Sequence[CaseResult]) -> str:
     return FEDERATED if FEDERATED in models else next(iter(models), FEDERATED)
 
 
-def write_score_tables(scored: ScoredPredictions, out: Path) -> None:
+def write_score_tables(
+    scored: ScoredPredictions,
+    out: Path,
+    figures: Callable[[ScoredPredictions, Path], None] = write_figures,
+) -> None:
     """`scores` into `out`, the other tables into `out`/evidence, each as CSV and JSON, and the
     figures into `out`/figures.
 
-    Each is written in one step; a table without rows has a header only. Raises OSError.
+    figures: writes these into a folder. Each is written in one step; a table without rows has a
+    header only. Raises OSError.
     """
     evidence, calibration = scored.evidence, scored.calibration
     assert evidence is not None
@@ -106,11 +111,11 @@ def write_score_tables(scored: ScoredPredictions, out: Path) -> None:
         ("integrated-types", IntegratedTypeRow, calibration.integrated_types),
         ("outline-agreement", AgreementRow, scored.mask_agreement),
     )
+    figures(scored, out / FIGURES)
     _write(out / "scores", ScoreRow, scored.rows)
     for name, kind, rows in tables:
         _write(out / EVIDENCE / name, kind, rows)
     write_text(out / EVIDENCE / "calibrated.csv", predictions_csv(calibration.results))
-    write_figures(scored, out / FIGURES)
 
 
 def _write(path: Path, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> None:

@@ -11,6 +11,7 @@ from gliofed.evaluation.mapped_tables import convert_tables
 from gliofed.evaluation.prediction_table import parse_predictions, result_key
 from gliofed.evaluation.results import CaseResult, ScoreRow
 from gliofed.experiments.evaluation import reference_model, score_predictions, write_score_tables
+from gliofed.experiments.print_figures import figures_beside
 from gliofed.reporting.study.scores_page import ScoresPageContent, write_scores_page
 from gliofed.runtime.files import write_text
 from gliofed.study import CalibrationConfig, load_study
@@ -62,12 +63,14 @@ def score(
     models = list(dict.fromkeys(a.model for a in results))
     if reference and reference not in models:
         raise DataError(f"no model {reference!r} in {names}; there are: {', '.join(models)}")
-    scored = score_predictions(results, reference or reference_model(results), config, bootstrap)
-    write_score_tables(scored, out)
     facts = (("gliofed", __version__), ("tables", names), ("resamples", f"{bootstrap:,}"))
     title = ", ".join(path.stem for path in files)
-    content = ScoresPageContent(title, scored, facts, notes=tuple(notes))
-    write_scores_page(content, out / "report.html")
+    with figures_beside(len(results)) as write_figures:
+        chosen = reference or reference_model(results)
+        scored = score_predictions(results, chosen, config, bootstrap)
+        write_score_tables(scored, out, write_figures)
+        content = ScoresPageContent(title, scored, facts, notes=tuple(notes))
+        write_scores_page(content, out / "report.html")
     return scored.rows
 
 

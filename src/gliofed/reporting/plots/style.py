@@ -184,9 +184,17 @@ def screen_picture(plot: Plot) -> Picture:
         return vector_picture(figure, plot.alt)
 
 
-def print_figures(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
-    """The plots at the width of a journal's column: each as SVG by its name, and all as the pages
-    of one PDF, empty without a plot.
+@dataclass(frozen=True)
+class PrintFigures:
+    """single: each plot as SVG, by its name. document: all as the pages of one PDF; empty without a
+    plot."""
+
+    single: Mapping[str, bytes]
+    document: bytes
+
+
+def print_figures(plots: Sequence[Plot]) -> PrintFigures:
+    """The plots at the width of a journal's column.
 
     Vector graphics, letters 7 to 8 points high, no date, equal bytes for equal plots. The SVG has
     text; the PDF embeds the fonts once.
@@ -204,7 +212,7 @@ def print_figures(plots: Sequence[Plot]) -> tuple[dict[str, bytes], bytes]:
             pages.savefig(figure)
             svg = out.getvalue().replace(f"'{_MEASURED_FONT}'".encode(), _PRINT_FONTS.encode())
             single[plot.name] = svg
-    return single, document.getvalue() if single else b""
+    return PrintFigures(single, document.getvalue() if single else b"")
 
 
 def small() -> float:

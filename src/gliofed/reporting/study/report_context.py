@@ -12,7 +12,7 @@ from gliofed.markers import MARKERS, Marker
 from gliofed.reporting.html.formatting import is_single_site, model_title
 from gliofed.reporting.plots import style
 from gliofed.reporting.plots.probability_curves import marker_plots
-from gliofed.reporting.plots.style import Picture, Plot
+from gliofed.reporting.plots.style import Picture, Plot, PrintFigures
 from gliofed.reporting.study import (
     calibration_plots,
     calibration_tables,
@@ -139,11 +139,20 @@ def write_figures(scored: ScoredPredictions, folder: Path) -> None:
     File names depend on tasks, not on the data. Equal predictions give equal bytes. Other files in
     the folder stay. Without a figure nothing is written.
     """
-    single, document = style.print_figures(plots(scored))
-    for name, svg in single.items():
+    write_drawn_figures(draw_for_print(scored), folder)
+
+
+def draw_for_print(scored: ScoredPredictions) -> PrintFigures:
+    """The figures of `write_figures`."""
+    return style.print_figures(plots(scored))
+
+
+def write_drawn_figures(figures: PrintFigures, folder: Path) -> None:
+    """The files of `write_figures`."""
+    for name, svg in figures.single.items():
         write_bytes(folder / f"{name}.svg", svg)
-    if single:
-        write_bytes(folder / PRINT, document)
+    if figures.single:
+        write_bytes(folder / PRINT, figures.document)
 
 
 def _pictures(figures: Sequence[Plot]) -> tuple[Picture, ...]:
