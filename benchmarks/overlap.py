@@ -19,7 +19,7 @@ from scipy import ndimage, stats
 
 from gliofed.data.formats.bids import read_bids
 from gliofed.data.nifti import Volume, read_nifti
-from gliofed.federated.linkage.server import CORNERS, MIN_EQUAL_TOKENS, equal_tokens
+from gliofed.federated.linkage.server import CORNERS, MIN_EQUAL_TOKENS
 from gliofed.federated.linkage.tokens import TOKENS, FederationSalt, study_salt
 from gliofed.preprocessing.fingerprint import describe
 from gliofed.preprocessing.resampling import resample, target_grid
@@ -172,6 +172,22 @@ def rows(
                 tokens[number, place] = salt.image_tokens(vectors, sequence.value)
                 shown[number, place] = 1
     return tokens, shown
+
+
+def equal_tokens(
+    image: NDArray[np.int32],
+    shown: NDArray[np.uint8],
+    images: NDArray[np.int32],
+    others: NDArray[np.uint8],
+) -> NDArray[np.float64]:
+    """(F,) equal tokens of one case with F others: the best corner of the mean over sequences.
+
+    0 where the two cases share no sequence.
+    """
+    both = (others != 0) & (shown != 0)
+    equal = np.count_nonzero(images == image, axis=-1) * both[:, :, None]
+    best = equal.sum(axis=1).max(axis=-1, initial=0)
+    return np.asarray(best / np.maximum(both.sum(axis=1), 1), np.float64)
 
 
 def interval(hits: int, n: int) -> str:

@@ -224,7 +224,7 @@ def _table(
     path.write_text("\n".join([separator.join(columns), *lines]) + "\n")
 
 
-def _write_scans(folder: Path, seed: str, names: Mapping[str, str], mask: tuple[str, int]) -> None:
+def write_scans(folder: Path, seed: str, names: Mapping[str, str], mask: tuple[str, int]) -> None:
     """Four tiny scans of one made-up brain, and its mask. names: sequence to file name.
 
     mask: its file, relative to the folder, and the number of labels that its set uses.
@@ -282,7 +282,7 @@ def _ucsf(root: Path, count: int) -> MadeUpSet:
         name = f"UCSF-PDGM-{p.number:04d}"
         scans = _four(f"{name}_", ("T1_bias", "T1c_bias", "T2_bias", "FLAIR_bias"))
         folder = root / "PKG - UCSF-PDGM-v5/UCSF-PDGM-v5" / f"{name}_nifti"
-        _write_scans(folder, name, scans, (f"{name}_tumor_segmentation", 3))
+        write_scans(folder, name, scans, (f"{name}_tumor_segmentation", 3))
     return _made_up(patients)
 
 
@@ -301,7 +301,7 @@ def _upenn(root: Path, count: int) -> MadeUpSet:
         mask = "images_segm", "segm"
         if p.number % 4:
             mask = "automated_segm", "automated_approx_segm"
-        _write_scans(
+        write_scans(
             root / "NIfTI-files/images_structural" / name,
             name,
             _four(f"{name}_", ("T1", "T1GD", "T2", "FLAIR")),
@@ -323,7 +323,7 @@ def _egd(root: Path, count: int) -> MadeUpSet:
     _table(root / "Clinical_data.csv", "Subject,Age,Sex", clinical)
     for p in patients:
         name = f"EGD-{p.number:04d}"
-        _write_scans(
+        write_scans(
             root / "SUBJECTS" / name, name, _four("", ("T1", "T1GD", "T2", "FLAIR")), ("MASK", 1)
         )
     return _made_up(patients)
@@ -342,7 +342,7 @@ def _utsw(root: Path, count: int) -> MadeUpSet:
         name = f"BT{p.number:04d}"
         mask = "rtumorseg_manual_correction" if p.number % 2 else "tumorseg_FeTS"
         scans = _four("brain_", ("t1", "t1ce", "t2", "fl"), "_ants")
-        _write_scans(root / "UTSW-Glioma" / name, name, scans, (mask, 3))
+        write_scans(root / "UTSW-Glioma" / name, name, scans, (mask, 3))
     return _made_up(patients)
 
 
@@ -358,7 +358,7 @@ def _tcga(root: Path, count: int) -> MadeUpSet:
     _table(root / "tcga_subtypes_ceccarelli2016.csv", TCGA_HEAD, rows)
     for name in names[:count]:
         scan = f"{name}_1999.01.02_"
-        _write_scans(
+        write_scans(
             root / "Pre-operative_TCGA_NIfTI_and_Segmentations" / name,
             name,
             _four(scan, ("t1", "t1Gd", "t2", "flair")),
@@ -385,7 +385,7 @@ def _brats(collection: str, first: int) -> Callable[[Path, int], MadeUpSet]:
                      "PatientID on TCIA Radiology Portal": "other", "BraTS2021 ID": "00169"})  # fmt: skip
         _table(root / "BraTS2021_MappingToTCIA.csv", BRATS_HEAD, rows)
         for case in cases:
-            _write_scans(
+            write_scans(
                 root / "BraTS2021_TrainingSet" / collection / case,
                 case,
                 _four(f"{case}_", ("t1", "t1ce", "t2", "flair")),
@@ -406,7 +406,7 @@ def _rembrandt(root: Path, count: int) -> MadeUpSet:
     _table(root / "labels.csv", "patient,idh,codel_1p19q,mgmt,grade,sex,age", rows)
     for name in names:
         exam = f"{name}_1994.04.23"
-        _write_scans(
+        write_scans(
             root / exam,
             exam,
             _four(f"{exam}_", ("t1", "t1ce", "t2", "flair"), "_LPS_rSRI"),

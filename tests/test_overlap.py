@@ -26,6 +26,7 @@ from gliofed.experiments.patient_overlap import (
     link_patients,
     overlap_statement,
 )
+from gliofed.federated.linkage import image_index
 from gliofed.federated.linkage.client import (
     LinkageConfig,
     LocalAnnouncement,
@@ -38,6 +39,7 @@ from gliofed.federated.linkage.server import (
     SitePatient,
     TokenAnnouncement,
     find_pairs,
+    linked_groups,
     shared_counts,
     shared_rows,
 )
@@ -191,6 +193,35 @@ def test_the_threshold_has_two_sides() -> None:
     assert SharedPatient(SitePatient("a", 0), SitePatient("b", 0), ("image",)) in find_pairs(
         [site("a", tokens), site("b", tokens)]
     )
+
+
+def test_the_index_finds_the_pairs_that_a_comparison_of_all_finds(changes, monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    for count, values in ((60, 6), (120, 1000), (30, 2)):
+        images = rng.integers(0, values, (count, 4, CORNERS, 32), dtype=np.int32)
+        images[rng.integers(count, size=count // 4)] = images[rng.integers(count, size=count // 4)]
+        shown = (rng.random((count, 4)) < 0.6).astype(np.uint8)
+        like = np.array(
+            [changes.equal_tokens(*row, images, shown) for row in zip(images, shown, strict=True)]
+        )
+        for least in (1, 6, 16):
+            expected = list(zip(*np.nonzero(np.triu(like >= least, 1)), strict=True))
+            parts = [images[:7], images[7:7], images[7:]]
+            assert list(image_index.similar_images(parts, shown, least)) == expected
+            monkeypatch.setattr(image_index, "MOST_EVENTS", 50)  # added up in many parts
+            assert list(image_index.similar_images(parts, shown, least)) == expected
+            monkeypatch.undo()
+        assert 0 < (np.triu(like >= 16, 1)).sum() < count * count / 2
+
+
+def test_linked_patients_are_one_group_named_by_its_first() -> None:
+    a, b, c, d, e = (SitePatient(s, n) for s, n in zip("abbcd", (1, 0, 2, 0, 5), strict=True))
+    groups = linked_groups([(b, c), (c, e), (a, e), (d, d)])
+    assert groups == {a: a, b: a, c: a, e: a, d: d}
+    assert linked_groups([]) == {}
+    chain = [SitePatient("a", n) for n in range(3000)]
+    links = list(zip(chain[1:], chain[:-1], strict=True))[::-1]
+    assert set(linked_groups(links).values()) == {chain[0]}
 
 
 # the study

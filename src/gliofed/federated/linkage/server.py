@@ -8,13 +8,15 @@ is sent to each site alone.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import combinations
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gliofed.federated.linkage.image_index import similar_images
 
 MatchKind = Literal["id", "image"]
 CORNERS: Final = 8
@@ -67,51 +69,44 @@ class SharedRow:
 
 
 def find_pairs(announced: Sequence[TokenAnnouncement]) -> tuple[SharedPatient, ...]:
-    """All pairs of patients that share an id token or an image, also within a site, ordered."""
+    """All pairs of patients that share an id token or an image, also within a site, ordered.
+
+    Tokens are looked up by their value (`gliofed.federated.linkage.image_index`), so pairs that
+    share none cost nothing.
+    """
     kinds: dict[tuple[SitePatient, SitePatient], set[MatchKind]] = defaultdict(set)
     ordered = sorted(announced, key=lambda a: a.site)
-    for a, b in combinations_with_replacement(ordered, 2):
-        for by, numbers in (("id", _by_id(a, b)), ("image", _by_image(a, b))):
-            for first, second in numbers:
-                pair = SitePatient(a.site, first), SitePatient(b.site, second)
-                if pair[0] < pair[1]:
-                    kinds[pair].add("id" if by == "id" else "image")
+    found: tuple[tuple[MatchKind, Iterable[tuple[SitePatient, SitePatient]]], ...] = (
+        ("id", _by_id(ordered)),
+        ("image", _by_image(ordered)),
+    )
+    for by, pairs in found:
+        for first, second in pairs:
+            if first != second:
+                kinds[min(first, second), max(first, second)].add(by)
     return tuple(SharedPatient(*pair, tuple(sorted(by))) for pair, by in sorted(kinds.items()))
 
 
-def _by_id(a: TokenAnnouncement, b: TokenAnnouncement) -> set[tuple[int, int]]:
-    owners = defaultdict(set)
-    for token, owner in zip(a.ids, a.id_owner, strict=True):
-        owners[token.tobytes()].add(int(owner))
-    return {
-        (first, int(second))
-        for token, second in zip(b.ids, b.id_owner, strict=True)
-        for first in owners.get(token.tobytes(), ())
-    }
+def _by_id(
+    announced: Sequence[TokenAnnouncement],
+) -> Iterator[tuple[SitePatient, SitePatient]]:
+    owners: dict[bytes, set[SitePatient]] = defaultdict(set)
+    for site in announced:
+        for token, owner in zip(site.ids, site.id_owner, strict=True):
+            owners[token.tobytes()].add(SitePatient(site.site, int(owner)))
+    for of_one_id in owners.values():
+        yield from combinations(sorted(of_one_id), 2)
 
 
-def _by_image(a: TokenAnnouncement, b: TokenAnnouncement) -> set[tuple[int, int]]:
-    pairs = set()
-    for image, shown, owner in zip(a.images, a.shown, a.image_owner, strict=True):
-        equal = equal_tokens(image, shown, b.images, b.shown)
-        pairs |= {(int(owner), int(o)) for o in b.image_owner[equal >= MIN_EQUAL_TOKENS]}
-    return pairs
-
-
-def equal_tokens(
-    image: NDArray[np.int32],
-    shown: NDArray[np.uint8],
-    images: NDArray[np.int32],
-    others: NDArray[np.uint8],
-) -> NDArray[np.float64]:
-    """(F,) equal tokens of one case with F others: the best corner of the mean over sequences.
-
-    0 where the two cases share no sequence.
-    """
-    both = (others != 0) & (shown != 0)
-    equal = np.count_nonzero(images == image, axis=-1) * both[:, :, None]
-    best = equal.sum(axis=1).max(axis=-1, initial=0)
-    return np.asarray(best / np.maximum(both.sum(axis=1), 1), np.float64)
+def _by_image(
+    announced: Sequence[TokenAnnouncement],
+) -> Iterator[tuple[SitePatient, SitePatient]]:
+    if not announced:
+        return
+    owners = [SitePatient(a.site, int(owner)) for a in announced for owner in a.image_owner]
+    images, shown = [a.images for a in announced], np.concatenate([a.shown for a in announced])
+    for first, second in similar_images(images, shown, MIN_EQUAL_TOKENS):
+        yield owners[first], owners[second]
 
 
 def shared_counts(pairs: Sequence[SharedPatient]) -> Mapping[tuple[str, str], int]:
@@ -130,11 +125,20 @@ def linked_groups(
     links: Sequence[tuple[SitePatient, SitePatient]],
 ) -> Mapping[SitePatient, SitePatient]:
     """Each linked patient to the first, in order, of its group."""
-    first: dict[SitePatient, SitePatient] = {}
+    parent: dict[SitePatient, SitePatient] = {}
     for left, right in links:
-        a, b = sorted((first.setdefault(left, left), first.setdefault(right, right)))
-        first.update({patient: a for patient, head in first.items() if head == b})
-    return first
+        a, b = sorted((_head(parent, left), _head(parent, right)))
+        parent[b] = a
+    return {patient: _head(parent, patient) for patient in list(parent)}
+
+
+def _head(parent: dict[SitePatient, SitePatient], patient: SitePatient) -> SitePatient:
+    """The first of the patient's group (union-find with halved paths, Tarjan 1975, JACM 22:215)."""
+    parent.setdefault(patient, patient)
+    while parent[patient] != patient:
+        parent[patient] = parent[parent[patient]]
+        patient = parent[patient]
+    return patient
 
 
 def left_out(order: Sequence[str], pairs: Sequence[SharedPatient]) -> frozenset[SitePatient]:
