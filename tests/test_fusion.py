@@ -265,8 +265,8 @@ def test_age_and_sex_come_from_the_table_or_the_options(tmp_path) -> None:
 def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("fusion")
     hospitals = [
-        PhantomHospital("one", 14),
-        PhantomHospital("two", 14),
+        PhantomHospital("one", 9),
+        PhantomHospital("two", 9),
         PhantomHospital("three", 4),
     ]
     path = write_study(root, hospitals, ["federated", "age_sex", "fusion"], data="holdout = 0.4")
