@@ -138,11 +138,9 @@ def compare_traffic(found: StudyPlan, sent: list) -> None:
     "federation",
     [
         {"compress": "int8", "commit": 2},
-        {"compress": "bfloat16"},
         {"privacy": "secure-sum"},
         {"method": "fedavg", "local_epochs": 2},
         {"method": "scaffold", "local_steps": 2},
-        {"method": "fedadam", "server_lr": 0.01},
         {"aggregation": "median"},
     ],
     ids=lambda value: "-".join(map(str, value.values())),
@@ -184,6 +182,18 @@ def test_a_store_is_estimated_from_a_few_cases(hospitals, tmp_path) -> None:
     assert (whole.missing_bytes, whole.hours) == (0, 0)
     again = plan_study(study, PlanOptions(tmp_path, samples=4), NO_PROGRESS).store
     assert again.stored == 8, "cases that the store lacks come first"
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("here")
+def test_a_sample_much_smaller_than_a_brain_is_a_problem(hospitals, tmp_path) -> None:
+    """Brains of 16 voxels of 2 mm are 32 of 1 mm."""
+    for spacing, stated in ((1, True), (2, False)):
+        grid = {"patch": [16, 16, 16], "spacing_mm": [spacing] * 3}
+        study = study_of(hospitals, models=["pooled"], grid=grid)
+        found = plan_study(study, PlanOptions(tmp_path, samples=1), NO_PROGRESS)
+        texts = [text for text in found.problems if "of the median brain" in text]
+        assert len(texts) == stated
 
 
 @pytest.mark.process
