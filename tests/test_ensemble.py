@@ -99,6 +99,7 @@ def test_weights_rounded_to_bfloat16_take_half_and_read_as_float32(folders, tmp_
     assert set(half.weights) == set(net.state_dict())
 
 
+@pytest.mark.process
 def test_a_models_caution_is_said_with_every_prediction(tmp_path) -> None:
     from conftest import write_subject
 
@@ -113,6 +114,7 @@ def test_a_models_caution_is_said_with_every_prediction(tmp_path) -> None:
     assert "Example model: for trials only." in page.read_text()
 
 
+@pytest.mark.process
 def test_without_a_model_the_example_is_used_or_named(tmp_path, monkeypatch) -> None:
     model = make_model(tmp_path / "models/example")
     monkeypatch.setattr("gliofed.models.example.CHECKOUT", tmp_path)

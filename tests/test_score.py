@@ -374,6 +374,7 @@ def test_each_metric_id_names_one_defined_quantity() -> None:
     assert {r.metric for r in alone} == {"auc_4_against_2_3"}
 
 
+@pytest.mark.process
 def test_figures_of_another_process_are_the_same_bytes(tmp_path, monkeypatch) -> None:
     results = [r for r in made_up_results(40) if r.model == "federated"]
     scored = score_predictions(results, "federated", CalibrationConfig(), 100)
