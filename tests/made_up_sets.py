@@ -19,6 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from gliofed.data.formats.tcga import BY_CODE
+from gliofed.data.formats.ucsf_pdgm import RENAMED
 from gliofed.study import (
     GridConfig,
     NetworkConfig,
@@ -269,17 +270,18 @@ def _four(prefix: str, names: Sequence[str], end: str = "") -> dict[str, str]:
 
 
 def _ucsf(root: Path, count: int) -> MadeUpSet:
-    """With six follow-ups, named as versions 3 to 5 name them."""
+    """With six follow-ups, named as versions 3 to 5 name them; their old numbers are not used."""
     patients = _patients("ucsf", count, UCSF, {})
+    numbers = [n for n in range(1, count + 10) if n not in RENAMED]
+    names = [f"UCSF-PDGM-{n:04d}" for n in numbers[:count]]
     rows = [{
-        "ID": f"UCSF-PDGM-{p.number:03d}", "Sex": "MF"[p.female], "Age at MRI": p.age,
+        "ID": f"UCSF-PDGM-{int(name[-4:]):03d}", "Sex": "MF"[p.female], "Age at MRI": p.age,
         "WHO CNS Grade": p.cells["grade"], "MGMT status": p.cells["mgmt"],
         "1p/19q": p.cells["codel_1p19q"], "IDH": p.cells["idh"], "Biopsy prior to imaging": "No",
-    } for p in patients]  # fmt: skip
+    } for name, p in zip(names, patients, strict=True)]  # fmt: skip
     rows += [{**r, "ID": f"UCSF-PDGM-{n:04d}_FU009d"} for n, r in enumerate(rows[:6], start=1)]
     _table(root / "UCSF-PDGM-metadata_v5.csv", UCSF_HEAD, rows)
-    for p in patients:
-        name = f"UCSF-PDGM-{p.number:04d}"
+    for name in names:
         scans = _four(f"{name}_", ("T1_bias", "T1c_bias", "T2_bias", "FLAIR_bias"))
         folder = root / "PKG - UCSF-PDGM-v5/UCSF-PDGM-v5" / f"{name}_nifti"
         write_scans(folder, name, scans, (f"{name}_tumor_segmentation", 3))

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import made_up_sets
 import pytest
 from made_up_sets import EXTERNAL, MARKERS, PAPER, PUBLISHED, paper_sizes, small_version, write_sets
 
+from gliofed import markers
 from gliofed.data.formats.registry import format_of, inspect, read_sites
 from gliofed.experiments.run import run_study
-from gliofed.federated.cohort.table import count_cohort
+from gliofed.federated.cohort.table import (
+    count_cohort,
+    merge_cohorts,
+    pack_cohort,
+    read_cohort,
+)
 from gliofed.study import load_study, study_toml
-from gliofed.types import Sequence, Unknown
+from gliofed.types import Case, Sequence, Unknown
 
 STUDY = load_study(Path(__file__).parents[1] / "studies/five-public-sets.toml")
 SIZES = {
@@ -32,6 +40,11 @@ SIZES = {
 def sets(tmp_path_factory):
     root = tmp_path_factory.mktemp("sets")
     return root, write_sets(root, SIZES)
+
+
+def label_counts(cases: Iterable[Case]) -> Counter[tuple[str, str]]:
+    values = ((m, c.labels[m]) for c in cases for m in MARKERS)
+    return Counter((m, "unknown" if isinstance(v, Unknown) else v) for m, v in values)
 
 
 def test_the_study_names_every_set_with_its_format() -> None:
@@ -57,16 +70,37 @@ def test_cases_and_labels_of_every_site_are_those_written(sets) -> None:
     sites = read_sites(study.data)
     assert {s: len(c) for s, c in sites.items()} == SIZES
     for site, cases in sites.items():
-        counted = Counter(
-            (m, "unknown" if isinstance(v := c.labels[m], Unknown) else v)
-            for c in cases
-            for m in MARKERS
-        )
-        assert counted == expected[site].labels, site
+        assert label_counts(cases) == expected[site].labels, site
         assert all(set(c.images) == set(Sequence) and c.mask for c in cases)
         assert count_cohort(cases).cases == expected[site].cases
     hospitals = Counter(c.site for c in inspect(root / "tcga", "tcga").cases)
     assert hospitals == expected["tcga"].hospitals
+
+
+def touch_scans(folder: Path, seed: str, names: Mapping[str, str], mask: tuple[str, int]) -> None:
+    for name in (*names.values(), mask[0]):
+        path = folder / f"{name}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_all_2018_patients_are_read_with_their_labels(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(made_up_sets, "write_scans", touch_scans)  # no reader opens an image
+    expected = write_sets(tmp_path, paper_sizes())
+    sites = read_sites(small_version(STUDY, tmp_path).data)
+    assert sum(len(sites[s]) for s in STUDY.data.train) == 1552
+    assert sum(len(sites[s]) for s in EXTERNAL) == 466
+    for site, cases in sites.items():
+        assert len(cases) == expected[site].cases == len({c.patient for c in cases})
+        assert label_counts(cases) == expected[site].labels, site
+    tables = {s: pack_cohort(count_cohort(c), s) for s, c in sites.items()}
+    merged = merge_cohorts({s: read_cohort(s, t, 10_000) for s, t in tables.items()})
+    assert merged.sites == {s: w.cases for s, w in expected.items()}
+    totals = {(r.variable, r.category): r.count for r in merged.rows if r.site is None}
+    title = next(m.title for m in markers.MARKERS if m.id == "idh")
+    assert totals[title, "mutant"] == sum(
+        w.labels.get(("idh", "mutant"), 0) for w in expected.values()
+    )
 
 
 def test_rows_that_are_no_cases_are_accounted_for(sets) -> None:
