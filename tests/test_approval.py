@@ -292,7 +292,7 @@ class TestConsent:
         text = "\n".join(what_runs(self.study, 1_234_567))
         for words in ("digest " + self.study.digest, "1,234,567 parameters", "Training: 7 passes over the cases, in batches of 3",
                       "Every batch is a round.", "Training runs: 2,", "32 x 48 x 64", "tumour segmentation, IDH mutation, 1p/19q co-deletion, WHO grade",
-                      "1 x 1 x 1 mm", "no code", "change only how long a round waits for sites (deadline)"):  # fmt: skip
+                      "2 x 2 x 2 mm", "no code", "change only how long a round waits for sites (deadline)"):  # fmt: skip
             assert words in text
         assert "MGMT" not in text
         assert "\x1b" not in text
