@@ -199,7 +199,7 @@ def tiny_study(monkeypatch: pytest.MonkeyPatch) -> Study:
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is not about figures: drawing them takes most of the end of a small run."""
-    monkeypatch.setattr(style, "print_figures", lambda plots: ({}, b""))
+    monkeypatch.setattr(style, "print_figures", lambda plots: style.PrintFigures({}, b""))
     monkeypatch.setattr(
         style, "screen_picture", lambda plot: style.Picture("data:,", plot.alt, 9, 9)
     )
