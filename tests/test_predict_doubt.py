@@ -192,7 +192,8 @@ def test_a_head_is_stripped_for_a_model_of_stripped_scans(scans, tmp_path, monke
         lambda *_: [batch.Finding("SET-NOT-STRIPPED", "north/01", "", "a skull on 90% of lines")],
     )
     case = answered(make_model(tmp_path / "m"), scans, tmp_path / "out")
-    assert asked == [("deepbet", True)]
+    # the model's own settings start first, before the scans are looked at
+    assert asked == [("stripped", False), ("deepbet", True)]
     assert case.reasons == (
         "The scans show a head (a skull on 90% of lines) and the model was trained on "
         "skull-stripped scans: the brain was extracted with deepbet and the sequences were "
