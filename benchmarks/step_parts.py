@@ -30,9 +30,9 @@ import torch
 
 from gliofed.data.formats.registry import read_sites
 from gliofed.data.splits import Split
-from gliofed.experiments import plain_training
 from gliofed.experiments.cases import prepare_study_cases
 from gliofed.experiments.model_runs import ModelRun
+from gliofed.experiments.plain_training import training_plan
 from gliofed.experiments.run_context import RunContext
 from gliofed.models.network import build_net
 from gliofed.models.optimiser import clipped_step, make_optimiser
@@ -53,7 +53,7 @@ def plan_of(path: Path, store: Path) -> TrainingPlan:
     found = prepare_study_cases(study, read_sites(study.data), store, NO_PROGRESS)
     sites = {site: tuple(cases) for site, cases in found.sites.items()}
     run = ModelRun("pooled", 1, Split("all", sites, {}, (), ()), sites)
-    return plain_training._plan(RunContext(study, store, this_machine(), found.prepared), run)
+    return training_plan(RunContext(study, store, this_machine(), found.prepared), run)
 
 
 def one(path: Path, store: Path, steps: int) -> None:
