@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import THIN
+from replies_here import replies_here
 
 from gliofed.calibration.calibrator import fit_calibration
 from gliofed.calibration.fusion import PRIOR_WEIGHT
@@ -154,13 +155,8 @@ class Sites:
 
     def send(self, request: Path):
         self.requests.append(load_fusion_request(request))
-        for name in self.asked:
-            answer = self.folder / f"answer-{name}"
-            try:
-                self.sites[name].respond(request, answer)
-                reply = SiteReply(name, answer)
-            except Exception as error:
-                reply = SiteReply(name, None, str(error))
+        asked = {name: self.sites[name] for name in self.asked}
+        for name, reply in replies_here(request, asked, self.folder):
             yield self.twists.get(name, lambda _, r: r)(self.requests[-1], reply)
 
     def run(self, state=STATE):
