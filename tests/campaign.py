@@ -190,7 +190,7 @@ def kill_server(d: Drill, time_: int, back: list[float], phase: str) -> int:
 
 
 def site_killed(book: Book, root: Path) -> None:
-    with drill(root / "site", 60) as d:
+    with drill(root / "site", 300) as d:  # more rounds than all phases take
         d.start(SERVER, *SITES)
         d.wait(lambda: "Successfully registered" in d.said("north"), "north is registered")
         d.end("north", signal.SIGKILL)
