@@ -51,7 +51,7 @@ def test_a_broken_installation_and_a_certificate_that_ends_stop_nobody_else(tmp_
         d.wait(lambda: time.monotonic() > ends, "the certificate of east has ended")
         d.wait(lambda: d.status and "east" in d.status.left_out, "east is left out")
         ended = "the certificate of east ended on"
-        d.wait(lambda: ended in d.said("east"), "east's own screen has it")
+        d.wait(lambda: ended in d.place.log("east").read_text(), "east's own screen has it")
         done = d.commits
         d.wait(lambda: d.commits > done + 1, "rounds without either")
         status, wrong = d.status, d.is_sound()
