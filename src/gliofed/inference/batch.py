@@ -161,7 +161,7 @@ class _HelperProcesses:
         """stack: closes the processes. request: the model's own settings."""
         self.reader, self._stack, self._request = reader, stack, request
         self._preparers: dict[bool, CasePreparer] = {}
-        self.preparer_for(head=False)  # starts while the first case is checked
+        self.preparer_for(head=False).start()  # while the first case is checked
 
     def preparer_for(self, head: bool) -> CasePreparer:
         """By the model's settings; for a head, those of a model of stripped scans extract the brain
@@ -177,7 +177,6 @@ class _HelperProcesses:
                 request = replace(request, steps=steps)
             preparer = CasePreparer(request, processes=1)
             self._preparers[strip] = self._stack.enter_context(preparer)
-            preparer.start()
         return self._preparers[strip]
 
 
