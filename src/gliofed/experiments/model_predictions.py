@@ -72,11 +72,14 @@ def predict_with_model(
         model.network().to(machine.device), machine, recipe.mirror, recipe.untrained
     )
     progress.stage(f"predicting {len(used)} cases")
-    results, masks = [], {}
+    results: list[CaseResult] = []
+    masks: dict[str, Values] = {}
     for done, scan in enumerate(used):
         progress.update(done, len(used), str(scan.case))
-        result, masks[str(scan.case)] = _predict(model, predictor, scan, folder)
+        result, features = _predict(model, predictor, scan, folder)
         results.append(result)
+        if features is not None:
+            masks[str(scan.case)] = features
     fused = fused_results(model.fusion, results, masks)
     notes = [f"{exclusion_note(excluded)}. The reasons are listed below."] if excluded else []
     notes += [inputs_note(results)] if fused else []
@@ -110,19 +113,21 @@ def _check_any(used: Sequence[PreparedCase], excluded: Sequence[ExcludedCase]) -
 
 def _predict(
     model: TrainedModel, predictor: CasePredictor, prepared: PreparedCase, folder: Path
-) -> tuple[CaseResult, Values]:
-    """One case's result, and the features of its mask; read from the disk if this model predicted
-    the case as it is now."""
+) -> tuple[CaseResult, Values | None]:
+    """One case's result, and the features of its mask for a fusion, None without one; read from the
+    disk if this model predicted the case as it is now."""
     path = folder / f"{digest(model.id, content_of(prepared))}.csv"
     features = path.with_suffix(".json")
-    if not (path.exists() and features.exists()):
+    fuses = model.fusion is not None
+    if not path.exists() or (fuses and not features.exists()):
         prediction = predictor.predict(prepared)
-        values = mask_features(prepared, prediction.probability >= THRESHOLD)
-        write_text(features, json.dumps([v if np.isfinite(v) else None for v in values.tolist()]))
+        if fuses:
+            values = mask_features(prepared, prediction.probability >= THRESHOLD).tolist()
+            write_text(features, json.dumps([v if np.isfinite(v) else None for v in values]))
         result = score_case(prediction, prepared, external_origin(model_name(model)))
         write_text(path, predictions_csv([result]))
     (result,) = parse_predictions(path.read_text(), str(path))
-    return result, np.array(json.loads(features.read_text()), float)
+    return result, np.array(json.loads(features.read_text()), float) if fuses else None
 
 
 def _examples(
