@@ -45,31 +45,6 @@ NO_IMAGES = ("pairs", "score")
 """Steps on tokens and tables that they draw."""
 SAMPLE_S = 0.5
 GOAL = 1.05
-STUDY = """
-name = "scale"
-models = ["federated"]
-[data]
-root = "sites"
-train = {train}
-external = {external}
-synthetic = true
-[grid]
-spacing_mm = [8.0, 8.0, 8.0]
-patch = [16, 24, 16]
-[prepare]
-brain = "stripped"
-register = false
-space = "scanner"
-bias = false
-[quality]
-brain_litres = [0.3, 2.2]
-alignment = 0.0
-[train]
-epochs = 1
-[score]
-bootstrap = 200
-mirror = false
-"""
 
 
 @dataclass(frozen=True)
@@ -89,7 +64,9 @@ class Size:
 
 def write_size(size: Size) -> None:
     """BIDS hospitals of about equal size, a fifth of them external, and their study."""
-    from made_up_sets import write_scans
+    from made_up_sets import small_version, write_scans
+
+    from gliofed.study import parse_study, study_toml
 
     names = [f"site{n:02d}" for n in range(size.sites)]
     rng = np.random.default_rng(size.cases)
@@ -105,9 +82,9 @@ def write_size(size: Size) -> None:
     for name, lines in rows.items():
         (size.folder / "sites" / name / "participants.tsv").write_text("\n".join([head, *lines]))
     last = size.sites - max(1, size.sites // 5)
-    size.study.write_text(
-        STUDY.format(train=json.dumps(names[:last]), external=json.dumps(names[last:]))
-    )
+    data = {"root": "sites", "train": names[:last], "external": names[last:], "synthetic": True}
+    study = parse_study({"name": "scale", "models": ["federated"], "data": data})
+    size.study.write_text(study_toml(small_version(study, Path("sites"))))
 
 
 def check(size: Size) -> None:

@@ -351,7 +351,7 @@ def test_counts_are_judged_too(tmp_path) -> None:
             judge(LabelCounts(3, 1, sound), **other)
 
 
-def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Client]:
+def make_sites(make_prepared, study, folder, names=("a", "b"), network=None) -> list[Client]:
     sets = {
         "a": [make_prepared(f"c{i}", FULL, "a") for i in range(3)],
         "b": [
@@ -359,7 +359,8 @@ def make_sites(make_prepared, study, folder, names=("a", "b")) -> list[Client]:
             make_prepared("d1", {}, "b", mask=False),
         ],
     }
-    return [Client(SiteData(n, sets[n]), ClientSetup(study, 5, folder / n, CPU)) for n in names]
+    setups = {n: ClientSetup(study, 5, folder / n, CPU, network=network) for n in names}
+    return [Client(SiteData(n, sets[n]), setup) for n, setup in setups.items()]
 
 
 def start(make_prepared, study, folder, names=("a", "b"), wrap=lambda e: e, run="run"):

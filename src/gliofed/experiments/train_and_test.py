@@ -14,7 +14,7 @@ from gliofed.experiments.predictions import CasePredictor, predict_test_cases
 from gliofed.experiments.run_context import RunContext
 from gliofed.federated.checkpoint import CommittedRound
 from gliofed.federated.client import Client, SiteData
-from gliofed.federated.client_training import ClientSetup
+from gliofed.federated.client_training import ClientSetup, training_network
 from gliofed.federated.local import LocalEngine
 from gliofed.federated.server.rounds import run_rounds
 from gliofed.federated.server.run import FederatedRun
@@ -44,16 +44,18 @@ def _federate(context: RunContext, run: ModelRun, progress: Progress) -> Committ
 def local_federation(
     context: RunContext, run: ModelRun, progress: Progress
 ) -> tuple[LocalEngine, FederatedRun]:
-    """The hospitals of a federated run in this process, and what their server is given."""
+    """The hospitals of a federated run in this process, and what their server is given.
+
+    The hospitals work in turn and train in one network: memory does not grow with them.
+    """
     folder, study = run.folder(context.out), run.effective_study(context.study)
-    sites = [
-        Client(
-            SiteData(name, [context.prepared[str(c)] for c in cases]),
-            ClientSetup(study, run.seed, folder / "sites" / name, context.machine),
-            progress=progress,
-        )
-        for name, cases in run.sites.items()
-    ]
+    network = training_network(study, context.machine)
+    sites = []
+    for name, cases in run.sites.items():
+        data = SiteData(name, [context.prepared[str(c)] for c in cases])
+        own = folder / "sites" / name
+        setup = ClientSetup(study, run.seed, own, context.machine, network=network)
+        sites.append(Client(data, setup, progress=progress))
     federated = FederatedRun(
         study,
         run.run_id(context.study, context.prepared),

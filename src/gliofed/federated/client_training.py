@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from torch import Tensor
@@ -57,7 +57,8 @@ class ClientSetup:
     the names of site and case. folder: of what the site keeps between rounds. rejoins: whether a
     site that missed rounds continues from the newest state that it has, or without one; else it
     fails. ledger: of what studies with `[privacy]` have spent at the site; None for one in
-    `folder`.
+    `folder`. network: of `training_network`, where sites that work in turn share one; None for a
+    network of the site's own.
     """
 
     study: Study
@@ -66,6 +67,15 @@ class ClientSetup:
     device: Device
     rejoins: bool = False
     ledger: Path | None = None
+    network: Callable[[], MultiTaskNet] | None = None
+
+
+def training_network(study: Study, machine: Device) -> Callable[[], MultiTaskNet]:
+    """Returns the network to train in, the same one at each call; built at the first.
+
+    A site loads all weights of a round into it, so nothing of another site's round is left there.
+    """
+    return cache(lambda: build_net(study.net, seed=0).to(machine.device))
 
 
 class ClientTraining:
@@ -90,8 +100,8 @@ class ClientTraining:
 
     @cached_property
     def _net(self) -> MultiTaskNet:
-        net = self._setup.study.net
-        return build_net(net, seed=0).to(self._setup.device.device)
+        setup = self._setup
+        return (setup.network or training_network(setup.study, setup.device))()
 
     @cached_property
     def model(self) -> Layout:
