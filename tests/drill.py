@@ -60,6 +60,7 @@ class DrillSettings:
 
     federation: settings of the study's own table. policy: of every site. cases: of every hospital,
     of which a fifth is held out where it trains. shared: hospital to the id of a further patient.
+    privacy: the study's table of noise; empty: none.
     """
 
     epochs: int
@@ -71,6 +72,7 @@ class DrillSettings:
     policy: str = POLICY
     cases: int = 6
     shared: Mapping[str, str] = field(default_factory=dict)
+    privacy: Mapping[str, float] = field(default_factory=dict)
 
 
 def drill_study(root: Path, settings: DrillSettings) -> Study:
@@ -90,6 +92,7 @@ def drill_study(root: Path, settings: DrillSettings) -> Study:
         "federation": {"quorum": len(train) - 1, "deadline": settings.deadline,
                        **settings.federation},
         "score": {"bootstrap": 100},
+        **({"privacy": dict(settings.privacy)} if settings.privacy else {}),
     })  # fmt: skip
 
 

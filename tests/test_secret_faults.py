@@ -16,9 +16,12 @@ import pytest
 import torch
 from campaign import in_training
 from changed_site.false_sums import LIES
-from drill import Drill, drill, rounds_nearby, same_weights
+from drill import POLICY, Drill, drill, rounds_nearby, same_weights
 
 from gliofed.deployment.federation_plan import LEAD, SERVER
+from gliofed.deployment.kit import open_kit
+from gliofed.federated.noise.accounting import mechanism_of
+from gliofed.federated.noise.ledger import Ledger, RunCost
 from gliofed.federated.privacy.opened import OpenedRounds
 from gliofed.federated.privacy.server import SUMMED
 from gliofed.federated.server.exchange import SiteReply
@@ -102,6 +105,44 @@ def test_a_killed_site_returns_and_a_killed_server_repeats_rounds_without_it(tmp
     assert "north" in gone
     assert gone[-1] == ""
     assert as_in_one_process(d, tmp_path / "near")
+
+
+@pytest.mark.campaign
+def test_noise_is_spent_as_on_one_machine_and_a_budget_that_is_used_up_ends_a_part(
+    tmp_path,
+) -> None:
+    """Between the approval at west and the run, another study uses up west's budget."""
+    privacy = {"clip": 1.0, "noise": 2.0, "patients": 20, "delta": 1e-3}
+    policy = POLICY + "privacy_epsilon = 20\nprivacy_delta = 1e-3\n"
+    settings = {"train": TRAIN, "batch": 10, "federation": {**RULES, "commit": 1}}
+    with drill(tmp_path / "far", 2, **settings, policy=policy, privacy=privacy) as d:
+        d.start("west")
+        d.wait(lambda: "approved" in [e.event for e in d.log("west")], "west has approved")
+        other = RunCost("other", rate=1.0, noise=0.2, rounds=1)
+        ledger_of(d, "west").spend("other", other, 0, "")
+        d.start(SERVER, *(s for s in d.sites if s != "west"), LEAD)
+        end = d.over()
+        wrong, gone = d.is_sound(), absent(d)
+        far = {s: dict(ledger_of(d, s).runs()) for s in TRAIN}
+        rounds_nearby(d, tmp_path / "near", without=("west",))
+        near = {s: ledger_of(d, s).runs()["near"] for s in TRAIN if s != "west"}
+    rounds = mechanism_of(d.study).rounds
+    assert (end.state, wrong, gone) == ("completed", "", ["west"] * rounds)
+    assert all("policy" in p.refused["west"] for p in d.committed.history)
+    assert list(far.pop("west")) == ["other"]
+    assert {s: without_model(runs[d.run]) for s, runs in far.items()} == {
+        s: without_model(cost) for s, cost in near.items()
+    }
+    assert {(c.answered, c.last + 1) for c in near.values()} == {(rounds, rounds)}
+
+
+def ledger_of(d: Drill, site: str) -> Ledger:
+    return Ledger(open_kit(d.place.kits / site, "site").ledger)
+
+
+def without_model(cost: RunCost) -> RunCost:
+    """Noise makes the weights, and so their digests, differ from run to run."""
+    return dataclasses.replace(cost, model="")
 
 
 STOPS = {
