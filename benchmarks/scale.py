@@ -150,11 +150,11 @@ def run(size: Size) -> None:
 
     def sample() -> None:
         while not ended.wait(SAMPLE_S):
-            memory.append((time.perf_counter() - begun, resident()))
+            memory.append((time.perf_counter() - begun, *resident()))
 
     class Stages(NoProgress):
         def stage(self, text: str) -> None:
-            stages.append((text, time.process_time(), time.perf_counter() - begun, resident()))
+            stages.append((text, time.process_time(), time.perf_counter() - begun))
 
     threading.Thread(target=sample, daemon=True).start()
     progress = Stages()
@@ -162,7 +162,7 @@ def run(size: Size) -> None:
     progress.stage("end")
     ended.set()
     seconds = {"run": 0.0, "page": 0.0}
-    for (text, start, _, _), (_, end, _, _) in itertools.pairwise(stages):
+    for (text, start, _), (_, end, _) in itertools.pairwise(stages):
         if text.startswith("model"):
             seconds["run"] += end - start
         if text == "page":
@@ -182,10 +182,11 @@ def score(size: Size) -> None:
     gliofed.score([table], size.folder / "scored", bootstrap=2000)
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def resident() -> tuple[int, int]:
+    """Bytes of this process in memory, and those of mapped files among them."""
+    _, held, mapped, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    page = os.sysconf("SC_PAGE_SIZE")
+    return held * page, mapped * page
 
 
 WORK: dict[str, Callable[[Size], None]] = {
@@ -253,9 +254,11 @@ def plot_memory(cell: dict, size: Size, path: Path) -> None:
 
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     axis = figure.subplots()
-    seconds, held = zip(*cell["memory"], strict=True)
-    axis.plot(seconds, np.array(held) / 2**20, color="black", linewidth=1)
-    for text, _, at, _ in cell["stages"][:-1]:
+    seconds, held, mapped = np.array(cell["memory"]).T
+    axis.plot(seconds, held / 2**20, color="black", linewidth=1, label="in memory")
+    axis.plot(seconds, (held - mapped) / 2**20, color="0.5", label="without mapped files")
+    axis.legend(loc="lower right", fontsize=7, frameon=False)
+    for text, _, at in cell["stages"][:-1]:
         axis.axvline(at, color="0.75", linewidth=0.8, zorder=0)
         axis.text(
             at, axis.get_ylim()[1], f" {text.split(':')[0]}", fontsize=6, rotation=90, va="top"

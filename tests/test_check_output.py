@@ -174,6 +174,14 @@ def test_files_of_published_sets(tmp_path, files, images, masks, odd) -> None:
     assert [f.code for f in findings] == ["SET-UNKNOWN-IMAGE"] * odd
 
 
+def test_cases_below_a_folder_beside_case_folders_are_found_too(tmp_path) -> None:
+    for folder in ("set/x", "set/structural/y", "set/structural/z"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "c_flair.nii.gz").write_bytes(b"")
+    sites, _ = locate(tmp_path / "set")
+    assert {c.name for s in sites for c in s.cases} == {"set/x", "structural/y", "structural/z"}
+
+
 @pytest.mark.process
 def test_a_pile_of_masks_is_a_case_each(hospitals, tmp_path) -> None:
     for name in ("a_segm", "b_segm"):

@@ -11,7 +11,7 @@ import made_up_sets
 import pytest
 from made_up_sets import EXTERNAL, MARKERS, PAPER, PUBLISHED, paper_sizes, small_version, write_sets
 
-from gliofed import markers
+from gliofed import check, markers
 from gliofed.data.formats.registry import format_of, inspect, read_sites
 from gliofed.experiments.run import run_study
 from gliofed.federated.cohort.table import (
@@ -113,6 +113,22 @@ def test_rows_that_are_no_cases_are_accounted_for(sets) -> None:
     assert len(reasons["upenn-gbm"]["session 21: after the first surgery"]) == 2
     assert len(reasons["tcga"]["no images in this folder"]) == SIZES["tcga"]
     assert reasons["ivygap"]["no images in this folder"] == ("00169",)
+
+
+@pytest.mark.process
+def test_check_reads_the_images_of_a_set_by_its_format(sets) -> None:
+    root, _ = sets
+    result = check(root / "upenn-gbm", format_id="upenn_gbm")
+    assert (result.cases, result.findings) == (SIZES["upenn-gbm"], ())
+    broken = root / "upenn-gbm/NIfTI-files/images_segm/UPENN-GBM-00004_11_segm.nii.gz"
+    whole = broken.read_bytes()
+    try:
+        broken.write_bytes(whole[:200])
+        (found,) = check(root / "upenn-gbm", format_id="upenn_gbm").findings
+    finally:
+        broken.write_bytes(whole)
+    assert found.case == "upenn-gbm/UPENN-GBM-00004_11"
+    assert found.file.endswith(broken.name)
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ def check(
     sheet: Annotated[
         Path | None, typer.Option(help="Write an HTML page with thumbnails of every case.")
     ] = None,
+    format_id: options.DatasetFormat = "bids",
 ) -> None:
     """Check images, masks and tables: every fault with its cure.
 
@@ -45,7 +46,7 @@ def check(
 
     with one_line_errors():
         with TerminalProgress() as progress:
-            result = gliofed.check(path, json, sheet, progress)
+            result = gliofed.check(path, json, sheet, progress, format_id)
         show_findings(result, [file for file in (json, sheet) if file is not None])
     if result.count(Severity.ERROR):
         sys.exit(1)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliofed.data.formats.registry import DEFAULT
 from gliofed.deployment.approval import network_size, require_budget
 from gliofed.deployment.certificate_dates import CertificateWatch
 from gliofed.deployment.federation_plan import SERVER
@@ -71,13 +72,7 @@ def propose(
     policy = load_policy(site_kit.policy)
     enforce_private(policy, proposed)
     progress.stage("checking the data")
-    findings = check_path(data.folder, pictures=False, progress=progress)
-    errors = findings.count(Severity.ERROR)
-    if errors:
-        raise DataError(
-            f"{data.folder}: the check found {errors} errors; list them with gliofed check "
-            f"{data.folder}, correct them, and join again"
-        )
+    _check(data.folder, data.format, progress)
     progress.stage("preparing the data")
     client = open_client(proposed, site_kit, data, site_kit.work / "state", policy)
     write_data_paths(site_kit, data)
@@ -98,6 +93,16 @@ def propose(
         what_leaves(proposed, policy, counts, sent),
         agreed,
     )
+
+
+def _check(folder: Path, format_id: str, progress: Progress) -> None:
+    errors = check_path(folder, False, progress, format_id).count(Severity.ERROR)
+    if errors:
+        given = "" if format_id == DEFAULT else f" --format {format_id}"
+        raise DataError(
+            f"{folder}: the check found {errors} errors; list them with gliofed check "
+            f"{folder}{given}, correct them, and join again"
+        )
 
 
 def record_approval(proposal: Proposal, who: str, signed: Path | None) -> None:

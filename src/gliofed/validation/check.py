@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gliofed.data.formats.registry import DEFAULT
 from gliofed.errors import DataError
 from gliofed.runtime.progress import Progress
 from gliofed.types import SEQUENCES
 from gliofed.types import Sequence as Mri
 from gliofed.validation.codes import Severity
 from gliofed.validation.findings import Finding, sort_findings
-from gliofed.validation.locate import LocatedCase, LocatedSite, display_path, locate
+from gliofed.validation.locate import LocatedCase, LocatedSite, display_path, locate_set
 from gliofed.validation.patient_table import check_table
 from gliofed.validation.reader import SafeReader
 from gliofed.validation.reader_messages import ReadRequest, ReadResponse
@@ -45,17 +46,20 @@ class CheckResult:
         return sum(f.severity is severity for f in self.findings)
 
 
-def check_path(path: Path, pictures: bool, progress: Progress) -> CheckResult:
+def check_path(
+    path: Path, pictures: bool, progress: Progress, format_id: str = DEFAULT
+) -> CheckResult:
     """Check a BIDS hospital, a folder of them, a folder of case folders, an image or a table.
 
-    pictures: whether to draw thumbnails. Raises DataError where `path` does not exist or the
-    reading process cannot run; every fault of the data is a finding.
+    pictures: whether to draw thumbnails. format_id: of a data set that is none of these. Raises
+    DataError where `path` does not exist or the reading process cannot run, and as `locate_set`;
+    every fault of the data is a finding.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give the data set to check")
     started = time.monotonic()
     path = path.resolve()
-    sites, odd = locate(path)
+    sites, odd = locate_set(path, format_id)
     findings, thumbnails = list(odd), []
     seen: dict[str, tuple[str, str]] = {}
     total = sum(len(s.cases) for s in sites)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gliofed.data.formats import nnunet
+from gliofed.data.formats.registry import DEFAULT, inspect
 from gliofed.data.image_files import image_stem, is_image
 from gliofed.data.sequence_names import read_name
 from gliofed.data.unused_scans import is_version
@@ -80,6 +81,23 @@ def locate(path: Path) -> tuple[tuple[LocatedSite, ...], tuple[Finding, ...]]:
     return tuple(located.sites), tuple(located.findings)
 
 
+def locate_set(path: Path, format_id: str) -> tuple[tuple[LocatedSite, ...], tuple[Finding, ...]]:
+    """The cases of one data set as the reader of its format finds them; of BIDS, as `locate`.
+
+    Its tables are read by that reader. Raises StudyError for an unknown format, DataError where
+    the data set cannot be read.
+    """
+    if format_id == DEFAULT:
+        return locate(path)
+    cases = (
+        LocatedCase(
+            f"{path.name}/{c.id}", c.id, c.images, {"mask": c.mask} if c.mask is not None else {}
+        )
+        for c in inspect(path, format_id).cases
+    )
+    return (LocatedSite(path.name, path, False, tuple(cases), ()),), ()
+
+
 def display_path(path: Path, root: Path) -> str:
     """The path for findings: relative to `root` where it is below it."""
     return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else path.name
@@ -105,14 +123,15 @@ def _folder(root: Path, depth: int, located: _Located) -> None:
         return
     folders = [p for p in entries if p.is_dir() and not p.name.startswith(".")]
     cases = [p for p in folders if any(is_image(f) for f in _entries(p))]
+    others = [p for p in folders if p not in cases]
     if nnunet_cases := _nnunet_cases(root, located):
         located.sites.append(LocatedSite(root.name, root, False, nnunet_cases, ()))
     elif any(is_image(p) for p in entries):
         _loose_images(root, [p for p in entries if is_image(p)], located)
-    elif cases:
-        located.sites.append(_case_folders(root, cases, located))
-    elif depth < DEPTH:
-        for folder in folders:
+    else:
+        if cases:
+            located.sites.append(_case_folders(root, cases, located))
+        for folder in others if depth < DEPTH else ():
             _folder(folder, depth + 1, located)
 
 
