@@ -19,6 +19,7 @@ from gliofed.calibration.cns5 import OUTCOMES, UNSEEN
 from gliofed.calibration.evaluation import ALL_GROUPS, NO_HOLDOUT, evaluate_calibration
 from gliofed.evaluation.by_case.score_table import score_table
 from gliofed.evaluation.claims import collect_evidence
+from gliofed.evaluation.comparison import CrossSiteMatrix
 from gliofed.evaluation.results import ScoreRow
 from gliofed.markers import MARKERS
 from gliofed.reporting.html.formatting import (
@@ -153,7 +154,8 @@ def test_each_cell_of_the_cross_table_is_read_without_its_shade(
     tables = cross_tables(scored.evidence.cross_site, "federated")
     assert tables[0].title.startswith("Tumour segmentation")
     assert len(tables) == 1 + len(MARKERS)
-    assert {site for _, site in tables[0].columns} == {*EXTERNAL, *HELD}
+    assert tables[0].rows == "Model"
+    assert {c.title for c in tables[0].columns} == {*EXTERNAL, *HELD}
     values = {
         number(r.value, 2) for c in scored.evidence.cross_site for row in c.cells for r in row
     }
@@ -164,6 +166,29 @@ def test_each_cell_of_the_cross_table_is_read_without_its_shade(
         assert not shade or 1 <= int(shade) <= SHADES
     best = max((c for t in tables for _, own in t.lines for c in own), key=lambda c: c.value)
     assert best.shade >= SHADES - 1
+
+
+@pytest.mark.parametrize(("hospitals", "rows"), [(10, "Model"), (11, "Hospital")])
+def test_many_hospitals_are_rows_of_the_cross_table(hospitals, rows) -> None:
+    sites, models = [f"site{n:02d}" for n in range(hospitals)], ("federated", "pooled")
+    cells = tuple(
+        tuple(ScoreRow(m, "external", s, "mask", "dice", 2, (50 * k + n) / 100, None, None, 1)
+              for n, s in enumerate(sites))
+        for k, m in enumerate(models)
+    )  # fmt: skip
+    columns = tuple(("external", s) for s in sites)
+    matrix = CrossSiteMatrix("mask", "dice", models, columns, cells)
+    (table,) = cross_tables([matrix], "federated")
+    assert table.rows == rows
+    found = {
+        frozenset((row.title, column.title)): cell.value
+        for row, own in table.lines
+        for column, cell in zip(table.columns, own, strict=True)
+    }
+    assert len(found) == 2 * hospitals
+    assert found[frozenset(("site03", "pooled"))] == "0.53"
+    tests = [row for row, _ in table.lines] if rows == "Hospital" else table.columns
+    assert [(t.title, t.about) for t in tests] == [(s, "external") for s in sites]
 
 
 def test_before_and_after_come_from_the_rows_of_both(scored: ScoredPredictions, page: str) -> None:

@@ -21,6 +21,8 @@ from gliofed.reporting.study.tables import in_order
 
 SHADES: Final = 6
 FLOORS: Final = {"auc": 0.5, "dice": 0.0}
+MOST_ACROSS: Final = 10
+"""Tests that are columns; more of them than models are rows instead."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,21 @@ class CrossSiteCell:
 
 
 @dataclass(frozen=True)
-class CrossSiteTable:
-    """columns: (role, site). lines: a model's title and a cell a column."""
+class CrossSiteHeading:
+    """Of a row or a column. title: a model or a hospital. about: the test at a hospital."""
 
     title: str
-    columns: tuple[tuple[str, str], ...]
-    lines: tuple[tuple[str, tuple[CrossSiteCell, ...]], ...]
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class CrossSiteTable:
+    """rows: "Model" or "Hospital"; the columns are the other. lines: a row and its cells."""
+
+    title: str
+    rows: str
+    columns: tuple[CrossSiteHeading, ...]
+    lines: tuple[tuple[CrossSiteHeading, tuple[CrossSiteCell, ...]], ...]
 
 
 def cross_tables(matrices: Sequence[CrossSiteMatrix], reference: str) -> tuple[CrossSiteTable, ...]:
@@ -52,12 +63,20 @@ def cross_tables(matrices: Sequence[CrossSiteMatrix], reference: str) -> tuple[C
 
 
 def _table(cross: CrossSiteMatrix, reference: str) -> CrossSiteTable:
-    cells = dict(zip(cross.models, cross.cells, strict=True))
-    rows = [(m, cells[m]) for m in in_order(cross.models, reference)]
+    by_model = dict(zip(cross.models, cross.cells, strict=True))
+    models = in_order(cross.models, reference)
+    cells = [[_cell(m, row) for row in by_model[m]] for m in models]
+    rows = [CrossSiteHeading(model_title(m)) for m in models]
+    columns = [CrossSiteHeading(site, SHORT_ROLES[role]) for role, site in cross.columns]
+    turned = len(columns) > max(MOST_ACROSS, len(rows))
+    if turned:
+        rows, columns = columns, rows
+        cells = [list(own) for own in zip(*cells, strict=True)]
     return CrossSiteTable(
         f"{task_title(cross.task)}: {metric_title(cross.metric)}",
-        tuple((SHORT_ROLES[role], site) for role, site in cross.columns),
-        tuple((model_title(m), tuple(_cell(m, r) for r in cells)) for m, cells in rows),
+        "Hospital" if turned else "Model",
+        tuple(columns),
+        tuple((heading, tuple(own)) for heading, own in zip(rows, cells, strict=True)),
     )
 
 
