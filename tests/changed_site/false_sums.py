@@ -1,4 +1,4 @@
-"""The site named east lies in secret sums: the file GLIOFED_TEST_LIE says how, if it exists."""
+"""The site named east lies in secret sums: the file GLIOFED_TEST_LIE names its lies, if it exists."""
 
 import dataclasses
 import os
@@ -68,7 +68,7 @@ site is left out until keys are agreed anew, 20 rounds later."""
 
 
 def change(site: type) -> None:
-    """From now on, each response of east to a request of the kind of the lie is a lie."""
+    """From now on, each response of east to a request of the kind of a lie is one."""
     honest = site.respond
 
     def respond(self, request_file: Path, response_file: Path) -> None:
@@ -77,10 +77,11 @@ def change(site: type) -> None:
         if self.name != "east":
             return
         old = response_file.with_name("old-masked")
-        kind, told = LIES.get(lie.read_text() if lie.exists() else "", ("", None))
-        if note["kind"] == kind:
-            told(response_file, note, old)
-        elif note["kind"] == "train":
+        named = lie.read_text().split() if lie.exists() else []
+        told = [tell for kind, tell in map(LIES.get, named) if kind == note["kind"]]
+        for tell in told:
+            tell(response_file, note, old)
+        if note["kind"] == "train" and not told:
             shutil.copy(response_file, old)
 
     site.respond = respond
