@@ -211,7 +211,7 @@ def measured(size: Size, step: str) -> dict[str, object]:
         size.sites,
     ]
     # the process that reports its own children: their peak is not ours to see otherwise
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=True)
+    done = subprocess.run([*map(str, command)], stdout=subprocess.PIPE, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
