@@ -1,6 +1,7 @@
 """Each attack of the privacy audit, on small inputs of which the answer is known: it finds what is
 there, and nothing where there is nothing."""
 
+import dataclasses
 import math
 from functools import partial
 
@@ -34,6 +35,8 @@ from gliofed.experiments.privacy.inversion import (
     InversionSettings,
     cosine_distance,
     invert,
+    scales,
+    summed,
     total_variation,
     with_noise,
 )
@@ -182,6 +185,21 @@ def test_the_label_of_one_patient_follows_from_its_gradient(gradients) -> None:
             assert (patient.biases[marker] != 0).any() == (known is not None)
 
 
+def test_the_pooled_features_of_one_patient_follow_from_its_gradient(gradients) -> None:
+    """The first dense layer: the gradient of its weights over that of its bias is its input."""
+    net, made = gradients
+    batch = made.sample(made.plan.sites["a"][:1], 0)
+    sent, features = made.sent(batch), net.trunk(batch.image, batch.present)[1][0]
+    for marker in MARKER_IDS:
+        first = f"heads.{marker}.layers.1"
+        unit = int(sent[f"{first}.bias"].abs().argmax())
+        kept = 1 - net.heads[marker].layers[0].p
+        found = kept * sent[f"{first}.weight"][unit] / sent[f"{first}.bias"][unit]
+        there = found != 0  # the others were dropped
+        assert there.float().mean() > kept - 0.1
+        assert torch.allclose(found[there], features[there], rtol=1e-3, atol=1e-4)
+
+
 def test_shuffled_labels_are_inferred_no_better_than_by_a_guess(gradients) -> None:
     net, made = gradients
     heads = known_heads(net, made, [], MARKER_IDS)
@@ -213,10 +231,31 @@ def test_the_gradient_of_a_group_is_the_sum_of_its_patients(gradients) -> None:
 def test_the_attackers_form_of_a_gradient_equals_the_one_sent(gradients, patients) -> None:
     _, made = gradients
     batch = made.sample(made.plan.sites["a"][:patients], 0)
-    sure = (batch.mask * 2 - 1) * 50  # logits of the true mask
-    found = made.differentiable(batch, batch.image, sure)
+    found = made.differentiable(batch, batch.image)
     for one, other in zip(found, made.sent(batch).values(), strict=True):
         assert torch.allclose(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_absent_sequences_of_a_guess_have_no_effect(gradients) -> None:
+    _, made = gradients
+    batch = made.sample(made.plan.sites["a"][:1], 0)
+    batch = dataclasses.replace(batch, present=torch.tensor([[1.0, 0.0, 1.0, 1.0]]))
+    other = batch.image.clone()
+    other[:, 1] += 7
+    one, two = (made.differentiable(batch, image) for image in (batch.image, other))
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    other[:, 0] += torch.linspace(0, 1, other.shape[-1])
+    changed = made.differentiable(batch, other)
+    assert not all(torch.equal(a, b) for a, b in zip(one, changed, strict=True))
+
+
+def test_crops_are_at_most_the_patch(gradients, tiny_study) -> None:
+    net, made = gradients
+    case = made.plan.sites["a"][0]
+    patch = tiny_study.grid.patch
+    for crop in (8, max(patch) + 1):
+        image = SiteGradients(net, tiny_study, {"a": [case]}, crop).sample([case], 0).image
+        assert image.shape[2:] == tuple(min(n, crop) for n in patch)
 
 
 def test_counts_of_a_group_are_found_and_noise_hides_them() -> None:
@@ -279,16 +318,16 @@ def test_the_image_is_recovered_from_its_gradient_and_not_from_noise(kind) -> No
     net = tiny_net(kind)
     gradient_of = partial(one_gradient, net, 1)
     sent = [g.detach() for g in gradient_of(SMOOTH_IMAGE)]
-    start = [torch.randn(SMOOTH_IMAGE.shape, generator=torch.Generator().manual_seed(1))]
+    shape = SMOOTH_IMAGE.shape
     settings = InversionSettings(iterations=200, smoothness=1e-3)
     truth = SMOOTH_IMAGE[0].numpy()
-    found = invert(sent, gradient_of, start, settings)[0].numpy()
+    found = invert(sent, gradient_of, shape, settings)[0].numpy()
     assert correlation(found, truth) > 0.9
     drawn = torch.Generator().manual_seed(2)
     noise = [torch.randn(g.shape, generator=drawn) for g in sent]
-    lost = invert(noise, gradient_of, start, settings)[0].numpy()
+    lost = invert(noise, gradient_of, shape, settings)[0].numpy()
     assert abs(correlation(lost, truth)) < 0.5
-    hidden = invert(with_noise(sent, 1.0, 3), gradient_of, start, settings)[0].numpy()
+    hidden = invert(with_noise(sent, 1.0, 3), gradient_of, shape, settings)[0].numpy()
     assert correlation(hidden, truth) < correlation(found, truth) - 0.3
 
 
@@ -299,6 +338,14 @@ def test_the_noise_has_the_deviation_that_was_asked_for() -> None:
     added = torch.cat([(n - g).flatten() for n, g in zip(noisy, gradient, strict=True)])
     assert added.std() == pytest.approx(0.25 * float(norm), rel=0.02)
     assert torch.equal(with_noise(gradient, 0.0, seed=1)[0], gradient[0])
+
+
+def test_grids_begin_at_four_voxels_and_are_summed_at_full_size() -> None:
+    assert scales((3, 4, 4)) == [(3, 4, 4)]
+    assert scales((5, 4, 4)) == [(3, 2, 2), (5, 4, 4)]
+    coarse, fine = torch.full((1, 2, 3, 2, 2), 2.0), torch.ones(1, 2, 5, 4, 4)
+    fine[..., 0] = 5
+    assert torch.equal(summed([coarse, fine]), fine + 2)
 
 
 def test_distance_and_variation_of_known_tensors() -> None:

@@ -44,6 +44,9 @@ def audit(
         int, typer.Option(min=1, help="Patients whose image is searched from their gradient.")
     ] = 4,
     iterations: Annotated[int, typer.Option(min=1, help="Steps of each such search.")] = 300,
+    crop: Annotated[
+        int, typer.Option(min=8, help="Largest side of an image that is searched, in voxels.")
+    ] = 16,
 ) -> None:
     """Attack a run's models and its sites' gradients: who was trained on, labels, images.
 
@@ -59,6 +62,7 @@ def audit(
                 store=store,
                 inversions=inversions,
                 iterations=iterations,
+                crop=crop,
             )
             found = gliofed.audit_privacy(run, options, progress)
         show_audit(found)

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -60,13 +60,14 @@ MOST_OTHERS: Final = 50
 class AuditOptions:
     """attacks: those that are made; figures of others stay as an earlier audit left them. store:
     folder of prepared cases (default: `store` in the run's folder). inversions: patients whose
-    image is searched from a gradient of their own. iterations: of each search. bootstrap:
-    resamples of patients."""
+    image is searched from a gradient of their own. iterations: of each search. crop: largest side
+    of an image that is searched, in voxels. bootstrap: resamples of patients."""
 
     attacks: tuple[AttackKind, ...] = tuple(ATTACKS)
     store: Path | None = None
     inversions: int = 4
     iterations: int = 300
+    crop: int = 16
     bootstrap: int = 2000
 
 
@@ -137,7 +138,8 @@ def _updates(run: AuditedRun, options: AuditOptions, progress: Progress) -> Iter
             yield from label_rows(name, patient_gradients(gradients, markers, progress), heads)
         if "inversion" in options.attacks:
             progress.stage(f"gradient inversion, {name} network")
-            yield from _inversions(name, gradients, options, progress)
+            crops = SiteGradients(net, run.study, sites, options.crop)
+            yield from _inversions(name, crops, options, progress)
 
 
 def _states(model: AuditedModel) -> Iterator[tuple[str, MultiTaskNet]]:
@@ -172,7 +174,9 @@ def _inversions(
         for case in kind:
             progress.update(done, len(kinds), f"{case.seen}, defence: {case.defence}")
             results += reconstruct(gradients, case, others, settings)
-        yield from inversion_rows(name, kind[0], results, len(others))
+        search = f"crops of {options.crop} voxels, {options.iterations} steps"
+        for row in inversion_rows(name, kind[0], results, len(others)):
+            yield replace(row, note=f"{row.note}; {search}")
 
 
 def inversion_cases(

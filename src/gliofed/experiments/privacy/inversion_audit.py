@@ -1,8 +1,8 @@
 """Gradient inversion measured on a run's own patients.
 
-The attacker is given the network, its weights, the labels, the present sequences and the dropout of
-each patient; images and masks are searched. So a figure is an upper bound of what this attack gets
-in a federation.
+The attacker is given the network, its weights, and the labels, masks, present sequences and dropout
+of each patient; images are searched. So a figure is an upper bound of what this attack gets in a
+federation.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from gliofed.experiments.privacy.site_gradients import SiteGradients
 from gliofed.types import Batch
 
 Image = NDArray[np.float32]
-FIRST_MASK = -1.0
-"""Logit of the mask at the start of a search."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +73,13 @@ def reconstruct(
     if attacked.noise:
         observed = with_noise(observed, attacked.noise, seed=0)
     whole = _joined(batches)
-    drawn = torch.Generator().manual_seed(0)
-    start = (
-        torch.randn(whole.image.shape, generator=drawn),
-        torch.full(whole.mask.shape, FIRST_MASK),
-    )
 
-    def gradient_of(image: Tensor, mask: Tensor) -> list[Tensor]:
-        return gradients.differentiable(whole, image, mask)
+    def gradient_of(image: Tensor) -> list[Tensor]:
+        return gradients.differentiable(whole, image)
 
-    found = _images(invert(observed, gradient_of, start, settings))
-    return compare(found, _images(whole.image), others)
+    found = invert(observed, gradient_of, whole.image.shape, settings)
+    there = whole.present[..., None, None, None]
+    return compare(_images(found * there), _images(whole.image), others)
 
 
 def compare(

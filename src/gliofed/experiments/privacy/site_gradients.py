@@ -28,15 +28,22 @@ FLOAT32 = Device(torch.device("cpu"), bf16=False)
 class SiteGradients:
     """Gradients of one network, in float32 on the CPU, with the loss weights of a federation.
 
-    sites: site to its training cases. The network's layers are made differentiable twice.
+    sites: site to its training cases. crop: largest side of samples; None: the study's patch. The
+    network's layers are made differentiable twice.
     """
 
     def __init__(
-        self, net: MultiTaskNet, study: Study, sites: Mapping[str, Sequence[PreparedCase]]
+        self,
+        net: MultiTaskNet,
+        study: Study,
+        sites: Mapping[str, Sequence[PreparedCase]],
+        crop: int | None = None,
     ) -> None:
         counts = count_cases([case for cases in sites.values() for case in cases])
         batches = batches_of_pass(counts.cases, study.train.batch)
         self._net = _twice_differentiable(net)
+        x, y, z = study.grid.patch
+        self._patch = (x, y, z) if crop is None else (min(x, crop), min(y, crop), min(z, crop))
         self._plan = TrainingPlan(
             study=study,
             sites=sites,
@@ -55,11 +62,11 @@ class SiteGradients:
 
     def sample(self, cases: Sequence[PreparedCase], number: int) -> Batch:
         """A batch of one augmented sample a case, drawn as for pass `number`."""
-        study, patch = self._plan.study, self._plan.study.grid.patch
+        study = self._plan.study
         samples = [
             draw_sample(
                 c,
-                patch,
+                self._patch,
                 study.train,
                 generator(0, f"privacy audit/{c.case.site}/{c.case.id}", number),
             )
@@ -76,14 +83,14 @@ class SiteGradients:
             for name, p in self._net.named_parameters()
         }
 
-    def differentiable(self, batch: Batch, image: Tensor, mask_logits: Tensor) -> list[Tensor]:
-        """The gradient for other images and masks with the labels of `batch`, of which it can be
-        differentiated.
+    def differentiable(self, batch: Batch, image: Tensor) -> list[Tensor]:
+        """The gradient for other images with the masks and labels of `batch`, of which it can be
+        differentiated. Sequences that are not present have no effect.
 
         One case is given twice and counts half: torch computes convolutions of one case without
         oneDNN, which takes half as long again.
         """
-        guess = dataclasses.replace(batch, image=image, mask=mask_logits.sigmoid())
+        guess = dataclasses.replace(batch, image=image * batch.present[..., None, None, None])
         rows = len(guess.image)
         guess = _twice(guess) if rows == 1 else guess
         self._net.train()
