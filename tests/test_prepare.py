@@ -99,6 +99,16 @@ def test_a_world_point_keeps_its_place_through_resampling() -> None:
     np.testing.assert_allclose(out[tuple(voxels[inner].T)], expected, atol=0.5)
 
 
+def test_every_so_many_th_voxel_is_that_of_the_whole_grid() -> None:
+    data = np.random.default_rng(1).normal(size=(20, 18, 9)).astype(np.float32)
+    affine = np.diag([1.0, 1, 3, 1])
+    for target in (np.diag([1.3, 0.9, 2.0, 1.0]), affine):
+        shape = (20, 18, 9)
+        whole = resample(data, affine, shape, target)
+        thin = resample(data, affine, shape, target, (2, 3, 1))
+        np.testing.assert_allclose(thin, whole[::2, ::3], atol=1e-5)
+
+
 def test_going_down_in_resolution_averages_what_it_cannot_show() -> None:
     stripes = np.tile(np.array([0, 2], np.float32), 32)[:, None, None] * np.ones(
         (64, 4, 4), np.float32

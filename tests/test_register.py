@@ -7,6 +7,7 @@ import dataclasses
 import moved_scans as scans
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -16,10 +17,12 @@ from gliofed.data.phantom.images import TISSUE
 from gliofed.errors import DataError
 from gliofed.evaluation.metrics.segmentation import dice
 from gliofed.inference.native_grid import mask_on_scan
+from gliofed.preprocessing import registration
 from gliofed.preprocessing.recipe import prepare_case
 from gliofed.preprocessing.registration import register_affine, register_rigid, to_itk, to_ras
 from gliofed.preprocessing.resampling import resample_mask
 from gliofed.preprocessing.template import mni152
+from gliofed.runtime.threads import side_by_side
 from gliofed.study import GridConfig, PreparationConfig, QualityConfig
 from gliofed.types import Case, Labels, Prediction, Sequence
 
@@ -150,11 +153,68 @@ def test_rigid_finds_the_brain_in_a_scan_far_away(head) -> None:
 def test_rigid_is_the_same_twice(head) -> None:
     reference = scan(head[Sequence.T1CE], np.eye(4), (3.0, 3.0, 3.0))
     moving = scan(head[Sequence.T2], a_move(reference, 5, 5, seed=1), (3.0, 3.0, 5.0))
-    one, two = (register_rigid(reference, moving, reference.data != 0) for _ in range(2))
-    np.testing.assert_allclose(one, two, atol=0.01)  # mm: threads add up in any order
+    one, two = side_by_side(lambda _: register_rigid(reference, moving, reference.data != 0), "ab")
+    np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(("shift_mm", "tried"), [(1.0, 1), (4.0, 2)])
+def test_the_next_level_decides_between_two_coarse_results(
+    head, monkeypatch, shift_mm, tried
+) -> None:
+    """The second start is the right one; on coarse voxels the first has more information."""
+    volume = scan(head[Sequence.T1CE], np.eye(4), COARSE)
+    coarse = iter([(-2.0, sitk.Euler3DTransform()), (-1.0, sitk.Euler3DTransform())])
+    asked = []
+
+    def level(fixed, moving, start, settings, mask):
+        if settings is registration._COARSE:
+            value, found = next(coarse)
+            found.SetTranslation([0.0 if value == -2.0 else shift_mm, 0.0, 0.0])
+            return value, found
+        asked.append(settings)
+        return -start.GetTranslation()[0], start
+
+    monkeypatch.setattr(registration, "_level", level)
+    found = register_rigid(volume, volume, volume.data != 0)
+    assert asked == [registration._MIDDLE] * tried + [registration._FINE]
+    assert abs(found[0, 3]) == (shift_mm if tried == 2 else 0.0)
 
 
 COARSE = (4.0, 4.0, 4.0)
+
+
+@pytest.mark.parametrize("order", ["xyz", "zxy"])
+def test_points_lie_on_the_slices_at_even_distances(order) -> None:
+    """Thick slices along z, or along x of the file; the mask is a box of 60 x 80 x 50 mm."""
+    sides = {"x": 1.0, "y": 1.0, "z": 5.0}
+    fixed = sitk.Image([round(100 / sides[a]) for a in order], sitk.sitkFloat32)
+    fixed.SetSpacing([sides[a] for a in order])
+    mask = sitk.Image(fixed.GetSize(), sitk.sitkUInt8)
+    mask.CopyInformation(fixed)
+    extent = {"x": 60, "y": 80, "z": 50}
+    mask[tuple(slice(2, 2 + round(extent[a] / sides[a])) for a in order)] = 1
+    grids = []
+
+    class Method:
+        NONE = 0
+
+        def SetVirtualDomain(self, size, origin, spacing, direction) -> None:
+            grids.append((size, origin, spacing, np.reshape(direction, (3, 3))))
+
+        def SetMetricSamplingStrategy(self, strategy) -> None:
+            assert strategy == self.NONE
+
+    registration._sample(Method(), fixed, mask, 10_000)
+    size, origin, spacing, axes = grids[0]
+    assert np.linalg.det(axes) == pytest.approx(1)
+    index = np.indices(size).reshape(3, -1).T
+    points = origin + (index * spacing) @ axes.T
+    along = points[:, order.index("z")] / 5
+    np.testing.assert_allclose(along, along.round(), atol=1e-6)
+    inside = [mask.TransformPhysicalPointToIndex(p) for p in points.tolist()]
+    within = [all(0 <= i < n for i, n in zip(v, mask.GetSize(), strict=True)) for v in inside]
+    counted = sum(mask[v] for v, good in zip(inside, within, strict=True) if good)
+    assert counted == pytest.approx(10_000, rel=0.05)
 
 
 def test_an_empty_brain_is_refused(head) -> None:

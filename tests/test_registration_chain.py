@@ -6,6 +6,8 @@ from scipy import ndimage
 
 from gliofed.data.nifti import Volume
 from gliofed.preprocessing import registration_chain as chain
+from gliofed.preprocessing.alignment import alignment
+from gliofed.preprocessing.resampling import resample
 from gliofed.types import Sequence
 
 
@@ -28,6 +30,19 @@ def scans():
     where = {Sequence.FLAIR: turned(8), Sequence.T2: turned(-9)}
     moved = {s: Volume(data, m @ affine) for s, m in where.items()}
     return Volume(data, affine), np.ones(data.shape, bool), moved, where
+
+
+@pytest.mark.parametrize("spacing_mm", [3.0, 1.0, 0.7])
+def test_alignment_needs_only_the_voxels_that_it_reads(scans, spacing_mm) -> None:
+    reference, _, moved, where = scans
+    affine = reference.affine @ np.diag([spacing_mm / 3] * 3 + [1.0])
+    reference = Volume(ndimage.zoom(reference.data, 3 / spacing_mm, order=1), affine)
+    brain = np.ones(reference.data.shape, bool)
+    scan, matrix = moved[Sequence.FLAIR], where[Sequence.FLAIR]
+    image = resample(scan.data, scan.affine, reference.data.shape, matrix @ affine)
+    whole = alignment(reference.data, image, brain, affine)
+    assert whole > 1.2
+    assert chain._alignment(reference, brain, scan, matrix) == pytest.approx(whole, rel=1e-3)
 
 
 def test_a_poor_scan_takes_the_way_through_a_good_one(scans, monkeypatch) -> None:

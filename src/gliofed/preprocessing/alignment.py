@@ -31,12 +31,12 @@ def alignment(
     scans; the ratio does not. About 1 for two patients or misaligned scans; 0 without common
     structure. All on one grid; affine: voxel to mm.
     """
-    sizes = voxel_sizes(affine)
-    thin = tuple(slice(None, None, max(1, round(STEP_MM / float(s)))) for s in sizes)
+    steps, sizes = sampled_every(affine), voxel_sizes(affine)
+    thin = tuple(slice(None, None, step) for step in steps)
     brain = brain[thin]
     if not brain.any():
         return 0.0
-    reach = [max(1, round(AWAY_MM / (float(s) * t.step))) for s, t in zip(sizes, thin, strict=True)]
+    reach = [max(1, round(AWAY_MM / (float(s) * n))) for s, n in zip(sizes, steps, strict=True)]
     box = tuple(
         slice(max(0, part.start - far), part.stop + far)
         for part, far in zip(bounding_box(brain), reach, strict=True)
@@ -53,6 +53,12 @@ def alignment(
         near.append(normalised_mutual_information(first[head], second[tail], brain[head]))
         near.append(normalised_mutual_information(first[tail], second[head], brain[tail]))
     return here / max(float(np.mean(near)) - 1, LEAST)
+
+
+def sampled_every(affine: NDArray[np.float64]) -> tuple[int, int, int]:
+    """Along each axis, `alignment` reads each so many-th voxel: about one in `STEP_MM`."""
+    x, y, z = (max(1, round(STEP_MM / float(size))) for size in voxel_sizes(affine))
+    return x, y, z
 
 
 def _along(axis: int, part: slice) -> tuple[slice, ...]:

@@ -38,7 +38,7 @@ from gliofed.preprocessing.brain_extraction import (
 from gliofed.preprocessing.normalisation import zscore
 from gliofed.preprocessing.resampling import Affine, Shape, resample, resample_mask, target_grid
 from gliofed.preprocessing.template import mni152
-from gliofed.runtime.threads import side_by_side
+from gliofed.runtime.threads import both, side_by_side
 from gliofed.study import BrainMaskSource, GridConfig, PreparationConfig
 from gliofed.types import SEQUENCES, Case, Placement, PreparationMeasures
 from gliofed.types import Sequence as Mri
@@ -98,9 +98,12 @@ def prepare_case(case: Case, grid: GridConfig, steps: PreparationConfig) -> Stor
         for s, v in volumes.items()
         if s is reference or not steps.register or (stripped and _same_grid(volumes[reference], v))
     }
-    to_scan = _register_to_reference(case, volumes, _Reference(reference, brain), aligned)
-    target, template_dice = _network_space(case, volumes[reference], brain, grid, steps)
-    to_scan = {s: m @ target.to_reference for s, m in to_scan.items()}
+    from_reference, space = both(
+        lambda: _register_to_reference(case, volumes, _Reference(reference, brain), aligned),
+        lambda: _network_space(case, volumes[reference], brain, grid, steps),
+    )
+    target, template_dice = space
+    to_scan = {s: m @ target.to_reference for s, m in from_reference.items()}
     if steps.bias:
         volumes = _correct_bias_fields(volumes, to_scan, reference, brain)
     images = _resample_sequences(case, volumes, to_scan, target)
@@ -213,21 +216,22 @@ def _register_to_reference(
     skull may not be, since patients move between them.
     """
     fixed = volumes[reference.sequence]
-    out: dict[Mri, Affine] = {}
-    for sequence, volume in volumes.items():
-        out[sequence] = np.eye(4)
-        if sequence not in aligned:
-            from gliofed.preprocessing.registration import register_rigid
-
-            try:
-                out[sequence] = register_rigid(fixed, volume, reference.brain)
-            except ValueError as error:
-                raise DataError(
-                    f"{case}: {case.images[sequence]} cannot be registered to "
-                    f"{case.images[reference.sequence].name} ({error}); check that both are of one "
-                    "patient and show the complete brain"
-                ) from None
     registered = {s: v for s, v in volumes.items() if s not in aligned}
+
+    def register(sequence: Mri) -> Affine:
+        from gliofed.preprocessing.registration import register_rigid
+
+        try:
+            return register_rigid(fixed, volumes[sequence], reference.brain)
+        except ValueError as error:
+            raise DataError(
+                f"{case}: {case.images[sequence]} cannot be registered to "
+                f"{case.images[reference.sequence].name} ({error}); check that both are of one "
+                "patient and show the complete brain"
+            ) from None
+
+    out: dict[Mri, Affine] = {s: np.eye(4) for s in volumes}
+    out |= zip(registered, side_by_side(register, registered), strict=True)
     if registered:
         from gliofed.preprocessing.registration_chain import register_through_others
 
@@ -266,12 +270,13 @@ def _correct_bias_fields(
 ) -> Volumes:
     from gliofed.preprocessing.bias_field import correct_bias_field
 
-    out = {}
-    for sequence, volume in volumes.items():
+    def corrected(sequence: Mri) -> Volume:
+        volume = volumes[sequence]
         to_reference = to_scan[reference] @ np.linalg.inv(to_scan[sequence]) @ volume.affine
         scan_brain = resample_mask(brain, volumes[reference].affine, _shape(volume), to_reference)
-        out[sequence] = correct_bias_field(volume, scan_brain)
-    return out
+        return correct_bias_field(volume, scan_brain)
+
+    return dict(zip(volumes, side_by_side(corrected, volumes), strict=True))
 
 
 def _resample_sequences(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliofed.data.nifti import Volume
-from gliofed.preprocessing.alignment import alignment
+from gliofed.preprocessing.alignment import alignment, sampled_every
 from gliofed.preprocessing.registration import register_rigid
 from gliofed.preprocessing.resampling import Affine, Shape, resample, resample_mask
 from gliofed.types import Sequence
@@ -51,8 +51,13 @@ def register_through_others(
 
 
 def _alignment(reference: Volume, brain: NDArray[np.bool_], scan: Volume, matrix: Affine) -> float:
-    image = resample(scan.data, scan.affine, _shape(reference), matrix @ reference.affine)
-    return alignment(reference.data, image, brain, reference.affine)
+    """The same as of the whole images; only the voxels that are read are resampled."""
+    every = sampled_every(reference.affine)
+    target = matrix @ reference.affine
+    image = resample(scan.data, scan.affine, _shape(reference), target, every)
+    x, y, z = (slice(None, None, step) for step in every)
+    sampled = reference.affine @ np.diag([*every, 1.0])
+    return alignment(reference.data[x, y, z], image, brain[x, y, z], sampled)
 
 
 def _on_scan(

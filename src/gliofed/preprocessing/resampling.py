@@ -38,21 +38,27 @@ def target_grid(
 
 
 def resample(
-    data: NDArray[np.float32], affine: Affine, shape: Shape, target: Affine
+    data: NDArray[np.float32],
+    affine: Affine,
+    shape: Shape,
+    target: Affine,
+    every: tuple[int, int, int] = (1, 1, 1),
 ) -> NDArray[np.float32]:
     """Trilinear resampling of `data` onto the grid (shape, target); 0 outside the scan.
+
+    every: along each axis, only each so many-th voxel of that grid is computed and returned.
 
     For larger voxels, a Gaussian filter first removes frequencies above the new grid's limit; its
     width is that of Cardoso et al. 2015 (Proc. MICCAI, LNCS 9350:81).
     """
     matrix = np.linalg.inv(affine) @ target
     if data.shape == shape and np.allclose(matrix, np.eye(4), atol=1e-4):
-        return data
+        return data[tuple(slice(None, None, step) for step in every)]
     out: NDArray[np.float32] = ndimage.affine_transform(
         _smoothed(data, matrix),
-        matrix[:3, :3],
+        matrix[:3, :3] * every,
         matrix[:3, 3],
-        output_shape=shape,
+        output_shape=tuple(-(-n // step) for n, step in zip(shape, every, strict=True)),
         order=1,
         output=np.float32,
     )

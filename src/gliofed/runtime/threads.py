@@ -8,8 +8,10 @@ from typing import TypeVar
 
 from gliofed.runtime.processes import cores
 
+FirstT = TypeVar("FirstT")
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
+SecondT = TypeVar("SecondT")
 
 
 def side_by_side(work: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> list[ResultT]:
@@ -20,3 +22,12 @@ def side_by_side(work: Callable[[ItemT], ResultT], items: Iterable[ItemT]) -> li
     """
     with ThreadPoolExecutor(cores()) as threads:
         return list(threads.map(work, items))
+
+
+def both(first: Callable[[], FirstT], second: Callable[[], SecondT]) -> tuple[FirstT, SecondT]:
+    """The results of two calls, side by side. Raises what the first raised, else the second, when
+    both have ended.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        other = thread.submit(second)
+        return first(), other.result()
