@@ -25,13 +25,13 @@ errors below some 0.3 mm mean little.
 --rigid compares rigid registration alone: T1, T2 and FLAIR to T1CE, three pairs a case; there
 niimath and greedy are peers too. `registration_peers.py` says how each is called.
 
-Measured 2026-11-25, two cores of a shared machine, six cases, 18 pairs (times: CPU seconds beside
+Measured 2026-11-30, two cores of a shared machine, six cases, 18 pairs (times: CPU seconds beside
 gliofed-space's):
 
     method         error, median  greatest  CPU seconds  times  peak memory
-    gliofed-space        0.49 mm   1.18 mm         22.7    1.0       0.7 GB
-    gliofed              0.49 mm   1.18 mm         34.9    1.5       0.8 GB
-    elastix              1.25 mm   2.77 mm         69.2    3.1       1.7 GB
+    gliofed-space        0.36 mm   0.94 mm          7.4    1.0       0.7 GB
+    gliofed              0.36 mm   0.94 mm         12.4    1.7       0.8 GB
+    elastix              1.25 mm   2.77 mm         51.7    7.0       1.7 GB
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ from gliofed.preprocessing.brain_extraction import nonzero_brain  # noqa: E402
 from gliofed.preprocessing.recipe import prepare_case  # noqa: E402
 from gliofed.preprocessing.resampling import resample  # noqa: E402
 from gliofed.preprocessing.template import mni152  # noqa: E402
+from gliofed.runtime.threads import both, side_by_side  # noqa: E402
 from gliofed.study import GridConfig, PreparationConfig  # noqa: E402
 from gliofed.types import Case, Labels, Sequence  # noqa: E402
 
@@ -90,10 +91,12 @@ def gliofed_space(folder: Path, paths: Paths) -> Matrices:
     reference = volumes[REFERENCE]
     brain = nonzero_brain([reference.data])
     template, template_brain = mni152()
-    there = register_affine(template, template_brain, reference, brain)
-    found = dict.fromkeys(volumes, there)
-    for sequence in set(volumes) - {REFERENCE}:
-        found[sequence] = register_rigid(reference, volumes[sequence], brain) @ there
+    others = [s for s in volumes if s is not REFERENCE]
+    there, rigid = both(
+        lambda: register_affine(template, template_brain, reference, brain),
+        lambda: side_by_side(lambda s: register_rigid(reference, volumes[s], brain), others),
+    )
+    found = {REFERENCE: there} | {s: m @ there for s, m in zip(others, rigid, strict=True)}
     for sequence, volume in volumes.items():
         resample(volume.data, volume.affine, template.data.shape, found[sequence] @ template.affine)
     return found

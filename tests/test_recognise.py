@@ -46,6 +46,24 @@ def header(style: Style, number: int) -> DicomHeader:
     return read
 
 
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("ISO_IR 100", "T1 axial après"),
+        ("ISO_IR 144", "Т1 аксиальный"),
+        ("ISO_IR 192", "T1 矢状 断"),
+        (["", "ISO 2022 IR 87"], "T1 山田"),
+    ],
+)
+def test_text_is_read_in_the_file_s_own_characters(tmp_path, charset, text) -> None:
+    data = classic(SIEMENS["T1"], Who(), 1, "SIEMENS", None)
+    data.SOPInstanceUID, data.SpecificCharacterSet = uid(1), charset
+    data.SeriesDescription = data.PatientName = text
+    save(data, tmp_path / "one.dcm")
+    (read,) = read_headers(tmp_path / "one.dcm")
+    assert (read.description, read.patient.name) == (text, text)
+
+
 def series_plans(tmp_path, *styles, spacings=(), **over):
     for number, style in enumerate(styles, start=1):
         extra = {"spacing": spacings[number - 1]} if spacings else {}

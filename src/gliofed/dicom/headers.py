@@ -183,7 +183,6 @@ def read_headers(path: Path) -> tuple[DicomHeader, ...]:
         with path.open("rb") as file, quiet():
             pixels = PixelExtent(file)
             data = read_partial(file, stop_when=pixels.met, force=True)
-            data.decode()
             if str(getattr(data.file_meta, "MediaStorageSOPClassUID", "")) == _DICOMDIR:
                 return ()
             whole = _header(path, data, pixels)
