@@ -59,6 +59,16 @@ def test_without_the_hospital_extra_the_verb_says_so(tmp_path, verb) -> None:
 
 
 @pytest.mark.process
+def test_a_prediction_imports_no_statistics() -> None:
+    """scipy.stats and scipy.optimize take a third of a second, as long as the network."""
+    code = (
+        "import sys, gliofed.inference.batch;"
+        "print(sorted({'torch', 'scipy.stats', 'scipy.optimize', 'SimpleITK'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['torch']"
+
+
 def test_importing_gliofed_loads_nothing_heavy_until_a_name_is_used() -> None:
     code = (
         "import sys, gliofed; before = set(sys.modules); dir(gliofed); gliofed.__version__;"

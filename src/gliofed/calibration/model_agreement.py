@@ -14,7 +14,6 @@ from functools import partial
 from typing import Final
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from gliofed.calibration.selective import COVERAGES, risk_at_coverage
 from gliofed.evaluation.intervals.analytic import Z_95
@@ -94,6 +93,8 @@ def _correlation(
         return AgreementRow(model, None, n, None, None, None, note=why)
     if np.ptp(agreed) == 0 or np.ptp(dices) == 0:
         return AgreementRow(model, None, n, None, None, None, note="the cases do not differ")
+    from scipy.stats import spearmanr
+
     value = float(spearmanr(agreed, dices).statistic)
     if len(set(patients)) < n or abs(value) >= 1:
         why = "patients with several cases" if abs(value) < 1 else "the ranks are the same"

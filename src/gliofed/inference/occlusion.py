@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from gliofed.data.store import PreparedCase
 from gliofed.inference.answer import MarkerOcclusion
@@ -193,6 +192,8 @@ def _rank_correlation(
     a, b = first.regions[plan.brain], second.regions[plan.brain]
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
+    from scipy.stats import spearmanr
+
     return float(spearmanr(a, b).statistic)
 
 

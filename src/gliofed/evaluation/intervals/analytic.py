@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import expit, logit, stdtrit
 
 from gliofed.evaluation.by_site_sums.sums import AucSums, MarkerSums, ValueMoments
@@ -75,6 +74,8 @@ def auc_interval(areas: AucSums) -> Interval:
 def _by_score(area: float, pairs: NDArray[np.float64], reach: NDArray[np.float64]) -> Interval:
     """The score interval; of a mean of comparisons, the error is taken as the mean of theirs,
     an upper bound."""
+
+    from scipy.optimize import brentq
 
     def beyond(other: float) -> float:
         model = (1 - other) / (2 - other) + other / (1 + other)
