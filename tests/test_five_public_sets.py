@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 
 import made_up_sets
 import pytest
+from how_to import PAGES, block_with
 from made_up_sets import EXTERNAL, MARKERS, PAPER, PUBLISHED, paper_sizes, small_version, write_sets
 
 from gliofed import check, markers
@@ -20,6 +22,7 @@ from gliofed.federated.cohort.table import (
     pack_cohort,
     read_cohort,
 )
+from gliofed.reporting.html.formatting import short_title
 from gliofed.study import load_study, study_toml
 from gliofed.types import Case, Sequence, Unknown
 
@@ -84,6 +87,14 @@ def touch_scans(folder: Path, seed: str, names: Mapping[str, str], mask: tuple[s
         path.touch()
 
 
+def printed_counts(plan: str) -> dict[tuple[str, str], list[int]]:
+    """Of the first table that `gliofed plan` prints: what is counted, its class, and the counts."""
+    cells = [[c.strip() for c in line.split("│")[1:-1]] for line in plan.splitlines()]
+    rows = [row for row in cells if len(row) == 2 + len(PUBLISHED) + 1]
+    titles = accumulate((row[0] for row in rows), lambda before, own: own or before)
+    return {(title, row[1]): [*map(int, row[2:])] for title, row in zip(titles, rows, strict=True)}
+
+
 def test_all_2018_patients_are_read_with_their_labels(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(made_up_sets, "write_scans", touch_scans)  # no reader opens an image
     expected = write_sets(tmp_path, paper_sizes())
@@ -93,6 +104,12 @@ def test_all_2018_patients_are_read_with_their_labels(tmp_path, monkeypatch) -> 
     for site, cases in sites.items():
         assert len(cases) == expected[site].cases == len({c.patient for c in cases})
         assert label_counts(cases) == expected[site].labels, site
+    printed = printed_counts(block_with(PAGES / "five-public-sets.md", "1: ucsf-pdgm"))
+    assert printed["cases", ""] == [*(w.cases for w in expected.values()), 2018]
+    for marker in markers.MARKERS:
+        for name in (*marker.classes, "unknown"):
+            counts = [w.labels.get((marker.id, name), 0) for w in expected.values()]
+            assert printed[short_title(marker.id, ""), name] == [*counts, sum(counts)]
     tables = {s: pack_cohort(count_cohort(c), s) for s, c in sites.items()}
     merged = merge_cohorts({s: read_cohort(s, t, 10_000) for s, t in tables.items()})
     assert merged.sites == {s: w.cases for s, w in expected.items()}

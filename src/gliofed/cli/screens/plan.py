@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -14,10 +15,15 @@ from gliofed.markers import MARKERS
 from gliofed.reporting.html.formatting import count, short_title
 from gliofed.runtime.printable import size_text
 
+FILE_WIDTH: Final = 1000
+"""Where the output is no terminal: no word of a table is cut."""
+
 
 def show_plan(plan: StudyPlan) -> None:
     """Cases, networks, rounds, bytes, disk, memory and hours; then problems and notes."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=FILE_WIDTH)
     _show_sites(plan, console)
     console.print(_folds(plan))
     if plan.networks:

@@ -2,9 +2,9 @@
 
 A count from 1 to 10 is suppressed, as the US Centers for Medicare and Medicaid Services require.
 Further cells are suppressed until no reader can narrow such a count down from the published cells
-and totals: complementary suppression (Cox 1980, JASA 75:377). It is audited by the linear programme
-that such a reader would solve (Fischetti and Salazar 2001, Management Science 47:1008). Readers are
-the public, and each site, which has its own row.
+and totals: complementary suppression (Cox 1980, JASA 75:377). It is audited by what such
+a reader could compute (Fischetti and Salazar 2001, Management Science 47:1008). Readers are the
+public, and each site, which has its own row.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
+
+from gliofed.federated.cohort.cell_ranges import Cell, CellRange, cell_range
 
 SMALLEST_SHOWN: Final = 11
 WIDTH: Final = SMALLEST_SHOWN - 2
@@ -38,7 +39,7 @@ def hidden_cells(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
         raise ValueError(f"a row of fewer than {SMALLEST_SHOWN} cases may not be published")
     table = np.vstack([counts, counts.sum(axis=0)])
     hidden = is_small(table)
-    safe: set[tuple[int, int, int | None]] = set()
+    safe = np.zeros((len(table), *table.shape), bool)
     while (unsafe := _first_unsafe(table, hidden, safe)) is not None:
         cell = _complement(table, hidden, unsafe)
         if cell is None:
@@ -56,28 +57,41 @@ def _seen_by(hidden: NDArray[np.bool_], site: int | None) -> NDArray[np.bool_]:
 
 
 def _first_unsafe(
-    table: NDArray[np.int64], hidden: NDArray[np.bool_], safe: set[tuple[int, int, int | None]]
+    table: NDArray[np.int64], hidden: NDArray[np.bool_], safe: NDArray[np.bool_]
 ) -> tuple[int, int, int | None] | None:
     """The first (row, column, reader) whose hidden cell can be narrowed down too far, or None.
 
-    safe: those already found safe. They stay safe: hiding more cells never narrows a range.
+    safe: (reader, row, column), the public last: those already found safe. They stay safe: hiding
+    more cells never narrows a range. A range that changes no cell of a site's row is also that
+    site's, so most cells are examined once for all readers.
     """
     sites = len(table) - 1
     readers: tuple[int | None, ...] = (None, *range(sites)) if sites > 1 else (None,)
     for reader in readers:
         seen = _seen_by(hidden, reader)
-        for row, column in zip(*(w.tolist() for w in np.nonzero(seen)), strict=True):
-            cell = (row, column, reader)
-            if cell in safe or (reader is not None and row == sites):
-                continue
-            low, high = bounds(table, seen, row, column)
-            narrow = high - low < WIDTH
-            if is_small(table)[row, column]:
-                narrow = narrow or low > 1 or high < SMALLEST_SHOWN - 1
-            if narrow:
-                return cell
-            safe.add(cell)
+        open_cells = seen & ~safe[sites if reader is None else reader]
+        if reader is not None:
+            open_cells[sites] = False
+        for row, column in zip(*(w.tolist() for w in np.nonzero(open_cells)), strict=True):
+            found = _wide_range(table, seen, (row, column))
+            if found is None:
+                return row, column, reader
+            others = [r for r in range(sites + 1) if r not in found.rows or r == reader]
+            safe[others, row, column] = True
     return None
+
+
+def _wide_range(table: NDArray[np.int64], seen: NDArray[np.bool_], cell: Cell) -> CellRange | None:
+    """The range of a cell, as far as it has to go; None where it is too narrow."""
+    value = int(table[cell])
+    if 0 < value < SMALLEST_SHOWN:
+        found = cell_range(table, seen, cell, (value - 1, SMALLEST_SHOWN - 1 - value))
+        return found if found.width == WIDTH else None
+    down = cell_range(table, seen, cell, (WIDTH, 0))
+    if down.width == WIDTH:
+        return down
+    found = cell_range(table, seen, cell, (down.width, WIDTH - down.width))
+    return found if found.width == WIDTH else None
 
 
 def _complement(
@@ -102,30 +116,3 @@ def _complement(
     first = along if seen[row].sum() <= seen[:, column].sum() else across
     choice = first or along or across
     return min(choice, key=cost) if choice else None
-
-
-def bounds(
-    table: NDArray[np.int64], hidden: NDArray[np.bool_], row: int, column: int
-) -> tuple[float, float]:
-    """The smallest and largest value of a hidden cell that agree with the published cells.
-
-    table: (sites + 1, categories), column totals last; row sums are published. The constraints
-    are those of a transport problem, so the bounds are integers and are attained.
-    """
-    cells = list(zip(*np.nonzero(hidden), strict=True))
-    lines = [[(r, c, 1) for c in range(table.shape[1])] for r in range(table.shape[0] - 1)]
-    last = table.shape[0] - 1
-    lines += [[*((r, c, 1) for r in range(last)), (last, c, -1)] for c in range(table.shape[1])]
-    index = {(int(r), int(c)): n for n, (r, c) in enumerate(cells)}
-    matrix, right = np.zeros((len(lines), len(cells))), np.zeros(len(lines))
-    for number, line in enumerate(lines):
-        for r, c, sign in line:
-            if (r, c) in index:
-                matrix[number, index[r, c]] = sign
-            right[number] += sign * int(table[r, c]) if (r, c) in index else 0
-    goal = np.zeros(len(cells))
-    goal[index[row, column]] = 1
-    least = linprog(goal, A_eq=matrix, b_eq=right)
-    most = linprog(-goal, A_eq=matrix, b_eq=right)
-    greatest = np.inf if most.status == 3 else round(-most.fun, 6)  # 3: unbounded
-    return round(float(least.fun), 6), float(greatest)
