@@ -47,7 +47,7 @@ ATTACKS: Final[Mapping[AttackKind, tuple[Attack, ...]]] = {
     "labels": ("label_inference",),
     "inversion": ("gradient_inversion",),
 }
-NOISE: Final = (0.001, 0.01)
+NOISE: Final = (0.001, 0.01, 0.1)
 """Noise against inversion: standard deviations, as shares of the gradient's norm."""
 GROUP: Final = 4
 """Patients of one site behind a gradient (the default `min_batch` of a policy), or sites in a
