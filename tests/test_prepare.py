@@ -53,6 +53,30 @@ def test_a_prepared_case_is_cropped_scored_and_flagged(hospital) -> None:
     assert entry.image[:, 0, 0, 0].tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(
+    "kind", ["int16 with a slope", "big-endian", "nifti-2", "four axes", "members"]
+)
+def test_voxels_are_those_that_nibabel_reads(tmp_path, kind, ending) -> None:
+    data = np.random.default_rng(2).integers(-500, 3000, (7, 6, 5)).astype(np.int16)
+    affine = np.array([[-1.0, 0, 0, 4], [0, 1.5, 0, -3], [0, 0, 2, 1], [0, 0, 0, 1]])
+    made = nib.Nifti2Image if kind == "nifti-2" else nib.Nifti1Image
+    image = made(data[..., None] if kind == "four axes" else data, affine)
+    if kind == "int16 with a slope":
+        image.header.set_slope_inter(0.25, -3)
+    if kind == "big-endian":
+        image = made(data, affine, image.header.as_byteswapped(">"))
+    path = tmp_path / f"scan{ending}"
+    nib.save(image, path)
+    if kind == "members" and ending == ".nii.gz":
+        whole = gzip.decompress(path.read_bytes())
+        path.write_bytes(gzip.compress(whole[:400]) + gzip.compress(whole[400:]))
+    expected = nib.as_closest_canonical(nib.load(path))
+    found = read_nifti(path)
+    np.testing.assert_array_equal(found.data, expected.get_fdata(dtype=np.float32).reshape(7, 6, 5))
+    np.testing.assert_array_equal(found.affine, expected.affine)
+
+
 def test_a_damaged_gzip_block_is_an_error_of_its_file(hospital) -> None:
     path = read_bids(hospital, "h")[0].images[Sequence.T1]
     packed = gzip.compress(gzip.decompress(path.read_bytes()), mtime=0)
