@@ -30,6 +30,7 @@ from test_report import HOSTILE, RESEARCH, Reader
 from gliofed.calibration.cns5 import NOT_DETERMINABLE, OUTCOMES, UNSEEN, IntegratedType
 from gliofed.calibration.marker_answer import MarkerAnswer
 from gliofed.errors import DataError
+from gliofed.inference import answer_files
 from gliofed.inference.case_content import with_scan_volume
 from gliofed.inference.mask_export import ExportedMask
 from gliofed.inference.native_grid import THRESHOLD
@@ -568,3 +569,10 @@ def test_hostile_names_stay_text(content: CaseContent, words_alone: None) -> Non
     assert reader.seen.count(HOSTILE) > 8
     told = json.loads(re.search(r'id="config">(.*?)</script>', page)[1])
     assert HOSTILE in told["overlays"][1]["parts"][0]["meaning"]
+
+
+def test_maps_are_halved_as_numpy_does() -> None:
+    values = np.array(
+        [0, 1e-9, 3e-8, 6e-8, 5.9e-5, 6.1e-5, 0.1, 0.33333, 1, -0.2, 65504], np.float32
+    )
+    np.testing.assert_array_equal(answer_files._half(values), values.astype(np.float16))

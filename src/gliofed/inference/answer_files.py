@@ -72,10 +72,10 @@ def write_answer(content: CaseContent, prepared: PreparedCase, store: Path, fold
     """Write both files, `answer.json` last: if it exists, the prediction is complete."""
     maps: dict[str, NDArray[np.generic]] = {"probability": content.probability}
     if content.deviation is not None:
-        maps["deviation"] = content.deviation.astype(np.float16)
+        maps["deviation"] = _half(content.deviation)
     for occlusion in content.occlusions:
         if occlusion.regions is not None:
-            maps[f"why.{occlusion.marker}"] = occlusion.regions.astype(np.float16)
+            maps[f"why.{occlusion.marker}"] = _half(occlusion.regions)
     data = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in maps.items()})
     write_bytes(folder / MAPS, data)
     record = {
@@ -87,6 +87,15 @@ def write_answer(content: CaseContent, prepared: PreparedCase, store: Path, fold
     }
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / ANSWER, text + "\n")
+
+
+def _half(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """As `values.astype(np.float16)`, which takes a tenth of a second for the many tiny values of a
+    map."""
+    import torch
+
+    halved: NDArray[np.float16] = torch.from_numpy(values).half().numpy()
+    return halved
 
 
 def mask_digests(folder: Path) -> Mapping[str, str]:
