@@ -27,6 +27,7 @@ from gliofed.evaluation.comparison import (
 from gliofed.evaluation.files import rows_csv, rows_json
 from gliofed.evaluation.intervals.analytic import Z_95
 from gliofed.evaluation.intervals.bootstrap import percentile_interval
+from gliofed.evaluation.intervals.estimate import NOT_TRAINED
 from gliofed.evaluation.paired import (
     MIN_CASES_PER_CLASS,
     auc_components,
@@ -283,6 +284,10 @@ def cases_without_a_comparison():
         "not the same cases: 1 of one only, 1 of the other": [other, *rows[1:]],
         "not the same labels or not once each": [relabelled, *rows[1:]],
         "the score of sub-000 is not finite": [nan, *rows[1:]],
+        NOT_TRAINED: [
+            r if r.model == "pooled" else dataclasses.replace(r, probabilities=nan.probabilities)
+            for r in rows
+        ],
         "only mutant present": [r for r in rows if r.labels["idh"] == "mutant"],
         "one patient": [dataclasses.replace(r, patient="p") for r in rows],
         "a case has two predictions": rows * 2,

@@ -29,6 +29,7 @@ from gliofed.evaluation.intervals.bootstrap import (
     unit_weights,
     weighted_quantile,
 )
+from gliofed.evaluation.intervals.estimate import NOT_TRAINED
 from gliofed.evaluation.intervals.sample import (
     BY_LOGIT,
     BY_ORDER,
@@ -511,6 +512,8 @@ def test_nobody_known_and_a_probability_that_is_not_finite() -> None:
     assert {(r.value, r.note) for r in figures(broken, "idh").values()} == {
         (None, "probability of c1 is not finite")
     }
+    untrained = asked("idh", [0, 1, 1], two([np.nan] * 3))
+    assert {(r.value, r.note) for r in figures(untrained, "idh").values()} == {(None, NOT_TRAINED)}
 
 
 def test_delong_says_why_it_has_no_interval() -> None:

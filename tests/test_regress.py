@@ -164,7 +164,7 @@ def test_unknown_age_is_the_mean_and_what_cannot_be_fitted_is_said(tmp_path) -> 
     assert any("no model of MGMT" in n and "only methylated known" in n for n in found.notes)
     assert all(math.isnan(p) for r in found.results for p in r.probabilities["mgmt"])
     rows = [r for r in score_table(found.results, 100, "age_sex") if r.metric == "auc"]
-    assert {(r.value, "not finite" in r.note) for r in rows if r.task == "mgmt"} == {(None, True)}
+    assert {(r.value, "not trained" in r.note) for r in rows if r.task == "mgmt"} == {(None, True)}
     assert any(r.task == "idh" and r.value is not None for r in rows)
     nobody = {s: tuple(dataclasses.replace(c, person=Person()) for c in own)
               for s, own in cases.items()}  # fmt: skip

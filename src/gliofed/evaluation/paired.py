@@ -17,7 +17,7 @@ import numpy as np
 
 from gliofed.evaluation.by_site_sums.sums import MASK, SUM_TASKS, pair_wins
 from gliofed.evaluation.intervals.bootstrap import Interval, Values, weighted_mean
-from gliofed.evaluation.intervals.estimate import NO_INTERVAL
+from gliofed.evaluation.intervals.estimate import NO_INTERVAL, NOT_TRAINED
 from gliofed.evaluation.intervals.sample import Metric as Measured
 from gliofed.evaluation.intervals.sample import (
     PredictionSample,
@@ -166,6 +166,8 @@ def missing_reason(own: PairedPredictions) -> str:
     if len(set(own.keys)) < len(own.keys):
         return "a case has two predictions"
     bad = ~np.isfinite(own.scores).all(1)
+    if own.metric != "dice" and np.isnan(own.scores).all():
+        return NOT_TRAINED
     if bad.any():
         return f"the score of {own.keys[int(bad.argmax())][3]} is not finite"
     seeds = np.array([key[0] for key in own.keys])

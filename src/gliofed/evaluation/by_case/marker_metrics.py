@@ -13,6 +13,7 @@ from gliofed.evaluation.intervals.analytic import Z_95
 from gliofed.evaluation.intervals.bootstrap import Interval, Values
 from gliofed.evaluation.intervals.estimate import (
     NO_INTERVAL,
+    NOT_TRAINED,
     MetricEstimate,
     fixed_estimate,
     missing_estimate,
@@ -115,6 +116,7 @@ def marker_estimates(
     bad = [r.case for r, p in zip(known, found, strict=True) if not np.isfinite(p).all()]
     if bad or not known:
         why = f"probability of {bad[0]} is not finite" if bad else "no case with a known label"
+        why = NOT_TRAINED if bad and np.isnan(found).all() else why
         return {m.id: missing_estimate(len(known), why) for m in measures}
     sample = PredictionSample.of(known, replicates)
     predictions = MarkerPredictions(known, sample, truth, found, marker.classes, replicates)

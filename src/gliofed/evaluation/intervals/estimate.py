@@ -14,6 +14,8 @@ from gliofed.evaluation.results import CaseResult
 
 NO_REPLICATES: Final[Values] = np.zeros(0)
 NO_INTERVAL: Final = Interval(None, None)
+NOT_TRAINED: Final = "no probability, as of a model that is not trained for this marker"
+"""Why a model whose every probability of a marker is NaN has no figure."""
 
 
 @dataclass(frozen=True)
