@@ -8,13 +8,17 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813  (its own name)
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gliofed.data.nifti import Volume
+from gliofed.preprocessing.brain_extraction import bounding_box
 from gliofed.preprocessing.registration import to_itk
 
 FIT_MM: Final = 8.0
 """Voxel size for the fit; the smooth field is applied on the scan's own grid. 6 mm takes 2.7 times
 as long and finds a known field no better."""
+AROUND_MM: Final = 8.0
+"""How far around the brain a scan is corrected; resampling reaches less far."""
 ITERATIONS: Final = (50, 50, 30)
 """Largest number of iterations a level; each level halves the distance of the spline's knots."""
 TISSUE: Final = 0.05
@@ -24,23 +28,69 @@ TISSUE: Final = 0.05
 def correct_bias_field(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
     """The scan divided by its bias field. brain: where the field is fitted, on the scan's grid.
 
-    A scan with an empty or dark brain is returned unchanged. On one thread, so that scans can be
-    corrected side by side.
+    Only the brain's box and `AROUND_MM` are corrected. A scan with an empty or dark brain is
+    returned unchanged. On one thread, so that scans can be corrected side by side.
     """
     inside = volume.data[brain]
     if inside.size == 0 or float(np.median(inside)) <= 0:
         return volume
     used = brain & (volume.data > TISSUE * float(np.median(inside)))
+    box = _around(brain, voxel_sizes(volume.affine))
+    field = log_bias_field(volume, used, box)
+    # The spline is not constrained outside the brain: its range there is that of the brain.
+    within = field[used[box]]
+    np.exp(np.clip(field, within.min(), within.max(), out=field), out=field)
+    corrected = volume.data.copy()
+    corrected[box] /= field
+    return Volume(corrected, volume.affine)
+
+
+def log_bias_field(
+    volume: Volume, used: NDArray[np.bool_], box: tuple[slice, slice, slice]
+) -> NDArray[np.float32]:
+    """The logarithm of the field in a box of the scan. used: the voxels that it is fitted to.
+
+    The spline is evaluated on the coarse voxels of the fit and interpolated by cubic splines: its
+    knots are many of them apart.
+    """
     every = [max(1, round(FIT_MM / side)) for side in voxel_sizes(volume.affine)]
     image, mask = to_itk(volume), to_itk(Volume(used.astype(np.float32), volume.affine))
     small = sitk.Shrink(image, every)
-    small_mask = sitk.Cast(sitk.Shrink(mask, every), sitk.sitkUInt8)
     fit = sitk.N4BiasFieldCorrectionImageFilter()
     fit.SetNumberOfWorkUnits(1)
     fit.SetMaximumNumberOfIterations(ITERATIONS)
-    fit.Execute(small, small_mask)
-    field = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(image)).T
-    # The spline is not constrained outside the brain: its range there is that of the brain.
-    low, high = field[used].min(), field[used].max()
-    np.exp(np.clip(field, low, high, out=field), out=field)
-    return Volume(np.divide(volume.data, field, order="C", dtype=np.float32), volume.affine)
+    fit.Execute(small, sitk.Cast(sitk.Shrink(mask, every), sitk.sitkUInt8))
+    coarse = sitk.GetArrayFromImage(fit.GetLogBiasFieldAsImage(small)).T
+    first = image.TransformPhysicalPointToContinuousIndex(small.GetOrigin())
+    x, y, z = (
+        _interpolation(n, part, start, step)
+        for n, part, start, step in zip(coarse.shape, box, first, every, strict=True)
+    )
+    return np.asarray(np.einsum("xa,yb,zc,abc->xyz", x, y, z, coarse, optimize=True))
+
+
+def _interpolation(count: int, part: slice, first: float, step: int) -> NDArray[np.float32]:
+    """(part, count): from `count` coarse voxels to fine ones along one axis, by a cubic spline.
+
+    first: fine voxel of the first coarse one. step: fine voxels a coarse one."""
+    return np.asarray(
+        ndimage.affine_transform(
+            np.eye(count),
+            (1 / step, 1),
+            ((part.start - first) / step, 0),
+            output_shape=(part.stop - part.start, count),
+            order=3,
+            mode="nearest",
+            output=np.float32,
+        )
+    )
+
+
+def _around(brain: NDArray[np.bool_], sizes: NDArray[np.float64]) -> tuple[slice, slice, slice]:
+    """The brain's box and `AROUND_MM` to each side."""
+    margin = np.ceil(AROUND_MM / sizes).astype(int).tolist()
+    x, y, z = (
+        slice(max(0, part.start - more), min(part.stop + more, n))
+        for part, more, n in zip(bounding_box(brain), margin, brain.shape, strict=True)
+    )
+    return x, y, z
