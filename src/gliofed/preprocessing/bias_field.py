@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliofed.data.nifti import Volume
-from gliofed.preprocessing.brain_extraction import bounding_box
+from gliofed.preprocessing.brain_extraction import box_around
 from gliofed.preprocessing.registration import to_itk
 
 FIT_MM: Final = 8.0
@@ -35,7 +35,7 @@ def correct_bias_field(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
     if inside.size == 0 or float(np.median(inside)) <= 0:
         return volume
     used = brain & (volume.data > TISSUE * float(np.median(inside)))
-    box = _around(brain, voxel_sizes(volume.affine))
+    box = box_around(brain, AROUND_MM, volume.affine)
     field = log_bias_field(volume, used, box)
     # The spline is not constrained outside the brain: its range there is that of the brain.
     within = field[used[box]]
@@ -84,13 +84,3 @@ def _interpolation(count: int, part: slice, first: float, step: int) -> NDArray[
             output=np.float32,
         )
     )
-
-
-def _around(brain: NDArray[np.bool_], sizes: NDArray[np.float64]) -> tuple[slice, slice, slice]:
-    """The brain's box and `AROUND_MM` to each side."""
-    margin = np.ceil(AROUND_MM / sizes).astype(int).tolist()
-    x, y, z = (
-        slice(max(0, part.start - more), min(part.stop + more, n))
-        for part, more, n in zip(bounding_box(brain), margin, brain.shape, strict=True)
-    )
-    return x, y, z

@@ -126,3 +126,15 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
         raise ValueError("an empty mask has no bounding box")
     x, y, z = (slice(int(e[0]), int(e[-1]) + 1) for e in ends)
     return x, y, z
+
+
+def box_around(
+    mask: NDArray[np.bool_], margin_mm: float, affine: NDArray[np.float64]
+) -> tuple[slice, slice, slice]:
+    """The bounding box and `margin_mm` to each side, within the grid. Raises as `bounding_box`."""
+    margin = np.ceil(margin_mm / voxel_sizes(affine)).astype(int).tolist()
+    x, y, z = (
+        slice(max(0, part.start - more), min(part.stop + more, n))
+        for part, more, n in zip(bounding_box(mask), margin, mask.shape, strict=True)
+    )
+    return x, y, z

@@ -19,7 +19,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from gliofed.data.nifti import Volume
-from gliofed.preprocessing.brain_extraction import bounding_box
+from gliofed.preprocessing.brain_extraction import box_around
 
 Matrix = NDArray[np.float64]
 
@@ -276,11 +276,7 @@ def _near(volume: Volume, brain: NDArray[np.bool_]) -> tuple[Volume, NDArray[np.
     """Both cut to the brain and `AROUND_MM`, so that no time goes into the neck and the air."""
     if not brain.any():
         raise ValueError("the brain mask is empty")
-    margin = np.ceil(AROUND_MM / voxel_sizes(volume.affine)).astype(int)
-    box = tuple(
-        slice(max(0, part.start - more), part.stop + more)
-        for part, more in zip(bounding_box(brain), margin, strict=True)
-    )
+    box = box_around(brain, AROUND_MM, volume.affine)
     affine = volume.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ [part.start for part in box]
     return Volume(volume.data[box], affine), brain[box]
